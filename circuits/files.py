@@ -1,0 +1,77 @@
+"""Files that are either whole or absent: temporary name, fsync, rename."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from circuits.errors import CircuitsError
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`, file or folder, renamed to it when the block succeeds.
+
+    A process killed at any moment leaves `path` as it was. A folder that was there is replaced.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        temporary = holder / path.name
+        yield temporary
+        _sync(temporary)
+        if path.is_dir():
+            path.rename(holder / ".replaced")
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically: sorted keys, so that equal values are equal bytes; no NaN."""
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    write_text(path, text + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON; what is missing or malformed is a `CircuitsError` that names the file."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CircuitsError(f"{path}: no such file") from error
+    except OSError as error:
+        raise CircuitsError(f"{path}: cannot be read ({error.strerror})") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CircuitsError(f"{path}: not a JSON file ({error})") from error
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir():
+        for child in path.iterdir():
+            _sync(child)
+        _sync_folder(path)
+        return
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""What we ask a model: clean and corrupted prompt pairs, and articles to summarise."""

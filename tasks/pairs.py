@@ -1,0 +1,279 @@
+"""Clean and corrupted prompts: the one thing the rest of the project knows about a task.
+
+A pair holds two prompts of equal length and the tokens that should follow the clean one. An answer
+is a sequence of positions; at each stands a set of tokens counted as right (one token for a
+summary, several for "any year after 1932") and, optionally, a set counted as wrong. The answer is
+fed to the model token by token after both prompts (teacher forcing), so that a summary of 40 tokens
+is read at 40 positions of one forward pass.
+
+Nothing here touches text or a tokenizer: ids only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from tasks.errors import CircuitsError
+
+TokenSet = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and what should follow it, for training and for generation."""
+
+    prompt: tuple[int, ...]
+    target: tuple[int, ...]
+    source: str = "example"
+
+    def __post_init__(self) -> None:
+        if not self.prompt or not self.target:
+            raise CircuitsError(f"{self.source}: the prompt or the target has no tokens")
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """One clean prompt, its corrupted twin, and the answer.
+
+    clean, corrupted: prompt token ids, equal in number and not identical.
+    answer: per answer position, the tokens counted as right; the first of each is the one fed to
+        the model, so an answer of several positions takes one token at each.
+    wrong: per answer position, the tokens counted as wrong; empty when the task has none.
+    spans: half-open token ranges of the prompt that were corrupted on purpose.
+    source: where the pair came from ("pairs.csv, row 3"); error messages begin with it.
+    """
+
+    clean: tuple[int, ...]
+    corrupted: tuple[int, ...]
+    answer: tuple[TokenSet, ...]
+    wrong: tuple[TokenSet, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
+    source: str = "pair"
+
+    def __post_init__(self) -> None:
+        if not self.clean:
+            raise CircuitsError(f"{self.source}: the clean prompt has no tokens")
+        if len(self.clean) != len(self.corrupted):
+            raise CircuitsError(
+                f"{self.source}: the clean prompt has {len(self.clean)} tokens and the corrupted "
+                f"one {len(self.corrupted)}; patching needs equal lengths, position by position"
+            )
+        if self.clean == self.corrupted:
+            raise CircuitsError(f"{self.source}: the clean and the corrupted prompt are identical")
+        if not self.answer or not all(self.answer):
+            raise CircuitsError(f"{self.source}: the answer has no tokens")
+        if len(self.answer) > 1 and any(len(tokens) != 1 for tokens in self.answer):
+            raise CircuitsError(
+                f"{self.source}: an answer of several positions takes exactly one token at each"
+            )
+        if self.wrong and len(self.wrong) != len(self.answer):
+            raise CircuitsError(
+                f"{self.source}: the answer has {len(self.answer)} positions and the wrong "
+                f"answer {len(self.wrong)}"
+            )
+        for tokens, wrong in zip(self.answer, self.wrong, strict=False):
+            if set(tokens) & set(wrong):
+                raise CircuitsError(
+                    f"{self.source}: token {min(set(tokens) & set(wrong))} is both right and wrong"
+                )
+        for start, end in self.spans:
+            if not 0 <= start < end <= len(self.clean):
+                raise CircuitsError(
+                    f"{self.source}: the span {start}-{end} lies outside the prompt's "
+                    f"{len(self.clean)} tokens"
+                )
+
+    def __len__(self) -> int:
+        """Tokens fed to the model: the prompt and all of the answer but its last token."""
+        return len(self.clean) + len(self.answer) - 1
+
+    @property
+    def forced(self) -> tuple[int, ...]:
+        """The answer tokens that are fed to the model after the prompt."""
+        return tuple(tokens[0] for tokens in self.answer[:-1])
+
+    @property
+    def tokens(self) -> set[int]:
+        """Every token id that the pair mentions."""
+        sets = (*self.answer, *self.wrong)
+        return {*self.clean, *self.corrupted, *(token for tokens in sets for token in tokens)}
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Pairs as tensors, right-padded. A *read* is one place where logits are looked at.
+
+    clean, corrupted: token ids, answers included; padding is 0 where `mask` is False.
+    rows, columns: for each read, its example in the batch and its position; reads of one example
+        stand together, in order.
+    answer, wrong: for each read, the token sets, padded with -1.
+    index: where each example stands in the set that the batch came from.
+    sources: each example's `PromptPair.source`.
+    """
+
+    clean: Int[Tensor, "batch pos"]
+    corrupted: Int[Tensor, "batch pos"]
+    mask: Bool[Tensor, "batch pos"]
+    rows: Int[Tensor, " read"]
+    columns: Int[Tensor, " read"]
+    answer: Int[Tensor, "read right"]
+    wrong: Int[Tensor, "read wrong"]
+    index: Int[Tensor, " batch"]
+    sources: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return self.clean.shape[0]
+
+    @property
+    def padded(self) -> bool:
+        """Whether any position is padding."""
+        return not bool(self.mask.all())
+
+    def to(self, device: torch.device | str) -> PairBatch:
+        """The same batch on another device."""
+        return replace(
+            self,
+            clean=self.clean.to(device),
+            corrupted=self.corrupted.to(device),
+            mask=self.mask.to(device),
+            rows=self.rows.to(device),
+            columns=self.columns.to(device),
+            answer=self.answer.to(device),
+            wrong=self.wrong.to(device),
+            index=self.index.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class PairSet(Sequence[PromptPair]):
+    """Prompt pairs of one task and split.
+
+    metric: the metric that the task is usually read by (a name from `circuits.metrics`).
+    """
+
+    pairs: tuple[PromptPair, ...]
+    task: str = "pairs"
+    split: str = "all"
+    metric: str = "answer-log-probability"
+
+    def __post_init__(self) -> None:
+        if not self.pairs:
+            raise CircuitsError(f"{self.task} ({self.split}): no prompt pairs; an empty set")
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __iter__(self) -> Iterator[PromptPair]:
+        return iter(self.pairs)
+
+    @overload
+    def __getitem__(self, index: int) -> PromptPair: ...
+    @overload
+    def __getitem__(self, index: slice) -> PairSet: ...
+    def __getitem__(self, index: int | slice) -> PromptPair | PairSet:
+        if isinstance(index, slice):
+            return replace(self, pairs=self.pairs[index])
+        return self.pairs[index]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the ids of all pairs: equal sets, equal fingerprints."""
+        content = [(pair.clean, pair.corrupted, pair.answer, pair.wrong) for pair in self.pairs]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def require(self, *, vocabulary: int, context: int | None) -> None:
+        """Refuse, naming the row, any pair that a model of this size cannot read."""
+        for pair in self.pairs:
+            if context is not None and len(pair) > context:
+                raise CircuitsError(
+                    f"{pair.source}: {len(pair)} tokens (answer included), but the model's "
+                    f"context window holds {context}; shorten the text"
+                )
+            if max(pair.tokens) >= vocabulary or min(pair.tokens) < 0:
+                bad = max(pair.tokens) if max(pair.tokens) >= vocabulary else min(pair.tokens)
+                raise CircuitsError(
+                    f"{pair.source}: token id {bad} is outside the model's vocabulary of "
+                    f"{vocabulary}; was it made by another tokenizer?"
+                )
+
+    def batches(self, size: int) -> Iterator[PairBatch]:
+        """The pairs, longest first, in batches of at most `size` with little padding."""
+        if size < 1:
+            raise CircuitsError(f"batch size {size}: it must be at least 1")
+        order = sorted(range(len(self)), key=lambda i: (-len(self.pairs[i]), i))
+        for start in range(0, len(order), size):
+            yield self._batch(order[start : start + size])
+
+    def _batch(self, index: list[int]) -> PairBatch:
+        chosen = [self.pairs[i] for i in index]
+        length = max(len(pair) for pair in chosen)
+        reads = [
+            (row, len(pair.clean) - 1 + step, pair.answer[step], (pair.wrong or empty)[step])
+            for row, pair in enumerate(chosen)
+            for empty in [((),) * len(pair.answer)]
+            for step in range(len(pair.answer))
+        ]
+        return PairBatch(
+            clean=_padded([(*pair.clean, *pair.forced) for pair in chosen], length, 0),
+            corrupted=_padded([(*pair.corrupted, *pair.forced) for pair in chosen], length, 0),
+            mask=torch.tensor([[i < len(pair) for i in range(length)] for pair in chosen]),
+            rows=torch.tensor([read[0] for read in reads]),
+            columns=torch.tensor([read[1] for read in reads]),
+            answer=_padded([read[2] for read in reads], None, -1),
+            wrong=_padded([read[3] for read in reads], None, -1),
+            index=torch.tensor(index),
+            sources=tuple(pair.source for pair in chosen),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the set as JSON lines: a header, then a pair a line."""
+        header = {"task": self.task, "split": self.split, "metric": self.metric}
+        lines = [json.dumps(header), *(json.dumps(asdict(pair)) for pair in self.pairs)]
+        Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> PairSet:
+        """Read what `save` wrote."""
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise CircuitsError(f"{path}: cannot be read ({error.strerror})") from error
+        rows = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise CircuitsError(f"{path}, line {number}: not JSON ({error.msg})") from error
+        if not rows:
+            raise CircuitsError(f"{path}: the file is empty")
+        try:
+            pairs = tuple(PromptPair(**_tuples(row)) for row in rows[1:])
+            return cls(pairs=pairs, **rows[0])
+        except TypeError as error:
+            raise CircuitsError(f"{path}: not a file written by PairSet.save ({error})") from error
+
+
+def _tuples(row: dict[str, Any]) -> dict[str, Any]:
+    """Lists, as JSON has them, back to the tuples of a frozen pair."""
+
+    def freeze(value: Any) -> Any:
+        return tuple(freeze(item) for item in value) if isinstance(value, list) else value
+
+    return {name: freeze(value) for name, value in row.items()}
+
+
+def _padded(
+    rows: Iterable[Sequence[int]], length: int | None, fill: int
+) -> Int[Tensor, "row column"]:
+    rows = list(rows)
+    width = max((len(row) for row in rows), default=0) if length is None else length
+    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], dtype=torch.long)
