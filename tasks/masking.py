@@ -1,0 +1,68 @@
+"""Three ways to corrupt a span of a prompt without changing its length.
+
+- `filler`: every token becomes one fixed token. Far from natural text, so it takes away the content
+  and also moves the prompt off the distribution.
+- `swap`: the span becomes the beginning of another text. Natural words, wrong content.
+- `shuffle`: the span's own tokens in another order. Same words, no sentence.
+
+Pure functions on token ids; a span is a half-open range (start, end).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from tasks.errors import CircuitsError
+
+Span = tuple[int, int]
+
+
+def filler(tokens: Sequence[int], span: Span, token_id: int) -> tuple[int, ...]:
+    """`tokens` with every token of the span replaced by `token_id`."""
+    start, end = _checked(tokens, span)
+    return _replaced(tokens, span, [token_id] * (end - start))
+
+
+def swap(tokens: Sequence[int], span: Span, replacement: Sequence[int]) -> tuple[int, ...]:
+    """`tokens` with the span replaced by the first tokens of `replacement`, equal in number.
+
+    A longer replacement is cut at its end; a shorter one is refused.
+    """
+    start, end = _checked(tokens, span)
+    if len(replacement) < end - start:
+        raise CircuitsError(
+            f"the replacement has {len(replacement)} tokens and the span {start}-{end} has "
+            f"{end - start}; give a replacement at least as long"
+        )
+    return _replaced(tokens, span, replacement[: end - start])
+
+
+def shuffle(tokens: Sequence[int], span: Span, rng: random.Random) -> tuple[int, ...]:
+    """`tokens` with the span's own tokens in another order, never the one they had.
+
+    A span whose tokens are all the same has no other order and is refused.
+    """
+    start, end = _checked(tokens, span)
+    inside = list(tokens[start:end])
+    if len(set(inside)) < 2:
+        raise CircuitsError(
+            f"the span {start}-{end} has no other order, as its tokens are all the same; "
+            "corrupt it with 'filler' or 'swap'"
+        )
+    mixed = inside.copy()
+    while mixed == inside:  # two different tokens: each draw differs with probability >= 1/2
+        rng.shuffle(mixed)
+    return _replaced(tokens, span, mixed)
+
+
+def _replaced(tokens: Sequence[int], span: Span, inside: Sequence[int]) -> tuple[int, ...]:
+    start, end = span
+    return (*tokens[:start], *inside, *tokens[end:])
+
+
+def _checked(tokens: Sequence[int], span: Span) -> Span:
+    start, end = span
+    if not 0 <= start < end <= len(tokens):
+        raise CircuitsError(f"the span {start}-{end} lies outside the {len(tokens)} tokens")
+    return span
