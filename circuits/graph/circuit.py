@@ -1,0 +1,160 @@
+"""A circuit: a set of edges of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from circuits.files import read_json, write_json
+from circuits.graph.layout import Layout
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """Edges kept; everything else is replaced when the circuit runs.
+
+    mask: True for the edges kept.
+    scores: the scores that the edges were chosen by, where there were any.
+    details: how it was chosen.
+    """
+
+    layout: Layout
+    mask: Bool[Tensor, "source reader"]
+    scores: Float[Tensor, "source reader"] | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if tuple(self.mask.shape) != self.layout.shape:
+            raise CircuitsError(
+                f"a circuit of {tuple(self.mask.shape)} for a model of {self.layout.shape} "
+                "sources x readers"
+            )
+        if bool((self.mask & ~self.layout.mask).any()):
+            row, column = (self.mask & ~self.layout.mask).nonzero()[0].tolist()
+            raise CircuitsError(
+                f"{self.layout.edge_name(row, column)} is not an edge of this model"
+            )
+
+    @classmethod
+    def full(cls, layout: Layout) -> Circuit:
+        """Every edge: the model itself."""
+        return cls(layout, layout.mask.clone())
+
+    @classmethod
+    def empty(cls, layout: Layout) -> Circuit:
+        """No edge: the corrupted run."""
+        return cls(layout, torch.zeros_like(layout.mask))
+
+    @classmethod
+    def of(cls, layout: Layout, edges: Iterable[str]) -> Circuit:
+        """The named edges."""
+        mask = torch.zeros_like(layout.mask)
+        for edge in edges:
+            mask[layout.edge(edge)] = True
+        return cls(layout, mask)
+
+    def __len__(self) -> int:
+        return int(self.mask.sum())
+
+    @property
+    def share(self) -> float:
+        """Edges kept as a share of all the model's edges."""
+        return len(self) / self.layout.n_edges
+
+    @property
+    def edges(self) -> tuple[str, ...]:
+        """Names of the edges, in the order of computation of their readers."""
+        places = self.mask.T.nonzero().tolist()
+        return tuple(self.layout.edge_name(row, column) for column, row in places)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Sources and `logits` that an edge of the circuit touches, in the model's order."""
+        rows = self.mask.any(dim=1)
+        for column in self.mask.any(dim=0).nonzero().flatten().tolist():
+            for row in self.layout.feeds[column]:
+                rows[row] = True
+        names = [name for row, name in enumerate(self.layout.sources) if rows[row]]
+        return (*names, "logits") if self.mask[:, -1].any() else tuple(names)
+
+    def pruned(self) -> Circuit:
+        """Without the edges that lie on no path from `input` to `logits`.
+
+        One pass forward and one back reach the fixpoint: an edge stays if and only if its source is
+        reached from the input and its reader leads to the logits, and then so do all the edges of
+        the path through it.
+        """
+        layout = self.layout
+        reached = torch.zeros(layout.shape[0], dtype=torch.bool)
+        reached[0] = True
+        for column in range(layout.shape[1]):
+            if (self.mask[:, column] & reached).any():
+                reached[list(layout.feeds[column])] = True
+        leads = torch.zeros(layout.shape[1], dtype=torch.bool)
+        leads[layout.logits_column] = True
+        used = self.mask[:, layout.logits_column].clone()
+        for column in reversed(range(layout.shape[1] - 1)):
+            if used[list(layout.feeds[column])].any():
+                leads[column] = True
+                used |= self.mask[:, column]
+        mask = self.mask & reached[:, None] & leads[None, :]
+        return Circuit(layout, mask, self.scores, self.details)
+
+    def to_networkx(self) -> nx.MultiDiGraph:
+        """Nodes with kind and layer; an edge per circuit edge, keyed by the port it enters."""
+        graph = nx.MultiDiGraph()
+        for node in self.layout.source_nodes:
+            if node.name in self.nodes:
+                graph.add_node(node.name, kind=node.kind, layer=node.layer, head=node.head)
+        if "logits" in self.nodes:
+            graph.add_node("logits", kind="logits", layer=self.layout.n_layers, head=None)
+        for row, column in self.mask.nonzero().tolist():
+            reader = self.layout.reader_nodes[column]
+            score = None if self.scores is None else float(self.scores[row, column])
+            feeds = [self.layout.sources[target] for target in self.layout.feeds[column]]
+            for target in feeds or ["logits"]:
+                graph.add_edge(
+                    self.layout.sources[row], target, key=reader.name, port=reader.port, score=score
+                )
+        return graph
+
+    def save(self, path: str | Path) -> None:
+        """Write the circuit as JSON: layout, edges with their scores, and how it was chosen."""
+        edges: list[dict[str, Any]] = []
+        for name in self.edges:
+            entry: dict[str, Any] = {"edge": name}
+            if self.scores is not None:
+                entry["score"] = float(self.scores[self.layout.edge(name)])
+            edges.append(entry)
+        write_json(
+            path,
+            {"layout": self.layout.to_dict(), "edges": edges, "details": self.details},
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Circuit:
+        """Read what `save` wrote."""
+        record = read_json(path)
+        try:
+            layout = Layout.from_dict(record["layout"])
+            entries = [
+                (layout.edge(entry["edge"]), entry.get("score")) for entry in record["edges"]
+            ]
+            details = record["details"]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CircuitsError(f"{path}: not a circuit file ({error!r})") from error
+        mask = torch.zeros_like(layout.mask)
+        scores = torch.zeros(layout.shape)
+        scored = all(score is not None for _, score in entries)
+        for place, score in entries:
+            mask[place] = True
+            scores[place] = score if scored else 0.0
+        return cls(layout, mask, scores if scored and entries else None, details)

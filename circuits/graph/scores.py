@@ -1,0 +1,119 @@
+"""Edge scores, and the two files that hold them.
+
+Score of an edge = (clean - corrupted) source output . gradient of the metric at the reader's input:
+the first-order estimate of how much the metric falls when the edge is corrupted. Positive: the edge
+supports the behaviour. Units are the metric's. The score of a set is the mean over its examples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from circuits.files import atomic_path, read_json, write_json
+from circuits.graph.layout import Layout
+
+
+@dataclass(frozen=True)
+class EdgeScores:
+    """One score per edge.
+
+    matrix: float32; impossible edges are 0.
+    per_example: the same for each example, in the order of the pair set, when kept.
+    method: the attribution method's name.
+    details: every hyper-parameter, the seed, versions, fingerprints of model and data.
+    """
+
+    matrix: Float[Tensor, "source reader"]
+    layout: Layout
+    method: str
+    details: dict[str, Any] = field(default_factory=dict)
+    per_example: Float[Tensor, "example source reader"] | None = None
+
+    def __post_init__(self) -> None:
+        if tuple(self.matrix.shape) != self.layout.shape:
+            raise CircuitsError(
+                f"a score matrix of {tuple(self.matrix.shape)} for a model of {self.layout.shape} "
+                "sources x readers"
+            )
+        if not torch.isfinite(self.matrix).all():
+            row, column = (~torch.isfinite(self.matrix)).nonzero()[0].tolist()
+            raise CircuitsError(f"the score of {self.layout.edge_name(row, column)} is not finite")
+
+    def __getitem__(self, edge: str) -> float:
+        return float(self.matrix[self.layout.edge(edge)])
+
+    @property
+    def mask(self) -> Bool[Tensor, "source reader"]:
+        """True where an edge exists."""
+        return self.layout.mask
+
+    def top(self, n: int = 10) -> list[tuple[str, float]]:
+        """The n edges largest in absolute value, with their scores."""
+        values = self.matrix.abs().masked_fill(~self.mask, -1.0).flatten()
+        places = torch.argsort(values, descending=True, stable=True)[: min(n, self.layout.n_edges)]
+        width = self.layout.shape[1]
+        return [
+            (
+                self.layout.edge_name(place // width, place % width),
+                float(self.matrix.flatten()[place]),
+            )
+            for place in places.tolist()
+        ]
+
+    def node_strength(self) -> dict[str, float]:
+        """Sum of |score| over each source's outgoing edges."""
+        totals = self.matrix.abs().sum(dim=1).tolist()
+        return dict(zip(self.layout.sources, totals, strict=True))
+
+    def save(self, folder: str | Path, name: str = "scores") -> Path:
+        """Write `name.safetensors`, then `name.json`; returns the former's path.
+
+        Equal scores give equal bytes.
+        """
+        path = Path(folder) / f"{name}.safetensors"
+        tensors = {"scores": self.matrix.contiguous()}
+        if self.per_example is not None:
+            tensors["per_example"] = self.per_example.contiguous()
+        with atomic_path(path) as temporary:
+            save_file(tensors, str(temporary))
+        write_json(
+            path.with_suffix(".json"),
+            {
+                "method": self.method,
+                "layout": self.layout.to_dict(),
+                "sources": list(self.layout.sources),
+                "readers": list(self.layout.readers),
+                **self.details,
+            },
+        )
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> EdgeScores:
+        """Read a `.safetensors` that `save` wrote, or a folder with `scores.safetensors` in it."""
+        path = Path(path)
+        if path.is_dir():
+            path = path / "scores.safetensors"
+        if not path.is_file():
+            raise CircuitsError(f"{path}: no such score file; write one with `circuits discover`")
+        record = read_json(path.with_suffix(".json"))
+        try:
+            tensors = load_file(str(path))
+            layout = Layout.from_dict(record.pop("layout"))
+            known = [record.pop("sources"), record.pop("readers")]
+            method = record.pop("method")
+            matrix = tensors["scores"]
+        except (SafetensorError, KeyError) as error:
+            raise CircuitsError(f"{path}: not a score file ({error})") from error
+        if known != [list(layout.sources), list(layout.readers)]:
+            raise CircuitsError(f"{path}: its names do not match its layout ({layout.summary})")
+        return cls(matrix, layout, method, record, tensors.get("per_example"))
