@@ -1,0 +1,147 @@
+"""Where models come from: a hub id with a revision, a local folder, a PEFT adapter on a base."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from circuits.errors import CircuitsError
+from circuits.files import read_json
+
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_STEP = re.compile(r"step-(\d+)")
+
+
+def load_model(
+    source: str | Path,
+    *,
+    base: str | Path | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str = torch.float32,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """Load a model and, where there is one, its tokenizer.
+
+    source: "gpt2", "org/model@revision", a local folder, or a folder with a PEFT adapter, which is
+        merged into its base.
+    Raises CircuitsError for a missing or incomplete folder and for an unreachable hub.
+    """
+    precision = as_dtype(dtype)
+    target = as_device(device)
+    name, revision = resolve(source)
+    folder = Path(name)
+    if (folder / "adapter_config.json").is_file():
+        return _load_adapter(folder, base, target, precision)
+    if base is not None:
+        raise CircuitsError(f"{source}: a base model was given, but this is no PEFT adapter folder")
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            name, revision=revision, config=config, dtype=precision
+        )
+    except (OSError, ValueError, RuntimeError, HFValidationError) as error:
+        raise CircuitsError(_why(source, folder, error)) from error
+    model.to(device=target)  # type: ignore[arg-type]
+    return model, load_tokenizer(name, revision)
+
+
+def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase | None:
+    """The tokenizer beside a model; None where there is none, for work on ready token ids."""
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            str(name), revision=revision
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return tokenizer if tokenizer.vocab_size else None
+
+
+def series(base: str | Path, folder: str | Path) -> dict[str, str]:
+    """A training run as names and places, in order: "base", then its `step-N` folders."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CircuitsError(f"{folder}: no such folder of checkpoints")
+    steps = sorted(
+        (int(match[1]), path)
+        for path in folder.iterdir()
+        if path.is_dir() and (match := _STEP.fullmatch(path.name))
+    )
+    if not steps:
+        raise CircuitsError(f"{folder}: holds no checkpoints named step-N")
+    return {"base": str(base), **{path.name: str(path) for _, path in steps}}
+
+
+def resolve(source: str | Path) -> tuple[str, str | None]:
+    """A local folder as it is, or a hub id and its revision; a missing folder is refused."""
+    text = str(source)
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return str(folder), None
+    if folder.is_file():
+        raise CircuitsError(f"{source}: a file; give the model's folder")
+    name, _, revision = text.partition("@")
+    if isinstance(source, Path) or text.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise CircuitsError(f"{source}: no such model folder")
+    return name, revision or None
+
+
+def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """A torch dtype from itself or its name ("bfloat16")."""
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    known = {str(known).removeprefix("torch."): known for known in _DTYPES}
+    if dtype not in known:
+        raise CircuitsError(f"unknown dtype {dtype!r}; known: {', '.join(known)}")
+    return known[dtype]
+
+
+def as_device(device: torch.device | str | None) -> torch.device:
+    """A device from its name; None is the first accelerator, or the CPU."""
+    try:
+        if device is not None:
+            return torch.device(device)
+    except RuntimeError as error:
+        raise CircuitsError(f"unknown device {device!r}; try cpu, cuda or cuda:0") from error
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return accelerator or torch.device("cpu")
+
+
+def _load_adapter(
+    folder: Path, base: str | Path | None, device: torch.device, dtype: torch.dtype
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    from peft import PeftModel
+
+    base = base or read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if not base:
+        raise CircuitsError(f"{folder}: the adapter does not name its base model; give one")
+    model, tokenizer = load_model(base, device=device, dtype=dtype)
+    try:
+        merged: PreTrainedModel = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CircuitsError(f"{folder}: the adapter cannot be loaded ({_line(error)})") from error
+    return merged, load_tokenizer(folder) or tokenizer
+
+
+def _why(source: str | Path, folder: Path, error: Exception) -> str:
+    if not folder.is_dir():
+        return (
+            f"{source}: not a local folder, and the hub did not give it ({_line(error)}); check "
+            "the name, the revision and the network"
+        )
+    if not (folder / "config.json").is_file():
+        return f"{source}: the folder holds no config.json; is it a model folder?"
+    return f"{source}: the model folder cannot be loaded ({_line(error)})"
+
+
+def _line(error: Exception) -> str:
+    """The first sentence of an error, in one line."""
+    return " ".join(str(error).split()).split(". ")[0]

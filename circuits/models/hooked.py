@@ -1,0 +1,150 @@
+"""`HookedModel`: a TransformerLens model seen as a residual-stream graph.
+
+TransformerLens 4 has no HookedTransformer; its TransformerBridge wraps the Hugging Face model and
+re-implements attention in Python, always eager. Attribution and interventions here run on the plain
+model beneath (SDPA), hooked where the bridge's architecture adapter says; `bridge` is the
+TransformerBridge over the same weights, made when first asked for, with all its hooks.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from circuits.errors import CircuitsError
+from circuits.graph.layout import Layout
+from circuits.models.checkpoints import load_model
+from circuits.models.hooks import Hooks
+from circuits.models.selfcheck import check_view
+from circuits.models.view import View
+from tasks.pairs import PairBatch
+
+
+class HookedModel:
+    """A frozen language model with its tokenizer, its graph and the hooks to run it.
+
+    hf: the Hugging Face model. view: what is where in it. layout: names of nodes and edges.
+    """
+
+    def __init__(
+        self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str
+    ) -> None:
+        """Wrap a loaded model: freezes it, describes it, and checks the description by running it.
+
+        Raises CircuitsError when the architecture does not fit, with the reason.
+        """
+        hf.train(False)
+        self.hf = hf.requires_grad_(False)
+        self._tokenizer = tokenizer
+        self.name = name
+        self.view = View.of(hf)
+        check_view(self)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        base: str | Path | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | str = torch.float32,
+    ) -> HookedModel:
+        """Load a hub id ("gpt2", "org/model@revision"), a local folder, or a PEFT adapter's folder.
+
+        base: the model under an adapter, when the adapter's own record of it does not serve.
+        device: None takes the first accelerator, or the CPU.
+        """
+        hf, tokenizer = load_model(source, base=base, device=device, dtype=dtype)
+        return cls(hf, tokenizer, str(source))
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer."""
+        if self._tokenizer is None:
+            raise CircuitsError(f"{self.name}: it was loaded without a tokenizer")
+        return self._tokenizer
+
+    @property
+    def layout(self) -> Layout:
+        """Names of nodes and edges."""
+        return self.view.layout
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return torch.device(self.hf.device)
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids that can be embedded."""
+        return int(self.hf.get_input_embeddings().weight.shape[0])
+
+    @property
+    def context(self) -> int | None:
+        """Most positions that the model can read, if its configuration says so."""
+        limit = getattr(self.hf.config, "max_position_embeddings", None)
+        return None if limit is None else int(limit)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """BLAKE2 over the names and bytes of all weights."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, tensor in sorted(self.hf.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def logits(
+        self, tokens: Int[Tensor, "batch pos"], batch: PairBatch, hooks: Hooks | None = None
+    ) -> Float[Tensor, "read vocab"]:
+        """Run on `tokens` and return float32 logits at the batch's reads only.
+
+        tokens: the batch's clean or corrupted ids. The unembedding sees no other position, so the
+        cost of a large vocabulary is paid per read and not per token.
+        """
+        hooks = hooks or Hooks()
+        unembedding = self.hf.get_output_embeddings()
+        gather = Hooks()
+        gather.before(unembedding, lambda x: x[batch.rows, batch.columns][None])
+        # Padding stands on the right, where causal attention never looks back at it; the mask is
+        # passed all the same, for models that derive positions from it.
+        mask = batch.mask.long() if batch.padded else None
+        with hooks, gather:
+            output = self.hf(input_ids=tokens, attention_mask=mask, use_cache=False)
+        return output.logits[0].float()  # type: ignore[no-any-return]
+
+    @cached_property
+    def bridge(self) -> TransformerBridge:
+        """TransformerLens's bridge on a twin of the model that shares its weights."""
+        twin = _twin(self.hf)
+        return TransformerBridge.boot_transformers(
+            self.name,
+            hf_model=twin,
+            tokenizer=copy.deepcopy(self._tokenizer),
+            device=str(self.device),
+            dtype=self.hf.dtype,
+        )
+
+
+def _twin(model: PreTrainedModel) -> PreTrainedModel:
+    """The same architecture over the same tensors, since the bridge rebuilds what it is given."""
+    config = copy.deepcopy(model.config)
+    config._attn_implementation = "eager"
+    with torch.device("meta"):
+        twin: PreTrainedModel = type(model)(config)
+    twin.load_state_dict(model.state_dict(), assign=True, strict=False)
+    for path, buffer in model.named_buffers():
+        owner: nn.Module = twin.get_submodule(path.rpartition(".")[0])
+        owner.register_buffer(path.rpartition(".")[2], buffer, persistent=False)
+    twin.tie_weights()
+    twin.train(False)
+    twin.requires_grad_(False)
+    return twin

@@ -1,0 +1,73 @@
+"""Module hooks for one block of code: put in on entry, taken out on exit, whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+Edit = Callable[[Tensor], Tensor | None]
+
+
+class Hooks:
+    """Hooks that see one tensor and may return another in its place.
+
+    `before` sees a module's first tensor argument, `after` its (first) output. Hooks on one module
+    run in the order in which they were added. A returned tensor must be a new one: an edit in place
+    of a norm's input would change the residual stream as well.
+    """
+
+    def __init__(self) -> None:
+        self._wanted: list[tuple[nn.Module, bool, Edit]] = []
+        self._handles: list[RemovableHandle] = []
+
+    def before(self, module: nn.Module, edit: Edit) -> None:
+        """Call `edit` on what goes into the module."""
+        self._wanted.append((module, True, edit))
+
+    def after(self, module: nn.Module, edit: Edit) -> None:
+        """Call `edit` on what comes out of the module."""
+        self._wanted.append((module, False, edit))
+
+    def __enter__(self) -> Hooks:
+        for module, is_before, edit in self._wanted:
+            handle = (
+                module.register_forward_pre_hook(_before(edit), with_kwargs=True)
+                if is_before
+                else module.register_forward_hook(_after(edit))
+            )
+            self._handles.append(handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+
+
+def _before(edit: Edit) -> Callable[..., Any]:
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            new = edit(args[0])
+            return None if new is None else ((new, *args[1:]), kwargs)
+        new = edit(kwargs["hidden_states"])
+        return None if new is None else (args, {**kwargs, "hidden_states": new})
+
+    return hook
+
+
+def _after(edit: Edit) -> Callable[..., Any]:
+    def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+        if isinstance(output, tuple):
+            new = edit(output[0])
+            return None if new is None else (new, *output[1:])
+        return edit(output)
+
+    return hook
