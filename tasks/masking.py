@@ -1,4 +1,4 @@
-"""Three ways to corrupt a span of a prompt without changing its length.
+"""Three ways to corrupt a span of a prompt without changing its length, and where two differ.
 
 - `filler`: every token becomes one fixed token. Far from natural text, so it takes away the content
   and also moves the prompt off the distribution.
@@ -54,6 +54,17 @@ def shuffle(tokens: Sequence[int], span: Span, rng: random.Random) -> tuple[int,
     while mixed == inside:  # two different tokens: each draw differs with probability >= 1/2
         rng.shuffle(mixed)
     return _replaced(tokens, span, mixed)
+
+
+def differing(clean: Sequence[int], corrupted: Sequence[int]) -> tuple[Span, ...]:
+    """The spans at which two prompts of equal length differ, in order, each as long as can be."""
+    spans: list[Span] = []
+    for position, (a, b) in enumerate(zip(clean, corrupted, strict=True)):
+        if a != b:
+            joined = bool(spans) and spans[-1][1] == position
+            start = spans.pop()[0] if joined else position
+            spans.append((start, position + 1))
+    return tuple(spans)
 
 
 def _replaced(tokens: Sequence[int], span: Span, inside: Sequence[int]) -> tuple[int, ...]:

@@ -8,14 +8,24 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.pairs import Example, PairSet
 
-Split = Literal["train", "validation", "test"]
+Split = Literal["train", "validation", "test", "all"]
+"""A part of a task's data; "all" is every row of a task that reads its rows from a file."""
 
 
 class Task(Protocol):
-    """Makes prompt pairs. The same arguments give the same pairs; splits share no example."""
+    """Makes prompt pairs. The same arguments give the same pairs; train, validation and test
+    share no example.
+    """
 
-    name: str
-    metric: str
+    @property
+    def name(self) -> str:
+        """The name that `tasks.load` knows the task by."""
+        ...
+
+    @property
+    def metric(self) -> str:
+        """The metric that the task is usually read by (a name from `circuits.metrics`)."""
+        ...
 
     def pairs(
         self,
@@ -27,7 +37,7 @@ class Task(Protocol):
         context: int | None = None,
     ) -> PairSet:
         """`n` clean/corrupted pairs. `context` is the model's window: what exceeds it is refused,
-        with the row named.
+        with the row named. A task that reads rows also takes `n=None`: all of the split.
         """
         ...
 

@@ -1,0 +1,152 @@
+"""Rows of a local JSON lines, JSON, CSV or Parquet file, each knowing where it stands.
+
+An error names the file and the line (JSON lines) or the row, counted from 1 and without the header.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import CircuitsError
+
+_READERS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: `source` is its place ("pairs.csv, row 3"), `values` its cells by column."""
+
+    source: str
+    values: Mapping[str, Any]
+
+    def text(self, column: str) -> str:
+        """The text in a column, stripped of outer whitespace; it must be there and not blank."""
+        value = self.cell(column)
+        if not isinstance(value, str):
+            raise CircuitsError(
+                f"{self.source}: column {column!r} holds {type(value).__name__}, not text"
+            )
+        if not value.strip():
+            raise CircuitsError(f"{self.source}: column {column!r} is blank")
+        return value.strip()
+
+    def cell(self, column: str) -> Any:
+        """The value in a column; it must be there."""
+        if self.values.get(column) is None:
+            found = ", ".join(repr(name) for name in self.values) or "none"
+            raise CircuitsError(
+                f"{self.source}: no value in column {column!r}; the row's columns are: {found}"
+            )
+        return self.values[column]
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """All rows of a file, chosen by its ending: .jsonl, .json (a list, or JSON lines), .csv, .tsv
+    or .parquet. At least one row, each with named columns.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _READERS:
+        raise CircuitsError(
+            f"{path}: the ending {path.suffix!r} is not one of {', '.join(_READERS)}"
+        )
+    if not path.is_file():
+        kind = "it is a folder, not a file" if path.is_dir() else "no such file"
+        raise CircuitsError(f"{path}: {kind}")
+    try:
+        rows = list(_read(path))
+    except OSError as error:
+        raise CircuitsError(f"{path}: cannot be read ({error})") from error
+    except UnicodeDecodeError as error:
+        raise CircuitsError(f"{path}: not UTF-8 text ({error})") from error
+    if not rows:
+        raise CircuitsError(f"{path}: the file has no rows")
+    return rows
+
+
+def _read(path: Path) -> Iterator[Row]:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _parquet(path)
+    if suffix in (".csv", ".tsv"):
+        return _csv(path, "\t" if suffix == ".tsv" else ",")
+    if suffix == ".json" and _starts_with_bracket(path):
+        return _json(path)
+    return _json_lines(path)
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                source = f"{path.name}, line {number}"
+                try:
+                    value = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise CircuitsError(
+                        f"{source}: not JSON ({error.msg} at column {error.colno})"
+                    ) from error
+                yield _row(source, value)
+
+
+def _json(path: Path) -> Iterator[Row]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise CircuitsError(f"{path.name}, line {error.lineno}: not JSON ({error.msg})") from error
+    for number, value in enumerate(values, start=1):
+        yield _row(f"{path.name}, row {number}", value)
+
+
+def _csv(path: Path, delimiter: str) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file, delimiter=delimiter, strict=True)
+        number = 0
+        try:
+            header = next(lines, [])
+            for cells in lines:
+                if not cells:  # a blank line
+                    continue
+                number += 1
+                if len(cells) != len(header):
+                    raise CircuitsError(
+                        f"{path.name}, row {number}: {len(cells)} cells, but the header names "
+                        f"{len(header)} columns; quote a text that holds the delimiter"
+                    )
+                yield Row(f"{path.name}, row {number}", dict(zip(header, cells, strict=True)))
+        except csv.Error as error:
+            raise CircuitsError(
+                f"{path.name}, row {number + 1}: malformed CSV ({error})"
+            ) from error
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        number = 0
+        for batch in file.iter_batches():
+            for values in batch.to_pylist():
+                number += 1
+                yield Row(f"{path.name}, row {number}", values)
+    except pyarrow.ArrowException as error:
+        raise CircuitsError(f"{path}: not a Parquet file ({error})") from error
+
+
+def _starts_with_bracket(path: Path) -> bool:
+    with path.open(encoding="utf-8-sig") as file:
+        return next((line for line in file if line.strip()), "").lstrip().startswith("[")
+
+
+def _row(source: str, value: Any) -> Row:
+    if not isinstance(value, dict):
+        raise CircuitsError(
+            f"{source}: {type(value).__name__} where an object with named columns is expected"
+        )
+    return Row(source, value)

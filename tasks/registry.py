@@ -1,0 +1,71 @@
+"""The tasks by name. A task's module is imported when the task is loaded, not before."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from tasks.errors import CircuitsError
+
+if TYPE_CHECKING:
+    from tasks.task import Task
+
+
+class _Entry(NamedTuple):
+    module: str
+    cls: str
+    description: str
+
+
+_TASKS = {
+    "newsroom": _Entry(
+        "tasks.newsroom", "Newsroom", "synthetic news articles for the embedded model"
+    ),
+    "summarization": _Entry(
+        "tasks.summarization",
+        "Summarization",
+        "articles and their summaries, from a file or a `datasets` name",
+    ),
+    "table": _Entry("tasks.table", "Table", "your own prompt pairs, from a CSV or JSONL file"),
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names of the known tasks."""
+    return tuple(sorted(_TASKS))
+
+
+def describe(name: str) -> str:
+    """One line on a task, for a listing."""
+    return _entry(name).description
+
+
+def options(name: str) -> dict[str, Any]:
+    """What `load(name, ...)` accepts: option name -> default (`inspect.Parameter.empty` when the
+    option has to be given).
+    """
+    entry = _entry(name)
+    cls = getattr(importlib.import_module(entry.module), entry.cls)
+    return {key: value.default for key, value in inspect.signature(cls).parameters.items()}
+
+
+def load(name: str, **given: Any) -> Task:
+    """The task of that name, made with these options."""
+    entry = _entry(name)
+    known = options(name)
+    for option in given:
+        if option not in known:
+            raise CircuitsError(
+                f"task {name!r} has no option {option!r}; it takes: {', '.join(known) or 'none'}"
+            )
+    for option, default in known.items():
+        if default is inspect.Parameter.empty and option not in given:
+            raise CircuitsError(f"task {name!r} needs the option {option!r}")
+    return cast("Task", getattr(importlib.import_module(entry.module), entry.cls)(**given))
+
+
+def _entry(name: str) -> _Entry:
+    if name not in _TASKS:
+        raise CircuitsError(f"unknown task {name!r}; the known tasks are: {', '.join(names())}")
+    return _TASKS[name]

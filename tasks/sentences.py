@@ -1,0 +1,33 @@
+"""Sentences of an English text, by the rules of `sentencex` (Wikimedia; offline)."""
+
+from __future__ import annotations
+
+import re
+
+import sentencex
+
+# sentencex 1.0 fails on whitespace outside ASCII (a no-break space after an initial).
+_WHITESPACE = re.compile(r"[^\S\n\r\t ]")
+
+
+def sentence_ranges(text: str) -> tuple[tuple[int, int], ...]:
+    """Half-open character ranges of the sentences, which tile the text: each begins where the one
+    before ends. The whitespace after a sentence belongs to it. A blank text has no sentences.
+    """
+    ranges: list[tuple[int, int]] = []
+    start = end = 0
+    for piece in sentencex.segment("en", _WHITESPACE.sub(" ", text)):
+        end += len(piece)
+        if piece.strip():
+            ranges.append((start, end))
+            start = end
+        elif ranges:  # a paragraph break
+            ranges[-1] = (ranges[-1][0], end)
+            start = end
+    return tuple(ranges)
+
+
+def core(text: str, start: int, end: int) -> tuple[int, int]:
+    """The range without its outer whitespace."""
+    inside = text[start:end]
+    return start + len(inside) - len(inside.lstrip()), start + len(inside.rstrip())

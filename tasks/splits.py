@@ -1,0 +1,77 @@
+"""Which rows belong to train, validation and test, and which of them are drawn.
+
+A `split` column decides. Without one a row's text does: the SHA-256 of the text, modulo 10, gives
+train (0-7), validation (8) or test (9). So about 80/10/10, the same on every machine; equal texts
+stay together, and a file that grows moves no row from one split to another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
+
+from tasks.errors import CircuitsError
+from tasks.files import Row
+from tasks.task import Split
+
+_ALIASES: dict[str, Split] = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+
+
+def part(text: str) -> Split:
+    """The split that a text belongs to by its hash."""
+    digit = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 10
+    return "train" if digit < 8 else "validation" if digit == 8 else "test"
+
+
+def choose(rows: Sequence[Row], split: Split, text: Callable[[Row], str]) -> Sequence[Row]:
+    """The rows of one split, in order. `text` gives what is hashed; "all" is every row."""
+    check(split)
+    if split == "all":
+        return rows
+    if any("split" in row.values for row in rows):
+        return [row for row in rows if _named(row) == split]
+    return [row for row in rows if part(text(row)) == split]
+
+
+def check(split: Any) -> None:
+    """Refuse what is not the name of a split."""
+    if split not in get_args(Split):
+        raise CircuitsError(f"unknown split {split!r}; it is one of: {', '.join(get_args(Split))}")
+
+
+def draw(available: int, n: int | None, seed: int, where: str) -> list[int]:
+    """The order in which rows are taken: a shuffle by `seed`, or the file's order when `n` is None.
+
+    All `available` indices come back, the first `n` being the sample, so that a larger `n` extends
+    a smaller one. `where` begins the error message when there are too few.
+    """
+    if n is not None and n < 1:
+        raise CircuitsError(f"{n} rows asked for; it must be at least 1")
+    if not available:
+        raise CircuitsError(
+            f"{where}: no rows are in it; mark some in a column `split`, or use the split 'all'"
+        )
+    if n is not None and available < n:
+        raise CircuitsError(f"{where}: {n} rows are asked for, and there are {available}")
+    order = list(range(available))
+    if n is not None:
+        random.Random(seed).shuffle(order)
+    return order
+
+
+def _named(row: Row) -> Split:
+    name = str(row.cell("split")).strip().lower()
+    if name not in _ALIASES:
+        raise CircuitsError(
+            f"{row.source}: {name!r} is not a split; it is one of: {', '.join(_ALIASES)}"
+        )
+    return _ALIASES[name]

@@ -1,0 +1,149 @@
+"""Where articles and their summaries come from: a local file, or a dataset of the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+from tasks import splits
+from tasks.errors import CircuitsError
+from tasks.files import Row, read_rows
+from tasks.task import Split
+
+_ARTICLE_COLUMNS = ("article", "document")
+_SUMMARY_COLUMNS = ("highlights", "summary")
+
+
+class KnownDataset(NamedTuple):
+    """How a dataset is called on the hub. A repository that still holds a loading script, which
+    `datasets` no longer runs, is read from its Parquet conversion.
+    """
+
+    hub_id: str
+    config: str | None
+    revision: str | None
+    article: str
+    summary: str
+
+
+KNOWN_DATASETS = {
+    "cnn_dailymail": KnownDataset("abisee/cnn_dailymail", "3.0.0", None, "article", "highlights"),
+    "xsum": KnownDataset("EdinburghNLP/xsum", None, "refs/convert/parquet", "document", "summary"),
+    "multi_news": KnownDataset(
+        "alexfabbri/multi_news", None, "refs/convert/parquet", "document", "summary"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Article:
+    """An article and its summary, both stripped of outer whitespace."""
+
+    source: str
+    text: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Articles(Sequence[Article]):
+    """Rows read as articles, one by one when asked for."""
+
+    rows: Sequence[Row]
+    article_column: str
+    summary_column: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Article: ...
+    @overload
+    def __getitem__(self, index: slice) -> Articles: ...
+    def __getitem__(self, index: int | slice) -> Article | Articles:
+        if isinstance(index, slice):
+            return Articles(self.rows[index], self.article_column, self.summary_column)
+        row = self.rows[index]
+        return Article(row.source, row.text(self.article_column), row.text(self.summary_column))
+
+
+def from_file(path: str | Path, split: Split, article: str | None, summary: str | None) -> Articles:
+    """The articles of one split of a local file."""
+    rows = read_rows(path)
+    article = article or _column(rows[0], _ARTICLE_COLUMNS, "article")
+    summary = summary or _column(rows[0], _SUMMARY_COLUMNS, "summary")
+    return Articles(splits.choose(rows, split, lambda row: row.text(article)), article, summary)
+
+
+def from_dataset(name: str, split: Split, article: str | None, summary: str | None) -> Articles:
+    """The articles of one split of a dataset: a name of `KNOWN_DATASETS`, or anything else that
+    `datasets.load_dataset` takes (a hub id, a local folder of files). "all" is all its splits.
+    """
+    splits.check(split)
+    known = KNOWN_DATASETS.get(name)
+    loaded = _load(name, known)
+    if split != "all" and split not in loaded:
+        raise CircuitsError(
+            f"dataset {name!r} has no split {split!r}; it has: {', '.join(map(str, loaded))}"
+        )
+    parts = [str(part) for part in loaded] if split == "all" else [split]
+    rows = _DatasetRows(name, tuple((part, loaded[part]) for part in parts))
+    if not rows:
+        raise CircuitsError(f"dataset {name!r}: split {split!r} has no rows")
+    if known is not None:
+        article, summary = article or known.article, summary or known.summary
+    return Articles(
+        rows,
+        article or _column(rows[0], _ARTICLE_COLUMNS, "article"),
+        summary or _column(rows[0], _SUMMARY_COLUMNS, "summary"),
+    )
+
+
+def _load(name: str, known: KnownDataset | None) -> Any:
+    import datasets
+
+    hub_id, config, revision = known[:3] if known else (name, None, None)
+    try:
+        return datasets.load_dataset(hub_id, config, revision=revision)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CircuitsError(
+            f"dataset {name!r} cannot be loaded ({reason}); known names: "
+            f"{', '.join(KNOWN_DATASETS)}. Without a network, download it first or give a local "
+            "file as `path`"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _DatasetRows(Sequence[Row]):
+    """The rows of a `datasets.Dataset`, or of several one after the other, read when asked for."""
+
+    name: str
+    parts: tuple[tuple[str, Any], ...]
+
+    def __len__(self) -> int:
+        return sum(len(part) for _, part in self.parts)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        for split, part in self.parts:
+            if 0 <= index < len(part):
+                return Row(f"{self.name}, {split} row {index + 1}", part[index])
+            index -= len(part)
+        raise IndexError(index)
+
+
+def _column(row: Row, names: tuple[str, ...], what: str) -> str:
+    for name in names:
+        if name in row.values:
+            return name
+    raise CircuitsError(
+        f"{row.source}: no column {' or '.join(map(repr, names))}; the row's columns are: "
+        f"{', '.join(map(repr, row.values)) or 'none'}; name the right one with `{what}_column`"
+    )

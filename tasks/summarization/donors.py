@@ -1,0 +1,64 @@
+"""Text lent by other articles, for the corruption "swap"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from tasks.errors import CircuitsError
+from tasks.summarization.articles import Article
+from tasks.summarization.prompt import Prompt, make_prompt
+
+_SEARCHED = 10  # articles searched for sentences of the right length
+
+
+def lend(donors: Iterable[Prompt], length: int, *, opening: bool) -> tuple[int, ...]:
+    """`length` tokens of whole sentences from one of the donors; refused when all are too short.
+
+    Of all runs of sentences, the one that has to be cut the least. An opening sentence has no space
+    before it, so it replaces an opening sentence only, unless there is no other.
+    """
+    best: tuple[tuple[bool, int], tuple[int, ...]] | None = None
+    for donor in donors:
+        for index, (start, _) in enumerate(donor.sentences):
+            rest = (end for _, end in donor.sentences[index:] if end - start >= length)
+            end = next(rest, None)
+            if end is None:
+                break
+            cost = ((index == 0) != opening, end - start - length)
+            if best is None or cost < best[0]:
+                best = (cost, donor.ids[start : start + length])
+            if cost == (False, 0):
+                return best[1]
+    if best is None:
+        raise CircuitsError(
+            f"no other article has {length} tokens to lend to a salient sentence; use the "
+            "corruption 'filler' or 'shuffle', or give more articles"
+        )
+    return best[1]
+
+
+class Donors:
+    """The articles that lend to each article of a sample: those drawn after it, the last followed
+    by the first.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, articles: Sequence[Article], order: Sequence[int]
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._articles = articles
+        self._order = order
+        self._made: dict[int, Prompt] = {}
+
+    def after(self, place: int) -> Iterator[Prompt]:
+        """Up to ten articles after that place in the order, less those with the same text."""
+        text = self._articles[self._order[place]].text
+        for step in range(1, min(_SEARCHED + 1, len(self._order))):
+            index = self._order[(place + step) % len(self._order)]
+            other = self._articles[index].text
+            if other != text:
+                if index not in self._made:
+                    self._made[index] = make_prompt(self._tokenizer, other, "")
+                yield self._made[index]

@@ -1,0 +1,258 @@
+"""The task `summarization`; the definition is in README.md."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal, get_args
+
+from transformers import PreTrainedTokenizerBase
+
+from tasks import masking, splits
+from tasks.errors import CircuitsError, naming
+from tasks.pairs import Example, PairSet, PromptPair
+from tasks.salience import Sentence, annotate
+from tasks.summarization.articles import Article, Articles, from_dataset, from_file
+from tasks.summarization.donors import Donors, lend
+from tasks.summarization.prompt import Prompt, make_prompt, truncate
+from tasks.task import Split
+from tasks.text import Span, beginning, continuation, encode
+
+Corruption = Literal["swap", "filler", "shuffle"]
+
+
+@dataclass(frozen=True)
+class AnnotatedArticle:
+    """An article as the task reads it: its sentences scored, the salient ones marked."""
+
+    source: str
+    text: str
+    summary: str
+    sentences: tuple[Sentence, ...]
+
+
+@dataclass(frozen=True)
+class Summarization:
+    """Article, " TL;DR:", summary; corrupted where the sentences that the summary needs stand.
+
+    path: a local .jsonl, .json, .csv, .tsv or .parquet file.
+    dataset: instead of a file, a name of `KNOWN_DATASETS` or what `datasets.load_dataset` takes.
+    article_column, summary_column: found by themselves when called article or document, and
+        highlights or summary.
+    corruption: what happens to the salient sentences. "swap": text of another article, whole
+        sentences where the length allows; "filler": one token repeated; "shuffle": their own tokens
+        in another order.
+    salient: how many sentences are corrupted at most.
+    prompt: what stands between the article and the summary.
+    max_article_tokens: keep the article's first sentences up to so many tokens; None keeps all.
+    max_summary_tokens: keep so many tokens of the summary; None keeps all.
+    filler: the text of the filler token.
+    add_bos: begin every prompt with the tokenizer's beginning-of-text token.
+    """
+
+    path: str | Path | None = None
+    dataset: str | None = None
+    article_column: str | None = None
+    summary_column: str | None = None
+    corruption: Corruption = "swap"
+    salient: int = 2
+    prompt: str = " TL;DR:"
+    max_article_tokens: int | None = None
+    max_summary_tokens: int | None = None
+    filler: str = " the"
+    add_bos: bool = False
+
+    name: ClassVar[str] = "summarization"
+    metric: ClassVar[str] = "answer-log-probability"
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.dataset is None):
+            raise CircuitsError(
+                "summarization: give either path= (a local file) or dataset= (a `datasets` name)"
+            )
+        if self.path is not None and not Path(self.path).is_file():
+            raise CircuitsError(f"{self.path}: no such file")
+        if self.corruption not in get_args(Corruption):
+            raise CircuitsError(
+                f"unknown corruption {self.corruption!r}; it is one of: "
+                f"{', '.join(get_args(Corruption))}"
+            )
+        for option in ("salient", "max_article_tokens", "max_summary_tokens"):
+            value = getattr(self, option)
+            if not (value is None and option != "salient") and not (
+                isinstance(value, int) and value >= 1
+            ):
+                raise CircuitsError(f"{option}={value!r}: it must be a whole number, at least 1")
+
+    def pairs(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        n: int | None = None,
+        *,
+        split: Split = "train",
+        seed: int = 0,
+        context: int | None = None,
+    ) -> PairSet:
+        """`n` articles drawn by `seed` (None: all), each with its salient sentences corrupted.
+
+        `PromptPair.spans` are those sentences' tokens; outside them the prompts are equal.
+        """
+        articles, order = self._draw(n, split, seed)
+        donors = Donors(tokenizer, articles, order)
+        pairs = []
+        for place, index in enumerate(order[:n]):
+            with naming(articles[index].source):
+                article = self._truncated(tokenizer, articles[index])
+                prompt = make_prompt(tokenizer, article.text, self.prompt, self._bos(tokenizer))
+                answer = self._summary(tokenizer, article)[: self.max_summary_tokens]
+                _fit(len(prompt.ids) + len(answer) - 1, context)
+                spans = self._salient(article, prompt)
+                corrupted = self._corrupt(tokenizer, prompt, spans, donors.after(place), seed)
+            pairs.append(
+                PromptPair(
+                    clean=prompt.ids,
+                    corrupted=corrupted,
+                    answer=tuple((token,) for token in answer),
+                    spans=spans,
+                    source=article.source,
+                )
+            )
+        return PairSet(tuple(pairs), task=self.name, split=split, metric=self.metric)
+
+    def examples(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        n: int | None = None,
+        *,
+        split: Split = "train",
+        seed: int = 0,
+        context: int | None = None,
+    ) -> list[Example]:
+        """The articles of `pairs` (same `n`, `split`, `seed`) as prompts. The target is the summary
+        and the end-of-text token; a summary cut by `max_summary_tokens` has no end.
+        """
+        if tokenizer.eos_token_id is None:
+            raise CircuitsError("summarization: the tokenizer has no end-of-text token to train on")
+        articles, order = self._draw(n, split, seed)
+        made = []
+        for index in order[:n]:
+            with naming(articles[index].source):
+                article = self._truncated(tokenizer, articles[index])
+                prompt = (*self._bos(tokenizer), *encode(tokenizer, article.text + self.prompt))
+                summary = self._summary(tokenizer, article)
+                target = summary[: self.max_summary_tokens]
+                if target == summary:
+                    target = (*summary, int(tokenizer.eos_token_id))
+                _fit(len(prompt) + len(target), context)
+            made.append(Example(prompt, target, article.source))
+        return made
+
+    def annotate(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        n: int | None = None,
+        *,
+        split: Split = "train",
+        seed: int = 0,
+    ) -> list[AnnotatedArticle]:
+        """The articles of `pairs` (same `n`, `split`, `seed`) to look at: every sentence with its
+        ROUGE score, the corrupted ones marked.
+        """
+        articles, order = self._draw(n, split, seed)
+        made = []
+        for index in order[:n]:
+            with naming(articles[index].source):
+                article = self._truncated(tokenizer, articles[index])
+            sentences = annotate(article.text, article.summary, self.salient)
+            made.append(AnnotatedArticle(article.source, article.text, article.summary, sentences))
+        return made
+
+    def _salient(self, article: Article, prompt: Prompt) -> tuple[Span, ...]:
+        """The token spans of the salient sentences."""
+        sentences = annotate(article.text, article.summary, self.salient)
+        spans = tuple(
+            span
+            for span, sentence in zip(prompt.sentences, sentences, strict=True)
+            if sentence.salient and span[0] < span[1]
+        )
+        if not spans:
+            raise CircuitsError(
+                "no sentence of the article shares a word with the summary, so none is salient; "
+                "leave the row out"
+            )
+        return spans
+
+    def _corrupt(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt: Prompt,
+        spans: tuple[Span, ...],
+        donors: Iterator[Prompt],
+        seed: int,
+    ) -> tuple[int, ...]:
+        tokens = prompt.ids
+        if self.corruption == "filler":
+            token = self._filler(tokenizer)
+            for span in spans:
+                tokens = masking.filler(tokens, span, token)
+        elif self.corruption == "shuffle":
+            # Seeded by the prompt too, so that its order does not depend on the rest of the sample.
+            rng = random.Random(f"{seed} {prompt.ids}")
+            for span in spans:
+                tokens = masking.shuffle(tokens, span, rng)
+        else:
+            lenders = list(donors)
+            for span in spans:
+                opening = span == prompt.sentences[0]
+                lent = lend(lenders, span[1] - span[0], opening=opening)
+                tokens = masking.swap(tokens, span, lent)
+        return tokens
+
+    def _truncated(self, tokenizer: PreTrainedTokenizerBase, article: Article) -> Article:
+        if self.max_article_tokens is None:
+            return article
+        return replace(article, text=truncate(tokenizer, article.text, self.max_article_tokens))
+
+    def _summary(self, tokenizer: PreTrainedTokenizerBase, article: Article) -> tuple[int, ...]:
+        """The tokens of the whole summary where it follows the prompt."""
+        return continuation(tokenizer, article.text + self.prompt, " " + article.summary)
+
+    def _bos(self, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+        return (beginning(tokenizer),) if self.add_bos else ()
+
+    def _filler(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        ids = continuation(tokenizer, "a", self.filler)
+        if len(ids) != 1:
+            raise CircuitsError(
+                f"filler {self.filler!r} is {len(ids)} tokens; choose a text that is one token"
+            )
+        return ids[0]
+
+    def _draw(self, n: int | None, split: Split, seed: int) -> tuple[Articles, list[int]]:
+        """The articles of a split and the order in which they are taken."""
+        if split not in self._loaded:
+            columns = (self.article_column, self.summary_column)
+            self._loaded[split] = (
+                from_dataset(self.dataset, split, *columns)
+                if self.dataset is not None
+                else from_file(str(self.path), split, *columns)
+            )
+        articles = self._loaded[split]
+        where = f"{self.dataset or Path(str(self.path)).name}, split {split!r}"
+        return articles, splits.draw(len(articles), n, seed, where)
+
+    @cached_property
+    def _loaded(self) -> dict[Split, Articles]:
+        return {}
+
+
+def _fit(tokens: int, context: int | None) -> None:
+    if context is not None and tokens > context:
+        raise CircuitsError(
+            f"{tokens} tokens (summary included), but the model's context window holds {context}; "
+            "set max_article_tokens (and max_summary_tokens), or leave the row out"
+        )
