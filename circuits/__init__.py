@@ -1,1 +1,41 @@
-"""What we find inside a model: which edges between heads and MLPs carry a task."""
+"""What we find inside a model: which edges between heads and MLPs carry a task.
+
+Names are loaded when first used, so that `import circuits` and `circuits --help` are quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from circuits.errors import CircuitsError
+
+if TYPE_CHECKING:
+    from circuits.attribution import attribute
+    from circuits.graph import Circuit, EdgeScores, Layout, select
+    from circuits.models import HookedModel
+
+_HOMES = {
+    "attribute": "circuits.attribution",
+    "Circuit": "circuits.graph",
+    "EdgeScores": "circuits.graph",
+    "Layout": "circuits.graph",
+    "select": "circuits.graph",
+    "HookedModel": "circuits.models",
+}
+
+__all__ = [
+    "Circuit",
+    "CircuitsError",
+    "EdgeScores",
+    "HookedModel",
+    "Layout",
+    "attribute",
+    "select",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'circuits' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

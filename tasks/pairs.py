@@ -211,9 +211,10 @@ class PairSet(Sequence[PromptPair]):
             raise CircuitsError(f"batch size {size}: it must be at least 1")
         order = sorted(range(len(self)), key=lambda i: (-len(self.pairs[i]), i))
         for start in range(0, len(order), size):
-            yield self._batch(order[start : start + size])
+            yield self.batch(order[start : start + size])
 
-    def _batch(self, index: list[int]) -> PairBatch:
+    def batch(self, index: list[int]) -> PairBatch:
+        """The pairs at these places of the set as one batch."""
         chosen = [self.pairs[i] for i in index]
         length = max(len(pair) for pair in chosen)
         reads = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,17 +13,14 @@ from circuits.graph.circuit import Circuit
 from circuits.graph.layout import Layout
 from circuits.graph.scores import EdgeScores
 
-Rule = Literal["top-n", "threshold", "greedy"]
-Ranking = Literal["absolute", "signed"]
-
 
 def select(
     scores: EdgeScores,
     *,
     edges: int | None = None,
     threshold: float | None = None,
-    rule: Rule = "top-n",
-    ranking: Ranking = "absolute",
+    rule: str = "top-n",
+    ranking: str = "absolute",
     prune: bool = True,
 ) -> Circuit:
     """Choose edges by their scores.
@@ -66,7 +62,7 @@ def select(
 
 
 def ranking_keys(
-    matrix: Float[Tensor, "source reader"], ranking: Ranking
+    matrix: Float[Tensor, "source reader"], ranking: str
 ) -> Float[Tensor, "source reader"]:
     """What edges are ordered by, highest first."""
     if ranking == "absolute":
@@ -76,7 +72,7 @@ def ranking_keys(
     raise CircuitsError(f"unknown ranking {ranking!r}; known: absolute, signed")
 
 
-def ranked_edges(scores: EdgeScores, ranking: Ranking) -> Int[Tensor, " edge"]:
+def ranked_edges(scores: EdgeScores, ranking: str) -> Int[Tensor, " edge"]:
     """Flat matrix places of all edges, best first; ties in matrix order."""
     places = scores.mask.flatten().nonzero().flatten()
     keys = ranking_keys(scores.matrix, ranking).flatten()[places]

@@ -50,7 +50,7 @@ def load_model(
         )
     except (OSError, ValueError, RuntimeError, HFValidationError) as error:
         raise CircuitsError(_why(source, folder, error)) from error
-    model.to(device=target)  # type: ignore[arg-type]
+    torch.nn.Module.to(model, target)
     return model, load_tokenizer(name, revision)
 
 

@@ -85,7 +85,9 @@ class HookedModel:
     @property
     def vocabulary(self) -> int:
         """Number of token ids that can be embedded."""
-        return int(self.hf.get_input_embeddings().weight.shape[0])
+        weight = self.hf.get_input_embeddings().weight
+        assert isinstance(weight, Tensor)
+        return weight.shape[0]
 
     @property
     def context(self) -> int | None:
@@ -111,7 +113,7 @@ class HookedModel:
         cost of a large vocabulary is paid per read and not per token.
         """
         hooks = hooks or Hooks()
-        unembedding = self.hf.get_output_embeddings()
+        unembedding: nn.Module = self.hf.get_output_embeddings()  # type: ignore[no-untyped-call]
         gather = Hooks()
         gather.before(unembedding, lambda x: x[batch.rows, batch.columns][None])
         # Padding stands on the right, where causal attention never looks back at it; the mask is

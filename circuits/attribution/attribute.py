@@ -1,0 +1,149 @@
+"""Score every edge of a model on a set of prompt pairs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from circuits.attribution.eap import EAP
+from circuits.attribution.eap_ig import EAPIG
+from circuits.attribution.engine import BatchScores
+from circuits.batching import over_batches
+from circuits.errors import CircuitsError
+from circuits.graph import EdgeScores
+from circuits.metrics import Metric, metric_for
+from circuits.models import HookedModel
+from tasks.pairs import PairBatch, PairSet
+
+
+@runtime_checkable
+class Method(Protocol):
+    """An attribution method: a frozen dataclass of its hyper-parameters."""
+
+    @property
+    def name(self) -> str:
+        """The name it is asked for by."""
+        ...
+
+    def scores(self, model: HookedModel, batch: PairBatch, metric: Metric) -> BatchScores:
+        """Scores of every edge for every example of a batch."""
+        ...
+
+
+METHODS: dict[str, type[Any]] = {method.name: method for method in (EAP, EAPIG)}
+
+
+def method(name: str, **settings: Any) -> Method:
+    """The method of that name; unknown names and settings are refused with the known ones."""
+    if name not in METHODS:
+        raise CircuitsError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
+    given = {key: value for key, value in settings.items() if value is not None}
+    known = METHODS[name].__dataclass_fields__
+    if unknown := sorted(set(given) - set(known)):
+        takes = ", ".join(known) or "no settings"
+        raise CircuitsError(f"{name} does not take {', '.join(unknown)}; it takes {takes}")
+    chosen: Method = METHODS[name](**given)
+    return chosen
+
+
+def attribute(
+    model: HookedModel,
+    pairs: PairSet,
+    method: str | Method = "eap-ig",
+    *,
+    metric: str | None = None,
+    batch_size: int | None = None,
+    per_example: bool = False,
+    progress: bool = False,
+    **settings: Any,
+) -> EdgeScores:
+    """Score every edge: how much the metric falls, to first order, when the edge is corrupted.
+
+    method: a name ("eap-ig", "eap"), whose hyper-parameters follow as keywords (steps=5,
+        quadrature="midpoint"), or a method object.
+    metric: a name from `circuits.metrics`; None takes the pairs' own. Units of the scores.
+    batch_size: None chooses by prompt length; a batch that does not fit in memory is halved.
+    per_example: keep one matrix an example, which `compare` and intervals need.
+
+    Nothing here is random: the same input on the same machine gives the same bytes.
+    """
+    chosen = _named(method, settings)
+    measure = metric_for(pairs, metric)
+    if not measure.differentiable:
+        raise CircuitsError(f"{measure.name} has no gradient; score with another metric")
+    pairs.require(vocabulary=model.vocabulary, context=model.context)
+    total = torch.zeros(model.layout.shape, dtype=torch.float64)
+    kept = torch.zeros(len(pairs), *model.layout.shape) if per_example else None
+    ends = torch.zeros(2, len(pairs))
+    for batch, found in over_batches(
+        pairs,
+        lambda batch: chosen.scores(model, batch, measure),
+        batch_size=batch_size,
+        device=model.device,
+        progress=f"scoring edges ({chosen.name})" if progress else None,
+    ):
+        scores = found.scores.cpu()
+        _require_finite(scores, batch)
+        total += scores.sum(dim=0, dtype=torch.float64)
+        place = batch.index.cpu()
+        ends[:, place] = torch.stack([found.clean, found.corrupted]).detach().cpu()
+        if kept is not None:
+            kept[place] = scores
+    details = {
+        "settings": asdict(chosen),  # type: ignore[call-overload]
+        "metric": measure.name,
+        "metric_clean": float(ends[0].mean()),
+        "metric_corrupted": float(ends[1].mean()),
+        "batch_size": batch_size,
+        "seed": None,
+        "data": describe_pairs(pairs),
+        "model": describe_model(model),
+        "versions": versions(),
+    }
+    matrix = (total / len(pairs)).float()
+    return EdgeScores(matrix, model.layout, chosen.name, details, kept)
+
+
+def describe_pairs(pairs: PairSet) -> dict[str, Any]:
+    """What a result must say of its data."""
+    return {
+        "task": pairs.task,
+        "split": pairs.split,
+        "n": len(pairs),
+        "fingerprint": pairs.fingerprint,
+    }
+
+
+def describe_model(model: HookedModel) -> dict[str, Any]:
+    """What a result must say of its model."""
+    return {
+        "name": model.name,
+        "architecture": type(model.hf).__name__,
+        "dtype": str(model.hf.dtype).removeprefix("torch."),
+        "fingerprint": model.fingerprint,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that a figure can depend on."""
+    return {
+        name: version(name) for name in ("circuits", "torch", "transformers", "transformer-lens")
+    }
+
+
+def _named(chosen: str | Method, settings: dict[str, Any]) -> Method:
+    if isinstance(chosen, str):
+        return method(chosen, **settings)
+    if settings:
+        raise CircuitsError("hyper-parameters belong in the method object that was given")
+    return chosen
+
+
+def _require_finite(scores: torch.Tensor, batch: PairBatch) -> None:
+    finite = torch.isfinite(scores).flatten(1).all(dim=1)
+    if not finite.all():
+        bad = batch.sources[int((~finite).nonzero()[0])]
+        raise CircuitsError(f"{bad}: a score is not finite; try dtype float32")

@@ -1,0 +1,27 @@
+"""Edge attribution patching (EAP): one gradient, at the clean run.
+
+Source: Syed, Rager & Conmy (2023), "Attribution Patching Outperforms Automated Circuit Discovery",
+section 3. Cost: three forward passes and one backward.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from circuits.attribution.engine import BatchScores, edge_scores
+from circuits.attribution.quadrature import CLEAN
+from circuits.metrics import Metric
+from circuits.models import HookedModel
+from tasks.pairs import PairBatch
+
+
+@dataclass(frozen=True)
+class EAP:
+    """The gradient at the clean run, times the difference of the sources."""
+
+    name: ClassVar[str] = "eap"
+
+    def scores(self, model: HookedModel, batch: PairBatch, metric: Metric) -> BatchScores:
+        """Scores of every edge for every example; units of the metric."""
+        return edge_scores(model, batch, metric, CLEAN)

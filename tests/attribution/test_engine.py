@@ -1,0 +1,145 @@
+"""The engine against an oracle that splits every path."""
+
+import pytest
+import torch
+from conftest import CONFIGS
+from oracles.split_paths import SplitPaths
+
+import circuits
+from circuits.attribution.quadrature import rule
+from circuits.errors import CircuitsError
+from circuits.metrics import METRICS, metric_for
+
+TOLERANCE = 1e-5  # of the largest score
+
+
+def oracle_scores(model, pairs, nodes, weights, metric="logit-difference"):
+    """The oracle one example at a time, so that nothing is padded."""
+    view = model.view
+    oracle = SplitPaths(model.hf, view.layout.n_heads, view.layout.n_kv_heads, view.d_head)
+    scores = []
+    for place in range(len(pairs)):
+        batch = pairs.batch([place])
+        reference = model.hf(input_ids=batch.clean).logits[0, batch.columns]
+
+        def value(logits, batch=batch, reference=reference):
+            return METRICS[metric](logits[0, batch.columns], batch, reference).sum()
+
+        scores.append(oracle.scores(batch.clean, batch.corrupted, value, nodes, weights))
+    return torch.stack(scores)
+
+
+def close(found, expected, tolerance=TOLERANCE):
+    largest = float(expected.abs().max())
+    assert largest > 1e-3, "the reference is all but zero; the comparison says nothing"
+    assert float((found - expected).abs().max()) <= tolerance * largest
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_equals_split_paths_on_every_architecture(name, hooked, random_pairs):
+    model, pairs = hooked(name), random_pairs(n=2)
+    points = rule("midpoint", 3)
+    found = circuits.attribute(model, pairs, "eap-ig", steps=3, per_example=True)
+    close(found.per_example, oracle_scores(model, pairs, points.nodes, points.weights))
+    assert not found.matrix[~found.mask].any()
+    # `input` into last-layer queries is truly zero here: the last token is the same in both.
+    assert (found.matrix[found.mask] != 0).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("metric", [name for name, m in METRICS.items() if m.differentiable])
+def test_every_metric(metric, hooked, random_pairs):
+    model, pairs = hooked("llama"), random_pairs(n=2, answers=3)
+    points = rule("left", 2)
+    found = circuits.attribute(model, pairs, metric=metric, steps=2, quadrature="left")
+    expected = oracle_scores(model, pairs, points.nodes, points.weights, metric).mean(dim=0)
+    close(found.matrix, expected)
+
+
+def test_eap_is_the_gradient_at_the_clean_run(hooked, random_pairs):
+    model, pairs = hooked("gpt2"), random_pairs(n=2)
+    found = circuits.attribute(model, pairs, "eap")
+    close(found.matrix, oracle_scores(model, pairs, [1.0], [1.0]).mean(dim=0))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_batch_padding_and_chunks_change_nothing(name, hooked, random_pairs, monkeypatch):
+    model = hooked(name)
+    pairs = random_pairs(n=4, answers=2, lengths=[9, 14, 6, 9])
+    alone = circuits.attribute(model, pairs, batch_size=1, per_example=True)
+    together = circuits.attribute(model, pairs, batch_size=4, per_example=True)
+    close(together.per_example, alone.per_example, 1e-6)
+    monkeypatch.setattr("circuits.attribution.engine._CHUNK_BYTES", 1)
+    chunked = circuits.attribute(model, pairs, batch_size=4, per_example=True)
+    close(chunked.per_example, alone.per_example, 1e-6)
+
+
+def test_summed_edge_scores_complete_the_path_integral(hooked, random_pairs):
+    """Sources into logits alone do not add up, but the input's direct and indirect effects do:
+    the integral of the gradient at the embedding is the metric's difference."""
+    model, pairs = hooked("llama"), random_pairs(n=1)
+    batch = next(pairs.batches(1))
+    scores = circuits.attribute(model, pairs, steps=200)
+    metric = metric_for(pairs)
+    difference = scores.details["metric_clean"] - scores.details["metric_corrupted"]
+    # Edges out of `input` are all the ways in which the embedding enters the model.
+    assert float(scores.matrix[0].sum()) == pytest.approx(difference, rel=1e-3)
+    assert abs(difference) > 1e-2 and metric.name == scores.details["metric"] and len(batch) == 1
+
+
+def test_same_bytes_twice(hooked, random_pairs, tmp_path):
+    model, pairs = hooked("llama"), random_pairs(n=3)
+    first = circuits.attribute(model, pairs, per_example=True).save(tmp_path / "a")
+    second = circuits.attribute(model, pairs, per_example=True).save(tmp_path / "b")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_nan_names_the_example(hooked, random_pairs, monkeypatch):
+    model, pairs = hooked("gpt2"), random_pairs(n=3)
+    original = type(model).logits
+
+    def poisoned(self, tokens, batch, hooks=None):
+        logits = original(self, tokens, batch, hooks)
+        bad = (batch.index[batch.rows] == 1)[:, None]
+        return logits.masked_fill(bad, torch.nan)
+
+    monkeypatch.setattr(type(model), "logits", poisoned)
+    with pytest.raises(CircuitsError, match=r"random pair 1: logit-difference is nan"):
+        circuits.attribute(model, pairs)
+
+
+def test_out_of_memory_halves_the_batch(hooked, random_pairs, monkeypatch, caplog):
+    model, pairs = hooked("gpt2"), random_pairs(n=5)
+    whole = circuits.attribute(model, pairs, batch_size=5, per_example=True)
+    original = type(model).logits
+
+    def small(self, tokens, batch, hooks=None):
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return original(self, tokens, batch, hooks)
+
+    monkeypatch.setattr(type(model), "logits", small)
+    halved = circuits.attribute(model, pairs, batch_size=5, per_example=True)
+    close(halved.per_example, whole.per_example, 1e-6)
+    assert "half as many" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "acdc"}, "unknown method 'acdc'; known: eap"),
+        ({"steps": 0}, "steps=0"),
+        ({"quadrature": "simpson"}, "unknown quadrature 'simpson'"),
+        ({"method": "eap", "steps": 5}, "eap does not take steps"),
+        ({"metric": "bleu"}, "unknown metric 'bleu'; known: logit-difference"),
+        ({"metric": "accuracy"}, "has no gradient"),
+        ({"batch_size": 0}, "batch size 0"),
+    ],
+)
+def test_refusals(settings, message, hooked, random_pairs):
+    with pytest.raises(CircuitsError, match=message):
+        circuits.attribute(hooked("gpt2"), random_pairs(n=1), **settings)
+
+
+def test_prompts_beyond_the_context_name_the_row(hooked, random_pairs):
+    with pytest.raises(CircuitsError, match=r"random pair 1: 70 tokens .* context window holds 64"):
+        circuits.attribute(hooked("gpt2"), random_pairs(n=2, lengths=[9, 70]))

@@ -1,0 +1,162 @@
+"""Tiny random models of every supported architecture, and one tokenizer; nothing is downloaded."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("JAXTYPING_DISABLE", "0")
+
+import pytest
+import torch
+import transformers
+from jaxtyping import install_import_hook
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+# Shapes in signatures are checked at run time, in every function of both packages.
+install_import_hook(["circuits", "tasks"], "beartype.beartype")
+
+torch.set_num_threads(1)
+transformers.utils.logging.disable_progress_bar()
+
+VOCABULARY, CONTEXT = 300, 64
+WORDS = "the capital of France is Paris and Rome in Italy Mary gave John a book to read at home"
+
+_LLAMA = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": CONTEXT,
+    "tie_word_embeddings": False,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
+_GPT2 = {
+    "vocab_size": VOCABULARY,
+    "n_embd": 32,
+    "n_layer": 3,
+    "n_head": 4,
+    "n_positions": CONTEXT,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
+CONFIGS = {
+    "gpt2": lambda: transformers.GPT2Config(**_GPT2),
+    "llama": lambda: transformers.LlamaConfig(**_LLAMA),
+    "llama-mha": lambda: transformers.LlamaConfig(**{**_LLAMA, "num_key_value_heads": 4}),
+    "mistral": lambda: transformers.MistralConfig(**_LLAMA, sliding_window=6),
+    "qwen2": lambda: transformers.Qwen2Config(**_LLAMA),
+    "qwen3": lambda: transformers.Qwen3Config(**_LLAMA, head_dim=12),
+    "gemma": lambda: transformers.GemmaConfig(**_LLAMA, head_dim=12),
+    "phi3": lambda: transformers.Phi3Config(**_LLAMA),
+}
+REFUSED = {
+    "gemma2": lambda: transformers.Gemma2Config(**_LLAMA, head_dim=8, query_pre_attn_scalar=8),
+    "olmo2": lambda: transformers.Olmo2Config(**_LLAMA),
+    "mixtral": lambda: transformers.MixtralConfig(**_LLAMA, num_local_experts=2),
+}
+
+
+def make_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """Byte-level BPE, nothing added to a text; common words are single tokens."""
+    tokenizer = Tokenizer(models.BPE(unk_token=None))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([f" {WORDS}"] * 10, trainer)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|endoftext|>"
+    )
+
+
+def make_model(name: str) -> transformers.PreTrainedModel:
+    """Random weights, large enough that every norm, head and MLP matters."""
+    config = {**CONFIGS, **REFUSED}[name]()
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    for parameter in model.parameters():
+        with torch.no_grad():
+            if parameter.ndim == 2:
+                embeds = parameter.shape[0] in (VOCABULARY, CONTEXT)
+                parameter.normal_(std=0.5 if embeds else 1.2 * parameter.shape[-1] ** -0.5)
+            else:
+                parameter.add_(0.15 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """name -> folder of a saved tiny model with its tokenizer; made once a session."""
+    root = tmp_path_factory.mktemp("models")
+
+    def folder(name: str):
+        if not (root / name).exists():
+            make_model(name).save_pretrained(root / name)
+            make_tokenizer().save_pretrained(root / name)
+        return root / name
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hooked(model_folder):
+    """name -> HookedModel, loaded once a session."""
+    from circuits.models import HookedModel
+
+    loaded = {}
+
+    def load(name: str):
+        if name not in loaded:
+            loaded[name] = HookedModel.from_pretrained(model_folder(name), device="cpu")
+        return loaded[name]
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def random_pairs():
+    """(n, length, answers, seed) -> pairs of random tokens with right and wrong answers."""
+    from tasks.pairs import PairSet, PromptPair
+
+    def make(n=3, length=9, answers=1, seed=0, lengths=None):
+        draw = torch.Generator().manual_seed(seed)
+
+        def tokens(size):
+            return torch.randint(1, VOCABULARY, (size,), generator=draw).tolist()
+
+        pairs = []
+        for row in range(n):
+            size = lengths[row] if lengths else length
+            clean = tokens(size)
+            corrupted = [*clean]
+            corrupted[size // 3 : size // 2 + 1] = tokens(size // 2 + 1 - size // 3)
+            right = tokens(answers)
+            wrong = [(token + 1) % VOCABULARY for token in right]
+            pairs.append(
+                PromptPair(
+                    tuple(clean),
+                    tuple(corrupted),
+                    tuple((token,) for token in right),
+                    tuple((token,) for token in wrong),
+                    source=f"random pair {row}",
+                )
+            )
+        return PairSet(tuple(pairs), metric="logit-difference")
+
+    return make
