@@ -179,7 +179,7 @@ class SplitPaths:
 
     @torch.no_grad()
     def execute(self, clean, corrupted, keep):
-        """Logits with every edge outside `keep` (source, reader) replaced by the corrupted run's."""
+        """Logits with every edge outside `keep` (source, reader) taken from the corrupted run."""
         _, reference = self.run(corrupted)
 
         def offset(reader, live):

@@ -1,0 +1,79 @@
+"""Running on a circuit against an oracle that adds up every edge by itself."""
+
+import pytest
+import torch
+from conftest import CONFIGS
+from oracles.split_paths import SplitPaths
+
+from circuits.errors import CircuitsError
+from circuits.graph import Circuit, Layout
+from circuits.intervention import Executor
+
+
+def oracle(model, batch, mask):
+    view = model.view
+    split = SplitPaths(model.hf, view.layout.n_heads, view.layout.n_kv_heads, view.d_head)
+    logits = split.execute(batch.clean, batch.corrupted, mask)
+    return logits[batch.rows, batch.columns]
+
+
+def random_circuit(layout, share, seed):
+    draw = torch.rand(layout.shape, generator=torch.Generator().manual_seed(seed))
+    return Circuit(layout, (draw < share) & layout.mask)
+
+
+def close(found, expected):
+    assert float(expected.abs().max()) > 0.1
+    assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_full_is_clean_and_empty_is_corrupted(name, hooked, random_pairs):
+    model = hooked(name)
+    executor = Executor(model, next(random_pairs(n=3).batches(3)))
+    assert float((executor.clean - executor.corrupted).abs().max()) > 1e-2
+    close(executor.logits(Circuit.full(model.layout)), executor.clean)
+    close(executor.logits(Circuit.empty(model.layout)), executor.corrupted)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_random_circuits_equal_the_oracle(name, hooked, random_pairs):
+    model = hooked(name)
+    batch = next(random_pairs(n=2).batches(2))
+    executor = Executor(model, batch)
+    for seed, share in enumerate([0.02, 0.1, 0.3, 0.6, 0.9, 0.98]):
+        circuit = random_circuit(model.layout, share, seed)
+        close(executor.logits(circuit), oracle(model, batch, circuit.mask))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_each_single_edge_removed_equals_the_oracle(name, hooked, random_pairs):
+    model = hooked(name)
+    batch = next(random_pairs(n=1).batches(1))
+    executor = Executor(model, batch)
+    places = model.layout.mask.nonzero().tolist()
+    moved = 0
+    for row, column in places[:: len(places) // 40]:
+        mask = model.layout.mask.clone()
+        mask[row, column] = False
+        logits = executor.logits(Circuit(model.layout, mask))
+        close(logits, oracle(model, batch, mask))
+        moved += bool((logits - executor.clean).abs().max() > 1e-4)
+    assert moved > 20
+
+
+def test_padding_changes_nothing(hooked, random_pairs):
+    model = hooked("llama")
+    pairs = random_pairs(n=3, lengths=[12, 7, 9], answers=2)
+    circuit = random_circuit(model.layout, 0.4, 0)
+    together = pairs.batch([0, 1, 2])
+    logits = Executor(model, together).logits(circuit)
+    for place in range(3):
+        alone = Executor(model, pairs.batch([place])).logits(circuit)
+        close(logits[together.rows == place], alone)
+
+
+def test_another_models_circuit_is_refused(hooked, random_pairs):
+    executor = Executor(hooked("gpt2"), next(random_pairs(n=1).batches(1)))
+    with pytest.raises(CircuitsError, match="12 layers, 12 heads cannot run on one with 3 layers"):
+        executor.logits(Circuit.full(Layout(12, 12, 12)))
