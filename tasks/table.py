@@ -59,8 +59,7 @@ class Table:
     @property
     def metric(self) -> str:
         """logit-difference when the rows have wrong answers, else answer-log-probability."""
-        wrong = _filled(self._rows[0], "incorrect", "incorrect_idx")
-        return "logit-difference" if wrong else "answer-log-probability"
+        return "logit-difference" if self._has_wrong else "answer-log-probability"
 
     def pairs(
         self,
@@ -80,6 +79,10 @@ class Table:
         made.require(vocabulary=len(tokenizer), context=context)
         return made
 
+    @property
+    def _has_wrong(self) -> bool:
+        return _filled(self._rows[0], "incorrect", "incorrect_idx")
+
     @cached_property
     def _rows(self) -> list[Row]:
         return read_rows(self.path)
@@ -87,11 +90,18 @@ class Table:
     def _pair(self, tokenizer: PreTrainedTokenizerBase, row: Row) -> PromptPair:
         clean = self._prompt(tokenizer, row, "clean")
         corrupted = self._prompt(tokenizer, row, "corrupted")
+        answer = _answer(tokenizer, row, "correct")
+        wrong = _answer(tokenizer, row, "incorrect") if self._has_wrong else ()
+        if len(wrong) == len(answer) > 1 and wrong != answer:
+            # " New York" and " New Delhi": where the two agree there is nothing to tell apart.
+            wrong = tuple(
+                () if bad == good else bad for good, bad in zip(answer, wrong, strict=True)
+            )
         return PromptPair(
             clean=clean,
             corrupted=corrupted,
-            answer=_answer(tokenizer, row, "correct"),
-            wrong=_answer(tokenizer, row, "incorrect") if "diff" in self.metric else (),
+            answer=answer,
+            wrong=wrong,
             spans=differing(clean, corrupted) if len(clean) == len(corrupted) else (),
             source=row.source,
         )

@@ -47,7 +47,7 @@ class Article:
 
 
 @dataclass(frozen=True)
-class Articles(Sequence[Article]):
+class Articles:
     """Rows read as articles, one by one when asked for."""
 
     rows: Sequence[Row]
@@ -57,13 +57,7 @@ class Articles(Sequence[Article]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, index: int) -> Article: ...
-    @overload
-    def __getitem__(self, index: slice) -> Articles: ...
-    def __getitem__(self, index: int | slice) -> Article | Articles:
-        if isinstance(index, slice):
-            return Articles(self.rows[index], self.article_column, self.summary_column)
+    def __getitem__(self, index: int) -> Article:
         row = self.rows[index]
         return Article(row.source, row.text(self.article_column), row.text(self.summary_column))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
 from tasks.errors import CircuitsError
-from tasks.summarization.articles import Article
+from tasks.summarization.articles import Articles
 from tasks.summarization.prompt import Prompt, make_prompt
 
 _SEARCHED = 10  # articles searched for sentences of the right length
@@ -45,20 +45,22 @@ class Donors:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, articles: Sequence[Article], order: Sequence[int]
+        self, tokenizer: PreTrainedTokenizerBase, articles: Articles, order: Sequence[int]
     ) -> None:
         self._tokenizer = tokenizer
         self._articles = articles
         self._order = order
         self._made: dict[int, Prompt] = {}
 
-    def after(self, place: int) -> Iterator[Prompt]:
+    def after(self, place: int) -> list[Prompt]:
         """Up to ten articles after that place in the order, less those with the same text."""
         text = self._articles[self._order[place]].text
+        lenders = []
         for step in range(1, min(_SEARCHED + 1, len(self._order))):
             index = self._order[(place + step) % len(self._order)]
             other = self._articles[index].text
             if other != text:
                 if index not in self._made:
                     self._made[index] = make_prompt(self._tokenizer, other, "")
-                yield self._made[index]
+                lenders.append(self._made[index])
+        return lenders

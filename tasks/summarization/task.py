@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -102,16 +101,17 @@ class Summarization:
         `PromptPair.spans` are those sentences' tokens; outside them the prompts are equal.
         """
         articles, order = self._draw(n, split, seed)
-        donors = Donors(tokenizer, articles, order)
+        donors = Donors(tokenizer, articles, order) if self.corruption == "swap" else None
         pairs = []
         for place, index in enumerate(order[:n]):
+            lenders = donors.after(place) if donors else []
             with naming(articles[index].source):
                 article = self._truncated(tokenizer, articles[index])
                 prompt = make_prompt(tokenizer, article.text, self.prompt, self._bos(tokenizer))
                 answer = self._summary(tokenizer, article)[: self.max_summary_tokens]
                 _fit(len(prompt.ids) + len(answer) - 1, context)
                 spans = self._salient(article, prompt)
-                corrupted = self._corrupt(tokenizer, prompt, spans, donors.after(place), seed)
+                corrupted = self._corrupt(tokenizer, prompt, spans, lenders, seed)
             pairs.append(
                 PromptPair(
                     clean=prompt.ids,
@@ -191,7 +191,7 @@ class Summarization:
         tokenizer: PreTrainedTokenizerBase,
         prompt: Prompt,
         spans: tuple[Span, ...],
-        donors: Iterator[Prompt],
+        lenders: list[Prompt],
         seed: int,
     ) -> tuple[int, ...]:
         tokens = prompt.ids
@@ -205,7 +205,6 @@ class Summarization:
             for span in spans:
                 tokens = masking.shuffle(tokens, span, rng)
         else:
-            lenders = list(donors)
             for span in spans:
                 opening = span == prompt.sentences[0]
                 lent = lend(lenders, span[1] - span[0], opening=opening)

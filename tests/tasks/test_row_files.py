@@ -1,0 +1,104 @@
+import csv
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.errors import CircuitsError
+from tasks.files import Row, read_rows
+
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
+tables = st.lists(st.fixed_dictionaries({"clean": text, "corrupted": text}), min_size=1, max_size=5)
+
+
+def write(path, rows):
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    elif path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        with path.open("w", newline="") as file:
+            delimiter = "\t" if path.suffix == ".tsv" else ","
+            writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
+@given(rows=tables)
+def test_what_is_written_is_read(tmp_path_factory, suffix, rows):
+    path = tmp_path_factory.mktemp("rows") / f"pairs{suffix}"
+    write(path, rows)
+    read = read_rows(path)
+    assert [dict(row.values) for row in read] == rows
+    word = "line" if suffix == ".jsonl" else "row"
+    assert [row.source for row in read] == [
+        f"pairs{suffix}, {word} {i}" for i in range(1, len(rows) + 1)
+    ]
+
+
+def test_json_lines_under_the_ending_json(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"x": 1}\n\n{"x": 2}\n')
+    assert [(row.source, row.values["x"]) for row in read_rows(path)] == [
+        ("a.json, line 1", 1),
+        ("a.json, line 3", 2),
+    ]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"\xef\xbb\xbfclean,corrupted\na,b\n")
+    assert read_rows(path)[0].text("clean") == "a"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", '{"x": 1}\n{"x": \n', r"^a\.jsonl, line 2: not JSON \(Expecting value at"),
+        ("a.jsonl", '{"x": 1}\n[1]\n', r"^a\.jsonl, line 2: list where an object"),
+        ("a.json", '[{"x": 1}, 3]', r"^a\.json, row 2: int where an object"),
+        ("a.json", '[{"x": 1},\n', r"^a\.json, line 2: not JSON"),
+        ("a.csv", "x,y\n1,2\n1,2,3\n", r"^a\.csv, row 2: 3 cells, but the header names 2"),
+        ("a.csv", 'x,y\n1,"2\n', r"^a\.csv, row 1: malformed CSV"),
+        ("a.jsonl", "\n", r"a\.jsonl: the file has no rows"),
+        ("a.csv", "", r"a\.csv: the file has no rows"),
+        ("a.csv", "x,y\n", r"a\.csv: the file has no rows"),
+        ("a.parquet", "no parquet", r"a\.parquet: not a Parquet file"),
+        ("a.txt", "x", r"a\.txt: the ending '\.txt' is not one of \.jsonl"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_place(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CircuitsError, match=message):
+        read_rows(tmp_path / name)
+
+
+def test_missing_folder_and_foreign_encoding(tmp_path):
+    with pytest.raises(CircuitsError, match=r"none\.csv: no such file"):
+        read_rows(tmp_path / "none.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(CircuitsError, match="it is a folder"):
+        read_rows(tmp_path / "folder.csv")
+    (tmp_path / "a.csv").write_bytes(b"x\ncaf\xe9\n")
+    with pytest.raises(CircuitsError, match=r"a\.csv: not UTF-8"):
+        read_rows(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"b": "x"}, "a, row 1: no value in column 'a'; the row's columns are: 'b'"),
+        ({"a": None}, "a, row 1: no value in column 'a'"),
+        ({"a": "  "}, "a, row 1: column 'a' is blank"),
+        ({"a": 3}, "a, row 1: column 'a' holds int, not text"),
+    ],
+)
+def test_a_row_without_the_text_is_refused(values, message):
+    with pytest.raises(CircuitsError, match=message):
+        Row("a, row 1", values).text("a")

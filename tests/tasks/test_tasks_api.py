@@ -1,0 +1,50 @@
+import subprocess
+import sys
+
+import pytest
+
+import tasks
+from tasks.errors import CircuitsError, naming
+
+
+def test_the_known_tasks():
+    assert tasks.names() == ("newsroom", "summarization", "table")
+    for name in tasks.names():
+        assert tasks.describe(name)
+        assert isinstance(tasks.options(name), dict)
+    assert tasks.options("summarization")["corruption"] == "swap"
+
+
+@pytest.mark.parametrize("ask", [tasks.load, tasks.options, tasks.describe])
+def test_an_unknown_task_lists_the_known(ask):
+    message = "unknown task 'ioy'; the known tasks are: newsroom, summarization, table"
+    with pytest.raises(CircuitsError, match=message):
+        ask("ioy")
+
+
+def test_an_unknown_or_a_missing_option_is_named():
+    with pytest.raises(CircuitsError, match="'table' has no option 'file'; it takes: path, add_b"):
+        tasks.load("table", file="pairs.csv")
+    with pytest.raises(CircuitsError, match="task 'table' needs the option 'path'"):
+        tasks.load("table")
+
+
+def test_the_public_names_are_there():
+    for name in tasks.__all__:
+        assert getattr(tasks, name) is not None
+    assert dir(tasks) == sorted(tasks.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        tasks.nothing  # noqa: B018
+
+
+def test_import_is_light():
+    code = (
+        "import sys, tasks; tasks.names();"
+        "assert not {'torch', 'transformers', 'datasets', 'pyarrow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_naming_puts_the_row_first():
+    with pytest.raises(CircuitsError, match=r"^a\.csv, row 1: bad$"), naming("a.csv, row 1"):
+        raise CircuitsError("bad")
