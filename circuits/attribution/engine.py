@@ -161,7 +161,7 @@ class ReaderGradients:
                     offset = _at_zero(projection, norm.bias)
                     self.c[step, index][..., heads] = ((q - offset) * g).sum(-1) / self.view.d_model
 
-            output.register_hook(on_gradient)  # type: ignore[no-untyped-call]
+            output.register_hook(on_gradient)
 
         return attach
 
@@ -173,7 +173,7 @@ def _branch_gradient(total: Tensor, weight: float) -> Callable[[Tensor], Tensor]
 
     def edit(x: Tensor) -> Tensor:
         branch = x.view_as(x)
-        branch.register_hook(partial(_add, total, weight))  # type: ignore[no-untyped-call]
+        branch.register_hook(partial(_add, total, weight))
         return branch
 
     return edit

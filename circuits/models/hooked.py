@@ -113,7 +113,7 @@ class HookedModel:
         cost of a large vocabulary is paid per read and not per token.
         """
         hooks = hooks or Hooks()
-        unembedding: nn.Module = self.hf.get_output_embeddings()  # type: ignore[no-untyped-call]
+        unembedding: nn.Module = self.hf.get_output_embeddings()
         gather = Hooks()
         gather.before(unembedding, lambda x: x[batch.rows, batch.columns][None])
         # Padding stands on the right, where causal attention never looks back at it; the mask is

@@ -1,0 +1,64 @@
+"""Bootstrap intervals, over examples, of anything computed from means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.evolution.statistics import bca_interval, resample_weights
+
+Statistic = Callable[[Float[Tensor, "*resample column"]], Float[Tensor, "*resample k"]]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % bootstrap interval over n examples."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return asdict(self)
+
+
+def estimates(
+    values: Float[Tensor, "example column"],
+    statistic: Statistic,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[Estimate]:
+    """Bias-corrected and accelerated intervals (Efron and Tibshirani 1993, chapter 14).
+
+    statistic: from column means (leading axes are resamples) to k figures. Examples are resampled
+    together across columns, so whatever an example adds to both sides of a difference cancels.
+    """
+    n = values.shape[0]
+    values = values.double()
+    point = statistic(values.mean(dim=0))
+    if n == 1:
+        return [Estimate(float(x), float(x), float(x), 1) for x in point]
+    replicates = statistic(resample_weights(n, resamples, seed=seed).double() @ values)
+    left_out = statistic((values.sum(dim=0) - values) / (n - 1))
+    low, high = bca_interval(point, replicates, left_out.mean(dim=0) - left_out)
+    return [
+        Estimate(float(x), float(a), float(b), n) for x, a, b in zip(point, low, high, strict=True)
+    ]
+
+
+def trapezoid(
+    heights: Float[Tensor, "*resample point"], places: Float[Tensor, " point"]
+) -> Float[Tensor, " *resample"]:
+    """Area under a curve by the trapezoid rule."""
+    return torch.trapezoid(heights, places.to(heights), dim=-1)

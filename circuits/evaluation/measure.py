@@ -1,0 +1,84 @@
+"""The metric of many circuits on the same examples: the raw material of every figure here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.batching import over_batches
+from circuits.errors import CircuitsError
+from circuits.graph import Circuit
+from circuits.intervention import Executor
+from circuits.metrics import metric_for
+from circuits.models import HookedModel
+from tasks.pairs import PairBatch, PairSet
+
+
+class VanishingMetricError(CircuitsError):
+    """Clean and corrupted runs have the same metric, so no share of the difference exists."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Metric values, one row an example, in the order of the pairs.
+
+    clean, corrupted: of the whole model and of no edge. circuits: one column a circuit.
+    """
+
+    metric: str
+    clean: Float[Tensor, " example"]
+    corrupted: Float[Tensor, " example"]
+    circuits: Float[Tensor, "example circuit"]
+
+    def __post_init__(self) -> None:
+        clean, corrupted = float(self.clean.mean()), float(self.corrupted.mean())
+        if abs(clean - corrupted) <= 1e-6 * max(abs(clean), abs(corrupted), 1e-6):
+            raise VanishingMetricError(
+                f"faithfulness is not defined: {self.metric} is {clean:.6g} on the clean prompts "
+                f"and {corrupted:.6g} on the corrupted ones; the corruption changes nothing that "
+                "the metric sees"
+            )
+
+    @property
+    def columns(self) -> Float[Tensor, "example column"]:
+        """Clean, corrupted, then the circuits, side by side: what resampling works on."""
+        return torch.cat([self.clean[:, None], self.corrupted[:, None], self.circuits], dim=1)
+
+
+def measure(
+    model: HookedModel,
+    pairs: PairSet,
+    circuits: Sequence[Circuit],
+    *,
+    metric: str | None = None,
+    batch_size: int | None = None,
+    progress: str | None = None,
+) -> Measured:
+    """Run every circuit on every pair; circuits share each batch's clean and corrupted runs."""
+    judge = metric_for(pairs, metric)
+    pairs.require(vocabulary=model.vocabulary, context=model.context)
+    values = torch.zeros(len(pairs), 2 + len(circuits), dtype=torch.float64)
+
+    def work(batch: PairBatch) -> Float[Tensor, "batch column"]:
+        executor = Executor(model, batch)
+        columns = [
+            judge(logits, batch, executor.clean)
+            for logits in (executor.clean, executor.corrupted, *map(executor.logits, circuits))
+        ]
+        return torch.stack(columns, dim=1)
+
+    for batch, found in over_batches(
+        pairs, work, batch_size=batch_size, device=model.device, progress=progress
+    ):
+        values[batch.index.cpu()] = found.double().cpu()
+    return Measured(judge.name, values[:, 0], values[:, 1], values[:, 2:])
+
+
+def shares(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample circuit"]:
+    """Faithfulness f = (m(C) - m(none)) / (m(model) - m(none)) from means of `Measured.columns`."""
+    clean, corrupted = means[..., :1], means[..., 1:2]
+    return (means[..., 2:] - corrupted) / (clean - corrupted)

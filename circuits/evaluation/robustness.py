@@ -1,0 +1,85 @@
+"""Does the circuit hold elsewhere? f of the same circuit on other prompts.
+
+Each condition is a pair set: other examples, another corruption. The control is a random circuit of
+the same number of edges, on the same prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from circuits.evaluation.intervals import Estimate, estimates
+from circuits.evaluation.measure import VanishingMetricError, measure, shares
+from circuits.graph import Circuit, top_mask
+from circuits.models import HookedModel
+from tasks.pairs import PairSet
+
+
+@dataclass(frozen=True)
+class Condition:
+    """f of the circuit and of the control under one condition.
+
+    undefined: why there is no f, where clean and corrupted metric are equal.
+    """
+
+    metric: str
+    circuit: Estimate | None
+    control: Estimate | None
+    metric_clean: float | None = None
+    metric_corrupted: float | None = None
+    undefined: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "metric": self.metric,
+            "circuit": None if self.circuit is None else self.circuit.to_dict(),
+            "control": None if self.control is None else self.control.to_dict(),
+            "metric_clean": self.metric_clean,
+            "metric_corrupted": self.metric_corrupted,
+            "undefined": self.undefined,
+        }
+
+
+def robustness(
+    model: HookedModel,
+    circuit: Circuit,
+    conditions: Mapping[str, PairSet],
+    *,
+    metric: str | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> dict[str, Condition]:
+    """f of the circuit under each named condition; metric None takes each pair set's own."""
+    layout = circuit.layout
+    places = layout.mask.flatten().nonzero().flatten()
+    shuffled = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))]
+    control = Circuit(layout, top_mask(shuffled, layout, len(circuit)))
+    found = {}
+    for name, pairs in conditions.items():
+        try:
+            measured = measure(
+                model,
+                pairs,
+                [circuit, control],
+                metric=metric,
+                batch_size=batch_size,
+                progress=f"robustness ({name})" if progress else None,
+            )
+        except VanishingMetricError as error:
+            found[name] = Condition(metric or pairs.metric, None, None, undefined=str(error))
+            continue
+        kept, random = estimates(measured.columns, shares, seed=seed)
+        found[name] = Condition(
+            measured.metric,
+            kept,
+            random,
+            float(measured.clean.mean()),
+            float(measured.corrupted.mean()),
+        )
+    return found
