@@ -1,0 +1,130 @@
+"""Training examples as tensors: a prompt, then its target, teacher-forced.
+
+Batches are right-padded and hold examples of like length. A *read* is one position whose next
+token is a target token: the only positions whose logits anything here looks at.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from tasks.pairs import Example
+
+LARGEST_POOL = 8  # batches; shuffled examples are sorted by length within a pool
+
+
+@dataclass(frozen=True)
+class TargetBatch:
+    """Examples as tensors, right-padded.
+
+    tokens: prompt and all of the target but its last token; padding is 0 where `mask` is False.
+    rows, columns: for each read, its example in the batch and its position; reads of one example
+        stand together, in order.
+    labels: for each read, the target token that comes next.
+    """
+
+    tokens: Int[Tensor, "batch pos"]
+    mask: Bool[Tensor, "batch pos"]
+    rows: Int[Tensor, " read"]
+    columns: Int[Tensor, " read"]
+    labels: Int[Tensor, " read"]
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+    def to(self, device: torch.device | str) -> TargetBatch:
+        """The same batch on another device."""
+        return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
+
+
+def fed_length(example: Example) -> int:
+    """Tokens of an example that the model is fed: all but the last target token."""
+    return len(example.prompt) + len(example.target) - 1
+
+
+def collate(examples: Sequence[Example]) -> TargetBatch:
+    """One batch, in the order given."""
+    width = max(fed_length(example) for example in examples)
+    tokens, mask = [], []
+    rows: list[int] = []
+    columns: list[int] = []
+    labels: list[int] = []
+    for row, example in enumerate(examples):
+        length, reads = fed_length(example), len(example.target)
+        tokens.append([*example.prompt, *example.target[:-1], *[0] * (width - length)])
+        mask.append([True] * length + [False] * (width - length))
+        rows += [row] * reads
+        columns += range(length - reads, length)
+        labels += example.target
+    return TargetBatch(
+        tokens=torch.tensor(tokens),
+        mask=torch.tensor(mask),
+        rows=torch.tensor(rows),
+        columns=torch.tensor(columns),
+        labels=torch.tensor(labels),
+    )
+
+
+def training_order(lengths: Sequence[int], size: int, *, seed: int, epoch: int) -> list[list[int]]:
+    """Batches of indices for one epoch: every index once, like lengths together, random order.
+
+    The same arguments give the same batches, so a run can be taken up at any step.
+    """
+    dice = random.Random(f"{seed}/{epoch}")
+    order = list(range(len(lengths)))
+    dice.shuffle(order)
+    pools_of = max(1, min(LARGEST_POOL, len(order) // (4 * size)))  # few batches: mix, not sort
+    pool = size * pools_of
+    for start in range(0, len(order), pool):
+        order[start : start + pool] = sorted(order[start : start + pool], key=lengths.__getitem__)
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    dice.shuffle(batches)
+    return batches
+
+
+def training_batches(
+    examples: Sequence[Example], size: int, *, seed: int, start: int = 0
+) -> Iterator[TargetBatch]:
+    """Batches without end, epoch after epoch, beginning with batch number `start`."""
+    lengths = [fed_length(example) for example in examples]
+    epoch, position = divmod(start, -(-len(examples) // size))
+    while True:
+        for index in training_order(lengths, size, seed=seed, epoch=epoch)[position:]:
+            yield collate([examples[i] for i in index])
+        epoch, position = epoch + 1, 0
+
+
+def by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Indices in batches for evaluation, longest first, so that memory peaks at once."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def require_examples(examples: Sequence[Example], model: Any, *, what: str = "training") -> None:
+    """Refuse an empty set, and any example that a model of this size cannot read, by its name."""
+    if not examples:
+        raise CircuitsError(f"no {what} examples: an empty set")
+    vocabulary = model.get_input_embeddings().num_embeddings
+    context = getattr(model.config, "max_position_embeddings", None)
+    for example in examples:
+        tokens = (*example.prompt, *example.target)
+        if context is not None and fed_length(example) > context:
+            raise CircuitsError(
+                f"{example.source}: {fed_length(example)} tokens (target included), but the "
+                f"model's context window holds {context}; shorten the text"
+            )
+        bad = next((token for token in tokens if not 0 <= token < vocabulary), None)
+        if bad is not None:
+            raise CircuitsError(
+                f"{example.source}: token id {bad} is outside the model's vocabulary of "
+                f"{vocabulary}; was it made by another tokenizer?"
+            )

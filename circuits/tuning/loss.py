@@ -1,0 +1,109 @@
+"""Cross entropy of target tokens, in nats, with logits only where a target token is read.
+
+The hidden states at the reads are picked out in front of the unembedding, so that the largest
+tensor of a step is (reads, vocabulary) and not (batch, positions, vocabulary).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from circuits.errors import CircuitsError
+from circuits.tuning.batches import TargetBatch, by_length, collate, fed_length
+from tasks.pairs import Example
+
+
+@dataclass(frozen=True)
+class TargetScores:
+    """How well a model predicts targets, example by example, each token given those before it.
+
+    loss: negative log-likelihood of the whole target, in nats.
+    correct: target tokens that were the model's first choice.
+    tokens: target tokens.
+    """
+
+    loss: tuple[float, ...]
+    correct: tuple[int, ...]
+    tokens: tuple[int, ...]
+
+    @property
+    def mean_loss(self) -> float:
+        """Nats a target token, over all tokens of all examples."""
+        return sum(self.loss) / sum(self.tokens)
+
+    @property
+    def token_accuracy(self) -> float:
+        """Share of all target tokens that were the model's first choice."""
+        return sum(self.correct) / sum(self.tokens)
+
+
+def target_logits(model: Any, batch: TargetBatch) -> Float[Tensor, "read vocabulary"]:
+    """Logits at the reads of a batch, in float32. `model`: Hugging Face causal, PEFT or not."""
+    with _only_at(model, batch):
+        logits: Tensor = model(
+            input_ids=batch.tokens, attention_mask=batch.mask.long(), use_cache=False
+        ).logits
+    if logits.shape[:2] != (1, len(batch.rows)):
+        raise CircuitsError(
+            f"{type(model).__name__} does not take its logits from get_output_embeddings(), "
+            "so they cannot be limited to the target positions; use a causal language model"
+        )
+    return logits[0].float()
+
+
+def target_loss(model: Any, batch: TargetBatch) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Mean cross entropy over the target tokens of a batch, and the share predicted first."""
+    logits = target_logits(model, batch)
+    correct = (logits.detach().argmax(-1) == batch.labels).float()
+    return cross_entropy(logits, batch.labels), correct.mean()
+
+
+def score_targets(model: Any, examples: Sequence[Example], *, batch_size: int = 32) -> TargetScores:
+    """Teacher-forced loss and accuracy of each example, dropout off."""
+    loss, correct = [0.0] * len(examples), [0] * len(examples)
+    with evaluating(model):
+        for index in by_length([fed_length(example) for example in examples], batch_size):
+            batch = collate([examples[i] for i in index]).to(model.device)
+            logits = target_logits(model, batch)
+            each = torch.stack(
+                [
+                    cross_entropy(logits, batch.labels, reduction="none").double(),
+                    (logits.argmax(-1) == batch.labels).double(),
+                ]
+            )
+            sums = each.new_zeros(2, len(batch)).index_add_(1, batch.rows, each).tolist()
+            for i, nats, hits in zip(index, *sums, strict=True):
+                loss[i], correct[i] = nats, int(hits)
+    return TargetScores(tuple(loss), tuple(correct), tuple(len(one.target) for one in examples))
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Dropout off and no gradients within the block; the mode is put back after it."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+@contextmanager
+def _only_at(model: Any, batch: TargetBatch) -> Iterator[None]:
+    def pick(_: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (args[0][batch.rows, batch.columns][None], *args[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(pick)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,136 @@
+"""How good a model's summaries are: ROUGE, exact match, and teacher-forced loss and accuracy.
+
+ROUGE is the F1 of the `rouge-score` package (Lin 2004): n-grams for ROUGE-1 and -2, the longest
+common subsequence of the whole text for ROUGE-L; words are lower-cased, letters and digits only,
+and Porter-stemmed unless told otherwise. All figures are kept example by example, so that
+intervals over examples can be drawn from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from circuits.errors import CircuitsError
+from circuits.tuning.batches import require_examples
+from circuits.tuning.generation import generate
+from circuits.tuning.loss import TargetScores, score_targets
+from tasks.pairs import Example
+
+METRICS = ("rouge1", "rouge2", "rougeL", "exact_match", "token_accuracy", "loss")
+
+
+@dataclass(frozen=True)
+class SummaryScores:
+    """Scores of one model, one value an example, in the order of the examples.
+
+    rouge1, rouge2, rougeL: F1, 0 to 1.
+    exact_match: 1 where the generated text equals the reference, outer blanks aside, else 0.
+    targets: teacher-forced loss and accuracy.
+    generated, reference: the texts compared.
+    """
+
+    rouge1: tuple[float, ...]
+    rouge2: tuple[float, ...]
+    rougeL: tuple[float, ...]  # noqa: N815
+    exact_match: tuple[float, ...]
+    targets: TargetScores
+    generated: tuple[str, ...]
+    reference: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.reference)
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Each of `METRICS` over all examples; loss in nats a target token, lower is better."""
+        return {
+            "rouge1": fmean(self.rouge1),
+            "rouge2": fmean(self.rouge2),
+            "rougeL": fmean(self.rougeL),
+            "exact_match": fmean(self.exact_match),
+            "token_accuracy": self.targets.token_accuracy,
+            "loss": self.targets.mean_loss,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: the means, and every value they are means of."""
+        return {
+            "means": self.means,
+            "n": len(self),
+            "per_example": {
+                "rouge1": list(self.rouge1),
+                "rouge2": list(self.rouge2),
+                "rougeL": list(self.rougeL),
+                "exact_match": list(self.exact_match),
+                "target_loss": list(self.targets.loss),
+                "target_correct": list(self.targets.correct),
+                "target_tokens": list(self.targets.tokens),
+                "generated": list(self.generated),
+                "reference": list(self.reference),
+            },
+        }
+
+
+def evaluate_summaries(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    *,
+    max_new_tokens: int | None = None,
+    batch_size: int = 32,
+    stem: bool = True,
+) -> SummaryScores:
+    """Decode greedily from each prompt and compare with the target's text.
+
+    max_new_tokens: the longest a summary may get; by default the length of the longest target.
+        Decoding stops at the tokenizer's and the model's end-of-text tokens.
+    stem: whether ROUGE compares words by their stems.
+    """
+    require_examples(examples, model, what="evaluation")
+    longest = max(len(example.target) for example in examples)
+    if max_new_tokens is not None and max_new_tokens < 1:
+        raise CircuitsError(f"max_new_tokens {max_new_tokens}: it must be at least 1")
+    written = generate(
+        model,
+        [example.prompt for example in examples],
+        max_new_tokens=max_new_tokens or longest,
+        stop=_end_tokens(model, tokenizer),
+        batch_size=batch_size,
+    )
+    generated = [_text(tokenizer, tokens) for tokens in written]
+    reference = [_text(tokenizer, example.target) for example in examples]
+    rouge = [score_text(*texts, stem=stem) for texts in zip(generated, reference, strict=True)]
+    return SummaryScores(
+        rouge1=tuple(one["rouge1"] for one in rouge),
+        rouge2=tuple(one["rouge2"] for one in rouge),
+        rougeL=tuple(one["rougeL"] for one in rouge),
+        exact_match=tuple(float(a == b) for a, b in zip(generated, reference, strict=True)),
+        targets=score_targets(model, examples, batch_size=batch_size),
+        generated=tuple(generated),
+        reference=tuple(reference),
+    )
+
+
+def score_text(generated: str, reference: str, *, stem: bool = True) -> dict[str, float]:
+    """ROUGE-1, -2 and -L F1 of one text against one reference."""
+    from rouge_score.rouge_scorer import RougeScorer  # slow to import
+
+    scores = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=stem).score(
+        target=reference, prediction=generated
+    )
+    return {name: float(score.fmeasure) for name, score in scores.items()}
+
+
+def _end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    several = configured if isinstance(configured, list) else [configured]
+    return {token for token in (*several, tokenizer.eos_token_id) if token is not None}
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()

@@ -1,0 +1,105 @@
+"""Run as a process of its own: fine-tunes in forked children that are killed at chosen events.
+
+    python kill_worker.py MODEL OUT N KIND
+
+Trains once undisturbed, to OUT/whole, counting events: files reaching the disk, renames, and
+optimizer steps. Then, for N moments spread over those events, a child is killed (SIGKILL) at that
+moment, a second one soon after it started again, and a third is left to finish in
+OUT/killed-<moment>. Exits 0 when every child ended as told.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+import warnings
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging
+
+from circuits.tuning.finetune import finetune
+from circuits.tuning.settings import FinetuneSettings
+from circuits.tuning.targets import lora_config, wrap
+from tasks.pairs import Example
+
+SETTINGS = FinetuneSettings(
+    steps=5,
+    learning_rate=1e-2,
+    warmup_steps=1,
+    batch_size=3,
+    checkpoint_steps=(3,),
+    validate_every=2,
+    save_state_every=2,
+)
+EXAMPLES = [Example((i + 1, i + 2, *range(i)), (i + 3, 7), f"row {i}") for i in range(8)]
+
+
+def count_events(kill_at: int | None) -> list[int]:
+    """Count events from now on, and die at number `kill_at`."""
+    seen = [0]
+
+    def counting(original):
+        def call(*args, **kwargs):
+            seen[0] += 1
+            if seen[0] == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **kwargs)
+
+        return call
+
+    os.fsync = counting(os.fsync)
+    Path.replace = counting(Path.replace)
+    Path.rename = counting(Path.rename)
+    torch.optim.AdamW.step = counting(torch.optim.AdamW.step)
+    return seen
+
+
+def train(model_folder: str, out: Path, kind: str) -> None:
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    if kind == "lora":
+        torch.manual_seed(0)
+        model = wrap(model, lora_config([1], model, rank=2, dropout=0.1))
+    finetune(model, EXAMPLES, out, settings=SETTINGS, validation=EXAMPLES[:3], progress=False)
+
+
+def in_child(model_folder: str, out: Path, kind: str, kill_at: int | None) -> int:
+    """Exit status of a child that trains; minus the signal if it was killed."""
+    child = os.fork()
+    if child == 0:
+        status = 3
+        try:
+            seen = count_events(kill_at)
+            train(model_folder, out, kind)
+            out.with_name("events").write_text(str(seen[0]))
+            status = 0
+        except Exception:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main(model_folder: str, out: Path, moments: int, kind: str) -> int:
+    warnings.simplefilter("error")
+    logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    if in_child(model_folder, out / "whole", kind, None) != 0:
+        return 1
+    events = int((out / "events").read_text())
+    for number in range(moments):
+        kill_at = 1 + number * (events - 1) // (moments - 1)
+        folder = out / f"killed-{kill_at}"
+        if in_child(model_folder, folder, kind, kill_at) != -signal.SIGKILL:
+            return 2
+        in_child(model_folder, folder, kind, 5)
+        if in_child(model_folder, folder, kind, None) != 0:
+            return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))

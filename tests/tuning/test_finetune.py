@@ -1,0 +1,202 @@
+"""Fine-tuning: checkpoints, log, early stopping, refusals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from circuits.errors import CircuitsError
+from circuits.tuning.finetune import finetune
+from circuits.tuning.loss import score_targets
+from circuits.tuning.settings import FinetuneSettings
+
+SHORT = FinetuneSettings(
+    steps=6, learning_rate=1e-3, warmup_steps=2, batch_size=4, checkpoint_steps=(3,)
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps 0"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"warmup_steps": 7, "steps": 6}, "warmup_steps 7"),
+        ({"betas": (0.9, 1.0)}, "betas"),
+        ({"clip": 0.0}, "clip"),
+        ({"seed": -1}, "seed"),
+        ({"patience": 0}, "patience"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"checkpoint_steps": (0, 5)}, r"checkpoint_steps \[0\].*base model"),
+        ({"checkpoint_steps": (301,)}, "checkpoint_steps"),
+        ({"save_state_every": 0}, "save_state_every"),
+    ],
+)
+def test_invalid_settings_cannot_be_made(change, message):
+    with pytest.raises(CircuitsError, match=message):
+        FinetuneSettings(**change)
+
+
+def test_settings_go_through_json():
+    settings = FinetuneSettings(checkpoint_steps=(200, 100, 100), betas=(0.8, 0.9))
+    assert settings.checkpoint_steps == (100, 200)
+    assert FinetuneSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+    with pytest.raises(CircuitsError, match="'lr'; known: steps, learning_rate"):
+        FinetuneSettings.from_dict({"lr": 1})
+
+
+def test_learning_rate_rises_then_falls_to_nearly_nothing():
+    settings = FinetuneSettings(steps=100, learning_rate=1.0, warmup_steps=10)
+    rates = [settings.rate(step) for step in range(1, 101)]
+    assert rates[:10] == pytest.approx([i / 10 for i in range(1, 11)])
+    assert max(rates) == 1.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert 0 < rates[-1] < 1e-3
+    assert FinetuneSettings(steps=3, warmup_steps=3).rate(3) == FinetuneSettings().learning_rate
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_checkpoints_log_and_weights(name, load, tokenizer, make_examples, tmp_path):
+    model, examples = load(name), make_examples(9)
+    before = score_targets(model, examples).mean_loss
+    result = finetune(
+        model,
+        examples,
+        tmp_path / "run",
+        settings=replace(SHORT, validate_every=2),
+        validation=examples,
+        tokenizer=tokenizer,
+        progress=False,
+    )
+    assert list(result.checkpoints) == [3, 6]
+    assert result.last == tmp_path / "run" / "step-6"
+    assert [entry["step"] for entry in result.steps] == [1, 2, 3, 4, 5, 6]
+    assert [entry["step"] for entry in result.validation] == [0, 2, 4, 6]
+    assert result.validation[0]["loss"] == pytest.approx(before)
+    assert result.validation[-1]["loss"] < before
+    assert result.best_step == 6
+    assert not result.stopped_early
+    log = json.loads((tmp_path / "run" / "training_log.json").read_text())
+    assert log["finished"]
+    assert log["steps"] == result.steps
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "run.json",
+        "training_log.json",
+        "step-3",
+        "step-6",
+    }
+    saved = AutoModelForCausalLM.from_pretrained(result.last, dtype="auto")
+    assert saved.dtype == torch.float32
+    assert score_targets(saved, examples) == score_targets(model, examples)
+    assert len(AutoTokenizer.from_pretrained(result.last)) == len(tokenizer)
+    assert not model.training
+
+
+def test_a_finished_run_is_loaded_not_repeated(load, make_examples, tmp_path, monkeypatch):
+    examples = make_examples(9)
+    first = finetune(load("gpt2"), examples, tmp_path, settings=SHORT, progress=False)
+    monkeypatch.setattr("circuits.tuning.finetune.target_loss", None)
+    model = load("gpt2")
+    again = finetune(model, examples, tmp_path, settings=SHORT, progress=False)
+    assert again == first
+    saved = AutoModelForCausalLM.from_pretrained(first.last, dtype="auto")
+    assert torch.equal(model.lm_head.weight, saved.lm_head.weight)
+
+
+def test_half_precision_is_trained_and_saved_in_float32(load, make_examples, tmp_path):
+    result = finetune(
+        load("gpt2").half(), make_examples(4), tmp_path, settings=SHORT, progress=False
+    )
+    assert AutoModelForCausalLM.from_pretrained(result.last, dtype="auto").dtype == torch.float32
+
+
+def test_the_callers_random_numbers_are_left_alone(load, make_examples, tmp_path):
+    model = load("gpt2")
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    finetune(model, make_examples(4), tmp_path, settings=SHORT, progress=False)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_early_stopping(load, make_examples, tmp_path):
+    settings = FinetuneSettings(
+        steps=200,
+        learning_rate=1e-2,
+        warmup_steps=0,
+        batch_size=4,
+        checkpoint_steps=(150,),
+        validate_every=5,
+        patience=2,
+    )
+    result = finetune(
+        load("gpt2"),
+        make_examples(8),
+        tmp_path,
+        settings=settings,
+        validation=make_examples(8, seed=1),  # other random tokens: nothing to generalise to
+        progress=False,
+    )
+    assert result.stopped_early
+    stopped = len(result.steps)
+    assert stopped < 150
+    assert list(result.checkpoints) == [stopped]
+    losses = [entry["loss"] for entry in result.validation]
+    assert losses.index(min(losses)) == len(losses) - 3
+    assert result.best_step == stopped - 10
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"settings": replace(SHORT, learning_rate=2e-3)}, "learning_rate was 0.001, now 0.002"),
+        ({"seed": 4}, "examples was"),
+        ({"model": "llama"}, "model was"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused(other, named, load, make_examples, tmp_path):
+    finetune(load("gpt2"), make_examples(4), tmp_path, settings=SHORT, progress=False)
+    with pytest.raises(CircuitsError, match=rf"{tmp_path}: holds another run .*{named}"):
+        finetune(
+            load(other.get("model", "gpt2")),
+            make_examples(4, seed=other.get("seed", 0)),
+            tmp_path,
+            settings=other.get("settings", SHORT),
+            progress=False,
+        )
+
+
+def test_how_often_the_state_is_saved_makes_no_other_run(load, make_examples, tmp_path):
+    finetune(load("gpt2"), make_examples(4), tmp_path, settings=SHORT, progress=False)
+    other = replace(SHORT, save_state_every=1)
+    finetune(load("gpt2"), make_examples(4), tmp_path, settings=other, progress=False)
+
+
+def test_refusals(load, make_examples, tmp_path):
+    examples = make_examples(4)
+    with pytest.raises(CircuitsError, match="patience needs validation"):
+        settings = replace(SHORT, patience=1)
+        finetune(load("gpt2"), examples, tmp_path / "a", settings=settings, progress=False)
+    with pytest.raises(CircuitsError, match="nothing to train"):
+        frozen = load("gpt2").requires_grad_(False)
+        finetune(frozen, examples, tmp_path / "b", settings=SHORT, progress=False)
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CircuitsError, match="a file stands"):
+        finetune(load("gpt2"), examples, tmp_path / "file", settings=SHORT, progress=False)
+    (tmp_path / "c" / "step-3").mkdir(parents=True)
+    with pytest.raises(CircuitsError, match=r"checkpoints but no run\.json"):
+        finetune(load("gpt2"), examples, tmp_path / "c", settings=SHORT, progress=False)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_before_it_saves(load, make_examples, tmp_path):
+    model = load("gpt2")
+    with torch.no_grad():
+        model.lm_head.weight[3] = float("nan")
+    with pytest.raises(CircuitsError, match="training loss at step 1 is nan"):
+        finetune(model, make_examples(4), tmp_path, settings=SHORT, progress=False)
+    assert not list(tmp_path.glob("step-*"))

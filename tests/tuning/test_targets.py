@@ -1,0 +1,169 @@
+"""Layer importance, and adapters on exactly the layers asked for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from circuits.errors import CircuitsError
+from circuits.graph import Circuit, Layout
+from circuits.tuning.importance import (
+    LayerImportance,
+    critical_layers,
+    importance_from_circuit,
+    importance_from_edges,
+)
+from circuits.tuning.targets import (
+    Projections,
+    adapted_layers,
+    lora_config,
+    trainable_parameters,
+    wrap,
+)
+
+ATTENTION = {
+    "gpt2": {"attn.c_attn", "attn.c_proj"},
+    "llama": {f"self_attn.{letter}_proj" for letter in "qkvo"},
+}
+MLP = {
+    "gpt2": {"mlp.c_fc", "mlp.c_proj"},
+    "llama": {"mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"},
+}
+STACK = {"gpt2": "transformer.h", "llama": "model.layers"}
+
+
+def adapters(wrapped):
+    return {
+        name.removeprefix("base_model.model.").removesuffix(".lora_A")
+        for name, _ in wrapped.named_modules()
+        if name.endswith(".lora_A")
+    }
+
+
+def test_an_edge_counts_half_at_either_end():
+    weights = {"input->m0": 1.0, "a0.h3->a1.h2<q>": -4.0, "a0.h1->m0": 2.0, "m2->logits": 6.0}
+    importance = importance_from_edges(weights, 4)
+    assert importance.values == (0.5 + 2 + 1 + 1, 2, 3, 0)
+    assert importance.ranking == (0, 2, 1, 3)
+    assert critical_layers(importance, 2) == (0, 2)
+    assert critical_layers(importance, 4) == (0, 1, 2, 3)
+
+
+def test_importance_of_a_circuit():
+    layout = Layout(n_layers=3, n_heads=2, n_kv_heads=2)
+    edges = ["input->a0.h1<v>", "a0.h1->m2", "m2->logits"]
+    bare = Circuit.of(layout, edges)
+    assert importance_from_circuit(bare).values == (1.0, 0.0, 1.0)
+    scores = torch.zeros(layout.shape)
+    scores[layout.edge("a0.h1->m2")] = -5
+    scored = importance_from_circuit(Circuit(layout, bare.mask, scores))
+    assert scored.values == (2.5, 0.0, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: LayerImportance("x", ()), "no layers"),
+        (lambda: LayerImportance("x", (1.0, -1.0)), "layer 1 is -1.0"),
+        (lambda: LayerImportance("x", (float("nan"),)), "layer 0 is nan"),
+        (lambda: critical_layers(LayerImportance("x", (1.0,)), 2), "2 critical layers of 1"),
+        (lambda: critical_layers(LayerImportance("x", (0.0, 0.0)), 1), "none is critical"),
+        (lambda: importance_from_edges({"m0": 1.0}, 2), "no '->'"),
+        (lambda: importance_from_edges({"m0->b3": 1.0}, 2), "'b3' is not a node"),
+        (lambda: importance_from_edges({"m0->m2": 1.0}, 2), "only 2 layers"),
+    ],
+)
+def test_importance_refusals(call, message):
+    with pytest.raises(CircuitsError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("layers", [[1], [0, 2], [2, 0], None])
+def test_exactly_the_wanted_layers(name, layers, load):
+    model = load(name)
+    projections = Projections.of(model)
+    config = lora_config(layers, model, rank=4)
+    wrapped = wrap(model, config)
+    wanted = range(3) if layers is None else layers
+    paths = ATTENTION[name] | MLP[name]
+    assert adapters(wrapped) == {f"{STACK[name]}.{i}.{path}" for i in wanted for path in paths}
+    assert adapted_layers(wrapped) == tuple(sorted(wanted))
+    assert trainable_parameters(wrapped) == projections.parameters(wanted, 4) > 0
+    assert config.fan_in_fan_out == (name == "gpt2")
+    assert config.lora_alpha == 8
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_parts(name, load):
+    model = load(name)
+    wrapped = wrap(model, lora_config([1], model, parts=("qkv", "mlp")))
+    output = {"gpt2": "attn.c_proj", "llama": "self_attn.o_proj"}[name]
+    paths = (ATTENTION[name] | MLP[name]) - {output}
+    assert adapters(wrapped) == {f"{STACK[name]}.1.{path}" for path in paths}
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_fresh_adapter_changes_nothing_and_a_changed_one_does(name, load):
+    model = load(name)
+    tokens = torch.arange(1, 9)[None]
+    with torch.no_grad():
+        plain = model(input_ids=tokens).logits
+        wrapped = wrap(model, lora_config([1], model))
+        assert torch.equal(wrapped(input_ids=tokens).logits, plain)
+        for parameter_name, parameter in wrapped.named_parameters():
+            if "lora_B" in parameter_name:
+                parameter.add_(0.1)
+        assert not torch.allclose(wrapped(input_ids=tokens).logits, plain)
+
+
+def test_layers_by_importance(load):
+    model = load("llama")
+    importance = LayerImportance("edges", (1.0, 3.0, 2.0))
+    assert lora_config(importance, model).layers_to_transform == [1]
+    assert lora_config(importance, model, k=2).layers_to_transform == [1, 2]
+
+
+@pytest.mark.parametrize(("rank", "layers"), [(8, [0]), (8, [0, 2]), (3, [0, 1]), (1, [0, 1])])
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_ranks_that_match_parameters(name, rank, layers, load):
+    projections = Projections.of(load(name))
+    budget = projections.parameters(range(3), rank)
+    matched = projections.matching_rank(layers, budget)
+    per_rank = projections.parameters(layers, 1)
+    assert abs(matched * per_rank - budget) <= per_rank / 2
+    if rank == 8:
+        assert matched * per_rank == budget
+
+
+def test_layer_targeting_that_peft_ignores_is_noticed(load):
+    model = load("gpt2")
+    # PEFT takes a full module name as it stands and does not look at layers_to_transform.
+    config = LoraConfig(
+        target_modules=["attn.c_attn", "transformer.h.1.mlp.c_fc"],
+        layers_to_transform=[0],
+        layers_pattern="h",
+        fan_in_fan_out=True,
+    )
+    with pytest.raises(CircuitsError, match=r"unasked on \['transformer\.h\.1\.mlp\.c_fc'\]"):
+        wrap(model, config)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: lora_config([3], m), r"layers \[3\]: the model has layers 0 to 2"),
+        (lambda m: lora_config([-1], m), "layers 0 to 2"),
+        (lambda m: lora_config([], m), "layers 0 to 2"),
+        (lambda m: lora_config([0], m, rank=0), "rank 0"),
+        (lambda m: lora_config([0], m, k=1), "k chooses"),
+        (lambda m: lora_config([0], m, parts=("norm",)), "qkv, attention-output, mlp"),
+        (lambda m: lora_config(LayerImportance("x", (1.0,)), m), "1 layers for a model of 3"),
+        (lambda m: wrap(m, LoraConfig(target_modules="all-linear")), "list of names"),
+        (lambda m: lora_config([0], wrap(m, lora_config([0], m)).model), "already"),
+    ],
+)
+def test_target_refusals(call, message, load):
+    with pytest.raises(CircuitsError, match=message):
+        call(load("gpt2"))
