@@ -1,0 +1,207 @@
+"""How alike the circuits of two checkpoints are, beside how alike one checkpoint is to itself.
+
+Two checkpoints scored on the same examples share those examples' noise, so their likeness cannot be
+held against that of two independent samples; and two bootstrap resamples share examples too. Both
+sides are therefore measured on disjoint halves of the examples, many times:
+
+    across = likeness of one checkpoint on one half and the other checkpoint on the other half
+    noise  = likeness of one checkpoint on the two halves (mean of the two checkpoints)
+
+If fine-tuning changed nothing, the two have the same distribution; `gap` = across - noise is what
+the change adds. Half the examples make noisier circuits than all do, in both, so no correction is
+needed to compare them; neither is the likeness at the full sample, which is `value`.
+
+Intervals come from bootstrap resamples; those of `gap` draw within each half, so that the halves
+stay disjoint. The split itself adds to their spread, so they err on the wide side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from circuits.evolution.changes import number
+from circuits.evolution.similarity import (
+    centred_ranks,
+    correlation,
+    jaccard,
+    shares,
+    weighted_jaccard,
+)
+from circuits.evolution.statistics import half_weights, normal_interval
+from circuits.evolution.turnover import Ends, turnover
+from circuits.graph import Layout
+
+SPLITS = 200
+_CHUNK = 2**19  # numbers held at once per checkpoint and buffer
+
+WHOLE = ("spearman", "overlap")
+SIZED = (
+    "edge_jaccard",
+    "weighted_jaccard",
+    "node_jaccard",
+    "node_driven",
+    "rewired",
+    "rewired_share",
+)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A likeness (or turnover) of two checkpoints and its noise ceiling (or floor).
+
+    value, low, high: on all examples, with a 95 % interval for what such a sample gives on average.
+    across, noise: between the checkpoints, and of one with itself, on disjoint halves.
+    gap, gap_low, gap_high: across - noise, with its 95 % interval. An interval that holds 0: the
+        checkpoints are as alike as the number of examples can tell.
+    NaN where undefined (the rewired share of no turnover).
+    """
+
+    value: float
+    low: float
+    high: float
+    across: float
+    noise: float
+    gap: float
+    gap_low: float
+    gap_high: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """JSON numbers, None where undefined."""
+        return {name: number(value) for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Mean scores of one checkpoint on m resamples, and the circuits cut from each."""
+
+    means: Float[Tensor, "m edge"]
+    sizes: tuple[int, ...]
+    ends: Ends
+
+    @cached_property
+    def ranks(self) -> Float[Tensor, "m edge"]:
+        """Of |score|, scaled for a dot product."""
+        return centred_ranks(self.means.abs())
+
+    @cached_property
+    def circuits(self) -> tuple[Bool[Tensor, "m edge"], ...]:
+        """The top edges by |score| at each size; ties in matrix order, as `circuits.select`."""
+        order = self.means.abs().argsort(dim=1, descending=True, stable=True)
+        masks = []
+        for size in self.sizes:
+            mask = torch.zeros_like(self.means, dtype=torch.bool)
+            masks.append(mask.scatter_(1, order[:, :size], True))
+        return tuple(masks)
+
+    @cached_property
+    def nodes(self) -> tuple[Bool[Tensor, "m node"], ...]:
+        """Nodes of those circuits."""
+        return tuple(self.ends.nodes(mask) for mask in self.circuits)
+
+
+def measure(a: Snapshot, b: Snapshot) -> Float[Tensor, "m measure"]:
+    """`WHOLE`, then `SIZED` for each size."""
+    columns = [correlation(a.ranks, b.ranks), weighted_jaccard(a.means, b.means)]
+    for place in range(len(a.sizes)):
+        left, right = a.circuits[place], b.circuits[place]
+        driven, rewired = turnover(a.ends, left, right)
+        columns += [
+            jaccard(left, right),
+            weighted_jaccard(shares(a.means * left), shares(b.means * right)),
+            jaccard(a.nodes[place], b.nodes[place]),
+            driven,
+            rewired,
+            rewired / (driven + rewired),
+        ]
+    return torch.stack(columns, dim=1)
+
+
+def agreement(
+    scores: Sequence[Float[Tensor, "n edge"]],
+    compared: Sequence[tuple[int, int]],
+    *,
+    layout: Layout,
+    sizes: Sequence[int],
+    weights: Float[Tensor, "resample n"],
+    seed: int,
+) -> list[list[Measure]]:
+    """For each compared pair of checkpoints, its measures in the order of `measure`.
+
+    scores: per-example scores of each checkpoint over the possible edges, in matrix order.
+    """
+    engine = _Engine(scores, compared, tuple(sizes), Ends.of(layout))
+    count = scores[0].shape[0]
+    observed, _ = engine.run(torch.full((1, count), 1 / count, dtype=torch.float64))
+    resampled, _ = engine.run(weights)
+    across, noise = engine.run(*half_weights(count, SPLITS, seed=seed, resample=False))
+    halves = half_weights(count, len(weights), seed=seed + 1, resample=True)
+    across_resampled, noise_resampled = engine.run(*halves)
+
+    results = []
+    lowest = torch.zeros(observed.shape[-1], dtype=torch.float64)
+    lowest[WHOLE.index("spearman")] = -1.0
+    for place, value in enumerate(observed[:, 0]):
+        low, high = normal_interval(value, resampled[place])
+        middle, floor = across[place].nanmean(dim=0), noise[place].nanmean(dim=0)
+        gap_low, gap_high = normal_interval(
+            middle - floor, across_resampled[place] - noise_resampled[place]
+        )
+        columns = (
+            *(value, torch.maximum(low, lowest), high.clamp_max(1.0)),
+            *(middle, floor, middle - floor, gap_low, gap_high),
+        )
+        rows = torch.stack(columns, dim=1).tolist()
+        results.append([Measure(*row) for row in rows])
+    return results
+
+
+@dataclass(frozen=True)
+class _Engine:
+    """Measures of every compared pair, in chunks of resamples."""
+
+    scores: Sequence[Float[Tensor, "n edge"]]
+    compared: Sequence[tuple[int, int]]
+    sizes: tuple[int, ...]
+    ends: Ends
+
+    def run(
+        self, first: Float[Tensor, "m n"], second: Float[Tensor, "m n"] | None = None
+    ) -> tuple[Float[Tensor, "pair m measure"], Float[Tensor, "pair m measure"]]:
+        """Likeness of each pair across the two sets of weights, and of its members to themselves.
+
+        Without a second set both checkpoints get the first, and nothing is compared to itself.
+        """
+        width = max(1, _CHUNK // self.scores[0].shape[1])
+        across, noise = [], []
+        for start in range(0, len(first), width):
+            part = slice(start, start + width)
+            a = self._snapshots(first[part])
+            if second is None:
+                across.append(torch.stack([measure(a[i], a[j]) for i, j in self.compared]))
+                continue
+            b = self._snapshots(second[part])
+            across.append(
+                torch.stack(
+                    [_mean(measure(a[i], b[j]), measure(a[j], b[i])) for i, j in self.compared]
+                )
+            )
+            own = [measure(left, right) for left, right in zip(a, b, strict=True)]
+            noise.append(torch.stack([_mean(own[i], own[j]) for i, j in self.compared]))
+        return torch.cat(across, dim=1), torch.cat(noise or across, dim=1)
+
+    def _snapshots(self, weights: Float[Tensor, "m n"]) -> list[Snapshot]:
+        return [
+            Snapshot(weights.to(values.dtype) @ values, self.sizes, self.ends)
+            for values in self.scores
+        ]
+
+
+def _mean(a: Float[Tensor, "m k"], b: Float[Tensor, "m k"]) -> Float[Tensor, "m k"]:
+    """Mean of two measurements; where one is undefined, the other."""
+    return torch.stack([a, b]).nanmean(dim=0)

@@ -1,0 +1,291 @@
+"""What fine-tuning changed between checkpoints: edges, nodes, and which of the two.
+
+`compare` takes the scores of two or more checkpoints on the same examples. Differences are paired
+and every interval comes from resampling the examples; see `changes`, `agreement`, `turnover`,
+`variance` for what is measured and `statistics` for how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from circuits.evolution import words
+from circuits.evolution.agreement import SIZED, WHOLE, Measure, agreement
+from circuits.evolution.changes import (
+    RESOLUTION,
+    Changes,
+    edge_changes,
+    strength_changes,
+    total_changes,
+)
+from circuits.evolution.statistics import resample_weights
+from circuits.evolution.trajectory import Trajectory, trajectory
+from circuits.evolution.variance import VarianceSplit, split_variance
+from circuits.graph import EdgeScores, Layout
+
+SIZES = (0.01, 0.02, 0.05, 0.1, 0.2)
+MIN_EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class AtSize:
+    """Two circuits of equal size: the top `edges` edges by |score|, before pruning.
+
+    edge_jaccard, weighted_jaccard, node_jaccard: shared over all; weighted counts each edge by its
+        share of its circuit's summed |score|.
+    node_driven, rewired: turnover as shares of the edges in either circuit; 1 - edge_jaccard in
+        sum. rewired_share: rewired / (node_driven + rewired).
+    """
+
+    edges: int
+    share: float
+    edge_jaccard: Measure
+    weighted_jaccard: Measure
+    node_jaccard: Measure
+    node_driven: Measure
+    rewired: Measure
+    rewired_share: Measure
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        measures = {name: getattr(self, name).to_dict() for name in SIZED}
+        return {"edges": self.edges, "share": self.share, **measures}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two checkpoints, `before` and `after`.
+
+    identical: no score of any example differs beyond rounding.
+    edges, nodes, totals: changes of edges, of node strengths, of node totals (see `changes`).
+    spearman: rank correlation of |score| over all edges. overlap: weighted Jaccard of all edges.
+    """
+
+    before: str
+    after: str
+    identical: bool
+    edges: Changes
+    nodes: Changes
+    totals: Changes
+    spearman: Measure
+    overlap: Measure
+    sizes: tuple[AtSize, ...]
+    variance: VarianceSplit
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "before": self.before,
+            "after": self.after,
+            "identical": self.identical,
+            "edges": self.edges.to_dict(),
+            "nodes": self.nodes.to_dict(top=len(self.nodes)),
+            "totals": self.totals.to_dict(top=len(self.totals)),
+            "spearman": self.spearman.to_dict(),
+            "overlap": self.overlap.to_dict(),
+            "sizes": [size.to_dict() for size in self.sizes],
+            "variance": self.variance.to_dict(),
+            "paragraph": self.paragraph(),
+        }
+
+    def paragraph(self) -> str:
+        """The comparison in plain words."""
+        return words.comparison(self)
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """Checkpoints compared: consecutive ones, and each with the last.
+
+    comparisons: consecutive first, then each earlier one with the last, without repeats.
+    """
+
+    names: tuple[str, ...]
+    layout: Layout
+    method: str
+    examples: int
+    resamples: int
+    seed: int
+    comparisons: tuple[Comparison, ...]
+    trajectory: Trajectory
+
+    def between(self, before: str, after: str) -> Comparison:
+        """The comparison of two named checkpoints."""
+        for comparison in self.comparisons:
+            if (comparison.before, comparison.after) == (before, after):
+                return comparison
+        known = ", ".join(f"{c.before} and {c.after}" for c in self.comparisons)
+        raise CircuitsError(f"{before} and {after} were not compared; compared: {known}")
+
+    @property
+    def overall(self) -> Comparison:
+        """First checkpoint against last."""
+        return self.between(self.names[0], self.names[-1])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form: no NaN, None where a figure is undefined."""
+        return {
+            "names": list(self.names),
+            "layout": self.layout.to_dict(),
+            "method": self.method,
+            "examples": self.examples,
+            "resamples": self.resamples,
+            "seed": self.seed,
+            "comparisons": [comparison.to_dict() for comparison in self.comparisons],
+            "trajectory": self.trajectory.to_dict(),
+            "paragraph": self.paragraph(),
+        }
+
+    def paragraph(self) -> str:
+        """First against last in plain words, then the steps between in a sentence each."""
+        return words.evolution(self)
+
+
+def compare(
+    scores: Sequence[EdgeScores],
+    *,
+    names: Sequence[str] | None = None,
+    sizes: Sequence[int | float] = SIZES,
+    seed: int = 0,
+    n_bootstrap: int = 1000,
+) -> Evolution:
+    """Compare checkpoints scored on the same examples, in the order given.
+
+    scores: with `per_example`; details["data"]["fingerprint"] says which examples.
+    sizes: of circuits: counts of edges (int) or shares of all edges (float).
+    Raises CircuitsError for fewer than two checkpoints, other examples, layouts or methods, scores
+    without `per_example`, fewer than 8 examples.
+    """
+    names = _names(scores, names)
+    _require_same(scores, names)
+    layout = scores[0].layout
+    counts = _counts(sizes, layout)
+    values = [_possible(one) for one in scores]
+    weights = resample_weights(len(values[0]), n_bootstrap, seed=seed)
+
+    last = len(scores) - 1
+    compared = list(dict.fromkeys([*pairwise(range(last + 1)), *((i, last) for i in range(last))]))
+    likeness = agreement(
+        values, compared, layout=layout, sizes=counts, weights=weights, seed=seed + 1
+    )
+    comparisons = []
+    for (i, j), measures in zip(compared, likeness, strict=True):
+        before, after = values[i], values[j]
+        scale = max(float(before.abs().max()), float(after.abs().max()))
+        spearman, overlap = measures[: len(WHOLE)]
+        comparisons.append(
+            Comparison(
+                before=names[i],
+                after=names[j],
+                identical=float((after - before).abs().max()) <= RESOLUTION * scale,
+                edges=edge_changes(layout, before, after, weights),
+                nodes=strength_changes(layout, before, after, weights),
+                totals=total_changes(layout, before, after, weights),
+                spearman=spearman,
+                overlap=overlap,
+                sizes=tuple(
+                    AtSize(count, count / layout.n_edges, *measures[start : start + len(SIZED)])
+                    for count, start in zip(
+                        counts, range(len(WHOLE), len(measures), len(SIZED)), strict=True
+                    )
+                ),
+                variance=split_variance(layout, before, after, weights, seed=seed + 3),
+            )
+        )
+    return Evolution(
+        names=names,
+        layout=layout,
+        method=scores[0].method,
+        examples=len(values[0]),
+        resamples=n_bootstrap,
+        seed=seed,
+        comparisons=tuple(comparisons),
+        trajectory=trajectory(layout, values, names, weights, size=counts[len(counts) // 2]),
+    )
+
+
+def _names(scores: Sequence[EdgeScores], names: Sequence[str] | None) -> tuple[str, ...]:
+    if len(scores) < 2:
+        raise CircuitsError(f"{len(scores)} checkpoint to compare; it takes at least two")
+    if names is None:
+        return tuple(f"checkpoint {place}" for place in range(len(scores)))
+    if len(names) != len(scores):
+        raise CircuitsError(f"{len(names)} names for {len(scores)} checkpoints")
+    if len(set(names)) != len(names):
+        raise CircuitsError(f"two checkpoints share a name: {', '.join(names)}")
+    return tuple(names)
+
+
+def _require_same(scores: Sequence[EdgeScores], names: Sequence[str]) -> None:
+    """Refuse what cannot be compared example by example."""
+    first = scores[0]
+    for name, other in zip(names, scores, strict=True):
+        if other.layout != first.layout:
+            raise CircuitsError(
+                f"{names[0]} and {name} are models of different shapes: "
+                f"{first.layout.summary} ({first.layout.shape[0]} x {first.layout.shape[1]}) and "
+                f"{other.layout.summary} ({other.layout.shape[0]} x {other.layout.shape[1]})"
+            )
+        if other.per_example is None:
+            raise CircuitsError(
+                f"{name}: its scores were kept as a mean only; paired statistics need them per "
+                "example, so score it again with per_example=True"
+            )
+        if other.method != first.method:
+            raise CircuitsError(
+                f"{names[0]} was scored by {first.method} and {name} by {other.method}; "
+                "score both by one method"
+            )
+        if _fingerprint(other, name) != _fingerprint(first, names[0]):
+            raise CircuitsError(
+                f"{names[0]} and {name} were scored on different examples; paired statistics need "
+                "the same pairs for every checkpoint"
+            )
+        if len(other.per_example) < MIN_EXAMPLES:
+            raise CircuitsError(
+                f"{name}: {len(other.per_example)} examples; resampling needs at least "
+                f"{MIN_EXAMPLES}"
+            )
+
+
+def _fingerprint(scores: EdgeScores, name: str) -> str:
+    try:
+        return str(scores.details["data"]["fingerprint"])
+    except (KeyError, TypeError) as error:
+        raise CircuitsError(
+            f"{name}: its scores do not say which examples they are of (data.fingerprint)"
+        ) from error
+
+
+def _counts(sizes: Sequence[int | float], layout: Layout) -> tuple[int, ...]:
+    """Sizes as counts of edges, ascending, without repeats."""
+    counts = set()
+    for size in sizes:
+        count = size if isinstance(size, int) else max(1, round(size * layout.n_edges))
+        if not 1 <= count <= layout.n_edges:
+            raise CircuitsError(
+                f"a circuit of size {size}; it must be 1 to {layout.n_edges} edges, or a share "
+                "above 0 and up to 1.0"
+            )
+        counts.add(count)
+    if not counts:
+        raise CircuitsError("no circuit sizes to compare at")
+    return tuple(sorted(counts))
+
+
+def _possible(scores: EdgeScores) -> Float[Tensor, "n edge"]:
+    """Per-example scores of the edges that exist, in matrix order."""
+    assert scores.per_example is not None
+    values = scores.per_example[:, scores.mask].float()
+    if not torch.isfinite(values).all():
+        example = int((~torch.isfinite(values)).any(dim=1).nonzero()[0])
+        raise CircuitsError(f"the scores of example {example} are not finite")
+    return values

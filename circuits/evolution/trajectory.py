@@ -1,0 +1,165 @@
+"""Edges and nodes by checkpoint: how strong, and since when in the circuit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.evolution.changes import number
+from circuits.evolution.statistics import bca_interval, mean_interval
+from circuits.graph import Layout
+
+TOP = 30
+_CHUNK = 2**21
+
+
+@dataclass(frozen=True)
+class Course:
+    """One edge's mean score, or one node's strength (sum of |mean score| of its outgoing edges).
+
+    values, low, high: one a checkpoint, with the 95 % bootstrap interval; the metric's units.
+    """
+
+    name: str
+    values: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        columns = {
+            name: [number(x) for x in getattr(self, name)] for name in ("values", "low", "high")
+        }
+        return {"name": self.name, **columns}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """When an edge of the last checkpoint's circuit entered.
+
+    first: the first checkpoint whose circuit of equal size holds it.
+    settled: the first from which on every circuit holds it.
+    inclusion: per checkpoint, the share of resamples of its examples whose circuit holds it.
+    """
+
+    edge: str
+    first: str
+    settled: str
+    inclusion: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {**vars(self), "inclusion": list(self.inclusion)}
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Courses of the strongest edges and of every node; entries of the final circuit's edges.
+
+    checkpoints: names, in order. size: edges of each circuit (top-n by |score|, unpruned).
+    """
+
+    checkpoints: tuple[str, ...]
+    edges: tuple[Course, ...]
+    nodes: tuple[Course, ...]
+    size: int
+    entries: tuple[Entry, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "checkpoints": list(self.checkpoints),
+            "edges": [course.to_dict() for course in self.edges],
+            "nodes": [course.to_dict() for course in self.nodes],
+            "size": self.size,
+            "entries": [entry.to_dict() for entry in self.entries],
+        }
+
+
+def trajectory(
+    layout: Layout,
+    scores: Sequence[Float[Tensor, "n edge"]],
+    names: Sequence[str],
+    weights: Float[Tensor, "resample n"],
+    *,
+    size: int,
+    top: int = TOP,
+) -> Trajectory:
+    """Follow the edges strongest at any checkpoint, every node, and the final circuit's edges.
+
+    scores: per-example scores of each checkpoint over the possible edges, in matrix order.
+    """
+    places = layout.mask.nonzero()
+    means = torch.stack([values.double().mean(dim=0) for values in scores])
+    strongest = means.abs().amax(dim=0).argsort(descending=True, stable=True)[:top]
+    ends = [mean_interval(values[:, strongest], weights) for values in scores]
+    edges = [
+        Course(
+            layout.edge_name(*places[edge].tolist()),
+            tuple(means[:, edge].tolist()),
+            tuple(float(low[row]) for low, _ in ends),
+            tuple(float(high[row]) for _, high in ends),
+        )
+        for row, edge in enumerate(strongest.tolist())
+    ]
+    resampled = [_resampled(values, weights, places[:, 0], layout, size) for values in scores]
+    nodes = [
+        Course(
+            name,
+            tuple(float(course[0][row]) for course, _ in resampled),
+            tuple(float(course[1][row]) for course, _ in resampled),
+            tuple(float(course[2][row]) for course, _ in resampled),
+        )
+        for row, name in enumerate(layout.sources)
+    ]
+    orders = means.abs().argsort(dim=1, descending=True, stable=True)
+    members = torch.zeros_like(means, dtype=torch.bool).scatter_(1, orders[:, :size], True)
+    entries = []
+    for edge in orders[-1, :size].tolist():
+        inside = members[:, edge].tolist()
+        since = len(inside) - 1
+        while since > 0 and inside[since - 1]:
+            since -= 1
+        entries.append(
+            Entry(
+                layout.edge_name(*places[edge].tolist()),
+                names[inside.index(True)],
+                names[since],
+                tuple(float(inclusion[edge]) for _, inclusion in resampled),
+            )
+        )
+    return Trajectory(tuple(names), tuple(edges), tuple(nodes), size, tuple(entries))
+
+
+def _resampled(
+    values: Float[Tensor, "n edge"],
+    weights: Float[Tensor, "resample n"],
+    rows: Tensor,
+    layout: Layout,
+    size: int,
+) -> tuple[tuple[Tensor, Tensor, Tensor], Float[Tensor, " edge"]]:
+    """Every node's strength with its interval, and how often each edge makes the circuit."""
+    count, edges = values.shape
+
+    def strength(means: Tensor) -> Float[Tensor, "m source"]:
+        totals = torch.zeros(len(means), layout.shape[0], dtype=torch.float64)
+        return totals.index_add_(1, rows, means.double().abs())
+
+    replicates = []
+    included = torch.zeros(edges, dtype=torch.float64)
+    for part in weights.to(values.dtype).split(max(1, _CHUNK // edges)):
+        means = part @ values
+        replicates.append(strength(means))
+        chosen = means.abs().topk(size, dim=1).indices.flatten()
+        included += torch.bincount(chosen, minlength=edges)
+    total = values.sum(dim=0)
+    chunks = values.split(max(1, _CHUNK // edges))
+    jackknife = torch.cat([strength((total - chunk) / (count - 1)) for chunk in chunks])
+    estimate = strength((total / count)[None])[0]
+    low, high = bca_interval(estimate, torch.cat(replicates), jackknife.mean(dim=0) - jackknife)
+    return (estimate, low, high), included / len(weights)

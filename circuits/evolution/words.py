@@ -1,0 +1,147 @@
+"""Comparisons in plain words, with figures, intervals and the number of examples."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from circuits.evolution.variance import SIGNIFICANT
+
+if TYPE_CHECKING:
+    from circuits.evolution.agreement import Measure
+    from circuits.evolution.changes import Changes
+    from circuits.evolution.edges import AtSize, Comparison, Evolution
+
+
+def evolution(result: Evolution) -> str:
+    """First against last in full, then a sentence for each consecutive step."""
+    overall = result.overall
+    text = (
+        f"{result.examples} examples, the same for every checkpoint; intervals are 95 % bootstrap "
+        f"intervals over examples ({result.resamples} resamples). {comparison(overall)}"
+    )
+    steps = [one for one in result.comparisons[: len(result.names) - 1] if one is not overall]
+    return " ".join([text, *(_step(one) for one in steps)])
+
+
+def comparison(one: Comparison) -> str:
+    """What changed, how alike the circuits are, and whether nodes or edges moved."""
+    if one.identical:
+        return (
+            f"{one.before} and {one.after}: no change. Every edge has the same score on every "
+            "example."
+        )
+    if not changed(one):
+        return (
+            f"{one.before} and {one.after}: no change beyond noise. None of "
+            f"{len(one.edges)} edges changed at a false discovery rate of 5 %, and the change as a "
+            f"whole is no larger than with the checkpoints' labels swapped at random "
+            f"(p = {figure(one.variance.p)})."
+        )
+    size = one.sizes[len(one.sizes) // 2]
+    sentences = [
+        f"From {one.before} to {one.after}, {_counted(one.edges, 'edges')}"
+        f" and {_counted(one.nodes, 'nodes')} (in strength) at a false discovery rate of 5 %.",
+        _largest(one.edges, "edge"),
+        f"Circuits of {size.edges} edges ({size.share:.1%} of all) share "
+        f"{_measured(size.edge_jaccard)} of their edges and {_measured(size.node_jaccard)} of "
+        f"their nodes (Jaccard); the rank correlation of all edges is {_measured(one.spearman)}.",
+        _beside_noise(size.edge_jaccard),
+        _turnover(size),
+        _variance(one),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def changed(one: Comparison) -> bool:
+    """Whether anything changed beyond noise, by the edges one by one or by the whole."""
+    return not one.identical and (bool(one.edges.changed) or one.variance.p <= SIGNIFICANT)
+
+
+def figure(value: float) -> str:
+    """Two significant digits below 1, plain otherwise."""
+    if not math.isfinite(value):
+        return "undefined"
+    if value == 0 or abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
+
+
+def interval(low: float, high: float) -> str:
+    """An interval as it stands in a sentence."""
+    return f"[{figure(low)}, {figure(high)}]"
+
+
+def _measured(measure: Measure) -> str:
+    return f"{figure(measure.value)} {interval(measure.low, measure.high)}"
+
+
+def _counted(changes: Changes, what: str) -> str:
+    record = changes.to_dict(top=0)
+    return (
+        f"{record['changed']} of {record['tested']} {what} changed "
+        f"({record['rose']} rose, {record['fell']} fell)"
+    )
+
+
+def _largest(changes: Changes, what: str) -> str:
+    if not changes.changed:
+        return ""
+    row = changes.row(changes.order()[0])
+    return (
+        f"The largest change is at the {what} {row['name']}: {figure(row['change'])} "
+        f"{interval(row['low'], row['high'])}, from {figure(row['before'])} to "
+        f"{figure(row['after'])}."
+    )
+
+
+def _beside_noise(measure: Measure) -> str:
+    verdict = (
+        "less than noise alone would leave"
+        if measure.gap_high < 0
+        else "no less than noise alone would leave"
+    )
+    return (
+        f"On disjoint halves of the examples the two checkpoints share {figure(measure.across)} of "
+        f"their edges and one checkpoint shares {figure(measure.noise)} with itself (difference "
+        f"{figure(measure.gap)} {interval(measure.gap_low, measure.gap_high)}): {verdict}."
+    )
+
+
+def _turnover(size: AtSize) -> str:
+    share = size.rewired_share
+    if not math.isfinite(share.value):
+        return "No edge of the circuit came or went."
+    return (
+        f"Of the edges that came or went, {_measured(share)} were rewired among nodes present in "
+        f"both circuits and the rest came or went with a node; in turnover that is noise alone, "
+        f"{figure(share.noise)} are."
+    )
+
+
+def _variance(one: Comparison) -> str:
+    split = one.variance
+    if not math.isfinite(split.source.value):
+        return "The change is too small beside the noise to be split into nodes and edges."
+    parts = [
+        f"{figure(part.value)} {interval(part.low, part.high)}"
+        for part in (split.source, split.reader, split.interaction)
+    ]
+    return (
+        f"Of the variance of the score change, noise left out, {parts[0]} lies in what sources "
+        f"send in total, {parts[1]} in what readers receive in total, and {parts[2]} in single "
+        f"edges beyond either; with labels swapped at random the last is "
+        f"{figure(split.interaction.permuted)}."
+    )
+
+
+def _step(one: Comparison) -> str:
+    if one.identical:
+        return f"From {one.before} to {one.after}: no change."
+    if not changed(one):
+        return f"From {one.before} to {one.after}: no change beyond noise."
+    size = one.sizes[len(one.sizes) // 2]
+    return (
+        f"From {one.before} to {one.after}, {_counted(one.edges, 'edges')}; circuits of "
+        f"{size.edges} edges share {_measured(size.edge_jaccard)} of them."
+    )
