@@ -38,6 +38,16 @@ class Sentence:
     salient: bool
 
 
+@dataclass(frozen=True)
+class AnnotatedArticle:
+    """An article as the task reads it: its sentences scored, the salient ones marked."""
+
+    source: str
+    text: str
+    summary: str
+    sentences: tuple[Sentence, ...]
+
+
 def annotate(article: str, summary: str, limit: int) -> tuple[Sentence, ...]:
     """All sentences of the article, in order, at most `limit` of them marked salient."""
     ranges = [core(article, *span) for span in sentence_ranges(article)]

@@ -7,6 +7,7 @@ from typing import Literal, Protocol, runtime_checkable
 from transformers import PreTrainedTokenizerBase
 
 from tasks.pairs import Example, PairSet
+from tasks.salience import AnnotatedArticle
 
 Split = Literal["train", "validation", "test", "all"]
 """A part of a task's data; "all" is every row of a task that reads its rows from a file."""
@@ -56,4 +57,20 @@ class TrainableTask(Task, Protocol):
         context: int | None = None,
     ) -> list[Example]:
         """`n` prompts with their targets, ready for a loss on the target tokens only."""
+        ...
+
+
+@runtime_checkable
+class ArticleTask(Task, Protocol):
+    """A task about articles, which can be shown with the sentences that their summaries need."""
+
+    def annotate(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        n: int,
+        *,
+        split: Split = "train",
+        seed: int = 0,
+    ) -> list[AnnotatedArticle]:
+        """The articles of `pairs` (same `n`, `split`, `seed`), the corrupted sentences marked."""
         ...

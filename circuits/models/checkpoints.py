@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -19,6 +20,9 @@ from circuits.errors import CircuitsError
 from circuits.files import read_json
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+EMBEDDED = ("newsroom-gpt2",)
+"""Models inside the package, known by name."""
+
 _STEP = re.compile(r"step-(\d+)")
 
 
@@ -31,8 +35,8 @@ def load_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """Load a model and, where there is one, its tokenizer.
 
-    source: "gpt2", "org/model@revision", a local folder, or a folder with a PEFT adapter, which is
-        merged into its base.
+    source: "gpt2", "org/model@revision", an embedded model ("newsroom-gpt2"), a local folder, or a
+        folder with a PEFT adapter, which is merged into its base.
     Raises CircuitsError for a missing or incomplete folder and for an unreachable hub.
     """
     precision = as_dtype(dtype)
@@ -81,8 +85,13 @@ def series(base: str | Path, folder: str | Path) -> dict[str, str]:
 
 
 def resolve(source: str | Path) -> tuple[str, str | None]:
-    """A local folder as it is, or a hub id and its revision; a missing folder is refused."""
+    """A local folder as it is, an embedded model's folder, or a hub id and its revision.
+
+    A missing folder is refused.
+    """
     text = str(source)
+    if text in EMBEDDED:
+        return str(files("circuits").joinpath("assets", text)), None
     folder = Path(text).expanduser()
     if folder.is_dir():
         return str(folder), None

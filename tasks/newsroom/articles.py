@@ -34,12 +34,14 @@ FILLERS = (3, 4)
 class Article:
     """One article.
 
+    kind: the event that it reports, as in `words.json`.
     sentences: in reading order.
     salient: indices of the sentences that the summary is made of.
     summary: the reference summary, one sentence.
     facts: the slot words of the salient sentences, by slot.
     """
 
+    kind: str
     sentences: tuple[str, ...]
     salient: tuple[int, ...]
     summary: str
@@ -157,6 +159,7 @@ def _story(rng: random.Random, split: Split) -> Story:
     def article(facts: Mapping[str, str]) -> Article:
         key = [template.format(**facts) for template in salient]
         return Article(
+            kind=event["kind"],
             sentences=(*filled[:before], *key, *filled[before:]),
             salient=tuple(range(before, before + len(key))),
             summary=summary.format(**facts),

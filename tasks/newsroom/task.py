@@ -22,6 +22,7 @@ from tasks import masking
 from tasks.errors import CircuitsError
 from tasks.newsroom.articles import Article, Story, stories
 from tasks.pairs import Example, PairSet, PromptPair, TokenSet
+from tasks.salience import AnnotatedArticle, Sentence, rouge
 from tasks.task import Split
 from tasks.text import Span, encode, encode_with_offsets, token_spans
 
@@ -98,6 +99,27 @@ class Newsroom:
                     f"window holds {context}"
                 )
             made.append(example)
+        return made
+
+    def annotate(
+        self,
+        tokenizer: PreTrainedTokenizerBase,  # noqa: ARG002 - other tasks truncate by it
+        n: int,
+        *,
+        split: Split = "train",
+        seed: int = 0,
+    ) -> list[AnnotatedArticle]:
+        """The articles of `pairs` (same `n`, `split`, `seed`), the salient sentences marked."""
+        made = []
+        for story, source in _told(n, split, seed):
+            article = story.article
+            sentences = tuple(
+                Sentence(text, *place, rouge(article.summary, text), index in article.salient)
+                for index, (text, place) in enumerate(
+                    zip(article.sentences, article.ranges, strict=True)
+                )
+            )
+            made.append(AnnotatedArticle(source, article.text, article.summary, sentences))
         return made
 
     def _pair(

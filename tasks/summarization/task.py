@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from tasks import masking, splits
 from tasks.errors import CircuitsError, naming
 from tasks.pairs import Example, PairSet, PromptPair
-from tasks.salience import Sentence, annotate
+from tasks.salience import AnnotatedArticle, annotate
 from tasks.summarization.articles import Article, Articles, from_dataset, from_file
 from tasks.summarization.donors import Donors, lend
 from tasks.summarization.prompt import Prompt, make_prompt, truncate
@@ -21,16 +21,6 @@ from tasks.task import Split
 from tasks.text import Span, beginning, continuation, encode
 
 Corruption = Literal["swap", "filler", "shuffle"]
-
-
-@dataclass(frozen=True)
-class AnnotatedArticle:
-    """An article as the task reads it: its sentences scored, the salient ones marked."""
-
-    source: str
-    text: str
-    summary: str
-    sentences: tuple[Sentence, ...]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,40 @@
+"""The application, and how errors leave it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+
+from circuits.cli.compare import compare
+from circuits.cli.discover import discover
+from circuits.cli.evaluate import evaluate
+from circuits.cli.finetune import finetune
+from circuits.cli.lora import lora
+from circuits.cli.report import report
+from circuits.cli.run import run
+from circuits.cli.tasks import tasks
+from circuits.errors import CircuitsError
+
+app = typer.Typer(
+    name="circuits",
+    help="Which edges between heads and MLPs carry a task, how far that claim holds, and what "
+    "fine-tuning changed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for verb in (run, discover, evaluate, compare, finetune, lora, report, tasks):
+    app.command()(verb)
+
+
+def main() -> None:
+    """Run the command line; a `CircuitsError` is one line on standard error and status 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        app()
+    except CircuitsError as error:
+        typer.echo(f"circuits: {error}", err=True)
+        sys.exit(2)

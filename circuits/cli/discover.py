@@ -1,0 +1,77 @@
+"""The verb `circuits discover`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from circuits.cli import options as use
+
+
+def discover(
+    model: use.Model,
+    task: use.TaskName,
+    out: use.Out = Path("scores"),
+    data: use.Data = None,
+    task_option: use.TaskOptions = None,
+    n: use.Number = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, validation, test; all rows of a file unless told.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="eap-ig or eap.")] = "eap-ig",
+    steps: Annotated[int | None, typer.Option(help="Points on the path (eap-ig: 5).")] = None,
+    quadrature: Annotated[
+        str | None, typer.Option(help="midpoint or left, the paper's (eap-ig: midpoint).")
+    ] = None,
+    metric: use.Metric = None,
+    edges: Annotated[
+        int | None, typer.Option(help="Also write circuit.json with so many edges.", min=1)
+    ] = None,
+    rule: Annotated[str, typer.Option(help="top-n or greedy, for --edges.")] = "top-n",
+    per_example: Annotated[
+        bool, typer.Option("--per-example", help="Keep a matrix an example; `compare` needs it.")
+    ] = False,
+    batch_size: use.BatchSize = None,
+    device: use.Device = None,
+    dtype: use.Dtype = "float32",
+    seed: use.Seed = 0,
+    quiet: use.Quiet = False,
+) -> None:
+    """Score every edge of a model on a task.
+
+    Writes scores.safetensors and scores.json, and with --edges circuit.json.
+
+    Example: circuits discover --model newsroom-gpt2 --task newsroom --n 32 --out scores
+    """
+    from circuits.attribution import attribute
+    from circuits.attribution import method as chosen_method
+    from circuits.graph import select
+
+    chosen = chosen_method(method, steps=steps, quadrature=quadrature)
+    loaded = use.load_task(task, data, task_option)
+    hooked = use.load_hooked(model, device, dtype)
+    pairs = use.load_pairs(loaded, hooked, n, split, seed)
+    scores = attribute(
+        hooked,
+        pairs,
+        chosen,
+        metric=metric,
+        batch_size=batch_size,
+        per_example=per_example,
+        progress=not quiet,
+    )
+    scores.details["seed"] = seed
+    circuit = None if edges is None else select(scores, edges=edges, rule=rule)
+    written = [scores.save(out), out / "scores.json"]
+    if circuit is not None:
+        circuit.save(out / "circuit.json")
+        written.append(out / "circuit.json")
+    typer.echo(
+        f"{scores.layout.n_edges} edges on {len(pairs)} pairs; {scores.details['metric']}: clean "
+        f"{scores.details['metric_clean']:.4f}, corrupted {scores.details['metric_corrupted']:.4f}"
+    )
+    for edge, score in scores.top(10):
+        typer.echo(f"{score:+.5f}  {edge}")
+    use.wrote(*written)

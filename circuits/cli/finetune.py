@@ -1,0 +1,76 @@
+"""The verb `circuits finetune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from circuits.cli import options as use
+
+
+def finetune(
+    model: use.Model,
+    task: use.TaskName,
+    out: use.Out = Path("checkpoints"),
+    data: use.Data = None,
+    task_option: use.TaskOptions = None,
+    examples: Annotated[int, typer.Option(help="Training examples.", min=1)] = 1000,
+    validation: Annotated[int, typer.Option(help="Validation examples.", min=1)] = 100,
+    steps: Annotated[int, typer.Option(help="Optimizer steps.", min=1)] = 300,
+    checkpoint: Annotated[
+        list[int] | None, typer.Option(help="Save after this step; may be repeated.")
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 5e-5,
+    batch_size: Annotated[int, typer.Option(help="Examples a step.", min=1)] = 32,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many validations without improvement.")
+    ] = None,
+    device: use.Device = None,
+    seed: use.Seed = 0,
+    quiet: use.Quiet = False,
+) -> None:
+    """Fine-tune on a task, saving checkpoints.
+
+    The loss is on the targets only. Killed and started again, it goes on where it was.
+
+    Example: circuits finetune --model newsroom-gpt2 --task newsroom --steps 100
+    """
+    from circuits.errors import CircuitsError
+    from circuits.models import load_model
+    from circuits.tuning.finetune import finetune as train
+    from circuits.tuning.settings import FinetuneSettings
+    from tasks.task import TrainableTask
+
+    use.hush()
+    settings = FinetuneSettings(
+        steps=steps,
+        learning_rate=learning_rate,
+        warmup_steps=min(10, steps),
+        batch_size=batch_size,
+        checkpoint_steps=tuple(checkpoint or ()),
+        patience=patience,
+        seed=seed,
+    )
+    loaded = use.load_task(task, data, task_option)
+    if not isinstance(loaded, TrainableTask):
+        raise CircuitsError(f"task {task!r} has no targets to train on; try summarization")
+    network, tokenizer = load_model(model, device=device)
+    if tokenizer is None:
+        raise CircuitsError(f"{model}: the model has no tokenizer beside it")
+    result = train(
+        network,
+        loaded.examples(tokenizer, examples, split="train", seed=seed),
+        out,
+        settings=settings,
+        validation=loaded.examples(tokenizer, validation, split="validation", seed=seed),
+        tokenizer=tokenizer,
+        progress=not quiet,
+    )
+    for entry in result.validation:
+        typer.echo(
+            f"step {entry['step']}: validation loss {entry['loss']:.4f}, "
+            f"token accuracy {entry['token_accuracy']:.3f}"
+        )
+    use.wrote(*result.checkpoints.values(), out / "training_log.json")

@@ -1,0 +1,47 @@
+"""The verb `circuits lora`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from circuits.cli import options as use
+
+
+def lora(
+    model: use.Model,
+    circuit: Annotated[Path, typer.Option(help="circuit.json that `discover --edges` wrote.")],
+    out: use.Out = Path("lora"),
+    layers: Annotated[
+        int | None, typer.Option(help="How many layers; half of them unless told.", min=1)
+    ] = None,
+    rank: Annotated[int, typer.Option(help="Rank of the adapter.", min=1)] = 8,
+) -> None:
+    """Turn a circuit into a LoRA configuration.
+
+    The layers with most of the circuit's |score| get an adapter; the configuration is tried on the
+    model, then written as PEFT's adapter_config.json.
+
+    Example: circuits lora --model newsroom-gpt2 --circuit scores/circuit.json --layers 2
+    """
+    from circuits.files import atomic_path
+    from circuits.graph import Circuit
+    from circuits.models import load_model
+    from circuits.tuning.importance import importance_from_circuit
+    from circuits.tuning.targets import lora_config, trainable_parameters, wrap
+
+    use.hush()
+    importance = importance_from_circuit(Circuit.load(circuit))
+    network, _ = load_model(model, device="cpu")
+    config = lora_config(importance, network, rank, k=layers)
+    config.base_model_name_or_path = model
+    parameters = trainable_parameters(wrap(network, config))
+    for layer, value in enumerate(importance.values):
+        chosen = " <- chosen" if layer in config.layers_to_transform else ""
+        typer.echo(f"layer {layer:>3}: {value:.4f}{chosen}")
+    typer.echo(f"{parameters} trainable parameters at rank {rank}")
+    with atomic_path(out / "adapter_config.json") as temporary:
+        config.save_pretrained(str(temporary.parent))
+    use.wrote(out / "adapter_config.json")

@@ -1,0 +1,93 @@
+"""Options that verbs share, and what they turn into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from circuits.errors import CircuitsError
+
+if TYPE_CHECKING:
+    from circuits.models import HookedModel
+    from tasks.pairs import PairSet
+    from tasks.task import Task
+
+Model = Annotated[
+    str,
+    typer.Option(
+        help="Hub id (with @revision), local folder, PEFT adapter folder, or newsroom-gpt2."
+    ),
+]
+TaskName = Annotated[str, typer.Option("--task", help="Task name; see `circuits tasks`.")]
+Data = Annotated[
+    Path | None, typer.Option(help="The task's file, for tasks that read one (its `path` option).")
+]
+TaskOptions = Annotated[
+    list[str] | None,
+    typer.Option("--task-option", help="Another option of the task, key=value; may be repeated."),
+]
+Number = Annotated[
+    int | None, typer.Option("--n", help="How many pairs; all of a file unless told.", min=1)
+]
+Out = Annotated[Path, typer.Option(help="Folder to write into.")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1; the first accelerator unless told.")
+]
+Dtype = Annotated[str, typer.Option(help="float32 or bfloat16.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
+Metric = Annotated[str | None, typer.Option(help="Metric; the task's own unless told.")]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Pairs at a time; chosen by prompt length unless told.", min=1)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+
+
+def load_task(name: str, data: Path | None, given: list[str] | None) -> Task:
+    """The task that --task, --data and --task-option describe."""
+    import yaml
+
+    import tasks
+
+    options: dict[str, Any] = {} if data is None else {"path": data}
+    for option in given or []:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise CircuitsError(f"--task-option {option!r}: write key=value, as in corruption=swap")
+        options[key] = yaml.safe_load(value)
+    return tasks.load(name, **options)
+
+
+def load_pairs(
+    task: Task, model: HookedModel, n: int | None, split: str | None, seed: int
+) -> PairSet:
+    """Pairs of the task for the model. Without a split or a number, all rows of a file."""
+    reads_file = getattr(task, "path", None) is not None
+    arguments: dict[str, Any] = {
+        "n": n if n is not None or reads_file else 100,
+        "split": split or ("all" if reads_file else "validation"),
+    }
+    return task.pairs(model.tokenizer, seed=seed, context=model.context, **arguments)
+
+
+def load_hooked(source: str, device: str | None, dtype: str) -> HookedModel:
+    """The model that --model, --device and --dtype describe, without the loader's own bars."""
+    from circuits.models import HookedModel
+
+    hush()
+    return HookedModel.from_pretrained(source, device=device, dtype=dtype)
+
+
+def hush() -> None:
+    """Keep other libraries' bars and advice out of the output."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+def wrote(*paths: Path) -> None:
+    """Say where the result is."""
+    for path in paths:
+        typer.echo(f"wrote {path}")

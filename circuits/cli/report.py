@@ -1,0 +1,22 @@
+"""The verb `circuits report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from circuits.cli import options as use
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder that `circuits run` wrote.")],
+) -> None:
+    """Make a run's report.html anew.
+
+    Example: circuits report runs/quickstart
+    """
+    from circuits.report import write_report
+
+    use.wrote(write_report(folder))

@@ -1,0 +1,37 @@
+"""The verb `circuits run`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from circuits.cli.options import Quiet, hush, wrote
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder; runs/<recipe's name> unless told.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a key of the recipe, as in --set lora.steps=20."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Do everything in a recipe, from pairs to report.
+
+    Run again after a stop, it goes on where it was.
+
+    Example: circuits run quickstart
+    """
+    from circuits.pipeline import load_recipe
+    from circuits.pipeline import run as run_pipeline
+
+    hush()
+    logging.getLogger("circuits.pipeline").setLevel(logging.INFO)
+    resolved = load_recipe(recipe, overrides or [])
+    wrote(run_pipeline(resolved, out or Path("runs", resolved.name), progress=not quiet))

@@ -1,0 +1,27 @@
+"""The verb `circuits tasks`."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated
+
+import typer
+
+
+def tasks(
+    name: Annotated[str | None, typer.Argument(help="A task, to see its options.")] = None,
+) -> None:
+    """List the tasks, or one task's options.
+
+    Example: circuits tasks summarization
+    """
+    import tasks as known
+
+    if name is None:
+        for each in known.names():
+            typer.echo(f"{each:<14} {known.describe(each)}")
+        return
+    typer.echo(known.describe(name))
+    for option, default in known.options(name).items():
+        needed = default is inspect.Parameter.empty
+        typer.echo(f"  {option:<20} {'(must be given)' if needed else repr(default)}")

@@ -1,0 +1,225 @@
+"""A recipe: everything that a run depends on, in one YAML file.
+
+Unknown keys and impossible values are refused with the file's name and the key. Defaults are
+filled in, and the recipe as resolved is written into the run folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from circuits.errors import CircuitsError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskSection(_Section):
+    """The task, and what it is loaded with."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class FinetuneSection(_Section):
+    """How the checkpoints are made. examples, validation: numbers of articles."""
+
+    examples: int = Field(gt=0)
+    validation: int = Field(100, gt=0)
+    steps: int = Field(gt=0)
+    checkpoint_steps: tuple[int, ...] = ()
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = 10
+    batch_size: int = Field(32, gt=0)
+    weight_decay: float = 0.01
+    validate_every: int = Field(50, gt=0)
+    patience: int | None = None
+    save_state_every: int = Field(50, gt=0)
+
+
+class PairsSection(_Section):
+    """Numbers of pairs: to score edges on (validation split), to evaluate on (test split)."""
+
+    score: int = Field(64, gt=0)
+    evaluate: int = Field(100, gt=0)
+
+
+class AttributionSection(_Section):
+    """How edges are scored. metric: None takes the task's own."""
+
+    method: str = "eap-ig"
+    steps: int | None = 5
+    quadrature: str | None = "midpoint"
+    metric: str | None = None
+    batch_size: int | None = None
+
+
+class CircuitSection(_Section):
+    """How a circuit is chosen. share: of all edges, before pruning."""
+
+    share: float = Field(0.1, gt=0, le=1)
+    rule: str = "top-n"
+    ranking: str = "absolute"
+
+
+class EvaluationSection(_Section):
+    """What is asked of each circuit.
+
+    corruptions: other corruptions of the task for robustness. minimality: pairs used for it, and
+    None to leave it out (it costs a run an edge). quality: held-out articles for ROUGE and loss.
+    """
+
+    corruptions: tuple[str, ...] = ()
+    other_examples: int = Field(50, ge=0)
+    minimality: int | None = 32
+    minimality_controls: int = Field(50, ge=0)
+    epsilon: float = Field(0.005, gt=0)
+    quality: int | None = Field(100, gt=0)
+    batch_size: int | None = None
+
+
+class EvolutionSection(_Section):
+    """Comparison of checkpoints. sizes: circuit sizes as shares of all edges."""
+
+    sizes: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
+    resamples: int = Field(1000, gt=0)
+
+
+class InternalsSection(_Section):
+    """Attention and hidden states of the base and the last checkpoint."""
+
+    documents: int = Field(64, gt=0)
+    batch_size: int = Field(8, gt=0)
+
+
+class LoraSection(_Section):
+    """The comparison of LoRA targets.
+
+    layers: how many the targeted, circuit and random arms touch. rank: of the arm on all layers;
+    the others take the rank that gives as many parameters. criterion: of the targeted arm.
+    """
+
+    layers: int = Field(gt=0)
+    rank: int = Field(8, gt=0)
+    steps: int = Field(gt=0)
+    examples: int = Field(gt=0)
+    held_out: int = Field(100, gt=0)
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = 10
+    batch_size: int = Field(32, gt=0)
+    seeds: tuple[int, ...] = (0, 1)
+    criterion: str = "attention-kl"
+
+
+class Recipe(_Section):
+    """A whole run.
+
+    model: the base. finetune: how its checkpoints are made, or checkpoints: a folder of `step-N`
+    folders that exist already; one of the two.
+    """
+
+    name: str
+    model: str
+    task: TaskSection
+    seed: int = Field(0, ge=0)
+    device: str | None = None
+    dtype: str = "float32"
+    finetune: FinetuneSection | None = None
+    checkpoints: str | None = None
+    pairs: PairsSection = PairsSection()
+    attribution: AttributionSection = AttributionSection()
+    circuit: CircuitSection = CircuitSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    evolution: EvolutionSection = EvolutionSection()
+    internals: InternalsSection | None = InternalsSection()
+    lora: LoraSection | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _is_folder_name(cls, name: str) -> str:
+        if not name or any(character in name for character in "/\\ "):
+            raise ValueError("a name without spaces and slashes; it names the run's folder")
+        return name
+
+    @model_validator(mode="after")
+    def _has_one_origin_of_checkpoints(self) -> Recipe:
+        if (self.finetune is None) == (self.checkpoints is None):
+            raise ValueError("give either `finetune` or `checkpoints`")
+        if self.lora is not None and self.internals is None:
+            raise ValueError("`lora` needs `internals`, which its targeted arm is chosen by")
+        return self
+
+    def to_yaml(self) -> str:
+        """The recipe as resolved."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the recipes in the package."""
+    files = resources.files("circuits.pipeline").joinpath("recipes").iterdir()
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in files))
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A shipped recipe by name, or a YAML file by path.
+
+    overrides: "lora.steps=20", dotted keys with YAML values, applied before validation.
+    """
+    text, place = _read(name)
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise CircuitsError(f"{place}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise CircuitsError(f"{place}: not a recipe; expected keys such as name, model and task")
+    for override in overrides:
+        _override(values, override)
+    return parse(values, place)
+
+
+def parse(values: Mapping[str, Any], place: str) -> Recipe:
+    """A recipe from plain values; errors begin with `place`."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        what = first["msg"].removeprefix("Value error, ")
+        raise CircuitsError(f"{place}: {key + ': ' if key else ''}{what}") from error
+
+
+def _read(name: str | Path) -> tuple[str, str]:
+    path = Path(name)
+    if str(name) in shipped():
+        file = resources.files("circuits.pipeline").joinpath("recipes", f"{name}.yaml")
+        return file.read_text(encoding="utf-8"), f"recipe {name}"
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except FileNotFoundError as error:
+        raise CircuitsError(
+            f"{name}: no such recipe; give a file, or one of: {', '.join(shipped())}"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise CircuitsError(f"{name}: cannot be read ({error})") from error
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise CircuitsError(f"--set {override!r}: write key=value, as in lora.steps=20")
+    *parents, last = key.split(".")
+    for parent in parents:
+        if not isinstance(values.get(parent), dict):
+            values[parent] = {}
+        values = values[parent]
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise CircuitsError(f"--set {override!r}: the value is not YAML") from error

@@ -1,0 +1,112 @@
+"""A run folder: what was made, from what, and whether it still stands.
+
+A stage is done when its record names the key it would have now and its files are there. The key is
+a hash of the stage's inputs and of the keys of the stages before it, so a change anywhere upstream
+makes everything after it again. Records are written last and atomically: a run killed at any moment
+goes on with the first stage that is not done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from circuits.attribution.attribute import versions
+from circuits.errors import CircuitsError
+from circuits.files import read_json, write_json, write_text
+from circuits.pipeline.recipe import Recipe
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Store:
+    """The folder of one run.
+
+    keys, results, seconds: of the stages done or found done so far.
+    """
+
+    folder: Path
+    recipe: Recipe
+    keys: dict[str, str] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, folder: str | Path, recipe: Recipe) -> Store:
+        """Make the folder, or go on in it; another recipe's folder is refused."""
+        folder = Path(folder)
+        file = folder / "recipe.yaml"
+        text = recipe.to_yaml()
+        if file.exists():
+            if file.read_text(encoding="utf-8") != text:
+                raise CircuitsError(
+                    f"{folder}: this run folder was written by another recipe (see {file}); choose "
+                    "another --out, or remove the folder"
+                )
+        elif folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise CircuitsError(f"{folder}: exists and is not a run folder; choose another --out")
+        else:
+            write_text(file, text)
+        return cls(folder, recipe)
+
+    def path(self, *parts: str) -> Path:
+        """A path in the folder."""
+        return self.folder.joinpath(*parts)
+
+    def stage(
+        self,
+        name: str,
+        inputs: Any,
+        work: Callable[[], Any],
+        *,
+        after: Sequence[str] = (),
+        files: Sequence[str] = (),
+    ) -> Any:
+        """Do the work of a stage, or give what an earlier run of it returned (plain JSON values).
+
+        inputs: plain values that it depends on. after: stages that it depends on. files: what it
+        writes, relative to the folder.
+        """
+        upstream = {stage: self.keys[stage] for stage in after}
+        content = json.dumps([name, inputs, upstream, versions()], sort_keys=True)
+        key = hashlib.sha256(content.encode()).hexdigest()
+        self.keys[name] = key
+        record = self.path(".stages", f"{name.replace('/', '-')}.json")
+        if record.exists():
+            done = read_json(record)
+            if done["key"] == key and all(self.path(file).exists() for file in files):
+                self.seconds[name] = done["seconds"]
+                _log.info("%s: done before", name)
+                self.results[name] = done["result"]
+                return self.results[name]
+        _log.info("%s", name)
+        began = time.perf_counter()
+        result = work()
+        self.seconds[name] = round(time.perf_counter() - began, 2)
+        write_json(record, {"key": key, "seconds": self.seconds[name], "result": result})
+        self.results[name] = result
+        return result
+
+    def write_environment(self, device: str) -> None:
+        """Machine, versions, and how long each stage took."""
+        write_json(
+            self.path("environment.json"),
+            {
+                "versions": versions(),
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "threads": torch.get_num_threads(),
+                "device": device,
+                "seconds": self.seconds,
+            },
+        )
