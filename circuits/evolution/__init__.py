@@ -1,5 +1,6 @@
 """What fine-tuning changed between checkpoints, with the noise told apart."""
 
 from circuits.evolution.edges import Comparison, Evolution, compare
+from circuits.evolution.internals import Internals, internals
 
-__all__ = ["Comparison", "Evolution", "compare"]
+__all__ = ["Comparison", "Evolution", "Internals", "compare", "internals"]

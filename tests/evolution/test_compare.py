@@ -1,0 +1,199 @@
+import json
+
+import pytest
+import torch
+
+from circuits.errors import CircuitsError
+from circuits.evolution import compare
+from circuits.evolution.agreement import SIZED
+from circuits.evolution.changes import edge_changes, strength_changes, total_changes
+from circuits.evolution.statistics import resample_weights
+from circuits.graph import EdgeScores, Layout, select
+
+
+@pytest.fixture(scope="module")
+def base(layout, noisy):
+    means = 2 * torch.randn(layout.shape, generator=torch.Generator().manual_seed(1)) ** 3
+    return noisy(layout, means)
+
+
+def shifted(base, layout, *edges, by=1.5, noise=0.1):
+    draw = torch.Generator().manual_seed(9)
+    after = base + noise * torch.randn(base.shape, generator=draw)
+    for edge in edges:
+        row, column = layout.edge(edge)
+        after[:, row, column] += by
+    return after
+
+
+def test_a_checkpoint_against_itself_has_not_changed(layout, base, make_scores):
+    result = compare([make_scores(layout, base), make_scores(layout, base)], n_bootstrap=100)
+    one = result.overall
+    assert one.identical
+    assert not one.edges.changed and not one.nodes.changed and not one.totals.changed
+    assert float(one.edges.q.min()) == 1.0
+    for measure in (one.spearman, one.overlap, *(size.edge_jaccard for size in one.sizes)):
+        assert (measure.value, measure.low, measure.high) == pytest.approx((1.0, 1.0, 1.0))
+        assert (measure.gap, measure.gap_low, measure.gap_high) == (0.0, 0.0, 0.0)
+    assert "no change" in result.paragraph()
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_rounding_is_no_change(layout, base, make_scores):
+    after = base * (1 + 1e-7)
+    result = compare([make_scores(layout, base), make_scores(layout, after)], n_bootstrap=50)
+    assert result.overall.identical
+    assert "no change" in result.paragraph()
+
+
+def test_a_planted_edge_is_found_first(layout, base, make_scores):
+    after = shifted(base, layout, "m0->m2")
+    result = compare([make_scores(layout, base), make_scores(layout, after)], n_bootstrap=200)
+    edges = result.overall.edges
+    assert edges.changed[0] == "m0->m2"
+    row = edges.to_dict()["rows"][0]
+    assert row["low"] < 1.5 < row["high"] and row["high"] - row["low"] < 0.2
+    assert result.overall.totals.changed[0] == "m0"
+    assert "m0->m2" in result.paragraph()
+    assert not result.overall.identical
+
+
+def test_noise_without_change(layout, noisy, make_scores):
+    """Two independent samples about the same means."""
+    means = torch.randn(layout.shape, generator=torch.Generator().manual_seed(1))
+    a, b = (make_scores(layout, noisy(layout, means, seed=seed)) for seed in (0, 1))
+    one = compare([a, b], n_bootstrap=200).overall
+    assert not one.edges.changed
+    assert one.variance.p > 0.05
+    assert "no change beyond noise" in one.paragraph()
+    for size in one.sizes:
+        for name in SIZED:
+            measure = getattr(size, name)
+            assert not measure.gap_low > 0 and not measure.gap_high < 0, (size.edges, name)
+
+
+def test_a_real_change_stands_out_from_the_noise_ceiling(layout, base, make_scores):
+    draw = torch.Generator().manual_seed(4)
+    after = base + 3 * torch.randn(layout.shape, generator=draw)
+    one = compare([make_scores(layout, base), make_scores(layout, after)], n_bootstrap=100).overall
+    size = one.sizes[-1]
+    assert size.edge_jaccard.gap_high < 0 and one.spearman.gap_high < 0
+    assert size.edge_jaccard.value < size.edge_jaccard.noise
+    assert size.node_driven.value + size.rewired.value == pytest.approx(1 - size.edge_jaccard.value)
+
+
+def test_circuits_are_those_of_select(layout, base, make_scores):
+    after = base + torch.randn(layout.shape, generator=torch.Generator().manual_seed(4))
+    scores = [make_scores(layout, base), make_scores(layout, after)]
+    one = compare(scores, sizes=(10,), n_bootstrap=20).overall
+    circuits = [select(each, edges=10, prune=False) for each in scores]
+    left, right = (set(each.edges) for each in circuits)
+    nodes = [set(each.nodes) for each in circuits]
+    size = one.sizes[0]
+    assert size.edge_jaccard.value == pytest.approx(len(left & right) / len(left | right))
+    assert size.node_jaccard.value == pytest.approx(
+        len(nodes[0] & nodes[1]) / len(nodes[0] | nodes[1])
+    )
+
+
+def test_chunks_leave_no_trace(layout, base, make_scores, monkeypatch):
+    scores = [make_scores(layout, base), make_scores(layout, shifted(base, layout, "m0->m2"))]
+    whole = compare(scores, n_bootstrap=30).overall
+    monkeypatch.setattr("circuits.evolution.agreement._CHUNK", 7 * layout.n_edges)
+    parts = compare(scores, n_bootstrap=30).overall
+    for a, b in [(whole.spearman, parts.spearman), (whole.overlap, parts.overlap)]:
+        assert tuple(vars(a).values()) == pytest.approx(tuple(vars(b).values()), abs=1e-6)
+    for one, other in zip(whole.sizes, parts.sizes, strict=True):
+        for name in SIZED:
+            a, b = (tuple(vars(getattr(side, name)).values()) for side in (one, other))
+            assert a == pytest.approx(b, abs=1e-6, nan_ok=True)
+
+
+def test_compared_checkpoints_and_their_names(layout, base, make_scores):
+    scores = [make_scores(layout, shifted(base, layout, "m0->m2", by=by)) for by in (0, 1, 2, 3)]
+    result = compare(scores, names=["base", "100", "200", "300"], n_bootstrap=20)
+    assert [(one.before, one.after) for one in result.comparisons] == [
+        ("base", "100"),
+        ("100", "200"),
+        ("200", "300"),
+        ("base", "300"),
+        ("100", "300"),
+    ]
+    assert result.overall.edges.changed[0] == "m0->m2"
+    assert result.paragraph().count("From ") == 4
+    with pytest.raises(CircuitsError, match="were not compared"):
+        result.between("base", "200")
+
+
+def test_equal_seeds_give_equal_results(layout, base, make_scores):
+    scores = [make_scores(layout, base), make_scores(layout, shifted(base, layout, "m0->m2"))]
+    first, second, other = (
+        compare(scores, seed=seed, n_bootstrap=30).to_dict() for seed in (1, 1, 2)
+    )
+    assert first == second
+    assert first != other
+
+
+def test_tables_match_the_definitions(layout, base):
+    after = shifted(base, layout, "m0->m2")
+    x, y = base[:, layout.mask], after[:, layout.mask]
+    weights = resample_weights(len(x), 50, seed=0)
+    edges = edge_changes(layout, x, y, weights)
+    nodes, totals = (f(layout, x, y, weights) for f in (strength_changes, total_changes))
+    masked = [(side * layout.mask).mean(dim=0) for side in (base, after)]
+    place = edges.names.index("m0->m2")
+    row, column = layout.edge("m0->m2")
+    assert float(edges.before[place]) == pytest.approx(float(masked[0][row, column]), abs=1e-5)
+    assert float(edges.change[place]) == pytest.approx(
+        float((masked[1] - masked[0])[row, column]), abs=1e-4
+    )
+    for table, of in ((nodes, torch.abs), (totals, torch.clone)):
+        for side, column_of in zip(masked, (table.before, table.after), strict=True):
+            assert torch.allclose(of(side).sum(dim=1), column_of.float(), atol=1e-4)
+
+
+def test_strength_intervals_cover(layout, noisy):
+    """The change of strength of nodes with real edges; 150 samples x 11 nodes, so 91-98 %."""
+    draw = torch.Generator().manual_seed(0)
+    before, after = 2 * torch.randn(2, *layout.shape, generator=draw) * layout.mask
+    true = (after.abs() - before.abs()).sum(dim=1)
+    weights = resample_weights(40, 200, seed=0)
+    covered = []
+    for seed in range(150):
+        x, y = (
+            noisy(layout, side, noise=1.0, seed=2 * seed + place)[:, layout.mask]
+            for place, side in enumerate((before, after))
+        )
+        table = strength_changes(layout, x, y, weights)
+        covered.append((table.low <= true) & (true <= table.high))
+    share = float(torch.stack(covered).double().mean())
+    assert 0.91 <= share <= 0.98, share
+
+
+def test_refusals(layout, base, make_scores):
+    scores = make_scores(layout, base)
+    other = Layout(2, 2, 1)
+    small = make_scores(other, torch.randn(40, *other.shape))
+    with pytest.raises(CircuitsError, match=r"3 layers.*\(10 x 16\).*2 layers.*\(7 x 11\)"):
+        compare([scores, small])
+    with pytest.raises(CircuitsError, match="different examples"):
+        compare([scores, make_scores(layout, base, fingerprint="others")])
+    with pytest.raises(CircuitsError, match="do not say which examples"):
+        compare([scores, EdgeScores(scores.matrix, layout, "eap-ig", {}, scores.per_example)])
+    with pytest.raises(CircuitsError, match="kept as a mean only"):
+        compare([scores, EdgeScores(scores.matrix, layout, "eap-ig", scores.details)])
+    with pytest.raises(CircuitsError, match="scored by eap-ig and checkpoint 1 by eap"):
+        compare(
+            [scores, EdgeScores(scores.matrix, layout, "eap", scores.details, scores.per_example)]
+        )
+    with pytest.raises(CircuitsError, match="at least two"):
+        compare([scores])
+    with pytest.raises(CircuitsError, match="3 examples; resampling needs at least 8"):
+        compare([make_scores(layout, base[:3])] * 2)
+    with pytest.raises(CircuitsError, match="share a name"):
+        compare([scores, scores], names=["a", "a"])
+    with pytest.raises(CircuitsError, match="1 names for 2"):
+        compare([scores, scores], names=["a"])
+    for sizes in ((0,), (10_000,), (1.5,), ()):
+        with pytest.raises(CircuitsError, match="size"):
+            compare([scores, scores], sizes=sizes)

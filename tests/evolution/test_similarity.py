@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from circuits.evolution.similarity import jaccard, ranks, shares, spearman, weighted_jaccard
+
+
+def test_ranks_share_ties():
+    values = torch.tensor([3.0, 1.0, 3.0, 0.0, 3.0, 1.0])
+    assert ranks(values).tolist() == [4.0, 1.5, 4.0, 0.0, 4.0, 1.5]
+
+
+def test_spearman_is_pearson_of_ranks():
+    a, b = torch.randn(2, 5, 40, generator=torch.Generator().manual_seed(0)).round(decimals=0)
+    for row in range(5):
+        expected = torch.corrcoef(torch.stack([ranks(a[row]), ranks(b[row])]))[0, 1]
+        assert float(spearman(a, b)[row]) == pytest.approx(float(expected), abs=1e-6)
+    assert float(spearman(a[0], a[0])) == 1.0
+    assert float(spearman(a[0], -a[0])) == pytest.approx(-1.0)
+
+
+def test_jaccard_matches_sets():
+    a, b = torch.rand(2, 6, 20, generator=torch.Generator().manual_seed(1)) < 0.4
+    for row in range(6):
+        left, right = (set(side[row].nonzero().flatten().tolist()) for side in (a, b))
+        assert float(jaccard(a, b)[row]) == pytest.approx(len(left & right) / len(left | right))
+    nothing = torch.zeros(4, dtype=torch.bool)
+    assert float(jaccard(nothing, nothing)) == 1.0
+
+
+def test_weighted_jaccard_counts_by_size_and_ignores_scale():
+    a, b = torch.tensor([1.0, -3.0, 0.0]), torch.tensor([2.0, 0.0, 2.0])
+    # shares .25 .75 0 and .5 0 .5: shared .25, either .5 + .75 + .5
+    assert float(weighted_jaccard(a, b)) == pytest.approx(0.25 / 1.75)
+    assert float(weighted_jaccard(a, -7 * a)) == pytest.approx(1.0)
+    zero = torch.zeros(3)
+    assert float(weighted_jaccard(zero, zero)) == 1.0
+    assert float(weighted_jaccard(a, zero)) == 0.0
+    assert shares(zero).tolist() == [0.0, 0.0, 0.0]

@@ -1,0 +1,110 @@
+import pytest
+import torch
+
+from circuits.evolution.statistics import resample_weights
+from circuits.evolution.variance import PARTS, split_variance, sums_of_squares
+
+
+def slow_split(layout, change):
+    """Shares of one change's variance, by least squares on indicator columns."""
+    rows, columns = layout.mask.nonzero().T
+    sources = torch.nn.functional.one_hot(rows, layout.shape[0]).double()
+    readers = torch.nn.functional.one_hot(columns, layout.shape[1]).double()
+
+    def explained(*effects):
+        design = torch.cat([torch.ones(len(rows), 1, dtype=torch.float64), *effects], dim=1)
+        fit = design @ torch.linalg.lstsq(design, change[:, None], driver="gelsd").solution
+        return float((fit[:, 0] - change.mean()).square().sum())
+
+    whole = float((change - change.mean()).square().sum())
+    source, reader, both = explained(sources), explained(readers), explained(sources, readers)
+    return [
+        (source + both - reader) / 2 / whole,
+        (reader + both - source) / 2 / whole,
+        1 - both / whole,
+    ]
+
+
+def planted(layout, kind, seed=0):
+    """A change made of source effects, reader effects, or single edges only."""
+    draw = torch.Generator().manual_seed(seed)
+    sources, readers = layout.shape
+    made = {
+        "source": torch.randn(sources, 1, generator=draw).expand(layout.shape),
+        "reader": torch.randn(1, readers, generator=draw).expand(layout.shape),
+        "interaction": torch.randn(layout.shape, generator=draw),
+    }
+    return made[kind][layout.mask]
+
+
+def split(layout, change, noise, n=40, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    edges = layout.n_edges
+    before = torch.randn(n, edges, generator=draw)
+    after = before + change + noise * torch.randn(n, edges, generator=draw)
+    return split_variance(layout, before, after, resample_weights(n, 300, seed=1), seed=2)
+
+
+def test_observed_shares_match_least_squares(layout):
+    draw = torch.Generator().manual_seed(3)
+    before, after = torch.randn(2, 20, layout.n_edges, generator=draw).double()
+    found = split_variance(layout, before, after, resample_weights(20, 50, seed=0), seed=0)
+    expected = slow_split(layout, (after - before).mean(dim=0))
+    for name, share in zip(PARTS, expected, strict=True):
+        assert getattr(found, name).observed == pytest.approx(share, abs=1e-9)
+
+
+def test_parts_add_up_to_the_whole(layout):
+    values = torch.randn(6, layout.n_edges, generator=torch.Generator().manual_seed(0)).double()
+    centred = values - values.mean(dim=1, keepdim=True)
+    assert torch.allclose(sums_of_squares(layout, values).sum(dim=0), centred @ centred.T)
+
+
+@pytest.mark.parametrize("kind", ["source", "reader"])
+def test_planted_node_effects_leave_no_interaction(layout, kind):
+    found = split(layout, planted(layout, kind), noise=0.5)
+    assert found.p < 0.01
+    assert found.interaction.low <= 0.0 <= found.interaction.high + 0.02
+    assert abs(found.interaction.value) < 0.05
+    expected = slow_split(layout, planted(layout, kind).double())
+    assert getattr(found, kind).value == pytest.approx(expected[PARTS.index(kind)], abs=0.05)
+    # The noise that the corrected share leaves out is there in the observed one.
+    assert found.interaction.observed > abs(found.interaction.value)
+
+
+def test_planted_rewiring_is_interaction(layout):
+    change = planted(layout, "interaction")
+    found = split(layout, change, noise=1.0)
+    true = slow_split(layout, change.double())
+    for name, share in zip(PARTS, true, strict=True):
+        assert getattr(found, name).value == pytest.approx(share, abs=0.06)
+    assert 0 < found.noise_share < 0.2
+
+
+def test_noise_is_split_like_noise(layout):
+    """Independent noise: each part gets its degrees of freedom."""
+    found = split(layout, torch.zeros(layout.n_edges), noise=1.0, n=60)
+    assert found.p > 0.05
+    assert found.source.to_dict()["value"] is None
+    edges, (sources, readers) = layout.n_edges, layout.shape
+    rest = (edges - sources - readers + 1) / (edges - 1)
+    assert found.interaction.noise == pytest.approx(rest, abs=0.05)
+    assert found.interaction.permuted == pytest.approx(rest, abs=0.05)
+    assert found.interaction.permuted_low < rest < found.interaction.permuted_high
+
+
+def test_no_change_is_found_as_often_as_it_says(layout):
+    """p <= .05 in about 5 % of samples without a change: at most 5 % + 3 standard errors of 200."""
+    hits = sum(
+        split(layout, torch.zeros(layout.n_edges), 1.0, n=20, seed=seed).p <= 0.05
+        for seed in range(200)
+    )
+    assert hits / 200 <= 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5
+
+
+def test_equal_checkpoints_have_nothing_to_split(layout):
+    values = torch.randn(20, layout.n_edges)
+    found = split_variance(layout, values, values, resample_weights(20, 50, seed=0), seed=0)
+    assert found.p == 1.0
+    assert found.to_dict()["noise_share"] is None
+    assert found.to_dict()["interaction"]["observed"] is None
