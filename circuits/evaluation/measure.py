@@ -58,24 +58,33 @@ def measure(
     batch_size: int | None = None,
     progress: str | None = None,
 ) -> Measured:
-    """Run every circuit on every pair; circuits share each batch's clean and corrupted runs."""
+    """Run every circuit on every pair; circuits share each batch's clean and corrupted runs.
+
+    Equal circuits run once: of a random ranking's small circuits, all that pruning leaves empty.
+    """
     judge = metric_for(pairs, metric)
     pairs.require(vocabulary=model.vocabulary, context=model.context)
-    values = torch.zeros(len(pairs), 2 + len(circuits), dtype=torch.float64)
+    masks = [circuit.mask.numpy().tobytes() for circuit in circuits]
+    distinct = dict(zip(masks, circuits, strict=True))
+    columns = [2 + list(distinct).index(mask) for mask in masks]
+    values = torch.zeros(len(pairs), 2 + len(distinct), dtype=torch.float64)
 
     def work(batch: PairBatch) -> Float[Tensor, "batch column"]:
         executor = Executor(model, batch)
-        columns = [
-            judge(logits, batch, executor.clean)
-            for logits in (executor.clean, executor.corrupted, *map(executor.logits, circuits))
-        ]
-        return torch.stack(columns, dim=1)
+        runs = map(executor.logits, distinct.values())
+        return torch.stack(
+            [
+                judge(logits, batch, executor.clean)
+                for logits in (executor.clean, executor.corrupted, *runs)
+            ],
+            dim=1,
+        )
 
     for batch, found in over_batches(
         pairs, work, batch_size=batch_size, device=model.device, progress=progress
     ):
         values[batch.index.cpu()] = found.double().cpu()
-    return Measured(judge.name, values[:, 0], values[:, 1], values[:, 2:])
+    return Measured(judge.name, values[:, 0], values[:, 1], values[:, columns])
 
 
 def shares(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample circuit"]:
