@@ -22,15 +22,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.evolution.changes import number
 from circuits.evolution.similarity import (
-    centred_ranks,
     correlation,
     jaccard,
-    shares,
+    order_by_size,
+    sorted_ranks,
+    unit_ranks,
     weighted_jaccard,
 )
 from circuits.evolution.statistics import half_weights, normal_interval
@@ -85,35 +86,56 @@ class Snapshot:
     ends: Ends
 
     @cached_property
-    def ranks(self) -> Float[Tensor, "m edge"]:
-        """Of |score|, scaled for a dot product."""
-        return centred_ranks(self.means.abs())
+    def order(self) -> Int[Tensor, "m edge"]:
+        """Edges by |score|, highest first; ties in matrix order, as in `select`."""
+        return order_by_size(self.means)
 
     @cached_property
-    def circuits(self) -> tuple[Bool[Tensor, "m edge"], ...]:
-        """The top edges by |score| at each size; ties in matrix order, as `circuits.select`."""
-        order = self.means.abs().argsort(dim=1, descending=True, stable=True)
-        masks = []
-        for size in self.sizes:
-            mask = torch.zeros_like(self.means, dtype=torch.bool)
-            masks.append(mask.scatter_(1, order[:, :size], True))
-        return tuple(masks)
+    def ranks(self) -> Float[Tensor, "m edge"]:
+        """Of |score|, scaled for a dot product."""
+        return unit_ranks(sorted_ranks(self.means.abs().gather(1, self.order), self.order))
+
+    @cached_property
+    def weighted(self) -> tuple[Float[Tensor, "m edge"], ...]:
+        """Scores at each size: those of the top edges by |score|, 0 elsewhere."""
+        return tuple(
+            torch.zeros_like(self.means).scatter_(1, top, self.means.gather(1, top))
+            for top in (self.order[:, :size] for size in self.sizes)
+        )
+
+    @cached_property
+    def circuits(self) -> tuple[Bool[Tensor, "m source reader"], ...]:
+        """The top edges by |score| at each size."""
+        readers, nodes = self.ends.feeds.shape
+        empty = torch.zeros(len(self.means), (nodes - 1) * readers, dtype=torch.bool)
+        return tuple(
+            empty.scatter(1, self.ends.places[self.order[:, :size]], True).unflatten(
+                1, (nodes - 1, readers)
+            )
+            for size in self.sizes
+        )
 
     @cached_property
     def nodes(self) -> tuple[Bool[Tensor, "m node"], ...]:
         """Nodes of those circuits."""
         return tuple(self.ends.nodes(mask) for mask in self.circuits)
 
+    @cached_property
+    def within(self) -> tuple[Bool[Tensor, "m source reader"], ...]:
+        """Places between those nodes."""
+        return tuple(self.ends.within(nodes) for nodes in self.nodes)
+
 
 def measure(a: Snapshot, b: Snapshot) -> Float[Tensor, "m measure"]:
     """`WHOLE`, then `SIZED` for each size."""
     columns = [correlation(a.ranks, b.ranks), weighted_jaccard(a.means, b.means)]
     for place in range(len(a.sizes)):
-        left, right = a.circuits[place], b.circuits[place]
-        driven, rewired = turnover(a.ends, left, right)
+        driven, rewired = turnover(
+            a.circuits[place], b.circuits[place], a.within[place] & b.within[place]
+        )
         columns += [
-            jaccard(left, right),
-            weighted_jaccard(shares(a.means * left), shares(b.means * right)),
+            1 - driven - rewired,
+            weighted_jaccard(a.weighted[place], b.weighted[place]),
             jaccard(a.nodes[place], b.nodes[place]),
             driven,
             rewired,

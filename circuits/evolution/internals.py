@@ -27,6 +27,7 @@ from circuits.models import HookedModel
 from tasks.pairs import PairBatch, PairSet
 
 Criterion = Literal["attention-kl", "entropy", "hidden-state"]
+CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
 _PATTERN_BYTES = 2**29
 
 _PER_HEAD = ("kl", "entropy", "entropy_against")
@@ -128,7 +129,7 @@ class Internals:
             values = self.update_change.mean(dim=0)
         else:
             raise CircuitsError(
-                f"unknown criterion {criterion!r}; known: {', '.join(get_args(Criterion))}"
+                f"unknown criterion {criterion!r}; known: {', '.join(CRITERIA)}"
             )
         return [float(value) for value in values]
 
@@ -149,7 +150,7 @@ class Internals:
             **measured,
             "falling_heads": falling,
             "heads_by_kl": [{"head": head, "kl": value} for head, value in self.heads_by_kl],
-            "importance": {name: self.layer_importance(name) for name in get_args(Criterion)},
+            "importance": {name: self.layer_importance(name) for name in CRITERIA},
             "paragraph": self.paragraph(),
         }
 

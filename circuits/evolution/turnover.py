@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.graph import Layout
@@ -19,47 +19,47 @@ from circuits.graph import Layout
 
 @dataclass(frozen=True)
 class Ends:
-    """The two ends of every possible edge, as products: which nodes they touch.
+    """Which nodes an edge touches, and where the possible edges stand in the flattened matrix.
 
-    rows, columns: of each edge. feeds: for each reader the nodes that it belongs to.
+    feeds: for each reader the nodes that it belongs to; the last node is `logits`.
     """
 
-    rows: Tensor
-    columns: Tensor
+    places: Int[Tensor, " edge"]
     feeds: Float[Tensor, "reader node"]
 
     @classmethod
     def of(cls, layout: Layout) -> Ends:
-        """The ends of a layout's edges; the last node is `logits`."""
+        """The ends of a layout's edges."""
         sources, readers = layout.shape
-        rows, columns = layout.mask.nonzero().T
         feeds = torch.zeros(readers, sources + 1)
         for column, nodes in enumerate(layout.feeds):
             feeds[column, list(nodes) or [sources]] = 1.0
-        return cls(rows, columns, feeds)
+        return cls(layout.mask.flatten().nonzero().flatten(), feeds)
 
-    def nodes(self, edges: Bool[Tensor, "m edge"]) -> Bool[Tensor, "m node"]:
-        """Nodes that a circuit's edges touch."""
-        readers, nodes = self.feeds.shape
-        leaves = torch.zeros(len(edges), nodes).index_add_(1, self.rows, edges.float())
-        enters = torch.zeros(len(edges), readers).index_add_(1, self.columns, edges.float())
-        return (leaves + enters @ self.feeds) > 0
+    def nodes(self, edges: Bool[Tensor, "m source reader"]) -> Bool[Tensor, "m node"]:
+        """Nodes that each circuit's edges touch."""
+        flags = edges.view(torch.uint8)  # the maximum of bytes is ten times as fast as any()
+        touched = (flags.amax(dim=1).float() @ self.feeds) > 0
+        touched[:, :-1] |= flags.amax(dim=2) > 0
+        return touched
 
-    def within(self, nodes: Bool[Tensor, "m node"]) -> Bool[Tensor, "m edge"]:
-        """Edges whose source and reader are both among the nodes."""
+    def within(self, nodes: Bool[Tensor, "m node"]) -> Bool[Tensor, "m source reader"]:
+        """Places whose source and reader are both among the nodes."""
         readers = (nodes.float() @ self.feeds.T) > 0
-        return nodes[:, self.rows] & readers[:, self.columns]
+        return nodes[:, :-1, None] & readers[:, None, :]
 
 
 def turnover(
-    ends: Ends, a: Bool[Tensor, "m edge"], b: Bool[Tensor, "m edge"]
+    a: Bool[Tensor, "m source reader"],
+    b: Bool[Tensor, "m source reader"],
+    within_both: Bool[Tensor, "m source reader"],
 ) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
     """Node-driven and rewired edges, each as a share of the edges in either circuit.
 
-    They add to 1 - Jaccard.
+    within_both: places between nodes that both circuits have (`Ends.within` of each, and both). The
+    two shares add to 1 - Jaccard; they are 0 for two empty circuits.
     """
-    within_both = ends.within(ends.nodes(a)) & ends.within(ends.nodes(b))
-    either = (a | b).sum(dim=1).clamp_min(1).double()
     changed = a ^ b
-    rewired = (changed & within_both).sum(dim=1).double()
-    return (changed.sum(dim=1).double() - rewired) / either, rewired / either
+    either = (a | b).sum(dim=(1, 2)).clamp_min(1).double()
+    rewired = (changed & within_both).sum(dim=(1, 2)).double()
+    return (changed.sum(dim=(1, 2)).double() - rewired) / either, rewired / either

@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from circuits.evolution.similarity import jaccard, ranks, shares, spearman, weighted_jaccard
+from circuits.evolution.similarity import (
+    jaccard,
+    order_by_size,
+    ranks,
+    shares,
+    spearman,
+    weighted_jaccard,
+)
 
 
 def test_ranks_share_ties():
@@ -36,3 +43,12 @@ def test_weighted_jaccard_counts_by_size_and_ignores_scale():
     assert float(weighted_jaccard(zero, zero)) == 1.0
     assert float(weighted_jaccard(a, zero)) == 0.0
     assert shares(zero).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_order_by_size_is_a_stable_argsort():
+    values = torch.randn(4, 300, generator=torch.Generator().manual_seed(0))
+    values[:, ::7] = 0.0
+    values[:, 1::7] = -1e-42  # subnormal
+    values[:, 2::7] = values[:, 3:4]
+    expected = values.abs().argsort(dim=-1, descending=True, stable=True)
+    assert torch.equal(order_by_size(values), expected)
