@@ -1,0 +1,228 @@
+"""The circuit as a layered drawing: input at the bottom, logits on top, edges lead upwards."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from circuits.graph import Circuit, Layout, Node
+from circuits.report.blocks import Plot
+from circuits.report.figures.panels import label
+from circuits.report.numbers import general
+
+DRAWN = 150
+"""Edges drawn at most, the largest by |score|."""
+_ROOMY = 16  # heads a layer, up to which a name fits into a dot
+_PORTS = {"q": -0.1, "k": 0.0, "v": 0.1}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One drawn edge: from a node into one port of another."""
+
+    source: str
+    target: str
+    reader: str
+    score: float | None
+
+
+def drawn_lines(circuit: Circuit, limit: int = DRAWN) -> list[Line]:
+    """The circuit's largest edges, smallest first, so that the strongest is drawn last."""
+    layout = circuit.layout
+    places = circuit.mask.nonzero().tolist()
+    if circuit.scores is not None:
+        values = circuit.scores
+        places.sort(key=lambda place: -abs(float(values[place[0], place[1]])))
+    lines = []
+    for row, column in reversed(places[:limit]):
+        score = None if circuit.scores is None else float(circuit.scores[row, column])
+        targets = [layout.sources[target] for target in layout.feeds[column]] or ["logits"]
+        lines += [
+            Line(layout.sources[row], target, layout.readers[column], score) for target in targets
+        ]
+    return lines
+
+
+def graph_height(layout: Layout) -> int:
+    """Pixels that the drawing needs."""
+    return 70 + round(2 * layout.n_layers + 1.6) * _row_pixels(layout)
+
+
+def circuit_graph(circuit: Circuit) -> Plot:
+    """Nodes of the circuit with their names, all others faint; edges as curves."""
+    layout = circuit.layout
+    lines = drawn_lines(circuit)
+    largest = max((abs(line.score) for line in lines if line.score is not None), default=0.0)
+    points = {node: _position(Node.parse(node), layout) for node in layout.nodes}
+    shapes, middles = [], []
+    for line in lines:
+        share = 1.0 if line.score is None or not largest else abs(line.score) / largest
+        colour = "$negative" if line.score is not None and line.score < 0 else "$positive"
+        path, middle = _curve(points[line.source], points[line.target], line, layout)
+        shapes.append(
+            {
+                "type": "path",
+                "path": path,
+                "layer": "below",
+                "opacity": round(0.3 + 0.6 * share**0.5, 2),
+                "line": {"color": colour, "width": round(0.8 + 6.2 * share**0.5, 2)},
+            }
+        )
+        middles.append((*middle, line))
+    wide = _mlp_place(layout)
+    return {
+        "data": [*_nodes(circuit, points), _handles(middles)],
+        "layout": {
+            "showlegend": False,
+            "margin": {"l": 10, "r": 10, "t": 24, "b": 10},
+            "shapes": [*_floors(layout, wide), *shapes],
+            "xaxis": {"visible": False, "range": [-0.7, wide + 0.7], "fixedrange": True},
+            "yaxis": {
+                "range": [-0.7, 2 * layout.n_layers + 1.7],
+                "fixedrange": True,
+                "showgrid": False,
+                "ticks": "",
+                "tickvals": [0, *(1.5 + 2 * n for n in range(layout.n_layers))],
+                "ticktext": ["", *(f"layer {n}" for n in range(layout.n_layers))],
+            },
+        },
+    }
+
+
+def _mlp_place(layout: Layout) -> float:
+    """Where the MLPs stand, to the right of the heads."""
+    return layout.n_heads + 0.15
+
+
+def _row_pixels(layout: Layout) -> int:
+    return max(24, min(52, 1000 // (2 * layout.n_layers + 1)))
+
+
+def _position(node: Node, layout: Layout) -> tuple[float, float]:
+    centre = _mlp_place(layout) / 2
+    if node.layer is None:
+        return centre, 0.0 if node.kind == "input" else 2.0 * layout.n_layers + 1
+    if node.head is None:
+        return _mlp_place(layout), 2.0 * node.layer + 2
+    return float(node.head), 2.0 * node.layer + 1
+
+
+def _curve(
+    start: tuple[float, float], end: tuple[float, float], line: Line, layout: Layout
+) -> tuple[str, tuple[float, float]]:
+    """A cubic that leaves and arrives vertically; within a column it bows aside.
+
+    Returns the path and its point half-way, at which the edge is named on hovering.
+    """
+    (x0, y0), (x1, y1) = start, end
+    port = Node.parse(line.reader).port
+    shift = _PORTS[port] if port else 0.0
+    rise = (y1 - y0) * 0.45
+    bow = 0.0
+    if abs(x1 - x0) < 0.01:
+        side = 1 if x0 > _mlp_place(layout) / 2 else -1
+        bow = side * (0.2 + 0.11 * (y1 - y0)) if y1 - y0 > 1 else 0.0
+        rise = (y1 - y0) * 0.3
+    ends = (x0 + bow, y0 + rise, x1 + bow + 2 * shift, y1 - rise, x1 + shift, y1)
+    path = f"M{x0:.2f},{y0:.2f}C" + ",".join(f"{value:.2f}" for value in ends)
+    middle = (x0 + 3 * ends[0] + 3 * ends[2] + ends[4]) / 8
+    return path, (round(middle, 3), round((y0 + y1) / 2, 3))
+
+
+def _floors(layout: Layout, wide: float) -> list[dict[str, Any]]:
+    """A faint ground under each layer."""
+    return [
+        {
+            "type": "rect",
+            "x0": -0.6,
+            "x1": wide + 0.6,
+            "y0": 0.55 + 2 * layer,
+            "y1": 2.45 + 2 * layer,
+            "fillcolor": "$raised",
+            "line": {"width": 0},
+            "layer": "below",
+        }
+        for layer in range(layout.n_layers)
+    ]
+
+
+def _nodes(circuit: Circuit, points: dict[str, tuple[float, float]]) -> list[dict[str, Any]]:
+    """Traces of nodes: those of the circuit by kind, then the others."""
+    inside = set(circuit.nodes)
+    roomy = circuit.layout.n_heads <= _ROOMY
+    size = min(32, max(12, _row_pixels(circuit.layout) - 6)) if roomy else 11
+    groups: dict[tuple[str, bool], list[str]] = defaultdict(list)
+    for name in points:
+        groups[Node.parse(name).kind, name in inside].append(name)
+    words = _described(circuit)
+    symbols = {"head": "circle", "mlp": "square", "input": "hexagon2", "logits": "hexagon2"}
+    traces = []
+    for (kind, kept), names in groups.items():
+        named = roomy or kind in ("input", "logits")
+        wide = kind in ("input", "logits")
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers+text" if named else "markers",
+                "x": [points[name][0] for name in names],
+                "y": [points[name][1] for name in names],
+                "text": [_short(name) for name in names] if named else None,
+                "customdata": [words[name] for name in names],
+                "hovertemplate": "%{customdata}<extra></extra>",
+                "textfont": {
+                    "size": 10 if size > 22 or wide else 9,
+                    "color": "$ink" if kept else "$faint",
+                },
+                "marker": {
+                    "symbol": symbols[kind],
+                    "size": max(size, 34) + 8 if wide else size,
+                    "color": "$paper" if kept else "$raised",
+                    "line": {
+                        "color": "$ink" if kept else "$grid",
+                        "width": 1.4 if kept else 1,
+                    },
+                    "opacity": 1,
+                },
+            }
+        )
+    return traces
+
+
+def _short(name: str) -> str:
+    """The name without what its place in the drawing says."""
+    return name.partition(".")[2] or name
+
+
+def _described(circuit: Circuit) -> dict[str, str]:
+    """What hovering over a node says."""
+    leaving: dict[str, int] = defaultdict(int)
+    arriving: dict[str, int] = defaultdict(int)
+    layout = circuit.layout
+    for row, column in circuit.mask.nonzero().tolist():
+        leaving[layout.sources[row]] += 1
+        for target in layout.feeds[column]:
+            arriving[layout.sources[target]] += 1
+        if not layout.feeds[column]:
+            arriving["logits"] += 1
+    return {
+        name: f"<b>{name}</b><br>{arriving[name]} edges in, {leaving[name]} out"
+        if arriving[name] or leaving[name]
+        else f"<b>{name}</b><br>not in the circuit"
+        for name in layout.nodes
+    }
+
+
+def _handles(middles: list[tuple[float, float, Line]]) -> dict[str, Any]:
+    """Unseen points on the edges that show their names and scores on hovering."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [x for x, _, _ in middles],
+        "y": [y for _, y, _ in middles],
+        "customdata": [
+            [label(f"{line.source}->{line.reader}"), general(line.score)] for *_, line in middles
+        ],
+        "hovertemplate": "%{customdata[0]}<br>score %{customdata[1]}<extra></extra>",
+        "marker": {"size": 9, "opacity": 0, "color": "$muted"},
+    }

@@ -1,0 +1,166 @@
+"""Dots with intervals: rows of named things, one or more series, in panels side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from circuits.report.blocks import Plot
+from circuits.report.figures.panels import axes_of, label, panel_grid
+from circuits.report.numbers import Number, compact, signed
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A value in a row of a panel; low and high where it has an interval."""
+
+    panel: int
+    row: int
+    value: Number
+    low: Number | None = None
+    high: Number | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Dots of one kind. place: offset within the row, down to -0.5 and up to 0.5."""
+
+    name: str
+    colour: str
+    dots: Sequence[Dot]
+    symbol: str = "circle"
+    place: Number = 0.0
+    size: int = 9
+    width: Number = 1.8
+    filled: bool = True
+
+
+def dots_height(panels: int, rows: int, columns: int, pixels: int = 34) -> int:
+    """Pixels that the figure needs, legend and axis titles included."""
+    return 110 + (-(-panels // columns)) * (rows * pixels + 24) + (-(-panels // columns) - 1) * 56
+
+
+def dot_panels(
+    panels: Sequence[str],
+    rows: Sequence[str],
+    series: Sequence[Series],
+    *,
+    columns: int,
+    title: str | Sequence[str],
+    pixels: int = 34,
+    references: Sequence[Number] = (),
+    span: tuple[Number, Number] | None = None,
+    notes: Sequence[tuple[int, int, str]] = (),
+) -> Plot:
+    """Values along x, rows from the top.
+
+    title: of the x axis, or of each panel's. references: values marked by a line. span: of all x
+    axes. notes: (panel, row, text) in place of a dot.
+    """
+    columns = min(columns, len(panels))
+    height = dots_height(len(panels), len(rows), columns, pixels) - 110
+    layout = panel_grid(
+        panels,
+        columns=columns,
+        height=height,
+        gap=0.04,
+        xaxis={"nticks": 6, **({"range": list(span)} if span else {})},
+        yaxis={
+            "tickvals": list(range(len(rows))),
+            "ticktext": [label(row) for row in rows],
+            "range": [len(rows) - 0.45, -0.55],
+            "ticks": "",
+            "showgrid": True,
+        },
+    )
+    for place in range(len(panels)):
+        axis = layout[f"xaxis{place + 1 if place else ''}"]
+        axis["title"] = {"text": title if isinstance(title, str) else title[place]}
+    layout["shapes"] = [
+        {
+            "type": "line",
+            "x0": value,
+            "x1": value,
+            "y0": 0,
+            "y1": 1,
+            "xref": axes_of(place)["xaxis"],
+            "yref": axes_of(place)["yaxis"] + " domain",
+            "line": {"color": "$faint", "width": 1, "dash": "dash"},
+            "layer": "below",
+        }
+        for place in range(len(panels))
+        for value in references
+    ]
+    for place, row, text in notes:
+        layout["annotations"].append(
+            {
+                "text": label(text),
+                "x": 0.5,
+                "xref": f"{axes_of(place)['xaxis']} domain",
+                "y": row,
+                "yref": axes_of(place)["yaxis"],
+                "font": {"size": 11, "color": "$muted"},
+                "bgcolor": "$paper",
+            }
+        )
+    layout["showlegend"] = len(series) > 1
+    layout["legend"] = {"y": 1 + 26 / height}
+    layout["margin"] = {"t": 66 if len(series) > 1 else 34}
+    data = [
+        _trace(one, place, rows, first=place == _first(one))
+        for one in series
+        for place in range(len(panels))
+    ]
+    return {"data": data, "layout": layout}
+
+
+def _first(series: Series) -> int:
+    return min((dot.panel for dot in series.dots), default=0)
+
+
+def _trace(series: Series, panel: int, rows: Sequence[str], *, first: bool) -> dict[str, Any]:
+    dots = [dot for dot in series.dots if dot.panel == panel]
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": series.name,
+        "legendgroup": series.name,
+        "showlegend": first and bool(dots),
+        "x": compact([dot.value for dot in dots]),
+        "y": [dot.row + series.place for dot in dots],
+        "customdata": [_hover(series, rows[dot.row], dot) for dot in dots],
+        "hovertemplate": "%{customdata}<extra></extra>",
+        "marker": {
+            "color": series.colour if series.filled else "$paper",
+            "size": series.size,
+            "symbol": series.symbol,
+            "line": {"color": series.colour, "width": 1.6},
+        },
+        **axes_of(panel),
+    }
+    if any(dot.low is not None for dot in dots):
+        trace["error_x"] = {
+            "type": "data",
+            "symmetric": False,
+            "array": compact(
+                [(dot.value if dot.high is None else dot.high) - dot.value for dot in dots]
+            ),
+            "arrayminus": compact(
+                [dot.value - (dot.value if dot.low is None else dot.low) for dot in dots]
+            ),
+            "color": series.colour,
+            "thickness": series.width,
+            "width": 0,
+        }
+    return trace
+
+
+def _hover(series: Series, row: str, dot: Dot) -> str:
+    if dot.text:
+        return dot.text
+    text = f"<b>{label(row)}</b><br>{label(series.name)}: {signed(dot.value)}"
+    if dot.low is not None and dot.high is not None:
+        text += f" [{signed(dot.low)}, {signed(dot.high)}]"
+    return text

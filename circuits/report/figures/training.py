@@ -1,0 +1,101 @@
+"""How fine-tuning went: loss and accuracy by step, quality of the summaries by checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from circuits.report.blocks import Plot
+from circuits.report.figures.panels import axes_of, label, panel_grid
+from circuits.report.numbers import compact
+
+MEASURES = {
+    "rougeL": ("ROUGE-L", "$positive", "circle"),
+    "rouge2": ("ROUGE-2", "$green", "square"),
+    "rouge1": ("ROUGE-1", "$purple", "diamond"),
+    "token_accuracy": ("token accuracy", "$negative", "triangle-up"),
+    "exact_match": ("exact match", "$markline", "x"),
+}
+
+
+def training_curves(log: Mapping[str, Any], checkpoints: Sequence[int]) -> Plot:
+    """Loss and token accuracy: every training batch, and validation. Dotted: checkpoints."""
+    layout = panel_grid(
+        ["Loss (nats per summary token)", "Token accuracy"],
+        columns=2,
+        height=230,
+        xaxis={"title": {"text": "step"}, "rangemode": "tozero"},
+        yaxis={"rangemode": "tozero"},
+        share_y=False,
+        gap=0.08,
+    )
+    data = []
+    for place, name in enumerate(("loss", "token_accuracy")):
+        for key, title, colour, mode in (
+            ("steps", "training batch", "$control", "lines"),
+            ("validation", "validation set", "$positive", "lines+markers"),
+        ):
+            entries = log.get(key) or []
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": mode,
+                    "name": title,
+                    "legendgroup": title,
+                    "showlegend": place == 0 and bool(entries),
+                    "x": [entry["step"] for entry in entries],
+                    "y": compact([float(entry[name]) for entry in entries]),
+                    "line": {"color": colour, "width": 1.2 if key == "steps" else 2},
+                    "marker": {"color": colour, "size": 6},
+                    "hovertemplate": f"step %{{x}}: %{{y:.3f}}<extra>{title}</extra>",
+                    **axes_of(place),
+                }
+            )
+    layout["shapes"] = [
+        {
+            "type": "line",
+            "x0": step,
+            "x1": step,
+            "y0": 0,
+            "y1": 1,
+            "xref": axes_of(place)["xaxis"],
+            "yref": axes_of(place)["yaxis"] + " domain",
+            "line": {"color": "$faint", "width": 1, "dash": "dot"},
+            "layer": "below",
+        }
+        for place in range(2)
+        for step in checkpoints
+    ]
+    layout["yaxis2"]["range"] = [0, 1.02]
+    layout["legend"] = {"y": 1.13}
+    layout["margin"] = {"t": 64}
+    return {"data": data, "layout": layout}
+
+
+def quality_curves(quality: Mapping[str, Mapping[str, Any]]) -> Plot:
+    """Each quality measure by checkpoint."""
+    names = list(quality)
+    data = []
+    for key, (title, colour, symbol) in MEASURES.items():
+        values = [quality[name].get(key) for name in names]
+        if all(value is None for value in values):
+            continue
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": title,
+                "x": [label(name) for name in names],
+                "y": compact(values),
+                "line": {"color": colour, "width": 2},
+                "marker": {"color": colour, "size": 8, "symbol": symbol},
+                "hovertemplate": f"{title}, %{{x}}: %{{y:.3f}}<extra></extra>",
+            }
+        )
+    return {
+        "data": data,
+        "layout": {
+            "xaxis": {"type": "category", "showgrid": False},
+            "yaxis": {"range": [-0.02, 1.03], "title": {"text": "score, 0 to 1"}},
+        },
+    }

@@ -1,0 +1,81 @@
+"""How numbers are written on the page."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Number = int | float
+MISSING = "\u2013"
+
+
+def signed(value: Number | None, digits: int = 3) -> str:
+    """Fixed digits with a true minus sign; a dash for what is undefined."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "\u2212")
+
+
+def general(value: Number | None) -> str:
+    """Three significant digits, for scores of any size."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{value:.3g}".replace("-", "\u2212")
+
+
+def percent(share: Number | None, digits: int = 1) -> str:
+    """A share as a percentage, a thin space before the sign."""
+    if share is None or not math.isfinite(share):
+        return MISSING
+    return f"{100 * share:.{digits}f}\u202f%"
+
+
+def count(number: Number) -> str:
+    """A whole number with thin spaces between thousands."""
+    return f"{round(number):,}".replace(",", "\u202f")
+
+
+def interval(estimate: Mapping[str, Any], digits: int = 3) -> str:
+    """The interval of an estimate, without its value."""
+    return f"[{signed(estimate['low'], digits)}, {signed(estimate['high'], digits)}]"
+
+
+def estimate(value: Mapping[str, Any] | None, digits: int = 3) -> str:
+    """An estimate with its interval."""
+    if value is None or value.get("value") is None:
+        return "undefined"
+    return f"{signed(value['value'], digits)} {interval(value, digits)}"
+
+
+def p_value(p: Number | None) -> str:
+    """p with its sign of relation."""
+    if p is None:
+        return "p undefined"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def compact(values: Any, digits: int = 4) -> Any:
+    """Floats of any nesting at so many significant digits, None where not finite: smaller pages."""
+    if isinstance(values, list | tuple):
+        return [compact(value, digits) for value in values]
+    if isinstance(values, float):
+        return float(f"{values:.{digits}g}") if math.isfinite(values) else None
+    return values
+
+
+def typeset(text: str) -> str:
+    """Text of other modules with true minus signs."""
+    return re.sub(r"(?<![\w-])-(?=\d)", "\u2212", text)
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """a, b and c."""
+    words = list(words)
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"

@@ -1,0 +1,164 @@
+"""The circuits: drawn, as a matrix of scores, and their strongest edges in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from circuits.evolution.statistics import mean_interval, resample_weights
+from circuits.graph import Circuit, EdgeScores
+from circuits.report.blocks import Block, Figure, Method, Table, Text
+from circuits.report.figures.circuit_graph import DRAWN, circuit_graph, graph_height
+from circuits.report.figures.score_heatmap import heatmap_height, score_heatmap
+from circuits.report.numbers import MISSING, count, general, percent
+from circuits.report.run import AbsentError, Run
+
+TOP = 15
+_RESAMPLES = 1000
+_FORMULA = "score(u → v) = (clean output of u - corrupted output of u) · ∂ metric / ∂ input of v"
+_SOURCES = {
+    "eap": "Syed, Rager and Conmy (2023), Attribution Patching Outperforms Automated Circuit "
+    "Discovery.",
+    "eap-ig": "Hanna, Pezzelle and Belinkov (2024), Have Faith in Faithfulness.",
+}
+
+
+def graphs(run: Run) -> Iterator[Block]:
+    """The circuit of each checkpoint."""
+    circuits = run.circuits
+    last = list(circuits)[-1]
+    layout = circuits[last].layout
+    yield Text(
+        f"The model is a residual stream that {layout.shape[0]} sources (the input, heads and "
+        f"MLPs) write to and {layout.shape[1]} readers (each head's query, key and value; MLPs; "
+        f"the logits) read from: {count(layout.n_edges)} edges in all. A circuit is a set of "
+        "edges; all others carry what they carry on the corrupted twin."
+    )
+    sizes = "; ".join(f"{name}: {count(len(one))} edges" for name, one in circuits.items())
+    cut = max(map(len, circuits.values())) > DRAWN
+    yield Figure(
+        caption="The circuit of each checkpoint, input at the bottom, logits on top; dots are "
+        "heads, squares MLPs, faint nodes lie outside the circuit. Blue edges support the "
+        "behaviour, orange ones work against it; width grows with the root of |score|, relative "
+        f"to the strongest edge of that checkpoint. {sizes}."
+        + (f" Of larger circuits the {DRAWN} strongest edges are drawn." if cut else ""),
+        views={name: circuit_graph(one) for name, one in circuits.items()},
+        height=graph_height(layout),
+        method=Method(
+            steps=(
+                _selection(circuits[last]),
+                "Nodes and edges that lie on no path from input to logits are dropped.",
+            ),
+            settings=_plain(circuits[last].details),
+        ),
+        chosen=last,
+    )
+
+
+def heatmaps(run: Run) -> Iterator[Block]:
+    """All scores of each checkpoint."""
+    scores = run.scores
+    try:
+        circuits = run.circuits
+    except AbsentError:
+        circuits = {}
+    last = list(scores)[-1]
+    layout = scores[last].layout
+    yield Figure(
+        caption="Every edge's score: sources from bottom to top, readers from left to right (q, k "
+        "and v of each layer's heads, m its MLP). Blue supports the behaviour, orange works "
+        "against it; colour goes as the root of |score|, each checkpoint on its own scale. Blank "
+        "cells are no edges. Small dots: edges of the circuit." + _n(scores[last]),
+        views={name: score_heatmap(one, circuits.get(name)) for name, one in scores.items()},
+        height=heatmap_height(layout),
+        method=_method(scores[last]),
+        chosen=last,
+    )
+
+
+def top_edges(run: Run) -> Iterator[Block]:
+    """The strongest edges of each checkpoint with their intervals."""
+    scores = run.scores
+    last = list(scores)[-1]
+    kept = scores[last].per_example is not None
+    yield Table(
+        caption=f"The {TOP} edges of the largest |score| in each checkpoint, in the metric's units"
+        + (", with 95 % bootstrap intervals." if kept else "; per-example scores were not kept.")
+        + _n(scores[last]),
+        head=["edge", "score", "95 % interval", "share of all |score|"],
+        views={name: _rows(one) for name, one in scores.items()},
+        method=Method(
+            steps=(
+                "The score of a set of examples is the mean over its examples; intervals are "
+                f"bootstrap-t over examples, {_RESAMPLES} resamples, seed 0.",
+            ),
+        )
+        if kept
+        else None,
+        chosen=last,
+    )
+
+
+def _rows(scores: EdgeScores) -> list[list[str]]:
+    top = scores.top(TOP)
+    total = float(scores.matrix.abs().sum()) or 1.0
+    bounds = [MISSING] * len(top)
+    if scores.per_example is not None and len(scores.per_example) > 1:
+        places = [scores.layout.edge(name) for name, _ in top]
+        rows, columns = zip(*places, strict=True)
+        values = scores.per_example[:, list(rows), list(columns)]
+        low, high = mean_interval(values, resample_weights(len(values), _RESAMPLES, seed=0))
+        bounds = [
+            f"[{general(a)}, {general(b)}]"
+            for a, b in zip(low.tolist(), high.tolist(), strict=True)
+        ]
+    return [
+        [name, general(score), bound, percent(abs(score) / total)]
+        for (name, score), bound in zip(top, bounds, strict=True)
+    ]
+
+
+def _method(scores: EdgeScores) -> Method:
+    return Method(
+        steps=(
+            "To first order, the score is how much the metric falls when the edge alone carries "
+            "its corrupted value. Positive: the edge supports the behaviour. EAP-IG takes the mean "
+            "of the gradient over points between the corrupted and the clean input; the mean of "
+            "the scores over examples is shown.",
+        ),
+        formula=_FORMULA,
+        settings={"method": scores.method, **_plain(scores.details)},
+        source=_SOURCES.get(scores.method),
+    )
+
+
+def _selection(circuit: Circuit) -> str:
+    rules = {
+        "top-n": "The edges of the highest rank are taken",
+        "threshold": "Edges of at least a threshold are taken",
+        "greedy": "The circuit is grown back from the logits, always by the highest edge into a "
+        "node that is in it already",
+    }
+    rule = rules.get(str(circuit.details.get("rule")), "Edges were chosen as the settings say")
+    ranking = circuit.details.get("ranking")
+    ranked = {"absolute": ", ranked by |score|", "signed": ", ranked by signed score"}
+    return rule + ranked.get(str(ranking), "") + "."
+
+
+def _n(scores: EdgeScores) -> str:
+    if scores.per_example is not None:
+        return f" n = {count(len(scores.per_example))} examples."
+    data = scores.details.get("data")
+    n = data.get("n", data.get("examples")) if isinstance(data, Mapping) else None
+    return f" n = {n} examples." if n else ""
+
+
+def _plain(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested details as `outer.inner` rows."""
+    plain: dict[str, Any] = {}
+    for name, value in details.items():
+        if isinstance(value, Mapping):
+            plain |= {f"{name}.{inner}": item for inner, item in _plain(value).items()}
+        elif value is not None:
+            plain[name] = value
+    return plain

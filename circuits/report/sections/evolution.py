@@ -1,0 +1,233 @@
+"""What fine-tuning changed: nodes or edges, and how attention and hidden states moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+from circuits.report.blocks import Block, Figure, Fold, Heading, Method, Table, Text
+from circuits.report.figures.dots import dots_height
+from circuits.report.figures.evolution import (
+    LIKENESS,
+    VARIANCE,
+    courses,
+    likeness_dots,
+    middle,
+    title_of,
+    turnover_bars,
+    turnover_height,
+    variance_dots,
+)
+from circuits.report.figures.internals import head_heatmaps, heads_height, layer_dots
+from circuits.report.figures.panels import balanced
+from circuits.report.numbers import count, general, p_value, percent, typeset
+from circuits.report.run import AbsentError, Run
+
+_TOP = 12
+
+
+def likeness(run: Run) -> Iterator[Block]:
+    """How alike checkpoints are, beside how alike one is to itself."""
+    found, chosen = _shown(run)
+    columns = balanced(len(chosen), 3 if len(chosen) > 4 else 4)
+    size = middle(chosen[0]["sizes"])
+    yield Figure(
+        caption="Likeness of two checkpoints, blue, beside that of one checkpoint with itself, "
+        "grey; both on disjoint halves of the examples. The interval is that of the difference to "
+        "the grey mark: where it holds the mark, the two are as alike as "
+        f"{count(found['examples'])} examples can tell. Shared edges and nodes: circuits of "
+        f"{count(size['edges'])} edges ({percent(size['share'])}).",
+        views={"": likeness_dots(chosen, columns)},
+        height=dots_height(len(chosen), len(LIKENESS), columns, 30),
+        method=Method(
+            steps=(
+                "Two checkpoints scored on the same examples share those examples' noise; hence "
+                "both sides are measured across disjoint halves, many times. Circuits are the top "
+                "edges by |score|, unpruned, equally many in each.",
+                "Rank correlation is Spearman's, of |score|; the weighted overlap is the sum of "
+                "the lesser over the sum of the larger |score|, each side scaled to a sum of 1.",
+            ),
+            formula="gap = likeness across checkpoints - likeness of one with itself",
+            settings=_settings(found),
+        ),
+    )
+    if found.get("paragraph"):
+        yield Fold("The comparison in full sentences", typeset(found["paragraph"]))
+
+
+def turnover(run: Run) -> Iterator[Block]:
+    """Nodes or edges?"""
+    yield Heading("Nodes or edges?")
+    found, chosen = _shown(run)
+    columns = balanced(len(chosen), 3 if len(chosen) > 4 else 4)
+    yield Figure(
+        caption="Edges in one circuit and not in the other, as a share of the edges in either, at "
+        "several circuit sizes. Orange: a node at one end is absent from the other circuit. "
+        "Blue: both nodes are in both circuits, so the edge was rewired. Pale bars: the turnover "
+        f"of one checkpoint against itself. Disjoint halves of {count(found['examples'])} "
+        "examples.",
+        views={"": turnover_bars(chosen, columns)},
+        height=turnover_height(len(chosen), columns),
+        method=Method(
+            steps=(
+                "Circuits are the top edges by |score| at each size. With growing size every node "
+                "is in every circuit, and what turns over can only be rewired: read the bars "
+                "beside the pale ones.",
+            ),
+            formula="1 - Jaccard = share that went with a node + share rewired",
+            settings=_settings(found),
+        ),
+    )
+    yield Figure(
+        caption="Where the variance of the score change lies, over all edges, noise left out, with "
+        "95 % intervals: in what sources send in total, in what readers receive in total, or in "
+        "single edges beyond either. Grey: the same when the checkpoints' labels are swapped at "
+        "random by example, mean and central 95 %. Test of no change at all: "
+        + "; ".join(f"{title_of(one)} {p_value(one['variance']['p'])}" for one in chosen)
+        + f". n = {count(found['examples'])} examples.",
+        views={"": variance_dots(chosen, columns)},
+        height=dots_height(len(chosen), len(VARIANCE), columns, 38),
+        method=Method(
+            steps=(
+                "The change of every edge is modelled as a mean, an effect of its source, an "
+                "effect of its reader, and a rest, by least squares. Had fine-tuning only turned "
+                "nodes up and down, the first two would explain it; the rest is single edges "
+                "rewired. Overlap between the two effects is shared evenly (Shapley value).",
+                "Products of an example with itself are left out, which removes the variance that "
+                "the mean of noisy scores adds. A share may pass 0 or 1 by its uncertainty.",
+            ),
+            formula="change(u → v) = mean + source(u) + reader(v) + rest(u → v)",
+            settings=_settings(found),
+            source="Lindeman, Merenda and Gold (1980), for the shares.",
+        ),
+    )
+
+
+def edges(run: Run) -> Iterator[Block]:
+    """The course of the strongest edges, and those that changed the most."""
+    found = run.json("evolution.json")
+    course = run.part("evolution.json", "trajectory")
+    yield Heading("Edges from checkpoint to checkpoint")
+    yield Figure(
+        caption="Mean score of the edges that are strongest at any checkpoint, in the metric's "
+        f"units, with 95 % intervals; n = {count(found['examples'])} examples.",
+        views={
+            "": courses(course["checkpoints"], course["edges"], title="score (metric units)"),
+        },
+        height=380,
+        method=Method(
+            steps=(
+                "Scores of different checkpoints are in the same units, but a model that does the "
+                "task better has more of the metric to lose: compare shapes as well as heights.",
+            ),
+            settings=_settings(found),
+        ),
+    )
+    overall = _overall(found)
+    changes = overall["edges"]
+    yield Table(
+        caption=f"The largest changes, {title_of(overall)}: {count(changes['changed'])} of "
+        f"{count(changes['tested'])} edges changed at a false discovery rate of 5 % "
+        f"({count(changes['rose'])} rose, {count(changes['fell'])} fell). "
+        f"n = {count(found['examples'])} examples.",
+        head=["edge", "before", "after", "change", "95 % interval", "q"],
+        views={
+            "": [
+                [
+                    row["name"],
+                    general(row["before"]),
+                    general(row["after"]),
+                    general(row["change"]),
+                    f"[{general(row['low'])}, {general(row['high'])}]",
+                    "< 0.001" if row["q"] is not None and row["q"] < 0.001 else general(row["q"]),
+                ]
+                for row in changes["rows"][:_TOP]
+            ]
+        },
+        method=Method(
+            steps=(
+                "Changes are paired by example: bootstrap-t intervals, paired t tests, and "
+                "Benjamini-Hochberg over all edges.",
+            ),
+            settings=_settings(found),
+            source="Benjamini and Hochberg (1995); Efron and Tibshirani (1993), chapter 12.",
+        ),
+    )
+
+
+def inside(run: Run) -> Iterator[Block]:
+    """Attention and hidden states."""
+    yield Heading("Inside: attention and hidden states")
+    found = run.json("internals.json")
+    if found.get("paragraph"):
+        yield Text(typeset(found["paragraph"]))
+    n = count(found["documents"])
+    layers = len(found["kl"]["value"])
+    pair = f"{found['model']} against {found['against']}"
+    settings = _settings(found)
+    yield Figure(
+        caption=f"Heads of {pair} on the same {n} documents. Left: how far the attention patterns "
+        "are apart. Right: change of their entropy; orange grew sharper, blue more diffuse. Hover "
+        "for 95 % intervals.",
+        views={"": head_heatmaps(found["kl"], found["entropy_change"])},
+        height=heads_height(layers),
+        method=Method(
+            steps=(
+                "Both models read the same clean prompts. Each figure is a mean over the positions "
+                "of a document, then over documents.",
+            ),
+            formula="KL = Σ p log(p / q),  entropy = - Σ p log p,  p and q the attention of "
+            f"{found['model']} and {found['against']}",
+            settings=settings,
+        ),
+    )
+    measures = {
+        "Cosine of hidden states": "cosine",
+        "Change of the block's update": "update_change",
+        "Mean |activation| ratio": "",
+    }
+    shown = {title: found[key] for title, key in measures.items() if key and key in found}
+    if shown:
+        yield Figure(
+            caption=f"Layer by layer, {pair}, means over {n} documents with 95 % intervals. Left: "
+            "cosine of the two hidden states after each block (1: the same direction). Right: "
+            "how much the block's own update changed, relative to its size.",
+            views={"": layer_dots(shown, ["cosine", "‖change‖ / ‖before‖"][: len(shown)])},
+            height=dots_height(1, layers, 2, 26),
+            method=Method(
+                steps=(
+                    "The hidden state after a block carries every earlier change along and only "
+                    "moves apart with depth; the block's own update says where the change is made.",
+                ),
+                settings=settings,
+            ),
+        )
+
+
+def _shown(run: Run) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
+    """The evolution, and of its comparisons the overall one and the consecutive ones."""
+    found = run.json("evolution.json")
+    comparisons = run.part("evolution.json", "comparisons")
+    names = list(found["names"])
+    steps = list(pairwise(names))
+    wanted = list(dict.fromkeys([(names[0], names[-1]), *steps]))
+    known = {(one["before"], one["after"]): one for one in comparisons}
+    return found, [known[pair] for pair in wanted if pair in known]
+
+
+def _overall(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    first, last = found["names"][0], found["names"][-1]
+    for one in found["comparisons"]:
+        if (one["before"], one["after"]) == (first, last):
+            overall: Mapping[str, Any] = one
+            return overall
+    raise AbsentError(f"evolution.json does not compare {first} and {last}.")
+
+
+def _settings(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: found[name]
+        for name in ("method", "examples", "documents", "resamples", "seed")
+        if name in found
+    }

@@ -1,0 +1,404 @@
+"""The findings in words, made from the figures: with intervals, n and controls, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from circuits.report.blocks import Block, Note, Points, Tile, Tiles
+from circuits.report.figures.evolution import middle
+from circuits.report.numbers import (
+    count,
+    estimate,
+    general,
+    interval,
+    listed,
+    percent,
+    signed,
+    typeset,
+)
+from circuits.report.run import UNSHOWABLE, AbsentError, Run, reason
+
+Finding = tuple[str, Markup]
+
+_NEAR = 0.2
+"""A checkpoint whose metric gap is below this share of the last one's hardly does the task."""
+
+
+def key_figures(run: Run) -> Iterator[Block]:
+    """A row of large numbers."""
+    made = (_quality_tile, _size_tile, _faithfulness_tile, _area_tile)
+    tiles = [tile for one in made if (tile := _or_none(one, run)) is not None]
+    if tiles:
+        yield Tiles(tiles)
+
+
+def findings(run: Run) -> Iterator[Block]:
+    """One point a question. What the run does not answer is said below them."""
+    items: list[tuple[str, str | Markup]] = []
+    absent = []
+    for made in (_quality, _circuit, _curve, _least, _elsewhere, _change, _kind, _inside, _race):
+        try:
+            items.append(made(run))
+        except UNSHOWABLE as error:
+            absent.append(reason(error))
+    if items:
+        yield Points(items)
+    for why in dict.fromkeys(absent):
+        yield Note(f"Not in this summary: {why}")
+
+
+# -- key figures
+
+
+def _or_none(made: Callable[[Run], Tile], run: Run) -> Tile | None:
+    try:
+        return made(run)
+    except UNSHOWABLE:
+        return None
+
+
+def _quality_tile(run: Run) -> Tile:
+    first, last = (run.part("evaluation.json", "quality", run.order[end]) for end in (0, -1))
+    return Tile(
+        f"{signed(first['rougeL'], 2)} → {signed(last['rougeL'], 2)}",
+        "ROUGE-L of the summaries",
+        f"{run.order[0]} to {run.order[-1]}, n = {count(last['n'])} articles",
+    )
+
+
+def _size_tile(run: Run) -> Tile:
+    circuit = _last(run)["circuit"]
+    return Tile(
+        percent(circuit["share"]),
+        f"of the edges: the circuit of {run.order[-1]}",
+        f"{count(circuit['edges'])} edges, {count(circuit['nodes'])} nodes",
+    )
+
+
+def _faithfulness_tile(run: Run) -> Tile:
+    kept = _last(run)["circuit"].get("faithfulness")
+    if kept is None:
+        raise AbsentError("the last circuit has no faithfulness.")
+    return Tile(
+        signed(kept["value"], 2),
+        "of the behaviour kept by that circuit (f)",
+        f"95 % interval {interval(kept, 2)}, n = {count(kept['n'])}",
+    )
+
+
+def _area_tile(run: Run) -> Tile:
+    found = _curves(run)
+    random = found["curves"].get("random", {}).get("area")
+    return Tile(
+        signed(found["cpr"]["value"], 2),
+        f"CPR of {run.order[-1]}",
+        f"{interval(found['cpr'], 2)}; random ranking {signed(random['value'], 2)}"
+        if random
+        else interval(found["cpr"], 2),
+    )
+
+
+# -- findings
+
+
+def _quality(run: Run) -> Finding:
+    first, last = (run.part("evaluation.json", "quality", run.order[end]) for end in (0, -1))
+    return "Fine-tuning", _say(
+        "ROUGE-L went from {} in {} to *{}* in {}, token accuracy from {} to *{}* (n = {} held-out "
+        "articles).",
+        signed(first["rougeL"]),
+        run.order[0],
+        signed(last["rougeL"]),
+        run.order[-1],
+        signed(first["token_accuracy"]),
+        signed(last["token_accuracy"]),
+        count(last["n"]),
+    )
+
+
+def _circuit(run: Run) -> Finding:
+    last, circuit = run.order[-1], _last(run)["circuit"]
+    kept = circuit.get("faithfulness")
+    if kept is None:
+        raise AbsentError(f"the faithfulness of the circuit of {last} is undefined.")
+    text = _say(
+        "In {}, *{}* of the edges ({}) keep f = *{}* of the behaviour (n = {}).",
+        last,
+        percent(circuit["share"]),
+        f"{count(circuit['edges'])} edges, {count(circuit['nodes'])} nodes",
+        estimate(kept),
+        count(kept["n"]),
+    )
+    control = (_last(run).get("robustness") or {}).get("evaluate", {}).get("control")
+    if control:
+        text += _say(
+            " A random circuit of as many edges keeps *{}*: {}.",
+            estimate(control),
+            "the intervals are apart"
+            if control["high"] < kept["low"]
+            else "the intervals overlap, so the circuit is not shown to be better than chance",
+        )
+    return "Circuit", text
+
+
+def _curve(run: Run) -> Finding:
+    found = _curves(run)
+    curves = found["curves"]
+    text = _say(
+        "Over all circuit sizes {} reaches CPR *{}* and CMD *{}*",
+        run.order[-1],
+        estimate(found["cpr"], 2),
+        estimate(found["cmd"], 2),
+    )
+    if "random" in curves:
+        text += _say(
+            "; random rankings reach *{}* and *{}* (n = {}).",
+            estimate(curves["random"]["area"], 2),
+            estimate(curves["random"]["distance"], 2),
+            count(found["n"]),
+        )
+    else:
+        text += _say(" (n = {}); no random control was run.", count(found["n"]))
+    return "Over all sizes", text + _thin_ground(run)
+
+
+def _thin_ground(run: Run) -> Markup:
+    """Checkpoints whose f says little, since there is little to explain."""
+    gaps = {
+        name: abs(one["faithfulness"]["metric_clean"] - one["faithfulness"]["metric_corrupted"])
+        for name, one in run.checkpoints.items()
+        if "curves" in one["faithfulness"]
+    }
+    whole = gaps[run.order[-1]]
+    small = [name for name, gap in gaps.items() if gap < _NEAR * whole]
+    text = Markup()
+    if small:
+        text += _say(
+            " {} hardly {} the task (clean and corrupted metric differ by {}, against {} in {}), "
+            "so shares of that difference say little there.",
+            listed(small),
+            "does" if len(small) == 1 else "do",
+            listed([general(gaps[name]) for name in small]),
+            general(whole),
+            run.order[-1],
+        )
+    undefined = [
+        name for name, one in run.checkpoints.items() if "curves" not in one["faithfulness"]
+    ]
+    if undefined:
+        text += _say(" Faithfulness is undefined in {}.", listed(undefined))
+    return text
+
+
+def _least(run: Run) -> Finding:
+    found = _last(run).get("minimality")
+    if not found:
+        raise AbsentError("minimality was not measured.")
+    falls = found["falls"]
+    sure = sum(fall["low"] > 0 or fall["high"] < 0 for fall in falls.values())
+    name, most = max(falls.items(), key=lambda item: item[1]["value"])
+    text = _say(
+        "*{}* of the {} edges of {} are idle: without one of them f moves by less than {}",
+        percent(found["idle"], 0),
+        count(len(falls)),
+        run.order[-1],
+        general(found["epsilon"]),
+    )
+    if found["control_idle"] is not None:
+        text += _say(
+            " (random edges from outside: *{}* of {})",
+            percent(found["control_idle"], 0),
+            count(len(found["control"])),
+        )
+    return "Minimality", text + _say(
+        ". *{}* have a fall whose interval excludes 0, edge by edge; the largest is {}, *{}* "
+        "(n = {}).",
+        count(sure),
+        name,
+        estimate(most),
+        count(most["n"]),
+    )
+
+
+def _elsewhere(run: Run) -> Finding:
+    found = {
+        name: one
+        for name, one in (_last(run).get("robustness") or {}).items()
+        if name != "evaluate"
+    }
+    if not found:
+        raise AbsentError("robustness was not measured.")
+    measured = {name: one for name, one in found.items() if one["circuit"]}
+    apart = [
+        name
+        for name, one in measured.items()
+        if one["control"] and one["circuit"]["low"] > one["control"]["high"]
+    ]
+    text = _say(
+        "The circuit of {} keeps {}.",
+        run.order[-1],
+        listed([f"{estimate(one['circuit'], 2)} under {name}" for name, one in measured.items()])
+        or "nothing that is defined elsewhere",
+    )
+    if measured:
+        text += _say(
+            " It is above a random circuit of its size, intervals apart, in *{}* of {} conditions",
+            count(len(apart)),
+            count(len(measured)),
+        )
+        rest = [name for name in measured if name not in apart]
+        text += _say("; not under {}." if rest else ".", *([listed(rest, "or")] if rest else []))
+    undefined = [name for name in found if name not in measured]
+    if undefined:
+        text += _say(" Undefined under {}.", listed(undefined))
+    return "Elsewhere", text
+
+
+def _change(run: Run) -> Finding:
+    found, overall = _overall(run)
+    where = f"from {overall['before']} to {overall['after']}"
+    if overall["identical"]:
+        return "Change", _say("No score differs {}.", where)
+    changes = overall["edges"]
+    shared = middle(overall["sizes"])["edge_jaccard"]
+    text = _say(
+        "*{}* of {} edges changed {} at a false discovery rate of 5 % (n = {}).",
+        count(changes["changed"]),
+        count(changes["tested"]),
+        where,
+        count(found["examples"]),
+    )
+    if shared["across"] is None or shared["gap_high"] is None:
+        return "Change", text
+    return "Change", text + _say(
+        " Circuits of {} edges share *{}* of them across the two checkpoints and *{}* within one "
+        "(difference {} {}): {}.",
+        count(middle(overall["sizes"])["edges"]),
+        signed(shared["across"], 2),
+        signed(shared["noise"], 2),
+        signed(shared["gap"], 2),
+        f"[{signed(shared['gap_low'], 2)}, {signed(shared['gap_high'], 2)}]",
+        "fewer than noise alone would leave"
+        if shared["gap_high"] < 0
+        else "not told apart from noise",
+    )
+
+
+def _kind(run: Run) -> Finding:
+    found, overall = _overall(run)
+    split, n = overall["variance"], count(found["examples"])
+    single = split["interaction"]
+    if single["value"] is None or single["low"] is None:
+        return "Nodes or edges", _say("The change is too small to be split (n = {}).", n)
+    if single["low"] > 0.5:
+        verdict = "most of the change is rewiring of single edges, not nodes turned up or down"
+    elif single["high"] < 0.5:
+        verdict = "most of the change is nodes turned up or down, not rewiring of single edges"
+    else:
+        verdict = "neither nodes nor single edges are shown to carry most of the change"
+    text = _say(
+        "Of the variance of the change, *{}* lies in what sources send, *{}* in what readers "
+        "receive, and *{}* in single edges beyond both (n = {}): {}. {}",
+        estimate(split["source"], 2),
+        estimate(split["reader"], 2),
+        estimate(single, 2),
+        n,
+        verdict,
+        _beside_chance(single),
+    )
+    rewired = middle(overall["sizes"])["rewired_share"]
+    if rewired["value"] is not None and rewired["low"] is not None:
+        text += _say(
+            " Of the edges that came or went, *{}* were rewired between nodes of both circuits "
+            "(turnover that is noise alone: {}).",
+            estimate(rewired, 2),
+            signed(rewired["noise"], 2),
+        )
+    return "Nodes or edges", text
+
+
+def _beside_chance(single: Mapping[str, Any]) -> str:
+    """Single edges hold most of any change without structure: what the share is to be read by."""
+    permuted, low = single["permuted"], single["permuted_low"]
+    if permuted is None or low is None:
+        return ""
+    return (
+        "Swapping the checkpoints' labels at random, which leaves no structure, puts "
+        f"{signed(permuted, 2)} there: "
+        + (
+            "nodes carry more of the change than that."
+            if single["high"] < low
+            else "nodes are not shown to carry more than that."
+        )
+    )
+
+
+def _inside(run: Run) -> Finding:
+    found = run.json("internals.json")
+    if not found.get("paragraph"):
+        raise AbsentError("internals.json has no paragraph.")
+    return "Inside", _say("{}", typeset(found["paragraph"]))
+
+
+def _race(run: Run) -> Finding:
+    found = run.part("lora.json", "bakeoff")
+    arms = {arm["name"]: arm for arm in found["arms"]}
+    order = sorted(arms, key=lambda name: -arms[name]["scores"]["rougeL"]["mean"])
+    best, rest = order[0], order[1:]
+    said = [f"{name} {_spread(arms[name]['scores']['rougeL'])}" for name in order]
+    text = _say(
+        "After {} steps, ROUGE-L by arm (mean and range over {} seeds): {}.",
+        count(found["steps"]),
+        count(len(arms[best]["seeds"])),
+        "; ".join(said),
+    )
+    floor = arms[best]["scores"]["rougeL"]["min"]
+    close = [name for name in rest if arms[name]["scores"]["rougeL"]["max"] >= floor]
+    if close:
+        text += _say(" {} is not told apart from {}: their ranges overlap.", best, listed(close))
+    elif rest:
+        text += _say(" Every seed of {} is above every seed of the other arms.", best)
+    touched: dict[str, list[str]] = {}
+    for name, arm in arms.items():
+        if arm["layers"] is not None:
+            touched.setdefault(", ".join(map(str, sorted(arm["layers"]))), []).append(name)
+    for layers, names in touched.items():
+        if len(names) > 1:
+            text += _say(" {} touch the same layers ({}).", listed(names), layers)
+    return "LoRA", text
+
+
+# -- helpers
+
+
+def _say(text: str, *values: object) -> Markup:
+    """Fill in the values, escaped; `*{}*` in bold."""
+    return Markup(text.replace("*{}*", "<b>{}</b>")).format(*values)
+
+
+def _last(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = run.part("evaluation.json", "checkpoints", run.order[-1])
+    return found
+
+
+def _curves(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = _last(run)["faithfulness"]
+    if "curves" not in found:
+        raise AbsentError(f"faithfulness is undefined in {run.order[-1]}.")
+    return found
+
+
+def _overall(run: Run) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    found = run.json("evolution.json")
+    ends = (found["names"][0], found["names"][-1])
+    for one in run.part("evolution.json", "comparisons"):
+        if (one["before"], one["after"]) == ends:
+            return found, one
+    raise AbsentError("evolution.json does not compare the first and the last checkpoint.")
+
+
+def _spread(score: Mapping[str, Any]) -> str:
+    return f"{signed(score['mean'])} [{signed(score['min'])}, {signed(score['max'])}]"

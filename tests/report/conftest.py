@@ -1,0 +1,302 @@
+"""A run folder made of the real classes, filled with numbers that hang together."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from circuits.evaluation.faithfulness import Curve, Faithfulness
+from circuits.evaluation.intervals import Estimate
+from circuits.evaluation.minimality import Minimality
+from circuits.evaluation.robustness import Condition
+from circuits.evolution import compare
+from circuits.evolution.internals import Internals
+from circuits.files import write_json, write_text
+from circuits.graph import Circuit, EdgeScores, Layout, select
+from circuits.report.run import Run
+from circuits.tuning.arms import Arm
+from circuits.tuning.bakeoff import ArmRun, BakeoffResult
+
+ORDER = ("base", "step-100", "step-200", "step-300")
+LAYOUT = Layout(n_layers=4, n_heads=4, n_kv_heads=4)
+FRACTIONS = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+N = 24
+
+
+def estimate(value: float, half: float = 0.03, n: int = 100) -> Estimate:
+    return Estimate(value, value - half, value + half, n)
+
+
+def curve(name: str, exponent: float) -> Curve:
+    sizes = tuple(max(1, round(share * LAYOUT.n_edges)) for share in FRACTIONS)
+    values = tuple(estimate(share**exponent, 0.05 * (1 - share)) for share in FRACTIONS)
+    area = 1 / (1 + exponent)
+    return Curve(name, sizes, values, estimate(area), estimate(1 - area), estimate(area / 2))
+
+
+def faithfulness(place: int) -> Faithfulness:
+    return Faithfulness(
+        "logit-difference",
+        0.2 + 1.5 * place,
+        -0.1 - place,
+        FRACTIONS,
+        {
+            "signed": curve("signed", 0.1),
+            "absolute": curve("absolute", 0.15),
+            "random": curve("random", 3.0),
+        },
+        100,
+    )
+
+
+def minimality(circuit: Circuit, draw: torch.Generator) -> Minimality:
+    falls = torch.rand(len(circuit), generator=draw).pow(4) * 0.4 - 0.01
+    falls = falls.sort(descending=True).values.tolist()
+    control = (torch.randn(30, generator=draw) * 0.004).tolist()
+    inside = dict(zip(circuit.edges, (estimate(fall, 0.012, 32) for fall in falls), strict=True))
+    others = (LAYOUT.mask & ~circuit.mask).nonzero()[:30].tolist()
+    outside = {
+        LAYOUT.edge_name(*place): estimate(change, 0.004, 32)
+        for place, change in zip(others, control, strict=True)
+    }
+    return Minimality(estimate(0.91), inside, outside, 0.005)
+
+
+def robustness(place: int) -> dict[str, Condition]:
+    vanishing = "faithfulness is not defined: the metric is 0 on both"
+    return {
+        "evaluate": Condition("logit-difference", estimate(0.91), estimate(0.04), 4.0, -3.0),
+        "filler": Condition("answer-log-probability", estimate(0.55), estimate(0.05), -1.0, -9.0),
+        "shuffle": Condition("answer-log-probability", estimate(0.06), estimate(0.05), -1.0, -3.0)
+        if place
+        else Condition("answer-log-probability", None, None, undefined=vanishing),
+    }
+
+
+def write_scores(folder: Path, draw: torch.Generator) -> list[EdgeScores]:
+    heavy = torch.randn(LAYOUT.shape, generator=draw).pow(3) * 0.03
+    made = []
+    for place, name in enumerate(ORDER):
+        drift = torch.randn(LAYOUT.shape, generator=draw).pow(3) * 0.02
+        mean = (heavy * min(1.0, 0.15 + place * 0.4) + drift / (1 + place)) * LAYOUT.mask
+        noise = torch.randn(N, *LAYOUT.shape, generator=draw) * 0.02 * LAYOUT.mask
+        each = mean + noise
+        details = {
+            "settings": {"steps": 5, "quadrature": "midpoint"},
+            "metric": "logit-difference",
+            "seed": None,
+            "data": {"task": "newsroom", "split": "validation", "n": N, "fingerprint": "da7a"},
+            "model": {"name": name, "fingerprint": f"0de1{place}"},
+        }
+        scores = EdgeScores(each.mean(dim=0), LAYOUT, "eap-ig", details, each)
+        scores.save(folder / "scores", name)
+        select(scores, edges=48).save(folder / "circuits" / f"{name}.json")
+        made.append(scores)
+    return made
+
+
+def write_evaluation(folder: Path, draw: torch.Generator) -> None:
+    checkpoints = {}
+    for place, name in enumerate(ORDER):
+        circuit = Circuit.load(folder / "circuits" / f"{name}.json")
+        checkpoints[name] = {
+            "faithfulness": faithfulness(place).to_dict(),
+            "circuit": {
+                "edges": len(circuit),
+                "share": circuit.share,
+                "nodes": len(circuit.nodes),
+                "faithfulness": estimate(0.913, 0.02).to_dict(),
+            },
+            "minimality": minimality(circuit, draw).to_dict(),
+            "robustness": {key: one.to_dict() for key, one in robustness(place).items()},
+        }
+    quality = {
+        name: {
+            "loss": 4.6 / (1 + 9 * place),
+            "token_accuracy": (0.363, 0.878, 0.956, 0.977)[place],
+            "rouge1": (0.045, 0.837, 0.945, 0.970)[place],
+            "rouge2": (0.002, 0.672, 0.884, 0.931)[place],
+            "rougeL": (0.0441, 0.8312, 0.9413, 0.9674)[place],
+            "exact_match": (0.0, 0.25, 0.69, 0.8)[place],
+            "n": 100,
+        }
+        for place, name in enumerate(ORDER)
+    }
+    write_json(
+        folder / "evaluation.json",
+        {
+            "order": list(ORDER),
+            "quality": quality,
+            "checkpoints": checkpoints,
+            "pairs": {
+                "score": {"n": N, "split": "validation"},
+                "evaluate": {"n": 100, "split": "test"},
+            },
+        },
+    )
+
+
+def write_internals(folder: Path, draw: torch.Generator) -> None:
+    heads, layers = (16, 4, 4), (16, 4)
+
+    def random(shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.rand(shape, generator=draw, dtype=torch.float64)
+
+    before = random(heads) * 2
+    found = Internals(
+        name="step-300",
+        against="base",
+        kl=random(heads).pow(3),
+        entropy=before - 0.2 + random(heads) * 0.3,
+        entropy_against=before,
+        cosine=1 - random(layers) * torch.linspace(0.1, 0.5, 4),
+        activation=random(layers),
+        activation_against=random(layers),
+        stream_change=random(layers) + 0.1,
+        update_change=random(layers) + 0.2,
+        resamples=100,
+    )
+    write_json(folder / "internals.json", found.to_dict())
+
+
+def write_lora(folder: Path) -> None:
+    chosen = {"standard": None, "targeted": (0, 2), "circuit": (0, 1)}
+    arms = [Arm(name, layers, criterion="a criterion") for name, layers in chosen.items()]
+    arms.append(Arm.random(2))
+    runs = []
+    for place, arm in enumerate(arms):
+        for seed in (0, 1):
+            score = 0.70 - 0.03 * place + 0.02 * seed
+            runs.append(
+                ArmRun(
+                    arm.name,
+                    seed,
+                    arm.choose(4, seed),
+                    8 if place == 0 else 16,
+                    65_536,
+                    8.0,
+                    {
+                        "rouge1": score,
+                        "rouge2": score - 0.2,
+                        "rougeL": score,
+                        "exact_match": 0.1,
+                        "token_accuracy": score + 0.05,
+                        "loss": 2 - score,
+                    },
+                    f"{arm.name}/seed-{seed}/step-60",
+                )
+            )
+    base = dict.fromkeys(runs[0].scores, 0.05)
+    result = BakeoffResult(tuple(arms), tuple(runs), base, 65_536, 60, 60)
+    write_json(
+        folder / "lora.json",
+        {
+            "bakeoff": result.to_dict(),
+            "importance": {"attention-kl": [0.4, 0.1, 0.3, 0.2], "edges": [3.0, 2.0, 0.5, 0.1]},
+            "chosen": {"circuit": [0, 1]},
+        },
+    )
+
+
+def write_rest(folder: Path) -> None:
+    write_text(
+        folder / "recipe.yaml", "name: fake\nmodel: newsroom-gpt2\ntask:\n  name: newsroom\n"
+    )
+    write_json(
+        folder / "environment.json",
+        {
+            "versions": {"torch": "2.13.0", "circuits": "0.1.0"},
+            "platform": "Linux",
+            "threads": 2,
+            "device": "cpu",
+            "seconds": {"pairs": 0.4, "scores/base": 6.1},
+        },
+    )
+    steps = [
+        {
+            "step": step,
+            "loss": 4.6 * 0.985**step + 0.1,
+            "token_accuracy": 1 - 0.65 * 0.985**step,
+            "learning_rate": 1e-3,
+        }
+        for step in range(1, 301)
+    ]
+    write_json(
+        folder / "checkpoints" / "training_log.json",
+        {
+            "steps": steps,
+            "validation": [
+                {key: one[key] for key in ("step", "loss", "token_accuracy")}
+                for one in steps[49::50]
+            ],
+            "stopped_early": False,
+            "seconds": 90.0,
+            "finished": True,
+        },
+    )
+    write_json(
+        folder / "pairs" / "example.json",
+        {
+            "title": "newsroom test article 0",
+            "sentences": [
+                {"text": "Rain <b>fell</b> & fell in Ardon.", "score": 0.0, "salient": False},
+                {
+                    "text": "Lena Voss resigned as mayor of Ardon.",
+                    "score": 0.8,
+                    "salient": True,
+                },
+                {"text": "The step came after protests.", "score": 0.2, "salient": True},
+                {
+                    "text": "A concert in Brill drew many visitors.",
+                    "score": 0.0,
+                    "salient": False,
+                },
+            ],
+            "summary": "Lena Voss resigned as mayor of Ardon after protests.",
+            "clean_prompt": "Rain <b>fell</b> & fell in Ardon. Lena Voss resigned as mayor of "
+            "Ardon. The step came after protests. A concert in Brill drew many visitors. TL;DR:",
+            "corruptions": {
+                "counterfactual": "Rain <b>fell</b> & fell in Ardon. Otto Grau resigned as judge "
+                "of Senn. The step came after threats. A concert in Brill drew many visitors. "
+                "TL;DR:",
+                "filler": "Rain fell in Ardon.<|endoftext|><|endoftext|> TL;DR:",
+            },
+            "segments": {
+                "filler": [
+                    {"text": "Rain fell in Ardon.", "corrupted": False},
+                    {"text": "<|endoftext|><|endoftext|>", "corrupted": True},
+                    {"text": " TL;DR:", "corrupted": False},
+                ]
+            },
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete run folder; not to be written to."""
+    folder = tmp_path_factory.mktemp("runs") / "fake"
+    draw = torch.Generator().manual_seed(0)
+    scores = write_scores(folder, draw)
+    write_evaluation(folder, draw)
+    found = compare(scores, names=ORDER, sizes=(0.02, 0.05, 0.1), n_bootstrap=60)
+    write_json(folder / "evolution.json", found.to_dict())
+    write_internals(folder, draw)
+    write_lora(folder)
+    write_rest(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(whole_run: Path) -> Run:
+    """The complete run, read."""
+    return Run(whole_run)
+
+
+@pytest.fixture
+def folder(whole_run: Path, tmp_path: Path) -> Path:
+    """A copy of the complete run, to be changed."""
+    return Path(shutil.copytree(whole_run, tmp_path / "fake"))

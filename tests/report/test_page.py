@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from plotly.offline import get_plotlyjs
+
+from circuits import CircuitsError
+from circuits.files import read_json, write_json
+from circuits.report import write_report
+from circuits.report.page import SECTIONS
+from circuits.report.run import Run
+
+
+class Page(HTMLParser):
+    """What the tests ask of a page: its words, its attributes, its scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.words: list[str] = []
+        self.scripts: dict[str, str] = {}
+        self._inside: list[str] = []
+        self.feed(html)
+        self.text = re.sub(r"\s+", " ", "".join(self.words))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self._inside.append(dict(attrs).get("id") or tag if tag == "script" else tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._inside and tag in ("script", "style"):
+            self._inside.append("")
+
+    def handle_data(self, data: str) -> None:
+        where = self._inside[-1] if self._inside else ""
+        if where in ("plots", "theme", "script"):
+            self.scripts[where] = self.scripts.get(where, "") + data
+        elif where != "style":
+            self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def html(whole_run: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    copy = shutil.copytree(whole_run, tmp_path_factory.mktemp("page") / "fake")
+    path = write_report(copy)
+    assert path == copy / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_every_section_is_there_and_in_the_contents(page: Page) -> None:
+    anchors = [value for tag, name, value in page.attributes if (tag, name) == ("section", "id")]
+    links = [value for tag, name, value in page.attributes if (tag, name) == ("a", "href")]
+    assert anchors == [section.anchor for section in SECTIONS]
+    assert links == [f"#{anchor}" for anchor in anchors]
+    assert "could not be made" not in page.text
+    assert "is not in the run folder" not in page.text
+
+
+def test_nothing_is_loaded(html: str, page: Page) -> None:
+    assert html.count(get_plotlyjs()) == 1
+    for tag, name, value in page.attributes:
+        if name in ("src", "href", "srcset", "data"):
+            assert value == "data:," or value.startswith("#"), (tag, name, value)
+    rest = html.replace(get_plotlyjs(), "")
+    assert "@import" not in rest and "url(" not in rest and "http" not in rest
+    assert len(rest) < 2_000_000
+
+
+def test_the_same_files_give_the_same_bytes(html: str, folder: Path) -> None:
+    assert write_report(folder).read_text(encoding="utf-8") == html
+
+
+def test_the_summary_holds_the_numbers_of_the_files(page: Page, whole_run: Path) -> None:
+    last = read_json(whole_run / "evaluation.json")["checkpoints"]["step-300"]
+    assert "0.044 in base to 0.967 in step-300" in page.text
+    assert f"({last['circuit']['edges']} edges, {last['circuit']['nodes']} nodes)" in page.text
+    assert "f = 0.913 [0.893, 0.933] of the behaviour (n = 100)" in page.text
+    assert "keeps 0.040 [0.010, 0.070]: the intervals are apart" in page.text
+    assert "random rankings reach 0.25 [0.22, 0.28] and 0.75 [0.72, 0.78]" in page.text
+    assert "0.55 [0.52, 0.58] under filler and 0.06 [0.03, 0.09] under shuffle" in page.text
+    assert "not under shuffle" in page.text
+    assert "standard is not told apart from targeted: their ranges overlap" not in page.text
+    evolution = read_json(whole_run / "evolution.json")
+    overall = next(one for one in evolution["comparisons"] if one["before"] == "base"
+                   and one["after"] == "step-300")  # fmt: skip
+    changed = overall["edges"]["changed"]
+    assert changed > 0
+    assert f"{changed} of {overall['edges']['tested']} edges changed" in page.text
+
+
+def test_a_checkpoint_that_hardly_does_the_task_is_said(page: Page) -> None:
+    assert "base hardly does the task" in page.text
+
+
+def test_overlapping_arms_are_not_ranked(folder: Path) -> None:
+    lora = read_json(folder / "lora.json")
+    for arm in lora["bakeoff"]["arms"]:
+        arm["scores"]["rougeL"].update(min=0.5, max=0.9)
+    write_json(folder / "lora.json", lora)
+    text = Page(write_report(folder).read_text(encoding="utf-8")).text
+    assert "standard is not told apart from targeted, circuit and random" in text
+    assert "Every seed of" not in text
+
+
+def test_a_circuit_no_better_than_chance_is_said(folder: Path) -> None:
+    found = read_json(folder / "evaluation.json")
+    found["checkpoints"]["step-300"]["robustness"]["evaluate"]["control"]["high"] = 0.95
+    write_json(folder / "evaluation.json", found)
+    text = Page(write_report(folder).read_text(encoding="utf-8")).text
+    assert "the intervals overlap, so the circuit is not shown to be better than chance" in text
+
+
+def test_undefined_faithfulness_is_said(folder: Path) -> None:
+    found = read_json(folder / "evaluation.json")
+    reason = "faithfulness is not defined: the metric is 1 on both"
+    found["checkpoints"]["base"] = {
+        "faithfulness": {"undefined": reason},
+        "circuit": {"edges": 48, "share": 0.1, "nodes": 12},
+        "robustness": {},
+    }
+    write_json(folder / "evaluation.json", found)
+    text = Page(write_report(folder).read_text(encoding="utf-8")).text
+    assert f"base: {reason}" in text
+    assert "Faithfulness is undefined in base." in text
+    assert "could not be made" not in text
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("evaluation.json", "evaluation.json is not in the run folder."),
+        ("evolution.json", "evolution.json is not in the run folder."),
+        ("internals.json", "internals.json is not in the run folder."),
+        ("lora.json", "lora.json is not in the run folder."),
+        ("recipe.yaml", "recipe.yaml is not in the run folder."),
+        ("environment.json", "environment.json is not in the run folder."),
+        ("pairs", "pairs/example.json is not in the run folder."),
+        ("scores", "there are no score files under scores/."),
+        ("circuits", "there are no circuits under circuits/."),
+        ("checkpoints", "there is no training_log.json under checkpoints/."),
+    ],
+)
+def test_what_is_missing_is_said(folder: Path, missing: str, said: str) -> None:
+    path = folder / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    page = Page(write_report(folder).read_text(encoding="utf-8"))
+    assert said in page.text
+    assert "could not be made" not in page.text
+    anchors = [value for tag, name, value in page.attributes if (tag, name) == ("section", "id")]
+    assert len(anchors) == len(SECTIONS)
+
+
+def test_an_empty_run_still_makes_a_page(tmp_path: Path) -> None:
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert page.text.count("is not in the run folder") >= len(SECTIONS)
+
+
+def test_a_malformed_file_costs_its_part_only(folder: Path) -> None:
+    (folder / "lora.json").write_text("{", encoding="utf-8")
+    write_json(folder / "internals.json", {"unexpected": 1})
+    text = Page(write_report(folder).read_text(encoding="utf-8")).text
+    assert "lora.json: not a JSON file" in text
+    assert "a file of the run is not as expected (KeyError: 'documents')" in text
+    assert "keep f = 0.913" in text
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CircuitsError, match="no such run folder"):
+        Run(tmp_path / "nowhere")
+
+
+def test_text_from_outside_is_escaped(html: str, page: Page) -> None:
+    assert "Rain <b>fell</b> & fell in Ardon." in page.text
+    assert "Rain <b>fell" not in html
+    assert "&lt;|endoftext|&gt;" in html
+
+
+def test_names_cannot_close_the_data_script(folder: Path) -> None:
+    lora = read_json(folder / "lora.json")
+    lora["importance"]["</script><script>alert(1)</script>"] = [1.0, 0.0, 0.0, 0.0]
+    write_json(folder / "lora.json", lora)
+    html = write_report(folder).read_text(encoding="utf-8")
+    assert "<script>alert" not in html
+    assert "alert(1)" in json.dumps(json.loads(Page(html).scripts["plots"]))
+
+
+def test_masked_sentences_are_marked(html: str) -> None:
+    masked = re.findall(r'<span class="sentence masked">(.*?)<sup>', html)
+    assert masked == ["Lena Voss resigned as mayor of Ardon.", "The step came after protests."]
+    assert "<mark>&lt;|endoftext|&gt;&lt;|endoftext|&gt;</mark>" in html
+    assert "<mark>Otto Grau </mark>resigned as <mark>judge </mark>of <mark>Senn. </mark>" in html
