@@ -13,6 +13,7 @@ Split = Literal["train", "validation", "test", "all"]
 """A part of a task's data; "all" is every row of a task that reads its rows from a file."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """Makes prompt pairs. The same arguments give the same pairs; train, validation and test
     share no example.

@@ -20,7 +20,7 @@ install_import_hook(["circuits", "tasks"], "beartype.beartype")
 torch.set_num_threads(1)
 transformers.utils.logging.disable_progress_bar()
 
-VOCABULARY, CONTEXT = 300, 64
+VOCABULARY, CONTEXT = 400, 64
 WORDS = "the capital of France is Paris and Rome in Italy Mary gave John a book to read at home"
 
 _LLAMA = {
@@ -56,6 +56,7 @@ CONFIGS = {
     "gemma": lambda: transformers.GemmaConfig(**_LLAMA, head_dim=12),
     "phi3": lambda: transformers.Phi3Config(**_LLAMA),
 }
+LONG = {"gpt2-long": lambda: transformers.GPT2Config(**{**_GPT2, "n_positions": 256, "n_layer": 2})}
 REFUSED = {
     "gemma2": lambda: transformers.Gemma2Config(**_LLAMA, head_dim=8, query_pre_attn_scalar=8),
     "olmo2": lambda: transformers.Olmo2Config(**_LLAMA),
@@ -82,13 +83,13 @@ def make_tokenizer() -> transformers.PreTrainedTokenizerFast:
 
 def make_model(name: str) -> transformers.PreTrainedModel:
     """Random weights, large enough that every norm, head and MLP matters."""
-    config = {**CONFIGS, **REFUSED}[name]()
+    config = {**CONFIGS, **LONG, **REFUSED}[name]()
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config)
     for parameter in model.parameters():
         with torch.no_grad():
             if parameter.ndim == 2:
-                embeds = parameter.shape[0] in (VOCABULARY, CONTEXT)
+                embeds = parameter.shape[0] in (VOCABULARY, CONTEXT, 256)
                 parameter.normal_(std=0.5 if embeds else 1.2 * parameter.shape[-1] ** -0.5)
             else:
                 parameter.add_(0.15 * torch.randn_like(parameter))

@@ -30,16 +30,17 @@ def lora(
     from circuits.graph import Circuit
     from circuits.models import load_model
     from circuits.tuning.importance import importance_from_circuit
-    from circuits.tuning.targets import lora_config, trainable_parameters, wrap
+    from circuits.tuning.targets import adapted_layers, lora_config, trainable_parameters, wrap
 
     use.hush()
     importance = importance_from_circuit(Circuit.load(circuit))
     network, _ = load_model(model, device="cpu")
     config = lora_config(importance, network, rank, k=layers)
     config.base_model_name_or_path = model
-    parameters = trainable_parameters(wrap(network, config))
+    adapted = wrap(network, config)
+    parameters, touched = trainable_parameters(adapted), adapted_layers(adapted)
     for layer, value in enumerate(importance.values):
-        chosen = " <- chosen" if layer in config.layers_to_transform else ""
+        chosen = " <- chosen" if layer in touched else ""
         typer.echo(f"layer {layer:>3}: {value:.4f}{chosen}")
     typer.echo(f"{parameters} trainable parameters at rank {rank}")
     with atomic_path(out / "adapter_config.json") as temporary:

@@ -17,9 +17,11 @@ from typing import Any
 import tasks
 from circuits.attribution import attribute
 from circuits.attribution import method as attribution_method
+from circuits.attribution.attribute import Method
 from circuits.errors import CircuitsError
 from circuits.evaluation import VanishingMetricError, faithfulness, minimality, robustness
 from circuits.evolution import compare, internals
+from circuits.evolution.internals import CRITERIA
 from circuits.files import write_json
 from circuits.graph import Circuit, EdgeScores, select
 from circuits.models import HookedModel, load_model, series
@@ -40,7 +42,46 @@ from tasks.task import Task, TrainableTask
 
 def run(recipe: Recipe, folder: str | Path, *, progress: bool = True) -> Path:
     """Do everything that the recipe asks for, or what is left of it; returns the report's path."""
+    _check(recipe)
     return _Pipeline(recipe, Store.open(folder, recipe), progress).run()
+
+
+def _check(recipe: Recipe) -> None:
+    """Refuse before anything is written what would be refused an hour later."""
+    task = tasks.load(recipe.task.name, **recipe.task.options)
+    for corruption in recipe.evaluation.corruptions:
+        tasks.load(recipe.task.name, **{**recipe.task.options, "corruption": corruption})
+    if not isinstance(task, TrainableTask) and (recipe.finetune or recipe.lora):
+        raise CircuitsError(
+            f"task {recipe.task.name!r} has no training examples; give `checkpoints` in place of "
+            "`finetune`, and leave out `lora`"
+        )
+    _method(recipe)
+    _finetune_settings(recipe)
+    _lora_settings(recipe)
+    if recipe.lora and recipe.lora.criterion not in CRITERIA:
+        raise CircuitsError(
+            f"lora.criterion {recipe.lora.criterion!r}: known are {', '.join(CRITERIA)}"
+        )
+
+
+def _method(recipe: Recipe) -> Method:
+    section = recipe.attribution
+    return attribution_method(section.method, steps=section.steps, quadrature=section.quadrature)
+
+
+def _finetune_settings(recipe: Recipe) -> FinetuneSettings | None:
+    if recipe.finetune is None:
+        return None
+    given = recipe.finetune.model_dump(exclude={"examples", "validation"})
+    return FinetuneSettings(seed=recipe.seed, **given)
+
+
+def _lora_settings(recipe: Recipe) -> FinetuneSettings | None:
+    if recipe.lora is None:
+        return None
+    shared = {"steps", "learning_rate", "warmup_steps", "batch_size"}
+    return FinetuneSettings(**recipe.lora.model_dump(include=shared))
 
 
 @dataclass
@@ -146,11 +187,7 @@ class _Pipeline:
         return PairSet.load(self.store.path("pairs", f"{name}.jsonl"))
 
     def examples(self, split: Any, n: int) -> list[Example]:
-        if self.trainable is None:
-            raise CircuitsError(
-                f"task {self.recipe.task.name!r} has no training examples; give `checkpoints` in "
-                "place of `finetune`, and leave out `lora` and `evaluation.quality`"
-            )
+        assert self.trainable is not None
         return self.trainable.examples(self.tokenizer, n, split=split, seed=self.recipe.seed)
 
     # -- checkpoints
@@ -166,9 +203,8 @@ class _Pipeline:
             self.store.stage("checkpoints", [self.recipe.model, weights], lambda: None)
             return
         folder = self.store.path("checkpoints")
-        settings = FinetuneSettings(
-            seed=self.recipe.seed, **section.model_dump(exclude={"examples", "validation"})
-        )
+        settings = _finetune_settings(self.recipe)
+        assert settings is not None
 
         def work() -> list[int]:
             model, _ = load_model(self.recipe.model, device=self.recipe.device)
@@ -224,8 +260,7 @@ class _Pipeline:
 
     def score(self, name: str) -> None:
         section = self.recipe.attribution
-        settings = {"steps": section.steps, "quadrature": section.quadrature}
-        chosen = attribution_method(section.method, **settings)
+        chosen = _method(self.recipe)
 
         def work() -> None:
             attribute(
@@ -364,13 +399,11 @@ class _Pipeline:
         def work() -> dict[str, list[float]]:
             pairs = self.pairs("evaluate")[: section.documents]
             found = internals(
-                self.model("base"), self.model(last), pairs, batch_size=section.batch_size
-            )
-            write_json(self.store.path("internals.json"), found.to_dict())
-            return {
-                criterion: [float(value) for value in found.layer_importance(criterion)]
-                for criterion in found.criteria
-            }
+                self.model(last), self.model("base"), pairs, batch_size=section.batch_size
+            ).to_dict()
+            write_json(self.store.path("internals.json"), found)
+            importance: dict[str, list[float]] = found["importance"]
+            return importance
 
         self.store.stage(
             "internals",
@@ -389,18 +422,10 @@ class _Pipeline:
         last = list(self.checkpoints)[-1]
         edges = importance_from_circuit(self.circuit(last))
         importance: dict[str, list[float]] = self.store.results["internals"]
-        if section.criterion not in importance:
-            raise CircuitsError(
-                f"lora.criterion {section.criterion!r}: known are {', '.join(importance)}"
-            )
         inside = LayerImportance(section.criterion, tuple(importance[section.criterion]))
         arms = standard_arms(inside, edges, section.layers)
-        settings = FinetuneSettings(
-            steps=section.steps,
-            learning_rate=section.learning_rate,
-            warmup_steps=section.warmup_steps,
-            batch_size=section.batch_size,
-        )
+        settings = _lora_settings(self.recipe)
+        assert settings is not None
 
         def work() -> None:
             result = bakeoff(

@@ -1,0 +1,207 @@
+"""The command line as a user has it: as a process."""
+
+import json
+import os
+import subprocess
+import sys
+from itertools import combinations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from circuits.graph import EdgeScores
+
+
+def circuits(*arguments, cwd=None):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "circuits.cli", *map(str, arguments)],
+        env=environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory, tokenizer):
+    """Ten rows; the answers are token ids, as EAP-IG's files have them."""
+    path = tmp_path_factory.mktemp("data") / "pairs.csv"
+    words = ["Mary", "John", "Paris", "Rome", "book"]
+    ids = {word: tokenizer(f" {word}")["input_ids"] for word in words}
+    assert all(len(tokens) == 1 for tokens in ids.values())
+    rows = ["clean,corrupted,correct_idx,incorrect_idx"]
+    rows += [
+        f"and {word} gave a book to,and {other} gave a book to,{ids[word][0]},{ids[other][0]}"
+        for word, other in combinations(words, 2)
+    ]
+    path.write_text("\n".join(rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def discovered(table, model_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("discovered")
+    done = circuits(
+        *("discover", "--model", model_folder("llama"), "--task", "table", "--data", table),
+        *("--steps", 5, "--quadrature", "left", "--edges", 40, "--per-example", "--out", out),
+        *("--device", "cpu", "--quiet"),
+    )
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def test_discover_writes_the_two_files(discovered, model_folder, hooked):
+    out, done = discovered
+    tensors = load_file(out / "scores.safetensors")
+    layout = hooked("llama").layout
+    assert tensors["scores"].shape == layout.shape and tensors["scores"].dtype == torch.float32
+    assert tensors["per_example"].shape == (10, *layout.shape)
+    assert tensors["scores"].abs().max() > 1e-3
+    record = json.loads((out / "scores.json").read_text())
+    assert record["method"] == "eap-ig" and record["metric"] == "logit-difference"
+    assert record["settings"] == {"steps": 5, "quadrature": "left"}
+    assert record["sources"] == list(layout.sources) and record["readers"] == list(layout.readers)
+    assert "a1.kv1<k>" in record["readers"]
+    assert record["data"]["n"] == 10 and len(record["data"]["fingerprint"]) == 64
+    assert record["model"]["name"] == str(model_folder("llama")) and record["seed"] == 0
+    assert set(record["versions"]) == {"circuits", "torch", "transformers", "transformer-lens"}
+    for file in ("scores.safetensors", "scores.json", "circuit.json"):
+        assert f"wrote {out / file}" in done.stdout
+
+
+def test_evaluate_prints_a_table_and_writes_json(discovered, table, model_folder, tmp_path):
+    done = circuits(
+        *("evaluate", "--model", model_folder("llama"), "--task", "table", "--data", table),
+        *("--scores", discovered[0], "--out", tmp_path, "--device", "cpu", "--quiet"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "these are the examples that the scores were made from" in done.stderr
+    assert "CPR" in done.stdout and "100.0%" in done.stdout
+    record = json.loads((tmp_path / "evaluation.json").read_text())
+    assert record["faithfulness"]["curves"]["absolute"]["values"][-1]["value"] == pytest.approx(
+        1.0, abs=1e-3
+    )
+
+
+def test_compare_names_checkpoints_and_sees_no_change_in_itself(discovered, tmp_path):
+    scores = EdgeScores.load(discovered[0])
+    files = [scores.save(tmp_path / name, name) for name in ("base", "tuned")]
+    done = circuits("compare", *files, "--out", tmp_path, "--resamples", 200)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "evolution.json").read_text())
+    assert record["names"] == ["base", "tuned"] and record["comparisons"][0]["identical"]
+    assert record["paragraph"] in done.stdout
+
+
+def test_lora_writes_a_config_that_peft_reads(discovered, model_folder, tmp_path):
+    from peft import LoraConfig
+
+    done = circuits(
+        *("lora", "--model", model_folder("llama"), "--circuit", discovered[0] / "circuit.json"),
+        *("--layers", 1, "--rank", 2, "--out", tmp_path),
+    )
+    assert done.returncode == 0, done.stderr
+    config = LoraConfig.from_pretrained(tmp_path)
+    assert len(config.layers_to_transform) == 1 and config.r == 2
+    assert done.stdout.count("<- chosen") == 1
+
+
+def test_finetune_saves_checkpoints(tmp_path):
+    done = circuits(
+        *("finetune", "--model", "newsroom-gpt2", "--task", "newsroom", "--steps", 4),
+        *("--examples", 32, "--validation", 8, "--checkpoint", 2, "--learning-rate", 0.003),
+        *("--out", tmp_path / "run", "--device", "cpu", "--quiet"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run/step-2/model.safetensors").exists()
+    assert (tmp_path / "run/step-4/model.safetensors").exists()
+
+
+def test_tasks_are_listed_with_their_options():
+    assert "summarization" in circuits("tasks").stdout
+    assert "corruption" in circuits("tasks", "newsroom").stdout
+
+
+@pytest.mark.parametrize(
+    "verb", ["run", "discover", "evaluate", "compare", "finetune", "lora", "report", "tasks"]
+)
+def test_help_shows_an_example(verb):
+    done = circuits(verb, "--help")
+    assert done.returncode == 0 and f"circuits {verb}" in done.stdout
+    assert "Example: circuits" in done.stdout
+
+
+def test_help_loads_no_torch():
+    code = "import sys, circuits, tasks, circuits.cli; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+UNEQUAL = "clean,corrupted,correct_idx,incorrect_idx\nthe book,the book is,5,6\n"
+MALFORMED = '{"article": "A. B.", "highlights": "A."}\n{"article": \n'
+LONG = json.dumps({"article": "the book is at home. " * 40, "highlights": "the book"})
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "arguments", "message"),
+    [
+        ("pairs.csv", UNEQUAL, ["--task", "table"], "pairs.csv, row 1: the clean prompt has"),
+        ("a.jsonl", MALFORMED, ["--task", "summarization"], "a.jsonl, line 2"),
+        ("a.jsonl", LONG, ["--task", "summarization"], "a.jsonl, line 1: "),
+        ("pairs.csv", "", ["--task", "table"], "pairs.csv"),
+        ("pairs.csv", UNEQUAL, ["--task", "poetry"], "unknown task 'poetry'"),
+        (None, None, ["--task", "table", "--data", "nothing.csv"], "nothing.csv: no such file"),
+        ("pairs.csv", UNEQUAL, ["--task", "table", "--method", "luck"], "unknown method 'luck'"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    file, content, arguments, message, tmp_path, model_folder
+):
+    if file:
+        (tmp_path / file).write_text(content)
+        arguments = [*arguments, "--data", tmp_path / file]
+    out = tmp_path / "out"
+    done = circuits(
+        *("discover", "--model", model_folder("llama"), "--device", "cpu", "--out", out),
+        *arguments,
+        cwd=tmp_path,
+    )
+    refused(done, message)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("./nowhere", "./nowhere: no such model folder"),
+        ("gpt17", "gpt17: not a local folder, and the hub did not give it"),
+        ("newsroom-gpt2@main", "newsroom-gpt2@main"),
+    ],
+)
+def test_missing_models_are_named(model, message, tmp_path):
+    done = circuits(
+        *("discover", "--model", model, "--task", "newsroom", "--out", tmp_path / "out"),
+        *("--device", "cpu"),
+        cwd=tmp_path,
+    )
+    refused(done, message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_incomplete_model_folder_is_named(tmp_path):
+    (tmp_path / "model").mkdir()
+    done = circuits("discover", "--model", tmp_path / "model", "--task", "newsroom", cwd=tmp_path)
+    refused(done, "the folder holds no config.json")
+
+
+def test_a_missing_run_folder_is_named(tmp_path):
+    refused(circuits("report", tmp_path / "nothing"), "nothing")
+
+
+def refused(done, message):
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("circuits: ") and message in lines[0], lines

@@ -1,0 +1,252 @@
+"""The whole pipeline in miniature: every output is there, makes sense, and survives a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+
+from circuits.errors import CircuitsError
+from circuits.graph import Circuit, EdgeScores
+from circuits.models import HookedModel
+from circuits.pipeline import load_recipe, run, shipped
+
+MINIATURE = [
+    "finetune.steps=40",
+    "finetune.examples=640",
+    "finetune.checkpoint_steps=[20,40]",
+    "finetune.validation=16",
+    "finetune.save_state_every=5",
+    "pairs.score=16",
+    "pairs.evaluate=12",
+    "evaluation.other_examples=8",
+    "evaluation.minimality=4",
+    "evaluation.minimality_controls=5",
+    "evaluation.quality=12",
+    "evolution.resamples=200",
+    "internals.documents=12",
+    "lora.steps=10",
+    "lora.warmup_steps=2",
+    "lora.examples=160",
+    "lora.held_out=8",
+]
+NAMES = ["base", "step-20", "step-40"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "miniature"
+    run(load_recipe("quickstart", MINIATURE), folder, progress=False)
+    return folder
+
+
+def read(folder, name):
+    return json.loads((folder / name).read_text())
+
+
+def test_every_file_of_a_run_folder_is_there(folder):
+    expected = ["recipe.yaml", "environment.json", "evaluation.json", "evolution.json"]
+    expected += ["internals.json", "lora.json", "report.html", "checkpoints", "pairs"]
+    expected += [f"scores/{name}.safetensors" for name in NAMES]
+    expected += [f"circuits/{name}.json" for name in NAMES]
+    assert [name for name in expected if not (folder / name).exists()] == []
+    assert not [path for path in folder.rglob(".*") if path.name != ".stages"], "left-overs"
+
+
+def test_scores_and_circuits_make_sense(folder):
+    layout = HookedModel.from_pretrained("newsroom-gpt2", device="cpu").layout
+    fingerprints = set()
+    for name in NAMES:
+        scores = EdgeScores.load(folder / "scores" / f"{name}.safetensors")
+        assert scores.layout == layout and scores.per_example.shape[0] == 16
+        assert torch.allclose(scores.per_example.mean(0), scores.matrix, atol=1e-5)
+        assert float(scores.matrix.abs().max()) > 1e-2
+        fingerprints.add(scores.details["data"]["fingerprint"])
+        circuit = Circuit.load(folder / "circuits" / f"{name}.json")
+        assert 0 < len(circuit) <= round(0.1 * layout.n_edges)
+        assert torch.equal(circuit.pruned().mask, circuit.mask)
+    assert len(fingerprints) == 1, "every checkpoint is scored on the same pairs"
+
+
+def test_evaluation_makes_sense(folder):
+    found = read(folder, "evaluation.json")
+    assert found["order"] == NAMES
+    quality = [found["quality"][name]["loss"] for name in NAMES]
+    assert quality[-1] < quality[0] - 1, "fine-tuning lowers the held-out loss"
+    for name in NAMES:
+        one = found["checkpoints"][name]
+        curves = one["faithfulness"]["curves"]
+        for curve in curves.values():
+            assert curve["values"][-1]["value"] == pytest.approx(1.0, abs=1e-3)
+            assert all(v["low"] <= v["value"] <= v["high"] for v in curve["values"])
+        assert curves["random"]["area"]["value"] == pytest.approx(0.25, abs=0.12)
+        assert one["circuit"]["faithfulness"]["value"] > curves["random"]["values"][-2]["value"]
+        assert set(one["robustness"]) == {
+            "evaluate",
+            "filler",
+            "swap",
+            "shuffle",
+            "other-examples",
+        }
+        assert one["minimality"]["faithfulness"]["n"] == 4
+    fingerprints = {entry["fingerprint"] for entry in found["pairs"].values()}
+    assert len(fingerprints) == len(found["pairs"]), "no set of pairs is used twice"
+
+
+def test_evolution_and_internals_make_sense(folder):
+    evolution = read(folder, "evolution.json")
+    assert evolution["names"] == NAMES and len(evolution["comparisons"]) == 3
+    assert "paragraph" in evolution and evolution["examples"] == 16
+    internals = read(folder, "internals.json")
+    assert internals["documents"] == 12 and not internals["identical"]
+    assert all(kl >= 0 for layer in internals["kl"]["value"] for kl in layer)
+
+
+def test_loras_are_compared_at_equal_size_and_steps(folder):
+    lora = read(folder, "lora.json")
+    arms = {arm["name"]: arm for arm in lora["bakeoff"]["arms"]}
+    assert set(arms) == {"standard", "targeted", "circuit", "random"}
+    for arm in arms.values():
+        assert arm["seeds"] == [0, 1]
+        assert arm["parameters_to_budget"] == pytest.approx(1.0, abs=0.1)
+    assert lora["chosen"]["standard"] == [0, 1, 2, 3] and len(lora["chosen"]["circuit"]) == 2
+    assert len(lora["importance"]["edges"]) == 4 and any(lora["importance"]["edges"])
+    runs = lora["bakeoff"]["runs"]
+    assert len(runs) == 8 and all(
+        r["scores"]["loss"] < lora["bakeoff"]["base"]["loss"] for r in runs
+    )
+
+
+def test_the_recipe_is_written_as_resolved(folder):
+    written = yaml.safe_load((folder / "recipe.yaml").read_text())
+    assert written["lora"]["steps"] == 10 and written["attribution"]["quadrature"] == "midpoint"
+    environment = read(folder, "environment.json")
+    assert set(environment["seconds"]) >= {"pairs", "checkpoints", "scores/base", "lora"}
+
+
+def test_a_second_run_makes_nothing_again(folder):
+    kept = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".html"]
+    kept = [path for path in kept if path.name not in ("evaluation.json", "environment.json")]
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    run(load_recipe("quickstart", MINIATURE), folder, progress=False)
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+
+
+def test_another_recipe_is_refused(folder):
+    with pytest.raises(CircuitsError, match="written by another recipe"):
+        run(load_recipe("quickstart", [*MINIATURE, "seed=1"]), folder, progress=False)
+
+
+def test_a_foreign_folder_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(CircuitsError, match="is not a run folder"):
+        run(load_recipe("quickstart", MINIATURE), tmp_path, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_killed_runs_end_with_the_same_scores(tmp_path):
+    small = [*MINIATURE, "lora=null", "internals=null", "evaluation.minimality=null"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(load_recipe("quickstart", small), whole, progress=False)
+    arguments = [option for override in small for option in ("--set", override)]
+    command = [sys.executable, "-m", "circuits.cli", "run", "quickstart", "--quiet"]
+    command += ["--out", str(killed), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for landmark in ["checkpoints/state.pt", "checkpoints/step-20", "scores/base.safetensors"]:
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not list(killed.glob(landmark.replace("state.pt", "*state*"))):
+            assert process.poll() is None, "ended before it could be killed"
+            assert time.monotonic() < deadline, f"{landmark} did not appear"
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (killed / "report.html").exists()
+    subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
+    for name in NAMES:
+        for file in (f"scores/{name}.safetensors", f"circuits/{name}.json"):
+            assert (killed / file).read_bytes() == (whole / file).read_bytes(), file
+
+
+def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
+    """The same stages at GPT-2 scale, on a tiny GPT-2 and articles of a few sentences."""
+    rows = [
+        {
+            "article": f"The mayor of town {i} is at home. Mary gave John book {i} to read. "
+            f"Rome is in Italy. It was {i} degrees.",
+            "highlights": f"Mary gave John book {i}.",
+            "split": ["train", "train", "validation", "test"][i % 4],
+        }
+        for i in range(64)
+    ]
+    data = tmp_path / "articles.jsonl"
+    data.write_text("\n".join(json.dumps(row) for row in rows))
+    overrides = [
+        f"model={model_folder('gpt2-long')}",
+        "device=cpu",
+        "task.options.dataset=null",
+        f"task.options.path={data}",
+        "finetune.examples=16",
+        "finetune.validation=8",
+        "finetune.steps=3",
+        "finetune.warmup_steps=1",
+        "finetune.checkpoint_steps=[2]",
+        "pairs.score=10",
+        "pairs.evaluate=8",
+        "evaluation.quality=4",
+        "evaluation.other_examples=4",
+        "evolution.resamples=100",
+        "internals.documents=8",
+        "lora.layers=1",
+        "lora.rank=2",
+        "lora.steps=2",
+        "lora.warmup_steps=1",
+        "lora.examples=16",
+        "lora.held_out=4",
+    ]
+    report = run(load_recipe("gpt2-cnn-dailymail", overrides), tmp_path / "run", progress=False)
+    assert report.read_text().startswith("<!")
+    evaluation = read(tmp_path / "run", "evaluation.json")
+    assert evaluation["order"] == ["base", "step-2", "step-3"]
+    shown = read(tmp_path / "run", "pairs/example.json")
+    salient = next(s["text"] for s in shown["sentences"] if s["salient"])
+    assert salient.startswith("Mary gave John")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["finetune.steps=0"], r"recipe quickstart: finetune\.steps: .*greater than 0"),
+        (["circuit.colour=red"], r"circuit\.colour: Extra inputs are not permitted"),
+        (["checkpoints=there"], "give either `finetune` or `checkpoints`"),
+        (["seed"], "write key=value"),
+        (["task.name=poetry"], "unknown task 'poetry'"),
+        (["task.options.corruption=typo"], "typo"),
+        (["attribution.method=guess"], "unknown method 'guess'"),
+        (["finetune.warmup_steps=999"], "warmup_steps 999"),
+        (["lora.criterion=taste"], r"lora\.criterion 'taste': known are attention-kl"),
+        (["name=a b"], "without spaces"),
+    ],
+)
+def test_bad_recipes_are_refused_before_anything_is_written(overrides, message, tmp_path):
+    with pytest.raises(CircuitsError, match=message):
+        run(load_recipe("quickstart", overrides), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_and_broken_recipes(tmp_path):
+    assert shipped() == ("gpt2-cnn-dailymail", "quickstart")
+    with pytest.raises(CircuitsError, match="no such recipe; give a file, or one of: gpt2-cnn"):
+        load_recipe("slowstart")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("name: [")
+    with pytest.raises(CircuitsError, match=r"broken\.yaml: not YAML"):
+        load_recipe(broken)
+    broken.write_text("- a list")
+    with pytest.raises(CircuitsError, match="not a recipe"):
+        load_recipe(broken)
