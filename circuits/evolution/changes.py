@@ -129,9 +129,10 @@ def strength_changes(
 ) -> Changes:
     """Change of every node's strength: the sum of |mean score| over its outgoing edges.
 
-    Recomputed on each resample's mean. Noise lifts |mean|, about equally in both checkpoints, hence
-    a bias-corrected interval (BCa, with the jackknife's acceleration); p from the change over its
-    bootstrap standard error.
+    Recomputed on each resample's mean. Noise lifts |mean|, hence a bias-corrected interval (BCa,
+    with the jackknife's acceleration); p from the change over its bootstrap standard error. Where
+    one checkpoint's scores are twice as noisy as the other's, weak nodes pass as changed too often:
+    believe their totals, which have no such bias.
     """
     rows = layout.mask.nonzero()[:, 0]
     count = before.shape[0]

@@ -197,7 +197,9 @@ def compare(
                         counts, range(len(WHOLE), len(measures), len(SIZED)), strict=True
                     )
                 ),
-                variance=split_variance(layout, before, after, weights, seed=seed + 3),
+                variance=split_variance(
+                    layout, before, after, permutations=n_bootstrap, seed=seed + 3
+                ),
             )
         )
     return Evolution(

@@ -128,9 +128,7 @@ class Internals:
         elif criterion == "hidden-state":
             values = self.update_change.mean(dim=0)
         else:
-            raise CircuitsError(
-                f"unknown criterion {criterion!r}; known: {', '.join(CRITERIA)}"
-            )
+            raise CircuitsError(f"unknown criterion {criterion!r}; known: {', '.join(CRITERIA)}")
         return [float(value) for value in values]
 
     def to_dict(self) -> dict[str, Any]:

@@ -18,8 +18,8 @@ def evolution(result: Evolution) -> str:
     """First against last in full, then a sentence for each consecutive step."""
     overall = result.overall
     text = (
-        f"{result.examples} examples, the same for every checkpoint; intervals are 95 % bootstrap "
-        f"intervals over examples ({result.resamples} resamples). {comparison(overall)}"
+        f"{result.examples} examples, the same for every checkpoint; intervals are 95 %, "
+        f"over examples ({result.resamples} resamples). {comparison(overall)}"
     )
     steps = [one for one in result.comparisons[: len(result.names) - 1] if one is not overall]
     return " ".join([text, *(_step(one) for one in steps)])

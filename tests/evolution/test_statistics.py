@@ -7,10 +7,12 @@ from circuits.errors import CircuitsError
 from circuits.evolution.statistics import (
     benjamini_hochberg,
     half_weights,
+    jackknife_interval,
     mean_interval,
     normal_interval,
     resample_weights,
     sign_flips,
+    student_quantile,
     student_tail,
     t_test,
 )
@@ -116,6 +118,20 @@ def test_student_tail_at_the_ends():
     zero, infinite, far = student_tail(t, 60).tolist()
     assert (zero, infinite) == (1.0, 0.0)
     assert 0 < far < 1e-30
+
+
+def test_student_quantile():
+    assert student_quantile(0.95, 9) == pytest.approx(2.262157, abs=1e-6)
+    assert student_quantile(0.95, 100_000) == pytest.approx(1.95999, abs=1e-4)
+
+
+def test_jackknife_of_a_mean_is_the_t_interval():
+    values = draws(15, 2)
+    mean = values.mean(dim=0)
+    left_out = (values.sum(dim=0) - values) / 14
+    low, high = jackknife_interval(mean, left_out)
+    reach = student_quantile(0.95, 14) * values.std(dim=0) / math.sqrt(15)
+    assert torch.allclose(low, mean - reach) and torch.allclose(high, mean + reach)
 
 
 def test_t_test_of_constant_columns():
