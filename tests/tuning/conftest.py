@@ -45,7 +45,7 @@ def small_gpt2_folder(tmp_path_factory, tokenizer):
     """A GPT-2 of 2 layers that learns fast: no dropout, mild weights."""
     folder = tmp_path_factory.mktemp("small") / "gpt2"
     config = transformers.GPT2Config(
-        vocab_size=300,
+        vocab_size=len(tokenizer),
         n_embd=32,
         n_layer=2,
         n_head=2,

@@ -60,6 +60,7 @@ def test_refusals_name_the_example(load, make_examples):
         require_examples([], model)
     with pytest.raises(CircuitsError, match=r"row 7: 65 tokens .* holds 64"):
         require_examples([Example((1,) * 64, (2, 3), "row 7")], model)
-    with pytest.raises(CircuitsError, match=r"row 8: token id 300 .* another tokenizer"):
-        require_examples([Example((1, 2), (300,), "row 8")], model)
+    outside = model.config.vocab_size
+    with pytest.raises(CircuitsError, match=rf"row 8: token id {outside} .* another tokenizer"):
+        require_examples([Example((1, 2), (outside,), "row 8")], model)
     require_examples([Example((1,) * 64, (2,))], model)  # the last target token is not fed
