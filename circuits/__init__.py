@@ -12,16 +12,25 @@ from circuits.errors import CircuitsError
 
 if TYPE_CHECKING:
     from circuits.attribution import attribute
+    from circuits.evaluation import faithfulness, minimality, robustness
+    from circuits.evolution import compare, internals
     from circuits.graph import Circuit, EdgeScores, Layout, select
     from circuits.models import HookedModel
+    from circuits.tuning.targets import lora_config
 
 _HOMES = {
     "attribute": "circuits.attribution",
+    "faithfulness": "circuits.evaluation",
+    "minimality": "circuits.evaluation",
+    "robustness": "circuits.evaluation",
+    "compare": "circuits.evolution",
+    "internals": "circuits.evolution",
     "Circuit": "circuits.graph",
     "EdgeScores": "circuits.graph",
     "Layout": "circuits.graph",
     "select": "circuits.graph",
     "HookedModel": "circuits.models",
+    "lora_config": "circuits.tuning.targets",
 }
 
 __all__ = [
@@ -31,6 +40,12 @@ __all__ = [
     "HookedModel",
     "Layout",
     "attribute",
+    "compare",
+    "faithfulness",
+    "internals",
+    "lora_config",
+    "minimality",
+    "robustness",
     "select",
 ]
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.evolution.statistics import bca_interval, resample_weights
+from circuits.statistics import bca_interval, resample_weights
 
 Statistic = Callable[[Float[Tensor, "*resample column"]], Float[Tensor, "*resample k"]]
 

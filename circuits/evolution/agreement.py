@@ -34,9 +34,9 @@ from circuits.evolution.similarity import (
     unit_ranks,
     weighted_jaccard,
 )
-from circuits.evolution.statistics import half_weights, normal_interval
 from circuits.evolution.turnover import Ends, turnover
 from circuits.graph import Layout
+from circuits.statistics import half_weights, normal_interval
 
 SPLITS = 200
 _CHUNK = 2**19  # numbers held at once per checkpoint and buffer

@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.evolution.statistics import (
+from circuits.graph import Layout
+from circuits.statistics import (
     bca_interval,
     benjamini_hochberg,
     mean_interval,
     student_tail,
     t_test,
 )
-from circuits.graph import Layout
 
 FALSE_DISCOVERY_RATE = 0.05
 RESOLUTION = 1e-6

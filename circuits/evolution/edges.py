@@ -26,10 +26,10 @@ from circuits.evolution.changes import (
     strength_changes,
     total_changes,
 )
-from circuits.evolution.statistics import resample_weights
 from circuits.evolution.trajectory import Trajectory, trajectory
 from circuits.evolution.variance import VarianceSplit, split_variance
 from circuits.graph import EdgeScores, Layout
+from circuits.statistics import resample_weights
 
 SIZES = (0.01, 0.02, 0.05, 0.1, 0.2)
 MIN_EXAMPLES = 8

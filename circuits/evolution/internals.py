@@ -22,8 +22,8 @@ from circuits.errors import CircuitsError
 from circuits.evolution import words
 from circuits.evolution.attention import divergence, entropy, over_positions
 from circuits.evolution.changes import number
-from circuits.evolution.statistics import mean_interval, resample_weights
 from circuits.models import HookedModel
+from circuits.statistics import mean_interval, resample_weights
 from tasks.pairs import PairBatch, PairSet
 
 Criterion = Literal["attention-kl", "entropy", "hidden-state"]

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.evolution.changes import number
-from circuits.evolution.statistics import bca_interval, mean_interval
 from circuits.graph import Layout
+from circuits.statistics import bca_interval, mean_interval
 
 TOP = 30
 _CHUNK = 2**21

@@ -24,8 +24,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.evolution.changes import RESOLUTION, number
-from circuits.evolution.statistics import LEVEL, jackknife_interval, sign_flips
 from circuits.graph import Layout
+from circuits.statistics import LEVEL, jackknife_interval, sign_flips
 
 SIGNIFICANT = 0.05
 PARTS = ("source", "reader", "interaction")

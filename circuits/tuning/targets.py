@@ -19,7 +19,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError
-from circuits.tuning.importance import LayerImportance, critical_layers
+from circuits.graph import Circuit
+from circuits.models import HookedModel
+from circuits.tuning.importance import LayerImportance, critical_layers, importance_from_circuit
 
 Part = Literal["qkv", "attention-output", "mlp"]
 PARTS: tuple[Part, ...] = ("qkv", "attention-output", "mlp")
@@ -78,8 +80,8 @@ class Projections:
 
 
 def lora_config(
-    where: Sequence[int] | LayerImportance | None,
-    model: PreTrainedModel,
+    where: Sequence[int] | LayerImportance | Circuit | None,
+    model: PreTrainedModel | HookedModel,
     rank: int = 8,
     *,
     k: int | None = None,
@@ -90,13 +92,16 @@ def lora_config(
     """A LoRA on some layers of a model.
 
     where: the layers; or an importance, of which the `k` largest layers are taken (by default
-        half of them); or None for all layers.
+        half of them); or a circuit, whose edges give the importance; or None for all layers.
     parts: which projections of a layer. GPT-2 keeps q, k and v in one.
     alpha: LoRA's scale is alpha / rank; by default 2 at any rank, so that arms of unequal rank
         learn at like speed.
     """
-    projections = Projections.of(model, parts)
+    network = model.hf if isinstance(model, HookedModel) else model
+    projections = Projections.of(network, parts)
     n_layers = projections.n_layers
+    if isinstance(where, Circuit):
+        where = importance_from_circuit(where)
     if isinstance(where, LayerImportance):
         if len(where.values) != n_layers:
             raise CircuitsError(

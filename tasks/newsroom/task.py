@@ -14,7 +14,6 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 
@@ -26,7 +25,7 @@ from tasks.salience import AnnotatedArticle, Sentence, rouge
 from tasks.task import Split
 from tasks.text import Span, encode, encode_with_offsets, token_spans
 
-Corruption = Literal["counterfactual", "filler", "swap", "shuffle"]
+CORRUPTIONS = ("counterfactual", "filler", "swap", "shuffle")
 
 CUE = " TL;DR:"
 SWAP_POOL = 64  # stories that replacement sentences are taken from
@@ -39,12 +38,13 @@ class Newsroom:
     corruption: what happens to the salient sentences in the corrupted prompt.
     """
 
-    corruption: Corruption = "counterfactual"
+    corruption: str = "counterfactual"
 
     def __post_init__(self) -> None:
-        if self.corruption not in get_args(Corruption):
-            known = ", ".join(get_args(Corruption))
-            raise CircuitsError(f"newsroom: unknown corruption {self.corruption!r}; known: {known}")
+        if self.corruption not in CORRUPTIONS:
+            raise CircuitsError(
+                f"newsroom: unknown corruption {self.corruption!r}; known: {', '.join(CORRUPTIONS)}"
+            )
 
     @property
     def name(self) -> str:

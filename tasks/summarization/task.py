@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -20,7 +20,7 @@ from tasks.summarization.prompt import Prompt, make_prompt, truncate
 from tasks.task import Split
 from tasks.text import Span, beginning, continuation, encode
 
-Corruption = Literal["swap", "filler", "shuffle"]
+CORRUPTIONS = ("swap", "filler", "shuffle")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Summarization:
     dataset: str | None = None
     article_column: str | None = None
     summary_column: str | None = None
-    corruption: Corruption = "swap"
+    corruption: str = "swap"
     salient: int = 2
     prompt: str = " TL;DR:"
     max_article_tokens: int | None = None
@@ -65,10 +65,9 @@ class Summarization:
             )
         if self.path is not None and not Path(self.path).is_file():
             raise CircuitsError(f"{self.path}: no such file")
-        if self.corruption not in get_args(Corruption):
+        if self.corruption not in CORRUPTIONS:
             raise CircuitsError(
-                f"unknown corruption {self.corruption!r}; it is one of: "
-                f"{', '.join(get_args(Corruption))}"
+                f"unknown corruption {self.corruption!r}; it is one of: {', '.join(CORRUPTIONS)}"
             )
         for option in ("salient", "max_article_tokens", "max_summary_tokens"):
             value = getattr(self, option)

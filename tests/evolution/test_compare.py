@@ -7,8 +7,8 @@ from circuits.errors import CircuitsError
 from circuits.evolution import compare
 from circuits.evolution.agreement import SIZED
 from circuits.evolution.changes import edge_changes, strength_changes, total_changes
-from circuits.evolution.statistics import resample_weights
 from circuits.graph import EdgeScores, Layout, select
+from circuits.statistics import resample_weights
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from circuits.evolution.statistics import resample_weights
 from circuits.evolution.trajectory import trajectory
+from circuits.statistics import resample_weights
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from circuits.errors import CircuitsError
-from circuits.evolution.statistics import (
+from circuits.statistics import (
     benjamini_hochberg,
     half_weights,
     jackknife_interval,
@@ -68,7 +68,7 @@ def test_interval_matches_a_loop_over_resamples(kind):
 def test_columns_are_chunked_without_a_trace(monkeypatch):
     values, weights = draws(10, 30), resample_weights(10, 100, seed=0)
     whole = mean_interval(values, weights)
-    monkeypatch.setattr("circuits.evolution.statistics._CHUNK", 400)
+    monkeypatch.setattr("circuits.statistics._CHUNK", 400)
     for a, b in zip(whole, mean_interval(values, weights), strict=True):
         assert torch.allclose(a, b)
 
