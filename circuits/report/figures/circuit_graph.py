@@ -179,7 +179,7 @@ def _nodes(circuit: Circuit, points: dict[str, tuple[float, float]]) -> list[dic
                     "size": max(size, 34) + 8 if wide else size,
                     "color": "$paper" if kept else "$raised",
                     "line": {
-                        "color": "$ink" if kept else "$grid",
+                        "color": "$ink" if kept else "$faint/77",
                         "width": 1.4 if kept else 1,
                     },
                     "opacity": 1,

@@ -9,8 +9,9 @@ from circuits.report.blocks import Plot
 from circuits.report.figures.panels import label
 from circuits.report.numbers import compact, general
 
+DOTTED = 120
+"""Readers up to which the circuit's cells are marked."""
 _NAMED = 44  # rows up to which each is named
-_DOTTED = 120  # readers up to which the circuit's cells are marked
 _PORTED = 80  # groups of readers up to which q, k, v and m are named
 
 
@@ -27,7 +28,7 @@ def score_heatmap(scores: EdgeScores, circuit: Circuit | None = None) -> Plot:
     sources = [label(name) for name in layout.sources]
     mask = layout.mask.tolist()
     z = [
-        [compact(value) if there else None for value, there in zip(row, kept, strict=True)]
+        [compact(value, 3) if there else None for value, there in zip(row, kept, strict=True)]
         for row, kept in zip(scores.matrix.tolist(), mask, strict=True)
     ]
     largest = float(scores.matrix.abs().max()) or 1.0
@@ -42,7 +43,7 @@ def score_heatmap(scores: EdgeScores, circuit: Circuit | None = None) -> Plot:
             "hoverongaps": False,
         }
     ]
-    if circuit is not None and len(readers) <= _DOTTED:
+    if circuit is not None and len(readers) <= DOTTED:
         places = circuit.mask.nonzero().tolist()
         data.append(
             {
@@ -76,7 +77,10 @@ def score_heatmap(scores: EdgeScores, circuit: Circuit | None = None) -> Plot:
                 "showgrid": False,
                 "showticklabels": False,
                 "ticks": "",
-                "title": {"text": "reader", "standoff": 40},
+                "title": {
+                    "text": "reader" if layout.n_layers <= 8 else "reader, by layer",
+                    "standoff": 40,
+                },
                 "range": [-0.5, len(readers) - 0.5],
             },
             "yaxis": {
@@ -123,7 +127,7 @@ def _lines(layout: Layout) -> list[dict[str, Any]]:
             (-0.5, row, wide - 0.5, row, "$faint"),
             (column, -0.5, column, high - 0.5, "$faint"),
         ]
-        if wide <= _DOTTED:
+        if wide <= DOTTED:
             for place, _ in _ports(layout, layer)[:3]:
                 lines.append((place.stop - 0.5, -0.5, place.stop - 0.5, row, "$grid"))
     return [
@@ -152,17 +156,16 @@ def _ports(layout: Layout, layer: int) -> list[tuple[slice, str]]:
 
 def _reader_names(layout: Layout) -> list[dict[str, Any]]:
     """q, k, v and m under their columns, the layers' names under those, and the logits'."""
-    names: list[tuple[float, str, int]] = []
+    names: list[tuple[float, str, int]] = [(layout.shape[1] - 1.5, "logits", -18)]
     for layer in range(layout.n_layers):
         start = layout.attention_columns(layer).start
-        name = f"layer {layer}" if layout.n_layers <= 16 else str(layer)
+        name = f"layer {layer}" if layout.n_layers <= 8 else str(layer)
         names.append(((start + layout.mlp_column(layer)) / 2, name, -18))
         if 4 * layout.n_layers <= _PORTED:
             names += [
                 ((place.start + place.stop - 1) / 2, letter, -3)
                 for place, letter in _ports(layout, layer)
             ]
-    names.append((layout.shape[1] - 1.0, "logits", -18))
     return [
         {
             "text": text,
@@ -171,7 +174,7 @@ def _reader_names(layout: Layout) -> list[dict[str, Any]]:
             "yref": "paper",
             "yshift": shift,
             "yanchor": "top",
-            "xanchor": "center",
+            "xanchor": "left" if text == "logits" else "center",
             "font": {"size": 11, "color": "$muted"},
         }
         for place, text, shift in names

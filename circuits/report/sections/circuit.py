@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from circuits.evolution.statistics import mean_interval, resample_weights
 from circuits.graph import Circuit, EdgeScores
 from circuits.report.blocks import Block, Figure, Method, Table, Text
 from circuits.report.figures.circuit_graph import DRAWN, circuit_graph, graph_height
-from circuits.report.figures.score_heatmap import heatmap_height, score_heatmap
+from circuits.report.figures.score_heatmap import DOTTED, heatmap_height, score_heatmap
 from circuits.report.numbers import MISSING, count, general, percent
 from circuits.report.run import AbsentError, Run
+from circuits.statistics import mean_interval, resample_weights
 
 TOP = 15
 _RESAMPLES = 1000
@@ -68,7 +68,9 @@ def heatmaps(run: Run) -> Iterator[Block]:
         caption="Every edge's score: sources from bottom to top, readers from left to right (q, k "
         "and v of each layer's heads, m its MLP). Blue supports the behaviour, orange works "
         "against it; colour goes as the root of |score|, each checkpoint on its own scale. Blank "
-        "cells are no edges. Small dots: edges of the circuit." + _n(scores[last]),
+        "cells are no edges."
+        + (" Small dots: edges of the circuit." if layout.shape[1] <= DOTTED and circuits else "")
+        + _n(scores[last]),
         views={name: score_heatmap(one, circuits.get(name)) for name, one in scores.items()},
         height=heatmap_height(layout),
         method=_method(scores[last]),

@@ -30,7 +30,7 @@ _TOP = 12
 def likeness(run: Run) -> Iterator[Block]:
     """How alike checkpoints are, beside how alike one is to itself."""
     found, chosen = _shown(run)
-    columns = balanced(len(chosen), 3 if len(chosen) > 4 else 4)
+    columns = balanced(len(chosen))
     size = middle(chosen[0]["sizes"])
     yield Figure(
         caption="Likeness of two checkpoints, blue, beside that of one checkpoint with itself, "
@@ -60,7 +60,7 @@ def turnover(run: Run) -> Iterator[Block]:
     """Nodes or edges?"""
     yield Heading("Nodes or edges?")
     found, chosen = _shown(run)
-    columns = balanced(len(chosen), 3 if len(chosen) > 4 else 4)
+    columns = balanced(len(chosen))
     yield Figure(
         caption="Edges in one circuit and not in the other, as a share of the edges in either, at "
         "several circuit sizes. Orange: a node at one end is absent from the other circuit. "

@@ -44,7 +44,7 @@ def curves(run: Run) -> Iterator[Block]:
         "either, since edges may work against the behaviour."
     )
     one = next(iter(defined.values()))
-    columns = balanced(len(found), 3 if len(found) > 4 else 4)
+    columns = balanced(len(found))
     yield Figure(
         caption=f"Faithfulness by circuit size, {len(defined)} checkpoints, metric: "
         f"{one['metric']}, n = {count(one['n'])} examples. Bands: 95 % intervals. Grey: random "
@@ -203,7 +203,7 @@ def robustness(run: Run) -> Iterator[Block]:
     span = (max(LOWEST, min([0.0, *ends]) - 0.08), min(HIGHEST, max([1.0, *ends]) + 0.08))
     sizes = sorted({said["circuit"]["n"] for one in found.values() for said in one.values()
                     if said["circuit"]})  # fmt: skip
-    columns = balanced(len(found), 3 if len(found) > 4 else 4)
+    columns = balanced(len(found))
     yield Figure(
         caption="f of each checkpoint's circuit under other conditions (rows), blue, beside a "
         "random circuit of as many edges, grey; 95 % intervals, "
