@@ -107,11 +107,15 @@ def render(run: Run) -> str:
 
 def _blocks(section: Section, run: Run) -> Iterator[Block]:
     """All blocks of a section; a part that cannot be made becomes a line that says why."""
+    said = set()
     for part in section.parts:
         try:
             yield from list(part(run))
         except UNSHOWABLE as error:
-            yield Note(reason(error))
+            why = reason(error)
+            if why not in said:
+                said.add(why)
+                yield Note(why)
 
 
 def _numbered(

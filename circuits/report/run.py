@@ -80,6 +80,12 @@ class Run:
             names = [path.stem for path in (self.folder / "scores").glob("*.safetensors")]
             return tuple(sorted(names, key=_natural))
 
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The first and the last checkpoint that were evaluated."""
+        order = self.part("evaluation.json", "order")
+        return str(order[0]), str(order[-1])
+
     @cached_property
     def checkpoints(self) -> dict[str, dict[str, Any]]:
         """The evaluation of each checkpoint, in order."""
@@ -95,7 +101,7 @@ class Run:
             if (path := self.folder / "scores" / f"{name}.safetensors").is_file()
         }
         if not found:
-            raise AbsentError("there are no score files under scores/.")
+            raise AbsentError("There are no score files under scores/.")
         return found
 
     @cached_property
@@ -107,7 +113,7 @@ class Run:
             if (path := self.folder / "circuits" / f"{name}.json").is_file()
         }
         if not found:
-            raise AbsentError("there are no circuits under circuits/.")
+            raise AbsentError("There are no circuits under circuits/.")
         return found
 
     @cached_property
@@ -116,7 +122,7 @@ class Run:
         logs = (self.folder / "checkpoints").rglob("training_log.json")
         nearest = min(logs, key=lambda path: (len(path.parts), path), default=None)
         if nearest is None:
-            raise AbsentError("there is no training_log.json under checkpoints/.")
+            raise AbsentError("There is no training_log.json under checkpoints/.")
         return self.json(str(nearest.relative_to(self.folder)))
 
     @cached_property

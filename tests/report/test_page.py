@@ -145,9 +145,9 @@ def test_undefined_faithfulness_is_said(folder: Path) -> None:
         ("recipe.yaml", "recipe.yaml is not in the run folder."),
         ("environment.json", "environment.json is not in the run folder."),
         ("pairs", "pairs/example.json is not in the run folder."),
-        ("scores", "there are no score files under scores/."),
-        ("circuits", "there are no circuits under circuits/."),
-        ("checkpoints", "there is no training_log.json under checkpoints/."),
+        ("scores", "There are no score files under scores/."),
+        ("circuits", "There are no circuits under circuits/."),
+        ("checkpoints", "There is no training_log.json under checkpoints/."),
     ],
 )
 def test_what_is_missing_is_said(folder: Path, missing: str, said: str) -> None:

@@ -51,7 +51,7 @@ def quality(run: Run) -> Iterator[Block]:
     method = Method(
         steps=(
             "Summaries are decoded greedily from the held-out articles. ROUGE is the F1 of the "
-            "`rouge-score` package with stemming; exact match asks for the very text.",
+            "rouge-score package with stemming; exact match asks for the very text.",
             "Token accuracy and loss are teacher-forced: each token of the reference given those "
             "before it.",
         ),

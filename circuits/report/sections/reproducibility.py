@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from circuits.report.blocks import Block, Code, Table, Text
 from circuits.report.numbers import count
 from circuits.report.run import AbsentError, Run
@@ -13,9 +15,11 @@ from circuits.report.run import AbsentError, Run
 def recipe(run: Run) -> Iterator[Block]:
     """The recipe as it was resolved."""
     yield Text(
-        "Every figure above carries its own account, folded away under it. The recipe below holds "
-        "every setting, defaults filled in; with it, `circuits run recipe.yaml` makes the run "
-        "again."
+        Markup(
+            "Every figure above carries its own account, folded away under it. The recipe below "
+            "holds every setting, defaults filled in; saved as a file, <code>circuits run "
+            "recipe.yaml</code> makes the run again."
+        )
     )
     yield Code("recipe.yaml, as resolved", run.recipe)
 

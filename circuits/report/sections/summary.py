@@ -46,8 +46,8 @@ def findings(run: Run) -> Iterator[Block]:
             absent.append(reason(error))
     if items:
         yield Points(items)
-    for why in dict.fromkeys(absent):
-        yield Note(f"Not in this summary: {why}")
+    if absent:
+        yield Note(f"Not in this summary: {' '.join(dict.fromkeys(absent))}")
 
 
 # -- key figures
@@ -61,11 +61,11 @@ def _or_none(made: Callable[[Run], Tile], run: Run) -> Tile | None:
 
 
 def _quality_tile(run: Run) -> Tile:
-    first, last = (run.part("evaluation.json", "quality", run.order[end]) for end in (0, -1))
+    first, last = (run.part("evaluation.json", "quality", name) for name in run.ends)
     return Tile(
         f"{signed(first['rougeL'], 2)} → {signed(last['rougeL'], 2)}",
         "ROUGE-L of the summaries",
-        f"{run.order[0]} to {run.order[-1]}, n = {count(last['n'])} articles",
+        f"{run.ends[0]} to {run.ends[1]}, n = {count(last['n'])} articles",
     )
 
 
@@ -73,7 +73,7 @@ def _size_tile(run: Run) -> Tile:
     circuit = _last(run)["circuit"]
     return Tile(
         percent(circuit["share"]),
-        f"of the edges: the circuit of {run.order[-1]}",
+        f"of the edges: the circuit of {run.ends[1]}",
         f"{count(circuit['edges'])} edges, {count(circuit['nodes'])} nodes",
     )
 
@@ -94,7 +94,7 @@ def _area_tile(run: Run) -> Tile:
     random = found["curves"].get("random", {}).get("area")
     return Tile(
         signed(found["cpr"]["value"], 2),
-        f"CPR of {run.order[-1]}",
+        f"CPR of {run.ends[1]}",
         f"{interval(found['cpr'], 2)}; random ranking {signed(random['value'], 2)}"
         if random
         else interval(found["cpr"], 2),
@@ -105,14 +105,14 @@ def _area_tile(run: Run) -> Tile:
 
 
 def _quality(run: Run) -> Finding:
-    first, last = (run.part("evaluation.json", "quality", run.order[end]) for end in (0, -1))
+    first, last = (run.part("evaluation.json", "quality", name) for name in run.ends)
     return "Fine-tuning", _say(
         "ROUGE-L went from {} in {} to *{}* in {}, token accuracy from {} to *{}* (n = {} held-out "
         "articles).",
         signed(first["rougeL"]),
-        run.order[0],
+        run.ends[0],
         signed(last["rougeL"]),
-        run.order[-1],
+        run.ends[1],
         signed(first["token_accuracy"]),
         signed(last["token_accuracy"]),
         count(last["n"]),
@@ -120,7 +120,7 @@ def _quality(run: Run) -> Finding:
 
 
 def _circuit(run: Run) -> Finding:
-    last, circuit = run.order[-1], _last(run)["circuit"]
+    last, circuit = run.ends[1], _last(run)["circuit"]
     kept = circuit.get("faithfulness")
     if kept is None:
         raise AbsentError(f"the faithfulness of the circuit of {last} is undefined.")
@@ -149,7 +149,7 @@ def _curve(run: Run) -> Finding:
     curves = found["curves"]
     text = _say(
         "Over all circuit sizes {} reaches CPR *{}* and CMD *{}*",
-        run.order[-1],
+        run.ends[1],
         estimate(found["cpr"], 2),
         estimate(found["cmd"], 2),
     )
@@ -172,7 +172,7 @@ def _thin_ground(run: Run) -> Markup:
         for name, one in run.checkpoints.items()
         if "curves" in one["faithfulness"]
     }
-    whole = gaps[run.order[-1]]
+    whole = gaps[run.ends[1]]
     small = [name for name, gap in gaps.items() if gap < _NEAR * whole]
     text = Markup()
     if small:
@@ -183,7 +183,7 @@ def _thin_ground(run: Run) -> Markup:
             "does" if len(small) == 1 else "do",
             listed([general(gaps[name]) for name in small]),
             general(whole),
-            run.order[-1],
+            run.ends[1],
         )
     undefined = [
         name for name, one in run.checkpoints.items() if "curves" not in one["faithfulness"]
@@ -204,7 +204,7 @@ def _least(run: Run) -> Finding:
         "*{}* of the {} edges of {} are idle: without one of them f moves by less than {}",
         percent(found["idle"], 0),
         count(len(falls)),
-        run.order[-1],
+        run.ends[1],
         general(found["epsilon"]),
     )
     if found["control_idle"] is not None:
@@ -239,7 +239,7 @@ def _elsewhere(run: Run) -> Finding:
     ]
     text = _say(
         "The circuit of {} keeps {}.",
-        run.order[-1],
+        run.ends[1],
         listed([f"{estimate(one['circuit'], 2)} under {name}" for name, one in measured.items()])
         or "nothing that is defined elsewhere",
     )
@@ -380,14 +380,14 @@ def _say(text: str, *values: object) -> Markup:
 
 
 def _last(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = run.part("evaluation.json", "checkpoints", run.order[-1])
+    found: dict[str, Any] = run.part("evaluation.json", "checkpoints", run.ends[1])
     return found
 
 
 def _curves(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = _last(run)["faithfulness"]
     if "curves" not in found:
-        raise AbsentError(f"faithfulness is undefined in {run.order[-1]}.")
+        raise AbsentError(f"faithfulness is undefined in {run.ends[1]}.")
     return found
 
 

@@ -35,7 +35,7 @@ def article(run: Run) -> Iterator[Block]:
     yield Article(
         caption="One article of the evaluation set. Marked: the "
         + ("sentence" if masked == 1 else f"{masked} sentences")
-        + " that the summary needs and that every corruption replaces; the number behind a sentence"
+        + " that the summary needs and that every corruption changes; the number behind a sentence"
         " is its own ROUGE against the summary.",
         title=str(example.get("title", "")),
         sentences=sentences,
