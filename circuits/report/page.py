@@ -24,14 +24,18 @@ from circuits.report.sections import (
     evolution,
     faithfulness,
     finetuning,
+    internals,
+    key_figures,
     lora,
+    minimality,
     reproducibility,
+    robustness,
     summary,
     task,
 )
 
 SECTIONS = (
-    Section("summary", "Summary", (summary.key_figures, summary.findings)),
+    Section("summary", "Summary", (key_figures.tiles, summary.findings)),
     Section("task", "The task", (task.article, task.sizes)),
     Section("fine-tuning", "Fine-tuning", (finetuning.curves, finetuning.quality)),
     Section("circuits", "Circuits", (circuit.graphs, circuit.heatmaps, circuit.top_edges)),
@@ -41,14 +45,14 @@ SECTIONS = (
         (
             faithfulness.curves,
             faithfulness.areas,
-            faithfulness.minimality,
-            faithfulness.robustness,
+            minimality.falls,
+            robustness.conditions,
         ),
     ),
     Section(
         "evolution",
         "What fine-tuning changed",
-        (evolution.likeness, evolution.turnover, evolution.edges, evolution.inside),
+        (evolution.likeness, evolution.turnover, evolution.edges, internals.inside),
     ),
     Section("lora", "Where a LoRA should go", (lora.race, lora.layers)),
     Section(

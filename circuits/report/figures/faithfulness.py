@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import axes_of, band, panel_grid
-from circuits.report.numbers import compact, estimate, percent
+from circuits.report.numbers import compact, estimate, percent, signed
 
 RANKINGS = {
     "random": ("random ranking (control)", "$control", "x-thin-open"),
@@ -121,8 +121,12 @@ def _line(
                 for share, count, point in zip(x, edges, points, strict=True)
             ],
             "hovertemplate": "%{customdata}<extra></extra>",
-            "line": {"color": colour, "width": 2},
-            "marker": {"color": colour, "size": 6, "symbol": symbol},
+            "line": {"color": colour, "width": 4 if ranking == "signed" else 2},
+            "marker": {
+                "color": colour,
+                "size": 9 if ranking == "signed" else 6,
+                "symbol": symbol,
+            },
             **axes,
         },
     ]
@@ -167,9 +171,16 @@ def _undefined(place: int) -> dict[str, Any]:
     }
 
 
-def _span(found: Mapping[str, Mapping[str, Any]]) -> list[float]:
-    """One range for all panels, within limits."""
-    ends = [
+def clipped(values: Iterable[float]) -> str:
+    """Words for a caption whose plot cannot show all of these values."""
+    if all(LOWEST <= value <= HIGHEST for value in values):
+        return ""
+    return f" The axis ends at {signed(LOWEST, 1)} and {signed(HIGHEST, 1)}; some lie beyond."
+
+
+def ends_of(found: Mapping[str, Mapping[str, Any]]) -> list[float]:
+    """Every value of the curves and of their intervals."""
+    return [
         float(point[end])
         for one in found.values()
         for curve in one.get("curves", {}).values()
@@ -177,6 +188,11 @@ def _span(found: Mapping[str, Mapping[str, Any]]) -> list[float]:
         for end in ("low", "high", "value")
         if point[end] is not None and math.isfinite(point[end])
     ]
+
+
+def _span(found: Mapping[str, Mapping[str, Any]]) -> list[float]:
+    """One range for all panels, within limits."""
+    ends = ends_of(found)
     low, high = min([*ends, 0.0]), max([*ends, 1.0])
     margin = 0.06 * (min(high, HIGHEST) - max(low, LOWEST))
     return [max(low, LOWEST) - margin, min(high, HIGHEST) + margin]

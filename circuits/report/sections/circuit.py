@@ -34,7 +34,12 @@ def graphs(run: Run) -> Iterator[Block]:
         f"the logits) read from: {count(layout.n_edges)} edges in all. A circuit is a set of "
         "edges; all others carry what they carry on the corrupted twin."
     )
-    sizes = "; ".join(f"{name}: {count(len(one))} edges" for name, one in circuits.items())
+    kept = [count(len(one)) for one in circuits.values()]
+    sizes = (
+        f"{kept[0]} edges in each"
+        if len(set(kept)) == 1
+        else "; ".join(f"{name}: {n} edges" for name, n in zip(circuits, kept, strict=True))
+    )
     cut = max(map(len, circuits.values())) > DRAWN
     yield Figure(
         caption="The circuit of each checkpoint, input at the bottom, logits on top; dots are "
@@ -47,7 +52,8 @@ def graphs(run: Run) -> Iterator[Block]:
         method=Method(
             steps=(
                 _selection(circuits[last]),
-                "Nodes and edges that lie on no path from input to logits are dropped.",
+                "Nodes and edges that lie on no path from input to logits are dropped; the number "
+                "of edges below counts before that.",
             ),
             settings=_plain(circuits[last].details),
         ),

@@ -1,4 +1,4 @@
-"""What fine-tuning changed: nodes or edges, and how attention and hidden states moved."""
+"""What fine-tuning changed: nodes or edges, and which."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from circuits.report.blocks import Block, Figure, Fold, Heading, Method, Table, Text
+from circuits.report.blocks import Block, Figure, Fold, Heading, Method, Table
 from circuits.report.figures.dots import dots_height
 from circuits.report.figures.evolution import (
     LIKENESS,
@@ -19,7 +19,6 @@ from circuits.report.figures.evolution import (
     turnover_height,
     variance_dots,
 )
-from circuits.report.figures.internals import head_heatmaps, heads_height, layer_dots
 from circuits.report.figures.panels import balanced
 from circuits.report.numbers import count, general, p_value, percent, typeset
 from circuits.report.run import AbsentError, Run
@@ -154,55 +153,6 @@ def edges(run: Run) -> Iterator[Block]:
             source="Benjamini and Hochberg (1995); Efron and Tibshirani (1993), chapter 12.",
         ),
     )
-
-
-def inside(run: Run) -> Iterator[Block]:
-    """Attention and hidden states."""
-    yield Heading("Inside: attention and hidden states")
-    found = run.json("internals.json")
-    if found.get("paragraph"):
-        yield Text(typeset(found["paragraph"]))
-    n = count(found["documents"])
-    layers = len(found["kl"]["value"])
-    pair = f"{found['model']} against {found['against']}"
-    settings = _settings(found)
-    yield Figure(
-        caption=f"Heads of {pair} on the same {n} documents. Left: how far the attention patterns "
-        "are apart. Right: change of their entropy; orange grew sharper, blue more diffuse. Hover "
-        "for 95 % intervals.",
-        views={"": head_heatmaps(found["kl"], found["entropy_change"])},
-        height=heads_height(layers),
-        method=Method(
-            steps=(
-                "Both models read the same clean prompts. Each figure is a mean over the positions "
-                "of a document, then over documents.",
-            ),
-            formula="KL = Σ p log(p / q),  entropy = - Σ p log p,  p and q the attention of "
-            f"{found['model']} and {found['against']}",
-            settings=settings,
-        ),
-    )
-    measures = {
-        "Cosine of hidden states": "cosine",
-        "Change of the block's update": "update_change",
-        "Mean |activation| ratio": "",
-    }
-    shown = {title: found[key] for title, key in measures.items() if key and key in found}
-    if shown:
-        yield Figure(
-            caption=f"Layer by layer, {pair}, means over {n} documents with 95 % intervals. Left: "
-            "cosine of the two hidden states after each block (1: the same direction). Right: "
-            "how much the block's own update changed, relative to its size.",
-            views={"": layer_dots(shown, ["cosine", "‖change‖ / ‖before‖"][: len(shown)])},
-            height=dots_height(1, layers, 2, 26),
-            method=Method(
-                steps=(
-                    "The hidden state after a block carries every earlier change along and only "
-                    "moves apart with depth; the block's own update says where the change is made.",
-                ),
-                settings=settings,
-            ),
-        )
 
 
 def _shown(run: Run) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:

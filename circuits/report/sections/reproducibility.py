@@ -32,11 +32,12 @@ def environment(run: Run) -> Iterator[Block]:
     yield Table(caption="Where it ran, and on what versions.", head=["", ""], views={"": rows})
     seconds = _of(found, "seconds")
     if seconds:
+        longest = sorted(seconds.items(), key=lambda item: -float(item[1]))
         total = sum(float(value) for value in seconds.values())
         yield Table(
             caption=f"Time by stage, {count(total)} s in all.",
             head=["stage", "seconds"],
-            views={"": [[name, f"{float(value):.1f}"] for name, value in seconds.items()]},
+            views={"": [[name, f"{float(value):.1f}"] for name, value in longest]},
         )
 
 

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from markupsafe import Markup
 
-from circuits.report.blocks import Block, Note, Points, Tile, Tiles
+from circuits.report.blocks import Block, Note, Points
 from circuits.report.figures.evolution import middle
 from circuits.report.numbers import (
     count,
     estimate,
     general,
-    interval,
     listed,
     percent,
     signed,
-    typeset,
 )
 from circuits.report.run import UNSHOWABLE, AbsentError, Run, reason
+from circuits.report.sections.internals import in_short
+from circuits.report.sections.key_figures import last_checkpoint, last_curves
 
 Finding = tuple[str, Markup]
 
 _NEAR = 0.2
 """A checkpoint whose metric gap is below this share of the last one's hardly does the task."""
-
-
-def key_figures(run: Run) -> Iterator[Block]:
-    """A row of large numbers."""
-    made = (_quality_tile, _size_tile, _faithfulness_tile, _area_tile)
-    tiles = [tile for one in made if (tile := _or_none(one, run)) is not None]
-    if tiles:
-        yield Tiles(tiles)
 
 
 def findings(run: Run) -> Iterator[Block]:
@@ -48,60 +40,6 @@ def findings(run: Run) -> Iterator[Block]:
         yield Points(items)
     if absent:
         yield Note(f"Not in this summary: {' '.join(dict.fromkeys(absent))}")
-
-
-# -- key figures
-
-
-def _or_none(made: Callable[[Run], Tile], run: Run) -> Tile | None:
-    try:
-        return made(run)
-    except UNSHOWABLE:
-        return None
-
-
-def _quality_tile(run: Run) -> Tile:
-    first, last = (run.part("evaluation.json", "quality", name) for name in run.ends)
-    return Tile(
-        f"{signed(first['rougeL'], 2)} → {signed(last['rougeL'], 2)}",
-        "ROUGE-L of the summaries",
-        f"{run.ends[0]} to {run.ends[1]}, n = {count(last['n'])} articles",
-    )
-
-
-def _size_tile(run: Run) -> Tile:
-    circuit = _last(run)["circuit"]
-    return Tile(
-        percent(circuit["share"]),
-        f"of the edges: the circuit of {run.ends[1]}",
-        f"{count(circuit['edges'])} edges, {count(circuit['nodes'])} nodes",
-    )
-
-
-def _faithfulness_tile(run: Run) -> Tile:
-    kept = _last(run)["circuit"].get("faithfulness")
-    if kept is None:
-        raise AbsentError("the last circuit has no faithfulness.")
-    return Tile(
-        signed(kept["value"], 2),
-        "of the behaviour kept by that circuit (f)",
-        f"95 % interval {interval(kept, 2)}, n = {count(kept['n'])}",
-    )
-
-
-def _area_tile(run: Run) -> Tile:
-    found = _curves(run)
-    random = found["curves"].get("random", {}).get("area")
-    return Tile(
-        signed(found["cpr"]["value"], 2),
-        f"CPR of {run.ends[1]}",
-        f"{interval(found['cpr'], 2)}; random ranking {signed(random['value'], 2)}"
-        if random
-        else interval(found["cpr"], 2),
-    )
-
-
-# -- findings
 
 
 def _quality(run: Run) -> Finding:
@@ -120,7 +58,7 @@ def _quality(run: Run) -> Finding:
 
 
 def _circuit(run: Run) -> Finding:
-    last, circuit = run.ends[1], _last(run)["circuit"]
+    last, circuit = run.ends[1], last_checkpoint(run)["circuit"]
     kept = circuit.get("faithfulness")
     if kept is None:
         raise AbsentError(f"the faithfulness of the circuit of {last} is undefined.")
@@ -132,7 +70,7 @@ def _circuit(run: Run) -> Finding:
         estimate(kept),
         count(kept["n"]),
     )
-    control = (_last(run).get("robustness") or {}).get("evaluate", {}).get("control")
+    control = (last_checkpoint(run).get("robustness") or {}).get("evaluate", {}).get("control")
     if control:
         text += _say(
             " A random circuit of as many edges keeps *{}*: {}.",
@@ -145,7 +83,7 @@ def _circuit(run: Run) -> Finding:
 
 
 def _curve(run: Run) -> Finding:
-    found = _curves(run)
+    found = last_curves(run)
     curves = found["curves"]
     text = _say(
         "Over all circuit sizes {} reaches CPR *{}* and CMD *{}*",
@@ -194,7 +132,7 @@ def _thin_ground(run: Run) -> Markup:
 
 
 def _least(run: Run) -> Finding:
-    found = _last(run).get("minimality")
+    found = last_checkpoint(run).get("minimality")
     if not found:
         raise AbsentError("minimality was not measured.")
     falls = found["falls"]
@@ -226,7 +164,7 @@ def _least(run: Run) -> Finding:
 def _elsewhere(run: Run) -> Finding:
     found = {
         name: one
-        for name, one in (_last(run).get("robustness") or {}).items()
+        for name, one in (last_checkpoint(run).get("robustness") or {}).items()
         if name != "evaluate"
     }
     if not found:
@@ -294,11 +232,11 @@ def _kind(run: Run) -> Finding:
     if single["value"] is None or single["low"] is None:
         return "Nodes or edges", _say("The change is too small to be split (n = {}).", n)
     if single["low"] > 0.5:
-        verdict = "most of the change is rewiring of single edges, not nodes turned up or down"
+        verdict = "most lies in single edges"
     elif single["high"] < 0.5:
-        verdict = "most of the change is nodes turned up or down, not rewiring of single edges"
+        verdict = "most lies in node totals"
     else:
-        verdict = "neither nodes nor single edges are shown to carry most of the change"
+        verdict = "neither nodes nor single edges are shown to hold most"
     text = _say(
         "Of the variance of the change, *{}* lies in what sources send, *{}* in what readers "
         "receive, and *{}* in single edges beyond both (n = {}): {}. {}",
@@ -321,18 +259,19 @@ def _kind(run: Run) -> Finding:
 
 
 def _beside_chance(single: Mapping[str, Any]) -> str:
-    """Single edges hold most of any change without structure: what the share is to be read by."""
-    permuted, low = single["permuted"], single["permuted_low"]
-    if permuted is None or low is None:
+    """What the share of single edges is to be read by: a change without structure has one too."""
+    permuted, low, high = (single[name] for name in ("permuted", "permuted_low", "permuted_high"))
+    if permuted is None or low is None or high is None:
         return ""
+    if single["high"] < low:
+        verdict = "the change lies in nodes more than chance would have it"
+    elif single["low"] > high:
+        verdict = "the change lies in single edges more than chance would have it"
+    else:
+        verdict = "the split is no other than chance gives"
     return (
-        "Swapping the checkpoints' labels at random, which leaves no structure, puts "
-        f"{signed(permuted, 2)} there: "
-        + (
-            "nodes carry more of the change than that."
-            if single["high"] < low
-            else "nodes are not shown to carry more than that."
-        )
+        "Swapping the checkpoints' labels at random puts "
+        f"{signed(permuted, 2)} [{signed(low, 2)}, {signed(high, 2)}] into single edges: {verdict}."
     )
 
 
@@ -340,7 +279,7 @@ def _inside(run: Run) -> Finding:
     found = run.json("internals.json")
     if not found.get("paragraph"):
         raise AbsentError("internals.json has no paragraph.")
-    return "Inside", _say("{}", typeset(found["paragraph"]))
+    return "Inside", _say("{}", in_short(found))
 
 
 def _race(run: Run) -> Finding:
@@ -361,6 +300,13 @@ def _race(run: Run) -> Finding:
         text += _say(" {} is not told apart from {}: their ranges overlap.", best, listed(close))
     elif rest:
         text += _say(" Every seed of {} is above every seed of the other arms.", best)
+    beaten = [name for name in rest if name not in close]
+    if close and beaten:
+        text += _say(" Every seed of {} is above every seed of {}.", best, listed(beaten))
+    low = min(arms, key=lambda name: float(arms[name]["scores"]["loss"]["mean"]))
+    text += _say(
+        " The lowest validation loss has {}: {} nats.", low, _spread(arms[low]["scores"]["loss"])
+    )
     touched: dict[str, list[str]] = {}
     for name, arm in arms.items():
         if arm["layers"] is not None:
@@ -377,18 +323,6 @@ def _race(run: Run) -> Finding:
 def _say(text: str, *values: object) -> Markup:
     """Fill in the values, escaped; `*{}*` in bold."""
     return Markup(text.replace("*{}*", "<b>{}</b>")).format(*values)
-
-
-def _last(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = run.part("evaluation.json", "checkpoints", run.ends[1])
-    return found
-
-
-def _curves(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = _last(run)["faithfulness"]
-    if "curves" not in found:
-        raise AbsentError(f"faithfulness is undefined in {run.ends[1]}.")
-    return found
 
 
 def _overall(run: Run) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

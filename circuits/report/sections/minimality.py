@@ -1,0 +1,65 @@
+"""Does every edge of a circuit matter?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from circuits.report.blocks import Block, Figure, Heading, Method, Table
+from circuits.report.figures.minimality import SHOWN, minimality_dots
+from circuits.report.numbers import count, general, percent
+from circuits.report.run import AbsentError, Run
+from circuits.report.sections.faithfulness import BOOTSTRAP
+
+
+def falls(run: Run) -> Iterator[Block]:
+    """What each edge is worth."""
+    yield Heading("Does every edge matter?")
+    found = {
+        name: one["minimality"] for name, one in run.checkpoints.items() if one.get("minimality")
+    }
+    if not found:
+        raise AbsentError("evaluation.json holds no minimality: the recipe leaves it out.")
+    last = list(found)[-1]
+    most = max(len(one["falls"]) for one in found.values())
+    yield Figure(
+        caption="The fall in f when one edge alone is removed from the circuit, with 95 % "
+        "intervals; filled where the interval excludes 0 (edge by edge, not corrected for their "
+        "number). Grey band: the central 95 % of what random edges from outside do when added "
+        f"alone. n = {count(found[last]['faithfulness']['n'])} examples."
+        + (f" Of more than {SHOWN} edges, those of the largest |fall| are shown."
+           if most > SHOWN else ""),
+        views={name: minimality_dots(one) for name, one in found.items()},
+        height=430,
+        method=Method(
+            steps=(
+                "The circuit is run without the edge, everything else as it was. Control: edges "
+                "from outside, added alone; the size of a change that means nothing.",
+                BOOTSTRAP,
+            ),
+            formula="fall(e) = f(C) - f(C without e)",
+            settings={
+                "epsilon": found[last]["epsilon"],
+                "control edges": len(found[last]["control"]),
+                "examples": found[last]["faithfulness"]["n"],
+            },
+            source="Wang et al. (2022), Interpretability in the Wild, 4.2.",
+        ),
+        chosen=last,
+    )  # fmt: skip
+    yield Table(
+        caption="Idle edges: removing (control: adding) them moves f by less than epsilon.",
+        head=["checkpoint", "edges", "idle", "control edges", "idle in control", "epsilon"],
+        views={
+            "": [
+                [
+                    name,
+                    count(len(one["falls"])),
+                    percent(one["idle"], 0),
+                    count(len(one["control"])),
+                    percent(one["control_idle"], 0),
+                    general(one["epsilon"]),
+                ]
+                for name, one in found.items()
+            ]
+        },
+    )

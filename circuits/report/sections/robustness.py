@@ -1,0 +1,123 @@
+"""Does a circuit hold on other prompts?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from circuits.report.blocks import Block, Figure, Heading, Method, Note, Table
+from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
+from circuits.report.figures.faithfulness import HIGHEST, LOWEST, clipped
+from circuits.report.figures.panels import balanced
+from circuits.report.numbers import count, estimate, general
+from circuits.report.run import AbsentError, Run
+from circuits.report.sections.faithfulness import BOOTSTRAP, DEFINITION
+
+_CONDITIONS = {"evaluate": "evaluation set", "other-examples": "other examples"}
+
+
+def conditions(run: Run) -> Iterator[Block]:
+    """The same circuit on other prompts."""
+    yield Heading("Does it hold elsewhere?")
+    found = {
+        name: one["robustness"] for name, one in run.checkpoints.items() if one.get("robustness")
+    }
+    if not found:
+        raise AbsentError("evaluation.json holds no robustness.")
+    rows = list(dict.fromkeys(condition for one in found.values() for condition in one))
+    circuits, controls, notes = [], [], []
+    for panel, one in enumerate(found.values()):
+        for row, condition in enumerate(rows):
+            said = one.get(condition)
+            if said is None or said["circuit"] is None:
+                notes.append((panel, row, "undefined" if said else "not measured"))
+                continue
+            kept, random = said["circuit"], said["control"]
+            circuits.append(Dot(panel, row, kept["value"], kept["low"], kept["high"]))
+            if random is not None:
+                controls.append(Dot(panel, row, random["value"], random["low"], random["high"]))
+    ends = [
+        value for dot in (*circuits, *controls) for value in (dot.value, dot.low, dot.high)
+        if value is not None
+    ]  # fmt: skip
+    span = (max(LOWEST, min([0.0, *ends]) - 0.08), min(HIGHEST, max([1.0, *ends]) + 0.08))
+    notes += [
+        (dot.panel, dot.row, f"circuit: {_written(dot)}")
+        for dot in circuits
+        if not span[0] <= dot.value <= span[1]
+    ]
+    sizes = sorted({said["circuit"]["n"] for one in found.values() for said in one.values()
+                    if said["circuit"]})  # fmt: skip
+    columns = balanced(len(found))
+    yield Figure(
+        caption="f of each checkpoint's circuit under other conditions (rows), blue, beside a "
+        "random circuit of as many edges, grey; 95 % intervals, "
+        f"n = {' to '.join(count(n) for n in (sizes[:1] + sizes[1:][-1:])) or '0'} examples. "
+        "The evaluation set has the task's own corruption." + clipped(ends),
+        views={
+            "": dot_panels(
+                list(found),
+                [_CONDITIONS.get(row, row) for row in rows],
+                [
+                    Series("random circuit (control)", "$control", controls, "diamond", 0.16, 7),
+                    Series("circuit", "$positive", circuits, place=-0.12),
+                ],
+                columns=columns,
+                title="faithfulness f",
+                references=(0, 1),
+                span=span,
+                notes=notes,
+            )
+        },
+        height=dots_height(len(found), len(rows), columns),
+        method=Method(
+            steps=(
+                "The circuit is kept as it was found and run on other pair sets. Each condition "
+                "has its own clean and corrupted metric; the corruptions without a wrong answer "
+                "use the log-probability of the reference.",
+                "Where clean and corrupted metric are equal there is no f; such a condition is "
+                "called undefined.",
+                BOOTSTRAP,
+            ),
+            formula=DEFINITION,
+            settings={
+                f"metric, {condition}": said["metric"]
+                for condition, said in next(reversed(found.values())).items()
+            },
+        ),
+    )
+    last = list(found)[-1]
+    yield Table(
+        caption="The same in numbers, with the metric of each condition. Where clean and corrupted "
+        "metric lie close, f divides by little and its interval is wide.",
+        head=[
+            "condition",
+            "f of the circuit",
+            "f of a random circuit",
+            "metric",
+            "clean",
+            "corrupted",
+        ],
+        views={
+            name: [
+                [
+                    _CONDITIONS.get(condition, condition),
+                    estimate(said["circuit"]),
+                    estimate(said["control"]),
+                    said["metric"],
+                    general(said["metric_clean"]),
+                    general(said["metric_corrupted"]),
+                ]
+                for condition, said in one.items()
+            ]
+            for name, one in found.items()
+        },
+        chosen=last,
+    )
+    for name, one in found.items():
+        for condition, said in one.items():
+            if said.get("undefined"):
+                yield Note(f"{name}, {condition}: {said['undefined']}")
+
+
+def _written(dot: Dot) -> str:
+    return estimate({"value": dot.value, "low": dot.low, "high": dot.high}, 1)
