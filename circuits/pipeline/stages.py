@@ -27,6 +27,7 @@ from circuits.graph import Circuit, EdgeScores, select
 from circuits.models import HookedModel, load_model, series
 from circuits.models.checkpoints import as_device, load_tokenizer, resolve
 from circuits.pipeline.example import example_article
+from circuits.pipeline.quality import quality_intervals
 from circuits.pipeline.recipe import Recipe
 from circuits.pipeline.store import Store
 from circuits.report import write_report
@@ -251,7 +252,11 @@ class _Pipeline:
                     self.checkpoints[name], device=self.recipe.device, dtype=self.recipe.dtype
                 )
                 scores = evaluate_summaries(model, self.tokenizer, examples)
-                found[name] = {**scores.means, "n": len(scores)}
+                found[name] = {
+                    **scores.means,
+                    "n": len(scores),
+                    "intervals": quality_intervals(scores, seed=self.recipe.seed),
+                }
             return found
 
         self.store.stage("quality", [n, self.recipe.seed], work, after=["checkpoints"])
