@@ -46,9 +46,11 @@ def interval(estimate: Mapping[str, Any], digits: int = 3) -> str:
 
 
 def estimate(value: Mapping[str, Any] | None, digits: int = 3) -> str:
-    """An estimate with its interval."""
+    """An estimate with its interval, where it has one."""
     if value is None or value.get("value") is None:
         return "undefined"
+    if value.get("low") is None:
+        return signed(value["value"], digits)
     return f"{signed(value['value'], digits)} {interval(value, digits)}"
 
 

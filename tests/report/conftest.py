@@ -125,6 +125,10 @@ def write_evaluation(folder: Path, draw: torch.Generator) -> None:
         }
         for place, name in enumerate(ORDER)
     }
+    for one in quality.values():
+        one["intervals"] = {
+            name: estimate(value, 0.02).to_dict() for name, value in one.items() if name != "n"
+        }
     write_json(
         folder / "evaluation.json",
         {

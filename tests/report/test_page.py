@@ -82,7 +82,7 @@ def test_the_same_files_give_the_same_bytes(html: str, folder: Path) -> None:
 
 def test_the_summary_holds_the_numbers_of_the_files(page: Page, whole_run: Path) -> None:
     last = read_json(whole_run / "evaluation.json")["checkpoints"]["step-300"]
-    assert "0.044 in base to 0.967 in step-300" in page.text
+    assert "0.044 [0.024, 0.064] in base to 0.967 [0.947, 0.987] in step-300" in page.text
     assert f"({last['circuit']['edges']} edges, {last['circuit']['nodes']} nodes)" in page.text
     assert "f = 0.913 [0.893, 0.933] of the behaviour (n = 100)" in page.text
     assert "keeps 0.040 [0.010, 0.070]: the intervals are apart" in page.text
@@ -100,6 +100,16 @@ def test_the_summary_holds_the_numbers_of_the_files(page: Page, whole_run: Path)
 
 def test_a_checkpoint_that_hardly_does_the_task_is_said(page: Page) -> None:
     assert "base hardly does the task" in page.text
+
+
+def test_quality_without_intervals_is_said(folder: Path) -> None:
+    found = read_json(folder / "evaluation.json")
+    for one in found["quality"].values():
+        del one["intervals"]
+    write_json(folder / "evaluation.json", found)
+    text = Page(write_report(folder).read_text(encoding="utf-8")).text
+    assert "0.044 in base to 0.967 in step-300" in text
+    assert "100 held-out articles; per-article values were not kept." in text
 
 
 def test_overlapping_arms_are_not_ranked(folder: Path) -> None:

@@ -97,7 +97,8 @@ def dot_panels(
         layout["annotations"].append(
             {
                 "text": label(text),
-                "x": 0.5,
+                "x": 0.98,
+                "xanchor": "right",
                 "xref": f"{axes_of(place)['xaxis']} domain",
                 "y": row,
                 "yref": axes_of(place)["yaxis"],

@@ -7,7 +7,7 @@ from typing import Any
 
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import axes_of, label, panel_grid
-from circuits.report.numbers import compact
+from circuits.report.numbers import compact, estimate
 
 MEASURES = {
     "rougeL": ("ROUGE-L", "$positive", "circle"),
@@ -72,13 +72,19 @@ def training_curves(log: Mapping[str, Any], checkpoints: Sequence[int]) -> Plot:
     return {"data": data, "layout": layout}
 
 
+def measured(one: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A quality measure of a checkpoint as an estimate, with its interval where one was kept."""
+    kept = one.get("intervals", {}).get(name, {})
+    return {"value": one.get(name), "low": None, "high": None, **kept}
+
+
 def quality_curves(quality: Mapping[str, Mapping[str, Any]]) -> Plot:
-    """Each quality measure by checkpoint."""
+    """Each quality measure by checkpoint, with its interval where one was kept."""
     names = list(quality)
     data = []
     for key, (title, colour, symbol) in MEASURES.items():
-        values = [quality[name].get(key) for name in names]
-        if all(value is None for value in values):
+        found = [measured(quality[name], key) for name in names]
+        if all(one["value"] is None for one in found):
             continue
         data.append(
             {
@@ -86,10 +92,12 @@ def quality_curves(quality: Mapping[str, Mapping[str, Any]]) -> Plot:
                 "mode": "lines+markers",
                 "name": title,
                 "x": [label(name) for name in names],
-                "y": compact(values),
+                "y": compact([one["value"] for one in found]),
+                "error_y": _bars(found, colour),
+                "customdata": [estimate(one) for one in found],
                 "line": {"color": colour, "width": 2},
                 "marker": {"color": colour, "size": 8, "symbol": symbol},
-                "hovertemplate": f"{title}, %{{x}}: %{{y:.3f}}<extra></extra>",
+                "hovertemplate": f"{title}, %{{x}}: %{{customdata}}<extra></extra>",
             }
         )
     return {
@@ -98,4 +106,19 @@ def quality_curves(quality: Mapping[str, Mapping[str, Any]]) -> Plot:
             "xaxis": {"type": "category", "showgrid": False},
             "yaxis": {"range": [-0.02, 1.03], "title": {"text": "score, 0 to 1"}},
         },
+    }
+
+
+def _bars(found: Sequence[Mapping[str, Any]], colour: str) -> dict[str, Any]:
+    def away(one: Mapping[str, Any], end: str) -> float:
+        return 0.0 if one[end] is None else abs(one[end] - one["value"])
+
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": compact([away(one, "high") for one in found]),
+        "arrayminus": compact([away(one, "low") for one in found]),
+        "color": colour,
+        "thickness": 1.2,
+        "width": 0,
     }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from markupsafe import Markup
 
 from circuits.report.blocks import Block, Figure, Method, Table
-from circuits.report.figures.training import quality_curves, training_curves
-from circuits.report.numbers import count, signed
+from circuits.report.figures.training import measured, quality_curves, training_curves
+from circuits.report.numbers import count, interval, signed
 from circuits.report.run import Run
 
 _COLUMNS = {
@@ -54,23 +57,31 @@ def quality(run: Run) -> Iterator[Block]:
             "rouge-score package with stemming; exact match asks for the very text.",
             "Token accuracy and loss are teacher-forced: each token of the reference given those "
             "before it.",
+            "Intervals, where there are any, are bootstrap intervals over articles.",
         ),
         settings={"held-out articles": n},
         source="Lin (2004), ROUGE.",
     )
+    kept = all("intervals" in one for one in found.values())
+    within = ", with 95 % intervals" if kept else "; per-article values were not kept"
     yield Figure(
-        caption=f"Quality of the summaries by checkpoint, means over {n} held-out articles.",
+        caption=f"The summaries by checkpoint, means over {n} held-out articles{within}.",
         views={"": quality_curves(found)},
         height=320,
         method=method,
     )
     yield Table(
-        caption=f"The same in numbers; n = {n}. No intervals: per-article values are not kept in "
-        "the run folder."
-        if not any("low" in str(one) for one in found.values())
-        else f"The same in numbers; n = {n}.",
+        caption=f"The same in numbers; n = {n}{within}.",
         head=["checkpoint", *_COLUMNS.values()],
-        views={
-            "": [[name, *(signed(one.get(key)) for key in _COLUMNS)] for name, one in found.items()]
-        },
+        views={"": [[name, *_cells(one)] for name, one in found.items()]},
     )
+
+
+def _cells(one: Mapping[str, Any]) -> Iterator[Markup | str]:
+    """A checkpoint's figures, each over its interval."""
+    for key in _COLUMNS:
+        found = measured(one, key)
+        if found["low"] is None:
+            yield signed(found["value"])
+        else:
+            yield Markup("{}<small>{}</small>").format(signed(found["value"]), interval(found))

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from circuits.report.blocks import Block, Note, Points
 from circuits.report.figures.evolution import middle
+from circuits.report.figures.training import measured
 from circuits.report.numbers import (
     count,
     estimate,
@@ -47,12 +48,12 @@ def _quality(run: Run) -> Finding:
     return "Fine-tuning", _say(
         "ROUGE-L went from {} in {} to *{}* in {}, token accuracy from {} to *{}* (n = {} held-out "
         "articles).",
-        signed(first["rougeL"]),
+        estimate(measured(first, "rougeL")),
         run.ends[0],
-        signed(last["rougeL"]),
+        estimate(measured(last, "rougeL")),
         run.ends[1],
-        signed(first["token_accuracy"]),
-        signed(last["token_accuracy"]),
+        estimate(measured(first, "token_accuracy")),
+        estimate(measured(last, "token_accuracy")),
         count(last["n"]),
     )
 
