@@ -5,19 +5,22 @@
 GPT-2-small shape with random weights, 5 steps. The floor is what no implementation can beat with
 the same steps: a plain Hugging Face model with SDPA attention and frozen weights, logits only where
 the metric reads them, `steps x (forward + backward) + 2 forwards`. The sides run alternately in one
-process, so that a noisy machine slows both. One JSON line a shape.
+process, so that a noisy machine slows both; peak memory is of a fresh process a side. One JSON line
+a shape.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
-import psutil
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -57,66 +60,68 @@ def floor(model: HookedModel, batch: PairBatch) -> None:
         torch.autograd.grad(metric(model.logits(batch.clean, batch, hooks), batch).sum(), leaf)
 
 
-def measured(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds, and the rise of resident memory above the start in bytes (sampled)."""
-    process, stop, peak = psutil.Process(), threading.Event(), [0]
-    start = process.memory_info().rss
+SIDES: dict[str, Callable[[HookedModel, PairBatch], object]] = {
+    "floor": floor,
+    "engine": lambda model, batch: method("eap-ig", steps=STEPS).scores(
+        model, batch, METRICS["logit-difference"]
+    ),
+}
 
-    def watch() -> None:
-        while not stop.is_set():
-            peak[0] = max(peak[0], process.memory_info().rss)
-            time.sleep(0.005)
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+def seconds(work: Callable[[], object]) -> float:
+    """How long the work takes."""
     began = time.perf_counter()
     work()
-    seconds = time.perf_counter() - began
-    stop.set()
-    watcher.join()
-    return seconds, peak[0] - start
+    return time.perf_counter() - began
+
+
+def peak_memory(side: str, shape: tuple[int, int], threads: int) -> float:
+    """Peak resident gigabytes of a process that does one side once, weights and Python included."""
+    command = [sys.executable, __file__, "--threads", str(threads), "--only", side]
+    done = subprocess.run([*command, *map(str, shape)], check=True, capture_output=True, text=True)
+    return int(done.stdout) / 2**20
 
 
 def main() -> None:
     """Print one JSON line for each shape."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--only", nargs=3, metavar=("SIDE", "N", "LENGTH"), help="peak KiB of a side"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     model = HookedModel(GPT2LMHeadModel(GPT2Config()), None, "GPT-2-small shape, random weights")
-    weights = sum(p.numel() * p.element_size() for p in model.hf.parameters())
-    metric, chosen = METRICS["logit-difference"], method("eap-ig", steps=STEPS)
-    for n, length in SHAPES:
-        batch = pairs(n, length)
-        sides: dict[str, Callable[[], object]] = {
-            "floor": lambda batch=batch: floor(model, batch),
-            "engine": lambda batch=batch: chosen.scores(model, batch, metric),
-        }
-        found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+    if arguments.only:
+        side, n, length = arguments.only
+        SIDES[side](model, pairs(int(n), int(length)))
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        return
+    for shape in SHAPES:
+        batch = pairs(*shape)
+        found: dict[str, list[float]] = {side: [] for side in SIDES}
         for repeat in range(arguments.repeats + 1):
-            for name, side in sides.items():
-                figures = measured(side)
+            for side, work in SIDES.items():
+                taken = seconds(partial(work, model, batch))
                 if repeat:  # the first round warms up
-                    found[name].append(figures)
-        seconds = {
-            name: statistics.median(f[0] for f in figures) for name, figures in found.items()
-        }
-        memory = {name: max(f[1] for f in figures) + weights for name, figures in found.items()}
-        ratios = [e[0] / f[0] for e, f in zip(found["engine"], found["floor"], strict=True)]
+                    found[side].append(taken)
+        ratios = [e / f for e, f in zip(found["engine"], found["floor"], strict=True)]
+        memory = {side: peak_memory(side, shape, arguments.threads) for side in SIDES}
         print(
             json.dumps(
                 {
-                    "shape": f"{n} x {length}",
+                    "shape": "{} x {}".format(*shape),
                     "steps": STEPS,
                     "threads": arguments.threads,
-                    "seconds": {name: round(value, 3) for name, value in seconds.items()},
-                    "peak_gigabytes": {name: round(v / 2**30, 2) for name, v in memory.items()},
+                    "seconds": {s: round(statistics.median(found[s]), 3) for s in SIDES},
+                    "peak_gigabytes": {side: round(value, 2) for side, value in memory.items()},
                     "time_ratio": round(statistics.median(ratios), 3),
                     "memory_ratio": round(memory["engine"] / memory["floor"], 3),
                 }
-            )
+            ),
+            flush=True,
         )
 
 
