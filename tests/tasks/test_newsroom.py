@@ -124,12 +124,12 @@ def test_examples_are_the_clean_side_of_the_pairs(tokenizer):
 
 
 def test_all_events_and_details_occur():
-    leads = [(len(article.salient), article.summary) for article in articles(300)]
-    assert {count for count, _ in leads} == {1, 2}
-    assert len({summary.split()[2] for _, summary in leads}) >= len(definition()["events"]) - 1
+    made = articles(300)
+    assert {len(article.salient) for article in made} == {1, 2}
+    assert {article.kind for article in made} == {event["kind"] for event in definition()["events"]}
 
 
-def test_refusals(tokenizer):
+def test_refusals(tokenizer, unchecked):
     with pytest.raises(CircuitsError, match="unknown corruption 'mask'; known: counterfactual"):
         Newsroom("mask")
     with pytest.raises(CircuitsError, match="no split 'all'"):
@@ -147,8 +147,9 @@ def test_the_embedded_model_writes_news(tokenizer, model):
     losses = []
     for article in articles(20):
         ids = torch.tensor([tokenizer(article.text)["input_ids"]])
-        losses.append(model(ids, labels=ids, attention_mask=torch.ones_like(ids)).loss.item())
-    assert max(losses) < 0.6 * math.log(model.config.vocab_size)
+        logits = model(ids, attention_mask=torch.ones_like(ids)).logits[0, :-1]
+        losses.append(torch.nn.functional.cross_entropy(logits, ids[0, 1:]).item())
+    assert max(losses) < 0.5 * math.log(model.config.vocab_size)
 
 
 def test_the_embedded_model_fits_the_task(tokenizer, model):
