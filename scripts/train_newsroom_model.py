@@ -7,7 +7,7 @@ same person, half end with the section they stand in, and some texts are roll-ca
 word lists: it learns to write news and to copy, and never sees "TL;DR:" or a summary. It is trained
 for a number of steps, not for a time: seed, thread count and versions fix the weights.
 
-Cost: 2,000 steps of 2,048 tokens; 14 minutes on one thread of a busy machine. Needs torch 2.9 for Muon.
+Cost: 2,000 steps of 2,048 tokens; 14 minutes on one thread of a busy machine. Muon needs torch 2.9.
 """
 
 from __future__ import annotations
