@@ -34,6 +34,7 @@ MINIATURE = [
     "lora.warmup_steps=2",
     "lora.examples=160",
     "lora.held_out=8",
+    "lora.seeds=[0,1]",
 ]
 NAMES = ["base", "step-20", "step-40"]
 
