@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -124,6 +127,14 @@ def as_device(device: torch.device | str | None) -> torch.device:
     return accelerator or torch.device("cpu")
 
 
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Without PEFT 0.21's warning of an attribute that transformers renamed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+        yield
+
+
 def _load_adapter(
     folder: Path, base: str | Path | None, device: torch.device, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
@@ -134,7 +145,9 @@ def _load_adapter(
         raise CircuitsError(f"{folder}: the adapter does not name its base model; give one")
     model, tokenizer = load_model(base, device=device, dtype=dtype)
     try:
-        merged: PreTrainedModel = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+        with quiet_peft():
+            adapted = PeftModel.from_pretrained(model, str(folder))
+        merged: PreTrainedModel = adapted.merge_and_unload()
     except (OSError, ValueError, RuntimeError) as error:
         raise CircuitsError(f"{folder}: the adapter cannot be loaded ({_line(error)})") from error
     return merged, load_tokenizer(folder) or tokenizer

@@ -1,8 +1,12 @@
 """Prove a view on random tokens before anyone trusts it.
 
-With every edge kept, each reader's value recomputed from the sources that the view names must give
-the clean logits; with none kept, each reader's value taken from a corrupted run must give the
-corrupted ones. A wrong head order, a norm misread, or a path that bypasses the readers fails.
+1. With every edge kept, each reader's value recomputed from the sources that the view names must
+   give the clean logits: fails for a norm or an output matrix misread, or a source left out.
+2. With none kept, each reader's value taken from a corrupted run must give the corrupted logits:
+   fails where something bypasses the readers.
+3. Which head is which is not seen by either, so single heads of the first layer are disturbed: a
+   query must move its own head at its own position, a key its group at later positions, and a
+   constant added to a value must arrive in its group as it is, attention weights summing to 1.
 """
 
 from __future__ import annotations
@@ -36,6 +40,12 @@ def check_view(model: HookedModel) -> None:
     architecture = type(model.hf).__name__
     _compare(architecture, "with every edge kept, the clean", kept, clean, model.hf.dtype)
     _compare(architecture, "with no edge kept, the corrupted", none, corrupted, model.hf.dtype)
+    for projection in model.view.layers[0].projections:
+        if not _moves_its_heads(model, batch, projection):
+            raise CircuitsError(
+                f"{architecture}: the residual-stream view is wrong for this model: its last "
+                f"{projection.port} head is not where the view says; it is not supported"
+            )
 
 
 def _probe(vocabulary: int, length: int) -> PairBatch:
@@ -124,6 +134,39 @@ def _project(states: SourceStates, index: int, layer: Layer, projections: list[P
         return new
 
     return edit
+
+
+def _moves_its_heads(model: HookedModel, batch: PairBatch, projection: Projection) -> bool:
+    """Whether disturbing the port's last head at the second position moves what it should."""
+    at, layout = 1, model.layout
+    group = 1 if projection.port == "q" else layout.n_heads // projection.n_heads
+    push = torch.linspace(-3.0, 3.0, projection.weight.shape[-1], device=model.device)
+
+    def disturb(output: Tensor) -> Tensor:
+        new = output.clone()
+        heads = new[..., projection.features].view(*new.shape[:-1], projection.n_heads, -1)
+        where = slice(None) if projection.port == "v" else slice(at, at + 1)
+        heads[:, where, -1] += push.to(new.dtype)
+        return new
+
+    before, after = SourceStates(model.view), SourceStates(model.view)
+    for states, edit in ((before, None), (after, disturb)):
+        hooks = Hooks()
+        states.record(hooks)
+        if edit is not None:
+            hooks.after(projection.module, edit)
+        with torch.no_grad():
+            model.logits(batch.clean, batch, hooks)
+    moved = (after.z[0] - before.z[0]).float()  # batch, position, head, d_head
+    mine, others = moved[:, :, -group:], moved[:, :, :-group]
+    if others.any():
+        return False
+    if projection.port == "v":
+        return bool(torch.allclose(mine, push.expand_as(mine), atol=0.05))
+    places = mine.abs().amax(dim=(0, 2, 3)) > 0
+    if projection.port == "q":
+        return bool(places[at]) and int(places.sum()) == 1
+    return not places[:at].any() and bool(places[at + 1 :].any())
 
 
 def _from_corrupted(model: HookedModel, batch: PairBatch) -> Hooks:

@@ -8,7 +8,6 @@ heed `layers_to_transform` (peft #427) and says nothing when it does not.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
 from circuits.models import HookedModel
+from circuits.models.checkpoints import quiet_peft
 from circuits.tuning.importance import LayerImportance, critical_layers, importance_from_circuit
 
 Part = Literal["qkv", "attention-output", "mlp"]
@@ -137,8 +137,7 @@ def wrap(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """
     wanted = _wanted(model, config)
     path = model.config.name_or_path or None
-    with warnings.catch_warnings():  # PEFT 0.21 asks for an attribute that transformers renamed
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+    with quiet_peft():
         wrapped = get_peft_model(model, config)
     wrapped.peft_config["default"].base_model_name_or_path = path
     got = {

@@ -1,0 +1,198 @@
+"""Loading models, and proving what is said of them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import CONFIGS, REFUSED, make_model
+
+from circuits.errors import CircuitsError
+from circuits.models import HookedModel, SourceStates, series
+from circuits.models.checkpoints import as_device, as_dtype, resolve
+from circuits.models.hooks import Hooks
+from circuits.models.selfcheck import check_view
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_supported_model_passes_its_own_check(name, hooked):
+    model = hooked(name)
+    assert model.layout.n_layers == 3 and model.layout.n_heads == 4
+    assert model.vocabulary == 400 and model.context == 64
+    assert not any(parameter.requires_grad for parameter in model.hf.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("gemma2", "norms after attention or MLP"),
+        ("olmo2", "one norm before attention and one before the MLP"),
+        ("mixtral", "mixture-of-experts"),
+    ],
+)
+def test_what_is_not_done_is_refused_with_the_reason(name, reason):
+    assert name in REFUSED
+    with pytest.raises(CircuitsError, match=reason):
+        HookedModel(make_model(name), None, name)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama-mha"])
+@pytest.mark.parametrize("ports", ["kqv", "qvk", "vkq"])
+def test_the_check_sees_two_ports_exchanged(name, ports, hooked):
+    model = hooked(name)
+    layer = model.view.layers[0]
+    right = layer.projections
+    places = {p.port: p for p in right}
+    wrong = tuple(
+        replace(places[other], port=port, n_heads=places[port].n_heads)
+        for port, other in zip("qkv", ports, strict=True)
+    )
+    object.__setattr__(layer, "projections", wrong)
+    try:
+        with pytest.raises(CircuitsError, match="head is not where the view says"):
+            check_view(model)
+    finally:
+        object.__setattr__(layer, "projections", right)
+    check_view(model)
+
+
+def test_the_check_sees_heads_in_another_order(hooked):
+    """As in a fused projection that holds q, k and v head by head and is read as q, then k, ..."""
+    model = hooked("gpt2")
+    module = model.view.layers[0].projections[0].module
+    order = torch.arange(96).view(3, 4, 8).transpose(0, 1).flatten()
+    shuffle = module.register_forward_hook(lambda _, __, out: out[..., order])
+    try:
+        with pytest.raises(CircuitsError, match="the residual-stream view is wrong"):
+            check_view(model)
+    finally:
+        shuffle.remove()
+
+
+def test_the_check_sees_a_path_that_bypasses_the_readers(hooked):
+    """A logits bias that depends on the tokens would survive every replacement."""
+    model = hooked("llama")
+    batch_ids = []
+    embedding = model.hf.get_input_embeddings()
+    head = model.hf.get_output_embeddings()
+    remember = embedding.register_forward_pre_hook(lambda _, args: batch_ids.append(args[0]))
+    add = head.register_forward_hook(lambda _, __, out: out + batch_ids[-1].float().mean() * 0.01)
+    try:
+        with pytest.raises(CircuitsError, match="no edge kept"):
+            check_view(model)
+    finally:
+        remember.remove()
+        add.remove()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "phi3"])
+def test_sources_add_up_to_the_stream(name, hooked, random_pairs):
+    model, batch = hooked(name), next(random_pairs(n=2).batches(2))
+    states, hooks, seen = SourceStates(model.view), Hooks(), []
+    states.record(hooks)
+    hooks.before(model.view.final_norm, seen.append)
+    with torch.no_grad():
+        model.logits(batch.clean, batch, hooks)
+    total = states.outputs(range(model.layout.shape[0])).sum(0)
+    for layer in model.view.layers:
+        if isinstance(layer.output.bias, torch.Tensor):
+            total = total + layer.output.bias
+    assert torch.allclose(total, seen[0], atol=1e-4)
+    wide = states.widened(1, slice(2, 5))
+    assert torch.allclose(wide, states.outputs(range(len(wide)))[:, 1, 2:5], atol=1e-5)
+
+
+def test_logits_at_reads_equal_the_models_own(hooked, random_pairs):
+    model = hooked("llama")
+    batch = next(random_pairs(n=3, lengths=[9, 6, 8], answers=2).batches(3))
+    found = model.logits(batch.clean, batch)
+    for read, (row, column) in enumerate(zip(batch.rows, batch.columns, strict=True)):
+        alone = model.hf(batch.clean[row, : int(batch.mask[row].sum())][None]).logits[0, column]
+        assert torch.allclose(found[read], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_the_bridge_shares_weights_and_agrees(name, hooked):
+    model = hooked(name)
+    tokens = torch.randint(1, 400, (2, 7), generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(model.bridge(tokens), model.hf(tokens).logits, atol=1e-4)
+    inner = model.bridge.original_model.get_input_embeddings()
+    assert inner.weight.data_ptr() == model.hf.get_input_embeddings().weight.data_ptr()
+    _, cache = model.bridge.run_with_cache(tokens)
+    assert cache["blocks.0.attn.hook_pattern"].shape == (2, 4, 7, 7)
+
+
+def test_hooks_go_whatever_happens(hooked, random_pairs):
+    model, batch = hooked("gpt2"), next(random_pairs(n=1).batches(1))
+    before = model.logits(batch.clean, batch)
+
+    def explode(_):
+        raise RuntimeError("inside the run")
+
+    hooks = Hooks()
+    hooks.before(model.view.final_norm, explode)
+    with pytest.raises(RuntimeError, match="inside the run"):
+        model.logits(batch.clean, batch, hooks)
+    assert torch.equal(model.logits(batch.clean, batch), before)
+
+
+def test_an_adapter_is_merged_into_its_base(model_folder, tmp_path):
+    from circuits.models import load_model
+    from circuits.tuning.targets import lora_config, wrap
+
+    base, _ = load_model(model_folder("llama"), device="cpu")
+    adapted = wrap(base, lora_config([1], base, rank=2))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    adapted.save_pretrained(tmp_path)
+    tokens = torch.arange(1, 9)[None]
+    expected = adapted(tokens).logits
+    model = HookedModel.from_pretrained(tmp_path, base=model_folder("llama"), device="cpu")
+    assert torch.allclose(model.hf(tokens).logits, expected, atol=1e-4)
+    plain, _ = load_model(model_folder("llama"), device="cpu")
+    assert not torch.allclose(plain(tokens).logits, expected, atol=1e-2)
+    with pytest.raises(CircuitsError, match="no PEFT adapter folder"):
+        HookedModel.from_pretrained(model_folder("llama"), base=model_folder("llama"))
+
+
+def test_fingerprints_tell_weights_apart(hooked, model_folder):
+    model = HookedModel.from_pretrained(model_folder("llama"), device="cpu")
+    assert model.fingerprint == hooked("llama").fingerprint != hooked("llama-mha").fingerprint
+
+
+def test_half_precision_loads_and_passes_its_check(model_folder):
+    model = HookedModel.from_pretrained(model_folder("llama"), device="cpu", dtype="bfloat16")
+    assert model.hf.dtype == torch.bfloat16
+
+
+def test_a_series_is_in_the_order_of_its_steps(tmp_path):
+    for step in (100, 20, 3):
+        (tmp_path / f"step-{step}").mkdir()
+    (tmp_path / "training_log.json").write_text("{}")
+    assert list(series("gpt2", tmp_path)) == ["base", "step-3", "step-20", "step-100"]
+    with pytest.raises(CircuitsError, match="holds no checkpoints"):
+        series("gpt2", tmp_path / "step-3")
+    with pytest.raises(CircuitsError, match="no such folder"):
+        series("gpt2", tmp_path / "nothing")
+
+
+def test_sources_of_models(tmp_path):
+    assert resolve("org/model@main") == ("org/model", "main")
+    assert resolve("gpt2") == ("gpt2", None)
+    assert resolve("newsroom-gpt2")[0].endswith("newsroom-gpt2")
+    (tmp_path / "file").write_text("")
+    for source, message in [
+        (tmp_path / "nothing", "no such model folder"),
+        ("a/b/c", "no such model folder"),
+        (str(tmp_path / "file"), "give the model's folder"),
+    ]:
+        with pytest.raises(CircuitsError, match=message):
+            resolve(source)
+
+
+def test_names_of_devices_and_precisions():
+    assert as_dtype("bfloat16") is torch.bfloat16 and as_device("cpu").type == "cpu"
+    with pytest.raises(CircuitsError, match="unknown dtype 'float8'; known: float32"):
+        as_dtype("float8")
+    with pytest.raises(CircuitsError, match="unknown device 'toaster'"):
+        as_device("toaster")
