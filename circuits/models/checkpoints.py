@@ -15,6 +15,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -26,6 +27,7 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 EMBEDDED = ("newsroom-gpt2",)
 """Models inside the package, known by name."""
 
+_UNLOADABLE = (OSError, ValueError, RuntimeError, HFValidationError)
 _STEP = re.compile(r"step-(\d+)")
 
 
@@ -50,15 +52,25 @@ def load_model(
         return _load_adapter(folder, base, target, precision)
     if base is not None:
         raise CircuitsError(f"{source}: a base model was given, but this is no PEFT adapter folder")
+    config = load_config(source)
     try:
-        config = AutoConfig.from_pretrained(name, revision=revision)
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             name, revision=revision, config=config, dtype=precision
         )
-    except (OSError, ValueError, RuntimeError, HFValidationError) as error:
+    except _UNLOADABLE as error:
         raise CircuitsError(_why(source, folder, error)) from error
     torch.nn.Module.to(model, target)
     return model, load_tokenizer(name, revision)
+
+
+def load_config(source: str | Path) -> PreTrainedConfig:
+    """A model's configuration, without its weights."""
+    name, revision = resolve(source)
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(name, revision=revision)
+    except _UNLOADABLE as error:
+        raise CircuitsError(_why(source, Path(name), error)) from error
+    return config
 
 
 def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase | None:

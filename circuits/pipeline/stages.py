@@ -14,21 +14,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import tasks
 from circuits.attribution import attribute
-from circuits.attribution import method as attribution_method
-from circuits.attribution.attribute import Method
-from circuits.errors import CircuitsError
 from circuits.evaluation import VanishingMetricError, faithfulness, minimality, robustness
 from circuits.evolution import compare, internals
-from circuits.evolution.internals import CRITERIA
 from circuits.files import write_json
 from circuits.graph import Circuit, EdgeScores, select
 from circuits.models import HookedModel, load_model, series
-from circuits.models.checkpoints import as_device, load_tokenizer, resolve
-from circuits.pipeline.example import example_article
+from circuits.models.checkpoints import as_device, resolve
+from circuits.pipeline.data import Data
 from circuits.pipeline.quality import quality_intervals
 from circuits.pipeline.recipe import Recipe
+from circuits.pipeline.settings import attribution_of, check, finetune_settings, lora_settings
 from circuits.pipeline.store import Store
 from circuits.report import write_report
 from circuits.tuning.arms import standard_arms
@@ -36,63 +32,24 @@ from circuits.tuning.bakeoff import bakeoff
 from circuits.tuning.finetune import finetune
 from circuits.tuning.importance import LayerImportance, importance_from_circuit
 from circuits.tuning.rouge import evaluate_summaries
-from circuits.tuning.settings import FinetuneSettings
-from tasks.pairs import Example, PairSet
-from tasks.task import Task, TrainableTask
 
 
 def run(recipe: Recipe, folder: str | Path, *, progress: bool = True) -> Path:
     """Do everything that the recipe asks for, or what is left of it; returns the report's path."""
-    _check(recipe)
-    return _Pipeline(recipe, Store.open(folder, recipe), progress).run()
-
-
-def _check(recipe: Recipe) -> None:
-    """Refuse before anything is written what would be refused an hour later."""
-    task = tasks.load(recipe.task.name, **recipe.task.options)
-    for corruption in recipe.evaluation.corruptions:
-        tasks.load(recipe.task.name, **{**recipe.task.options, "corruption": corruption})
-    if not isinstance(task, TrainableTask) and (recipe.finetune or recipe.lora):
-        raise CircuitsError(
-            f"task {recipe.task.name!r} has no training examples; give `checkpoints` in place of "
-            "`finetune`, and leave out `lora`"
-        )
-    _method(recipe)
-    _finetune_settings(recipe)
-    _lora_settings(recipe)
-    if recipe.lora and recipe.lora.criterion not in CRITERIA:
-        raise CircuitsError(
-            f"lora.criterion {recipe.lora.criterion!r}: known are {', '.join(CRITERIA)}"
-        )
-
-
-def _method(recipe: Recipe) -> Method:
-    section = recipe.attribution
-    return attribution_method(section.method, steps=section.steps, quadrature=section.quadrature)
-
-
-def _finetune_settings(recipe: Recipe) -> FinetuneSettings | None:
-    if recipe.finetune is None:
-        return None
-    given = recipe.finetune.model_dump(exclude={"examples", "validation"})
-    return FinetuneSettings(seed=recipe.seed, **given)
-
-
-def _lora_settings(recipe: Recipe) -> FinetuneSettings | None:
-    if recipe.lora is None:
-        return None
-    shared = {"steps", "learning_rate", "warmup_steps", "batch_size"}
-    return FinetuneSettings(**recipe.lora.model_dump(include=shared))
+    check(recipe)
+    store = Store.open(folder, recipe)
+    return _Pipeline(recipe, store, Data(recipe, store), progress).run()
 
 
 @dataclass
 class _Pipeline:
     recipe: Recipe
     store: Store
+    data: Data
     progress: bool
 
     def run(self) -> Path:
-        self.make_pairs()
+        self.data.make_pairs()
         self.make_checkpoints()
         self.measure_quality()
         for name in self.checkpoints:
@@ -105,91 +62,6 @@ class _Pipeline:
         self.race_loras()
         self.store.write_environment(str(as_device(self.recipe.device)))
         return self.report()
-
-    # -- task and pairs
-
-    def task(self, **changes: Any) -> Task:
-        section = self.recipe.task
-        return tasks.load(section.name, **{**section.options, **changes})
-
-    @cached_property
-    def trainable(self) -> TrainableTask | None:
-        task = self.task()
-        return task if isinstance(task, TrainableTask) else None
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        name, revision = resolve(self.recipe.model)
-        tokenizer = load_tokenizer(name, revision)
-        if tokenizer is None:
-            # Loading the model says what is wrong with the place; else only the tokenizer is.
-            load_model(self.recipe.model)
-            raise CircuitsError(f"{self.recipe.model}: the model has no tokenizer beside it")
-        return tokenizer
-
-    def make_pairs(self) -> None:
-        recipe = self.recipe
-        conditions = ["score", "evaluate", *self.conditions]
-
-        def work() -> dict[str, str]:
-            made = {
-                "score": self.pairs_of("validation", recipe.pairs.score),
-                "evaluate": self.pairs_of("test", recipe.pairs.evaluate),
-            }
-            for corruption in recipe.evaluation.corruptions:
-                made[corruption] = self.pairs_of(
-                    "test", recipe.pairs.evaluate, corruption=corruption
-                )
-            if recipe.evaluation.other_examples:
-                made["other-examples"] = self.pairs_of(
-                    "train", recipe.evaluation.other_examples, seed=recipe.seed + 1
-                )
-            self.store.path("pairs").mkdir(exist_ok=True)
-            for name, pairs in made.items():
-                pairs.save(self.store.path("pairs", f"{name}.jsonl"))
-            write_json(
-                self.store.path("pairs", "example.json"),
-                example_article(
-                    self.task(),
-                    self.tokenizer,
-                    made["evaluate"],
-                    {name: made[name] for name in recipe.evaluation.corruptions},
-                    split="test",
-                    seed=recipe.seed,
-                ),
-            )
-            return {name: pairs.fingerprint for name, pairs in made.items()}
-
-        self.store.stage(
-            "pairs",
-            [
-                recipe.task.model_dump(mode="json"),
-                recipe.pairs.model_dump(),
-                recipe.evaluation.corruptions,
-                recipe.evaluation.other_examples,
-                recipe.model,
-                recipe.seed,
-            ],
-            work,
-            files=["pairs/example.json", *(f"pairs/{name}.jsonl" for name in conditions)],
-        )
-
-    @property
-    def conditions(self) -> list[str]:
-        """Pair sets for robustness, beside the evaluation set."""
-        other = ["other-examples"] if self.recipe.evaluation.other_examples else []
-        return [*self.recipe.evaluation.corruptions, *other]
-
-    def pairs_of(self, split: Any, n: int, *, seed: int | None = None, **changes: Any) -> PairSet:
-        seed = self.recipe.seed if seed is None else seed
-        return self.task(**changes).pairs(self.tokenizer, n, split=split, seed=seed)
-
-    def pairs(self, name: str) -> PairSet:
-        return PairSet.load(self.store.path("pairs", f"{name}.jsonl"))
-
-    def examples(self, split: Any, n: int) -> list[Example]:
-        assert self.trainable is not None
-        return self.trainable.examples(self.tokenizer, n, split=split, seed=self.recipe.seed)
 
     # -- checkpoints
 
@@ -204,18 +76,18 @@ class _Pipeline:
             self.store.stage("checkpoints", [self.recipe.model, weights], lambda: None)
             return
         folder = self.store.path("checkpoints")
-        settings = _finetune_settings(self.recipe)
+        settings = finetune_settings(self.recipe)
         assert settings is not None
 
         def work() -> list[int]:
             model, _ = load_model(self.recipe.model, device=self.recipe.device)
             result = finetune(
                 model,
-                self.examples("train", section.examples),
+                self.data.examples("train", section.examples),
                 folder,
                 settings=settings,
-                validation=self.examples("validation", section.validation),
-                tokenizer=self.tokenizer,
+                validation=self.data.examples("validation", section.validation),
+                tokenizer=self.data.tokenizer,
                 progress=self.progress,
             )
             return list(result.checkpoints)
@@ -241,9 +113,9 @@ class _Pipeline:
 
     def measure_quality(self) -> None:
         n = self.recipe.evaluation.quality
-        if n is None or self.trainable is None:
+        if n is None or self.data.trainable is None:
             return
-        examples = self.examples("test", n)
+        examples = self.data.examples("test", n)
 
         def work() -> dict[str, Any]:
             found = {}
@@ -251,7 +123,7 @@ class _Pipeline:
                 model, _ = load_model(
                     self.checkpoints[name], device=self.recipe.device, dtype=self.recipe.dtype
                 )
-                scores = evaluate_summaries(model, self.tokenizer, examples)
+                scores = evaluate_summaries(model, self.data.tokenizer, examples)
                 found[name] = {
                     **scores.means,
                     "n": len(scores),
@@ -265,12 +137,12 @@ class _Pipeline:
 
     def score(self, name: str) -> None:
         section = self.recipe.attribution
-        chosen = _method(self.recipe)
+        chosen = attribution_of(self.recipe)
 
         def work() -> None:
             attribute(
                 self.model(name),
-                self.pairs("score"),
+                self.data.pairs("score"),
                 chosen,
                 metric=section.metric,
                 batch_size=section.batch_size,
@@ -314,7 +186,8 @@ class _Pipeline:
         section = self.recipe.evaluation
 
         def work() -> dict[str, Any]:
-            model, circuit, pairs = self.model(name), self.circuit(name), self.pairs("evaluate")
+            model, circuit = self.model(name), self.circuit(name)
+            pairs = self.data.pairs("evaluate")
             settings: dict[str, Any] = {
                 "batch_size": section.batch_size,
                 "seed": self.recipe.seed,
@@ -325,9 +198,15 @@ class _Pipeline:
             try:
                 curve = faithfulness(model, self.scores(name), pairs, metric=metric, **settings)
             except VanishingMetricError as error:
-                undefined = {"undefined": str(error)}
-                return {"faithfulness": undefined, "circuit": size, "robustness": {}}
-            conditions = {condition: self.pairs(condition) for condition in self.conditions}
+                return {
+                    "faithfulness": {"undefined": str(error)},
+                    "circuit": {**size, "faithfulness": None},
+                    "minimality": None,
+                    "robustness": {},
+                }
+            conditions = {
+                condition: self.data.pairs(condition) for condition in self.data.conditions
+            }
             found = robustness(model, circuit, {"evaluate": pairs, **conditions}, **settings)
             own = found["evaluate"].circuit
             least = None
@@ -366,8 +245,8 @@ class _Pipeline:
                 },
                 "pairs": {
                     name: {"n": len(pairs), "split": pairs.split, "fingerprint": pairs.fingerprint}
-                    for name in ("score", "evaluate", *self.conditions)
-                    for pairs in [self.pairs(name)]
+                    for name in ("score", "evaluate", *self.data.conditions)
+                    for pairs in [self.data.pairs(name)]
                 },
             },
         )
@@ -402,7 +281,7 @@ class _Pipeline:
         last = list(self.checkpoints)[-1]
 
         def work() -> dict[str, list[float]]:
-            pairs = self.pairs("evaluate")[: section.documents]
+            pairs = self.data.pairs("evaluate")[: section.documents]
             found = internals(
                 self.model(last), self.model("base"), pairs, batch_size=section.batch_size
             ).to_dict()
@@ -429,14 +308,14 @@ class _Pipeline:
         importance: dict[str, list[float]] = self.store.results["internals"]
         inside = LayerImportance(section.criterion, tuple(importance[section.criterion]))
         arms = standard_arms(inside, edges, section.layers)
-        settings = _lora_settings(self.recipe)
+        settings = lora_settings(self.recipe)
         assert settings is not None
 
         def work() -> None:
             result = bakeoff(
                 resolve(self.recipe.model)[0],
-                self.examples("train", section.examples),
-                self.examples("test", section.held_out),
+                self.data.examples("train", section.examples),
+                self.data.examples("test", section.held_out),
                 arms,
                 settings,
                 section.seeds,

@@ -1,0 +1,123 @@
+"""A run's task, tokenizer and pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import tasks
+from circuits.errors import CircuitsError
+from circuits.files import write_json
+from circuits.models.checkpoints import load_config, load_tokenizer, resolve
+from circuits.pipeline.example import example_article
+from circuits.pipeline.recipe import Recipe
+from circuits.pipeline.store import Store
+from tasks.pairs import Example, PairSet
+from tasks.task import Task, TrainableTask
+
+
+@dataclass
+class Data:
+    """What the recipe says of the task, ready to use."""
+
+    recipe: Recipe
+    store: Store
+
+    def task(self, **changes: Any) -> Task:
+        """The recipe's task, with other options where given."""
+        section = self.recipe.task
+        return tasks.load(section.name, **{**section.options, **changes})
+
+    @cached_property
+    def trainable(self) -> TrainableTask | None:
+        """The task, if a model can be trained on it."""
+        task = self.task()
+        return task if isinstance(task, TrainableTask) else None
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The base model's; a missing model is refused with the reason."""
+        load_config(self.recipe.model)
+        tokenizer = load_tokenizer(*resolve(self.recipe.model))
+        if tokenizer is None:
+            raise CircuitsError(f"{self.recipe.model}: the model has no tokenizer beside it")
+        return tokenizer
+
+    @cached_property
+    def context(self) -> int | None:
+        """The base model's window, known before its weights are loaded."""
+        limit = getattr(load_config(self.recipe.model), "max_position_embeddings", None)
+        return None if limit is None else int(limit)
+
+    def make_pairs(self) -> None:
+        """The stage `pairs`: every pair set of the run, and one article laid open."""
+        recipe = self.recipe
+        conditions = ["score", "evaluate", *self.conditions]
+
+        def work() -> dict[str, str]:
+            made = {
+                "score": self.pairs_of("validation", recipe.pairs.score),
+                "evaluate": self.pairs_of("test", recipe.pairs.evaluate),
+            }
+            for corruption in recipe.evaluation.corruptions:
+                made[corruption] = self.pairs_of(
+                    "test", recipe.pairs.evaluate, corruption=corruption
+                )
+            if recipe.evaluation.other_examples:
+                made["other-examples"] = self.pairs_of(
+                    "train", recipe.evaluation.other_examples, seed=recipe.seed + 1
+                )
+            self.store.path("pairs").mkdir(exist_ok=True)
+            for name, pairs in made.items():
+                pairs.save(self.store.path("pairs", f"{name}.jsonl"))
+            write_json(
+                self.store.path("pairs", "example.json"),
+                example_article(
+                    self.task(),
+                    self.tokenizer,
+                    made["evaluate"],
+                    {name: made[name] for name in recipe.evaluation.corruptions},
+                    split="test",
+                    seed=recipe.seed,
+                ),
+            )
+            return {name: pairs.fingerprint for name, pairs in made.items()}
+
+        self.store.stage(
+            "pairs",
+            [
+                recipe.task.model_dump(mode="json"),
+                recipe.pairs.model_dump(),
+                recipe.evaluation.corruptions,
+                recipe.evaluation.other_examples,
+                recipe.model,
+                recipe.seed,
+            ],
+            work,
+            files=["pairs/example.json", *(f"pairs/{name}.jsonl" for name in conditions)],
+        )
+
+    @property
+    def conditions(self) -> list[str]:
+        """Pair sets for robustness, beside the evaluation set."""
+        other = ["other-examples"] if self.recipe.evaluation.other_examples else []
+        return [*self.recipe.evaluation.corruptions, *other]
+
+    def pairs_of(self, split: Any, n: int, *, seed: int | None = None, **changes: Any) -> PairSet:
+        """Pairs made anew."""
+        seed = self.recipe.seed if seed is None else seed
+        return self.task(**changes).pairs(
+            self.tokenizer, n, split=split, seed=seed, context=self.context
+        )
+
+    def pairs(self, name: str) -> PairSet:
+        """Pairs of the run folder."""
+        return PairSet.load(self.store.path("pairs", f"{name}.jsonl"))
+
+    def examples(self, split: Any, n: int) -> list[Example]:
+        """Training examples; `check` has refused tasks without any."""
+        assert self.trainable is not None
+        return self.trainable.examples(
+            self.tokenizer, n, split=split, seed=self.recipe.seed, context=self.context
+        )

@@ -1,0 +1,53 @@
+"""From a recipe's sections to the package's own settings, checked before anything is written."""
+
+from __future__ import annotations
+
+import tasks
+from circuits.attribution import method
+from circuits.attribution.attribute import Method
+from circuits.errors import CircuitsError
+from circuits.evolution.internals import CRITERIA
+from circuits.pipeline.recipe import Recipe
+from circuits.tuning.settings import FinetuneSettings
+from tasks.task import TrainableTask
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse before anything is written what would be refused an hour later."""
+    task = tasks.load(recipe.task.name, **recipe.task.options)
+    for corruption in recipe.evaluation.corruptions:
+        tasks.load(recipe.task.name, **{**recipe.task.options, "corruption": corruption})
+    if not isinstance(task, TrainableTask) and (recipe.finetune or recipe.lora):
+        raise CircuitsError(
+            f"task {recipe.task.name!r} has no training examples; give `checkpoints` in place of "
+            "`finetune`, and leave out `lora`"
+        )
+    attribution_of(recipe)
+    finetune_settings(recipe)
+    lora_settings(recipe)
+    if recipe.lora and recipe.lora.criterion not in CRITERIA:
+        raise CircuitsError(
+            f"lora.criterion {recipe.lora.criterion!r}: known are {', '.join(CRITERIA)}"
+        )
+
+
+def attribution_of(recipe: Recipe) -> Method:
+    """The attribution method that the recipe asks for."""
+    section = recipe.attribution
+    return method(section.method, steps=section.steps, quadrature=section.quadrature)
+
+
+def finetune_settings(recipe: Recipe) -> FinetuneSettings | None:
+    """How the recipe fine-tunes, if it does."""
+    if recipe.finetune is None:
+        return None
+    given = recipe.finetune.model_dump(exclude={"examples", "validation"})
+    return FinetuneSettings(seed=recipe.seed, **given)
+
+
+def lora_settings(recipe: Recipe) -> FinetuneSettings | None:
+    """How the recipe trains its LoRAs, if it does; each seed replaces the one here."""
+    if recipe.lora is None:
+        return None
+    shared = {"steps", "learning_rate", "warmup_steps", "batch_size"}
+    return FinetuneSettings(**recipe.lora.model_dump(include=shared))
