@@ -18,7 +18,10 @@ def discover(
     task_option: use.TaskOptions = None,
     n: use.Number = None,
     split: Annotated[
-        str | None, typer.Option(help="train, validation, test; all rows of a file unless told.")
+        str | None,
+        typer.Option(
+            help="train, validation, test or all; unless told, all rows of a file or validation."
+        ),
     ] = None,
     method: Annotated[str, typer.Option(help="eap-ig or eap.")] = "eap-ig",
     steps: Annotated[int | None, typer.Option(help="Points on the path (eap-ig: 5).")] = None,

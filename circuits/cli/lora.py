@@ -29,6 +29,7 @@ def lora(
     from circuits.files import atomic_path
     from circuits.graph import Circuit
     from circuits.models import load_model
+    from circuits.models.checkpoints import resolve
     from circuits.tuning.importance import importance_from_circuit
     from circuits.tuning.targets import adapted_layers, lora_config, trainable_parameters, wrap
 
@@ -36,13 +37,13 @@ def lora(
     importance = importance_from_circuit(Circuit.load(circuit))
     network, _ = load_model(model, device="cpu")
     config = lora_config(importance, network, rank, k=layers)
-    config.base_model_name_or_path = model
     adapted = wrap(network, config)
     parameters, touched = trainable_parameters(adapted), adapted_layers(adapted)
     for layer, value in enumerate(importance.values):
         chosen = " <- chosen" if layer in touched else ""
         typer.echo(f"layer {layer:>3}: {value:.4f}{chosen}")
     typer.echo(f"{parameters} trainable parameters at rank {rank}")
+    config.base_model_name_or_path = resolve(model)[0]
     with atomic_path(out / "adapter_config.json") as temporary:
         config.save_pretrained(str(temporary.parent))
     use.wrote(out / "adapter_config.json")

@@ -29,7 +29,8 @@ TaskOptions = Annotated[
     typer.Option("--task-option", help="Another option of the task, key=value; may be repeated."),
 ]
 Number = Annotated[
-    int | None, typer.Option("--n", help="How many pairs; all of a file unless told.", min=1)
+    int | None,
+    typer.Option("--n", help="How many pairs; unless told, all of a file or 100.", min=1),
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write into.")]
 Device = Annotated[

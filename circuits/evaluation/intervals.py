@@ -25,7 +25,8 @@ class Estimate:
     n: int
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        value, low, high = (round(x, 3) + 0.0 for x in (self.value, self.low, self.high))
+        return f"{value:.3f} [{low:.3f}, {high:.3f}]"  # + 0.0: no minus before a zero
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""

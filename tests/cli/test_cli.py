@@ -106,7 +106,8 @@ def test_lora_writes_a_config_that_peft_reads(discovered, model_folder, tmp_path
     assert done.returncode == 0, done.stderr
     config = LoraConfig.from_pretrained(tmp_path)
     assert len(config.layers_to_transform) == 1 and config.r == 2
-    assert done.stdout.count("<- chosen") == 1
+    assert done.stdout.count("<- chosen") == 1 and not done.stderr
+    assert config.base_model_name_or_path == str(model_folder("llama"))
 
 
 def test_finetune_saves_checkpoints(tmp_path):
