@@ -13,7 +13,7 @@ from circuits.errors import CircuitsError
 from tasks.pairs import PairBatch, PairSet
 
 _log = logging.getLogger(__name__)
-_TOKENS = 2048  # per batch unless told: the activations of GPT-2 small then stay under 5 GB
+_TOKENS = 2048  # per batch unless told: two prompts of 1,024
 
 Result = TypeVar("Result")
 
