@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, Protocol, runtime_checkable
 
@@ -93,7 +92,7 @@ def attribute(
         if kept is not None:
             kept[place] = scores
     details = {
-        "settings": asdict(chosen),  # type: ignore[call-overload]
+        "settings": dict(vars(chosen)),
         "metric": measure.name,
         "metric_clean": float(ends[0].mean()),
         "metric_corrupted": float(ends[1].mean()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,10 +54,15 @@ def evaluate(
     pairs = use.load_pairs(loaded, hooked, n, held_out, seed)
     if found.details.get("data", {}).get("fingerprint") == pairs.fingerprint:
         typer.echo("note: these are the examples that the scores were made from", err=True)
-    settings = {"metric": metric, "batch_size": batch_size, "seed": seed, "progress": not quiet}
-    curve = faithfulness(hooked, found, pairs, **settings)  # type: ignore[arg-type]
+    settings: dict[str, Any] = {
+        "metric": metric,
+        "batch_size": batch_size,
+        "seed": seed,
+        "progress": not quiet,
+    }
+    curve = faithfulness(hooked, found, pairs, **settings)
     circuit = select(found, edges=max(1, round(share * found.layout.n_edges)))
-    held = robustness(hooked, circuit, {"evaluate": pairs}, **settings)["evaluate"]  # type: ignore[arg-type]
+    held = robustness(hooked, circuit, {"evaluate": pairs}, **settings)["evaluate"]
     record = {
         "faithfulness": curve.to_dict(),
         "circuit": {
@@ -66,7 +71,7 @@ def evaluate(
             "nodes": len(circuit.nodes),
             **held.to_dict(),
         },
-        "minimality": minimality(hooked, circuit, pairs, **settings).to_dict()  # type: ignore[arg-type]
+        "minimality": minimality(hooked, circuit, pairs, **settings).to_dict()
         if minimal and len(circuit)
         else None,
     }

@@ -120,8 +120,8 @@ class HookedModel:
         # passed all the same, for models that derive positions from it.
         mask = batch.mask.long() if batch.padded else None
         with hooks, gather:
-            output = self.hf(input_ids=tokens, attention_mask=mask, use_cache=False)
-        return output.logits[0].float()  # type: ignore[no-any-return]
+            logits: Tensor = self.hf(input_ids=tokens, attention_mask=mask, use_cache=False).logits
+        return logits[0].float()
 
     @cached_property
     def bridge(self) -> TransformerBridge:
