@@ -1,7 +1,7 @@
 """Edge attribution patching (EAP): one gradient, at the clean run.
 
-Source: Syed, Rager & Conmy (2023), "Attribution Patching Outperforms Automated Circuit Discovery",
-section 3. Cost: three forward passes and one backward.
+Source: Syed, Rager & Conmy (2023), "Attribution Patching Outperforms Automated Circuit Discovery".
+Cost: three forward passes and one backward.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """EAP with integrated gradients (EAP-IG, inputs): the gradient averaged from corrupted to clean.
 
-Source: Hanna, Pezzelle & Belinkov (2024), "Have Faith in Faithfulness", section 3.2: the embedding
+Source: Hanna, Pezzelle & Belinkov (2024), "Have Faith in Faithfulness": the embedding
 moves in a straight line from the corrupted to the clean prompt's. Cost: `steps` forward and
 backward passes and two forwards.
 """

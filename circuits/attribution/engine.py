@@ -111,13 +111,12 @@ class ReaderGradients:
 
     def record(self, hooks: Hooks, step: int, weight: float) -> None:
         """Add one point of the path, by the backward pass of the run that `hooks` serve."""
-        first = self.view.layout.attention_columns(0).start
         for index, layer in enumerate(self.view.layers):
             sigma: list[Tensor] = []
             hooks.before(layer.attention_norm.module, self._normed(layer, step, index, sigma))
             for module, projections in layer.modules.items():
                 starts = [
-                    self.view.layout.port_columns(0, projection.port).start - first
+                    self.view.layout.port_columns(0, projection.port).start
                     for projection in projections
                 ]
                 hooks.after(

@@ -3,7 +3,7 @@
 f(C) = (m(C) - m(none)) / (m(model) - m(none)); 1 is the model, 0 the corrupted run.
 CPR: area under f over the share of edges kept, edges ranked by signed score; higher is better.
 CMD: area under |1 - f|, ranked by absolute score; lower is better.
-Source: Mueller et al. (2025), "MIB: A Mechanistic Interpretability Benchmark", section 3.2.
+Source: Mueller et al. (2025), "MIB: A Mechanistic Interpretability Benchmark".
 
 The linear axis gives everything below 5 % of the edges 7 % of the weight; `log_area` is the area
 under f over log(share), divided by the axis's length, and f at 1, 2 and 5 % is given as it is.
@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.evaluation.intervals import Estimate, Statistic, estimates, trapezoid
+from circuits.evaluation.intervals import Estimate, Statistic, estimates
 from circuits.evaluation.measure import measure, shares
 from circuits.graph import Circuit, EdgeScores, ranked_edges, top_mask
 from circuits.models import HookedModel
@@ -160,9 +160,9 @@ def _statistic(lines: int, axis: Float[Tensor, " point"]) -> Statistic:
         f = shares(means).unflatten(-1, (lines, len(axis)))
         log = axis.log()
         areas = [
-            trapezoid(f, axis),
-            trapezoid((1 - f).abs(), axis),
-            trapezoid(f, log) / (log[-1] - log[0]) if len(axis) > 1 else f[..., 0],
+            torch.trapezoid(f, axis),
+            torch.trapezoid((1 - f).abs(), axis),
+            torch.trapezoid(f, log) / (log[-1] - log[0]) if len(axis) > 1 else f[..., 0],
         ]
         return torch.cat([f.mean(dim=-2), torch.stack(areas, dim=-1).mean(dim=-2)], dim=-1)
 

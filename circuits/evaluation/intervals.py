@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -56,10 +55,3 @@ def estimates(
     return [
         Estimate(float(x), float(a), float(b), n) for x, a, b in zip(point, low, high, strict=True)
     ]
-
-
-def trapezoid(
-    heights: Float[Tensor, "*resample point"], places: Float[Tensor, " point"]
-) -> Float[Tensor, " *resample"]:
-    """Area under a curve by the trapezoid rule."""
-    return torch.trapezoid(heights, places.to(heights), dim=-1)

@@ -2,7 +2,7 @@
 
 Control: random edges from outside, each added alone. What adding an irrelevant edge does to f is
 the size of a change that means nothing.
-Source: Wang et al. (2022), "Interpretability in the Wild", section 4.2 (minimality of nodes).
+Source: Wang et al. (2022), "Interpretability in the Wild" (there of nodes).
 """
 
 from __future__ import annotations

@@ -69,11 +69,6 @@ class EdgeScores:
             for place in places.tolist()
         ]
 
-    def node_strength(self) -> dict[str, float]:
-        """Sum of |score| over each source's outgoing edges."""
-        totals = self.matrix.abs().sum(dim=1).tolist()
-        return dict(zip(self.layout.sources, totals, strict=True))
-
     def save(self, folder: str | Path, name: str = "scores") -> Path:
         """Write `name.safetensors`, then `name.json`; returns the former's path.
 

@@ -6,7 +6,6 @@ numbers a position instead of n_heads x d_model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -69,10 +68,6 @@ class SourceStates:
         if head == self.view.layout.n_heads:
             return self.mlp[layer]
         return self.z[layer][:, :, head] @ self.view.layers[layer].output_weight[head]
-
-    def outputs(self, rows: Sequence[int]) -> Float[Tensor, "source batch pos d_model"]:
-        """Several sources' outputs."""
-        return torch.stack([self.output(row) for row in rows])
 
     def widened(self, example: int, positions: slice) -> Float[Tensor, "source pos d_model"]:
         """All sources' outputs of one example at some positions, in float32."""

@@ -92,13 +92,14 @@ def test_sources_add_up_to_the_stream(name, hooked, random_pairs):
     hooks.before(model.view.final_norm, seen.append)
     with torch.no_grad():
         model.logits(batch.clean, batch, hooks)
-    total = states.outputs(range(model.layout.shape[0])).sum(0)
+    outputs = torch.stack([states.output(row) for row in range(model.layout.shape[0])])
+    total = outputs.sum(0)
     for layer in model.view.layers:
         if isinstance(layer.output.bias, torch.Tensor):
             total = total + layer.output.bias
     assert torch.allclose(total, seen[0], atol=1e-4)
     wide = states.widened(1, slice(2, 5))
-    assert torch.allclose(wide, states.outputs(range(len(wide)))[:, 1, 2:5], atol=1e-5)
+    assert torch.allclose(wide, outputs[:, 1, 2:5], atol=1e-5)
 
 
 def test_logits_at_reads_equal_the_models_own(hooked, random_pairs):
