@@ -1,0 +1,186 @@
+"""Rules by which edges enter a circuit, one after the other.
+
+A rule orders all edges once, best first, and a circuit of n edges is the first n: circuits of one
+rule and different sizes are nested. `ranking` says what an edge is worth: its absolute score, which
+keeps edges that work against the behaviour too, or its signed score.
+
+- `top-n`   by worth alone.
+- `stable`  edges first whose score keeps its sign in 95 % of bootstrap resamples over examples;
+            within both groups by worth (after Nikankin et al. 2025, arXiv:2510.25786, who leave the
+            unstable ones out). Needs per-example scores.
+- `mix`     at every size a share `positive` of the edges are the highest positive scores, the rest
+            the highest of the other edges by worth (after the ratio selection of the same paper).
+- `paths`   whole paths: an edge is worth as much as the weakest edge of the best path from input to
+            logits through it, so that pruning has next to nothing to take away.
+- `greedy`  grows back from the logits, always by the highest edge into a node that is in already
+            (Hanna et al. 2024).
+"""
+
+from __future__ import annotations
+
+import heapq
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from circuits.graph.layout import Layout
+from circuits.graph.scores import EdgeScores
+
+ORDERS = ("top-n", "stable", "mix", "paths", "greedy")
+RANKINGS = ("absolute", "signed")
+
+Matrix = Float[Tensor, "source reader"]
+
+_STABLE = 0.95
+_RESAMPLES = 1000
+_CHUNK = 2**22  # numbers held at once
+
+
+def edge_order(
+    scores: EdgeScores,
+    rule: str = "top-n",
+    ranking: str = "absolute",
+    *,
+    positive: float | None = None,
+) -> Int[Tensor, " edge"]:
+    """Flat matrix places of all edges in the order of the rule; ties in matrix order.
+
+    positive: for `mix` only, the share of positive scores, from 0 to 1.
+    """
+    worth = ranking_keys(scores.matrix, ranking)
+    if rule not in ORDERS:
+        raise CircuitsError(f"unknown rule {rule!r}; known: {', '.join(ORDERS)}")
+    if (rule == "mix") != (positive is not None) or not 0 <= (positive or 0) <= 1:
+        raise CircuitsError(
+            f'rule {rule!r}, positive={positive}: rule "mix" takes a share positive= from 0 to 1, '
+            "and the others take none"
+        )
+    if rule == "stable":
+        return _sorted(scores.layout, _stable(scores), worth)
+    if rule == "paths":
+        return _sorted(scores.layout, _path_worth(worth, scores.layout), worth)
+    if rule == "greedy":
+        return _greedy(worth, scores.layout)
+    order = _sorted(scores.layout, worth)
+    return order if positive is None else _mix(scores, order, positive)
+
+
+def ranking_keys(matrix: Matrix, ranking: str) -> Matrix:
+    """What edges are worth, highest first."""
+    if ranking == "absolute":
+        return matrix.abs()
+    if ranking == "signed":
+        return matrix
+    raise CircuitsError(f"unknown ranking {ranking!r}; known: {', '.join(RANKINGS)}")
+
+
+def top_mask(
+    order: Int[Tensor, " edge"], layout: Layout, edges: int
+) -> Bool[Tensor, "source reader"]:
+    """The first `edges` of an order as a mask."""
+    mask = torch.zeros(layout.shape, dtype=torch.bool)
+    mask.view(-1)[order[:edges]] = True
+    return mask
+
+
+def sign_stability(scores: EdgeScores, *, seed: int = 0) -> Matrix:
+    """Share of bootstrap resamples over examples in which an edge's mean score keeps its sign."""
+    if scores.per_example is None:
+        raise CircuitsError(
+            "the stability of signs needs per-example scores; score with per_example=True "
+            "(--per-example)"
+        )
+    values = scores.per_example.flatten(1).double()
+    n = len(values)
+    draws = torch.randint(n, (_RESAMPLES, n), generator=torch.Generator().manual_seed(seed))
+    weights = torch.nn.functional.one_hot(draws, n).sum(dim=1).double() / n
+    signs = values.mean(dim=0).sign()
+    kept = [
+        ((weights @ part).sign() == sign).double().mean(dim=0)
+        for part, sign in zip(
+            values.split(max(1, _CHUNK // _RESAMPLES), dim=1),
+            signs.split(max(1, _CHUNK // _RESAMPLES)),
+            strict=True,
+        )
+    ]
+    return torch.cat(kept).float().view(scores.layout.shape)
+
+
+def _sorted(layout: Layout, *keys: Matrix) -> Int[Tensor, " edge"]:
+    """Places of all edges by the first key, highest first; then by the second, and so on."""
+    order = layout.mask.flatten().nonzero().flatten()
+    for key in reversed(keys):
+        order = order[torch.argsort(key.flatten()[order], descending=True, stable=True)]
+    return order
+
+
+def _stable(scores: EdgeScores) -> Matrix:
+    return (sign_stability(scores) >= _STABLE).float()
+
+
+def _mix(scores: EdgeScores, order: Int[Tensor, " edge"], positive: float) -> Int[Tensor, " edge"]:
+    """Take from the positive scores whenever fewer than their share are in, else by worth."""
+    flat = scores.matrix.flatten()
+    values = flat.tolist()
+    supporting = iter(sorted(order.tolist(), key=lambda place: -values[place]))
+    rest = iter(order.tolist())
+    taken: set[int] = set()
+    mixed: list[int] = []
+    chosen = 0
+    while len(mixed) < len(order):
+        by_sign = chosen < positive * (len(mixed) + 1)
+        place = next(place for place in (supporting if by_sign else rest) if place not in taken)
+        chosen += by_sign
+        taken.add(place)
+        mixed.append(place)
+    return torch.tensor(mixed, dtype=torch.long)
+
+
+def _path_worth(worth: Matrix, layout: Layout) -> Matrix:
+    """For each edge the weakest edge's worth on the best path from input to logits through it."""
+    reached = torch.full((layout.shape[0],), -torch.inf)  # of each source, the best path to it
+    reached[0] = torch.inf
+    into = torch.full_like(worth, -torch.inf)
+    for column in range(layout.shape[1]):
+        seen = slice(0, layout.visible(column))
+        into[seen, column] = torch.minimum(worth[seen, column], reached[seen])
+        for row in layout.feeds[column]:
+            reached[row] = torch.maximum(reached[row], into[seen, column].max())
+    onward = torch.full((layout.shape[1],), -torch.inf)  # of each reader, the best path from it
+    onward[layout.logits_column] = torch.inf
+    leads = torch.full((layout.shape[0],), -torch.inf)
+    for column in reversed(range(layout.shape[1])):
+        for row in layout.feeds[column]:
+            onward[column] = torch.maximum(onward[column], leads[row])
+        seen = slice(0, layout.visible(column))
+        leads[seen] = torch.maximum(leads[seen], torch.minimum(worth[seen, column], onward[column]))
+    return torch.minimum(into, onward[None, :])
+
+
+def _greedy(worth: Matrix, layout: Layout) -> Int[Tensor, " edge"]:
+    """Grow from the logits; a reader's edges become candidates when its node joins."""
+    values = worth.tolist()
+    width = layout.shape[1]
+    columns_of: dict[int, list[int]] = {}
+    for column, rows in enumerate(layout.feeds):
+        for row in rows:
+            columns_of.setdefault(row, []).append(column)
+    frontier: list[tuple[float, int, int]] = []
+    opened: set[int] = set()
+
+    def open_column(column: int) -> None:
+        if column not in opened:
+            opened.add(column)
+            for row in range(layout.visible(column)):
+                heapq.heappush(frontier, (-values[row][column], row, column))
+
+    order: list[int] = []
+    open_column(layout.logits_column)
+    while frontier:
+        _, row, column = heapq.heappop(frontier)
+        order.append(row * width + column)
+        for upstream in columns_of.get(row, ()):
+            open_column(upstream)
+    return torch.tensor(order, dtype=torch.long)
