@@ -177,7 +177,7 @@ def faithfulness(
     for name, line in pruned.items():
         lines = len(selected[name])
         columns = measured.of(range(first, first + len(line)))
-        figures = estimates(columns, _statistic(lines, axis), seed=seed)
+        *values, area, distance, log_area = estimates(columns, _statistic(lines, axis), seed=seed)
         kept = torch.tensor([float(len(circuit)) for circuit in line]).view(lines, -1)
         notes = tuple(map(nothing_left, selected[name][0])) if lines == 1 else (None,) * len(sizes)
         curves[name] = Curve(
@@ -185,9 +185,11 @@ def faithfulness(
             tuple(fractions),
             sizes,
             tuple(kept.mean(dim=0).tolist()),
-            tuple(figures[:-3]),
-            *figures[-3:],
-            notes=notes,
+            tuple(values),
+            area,
+            distance,
+            log_area,
+            notes,
         )
         first += len(line)
     return Faithfulness(
