@@ -78,8 +78,7 @@ def _years(tokenizer: PreTrainedTokenizerBase) -> dict[int, dict[int, int]]:
         texts = [f"{_BEFORE} {century}{year:02d}" for year in range(100)]
         encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         for year, ids in enumerate(encoded):
-            digits = str(tokenizer.decode(ids[-1:])).strip()
-            if tuple(ids[:-1]) == before and digits == f"{year:02d}":
+            if tuple(ids[:-1]) == before:
                 found[century][year] = ids[-1]
     return found
 
@@ -92,18 +91,17 @@ def _two_digits(
     00 is part of a larger token in every century of GPT-2's; standing alone it is the same token as
     it would be there, which the other numbers must show.
     """
-    alone = [encode(tokenizer, f"{year:02d}") for year in range(100)]
     after: dict[int, set[int]] = defaultdict(set)
     for tokens in years.values():
         for year, token in tokens.items():
             after[year].add(token)
-    alike = all(tokens == {*alone[year]} for year, tokens in after.items())
-    missing = [year for year in range(100) if year not in after]
-    if not after or any(len(tokens) > 1 for tokens in after.values()):
+    alone = [encode(tokenizer, f"{year:02d}") for year in range(100)]
+    if after and all(tokens == {*alone[year]} for year, tokens in after.items()):
+        after.update({year: {*ids} for year, ids in enumerate(alone)})
+    digits = [token for year in range(100) for token in after[year]]
+    if len(digits) != 100 or len(set(digits)) != 100:
         raise _refusal(tokenizer)
-    if missing and not (alike and all(len(alone[year]) == 1 for year in missing)):
-        raise _refusal(tokenizer)
-    return tuple(min(after.get(year) or alone[year]) for year in range(100))
+    return tuple(digits)
 
 
 def _refusal(tokenizer: PreTrainedTokenizerBase) -> CircuitsError:
