@@ -1,8 +1,8 @@
 """Which mix of positive and negative scores to keep, chosen on examples of its own.
 
-Rule `mix` fills a share of each circuit with the highest positive scores. The best share differs
-from task to task, and one chosen on the examples that it is then judged on looks better than it is:
-choose it here on a validation split, and judge it on another.
+Ranking `mixed` fills a share of each circuit by signed score. The best share differs from task to
+task, and one chosen on the examples that it is then judged on looks better than it is: choose it
+here on a validation split, and judge it on another.
 Source: Nikankin et al. (2025), arXiv:2510.25786.
 """
 
@@ -42,6 +42,7 @@ def choose_mix(
     scores: EdgeScores,
     pairs: PairSet,
     *,
+    rule: str = "top-n",
     aim: str = "cmd",
     shares: Sequence[float] = SHARES,
     metric: str | None = None,
@@ -49,7 +50,7 @@ def choose_mix(
     batch_size: int | None = None,
     progress: bool = False,
 ) -> Mix:
-    """The share of positive scores with the best curve on these pairs; the lowest of equal ones.
+    """The share of signed ranking with the best curve on these pairs; the lowest of equal ones.
 
     aim: "cmd" for the least area under |1 - f|, "cpr" for the largest under f.
     """
@@ -68,7 +69,7 @@ def choose_mix(
         pairs,
         metric=metric,
         fractions=fractions,
-        others={str(share): edge_order(scores, "mix", positive=share) for share in shares},
+        others={str(share): edge_order(scores, rule, "mixed", positive=share) for share in shares},
         controls=0,
         batch_size=batch_size,
         progress=progress,

@@ -1,19 +1,20 @@
 """Rules by which edges enter a circuit, one after the other.
 
 A rule orders all edges once, best first, and a circuit of n edges is the first n: circuits of one
-rule and different sizes are nested. `ranking` says what an edge is worth: its absolute score, which
-keeps edges that work against the behaviour too, or its signed score.
+rule and different sizes are nested.
 
 - `top-n`   by worth alone.
+- `paths`   whole paths: an edge is worth as much as the weakest edge of the best path from input to
+            logits through it, so that pruning has next to nothing to take away.
+- `greedy`  grows back from the logits, always by the best edge into a node that is in already
+            (Hanna et al. 2024).
 - `stable`  edges first whose score keeps its sign in 95 % of bootstrap resamples over examples;
             within both groups by worth (after Nikankin et al. 2025, arXiv:2510.25786, who leave the
             unstable ones out). Needs per-example scores.
-- `mix`     at every size a share `positive` of the edges are the highest positive scores, the rest
-            the highest of the other edges by worth (after the ratio selection of the same paper).
-- `paths`   whole paths: an edge is worth as much as the weakest edge of the best path from input to
-            logits through it, so that pruning has next to nothing to take away.
-- `greedy`  grows back from the logits, always by the highest edge into a node that is in already
-            (Hanna et al. 2024).
+
+A ranking says what an edge is worth: its `absolute` score, which keeps edges that work against the
+behaviour too, or its `signed` score. `mixed` takes at every size a share `positive` of the edges
+from the signed order and the rest from the absolute one (the ratio selection of the same paper).
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from circuits.errors import CircuitsError
 from circuits.graph.layout import Layout
 from circuits.graph.scores import EdgeScores
 
-ORDERS = ("top-n", "stable", "mix", "paths", "greedy")
-RANKINGS = ("absolute", "signed")
+ORDERS = ("top-n", "paths", "greedy", "stable")
+RANKINGS = ("absolute", "signed", "mixed")
 
 Matrix = Float[Tensor, "source reader"]
 
@@ -47,24 +48,28 @@ def edge_order(
 ) -> Int[Tensor, " edge"]:
     """Flat matrix places of all edges in the order of the rule; ties in matrix order.
 
-    positive: for `mix` only, the share of positive scores, from 0 to 1.
+    positive: for ranking `mixed`, and for it only: the share of the signed order, from 0 to 1.
     """
-    worth = ranking_keys(scores.matrix, ranking)
     if rule not in ORDERS:
         raise CircuitsError(f"unknown rule {rule!r}; known: {', '.join(ORDERS)}")
-    if (rule == "mix") != (positive is not None) or not 0 <= (positive or 0) <= 1:
+    if ranking not in RANKINGS:
+        raise CircuitsError(f"unknown ranking {ranking!r}; known: {', '.join(RANKINGS)}")
+    if (ranking == "mixed") != (positive is not None) or not 0 <= (positive or 0) <= 1:
         raise CircuitsError(
-            f'rule {rule!r}, positive={positive}: rule "mix" takes a share positive= from 0 to 1, '
-            "and the others take none"
+            f'ranking {ranking!r}, positive={positive}: ranking "mixed" takes a share positive= '
+            "from 0 to 1, and the others take none"
         )
-    if rule == "stable":
-        return _sorted(scores.layout, _stable(scores), worth)
+    if positive is not None:
+        signed, absolute = (edge_order(scores, rule, one) for one in ("signed", "absolute"))
+        return _mixed(signed, absolute, positive)
+    worth = ranking_keys(scores.matrix, ranking)
     if rule == "paths":
         return _sorted(scores.layout, _path_worth(worth, scores.layout), worth)
     if rule == "greedy":
         return _greedy(worth, scores.layout)
-    order = _sorted(scores.layout, worth)
-    return order if positive is None else _mix(scores, order, positive)
+    if rule == "stable":
+        return _sorted(scores.layout, (sign_stability(scores) >= _STABLE).float(), worth)
+    return _sorted(scores.layout, worth)
 
 
 def ranking_keys(matrix: Matrix, ranking: str) -> Matrix:
@@ -73,7 +78,7 @@ def ranking_keys(matrix: Matrix, ranking: str) -> Matrix:
         return matrix.abs()
     if ranking == "signed":
         return matrix
-    raise CircuitsError(f"unknown ranking {ranking!r}; known: {', '.join(RANKINGS)}")
+    raise CircuitsError(f"ranking {ranking!r} gives no worth; absolute and signed do")
 
 
 def top_mask(
@@ -116,26 +121,18 @@ def _sorted(layout: Layout, *keys: Matrix) -> Int[Tensor, " edge"]:
     return order
 
 
-def _stable(scores: EdgeScores) -> Matrix:
-    return (sign_stability(scores) >= _STABLE).float()
-
-
-def _mix(scores: EdgeScores, order: Int[Tensor, " edge"], positive: float) -> Int[Tensor, " edge"]:
-    """Take from the positive scores whenever fewer than their share are in, else by worth."""
-    flat = scores.matrix.flatten()
-    values = flat.tolist()
-    supporting = iter(sorted(order.tolist(), key=lambda place: -values[place]))
-    rest = iter(order.tolist())
-    taken: set[int] = set()
-    mixed: list[int] = []
+def _mixed(
+    signed: Int[Tensor, " edge"], absolute: Int[Tensor, " edge"], positive: float
+) -> Int[Tensor, " edge"]:
+    """Take from the first order whenever less than its share is in, else from the second."""
+    supporting, rest = iter(signed.tolist()), iter(absolute.tolist())
+    taken: dict[int, None] = {}
     chosen = 0
-    while len(mixed) < len(order):
-        by_sign = chosen < positive * (len(mixed) + 1)
-        place = next(place for place in (supporting if by_sign else rest) if place not in taken)
-        chosen += by_sign
-        taken.add(place)
-        mixed.append(place)
-    return torch.tensor(mixed, dtype=torch.long)
+    while len(taken) < len(signed):
+        due = chosen < positive * (len(taken) + 1)
+        taken[next(place for place in (supporting if due else rest) if place not in taken)] = None
+        chosen += due
+    return torch.tensor(list(taken), dtype=torch.long)
 
 
 def _path_worth(worth: Matrix, layout: Layout) -> Matrix:

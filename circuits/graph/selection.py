@@ -20,10 +20,10 @@ def select(
 ) -> Circuit:
     """Choose edges by their scores.
 
-    rule: "top-n", "stable", "mix", "paths" or "greedy" take the first `edges` of their order
-        (`circuits.graph.orders` describes them); "threshold" takes all of at least `threshold`.
-    ranking: by absolute score, which keeps edges that work against the behaviour too, or signed.
-    positive: for rule "mix", the share of positive scores; `circuits.choose_mix` finds one.
+    rule: "top-n", "paths", "greedy" and "stable" take the first `edges` of their order, which
+        `circuits.graph.orders` describes; "threshold" takes all of at least `threshold`.
+    ranking: "absolute", which keeps edges that work against the behaviour too, "signed", or
+        "mixed", with positive= the share taken by signed score; `circuits.choose_mix` finds one.
     prune: drop the edges that lie on no path from input to logits. `edges` counts before pruning,
         as in the MIB benchmark.
     """
