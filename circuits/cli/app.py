@@ -13,6 +13,7 @@ from circuits.cli.discover import discover
 from circuits.cli.evaluate import evaluate
 from circuits.cli.finetune import finetune
 from circuits.cli.lora import lora
+from circuits.cli.patch import patch
 from circuits.cli.report import report
 from circuits.cli.run import run
 from circuits.cli.tasks import tasks
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (run, discover, evaluate, compare, convert, finetune, lora, report, tasks):
+for verb in (run, discover, evaluate, compare, convert, finetune, lora, patch, report, tasks):
     app.command()(verb)
 
 
