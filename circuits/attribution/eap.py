@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from circuits.attribution.engine import BatchScores, edge_scores
+from circuits.attribution.method import GradientMethod
 from circuits.attribution.quadrature import CLEAN
 from circuits.metrics import Metric
 from circuits.models import HookedModel
@@ -17,11 +18,17 @@ from tasks.pairs import PairBatch
 
 
 @dataclass(frozen=True)
-class EAP:
+class EAP(GradientMethod):
     """The gradient at the clean run, times the difference of the sources."""
 
     name: ClassVar[str] = "eap"
 
-    def scores(self, model: HookedModel, batch: PairBatch, metric: Metric) -> BatchScores:
+    def scores(
+        self,
+        model: HookedModel,
+        batch: PairBatch,
+        metric: Metric,
+        progress: bool = False,  # noqa: ARG002 - few passes
+    ) -> BatchScores:
         """Scores of every edge for every example; units of the metric."""
         return edge_scores(model, batch, metric, CLEAN)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from circuits.attribution.engine import BatchScores, edge_scores
+from circuits.attribution.method import GradientMethod
 from circuits.attribution.quadrature import rule
 from circuits.metrics import Metric
 from circuits.models import HookedModel
@@ -18,7 +19,7 @@ from tasks.pairs import PairBatch
 
 
 @dataclass(frozen=True)
-class EAPIG:
+class EAPIG(GradientMethod):
     """steps: points on the path. quadrature: where they lie; "left" is the paper's."""
 
     name: ClassVar[str] = "eap-ig"
@@ -28,6 +29,12 @@ class EAPIG:
     def __post_init__(self) -> None:
         rule(self.quadrature, self.steps)
 
-    def scores(self, model: HookedModel, batch: PairBatch, metric: Metric) -> BatchScores:
+    def scores(
+        self,
+        model: HookedModel,
+        batch: PairBatch,
+        metric: Metric,
+        progress: bool = False,  # noqa: ARG002 - few passes
+    ) -> BatchScores:
         """Scores of every edge for every example; units of the metric."""
         return edge_scores(model, batch, metric, rule(self.quadrature, self.steps))

@@ -23,11 +23,23 @@ def discover(
             help="train, validation, test or all; unless told, all rows of a file or validation."
         ),
     ] = None,
-    method: Annotated[str, typer.Option(help="eap-ig or eap.")] = "eap-ig",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="eap-ig, eap, clean-corrupted, exact (small models), information-flow or random."
+        ),
+    ] = "eap-ig",
     steps: Annotated[int | None, typer.Option(help="Points on the path (eap-ig: 5).")] = None,
     quadrature: Annotated[
-        str | None, typer.Option(help="midpoint or left, the paper's (eap-ig: midpoint).")
+        str | None,
+        typer.Option(
+            help="midpoint, corrected-midpoint, gauss-legendre, trapezoid or left, the paper's "
+            "(eap-ig: midpoint)."
+        ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run the method exact however long it takes.")
+    ] = False,
     metric: use.Metric = None,
     edges: Annotated[
         int | None, typer.Option(help="Also write circuit.json with so many edges.", min=1)
@@ -52,7 +64,13 @@ def discover(
     from circuits.attribution import method as chosen_method
     from circuits.graph import select
 
-    chosen = chosen_method(method, steps=steps, quadrature=quadrature)
+    chosen = chosen_method(
+        method,
+        steps=steps,
+        quadrature=quadrature,
+        force=force or None,
+        seed=seed if method == "random" else None,
+    )
     loaded = use.load_task(task, data, task_option)
     hooked = use.load_hooked(model, device, dtype)
     pairs = use.load_pairs(loaded, hooked, n, split, seed)
