@@ -83,7 +83,7 @@ class HiddenPath:
         """
         points = self._centred(layer)
         flat = points.flatten(0, 1)
-        weights = self.sizes.repeat(len(points)).sqrt()[:, None]
+        weights = self.sizes.double().repeat(len(points)).sqrt()[:, None]
         _, length, right = torch.linalg.svd(weights * flat, full_matrices=False)
         count = min(COMPONENTS, len(length))
         axes = right[:count]
@@ -119,8 +119,8 @@ class HiddenPath:
 
     def mean(self, coordinates: Float[Tensor, "checkpoint group component"]) -> Tensor:
         """Each checkpoint's place: the mean over documents of its groups' coordinates."""
-        weights = self.sizes / self.sizes.sum()
-        return torch.einsum("cgk,g->ck", coordinates, weights)
+        weights = self.sizes.double() / self.sizes.sum()
+        return torch.einsum("cgk,g->ck", coordinates.double(), weights)
 
     def to_dict(self, *, umap: bool = False, seed: int = 0) -> dict[str, Any]:
         """JSON form: distances, and the path on the components of each layer."""
