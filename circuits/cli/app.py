@@ -14,8 +14,10 @@ from circuits.cli.evaluate import evaluate
 from circuits.cli.finetune import finetune
 from circuits.cli.lora import lora
 from circuits.cli.patch import patch
+from circuits.cli.plan import plan
 from circuits.cli.report import report
 from circuits.cli.run import run
+from circuits.cli.search import search
 from circuits.cli.tasks import tasks
 from circuits.errors import CircuitsError
 
@@ -28,7 +30,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (run, discover, evaluate, compare, convert, finetune, lora, patch, report, tasks):
+for verb in (
+    run,
+    discover,
+    evaluate,
+    compare,
+    convert,
+    finetune,
+    lora,
+    patch,
+    plan,
+    report,
+    search,
+    tasks,
+):
     app.command()(verb)
 
 
