@@ -47,7 +47,7 @@ def patching_height(found: Patching) -> int:
     if len(found.axes) == 1:
         return dots_height(1, len(found.axes[0].values), 1, _DOTS)
     rows = _size(found.axes[:-1])
-    return 150 + rows * max(3, min(34, 620 // rows))
+    return 170 + max(150, rows * max(3, min(34, 620 // rows)))
 
 
 def patching_plot(found: Patching, metric: str) -> Plot:
@@ -99,7 +99,7 @@ def _heatmap(found: Patching, effect: Effect, metric: str) -> Plot:
     return {
         "data": [trace],
         "layout": {
-            "margin": {"t": 14},
+            "margin": {"t": 34},
             "coloraxis": {
                 "colorscale": "$balance",
                 "cmin": -largest,
