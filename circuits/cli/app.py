@@ -12,6 +12,7 @@ from circuits.cli.convert import convert
 from circuits.cli.discover import discover
 from circuits.cli.evaluate import evaluate
 from circuits.cli.finetune import finetune
+from circuits.cli.internals import internals
 from circuits.cli.lora import lora
 from circuits.cli.patch import patch
 from circuits.cli.plan import plan
@@ -37,6 +38,7 @@ for verb in (
     compare,
     convert,
     finetune,
+    internals,
     lora,
     patch,
     plan,
