@@ -29,7 +29,16 @@ def discover(
             help="eap-ig, eap, clean-corrupted, exact (small models), information-flow or random."
         ),
     ] = "eap-ig",
-    steps: Annotated[int | None, typer.Option(help="Points on the path (eap-ig: 5).")] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            help="Points on the path, or auto: as many as each example needs (eap-ig: 5)."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="For --steps auto: the largest estimated error of an example (0.02)."),
+    ] = None,
     quadrature: Annotated[
         str | None,
         typer.Option(
@@ -44,7 +53,7 @@ def discover(
     edges: Annotated[
         int | None, typer.Option(help="Also write circuit.json with so many edges.", min=1)
     ] = None,
-    rule: Annotated[str, typer.Option(help="top-n or greedy, for --edges.")] = "top-n",
+    rule: use.Rule = "paths",
     per_example: Annotated[
         bool, typer.Option("--per-example", help="Keep a matrix an example; `compare` needs it.")
     ] = False,
@@ -66,7 +75,8 @@ def discover(
 
     chosen = chosen_method(
         method,
-        steps=steps,
+        steps=int(steps) if steps is not None and steps.isdecimal() else steps,
+        tolerance=tolerance,
         quadrature=quadrature,
         force=force or None,
         seed=seed if method == "random" else None,
@@ -93,6 +103,11 @@ def discover(
         f"{scores.layout.n_edges} edges on {len(pairs)} pairs; {scores.details['metric']}: clean "
         f"{scores.details['metric_clean']:.4f}, corrupted {scores.details['metric_corrupted']:.4f}"
     )
+    if error := scores.details.get("error"):
+        typer.echo(
+            f"estimated error of the scores {error['estimate']:.2%} (worst example "
+            f"{error['worst']:.2%}), {error['gradients']:.1f} gradients an example"
+        )
     for edge, score in scores.top(10):
         typer.echo(f"{score:+.5f}  {edge}")
     use.wrote(*written)

@@ -34,7 +34,7 @@ def evaluate(
     share: Annotated[
         float, typer.Option(help="Size of the circuit looked at closely, of all edges.")
     ] = 0.1,
-    rule: use.Rule = "top-n",
+    rule: use.Rule = "paths",
     ranking: use.Ranking = "absolute",
     positive: Annotated[
         float | None, typer.Option(help="For --ranking mixed, the share of the signed order.")

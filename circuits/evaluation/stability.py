@@ -67,7 +67,7 @@ def stability(
     scores: EdgeScores,
     *,
     edges: int,
-    rule: str = "top-n",
+    rule: str = "paths",
     ranking: str = "absolute",
     positive: float | None = None,
     resamples: int = 200,

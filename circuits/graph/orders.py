@@ -41,7 +41,7 @@ _CHUNK = 2**22  # numbers held at once
 
 def edge_order(
     scores: EdgeScores,
-    rule: str = "top-n",
+    rule: str = "paths",
     ranking: str = "absolute",
     *,
     positive: float | None = None,

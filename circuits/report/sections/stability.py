@@ -71,6 +71,13 @@ def resampling(run: Run) -> Iterator[Block]:
         f"Dashed: an edge picked at random, {percent(last['chance'])}.",
         views={name: inclusion(one) for name, one in found.items()},
         height=300,
+        method=Method(
+            steps=(
+                "The share of the resamples' circuits that hold the edge. It is a statement of "
+                "uncertainty over examples itself, and so has no interval.",
+            ),
+            settings={"resamples": last["resamples"]},
+        ),
         chosen=names[-1],
     )
     yield Table(
