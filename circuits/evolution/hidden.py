@@ -99,7 +99,7 @@ class HiddenPath:
 
         Raises CircuitsError without the package umap-learn, or with fewer than 5 points.
         """
-        umap = _umap()
+        umap = require_umap()
         points = self._centred(layer)
         flat = points.flatten(0, 1).numpy()
         if len(flat) < COMPONENTS + 2:
@@ -241,7 +241,8 @@ def steps_of(checkpoints: tuple[str, ...]) -> list[int]:
     return list(range(len(checkpoints)))
 
 
-def _umap() -> Any:
+def require_umap() -> Any:
+    """The package umap-learn; a CircuitsError says how to install it where it is missing."""
     try:
         return importlib.import_module("umap")
     except ImportError as error:
