@@ -56,7 +56,7 @@ D_HEAD = D_MODEL // HEADS
 
 
 def induction(n: int, seed: int) -> Known:
-    """"... A B ... A" is followed by B.
+    """ "... A B ... A" is followed by B.
 
     a0.h0 attends to the token before and writes it into the slot `prev`; a1.h1 looks from the last
     token for where it stands in `prev`, and copies the token found there into `out`, which is all
@@ -118,7 +118,7 @@ def _gpt2_head(model, layer, head, query, key, value, out) -> None:
 
 
 def _repeat(draw: random.Random, row: int) -> PromptPair:
-    """"A B" and "C D" among other tokens, all distinct, then A; so B follows.
+    """ "A B" and "C D" among other tokens, all distinct, then A; so B follows.
 
     The corrupted prompt, after which D follows, ends with C, or has A and C exchanged, or B and D:
     the edges of q, of k and of v are each what matters in a third of the pairs.
