@@ -7,6 +7,8 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from circuits.attribution.clean_corrupted import CleanCorrupted
 from circuits.attribution.eap import EAP
@@ -14,6 +16,7 @@ from circuits.attribution.eap_ig import EAPIG
 from circuits.attribution.exact import Exact
 from circuits.attribution.information_flow import InformationFlow
 from circuits.attribution.method import Method as Method
+from circuits.attribution.path import PathScores
 from circuits.attribution.random import Random
 from circuits.batching import over_batches
 from circuits.errors import CircuitsError
@@ -59,6 +62,8 @@ def attribute(
     batch_size: None chooses by prompt length; a batch that does not fit in memory is halved.
     per_example: keep one matrix an example, which `compare` and intervals need.
 
+    Methods on the path from corrupted to clean say in `details["error"]` how far to trust them.
+
     Nothing here is random: the same input on the same machine gives the same bytes.
     """
     chosen = _named(method, settings)
@@ -68,6 +73,7 @@ def attribute(
     total = torch.zeros(model.layout.shape, dtype=torch.float64)
     kept = torch.zeros(len(pairs), *model.layout.shape) if per_example else None
     ends = torch.zeros(2, len(pairs))
+    path = torch.full((3, len(pairs)), torch.nan)
     for batch, found in over_batches(
         pairs,
         lambda batch: chosen.scores(model, batch, measure, progress),
@@ -80,13 +86,16 @@ def attribute(
         total += scores.sum(dim=0, dtype=torch.float64)
         place = batch.index.cpu()
         ends[:, place] = torch.stack([found.clean, found.corrupted]).detach().cpu()
+        if isinstance(found, PathScores):
+            path[:, place] = torch.stack([found.gap, found.scale, found.gradients]).detach().cpu()
         if kept is not None:
             kept[place] = scores
     details = {
-        "settings": dict(vars(chosen)),
+        "settings": {key: value for key, value in vars(chosen).items() if value is not None},
         "metric": measure.name,
         "metric_clean": float(ends[0].mean()),
         "metric_corrupted": float(ends[1].mean()),
+        **({} if path.isnan().any() else {"error": describe_error(path)}),
         "batch_size": batch_size,
         "seed": None,
         "data": describe_pairs(pairs),
@@ -104,6 +113,20 @@ def describe_pairs(pairs: PairSet) -> dict[str, Any]:
         "split": pairs.split,
         "n": len(pairs),
         "fingerprint": pairs.fingerprint,
+    }
+
+
+def describe_error(path: Float[Tensor, "3 example"]) -> dict[str, float]:
+    """What a result says of its quadrature: rows are `PathScores`' gap, scale and gradients.
+
+    estimate: of the relative L1 error of the mean scores. worst: the largest of a single example.
+    """
+    gap, scale, gradients = path.double()
+    shares = gap / scale.clamp(min=1e-30)
+    return {
+        "estimate": float(gap.sum() / max(float(scale.sum()), 1e-30)),
+        "worst": float(shares.max()),
+        "gradients": float(gradients.mean()),
     }
 
 

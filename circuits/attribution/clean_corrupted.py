@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from circuits.attribution.engine import BatchScores, edge_scores
 from circuits.attribution.method import GradientMethod
+from circuits.attribution.path import PathScores, along_path
 from circuits.attribution.quadrature import ENDS
 from circuits.metrics import Metric
 from circuits.models import HookedModel
@@ -30,6 +30,6 @@ class CleanCorrupted(GradientMethod):
         batch: PairBatch,
         metric: Metric,
         progress: bool = False,  # noqa: ARG002 - two passes
-    ) -> BatchScores:
+    ) -> PathScores:
         """Scores of every edge for every example; units of the metric."""
-        return edge_scores(model, batch, metric, ENDS)
+        return along_path(model, batch, metric, ENDS)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from circuits.attribution.engine import BatchScores, edge_scores
 from circuits.attribution.method import GradientMethod
+from circuits.attribution.path import PathScores, along_path
 from circuits.attribution.quadrature import CLEAN
 from circuits.metrics import Metric
 from circuits.models import HookedModel
@@ -29,6 +29,6 @@ class EAP(GradientMethod):
         batch: PairBatch,
         metric: Metric,
         progress: bool = False,  # noqa: ARG002 - few passes
-    ) -> BatchScores:
+    ) -> PathScores:
         """Scores of every edge for every example; units of the metric."""
-        return edge_scores(model, batch, metric, CLEAN)
+        return along_path(model, batch, metric, CLEAN)

@@ -31,9 +31,7 @@ def discover(
     ] = "eap-ig",
     steps: Annotated[
         str | None,
-        typer.Option(
-            help="Points on the path, or auto: as many as each example needs (eap-ig: 5)."
-        ),
+        typer.Option(help="Points on the path, or auto: as many as an example needs (eap-ig: 5)."),
     ] = None,
     tolerance: Annotated[
         float | None,

@@ -1,12 +1,17 @@
 """Quadrature rules against integrals that are known."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
+import torch
 
+import circuits
+from circuits.attribution import method
 from circuits.attribution.quadrature import ENDS, REFINEMENTS, RULES, rule
 from circuits.errors import CircuitsError
+from circuits.metrics import metric_for
 
 
 def integral(points, function):
@@ -81,3 +86,93 @@ def test_refinements_average_to_trapezoids_with_twice_the_panels():
 def test_refusals(name, steps, message):
     with pytest.raises(CircuitsError, match=message):
         rule(name, steps)
+
+
+def l1(found, expected):
+    return float((found - expected).abs().sum() / expected.abs().sum())
+
+
+def converged(model, pairs):
+    return circuits.attribute(model, pairs, steps=300, per_example=True)
+
+
+def test_estimate_is_the_completeness_gap(hooked, random_pairs):
+    model, pairs = hooked("gpt2"), random_pairs(n=2)
+    found = circuits.attribute(model, pairs, steps=2, per_example=True)
+    out, gaps, scales = found.per_example[:, 0], 0.0, 0.0
+    for place in range(2):
+        one = circuits.attribute(model, pairs[place : place + 1], steps=2)
+        moved = one.details["metric_clean"] - one.details["metric_corrupted"]
+        gap, scale = abs(float(out[place].sum()) - moved), float(out[place].abs().sum())
+        assert one.details["error"]["estimate"] == pytest.approx(gap / scale, rel=1e-3)
+        gaps, scales = gaps + gap, scales + scale
+    assert found.details["error"]["estimate"] == pytest.approx(gaps / scales, rel=1e-3)
+    assert found.details["error"]["gradients"] == 2
+    assert found.details["error"]["worst"] > found.details["error"]["estimate"] > 1e-3
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_estimate_falls_with_the_true_error(name, hooked, random_pairs):
+    model, pairs = hooked(name), random_pairs(n=4)
+    exact = converged(model, pairs)
+    estimates, errors = [], []
+    for steps in (1, 3, 10, 30):
+        found = circuits.attribute(model, pairs, steps=steps)
+        estimates.append(found.details["error"]["estimate"])
+        errors.append(l1(found.matrix, exact.matrix))
+    assert estimates == sorted(estimates, reverse=True) and errors == sorted(errors, reverse=True)
+    assert errors[0] > 100 * errors[-1] and estimates[0] > 50 * estimates[-1]
+
+
+def test_auto_spends_on_each_example_what_it_needs(hooked, random_pairs):
+    model, pairs = hooked("llama"), random_pairs(n=6, lengths=[9, 14, 6, 9, 11, 7])
+    exact = converged(model, pairs).per_example
+    batch = pairs.batch([*range(6)])
+    rough = method("eap-ig", steps="auto", tolerance=0.2).scores(model, batch, metric_for(pairs))
+    fine = method("eap-ig", steps="auto", tolerance=0.002).scores(model, batch, metric_for(pairs))
+    for found, tolerance in ((rough, 0.2), (fine, 0.002)):
+        assert (found.error <= tolerance).all()
+        assert set(found.gradients.tolist()) <= {3, 7, 13, 25, 49, 97}
+    assert len(set(fine.gradients.tolist())) > 1
+    assert int(fine.gradients.sum()) > int(rough.gradients.sum())
+    assert l1(fine.scores, exact) < 0.005 < l1(rough.scores, exact)
+    for place, gradients in enumerate(fine.gradients.tolist()):
+        plain = "midpoint" if gradients == 3 else "trapezoid"
+        one = circuits.attribute(model, pairs[place : place + 1], steps=gradients, quadrature=plain)
+        assert l1(fine.scores[place], one.matrix) < 1e-5
+
+
+def test_auto_says_when_it_gives_up(hooked, random_pairs, monkeypatch, caplog):
+    monkeypatch.setattr("circuits.attribution.path.REFINEMENTS", REFINEMENTS[:2])
+    model, pairs = hooked("llama"), random_pairs(n=2)
+    found = circuits.attribute(model, pairs, steps="auto", tolerance=1e-6)
+    assert "random pair 0: estimated error" in caplog.text and "after 7 gradients" in caplog.text
+    assert found.details["error"]["gradients"] == 7
+    assert found.details["settings"] == {
+        "steps": "auto",
+        "quadrature": "midpoint",
+        "tolerance": 1e-6,
+    }
+
+
+def test_a_choice_of_examples_is_the_batch_without_the_others(random_pairs):
+    pairs = random_pairs(n=4, answers=2, lengths=[9, 9, 9, 9])
+    chosen = pairs.batch([0, 1, 2, 3]).select(torch.tensor([True, False, False, True]))
+    expected = pairs.batch([0, 3])
+    for field in dataclasses.fields(expected):
+        one, other = getattr(chosen, field.name), getattr(expected, field.name)
+        assert one == other if isinstance(one, tuple) else torch.equal(one, other), field.name
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": "many"}, "steps='many': a whole number, or 'auto'"),
+        ({"steps": "auto", "quadrature": "left"}, "takes no quadrature 'left'"),
+        ({"steps": "auto", "tolerance": 0.0}, "tolerance=0.0"),
+        ({"steps": 5, "tolerance": 0.1}, "a tolerance belongs to steps='auto'"),
+    ],
+)
+def test_refused_settings(settings, message):
+    with pytest.raises(CircuitsError, match=message):
+        method("eap-ig", **settings)
