@@ -42,7 +42,7 @@ def _scales(paper: str, positive: tuple[str, str], negative: tuple[str, str]) ->
         "signed": diverging(0.5, _STOPS),
         "balance": diverging(1.0, (0.0, 0.5, 1.0)),
         "amount": [[s, _ramp(paper, *positive, s)] for s in (0.0, 0.5, 1.0)],
-        "course": [[0.0, negative[0]], [0.5, positive[0]], [1.0, positive[1]]],
+        "course": [[s, _ramp(paper, *positive, 0.3 + 0.7 * s)] for s in (0.0, 0.3, 1.0)],
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from circuits.report.blocks import Plot
@@ -53,10 +54,10 @@ def space(found: Mapping[str, Any], one: Mapping[str, Any], names: Sequence[str]
             "scene": {
                 **axes,
                 "aspectmode": "cube",
-                "camera": {"eye": {"x": 1.5, "y": 1.5, "z": 0.8}},
+                "camera": {"eye": {"x": 1.7, "y": 1.7, "z": 0.8}},
             },
             "showlegend": False,
-            "coloraxis": _coloraxis(),
+            "coloraxis": _coloraxis(found["steps"]),
             "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
         },
     }
@@ -70,21 +71,26 @@ def flat(found: Mapping[str, Any], one: Mapping[str, Any], names: Sequence[str])
             "xaxis": {"title": {"text": names[0]}},
             "yaxis": {"title": {"text": names[1]}},
             "showlegend": False,
-            "coloraxis": _coloraxis(),
+            "coloraxis": _coloraxis(found["steps"]),
             "margin": {"t": 16},
         },
     }
 
 
-def _coloraxis() -> dict[str, Any]:
-    return {"colorscale": "$course", "colorbar": {"title": {"text": "training step"}, "len": 0.8}}
+def _coloraxis(steps: Sequence[int]) -> dict[str, Any]:
+    return {
+        "colorscale": "$course",
+        "cmin": min(steps),
+        "cmax": max(steps),
+        "colorbar": {"title": {"text": "training step"}, "len": 0.8},
+    }
 
 
 def _traces(
     found: Mapping[str, Any], one: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], list[Any]]:
     """The cloud of document groups and the path through their means; the third coordinates."""
-    names = [label(str(name)) for name in found["checkpoints"]]
+    names = [label(Path(str(name)).name) for name in found["checkpoints"]]
     steps = list(found["steps"])
     groups = len(one["groups"][0])
     cloud = [point for checkpoint in one["groups"] for point in checkpoint]
