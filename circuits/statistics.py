@@ -9,7 +9,8 @@ Intervals of means: the symmetric bootstrap-t of Hall 1988 ("On symmetric bootst
 intervals"). Edge scores have heavy tails, where the equal-tailed bootstrap-t follows each edge's
 sample skewness astray, and BCa and percentiles fall shorter still; `scripts/check_statistics.py`
 measures them all. Of ratios: "bca", bias-corrected and accelerated (Efron and Tibshirani 1993,
-chapter 14). Of smooth functions of many means: the jackknife. q-values: Benjamini and Hochberg 1995.
+chapter 14). Of smooth functions of many means: the jackknife; of others, delete-d. q-values:
+Benjamini and Hochberg 1995.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from functools import cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError
 
 LEVEL = 0.95
+KEPT = 0.6
+"""Share of the examples in each subset of the delete-d jackknife. More would widen the intervals of
+a Jaccard index beyond what they should be, less narrow them (`scripts/check_statistics.py`)."""
 _CHUNK = 2**22  # numbers held at once per buffer
 _NORMAL = torch.distributions.Normal(0.0, 1.0)
 
@@ -44,22 +48,31 @@ def resample_weights(examples: int, resamples: int, *, seed: int) -> Float[Tenso
     return counts / examples
 
 
+def subset_weights(examples: int, subsets: int, *, seed: int) -> Float[Tensor, "subset n"]:
+    """Random subsets of `KEPT` of the examples as weights, for `subset_interval`."""
+    size = round(KEPT * examples)
+    order = torch.rand(subsets, examples, generator=generator(seed), dtype=torch.float64)
+    return (order.argsort(dim=1).argsort(dim=1) < size).double() / size
+
+
+def random_halves(examples: int, splits: int, *, seed: int) -> Bool[Tensor, "split n"]:
+    """Random splits of the examples in two: True for those of the first half."""
+    order = torch.rand(splits, examples, generator=generator(seed), dtype=torch.float64)
+    return order.argsort(dim=1).argsort(dim=1) < examples // 2
+
+
 def half_weights(
-    examples: int, splits: int, *, seed: int, resample: bool
-) -> tuple[Float[Tensor, "split n"], Float[Tensor, "split n"]]:
-    """Random disjoint halves as weights; with `resample`, a bootstrap resample of each half."""
-    draw = generator(seed)
-    order = torch.rand(splits, examples, generator=draw, dtype=torch.float64).argsort(dim=1)
+    weights: Float[Tensor, "m n"], first: Bool[Tensor, "m n"]
+) -> tuple[Float[Tensor, "m n"], Float[Tensor, "m n"]]:
+    """Each row's weights on the first half of the examples, and on the second.
+
+    A half without any weight keeps its examples equally.
+    """
     sides = []
-    for half in (order[:, : examples // 2], order[:, examples // 2 :]):
-        size = half.shape[1]
-        drawn = (
-            half.gather(1, torch.randint(size, (splits, size), generator=draw))
-            if resample
-            else half
-        )
-        weights = torch.zeros(splits, examples, dtype=torch.float64)
-        sides.append(weights.scatter_add_(1, drawn, torch.full_like(weights, 1 / size)))
+    for half in (first, ~first):
+        part = torch.where(half, weights, 0.0)
+        part = torch.where(part.sum(dim=1, keepdim=True) > 0, part, half.double())
+        sides.append(part / part.sum(dim=1, keepdim=True))
     return sides[0], sides[1]
 
 
@@ -159,13 +172,26 @@ def normal_interval(
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
     """The estimate plus and minus a multiple of the resamples' standard deviation.
 
-    For statistics such as the overlap of two top-n sets: they take few values, which makes
-    quantiles lumpy, and resampling shifts them, because a resample is noisier than the sample. The
-    interval is for what a sample of this size gives on average. NaN replicates are left out.
+    NaN replicates are left out.
     """
     spread = (replicates - replicates.nanmean(dim=0)).square().nanmean(dim=0).sqrt()
     reach = _NORMAL.icdf(torch.tensor((1 + level) / 2)) * spread
     return estimate - reach, estimate + reach
+
+
+def subset_interval(
+    estimate: Float[Tensor, " k"], replicates: Float[Tensor, "subset k"], *, level: float = LEVEL
+) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
+    """The estimate plus and minus a multiple of its delete-d jackknife error (Shao and Wu 1989).
+
+    replicates: the statistic on subsets of `subset_weights`. For statistics that are not smooth,
+    such as the overlap of two top-n sets, to which a bootstrap resample, twice as noisy as the
+    sample, is not like the sample. The interval is for what a sample of this size gives on average.
+    NaN replicates are left out.
+    """
+    spread = (replicates - replicates.nanmean(dim=0)).square().nanmean(dim=0).sqrt()
+    scale = math.sqrt(KEPT / (1 - KEPT)) * float(_NORMAL.icdf(torch.tensor((1 + level) / 2)))
+    return estimate - scale * spread, estimate + scale * spread
 
 
 def jackknife_interval(

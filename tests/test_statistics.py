@@ -11,10 +11,13 @@ from circuits.statistics import (
     mean_inference,
     mean_interval,
     normal_interval,
+    random_halves,
     resample_weights,
     sign_flips,
     student_quantile,
     student_tail,
+    subset_interval,
+    subset_weights,
 )
 
 
@@ -29,14 +32,36 @@ def test_resamples_are_seeded_and_sum_to_one():
     assert torch.allclose(weights.sum(dim=1), torch.ones(50, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("resample", [False, True])
-def test_halves_share_no_example(resample):
-    first, second = half_weights(9, 30, seed=0, resample=resample)
+def test_halves_share_no_example():
+    halves = random_halves(9, 30, seed=0)
+    assert (halves.sum(dim=1) == 4).all() and len({tuple(row.tolist()) for row in halves}) > 20
+    weights = resample_weights(9, 30, seed=1)
+    first, second = half_weights(weights, halves)
     assert not ((first > 0) & (second > 0)).any()
-    for side in (first, second):
+    for side, half in ((first, halves), (second, ~halves)):
         assert torch.allclose(side.sum(dim=1), torch.ones(30, dtype=torch.float64))
-    if not resample:
-        assert ((first > 0).sum(dim=1) == 4).all() and ((second > 0).sum(dim=1) == 5).all()
+        assert torch.equal(side > 0, half & (weights > 0))
+
+
+def test_a_half_without_weight_keeps_its_examples():
+    weights = torch.tensor([[0.5, 0.5, 0.0, 0.0]], dtype=torch.float64)
+    first, second = half_weights(weights, torch.tensor([[True, True, False, False]]))
+    assert first.tolist() == [[0.5, 0.5, 0, 0]] and second.tolist() == [[0, 0, 0.5, 0.5]]
+
+
+def test_subset_interval_of_a_mean_is_the_normal_one():
+    """The delete-d jackknife of a mean gives its standard error, whatever d is."""
+    values = draws(40, 3)
+    weights = subset_weights(40, 4000, seed=0)
+    assert ((weights > 0).sum(dim=1) == 24).all()
+    assert torch.allclose(weights.sum(dim=1), torch.ones(4000, dtype=torch.float64))
+    low, high = subset_interval(values.mean(dim=0), weights @ values)
+    assert torch.allclose((low + high) / 2, values.mean(dim=0))
+    expected = 2 * 1.959964 * values.std(dim=0) / math.sqrt(40)
+    assert torch.allclose(high - low, expected, rtol=0.05)
+    undefined = torch.tensor([[1.0, math.nan], [3.0, math.nan], [math.nan, math.nan]])
+    low, high = subset_interval(torch.tensor([5.0, math.nan]), undefined)
+    assert low.isnan().tolist() == [False, True] and float(low[0]) < 5 < float(high[0])
 
 
 def test_sign_flips_are_signs():

@@ -2,36 +2,152 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from circuits.cli import options as use
 
+if TYPE_CHECKING:
+    from circuits.graph import EdgeScores
+
 
 def compare(
     scores: Annotated[
         list[Path],
-        typer.Argument(help="Score files of the checkpoints, in order, kept --per-example."),
+        typer.Argument(
+            help="Score files of the checkpoints, kept --per-example; ordered by the step in their "
+            "names, or as given where the names have none."
+        ),
     ],
     out: use.Out = Path("evolution"),
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="A checkpoint's model: repeat in the order of the score files, or give one folder "
+            "that holds them by name. Adds faithfulness by step and the cross-evaluation.",
+        ),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="With a folder of models: the model named base.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Task of the cross-evaluation; see `circuits tasks`.")
+    ] = None,
+    share: Annotated[
+        float, typer.Option(help="Size of the circuits that are crossed, of all edges.")
+    ] = 0.1,
+    data: use.Data = None,
+    task_option: use.TaskOptions = None,
+    n: use.Number = None,
+    split: Annotated[
+        str | None, typer.Option(help="Examples that the scores were not made from.")
+    ] = None,
+    metric: use.Metric = None,
+    batch_size: use.BatchSize = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=100)] = 1000,
+    device: use.Device = None,
+    dtype: use.Dtype = "float32",
     seed: use.Seed = 0,
+    quiet: use.Quiet = False,
 ) -> None:
     """Say what changed between checkpoints.
 
-    Edges, nodes, and which of the two; each beside its noise ceiling.
+    Edges, nodes, and which of the two; each beside its noise ceiling. With --model and --task, also
+    how faithful each checkpoint's circuit is in every other. Writes evolution.json, evolution.html
+    and crossing.json.
 
     Example: circuits compare runs/quickstart/scores/*.safetensors --out evolution
+    --model runs/quickstart/checkpoints --base newsroom-gpt2 --task newsroom
     """
+    from circuits.errors import CircuitsError
     from circuits.evolution import compare as compare_scores
+    from circuits.evolution import cross_evaluate
+    from circuits.evolution.steps import by_step
     from circuits.files import write_json
-    from circuits.graph import EdgeScores
+    from circuits.graph import EdgeScores, select
+    from circuits.report.change import write_change_page
 
-    names = [path.stem if path.stem != "scores" else path.parent.name for path in scores]
-    loaded = [EdgeScores.load(path) for path in scores]
-    evolution = compare_scores(loaded, names=names, n_bootstrap=resamples, seed=seed)
-    write_json(out / "evolution.json", evolution.to_dict())
+    if (task is None) != (not models):
+        raise CircuitsError("--model and --task go together: the models, and what to run them on")
+    if not 0 < share <= 1:
+        raise CircuitsError(f"--share {share}: it must be above 0 and at most 1")
+    names = _names(scores)
+    order = by_step(names)
+    names, files = [names[place] for place in order], [scores[place] for place in order]
+    sources = _sources(models, base, names, order) if models else {}
+    loaded = {name: EdgeScores.load(file) for name, file in zip(names, files, strict=True)}
+    evolution = compare_scores(
+        list(loaded.values()), names=names, n_bootstrap=resamples, seed=seed, progress=not quiet
+    )
+    crossing = None
+    if task is not None:
+        chosen = use.load_task(task, data, task_option)
+        held_out = split or ("all" if data is not None else "test")
+        first = use.load_hooked(next(iter(sources.values())), device, dtype)
+        pairs = use.load_pairs(chosen, first, n, held_out, seed)
+        del first
+        if _fingerprint(loaded[names[0]]) == pairs.fingerprint:
+            typer.echo("note: these are the examples that the scores were made from", err=True)
+        crossing = cross_evaluate(
+            {name: partial(use.load_hooked, sources[name], device, dtype) for name in names},
+            {
+                name: select(one, edges=max(1, round(share * one.layout.n_edges)))
+                for name, one in loaded.items()
+            },
+            pairs,
+            metric=metric,
+            batch_size=batch_size,
+            resamples=resamples,
+            seed=seed,
+            progress=not quiet,
+        )
     typer.echo(evolution.paragraph())
-    use.wrote(out / "evolution.json")
+    written = [out / "evolution.json"]
+    write_json(written[0], evolution.to_dict())
+    crossed = out / "crossing.json"
+    crossed.unlink(missing_ok=True)
+    if crossing is not None:
+        typer.echo(crossing.paragraph())
+        write_json(crossed, crossing.to_dict())
+        written.append(crossed)
+    use.wrote(*written, write_change_page(out))
+
+
+def _names(files: list[Path]) -> list[str]:
+    """Of the files, or of the folders where each is called scores, or all the same."""
+    stems = [path.stem for path in files]
+    if len(set(stems)) == len(stems) and "scores" not in stems:
+        return stems
+    folders = [path.resolve().parent.name if path.suffix else path.name for path in files]
+    if len(set(stems)) == 1 or len(set(folders)) == len(folders):
+        return folders
+    return [f"{folder}/{stem}" for folder, stem in zip(folders, stems, strict=True)]
+
+
+def _sources(
+    models: list[str], base: str | None, names: list[str], order: list[int]
+) -> dict[str, str]:
+    """Where each checkpoint's model is: one given for each file, or folders of one folder."""
+    from circuits.errors import CircuitsError
+
+    if len(models) == len(names):
+        return {name: models[place] for name, place in zip(names, order, strict=True)}
+    if len(models) > 1:
+        raise CircuitsError(f"{len(models)} models for {len(names)} score files; give one for each")
+    found = {name: str(Path(models[0]) / name) for name in names}
+    if base is not None:
+        found[names[0]] = base
+    for name, place in found.items():
+        if (name != names[0] or base is None) and not Path(place).is_dir():
+            raise CircuitsError(
+                f"{place}: no such model folder; give the base with --base, or repeat --model"
+            )
+    return found
+
+
+def _fingerprint(scores: EdgeScores) -> object:
+    return scores.details.get("data", {}).get("fingerprint")

@@ -11,8 +11,8 @@ If fine-tuning changed nothing, the two have the same distribution; `gap` = acro
 the change adds. Half the examples make noisier circuits than all do, in both, so no correction is
 needed to compare them; neither is the likeness at the full sample, which is `value`.
 
-Intervals come from bootstrap resamples; those of `gap` draw within each half, so that the halves
-stay disjoint. The split itself adds to their spread, so they err on the wide side.
+Intervals are delete-d jackknife ones: the spread among random subsets of the examples. Those of
+`gap` split every subset by the same few splits.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NoReturn
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from circuits.evolution.changes import number
 from circuits.evolution.similarity import (
@@ -36,11 +38,12 @@ from circuits.evolution.similarity import (
 )
 from circuits.evolution.turnover import Ends, counts_below, turnover
 from circuits.graph import Layout
-from circuits.statistics import half_weights, normal_interval
+from circuits.statistics import half_weights, random_halves, subset_interval, subset_weights
 
 SPLITS = 200
-RESAMPLES = 200
-"""Of the resamples, how many likenesses are computed on: enough for a standard deviation."""
+SUBSETS = 200
+GAP_SUBSETS = 60
+GAP_SPLITS = 8
 _CHUNK = 2**19  # numbers held at once per checkpoint and buffer
 
 WHOLE = ("spearman", "overlap")
@@ -161,31 +164,34 @@ def agreement(
     *,
     layout: Layout,
     sizes: Sequence[int],
-    weights: Float[Tensor, "resample n"],
     seed: int,
+    progress: bool = False,
 ) -> list[list[Measure]]:
     """For each compared pair of checkpoints, its measures in the order of `measure`.
 
     scores: per-example scores of each checkpoint over the possible edges, in matrix order.
     """
-    engine = _Engine(scores, compared, tuple(sizes), Ends.of(layout))
     count = scores[0].shape[0]
-    observed, _ = engine.run(torch.full((1, count), 1 / count, dtype=torch.float64))
-    weights = weights[:RESAMPLES]
-    resampled, _ = engine.run(weights)
-    across, noise = engine.run(*half_weights(count, SPLITS, seed=seed, resample=False))
-    halves = half_weights(count, len(weights), seed=seed + 1, resample=True)
-    across_resampled, noise_resampled = engine.run(*halves)
+    total = 1 + SUBSETS + SPLITS + GAP_SUBSETS * GAP_SPLITS
+    bar = tqdm(total=total, desc="likeness", unit="sample", disable=not progress)
+    engine = _Engine(scores, compared, tuple(sizes), Ends.of(layout), bar)
+    equal = torch.full((1, count), 1 / count, dtype=torch.float64)
+    observed, _ = engine.run(equal)
+    subsets, _ = engine.run(subset_weights(count, SUBSETS, seed=seed))
+    halves = random_halves(count, SPLITS, seed=seed + 1)
+    across, noise = engine.run(*half_weights(equal.expand(SPLITS, -1), halves))
+    parts = subset_weights(count, GAP_SUBSETS, seed=seed + 2).repeat_interleave(GAP_SPLITS, dim=0)
+    split = half_weights(parts, halves[:GAP_SPLITS].repeat(GAP_SUBSETS, 1))
+    gaps = torch.sub(*engine.run(*split)).unflatten(1, (GAP_SUBSETS, GAP_SPLITS)).nanmean(dim=2)
+    bar.close()
 
     results = []
     lowest = torch.zeros(observed.shape[-1], dtype=torch.float64)
     lowest[WHOLE.index("spearman")] = -1.0
     for place, value in enumerate(observed[:, 0]):
-        low, high = normal_interval(value, resampled[place])
+        low, high = subset_interval(value, subsets[place])
         middle, floor = across[place].nanmean(dim=0), noise[place].nanmean(dim=0)
-        gap_low, gap_high = normal_interval(
-            middle - floor, across_resampled[place] - noise_resampled[place]
-        )
+        gap_low, gap_high = subset_interval(middle - floor, gaps[place])
         columns = (
             *(value, torch.maximum(low, lowest), high.clamp_max(1.0)),
             *(middle, floor, middle - floor, gap_low, gap_high),
@@ -203,6 +209,7 @@ class _Engine:
     compared: Sequence[tuple[int, int]]
     sizes: tuple[int, ...]
     ends: Ends
+    bar: tqdm[NoReturn]
 
     def run(
         self, first: Float[Tensor, "m n"], second: Float[Tensor, "m n"] | None = None
@@ -216,6 +223,7 @@ class _Engine:
         for start in range(0, len(first), width):
             part = slice(start, start + width)
             a = self._snapshots(first[part])
+            self.bar.update(len(first[part]))
             if second is None:
                 across.append(torch.stack([measure(a[i], a[j]) for i, j in self.compared]))
                 continue

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from circuits.errors import CircuitsError
 from circuits.evolution import words
@@ -27,6 +28,7 @@ from circuits.evolution.changes import (
     strength_changes,
     total_changes,
 )
+from circuits.evolution.steps import training_steps
 from circuits.evolution.trajectory import Trajectory, trajectory
 from circuits.evolution.variance import VarianceSplit, split_variance
 from circuits.graph import EdgeScores, Layout
@@ -135,6 +137,7 @@ class Evolution:
         """JSON form: no NaN, None where a figure is undefined."""
         return {
             "names": list(self.names),
+            "steps": training_steps(self.names),
             "layout": self.layout.to_dict(),
             "method": self.method,
             "examples": self.examples,
@@ -157,8 +160,9 @@ def compare(
     sizes: Sequence[int | float] = SIZES,
     seed: int = 0,
     n_bootstrap: int = 1000,
+    progress: bool = False,
 ) -> Evolution:
-    """Compare checkpoints scored on the same examples, in the order given.
+    """Compare checkpoints scored on the same examples, in the order given (see `by_step`).
 
     scores: with `per_example`; details["data"]["fingerprint"] says which examples.
     sizes: of circuits: counts of edges (int) or shares of all edges (float).
@@ -176,10 +180,16 @@ def compare(
     last = len(scores) - 1
     compared = list(dict.fromkeys([*pairwise(range(last + 1)), *((i, last) for i in range(last))]))
     likeness = agreement(
-        values, compared, layout=layout, sizes=counts, weights=weights, seed=seed + 1
+        values,
+        compared,
+        layout=layout,
+        sizes=counts,
+        seed=seed + 1,
+        progress=progress,
     )
     comparisons = []
-    for (i, j), measures in zip(compared, likeness, strict=True):
+    bar = tqdm(compared, desc="changes", unit="pair", disable=not progress)
+    for (i, j), measures in zip(bar, likeness, strict=True):
         before, after = values[i], values[j]
         scale = max(float(before.abs().max()), float(after.abs().max()))
         spearman, overlap = measures[: len(WHOLE)]

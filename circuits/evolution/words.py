@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from circuits.evolution.variance import SIGNIFICANT
 
 if TYPE_CHECKING:
+    from circuits.evaluation.intervals import Estimate
     from circuits.evolution.agreement import Measure
     from circuits.evolution.changes import Changes
+    from circuits.evolution.crossing import CrossEvaluation, Row
     from circuits.evolution.edges import AtSize, Comparison, Evolution
 
 
@@ -51,6 +53,50 @@ def comparison(one: Comparison) -> str:
         _variance(one),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def crossing(one: CrossEvaluation) -> str:
+    """How faithful each checkpoint's circuit is in itself, and in the first and the last model."""
+    text = (
+        f"f is the share of the {one.metric} that a circuit alone recovers, on {one.n} examples "
+        "that are the same for every model; 95 % bootstrap intervals over examples."
+    )
+    known = {row.model: row for row in one.rows if row.f}
+    own = [
+        f"{_estimate(row.f[one.circuits.index(name)])} at {name}"
+        for name, row in known.items()
+        if name in one.circuits
+    ]
+    sentences = [text]
+    if own:
+        sentences.append(f"In its own model each circuit reaches {', '.join(own)}.")
+    first, last = one.circuits[0], one.circuits[-1]
+    if first != last:
+        sentences += [
+            _borrowed(known[model], one, circuit)
+            for circuit, model in ((last, first), (first, last))
+            if model in known
+        ]
+    sentences += [f"At {row.model} f is undefined." for row in one.rows if row.undefined]
+    return " ".join(sentences)
+
+
+def _borrowed(row: Row, one: CrossEvaluation, circuit: str) -> str:
+    place = one.circuits.index(circuit)
+    text = f"In {row.model}, the circuit of {circuit} reaches {_estimate(row.f[place])}"
+    if row.behind is None:
+        return text + "."
+    behind = row.behind[place]
+    if behind.low > 0:
+        return f"{text}, behind its own circuit by {_estimate(behind)}."
+    if behind.high < 0:
+        ahead = f"{figure(-behind.value)} {interval(-behind.high, -behind.low)}"
+        return f"{text}, ahead of its own circuit by {ahead}."
+    return f"{text}, no different from its own circuit (by {_estimate(behind)})."
+
+
+def _estimate(one: Estimate) -> str:
+    return f"{figure(one.value)} {interval(one.low, one.high)}"
 
 
 def changed(one: Comparison) -> bool:

@@ -94,10 +94,14 @@ class EvaluationSection(_Section):
 
 
 class EvolutionSection(_Section):
-    """Comparison of checkpoints. sizes: circuit sizes as shares of all edges."""
+    """Comparison of checkpoints. sizes: circuit sizes as shares of all edges.
+
+    crossing: pairs on which every checkpoint's circuit is run on every checkpoint; null for none.
+    """
 
     sizes: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
     resamples: int = Field(1000, gt=0)
+    crossing: int | None = Field(100, gt=0)
 
 
 class InternalsSection(_Section):

@@ -10,13 +10,13 @@ Every stage is the package's public function on the recipe's settings; this file
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from circuits.attribution import attribute
 from circuits.evaluation import Questions, evaluate
-from circuits.evolution import compare, internals
+from circuits.evolution import compare, cross_evaluate, internals
 from circuits.files import write_json
 from circuits.graph import Circuit, EdgeScores, select
 from circuits.models import HookedModel, load_model, series
@@ -58,6 +58,7 @@ class _Pipeline:
             self.evaluate(name)
         self.write_evaluation()
         self.compare()
+        self.cross_evaluate()
         self.look_inside()
         self.race_loras()
         self.store.write_environment(str(as_device(self.recipe.device)))
@@ -253,10 +254,38 @@ class _Pipeline:
 
         self.store.stage(
             "evolution",
-            [section.model_dump(mode="json"), self.recipe.seed],
+            [list(section.sizes), section.resamples, self.recipe.seed],
             work,
             after=[f"scores/{name}" for name in self.checkpoints],
             files=["evolution.json"],
+        )
+
+    def cross_evaluate(self) -> None:
+        """Every checkpoint's circuit on every checkpoint."""
+        section = self.recipe.evolution
+        if section.crossing is None:
+            return
+        pairs = self.data.pairs("evaluate")[: section.crossing]
+
+        def work() -> None:
+            found = cross_evaluate(
+                {name: partial(self.model, name) for name in self.checkpoints},
+                {name: self.circuit(name) for name in self.checkpoints},
+                pairs,
+                metric=self.recipe.attribution.metric,
+                batch_size=self.recipe.evaluation.batch_size,
+                resamples=section.resamples,
+                seed=self.recipe.seed,
+                progress=self.progress,
+            )
+            write_json(self.store.path("crossing.json"), found.to_dict())
+
+        self.store.stage(
+            "crossing",
+            [section.crossing, section.resamples, self.recipe.seed],
+            work,
+            after=["pairs", *(f"circuits/{name}" for name in self.checkpoints)],
+            files=["crossing.json"],
         )
 
     def look_inside(self) -> None:

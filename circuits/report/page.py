@@ -27,6 +27,7 @@ from circuits.report.sections import (
     stability,
     summary,
     task,
+    trajectory,
 )
 
 SECTIONS = (
@@ -49,7 +50,15 @@ SECTIONS = (
     Section(
         "evolution",
         "What fine-tuning changed",
-        (evolution.likeness, evolution.turnover, evolution.edges, internals.inside),
+        (
+            evolution.likeness,
+            evolution.turnover,
+            evolution.edges,
+            trajectory.strengths,
+            trajectory.entries,
+            trajectory.crossing,
+            internals.inside,
+        ),
     ),
     Section("lora", "Where a LoRA should go", (lora.race, lora.layers)),
     Section(

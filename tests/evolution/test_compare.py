@@ -66,10 +66,9 @@ def test_noise_without_change(layout, noisy, make_scores):
     assert not one.edges.changed
     assert one.variance.p > 0.05
     assert "no change beyond noise" in one.paragraph()
-    for size in one.sizes:
-        for name in SIZED:
-            measure = getattr(size, name)
-            assert not measure.gap_low > 0 and not measure.gap_high < 0, (size.edges, name)
+    gaps = [getattr(size, name) for size in one.sizes for name in SIZED]
+    beyond = [gap for gap in gaps if gap.gap_low > 0 or gap.gap_high < 0]
+    assert len(gaps) == 30 and len(beyond) <= 3  # of 95 % intervals
 
 
 def test_a_real_change_stands_out_from_the_noise_ceiling(layout, base, make_scores):
@@ -86,7 +85,7 @@ def test_circuits_are_those_of_select(layout, base, make_scores):
     after = base + torch.randn(layout.shape, generator=torch.Generator().manual_seed(4))
     scores = [make_scores(layout, base), make_scores(layout, after)]
     one = compare(scores, sizes=(10,), n_bootstrap=20).overall
-    circuits = [select(each, edges=10, prune=False) for each in scores]
+    circuits = [select(each, edges=10, rule="top-n", prune=False) for each in scores]
     left, right = (set(each.edges) for each in circuits)
     nodes = [set(each.nodes) for each in circuits]
     size = one.sizes[0]
@@ -151,23 +150,6 @@ def test_tables_match_the_definitions(layout, base):
     for table, of in ((nodes, torch.abs), (totals, torch.clone)):
         for side, column_of in zip(masked, (table.before, table.after), strict=True):
             assert torch.allclose(of(side).sum(dim=1), column_of.float(), atol=1e-4)
-
-
-def test_strength_intervals_cover(layout, noisy):
-    """The change of strength of nodes with real edges; 150 samples x 11 nodes, so 91-98 %."""
-    draw = torch.Generator().manual_seed(0)
-    before, after = 2 * torch.randn(2, *layout.shape, generator=draw) * layout.mask
-    true = (after.abs() - before.abs()).sum(dim=1)
-    covered = []
-    for seed in range(150):
-        x, y = (
-            noisy(layout, side, noise=1.0, seed=2 * seed + place)[:, layout.mask]
-            for place, side in enumerate((before, after))
-        )
-        table = strength_changes(layout, Strengths.of(layout, x), Strengths.of(layout, y))
-        covered.append((table.low <= true) & (true <= table.high))
-    share = float(torch.stack(covered).double().mean())
-    assert 0.91 <= share <= 0.98, share
 
 
 def test_refusals(layout, base, make_scores):

@@ -15,6 +15,7 @@ from circuits.evaluation.minimality import Minimality
 from circuits.evaluation.robustness import Condition
 from circuits.evaluation.stability import stability
 from circuits.evolution import compare
+from circuits.evolution.crossing import CrossEvaluation, Row
 from circuits.evolution.internals import Internals
 from circuits.files import write_json, write_text
 from circuits.graph import Circuit, EdgeScores, Layout, select
@@ -183,6 +184,23 @@ def write_internals(folder: Path, draw: torch.Generator) -> None:
     write_json(folder / "internals.json", found.to_dict())
 
 
+def write_crossing(folder: Path) -> None:
+    rows = [
+        Row(
+            model,
+            0.2 + place,
+            -0.1 - place,
+            tuple(estimate(0.9 - 0.2 * abs(place - other)) for other in range(len(ORDER))),
+            tuple(estimate(0.2 * abs(place - other)) for other in range(len(ORDER))),
+            estimate(0.02),
+        )
+        for place, model in enumerate(ORDER)
+    ]
+    rows[0] = Row("base", None, None, undefined="faithfulness is not defined: <both> are 0")
+    found = CrossEvaluation("logit-difference", 100, ORDER, (40, 41, 42, 43), tuple(rows))
+    write_json(folder / "crossing.json", found.to_dict())
+
+
 def write_lora(folder: Path) -> None:
     chosen = {"standard": None, "targeted": (0, 2), "circuit": (0, 1)}
     arms = [Arm(name, layers, criterion="a criterion") for name, layers in chosen.items()]
@@ -305,6 +323,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_evaluation(folder, draw)
     found = compare(scores, names=ORDER, sizes=(0.02, 0.05, 0.1), n_bootstrap=60)
     write_json(folder / "evolution.json", found.to_dict())
+    write_crossing(folder)
     write_internals(folder, draw)
     write_lora(folder)
     write_rest(folder)

@@ -1,4 +1,4 @@
-"""What changed between checkpoints: likeness beside its ceiling, turnover, variance, courses."""
+"""What changed between checkpoints: likeness beside its ceiling, turnover, variance."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from circuits.report.blocks import Plot
 from circuits.report.figures.dots import Dot, Series, dot_panels
-from circuits.report.figures.panels import axes_of, label, panel_grid
-from circuits.report.numbers import compact, percent, signed
+from circuits.report.figures.panels import axes_of, panel_grid
+from circuits.report.numbers import compact, percent
 
 LIKENESS = {
     "spearman": "rank correlation, all edges",
@@ -22,17 +22,6 @@ VARIANCE = {
     "reader": "reader totals (nodes)",
     "interaction": "single edges (rewiring)",
 }
-_COLOURS = (
-    "$positive",
-    "$negative",
-    "$green",
-    "$purple",
-    "$markline",
-    "$control",
-    "$ink",
-    "$muted",
-)
-_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "hexagon")
 
 
 def middle(sizes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -173,56 +162,4 @@ def variance_dots(comparisons: Sequence[Mapping[str, Any]], columns: int) -> Plo
         pixels=38,
         span=_span([*found, *chance], 1.04),
         notes=notes,
-    )
-
-
-def courses(
-    checkpoints: Sequence[str], edges: Sequence[Mapping[str, Any]], *, title: str, shown: int = 8
-) -> Plot:
-    """The mean score of the strongest edges from checkpoint to checkpoint."""
-    data = []
-    for place, edge in enumerate(edges[:shown]):
-        colour = _COLOURS[place % len(_COLOURS)]
-        name = label(edge["name"])
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": name,
-                "x": [label(checkpoint) for checkpoint in checkpoints],
-                "y": compact(edge["values"]),
-                "line": {"color": colour, "width": 2},
-                "marker": {"color": colour, "size": 8, "symbol": _SYMBOLS[place % len(_SYMBOLS)]},
-                "error_y": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": _differences(edge["high"], edge["values"]),
-                    "arrayminus": _differences(edge["values"], edge["low"]),
-                    "color": colour,
-                    "thickness": 1.2,
-                    "width": 0,
-                },
-                "customdata": [
-                    f"{signed(value)} [{signed(low)}, {signed(high)}]"
-                    for value, low, high in zip(
-                        edge["values"], edge["low"], edge["high"], strict=True
-                    )
-                ],
-                "hovertemplate": f"<b>{name}</b>, %{{x}}<br>%{{customdata}}<extra></extra>",
-            }
-        )
-    return {
-        "data": data,
-        "layout": {
-            "xaxis": {"type": "category", "showgrid": False},
-            "yaxis": {"title": {"text": title}, "zeroline": True},
-            "legend": {"orientation": "v", "x": 1.01, "xanchor": "left", "y": 1, "yanchor": "top"},
-            "margin": {"t": 16},
-        },
-    }
-
-
-def _differences(upper: Sequence[float | None], lower: Sequence[float | None]) -> Any:
-    return compact(
-        [0.0 if a is None or b is None else a - b for a, b in zip(upper, lower, strict=True)]
     )

@@ -11,7 +11,6 @@ from circuits.report.figures.dots import dots_height
 from circuits.report.figures.evolution import (
     LIKENESS,
     VARIANCE,
-    courses,
     likeness_dots,
     middle,
     title_of,
@@ -20,7 +19,7 @@ from circuits.report.figures.evolution import (
     variance_dots,
 )
 from circuits.report.figures.panels import balanced
-from circuits.report.numbers import count, general, p_value, percent, typeset
+from circuits.report.numbers import count, general, listed, p_value, percent, typeset
 from circuits.report.run import AbsentError, Run
 
 _TOP = 12
@@ -104,55 +103,49 @@ def turnover(run: Run) -> Iterator[Block]:
 
 
 def edges(run: Run) -> Iterator[Block]:
-    """The course of the strongest edges, and those that changed the most."""
+    """The edges that changed the most."""
     found = run.json("evolution.json")
-    course = run.part("evolution.json", "trajectory")
-    yield Heading("Edges from checkpoint to checkpoint")
-    yield Figure(
-        caption="Mean score of the edges that are strongest at any checkpoint, in the metric's "
-        f"units, with 95 % intervals; n = {count(found['examples'])} examples.",
-        views={
-            "": courses(course["checkpoints"], course["edges"], title="score (metric units)"),
-        },
-        height=380,
-        method=Method(
-            steps=(
-                "Scores of different checkpoints are in the same units, but a model that does the "
-                "task better has more of the metric to lose: compare shapes as well as heights.",
-            ),
-            settings=_settings(found),
-        ),
-    )
+    yield Heading("Edges and nodes that changed")
     overall = _overall(found)
-    changes = overall["edges"]
+    kinds = {"edges": "edges", "node totals": "totals", "node strengths": "nodes"}
+    counts = {
+        name: f"{count(overall[key]['changed'])} of {count(overall[key]['tested'])} {name} "
+        f"({count(overall[key]['rose'])} rose, {count(overall[key]['fell'])} fell)"
+        for name, key in kinds.items()
+    }
     yield Table(
-        caption=f"The largest changes, {title_of(overall)}: {count(changes['changed'])} of "
-        f"{count(changes['tested'])} edges changed at a false discovery rate of 5 % "
-        f"({count(changes['rose'])} rose, {count(changes['fell'])} fell). "
-        f"n = {count(found['examples'])} examples.",
-        head=["edge", "before", "after", "change", "95 % interval", "q"],
+        caption=f"The largest changes, {title_of(overall)}. At a false discovery rate of 5 % there "
+        f"changed {listed(list(counts.values()))}. n = {count(found['examples'])} examples.",
+        head=["", "before", "after", "change", "95 % interval", "q"],
         views={
-            "": [
-                [
-                    row["name"],
-                    general(row["before"]),
-                    general(row["after"]),
-                    general(row["change"]),
-                    f"[{general(row['low'])}, {general(row['high'])}]",
-                    "< 0.001" if row["q"] is not None and row["q"] < 0.001 else general(row["q"]),
-                ]
-                for row in changes["rows"][:_TOP]
-            ]
+            name: [_row(row) for row in overall[key]["rows"][:_TOP]] for name, key in kinds.items()
         },
+        chosen="edges",
         method=Method(
             steps=(
-                "Changes are paired by example: bootstrap-t intervals, paired t tests, and "
-                "Benjamini-Hochberg over all edges.",
+                "Changes are paired by example. Edges and node totals (the signed sum of a node's "
+                "outgoing edges): symmetric bootstrap-t intervals, p from the same t. Node "
+                "strengths (the sum of |mean score| of the outgoing edges): jackknife. "
+                "Benjamini-Hochberg over all edges, and over all nodes.",
+                "What these intervals cover on simulated and on real scores: "
+                "scripts/check_statistics.py.",
             ),
             settings=_settings(found),
-            source="Benjamini and Hochberg (1995); Efron and Tibshirani (1993), chapter 12.",
+            source="Hall (1988), on symmetric bootstrap confidence intervals; Benjamini and "
+            "Hochberg (1995).",
         ),
     )
+
+
+def _row(row: Mapping[str, Any]) -> list[str]:
+    return [
+        row["name"],
+        general(row["before"]),
+        general(row["after"]),
+        general(row["change"]),
+        f"[{general(row['low'])}, {general(row['high'])}]",
+        "< 0.001" if row["q"] is not None and row["q"] < 0.001 else general(row["q"]),
+    ]
 
 
 def _shown(run: Run) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:

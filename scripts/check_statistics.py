@@ -1,0 +1,314 @@
+"""Do the statistics of `circuits compare` hold? Coverage and false discovery, the truth known.
+
+    python scripts/check_statistics.py
+    python scripts/check_statistics.py --scores runs/quickstart/scores/base.safetensors \\
+        runs/quickstart/scores/step-200.safetensors
+
+Two checkpoints are sampled again and again, their intervals counted that hold the truth; a 95 %
+interval should in 93 to 97 % of the samples. Two kinds of populations:
+
+- simulated: an edge's score on an example is a product of two normals, as a score is a difference
+  times a gradient (kurtosis 9; skewed where the two go together), and few of the means are large;
+  edges of one source share a factor, and two checkpoints share half of each example's variance;
+- real: with --scores, the examples of two score files are the population, drawn with replacement.
+  Tails, correlations between edges and between checkpoints are then what they are, and the
+  population's means are the truth.
+
+Estimands: mean scores, sums of them, and shares of the variance of their change are those of the
+population. A Jaccard index or a turnover is of circuits cut from n examples, and noise alone makes
+such circuits differ: its estimand is its own mean over samples of n examples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from circuits.evolution.agreement import SIZED, WHOLE, agreement
+from circuits.evolution.changes import Strengths, by_source, strength_changes
+from circuits.evolution.variance import PARTS, split_variance, sums_of_squares
+from circuits.graph import EdgeScores, Layout
+from circuits.statistics import (
+    bca_interval,
+    benjamini_hochberg,
+    generator,
+    jackknife_interval,
+    mean_inference,
+    resample_weights,
+    student_quantile,
+)
+
+LAYOUT = Layout(n_layers=4, n_heads=4, n_kv_heads=4)
+COUNTS = (20, 50, 100)
+SIZES = (0.05, 0.2)
+RESAMPLES = 500
+Pair = tuple[Float[Tensor, "n edge"], Float[Tensor, "n edge"]]
+
+
+@dataclass(frozen=True)
+class Population:
+    """Two checkpoints whose true mean scores are known. sample: n examples of both."""
+
+    name: str
+    layout: Layout
+    before: Float[Tensor, " edge"]
+    after: Float[Tensor, " edge"]
+    sample: Callable[[int, torch.Generator], Pair]
+
+
+def simulated(name: str, together: float) -> Population:
+    """together: the correlation of the two factors of a score: 0 is symmetric, 1 a chi square."""
+    draw, edges = generator(0), LAYOUT.n_edges
+    rows = LAYOUT.mask.nonzero()[:, 0]
+    before = 0.3 * torch.randn(edges, generator=draw, dtype=torch.float64) ** 3
+    after = before + 0.2 * torch.randn(edges, generator=draw, dtype=torch.float64) ** 3
+    spread = 0.3 + before.abs()
+
+    def noise(n: int, draw: torch.Generator) -> Float[Tensor, "n edge"]:
+        def factor() -> Float[Tensor, "n edge"]:
+            own = torch.randn(n, edges, generator=draw, dtype=torch.float64)
+            of_source = torch.randn(n, LAYOUT.shape[0], generator=draw, dtype=torch.float64)
+            return 0.8 * own + 0.6 * of_source[:, rows]
+
+        difference = factor()
+        gradient = together * difference + math.sqrt(1 - together**2) * factor()
+        return (difference * gradient - together) / math.sqrt(1 + together**2)
+
+    def sample(n: int, draw: torch.Generator) -> Pair:
+        shared, *own = (noise(n, draw) for _ in range(3))
+        first, second = (spread * (shared + one) / math.sqrt(2) for one in own)
+        return before + first, after + second
+
+    return Population(name, LAYOUT, before, after, sample)
+
+
+def real(files: Sequence[str]) -> Population:
+    """The examples of two score files as the population."""
+    scores = [EdgeScores.load(file) for file in files]
+    values = []
+    for file, one in zip(files, scores, strict=True):
+        if one.per_example is None:
+            raise SystemExit(f"{file}: its scores were kept as a mean only")
+        values.append(one.per_example[:, one.mask].double())
+    before, after = values
+
+    def sample(n: int, draw: torch.Generator) -> Pair:
+        drawn = torch.randint(len(before), (n,), generator=draw)
+        return before[drawn], after[drawn]
+
+    return Population("real scores", scores[0].layout, before.mean(0), after.mean(0), sample)
+
+
+def centred(population: Population) -> Population:
+    """The same noise, and no mean that changes: shapes may."""
+    middle, change = population.before, population.after - population.before
+
+    def sample(n: int, draw: torch.Generator) -> Pair:
+        before, after = population.sample(n, draw)
+        return before, after - change
+
+    return Population(population.name, population.layout, middle, middle, sample)
+
+
+def unchanged(population: Population) -> Population:
+    """No change at all: which checkpoint is which is drawn by example."""
+    middle = (population.before + population.after) / 2
+
+    def sample(n: int, draw: torch.Generator) -> Pair:
+        before, after = population.sample(n, draw)
+        swap = torch.randint(2, (n, 1), generator=draw).bool()
+        return torch.where(swap, after, before), torch.where(swap, before, after)
+
+    return Population(population.name, population.layout, middle, middle, sample)
+
+
+# -- what is counted
+
+
+Interval = tuple[Tensor, Tensor]
+Found = dict[str, tuple[Tensor, Tensor, Tensor]]  # low, high, truth (of its own mean: estimate)
+
+
+def other_intervals(
+    values: Float[Tensor, "n k"], weights: Tensor
+) -> Iterator[tuple[str, Interval]]:
+    """What else an interval of a mean could be."""
+    n, mean = len(values), values.mean(dim=0)
+    residuals = values - mean
+    spread = residuals.square().mean(dim=0).sqrt()
+    shift = weights @ residuals
+    error = (weights @ residuals.square() - shift.square()).clamp_min(0).sqrt()
+    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    low, high = torch.where(error > 1e-9 * spread, shift / error, 0.0).quantile(ends, dim=0)
+    yield "equal-tailed bootstrap-t", (mean - high * spread, mean - low * spread)
+    low, high = bca_interval(torch.zeros_like(mean), shift, residuals)
+    yield "BCa", (mean + low, mean + high)
+    low, high = shift.quantile(ends, dim=0)
+    yield "percentile", (mean + low, mean + high)
+    reach = student_quantile(0.95, n - 1) * spread / math.sqrt(n - 1)
+    yield "Student's t", (mean - reach, mean + reach)
+
+
+def true_shares(population: Population) -> Float[Tensor, " part"]:
+    """Of the variance of the true change."""
+    change = (population.after - population.before)[None]
+    parts = sums_of_squares(population.layout, change)[:, 0, 0]
+    return parts / parts.sum()
+
+
+def means_and_nodes(population: Population, n: int, seed: int) -> Found:
+    """Intervals of one sample: edges, nodes, variance."""
+    layout = population.layout
+    before, after = population.sample(n, generator(seed))
+    weights = resample_weights(n, RESAMPLES, seed=seed)
+    truth = population.after - population.before
+    edges = truth.abs() > 0
+    change, truth = (after - before)[:, edges], truth[edges]
+    found: Found = {}
+    low, high, _ = mean_inference(change, weights)
+    found["edge: change"] = (low, high, truth)
+    for name, (low, high) in other_intervals(change, weights):
+        found[f"  (by {name})"] = (low, high, truth)
+    ends = population.before, population.after
+    totals, sizes = (
+        [by_source(of(side)[None], layout)[0] for side in ends] for of in (torch.clone, torch.abs)
+    )
+    low, high, _ = mean_inference(by_source(after - before, layout), weights)
+    found["node: change of total"] = (low, high, totals[1] - totals[0])
+    one, other = (Strengths.of(layout, side) for side in (before, after))
+    nodes = strength_changes(layout, one, other)
+    found["node: change of strength"] = (nodes.low, nodes.high, sizes[1] - sizes[0])
+    found["node: strength"] = (*jackknife_interval(other.value, other.left_out), sizes[1])
+    split = split_variance(layout, before, after, permutations=100, seed=seed)
+    for name, share in zip(PARTS, true_shares(population), strict=True):
+        part = getattr(split, name)
+        if math.isfinite(part.value):  # where a change stands out
+            found[f"variance: {name} share"] = _columns(part.low, part.high, float(share))
+    return found
+
+
+def likeness(population: Population, n: int, seed: int) -> Found:
+    """Intervals of one sample: likeness and turnover. The third is the estimate, not the truth."""
+    layout = population.layout
+    pair = [side.float() for side in population.sample(n, generator(seed))]
+    sizes = [round(share * layout.n_edges) for share in SIZES]
+    (measures,) = agreement(
+        pair,
+        [(0, 1)],
+        layout=layout,
+        sizes=sizes,
+        seed=seed,
+    )
+    names = [*WHOLE, *(f"{name} at {share:.0%}" for share in SIZES for name in SIZED)]
+    found: Found = {}
+    for name, one in zip(names, measures, strict=True):
+        found[name] = _columns(one.low, one.high, one.value)
+        found[f"{name}: gap"] = _columns(one.gap_low, one.gap_high, one.gap)
+    return found
+
+
+def _columns(low: float, high: float, truth: float) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.tensor([low]), torch.tensor([high]), torch.tensor([truth])
+
+
+def coverage(samples: Iterator[Found], *, of_its_own_mean: bool) -> dict[str, tuple[float, float]]:
+    """Of each row: the share of intervals that hold the truth, and how wide they are.
+
+    Width: in units of a right normal interval, 3.92 standard deviations of the interval's middle.
+    """
+    kept = defaultdict(list)
+    for found in samples:
+        for name, columns in found.items():
+            kept[name].append(torch.stack([column.double() for column in columns]))
+    result = {}
+    for name, rows in kept.items():
+        low, high, truth = torch.stack(rows, dim=1)  # each: sample, k
+        if of_its_own_mean:
+            truth = truth.nanmean(dim=0, keepdim=True)
+        known = low.isfinite() & high.isfinite()
+        inside = ((low <= truth + 1e-9) & (truth - 1e-9 <= high))[known].double().mean()
+        middle = (low + high) / 2
+        right = 3.92 * (middle - middle.nanmean(dim=0)).square().nanmean(dim=0).sqrt()
+        width = ((high - low).nanmean(dim=0) / right)[right > 0]
+        result[name] = (float(inside), float(width.median()) if len(width) else math.nan)
+    return result
+
+
+def discoveries(
+    population: Population, n: int, repeats: int, changed: float
+) -> tuple[float, float]:
+    """P(any false discovery), and the false discovery rate, at q <= .05.
+
+    changed: the share of edges given a change of up to 1.5 standard deviations of its difference.
+    """
+    some, rates = [], []
+    for seed in range(repeats):
+        draw = generator(seed)
+        before, after = population.sample(n, draw)
+        moved = torch.rand(before.shape[1], generator=draw) < changed
+        size = torch.rand(before.shape[1], generator=draw, dtype=torch.float64) * 1.5
+        change = after - before
+        change += moved * size * change.std(dim=0)
+        p = mean_inference(change, resample_weights(n, RESAMPLES, seed=seed))[2]
+        found = benjamini_hochberg(p) <= 0.05
+        false = int((found & ~moved).sum())
+        some.append(false > 0)
+        rates.append(false / max(1, int(found.sum())))
+    return sum(some) / repeats, sum(rates) / repeats
+
+
+def report_coverage(population: Population, counts: Sequence[int], repeats: int) -> None:
+    """Print a row for every statistic, a column for every number of examples."""
+    print(f"\n{population.name}: coverage of 95 % intervals (width beside a right one's)")
+    columns = []
+    for n in counts:
+        found: dict[str, tuple[float, float]] = {}
+        for of, own in ((means_and_nodes, False), (likeness, True)):
+            bar = tqdm(range(repeats), desc=f"{of.__name__}, n = {n}", leave=False)
+            found |= coverage((of(population, n, seed) for seed in bar), of_its_own_mean=own)
+        columns.append(found)
+    print(f"{'':34}" + "".join(f"{f'n = {n}':>16}" for n in counts))
+    for name in dict.fromkeys(name for column in columns for name in column):
+        figures = [column.get(name, (math.nan, math.nan)) for column in columns]
+        print(f"{name:34}" + "".join(f"{f'{a:.3f} ({b:.2f})':>16}" for a, b in figures))
+
+
+def report_discoveries(population: Population, counts: Sequence[int], repeats: int) -> None:
+    """Print how often there are false discoveries, with and without true changes."""
+    print(f"\n{population.name}: false discoveries at q <= .05: P(any), rate")
+    for name, nulls, changed in (
+        ("no change at all", unchanged(population), 0.0),
+        ("no mean changed, shapes did", centred(population), 0.0),
+        ("a fifth changed, the rest not", unchanged(population), 0.2),
+        ("a fifth changed, shapes too", centred(population), 0.2),
+    ):
+        figures = [discoveries(nulls, n, repeats, changed) for n in counts]
+        print(f"{name:34}" + "".join(f"{f'{a:.3f}, {b:.3f}':>16}" for a, b in figures))
+
+
+def main() -> None:
+    """Read the options, print the tables."""
+    parser = argparse.ArgumentParser(description="Coverage and false discovery of `compare`.")
+    parser.add_argument("--scores", nargs=2, metavar="FILE", help="two checkpoints' score files")
+    parser.add_argument("--repeats", type=int, default=300, help="samples of each population")
+    parser.add_argument("--examples", type=int, nargs="+", default=COUNTS)
+    options = parser.parse_args()
+    populations = [simulated("symmetric product", 0.0), simulated("skewed product", 0.4)]
+    if options.scores:
+        populations = [real(options.scores)]
+    for population in populations:
+        report_coverage(population, options.examples, options.repeats)
+        report_discoveries(population, options.examples, options.repeats)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
