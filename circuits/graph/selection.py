@@ -105,7 +105,7 @@ def _greedy(
         if column in opened:
             return
         opened.add(column)
-        for row in range(layout.visible(column)):
+        for row in layout.visible(column):
             heapq.heappush(frontier, (-values[row][column], row, column))
 
     open_column(layout.logits_column)
