@@ -19,8 +19,18 @@ class _Entry(NamedTuple):
 
 
 _TASKS = {
+    "comparison": _Entry(
+        "tasks.comparison", "Comparison", "who has won more titles, Ronaldo or Messi, and others"
+    ),
+    "greater-than": _Entry(
+        "tasks.greater_than", "GreaterThan", "a war from 1732 ends later (Hanna et al. 2023)"
+    ),
+    "ioi": _Entry("tasks.ioi", "IOI", "indirect object identification (Wang et al. 2022)"),
     "newsroom": _Entry(
         "tasks.newsroom", "Newsroom", "synthetic news articles for the embedded model"
+    ),
+    "recall": _Entry(
+        "tasks.recall", "Recall", "the surname of a person named before: Michelle Jones"
     ),
     "summarization": _Entry(
         "tasks.summarization",
@@ -28,6 +38,9 @@ _TASKS = {
         "articles and their summaries, from a file or a `datasets` name",
     ),
     "table": _Entry("tasks.table", "Table", "your own prompt pairs, from a CSV or JSONL file"),
+    "transitive": _Entry(
+        "tasks.transitive", "Transitive", "a is b, b is c: a is c; nouns drawn at random"
+    ),
 }
 
 

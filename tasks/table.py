@@ -7,15 +7,18 @@ Columns:
 - the wrong answer, in all rows or in none: `incorrect` or `incorrect_idx`.
 - split, if any: train, validation or test.
 
-A JSON list in an answer column is a set of tokens at one position, each counted as right (or as
-wrong): ids in `*_idx`, texts of one token each in `correct` and `incorrect`. The `*_idx` columns
-are those of EAP-IG's data files.
+A list in an answer column, in JSON or as Python writes it, is a set of tokens at one position, each
+counted as right (or as wrong): ids in `*_idx`, texts of one token each in `correct` and
+`incorrect`. The `*_idx` columns are those of EAP-IG's data files; files with other names for them
+are read by the options of the same names.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import math
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +34,8 @@ from tasks.pairs import PairSet, PromptPair, TokenSet
 from tasks.task import Split
 from tasks.text import beginning, continuation, encode
 
+_YEARS = re.compile(r"(\d\d)(\d\d) to the year \1$")
+
 
 @dataclass(frozen=True)
 class Table:
@@ -39,15 +44,24 @@ class Table:
 
     path: a .csv, .tsv, .jsonl, .json or .parquet file with the columns named above.
     add_bos: begin every prompt that is given as text with the beginning-of-text token.
+    clean, corrupted: the columns of the prompts.
+    correct, incorrect: the columns of the answers, for files that name them otherwise: token ids
+        where the name ends in `_idx`, text where it does not.
     """
 
     path: str | Path
     add_bos: bool = False
+    clean: str = "clean"
+    corrupted: str = "corrupted"
+    correct: str | None = None
+    incorrect: str | None = None
 
     name: ClassVar[str] = "table"
 
     def __post_init__(self) -> None:
-        wrong = [_filled(row, "incorrect", "incorrect_idx") for row in self._rows]
+        wrong = [_filled(row, *self._wrong_columns) for row in self._rows]
+        if self.incorrect is not None and not any(wrong):
+            self._rows[0].cell(self.incorrect)  # refuses, naming the columns that there are
         for row, has_wrong in zip(self._rows, wrong, strict=True):
             if has_wrong != wrong[0]:
                 here, there = ("a", "none") if has_wrong else ("no", "one")
@@ -71,7 +85,7 @@ class Table:
         context: int | None = None,
     ) -> PairSet:
         """All rows in the file's order, or `n` of them drawn by `seed`; of one split if asked."""
-        rows = splits.choose(self._rows, split, lambda row: str(row.cell("clean")))
+        rows = splits.choose(self._rows, split, lambda row: str(row.cell(self.clean)))
         where = f"{Path(self.path).name}, split {split!r}"
         order = splits.draw(len(rows), n, seed, where)[:n]
         pairs = tuple(self._pair(tokenizer, rows[index]) for index in order)
@@ -81,17 +95,25 @@ class Table:
 
     @property
     def _has_wrong(self) -> bool:
-        return _filled(self._rows[0], "incorrect", "incorrect_idx")
+        return _filled(self._rows[0], *self._wrong_columns)
+
+    @property
+    def _wrong_columns(self) -> tuple[str, ...]:
+        return (self.incorrect,) if self.incorrect else ("incorrect", "incorrect_idx")
 
     @cached_property
     def _rows(self) -> list[Row]:
         return read_rows(self.path)
 
     def _pair(self, tokenizer: PreTrainedTokenizerBase, row: Row) -> PromptPair:
-        clean = self._prompt(tokenizer, row, "clean")
-        corrupted = self._prompt(tokenizer, row, "corrupted")
-        answer = _answer(tokenizer, row, "correct")
-        wrong = _answer(tokenizer, row, "incorrect") if self._has_wrong else ()
+        clean = self._prompt(tokenizer, row, self.clean)
+        corrupted = self._prompt(tokenizer, row, self.corrupted)
+        self._refuse_years(row)
+        answer = self._answer(tokenizer, row, self.correct or _given(row, "correct"))
+        wrong: tuple[TokenSet, ...] = ()
+        if self._has_wrong:
+            column = self.incorrect or _given(row, "incorrect")
+            wrong = self._answer(tokenizer, row, column)
         if len(wrong) == len(answer) > 1 and wrong != answer:
             # " New York" and " New Delhi": where the two agree there is nothing to tell apart.
             wrong = tuple(
@@ -118,43 +140,59 @@ class Table:
         bos = (beginning(tokenizer),) if self.add_bos else ()
         return (*bos, *encode(tokenizer, value))
 
+    def _answer(
+        self, tokenizer: PreTrainedTokenizerBase, row: Row, column: str
+    ) -> tuple[TokenSet, ...]:
+        """The answer in a column: per position, the tokens that count."""
+        value = _listed(row.cell(column))
+        if column.endswith("_idx"):
+            return (_ids(row, column, value if isinstance(value, list) else [value]),)
+        if not isinstance(value, list):
+            return tuple((token,) for token in self._tokens(tokenizer, row, column, value))
+        alternatives = [self._tokens(tokenizer, row, column, text) for text in value]
+        for text, tokens in zip(value, alternatives, strict=True):
+            if len(tokens) != 1:
+                raise CircuitsError(
+                    f"{row.source}: {column!r} lists {text!r}, which is {len(tokens)} tokens; "
+                    "answers in a list are one token each"
+                )
+        return (tuple(tokens[0] for tokens in alternatives),)
 
-def _answer(tokenizer: PreTrainedTokenizerBase, row: Row, column: str) -> tuple[TokenSet, ...]:
-    """The answer in a column or in its `_idx` twin: per position, the tokens that count."""
+    def _tokens(
+        self, tokenizer: PreTrainedTokenizerBase, row: Row, column: str, text: Any
+    ) -> tuple[int, ...]:
+        """The tokens of an answer's text where it follows the clean prompt."""
+        if not isinstance(text, str):
+            raise CircuitsError(
+                f"{row.source}: column {column!r} holds {text!r}, which is not text"
+            )
+        prompt = _listed(row.cell(self.clean))
+        with naming(f"{row.source}: column {column!r}"):
+            tokens = continuation(tokenizer, prompt if isinstance(prompt, str) else "", text)
+        if not tokens:
+            raise CircuitsError(f"{row.source}: the answer {text!r} in {column!r} is no token")
+        return tokens
+
+    def _refuse_years(self, row: Row) -> None:
+        """EAP-IG's greater-than file has the year's last digits where others have a token id."""
+        years = _YEARS.search(str(row.cell(self.clean)))
+        index = row.values.get(self.correct or "correct_idx")
+        if years and not self._has_wrong and str(index) in (years[2], str(int(years[2]))):
+            raise CircuitsError(
+                f"{row.source}: {index} is the end of the year in the prompt, not a token id; use "
+                "the task 'greater-than', or give the ids of the right and the wrong tokens"
+            )
+
+
+def _given(row: Row, column: str) -> str:
+    """The column or its `_idx` twin, whichever holds the answer."""
     indices = f"{column}_idx"
     if _filled(row, column) == _filled(row, indices):
         number = "both" if _filled(row, column) else "neither"
         raise CircuitsError(
             f"{row.source}: {number} of {column!r} and {indices!r} given; give one of the two"
         )
-    if _filled(row, indices):
-        ids = _listed(row.cell(indices))
-        return (_ids(row, indices, ids if isinstance(ids, list) else [ids]),)
-    value = _listed(row.cell(column))
-    if not isinstance(value, list):
-        return tuple((token,) for token in _tokens(tokenizer, row, column, value))
-    alternatives = [_tokens(tokenizer, row, column, text) for text in value]
-    for text, tokens in zip(value, alternatives, strict=True):
-        if len(tokens) != 1:
-            raise CircuitsError(
-                f"{row.source}: {column!r} lists {text!r}, which is {len(tokens)} tokens; answers "
-                "in a list are one token each"
-            )
-    return (tuple(tokens[0] for tokens in alternatives),)
-
-
-def _tokens(
-    tokenizer: PreTrainedTokenizerBase, row: Row, column: str, text: Any
-) -> tuple[int, ...]:
-    """The tokens of an answer's text where it follows the clean prompt."""
-    if not isinstance(text, str):
-        raise CircuitsError(f"{row.source}: column {column!r} holds {text!r}, which is not text")
-    prompt = _listed(row.cell("clean"))
-    with naming(f"{row.source}: column {column!r}"):
-        tokens = continuation(tokenizer, prompt if isinstance(prompt, str) else "", text)
-    if not tokens:
-        raise CircuitsError(f"{row.source}: the answer {text!r} in {column!r} is no token")
-    return tokens
+    return column if _filled(row, column) else indices
 
 
 def _ids(row: Row, column: str, values: list[Any]) -> tuple[int, ...]:
@@ -178,10 +216,12 @@ def _filled(row: Row, *columns: str) -> bool:
 
 
 def _listed(value: Any) -> Any:
-    """A cell whose text is a JSON list as that list, any other value as it is."""
+    """A cell whose text is a list, in JSON or Python, as that list; any other value as it is."""
     if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except json.JSONDecodeError:
-            return value
+        for read in (json.loads, ast.literal_eval):
+            try:
+                listed = read(value.strip())
+            except (ValueError, SyntaxError):
+                continue
+            return listed if isinstance(listed, list) else value
     return value

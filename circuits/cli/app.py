@@ -8,6 +8,7 @@ import sys
 import typer
 
 from circuits.cli.compare import compare
+from circuits.cli.convert import convert
 from circuits.cli.discover import discover
 from circuits.cli.evaluate import evaluate
 from circuits.cli.finetune import finetune
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (run, discover, evaluate, compare, finetune, lora, report, tasks):
+for verb in (run, discover, evaluate, compare, convert, finetune, lora, report, tasks):
     app.command()(verb)
 
 

@@ -1,20 +1,37 @@
 """How far a circuit's claim holds."""
 
-from circuits.evaluation.faithfulness import FRACTIONS, Faithfulness, faithfulness
-from circuits.evaluation.intervals import Estimate
-from circuits.evaluation.measure import VanishingMetricError, measure
+from circuits.evaluation.completeness import Completeness, completeness
+from circuits.evaluation.evaluate import Questions, evaluate
+from circuits.evaluation.faithfulness import FRACTIONS, Curve, Faithfulness, faithfulness
+from circuits.evaluation.intervals import Estimate, VanishingMetricError
+from circuits.evaluation.measure import measure, nothing_left
 from circuits.evaluation.minimality import Minimality, minimality
+from circuits.evaluation.mix import Mix, choose_mix
+from circuits.evaluation.perturbations import PERTURBATIONS, perturb
 from circuits.evaluation.robustness import Condition, robustness
+from circuits.evaluation.stability import Stability, stability
 
 __all__ = [
     "FRACTIONS",
+    "PERTURBATIONS",
+    "Completeness",
     "Condition",
+    "Curve",
     "Estimate",
     "Faithfulness",
     "Minimality",
+    "Mix",
+    "Questions",
+    "Stability",
     "VanishingMetricError",
+    "choose_mix",
+    "completeness",
+    "evaluate",
     "faithfulness",
     "measure",
     "minimality",
+    "nothing_left",
+    "perturb",
     "robustness",
+    "stability",
 ]

@@ -3,55 +3,79 @@
 f(C) = (m(C) - m(none)) / (m(model) - m(none)); 1 is the model, 0 the corrupted run.
 CPR: area under f over the share of edges kept, edges ranked by signed score; higher is better.
 CMD: area under |1 - f|, ranked by absolute score; lower is better.
-Source: Mueller et al. (2025), "MIB: A Mechanistic Interpretability Benchmark".
+Source: Mueller et al. (2025), "MIB: A Mechanistic Interpretability Benchmark". As in its code, a
+share k of N edges is the first int(k N) of a ranking, pruned; the area's axis is k; beside each
+point stands the number of edges that pruning leaves (`weighted_edge_count` there, and in EAP-IG,
+where an edge weighs as much as the share of its source's neurons that is kept: 1 in circuits of
+whole edges).
 
 The linear axis gives everything below 5 % of the edges 7 % of the weight; `log_area` is the area
-under f over log(share), divided by the axis's length, and f at 1, 2 and 5 % is given as it is.
+under f over log(share), divided by the axis's length, and `at` gives f at 1, 2 and 5 %.
 A random ranking scores CPR near 0.25 and CMD near 0.75: half of the area under the last step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuits.errors import CircuitsError
 from circuits.evaluation.intervals import Estimate, Statistic, estimates
-from circuits.evaluation.measure import measure, shares
-from circuits.graph import Circuit, EdgeScores, ranked_edges, top_mask
+from circuits.evaluation.measure import measure, nothing_left, shares
+from circuits.graph import Circuit, EdgeScores, edge_order, top_mask
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+EARLY = (0.01, 0.02, 0.05)
+
+Order = Int[Tensor, " edge"]
 
 
 @dataclass(frozen=True)
 class Curve:
     """Faithfulness of one ranking.
 
-    values: f at each fraction. edges: how many edges were kept there.
+    values: f at each fraction. edges: how many edges were selected there. kept: how many of them
+    pruning left; a mean where the curve is the mean of several rankings.
     area: under f. distance: under |1 - f|. log_area: under f over log share, per unit of it.
+    notes: for each point, why its circuit can do nothing; None where it can.
     """
 
     ranking: str
+    fractions: tuple[float, ...]
     edges: tuple[int, ...]
+    kept: tuple[float, ...]
     values: tuple[Estimate, ...]
     area: Estimate
     distance: Estimate
     log_area: Estimate
+    notes: tuple[str | None, ...]
+
+    def at(self, fraction: float) -> Estimate:
+        """f at one of the fractions."""
+        if fraction not in self.fractions:
+            raise CircuitsError(
+                f"f was not measured at {fraction}; only at {', '.join(map(str, self.fractions))}"
+            )
+        return self.values[self.fractions.index(fraction)]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
         return {
             "edges": list(self.edges),
+            "kept": list(self.kept),
             "values": [value.to_dict() for value in self.values],
+            "at": {str(k): self.at(k).to_dict() for k in EARLY if k in self.fractions},
             "area": self.area.to_dict(),
             "distance": self.distance.to_dict(),
             "log_area": self.log_area.to_dict(),
+            "notes": list(self.notes),
         }
 
 
@@ -101,7 +125,9 @@ def faithfulness(
     pairs: PairSet,
     *,
     metric: str | None = None,
+    rule: str = "top-n",
     fractions: Sequence[float] = FRACTIONS,
+    others: Mapping[str, Order] | None = None,
     controls: int = 3,
     batch_size: int | None = None,
     seed: int = 0,
@@ -109,40 +135,63 @@ def faithfulness(
 ) -> Faithfulness:
     """Faithfulness curves of the scores' rankings and of random ones.
 
-    pairs: examples that the scores were not made from. controls: how many random rankings the
-    control is the mean of. Circuits are pruned before they run; pruning changes no logit.
+    pairs: examples that the scores were not made from. rule: how a ranking becomes an order, from
+    `circuits.graph.orders`. others: more curves by name, each an order of all edges as flat matrix
+    places. controls: how many random rankings the control is the mean of. Circuits are pruned
+    before they run; pruning changes no logit.
+
+    Raises VanishingMetricError where clean and corrupted metric are equal.
     """
-    rankings = {name: [ranked_edges(scores, name)] for name in ("signed", "absolute")}
+    layout = scores.layout
+    if not all(0 < share <= 1 for share in fractions) or list(fractions) != sorted({*fractions}):
+        raise CircuitsError(f"fractions {list(fractions)}: rising shares above 0, at most 1")
+    orders = {name: [edge_order(scores, rule, name)] for name in ("signed", "absolute")}
+    orders |= {name: [order] for name, order in (others or {}).items()}
     draw = torch.Generator().manual_seed(seed)
-    places = scores.mask.flatten().nonzero().flatten()
-    rankings["random"] = [
+    places = layout.mask.flatten().nonzero().flatten()
+    orders["random"] = [
         places[torch.randperm(len(places), generator=draw)] for _ in range(controls)
     ]
-    sizes = tuple(max(1, round(share * scores.layout.n_edges)) for share in fractions)
-    circuits = [
-        Circuit(scores.layout, top_mask(ranked, scores.layout, size)).pruned()
-        for name in rankings
-        for ranked in rankings[name]
-        for size in sizes
-    ]
+    sizes = tuple(int(share * layout.n_edges) for share in fractions)
+    selected = {
+        name: [
+            [Circuit(layout, top_mask(order, layout, size)) for size in sizes] for order in lines
+        ]
+        for name, lines in orders.items()
+        if lines
+    }
+    pruned = {
+        name: [circuit.pruned() for line in lines for circuit in line]
+        for name, lines in selected.items()
+    }
     measured = measure(
         model,
         pairs,
-        circuits,
+        [circuit for line in pruned.values() for circuit in line],
         metric=metric,
         batch_size=batch_size,
         progress="faithfulness" if progress else None,
     )
     axis = torch.tensor(fractions, dtype=torch.float64)
     curves, first = {}, 0
-    for name, lines in rankings.items():
-        count = len(lines) * len(sizes)
-        chosen = torch.cat(
-            [measured.columns[:, :2], measured.circuits[:, first : first + count]], dim=1
+    for name, line in pruned.items():
+        lines = len(selected[name])
+        columns = measured.of(range(first, first + len(line)))
+        *values, area, distance, log_area = estimates(columns, _statistic(lines, axis), seed=seed)
+        kept = torch.tensor([float(len(circuit)) for circuit in line]).view(lines, -1)
+        notes = tuple(map(nothing_left, selected[name][0])) if lines == 1 else (None,) * len(sizes)
+        curves[name] = Curve(
+            name,
+            tuple(fractions),
+            sizes,
+            tuple(kept.mean(dim=0).tolist()),
+            tuple(values),
+            area,
+            distance,
+            log_area,
+            notes,
         )
-        figures = estimates(chosen, _statistic(len(lines), axis), seed=seed)
-        curves[name] = Curve(name, sizes, tuple(figures[:-3]), *figures[-3:])
-        first += count
+        first += len(line)
     return Faithfulness(
         measured.metric,
         float(measured.clean.mean()),

@@ -6,12 +6,18 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.statistics import bca_interval, resample_weights
+from circuits.errors import CircuitsError
+from circuits.statistics import LEVEL, bca_interval, resample_weights
 
 Statistic = Callable[[Float[Tensor, "*resample column"]], Float[Tensor, "*resample k"]]
+
+
+class VanishingMetricError(CircuitsError):
+    """Clean and corrupted runs have the same metric, so no share of the difference exists."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,9 @@ def estimates(
 
     statistic: from column means (leading axes are resamples) to k figures. Examples are resampled
     together across columns, so whatever an example adds to both sides of a difference cancels.
+
+    A ratio whose denominator is 0 in some resample has no value there; such resamples are left out,
+    and if they are more than 5 %, no interval exists and `VanishingMetricError` says so.
     """
     n = values.shape[0]
     values = values.double()
@@ -51,7 +60,21 @@ def estimates(
         return [Estimate(float(x), float(x), float(x), 1) for x in point]
     replicates = statistic(resample_weights(n, resamples, seed=seed).double() @ values)
     left_out = statistic((values.sum(dim=0) - values) / (n - 1))
+    replicates, left_out = _defined(replicates), _defined(left_out)
     low, high = bca_interval(point, replicates, left_out.mean(dim=0) - left_out)
     return [
         Estimate(float(x), float(a), float(b), n) for x, a, b in zip(point, low, high, strict=True)
     ]
+
+
+def _defined(rows: Float[Tensor, "resample k"]) -> Float[Tensor, "resample k"]:
+    """The resamples in which every figure exists."""
+    exists = torch.isfinite(rows).all(dim=1)
+    missing = int((~exists).sum())
+    if missing > (1 - LEVEL) * len(rows):
+        raise VanishingMetricError(
+            f"no interval: clean and corrupted metric are equal in {missing} of {len(rows)} "
+            "resamples of the examples; use more examples, or a corruption that changes more of "
+            "them"
+        )
+    return rows[exists]

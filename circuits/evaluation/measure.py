@@ -10,16 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.batching import over_batches
-from circuits.errors import CircuitsError
+from circuits.evaluation.intervals import VanishingMetricError
 from circuits.graph import Circuit
 from circuits.intervention import Executor
 from circuits.metrics import metric_for
 from circuits.models import HookedModel
 from tasks.pairs import PairBatch, PairSet
-
-
-class VanishingMetricError(CircuitsError):
-    """Clean and corrupted runs have the same metric, so no share of the difference exists."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,12 @@ class Measured:
     @property
     def columns(self) -> Float[Tensor, "example column"]:
         """Clean, corrupted, then the circuits, side by side: what resampling works on."""
-        return torch.cat([self.clean[:, None], self.corrupted[:, None], self.circuits], dim=1)
+        return self.of(range(self.circuits.shape[1]))
+
+    def of(self, circuits: Sequence[int]) -> Float[Tensor, "example column"]:
+        """Clean, corrupted, then these circuits."""
+        chosen = self.circuits[:, list(circuits)]
+        return torch.cat([self.clean[:, None], self.corrupted[:, None], chosen], dim=1)
 
 
 def measure(
@@ -85,6 +86,15 @@ def measure(
     ):
         values[batch.index.cpu()] = found.double().cpu()
     return Measured(judge.name, values[:, 0], values[:, 1], values[:, columns])
+
+
+def nothing_left(circuit: Circuit) -> str | None:
+    """Why a circuit can do nothing, so that its run is the corrupted one and f is 0; else None."""
+    if not len(circuit):
+        return "an empty circuit: no edge was selected"
+    if not len(circuit.pruned()):
+        return "a circuit without a path from input to logits"
+    return None
 
 
 def shares(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample circuit"]:

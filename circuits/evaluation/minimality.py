@@ -1,7 +1,7 @@
-"""Does every edge of a circuit matter? The fall in f when it alone is removed.
+"""Does every edge (or node) of a circuit matter? The fall in f when it alone is removed.
 
-Control: random edges from outside, each added alone. What adding an irrelevant edge does to f is
-the size of a change that means nothing.
+Control: random edges (or nodes) from outside, each added alone. What adding an irrelevant one does
+to f is the size of a change that means nothing.
 Source: Wang et al. (2022), "Interpretability in the Wild" (there of nodes).
 """
 
@@ -15,6 +15,7 @@ import torch
 from circuits.errors import CircuitsError
 from circuits.evaluation.intervals import Estimate, estimates
 from circuits.evaluation.measure import measure, shares
+from circuits.evaluation.units import units_inside, units_outside
 from circuits.graph import Circuit
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
@@ -22,17 +23,18 @@ from tasks.pairs import PairSet
 
 @dataclass(frozen=True)
 class Minimality:
-    """Changes of f, edge by edge.
+    """Changes of f, unit by unit.
 
-    falls: f(C) - f(C without the edge), edges of the circuit, largest first.
-    control: f(C with the edge) - f(C), random edges from outside.
-    idle: share of the circuit's edges whose removal moves f by less than `epsilon`.
+    falls: f(C) - f(C without the unit), units of the circuit, largest first.
+    control: f(C with the unit) - f(C), random units from outside.
+    idle: share of the circuit's units whose removal moves f by less than `epsilon`.
     """
 
     faithfulness: Estimate
     falls: dict[str, Estimate]
     control: dict[str, Estimate]
     epsilon: float
+    unit: str = "edges"
 
     @property
     def idle(self) -> float:
@@ -42,7 +44,7 @@ class Minimality:
 
     @property
     def control_idle(self) -> float | None:
-        """The same share among the control's edges; None where no edge lies outside."""
+        """The same share in the control; None where nothing lies outside."""
         if not self.control:
             return None
         still = sum(abs(change.value) < self.epsilon for change in self.control.values())
@@ -51,6 +53,7 @@ class Minimality:
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
         return {
+            "unit": self.unit,
             "faithfulness": self.faithfulness.to_dict(),
             "epsilon": self.epsilon,
             "idle": self.idle,
@@ -65,6 +68,7 @@ def minimality(
     circuit: Circuit,
     pairs: PairSet,
     *,
+    unit: str = "edges",
     metric: str | None = None,
     epsilon: float = 0.005,
     controls: int = 50,
@@ -72,23 +76,18 @@ def minimality(
     seed: int = 0,
     progress: bool = False,
 ) -> Minimality:
-    """Remove each edge of the circuit alone, and add each of some random others alone."""
-    layout = circuit.layout
-    inside = circuit.mask.nonzero().tolist()
+    """Remove each edge (unit "nodes": node) of the circuit alone, and add some others alone."""
+    inside = units_inside(circuit, unit)
     if not inside:
-        raise CircuitsError("an empty circuit has no edge to remove; select more edges")
-    others = (layout.mask & ~circuit.mask).nonzero()
-    draw = torch.Generator().manual_seed(seed)
-    outside = others[torch.randperm(len(others), generator=draw)[:controls]].tolist()
-    variants = [circuit]
-    for row, column in [*inside, *outside]:
-        mask = circuit.mask.clone()
-        mask[row, column] = ~mask[row, column]
-        variants.append(Circuit(layout, mask))
+        raise CircuitsError(f"an empty circuit has no {unit} to remove; select more edges")
+    outside = units_outside(circuit, unit, controls, seed=seed)
+    masks = [circuit.mask]
+    masks += [circuit.mask & ~taken for taken in inside.values()]
+    masks += [circuit.mask | brought for brought in outside.values()]
     measured = measure(
         model,
         pairs,
-        variants,
+        [Circuit(circuit.layout, mask) for mask in masks],
         metric=metric,
         batch_size=batch_size,
         progress="minimality" if progress else None,
@@ -100,7 +99,6 @@ def minimality(
         return torch.cat([f[..., :1], (f[..., :1] - f[..., 1:]) * sign], dim=-1)
 
     whole, *changes = estimates(measured.columns, figures, seed=seed)
-    names = [layout.edge_name(row, column) for row, column in [*inside, *outside]]
-    found = list(zip(names, changes, strict=True))
+    found = list(zip([*inside, *outside], changes, strict=True))
     falls = sorted(found[: len(inside)], key=lambda item: -item[1].value)
-    return Minimality(whole, dict(falls), dict(found[len(inside) :]), epsilon)
+    return Minimality(whole, dict(falls), dict(found[len(inside) :]), epsilon, unit)

@@ -1,7 +1,8 @@
 """Does the circuit hold elsewhere? f of the same circuit on other prompts.
 
-Each condition is a pair set: other examples, another corruption. The control is a random circuit of
-the same number of edges, on the same prompts.
+Each condition is a pair set: other examples, another corruption or template of the task, or the
+same prompts perturbed (`perturbations`). The control is a random circuit of the same number of
+edges, on the same prompts.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 
 import torch
 
-from circuits.evaluation.intervals import Estimate, estimates
-from circuits.evaluation.measure import VanishingMetricError, measure, shares
+from circuits.evaluation.intervals import Estimate, VanishingMetricError, estimates
+from circuits.evaluation.measure import measure, shares
 from circuits.graph import Circuit, top_mask
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
@@ -56,10 +57,7 @@ def robustness(
     progress: bool = False,
 ) -> dict[str, Condition]:
     """f of the circuit under each named condition; metric None takes each pair set's own."""
-    layout = circuit.layout
-    places = layout.mask.flatten().nonzero().flatten()
-    shuffled = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))]
-    control = Circuit(layout, top_mask(shuffled, layout, len(circuit)))
+    control = random_circuit(circuit, seed=seed)
     found = {}
     for name, pairs in conditions.items():
         try:
@@ -71,10 +69,10 @@ def robustness(
                 batch_size=batch_size,
                 progress=f"robustness ({name})" if progress else None,
             )
+            kept, random = estimates(measured.columns, shares, seed=seed)
         except VanishingMetricError as error:
             found[name] = Condition(metric or pairs.metric, None, None, undefined=str(error))
             continue
-        kept, random = estimates(measured.columns, shares, seed=seed)
         found[name] = Condition(
             measured.metric,
             kept,
@@ -83,3 +81,11 @@ def robustness(
             float(measured.corrupted.mean()),
         )
     return found
+
+
+def random_circuit(circuit: Circuit, *, seed: int) -> Circuit:
+    """As many random edges of the same model, unpruned: a control."""
+    layout = circuit.layout
+    places = layout.mask.flatten().nonzero().flatten()
+    shuffled = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))]
+    return Circuit(layout, top_mask(shuffled, layout, len(circuit)))

@@ -1,33 +1,127 @@
-"""Entropy and divergence of attention patterns, exact, with masked keys and padding left out.
+"""Attention in log space: its distributions, their entropy and divergence, exact.
 
-Natural logarithms: nats. A masked key has probability 0 in both models and adds 0 (0 log 0 = 0).
+A layer's attention is kept as the arguments of the `scaled_dot_product_attention` call that the
+model made, d_head numbers a position and head, and its distributions are made again for a few
+queries at a time: memory does not grow with the square of the text. Natural logarithms: nats.
+A masked key has log-probability `MASKED` in both models and adds exactly 0 (0 log 0 = 0); a key
+that softmax would let underflow still has its true log-probability.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+MASKED = -1e30
+"""Log-probability of a key that cannot be seen: finite, so that 0 times it is 0."""
 
-def entropy(pattern: Float[Tensor, "*batch key"]) -> Float[Tensor, "*batch"]:
+LogProbabilities = Float[Tensor, "batch head query key"]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One layer's attention on a batch, by queries and keys.
+
+    query, key: after rotary embedding and norms; KV heads are not expanded.
+    mask: added to the scores, or True where a key can be seen; None with `causal`.
+    """
+
+    query: Float[Tensor, "batch head pos d_head"]
+    key: Float[Tensor, "batch kv_head pos d_head"]
+    scale: float
+    mask: Shaped[Tensor, "*shape"] | None
+    causal: bool
+
+    @property
+    def heads(self) -> int:
+        """Number of query heads."""
+        return self.query.shape[1]
+
+    @classmethod
+    def of_call(
+        cls,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,  # noqa: ARG003  the signature is the function's
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,  # noqa: ARG003
+        is_causal: bool = False,
+        scale: float | None = None,
+        **_: Any,
+    ) -> Attention:
+        """From the arguments of `torch.nn.functional.scaled_dot_product_attention`."""
+        scale = 1 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
+        return cls(query, key, scale, attn_mask, is_causal)
+
+    def log_probabilities(self, rows: slice) -> LogProbabilities:
+        """Log of the attention of some queries; under a causal mask only over keys up to them."""
+        batch, heads, _, width = self.query.shape
+        stop = rows.stop if self.causal else self.key.shape[2]
+        queries = self.query[:, :, rows].float() * self.scale
+        count = queries.shape[2]
+        # Query heads of a group stand together, so that no key is copied.
+        grouped = queries.reshape(batch, self.key.shape[1], -1, width)
+        scores = grouped @ self.key[:, :, :stop].float().transpose(-1, -2)
+        scores = scores.view(batch, heads, count, stop)
+        if self.causal:
+            later = torch.ones(count, count, dtype=torch.bool, device=scores.device).triu(1)
+            scores[..., rows.start :].masked_fill_(later, MASKED)
+        elif self.mask is not None:
+            seen = self.mask[..., rows, :] if self.mask.shape[-2] > 1 else self.mask
+            if seen.dtype == torch.bool:
+                scores.masked_fill_(~seen, MASKED)
+            else:
+                scores += seen.float()
+        return scores.log_softmax(dim=-1).clamp_min_(MASKED)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One layer's attention as a model gave it, where it makes no SDPA call.
+
+    A key that softmax let underflow counts as the smallest normal float32: the true value is lost.
+    """
+
+    pattern: Float[Tensor, "batch head query key"]
+
+    @property
+    def heads(self) -> int:
+        """Number of query heads."""
+        return self.pattern.shape[1]
+
+    def log_probabilities(self, rows: slice) -> LogProbabilities:
+        """Log of the attention of some queries."""
+        least = torch.finfo(torch.float32).tiny
+        return self.pattern[:, :, rows].float().clamp_min(least).log()
+
+
+def chunks(length: int, bytes_a_row: int, budget: int) -> Iterator[slice]:
+    """Slices of the queries that keep to a budget."""
+    size = max(1, budget // bytes_a_row)
+    for start in range(0, length, size):
+        yield slice(start, min(start + size, length))
+
+
+def entropy(
+    p: Float[Tensor, "*batch key"], log_p: Float[Tensor, "*batch key"]
+) -> Float[Tensor, "*batch"]:
     """-sum p log p over keys."""
-    pattern = pattern.float()
-    return -torch.xlogy(pattern, pattern).sum(dim=-1).clamp_max(0.0)
+    return -(p * log_p).sum(dim=-1).clamp_max(0.0)
 
 
 def divergence(
-    p: Float[Tensor, "*batch key"], q: Float[Tensor, "*batch key"]
+    p: Float[Tensor, "*batch key"],
+    log_p: Float[Tensor, "*batch key"],
+    log_q: Float[Tensor, "*batch key"],
 ) -> Float[Tensor, "*batch"]:
-    """KL(p || q) over keys, never negative.
-
-    A key that q gives less than the smallest normal float32 counts as that: softmax underflows
-    there, and the true divergence is finite.
-    """
-    p, q = p.float(), q.float()
-    least = torch.finfo(torch.float32).tiny
-    terms = torch.xlogy(p, p) - torch.xlogy(p, q.clamp_min(least))
-    return terms.sum(dim=-1).clamp_min(0.0)
+    """KL(p || q) over keys, never negative. Past 1e20: p sees a key that q masks."""
+    return (p * (log_p - log_q)).sum(dim=-1).clamp_min(0.0)
 
 
 def over_positions(

@@ -1,17 +1,19 @@
-"""Attention and hidden states of two models on the same text.
+"""Attention, hidden states and neurons of two models on the same text.
 
 Both models read the clean prompts, answers included as far as they are fed. Every figure is a mean
-over the positions of a document that are not padding, then over documents; the per-document values
-(documents x layers x heads numbers) are all that is kept, and documents are what intervals
-resample. Layer l's hidden state is the residual stream after block l; its update is what the block
-adds. Cost: one forward pass of each model; the second's patterns are never all held at once.
+over the positions of a document that are not padding, then over documents. Kept are the
+per-document values of each layer and head (documents are what intervals resample), and running sums
+of the neurons. Layer l's hidden state is the residual stream after block l; its update is what the
+block adds. KL and entropy after Mishra 2025 (arXiv 2505.17073).
+
+Cost: one forward pass of each model without the unembedding, then each layer's attention of both is
+made again from queries and keys, some queries at a time, for all that is read off it at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,32 +21,31 @@ from torch import Tensor
 
 from circuits.batching import over_batches
 from circuits.errors import CircuitsError
-from circuits.evolution import words
-from circuits.evolution.attention import divergence, entropy, over_positions
-from circuits.evolution.changes import number
+from circuits.evolution import inside_words
+from circuits.evolution.averages import Averages, averages, share_below_zero
+from circuits.evolution.criteria import (
+    CRITERIA,
+    EDGES,
+    CriticalLayers,
+    LayerValues,
+    critical_layers,
+)
+from circuits.evolution.heads import (
+    REPEATED,
+    SEQUENCES,
+    Landmarks,
+    Role,
+    RoleKeys,
+    RoleMasses,
+    head_name,
+)
+from circuits.evolution.neurons import NeuronChanges, NeuronSums
+from circuits.evolution.side_by_side import PER_HEAD, PER_LAYER, Reading, read
 from circuits.models import HookedModel
-from circuits.statistics import mean_interval, resample_weights
-from tasks.pairs import PairBatch, PairSet
+from circuits.statistics import generator, resample_weights
+from tasks.pairs import PairBatch, PairSet, PromptPair
 
-Criterion = Literal["attention-kl", "entropy", "hidden-state"]
-CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
-_PATTERN_BYTES = 2**29
-
-_PER_HEAD = ("kl", "entropy", "entropy_against")
-_PER_LAYER = ("cosine", "activation", "activation_against", "stream_change", "update_change")
-
-
-@dataclass(frozen=True)
-class Averages:
-    """Means over documents with 95 % bootstrap intervals, any shape."""
-
-    value: Float[Tensor, "*shape"]
-    low: Float[Tensor, "*shape"]
-    high: Float[Tensor, "*shape"]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form: nested lists."""
-        return {name: tensor.tolist() for name, tensor in vars(self).items()}
+_TOKENS = 1024  # read by both models at a time: two runs' queries, keys and streams are held
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Internals:
     cosine: of the two hidden states. activation, activation_against: mean |hidden state|.
     stream_change, update_change: ||model - against|| / ||against|| of the hidden state after each
         block, which carries every earlier change along, and of the block's own update.
+    roles: what heads attend to, by role. neurons: None where MLPs have none that can be seen.
     """
 
     name: str
@@ -68,6 +70,8 @@ class Internals:
     activation_against: Float[Tensor, "doc layer"]
     stream_change: Float[Tensor, "doc layer"]
     update_change: Float[Tensor, "doc layer"]
+    roles: dict[str, Role] = field(default_factory=dict)
+    neurons: NeuronChanges | None = None
     resamples: int = 1000
     seed: int = 0
 
@@ -90,54 +94,67 @@ class Internals:
         means = self.kl.mean(dim=0)
         heads = means.shape[1]
         order = means.flatten().argsort(descending=True, stable=True).tolist()
-        return [
-            (f"a{place // heads}.h{place % heads}", float(means.flatten()[place]))
-            for place in order
-        ]
+        return [(head_name(place, heads), float(means.flatten()[place])) for place in order]
 
     def averages(self, values: Float[Tensor, " doc *shape"]) -> Averages:
         """Mean over documents of any per-document values, with its interval."""
-        weights = resample_weights(len(self), self.resamples, seed=self.seed)
-        flat = values.reshape(len(self), -1)
-        low, high = mean_interval(flat, weights)
-        shape = values.shape[1:]
-        return Averages(values.double().mean(dim=0), low.reshape(shape), high.reshape(shape))
+        return averages(values, resamples=self.resamples, seed=self.seed)
 
     def falling_heads(self) -> Averages:
-        """Share of heads whose mean entropy is lower in the model than in the other.
-
-        The interval resamples documents (percentile: the share takes few values).
-        """
+        """Share of heads whose mean entropy is lower in the model than in the other."""
         change = self.entropy_change.reshape(len(self), -1)
-        weights = resample_weights(len(self), self.resamples, seed=self.seed)
-        shares = (weights @ change < 0).double().mean(dim=1)
-        low, high = shares.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
-        return Averages((change.mean(dim=0) < 0).double().mean(), low, high)
+        return share_below_zero(change, resamples=self.resamples, seed=self.seed)
 
-    def layer_importance(self, criterion: Criterion) -> list[float]:
+    def layer_importance(self, criterion: str) -> list[float]:
         """One number a layer, never negative: how much fine-tuning changed it.
 
-        "attention-kl": mean KL of its heads, nats. "entropy": mean |entropy change| of its heads,
-        nats. "hidden-state": relative change of the block's own update; the change of the hidden
-        state itself only accumulates with depth and would name the last layers.
+        criterion: "attention-kl", "entropy" or "hidden-state"; see `criteria`.
         """
-        if criterion == "attention-kl":
-            values = self.kl.mean(dim=(0, 2))
-        elif criterion == "entropy":
-            values = self.entropy_change.mean(dim=0).abs().mean(dim=1)
-        elif criterion == "hidden-state":
-            values = self.update_change.mean(dim=0)
-        else:
-            raise CircuitsError(f"unknown criterion {criterion!r}; known: {', '.join(CRITERIA)}")
-        return [float(value) for value in values]
+        everyone = torch.full((1, len(self)), 1 / len(self), dtype=torch.float64)
+        values: list[float] = self._by_layer(criterion, everyone)[0].tolist()
+        return values
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form: means and intervals; per-document values stay in the object."""
+    def critical_layers(self, edges: LayerValues | None = None) -> CriticalLayers:
+        """Layers by each criterion and how well the criteria agree.
+
+        edges: the change of edge scores by layer, as a fourth criterion.
+        """
+        weights = resample_weights(len(self), self.resamples, seed=self.seed)
+        everyone = torch.full((1, len(self)), 1 / len(self), dtype=torch.float64)
+        values: dict[str, LayerValues] = {
+            name: LayerValues(self._by_layer(name, everyone)[0], self._by_layer(name, weights))
+            for name in CRITERIA
+        }
+        if edges is not None:
+            if len(edges.value) != self.kl.shape[1]:
+                raise CircuitsError(
+                    f"edge scores of {len(edges.value)} layers for a model of {self.kl.shape[1]}"
+                )
+            values[EDGES] = edges
+        return critical_layers(values, seed=self.seed)
+
+    def _by_layer(
+        self, criterion: str, weights: Float[Tensor, "resample doc"]
+    ) -> Float[Tensor, "resample layer"]:
+        if criterion == "attention-kl":
+            return weights @ self.kl.mean(dim=2).double()
+        if criterion == "entropy":
+            change = self.entropy_change.double()
+            means = weights @ change.flatten(1)
+            return means.abs().view(len(weights), *change.shape[1:]).mean(dim=2)
+        if criterion == "hidden-state":
+            return weights @ self.update_change.double()
+        raise CircuitsError(f"unknown criterion {criterion!r}; known: {', '.join(CRITERIA)}")
+
+    def to_dict(self, edges: LayerValues | None = None) -> dict[str, Any]:
+        """JSON form: means and intervals; per-document values stay in the object.
+
+        edges: the change of edge scores by layer, to stand beside the other criteria.
+        """
         measured = {
             name: self.averages(getattr(self, name)).to_dict()
-            for name in (*_PER_HEAD, "entropy_change", *_PER_LAYER)
+            for name in (*PER_HEAD, "entropy_change", *PER_LAYER)
         }
-        falling = {name: number(value) for name, value in vars(self.falling_heads()).items()}
         return {
             "model": self.name,
             "against": self.against,
@@ -146,15 +163,19 @@ class Internals:
             "seed": self.seed,
             "identical": self.identical,
             **measured,
-            "falling_heads": falling,
+            "kl_by_layer": self.averages(self.kl.mean(dim=2)).to_dict(),
+            "falling_heads": self.falling_heads().to_dict(),
             "heads_by_kl": [{"head": head, "kl": value} for head, value in self.heads_by_kl],
             "importance": {name: self.layer_importance(name) for name in CRITERIA},
-            "paragraph": self.paragraph(),
+            "roles": {name: role.to_dict() for name, role in self.roles.items()},
+            "neurons": None if self.neurons is None else self.neurons.to_dict(),
+            "critical_layers": self.critical_layers(edges).to_dict(),
+            "paragraph": inside_words.internals(self, self.critical_layers(edges)),
         }
 
     def paragraph(self) -> str:
         """The comparison in plain words."""
-        return words.internals(self)
+        return inside_words.internals(self, self.critical_layers())
 
 
 def internals(
@@ -162,102 +183,113 @@ def internals(
     against: HookedModel,
     pairs: PairSet,
     *,
+    landmarks: Landmarks | None = None,
     batch_size: int | None = None,
     n_bootstrap: int = 1000,
     seed: int = 0,
+    progress: bool = False,
 ) -> Internals:
     """Run both models on the clean prompts and compare what goes on inside.
 
-    Memory does not grow with the number of documents: one batch's attention patterns of `against`
-    are held, at most 512 MB of them when the batch size is left open.
-    Raises CircuitsError for models of different shapes.
+    landmarks: positions that heads may look for, by name and pair of the set
+        (`tasks.landmarks` finds beginnings of sentences and paragraphs).
+    batch_size: documents at a time; about a thousand tokens' worth unless told.
+    Raises CircuitsError for models of different shapes, and for fewer than two documents.
     """
-    _require_same(model, against)
-    layout = model.layout
-    if batch_size is None:
-        longest = max(len(pair) for pair in pairs)
-        batch_size = max(1, _PATTERN_BYTES // (4 * layout.n_layers * layout.n_heads * longest**2))
-    kept: dict[str, Tensor] = {}
+    require_same(model, against)
+    if len(pairs) < 2:
+        raise CircuitsError("one document: intervals over documents need at least two")
+    landmarks = landmarks or {}
+    for name, places in landmarks.items():
+        if len(places) != len(pairs):
+            raise CircuitsError(
+                f"landmarks {name!r}: positions for {len(places)} texts and {len(pairs)} pairs"
+            )
+    documents = _Documents(len(pairs))
 
-    def work(batch: PairBatch) -> dict[str, Tensor]:
-        return _compare(model, against, batch)
+    def work(batch: PairBatch) -> Reading:
+        return read(model, against, batch, RoleKeys.of_text(batch, landmarks))
 
-    for batch, found in over_batches(pairs, work, batch_size=batch_size, device=model.device):
-        for name, values in found.items():
-            if name not in kept:
-                kept[name] = values.new_zeros(len(pairs), *values.shape[1:], device="cpu")
-            kept[name][batch.index.cpu()] = values.cpu()
-    return Internals(model.name, against.name, **kept, resamples=n_bootstrap, seed=seed)
+    for batch, reading in over_batches(
+        pairs,
+        work,
+        batch_size=batch_size or max(1, _TOKENS // max(len(pair) for pair in pairs)),
+        device=model.device,
+        progress=f"{against.name} and {model.name}" if progress else None,
+    ):
+        documents.add(batch, reading)
+    found = documents.finish(n_bootstrap, seed)
+    found["roles"] |= induction(model, against, resamples=n_bootstrap, seed=seed)
+    return Internals(model.name, against.name, **found, resamples=n_bootstrap, seed=seed)
 
 
-def _require_same(model: HookedModel, against: HookedModel) -> None:
+class _Documents:
+    """What is kept of the documents as batches bring them in."""
+
+    def __init__(self, count: int) -> None:
+        self._values: dict[str, Tensor] = {}
+        self._count = count
+        self._masses = RoleMasses(count)
+        self._neurons: NeuronSums | None = NeuronSums(count)
+
+    def add(self, batch: PairBatch, reading: Reading) -> None:
+        for name, values in reading.values.items():
+            if name not in self._values:
+                self._values[name] = values.new_zeros(self._count, *values.shape[1:], device="cpu")
+            self._values[name][batch.index.cpu()] = values.cpu()
+        self._masses.add(reading.keys, batch.index, reading.mass, reading.mass_against)
+        if reading.neurons is None:
+            self._neurons = None
+        elif self._neurons is not None:
+            self._neurons.add(batch.index, *reading.neurons)
+
+    def finish(self, resamples: int, seed: int) -> dict[str, Any]:
+        return {
+            **self._values,
+            "roles": self._masses.roles(resamples=resamples, seed=seed),
+            "neurons": None if self._neurons is None else self._neurons.changes(),
+        }
+
+
+def induction(
+    model: HookedModel, against: HookedModel, *, resamples: int, seed: int
+) -> dict[str, Role]:
+    """The induction roles of every head, on random tokens that come twice."""
+    config = model.hf.config
+    special = {config.bos_token_id, config.eos_token_id, config.pad_token_id} - {None}
+    usual = torch.tensor([token for token in range(model.vocabulary) if token not in special])
+    length = min(REPEATED, len(usual), (model.context or 2 * REPEATED) // 2)
+    draw = generator(seed)
+    drawn = [usual[torch.randperm(len(usual), generator=draw)[:length]] for _ in range(SEQUENCES)]
+    pairs = PairSet(
+        tuple(
+            PromptPair(
+                tuple(tokens.repeat(2).tolist()),
+                tuple(tokens.flip(0).repeat(2).tolist()),
+                ((int(tokens[0]),),),
+                source="random tokens",
+            )
+            for tokens in drawn
+        )
+    )
+    masses = RoleMasses(SEQUENCES, "random sequences")
+
+    def work(batch: PairBatch) -> Reading:
+        return read(model, against, batch, RoleKeys.of_repeated(batch))
+
+    for batch, reading in over_batches(pairs, work, device=model.device):
+        masses.add(reading.keys, batch.index, reading.mass, reading.mass_against)
+    return masses.roles(resamples=resamples, seed=seed)
+
+
+def require_same(model: HookedModel, against: HookedModel) -> None:
+    """Raise CircuitsError, with both shapes, unless the models are of one shape."""
     one, other = (
-        f"{each.layout.summary}, {each.bridge.cfg.d_model} wide, {each.vocabulary} tokens"
+        f"{each.layout.summary}, {each.hf.config.get_text_config().hidden_size} wide, "
+        f"{each.vocabulary} tokens"
         for each in (model, against)
     )
     if model.layout != against.layout or one != other:
         raise CircuitsError(
             f"{model.name} and {against.name} are models of different shapes: {one}; and {other}"
-        )
-
-
-def _compare(model: HookedModel, against: HookedModel, batch: PairBatch) -> dict[str, Tensor]:
-    """Every per-document figure of one batch."""
-    layers = model.layout.n_layers
-    mask = batch.mask
-    base: dict[str, Tensor] = {}
-    _run(against, batch, lambda name, value: base.update({name: value}))
-    found: dict[str, list[Tensor]] = {name: [] for name in (*_PER_HEAD, *_PER_LAYER)}
-    stream: dict[str, Tensor] = {}  # this and the other model's stream entering the block
-
-    def note(name: str, values: Float[Tensor, "batch *rest pos"]) -> None:
-        found[name].append(over_positions(values, mask))
-
-    def visit(name: str, value: Tensor) -> None:
-        other = base.pop(name)
-        if name.endswith("hook_pattern"):
-            note("kl", divergence(value, other))
-            note("entropy", entropy(value))
-            note("entropy_against", entropy(other))
-            return
-        value, other = value.float(), other.float()
-        if name.endswith("hook_out"):
-            note("cosine", torch.cosine_similarity(value, other, dim=-1))
-            note("activation", value.abs().mean(dim=-1))
-            note("activation_against", other.abs().mean(dim=-1))
-            note("stream_change", _relative(value, other))
-            update = value - stream["model"], other - stream["against"]
-            note("update_change", _relative(*update))
-        stream.update(model=value, against=other)
-
-    _run(model, batch, visit)
-    assert not base
-    assert all(len(values) == layers for values in found.values())
-    return {name: torch.stack(values, dim=1) for name, values in found.items()}
-
-
-def _relative(
-    value: Float[Tensor, "batch pos d_model"], other: Float[Tensor, "batch pos d_model"]
-) -> Float[Tensor, "batch pos"]:
-    """||value - other|| / ||other||; a vector shorter than 1e-6 counts as that long."""
-    apart, size = (x.square().sum(dim=-1).sqrt() for x in (value - other, other))
-    return apart / size.clamp_min(1e-6)
-
-
-def _run(model: HookedModel, batch: PairBatch, visit: Callable[[str, Tensor], None]) -> None:
-    """One forward pass of the bridge, `visit` called at each hook in the order of computation."""
-    names = ["blocks.0.hook_in"]
-    for layer in range(model.layout.n_layers):
-        names += [f"blocks.{layer}.attn.hook_pattern", f"blocks.{layer}.hook_out"]
-
-    def hook(tensor: Tensor, hook: Any) -> None:
-        visit(hook.name, tensor)
-
-    with torch.no_grad():
-        model.bridge.run_with_hooks(
-            batch.clean.to(model.device),
-            attention_mask=batch.mask.long().to(model.device),
-            fwd_hooks=[(name, hook) for name in names],
-            return_type=None,
-            logits_to_keep=1,
         )

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from circuits.evolution.agreement import Measure
     from circuits.evolution.changes import Changes
     from circuits.evolution.edges import AtSize, Comparison, Evolution
-    from circuits.evolution.internals import Averages, Internals
 
 
 def evolution(result: Evolution) -> str:
@@ -54,28 +53,6 @@ def comparison(one: Comparison) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def internals(one: Internals) -> str:
-    """Where attention and hidden states moved, and which way its entropy went."""
-    names = f"{one.name} and {one.against}, {len(one)} documents"
-    if one.identical:
-        return f"{names}: no change in attention or hidden states."
-    head, _ = one.heads_by_kl[0]
-    layer, place = (int(part) for part in head[1:].split(".h"))
-    kl = one.averages(one.kl)
-    change = one.averages(one.update_change)
-    entropy = one.averages(one.entropy_change.mean(dim=(1, 2)))
-    cosine = one.averages(one.cosine)
-    last = cosine.value.shape[0] - 1
-    most = int(change.value.argmax())
-    return (
-        f"{names}; 95 % bootstrap intervals over documents. Attention moved most at {head} "
-        f"(KL {_average(kl, (layer, place))} nats). Entropy fell in "
-        f"{_average(one.falling_heads())} of the heads (mean change {_average(entropy)} nats). "
-        f"The hidden states after the last block have a cosine of {_average(cosine, (last,))}; "
-        f"block {most}'s own update changed most, by {_average(change, (most,))} of its length."
-    )
-
-
 def changed(one: Comparison) -> bool:
     """Whether anything changed beyond noise, by the edges one by one or by the whole."""
     return not one.identical and (bool(one.edges.changed) or one.variance.p <= SIGNIFICANT)
@@ -93,13 +70,6 @@ def figure(value: float) -> str:
 def interval(low: float, high: float) -> str:
     """An interval as it stands in a sentence."""
     return f"[{figure(low)}, {figure(high)}]"
-
-
-def _average(averages: Averages, place: tuple[int, ...] = ()) -> str:
-    value, low, high = (
-        float(tensor[place]) for tensor in (averages.value, averages.low, averages.high)
-    )
-    return f"{figure(value)} {interval(low, high)}"
 
 
 def _measured(measure: Measure) -> str:

@@ -94,8 +94,7 @@ class Circuit:
         """
         layout = self.layout
         reached = torch.zeros(layout.shape[0], dtype=torch.bool)
-        for row, node in enumerate(layout.source_nodes):
-            reached[row] = node.kind in ("input", "bias")
+        reached[list(layout.roots)] = True
         for column in range(layout.shape[1]):
             if (self.mask[:, column] & reached).any():
                 reached[list(layout.feeds[column])] = True

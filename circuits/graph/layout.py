@@ -223,6 +223,17 @@ class Layout:
         """Rows of the sources that a reader can read."""
         return self._walk.visible[column]
 
+    def rows_seen(self, column: int) -> slice:
+        """`visible` as a slice."""
+        rows = self.visible(column)
+        return slice(rows.start, rows.stop)
+
+    @cached_property
+    def roots(self) -> tuple[int, ...]:
+        """Rows of the sources that nothing is upstream of: `input`, and `bias` where there is."""
+        nodes = enumerate(self.source_nodes)
+        return tuple(row for row, node in nodes if node.kind in ("input", "bias"))
+
     @cached_property
     def mask(self) -> Bool[Tensor, "source reader"]:
         """True where an edge exists."""

@@ -164,7 +164,8 @@ class _Build:
             norm = Norm.of(block.get_submodule(parts[name].name)) if name in parts else None
             before[name], after[name] = (None, norm) if self.layout.bias else (norm, None)
         attention = self._attention(block, parts, "self_attn" if decoder else "attn", before["ln1"])
-        events.append(self._reads(attention, attention.projections, attention.norm))
+        heads = self._reads(attention, attention.projections, attention.norm)
+        events.append(heads)
         mlp_reads_first = self.layout.parallel
         mlp = self._mlp(block, parts, before, mlp_name)
         reads = ReadsInput(mlp.reader, mlp.norm, mlp.place.column)
@@ -182,7 +183,7 @@ class _Build:
         events.append(WritesMLP(mlp, len(self.mlps)))
         self.mlps.append(mlp)
         self._rescale(events, after[mlp_name])
-        self.layers.append(Layer(block, attention, cross, mlp))
+        self.layers.append(Layer(block, attention, heads, cross, mlp))
 
     def _add(self, events: list[Event], attention: Attention, norm: Norm | None) -> None:
         events.append(WritesHeads(attention, len(self.attentions)))
@@ -274,4 +275,4 @@ class _Build:
                 raise CircuitsError(
                     f"{type(self.model).__name__}: an MLP without a norm of its own is not known"
                 )
-        return MLP(reader, shared, hidden, output, place)
+        return MLP(None if owner is block else owner, reader, shared, hidden, output, place)

@@ -89,6 +89,21 @@ class SourceStates:
                 a.sub_(b)
         return self
 
+    def output(self, row: int) -> Float[Tensor, "batch pos d_model"]:
+        """One source's output, d_model wide; only where sources stay as they were written."""
+        assert self.view.linear
+        for place, stream in enumerate(self.view.streams):
+            if row == stream.rows.start:
+                return self.inputs[place]
+        for index, mlp in enumerate(self.view.mlps):
+            if row == mlp.place.row:
+                return self.mlp[index]
+        for index, attention in enumerate(self.view.attentions):
+            head = row - attention.place.rows.start
+            if 0 <= head < attention.n_heads:
+                return self.z[index][:, :, head] @ attention.output_weight[head]
+        raise IndexError(row)
+
     def widened(self, example: int, positions: slice) -> Float[Tensor, "source pos d_model"]:
         """All sources' outputs of one example at some positions of a decoder-only model."""
         (stream,) = self.view.streams

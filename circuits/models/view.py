@@ -90,9 +90,12 @@ class Attention:
 class MLP:
     """One MLP. It reads what goes into `reader` and writes what comes out of `output`.
 
+    module: the MLP itself; None where its parts stand in the layer (OPT).
     norm: set where `reader` stands behind a norm that is not its own (GPT-J's shared one).
     hidden: the module that the neurons' activations go into.
     """
+
+    module: nn.Module | None
 
     reader: nn.Module
     norm: Norm | None
@@ -103,14 +106,6 @@ class MLP:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One layer: its module and its parts. cross: of an encoder-decoder's decoder."""
-
-    block: nn.Module
-    attention: Attention
-    cross: Attention | None
-    mlp: MLP
-
-
 @dataclass(frozen=True, eq=False)
 class ReadsHeads:
     """q, k, v readers (all of an attention's, or k and v alone) read the stream.
@@ -173,6 +168,20 @@ class Rescales:
     index: int
 
 
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer: its module and its parts.
+
+    reads: its attention's readers. cross: of an encoder-decoder's decoder.
+    """
+
+    block: nn.Module
+    attention: Attention
+    reads: ReadsHeads
+    cross: Attention | None
+    mlp: MLP
+
+
 Event = ReadsHeads | ReadsInput | WritesHeads | WritesMLP | Rescales
 
 
@@ -207,6 +216,11 @@ class View:
     def linear(self) -> bool:
         """Whether no norm rescales a stream, so that what a source wrote stays as it was."""
         return not self.layout.bias
+
+    @property
+    def sequential(self) -> bool:
+        """Whether there is one stream, linear, that every MLP reads by itself."""
+        return len(self.streams) == 1 and self.linear and all(m.norm is None for m in self.mlps)
 
     @property
     def final(self) -> nn.Module:

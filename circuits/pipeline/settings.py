@@ -6,7 +6,7 @@ import tasks
 from circuits.attribution import method
 from circuits.attribution.attribute import Method
 from circuits.errors import CircuitsError
-from circuits.evolution.internals import CRITERIA
+from circuits.evolution.criteria import CRITERIA
 from circuits.pipeline.recipe import Recipe
 from circuits.tuning.settings import FinetuneSettings
 from tasks.task import TrainableTask

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from importlib import resources
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
-from jinja2 import DictLoader, Environment, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from circuits.files import write_text
-from circuits.report.blocks import Article, Block, Figure, Note, Section, Table
+from circuits.report.blocks import Block, Note, Section
+from circuits.report.document import document
 from circuits.report.numbers import count
-from circuits.report.palette import COLOURS, DARK, LIGHT, TEMPLATE
 from circuits.report.run import UNSHOWABLE, Run, reason
 from circuits.report.sections import (
     circuit,
@@ -63,14 +56,6 @@ SECTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class Numbered:
-    """A block with its number among the figures or the tables; None for other blocks."""
-
-    block: Block
-    number: int | None
-
-
 def write_report(run_folder: str | Path) -> Path:
     """Write `report.html` into a run folder, from the folder's files only; returns its path.
 
@@ -84,29 +69,8 @@ def write_report(run_folder: str | Path) -> Path:
 
 def render(run: Run) -> str:
     """The page as HTML. The same files give the same text."""
-    environment = Environment(
-        autoescape=True,
-        loader=DictLoader({"page": _asset("page.html.j2")}),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    chapters = list(_numbered((section, list(_blocks(section, run))) for section in SECTIONS))
-    views = {
-        f"figure-{one.number}": dict(one.block.views)
-        for _, blocks in chapters
-        for one in blocks
-        if isinstance(one.block, Figure)
-    }
-    return environment.get_template("page").render(
-        **_heading(run),
-        chapters=chapters,
-        style=Markup(_colours() + _asset("page.css")),
-        plotly=Markup(get_plotlyjs()),
-        script=Markup(_asset("page.js")),
-        plots=_embedded(views),
-        theme=_embedded({"light": LIGHT, "dark": DARK, "template": TEMPLATE}),
-    )
+    chapters = [(section, list(_blocks(section, run))) for section in SECTIONS]
+    return document(*_heading(run), chapters)
 
 
 def _blocks(section: Section, run: Run) -> Iterator[Block]:
@@ -122,23 +86,7 @@ def _blocks(section: Section, run: Run) -> Iterator[Block]:
                 yield Note(why)
 
 
-def _numbered(
-    chapters: Iterable[tuple[Section, list[Block]]],
-) -> Iterator[tuple[Section, list[Numbered]]]:
-    figures = tables = 0
-    for section, blocks in chapters:
-        numbered = []
-        for block in blocks:
-            number = None
-            if isinstance(block, Figure | Article):
-                number = figures = figures + 1
-            elif isinstance(block, Table):
-                number = tables = tables + 1
-            numbered.append(Numbered(block, number))
-        yield section, numbered
-
-
-def _heading(run: Run) -> dict[str, str]:
+def _heading(run: Run) -> tuple[str, str]:
     """Title and subtitle, from the recipe where there is one."""
     try:
         recipe = yaml.safe_load(run.recipe)
@@ -154,28 +102,4 @@ def _heading(run: Run) -> dict[str, str]:
         facts.append(f"{layout.summary}, {count(layout.n_edges)} edges")
     except UNSHOWABLE:
         pass
-    return {"title": title, "subtitle": " · ".join(facts)}
-
-
-def _colours() -> str:
-    """The palette as CSS variables, dark where the system asks for it."""
-
-    def variables(palette: dict[str, Any]) -> str:
-        return "".join(f"--{name}:{palette[name]};" for name in COLOURS)
-
-    return (
-        f":root{{color-scheme:light dark;{variables(LIGHT)}}}\n"
-        f"@media (prefers-color-scheme:dark){{:root{{{variables(DARK)}}}}}\n"
-    )
-
-
-def _embedded(value: Any) -> Markup:
-    """JSON that can stand inside a script element."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
-
-
-def _asset(name: str) -> str:
-    return resources.files("circuits.report").joinpath("assets", name).read_text(encoding="utf-8")
+    return title, " · ".join(facts)

@@ -3,10 +3,19 @@ import math
 
 import pytest
 import torch
+import transformers
+from evolution import inside
 
 from circuits.errors import CircuitsError
 from circuits.evolution import internals
-from circuits.evolution.attention import divergence, entropy, over_positions
+from circuits.evolution.attention import (
+    MASKED,
+    Attention,
+    Pattern,
+    divergence,
+    entropy,
+    over_positions,
+)
 from circuits.models import HookedModel
 
 LENGTHS = [9, 4, 12, 7, 12, 5, 8, 10, 6]
@@ -20,9 +29,11 @@ def pairs(random_pairs):
 @pytest.fixture(scope="module")
 def edited(model_folder, tmp_path_factory):
     """name -> a copy with head 2 of layer 1 edited by hand (its queries turned)."""
-    import transformers
+    made = {}
 
     def edit(name):
+        if name in made:
+            return made[name]
         model = transformers.AutoModelForCausalLM.from_pretrained(model_folder(name))
         draw = torch.Generator().manual_seed(0)
         with torch.no_grad():
@@ -35,66 +46,26 @@ def edited(model_folder, tmp_path_factory):
         folder = tmp_path_factory.mktemp("edited") / name
         model.save_pretrained(folder)
         transformers.AutoTokenizer.from_pretrained(model_folder(name)).save_pretrained(folder)
-        return HookedModel.from_pretrained(folder, device="cpu")
+        made[name] = HookedModel.from_pretrained(folder, device="cpu")
+        return made[name]
 
     return edit
 
 
-def slow(model, against, pair):
-    """One document alone, so without padding, in plain loops."""
-    tokens = torch.tensor([[*pair.clean, *pair.forced]])
-    runs = []
-    for each in (model, against):
-        hidden, patterns = {}, {}
-        hooks = [f"blocks.{layer}.{end}" for layer in range(3) for end in ("hook_in", "hook_out")]
-
-        def keep(value, hook, hidden=hidden, patterns=patterns):
-            (patterns if "pattern" in hook.name else hidden)[hook.name] = value[0].double()
-
-        names = hooks + [f"blocks.{layer}.attn.hook_pattern" for layer in range(3)]
-        with torch.no_grad():
-            each.bridge.run_with_hooks(tokens, fwd_hooks=[(name, keep) for name in names])
-        runs.append((hidden, patterns))
-    (hidden, patterns), (other_hidden, other_patterns) = runs
-    length, heads = tokens.shape[1], 4
-    kl, high = torch.zeros(2, 3, heads, dtype=torch.float64)
-    cosine, stream, update, activation = torch.zeros(4, 3, dtype=torch.float64)
-    for layer in range(3):
-        p, q = (run[f"blocks.{layer}.attn.hook_pattern"] for run in (patterns, other_patterns))
-        for head in range(heads):
-            for query in range(length):
-                for key in range(query + 1):
-                    a, b = float(p[head, query, key]), float(q[head, query, key])
-                    kl[layer, head] += a * math.log(a / b) / length
-                    high[layer, head] -= a * math.log(a) / length
-        x, y = (run[f"blocks.{layer}.hook_out"] for run in (hidden, other_hidden))
-        start, other_start = (run[f"blocks.{layer}.hook_in"] for run in (hidden, other_hidden))
-        for at in range(length):
-            u, v = x[at], y[at]
-            cosine[layer] += (u @ v) / (u.norm() * v.norm()) / length
-            stream[layer] += (u - v).norm() / v.norm() / length
-            du, dv = u - start[at], v - other_start[at]
-            update[layer] += (du - dv).norm() / dv.norm() / length
-            activation[layer] += u.abs().mean() / length
-    return {
-        "kl": kl,
-        "entropy": high,
-        "cosine": cosine,
-        "stream_change": stream,
-        "update_change": update,
-        "activation": activation,
-    }
+def tokens_of(pair):
+    return [*pair.clean, *pair.forced]
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_every_document_matches_a_slow_run_without_padding(name, hooked, edited, pairs):
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mistral"])
+def test_every_document_matches_the_eager_model_without_padding(name, hooked, edited, pairs):
     model, base = edited(name), hooked(name)
     found = internals(model, base, pairs, batch_size=4, n_bootstrap=50)
     for row in (0, 1, 2):
-        for key, expected in slow(model, base, pairs[row]).items():
+        runs = [inside.run(each.name, tokens_of(pairs[row])) for each in (model, base)]
+        for key, expected in inside.compare(*runs).items():
             assert expected.abs().max() > 0
             value = getattr(found, key)[row]
-            assert torch.allclose(value, expected, rtol=1e-3, atol=1e-5), (key, row)
+            assert torch.allclose(value, expected, rtol=1e-4, atol=1e-5), (key, row)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
@@ -113,13 +84,38 @@ def test_a_head_edited_by_hand_is_found_first(name, hooked, edited, pairs):
     low, value, high = (record["kl"][end][1][2] for end in ("low", "value", "high"))
     assert 0 < low < value < high
     assert record["importance"]["attention-kl"] == importance
+    assert record["critical_layers"]["layers"]["attention-kl"]["critical"] == [1]
 
 
-def test_batches_leave_no_trace(hooked, edited, pairs):
-    model, base = edited("gpt2"), hooked("gpt2")
-    one, many = (internals(model, base, pairs, batch_size=size) for size in (1, 5))
+def test_batches_and_chunks_of_queries_leave_no_trace(hooked, edited, pairs, monkeypatch):
+    model, base = edited("llama"), hooked("llama")
+    places = [[0, len(pair) // 2] for pair in pairs]
+    settings = {"landmarks": {"middle": places}, "n_bootstrap": 50}
+    many = internals(model, base, pairs, batch_size=5, **settings)
+    monkeypatch.setattr("circuits.evolution.side_by_side._CACHE", 400)
+    one = internals(model, base, pairs, batch_size=1, **settings)
     for key in ("kl", "entropy", "entropy_against", "cosine", "activation", "update_change"):
         assert torch.allclose(getattr(one, key), getattr(many, key), rtol=1e-4, atol=1e-6), key
+    assert one.roles.keys() == many.roles.keys() and "middle" in one.roles
+    for name, role in one.roles.items():
+        other = many.roles[name]
+        assert torch.allclose(role.mass, other.mass, atol=1e-6), name
+        assert torch.allclose(role.mass_against, other.mass_against, atol=1e-6), name
+        assert torch.equal(role.chance, other.chance), name
+    assert torch.allclose(one.neurons.change, many.neurons.change, atol=1e-6)
+    assert torch.allclose(one.neurons.effect, many.neurons.effect, rtol=1e-3, atol=1e-5)
+
+
+def test_an_eager_model_gives_the_same(hooked, edited, pairs, model_folder):
+    eager = transformers.AutoModelForCausalLM.from_pretrained(
+        model_folder("llama"), attn_implementation="eager"
+    )
+    base = HookedModel(eager, None, "eager")
+    found = internals(edited("llama"), base, pairs, n_bootstrap=50)
+    expected = internals(edited("llama"), hooked("llama"), pairs, n_bootstrap=50)
+    assert float(expected.kl.max()) > 0.01
+    for key in ("kl", "entropy_against", "cosine"):
+        assert torch.allclose(getattr(found, key), getattr(expected, key), rtol=1e-4, atol=1e-5)
 
 
 def test_a_model_against_itself(hooked, pairs):
@@ -130,6 +126,12 @@ def test_a_model_against_itself(hooked, pairs):
     assert found.layer_importance("hidden-state") == [0.0, 0.0, 0.0]
     record = found.to_dict()
     assert record["falling_heads"]["value"] == 0.0
+    neurons = record["neurons"]
+    assert (neurons["changed"], neurons["substantial"], neurons["flipped"]) == (0, 0, 0)
+    assert all(not role["gained"] and not role["lost"] for role in record["roles"].values())
+    assert all(tau["tau"]["value"] is None for tau in record["critical_layers"]["agreement"])
+    layers = record["critical_layers"]["layers"].values()
+    assert all(layer["critical"] == [] for layer in layers)
     json.dumps(record, allow_nan=False)
 
 
@@ -141,27 +143,47 @@ def test_the_share_of_falling_heads(hooked, edited, pairs):
     assert 0 <= float(share.low) <= float(share.high) <= 1
 
 
-def test_refusals(hooked, tmp_path, pairs):
-    import transformers
-
+def test_refusals(hooked, tmp_path, pairs, model_folder):
     config = transformers.GPT2Config.from_pretrained(hooked("gpt2").name, n_layer=2)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     small = HookedModel.from_pretrained(tmp_path, device="cpu")
     with pytest.raises(CircuitsError, match=r"3 layers.*and 2 layers"):
         internals(hooked("gpt2"), small, pairs)
+    with pytest.raises(CircuitsError, match="at least two"):
+        internals(hooked("gpt2"), hooked("gpt2"), pairs[:1])
+    with pytest.raises(CircuitsError, match="'middle': positions for 1 texts and 9 pairs"):
+        internals(hooked("gpt2"), hooked("gpt2"), pairs, landmarks={"middle": [[1]]})
+    wide = transformers.AutoModelForCausalLM.from_pretrained(
+        model_folder("mistral"), sliding_window=9
+    )
+    with pytest.raises(CircuitsError, match="attention windows differ"):
+        internals(HookedModel(wide, None, "wide"), hooked("mistral"), pairs)
 
 
 def test_masked_keys_add_nothing():
     p = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
     q = torch.tensor([[0.25, 0.75, 0.0, 0.0]])
-    assert float(entropy(p)) == pytest.approx(math.log(2))
-    assert float(divergence(p, q)) == pytest.approx(
+    log_p, log_q = (x.log().clamp_min(MASKED) for x in (p, q))
+    assert float(entropy(p, log_p)) == pytest.approx(math.log(2))
+    assert float(divergence(p, log_p, log_q)) == pytest.approx(
         0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
     )
-    assert float(divergence(p, p)) == 0.0
+    assert float(divergence(p, log_p, log_p)) == 0.0
     one = torch.tensor([[1.0, 0.0]])
-    assert float(entropy(one)) == 0.0
-    assert math.isfinite(float(divergence(one.flip(-1), one)))
+    assert float(entropy(one, one.log().clamp_min(MASKED))) == 0.0
+
+
+def test_what_softmax_lets_underflow_keeps_its_divergence():
+    query = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).view(1, 1, 2, 2)
+    steep = torch.tensor([[-300.0, 200.0], [0.0, 0.0]]).view(1, 1, 2, 2)
+    flat = torch.zeros(1, 1, 2, 2)
+    p, q = (Attention(query, key, 1.0, None, True) for key in (flat, steep))
+    log_p, log_q = (one.log_probabilities(slice(1, 2)) for one in (p, q))
+    assert float(log_q.exp()[..., 1]) == 0.0
+    found = float(divergence(log_p.exp(), log_p, log_q))
+    assert found == pytest.approx(100 - math.log(2), rel=1e-5)
+    lost = Pattern(log_q.exp()).log_probabilities(slice(0, 1))
+    assert math.isfinite(float(divergence(log_p.exp(), log_p, lost)))
 
 
 def test_padding_never_counts():

@@ -34,7 +34,9 @@ def curve(name: str, exponent: float) -> Curve:
     sizes = tuple(max(1, round(share * LAYOUT.n_edges)) for share in FRACTIONS)
     values = tuple(estimate(share**exponent, 0.05 * (1 - share)) for share in FRACTIONS)
     area = 1 / (1 + exponent)
-    return Curve(name, sizes, values, estimate(area), estimate(1 - area), estimate(area / 2))
+    areas = (estimate(area), estimate(1 - area), estimate(area / 2))
+    kept = tuple(map(float, sizes))
+    return Curve(name, FRACTIONS, sizes, kept, values, *areas, notes=(None,) * len(sizes))
 
 
 def faithfulness(place: int) -> Faithfulness:

@@ -6,6 +6,9 @@ from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from tasks.transitive import read_nouns
+from tasks.words import words
+
 # A busy machine is no failure.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
@@ -42,22 +45,46 @@ def articles_file(tmp_path, articles):
     return path
 
 
-@pytest.fixture(scope="session")
-def tokenizer(articles):
-    """A byte-level BPE tokenizer like GPT-2's, trained on the articles."""
+def _bpe(texts, vocabulary):
+    """A byte-level BPE tokenizer like GPT-2's, trained on the texts."""
     model = Tokenizer(models.BPE())
     model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     model.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=600,
+        vocab_size=vocabulary,
         special_tokens=["<|endoftext|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    model.train_from_iterator([" TL;DR: ".join(row.values()) for row in articles], trainer)
+    model.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=model, bos_token="<|endoftext|>", eos_token="<|endoftext|>"
     )
+
+
+@pytest.fixture(scope="session")
+def bpe():
+    """(texts, vocabulary) -> tokenizer."""
+    return _bpe
+
+
+@pytest.fixture(scope="session")
+def tokenizer(articles):
+    """Tiny: few words of the generated tasks are single tokens."""
+    return _bpe([" TL;DR: ".join(row.values()) for row in articles], 600)
+
+
+@pytest.fixture(scope="session")
+def word_tokenizer():
+    """Every word of the generated tasks is one token, and so are a century and two digits."""
+    listed = [word for kind in ("first_names", "surnames", "events") for word in words(kind)]
+    listed += [word for player in words("players") for word in player.split()]
+    digits = [f"{number:02d}" for number in range(100)]
+    # Merged earliest: the centuries, so that " 1732" is " 17" and "32".
+    centuries = [f" {century}" for century in range(10, 21)] * 200
+    numbers = [f" {number}" for number in range(10)] + [f" {number}" for number in digits]
+    texts = [f" {word}" for word in (*read_nouns("own"), *listed)]
+    return _bpe([*centuries, *digits * 20, *numbers * 10, *texts * 2], 5000)
 
 
 @pytest.fixture

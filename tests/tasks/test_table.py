@@ -17,7 +17,7 @@ COLUMNS = {
 
 @pytest.fixture
 def table(tmp_path):
-    def write(*rows, name="pairs.csv"):
+    def write(*rows, name="pairs.csv", **options):
         path = tmp_path / name
         if name.endswith(".jsonl"):
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -26,7 +26,7 @@ def table(tmp_path):
                 writer = csv.DictWriter(file, list(rows[0]))
                 writer.writeheader()
                 writer.writerows(rows)
-        return tasks.load("table", path=path)
+        return tasks.load("table", path=path, **options)
 
     return write
 
@@ -74,6 +74,53 @@ def test_answers_of_several_tokens_and_several_answers(table, tokenizer):
     assert [len(tokens) for tokens in pairs[0].wrong] == [1, 0]  # the full stop is in both
     pairs = table({**COLUMNS, "correct": '[" Ardon", " Corvin"]'}).pairs(tokenizer)
     assert len(pairs[0].answer) == 1 and len(pairs[0].answer[0]) == 2
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "pairs.jsonl"])
+def test_columns_of_other_names(table, tokenizer, name):
+    """As in EAP-IG's file on hypernymy: lists as Python writes them, and both texts and ids."""
+    row = {
+        "clean": "nothing",
+        "prompt": "Ana Bell resigned as mayor of",
+        "corrupted": "nothing",
+        "corrupted_hard": "Ana Bell resigned as judge of",
+        "answers": "[' Ardon', \" Corvin\"]",
+        "answers_idx": "[7, 8]",
+        "corrupted_answers": "[' Dalby']",
+        "corrupted_answers_idx": "[9]",
+    }
+    prompts = {"clean": "prompt", "corrupted": "corrupted_hard"}
+    ids = table(row, name=name, **prompts, correct="answers_idx", incorrect="corrupted_answers_idx")
+    (pair,) = ids.pairs(tokenizer)
+    assert ids.metric == "logit-difference"
+    assert tokenizer.decode(pair.clean) == row["prompt"]
+    assert tokenizer.decode(pair.corrupted) == row["corrupted_hard"]
+    assert (pair.answer, pair.wrong) == (((7, 8),), ((9,),))
+    texts = table(row, name=name, **prompts, correct="answers", incorrect="corrupted_answers")
+    (pair,) = texts.pairs(tokenizer)
+    assert pair.answer == (encode(tokenizer, " Ardon") + encode(tokenizer, " Corvin"),)
+    assert pair.wrong == (encode(tokenizer, " Dalby"),)
+    assert table(row, name=name, **prompts, correct="answers").metric == "answer-log-probability"
+
+
+def test_a_column_that_is_not_there_is_named(table, tokenizer):
+    with pytest.raises(CircuitsError, match=r"row 1: no value in column 'worse'; .*'incorrect'"):
+        table(COLUMNS, incorrect="worse")
+    with pytest.raises(CircuitsError, match=r"row 1: no value in column 'better'; .*'correct'"):
+        table(COLUMNS, correct="better").pairs(tokenizer)
+    with pytest.raises(CircuitsError, match=r"row 1: no value in column 'prompt'"):
+        table(COLUMNS, clean="prompt").pairs(tokenizer)
+
+
+@pytest.mark.parametrize("year", ["32", "04"])
+def test_the_end_of_a_year_is_no_token_id(table, tokenizer, year):
+    row = {
+        "clean": f"The war lasted from the year 17{year} to the year 17",
+        "corrupted": "The war lasted from the year 1701 to the year 17",
+    }
+    with pytest.raises(CircuitsError, match=r"^pairs\.csv, row 2: 0?\d+ is the end of the year"):
+        table({**row, "correct_idx": 77}, {**row, "correct_idx": int(year)}).pairs(tokenizer)
+    assert len(table({**row, "correct_idx": year, "incorrect_idx": 9}).pairs(tokenizer)) == 1
 
 
 def test_without_wrong_answers_the_metric_is_the_log_probability(table, tokenizer):

@@ -1,0 +1,136 @@
+"""Everything that is said of one circuit, as one record: what `evaluation.json` holds of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from circuits.evaluation.completeness import Completeness, completeness
+from circuits.evaluation.faithfulness import faithfulness
+from circuits.evaluation.intervals import VanishingMetricError
+from circuits.evaluation.measure import nothing_left
+from circuits.evaluation.minimality import Minimality, minimality
+from circuits.evaluation.robustness import robustness
+from circuits.evaluation.stability import stability
+from circuits.graph import Circuit, EdgeScores
+from circuits.models import HookedModel
+from tasks.pairs import PairSet
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is asked beside the curve and the circuit's own faithfulness; None leaves a part out.
+
+    minimality, completeness: numbers of pairs to ask it on, the first of the set. stability: number
+    of resamples, where the scores hold single examples.
+    """
+
+    minimality: int | None = None
+    minimality_controls: int = 50
+    epsilon: float = 0.005
+    completeness: int | None = None
+    completeness_sets: int = 10
+    stability: int | None = None
+
+
+def evaluate(
+    model: HookedModel,
+    scores: EdgeScores,
+    circuit: Circuit,
+    pairs: PairSet,
+    *,
+    conditions: Mapping[str, PairSet] | None = None,
+    questions: Questions | None = None,
+    metric: str | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """The faithfulness curve of the scores, and what is asked of the circuit, as JSON values.
+
+    circuit: as `select` made it from the scores. pairs: examples that the scores were not made
+    from. conditions: other pair sets by name, for robustness. metric: None takes each pair set's
+    own; a condition always does.
+
+    Where clean and corrupted metric are equal, nothing can be said of the circuit: the record's
+    `faithfulness` holds the reason as `undefined`, and the other parts are None or empty.
+    """
+    questions = questions or Questions()
+    shared: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "progress": progress}
+    record: dict[str, Any] = {
+        "circuit": {
+            "edges": len(circuit),
+            "share": circuit.share,
+            "nodes": len(circuit.nodes),
+            "faithfulness": None,
+            "nothing_left": nothing_left(circuit),
+        },
+        "minimality": None,
+        "completeness": None,
+        "robustness": {},
+        "stability": _stability(scores, circuit, questions.stability, seed),
+    }
+    try:
+        curve = faithfulness(model, scores, pairs, metric=metric, **shared)
+    except VanishingMetricError as error:
+        return {**record, "faithfulness": {"undefined": str(error)}}
+    own = robustness(model, circuit, {"evaluate": pairs}, metric=metric, **shared)
+    found = own | robustness(model, circuit, conditions or {}, **shared)
+    record["faithfulness"] = curve.to_dict()
+    record["robustness"] = {name: one.to_dict() for name, one in found.items()}
+    record["circuit"]["faithfulness"] = record["robustness"]["evaluate"]["circuit"]
+    if record["circuit"]["nothing_left"]:
+        return record
+    if questions.minimality:
+        record["minimality"] = _asked(
+            lambda: minimality(
+                model,
+                circuit,
+                pairs[: questions.minimality],
+                metric=metric,
+                epsilon=questions.epsilon,
+                controls=questions.minimality_controls,
+                **shared,
+            )
+        )
+    if questions.completeness and len(circuit.nodes) > 2:
+        record["completeness"] = _asked(
+            lambda: completeness(
+                model,
+                circuit,
+                pairs[: questions.completeness],
+                sets=questions.completeness_sets,
+                metric=metric,
+                **shared,
+            )
+        )
+    return record
+
+
+def _asked(question: Callable[[], Minimality | Completeness]) -> dict[str, Any]:
+    """The answer, or why there is none on so few pairs."""
+    try:
+        return question().to_dict()
+    except VanishingMetricError as error:
+        return {"undefined": str(error)}
+
+
+def _stability(
+    scores: EdgeScores, circuit: Circuit, resamples: int | None, seed: int
+) -> dict[str, Any] | None:
+    """Of the circuit's own selection, where it says what that was and examples were kept."""
+    how = circuit.details
+    if not resamples or scores.per_example is None or len(scores.per_example) < 2:
+        return None
+    if how.get("edges") is None:
+        return None
+    return stability(
+        scores,
+        edges=how["edges"],
+        rule=how["rule"],
+        ranking=how["ranking"],
+        positive=how.get("positive"),
+        resamples=resamples,
+        seed=seed,
+    ).to_dict()

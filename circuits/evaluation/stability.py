@@ -1,0 +1,138 @@
+"""Would other examples have given the same circuit? Selection repeated on bootstrap resamples.
+
+The examples that the scores were made from are drawn anew with replacement, the mean scores are
+formed again, and a circuit is selected by the same rule, size and pruning. No model is run.
+
+What a resample is to the sample, the sample is to the population: `overlap`, of a resample's
+circuit with the circuit found, estimates its likeness to the circuit of endless examples;
+`between`, of two resamples, its likeness to the circuit of as many new ones. Both are Jaccard
+indices of edges, with the central 95 % of resamples. Control: circuits of random rankings, of the
+same size and pruning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from circuits.evaluation.intervals import Estimate
+from circuits.graph import Circuit, EdgeScores, select
+from circuits.statistics import LEVEL, resample_weights
+
+CORE = 0.95
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Likeness of circuits selected from resamples.
+
+    frequencies: of each edge that any resample selected, the share of resamples that did, highest
+        first. It is itself a statement of uncertainty over examples, and so has no interval.
+    chance: that share for an edge picked at random.
+    edges: of the circuit. core: how many of them at least 95 % of the resamples select.
+    """
+
+    overlap: Estimate
+    between: Estimate
+    control: Estimate
+    frequencies: dict[str, float]
+    chance: float
+    edges: int
+    core: int
+    resamples: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "overlap": self.overlap.to_dict(),
+            "between": self.between.to_dict(),
+            "control": self.control.to_dict(),
+            "frequencies": self.frequencies,
+            "chance": self.chance,
+            "edges": self.edges,
+            "core": self.core,
+            "resamples": self.resamples,
+        }
+
+
+def stability(
+    scores: EdgeScores,
+    *,
+    edges: int,
+    rule: str = "top-n",
+    ranking: str = "absolute",
+    positive: float | None = None,
+    resamples: int = 200,
+    seed: int = 0,
+) -> Stability:
+    """Select a circuit again from each of `resamples` bootstrap resamples of the examples.
+
+    edges, rule, ranking, positive: as for `select`.
+    """
+    if scores.per_example is None or len(scores.per_example) < 2:
+        raise CircuitsError(
+            "stability needs the scores of at least two examples one by one; score with "
+            "per_example=True (--per-example)"
+        )
+    if resamples < 2:
+        raise CircuitsError(f"{resamples} resamples: at least 2 are needed")
+
+    def chosen(one: EdgeScores) -> Circuit:
+        return select(one, edges=edges, rule=rule, ranking=ranking, positive=positive)
+
+    n = len(scores.per_example)
+    circuit = chosen(scores).mask
+    weights = resample_weights(n, resamples, seed=seed)
+    masks = [chosen(_resampled(scores, row)).mask for row in weights]
+    draw = torch.Generator().manual_seed(seed)
+    random = [
+        select(replace(scores, matrix=noise * scores.mask, per_example=None), edges=edges).mask
+        for noise in torch.rand(resamples, *scores.layout.shape, generator=draw)
+    ]
+    share = torch.stack(masks).double().mean(dim=0)
+    places = share.flatten().argsort(descending=True, stable=True)
+    width = scores.layout.shape[1]
+    frequencies = {
+        scores.layout.edge_name(place // width, place % width): float(share.flatten()[place])
+        for place in places[: int((share > 0).sum())].tolist()
+    }
+    return Stability(
+        _central([_jaccard(circuit, mask) for mask in masks], n),
+        _central([_jaccard(a, b) for a, b in pairwise(masks)], n),
+        _central([_jaccard(circuit, mask) for mask in random], n),
+        frequencies,
+        float(share.sum()) / scores.layout.n_edges,
+        int(circuit.sum()),
+        int((share[circuit] >= CORE).sum()),
+        resamples,
+    )
+
+
+def _resampled(scores: EdgeScores, weights: Float[Tensor, " n"]) -> EdgeScores:
+    """The scores of a resample, given as weights that sum to 1."""
+    assert scores.per_example is not None
+    counts = (weights * len(weights)).round().long()
+    examples = scores.per_example[torch.arange(len(weights)).repeat_interleave(counts)]
+    return replace(scores, matrix=examples.double().mean(dim=0).float(), per_example=examples)
+
+
+def _jaccard(a: Bool[Tensor, "source reader"], b: Bool[Tensor, "source reader"]) -> float:
+    """Shared edges over all edges; 1 for two empty circuits."""
+    union = int((a | b).sum())
+    return int((a & b).sum()) / union if union else 1.0
+
+
+def _central(values: Sequence[float], n: int) -> Estimate:
+    """The mean with the central 95 % of the values."""
+    found = torch.tensor(values, dtype=torch.float64)
+    low, high = found.quantile(
+        torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
+    ).tolist()
+    return Estimate(float(found.mean()), low, high, n)

@@ -1,0 +1,166 @@
+"""Which layers fine-tuning changed most, by several criteria, and whether the criteria agree.
+
+| criterion | a layer's value |
+|---|---|
+| attention-kl | mean over its heads of KL(model || against), nats |
+| entropy | mean over its heads of |mean change of entropy|, nats |
+| hidden-state | relative change of the block's own update |
+| edges | sum of |change of mean edge score|, half to the source's layer, half to the reader's |
+
+The change of the hidden state itself only accumulates with depth and would name the last layers.
+
+Agreement is Kendall's tau-b of the two rankings of the layers. Its interval resamples documents
+(estimate +- 1.96 bootstrap standard errors, within -1 and 1: tau takes few values): what another
+sample of documents would give for these layers. p asks the other question, whether so few layers
+could agree so well by chance: the share of random orders of the layers with |tau| as large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from circuits.evolution.averages import Averages
+from circuits.evolution.changes import number
+from circuits.graph import EdgeScores
+from circuits.statistics import generator, normal_interval, resample_weights
+
+Criterion = Literal["attention-kl", "entropy", "hidden-state"]
+CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
+EDGES = "edges"
+_ORDERS = 9999
+
+
+@dataclass(frozen=True)
+class LayerValues:
+    """One criterion's value for each layer, and on each resample of the documents."""
+
+    value: Float[Tensor, " layer"]
+    resampled: Float[Tensor, "resample layer"]
+
+    def order(self) -> list[int]:
+        """Layers, the largest value first."""
+        return self.value.argsort(descending=True, stable=True).tolist()
+
+    def critical(self, count: int) -> list[int]:
+        """The `count` layers of largest value, in their order in the model; none if all are 0."""
+        return sorted(self.order()[:count]) if bool(self.value.any()) else []
+
+    def to_dict(self, count: int) -> dict[str, Any]:
+        """JSON form. count: how many layers are critical.
+
+        inclusion: share of resamples in which a layer is among them.
+        """
+        low, high = self.resampled.quantile(
+            torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0
+        )
+        ranks = self.resampled.argsort(dim=1, descending=True, stable=True)[:, :count]
+        inclusion = ranks.flatten().bincount(minlength=len(self.value)) / len(self.resampled)
+        return {
+            "value": self.value.tolist(),
+            "low": low.tolist(),
+            "high": high.tolist(),
+            "order": self.order(),
+            "critical": self.critical(count),
+            "inclusion": inclusion.tolist(),
+        }
+
+
+@dataclass(frozen=True)
+class CriticalLayers:
+    """Layers by each criterion, and the criteria's agreement.
+
+    tau: by pair of criteria; NaN where one of them is the same for all layers. p: see the module.
+    """
+
+    values: Mapping[str, LayerValues]
+    tau: Mapping[tuple[str, str], Averages]
+    p: Mapping[tuple[str, str], float]
+
+    @property
+    def critical(self) -> int:
+        """How many layers count as critical: a quarter of them, at least one."""
+        return max(1, len(next(iter(self.values.values())).value) // 4)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "layers": {name: one.to_dict(self.critical) for name, one in self.values.items()},
+            "agreement": [
+                {"criteria": list(pair), "p": number(self.p[pair]), "tau": tau.to_dict()}
+                for pair, tau in self.tau.items()
+            ],
+        }
+
+
+def critical_layers(values: Mapping[str, LayerValues], *, seed: int = 0) -> CriticalLayers:
+    """Compare the criteria, two by two."""
+    tau, p = {}, {}
+    for one, other in combinations(values, 2):
+        first, second = values[one], values[other]
+        value = kendall(first.value[None], second.value[None])
+        low, high = normal_interval(value, kendall(first.resampled, second.resampled)[:, None])
+        tau[one, other] = Averages(value[0], low[0].clamp(-1, 1), high[0].clamp(-1, 1))
+        draws = torch.rand(_ORDERS, len(first.value), generator=generator(seed))
+        orders = draws.argsort(dim=1)
+        chance = kendall(first.value[None], second.value[orders])
+        as_large = (chance.abs() >= value.abs() - 1e-12).sum()
+        p[one, other] = (
+            float((as_large + 1) / (_ORDERS + 1)) if bool(value.isfinite()) else float("nan")
+        )
+    return CriticalLayers(values, tau, p)
+
+
+def kendall(
+    x: Float[Tensor, "#row layer"], y: Float[Tensor, "#row layer"]
+) -> Float[Tensor, " row"]:
+    """Kendall's tau-b of each pair of rows (Kendall 1945); NaN where a row is constant."""
+    first, second = torch.triu_indices(x.shape[1], x.shape[1], offset=1)
+    a = (x[:, first] - x[:, second]).sign().double()
+    b = (y[:, first] - y[:, second]).sign().double()
+    scale = (a.square().sum(dim=1) * b.square().sum(dim=1)).sqrt()
+    return torch.where(scale > 0, (a * b).sum(dim=1) / scale, torch.nan)
+
+
+def edge_change(
+    model: EdgeScores, against: EdgeScores, *, resamples: int = 1000, seed: int = 0
+) -> LayerValues:
+    """The `edges` criterion, from two score files kept per example.
+
+    Resampled with the same seed as the documents, so in step with them where both are the same
+    examples. Raises CircuitsError for other shapes, or scores without examples.
+    """
+    if model.layout != against.layout:
+        raise CircuitsError(
+            f"scores of models of different shapes: {model.layout.summary}; and "
+            f"{against.layout.summary}"
+        )
+    if model.per_example is None or against.per_example is None:
+        raise CircuitsError(
+            "the change of edges needs scores kept by example: `circuits discover --per-example`"
+        )
+    if len(model.per_example) != len(against.per_example):
+        raise CircuitsError(
+            f"scores of {len(model.per_example)} and of {len(against.per_example)} examples; "
+            "score both models on the same pairs"
+        )
+    layout = model.layout
+    places = layout.mask.nonzero()
+    change = (model.per_example - against.per_example)[:, layout.mask].double()
+    shares = torch.zeros(len(places), layout.n_layers, dtype=torch.float64)
+    for nodes, column in ((layout.source_nodes, 0), (layout.reader_nodes, 1)):
+        layers = torch.tensor([-1 if node.layer is None else node.layer for node in nodes])
+        of = layers[places[:, column]]
+        rows = (of >= 0).nonzero()[:, 0]
+        shares[rows, of[rows]] += 0.5
+    weights = resample_weights(len(change), resamples, seed=seed)
+    parts = weights.split(max(1, 2**22 // len(places)))
+    resampled = torch.cat([(part @ change).abs() @ shares for part in parts])
+    return LayerValues(change.mean(dim=0).abs() @ shares, resampled)

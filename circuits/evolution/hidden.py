@@ -1,0 +1,251 @@
+"""Hidden states of two models side by side, and where they go from checkpoint to checkpoint.
+
+Layer l's hidden state is the residual stream after block l. For the path over checkpoints the state
+of a document is the mean over its positions, and documents are kept as the means of at most
+`GROUPS` groups: checkpoints x layers x groups x d_model numbers, however many the documents. What a
+group's documents have in common at all checkpoints is removed, so that the path shows what training
+moved and not how documents differ.
+
+The plane (space) of the path is spanned by the first principal components of those group means;
+UMAP (McInnes, Healy & Melville 2018), in three dimensions, is an extra: `pip install
+'circuits[umap]'`. Only distances between near points mean something in it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.batching import over_batches
+from circuits.errors import CircuitsError
+from circuits.evolution.attention import over_positions
+from circuits.evolution.averages import Averages
+from circuits.models import HookedModel
+from circuits.models.hooks import Hooks
+from circuits.statistics import jackknife_interval
+from tasks.pairs import PairBatch, PairSet
+
+GROUPS = 20
+COMPONENTS = 3
+
+
+def relative_change(
+    value: Float[Tensor, "batch pos d_model"], other: Float[Tensor, "batch pos d_model"]
+) -> Float[Tensor, "batch pos"]:
+    """||value - other|| / ||other||; a vector shorter than 1e-6 counts as that long."""
+    apart: Tensor = torch.linalg.vector_norm(value - other, dim=-1)
+    size: Tensor = torch.linalg.vector_norm(other, dim=-1).clamp_min(1e-6)
+    return apart / size
+
+
+@dataclass(frozen=True)
+class HiddenPath:
+    """Mean hidden states of several checkpoints on the same documents.
+
+    states: means of groups of documents. sizes: documents in each group.
+    """
+
+    checkpoints: tuple[str, ...]
+    states: Float[Tensor, "checkpoint layer group d_model"]
+    sizes: Float[Tensor, " group"]
+
+    @property
+    def documents(self) -> int:
+        """Documents read at each checkpoint."""
+        return int(self.sizes.sum())
+
+    def moved(self) -> Averages:
+        """How far each checkpoint's mean state lies from the first's, relative to its length.
+
+        By checkpoint and layer; the interval leaves out one group at a time (jackknife).
+        """
+        value = _distance(self.states, self.sizes)
+        if len(self.sizes) < 2:
+            return Averages(value, value, value)
+        kept = ~torch.eye(len(self.sizes), dtype=torch.bool)
+        left_out = torch.stack([_distance(self.states, self.sizes * row) for row in kept])
+        low, high = jackknife_interval(value.flatten(), left_out.flatten(1))
+        return Averages(value, low.clamp_min(0).view_as(value), high.view_as(value))
+
+    def components(
+        self, layer: int
+    ) -> tuple[Float[Tensor, "checkpoint group component"], list[float]]:
+        """Coordinates on the first three principal components, and their shares of the variance.
+
+        A component's sign is the one that its largest loading takes as positive.
+        """
+        points = self._centred(layer)
+        flat = points.flatten(0, 1)
+        weights = self.sizes.repeat(len(points)).sqrt()[:, None]
+        _, length, right = torch.linalg.svd(weights * flat, full_matrices=False)
+        count = min(COMPONENTS, len(length))
+        axes = right[:count]
+        turn = axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()
+        found = torch.zeros(*points.shape[:2], COMPONENTS, dtype=torch.float64)
+        found[..., :count] = points @ (axes * turn).T
+        power = length.square()
+        total = float(power.sum()) or 1.0
+        return found, [*(power[:count] / total).tolist(), *[0.0] * (COMPONENTS - count)]
+
+    def umap(self, layer: int, *, seed: int = 0) -> Float[Tensor, "checkpoint group component"]:
+        """The same points in UMAP's three dimensions.
+
+        Raises CircuitsError without the package umap-learn, or with fewer than 5 points.
+        """
+        umap = _umap()
+        points = self._centred(layer)
+        flat = points.flatten(0, 1).numpy()
+        if len(flat) < COMPONENTS + 2:
+            raise CircuitsError(
+                f"UMAP of {len(flat)} points: it takes at least {COMPONENTS + 2}; more documents "
+                "or more checkpoints"
+            )
+        reducer = umap.UMAP(
+            n_components=COMPONENTS,
+            n_neighbors=min(15, len(flat) - 1),
+            init="random" if len(flat) < 15 else "spectral",
+            random_state=seed,
+            n_jobs=1,
+        )
+        found = torch.tensor(reducer.fit_transform(flat), dtype=torch.float64)
+        return found.view(*points.shape[:2], COMPONENTS)
+
+    def mean(self, coordinates: Float[Tensor, "checkpoint group component"]) -> Tensor:
+        """Each checkpoint's place: the mean over documents of its groups' coordinates."""
+        weights = self.sizes / self.sizes.sum()
+        return torch.einsum("cgk,g->ck", coordinates, weights)
+
+    def to_dict(self, *, umap: bool = False, seed: int = 0) -> dict[str, Any]:
+        """JSON form: distances, and the path on the components of each layer."""
+        layers = []
+        for layer in range(self.states.shape[1]):
+            places, shares = self.components(layer)
+            record: dict[str, Any] = {
+                "path": self.mean(places).tolist(),
+                "groups": places.tolist(),
+                "variance": shares,
+            }
+            if umap:
+                spread = self.umap(layer, seed=seed)
+                record["umap"] = {
+                    "path": self.mean(spread).tolist(),
+                    "groups": spread.tolist(),
+                }
+            layers.append(record)
+        return {
+            "checkpoints": list(self.checkpoints),
+            "steps": steps_of(self.checkpoints),
+            "documents": self.documents,
+            "moved": self.moved().to_dict(),
+            "layers": layers,
+        }
+
+    def _centred(self, layer: int) -> Float[Tensor, "checkpoint group d_model"]:
+        states = self.states[:, layer].double()
+        return states - states.mean(dim=0)
+
+
+def hidden_path(
+    models: Mapping[str, Callable[[], HookedModel]],
+    pairs: PairSet,
+    *,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> HiddenPath:
+    """Read the clean prompts with each checkpoint in turn; one model is held at a time.
+
+    models: how to load each, by name, in order. Raises CircuitsError for fewer than two, and for
+    models of different shapes.
+    """
+    if len(models) < 2:
+        raise CircuitsError("a path over checkpoints takes at least two of them")
+    groups = min(GROUPS, len(pairs))
+    member = torch.arange(len(pairs)) % groups
+    sizes = member.bincount(minlength=groups).double()
+    states: list[Tensor] = []
+    first = ""
+    for name, load in models.items():
+        model = load()
+        summary = f"{model.layout.summary}, {model.hf.config.get_text_config().hidden_size} wide"
+        if states and summary != first:
+            raise CircuitsError(
+                f"{next(iter(models))} and {name} are models of different shapes: {first}; and "
+                f"{summary}"
+            )
+        first = summary
+        sums = _group_sums(model, pairs, member, groups, batch_size, name if progress else None)
+        states.append(sums / sizes[:, None])
+    return HiddenPath(tuple(models), torch.stack(states).float(), sizes)
+
+
+def _group_sums(
+    model: HookedModel,
+    pairs: PairSet,
+    member: Tensor,
+    groups: int,
+    batch_size: int | None,
+    progress: str | None,
+) -> Float[Tensor, "layer group d_model"]:
+    total: Tensor | None = None
+
+    def work(batch: PairBatch) -> Tensor:
+        found: list[Tensor] = []
+
+        def note(x: Tensor) -> None:
+            found.append(over_positions(x.transpose(1, 2), batch.mask).cpu())
+
+        hooks = Hooks()
+        for layer in model.view.layers:
+            hooks.after(layer.block, note)
+        with torch.no_grad(), hooks:
+            model.hf.base_model(input_ids=batch.clean, use_cache=False)
+        return torch.stack(found)  # layer batch d_model
+
+    done = over_batches(pairs, work, batch_size=batch_size, device=model.device, progress=progress)
+    for batch, means in done:
+        if total is None:
+            total = torch.zeros(len(means), groups, means.shape[2], dtype=torch.float64)
+        total.index_add_(1, member[batch.index.cpu()], means)
+    assert total is not None
+    return total
+
+
+def _distance(
+    states: Float[Tensor, "checkpoint layer group d_model"], sizes: Float[Tensor, " group"]
+) -> Float[Tensor, "checkpoint layer"]:
+    means = torch.einsum("clgd,g->cld", states.double(), sizes.double() / sizes.sum())
+    apart: Tensor = torch.linalg.vector_norm(means - means[0], dim=-1)
+    size: Tensor = torch.linalg.vector_norm(means[0], dim=-1).clamp_min(1e-12)
+    return apart / size
+
+
+def steps_of(checkpoints: tuple[str, ...]) -> list[int]:
+    """Training steps by name: "step-300" is 300 and a first name without a number 0.
+
+    Where the names do not say, the order counts.
+    """
+    found = [re.search(r"(\d+)\D*$", name.rstrip("/")) for name in checkpoints]
+    steps = [int(match[1]) if match else None for match in found]
+    if steps[0] is None or "step" not in checkpoints[0]:
+        steps[0] = 0
+    known = [step for step in steps if step is not None]
+    if len(known) == len(steps) and known == sorted(set(known)):
+        return known
+    return list(range(len(checkpoints)))
+
+
+def _umap() -> Any:
+    try:
+        return importlib.import_module("umap")
+    except ImportError as error:
+        raise CircuitsError(
+            "UMAP needs the package umap-learn, which is not installed: pip install "
+            "'circuits[umap]'; principal components need nothing"
+        ) from error

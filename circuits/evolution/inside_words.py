@@ -1,0 +1,91 @@
+"""Internals in plain words, with figures, intervals and the number of documents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from circuits.evolution.words import figure, interval
+
+if TYPE_CHECKING:
+    from circuits.evolution.averages import Averages
+    from circuits.evolution.criteria import CriticalLayers
+    from circuits.evolution.heads import Role
+    from circuits.evolution.internals import Internals
+    from circuits.evolution.neurons import NeuronChanges
+
+_NAMED = 3  # heads named of each role
+
+
+def internals(one: Internals, layers: CriticalLayers) -> str:
+    """Where attention, hidden states and neurons moved, and what heads now attend to."""
+    names = f"{one.name} and {one.against}, {len(one)} documents"
+    if one.identical:
+        return f"{names}: no change in attention, hidden states or neurons."
+    head, _ = one.heads_by_kl[0]
+    layer, place = (int(part) for part in head[1:].split(".h"))
+    kl = one.averages(one.kl)
+    change = one.averages(one.update_change)
+    entropy = one.averages(one.entropy_change.mean(dim=(1, 2)))
+    cosine = one.averages(one.cosine)
+    last = cosine.value.shape[0] - 1
+    most = int(change.value.argmax())
+    sentences = [
+        f"{names}; 95 % intervals over documents. Attention moved most at {head} "
+        f"(KL {average(kl, layer, place)} nats). Entropy fell in "
+        f"{average(one.falling_heads())} of the heads (mean change {average(entropy)} nats).",
+        f"The hidden states after the last block have a cosine of {average(cosine, last)}; "
+        f"block {most}'s own update changed most, by {average(change, most)} of its length.",
+        "" if one.neurons is None else _neurons(one.neurons),
+        _roles(list(one.roles.values())),
+        _layers(layers),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def average(averages: Averages, *place: int) -> str:
+    """A value with its interval."""
+    value, low, high = averages.at(*place)
+    return f"{figure(value)} {interval(low, high)}"
+
+
+def _neurons(found: NeuronChanges) -> str:
+    shares = found.shares
+    return (
+        f"{average(shares['substantial'])} of the neurons changed substantially (by half their "
+        f"own spread or more, at a false discovery rate of 5 %), and "
+        f"{average(shares['flipped'])} flipped their sign."
+    )
+
+
+def _roles(roles: Sequence[Role]) -> str:
+    if not roles:
+        return ""
+    turned = [
+        f"{', '.join(heads[:_NAMED])}{' and others' if len(heads) > _NAMED else ''} {verb} "
+        f"the {role.name} role"
+        for role in roles
+        for verb, heads in (("gained", role.gained), ("lost", role.lost))
+        if heads
+    ]
+    if not turned:
+        return "No head gained or lost a role."
+    return f"Roles: {'; '.join(turned)}."
+
+
+def _layers(layers: CriticalLayers) -> str:
+    named = [
+        f"{', '.join(map(str, one.critical(layers.critical)))} by {name}"
+        for name, one in layers.values.items()
+        if one.critical(layers.critical)
+    ]
+    told = [(pair, tau) for pair, tau in layers.tau.items() if math.isfinite(float(tau.value))]
+    agreement = [
+        f"{one} and {other} {average(tau)} (p = {figure(layers.p[one, other])})"
+        for (one, other), tau in told
+    ]
+    text = f"Most changed layers: {'; '.join(named)}." if named else ""
+    if agreement:
+        text += f" The criteria's rankings agree (Kendall's tau): {'; '.join(agreement)}."
+    return text

@@ -1,0 +1,309 @@
+"""The graph files of EAP-IG and of MIB's circuit track, read and written.
+
+A file holds `cfg` (n_layers, n_heads, parallel_attn_mlp, d_model), `nodes` (`a0.h1`: whether it is
+in the circuit) and `edges` (`input->a0.h0<q>`: a `score`, and whether it is `in_graph`), as JSON or
+as a `.pt` of matrices. Source: `Graph.to_json`, `from_json`, `to_pt`, `from_pt` in
+hannamw/EAP-IG, src/eap/graph.py; MIB's `importances.json` is written by the same functions.
+
+**Sign.** There a score is (corrupted - clean) . gradient of a *loss*, and the loss is minus the
+metric (`partial(metric, loss=True)` in EAP-IG's notebooks and in MIB's run_attribution.py). Two
+minus signs: a file's positive edge supports the behaviour, as ours does, and nothing is flipped. A
+file whose scores were made with the metric itself (`loss=False`) is read with of="metric" and is
+flipped. Scores are kept signed; files of absolute or unsigned scores (information flow routes, UGS)
+stay as they are.
+
+**Scale.** EAP-IG takes the mean of the loss over a batch and then divides by the number of
+examples, so its scores are ours divided by the batch size. Rankings are equal; nothing is rescaled.
+
+**Grouped-query attention.** There every query head has a k and a v reader of its own (*ungrouped*),
+here the heads of a group share one. A gradient at a shared reader is the sum of the gradients at
+its copies, so reading with `n_kv_heads` sums a group's scores, exactly. Writing divides a score
+evenly over the copies: sums are kept, reading back gives the same scores, and each copy weighs what
+keeping it is worth on average. A circuit's edge becomes all of its copies; a file that keeps some
+copies of an edge and not others is no circuit of the grouped graph and is refused. Without
+`n_kv_heads` a file is read as the ungrouped graph that it is.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import pickle
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from circuits.files import atomic_path, read_json, write_json
+from circuits.graph.circuit import Circuit
+from circuits.graph.layout import Layout
+from circuits.graph.scores import EdgeScores
+
+_SIGNS = {"loss": 1.0, "metric": -1.0}
+
+
+def ungrouped(layout: Layout) -> Layout:
+    """The same graph with a k and a v reader per query head, as MIB counts edges."""
+    return replace(layout, n_kv_heads=layout.n_heads)
+
+
+def ungrouped_share(circuit: Circuit) -> float:
+    """Edges kept as a share of all edges, both counted ungrouped: MIB's percentage."""
+    wide = ungrouped(circuit.layout)
+    return int(circuit.mask[:, _homes(wide, circuit.layout)].sum()) / wide.n_edges
+
+
+@dataclass(frozen=True)
+class GraphFile:
+    """A graph file of EAP-IG or MIB, read but not yet converted.
+
+    wide: the ungrouped graph that it describes. record: its content.
+    Malformed content is a CircuitsError that names the file and the edge, when it is asked for.
+    """
+
+    path: Path
+    wide: Layout
+    record: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: str | Path) -> GraphFile:
+        """Read a .json or a .pt."""
+        path = Path(path)
+        record = _read(path)
+        return cls(path, _layout(path, record), record)
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether any edge has a score, or any other number than zero for one."""
+        if "edges" in self.record:
+            edges = self._named_edges().values()
+            return any(isinstance(edge, dict) and edge.get("score") for edge in edges)
+        return "edges_scores" in self.record and bool(self._edges("score").any())
+
+    @property
+    def has_circuit(self) -> bool:
+        """Whether any edge is in the graph."""
+        return bool(self._edges("in_graph").any())
+
+    def scores(self, *, n_kv_heads: int | None = None, of: str = "loss") -> EdgeScores:
+        """Edge scores in this package's sign.
+
+        n_kv_heads: the model's, to sum the copies of each k and v reader; None keeps the file's
+            own ungrouped graph.
+        of: what the gradients were of; "loss" (minus the metric) or "metric".
+        """
+        if of not in _SIGNS:
+            raise CircuitsError(f"gradients of {of!r}: known are {', '.join(_SIGNS)}")
+        matrix = self._edges("score")
+        if not matrix.any():
+            whose = "; its scores are of nodes" if self.node_scores() else ""
+            raise CircuitsError(f"{self.path}: the scores of its edges are all zero{whose}")
+        layout = self._narrow(n_kv_heads)
+        total = torch.zeros(layout.shape).index_add_(1, _homes(self.wide, layout), matrix)
+        details = {"file": str(self.path), "gradients_of": of}
+        return EdgeScores(total * _SIGNS[of], layout, "imported", details)
+
+    def circuit(self, *, n_kv_heads: int | None = None) -> Circuit:
+        """The edges that are `in_graph`; those that the file does not mention are not.
+
+        n_kv_heads: as for `scores`; all copies of an edge must then agree.
+        """
+        kept = self._edges("in_graph")
+        layout = self._narrow(n_kv_heads)
+        homes = _homes(self.wide, layout)
+        count = torch.zeros(layout.shape).index_add_(1, homes, kept)
+        copies = torch.bincount(homes)
+        if (split := (count > 0) & (count < copies)).any():
+            row, column = split.nonzero()[0].tolist()
+            raise CircuitsError(
+                f"{self.path}: {int(count[row, column])} of the {int(copies[column])} query heads "
+                f"that share {layout.edge_name(row, column)} keep it; read the file ungrouped, or "
+                "take its scores and select anew"
+            )
+        return Circuit(layout, count > 0, None, {"file": str(self.path)})
+
+    def node_scores(self) -> dict[str, float]:
+        """Scores of nodes, in the file's sign; nodes without one are left out."""
+        if "edges" not in self.record:
+            values = self.record.get("nodes_scores", ())
+            found = dict(zip(self.wide.sources, values, strict=False))
+        else:
+            found = {
+                name: node["score"]
+                for name, node in self.record["nodes"].items()
+                if isinstance(node, dict) and node.get("score") is not None
+            }
+        numbers = {name: self._number(name, value) for name, value in found.items()}
+        return {name: number for name, number in numbers.items() if not math.isnan(number)}
+
+    def _narrow(self, n_kv_heads: int | None) -> Layout:
+        if n_kv_heads is None:
+            return self.wide
+        try:
+            return replace(self.wide, n_kv_heads=n_kv_heads)
+        except CircuitsError as error:
+            raise CircuitsError(f"{self.path}: n_kv_heads={n_kv_heads}: {error}") from error
+
+    def _edges(self, key: Literal["score", "in_graph"]) -> Float[Tensor, "source reader"]:
+        """One property of every edge, in float32."""
+        matrix = self._by_name(key) if "edges" in self.record else self._by_place(key)
+        if not torch.isfinite(matrix).all():
+            row, column = (~torch.isfinite(matrix)).nonzero()[0].tolist()
+            name = self.wide.edge_name(row, column)
+            raise CircuitsError(f"{self.path}, edge {name}: its score is not finite")
+        return matrix
+
+    def _by_place(self, key: Literal["score", "in_graph"]) -> Float[Tensor, "source reader"]:
+        name = {"score": "edges_scores", "in_graph": "edges_in_graph"}[key]
+        found = self.record.get(name)
+        shape = tuple(found.shape) if isinstance(found, Tensor) else None
+        if not isinstance(found, Tensor) or shape != self.wide.shape:
+            raise CircuitsError(
+                f"{self.path}: {name} should be {self.wide.shape}, sources x readers; it is {shape}"
+            )
+        return torch.where(self.wide.mask, found.float(), 0.0)
+
+    def _by_name(self, key: Literal["score", "in_graph"]) -> Float[Tensor, "source reader"]:
+        edges = self._named_edges()
+        matrix = torch.zeros(self.wide.shape)
+        for name, edge in edges.items():
+            try:
+                place = self.wide.edge(name)
+            except CircuitsError as error:
+                raise CircuitsError(f"{self.path}: {error}") from error
+            value = edge.get(key) if isinstance(edge, dict) else None
+            if value is None or (key == "in_graph" and value not in (True, False)):
+                raise CircuitsError(
+                    f"{self.path}, edge {name}: {key} is missing or malformed ({edge!r})"
+                )
+            matrix[place] = self._number(f"edge {name}", value)
+        if key == "score" and len(edges) < self.wide.n_edges:
+            places = self.wide.mask.nonzero().tolist()
+            names = (self.wide.edge_name(row, column) for row, column in places)
+            missing = next(name for name in names if name not in edges)
+            raise CircuitsError(f"{self.path}: edge {missing} has no score")
+        return matrix
+
+    def _named_edges(self) -> dict[str, Any]:
+        edges = self.record["edges"]
+        if not isinstance(edges, dict):
+            raise CircuitsError(f"{self.path}: edges should be names and their properties")
+        return edges
+
+    def _number(self, what: str, value: Any) -> float:
+        try:
+            return float(value)
+        except (TypeError, ValueError) as error:
+            raise CircuitsError(f"{self.path}, {what}: {value!r} is no number") from error
+
+
+def write_graph(
+    path: str | Path,
+    *,
+    d_model: int,
+    scores: EdgeScores | None = None,
+    circuit: Circuit | None = None,
+) -> Path:
+    """Write scores, a circuit or both as EAP-IG and MIB read them; .json or .pt by the suffix.
+
+    d_model: the model's width, which their `cfg` must hold.
+    Scores alone leave every edge out of the graph, as EAP-IG does before a circuit is chosen. A
+    circuit alone writes no scores, as MIB's binary circuits.
+    """
+    path = Path(path)
+    given = [part.layout for part in (scores, circuit) if part is not None]
+    if not given or any(other != given[0] for other in given):
+        raise CircuitsError(f"{path}: give scores, a circuit, or both of one model")
+    layout, wide = given[0], ungrouped(given[0])
+    if wide != Layout(wide.n_layers, wide.n_heads, wide.n_heads, wide.parallel):
+        raise CircuitsError(f"{path}: EAP-IG's format has no place for this graph: {layout}")
+    homes = _homes(wide, layout)
+    values, kept = None, torch.zeros(wide.shape, dtype=torch.bool)
+    if scores is not None:
+        values = (scores.matrix / torch.bincount(homes))[:, homes]
+    if circuit is not None:
+        kept = circuit.mask[:, homes]
+    nodes = set(Circuit(wide, kept).nodes)
+    cfg = {
+        "n_layers": wide.n_layers,
+        "n_heads": wide.n_heads,
+        "parallel_attn_mlp": wide.parallel,
+        "d_model": d_model,
+    }
+    if path.suffix == ".json":
+        edges: dict[str, dict[str, Any]] = {}
+        for row, column in wide.mask.nonzero().tolist():
+            edge: dict[str, Any] = {"in_graph": bool(kept[row, column])}
+            if values is not None:
+                edge["score"] = float(values[row, column])
+            edges[wide.edge_name(row, column)] = edge
+        # EAP-IG counts the logits in always.
+        inside = {name: {"in_graph": name in nodes or name == "logits"} for name in wide.nodes}
+        write_json(path, {"cfg": cfg, "nodes": inside, "edges": edges})
+    elif path.suffix == ".pt":
+        tensors: dict[str, Any] = {
+            "cfg": cfg,
+            "src_nodes": list(wide.sources),
+            "dst_nodes": list(wide.readers),
+            "edges_scores": torch.zeros(wide.shape) if values is None else values,
+            "edges_in_graph": kept,
+            "nodes_in_graph": torch.tensor([name in nodes for name in wide.sources]),
+        }
+        with atomic_path(path) as temporary:
+            torch.save(tensors, temporary)
+    else:
+        raise CircuitsError(f"{path}: write a .json or a .pt")
+    return path
+
+
+def _homes(wide: Layout, layout: Layout) -> Int[Tensor, " wide_reader"]:
+    """For each reader of the ungrouped graph, the column of the reader it is a copy of."""
+    group = layout.n_heads // layout.n_kv_heads
+    columns = []
+    for node in wide.reader_nodes:
+        if node.layer is None:
+            columns.append(layout.logits_column)
+        elif node.head is None or node.port is None:
+            columns.append(layout.mlp_column(node.layer))
+        else:
+            head = node.head if node.port == "q" else node.head // group
+            columns.append(layout.port_columns(node.layer, node.port).start + head)
+    return torch.tensor(columns)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The file's record, with what its form must hold."""
+    if path.suffix == ".pt":
+        try:
+            record = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            reason = " ".join(str(error).split()).split(". ")[0]
+            raise CircuitsError(f"{path}: not a graph file of EAP-IG ({reason})") from error
+        needed = ["cfg", "edges_in_graph"]
+    else:
+        record = read_json(path)
+        needed = ["cfg", "nodes", "edges"]
+    missing = [key for key in needed if not isinstance(record, dict) or key not in record]
+    if missing:
+        raise CircuitsError(f"{path}: not a graph file of EAP-IG; it has no {missing[0]!r}")
+    found: dict[str, Any] = record
+    return found
+
+
+def _layout(path: Path, record: dict[str, Any]) -> Layout:
+    """The ungrouped graph that the file's `cfg` describes."""
+    cfg = record["cfg"]
+    try:
+        layers, heads = (operator.index(cfg[key]) for key in ("n_layers", "n_heads"))
+    except (KeyError, TypeError) as error:
+        raise CircuitsError(
+            f"{path}: cfg needs n_layers and n_heads, whole numbers; it is {cfg!r}"
+        ) from error
+    try:
+        return Layout(layers, heads, heads, bool(cfg.get("parallel_attn_mlp", False)))
+    except CircuitsError as error:
+        raise CircuitsError(f"{path}: {error}") from error

@@ -1,0 +1,183 @@
+"""Rules by which edges enter a circuit, one after the other.
+
+A rule orders all edges once, best first, and a circuit of n edges is the first n: circuits of one
+rule and different sizes are nested.
+
+- `top-n`   by worth alone.
+- `paths`   whole paths: an edge is worth as much as the weakest edge of the best path from input to
+            logits through it, so that pruning has next to nothing to take away.
+- `greedy`  grows back from the logits, always by the best edge into a node that is in already
+            (Hanna et al. 2024).
+- `stable`  edges first whose score keeps its sign in 95 % of bootstrap resamples over examples;
+            within both groups by worth (after Nikankin et al. 2025, arXiv:2510.25786, who leave the
+            unstable ones out). Needs per-example scores.
+
+A ranking says what an edge is worth: its `absolute` score, which keeps edges that work against the
+behaviour too, or its `signed` score. `mixed` takes at every size a share `positive` of the edges
+from the signed order and the rest from the absolute one (the ratio selection of the same paper).
+"""
+
+from __future__ import annotations
+
+import heapq
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from circuits.graph.layout import Layout
+from circuits.graph.scores import EdgeScores
+
+ORDERS = ("top-n", "paths", "greedy", "stable")
+RANKINGS = ("absolute", "signed", "mixed")
+
+Matrix = Float[Tensor, "source reader"]
+
+_STABLE = 0.95
+_RESAMPLES = 1000
+_CHUNK = 2**22  # numbers held at once
+
+
+def edge_order(
+    scores: EdgeScores,
+    rule: str = "top-n",
+    ranking: str = "absolute",
+    *,
+    positive: float | None = None,
+) -> Int[Tensor, " edge"]:
+    """Flat matrix places of all edges in the order of the rule; ties in matrix order.
+
+    positive: for ranking `mixed`, and for it only: the share of the signed order, from 0 to 1.
+    """
+    if rule not in ORDERS:
+        raise CircuitsError(f"unknown rule {rule!r}; known: {', '.join(ORDERS)}")
+    if ranking not in RANKINGS:
+        raise CircuitsError(f"unknown ranking {ranking!r}; known: {', '.join(RANKINGS)}")
+    if (ranking == "mixed") != (positive is not None) or not 0 <= (positive or 0) <= 1:
+        raise CircuitsError(
+            f'ranking {ranking!r}, positive={positive}: ranking "mixed" takes a share positive= '
+            "from 0 to 1, and the others take none"
+        )
+    if positive is not None:
+        signed, absolute = (edge_order(scores, rule, one) for one in ("signed", "absolute"))
+        return _mixed(signed, absolute, positive)
+    worth = ranking_keys(scores.matrix, ranking)
+    if rule == "paths":
+        return _sorted(scores.layout, _path_worth(worth, scores.layout), worth)
+    if rule == "greedy":
+        return _greedy(worth, scores.layout)
+    if rule == "stable":
+        return _sorted(scores.layout, (sign_stability(scores) >= _STABLE).float(), worth)
+    return _sorted(scores.layout, worth)
+
+
+def ranking_keys(matrix: Matrix, ranking: str) -> Matrix:
+    """What edges are worth, highest first."""
+    if ranking == "absolute":
+        return matrix.abs()
+    if ranking == "signed":
+        return matrix
+    raise CircuitsError(f"ranking {ranking!r} gives no worth; absolute and signed do")
+
+
+def top_mask(
+    order: Int[Tensor, " edge"], layout: Layout, edges: int
+) -> Bool[Tensor, "source reader"]:
+    """The first `edges` of an order as a mask."""
+    mask = torch.zeros(layout.shape, dtype=torch.bool)
+    mask.view(-1)[order[:edges]] = True
+    return mask
+
+
+def sign_stability(scores: EdgeScores, *, seed: int = 0) -> Matrix:
+    """Share of bootstrap resamples over examples in which an edge's mean score keeps its sign."""
+    if scores.per_example is None:
+        raise CircuitsError(
+            "the stability of signs needs per-example scores; score with per_example=True "
+            "(--per-example)"
+        )
+    values = scores.per_example.flatten(1).double()
+    n = len(values)
+    draws = torch.randint(n, (_RESAMPLES, n), generator=torch.Generator().manual_seed(seed))
+    weights = torch.nn.functional.one_hot(draws, n).sum(dim=1).double() / n
+    signs = values.mean(dim=0).sign()
+    kept = [
+        ((weights @ part).sign() == sign).double().mean(dim=0)
+        for part, sign in zip(
+            values.split(max(1, _CHUNK // _RESAMPLES), dim=1),
+            signs.split(max(1, _CHUNK // _RESAMPLES)),
+            strict=True,
+        )
+    ]
+    return torch.cat(kept).float().view(scores.layout.shape)
+
+
+def _sorted(layout: Layout, *keys: Matrix) -> Int[Tensor, " edge"]:
+    """Places of all edges by the first key, highest first; then by the second, and so on."""
+    order = layout.mask.flatten().nonzero().flatten()
+    for key in reversed(keys):
+        order = order[torch.argsort(key.flatten()[order], descending=True, stable=True)]
+    return order
+
+
+def _mixed(
+    signed: Int[Tensor, " edge"], absolute: Int[Tensor, " edge"], positive: float
+) -> Int[Tensor, " edge"]:
+    """Take from the first order whenever less than its share is in, else from the second."""
+    supporting, rest = iter(signed.tolist()), iter(absolute.tolist())
+    taken: dict[int, None] = {}
+    chosen = 0
+    while len(taken) < len(signed):
+        due = chosen < positive * (len(taken) + 1)
+        taken[next(place for place in (supporting if due else rest) if place not in taken)] = None
+        chosen += due
+    return torch.tensor(list(taken), dtype=torch.long)
+
+
+def _path_worth(worth: Matrix, layout: Layout) -> Matrix:
+    """For each edge the weakest edge's worth on the best path from input to logits through it."""
+    reached = torch.full((layout.shape[0],), -torch.inf)  # of each source, the best path to it
+    reached[list(layout.roots)] = torch.inf
+    into = torch.full_like(worth, -torch.inf)
+    for column in range(layout.shape[1]):
+        seen = layout.rows_seen(column)
+        into[seen, column] = torch.minimum(worth[seen, column], reached[seen])
+        for row in layout.feeds[column]:
+            reached[row] = torch.maximum(reached[row], into[seen, column].max())
+    onward = torch.full((layout.shape[1],), -torch.inf)  # of each reader, the best path from it
+    onward[layout.logits_column] = torch.inf
+    leads = torch.full((layout.shape[0],), -torch.inf)
+    for column in reversed(range(layout.shape[1])):
+        for row in layout.feeds[column]:
+            onward[column] = torch.maximum(onward[column], leads[row])
+        seen = layout.rows_seen(column)
+        leads[seen] = torch.maximum(leads[seen], torch.minimum(worth[seen, column], onward[column]))
+    return torch.minimum(into, onward[None, :])
+
+
+def _greedy(worth: Matrix, layout: Layout) -> Int[Tensor, " edge"]:
+    """Grow from the logits; a reader's edges become candidates when its node joins."""
+    values = worth.tolist()
+    width = layout.shape[1]
+    columns_of: dict[int, list[int]] = {}
+    for column, rows in enumerate(layout.feeds):
+        for row in rows:
+            columns_of.setdefault(row, []).append(column)
+    frontier: list[tuple[float, int, int]] = []
+    opened: set[int] = set()
+
+    def open_column(column: int) -> None:
+        if column not in opened:
+            opened.add(column)
+            for row in layout.visible(column):
+                heapq.heappush(frontier, (-values[row][column], row, column))
+
+    order: list[int] = []
+    open_column(layout.logits_column)
+    while frontier:
+        _, row, column = heapq.heappop(frontier)
+        order.append(row * width + column)
+        for upstream in columns_of.get(row, ()):
+            open_column(upstream)
+    return torch.tensor(order, dtype=torch.long)

@@ -1,0 +1,11 @@
+"""Exact interventions: activations of one run put into another, and single paths between nodes.
+
+`patch` sweeps over sites (`SITES`), `path_patch` over paths; both give a `Patching`.
+"""
+
+from circuits.intervention.patching.path import path_patch
+from circuits.intervention.patching.result import Axis, Patching, Recovery
+from circuits.intervention.patching.sites import SITES
+from circuits.intervention.patching.sweep import patch
+
+__all__ = ["SITES", "Axis", "Patching", "Recovery", "patch", "path_patch"]

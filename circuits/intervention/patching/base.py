@@ -1,0 +1,177 @@
+"""A run that others go on from: at any layer and any position, in any number of copies.
+
+A patch at layer l and position p leaves the layers before l and, attention being causal, the
+positions before p as they were. So a patched run is the base run's stream at l and its keys and
+values before p, gone on from there: on average a quarter of the work of a whole run. Nothing is
+approximated. The model's own modules do it: blocks before l hand their input through, and keys and
+values come in as a cache, as in generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from circuits.models import HookedModel
+from circuits.models.hooks import Hooks
+from tasks.pairs import PairBatch
+
+
+def stacked(batch: PairBatch, copies: int) -> PairBatch:
+    """The same batch so many times over, copy by copy."""
+    rows = torch.arange(copies, device=batch.rows.device)[:, None] * len(batch) + batch.rows
+    return PairBatch(
+        clean=batch.clean.repeat(copies, 1),
+        corrupted=batch.corrupted.repeat(copies, 1),
+        mask=batch.mask.repeat(copies, 1),
+        rows=rows.flatten(),
+        columns=batch.columns.repeat(copies),
+        answer=batch.answer.repeat(copies, 1),
+        wrong=batch.wrong.repeat(copies, 1),
+        index=batch.index.repeat(copies),
+        sources=batch.sources * copies,
+    )
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run goes on: everything before this layer and this position is the base run's."""
+
+    layer: int
+    position: int
+
+
+class BaseRun:
+    """One run of a batch with what is needed to go on from any place of it.
+
+    logits: float32, at the batch's reads.
+    """
+
+    def __init__(
+        self, model: HookedModel, batch: PairBatch, tokens: Int[Tensor, "batch pos"]
+    ) -> None:
+        self.model, self.batch, self.tokens = model, batch, tokens
+        self._streams: list[Float[Tensor, "batch pos d_model"]] = []  # before each block, and last
+        self._returns: list[int | None] = []  # how many things each block returns; None: a tensor
+        blocks = [layer.block for layer in model.view.layers]
+        hooks = Hooks()
+        for block in blocks:
+            hooks.before(block, self._streams.append)
+        hooks.after(blocks[-1], self._streams.append)
+        past = DynamicCache()
+        with ExitStack() as stack:
+            for block in blocks:
+                stack.callback(block.register_forward_hook(self._see_return).remove)
+            stack.enter_context(_arguments(model.hf, past_key_values=past, use_cache=True))
+            self.logits: Float[Tensor, "read vocab"] = model.logits(tokens, batch, hooks)
+        self._past = [_keys_and_values(layer) for layer in past.layers]
+
+    def go_on(self, start: Start, copies: int, hooks: Hooks) -> Float[Tensor, "copy read vocab"]:
+        """Logits of `copies` runs from `start` on, side by side along the batch axis.
+
+        hooks: edits of tensors with copies * batch rows, copy by copy, and the positions from the
+            start's on. Reads before the start's position keep the base run's logits.
+        """
+        batch, at = self.batch, start.position
+        alive = batch.columns >= at
+        part = replace(
+            batch,
+            rows=batch.rows[alive],
+            columns=batch.columns[alive] - at,
+            answer=batch.answer[alive],
+            wrong=batch.wrong[alive],
+            mask=batch.mask[:, at:],
+            clean=batch.clean[:, at:],
+            corrupted=batch.corrupted[:, at:],
+        )
+        tokens = self.tokens[:, at:].repeat(copies, 1)
+        with self._going_on(start, copies):
+            found = self.model.logits(tokens, stacked(part, copies), hooks)
+        found = found.view(copies, -1, found.shape[-1])
+        if bool(alive.all()):
+            return found
+        logits = self.logits.expand(copies, *self.logits.shape).clone()
+        logits[:, alive] = found
+        return logits
+
+    def resumes(self) -> bool:
+        """Whether going on from the middle without an edit gives the base run's logits."""
+        column = min(self.tokens.shape[1] // 2, int(self.batch.columns.min()))
+        start = Start(len(self._returns) // 2, column)
+        error = (self.go_on(start, 2, Hooks()) - self.logits).abs().max()
+        tolerance = 1e-4 if self.model.hf.dtype == torch.float32 else 5e-2
+        return bool(error <= tolerance * self.logits.abs().max())
+
+    @contextmanager
+    def _going_on(self, start: Start, copies: int) -> Iterator[None]:
+        blocks = [layer.block for layer in self.model.view.layers]
+        skipped = list(zip(blocks, self._returns, strict=True))[: start.layer]
+        inject = Hooks()
+        if skipped:
+            stream = self._streams[start.layer][:, start.position :]
+            inject.after(skipped[-1][0], lambda x: stream.repeat(copies, 1, 1).view(x.shape))
+        with ExitStack() as stack:
+            for block, returns in skipped:
+                stack.enter_context(_skipped(block, returns))
+            stack.enter_context(inject)
+            if start.position:
+                stack.enter_context(_arguments(self.model.hf, **self._memory(start, copies)))
+            yield
+
+    def _memory(self, start: Start, copies: int) -> dict[str, Any]:
+        """The arguments by which the model knows of the positions before the start's."""
+        past = DynamicCache()
+        for layer, known in enumerate(self._past):
+            # A skipped layer's are only asked for their length.
+            times = copies if layer >= start.layer else 1
+            keys, values = (x[..., : start.position, :].repeat(times, 1, 1, 1) for x in known)
+            past.update(keys, values, layer)
+        mask = self.batch.mask.long().repeat(copies, 1) if self.batch.padded else None
+        return {"past_key_values": past, "use_cache": True, "attention_mask": mask}
+
+    def _see_return(self, _: nn.Module, __: Any, output: Any) -> None:
+        self._returns.append(len(output) if isinstance(output, tuple) else None)
+
+
+@contextmanager
+def _arguments(model: nn.Module, **given: Any) -> Iterator[None]:
+    """Have a module called with these keyword arguments."""
+
+    def add(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        return args, {**kwargs, **given}
+
+    handle = model.register_forward_pre_hook(add, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _skipped(block: nn.Module, returns: int | None) -> Iterator[None]:
+    """Have a block hand its input through; `returns` is how many things it returns."""
+    before = block.__dict__.get("forward")  # accelerate wraps a module's forward in this way
+    block.forward = partial(_hand_through, returns)
+    try:
+        yield
+    finally:
+        if before is None:
+            del block.forward
+        else:
+            block.forward = before
+
+
+def _hand_through(returns: int | None, hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+    return hidden_states if returns is None else (hidden_states, *[None] * (returns - 1))
+
+
+def _keys_and_values(layer: Any) -> tuple[Tensor, Tensor]:
+    return layer.keys, layer.values

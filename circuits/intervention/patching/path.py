@@ -1,0 +1,172 @@
+"""Path patching: the direct effect of one node on another, exactly.
+
+For the edges u -> v that are patched together, with the base run and the donor run of the other
+prompt:
+
+1. *Receivers.* Run the base prompt with the senders' outputs taken from the donor run and every
+   other head's output (z) frozen to the base run. `mlps="frozen"` freezes the other MLPs' outputs
+   too, so that only the edge itself carries the change: v reads its base input with u's output
+   exchanged. `mlps="live"` recomputes them, so that paths from u to v through MLPs count as well,
+   as in Wang et al. Norms, and the receivers' own projections, are always recomputed. Keep what v
+   reads: a head's q, k or v, an MLP's input, or what the unembedding's norm is given.
+2. *Effect.* Run the base prompt with those values at the receivers, and nothing else touched:
+   everything after a receiver is recomputed.
+
+With several receivers each is given its value from step 1, so one receiver's change does not reach
+another through step 1. With one edge and frozen MLPs this is a circuit of all edges but that one
+(`Executor`).
+
+Source: Wang et al. 2022 (arXiv:2211.00593), section 3.1 and appendix B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuits.batching import over_batches
+from circuits.errors import CircuitsError
+from circuits.intervention.patching.plan import check_direction
+from circuits.intervention.patching.readouts import readouts
+from circuits.intervention.patching.result import Axis, Patching
+from circuits.intervention.patching.sites import SITES, Tap, Value, reader_tap
+from circuits.models import HookedModel
+from circuits.models.hooks import Hooks
+from circuits.models.stream import SourceStates
+from tasks.pairs import PairBatch, PairSet
+
+Path = str | Sequence[str]
+_MLPS = ("frozen", "live")
+
+
+@torch.no_grad()
+def path_patch(
+    model: HookedModel,
+    pairs: PairSet,
+    paths: Sequence[Path],
+    *,
+    direction: str = "noise",
+    mlps: str = "frozen",
+    metrics: str | Sequence[str] | None = None,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> Patching:
+    """Patch each path and measure what comes of it.
+
+    paths: edges ("a0.h3->a5.h1<q>"), or sets of edges that are patched together: a sequence, or
+        "a0.h3->a5.h1<q>+a0.h3->a6.h0<q>". direction: "noise" brings the corrupted run's sender
+        into the clean run, as Wang et al. do; "denoise" the clean run's into the corrupted one.
+    mlps: "frozen" or "live", see above. metrics: as for `patch`.
+    """
+    check_direction(direction)
+    if mlps not in _MLPS:
+        raise CircuitsError(f"unknown mlps {mlps!r}; known: {', '.join(_MLPS)}")
+    if not paths:
+        raise CircuitsError("no path was given; write one as a0.h3->a5.h1<q>")
+    pairs.require(vocabulary=model.vocabulary, context=model.context)
+    names = [tuple(path.split("+") if isinstance(path, str) else path) for path in paths]
+    edges = [[model.layout.edge(name.strip()) for name in path] for path in names]
+    judges = readouts(model, pairs, metrics)
+    values = torch.zeros(len(judges), len(pairs), 2 + len(edges), dtype=torch.float64)
+
+    def work(batch: PairBatch) -> Float[Tensor, "metric batch run"]:
+        runs = _Paths(model, batch, direction, live=mlps == "live")
+        logits = [runs.clean, runs.corrupted, *map(runs.logits, edges)]
+        read = [[judge(one, batch, runs.clean) for one in logits] for judge in judges]
+        return torch.stack([torch.stack(one, dim=1) for one in read])
+
+    for batch, found in over_batches(
+        pairs,
+        work,
+        batch_size=batch_size,
+        device=model.device,
+        progress="patching paths" if progress else None,
+    ):
+        values[:, batch.index.cpu()] = found.double().cpu()
+    labels = tuple("+".join(path) for path in names)
+    kept = {judge.name: found for judge, found in zip(judges, values, strict=True)}
+    return Patching(
+        "path",
+        direction,
+        (Axis("path", tuple(range(len(labels))), labels),),
+        {name: found[:, 2:] for name, found in kept.items()},
+        {name: found[:, 0] for name, found in kept.items()},
+        {name: found[:, 1] for name, found in kept.items()},
+        {"mlps": mlps},
+    )
+
+
+class _Paths:
+    """Path patching on one batch."""
+
+    def __init__(self, model: HookedModel, batch: PairBatch, direction: str, live: bool) -> None:
+        self.model, self.batch, self.live = model, batch, live
+        self.clean, clean = self._record(batch.clean)
+        self.corrupted, corrupted = self._record(batch.corrupted)
+        if direction == "noise":
+            self.tokens, self.base, self.donor = batch.clean, clean, corrupted
+        else:
+            self.tokens, self.base, self.donor = batch.corrupted, corrupted, clean
+
+    def logits(self, edges: Sequence[tuple[int, int]]) -> Float[Tensor, "read vocab"]:
+        """Logits at the batch's reads with these edges, as (row, column), patched together."""
+        senders: dict[int, set[int]] = {}
+        for row, column in edges:
+            senders.setdefault(column, set()).add(row)
+        by_senders: dict[frozenset[int], list[int]] = {}
+        for column, rows in senders.items():
+            by_senders.setdefault(frozenset(rows), []).append(column)
+        hooks = Hooks()
+        for together, columns in by_senders.items():
+            for column, value in self._received(together, columns).items():
+                self._give(hooks, column, value)
+        return self.model.logits(self.tokens, self.batch, hooks)
+
+    def _received(self, senders: frozenset[int], columns: list[int]) -> dict[int, Value]:
+        """Step 1: what the receivers read."""
+        view, layout = self.model.view, self.model.layout
+        hooks = Hooks()
+        if 0 in senders:
+            hooks.before(view.layers[0].block, lambda _: self.donor.inputs[0])
+        for index, layer in enumerate(view.layers):
+            z = self.base.z[index].clone()
+            first = layout.head_rows(index).start
+            heads = [row - first for row in senders if row in range(first, first + z.shape[2])]
+            z[:, :, heads] = self.donor.z[index][:, :, heads]
+            SITES["z"].tap(layer).hook(hooks, partial(_instead, z))
+            sends = layout.mlp_row(index) in senders
+            if sends or not self.live:
+                mlp = (self.donor if sends else self.base).mlp[index]
+                SITES["mlp_out"].tap(layer).hook(hooks, partial(_instead, mlp))
+        received: dict[int, Value] = {}
+
+        def keep(column: int, tap: Tap, x: Tensor) -> None:
+            received[column] = tap.read(x, len(self.batch))
+
+        for column in columns:
+            tap, _ = reader_tap(view, layout.reader_nodes[column])
+            tap.hook(hooks, partial(keep, column, tap))
+        self.model.logits(self.tokens, self.batch, hooks)
+        return received
+
+    def _give(self, hooks: Hooks, column: int, value: Value) -> None:
+        """Step 2: have a receiver read this value."""
+        tap, unit = reader_tap(self.model.view, self.model.layout.reader_nodes[column])
+        chosen = torch.zeros(value.shape[:3], dtype=torch.bool, device=value.device)
+        chosen[:, :, unit] = True
+        tap.hook(hooks, lambda x: tap.written(x, chosen, value))
+
+    def _record(
+        self, tokens: Int[Tensor, "batch pos"]
+    ) -> tuple[Float[Tensor, "read vocab"], SourceStates]:
+        states, hooks = SourceStates(self.model.view), Hooks()
+        states.record(hooks)
+        return self.model.logits(tokens, self.batch, hooks), states
+
+
+def _instead(value: Tensor, x: Tensor) -> Tensor:
+    return value.reshape(x.shape)

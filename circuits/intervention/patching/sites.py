@@ -1,0 +1,291 @@
+"""The places of a model that can be patched, and how each is read and written.
+
+Everything that depends on where a model keeps its parts stands here. A site's value is
+(batch, position, unit, width): units are heads, KV heads or neurons; a whole vector is one unit.
+
+Two sites are no module's output:
+
+- `resid_mid` is set through the attention output, which becomes (donor's middle - this run's
+  stream before the layer).
+- `pattern` is set through z, which becomes (donor's pattern) @ (this run's values): the same as an
+  edit of the pattern itself, but attention stays SDPA and it works where models do not let their
+  pattern be edited. The donor's pattern comes from one eager run, and is refused unless it
+  reproduces that run's z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from circuits.errors import CircuitsError
+from circuits.graph.layout import Node
+from circuits.models import HookedModel
+from circuits.models.hooks import Edit, Hooks
+from circuits.models.view import Layer, Projection, View, input_major
+from tasks.pairs import PairBatch
+
+Value = Float[Tensor, "batch pos unit width"]
+Chosen = Bool[Tensor, "batch pos unit"]
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A module's input or output, or one projection's heads in it; `units` side by side."""
+
+    module: nn.Module
+    before: bool
+    units: int = 1
+    projection: Projection | None = None
+
+    def hook(self, hooks: Hooks, edit: Edit) -> None:
+        """Add an edit of the module's input or output."""
+        (hooks.before if self.before else hooks.after)(self.module, edit)
+
+    def read(self, x: Tensor, rows: int) -> Value:
+        """The site's value in a batch of so many rows (some modules see it flattened)."""
+        whole = x.reshape(rows, -1, x.shape[-1])
+        if self.projection is not None:
+            return self.projection.heads(whole)
+        return whole.reshape(*whole.shape[:2], self.units, -1)
+
+    def written(self, x: Tensor, chosen: Chosen, value: Value) -> Tensor:
+        """`x` with `value` where it is chosen; a new tensor."""
+        new = torch.where(chosen[..., None], value, self.read(x, len(chosen)))
+        if self.projection is None:
+            return new.reshape(x.shape)
+        whole = x.reshape(*new.shape[:2], -1).clone()
+        self.projection.heads(whole).copy_(new)
+        return whole.reshape(x.shape)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A kind of place, one in each layer.
+
+    unit: what its units are called; None for whole vectors. tap: where it is, in a layer.
+    offset: layers between the site's own and the first one that it can change.
+    whole: setting it needs the run's earlier positions, so the run cannot start at a later one.
+    """
+
+    name: str
+    about: str
+    tap: Callable[[Layer], Tap]
+    unit: str | None = None
+    offset: int = 0
+    whole: bool = False
+
+    def record(
+        self,
+        model: HookedModel,
+        batch: PairBatch,
+        tokens: Int[Tensor, "batch pos"],
+        layers: Sequence[int],
+    ) -> dict[int, Value]:
+        """The site's value in a run on `tokens`, by layer."""
+        found: dict[int, Value] = {}
+        hooks = Hooks()
+
+        def keep(layer: int, tap: Tap, x: Tensor) -> None:
+            found[layer] = tap.read(x, len(tokens)).clone()
+
+        for layer in layers:
+            tap = self.tap(model.view.layers[layer])
+            tap.hook(hooks, partial(keep, layer, tap))
+        model.logits(tokens, batch, hooks)
+        return found
+
+    def attach(self, hooks: Hooks, layer: Layer, chosen: Chosen, donor: Value) -> None:
+        """Have the chosen units and positions of a layer take the donor's value."""
+        tap = self.tap(layer)
+        tap.hook(hooks, lambda x: tap.written(x, chosen, donor))
+
+
+class _Middle(Site):
+    """The stream between attention and MLP."""
+
+    def record(
+        self,
+        model: HookedModel,
+        batch: PairBatch,
+        tokens: Int[Tensor, "batch pos"],
+        layers: Sequence[int],
+    ) -> dict[int, Value]:
+        """The stream before the layer plus what attention adds."""
+        if model.layout.parallel:
+            raise CircuitsError(
+                f"resid_mid: {type(model.hf).__name__} computes attention and MLP side by side, "
+                "so there is no stream between them; use resid_pre or resid_post"
+            )
+        before = SITES["resid_pre"].record(model, batch, tokens, layers)
+        added = super().record(model, batch, tokens, layers)
+        return {layer: before[layer] + added[layer] for layer in layers}
+
+    def attach(self, hooks: Hooks, layer: Layer, chosen: Chosen, donor: Value) -> None:
+        """Set the attention output to what makes up the difference."""
+        tap, entering = self.tap(layer), _block_input(layer)
+        stream: list[Value] = []
+
+        def keep(x: Tensor) -> None:
+            stream[:] = [entering.read(x, len(chosen))]
+
+        entering.hook(hooks, keep)
+        tap.hook(hooks, lambda x: tap.written(x, chosen, donor - stream[0]))
+
+
+class _Pattern(Site):
+    """Attention weights after the softmax; a head's row of a query position is one value."""
+
+    def record(
+        self,
+        model: HookedModel,
+        batch: PairBatch,
+        tokens: Int[Tensor, "batch pos"],
+        layers: Sequence[int],
+    ) -> dict[int, Value]:
+        """(batch, query, head, key), from an eager run."""
+        mask = batch.mask.long() if batch.padded else None
+        with _eager(model):
+            z = SITES["z"].record(model, batch, tokens, layers)
+            v = SITES["v"].record(model, batch, tokens, layers)
+            patterns = model.hf.base_model(
+                input_ids=tokens, attention_mask=mask, use_cache=False, output_attentions=True
+            ).attentions
+        found = {}
+        for layer in layers:
+            pattern = None if patterns is None else patterns[layer]
+            if pattern is None or not _makes(pattern, v[layer], z[layer], batch.mask):
+                raise CircuitsError(
+                    f"pattern: the attention weights that {type(model.hf).__name__} returns are "
+                    "not what its heads' outputs are made with, so an edit of them would mean "
+                    "nothing; use z, q or k"
+                )
+            found[layer] = pattern.transpose(1, 2)
+        return found
+
+    def attach(self, hooks: Hooks, layer: Layer, chosen: Chosen, donor: Value) -> None:
+        """Set z to the donor's pattern times the values of this run."""
+        tap, values = self.tap(layer), _projection("v", layer)
+        live: list[Value] = []
+
+        def keep(x: Tensor) -> None:
+            live[:] = [values.read(x, len(chosen))]
+
+        values.hook(hooks, keep)
+        tap.hook(hooks, lambda x: tap.written(x, chosen, _mixed(donor.transpose(1, 2), live[0])))
+
+
+def _mixed(
+    pattern: Float[Tensor, "batch head query key"], v: Float[Tensor, "batch key kv width"]
+) -> Float[Tensor, "batch query head width"]:
+    """z of each head; heads of one group share a KV head."""
+    grouped = pattern.unflatten(1, (v.shape[2], -1))
+    return torch.einsum("bkgqs,bskw->bqkgw", grouped.to(v.dtype), v).flatten(2, 3)
+
+
+def _makes(
+    pattern: Float[Tensor, "batch head query key"],
+    v: Float[Tensor, "batch key kv width"],
+    z: Float[Tensor, "batch query head width"],
+    mask: Bool[Tensor, "batch query"],
+) -> bool:
+    error = (_mixed(pattern, v) - z)[mask].abs().max()
+    tolerance = 1e-4 if z.dtype == torch.float32 else 5e-2
+    return bool(error <= tolerance * z[mask].abs().max())
+
+
+@contextmanager
+def _eager(model: HookedModel) -> Iterator[None]:
+    """Attention that computes its pattern, for one run."""
+    before = model.hf.config._attn_implementation
+    model.hf.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.hf.set_attn_implementation(before)
+
+
+def _block_input(layer: Layer) -> Tap:
+    return Tap(layer.block, before=True)
+
+
+def _projection(port: str, layer: Layer) -> Tap:
+    found = next(one for one in layer.attention.projections if one.port == port)
+    return Tap(found.module, before=False, units=found.n_heads, projection=found)
+
+
+def reader_tap(view: View, node: Node) -> tuple[Tap, int]:
+    """Where a reader of the graph reads, and which unit of it is the reader's."""
+    if node.kind == "logits":
+        return Tap(view.final, before=True), 0
+    assert node.layer is not None
+    layer = view.layers[node.layer]
+    if node.port is None or node.head is None:
+        return Tap(layer.mlp.reader, before=True), 0
+    return _projection(node.port, layer), node.head
+
+
+def _z(layer: Layer) -> Tap:
+    return Tap(layer.attention.output, before=True, units=layer.attention.n_heads)
+
+
+def _attention_output(layer: Layer) -> Tap:
+    """What joins the stream: behind the norm after attention, where there is one."""
+    attention = layer.attention
+    return Tap(attention.output if attention.post is None else attention.post.module, before=False)
+
+
+def _neurons(layer: Layer) -> Tap:
+    """What enters the MLP's last matrix."""
+    width = input_major(layer.mlp.hidden).shape[0]
+    return Tap(layer.mlp.hidden, before=True, units=width)
+
+
+SITES: dict[str, Site] = {
+    site.name: site
+    for site in (
+        Site("resid_pre", "residual stream before a layer", _block_input),
+        _Middle(
+            "resid_mid",
+            "residual stream between attention and MLP",
+            _attention_output,
+        ),
+        Site(
+            "resid_post",
+            "residual stream after a layer",
+            lambda layer: Tap(layer.block, before=False),
+            offset=1,
+        ),
+        Site(
+            "attn_out",
+            "what attention adds to the stream",
+            _attention_output,
+        ),
+        Site(
+            "mlp_out",
+            "what the MLP adds to the stream",
+            lambda layer: Tap(layer.mlp.output, before=False),
+        ),
+        Site("z", "each head's output, before the output matrix", _z, "head"),
+        Site("q", "each head's query, before rotation", partial(_projection, "q"), "head"),
+        Site("k", "each KV head's key, before rotation", partial(_projection, "k"), "KV head"),
+        Site("v", "each KV head's value", partial(_projection, "v"), "KV head"),
+        _Pattern("pattern", "each head's attention weights", _z, "head", whole=True),
+        Site("neuron", "the MLP's hidden activations", _neurons, "neuron"),
+    )
+}
+_SHORT = {"resid": "resid_pre", "head": "z"}
+
+
+def site_named(name: str) -> Site:
+    """The site of that name (`resid` is `resid_pre`, `head` is `z`); others are refused."""
+    name = _SHORT.get(name, name)
+    if name not in SITES:
+        raise CircuitsError(f"unknown site {name!r}; known: {', '.join(SITES)}")
+    return SITES[name]

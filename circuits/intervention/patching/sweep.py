@@ -1,0 +1,222 @@
+"""Activation patching: every site of a kind, one after the other, exactly.
+
+1. Run the batch clean and corrupted. One run is the base, the other the donor.
+2. For each layer, sort the sites by the first position that they can change.
+3. Stack as many copies of the batch as fit, each with a site of its own, go on with the base run
+   from that layer and position (`base.py`), and read the metrics.
+
+A site that can change nothing is not run: positions before the first difference of the two
+prompts hold the same in both, and positions after the last read are not looked at.
+
+Sources: Meng et al. 2022 (arXiv:2202.05262), section 2; Zhang and Nanda 2023 (arXiv:2309.16042),
+on directions and metrics.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from circuits.batching import over_batches
+from circuits.intervention.patching.base import BaseRun, Start, stacked
+from circuits.intervention.patching.plan import Plan
+from circuits.intervention.patching.readouts import readouts
+from circuits.intervention.patching.result import Patching
+from circuits.metrics import Metric
+from circuits.models import HookedModel
+from circuits.models.hooks import Hooks
+from tasks.pairs import PairBatch, PairSet
+
+_log = logging.getLogger(__name__)
+_LOGITS = 2**26  # numbers in the logits of one pass, at most
+
+Logits = Float[Tensor, "copy read vocab"]
+Cell = tuple[int, int]  # an entry of positions and one of units
+
+
+@torch.no_grad()
+def patch(
+    model: HookedModel,
+    pairs: PairSet,
+    site: str = "resid_pre",
+    *,
+    direction: str = "denoise",
+    by: Sequence[str] | None = None,
+    layers: Sequence[int] | None = None,
+    positions: Sequence[int] | None = None,
+    units: Sequence[int] | None = None,
+    metrics: str | Sequence[str] | None = None,
+    align: str = "start",
+    batch_size: int | None = None,
+    tokens: int = 2048,
+    progress: bool = False,
+) -> Patching:
+    """Patch every site of a kind and measure what comes of it.
+
+    site: a name from `SITES`. direction: "denoise" puts the clean run's activation into the
+        corrupted run, "noise" the corrupted run's into the clean one.
+    by: the axes to sweep, of "layer", "position" and, where the site has heads, KV heads or
+        neurons, "unit". Along the others everything is patched at once. None takes layer and
+        position for whole vectors, layer and unit for the rest.
+    layers, positions, units: which of them to patch; None is all.
+    metrics: names from `circuits.metrics`, or "probability", "logit" and "rank" of the answer or of
+        a token ("rank: Paris"); None is the pairs' own.
+    align: prompts of several lengths are laid side by side from their "start" (positions 0, 1, ..)
+        or from their "end" (.., -2, -1). The tokens of an answer that are fed to the model count.
+    batch_size: pairs at a time. tokens: how many one pass holds, all copies together.
+    """
+    plan = Plan.of(
+        *(model, pairs, site),
+        direction=direction,
+        by=by,
+        layers=layers,
+        positions=positions,
+        units=units,
+        align=align,
+    )
+    judges = readouts(model, pairs, metrics)
+    values = torch.zeros(len(judges), len(pairs), *plan.shape, dtype=torch.float64)
+    ends = torch.zeros(2, len(judges), len(pairs), dtype=torch.float64)
+    finished = 0
+    with tqdm(
+        total=len(pairs) * plan.shape.numel(),
+        desc=f"patching {plan.site.name}",
+        unit="run",
+        disable=not progress,
+    ) as bar:
+
+        def work(batch: PairBatch) -> _Sweep:
+            bar.n = finished * plan.shape.numel()  # a batch that was halved starts anew
+            sweep = _Sweep(model, batch, plan, judges, tokens)
+            sweep.run(bar)
+            return sweep
+
+        for batch, sweep in over_batches(pairs, work, batch_size=batch_size, device=model.device):
+            place = batch.index.cpu()
+            values[:, place], ends[:, :, place] = sweep.values.cpu(), sweep.ends.cpu()
+            finished += len(batch)
+    axes = tuple(plan.axis(place, model, pairs) for place in plan.swept)
+    shape = [len(axis.values) for axis in axes]
+    names = [judge.name for judge in judges]
+    return Patching(
+        plan.site.name,
+        direction,
+        axes,
+        {name: found.reshape(-1, *shape) for name, found in zip(names, values, strict=True)},
+        dict(zip(names, ends[0], strict=True)),
+        dict(zip(names, ends[1], strict=True)),
+        plan.details,
+    )
+
+
+class _Sweep:
+    """The sweep on one batch.
+
+    values: (metric, example, layer, unit, position). ends: (2, metric, example) of the clean and
+    the corrupted run.
+    """
+
+    def __init__(
+        self,
+        model: HookedModel,
+        batch: PairBatch,
+        plan: Plan,
+        judges: Sequence[Metric],
+        tokens: int,
+    ) -> None:
+        self.model, self.batch, self.plan, self.judges = model, batch, plan, judges
+        self.tokens = tokens
+        denoise = plan.direction == "denoise"
+        given, kept = (batch.clean, batch.corrupted) if denoise else (batch.corrupted, batch.clean)
+        self.base = BaseRun(model, batch, kept)
+        self.resumes = self.base.resumes()
+        if not self.resumes:
+            _log.warning("%s cannot go on from a cache; running it whole", type(model.hf).__name__)
+        other = model.logits(given, batch)
+        self.clean, corrupted = (other, self.base.logits) if denoise else (self.base.logits, other)
+        used = [layer for entry in plan.layers for layer in entry]
+        self.donor = plan.site.record(model, batch, given, sorted(set(used)))
+        self.where = plan.where(batch)
+        self.ends = torch.stack([self._read(one[None])[..., 0] for one in (self.clean, corrupted)])
+        unpatched = self.ends[int(denoise)]
+        self.values = unpatched[..., None, None, None].repeat(1, 1, *plan.shape)
+
+    def run(self, bar: tqdm[Any]) -> None:
+        """Fill in `values`."""
+        firsts = self._first_changes()
+        cells = [
+            (position, unit)
+            for position in sorted(firsts, key=lambda place: firsts[place])
+            for unit in range(len(self.plan.units))
+        ]
+        for entry, layers in enumerate(self.plan.layers):
+            for first, part in self._passes(cells, firsts):
+                start = Start(0, 0)
+                if self.resumes:
+                    layer = min(layers) + self.plan.site.offset
+                    start = Start(layer, 0 if self.plan.site.whole else first)
+                hooks = Hooks()
+                for layer in layers:
+                    self._patch(hooks, layer, start, part)
+                read = self._read(self.base.go_on(start, len(part), hooks))
+                for place, (position, unit) in enumerate(part):
+                    self.values[:, :, entry, unit, position] = read[..., place]
+                bar.update(len(part) * len(self.batch))
+        idle = self.plan.shape.numel() - len(cells) * len(self.plan.layers)
+        bar.update(idle * len(self.batch))
+        if "position" in self.plan.by:
+            absent = ~self.where.any(dim=2).T  # example, position
+            self.values.masked_fill_(absent[None, :, None, None, :], torch.nan)
+
+    def _first_changes(self) -> dict[int, int]:
+        """The first column, in any example, that an entry of positions can change; if any."""
+        columns = torch.arange(self.batch.mask.shape[1], device=self.where.device)
+        last = columns.new_zeros(len(self.batch))
+        last = last.scatter_reduce(0, self.batch.rows, self.batch.columns, "amax")
+        differs = self.batch.clean != self.batch.corrupted
+        open_ = (differs.cumsum(dim=1) > 0) & (columns <= last[:, None])
+        alive = (self.where & open_).any(dim=1)  # entry, column
+        return {place: int(row.nonzero()[0]) for place, row in enumerate(alive) if bool(row.any())}
+
+    def _passes(
+        self, cells: list[Cell], firsts: dict[int, int]
+    ) -> Iterator[tuple[int, list[Cell]]]:
+        """Cells that are run together, with the first column that any of them can change."""
+        reads, vocabulary = self.clean.shape
+        while cells:
+            first = firsts[cells[0][0]]
+            width = self.batch.mask.shape[1] - first
+            fit = min(self.tokens // (len(self.batch) * width), _LOGITS // (reads * vocabulary))
+            yield first, cells[: max(1, fit)]
+            cells = cells[max(1, fit) :]
+
+    def _patch(self, hooks: Hooks, layer: int, start: Start, part: list[Cell]) -> None:
+        """Edits of one layer: in each copy, its units at its positions take the donor's value."""
+        donor = self.donor[layer][:, start.position :]
+        units = torch.zeros(len(part), donor.shape[2], dtype=torch.bool, device=donor.device)
+        for copy, (_, unit) in enumerate(part):
+            units[copy, list(self.plan.units[unit])] = True
+        where = self.where[[position for position, _ in part]][..., start.position :]
+        chosen = where[..., None] & units[:, None, None]  # copy, example, column, unit
+        self.plan.site.attach(
+            hooks,
+            self.model.view.layers[layer],
+            chosen.flatten(0, 1),
+            donor.repeat(len(part), 1, 1, 1),
+        )
+
+    def _read(self, logits: Logits) -> Float[Tensor, "metric batch copy"]:
+        """Every metric of every copy."""
+        copies = len(logits)
+        batch = stacked(self.batch, copies)
+        values = []
+        for judge in self.judges:
+            reference = self.clean.repeat(copies, 1) if judge.needs_reference else None
+            values.append(judge(logits.flatten(0, 1), batch, reference).view(copies, -1).T)
+        return torch.stack(values).double()

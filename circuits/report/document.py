@@ -1,0 +1,92 @@
+"""One self-contained page of sections: opens offline, loads nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from circuits.report.blocks import Article, Block, Figure, Section, Table
+from circuits.report.palette import COLOURS, DARK, LIGHT, TEMPLATE
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A block with its number among the figures or the tables; None for other blocks."""
+
+    block: Block
+    number: int | None
+
+
+def document(title: str, subtitle: str, chapters: Iterable[tuple[Section, Sequence[Block]]]) -> str:
+    """The page as HTML. The same blocks give the same text."""
+    environment = Environment(
+        autoescape=True,
+        loader=DictLoader({"page": _asset("page.html.j2")}),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    numbered = list(_numbered(chapters))
+    views = {
+        f"figure-{one.number}": dict(one.block.views)
+        for _, blocks in numbered
+        for one in blocks
+        if isinstance(one.block, Figure)
+    }
+    return environment.get_template("page").render(
+        title=title,
+        subtitle=subtitle,
+        chapters=numbered,
+        style=Markup(_colours() + _asset("page.css")),
+        plotly=Markup(get_plotlyjs()),
+        script=Markup(_asset("page.js")),
+        plots=_embedded(views),
+        theme=_embedded({"light": LIGHT, "dark": DARK, "template": TEMPLATE}),
+    )
+
+
+def _numbered(
+    chapters: Iterable[tuple[Section, Sequence[Block]]],
+) -> Iterator[tuple[Section, list[Numbered]]]:
+    figures = tables = 0
+    for section, blocks in chapters:
+        numbered = []
+        for block in blocks:
+            number = None
+            if isinstance(block, Figure | Article):
+                number = figures = figures + 1
+            elif isinstance(block, Table):
+                number = tables = tables + 1
+            numbered.append(Numbered(block, number))
+        yield section, numbered
+
+
+def _colours() -> str:
+    """The palette as CSS variables, dark where the system asks for it."""
+
+    def variables(palette: dict[str, Any]) -> str:
+        return "".join(f"--{name}:{palette[name]};" for name in COLOURS)
+
+    return (
+        f":root{{color-scheme:light dark;{variables(LIGHT)}}}\n"
+        f"@media (prefers-color-scheme:dark){{:root{{{variables(DARK)}}}}}\n"
+    )
+
+
+def _embedded(value: Any) -> Markup:
+    """JSON that can stand inside a script element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _asset(name: str) -> str:
+    return resources.files("circuits.report").joinpath("assets", name).read_text(encoding="utf-8")

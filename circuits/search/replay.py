@@ -1,0 +1,65 @@
+"""Parts of a model that need not run again: they give back what they gave before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class Replay:
+    """The outputs of some modules in one run, to be given back in later runs.
+
+    Only the first tensor of an output is read by the layers that follow; it is repeated along the
+    batch axis for runs of several copies.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self._modules = list(modules)
+        self._outputs: dict[nn.Module, Any] = {}
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Remember the outputs of a run inside the block."""
+        handles = [module.register_forward_hook(self._keep) for module in self._modules]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def skipping(self, modules: Iterable[nn.Module], copies: int = 1) -> Iterator[None]:
+        """Inside the block these modules compute nothing; hooks on them still run."""
+        taken = {module: module.__dict__.get("forward") for module in modules}
+        for module in taken:
+            module.forward = partial(_give, _map_first(self._outputs[module], copies))
+        try:
+            yield
+        finally:
+            for module, forward in taken.items():
+                if forward is None:
+                    del module.forward
+                else:
+                    module.forward = forward
+
+    def _keep(self, module: nn.Module, _: Any, output: Any) -> None:
+        self._outputs[module] = output
+
+
+def repeated(tensor: Tensor, copies: int) -> Tensor:
+    """Copies of a batch one after another along its axis."""
+    return tensor if copies == 1 else tensor.repeat(copies, *(1,) * (tensor.ndim - 1))
+
+
+def _give(output: Any, *_: Any, **__: Any) -> Any:
+    return output
+
+
+def _map_first(output: Any, copies: int) -> Any:
+    if isinstance(output, tuple):
+        return (repeated(output[0], copies), *output[1:])
+    return repeated(output, copies)

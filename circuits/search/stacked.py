@@ -1,0 +1,222 @@
+"""Several circuits at once on one batch, from the first layer where any of them differs.
+
+`Executor` runs one circuit from the embedding on. A search asks for thousands that differ in a few
+edges, so here
+
+- copies of the batch stand one after another along the batch axis, one circuit each;
+- layers before the first reader that lacks an edge in any copy are not run: all that they compute
+  is as in the clean run;
+- an MLP whose output no copy reads is not run, and readers of nodes that nothing reads are left as
+  they are;
+- a reader's input is built from whichever is shorter, the edges it keeps or those it lacks:
+  x'_v + sum over kept (a_u - a'_u), or x_v - sum over lacking (a_u - a'_u).
+
+The logits are those of `Executor`, up to rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from circuits.intervention import Executor
+from circuits.models import HookedModel, SourceStates
+from circuits.models.hooks import Hooks
+from circuits.models.norm import Norm
+from circuits.models.view import Projection
+from circuits.search.replay import Replay, repeated
+from tasks.pairs import PairBatch
+
+_HELD = 2**28  # numbers kept widened for each batch: 1 GB in float32
+
+Stream = Float[Tensor, "batch pos d_model"]
+
+
+class StackedExecutor:
+    """Runs circuits side by side on one batch; they share its clean and replaced runs.
+
+    clean, corrupted: float32 logits at the batch's reads, as `Executor` has them.
+    layers_run: decoder layers run so far, times copies; the two reference runs are not counted.
+    """
+
+    def __init__(self, model: HookedModel, batch: PairBatch) -> None:
+        """Run the batch clean and corrupted once."""
+        self.model, self.batch, self.view = model, batch, model.view
+        executor = Executor(model, batch)
+        self.clean, self.corrupted = executor.clean, executor.corrupted
+        self.layers_run = 0
+        self.replay = Replay(
+            [layer.block for layer in self.view.layers]
+            + [mlp.module for mlp in self.view.mlps if mlp.module is not None]
+        )
+        self.live, self.reference = SourceStates(self.view), SourceStates(self.view)
+        self.replaced: dict[nn.Module, Stream] = {}  # what each norm is given in that run
+        self._deltas: dict[int, Stream] = {}
+        self._held = 0
+        hooks, others = Hooks(), Hooks()
+        self.live.record(hooks)
+        self.reference.record(others)
+        for norm in self._norms():
+            others.before(norm, partial(self.replaced.__setitem__, norm))
+        with torch.no_grad():
+            with self.replay.recording():
+                model.logits(batch.clean, batch, hooks)
+            model.logits(batch.corrupted, batch, others)
+
+    def logits(self, keep: Bool[Tensor, "copy source reader"]) -> Float[Tensor, "copy read vocab"]:
+        """Logits at the batch's reads of each copy's circuit; no entry of `keep` but edges."""
+        run = _Run(self, keep)
+        copies = keep.shape[0]
+        self.layers_run += copies * (len(self.view.layers) - run.start)
+        hooks = Hooks()
+        run.attach(hooks)
+        skipped = [layer.block for layer in self.view.layers[: run.start]] + run.idle
+        with torch.no_grad(), self.replay.skipping(skipped, copies):
+            batch = stacked(self.batch, copies)
+            logits: Tensor = self.model.logits(batch.clean, batch, hooks)
+            return logits.view(copies, -1, logits.shape[1])
+
+    def clean_delta(self, row: int) -> Stream:
+        """What corrupting a source changes in its output, when all before it is clean."""
+        if row in self._deltas:
+            return self._deltas[row]
+        delta = self.live.output(row) - self.reference.output(row)
+        if self._held + delta.numel() <= _HELD:
+            self._deltas[row] = delta
+            self._held += delta.numel()
+        return delta
+
+    def _norms(self) -> list[nn.Module]:
+        """The norms that readers stand behind."""
+        layers = self.view.layers
+        norms = [module for each in layers for module in (each.reads.at, each.mlp.reader)]
+        return [*norms, self.view.final]
+
+
+def stacked(batch: PairBatch, copies: int) -> PairBatch:
+    """The batch several times over."""
+    shift = torch.arange(copies, device=batch.rows.device).repeat_interleave(len(batch.rows))
+    return replace(
+        batch,
+        clean=repeated(batch.clean, copies),
+        corrupted=repeated(batch.corrupted, copies),
+        mask=repeated(batch.mask, copies),
+        rows=repeated(batch.rows, copies) + shift * len(batch),
+        columns=repeated(batch.columns, copies),
+        answer=repeated(batch.answer, copies),
+        wrong=repeated(batch.wrong, copies),
+        index=repeated(batch.index, copies),
+        sources=batch.sources * copies,
+    )
+
+
+class _Run:
+    """One forward pass of several copies."""
+
+    def __init__(self, base: StackedExecutor, keep: Bool[Tensor, "copy source reader"]) -> None:
+        self.base, self.view, self.keep = base, base.view, keep
+        self.copies = keep.shape[0]
+        layout = self.view.layout
+        self.lacks = layout.mask & ~keep
+        read = keep.any(dim=2).any(dim=0)  # sources that some copy reads
+        touched = self.lacks.any(dim=1).any(dim=0).tolist()
+        alive = [not rows or bool(read[list(rows)].any()) for rows in layout.feeds]
+        self.touched = [one and other for one, other in zip(touched, alive, strict=True)]
+        per_layer = [
+            any(self.touched[layout.attention_columns(index)])
+            or self.touched[layout.mlp_column(index)]
+            for index in range(len(self.view.layers))
+        ]
+        self.start = per_layer.index(True) if any(per_layer) else len(per_layer)
+        self.first_live = (
+            layout.head_rows(self.start).start if self.start < len(per_layer) else layout.shape[0]
+        )
+        self.idle: list[nn.Module] = [
+            mlp.module
+            for index, mlp in enumerate(self.view.mlps)
+            if index >= self.start and mlp.module is not None and not read[layout.mlp_row(index)]
+        ]
+        self.live = SourceStates(self.view)
+        self.live.inputs = []
+        self.live.z = base.live.z[: self.start]
+        self.live.mlp = base.live.mlp[: self.start]
+        self.deltas: dict[int, Tensor] = {}
+        self.streams: dict[nn.Module, Stream] = {}
+
+    def attach(self, hooks: Hooks) -> None:
+        """Record the live sources and give the readers that lack an edge their own inputs."""
+        self.live.record(hooks)
+        layout = self.view.layout
+        for index, layer in enumerate(self.view.layers[self.start :], start=self.start):
+            norm, between = layer.reads.at, layer.reads.norm
+            if any(self.touched[layout.attention_columns(index)]):
+                hooks.before(norm, partial(self.streams.__setitem__, norm))
+            for module, parts in layer.reads.modules.items():
+                if any(any(self.touched[columns]) for _, columns in parts):
+                    hooks.after(module, partial(self._projected, norm, between, parts))
+            self._replace_input(hooks, layer.mlp.reader, layout.mlp_column(index))
+        self._replace_input(hooks, self.view.final, layout.logits_column)
+
+    def _replace_input(self, hooks: Hooks, norm: nn.Module, column: int) -> None:
+        if not self.touched[column]:
+            return
+
+        def edit(x: Tensor) -> Tensor:
+            return self._inputs([column], norm, x)[0].reshape(x.shape)
+
+        hooks.before(norm, edit)
+
+    def _projected(
+        self,
+        at: nn.Module,
+        norm: Norm | None,
+        parts: list[tuple[Projection, slice]],
+        output: Float[Tensor, "batch pos feature"],
+    ) -> Float[Tensor, "batch pos feature"]:
+        """A projection's output with each touched head's reader given its own input."""
+        new = output.clone()
+        for projection, columns in parts:
+            heads = [head for head, touched in enumerate(self.touched[columns]) if touched]
+            if not heads:
+                continue
+            inputs = self._inputs([columns.start + head for head in heads], at, self.streams[at])
+            # Not through the norm's hooks, which see the stream.
+            normed = inputs if norm is None else norm.module.forward(inputs)
+            value = torch.einsum("hbpd,hdk->bphk", normed, projection.weight[heads])
+            if projection.bias is not None:
+                value = value + projection.bias[heads]
+            projection.heads(new)[:, :, heads] = value
+        return new
+
+    def _inputs(
+        self, columns: list[int], norm: nn.Module, stream: Stream
+    ) -> Float[Tensor, "reader batch pos d_model"]:
+        """What the readers at these columns are given, from the live stream or the replaced one."""
+        keeps, lacks = (part[:, :, columns].permute(2, 0, 1) for part in (self.keep, self.lacks))
+        adds = int(keeps.any(dim=1).sum()) < int(lacks.any(dim=1).sum())
+        weights, sign = (keeps, 1) if adds else (lacks, -1)
+        start = repeated(self.base.replaced[norm], self.copies) if adds else stream
+        inputs = start.expand(len(columns), *start.shape)
+        rows = weights.flatten(0, 1).any(dim=0).nonzero().flatten().tolist()
+        for part, sources, spec in (
+            ([row for row in rows if row < self.first_live], self._clean, "ckr,rnpd->cknpd"),
+            ([row for row in rows if row >= self.first_live], self._live, "ckr,rknpd->cknpd"),
+        ):
+            if part:
+                weight = sign * weights[:, :, part].to(stream)
+                sums = torch.einsum(spec, weight, torch.stack([sources(row) for row in part]))
+                inputs = inputs + sums.flatten(1, 2)
+        return inputs
+
+    def _clean(self, row: int) -> Stream:
+        return self.base.clean_delta(row)
+
+    def _live(self, row: int) -> Float[Tensor, "copy batch pos d_model"]:
+        if row not in self.deltas:
+            output = self.live.output(row).unflatten(0, (self.copies, -1))
+            self.deltas[row] = output - self.base.reference.output(row)
+        return self.deltas[row]

@@ -1,0 +1,88 @@
+"""The mean metric of circuits over a set of pairs, for searches that ask again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from circuits.batching import over_batches
+from circuits.metrics import Metric
+from circuits.models import HookedModel
+from circuits.search.stacked import StackedExecutor
+from tasks.pairs import PairBatch, PairSet
+
+_TOKENS = 4096  # in one pass, copies included, unless told
+
+
+class Trials:
+    """A model, its pairs and a metric, with the runs that all circuits share.
+
+    full, empty: mean metric of the whole model and of no edge.
+    runs: circuits run so far, times batches. layers_run: decoder layers run for them.
+    """
+
+    def __init__(
+        self,
+        model: HookedModel,
+        pairs: PairSet,
+        metric: Metric,
+        *,
+        batch_size: int | None = None,
+        progress: bool = False,
+    ) -> None:
+        """Run all pairs clean and corrupted; one that cannot be read is refused with its row."""
+        pairs.require(vocabulary=model.vocabulary, context=model.context)
+        self.metric, self.pairs, self.runs = metric, pairs, 0
+        self.executors = [
+            executor
+            for _, executor in over_batches(
+                pairs,
+                lambda batch: StackedExecutor(model, batch),
+                batch_size=batch_size,
+                device=model.device,
+                progress="reference runs" if progress else None,
+            )
+        ]
+        self.full = self._mean([self._total(each, each.clean) for each in self.executors])
+        self.empty = self._mean([self._total(each, each.corrupted) for each in self.executors])
+
+    @property
+    def layers_run(self) -> int:
+        """Decoder layers run for circuits so far."""
+        return sum(executor.layers_run for executor in self.executors)
+
+    @property
+    def width(self) -> int:
+        """How many circuits fit in one pass."""
+        most = max(executor.batch.clean.numel() for executor in self.executors)
+        return max(1, min(32, _TOKENS // most))
+
+    def __call__(self, masks: Sequence[Bool[Tensor, "source reader"]]) -> list[float]:
+        """The mean metric of each circuit."""
+        keep = torch.stack(list(masks))
+        totals = [self._totals(executor, keep) for executor in self.executors]
+        return [self._mean(list(column)) for column in zip(*totals, strict=True)]
+
+    def _totals(
+        self, executor: StackedExecutor, keep: Bool[Tensor, "copy source reader"]
+    ) -> list[float]:
+        """The metric of each copy, summed over one batch; what does not fit is halved."""
+        try:
+            logits = executor.logits(keep)
+        except torch.OutOfMemoryError:
+            if len(keep) == 1:
+                raise
+            middle = len(keep) // 2
+            return self._totals(executor, keep[:middle]) + self._totals(executor, keep[middle:])
+        self.runs += len(keep)
+        return [self._total(executor, each) for each in logits]
+
+    def _total(self, executor: StackedExecutor, logits: Tensor) -> float:
+        batch: PairBatch = executor.batch
+        return float(self.metric(logits, batch, executor.clean).double().sum())
+
+    def _mean(self, totals: list[float]) -> float:
+        return sum(totals) / len(self.pairs)

@@ -1,0 +1,159 @@
+"""Tasks whose prompts are made from templates and word lists, without limit and without a file.
+
+A task says how one draw becomes prompts in words; here they are drawn, kept apart, tokenised and
+checked. The draws of one seed form one sequence, no prompt twice: a larger `n` extends a smaller.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from transformers import PreTrainedTokenizerBase
+
+from tasks.errors import CircuitsError, naming
+from tasks.masking import differing
+from tasks.pairs import PairSet, PromptPair, TokenSet
+from tasks.task import Split
+from tasks.text import beginning, continuation, encode
+from tasks.words import require_split
+
+PATIENCE = 10_000  # draws in a row that bring nothing new, after which there is nothing new
+
+Answer = str | TokenSet
+"""A text that follows the prompt, or the ids of tokens that count as the same at one position."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """A clean and a corrupted prompt in words.
+
+    answer, wrong: what should follow the clean prompt, and what should not.
+    names: what the prompts are about, the answer first; a task says what stands where.
+    """
+
+    clean: str
+    corrupted: str
+    answer: Answer
+    wrong: Answer
+    names: tuple[str, ...] = ()
+
+
+Maker = Callable[[random.Random], Sequence[Prompts]]
+
+
+@dataclass(frozen=True)
+class Generated(ABC):
+    """A task made of templates and words.
+
+    add_bos: begin every prompt with the beginning-of-text token.
+    """
+
+    add_bos: bool = field(default=False, kw_only=True)
+
+    name: ClassVar[str]
+    metric: ClassVar[str] = "logit-difference"
+    version: ClassVar[int] = 1
+    one_token: ClassVar[bool] = True
+    """Whether an answer has to be a single token."""
+
+    @abstractmethod
+    def _maker(self, tokenizer: PreTrainedTokenizerBase, split: Split) -> Maker:
+        """What turns a source of random numbers into the next prompts, with words of the split
+        that the tokenizer can use; too few of them are refused.
+        """
+
+    def prompts(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        n: int,
+        *,
+        split: Split = "train",
+        seed: int = 0,
+    ) -> list[Prompts]:
+        """What `pairs` with the same arguments is made from, in words."""
+        if n < 1:
+            raise CircuitsError(f"{self.name}: {n} pairs asked for; at least 1 is needed")
+        require_split(self.name, split)
+        make = self._maker(tokenizer, split)
+        rng = random.Random(f"{self.name} {self.version} {split} {seed}")
+        made: dict[str, Prompts] = {}
+        idle = 0
+        while len(made) < n:
+            before = len(made)
+            for prompts in make(rng):
+                made.setdefault(prompts.clean, prompts)
+            idle = idle + 1 if len(made) == before else 0
+            if idle == PATIENCE:
+                raise CircuitsError(
+                    f"{self.name}, split {split!r}: {n} different prompts are asked for, and "
+                    f"{len(made)} were found; ask for fewer"
+                )
+        return list(made.values())[:n]
+
+    def pairs(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        n: int,
+        *,
+        split: Split = "train",
+        seed: int = 0,
+        context: int | None = None,
+    ) -> PairSet:
+        """`n` pairs, no clean prompt twice; the spans are the positions that differ."""
+        made = PairSet(
+            tuple(
+                self._pair(tokenizer, prompts, f"{self.name} {split} pair {number}")
+                for number, prompts in enumerate(self.prompts(tokenizer, n, split=split, seed=seed))
+            ),
+            task=self.name,
+            split=split,
+            metric=self.metric,
+        )
+        made.require(vocabulary=len(tokenizer), context=context)
+        return made
+
+    def _pair(
+        self, tokenizer: PreTrainedTokenizerBase, prompts: Prompts, source: str
+    ) -> PromptPair:
+        bos = (beginning(tokenizer),) if self.add_bos else ()
+        clean = (*bos, *encode(tokenizer, prompts.clean))
+        corrupted = (*bos, *encode(tokenizer, prompts.corrupted))
+        with naming(source):
+            answer = self._tokens(tokenizer, prompts.clean, prompts.answer)
+            wrong = self._tokens(tokenizer, prompts.clean, prompts.wrong)
+        if len(wrong) == len(answer) > 1:
+            # Where two names of several tokens agree there is nothing to tell apart.
+            wrong = tuple(
+                () if bad == good else bad for good, bad in zip(answer, wrong, strict=True)
+            )
+        return PromptPair(
+            clean=clean,
+            corrupted=corrupted,
+            answer=answer,
+            wrong=wrong,
+            spans=differing(clean, corrupted) if len(clean) == len(corrupted) else (),
+            source=source,
+        )
+
+    def _tokens(
+        self, tokenizer: PreTrainedTokenizerBase, prompt: str, answer: Answer
+    ) -> tuple[TokenSet, ...]:
+        if not isinstance(answer, str):
+            return (answer,)
+        tokens = continuation(tokenizer, prompt, answer)
+        if self.one_token and len(tokens) != 1:
+            raise CircuitsError(
+                f"the answer {answer!r} is {len(tokens)} tokens after the prompt, and the task "
+                "needs one"
+            )
+        return tuple((token,) for token in tokens)
+
+
+def require_option(task: str, option: str, given: str, known: Sequence[str]) -> None:
+    """Refuse a value that the option does not take, listing those that it does."""
+    if given not in known:
+        raise CircuitsError(f"{task}: unknown {option} {given!r}; known: {', '.join(known)}")

@@ -1,0 +1,56 @@
+"""Positions in a prompt that a head may look for: where sentences and paragraphs begin.
+
+Found in the text that the tokens stand for. The beginning of the prompt itself is left out: every
+prompt has one, whatever its text.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+
+from transformers import PreTrainedTokenizerBase
+
+from tasks.pairs import PairSet
+from tasks.sentences import core, sentence_ranges
+from tasks.text import Encoding, encode_with_offsets
+
+_PARAGRAPH = re.compile(r"\n\s*(?=\S)")
+
+
+def landmarks(tokenizer: PreTrainedTokenizerBase, pairs: PairSet) -> dict[str, list[list[int]]]:
+    """For each pair, the tokens that begin a sentence or a paragraph of the clean prompt.
+
+    "sentence-initial": the first token of each sentence but the first. "paragraph-initial": the
+    first token after a line break that is not blank, but the first paragraph's.
+    """
+    found: dict[str, list[list[int]]] = {"sentence-initial": [], "paragraph-initial": []}
+    for pair in pairs:
+        text, offsets = _offsets(tokenizer, (*pair.clean, *pair.forced))
+        first, *sentences = [core(text, start, end)[0] for start, end in sentence_ranges(text)] or [
+            0
+        ]
+        paragraphs = [match.end() for match in _PARAGRAPH.finditer(text) if match.end() > first]
+        ends = [end for _, end in offsets]
+        for name, characters in zip(found, (sentences, paragraphs), strict=True):
+            tokens = {bisect_right(ends, character) for character in characters}
+            found[name].append(sorted(tokens - {0, len(ends)}))
+    return found
+
+
+def _offsets(
+    tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]
+) -> tuple[str, list[tuple[int, int]]]:
+    """The text of some tokens and where each stands in it."""
+    text = str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+    if tokenizer.is_fast:
+        again: Encoding = encode_with_offsets(tokenizer, text)
+        if again.ids == ids:
+            return text, list(again.offsets)
+    # Tokens that the text would not be split into: piece by piece, as each decodes alone.
+    pieces = [str(tokenizer.decode([token], clean_up_tokenization_spaces=False)) for token in ids]
+    offsets, end = [], 0
+    for piece in pieces:
+        offsets.append((end, end + len(piece)))
+        end += len(piece)
+    return "".join(pieces), offsets

@@ -1,0 +1,290 @@
+"""ACDC against a slow search that reruns the whole model by the oracle, edge by edge."""
+
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles.split_paths import SplitPaths
+
+import circuits.search.acdc as module
+from circuits.errors import CircuitsError
+from circuits.graph import Circuit
+from circuits.intervention import Executor
+from circuits.metrics import METRICS
+from circuits.search import Search, acdc
+from circuits.search.speculation import decide
+from tasks.pairs import PairSet, PromptPair
+
+
+class Oracle:
+    """The mean metric of a circuit, one whole run an example, every edge added up by itself."""
+
+    def __init__(self, model, pairs, metric):
+        view = model.view
+        self.split = SplitPaths(model.hf, view.layout.n_heads, view.layout.n_kv_heads, view.d_head)
+        self.batches = [pairs.batch([place]) for place in range(len(pairs))]
+        self.metric = METRICS[metric]
+        self.clean = [self.split.run(batch.clean)[0].detach() for batch in self.batches]
+
+    def __call__(self, mask):
+        total = 0.0
+        for batch, clean in zip(self.batches, self.clean, strict=True):
+            logits = self.split.execute(batch.clean, batch.corrupted, mask)
+            reads = (logits[batch.rows, batch.columns], clean[batch.rows, batch.columns])
+            total += float(self.metric(reads[0], batch, reads[1])[0])
+        return total / len(self.batches)
+
+
+def slow_acdc(layout, measure, threshold, share=False):
+    """Algorithm 1 in its plainest form, with no guess and nothing skipped but unread readers."""
+    mask, history = layout.mask.clone(), {}
+    current = measure(mask)
+    for column in reversed(range(layout.shape[1])):
+        fed = list(layout.feeds[column])
+        if fed and not mask[fed].any():
+            mask[:, column] = False
+            continue
+        for row in reversed(range(layout.shape[0])):
+            if not mask[row, column]:
+                continue
+            trial = mask.clone()
+            trial[row, column] = False
+            after = measure(trial)
+            kept = abs(after - current) > threshold * (abs(current) if share else 1) + 1e-5
+            history[layout.edge_name(row, column)] = (current, after, kept)
+            if not kept:
+                mask, current = trial, after
+    return mask, history
+
+
+@pytest.fixture(scope="module")
+def one_pair(random_pairs):
+    return random_pairs(n=1, length=7, seed=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "threshold", "share"),
+    [
+        ("gpt2", "logit-difference", 0.0, False),
+        ("llama", "logit-difference", 0.0, False),
+        ("gpt2", "kl-divergence", 0.01, False),
+        ("llama", "logit-difference", 0.02, True),
+    ],
+)
+def test_same_trials_and_verdicts_as_the_slow_search(
+    name, metric, threshold, share, hooked, one_pair
+):
+    model = hooked(name)
+    oracle = Oracle(model, one_pair, metric)
+    mask, expected = slow_acdc(model.layout, oracle, threshold, share)
+    assert sum(kept for *_, kept in expected.values()) > 0
+    assert threshold == 0 or not all(kept for *_, kept in expected.values())
+    found = acdc(
+        model, one_pair, threshold, metric=metric, relative_to="current" if share else None, width=5
+    )
+    assert [step.name for step in found.history] == list(expected)
+    scale = max(abs(after) for _, after, _ in expected.values())
+    for step in found.history:
+        before, after, kept = expected[step.name]
+        assert step.kept == kept, step
+        assert step.before == pytest.approx(before, abs=1e-5 * scale)
+        assert step.after == pytest.approx(after, abs=1e-5 * scale)
+    assert torch.equal(found.circuit.mask, Circuit(model.layout, mask).pruned().mask)
+    assert found.metric_circuit == pytest.approx(oracle(found.circuit.mask), abs=1e-5 * scale)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_at_zero_all_that_matters_stays_and_at_infinity_nothing(name, hooked, one_pair):
+    model = hooked(name)
+    everything = acdc(model, one_pair, 0.0)
+    assert len(everything.circuit) > 0.8 * model.layout.n_edges
+    for step in everything.history:
+        assert step.kept == (abs(step.after - step.before) > 1e-5)
+    nothing = acdc(model, one_pair, math.inf)
+    assert len(nothing.circuit) == 0 and not any(step.kept for step in nothing.history)
+    assert nothing.metric_circuit == pytest.approx(nothing.metric_empty, abs=1e-5)
+    assert abs(nothing.metric_model - nothing.metric_empty) > 0.01
+    # Once no edge reaches the logits, nothing else needs a run.
+    assert nothing.cost.decisions == model.layout.visible(model.layout.logits_column)
+    assert nothing.cost.untried == model.layout.n_edges - nothing.cost.decisions
+
+
+def test_edges_that_cannot_matter_go_at_zero(hooked):
+    """With one position to look at, what a query or a key reads changes nothing."""
+    pairs = PairSet((PromptPair((5,), (9,), ((3,),), ((4,),)),), metric="logit-difference")
+    found = acdc(hooked("llama"), pairs, 0.0)
+    gone = {step.name for step in found.history if not step.kept}
+    assert gone == {step.name for step in found.history if step.name.endswith(("<q>", "<k>"))}
+    assert gone and any(step.name.endswith("<v>") for step in found.history)
+
+
+@pytest.mark.parametrize("width", [1, 3, 17])
+def test_width_changes_no_verdict(width, hooked, random_pairs):
+    model, pairs = hooked("llama"), random_pairs(n=3, lengths=[9, 6, 8], seed=5)
+    one = acdc(model, pairs, 0.03, width=2, batch_size=2)
+    other = acdc(model, pairs, 0.03, width=width, batch_size=3)
+    assert [(s.name, s.kept) for s in one.history] == [(s.name, s.kept) for s in other.history]
+    assert 0 < len(one.circuit) < model.layout.n_edges
+    if width == 1:
+        assert other.cost.runs == other.cost.decisions
+
+
+@pytest.mark.parametrize("order", ["forward", "random"])
+def test_order_is_as_stated(order, hooked, one_pair):
+    layout = hooked("gpt2").layout
+    found = acdc(hooked("gpt2"), one_pair, 0.02, order=order)
+    into = [s.name.partition("->")[0] for s in found.history if s.name.endswith("->logits")]
+    rows = [layout.sources.index(name) for name in into]
+    assert sorted(rows) == list(range(layout.shape[0]))
+    assert (rows == sorted(rows)) == (order == "forward")
+    columns = [layout.edge(step.name)[1] for step in found.history]
+    assert columns == sorted(columns, reverse=True)
+    again = acdc(hooked("gpt2"), one_pair, 0.02, order=order)
+    assert again.to_dict() == found.to_dict()
+
+
+def test_fall_lets_go_what_works_against_the_behaviour(hooked, one_pair):
+    model = hooked("gpt2")
+    found = acdc(model, one_pair, 0.0, change="fall")
+    gone = [step for step in found.history if not step.kept]
+    assert gone and all(step.after >= step.before - 1e-5 for step in gone)
+    assert found.metric_circuit > found.metric_model + 0.1
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_nodes_equal_a_slow_search(name, hooked, one_pair):
+    model = hooked(name)
+    layout, executor = model.layout, Executor(model, one_pair.batch([0]))
+    batch = one_pair.batch([0])
+
+    def measure(mask):
+        logits = executor.logits(Circuit(layout, mask))
+        return float(METRICS["logit-difference"](logits, batch)[0])
+
+    mask = layout.mask.clone()
+    current, verdicts = measure(mask), {}
+    for row in reversed(range(1, layout.shape[0])):
+        trial = mask.clone()
+        trial[row] = False
+        after = measure(trial)
+        verdicts[layout.sources[row]] = abs(after - current) > 0.4 * abs(current)
+        if not verdicts[layout.sources[row]]:
+            mask, current = trial, after
+    assert len(set(verdicts.values())) == 2
+    found = acdc(model, one_pair, 0.4, relative_to="current", nodes=True, width=3)
+    assert {step.name: step.kept for step in found.history}.items() <= verdicts.items()
+    assert torch.equal(found.circuit.mask, Circuit(layout, mask).pruned().mask)
+    kept = {name for name, kept in verdicts.items() if kept}
+    assert {"input", "logits"} <= set(found.nodes) and set(found.nodes) - {
+        "input",
+        "logits",
+    } == kept
+
+
+def test_a_killed_search_goes_on_and_ends_with_the_same_bytes(
+    hooked, one_pair, tmp_path, monkeypatch
+):
+    model = hooked("gpt2")
+    whole = acdc(model, one_pair, 0.01, journal=tmp_path / "whole.json")
+    whole.save(tmp_path / "whole.json")
+
+    trials, calls = module.Trials.__call__, []
+
+    def dying(self, masks):
+        calls.append(len(masks))
+        if len(calls) == 12:
+            raise KeyboardInterrupt
+        return trials(self, masks)
+
+    monkeypatch.setattr(module.Trials, "__call__", dying)
+    path = tmp_path / "killed.json"
+    with pytest.raises(KeyboardInterrupt):
+        acdc(model, one_pair, 0.01, journal=path)
+    with pytest.raises(CircuitsError, match="was stopped"):
+        Search.load(path)
+    with pytest.raises(CircuitsError, match="other settings"):
+        acdc(model, one_pair, 0.02, journal=path)
+    calls[:] = [0] * 12
+    resumed = acdc(model, one_pair, 0.01, journal=path)
+    assert 0 < sum(calls) < whole.cost.runs
+    resumed.save(path)
+    assert path.read_bytes() == (tmp_path / "whole.json").read_bytes()
+    calls[:] = [0] * 12
+    again = acdc(model, one_pair, 0.01, journal=path)
+    assert sum(calls) == 0 and again.to_dict() == whole.to_dict()
+
+
+def test_saved_and_loaded(hooked, one_pair, tmp_path):
+    found = acdc(hooked("llama"), one_pair, 0.05)
+    found.save(tmp_path / "search.json")
+    loaded = Search.load(tmp_path / "search.json")
+    assert loaded.to_dict() == found.to_dict() and loaded.history == found.history
+    assert json.loads((tmp_path / "search.json").read_text())["details"]["settings"]["threshold"]
+    (tmp_path / "bad.json").write_text('{"edges": []}')
+    with pytest.raises(CircuitsError, match=r"bad\.json: not a search file"):
+        Search.load(tmp_path / "bad.json")
+
+
+def test_the_cost_counts_layers_from_the_reader_on(hooked, one_pair):
+    model = hooked("gpt2")
+    found = acdc(model, one_pair, 0.0, width=1)
+    layers = [model.layout.reader_nodes[model.layout.edge(s.name)[1]].layer for s in found.history]
+    # A first trial at logits runs no layer; later ones run from the reader's layer on.
+    assert found.cost.layers_run == sum(3 - (3 if layer is None else layer) for layer in layers)
+    assert found.cost.naive_layers == 3 * model.layout.n_edges
+    assert found.cost.saving == found.cost.naive_layers / found.cost.layers_run > 1.5
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"threshold": -1.0}, "0 or more"),
+        ({"threshold": math.nan}, "0 or more"),
+        ({"threshold": 0.1, "order": "sideways"}, "known: backward, forward, random"),
+        ({"threshold": 0.1, "change": "rise"}, "known: absolute, fall"),
+        ({"threshold": 0.1, "relative_to": "baseline"}, "known: None, current, model"),
+        ({"threshold": 0.1, "relative_to": "model", "metric": "kl-divergence"}, "is 0 for"),
+        ({"threshold": 0.1, "resolution": -1.0}, "0 or more"),
+        ({"threshold": 0.1, "width": 0}, "at least 1"),
+        ({"threshold": 0.1, "metric": "beauty"}, "unknown metric"),
+    ],
+)
+def test_bad_settings_are_refused(given, message, hooked, one_pair):
+    with pytest.raises(CircuitsError, match=message):
+        acdc(hooked("gpt2"), one_pair, **given)
+
+
+@given(
+    effects=st.lists(st.floats(-1, 1), min_size=1, max_size=12),
+    interaction=st.floats(-1, 1),
+    width=st.integers(1, 6),
+    guesses=st.lists(st.booleans(), min_size=12, max_size=12),
+)
+@settings(max_examples=200, deadline=None)
+def test_guessing_ahead_decides_as_going_one_by_one(effects, interaction, width, guesses):
+    cuts = list(range(len(effects)))
+
+    def metric(gone):
+        return sum(effects[i] for i in gone) + interaction * len(gone) ** 2 / 4
+
+    def spares(before, after):
+        return abs(after - before) > 0.5
+
+    gone, expected = [], []
+    for cut in cuts:
+        before, after = metric(gone), metric([*gone, cut])
+        expected.append((cut, before, after, spares(before, after)))
+        if not spares(before, after):
+            gone.append(cut)
+    made = decide(
+        cuts,
+        metric([]),
+        lambda sets: [metric(each) for each in sets],
+        spares,
+        width=width,
+        guess=lambda cut: guesses[cut],
+    )
+    assert [(d.cut, d.before, d.after, d.kept) for d in made] == expected

@@ -1,0 +1,79 @@
+"""Circuits run side by side against `Executor`, which is tested against the oracle."""
+
+import pytest
+import torch
+from conftest import CONFIGS
+
+from circuits.graph import Circuit
+from circuits.intervention import Executor
+from circuits.search.stacked import StackedExecutor
+
+
+def random_masks(layout, shares, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    return torch.stack(
+        [(torch.rand(layout.shape, generator=draw) < share) & layout.mask for share in shares]
+    )
+
+
+def expected(model, batch, keep):
+    executor = Executor(model, batch)
+    return torch.stack([executor.logits(Circuit(model.layout, mask)) for mask in keep])
+
+
+def close(found, reference):
+    assert float(reference.abs().max()) > 0.1
+    assert float((found - reference).abs().max()) <= 1e-5 * float(reference.abs().max())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_copies_equal_the_executor(name, hooked, random_pairs):
+    model = hooked(name)
+    batch = next(random_pairs(n=2).batches(2))
+    stacked = StackedExecutor(model, batch)
+    keep = random_masks(model.layout, [0.0, 0.05, 0.2, 0.5, 0.9, 1.0])
+    reference = expected(model, batch, keep)
+    assert float((reference[0] - reference[-1]).abs().max()) > 1e-2
+    close(stacked.logits(keep), reference)
+    for copy in range(len(keep)):
+        close(stacked.logits(keep[copy : copy + 1]), reference[copy : copy + 1])
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_layers_before_the_first_cut_are_not_run(name, hooked, random_pairs):
+    """Cuts at one reader, whatever it is, run from its layer on and change what they should."""
+    model = hooked(name)
+    layout = model.layout
+    batch = next(random_pairs(n=2).batches(2))
+    stacked = StackedExecutor(model, batch)
+    moved = 0
+    for column in range(0, layout.shape[1], 3):
+        keep = layout.mask.repeat(2, 1, 1)
+        keep[0, 0, column] = False
+        keep[1, :, column] = False
+        before = stacked.layers_run
+        found = stacked.logits(keep)
+        layer = layout.reader_nodes[column].layer
+        assert stacked.layers_run - before == 2 * (3 - (3 if layer is None else layer))
+        close(found, expected(model, batch, keep))
+        moved += bool((found[0] - stacked.clean).abs().max() > 1e-3)
+    assert moved > 5
+
+
+def test_padded_batches_and_what_nothing_reads(hooked, random_pairs):
+    """All MLPs but the first unread: they are not run, and nothing changes for it."""
+    model = hooked("gpt2")
+    layout = model.layout
+    batch = random_pairs(n=3, lengths=[12, 7, 9], answers=2).batch([0, 1, 2])
+    keep = random_masks(layout, [0.5, 0.7, 0.99])
+    keep[:, layout.mlp_row(1)] = keep[:, layout.mlp_row(2)] = False
+    calls = []
+    handle = model.view.layers[1].mlp.register_forward_hook(lambda *_: calls.append(1))
+    stacked = StackedExecutor(model, batch)
+    inner = model.view.layers[1].mlp.c_fc.register_forward_hook(lambda *_: calls.append("ran"))
+    found = stacked.logits(keep)
+    handle.remove()
+    inner.remove()
+    assert "ran" not in calls and calls
+    close(found, expected(model, batch, keep))
+    assert "forward" not in vars(model.view.layers[1].mlp)
