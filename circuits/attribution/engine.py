@@ -63,8 +63,8 @@ def edge_scores(model: HookedModel, batch: PairBatch, metric: Metric, rule: Rule
         reference = _run(model, batch.clean, batch, prefix, clean)
         values = metric(reference, batch, reference)
         low = metric(_run(model, batch.corrupted, batch, prefix, corrupted), batch, reference)
-    starts = corrupted.inputs
-    changes = [end - start for end, start in zip(clean.inputs, starts, strict=True)]
+    starts = list(corrupted.inputs.values())
+    changes = [clean.inputs[place] - start for place, start in enumerate(starts)]
     runs = [clean.subtract(corrupted)] if model.view.linear else [clean, corrupted]
     del clean, corrupted
     lengths = model.feed(batch.clean, batch, prefix).lengths

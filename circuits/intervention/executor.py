@@ -248,7 +248,7 @@ class _Walk:
             assert self.values is not None
             norm = event.norm
             for values, run in zip(self.values, self.runs, strict=True):
-                scale = norm.weight / run.sigmas[self.index][event.index].to(values.dtype)
+                scale = norm.weight / run.sigmas[self.index, event.index].to(values.dtype)
                 values.copy_(norm.centred(values) * scale)
             self._constant(norm.bias)
 

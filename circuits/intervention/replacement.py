@@ -179,10 +179,9 @@ class Means:
         owners = _owners(model.view)
         return SourceStates(
             model.view,
-            [spread(mean, index) for index, mean in enumerate(self.inputs)],
-            [spread(mean, owners[0][index]) for index, mean in enumerate(self.z)],
-            [spread(mean, owners[1][index]) for index, mean in enumerate(self.mlp)],
-            [[] for _ in self.inputs],
+            {index: spread(mean, index) for index, mean in enumerate(self.inputs)},
+            {index: spread(mean, owners[0][index]) for index, mean in enumerate(self.z)},
+            {index: spread(mean, owners[1][index]) for index, mean in enumerate(self.mlp)},
         )
 
 
@@ -195,10 +194,12 @@ def zeros(model: HookedModel, batch: PairBatch) -> SourceStates:
     d_z = [a.output_weight.shape[1] for a in view.attentions]
     return SourceStates(
         view,
-        [blank(*shape, view.d_model) for shape in shapes],
-        [blank(*shapes[s], layout.n_heads, d) for s, d in zip(owners[0], d_z, strict=True)],
-        [blank(*shapes[s], view.d_model) for s in owners[1]],
-        [[] for _ in shapes],
+        {place: blank(*shape, view.d_model) for place, shape in enumerate(shapes)},
+        {
+            index: blank(*shapes[stream], layout.n_heads, d_z[index])
+            for index, stream in enumerate(owners[0])
+        },
+        {index: blank(*shapes[stream], view.d_model) for index, stream in enumerate(owners[1])},
     )
 
 
@@ -216,9 +217,9 @@ def _flat(states: SourceStates) -> list[tuple[Tensor, int]]:
     """All tensors of a run, with the stream that each belongs to."""
     attentions, mlps = _owners(states.view)
     return [
-        *((values, index) for index, values in enumerate(states.inputs)),
-        *zip(states.z, attentions, strict=True),
-        *zip(states.mlp, mlps, strict=True),
+        *((values, place) for place, values in sorted(states.inputs.items())),
+        *((states.z[index], stream) for index, stream in enumerate(attentions)),
+        *((states.mlp[index], stream) for index, stream in enumerate(mlps)),
     ]
 
 

@@ -275,4 +275,4 @@ class _Build:
                 raise CircuitsError(
                     f"{type(self.model).__name__}: an MLP without a norm of its own is not known"
                 )
-        return MLP(None if owner is block else owner, reader, shared, hidden, output, place)
+        return MLP(reader, shared, hidden, output, place)

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.models.hooks import Edit, Hooks
+from circuits.models.hooks import Hooks
 from circuits.models.norm import Norm
 from circuits.models.view import Attention, Event, Rescales, Stream, View, WritesHeads, WritesMLP
 
@@ -32,50 +33,46 @@ class SourceStates:
 
     inputs: per stream, what enters its first layer. z: per attention, what enters its output
     matrix, over sigma if a norm follows. mlp: per MLP, what it adds to the stream.
-    sigmas: per stream, the scale of every norm on the stream itself.
+    sigmas: per stream and norm on the stream itself, its scale.
     """
 
     view: View
-    inputs: list[Float[Tensor, "batch _ d_model"]] = field(default_factory=list)
-    z: list[Float[Tensor, "batch _ head d_head"]] = field(default_factory=list)
-    mlp: list[Float[Tensor, "batch _ d_model"]] = field(default_factory=list)
-    sigmas: list[list[Float[Tensor, "batch _ 1"]]] = field(default_factory=list)
+    inputs: dict[int, Float[Tensor, "batch _ d_model"]] = field(default_factory=dict)
+    z: dict[int, Float[Tensor, "batch _ head d_head"]] = field(default_factory=dict)
+    mlp: dict[int, Float[Tensor, "batch _ d_model"]] = field(default_factory=dict)
+    sigmas: dict[tuple[int, int], Float[Tensor, "batch _ 1"]] = field(default_factory=dict)
 
     def record(self, hooks: Hooks) -> None:
         """Fill this object during the run that `hooks` are in place for."""
-        for stream in self.view.streams:
-            hooks.before(stream.entry, self._enter)
+        for place, stream in enumerate(self.view.streams):
+            hooks.before(stream.entry, partial(self._enter, place))
             for event in stream.events:
                 if isinstance(event, WritesHeads):
-                    hooks.before(event.attention.output, self._heads)
-                    if event.attention.post is not None:
-                        hooks.before(event.attention.post.module, self._share(event.attention.post))
+                    attention = event.attention
+                    hooks.before(attention.output, partial(self._heads, event.index))
+                    if attention.post is not None:
+                        share = partial(self._share, event.index, attention.post)
+                        hooks.before(attention.post.module, share)
                 elif isinstance(event, WritesMLP):
-                    hooks.after(event.mlp.output, self._mlp)
+                    hooks.after(event.mlp.output, partial(self._mlp, place, event.index))
                 elif isinstance(event, Rescales):
-                    hooks.before(event.norm.module, self._scale(event.norm))
+                    scale = partial(self._scale, (place, event.index), event.norm)
+                    hooks.before(event.norm.module, scale)
 
-    def _enter(self, x: Tensor) -> None:
-        self.inputs.append(x.detach())
-        self.sigmas.append([])
+    def _enter(self, place: int, x: Tensor) -> None:
+        self.inputs[place] = x.detach()
 
-    def _heads(self, x: Tensor) -> None:
-        self.z.append(x.detach().view(*x.shape[:2], self.view.layout.n_heads, -1))
+    def _heads(self, index: int, x: Tensor) -> None:
+        self.z[index] = x.detach().view(*x.shape[:2], self.view.layout.n_heads, -1)
 
-    def _mlp(self, x: Tensor) -> None:
-        self.mlp.append(x.detach().view(self.inputs[-1].shape))
+    def _share(self, index: int, norm: Norm, x: Tensor) -> None:
+        self.z[index] = (self.z[index] / norm.sigma(x.detach())[..., None]).to(x.dtype)
 
-    def _share(self, norm: Norm) -> Edit:
-        def divide(x: Tensor) -> None:
-            self.z[-1] = (self.z[-1] / norm.sigma(x.detach())[..., None]).to(x.dtype)
+    def _mlp(self, place: int, index: int, x: Tensor) -> None:
+        self.mlp[index] = x.detach().view(self.inputs[place].shape)
 
-        return divide
-
-    def _scale(self, norm: Norm) -> Edit:
-        def keep(x: Tensor) -> None:
-            self.sigmas[-1].append(norm.sigma(x.detach()))
-
-        return keep
+    def _scale(self, key: tuple[int, int], norm: Norm, x: Tensor) -> None:
+        self.sigmas[key] = norm.sigma(x.detach())
 
     def subtract(self, other: SourceStates) -> SourceStates:
         """This run less another, in place; only where sources stay as they were written."""
@@ -85,8 +82,8 @@ class SourceStates:
             (self.z, other.z),
             (self.mlp, other.mlp),
         ):
-            for a, b in zip(mine, theirs, strict=True):
-                a.sub_(b)
+            for key, value in mine.items():
+                value.sub_(theirs[key])
         return self
 
     def output(self, row: int) -> Float[Tensor, "batch pos d_model"]:
@@ -168,7 +165,7 @@ class Wide:
     def _rescale(self, event: Rescales) -> None:
         norm = event.norm
         for values, run in zip(self.values, self.runs, strict=True):
-            scale = norm.weight.float() / run.sigmas[self.index][event.index][self.at]
+            scale = norm.weight.float() / run.sigmas[self.index, event.index][self.at]
             values.copy_(norm.centred(values) * scale)
             if norm.bias is not None:
                 values[1] += norm.bias.float()

@@ -90,12 +90,9 @@ class Attention:
 class MLP:
     """One MLP. It reads what goes into `reader` and writes what comes out of `output`.
 
-    module: the MLP itself; None where its parts stand in the layer (OPT).
     norm: set where `reader` stands behind a norm that is not its own (GPT-J's shared one).
     hidden: the module that the neurons' activations go into.
     """
-
-    module: nn.Module | None
 
     reader: nn.Module
     norm: Norm | None
@@ -104,8 +101,6 @@ class MLP:
     place: MLPPlace
 
 
-@dataclass(frozen=True, eq=False)
-class Layer:
 @dataclass(frozen=True, eq=False)
 class ReadsHeads:
     """q, k, v readers (all of an attention's, or k and v alone) read the stream.

@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from circuits.graph import Circuit
 from circuits.intervention import Executor
 from circuits.models import HookedModel, SourceStates
 from circuits.models.hooks import Hooks
@@ -46,12 +47,13 @@ class StackedExecutor:
     def __init__(self, model: HookedModel, batch: PairBatch) -> None:
         """Run the batch clean and corrupted once."""
         self.model, self.batch, self.view = model, batch, model.view
-        executor = Executor(model, batch)
-        self.clean, self.corrupted = executor.clean, executor.corrupted
+        self._executor = Executor(model, batch)
+        self.clean, self.corrupted = self._executor.clean, self._executor.corrupted
         self.layers_run = 0
+        if not self.view.sequential:
+            return  # every circuit by itself, from the embedding on
         self.replay = Replay(
-            [layer.block for layer in self.view.layers]
-            + [mlp.module for mlp in self.view.mlps if mlp.module is not None]
+            [layer.block for layer in self.view.layers] + [mlp.output for mlp in self.view.mlps]
         )
         self.live, self.reference = SourceStates(self.view), SourceStates(self.view)
         self.replaced: dict[nn.Module, Stream] = {}  # what each norm is given in that run
@@ -61,7 +63,7 @@ class StackedExecutor:
         self.live.record(hooks)
         self.reference.record(others)
         for norm in self._norms():
-            others.before(norm, partial(self.replaced.__setitem__, norm))
+            others.before(norm, partial(self._replace, norm))
         with torch.no_grad():
             with self.replay.recording():
                 model.logits(batch.clean, batch, hooks)
@@ -69,8 +71,12 @@ class StackedExecutor:
 
     def logits(self, keep: Bool[Tensor, "copy source reader"]) -> Float[Tensor, "copy read vocab"]:
         """Logits at the batch's reads of each copy's circuit; no entry of `keep` but edges."""
-        run = _Run(self, keep)
         copies = keep.shape[0]
+        if not self.view.sequential:
+            self.layers_run += copies * len(self.view.attentions)
+            circuits = [Circuit(self.model.layout, mask) for mask in keep]
+            return torch.stack([self._executor.logits(circuit) for circuit in circuits])
+        run = _Run(self, keep)
         self.layers_run += copies * (len(self.view.layers) - run.start)
         hooks = Hooks()
         run.attach(hooks)
@@ -79,6 +85,9 @@ class StackedExecutor:
             batch = stacked(self.batch, copies)
             logits: Tensor = self.model.logits(batch.clean, batch, hooks)
             return logits.view(copies, -1, logits.shape[1])
+
+    def _replace(self, norm: nn.Module, x: Tensor) -> None:
+        self.replaced[norm] = x.detach().view(self.reference.inputs[0].shape)
 
     def clean_delta(self, row: int) -> Stream:
         """What corrupting a source changes in its output, when all before it is clean."""
@@ -136,14 +145,13 @@ class _Run:
             layout.head_rows(self.start).start if self.start < len(per_layer) else layout.shape[0]
         )
         self.idle: list[nn.Module] = [
-            mlp.module
+            mlp.output
             for index, mlp in enumerate(self.view.mlps)
-            if index >= self.start and mlp.module is not None and not read[layout.mlp_row(index)]
+            if index >= self.start and not read[layout.mlp_row(index)]
         ]
         self.live = SourceStates(self.view)
-        self.live.inputs = []
-        self.live.z = base.live.z[: self.start]
-        self.live.mlp = base.live.mlp[: self.start]
+        self.live.z = {index: base.live.z[index] for index in range(self.start)}
+        self.live.mlp = {index: base.live.mlp[index] for index in range(self.start)}
         self.deltas: dict[int, Tensor] = {}
         self.streams: dict[nn.Module, Stream] = {}
 
@@ -166,7 +174,8 @@ class _Run:
             return
 
         def edit(x: Tensor) -> Tensor:
-            return self._inputs([column], norm, x)[0].reshape(x.shape)
+            stream = x.view(-1, *self.base.live.inputs[0].shape[1:])  # OPT flattens it
+            return self._inputs([column], norm, stream)[0].reshape(x.shape)
 
         hooks.before(norm, edit)
 
