@@ -138,6 +138,25 @@ class PairBatch:
         """Whether any position is padding."""
         return not bool(self.mask.all())
 
+    def select(self, chosen: Bool[Tensor, " batch"]) -> PairBatch:
+        """The chosen examples alone, as they are padded."""
+        reads = chosen[self.rows]
+        places = chosen.cumsum(dim=0) - 1
+        return replace(
+            self,
+            clean=self.clean[chosen],
+            corrupted=self.corrupted[chosen],
+            mask=self.mask[chosen],
+            rows=places[self.rows[reads]],
+            columns=self.columns[reads],
+            answer=self.answer[reads],
+            wrong=self.wrong[reads],
+            index=self.index[chosen],
+            sources=tuple(
+                name for name, keep in zip(self.sources, chosen.tolist(), strict=True) if keep
+            ),
+        )
+
     def to(self, device: torch.device | str) -> PairBatch:
         """The same batch on another device."""
         return replace(

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from importlib.metadata import version
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from circuits.attribution.clean_corrupted import CleanCorrupted
 from circuits.attribution.eap import EAP
 from circuits.attribution.eap_ig import EAPIG
-from circuits.attribution.engine import BatchScores
+from circuits.attribution.exact import Exact
+from circuits.attribution.information_flow import InformationFlow
+from circuits.attribution.method import Method as Method
+from circuits.attribution.path import PathScores
+from circuits.attribution.random import Random
 from circuits.batching import over_batches
 from circuits.errors import CircuitsError
 from circuits.graph import EdgeScores
-from circuits.metrics import Metric, metric_for
+from circuits.metrics import metric_for
 from circuits.models import HookedModel
 from tasks.pairs import PairBatch, PairSet
 
-
-@runtime_checkable
-class Method(Protocol):
-    """An attribution method: a frozen dataclass of its hyper-parameters."""
-
-    @property
-    def name(self) -> str:
-        """The name it is asked for by."""
-        ...
-
-    def scores(self, model: HookedModel, batch: PairBatch, metric: Metric) -> BatchScores:
-        """Scores of every edge for every example of a batch."""
-        ...
-
-
-METHODS: dict[str, type[Any]] = {method.name: method for method in (EAP, EAPIG)}
+METHODS: dict[str, type[Any]] = {
+    method.name: method for method in (EAPIG, EAP, CleanCorrupted, Exact, InformationFlow, Random)
+}
 
 
 def method(name: str, **settings: Any) -> Method:
@@ -40,7 +35,7 @@ def method(name: str, **settings: Any) -> Method:
     if name not in METHODS:
         raise CircuitsError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
     given = {key: value for key, value in settings.items() if value is not None}
-    known = METHODS[name].__dataclass_fields__
+    known = [field.name for field in fields(METHODS[name])]
     if unknown := sorted(set(given) - set(known)):
         takes = ", ".join(known) or "no settings"
         raise CircuitsError(f"{name} does not take {', '.join(unknown)}; it takes {takes}")
@@ -61,25 +56,27 @@ def attribute(
 ) -> EdgeScores:
     """Score every edge: how much the metric falls, to first order, when the edge is corrupted.
 
-    method: a name ("eap-ig", "eap"), whose hyper-parameters follow as keywords (steps=5,
+    method: a name from `METHODS`, whose hyper-parameters follow as keywords (steps=5,
         quadrature="midpoint"), or a method object.
     metric: a name from `circuits.metrics`; None takes the pairs' own. Units of the scores.
     batch_size: None chooses by prompt length; a batch that does not fit in memory is halved.
     per_example: keep one matrix an example, which `compare` and intervals need.
 
+    Methods on the path from corrupted to clean say in `details["error"]` how far to trust them.
+
     Nothing here is random: the same input on the same machine gives the same bytes.
     """
     chosen = _named(method, settings)
     measure = metric_for(pairs, metric)
-    if not measure.differentiable:
-        raise CircuitsError(f"{measure.name} has no gradient; score with another metric")
     pairs.require(vocabulary=model.vocabulary, context=model.context)
+    chosen.require(model, pairs, measure)
     total = torch.zeros(model.layout.shape, dtype=torch.float64)
     kept = torch.zeros(len(pairs), *model.layout.shape) if per_example else None
     ends = torch.zeros(2, len(pairs))
+    path = torch.full((3, len(pairs)), torch.nan)
     for batch, found in over_batches(
         pairs,
-        lambda batch: chosen.scores(model, batch, measure),
+        lambda batch: chosen.scores(model, batch, measure, progress),
         batch_size=batch_size,
         device=model.device,
         progress=f"scoring edges ({chosen.name})" if progress else None,
@@ -89,13 +86,16 @@ def attribute(
         total += scores.sum(dim=0, dtype=torch.float64)
         place = batch.index.cpu()
         ends[:, place] = torch.stack([found.clean, found.corrupted]).detach().cpu()
+        if isinstance(found, PathScores):
+            path[:, place] = torch.stack([found.gap, found.scale, found.gradients]).detach().cpu()
         if kept is not None:
             kept[place] = scores
     details = {
-        "settings": dict(vars(chosen)),
+        "settings": {key: value for key, value in vars(chosen).items() if value is not None},
         "metric": measure.name,
         "metric_clean": float(ends[0].mean()),
         "metric_corrupted": float(ends[1].mean()),
+        **({} if path.isnan().any() else {"error": describe_error(path)}),
         "batch_size": batch_size,
         "seed": None,
         "data": describe_pairs(pairs),
@@ -113,6 +113,20 @@ def describe_pairs(pairs: PairSet) -> dict[str, Any]:
         "split": pairs.split,
         "n": len(pairs),
         "fingerprint": pairs.fingerprint,
+    }
+
+
+def describe_error(path: Float[Tensor, "3 example"]) -> dict[str, float]:
+    """What a result says of its quadrature: rows are `PathScores`' gap, scale and gradients.
+
+    estimate: of the relative L1 error of the mean scores. worst: the largest of a single example.
+    """
+    gap, scale, gradients = path.double()
+    shares = gap / scale.clamp(min=1e-30)
+    return {
+        "estimate": float(gap.sum() / max(float(scale.sum()), 1e-30)),
+        "worst": float(shares.max()),
+        "gradients": float(gradients.mean()),
     }
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from circuits.attribution.engine import BatchScores, edge_scores
+from circuits.attribution.method import GradientMethod
+from circuits.attribution.path import PathScores, along_path
 from circuits.attribution.quadrature import CLEAN
 from circuits.metrics import Metric
 from circuits.models import HookedModel
@@ -17,11 +18,17 @@ from tasks.pairs import PairBatch
 
 
 @dataclass(frozen=True)
-class EAP:
+class EAP(GradientMethod):
     """The gradient at the clean run, times the difference of the sources."""
 
     name: ClassVar[str] = "eap"
 
-    def scores(self, model: HookedModel, batch: PairBatch, metric: Metric) -> BatchScores:
+    def scores(
+        self,
+        model: HookedModel,
+        batch: PairBatch,
+        metric: Metric,
+        progress: bool = False,  # noqa: ARG002 - few passes
+    ) -> PathScores:
         """Scores of every edge for every example; units of the metric."""
-        return edge_scores(model, batch, metric, CLEAN)
+        return along_path(model, batch, metric, CLEAN)

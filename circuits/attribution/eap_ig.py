@@ -2,7 +2,7 @@
 
 Source: Hanna, Pezzelle & Belinkov (2024), "Have Faith in Faithfulness": the embedding
 moves in a straight line from the corrupted to the clean prompt's. Cost: `steps` forward and
-backward passes and two forwards.
+backward passes and two forwards; "auto", two forwards more for each refinement.
 """
 
 from __future__ import annotations
@@ -10,24 +10,58 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from circuits.attribution.engine import BatchScores, edge_scores
+from circuits.attribution.method import GradientMethod
+from circuits.attribution.path import PathScores, along_path, refined
 from circuits.attribution.quadrature import rule
+from circuits.errors import CircuitsError
 from circuits.metrics import Metric
 from circuits.models import HookedModel
 from tasks.pairs import PairBatch
 
+AUTO = "auto"
+TOLERANCE = 0.02
+
 
 @dataclass(frozen=True)
-class EAPIG:
-    """steps: points on the path. quadrature: where they lie; "left" is the paper's."""
+class EAPIG(GradientMethod):
+    """steps: points on the path, or "auto": for each example as many as it needs to bring its
+        estimated error down to `tolerance`.
+    quadrature: where the points lie, a name from `quadrature.RULES`; "left" is the paper's, "auto"
+        takes midpoints and doubles them.
+    tolerance: for "auto", the largest estimated error of an example, 0.02 unless told, which kept
+        the relative L1 error of mean scores under 1 % on every model of docs/quadrature.md.
+    """
 
     name: ClassVar[str] = "eap-ig"
-    steps: int = 5
+    steps: int | str = 5
     quadrature: str = "midpoint"
+    tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        rule(self.quadrature, self.steps)
+        if isinstance(self.steps, int):
+            rule(self.quadrature, self.steps)
+            if self.tolerance is not None:
+                raise CircuitsError(f"a tolerance belongs to steps={AUTO!r}, not to {self.steps}")
+            return
+        if self.steps != AUTO:
+            raise CircuitsError(f"steps={self.steps!r}: a whole number, or {AUTO!r}")
+        if self.quadrature != "midpoint":
+            raise CircuitsError(
+                f"steps={AUTO!r} refines midpoints; it takes no quadrature {self.quadrature!r}"
+            )
+        if self.tolerance is None:
+            object.__setattr__(self, "tolerance", TOLERANCE)
+        elif not 0 < self.tolerance < 1:
+            raise CircuitsError(f"tolerance={self.tolerance}: it must lie between 0 and 1")
 
-    def scores(self, model: HookedModel, batch: PairBatch, metric: Metric) -> BatchScores:
+    def scores(
+        self,
+        model: HookedModel,
+        batch: PairBatch,
+        metric: Metric,
+        progress: bool = False,  # noqa: ARG002 - a bar an example is enough
+    ) -> PathScores:
         """Scores of every edge for every example; units of the metric."""
-        return edge_scores(model, batch, metric, rule(self.quadrature, self.steps))
+        if isinstance(self.steps, int):
+            return along_path(model, batch, metric, rule(self.quadrature, self.steps))
+        return refined(model, batch, metric, self.tolerance or TOLERANCE)

@@ -12,9 +12,13 @@ from circuits.cli.convert import convert
 from circuits.cli.discover import discover
 from circuits.cli.evaluate import evaluate
 from circuits.cli.finetune import finetune
+from circuits.cli.internals import internals
 from circuits.cli.lora import lora
+from circuits.cli.patch import patch
+from circuits.cli.plan import plan
 from circuits.cli.report import report
 from circuits.cli.run import run
+from circuits.cli.search import search
 from circuits.cli.tasks import tasks
 from circuits.errors import CircuitsError
 
@@ -27,7 +31,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (run, discover, evaluate, compare, convert, finetune, lora, report, tasks):
+for verb in (
+    run,
+    discover,
+    evaluate,
+    compare,
+    convert,
+    finetune,
+    internals,
+    lora,
+    patch,
+    plan,
+    report,
+    search,
+    tasks,
+):
     app.command()(verb)
 
 

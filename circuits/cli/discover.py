@@ -23,16 +23,35 @@ def discover(
             help="train, validation, test or all; unless told, all rows of a file or validation."
         ),
     ] = None,
-    method: Annotated[str, typer.Option(help="eap-ig or eap.")] = "eap-ig",
-    steps: Annotated[int | None, typer.Option(help="Points on the path (eap-ig: 5).")] = None,
-    quadrature: Annotated[
-        str | None, typer.Option(help="midpoint or left, the paper's (eap-ig: midpoint).")
+    method: Annotated[
+        str,
+        typer.Option(
+            help="eap-ig, eap, clean-corrupted, exact (small models), information-flow or random."
+        ),
+    ] = "eap-ig",
+    steps: Annotated[
+        str | None,
+        typer.Option(help="Points on the path, or auto: as many as an example needs (eap-ig: 5)."),
     ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="For --steps auto: the largest estimated error of an example (0.02)."),
+    ] = None,
+    quadrature: Annotated[
+        str | None,
+        typer.Option(
+            help="midpoint, corrected-midpoint, gauss-legendre, trapezoid or left, the paper's "
+            "(eap-ig: midpoint)."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run the method exact however long it takes.")
+    ] = False,
     metric: use.Metric = None,
     edges: Annotated[
         int | None, typer.Option(help="Also write circuit.json with so many edges.", min=1)
     ] = None,
-    rule: Annotated[str, typer.Option(help="top-n or greedy, for --edges.")] = "top-n",
+    rule: use.Rule = "paths",
     per_example: Annotated[
         bool, typer.Option("--per-example", help="Keep a matrix an example; `compare` needs it.")
     ] = False,
@@ -52,7 +71,14 @@ def discover(
     from circuits.attribution import method as chosen_method
     from circuits.graph import select
 
-    chosen = chosen_method(method, steps=steps, quadrature=quadrature)
+    chosen = chosen_method(
+        method,
+        steps=int(steps) if steps is not None and steps.isdecimal() else steps,
+        tolerance=tolerance,
+        quadrature=quadrature,
+        force=force or None,
+        seed=seed if method == "random" else None,
+    )
     loaded = use.load_task(task, data, task_option)
     hooked = use.load_hooked(model, device, dtype)
     pairs = use.load_pairs(loaded, hooked, n, split, seed)
@@ -75,6 +101,11 @@ def discover(
         f"{scores.layout.n_edges} edges on {len(pairs)} pairs; {scores.details['metric']}: clean "
         f"{scores.details['metric_clean']:.4f}, corrupted {scores.details['metric_corrupted']:.4f}"
     )
+    if error := scores.details.get("error"):
+        typer.echo(
+            f"estimated error of the scores {error['estimate']:.2%} (worst example "
+            f"{error['worst']:.2%}), {error['gradients']:.1f} gradients an example"
+        )
     for edge, score in scores.top(10):
         typer.echo(f"{score:+.5f}  {edge}")
     use.wrote(*written)

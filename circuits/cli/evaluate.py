@@ -3,30 +3,52 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from circuits.cli import options as use
+from circuits.errors import CircuitsError
+
+if TYPE_CHECKING:
+    from circuits.graph import EdgeScores
+    from tasks.pairs import PairSet
 
 
 def evaluate(
-    model: use.Model,
-    task: use.TaskName,
     scores: Annotated[Path, typer.Option(help="Folder or file that `discover` wrote.")],
     out: use.Out = Path("evaluation"),
+    model: Annotated[
+        str | None, typer.Option(help="Unless told, the one that the scores were made from.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="Unless told, the one that the scores are of.")
+    ] = None,
     data: use.Data = None,
     task_option: use.TaskOptions = None,
     n: use.Number = None,
     split: Annotated[
-        str | None, typer.Option(help="Examples that the scores were not made from.")
+        str | None,
+        typer.Option(help="train, validation, test or all; unless told, one not scored on."),
     ] = None,
     share: Annotated[
         float, typer.Option(help="Size of the circuit looked at closely, of all edges.")
     ] = 0.1,
+    rule: use.Rule = "paths",
+    ranking: use.Ranking = "absolute",
+    positive: Annotated[
+        float | None, typer.Option(help="For --ranking mixed, the share of the signed order.")
+    ] = None,
     minimal: Annotated[
         bool, typer.Option("--minimality", help="Also remove each edge alone (a run an edge).")
     ] = False,
+    complete: Annotated[
+        bool, typer.Option("--completeness", help="Also knock sets of nodes out.")
+    ] = False,
+    perturb: Annotated[
+        list[str] | None,
+        typer.Option(help="typos, longer, shorter or sentence-order; may be repeated."),
+    ] = None,
     metric: use.Metric = None,
     batch_size: use.BatchSize = None,
     device: use.Device = None,
@@ -34,54 +56,145 @@ def evaluate(
     seed: use.Seed = 0,
     quiet: use.Quiet = False,
 ) -> None:
-    """Measure how faithful circuits are.
+    """Measure how faithful circuits are, on examples that were not scored on.
 
-    With bootstrap intervals over examples, and a random ranking as control.
+    Writes evaluation.json and evaluation.html: faithfulness by circuit size, with bootstrap
+    intervals over examples and a random ranking as control; stability under resampling, where
+    single examples' scores were kept.
 
-    Example: circuits evaluate --model newsroom-gpt2 --task newsroom --split test --scores scores
+    Example: circuits evaluate --scores scores --split test --out evaluation
     """
-    from circuits.errors import CircuitsError
-    from circuits.evaluation import faithfulness, minimality, robustness
+    from circuits.evaluation import Questions
+    from circuits.evaluation import evaluate as evaluation_of
+    from circuits.evaluation import perturb as perturbed
     from circuits.files import write_json
     from circuits.graph import EdgeScores, select
+    from circuits.report import write_report
 
     if not 0 < share <= 1:
         raise CircuitsError(f"--share {share}: it must be above 0 and at most 1")
     found = EdgeScores.load(scores)
-    loaded = use.load_task(task, data, task_option)
-    hooked = use.load_hooked(model, device, dtype)
-    held_out = split or ("all" if data is not None else "test")
-    pairs = use.load_pairs(loaded, hooked, n, held_out, seed)
-    if found.details.get("data", {}).get("fingerprint") == pairs.fingerprint:
-        typer.echo("note: these are the examples that the scores were made from", err=True)
-    settings: dict[str, Any] = {
-        "metric": metric,
-        "batch_size": batch_size,
-        "seed": seed,
-        "progress": not quiet,
-    }
-    curve = faithfulness(hooked, found, pairs, **settings)
-    circuit = select(found, edges=max(1, round(share * found.layout.n_edges)))
-    held = robustness(hooked, circuit, {"evaluate": pairs}, **settings)["evaluate"]
-    record = {
-        "faithfulness": curve.to_dict(),
-        "circuit": {
-            "edges": len(circuit),
-            "share": circuit.share,
-            "nodes": len(circuit.nodes),
-            **held.to_dict(),
+    size = max(1, round(share * found.layout.n_edges))
+    circuit = select(found, edges=size, rule=rule, ranking=ranking, positive=positive)
+    loaded = use.load_task(_recorded(found, task, "data", "task", "--task"), data, task_option)
+    hooked = use.load_hooked(_recorded(found, model, "model", "name", "--model"), device, dtype)
+    pairs = use.load_pairs(loaded, hooked, n, split or _unseen(found, data is not None), seed)
+    _warn_of_seen(found, pairs)
+    record = evaluation_of(
+        hooked,
+        found,
+        circuit,
+        pairs,
+        conditions={
+            kind: perturbed(pairs, kind, hooked.tokenizer, context=hooked.context, seed=seed)
+            for kind in perturb or ()
         },
-        "minimality": minimality(hooked, circuit, pairs, **settings).to_dict()
-        if minimal and len(circuit)
-        else None,
-    }
-    typer.echo(f"faithfulness on {len(pairs)} pairs ({pairs.split}), 95 % intervals")
-    typer.echo(f"{'share':>7} {'edges':>7}  {'absolute':<24}{'signed':<24}random")
-    for place, fraction in enumerate(curve.fractions):
-        row = [curve.curves[name].values[place] for name in ("absolute", "signed", "random")]
-        count = curve.curves["absolute"].edges[place]
-        typer.echo(f"{fraction:>7.1%} {count:>7}  {row[0]!s:<24}{row[1]!s:<24}{row[2]}")
-    typer.echo(f"CPR {curve.cpr} (random {curve.curves['random'].area})")
-    typer.echo(f"CMD {curve.cmd} (random {curve.curves['random'].distance})")
-    write_json(out / "evaluation.json", record)
-    use.wrote(out / "evaluation.json")
+        questions=Questions(
+            minimality=len(pairs) if minimal else None,
+            completeness=len(pairs) if complete else None,
+            stability=200,
+        ),
+        metric=metric,
+        batch_size=batch_size,
+        seed=seed,
+        progress=not quiet,
+    )
+    if "undefined" in record["faithfulness"]:
+        raise CircuitsError(record["faithfulness"]["undefined"])
+    name = Path(hooked.name).name
+    used = {"n": len(pairs), "split": pairs.split, "fingerprint": pairs.fingerprint}
+    write_json(
+        out / "evaluation.json",
+        {
+            "order": [name],
+            "checkpoints": {name: record},
+            "pairs": {"score": found.details.get("data", {}), "evaluate": used},
+        },
+    )
+    _show(record, pairs)
+    page = write_report(out, name="evaluation.html", anchors=["faithfulness"])
+    use.wrote(out / "evaluation.json", page)
+
+
+def _recorded(scores: EdgeScores, given: str | None, part: str, key: str, option: str) -> str:
+    """What was asked for, or what the scores' file says they were made with."""
+    value = given or scores.details.get(part, {}).get(key)
+    if not value:
+        raise CircuitsError(f"the scores do not say what they were made with; give {option}")
+    return str(value)
+
+
+def _unseen(scores: EdgeScores, reads_file: bool) -> str:
+    """A split that the scores were not made from; all of a file, if they were made from all."""
+    scored = scores.details.get("data", {}).get("split")
+    if reads_file and scored in ("all", None):
+        return "all"
+    return "validation" if scored == "test" else "test"
+
+
+def _warn_of_seen(scores: EdgeScores, pairs: PairSet) -> None:
+    made_from = scores.details.get("data", {})
+    if made_from.get("fingerprint") == pairs.fingerprint:
+        what = "these are the examples that the scores were made from"
+    elif made_from.get("split") == pairs.split != "all" and made_from.get("task") == pairs.task:
+        what = (
+            f"the scores were made from the same split ({pairs.split}), so examples may be shared"
+        )
+    else:
+        return
+    typer.echo(f"warning: {what}; figures on unseen examples would be lower", err=True)
+
+
+def _show(record: dict[str, Any], pairs: PairSet) -> None:
+    """The curve as a table, the areas, and a line on every other question that was asked."""
+    curve, circuit = record["faithfulness"], record["circuit"]
+    lines = curve["curves"]
+    typer.echo(f"faithfulness f on {len(pairs)} pairs ({pairs.split}), 95 % intervals")
+    typer.echo(f"{'share':>7} {'edges':>7} {'kept':>7}  {'absolute':<24}{'signed':<24}random")
+    for place, fraction in enumerate(curve["fractions"]):
+        row = [_said(lines[name]["values"][place]) for name in ("absolute", "signed", "random")]
+        edges, kept = (lines["absolute"][part][place] for part in ("edges", "kept"))
+        note = lines["absolute"]["notes"][place]
+        typer.echo(
+            f"{fraction:>7.1%} {edges:>7} {kept:>7.0f}  {row[0]:<24}{row[1]:<24}{row[2]}"
+            + (f"  ({note})" if note else "")
+        )
+    typer.echo(f"CPR {_said(curve['cpr'])} (random {_said(lines['random']['area'])})")
+    typer.echo(f"CMD {_said(curve['cmd'])} (random {_said(lines['random']['distance'])})")
+    typer.echo(f"area on the log axis {_said(lines['absolute']['log_area'])}")
+    typer.echo(f"\nthe circuit of {circuit['edges']} edges, {circuit['nodes']} nodes")
+    if circuit["nothing_left"]:
+        typer.echo(f"  {circuit['nothing_left']}")
+    for name, one in record["robustness"].items():
+        said = one["undefined"] or f"{_said(one['circuit'])} (random {_said(one['control'])})"
+        typer.echo(f"  f, {name}: {said}")
+    for question, answer in (
+        ("idle edges", "minimality"),
+        ("gap of incompleteness", "completeness"),
+        ("overlap under resampling", "stability"),
+    ):
+        one = record[answer]
+        if one is not None:
+            typer.echo(f"  {question}: {one.get('undefined') or _ANSWERS[answer](one)}")
+
+
+_ANSWERS: dict[str, Any] = {
+    "minimality": lambda one: (
+        f"{one['idle']:.0%} of {len(one['falls'])}"
+        + ("" if one["control_idle"] is None else f" (outside it {one['control_idle']:.0%})")
+    ),
+    "completeness": lambda one: (
+        f"{_said(one['mean'])} (random {_said(one['control'])}), "
+        f"greedy {_said(one['greedy']['gap'])}"
+    ),
+    "stability": lambda one: (
+        f"{_said(one['overlap'])} (random {_said(one['control'])}), "
+        f"{one['core']} edges in 95 % of resamples"
+    ),
+}
+
+
+def _said(value: dict[str, Any] | None) -> str:
+    from circuits.evaluation import Estimate
+
+    return "undefined" if value is None else str(Estimate(**value))

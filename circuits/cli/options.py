@@ -39,6 +39,8 @@ Device = Annotated[
 Dtype = Annotated[str, typer.Option(help="float32 or bfloat16.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
 Metric = Annotated[str | None, typer.Option(help="Metric; the task's own unless told.")]
+Rule = Annotated[str, typer.Option(help="paths, top-n, greedy or stable.")]
+Ranking = Annotated[str, typer.Option(help="absolute, signed or mixed.")]
 BatchSize = Annotated[
     int | None, typer.Option(help="Pairs at a time; chosen by prompt length unless told.", min=1)
 ]

@@ -14,6 +14,7 @@ from circuits.evaluation.minimality import Minimality, minimality
 from circuits.evaluation.robustness import robustness
 from circuits.evaluation.stability import stability
 from circuits.graph import Circuit, EdgeScores
+from circuits.graph.orders import ORDERS
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
 
@@ -49,9 +50,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """The faithfulness curve of the scores, and what is asked of the circuit, as JSON values.
 
-    circuit: as `select` made it from the scores. pairs: examples that the scores were not made
-    from. conditions: other pair sets by name, for robustness. metric: None takes each pair set's
-    own; a condition always does.
+    circuit: as `select` made it from the scores; the curve follows its rule. pairs: examples that
+    the scores were not made from. conditions: other pair sets by name, for robustness. metric: None
+    takes each pair set's own; a condition always does.
 
     Where clean and corrupted metric are equal, nothing can be said of the circuit: the record's
     `faithfulness` holds the reason as `undefined`, and the other parts are None or empty.
@@ -72,7 +73,9 @@ def evaluate(
         "stability": _stability(scores, circuit, questions.stability, seed),
     }
     try:
-        curve = faithfulness(model, scores, pairs, metric=metric, **shared)
+        rule = circuit.details.get("rule")
+        rule = rule if rule in ORDERS else "paths"
+        curve = faithfulness(model, scores, pairs, metric=metric, rule=rule, **shared)
     except VanishingMetricError as error:
         return {**record, "faithfulness": {"undefined": str(error)}}
     own = robustness(model, circuit, {"evaluate": pairs}, metric=metric, **shared)

@@ -89,6 +89,7 @@ class Faithfulness:
     fractions: tuple[float, ...]
     curves: dict[str, Curve]
     n: int
+    rule: str
 
     @property
     def cpr(self) -> Estimate:
@@ -113,6 +114,7 @@ class Faithfulness:
             "metric_corrupted": self.metric_corrupted,
             "fractions": list(self.fractions),
             "n": self.n,
+            "rule": self.rule,
             "cpr": self.cpr.to_dict(),
             "cmd": self.cmd.to_dict(),
             "curves": {name: curve.to_dict() for name, curve in self.curves.items()},
@@ -125,7 +127,7 @@ def faithfulness(
     pairs: PairSet,
     *,
     metric: str | None = None,
-    rule: str = "top-n",
+    rule: str = "paths",
     fractions: Sequence[float] = FRACTIONS,
     others: Mapping[str, Order] | None = None,
     controls: int = 3,
@@ -136,9 +138,9 @@ def faithfulness(
     """Faithfulness curves of the scores' rankings and of random ones.
 
     pairs: examples that the scores were not made from. rule: how a ranking becomes an order, from
-    `circuits.graph.orders`. others: more curves by name, each an order of all edges as flat matrix
-    places. controls: how many random rankings the control is the mean of. Circuits are pruned
-    before they run; pruning changes no logit.
+    `circuits.graph.orders`; "top-n" is the benchmark's own. others: more curves by name, each an
+    order of all edges as flat matrix places. controls: how many random rankings the control is the
+    mean of. Circuits are pruned before they run; pruning changes no logit.
 
     Raises VanishingMetricError where clean and corrupted metric are equal.
     """
@@ -199,6 +201,7 @@ def faithfulness(
         tuple(fractions),
         curves,
         len(pairs),
+        rule,
     )
 
 

@@ -36,7 +36,7 @@ class Stability:
     frequencies: of each edge that any resample selected, the share of resamples that did, highest
         first. It is itself a statement of uncertainty over examples, and so has no interval.
     chance: that share for an edge picked at random.
-    edges: of the circuit. core: how many of them at least 95 % of the resamples select.
+    circuit: its edges. core: how many of them at least 95 % of the resamples select.
     """
 
     overlap: Estimate
@@ -44,7 +44,7 @@ class Stability:
     control: Estimate
     frequencies: dict[str, float]
     chance: float
-    edges: int
+    circuit: tuple[str, ...]
     core: int
     resamples: int
 
@@ -56,7 +56,8 @@ class Stability:
             "control": self.control.to_dict(),
             "frequencies": self.frequencies,
             "chance": self.chance,
-            "edges": self.edges,
+            "circuit": list(self.circuit),
+            "edges": len(self.circuit),
             "core": self.core,
             "resamples": self.resamples,
         }
@@ -66,7 +67,7 @@ def stability(
     scores: EdgeScores,
     *,
     edges: int,
-    rule: str = "top-n",
+    rule: str = "paths",
     ranking: str = "absolute",
     positive: float | None = None,
     resamples: int = 200,
@@ -88,7 +89,7 @@ def stability(
         return select(one, edges=edges, rule=rule, ranking=ranking, positive=positive)
 
     n = len(scores.per_example)
-    circuit = chosen(scores).mask
+    circuit = chosen(scores)
     weights = resample_weights(n, resamples, seed=seed)
     masks = [chosen(_resampled(scores, row)).mask for row in weights]
     draw = torch.Generator().manual_seed(seed)
@@ -104,13 +105,13 @@ def stability(
         for place in places[: int((share > 0).sum())].tolist()
     }
     return Stability(
-        _central([_jaccard(circuit, mask) for mask in masks], n),
+        _central([_jaccard(circuit.mask, mask) for mask in masks], n),
         _central([_jaccard(a, b) for a, b in pairwise(masks)], n),
-        _central([_jaccard(circuit, mask) for mask in random], n),
+        _central([_jaccard(circuit.mask, mask) for mask in random], n),
         frequencies,
         float(share.sum()) / scores.layout.n_edges,
-        int(circuit.sum()),
-        int((share[circuit] >= CORE).sum()),
+        circuit.edges,
+        int((share[circuit.mask] >= CORE).sum()),
         resamples,
     )
 

@@ -22,23 +22,25 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.evolution.changes import number
 from circuits.evolution.similarity import (
     correlation,
-    jaccard,
     order_by_size,
+    overlap,
     sorted_ranks,
     unit_ranks,
     weighted_jaccard,
 )
-from circuits.evolution.turnover import Ends, turnover
+from circuits.evolution.turnover import Ends, counts_below, turnover
 from circuits.graph import Layout
 from circuits.statistics import half_weights, normal_interval
 
 SPLITS = 200
+RESAMPLES = 200
+"""Of the resamples, how many likenesses are computed on: enough for a standard deviation."""
 _CHUNK = 2**19  # numbers held at once per checkpoint and buffer
 
 WHOLE = ("spearman", "overlap")
@@ -79,7 +81,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Mean scores of one checkpoint on m resamples, and the circuits cut from each."""
+    """Mean scores of one checkpoint on m resamples, and its edges ranked on each."""
 
     means: Float[Tensor, "m edge"]
     sizes: tuple[int, ...]
@@ -91,57 +93,66 @@ class Snapshot:
         return order_by_size(self.means)
 
     @cached_property
+    def strengths(self) -> Float[Tensor, "m edge"]:
+        """|score|, highest first."""
+        return self.means.abs().gather(1, self.order)
+
+    @cached_property
+    def places(self) -> Int[Tensor, "m edge"]:
+        """Where each edge stands in `order`: the inverse permutation."""
+        count = torch.arange(self.order.shape[1], dtype=torch.int32)
+        places = torch.empty(self.order.shape, dtype=torch.int32)
+        return places.scatter_(1, self.order, count.expand(self.order.shape))
+
+    @cached_property
+    def nodes(self) -> Int[Tensor, "m node"]:
+        """Of each node, the place of its first edge."""
+        return self.ends.entry(self.places)
+
+    @cached_property
     def ranks(self) -> Float[Tensor, "m edge"]:
-        """Of |score|, scaled for a dot product."""
-        return unit_ranks(sorted_ranks(self.means.abs().gather(1, self.order), self.order))
-
-    @cached_property
-    def weighted(self) -> tuple[Float[Tensor, "m edge"], ...]:
-        """Scores at each size: those of the top edges by |score|, 0 elsewhere."""
-        return tuple(
-            torch.zeros_like(self.means).scatter_(1, top, self.means.gather(1, top))
-            for top in (self.order[:, :size] for size in self.sizes)
-        )
-
-    @cached_property
-    def circuits(self) -> tuple[Bool[Tensor, "m source reader"], ...]:
-        """The top edges by |score| at each size."""
-        readers, nodes = self.ends.feeds.shape
-        empty = torch.zeros(len(self.means), (nodes - 1) * readers, dtype=torch.bool)
-        return tuple(
-            empty.scatter(1, self.ends.places[self.order[:, :size]], True).unflatten(
-                1, (nodes - 1, readers)
-            )
-            for size in self.sizes
-        )
-
-    @cached_property
-    def nodes(self) -> tuple[Bool[Tensor, "m node"], ...]:
-        """Nodes of those circuits."""
-        return tuple(self.ends.nodes(mask) for mask in self.circuits)
-
-    @cached_property
-    def within(self) -> tuple[Bool[Tensor, "m source reader"], ...]:
-        """Places between those nodes."""
-        return tuple(self.ends.within(nodes) for nodes in self.nodes)
+        """Of |score|, ties sharing their mean, scaled for a dot product."""
+        return unit_ranks(sorted_ranks(self.strengths, self.order))
 
 
 def measure(a: Snapshot, b: Snapshot) -> Float[Tensor, "m measure"]:
     """`WHOLE`, then `SIZED` for each size."""
-    columns = [correlation(a.ranks, b.ranks), weighted_jaccard(a.means, b.means)]
-    for place in range(len(a.sizes)):
-        driven, rewired = turnover(
-            a.circuits[place], b.circuits[place], a.within[place] & b.within[place]
-        )
-        columns += [
-            1 - driven - rewired,
-            weighted_jaccard(a.weighted[place], b.weighted[place]),
-            jaccard(a.nodes[place], b.nodes[place]),
-            driven,
-            rewired,
-            rewired / (driven + rewired),
-        ]
-    return torch.stack(columns, dim=1)
+    sizes = a.sizes
+    shared, rewired = turnover(a.places, b.places, a.ends.joined(a.nodes, b.nodes), sizes)
+    either = 2 * torch.tensor(sizes) - shared
+    came_or_went = either - shared
+    nodes = counts_below(torch.maximum(a.nodes, b.nodes), sizes).double()
+    either_node = counts_below(torch.minimum(a.nodes, b.nodes), sizes)
+    sized = (
+        shared / either,
+        _weighted(a, b),
+        nodes / either_node,
+        (came_or_went - rewired) / either,
+        rewired / either,
+        rewired / came_or_went,
+    )
+    whole = (correlation(a.ranks, b.ranks), weighted_jaccard(a.means, b.means))
+    return torch.cat(
+        [
+            torch.stack(whole, dim=1),
+            torch.stack([column.double() for column in sized], dim=2).flatten(1),
+        ],
+        dim=1,
+    )
+
+
+def _weighted(a: Snapshot, b: Snapshot) -> Float[Tensor, "m size"]:
+    """Weighted Jaccard of the circuits at each size; only the edges of both add to it."""
+    most = max(a.sizes)
+    top = a.order[:, :most]
+    theirs = b.means.abs().gather(1, top)
+    places = b.places.gather(1, top)
+    found = []
+    for size in a.sizes:
+        mine = a.strengths[:, :size]
+        both = torch.where(places[:, :size] < size, theirs[:, :size], 0.0)
+        found.append(overlap(mine, both, mine.sum(dim=1), b.strengths[:, :size].sum(dim=1)))
+    return torch.stack(found, dim=1)
 
 
 def agreement(
@@ -160,6 +171,7 @@ def agreement(
     engine = _Engine(scores, compared, tuple(sizes), Ends.of(layout))
     count = scores[0].shape[0]
     observed, _ = engine.run(torch.full((1, count), 1 / count, dtype=torch.float64))
+    weights = weights[:RESAMPLES]
     resampled, _ = engine.run(weights)
     across, noise = engine.run(*half_weights(count, SPLITS, seed=seed, resample=False))
     halves = half_weights(count, len(weights), seed=seed + 1, resample=True)

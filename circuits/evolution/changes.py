@@ -12,24 +12,25 @@ from torch import Tensor
 
 from circuits.graph import Layout
 from circuits.statistics import (
-    bca_interval,
     benjamini_hochberg,
-    mean_interval,
+    jackknife_error,
+    jackknife_interval,
+    mean_inference,
     student_tail,
-    t_test,
 )
 
 FALSE_DISCOVERY_RATE = 0.05
 RESOLUTION = 1e-6
 """Differences below this share of the largest score are rounding, and count as none."""
+_CHUNK = 2**21  # numbers held at once per buffer
 
 
 @dataclass(frozen=True)
 class Changes:
     """Paired changes of many quantities between two checkpoints.
 
-    change: after - before, in the metric's units; low, high: its 95 % bootstrap interval.
-    q: Benjamini-Hochberg over all rows of this table.
+    change: after - before, in the metric's units; low, high: its 95 % interval.
+    p: that there is no change; q: Benjamini-Hochberg over all rows of this table.
     """
 
     names: tuple[str, ...]
@@ -81,13 +82,12 @@ def mean_changes(
     after: Float[Tensor, "n k"],
     weights: Float[Tensor, "resample n"],
 ) -> Changes:
-    """Changes of means: bootstrap-t interval, paired t test."""
+    """Changes of means, paired by example; see `mean_inference`."""
     difference = after.double() - before.double()
     scale = torch.maximum(before.abs().amax(), after.abs().amax())
     # Two runs of one checkpoint may differ in the last bit; that is no change.
     difference = torch.where(difference.abs().amax(0) <= RESOLUTION * scale, 0.0, difference)
-    low, high = mean_interval(difference, weights)
-    p = t_test(difference)
+    low, high, p = mean_inference(difference, weights)
     start = before.double().mean(dim=0)
     change = difference.mean(dim=0)
     return Changes(names, start, start + change, change, low, high, p, benjamini_hochberg(p))
@@ -115,54 +115,61 @@ def total_changes(
     To first order that is how much the metric falls when the whole node is corrupted. It is linear
     in the examples, so its mean carries no bias.
     """
-    rows = layout.mask.nonzero()[:, 0]
     return mean_changes(
-        layout.sources, _by_source(before, rows, layout), _by_source(after, rows, layout), weights
+        layout.sources, by_source(before, layout), by_source(after, layout), weights
     )
 
 
-def strength_changes(
-    layout: Layout,
-    before: Float[Tensor, "n edge"],
-    after: Float[Tensor, "n edge"],
-    weights: Float[Tensor, "resample n"],
-) -> Changes:
-    """Change of every node's strength: the sum of |mean score| over its outgoing edges.
+@dataclass(frozen=True)
+class Strengths:
+    """Every node's strength at one checkpoint: the sum of |mean score| over its outgoing edges.
 
-    Recomputed on each resample's mean. Noise lifts |mean|, hence a bias-corrected interval (BCa,
-    with the jackknife's acceleration); p from the change over its bootstrap standard error. Where
-    one checkpoint's scores are twice as noisy as the other's, weak nodes pass as changed too often:
-    believe their totals, which have no such bias.
+    Noise lifts |mean|: weak edges add what their own noise is worth. left_out: the strengths
+    without each example in turn.
     """
-    rows = layout.mask.nonzero()[:, 0]
-    count = before.shape[0]
-    observed = torch.full((1, count), 1 / count, dtype=torch.float64)
-    left_out = (1 - torch.eye(count, dtype=torch.float64)) / (count - 1)
 
-    def strengths(values: Tensor, by: Tensor) -> Float[Tensor, "resample source"]:
-        chunks = by.to(values.dtype).split(max(1, 2**21 // values.shape[1]))
-        return torch.cat([_by_source((w @ values).abs(), rows, layout) for w in chunks])
+    value: Float[Tensor, " source"]
+    left_out: Float[Tensor, "n source"]
 
-    # Taking the difference first keeps equal checkpoints exactly equal.
-    start, end = (strengths(side, observed)[0] for side in (before, after))
-    replicates = strengths(after, weights) - strengths(before, weights)
-    jackknife = strengths(after, left_out) - strengths(before, left_out)
-    change = end - start
-    change = torch.where(change.abs() <= RESOLUTION * torch.maximum(start, end).amax(), 0.0, change)
-    low, high = bca_interval(change, replicates, jackknife.mean(dim=0) - jackknife)
-    error = replicates.std(dim=0)
-    p = student_tail(torch.where(change == 0, 0.0, change.abs() / error), count - 1)
+    @classmethod
+    def of(cls, layout: Layout, values: Float[Tensor, "n edge"]) -> Strengths:
+        """From per-example scores over the possible edges, in matrix order."""
+        count, total = len(values), values.sum(dim=0)
+        parts = values.split(max(1, _CHUNK // values.shape[1]))
+        left_out = [by_source(((total - part) / (count - 1)).abs(), layout) for part in parts]
+        return cls(by_source((total / count).abs()[None], layout)[0], torch.cat(left_out))
+
+
+def strength_changes(layout: Layout, before: Strengths, after: Strengths) -> Changes:
+    """Change of every node's strength, with jackknife intervals, and p from the same t.
+
+    Where one checkpoint's scores are twice as noisy as the other's, weak nodes pass as changed too
+    often: believe their totals, which have no such bias.
+    """
+    count = len(before.left_out)
+    change, left_out = after.value - before.value, after.left_out - before.left_out
+    # Two runs of one checkpoint may differ in the last bit; that is no change.
+    none = change.abs() <= RESOLUTION * torch.maximum(before.value, after.value).amax()
+    change, left_out = (torch.where(none, 0.0, side) for side in (change, left_out))
+    low, high = jackknife_interval(change, left_out)
+    ratio = torch.where(change == 0, 0.0, change.abs() / jackknife_error(left_out))
+    p = student_tail(ratio, count - 1)
     return Changes(
-        layout.sources, start, start + change, change, low, high, p, benjamini_hochberg(p)
+        layout.sources,
+        before.value,
+        before.value + change,
+        change,
+        low,
+        high,
+        p,
+        benjamini_hochberg(p),
     )
 
 
-def _by_source(
-    values: Float[Tensor, "m edge"], rows: Tensor, layout: Layout
-) -> Float[Tensor, "m source"]:
-    """Sum over each source's outgoing edges."""
+def by_source(values: Float[Tensor, "m edge"], layout: Layout) -> Float[Tensor, "m source"]:
+    """Sum over each source's outgoing edges, of values over the possible edges."""
     totals = torch.zeros(len(values), layout.shape[0], dtype=torch.float64)
-    return totals.index_add_(1, rows, values.double())
+    return totals.index_add_(1, layout.mask.nonzero()[:, 0], values.double())
 
 
 def number(value: float | Tensor) -> float | None:

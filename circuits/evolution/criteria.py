@@ -106,7 +106,9 @@ def critical_layers(values: Mapping[str, LayerValues], *, seed: int = 0) -> Crit
     for one, other in combinations(values, 2):
         first, second = values[one], values[other]
         value = kendall(first.value[None], second.value[None])
-        low, high = normal_interval(value, kendall(first.resampled, second.resampled)[:, None])
+        both = min(len(first.resampled), len(second.resampled))
+        replicates = kendall(first.resampled[:both], second.resampled[:both])[:, None]
+        low, high = normal_interval(value, replicates)
         tau[one, other] = Averages(value[0], low[0].clamp(-1, 1), high[0].clamp(-1, 1))
         draws = torch.rand(_ORDERS, len(first.value), generator=generator(seed))
         orders = draws.argsort(dim=1)

@@ -22,6 +22,7 @@ from circuits.evolution.agreement import SIZED, WHOLE, Measure, agreement
 from circuits.evolution.changes import (
     RESOLUTION,
     Changes,
+    Strengths,
     edge_changes,
     strength_changes,
     total_changes,
@@ -170,6 +171,7 @@ def compare(
     counts = _counts(sizes, layout)
     values = [_possible(one) for one in scores]
     weights = resample_weights(len(values[0]), n_bootstrap, seed=seed)
+    strengths = [Strengths.of(layout, one) for one in values]
 
     last = len(scores) - 1
     compared = list(dict.fromkeys([*pairwise(range(last + 1)), *((i, last) for i in range(last))]))
@@ -187,7 +189,7 @@ def compare(
                 after=names[j],
                 identical=float((after - before).abs().max()) <= RESOLUTION * scale,
                 edges=edge_changes(layout, before, after, weights),
-                nodes=strength_changes(layout, before, after, weights),
+                nodes=strength_changes(layout, strengths[i], strengths[j]),
                 totals=total_changes(layout, before, after, weights),
                 spearman=spearman,
                 overlap=overlap,
@@ -210,7 +212,9 @@ def compare(
         resamples=n_bootstrap,
         seed=seed,
         comparisons=tuple(comparisons),
-        trajectory=trajectory(layout, values, names, weights, size=counts[len(counts) // 2]),
+        trajectory=trajectory(
+            layout, values, names, weights, strengths, size=counts[len(counts) // 2]
+        ),
     )
 
 

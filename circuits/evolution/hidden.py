@@ -83,7 +83,7 @@ class HiddenPath:
         """
         points = self._centred(layer)
         flat = points.flatten(0, 1)
-        weights = self.sizes.repeat(len(points)).sqrt()[:, None]
+        weights = self.sizes.double().repeat(len(points)).sqrt()[:, None]
         _, length, right = torch.linalg.svd(weights * flat, full_matrices=False)
         count = min(COMPONENTS, len(length))
         axes = right[:count]
@@ -99,7 +99,7 @@ class HiddenPath:
 
         Raises CircuitsError without the package umap-learn, or with fewer than 5 points.
         """
-        umap = _umap()
+        umap = require_umap()
         points = self._centred(layer)
         flat = points.flatten(0, 1).numpy()
         if len(flat) < COMPONENTS + 2:
@@ -119,8 +119,8 @@ class HiddenPath:
 
     def mean(self, coordinates: Float[Tensor, "checkpoint group component"]) -> Tensor:
         """Each checkpoint's place: the mean over documents of its groups' coordinates."""
-        weights = self.sizes / self.sizes.sum()
-        return torch.einsum("cgk,g->ck", coordinates, weights)
+        weights = self.sizes.double() / self.sizes.sum()
+        return torch.einsum("cgk,g->ck", coordinates.double(), weights)
 
     def to_dict(self, *, umap: bool = False, seed: int = 0) -> dict[str, Any]:
         """JSON form: distances, and the path on the components of each layer."""
@@ -241,7 +241,8 @@ def steps_of(checkpoints: tuple[str, ...]) -> list[int]:
     return list(range(len(checkpoints)))
 
 
-def _umap() -> Any:
+def require_umap() -> Any:
+    """The package umap-learn; a CircuitsError says how to install it where it is missing."""
     try:
         return importlib.import_module("umap")
     except ImportError as error:

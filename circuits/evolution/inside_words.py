@@ -87,5 +87,5 @@ def _layers(layers: CriticalLayers) -> str:
     ]
     text = f"Most changed layers: {'; '.join(named)}." if named else ""
     if agreement:
-        text += f" The criteria's rankings agree (Kendall's tau): {'; '.join(agreement)}."
+        text += f" Kendall's tau of their rankings of the layers: {'; '.join(agreement)}."
     return text

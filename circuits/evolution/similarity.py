@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -60,12 +60,6 @@ def correlation(
     return (a * b).sum(dim=-1).clamp(-1.0, 1.0)
 
 
-def jaccard(a: Bool[Tensor, "*batch k"], b: Bool[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
-    """Shared members over all members; 1 for two empty sets."""
-    shared, either = (a & b).sum(dim=-1).double(), (a | b).sum(dim=-1).double()
-    return torch.where(either > 0, shared / either, 1.0)
-
-
 def weighted_jaccard(
     a: Float[Tensor, "*batch k"], b: Float[Tensor, "*batch k"]
 ) -> Float[Tensor, "*batch"]:
@@ -74,13 +68,24 @@ def weighted_jaccard(
     Each side is first scaled to a sum of 1, so that a checkpoint with larger scores throughout is
     not thereby another circuit. 1 for two empty sides, 0 for one.
     """
-    a, b = shares(a), shares(b)
-    least, most = torch.minimum(a, b).sum(dim=-1), torch.maximum(a, b).sum(dim=-1)
-    return torch.where(most > 0, least / most, 1.0)
+    a, b = a.abs(), b.abs()
+    return overlap(a, b, a.sum(dim=-1), b.sum(dim=-1))
 
 
-def shares(values: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch k"]:
-    """|values| scaled to a sum of 1; all zero stays all zero."""
-    size = values.abs().double()
-    total = size.sum(dim=-1, keepdim=True)
-    return torch.where(total > 0, size / total, 0.0)
+def overlap(
+    a: Float[Tensor, "*batch k"],
+    b: Float[Tensor, "*batch k"],
+    sum_a: Float[Tensor, "*batch"],
+    sum_b: Float[Tensor, "*batch"],
+) -> Float[Tensor, "*batch"]:
+    """Weighted Jaccard from sizes (not negative) and each side's sum, which may cover more members.
+
+    Scaled to a sum of 1 both sides add to 2, so the sum of the larger is 2 less that of the lesser.
+    """
+    scale_a, scale_b = (
+        torch.where(total > 0, 1 / total, 0.0)[..., None] for total in (sum_a, sum_b)
+    )
+    least = torch.minimum(a * scale_a, b * scale_b).sum(dim=-1).double()
+    present = (sum_a > 0).double() + (sum_b > 0).double()
+    most = present - least
+    return torch.where(most > 0, least / most, 1.0).clamp_max(1.0)

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.evolution.changes import number
+from circuits.evolution.changes import Strengths, number
 from circuits.graph import Layout
-from circuits.statistics import bca_interval, mean_interval
+from circuits.statistics import jackknife_interval, mean_interval
 
 TOP = 30
 _CHUNK = 2**21
@@ -22,7 +22,8 @@ _CHUNK = 2**21
 class Course:
     """One edge's mean score, or one node's strength (sum of |mean score| of its outgoing edges).
 
-    values, low, high: one a checkpoint, with the 95 % bootstrap interval; the metric's units.
+    values, low, high: one a checkpoint, with its 95 % interval (symmetric bootstrap-t for an edge,
+        jackknife for a node); the metric's units.
     """
 
     name: str
@@ -86,6 +87,7 @@ def trajectory(
     scores: Sequence[Float[Tensor, "n edge"]],
     names: Sequence[str],
     weights: Float[Tensor, "resample n"],
+    strengths: Sequence[Strengths],
     *,
     size: int,
     top: int = TOP,
@@ -93,6 +95,7 @@ def trajectory(
     """Follow the edges strongest at any checkpoint, every node, and the final circuit's edges.
 
     scores: per-example scores of each checkpoint over the possible edges, in matrix order.
+    strengths: of the nodes, for each checkpoint.
     """
     places = layout.mask.nonzero()
     means = torch.stack([values.double().mean(dim=0) for values in scores])
@@ -107,18 +110,19 @@ def trajectory(
         )
         for row, edge in enumerate(strongest.tolist())
     ]
-    resampled = [_resampled(values, weights, places[:, 0], layout, size) for values in scores]
+    bounds = [jackknife_interval(one.value, one.left_out) for one in strengths]
     nodes = [
         Course(
             name,
-            tuple(float(course[0][row]) for course, _ in resampled),
-            tuple(float(course[1][row]) for course, _ in resampled),
-            tuple(float(course[2][row]) for course, _ in resampled),
+            tuple(float(one.value[row]) for one in strengths),
+            tuple(float(low[row]) for low, _ in bounds),
+            tuple(float(high[row]) for _, high in bounds),
         )
         for row, name in enumerate(layout.sources)
     ]
     orders = means.abs().argsort(dim=1, descending=True, stable=True)
     members = torch.zeros_like(means, dtype=torch.bool).scatter_(1, orders[:, :size], True)
+    inclusions = [_inclusion(values, weights, size) for values in scores]
     entries = []
     for edge in orders[-1, :size].tolist():
         inside = members[:, edge].tolist()
@@ -130,36 +134,19 @@ def trajectory(
                 layout.edge_name(*places[edge].tolist()),
                 names[inside.index(True)],
                 names[since],
-                tuple(float(inclusion[edge]) for _, inclusion in resampled),
+                tuple(float(inclusion[edge]) for inclusion in inclusions),
             )
         )
     return Trajectory(tuple(names), tuple(edges), tuple(nodes), size, tuple(entries))
 
 
-def _resampled(
-    values: Float[Tensor, "n edge"],
-    weights: Float[Tensor, "resample n"],
-    rows: Tensor,
-    layout: Layout,
-    size: int,
-) -> tuple[tuple[Tensor, Tensor, Tensor], Float[Tensor, " edge"]]:
-    """Every node's strength with its interval, and how often each edge makes the circuit."""
-    count, edges = values.shape
-
-    def strength(means: Tensor) -> Float[Tensor, "m source"]:
-        totals = torch.zeros(len(means), layout.shape[0], dtype=torch.float64)
-        return totals.index_add_(1, rows, means.double().abs())
-
-    replicates = []
+def _inclusion(
+    values: Float[Tensor, "n edge"], weights: Float[Tensor, "resample n"], size: int
+) -> Float[Tensor, " edge"]:
+    """How often each edge makes the circuit of so many edges, among resamples of the examples."""
+    edges = values.shape[1]
     included = torch.zeros(edges, dtype=torch.float64)
     for part in weights.to(values.dtype).split(max(1, _CHUNK // edges)):
-        means = part @ values
-        replicates.append(strength(means))
-        chosen = means.abs().topk(size, dim=1).indices.flatten()
+        chosen = (part @ values).abs().topk(size, dim=1, sorted=False).indices.flatten()
         included += torch.bincount(chosen, minlength=edges)
-    total = values.sum(dim=0)
-    chunks = values.split(max(1, _CHUNK // edges))
-    jackknife = torch.cat([strength((total - chunk) / (count - 1)) for chunk in chunks])
-    estimate = strength((total / count)[None])[0]
-    low, high = bca_interval(estimate, torch.cat(replicates), jackknife.mean(dim=0) - jackknife)
-    return (estimate, low, high), included / len(weights)
+    return included / len(weights)

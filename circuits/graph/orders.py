@@ -4,8 +4,8 @@ A rule orders all edges once, best first, and a circuit of n edges is the first 
 rule and different sizes are nested.
 
 - `top-n`   by worth alone.
-- `paths`   whole paths: an edge is worth as much as the weakest edge of the best path from input to
-            logits through it, so that pruning has next to nothing to take away.
+- `paths`   path after path from input to logits, those first whose weakest edge is worth most, so
+            that pruning has next to nothing to take away.
 - `greedy`  grows back from the logits, always by the best edge into a node that is in already
             (Hanna et al. 2024).
 - `stable`  edges first whose score keeps its sign in 95 % of bootstrap resamples over examples;
@@ -41,7 +41,7 @@ _CHUNK = 2**22  # numbers held at once
 
 def edge_order(
     scores: EdgeScores,
-    rule: str = "top-n",
+    rule: str = "paths",
     ranking: str = "absolute",
     *,
     positive: float | None = None,
@@ -64,7 +64,7 @@ def edge_order(
         return _mixed(signed, absolute, positive)
     worth = ranking_keys(scores.matrix, ranking)
     if rule == "paths":
-        return _sorted(scores.layout, _path_worth(worth, scores.layout), worth)
+        return _whole_paths(worth, scores.layout)
     if rule == "greedy":
         return _greedy(worth, scores.layout)
     if rule == "stable":
@@ -135,25 +135,56 @@ def _mixed(
     return torch.tensor(list(taken), dtype=torch.long)
 
 
-def _path_worth(worth: Matrix, layout: Layout) -> Matrix:
-    """For each edge the weakest edge's worth on the best path from input to logits through it."""
-    reached = torch.full((layout.shape[0],), -torch.inf)  # of each source, the best path to it
+def _whole_paths(worth: Matrix, layout: Layout) -> Int[Tensor, " edge"]:
+    """Add path after path, those first whose weakest edge is worth most.
+
+    1. Going forward, the best path from input to each source; going back, from each reader to
+       logits: each is as good as its weakest edge, and remembers the edge that it goes by.
+    2. An edge is worth as much as the weakest of itself and the two paths at its ends.
+    3. Edges enter in that order, each with what is missing of its path; all of that is worth at
+       least as much. So at most one path is unfinished wherever the order is cut.
+    """
+    rows, columns = layout.shape
+    reached = torch.full((rows,), -torch.inf)
     reached[list(layout.roots)] = torch.inf
     into = torch.full_like(worth, -torch.inf)
-    for column in range(layout.shape[1]):
+    entry: dict[int, tuple[int, int]] = {}  # source: the edge that its best path ends with
+    for column in range(columns):
         seen = layout.rows_seen(column)
         into[seen, column] = torch.minimum(worth[seen, column], reached[seen])
+        best = seen.start + int(into[seen, column].argmax())
         for row in layout.feeds[column]:
-            reached[row] = torch.maximum(reached[row], into[seen, column].max())
-    onward = torch.full((layout.shape[1],), -torch.inf)  # of each reader, the best path from it
+            if row not in entry or into[best, column] > reached[row]:
+                reached[row], entry[row] = into[best, column], (best, column)
+    onward = torch.full((columns,), -torch.inf)
     onward[layout.logits_column] = torch.inf
-    leads = torch.full((layout.shape[0],), -torch.inf)
-    for column in reversed(range(layout.shape[1])):
-        for row in layout.feeds[column]:
-            onward[column] = torch.maximum(onward[column], leads[row])
+    leads = torch.full((rows,), -torch.inf)
+    by = torch.full((rows,), -1)
+    leave: dict[int, tuple[int, int]] = {}  # reader: the edge that its best path begins with
+    for column in reversed(range(columns)):
+        if layout.feeds[column]:
+            row = max(layout.feeds[column], key=lambda row: float(leads[row]))
+            onward[column], leave[column] = leads[row], (row, int(by[row]))
         seen = layout.rows_seen(column)
-        leads[seen] = torch.maximum(leads[seen], torch.minimum(worth[seen, column], onward[column]))
-    return torch.minimum(into, onward[None, :])
+        through = torch.minimum(worth[seen, column], onward[column])
+        by[seen] = torch.where(through > leads[seen], column, by[seen])
+        leads[seen] = torch.maximum(leads[seen], through)
+    weakest = torch.minimum(into, onward[None, :])
+    fed, leading = set(layout.roots), {layout.logits_column}  # joined to input, joined to logits
+    taken: dict[int, None] = {}
+    for place in _sorted(layout, weakest, worth).tolist():
+        if place in taken:
+            continue
+        path = [divmod(place, columns)]
+        while path[0][0] not in fed:
+            path.insert(0, entry[path[0][0]])
+        while path[-1][1] not in leading:
+            path.append(leave[path[-1][1]])
+        for row, column in path:
+            taken[row * columns + column] = None
+            fed.update(layout.feeds[column])
+            leading.add(column)
+    return torch.tensor(list(taken), dtype=torch.long)
 
 
 def _greedy(worth: Matrix, layout: Layout) -> Int[Tensor, " edge"]:

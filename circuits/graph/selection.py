@@ -13,15 +13,16 @@ def select(
     *,
     edges: int | None = None,
     threshold: float | None = None,
-    rule: str = "top-n",
+    rule: str = "paths",
     ranking: str = "absolute",
     positive: float | None = None,
     prune: bool = True,
 ) -> Circuit:
     """Choose edges by their scores.
 
-    rule: "top-n", "paths", "greedy" and "stable" take the first `edges` of their order, which
-        `circuits.graph.orders` describes; "threshold" takes all of at least `threshold`.
+    rule: "paths", "top-n", "greedy" and "stable" take the first `edges` of their order, which
+        `circuits.graph.orders` describes; "threshold" takes all of at least `threshold`. "paths"
+        gave the most faithful circuits where they were compared (docs/method.md).
     ranking: "absolute", which keeps edges that work against the behaviour too, "signed", or
         "mixed", with positive= the share taken by signed score; `circuits.choose_mix` finds one.
     prune: drop the edges that lie on no path from input to logits. `edges` counts before pruning,

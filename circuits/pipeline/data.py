@@ -8,6 +8,7 @@ from typing import Any
 
 import tasks
 from circuits.errors import CircuitsError
+from circuits.evaluation import perturb
 from circuits.files import write_json
 from circuits.models.checkpoints import load_config, load_tokenizer, resolve
 from circuits.pipeline.example import example_article
@@ -64,6 +65,16 @@ class Data:
                 made[corruption] = self.pairs_of(
                     "test", recipe.pairs.evaluate, corruption=corruption
                 )
+            for name, options in recipe.evaluation.variants.items():
+                made[name] = self.pairs_of("test", recipe.pairs.evaluate, **options)
+            for kind in recipe.evaluation.perturbations:
+                made[kind] = perturb(
+                    made["evaluate"],
+                    kind,
+                    self.tokenizer,
+                    context=self.context,
+                    seed=recipe.seed,
+                )
             if recipe.evaluation.other_examples:
                 made["other-examples"] = self.pairs_of(
                     "train", recipe.evaluation.other_examples, seed=recipe.seed + 1
@@ -90,6 +101,8 @@ class Data:
                 recipe.task.model_dump(mode="json"),
                 recipe.pairs.model_dump(),
                 recipe.evaluation.corruptions,
+                recipe.evaluation.variants,
+                recipe.evaluation.perturbations,
                 recipe.evaluation.other_examples,
                 recipe.model,
                 recipe.seed,
@@ -101,8 +114,9 @@ class Data:
     @property
     def conditions(self) -> list[str]:
         """Pair sets for robustness, beside the evaluation set."""
-        other = ["other-examples"] if self.recipe.evaluation.other_examples else []
-        return [*self.recipe.evaluation.corruptions, *other]
+        asked = self.recipe.evaluation
+        other = ["other-examples"] if asked.other_examples else []
+        return [*asked.corruptions, *asked.variants, *asked.perturbations, *other]
 
     def pairs_of(self, split: Any, n: int, *, seed: int | None = None, **changes: Any) -> PairSet:
         """Pairs made anew."""

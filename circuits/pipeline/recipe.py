@@ -62,25 +62,33 @@ class AttributionSection(_Section):
 
 
 class CircuitSection(_Section):
-    """How a circuit is chosen. share: of all edges, before pruning."""
+    """How a circuit is chosen. share: of all edges, before pruning. positive: for mixed ranking."""
 
     share: float = Field(0.1, gt=0, le=1)
-    rule: str = "top-n"
+    rule: str = "paths"
     ranking: str = "absolute"
+    positive: float | None = Field(None, ge=0, le=1)
 
 
 class EvaluationSection(_Section):
     """What is asked of each circuit.
 
-    corruptions: other corruptions of the task for robustness. minimality: pairs used for it, and
-    None to leave it out (it costs a run an edge). quality: held-out articles for ROUGE and loss.
+    For robustness: corruptions of the task; variants, other options of it by name (a template);
+    perturbations of the evaluation pairs (typos, longer, shorter, sentence-order); other_examples.
+    minimality, completeness: pairs used, None to leave it out (minimality costs a run an edge).
+    stability: resamples, None to leave it out. quality: held-out articles for ROUGE and loss.
     """
 
     corruptions: tuple[str, ...] = ()
+    variants: dict[str, dict[str, Any]] = {}
+    perturbations: tuple[str, ...] = ()
     other_examples: int = Field(50, ge=0)
     minimality: int | None = 32
     minimality_controls: int = Field(50, ge=0)
     epsilon: float = Field(0.005, gt=0)
+    completeness: int | None = Field(32, gt=1)
+    completeness_sets: int = Field(10, gt=0)
+    stability: int | None = Field(200, gt=1)
     quality: int | None = Field(100, gt=0)
     batch_size: int | None = None
 

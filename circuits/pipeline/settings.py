@@ -6,7 +6,9 @@ import tasks
 from circuits.attribution import method
 from circuits.attribution.attribute import Method
 from circuits.errors import CircuitsError
+from circuits.evaluation import PERTURBATIONS
 from circuits.evolution.criteria import CRITERIA
+from circuits.graph.orders import ORDERS
 from circuits.pipeline.recipe import Recipe
 from circuits.tuning.settings import FinetuneSettings
 from tasks.task import TrainableTask
@@ -17,12 +19,20 @@ def check(recipe: Recipe) -> None:
     task = tasks.load(recipe.task.name, **recipe.task.options)
     for corruption in recipe.evaluation.corruptions:
         tasks.load(recipe.task.name, **{**recipe.task.options, "corruption": corruption})
+    for options in recipe.evaluation.variants.values():
+        tasks.load(recipe.task.name, **{**recipe.task.options, **options})
     if not isinstance(task, TrainableTask) and (recipe.finetune or recipe.lora):
         raise CircuitsError(
             f"task {recipe.task.name!r} has no training examples; give `checkpoints` in place of "
             "`finetune`, and leave out `lora`"
         )
     attribution_of(recipe)
+    if recipe.circuit.rule not in ORDERS:
+        raise CircuitsError(f"circuit.rule {recipe.circuit.rule!r}: known are {', '.join(ORDERS)}")
+    if unknown := sorted(set(recipe.evaluation.perturbations) - set(PERTURBATIONS)):
+        raise CircuitsError(
+            f"evaluation.perturbations {unknown[0]!r}: known are {', '.join(PERTURBATIONS)}"
+        )
     finetune_settings(recipe)
     lora_settings(recipe)
     if recipe.lora and recipe.lora.criterion not in CRITERIA:

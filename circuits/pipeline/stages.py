@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from circuits.attribution import attribute
-from circuits.evaluation import VanishingMetricError, faithfulness, minimality, robustness
+from circuits.evaluation import Questions, evaluate
 from circuits.evolution import compare, internals
 from circuits.files import write_json
 from circuits.graph import Circuit, EdgeScores, select
@@ -167,7 +167,13 @@ class _Pipeline:
         def work() -> None:
             scores = self.scores(name)
             edges = max(1, round(section.share * scores.layout.n_edges))
-            circuit = select(scores, edges=edges, rule=section.rule, ranking=section.ranking)
+            circuit = select(
+                scores,
+                edges=edges,
+                rule=section.rule,
+                ranking=section.ranking,
+                positive=section.positive,
+            )
             circuit.save(self.store.path("circuits", f"{name}.json"))
 
         self.store.stage(
@@ -182,50 +188,29 @@ class _Pipeline:
         return Circuit.load(self.store.path("circuits", f"{name}.json"))
 
     def evaluate(self, name: str) -> None:
-        """Faithfulness, minimality and robustness of one checkpoint's circuit."""
+        """All that is said of one checkpoint's circuit."""
         section = self.recipe.evaluation
 
         def work() -> dict[str, Any]:
-            model, circuit = self.model(name), self.circuit(name)
-            pairs = self.data.pairs("evaluate")
-            settings: dict[str, Any] = {
-                "batch_size": section.batch_size,
-                "seed": self.recipe.seed,
-                "progress": self.progress,
-            }
-            metric = self.recipe.attribution.metric
-            size = {"edges": len(circuit), "share": circuit.share, "nodes": len(circuit.nodes)}
-            try:
-                curve = faithfulness(model, self.scores(name), pairs, metric=metric, **settings)
-            except VanishingMetricError as error:
-                return {
-                    "faithfulness": {"undefined": str(error)},
-                    "circuit": {**size, "faithfulness": None},
-                    "minimality": None,
-                    "robustness": {},
-                }
-            conditions = {
-                condition: self.data.pairs(condition) for condition in self.data.conditions
-            }
-            found = robustness(model, circuit, {"evaluate": pairs, **conditions}, **settings)
-            own = found["evaluate"].circuit
-            least = None
-            if section.minimality and len(circuit):
-                least = minimality(
-                    model,
-                    circuit,
-                    pairs[: section.minimality],
-                    metric=metric,
+            return evaluate(
+                self.model(name),
+                self.scores(name),
+                self.circuit(name),
+                self.data.pairs("evaluate"),
+                conditions={one: self.data.pairs(one) for one in self.data.conditions},
+                questions=Questions(
+                    minimality=section.minimality,
+                    minimality_controls=section.minimality_controls,
                     epsilon=section.epsilon,
-                    controls=section.minimality_controls,
-                    **settings,
-                ).to_dict()
-            return {
-                "faithfulness": curve.to_dict(),
-                "circuit": {**size, "faithfulness": None if own is None else own.to_dict()},
-                "minimality": least,
-                "robustness": {key: value.to_dict() for key, value in found.items()},
-            }
+                    completeness=section.completeness,
+                    completeness_sets=section.completeness_sets,
+                    stability=section.stability,
+                ),
+                metric=self.recipe.attribution.metric,
+                batch_size=section.batch_size,
+                seed=self.recipe.seed,
+                progress=self.progress,
+            )
 
         self.store.stage(
             f"evaluation/{name}",

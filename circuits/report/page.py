@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -14,6 +14,7 @@ from circuits.report.numbers import count
 from circuits.report.run import UNSHOWABLE, Run, reason
 from circuits.report.sections import (
     circuit,
+    completeness,
     evolution,
     faithfulness,
     finetuning,
@@ -23,6 +24,7 @@ from circuits.report.sections import (
     minimality,
     reproducibility,
     robustness,
+    stability,
     summary,
     task,
 )
@@ -39,7 +41,9 @@ SECTIONS = (
             faithfulness.curves,
             faithfulness.areas,
             minimality.falls,
+            completeness.gaps,
             robustness.conditions,
+            stability.resampling,
         ),
     ),
     Section(
@@ -56,20 +60,27 @@ SECTIONS = (
 )
 
 
-def write_report(run_folder: str | Path) -> Path:
+def write_report(
+    run_folder: str | Path, *, name: str = "report.html", anchors: Sequence[str] | None = None
+) -> Path:
     """Write `report.html` into a run folder, from the folder's files only; returns its path.
 
+    anchors: of the sections to show; None shows all.
     A file that is missing or unreadable costs its part of the page, which says so in a line.
     """
     run = Run(run_folder)
-    path = run.folder / "report.html"
-    write_text(path, render(run))
+    path = run.folder / name
+    write_text(path, render(run, anchors))
     return path
 
 
-def render(run: Run) -> str:
+def render(run: Run, anchors: Sequence[str] | None = None) -> str:
     """The page as HTML. The same files give the same text."""
-    chapters = [(section, list(_blocks(section, run))) for section in SECTIONS]
+    chapters = [
+        (section, list(_blocks(section, run)))
+        for section in SECTIONS
+        if anchors is None or section.anchor in anchors
+    ]
     return document(*_heading(run), chapters)
 
 

@@ -30,6 +30,7 @@ def _scales(paper: str, positive: tuple[str, str], negative: tuple[str, str]) ->
     """`signed`: colour goes as the root of |score|, so that small scores beside large ones show.
 
     `balance`: signed, colour proportional to the value. `amount`: the same from 0 upwards.
+    `course`: of points, from early to late; its first colour still shows on the paper.
     """
 
     def diverging(power: float, stops: tuple[float, ...]) -> list[list[Any]]:
@@ -41,6 +42,7 @@ def _scales(paper: str, positive: tuple[str, str], negative: tuple[str, str]) ->
         "signed": diverging(0.5, _STOPS),
         "balance": diverging(1.0, (0.0, 0.5, 1.0)),
         "amount": [[s, _ramp(paper, *positive, s)] for s in (0.0, 0.5, 1.0)],
+        "course": [[s, _ramp(paper, *positive, 0.3 + 0.7 * s)] for s in (0.0, 0.3, 1.0)],
     }
 
 

@@ -1,6 +1,7 @@
 """Searching for a circuit by taking parts of the model away, one at a time."""
 
 from circuits.search.acdc import acdc
+from circuits.search.head_pruning import HeadPruning, prune_heads
 from circuits.search.result import Search
 
-__all__ = ["Search", "acdc"]
+__all__ = ["HeadPruning", "Search", "acdc", "prune_heads"]

@@ -65,8 +65,17 @@ class Search:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """Nodes of the circuit."""
-        return self.circuit.nodes
+        """Heads and MLPs with an edge out of them, in the model's order.
+
+        `Circuit.nodes` also names heads that a kept key or value reader feeds only because another
+        head of its group shares it.
+        """
+        kept = self.circuit.mask.any(dim=1).tolist()
+        return tuple(
+            node.name
+            for node, stays in zip(self.circuit.layout.source_nodes, kept, strict=True)
+            if stays and node.kind in ("head", "mlp")
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""

@@ -3,9 +3,9 @@
     python scripts/benchmarks/internals.py [--documents 100] [--length 256] [--threads 2]
 
 Two models of GPT-2-small shape with random weights. The floors are two plain forward passes of the
-Hugging Face models, by SDPA and by eager attention, over the same documents in the same batches,
-without the unembedding (`body`, which is what the internals run, the strictest floor) and with it
-at every position (`full`). The sides take turns document batch by document batch in one process,
+Hugging Face models over the same documents in the same batches, by SDPA (what the internals run)
+and by eager attention. Both leave the unembedding out, which makes them the strictest. The
+sides take turns document batch by document batch in one process,
 so that a noisy machine slows all of them; `cpu` counts processor seconds, which a busy machine
 lengthens less than the clock's. The internals' side includes the random sequences of the
 induction roles and all statistics at the end. One JSON line.
@@ -48,9 +48,7 @@ def models() -> tuple[HookedModel, HookedModel]:
     return HookedModel(moved, None, "moved"), HookedModel(base, None, "base")
 
 
-def forwards(
-    both: tuple[HookedModel, HookedModel], pairs: PairSet, attention: str, unembed: bool
-) -> None:
+def forwards(both: tuple[HookedModel, HookedModel], pairs: PairSet, attention: str) -> None:
     """Plain forward passes of both models."""
     for model in both:
         model.hf.set_attn_implementation(attention)
@@ -58,8 +56,7 @@ def forwards(
         with torch.no_grad():
             for batch in pairs.batches(4):
                 for model in both:
-                    run = model.hf if unembed else model.hf.base_model
-                    run(input_ids=batch.clean, use_cache=False)
+                    model.hf.base_model(input_ids=batch.clean, use_cache=False)
     finally:
         for model in both:
             model.hf.set_attn_implementation("sdpa")
@@ -84,9 +81,8 @@ def main() -> None:
     size = arguments.documents // arguments.parts
     sides: dict[str, Callable[[PairSet], object]] = {
         "internals": lambda part: internals(*both, part).to_dict(),
-        "sdpa body": lambda part: forwards(both, part, "sdpa", unembed=False),
-        "eager body": lambda part: forwards(both, part, "eager", unembed=False),
-        "sdpa full": lambda part: forwards(both, part, "sdpa", unembed=True),
+        "sdpa": lambda part: forwards(both, part, "sdpa"),
+        "eager": lambda part: forwards(both, part, "eager"),
     }
     clock, cpu = dict.fromkeys(sides, 0.0), dict.fromkeys(sides, 0.0)
     pairs = documents(size * arguments.parts, arguments.length)

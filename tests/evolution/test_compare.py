@@ -6,7 +6,7 @@ import torch
 from circuits.errors import CircuitsError
 from circuits.evolution import compare
 from circuits.evolution.agreement import SIZED
-from circuits.evolution.changes import edge_changes, strength_changes, total_changes
+from circuits.evolution.changes import Strengths, edge_changes, strength_changes, total_changes
 from circuits.graph import EdgeScores, Layout, select
 from circuits.statistics import resample_weights
 
@@ -139,7 +139,8 @@ def test_tables_match_the_definitions(layout, base):
     x, y = base[:, layout.mask], after[:, layout.mask]
     weights = resample_weights(len(x), 50, seed=0)
     edges = edge_changes(layout, x, y, weights)
-    nodes, totals = (f(layout, x, y, weights) for f in (strength_changes, total_changes))
+    nodes = strength_changes(layout, *(Strengths.of(layout, side) for side in (x, y)))
+    totals = total_changes(layout, x, y, weights)
     masked = [(side * layout.mask).mean(dim=0) for side in (base, after)]
     place = edges.names.index("m0->m2")
     row, column = layout.edge("m0->m2")
@@ -157,14 +158,13 @@ def test_strength_intervals_cover(layout, noisy):
     draw = torch.Generator().manual_seed(0)
     before, after = 2 * torch.randn(2, *layout.shape, generator=draw) * layout.mask
     true = (after.abs() - before.abs()).sum(dim=1)
-    weights = resample_weights(40, 200, seed=0)
     covered = []
     for seed in range(150):
         x, y = (
             noisy(layout, side, noise=1.0, seed=2 * seed + place)[:, layout.mask]
             for place, side in enumerate((before, after))
         )
-        table = strength_changes(layout, x, y, weights)
+        table = strength_changes(layout, Strengths.of(layout, x), Strengths.of(layout, y))
         covered.append((table.low <= true) & (true <= table.high))
     share = float(torch.stack(covered).double().mean())
     assert 0.91 <= share <= 0.98, share

@@ -2,10 +2,9 @@ import pytest
 import torch
 
 from circuits.evolution.similarity import (
-    jaccard,
     order_by_size,
+    overlap,
     ranks,
-    shares,
     spearman,
     weighted_jaccard,
 )
@@ -25,15 +24,6 @@ def test_spearman_is_pearson_of_ranks():
     assert float(spearman(a[0], -a[0])) == pytest.approx(-1.0)
 
 
-def test_jaccard_matches_sets():
-    a, b = torch.rand(2, 6, 20, generator=torch.Generator().manual_seed(1)) < 0.4
-    for row in range(6):
-        left, right = (set(side[row].nonzero().flatten().tolist()) for side in (a, b))
-        assert float(jaccard(a, b)[row]) == pytest.approx(len(left & right) / len(left | right))
-    nothing = torch.zeros(4, dtype=torch.bool)
-    assert float(jaccard(nothing, nothing)) == 1.0
-
-
 def test_weighted_jaccard_counts_by_size_and_ignores_scale():
     a, b = torch.tensor([1.0, -3.0, 0.0]), torch.tensor([2.0, 0.0, 2.0])
     # shares .25 .75 0 and .5 0 .5: shared .25, either .5 + .75 + .5
@@ -42,7 +32,14 @@ def test_weighted_jaccard_counts_by_size_and_ignores_scale():
     zero = torch.zeros(3)
     assert float(weighted_jaccard(zero, zero)) == 1.0
     assert float(weighted_jaccard(a, zero)) == 0.0
-    assert shares(zero).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_overlap_of_parts_counts_the_rest_by_its_sum():
+    a, b = torch.tensor([4.0, 3.0, 1.0]), torch.tensor([2.0, 5.0, 3.0])
+    whole = overlap(a, b, a.sum(), b.sum())
+    assert float(whole) == pytest.approx(0.7 / 1.3)  # lesser shares .2 .375 .125
+    shared_only = overlap(a[:2], torch.tensor([2.0, 0.0]), a.sum(), torch.tensor(2.0))
+    assert float(shared_only) == pytest.approx(0.5 / 1.5)
 
 
 def test_order_by_size_is_a_stable_argsort():

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from circuits.evolution.changes import Strengths
 from circuits.evolution.trajectory import trajectory
 from circuits.statistics import resample_weights
 
@@ -17,7 +18,8 @@ def course(layout, noisy):
         scores.append(noisy(layout, means, noise=0.3, seed=place)[:, layout.mask])
     names = ("base", "1", "2", "3")
     weights = resample_weights(40, 100, seed=0)
-    return trajectory(layout, scores, names, weights, size=3, top=5)
+    strengths = [Strengths.of(layout, values) for values in scores]
+    return trajectory(layout, scores, names, weights, strengths, size=3, top=5)
 
 
 def test_entries(course):

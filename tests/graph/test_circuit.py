@@ -72,7 +72,7 @@ def test_a_dead_end_goes_and_a_path_stays():
 def test_top_n_takes_the_highest(layout, seed, edges):
     scores = random_scores(layout, seed)
     for ranking, keys in [("absolute", scores.matrix.abs()), ("signed", scores.matrix)]:
-        mask = select(scores, edges=edges, ranking=ranking, prune=False).mask
+        mask = select(scores, edges=edges, rule="top-n", ranking=ranking, prune=False).mask
         assert int(mask.sum()) == edges
         assert keys[mask].min() >= keys[layout.mask & ~mask].max()
 

@@ -238,7 +238,7 @@ def test_stacking_and_going_on_change_nothing(hooked, random_pairs, monkeypatch)
         runs.clear()
         return patch(model, pairs, "z", by=("layer", "unit", "position"), **options).values[METRIC]
 
-    stacked = values()
+    stacked = values(tokens=2048)
     assert max(copies for _, copies in runs) > 8
     assert any(start.layer and start.position for start, _ in runs)
     one_by_one = values(tokens=1)
@@ -278,6 +278,8 @@ def test_padding_changes_nothing(align, answers, hooked, random_pairs):
     found = patch(model, pairs, align=align).values[METRIC]
     length = 12 + answers - 1
     assert found.shape == (3, 3, length)
+    narrow = patch(model, pairs, align=align, tokens=1).values[METRIC]  # one site a pass
+    assert torch.allclose(found, narrow, atol=2e-5, rtol=0, equal_nan=True)
     for place in range(3):
         one = pairs[place : place + 1]
         alone = patch(model, one, align=align).values[METRIC][0]

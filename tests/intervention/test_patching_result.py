@@ -59,7 +59,7 @@ def test_examples_without_the_site_do_not_count():
     none = made([[math.nan, 3.0], [math.nan, 4.0]], clean=[3.0, 5.0], corrupted=[0.0, 1.0])
     recovery = none.recovery()
     assert recovery.value[0].isnan() and recovery.low[0].isnan() and recovery.high[0].isnan()
-    assert none.top() == [("resid_pre b", pytest.approx(6 / 7))]
+    assert none.top() == [("resid_pre, b", pytest.approx(6 / 7))]
 
 
 def test_a_gap_of_nothing_is_a_named_result(tmp_path):
@@ -75,9 +75,9 @@ def test_a_gap_of_nothing_is_a_named_result(tmp_path):
 
 def test_what_matters_most_comes_first_in_both_directions():
     values = [[0.1, 0.9, 0.5]]
-    assert [name for name, _ in made(values, [1.0], [0.0]).top(2)] == ["resid_pre b", "resid_pre c"]
+    assert [name for name, _ in made(values, [1.0], [0.0]).top(2)] == ["resid_pre, b", "resid_pre, c"]
     found = made(values, [1.0], [0.0], direction="noise")
-    assert found.top(1) == [("resid_pre a", pytest.approx(0.1))]
+    assert found.top(1) == [("resid_pre, a", pytest.approx(0.1))]
 
 
 def test_files_hold_everything(hooked, random_pairs, tmp_path):

@@ -27,6 +27,10 @@ MINIATURE = [
     "evaluation.other_examples=8",
     "evaluation.minimality=4",
     "evaluation.minimality_controls=5",
+    "evaluation.completeness=4",
+    "evaluation.completeness_sets=3",
+    "evaluation.stability=20",
+    "evaluation.perturbations=[typos]",
     "evaluation.quality=12",
     "evolution.resamples=200",
     "internals.documents=12",
@@ -92,9 +96,12 @@ def test_evaluation_makes_sense(folder):
             "filler",
             "swap",
             "shuffle",
+            "typos",
             "other-examples",
         }
         assert one["minimality"]["faithfulness"]["n"] == 4
+        assert one["completeness"]["mean"]["n"] == 2 and len(one["completeness"]["random"]) == 3
+        assert one["stability"]["overlap"]["value"] > one["stability"]["control"]["high"]
     fingerprints = {entry["fingerprint"] for entry in found["pairs"].values()}
     assert len(fingerprints) == len(found["pairs"]), "no set of pairs is used twice"
 
@@ -229,6 +236,9 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         (["task.name=poetry"], "unknown task 'poetry'"),
         (["task.options.corruption=typo"], "typo"),
         (["attribution.method=guess"], "unknown method 'guess'"),
+        (["circuit.rule=luck"], r"circuit\.rule 'luck': known are top-n, paths"),
+        (["evaluation.perturbations=[noise]"], r"perturbations 'noise': known are typos"),
+        (["evaluation.variants={odd: {corruption: odd}}"], "unknown corruption 'odd'"),
         (["finetune.warmup_steps=999"], "warmup_steps 999"),
         (["lora.criterion=taste"], r"lora\.criterion 'taste': known are attention-kl"),
         (["name=a b"], "without spaces"),

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from circuits.evaluation.completeness import Completeness, Knockout
 from circuits.evaluation.faithfulness import Curve, Faithfulness
 from circuits.evaluation.intervals import Estimate
 from circuits.evaluation.minimality import Minimality
 from circuits.evaluation.robustness import Condition
+from circuits.evaluation.stability import stability
 from circuits.evolution import compare
 from circuits.evolution.internals import Internals
 from circuits.files import write_json, write_text
@@ -51,7 +53,16 @@ def faithfulness(place: int) -> Faithfulness:
             "random": curve("random", 3.0),
         },
         100,
+        "paths",
     )
+
+
+def completeness(unit: str = "nodes") -> Completeness:
+    def knocked(*units: str) -> Knockout:
+        return Knockout(units, estimate(0.5), estimate(0.52), estimate(0.02), estimate(0.4))
+
+    sets = tuple(knocked(f"a0.h{place}") for place in range(3))
+    return Completeness(unit, estimate(0.021), estimate(0.39), sets, knocked("m0", "a1.h2"), 50)
 
 
 def minimality(circuit: Circuit, draw: torch.Generator) -> Minimality:
@@ -113,6 +124,10 @@ def write_evaluation(folder: Path, draw: torch.Generator) -> None:
                 "faithfulness": estimate(0.913, 0.02).to_dict(),
             },
             "minimality": minimality(circuit, draw).to_dict(),
+            "completeness": completeness().to_dict(),
+            "stability": stability(
+                EdgeScores.load(folder / "scores" / f"{name}.safetensors"), edges=48, resamples=20
+            ).to_dict(),
             "robustness": {key: one.to_dict() for key, one in robustness(place).items()},
         }
     quality = {

@@ -122,27 +122,31 @@ class Patching:
         value, low, high = (torch.cat(one).view(shape) for one in zip(*parts, strict=True))
         return Recovery(value, low, high, (~values.isnan()).sum(dim=0))
 
-    def top(self, n: int = 10, metric: str | None = None) -> list[tuple[str, float]]:
-        """The n sites that matter most, with their recovery.
+    def ranked(self, metric: str | None = None) -> list[int]:
+        """Places in the flattened sweep, those that matter most in front.
 
         Those that recover most when denoising, those that leave least when noising.
         """
         recovery = self.recovery(metric).value.flatten()
         sign = 1 if self.direction == "denoise" else -1
-        ranked = (sign * recovery).nan_to_num(nan=-math.inf).argsort(descending=True, stable=True)
-        return [
-            (self.name(place), float(recovery[place]))
-            for place in ranked.tolist()[:n]
-            if not recovery[place].isnan()
-        ]
+        order = (sign * recovery).nan_to_num(nan=-math.inf).argsort(descending=True, stable=True)
+        return [place for place in order.tolist() if not recovery[place].isnan()]
+
+    def top(self, n: int = 10, metric: str | None = None) -> list[tuple[str, float]]:
+        """The n sites that matter most, with their recovery."""
+        recovery = self.recovery(metric).value.flatten()
+        return [(self.name(place), float(recovery[place])) for place in self.ranked(metric)[:n]]
 
     def name(self, place: int) -> str:
         """A site in words, by its place in the flattened sweep."""
         index = torch.unravel_index(
             torch.tensor(place), tuple(len(axis.values) for axis in self.axes)
         )
-        words = [axis.labels[int(at)] for axis, at in zip(self.axes, index, strict=True)]
-        return " ".join([self.site, *words]) if self.site != "path" else words[0]
+        words = [] if self.site == "path" else [self.site]
+        for axis, at in zip(self.axes, index, strict=True):
+            number = f"{axis.values[int(at)]} " if axis.name == "position" else ""
+            words.append(f"{number}{axis.labels[int(at)]}")
+        return ", ".join(words)
 
     def save(self, path: str | Path) -> None:
         """Write JSON: every setting, every value, and recovery with its interval."""

@@ -142,6 +142,10 @@ def _method(scores: EdgeScores) -> Method:
 
 def _selection(circuit: Circuit) -> str:
     rules = {
+        "paths": "Whole paths from input to logits are taken, those whose weakest edge ranks "
+        "highest first",
+        "stable": "The edges of the highest rank are taken, those first whose score keeps its sign "
+        "when the examples are resampled",
         "top-n": "The edges of the highest rank are taken",
         "threshold": "Edges of at least a threshold are taken",
         "greedy": "The circuit is grown back from the logits, always by the highest edge into a "
@@ -149,7 +153,11 @@ def _selection(circuit: Circuit) -> str:
     }
     rule = rules.get(str(circuit.details.get("rule")), "Edges were chosen as the settings say")
     ranking = circuit.details.get("ranking")
-    ranked = {"absolute": ", ranked by |score|", "signed": ", ranked by signed score"}
+    ranked = {
+        "absolute": ", ranked by |score|",
+        "signed": ", ranked by signed score",
+        "mixed": ", a share by signed score and the rest by |score|",
+    }
     return rule + ranked.get(str(ranking), "") + "."
 
 

@@ -56,14 +56,15 @@ def curves(run: Run) -> Iterator[Block]:
         height=faithfulness_height(len(found), columns),
         method=Method(
             steps=(
-                "At each share the highest-ranked edges are kept, pruned to what lies on a path "
-                "from input to logits, and the model is run on them; m is the mean metric over "
-                "the examples. The random curve is the mean of several random rankings.",
+                "At each share the first edges by the run's rule are kept, pruned to what lies on "
+                "a path from input to logits, and the model is run on them; m is the mean metric "
+                "over the examples. The random curve is the mean of several random orders.",
                 BOOTSTRAP,
             ),
             formula=DEFINITION,
             settings={
                 "metric": one["metric"],
+                "rule": one.get("rule"),
                 "shares": ", ".join(f"{share:g}" for share in one["fractions"]),
                 "examples": one["n"],
             },

@@ -1,4 +1,4 @@
-"""How attention and hidden states moved."""
+"""How attention, hidden states, neurons and the roles of heads moved."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from circuits.report.blocks import Block, Figure, Heading, Method, Text
-from circuits.report.figures.dots import dots_height
+from circuits.report.blocks import Block, Figure, Heading, Method, Table, Text
+from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
 from circuits.report.figures.internals import head_heatmaps, heads_height, layer_dots
-from circuits.report.numbers import count, typeset
+from circuits.report.figures.neurons import neuron_dots, neurons_height
+from circuits.report.numbers import count, estimate, listed, p_value, percent, signed, typeset
 from circuits.report.run import Run
 
 _BY_LAYER = {
@@ -17,18 +18,32 @@ _BY_LAYER = {
     "Change of the block's update": "update_change",
 }
 _SETTINGS = ("documents", "resamples", "seed")
+_NAMED = 6  # heads named in a cell
 
 
 def inside(run: Run) -> Iterator[Block]:
-    """Attention and hidden states."""
-    yield Heading("Inside: attention and hidden states")
-    found = run.json("internals.json")
+    """Attention, hidden states, neurons, roles, and the layers that all of them point to."""
+    yield Heading("Inside: attention, hidden states and neurons")
+    yield from comparison(run.json("internals.json"))
+
+
+def comparison(found: Mapping[str, Any]) -> Iterator[Block]:
+    """Everything about two models, from `Internals.to_dict`."""
     if found.get("paragraph"):
         yield Text(in_short(found))
+    yield from _heads_and_layers(found)
+    if found.get("roles"):
+        yield _roles(found)
+    if found.get("neurons"):
+        yield _neurons(found)
+    if found.get("critical_layers"):
+        yield from _criteria(found["critical_layers"], found)
+
+
+def _heads_and_layers(found: Mapping[str, Any]) -> Iterator[Block]:
     n = count(found["documents"])
     layers = len(found["kl"]["value"])
-    model, against = (Path(str(found[name])).name for name in ("model", "against"))
-    settings = {name: found[name] for name in _SETTINGS if name in found}
+    model, against = _names(found)
     pair = f"{model} against {against}"
     yield Figure(
         caption=f"Heads of {pair} on the same {n} documents. Left: how far the attention patterns "
@@ -43,7 +58,7 @@ def inside(run: Run) -> Iterator[Block]:
             ),
             formula="KL = Σ p log(p / q),  entropy = - Σ p log p,  p and q the attention of "
             f"{model} and {against}",
-            settings=settings,
+            settings=_settings(found),
         ),
     )
     shown = {title: found[key] for title, key in _BY_LAYER.items() if key in found}
@@ -59,9 +74,180 @@ def inside(run: Run) -> Iterator[Block]:
                     "The hidden state after a block carries every earlier change along and only "
                     "moves apart with depth; the block's own update says where the change is made.",
                 ),
-                settings=settings,
+                settings=_settings(found),
             ),
         )
+
+
+def _roles(found: Mapping[str, Any]) -> Table:
+    model, against = _names(found)
+    rows = []
+    for name, role in found["roles"].items():
+        layer, head = _strongest(role["model"]["value"])
+        place = {end: role["model"][end][layer][head] for end in ("value", "low", "high")}
+        rows.append(
+            [
+                name,
+                signed(role["chance"]),
+                f"a{layer}.h{head}: {estimate(place)}",
+                _heads(role["heads_against"]),
+                _heads(role["heads"]),
+                _heads(role["gained"]),
+                _heads(role["lost"]),
+                f"{count(role['n'])} {role['unit']}",
+            ]
+        )
+    threshold = next(iter(found["roles"].values()))["threshold"]
+    return Table(
+        caption="What heads attend to. A head has a role when the attention that it gives to the "
+        f"role's tokens exceeds what uniform attention would give by more than {threshold}, at the "
+        "lower end of its 95 % interval; it gained or lost one when its attention changed for sure "
+        "besides.",
+        head=[
+            "role",
+            "uniform attention",
+            f"strongest head of {model}",
+            f"heads of {against}",
+            f"heads of {model}",
+            "gained",
+            "lost",
+            "n",
+        ],
+        views={"": rows},
+        method=Method(
+            steps=(
+                "previous-token, self, first-token: from every position but the first. "
+                "Beginnings of sentences and paragraphs: from the first of them on. answer: from "
+                "the positions that predict the answer to its tokens in the text. induction, "
+                "duplicate-token: on random tokens that come twice, from the second copy to the "
+                "token after the first copy, and to the first copy.",
+            ),
+            settings=_settings(found),
+            source="Olsson et al. 2022 (induction), Wang et al. 2022 (duplicate-token), "
+            "Xiao et al. 2023 (first-token)",
+        ),
+    )
+
+
+def _strongest(mass: list[list[float]]) -> tuple[int, int]:
+    places = (
+        (value, layer, head) for layer, row in enumerate(mass) for head, value in enumerate(row)
+    )
+    _, layer, head = max(places, key=lambda place: place[0])
+    return layer, head
+
+
+def _heads(names: list[str]) -> str:
+    if not names:
+        return "none"
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _neurons(found: Mapping[str, Any]) -> Figure:
+    neurons = found["neurons"]
+    model, against = _names(found)
+    shares = neurons["shares"]
+    substantial, flipped = (
+        f"{percent(share['value'])} [{percent(share['low'])}, {percent(share['high'])}]"
+        for share in (shares["substantial"], shares["flipped"])
+    )
+    top = neurons["top"]
+    return Figure(
+        caption=f"The {len(top)} neurons of {count(neurons['neurons'])} whose mean activation "
+        f"changed most from {against} to {model}, with 95 % intervals over "
+        f"{count(neurons['documents'])} documents. {count(neurons['changed'])} changed at a false "
+        f"discovery rate of 5 %, {substantial} substantially; {flipped} changed their sign.",
+        views={"": neuron_dots(top)},
+        height=neurons_height(len(top)),
+        method=Method(
+            steps=(
+                "A neuron is an input of an MLP's output matrix. Its activation is averaged over a "
+                "document's positions; the changes are tested over documents (paired t), with "
+                "Benjamini and Hochberg's correction over all neurons. Substantially: by at least "
+                f"{neurons['substantial_effect']} of the activation's spread over tokens in "
+                f"{against} (Glass's delta), a medium effect by Cohen (1988). Intervals of shares "
+                "leave out one of ten groups of documents at a time.",
+            ),
+            settings=_settings(found),
+        ),
+    )
+
+
+def _criteria(critical: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Block]:
+    layers = critical["layers"]
+    depth = len(next(iter(layers.values()))["value"])
+    sure: list[Dot] = []
+    rest: list[Dot] = []
+    for panel, one in enumerate(layers.values()):
+        for layer, (value, low, high) in enumerate(
+            zip(one["value"], one["low"], one["high"], strict=True)
+        ):
+            # The interval is a resample's range, which noise lifts: the value may lie below it.
+            ends = (min(low, value), max(high, value))
+            dot = Dot(panel, depth - 1 - layer, value, *ends)
+            (sure if layer in one["critical"] else rest).append(dot)
+    n = count(found["documents"])
+    yield Figure(
+        caption=f"How much each layer changed, by each criterion, with 95 % bootstrap intervals "
+        f"over {n} documents. Filled: the quarter of the layers that changed most.",
+        views={
+            "": dot_panels(
+                [str(name) for name in layers],
+                [f"layer {layer}" for layer in reversed(range(depth))],
+                [
+                    Series("critical by this criterion", "$negative", sure),
+                    Series("other layers", "$control", rest, filled=False),
+                ],
+                columns=len(layers),
+                title="",
+                pixels=26,
+            )
+        },
+        height=dots_height(1, depth, len(layers), 26),
+        method=Method(
+            steps=(
+                "attention-kl: mean over heads of KL, nats. entropy: mean over heads of the "
+                "absolute change of mean entropy, nats. hidden-state: change of the block's own "
+                "update relative to its size. edges: sum of absolute changes of edge scores, half "
+                "to each end.",
+            ),
+            settings=_settings(found),
+        ),
+    )
+    rows = [
+        [
+            f"{listed(one['criteria'])}",
+            estimate(one["tau"]),
+            p_value(one["p"]),
+        ]
+        for one in critical["agreement"]
+    ]
+    yield Table(
+        caption=f"Whether the criteria order the {depth} layers alike: Kendall's tau "
+        f"(1: the same order, 0: unrelated), interval over {n} documents, and the chance that "
+        "random orders agree as well.",
+        head=["criteria", "tau", "random orders"],
+        views={"": rows},
+        method=Method(
+            steps=(
+                "tau-b over all pairs of layers. Its interval, estimate ± 1.96 bootstrap standard "
+                "errors, is for other documents and these layers; p is for the layers: the share "
+                "of 9,999 random orders with |tau| as large.",
+            ),
+            settings=_settings(found),
+            source="Kendall 1945",
+        ),
+    )
+
+
+def _settings(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: found[name] for name in _SETTINGS if name in found}
+
+
+def _names(found: Mapping[str, Any]) -> tuple[str, str]:
+    """The two models, folders shortened to their names."""
+    return Path(str(found["model"])).name, Path(str(found["against"])).name
 
 
 def in_short(found: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from circuits.report.blocks import Block, Figure, Heading, Method, Table
+from circuits.report.blocks import Block, Figure, Heading, Method, Note, Table
 from circuits.report.figures.minimality import SHOWN, minimality_dots
 from circuits.report.numbers import count, general, percent
 from circuits.report.run import AbsentError, Run
@@ -14,11 +14,17 @@ from circuits.report.sections.faithfulness import BOOTSTRAP
 def falls(run: Run) -> Iterator[Block]:
     """What each edge is worth."""
     yield Heading("Does every edge matter?")
-    found = {
+    asked = {
         name: one["minimality"] for name, one in run.checkpoints.items() if one.get("minimality")
     }
-    if not found:
+    if not asked:
         raise AbsentError("evaluation.json holds no minimality: the recipe leaves it out.")
+    for name, one in asked.items():
+        if "undefined" in one:
+            yield Note(f"{name}, minimality: {one['undefined']}")
+    found = {name: one for name, one in asked.items() if "undefined" not in one}
+    if not found:
+        return
     last = list(found)[-1]
     most = max(len(one["falls"]) for one in found.values())
     yield Figure(

@@ -12,7 +12,13 @@ from circuits.report.numbers import count, estimate, general
 from circuits.report.run import AbsentError, Run
 from circuits.report.sections.faithfulness import BOOTSTRAP, DEFINITION
 
-_CONDITIONS = {"evaluate": "evaluation set", "other-examples": "other examples"}
+_CONDITIONS = {
+    "evaluate": "evaluation set",
+    "other-examples": "other examples",
+    "longer": "a sentence more",
+    "shorter": "a sentence less",
+    "sentence-order": "sentence order",
+}
 
 
 def conditions(run: Run) -> Iterator[Block]:

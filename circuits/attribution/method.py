@@ -1,0 +1,65 @@
+"""What an attribution method is."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from circuits.attribution.engine import BatchScores
+from circuits.errors import CircuitsError
+from circuits.metrics import Metric
+from circuits.models import HookedModel
+from circuits.models.hooks import Hooks
+from tasks.pairs import PairBatch, PairSet
+
+
+@runtime_checkable
+class Method(Protocol):
+    """An attribution method: a frozen dataclass of its hyper-parameters."""
+
+    @property
+    def name(self) -> str:
+        """The name it is asked for by."""
+        ...
+
+    def require(self, model: HookedModel, pairs: PairSet, metric: Metric, /) -> None:
+        """Refuse, before any work, what this method cannot do."""
+        ...
+
+    def scores(
+        self, model: HookedModel, batch: PairBatch, metric: Metric, progress: bool = False
+    ) -> BatchScores:
+        """Scores of every edge for every example of a batch; units of the metric.
+
+        progress: show a bar, where one batch is long work.
+        """
+        ...
+
+
+class GradientMethod:
+    """A method that differentiates the metric."""
+
+    def require(self, _: HookedModel, __: PairSet, metric: Metric) -> None:
+        """Refuse a metric that has no gradient."""
+        if not metric.differentiable:
+            raise CircuitsError(
+                f"{metric.name} has no gradient; score with another metric, or by method exact"
+            )
+
+
+class AnyMetric:
+    """A method that takes every metric."""
+
+    def require(self, _: HookedModel, __: PairSet, ___: Metric) -> None:
+        """Nothing to refuse."""
+
+
+@torch.no_grad()
+def run_ends(
+    model: HookedModel, batch: PairBatch, metric: Metric, on_clean: Hooks | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The metric of the clean and of the corrupted run; `on_clean` hooks see the former."""
+    reference = model.logits(batch.clean, batch, on_clean)
+    corrupted = model.logits(batch.corrupted, batch)
+    return metric(reference, batch, reference), metric(corrupted, batch, reference)

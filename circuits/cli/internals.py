@@ -1,0 +1,112 @@
+"""The verb `circuits internals`."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from circuits.cli import options as use
+
+_PAIRED = 3  # models up to which every pair is compared
+
+
+def internals(
+    model: Annotated[
+        list[str],
+        typer.Option(help="A fine-tuned model; repeat for a series of checkpoints, in order."),
+    ],
+    against: Annotated[str, typer.Option(help="The model that they are held against: the base.")],
+    task: use.TaskName,
+    out: use.Out = Path("internals"),
+    lora: Annotated[
+        str | None, typer.Option(help="A LoRA of the base to compare besides: its PEFT folder.")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="Edge scores of the first --model, kept --per-example.")
+    ] = None,
+    scores_against: Annotated[
+        Path | None, typer.Option(help="The same for --against, on the same pairs.")
+    ] = None,
+    umap: Annotated[
+        bool, typer.Option("--umap", help="Also UMAP of the hidden states (extra `umap`).")
+    ] = False,
+    data: use.Data = None,
+    task_option: use.TaskOptions = None,
+    n: use.Number = None,
+    split: Annotated[str | None, typer.Option(help="train, validation, test or all.")] = None,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=100)] = 1000,
+    batch_size: use.BatchSize = None,
+    device: use.Device = None,
+    dtype: use.Dtype = "float32",
+    seed: use.Seed = 0,
+    quiet: use.Quiet = False,
+) -> None:
+    """Say how models differ inside.
+
+    Attention (KL, entropy, roles of heads), hidden states, neurons, critical layers; on the clean
+    prompts of the task. Up to three models are compared in all pairs, more with --against alone.
+    Writes internals.json and internals.html.
+
+    Example: circuits internals --model runs/quickstart/checkpoints/step-300
+    --against newsroom-gpt2 --task newsroom --out inside
+    """
+    from circuits.errors import CircuitsError
+    from circuits.evolution import internals as compare
+    from circuits.evolution.criteria import edge_change
+    from circuits.evolution.hidden import hidden_path, require_umap
+    from circuits.files import write_json
+    from circuits.graph import EdgeScores
+    from circuits.report.inside import write_internals_page
+    from tasks.landmarks import landmarks
+
+    if (scores is None) != (scores_against is None):
+        raise CircuitsError("--scores and --scores-against go together: one file for each model")
+    if umap:
+        require_umap()
+    edges = None
+    if scores is not None and scores_against is not None:
+        found = [EdgeScores.load(path) for path in (scores, scores_against)]
+        edges = edge_change(*found, resamples=resamples, seed=seed)
+    chosen = use.load_task(task, data, task_option)
+    base = use.load_hooked(against, device, dtype)
+    pairs = use.load_pairs(chosen, base, n, split, seed)
+    places = landmarks(base.tokenizer, pairs)
+    del base  # two models are held at a time
+    series = [*model, *([] if lora is None else [lora])]
+    couples = [(name, against) for name in series]
+    if len(series) < _PAIRED:
+        couples += [(later, earlier) for earlier, later in combinations(series, 2)]
+    comparisons = []
+    for place, (one, other) in enumerate(couples):
+        result = compare(
+            use.load_hooked(one, device, dtype),
+            use.load_hooked(other, device, dtype),
+            pairs,
+            landmarks=places,
+            batch_size=batch_size,
+            n_bootstrap=resamples,
+            seed=seed,
+            progress=not quiet,
+        )
+        comparisons.append(result.to_dict(edges if place == 0 else None))
+        typer.echo(comparisons[-1]["paragraph"])
+    checkpoints = {
+        name: partial(use.load_hooked, name, device, dtype) for name in (against, *model)
+    }
+    path = None
+    if len(checkpoints) > 1:
+        walked = hidden_path(checkpoints, pairs, batch_size=batch_size, progress=not quiet)
+        path = walked.to_dict(umap=umap, seed=seed)
+    record = {
+        "task": pairs.task,
+        "split": pairs.split,
+        "comparisons": comparisons,
+        "path": path,
+    }
+    write_json(out / "internals.json", record)
+    page = write_internals_page(record, out / "internals.html")
+    use.wrote(out / "internals.json", page)

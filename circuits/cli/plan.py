@@ -1,0 +1,171 @@
+"""The verb `circuits plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from circuits.cli import options as use
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+    from circuits.planning import Plan, Rates
+
+
+def plan(
+    model: use.Model,
+    length: Annotated[
+        int | None, typer.Option(help="Tokens of the longest prompt, answer included.", min=1)
+    ] = None,
+    reads: Annotated[
+        int | None, typer.Option(help="Answer tokens of a prompt; 1 unless told.", min=1)
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Instead of --length: a task whose prompts are measured.")
+    ] = None,
+    data: use.Data = None,
+    task_option: use.TaskOptions = None,
+    n: use.Number = None,
+    batch_size: use.BatchSize = None,
+    method: Annotated[
+        str, typer.Option(help="eap-ig, eap, clean-corrupted, evaluate or finetune.")
+    ] = "eap-ig",
+    steps: Annotated[int | None, typer.Option(help="Points on the path (eap-ig: 5).")] = None,
+    device: use.Device = None,
+    dtype: use.Dtype = "float32",
+    memory: Annotated[
+        str | None, typer.Option(help="What the device has, as 24GB; measured unless told.")
+    ] = None,
+    seed: use.Seed = 0,
+) -> None:
+    """Tell memory and time of a job before anything is loaded.
+
+    From config.json alone; no weight is read. Ends with status 1 where the job does not fit.
+
+    Example: circuits plan --model gpt2 --length 1024 --n 100 --device cpu --memory 8GB
+    """
+    import torch
+
+    from circuits.errors import CircuitsError
+    from circuits.models.checkpoints import as_device, as_dtype
+    from circuits.planning import (
+        Job,
+        Shape,
+        available_memory,
+        largest_batch,
+        parse_bytes,
+        resident_bytes,
+        suggestions,
+    )
+    from circuits.planning import plan as planned
+
+    use.hush()
+    config = _config(model)
+    if (length is None) == (task is None):
+        raise CircuitsError("say how long the prompts are: --length 512, or --task NAME")
+    if task is not None:
+        length, reads, n = _measured(task, model, config, data, task_option, n, seed)
+    target = as_device(device)
+    assert length is not None
+    kind = target.type
+    shape = Shape(batch_size or 1, length, reads or 1, as_dtype(dtype), kind)
+    job = Job(shape, method, steps, n or 100)
+    has = parse_bytes(memory) if memory is not None else available_memory(target)
+    on_host = kind == "cpu"
+    overhead = resident_bytes() if on_host else 0
+    if on_host and memory is None:
+        has += overhead  # this process holds it already
+    first = planned(config, job, overhead=overhead)
+    left = has - first.traced.weights - overhead
+    largest = largest_batch(config, job, left)
+    if batch_size is None and largest > 1:
+        first = planned(config, job.of(largest), overhead=overhead)
+    _show(model, first, has)
+    if first.total > has:
+        typer.echo(f"does not fit: {first.total / has:.2f} x what {target} has")
+        for change in suggestions(config, first, has) or ["nothing here helps; a larger device"]:
+            typer.echo(f"  try {change}")
+        raise typer.Exit(1)
+    typer.echo(f"fits {target}; largest batch {largest}")
+    if kind == "cpu" or torch.cuda.is_available():
+        from circuits.planning import measure_rates
+
+        _show_time(first, measure_rates(first.sizes, length, target, shape.dtype))
+    else:
+        typer.echo(f"time not told: no {target} here to measure")
+
+
+def _config(model: str) -> PreTrainedConfig:
+    """The configuration of a model, or of the base that an adapter's folder names."""
+    from circuits.files import read_json
+    from circuits.models.checkpoints import load_config
+
+    adapter = Path(model) / "adapter_config.json"
+    base = read_json(adapter).get("base_model_name_or_path") if adapter.is_file() else None
+    return load_config(base or model)
+
+
+def _measured(
+    task: str,
+    model: str,
+    config: PreTrainedConfig,
+    data: Path | None,
+    task_option: list[str] | None,
+    n: int | None,
+    seed: int,
+) -> tuple[int, int, int]:
+    """Tokens of the longest pair, most answer tokens, and pairs of a task."""
+    from circuits.errors import CircuitsError
+    from circuits.models.checkpoints import load_tokenizer, resolve
+
+    loaded = use.load_task(task, data, task_option)
+    tokenizer = load_tokenizer(*resolve(model))
+    if tokenizer is None:
+        raise CircuitsError(f"{model}: no tokenizer to measure prompts with; give --length")
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    arguments: dict[str, Any] = {
+        "n": n or (None if data else 100),
+        "split": "all" if data else "validation",
+    }
+    pairs = loaded.pairs(tokenizer, seed=seed, context=context, **arguments)
+    return max(map(len, pairs)), max(len(pair.answer) for pair in pairs), len(pairs)
+
+
+def _show(model: str, made: Plan, has: int) -> None:
+    job, traced = made.job, made.traced
+    steps = f", {job.passes} steps" if job.method == "eap-ig" else ""
+    dtype = str(job.shape.dtype).removeprefix("torch.")
+    typer.echo(
+        f"{model}: {traced.parameters / 1e6:,.1f} M parameters, {made.sizes.layout.summary}, "
+        f"{made.sizes.layout.n_edges:,} edges"
+    )
+    typer.echo(
+        f"{job.method}{steps}: {job.n} pairs of {job.shape.length} tokens, {job.shape.batch} at a "
+        f"time, {dtype}\n"
+    )
+    parts = made.phases[made.fullest]
+    rows = [("weights", traced.weights), *parts.items()]
+    rows.append(("the allocator's slack", made.working - sum(parts.values())))
+    if made.overhead:
+        rows.append(("Python and libraries", made.overhead))
+    for name, size in rows:
+        typer.echo(f"{name:<34}{_amount(size):>10}")
+    typer.echo(f"{'peak: ' + made.fullest:<34}{_amount(made.total):>10} of {_amount(has)}")
+
+
+def _amount(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB" if size < 1e10 else f"{size / 1e9:,.2f} GB"
+
+
+def _show_time(made: Plan, rates: Rates) -> None:
+    seconds = made.seconds(rates)
+    told = f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    if seconds >= 100 * 60:
+        told = f"{seconds / 3600:.1f} h"
+    typer.echo(
+        f"about {told} (matrix products at {rates.matmul / 1e9:,.0f} GFLOP/s, attention at "
+        f"{rates.attention / 1e9:,.0f}, other operations at {rates.moved / 1e9:,.0f} GB/s)"
+    )

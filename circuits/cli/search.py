@@ -1,0 +1,182 @@
+"""The verb `circuits search`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from circuits.cli import options as use
+
+if TYPE_CHECKING:
+    from circuits.models import HookedModel
+    from tasks.pairs import PairSet
+
+METHODS = ("acdc", "head-pruning")
+
+
+def search(
+    model: use.Model,
+    task: use.TaskName,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            help="acdc: the most that a removal may change the metric, inf for any. head-pruning: "
+            "the share of a layer's baseline that may be lost in the layer."
+        ),
+    ],
+    method: Annotated[str, typer.Option(help="acdc or head-pruning.")] = "acdc",
+    out: use.Out = Path("search"),
+    data: use.Data = None,
+    task_option: use.TaskOptions = None,
+    n: use.Number = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="train, validation, test or all; unless told, all rows of a file or validation."
+        ),
+    ] = None,
+    metric: use.Metric = None,
+    nodes: Annotated[
+        bool, typer.Option("--nodes", help="acdc: remove whole heads and MLPs, not edges.")
+    ] = False,
+    relative_to: Annotated[
+        str | None,
+        typer.Option(
+            help="acdc: make the threshold a share of the metric before the removal (current) or "
+            "of the whole model's (model); unless told, it is in the metric's units."
+        ),
+    ] = None,
+    change: Annotated[
+        str | None,
+        typer.Option(
+            help="acdc: absolute (what changes the metric stays) or fall (what works against the "
+            "behaviour goes too, as in the paper); absolute unless told."
+        ),
+    ] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(help="acdc: edges into a reader backward (unless told), forward, random."),
+    ] = None,
+    ablation: Annotated[
+        str | None, typer.Option(help="head-pruning: zero (unless told) or mean.")
+    ] = None,
+    evaluate_n: Annotated[
+        int | None,
+        typer.Option(
+            help="head-pruning: how many pairs of --evaluate-split to measure the rest on.", min=1
+        ),
+    ] = None,
+    evaluate_split: Annotated[
+        str | None, typer.Option(help="head-pruning: the split for that; test unless told.")
+    ] = None,
+    batch_size: use.BatchSize = None,
+    device: use.Device = None,
+    dtype: use.Dtype = "float32",
+    seed: use.Seed = 0,
+    quiet: use.Quiet = False,
+) -> None:
+    """Search for a circuit by taking parts of the model away.
+
+    Writes search.json, every trial with the metric before and after; acdc also circuit.json, and
+    goes on where it stopped when it was killed.
+
+    Examples:
+
+    circuits search --model newsroom-gpt2 --task newsroom --n 32 --threshold 0.05
+
+    circuits search --model newsroom-gpt2 --task newsroom --n 32 --metric kl-divergence
+    --change fall --threshold 0.01
+
+    circuits search --method head-pruning --model newsroom-gpt2 --task newsroom --n 32
+    --threshold 0.02 --evaluate-n 200
+    """
+    from circuits.errors import CircuitsError
+
+    of_acdc = {"relative_to": relative_to, "change": change, "order": order}
+    of_pruning = {"ablation": ablation}
+    foreign: dict[str, Any] = {
+        "acdc": {**of_pruning, "evaluate_n": evaluate_n, "evaluate_split": evaluate_split},
+        "head-pruning": {**of_acdc, "nodes": nodes or None},
+    }
+    if method not in METHODS:
+        raise CircuitsError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    for name, value in foreign[method].items():
+        if value is not None:
+            raise CircuitsError(f"--{name.replace('_', '-')} is no option of {method}")
+    loaded = use.load_task(task, data, task_option)
+    hooked = use.load_hooked(model, device, dtype)
+    pairs = use.load_pairs(loaded, hooked, n, split, seed)
+    common: dict[str, Any] = {
+        "metric": metric,
+        "batch_size": batch_size,
+        "seed": seed,
+        "progress": not quiet,
+    }
+    if method == "acdc":
+        given = {key: value for key, value in of_acdc.items() if value is not None}
+        _acdc(hooked, pairs, threshold, out, {**common, **given, "nodes": nodes})
+        return
+    others = None
+    if evaluate_n is not None or evaluate_split is not None:
+        others = use.load_pairs(loaded, hooked, evaluate_n, evaluate_split or "test", seed)
+        if others.fingerprint == pairs.fingerprint:
+            typer.echo("note: these are the examples that were searched on", err=True)
+    given = {key: value for key, value in of_pruning.items() if value is not None}
+    _prune(hooked, pairs, threshold, out, {**common, **given, "evaluate_on": others})
+
+
+def _acdc(
+    model: HookedModel, pairs: PairSet, threshold: float, out: Path, settings: dict[str, Any]
+) -> None:
+    from circuits.search import acdc
+
+    found = acdc(model, pairs, threshold, journal=out / "search.json", **settings)
+    found.save(out / "search.json")
+    found.circuit.save(out / "circuit.json")
+    cost = found.cost
+    what = found.details["granularity"]
+    typer.echo(
+        f"{found.details['metric']} on {len(pairs)} pairs: model {found.metric_model:.4f}, "
+        f"circuit {found.metric_circuit:.4f}, no edge {found.metric_empty:.4f}"
+    )
+    typer.echo(
+        f"{len(found.circuit)} of {model.layout.n_edges} edges stay, {len(found.nodes)} heads and "
+        f"MLPs; {cost.decisions} {what} tried, {cost.untried} dropped untried"
+    )
+    typer.echo(
+        f"{cost.runs} runs, {cost.layers_run} layers: {cost.saving:.1f} times fewer than a whole "
+        f"run for each of all {what}"
+    )
+    weights = sorted(
+        (step for step in found.history if step.kept),
+        key=lambda step: -abs(step.after - step.before),
+    )
+    for step in weights[:10]:
+        typer.echo(f"{step.before - step.after:+.5f}  {step.name}")
+    use.wrote(out / "search.json", out / "circuit.json")
+
+
+def _prune(
+    model: HookedModel, pairs: PairSet, threshold: float, out: Path, settings: dict[str, Any]
+) -> None:
+    from circuits.search import prune_heads
+
+    found = prune_heads(model, pairs, threshold, **settings)
+    found.save(out / "search.json")
+    for layer, (kept, baseline) in enumerate(zip(found.kept, found.baselines, strict=True)):
+        heads = ", ".join(f"h{head}" for head in kept) or "none"
+        typer.echo(f"layer {layer:>3}: {heads} stay; {found.details['metric']} was {baseline:.4f}")
+    total = model.layout.n_layers * model.layout.n_heads
+    typer.echo(
+        f"{len(found.heads)} of {total} heads stay; {found.details['metric']} on {len(pairs)} "
+        f"pairs: model {found.metric_model:.4f}, pruned {found.metric_pruned:.4f}"
+    )
+    for name, figures in found.evaluation.items():
+        sides = (("model", figures.model), ("pruned", figures.pruned), ("fall", figures.fall))
+        told = ", ".join(
+            f"{side} {v:.4f} [{low:.4f}, {high:.4f}]" for side, (v, low, high) in sides
+        )
+        typer.echo(f"{name} on {figures.n} other pairs: {told}")
+    use.wrote(out / "search.json")

@@ -1,0 +1,52 @@
+"""The numbers of a model's configuration that memory depends on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedConfig
+
+from circuits.errors import CircuitsError
+from circuits.graph import Layout
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """layout: its graph. context: most positions, if the configuration says so.
+
+    rotary: q and k are turned after their projections, so that attention keeps other tensors.
+    """
+
+    layout: Layout
+    d_model: int
+    d_head: int
+    vocabulary: int
+    context: int | None
+    rotary: bool
+
+    @classmethod
+    def of(cls, config: PreTrainedConfig) -> Sizes:
+        """Read a decoder-only configuration; a CircuitsError names what it lacks."""
+        text = config.get_text_config()
+        if text.is_encoder_decoder:
+            raise CircuitsError(f"{type(config).__name__}: encoder-decoder models are not planned")
+        try:
+            layers, heads = int(text.num_hidden_layers), int(text.num_attention_heads)
+            d_model, vocabulary = int(text.hidden_size), int(text.vocab_size)
+        except AttributeError as error:
+            raise CircuitsError(f"{type(config).__name__}: {error}") from error
+        kv_heads = int(getattr(text, "num_key_value_heads", None) or heads)
+        context = getattr(text, "max_position_embeddings", None)
+        return cls(
+            Layout(layers, heads, kv_heads),
+            d_model,
+            int(getattr(text, "head_dim", None) or d_model // heads),
+            vocabulary,
+            None if context is None else int(context),
+            bool(getattr(text, "rope_parameters", None) or getattr(text, "rotary_dim", None)),
+        )
+
+    @property
+    def ports(self) -> int:
+        """The q, k and v readers of a layer."""
+        return self.layout.n_heads + 2 * self.layout.n_kv_heads

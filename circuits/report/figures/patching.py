@@ -1,0 +1,183 @@
+"""A patching sweep: a heatmap with the tokens on the axis, or dots where one axis is swept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.intervention.patching import Axis, Patching
+from circuits.report.blocks import Plot
+from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
+from circuits.report.figures.panels import label
+from circuits.report.numbers import compact, general, interval, signed
+
+_NUMBERED = 16  # columns up to which a cell holds its number
+_TICKS = 80  # labels that fit along x
+_LETTERS = 16  # of a label
+_DOTS = 26  # pixels a row of dots
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What is drawn: 0 where a patch does nothing. words: what it is."""
+
+    value: Float[Tensor, "*axes"]
+    low: Float[Tensor, "*axes"] | None
+    high: Float[Tensor, "*axes"] | None
+    words: str
+
+    @classmethod
+    def of(cls, found: Patching, metric: str) -> Effect:
+        """Share of the gap that a patch closes, or the metric's change where there is no gap."""
+        if found.undefined(metric):
+            unpatched = found.corrupted if found.direction == "denoise" else found.clean
+            change = (found.values[metric] - _spread(unpatched[metric], found)).nanmean(dim=0)
+            return cls(change, None, None, f"change of {metric}")
+        share = found.recovery(metric)
+        if found.direction == "denoise":
+            return cls(share.value, share.low, share.high, "share of the gap recovered")
+        return cls(1 - share.value, 1 - share.high, 1 - share.low, "share of the gap lost")
+
+
+def patching_height(found: Patching) -> int:
+    """Pixels that the figure needs."""
+    if len(found.axes) == 1:
+        return dots_height(1, len(found.axes[0].values), 1, _DOTS)
+    rows = _size(found.axes[:-1])
+    return 170 + max(150, rows * max(3, min(34, 620 // rows)))
+
+
+def patching_plot(found: Patching, metric: str) -> Plot:
+    """The effect of every patch on a metric."""
+    effect = Effect.of(found, metric)
+    return _dots(found, metric, effect) if len(found.axes) == 1 else _heatmap(found, effect, metric)
+
+
+def _dots(found: Patching, metric: str, effect: Effect) -> Plot:
+    value, low, high = (
+        [None] * len(effect.value) if part is None else part.tolist()
+        for part in (effect.value, effect.low, effect.high)
+    )
+    dots = [
+        Dot(0, row, one, low[row], high[row]) for row, one in enumerate(value) if one == one
+    ]  # NaN is no dot
+    return dot_panels(
+        [metric],
+        found.axes[0].labels,
+        [Series(effect.words, "$positive", dots)],
+        columns=1,
+        title=effect.words,
+        pixels=_DOTS,
+        references=(0.0,) if effect.low is None else (0.0, 1.0),
+    )
+
+
+def _heatmap(found: Patching, effect: Effect, metric: str) -> Plot:
+    *outer, across = found.axes
+    rows = _rows(tuple(outer))
+    value = effect.value.reshape(len(rows), -1)
+    largest = float(value.abs().nan_to_num(0.0).max()) or 1.0
+    trace: dict[str, Any] = {
+        "type": "heatmap",
+        "z": compact(value.tolist()),
+        "customdata": _hovers(found, effect, metric, rows),
+        "hovertemplate": "%{customdata}<extra></extra>",
+        "coloraxis": "coloraxis",
+        "hoverongaps": False,
+        "xgap": 1 if value.shape[1] <= _TICKS else 0,
+        "ygap": 1 if len(rows) <= _TICKS else 0,
+    }
+    if value.shape[1] <= _NUMBERED and len(rows) <= _NUMBERED:
+        trace |= {
+            "text": [[signed(one, 2) for one in row] for row in value.tolist()],
+            "texttemplate": "%{text}",
+            "textfont": {"size": 10},
+        }
+    return {
+        "data": [trace],
+        "layout": {
+            "margin": {"t": 34},
+            "coloraxis": {
+                "colorscale": "$balance",
+                "cmin": -largest,
+                "cmax": largest,
+                "colorbar": {"x": 1.01, "len": 1, "nticks": 7, "title": {"text": effect.words}},
+            },
+            "xaxis": {
+                **_ticks([_short(name) for name in across.labels]),
+                "title": {"text": _title(across), "standoff": 14},
+                "tickangle": 0 if across.name != "position" or len(across.values) <= 8 else -60,
+            },
+            "yaxis": {**_ticks(rows), "title": {"text": ""}},
+        },
+    }
+
+
+def _rows(axes: tuple[Axis, ...]) -> list[str]:
+    """The labels of all axes but the last, side by side."""
+    names = [""]
+    for axis in axes:
+        names = [f"{name} {one}".strip() for name in names for one in axis.labels]
+    return names
+
+
+def _size(axes: tuple[Axis, ...]) -> int:
+    return len(_rows(axes))
+
+
+def _title(axis: Axis) -> str:
+    if axis.name != "position":
+        return axis.name
+    return "token (clean/corrupted where they differ; … where it varies between prompts)"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
+
+
+def _ticks(names: list[str]) -> dict[str, Any]:
+    step = -(-len(names) // _TICKS)
+    places = list(range(0, len(names), step))
+    return {
+        "tickvals": places,
+        "ticktext": [label(names[place]) for place in places],
+        "range": [-0.5, len(names) - 0.5],
+        "showgrid": False,
+        "ticks": "",
+    }
+
+
+def _hovers(found: Patching, effect: Effect, metric: str, rows: list[str]) -> list[list[str]]:
+    """Site, effect with its interval, and the metric itself."""
+    across = found.axes[-1]
+    shape = (len(rows), len(across.values))
+    means = found.mean(metric).reshape(shape).tolist()
+    examples = (~found.values[metric].isnan()).sum(dim=0).reshape(shape).tolist()
+    value = effect.value.reshape(shape).tolist()
+    low, high = (
+        None if part is None else part.reshape(shape).tolist() for part in (effect.low, effect.high)
+    )
+    texts = []
+    for row, name in enumerate(rows):
+        line = []
+        for column, other in enumerate(across.labels):
+            place = f"{across.values[column]} " if across.name == "position" else ""
+            text = f"<b>{label(f'{name}, {place}{other}')}</b><br>{effect.words} "
+            text += signed(value[row][column])
+            if low is not None and high is not None:
+                ends = {"low": low[row][column], "high": high[row][column]}
+                text += f" {interval(ends)}"
+            text += f"<br>{label(metric)} {general(means[row][column])}"
+            line.append(f"{text}<br>n = {examples[row][column]}")
+        texts.append(line)
+    return texts
+
+
+def _spread(ends: Float[Tensor, " example"], found: Patching) -> Tensor:
+    return ends.view(-1, *[1] * len(found.axes))
+
+
+__all__ = ["Effect", "patching_height", "patching_plot"]

@@ -1,0 +1,125 @@
+"""The path of the hidden states over checkpoints, coloured by training step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from circuits.report.blocks import Plot
+from circuits.report.figures.panels import label
+from circuits.report.numbers import compact, percent
+
+HEIGHT = 520
+_SHOWN = 4  # layers with a tab of their own
+
+
+def path_views(found: Mapping[str, Any]) -> dict[str, Plot]:
+    """Plots by the name of their tab: some layers in space, the last one flat and as UMAP."""
+    layers = found["layers"]
+    last = len(layers) - 1
+    chosen = sorted({round(last * share / (_SHOWN - 1)) for share in range(_SHOWN)}, reverse=True)
+    views = {}
+    for layer in chosen:
+        one = layers[layer]
+        names = [f"PC{k + 1} ({percent(share, 0)})" for k, share in enumerate(one["variance"])]
+        views[f"layer {layer}"] = space(found, one, names)
+        if layer == last:
+            views[f"layer {layer}, flat"] = flat(found, one, names)
+            if "umap" in one:
+                axes = [f"UMAP {k + 1}" for k in range(3)]
+                views[f"layer {layer}, UMAP"] = space(found, one["umap"], axes)
+    return views
+
+
+def space(found: Mapping[str, Any], one: Mapping[str, Any], names: Sequence[str]) -> Plot:
+    """Three components."""
+    axis = {
+        "showbackground": False,
+        "gridcolor": "$grid",
+        "linecolor": "$faint",
+        "zerolinecolor": "$faint",
+        "tickfont": {"size": 10, "color": "$muted"},
+    }
+    axes = {
+        f"{letter}axis": {**axis, "title": {"text": name, "font": {"color": "$muted", "size": 11}}}
+        for letter, name in zip("xyz", names, strict=True)
+    }
+    return {
+        "data": [
+            {**trace, "type": "scatter3d", "z": z}
+            for trace, z in zip(*_traces(found, one), strict=True)
+        ],
+        "layout": {
+            "scene": {
+                **axes,
+                "aspectmode": "cube",
+                "camera": {"eye": {"x": 1.7, "y": 1.7, "z": 0.8}},
+            },
+            "showlegend": False,
+            "coloraxis": _coloraxis(found["steps"]),
+            "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+        },
+    }
+
+
+def flat(found: Mapping[str, Any], one: Mapping[str, Any], names: Sequence[str]) -> Plot:
+    """The first two components, for where there is no WebGL."""
+    return {
+        "data": [{**trace, "type": "scatter"} for trace in _traces(found, one)[0]],
+        "layout": {
+            "xaxis": {"title": {"text": names[0]}},
+            "yaxis": {"title": {"text": names[1]}},
+            "showlegend": False,
+            "coloraxis": _coloraxis(found["steps"]),
+            "margin": {"t": 16},
+        },
+    }
+
+
+def _coloraxis(steps: Sequence[int]) -> dict[str, Any]:
+    return {
+        "colorscale": "$course",
+        "cmin": min(steps),
+        "cmax": max(steps),
+        "colorbar": {"title": {"text": "training step"}, "len": 0.8},
+    }
+
+
+def _traces(
+    found: Mapping[str, Any], one: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], list[Any]]:
+    """The cloud of document groups and the path through their means; the third coordinates."""
+    names = [label(Path(str(name)).name) for name in found["checkpoints"]]
+    steps = list(found["steps"])
+    groups = len(one["groups"][0])
+    cloud = [point for checkpoint in one["groups"] for point in checkpoint]
+    traces = [
+        {
+            "mode": "markers",
+            "x": compact([point[0] for point in cloud]),
+            "y": compact([point[1] for point in cloud]),
+            "marker": {
+                "color": [step for step in steps for _ in range(groups)],
+                "coloraxis": "coloraxis",
+                "size": 4,
+                "opacity": 0.45,
+            },
+            "customdata": [name for name in names for _ in range(groups)],
+            "hovertemplate": "some documents, %{customdata}<extra></extra>",
+        },
+        {
+            "mode": "lines+markers+text",
+            "x": compact([point[0] for point in one["path"]]),
+            "y": compact([point[1] for point in one["path"]]),
+            "text": names,
+            "textposition": "top center",
+            "textfont": {"size": 11, "color": "$ink"},
+            "line": {"color": "$faint", "width": 3},
+            "marker": {"color": steps, "coloraxis": "coloraxis", "size": 9},
+            "customdata": steps,
+            "hovertemplate": "<b>%{text}</b>, step %{customdata}<extra></extra>",
+        },
+    ]
+    third = [[point[2] for point in cloud], [point[2] for point in one["path"]]]
+    return traces, compact(third)

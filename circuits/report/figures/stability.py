@@ -1,0 +1,64 @@
+"""How often each edge is selected when examples are drawn anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from circuits.report.blocks import Plot
+from circuits.report.figures.panels import label
+from circuits.report.numbers import compact, percent
+
+
+def inclusion(found: Mapping[str, Any]) -> Plot:
+    """Edges from the most to the least often selected.
+
+    found: `Stability.to_dict()`.
+    """
+    ordered = sorted(found["frequencies"].items(), key=lambda item: (-item[1], item[0]))
+    inside = set(found["circuit"])
+    data = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": title,
+            "x": [place for place, (name, _) in enumerate(ordered) if (name in inside) is chosen],
+            "y": compact([share for name, share in ordered if (name in inside) is chosen]),
+            "customdata": [
+                f"<b>{label(name)}</b><br>in {percent(share)} of resamples"
+                for name, share in ordered
+                if (name in inside) is chosen
+            ],
+            "hovertemplate": "%{customdata}<extra></extra>",
+            "marker": {
+                "color": "$positive" if chosen else "$paper",
+                "size": 7,
+                "line": {"color": "$positive", "width": 1.4},
+            },
+        }
+        for chosen, title in ((True, "in the circuit"), (False, "not in it"))
+    ]
+    return {
+        "data": data,
+        "layout": {
+            "shapes": [
+                {
+                    "type": "line",
+                    "xref": "x domain",
+                    "x0": 0,
+                    "x1": 1,
+                    "y0": found["chance"],
+                    "y1": found["chance"],
+                    "line": {"color": "$faint", "width": 1, "dash": "dash"},
+                    "layer": "below",
+                }
+            ],
+            "xaxis": {"title": {"text": "edges, most often selected first"}, "showgrid": False},
+            "yaxis": {
+                "title": {"text": "share of resamples"},
+                "range": [-0.04, 1.06],
+                "tickformat": ".0%",
+            },
+            "margin": {"t": 46},
+        },
+    }

@@ -1,0 +1,114 @@
+"""A patching sweep as one self-contained page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from circuits.files import write_text
+from circuits.intervention.patching import SITES, Patching
+from circuits.intervention.patching.result import DIRECTIONS
+from circuits.report.blocks import Block, Figure, Method, Note, Section, Table, Tile, Tiles
+from circuits.report.document import document
+from circuits.report.figures.patching import patching_height, patching_plot
+from circuits.report.numbers import count, general, interval, signed
+
+_TOP = 12
+_PATHS = {
+    "frozen": "The sender's output in what the receiver reads is the other run's; every other head "
+    "and MLP is frozen there.",
+    "live": "The receiver reads what it would with the sender's output from the other run and all "
+    "other heads frozen; MLPs between them are recomputed.",
+}
+
+
+def write_patching(found: Patching, path: str | Path, title: str, subtitle: str = "") -> None:
+    """Write a sweep as HTML: the unpatched runs, the figure, the sites that matter most."""
+    section = Section("patching", "What each patch does", ())
+    write_text(path, document(title, subtitle, [(section, list(_blocks(found)))]))
+
+
+def _blocks(found: Patching) -> Iterator[Block]:
+    yield Tiles([_tile(found, metric) for metric in found.metrics])
+    for metric in found.metrics:
+        if reason := found.undefined(metric):
+            yield Note(reason + ".")
+    yield Figure(
+        caption=f"{_about(found)}, n = {count(found.n)}. Zero: as without the patch. "
+        + (
+            "One: as in the other run. Hover for 95 % intervals over examples."
+            if any(found.undefined(metric) is None for metric in found.metrics)
+            else ""
+        ),
+        views={metric: patching_plot(found, metric) for metric in found.metrics},
+        height=patching_height(found),
+        chosen=found.metrics[0],
+        method=Method(
+            steps=(_PATHS.get(str(found.details.get("mlps")), _SWEEP), *_STEPS),
+            formula="recovery = (patched - corrupted) / (clean - corrupted), lost = 1 - recovery",
+            settings={name: _setting(value) for name, value in found.details.items()},
+            source=_SOURCE,
+        ),
+    )
+    views = {
+        metric: _rows(found, metric) for metric in found.metrics if not found.undefined(metric)
+    }
+    if views:
+        yield Table(
+            caption=f"The {_TOP} that matter most, with 95 % intervals over examples."
+            if len(next(iter(views.values()))) == _TOP
+            else "All of them, with 95 % intervals over examples.",
+            head=("", "recovery", "interval", "metric", "n"),
+            views=views,
+            chosen=next(iter(views)),
+        )
+
+
+_SWEEP = (
+    "At each site the activation of the one run stands in for the other's; everything after it is "
+    "recomputed. Nothing is approximated."
+)
+_STEPS = (
+    "Means over examples, above and below the line; bias-corrected and accelerated bootstrap over "
+    "examples.",
+)
+_SOURCE = (
+    "Meng et al. 2022, arXiv:2202.05262; Wang et al. 2022, arXiv:2211.00593; Zhang and Nanda 2023, "
+    "arXiv:2309.16042."
+)
+
+
+def _about(found: Patching) -> str:
+    what = DIRECTIONS[found.direction]
+    if found.site == "path":
+        return f"Paths: {what}, along one edge or set of edges at a time"
+    return f"{SITES[found.site].about[0].upper()}{SITES[found.site].about[1:]}: {what}"
+
+
+def _tile(found: Patching, metric: str) -> Tile:
+    clean, corrupted = float(found.clean[metric].mean()), float(found.corrupted[metric].mean())
+    return Tile(
+        f"{general(clean)} → {general(corrupted)}", metric, f"clean → corrupted, n = {found.n}"
+    )
+
+
+def _rows(found: Patching, metric: str) -> list[tuple[str, ...]]:
+    recovery = found.recovery(metric)
+    value, low, high = (part.flatten() for part in (recovery.value, recovery.low, recovery.high))
+    means, examples = found.mean(metric).flatten(), recovery.n.flatten()
+    return [
+        (
+            found.name(place),
+            signed(float(value[place])),
+            interval({"low": float(low[place]), "high": float(high[place])}),
+            general(float(means[place])),
+            count(int(examples[place])),
+        )
+        for place in found.ranked(metric)[:_TOP]
+    ]
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, list) and len(value) > 12:
+        return f"{value[0]} … {value[-1]} ({len(value)})"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

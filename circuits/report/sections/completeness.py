@@ -1,0 +1,106 @@
+"""Does a circuit hold all that matters?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from circuits.report.blocks import Block, Figure, Heading, Method, Note, Table
+from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
+from circuits.report.figures.faithfulness import HIGHEST
+from circuits.report.figures.panels import balanced
+from circuits.report.numbers import count, estimate, listed
+from circuits.report.run import AbsentError, Run
+from circuits.report.sections.faithfulness import BOOTSTRAP
+
+
+def gaps(run: Run) -> Iterator[Block]:
+    """What knocking sets out of the circuit and out of the model does."""
+    yield Heading("Does it hold all that matters?")
+    asked = {
+        name: one["completeness"]
+        for name, one in run.checkpoints.items()
+        if one.get("completeness")
+    }
+    if not asked:
+        raise AbsentError("evaluation.json holds no completeness: the recipe leaves it out.")
+    for name, one in asked.items():
+        if "undefined" in one:
+            yield Note(f"{name}, completeness: {one['undefined']}")
+    found = {name: one for name, one in asked.items() if "undefined" not in one}
+    if not found:
+        return
+    last = found[list(found)[-1]]
+    sets = [[*one["random"], one["greedy"]] for one in found.values()]
+    names = [f"random {place + 1}" for place in range(len(last["random"]))] + ["greedy"]
+    columns = balanced(len(found))
+    series = [
+        Series(
+            title,
+            colour,
+            [
+                Dot(panel, row, one[key]["value"], one[key]["low"], one[key]["high"])
+                for panel, knocked in enumerate(sets)
+                for row, one in enumerate(knocked)
+            ],
+            symbol,
+            place,
+            size,
+        )
+        for key, title, colour, symbol, place, size in (
+            ("control", "random circuit (control)", "$control", "diamond", 0.16, 7),
+            ("gap", "circuit", "$positive", "circle", -0.12, 9),
+        )
+    ]
+    yield Figure(
+        caption=f"How far circuit and model are apart once a set of the circuit's {last['unit']} "
+        "is knocked out of both (rows), with 95 % intervals; 0: nothing outside the circuit takes "
+        "part. Grey: a random circuit of as many edges in its place. n = "
+        f"{count(last['mean']['n'])} examples; the greedy set was searched on "
+        f"{count(last['searched'])} others.",
+        views={
+            "": dot_panels(
+                list(found),
+                names,
+                series,
+                columns=columns,
+                title="gap in f",
+                pixels=24,
+                references=(0,),
+                span=(-0.04, _reach(series)),
+            )
+        },
+        height=dots_height(len(found), len(names), columns, 24),
+        method=Method(
+            steps=(
+                "A node is knocked out by cutting all that it writes. Random sets have sizes "
+                "spread from one to half of the circuit's nodes. The greedy set grows by whichever "
+                "of a few random candidates widens the gap most, on examples of its own.",
+                BOOTSTRAP,
+            ),
+            formula="gap(K) = |f(C without K) - f(model without K)|",
+            settings={"unit": last["unit"], "random sets": len(last["random"])},
+            source="Wang et al. (2022), Interpretability in the Wild, 4.1.",
+        ),
+    )
+    yield Table(
+        caption="Gaps, and the greedy set. A small mean says that what the circuit leaves out is "
+        "not needed even when parts of the circuit are missing.",
+        head=["checkpoint", "mean of random sets", "control", "greedy set", "its gap"],
+        views={
+            "": [
+                [
+                    name,
+                    estimate(one["mean"]),
+                    estimate(one["control"]),
+                    listed(one["greedy"]["units"]),
+                    estimate(one["greedy"]["gap"]),
+                ]
+                for name, one in found.items()
+            ]
+        },
+    )
+
+
+def _reach(series: list[Series]) -> float:
+    ends = [float(dot.high or 0.0) for one in series for dot in one.dots]
+    return min(HIGHEST, max([0.2, *ends]) + 0.04)

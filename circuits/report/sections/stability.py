@@ -1,0 +1,97 @@
+"""Would other examples have given the same circuit?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from circuits.report.blocks import Block, Figure, Heading, Method, Table
+from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
+from circuits.report.figures.stability import inclusion
+from circuits.report.numbers import count, estimate, percent
+from circuits.report.run import AbsentError, Run
+
+
+def resampling(run: Run) -> Iterator[Block]:
+    """The circuit selected again from resamples."""
+    yield Heading("Would other examples have given the same circuit?")
+    found = {
+        name: one["stability"] for name, one in run.checkpoints.items() if one.get("stability")
+    }
+    if not found:
+        raise AbsentError("evaluation.json holds no stability.")
+    names = list(found)
+    last = found[names[-1]]
+    series = [
+        Series(
+            title,
+            colour,
+            [
+                Dot(0, row, one[key]["value"], one[key]["low"], one[key]["high"])
+                for row, one in enumerate(found.values())
+            ],
+            symbol,
+            place,
+            size,
+        )
+        for key, title, colour, symbol, place, size in (
+            ("control", "random rankings (control)", "$control", "diamond", 0.26, 7),
+            ("between", "two resamples", "$negative", "square", 0.06, 7),
+            ("overlap", "a resample and the circuit", "$positive", "circle", -0.14, 9),
+        )
+    ]
+    yield Figure(
+        caption="Jaccard index of edges: mean and central 95 % of "
+        f"{count(last['resamples'])} bootstrap resamples of the examples that edges were scored "
+        f"on, n = {count(last['overlap']['n'])}.",
+        views={
+            "": dot_panels(
+                ["edges shared"],
+                names,
+                series,
+                columns=1,
+                title="Jaccard index",
+                references=(0, 1),
+                span=(-0.04, 1.04),
+            )
+        },
+        height=dots_height(1, len(names), 1),
+        method=Method(
+            steps=(
+                "Examples are drawn with replacement, mean scores formed again, and a circuit "
+                "selected by the run's own rule and size. What a resample is to the sample, the "
+                "sample is to the population: a resample's likeness to the circuit estimates the "
+                "circuit's likeness to the one that endless examples would give; that of two "
+                "resamples, to the one that as many new examples would.",
+            ),
+            settings={"resamples": last["resamples"], "examples": last["overlap"]["n"]},
+        ),
+    )
+    yield Figure(
+        caption="How often each edge is selected, over resamples; filled: edges of the circuit. "
+        f"Dashed: an edge picked at random, {percent(last['chance'])}.",
+        views={name: inclusion(one) for name, one in found.items()},
+        height=300,
+        method=Method(
+            steps=(
+                "The share of the resamples' circuits that hold the edge. It is a statement of "
+                "uncertainty over examples itself, and so has no interval.",
+            ),
+            settings={"resamples": last["resamples"]},
+        ),
+        chosen=names[-1],
+    )
+    yield Table(
+        caption="Edges that at least 95 % of the resamples select are the circuit's core.",
+        head=["checkpoint", "edges", "core", "with the circuit", "two resamples", "random"],
+        views={
+            "": [
+                [
+                    name,
+                    count(one["edges"]),
+                    f"{count(one['core'])} ({percent(one['core'] / max(one['edges'], 1), 0)})",
+                    *(estimate(one[key]) for key in ("overlap", "between", "control")),
+                ]
+                for name, one in found.items()
+            ]
+        },
+    )

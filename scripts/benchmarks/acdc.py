@@ -1,0 +1,177 @@
+"""Time of ACDC against running the whole model again for every edge.
+
+    python scripts/benchmarks/acdc.py [--pairs 16] [--threads 2] [--sample 60]
+
+Whole searches on the embedded model and its task, at three thresholds, and single trials on the
+shape of GPT-2 small with random weights. Beside the search stand
+
+- trials: one `Executor` run from the embedding on for each of the search's own trials;
+- edges: such a run for each edge of the model, which is what a search costs that skips nothing;
+- forwards: a plain forward pass, without a hook, for each edge: re-running the model in the
+  cheapest way there is.
+
+These are timed on a sample of the search's masks, spread over it and run alternately with plain
+passes, and scaled to their numbers. One JSON line a threshold, then one for the shape.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel
+
+import tasks
+from circuits.graph import Circuit
+from circuits.intervention import Executor
+from circuits.models import HookedModel
+from circuits.search import Search, acdc
+from circuits.search.stacked import StackedExecutor
+from tasks.pairs import PairBatch, PairSet, PromptPair
+
+THRESHOLDS = (0.0, 0.02, 0.2)
+LENGTH = 20  # tokens a prompt, on the shape of GPT-2 small
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long the work takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def masks(search: Search, sample: int) -> list[Tensor]:
+    """What some of the search's trials ran, spread evenly over it."""
+    layout = search.circuit.layout
+    mask = layout.mask.clone()
+    places = set(torch.linspace(0, len(search.history) - 1, sample).long().tolist())
+    found = []
+    for place, step in enumerate(search.history):
+        trial = mask.clone()
+        trial[layout.edge(step.name)] = False
+        if place in places:
+            found.append(trial)
+        if not step.kept:
+            mask = trial
+    return found
+
+
+def runs(model: HookedModel, batch: PairBatch, trials: list[Tensor]) -> tuple[float, float]:
+    """Mean seconds of an executor run and of a plain pass, alternately."""
+    executor = Executor(model, batch)
+    on_circuit, plain = 0.0, 0.0
+    with torch.no_grad():
+        for trial in trials:
+            circuit = Circuit(model.layout, trial)
+            on_circuit += seconds(lambda circuit=circuit: executor.logits(circuit))
+            plain += seconds(lambda: model.logits(batch.clean, batch))
+    return on_circuit / len(trials), plain / len(trials)
+
+
+def searches(n: int, sample: int) -> None:
+    """Whole searches on the embedded model."""
+    model = HookedModel.from_pretrained("newsroom-gpt2", device="cpu")
+    pairs = tasks.load("newsroom").pairs(model.tokenizer, n, split="validation")
+    batches = [len(pairs)]
+    for threshold in THRESHOLDS:
+        found: list[Search] = []
+        took = seconds(
+            lambda threshold=threshold, found=found: found.append(
+                acdc(model, pairs, threshold, relative_to="current", batch_size=batches[0])
+            )
+        )
+        search = found[0]
+        batch = pairs.batch(list(range(len(pairs))))
+        executor, plain = runs(model, batch, masks(search, sample))
+        edges = model.layout.n_edges
+        sides = {
+            "search": took,
+            "trials": executor * search.cost.decisions,
+            "edges": executor * edges,
+            "forwards": plain * edges,
+        }
+        print(
+            json.dumps(
+                {
+                    "model": "newsroom-gpt2",
+                    "pairs": n,
+                    "tokens": batch.clean.shape[1],
+                    "threshold": threshold,
+                    "edges": edges,
+                    "kept": len(search.circuit),
+                    "cost": dict(vars(search.cost)),
+                    "layers_saved": round(search.cost.saving, 2),
+                    "seconds": {side: round(value, 2) for side, value in sides.items()},
+                    "times_faster": {side: round(value / took, 2) for side, value in sides.items()},
+                }
+            ),
+            flush=True,
+        )
+
+
+def single_trials(n: int, sample: int) -> None:
+    """Trials at readers of every depth, a tenth of the edges above them left."""
+    torch.manual_seed(0)
+    model = HookedModel(GPT2LMHeadModel(GPT2Config()), None, "GPT-2-small shape, random weights")
+    layout, draw = model.layout, torch.Generator().manual_seed(0)
+    made = []
+    for _ in range(n):
+        clean = torch.randint(50_000, (LENGTH,), generator=draw).tolist()
+        corrupted = [*clean]
+        corrupted[LENGTH // 3] = 50_000
+        made.append(PromptPair(tuple(clean), tuple(corrupted), ((1,),), ((2,),)))
+    batch = PairSet(tuple(made)).batch(list(range(n)))
+    stacked = StackedExecutor(model, batch)
+    width, took, trials = 4, 0.0, []
+    # Readers in proportion to their edges, so that the mean is over a search's trials.
+    places = layout.mask.T.nonzero()
+    for place in torch.linspace(0, len(places) - 1, max(1, sample // width)).long().tolist():
+        column = int(places[place, 0])
+        mask = layout.mask & (torch.rand(layout.shape, generator=draw) < 0.1)
+        mask[:, : column + 1] = layout.mask[:, : column + 1]
+        rows = torch.randperm(int(layout.mask[:, column].sum()), generator=draw)[:width]
+        group = mask.repeat(len(rows), 1, 1)
+        group[torch.arange(len(rows)), rows, column] = False
+        took += seconds(lambda group=group: stacked.logits(group))
+        trials += list(group)
+    executor, plain = runs(model, batch, trials)
+    trial = took / len(trials)
+    print(
+        json.dumps(
+            {
+                "model": model.name,
+                "pairs": n,
+                "tokens": LENGTH,
+                "side_by_side": width,
+                "trials": len(trials),
+                "milliseconds": {
+                    "trial": round(1e3 * trial, 1),
+                    "executor": round(1e3 * executor, 1),
+                    "forward": round(1e3 * plain, 1),
+                },
+                "executor_over_trial": round(executor / trial, 2),
+                "forward_over_trial": round(plain / trial, 2),
+            }
+        ),
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Print the lines."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--sample", type=int, default=60, help="runs that a side is timed on")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    searches(arguments.pairs, arguments.sample)
+    single_trials(4, arguments.sample)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Every method against an oracle that knows nothing of the package."""
+
+import pytest
+import torch
+from oracles.split_paths import SplitPaths
+
+import circuits
+from circuits.attribution import METHODS
+from circuits.errors import CircuitsError
+from circuits.metrics import METRICS
+from tasks.pairs import PairSet
+
+TOLERANCE = 1e-5  # of the largest score
+ARCHITECTURES = ["gpt2", "llama"]  # biases and equal heads; neither, and grouped heads
+
+
+def close(found, expected, tolerance=TOLERANCE):
+    largest = float(expected.abs().max())
+    assert largest > 1e-3, "the reference is all but zero; the comparison says nothing"
+    assert float((found - expected).abs().max()) <= tolerance * largest
+
+
+def oracle(model):
+    return SplitPaths(model.hf, model.layout.n_heads, model.layout.n_kv_heads, model.view.d_head)
+
+
+def singles(pairs):
+    return [pairs.batch([place]) for place in range(len(pairs))]
+
+
+def value_of(batch, metric="logit-difference"):
+    return lambda logits: METRICS[metric](logits[0, batch.columns], batch).sum()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_clean_corrupted_is_the_mean_of_both_ends(name, hooked, random_pairs):
+    model, pairs = hooked(name), random_pairs(n=2)
+    found = circuits.attribute(model, pairs, "clean-corrupted", per_example=True)
+    paths = oracle(model)
+    expected = torch.stack(
+        [
+            paths.scores(batch.clean, batch.corrupted, value_of(batch), [0.0, 1.0], [0.5, 0.5])
+            for batch in singles(pairs)
+        ]
+    )
+    close(found.per_example, expected)
+    clean_end = circuits.attribute(model, pairs, "eap", per_example=True).per_example
+    assert (found.per_example - clean_end).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(("name", "metric"), [("gpt2", "logit-difference"), ("llama", "accuracy")])
+def test_exact_corrupts_every_edge_alone(name, metric, hooked, random_pairs):
+    """Every 7th edge, since the oracle is slow; accuracy, to show that no gradient is needed."""
+    model, pairs = hooked(name), random_pairs(n=2, answers=3, length=7)
+    if metric == "accuracy":  # answers that the model gives, or nothing could fall
+        pairs = with_the_models_answers(model, pairs)
+    found = circuits.attribute(model, pairs, "exact", metric=metric, per_example=True)
+    paths, mask = oracle(model), model.layout.mask
+    assert not found.matrix[~mask].any()
+    checked = mask.nonzero()[::7].tolist()
+    expected = torch.zeros(len(pairs), len(checked))
+    for place, batch in enumerate(singles(pairs)):
+        value = value_of(batch, metric)
+        whole = value(model.hf(input_ids=batch.clean).logits)
+        for number, (row, column) in enumerate(checked):
+            keep = mask.clone()
+            keep[row, column] = False
+            expected[place, number] = whole - value(
+                paths.execute(batch.clean, batch.corrupted, keep)
+            )
+    rows, columns = zip(*checked, strict=True)
+    close(found.per_example[:, rows, columns], expected)
+    assert found.details["metric_clean"] != found.details["metric_corrupted"]
+
+
+def with_the_models_answers(model, pairs):
+    made = []
+    for pair, batch in zip(pairs, singles(pairs), strict=True):
+        likely = model.logits(batch.clean, batch).argmax(dim=-1).tolist()
+        made.append(type(pair)(pair.clean, pair.corrupted, ((likely[0],),), source=pair.source))
+    return PairSet(tuple(made), metric="accuracy")
+
+
+def test_exact_is_what_eap_estimates(hooked, random_pairs):
+    """A corruption too small to matter: the first order is all there is."""
+    model, pairs = hooked("gpt2"), random_pairs(n=2)
+    embedding = model.hf.get_input_embeddings().weight
+    before = embedding.clone()
+    pair = pairs[0]
+    changed = [i for i, (a, b) in enumerate(zip(pair.clean, pair.corrupted, strict=True)) if a != b]
+    clean, corrupted = pair.clean[changed[0]], pair.corrupted[changed[0]]
+    near = type(pair)(
+        pair.clean,
+        (*pair.clean[: changed[0]], corrupted, *pair.clean[changed[0] + 1 :]),
+        pair.answer,
+        pair.wrong,
+    )
+    try:
+        with torch.no_grad():
+            embedding[corrupted] = embedding[clean] + 0.01 * (before[corrupted] - before[clean])
+        alone = PairSet((near,), metric="logit-difference")
+        exact = circuits.attribute(model, alone, "exact").matrix
+        estimate = circuits.attribute(model, alone, "eap").matrix
+    finally:
+        with torch.no_grad():
+            embedding.copy_(before)
+    assert float(exact.abs().max()) > 1e-4
+    assert float((exact - estimate).abs().sum() / exact.abs().sum()) < 0.05
+
+
+def test_exact_refuses_long_work_unless_forced(hooked, random_pairs, monkeypatch):
+    model, pairs = hooked("gpt2"), random_pairs(n=2)
+    edges = model.layout.n_edges
+    monkeypatch.setattr("circuits.attribution.exact.LIMIT", edges)
+    with pytest.raises(CircuitsError, match=f"{edges} edges on each of 2 examples, {2 * edges}"):
+        circuits.attribute(model, pairs, "exact")
+    assert circuits.attribute(model, pairs[:1], "exact").matrix.any()
+    assert circuits.attribute(model, pairs, "exact", force=True).matrix.any()
+
+
+def test_random_scores_depend_on_the_seed_alone(hooked, random_pairs):
+    model = hooked("llama")
+    first = circuits.attribute(model, random_pairs(n=2), "random", seed=3, per_example=True)
+    again = circuits.attribute(model, random_pairs(n=3, seed=9), "random", seed=3, per_example=True)
+    other = circuits.attribute(model, random_pairs(n=2), "random", seed=4)
+    assert torch.equal(first.per_example[0], first.per_example[1])
+    assert torch.equal(first.per_example[0], again.per_example[2])
+    assert not torch.equal(first.matrix, other.matrix)
+    inside = first.matrix[first.mask]
+    assert not first.matrix[~first.mask].any() and (inside != 0).all()
+    assert abs(float(inside.mean())) < 0.2 and float(inside.std()) == pytest.approx(1, abs=0.15)
+    assert first.details["settings"] == {"seed": 3}
+    assert first.details["metric_clean"] != first.details["metric_corrupted"]
+
+
+def streams_of(model, tokens):
+    """What each layer's attention, MLP and the final norm read, by hooks on the plain model."""
+    names, read = oracle(model).names, []
+    norms = [
+        layer.get_submodule(norm)
+        for layer in model.hf.get_submodule(names.layers)
+        for norm in (names.norm1, names.norm2)
+    ]
+    handles = [
+        module.register_forward_pre_hook(lambda _, args: read.append(args[0][0]))
+        for module in (*norms, model.hf.get_submodule(names.final))
+    ]
+    model.hf(input_ids=tokens)
+    for handle in handles:
+        handle.remove()
+    return read
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_information_flow_routes_edge_by_edge(name, hooked, random_pairs, monkeypatch):
+    """Mixed lengths in one batch, one position at a time: padding and chunks play no part."""
+    model, pairs = hooked(name), random_pairs(n=2, lengths=[6, 9])
+    monkeypatch.setattr("circuits.attribution.information_flow._CHUNK_BYTES", 1)
+    found = circuits.attribute(model, pairs, "information-flow", batch_size=2, per_example=True)
+    paths, expected = oracle(model), torch.zeros(2, *model.layout.shape)
+    for place, batch in enumerate(singles(pairs)):
+        read = streams_of(model, batch.clean)
+        _, sources = paths.run(batch.clean)
+        positions = batch.clean.shape[1]
+        for reader in range(paths.n_readers):
+            layer, port = divmod(reader, paths.per_layer)
+            last = port == paths.per_layer - 1
+            x = read[-1] if reader == paths.n_readers - 1 else read[2 * layer + last]
+            for position in range(positions):
+                y = x[position]
+                near = [
+                    max(0.0, float(y.abs().sum() - (y - source[0, position]).abs().sum()))
+                    for source in sources[: paths.sources_before(reader)]
+                ]
+                for row, value in enumerate(near):
+                    expected[place, row, reader] += value / sum(near) / positions
+    close(found.per_example, expected)
+    assert found.matrix.min() == 0 and found.method == "information-flow"
+    assert torch.allclose(found.matrix.sum(dim=0), torch.ones(model.layout.shape[1]), atol=1e-5)
+
+
+def test_information_flow_knows_no_metric(hooked, random_pairs):
+    model, pairs = hooked("gpt2"), random_pairs(n=2)
+    one = circuits.attribute(model, pairs, "information-flow", metric="accuracy")
+    other = circuits.attribute(model, pairs, "information-flow", metric="kl-divergence")
+    assert torch.equal(one.matrix, other.matrix)
+    assert one.details["metric"] == "accuracy"
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("clean-corrupted", {"metric": "accuracy"}, "accuracy has no gradient"),
+        ("clean-corrupted", {"steps": 3}, "clean-corrupted does not take steps; it takes no set"),
+        ("random", {"seed": -1}, "seed=-1"),
+        ("exact", {"steps": 3}, "exact does not take steps; it takes force"),
+    ],
+)
+def test_refusals(method, settings, message, hooked, random_pairs):
+    with pytest.raises(CircuitsError, match=message):
+        circuits.attribute(hooked("gpt2"), random_pairs(n=1), method, **settings)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_batch_is_its_examples(method, hooked, random_pairs):
+    model, pairs = hooked("llama"), random_pairs(n=3, lengths=[9, 6, 9])
+    alone = circuits.attribute(model, pairs, method, batch_size=1, per_example=True)
+    together = circuits.attribute(model, pairs, method, batch_size=3, per_example=True)
+    assert alone.method == method
+    close(together.per_example, alone.per_example, 5e-6)
+    assert together.details["metric_clean"] == pytest.approx(alone.details["metric_clean"])

@@ -1,0 +1,89 @@
+"""`circuits search` as a user has it: as a process, on a file of pairs."""
+
+import json
+import os
+import subprocess
+import sys
+from itertools import combinations
+
+import pytest
+
+from circuits.graph import Circuit
+from circuits.search import HeadPruning, Search
+
+
+def search(*arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "circuits.cli", "search", *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def common(tmp_path_factory, model_folder, tokenizer):
+    path = tmp_path_factory.mktemp("data") / "pairs.csv"
+    words = ["Mary", "John", "Paris", "Rome"]
+    rows = ["clean,corrupted,correct,incorrect"]
+    rows += [
+        f"and {word} gave a book to,and {other} gave a book to, {word}, {other}"
+        for word, other in combinations(words, 2)
+    ]
+    path.write_text("\n".join(rows))
+    return ("--model", model_folder("llama"), "--task", "table", "--data", path, "--device", "cpu")
+
+
+def test_acdc_writes_its_trials_and_the_circuit(common, tmp_path, hooked):
+    out = tmp_path / "out"
+    done = search(*common, "--threshold", 0.1, "--relative-to", "model", "--quiet", "--out", out)
+    assert done.returncode == 0, done.stderr
+    found, circuit = Search.load(out / "search.json"), Circuit.load(out / "circuit.json")
+    layout = hooked("llama").layout
+    assert 0 < len(circuit) < layout.n_edges and circuit.edges == found.circuit.edges
+    assert found.details["settings"]["relative_to"] == "model"
+    assert found.cost.decisions + found.cost.untried == layout.n_edges
+    assert f"{len(circuit)} of {layout.n_edges} edges stay" in done.stdout
+    assert f"wrote {out / 'search.json'}" in done.stdout and done.stderr == ""
+
+    before = (out / "search.json").read_bytes()
+    again = search(*common, "--threshold", 0.1, "--relative-to", "model", "--quiet", "--out", out)
+    assert again.returncode == 0 and (out / "search.json").read_bytes() == before
+    other = search(*common, "--threshold", 0.2, "--quiet", "--out", out)
+    assert other.returncode == 2 and "other settings" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+def test_nodes_and_head_pruning(common, tmp_path):
+    done = search(*common, "--threshold", 0.3, "--nodes", "--quiet", "--out", tmp_path / "nodes")
+    assert done.returncode == 0, done.stderr
+    steps = json.loads((tmp_path / "nodes" / "search.json").read_text())["history"]
+    assert {row[0] for row in steps} <= {
+        *(f"a{layer}.h{head}" for layer in range(3) for head in range(4)),
+        *(f"m{layer}" for layer in range(3)),
+    }
+
+    pruning = ("--method", "head-pruning", "--ablation", "mean", "--evaluate-split", "all")
+    done = search(*common, *pruning, "--threshold", 0.3, "--quiet", "--out", tmp_path / "pruned")
+    assert done.returncode == 0, done.stderr
+    found = HeadPruning.load(tmp_path / "pruned" / "search.json")
+    assert f"{len(found.heads)} of 12 heads stay" in done.stdout
+    assert found.details["settings"]["ablation"] == "mean"
+    assert found.evaluation["logit-difference"].n == 6
+    assert "searched on" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--method", "annealing"), "known: acdc, head-pruning"),
+        (("--ablation", "mean"), "--ablation is no option of acdc"),
+        (("--method", "head-pruning", "--nodes"), "--nodes is no option of head-pruning"),
+        (("--order", "sideways"), "known: backward, forward, random"),
+    ],
+)
+def test_what_does_not_fit_is_refused(given, message, common, tmp_path):
+    done = search(*common, *given, "--threshold", 0.1, "--out", tmp_path)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,123 @@
+import math
+from itertools import combinations
+
+import pytest
+import torch
+
+from circuits.errors import CircuitsError
+from circuits.evolution.criteria import LayerValues, critical_layers, edge_change, kendall
+from circuits.evolution.internals import Internals
+from circuits.graph import Layout
+
+
+def slow_tau(x, y):
+    """tau-b from its definition."""
+    agree = both = 0
+    ties = [0, 0]
+    for i, j in combinations(range(len(x)), 2):
+        a, b = x[i] - x[j], y[i] - y[j]
+        ties[0] += a == 0
+        ties[1] += b == 0
+        agree += (a * b > 0) - (a * b < 0)
+        both += 1
+    scale = math.sqrt((both - ties[0]) * (both - ties[1]))
+    return agree / scale if scale else math.nan
+
+
+def test_tau_matches_its_definition_with_and_without_ties():
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randint(4, (30, 6), generator=draw).double()
+    y = torch.randint(5, (30, 6), generator=draw).double()
+    expected = torch.tensor([slow_tau(a, b) for a, b in zip(x.tolist(), y.tolist(), strict=True)])
+    assert expected.nan_to_num().abs().max() > 0.5
+    assert torch.allclose(kendall(x, y).float(), expected, equal_nan=True)
+    order = torch.arange(12.0)[None]
+    assert float(kendall(order, order)) == 1.0 and float(kendall(order, -order)) == -1.0
+    assert math.isnan(float(kendall(order, torch.ones(1, 12))))
+
+
+def values(value, noise=0.0, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    value = torch.as_tensor(value, dtype=torch.float64)
+    return LayerValues(value, value + noise * torch.randn(500, len(value), generator=draw))
+
+
+def test_agreement_and_its_interval():
+    up = list(range(12))
+    swapped = [1, 0, *range(2, 12)]
+    other = [5, 1, 8, 3, 11, 0, 7, 2, 10, 4, 9, 6]
+    found = critical_layers({"a": values(up), "b": values(swapped), "c": values(other, 2.0)})
+    assert float(found.tau["a", "b"].value) == pytest.approx(slow_tau(up, swapped))
+    assert float(found.tau["a", "b"].low) == pytest.approx(slow_tau(up, swapped))
+    assert found.p["a", "b"] < 0.001 and found.p["a", "c"] > 0.05
+    noisy = found.tau["a", "c"]
+    assert -1 <= float(noisy.low) < float(noisy.value) < float(noisy.high) <= 1
+    record = found.to_dict()
+    assert record["layers"]["a"]["critical"] == [9, 10, 11]
+    assert record["layers"]["a"]["inclusion"] == [0.0] * 9 + [1.0] * 3
+    assert sum(record["layers"]["c"]["inclusion"]) == pytest.approx(3)
+
+
+def test_chance_agreement_is_uniform():
+    """p of unrelated rankings of 8 layers: at most 5 % below .05."""
+    draw = torch.Generator().manual_seed(0)
+    small = 0
+    for _ in range(100):
+        a, b = torch.rand(2, 8, generator=draw).tolist()
+        small += critical_layers({"a": values(a), "b": values(b)}).p["a", "b"] <= 0.05
+    assert small <= 10
+
+
+def test_criteria_of_internals_by_hand():
+    draw = torch.Generator().manual_seed(0)
+    kl = torch.rand(6, 4, 2, generator=draw)
+    entropy, before = torch.rand(2, 6, 4, 2, generator=draw)
+    layers = torch.rand(5, 6, 4, generator=draw)
+    found = Internals("a", "b", kl, entropy, before, *layers, resamples=50)
+    for layer in range(4):
+        expected = [
+            sum(float(kl[d, layer, h]) for d in range(6) for h in range(2)) / 12,
+            sum(
+                abs(sum(float(entropy[d, layer, h] - before[d, layer, h]) for d in range(6)) / 6)
+                for h in range(2)
+            )
+            / 2,
+            sum(float(layers[4, d, layer]) for d in range(6)) / 6,
+        ]
+        got = [
+            found.layer_importance(c)[layer] for c in ("attention-kl", "entropy", "hidden-state")
+        ]
+        assert got == pytest.approx(expected)
+    with pytest.raises(CircuitsError, match="unknown criterion 'edges'"):
+        found.layer_importance("edges")
+    with pytest.raises(CircuitsError, match="3 layers for a model of 4"):
+        found.critical_layers(values([1.0, 2.0, 3.0]))
+    both = found.critical_layers(values([4.0, 3.0, 2.0, 1.0])).to_dict()
+    assert list(both["layers"]) == ["attention-kl", "entropy", "hidden-state", "edges"]
+    assert len(both["agreement"]) == 6
+
+
+def test_edges_count_half_for_each_end(layout, make_scores):
+    draw = torch.Generator().manual_seed(0)
+    before = torch.randn(5, *layout.shape, generator=draw)
+    after = before.clone()
+    for name, change in (("a0.h1->m2", 4.0), ("input->a1.h0<q>", -2.0), ("m1->logits", 1.0)):
+        row, column = layout.edge(name)
+        after[:, row, column] += change
+    found = edge_change(make_scores(layout, after), make_scores(layout, before), resamples=20)
+    assert found.value.tolist() == pytest.approx([2.0, 1.5, 2.0], abs=1e-5)
+    assert found.resampled.shape == (20, 3)
+    assert torch.allclose(found.resampled, found.value.expand(20, 3), atol=1e-5)
+
+
+def test_edge_scores_that_cannot_be_compared_are_refused(layout, make_scores):
+    one = make_scores(layout, torch.ones(5, *layout.shape))
+    other = Layout(n_layers=2, n_heads=2, n_kv_heads=1)
+    with pytest.raises(CircuitsError, match=r"3 layers.*2 layers"):
+        edge_change(one, make_scores(other, torch.ones(5, *other.shape)))
+    with pytest.raises(CircuitsError, match="5 and of 4 examples"):
+        edge_change(one, make_scores(layout, torch.ones(4, *layout.shape)))
+    from dataclasses import replace
+
+    with pytest.raises(CircuitsError, match="--per-example"):
+        edge_change(one, replace(one, per_example=None))

@@ -1,0 +1,142 @@
+"""The rules that order edges, each against the slow and obvious way to say the same."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from circuits.errors import CircuitsError
+from circuits.graph import EdgeScores, Layout, edge_order, select
+from circuits.graph.orders import ORDERS, sign_stability
+
+SMALL = [Layout(2, 2, 2), Layout(2, 4, 2), Layout(2, 2, 1, parallel=True)]
+
+
+def random_scores(layout, seed=0, examples=None):
+    draw = torch.Generator().manual_seed(seed)
+    if examples is None:
+        return EdgeScores(torch.randn(layout.shape, generator=draw) * layout.mask, layout, "random")
+    each = torch.randn(examples, *layout.shape, generator=draw) * layout.mask
+    return EdgeScores(each.mean(0), layout, "random", {}, each)
+
+
+def all_paths(layout):
+    """Every path from input to logits, edge by edge, by walking the graph."""
+
+    def onward(row, column):
+        for target in layout.feeds[column]:
+            for next_column in range(layout.shape[1]):
+                if layout.mask[target, next_column]:
+                    yield from walk(target, next_column)
+
+    def walk(row, column):
+        if column == layout.logits_column:
+            yield [(row, column)]
+            return
+        for rest in onward(row, column):
+            yield [(row, column), *rest]
+
+    for column in range(layout.shape[1]):
+        yield from walk(0, column)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.sampled_from([Layout(1, 2, 2), Layout(2, 1, 1), Layout(1, 2, 1, parallel=True)]),
+       st.sampled_from(["absolute", "signed"]), st.integers(0, 1000))  # fmt: skip
+def test_paths_are_ordered_by_their_weakest_edge(layout, ranking, seed):
+    scores = random_scores(layout, seed)
+    worth = scores.matrix.abs() if ranking == "absolute" else scores.matrix
+    best = torch.full(layout.shape, -torch.inf)
+    for path in all_paths(layout):
+        weakest = min(float(worth[place]) for place in path)
+        for place in path:
+            best[place] = max(float(best[place]), weakest)
+    order = edge_order(scores, "paths", ranking)
+    found = best.flatten()[order]
+    assert sorted(order.tolist()) == layout.mask.flatten().nonzero().flatten().tolist()
+    assert torch.isfinite(found).all() and (found[:-1] >= found[1:]).all()
+    assert found[0] > found[-1]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(SMALL), st.integers(0, 1000))
+def test_whole_paths_leave_nothing_to_prune(layout, seed):
+    """Wherever the order is cut, at most one path is unfinished."""
+    scores = random_scores(layout, seed)
+    for edges in range(1, layout.n_edges):
+        kept = len(select(scores, edges=edges, rule="paths"))
+        assert edges - 2 * layout.n_layers <= kept <= edges
+    whole = select(scores, edges=layout.n_edges, rule="paths")
+    assert len(whole) == layout.n_edges
+
+
+@pytest.mark.parametrize("rule", ORDERS)
+@pytest.mark.parametrize("ranking", ["absolute", "signed", "mixed"])
+def test_every_order_holds_every_edge_once(rule, ranking):
+    for layout in SMALL:
+        scores = random_scores(layout, examples=6)
+        positive = 0.7 if ranking == "mixed" else None
+        order = edge_order(scores, rule, ranking, positive=positive)
+        assert sorted(order.tolist()) == layout.mask.flatten().nonzero().flatten().tolist()
+        few = select(scores, edges=5, rule=rule, ranking=ranking, positive=positive, prune=False)
+        more = select(scores, edges=9, rule=rule, ranking=ranking, positive=positive, prune=False)
+        assert len(few) == 5 and len(more) == 9 and not (few.mask & ~more.mask).any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(SMALL), st.integers(0, 1000), st.floats(0, 1), st.integers(1, 30))
+def test_mixed_takes_its_share_from_the_signed_order(layout, seed, positive, edges):
+    scores = random_scores(layout, seed)
+    order = edge_order(scores, "top-n", "mixed", positive=positive)[:edges].tolist()
+    signed = edge_order(scores, "top-n", "signed").tolist()
+    absolute = edge_order(scores, "top-n", "absolute").tolist()
+    due = int(-(-positive * edges // 1))
+    assert set(signed[:due]) <= set(order)
+    assert set(absolute[: edges - due]) <= set(order)
+
+
+def test_mixed_ends_at_the_two_rankings():
+    scores = random_scores(SMALL[1])
+    for share, ranking in ((0.0, "absolute"), (1.0, "signed")):
+        mixed = edge_order(scores, "paths", "mixed", positive=share)
+        assert torch.equal(mixed, edge_order(scores, "paths", ranking))
+    assert not torch.equal(edge_order(scores, "paths"), edge_order(scores, "paths", "signed"))
+
+
+def test_stable_puts_edges_with_a_sure_sign_first():
+    layout = SMALL[0]
+    draw = torch.Generator().manual_seed(0)
+    each = 0.01 * torch.randn(30, *layout.shape, generator=draw) * layout.mask
+    sure, large = layout.edge("m0->logits"), layout.edge("m1->logits")
+    each[:, sure[0], sure[1]] += 0.5
+    each[:, large[0], large[1]] = torch.tensor([6.0, -5.0]).repeat(15)  # mean .5 + noise, any sign
+    each[0, large[0], large[1]] += 30
+    scores = EdgeScores(each.mean(0), layout, "planted", {}, each)
+    assert scores.matrix[large] > scores.matrix[sure]
+    assert select(scores, edges=1, rule="top-n", prune=False).mask[large]
+    assert select(scores, edges=1, rule="stable", prune=False).mask[sure]
+    shares = sign_stability(scores)
+    assert shares[sure] == 1 and 0.5 < shares[large] < 0.95
+    counted = [
+        float(each[torch.randint(30, (30,), generator=draw), large[0], large[1]].mean() > 0)
+        for _ in range(2000)
+    ]
+    assert float(shares[large]) == pytest.approx(sum(counted) / 2000, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rule": "best"}, "unknown rule 'best'; known: top-n, paths, greedy, stable"),
+        ({"ranking": "upside-down"}, "unknown ranking 'upside-down'; known: absolute, signed, mix"),
+        ({"ranking": "mixed"}, 'ranking "mixed" takes a share positive='),
+        ({"positive": 0.5}, 'ranking "mixed" takes a share positive='),
+        ({"ranking": "mixed", "positive": 1.5}, "a share positive= from 0 to 1"),
+        ({"rule": "stable"}, "needs per-example scores"),
+    ],
+)
+def test_refusals(arguments, message):
+    with pytest.raises(CircuitsError, match=message):
+        edge_order(random_scores(SMALL[0]), **arguments)
+    with pytest.raises(CircuitsError, match=r"takes threshold=, and no edges= or positive="):
+        select(random_scores(SMALL[0]), rule="threshold", threshold=0.1, positive=0.2)

@@ -1,0 +1,148 @@
+"""Head pruning against a plain search with hooks written out by hand."""
+
+import pytest
+import torch
+
+from circuits.errors import CircuitsError
+from circuits.metrics import METRICS
+from circuits.search import HeadPruning, prune_heads
+
+OUTPUTS = {"gpt2": "transformer.h.{}.attn.c_proj", "llama": "model.layers.{}.self_attn.o_proj"}
+
+
+def plain(hf, name, pairs, off, metric, means=None):
+    """Each example's metric, one run an example; off: {(layer, head)}."""
+    values = []
+    for place in range(len(pairs)):
+        batch = pairs.batch([place])
+        handles = []
+        for layer in {layer for layer, _ in off}:
+
+            def edit(_, args, layer=layer):
+                z = args[0].clone().unflatten(-1, (4, -1))
+                for head in range(4):
+                    if (layer, head) in off:
+                        z[:, :, head] = 0 if means is None else means[layer][head]
+                return (z.flatten(-2),)
+
+            module = hf.get_submodule(OUTPUTS[name].format(layer))
+            handles.append(module.register_forward_pre_hook(edit))
+        with torch.no_grad():
+            logits = hf(input_ids=batch.clean, use_cache=False).logits
+        for handle in handles:
+            handle.remove()
+        values.append(float(METRICS[metric](logits[batch.rows, batch.columns], batch)[0]))
+    return values
+
+
+def mean_z(hf, name, pairs):
+    """Each layer's mean z over every position of the clean prompts."""
+    seen = [[] for _ in range(3)]
+    handles = [
+        hf.get_submodule(OUTPUTS[name].format(layer)).register_forward_pre_hook(
+            lambda _, args, layer=layer: seen[layer].append(args[0][0].unflatten(-1, (4, -1)))
+        )
+        for layer in range(3)
+    ]
+    for place in range(len(pairs)):
+        with torch.no_grad():
+            hf(input_ids=pairs.batch([place]).clean, use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return [torch.cat(each).mean(dim=0) for each in seen]
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "ablation", "threshold"),
+    [
+        ("gpt2", "answer-log-probability", "zero", 0.02),
+        ("llama", "logit-difference", "mean", 0.2),
+        ("llama", "logit-difference", "zero", 0.05),
+    ],
+)
+def test_equals_a_plain_search(name, metric, ablation, threshold, hooked, random_pairs):
+    model = hooked(name)
+    pairs = random_pairs(n=4, lengths=[9, 6, 8, 9], seed=7)
+    means = mean_z(model.hf, name, pairs) if ablation == "mean" else None
+
+    def measure(off):
+        values = plain(model.hf, name, pairs, off, metric, means)
+        return sum(values) / len(values)
+
+    off, baselines, trace = set(), [], []
+    for layer in range(3):
+        baseline = measure(off)
+        baselines.append(baseline)
+        for head in range(4):
+            after = measure(off | {(layer, head)})
+            kept = after < baseline - threshold * abs(baseline)
+            trace.append((f"a{layer}.h{head}", after, kept))
+            if not kept:
+                off.add((layer, head))
+    assert 0 < len(off) < 12
+    found = prune_heads(model, pairs, threshold, metric=metric, ablation=ablation, batch_size=3)
+    assert [(step.name, step.kept) for step in found.history] == [(n, k) for n, _, k in trace]
+    for step, (_, after, _) in zip(found.history, trace, strict=True):
+        assert step.after == pytest.approx(after, abs=1e-4)
+    assert found.baselines == pytest.approx(baselines, abs=1e-4)
+    assert found.metric_model == pytest.approx(measure(set()), abs=1e-4)
+    assert found.metric_pruned == pytest.approx(measure(off), abs=1e-4)
+    assert len(set(baselines)) > 1
+    kept = {(layer, head) for layer in range(3) for head in range(4)} - off
+    assert {(layer, head) for layer, heads in enumerate(found.kept) for head in heads} == kept
+    assert set(found.heads) == {f"a{layer}.h{head}" for layer, head in kept}
+
+
+def test_evaluated_on_other_examples_with_paired_intervals(hooked, random_pairs, tmp_path):
+    model, pairs, others = hooked("llama"), random_pairs(n=4, seed=7), random_pairs(n=30, seed=8)
+    found = prune_heads(
+        model, pairs, 0.2, evaluate_on=others, evaluate_by=["accuracy", "kl-divergence"]
+    )
+    off = {(layer, head) for layer in range(3) for head in range(4)}
+    off -= {(layer, head) for layer, heads in enumerate(found.kept) for head in heads}
+    assert off
+    whole = plain(model.hf, "llama", others, set(), "logit-difference")
+    pruned = plain(model.hf, "llama", others, off, "logit-difference")
+    assert set(found.evaluation) == {"logit-difference", "accuracy", "kl-divergence"}
+    figures = found.evaluation["logit-difference"]
+    assert figures.n == 30
+    assert figures.model[0] == pytest.approx(sum(whole) / 30, abs=1e-4)
+    assert figures.pruned[0] == pytest.approx(sum(pruned) / 30, abs=1e-4)
+    assert figures.fall[0] == pytest.approx(figures.model[0] - figures.pruned[0])
+    for value, low, high in (figures.model, figures.pruned, figures.fall):
+        assert low < value < high
+    assert found.evaluation["kl-divergence"].model[0] == pytest.approx(0, abs=1e-6)
+    assert found.evaluation["kl-divergence"].pruned[0] < -1e-3
+    found.save(tmp_path / "search.json")
+    assert HeadPruning.load(tmp_path / "search.json") == found
+    (tmp_path / "bad.json").write_text('{"kept": 3}')
+    with pytest.raises(CircuitsError, match=r"bad\.json: not a head-pruning file"):
+        HeadPruning.load(tmp_path / "bad.json")
+
+
+def test_layers_below_are_not_run_again_and_the_model_is_left_as_it_was(hooked, random_pairs):
+    model, pairs = hooked("gpt2"), random_pairs(n=2, seed=7)
+    runs = []
+    handles = [
+        layer.mlp.register_forward_hook(lambda *_, index=index: runs.append(index))
+        for index, layer in enumerate(model.view.layers)
+    ]
+    prune_heads(model, pairs, 0.0)
+    for handle in handles:
+        handle.remove()
+    assert runs.count(0) < runs.count(1) < runs.count(2)
+    assert all("forward" not in vars(layer.block) for layer in model.view.layers)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"threshold": 1.0}, "from 0 to below 1"),
+        ({"threshold": -0.1}, "from 0 to below 1"),
+        ({"threshold": 0.1, "ablation": "noise"}, "known: zero, mean"),
+        ({"threshold": 0.1, "metric": "kl-divergence"}, "is 0 for the whole model"),
+    ],
+)
+def test_bad_settings_are_refused(given, message, hooked, random_pairs):
+    with pytest.raises(CircuitsError, match=message):
+        prune_heads(hooked("gpt2"), random_pairs(n=1), **given)

@@ -1,0 +1,34 @@
+"""ACDC and EAP-IG on models whose circuit was written into the weights by hand."""
+
+import pytest
+from known.build import induction, lookup
+
+import circuits
+from circuits.search import acdc
+
+
+@pytest.mark.parametrize("build", [induction, lookup])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"threshold": 0.5},
+        {"threshold": 0.05, "relative_to": "current"},
+        {"threshold": 0.1, "metric": "kl-divergence", "change": "fall"},
+        {"threshold": 0.02, "metric": "accuracy"},
+    ],
+)
+def test_acdc_and_eap_ig_agree_with_the_construction(build, rule):
+    known = build(24, seed=0)
+    found = acdc(known.model, known.pairs, **rule)
+    assert set(found.circuit.edges) == known.edges
+    scores = circuits.attribute(known.model, known.pairs, "eap-ig", steps=20)
+    best = circuits.select(scores, edges=len(known.edges))
+    assert set(best.edges) == known.edges
+
+
+@pytest.mark.parametrize("build", [induction, lookup])
+def test_nodes_of_the_construction(build):
+    known = build(24, seed=1)
+    found = acdc(known.model, known.pairs, 0.05, relative_to="model", nodes=True)
+    writing = {edge.partition("->")[0] for edge in known.edges}
+    assert set(found.nodes) == writing - {"input"}
