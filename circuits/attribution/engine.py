@@ -232,9 +232,9 @@ def _contract(
 ) -> None:
     """Step 3: a stream's sources against its readers, example by example, chunk by chunk."""
     view = gradients.view
-    per_position = 4 * (stream.rows.stop - stream.rows.start) * view.d_model * len(runs)
+    per_position = 4 * len(stream) * view.d_model * len(runs)
     chunk = max(1, _CHUNK_BYTES // per_position)
-    for example, positions in _chunks(lengths, chunk):
+    for example, positions in chunks(lengths, chunk):
         wide = Wide(stream, runs, (example, positions))
         for event in stream.events:
             if isinstance(event, ReadsInput):
@@ -249,7 +249,8 @@ def _contract(
             wide.pass_by(event)
 
 
-def _chunks(lengths: Tensor, size: int) -> Iterator[tuple[int, slice]]:
+def chunks(lengths: Tensor, size: int) -> Iterator[tuple[int, slice]]:
+    """Every example with its positions, `size` at a time; padding left out."""
     for example, length in enumerate(lengths.tolist()):
         for start in range(0, length, size):
             yield example, slice(start, min(start + size, length))

@@ -191,6 +191,9 @@ class Stream:
     rows: slice
     events: tuple[Event, ...]
 
+    def __len__(self) -> int:
+        return self.rows.stop - self.rows.start
+
 
 @dataclass(frozen=True, eq=False)
 class View:
