@@ -46,6 +46,31 @@ _GPT2 = {
     "eos_token_id": 0,
     "pad_token_id": 0,
 }
+_NEOX = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": CONTEXT,
+    "rotary_pct": 0.5,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+_OPT = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "word_embed_proj_dim": 32,
+    "ffn_dim": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": CONTEXT,
+    "dropout": 0.0,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 1,
+}
+_SLIDING = ["sliding_attention", "full_attention", "sliding_attention"]
 CONFIGS = {
     "gpt2": lambda: transformers.GPT2Config(**_GPT2),
     "llama": lambda: transformers.LlamaConfig(**_LLAMA),
@@ -55,12 +80,57 @@ CONFIGS = {
     "qwen3": lambda: transformers.Qwen3Config(**_LLAMA, head_dim=12),
     "gemma": lambda: transformers.GemmaConfig(**_LLAMA, head_dim=12),
     "phi3": lambda: transformers.Phi3Config(**_LLAMA),
+    "gemma2": lambda: transformers.Gemma2Config(
+        **_LLAMA, head_dim=12, query_pre_attn_scalar=12, sliding_window=6
+    ),
+    "gemma3": lambda: transformers.Gemma3TextConfig(
+        **_LLAMA, head_dim=12, query_pre_attn_scalar=12, sliding_window=6, layer_types=_SLIDING
+    ),
+    "olmo2": lambda: transformers.Olmo2Config(**_LLAMA),
+    "gpt-neox": lambda: transformers.GPTNeoXConfig(**_NEOX, use_parallel_residual=True),
+    "gpt-neox-sequential": lambda: transformers.GPTNeoXConfig(**_NEOX, use_parallel_residual=False),
+    "gptj": lambda: transformers.GPTJConfig(**_GPT2, rotary_dim=4),
+    "opt": lambda: transformers.OPTConfig(**_OPT),
+    "bloom": lambda: transformers.BloomConfig(
+        vocab_size=VOCABULARY, hidden_size=32, n_layer=3, n_head=4, bos_token_id=0, eos_token_id=0
+    ),
+}
+ENCODER_DECODERS = {
+    "t5": lambda: transformers.T5Config(
+        vocab_size=VOCABULARY,
+        d_model=32,
+        d_kv=12,
+        d_ff=48,
+        num_layers=2,
+        num_decoder_layers=3,
+        num_heads=4,
+        dropout_rate=0.0,
+        eos_token_id=0,
+        pad_token_id=0,
+        decoder_start_token_id=0,
+    ),
+    "bart": lambda: transformers.BartConfig(
+        vocab_size=VOCABULARY,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=48,
+        decoder_ffn_dim=48,
+        max_position_embeddings=CONTEXT,
+        dropout=0.0,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=1,
+        decoder_start_token_id=0,
+        forced_eos_token_id=0,
+    ),
 }
 LONG = {"gpt2-long": lambda: transformers.GPT2Config(**{**_GPT2, "n_positions": 256, "n_layer": 2})}
 REFUSED = {
-    "gemma2": lambda: transformers.Gemma2Config(**_LLAMA, head_dim=8, query_pre_attn_scalar=8),
-    "olmo2": lambda: transformers.Olmo2Config(**_LLAMA),
     "mixtral": lambda: transformers.MixtralConfig(**_LLAMA, num_local_experts=2),
+    "opt-350m": lambda: transformers.OPTConfig(**_OPT, do_layer_norm_before=False),
 }
 
 
@@ -83,9 +153,12 @@ def make_tokenizer() -> transformers.PreTrainedTokenizerFast:
 
 def make_model(name: str) -> transformers.PreTrainedModel:
     """Random weights, large enough that every norm, head and MLP matters."""
-    config = {**CONFIGS, **LONG, **REFUSED}[name]()
+    config = {**CONFIGS, **ENCODER_DECODERS, **LONG, **REFUSED}[name]()
     torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(config)
+    auto = transformers.AutoModelForCausalLM
+    if name in ENCODER_DECODERS:
+        auto = transformers.AutoModelForSeq2SeqLM
+    model = auto.from_config(config)
     for parameter in model.parameters():
         with torch.no_grad():
             if parameter.ndim == 2:

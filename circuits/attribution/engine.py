@@ -10,20 +10,19 @@ output, d_head wide; delta_u = clean - corrupted output of source u; k the point
        dM/dx = Wt g / sigma - xhat c,   Wt = gamma * W (centred over d_model under LayerNorm),
        c = xhat . (Wt g) / (sigma d) = (q - q0) . g / (sigma d),
    with q the projection's output and q0 its value at xhat = 0. So only G = sum_k w_k g_k / sigma_k
-   and the scalars c are kept. MLP and logits readers keep the gradient at their norm's input.
-3. Once per batch, not once per step:
+   and the scalars c are kept. MLP and logits readers keep the gradient at the stream.
+3. Once for several steps, not once per step:
        score(u -> v) = sum_pos delta_u . (Wt G_v) - sum_pos,k (delta_u . xhat_k) c_{k,v},
    one matrix product per layer with an inner dimension of positions x d_model, in chunks of
-   positions so that memory stays flat. Positions before the first difference have no delta and are
-   left out.
+   positions so that memory stays flat.
 
-No parameter needs a gradient, the only leaf is the interpolated embedding, and logits exist only
-where the metric reads them.
+No parameter needs a gradient, the only leaves are the interpolated embeddings, logits exist only
+where the metric reads them, and positions before the first difference are run once for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,12 +32,15 @@ from torch import Tensor
 
 from circuits.attribution.quadrature import Rule
 from circuits.metrics import Metric
-from circuits.models import HookedModel, SourceStates
+from circuits.models import HookedModel, SourceStates, Wide
+from circuits.models.feed import Prefix
 from circuits.models.hooks import Hooks
-from circuits.models.view import Layer, Projection, View
+from circuits.models.norm import Norm
+from circuits.models.view import Projection, ReadsHeads, ReadsInput, Stream, View
 from tasks.pairs import PairBatch
 
 _CHUNK_BYTES = 64 * 2**20  # of widened source outputs at a time
+_STEPS_AT_ONCE = 6  # whose xhat are held at a time
 
 
 @dataclass(frozen=True)
@@ -55,196 +57,228 @@ class BatchScores:
 
 def edge_scores(model: HookedModel, batch: PairBatch, metric: Metric, rule: Rule) -> BatchScores:
     """Scores of every edge for every example of a batch, along the path that `rule` samples."""
+    batch, prefix = model.split(batch)
     clean, corrupted = SourceStates(model.view), SourceStates(model.view)
     with torch.no_grad():
-        reference = _run(model, batch.clean, batch, clean)
+        reference = _run(model, batch.clean, batch, prefix, clean)
         values = metric(reference, batch, reference)
-        low = metric(_run(model, batch.corrupted, batch, corrupted), batch, reference)
-    delta = clean - corrupted
-    start, end = corrupted.start, clean.start
+        low = metric(_run(model, batch.corrupted, batch, prefix, corrupted), batch, reference)
+    starts = list(corrupted.inputs.values())
+    changes = [clean.inputs[place] - start for place, start in enumerate(starts)]
+    runs = [clean.subtract(corrupted)] if model.view.linear else [clean, corrupted]
     del clean, corrupted
-    gradients = ReaderGradients(model.view, len(rule.nodes), start)
-    for step, (node, weight) in enumerate(zip(rule.nodes, rule.weights, strict=True)):
-        leaf = torch.lerp(start, end, node).requires_grad_()
-        hooks = Hooks()
-        hooks.before(model.view.layers[0].block, partial(_instead, leaf))
-        gradients.record(hooks, step, weight)
-        with torch.enable_grad():
-            logits = model.logits(batch.clean, batch, hooks)
-            torch.autograd.grad(metric(logits, batch, reference).sum(), leaf)
-    return BatchScores(_contract(delta, gradients, batch), values, low)
+    lengths = model.feed(batch.clean, batch, prefix).lengths
+    scores = torch.zeros(len(batch), *model.layout.shape, device=batch.clean.device)
+    points = list(zip(rule.nodes, rule.weights, strict=True))
+    gradients = ReaderGradients(model.view, starts, min(len(points), _STEPS_AT_ONCE))
+    for first in range(0, len(points), _STEPS_AT_ONCE):
+        gradients.reset()
+        for step, (node, weight) in enumerate(points[first : first + _STEPS_AT_ONCE]):
+            leaves = [
+                torch.add(start, change, alpha=node).requires_grad_()
+                for start, change in zip(starts, changes, strict=True)
+            ]
+            hooks = Hooks()
+            for stream, leaf in zip(model.view.streams, leaves, strict=True):
+                hooks.before(stream.entry, partial(_instead, leaf))
+            gradients.record(hooks, step, weight)
+            with torch.enable_grad():
+                logits = model.logits(batch.clean, batch, hooks, prefix)
+                total = metric(logits, batch, reference).sum()
+                torch.autograd.grad(total, leaves, allow_unused=True)
+            del logits, total
+        for stream, length in zip(model.view.streams, lengths, strict=True):
+            _contract(scores, stream, runs, gradients, length)
+    return BatchScores(scores, values, low)
 
 
 def _run(
-    model: HookedModel, tokens: Tensor, batch: PairBatch, states: SourceStates
+    model: HookedModel,
+    tokens: Tensor,
+    batch: PairBatch,
+    prefix: Prefix | None,
+    states: SourceStates,
 ) -> Float[Tensor, "read vocab"]:
     hooks = Hooks()
     states.record(hooks)
-    return model.logits(tokens, batch, hooks)
+    return model.logits(tokens, batch, hooks, prefix)
 
 
 def _instead(leaf: Tensor, _: Tensor) -> Tensor:
     return leaf
 
 
+@dataclass
+class _Normed:
+    """What one norm saw: xhat per step, and this step's sigma."""
+
+    xhat: Float[Tensor, "step batch pos d_model"]
+    sigma: Float[Tensor, "batch pos 1"] | None = None
+
+
 class ReaderGradients:
     """What the backward passes leave behind: see step 2 of the module's docstring.
 
-    projected: per layer, G for all its q, k, v readers. mlp, logits: gradients at the stream.
-    xhat, c: per step and layer, for the rank-one correction.
+    projected: G of each attention's readers of a stream. c: for the rank-one correction, per step.
+    wide: the gradient at the stream of each MLP's and the logits' reader. normed: what every norm
+    in front of projections saw.
     """
 
-    def __init__(self, view: View, steps: int, like: Float[Tensor, "batch pos d_model"]) -> None:
-        batch, length, width = like.shape
-        layers = len(view.layers)
-        ports = view.layout.n_heads + 2 * view.layout.n_kv_heads
-
-        def zeros(*shape: int) -> Tensor:
-            return torch.zeros(*shape, device=like.device)
-
+    def __init__(
+        self, view: View, like: list[Float[Tensor, "batch _ d_model"]], steps: int
+    ) -> None:
         self.view = view
-        self.projected = [zeros(batch, length, ports, view.d_head) for _ in range(layers)]
-        self.mlp = [zeros(batch, length, width) for _ in range(layers)]
-        self.logits = zeros(batch, length, width)
-        self.xhat = zeros(steps, layers, batch, length, width)
-        self.c = zeros(steps, layers, batch, length, ports)
+        self.projected: dict[ReadsHeads, Tensor] = {}
+        self.c: dict[ReadsHeads, Tensor] = {}
+        self.wide: dict[ReadsInput, Tensor] = {}
+        self.normed: dict[Norm, _Normed] = {}
+        for stream, inputs in zip(view.streams, like, strict=True):
+            batch, length, width = inputs.shape
+            zeros = partial(torch.zeros, device=inputs.device)
+            for event in stream.events:
+                if isinstance(event, ReadsInput):
+                    self.wide[event] = zeros(batch, length, width)
+                elif isinstance(event, ReadsHeads):
+                    ports = event.span.stop - event.span.start
+                    self.projected[event] = zeros(batch, length, ports, view.d_head)
+                    if event.norm is not None:
+                        self.c[event] = zeros(steps, batch, length, ports)
+                        if event.norm not in self.normed:
+                            self.normed[event.norm] = _Normed(zeros(steps, batch, length, width))
+
+    def reset(self) -> None:
+        """Forget all steps."""
+        for total in (*self.projected.values(), *self.wide.values(), *self.c.values()):
+            total.zero_()
 
     def record(self, hooks: Hooks, step: int, weight: float) -> None:
         """Add one point of the path, by the backward pass of the run that `hooks` serve."""
-        for index, layer in enumerate(self.view.layers):
-            sigma: list[Tensor] = []
-            hooks.before(layer.attention_norm.module, self._normed(layer, step, index, sigma))
-            for module, projections in layer.modules.items():
-                starts = [
-                    self.view.layout.port_columns(0, projection.port).start
-                    for projection in projections
-                ]
-                hooks.after(
-                    module, self._projected(projections, starts, step, index, weight, sigma)
-                )
-            hooks.before(layer.mlp_norm.module, _branch_gradient(self.mlp[index], weight))
-        hooks.before(self.view.final_norm, _branch_gradient(self.logits, weight))
+        for norm, seen in self.normed.items():
+            hooks.before(norm.module, partial(self._normalised, norm, seen, step))
+        for stream in self.view.streams:
+            for event in stream.events:
+                if isinstance(event, ReadsHeads):
+                    for module, parts in event.modules.items():
+                        hooks.after(module, self._projected(event, parts, step, weight))
+                elif isinstance(event, ReadsInput):
+                    hooks.before(event.module, self._branch(event, step, weight))
 
-    def _normed(
-        self, layer: Layer, step: int, index: int, sigma: list[Tensor]
-    ) -> Callable[[Tensor], None]:
-        def keep(x: Tensor) -> None:
-            xhat, scale = layer.attention_norm.normalise(x.detach())
-            self.xhat[step, index] = xhat
-            sigma.append(scale)
-
-        return keep
+    def _normalised(self, norm: Norm, seen: _Normed, step: int, x: Tensor) -> None:
+        seen.xhat[step], seen.sigma = norm.normalise(x.detach())
 
     def _projected(
-        self,
-        projections: list[Projection],
-        starts: list[int],
-        step: int,
-        index: int,
-        weight: float,
-        sigma: list[Tensor],
+        self, event: ReadsHeads, parts: list[tuple[Projection, slice]], step: int, weight: float
     ) -> Callable[[Tensor], None]:
-        norm = self.view.layers[index].attention_norm
-
         def attach(output: Tensor) -> None:
             value = output.detach()
 
             def on_gradient(gradient: Tensor) -> None:
-                for projection, start in zip(projections, starts, strict=True):
-                    heads = slice(start, start + projection.n_heads)
-                    shape = (*value.shape[:-1], projection.n_heads, -1)
-                    q = value[..., projection.features].reshape(shape).float()
-                    g = gradient[..., projection.features].reshape(shape).float()
-                    g = g * (weight / sigma[0].unsqueeze(-1))
-                    self.projected[index][..., heads, :] += g
-                    offset = _at_zero(projection, norm.bias)
-                    self.c[step, index][..., heads] = ((q - offset) * g).sum(-1) / self.view.d_model
+                for projection, columns in parts:
+                    heads = slice(columns.start - event.span.start, columns.stop - event.span.start)
+                    g = projection.heads(gradient)
+                    if event.norm is None:
+                        self.projected[event][..., heads, :].add_(g, alpha=weight)
+                        continue
+                    sigma = self.normed[event.norm].sigma
+                    assert sigma is not None
+                    g = g * (weight / sigma[..., None])
+                    self.projected[event][..., heads, :] += g
+                    q = projection.heads(value).float() - _at_zero(projection, event.norm)
+                    self.c[event][step, ..., heads] = (q * g).sum(-1) / self.view.d_model
 
             output.register_hook(on_gradient)
 
         return attach
 
+    def _branch(self, event: ReadsInput, step: int, weight: float) -> Callable[[Tensor], Tensor]:
+        """The gradient of one branch alone: the reader gets a view of what it reads, and the view
+        is hooked.
+        """
 
-def _branch_gradient(total: Tensor, weight: float) -> Callable[[Tensor], Tensor]:
-    """The gradient of one branch alone: the norm reads a view of the stream, and the view is
-    hooked.
-    """
+        def add(gradient: Tensor) -> None:
+            total = self.wide[event]
+            gradient = gradient.view(total.shape)
+            if event.norm is not None:
+                seen = self.normed[event.norm]
+                assert seen.sigma is not None
+                gradient = event.norm.pulled_back(gradient, seen.xhat[step], seen.sigma)
+            total.add_(gradient, alpha=weight)
 
-    def edit(x: Tensor) -> Tensor:
-        branch = x.view_as(x)
-        branch.register_hook(partial(_add, total, weight))
-        return branch
+        def edit(x: Tensor) -> Tensor:
+            branch = x.view_as(x)
+            branch.register_hook(add)
+            return branch
 
-    return edit
-
-
-def _add(total: Tensor, weight: float, gradient: Tensor) -> None:
-    total.add_(gradient.reshape(total.shape), alpha=weight)
+        return edit
 
 
-def _at_zero(projection: Projection, norm_bias: Tensor | None) -> Float[Tensor, "head d_head"]:
+def _at_zero(projection: Projection, norm: Norm) -> Float[Tensor, "head d_head"]:
     """q0: the projection's value where the normalised stream is zero."""
     weight = projection.weight
     value = weight.new_zeros(weight.shape[0], weight.shape[2], dtype=torch.float32)
-    if norm_bias is not None:
-        value = value + torch.einsum("d,hdk->hk", norm_bias.float(), weight.float())
+    if norm.bias is not None:
+        value = value + torch.einsum("d,hdk->hk", norm.bias.float(), weight.float())
     if projection.bias is not None:
         value = value + projection.bias.float()
     return value
 
 
 def _contract(
-    delta: SourceStates, gradients: ReaderGradients, batch: PairBatch
-) -> Float[Tensor, "batch source reader"]:
-    """Step 3: sources against readers, example by example, chunk of positions by chunk."""
-    view = delta.view
-    layout = view.layout
-    scores = torch.zeros(len(batch), *layout.shape, device=delta.start.device)
-    chunk = max(1, _CHUNK_BYTES // (4 * layout.shape[0] * view.d_model))
-    weights = [_reader_weights(layer) for layer in view.layers]
-    for example in range(len(batch)):
-        length = int(batch.mask[example].sum())
-        different = (batch.clean[example] != batch.corrupted[example]).nonzero()
-        first = int(different[0]) if len(different) else length
-        for start in range(first, length, chunk):
-            positions = slice(start, min(start + chunk, length))
-            wide = delta.widened(example, positions)
-            _add_chunk(scores[example], wide, gradients, weights, example, positions)
-    return scores * layout.mask.to(scores.device)
-
-
-def _reader_weights(layer: Layer) -> Float[Tensor, "port d_head d_model"]:
-    """Wt of all q, k, v readers of a layer, transposed to widen a d_head-wide gradient."""
-    norm = layer.attention_norm
-    weight = torch.cat([projection.weight for projection in layer.projections]).float()
-    weight = weight * norm.weight.float()[:, None]
-    if norm.kind == "layer":
-        weight = weight - weight.mean(dim=1, keepdim=True)
-    return weight.transpose(1, 2)
-
-
-def _add_chunk(
-    scores: Float[Tensor, "source reader"],
-    wide: Float[Tensor, "source pos d_model"],
+    scores: Float[Tensor, "batch source reader"],
+    stream: Stream,
+    runs: list[SourceStates],
     gradients: ReaderGradients,
-    weights: list[Float[Tensor, "port d_head d_model"]],
+    lengths: Tensor,
+) -> None:
+    """Step 3: a stream's sources against its readers, example by example, chunk by chunk."""
+    view = gradients.view
+    per_position = 4 * len(stream) * view.d_model * len(runs)
+    chunk = max(1, _CHUNK_BYTES // per_position)
+    for example, positions in chunks(lengths, chunk):
+        wide = Wide(stream, runs, (example, positions))
+        for event in stream.events:
+            if isinstance(event, ReadsInput):
+                rows = view.layout.visible(event.column)
+                gradient = gradients.wide[event][example, positions].flatten()
+                delta = wide.seen(rows).flatten(1)
+                scores[example, rows.start : rows.stop, event.column] += delta @ gradient
+            elif isinstance(event, ReadsHeads):
+                rows = view.layout.visible(event.span.start)
+                part = scores[example, rows.start : rows.stop, event.span]
+                part += _heads(wide.seen(rows), event, gradients, example, positions)
+            wide.pass_by(event)
+
+
+def chunks(lengths: Tensor, size: int) -> Iterator[tuple[int, slice]]:
+    """Every example with its positions, `size` at a time; padding left out."""
+    for example, length in enumerate(lengths.tolist()):
+        for start in range(0, length, size):
+            yield example, slice(start, min(start + size, length))
+
+
+def _heads(
+    delta: Float[Tensor, "source pos d_model"],
+    event: ReadsHeads,
+    gradients: ReaderGradients,
     example: int,
     positions: slice,
-) -> None:
-    layout = gradients.view.layout
-    xhat = gradients.xhat[:, :, example, positions]
-    along = torch.einsum("upd,klpd->lukp", wide, xhat)
-    for layer, weight in enumerate(weights):
-        columns = layout.attention_columns(layer)
-        sees = layout.visible(columns.start)
-        g = gradients.projected[layer][example, positions].transpose(0, 1)
-        gradient = torch.bmm(g, weight)
-        direct = wide[:sees].flatten(1) @ gradient.flatten(1).T
-        c = gradients.c[:, layer, example, positions].flatten(0, 1)
-        scores[:sees, columns] += direct - along[layer, :sees].flatten(1) @ c
-        column = layout.mlp_column(layer)
-        sees = layout.visible(column)
-        gradient = gradients.mlp[layer][example, positions].flatten()
-        scores[:sees, column] += wide[:sees].flatten(1) @ gradient
-    gradient = gradients.logits[example, positions].flatten()
-    scores[:, layout.logits_column] += wide.flatten(1) @ gradient
+) -> Float[Tensor, "source port"]:
+    """Scores into the q, k and v readers of one attention."""
+    g = gradients.projected[event][example, positions].transpose(0, 1)
+    weight = _reader_weight(event)
+    gradient = torch.bmm(g, weight)
+    direct = delta.flatten(1) @ gradient.flatten(1).T
+    if event.norm is None:
+        return direct
+    xhat = gradients.normed[event.norm].xhat[:, example, positions]
+    along = torch.einsum("upd,kpd->ukp", delta, xhat).flatten(1)
+    return direct - along @ gradients.c[event][:, example, positions].flatten(0, 1)
+
+
+def _reader_weight(event: ReadsHeads) -> Float[Tensor, "port d_head d_model"]:
+    """Wt of all the readers, transposed to widen a d_head-wide gradient."""
+    weight = torch.cat([projection.weight for projection in event.projections]).float()
+    weight = weight.transpose(1, 2)
+    if event.norm is None:
+        return weight
+    return event.norm.centred(weight * event.norm.weight.float())

@@ -16,17 +16,20 @@ q, k and v readers of a layer all read the same stream. Cost: two forward passes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from circuits.attribution.engine import BatchScores
+from circuits.attribution.engine import BatchScores, chunks
 from circuits.attribution.method import AnyMetric, run_ends
+from circuits.graph import Layout
 from circuits.metrics import Metric
-from circuits.models import HookedModel, SourceStates, View
+from circuits.models import HookedModel, SourceStates, Wide
 from circuits.models.hooks import Hooks
+from circuits.models.view import Event, ReadsHeads, ReadsInput
 from tasks.pairs import PairBatch
 
 _CHUNK_BYTES = 32 * 2**20  # of widened source outputs at a time
@@ -48,21 +51,29 @@ class InformationFlow(AnyMetric):
         """Shares of every reader's input for every example."""
         states, hooks = SourceStates(model.view), Hooks()
         states.record(hooks)
-        streams = _record_streams(model.view, hooks)
+        read: dict[Event, Tensor] = {}
+        for stream in model.view.streams:
+            for event in stream.events:
+                if isinstance(event, ReadsHeads):
+                    hooks.before(event.at, partial(_keep, read, event))
+                elif isinstance(event, ReadsInput):
+                    at = event.module if event.norm is None else event.norm.module
+                    hooks.before(at, partial(_keep, read, event))
         clean, corrupted = run_ends(model, batch, metric, hooks)
-        shape = model.layout.shape
-        scores = torch.zeros(len(batch), *shape, device=model.device)
-        chunk = max(1, _CHUNK_BYTES // (4 * shape[0] * model.view.d_model))
-        for example in range(len(batch)):
-            length = int(batch.mask[example].sum())
-            for start in range(0, length, chunk):
-                positions = slice(start, min(start + chunk, length))
-                wide = states.widened(example, positions)
-                for columns, (stream,) in streams:
-                    sees = model.layout.visible(columns.start)
-                    read = stream.view_as(states.start)[example, positions].float()
-                    share = importance(wide[:sees], read)
-                    scores[example, :sees, columns] += share.sum(dim=1)[:, None] / length
+        scores = torch.zeros(len(batch), *model.layout.shape, device=model.device)
+        lengths = model.feed(batch.clean, batch).lengths
+        for stream, extents in zip(model.view.streams, lengths, strict=True):
+            chunk = max(1, _CHUNK_BYTES // (4 * len(stream) * model.view.d_model))
+            for example, positions in chunks(extents, chunk):
+                wide = Wide(stream, [states], (example, positions))
+                for event in stream.events:
+                    if event in read:
+                        rows, columns = _place(model.layout, event)
+                        x = read[event].view(len(batch), -1, model.view.d_model)
+                        share = importance(wide.seen(rows), x[example, positions].float())
+                        part = scores[example, rows.start : rows.stop, columns]
+                        part += share.sum(dim=1)[:, None] / extents[example]
+                    wide.pass_by(event)
         return BatchScores(scores, clean, corrupted)
 
 
@@ -76,21 +87,13 @@ def importance(
     return proximity / total.where(total > 0, torch.ones_like(total))
 
 
-def _record_streams(
-    view: View, hooks: Hooks
-) -> list[tuple[slice, list[Float[Tensor, "batch pos d_model"]]]]:
-    """Columns of the readers of each stream, and a list that the run fills with that stream."""
-    layout = view.layout
-    streams: list[tuple[slice, list[Tensor]]] = []
+def _keep(values: dict[Event, Tensor], event: Event, x: Tensor) -> None:
+    values[event] = x.detach()
 
-    def watch(norm: nn.Module, columns: slice) -> None:
-        values: list[Tensor] = []
-        streams.append((columns, values))
-        hooks.before(norm, lambda x: values.append(x.detach()))
 
-    for index, layer in enumerate(view.layers):
-        watch(layer.attention_norm.module, layout.attention_columns(index))
-        mlp = layout.mlp_column(index)
-        watch(layer.mlp_norm.module, slice(mlp, mlp + 1))
-    watch(view.final_norm, slice(layout.logits_column, layout.logits_column + 1))
-    return streams
+def _place(layout: Layout, event: Event) -> tuple[range, slice]:
+    """Rows that a reader sees, and its columns."""
+    columns = event.span if isinstance(event, ReadsHeads) else slice(0, 0)
+    if isinstance(event, ReadsInput):
+        columns = slice(event.column, event.column + 1)
+    return layout.visible(columns.start), columns

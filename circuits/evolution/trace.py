@@ -14,9 +14,8 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError
 from circuits.evolution.attention import Attention, Pattern
@@ -101,12 +100,10 @@ class _Recorder:
         self.hidden: dict[int, Tensor] = {}
         self.neurons: dict[int, Neurons] = {}
         self.layer = -1
-        width = model.hf.config.get_text_config().hidden_size
         for index, layer in enumerate(model.view.layers):
             self.hooks.before(layer.block, self._entering(index))
             self.hooks.after(layer.block, self._leaving(index))
-            for linear in _linears(layer.mlp, width):
-                self.hooks.before(linear, self._activation(index))
+            self.hooks.before(layer.mlp.hidden, self._activation(index))
 
     def on_attention(self, attention: Attention) -> None:
         """The SDPA call of the layer that is running."""
@@ -153,16 +150,6 @@ class _Recorder:
             self.hidden[index] = x
 
         return note
-
-
-def _linears(mlp: nn.Module, d_model: int) -> list[nn.Module]:
-    """Linear maps into the residual stream's width."""
-    return [
-        module
-        for module in mlp.modules()
-        if (isinstance(module, nn.Linear) and module.out_features == d_model)
-        or (isinstance(module, Conv1D) and module.nf == d_model)
-    ]
 
 
 def _moments(

@@ -86,7 +86,7 @@ class Circuit:
         return (*names, "logits") if self.mask[:, -1].any() else tuple(names)
 
     def pruned(self) -> Circuit:
-        """Without the edges that lie on no path from `input` to `logits`.
+        """Without the edges that lie on no path from `input` (or `bias`) to `logits`.
 
         One pass forward and one back reach the fixpoint: an edge stays if and only if its source is
         reached from the input and its reader leads to the logits, and then so do all the edges of
@@ -94,7 +94,7 @@ class Circuit:
         """
         layout = self.layout
         reached = torch.zeros(layout.shape[0], dtype=torch.bool)
-        reached[0] = True
+        reached[list(layout.roots)] = True
         for column in range(layout.shape[1]):
             if (self.mask[:, column] & reached).any():
                 reached[list(layout.feeds[column])] = True

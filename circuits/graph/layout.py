@@ -8,6 +8,10 @@ are sources, columns are readers, both in the order of computation:
 
 Under grouped-query attention a k or v reader is one KV head, `a5.kv1<k>`, read by all the query
 heads of its group. An edge is written `a0.h3->a5.h1<q>`, `m2->logits`.
+
+An encoder-decoder has two streams. The encoder's nodes come first and carry `enc.` (`enc.a0.h3`);
+a decoder layer's cross-attention is `x0.h3`, whose k and v readers read the encoder's stream. Where
+the stream itself is normalised (post-norm models), `bias` is a source: see `models/stream.py`.
 """
 
 from __future__ import annotations
@@ -23,10 +27,15 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 
-Kind = Literal["input", "head", "mlp", "logits"]
+Kind = Literal["input", "bias", "head", "mlp", "logits"]
 Port = Literal["q", "k", "v"]
+PORTS: tuple[Port, ...] = ("q", "k", "v")
 
-_NAME = re.compile(r"a(?P<layer>\d+)\.(?:h|kv)(?P<head>\d+)(?:<(?P<port>[qkv])>)?|m(?P<mlp>\d+)")
+_NAME = re.compile(
+    r"(?P<encoder>enc\.)?(?:"
+    r"(?P<attention>[ax])(?P<layer>\d+)\.(?:h|kv)(?P<head>\d+)(?:<(?P<port>[qkv])>)?"
+    r"|m(?P<mlp>\d+)|(?P<end>input|bias|logits))"
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class Node:
 
     layer, head: None where there is none (`input`, `logits`; MLPs have no head).
     port: q, k or v for a head's reader; then `head` counts KV heads for k and v.
+    encoder: whether it belongs to an encoder-decoder's encoder. cross: to cross-attention.
     """
 
     name: str
@@ -42,66 +52,124 @@ class Node:
     layer: int | None = None
     head: int | None = None
     port: Port | None = None
+    encoder: bool = False
+    cross: bool = False
 
     @classmethod
     def parse(cls, name: str) -> Node:
         """Read a node's name; an unknown form is a `CircuitsError`."""
-        if name in ("input", "logits"):
-            return cls(name, "input" if name == "input" else "logits")
         match = _NAME.fullmatch(name)
         if match is None:
             raise CircuitsError(
-                f"{name!r} is not a node; nodes are input, a5.h3, a5.h3<q>, a5.kv1<k>, m11, logits"
+                f"{name!r} is not a node; nodes are input, a5.h3, a5.h3<q>, a5.kv1<k>, m11, "
+                "logits, and of an encoder-decoder enc.a5.h3, x5.h3 (cross-attention), ..."
             )
+        encoder = match["encoder"] is not None
+        if match["end"] is not None:
+            end: Any = match["end"]
+            return cls(name, end, encoder=encoder)
         if match["mlp"] is not None:
-            return cls(name, "mlp", int(match["mlp"]))
+            return cls(name, "mlp", int(match["mlp"]), encoder=encoder)
         port: Any = match["port"]
-        return cls(name, "head", int(match["layer"]), int(match["head"]), port)
+        layer, head = int(match["layer"]), int(match["head"])
+        return cls(name, "head", layer, head, port, encoder, match["attention"] == "x")
+
+
+@dataclass(frozen=True)
+class AttentionPlace:
+    """Where an attention's heads write and read.
+
+    rows: of its heads. columns: of its q, k and v readers. layer, encoder, cross: which it is.
+    """
+
+    rows: slice
+    columns: tuple[slice, slice, slice]
+    layer: int
+    encoder: bool
+    cross: bool
+
+    @property
+    def prefix(self) -> str:
+        """What its nodes' names begin with: a3, enc.a3, x3."""
+        return f"{'enc.' if self.encoder else ''}{'x' if self.cross else 'a'}{self.layer}"
+
+
+@dataclass(frozen=True)
+class MLPPlace:
+    """Where an MLP writes and reads."""
+
+    row: int
+    column: int
+    layer: int
+    encoder: bool
+
+    @property
+    def name(self) -> str:
+        """Its node's name: m3, enc.m3."""
+        return f"{'enc.' if self.encoder else ''}m{self.layer}"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The graph of a decoder-only model, by its sizes alone.
+    """The graph of a model, by its sizes alone.
 
-    n_kv_heads: equal to n_heads without grouped-query attention.
+    n_layers: of the decoder. n_kv_heads: equal to n_heads without grouped-query attention.
     parallel: attention and MLP of a layer both read the layer's input (GPT-NeoX, GPT-J).
+    n_encoder_layers: more than 0 for an encoder-decoder, whose decoder layers cross-attend.
+    bias: each stream has a source of constants, because norms rescale the stream itself (BART).
     """
 
     n_layers: int
     n_heads: int
     n_kv_heads: int
     parallel: bool = False
+    n_encoder_layers: int = 0
+    bias: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.n_layers, self.n_heads, self.n_kv_heads) < 1:
+        if min(self.n_layers, self.n_heads, self.n_kv_heads) < 1 or self.n_encoder_layers < 0:
             raise CircuitsError(f"{self}: every count must be at least 1")
         if self.n_heads % self.n_kv_heads:
             raise CircuitsError(
                 f"{self.n_heads} heads cannot share {self.n_kv_heads} KV heads evenly"
             )
 
+    # -- the walk through the model, in the order of computation
+
+    @cached_property
+    def _walk(self) -> _Walk:
+        walk = _Walk(self)
+        if self.n_encoder_layers:
+            walk.stream(self.n_encoder_layers, encoder=True)
+        walk.stream(self.n_layers, encoder=False)
+        return walk
+
+    @property
+    def attentions(self) -> tuple[AttentionPlace, ...]:
+        """Every attention, in order: encoder layers, then per decoder layer self (and cross)."""
+        return tuple(self._walk.attentions)
+
+    @property
+    def mlps(self) -> tuple[MLPPlace, ...]:
+        """Every MLP, in order: encoder layers, then decoder layers."""
+        return tuple(self._walk.mlps)
+
+    @property
+    def stream_rows(self) -> tuple[slice, ...]:
+        """Rows of each stream: of the encoder's, if any, and of the decoder's."""
+        return tuple(self._walk.streams)
+
     # -- names
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
         """Names of the sources, in row order."""
-        names = ["input"]
-        for layer in range(self.n_layers):
-            names += [f"a{layer}.h{head}" for head in range(self.n_heads)]
-            names.append(f"m{layer}")
-        return tuple(names)
+        return tuple(self._walk.sources)
 
     @cached_property
     def readers(self) -> tuple[str, ...]:
         """Names of the readers, in column order."""
-        kv = "h" if self.n_kv_heads == self.n_heads else "kv"
-        names = []
-        for layer in range(self.n_layers):
-            names += [f"a{layer}.h{head}<q>" for head in range(self.n_heads)]
-            for port in "kv":
-                names += [f"a{layer}.{kv}{head}<{port}>" for head in range(self.n_kv_heads)]
-            names.append(f"m{layer}")
-        return (*names, "logits")
+        return tuple(self._walk.readers)
 
     @cached_property
     def source_nodes(self) -> tuple[Node, ...]:
@@ -118,61 +186,60 @@ class Layout:
         """Names of the graph's nodes: the sources and `logits`."""
         return (*self.sources, "logits")
 
-    # -- positions
+    # -- positions. `layer` counts attentions (or MLPs), which are layers in a decoder-only model
 
     def head_rows(self, layer: int) -> slice:
         """Rows of a layer's heads."""
-        start = 1 + layer * (self.n_heads + 1)
-        return slice(start, start + self.n_heads)
+        return self._walk.attentions[layer].rows
 
     def mlp_row(self, layer: int) -> int:
         """Row of a layer's MLP."""
-        return (layer + 1) * (self.n_heads + 1)
+        return self._walk.mlps[layer].row
 
     def attention_columns(self, layer: int) -> slice:
         """Columns of a layer's q, then k, then v readers."""
-        width = self.n_heads + 2 * self.n_kv_heads
-        start = layer * (width + 1)
-        return slice(start, start + width)
+        columns = self._walk.attentions[layer].columns
+        return slice(columns[0].start, columns[2].stop)
 
     def port_columns(self, layer: int, port: Port) -> slice:
         """Columns of one of q, k, v in a layer."""
-        start = self.attention_columns(layer).start
-        if port == "q":
-            return slice(start, start + self.n_heads)
-        start += self.n_heads + (self.n_kv_heads if port == "v" else 0)
-        return slice(start, start + self.n_kv_heads)
+        return self._walk.attentions[layer].columns[PORTS.index(port)]
 
     def mlp_column(self, layer: int) -> int:
         """Column of a layer's MLP reader."""
-        return (layer + 1) * (self.n_heads + 2 * self.n_kv_heads + 1) - 1
+        return self._walk.mlps[layer].column
 
     @property
     def logits_column(self) -> int:
         """Column of the logits reader: the last."""
-        return self.n_layers * (self.n_heads + 2 * self.n_kv_heads + 1)
+        return len(self.readers) - 1
 
     @property
     def shape(self) -> tuple[int, int]:
         """Number of sources, number of readers."""
-        return 1 + self.n_layers * (self.n_heads + 1), self.logits_column + 1
+        return len(self.sources), len(self.readers)
 
-    def visible(self, column: int) -> int:
-        """How many of the sources, from the first, a reader can read."""
-        if column == self.logits_column:
-            return self.shape[0]
-        layer, offset = divmod(column, self.n_heads + 2 * self.n_kv_heads + 1)
-        rows = self.head_rows(layer)
-        reads_heads = offset == self.n_heads + 2 * self.n_kv_heads and not self.parallel
-        end: int = rows.stop if reads_heads else rows.start
-        return end
+    def visible(self, column: int) -> range:
+        """Rows of the sources that a reader can read."""
+        return self._walk.visible[column]
+
+    def rows_seen(self, column: int) -> slice:
+        """`visible` as a slice."""
+        rows = self.visible(column)
+        return slice(rows.start, rows.stop)
+
+    @cached_property
+    def roots(self) -> tuple[int, ...]:
+        """Rows of the sources that nothing is upstream of: `input`, and `bias` where there is."""
+        nodes = enumerate(self.source_nodes)
+        return tuple(row for row, node in nodes if node.kind in ("input", "bias"))
 
     @cached_property
     def mask(self) -> Bool[Tensor, "source reader"]:
         """True where an edge exists."""
         mask = torch.zeros(self.shape, dtype=torch.bool)
-        for column in range(self.shape[1]):
-            mask[: self.visible(column), column] = True
+        for column, rows in enumerate(self._walk.visible):
+            mask[rows.start : rows.stop, column] = True
         return mask
 
     @cached_property
@@ -183,18 +250,16 @@ class Layout:
     @cached_property
     def feeds(self) -> tuple[tuple[int, ...], ...]:
         """For each reader, the rows of the sources that are computed from it (none for logits)."""
+        rows: list[tuple[int, ...]] = [()] * self.shape[1]
         group = self.n_heads // self.n_kv_heads
-        rows: list[tuple[int, ...]] = []
-        for node in self.reader_nodes:
-            if node.kind == "logits" or node.layer is None:
-                rows.append(())
-            elif node.kind == "mlp" or node.head is None:
-                rows.append((self.mlp_row(node.layer),))
-            else:
-                first = self.head_rows(node.layer).start
-                size = 1 if node.port == "q" else group
-                start = first + node.head * size
-                rows.append(tuple(range(start, start + size)))
+        for attention in self.attentions:
+            for port, columns in zip(PORTS, attention.columns, strict=True):
+                size = 1 if port == "q" else group
+                for place, column in enumerate(range(columns.start, columns.stop)):
+                    first = attention.rows.start + place * size
+                    rows[column] = tuple(range(first, first + size))
+        for mlp in self.mlps:
+            rows[mlp.column] = (mlp.row,)
         return tuple(rows)
 
     # -- edges by name
@@ -221,7 +286,8 @@ class Layout:
             )
         row, column = self._rows[source], self._columns[reader]
         if not self.mask[row, column]:
-            raise CircuitsError(f"{name!r}: {source} is computed after {reader} reads")
+            why = "is computed after" if row >= self.visible(column).stop else "is not where"
+            raise CircuitsError(f"{name!r}: {source} {why} {reader} reads")
         return row, column
 
     def edge_name(self, row: int, column: int) -> str:
@@ -231,8 +297,10 @@ class Layout:
     @property
     def summary(self) -> str:
         """The sizes in words."""
+        encoder = f"{self.n_encoder_layers} encoder and " if self.n_encoder_layers else ""
         kv = "" if self.n_kv_heads == self.n_heads else f", {self.n_kv_heads} KV heads"
-        return f"{self.n_layers} layers, {self.n_heads} heads{kv}"
+        decoder = "decoder layers" if encoder else "layers"
+        return f"{encoder}{self.n_layers} {decoder}, {self.n_heads} heads{kv}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form: the sizes."""
@@ -241,6 +309,8 @@ class Layout:
             "n_heads": self.n_heads,
             "n_kv_heads": self.n_kv_heads,
             "parallel": self.parallel,
+            **({"n_encoder_layers": self.n_encoder_layers} if self.n_encoder_layers else {}),
+            **({"bias": True} if self.bias else {}),
         }
 
     @classmethod
@@ -250,3 +320,57 @@ class Layout:
             return cls(**value)
         except TypeError as error:
             raise CircuitsError(f"not a layout: {value!r}") from error
+
+
+class _Walk:
+    """Sources and readers as they come, with the rows that each reader sees."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.sources: list[str] = []
+        self.readers: list[str] = []
+        self.visible: list[range] = []
+        self.attentions: list[AttentionPlace] = []
+        self.mlps: list[MLPPlace] = []
+        self.streams: list[slice] = []
+
+    def stream(self, layers: int, *, encoder: bool) -> None:
+        """Walk through all layers of one stream."""
+        prefix = "enc." if encoder else ""
+        start = len(self.sources)
+        self.sources.append(f"{prefix}input")
+        if self.layout.bias:
+            self.sources.append(f"{prefix}bias")
+        for layer in range(layers):
+            before = range(start, len(self.sources))
+            self._attention(before, before, layer, encoder=encoder)
+            if self.streams and not encoder:
+                mine = range(start, len(self.sources))
+                other = range(self.streams[0].start, self.streams[0].stop)
+                self._attention(mine, other, layer, encoder=False, cross=True)
+            sees = before if self.layout.parallel else range(start, len(self.sources))
+            self.mlps.append(MLPPlace(len(self.sources), len(self.readers), layer, encoder))
+            self._read([self.mlps[-1].name], sees)
+            self.sources.append(self.mlps[-1].name)
+        if not encoder:
+            self._read(["logits"], range(start, len(self.sources)))
+        self.streams.append(slice(start, len(self.sources)))
+
+    def _attention(
+        self, queries: range, keys: range, layer: int, *, encoder: bool, cross: bool = False
+    ) -> None:
+        heads, kv_heads = self.layout.n_heads, self.layout.n_kv_heads
+        kv = "h" if kv_heads == heads else "kv"
+        first, row = len(self.readers), len(self.sources)
+        ends = (first, first + heads, first + heads + kv_heads, first + heads + 2 * kv_heads)
+        columns = (slice(*ends[:2]), slice(*ends[1:3]), slice(*ends[2:]))
+        place = AttentionPlace(slice(row, row + heads), columns, layer, encoder, cross)
+        self._read([f"{place.prefix}.h{head}<q>" for head in range(heads)], queries)
+        for port in "kv":
+            self._read([f"{place.prefix}.{kv}{head}<{port}>" for head in range(kv_heads)], keys)
+        self.sources += [f"{place.prefix}.h{head}" for head in range(heads)]
+        self.attentions.append(place)
+
+    def _read(self, names: list[str], sees: range) -> None:
+        self.readers += names
+        self.visible += [sees] * len(names)

@@ -146,13 +146,13 @@ def _whole_paths(worth: Matrix, layout: Layout) -> Int[Tensor, " edge"]:
     """
     rows, columns = layout.shape
     reached = torch.full((rows,), -torch.inf)
-    reached[0] = torch.inf
+    reached[list(layout.roots)] = torch.inf
     into = torch.full_like(worth, -torch.inf)
     entry: dict[int, tuple[int, int]] = {}  # source: the edge that its best path ends with
     for column in range(columns):
-        seen = slice(0, layout.visible(column))
+        seen = layout.rows_seen(column)
         into[seen, column] = torch.minimum(worth[seen, column], reached[seen])
-        best = int(into[seen, column].argmax())
+        best = seen.start + int(into[seen, column].argmax())
         for row in layout.feeds[column]:
             if row not in entry or into[best, column] > reached[row]:
                 reached[row], entry[row] = into[best, column], (best, column)
@@ -165,12 +165,12 @@ def _whole_paths(worth: Matrix, layout: Layout) -> Int[Tensor, " edge"]:
         if layout.feeds[column]:
             row = max(layout.feeds[column], key=lambda row: float(leads[row]))
             onward[column], leave[column] = leads[row], (row, int(by[row]))
-        seen = slice(0, layout.visible(column))
+        seen = layout.rows_seen(column)
         through = torch.minimum(worth[seen, column], onward[column])
         by[seen] = torch.where(through > leads[seen], column, by[seen])
         leads[seen] = torch.maximum(leads[seen], through)
     weakest = torch.minimum(into, onward[None, :])
-    fed, leading = {0}, {layout.logits_column}  # joined to input, joined to logits
+    fed, leading = set(layout.roots), {layout.logits_column}  # joined to input, joined to logits
     taken: dict[int, None] = {}
     for place in _sorted(layout, weakest, worth).tolist():
         if place in taken:
@@ -201,7 +201,7 @@ def _greedy(worth: Matrix, layout: Layout) -> Int[Tensor, " edge"]:
     def open_column(column: int) -> None:
         if column not in opened:
             opened.add(column)
-            for row in range(layout.visible(column)):
+            for row in layout.visible(column):
                 heapq.heappush(frontier, (-values[row][column], row, column))
 
     order: list[int] = []

@@ -1,14 +1,20 @@
 """Run a model on a circuit.
 
-With a the sources' outputs in this run and a' those of the corrupted run, reader v is given
+With a the sources' outputs in this run and a' those of the reference (the corrupted run, unless
+another replacement is asked for), reader v is given
 
     x'_v + sum over kept edges u -> v of (a_u - a'_u),
 
-with x'_v the stream that v reads in the corrupted run. Only the q/k/v projections' outputs and the
-inputs of the MLPs' and the final norm are replaced; the model's own attention and MLP code does the
-rest. Readers with no kept edge take the corrupted run's value, readers with all of theirs are left
-alone, and only the sources that some other reader uses are widened: a small circuit costs little
-more than a forward pass. No edge kept gives the corrupted logits, all kept the clean ones.
+with x'_v the stream that v reads in the reference. Only the q/k/v projections' outputs and the
+inputs of the MLPs and of the logits' reader are replaced; the model's own attention and MLP code
+does the rest. Readers with no kept edge take the reference's value, readers with all of theirs are
+left alone, and only the sources that some other reader uses are widened: a small circuit costs
+little more than a forward pass. No edge kept gives the reference's logits, all kept the clean ones.
+
+Where norms rescale the stream itself (BART), a_u - a'_u is the difference of what u brings to v:
+each run's share carried through its own norms (see `models/stream.py`). That is the difference
+which the scores multiply with the gradient, and it keeps both ends exact: all shares together,
+the source `bias` among them, are the stream.
 """
 
 from __future__ import annotations
@@ -17,40 +23,53 @@ from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
+from circuits.intervention.replacement import Constants, Reference
 from circuits.models import HookedModel, SourceStates
 from circuits.models.hooks import Hooks
-from circuits.models.view import Norm, Projection
+from circuits.models.norm import Norm
+from circuits.models.view import (
+    Projection,
+    ReadsHeads,
+    ReadsInput,
+    Rescales,
+    Stream,
+    WritesHeads,
+    WritesMLP,
+)
 from tasks.pairs import PairBatch
 
 Logits = Float[Tensor, "read vocab"]
+_CORRUPTED, _COMPUTED, _ALONE = 0, 1, 2  # what a reader is given
 
 
 class Executor:
-    """Runs circuits on one batch; they share its clean and corrupted runs.
+    """Runs circuits on one batch; they share its clean and reference runs.
 
-    clean, corrupted: float32 logits at the batch's reads.
+    clean, corrupted: float32 logits at the batch's reads. corrupted is the reference's: of no edge.
     """
 
-    def __init__(self, model: HookedModel, batch: PairBatch) -> None:
-        """Run the batch clean and corrupted once."""
+    def __init__(
+        self, model: HookedModel, batch: PairBatch, constants: Constants | None = None
+    ) -> None:
+        """Run the batch clean and corrupted once.
+
+        constants: what stands in for the sources left out, from `replacement.constants`; None
+            replaces them by the corrupted run.
+        """
         self.model, self.batch = model, batch
-        self._reference = SourceStates(model.view)
-        self._values: dict[nn.Module, Tensor] = {}
-        hooks = Hooks()
-        self._reference.record(hooks)
-        for layer in model.view.layers:
-            hooks.before(layer.attention_norm.module, partial(self._keep, layer.block))
-            for module in layer.modules:
-                hooks.after(module, partial(self._keep, module))
-            hooks.before(layer.mlp_norm.module, partial(self._keep, layer.mlp_norm.module))
-        hooks.before(model.view.final_norm, partial(self._keep, model.view.final_norm))
+        self._rest, self._prefix = model.split(batch) if constants is None else (batch, None)
         with torch.no_grad():
-            self.corrupted: Logits = model.logits(batch.corrupted, batch, hooks)
-            self.clean: Logits = model.logits(batch.clean, batch)
+            self.clean: Logits = self._run(Hooks())
+            if constants is None:
+                self._reference, corrupted = Reference.corrupted(model, self._rest, self._prefix)
+                self.corrupted: Logits = corrupted
+            else:
+                self._reference = Reference.constant(constants(model, batch))
+                self.corrupted = self.logits(Circuit.empty(model.layout))
 
     def logits(self, circuit: Circuit) -> Logits:
         """Logits at the batch's reads with only the circuit's edges left."""
@@ -59,90 +78,74 @@ class Executor:
                 f"a circuit of a model with {circuit.layout.summary} cannot run on one with "
                 f"{self.model.layout.summary}"
             )
-        run = _Run(self.model, self._reference, self._values, circuit.mask)
         hooks = Hooks()
-        run.attach(hooks)
+        CircuitRun(self.model, self._reference, circuit.mask).attach(hooks)
+        return self._run(hooks)
+
+    def _run(self, hooks: Hooks) -> Logits:
         with torch.no_grad():
-            return self.model.logits(self.batch.clean, self.batch, hooks)
-
-    def _keep(self, key: nn.Module, value: Tensor) -> None:
-        self._values[key] = value.detach()
+            return self.model.logits(self._rest.clean, self._rest, hooks, self._prefix)
 
 
-class _Run:
+class CircuitRun:
     """One forward pass on a circuit."""
 
     def __init__(
-        self,
-        model: HookedModel,
-        reference: SourceStates,
-        values: dict[nn.Module, Tensor],
-        keep: Bool[Tensor, "source reader"],
+        self, model: HookedModel, reference: Reference, keep: Bool[Tensor, "source reader"]
     ) -> None:
-        self.view, self.keep = model.view, keep
-        self.reference, self.values = reference, values
+        self.view, self.keep, self.reference = model.view, keep, reference
         self.live = SourceStates(model.view)
         kept = keep.sum(dim=0)
         visible = model.layout.mask.sum(dim=0)
-        # 0: take the corrupted value; 2: leave alone; 1: compute.
-        self.state = torch.where(kept == 0, 0, torch.where(kept == visible, 2, 1)).tolist()
-        self.used = keep[:, torch.tensor(self.state) == 1].any(dim=1).nonzero().flatten().tolist()
-        self.deltas: list[Float[Tensor, "batch pos d_model"]] = []
+        self.state: list[int] = torch.where(
+            kept == 0, _CORRUPTED, torch.where(kept == visible, _ALONE, _COMPUTED)
+        ).tolist()
+        used = keep[:, torch.tensor(self.state) == _COMPUTED].any(dim=1)
+        self.walks = {
+            stream: _Walk(stream, index, self.live, reference.states, used)
+            for index, stream in enumerate(self.view.streams)
+        }
 
     def attach(self, hooks: Hooks) -> None:
         """Record the live sources and replace the readers."""
-        layout = self.view.layout
         self.live.record(hooks)
-        for index, layer in enumerate(self.view.layers):
-            for module, projections in layer.modules.items():
-                columns = [layout.port_columns(index, p.port) for p in projections]
-                if any(
-                    self.state[c] != 2 for part in columns for c in range(layout.shape[1])[part]
-                ):
-                    hooks.after(
-                        module,
-                        partial(
-                            self._projected,
-                            list(zip(projections, columns, strict=True)),
-                            self.values[layer.block],
-                            self.values[module],
-                            layer.attention_norm,
-                        ),
-                    )
-            self._replace_input(hooks, layer.mlp_norm.module, layout.mlp_column(index))
-        self._replace_input(hooks, self.view.final_norm, layout.logits_column)
+        for stream in self.view.streams:
+            for event in stream.events:
+                if isinstance(event, ReadsHeads):
+                    if set(self.state[event.span]) == {_ALONE}:
+                        continue
+                    for module, parts in event.modules.items():
+                        values = self.reference.values[module]
+                        hooks.after(module, partial(self._projected, stream, event, parts, values))
+                elif isinstance(event, ReadsInput) and self.state[event.column] != _ALONE:
+                    hooks.before(event.module, partial(self._entering, stream, event))
 
-    def _replace_input(self, hooks: Hooks, norm: nn.Module, column: int) -> None:
-        if self.state[column] == 2:
-            return
-
-        def edit(x: Tensor) -> Tensor:
-            return self._inputs([column], self.values[norm])[0].reshape(x.shape).to(x.dtype)
-
-        hooks.before(norm, edit)
+    def _entering(self, stream: Stream, event: ReadsInput, x: Tensor) -> Tensor:
+        inputs = self._inputs(stream, event, [event.column])[0]
+        if event.norm is not None:
+            inputs = event.norm.module.forward(inputs)
+        return inputs.reshape(x.shape)
 
     def _projected(
         self,
+        stream: Stream,
+        event: ReadsHeads,
         parts: list[tuple[Projection, slice]],
-        stream: Float[Tensor, "batch pos d_model"],
-        corrupted: Float[Tensor, "batch pos feature"],
-        norm: Norm,
+        reference: Float[Tensor, "batch pos feature"],
         output: Float[Tensor, "batch pos feature"],
     ) -> Float[Tensor, "batch pos feature"]:
         """A projection's output with each head's reader given its own input."""
-        new = corrupted.clone()
+        new = reference.clone()
         for projection, columns in parts:
             states = self.state[columns]
-            shape = (*output.shape[:2], projection.n_heads, -1)
-            live = output[..., projection.features].view(shape)
-            mine = new[..., projection.features].view(shape)
-            alone = [head for head, state in enumerate(states) if state == 2]
-            mine[:, :, alone] = live[:, :, alone]
-            heads = [head for head, state in enumerate(states) if state == 1]
+            mine = projection.heads(new)
+            alone = [head for head, state in enumerate(states) if state == _ALONE]
+            mine[:, :, alone] = projection.heads(output)[:, :, alone]
+            heads = [head for head, state in enumerate(states) if state == _COMPUTED]
             if not heads:
                 continue
-            inputs = self._inputs([columns.start + head for head in heads], stream)
-            normed = norm.module(inputs)
+            inputs = self._inputs(stream, event, [columns.start + head for head in heads])
+            normed = inputs if event.norm is None else _normed(event.norm, inputs)
             value = torch.einsum("hbpd,hdk->bphk", normed, projection.weight[heads])
             if projection.bias is not None:
                 value = value + projection.bias[heads]
@@ -150,20 +153,107 @@ class _Run:
         return new
 
     def _inputs(
-        self, columns: list[int], stream: Float[Tensor, "batch pos d_model"]
+        self, stream: Stream, event: ReadsHeads | ReadsInput, columns: list[int]
     ) -> Float[Tensor, "reader batch pos d_model"]:
         """What the readers at these columns are given."""
-        self._extend(self.view.layout.visible(columns[0]))
-        rows = self.used[: len(self.deltas)]
-        inputs = stream.expand(len(columns), *stream.shape)
+        reference = self.reference.inputs[event]
+        inputs = reference.view(self.live.inputs[self.view.streams.index(stream)].shape)
+        rows, deltas = self.walks[stream].until(event)
+        inputs = inputs.expand(len(columns), *inputs.shape)
         if not rows:
             return inputs
-        keep = self.keep[rows][:, columns].to(stream)
-        deltas = torch.stack(self.deltas)
-        return inputs + torch.einsum("rc,rbpd->cbpd", keep, deltas)
+        keep = self.keep[rows][:, columns].to(deltas)
+        return inputs + (keep.T @ deltas.flatten(1)).view(inputs.shape)
 
-    def _extend(self, visible: int) -> None:
-        """Widen the used sources that have been computed by now."""
-        while len(self.deltas) < len(self.used) and self.used[len(self.deltas)] < visible:
-            row = self.used[len(self.deltas)]
-            self.deltas.append(self.live.output(row) - self.reference.output(row))
+
+def _normed(
+    norm: Norm, x: Float[Tensor, "reader batch pos d_model"]
+) -> Float[Tensor, "reader batch pos d_model"]:
+    normed: Tensor = norm.module.forward(x)
+    return normed
+
+
+class _Walk:
+    """Differences of a stream's used sources between this run and the reference, as readers see
+    them.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        index: int,
+        live: SourceStates,
+        reference: SourceStates,
+        used: Bool[Tensor, " source"],
+    ) -> None:
+        self.stream, self.index = stream, index
+        self.runs = (live, reference)
+        self.used = [row for row in range(stream.rows.start, stream.rows.stop) if used[row]]
+        self.place = {row: place for place, row in enumerate(self.used)}
+        self.rows: list[int] = []
+        self.passed = -1
+        # A run each where norms rescale what sources wrote, else the difference alone.
+        self.values: Tensor | None = None
+
+    def until(
+        self, event: ReadsHeads | ReadsInput
+    ) -> tuple[list[int], Float[Tensor, "source batch pos d_model"]]:
+        """Rows of the used sources that have written by then, and their differences."""
+        live, reference = self.runs
+        entering = live.inputs[self.index]
+        if self.values is None:
+            runs = 1 if live.view.linear else 2
+            self.values = entering.new_zeros(runs, len(self.used), *entering.shape)
+            self._write(self.stream.rows.start, entering, reference.inputs[self.index])
+            if runs == 2:
+                self._write(self.stream.rows.start + 1, *[torch.zeros_like(entering)] * 2)
+        while self.stream.events[self.passed + 1] is not event:
+            self.passed += 1
+            self._pass_by(self.stream.events[self.passed])
+        ready = self.values[:, : len(self.rows)]
+        return self.rows, ready[0] if len(ready) == 1 else ready[0] - ready[1]
+
+    def _write(self, row: int, *values: Tensor) -> None:
+        """What a source wrote in this run and in the reference."""
+        if row not in self.place:
+            return
+        assert self.values is not None
+        self.rows.append(row)
+        if len(self.values) == 1:
+            torch.sub(*values, out=self.values[0, self.place[row]])
+        else:
+            self.values[0, self.place[row]], self.values[1, self.place[row]] = values
+
+    def _write_head(self, row: int, weight: Tensor, live: Tensor, reference: Tensor) -> None:
+        assert self.values is not None
+        if len(self.values) == 2:
+            self._write(row, live @ weight, reference @ weight)
+            return
+        self.rows.append(row)
+        torch.matmul(live - reference, weight, out=self.values[0, self.place[row]])
+
+    def _pass_by(self, event: object) -> None:
+        if isinstance(event, WritesMLP):
+            row = event.mlp.place.row
+            self._write(row, *[run.mlp[event.index] for run in self.runs])
+        elif isinstance(event, WritesHeads):
+            first = event.attention.place.rows.start
+            wanted = [head for head in range(event.attention.n_heads) if first + head in self.place]
+            weight = event.attention.output_weight
+            for head in wanted:
+                z = [run.z[event.index][:, :, head] for run in self.runs]
+                self._write_head(first + head, weight[head], *z)
+            self._constant(event.attention.output_bias)
+        elif isinstance(event, Rescales):
+            assert self.values is not None
+            norm = event.norm
+            for values, run in zip(self.values, self.runs, strict=True):
+                scale = norm.weight / run.sigmas[self.index, event.index].to(values.dtype)
+                values.copy_(norm.centred(values) * scale)
+            self._constant(norm.bias)
+
+    def _constant(self, bias: Tensor | None) -> None:
+        row = self.stream.rows.start + 1
+        if bias is None or self.values is None or len(self.values) == 1 or row not in self.place:
+            return
+        self.values[:, self.place[row]] += bias

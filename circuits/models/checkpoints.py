@@ -14,6 +14,7 @@ from huggingface_hub.errors import HFValidationError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -53,8 +54,9 @@ def load_model(
     if base is not None:
         raise CircuitsError(f"{source}: a base model was given, but this is no PEFT adapter folder")
     config = load_config(source)
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        model: PreTrainedModel = auto.from_pretrained(
             name, revision=revision, config=config, dtype=precision
         )
     except _UNLOADABLE as error:

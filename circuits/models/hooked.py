@@ -17,14 +17,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
 from circuits.graph.layout import Layout
+from circuits.models.architecture import describe
 from circuits.models.checkpoints import load_model
+from circuits.models.feed import Feed, Prefix, behind, decoder_only, encoder_decoder, shared_length
 from circuits.models.hooks import Hooks
 from circuits.models.selfcheck import check_view
-from circuits.models.view import View
 from tasks.pairs import PairBatch
 
 
@@ -45,7 +46,7 @@ class HookedModel:
         self.hf = hf.requires_grad_(False)
         self._tokenizer = tokenizer
         self.name = name
-        self.view = View.of(hf)
+        self.view = describe(hf)
         check_view(self)
 
     @classmethod
@@ -104,23 +105,49 @@ class HookedModel:
             digest.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
+    def feed(
+        self, tokens: Int[Tensor, "batch pos"], batch: PairBatch, prefix: Prefix | None = None
+    ) -> Feed:
+        """What the model is given: the batch's clean or corrupted ids, by architecture."""
+        if self.layout.n_encoder_layers:
+            return encoder_decoder(tokens, batch, self.hf.config)
+        return decoder_only(tokens, batch, prefix)
+
+    def split(self, batch: PairBatch) -> tuple[PairBatch, Prefix | None]:
+        """The batch without the positions that its prompts share, and those, run once.
+
+        (batch, None) where there is nothing to gain, and for encoders, which look ahead.
+        """
+        length = 0 if self.layout.n_encoder_layers else shared_length(batch)
+        if not length:
+            return batch, None
+        with torch.no_grad():
+            past = self.hf.base_model(
+                input_ids=batch.clean[:, :length], past_key_values=DynamicCache(), use_cache=True
+            ).past_key_values
+        layers = tuple((layer.keys, layer.values) for layer in past.layers)
+        return behind(batch, length), Prefix(length, layers)
+
     def logits(
-        self, tokens: Int[Tensor, "batch pos"], batch: PairBatch, hooks: Hooks | None = None
+        self,
+        tokens: Int[Tensor, "batch pos"],
+        batch: PairBatch,
+        hooks: Hooks | None = None,
+        prefix: Prefix | None = None,
     ) -> Float[Tensor, "read vocab"]:
         """Run on `tokens` and return float32 logits at the batch's reads only.
 
         tokens: the batch's clean or corrupted ids. The unembedding sees no other position, so the
         cost of a large vocabulary is paid per read and not per token.
+        prefix: what `split` cut off from the batch.
         """
         hooks = hooks or Hooks()
+        feed = self.feed(tokens, batch, prefix)
         unembedding: nn.Module = self.hf.get_output_embeddings()
         gather = Hooks()
-        gather.before(unembedding, lambda x: x[batch.rows, batch.columns][None])
-        # Padding stands on the right, where causal attention never looks back at it; the mask is
-        # passed all the same, for models that derive positions from it.
-        mask = batch.mask.long() if batch.padded else None
+        gather.before(unembedding, lambda x: x[feed.rows, feed.columns][None])
         with hooks, gather:
-            logits: Tensor = self.hf(input_ids=tokens, attention_mask=mask, use_cache=False).logits
+            logits: Tensor = self.hf(**feed.arguments).logits
         return logits[0].float()
 
     @cached_property

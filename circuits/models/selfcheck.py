@@ -5,56 +5,83 @@
 2. With none kept, each reader's value taken from a corrupted run must give the corrupted logits:
    fails where something bypasses the readers.
 3. Which head is which is not seen by either, so single heads of the first layer are disturbed: a
-   query must move its own head at its own position, a key its group at later positions, and a
-   constant added to a value must arrive in its group as it is, attention weights summing to 1.
+   query must move its own head at its own position, a key its group (at later positions, if
+   attention is causal), and a constant added to a value must arrive in its group as it is,
+   attention weights summing to 1.
+4. The same logits must come out when the prompts' shared start is run once and cached.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from circuits.errors import CircuitsError
-from circuits.models.hooks import Edit, Hooks
-from circuits.models.stream import SourceStates
-from circuits.models.view import Layer, Projection, View
+from circuits.models.hooks import Hooks
+from circuits.models.norm import Norm
+from circuits.models.stream import SourceStates, Wide
+from circuits.models.view import (
+    Attention,
+    Event,
+    Projection,
+    ReadsHeads,
+    ReadsInput,
+    Stream,
+    View,
+    WritesHeads,
+)
 from tasks.pairs import PairBatch, PairSet, PromptPair
 
 if TYPE_CHECKING:
     from circuits.models.hooked import HookedModel
 
-_LENGTH = 8
+_LENGTH, _SHARED, _ANSWER = 8, 2, 4
 
 
 def check_view(model: HookedModel) -> None:
     """Raise `CircuitsError` if the model does not compute what its view says."""
-    batch = _probe(model.vocabulary, min(_LENGTH, model.context or _LENGTH)).to(model.device)
+    batch = _probe(model.vocabulary, min(_LENGTH, (model.context or 2 * _LENGTH) - _ANSWER)).to(
+        model.device
+    )
+    rest, prefix = model.split(batch)
     with torch.no_grad():
         clean = model.logits(batch.clean, batch)
         corrupted = model.logits(batch.corrupted, batch)
         kept = model.logits(batch.clean, batch, _recomputed(model.view))
         none = model.logits(batch.clean, batch, _from_corrupted(model, batch))
+        cached = model.logits(rest.clean, rest, prefix=prefix)
     architecture = type(model.hf).__name__
-    _compare(architecture, "with every edge kept, the clean", kept, clean, model.hf.dtype)
-    _compare(architecture, "with no edge kept, the corrupted", none, corrupted, model.hf.dtype)
-    for projection in model.view.layers[0].projections:
-        if not _moves_its_heads(model, batch, projection):
-            raise CircuitsError(
-                f"{architecture}: the residual-stream view is wrong for this model: its last "
-                f"{projection.port} head is not where the view says; it is not supported"
-            )
+    for what, found, expected in (
+        ("with every edge kept, the clean", kept, clean),
+        ("with no edge kept, the corrupted", none, corrupted),
+        ("behind a cached prefix, the clean", cached, clean),
+    ):
+        _compare(architecture, what, found, expected, model.hf.dtype)
+    for index, attention in enumerate(model.view.attentions):
+        if attention.place.layer > 0:
+            continue
+        for projection in attention.projections:
+            if not _moves_its_heads(model, batch, index, projection):
+                raise CircuitsError(
+                    f"{architecture}: the residual-stream view is wrong for this model: the last "
+                    f"{projection.port} head of {attention.place.prefix} is not where the view "
+                    "says; it is not supported"
+                )
 
 
 def _probe(vocabulary: int, length: int) -> PairBatch:
     generator = torch.Generator().manual_seed(0)
-    draw = torch.randint(vocabulary, (2, 2, length), generator=generator).tolist()
+    draw = torch.randint(vocabulary, (2, 2, length), generator=generator)
+    draw[1] = torch.where(draw[1] == draw[0], (draw[1] + 1) % vocabulary, draw[1])
+    draw[1, :, :_SHARED] = draw[0, :, :_SHARED]
     pairs = tuple(
-        PromptPair(tuple(clean), tuple(corrupted), ((0,),), source="self-check")
-        for clean, corrupted in draw
-        if clean != corrupted
+        PromptPair(tuple(clean), tuple(corrupted), ((0,),) * _ANSWER, source="self-check")
+        for clean, corrupted in zip(*draw.tolist(), strict=True)
     )
     return next(PairSet(pairs).batches(2))
 
@@ -76,88 +103,89 @@ def _compare(
 
 
 def _recomputed(view: View) -> Hooks:
-    """Every reader's value from the sum of the sources before it and the view's weights."""
+    """Every reader's value from the sum of the sources that it sees and the view's weights."""
     hooks = Hooks()
     states = SourceStates(view)
     states.record(hooks)
-    for index, layer in enumerate(view.layers):
-        mlp_sees_heads = not view.layout.parallel
-        for module, projections in layer.modules.items():
-            hooks.after(module, _project(states, index, layer, projections))
-        hooks.before(
-            layer.mlp_norm.module, _stream(states, index + 1 if mlp_sees_heads else index, index)
-        )
-    hooks.before(view.final_norm, _stream(states, len(view.layers), len(view.layers)))
+    for stream in view.streams:
+        for place, event in enumerate(stream.events):
+            total = partial(_total, states, stream, stream.events[:place])
+            if isinstance(event, ReadsInput):
+                rows = view.layout.visible(event.column)
+                hooks.before(event.module, partial(_enter, partial(total, rows, event.norm)))
+            elif isinstance(event, ReadsHeads):
+                rows = view.layout.visible(event.span.start)
+                for module, parts in event.modules.items():
+                    value = partial(total, rows, event.norm)
+                    hooks.after(module, partial(_project, value, [part for part, _ in parts]))
     return hooks
 
 
-def _stream(states: SourceStates, attentions: int, mlps: int) -> Edit:
-    """An edit that puts the sum of the first sources in place of the stream."""
-
-    def edit(x: Tensor) -> Tensor:
-        total = _sum(states, attentions, mlps)
-        return total.to(x.dtype).reshape(x.shape)
-
-    return edit
+def _enter(value: Callable[[], Tensor], x: Tensor) -> Tensor:
+    return value().to(x.dtype).reshape(x.shape)
 
 
-def _sum(states: SourceStates, attentions: int, mlps: int) -> Float[Tensor, "batch pos d_model"]:
-    total = states.start.float()
-    for index in range(max(attentions, mlps)):
-        layer = states.view.layers[index]
-        if index < attentions:
-            heads = torch.einsum(
-                "bphk,hkd->bpd", states.z[index].float(), layer.output_weight.float()
-            )
-            total = total + heads
-            if isinstance(layer.output.bias, Tensor):
-                total = total + layer.output.bias.float()
-        if index < mlps:
-            total = total + states.mlp[index].float()
-    return total
+def _project(value: Callable[[], Tensor], projections: list[Projection], x: Tensor) -> Tensor:
+    new = x.clone()
+    for projection in projections:
+        output = torch.einsum("bpd,hdk->bphk", value(), projection.weight.float())
+        if projection.bias is not None:
+            output = output + projection.bias.float()
+        projection.heads(new).copy_(output)
+    return new
 
 
-def _project(states: SourceStates, index: int, layer: Layer, projections: list[Projection]) -> Edit:
-    """An edit that puts W(norm(sum of sources)) + b in place of a projection's output."""
+def _total(
+    states: SourceStates,
+    stream: Stream,
+    passed: tuple[Event, ...],
+    rows: range,
+    norm: Norm | None,
+) -> Float[Tensor, "batch pos d_model"]:
+    """What a reader is given: the sum of what the view says is in the stream, with the biases that
+    never differ, through the norm.
+    """
+    everything = slice(None)
+    wide = Wide(stream, [states], (everything, everything))
+    for event in passed:
+        wide.pass_by(event)
+    total = wide.seen(rows).sum(dim=0)
+    if states.view.linear:
+        for event in passed:
+            if isinstance(event, WritesHeads) and event.attention.place.rows.start in rows:
+                bias = event.attention.output_bias
+                total = total if bias is None else total + bias.float()
+    if norm is None:
+        return total
+    total = norm.normalise(total)[0] * norm.weight.float()
+    return total if norm.bias is None else total + norm.bias.float()
 
-    def edit(x: Tensor) -> Tensor:
-        norm = layer.attention_norm
-        normed = norm.normalise(_sum(states, index, index))[0] * norm.weight.float()
-        if norm.bias is not None:
-            normed = normed + norm.bias.float()
-        new = x.clone()
-        for projection in projections:
-            value = torch.einsum("bpd,hdk->bphk", normed, projection.weight.float())
-            if projection.bias is not None:
-                value = value + projection.bias.float()
-            new[..., projection.features] = value.flatten(-2).to(x.dtype)
-        return new
 
-    return edit
-
-
-def _moves_its_heads(model: HookedModel, batch: PairBatch, projection: Projection) -> bool:
+def _moves_its_heads(
+    model: HookedModel, batch: PairBatch, index: int, projection: Projection
+) -> bool:
     """Whether disturbing the port's last head at the second position moves what it should."""
-    at, layout = 1, model.layout
-    group = 1 if projection.port == "q" else layout.n_heads // projection.n_heads
-    push = torch.linspace(-3.0, 3.0, projection.weight.shape[-1], device=model.device)
+    at, heads = 1, model.layout.n_heads
+    group = 1 if projection.port == "q" else heads // projection.n_heads
+    push = torch.linspace(-3.0, 3.0, projection.d_head, device=model.device)
 
     def disturb(output: Tensor) -> Tensor:
         new = output.clone()
-        heads = new[..., projection.features].view(*new.shape[:-1], projection.n_heads, -1)
         where = slice(None) if projection.port == "v" else slice(at, at + 1)
-        heads[:, where, -1] += push.to(new.dtype)
+        projection.heads(new)[:, where, -1] += push.to(new.dtype)
         return new
 
-    before, after = SourceStates(model.view), SourceStates(model.view)
-    for states, edit in ((before, None), (after, disturb)):
+    attention = model.view.attentions[index]
+    seen: list[Tensor] = []
+    for edit in (None, disturb):
         hooks = Hooks()
-        states.record(hooks)
+        hooks.before(attention.output, seen.append)
         if edit is not None:
-            hooks.after(projection.module, edit)
+            hooks.after(_disturbed(attention, projection), edit)
         with torch.no_grad():
             model.logits(batch.clean, batch, hooks)
-    moved = (after.z[0] - before.z[0]).float()  # batch, position, head, d_head
+    moved = (seen[1] - seen[0]).float()
+    moved = moved.view(*moved.shape[:2], heads, -1)
     mine, others = moved[:, :, -group:], moved[:, :, :-group]
     if others.any():
         return False
@@ -166,7 +194,19 @@ def _moves_its_heads(model: HookedModel, batch: PairBatch, projection: Projectio
     places = mine.abs().amax(dim=(0, 2, 3)) > 0
     if projection.port == "q":
         return bool(places[at]) and int(places.sum()) == 1
+    if attention.place.encoder or attention.place.cross:
+        return bool(places.all())
     return not places[:at].any() and bool(places[at + 1 :].any())
+
+
+def _disturbed(attention: Attention, projection: Projection) -> nn.Module:
+    """The projection's module; or the norm behind it, if that spans all heads (OLMo 2) and would
+    let one head move the others. It keeps the features' order.
+    """
+    norm = getattr(attention.module, f"{projection.port}_norm", None)
+    if isinstance(norm, nn.Module) and Norm.of(norm).weight.numel() > projection.d_head:
+        return norm
+    return projection.module
 
 
 def _from_corrupted(model: HookedModel, batch: PairBatch) -> Hooks:
@@ -174,7 +214,7 @@ def _from_corrupted(model: HookedModel, batch: PairBatch) -> Hooks:
     record, replay = Hooks(), Hooks()
     values: dict[tuple[int, bool], Tensor] = {}
 
-    def tap(module: torch.nn.Module, before: bool) -> None:
+    def tap(module: nn.Module, before: bool) -> None:
         key = (id(module), before)
 
         def keep(x: Tensor) -> None:
@@ -183,10 +223,12 @@ def _from_corrupted(model: HookedModel, batch: PairBatch) -> Hooks:
         (record.before if before else record.after)(module, keep)
         (replay.before if before else replay.after)(module, lambda _: values[key])
 
-    for layer in model.view.layers:
-        for module in layer.modules:
-            tap(module, before=False)
-        tap(layer.mlp_norm.module, before=True)
-    tap(model.view.final_norm, before=True)
+    for stream in model.view.streams:
+        for event in stream.events:
+            if isinstance(event, ReadsHeads):
+                for module in event.modules:
+                    tap(module, before=False)
+            elif isinstance(event, ReadsInput):
+                tap(event.module, before=True)
     model.logits(batch.corrupted, batch, record)
     return replay

@@ -1,85 +1,171 @@
-"""What every source wrote to the residual stream in one run, kept narrow.
+"""What every source wrote to the residual stream in one run, kept narrow and widened on demand.
 
 A head's output is kept as z (d_head wide) and widened by W_O only when asked for: n_heads x d_head
-numbers a position instead of n_heads x d_model.
+numbers a position instead of n_heads x d_model. Where an RMSNorm stands between W_O and the stream
+(Gemma 2, OLMo 2), z is kept divided by its sigma in that run, and the norm's weight joins W_O: the
+head's exact share of what the norm lets through.
+
+Where the stream itself is normalised (BART), what a source wrote changes on its way: norm n maps a
+contribution a to weight * centred(a) / sigma_n, sigma_n being this run's. The contributions then
+add up to the stream only together with the constants on the way (biases of attention outputs and
+of the norms), which the source `bias` collects: it is a source like any other, for what it brings
+to a reader depends, through the sigmas, on the run.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from circuits.models.hooks import Hooks
-from circuits.models.view import View
+from circuits.models.norm import Norm
+from circuits.models.view import Attention, Event, Rescales, Stream, View, WritesHeads, WritesMLP
 
 
 @dataclass
 class SourceStates:
-    """Source outputs of one run, or the difference of two runs (biases cancel in it).
+    """Source outputs of one run, or the difference of two runs (constants cancel in it).
 
-    embedding: what enters the first layer. z: per layer, what enters the attention output matrix.
-    mlp: per layer, what the MLP adds to the stream.
+    inputs: per stream, what enters its first layer. z: per attention, what enters its output
+    matrix, over sigma if a norm follows. mlp: per MLP, what it adds to the stream.
+    sigmas: per stream and norm on the stream itself, its scale.
     """
 
     view: View
-    embedding: Float[Tensor, "batch pos d_model"] | None = None
-    z: list[Float[Tensor, "batch pos head d_head"]] = field(default_factory=list)
-    mlp: list[Float[Tensor, "batch pos d_model"]] = field(default_factory=list)
+    inputs: dict[int, Float[Tensor, "batch _ d_model"]] = field(default_factory=dict)
+    z: dict[int, Float[Tensor, "batch _ head d_head"]] = field(default_factory=dict)
+    mlp: dict[int, Float[Tensor, "batch _ d_model"]] = field(default_factory=dict)
+    sigmas: dict[tuple[int, int], Float[Tensor, "batch _ 1"]] = field(default_factory=dict)
 
     def record(self, hooks: Hooks) -> None:
         """Fill this object during the run that `hooks` are in place for."""
+        for place, stream in enumerate(self.view.streams):
+            hooks.before(stream.entry, partial(self._enter, place))
+            for event in stream.events:
+                if isinstance(event, WritesHeads):
+                    attention = event.attention
+                    hooks.before(attention.output, partial(self._heads, event.index))
+                    if attention.post is not None:
+                        share = partial(self._share, event.index, attention.post)
+                        hooks.before(attention.post.module, share)
+                elif isinstance(event, WritesMLP):
+                    hooks.after(event.mlp.output, partial(self._mlp, place, event.index))
+                elif isinstance(event, Rescales):
+                    scale = partial(self._scale, (place, event.index), event.norm)
+                    hooks.before(event.norm.module, scale)
 
-        def embedding(x: Tensor) -> None:
-            self.embedding = x.detach()
+    def _enter(self, place: int, x: Tensor) -> None:
+        self.inputs[place] = x.detach()
 
-        def z(x: Tensor) -> None:
-            self.z.append(x.detach().view(*x.shape[:2], self.view.layout.n_heads, -1))
+    def _heads(self, index: int, x: Tensor) -> None:
+        self.z[index] = x.detach().view(*x.shape[:2], self.view.layout.n_heads, -1)
 
-        def mlp(x: Tensor) -> None:
-            self.mlp.append(x.detach())
+    def _share(self, index: int, norm: Norm, x: Tensor) -> None:
+        self.z[index] = (self.z[index] / norm.sigma(x.detach())[..., None]).to(x.dtype)
 
-        hooks.before(self.view.layers[0].block, embedding)
-        for layer in self.view.layers:
-            hooks.before(layer.output, z)
-            hooks.after(layer.mlp, mlp)
+    def _mlp(self, place: int, index: int, x: Tensor) -> None:
+        self.mlp[index] = x.detach().view(self.inputs[place].shape)
 
-    @property
-    def start(self) -> Float[Tensor, "batch pos d_model"]:
-        """The input source; only after a run."""
-        assert self.embedding is not None, "no run was recorded"
-        return self.embedding
+    def _scale(self, key: tuple[int, int], norm: Norm, x: Tensor) -> None:
+        self.sigmas[key] = norm.sigma(x.detach())
 
-    def __sub__(self, other: SourceStates) -> SourceStates:
-        return SourceStates(
-            self.view,
-            self.start - other.start,
-            [a - b for a, b in zip(self.z, other.z, strict=True)],
-            [a - b for a, b in zip(self.mlp, other.mlp, strict=True)],
-        )
+    def subtract(self, other: SourceStates) -> SourceStates:
+        """This run less another, in place; only where sources stay as they were written."""
+        assert self.view.linear
+        for mine, theirs in (
+            (self.inputs, other.inputs),
+            (self.z, other.z),
+            (self.mlp, other.mlp),
+        ):
+            for key, value in mine.items():
+                value.sub_(theirs[key])
+        return self
 
     def output(self, row: int) -> Float[Tensor, "batch pos d_model"]:
-        """One source's output, d_model wide; a head's without the attention output bias."""
-        if row == 0:
-            return self.start
-        layer, head = divmod(row - 1, self.view.layout.n_heads + 1)
-        if head == self.view.layout.n_heads:
-            return self.mlp[layer]
-        return self.z[layer][:, :, head] @ self.view.layers[layer].output_weight[head]
+        """One source's output, d_model wide; only where sources stay as they were written."""
+        assert self.view.linear
+        for place, stream in enumerate(self.view.streams):
+            if row == stream.rows.start:
+                return self.inputs[place]
+        for index, mlp in enumerate(self.view.mlps):
+            if row == mlp.place.row:
+                return self.mlp[index]
+        for index, attention in enumerate(self.view.attentions):
+            head = row - attention.place.rows.start
+            if 0 <= head < attention.n_heads:
+                return self.z[index][:, :, head] @ attention.output_weight[head]
+        raise IndexError(row)
 
     def widened(self, example: int, positions: slice) -> Float[Tensor, "source pos d_model"]:
-        """All sources' outputs of one example at some positions, in float32."""
-        heads = self.view.layout.n_heads
-        length = self.start[example, positions].shape[0]
-        wide = torch.empty(
-            self.view.layout.shape[0], length, self.view.d_model, device=self.start.device
+        """All sources' outputs of one example at some positions of a decoder-only model."""
+        (stream,) = self.view.streams
+        wide = Wide(stream, [self], (example, positions))
+        for event in stream.events:
+            wide.pass_by(event)
+        return wide.values[0]
+
+
+class Wide:
+    """A stream taken apart at one moment of the walk through its events.
+
+    runs: one run, or a clean and a corrupted one to be told apart by `seen`.
+    at: which example (or slice of examples) and positions.
+    values: float32, (run, source of the stream, *at, d_model); zero for sources still to come.
+    """
+
+    def __init__(
+        self, stream: Stream, runs: Sequence[SourceStates], at: tuple[int | slice, slice]
+    ) -> None:
+        """Start where the embedding enters."""
+        self.stream, self.runs, self.at = stream, runs, at
+        self.index = runs[0].view.streams.index(stream)
+        inputs = [run.inputs[self.index][at] for run in runs]
+        self.values = torch.zeros(
+            len(runs),
+            stream.rows.stop - stream.rows.start,
+            *inputs[0].shape,
+            device=inputs[0].device,
         )
-        wide[0] = self.start[example, positions]
-        for index, layer in enumerate(self.view.layers):
-            rows = self.view.layout.head_rows(index)
-            z = self.z[index][example, positions].transpose(0, 1).float()
-            torch.bmm(z, layer.output_weight.float(), out=wide[rows])
-            wide[rows.start + heads] = self.mlp[index][example, positions]
-        return wide
+        for values, entering in zip(self.values, inputs, strict=True):
+            values[0] = entering
+
+    def seen(self, rows: range) -> Float[Tensor, "source *at d_model"]:
+        """What these sources (rows of the layout) bring, or the difference between the runs."""
+        part = slice(rows.start - self.stream.rows.start, rows.stop - self.stream.rows.start)
+        if len(self.runs) == 1:
+            return self.values[0, part]
+        return self.values[0, part] - self.values[1, part]
+
+    def pass_by(self, event: Event) -> None:
+        """Take a step of the walk; readers change nothing."""
+        if isinstance(event, WritesHeads):
+            self._heads(event.attention, event.index)
+        elif isinstance(event, WritesMLP):
+            row = event.mlp.place.row - self.stream.rows.start
+            for values, run in zip(self.values, self.runs, strict=True):
+                values[row] = run.mlp[event.index][self.at]
+        elif isinstance(event, Rescales):
+            self._rescale(event)
+
+    def _heads(self, attention: Attention, index: int) -> None:
+        start = self.stream.rows.start
+        rows = slice(attention.place.rows.start - start, attention.place.rows.stop - start)
+        weight = attention.output_weight.float()
+        for values, run in zip(self.values, self.runs, strict=True):
+            z = run.z[index][self.at].float().flatten(0, -3).transpose(0, 1)
+            values[rows] = torch.bmm(z, weight).view_as(values[rows])
+            if attention.output_bias is not None and not run.view.linear:
+                values[1] += attention.output_bias.float()
+
+    def _rescale(self, event: Rescales) -> None:
+        norm = event.norm
+        for values, run in zip(self.values, self.runs, strict=True):
+            scale = norm.weight.float() / run.sigmas[self.index, event.index][self.at]
+            values.copy_(norm.centred(values) * scale)
+            if norm.bias is not None:
+                values[1] += norm.bias.float()

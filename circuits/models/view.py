@@ -1,228 +1,234 @@
-"""A Hugging Face model seen as a residual-stream graph.
+"""A model as residual streams: what writes to each, what reads it, in the order of computation.
 
-TransformerLens's architecture adapter names the module behind each canonical component
-(`blocks.attn.q`, `ln1`, ...). This file resolves those names on the plain model, so that hooks sit
-on its own modules and attention runs as the model runs it (SDPA), and describes what the maths
-needs of each: norms, q/k/v projections, output weights.
-
-Scope: decoder-only models with a norm before attention and one before the MLP, sequential or
-parallel. What does not fit is refused with the reason.
+Everything that the maths needs of an architecture is said here once, by a list of events for every
+stream; attribution, execution and the self-check walk those lists and know no architecture.
+`architecture.py` makes the lists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
-from transformer_lens.model_bridge.sources import build_bridge_config_from_hf
-from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError
-from circuits.graph.layout import Layout, Port
-
-# Models whose fused projection holds all of q, then all of k, then all of v.
-_CONCATENATED = ("gpt2", "phi3")
-
-_KINDS: tuple[Literal["layer", "rms"], ...] = ("layer", "rms")
+from circuits.graph.layout import AttentionPlace, Layout, MLPPlace, Port
+from circuits.models.norm import Norm
 
 
-@dataclass(frozen=True)
-class Norm:
-    """y = weight * xhat + bias, with xhat = (x - mean) / sigma (LayerNorm) or x / sigma (RMSNorm).
-
-    weight: the effective one (Gemma's 1 + w).
-    """
-
-    module: nn.Module
-    kind: Literal["layer", "rms"]
-    weight: Float[Tensor, " d_model"]
-    bias: Float[Tensor, " d_model"] | None
-    eps: float
-
-    @classmethod
-    def of(cls, module: nn.Module) -> Norm:
-        """Describe a norm module, and check the description on random input."""
-        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-        eps = getattr(module, "eps", getattr(module, "variance_epsilon", None))
-        if weight is None or eps is None:
-            raise CircuitsError(f"{type(module).__name__}: a norm without weight or epsilon")
-        probe = torch.linspace(-1.0, 3.0, 4 * weight.numel(), device=weight.device)
-        probe = (probe.sin() * 2 + 0.5).view(4, -1).to(weight.dtype)
-        with torch.no_grad():
-            expected = module(probe).float()
-            for kind in _KINDS:
-                for effective in (weight, 1 + weight):
-                    norm = cls(module, kind, effective.detach(), bias, float(eps))
-                    if torch.allclose(norm._formula(probe), expected, atol=1e-4, rtol=1e-2):
-                        return norm
-        raise CircuitsError(f"{type(module).__name__}: neither a LayerNorm nor an RMSNorm")
-
-    def normalise(
-        self, x: Float[Tensor, "*batch d_model"]
-    ) -> tuple[Float[Tensor, "*batch d_model"], Float[Tensor, "*batch 1"]]:
-        """xhat and sigma, in float32."""
-        x = x.float()
-        if self.kind == "layer":
-            x = x - x.mean(dim=-1, keepdim=True)
-        sigma = (x.square().mean(dim=-1, keepdim=True) + self.eps).sqrt()
-        return x / sigma, sigma
-
-    def _formula(self, x: Tensor) -> Tensor:
-        y = self.normalise(x)[0] * self.weight.float()
-        return y if self.bias is None else y + self.bias.float()
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Projection:
-    """One of a layer's q, k, v: some output features of a module, `n_heads` x `d_head` of them."""
+    """One of an attention's q, k, v: `n_heads` groups of `d_head` features of a module's output.
+
+    offset, stride: of the first group, and from one group to the next; a fused module holds q, k
+    and v one after the other (offset) or head by head (stride).
+    """
 
     port: Port
     module: nn.Module
-    features: slice
     n_heads: int
+    d_head: int
+    offset: int
+    stride: int
+
+    def heads(self, output: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch head d_head"]:
+        """This port's heads in the module's output; a view, so writes go through."""
+        end = self.offset + (self.n_heads - 1) * self.stride + self.d_head
+        return output[..., self.offset : end].unfold(-1, self.d_head, self.stride)
 
     @property
     def weight(self) -> Float[Tensor, "head d_model d_head"]:
         """The projection's matrix, one slice a (KV) head; a view of the model's own."""
-        matrix = _input_major(self.module)[:, self.features]
-        return matrix.view(matrix.shape[0], self.n_heads, -1).transpose(0, 1)
+        return self.heads(input_major(self.module)).transpose(0, 1)
 
     @property
     def bias(self) -> Float[Tensor, "head d_head"] | None:
         """The projection's bias, if any."""
         bias = self.module.bias
-        if not isinstance(bias, Tensor):
-            return None
-        return bias[self.features].view(self.n_heads, -1)
+        return self.heads(bias.detach()) if isinstance(bias, Tensor) else None
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One decoder layer."""
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """One attention: what its heads read from and write with.
 
-    block: nn.Module
-    attention_norm: Norm
+    output: the module that mixes the heads; z goes in. post: a norm between it and the stream.
+    norm, kv_norm: between the stream and the projections of q, and of k and v; None reads it raw.
+    """
+
+    module: nn.Module
     projections: tuple[Projection, Projection, Projection]
+    norm: Norm | None
+    kv_norm: Norm | None
     output: nn.Module
-    n_heads: int
-    mlp_norm: Norm
-    mlp: nn.Module
+    post: Norm | None
+    place: AttentionPlace
+
+    @property
+    def n_heads(self) -> int:
+        """Query heads."""
+        return self.projections[0].n_heads
 
     @property
     def output_weight(self) -> Float[Tensor, "head d_head d_model"]:
-        """The attention output matrix, one slice a head; a view of the model's own."""
-        matrix = _input_major(self.output)
-        return matrix.view(self.n_heads, -1, matrix.shape[1])
+        """What widens z (over sigma, if a norm follows) to the head's part of the stream."""
+        matrix = input_major(self.output)
+        weight = matrix.view(self.n_heads, -1, matrix.shape[1])
+        return weight if self.post is None else weight * self.post.weight
 
     @property
-    def modules(self) -> dict[nn.Module, list[Projection]]:
-        """The projections by the module they come from: one if fused, else three."""
-        groups: dict[nn.Module, list[Projection]] = {}
-        for projection in self.projections:
-            groups.setdefault(projection.module, []).append(projection)
+    def output_bias(self) -> Float[Tensor, " d_model"] | None:
+        """What the output module adds whatever the heads do."""
+        bias = self.output.bias
+        return bias.detach() if isinstance(bias, Tensor) else None
+
+
+@dataclass(frozen=True, eq=False)
+class MLP:
+    """One MLP. It reads what goes into `reader` and writes what comes out of `output`.
+
+    norm: set where `reader` stands behind a norm that is not its own (GPT-J's shared one).
+    hidden: the module that the neurons' activations go into.
+    """
+
+    reader: nn.Module
+    norm: Norm | None
+    hidden: nn.Module
+    output: nn.Module
+    place: MLPPlace
+
+
+@dataclass(frozen=True, eq=False)
+class ReadsHeads:
+    """q, k, v readers (all of an attention's, or k and v alone) read the stream.
+
+    at: the module that the raw stream goes into. columns: of each projection's readers.
+    """
+
+    projections: tuple[Projection, ...]
+    columns: tuple[slice, ...]
+    norm: Norm | None
+    at: nn.Module
+
+    @property
+    def span(self) -> slice:
+        """Columns of all its readers."""
+        return slice(self.columns[0].start, self.columns[-1].stop)
+
+    @cached_property
+    def modules(self) -> dict[nn.Module, list[tuple[Projection, slice]]]:
+        """Projections with their columns by the module they come from: one if fused."""
+        groups: dict[nn.Module, list[tuple[Projection, slice]]] = {}
+        for projection, columns in zip(self.projections, self.columns, strict=True):
+            groups.setdefault(projection.module, []).append((projection, columns))
         return groups
 
 
-@dataclass(frozen=True)
-class View:
-    """The whole model: its layers, the final norm, and the graph's layout."""
+@dataclass(frozen=True, eq=False)
+class ReadsInput:
+    """An MLP or the logits read the stream, as what goes into `module`.
 
+    norm: where the module stands behind a norm that others share; else it reads the raw stream.
+    """
+
+    module: nn.Module
+    norm: Norm | None
+    column: int
+
+
+@dataclass(frozen=True, eq=False)
+class WritesHeads:
+    """An attention's heads add to the stream. index: which of `View.attentions`."""
+
+    attention: Attention
+    index: int
+
+
+@dataclass(frozen=True, eq=False)
+class WritesMLP:
+    """An MLP adds to the stream. index: which of `View.mlps`."""
+
+    mlp: MLP
+    index: int
+
+
+@dataclass(frozen=True, eq=False)
+class Rescales:
+    """The stream itself is normalised (post-norm models). index: which of the stream's."""
+
+    norm: Norm
+    index: int
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer: its module and its parts.
+
+    reads: its attention's readers. cross: of an encoder-decoder's decoder.
+    """
+
+    block: nn.Module
+    attention: Attention
+    reads: ReadsHeads
+    cross: Attention | None
+    mlp: MLP
+
+
+Event = ReadsHeads | ReadsInput | WritesHeads | WritesMLP | Rescales
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """One residual stream.
+
+    entry: the module that the embedding goes into. rows: of its sources, the embedding first.
+    """
+
+    entry: nn.Module
+    rows: slice
+    events: tuple[Event, ...]
+
+    def __len__(self) -> int:
+        return self.rows.stop - self.rows.start
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The whole model: its streams (an encoder's first), and the graph's layout.
+
+    layers: the decoder's. attentions, mlps: all, in the layout's order.
+    """
+
+    streams: tuple[Stream, ...]
     layers: tuple[Layer, ...]
-    final_norm: nn.Module
+    attentions: tuple[Attention, ...]
+    mlps: tuple[MLP, ...]
     layout: Layout
     d_model: int
     d_head: int
 
-    @classmethod
-    def of(cls, model: PreTrainedModel) -> View:
-        """Describe a model; a `CircuitsError` says what does not fit."""
-        architecture = type(model).__name__
-        try:
-            config = build_bridge_config_from_hf(
-                model.config, architecture, str(model.name_or_path), model.dtype
-            )
-            adapter = ArchitectureAdapterFactory.select_architecture_adapter(config)
-        except (ValueError, AttributeError) as error:
-            raise CircuitsError(
-                f"{architecture}: TransformerLens has no adapter for this architecture ({error})"
-            ) from error
-        mapping: Mapping[str, Any] = adapter.component_mapping or {}
-        if "blocks" not in mapping or "ln_final" not in mapping:
-            raise CircuitsError(f"{architecture}: only decoder-only models are supported")
-        parts = mapping["blocks"].submodules
-        _check_structure(architecture, parts)
-        heads = int(config.n_heads)
-        kv_heads = int(config.n_key_value_heads or heads)
-        d_head = int(config.d_head)
-        layers = tuple(
-            _layer(block, parts, heads, kv_heads, d_head, model)
-            for block in model.get_submodule(mapping["blocks"].name).children()
-        )
-        layout = Layout(len(layers), heads, kv_heads, bool(config.parallel_attn_mlp))
-        final_norm = model.get_submodule(mapping["ln_final"].name)
-        return cls(layers, final_norm, layout, int(config.d_model), d_head)
+    @property
+    def linear(self) -> bool:
+        """Whether no norm rescales a stream, so that what a source wrote stays as it was."""
+        return not self.layout.bias
+
+    @property
+    def sequential(self) -> bool:
+        """Whether there is one stream, linear, that every MLP reads by itself."""
+        return len(self.streams) == 1 and self.linear and all(m.norm is None for m in self.mlps)
+
+    @property
+    def final(self) -> nn.Module:
+        """The module that the logits' reader stands before."""
+        last = self.streams[-1].events[-1]
+        assert isinstance(last, ReadsInput)
+        return last.module
 
 
-def _check_structure(architecture: str, parts: Mapping[str, Any]) -> None:
-    if "attn" not in parts or "mlp" not in parts:
-        raise CircuitsError(f"{architecture}: its layers are not attention plus MLP")
-    if not parts["mlp"].name:
-        raise CircuitsError(f"{architecture}: its MLPs are not modules of their own; not yet done")
-    if "MoE" in type(parts["mlp"]).__name__:
-        raise CircuitsError(f"{architecture}: mixture-of-experts layers are not supported yet")
-    if "ln1" not in parts or "ln2" not in parts:
-        raise CircuitsError(
-            f"{architecture}: only layers with one norm before attention and one before the MLP "
-            "are supported yet"
-        )
-    if "ln1_post" in parts or "ln2_post" in parts:
-        raise CircuitsError(
-            f"{architecture}: norms after attention or MLP are not supported yet (the contribution "
-            "of a head is then scaled by the norm of the sum)"
-        )
-
-
-def _layer(
-    block: nn.Module,
-    parts: Mapping[str, Any],
-    heads: int,
-    kv_heads: int,
-    d_head: int,
-    model: PreTrainedModel,
-) -> Layer:
-    attention = block.get_submodule(parts["attn"].name)
-    names = parts["attn"].submodules
-    sizes = {"q": heads * d_head, "k": kv_heads * d_head, "v": kv_heads * d_head}
-    projections, start = [], 0
-    fused = "qkv" in names
-    if fused and model.config.model_type not in _CONCATENATED:
-        raise CircuitsError(
-            f"{type(model).__name__}: the order of q, k and v in its fused projection is not known"
-        )
-    for port in ("q", "k", "v"):
-        module = attention.get_submodule(names["qkv" if fused else port].name)
-        features = slice(start, start + sizes[port]) if fused else slice(0, sizes[port])
-        start += sizes[port]
-        projections.append(Projection(port, module, features, heads if port == "q" else kv_heads))
-    q, k, v = projections
-    return Layer(
-        block=block,
-        attention_norm=Norm.of(block.get_submodule(parts["ln1"].name)),
-        projections=(q, k, v),
-        output=attention.get_submodule(names["o"].name),
-        n_heads=heads,
-        mlp_norm=Norm.of(block.get_submodule(parts["ln2"].name)),
-        mlp=block.get_submodule(parts["mlp"].name),
-    )
-
-
-def _input_major(module: nn.Module) -> Float[Tensor, "input output"]:
+def input_major(module: nn.Module) -> Float[Tensor, "input output"]:
     """A linear module's matrix as (input, output), whichever way it is stored."""
     weight = module.weight
     if not isinstance(weight, Tensor) or weight.ndim != 2:

@@ -80,4 +80,4 @@ class HeadAblation:
 
 def _outputs(model: HookedModel) -> list[nn.Module]:
     """The module that mixes a layer's heads; their z goes in."""
-    return [layer.output for layer in model.view.layers]
+    return [attention.output for attention in model.view.attentions]

@@ -23,9 +23,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from circuits.graph import Circuit
 from circuits.intervention import Executor
 from circuits.models import HookedModel, SourceStates
 from circuits.models.hooks import Hooks
+from circuits.models.norm import Norm
 from circuits.models.view import Projection
 from circuits.search.replay import Replay, repeated
 from tasks.pairs import PairBatch
@@ -45,11 +47,13 @@ class StackedExecutor:
     def __init__(self, model: HookedModel, batch: PairBatch) -> None:
         """Run the batch clean and corrupted once."""
         self.model, self.batch, self.view = model, batch, model.view
-        executor = Executor(model, batch)
-        self.clean, self.corrupted = executor.clean, executor.corrupted
+        self._executor = Executor(model, batch)
+        self.clean, self.corrupted = self._executor.clean, self._executor.corrupted
         self.layers_run = 0
+        if not self.view.sequential:
+            return  # every circuit by itself, from the embedding on
         self.replay = Replay(
-            [layer.block for layer in self.view.layers] + [layer.mlp for layer in self.view.layers]
+            [layer.block for layer in self.view.layers] + [mlp.output for mlp in self.view.mlps]
         )
         self.live, self.reference = SourceStates(self.view), SourceStates(self.view)
         self.replaced: dict[nn.Module, Stream] = {}  # what each norm is given in that run
@@ -59,7 +63,7 @@ class StackedExecutor:
         self.live.record(hooks)
         self.reference.record(others)
         for norm in self._norms():
-            others.before(norm, partial(self.replaced.__setitem__, norm))
+            others.before(norm, partial(self._replace, norm))
         with torch.no_grad():
             with self.replay.recording():
                 model.logits(batch.clean, batch, hooks)
@@ -67,8 +71,12 @@ class StackedExecutor:
 
     def logits(self, keep: Bool[Tensor, "copy source reader"]) -> Float[Tensor, "copy read vocab"]:
         """Logits at the batch's reads of each copy's circuit; no entry of `keep` but edges."""
-        run = _Run(self, keep)
         copies = keep.shape[0]
+        if not self.view.sequential:
+            self.layers_run += copies * len(self.view.attentions)
+            circuits = [Circuit(self.model.layout, mask) for mask in keep]
+            return torch.stack([self._executor.logits(circuit) for circuit in circuits])
+        run = _Run(self, keep)
         self.layers_run += copies * (len(self.view.layers) - run.start)
         hooks = Hooks()
         run.attach(hooks)
@@ -77,6 +85,9 @@ class StackedExecutor:
             batch = stacked(self.batch, copies)
             logits: Tensor = self.model.logits(batch.clean, batch, hooks)
             return logits.view(copies, -1, logits.shape[1])
+
+    def _replace(self, norm: nn.Module, x: Tensor) -> None:
+        self.replaced[norm] = x.detach().view(self.reference.inputs[0].shape)
 
     def clean_delta(self, row: int) -> Stream:
         """What corrupting a source changes in its output, when all before it is clean."""
@@ -91,8 +102,8 @@ class StackedExecutor:
     def _norms(self) -> list[nn.Module]:
         """The norms that readers stand behind."""
         layers = self.view.layers
-        norms = [norm.module for each in layers for norm in (each.attention_norm, each.mlp_norm)]
-        return [*norms, self.view.final_norm]
+        norms = [module for each in layers for module in (each.reads.at, each.mlp.reader)]
+        return [*norms, self.view.final]
 
 
 def stacked(batch: PairBatch, copies: int) -> PairBatch:
@@ -134,13 +145,13 @@ class _Run:
             layout.head_rows(self.start).start if self.start < len(per_layer) else layout.shape[0]
         )
         self.idle: list[nn.Module] = [
-            self.view.layers[index].mlp
-            for index in range(self.start, len(per_layer))
-            if not read[layout.mlp_row(index)]
+            mlp.output
+            for index, mlp in enumerate(self.view.mlps)
+            if index >= self.start and not read[layout.mlp_row(index)]
         ]
         self.live = SourceStates(self.view)
-        self.live.z = base.live.z[: self.start]
-        self.live.mlp = base.live.mlp[: self.start]
+        self.live.z = {index: base.live.z[index] for index in range(self.start)}
+        self.live.mlp = {index: base.live.mlp[index] for index in range(self.start)}
         self.deltas: dict[int, Tensor] = {}
         self.streams: dict[nn.Module, Stream] = {}
 
@@ -149,28 +160,29 @@ class _Run:
         self.live.record(hooks)
         layout = self.view.layout
         for index, layer in enumerate(self.view.layers[self.start :], start=self.start):
-            norm = layer.attention_norm.module
+            norm, between = layer.reads.at, layer.reads.norm
             if any(self.touched[layout.attention_columns(index)]):
                 hooks.before(norm, partial(self.streams.__setitem__, norm))
-            for module, projections in layer.modules.items():
-                parts = [(p, layout.port_columns(index, p.port)) for p in projections]
+            for module, parts in layer.reads.modules.items():
                 if any(any(self.touched[columns]) for _, columns in parts):
-                    hooks.after(module, partial(self._projected, norm, parts))
-            self._replace_input(hooks, layer.mlp_norm.module, layout.mlp_column(index))
-        self._replace_input(hooks, self.view.final_norm, layout.logits_column)
+                    hooks.after(module, partial(self._projected, norm, between, parts))
+            self._replace_input(hooks, layer.mlp.reader, layout.mlp_column(index))
+        self._replace_input(hooks, self.view.final, layout.logits_column)
 
     def _replace_input(self, hooks: Hooks, norm: nn.Module, column: int) -> None:
         if not self.touched[column]:
             return
 
         def edit(x: Tensor) -> Tensor:
-            return self._inputs([column], norm, x)[0]
+            stream = x.view(-1, *self.base.live.inputs[0].shape[1:])  # OPT flattens it
+            return self._inputs([column], norm, stream)[0].reshape(x.shape)
 
         hooks.before(norm, edit)
 
     def _projected(
         self,
-        norm: nn.Module,
+        at: nn.Module,
+        norm: Norm | None,
         parts: list[tuple[Projection, slice]],
         output: Float[Tensor, "batch pos feature"],
     ) -> Float[Tensor, "batch pos feature"]:
@@ -180,15 +192,13 @@ class _Run:
             heads = [head for head, touched in enumerate(self.touched[columns]) if touched]
             if not heads:
                 continue
-            inputs = self._inputs(
-                [columns.start + head for head in heads], norm, self.streams[norm]
-            )
-            normed = norm.forward(inputs)  # not through its hooks, which see the stream
+            inputs = self._inputs([columns.start + head for head in heads], at, self.streams[at])
+            # Not through the norm's hooks, which see the stream.
+            normed = inputs if norm is None else norm.module.forward(inputs)
             value = torch.einsum("hbpd,hdk->bphk", normed, projection.weight[heads])
             if projection.bias is not None:
                 value = value + projection.bias[heads]
-            shape = (*output.shape[:2], projection.n_heads, -1)
-            new[..., projection.features].view(shape)[:, :, heads] = value
+            projection.heads(new)[:, :, heads] = value
         return new
 
     def _inputs(

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from conftest import CONFIGS
+from conftest import CONFIGS, ENCODER_DECODERS
+from oracles.encoder_decoder import EncoderDecoderPaths
 from oracles.split_paths import SplitPaths
 
 import circuits
@@ -44,6 +45,29 @@ def test_equals_split_paths_on_every_architecture(name, hooked, random_pairs):
     assert not found.matrix[~found.mask].any()
     # `input` into last-layer queries is truly zero here: the last token is the same in both.
     assert (found.matrix[found.mask] != 0).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("name", ENCODER_DECODERS)
+def test_equals_split_paths_on_encoder_decoders(name, hooked, random_pairs):
+    model, pairs = hooked(name), random_pairs(n=2, answers=3)
+    oracle = EncoderDecoderPaths(model.hf, model.layout.n_heads, model.view.d_head)
+    assert model.layout.shape == (oracle.n_sources, oracle.n_readers)
+    points, expected = rule("midpoint", 3), []
+    for place in range(len(pairs)):
+        batch = pairs.batch([place])
+        prompt, answer = len(pairs[place].clean), pairs[place].forced
+        decoder = torch.tensor([[model.hf.config.decoder_start_token_id, *answer]])
+
+        def value(logits, batch=batch):
+            return METRICS["logit-difference"](logits[0], batch).sum()
+
+        ends = batch.clean[:, :prompt], batch.corrupted[:, :prompt]
+        expected.append(oracle.scores(*ends, decoder, value, points.nodes, points.weights))
+    found = circuits.attribute(model, pairs, "eap-ig", steps=3, per_example=True)
+    close(found.per_example, torch.stack(expected))
+    assert not found.matrix[~found.mask].any()
+    cross = model.layout.attentions[-1]
+    assert cross.cross and found.matrix[:, cross.columns[1]].abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("metric", [name for name, m in METRICS.items() if m.differentiable])
@@ -97,8 +121,8 @@ def test_nan_names_the_example(hooked, random_pairs, monkeypatch):
     model, pairs = hooked("gpt2"), random_pairs(n=3)
     original = type(model).logits
 
-    def poisoned(self, tokens, batch, hooks=None):
-        logits = original(self, tokens, batch, hooks)
+    def poisoned(self, tokens, batch, hooks=None, prefix=None):
+        logits = original(self, tokens, batch, hooks, prefix)
         bad = (batch.index[batch.rows] == 1)[:, None]
         return logits.masked_fill(bad, torch.nan)
 
@@ -112,10 +136,10 @@ def test_out_of_memory_halves_the_batch(hooked, random_pairs, monkeypatch, caplo
     whole = circuits.attribute(model, pairs, batch_size=5, per_example=True)
     original = type(model).logits
 
-    def small(self, tokens, batch, hooks=None):
+    def small(self, tokens, batch, hooks=None, prefix=None):
         if len(batch) > 2:
             raise torch.OutOfMemoryError("no room")
-        return original(self, tokens, batch, hooks)
+        return original(self, tokens, batch, hooks, prefix)
 
     monkeypatch.setattr(type(model), "logits", small)
     halved = circuits.attribute(model, pairs, batch_size=5, per_example=True)

@@ -2,16 +2,26 @@
 
 import pytest
 import torch
-from conftest import CONFIGS
+from conftest import CONFIGS, ENCODER_DECODERS
+from oracles.encoder_decoder import EncoderDecoderPaths
 from oracles.split_paths import SplitPaths
 
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, Layout
 from circuits.intervention import Executor
 
+ALL = [*CONFIGS, *ENCODER_DECODERS]
+
 
 def oracle(model, batch, mask):
     view = model.view
+    if view.layout.n_encoder_layers:
+        paths = EncoderDecoderPaths(model.hf, view.layout.n_heads, view.d_head)
+        prompt = int(batch.columns[0]) + 1
+        start = torch.full((len(batch), 1), model.hf.config.decoder_start_token_id)
+        fed = torch.cat([start, batch.clean[:, prompt:]], dim=1)
+        logits = paths.execute(batch.clean[:, :prompt], batch.corrupted[:, :prompt], fed, mask)
+        return logits[batch.rows, batch.columns - prompt + 1]
     split = SplitPaths(model.hf, view.layout.n_heads, view.layout.n_kv_heads, view.d_head)
     logits = split.execute(batch.clean, batch.corrupted, mask)
     return logits[batch.rows, batch.columns]
@@ -27,7 +37,7 @@ def close(found, expected):
     assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ALL)
 def test_full_is_clean_and_empty_is_corrupted(name, hooked, random_pairs):
     model = hooked(name)
     executor = Executor(model, next(random_pairs(n=3).batches(3)))
@@ -36,10 +46,10 @@ def test_full_is_clean_and_empty_is_corrupted(name, hooked, random_pairs):
     close(executor.logits(Circuit.empty(model.layout)), executor.corrupted)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ALL)
 def test_random_circuits_equal_the_oracle(name, hooked, random_pairs):
     model = hooked(name)
-    batch = next(random_pairs(n=2).batches(2))
+    batch = next(random_pairs(n=2, answers=3).batches(2))
     executor = Executor(model, batch)
     for seed, share in enumerate([0.02, 0.1, 0.3, 0.6, 0.9, 0.98]):
         circuit = random_circuit(model.layout, share, seed)

@@ -127,6 +127,16 @@ def test_single_neurons_equal_transformer_lens(name, precise, random_pairs):
     ]
 
 
+def features_of(tap, unit, width):
+    """Features of a unit (None: of all units), by the layout that q, k and v have in a module."""
+    part = tap.projection
+    size = part.d_head if part else width // tap.units
+    offset, stride = (part.offset, part.stride) if part else (0, size)
+    for place in range(tap.units) if unit is None else [unit]:
+        start = offset + place * stride
+        yield slice(start, start + size)
+
+
 def loop(model, pairs, site, entries, direction="denoise"):
     """(example, entry) by a plain forward pass an entry; the model's own modules, no stacking.
 
@@ -148,13 +158,12 @@ def loop(model, pairs, site, entries, direction="denoise"):
 
             def edit(x, layer=layer, tap=tap, entry=entry):
                 new = x.clone()
-                features = tap.features or slice(0, x.shape[-1])
-                width = (features.stop - features.start) // tap.units
+                flat = new.view(len(batch), -1, x.shape[-1])  # OPT's MLP sees rows of all examples
+                theirs = given[layer].view(flat.shape)
                 for _, unit, position in (one for one in entry if one[0] == layer):
-                    start = features.start + (unit or 0) * width
-                    end = features.stop if unit is None else start + width
-                    where = slice(None) if position is None else position
-                    new[:, where, start:end] = given[layer][:, where, start:end]
+                    for feature in features_of(tap, unit, x.shape[-1]):
+                        where = slice(None) if position is None else position
+                        flat[:, where, feature] = theirs[:, where, feature]
                 return new
 
             tap.hook(hooks, edit)

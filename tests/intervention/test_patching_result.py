@@ -75,7 +75,10 @@ def test_a_gap_of_nothing_is_a_named_result(tmp_path):
 
 def test_what_matters_most_comes_first_in_both_directions():
     values = [[0.1, 0.9, 0.5]]
-    assert [name for name, _ in made(values, [1.0], [0.0]).top(2)] == ["resid_pre, b", "resid_pre, c"]
+    assert [name for name, _ in made(values, [1.0], [0.0]).top(2)] == [
+        "resid_pre, b",
+        "resid_pre, c",
+    ]
     found = made(values, [1.0], [0.0], direction="noise")
     assert found.top(1) == [("resid_pre, a", pytest.approx(0.1))]
 

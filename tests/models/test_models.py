@@ -1,33 +1,33 @@
 """Loading models, and proving what is said of them."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
-from conftest import CONFIGS, REFUSED, make_model
+import transformers
+from conftest import CONFIGS, ENCODER_DECODERS, REFUSED, make_model
 
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel, SourceStates, series
 from circuits.models.checkpoints import as_device, as_dtype, resolve
 from circuits.models.hooks import Hooks
 from circuits.models.selfcheck import check_view
+from circuits.models.view import Rescales
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [*CONFIGS, *ENCODER_DECODERS])
 def test_every_supported_model_passes_its_own_check(name, hooked):
     model = hooked(name)
-    assert model.layout.n_layers == 3 and model.layout.n_heads == 4
-    assert model.vocabulary == 400 and model.context == 64
+    assert model.layout.n_layers in (2, 3) and model.layout.n_heads == 4
+    assert len(model.view.layers) == model.layout.n_layers
+    assert model.vocabulary == 400 and model.context in (64, None)
     assert not any(parameter.requires_grad for parameter in model.hf.parameters())
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [
-        ("gemma2", "norms after attention or MLP"),
-        ("olmo2", "one norm before attention and one before the MLP"),
-        ("mixtral", "mixture-of-experts"),
-    ],
+    [("mixtral", "mixture-of-experts"), ("opt-350m", "norms after its layers")],
 )
 def test_what_is_not_done_is_refused_with_the_reason(name, reason):
     assert name in REFUSED
@@ -35,30 +35,74 @@ def test_what_is_not_done_is_refused_with_the_reason(name, reason):
         HookedModel(make_model(name), None, name)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama-mha"])
+def test_state_space_models_are_refused():
+    config = transformers.MambaConfig(vocab_size=400, hidden_size=16, num_hidden_layers=1)
+    with pytest.raises(CircuitsError, match="state-space"):
+        HookedModel(transformers.MambaForCausalLM(config), None, "mamba")
+
+
+@contextmanager
+def exchanged(attention, name, value):
+    right = getattr(attention, name)
+    object.__setattr__(attention, name, value)
+    try:
+        yield
+    finally:
+        object.__setattr__(attention, name, right)
+
+
+def is_refused(model, message):
+    """Whether the check refuses the model's view as it is now."""
+    with pytest.raises(CircuitsError, match=message):
+        check_view(model)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama-mha", "gpt-neox", "t5", "bart"])
 @pytest.mark.parametrize("ports", ["kqv", "qvk", "vkq"])
 def test_the_check_sees_two_ports_exchanged(name, ports, hooked):
     model = hooked(name)
-    layer = model.view.layers[0]
-    right = layer.projections
-    places = {p.port: p for p in right}
+    attention = model.view.attentions[0]
+    places = {p.port: p for p in attention.projections}
     wrong = tuple(
-        replace(places[other], port=port, n_heads=places[port].n_heads)
-        for port, other in zip("qkv", ports, strict=True)
+        replace(places[other], port=port) for port, other in zip("qkv", ports, strict=True)
     )
-    object.__setattr__(layer, "projections", wrong)
-    try:
-        with pytest.raises(CircuitsError, match="head is not where the view says"):
-            check_view(model)
-    finally:
-        object.__setattr__(layer, "projections", right)
+    with exchanged(attention, "projections", wrong):
+        is_refused(model, "head of .*a0 is not where the view says")
     check_view(model)
+
+
+@pytest.mark.parametrize("name", ["gpt-neox", "bloom"])
+def test_the_check_sees_a_fused_projection_misread(name, hooked):
+    model = hooked(name)
+    attention = model.view.attentions[0]
+    d_head = model.view.d_head
+    wrong = tuple(
+        replace(p, offset=place * 4 * d_head, stride=d_head)
+        for place, p in enumerate(attention.projections)
+    )
+    with exchanged(attention, "projections", wrong):
+        is_refused(model, "head of a0 is not where the view says")
+
+
+@pytest.mark.parametrize("name", ["gemma2", "olmo2"])
+def test_the_check_sees_a_norm_after_attention_left_out(name, hooked):
+    model = hooked(name)
+    with exchanged(model.view.attentions[0], "post", None):
+        is_refused(model, "with every edge kept")
+
+
+def test_the_check_sees_a_norm_on_the_stream_left_out(hooked):
+    model = hooked("bart")
+    stream = model.view.streams[0]
+    events = tuple(e for e in stream.events if not isinstance(e, Rescales))
+    with exchanged(stream, "events", events):
+        is_refused(model, "with every edge kept")
 
 
 def test_the_check_sees_heads_in_another_order(hooked):
     """As in a fused projection that holds q, k and v head by head and is read as q, then k, ..."""
     model = hooked("gpt2")
-    module = model.view.layers[0].projections[0].module
+    module = model.view.attentions[0].projections[0].module
     order = torch.arange(96).view(3, 4, 8).transpose(0, 1).flatten()
     shuffle = module.register_forward_hook(lambda _, __, out: out[..., order])
     try:
@@ -84,22 +128,48 @@ def test_the_check_sees_a_path_that_bypasses_the_readers(hooked):
         add.remove()
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "phi3"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gpt-neox", "olmo2"])
 def test_sources_add_up_to_the_stream(name, hooked, random_pairs):
     model, batch = hooked(name), next(random_pairs(n=2).batches(2))
     states, hooks, seen = SourceStates(model.view), Hooks(), []
     states.record(hooks)
-    hooks.before(model.view.final_norm, seen.append)
+    hooks.before(model.view.final, seen.append)
     with torch.no_grad():
         model.logits(batch.clean, batch, hooks)
-    outputs = torch.stack([states.output(row) for row in range(model.layout.shape[0])])
-    total = outputs.sum(0)
-    for layer in model.view.layers:
-        if isinstance(layer.output.bias, torch.Tensor):
-            total = total + layer.output.bias
-    assert torch.allclose(total, seen[0], atol=1e-4)
-    wide = states.widened(1, slice(2, 5))
-    assert torch.allclose(wide, outputs[:, 1, 2:5], atol=1e-5)
+    total = states.widened(1, slice(2, 5)).sum(0)
+    for attention in model.view.attentions:
+        if attention.output_bias is not None:
+            total = total + attention.output_bias
+    assert torch.allclose(total, seen[0][1, 2:5], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, *ENCODER_DECODERS])
+def test_a_shared_prefix_is_run_once_and_changes_nothing(name, hooked, random_pairs):
+    model = hooked(name)
+    batch = next(random_pairs(n=3, answers=2, lengths=[20, 14, 17]).batches(3))
+    rest, prefix = model.split(batch)
+    if name in ENCODER_DECODERS:
+        assert prefix is None and rest is batch
+        return
+    assert prefix.length == 14 // 3 and rest.clean.shape[1] == batch.clean.shape[1] - 14 // 3
+    for tokens, whole in ((rest.clean, batch.clean), (rest.corrupted, batch.corrupted)):
+        found = model.logits(tokens, rest, prefix=prefix)
+        expected = model.logits(whole, batch)
+        assert float((found - expected).abs().max()) <= 2e-6 * float(expected.abs().max())
+
+
+def test_encoder_decoders_get_the_prompt_and_the_answer_apart(hooked, random_pairs):
+    model = hooked("t5")
+    pairs = random_pairs(n=2, answers=3, lengths=[9, 6])
+    batch = next(pairs.batches(2))
+    found = model.logits(batch.clean, batch)
+    for row, place in enumerate(batch.index.tolist()):
+        pair = pairs[place]
+        alone = model.hf(
+            input_ids=torch.tensor([pair.clean]),
+            decoder_input_ids=torch.tensor([[0, *pair.forced]]),
+        ).logits[0]
+        assert torch.allclose(found[batch.rows == row], alone, atol=1e-5)
 
 
 def test_logits_at_reads_equal_the_models_own(hooked, random_pairs):
@@ -130,7 +200,7 @@ def test_hooks_go_whatever_happens(hooked, random_pairs):
         raise RuntimeError("inside the run")
 
     hooks = Hooks()
-    hooks.before(model.view.final_norm, explode)
+    hooks.before(model.view.final, explode)
     with pytest.raises(RuntimeError, match="inside the run"):
         model.logits(batch.clean, batch, hooks)
     assert torch.equal(model.logits(batch.clean, batch), before)

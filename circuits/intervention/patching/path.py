@@ -131,7 +131,7 @@ class _Paths:
         view, layout = self.model.view, self.model.layout
         hooks = Hooks()
         if 0 in senders:
-            hooks.before(view.layers[0].block, lambda _: self.donor.start)
+            hooks.before(view.layers[0].block, lambda _: self.donor.inputs[0])
         for index, layer in enumerate(view.layers):
             z = self.base.z[index].clone()
             first = layout.head_rows(index).start

@@ -23,13 +23,12 @@ from functools import partial
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError
 from circuits.graph.layout import Node
 from circuits.models import HookedModel
 from circuits.models.hooks import Edit, Hooks
-from circuits.models.view import Layer, View
+from circuits.models.view import Layer, Projection, View, input_major
 from tasks.pairs import PairBatch
 
 Value = Float[Tensor, "batch pos unit width"]
@@ -38,12 +37,12 @@ Chosen = Bool[Tensor, "batch pos unit"]
 
 @dataclass(frozen=True)
 class Tap:
-    """Features of a module's input or output (None: all), `units` of them side by side."""
+    """A module's input or output, or one projection's heads in it; `units` side by side."""
 
     module: nn.Module
     before: bool
     units: int = 1
-    features: slice | None = None
+    projection: Projection | None = None
 
     def hook(self, hooks: Hooks, edit: Edit) -> None:
         """Add an edit of the module's input or output."""
@@ -51,16 +50,18 @@ class Tap:
 
     def read(self, x: Tensor, rows: int) -> Value:
         """The site's value in a batch of so many rows (some modules see it flattened)."""
-        mine = x.reshape(rows, -1, x.shape[-1])[..., self.features or slice(None)]
-        return mine.reshape(*mine.shape[:2], self.units, -1)
+        whole = x.reshape(rows, -1, x.shape[-1])
+        if self.projection is not None:
+            return self.projection.heads(whole)
+        return whole.reshape(*whole.shape[:2], self.units, -1)
 
     def written(self, x: Tensor, chosen: Chosen, value: Value) -> Tensor:
         """`x` with `value` where it is chosen; a new tensor."""
-        new = torch.where(chosen[..., None], value, self.read(x, len(chosen))).flatten(-2)
-        if self.features is None:
+        new = torch.where(chosen[..., None], value, self.read(x, len(chosen)))
+        if self.projection is None:
             return new.reshape(x.shape)
         whole = x.reshape(*new.shape[:2], -1).clone()
-        whole[..., self.features] = new
+        self.projection.heads(whole).copy_(new)
         return whole.reshape(x.shape)
 
 
@@ -215,36 +216,35 @@ def _block_input(layer: Layer) -> Tap:
 
 
 def _projection(port: str, layer: Layer) -> Tap:
-    found = next(one for one in layer.projections if one.port == port)
-    return Tap(found.module, before=False, units=found.n_heads, features=found.features)
+    found = next(one for one in layer.attention.projections if one.port == port)
+    return Tap(found.module, before=False, units=found.n_heads, projection=found)
 
 
 def reader_tap(view: View, node: Node) -> tuple[Tap, int]:
     """Where a reader of the graph reads, and which unit of it is the reader's."""
     if node.kind == "logits":
-        return Tap(view.final_norm, before=True), 0
+        return Tap(view.final, before=True), 0
     assert node.layer is not None
     layer = view.layers[node.layer]
     if node.port is None or node.head is None:
-        return Tap(layer.mlp_norm.module, before=True), 0
+        return Tap(layer.mlp.reader, before=True), 0
     return _projection(node.port, layer), node.head
 
 
 def _z(layer: Layer) -> Tap:
-    return Tap(layer.output, before=True, units=layer.n_heads)
+    return Tap(layer.attention.output, before=True, units=layer.attention.n_heads)
+
+
+def _attention_output(layer: Layer) -> Tap:
+    """What joins the stream: behind the norm after attention, where there is one."""
+    attention = layer.attention
+    return Tap(attention.output if attention.post is None else attention.post.module, before=False)
 
 
 def _neurons(layer: Layer) -> Tap:
     """What enters the MLP's last matrix."""
-    matrices = [one for one in layer.mlp.modules() if isinstance(one, nn.Linear | Conv1D)]
-    if not matrices:
-        raise CircuitsError(
-            f"neuron: {type(layer.mlp).__name__} has no output matrix that could be found; "
-            "use mlp_out"
-        )
-    last = matrices[-1]
-    width = last.nx if isinstance(last, Conv1D) else last.in_features
-    return Tap(last, before=True, units=int(width))
+    width = input_major(layer.mlp.hidden).shape[0]
+    return Tap(layer.mlp.hidden, before=True, units=width)
 
 
 SITES: dict[str, Site] = {
@@ -254,7 +254,7 @@ SITES: dict[str, Site] = {
         _Middle(
             "resid_mid",
             "residual stream between attention and MLP",
-            lambda layer: Tap(layer.output, before=False),
+            _attention_output,
         ),
         Site(
             "resid_post",
@@ -265,12 +265,12 @@ SITES: dict[str, Site] = {
         Site(
             "attn_out",
             "what attention adds to the stream",
-            lambda layer: Tap(layer.output, before=False),
+            _attention_output,
         ),
         Site(
             "mlp_out",
             "what the MLP adds to the stream",
-            lambda layer: Tap(layer.mlp, before=False),
+            lambda layer: Tap(layer.mlp.output, before=False),
         ),
         Site("z", "each head's output, before the output matrix", _z, "head"),
         Site("q", "each head's query, before rotation", partial(_projection, "q"), "head"),

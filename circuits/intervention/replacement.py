@@ -1,0 +1,265 @@
+"""What stands in for the sources that a circuit leaves out.
+
+corrupted: the source's own output on the corrupted prompt (interchange, resample ablation).
+mean: its mean over the positions of a data set; mean-positional: over the examples, position by
+position. zero: nothing. Wang et al. (2022) ablate by the mean, Conmy et al. (2023) compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from circuits.batching import over_batches
+from circuits.errors import CircuitsError
+from circuits.models import HookedModel, SourceStates, Wide
+from circuits.models.feed import Prefix
+from circuits.models.hooks import Hooks
+from circuits.models.view import ReadsHeads, ReadsInput, View, WritesHeads
+from tasks.pairs import PairBatch, PairSet
+
+Key = TypeVar("Key")
+
+REPLACEMENTS = ("corrupted", "mean", "mean-positional", "zero")
+
+
+@dataclass
+class Reference:
+    """A run in which no edge is kept.
+
+    states: what each source gives. inputs: the stream that each reader then reads.
+    values: what each q, k, v projection's module then gives.
+    """
+
+    states: SourceStates
+    inputs: dict[ReadsHeads | ReadsInput, Tensor] = field(default_factory=dict)
+    values: dict[nn.Module, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def corrupted(
+        cls, model: HookedModel, batch: PairBatch, prefix: Prefix | None
+    ) -> tuple[Reference, Float[Tensor, "read vocab"]]:
+        """The corrupted run, with its logits."""
+        reference, hooks = cls(SourceStates(model.view)), Hooks()
+        reference.states.record(hooks)
+        for stream in model.view.streams:
+            for event in stream.events:
+                if isinstance(event, ReadsHeads):
+                    hooks.before(event.at, partial(_keep, reference.inputs, event))
+                    for module in event.modules:
+                        hooks.after(module, partial(_keep, reference.values, module))
+                elif isinstance(event, ReadsInput):
+                    at = event.module if event.norm is None else event.norm.module
+                    hooks.before(at, partial(_keep, reference.inputs, event))
+        with torch.no_grad():
+            logits = model.logits(batch.corrupted, batch, hooks, prefix)
+        return reference, logits
+
+    @classmethod
+    def constant(cls, states: SourceStates) -> Reference:
+        """From what every source is set to."""
+        view, everything = states.view, slice(None)
+        reference = cls(states)
+        for stream in view.streams:
+            wide = Wide(stream, [states], (everything, everything))
+            biases: list[tuple[int, Tensor]] = []
+            for event in stream.events:
+                if isinstance(event, ReadsInput | ReadsHeads):
+                    column = event.column if isinstance(event, ReadsInput) else event.span.start
+                    rows = view.layout.visible(column)
+                    total = wide.seen(rows).sum(dim=0)
+                    for row, bias in biases:
+                        total = total + bias.float() if row in rows else total
+                    reference.inputs[event] = total.to(states.inputs[0].dtype)
+                if isinstance(event, ReadsHeads):
+                    reference._project(event)
+                if isinstance(event, WritesHeads) and event.attention.output_bias is not None:
+                    biases.append((event.attention.place.rows.start, event.attention.output_bias))
+                wide.pass_by(event)
+        return reference
+
+    def _project(self, event: ReadsHeads) -> None:
+        value = self.inputs[event]
+        if event.norm is not None:
+            value = event.norm.module.forward(value)
+        for module in event.modules:
+            output = module.forward(value)
+            if module in self.values:  # q by one event, k and v by another
+                continue
+            self.values[module] = output
+
+
+def _keep(values: dict[Key, Tensor], key: Key, x: Tensor) -> None:
+    values[key] = x.detach()
+
+
+@dataclass(frozen=True)
+class Means:
+    """The mean output of every source, by position or over all of them.
+
+    inputs, z, mlp: as in `SourceStates`, float32, (pos, ...), with one position unless positional.
+    """
+
+    replacement: str
+    inputs: tuple[Tensor, ...]
+    z: tuple[Tensor, ...]
+    mlp: tuple[Tensor, ...]
+
+    @classmethod
+    def of(
+        cls,
+        model: HookedModel,
+        pairs: PairSet,
+        replacement: str = "mean",
+        *,
+        batch_size: int | None = None,
+    ) -> Means:
+        """Over the clean prompts of a set; one forward pass of each, padding left out."""
+        if replacement not in ("mean", "mean-positional"):
+            raise CircuitsError(f"no mean for {replacement!r}; known: mean, mean-positional")
+        require_linear(model.view, replacement)
+        longest = max(len(pair) for pair in pairs)
+        sums: list[Tensor] = []
+        counts: list[Tensor] = []
+
+        def work(batch: PairBatch) -> None:
+            states, hooks = SourceStates(model.view), Hooks()
+            states.record(hooks)
+            with torch.no_grad():
+                model.logits(batch.clean, batch, hooks)
+            lengths = model.feed(batch.clean, batch).lengths
+            for place, (values, stream) in enumerate(_flat(states)):
+                length = values.shape[1]
+                inside = torch.arange(length, device=values.device) < lengths[stream][:, None]
+                kept = values.float() * inside.view(*inside.shape, *[1] * (values.ndim - 2))
+                if place == len(sums):
+                    sums.append(values.new_zeros(longest, *values.shape[2:], dtype=torch.float64))
+                    counts.append(values.new_zeros(longest, dtype=torch.float64))
+                sums[place][:length] += kept.sum(dim=0)
+                counts[place][:length] += inside.sum(dim=0)
+
+        for _ in over_batches(pairs, work, batch_size=batch_size, device=model.device):
+            pass
+        means = []
+        for total, count in zip(sums, counts, strict=True):
+            shape = (-1, *[1] * (total.ndim - 1))
+            overall = total.sum(dim=0, keepdim=True) / count.sum()
+            mean = overall
+            if replacement == "mean-positional":
+                mean = torch.where(
+                    count.view(shape) > 0, total / count.clamp(min=1).view(shape), overall
+                )
+            means.append(mean.float())
+        streams, attentions = len(model.view.streams), len(model.view.attentions)
+        first, second = means[streams : streams + attentions], means[streams + attentions :]
+        return cls(replacement, tuple(means[:streams]), tuple(first), tuple(second))
+
+    def states(self, model: HookedModel, batch: PairBatch) -> SourceStates:
+        """These means as the sources of a batch."""
+        shapes = _shapes(model, batch)
+        dtype = model.hf.dtype
+
+        def spread(mean: Tensor, stream: int) -> Tensor:
+            n, length = shapes[stream]
+            if mean.shape[0] > 1:
+                short = length - mean.shape[0]
+                mean = (
+                    mean[:length]
+                    if short <= 0
+                    else torch.cat([mean, mean[-1:].expand(short, *mean.shape[1:])])
+                )
+            return mean.to(dtype).expand(n, length, *mean.shape[1:])
+
+        owners = _owners(model.view)
+        return SourceStates(
+            model.view,
+            {index: spread(mean, index) for index, mean in enumerate(self.inputs)},
+            {index: spread(mean, owners[0][index]) for index, mean in enumerate(self.z)},
+            {index: spread(mean, owners[1][index]) for index, mean in enumerate(self.mlp)},
+        )
+
+
+def zeros(model: HookedModel, batch: PairBatch) -> SourceStates:
+    """Every source silent."""
+    require_linear(model.view, "zero")
+    layout, view = model.layout, model.view
+    shapes, owners = _shapes(model, batch), _owners(view)
+    blank = partial(torch.zeros, device=model.device, dtype=model.hf.dtype)
+    d_z = [a.output_weight.shape[1] for a in view.attentions]
+    return SourceStates(
+        view,
+        {place: blank(*shape, view.d_model) for place, shape in enumerate(shapes)},
+        {
+            index: blank(*shapes[stream], layout.n_heads, d_z[index])
+            for index, stream in enumerate(owners[0])
+        },
+        {index: blank(*shapes[stream], view.d_model) for index, stream in enumerate(owners[1])},
+    )
+
+
+def require_linear(view: View, replacement: str) -> None:
+    """Refuse constants where a run's own norms decide what a source brings to a reader."""
+    if not view.linear:
+        raise CircuitsError(
+            f"{replacement} replacement is not defined for post-norm models: what a source brings "
+            "to a reader is scaled by the norms of a run, and no run has these outputs; use "
+            "corrupted"
+        )
+
+
+def _flat(states: SourceStates) -> list[tuple[Tensor, int]]:
+    """All tensors of a run, with the stream that each belongs to."""
+    attentions, mlps = _owners(states.view)
+    return [
+        *((values, place) for place, values in sorted(states.inputs.items())),
+        *((states.z[index], stream) for index, stream in enumerate(attentions)),
+        *((states.mlp[index], stream) for index, stream in enumerate(mlps)),
+    ]
+
+
+def _owners(view: View) -> tuple[list[int], list[int]]:
+    """Which stream each attention and each MLP writes to."""
+    last = len(view.streams) - 1
+    return (
+        [0 if attention.place.encoder else last for attention in view.attentions],
+        [0 if mlp.place.encoder else last for mlp in view.mlps],
+    )
+
+
+def _shapes(model: HookedModel, batch: PairBatch) -> list[tuple[int, int]]:
+    """Batch and positions of each stream."""
+    arguments = model.feed(batch.clean, batch).arguments
+    names = ("input_ids", "decoder_input_ids")
+    return [tuple(arguments[name].shape) for name in names if name in arguments]
+
+
+Constants = Callable[[HookedModel, PairBatch], SourceStates]
+
+
+def constants(
+    replacement: str | Means, model: HookedModel, pairs: PairSet | None
+) -> Constants | None:
+    """What gives every source's stand-in for a batch; None for the corrupted run itself.
+
+    pairs: what means are taken over.
+    """
+    if isinstance(replacement, Means):
+        means = replacement
+        return lambda model, batch: means.states(model, batch)
+    if replacement == "corrupted":
+        return None
+    if replacement == "zero":
+        return zeros
+    if replacement not in REPLACEMENTS:
+        raise CircuitsError(
+            f"unknown replacement {replacement!r}; known: {', '.join(REPLACEMENTS)}"
+        )
+    if pairs is None:
+        raise CircuitsError(f"{replacement} replacement needs the pairs that the mean is over")
+    return Means.of(model, pairs, replacement).states

@@ -1,0 +1,278 @@
+"""From a Hugging Face model to its `View`.
+
+TransformerLens's architecture adapter names the module behind each canonical component
+(`blocks.attn.q`, `ln1`, ...). Those names are resolved on the plain model, so that hooks sit on its
+own modules and attention runs as the model runs it (SDPA). What the adapter does not say (where a
+fused projection keeps its heads, whether a norm stands before or after its sublayer) is said here
+by model type; `selfcheck.py` proves the outcome. What does not fit is refused with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
+from transformer_lens.model_bridge.sources import build_bridge_config_from_hf
+from transformers import PreTrainedModel
+
+from circuits.errors import CircuitsError
+from circuits.graph.layout import PORTS, AttentionPlace, Layout, MLPPlace
+from circuits.models.norm import Norm
+from circuits.models.view import (
+    MLP,
+    Attention,
+    Event,
+    Layer,
+    Projection,
+    ReadsHeads,
+    ReadsInput,
+    Rescales,
+    Stream,
+    View,
+    WritesHeads,
+    WritesMLP,
+)
+
+# Fused projections: all of q, then all of k, then all of v; or q, k, v of one head after another.
+_CONCATENATED = ("gpt2", "phi3")
+_INTERLEAVED = ("gpt_neox", "bloom")
+# The norms follow attention and MLP on the stream itself: x = norm(x + attention(x)).
+_POST_NORM = ("bart",)
+
+
+def describe(model: PreTrainedModel) -> View:
+    """Describe a model; a `CircuitsError` says what does not fit."""
+    architecture = type(model).__name__
+    try:
+        config = build_bridge_config_from_hf(
+            model.config, architecture, str(model.name_or_path), model.dtype
+        )
+        adapter = ArchitectureAdapterFactory.select_architecture_adapter(config)
+    except (ValueError, AttributeError) as error:
+        raise CircuitsError(
+            f"{architecture}: TransformerLens has no adapter for this architecture ({error})"
+        ) from error
+    mapping: Mapping[str, Any] = adapter.component_mapping or {}
+    _refuse(model, mapping)
+    heads = int(config.n_heads)
+    sides = ["encoder_blocks", "decoder_blocks"] if "decoder_blocks" in mapping else ["blocks"]
+    blocks = [list(model.get_submodule(mapping[side].name).children()) for side in sides]
+    layout = Layout(
+        len(blocks[-1]),
+        heads,
+        int(config.n_key_value_heads or heads),
+        bool(config.parallel_attn_mlp),
+        len(blocks[0]) if len(sides) == 2 else 0,
+        model.config.model_type in _POST_NORM,
+    )
+    build = _Build(model, mapping, layout, int(config.d_head))
+    for side, modules in zip(sides, blocks, strict=True):
+        build.stream(side, modules)
+    return View(
+        tuple(build.streams),
+        tuple(build.layers),
+        tuple(build.attentions),
+        tuple(build.mlps),
+        layout,
+        int(config.d_model),
+        int(config.d_head),
+    )
+
+
+def _refuse(model: PreTrainedModel, mapping: Mapping[str, Any]) -> None:
+    architecture, config = type(model).__name__, model.config
+    blocks = [mapping[key] for key in mapping if key.endswith("blocks")]
+    if not blocks or "unembed" not in mapping:
+        raise CircuitsError(f"{architecture}: only language models of stacked layers are supported")
+    for block in blocks:
+        parts = block.submodules
+        if not ({"attn", "self_attn"} & set(parts)) or "mlp" not in parts:
+            raise CircuitsError(
+                f"{architecture}: its layers are not attention plus MLP (state-space layers are "
+                "not supported)"
+            )
+        if "MoE" in type(parts["mlp"]).__name__:
+            raise CircuitsError(
+                f"{architecture}: mixture-of-experts layers are not supported: which expert runs "
+                "jumps with the input, and no gradient says by how much"
+            )
+    if getattr(config, "do_layer_norm_before", True) is False:
+        raise CircuitsError(f"{architecture}: OPT with norms after its layers is not supported")
+    if getattr(config, "apply_residual_connection_post_layernorm", False):
+        raise CircuitsError(
+            f"{architecture}: a residual connection that starts behind the norm is not supported"
+        )
+    for name in ("residual_multiplier", "scale_depth"):
+        if getattr(config, name, 1.0) not in (None, 1.0):
+            raise CircuitsError(f"{architecture}: a scaled residual ({name}) is not supported")
+    sizes = {
+        getattr(config, name, None)
+        for name in ("encoder_attention_heads", "decoder_attention_heads")
+    }
+    if len(sizes) > 1 and None not in sizes:
+        raise CircuitsError(f"{architecture}: encoder and decoder differ in their number of heads")
+
+
+class _Build:
+    """Streams, layers and events as they come."""
+
+    def __init__(
+        self, model: PreTrainedModel, mapping: Mapping[str, Any], layout: Layout, d_head: int
+    ) -> None:
+        self.model, self.mapping, self.layout, self.d_head = model, mapping, layout, d_head
+        self.streams: list[Stream] = []
+        self.layers: list[Layer] = []
+        self.attentions: list[Attention] = []
+        self.mlps: list[MLP] = []
+        self._cross: list[Event] = []
+
+    def stream(self, side: str, blocks: list[nn.Module]) -> None:
+        """Add one stream with all its layers."""
+        encoder, decoder = side == "encoder_blocks", side == "decoder_blocks"
+        final = self._final(encoder=encoder, decoder=decoder)
+        events: list[Event] = []
+        if encoder:  # known only once the decoder is, and put in then
+            self._encoder_norm = None if final is None else Norm.of(final)
+            self._encoder_final = final
+        for block in blocks:
+            self._layer(events, block, self.mapping[side].submodules, decoder=decoder)
+            if encoder:
+                self.layers.pop()
+        rows = self.layout.stream_rows[len(self.streams)]
+        if not encoder:
+            end = final or self.model.get_output_embeddings()
+            events.append(ReadsInput(end, None, self.layout.logits_column))
+        self.streams.append(Stream(blocks[0], rows, tuple(events)))
+        if decoder:
+            first = self.streams[0]
+            self.streams[0] = Stream(first.entry, first.rows, (*first.events, *self._cross))
+
+    def _final(self, *, encoder: bool, decoder: bool) -> nn.Module | None:
+        prefix = "encoder_" if encoder else "decoder_" if decoder else ""
+        name = f"{prefix}ln_final"
+        return self.model.get_submodule(self.mapping[name].name) if name in self.mapping else None
+
+    def _layer(
+        self, events: list[Event], block: nn.Module, parts: Mapping[str, Any], *, decoder: bool
+    ) -> None:
+        before: dict[str, Norm | None] = {}
+        after: dict[str, Norm | None] = {}
+        mlp_name = "ln3" if "cross_attn" in parts else "ln2"
+        for name in ("ln1", "ln2", "ln3"):
+            norm = Norm.of(block.get_submodule(parts[name].name)) if name in parts else None
+            before[name], after[name] = (None, norm) if self.layout.bias else (norm, None)
+        attention = self._attention(block, parts, "self_attn" if decoder else "attn", before["ln1"])
+        heads = self._reads(attention, attention.projections, attention.norm)
+        events.append(heads)
+        mlp_reads_first = self.layout.parallel
+        mlp = self._mlp(block, parts, before, mlp_name)
+        reads = ReadsInput(mlp.reader, mlp.norm, mlp.place.column)
+        if mlp_reads_first:
+            events.append(reads)
+        self._add(events, attention, after["ln1"])
+        cross = None
+        if "cross_attn" in parts:
+            cross = self._attention(block, parts, "cross_attn", before["ln2"])
+            events.append(self._reads(cross, cross.projections[:1], cross.norm))
+            self._cross.append(self._reads(cross, cross.projections[1:], cross.kv_norm))
+            self._add(events, cross, after["ln2"])
+        if not mlp_reads_first:
+            events.append(reads)
+        events.append(WritesMLP(mlp, len(self.mlps)))
+        self.mlps.append(mlp)
+        self._rescale(events, after[mlp_name])
+        self.layers.append(Layer(block, attention, heads, cross, mlp))
+
+    def _add(self, events: list[Event], attention: Attention, norm: Norm | None) -> None:
+        events.append(WritesHeads(attention, len(self.attentions)))
+        self.attentions.append(attention)
+        self._rescale(events, norm)
+
+    def _rescale(self, events: list[Event], norm: Norm | None) -> None:
+        if norm is not None:
+            events.append(Rescales(norm, sum(isinstance(event, Rescales) for event in events)))
+
+    def _reads(
+        self, attention: Attention, projections: tuple[Projection, ...], norm: Norm | None
+    ) -> ReadsHeads:
+        columns = tuple(attention.place.columns[PORTS.index(p.port)] for p in projections)
+        at = projections[0].module if norm is None else norm.module
+        return ReadsHeads(projections, columns, norm, at)
+
+    def _attention(
+        self, block: nn.Module, parts: Mapping[str, Any], name: str, norm: Norm | None
+    ) -> Attention:
+        module = block.get_submodule(parts[name].name)
+        place: AttentionPlace = self.layout.attentions[len(self.attentions)]
+        names = parts[name].submodules
+        post = None
+        if "ln1_post" in parts:
+            post = Norm.of(block.get_submodule(parts["ln1_post"].name))
+        output = module.get_submodule(names["o"].name)
+        if post is not None and (post.kind != "rms" or post.bias is not None or output.bias):
+            raise CircuitsError(
+                f"{type(self.model).__name__}: a norm after attention that centres or adds a "
+                "constant is not supported"
+            )
+        return Attention(
+            module,
+            self._projections(module, names),
+            norm,
+            self._encoder_norm if place.cross else norm,
+            output,
+            post,
+            place,
+        )
+
+    def _projections(
+        self, attention: nn.Module, names: Mapping[str, Any]
+    ) -> tuple[Projection, Projection, Projection]:
+        kind, size = self.model.config.model_type, self.d_head
+        made, offset = [], 0
+        for place, port in enumerate(PORTS):
+            heads = self.layout.n_heads if port == "q" else self.layout.n_kv_heads
+            fused = "qkv" in names
+            module = attention.get_submodule(names["qkv" if fused else port].name)
+            if not fused:
+                made.append(Projection(port, module, heads, size, 0, size))
+            elif kind in _CONCATENATED:
+                made.append(Projection(port, module, heads, size, offset, size))
+            elif kind in _INTERLEAVED:
+                made.append(Projection(port, module, heads, size, place * size, 3 * size))
+            else:
+                raise CircuitsError(
+                    f"{type(self.model).__name__}: the order of q, k and v in its fused "
+                    "projection is not known"
+                )
+            offset += heads * size
+        q, k, v = made
+        return q, k, v
+
+    def _mlp(
+        self,
+        block: nn.Module,
+        parts: Mapping[str, Any],
+        norms: Mapping[str, Norm | None],
+        norm_name: str,
+    ) -> MLP:
+        owner = block.get_submodule(parts["mlp"].name) if parts["mlp"].name else block
+        names = parts["mlp"].submodules
+        hidden = owner.get_submodule(names["out"].name)
+        output = hidden
+        if "ln2_post" in parts:
+            output = block.get_submodule(parts["ln2_post"].name)
+        place: MLPPlace = self.layout.mlps[len(self.mlps)]
+        own, shared = norms[norm_name], None
+        if own is not None:
+            reader = own.module
+        else:
+            # Behind attention's norm (GPT-J), or the raw stream (OLMo 2, BART).
+            reader = owner if owner is not block else block.get_submodule(names["in"].name)
+            shared = norms["ln1"] if self.layout.parallel else None
+            if norms["ln1"] is not None and shared is None:
+                raise CircuitsError(
+                    f"{type(self.model).__name__}: an MLP without a norm of its own is not known"
+                )
+        return MLP(reader, shared, hidden, output, place)

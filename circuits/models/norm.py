@@ -1,0 +1,76 @@
+"""LayerNorm and RMSNorm by one formula, read off a module and checked against it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from circuits.errors import CircuitsError
+
+_KINDS: tuple[Literal["layer", "rms"], ...] = ("layer", "rms")
+
+
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """y = weight * xhat + bias, with xhat = (x - mean) / sigma (LayerNorm) or x / sigma (RMSNorm).
+
+    weight: the effective one (Gemma's 1 + w).
+    """
+
+    module: nn.Module
+    kind: Literal["layer", "rms"]
+    weight: Float[Tensor, " d_model"]
+    bias: Float[Tensor, " d_model"] | None
+    eps: float
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Norm:
+        """Describe a norm module, and check the description on random input."""
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        eps = getattr(module, "eps", getattr(module, "variance_epsilon", None))
+        if weight is None or eps is None:
+            raise CircuitsError(f"{type(module).__name__}: a norm without weight or epsilon")
+        probe = torch.linspace(-1.0, 3.0, 4 * weight.numel(), device=weight.device)
+        probe = (probe.sin() * 2 + 0.5).view(4, -1).to(weight.dtype)
+        with torch.no_grad():
+            expected = module(probe).float()
+            for kind in _KINDS:
+                for effective in (weight, 1 + weight):
+                    norm = cls(module, kind, effective.detach(), bias, float(eps))
+                    if torch.allclose(norm._formula(probe), expected, atol=1e-4, rtol=1e-2):
+                        return norm
+        raise CircuitsError(f"{type(module).__name__}: neither a LayerNorm nor an RMSNorm")
+
+    def sigma(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch 1"]:
+        """The scale, in float32."""
+        return self.normalise(x)[1]
+
+    def normalise(
+        self, x: Float[Tensor, "*batch d_model"]
+    ) -> tuple[Float[Tensor, "*batch d_model"], Float[Tensor, "*batch 1"]]:
+        """xhat and sigma, in float32."""
+        x = self.centred(x.float())
+        sigma = (x.square().mean(dim=-1, keepdim=True) + self.eps).sqrt()
+        return x / sigma, sigma
+
+    def centred(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """x without its mean under LayerNorm, x itself under RMSNorm."""
+        return x - x.mean(dim=-1, keepdim=True) if self.kind == "layer" else x
+
+    def pulled_back(
+        self,
+        gradient: Float[Tensor, "*batch d_model"],
+        xhat: Float[Tensor, "*batch d_model"],
+        sigma: Float[Tensor, "*batch 1"],
+    ) -> Float[Tensor, "*batch d_model"]:
+        """The gradient at the norm's input from the one at its output, in float32."""
+        inner = self.centred(gradient.float() * self.weight.float())
+        return (inner - xhat * (xhat * inner).mean(dim=-1, keepdim=True)) / sigma
+
+    def _formula(self, x: Tensor) -> Tensor:
+        y = self.normalise(x)[0] * self.weight.float()
+        return y if self.bias is None else y + self.bias.float()
