@@ -58,5 +58,6 @@ def executor_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:
         "sources, corrupted and live": 2 * source_bytes(sizes, shape),
         "corrupted readers": item * tokens * (layers * (2 * d + sizes.ports * sizes.d_head) + d),
         "widened differences, stacked": 2 * item * tokens * sizes.layout.shape[0] * d,
-        "inputs of one layer's readers": 3 * item * tokens * sizes.layout.n_heads * d,
+        # Beyond what the stack of the last layer lacks of the whole one.
+        "inputs of a layer's readers": 2 * item * tokens * sizes.layout.n_heads * d,
     }

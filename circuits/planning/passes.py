@@ -13,8 +13,6 @@ attribution engine runs a model. Memory is that of tensors; allocators add their
 
 from __future__ import annotations
 
-import inspect
-import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +21,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 from transformers import (
     AutoModelForCausalLM,
     PreTrainedConfig,
@@ -32,11 +28,9 @@ from transformers import (
 )
 
 from circuits.errors import CircuitsError
+from circuits.planning.counter import FUSED_ATTENTION, Counter, storages
 
-_aten = torch.ops.aten
-_FUSED = _aten._scaled_dot_product_flash_attention_for_cpu
-_FUSED_BACKWARD = _aten._scaled_dot_product_flash_attention_for_cpu_backward
-_MOST_FUSED = 256  # widest head of the fused attention kernels on CUDA
+_WIDEST_FUSED = 256  # d_head of CUDA's fused kernels
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,7 @@ class Shape:
     """What a model is run on.
 
     reads: places of one example whose logits are looked at. device: "cpu" or "cuda", which decides
-    on the attention kernel.
+    on the attention kernel. padded: whether a batch holds prompts of several lengths.
     """
 
     batch: int
@@ -52,6 +46,7 @@ class Shape:
     reads: int = 1
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
+    padded: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ def trace(config: PreTrainedConfig, shape: Shape, *, trainable: bool = False) ->
     """
     model = _empty(config, shape.dtype)
     model.requires_grad_(trainable)
-    tensors = _storages([*model.parameters(), *model.buffers()])
+    tensors = storages([*model.parameters(), *model.buffers()])
     try:
         forward = _run(model, shape, backward=False, trainable=trainable)
         step = _run(model, shape, backward=True, trainable=trainable)
@@ -113,11 +108,13 @@ def _empty(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     except (ValueError, KeyError) as error:
         raise CircuitsError(f"{type(config).__name__}: no language model ({error})") from error
     torch.nn.Module.train(model, False)
+    model.config.pad_token_id = None  # else the model warns that its zeros are padding
     return model
 
 
 def _run(model: PreTrainedModel, shape: Shape, *, backward: bool, trainable: bool) -> Pass:
     tokens = torch.zeros(shape.batch, shape.length, dtype=torch.long, device="meta")
+    mask = torch.ones_like(tokens) if shape.padded else None
     reads = min(shape.reads, shape.length)
     leaves: list[Tensor] = [*model.parameters()] if trainable else []
 
@@ -134,10 +131,12 @@ def _run(model: PreTrainedModel, shape: Shape, *, backward: bool, trainable: boo
         model.get_input_embeddings().register_forward_hook(leaf),
         model.get_output_embeddings().register_forward_pre_hook(gather),
     ]
-    counter = _Counter().outside([*model.parameters(), *model.buffers()])
+    weights = [*model.parameters(), *model.buffers()]
+    counter = Counter(weights, answer=not shape.padded)
     try:
         with torch.set_grad_enabled(backward), counter, _Attention(shape):
-            logits = model(input_ids=tokens, use_cache=False).logits[0].float()
+            output = model(input_ids=tokens, attention_mask=mask, use_cache=False)
+            logits = output.logits[0].float()
             metric = torch.log_softmax(logits, dim=-1)[:, :1].sum()
             kept = counter.live
             if backward:
@@ -148,16 +147,11 @@ def _run(model: PreTrainedModel, shape: Shape, *, backward: bool, trainable: boo
     return Pass(counter.matmul, counter.attention, counter.moved, kept, counter.peak)
 
 
-def _storages(tensors: Iterable[Tensor]) -> dict[int, int]:
-    """Bytes of each storage, those that tensors share once."""
-    return {id(t.untyped_storage()): t.untyped_storage().nbytes() for t in tensors}
-
-
 class _Attention(TorchFunctionMode):
     """Attention as the device would run it: fused where it has a kernel for it."""
 
     def __init__(self, shape: Shape) -> None:
-        super().__init__()
+        TorchFunctionMode.__init__(self)
         self.device, self.dtype = shape.device, shape.dtype
 
     def __torch_function__(
@@ -167,21 +161,37 @@ class _Attention(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        kwargs = kwargs or {}
-        if function is not scaled_dot_product_attention:
-            return function(*args, **kwargs)
-        given = _SIGNATURE.bind(*args, **kwargs)
-        given.apply_defaults()
-        call = given.arguments
-        query, key, value = call["query"], call["key"], call["value"]
-        if not self._fused(query, value, call["enable_gqa"]):
-            return function(*args, **kwargs)
-        mask = call["attn_mask"]
-        if mask is not None:
-            mask = mask.to(query.dtype)
-        output, _ = _FUSED(
-            query, key, value, 0.0, call["is_causal"], attn_mask=mask, scale=call["scale"]
-        )
+        if function is scaled_dot_product_attention:
+            return self._attend(*args, **(kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+    def _attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        """The signature is PyTorch's."""
+        if not self._fused(query, value, enable_gqa):
+            return scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask,
+                dropout_p,
+                is_causal,
+                scale=scale,
+                enable_gqa=enable_gqa,
+            )
+        mask = None if attn_mask is None else attn_mask.to(query.dtype)
+        output: Tensor = FUSED_ATTENTION(
+            query, key, value, dropout_p, is_causal, attn_mask=mask, scale=scale
+        )[0]
         return output
 
     def _fused(self, query: Tensor, value: Tensor, grouped: bool) -> bool:
@@ -191,79 +201,4 @@ class _Attention(TorchFunctionMode):
             return True
         # CUDA's kernel for float32 knows no grouped heads.
         half = self.dtype in (torch.float16, torch.bfloat16)
-        return (half and query.shape[-1] <= _MOST_FUSED) or not grouped
-
-
-def _attention_signature() -> inspect.Signature:
-    def call(
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> None: ...
-
-    return inspect.signature(call)
-
-
-_SIGNATURE = _attention_signature()
-
-
-class _Counter(TorchDispatchMode):
-    """Sees every operation: work done, bytes moved, bytes alive."""
-
-    matmul = attention = moved = live = peak = 0
-
-    def outside(self, tensors: Iterable[Tensor]) -> _Counter:
-        """Leave these tensors' memory out of account."""
-        self._known: dict[int, object] = dict.fromkeys(_storages(tensors))
-        return self
-
-    def __torch_dispatch__(
-        self,
-        function: Any,
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        if function is _aten._local_scalar_dense.default:
-            return True  # "is every position attended to?" is what models ask of their data
-        output = function(*args, **kwargs)
-        outputs = [x for x in _flat(output) if isinstance(x, Tensor)]
-        for tensor in outputs:
-            self._born(tensor)
-        packet = function.overloadpacket
-        inputs = [x for x in _flat(args) if isinstance(x, Tensor)]
-        if packet in (_FUSED, _FUSED_BACKWARD):
-            query, key = inputs[1:3] if packet is _FUSED_BACKWARD else inputs[:2]
-            products = 5 if packet is _FUSED_BACKWARD else 2
-            self.attention += 2 * products * query.numel() * key.shape[-2]
-        elif packet in flop_registry:
-            self.matmul += flop_registry[packet](*args, **kwargs, out_val=output)
-        elif not function.is_view and packet not in (_aten.detach, _aten._unsafe_view):
-            self.moved += sum(x.numel() * x.element_size() for x in (*inputs, *outputs))
-        return output
-
-    def _born(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key, size = id(storage), storage.nbytes()
-        if key in self._known:
-            return
-
-        def died(_: object) -> None:
-            self.live -= size
-            del self._known[key]
-
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        self._known[key] = weakref.ref(storage, died)
-
-
-def _flat(value: Any) -> list[Any]:
-    if isinstance(value, (tuple, list)):
-        return [leaf for item in value for leaf in _flat(item)]
-    return [value]
+        return (half and query.shape[-1] <= _WIDEST_FUSED) or not grouped

@@ -1,0 +1,90 @@
+"""Count what operations cost while they run, on real tensors or on tensors without data."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+_aten = torch.ops.aten
+FUSED_ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu
+_FUSED_BACKWARD = _aten._scaled_dot_product_flash_attention_for_cpu_backward
+_PRODUCTS = {FUSED_ATTENTION: 2, _FUSED_BACKWARD: 5}
+"""Matrix products in a fused attention kernel; the backward one computes the pattern again."""
+
+
+class Counter(TorchDispatchMode):
+    """Sees every operation inside its `with` block.
+
+    matmul, attention: floating-point operations of matrix products and of fused attention.
+    moved: bytes read and written by all other operations but views.
+    live, peak: bytes of all tensors born inside that are alive now, and the most at a time.
+    """
+
+    def __init__(self, outside: Iterable[Tensor] = (), *, answer: bool | None = None) -> None:
+        """Start at zero.
+
+        outside: tensors whose memory is left out of account.
+        answer: what tensors without data say when a model asks for a value of theirs; None lets
+            them refuse.
+        """
+        TorchDispatchMode.__init__(self)
+        self.matmul = self.attention = self.moved = self.live = self.peak = 0
+        self.answer = answer
+        self._known: dict[int, object] = dict.fromkeys(storages(outside))
+
+    def __torch_dispatch__(
+        self,
+        function: Any,
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function is _aten._local_scalar_dense.default and self.answer is not None:
+            return self.answer
+        output = function(*args, **kwargs)
+        inputs, outputs = _tensors(args), _tensors(output)
+        for tensor in outputs:
+            self._born(tensor)
+        packet = function.overloadpacket
+        if packet in _PRODUCTS:
+            query, key = inputs[:2] if packet is FUSED_ATTENTION else inputs[1:3]
+            self.attention += 2 * _PRODUCTS[packet] * query.numel() * key.shape[-2]
+        elif packet in flop_registry:
+            self.matmul += flop_registry[packet](*args, **kwargs, out_val=output)
+        elif not function.is_view and packet not in (_aten.detach, _aten._unsafe_view):
+            self.moved += sum(x.numel() * x.element_size() for x in (*inputs, *outputs))
+        return output
+
+    def _born(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = id(storage), storage.nbytes()
+        if key in self._known:
+            return
+
+        def died(_: object) -> None:
+            self.live -= size
+            del self._known[key]
+
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        self._known[key] = weakref.ref(storage, died)
+
+
+def storages(tensors: Iterable[Tensor]) -> dict[int, int]:
+    """Bytes of each storage, by identity; what tensors share counts once."""
+    return {id(t.untyped_storage()): t.untyped_storage().nbytes() for t in tensors}
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, (tuple, list)):
+        return [tensor for item in value for tensor in _tensors(item)]
+    return []

@@ -1,0 +1,77 @@
+"""`circuits convert` as a process, there and back."""
+
+import pytest
+import torch
+from cli.test_cli import circuits, refused
+
+from circuits.graph import Circuit, EdgeScores, Layout, select
+from circuits.graph.interchange import GraphFile, write_graph
+
+LAYOUT = Layout(3, 4, 2)
+
+
+@pytest.fixture
+def ours(tmp_path):
+    draw = torch.randn(LAYOUT.shape, generator=torch.Generator().manual_seed(0))
+    scores = EdgeScores(draw * LAYOUT.mask, LAYOUT, "eap-ig")
+    scores.save(tmp_path / "ours")
+    circuit = select(scores, edges=40)
+    circuit.save(tmp_path / "ours/circuit.json")
+    return tmp_path / "ours", scores, circuit
+
+
+def test_there_and_back(ours, model_folder, tmp_path):
+    folder, scores, circuit = ours
+    file = tmp_path / "graph.json"
+    done = circuits(
+        *("convert", folder, "--model", model_folder("llama"), "--out", file),
+        *("--circuit", folder / "circuit.json"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"wrote {file}" in done.stdout and "of the edges, as MIB counts them" in done.stdout
+    assert GraphFile.read(file).record["cfg"]["d_model"] == 32
+    done = circuits(
+        *("convert", file, "--model", model_folder("llama"), "--out", tmp_path / "back")
+    )
+    assert done.returncode == 0, done.stderr
+    back = EdgeScores.load(tmp_path / "back")
+    torch.testing.assert_close(back.matrix, scores.matrix)
+    assert torch.equal(Circuit.load(tmp_path / "back/circuit.json").mask, circuit.mask)
+
+
+def test_a_circuit_alone_and_the_ungrouped_graph(ours, tmp_path):
+    folder, _, circuit = ours
+    file = tmp_path / "graph.pt"
+    done = circuits("convert", folder / "circuit.json", "--d-model", 32, "--out", file)
+    assert done.returncode == 0, done.stderr
+    done = circuits("convert", file, "--out", tmp_path / "back")
+    assert done.returncode == 0, done.stderr
+    wide = Circuit.load(tmp_path / "back/circuit.json")
+    assert wide.layout == Layout(3, 4, 4) and len(wide) > len(circuit)
+    assert not (tmp_path / "back/scores.safetensors").exists()
+
+
+def test_scores_survive_a_circuit_that_splits_a_group(ours, tmp_path):
+    _, scores, _ = ours
+    wide = Layout(3, 4, 4)
+    both = EdgeScores(torch.ones(wide.shape) * wide.mask, wide, "eap-ig")
+    half = Circuit.of(wide, ["input->a1.h3<k>", "m2->logits"])
+    file = write_graph(tmp_path / "graph.json", d_model=32, scores=both, circuit=half)
+    done = circuits("convert", file, "--kv-heads", 2, "--out", tmp_path / "back")
+    assert done.returncode == 0, done.stderr
+    assert "note: its scores only" in done.stderr and "input->a1.kv1<k>" in done.stderr
+    assert EdgeScores.load(tmp_path / "back").layout == scores.layout
+    assert not (tmp_path / "back/circuit.json").exists()
+
+
+def test_bad_input_is_one_line(ours, tmp_path):
+    folder, *_ = ours
+    refused(circuits("convert", folder, "--out", tmp_path / "g.json"), "give --model or --d-model")
+    missing = tmp_path / "nothing.json"
+    refused(circuits("convert", missing, "--out", tmp_path / "out"), "nothing.json: no such file")
+    empty = write_graph(tmp_path / "e.json", d_model=8, circuit=Circuit.empty(LAYOUT))
+    refused(circuits("convert", empty, "--out", tmp_path / "out"), "no edge has a score")
+    refused(
+        circuits("convert", empty, "--out", tmp_path / "out", "--circuit", empty),
+        "--circuit goes with an --out of .json or .pt",
+    )

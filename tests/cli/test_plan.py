@@ -1,0 +1,75 @@
+"""`circuits plan` as a process: verdicts, and that no weight is needed."""
+
+import json
+
+import pytest
+from cli.test_cli import circuits, refused
+
+
+@pytest.fixture
+def config_alone(model_folder, tmp_path):
+    """A model folder with config.json and nothing else."""
+    folder = tmp_path / "config-alone"
+    folder.mkdir()
+    (folder / "config.json").write_text((model_folder("llama") / "config.json").read_text())
+    return folder
+
+
+def test_fits_and_says_how_many(config_alone):
+    done = circuits(
+        *("plan", "--model", config_alone, "--length", 32, "--n", 6, "--device", "cpu"),
+        *("--memory", "64GB", "--steps", 3),
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].endswith(": 0.0 M parameters, 3 layers, 4 heads, 2 KV heads, 327 edges")
+    assert lines[1] == "eap-ig, 3 steps: 6 pairs of 32 tokens, 6 at a time, float32"
+    assert "fits cpu; largest batch 6" in lines
+    assert any(line.startswith("weights ") for line in lines)
+    assert lines[-1].startswith("about ") and "matrix products at" in lines[-1]
+
+
+def test_does_not_fit_and_says_what_would(config_alone):
+    done = circuits(
+        *("plan", "--model", config_alone, "--length", 64, "--batch-size", 4000),
+        *("--n", 4000, "--device", "cpu", "--memory", "2GB"),
+    )
+    assert done.returncode == 1, done.stderr
+    assert "does not fit: " in done.stdout and "  try --batch-size " in done.stdout
+
+
+def test_a_device_that_is_not_here_is_planned_from_its_memory(config_alone):
+    arguments = ("plan", "--model", config_alone, "--length", 32, "--device", "cuda:7")
+    refused(circuits(*arguments), "cuda:7: no such device here; say its memory with --memory 24GB")
+    done = circuits(*arguments, "--memory", "24GB", "--dtype", "bfloat16")
+    assert done.returncode == 0, done.stderr
+    assert "fits cuda:7" in done.stdout and "Python and libraries" not in done.stdout
+
+
+def test_prompts_of_a_task_are_measured():
+    done = circuits("plan", "--model", "newsroom-gpt2", "--task", "newsroom", "--n", 5)
+    assert done.returncode == 0, done.stderr
+    assert "5 pairs of " in done.stdout
+
+
+def test_an_adapter_is_planned_as_its_base(config_alone, tmp_path):
+    (tmp_path / "adapter").mkdir()
+    record = {"base_model_name_or_path": str(config_alone)}
+    (tmp_path / "adapter/adapter_config.json").write_text(json.dumps(record))
+    done = circuits("plan", "--model", tmp_path / "adapter", "--length", 32, "--memory", "9GB")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "say how long the prompts are"),
+        (["--length", 8, "--task", "newsroom"], "say how long the prompts are"),
+        (["--length", 65], "65 tokens, but the model's context window holds 64"),
+        (["--length", 8, "--memory", "much"], "'much' is no amount of memory"),
+        (["--length", 8, "--method", "luck"], "no plan for 'luck'"),
+        (["--task", "newsroom"], "no tokenizer to measure prompts with"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, config_alone):
+    refused(circuits("plan", "--model", config_alone, "--device", "cpu", *arguments), message)

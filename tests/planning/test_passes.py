@@ -1,0 +1,117 @@
+"""Passes without data against the same passes with data, and against arithmetic by hand."""
+
+import pytest
+import torch
+from conftest import CONFIGS, make_model
+from transformers import GPT2Config, T5Config
+
+from circuits.errors import CircuitsError
+from circuits.planning.counter import Counter
+from circuits.planning.passes import Shape, trace
+
+
+def saved_bytes(model, tokens, mask):
+    """Bytes that autograd keeps of a real forward pass, each storage once, without the weights."""
+    kept = {}
+    weights = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    hooks = [
+        model.get_input_embeddings().register_forward_hook(
+            lambda _, __, output: output.detach().requires_grad_()
+        ),
+        model.get_output_embeddings().register_forward_pre_hook(lambda _, args: args[0][:, -1:]),
+    ]
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
+    for hook in hooks:
+        hook.remove()
+    assert logits.requires_grad
+    return sum(size for size, _ in kept.values())
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_kept_is_what_autograd_keeps(name, padded):
+    model = make_model(name).requires_grad_(False)
+    tokens = torch.randint(1, 400, (3, 48), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(tokens)
+    mask[1, 40:] = 0
+    real = saved_bytes(model, tokens, mask if padded else None)
+    found = trace(CONFIGS[name](), Shape(3, 48, padded=padded)).step.kept
+    assert real > 100_000
+    assert found == pytest.approx(real, rel=0.06)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_operations_and_weights_by_hand(dtype):
+    d, layers, vocabulary, batch, length, reads = 32, 3, 400, 2, 20, 5
+    traced = trace(CONFIGS["gpt2"](), Shape(batch, length, reads, dtype))
+    tokens = batch * length
+    unembedding = 2 * batch * reads * d * vocabulary
+    assert traced.forward.matmul == 2 * tokens * layers * 12 * d**2 + unembedding
+    assert traced.step.matmul == 2 * traced.forward.matmul
+    assert traced.forward.attention == 2 * 2 * layers * tokens * length * d
+    assert traced.parameters == make_model("gpt2").num_parameters()
+    buffers = sum(buffer.nbytes for buffer in make_model("gpt2").buffers())
+    assert traced.weights == traced.parameters * dtype.itemsize + buffers
+    assert traced.forward.kept < traced.forward.peak < traced.step.kept < traced.step.peak
+
+
+def test_costs_grow_as_they_should():
+    config = CONFIGS["llama"]()
+    one, two = (trace(config, Shape(batch, 32)).step for batch in (1, 2))
+    assert two.matmul == 2 * one.matmul and two.attention == 2 * one.attention
+    assert 1.9 * one.kept < two.kept < 2 * one.kept
+    long = trace(config, Shape(1, 64)).step
+    assert long.attention == 4 * one.attention and long.matmul < 2 * one.matmul
+    assert long.kept < 2.1 * one.kept  # no attention pattern is kept
+
+
+def test_float32_on_cuda_keeps_the_pattern_of_grouped_heads_only():
+    def kept(name, **device):
+        return trace(CONFIGS[name](), Shape(2, 64, **device)).step.kept
+
+    patterns = 3 * 2 * 4 * 64**2 * 4
+    assert kept("llama", device="cuda") > kept("llama") + 0.9 * patterns
+    assert kept("llama-mha", device="cuda") == kept("llama-mha")
+    half = {"dtype": torch.bfloat16}
+    assert kept("llama", device="cuda", **half) == kept("llama", **half)
+
+
+def test_training_keeps_gradients_of_the_weights():
+    config, shape = CONFIGS["gpt2"](), Shape(1, 4)
+    frozen, trained = trace(config, shape), trace(config, shape, trainable=True)
+    assert trained.step.peak > frozen.step.peak + frozen.weights
+    assert trained.step.matmul > 1.4 * frozen.step.matmul
+
+
+def test_counter_sees_births_and_deaths():
+    outside = torch.zeros(10)
+    with Counter([outside]) as counter:
+        a = torch.zeros(100)
+        b = a + outside[0]
+        assert counter.live == 800
+        del a
+        assert counter.live == 400
+        c = b.view(10, 10) @ b.view(10, 10)
+    assert counter.peak == 800 and counter.live == 800
+    assert counter.matmul == 2 * 10**3 and c.shape == (10, 10)
+    assert counter.moved == 400 + (400 + 4 + 400)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (T5Config(), "T5Config: no language model"),
+        (GPT2Config(n_embd=30, n_head=4), "GPT2Config: no language model"),
+    ],
+)
+def test_what_cannot_be_traced_is_refused(config, message):
+    with pytest.raises(CircuitsError, match=message):
+        trace(config, Shape(1, 8))
