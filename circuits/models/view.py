@@ -192,7 +192,8 @@ class Stream:
     events: tuple[Event, ...]
 
     def __len__(self) -> int:
-        return self.rows.stop - self.rows.start
+        length: int = self.rows.stop - self.rows.start
+        return length
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,7 +69,8 @@ def test_exact_corrupts_every_edge_alone(name, metric, hooked, random_pairs):
                 paths.execute(batch.clean, batch.corrupted, keep)
             )
     rows, columns = zip(*checked, strict=True)
-    close(found.per_example[:, rows, columns], expected)
+    # Small differences of large logits: float32 rounds them to a few 1e-6.
+    close(found.per_example[:, rows, columns], expected, 3e-5)
     assert found.details["metric_clean"] != found.details["metric_corrupted"]
 
 
