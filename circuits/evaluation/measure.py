@@ -12,7 +12,7 @@ from torch import Tensor
 from circuits.batching import over_batches
 from circuits.evaluation.intervals import VanishingMetricError
 from circuits.graph import Circuit
-from circuits.intervention import Executor
+from circuits.intervention import Executor, Means, constants
 from circuits.metrics import metric_for
 from circuits.models import HookedModel
 from tasks.pairs import PairBatch, PairSet
@@ -56,10 +56,14 @@ def measure(
     circuits: Sequence[Circuit],
     *,
     metric: str | None = None,
+    replacement: str | Means = "corrupted",
     batch_size: int | None = None,
     progress: str | None = None,
 ) -> Measured:
     """Run every circuit on every pair; circuits share each batch's clean and corrupted runs.
+
+    replacement: what stands in for what is left out: "corrupted", "mean" or "mean-positional" (over
+    these pairs' clean prompts, or from `Means.of` over others), "zero".
 
     Equal circuits run once: of a random ranking's small circuits, all that pruning leaves empty.
     """
@@ -70,8 +74,10 @@ def measure(
     columns = [2 + list(distinct).index(mask) for mask in masks]
     values = torch.zeros(len(pairs), 2 + len(distinct), dtype=torch.float64)
 
+    stand_in = constants(replacement, model, pairs)
+
     def work(batch: PairBatch) -> Float[Tensor, "batch column"]:
-        executor = Executor(model, batch)
+        executor = Executor(model, batch, stand_in)
         runs = map(executor.logits, distinct.values())
         return torch.stack(
             [

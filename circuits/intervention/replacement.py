@@ -247,7 +247,7 @@ def constants(
 ) -> Constants | None:
     """What gives every source's stand-in for a batch; None for the corrupted run itself.
 
-    pairs: what means are taken over.
+    replacement: one of REPLACEMENTS, or means taken before. pairs: what means are taken over.
     """
     if isinstance(replacement, Means):
         means = replacement

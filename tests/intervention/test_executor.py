@@ -8,7 +8,7 @@ from oracles.split_paths import SplitPaths
 
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, Layout
-from circuits.intervention import Executor
+from circuits.intervention import Executor, constants
 
 ALL = [*CONFIGS, *ENCODER_DECODERS]
 
@@ -87,3 +87,61 @@ def test_another_models_circuit_is_refused(hooked, random_pairs):
     executor = Executor(hooked("gpt2"), next(random_pairs(n=1).batches(1)))
     with pytest.raises(CircuitsError, match="12 layers, 12 heads cannot run on one with 3 layers"):
         executor.logits(Circuit.full(Layout(12, 12, 12)))
+
+
+def stand_ins(model, pairs, replacement, length):
+    """Every source's replacement by a plain loop over examples, none of them padded."""
+    view = model.view
+    split = SplitPaths(model.hf, view.layout.n_heads, view.layout.n_kv_heads, view.d_head)
+    runs = [split.run(torch.tensor([pair.clean + pair.forced]))[1] for pair in pairs]
+    if replacement == "zero":
+        return split, [torch.zeros_like(source) for source in runs[0]]
+    if replacement == "mean":
+        means = [
+            torch.cat([run[row][0] for run in runs]).mean(dim=0) for row in range(len(runs[0]))
+        ]
+        return split, [mean.expand(1, length, -1) for mean in means]
+    places = []
+    for row in range(len(runs[0])):
+        here = [[r[row][0, at] for r in runs if at < r[row].shape[1]] for at in range(length)]
+        places.append(torch.stack([torch.stack(values).mean(dim=0) for values in here])[None])
+    return split, places
+
+
+@pytest.mark.parametrize("replacement", ["zero", "mean", "mean-positional"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gpt-neox", "gptj", "olmo2", "opt"])
+def test_constants_replace_what_is_left_out(name, replacement, hooked, random_pairs):
+    model, pairs = hooked(name), random_pairs(n=3, lengths=[9, 6, 8], answers=2)
+    split, reference = stand_ins(model, pairs, replacement, 10)
+    executor = Executor(model, pairs.batch([0, 1, 2]), constants(replacement, model, pairs))
+    assert float((executor.clean - executor.corrupted).abs().max()) > 1e-2
+    close(executor.logits(Circuit.full(model.layout)), executor.clean)
+    batch = pairs.batch([0])
+    for seed, share in enumerate([0.2, 0.5, 0.8]):
+        circuit = random_circuit(model.layout, share, seed)
+        found = executor.logits(circuit)[executor.batch.rows == 0]
+        expected = split.execute(batch.clean, None, circuit.mask, reference)
+        close(found, expected[batch.rows, batch.columns])
+
+
+@pytest.mark.parametrize("name", ENCODER_DECODERS)
+def test_constants_on_encoder_decoders(name, hooked, random_pairs):
+    model, pairs = hooked(name), random_pairs(n=2, lengths=[9, 6], answers=3)
+    if name == "bart":
+        with pytest.raises(CircuitsError, match="not defined for post-norm models"):
+            constants("mean", model, pairs)
+        return
+    executor = Executor(model, pairs.batch([0, 1]), constants("mean", model, pairs))
+    close(executor.logits(Circuit.full(model.layout)), executor.clean)
+    alone = [Executor(model, pairs.batch([i]), constants("mean", model, pairs)) for i in (0, 1)]
+    circuit = random_circuit(model.layout, 0.5, 0)
+    together = executor.logits(circuit)
+    for row, one in enumerate(alone):
+        close(together[executor.batch.rows == row], one.logits(circuit))
+
+
+def test_unknown_replacements_are_refused(hooked, random_pairs):
+    with pytest.raises(CircuitsError, match="unknown replacement 'noise'; known: corrupted, mean"):
+        constants("noise", hooked("gpt2"), random_pairs(n=1))
+    with pytest.raises(CircuitsError, match="needs the pairs"):
+        constants("mean", hooked("gpt2"), None)

@@ -248,9 +248,11 @@ class SplitPaths:
         return scores
 
     @torch.no_grad()
-    def execute(self, clean, corrupted, keep):
-        """Logits with every edge outside `keep` (source, reader) taken from the corrupted run."""
-        _, reference = self.run(corrupted)
+    def execute(self, clean, corrupted, keep, reference=None):
+        """Logits with every edge outside `keep` (source, reader) taken from the corrupted run, or
+        from these source outputs.
+        """
+        reference = self.run(corrupted)[1] if reference is None else reference
 
         def offset(reader, live):
             total = torch.zeros_like(reference[0])
