@@ -32,9 +32,9 @@ def random_circuit(layout, share, seed):
     return Circuit(layout, (draw < share) & layout.mask)
 
 
-def close(found, expected):
+def close(found, expected, tolerance=1e-5):
     assert float(expected.abs().max()) > 0.1
-    assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+    assert float((found - expected).abs().max()) <= tolerance * float(expected.abs().max())
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -121,7 +121,10 @@ def test_constants_replace_what_is_left_out(name, replacement, hooked, random_pa
         circuit = random_circuit(model.layout, share, seed)
         found = executor.logits(circuit)[executor.batch.rows == 0]
         expected = split.execute(batch.clean, None, circuit.mask, reference)
-        close(found, expected[batch.rows, batch.columns])
+        # The oracle takes sums of the stream away from it again; of an all but empty stream that
+        # leaves rounding, which a norm divides by its epsilon.
+        tolerance = 1e-4 if replacement == "zero" else 1e-5
+        close(found, expected[batch.rows, batch.columns], tolerance)
 
 
 @pytest.mark.parametrize("name", ENCODER_DECODERS)

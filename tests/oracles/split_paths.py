@@ -163,7 +163,7 @@ class SplitPaths:
                 weight = module.weight if type(module).__name__ == "Conv1D" else module.weight.T
                 scale = 1.0
                 if names.post1:  # an RMSNorm scales the sum, and so each of its terms
-                    scale = norm(layer, names.post1)(output) / output
+                    scale = torch.nan_to_num(norm(layer, names.post1)(output) / output)
                 for head in range(self.h):
                     part = slice(head * self.dh, (head + 1) * self.dh)
                     row = 1 + index * (self.h + 1) + head
