@@ -38,12 +38,20 @@ from circuits.evolution.similarity import (
 )
 from circuits.evolution.turnover import Ends, counts_below, turnover
 from circuits.graph import Layout
-from circuits.statistics import half_weights, random_halves, subset_interval, subset_weights
+from circuits.statistics import (
+    LEVEL,
+    half_weights,
+    random_halves,
+    sign_flips,
+    subset_interval,
+    subset_weights,
+)
 
 SPLITS = 200
 SUBSETS = 200
 GAP_SUBSETS = 60
 GAP_SPLITS = 8
+PERMUTATIONS = 200
 _CHUNK = 2**19  # numbers held at once per checkpoint and buffer
 
 WHOLE = ("spearman", "overlap")
@@ -65,6 +73,8 @@ class Measure:
     across, noise: between the checkpoints, and of one with itself, on disjoint halves.
     gap, gap_low, gap_high: across - noise, with its 95 % interval. An interval that holds 0: the
         checkpoints are as alike as the number of examples can tell.
+    permuted, permuted_low, permuted_high: on all examples when the two checkpoints' labels are
+        swapped at random by example: mean and central 95 %. What `value` would be without a change.
     NaN where undefined (the rewired share of no turnover).
     """
 
@@ -76,6 +86,9 @@ class Measure:
     gap: float
     gap_low: float
     gap_high: float
+    permuted: float
+    permuted_low: float
+    permuted_high: float
 
     def to_dict(self) -> dict[str, float | None]:
         """JSON numbers, None where undefined."""
@@ -172,7 +185,7 @@ def agreement(
     scores: per-example scores of each checkpoint over the possible edges, in matrix order.
     """
     count = scores[0].shape[0]
-    total = 1 + SUBSETS + SPLITS + GAP_SUBSETS * GAP_SPLITS
+    total = 1 + SUBSETS + SPLITS + GAP_SUBSETS * GAP_SPLITS + PERMUTATIONS
     bar = tqdm(total=total, desc="likeness", unit="sample", disable=not progress)
     engine = _Engine(scores, compared, tuple(sizes), Ends.of(layout), bar)
     equal = torch.full((1, count), 1 / count, dtype=torch.float64)
@@ -183,7 +196,9 @@ def agreement(
     parts = subset_weights(count, GAP_SUBSETS, seed=seed + 2).repeat_interleave(GAP_SPLITS, dim=0)
     split = half_weights(parts, halves[:GAP_SPLITS].repeat(GAP_SUBSETS, 1))
     gaps = torch.sub(*engine.run(*split)).unflatten(1, (GAP_SUBSETS, GAP_SPLITS)).nanmean(dim=2)
+    permuted = engine.permuted(sign_flips(count, PERMUTATIONS, seed=seed + 3))
     bar.close()
+    tails = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
 
     results = []
     lowest = torch.zeros(observed.shape[-1], dtype=torch.float64)
@@ -195,6 +210,7 @@ def agreement(
         columns = (
             *(value, torch.maximum(low, lowest), high.clamp_max(1.0)),
             *(middle, floor, middle - floor, gap_low, gap_high),
+            *(permuted[place].nanmean(dim=0), *permuted[place].nanquantile(tails, dim=0)),
         )
         rows = torch.stack(columns, dim=1).tolist()
         results.append([Measure(*row) for row in rows])
@@ -236,6 +252,22 @@ class _Engine:
             own = [measure(left, right) for left, right in zip(a, b, strict=True)]
             noise.append(torch.stack([_mean(own[i], own[j]) for i, j in self.compared]))
         return torch.cat(across, dim=1), torch.cat(noise or across, dim=1)
+
+    def permuted(self, signs: Float[Tensor, "m n"]) -> Float[Tensor, "pair m measure"]:
+        """Likeness of each pair with the labels of some examples swapped: where the sign is -1."""
+        width = max(1, _CHUNK // self.scores[0].shape[1])
+        kept = (signs > 0).to(self.scores[0].dtype) / signs.shape[1]
+        swapped = (signs < 0).to(kept.dtype) / signs.shape[1]
+        found = []
+        for keep, swap in zip(kept.split(width), swapped.split(width), strict=True):
+            self.bar.update(len(keep))
+            rows = []
+            for i, j in self.compared:
+                a, b = self.scores[i], self.scores[j]
+                mixed = (keep @ a + swap @ b, keep @ b + swap @ a)
+                rows.append(measure(*(Snapshot(one, self.sizes, self.ends) for one in mixed)))
+            found.append(torch.stack(rows))
+        return torch.cat(found, dim=1)
 
     def _snapshots(self, weights: Float[Tensor, "m n"]) -> list[Snapshot]:
         return [

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from circuits.evolution.changes import Changes
     from circuits.evolution.crossing import CrossEvaluation, Row
     from circuits.evolution.edges import AtSize, Comparison, Evolution
+    from circuits.evolution.variance import Part
 
 
 def evolution(result: Evolution) -> str:
@@ -155,14 +156,21 @@ def _beside_noise(measure: Measure) -> str:
 
 
 def _turnover(size: AtSize) -> str:
-    share = size.rewired_share
+    share, shared = size.rewired_share, size.edge_jaccard
     if not math.isfinite(share.value):
         return "No edge of the circuit came or went."
     return (
         f"Of the edges that came or went, {_measured(share)} were rewired among nodes present in "
-        f"both circuits and the rest came or went with a node; in turnover that is noise alone, "
-        f"{figure(share.noise)} are."
+        f"both circuits and the rest came or went with a node; with labels swapped at random by "
+        f"example, {_permuted(share)} are, of a turnover of "
+        f"{figure(1 - shared.permuted)} "
+        f"{interval(1 - shared.permuted_high, 1 - shared.permuted_low)} of the edges in place of "
+        f"{figure(1 - shared.value)}."
     )
+
+
+def _permuted(measure: Measure | Part) -> str:
+    return f"{figure(measure.permuted)} {interval(measure.permuted_low, measure.permuted_high)}"
 
 
 def _variance(one: Comparison) -> str:
@@ -177,7 +185,7 @@ def _variance(one: Comparison) -> str:
         f"Of the variance of the score change, noise left out, {parts[0]} lies in what sources "
         f"send in total, {parts[1]} in what readers receive in total, and {parts[2]} in single "
         f"edges beyond either; with labels swapped at random the last is "
-        f"{figure(split.interaction.permuted)}."
+        f"{_permuted(split.interaction)}."
     )
 
 

@@ -2,13 +2,15 @@ import json
 
 import pytest
 import torch
+from tqdm.auto import tqdm
 
 from circuits.errors import CircuitsError
 from circuits.evolution import compare
-from circuits.evolution.agreement import SIZED
+from circuits.evolution.agreement import SIZED, WHOLE, _Engine
 from circuits.evolution.changes import Strengths, edge_changes, strength_changes, total_changes
+from circuits.evolution.turnover import Ends
 from circuits.graph import EdgeScores, Layout, select
-from circuits.statistics import resample_weights
+from circuits.statistics import resample_weights, sign_flips
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,33 @@ def test_chunks_leave_no_trace(layout, base, make_scores, monkeypatch):
         for name in SIZED:
             a, b = (tuple(vars(getattr(side, name)).values()) for side in (one, other))
             assert a == pytest.approx(b, abs=1e-6, nan_ok=True)
+
+
+def test_swapped_labels_tell_a_change_from_none(layout, base, make_scores):
+    draw = torch.Generator().manual_seed(4)
+    noise = 0.5 * torch.randn(base.shape, generator=draw)
+    moved = base + noise + 3 * torch.randn(layout.shape, generator=draw)
+    for after, changed in ((base + noise, False), (moved, True)):
+        scores = [make_scores(layout, base), make_scores(layout, after)]
+        shared = compare(scores, n_bootstrap=20).overall.sizes[-1].edge_jaccard
+        assert shared.permuted_low <= shared.permuted <= shared.permuted_high
+        assert (shared.value < shared.permuted_low) == changed, shared
+
+
+def test_swapped_labels_against_a_loop(layout, base, make_scores):
+    """The scores of a flipped example change sides; a hundred flips, one by one."""
+    after = base + torch.randn(layout.shape, generator=torch.Generator().manual_seed(4))
+    values = [(side * layout.mask).float()[:, layout.mask] for side in (base, after)]
+    engine = _Engine(values, [(0, 1)], (20,), Ends.of(layout), tqdm(disable=True))
+    signs = sign_flips(len(base), 100, seed=0)
+    found = engine.permuted(signs)[0, :, WHOLE.index("overlap") + 1]  # edge_jaccard
+    for row, sign in enumerate(signs):
+        swap = (sign < 0)[:, None]
+        first, second = torch.where(swap, values[1], values[0]), torch.where(swap, *values)
+        tops = [set(side.mean(0).abs().topk(20).indices.tolist()) for side in (first, second)]
+        expected = len(tops[0] & tops[1]) / len(tops[0] | tops[1])
+        assert float(found[row]) == pytest.approx(expected), row
+    assert len(set(found.tolist())) > 2
 
 
 def test_compared_checkpoints_and_their_names(layout, base, make_scores):

@@ -8,7 +8,7 @@ from typing import Any
 from circuits.report.blocks import Plot
 from circuits.report.figures.dots import Dot, Series, dot_panels
 from circuits.report.figures.panels import axes_of, panel_grid
-from circuits.report.numbers import compact, percent
+from circuits.report.numbers import compact, percent, signed
 
 LIKENESS = {
     "spearman": "rank correlation, all edges",
@@ -22,6 +22,9 @@ VARIANCE = {
     "reader": "reader totals (nodes)",
     "interaction": "single edges (rewiring)",
 }
+
+
+_ENDS = {"value": ("low", "high"), "permuted": ("permuted_low", "permuted_high")}
 
 
 def middle(sizes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -78,7 +81,7 @@ def _span(dots: Sequence[Dot], most: float) -> tuple[float, float]:
 
 
 def turnover_bars(comparisons: Sequence[Mapping[str, Any]], columns: int) -> Plot:
-    """Edges that came or went, by size of circuit: with a node, or rewired; beside noise."""
+    """Edges that came or went, by size of circuit; beside that with the labels swapped."""
     titles = [title_of(one) for one in comparisons]
     layout = panel_grid(
         titles,
@@ -89,38 +92,60 @@ def turnover_bars(comparisons: Sequence[Mapping[str, Any]], columns: int) -> Plo
         gap=0.04,
     )
     kinds = (
-        ("node_driven", "across", "came or went with a node", "$negative"),
-        ("rewired", "across", "rewired between nodes of both", "$positive"),
-        ("node_driven", "noise", "noise alone, with a node", "$negative/55"),
-        ("rewired", "noise", "noise alone, rewired", "$positive/55"),
+        ("node_driven", "value", "came or went with a node", "$negative"),
+        ("rewired", "value", "rewired between nodes of both", "$positive"),
+        ("node_driven", "permuted", "labels swapped, with a node", "$negative/55"),
+        ("rewired", "permuted", "labels swapped, rewired", "$positive/55"),
     )
     data = []
     for panel, one in enumerate(comparisons):
         sizes = [percent(size["share"], 1).replace(".0", "") for size in one["sizes"]]
         for name, side, title, colour in kinds:
-            data.append(
-                {
-                    "type": "bar",
-                    "name": title,
-                    "legendgroup": title,
-                    "showlegend": panel == 0,
-                    "x": sizes,
-                    "y": compact([size[name][side] for size in one["sizes"]]),
-                    "offsetgroup": side,
-                    "base": None
-                    if name == "node_driven"
-                    else compact([size["node_driven"][side] or 0.0 for size in one["sizes"]]),
-                    "marker": {"color": colour, "line": {"width": 0}},
-                    "hovertemplate": f"{title}<br>circuits of %{{x}} of all edges: %{{y:.3f}}"
-                    "<extra></extra>",
-                    **axes_of(panel),
-                }
-            )
+            low, high = _ENDS[side]
+            bar = {
+                "type": "bar",
+                "name": title,
+                "legendgroup": title,
+                "showlegend": panel == 0,
+                "x": sizes,
+                "y": compact([size[name][side] for size in one["sizes"]]),
+                "offsetgroup": side,
+                "base": None
+                if name == "node_driven"
+                else compact([size["node_driven"][side] or 0.0 for size in one["sizes"]]),
+                "marker": {"color": colour, "line": {"width": 0}},
+                "customdata": [
+                    f"{signed(size[name][side])} "
+                    f"[{signed(size[name][low])}, {signed(size[name][high])}]"
+                    for size in one["sizes"]
+                ],
+                "hovertemplate": f"{title}<br>circuits of %{{x}} of all edges: %{{customdata}}"
+                "<extra></extra>",
+                **axes_of(panel),
+            }
+            if name == "rewired":  # stands on the other: its top is the whole turnover
+                bar["error_y"] = _whole(one["sizes"], side)
+            data.append(bar)
     layout["bargap"] = 0.3
     layout["bargroupgap"] = 0.06
     layout["legend"] = {"y": 1 + 26 / (turnover_height(len(titles), columns) - 110)}
     layout["margin"] = {"t": 66}
     return {"data": data, "layout": layout}
+
+
+def _whole(sizes: Sequence[Mapping[str, Any]], side: str) -> dict[str, Any]:
+    """The interval of the whole turnover, 1 - Jaccard, about the top of its bars."""
+    low, high = _ENDS[side]
+    shared = [size["edge_jaccard"] for size in sizes]
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": compact([one[side] - one[low] for one in shared]),
+        "arrayminus": compact([one[high] - one[side] for one in shared]),
+        "color": "$ink" if side == "value" else "$control",
+        "thickness": 1.2,
+        "width": 3,
+    }
 
 
 def turnover_height(panels: int, columns: int) -> int:

@@ -62,9 +62,10 @@ def turnover(run: Run) -> Iterator[Block]:
     yield Figure(
         caption="Edges in one circuit and not in the other, as a share of the edges in either, at "
         "several circuit sizes. Orange: a node at one end is absent from the other circuit. "
-        "Blue: both nodes are in both circuits, so the edge was rewired. Pale bars: the turnover "
-        f"of one checkpoint against itself. Disjoint halves of {count(found['examples'])} "
-        "examples.",
+        "Blue: both nodes are in both circuits, so the edge was rewired. Pale bars: the same when "
+        "the checkpoints' labels are swapped at random by example. Lines: the 95 % interval of the "
+        "whole turnover; of the pale bars, its central 95 %. n = "
+        f"{count(found['examples'])} examples.",
         views={"": turnover_bars(chosen, columns)},
         height=turnover_height(len(chosen), columns),
         method=Method(

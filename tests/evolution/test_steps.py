@@ -1,0 +1,37 @@
+import pytest
+
+from circuits.evolution.steps import by_step, training_step, training_steps
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("base", 0),
+        ("step-300", 300),
+        ("checkpoint-1500", 1500),
+        ("run_ckpt_20", 20),
+        ("0040", 40),
+        ("newsroom-gpt2", None),
+        ("tuned", None),
+    ],
+)
+def test_a_name_tells_its_step(name, step):
+    assert training_step(name) == step
+
+
+def test_checkpoints_are_ordered_by_step():
+    names = ["base", "step-100", "step-20", "step-3"]
+    assert [names[place] for place in by_step(names)] == ["base", "step-3", "step-20", "step-100"]
+    assert training_steps(names) == [0, 100, 20, 3]
+
+
+def test_a_lone_name_without_a_step_is_the_base():
+    assert training_steps(["step-20", "gpt2"]) == [20, 0]
+    assert by_step(["step-20", "gpt2"]) == [1, 0]
+
+
+@pytest.mark.parametrize("names", [["b", "a"], ["x", "y", "step-3"], ["step-1", "ckpt-1"], ["x"]])
+def test_names_that_do_not_tell_stay_as_given(names):
+    if len(names) > 1:
+        assert training_steps(names) is None
+    assert by_step(names) == list(range(len(names)))
