@@ -67,7 +67,7 @@ def estimates(
     ]
 
 
-def _defined(rows: Float[Tensor, "resample k"]) -> Float[Tensor, "resample k"]:
+def _defined(rows: Float[Tensor, "resample k"]) -> Float[Tensor, "left k"]:
     """The resamples in which every figure exists."""
     exists = torch.isfinite(rows).all(dim=1)
     missing = int((~exists).sum())

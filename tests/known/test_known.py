@@ -117,7 +117,7 @@ def test_a_circuit_holds_on_other_pairs_and_a_random_one_does_not(known):
 def test_resamples_give_the_same_circuit(known):
     _, _, scores, _, edges = known
     found = circuits.evaluation.stability(scores, edges=len(edges), resamples=30)
-    assert found.overlap.value == 1 == found.between.value
+    assert found.overlap.value == 1 == found.halves.value
     assert set(found.circuit) == edges == set(found.frequencies) and found.core == len(edges)
     assert found.control.high < 0.5
 

@@ -35,14 +35,15 @@ def resampling(run: Run) -> Iterator[Block]:
         )
         for key, title, colour, symbol, place, size in (
             ("control", "random rankings (control)", "$control", "diamond", 0.26, 7),
-            ("between", "two resamples", "$negative", "square", 0.06, 7),
+            ("halves", "two disjoint halves", "$negative", "square", 0.06, 7),
             ("overlap", "a resample and the circuit", "$positive", "circle", -0.14, 9),
         )
     ]
     yield Figure(
         caption="Jaccard index of edges: mean and central 95 % of "
-        f"{count(last['resamples'])} bootstrap resamples of the examples that edges were scored "
-        f"on, n = {count(last['overlap']['n'])}.",
+        f"{count(last['resamples'])} draws of the examples that edges were scored on, n = "
+        f"{count(last['overlap']['n'])}. The likeness that as many new examples would give lies "
+        "between blue and orange.",
         views={
             "": dot_panels(
                 ["edges shared"],
@@ -57,11 +58,11 @@ def resampling(run: Run) -> Iterator[Block]:
         height=dots_height(1, len(names), 1),
         method=Method(
             steps=(
-                "Examples are drawn with replacement, mean scores formed again, and a circuit "
-                "selected by the run's own rule and size. What a resample is to the sample, the "
-                "sample is to the population: a resample's likeness to the circuit estimates the "
-                "circuit's likeness to the one that endless examples would give; that of two "
-                "resamples, to the one that as many new examples would.",
+                "Examples are drawn anew, mean scores formed again, and a circuit selected by the "
+                "run's own rule and size. A bootstrap resample's likeness to the circuit is higher "
+                "than that of new examples would be, since the circuit was picked by the examples "
+                "that resamples are drawn from; that of two disjoint halves is lower, since each "
+                "has half of the examples. As many new examples would give a likeness in between.",
             ),
             settings={"resamples": last["resamples"], "examples": last["overlap"]["n"]},
         ),
@@ -82,14 +83,14 @@ def resampling(run: Run) -> Iterator[Block]:
     )
     yield Table(
         caption="Edges that at least 95 % of the resamples select are the circuit's core.",
-        head=["checkpoint", "edges", "core", "with the circuit", "two resamples", "random"],
+        head=["checkpoint", "edges", "core", "resamples", "halves", "random"],
         views={
             "": [
                 [
                     name,
                     count(one["edges"]),
                     f"{count(one['core'])} ({percent(one['core'] / max(one['edges'], 1), 0)})",
-                    *(estimate(one[key]) for key in ("overlap", "between", "control")),
+                    *(estimate(one[key]) for key in ("overlap", "halves", "control")),
                 ]
                 for name, one in found.items()
             ]

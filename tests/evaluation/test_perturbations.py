@@ -1,0 +1,78 @@
+"""Perturbed prompts: what changes, and what must not."""
+
+import pytest
+
+import tasks
+from circuits.errors import CircuitsError
+from circuits.evaluation import PERTURBATIONS, perturb
+from circuits.models.checkpoints import load_tokenizer, resolve
+from tasks.pairs import PairSet, PromptPair
+
+CONTEXT = 128
+
+
+@pytest.fixture(scope="module")
+def newsroom():
+    tokenizer = load_tokenizer(*resolve("newsroom-gpt2"))
+    return tokenizer, tasks.load("newsroom").pairs(tokenizer, n=12, split="test", context=CONTEXT)
+
+
+def differing(pair):
+    return [(a, b) for a, b in zip(pair.clean, pair.corrupted, strict=True) if a != b]
+
+
+def sentences(tokenizer, tokens):
+    return [one.strip() for one in tokenizer.decode(tokens).split(".")]
+
+
+@pytest.mark.parametrize("kind", PERTURBATIONS)
+def test_what_tells_the_prompts_apart_stays(kind, newsroom):
+    tokenizer, pairs = newsroom
+    made = perturb(pairs, kind, tokenizer, context=CONTEXT)
+    by_source = {pair.source: pair for pair in pairs}
+    assert len(made) >= 10
+    for pair in made:
+        old = by_source[pair.source.removesuffix(f", {kind}")]
+        assert pair.clean != old.clean and pair.answer == old.answer and pair.wrong == old.wrong
+        assert sorted(differing(pair)) == sorted(differing(old))
+        spans = sorted(pair.clean[a:b] for a, b in pair.spans)
+        assert sum(map(len, spans)) == sum(b - a for a, b in old.spans)
+        inside = {at for start, end in pair.spans for at in range(start, end)}
+        sides = enumerate(zip(pair.clean, pair.corrupted, strict=True))
+        assert all(at in inside or a == b for at, (a, b) in sides)
+        assert tokenizer.decode(pair.clean).endswith("TL;DR:") and len(pair) <= CONTEXT
+    assert made.fingerprint == perturb(pairs, kind, tokenizer, context=CONTEXT).fingerprint
+    assert made.fingerprint != perturb(pairs, kind, tokenizer, context=CONTEXT, seed=1).fingerprint
+
+
+def test_each_does_what_it_says(newsroom):
+    tokenizer, pairs = newsroom
+    every = {sentence for pair in pairs for sentence in sentences(tokenizer, pair.clean)}
+    for kind in ("longer", "shorter", "sentence-order", "typos"):
+        for number, pair in enumerate(perturb(pairs, kind, tokenizer)):
+            old = sentences(tokenizer, pairs[number].clean)
+            new = sentences(tokenizer, pair.clean)
+            if kind == "longer":
+                assert new[:1] == old[:1] and new[2:] == old[1:] and new[1] in every
+            elif kind == "shorter":
+                assert len(new) == len(old) - 1 and set(new) < set(old)
+            elif kind == "sentence-order":
+                assert new != old and sorted(new) == sorted(old)
+                assert new[0] == old[0] and new[-1] == old[-1]
+            else:
+                swapped = [(a, b) for a, b in zip(old, new, strict=True) if a != b]
+                assert swapped and all(sorted(a) == sorted(b) for a, b in swapped)
+
+
+def test_pairs_that_cannot_be_changed_are_left_out_or_refused(newsroom, random_pairs):
+    tokenizer, pairs = newsroom
+    assert len(perturb(pairs, "longer", tokenizer, context=len(max(pairs, key=len)))) < len(pairs)
+    with pytest.raises(CircuitsError, match=r"longer changes no pair; it needs a sentence .* fit"):
+        perturb(pairs, "longer", tokenizer, context=20)
+    word = tokenizer(" Nash")["input_ids"]
+    short = PromptPair((*word, 5), (*word, 6), ((7,),), source="row 1")
+    for kind in PERTURBATIONS:
+        with pytest.raises(CircuitsError, match=f"{kind} changes no pair"):
+            perturb(PairSet((short,)), kind, tokenizer)
+    with pytest.raises(CircuitsError, match="unknown perturbation 'noise'; known: typos, longer"):
+        perturb(pairs, "noise", tokenizer)

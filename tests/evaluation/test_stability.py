@@ -1,0 +1,89 @@
+"""Stability under resampling."""
+
+from itertools import combinations
+
+import pytest
+import torch
+
+from circuits.errors import CircuitsError
+from circuits.evaluation import stability
+from circuits.graph import EdgeScores, Layout, select
+
+LAYOUT = Layout(2, 4, 2)
+
+
+def scores_of(noise, n=24, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    truth = torch.randn(LAYOUT.shape, generator=draw)
+    each = truth + noise * torch.randn(n, *LAYOUT.shape, generator=draw)
+    each = each * LAYOUT.mask
+    return EdgeScores(each.mean(0), LAYOUT, "planted", {}, each)
+
+
+@pytest.mark.parametrize("rule", ["paths", "top-n"])
+def test_resamples_are_as_alike_as_the_noise_lets_them(rule):
+    none, little, much = (
+        stability(scores_of(noise), edges=20, rule=rule, resamples=60) for noise in (0.0, 0.3, 20.0)
+    )
+    assert none.overlap.value == none.halves.value == none.overlap.low == 1
+    assert none.core == len(none.circuit) and set(none.frequencies.values()) == {1.0}
+    assert 1 > little.overlap.value > much.overlap.value > much.control.value
+    assert little.overlap.value > little.halves.value and little.overlap.n == 24
+    assert all(one.overlap.low <= one.overlap.value <= one.overlap.high for one in (little, much))
+
+
+def test_frequencies_count_the_resamples():
+    """Against circuits selected one by one from means taken by hand."""
+    from circuits.statistics import resample_weights
+
+    scores = scores_of(1.0)
+    found = stability(scores, edges=15, ranking="signed", resamples=25, seed=3)
+    counts = {}
+    for weights in resample_weights(24, 25, seed=3):
+        mean = torch.einsum("n,nsr->sr", weights.float(), scores.per_example)
+        for edge in select(EdgeScores(mean, LAYOUT, "x"), edges=15, ranking="signed").edges:
+            counts[edge] = counts.get(edge, 0) + 1
+    assert {edge: round(25 * share) for edge, share in found.frequencies.items()} == counts
+    assert len(set(counts.values())) > 3
+    assert list(found.frequencies.values()) == sorted(found.frequencies.values(), reverse=True)
+    assert found.chance == pytest.approx(sum(counts.values()) / 25 / LAYOUT.n_edges)
+    assert found.core == sum(counts.get(edge, 0) >= 24 for edge in found.circuit)
+
+
+@pytest.mark.parametrize("rule", ["paths", "top-n"])
+@pytest.mark.parametrize("noise", [0.5, 1.5, 4.0])
+def test_new_examples_give_a_likeness_between_halves_and_overlap(rule, noise):
+    """Draws from a known truth, 24 examples each; the truth's scores have a spread of 1."""
+    truth = torch.randn(LAYOUT.shape, generator=torch.Generator().manual_seed(0))
+    high, low, circuits = [], [], []
+    for seed in range(14):
+        draw = torch.Generator().manual_seed(seed)
+        each = (truth + noise * torch.randn(24, *LAYOUT.shape, generator=draw)) * LAYOUT.mask
+        scores = EdgeScores(each.mean(0), LAYOUT, "planted", {}, each)
+        found = stability(scores, edges=20, rule=rule, resamples=12)
+        circuits.append(set(found.circuit))
+        high.append(found.overlap.value)
+        low.append(found.halves.value)
+    fresh = [
+        len(one & other) / len(one | other) if one | other else 1.0
+        for one, other in combinations(circuits, 2)
+    ]
+    assert mean(low) < mean(fresh) < mean(high)
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def test_the_stable_rule_can_be_resampled():
+    found = stability(scores_of(1.0, n=8), edges=10, rule="stable", resamples=3)
+    assert 0 < found.overlap.value <= 1
+
+
+def test_refusals():
+    scores = scores_of(1.0)
+    bare = EdgeScores(scores.matrix, LAYOUT, "bare")
+    with pytest.raises(CircuitsError, match="per_example=True"):
+        stability(bare, edges=5)
+    with pytest.raises(CircuitsError, match="1 resamples: at least 2"):
+        stability(scores, edges=5, resamples=1)
