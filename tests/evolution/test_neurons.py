@@ -79,6 +79,27 @@ def test_a_neuron_moved_by_hand_leads_and_is_seen_to_flip(hooked, moved, pairs):
     assert record["changed"] == record["rose"] + record["fell"] >= 1
 
 
+def test_neurons_enter_the_last_map_also_where_all_maps_are_equally_wide(pairs, tmp_path):
+    config = transformers.LlamaConfig(
+        vocab_size=400,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+    )
+    torch.manual_seed(0)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    model = HookedModel.from_pretrained(tmp_path, device="cpu")
+    found = internals(model, model, pairs, n_bootstrap=50).neurons
+    runs = [inside.run(tmp_path, [*pair.clean, *pair.forced]) for pair in pairs]
+    expected = torch.stack(
+        [torch.stack([x.mean(dim=0) for x in run.neurons]) for run in runs]
+    ).mean(dim=0)
+    assert expected.abs().max() > 0
+    assert torch.allclose(found.model, expected, rtol=1e-3, atol=float(expected.abs().max()) * 1e-5)
+
+
 def sums_of(model, against, batches):
     """Made-up document means (doc, neuron) of one layer, spread 1 over tokens."""
     sums = NeuronSums(len(model))

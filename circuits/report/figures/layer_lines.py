@@ -23,7 +23,7 @@ def layer_lines(
     data: list[dict[str, Any]] = []
     for place, (name, one) in enumerate(found.items()):
         colour, symbol = (each[place % len(each)] for each in (_COLOURS, _SYMBOLS))
-        layers = list(range(len(one["value"])))
+        layers = [float(layer) for layer in range(len(one["value"]))]
         data.append(
             band(layers, compact(list(one["low"])), compact(list(one["high"])), colour)
             | {"legendgroup": name}

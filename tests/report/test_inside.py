@@ -1,0 +1,128 @@
+"""The page of models from the inside, from made-up measurements."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import pytest
+import torch
+
+from circuits.evolution.criteria import LayerValues
+from circuits.evolution.heads import Role
+from circuits.evolution.hidden import HiddenPath
+from circuits.evolution.internals import Internals
+from circuits.evolution.neurons import NeuronSums
+from circuits.evolution.trace import Neurons
+from circuits.report.inside import write_internals_page
+from circuits.report.palette import DARK, LIGHT, resolve
+
+DOCUMENTS, LAYERS, HEADS = 12, 4, 4
+
+
+def made(name: str, against: str, seed: int) -> Internals:
+    draw = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.rand(DOCUMENTS, LAYERS, *shape, generator=draw)
+
+    sums = NeuronSums(DOCUMENTS)
+    shift = torch.linspace(-2, 2, 60)
+    for index in torch.arange(DOCUMENTS).split(5):
+        values = 1 + 0.1 * torch.randn(len(index), 60, generator=draw)
+        one = Neurons(values + shift, (values + shift).square() + 1)
+        other = Neurons(values, values.square() + 1)
+        sums.add(index, [one] * LAYERS, [other] * LAYERS)
+    mass = random(HEADS) * 0.1
+    after = mass.clone()
+    after[:, 2, 1] += 0.7
+    chance = torch.full((DOCUMENTS,), 0.05)
+    return Internals(
+        name,
+        against,
+        random(HEADS),
+        random(HEADS),
+        random(HEADS),
+        random(),
+        random(),
+        random(),
+        random(),
+        random(),
+        {"previous-token": Role("previous-token", after, mass, chance, resamples=100)},
+        sums.changes(),
+        100,
+    )
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    edges = LayerValues(torch.arange(4.0).double(), torch.arange(4.0).double().expand(100, 4))
+    draw = torch.Generator().manual_seed(0)
+    path = HiddenPath(
+        ("base", "runs/a<b>/step-10", "runs/a<b>/step-90"),
+        torch.randn(3, LAYERS, 6, 8, generator=draw),
+        torch.full((6,), 2.0),
+    )
+    record = {
+        "task": "newsroom",
+        "split": "test",
+        "comparisons": [
+            made("runs/a<b>/step-90", "base", 0).to_dict(edges),
+            made("lora", "base", 1).to_dict(),
+            made("lora", "runs/a<b>/step-90", 2).to_dict(),
+        ],
+        "path": path.to_dict(),
+    }
+    json.dumps(record, allow_nan=False)
+    where = write_internals_page(record, tmp_path_factory.mktemp("inside") / "page.html")
+    assert isinstance(where, Path)
+    text = where.read_text(encoding="utf-8")
+    found = re.search(r'id="plots">(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    return text, json.loads(found[1])
+
+
+def test_plotly_accepts_every_figure_in_both_schemes(page: tuple[str, dict[str, Any]]) -> None:
+    plots = page[1]
+    assert len(plots) == 2 + 3 * 4 + 2
+    for views in plots.values():
+        for plot in views.values():
+            for palette in (LIGHT, DARK):
+                go.Figure(resolve(plot, palette))
+
+
+def test_the_pairs_stand_side_by_side(page: tuple[str, dict[str, Any]]) -> None:
+    lines = [line for line in page[1]["figure-1"][""]["data"] if line.get("name")]
+    assert [line["name"] for line in lines] == [
+        "step-90 against base",
+        "lora against base",
+        "lora against step-90",
+    ]
+    assert all(len(line["y"]) == LAYERS for line in lines)
+
+
+def test_the_path_is_coloured_by_step(page: tuple[str, dict[str, Any]]) -> None:
+    views = next(views for views in page[1].values() if "layer 3, flat" in views)
+    cloud, line = views["layer 3"]["data"]
+    assert line["type"] == "scatter3d" and line["marker"]["color"] == [0, 10, 90]
+    assert cloud["marker"]["color"] == [0] * 6 + [10] * 6 + [90] * 6
+    assert views["layer 3"]["layout"]["coloraxis"]["cmin"] == 0
+    assert line["text"] == ["base", "step-10", "step-90"]
+    assert [trace["type"] for trace in views["layer 3, flat"]["data"]] == ["scatter", "scatter"]
+
+
+def test_roles_and_flips_are_told(page: tuple[str, dict[str, Any]]) -> None:
+    text = page[0]
+    assert "a2.h1 gained the previous-token role" in text
+    (top,) = (views[""]["data"] for name, views in page[1].items() if name == "figure-5")
+    kinds = {trace["name"]: trace for trace in top}
+    assert set(kinds) == {"changed", "changed its sign"}
+    assert sum(len(trace["x"]) for trace in kinds.values()) == 50
+    assert max(kinds["changed its sign"]["x"]) < -0.5
+
+
+def test_nothing_is_loaded(page: tuple[str, dict[str, Any]]) -> None:
+    assert not re.search(r"<(script|link)[^>]+(src|href)=\"http", page[0])
