@@ -1,0 +1,120 @@
+"""`circuits compare`: what it writes, says and refuses."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import circuits
+from circuits.cli.app import app
+from circuits.errors import CircuitsError
+from circuits.graph import EdgeScores, Layout
+from tasks import load
+
+QUICK = ("--resamples", 100, "--quiet", "--device", "cpu")
+
+
+def compare(*arguments):
+    return CliRunner().invoke(app, ["compare", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Sixteen rows of one template."""
+    path = tmp_path_factory.mktemp("data") / "pairs.csv"
+    words = ["Mary", "John", "Paris", "Rome", "book"]
+    couples = [(one, two) for one in words for two in words if one != two][:16]
+    rows = [f"and {one} gave a book to,and {two} gave a book to, {one}, {two}"
+            for one, two in couples]  # fmt: skip
+    path.write_text("\n".join(["clean,corrupted,correct,incorrect", *rows]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def scored(table, model_folder, hooked, tmp_path_factory):
+    """Score files of three models of one shape, as if they were checkpoints."""
+    folder = tmp_path_factory.mktemp("scores")
+    files = []
+    for name, kind in (("base", "llama"), ("step-100", "mistral"), ("step-20", "qwen2")):
+        model = hooked(kind)
+        pairs = load("table", path=table).pairs(model.tokenizer, split="all")
+        files.append(circuits.attribute(model, pairs, per_example=True).save(folder, name))
+    return files
+
+
+def test_files_are_ordered_by_step_and_make_a_page(scored, tmp_path):
+    done = compare(*scored, "--out", tmp_path, *QUICK)
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "evolution.json").read_text())
+    assert record["names"] == ["base", "step-20", "step-100"] and record["steps"] == [0, 20, 100]
+    assert record["paragraph"] in done.stdout
+    assert (tmp_path / "evolution.html").stat().st_size > 1e6
+    assert not (tmp_path / "crossing.json").exists()
+    assert str(tmp_path / "evolution.html") in done.stdout
+
+
+def test_models_add_the_cross_evaluation(scored, table, model_folder, tmp_path):
+    kinds = ("llama", "mistral", "qwen2")  # in the order of the files, not of the steps
+    models = [part for kind in kinds for part in ("--model", model_folder(kind))]
+    done = compare(*scored, "--out", tmp_path, *models, "--task", "table", "--data", table, *QUICK)
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "crossing.json").read_text())
+    assert [row["model"] for row in record["rows"]] == ["base", "step-20", "step-100"]
+    model = circuits.HookedModel.from_pretrained(model_folder("qwen2"), device="cpu")
+    pairs = load("table", path=table).pairs(model.tokenizer, split="all")
+    layout = model.layout
+    circuit = circuits.select(EdgeScores.load(scored[2]), edges=round(0.1 * layout.n_edges))
+    found = circuits.robustness(model, circuit, {"here": pairs})["here"].circuit
+    assert record["rows"][1]["f"][1]["value"] == pytest.approx(found.value, abs=1e-6)
+    assert record["paragraph"] in done.stdout
+    assert "the scores were made from" in done.stderr
+    # A later comparison without models takes the stale matrix away.
+    assert compare(*scored, "--out", tmp_path, *QUICK).exit_code == 0
+    assert not (tmp_path / "crossing.json").exists()
+
+
+def test_a_folder_of_models_and_its_base(scored, table, model_folder, tmp_path):
+    (tmp_path / "models").mkdir()
+    for name, kind in (("step-100", "mistral"), ("step-20", "qwen2")):
+        (tmp_path / "models" / name).symlink_to(model_folder(kind))
+    task = ("--task", "table", "--data", table, "--n", 4)
+    arguments = (*scored, "--out", tmp_path / "out", "--model", tmp_path / "models", *task, *QUICK)
+    done = compare(*arguments)
+    assert isinstance(done.exception, CircuitsError)
+    assert "base: no such model folder; give the base with --base" in str(done.exception)
+    done = compare(*arguments, "--base", model_folder("llama"))
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "out" / "crossing.json").is_file()
+
+
+def test_folders_of_scores_name_the_checkpoints(scored, tmp_path):
+    for file in scored:
+        EdgeScores.load(file).save(tmp_path / file.stem)
+    folders = [tmp_path / file.stem for file in scored]
+    for given in (folders, [folder / "scores.safetensors" for folder in folders]):
+        assert compare(*given, "--out", tmp_path / "out", *QUICK).exit_code == 0
+        record = json.loads((tmp_path / "out" / "evolution.json").read_text())
+        assert record["names"] == ["base", "step-20", "step-100"]
+
+
+def test_refusals(scored, table, tmp_path):
+    layout = Layout(2, 2, 1)
+    values = torch.randn(16, *layout.shape) * layout.mask
+    details = {"data": {"fingerprint": "x"}}
+    other = EdgeScores(values.mean(0), layout, "eap-ig", details, values).save(tmp_path, "step-9")
+    for arguments, message in (
+        ((*scored[:1], other), r"different shapes: 3 layers.*2 layers"),
+        ((*scored, "--task", "table"), "--model and --task go together"),
+        ((*scored, "--model", "a"), "--model and --task go together"),
+        (
+            (*scored, "--model", "a", "--model", "b", "--task", "table"),
+            "2 models for 3 score files",
+        ),
+        ((*scored, "--share", 0), "--share 0"),
+    ):
+        done = compare(*arguments, "--out", tmp_path / "out", *QUICK)
+        assert isinstance(done.exception, CircuitsError), done.output
+        with pytest.raises(CircuitsError, match=message):
+            raise done.exception
+    assert not (tmp_path / "out").exists()
