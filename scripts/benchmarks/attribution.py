@@ -1,12 +1,20 @@
 """Time and memory of EAP-IG against the model's own forward and backward passes.
 
-    python scripts/benchmarks/attribution.py [--repeats 3] [--threads 2]
+    python scripts/benchmarks/attribution.py [--repeats 3] [--threads 2] [--plot cost.html]
 
-GPT-2-small shape with random weights, 5 steps. The floor is what no implementation can beat with
-the same steps: a plain Hugging Face model with SDPA attention and frozen weights, logits only where
-the metric reads them, `steps x (forward + backward) + 2 forwards`. The sides run alternately in one
-process, so that a noisy machine slows both; peak memory is of a fresh process a side. One JSON line
-a shape.
+GPT-2-small shape with random weights, 5 steps. The sides:
+
+floor       what no implementation can beat with the same steps and every position: a plain Hugging
+            Face model with SDPA attention and frozen weights, logits only where the metric reads
+            them, `steps x (forward + backward) + 2 forwards`.
+engine      `circuits.attribute`'s engine at the floor's steps, on the floor's prompts.
+accurate    the engine with as many midpoint steps as the accuracy of the floor's left steps takes
+            (docs/quadrature.md).
+split-hook  the oracle of tests/oracles: an offset and a gradient for every reader (2 x 128 only).
+
+They run alternately in one process, so that a noisy machine slows all; peak memory is of a fresh
+process a side. One JSON line a shape. `shared` says how many of the prompts' first positions are
+equal in clean and corrupted: those the engine runs once. The first shapes share nothing.
 """
 
 from __future__ import annotations
@@ -31,41 +39,64 @@ from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
 from tasks.pairs import PairBatch, PairSet, PromptPair
 
-SHAPES = ((2, 128), (1, 1024))
-STEPS = 5
+SHAPES = ((2, 128, 0), (1, 1024, 0), (2, 128, 42), (1, 1024, 341))
+STEPS, ACCURATE = 5, 3
+LENGTHS, POINTS = (128, 256, 512, 1024), (1, 5, 10, 20)  # of the plot
 
 
-def pairs(n: int, length: int) -> PairBatch:
-    """Random prompts that differ in a tenth of their tokens, from the first third on."""
+def pairs(n: int, length: int, shared: int) -> PairBatch:
+    """Random prompts that differ in a tenth of their tokens, behind the shared positions."""
     draw = torch.Generator().manual_seed(0)
     made = []
     for _ in range(n):
         clean = torch.randint(50_000, (length,), generator=draw).tolist()
         corrupted = list(clean)
-        start, end = length // 3, length // 3 + max(1, length // 10)
-        corrupted[start:end] = torch.randint(50_000, (end - start,), generator=draw).tolist()
+        end = shared + max(1, length // 10)
+        corrupted[shared:end] = torch.randint(50_000, (end - shared,), generator=draw).tolist()
         made.append(PromptPair(tuple(clean), tuple(corrupted), ((1,),), ((2,),)))
     return next(PairSet(tuple(made), metric="logit-difference").batches(n))
 
 
-def floor(model: HookedModel, batch: PairBatch) -> None:
+def floor(model: HookedModel, batch: PairBatch, steps: int = STEPS) -> None:
     """Forward and backward passes alone."""
     metric = METRICS["logit-difference"]
     with torch.no_grad():
         model.logits(batch.clean, batch)
         model.logits(batch.corrupted, batch)
-    for _ in range(STEPS):
+    for _ in range(steps):
         leaf = model.hf.get_input_embeddings()(batch.clean).detach().requires_grad_()
         hooks = Hooks()
         hooks.before(model.view.layers[0].block, lambda _, leaf=leaf: leaf)
         torch.autograd.grad(metric(model.logits(batch.clean, batch, hooks), batch).sum(), leaf)
 
 
+def engine(model: HookedModel, batch: PairBatch, steps: int = STEPS) -> None:
+    """EAP-IG with a fixed number of steps."""
+    method("eap-ig", steps=steps).scores(model, batch, METRICS["logit-difference"])
+
+
+def split_hook(model: HookedModel, batch: PairBatch) -> None:
+    """The same scores with an offset and a gradient for every reader."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+    from oracles.split_paths import SplitPaths
+
+    layout, metric = model.layout, METRICS["logit-difference"]
+    oracle = SplitPaths(model.hf, layout.n_heads, layout.n_kv_heads, model.view.d_head)
+    nodes = [(step + 0.5) / STEPS for step in range(STEPS)]
+    oracle.scores(
+        batch.clean,
+        batch.corrupted,
+        lambda logits: metric(logits[batch.rows, batch.columns], batch).sum(),
+        nodes,
+        [1 / STEPS] * STEPS,
+    )
+
+
 SIDES: dict[str, Callable[[HookedModel, PairBatch], object]] = {
     "floor": floor,
-    "engine": lambda model, batch: method("eap-ig", steps=STEPS).scores(
-        model, batch, METRICS["logit-difference"]
-    ),
+    "engine": engine,
+    "accurate": partial(engine, steps=ACCURATE),
+    "split-hook": split_hook,
 }
 
 
@@ -84,11 +115,69 @@ def high_water() -> int:
     return int(next(x for x in status.read_text().splitlines() if x.startswith("VmHWM")).split()[1])
 
 
-def peak_memory(side: str, shape: tuple[int, int], threads: int) -> float:
+def peak_memory(side: str, shape: tuple[int, int, int], threads: int) -> float:
     """Peak resident gigabytes of a process that does one side once, weights and Python included."""
     command = [sys.executable, __file__, "--threads", str(threads), "--only", side]
     done = subprocess.run([*command, *map(str, shape)], check=True, capture_output=True, text=True)
     return int(done.stdout) / 2**20
+
+
+def compare(
+    model: HookedModel, shape: tuple[int, int, int], repeats: int, threads: int
+) -> dict[str, object]:
+    """One shape: median seconds, ratios to the floor, peak memory."""
+    batch = pairs(*shape)
+    sides = {side: work for side, work in SIDES.items() if side != "split-hook" or shape[1] == 128}
+    found: dict[str, list[float]] = {side: [] for side in sides}
+    for repeat in range(repeats + 1):
+        for side, work in sides.items():
+            taken = seconds(partial(work, model, batch))
+            if repeat:  # the first round warms up
+                found[side].append(taken)
+    ratios = {
+        side: statistics.median(
+            other / base for other, base in zip(found[side], found["floor"], strict=True)
+        )
+        for side in sides
+    }
+    memory = {side: peak_memory(side, shape, threads) for side in sides}
+    return {
+        "shape": "{} x {}".format(*shape[:2]),
+        "shared": shape[2],
+        "steps": {"floor": STEPS, "engine": STEPS, "accurate": ACCURATE},
+        "threads": threads,
+        "seconds": {side: round(statistics.median(found[side]), 3) for side in sides},
+        "time_ratio": {side: round(ratio, 3) for side, ratio in ratios.items()},
+        "peak_gigabytes": {side: round(value, 2) for side, value in memory.items()},
+        "memory_ratio": {side: round(memory[side] / memory["floor"], 3) for side in sides},
+    }
+
+
+def draw_cost(model: HookedModel, path: Path) -> dict[str, object]:
+    """Seconds by length and by steps, engine and floor in turn, as a page and as JSON."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    works: dict[str, Callable[..., None]] = {"floor": floor, "engine": engine}
+    by_length = {
+        name: [seconds(partial(work, model, pairs(1, length, 0))) for length in LENGTHS]
+        for name, work in works.items()
+    }
+    batch = pairs(1, 256, 0)
+    by_steps = {
+        name: [seconds(partial(work, model, batch, steps)) for steps in POINTS]
+        for name, work in works.items()
+    }
+    titles = ("1 prompt, 5 steps", "1 prompt of 256 tokens")
+    figure = make_subplots(rows=1, cols=2, subplot_titles=titles)
+    for place, (x, lines) in enumerate(((LENGTHS, by_length), (POINTS, by_steps)), start=1):
+        for name, line in lines.items():
+            figure.add_trace(go.Scatter(x=x, y=line, name=name, showlegend=place == 1), 1, place)
+    figure.update_xaxes(title_text="tokens", row=1, col=1)
+    figure.update_xaxes(title_text="steps", row=1, col=2)
+    figure.update_yaxes(title_text="seconds", rangemode="tozero")
+    figure.write_html(path, include_plotlyjs="inline")
+    return {"lengths": LENGTHS, "by_length": by_length, "steps": POINTS, "by_steps": by_steps}
 
 
 def main() -> None:
@@ -96,42 +185,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--only", nargs=3, metavar=("SIDE", "N", "LENGTH"), help="peak KiB of a side"
-    )
+    parser.add_argument("--plot", type=Path, help="draw the cost by tokens and steps instead")
+    parser.add_argument("--only", nargs=4, metavar=("SIDE", "N", "LENGTH", "SHARED"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     model = HookedModel(GPT2LMHeadModel(GPT2Config()), None, "GPT-2-small shape, random weights")
     if arguments.only:
-        side, n, length = arguments.only
-        SIDES[side](model, pairs(int(n), int(length)))
+        side, *shape = arguments.only
+        SIDES[side](model, pairs(*map(int, shape)))
         print(high_water())
-        return
-    for shape in SHAPES:
-        batch = pairs(*shape)
-        found: dict[str, list[float]] = {side: [] for side in SIDES}
-        for repeat in range(arguments.repeats + 1):
-            for side, work in SIDES.items():
-                taken = seconds(partial(work, model, batch))
-                if repeat:  # the first round warms up
-                    found[side].append(taken)
-        ratios = [e / f for e, f in zip(found["engine"], found["floor"], strict=True)]
-        memory = {side: peak_memory(side, shape, arguments.threads) for side in SIDES}
-        print(
-            json.dumps(
-                {
-                    "shape": "{} x {}".format(*shape),
-                    "steps": STEPS,
-                    "threads": arguments.threads,
-                    "seconds": {s: round(statistics.median(found[s]), 3) for s in SIDES},
-                    "peak_gigabytes": {side: round(value, 2) for side, value in memory.items()},
-                    "time_ratio": round(statistics.median(ratios), 3),
-                    "memory_ratio": round(memory["engine"] / memory["floor"], 3),
-                }
-            ),
-            flush=True,
-        )
+    elif arguments.plot:
+        print(json.dumps(draw_cost(model, arguments.plot)))
+    else:
+        for wanted in SHAPES:
+            found = compare(model, wanted, arguments.repeats, arguments.threads)
+            print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
