@@ -12,7 +12,7 @@ from circuits.cli import options as use
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-    from circuits.planning import Plan, Rates
+    from circuits.planning import Plan, Rates, Shape
 
 
 def plan(
@@ -20,9 +20,11 @@ def plan(
     length: Annotated[
         int | None, typer.Option(help="Tokens of the longest prompt, answer included.", min=1)
     ] = None,
-    reads: Annotated[
-        int | None, typer.Option(help="Answer tokens of a prompt; 1 unless told.", min=1)
-    ] = None,
+    reads: Annotated[int, typer.Option(help="Answer tokens of a prompt.", min=1)] = 1,
+    shared: Annotated[
+        int,
+        typer.Option(help="Tokens at the start that clean and corrupted prompts share.", min=0),
+    ] = 0,
     task: Annotated[
         str | None, typer.Option(help="Instead of --length: a task whose prompts are measured.")
     ] = None,
@@ -47,6 +49,8 @@ def plan(
 
     Example: circuits plan --model gpt2 --length 1024 --n 100 --device cpu --memory 8GB
     """
+    from dataclasses import replace
+
     import torch
 
     from circuits.errors import CircuitsError
@@ -63,15 +67,15 @@ def plan(
     from circuits.planning import plan as planned
 
     use.hush()
-    config = _config(model)
-    if (length is None) == (task is None):
+    config, target = _config(model), as_device(device)
+    if task is not None and length is None:
+        shape, n = _measured(task, model, config, data, task_option, n, seed)
+    elif length is not None and task is None:
+        shape = Shape(1, length, reads, shared=shared)
+    else:
         raise CircuitsError("say how long the prompts are: --length 512, or --task NAME")
-    if task is not None:
-        length, reads, n = _measured(task, model, config, data, task_option, n, seed)
-    target = as_device(device)
-    assert length is not None
     kind = target.type
-    shape = Shape(batch_size or 1, length, reads or 1, as_dtype(dtype), kind)
+    shape = replace(shape, batch=batch_size or 1, dtype=as_dtype(dtype), device=kind)
     job = Job(shape, method, steps, n or 100)
     has = parse_bytes(memory) if memory is not None else available_memory(target)
     on_host = kind == "cpu"
@@ -93,7 +97,7 @@ def plan(
     if kind == "cpu" or torch.cuda.is_available():
         from circuits.planning import measure_rates
 
-        _show_time(first, measure_rates(first.sizes, length, target, shape.dtype))
+        _show_time(first, measure_rates(first.sizes, shape.length, target, shape.dtype))
     else:
         typer.echo(f"time not told: no {target} here to measure")
 
@@ -116,10 +120,12 @@ def _measured(
     task_option: list[str] | None,
     n: int | None,
     seed: int,
-) -> tuple[int, int, int]:
-    """Tokens of the longest pair, most answer tokens, and pairs of a task."""
+) -> tuple[Shape, int]:
+    """The shape of a task's pairs, and their number."""
     from circuits.errors import CircuitsError
     from circuits.models.checkpoints import load_tokenizer, resolve
+    from circuits.models.feed import shared_length
+    from circuits.planning import Shape
 
     loaded = use.load_task(task, data, task_option)
     tokenizer = load_tokenizer(*resolve(model))
@@ -131,7 +137,10 @@ def _measured(
         "split": "all" if data else "validation",
     }
     pairs = loaded.pairs(tokenizer, seed=seed, context=context, **arguments)
-    return max(map(len, pairs)), max(len(pair.answer) for pair in pairs), len(pairs)
+    lengths = {len(pair) for pair in pairs}
+    reads = max(len(pair.answer) for pair in pairs)
+    shared = shared_length(pairs.batch(list(range(len(pairs)))))
+    return Shape(1, max(lengths), reads, padded=len(lengths) > 1, shared=shared), len(pairs)
 
 
 def _show(model: str, made: Plan, has: int) -> None:

@@ -14,18 +14,14 @@ attribution engine runs a model. Memory is that of tensors; allocators add their
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
-from transformers import (
-    AutoModelForCausalLM,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from circuits.errors import CircuitsError
 from circuits.planning.counter import FUSED_ATTENTION, Counter, storages
@@ -39,6 +35,8 @@ class Shape:
 
     reads: places of one example whose logits are looked at. device: "cpu" or "cuda", which decides
     on the attention kernel. padded: whether a batch holds prompts of several lengths.
+    shared: positions at the start that clean and corrupted prompts have in common, which are run
+    once and go on as keys and values.
     """
 
     batch: int
@@ -47,6 +45,12 @@ class Shape:
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
     padded: bool = False
+    shared: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Positions of a batch that every pass runs."""
+        return self.batch * (self.length - self.shared)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Pass:
 class Traced:
     """A model's passes: `forward` without gradients, `step` forward and backward.
 
+    prefix: the run of the shared start alone, if there is one.
     weights: bytes of parameters and buffers, tied ones once. parameters: their number.
     """
 
@@ -77,6 +82,7 @@ class Traced:
     weights: int
     forward: Pass
     step: Pass
+    prefix: Pass | None = None
 
 
 def trace(config: PreTrainedConfig, shape: Shape, *, trainable: bool = False) -> Traced:
@@ -91,13 +97,15 @@ def trace(config: PreTrainedConfig, shape: Shape, *, trainable: bool = False) ->
     try:
         forward = _run(model, shape, backward=False, trainable=trainable)
         step = _run(model, shape, backward=True, trainable=trainable)
+        start = replace(shape, length=shape.shared, shared=0, reads=1)
+        prefix = _run(model, start, backward=False, trainable=False) if shape.shared else None
     except (RuntimeError, NotImplementedError, ValueError) as error:
         raise CircuitsError(
             f"{type(model).__name__}: it cannot be planned, since its code depends on data "
             f"({str(error).splitlines()[0]})"
         ) from error
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Traced(parameters, sum(tensors.values()), forward, step)
+    return Traced(parameters, sum(tensors.values()), forward, step, prefix)
 
 
 def _empty(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
@@ -115,7 +123,6 @@ def _empty(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
 def _run(model: PreTrainedModel, shape: Shape, *, backward: bool, trainable: bool) -> Pass:
     tokens = torch.zeros(shape.batch, shape.length, dtype=torch.long, device="meta")
     mask = torch.ones_like(tokens) if shape.padded else None
-    reads = min(shape.reads, shape.length)
     leaves: list[Tensor] = [*model.parameters()] if trainable else []
 
     def leaf(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
@@ -125,26 +132,40 @@ def _run(model: PreTrainedModel, shape: Shape, *, backward: bool, trainable: boo
         return leaves[-1]
 
     def gather(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (args[0][:, shape.length - reads :].flatten(0, 1)[None], *args[1:])
+        return (args[0][:, -shape.reads :].flatten(0, 1)[None], *args[1:])
 
-    handles = [
-        model.get_input_embeddings().register_forward_hook(leaf),
-        model.get_output_embeddings().register_forward_pre_hook(gather),
-    ]
-    weights = [*model.parameters(), *model.buffers()]
-    counter = Counter(weights, answer=not shape.padded)
-    try:
-        with torch.set_grad_enabled(backward), counter, _Attention(shape):
-            output = model(input_ids=tokens, attention_mask=mask, use_cache=False)
-            logits = output.logits[0].float()
-            metric = torch.log_softmax(logits, dim=-1)[:, :1].sum()
-            kept = counter.live
-            if backward:
-                torch.autograd.grad(metric, leaves, allow_unused=True)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return Pass(counter.matmul, counter.attention, counter.moved, kept, counter.peak)
+    counter = Counter([*model.parameters(), *model.buffers()], answer=not shape.padded)
+    with counter, _Attention(shape):
+        kept = _shared(model, tokens[:, : shape.shared]) if shape.shared else []
+        arguments: dict[str, Any] = {"input_ids": tokens[:, shape.shared :], "use_cache": False}
+        if kept:
+            arguments["past_key_values"] = cache = DynamicCache()
+            for layer, (keys, values) in enumerate(kept):
+                cache.update(keys, values, layer)
+        counter.matmul = counter.attention = counter.moved = 0
+        counter.peak = counter.live
+        handles = [
+            model.get_input_embeddings().register_forward_hook(leaf),
+            model.get_output_embeddings().register_forward_pre_hook(gather),
+        ]
+        try:
+            with torch.set_grad_enabled(backward):
+                logits = model(**arguments, attention_mask=mask).logits[0].float()
+                metric = torch.log_softmax(logits, dim=-1)[:, :1].sum()
+                alive = counter.live
+                if backward:
+                    torch.autograd.grad(metric, leaves, allow_unused=True)
+        finally:
+            for handle in handles:
+                handle.remove()
+    return Pass(counter.matmul, counter.attention, counter.moved, alive, counter.peak)
+
+
+def _shared(model: PreTrainedModel, tokens: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Each layer's keys and values of the shared start."""
+    with torch.no_grad():
+        run = model.base_model(input_ids=tokens, past_key_values=DynamicCache(), use_cache=True)
+    return [(layer.keys, layer.values) for layer in run.past_key_values.layers]
 
 
 class _Attention(TorchFunctionMode):

@@ -51,8 +51,14 @@ class Job:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise CircuitsError(f"no plan for {self.method!r}; known: {', '.join(METHODS)}")
-        if min(self.n, self.shape.batch, self.shape.length, self.shape.reads) < 1:
+        shape = self.shape
+        if min(self.n, shape.batch, shape.length, shape.reads) < 1:
             raise CircuitsError(f"{self}: every number must be at least 1")
+        if not 0 <= shape.shared <= shape.length - shape.reads:
+            raise CircuitsError(
+                f"{shape.shared} shared positions of {shape.length}, {shape.reads} of them read: "
+                "what is read is never shared"
+            )
         if self.steps is not None and self.steps < 1:
             raise CircuitsError(f"steps={self.steps}: it must be at least 1")
 
@@ -100,12 +106,13 @@ class Plan:
         """Time for all pairs, all batches full and as long as the longest."""
         batches = math.ceil(self.job.n / self.job.shape.batch)
         step, forward = rates.seconds(self.traced.step), rates.seconds(self.traced.forward)
+        once = 0.0 if self.traced.prefix is None else rates.seconds(self.traced.prefix)
         if self.job.method in STEPS:
             own = _contraction(self.sizes, self.job) / rates.matmul
-            return batches * (self.job.passes * step + 2 * forward + own)
+            return batches * (once + self.job.passes * step + 2 * forward + own)
         if self.job.method == "evaluate":
             own = _sums_of_sources(self.sizes, self.job) / rates.matmul
-            return batches * ((2 + _CURVE) * forward + _CURVE * own)
+            return batches * (once + (2 + _CURVE) * forward + _CURVE * own)
         return batches * step
 
 
@@ -200,7 +207,7 @@ def _phases(sizes: Sizes, traced: Traced, job: Job) -> Phases:
         kept = engine_buffers(sizes, shape, job.passes)
         return {
             "clean and corrupted runs": {
-                "source outputs": 3 * source_bytes(sizes, shape),
+                "source outputs": 2 * source_bytes(sizes, shape),
                 "forward pass": traced.forward.peak,
             },
             "gradients along the path": {**kept, "forward and backward pass": traced.step.peak},
@@ -221,7 +228,7 @@ def _phases(sizes: Sizes, traced: Traced, job: Job) -> Phases:
 
 def _contraction(sizes: Sizes, job: Job) -> int:
     """Operations of the engine's last step, per batch, at all positions."""
-    layout, d, tokens = sizes.layout, sizes.d_model, job.shape.batch * job.shape.length
+    layout, d, tokens = sizes.layout, sizes.d_model, job.shape.tokens
     sources, layers = layout.shape[0], layout.n_layers
     widen = layers * (layout.n_heads + sizes.ports) * sizes.d_head * d
     direct = layout.n_edges * d
@@ -231,6 +238,6 @@ def _contraction(sizes: Sizes, job: Job) -> int:
 
 def _sums_of_sources(sizes: Sizes, job: Job) -> int:
     """Operations beside the forward pass of one run on a circuit, at the mean size of a curve."""
-    tokens = job.shape.batch * job.shape.length
+    tokens = job.shape.tokens
     share = 0.09  # mean of the fractions, where none and all of the edges need no sums
     return 2 * tokens * round(share * sizes.layout.n_edges) * sizes.d_model

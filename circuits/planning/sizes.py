@@ -9,6 +9,8 @@ from transformers import PreTrainedConfig
 from circuits.errors import CircuitsError
 from circuits.graph import Layout
 
+_PARALLEL = ("codegen", "cohere", "gptj", "phi")  # attention and MLP read the same, always
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -36,9 +38,10 @@ class Sizes:
         except AttributeError as error:
             raise CircuitsError(f"{type(config).__name__}: {error}") from error
         kv_heads = int(getattr(text, "num_key_value_heads", None) or heads)
+        parallel = bool(getattr(text, "use_parallel_residual", text.model_type in _PARALLEL))
         context = getattr(text, "max_position_embeddings", None)
         return cls(
-            Layout(layers, heads, kv_heads),
+            Layout(layers, heads, kv_heads, parallel),
             d_model,
             int(getattr(text, "head_dim", None) or d_model // heads),
             vocabulary,

@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrain
 from circuits.attribution import method
 from circuits.metrics import METRICS
 from circuits.models import HookedModel
+from circuits.models.feed import shared_length
 from circuits.planning import Job, Rates, Shape, measure_rates, plan, resident_bytes
 
 STEPS = 5
@@ -53,7 +54,8 @@ def measure(name: str, n: int, length: int, repeats: int) -> dict[str, object]:
         chosen.scores(model, batch, metric)
         taken.append(time.process_time() - began)
     peak = high_water() * 1024
-    made = plan(MODELS[name], Job(Shape(n, length), steps=STEPS), overhead=overhead)
+    shape = Shape(n, length, shared=shared_length(batch))
+    made = plan(MODELS[name], Job(shape, steps=STEPS), overhead=overhead)
     cpu, single = torch.device("cpu"), torch.float32
     rates: Rates = measure_rates(made.sizes, length, cpu, single, time.process_time)
     predicted = made.seconds(rates)

@@ -22,7 +22,7 @@ def test_fits_and_says_how_many(config_alone):
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].endswith(": 0.0 M parameters, 3 layers, 4 heads, 2 KV heads, 327 edges")
+    assert lines[0].endswith(": 0.0 M parameters, 3 layers, 4 heads, 2 KV heads, 190 edges")
     assert lines[1] == "eap-ig, 3 steps: 6 pairs of 32 tokens, 6 at a time, float32"
     assert "fits cpu; largest batch 6" in lines
     assert any(line.startswith("weights ") for line in lines)
@@ -49,7 +49,7 @@ def test_a_device_that_is_not_here_is_planned_from_its_memory(config_alone):
 def test_prompts_of_a_task_are_measured():
     done = circuits("plan", "--model", "newsroom-gpt2", "--task", "newsroom", "--n", 5)
     assert done.returncode == 0, done.stderr
-    assert "5 pairs of " in done.stdout
+    assert "5 pairs of " in done.stdout and "5 at a time" in done.stdout
 
 
 def test_an_adapter_is_planned_as_its_base(config_alone, tmp_path):

@@ -45,7 +45,7 @@ def test_kept_is_what_autograd_keeps(name, padded):
     real = saved_bytes(model, tokens, mask if padded else None)
     found = trace(CONFIGS[name](), Shape(3, 48, padded=padded)).step.kept
     assert real > 100_000
-    assert found == pytest.approx(real, rel=0.06)
+    assert found == pytest.approx(real, rel=0.1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -71,6 +71,18 @@ def test_costs_grow_as_they_should():
     long = trace(config, Shape(1, 64)).step
     assert long.attention == 4 * one.attention and long.matmul < 2 * one.matmul
     assert long.kept < 2.1 * one.kept  # no attention pattern is kept
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_shared_start_is_run_once(name):
+    whole = trace(CONFIGS[name](), Shape(2, 48))
+    split = trace(CONFIGS[name](), Shape(2, 48, shared=32))
+    assert split.prefix is not None and whole.prefix is None
+    unembedding = 2 * 2 * 32 * 400
+    assert split.forward.matmul - unembedding == (whole.forward.matmul - unembedding) / 3
+    assert split.prefix.matmul - unembedding == (whole.forward.matmul - unembedding) * 2 / 3
+    assert split.forward.attention == whole.forward.attention / 3
+    assert whole.step.kept / 3 < split.step.kept < whole.step.kept
 
 
 def test_float32_on_cuda_keeps_the_pattern_of_grouped_heads_only():
