@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from circuits.evaluation import faithfulness, minimality, robustness
     from circuits.evolution import compare, internals
     from circuits.graph import Circuit, EdgeScores, Layout, select
+    from circuits.intervention.patching import Patching, patch, path_patch
     from circuits.models import HookedModel
     from circuits.tuning.targets import lora_config
 
@@ -29,6 +30,9 @@ _HOMES = {
     "EdgeScores": "circuits.graph",
     "Layout": "circuits.graph",
     "select": "circuits.graph",
+    "Patching": "circuits.intervention.patching",
+    "patch": "circuits.intervention.patching",
+    "path_patch": "circuits.intervention.patching",
     "HookedModel": "circuits.models",
     "lora_config": "circuits.tuning.targets",
 }
@@ -39,12 +43,15 @@ __all__ = [
     "EdgeScores",
     "HookedModel",
     "Layout",
+    "Patching",
     "attribute",
     "compare",
     "faithfulness",
     "internals",
     "lora_config",
     "minimality",
+    "patch",
+    "path_patch",
     "robustness",
     "select",
 ]
