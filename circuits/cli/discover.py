@@ -92,6 +92,11 @@ def discover(
         progress=not quiet,
     )
     scores.details["seed"] = seed
+    scores.details["task"] = {
+        "name": task,
+        "data": None if data is None else str(data),
+        "options": list(task_option or ()),
+    }
     circuit = None if edges is None else select(scores, edges=edges, rule=rule)
     written = [scores.save(out), out / "scores.json"]
     if circuit is not None:

@@ -22,7 +22,8 @@ def evaluate(
         str | None, typer.Option(help="Unless told, the one that the scores were made from.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option("--task", help="Unless told, the one that the scores are of.")
+        str | None,
+        typer.Option("--task", help="Unless told, the scores' own, with its file and options."),
     ] = None,
     data: use.Data = None,
     task_option: use.TaskOptions = None,
@@ -76,6 +77,10 @@ def evaluate(
     found = EdgeScores.load(scores)
     size = max(1, round(share * found.layout.n_edges))
     circuit = select(found, edges=size, rule=rule, ranking=ranking, positive=positive)
+    if task is None:
+        recorded = found.details.get("task", {})
+        data = data or (Path(recorded["data"]) if recorded.get("data") else None)
+        task_option = task_option or recorded.get("options")
     loaded = use.load_task(_recorded(found, task, "data", "task", "--task"), data, task_option)
     hooked = use.load_hooked(_recorded(found, model, "model", "name", "--model"), device, dtype)
     pairs = use.load_pairs(loaded, hooked, n, split or _unseen(found, data is not None), seed)

@@ -72,20 +72,6 @@ def test_discover_writes_the_two_files(discovered, model_folder, hooked):
         assert f"wrote {out / file}" in done.stdout
 
 
-def test_evaluate_prints_a_table_and_writes_json(discovered, table, model_folder, tmp_path):
-    done = circuits(
-        *("evaluate", "--model", model_folder("llama"), "--task", "table", "--data", table),
-        *("--scores", discovered[0], "--out", tmp_path, "--device", "cpu", "--quiet"),
-    )
-    assert done.returncode == 0, done.stderr
-    assert "these are the examples that the scores were made from" in done.stderr
-    assert "CPR" in done.stdout and "100.0%" in done.stdout
-    record = json.loads((tmp_path / "evaluation.json").read_text())
-    assert record["faithfulness"]["curves"]["absolute"]["values"][-1]["value"] == pytest.approx(
-        1.0, abs=1e-3
-    )
-
-
 def test_compare_names_checkpoints_and_sees_no_change_in_itself(discovered, tmp_path):
     scores = EdgeScores.load(discovered[0])
     files = [scores.save(tmp_path / name, name) for name in ("base", "tuned")]

@@ -1,0 +1,95 @@
+"""`circuits evaluate` as a user has it: as a process, on GPT-2 and on a Llama with GQA."""
+
+import json
+from itertools import permutations
+
+import pytest
+from cli.test_cli import circuits, refused
+
+WORDS = ["Mary", "John", "Paris", "Rome", "book"]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory, tokenizer):
+    """Twenty rows with a split of their own: ten to score on, ten not to."""
+    path = tmp_path_factory.mktemp("data") / "pairs.csv"
+    ids = {word: tokenizer(f" {word}")["input_ids"][0] for word in WORDS}
+    lines = ["clean,corrupted,correct_idx,incorrect_idx,split"]
+    lines += [
+        f"and {a} gave a book to,and {b} gave a book to,{ids[a]},{ids[b]},"
+        f"{'test' if number % 2 else 'validation'}"
+        for number, (a, b) in enumerate(permutations(WORDS, 2))
+    ]
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture(scope="module", params=["gpt2", "llama"])
+def discovered(request, rows, model_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("discovered")
+    done = circuits(
+        *("discover", "--model", model_folder(request.param), "--task", "table", "--data", rows),
+        *("--split", "validation", "--per-example", "--out", out, "--device", "cpu", "--quiet"),
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_it_needs_the_scores_alone_and_takes_a_split_that_they_have_not_seen(discovered, tmp_path):
+    done = circuits(
+        *("evaluate", "--scores", discovered, "--out", tmp_path, "--device", "cpu", "--quiet"),
+        *("--minimality", "--completeness"),
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert "faithfulness f on 10 pairs (test), 95 % intervals" in done.stdout
+    for words in ("CPR", "CMD", "(random", "100.0%", "idle edges", "gap of", "overlap under"):
+        assert words in done.stdout, words
+    written = json.loads((tmp_path / "evaluation.json").read_text())
+    (record,) = written["checkpoints"].values()
+    lines = record["faithfulness"]["curves"]
+    assert lines["absolute"]["values"][-1]["value"] == pytest.approx(1, abs=1e-3)
+    assert f"CPR {_said(lines['signed']['area'])}" in done.stdout
+    assert f"CMD {_said(lines['absolute']['distance'])}" in done.stdout
+    assert written["pairs"]["evaluate"]["split"] == "test"
+    assert written["pairs"]["score"]["split"] == "validation"
+    fingerprints = {written["pairs"][use]["fingerprint"] for use in ("score", "evaluate")}
+    assert len(fingerprints) == 2
+    page = (tmp_path / "evaluation.html").read_text()
+    assert "How far the claim holds" in page and "Does it hold all that matters?" in page
+    assert "What fine-tuning changed" not in page and "could not be made" not in page
+
+
+def _said(value):
+    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def test_examples_that_were_scored_on_are_warned_of(discovered, rows, tmp_path):
+    command = ("evaluate", "--scores", discovered, "--out", tmp_path, "--device", "cpu", "--quiet")
+    done = circuits(*command, "--split", "validation")
+    assert done.returncode == 0, done.stderr
+    assert "warning: these are the examples that the scores were made from" in done.stderr
+    done = circuits(*command, "--split", "validation", "--n", 5)
+    assert "made from the same split (validation), so examples may be shared" in done.stderr
+    assert "test" not in done.stderr
+
+
+def test_what_cannot_be_evaluated_is_refused_and_leaves_nothing(discovered, rows, tmp_path):
+    command = ("evaluate", "--scores", discovered, "--device", "cpu", "--quiet")
+    command += ("--out", tmp_path / "out")
+    refused(circuits(*command, "--share", 2), "--share 2.0: it must be above 0 and at most 1")
+    refused(circuits(*command, "--rule", "luck"), "unknown rule 'luck'")
+    refused(circuits(*command, "--perturb", "noise"), "unknown perturbation 'noise'")
+    same = rows.read_text().splitlines()
+    same = [same[0], *(_blind(line) for line in same[1:])]
+    (tmp_path / "blind.csv").write_text("\n".join(same))
+    blind = circuits(
+        *command, "--task", "table", "--data", tmp_path / "blind.csv", "--metric", "accuracy"
+    )
+    refused(blind, "faithfulness is not defined: accuracy is 0 on the clean prompts and 0 on the")
+    assert not (tmp_path / "out").exists()
+
+
+def _blind(line):
+    """The same prompts, with answers that no model of random weights gives."""
+    clean, corrupted, *_, split = line.split(",")
+    return f"{clean},{corrupted},1,2,{split}"
