@@ -19,7 +19,7 @@ import platform
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import tokenizers
@@ -197,39 +197,9 @@ def train(
     steps: int,
     threads: int,
 ) -> dict[str, object]:
-    """Train in place, by Muon where it applies and AdamW elsewhere; return the log.
-
-    Muon is for the matrices between residual stream and heads or MLPs. With it the base begins to
-    copy names from a roll-call after 600 steps; with AdamW alone it has not begun by then.
-    """
-    inner = [p for name, p in model.named_parameters() if ".h." in name and p.ndim == 2]
-    outer = [p for name, p in model.named_parameters() if not (".h." in name and p.ndim == 2)]
-    optimizers = [
-        torch.optim.Muon(inner, lr=MATRIX_RATE, weight_decay=0.01),
-        torch.optim.AdamW(outer, lr=RATE, betas=(0.9, 0.98), weight_decay=0.01),
-    ]
-
-    def share(step: int) -> float:
-        """Warm-up, then a cosine to zero."""
-        return min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-    schedules = [torch.optim.lr_scheduler.LambdaLR(each, share) for each in optimizers]
-    started, curve, recent = time.perf_counter(), [], []
-    progress = tqdm(rows(tokenizer, seed, steps), total=steps, unit="step")
-    for step, ids in enumerate(progress, start=1):
-        logits = model(ids[:, :-1], attention_mask=torch.ones_like(ids[:, :-1])).logits
-        loss = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
-        model.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for each in (*optimizers, *schedules):
-            each.step()
-        recent.append(loss.item())
-        if step % 50 == 0 or step == steps:
-            mean = sum(recent) / len(recent)
-            progress.set_postfix(loss=f"{mean:.3f}")
-            curve.append({"step": step, "loss": round(mean, 4)})
-            recent.clear()
+    """Train in place; return the log."""
+    started = time.perf_counter()
+    curve = fit(model, rows(tokenizer, seed, steps), steps)
     return {
         "seed": seed,
         "steps": steps,
@@ -247,6 +217,46 @@ def train(
         },
         "curve": curve,
     }
+
+
+def fit(
+    model: GPT2LMHeadModel, batches: Iterable[Tensor], steps: int
+) -> list[dict[str, int | float]]:
+    """Train in place, by Muon where it applies and AdamW elsewhere; return the loss curve.
+
+    Muon is for the matrices between residual stream and heads or MLPs. With it the newsroom's base
+    begins to copy names from a roll-call after 600 steps; with AdamW alone it has not by then.
+    """
+    inner = [p for name, p in model.named_parameters() if ".h." in name and p.ndim == 2]
+    outer = [p for name, p in model.named_parameters() if not (".h." in name and p.ndim == 2)]
+    optimizers = [
+        torch.optim.Muon(inner, lr=MATRIX_RATE, weight_decay=0.01),
+        torch.optim.AdamW(outer, lr=RATE, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
+
+    def share(step: int) -> float:
+        """Warm-up, then a cosine to zero."""
+        return min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+    schedules = [torch.optim.lr_scheduler.LambdaLR(each, share) for each in optimizers]
+    curve: list[dict[str, int | float]] = []
+    recent: list[float] = []
+    progress = tqdm(batches, total=steps, desc="training", unit="step")
+    for step, ids in enumerate(progress, start=1):
+        logits = model(ids[:, :-1], attention_mask=torch.ones_like(ids[:, :-1])).logits
+        loss = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        model.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for each in (*optimizers, *schedules):
+            each.step()
+        recent.append(loss.item())
+        if step % 50 == 0 or step == steps:
+            mean = sum(recent) / len(recent)
+            progress.set_postfix(loss=f"{mean:.3f}")
+            curve.append({"step": step, "loss": round(mean, 4)})
+            recent.clear()
+    return curve
 
 
 if __name__ == "__main__":

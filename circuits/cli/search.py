@@ -59,6 +59,13 @@ def search(
         str | None,
         typer.Option(help="acdc: edges into a reader backward (unless told), forward, random."),
     ] = None,
+    replacement: Annotated[
+        str | None,
+        typer.Option(
+            help="acdc: what removed sources give instead: corrupted (unless told), mean, "
+            "mean-positional, zero."
+        ),
+    ] = None,
     ablation: Annotated[
         str | None, typer.Option(help="head-pruning: zero (unless told) or mean.")
     ] = None,
@@ -94,7 +101,12 @@ def search(
     """
     from circuits.errors import CircuitsError
 
-    of_acdc = {"relative_to": relative_to, "change": change, "order": order}
+    of_acdc = {
+        "relative_to": relative_to,
+        "change": change,
+        "order": order,
+        "replacement": replacement,
+    }
     of_pruning = {"ablation": ablation}
     foreign: dict[str, Any] = {
         "acdc": {**of_pruning, "evaluate_n": evaluate_n, "evaluate_split": evaluate_split},

@@ -35,6 +35,7 @@ from tqdm.auto import tqdm
 from circuits.attribution.attribute import describe_model, describe_pairs, versions
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
+from circuits.intervention.replacement import constants
 from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
 from circuits.search.result import Cost, Journal, Search, Step, plain
@@ -98,6 +99,7 @@ def acdc(
     resolution: float = RESOLUTION,
     nodes: bool = False,
     order: str = "backward",
+    replacement: str = "corrupted",
     width: int | None = None,
     batch_size: int | None = None,
     journal: str | Path | None = None,
@@ -111,6 +113,8 @@ def acdc(
         default is for float32 and logits of the usual size.
     order: of the edges into a reader: "backward" from the latest source to the input, "forward", or
         "random" by `seed`.
+    replacement: what the sources of removed edges give instead: "corrupted", "mean" or
+        "mean-positional" over the pairs' clean prompts, or "zero".
     width: circuits run side by side; None chooses by prompt length. Up to rounding it changes
         nothing but the time.
     journal: a file that a killed search goes on from; the result belongs there, by `Search.save`.
@@ -120,13 +124,26 @@ def acdc(
         raise CircuitsError(f"width {width}: it must be at least 1")
     judge = metric_for(pairs, metric)
     rule.check(judge)
-    trials = Trials(model, pairs, judge, batch_size=batch_size, progress=progress)
+    trials = Trials(
+        model,
+        pairs,
+        judge,
+        constants=constants(replacement, model, pairs),
+        batch_size=batch_size,
+        progress=progress,
+    )
     walk = NodeWalk(model.layout) if nodes else EdgeWalk(model.layout, order, seed)
     width = width or trials.width
     details: dict[str, Any] = {
         "method": "acdc",
         "granularity": "nodes" if nodes else "edges",
-        "settings": {**vars(rule), "threshold": plain(threshold), "order": order, "width": width},
+        "settings": {
+            **vars(rule),
+            "threshold": plain(threshold),
+            "order": order,
+            "replacement": replacement,
+            "width": width,
+        },
         "metric": judge.name,
         "batch_size": batch_size,
         "seed": seed,

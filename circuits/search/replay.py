@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -46,6 +47,13 @@ class Replay:
                 else:
                     module.forward = forward
 
+    def widest(self, modules: Sequence[nn.Module]) -> nn.Module | None:
+        """The first before the last that gives just what the last does, nothing added to it."""
+        for module in modules[:-1]:
+            if torch.equal(_first(self._outputs[module]), _first(self._outputs[modules[-1]])):
+                return module
+        return None
+
     def _keep(self, module: nn.Module, _: Any, output: Any) -> None:
         self._outputs[module] = output
 
@@ -57,6 +65,11 @@ def repeated(tensor: Tensor, copies: int) -> Tensor:
 
 def _give(output: Any, *_: Any, **__: Any) -> Any:
     return output
+
+
+def _first(output: Any) -> Tensor:
+    tensor: Tensor = output[0] if isinstance(output, tuple) else output
+    return tensor
 
 
 def _map_first(output: Any, copies: int) -> Any:

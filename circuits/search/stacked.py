@@ -6,9 +6,9 @@ edges, so here
 - copies of the batch stand one after another along the batch axis, one circuit each;
 - layers before the first reader that lacks an edge in any copy are not run: all that they compute
   is as in the clean run;
-- an MLP whose output no copy reads is not run, and readers of nodes that nothing reads are left as
-  they are;
-- a reader's input is built from whichever is shorter, the edges it keeps or those it lacks:
+- an attention or MLP whose output no copy reads is not run, and readers of nodes that nothing
+  reads are left as they are;
+- a reader's input is built from whichever are fewer, the edges it keeps or those it lacks:
   x'_v + sum over kept (a_u - a'_u), or x_v - sum over lacking (a_u - a'_u).
 
 The logits are those of `Executor`, up to rounding.
@@ -18,17 +18,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from circuits.graph import Circuit
-from circuits.intervention import Executor
+from circuits.intervention.executor import Executor, Logits
+from circuits.intervention.replacement import Constants, Reference
 from circuits.models import HookedModel, SourceStates
 from circuits.models.hooks import Hooks
 from circuits.models.norm import Norm
-from circuits.models.view import Projection
+from circuits.models.view import Layer, Projection, ReadsHeads
 from circuits.search.replay import Replay, repeated
 from tasks.pairs import PairBatch
 
@@ -44,30 +46,51 @@ class StackedExecutor:
     layers_run: decoder layers run so far, times copies; the two reference runs are not counted.
     """
 
-    def __init__(self, model: HookedModel, batch: PairBatch) -> None:
-        """Run the batch clean and corrupted once."""
+    def __init__(
+        self, model: HookedModel, batch: PairBatch, constants: Constants | None = None
+    ) -> None:
+        """Run the batch clean and corrupted once.
+
+        constants: what stands in for the sources left out; None takes the corrupted run.
+        """
         self.model, self.batch, self.view = model, batch, model.view
-        self._executor = Executor(model, batch)
-        self.clean, self.corrupted = self._executor.clean, self._executor.corrupted
         self.layers_run = 0
-        if not self.view.sequential:
-            return  # every circuit by itself, from the embedding on
+        self.clean: Logits
+        self.corrupted: Logits
+        if not self.view.sequential:  # every circuit by itself, from the embedding on
+            self._executor = Executor(model, batch, constants)
+            self.clean, self.corrupted = self._executor.clean, self._executor.corrupted
+            return
+        self.live, hooks = SourceStates(self.view), Hooks()
+        self.live.record(hooks)
+        layers = self.view.layers
+        parts = [_parts(layer) for layer in layers]
         self.replay = Replay(
-            [layer.block for layer in self.view.layers] + [mlp.output for mlp in self.view.mlps]
+            [layer.block for layer in layers]
+            + [module for pair in parts for module in chain(*pair)]
         )
-        self.live, self.reference = SourceStates(self.view), SourceStates(self.view)
-        self.replaced: dict[nn.Module, Stream] = {}  # what each norm is given in that run
+        with torch.no_grad(), self.replay.recording():
+            self.clean = model.logits(batch.clean, batch, hooks)
+        # Per layer, what to leave out when no head, or not the MLP, is read.
+        self.attentions, self.mlps = (
+            [self.replay.widest(modules) for modules in column]
+            for column in zip(*parts, strict=True)
+        )
         self._deltas: dict[int, Stream] = {}
         self._held = 0
-        hooks, others = Hooks(), Hooks()
-        self.live.record(hooks)
-        self.reference.record(others)
-        for norm in self._norms():
-            others.before(norm, partial(self._replace, norm))
-        with torch.no_grad():
-            with self.replay.recording():
-                model.logits(batch.clean, batch, hooks)
-            model.logits(batch.corrupted, batch, others)
+        if constants is None:
+            reference, corrupted = Reference.corrupted(model, batch, None)
+        else:
+            reference = Reference.constant(constants(model, batch))
+        self.reference, shape = reference.states, self.live.inputs[0].shape
+        self.replaced = {
+            event.at if isinstance(event, ReadsHeads) else event.module: stream.view(shape)
+            for event, stream in reference.inputs.items()
+        }
+        if constants is not None:
+            corrupted = self.logits(torch.zeros(1, *model.layout.shape, dtype=torch.bool))[0]
+            self.layers_run = 0
+        self.corrupted = corrupted
 
     def logits(self, keep: Bool[Tensor, "copy source reader"]) -> Float[Tensor, "copy read vocab"]:
         """Logits at the batch's reads of each copy's circuit; no entry of `keep` but edges."""
@@ -86,9 +109,6 @@ class StackedExecutor:
             logits: Tensor = self.model.logits(batch.clean, batch, hooks)
             return logits.view(copies, -1, logits.shape[1])
 
-    def _replace(self, norm: nn.Module, x: Tensor) -> None:
-        self.replaced[norm] = x.detach().view(self.reference.inputs[0].shape)
-
     def clean_delta(self, row: int) -> Stream:
         """What corrupting a source changes in its output, when all before it is clean."""
         if row in self._deltas:
@@ -98,12 +118,6 @@ class StackedExecutor:
             self._deltas[row] = delta
             self._held += delta.numel()
         return delta
-
-    def _norms(self) -> list[nn.Module]:
-        """The norms that readers stand behind."""
-        layers = self.view.layers
-        norms = [module for each in layers for module in (each.reads.at, each.mlp.reader)]
-        return [*norms, self.view.final]
 
 
 def stacked(batch: PairBatch, copies: int) -> PairBatch:
@@ -121,6 +135,21 @@ def stacked(batch: PairBatch, copies: int) -> PairBatch:
         index=repeated(batch.index, copies),
         sources=batch.sources * copies,
     )
+
+
+def _parts(layer: Layer) -> tuple[list[nn.Module], list[nn.Module]]:
+    """Modules that end with what the heads write, and with what the MLP does, widest first.
+
+    An attention before a norm of its own is not left out: that norm would be fed nothing new, and
+    the heads' shares are divided by its scale as they pass.
+    """
+    heads, mlp = layer.attention, layer.mlp
+    around = [
+        module
+        for module in layer.block.modules()
+        if module not in (layer.block, mlp.hidden) and mlp.hidden in set(module.modules())
+    ]
+    return ([] if heads.post else [heads.module, heads.output]), [*around, mlp.output]
 
 
 class _Run:
@@ -144,14 +173,20 @@ class _Run:
         self.first_live = (
             layout.head_rows(self.start).start if self.start < len(per_layer) else layout.shape[0]
         )
-        self.idle: list[nn.Module] = [
-            mlp.output
-            for index, mlp in enumerate(self.view.mlps)
-            if index >= self.start and not read[layout.mlp_row(index)]
-        ]
+        above = range(self.start, len(per_layer))
+        self.idle: list[nn.Module] = []
+        # What is left out is as in the clean run.
         self.live = SourceStates(self.view)
         self.live.z = {index: base.live.z[index] for index in range(self.start)}
         self.live.mlp = {index: base.live.mlp[index] for index in range(self.start)}
+        for index in above:
+            attention, mlp = base.attentions[index], base.mlps[index]
+            if mlp is not None and not read[layout.mlp_row(index)]:
+                self.idle.append(mlp)
+                self.live.mlp[index] = repeated(base.live.mlp[index], self.copies)
+            if attention is not None and not read[layout.head_rows(index)].any():
+                self.idle.append(attention)
+                self.live.z[index] = repeated(base.live.z[index], self.copies)
         self.deltas: dict[int, Tensor] = {}
         self.streams: dict[nn.Module, Stream] = {}
 
@@ -204,22 +239,28 @@ class _Run:
     def _inputs(
         self, columns: list[int], norm: nn.Module, stream: Stream
     ) -> Float[Tensor, "reader batch pos d_model"]:
-        """What the readers at these columns are given, from the live stream or the replaced one."""
+        """What the readers at these columns are given.
+
+        Each from the shorter sum, which is also the exacter: an input that is nothing but what
+        replaces it comes out as that, and not as a difference of large numbers.
+        """
         keeps, lacks = (part[:, :, columns].permute(2, 0, 1) for part in (self.keep, self.lacks))
-        adds = int(keeps.any(dim=1).sum()) < int(lacks.any(dim=1).sum())
-        weights, sign = (keeps, 1) if adds else (lacks, -1)
-        start = repeated(self.base.replaced[norm], self.copies) if adds else stream
-        inputs = start.expand(len(columns), *start.shape)
+        adds = keeps.sum(dim=2) < lacks.sum(dim=2)  # reader, copy
+        weights = torch.where(adds[..., None], keeps.int(), -lacks.int())
+        live = stream.unflatten(0, (self.copies, -1))
+        inputs = torch.where(
+            adds.to(stream.device)[..., None, None, None], self.base.replaced[norm], live
+        )
         rows = weights.flatten(0, 1).any(dim=0).nonzero().flatten().tolist()
         for part, sources, spec in (
             ([row for row in rows if row < self.first_live], self._clean, "ckr,rnpd->cknpd"),
             ([row for row in rows if row >= self.first_live], self._live, "ckr,rknpd->cknpd"),
         ):
             if part:
-                weight = sign * weights[:, :, part].to(stream)
-                sums = torch.einsum(spec, weight, torch.stack([sources(row) for row in part]))
-                inputs = inputs + sums.flatten(1, 2)
-        return inputs
+                weight = weights[:, :, part].to(stream)
+                deltas = torch.stack([sources(row) for row in part])
+                inputs = inputs + torch.einsum(spec, weight, deltas)
+        return inputs.flatten(1, 2)
 
     def _clean(self, row: int) -> Stream:
         return self.base.clean_delta(row)

@@ -9,6 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from circuits.batching import over_batches
+from circuits.intervention.replacement import Constants
 from circuits.metrics import Metric
 from circuits.models import HookedModel
 from circuits.search.stacked import StackedExecutor
@@ -30,6 +31,7 @@ class Trials:
         pairs: PairSet,
         metric: Metric,
         *,
+        constants: Constants | None = None,
         batch_size: int | None = None,
         progress: bool = False,
     ) -> None:
@@ -40,7 +42,7 @@ class Trials:
             executor
             for _, executor in over_batches(
                 pairs,
-                lambda batch: StackedExecutor(model, batch),
+                lambda batch: StackedExecutor(model, batch, constants),
                 batch_size=batch_size,
                 device=model.device,
                 progress="reference runs" if progress else None,

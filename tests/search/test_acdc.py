@@ -13,6 +13,7 @@ import circuits.search.acdc as module
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
 from circuits.intervention import Executor
+from circuits.intervention.replacement import constants
 from circuits.metrics import METRICS
 from circuits.search import Search, acdc
 from circuits.search.speculation import decide
@@ -235,9 +236,45 @@ def test_the_cost_counts_layers_from_the_reader_on(hooked, one_pair):
     assert found.cost.saving == found.cost.naive_layers / found.cost.layers_run > 1.5
 
 
+@pytest.mark.parametrize("replacement", ["zero", "mean"])
+def test_other_replacements_equal_a_slow_search(replacement, hooked, random_pairs):
+    model, pairs = hooked("gpt2"), random_pairs(n=2, length=7, seed=4)
+    batch = pairs.batch([0, 1])
+    executor = Executor(model, batch, constants(replacement, model, pairs))
+
+    def measure(mask):
+        logits = executor.logits(Circuit(model.layout, mask))
+        return float(METRICS["logit-difference"](logits, batch).mean())
+
+    mask, expected = slow_acdc(model.layout, measure, 0.1)
+    found = acdc(model, pairs, 0.1, replacement=replacement)
+    assert {s.name: s.kept for s in found.history} == {n: k for n, (_, _, k) in expected.items()}
+    assert torch.equal(found.circuit.mask, Circuit(model.layout, mask).pruned().mask)
+    assert 0 < len(found.circuit) < model.layout.n_edges
+    corrupted = acdc(model, pairs, 0.1)
+    assert abs(found.metric_empty - corrupted.metric_empty) > 0.01
+
+
+def test_what_a_threshold_is_a_share_of():
+    before, model = 1.0, 10.0
+    for rule, least in (
+        (module.Rule(0.1), 0.1),
+        (module.Rule(0.1, "current"), 0.1),
+        (module.Rule(0.1, "model"), 1.0),
+        (module.Rule(0.3, "current"), 0.3),
+        (module.Rule(0.3, "current", "fall"), 0.3),
+    ):
+        assert rule.keeps(before, before - least - 0.01, model)
+        assert not rule.keeps(before, before - least + 0.01, model)
+        assert rule.keeps(before, before + least + 0.01, model) == (rule.change == "absolute")
+    assert module.Rule(0.1, "current").keeps(4.0, 3.5, model)
+    assert not module.Rule(0.1, "current").keeps(-4.0, -4.3, model)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"threshold": 0.1, "replacement": "noise"}, "unknown replacement 'noise'"),
         ({"threshold": -1.0}, "0 or more"),
         ({"threshold": math.nan}, "0 or more"),
         ({"threshold": 0.1, "order": "sideways"}, "known: backward, forward, random"),

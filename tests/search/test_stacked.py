@@ -6,6 +6,7 @@ from conftest import CONFIGS
 
 from circuits.graph import Circuit
 from circuits.intervention import Executor
+from circuits.intervention.replacement import constants
 from circuits.search.stacked import StackedExecutor
 
 
@@ -39,6 +40,16 @@ def test_copies_equal_the_executor(name, hooked, random_pairs):
         close(stacked.logits(keep[copy : copy + 1]), reference[copy : copy + 1])
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_parts_that_nothing_reads_are_left_out_wherever_they_are(name, hooked, random_pairs):
+    model = hooked(name)
+    layout = model.layout
+    batch = next(random_pairs(n=2).batches(2))
+    keep = random_masks(layout, [0.6, 0.9])
+    keep[:, layout.head_rows(1)] = keep[:, layout.mlp_row(0)] = False
+    close(StackedExecutor(model, batch).logits(keep), expected(model, batch, keep))
+
+
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_layers_before_the_first_cut_are_not_run(name, hooked, random_pairs):
     """Cuts at one reader, whatever it is, run from its layer on and change what they should."""
@@ -60,20 +71,38 @@ def test_layers_before_the_first_cut_are_not_run(name, hooked, random_pairs):
     assert moved > 5
 
 
+@pytest.mark.parametrize("replacement", ["zero", "mean", "mean-positional"])
+def test_constants_equal_the_executor(replacement, hooked, random_pairs):
+    model, pairs = hooked("llama"), random_pairs(n=3, lengths=[9, 7, 8])
+    batch, constant = next(pairs.batches(3)), constants(replacement, model, pairs)
+    keep = random_masks(model.layout, [0.0, 0.1, 0.5, 0.97])
+    executor = Executor(model, batch, constant)
+    reference = torch.stack([executor.logits(Circuit(model.layout, mask)) for mask in keep])
+    assert float((reference[0] - Executor(model, batch).corrupted).abs().max()) > 1e-2
+    stacked = StackedExecutor(model, batch, constant)
+    close(stacked.logits(keep), reference)
+    # With zeros, nothing reaches the logits of a model without biases.
+    assert torch.allclose(stacked.corrupted, executor.corrupted, atol=1e-5)
+
+
 def test_padded_batches_and_what_nothing_reads(hooked, random_pairs):
-    """All MLPs but the first unread: they are not run, and nothing changes for it."""
+    """Two MLPs and an attention are unread: they are not run, and nothing changes for it."""
     model = hooked("gpt2")
     layout = model.layout
     batch = random_pairs(n=3, lengths=[12, 7, 9], answers=2).batch([0, 1, 2])
     keep = random_masks(layout, [0.5, 0.7, 0.99])
     keep[:, layout.mlp_row(1)] = keep[:, layout.mlp_row(2)] = False
-    calls = []
-    handle = model.view.layers[1].mlp.register_forward_hook(lambda *_: calls.append(1))
-    stacked = StackedExecutor(model, batch)
-    inner = model.view.layers[1].mlp.c_fc.register_forward_hook(lambda *_: calls.append("ran"))
+    keep[:, layout.head_rows(1)] = False
+    stacked, ran = StackedExecutor(model, batch), []
+    blocks = model.hf.transformer.h
+    handles = [
+        module.register_forward_hook(lambda *_, name=(layer, name): ran.append(name))
+        for layer, block in enumerate(blocks)
+        for name, module in (("mlp", block.mlp.c_fc), ("attention", block.attn.c_attn))
+    ]
     found = stacked.logits(keep)
-    handle.remove()
-    inner.remove()
-    assert "ran" not in calls and calls
+    for handle in handles:
+        handle.remove()
+    assert ran == [(0, "attention"), (0, "mlp"), (2, "attention")]
     close(found, expected(model, batch, keep))
-    assert "forward" not in vars(model.view.layers[1].mlp)
+    assert all("forward" not in vars(module) for module in model.hf.modules())

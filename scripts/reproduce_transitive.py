@@ -1,0 +1,349 @@
+"""Redo the study of the transitive property problem, on any model, with one command.
+
+    python scripts/reproduce_transitive.py --out runs/transitive
+    python scripts/reproduce_transitive.py --model gpt2 --search-pairs 1150 --pairs 3000 \
+        --examples 10000 --epochs 3 --learning-rate 5e-5
+
+"a is b. b is c. a is" is followed by c, with random nouns. A base model is fine-tuned on 10, 30 and
+50 % of the training examples, and these questions are put to it and to each fine-tuned model:
+
+1. Baseline: accuracy, log-probability of c, logit difference between c and b.
+2. ACDC over nodes, by metric and threshold: how many heads and MLPs stay, and what they reach.
+3. The circuit found on one model, run on each other: a table of faithfulness.
+4. Heads that attend to the answer's token, in each model.
+5. Roles of the heads that stay.
+
+Without --model, a small GPT-2 with a tokenizer of its own is trained first, on lists of nouns and
+on prompts of the task followed by b, what the text says of a directly: it knows how to copy and
+never sees c. Written to --out: `models/`, `tables.md`, `tables.json`. A second run goes on with the
+models and searches that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from small_gpt2 import train
+from torch import Tensor
+
+import tasks
+from circuits.batching import over_batches
+from circuits.cli.options import hush
+from circuits.evolution import cross_evaluate, internals
+from circuits.files import write_json, write_text
+from circuits.graph import Circuit
+from circuits.intervention import Executor
+from circuits.metrics import METRICS as KNOWN
+from circuits.models import HookedModel, load_model
+from circuits.search import Search, acdc
+from circuits.statistics import mean_interval, resample_weights
+from circuits.tuning.finetune import finetune
+from circuits.tuning.settings import FinetuneSettings
+from tasks.pairs import PairBatch, PairSet
+from tasks.transitive.nouns import read_nouns
+from tasks.transitive.task import TEMPLATES
+
+FRACTIONS = (0.1, 0.3, 0.5)
+METRICS = ("accuracy", "answer-log-probability", "logit-difference")
+THRESHOLDS = (0.02, 0.05, 0.1, 0.2)
+NOUNS = 240  # known to the small GPT-2
+
+
+def main() -> None:
+    """Train, fine-tune, search, print the tables."""
+    arguments = parsed()
+    torch.set_num_threads(arguments.threads)
+    hush()
+    out: Path = arguments.out
+    base = arguments.model or small(out / "models" / "base", arguments.steps, arguments.seed)
+    folders = {"base": base}
+    for fraction in FRACTIONS:
+        folders[f"{fraction:.0%}"] = tuned(base, fraction, arguments)
+    models = {
+        name: HookedModel.from_pretrained(folder, device=arguments.device)
+        for name, folder in folders.items()
+    }
+    task = tasks.load("transitive", corruption=arguments.corruption)
+    tokenizer = models["base"].tokenizer
+    searched = task.pairs(tokenizer, arguments.search_pairs, split="validation")
+    judged = task.pairs(tokenizer, arguments.pairs, split="test")
+    tuned_models = {name: model for name, model in models.items() if name != "base"}
+
+    record: dict[str, Any] = {
+        "settings": {key: str(value) for key, value in vars(arguments).items()},
+        "search_pairs": len(searched),
+        "pairs": len(judged),
+    }
+    parts = [f"# The transitive property problem, {base}\n"]
+    record["baseline"] = {name: baseline(model, judged) for name, model in models.items()}
+    parts.append(baseline_table(record["baseline"], len(judged)))
+    found = {
+        (name, metric, threshold): searched_nodes(
+            model, searched, metric, threshold, out / "searches" / f"{name} {metric} {threshold}"
+        )
+        for name, model in tuned_models.items()
+        for metric in METRICS
+        for threshold in THRESHOLDS
+    }
+    record["acdc"] = [
+        {"model": name, "metric": metric, "threshold": threshold, **summary(search)}
+        for (name, metric, threshold), search in found.items()
+    ]
+    parts.append(acdc_table(found, len(searched)))
+    chosen = {
+        name: found[name, "logit-difference", arguments.threshold].circuit for name in tuned_models
+    }
+    crossed = cross_evaluate(tuned_models, chosen, judged, metric="logit-difference")
+    record["crossing"] = crossed.to_dict()
+    parts.append(crossing_table(crossed, chosen, tuned_models, judged, arguments.threshold))
+    inside = {
+        name: internals(model, models["base"], judged[: arguments.role_pairs])
+        for name, model in tuned_models.items()
+    }
+    record["roles"] = roles_of(inside, chosen)
+    parts.append(roles_tables(record["roles"]))
+    text = "\n".join(parts)
+    write_text(out / "tables.md", text)
+    write_json(out / "tables.json", record)
+    print(text)
+    print(f"wrote {out / 'tables.md'}\nwrote {out / 'tables.json'}")
+
+
+def parsed() -> argparse.Namespace:
+    """The arguments."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", help="local folder or hub id; trains a small GPT-2 unless told")
+    parser.add_argument("--out", type=Path, default=Path("runs/transitive"))
+    parser.add_argument("--steps", type=int, default=2000, help="of the small GPT-2's training")
+    parser.add_argument("--examples", type=int, default=2000, help="training examples, 100 %%")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--search-pairs", type=int, default=60)
+    parser.add_argument("--pairs", type=int, default=300, help="for baseline and cross-evaluation")
+    parser.add_argument("--role-pairs", type=int, default=60)
+    parser.add_argument(
+        "--threshold", type=float, default=0.05, choices=THRESHOLDS, help="of the crossed circuits"
+    )
+    parser.add_argument("--corruption", default="exchange")
+    parser.add_argument("--device")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+# -- models
+
+
+def small(folder: Path, steps: int, seed: int) -> str:
+    """A small GPT-2 that copies, and that answers with b."""
+    nouns = random.Random("transitive nouns").sample(list(read_nouns("own")), NOUNS)
+
+    def one_link(rng: random.Random) -> str:
+        a, b, x, c = rng.sample(nouns, 4)
+        return f"{rng.choice(TEMPLATES).format(a=a, b=b, x=rng.choice((b, x)), c=c)} {b}."
+
+    train(folder, nouns, TEMPLATES, one_link, steps=steps, seed=seed)
+    return str(folder)
+
+
+def tuned(base: str, fraction: float, arguments: argparse.Namespace) -> str:
+    """The base fine-tuned on a share of the examples; every share is inside the larger ones."""
+    network, tokenizer = load_model(base, device=arguments.device)
+    if tokenizer is None:
+        raise SystemExit(f"{base}: no tokenizer beside the model")
+    task = tasks.load("transitive", fraction=fraction)
+    examples = task.examples(tokenizer, arguments.examples, split="train", seed=arguments.seed)
+    batch = min(32, len(examples))
+    steps = max(1, arguments.epochs * len(examples) // batch)
+    result = finetune(
+        network.train(),
+        examples,
+        arguments.out / "models" / f"{fraction:.0%}",
+        settings=FinetuneSettings(
+            steps=steps,
+            learning_rate=arguments.learning_rate,
+            warmup_steps=min(10, steps),
+            batch_size=batch,
+            seed=arguments.seed,
+        ),
+        tokenizer=tokenizer,
+    )
+    return str(result.last)
+
+
+# -- questions
+
+
+def baseline(model: HookedModel, pairs: PairSet) -> dict[str, list[float]]:
+    """Each metric of the whole model on the clean prompts: mean and 95 % interval."""
+    values = torch.zeros(len(pairs), len(METRICS), dtype=torch.float64)
+
+    def work(batch: PairBatch) -> Tensor:
+        with torch.no_grad():
+            logits = model.logits(batch.clean, batch)
+        return torch.stack([KNOWN[metric](logits, batch) for metric in METRICS], dim=1)
+
+    for batch, found in over_batches(pairs, work, device=model.device):
+        values[batch.index.cpu()] = found.double().cpu()
+    low, high = mean_interval(values, resample_weights(len(pairs), 1000, seed=0))
+    rows = torch.stack([values.mean(dim=0), low, high], dim=1).tolist()
+    return dict(zip(METRICS, rows, strict=True))
+
+
+def accuracy(model: HookedModel, pairs: PairSet, circuits: list[Circuit]) -> list[float]:
+    """Share of pairs that a model answers rightly with each circuit alone."""
+    totals = torch.zeros(len(circuits), dtype=torch.float64)
+
+    def work(batch: PairBatch) -> Tensor:
+        executor = Executor(model, batch)
+        hits = [KNOWN["accuracy"](executor.logits(each), batch).sum() for each in circuits]
+        return torch.stack(hits).double().cpu()
+
+    for _, found in over_batches(pairs, work, device=model.device):
+        totals += found
+    return [float(total) / len(pairs) for total in totals]
+
+
+def searched_nodes(
+    model: HookedModel, pairs: PairSet, metric: str, threshold: float, path: Path
+) -> Search:
+    """ACDC over nodes; a finished search is not run again."""
+    file = path.with_name(f"{path.name}.json")
+    found = acdc(
+        model,
+        pairs,
+        threshold,
+        metric=metric,
+        relative_to="current",
+        nodes=True,
+        journal=file,
+    )
+    found.save(file)
+    return found
+
+
+def summary(search: Search) -> dict[str, Any]:
+    """What a table says of a search."""
+    return {
+        "nodes": list(search.nodes),
+        "edges": len(search.circuit),
+        "metric_model": search.metric_model,
+        "metric_circuit": search.metric_circuit,
+        "metric_empty": search.metric_empty,
+    }
+
+
+def roles_of(inside: dict[str, Any], circuits: dict[str, Circuit]) -> dict[str, Any]:
+    """Per model: heads with each role, and which of them stay in the model's circuit."""
+    record: dict[str, Any] = {}
+    for name, one in inside.items():
+        kept = set(circuits[name].nodes)
+        record[name] = {
+            role: {
+                "heads": list(found.heads),
+                "kept": [head for head in found.heads if head in kept],
+                "mass": {
+                    f"a{layer}.h{head}": float(value)
+                    for layer, row in enumerate(found.mass.mean(dim=0))
+                    for head, value in enumerate(row)
+                },
+                "chance": float(found.chance.mean()),
+            }
+            for role, found in one.roles.items()
+        }
+    return record
+
+
+# -- tables
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def baseline_table(found: dict[str, dict[str, list[float]]], n: int) -> str:
+    """Question 1."""
+    rows = [
+        [name, *(f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in by.values())]
+        for name, by in found.items()
+    ]
+    return f"## Baseline, {n} test pairs\n\n" + table(["model", *METRICS], rows)
+
+
+def acdc_table(found: dict[tuple[str, str, float], Search], n: int) -> str:
+    """Question 2."""
+    names = list(dict.fromkeys(name for name, _, _ in found))
+    rows = []
+    for metric in METRICS:
+        for threshold in THRESHOLDS:
+            searches = [found[name, metric, threshold] for name in names]
+            cells = [
+                f"{len(s.nodes)} ({s.metric_circuit:.2f} of {s.metric_model:.2f})" for s in searches
+            ]
+            rows.append([metric, f"{threshold:.0%}", *cells])
+    return (
+        f"## ACDC: heads and MLPs that stay, and the metric with them, {n} validation pairs\n\n"
+        + table(["metric", "threshold", *names], rows)
+    )
+
+
+def crossing_table(
+    crossed: Any,
+    circuits: dict[str, Circuit],
+    models: dict[str, HookedModel],
+    pairs: PairSet,
+    threshold: float,
+) -> str:
+    """Question 3: faithfulness, and accuracy with the circuit alone."""
+    names = list(circuits)
+    rows = []
+    for name, model in models.items():
+        hits = accuracy(model, pairs, list(circuits.values()))
+        cells = []
+        for place, other in enumerate(names):
+            f = crossed.f(name, other)
+            cells.append(f"{'undefined' if f is None else f}, accuracy {hits[place]:.2f}")
+        rows.append([name, *cells])
+    return (
+        f"## Circuits by logit difference at {threshold:.0%}, run on each other model: "
+        f"faithfulness, {len(pairs)} test pairs\n\n"
+        + table(["model", *(f"circuit of {name}" for name in names)], rows)
+        + f"\n{crossed.paragraph()}\n"
+    )
+
+
+def roles_tables(record: dict[str, Any]) -> str:
+    """Questions 4 and 5."""
+    rows = []
+    for name, roles in record.items():
+        found = roles.get("answer", {"heads": [], "mass": {}, "chance": float("nan")})
+        best = sorted(found["mass"].items(), key=lambda item: -item[1])[:4]
+        told = ", ".join(f"{head} {mass:.2f}" for head, mass in best)
+        rows.append([name, ", ".join(found["heads"]) or "none", told, f"{found['chance']:.2f}"])
+    attending = table(["model", "heads with the role", "most of their attention", "chance"], rows)
+    every = list(dict.fromkeys(role for roles in record.values() for role in roles))
+    counts = [
+        [
+            name,
+            *(
+                f"{len(roles[r]['kept'])} of {len(roles[r]['heads'])}" if r in roles else "-"
+                for r in every
+            ),
+        ]
+        for name, roles in record.items()
+    ]
+    return (
+        f"## Heads attending to the answer's token\n\n{attending}\n"
+        "## Roles: heads that stay in the circuit, of all heads with the role\n\n"
+        + table(["model", *every], counts)
+    )
+
+
+if __name__ == "__main__":
+    main()
