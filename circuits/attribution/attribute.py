@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.attribution.batch_scores import PathScores
 from circuits.attribution.clean_corrupted import CleanCorrupted
 from circuits.attribution.eap import EAP
 from circuits.attribution.eap_ig import EAPIG
 from circuits.attribution.exact import Exact
 from circuits.attribution.information_flow import InformationFlow
 from circuits.attribution.method import Method as Method
-from circuits.attribution.path import PathScores
 from circuits.attribution.random import Random
 from circuits.batching import over_batches
 from circuits.errors import CircuitsError

@@ -10,26 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from circuits.attribution.method import GradientMethod
-from circuits.attribution.path import PathScores, along_path
+from circuits.attribution.batch_scores import PathScores
+from circuits.attribution.method import PathMethod
 from circuits.attribution.quadrature import ENDS
-from circuits.metrics import Metric
-from circuits.models import HookedModel
+from circuits.attribution.refinement import Take
 from tasks.pairs import PairBatch
 
 
 @dataclass(frozen=True)
-class CleanCorrupted(GradientMethod):
+class CleanCorrupted(PathMethod):
     """Half the gradient at the clean run and half at the corrupted one."""
 
     name: ClassVar[str] = "clean-corrupted"
 
-    def scores(
-        self,
-        model: HookedModel,
-        batch: PairBatch,
-        metric: Metric,
-        progress: bool = False,  # noqa: ARG002 - two passes
-    ) -> PathScores:
-        """Scores of every edge for every example; units of the metric."""
-        return along_path(model, batch, metric, ENDS)
+    def follow(self, take: Take, batch: PairBatch) -> PathScores:
+        """Both ends."""
+        return take(batch, ENDS)

@@ -9,26 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from circuits.attribution.method import GradientMethod
-from circuits.attribution.path import PathScores, along_path
+from circuits.attribution.batch_scores import PathScores
+from circuits.attribution.method import PathMethod
 from circuits.attribution.quadrature import CLEAN
-from circuits.metrics import Metric
-from circuits.models import HookedModel
+from circuits.attribution.refinement import Take
 from tasks.pairs import PairBatch
 
 
 @dataclass(frozen=True)
-class EAP(GradientMethod):
+class EAP(PathMethod):
     """The gradient at the clean run, times the difference of the sources."""
 
     name: ClassVar[str] = "eap"
 
-    def scores(
-        self,
-        model: HookedModel,
-        batch: PairBatch,
-        metric: Metric,
-        progress: bool = False,  # noqa: ARG002 - few passes
-    ) -> PathScores:
-        """Scores of every edge for every example; units of the metric."""
-        return along_path(model, batch, metric, CLEAN)
+    def follow(self, take: Take, batch: PairBatch) -> PathScores:
+        """The clean end alone."""
+        return take(batch, CLEAN)

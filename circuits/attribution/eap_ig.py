@@ -10,12 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from circuits.attribution.method import GradientMethod
-from circuits.attribution.path import PathScores, along_path, refined
+from circuits.attribution.batch_scores import PathScores
+from circuits.attribution.method import PathMethod
 from circuits.attribution.quadrature import rule
+from circuits.attribution.refinement import Take, refined
 from circuits.errors import CircuitsError
-from circuits.metrics import Metric
-from circuits.models import HookedModel
 from tasks.pairs import PairBatch
 
 AUTO = "auto"
@@ -23,7 +22,7 @@ TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
-class EAPIG(GradientMethod):
+class EAPIG(PathMethod):
     """steps: points on the path, or "auto": for each example as many as it needs to bring its
         estimated error down to `tolerance`.
     quadrature: where the points lie, a name from `quadrature.RULES`; "left" is the paper's, "auto"
@@ -54,14 +53,8 @@ class EAPIG(GradientMethod):
         elif not 0 < self.tolerance < 1:
             raise CircuitsError(f"tolerance={self.tolerance}: it must lie between 0 and 1")
 
-    def scores(
-        self,
-        model: HookedModel,
-        batch: PairBatch,
-        metric: Metric,
-        progress: bool = False,  # noqa: ARG002 - a bar an example is enough
-    ) -> PathScores:
-        """Scores of every edge for every example; units of the metric."""
+    def follow(self, take: Take, batch: PairBatch) -> PathScores:
+        """The points asked for, or as many as each example needs."""
         if isinstance(self.steps, int):
-            return along_path(model, batch, metric, rule(self.quadrature, self.steps))
-        return refined(model, batch, metric, self.tolerance or TOLERANCE)
+            return take(batch, rule(self.quadrature, self.steps))
+        return refined(take, batch, self.tolerance or TOLERANCE)

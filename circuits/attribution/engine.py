@@ -30,10 +30,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.attribution.batch_scores import PathScores
+from circuits.attribution.passes import Passes, Point, points_of
 from circuits.attribution.quadrature import Rule
 from circuits.metrics import Metric
 from circuits.models import HookedModel, SourceStates, Wide
-from circuits.models.feed import Prefix
 from circuits.models.hooks import Hooks
 from circuits.models.norm import Norm
 from circuits.models.view import Projection, ReadsHeads, ReadsInput, Stream, View
@@ -43,69 +44,32 @@ _CHUNK_BYTES = 64 * 2**20  # of widened source outputs at a time
 _STEPS_AT_ONCE = 6  # whose xhat are held at a time
 
 
-@dataclass(frozen=True)
-class BatchScores:
-    """Scores of one batch.
-
-    scores: float32, one matrix an example. clean, corrupted: the metric at both ends of the path.
-    """
-
-    scores: Float[Tensor, "batch source reader"]
-    clean: Float[Tensor, " batch"]
-    corrupted: Float[Tensor, " batch"]
-
-
-def edge_scores(model: HookedModel, batch: PairBatch, metric: Metric, rule: Rule) -> BatchScores:
+def edge_scores(model: HookedModel, batch: PairBatch, metric: Metric, rule: Rule) -> PathScores:
     """Scores of every edge for every example of a batch, along the path that `rule` samples."""
-    batch, prefix = model.split(batch)
     clean, corrupted = SourceStates(model.view), SourceStates(model.view)
-    with torch.no_grad():
-        reference = _run(model, batch.clean, batch, prefix, clean)
-        values = metric(reference, batch, reference)
-        low = metric(_run(model, batch.corrupted, batch, prefix, corrupted), batch, reference)
-    starts = list(corrupted.inputs.values())
-    changes = [clean.inputs[place] - start for place, start in enumerate(starts)]
+    passes = Passes(model, batch, metric, clean.record, corrupted.record)
     runs = [clean.subtract(corrupted)] if model.view.linear else [clean, corrupted]
     del clean, corrupted
-    lengths = model.feed(batch.clean, batch, prefix).lengths
-    scores = torch.zeros(len(batch), *model.layout.shape, device=batch.clean.device)
-    points = list(zip(rule.nodes, rule.weights, strict=True))
-    gradients = ReaderGradients(model.view, starts, min(len(points), _STEPS_AT_ONCE))
+    return integrated(passes, runs, points_of(rule))
+
+
+def integrated(passes: Passes, runs: list[SourceStates], points: list[Point]) -> PathScores:
+    """Scores of every edge from the gradients at some points.
+
+    runs: what the sources wrote, clean less corrupted; or both, where the view is not linear.
+    """
+    view, batch = passes.model.view, passes.batch
+    scores = torch.zeros(len(batch), *view.layout.shape, device=batch.clean.device)
+    integral, variation = torch.zeros_like(passes.clean), torch.zeros_like(passes.clean)
+    gradients = ReaderGradients(view, passes.starts, min(len(points), _STEPS_AT_ONCE))
     for first in range(0, len(points), _STEPS_AT_ONCE):
         gradients.reset()
-        for step, (node, weight) in enumerate(points[first : first + _STEPS_AT_ONCE]):
-            leaves = [
-                torch.add(start, change, alpha=node).requires_grad_()
-                for start, change in zip(starts, changes, strict=True)
-            ]
-            hooks = Hooks()
-            for stream, leaf in zip(model.view.streams, leaves, strict=True):
-                hooks.before(stream.entry, partial(_instead, leaf))
-            gradients.record(hooks, step, weight)
-            with torch.enable_grad():
-                logits = model.logits(batch.clean, batch, hooks, prefix)
-                total = metric(logits, batch, reference).sum()
-                torch.autograd.grad(total, leaves, allow_unused=True)
-            del logits, total
-        for stream, length in zip(model.view.streams, lengths, strict=True):
+        some = passes.take(points[first : first + _STEPS_AT_ONCE], gradients.record)
+        integral, variation = integral + some[0], variation + some[1]
+        for stream, length in zip(view.streams, passes.lengths, strict=True):
             _contract(scores, stream, runs, gradients, length)
-    return BatchScores(scores, values, low)
-
-
-def _run(
-    model: HookedModel,
-    tokens: Tensor,
-    batch: PairBatch,
-    prefix: Prefix | None,
-    states: SourceStates,
-) -> Float[Tensor, "read vocab"]:
-    hooks = Hooks()
-    states.record(hooks)
-    return model.logits(tokens, batch, hooks, prefix)
-
-
-def _instead(leaf: Tensor, _: Tensor) -> Tensor:
-    return leaf
+    count = torch.full_like(batch.index, len(points))
+    return PathScores(scores, passes.clean, passes.corrupted, integral, variation, count)
 
 
 @dataclass

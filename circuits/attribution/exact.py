@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from tqdm.auto import tqdm
 
-from circuits.attribution.engine import BatchScores
+from circuits.attribution.batch_scores import BatchScores
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
 from circuits.intervention import Executor

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from circuits.attribution.engine import BatchScores
+from circuits.attribution.batch_scores import BatchScores, PathScores
+from circuits.attribution.engine import edge_scores
+from circuits.attribution.refinement import Take
 from circuits.errors import CircuitsError
 from circuits.metrics import Metric
 from circuits.models import HookedModel
@@ -30,22 +35,36 @@ class Method(Protocol):
     def scores(
         self, model: HookedModel, batch: PairBatch, metric: Metric, progress: bool = False
     ) -> BatchScores:
-        """Scores of every edge for every example of a batch; units of the metric.
+        """Scores of every edge for every example of a batch.
 
         progress: show a bar, where one batch is long work.
         """
         ...
 
 
-class GradientMethod:
-    """A method that differentiates the metric."""
+class PathMethod(ABC):
+    """A method that averages gradients on the path from corrupted to clean.
+
+    Its scores have the units of the metric.
+    """
+
+    @abstractmethod
+    def follow(self, take: Take, batch: PairBatch) -> PathScores:
+        """Take what is asked for, of edges or of nodes, by this method's rule."""
 
     def require(self, _: HookedModel, __: PairSet, metric: Metric) -> None:
         """Refuse a metric that has no gradient."""
-        if not metric.differentiable:
-            raise CircuitsError(
-                f"{metric.name} has no gradient; score with another metric, or by method exact"
-            )
+        require_gradient(metric)
+
+    def scores(
+        self,
+        model: HookedModel,
+        batch: PairBatch,
+        metric: Metric,
+        progress: bool = False,  # noqa: ARG002 - few passes
+    ) -> PathScores:
+        """Scores of every edge for every example."""
+        return self.follow(lambda part, rule: edge_scores(model, part, metric, rule), batch)
 
 
 class AnyMetric:
@@ -55,10 +74,18 @@ class AnyMetric:
         """Nothing to refuse."""
 
 
+def require_gradient(metric: Metric) -> None:
+    """Refuse a metric that has no gradient."""
+    if not metric.differentiable:
+        raise CircuitsError(
+            f"{metric.name} has no gradient; score with another metric, or by method exact"
+        )
+
+
 @torch.no_grad()
 def run_ends(
     model: HookedModel, batch: PairBatch, metric: Metric, on_clean: Hooks | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """The metric of the clean and of the corrupted run; `on_clean` hooks see the former."""
     reference = model.logits(batch.clean, batch, on_clean)
     corrupted = model.logits(batch.corrupted, batch)

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 
-from circuits.attribution.engine import BatchScores
+from circuits.attribution.batch_scores import BatchScores
 from circuits.attribution.method import AnyMetric, run_ends
 from circuits.errors import CircuitsError
 from circuits.metrics import Metric

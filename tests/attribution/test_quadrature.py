@@ -9,7 +9,8 @@ import torch
 
 import circuits
 from circuits.attribution import method
-from circuits.attribution.quadrature import ENDS, REFINEMENTS, RULES, rule
+from circuits.attribution.engine import edge_scores
+from circuits.attribution.quadrature import ENDS, REFINEMENTS, RULES, Rule, rule
 from circuits.errors import CircuitsError
 from circuits.metrics import metric_for
 
@@ -96,19 +97,35 @@ def converged(model, pairs):
     return circuits.attribute(model, pairs, steps=300, per_example=True)
 
 
-def test_estimate_is_the_completeness_gap(hooked, random_pairs):
-    model, pairs = hooked("gpt2"), random_pairs(n=2)
-    found = circuits.attribute(model, pairs, steps=2, per_example=True)
-    out, gaps, scales = found.per_example[:, 0], 0.0, 0.0
-    for place in range(2):
-        one = circuits.attribute(model, pairs[place : place + 1], steps=2)
-        moved = one.details["metric_clean"] - one.details["metric_corrupted"]
-        gap, scale = abs(float(out[place].sum()) - moved), float(out[place].abs().sum())
-        assert one.details["error"]["estimate"] == pytest.approx(gap / scale, rel=1e-3)
-        gaps, scales = gaps + gap, scales + scale
-    assert found.details["error"]["estimate"] == pytest.approx(gaps / scales, rel=1e-3)
-    assert found.details["error"]["gradients"] == 2
-    assert found.details["error"]["worst"] > found.details["error"]["estimate"] > 1e-3
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_estimate_is_the_completeness_gap(name, hooked, random_pairs):
+    """The edges out of `input` are all the ways in which the embedding enters the model."""
+    model, pairs = hooked(name), random_pairs(n=2)
+    batch, metric = pairs.batch([0, 1]), metric_for(pairs)
+    slopes = torch.stack(
+        [
+            edge_scores(model, batch, metric, Rule((node,), (1.0,))).scores[:, 0].sum(dim=1)
+            for node in (0.25, 0.75)
+        ]
+    )
+    found = method("eap-ig", steps=2).scores(model, batch, metric)
+    moved = found.clean - found.corrupted
+    assert torch.allclose(found.gap, (slopes.mean(dim=0) - moved).abs(), rtol=1e-3)
+    assert torch.allclose(found.scale, torch.maximum(slopes.abs().mean(dim=0), moved.abs()))
+    assert torch.allclose(found.error, found.gap / found.scale) and found.error.min() > 1e-3
+    error = circuits.attribute(model, pairs, steps=2).details["error"]
+    assert error["estimate"] == pytest.approx(float(found.gap.sum() / found.scale.sum()))
+    assert error["worst"] == pytest.approx(float(found.error.max()))
+    assert error["worst"] > error["estimate"] and error["gradients"] == 2
+
+
+@pytest.mark.parametrize("name", ["gptj", "gemma2", "t5", "bart"])
+def test_gap_closes_where_no_row_of_the_matrix_says_it(name, hooked, random_pairs):
+    """Two streams, norms behind the sources, norms on the stream."""
+    model, pairs = hooked(name), random_pairs(n=2)
+    rough = circuits.attribute(model, pairs, steps=1).details["error"]["estimate"]
+    fine = circuits.attribute(model, pairs, steps=64).details["error"]["estimate"]
+    assert fine < 0.02 and fine < rough / 10
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
@@ -143,7 +160,7 @@ def test_auto_spends_on_each_example_what_it_needs(hooked, random_pairs):
 
 
 def test_auto_says_when_it_gives_up(hooked, random_pairs, monkeypatch, caplog):
-    monkeypatch.setattr("circuits.attribution.path.REFINEMENTS", REFINEMENTS[:2])
+    monkeypatch.setattr("circuits.attribution.refinement.REFINEMENTS", REFINEMENTS[:2])
     model, pairs = hooked("llama"), random_pairs(n=2)
     found = circuits.attribute(model, pairs, steps="auto", tolerance=1e-6)
     assert "random pair 0: estimated error" in caplog.text and "after 7 gradients" in caplog.text

@@ -1,0 +1,120 @@
+"""The runs that gradient methods are made of: clean, corrupted, and points of the path between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.attribution.quadrature import Rule
+from circuits.metrics import Metric
+from circuits.models import HookedModel
+from circuits.models.hooks import Hooks
+from tasks.pairs import PairBatch
+
+Attach = Callable[[Hooks], None]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One forward and backward pass.
+
+    node: where on the path the embedding is; 0 corrupted, 1 clean. edit: hooks that change the run.
+    """
+
+    node: float
+    weight: float
+    edit: Attach | None = None
+
+
+def points_of(rule: Rule) -> list[Point]:
+    """The points of a quadrature rule."""
+    return [Point(*point) for point in zip(rule.nodes, rule.weights, strict=True)]
+
+
+class Passes:
+    """All runs of one batch.
+
+    batch, prefix: the batch behind what its prompts share, and that. reference: the clean logits.
+    clean, corrupted: the metric. starts, changes: per stream, the corrupted embedding and what
+    leads from it to the clean one.
+    """
+
+    def __init__(
+        self,
+        model: HookedModel,
+        batch: PairBatch,
+        metric: Metric,
+        on_clean: Attach,
+        on_corrupted: Attach,
+    ) -> None:
+        """Run clean and corrupted once, without gradients, hooks put in place by the last two."""
+        self.model, self.metric = model, metric
+        self.batch, self.prefix = model.split(batch)
+        with torch.no_grad():
+            self.reference, ends = self._end(self.batch.clean, on_clean)
+            corrupted, self.starts = self._end(self.batch.corrupted, on_corrupted)
+        self.clean = metric(self.reference, self.batch, self.reference)
+        self.corrupted = metric(corrupted, self.batch, self.reference)
+        self.changes = [end - start for end, start in zip(ends, self.starts, strict=True)]
+
+    @property
+    def lengths(self) -> tuple[Tensor, ...]:
+        """Per stream, each example's positions that are no padding."""
+        return self.model.feed(self.batch.clean, self.batch, self.prefix).lengths
+
+    def _end(
+        self, tokens: Tensor, attach: Attach
+    ) -> tuple[Float[Tensor, "read vocab"], list[Float[Tensor, "batch _ d_model"]]]:
+        hooks = Hooks()
+        inputs: list[Tensor] = []
+        for stream in self.model.view.streams:
+            hooks.before(stream.entry, lambda x: inputs.append(x.detach()))
+        attach(hooks)
+        return self.model.logits(tokens, self.batch, hooks, self.prefix), inputs
+
+    def take(
+        self, points: Sequence[Point], attach: Callable[[Hooks, int, float], None]
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+        """Run all points; `attach` puts in place what watches the backward pass of each.
+
+        Returns the weighted sum of the metric's derivative along the path, and of its absolute
+        value, for each example.
+        """
+        integral, variation = torch.zeros_like(self.clean), torch.zeros_like(self.clean)
+        for step, point in enumerate(points):
+            hooks = Hooks()
+            if point.edit is not None:
+                point.edit(hooks)
+            slope = self._slope(point.node, hooks, partial(attach, hooks, step, point.weight))
+            integral += point.weight * slope
+            variation += point.weight * slope.abs()
+        return integral, variation
+
+    def _slope(
+        self, node: float, hooks: Hooks, attach: Callable[[], None]
+    ) -> Float[Tensor, " batch"]:
+        leaves = [
+            torch.add(start, change, alpha=node).requires_grad_()
+            for start, change in zip(self.starts, self.changes, strict=True)
+        ]
+        for stream, leaf in zip(self.model.view.streams, leaves, strict=True):
+            hooks.before(stream.entry, partial(_instead, leaf))
+        attach()
+        with torch.enable_grad():
+            logits = self.model.logits(self.batch.clean, self.batch, hooks, self.prefix)
+            total = self.metric(logits, self.batch, self.reference).sum()
+            gradients = torch.autograd.grad(total, leaves, allow_unused=True)
+        slope = torch.zeros_like(self.clean)
+        for gradient, change in zip(gradients, self.changes, strict=True):
+            if gradient is not None:
+                slope += (gradient.float() * change).flatten(1).sum(dim=1)
+        return slope
+
+
+def _instead(leaf: Tensor, _: Tensor) -> Tensor:
+    return leaf
