@@ -51,6 +51,9 @@ def evaluate(
         typer.Option(help="typos, longer, shorter or sentence-order; may be repeated."),
     ] = None,
     metric: use.Metric = None,
+    replacement: Annotated[
+        str, typer.Option(help="corrupted, mean, mean-positional or zero: for what is left out.")
+    ] = "corrupted",
     batch_size: use.BatchSize = None,
     device: use.Device = None,
     dtype: use.Dtype = "float32",
@@ -100,6 +103,7 @@ def evaluate(
             stability=200,
         ),
         metric=metric,
+        replacement=replacement,
         batch_size=batch_size,
         seed=seed,
         progress=not quiet,

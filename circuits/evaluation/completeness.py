@@ -28,6 +28,7 @@ from circuits.evaluation.measure import Measured, measure, shares
 from circuits.evaluation.robustness import random_circuit
 from circuits.evaluation.units import units_inside
 from circuits.graph import Circuit
+from circuits.intervention.replacement import Means
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
 
@@ -87,6 +88,7 @@ def completeness(
     steps: int = 4,
     candidates: int = 6,
     metric: str | None = None,
+    replacement: str | Means = "corrupted",
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
@@ -104,7 +106,7 @@ def completeness(
         raise CircuitsError("completeness: sets, steps and candidates must be at least 1")
     search, report = (replace(pairs, pairs=pairs.pairs[half::2]) for half in (1, 0))
     draw = torch.Generator().manual_seed(seed)
-    bench = _Bench(model, circuit, units, metric, batch_size)
+    bench = _Bench(model, circuit, units, metric, replacement, batch_size)
     greedy = bench.greedy(search, steps, candidates, draw)
     names = list(units)
     most = max(1, len(names) // 2)
@@ -130,6 +132,7 @@ class _Bench:
     circuit: Circuit
     units: dict[str, Mask]
     metric: str | None
+    replacement: str | Means
     batch_size: int | None
 
     def measure(
@@ -150,6 +153,7 @@ class _Bench:
             pairs,
             variants,
             metric=self.metric,
+            replacement=self.replacement,
             batch_size=self.batch_size,
             progress=progress,
         )

@@ -15,6 +15,7 @@ from circuits.evaluation.robustness import robustness
 from circuits.evaluation.stability import stability
 from circuits.graph import Circuit, EdgeScores
 from circuits.graph.orders import ORDERS
+from circuits.intervention.replacement import Means
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
 
@@ -44,6 +45,7 @@ def evaluate(
     conditions: Mapping[str, PairSet] | None = None,
     questions: Questions | None = None,
     metric: str | None = None,
+    replacement: str | Means = "corrupted",
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
@@ -52,19 +54,25 @@ def evaluate(
 
     circuit: as `select` made it from the scores; the curve follows its rule. pairs: examples that
     the scores were not made from. conditions: other pair sets by name, for robustness. metric: None
-    takes each pair set's own; a condition always does.
+    takes each pair set's own; a condition always does. replacement: as for `measure`.
 
     Where clean and corrupted metric are equal, nothing can be said of the circuit: the record's
     `faithfulness` holds the reason as `undefined`, and the other parts are None or empty.
     """
     questions = questions or Questions()
-    shared: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "progress": progress}
+    shared: dict[str, Any] = {
+        "replacement": replacement,
+        "batch_size": batch_size,
+        "seed": seed,
+        "progress": progress,
+    }
     record: dict[str, Any] = {
         "circuit": {
             "edges": len(circuit),
             "share": circuit.share,
             "nodes": len(circuit.nodes),
             "faithfulness": None,
+            "replacement": replacement if isinstance(replacement, str) else "means",
             "nothing_left": nothing_left(circuit),
         },
         "minimality": None,

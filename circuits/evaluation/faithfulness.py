@@ -28,6 +28,7 @@ from circuits.errors import CircuitsError
 from circuits.evaluation.intervals import Estimate, Statistic, estimates
 from circuits.evaluation.measure import measure, nothing_left, shares
 from circuits.graph import Circuit, EdgeScores, edge_order, top_mask
+from circuits.intervention.replacement import Means
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
 
@@ -127,6 +128,7 @@ def faithfulness(
     pairs: PairSet,
     *,
     metric: str | None = None,
+    replacement: str | Means = "corrupted",
     rule: str = "paths",
     fractions: Sequence[float] = FRACTIONS,
     others: Mapping[str, Order] | None = None,
@@ -140,7 +142,8 @@ def faithfulness(
     pairs: examples that the scores were not made from. rule: how a ranking becomes an order, from
     `circuits.graph.orders`; "top-n" is the benchmark's own. others: more curves by name, each an
     order of all edges as flat matrix places. controls: how many random rankings the control is the
-    mean of. Circuits are pruned before they run; pruning changes no logit.
+    mean of. replacement: as for `measure`. Circuits are pruned before they run, which changes no
+    logit.
 
     Raises VanishingMetricError where clean and corrupted metric are equal.
     """
@@ -171,6 +174,7 @@ def faithfulness(
         pairs,
         [circuit for line in pruned.values() for circuit in line],
         metric=metric,
+        replacement=replacement,
         batch_size=batch_size,
         progress="faithfulness" if progress else None,
     )

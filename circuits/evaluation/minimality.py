@@ -17,6 +17,7 @@ from circuits.evaluation.intervals import Estimate, estimates
 from circuits.evaluation.measure import measure, shares
 from circuits.evaluation.units import units_inside, units_outside
 from circuits.graph import Circuit
+from circuits.intervention.replacement import Means
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
 
@@ -70,6 +71,7 @@ def minimality(
     *,
     unit: str = "edges",
     metric: str | None = None,
+    replacement: str | Means = "corrupted",
     epsilon: float = 0.005,
     controls: int = 50,
     batch_size: int | None = None,
@@ -89,6 +91,7 @@ def minimality(
         pairs,
         [Circuit(circuit.layout, mask) for mask in masks],
         metric=metric,
+        replacement=replacement,
         batch_size=batch_size,
         progress="minimality" if progress else None,
     )

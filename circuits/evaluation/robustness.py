@@ -16,6 +16,7 @@ import torch
 from circuits.evaluation.intervals import Estimate, VanishingMetricError, estimates
 from circuits.evaluation.measure import measure, shares
 from circuits.graph import Circuit, top_mask
+from circuits.intervention.replacement import Means
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
 
@@ -52,6 +53,7 @@ def robustness(
     conditions: Mapping[str, PairSet],
     *,
     metric: str | None = None,
+    replacement: str | Means = "corrupted",
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
@@ -66,6 +68,7 @@ def robustness(
                 pairs,
                 [circuit, control],
                 metric=metric,
+                replacement=replacement,
                 batch_size=batch_size,
                 progress=f"robustness ({name})" if progress else None,
             )

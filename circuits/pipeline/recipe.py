@@ -76,7 +76,8 @@ class EvaluationSection(_Section):
     For robustness: corruptions of the task; variants, other options of it by name (a template);
     perturbations of the evaluation pairs (typos, longer, shorter, sentence-order); other_examples.
     minimality, completeness: pairs used, None to leave it out (minimality costs a run an edge).
-    stability: resamples, None to leave it out. quality: held-out articles for ROUGE and loss.
+    replacement: what stands in for edges left out. stability: resamples, None to leave it out.
+    quality: held-out articles for ROUGE and loss.
     """
 
     corruptions: tuple[str, ...] = ()
@@ -86,6 +87,7 @@ class EvaluationSection(_Section):
     minimality: int | None = 32
     minimality_controls: int = Field(50, ge=0)
     epsilon: float = Field(0.005, gt=0)
+    replacement: str = "corrupted"
     completeness: int | None = Field(32, gt=1)
     completeness_sets: int = Field(10, gt=0)
     stability: int | None = Field(200, gt=1)

@@ -9,6 +9,7 @@ from circuits.errors import CircuitsError
 from circuits.evaluation import PERTURBATIONS
 from circuits.evolution.criteria import CRITERIA
 from circuits.graph.orders import ORDERS
+from circuits.intervention.replacement import REPLACEMENTS
 from circuits.pipeline.recipe import Recipe
 from circuits.tuning.settings import FinetuneSettings
 from tasks.task import TrainableTask
@@ -29,6 +30,11 @@ def check(recipe: Recipe) -> None:
     attribution_of(recipe)
     if recipe.circuit.rule not in ORDERS:
         raise CircuitsError(f"circuit.rule {recipe.circuit.rule!r}: known are {', '.join(ORDERS)}")
+    if recipe.evaluation.replacement not in REPLACEMENTS:
+        raise CircuitsError(
+            f"evaluation.replacement {recipe.evaluation.replacement!r}: known are "
+            f"{', '.join(REPLACEMENTS)}"
+        )
     if unknown := sorted(set(recipe.evaluation.perturbations) - set(PERTURBATIONS)):
         raise CircuitsError(
             f"evaluation.perturbations {unknown[0]!r}: known are {', '.join(PERTURBATIONS)}"

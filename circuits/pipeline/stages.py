@@ -208,6 +208,7 @@ class _Pipeline:
                     stability=section.stability,
                 ),
                 metric=self.recipe.attribution.metric,
+                replacement=section.replacement,
                 batch_size=section.batch_size,
                 seed=self.recipe.seed,
                 progress=self.progress,

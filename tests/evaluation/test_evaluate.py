@@ -12,6 +12,7 @@ from circuits.evaluation import (
     choose_mix,
     evaluate,
     faithfulness,
+    measure,
     nothing_left,
 )
 from circuits.evaluation.intervals import estimates
@@ -164,3 +165,20 @@ def test_a_mix_is_chosen_by_its_curve(scored):
         choose_mix(model, EdgeScores(scores.matrix, scores.layout, "x", scored_on), pairs)
     with pytest.raises(circuits.CircuitsError, match="unknown aim 'best'; known: cmd, cpr"):
         choose_mix(model, scores, pairs, aim="best")
+
+
+def test_what_is_left_out_may_be_replaced_by_means_or_zero(scored):
+    model, scores, pairs = scored
+    circuit = select(scores, edges=30)
+    values = {}
+    for replacement in ("corrupted", "mean", "zero"):
+        found = evaluate(*(model, scores, circuit, pairs), questions=EVERY, replacement=replacement)
+        json.dumps(found, allow_nan=False)
+        own = measure(model, pairs, [circuit], replacement=replacement)
+        expected = float(shares(own.columns.mean(dim=0))[0])
+        assert found["circuit"]["faithfulness"]["value"] == pytest.approx(expected, abs=1e-6)
+        assert found["minimality"]["faithfulness"]["value"] != pytest.approx(1.0)
+        values[replacement] = (expected, found["completeness"]["mean"]["value"])
+    assert len({round(value, 4) for both in values.values() for value in both}) == 6
+    with pytest.raises(circuits.CircuitsError, match="unknown replacement 'nothing'"):
+        evaluate(model, scores, circuit, pairs, replacement="nothing")
