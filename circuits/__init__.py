@@ -12,7 +12,15 @@ from circuits.errors import CircuitsError
 
 if TYPE_CHECKING:
     from circuits.attribution import attribute
-    from circuits.evaluation import faithfulness, minimality, robustness
+    from circuits.evaluation import (
+        choose_mix,
+        completeness,
+        evaluate,
+        faithfulness,
+        minimality,
+        robustness,
+        stability,
+    )
     from circuits.evolution import compare, internals
     from circuits.graph import Circuit, EdgeScores, Layout, select
     from circuits.intervention.patching import Patching, patch, path_patch
@@ -21,9 +29,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "attribute": "circuits.attribution",
+    "choose_mix": "circuits.evaluation",
+    "completeness": "circuits.evaluation",
+    "evaluate": "circuits.evaluation",
     "faithfulness": "circuits.evaluation",
     "minimality": "circuits.evaluation",
     "robustness": "circuits.evaluation",
+    "stability": "circuits.evaluation",
     "compare": "circuits.evolution",
     "internals": "circuits.evolution",
     "Circuit": "circuits.graph",
@@ -45,7 +57,10 @@ __all__ = [
     "Layout",
     "Patching",
     "attribute",
+    "choose_mix",
     "compare",
+    "completeness",
+    "evaluate",
     "faithfulness",
     "internals",
     "lora_config",
@@ -54,6 +69,7 @@ __all__ = [
     "path_patch",
     "robustness",
     "select",
+    "stability",
 ]
 
 
