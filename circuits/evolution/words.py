@@ -44,7 +44,7 @@ def comparison(one: Comparison) -> str:
     size = one.sizes[len(one.sizes) // 2]
     sentences = [
         f"From {one.before} to {one.after}, {_counted(one.edges, 'edges')}"
-        f" and {_counted(one.nodes, 'nodes')} (in strength) at a false discovery rate of 5 %.",
+        f" and {_counted(one.nodes, 'nodes', ' in strength')} at a false discovery rate of 5 %.",
         _largest(one.edges, "edge"),
         f"Circuits of {size.edges} edges ({size.share:.1%} of all) share "
         f"{_measured(size.edge_jaccard)} of their edges and {_measured(size.node_jaccard)} of "
@@ -123,10 +123,10 @@ def _measured(measure: Measure) -> str:
     return f"{figure(measure.value)} {interval(measure.low, measure.high)}"
 
 
-def _counted(changes: Changes, what: str) -> str:
+def _counted(changes: Changes, what: str, how: str = "") -> str:
     record = changes.to_dict(top=0)
     return (
-        f"{record['changed']} of {record['tested']} {what} changed "
+        f"{record['changed']} of {record['tested']} {what} changed{how} "
         f"({record['rose']} rose, {record['fell']} fell)"
     )
 
