@@ -124,14 +124,14 @@ def test_layers_below_are_not_run_again_and_the_model_is_left_as_it_was(hooked, 
     model, pairs = hooked("gpt2"), random_pairs(n=2, seed=7)
     runs = []
     handles = [
-        layer.mlp.register_forward_hook(lambda *_, index=index: runs.append(index))
-        for index, layer in enumerate(model.view.layers)
+        block.mlp.register_forward_hook(lambda *_, index=index: runs.append(index))
+        for index, block in enumerate(model.hf.transformer.h)
     ]
     prune_heads(model, pairs, 0.0)
     for handle in handles:
         handle.remove()
     assert runs.count(0) < runs.count(1) < runs.count(2)
-    assert all("forward" not in vars(layer.block) for layer in model.view.layers)
+    assert all("forward" not in vars(module) for module in model.hf.modules())
 
 
 @pytest.mark.parametrize(
