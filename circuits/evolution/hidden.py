@@ -27,6 +27,7 @@ from circuits.batching import over_batches
 from circuits.errors import CircuitsError
 from circuits.evolution.attention import over_positions
 from circuits.evolution.averages import Averages
+from circuits.evolution.trace import run_body
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
 from circuits.statistics import jackknife_interval
@@ -204,8 +205,8 @@ def _group_sums(
         hooks = Hooks()
         for layer in model.view.layers:
             hooks.after(layer.block, note)
-        with torch.no_grad(), hooks:
-            model.hf.base_model(input_ids=batch.clean, use_cache=False)
+        with hooks:
+            run_body(model, batch.clean)
         return torch.stack(found)  # layer batch d_model
 
     done = over_batches(pairs, work, batch_size=batch_size, device=model.device, progress=progress)

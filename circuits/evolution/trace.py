@@ -54,22 +54,25 @@ def trace(
 
     Raises CircuitsError for encoder-decoder models and for attention that cannot be seen.
     """
-    config = model.hf.config
-    if config.is_encoder_decoder:
-        raise CircuitsError(
-            f"{model.name}: internals are compared for decoder-only models; this is an "
-            "encoder-decoder one"
-        )
     recorder = _Recorder(model, mask)
-    wants_patterns = getattr(config, "_attn_implementation", None) != "sdpa"
-    with torch.no_grad(), recorder.hooks, _SdpaCalls(recorder.on_attention):
-        output = model.hf.base_model(
-            input_ids=tokens, use_cache=False, output_attentions=wants_patterns
-        )
+    wants_patterns = getattr(model.hf.config, "_attn_implementation", None) != "sdpa"
+    with recorder.hooks, _SdpaCalls(recorder.on_attention):
+        output = run_body(model, tokens, output_attentions=wants_patterns)
     patterns = getattr(output, "attentions", None)
     if wants_patterns and patterns and all(pattern is not None for pattern in patterns):
         recorder.attention = {layer: Pattern(pattern) for layer, pattern in enumerate(patterns)}
     return recorder.layers()
+
+
+def run_body(model: HookedModel, tokens: Int[Tensor, "batch pos"], **settings: Any) -> Any:
+    """Run a decoder-only model without its unembedding; others are a CircuitsError."""
+    if model.hf.config.is_encoder_decoder:
+        raise CircuitsError(
+            f"{model.name}: internals are compared for decoder-only models; this is an "
+            "encoder-decoder one"
+        )
+    with torch.no_grad():
+        return model.hf.base_model(input_ids=tokens, use_cache=False, **settings)
 
 
 class _SdpaCalls(TorchFunctionMode):
@@ -97,7 +100,6 @@ class _Recorder:
         self.attention: dict[int, Attention | Pattern] = {}
         self.before: dict[int, Tensor] = {}
         self.after: dict[int, Tensor] = {}
-        self.hidden: dict[int, Tensor] = {}
         self.neurons: dict[int, Neurons] = {}
         self.layer = -1
         for index, layer in enumerate(model.view.layers):
@@ -138,24 +140,23 @@ class _Recorder:
     def _leaving(self, index: int) -> Callable[[Tensor], None]:
         def note(x: Tensor) -> None:
             self.after[index] = x
-            hidden = self.hidden.pop(index, None)
-            if hidden is not None:
-                self.neurons[index] = _moments(hidden, self.mask)
 
         return note
 
     def _activation(self, index: int) -> Callable[[Tensor], None]:
-        # Of an MLP's maps into d_model the last to run is its output matrix.
         def note(x: Tensor) -> None:
-            self.hidden[index] = x
+            self.neurons[index] = _moments(x, self.mask)
 
         return note
 
 
 def _moments(
-    activation: Float[Tensor, "batch pos neuron"], mask: Bool[Tensor, "batch pos"]
+    activation: Float[Tensor, "*positions neuron"], mask: Bool[Tensor, "batch pos"]
 ) -> Neurons:
-    """Means over positions that are not padding, as products with the positions' weights."""
+    """Means over positions that are not padding, as products with the positions' weights.
+
+    activation: OPT flattens batch and position.
+    """
     values = activation.float().reshape(*mask.shape, -1)
     weights = (mask / mask.sum(dim=1, keepdim=True)).float().unsqueeze(1)
     return Neurons((weights @ values)[:, 0], (weights @ values.square())[:, 0])

@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--documents", type=int, default=100)
     parser.add_argument("--length", type=int, default=256)
-    parser.add_argument("--parts", type=int, default=4, help="turns that the sides take")
+    parser.add_argument("--parts", type=int, default=2, help="turns that the sides take")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 import transformers
+from conftest import CONFIGS
 from evolution import inside
 
 from circuits.errors import CircuitsError
@@ -16,6 +17,7 @@ from circuits.evolution.attention import (
     entropy,
     over_positions,
 )
+from circuits.evolution.hidden import hidden_path
 from circuits.models import HookedModel
 
 LENGTHS = [9, 4, 12, 7, 12, 5, 8, 10, 6]
@@ -116,6 +118,31 @@ def test_an_eager_model_gives_the_same(hooked, edited, pairs, model_folder):
     assert float(expected.kl.max()) > 0.01
     for key in ("kl", "entropy_against", "cosine"):
         assert torch.allclose(getattr(found, key), getattr(expected, key), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_every_decoder_only_architecture_shows_its_attention(name, hooked, pairs):
+    model = hooked(name)
+    found = internals(model, model, pairs, n_bootstrap=50)
+    eager = transformers.AutoModelForCausalLM.from_pretrained(
+        model.name, attn_implementation="eager"
+    ).eval()
+    with torch.no_grad():
+        patterns = eager(torch.tensor([tokens_of(pairs[2])]), output_attentions=True).attentions
+    p = torch.cat(patterns).double()  # layer head query key
+    expected = -torch.xlogy(p, p).sum(dim=-1).mean(dim=-1)
+    assert expected.abs().max() > 0.1
+    assert torch.allclose(found.entropy[2], expected, atol=1e-5)
+    first = (p[..., 1:, 0]).mean(dim=-1)
+    assert torch.allclose(found.roles["first-token"].mass[2].double(), first, atol=1e-5)
+    assert found.neurons is not None and float(found.neurons.model.abs().max()) > 0
+
+
+def test_encoder_decoder_models_are_refused(hooked, pairs):
+    with pytest.raises(CircuitsError, match="decoder-only"):
+        internals(hooked("t5"), hooked("t5"), pairs)
+    with pytest.raises(CircuitsError, match="decoder-only"):
+        hidden_path({"a": lambda: hooked("t5"), "b": lambda: hooked("t5")}, pairs)
 
 
 def test_a_model_against_itself(hooked, pairs):
