@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.attribution.batch_scores import PathScores
+from circuits.attribution.batch_scores import BatchScores, PathScores
 from circuits.attribution.clean_corrupted import CleanCorrupted
 from circuits.attribution.eap import EAP
 from circuits.attribution.eap_ig import EAPIG
@@ -21,7 +22,7 @@ from circuits.attribution.random import Random
 from circuits.batching import over_batches
 from circuits.errors import CircuitsError
 from circuits.graph import EdgeScores
-from circuits.metrics import metric_for
+from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
 from tasks.pairs import PairBatch, PairSet
 
@@ -66,20 +67,52 @@ def attribute(
 
     Nothing here is random: the same input on the same machine gives the same bytes.
     """
-    chosen = _named(method, settings)
+    chosen = named(method, settings)
     measure = metric_for(pairs, metric)
+    found = gather(
+        model,
+        pairs,
+        chosen,
+        measure,
+        lambda batch: chosen.scores(model, batch, measure, progress),
+        model.layout.shape,
+        batch_size=batch_size,
+        per_example=per_example,
+        progress=f"scoring edges ({chosen.name})" if progress else None,
+    )
+    return EdgeScores(found.mean, model.layout, chosen.name, found.details, found.per_example)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Scores of a whole set: their mean, each example's when kept, and what is said of them."""
+
+    mean: Tensor
+    per_example: Float[Tensor, "example ..."] | None
+    details: dict[str, Any]
+
+
+def gather(
+    model: HookedModel,
+    pairs: PairSet,
+    chosen: Method,
+    metric: Metric,
+    work: Callable[[PairBatch], BatchScores],
+    shape: tuple[int, ...],
+    *,
+    batch_size: int | None,
+    per_example: bool,
+    progress: str | None,
+) -> Gathered:
+    """Score all pairs, batch by batch; `shape` is that of one example's scores."""
     pairs.require(vocabulary=model.vocabulary, context=model.context)
-    chosen.require(model, pairs, measure)
-    total = torch.zeros(model.layout.shape, dtype=torch.float64)
-    kept = torch.zeros(len(pairs), *model.layout.shape) if per_example else None
+    chosen.require(model, pairs, metric)
+    total = torch.zeros(shape, dtype=torch.float64)
+    kept = torch.zeros(len(pairs), *shape) if per_example else None
     ends = torch.zeros(2, len(pairs))
     path = torch.full((3, len(pairs)), torch.nan)
     for batch, found in over_batches(
-        pairs,
-        lambda batch: chosen.scores(model, batch, measure, progress),
-        batch_size=batch_size,
-        device=model.device,
-        progress=f"scoring edges ({chosen.name})" if progress else None,
+        pairs, work, batch_size=batch_size, device=model.device, progress=progress
     ):
         scores = found.scores.cpu()
         _require_finite(scores, batch)
@@ -92,7 +125,7 @@ def attribute(
             kept[place] = scores
     details = {
         "settings": {key: value for key, value in vars(chosen).items() if value is not None},
-        "metric": measure.name,
+        "metric": metric.name,
         "metric_clean": float(ends[0].mean()),
         "metric_corrupted": float(ends[1].mean()),
         **({} if path.isnan().any() else {"error": describe_error(path)}),
@@ -102,8 +135,7 @@ def attribute(
         "model": describe_model(model),
         "versions": versions(),
     }
-    matrix = (total / len(pairs)).float()
-    return EdgeScores(matrix, model.layout, chosen.name, details, kept)
+    return Gathered((total / len(pairs)).float(), kept, details)
 
 
 def describe_pairs(pairs: PairSet) -> dict[str, Any]:
@@ -147,7 +179,8 @@ def versions() -> dict[str, str]:
     }
 
 
-def _named(chosen: str | Method, settings: dict[str, Any]) -> Method:
+def named(chosen: str | Method, settings: dict[str, Any]) -> Method:
+    """A method from its name and hyper-parameters, or from itself."""
     if isinstance(chosen, str):
         return method(chosen, **settings)
     if settings:

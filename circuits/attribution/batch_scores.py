@@ -17,7 +17,7 @@ class BatchScores:
     clean, corrupted: the metric on both prompts.
     """
 
-    scores: Float[Tensor, batch * place]
+    scores: Float[Tensor, "batch ..."]
     clean: Float[Tensor, " batch"]
     corrupted: Float[Tensor, " batch"]
 

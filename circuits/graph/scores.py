@@ -13,13 +13,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.files import atomic_path, read_json, write_json
 from circuits.graph.layout import Layout
+from circuits.graph.score_files import read_scores, write_scores
 
 
 @dataclass(frozen=True)
@@ -75,40 +73,26 @@ class EdgeScores:
         Equal scores give equal bytes.
         """
         path = Path(folder) / f"{name}.safetensors"
-        tensors = {"scores": self.matrix.contiguous()}
-        if self.per_example is not None:
-            tensors["per_example"] = self.per_example.contiguous()
-        with atomic_path(path) as temporary:
-            save_file(tensors, str(temporary))
-        write_json(
-            path.with_suffix(".json"),
-            {
-                "method": self.method,
-                "layout": self.layout.to_dict(),
-                "sources": list(self.layout.sources),
-                "readers": list(self.layout.readers),
-                **self.details,
-            },
-        )
+        record = {
+            "method": self.method,
+            "layout": self.layout.to_dict(),
+            "sources": list(self.layout.sources),
+            "readers": list(self.layout.readers),
+            **self.details,
+        }
+        write_scores(path, self.matrix, self.per_example, record)
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> EdgeScores:
         """Read a `.safetensors` that `save` wrote, or a folder with `scores.safetensors` in it."""
-        path = Path(path)
-        if path.is_dir():
-            path = path / "scores.safetensors"
-        if not path.is_file():
-            raise CircuitsError(f"{path}: no such score file; write one with `circuits discover`")
-        record = read_json(path.with_suffix(".json"))
+        path, tensors, record = read_scores(path, "scores", "circuits discover")
         try:
-            tensors = load_file(str(path))
             layout = Layout.from_dict(record.pop("layout"))
             known = [record.pop("sources"), record.pop("readers")]
             method = record.pop("method")
-            matrix = tensors["scores"]
-        except (SafetensorError, KeyError) as error:
+        except KeyError as error:
             raise CircuitsError(f"{path}: not a score file ({error})") from error
         if known != [list(layout.sources), list(layout.readers)]:
             raise CircuitsError(f"{path}: its names do not match its layout ({layout.summary})")
-        return cls(matrix, layout, method, record, tensors.get("per_example"))
+        return cls(tensors["scores"], layout, method, record, tensors.get("per_example"))

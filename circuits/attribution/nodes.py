@@ -1,0 +1,199 @@
+"""Scores of nodes and neurons along the path from corrupted to clean.
+
+    score(u) = sum over positions (a_u - a'_u) . dM/da_u
+
+with a_u and a'_u the output of source u on the clean and the corrupted prompt, and dM/da_u the
+gradient by all paths from it, averaged over the points that the method takes. At level "node" the
+outputs are those of heads and MLPs; the score is then the sum of the scores of the node's edges. At
+level "neuron" they are taken apart: the dimensions of each head's z, and the hidden activations
+that an MLP's last matrix reads. The units of a node add up to it, but for MLPs with a norm behind
+them (Gemma 2, OLMo 2), where the norm's own derivative comes in between.
+
+Source: attribution patching (Nanda 2023; Syed, Rager & Conmy 2023) of nodes, integrated as EAP-IG
+(inputs) of Hanna, Pezzelle & Belinkov (2024) is. Cost: the passes of the method; the sources meet
+no readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.attribution.attribute import gather, named
+from circuits.attribution.batch_scores import PathScores
+from circuits.attribution.method import Method, PathMethod
+from circuits.attribution.passes import Passes, points_of
+from circuits.attribution.quadrature import Rule
+from circuits.errors import CircuitsError
+from circuits.graph import NodeScores
+from circuits.metrics import Metric, metric_for
+from circuits.models import HookedModel, SourceStates
+from circuits.models.hooks import Hooks
+from circuits.models.view import Attention, View, input_major
+from tasks.pairs import PairBatch, PairSet
+
+LEVELS = ("node", "neuron")
+
+
+def attribute_nodes(
+    model: HookedModel,
+    pairs: PairSet,
+    method: str | Method = "eap-ig",
+    *,
+    level: str = "node",
+    metric: str | None = None,
+    batch_size: int | None = None,
+    per_example: bool = False,
+    progress: bool = False,
+    **settings: Any,
+) -> NodeScores:
+    """Score every node: how much the metric falls, to first order, when all of it is corrupted.
+
+    method: one that averages gradients on the path (eap-ig, eap, clean-corrupted), with its
+        hyper-parameters as keywords, or a method object.
+    level: "node", or "neuron" for the dimensions of heads and the hidden neurons of MLPs.
+    The rest is as in `attribute`.
+    """
+    chosen = named(method, settings)
+    if level not in LEVELS:
+        raise CircuitsError(f"unknown level {level!r}; known: edge, {', '.join(LEVELS)}")
+    if not isinstance(chosen, PathMethod):
+        raise CircuitsError(
+            f"{chosen.name} scores edges only; for nodes and neurons take eap-ig, eap or "
+            "clean-corrupted"
+        )
+    measure = metric_for(pairs, metric)
+    widths = _widths(model.view, level)
+
+    def take(batch: PairBatch, rule: Rule) -> PathScores:
+        return node_scores(model, batch, measure, rule, level)
+
+    found = gather(
+        model,
+        pairs,
+        chosen,
+        measure,
+        partial(chosen.follow, take),
+        (sum(widths),),
+        batch_size=batch_size,
+        per_example=per_example,
+        progress=f"scoring {level}s ({chosen.name})" if progress else None,
+    )
+    details = {"level": level, **found.details}
+    return NodeScores(found.mean, model.layout, widths, chosen.name, details, found.per_example)
+
+
+def node_scores(
+    model: HookedModel, batch: PairBatch, metric: Metric, rule: Rule, level: str
+) -> PathScores:
+    """Scores of all units for every example of a batch; (batch, unit), sources in row order."""
+    clean, corrupted = (_Outputs(model.view, level) for _ in range(2))
+    passes = Passes(model, batch, metric, clean.record, corrupted.record)
+    units = _Units(clean, corrupted)
+    points = points_of(rule)
+    integral, variation = passes.take(points, units.record)
+    count = torch.full_like(batch.index, len(points))
+    return PathScores(units.scores(), passes.clean, passes.corrupted, integral, variation, count)
+
+
+def _widths(view: View, level: str) -> tuple[int, ...]:
+    """Units of every source."""
+    widths = [1] * view.layout.shape[0]
+    if level == "neuron":
+        for attention in view.attentions:
+            for row in range(attention.place.rows.start, attention.place.rows.stop):
+                widths[row] = view.d_head
+        for mlp in view.mlps:
+            widths[mlp.place.row] = input_major(mlp.hidden).shape[0]
+    return tuple(widths)
+
+
+class _Outputs:
+    """What the sources put out in one run.
+
+    hidden: at level "neuron", the activations that each MLP's last matrix reads.
+    """
+
+    def __init__(self, view: View, level: str) -> None:
+        self.view, self.neurons = view, level == "neuron"
+        self.states = SourceStates(view)
+        self.hidden: dict[int, Tensor] = {}
+
+    def record(self, hooks: Hooks) -> None:
+        """Fill this object during the run that `hooks` are in place for."""
+        self.states.record(hooks)
+        if self.neurons:
+            for index, mlp in enumerate(self.view.mlps):
+                hooks.before(mlp.hidden, partial(self._keep, index))
+
+    def _keep(self, index: int, x: Tensor) -> None:
+        self.hidden[index] = x.detach()
+
+    @property
+    def of_mlps(self) -> dict[int, Tensor]:
+        """What an MLP is scored by."""
+        return self.hidden if self.neurons else self.states.mlp
+
+
+class _Units:
+    """Scores by the first row of what they belong to, filled in by backward passes."""
+
+    def __init__(self, clean: _Outputs, corrupted: _Outputs) -> None:
+        self.view, self.neurons = clean.view, clean.neurons
+        pairs = zip(clean.states.inputs.values(), corrupted.states.inputs.values(), strict=True)
+        self.inputs = [mine - theirs for mine, theirs in pairs]
+        self.z = [z - corrupted.states.z[index] for index, z in sorted(clean.states.z.items())]
+        self.mlp = [x - corrupted.of_mlps[index] for index, x in sorted(clean.of_mlps.items())]
+        one = self.inputs[0].new_zeros(len(self.inputs[0]), 1, dtype=torch.float32)
+        self.found = dict.fromkeys(self.view.layout.roots, one)
+
+    def record(self, hooks: Hooks, _: int, weight: float) -> None:
+        """Add one point of the path."""
+        for stream, change in zip(self.view.streams, self.inputs, strict=True):
+            add = partial(self._add, stream.rows.start, change, weight, whole=True)
+            hooks.before(stream.entry, partial(_watch, add))
+        for attention, z in zip(self.view.attentions, self.z, strict=True):
+            written = attention.output if attention.post is None else attention.post.module
+            hooks.after(written, partial(_watch, partial(self._add_heads, attention, z, weight)))
+        for mlp, change in zip(self.view.mlps, self.mlp, strict=True):
+            add = partial(self._add, mlp.place.row, change, weight, whole=not self.neurons)
+            if self.neurons:
+                hooks.before(mlp.hidden, partial(_watch, add))
+            else:
+                hooks.after(mlp.output, partial(_watch, add))
+
+    def scores(self) -> Float[Tensor, "batch unit"]:
+        """All units, in row order."""
+        return torch.cat([self.found[row] for row in sorted(self.found)], dim=1)
+
+    def _add(
+        self, row: int, change: Tensor, weight: float, gradient: Tensor, *, whole: bool
+    ) -> None:
+        product = gradient.float().view(change.shape) * change
+        units = product.view(len(self.inputs[0]), -1, change.shape[-1]).sum(dim=1)
+        self._keep(row, weight * (units.sum(dim=1, keepdim=True) if whole else units))
+
+    def _add_heads(
+        self,
+        attention: Attention,
+        change: Float[Tensor, "batch pos head d_head"],
+        weight: float,
+        gradient: Float[Tensor, "batch pos d_model"],
+    ) -> None:
+        """A head's part of the gradient at the stream, by its part of the output matrix."""
+        matrix = attention.output_weight.float()
+        units = torch.einsum("bpd,hkd->bphk", gradient.float(), matrix).mul_(change).sum(dim=1)
+        units = units if self.neurons else units.sum(dim=-1, keepdim=True)
+        self._keep(attention.place.rows.start, weight * units.flatten(1))
+
+    def _keep(self, row: int, units: Float[Tensor, "batch unit"]) -> None:
+        self.found[row] = self.found[row] + units if row in self.found else units
+
+
+def _watch(add: Callable[[Tensor], None], x: Tensor) -> None:
+    x.register_hook(add)
