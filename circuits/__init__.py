@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         robustness,
         stability,
     )
-    from circuits.evolution import compare, internals
+    from circuits.evolution import compare, cross_evaluate, internals
     from circuits.graph import Circuit, EdgeScores, Layout, select
     from circuits.intervention.patching import Patching, patch, path_patch
     from circuits.models import HookedModel
@@ -37,6 +37,7 @@ _HOMES = {
     "robustness": "circuits.evaluation",
     "stability": "circuits.evaluation",
     "compare": "circuits.evolution",
+    "cross_evaluate": "circuits.evolution",
     "internals": "circuits.evolution",
     "Circuit": "circuits.graph",
     "EdgeScores": "circuits.graph",
@@ -59,6 +60,7 @@ __all__ = [
     "attribute",
     "choose_mix",
     "compare",
+    "cross_evaluate",
     "completeness",
     "evaluate",
     "faithfulness",
