@@ -22,6 +22,9 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python scripts/benchmarks/attribution.py
+	$(BIN)/python scripts/benchmarks/evaluation.py
+	$(BIN)/python scripts/benchmarks/patching.py
+	$(BIN)/python scripts/benchmarks/internals.py
 
 install: .venv/installed
 

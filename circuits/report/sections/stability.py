@@ -68,8 +68,8 @@ def resampling(run: Run) -> Iterator[Block]:
         ),
     )
     yield Figure(
-        caption="How often each edge is selected, over resamples; filled: edges of the circuit. "
-        f"Dashed: an edge picked at random, {percent(last['chance'])}.",
+        caption=f"How often each edge is selected, over {last['resamples']} resamples of "
+        f"{last['overlap']['n']} examples; filled: edges of the circuit. Dashed: an edge picked at random, {percent(last['chance'])}.",
         views={name: inclusion(one) for name, one in found.items()},
         height=300,
         method=Method(
