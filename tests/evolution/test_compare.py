@@ -181,6 +181,17 @@ def test_tables_match_the_definitions(layout, base):
             assert torch.allclose(of(side).sum(dim=1), column_of.float(), atol=1e-4)
 
 
+def test_strengths_without_each_example_in_turn(layout, base, monkeypatch):
+    values = base[:, layout.mask]
+    monkeypatch.setattr("circuits.evolution.changes._CHUNK", 3 * layout.n_edges)
+    found = Strengths.of(layout, values)
+    for place in range(len(values)):
+        others = torch.cat([base[:place], base[place + 1 :]]) * layout.mask
+        expected = others.mean(dim=0).abs().sum(dim=1)
+        assert torch.allclose(found.left_out[place].float(), expected, rtol=1e-4), place
+    assert float((found.left_out - found.value).abs().max()) > 0.01
+
+
 def test_refusals(layout, base, make_scores):
     scores = make_scores(layout, base)
     other = Layout(2, 2, 1)
