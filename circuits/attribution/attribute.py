@@ -15,6 +15,7 @@ from circuits.attribution.batch_scores import BatchScores, PathScores
 from circuits.attribution.clean_corrupted import CleanCorrupted
 from circuits.attribution.eap import EAP
 from circuits.attribution.eap_ig import EAPIG
+from circuits.attribution.eap_ig_activations import EAPIGActivations
 from circuits.attribution.exact import Exact
 from circuits.attribution.information_flow import InformationFlow
 from circuits.attribution.method import Method as Method
@@ -27,7 +28,8 @@ from circuits.models import HookedModel
 from tasks.pairs import PairBatch, PairSet
 
 METHODS: dict[str, type[Any]] = {
-    method.name: method for method in (EAPIG, EAP, CleanCorrupted, Exact, InformationFlow, Random)
+    method.name: method
+    for method in (EAPIG, EAPIGActivations, EAP, CleanCorrupted, Exact, InformationFlow, Random)
 }
 
 

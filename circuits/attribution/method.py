@@ -42,19 +42,23 @@ class Method(Protocol):
         ...
 
 
-class PathMethod(ABC):
-    """A method that averages gradients on the path from corrupted to clean.
+class GradientMethod:
+    """A method that differentiates the metric; its scores have the metric's units."""
 
-    Its scores have the units of the metric.
-    """
+    def require(self, _: HookedModel, __: PairSet, metric: Metric) -> None:
+        """Refuse a metric that has no gradient."""
+        if not metric.differentiable:
+            raise CircuitsError(
+                f"{metric.name} has no gradient; score with another metric, or by method exact"
+            )
+
+
+class PathMethod(GradientMethod, ABC):
+    """A method that averages gradients on the path from corrupted to clean."""
 
     @abstractmethod
     def follow(self, take: Take, batch: PairBatch) -> PathScores:
         """Take what is asked for, of edges or of nodes, by this method's rule."""
-
-    def require(self, _: HookedModel, __: PairSet, metric: Metric) -> None:
-        """Refuse a metric that has no gradient."""
-        require_gradient(metric)
 
     def scores(
         self,
@@ -72,14 +76,6 @@ class AnyMetric:
 
     def require(self, _: HookedModel, __: PairSet, ___: Metric) -> None:
         """Nothing to refuse."""
-
-
-def require_gradient(metric: Metric) -> None:
-    """Refuse a metric that has no gradient."""
-    if not metric.differentiable:
-        raise CircuitsError(
-            f"{metric.name} has no gradient; score with another metric, or by method exact"
-        )
 
 
 @torch.no_grad()

@@ -30,6 +30,11 @@ def left(steps: int) -> Rule:
     return Rule(tuple(k / steps for k in range(steps)), (1 / steps,) * steps)
 
 
+def right(steps: int) -> Rule:
+    """k / m, k = 1 .. m, equal weights. The error falls as 1/m."""
+    return Rule(tuple((k + 1) / steps for k in range(steps)), (1 / steps,) * steps)
+
+
 def midpoint(steps: int) -> Rule:
     """(k + 1/2) / m, equal weights. The error falls as 1/m^2."""
     return Rule(tuple((k + 0.5) / steps for k in range(steps)), (1 / steps,) * steps)
@@ -70,6 +75,7 @@ RULES: dict[str, Callable[[int], Rule]] = {
     "gauss-legendre": gauss_legendre,
     "trapezoid": trapezoid,
     "left": left,
+    "right": right,
 }
 """Quadratures by name."""
 

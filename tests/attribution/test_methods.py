@@ -6,6 +6,7 @@ from oracles.split_paths import SplitPaths
 
 import circuits
 from circuits.attribution import METHODS
+from circuits.attribution.quadrature import rule
 from circuits.errors import CircuitsError
 from circuits.metrics import METRICS
 from tasks.pairs import PairSet
@@ -46,6 +47,88 @@ def test_clean_corrupted_is_the_mean_of_both_ends(name, hooked, random_pairs):
     close(found.per_example, expected)
     clean_end = circuits.attribute(model, pairs, "eap", per_example=True).per_example
     assert (found.per_example - clean_end).abs().max() > 1e-2
+
+
+def activations_oracle(model, batch, points, own):
+    """Every group of sources moved by hooks on the plain model, in front of the oracle's own."""
+    paths, value = oracle(model), value_of(batch)
+    with torch.no_grad():
+        _, clean = paths.run(batch.clean)
+        _, corrupted = paths.run(batch.corrupted)
+    delta = [a - b for a, b in zip(clean, corrupted, strict=True)]
+    heads, total = paths.h, torch.zeros(paths.n_sources, paths.n_readers)
+    groups = [(range(1), None)]
+    for layer in paths.layers:
+        first = groups[-1][0].stop
+        out = layer.get_submodule(paths.names.out)
+        groups += [
+            (range(first, first + heads), out),
+            (range(first + heads, first + heads + 1), layer.mlp),
+        ]
+    for rows, module in groups:
+        found = torch.zeros_like(total)
+        for node, weight in zip(points.nodes, points.weights, strict=True):
+            line = sum(corrupted[row] + node * delta[row] for row in rows)
+            bias = getattr(module, "bias", None) if len(rows) == heads else None
+            line = line if bias is None else line + bias
+            start = line if module is None else clean[0]
+            handle = module and module.register_forward_hook(lambda *_, line=line: line)
+            offsets = {}
+
+            def offset(reader, _, offsets=offsets):
+                offsets[reader] = torch.zeros_like(delta[0]).requires_grad_()
+                return offsets[reader]
+
+            logits, _ = paths.run(batch.clean, offset, start)
+            if handle is not None:
+                handle.remove()
+            readers = sorted(offsets)
+            inputs = [offsets[reader] for reader in readers]
+            # The module that was moved leaves its own readers without any gradient.
+            gradients = torch.autograd.grad(value(logits), inputs, allow_unused=True)
+            for reader, gradient in zip(readers, gradients, strict=True):
+                for source in range(paths.sources_before(reader) if gradient is not None else 0):
+                    found[source, reader] += weight * (delta[source] * gradient).sum()
+        if own:
+            total[list(rows)] = found[list(rows)]
+        else:
+            total += found / len(groups)
+    return total
+
+
+@pytest.mark.parametrize("gradients", ["all", "own"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_activations_move_group_by_group(name, gradients, hooked, random_pairs):
+    model, pairs = hooked(name), random_pairs(n=2)
+    found = circuits.attribute(
+        model,
+        pairs,
+        "eap-ig-activations",
+        steps=2,
+        quadrature="right",
+        gradients=gradients,
+        per_example=True,
+    )
+    expected = torch.stack(
+        [
+            activations_oracle(model, batch, rule("right", 2), gradients == "own")
+            for batch in singles(pairs)
+        ]
+    )
+    close(found.per_example, expected)
+    assert "error" not in found.details
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gpt-neox", "t5", "bart"])
+def test_activations_of_an_input_alone_are_those_of_the_path(name, hooked, random_pairs):
+    """Edges out of the embedding, by its own points, are EAP-IG's; on other architectures too."""
+    model, pairs = hooked(name), random_pairs(n=2)
+    settings = {"steps": 2, "per_example": True}
+    own = circuits.attribute(model, pairs, "eap-ig-activations", gradients="own", **settings)
+    path = circuits.attribute(model, pairs, "eap-ig", **settings)
+    inputs = [row for row, node in enumerate(model.layout.source_nodes) if node.kind == "input"]
+    close(own.per_example[:, inputs], path.per_example[:, inputs])
+    assert not torch.allclose(own.matrix, path.matrix, atol=1e-2)
 
 
 @pytest.mark.parametrize(("name", "metric"), [("gpt2", "logit-difference"), ("llama", "accuracy")])
@@ -194,6 +277,8 @@ def test_information_flow_knows_no_metric(hooked, random_pairs):
         ("clean-corrupted", {"metric": "accuracy"}, "accuracy has no gradient"),
         ("clean-corrupted", {"steps": 3}, "clean-corrupted does not take steps; it takes no set"),
         ("random", {"seed": -1}, "seed=-1"),
+        ("eap-ig-activations", {"gradients": "some"}, "unknown gradients 'some'; known: all, own"),
+        ("eap-ig-activations", {"metric": "accuracy"}, "accuracy has no gradient"),
         ("exact", {"steps": 3}, "exact does not take steps; it takes force"),
     ],
 )

@@ -30,7 +30,8 @@ def test_nodes_lie_on_the_path_and_weights_are_positive_and_sum_to_one(name, ste
 
 
 @pytest.mark.parametrize(
-    ("name", "degree"), [("left", 0), ("midpoint", 1), ("trapezoid", 1), ("gauss-legendre", 9)]
+    ("name", "degree"),
+    [("left", 0), ("right", 0), ("midpoint", 1), ("trapezoid", 1), ("gauss-legendre", 9)],
 )
 def test_exact_up_to_its_degree_and_no_further(name, degree):
     points = rule(name, 5)
@@ -59,6 +60,7 @@ def test_corrected_midpoint_moves_a_twenty_fourth_of_a_weight():
 
 def test_left_is_the_papers_sum_and_the_ends_are_clean_and_corrupted():
     assert rule("left", 5).nodes == pytest.approx((0, 0.2, 0.4, 0.6, 0.8))
+    assert rule("right", 5).nodes == pytest.approx((0.2, 0.4, 0.6, 0.8, 1))
     assert ENDS.nodes == (0.0, 1.0) and ENDS.weights == (0.5, 0.5)
 
 
