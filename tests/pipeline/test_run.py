@@ -56,7 +56,14 @@ def read(folder, name):
 
 def test_every_file_of_a_run_folder_is_there(folder):
     expected = ["recipe.yaml", "environment.json", "evaluation.json", "evolution.json"]
-    expected += ["internals.json", "lora.json", "report.html", "checkpoints", "pairs"]
+    expected += [
+        "crossing.json",
+        "internals.json",
+        "lora.json",
+        "report.html",
+        "checkpoints",
+        "pairs",
+    ]
     expected += [f"scores/{name}.safetensors" for name in NAMES]
     expected += [f"circuits/{name}.json" for name in NAMES]
     assert [name for name in expected if not (folder / name).exists()] == []
@@ -113,6 +120,19 @@ def test_evolution_and_internals_make_sense(folder):
     internals = read(folder, "internals.json")
     assert internals["documents"] == 12 and not internals["identical"]
     assert all(kl >= 0 for layer in internals["kl"]["value"] for kl in layer)
+
+
+def test_circuits_are_crossed(folder):
+    found = read(folder, "crossing.json")
+    assert found["circuits"] == NAMES and found["steps"] == [0, 20, 40] and found["n"] == 12
+    own = read(folder, "evaluation.json")["checkpoints"]
+    for place, row in enumerate(found["rows"]):
+        assert row["model"] == NAMES[place] and len(row["f"]) == 3
+        expected = own[NAMES[place]]["circuit"]["faithfulness"]["value"]
+        assert row["f"][place]["value"] == pytest.approx(expected, abs=1e-6)
+        assert row["behind"][place]["value"] == 0
+    assert found["rows"][-1]["f"][-1]["value"] > found["rows"][-1]["control"]["value"]
+    assert "Circuits in other checkpoints" in (folder / "report.html").read_text()
 
 
 def test_loras_are_compared_at_equal_size_and_steps(folder):
