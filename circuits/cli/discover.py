@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from circuits.cli import options as use
+from circuits.errors import CircuitsError
 
 
 def discover(
@@ -26,9 +28,14 @@ def discover(
     method: Annotated[
         str,
         typer.Option(
-            help="eap-ig, eap, clean-corrupted, exact (small models), information-flow or random."
+            help="eap-ig, eap-ig-activations, eap, clean-corrupted, exact (small models), "
+            "information-flow or random."
         ),
     ] = "eap-ig",
+    level: Annotated[
+        str,
+        typer.Option(help="edge, node or neuron; the last two by eap-ig, eap, clean-corrupted."),
+    ] = "edge",
     steps: Annotated[
         str | None,
         typer.Option(help="Points on the path, or auto: as many as an example needs (eap-ig: 5)."),
@@ -40,8 +47,8 @@ def discover(
     quadrature: Annotated[
         str | None,
         typer.Option(
-            help="midpoint, corrected-midpoint, gauss-legendre, trapezoid or left, the paper's "
-            "(eap-ig: midpoint)."
+            help="midpoint, corrected-midpoint, gauss-legendre, trapezoid, right or left, EAP-IG's "
+            "own (eap-ig: midpoint)."
         ),
     ] = None,
     force: Annotated[
@@ -61,16 +68,19 @@ def discover(
     seed: use.Seed = 0,
     quiet: use.Quiet = False,
 ) -> None:
-    """Score every edge of a model on a task.
+    """Score every edge, node or neuron of a model on a task.
 
-    Writes scores.safetensors and scores.json, and with --edges circuit.json.
+    Writes scores.safetensors and scores.json (node_scores.* for nodes and neurons), and with
+    --edges circuit.json.
 
     Example: circuits discover --model newsroom-gpt2 --task newsroom --n 32 --out scores
     """
-    from circuits.attribution import attribute
+    from circuits.attribution import attribute, attribute_nodes
     from circuits.attribution import method as chosen_method
-    from circuits.graph import select
+    from circuits.graph import EdgeScores, NodeScores, select
 
+    if level != "edge" and edges is not None:
+        raise CircuitsError(f"--edges chooses among edges; it does not go with --level {level}")
     chosen = chosen_method(
         method,
         steps=int(steps) if steps is not None and steps.isdecimal() else steps,
@@ -82,7 +92,8 @@ def discover(
     loaded = use.load_task(task, data, task_option)
     hooked = use.load_hooked(model, device, dtype)
     pairs = use.load_pairs(loaded, hooked, n, split, seed)
-    scores = attribute(
+    score = attribute if level == "edge" else partial(attribute_nodes, level=level)
+    scores: EdgeScores | NodeScores = score(
         hooked,
         pairs,
         chosen,
@@ -97,13 +108,14 @@ def discover(
         "data": None if data is None else str(data),
         "options": list(task_option or ()),
     }
-    circuit = None if edges is None else select(scores, edges=edges, rule=rule)
-    written = [scores.save(out), out / "scores.json"]
-    if circuit is not None:
-        circuit.save(out / "circuit.json")
+    file = scores.save(out)
+    written = [file, file.with_suffix(".json")]
+    if edges is not None and isinstance(scores, EdgeScores):
+        select(scores, edges=edges, rule=rule).save(out / "circuit.json")
         written.append(out / "circuit.json")
+    count = scores.layout.n_edges if isinstance(scores, EdgeScores) else len(scores.values)
     typer.echo(
-        f"{scores.layout.n_edges} edges on {len(pairs)} pairs; {scores.details['metric']}: clean "
+        f"{count} {level}s on {len(pairs)} pairs; {scores.details['metric']}: clean "
         f"{scores.details['metric_clean']:.4f}, corrupted {scores.details['metric_corrupted']:.4f}"
     )
     if error := scores.details.get("error"):
@@ -111,6 +123,6 @@ def discover(
             f"estimated error of the scores {error['estimate']:.2%} (worst example "
             f"{error['worst']:.2%}), {error['gradients']:.1f} gradients an example"
         )
-    for edge, score in scores.top(10):
-        typer.echo(f"{score:+.5f}  {edge}")
+    for name, value in scores.top(10):
+        typer.echo(f"{value:+.5f}  {name}")
     use.wrote(*written)

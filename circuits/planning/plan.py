@@ -33,7 +33,7 @@ STEPS = {"eap-ig": 5, "eap": 1, "clean-corrupted": 2}
 METHODS = (*STEPS, "evaluate", "finetune")
 _CURVE = 10 * 5  # points of a curve; signed, absolute and three random rankings
 _ADAM = 2  # moments of each weight
-_SLACK = {"cpu": 0.75, "cuda": 0.1}
+_SLACK = {"cpu": 0.5, "cuda": 0.1}
 """Share of the tensors' bytes that the allocator holds beyond them; see docs/plan.md."""
 
 Phases = dict[str, dict[str, int]]

@@ -41,12 +41,12 @@ MODELS: dict[str, PreTrainedConfig] = {
 }
 
 
-def measure(name: str, n: int, length: int, repeats: int) -> dict[str, object]:
+def measure(name: str, n: int, length: int, shared: int, repeats: int) -> dict[str, object]:
     """Score one batch in this process: peak bytes, seconds, and the rates of the device."""
     torch.manual_seed(0)
     overhead = resident_bytes()
     model = HookedModel(AutoModelForCausalLM.from_config(MODELS[name]), None, name)
-    batch = pairs(n, length)
+    batch = pairs(n, length, shared)
     chosen, metric = method("eap-ig", steps=STEPS), METRICS["logit-difference"]
     taken = []
     for _ in range(repeats):
@@ -62,6 +62,7 @@ def measure(name: str, n: int, length: int, repeats: int) -> dict[str, object]:
     return {
         "model": name,
         "shape": f"{n} x {length}",
+        "shared": shape.shared,
         "steps": STEPS,
         "predicted_gigabytes": round(made.total / 1e9, 3),
         "measured_gigabytes": round(peak / 1e9, 3),
@@ -79,6 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--shapes", nargs="+", default=["2x128", "1x512", "1x1024"])
+    parser.add_argument("--shared", type=int, default=0, help="tokens that the prompts share")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--here", action="store_true", help="measure in this process")
     arguments = parser.parse_args()
@@ -87,10 +89,11 @@ def main() -> None:
             if arguments.here:
                 torch.set_num_threads(1)
                 n, length = map(int, shape.split("x"))
-                print(json.dumps(measure(name, n, length, arguments.repeats)))
+                print(json.dumps(measure(name, n, length, arguments.shared, arguments.repeats)))
                 continue
             command = [sys.executable, str(Path(__file__)), "--here", "--models", name]
             command += ["--shapes", shape, "--repeats", str(arguments.repeats)]
+            command += ["--shared", str(arguments.shared)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             print(done.stdout.strip(), flush=True)
 

@@ -69,7 +69,8 @@ def resampling(run: Run) -> Iterator[Block]:
     )
     yield Figure(
         caption=f"How often each edge is selected, over {last['resamples']} resamples of "
-        f"{last['overlap']['n']} examples; filled: edges of the circuit. Dashed: an edge picked at random, {percent(last['chance'])}.",
+        f"{last['overlap']['n']} examples; filled: edges of the circuit. Dashed: an edge picked at "
+        f"random, {percent(last['chance'])}.",
         views={name: inclusion(one) for name, one in found.items()},
         height=300,
         method=Method(

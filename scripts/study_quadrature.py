@@ -1,0 +1,312 @@
+"""How many gradients does a path need? Rules of quadrature on trained models.
+
+    python scripts/study_quadrature.py [--checkpoint runs/quickstart/checkpoints/step-200 ...]
+
+For each model and task: the relative L1 error of the mean scores of all edges, against 243
+midpoints, by rule and number of steps; how the completeness gap tracks it; what steps="auto" spends
+and reaches. Models are the embedded newsroom model, checkpoints given on the command line, and
+small ones trained here from seed 0 (kept in --models, a minute or so each): induction, recall of a
+key's value and indirect-object identification, in the shapes of GPT-2, Llama and Pythia. Prints
+Markdown tables; all is seeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+import transformers
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+import tasks
+from circuits.attribution import method
+from circuits.attribution.batch_scores import PathScores
+from circuits.attribution.engine import edge_scores
+from circuits.attribution.quadrature import RULES, Rule, midpoint, rule
+from circuits.errors import CircuitsError
+from circuits.metrics import metric_for
+from circuits.models import HookedModel
+from tasks.pairs import PairSet, PromptPair
+
+VOCABULARY, STEPS, BATCH, RATE, WARMUP = 64, 1500, 64, 2e-3, 50
+EXAMPLES = 12
+REFERENCE = 243
+COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 27)
+TARGET = 0.01
+SEPARATOR, GAVE = 1, 2
+NAMES, KEYS, VALUES = (4, 28), (4, 30), (34, 60)
+
+_SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 32,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+SHAPES: dict[str, Callable[[], transformers.PreTrainedConfig]] = {
+    "gpt2": lambda: transformers.GPT2Config(
+        vocab_size=VOCABULARY,
+        n_embd=64,
+        n_layer=3,
+        n_head=4,
+        n_positions=32,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=0,
+        eos_token_id=0,
+    ),
+    "llama": lambda: transformers.LlamaConfig(
+        **_SIZES, intermediate_size=160, num_key_value_heads=2, tie_word_embeddings=False
+    ),
+    "pythia": lambda: transformers.GPTNeoXConfig(**_SIZES, intermediate_size=256),
+}
+TOYS = (
+    ("gpt2", "induction"),
+    ("gpt2", "recall"),
+    ("llama", "induction"),
+    ("llama", "recall"),
+    ("llama", "ioi"),
+    ("pythia", "induction"),
+    ("pythia", "ioi"),
+)
+
+
+def distinct(n: int, size: int, ids: tuple[int, int], draw: torch.Generator) -> Tensor:
+    """n rows of `size` different tokens."""
+    return torch.stack(
+        [torch.randperm(ids[1] - ids[0], generator=draw)[:size] + ids[0] for _ in range(n)]
+    )
+
+
+def induction(n: int, draw: torch.Generator) -> Tensor:
+    """Random tokens, then the same again; 6 to 12 of them."""
+    size = int(torch.randint(6, 13, (1,), generator=draw))
+    return distinct(n, size, (4, VOCABULARY), draw).repeat(1, 2)
+
+
+def recall(n: int, draw: torch.Generator) -> Tensor:
+    """Four keys with their values, a separator, the keys in another order with their values."""
+    keys, values = distinct(n, 4, KEYS, draw), distinct(n, 4, VALUES, draw)
+    order = distinct(n, 4, (0, 4), draw)
+    again = torch.stack([keys.gather(1, order), values.gather(1, order)], dim=2)
+    body = torch.stack([keys, values], dim=2).flatten(1)
+    return torch.cat([body, torch.full((n, 1), SEPARATOR), again.flatten(1)], dim=1)
+
+
+def ioi(n: int, draw: torch.Generator) -> Tensor:
+    """Two names among filler, one of them again, then the other."""
+    names, filler = distinct(n, 2, NAMES, draw), torch.randint(30, 60, (n, 8), generator=draw)
+    which = torch.randint(2, (n, 1), generator=draw)
+    subject, other = names.gather(1, which), names.gather(1, 1 - which)
+    gap, gave = torch.full((n, 1), SEPARATOR), torch.full((n, 1), GAVE)
+    parts = [filler[:, :3], names[:, :1], gap, names[:, 1:], filler[:, 3:7], subject]
+    return torch.cat([*parts, filler[:, 7:], gave, other], dim=1)
+
+
+TASKS: dict[str, tuple[Callable[[int, torch.Generator], Tensor], Callable[[int], slice]]] = {
+    "induction": (induction, lambda length: slice(length // 2, None)),
+    "recall": (recall, lambda _: slice(9, None, 2)),
+    "ioi": (ioi, lambda _: slice(-1, None)),
+}
+"""Texts, and the positions whose next token is learnt and asked for."""
+
+
+def pair(task: str, draw: torch.Generator) -> PromptPair:
+    """One prompt and its twin, which differ in the token that decides the answer."""
+    ids = TASKS[task][0](1, draw)[0].tolist()
+
+    def fresh(low: int, high: int) -> int:
+        return next(
+            token
+            for token in torch.randint(low, high, (99,), generator=draw).tolist()
+            if token not in ids
+        )
+
+    if task == "ioi":
+        clean, right, wrong = ids[:-1], ids[-1], ids[10]
+        at, instead = 10, right
+    else:
+        half, at = len(ids) // 2, int(torch.randint(1, 4, (1,), generator=draw))
+        at, end = (at, half + at) if task == "induction" else (2 * at + 1, 10)
+        right = ids[at]
+        wrong = instead = fresh(4 if task == "induction" else VALUES[0], VALUES[1])
+        clean = ids[:end] if task == "induction" else [*ids[:9], ids[at - 1]]
+    corrupted = [*clean[:at], instead, *clean[at + 1 :]]
+    return PromptPair(tuple(clean), tuple(corrupted), ((right,),), ((wrong,),))
+
+
+def trained(shape: str, task: str, folder: Path) -> HookedModel:
+    """A small model that has learnt the task."""
+    place = folder / f"{shape}-{task}"
+    if not place.exists():
+        torch.manual_seed(0)
+        model = transformers.AutoModelForCausalLM.from_config(SHAPES[shape]())
+        draw = torch.Generator().manual_seed(0)
+        texts, asked = TASKS[task]
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01
+        )
+        for step in (bar := tqdm(range(STEPS), desc=f"training {shape} on {task}")):
+            for group in optimizer.param_groups:
+                group["lr"] = RATE * min(1, (step + 1) / WARMUP) * (1 - step / STEPS)
+            ids = texts(BATCH, draw)
+            where = asked(ids.shape[1])
+            logits, target = model(ids[:, :-1]).logits[:, where], ids[:, 1:][:, where]
+            loss = cross_entropy(logits.flatten(0, 1), target.flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            bar.set_postfix(right=f"{float((logits.argmax(-1) == target).float().mean()):.2f}")
+        model.save_pretrained(place)
+    return HookedModel.from_pretrained(place, device="cpu")
+
+
+@dataclass
+class Subject:
+    """A model on its pairs, with the gradient at each node computed once."""
+
+    name: str
+    model: HookedModel
+    pairs: PairSet
+
+    def __post_init__(self) -> None:
+        self.metric = metric_for(self.pairs)
+        self.batch = self.pairs.batch([*range(len(self.pairs))])
+        self.known: dict[float, Tensor] = {}
+
+    def scores(self, points: Rule) -> Tensor:
+        """Scores (example, edge) by a rule, in float64."""
+        total = torch.zeros(len(self.pairs), self.model.layout.n_edges, dtype=torch.float64)
+        for node, weight in zip(points.nodes, points.weights, strict=True):
+            key = round(node, 12)
+            if key not in self.known:
+                found = edge_scores(self.model, self.batch, self.metric, Rule((node,), (1.0,)))
+                self.known[key] = found.scores[:, self.model.layout.mask]
+            total += weight * self.known[key].double()
+        return total
+
+    @cached_property
+    def exact(self) -> Tensor:
+        """The converged integral."""
+        return self.scores(midpoint(REFERENCE))
+
+    def error(self, scores: Tensor) -> float:
+        """Relative L1 error of the mean scores."""
+        return relative(scores.mean(dim=0), self.exact.mean(dim=0))
+
+
+def relative(found: Tensor, exact: Tensor) -> float:
+    """L1 error as a share of the exact values' L1 norm."""
+    return float((found - exact).abs().sum() / exact.abs().sum())
+
+
+def subjects(checkpoints: list[Path], folder: Path) -> Iterator[Subject]:
+    """All models with their pairs."""
+    for source in ("newsroom-gpt2", *map(str, checkpoints)):
+        model = HookedModel.from_pretrained(source, device="cpu")
+        for corruption in ("counterfactual", "swap"):
+            pairs = tasks.load("newsroom", corruption=corruption).pairs(
+                model.tokenizer, n=EXAMPLES, split="validation", seed=0
+            )
+            yield Subject(f"{Path(source).name} {corruption}", model, pairs)
+    for shape, task in TOYS:
+        try:
+            model = trained(shape, task, folder)
+        except CircuitsError as refusal:
+            print(f"{shape} {task}: not run ({refusal})", flush=True)
+            continue
+        draw = torch.Generator().manual_seed(1)
+        pairs = PairSet(tuple(pair(task, draw) for _ in range(EXAMPLES)), metric="logit-difference")
+        yield Subject(f"{shape} {task}", model, pairs)
+
+
+def by_rule(subject: Subject) -> list[str]:
+    """Error of each rule at 3, 5 and 10 steps, and the steps from which it is below 1 %."""
+    cells = []
+    for name in RULES:
+        errors = {steps: subject.error(subject.scores(rule(name, steps))) for steps in COUNTS}
+        above = [steps for steps in COUNTS if errors[steps] > TARGET]
+        enough = next((steps for steps in COUNTS if steps > max(above, default=0)), None)
+        shown = " / ".join(f"{100 * errors[steps]:.2f}" for steps in (3, 5, 10))
+        cells.append(f"{shown} (**{enough or f'> {COUNTS[-1]}'}**)")
+    return cells
+
+
+def along(subject: Subject, points: Rule) -> PathScores:
+    """The engine's own answer, with its estimate."""
+    return edge_scores(subject.model, subject.batch, subject.metric, points)
+
+
+def by_estimate(subject: Subject) -> list[str]:
+    """Completeness gap and true error, in percent, by rule and steps; rank correlation."""
+    cells = []
+    for name in ("midpoint", "corrected-midpoint", "left"):
+        for steps in (3, 5, 10):
+            found = along(subject, rule(name, steps))
+            estimate = float(found.gap.sum() / found.scale.sum())
+            true = subject.error(subject.scores(rule(name, steps)))
+            cells.append(f"{100 * estimate:.2f} : {100 * true:.2f}")
+    each = subject.scores(midpoint(5))
+    true = (each - subject.exact).abs().sum(dim=1) / subject.exact.abs().sum(dim=1)
+    found = along(subject, midpoint(5))
+    ranks = torch.stack([true.argsort().argsort(), found.error.argsort().argsort()]).double()
+    return [*cells, f"{float(torch.corrcoef(ranks)[0, 1]):.2f}"]
+
+
+def by_tolerance(subject: Subject) -> list[str]:
+    """What steps="auto" spends and reaches: gradients, error of the mean, of the worst example."""
+    cells = []
+    for tolerance in (0.05, 0.02, 0.01):
+        auto = method("eap-ig", steps="auto", tolerance=tolerance)
+        found = auto.scores(subject.model, subject.batch, subject.metric)
+        scores = found.scores[:, subject.model.layout.mask].double()
+        worst = max(map(relative, scores, subject.exact))
+        cells.append(
+            f"{float(found.gradients.double().mean()):.1f} | {100 * subject.error(scores):.2f} | "
+            f"{100 * worst:.2f}"
+        )
+    return cells
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, action="append", default=[])
+    parser.add_argument("--models", type=Path, default=Path("runs/quadrature"))
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    transformers.utils.logging.disable_progress_bar()
+    tables: dict[str, list[str]] = {"rules": [], "estimate": [], "auto": []}
+    for subject in subjects(arguments.checkpoint, arguments.models):
+        sure = subject.error(subject.scores(midpoint(REFERENCE // 3)))
+        edges = subject.model.layout.n_edges
+        print(f"{subject.name}: {edges} edges; reference known to {sure:.0e}", flush=True)
+        for table, row in (
+            ("rules", by_rule(subject)),
+            ("estimate", by_estimate(subject)),
+            ("auto", by_tolerance(subject)),
+        ):
+            line = f"| {subject.name} | {' | '.join(row)} |"
+            tables[table].append(line)
+            print(line, flush=True)
+    for table, header in (
+        ("rules", [f"{name}: % at 3 / 5 / 10 (steps for 1 %)" for name in RULES]),
+        ("estimate", [f"{r} {s}" for r in ("mid", "corrected", "left") for s in (3, 5, 10)]),
+        ("auto", ["5 %: gradients | mean | worst", "2 %: ... ||", "1 %: ... ||"]),
+    ):
+        print(f"\n{table}\n| model, task | {' | '.join(header)} |", *tables[table], sep="\n")
+
+
+if __name__ == "__main__":
+    main()
