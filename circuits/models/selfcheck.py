@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from circuits.models.hooked import HookedModel
 
 _LENGTH, _SHARED, _ANSWER = 8, 2, 4
+_PUSHES = (3.0, -3.0, 30.0, -30.0)  # until attention moves: it may be saturated
 
 
 def check_view(model: HookedModel) -> None:
@@ -79,8 +80,10 @@ def _probe(vocabulary: int, length: int) -> PairBatch:
     draw = torch.randint(vocabulary, (2, 2, length), generator=generator)
     draw[1] = torch.where(draw[1] == draw[0], (draw[1] + 1) % vocabulary, draw[1])
     draw[1, :, :_SHARED] = draw[0, :, :_SHARED]
+    # Different tokens: where a decoder reads the same everywhere, attention cannot be seen to move.
+    answer = tuple((token % vocabulary,) for token in range(3, 3 + _ANSWER))
     pairs = tuple(
-        PromptPair(tuple(clean), tuple(corrupted), ((0,),) * _ANSWER, source="self-check")
+        PromptPair(tuple(clean), tuple(corrupted), answer, source="self-check")
         for clean, corrupted in zip(*draw.tolist(), strict=True)
     )
     return next(PairSet(pairs).batches(2))
@@ -166,37 +169,49 @@ def _moves_its_heads(
 ) -> bool:
     """Whether disturbing the port's last head at the second position moves what it should."""
     at, heads = 1, model.layout.n_heads
-    group = 1 if projection.port == "q" else heads // projection.n_heads
-    push = torch.linspace(-3.0, 3.0, projection.d_head, device=model.device)
-
-    def disturb(output: Tensor) -> Tensor:
-        new = output.clone()
-        where = slice(None) if projection.port == "v" else slice(at, at + 1)
-        projection.heads(new)[:, where, -1] += push.to(new.dtype)
-        return new
-
     attention = model.view.attentions[index]
+    group = 1 if projection.port == "q" else heads // projection.n_heads
+    still = _mixed(model, batch, attention)
+    for size in _PUSHES:
+        push = torch.linspace(-size, size, projection.d_head, device=model.device)
+        where = slice(None) if projection.port == "v" else slice(at, at + 1)
+
+        def disturb(output: Tensor, push: Tensor = push, where: slice = where) -> Tensor:
+            new = output.clone()
+            projection.heads(new)[:, where, -1] += push.to(new.dtype)
+            return new
+
+        pushed = _mixed(model, batch, attention, (_disturbed(attention, projection), disturb))
+        moved = (pushed - still).view(*still.shape[:2], heads, -1)
+        mine, others = moved[:, :, -group:], moved[:, :, :-group]
+        if others.any():
+            return False
+        if projection.port == "v":
+            return bool(torch.allclose(mine, push.expand_as(mine), atol=0.05))
+        places = mine.abs().amax(dim=(0, 2, 3)) > 0
+        if not places.any():
+            continue
+        if projection.port == "q":
+            return bool(places[at]) and int(places.sum()) == 1
+        return attention.place.encoder or attention.place.cross or not places[:at].any()
+    return False
+
+
+def _mixed(
+    model: HookedModel,
+    batch: PairBatch,
+    attention: Attention,
+    edit: tuple[nn.Module, Callable[[Tensor], Tensor]] | None = None,
+) -> Float[Tensor, "batch pos feature"]:
+    """What an attention's output matrix reads, with the output of one module edited."""
+    hooks = Hooks()
     seen: list[Tensor] = []
-    for edit in (None, disturb):
-        hooks = Hooks()
-        hooks.before(attention.output, seen.append)
-        if edit is not None:
-            hooks.after(_disturbed(attention, projection), edit)
-        with torch.no_grad():
-            model.logits(batch.clean, batch, hooks)
-    moved = (seen[1] - seen[0]).float()
-    moved = moved.view(*moved.shape[:2], heads, -1)
-    mine, others = moved[:, :, -group:], moved[:, :, :-group]
-    if others.any():
-        return False
-    if projection.port == "v":
-        return bool(torch.allclose(mine, push.expand_as(mine), atol=0.05))
-    places = mine.abs().amax(dim=(0, 2, 3)) > 0
-    if projection.port == "q":
-        return bool(places[at]) and int(places.sum()) == 1
-    if attention.place.encoder or attention.place.cross:
-        return bool(places.all())
-    return not places[:at].any() and bool(places[at + 1 :].any())
+    hooks.before(attention.output, seen.append)
+    if edit is not None:
+        hooks.after(*edit)
+    with torch.no_grad():
+        model.logits(batch.clean, batch, hooks)
+    return seen[0].float()
 
 
 def _disturbed(attention: Attention, projection: Projection) -> nn.Module:

@@ -1,6 +1,6 @@
 """Time and memory of EAP-IG against the model's own forward and backward passes.
 
-    python scripts/benchmarks/attribution.py [--repeats 3] [--threads 2] [--plot cost.html]
+    python scripts/benchmarks/attribution.py [--shapes 2x128 1x1024] [--plot cost.html]
 
 GPT-2-small shape with random weights, 5 steps. The sides:
 
@@ -100,6 +100,13 @@ SIDES: dict[str, Callable[[HookedModel, PairBatch], object]] = {
 }
 
 
+def parsed_shape(text: str) -> tuple[int, int, int]:
+    """Prompts, tokens and shared tokens from "2x128" or "2x128+42"."""
+    prompts, _, rest = text.partition("x")
+    length, _, shared = rest.partition("+")
+    return int(prompts), int(length), int(shared or 0)
+
+
 def seconds(work: Callable[[], object]) -> float:
     """How long the work takes."""
     began = time.perf_counter()
@@ -127,7 +134,9 @@ def compare(
 ) -> dict[str, object]:
     """One shape: median seconds, ratios to the floor, peak memory."""
     batch = pairs(*shape)
-    sides = {side: work for side, work in SIDES.items() if side != "split-hook" or shape[1] == 128}
+    sides = dict(SIDES)
+    if shape[1:] != (128, 0):
+        del sides["split-hook"]  # minutes a round
     found: dict[str, list[float]] = {side: [] for side in sides}
     for repeat in range(repeats + 1):
         for side, work in sides.items():
@@ -185,6 +194,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--shapes", type=parsed_shape, nargs="+", default=SHAPES, metavar="NxLENGTH+SHARED"
+    )
     parser.add_argument("--plot", type=Path, help="draw the cost by tokens and steps instead")
     parser.add_argument("--only", nargs=4, metavar=("SIDE", "N", "LENGTH", "SHARED"))
     arguments = parser.parse_args()
@@ -198,7 +210,7 @@ def main() -> None:
     elif arguments.plot:
         print(json.dumps(draw_cost(model, arguments.plot)))
     else:
-        for wanted in SHAPES:
+        for wanted in arguments.shapes:
             found = compare(model, wanted, arguments.repeats, arguments.threads)
             print(json.dumps(found), flush=True)
 
