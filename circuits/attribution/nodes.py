@@ -30,11 +30,11 @@ from circuits.attribution.method import Method, PathMethod
 from circuits.attribution.passes import Passes, points_of
 from circuits.attribution.quadrature import Rule
 from circuits.errors import CircuitsError
-from circuits.graph import NodeScores
+from circuits.graph import NodeScores, Units
 from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel, SourceStates
 from circuits.models.hooks import Hooks
-from circuits.models.view import Attention, View, input_major
+from circuits.models.view import Attention
 from tasks.pairs import PairBatch, PairSet
 
 LEVELS = ("node", "neuron")
@@ -68,7 +68,9 @@ def attribute_nodes(
             "clean-corrupted"
         )
     measure = metric_for(pairs, metric)
-    widths = _widths(model.view, level)
+    units = Units.whole(model.layout)
+    if level == "neuron":
+        units = Units(model.layout, model.view.widths)
 
     def take(batch: PairBatch, rule: Rule) -> PathScores:
         return node_scores(model, batch, measure, rule, level)
@@ -79,76 +81,49 @@ def attribute_nodes(
         chosen,
         measure,
         partial(chosen.follow, take),
-        (sum(widths),),
+        (len(units),),
         batch_size=batch_size,
         per_example=per_example,
         progress=f"scoring {level}s ({chosen.name})" if progress else None,
     )
     details = {"level": level, **found.details}
-    return NodeScores(found.mean, model.layout, widths, chosen.name, details, found.per_example)
+    return NodeScores(
+        found.mean, model.layout, units.widths, chosen.name, details, found.per_example
+    )
 
 
 def node_scores(
     model: HookedModel, batch: PairBatch, metric: Metric, rule: Rule, level: str
 ) -> PathScores:
     """Scores of all units for every example of a batch; (batch, unit), sources in row order."""
-    clean, corrupted = (_Outputs(model.view, level) for _ in range(2))
-    passes = Passes(model, batch, metric, clean.record, corrupted.record)
-    units = _Units(clean, corrupted)
+    neurons = level == "neuron"
+    clean, corrupted = (SourceStates(model.view) for _ in range(2))
+    passes = Passes(
+        model, batch, metric, *(partial(_record, run, neurons) for run in (clean, corrupted))
+    )
+    units = _Units(clean, corrupted, neurons=neurons)
     points = points_of(rule)
     integral, variation = passes.take(points, units.record)
     count = torch.full_like(batch.index, len(points))
     return PathScores(units.scores(), passes.clean, passes.corrupted, integral, variation, count)
 
 
-def _widths(view: View, level: str) -> tuple[int, ...]:
-    """Units of every source."""
-    widths = [1] * view.layout.shape[0]
-    if level == "neuron":
-        for attention in view.attentions:
-            for row in range(attention.place.rows.start, attention.place.rows.stop):
-                widths[row] = view.d_head
-        for mlp in view.mlps:
-            widths[mlp.place.row] = input_major(mlp.hidden).shape[0]
-    return tuple(widths)
-
-
-class _Outputs:
-    """What the sources put out in one run.
-
-    hidden: at level "neuron", the activations that each MLP's last matrix reads.
-    """
-
-    def __init__(self, view: View, level: str) -> None:
-        self.view, self.neurons = view, level == "neuron"
-        self.states = SourceStates(view)
-        self.hidden: dict[int, Tensor] = {}
-
-    def record(self, hooks: Hooks) -> None:
-        """Fill this object during the run that `hooks` are in place for."""
-        self.states.record(hooks)
-        if self.neurons:
-            for index, mlp in enumerate(self.view.mlps):
-                hooks.before(mlp.hidden, partial(self._keep, index))
-
-    def _keep(self, index: int, x: Tensor) -> None:
-        self.hidden[index] = x.detach()
-
-    @property
-    def of_mlps(self) -> dict[int, Tensor]:
-        """What an MLP is scored by."""
-        return self.hidden if self.neurons else self.states.mlp
+def _record(states: SourceStates, neurons: bool, hooks: Hooks) -> None:
+    states.record(hooks)
+    if neurons:
+        states.record_neurons(hooks)
 
 
 class _Units:
     """Scores by the first row of what they belong to, filled in by backward passes."""
 
-    def __init__(self, clean: _Outputs, corrupted: _Outputs) -> None:
-        self.view, self.neurons = clean.view, clean.neurons
-        pairs = zip(clean.states.inputs.values(), corrupted.states.inputs.values(), strict=True)
+    def __init__(self, clean: SourceStates, corrupted: SourceStates, *, neurons: bool) -> None:
+        self.view, self.neurons = clean.view, neurons
+        pairs = zip(clean.inputs.values(), corrupted.inputs.values(), strict=True)
         self.inputs = [mine - theirs for mine, theirs in pairs]
-        self.z = [z - corrupted.states.z[index] for index, z in sorted(clean.states.z.items())]
-        self.mlp = [x - corrupted.of_mlps[index] for index, x in sorted(clean.of_mlps.items())]
+        self.z = [z - corrupted.z[index] for index, z in sorted(clean.z.items())]
+        of_mlps = [run.hidden if neurons else run.mlp for run in (clean, corrupted)]
+        self.mlp = [x - of_mlps[1][index] for index, x in sorted(of_mlps[0].items())]
         one = self.inputs[0].new_zeros(len(self.inputs[0]), 1, dtype=torch.float32)
         self.found = dict.fromkeys(self.view.layout.roots, one)
 

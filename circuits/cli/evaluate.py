@@ -11,7 +11,7 @@ from circuits.cli import options as use
 from circuits.errors import CircuitsError
 
 if TYPE_CHECKING:
-    from circuits.graph import EdgeScores
+    from circuits.graph import AnyScores
     from tasks.pairs import PairSet
 
 
@@ -33,15 +33,19 @@ def evaluate(
         typer.Option(help="train, validation, test or all; unless told, one not scored on."),
     ] = None,
     share: Annotated[
-        float, typer.Option(help="Size of the circuit looked at closely, of all edges.")
+        float,
+        typer.Option(help="Size of the circuit looked at closely, of all edges, nodes or neurons."),
     ] = 0.1,
-    rule: use.Rule = "paths",
+    rule: Annotated[
+        str | None,
+        typer.Option(help="paths (unless told), top-n, greedy or stable; nodes: top-n."),
+    ] = None,
     ranking: use.Ranking = "absolute",
     positive: Annotated[
         float | None, typer.Option(help="For --ranking mixed, the share of the signed order.")
     ] = None,
     minimal: Annotated[
-        bool, typer.Option("--minimality", help="Also remove each edge alone (a run an edge).")
+        bool, typer.Option("--minimality", help="Also remove each edge (or node) alone, a run each.")
     ] = False,
     complete: Annotated[
         bool, typer.Option("--completeness", help="Also knock sets of nodes out.")
@@ -62,9 +66,9 @@ def evaluate(
 ) -> None:
     """Measure how faithful circuits are, on examples that were not scored on.
 
-    Writes evaluation.json and evaluation.html: faithfulness by circuit size, with bootstrap
-    intervals over examples and a random ranking as control; stability under resampling, where
-    single examples' scores were kept.
+    Circuits are of edges, or of nodes or neurons where the scores are. Writes evaluation.json and
+    evaluation.html: faithfulness by circuit size, with bootstrap intervals over examples and a
+    random ranking as control; stability under resampling, where single examples' scores were kept.
 
     Example: circuits evaluate --scores scores --split test --out evaluation
     """
@@ -72,14 +76,15 @@ def evaluate(
     from circuits.evaluation import evaluate as evaluation_of
     from circuits.evaluation import perturb as perturbed
     from circuits.files import write_json
-    from circuits.graph import EdgeScores, select
+    from circuits.graph import load_scores
+    from circuits.graph.levels import nothing_of, select_size
     from circuits.report import write_report
 
     if not 0 < share <= 1:
         raise CircuitsError(f"--share {share}: it must be above 0 and at most 1")
-    found = EdgeScores.load(scores)
-    size = max(1, round(share * found.layout.n_edges))
-    circuit = select(found, edges=size, rule=rule, ranking=ranking, positive=positive)
+    found = load_scores(scores)
+    size = max(1, round(share * len(nothing_of(found).choices)))
+    circuit = select_size(found, size, rule=rule, ranking=ranking, positive=positive)
     if task is None:
         recorded = found.details.get("task", {})
         data = data or (Path(recorded["data"]) if recorded.get("data") else None)
@@ -125,7 +130,7 @@ def evaluate(
     use.wrote(out / "evaluation.json", page)
 
 
-def _recorded(scores: EdgeScores, given: str | None, part: str, key: str, option: str) -> str:
+def _recorded(scores: AnyScores, given: str | None, part: str, key: str, option: str) -> str:
     """What was asked for, or what the scores' file says they were made with."""
     value = given or scores.details.get(part, {}).get(key)
     if not value:
@@ -133,7 +138,7 @@ def _recorded(scores: EdgeScores, given: str | None, part: str, key: str, option
     return str(value)
 
 
-def _unseen(scores: EdgeScores, reads_file: bool) -> str:
+def _unseen(scores: AnyScores, reads_file: bool) -> str:
     """A split that the scores were not made from; all of a file, if they were made from all."""
     scored = scores.details.get("data", {}).get("split")
     if reads_file and scored in ("all", None):
@@ -141,7 +146,7 @@ def _unseen(scores: EdgeScores, reads_file: bool) -> str:
     return "validation" if scored == "test" else "test"
 
 
-def _warn_of_seen(scores: EdgeScores, pairs: PairSet) -> None:
+def _warn_of_seen(scores: AnyScores, pairs: PairSet) -> None:
     made_from = scores.details.get("data", {})
     if made_from.get("fingerprint") == pairs.fingerprint:
         what = "these are the examples that the scores were made from"
@@ -157,34 +162,36 @@ def _warn_of_seen(scores: EdgeScores, pairs: PairSet) -> None:
 def _show(record: dict[str, Any], pairs: PairSet) -> None:
     """The curve as a table, the areas, and a line on every other question that was asked."""
     curve, circuit = record["faithfulness"], record["circuit"]
-    lines = curve["curves"]
+    lines, units = curve["curves"], f"{curve['level']}s"
     typer.echo(f"faithfulness f on {len(pairs)} pairs ({pairs.split}), 95 % intervals")
-    typer.echo(f"{'share':>7} {'edges':>7} {'kept':>7}  {'absolute':<24}{'signed':<24}random")
+    typer.echo(f"{'share':>7} {units:>7} {'kept':>7}  {'absolute':<24}{'signed':<24}random")
     for place, fraction in enumerate(curve["fractions"]):
         row = [_said(lines[name]["values"][place]) for name in ("absolute", "signed", "random")]
-        edges, kept = (lines["absolute"][part][place] for part in ("edges", "kept"))
+        size, kept = (lines["absolute"][part][place] for part in (units, "kept"))
         note = lines["absolute"]["notes"][place]
         typer.echo(
-            f"{fraction:>7.1%} {edges:>7} {kept:>7.0f}  {row[0]:<24}{row[1]:<24}{row[2]}"
+            f"{fraction:>7.1%} {size:>7} {kept:>7.0f}  {row[0]:<24}{row[1]:<24}{row[2]}"
             + (f"  ({note})" if note else "")
         )
     typer.echo(f"CPR {_said(curve['cpr'])} (random {_said(lines['random']['area'])})")
     typer.echo(f"CMD {_said(curve['cmd'])} (random {_said(lines['random']['distance'])})")
     typer.echo(f"area on the log axis {_said(lines['absolute']['log_area'])}")
-    typer.echo(f"\nthe circuit of {circuit['edges']} edges, {circuit['nodes']} nodes")
+    nodes = "" if units == "nodes" else f", {circuit['nodes']} nodes"
+    typer.echo(f"\nthe circuit of {circuit[units]} {units}{nodes}")
     if circuit["nothing_left"]:
         typer.echo(f"  {circuit['nothing_left']}")
     for name, one in record["robustness"].items():
         said = one["undefined"] or f"{_said(one['circuit'])} (random {_said(one['control'])})"
         typer.echo(f"  f, {name}: {said}")
     for question, answer in (
-        ("idle edges", "minimality"),
+        ("idle {unit}", "minimality"),
         ("gap of incompleteness", "completeness"),
         ("overlap under resampling", "stability"),
     ):
         one = record[answer]
         if one is not None:
-            typer.echo(f"  {question}: {one.get('undefined') or _ANSWERS[answer](one)}")
+            asked = question.format(unit=one.get("unit", units))
+            typer.echo(f"  {asked}: {one.get('undefined') or _ANSWERS[answer](one)}")
 
 
 _ANSWERS: dict[str, Any] = {
@@ -198,7 +205,7 @@ _ANSWERS: dict[str, Any] = {
     ),
     "stability": lambda one: (
         f"{_said(one['overlap'])} (random {_said(one['control'])}), "
-        f"{one['core']} edges in 95 % of resamples"
+        f"{one['core']} {one['unit']} in 95 % of resamples"
     ),
 }
 

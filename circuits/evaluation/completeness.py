@@ -19,20 +19,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.evaluation.intervals import Estimate, Statistic, estimates
 from circuits.evaluation.measure import Measured, measure, shares
 from circuits.evaluation.robustness import random_circuit
-from circuits.evaluation.units import units_inside
-from circuits.graph import Circuit
+from circuits.evaluation.units import Mask, units_inside
+from circuits.graph import AnyCircuit
 from circuits.intervention.replacement import Means
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
-
-Mask = Bool[Tensor, "source reader"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class Completeness:
 
 def completeness(
     model: HookedModel,
-    circuit: Circuit,
+    circuit: AnyCircuit,
     pairs: PairSet,
     *,
     unit: str = "nodes",
@@ -93,7 +91,8 @@ def completeness(
     seed: int = 0,
     progress: bool = False,
 ) -> Completeness:
-    """Knock `sets` random sets of nodes (unit "edges": edges) out, and a greedy one of `steps`.
+    """Knock `sets` random sets of nodes (or unit "edges", "neurons") out, and a greedy one of
+    `steps`.
 
     candidates: how many random units each step of the greedy search tries.
     """
@@ -129,7 +128,7 @@ class _Bench:
     """Runs of a circuit and of the whole model without sets of units."""
 
     model: HookedModel
-    circuit: Circuit
+    circuit: AnyCircuit
     units: dict[str, Mask]
     metric: str | None
     replacement: str | Means
@@ -139,14 +138,14 @@ class _Bench:
         self,
         pairs: PairSet,
         sets: Sequence[Sequence[str]],
-        circuits: Sequence[Circuit],
+        circuits: Sequence[AnyCircuit],
         progress: str | None = None,
     ) -> Measured:
         """The whole model without each set, then each circuit without each set."""
-        layout = self.circuit.layout
-        wholes = [Circuit.full(layout), *circuits]
         variants = [
-            Circuit(layout, whole.mask & ~self._union(units)) for whole in wholes for units in sets
+            replace(whole, mask=whole.mask & ~self._union(units))
+            for whole in (self.circuit.whole(), *circuits)
+            for units in sets
         ]
         return measure(
             self.model,

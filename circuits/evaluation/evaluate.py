@@ -13,7 +13,8 @@ from circuits.evaluation.measure import nothing_left
 from circuits.evaluation.minimality import Minimality, minimality
 from circuits.evaluation.robustness import robustness
 from circuits.evaluation.stability import stability
-from circuits.graph import Circuit, EdgeScores
+from circuits.evaluation.units import units_inside
+from circuits.graph import AnyCircuit, AnyScores
 from circuits.graph.orders import ORDERS
 from circuits.intervention.replacement import Means
 from circuits.models import HookedModel
@@ -38,8 +39,8 @@ class Questions:
 
 def evaluate(
     model: HookedModel,
-    scores: EdgeScores,
-    circuit: Circuit,
+    scores: AnyScores,
+    circuit: AnyCircuit,
     pairs: PairSet,
     *,
     conditions: Mapping[str, PairSet] | None = None,
@@ -52,9 +53,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """The faithfulness curve of the scores, and what is asked of the circuit, as JSON values.
 
-    circuit: as `select` made it from the scores; the curve follows its rule. pairs: examples that
-    the scores were not made from. conditions: other pair sets by name, for robustness. metric: None
-    takes each pair set's own; a condition always does. replacement: as for `measure`.
+    circuit: as `select` or `select_nodes` made it from the scores; the curve follows its rule.
+    pairs: examples that the scores were not made from. conditions: other pair sets by name, for
+    robustness. metric: None takes each pair set's own; a condition always does. replacement: as for
+    `measure`.
 
     Where clean and corrupted metric are equal, nothing can be said of the circuit: the record's
     `faithfulness` holds the reason as `undefined`, and the other parts are None or empty.
@@ -68,9 +70,10 @@ def evaluate(
     }
     record: dict[str, Any] = {
         "circuit": {
-            "edges": len(circuit),
+            "level": circuit.level,
             "share": circuit.share,
             "nodes": len(circuit.nodes),
+            f"{circuit.level}s": len(circuit),
             "faithfulness": None,
             "replacement": replacement if isinstance(replacement, str) else "means",
             "nothing_left": nothing_left(circuit),
@@ -82,7 +85,7 @@ def evaluate(
     }
     try:
         rule = circuit.details.get("rule")
-        rule = rule if rule in ORDERS else "paths"
+        rule = rule if rule in ORDERS else None
         curve = faithfulness(model, scores, pairs, metric=metric, rule=rule, **shared)
     except VanishingMetricError as error:
         return {**record, "faithfulness": {"undefined": str(error)}}
@@ -105,7 +108,7 @@ def evaluate(
                 **shared,
             )
         )
-    if questions.completeness and len(circuit.nodes) > 2:
+    if questions.completeness and units_inside(circuit, "nodes"):
         record["completeness"] = _asked(
             lambda: completeness(
                 model,
@@ -128,17 +131,16 @@ def _asked(question: Callable[[], Minimality | Completeness]) -> dict[str, Any]:
 
 
 def _stability(
-    scores: EdgeScores, circuit: Circuit, resamples: int | None, seed: int
+    scores: AnyScores, circuit: AnyCircuit, resamples: int | None, seed: int
 ) -> dict[str, Any] | None:
     """Of the circuit's own selection, where it says what that was and examples were kept."""
     how = circuit.details
-    if not resamples or scores.per_example is None or len(scores.per_example) < 2:
-        return None
-    if how.get("edges") is None:
+    size = how.get("edges", how.get("size"))
+    if not resamples or scores.per_example is None or len(scores.per_example) < 2 or size is None:
         return None
     return stability(
         scores,
-        edges=how["edges"],
+        size=size,
         rule=how["rule"],
         ranking=how["ranking"],
         positive=how.get("positive"),

@@ -3,6 +3,7 @@
 f(C) = (m(C) - m(none)) / (m(model) - m(none)); 1 is the model, 0 the corrupted run.
 CPR: area under f over the share of edges kept, edges ranked by signed score; higher is better.
 CMD: area under |1 - f|, ranked by absolute score; lower is better.
+Scores of nodes or of neurons give the same curves over the share of nodes or neurons kept.
 Source: Mueller et al. (2025), "MIB: A Mechanistic Interpretability Benchmark". As in its code, a
 share k of N edges is the first int(k N) of a ranking, pruned; the area's axis is k; beside each
 point stands the number of edges that pruning leaves (`weighted_edge_count` there, and in EAP-IG,
@@ -27,7 +28,8 @@ from torch import Tensor
 from circuits.errors import CircuitsError
 from circuits.evaluation.intervals import Estimate, Statistic, estimates
 from circuits.evaluation.measure import measure, nothing_left, shares
-from circuits.graph import Circuit, EdgeScores, edge_order, top_mask
+from circuits.graph import AnyScores
+from circuits.graph.levels import DEFAULT_RULES, nothing_of, order_of
 from circuits.intervention.replacement import Means
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
@@ -35,22 +37,24 @@ from tasks.pairs import PairSet
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 EARLY = (0.01, 0.02, 0.05)
 
-Order = Int[Tensor, " edge"]
+Order = Int[Tensor, " choice"]
 
 
 @dataclass(frozen=True)
 class Curve:
     """Faithfulness of one ranking.
 
-    values: f at each fraction. edges: how many edges were selected there. kept: how many of them
-    pruning left; a mean where the curve is the mean of several rankings.
+    level: what is ranked, "edge", "node" or "neuron". values: f at each fraction. sizes: how many
+    were selected there. kept: how many of them pruning left; a mean where the curve is the mean of
+    several rankings.
     area: under f. distance: under |1 - f|. log_area: under f over log share, per unit of it.
     notes: for each point, why its circuit can do nothing; None where it can.
     """
 
+    level: str
     ranking: str
     fractions: tuple[float, ...]
-    edges: tuple[int, ...]
+    sizes: tuple[int, ...]
     kept: tuple[float, ...]
     values: tuple[Estimate, ...]
     area: Estimate
@@ -69,7 +73,7 @@ class Curve:
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
         return {
-            "edges": list(self.edges),
+            f"{self.level}s": list(self.sizes),
             "kept": list(self.kept),
             "values": [value.to_dict() for value in self.values],
             "at": {str(k): self.at(k).to_dict() for k in EARLY if k in self.fractions},
@@ -82,8 +86,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """Curves of the signed, the absolute and a random ranking on the same examples."""
+    """Curves of the signed, the absolute and a random ranking on the same examples.
 
+    level: what is ranked, "edge", "node" or "neuron".
+    """
+
+    level: str
     metric: str
     metric_clean: float
     metric_corrupted: float
@@ -110,6 +118,7 @@ class Faithfulness:
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
         return {
+            "level": self.level,
             "metric": self.metric,
             "metric_clean": self.metric_clean,
             "metric_corrupted": self.metric_corrupted,
@@ -124,12 +133,12 @@ class Faithfulness:
 
 def faithfulness(
     model: HookedModel,
-    scores: EdgeScores,
+    scores: AnyScores,
     pairs: PairSet,
     *,
     metric: str | None = None,
     replacement: str | Means = "corrupted",
-    rule: str = "paths",
+    rule: str | None = None,
     fractions: Sequence[float] = FRACTIONS,
     others: Mapping[str, Order] | None = None,
     controls: int = 3,
@@ -139,29 +148,28 @@ def faithfulness(
 ) -> Faithfulness:
     """Faithfulness curves of the scores' rankings and of random ones.
 
-    pairs: examples that the scores were not made from. rule: how a ranking becomes an order, from
-    `circuits.graph.orders`; "top-n" is the benchmark's own. others: more curves by name, each an
-    order of all edges as flat matrix places. controls: how many random rankings the control is the
-    mean of. replacement: as for `measure`. Circuits are pruned before they run, which changes no
-    logit.
+    scores: of edges, nodes or neurons. pairs: examples that they were not made from. rule: how a
+    ranking becomes an order, from `circuits.graph.orders`; "top-n" is the benchmark's own, and the
+    only one of nodes and neurons; None takes "paths" for edges. others: more curves by name, each
+    an order of all `choices` of a circuit (edges as flat matrix places). controls: how many random
+    rankings the control is the mean of. replacement: as for `measure`. Circuits are pruned before
+    they run, which changes no logit where the corrupted run is what replaces.
 
     Raises VanishingMetricError where clean and corrupted metric are equal.
     """
-    layout = scores.layout
+    nothing = nothing_of(scores)
     if not all(0 < share <= 1 for share in fractions) or list(fractions) != sorted({*fractions}):
         raise CircuitsError(f"fractions {list(fractions)}: rising shares above 0, at most 1")
-    orders = {name: [edge_order(scores, rule, name)] for name in ("signed", "absolute")}
+    orders = {name: [order_of(scores, rule, name)] for name in ("signed", "absolute")}
     orders |= {name: [order] for name, order in (others or {}).items()}
     draw = torch.Generator().manual_seed(seed)
-    places = layout.mask.flatten().nonzero().flatten()
+    places = nothing.choices
     orders["random"] = [
         places[torch.randperm(len(places), generator=draw)] for _ in range(controls)
     ]
-    sizes = tuple(int(share * layout.n_edges) for share in fractions)
+    sizes = tuple(int(share * len(places)) for share in fractions)
     selected = {
-        name: [
-            [Circuit(layout, top_mask(order, layout, size)) for size in sizes] for order in lines
-        ]
+        name: [[nothing.choosing(order[:size]) for size in sizes] for order in lines]
         for name, lines in orders.items()
         if lines
     }
@@ -187,6 +195,7 @@ def faithfulness(
         kept = torch.tensor([float(len(circuit)) for circuit in line]).view(lines, -1)
         notes = tuple(map(nothing_left, selected[name][0])) if lines == 1 else (None,) * len(sizes)
         curves[name] = Curve(
+            nothing.level,
             name,
             tuple(fractions),
             sizes,
@@ -199,13 +208,14 @@ def faithfulness(
         )
         first += len(line)
     return Faithfulness(
+        nothing.level,
         measured.metric,
         float(measured.clean.mean()),
         float(measured.corrupted.mean()),
         tuple(fractions),
         curves,
         len(pairs),
-        rule,
+        rule or DEFAULT_RULES[nothing.level],
     )
 
 

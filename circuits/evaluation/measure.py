@@ -11,10 +11,11 @@ from torch import Tensor
 
 from circuits.batching import over_batches
 from circuits.evaluation.intervals import VanishingMetricError
-from circuits.graph import Circuit
+from circuits.graph import AnyCircuit
 from circuits.intervention import Executor, Means, constants
 from circuits.metrics import metric_for
 from circuits.models import HookedModel
+from circuits.planning import choose_batch_size
 from tasks.pairs import PairBatch, PairSet
 
 
@@ -53,7 +54,7 @@ class Measured:
 def measure(
     model: HookedModel,
     pairs: PairSet,
-    circuits: Sequence[Circuit],
+    circuits: Sequence[AnyCircuit],
     *,
     metric: str | None = None,
     replacement: str | Means = "corrupted",
@@ -64,17 +65,22 @@ def measure(
 
     replacement: what stands in for what is left out: "corrupted", "mean" or "mean-positional" (over
     these pairs' clean prompts, or from `Means.of` over others), "zero".
+    batch_size: None takes what the memory plan says (`planning.choose_batch_size`).
 
     Equal circuits run once: of a random ranking's small circuits, all that pruning leaves empty.
     """
     judge = metric_for(pairs, metric)
     pairs.require(vocabulary=model.vocabulary, context=model.context)
-    masks = [circuit.mask.numpy().tobytes() for circuit in circuits]
+    if batch_size is None:
+        batch_size = choose_batch_size(model, pairs, "evaluate")
+    masks = [(circuit.level, circuit.mask.numpy().tobytes()) for circuit in circuits]
     distinct = dict(zip(masks, circuits, strict=True))
-    columns = [2 + list(distinct).index(mask) for mask in masks]
+    places = {mask: place for place, mask in enumerate(distinct, start=2)}
+    columns = [places[mask] for mask in masks]
     values = torch.zeros(len(pairs), 2 + len(distinct), dtype=torch.float64)
 
-    stand_in = constants(replacement, model, pairs)
+    neurons = any(circuit.level == "neuron" for circuit in circuits)
+    stand_in = constants(replacement, model, pairs, neurons=neurons)
 
     def work(batch: PairBatch) -> Float[Tensor, "batch column"]:
         executor = Executor(model, batch, stand_in)
@@ -94,10 +100,10 @@ def measure(
     return Measured(judge.name, values[:, 0], values[:, 1], values[:, columns])
 
 
-def nothing_left(circuit: Circuit) -> str | None:
-    """Why a circuit can do nothing, so that its run is the corrupted one and f is 0; else None."""
+def nothing_left(circuit: AnyCircuit) -> str | None:
+    """Why a circuit can do nothing; else None. A run without edges is the corrupted one: f is 0."""
     if not len(circuit):
-        return "an empty circuit: no edge was selected"
+        return f"an empty circuit: no {circuit.level} was selected"
     if not len(circuit.pruned()):
         return "a circuit without a path from input to logits"
     return None

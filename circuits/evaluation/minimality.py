@@ -1,13 +1,13 @@
-"""Does every edge (or node) of a circuit matter? The fall in f when it alone is removed.
+"""Does every edge (node, neuron) of a circuit matter? The fall in f when it alone is removed.
 
-Control: random edges (or nodes) from outside, each added alone. What adding an irrelevant one does
-to f is the size of a change that means nothing.
+Control: random edges (nodes, neurons) from outside, each added alone. What adding an irrelevant one
+does to f is the size of a change that means nothing.
 Source: Wang et al. (2022), "Interpretability in the Wild" (there of nodes).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from circuits.errors import CircuitsError
 from circuits.evaluation.intervals import Estimate, estimates
 from circuits.evaluation.measure import measure, shares
 from circuits.evaluation.units import units_inside, units_outside
-from circuits.graph import Circuit
+from circuits.graph import AnyCircuit, Circuit
 from circuits.intervention.replacement import Means
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
@@ -66,10 +66,10 @@ class Minimality:
 
 def minimality(
     model: HookedModel,
-    circuit: Circuit,
+    circuit: AnyCircuit,
     pairs: PairSet,
     *,
-    unit: str = "edges",
+    unit: str | None = None,
     metric: str | None = None,
     replacement: str | Means = "corrupted",
     epsilon: float = 0.005,
@@ -78,7 +78,12 @@ def minimality(
     seed: int = 0,
     progress: bool = False,
 ) -> Minimality:
-    """Remove each edge (unit "nodes": node) of the circuit alone, and add some others alone."""
+    """Remove each unit of the circuit alone, and add some others alone.
+
+    unit: "edges" (unless told, of a circuit of edges), "nodes" (of others), or "neurons", of which
+        there are many.
+    """
+    unit = unit or ("edges" if isinstance(circuit, Circuit) else "nodes")
     inside = units_inside(circuit, unit)
     if not inside:
         raise CircuitsError(f"an empty circuit has no {unit} to remove; select more edges")
@@ -89,7 +94,7 @@ def minimality(
     measured = measure(
         model,
         pairs,
-        [Circuit(circuit.layout, mask) for mask in masks],
+        [replace(circuit, mask=mask) for mask in masks],
         metric=metric,
         replacement=replacement,
         batch_size=batch_size,

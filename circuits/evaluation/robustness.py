@@ -1,24 +1,26 @@
 """Does the circuit hold elsewhere? f of the same circuit on other prompts.
 
 Each condition is a pair set: other examples, another corruption or template of the task, or the
-same prompts perturbed (`perturbations`). The control is a random circuit of the same number of
-edges, on the same prompts.
+same prompts perturbed (`perturbations`). The control is a random circuit of as many edges (nodes,
+neurons), on the same prompts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 
 from circuits.evaluation.intervals import Estimate, VanishingMetricError, estimates
 from circuits.evaluation.measure import measure, shares
-from circuits.graph import Circuit, top_mask
+from circuits.graph import AnyCircuit
 from circuits.intervention.replacement import Means
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
+
+Kind = TypeVar("Kind", bound=AnyCircuit)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Condition:
 
 def robustness(
     model: HookedModel,
-    circuit: Circuit,
+    circuit: AnyCircuit,
     conditions: Mapping[str, PairSet],
     *,
     metric: str | None = None,
@@ -86,9 +88,9 @@ def robustness(
     return found
 
 
-def random_circuit(circuit: Circuit, *, seed: int) -> Circuit:
-    """As many random edges of the same model, unpruned: a control."""
-    layout = circuit.layout
-    places = layout.mask.flatten().nonzero().flatten()
+def random_circuit(circuit: Kind, *, seed: int) -> Kind:
+    """As many random edges (nodes, neurons) of the same model, unpruned: a control."""
+    places = circuit.choices
     shuffled = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))]
-    return Circuit(layout, top_mask(shuffled, layout, len(circuit)))
+    mask = circuit.choosing(shuffled[: len(circuit)]).mask
+    return replace(circuit, mask=mask, scores=None, details={})

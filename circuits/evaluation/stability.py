@@ -2,8 +2,8 @@
 
 The examples that the scores were made from are drawn anew, mean scores are formed, and a circuit is
 selected by the same rule, size and pruning. No model is run. Two figures, both Jaccard indices of
-edges with the central 95 % of draws, enclose the likeness that circuits of as many new examples
-would have:
+edges (nodes, neurons) with the central 95 % of draws, enclose the likeness that circuits of as many
+new examples would have:
 
 - `overlap`, of a bootstrap resample's circuit with the circuit found, is too high, since resamples
   are centred on the examples that the circuit was picked by;
@@ -26,8 +26,11 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.evaluation.intervals import Estimate
-from circuits.graph import Circuit, EdgeScores, select
+from circuits.graph import AnyScores, NodeScores
+from circuits.graph.levels import nothing_of, select_size
 from circuits.statistics import LEVEL, resample_weights
+
+Chosen = Bool[Tensor, " choice"]
 
 CORE = 0.95
 
@@ -36,12 +39,14 @@ CORE = 0.95
 class Stability:
     """Likeness of circuits selected from other draws of the examples.
 
-    frequencies: of each edge that any resample selected, the share of resamples that did, highest
+    unit: what is selected: "edges", "nodes" or "neurons".
+    frequencies: of each unit that any resample selected, the share of resamples that did, highest
         first. It is itself a statement of uncertainty over examples, and so has no interval.
-    chance: that share for an edge picked at random.
-    circuit: its edges. core: how many of them at least 95 % of the resamples select.
+    chance: that share for a unit picked at random.
+    circuit: its units. core: how many of them at least 95 % of the resamples select.
     """
 
+    unit: str
     overlap: Estimate
     halves: Estimate
     control: Estimate
@@ -54,23 +59,23 @@ class Stability:
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
         return {
+            "unit": self.unit,
             "overlap": self.overlap.to_dict(),
             "halves": self.halves.to_dict(),
             "control": self.control.to_dict(),
             "frequencies": self.frequencies,
             "chance": self.chance,
             "circuit": list(self.circuit),
-            "edges": len(self.circuit),
             "core": self.core,
             "resamples": self.resamples,
         }
 
 
 def stability(
-    scores: EdgeScores,
+    scores: AnyScores,
     *,
-    edges: int,
-    rule: str = "paths",
+    size: int,
+    rule: str | None = None,
     ranking: str = "absolute",
     positive: float | None = None,
     resamples: int = 200,
@@ -78,7 +83,8 @@ def stability(
 ) -> Stability:
     """Select a circuit again from `resamples` bootstrap resamples, and as many splits in halves.
 
-    edges, rule, ranking, positive: as for `select`.
+    size: edges (nodes, neurons) selected. rule, ranking, positive: as for `select`; of nodes and
+    neurons the best are taken.
     """
     if scores.per_example is None or len(scores.per_example) < 2:
         raise CircuitsError(
@@ -87,52 +93,58 @@ def stability(
         )
     if resamples < 2:
         raise CircuitsError(f"{resamples} resamples: at least 2 are needed")
+    choices = nothing_of(scores).choices
 
-    def chosen(one: EdgeScores) -> Circuit:
-        return select(one, edges=edges, rule=rule, ranking=ranking, positive=positive)
+    def chosen(one: AnyScores) -> Chosen:
+        circuit = select_size(one, size, rule=rule, ranking=ranking, positive=positive)
+        return circuit.mask.flatten()[choices]
 
     n = len(scores.per_example)
     circuit = chosen(scores)
     counts = (n * resample_weights(n, resamples, seed=seed)).round().long()
-    masks = [chosen(_drawn(scores, torch.arange(n).repeat_interleave(row))).mask for row in counts]
+    masks = [chosen(_drawn(scores, torch.arange(n).repeat_interleave(row))) for row in counts]
     draw = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(n, generator=draw) for _ in range(resamples)]
     halves = [
-        [chosen(_drawn(scores, half)).mask for half in (order[: n // 2], order[n // 2 :])]
+        [chosen(_drawn(scores, half)) for half in (order[: n // 2], order[n // 2 :])]
         for order in orders
     ]
     random = [
-        select(replace(scores, matrix=noise * scores.mask, per_example=None), edges=edges).mask
-        for noise in torch.rand(resamples, *scores.layout.shape, generator=draw)
+        select_size(_with(scores, noise, None), size).mask.flatten()[choices]
+        for noise in torch.rand(resamples, *scores.per_example.shape[1:], generator=draw)
     ]
     share = torch.stack(masks).double().mean(dim=0)
-    places = share.flatten().argsort(descending=True, stable=True)
-    width = scores.layout.shape[1]
-    frequencies = {
-        scores.layout.edge_name(place // width, place % width): float(share.flatten()[place])
-        for place in places[: int((share > 0).sum())].tolist()
-    }
+    names = [nothing_of(scores).choice_name(place) for place in choices.tolist()]
+    often = share.argsort(descending=True, stable=True)[: int((share > 0).sum())].tolist()
     return Stability(
-        _central([_jaccard(circuit.mask, mask) for mask in masks], n),
+        f"{nothing_of(scores).level}s",
+        _central([_jaccard(circuit, mask) for mask in masks], n),
         _central([_jaccard(a, b) for a, b in halves], n),
-        _central([_jaccard(circuit.mask, mask) for mask in random], n),
-        frequencies,
-        float(share.sum()) / scores.layout.n_edges,
-        circuit.edges,
-        int((share[circuit.mask] >= CORE).sum()),
+        _central([_jaccard(circuit, mask) for mask in random], n),
+        {names[place]: float(share[place]) for place in often},
+        float(share.mean()),
+        tuple(names[place] for place in circuit.nonzero().flatten().tolist()),
+        int((share[circuit] >= CORE).sum()),
         resamples,
     )
 
 
-def _drawn(scores: EdgeScores, places: Int[Tensor, " drawn"]) -> EdgeScores:
+def _drawn(scores: AnyScores, places: Int[Tensor, " drawn"]) -> AnyScores:
     """The scores of the examples at these places."""
     assert scores.per_example is not None
     examples = scores.per_example[places]
-    return replace(scores, matrix=examples.double().mean(dim=0).float(), per_example=examples)
+    return _with(scores, examples.double().mean(dim=0).float(), examples)
 
 
-def _jaccard(a: Bool[Tensor, "source reader"], b: Bool[Tensor, "source reader"]) -> float:
-    """Shared edges over all edges; 1 for two empty circuits."""
+def _with(scores: AnyScores, values: Tensor, per_example: Tensor | None) -> AnyScores:
+    """Other values in the scores' place."""
+    if isinstance(scores, NodeScores):
+        return replace(scores, values=values, per_example=per_example)
+    return replace(scores, matrix=values * scores.mask, per_example=per_example)
+
+
+def _jaccard(a: Chosen, b: Chosen) -> float:
+    """What both hold over what either does; 1 for two empty circuits."""
     union = int((a | b).sum())
     return int((a & b).sum()) / union if union else 1.0
 

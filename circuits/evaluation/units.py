@@ -1,30 +1,36 @@
-"""What is taken out of a circuit, or put into it, at a time: an edge, or a node with its edges."""
+"""What is taken out of a circuit, or put into it, at a time: an edge, a node, a neuron."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.graph import Circuit, Layout
+from circuits.graph import AnyCircuit, Circuit, Layout, NodeCircuit
 
-UNITS = ("edges", "nodes")
+UNITS = ("edges", "nodes", "neurons")
 
-Mask = Bool[Tensor, "source reader"]
+Mask = Bool[Tensor, "source reader"] | Bool[Tensor, " unit"]
 
 
-def units_inside(circuit: Circuit, unit: str) -> dict[str, Mask]:
-    """What each of the circuit's edges (or nodes) takes with it when it is knocked out.
+def units_inside(circuit: AnyCircuit, unit: str) -> dict[str, Mask]:
+    """What each of the circuit's edges (nodes, neurons) takes with it when it is knocked out.
 
     A node is knocked out by cutting all that it writes: then nothing that it reads matters. `input`
     and `logits` are no units, since nothing is left without them. Masks reach beyond the circuit,
     so that a node can be knocked out of the whole model as well.
     """
+    _require(circuit, unit)
+    if isinstance(circuit, NodeCircuit):
+        return {
+            name: mask for name, mask in _parts(circuit, unit) if bool((mask & circuit.mask).any())
+        }
     layout = circuit.layout
     if unit == "edges":
         return {name: _only(layout, name) for name in circuit.edges}
-    _require(unit)
     return {
         layout.sources[row]: _row(layout, row)
         for row in range(1, layout.shape[0])
@@ -32,19 +38,22 @@ def units_inside(circuit: Circuit, unit: str) -> dict[str, Mask]:
     }
 
 
-def units_outside(circuit: Circuit, unit: str, n: int, *, seed: int) -> dict[str, Mask]:
-    """What up to n random edges (or nodes) from outside bring with them.
+def units_outside(circuit: AnyCircuit, unit: str, n: int, *, seed: int) -> dict[str, Mask]:
+    """What up to n random edges (nodes, neurons) from outside bring with them.
 
     A node brings every edge that joins it to the circuit's readers and sources.
     """
-    layout = circuit.layout
+    _require(circuit, unit)
     draw = torch.Generator().manual_seed(seed)
+    if isinstance(circuit, NodeCircuit):
+        units = [one for one in _parts(circuit, unit) if not bool((one[1] & circuit.mask).any())]
+        return dict(units[place] for place in torch.randperm(len(units), generator=draw)[:n])
+    layout = circuit.layout
     if unit == "edges":
         others = (layout.mask & ~circuit.mask).nonzero()
         chosen = others[torch.randperm(len(others), generator=draw)[:n]].tolist()
         names = [layout.edge_name(row, column) for row, column in chosen]
         return {name: _only(layout, name) for name in names}
-    _require(unit)
     rows, columns = circuit.mask.any(dim=1), circuit.mask.any(dim=0)
     nodes = (~rows[1:]).nonzero().flatten() + 1
     brought = {}
@@ -53,6 +62,22 @@ def units_outside(circuit: Circuit, unit: str, n: int, *, seed: int) -> dict[str
         new = (rows[:, None] & reads[None, :]) | (_row(layout, row) & columns[None, :])
         brought[layout.sources[row]] = new & layout.mask
     return brought
+
+
+def _parts(circuit: NodeCircuit, unit: str) -> Iterator[tuple[str, Mask]]:
+    """All nodes, or neurons, of the model but what enters it, each as a mask of its own."""
+    units = circuit.units
+    if unit == "nodes":
+        rows = [row for row in range(len(units.widths)) if row not in units.layout.roots]
+        places = [(units.layout.sources[row], units.of(row)) for row in rows]
+    else:
+        places = [
+            (units.name(place), slice(place, place + 1)) for place in circuit.choices.tolist()
+        ]
+    for name, place in places:
+        mask = torch.zeros_like(circuit.mask)
+        mask[place] = True
+        yield name, mask
 
 
 def _only(layout: Layout, edge: str) -> Mask:
@@ -67,6 +92,9 @@ def _row(layout: Layout, row: int) -> Mask:
     return mask
 
 
-def _require(unit: str) -> None:
-    if unit not in UNITS:
-        raise CircuitsError(f"unknown unit {unit!r}; known: {', '.join(UNITS)}")
+def _require(circuit: AnyCircuit, unit: str) -> None:
+    known = UNITS[:2] if isinstance(circuit, Circuit) else UNITS[1:]
+    if unit not in known:
+        raise CircuitsError(
+            f"unknown unit {unit!r} of a circuit of {circuit.level}s; known: {', '.join(known)}"
+        )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import networkx as nx
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
@@ -23,8 +23,10 @@ class Circuit:
 
     mask: True for the edges kept.
     scores: the scores that the edges were chosen by, where there were any.
-    details: how it was chosen.
+    details: how it was chosen. level: what it is made of.
     """
+
+    level: ClassVar[str] = "edge"
 
     layout: Layout
     mask: Bool[Tensor, "source reader"]
@@ -76,14 +78,41 @@ class Circuit:
         return tuple(self.layout.edge_name(row, column) for column, row in places)
 
     @property
+    def choices(self) -> Int[Tensor, " choice"]:
+        """Flat matrix places of all that a circuit of this model can be made of."""
+        return self.layout.mask.flatten().nonzero().flatten()
+
+    def choosing(self, places: Int[Tensor, " chosen"]) -> Circuit:
+        """The circuit of these places, in this one's stead."""
+        mask = torch.zeros_like(self.mask)
+        mask.view(-1)[places] = True
+        return replace(self, mask=mask, scores=None, details={})
+
+    def choice_name(self, place: int) -> str:
+        """The name of the edge at one of `choices`."""
+        return self.layout.edge_name(*divmod(place, self.layout.shape[1]))
+
+    def whole(self) -> Circuit:
+        """All that there is: the model itself."""
+        return self.choosing(self.choices)
+
+    @property
     def nodes(self) -> tuple[str, ...]:
-        """Sources and `logits` that an edge of the circuit touches, in the model's order."""
+        """Ends of the circuit's edges: sources, in the model's order, and `logits`.
+
+        An edge into a reader that several heads share (grouped-query attention) ends at those of
+        them that write something; at all of them where none does, as an edge leads nowhere then.
+        """
         rows = self.mask.any(dim=1)
         for column in self.mask.any(dim=0).nonzero().flatten().tolist():
-            for row in self.layout.feeds[column]:
-                rows[row] = True
+            rows[self._ends(column)] = True
         names = [name for row, name in enumerate(self.layout.sources) if rows[row]]
         return (*names, "logits") if self.mask[:, -1].any() else tuple(names)
+
+    def _ends(self, column: int) -> list[int]:
+        """Rows of the sources at which an edge into a reader ends."""
+        feeds = list(self.layout.feeds[column])
+        return [row for row in feeds if self.mask[row].any()] or feeds
 
     def pruned(self) -> Circuit:
         """Without the edges that lie on no path from `input` (or `bias`) to `logits`.
@@ -110,17 +139,17 @@ class Circuit:
 
     def to_networkx(self) -> nx.MultiDiGraph:
         """Nodes with kind and layer; an edge per circuit edge, keyed by the port it enters."""
-        graph = nx.MultiDiGraph()
+        graph, nodes = nx.MultiDiGraph(), set(self.nodes)
         for node in self.layout.source_nodes:
-            if node.name in self.nodes:
+            if node.name in nodes:
                 graph.add_node(node.name, kind=node.kind, layer=node.layer, head=node.head)
-        if "logits" in self.nodes:
+        if "logits" in nodes:
             graph.add_node("logits", kind="logits", layer=self.layout.n_layers, head=None)
         for row, column in self.mask.nonzero().tolist():
             reader = self.layout.reader_nodes[column]
             score = None if self.scores is None else float(self.scores[row, column])
-            feeds = [self.layout.sources[target] for target in self.layout.feeds[column]]
-            for target in feeds or ["logits"]:
+            ends = [self.layout.sources[target] for target in self._ends(column)]
+            for target in ends or ["logits"]:
                 graph.add_edge(
                     self.layout.sources[row], target, key=reader.name, port=reader.port, score=score
                 )

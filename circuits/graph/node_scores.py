@@ -9,10 +9,8 @@ node's. The score of a set is the mean over its examples.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,7 @@ from torch import Tensor
 from circuits.errors import CircuitsError
 from circuits.graph.layout import Layout
 from circuits.graph.score_files import read_scores, write_scores
-
-_UNIT = re.compile(r"(?P<source>[^\[\]]+)(?:\[(?P<unit>\d+)\])?")
+from circuits.graph.units import Units
 
 
 @dataclass(frozen=True)
@@ -45,44 +42,22 @@ class NodeScores:
     per_example: Float[Tensor, "example unit"] | None = None
 
     def __post_init__(self) -> None:
-        if len(self.widths) != len(self.layout.sources) or min(self.widths) < 1:
+        if self.values.shape != (len(self.units),):
             raise CircuitsError(
-                f"{len(self.widths)} widths for a model of {len(self.layout.sources)} sources; "
-                "each source needs one, at least 1"
-            )
-        if self.values.shape != (sum(self.widths),):
-            raise CircuitsError(
-                f"{self.values.numel()} scores for sources of {sum(self.widths)} units together"
+                f"{self.values.numel()} scores for sources of {len(self.units)} units together"
             )
         if not torch.isfinite(self.values).all():
             bad = int((~torch.isfinite(self.values)).nonzero()[0])
-            raise CircuitsError(f"the score of {self.unit_name(bad)} is not finite")
+            raise CircuitsError(f"the score of {self.units.name(bad)} is not finite")
 
     def __getitem__(self, name: str) -> float:
         """The score of a source ("m3", its units together) or of a unit ("m3[17]")."""
-        match = _UNIT.fullmatch(name)
-        if match is None or match["source"] not in self.layout.sources:
-            raise CircuitsError(
-                f"{name!r}: no such source in this model ({self.layout.summary}); write m3, a0.h2, "
-                "or m3[17] for one of its units"
-            )
-        row = self.layout.sources.index(match["source"])
-        units = self.units(row)
-        if match["unit"] is None:
-            return float(self.values[units].sum())
-        if int(match["unit"]) >= self.widths[row]:
-            raise CircuitsError(f"{name!r}: {match['source']} has {self.widths[row]} units")
-        return float(self.values[units][int(match["unit"])])
+        return float(self.values[self.units.find(name)].sum())
 
-    def units(self, row: int) -> slice:
-        """Where the units of a source stand."""
-        return slice(self._ends[row] - self.widths[row], self._ends[row])
-
-    def unit_name(self, place: int) -> str:
-        """The name of the unit at a place; of its source, where that has one unit only."""
-        row = next(row for row, end in enumerate(self._ends) if place < end)
-        name, start = self.layout.sources[row], self.units(row).start
-        return name if self.widths[row] == 1 else f"{name}[{place - start}]"
+    @cached_property
+    def units(self) -> Units:
+        """Names of the units, and where they stand."""
+        return Units(self.layout, self.widths)
 
     @property
     def nodes(self) -> Float[Tensor, " source"]:
@@ -92,7 +67,7 @@ class NodeScores:
     def top(self, n: int = 10) -> list[tuple[str, float]]:
         """The n units largest in absolute value, with their scores."""
         order = torch.argsort(self.values.abs(), descending=True, stable=True)[:n]
-        return [(self.unit_name(place), float(self.values[place])) for place in order.tolist()]
+        return [(self.units.name(place), float(self.values[place])) for place in order.tolist()]
 
     def save(self, folder: str | Path, name: str = "node_scores") -> Path:
         """Write `name.safetensors`, then `name.json`; returns the former's path.
@@ -123,7 +98,3 @@ class NodeScores:
         if known != list(layout.sources):
             raise CircuitsError(f"{path}: its names do not match its layout ({layout.summary})")
         return cls(tensors["scores"], layout, widths, method, record, tensors.get("per_example"))
-
-    @cached_property
-    def _ends(self) -> tuple[int, ...]:
-        return tuple(accumulate(self.widths))

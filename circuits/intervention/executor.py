@@ -26,7 +26,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.graph import Circuit
+from circuits.graph import AnyCircuit, Circuit, NodeCircuit
+from circuits.intervention.node_run import NodeRun
 from circuits.intervention.replacement import Constants, Reference
 from circuits.models import HookedModel, SourceStates
 from circuits.models.hooks import Hooks
@@ -61,6 +62,7 @@ class Executor:
             replaces them by the corrupted run.
         """
         self.model, self.batch = model, batch
+        self._by_corruption = constants is None
         self._rest, self._prefix = model.split(batch) if constants is None else (batch, None)
         with torch.no_grad():
             self.clean: Logits = self._run(Hooks())
@@ -71,16 +73,34 @@ class Executor:
                 self._reference = Reference.constant(constants(model, batch))
                 self.corrupted = self.logits(Circuit.empty(model.layout))
 
-    def logits(self, circuit: Circuit) -> Logits:
-        """Logits at the batch's reads with only the circuit's edges left."""
+    def logits(self, circuit: AnyCircuit) -> Logits:
+        """Logits at the batch's reads with only the circuit's edges, nodes or neurons left."""
         if circuit.layout != self.model.layout:
             raise CircuitsError(
                 f"a circuit of a model with {circuit.layout.summary} cannot run on one with "
                 f"{self.model.layout.summary}"
             )
         hooks = Hooks()
-        CircuitRun(self.model, self._reference, circuit.mask).attach(hooks)
+        if isinstance(circuit, NodeCircuit):
+            run = NodeRun(self.model, self._reference, circuit)
+            if run.needs_neurons and not self._reference.states.hidden:
+                self._record_neurons()
+            run.attach(hooks)
+        else:
+            CircuitRun(self.model, self._reference, circuit.mask).attach(hooks)
         return self._run(hooks)
+
+    def _record_neurons(self) -> None:
+        """Neurons of the corrupted run, by one more of it, when the first circuit asks for them."""
+        if not self._by_corruption:
+            raise CircuitsError(
+                "these means are of whole MLPs; for circuits of neurons take them by "
+                "Means.of(..., neurons=True)"
+            )
+        hooks = Hooks()
+        self._reference.states.record_neurons(hooks)
+        with torch.no_grad():
+            self.model.logits(self._rest.corrupted, self._rest, hooks, self._prefix)
 
     def _run(self, hooks: Hooks) -> Logits:
         with torch.no_grad():

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -103,13 +104,15 @@ def _keep(values: dict[Key, Tensor], key: Key, x: Tensor) -> None:
 class Means:
     """The mean output of every source, by position or over all of them.
 
-    inputs, z, mlp: as in `SourceStates`, float32, (pos, ...), with one position unless positional.
+    inputs, z, mlp, hidden: as in `SourceStates`, float32, (pos, ...), with one position unless
+    positional; no hidden unless neurons were asked for.
     """
 
     replacement: str
     inputs: tuple[Tensor, ...]
     z: tuple[Tensor, ...]
     mlp: tuple[Tensor, ...]
+    hidden: tuple[Tensor, ...] = ()
 
     @classmethod
     def of(
@@ -118,9 +121,13 @@ class Means:
         pairs: PairSet,
         replacement: str = "mean",
         *,
+        neurons: bool = False,
         batch_size: int | None = None,
     ) -> Means:
-        """Over the clean prompts of a set; one forward pass of each, padding left out."""
+        """Over the clean prompts of a set; one forward pass of each, padding left out.
+
+        neurons: also of the neurons of MLPs, which circuits of neurons need.
+        """
         if replacement not in ("mean", "mean-positional"):
             raise CircuitsError(f"no mean for {replacement!r}; known: mean, mean-positional")
         require_linear(model.view, replacement)
@@ -131,6 +138,8 @@ class Means:
         def work(batch: PairBatch) -> None:
             states, hooks = SourceStates(model.view), Hooks()
             states.record(hooks)
+            if neurons:
+                states.record_neurons(hooks)
             with torch.no_grad():
                 model.logits(batch.clean, batch, hooks)
             lengths = model.feed(batch.clean, batch).lengths
@@ -156,9 +165,10 @@ class Means:
                     count.view(shape) > 0, total / count.clamp(min=1).view(shape), overall
                 )
             means.append(mean.float())
-        streams, attentions = len(model.view.streams), len(model.view.attentions)
-        first, second = means[streams : streams + attentions], means[streams + attentions :]
-        return cls(replacement, tuple(means[:streams]), tuple(first), tuple(second))
+        view = model.view
+        sizes = (len(view.streams), len(view.attentions), len(view.mlps), len(view.mlps))
+        left = iter(means)
+        return cls(replacement, *(tuple(islice(left, size)) for size in sizes))
 
     def states(self, model: HookedModel, batch: PairBatch) -> SourceStates:
         """These means as the sources of a batch."""
@@ -182,6 +192,9 @@ class Means:
             {index: spread(mean, index) for index, mean in enumerate(self.inputs)},
             {index: spread(mean, owners[0][index]) for index, mean in enumerate(self.z)},
             {index: spread(mean, owners[1][index]) for index, mean in enumerate(self.mlp)},
+            hidden={
+                index: spread(mean, owners[1][index]) for index, mean in enumerate(self.hidden)
+            },
         )
 
 
@@ -200,6 +213,10 @@ def zeros(model: HookedModel, batch: PairBatch) -> SourceStates:
             for index, stream in enumerate(owners[0])
         },
         {index: blank(*shapes[stream], view.d_model) for index, stream in enumerate(owners[1])},
+        hidden={
+            index: blank(1, 1, 1).expand(*shapes[owners[1][index]], view.widths[mlp.place.row])
+            for index, mlp in enumerate(view.mlps)
+        },
     )
 
 
@@ -220,6 +237,10 @@ def _flat(states: SourceStates) -> list[tuple[Tensor, int]]:
         *((values, place) for place, values in sorted(states.inputs.items())),
         *((states.z[index], stream) for index, stream in enumerate(attentions)),
         *((states.mlp[index], stream) for index, stream in enumerate(mlps)),
+        *(
+            (hidden.view(*states.mlp[index].shape[:2], -1), mlps[index])
+            for index, hidden in sorted(states.hidden.items())
+        ),
     ]
 
 
@@ -243,11 +264,16 @@ Constants = Callable[[HookedModel, PairBatch], SourceStates]
 
 
 def constants(
-    replacement: str | Means, model: HookedModel, pairs: PairSet | None
+    replacement: str | Means,
+    model: HookedModel,
+    pairs: PairSet | None,
+    *,
+    neurons: bool = False,
 ) -> Constants | None:
     """What gives every source's stand-in for a batch; None for the corrupted run itself.
 
     replacement: one of REPLACEMENTS, or means taken before. pairs: what means are taken over.
+    neurons: whether circuits of neurons are to run, so that means are taken of them as well.
     """
     if isinstance(replacement, Means):
         means = replacement
@@ -262,4 +288,4 @@ def constants(
         )
     if pairs is None:
         raise CircuitsError(f"{replacement} replacement needs the pairs that the mean is over")
-    return Means.of(model, pairs, replacement).states
+    return Means.of(model, pairs, replacement, neurons=neurons).states

@@ -34,6 +34,7 @@ class SourceStates:
     inputs: per stream, what enters its first layer. z: per attention, what enters its output
     matrix, over sigma if a norm follows. mlp: per MLP, what it adds to the stream.
     sigmas: per stream and norm on the stream itself, its scale.
+    hidden: per MLP, the neurons that its last matrix reads, where they were recorded.
     """
 
     view: View
@@ -41,6 +42,7 @@ class SourceStates:
     z: dict[int, Float[Tensor, "batch _ head d_head"]] = field(default_factory=dict)
     mlp: dict[int, Float[Tensor, "batch _ d_model"]] = field(default_factory=dict)
     sigmas: dict[tuple[int, int], Float[Tensor, "batch _ 1"]] = field(default_factory=dict)
+    hidden: dict[int, Float[Tensor, "*batch neuron"]] = field(default_factory=dict)
 
     def record(self, hooks: Hooks) -> None:
         """Fill this object during the run that `hooks` are in place for."""
@@ -58,6 +60,14 @@ class SourceStates:
                 elif isinstance(event, Rescales):
                     scale = partial(self._scale, (place, event.index), event.norm)
                     hooks.before(event.norm.module, scale)
+
+    def record_neurons(self, hooks: Hooks) -> None:
+        """Fill `hidden` during the run that `hooks` are in place for."""
+        for index, mlp in enumerate(self.view.mlps):
+            hooks.before(mlp.hidden, partial(self._neurons, index))
+
+    def _neurons(self, index: int, x: Tensor) -> None:
+        self.hidden[index] = x.detach()
 
     def _enter(self, place: int, x: Tensor) -> None:
         self.inputs[place] = x.detach()

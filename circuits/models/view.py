@@ -222,6 +222,17 @@ class View:
         return len(self.streams) == 1 and self.linear and all(m.norm is None for m in self.mlps)
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        """How many units each source has: dimensions of a head's z, neurons of an MLP, else 1."""
+        widths = [1] * self.layout.shape[0]
+        for attention in self.attentions:
+            for row in range(attention.place.rows.start, attention.place.rows.stop):
+                widths[row] = self.d_head
+        for mlp in self.mlps:
+            widths[mlp.place.row] = input_major(mlp.hidden).shape[0]
+        return tuple(widths)
+
+    @property
     def final(self) -> nn.Module:
         """The module that the logits' reader stands before."""
         last = self.streams[-1].events[-1]

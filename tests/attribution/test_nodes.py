@@ -129,7 +129,7 @@ def test_names_of_units(hooked):
     scores = NodeScores(values, layout, tuple(widths), "eap")
     assert scores["input"] == 0 and scores["a0.h1[2]"] == 6 and scores["a0.h1"] == 4 + 5 + 6
     assert scores["m0[4]"] == 1 + 4 * 3 + 4
-    assert scores.unit_name(6) == "a0.h1[2]" and scores.unit_name(0) == "input"
+    assert scores.units.name(6) == "a0.h1[2]" and scores.units.name(0) == "input"
     assert scores.top(2) == [(f"m2[{unit}]", float(values[-5 + unit])) for unit in (4, 3)]
     assert [scores[name] for name in layout.sources] == scores.nodes.tolist()
 

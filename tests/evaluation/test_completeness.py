@@ -107,7 +107,7 @@ def test_minimality_of_nodes_equals_the_oracle(scored):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"unit": "layers"}, "unknown unit 'layers'; known: edges, nodes"),
+        ({"unit": "layers"}, "unknown unit 'layers' of a circuit of edges; known: edges, nodes$"),
         ({"sets": 0}, "must be at least 1"),
         ({"candidates": 0}, "must be at least 1"),
     ],

@@ -43,8 +43,8 @@ def test_curve_ends_at_the_model_and_equals_the_oracle(scored):
     curve = faithfulness(model, scores, pairs, fractions=(0.1, 0.5, 1.0))
     for name in ("signed", "absolute", "random"):
         assert curve.curves[name].values[-1].value == pytest.approx(1.0, abs=1e-4)
-        assert curve.curves[name].edges[-1] == scores.layout.n_edges
-    for place, edges in enumerate(curve.curves["absolute"].edges):
+        assert curve.curves[name].sizes[-1] == scores.layout.n_edges
+    for place, edges in enumerate(curve.curves["absolute"].sizes):
         circuit = select(scores, edges=edges)
         found = curve.values[place]
         assert found.value == pytest.approx(oracle_share(model, pairs, circuit), abs=1e-3)

@@ -23,7 +23,7 @@ def scores_of(noise, n=24, seed=0):
 @pytest.mark.parametrize("rule", ["paths", "top-n"])
 def test_resamples_are_as_alike_as_the_noise_lets_them(rule):
     none, little, much = (
-        stability(scores_of(noise), edges=20, rule=rule, resamples=60) for noise in (0.0, 0.3, 20.0)
+        stability(scores_of(noise), size=20, rule=rule, resamples=60) for noise in (0.0, 0.3, 20.0)
     )
     assert none.overlap.value == none.halves.value == none.overlap.low == 1
     assert none.core == len(none.circuit) and set(none.frequencies.values()) == {1.0}
@@ -37,7 +37,7 @@ def test_frequencies_count_the_resamples():
     from circuits.statistics import resample_weights
 
     scores = scores_of(1.0)
-    found = stability(scores, edges=15, ranking="signed", resamples=25, seed=3)
+    found = stability(scores, size=15, ranking="signed", resamples=25, seed=3)
     counts = {}
     for weights in resample_weights(24, 25, seed=3):
         mean = torch.einsum("n,nsr->sr", weights.float(), scores.per_example)
@@ -60,7 +60,7 @@ def test_new_examples_give_a_likeness_between_halves_and_overlap(rule, noise):
         draw = torch.Generator().manual_seed(seed)
         each = (truth + noise * torch.randn(24, *LAYOUT.shape, generator=draw)) * LAYOUT.mask
         scores = EdgeScores(each.mean(0), LAYOUT, "planted", {}, each)
-        found = stability(scores, edges=20, rule=rule, resamples=12)
+        found = stability(scores, size=20, rule=rule, resamples=12)
         circuits.append(set(found.circuit))
         high.append(found.overlap.value)
         low.append(found.halves.value)
@@ -75,8 +75,22 @@ def mean(values):
     return sum(values) / len(values)
 
 
+def test_the_core_is_of_the_circuits_own_edges():
+    """An edge whose examples cancel is in nearly every resample, but not in the circuit."""
+    edges = ["input->m0", "m0->logits", "input->m1", "m1->logits", "m0->m1"]
+    each = torch.zeros(24, *LAYOUT.shape)
+    for worth, edge in zip(range(5, 0, -1), edges, strict=True):
+        each[(slice(None), *LAYOUT.edge(edge))] = worth
+    each[(slice(None), *LAYOUT.edge("input->logits"))] = 100 * (torch.arange(24) - 11.5)
+    scores = EdgeScores(each.mean(0), LAYOUT, "planted", {}, each)
+    found = stability(scores, size=5, rule="top-n")
+    assert set(found.circuit) == set(edges) and found.unit == "edges"
+    assert found.frequencies["input->logits"] >= 0.95 and found.frequencies["m0->m1"] < 0.05
+    assert found.core == 4
+
+
 def test_the_stable_rule_can_be_resampled():
-    found = stability(scores_of(1.0, n=8), edges=10, rule="stable", resamples=3)
+    found = stability(scores_of(1.0, n=8), size=10, rule="stable", resamples=3)
     assert 0 < found.overlap.value <= 1
 
 
@@ -84,6 +98,6 @@ def test_refusals():
     scores = scores_of(1.0)
     bare = EdgeScores(scores.matrix, LAYOUT, "bare")
     with pytest.raises(CircuitsError, match="per_example=True"):
-        stability(bare, edges=5)
+        stability(bare, size=5)
     with pytest.raises(CircuitsError, match="1 resamples: at least 2"):
-        stability(scores, edges=5, resamples=1)
+        stability(scores, size=5, resamples=1)

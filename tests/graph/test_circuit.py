@@ -139,12 +139,42 @@ def test_networkx_has_the_circuits_nodes_and_edges():
     circuit = select(random_scores(SMALL[1]), edges=25)
     graph = circuit.to_networkx()
     assert set(graph.nodes) == set(circuit.nodes)
-    # A k or v reader shared by two heads is an edge into each of them.
-    expected = sum(
-        max(1, len(circuit.layout.feeds[column])) for _, column in circuit.mask.nonzero().tolist()
-    )
+    # A k or v reader shared by two heads is an edge into each of them that writes.
+    writes = circuit.mask.any(dim=1).tolist()
+    fed = [circuit.layout.feeds[column] for _, column in circuit.mask.nonzero().tolist()]
+    expected = sum(max(1, sum(writes[row] for row in rows)) for rows in fed)
     assert graph.number_of_edges() == expected
     assert nx.is_directed_acyclic_graph(graph)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(SMALL), st.floats(0.02, 0.6), st.integers(0, 2**31))
+def test_a_pruned_circuits_nodes_are_those_on_its_paths(layout, share, seed):
+    draw = torch.rand(layout.shape, generator=torch.Generator().manual_seed(seed))
+    circuit = Circuit(layout, (draw < share) & layout.mask).pruned()
+    graph = nx.DiGraph()
+    graph.add_nodes_from(["input", "logits"])
+    for row, column in circuit.mask.nonzero().tolist():
+        ends = [layout.sources[target] for target in layout.feeds[column]] or ["logits"]
+        graph.add_edges_from((layout.sources[row], end) for end in ends)
+    on_a_path = (nx.descendants(graph, "input") | {"input"}) & (
+        nx.ancestors(graph, "logits") | {"logits"}
+    )
+    assert set(circuit.nodes) == (on_a_path if len(circuit) else set())
+    assert set(circuit.to_networkx().nodes) == set(circuit.nodes)
+
+
+def test_a_shared_key_brings_no_head_that_writes_nothing():
+    layout = Layout(2, 4, 2)  # heads 0 and 1 read kv0
+    path = ["input->a1.kv0<v>", "a1.h1->logits"]
+    assert Circuit.of(layout, path).nodes == ("input", "a1.h1", "logits")
+    assert set(Circuit.of(layout, path).to_networkx().edges(data="port")) == {
+        ("input", "a1.h1", "v"),
+        ("a1.h1", "logits", None),
+    }
+    dead_end = Circuit.of(layout, ["input->a1.kv0<v>", "input->logits"])
+    assert dead_end.nodes == ("input", "a1.h0", "a1.h1", "logits")
+    assert len(dead_end.to_networkx().edges) == 3
 
 
 def test_scores_round_trip(tmp_path):

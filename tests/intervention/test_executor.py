@@ -11,9 +11,10 @@ from circuits.graph import Circuit, Layout
 from circuits.intervention import Executor, constants
 
 ALL = [*CONFIGS, *ENCODER_DECODERS]
+SHARES = (0.0, 0.01, 0.05, 0.2, 0.5, 0.9, 1.0)
 
 
-def oracle(model, batch, mask):
+def oracle(model, batch, mask, reference=None):
     view = model.view
     if view.layout.n_encoder_layers:
         paths = EncoderDecoderPaths(model.hf, view.layout.n_heads, view.d_head)
@@ -23,7 +24,7 @@ def oracle(model, batch, mask):
         logits = paths.execute(batch.clean[:, :prompt], batch.corrupted[:, :prompt], fed, mask)
         return logits[batch.rows, batch.columns - prompt + 1]
     split = SplitPaths(model.hf, view.layout.n_heads, view.layout.n_kv_heads, view.d_head)
-    logits = split.execute(batch.clean, batch.corrupted, mask)
+    logits = split.execute(batch.clean, batch.corrupted, mask, reference)
     return logits[batch.rows, batch.columns]
 
 
@@ -54,6 +55,25 @@ def test_random_circuits_equal_the_oracle(name, hooked, random_pairs):
     for seed, share in enumerate([0.02, 0.1, 0.3, 0.6, 0.9, 0.98]):
         circuit = random_circuit(model.layout, share, seed)
         close(executor.logits(circuit), oracle(model, batch, circuit.mask))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_two_hundred_random_circuits_equal_the_oracle(name, hooked, random_pairs):
+    """To 1e-5 of the largest difference that any circuit makes to a logit."""
+    model = hooked(name)
+    batch = next(random_pairs(n=1, answers=2).batches(1))
+    executor = Executor(model, batch)
+    sizes = (model.layout.n_heads, model.layout.n_kv_heads, model.view.d_head)
+    _, reference = SplitPaths(model.hf, *sizes).run(batch.corrupted)
+    worst, largest, seen = 0.0, 0.0, set()
+    for seed in range(200):
+        circuit = random_circuit(model.layout, SHARES[seed % len(SHARES)], seed)
+        found, expected = executor.logits(circuit), oracle(model, batch, circuit.mask, reference)
+        worst = max(worst, float((found - expected).abs().max()))
+        largest = max(largest, float((expected - executor.corrupted).abs().max()))
+        seen.add(len(circuit))
+    assert largest > 0.1 and worst <= 1e-5 * largest
+    assert {0, model.layout.n_edges} < seen and len(seen) > 80
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])

@@ -5,8 +5,9 @@ import torch
 from known.build import KNOWN
 
 import circuits
-from circuits.evaluation import completeness, faithfulness, minimality, robustness
-from circuits.graph import Circuit
+from circuits.evaluation import completeness, faithfulness, measure, minimality, robustness
+from circuits.evaluation.measure import shares
+from circuits.graph import Circuit, NodeCircuit, select_nodes
 
 THIRD = pytest.approx(1 / 3, abs=0.02)
 
@@ -64,7 +65,7 @@ def test_the_curve_steps_up_at_the_circuits_size(known):
     below, short, exact, more = curve.values
     assert below.value == 0 and short.value < 0.8
     assert exact.value == pytest.approx(1, abs=0.01) and more.value == pytest.approx(1, abs=0.01)
-    assert curve.curves["absolute"].edges == (1, len(edges) - 1, len(edges), 2 * len(edges))
+    assert curve.curves["absolute"].sizes == (1, len(edges) - 1, len(edges), 2 * len(edges))
     assert curve.curves["absolute"].notes[0] == "a circuit without a path from input to logits"
     assert curve.curves["absolute"].notes[2] is None
 
@@ -93,6 +94,19 @@ def test_nodes_are_worth_what_they_were_built_for(known):
     assert len(found.control) == len(scores.layout.sources) - 1 - len(found.falls)
 
 
+def test_the_nodes_alone_do_the_task(known):
+    """A circuit of nodes keeps all that they read, so the two of the construction are enough."""
+    name, model, scores, pairs, _ = known
+    built = {"a0.h0", "a1.h1"} if name == "induction" else {"m0", "a1.h2"}
+    kept = NodeCircuit.of(scores.layout, {"input", *built})
+    lacking = [NodeCircuit.of(scores.layout, {"input", one}) for one in sorted(built)]
+    others = NodeCircuit.of(scores.layout, set(scores.layout.sources) - built)
+    f = shares(measure(model, pairs, [kept, *lacking, others]).columns.mean(dim=0)).tolist()
+    assert f[0] == pytest.approx(1, abs=0.01) and max(f[1:]) < 0.8
+    found = circuits.attribution.attribute_nodes(model, pairs, "eap-ig", steps=5)
+    assert set(select_nodes(found, 2).names) == {"input", *built}
+
+
 @pytest.mark.parametrize("unit", ["edges", "nodes"])
 def test_the_circuit_is_complete_and_half_of_it_is_not(known, unit):
     _, model, scores, pairs, edges = known
@@ -116,7 +130,7 @@ def test_a_circuit_holds_on_other_pairs_and_a_random_one_does_not(known):
 
 def test_resamples_give_the_same_circuit(known):
     _, _, scores, _, edges = known
-    found = circuits.evaluation.stability(scores, edges=len(edges), resamples=30)
+    found = circuits.evaluation.stability(scores, size=len(edges), resamples=30)
     assert found.overlap.value == 1 == found.halves.value
     assert set(found.circuit) == edges == set(found.frequencies) and found.core == len(edges)
     assert found.control.high < 0.5

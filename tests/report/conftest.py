@@ -39,11 +39,12 @@ def curve(name: str, exponent: float) -> Curve:
     area = 1 / (1 + exponent)
     areas = (estimate(area), estimate(1 - area), estimate(area / 2))
     kept = tuple(map(float, sizes))
-    return Curve(name, FRACTIONS, sizes, kept, values, *areas, notes=(None,) * len(sizes))
+    return Curve("edge", name, FRACTIONS, sizes, kept, values, *areas, notes=(None,) * len(sizes))
 
 
 def faithfulness(place: int) -> Faithfulness:
     return Faithfulness(
+        "edge",
         "logit-difference",
         0.2 + 1.5 * place,
         -0.1 - place,
@@ -127,7 +128,7 @@ def write_evaluation(folder: Path, draw: torch.Generator) -> None:
             "minimality": minimality(circuit, draw).to_dict(),
             "completeness": completeness().to_dict(),
             "stability": stability(
-                EdgeScores.load(folder / "scores" / f"{name}.safetensors"), edges=48, resamples=20
+                EdgeScores.load(folder / "scores" / f"{name}.safetensors"), size=48, resamples=20
             ).to_dict(),
             "robustness": {key: one.to_dict() for key, one in robustness(place).items()},
         }
@@ -197,7 +198,8 @@ def write_crossing(folder: Path) -> None:
         for place, model in enumerate(ORDER)
     ]
     rows[0] = Row("base", None, None, undefined="faithfulness is not defined: <both> are 0")
-    found = CrossEvaluation("logit-difference", 100, ORDER, (40, 41, 42, 43), tuple(rows))
+    data = {"task": "newsroom", "split": "test", "n": 100, "fingerprint": "7e57"}
+    found = CrossEvaluation("logit-difference", data, ORDER, (40, 41, 42, 43), tuple(rows))
     write_json(folder / "crossing.json", found.to_dict())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import axes_of, band, panel_grid
-from circuits.report.numbers import compact, estimate, percent, signed
+from circuits.report.numbers import compact, estimate, level, percent, signed
 
 RANKINGS = {
     "random": ("random ranking (control)", "$control", "x-thin-open"),
@@ -42,7 +42,7 @@ def faithfulness_curves(
         height=faithfulness_height(len(titles), columns) - 110,
         xaxis={
             "type": "log",
-            "title": {"text": "share of edges kept"},
+            "title": {"text": f"share of {_units(found)} kept"},
             "tickvals": [0.001, 0.01, 0.1, 1],
             "ticktext": ["0.1 %", "1 %", "10 %", "100 %"],
             "range": [-3.1, 0.1],
@@ -98,7 +98,8 @@ def _line(
     first: bool,
 ) -> list[dict[str, Any]]:
     x = list(one["fractions"])
-    edges = one["curves"][ranking]["edges"]
+    units = f"{level(one)}s"
+    sizes = one["curves"][ranking][units]
     axes = axes_of(place)
     shade = band(
         x,
@@ -117,8 +118,8 @@ def _line(
             "x": x,
             "y": compact([point["value"] for point in points]),
             "customdata": [
-                f"<b>{title}</b><br>{count} edges ({percent(share)})<br>f = {estimate(point)}"
-                for share, count, point in zip(x, edges, points, strict=True)
+                f"<b>{title}</b><br>{count} {units} ({percent(share)})<br>f = {estimate(point)}"
+                for share, count, point in zip(x, sizes, points, strict=True)
             ],
             "hovertemplate": "%{customdata}<extra></extra>",
             "line": {"color": colour, "width": 4 if ranking == "signed" else 2},
@@ -136,6 +137,7 @@ def _star(circuit: Mapping[str, Any], place: int, *, first: bool) -> dict[str, A
     kept = circuit.get("faithfulness")
     if not kept:
         return None
+    units = f"{level(circuit)}s"
     return {
         "type": "scatter",
         "mode": "markers",
@@ -145,7 +147,7 @@ def _star(circuit: Mapping[str, Any], place: int, *, first: bool) -> dict[str, A
         "x": [circuit["share"]],
         "y": compact([kept["value"]]),
         "customdata": [
-            f"<b>circuit</b><br>{circuit['edges']} edges ({percent(circuit['share'])})"
+            f"<b>circuit</b><br>{circuit[units]} {units} ({percent(circuit['share'])})"
             f"<br>f = {estimate(kept)}"
         ],
         "hovertemplate": "%{customdata}<extra></extra>",
@@ -157,6 +159,10 @@ def _star(circuit: Mapping[str, Any], place: int, *, first: bool) -> dict[str, A
         },
         **axes_of(place),
     }
+
+
+def _units(found: Mapping[str, Mapping[str, Any]]) -> str:
+    return f"{next((level(one) for one in found.values() if 'curves' in one), 'edge')}s"
 
 
 def _undefined(place: int) -> dict[str, Any]:

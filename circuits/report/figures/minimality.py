@@ -56,7 +56,9 @@ def minimality_dots(found: Mapping[str, Any]) -> Plot:
     if control:
         low, high = _quantile(control, 0.025), _quantile(control, 0.975)
         shapes.append(_across(low, high, "$control/40"))
-        data.append(_legend_only("random edges added alone, central 95 %", "$control/60"))
+        data.append(
+            _legend_only(f"random {found['unit']} added alone, central 95 %", "$control/60")
+        )
     return {
         "data": data,
         "layout": {
@@ -69,7 +71,7 @@ def minimality_dots(found: Mapping[str, Any]) -> Plot:
                 "showgrid": False,
                 "range": [-0.8, len(names) - 0.2],
             },
-            "yaxis": {"title": {"text": "fall in f without the edge"}},
+            "yaxis": {"title": {"text": "fall in f without it"}},
             "margin": {"t": 46},
         },
     }

@@ -11,7 +11,7 @@ from circuits.report.numbers import compact, percent
 
 
 def inclusion(found: Mapping[str, Any]) -> Plot:
-    """Edges from the most to the least often selected.
+    """Edges (nodes, neurons) from the most to the least often selected.
 
     found: `Stability.to_dict()`.
     """
@@ -53,7 +53,10 @@ def inclusion(found: Mapping[str, Any]) -> Plot:
                     "layer": "below",
                 }
             ],
-            "xaxis": {"title": {"text": "edges, most often selected first"}, "showgrid": False},
+            "xaxis": {
+                "title": {"text": f"{found['unit']}, most often selected first"},
+                "showgrid": False,
+            },
             "yaxis": {
                 "title": {"text": "share of resamples"},
                 "range": [-0.04, 1.06],

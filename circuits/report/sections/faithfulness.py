@@ -14,7 +14,7 @@ from circuits.report.figures.faithfulness import (
     faithfulness_height,
 )
 from circuits.report.figures.panels import balanced
-from circuits.report.numbers import MISSING, count, estimate, general, percent
+from circuits.report.numbers import MISSING, count, estimate, general, level, percent
 from circuits.report.run import AbsentError, Run
 
 DEFINITION = "f(C) = (m(C) - m(none)) / (m(model) - m(none))"
@@ -35,12 +35,13 @@ def curves(run: Run) -> Iterator[Block]:
             yield Note(f"{name}: {one.get('undefined', 'faithfulness is not defined')}")
     if not defined:
         return
-    yield Text(
-        "Faithfulness f asks how much of the behaviour a circuit keeps when every edge outside it "
-        "carries its corrupted value: 1 is the whole model, 0 the corrupted run. It can pass "
-        "either, since edges may work against the behaviour."
-    )
     one = next(iter(defined.values()))
+    units = f"{level(one)}s"
+    yield Text(
+        f"Faithfulness f asks how much of the behaviour a circuit keeps when every {level(one)} "
+        "outside it carries its corrupted value: 1 is the whole model, 0 the corrupted run. It can "
+        f"pass either, since {units} may work against the behaviour."
+    )
     columns = balanced(len(found))
     yield Figure(
         caption=f"Faithfulness by circuit size, {len(defined)} checkpoints, metric: "
@@ -56,9 +57,14 @@ def curves(run: Run) -> Iterator[Block]:
         height=faithfulness_height(len(found), columns),
         method=Method(
             steps=(
-                "At each share the first edges by the run's rule are kept, pruned to what lies on "
-                "a path from input to logits, and the model is run on them; m is the mean metric "
-                "over the examples. The random curve is the mean of several random orders.",
+                f"At each share the first {units} by the run's rule are kept"
+                + (
+                    ", pruned to what lies on a path from input to logits, "
+                    if level(one) == "edge"
+                    else " with what enters the model, "
+                )
+                + "and the model is run on them; m is the mean metric over the examples. The "
+                "random curve is the mean of several random orders.",
                 BOOTSTRAP,
             ),
             formula=DEFINITION,
@@ -75,13 +81,14 @@ def curves(run: Run) -> Iterator[Block]:
 
 def areas(run: Run) -> Iterator[Block]:
     """CPR, CMD and the circuit of the run, with the random control."""
-    rows = []
+    rows, units = [], "edges"
     for name, one in run.checkpoints.items():
         found = one["faithfulness"]
         if "curves" not in found:
             rows.append([name, *["undefined"] * 4])
             continue
         random, chosen = found["curves"].get("random"), one.get("circuit", {})
+        units = f"{level(found)}s"
         rows.append(
             [
                 name,
@@ -90,16 +97,21 @@ def areas(run: Run) -> Iterator[Block]:
                 _over(estimate(found["cmd"]), estimate(random["distance"]) if random else MISSING),
                 _over(
                     estimate(chosen.get("faithfulness")),
-                    f"{count(chosen['edges'])} edges, {percent(chosen['share'])}",
+                    f"{count(chosen[units])} {units}, {percent(chosen['share'])}",
                 )
-                if "edges" in chosen
+                if units in chosen
                 else MISSING,
             ]
         )
     yield Table(
         caption="Areas with 95 % intervals. CPR: under f, signed ranking, higher is better. CMD: "
-        "under |1 - f|, ranking by |score|, lower is better. A random ranking must come out near "
-        "CPR 0.25 and CMD 0.75. Last column: f of the circuit of this run.",
+        "under |1 - f|, ranking by |score|, lower is better. "
+        + (
+            "A random ranking must come out near CPR 0.25 and CMD 0.75. "
+            if units == "edges"
+            else ""
+        )
+        + "Last column: f of the circuit of this run.",
         head=[
             "checkpoint",
             _over("metric, clean", "corrupted"),
@@ -110,10 +122,10 @@ def areas(run: Run) -> Iterator[Block]:
         views={"": rows},
         method=Method(
             steps=(
-                "Trapezoids over the share of edges kept, on the linear axis, as the benchmark "
-                "defines them; everything below 5 % of the edges has 7 % of the weight.",
+                f"Trapezoids over the share of {units} kept, on the linear axis, as the benchmark "
+                f"defines them; everything below 5 % of the {units} has 7 % of the weight.",
             ),
-            formula="CPR = ∫ f dk,  CMD = ∫ |1 - f| dk,  k the share of edges kept",
+            formula=f"CPR = ∫ f dk,  CMD = ∫ |1 - f| dk,  k the share of {units} kept",
             source="Mueller et al. (2025), MIB, 3.2.",
         ),
     )

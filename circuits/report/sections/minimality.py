@@ -13,7 +13,7 @@ from circuits.report.sections.faithfulness import BOOTSTRAP
 
 def falls(run: Run) -> Iterator[Block]:
     """What each edge is worth."""
-    yield Heading("Does every edge matter?")
+    yield Heading("Does every part matter?")
     asked = {
         name: one["minimality"] for name, one in run.checkpoints.items() if one.get("minimality")
     }
@@ -26,26 +26,28 @@ def falls(run: Run) -> Iterator[Block]:
     if not found:
         return
     last = list(found)[-1]
+    units = found[last]["unit"]
+    single = units.removesuffix("s")
     most = max(len(one["falls"]) for one in found.values())
     yield Figure(
-        caption="The fall in f when one edge alone is removed from the circuit, with 95 % "
-        "intervals; filled where the interval excludes 0 (edge by edge, not corrected for their "
-        "number). Grey band: the central 95 % of what random edges from outside do when added "
-        f"alone. n = {count(found[last]['faithfulness']['n'])} examples."
-        + (f" Of more than {SHOWN} edges, those of the largest |fall| are shown."
+        caption=f"The fall in f when one {single} alone is removed from the circuit, with 95 % "
+        f"intervals; filled where the interval excludes 0 ({single} by {single}, not corrected for "
+        f"their number). Grey band: the central 95 % of what random {units} from outside do when "
+        f"added alone. n = {count(found[last]['faithfulness']['n'])} examples."
+        + (f" Of more than {SHOWN} {units}, those of the largest |fall| are shown."
            if most > SHOWN else ""),
         views={name: minimality_dots(one) for name, one in found.items()},
         height=430,
         method=Method(
             steps=(
-                "The circuit is run without the edge, everything else as it was. Control: edges "
-                "from outside, added alone; the size of a change that means nothing.",
+                f"The circuit is run without the {single}, everything else as it was. Control: "
+                f"{units} from outside, added alone; the size of a change that means nothing.",
                 BOOTSTRAP,
             ),
-            formula="fall(e) = f(C) - f(C without e)",
+            formula="fall(x) = f(C) - f(C without x)",
             settings={
                 "epsilon": found[last]["epsilon"],
-                "control edges": len(found[last]["control"]),
+                f"control {units}": len(found[last]["control"]),
                 "examples": found[last]["faithfulness"]["n"],
             },
             source="Wang et al. (2022), Interpretability in the Wild, 4.2.",
@@ -53,8 +55,8 @@ def falls(run: Run) -> Iterator[Block]:
         chosen=last,
     )  # fmt: skip
     yield Table(
-        caption="Idle edges: removing (control: adding) them moves f by less than epsilon.",
-        head=["checkpoint", "edges", "idle", "control edges", "idle in control", "epsilon"],
+        caption=f"Idle {units}: removing (control: adding) them moves f by less than epsilon.",
+        head=["checkpoint", units, "idle", f"control {units}", "idle in control", "epsilon"],
         views={
             "": [
                 [

@@ -56,7 +56,7 @@ def conditions(run: Run) -> Iterator[Block]:
     columns = balanced(len(found))
     yield Figure(
         caption="f of each checkpoint's circuit under other conditions (rows), blue, beside a "
-        "random circuit of as many edges, grey; 95 % intervals, "
+        "random circuit of its size, grey; 95 % intervals, "
         f"n = {' to '.join(count(n) for n in (sizes[:1] + sizes[1:][-1:])) or '0'} examples. "
         "The evaluation set has the task's own corruption." + clipped(ends),
         views={

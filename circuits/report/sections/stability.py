@@ -21,6 +21,7 @@ def resampling(run: Run) -> Iterator[Block]:
         raise AbsentError("evaluation.json holds no stability.")
     names = list(found)
     last = found[names[-1]]
+    units = last["unit"]
     series = [
         Series(
             title,
@@ -40,13 +41,13 @@ def resampling(run: Run) -> Iterator[Block]:
         )
     ]
     yield Figure(
-        caption="Jaccard index of edges: mean and central 95 % of "
-        f"{count(last['resamples'])} draws of the examples that edges were scored on, n = "
+        caption=f"Jaccard index of {units}: mean and central 95 % of "
+        f"{count(last['resamples'])} draws of the examples that they were scored on, n = "
         f"{count(last['overlap']['n'])}. The likeness that as many new examples would give lies "
         "between blue and orange.",
         views={
             "": dot_panels(
-                ["edges shared"],
+                [f"{units} shared"],
                 names,
                 series,
                 columns=1,
@@ -68,14 +69,14 @@ def resampling(run: Run) -> Iterator[Block]:
         ),
     )
     yield Figure(
-        caption=f"How often each edge is selected, over {last['resamples']} resamples of "
-        f"{last['overlap']['n']} examples; filled: edges of the circuit. Dashed: an edge picked at "
+        caption=f"How often each is selected, over {last['resamples']} resamples of "
+        f"{last['overlap']['n']} examples; filled: {units} of the circuit. Dashed: one picked at "
         f"random, {percent(last['chance'])}.",
         views={name: inclusion(one) for name, one in found.items()},
         height=300,
         method=Method(
             steps=(
-                "The share of the resamples' circuits that hold the edge. It is a statement of "
+                "The share of the resamples' circuits that hold it. It is a statement of "
                 "uncertainty over examples itself, and so has no interval.",
             ),
             settings={"resamples": last["resamples"]},
@@ -83,14 +84,16 @@ def resampling(run: Run) -> Iterator[Block]:
         chosen=names[-1],
     )
     yield Table(
-        caption="Edges that at least 95 % of the resamples select are the circuit's core.",
-        head=["checkpoint", "edges", "core", "resamples", "halves", "random"],
+        caption=f"{units.capitalize()} that at least 95 % of the resamples select are the "
+        "circuit's core.",
+        head=["checkpoint", units, "core", "resamples", "halves", "random"],
         views={
             "": [
                 [
                     name,
-                    count(one["edges"]),
-                    f"{count(one['core'])} ({percent(one['core'] / max(one['edges'], 1), 0)})",
+                    count(len(one["circuit"])),
+                    f"{count(one['core'])} "
+                    f"({percent(one['core'] / max(len(one['circuit']), 1), 0)})",
                     *(estimate(one[key]) for key in ("overlap", "halves", "control")),
                 ]
                 for name, one in found.items()

@@ -1,0 +1,84 @@
+"""What circuits of edges, of nodes and of neurons have in common: scores, an order, a size.
+
+At each level a circuit is a choice among places: edges in the score matrix, or units of sources.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jaxtyping import Int
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from circuits.graph.circuit import Circuit
+from circuits.graph.node_circuit import NodeCircuit
+from circuits.graph.node_scores import NodeScores
+from circuits.graph.node_selection import node_order, select_nodes
+from circuits.graph.orders import edge_order
+from circuits.graph.scores import EdgeScores
+from circuits.graph.selection import select
+
+DEFAULT_RULES = {"edge": "paths", "node": "top-n", "neuron": "top-n"}
+
+AnyScores = EdgeScores | NodeScores
+AnyCircuit = Circuit | NodeCircuit
+
+
+def load_scores(path: str | Path) -> AnyScores:
+    """Read scores of edges, nodes or neurons: a file, or a folder that holds one of them."""
+    path = Path(path)
+    nodes = path / "node_scores.safetensors"
+    if nodes.is_file() and (path / "scores.safetensors").is_file():
+        raise CircuitsError(
+            f"{path}: it holds scores of edges and of nodes; name scores.safetensors or "
+            f"{nodes.name} in it"
+        )
+    if nodes.is_file() or path.name == nodes.name:
+        return NodeScores.load(path)
+    return EdgeScores.load(path)
+
+
+def nothing_of(scores: AnyScores) -> AnyCircuit:
+    """The circuit of nothing, from which `choosing` makes others."""
+    if isinstance(scores, NodeScores):
+        return NodeCircuit.inputs_only(scores.units)
+    return Circuit.empty(scores.layout)
+
+
+def order_of(
+    scores: AnyScores, rule: str | None = None, ranking: str = "absolute"
+) -> Int[Tensor, " choice"]:
+    """All places, best first.
+
+    rule: None takes that of DEFAULT_RULES. Nodes and neurons have no other.
+    """
+    if isinstance(scores, NodeScores):
+        _require_top_n(scores, rule)
+        return node_order(scores, ranking)
+    return edge_order(scores, rule or DEFAULT_RULES["edge"], ranking)
+
+
+def select_size(
+    scores: AnyScores,
+    size: int,
+    *,
+    rule: str | None = None,
+    ranking: str = "absolute",
+    positive: float | None = None,
+) -> AnyCircuit:
+    """The best edges (`select`), or nodes or neurons (`select_nodes`), so many."""
+    if isinstance(scores, NodeScores):
+        _require_top_n(scores, rule)
+        if positive is not None:
+            raise CircuitsError(f"positive={positive} is for edges ranked by a mix of two orders")
+        return select_nodes(scores, size, ranking=ranking)
+    rule = rule or DEFAULT_RULES["edge"]
+    return select(scores, edges=size, rule=rule, ranking=ranking, positive=positive)
+
+
+def _require_top_n(scores: NodeScores, rule: str | None) -> None:
+    if rule not in (None, "top-n"):
+        raise CircuitsError(
+            f'rule {rule!r} orders edges; {scores.units.level}s are taken by rule "top-n"'
+        )

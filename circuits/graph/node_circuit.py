@@ -1,0 +1,155 @@
+"""A circuit of nodes, or of their units: dimensions of heads and neurons of MLPs.
+
+What it leaves out is replaced where it writes, so in the same way for all that reads it. Whole
+nodes are an edge circuit with every edge out of the nodes kept and none out of the others
+(`edges`). What enters the model is its data and no component: `inputs_only` and `select_nodes` keep
+`input`, and sizes do not count it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from circuits.files import read_json, write_json
+from circuits.graph.circuit import Circuit
+from circuits.graph.layout import Layout
+from circuits.graph.units import Units
+
+
+@dataclass(frozen=True)
+class NodeCircuit:
+    """Units kept; everything else is replaced when the circuit runs.
+
+    mask: True for the units kept.
+    scores: the scores that they were chosen by, where there were any.
+    details: how they were chosen.
+    """
+
+    units: Units
+    mask: Bool[Tensor, " unit"]
+    scores: Float[Tensor, " unit"] | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.mask) != len(self.units):
+            raise CircuitsError(
+                f"a circuit of {len(self.mask)} units for sources of {len(self.units)} together"
+            )
+
+    @classmethod
+    def inputs_only(cls, units: Units) -> NodeCircuit:
+        """What enters the model, and no node."""
+        return cls(units, units.roots.clone())
+
+    @classmethod
+    def of(cls, units: Units | Layout, names: Iterable[str]) -> NodeCircuit:
+        """The named nodes (`m3`) and units (`m3[17]`), and nothing else: `input` is one to name.
+
+        units: of a layout, nodes are taken whole.
+        """
+        units = Units.whole(units) if isinstance(units, Layout) else units
+        mask = torch.zeros(len(units), dtype=torch.bool)
+        for name in names:
+            mask[units.find(name)] = True
+        return cls(units, mask)
+
+    def __len__(self) -> int:
+        return int(self.mask[self.choices].sum())
+
+    @property
+    def layout(self) -> Layout:
+        """The model's graph."""
+        return self.units.layout
+
+    @property
+    def level(self) -> str:
+        """What it is made of: "node" or "neuron"."""
+        return self.units.level
+
+    @property
+    def share(self) -> float:
+        """Units kept as a share of all, what enters the model not counted."""
+        return len(self) / len(self.choices)
+
+    @cached_property
+    def choices(self) -> Int[Tensor, " choice"]:
+        """Places of all that a circuit of this model can be made of."""
+        return (~self.units.roots).nonzero().flatten()
+
+    def choosing(self, places: Int[Tensor, " chosen"]) -> NodeCircuit:
+        """The circuit of these places, in this one's stead, with what enters the model."""
+        mask = self.units.roots.clone()
+        mask[places] = True
+        return replace(self, mask=mask, scores=None, details={})
+
+    def choice_name(self, place: int) -> str:
+        """The name of the unit at one of `choices`."""
+        return self.units.name(place)
+
+    def whole(self) -> NodeCircuit:
+        """All that there is: the model itself."""
+        return self.choosing(self.choices)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the units kept, in the model's order."""
+        return tuple(map(self.units.name, self.mask.nonzero().flatten().tolist()))
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Sources of which any unit is kept, in the model's order, and `logits`."""
+        parts = self.mask.split(list(self.units.widths))
+        kept = zip(self.layout.sources, parts, strict=True)
+        return (*(name for name, part in kept if part.any()), "logits")
+
+    def pruned(self) -> NodeCircuit:
+        """Itself: every node reads what enters the model, and the logits read every node."""
+        return self
+
+    def edges(self) -> Circuit:
+        """The same circuit in edges: all that leave the nodes kept. Parts of nodes have none.
+
+        Where norms rescale the stream itself (BART) an edge takes its share through each run's own
+        norms, and the two are not the same.
+        """
+        parts = self.mask.split(list(self.units.widths))
+        for name, part in zip(self.layout.sources, parts, strict=True):
+            if bool(part.any()) != bool(part.all()):
+                raise CircuitsError(f"{name} is kept in part; edges leave whole nodes")
+        rows = torch.stack([part.all() for part in parts])
+        return Circuit(self.layout, self.layout.mask & rows[:, None], details=self.details)
+
+    def save(self, path: str | Path) -> None:
+        """Write the circuit as JSON: layout, units with their scores, and how it was chosen."""
+        entries: list[dict[str, Any]] = []
+        for place, name in zip(self.mask.nonzero().flatten().tolist(), self.names, strict=True):
+            score = {} if self.scores is None else {"score": float(self.scores[place])}
+            entries.append({"unit": name, **score})
+        record = {"layout": self.layout.to_dict(), "widths": list(self.units.widths)}
+        write_json(path, {**record, "units": entries, "details": self.details})
+
+    @classmethod
+    def load(cls, path: str | Path) -> NodeCircuit:
+        """Read what `save` wrote; scores are 0 where it kept none."""
+        record = read_json(path)
+        try:
+            units = Units(Layout.from_dict(record["layout"]), tuple(record["widths"]))
+            found = {entry["unit"]: entry.get("score") for entry in record["units"]}
+            details = record["details"]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CircuitsError(f"{path}: not a file of a node circuit ({error!r})") from error
+        circuit = replace(cls.of(units, found), details=details)
+        if not found or None in found.values():
+            return circuit
+        scores = torch.zeros(len(units))
+        scores[circuit.mask] = torch.tensor(list(found.values()))
+        return replace(circuit, scores=scores)

@@ -1,0 +1,93 @@
+"""Units of sources: the places of a vector that holds one number, or one bit, for each.
+
+A node may be taken whole, as one unit, or apart: a head into the dimensions of its z (what its
+output matrix reads), an MLP into its hidden neurons. Units are named as their node, `m3`, or
+`m3[17]` where it has several.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from circuits.graph.layout import Layout
+
+_UNIT = re.compile(r"(?P<source>[^\[\]]+)(?:\[(?P<unit>\d+)\])?")
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of a model's sources, side by side, sources in the layout's order.
+
+    widths: how many each source has; all 1 where nodes are taken whole.
+    """
+
+    layout: Layout
+    widths: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != len(self.layout.sources) or min(self.widths) < 1:
+            raise CircuitsError(
+                f"{len(self.widths)} widths for a model of {len(self.layout.sources)} sources; "
+                "each source needs one, at least 1"
+            )
+
+    @classmethod
+    def whole(cls, layout: Layout) -> Units:
+        """Every node one unit."""
+        return cls(layout, (1,) * len(layout.sources))
+
+    def __len__(self) -> int:
+        return sum(self.widths)
+
+    @property
+    def level(self) -> str:
+        """What a unit is: "node" or "neuron"."""
+        return "node" if max(self.widths) == 1 else "neuron"
+
+    def of(self, row: int) -> slice:
+        """Where the units of a source stand."""
+        return slice(self._ends[row] - self.widths[row], self._ends[row])
+
+    def name(self, place: int) -> str:
+        """The name of the unit at a place."""
+        row = bisect_right(self._ends, place)
+        source, start = self.layout.sources[row], self.of(row).start
+        return source if self.widths[row] == 1 else f"{source}[{place - start}]"
+
+    def find(self, name: str) -> slice:
+        """Where a source's units ("m3"), or one of them ("m3[17]"), stand."""
+        match = _UNIT.fullmatch(name)
+        if match is None or match["source"] not in self.layout.sources:
+            raise CircuitsError(
+                f"{name!r}: no such source in this model ({self.layout.summary}); write m3, a0.h2, "
+                "or m3[17] for one of its units"
+            )
+        row = self.layout.sources.index(match["source"])
+        units = self.of(row)
+        if match["unit"] is None:
+            return units
+        if int(match["unit"]) >= self.widths[row]:
+            raise CircuitsError(f"{name!r}: {match['source']} has {self.widths[row]} units")
+        place = units.start + int(match["unit"])
+        return slice(place, place + 1)
+
+    @cached_property
+    def roots(self) -> Bool[Tensor, " unit"]:
+        """True for what enters the model (`input`, and `bias` where there is): no component."""
+        mask = torch.zeros(len(self), dtype=torch.bool)
+        for row in self.layout.roots:
+            mask[self.of(row)] = True
+        return mask
+
+    @cached_property
+    def _ends(self) -> tuple[int, ...]:
+        return tuple(accumulate(self.widths))

@@ -1,0 +1,92 @@
+"""Run a model on a circuit of nodes or neurons: what it leaves out is replaced where it writes.
+
+An MLP or the embedding that is left out writes what it wrote in the reference. A head is taken by
+its z: kept dimensions are this run's, the others the reference's, and the output matrix widens the
+mix (where a norm follows it, each share over the sigma of its own run, as in `models/stream.py`).
+An MLP of which some neurons are kept reads the others from the reference; one of which none is,
+writes the reference's output, its bias and a norm behind it included.
+
+So every reader sees x' + sum over kept sources of (a - a'), which is the edge circuit with all
+edges out of the nodes kept. Where norms rescale the stream itself (BART) it is not: here the run's
+own norms rescale what was replaced too. One forward pass; one more a batch when the first circuit
+keeps part of an MLP, for the corrupted run's neurons.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from circuits.graph import NodeCircuit
+from circuits.intervention.replacement import Reference
+from circuits.models import HookedModel, SourceStates
+from circuits.models.hooks import Hooks
+from circuits.models.view import MLP, Attention
+
+
+class NodeRun:
+    """One forward pass on a circuit of nodes or neurons.
+
+    needs_neurons: whether the reference must hold the hidden neurons of MLPs.
+    """
+
+    def __init__(self, model: HookedModel, reference: Reference, circuit: NodeCircuit) -> None:
+        self.view, self.reference = model.view, reference
+        widths = circuit.units.widths
+        if circuit.level == "neuron" and widths != self.view.widths:
+            row = next(row for row, n in enumerate(self.view.widths) if n != widths[row])
+            raise CircuitsError(
+                f"a circuit with {widths[row]} units of {circuit.layout.sources[row]} cannot run "
+                f"on a model with {self.view.widths[row]}"
+            )
+        self.live = SourceStates(self.view)
+        self.kept = circuit.mask.to(model.device).split(list(widths))
+        self.needs_neurons = any(self._in_part(mlp) for mlp in self.view.mlps)
+
+    def attach(self, hooks: Hooks) -> None:
+        """Replace what is left out."""
+        reference = self.reference.states
+        self.live.record(hooks)
+        for place, stream in enumerate(self.view.streams):
+            if not self.kept[stream.rows.start]:
+                hooks.before(stream.entry, partial(_instead, reference.inputs[place]))
+        for index, attention in enumerate(self.view.attentions):
+            rows = attention.place.rows
+            kept = torch.stack(self.kept[rows.start : rows.stop])  # (head, d_head or 1)
+            if not kept.all():
+                written = attention.output if attention.post is None else attention.post.module
+                hooks.after(written, partial(self._heads, attention, index, kept))
+        for index, mlp in enumerate(self.view.mlps):
+            kept = self.kept[mlp.place.row]
+            if self._in_part(mlp):
+                hooks.before(mlp.hidden, partial(_mixed, kept, reference.hidden[index]))
+            elif not kept.any():
+                hooks.after(mlp.output, partial(_instead, reference.mlp[index]))
+
+    def _in_part(self, mlp: MLP) -> bool:
+        kept = self.kept[mlp.place.row]
+        return bool(kept.any()) and not kept.all()
+
+    def _heads(
+        self,
+        attention: Attention,
+        index: int,
+        kept: Bool[Tensor, "head _"],
+        written: Float[Tensor, "batch pos d_model"],
+    ) -> Float[Tensor, "batch pos d_model"]:
+        z = torch.where(kept, self.live.z[index], self.reference.states.z[index])
+        new = z.flatten(2) @ attention.output_weight.flatten(0, 1)
+        bias = attention.output_bias
+        return (new if bias is None else new + bias).to(written.dtype)
+
+
+def _instead(value: Tensor, x: Tensor) -> Tensor:
+    return value.reshape(x.shape)
+
+
+def _mixed(kept: Bool[Tensor, " neuron"], reference: Tensor, x: Tensor) -> Tensor:
+    return torch.where(kept, x, reference.reshape(x.shape))

@@ -1,0 +1,206 @@
+"""Figures of circuits of nodes and neurons, against the oracle that swaps units one by one."""
+
+import json
+
+import pytest
+import torch
+from oracles.unit_swaps import UnitSwaps
+
+import circuits
+from circuits.attribution import attribute_nodes
+from circuits.evaluation import (
+    Questions,
+    completeness,
+    evaluate,
+    faithfulness,
+    measure,
+    minimality,
+    nothing_left,
+    stability,
+)
+from circuits.evaluation.measure import shares
+from circuits.evaluation.units import units_inside, units_outside
+from circuits.graph import Circuit, NodeCircuit, node_order, select_nodes
+from circuits.metrics import METRICS
+
+EVERY = Questions(
+    minimality=3, minimality_controls=4, completeness=4, completeness_sets=2, stability=6
+)
+
+
+@pytest.fixture(scope="module", params=["gpt2", "llama"])
+def model(request, hooked):
+    return hooked(request.param)
+
+
+@pytest.fixture(scope="module", params=["node", "neuron"])
+def scored(request, model, random_pairs):
+    scored_on = random_pairs(n=6, seed=1)
+    scores = attribute_nodes(model, scored_on, level=request.param, per_example=True)
+    return model, scores, random_pairs(n=5, seed=2)
+
+
+def oracle_share(model, pairs, circuit):
+    """f by the slow oracle: means over examples of the metric on whole logits."""
+    layout = model.layout
+    swaps = UnitSwaps(model.hf, layout.n_heads, layout.n_kv_heads, model.view.d_head)
+    kept = circuit.mask.split(list(circuit.units.widths))
+    totals = torch.zeros(3)
+    for place in range(len(pairs)):
+        batch = pairs.batch([place])
+        corrupted, seen = swaps.run({"input_ids": batch.corrupted})
+        clean = swaps.run({"input_ids": batch.clean})[0]
+        left = swaps.run({"input_ids": batch.clean}, kept, seen)[0]
+        for index, logits in enumerate((clean, corrupted, left)):
+            reads = logits[batch.rows, batch.columns]
+            totals[index] += float(METRICS["logit-difference"](reads, batch)[0])
+    return float((totals[2] - totals[1]) / (totals[0] - totals[1]))
+
+
+def test_the_curve_equals_the_oracle(scored):
+    model, scores, pairs = scored
+    curve = faithfulness(model, scores, pairs, fractions=(0.01, 0.1, 0.5, 1.0), controls=2)
+    total = len(scores.values) - 1
+    assert (curve.level, curve.rule) == (scores.units.level, "top-n")
+    absolute, random = curve.curves["absolute"], curve.curves["random"]
+    assert absolute.sizes == tuple(int(share * total) for share in curve.fractions)
+    assert absolute.kept == tuple(map(float, absolute.sizes))
+    for ranking in ("absolute", "signed"):
+        line = curve.curves[ranking]
+        for size, value, note in zip(line.sizes, line.values, line.notes, strict=True):
+            circuit = select_nodes(scores, size, ranking=ranking)
+            assert value.value == pytest.approx(oracle_share(model, pairs, circuit), abs=1e-3)
+            assert value.low <= value.value <= value.high and value.n == 5
+            assert note == nothing_left(circuit) and (note is None) == (size > 0)
+        assert line.values[-1].value == pytest.approx(1, abs=1e-4)
+    assert random.values[-1].value == pytest.approx(1, abs=1e-4)
+    assert abs(random.values[2].value - absolute.values[2].value) > 1e-3
+    assert curve.cmd == absolute.distance and curve.cpr == curve.curves["signed"].area
+    written = curve.to_dict()
+    assert written["curves"]["random"][f"{curve.level}s"] == list(absolute.sizes)
+    json.dumps(written, allow_nan=False)
+
+
+def test_an_order_of_ones_own_gets_a_curve(scored):
+    model, scores, pairs = scored
+    mine = {"mine": node_order(scores)}
+    found = faithfulness(model, scores, pairs, fractions=(0.2, 1.0), others=mine, controls=0)
+    assert found.curves["mine"].values == found.curves["absolute"].values
+    with pytest.raises(circuits.CircuitsError, match="rule 'paths' orders edges"):
+        faithfulness(model, scores, pairs, rule="paths")
+
+
+def test_units_of_a_node_circuit(scored):
+    model, scores, _ = scored
+    circuit = select_nodes(scores, len(scores.values) // 4)
+    inside, outside = units_inside(circuit, "nodes"), units_outside(circuit, "nodes", 99, seed=0)
+    nodes = set(model.layout.sources) - {"input"}
+    assert set(inside) == set(circuit.nodes) - {"input", "logits"}
+    assert set(inside) | set(outside) == nodes and not set(inside) & set(outside)
+    for name, mask in (inside | outside).items():
+        assert torch.equal(mask, NodeCircuit.of(circuit.units, [name]).mask)
+    singles = units_inside(circuit, "neurons")
+    assert set(singles) == set(circuit.names) - {"input"}
+    assert all(int(mask.sum()) == 1 for mask in singles.values())
+    assert not set(units_outside(circuit, "neurons", 5, seed=0)) & set(singles)
+    with pytest.raises(circuits.CircuitsError, match="unknown unit 'edges' of a circuit of n"):
+        units_inside(circuit, "edges")
+    with pytest.raises(
+        circuits.CircuitsError, match="unknown unit 'neurons' of a circuit of edges"
+    ):
+        units_inside(Circuit.full(model.layout), "neurons")
+
+
+def test_minimality_equals_the_oracle(scored):
+    model, scores, pairs = scored
+    circuit = select_nodes(scores, len(scores.values) // 3)
+    found = minimality(model, circuit, pairs, controls=2)
+    whole = oracle_share(model, pairs, circuit)
+    assert found.unit == "nodes" and found.faithfulness.value == pytest.approx(whole, abs=1e-3)
+    assert max(abs(fall.value) for fall in found.falls.values()) > 0.05
+    for name, mask in list(units_inside(circuit, "nodes").items())[:4]:
+        left = oracle_share(model, pairs, NodeCircuit(circuit.units, circuit.mask & ~mask))
+        assert found.falls[name].value == pytest.approx(whole - left, abs=3e-3)
+    brought = units_outside(circuit, "nodes", 2, seed=0)
+    assert set(found.control) == set(brought)
+    for name, mask in brought.items():
+        more = oracle_share(model, pairs, NodeCircuit(circuit.units, circuit.mask | mask))
+        assert found.control[name].value == pytest.approx(more - whole, abs=3e-3)
+
+
+def test_completeness_equals_the_oracle(scored):
+    model, scores, pairs = scored
+    circuit = select_nodes(scores, len(scores.values) // 2)
+    found = completeness(model, circuit, pairs, sets=2, steps=1, candidates=2)
+    units = units_inside(circuit, "nodes")
+    for one in found.random:
+        out = torch.stack([units[name] for name in one.units]).any(dim=0)
+        variants = [NodeCircuit(circuit.units, mask & ~out) for mask in (circuit.mask, out | True)]
+        kept, whole = (oracle_share(model, pairs[::2], variant) for variant in variants)
+        assert one.circuit.value == pytest.approx(kept, abs=2e-3)
+        assert one.model.value == pytest.approx(whole, abs=2e-3)
+    assert found.mean.value > 1e-3
+
+
+def test_stability_counts_the_resamples(scored):
+    """Against circuits selected one by one from means taken by hand."""
+    from circuits.statistics import resample_weights
+
+    _, scores, _ = scored
+    found = stability(scores, size=6, ranking="signed", resamples=25, seed=3)
+    counts = {}
+    for weights in resample_weights(6, 25, seed=3):
+        mean = torch.einsum("n,nu->u", weights.float(), scores.per_example)
+        order = mean[1:].argsort(descending=True)[:6] + 1
+        for place in order.tolist():
+            name = scores.units.name(place)
+            counts[name] = counts.get(name, 0) + 1
+    assert {name: round(25 * share) for name, share in found.frequencies.items()} == counts
+    assert found.unit == f"{scores.units.level}s" and len(found.circuit) == 6
+    assert set(found.circuit) | {"input"} == set(select_nodes(scores, 6, ranking="signed").names)
+    assert found.chance == pytest.approx(6 / (len(scores.values) - 1))
+    assert 1 > found.overlap.value > found.control.value
+
+
+def test_everything_is_in_the_record(scored, random_pairs):
+    model, scores, pairs = scored
+    level = scores.units.level
+    circuit = select_nodes(scores, len(scores.values) // 4)
+    found = evaluate(
+        *(model, scores, circuit, pairs),
+        conditions={"longer": random_pairs(n=4, length=14)},
+        questions=EVERY,
+    )
+    json.dumps(found, allow_nan=False)
+    assert found["circuit"][f"{level}s"] == len(circuit) and found["circuit"]["level"] == level
+    assert found["faithfulness"] == faithfulness(model, scores, pairs).to_dict()
+    assert set(found["robustness"]) == {"evaluate", "longer"}
+    control = found["robustness"]["evaluate"]["control"]
+    assert control is not None and control != found["circuit"]["faithfulness"]
+    assert found["minimality"]["unit"] == "nodes" == found["completeness"]["unit"]
+    assert found["stability"]["unit"] == f"{level}s"
+    none = evaluate(model, scores, select_nodes(scores, 0), pairs, questions=EVERY)
+    assert none["circuit"]["nothing_left"] == f"an empty circuit: no {level} was selected"
+    assert none["minimality"] is none["completeness"] is None
+
+
+@pytest.mark.parametrize("replacement", ["mean", "zero"])
+def test_what_is_left_out_may_be_replaced_otherwise(scored, replacement):
+    model, scores, pairs = scored
+    circuit = select_nodes(scores, len(scores.values) // 2)
+    figures = [
+        float(shares(measure(model, pairs, [circuit], replacement=how).columns.mean(dim=0))[0])
+        for how in ("corrupted", replacement)
+    ]
+    assert abs(figures[0] - figures[1]) > 1e-3
+    found = evaluate(model, scores, circuit, pairs, replacement=replacement)
+    assert found["circuit"]["faithfulness"]["value"] == pytest.approx(figures[1], abs=1e-6)
+
+
+def test_t5_and_bart_have_curves_too(hooked, random_pairs):
+    for name in ("t5", "bart"):
+        model = hooked(name)
+        scores = attribute_nodes(model, random_pairs(n=3, seed=1, answers=2), level="neuron")
+        curve = faithfulness(model, scores, random_pairs(n=3, seed=2, answers=2), controls=1)
+        assert curve.values[-1].value == pytest.approx(1, abs=1e-4)
+        assert len({round(value.value, 4) for value in curve.values}) > 4

@@ -1,0 +1,126 @@
+"""Circuits of nodes and neurons, and what all levels share."""
+
+import pytest
+import torch
+
+from circuits.errors import CircuitsError
+from circuits.graph import (
+    Circuit,
+    EdgeScores,
+    Layout,
+    NodeCircuit,
+    NodeScores,
+    Units,
+    load_scores,
+    node_order,
+    select_nodes,
+)
+from circuits.graph.levels import nothing_of, order_of, select_size
+
+LAYOUT = Layout(2, 2, 1)
+NAMES = ("input", "a0.h0", "a0.h1", "m0", "a1.h0", "a1.h1", "m1")
+PARTS = Units(LAYOUT, (1, 2, 2, 3, 2, 2, 3))
+
+
+def scores(units=None, seed=0):
+    units = units or Units.whole(LAYOUT)
+    values = torch.randn(len(units), generator=torch.Generator().manual_seed(seed))
+    return NodeScores(values, LAYOUT, units.widths, "planted")
+
+
+def test_what_a_circuit_says_of_itself():
+    nodes = NodeCircuit.of(LAYOUT, ["input", "m0", "a1.h1"])
+    assert (len(nodes), nodes.share, nodes.level) == (2, 2 / 6, "node")
+    assert nodes.names == ("input", "m0", "a1.h1") and nodes.nodes == (*nodes.names, "logits")
+    units = NodeCircuit.of(PARTS, ["m0[1]", "a1.h1", "input"])
+    assert (len(units), units.share, units.level) == (3, 3 / 14, "neuron")
+    assert units.names == ("input", "m0[1]", "a1.h1[0]", "a1.h1[1]")
+    assert units.nodes == nodes.nodes and units.pruned() is units
+    assert units.whole().share == 1 and len(units.whole()) == 14
+    assert NodeCircuit.inputs_only(PARTS).nodes == ("input", "logits")
+    assert len(NodeCircuit.inputs_only(PARTS)) == 0 and len(NodeCircuit.of(PARTS, ["input"])) == 0
+
+
+def test_edges_of_a_node_circuit():
+    circuit = NodeCircuit.of(LAYOUT, ["input", "m0"])
+    assert set(circuit.edges().edges) == {
+        edge for edge in Circuit.full(LAYOUT).edges if edge.split("->")[0] in ("input", "m0")
+    }
+    with pytest.raises(CircuitsError, match="m0 is kept in part; edges leave whole nodes"):
+        NodeCircuit.of(PARTS, ["m0[1]"]).edges()
+
+
+@pytest.mark.parametrize("units", [Units.whole(LAYOUT), PARTS])
+def test_selection_takes_the_best_and_the_input_for_nothing(units):
+    found = scores(units)
+    total = len(units) - 1
+    for ranking, worth in (("absolute", found.values.abs()), ("signed", found.values)):
+        order = node_order(found, ranking)
+        assert sorted(order.tolist()) == list(range(1, total + 1))
+        assert worth[order].tolist() == sorted(worth[1:].tolist(), reverse=True)
+        circuit = select_nodes(found, 4, ranking=ranking)
+        assert len(circuit) == 4 and bool(circuit.mask[0])
+        assert set(circuit.mask[1:].nonzero().flatten().add(1).tolist()) == set(order[:4].tolist())
+        assert torch.equal(circuit.choosing(order[:4]).mask, circuit.mask)
+    assert len(select_nodes(found, 0)) == 0 and select_nodes(found, total).share == 1
+    assert circuit.details["size"] == 4 and circuit.details["method"] == "planted"
+
+
+def test_two_streams_and_constants_enter_a_model():
+    both = NodeCircuit.inputs_only(Units.whole(Layout(1, 2, 2, n_encoder_layers=1, bias=True)))
+    assert both.names == ("enc.input", "enc.bias", "input", "bias")
+
+
+@pytest.mark.parametrize("units", [Units.whole(LAYOUT), PARTS])
+def test_round_trip(units, tmp_path):
+    circuit = select_nodes(scores(units), 3)
+    circuit.save(tmp_path / "c.json")
+    again = NodeCircuit.load(tmp_path / "c.json")
+    assert torch.equal(again.mask, circuit.mask) and again.units == circuit.units
+    assert torch.equal(again.scores[again.mask], circuit.scores[circuit.mask])
+    assert again.details == circuit.details
+    bare = NodeCircuit.of(units, ["m1"])
+    bare.save(tmp_path / "bare.json")
+    assert NodeCircuit.load(tmp_path / "bare.json").scores is None
+    Circuit.full(LAYOUT).save(tmp_path / "edges.json")
+    with pytest.raises(CircuitsError, match=r"edges\.json: not a file of a node circuit"):
+        NodeCircuit.load(tmp_path / "edges.json")
+
+
+def test_levels_agree_on_sizes_and_orders():
+    edges = EdgeScores(torch.rand(LAYOUT.shape) * LAYOUT.mask, LAYOUT, "planted")
+    for found in (edges, scores(), scores(PARTS)):
+        nothing, order = nothing_of(found), order_of(found, "top-n", "signed")
+        assert len(nothing) == 0 and sorted(order.tolist()) == nothing.choices.tolist()
+        assert torch.equal(nothing.choosing(order).mask, nothing.whole().mask)
+        chosen = select_size(found, 3, rule="top-n", ranking="signed")
+        assert torch.equal(chosen.pruned().mask, nothing.choosing(order[:3]).pruned().mask)
+        assert nothing.choice_name(int(order[0])) in dict(found.top(len(order) + 1))
+
+
+def test_refusals():
+    with pytest.raises(CircuitsError, match="7 nodes asked for; this model has 6"):
+        select_nodes(scores(), 7)
+    with pytest.raises(CircuitsError, match="unknown ranking of neurons 'mixed'; known: absolute"):
+        node_order(scores(PARTS), "mixed")
+    with pytest.raises(CircuitsError, match="rule 'paths' orders edges; nodes are taken by rule"):
+        order_of(scores(), "paths")
+    with pytest.raises(CircuitsError, match="is for edges ranked by a mix"):
+        select_size(scores(), 2, positive=0.5)
+    with pytest.raises(CircuitsError, match="a circuit of 2 units for sources of 7"):
+        NodeCircuit(Units.whole(LAYOUT), torch.ones(2, dtype=torch.bool))
+    with pytest.raises(CircuitsError, match=r"'m0\[3\]': m0 has 3 units"):
+        NodeCircuit.of(PARTS, ["m0[3]"])
+
+
+def test_a_folder_says_what_its_scores_are_of(tmp_path):
+    found = scores(PARTS)
+    file = found.save(tmp_path)
+    for path in (tmp_path, file):
+        assert isinstance(load_scores(path), NodeScores)
+    edges = EdgeScores(torch.zeros(LAYOUT.shape), LAYOUT, "planted").save(tmp_path)
+    assert isinstance(load_scores(edges), EdgeScores) and isinstance(load_scores(file), NodeScores)
+    with pytest.raises(CircuitsError, match=r"holds scores of edges and of nodes; name scores\."):
+        load_scores(tmp_path)
+    with pytest.raises(CircuitsError, match="no such score file"):
+        load_scores(tmp_path / "nothing")
