@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from circuits.errors import CircuitsError
 
 if TYPE_CHECKING:
-    from circuits.attribution import attribute
+    from circuits.attribution import attribute, attribute_nodes
     from circuits.evaluation import (
         choose_mix,
         completeness,
@@ -22,13 +22,22 @@ if TYPE_CHECKING:
         stability,
     )
     from circuits.evolution import compare, cross_evaluate, internals
-    from circuits.graph import Circuit, EdgeScores, Layout, select
+    from circuits.graph import (
+        Circuit,
+        EdgeScores,
+        Layout,
+        NodeCircuit,
+        NodeScores,
+        select,
+        select_nodes,
+    )
     from circuits.intervention.patching import Patching, patch, path_patch
     from circuits.models import HookedModel
     from circuits.tuning.targets import lora_config
 
 _HOMES = {
     "attribute": "circuits.attribution",
+    "attribute_nodes": "circuits.attribution",
     "choose_mix": "circuits.evaluation",
     "completeness": "circuits.evaluation",
     "evaluate": "circuits.evaluation",
@@ -42,7 +51,10 @@ _HOMES = {
     "Circuit": "circuits.graph",
     "EdgeScores": "circuits.graph",
     "Layout": "circuits.graph",
+    "NodeCircuit": "circuits.graph",
+    "NodeScores": "circuits.graph",
     "select": "circuits.graph",
+    "select_nodes": "circuits.graph",
     "Patching": "circuits.intervention.patching",
     "patch": "circuits.intervention.patching",
     "path_patch": "circuits.intervention.patching",
@@ -56,8 +68,11 @@ __all__ = [
     "EdgeScores",
     "HookedModel",
     "Layout",
+    "NodeCircuit",
+    "NodeScores",
     "Patching",
     "attribute",
+    "attribute_nodes",
     "choose_mix",
     "compare",
     "completeness",
@@ -71,6 +86,7 @@ __all__ = [
     "path_patch",
     "robustness",
     "select",
+    "select_nodes",
     "stability",
 ]
 

@@ -45,7 +45,8 @@ def evaluate(
         float | None, typer.Option(help="For --ranking mixed, the share of the signed order.")
     ] = None,
     minimal: Annotated[
-        bool, typer.Option("--minimality", help="Also remove each edge (or node) alone, a run each.")
+        bool,
+        typer.Option("--minimality", help="Also remove each edge or node alone, a run each."),
     ] = False,
     complete: Annotated[
         bool, typer.Option("--completeness", help="Also knock sets of nodes out.")

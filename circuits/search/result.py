@@ -65,11 +65,7 @@ class Search:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """Heads and MLPs with an edge out of them, in the model's order.
-
-        `Circuit.nodes` also names heads that a kept key or value reader feeds only because another
-        head of its group shares it.
-        """
+        """Heads and MLPs with an edge out of them, in the model's order."""
         kept = self.circuit.mask.any(dim=1).tolist()
         return tuple(
             node.name

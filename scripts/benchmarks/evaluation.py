@@ -6,7 +6,8 @@ GPT-2-small shape with random weights, 2 x 128 tokens that share nothing, so tha
 saved. The floor of one circuit is one plain forward pass; the clean and the corrupted run that all
 circuits of a batch share are timed apart, against two plain passes. Circuits are random edges, the
 dearest kind: nothing is pruned, almost every source is used and no reader is left alone until all
-edges are kept. The sides run alternately in one process. One JSON line.
+edges are kept; and half of the nodes, and of the neurons, at random. The sides run alternately in
+one process. One JSON line.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch
 from attribution import pairs
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from circuits.graph import Circuit, Layout
+from circuits.graph import Circuit, Layout, NodeCircuit, Units
 from circuits.intervention import Executor
 from circuits.models import HookedModel
 from tasks.pairs import PairBatch
@@ -68,6 +69,12 @@ def main() -> None:
     for share in SHARES:
         circuit = random_circuit(model.layout, share)
         sides[f"{share:.1%}"] = (partial(executor.logits, circuit), 1)
+    for units in (Units.whole(model.layout), Units(model.layout, model.view.widths)):
+        half = torch.rand(len(units), generator=torch.Generator().manual_seed(0)) < 0.5
+        sides[f"50.0% of {units.level}s"] = (
+            partial(executor.logits, NodeCircuit(units, half | units.roots)),
+            1,
+        )
     ratios: dict[str, list[float]] = {side: [] for side in sides}
     for repeat in range(arguments.repeats + 1):
         for side, (work, passes) in sides.items():

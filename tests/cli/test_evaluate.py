@@ -73,6 +73,40 @@ def test_examples_that_were_scored_on_are_warned_of(discovered, rows, tmp_path):
     assert "test" not in done.stderr
 
 
+@pytest.fixture(scope="module", params=[("gpt2", "node"), ("llama", "neuron")])
+def of_nodes(request, rows, model_folder, tmp_path_factory):
+    name, level = request.param
+    out = tmp_path_factory.mktemp("nodes")
+    done = circuits(
+        *("discover", "--model", model_folder(name), "--task", "table", "--data", rows),
+        *("--level", level, "--split", "validation", "--per-example", "--out", out),
+        *("--device", "cpu", "--quiet"),
+    )
+    assert done.returncode == 0, done.stderr
+    return level, out
+
+
+def test_scores_of_nodes_and_neurons_are_evaluated_in_the_same_way(of_nodes, tmp_path):
+    level, scores = of_nodes
+    command = ("evaluate", "--scores", scores, "--out", tmp_path, "--device", "cpu", "--quiet")
+    done = circuits(*command, "--minimality", "--completeness")
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    for words in (f"{level}s    kept", "CPR", "(random", "100.0%", "idle nodes", "overlap under"):
+        assert words in done.stdout, (words, done.stdout)
+    written = json.loads((tmp_path / "evaluation.json").read_text())
+    (record,) = written["checkpoints"].values()
+    curves = record["faithfulness"]["curves"]
+    assert curves["absolute"]["values"][-1]["value"] == pytest.approx(1, abs=1e-3)
+    assert f"CMD {_said(curves['absolute']['distance'])}" in done.stdout
+    assert f"{record['stability']['core']} {level}s in 95 %" in done.stdout
+    page = (tmp_path / "evaluation.html").read_text()
+    assert f"share of {level}s kept" in page and "could not be made" not in page
+    refused(
+        circuits(*command, "--rule", "greedy"),
+        f"rule 'greedy' orders edges; {level}s are taken by rule \"top-n\"",
+    )
+
+
 def test_what_cannot_be_evaluated_is_refused_and_leaves_nothing(discovered, rows, tmp_path):
     command = ("evaluate", "--scores", discovered, "--device", "cpu", "--quiet")
     command += ("--out", tmp_path / "out")

@@ -73,7 +73,7 @@ def test_two_hundred_random_circuits_equal_the_oracle(name, hooked, random_pairs
         largest = max(largest, float((expected - executor.corrupted).abs().max()))
         seen.add(len(circuit))
     assert largest > 0.1 and worst <= 1e-5 * largest
-    assert {0, model.layout.n_edges} < seen and len(seen) > 80
+    assert {0, model.layout.n_edges} < seen and len(seen) > 50
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
