@@ -13,7 +13,8 @@ from circuits.errors import CircuitsError
 from tasks.pairs import PairBatch, PairSet
 
 _log = logging.getLogger(__name__)
-_TOKENS = 2048  # per batch unless told: two prompts of 1,024
+_TOKENS = {"cpu": 2048}  # at a time unless told: two prompts of 1,024
+_TOKENS_ELSEWHERE = 8192
 
 Result = TypeVar("Result")
 
@@ -28,10 +29,11 @@ def over_batches(
 ) -> Iterator[tuple[PairBatch, Result]]:
     """Do `work` on every batch, longest first; out of memory halves the batch and says so.
 
+    batch_size: None takes the usual one, which asks nobody whether it fits.
     progress: the words beside a progress bar; None shows none.
     """
     if batch_size is None:
-        batch_size = max(1, _TOKENS // max(len(pair) for pair in pairs))
+        batch_size = usual_batch_size(max(len(pair) for pair in pairs), len(pairs), device)
     if batch_size < 1:
         raise CircuitsError(f"batch size {batch_size}: it must be at least 1")
     with tqdm(total=len(pairs), desc=progress, unit="pair", disable=progress is None) as bar:
@@ -40,12 +42,34 @@ def over_batches(
             batch = pairs.batch(queue[0]).to(device)
             try:
                 result = work(batch)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
                 queue[:1] = _halved(queue[0], batch, error)
                 continue
             queue.pop(0)
             yield batch, result
             bar.update(len(batch))
+
+
+def usual_batch_size(
+    length: int, n: int, device: torch.device | str, tokens: int | None = None
+) -> int:
+    """Pairs at a time that speed has a use for, fit or not; at most `n`, at least 1.
+
+    length: tokens of the longest. tokens: most positions at a time, padding included; None takes
+        2,048 on a CPU, which has no use for more, and 8,192 elsewhere.
+    """
+    tokens = tokens or _TOKENS.get(torch.device(device).type, _TOKENS_ELSEWHERE)
+    return max(1, min(n, tokens // length))
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device had no memory left; only CUDA's has a class of its own."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or (
+        "DefaultCPUAllocator" in text or "MPS backend out of memory" in text
+    )
 
 
 def _halved(index: list[int], batch: PairBatch, error: Exception) -> list[list[int]]:

@@ -25,6 +25,7 @@ from circuits.errors import CircuitsError
 from circuits.graph import EdgeScores
 from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
+from circuits.planning import choose_batch_size
 from tasks.pairs import PairBatch, PairSet
 
 METHODS: dict[str, type[Any]] = {
@@ -62,7 +63,8 @@ def attribute(
     method: a name from `METHODS`, whose hyper-parameters follow as keywords (steps=5,
         quadrature="midpoint"), or a method object.
     metric: a name from `circuits.metrics`; None takes the pairs' own. Units of the scores.
-    batch_size: None chooses by prompt length; a batch that does not fit in memory is halved.
+    batch_size: None takes what the memory plan says (`planning.choose_batch_size`), a batch that
+        does not fit after all is halved. `details["batch_size"]` holds the number.
     per_example: keep one matrix an example, which `compare` and intervals need.
 
     Methods on the path from corrupted to clean say in `details["error"]` how far to trust them.
@@ -109,6 +111,9 @@ def gather(
     """Score all pairs, batch by batch; `shape` is that of one example's scores."""
     pairs.require(vocabulary=model.vocabulary, context=model.context)
     chosen.require(model, pairs, metric)
+    if batch_size is None:
+        steps = getattr(chosen, "steps", None)
+        batch_size = choose_batch_size(model, pairs, chosen.name, steps)
     total = torch.zeros(shape, dtype=torch.float64)
     kept = torch.zeros(len(pairs), *shape) if per_example else None
     ends = torch.zeros(2, len(pairs))

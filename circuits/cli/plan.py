@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from circuits.cli import options as use
+from circuits.errors import CircuitsError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-    from circuits.planning import Plan, Rates, Shape
+    from circuits.planning import Job, Plan, Rates, Shape
+
+_TRAINING_BATCH = 32  # as `circuits finetune` takes
 
 
 def plan(
@@ -31,11 +34,25 @@ def plan(
     data: use.Data = None,
     task_option: use.TaskOptions = None,
     n: use.Number = None,
-    batch_size: use.BatchSize = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Pairs at a time; unless told, as many as the verbs take by themselves and as fit "
+            f"({_TRAINING_BATCH} in training).",
+            min=1,
+        ),
+    ] = None,
     method: Annotated[
-        str, typer.Option(help="eap-ig, eap, clean-corrupted, evaluate or finetune.")
+        str,
+        typer.Option(
+            help="A method of `discover` (eap-ig, eap-ig-activations, eap, clean-corrupted, exact, "
+            "information-flow, random); evaluate, internals; finetune, lora (rank 8, all layers)."
+        ),
     ] = "eap-ig",
-    steps: Annotated[int | None, typer.Option(help="Points on the path (eap-ig: 5).")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Points on the path (eap-ig: 5), or optimizer steps (finetune: 300)."),
+    ] = None,
     device: use.Device = None,
     dtype: use.Dtype = "float32",
     memory: Annotated[
@@ -53,13 +70,13 @@ def plan(
 
     import torch
 
-    from circuits.errors import CircuitsError
     from circuits.models.checkpoints import as_device, as_dtype
     from circuits.planning import (
         Job,
         Shape,
         available_memory,
         largest_batch,
+        measure_rates,
         parse_bytes,
         resident_bytes,
         suggestions,
@@ -74,30 +91,26 @@ def plan(
         shape = Shape(1, length, reads, shared=shared)
     else:
         raise CircuitsError("say how long the prompts are: --length 512, or --task NAME")
-    kind = target.type
-    shape = replace(shape, batch=batch_size or 1, dtype=as_dtype(dtype), device=kind)
+    on_host = target.type == "cpu"
+    shape = replace(shape, dtype=as_dtype(dtype), device=target.type)
     job = Job(shape, method, steps, n or 100)
-    has = parse_bytes(memory) if memory is not None else available_memory(target)
-    on_host = kind == "cpu"
     overhead = resident_bytes() if on_host else 0
-    if on_host and memory is None:
-        has += overhead  # this process holds it already
-    first = planned(config, job, overhead=overhead)
-    left = has - first.traced.weights - overhead
-    largest = largest_batch(config, job, left)
-    if batch_size is None and largest > 1:
-        first = planned(config, job.of(largest), overhead=overhead)
-    _show(model, first, has)
-    if first.total > has:
-        typer.echo(f"does not fit: {first.total / has:.2f} x what {target} has")
-        for change in suggestions(config, first, has) or ["nothing here helps; a larger device"]:
+    # This process holds the overhead already.
+    has = parse_bytes(memory) if memory is not None else available_memory(target) + overhead
+    one = planned(config, job, overhead=overhead)
+    largest = largest_batch(config, job, has - one.held)
+    job = job.of(batch_size or max(1, min(_usual(job), largest)))
+    made = planned(config, job, overhead=overhead)
+    _show(model, made, has)
+    if made.total > has:
+        typer.echo(f"does not fit: {made.total / has:.2f} x what {target} has")
+        for change in suggestions(config, made, has) or ["nothing here helps; a larger device"]:
             typer.echo(f"  try {change}")
         raise typer.Exit(1)
-    typer.echo(f"fits {target}; largest batch {largest}")
-    if kind == "cpu" or torch.cuda.is_available():
-        from circuits.planning import measure_rates
-
-        _show_time(first, measure_rates(first.sizes, shape.length, target, shape.dtype))
+    room = f", with room for batches of {largest}" if largest > job.shape.batch else ""
+    typer.echo(f"fits {target}{room}")
+    if on_host or torch.cuda.is_available():
+        _show_time(made, measure_rates(made.sizes, shape.length, target, shape.dtype))
     else:
         typer.echo(f"time not told: no {target} here to measure")
 
@@ -108,8 +121,12 @@ def _config(model: str) -> PreTrainedConfig:
     from circuits.models.checkpoints import load_config
 
     adapter = Path(model) / "adapter_config.json"
-    base = read_json(adapter).get("base_model_name_or_path") if adapter.is_file() else None
-    return load_config(base or model)
+    if not adapter.is_file():
+        return load_config(model)
+    base = read_json(adapter).get("base_model_name_or_path")
+    if not base:
+        raise CircuitsError(f"{model}: the adapter does not name its base model; plan that")
+    return load_config(base)
 
 
 def _measured(
@@ -122,7 +139,6 @@ def _measured(
     seed: int,
 ) -> tuple[Shape, int]:
     """The shape of a task's pairs, and their number."""
-    from circuits.errors import CircuitsError
     from circuits.models.checkpoints import load_tokenizer, resolve
     from circuits.models.feed import shared_length
     from circuits.planning import Shape
@@ -143,26 +159,36 @@ def _measured(
     return Shape(1, max(lengths), reads, padded=len(lengths) > 1, shared=shared), len(pairs)
 
 
+def _usual(job: Job) -> int:
+    """Pairs at a time, if they fit, where nobody says."""
+    from circuits.batching import usual_batch_size
+
+    if job.account.trains:
+        return _TRAINING_BATCH
+    return usual_batch_size(job.shape.length, job.n, job.shape.device, job.account.tokens)
+
+
 def _show(model: str, made: Plan, has: int) -> None:
     job, traced = made.job, made.traced
-    steps = f", {job.passes} steps" if job.method == "eap-ig" else ""
+    steps = f", {job.passes} steps" if job.account.counted else ""
+    what = "examples" if job.account.trains else f"{job.n} pairs"
     dtype = str(job.shape.dtype).removeprefix("torch.")
     typer.echo(
         f"{model}: {traced.parameters / 1e6:,.1f} M parameters, {made.sizes.layout.summary}, "
         f"{made.sizes.layout.n_edges:,} edges"
     )
     typer.echo(
-        f"{job.method}{steps}: {job.n} pairs of {job.shape.length} tokens, {job.shape.batch} at a "
-        f"time, {dtype}\n"
+        f"{job.method}{steps}: {what} of {job.shape.length} tokens, {job.shape.batch} at a time, "
+        f"{dtype}\n"
     )
     parts = made.phases[made.fullest]
-    rows = [("weights", traced.weights), *parts.items()]
+    rows = [*made.lasting.items(), *parts.items()]
     rows.append(("the allocator's slack", made.working - sum(parts.values())))
     if made.overhead:
         rows.append(("Python and libraries", made.overhead))
     for name, size in rows:
-        typer.echo(f"{name:<34}{_amount(size):>10}")
-    typer.echo(f"{'peak: ' + made.fullest:<34}{_amount(made.total):>10} of {_amount(has)}")
+        typer.echo(f"{name:<40}{_amount(size):>10}")
+    typer.echo(f"{'peak: ' + made.fullest:<40}{_amount(made.total):>10} of {_amount(has)}")
 
 
 def _amount(size: int) -> str:
@@ -173,7 +199,7 @@ def _show_time(made: Plan, rates: Rates) -> None:
     seconds = made.seconds(rates)
     told = f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
     if seconds >= 100 * 60:
-        told = f"{seconds / 3600:.1f} h"
+        told = f"{seconds / 3600:,.1f} h"
     typer.echo(
         f"about {told} (matrix products at {rates.matmul / 1e9:,.0f} GFLOP/s, attention at "
         f"{rates.attention / 1e9:,.0f}, other operations at {rates.moved / 1e9:,.0f} GB/s)"

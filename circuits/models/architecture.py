@@ -42,8 +42,11 @@ _INTERLEAVED = ("gpt_neox", "bloom")
 _POST_NORM = ("bart",)
 
 
-def describe(model: PreTrainedModel) -> View:
-    """Describe a model; a `CircuitsError` says what does not fit."""
+def named_modules(model: PreTrainedModel) -> tuple[Any, Mapping[str, Any]]:
+    """TransformerLens's configuration of a model, and what it names; no weight is looked at.
+
+    A `CircuitsError` says what is not supported.
+    """
     architecture = type(model).__name__
     try:
         config = build_bridge_config_from_hf(
@@ -56,6 +59,12 @@ def describe(model: PreTrainedModel) -> View:
         ) from error
     mapping: Mapping[str, Any] = adapter.component_mapping or {}
     _refuse(model, mapping)
+    return config, mapping
+
+
+def describe(model: PreTrainedModel) -> View:
+    """Describe a model; a `CircuitsError` says what does not fit."""
+    config, mapping = named_modules(model)
     heads = int(config.n_heads)
     sides = ["encoder_blocks", "decoder_blocks"] if "decoder_blocks" in mapping else ["blocks"]
     blocks = [list(model.get_submodule(mapping[side].name).children()) for side in sides]

@@ -6,17 +6,12 @@ from circuits.planning.device import (
     measure_rates,
     parse_bytes,
     resident_bytes,
+    total_memory,
 )
+from circuits.planning.jobs import METHODS, Job
+from circuits.planning.microbatch import choose_batch_size
 from circuits.planning.passes import Shape
-from circuits.planning.plan import (
-    METHODS,
-    Job,
-    Plan,
-    largest_batch,
-    plan,
-    planned_batch_size,
-    suggestions,
-)
+from circuits.planning.plan import Plan, largest_batch, plan, suggestions
 
 __all__ = [
     "METHODS",
@@ -25,11 +20,12 @@ __all__ = [
     "Rates",
     "Shape",
     "available_memory",
+    "choose_batch_size",
     "largest_batch",
     "measure_rates",
     "parse_bytes",
     "plan",
-    "planned_batch_size",
     "resident_bytes",
     "suggestions",
+    "total_memory",
 ]

@@ -10,7 +10,9 @@ from circuits.planning.passes import Shape
 from circuits.planning.sizes import Sizes
 
 _CHUNK = 64 * 2**20  # of widened source outputs at a time, as in attribution/engine.py
-_STEPS_AT_ONCE = 6  # whose xhat are held at a time, as there
+_FLOW_CHUNK = 32 * 2**20  # as in attribution/information_flow.py
+STEPS_AT_ONCE = 6  # whose xhat are held at a time, as there
+_CACHE, _DEVICE = 2**21, 2**28  # of one pattern, as in evolution/side_by_side.py
 _FLOAT = 4  # accumulators are float32 whatever the model is
 
 
@@ -25,7 +27,7 @@ def engine_buffers(sizes: Sizes, shape: Shape, steps: int) -> dict[str, int]:
     """What the attribution engine keeps from the first step to the end."""
     layers, d, tokens = sizes.layout.n_layers, sizes.d_model, shape.tokens
     sources, readers = sizes.layout.shape
-    item, held = shape.dtype.itemsize, min(steps, _STEPS_AT_ONCE)
+    item, held = shape.dtype.itemsize, min(steps, STEPS_AT_ONCE)
     turned = sizes.layout.n_heads + sizes.layout.n_kv_heads if sizes.rotary else 0
     return {
         "source deltas": source_bytes(sizes, shape),
@@ -49,7 +51,7 @@ def contraction_buffers(sizes: Sizes, shape: Shape, steps: int) -> dict[str, int
         "widened sources, and a transposed copy": 2 * _FLOAT * sources * chunk * d,
         "reader weights of a layer": 3 * _FLOAT * sizes.ports * sizes.d_head * d,
         "widened gradients of a layer": 2 * _FLOAT * sizes.ports * chunk * d,
-        "sources along xhat": _FLOAT * min(steps, _STEPS_AT_ONCE) * sources * chunk,
+        "sources along xhat": _FLOAT * min(steps, STEPS_AT_ONCE) * sources * chunk,
     }
 
 
@@ -63,3 +65,45 @@ def executor_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:
         "widened differences": item * tokens * sizes.layout.shape[0] * d,
         "inputs of a layer's readers": 3 * item * tokens * sizes.layout.n_heads * d,
     }
+
+
+def module_outputs(sizes: Sizes, shape: Shape) -> int:
+    """What every attention and MLP wrote, in the clean and in the corrupted run."""
+    return 2 * shape.dtype.itemsize * shape.tokens * 2 * sizes.layout.n_layers * sizes.d_model
+
+
+def flow_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:
+    """What information-flow routes keep of a run: sources, and the streams that are read."""
+    streams = 2 * sizes.layout.n_layers + 1
+    return {
+        "source outputs": source_bytes(sizes, shape),
+        "streams": shape.dtype.itemsize * shape.tokens * streams * sizes.d_model,
+    }
+
+
+def proximity_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:
+    """What sources near readers need on top of `flow_buffers`."""
+    sources, readers = sizes.layout.shape
+    position = _FLOAT * sizes.d_model
+    chunk = min(shape.length, max(1, _FLOW_CHUNK // (sources * position)))
+    return {
+        "widened sources, and a layer's heads": chunk * position * (sources + sizes.layout.n_heads),
+        "scores": _FLOAT * shape.batch * sources * readers,
+    }
+
+
+def internals_buffers(sizes: Sizes, shape: Shape, *, eager: bool) -> dict[str, int]:
+    """What both runs of `evolution.internals` leave behind; eager: whole patterns (no SDPA)."""
+    layers, item, tokens = sizes.layout.n_layers, shape.dtype.itemsize, shape.tokens
+    seen = sizes.layout.n_heads * shape.length if eager else sizes.ports * sizes.d_head
+    return {
+        "attention": 2 * item * layers * tokens * seen,
+        "hidden states": 2 * item * (layers + 1) * tokens * sizes.d_model,
+    }
+
+
+def distribution_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:
+    """What attention side by side needs on top: two distributions, their logarithms, products."""
+    row = _FLOAT * shape.batch * sizes.layout.n_heads * shape.length
+    budget = _CACHE if shape.device == "cpu" else _DEVICE
+    return {"patterns": 6 * row * min(shape.length, max(1, budget // row))}

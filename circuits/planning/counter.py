@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 _aten = torch.ops.aten
@@ -46,7 +47,8 @@ class Counter(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if function is _aten._local_scalar_dense.default and self.answer is not None:
+        asked = function is _aten._local_scalar_dense.default and args[0].is_meta
+        if asked and self.answer is not None:
             return self.answer
         output = function(*args, **kwargs)
         inputs, outputs = _tensors(args), _tensors(output)
@@ -83,8 +85,4 @@ def storages(tensors: Iterable[Tensor]) -> dict[int, int]:
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, (tuple, list)):
-        return [tensor for item in value for tensor in _tensors(item)]
-    return []
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]

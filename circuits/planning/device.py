@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from circuits.errors import CircuitsError
-from circuits.planning.passes import Pass
+from circuits.planning.passes import Work
 from circuits.planning.sizes import Sizes
 
 _ENOUGH = 0.02  # seconds that the work measured should take
@@ -30,9 +30,9 @@ class Rates:
     attention: float
     moved: float
 
-    def seconds(self, cost: Pass) -> float:
-        """How long a pass takes."""
-        return cost.matmul / self.matmul + cost.attention / self.attention + cost.moved / self.moved
+    def seconds(self, work: Work) -> float:
+        """How long so much work takes."""
+        return work.matmul / self.matmul + work.attention / self.attention + work.moved / self.moved
 
 
 def parse_bytes(text: str) -> int:
@@ -48,30 +48,46 @@ def parse_bytes(text: str) -> int:
 
 def available_memory(device: torch.device) -> int:
     """Bytes that can still be allocated on the device."""
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise CircuitsError(f"{device}: no such device here; say its memory with --memory 24GB")
-        return torch.cuda.mem_get_info(device)[0]
     if device.type == "cpu":
-        return host_memory()
-    raise CircuitsError(f"{device}: its memory is not known; say it with --memory 24GB")
+        return host_memory("MemAvailable")
+    return _on_cuda(device)[0]
 
 
-def host_memory(root: str | Path = "/") -> int:
-    """Bytes of host memory left: what the kernel has, or what the control group allows if less."""
+def total_memory(device: torch.device) -> int:
+    """Bytes that the device has, whoever holds them now."""
+    if device.type == "cpu":
+        return host_memory("MemTotal")
+    return _on_cuda(device)[1]
+
+
+def _on_cuda(device: torch.device) -> tuple[int, int]:
+    if device.type != "cuda":
+        raise CircuitsError(f"{device}: its memory is not known; say it with --memory 24GB")
+    known = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (device.index or 0) >= known:
+        raise CircuitsError(f"{device}: no such device here; say its memory with --memory 24GB")
+    return torch.cuda.mem_get_info(device)
+
+
+def host_memory(of: str, root: str | Path = "/") -> int:
+    """Bytes of host memory: what the kernel says, or what the control group allows if less.
+
+    of: "MemTotal" for all there is, "MemAvailable" for what is left.
+    """
     root = Path(root)
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()
-        found = next(line for line in lines if line.startswith("MemAvailable"))
+        found = next(line for line in lines if line.startswith(f"{of}:"))
     except (OSError, StopIteration) as error:
         raise CircuitsError("host memory is not known; say it with --memory 24GB") from error
     limits = [int(found.split()[1]) * 1024]
     for limit, used in _CONTROL_GROUPS:
         try:
-            allowed = int((root / limit).read_text()) - int((root / used).read_text())
+            allowed = int((root / limit).read_text())
+            held = int((root / used).read_text()) if of == "MemAvailable" else 0
         except (OSError, ValueError):  # no such group, or "max"
             continue
-        limits.append(allowed)
+        limits.append(allowed - held)
     return max(0, min(limits))
 
 

@@ -7,26 +7,34 @@ birth and death, so that the tensors which autograd keeps, and the highest mark 
 a time, are counted and not estimated by a formula for each architecture. Fused attention, which
 meta tensors do not choose by themselves, is put where the device would choose it.
 
-Scope: frozen weights unless told, gradients to the embedding, logits at the reads alone, as the
-attribution engine runs a model. Memory is that of tensors; allocators add their slack.
+Scope: frozen weights, gradients to the embedding, logits at the reads alone, as the attribution
+engine runs a model; or a training step as `tuning.finetune` takes it, dropout, clipping and AdamW
+included. Memory is that of tensors; allocators add their slack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.utils import clip_grad_norm_
 from torch.overrides import TorchFunctionMode
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError
+from circuits.models.architecture import named_modules
+from circuits.models.checkpoints import quiet_peft
 from circuits.planning.counter import FUSED_ATTENTION, Counter, storages
 
 _WIDEST_FUSED = 256  # d_head of CUDA's fused kernels
+_RANK = 8  # of the LoRA that is planned, on all layers
+_FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
+"""What a model's own code may raise on tensors without data; RuntimeError is the usual."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +62,33 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """The cost of one pass over a batch.
-
-    matmul, attention: floating-point operations of matrix products and of fused attention.
-    moved: bytes read and written by all other operations.
-    kept: bytes that live at the end of the forward pass. peak: most bytes alive at a time. Both
-        beside the weights.
+class Work:
+    """Floating-point operations of matrix products and of fused attention, and bytes that all other
+    operations read and write.
     """
 
-    matmul: int
-    attention: int
-    moved: int
-    kept: int
-    peak: int
+    matmul: int = 0
+    attention: int = 0
+    moved: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.matmul + other.matmul, self.attention + other.attention, self.moved + other.moved
+        )
+
+    def __mul__(self, times: int) -> Work:
+        return Work(self.matmul * times, self.attention * times, self.moved * times)
+
+
+@dataclass(frozen=True)
+class Pass(Work):
+    """One pass over a batch, and the memory that it takes beside the weights.
+
+    kept: bytes that live at the end of the forward pass. peak: most bytes alive at a time.
+    """
+
+    kept: int = 0
+    peak: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,37 +96,55 @@ class Traced:
     """A model's passes: `forward` without gradients, `step` forward and backward.
 
     prefix: the run of the shared start alone, if there is one.
-    weights: bytes of parameters and buffers, tied ones once. parameters: their number.
+    weights: bytes of parameters and buffers, tied ones once. parameters: their number. trained:
+    bytes of those that are trained. eager: whether the model computes attention by itself.
     """
 
     parameters: int
     weights: int
+    trained: int
+    eager: bool
     forward: Pass
     step: Pass
     prefix: Pass | None = None
 
 
-def trace(config: PreTrainedConfig, shape: Shape, *, trainable: bool = False) -> Traced:
+def trace(config: PreTrainedConfig, shape: Shape, *, trains: str | None = None) -> Traced:
     """Count the passes of a model of this configuration. No weight is read, nothing is allocated.
 
-    trainable: gradients of all weights as well, as in fine-tuning.
-    Raises CircuitsError for a model that cannot be run without data.
+    trains: "weights" for a step that trains all of them, "lora" for one that trains an adapter of
+        rank 8 on all layers; `step` then holds the optimizer's moments too.
+    Raises CircuitsError for a model that cannot be run without data, and for one that `HookedModel`
+    would refuse.
     """
     model = _empty(config, shape.dtype)
-    model.requires_grad_(trainable)
+    if trains is None:
+        named_modules(model)  # refuses what cannot be scored or run on a circuit
+    model.requires_grad_(trains == "weights")
+    if trains == "lora":
+        _adapt(model)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     tensors = storages([*model.parameters(), *model.buffers()])
     try:
-        forward = _run(model, shape, backward=False, trainable=trainable)
-        step = _run(model, shape, backward=True, trainable=trainable)
+        forward = _run(model, shape, backward=False)
+        torch.nn.Module.train(model, trains is not None)
+        step = _run(model, shape, backward=True, trained=trained)
         start = replace(shape, length=shape.shared, shared=0, reads=1)
-        prefix = _run(model, start, backward=False, trainable=False) if shape.shared else None
-    except (RuntimeError, NotImplementedError, ValueError) as error:
+        prefix = _run(model, start, backward=False) if shape.shared else None
+    except _FAILURES as error:
         raise CircuitsError(
             f"{type(model).__name__}: it cannot be planned, since its code depends on data "
-            f"({str(error).splitlines()[0]})"
+            f"({(str(error) or type(error).__name__).splitlines()[0]})"
         ) from error
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Traced(parameters, sum(tensors.values()), forward, step, prefix)
+    return Traced(
+        sum(parameter.numel() for parameter in model.parameters()),
+        sum(tensors.values()),
+        sum(storages(trained).values()),
+        getattr(model.config, "_attn_implementation", None) != "sdpa",
+        forward,
+        step,
+        prefix,
+    )
 
 
 def _empty(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
@@ -113,20 +152,36 @@ def _empty(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
         with torch.device("meta"):
             made: Any = AutoModelForCausalLM
             model: PreTrainedModel = made.from_config(config, dtype=dtype)
-    except (ValueError, KeyError) as error:
+    except _FAILURES as error:
         raise CircuitsError(f"{type(config).__name__}: no language model ({error})") from error
     torch.nn.Module.train(model, False)
     model.config.pad_token_id = None  # else the model warns that its zeros are padding
     return model
 
 
-def _run(model: PreTrainedModel, shape: Shape, *, backward: bool, trainable: bool) -> Pass:
+def _adapt(model: PreTrainedModel) -> None:
+    """Put a LoRA on every linear map of the layers."""
+    from peft import LoraConfig, get_peft_model
+
+    gpt2 = any(isinstance(module, Conv1D) for module in model.modules())
+    with quiet_peft(), torch.device("meta"):
+        get_peft_model(
+            model,
+            LoraConfig(
+                task_type="CAUSAL_LM", r=_RANK, target_modules="all-linear", fan_in_fan_out=gpt2
+            ),
+        )
+
+
+def _run(
+    model: PreTrainedModel, shape: Shape, *, backward: bool, trained: Sequence[Tensor] = ()
+) -> Pass:
     tokens = torch.zeros(shape.batch, shape.length, dtype=torch.long, device="meta")
     mask = torch.ones_like(tokens) if shape.padded else None
-    leaves: list[Tensor] = [*model.parameters()] if trainable else []
+    leaves: list[Tensor] = []
 
     def leaf(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
-        if trainable or not backward:
+        if trained or not backward:
             return None
         leaves.append(output.detach().requires_grad_())
         return leaves[-1]
@@ -137,6 +192,7 @@ def _run(model: PreTrainedModel, shape: Shape, *, backward: bool, trainable: boo
     counter = Counter([*model.parameters(), *model.buffers()], answer=not shape.padded)
     with counter, _Attention(shape):
         kept = _shared(model, tokens[:, : shape.shared]) if shape.shared else []
+        optimizer = _begun(trained, shape.device) if trained else None
         arguments: dict[str, Any] = {"input_ids": tokens[:, shape.shared :], "use_cache": False}
         if kept:
             arguments["past_key_values"] = cache = DynamicCache()
@@ -153,12 +209,26 @@ def _run(model: PreTrainedModel, shape: Shape, *, backward: bool, trainable: boo
                 logits = model(**arguments, attention_mask=mask).logits[0].float()
                 metric = torch.log_softmax(logits, dim=-1)[:, :1].sum()
                 alive = counter.live
-                if backward:
+                if optimizer is not None:
+                    torch.autograd.backward(metric)
+                    clip_grad_norm_(trained, 1.0)
+                    optimizer.step()
+                elif backward:
                     torch.autograd.grad(metric, leaves, allow_unused=True)
         finally:
             for handle in handles:
                 handle.remove()
     return Pass(counter.matmul, counter.attention, counter.moved, alive, counter.peak)
+
+
+def _begun(trained: Sequence[Tensor], device: str) -> torch.optim.Optimizer:
+    """An optimizer that has its moments, as all steps but the first find it."""
+    optimizer = torch.optim.AdamW(trained, foreach=device == "cuda")  # as it chooses by itself
+    for parameter in trained:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    return optimizer
 
 
 def _shared(model: PreTrainedModel, tokens: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -198,7 +268,7 @@ class _Attention(TorchFunctionMode):
         enable_gqa: bool = False,
     ) -> Tensor:
         """The signature is PyTorch's."""
-        if not self._fused(query, value, enable_gqa):
+        if not self._fused(query, value, enable_gqa, dropout_p):
             return scaled_dot_product_attention(
                 query,
                 key,
@@ -215,11 +285,11 @@ class _Attention(TorchFunctionMode):
         )[0]
         return output
 
-    def _fused(self, query: Tensor, value: Tensor, grouped: bool) -> bool:
+    def _fused(self, query: Tensor, value: Tensor, grouped: bool, dropout: float) -> bool:
         if query.shape[-1] != value.shape[-1]:
             return False
         if self.device == "cpu":
-            return True
+            return dropout == 0
         # CUDA's kernel for float32 knows no grouped heads.
         half = self.dtype in (torch.float16, torch.bfloat16)
         return (half and query.shape[-1] <= _WIDEST_FUSED) or not grouped

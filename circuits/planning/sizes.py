@@ -31,7 +31,11 @@ class Sizes:
         """Read a decoder-only configuration; a CircuitsError names what it lacks."""
         text = config.get_text_config()
         if text.is_encoder_decoder:
-            raise CircuitsError(f"{type(config).__name__}: encoder-decoder models are not planned")
+            raise CircuitsError(
+                f"{type(config).__name__}: encoder-decoder models are not planned, since what they "
+                "keep depends on how a text splits between encoder and decoder; try a few pairs "
+                "with --batch-size 1"
+            )
         try:
             layers, heads = int(text.num_hidden_layers), int(text.num_attention_heads)
             d_model, vocabulary = int(text.hidden_size), int(text.vocab_size)

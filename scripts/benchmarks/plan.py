@@ -1,11 +1,13 @@
-"""What `circuits plan` predicts against what EAP-IG then takes.
+"""What `circuits plan` predicts against what the job then takes.
 
-    python scripts/benchmarks/plan.py [--models gpt2 llama] [--shapes 2x128 1x512 1x1024]
+    python scripts/benchmarks/plan.py [--models gpt2 llama ..] [--shapes 2x128 1x1024] [--shared 0]
+        [--methods eap-ig eap clean-corrupted evaluate finetune ..] [--threads 1]
 
-Random weights, 5 steps. Peak memory is the kernel's own mark of a fresh process that scores one
-batch. Time is CPU time of one thread, the shorter of two runs, which other processes disturb less
-than wall time; the rates that the prediction rests on are measured in the same process by the same
-clock. One JSON line a model and shape; `off` is predicted / measured - 1.
+Random weights; a fresh process a row, which does the job once on one batch for its peak memory, the
+kernel's own mark, and again for the time (`--repeats`), of which the shortest counts: CPU time
+where there is one thread, which other processes disturb less, else the clock's. The rates that the
+prediction rests on are measured in the same process by the same clock. Training takes two steps.
+One JSON line a row; `off` is predicted / measured - 1.
 """
 
 from __future__ import annotations
@@ -14,20 +16,38 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 import torch
 from attribution import high_water, pairs
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
-from circuits.attribution import method
+from circuits.attribution import method as attribution_method
+from circuits.evaluation import faithfulness
+from circuits.evolution.heads import RoleKeys
+from circuits.evolution.side_by_side import read
+from circuits.graph import EdgeScores
 from circuits.metrics import METRICS
 from circuits.models import HookedModel
 from circuits.models.feed import shared_length
-from circuits.planning import Job, Rates, Shape, measure_rates, plan, resident_bytes
+from circuits.planning import METHODS, Job, Shape, measure_rates, plan, resident_bytes
+from circuits.tuning.finetune import finetune
+from circuits.tuning.settings import FinetuneSettings
+from circuits.tuning.targets import lora_config, wrap
+from tasks.pairs import Example, PairBatch, PairSet, PromptPair
 
-STEPS = 5
+STEPS = {"eap-ig": 5, "finetune": 2, "lora": 2}
+TARGET = 32  # tokens of an example to train on
 MODELS: dict[str, PreTrainedConfig] = {
     "gpt2": GPT2Config(),
     "llama": LlamaConfig(
@@ -38,35 +58,98 @@ MODELS: dict[str, PreTrainedConfig] = {
         num_key_value_heads=4,
         vocab_size=50_257,
     ),
+    "gemma2": Gemma2Config(
+        hidden_size=640,
+        intermediate_size=2560,
+        num_hidden_layers=10,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=128,
+        vocab_size=50_257,
+    ),
+    "pythia": GPTNeoXConfig(
+        hidden_size=512,
+        intermediate_size=2048,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        vocab_size=50_304,
+    ),
 }
 
 
-def measure(name: str, n: int, length: int, shared: int, repeats: int) -> dict[str, object]:
-    """Score one batch in this process: peak bytes, seconds, and the rates of the device."""
+def job_of(
+    method: str, network: PreTrainedModel, batch: PairBatch, shape: Shape
+) -> Callable[[], object]:
+    """The job, ready to be done again and again."""
+    if method in ("finetune", "lora"):
+        return training(method, network, shape)
+    model, metric = HookedModel(network, None, method), METRICS["logit-difference"]
+    if method == "evaluate":
+        scores = EdgeScores(torch.randn(model.layout.shape) * model.layout.mask, model.layout, "")
+        wanted = pair_set(batch)
+        return lambda: faithfulness(model, scores, wanted, batch_size=len(batch))
+    if method == "internals":
+        other = HookedModel(AutoModelForCausalLM.from_config(network.config), None, "other")
+        return lambda: read(model, other, batch, RoleKeys.of_text(batch, {}))
+    chosen = attribution_method(method, steps=STEPS.get(method))
+    return lambda: chosen.scores(model, batch, metric)
+
+
+def pair_set(batch: PairBatch) -> PairSet:
+    """The batch as pairs."""
+    rows = zip(batch.clean.tolist(), batch.corrupted.tolist(), strict=True)
+    made = (PromptPair(tuple(a), tuple(b), ((1,),), ((2,),)) for a, b in rows)
+    return PairSet(tuple(made), metric="logit-difference")
+
+
+def training(method: str, network: PreTrainedModel, shape: Shape) -> Callable[[], object]:
+    """Two steps on random examples."""
+    model = wrap(network, lora_config(None, network)) if method == "lora" else network
+    tokens = torch.randint(50_000, (2 * shape.batch, shape.length + 1)).tolist()
+    examples = [Example(tuple(row[:-TARGET]), tuple(row[-TARGET:])) for row in tokens]
+    settings = FinetuneSettings(
+        steps=STEPS[method], learning_rate=1e-5, warmup_steps=1, batch_size=shape.batch
+    )
+
+    def work() -> None:
+        with tempfile.TemporaryDirectory() as out:
+            finetune(model, examples, out, settings=settings, progress=False)
+
+    return work
+
+
+def measure(
+    name: str, method: str, n: int, length: int, shared: int, repeats: int
+) -> dict[str, object]:
+    """Do one job in this process: peak bytes, seconds, and the rates of the device."""
     torch.manual_seed(0)
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     overhead = resident_bytes()
-    model = HookedModel(AutoModelForCausalLM.from_config(MODELS[name]), None, name)
-    batch = pairs(n, length, shared)
-    chosen, metric = method("eap-ig", steps=STEPS), METRICS["logit-difference"]
-    taken = []
+    batch, trains = pairs(n, length, shared), method in ("finetune", "lora")
+    shape = Shape(n, length, TARGET if trains else 1, shared=shared_length(batch))
+    work = job_of(method, AutoModelForCausalLM.from_config(MODELS[name]), batch, shape)
+    work()
+    peak, taken = high_water() * 1024, []
     for _ in range(repeats):
-        began = time.process_time()
-        chosen.scores(model, batch, metric)
-        taken.append(time.process_time() - began)
-    peak = high_water() * 1024
-    shape = Shape(n, length, shared=shared_length(batch))
-    made = plan(MODELS[name], Job(shape, steps=STEPS), overhead=overhead)
-    cpu, single = torch.device("cpu"), torch.float32
-    rates: Rates = measure_rates(made.sizes, length, cpu, single, time.process_time)
-    predicted = made.seconds(rates)
-    return {
+        began = clock()
+        work()
+        taken.append(clock() - began)
+    made = plan(MODELS[name], Job(shape, method, STEPS.get(method), n), overhead=overhead)
+    row = {
         "model": name,
+        "method": method,
         "shape": f"{n} x {length}",
-        "shared": shape.shared,
-        "steps": STEPS,
+        "shared": made.job.shape.shared,
         "predicted_gigabytes": round(made.total / 1e9, 3),
         "measured_gigabytes": round(peak / 1e9, 3),
         "memory_off": round(made.total / peak - 1, 3),
+    }
+    if not taken:
+        return row
+    rates = measure_rates(made.sizes, length, torch.device("cpu"), torch.float32, clock)
+    predicted = made.seconds(rates)
+    return {
+        **row,
         "predicted_seconds": round(predicted, 2),
         "measured_seconds": round(min(taken), 2),
         "time_off": round(predicted / min(taken) - 1, 3),
@@ -76,26 +159,36 @@ def measure(name: str, n: int, length: int, shared: int, repeats: int) -> dict[s
 
 
 def main() -> None:
-    """Print one JSON line a model and shape, each from a fresh process."""
+    """Print one JSON line a model, method and shape, each from a fresh process."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=["gpt2", "llama"])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["eap-ig"])
     parser.add_argument("--shapes", nargs="+", default=["2x128", "1x512", "1x1024"])
     parser.add_argument("--shared", type=int, default=0, help="tokens that the prompts share")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=1, help="runs timed; 0 for memory alone")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--here", action="store_true", help="measure in this process")
     arguments = parser.parse_args()
-    for name in arguments.models:
-        for shape in arguments.shapes:
-            if arguments.here:
-                torch.set_num_threads(1)
-                n, length = map(int, shape.split("x"))
-                print(json.dumps(measure(name, n, length, arguments.shared, arguments.repeats)))
-                continue
-            command = [sys.executable, str(Path(__file__)), "--here", "--models", name]
-            command += ["--shapes", shape, "--repeats", str(arguments.repeats)]
-            command += ["--shared", str(arguments.shared)]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            print(done.stdout.strip(), flush=True)
+    rows = [
+        (model, method, shape)
+        for model in arguments.models
+        for method in arguments.methods
+        for shape in arguments.shapes
+    ]
+    if arguments.here:
+        torch.set_num_threads(arguments.threads)
+        for model, method, shape in rows:
+            n, length = map(int, shape.split("x"))
+            print(
+                json.dumps(measure(model, method, n, length, arguments.shared, arguments.repeats))
+            )
+        return
+    for model, method, shape in rows:
+        command = [sys.executable, __file__, "--here", "--models", model, "--methods", method]
+        command += ["--shapes", shape, "--shared", str(arguments.shared)]
+        command += ["--repeats", str(arguments.repeats), "--threads", str(arguments.threads)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        print(done.stdout.strip(), flush=True)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,20 @@ def test_fits_and_says_how_many(config_alone):
     lines = done.stdout.splitlines()
     assert lines[0].endswith(": 0.0 M parameters, 3 layers, 4 heads, 2 KV heads, 190 edges")
     assert lines[1] == "eap-ig, 3 steps: 6 pairs of 32 tokens, 6 at a time, float32"
-    assert "fits cpu; largest batch 6" in lines
+    assert "fits cpu" in lines
     assert any(line.startswith("weights ") for line in lines)
     assert lines[-1].startswith("about ") and "matrix products at" in lines[-1]
+
+
+def test_batches_are_those_of_the_verbs(config_alone):
+    arguments = ("plan", "--model", config_alone, "--length", 64, "--n", 5000, "--device", "cpu")
+    done = circuits(*arguments, "--memory", "64GB")
+    assert done.returncode == 0, done.stderr
+    assert "eap-ig, 5 steps: 5000 pairs of 64 tokens, 32 at a time, float32" in done.stdout
+    assert "fits cpu, with room for batches of 5000" in done.stdout
+    done = circuits(*arguments, "--memory", "64GB", "--method", "finetune")
+    assert "finetune, 300 steps: examples of 64 tokens, 32 at a time, float32" in done.stdout
+    assert "moments of the optimizer" in done.stdout
 
 
 def test_does_not_fit_and_says_what_would(config_alone):
@@ -60,6 +71,20 @@ def test_an_adapter_is_planned_as_its_base(config_alone, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_what_is_no_plain_decoder_is_refused_with_the_reason(model_folder, tmp_path):
+    arguments = ("--length", 8, "--device", "cpu")
+    refused(
+        circuits("plan", "--model", model_folder("t5"), *arguments),
+        "T5Config: encoder-decoder models are not planned, since",
+    )
+    refused(
+        circuits("plan", "--model", model_folder("mixtral"), *arguments),
+        "MixtralForCausalLM: mixture-of-experts layers are not supported",
+    )
+    (tmp_path / "adapter_config.json").write_text("{}")
+    refused(circuits("plan", "--model", tmp_path, *arguments), "the adapter does not name its base")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -67,7 +92,12 @@ def test_an_adapter_is_planned_as_its_base(config_alone, tmp_path):
         (["--length", 8, "--task", "newsroom"], "say how long the prompts are"),
         (["--length", 65], "65 tokens, but the model's context window holds 64"),
         (["--length", 8, "--memory", "much"], "'much' is no amount of memory"),
-        (["--length", 8, "--method", "luck"], "no plan for 'luck'"),
+        (["--length", 8, "--method", "luck"], "no plan for 'luck'; known: eap-ig"),
+        (["--length", 8, "--method", "eap", "--steps", 2], "eap takes no number of steps"),
+        (["--length", 8, "--device", "gpu0"], "unknown device 'gpu0'; try cpu, cuda or cuda:0"),
+        (["--length", 8, "--device", "mps"], "mps: its memory is not known; say it with --memory"),
+        (["--length", 8, "--dtype", "int3"], "unknown dtype 'int3'; known: float32"),
+        (["--length", 8, "--model", "/no/folder"], "/no/folder: no such model folder"),
         (["--task", "newsroom"], "no tokenizer to measure prompts with"),
     ],
 )

@@ -12,8 +12,9 @@ from circuits.planning.device import (
     measure_rates,
     parse_bytes,
     resident_bytes,
+    total_memory,
 )
-from circuits.planning.passes import Pass
+from circuits.planning.passes import Pass, Work
 from circuits.planning.sizes import Sizes
 
 
@@ -39,28 +40,35 @@ def tree(root, **files):
     return root
 
 
-MEMINFO = "MemTotal: 9 kB\nMemAvailable:    4000 kB\n"
+MEMINFO = "MemTotal: 9000 kB\nMemAvailable:    4000 kB\n"
 
 
 def test_host_memory_is_the_least_of_kernel_and_group(tmp_path):
     tree(tmp_path, proc__meminfo=MEMINFO)
-    assert host_memory(tmp_path) == 4000 * 1024
+    assert host_memory("MemAvailable", tmp_path) == 4000 * 1024
+    assert host_memory("MemTotal", tmp_path) == 9000 * 1024
     group = {"sys__fs__cgroup__memory.current": "500000"}
     tree(tmp_path, **group, **{"sys__fs__cgroup__memory.max": "max"})
-    assert host_memory(tmp_path) == 4000 * 1024
+    assert host_memory("MemAvailable", tmp_path) == 4000 * 1024
     tree(tmp_path, **{"sys__fs__cgroup__memory.max": "2500000"})
-    assert host_memory(tmp_path) == 2_000_000
+    assert host_memory("MemAvailable", tmp_path) == 2_000_000
+    assert host_memory("MemTotal", tmp_path) == 2_500_000
     old = "sys__fs__cgroup__memory__memory."
     tree(tmp_path, **{old + "limit_in_bytes": "900000", old + "usage_in_bytes": "1000000"})
-    assert host_memory(tmp_path) == 0
+    assert host_memory("MemAvailable", tmp_path) == 0
+    assert host_memory("MemTotal", tmp_path) == 900_000
 
 
 def test_unknown_memory_is_refused(tmp_path):
     with pytest.raises(CircuitsError, match="say it with --memory 24GB"):
-        host_memory(tmp_path)
+        host_memory("MemTotal", tmp_path)
     with pytest.raises(CircuitsError, match="mps: its memory is not known"):
         available_memory(torch.device("mps"))
-    assert available_memory(torch.device("cpu")) > 1e6
+    for known in (available_memory, total_memory):
+        with pytest.raises(CircuitsError, match="cuda:99: no such device here"):
+            known(torch.device("cuda:99"))
+    cpu = torch.device("cpu")
+    assert 1e6 < available_memory(cpu) <= total_memory(cpu)
     assert resident_bytes() > 1e8
 
 
@@ -81,3 +89,4 @@ def test_rates_are_work_over_the_shortest_time():
 def test_seconds_of_a_pass():
     cost = Pass(matmul=100, attention=20, moved=3, kept=0, peak=0)
     assert Rates(10.0, 5.0, 3.0).seconds(cost) == 10 + 4 + 1
+    assert cost * 2 + Work(moved=1) == Work(200, 40, 7)

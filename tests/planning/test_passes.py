@@ -1,5 +1,7 @@
 """Passes without data against the same passes with data, and against arithmetic by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import CONFIGS, make_model
@@ -8,6 +10,7 @@ from transformers import GPT2Config, T5Config
 from circuits.errors import CircuitsError
 from circuits.planning.counter import Counter
 from circuits.planning.passes import Shape, trace
+from circuits.tuning.targets import Projections
 
 
 def saved_bytes(model, tokens, mask):
@@ -96,11 +99,42 @@ def test_float32_on_cuda_keeps_the_pattern_of_grouped_heads_only():
     assert kept("llama", device="cuda", **half) == kept("llama", **half)
 
 
-def test_training_keeps_gradients_of_the_weights():
+def test_training_keeps_moments_and_gradients_of_the_weights():
     config, shape = CONFIGS["gpt2"](), Shape(1, 4)
-    frozen, trained = trace(config, shape), trace(config, shape, trainable=True)
-    assert trained.step.peak > frozen.step.peak + frozen.weights
+    frozen, trained = trace(config, shape), trace(config, shape, trains="weights")
+    parameters = 4 * trained.parameters
+    assert trained.trained == parameters and frozen.trained == 0
+    assert trained.step.peak > frozen.step.peak + 3 * parameters
     assert trained.step.matmul > 1.4 * frozen.step.matmul
+    assert trained.step.moved > frozen.step.moved + 10 * parameters
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gpt-neox"])
+def test_an_adapter_trains_little(name):
+    shape = Shape(2, 32)
+    lora, whole = (trace(CONFIGS[name](), shape, trains=which) for which in ("lora", "weights"))
+    model = make_model(name)
+    by_hand = 4 * 8 * sum(sum(sizes.values()) for sizes in Projections.of(model).sizes)
+    assert lora.trained == by_hand
+    assert lora.weights == whole.weights + by_hand
+    assert lora.step.peak < whole.step.peak - 2 * (whole.trained - lora.trained)
+
+
+def dropping(share):
+    """The small GPT-2 with dropout of attention alone."""
+    config = CONFIGS["gpt2"]()
+    config.attn_pdrop, config.resid_pdrop, config.embd_pdrop = share, 0.0, 0.0
+    return config
+
+
+def test_dropout_in_training_keeps_the_pattern_on_a_cpu():
+    on, off = (dropping(p) for p in (0.1, 0.0))
+    shape, patterns = Shape(2, 64), 3 * 2 * 4 * 64**2 * 4
+    kept = [trace(config, shape, trains="weights").step.kept for config in (on, off)]
+    assert kept[0] > kept[1] + 2 * patterns
+    on_cuda = replace(shape, device="cuda")
+    assert trace(on, on_cuda, trains="weights").step.kept < kept[0] - 2 * patterns
+    assert trace(on, shape).step.kept == trace(off, shape).step.kept
 
 
 def test_counter_sees_births_and_deaths():

@@ -1,0 +1,72 @@
+"""How many pairs to run at a time, where nobody says."""
+
+from __future__ import annotations
+
+import json
+import logging
+from functools import lru_cache
+
+from transformers import AutoConfig
+
+from circuits.batching import usual_batch_size
+from circuits.errors import CircuitsError
+from circuits.models import HookedModel
+from circuits.planning.buffers import STEPS_AT_ONCE
+from circuits.planning.counter import storages
+from circuits.planning.device import total_memory
+from circuits.planning.jobs import ACCOUNTS, Job
+from circuits.planning.passes import Shape
+from circuits.planning.plan import largest_batch
+from tasks.pairs import PairSet
+
+_log = logging.getLogger(__name__)
+_SHARE = {"cpu": 0.5, "cuda": 0.8}
+
+
+def choose_batch_size(
+    model: HookedModel, pairs: PairSet, method: str, steps: int | str | None = None
+) -> int:
+    """Pairs at a time: as many as speed has a use for, or as fit where those do not.
+
+    method: what is done, a name from `METHODS`; one without a plan counts as eap-ig. steps: as the
+        method has them.
+
+    The plan is held against a fixed share of the memory that the device has, half of a CPU's and
+    80 % of a GPU's, and not against what is free just now: batches of another size round
+    differently, and the same input on the same machine shall give the same bytes. What does not fit
+    after all, `over_batches` halves. Models and devices that cannot be planned (encoder-decoders)
+    get the usual size.
+    """
+    method = method if method in ACCOUNTS else "eap-ig"
+    kind, lengths = model.device.type, {len(pair) for pair in pairs}
+    usual = usual_batch_size(max(lengths), len(pairs), kind, ACCOUNTS[method].tokens)
+    if usual == 1:
+        return 1
+    shape = Shape(
+        usual,
+        max(lengths),
+        max(len(pair.answer) for pair in pairs),
+        model.hf.dtype,
+        kind,
+        padded=len(lengths) > 1,
+    )
+    loaded = sum(storages([*model.hf.parameters(), *model.hf.buffers()]).values())
+    try:
+        left = int(_SHARE.get(kind, 0.5) * total_memory(model.device))
+        left -= ACCOUNTS[method].models * loaded
+        config = model.hf.config.to_json_string(use_diff=False)
+        points = STEPS_AT_ONCE if isinstance(steps, str) else steps
+        return _fitting(config, shape, method, points, left)
+    except CircuitsError as error:
+        _log.debug("batches of the usual size, %d pairs: %s", usual, error)
+        return usual
+
+
+@lru_cache(maxsize=64)
+def _fitting(config: str, shape: Shape, method: str, steps: int | None, left: int) -> int:
+    """The shape's batch, or as much of it as `left` bytes hold; at least 1."""
+    try:
+        known = AutoConfig.for_model(**json.loads(config))
+    except (ValueError, TypeError) as error:
+        raise CircuitsError(f"no configuration of a known model ({error})") from error
+    return max(1, largest_batch(known, Job(shape, method, steps, n=shape.batch), left))

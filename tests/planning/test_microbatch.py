@@ -1,0 +1,125 @@
+"""Batch sizes that nobody gave: what the plan lets through, and that nothing else depends on it."""
+
+from importlib import import_module
+
+import pytest
+import torch
+from conftest import CONFIGS, ENCODER_DECODERS
+
+import circuits
+from circuits.errors import CircuitsError
+from circuits.graph import Circuit
+from circuits.planning import Job, Shape, choose_batch_size, largest_batch, plan
+from circuits.planning import microbatch as chooser
+
+LENGTH, N = 24, 100
+USUAL = 2048 // LENGTH
+
+
+@pytest.fixture
+def device_of(monkeypatch):
+    """Give the device so many bytes beside the model's weights, share and all."""
+
+    def give(model, left, models=1):
+        weights = models * sum(t.nbytes for t in {*model.hf.parameters(), *model.hf.buffers()})
+        monkeypatch.setattr(chooser, "total_memory", lambda _: 2 * (weights + left))
+
+    return give
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_decoder_is_planned(hooked, random_pairs, name, caplog):
+    model = hooked(name)
+    caplog.set_level("DEBUG", logger="circuits")
+    assert choose_batch_size(model, random_pairs(n=N, length=LENGTH), "eap-ig", 5) == USUAL
+    assert not caplog.records  # nothing was said of a plan that failed
+
+
+@pytest.mark.parametrize("method", ["eap-ig", "evaluate", "internals"])
+def test_no_more_than_fits(hooked, random_pairs, device_of, method):
+    model, pairs = hooked("llama"), random_pairs(n=N, length=LENGTH)
+    config, job = CONFIGS["llama"](), Job(Shape(7, LENGTH), method, n=N)
+    left = plan(config, job).working + 1000
+    models = 2 if method == "internals" else 1
+    device_of(model, left, models)
+    found = choose_batch_size(model, pairs, method)
+    assert found == largest_batch(config, job, left) == 7
+    device_of(model, 1000, models)
+    assert choose_batch_size(model, pairs, method) == 1
+
+
+def test_steps_and_lengths_count(hooked, random_pairs, device_of):
+    model, pairs = hooked("llama"), random_pairs(n=N, length=LENGTH)
+    device_of(model, plan(CONFIGS["llama"](), Job(Shape(20, LENGTH), steps=5)).working)
+    one, five, many = (choose_batch_size(model, pairs, "eap-ig", k) for k in (1, 5, "auto"))
+    assert USUAL > one > five > many > 1
+    assert choose_batch_size(model, pairs, "a method of someone's own", 5) == five
+    mixed = random_pairs(n=2 * N, lengths=[LENGTH] * N + [2 * LENGTH] * N)
+    assert choose_batch_size(model, mixed, "eap-ig", 5) < five
+
+
+def test_usual_sizes_where_there_is_no_plan(hooked, random_pairs, monkeypatch):
+    pairs = random_pairs(n=N, length=LENGTH)
+    for name in ENCODER_DECODERS:
+        assert choose_batch_size(hooked(name), pairs, "eap-ig", 5) == USUAL
+
+    def unknown(_):
+        raise CircuitsError("its memory is not known")
+
+    monkeypatch.setattr(chooser, "total_memory", unknown)
+    assert choose_batch_size(hooked("gpt2"), pairs, "eap-ig", 5) == USUAL
+    assert choose_batch_size(hooked("gpt2"), pairs, "internals") == 1024 // LENGTH
+    assert choose_batch_size(hooked("gpt2"), pairs[:3], "eap-ig", 5) == 3
+
+
+def test_planning_draws_nothing(hooked, random_pairs):
+    chooser._fitting.cache_clear()
+    before = torch.get_rng_state()
+    choose_batch_size(hooked("gpt2"), random_pairs(n=N, length=LENGTH), "eap-ig", 5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_scores_say_what_was_chosen(hooked, random_pairs, device_of):
+    model, pairs = hooked("gpt2"), random_pairs(n=6, length=LENGTH)
+    whole = circuits.attribute(model, pairs)
+    assert whole.details["batch_size"] == 6
+    config = CONFIGS["gpt2"]()
+    device_of(model, plan(config, Job(Shape(2, LENGTH))).working)
+    parts = circuits.attribute(model, pairs)
+    nodes = circuits.attribution.attribute_nodes(model, pairs)
+    assert parts.details["batch_size"] == nodes.details["batch_size"] == 2
+    assert circuits.attribute(model, pairs, batch_size=4).details["batch_size"] == 4
+    scale = float(whole.matrix.abs().max())
+    assert scale > 1e-3
+    torch.testing.assert_close(parts.matrix, whole.matrix, atol=1e-5 * scale, rtol=0)
+
+
+def test_evaluation_runs_in_batches_that_fit(hooked, random_pairs, device_of, monkeypatch):
+    model, pairs = hooked("gpt2"), random_pairs(n=6, length=LENGTH)
+    device_of(model, plan(CONFIGS["gpt2"](), Job(Shape(2, LENGTH), "evaluate")).working)
+    module = import_module("circuits.evaluation.measure")
+    sizes, real = [], module.Executor
+
+    def watched(model, batch, constants):
+        sizes.append(len(batch))
+        return real(model, batch, constants)
+
+    monkeypatch.setattr(module, "Executor", watched)
+    module.measure(model, pairs, [Circuit.empty(model.layout)])
+    assert sizes == [2, 2, 2]
+
+
+def test_internals_run_in_batches_that_fit(hooked, random_pairs, device_of, monkeypatch):
+    model, pairs = hooked("gpt2"), random_pairs(n=6, length=LENGTH)
+    job = Job(Shape(3, LENGTH), "internals")
+    device_of(model, plan(CONFIGS["gpt2"](), job).working, models=2)
+    module = import_module("circuits.evolution.internals")
+    sizes, real = [], module.read
+
+    def watched(model, against, batch, keys):
+        sizes.append(len(batch))
+        return real(model, against, batch, keys)
+
+    monkeypatch.setattr(module, "read", watched)
+    module.internals(model, model, pairs, n_bootstrap=20)
+    assert sizes[:2] == [3, 3]
