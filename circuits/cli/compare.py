@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from circuits.cli import options as use
+from circuits.cli.names import told_apart
 
 if TYPE_CHECKING:
     from circuits.graph import EdgeScores
@@ -18,8 +20,8 @@ def compare(
     scores: Annotated[
         list[Path],
         typer.Argument(
-            help="Score files of the checkpoints, kept --per-example; ordered by the step in their "
-            "names, or as given where the names have none."
+            help="Score files of the checkpoints, made with discover --per-example; ordered by the "
+            "step in their names (base, step-20), or as given where a name tells none."
         ),
     ],
     out: use.Out = Path("evolution"),
@@ -66,7 +68,7 @@ def compare(
     from circuits.errors import CircuitsError
     from circuits.evolution import compare as compare_scores
     from circuits.evolution import cross_evaluate
-    from circuits.evolution.steps import by_step
+    from circuits.evolution.steps import by_step, training_steps
     from circuits.files import write_json
     from circuits.graph import EdgeScores, select
     from circuits.report.change import write_change_page
@@ -78,6 +80,8 @@ def compare(
     names = _names(scores)
     order = by_step(names)
     names, files = [names[place] for place in order], [scores[place] for place in order]
+    if training_steps(names) is None:
+        typer.echo(f"note: not every name tells its step; as given: {', '.join(names)}", err=True)
     sources = _sources(models, base, names, order) if models else {}
     loaded = {name: EdgeScores.load(file) for name, file in zip(names, files, strict=True)}
     evolution = compare_scores(
@@ -118,14 +122,14 @@ def compare(
 
 
 def _names(files: list[Path]) -> list[str]:
-    """Of the files, or of the folders where each is called scores, or all the same."""
-    stems = [path.stem for path in files]
-    if len(set(stems)) == len(stems) and "scores" not in stems:
-        return stems
-    folders = [path.resolve().parent.name if path.suffix else path.name for path in files]
-    if len(set(stems)) == 1 or len(set(folders)) == len(folders):
-        return folders
-    return [f"{folder}/{stem}" for folder, stem in zip(folders, stems, strict=True)]
+    """Of the files, or of their folders where they are called scores; a second time with a 2."""
+    places = [path.absolute() for path in files]
+    places = [path.with_suffix("") if path.suffix == ".safetensors" else path for path in places]
+    names, seen = [], Counter[str]()
+    for name in told_apart([path.parent if path.name == "scores" else path for path in places]):
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return names
 
 
 def _sources(

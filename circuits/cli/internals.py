@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from circuits.cli import options as use
+from circuits.cli.names import told_apart
 
 _PAIRED = 3  # models up to which every pair is compared
 
@@ -51,7 +52,7 @@ def internals(
     prompts of the task. Up to three models are compared in all pairs, more with --against alone.
     Writes internals.json and internals.html.
 
-    Example: circuits internals --model runs/quickstart/checkpoints/step-300
+    Example: circuits internals --model runs/quickstart/checkpoints/step-200
     --against newsroom-gpt2 --task newsroom --out inside
     """
     from circuits.errors import CircuitsError
@@ -77,6 +78,9 @@ def internals(
     places = landmarks(base.tokenizer, pairs)
     del base  # two models are held at a time
     series = [*model, *([] if lora is None else [lora])]
+    called = dict(zip([against, *series], told_apart([against, *series]), strict=True))
+    if lora is not None and "lora" not in called[lora].lower():
+        called[lora] = f"LoRA {called[lora]}"
     couples = [(name, against) for name in series]
     if len(series) < _PAIRED:
         couples += [(later, earlier) for earlier, later in combinations(series, 2)]
@@ -86,6 +90,7 @@ def internals(
             use.load_hooked(one, device, dtype),
             use.load_hooked(other, device, dtype),
             pairs,
+            names=(called[one], called[other]),
             landmarks=places,
             batch_size=batch_size,
             n_bootstrap=resamples,
@@ -95,7 +100,7 @@ def internals(
         comparisons.append(result.to_dict(edges if place == 0 else None))
         typer.echo(comparisons[-1]["paragraph"])
     checkpoints = {
-        name: partial(use.load_hooked, name, device, dtype) for name in (against, *model)
+        called[name]: partial(use.load_hooked, name, device, dtype) for name in (against, *model)
     }
     path = None
     if len(checkpoints) > 1:
@@ -104,6 +109,7 @@ def internals(
     record = {
         "task": pairs.task,
         "split": pairs.split,
+        "models": {name: source for source, name in called.items()},
         "comparisons": comparisons,
         "path": path,
     }

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.attribution.attribute import describe_pairs
 from circuits.errors import CircuitsError
 from circuits.evaluation.intervals import Estimate, VanishingMetricError, estimates
 from circuits.evaluation.measure import measure, shares
@@ -65,13 +66,21 @@ class Row:
 
 @dataclass(frozen=True)
 class CrossEvaluation:
-    """The matrix of f, a row a model, a column a circuit. edges: of each circuit. n: examples."""
+    """The matrix of f, a row a model, a column a circuit.
+
+    data: which examples f was measured on. edges: of each circuit.
+    """
 
     metric: str
-    n: int
+    data: Mapping[str, Any]
     circuits: tuple[str, ...]
     edges: tuple[int, ...]
     rows: tuple[Row, ...]
+
+    @property
+    def n(self) -> int:
+        """Examples that f was measured on."""
+        return int(self.data["n"])
 
     def f(self, model: str, circuit: str) -> Estimate | None:
         """f of one circuit in one model; None where it is undefined."""
@@ -87,6 +96,7 @@ class CrossEvaluation:
         return {
             "metric": self.metric,
             "n": self.n,
+            "data": dict(self.data),
             "circuits": list(self.circuits),
             "edges": list(self.edges),
             "steps": training_steps([row.model for row in self.rows]),
@@ -156,7 +166,7 @@ def cross_evaluate(
         )
         judged = measured.metric
     edges = tuple(len(circuit) for circuit in circuits.values())
-    return CrossEvaluation(judged, len(pairs), names, edges, tuple(rows))
+    return CrossEvaluation(judged, describe_pairs(pairs), names, edges, tuple(rows))
 
 
 def _with_losses(

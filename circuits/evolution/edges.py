@@ -7,7 +7,7 @@ and every interval comes from resampling the examples; see `changes`, `agreement
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -108,12 +108,14 @@ class Comparison:
 class Evolution:
     """Checkpoints compared: consecutive ones, and each with the last.
 
+    data: which examples the scores are of.
     comparisons: consecutive first, then each earlier one with the last, without repeats.
     """
 
     names: tuple[str, ...]
     layout: Layout
     method: str
+    data: Mapping[str, Any]
     examples: int
     resamples: int
     seed: int
@@ -140,6 +142,7 @@ class Evolution:
             "steps": training_steps(self.names),
             "layout": self.layout.to_dict(),
             "method": self.method,
+            "data": dict(self.data),
             "examples": self.examples,
             "resamples": self.resamples,
             "seed": self.seed,
@@ -218,6 +221,7 @@ def compare(
         names=names,
         layout=layout,
         method=scores[0].method,
+        data=scores[0].details["data"],
         examples=len(values[0]),
         resamples=n_bootstrap,
         seed=seed,

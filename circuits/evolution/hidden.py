@@ -14,7 +14,6 @@ UMAP (McInnes, Healy & Melville 2018), in three dimensions, is an extra: `pip in
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +26,7 @@ from circuits.batching import over_batches
 from circuits.errors import CircuitsError
 from circuits.evolution.attention import over_positions
 from circuits.evolution.averages import Averages
+from circuits.evolution.steps import training_steps
 from circuits.evolution.trace import run_body
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
@@ -124,7 +124,10 @@ class HiddenPath:
         return torch.einsum("cgk,g->ck", coordinates.double(), weights)
 
     def to_dict(self, *, umap: bool = False, seed: int = 0) -> dict[str, Any]:
-        """JSON form: distances, and the path on the components of each layer."""
+        """JSON form: distances, and the path on the components of each layer.
+
+        steps: of training; None where the names do not tell them.
+        """
         layers = []
         for layer in range(self.states.shape[1]):
             places, shares = self.components(layer)
@@ -142,7 +145,7 @@ class HiddenPath:
             layers.append(record)
         return {
             "checkpoints": list(self.checkpoints),
-            "steps": steps_of(self.checkpoints),
+            "steps": training_steps(self.checkpoints),
             "documents": self.documents,
             "moved": self.moved().to_dict(),
             "layers": layers,
@@ -225,21 +228,6 @@ def _distance(
     apart: Tensor = torch.linalg.vector_norm(means - means[0], dim=-1)
     size: Tensor = torch.linalg.vector_norm(means[0], dim=-1).clamp_min(1e-12)
     return apart / size
-
-
-def steps_of(checkpoints: tuple[str, ...]) -> list[int]:
-    """Training steps by name: "step-300" is 300 and a first name without a number 0.
-
-    Where the names do not say, the order counts.
-    """
-    found = [re.search(r"(\d+)\D*$", name.rstrip("/")) for name in checkpoints]
-    steps = [int(match[1]) if match else None for match in found]
-    if steps[0] is None or "step" not in checkpoints[0]:
-        steps[0] = 0
-    known = [step for step in steps if step is not None]
-    if len(known) == len(steps) and known == sorted(set(known)):
-        return known
-    return list(range(len(checkpoints)))
 
 
 def require_umap() -> Any:

@@ -42,10 +42,9 @@ from circuits.evolution.heads import (
 from circuits.evolution.neurons import NeuronChanges, NeuronSums
 from circuits.evolution.side_by_side import PER_HEAD, PER_LAYER, Reading, read
 from circuits.models import HookedModel
+from circuits.planning import choose_batch_size
 from circuits.statistics import generator, resample_weights
 from tasks.pairs import PairBatch, PairSet, PromptPair
-
-_TOKENS = 1024  # read by both models at a time: two runs' queries, keys and streams are held
 
 
 @dataclass(frozen=True)
@@ -183,6 +182,7 @@ def internals(
     against: HookedModel,
     pairs: PairSet,
     *,
+    names: tuple[str, str] | None = None,
     landmarks: Landmarks | None = None,
     batch_size: int | None = None,
     n_bootstrap: int = 1000,
@@ -191,9 +191,11 @@ def internals(
 ) -> Internals:
     """Run both models on the clean prompts and compare what goes on inside.
 
+    names: what to call the two in words and figures; their own names unless told.
     landmarks: positions that heads may look for, by name and pair of the set
         (`tasks.landmarks` finds beginnings of sentences and paragraphs).
-    batch_size: documents at a time; about a thousand tokens' worth unless told.
+    batch_size: documents at a time; None takes what the memory plan says, about a thousand tokens'
+        worth at most (`planning.choose_batch_size`).
     Raises CircuitsError for models of different shapes, and for fewer than two documents.
     """
     require_same(model, against)
@@ -205,6 +207,8 @@ def internals(
             raise CircuitsError(
                 f"landmarks {name!r}: positions for {len(places)} texts and {len(pairs)} pairs"
             )
+    if batch_size is None:
+        batch_size = choose_batch_size(model, pairs, "internals")
     documents = _Documents(len(pairs))
 
     def work(batch: PairBatch) -> Reading:
@@ -213,14 +217,16 @@ def internals(
     for batch, reading in over_batches(
         pairs,
         work,
-        batch_size=batch_size or max(1, _TOKENS // max(len(pair) for pair in pairs)),
+        batch_size=batch_size,
         device=model.device,
         progress=f"{against.name} and {model.name}" if progress else None,
     ):
         documents.add(batch, reading)
     found = documents.finish(n_bootstrap, seed)
     found["roles"] |= induction(model, against, resamples=n_bootstrap, seed=seed)
-    return Internals(model.name, against.name, **found, resamples=n_bootstrap, seed=seed)
+    return Internals(
+        *(names or (model.name, against.name)), **found, resamples=n_bootstrap, seed=seed
+    )
 
 
 class _Documents:

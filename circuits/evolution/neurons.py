@@ -46,7 +46,7 @@ class NeuronChanges:
     """Every neuron's mean activation in two models, and what changed.
 
     effect: change / spread over tokens in `against`. error: standard error of the change.
-    moved: a row a group of documents left out; the share of neurons that changed substantially,
+    left_out: a row a group of documents left out; the share of neurons that changed substantially,
         then of flips. Empty with fewer documents than groups need.
     """
 

@@ -47,8 +47,8 @@ def comparison(one: Comparison) -> str:
         f" and {_counted(one.nodes, 'nodes', ' in strength')} at a false discovery rate of 5 %.",
         _largest(one.edges, "edge"),
         f"Circuits of {size.edges} edges ({size.share:.1%} of all) share "
-        f"{_measured(size.edge_jaccard)} of their edges and {_measured(size.node_jaccard)} of "
-        f"their nodes (Jaccard); the rank correlation of all edges is {_measured(one.spearman)}.",
+        f"{_estimate(size.edge_jaccard)} of their edges and {_estimate(size.node_jaccard)} of "
+        f"their nodes (Jaccard); the rank correlation of all edges is {_estimate(one.spearman)}.",
         _beside_noise(size.edge_jaccard),
         _turnover(size),
         _variance(one),
@@ -93,11 +93,7 @@ def _borrowed(row: Row, one: CrossEvaluation, circuit: str) -> str:
     if behind.high < 0:
         ahead = f"{figure(-behind.value)} {interval(-behind.high, -behind.low)}"
         return f"{text}, ahead of its own circuit by {ahead}."
-    return f"{text}, no different from its own circuit (by {_estimate(behind)})."
-
-
-def _estimate(one: Estimate) -> str:
-    return f"{figure(one.value)} {interval(one.low, one.high)}"
+    return f"{text}, not told apart from its own circuit (behind by {_estimate(behind)})."
 
 
 def changed(one: Comparison) -> bool:
@@ -119,8 +115,8 @@ def interval(low: float, high: float) -> str:
     return f"[{figure(low)}, {figure(high)}]"
 
 
-def _measured(measure: Measure) -> str:
-    return f"{figure(measure.value)} {interval(measure.low, measure.high)}"
+def _estimate(one: Measure | Part | Estimate) -> str:
+    return f"{figure(one.value)} {interval(one.low, one.high)}"
 
 
 def _counted(changes: Changes, what: str, how: str = "") -> str:
@@ -144,9 +140,7 @@ def _largest(changes: Changes, what: str) -> str:
 
 def _beside_noise(measure: Measure) -> str:
     verdict = (
-        "less than noise alone would leave"
-        if measure.gap_high < 0
-        else "no less than noise alone would leave"
+        "less than noise alone would leave" if measure.gap_high < 0 else "not told apart from noise"
     )
     return (
         f"On disjoint halves of the examples the two checkpoints share {figure(measure.across)} of "
@@ -159,13 +153,17 @@ def _turnover(size: AtSize) -> str:
     share, shared = size.rewired_share, size.edge_jaccard
     if not math.isfinite(share.value):
         return "No edge of the circuit came or went."
-    return (
-        f"Of the edges that came or went, {_measured(share)} were rewired among nodes present in "
-        f"both circuits and the rest came or went with a node; with labels swapped at random by "
-        f"example, {_permuted(share)} are, of a turnover of "
-        f"{figure(1 - shared.permuted)} "
+    by_chance = (
+        f"{_permuted(share)} are, of a turnover of {figure(1 - shared.permuted)} "
         f"{interval(1 - shared.permuted_high, 1 - shared.permuted_low)} of the edges in place of "
-        f"{figure(1 - shared.value)}."
+        f"{figure(1 - shared.value)}"
+        if math.isfinite(share.permuted)
+        else "no edge comes or goes"
+    )
+    return (
+        f"Of the edges that came or went, {_estimate(share)} were rewired among nodes present in "
+        f"both circuits and the rest came or went with a node; with labels swapped at random by "
+        f"example, {by_chance}."
     )
 
 
@@ -177,10 +175,7 @@ def _variance(one: Comparison) -> str:
     split = one.variance
     if not math.isfinite(split.source.value):
         return "The change is too small beside the noise to be split into nodes and edges."
-    parts = [
-        f"{figure(part.value)} {interval(part.low, part.high)}"
-        for part in (split.source, split.reader, split.interaction)
-    ]
+    parts = [_estimate(part) for part in (split.source, split.reader, split.interaction)]
     return (
         f"Of the variance of the score change, noise left out, {parts[0]} lies in what sources "
         f"send in total, {parts[1]} in what readers receive in total, and {parts[2]} in single "
@@ -197,5 +192,5 @@ def _step(one: Comparison) -> str:
     size = one.sizes[len(one.sizes) // 2]
     return (
         f"From {one.before} to {one.after}, {_counted(one.edges, 'edges')}; circuits of "
-        f"{size.edges} edges share {_measured(size.edge_jaccard)} of them."
+        f"{size.edges} edges share {_estimate(size.edge_jaccard)} of them."
     )

@@ -17,6 +17,7 @@ from typing import Any
 from circuits.attribution import attribute
 from circuits.evaluation import Questions, evaluate
 from circuits.evolution import compare, cross_evaluate, internals
+from circuits.evolution.hidden import hidden_path
 from circuits.files import write_json
 from circuits.graph import Circuit, EdgeScores, select
 from circuits.models import HookedModel, load_model, series
@@ -32,6 +33,7 @@ from circuits.tuning.bakeoff import bakeoff
 from circuits.tuning.finetune import finetune
 from circuits.tuning.importance import LayerImportance, importance_from_circuit
 from circuits.tuning.rouge import evaluate_summaries
+from tasks.landmarks import landmarks
 
 
 def run(recipe: Recipe, folder: str | Path, *, progress: bool = True) -> Path:
@@ -290,6 +292,7 @@ class _Pipeline:
         )
 
     def look_inside(self) -> None:
+        """The base against the last checkpoint, and hidden states over all of them."""
         section = self.recipe.internals
         if section is None:
             return
@@ -298,15 +301,28 @@ class _Pipeline:
         def work() -> dict[str, list[float]]:
             pairs = self.data.pairs("evaluate")[: section.documents]
             found = internals(
-                self.model(last), self.model("base"), pairs, batch_size=section.batch_size
+                self.model(last),
+                self.model("base"),
+                pairs,
+                names=(last, "base"),
+                landmarks=landmarks(self.data.tokenizer, pairs),
+                batch_size=section.batch_size,
+                seed=self.recipe.seed,
+                progress=self.progress,
             ).to_dict()
-            write_json(self.store.path("internals.json"), found)
+            path = hidden_path(
+                {name: partial(self.model, name) for name in self.checkpoints},
+                pairs,
+                batch_size=section.batch_size,
+                progress=self.progress,
+            )
+            write_json(self.store.path("internals.json"), {**found, "path": path.to_dict()})
             importance: dict[str, list[float]] = found["importance"]
             return importance
 
         self.store.stage(
             "internals",
-            section.model_dump(),
+            [section.model_dump(), self.recipe.seed],
             work,
             after=["pairs", "checkpoints"],
             files=["internals.json"],

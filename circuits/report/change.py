@@ -30,7 +30,7 @@ def write_change_page(folder: str | Path) -> Path:
         _chapter("words", "In words", [Text(typeset(text)) for text in paragraphs]),
         _chapter(
             "evolution",
-            "Nodes or edges",
+            "Between checkpoints",
             [*evolution.likeness(run), *evolution.turnover(run), *evolution.edges(run)],
         ),
         _chapter(

@@ -98,6 +98,21 @@ def test_folders_of_scores_name_the_checkpoints(scored, tmp_path):
         assert record["names"] == ["base", "step-20", "step-100"]
 
 
+def test_a_checkpoint_given_twice_has_not_changed(scored, tmp_path):
+    done = compare(scored[0], scored[0], "--out", tmp_path, *QUICK)
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "evolution.json").read_text())
+    assert record["names"] == ["base", "base (2)"]
+    assert "base and base (2): no change" in done.stdout
+    assert "as given: base, base (2)" in done.stderr
+
+
+def test_one_checkpoint_is_refused(scored, tmp_path):
+    done = compare(scored[0], "--out", tmp_path, *QUICK)
+    assert isinstance(done.exception, CircuitsError)
+    assert "it takes at least two" in str(done.exception)
+
+
 def test_refusals(scored, table, tmp_path):
     layout = Layout(2, 2, 1)
     values = torch.randn(16, *layout.shape) * layout.mask

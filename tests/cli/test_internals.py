@@ -86,15 +86,16 @@ def test_a_finetuned_model_and_a_lora_in_all_pairs(edited, lora, model_folder, t
     assert done.returncode == 0, done.stderr
     record = read_json(tmp_path / "internals.json")
     couples = [(one["model"], one["against"]) for one in record["comparisons"]]
-    edited, lora, base = str(edited), str(lora), str(base)
-    assert couples == [(edited, base), (lora, base), (lora, edited)]
+    assert couples == [("step-7", "llama"), ("lora", "llama"), ("lora", "step-7")]
+    assert record["models"] == {"llama": str(base), "step-7": str(edited), "lora": str(lora)}
     first = record["comparisons"][0]
     assert first["heads_by_kl"][0]["head"] == "a1.h2" and first["documents"] == 8
     assert "moved most at a1.h2" in done.stdout
     assert re.search(r"KL \d+\.\d+ \[\d\.\d+, \d\.\d+\] nats", done.stdout)
     assert first["roles"]["sentence-initial"]["n"] == 8 and "answer" in first["roles"]
     assert len(first["neurons"]["top"]) == 50
-    assert record["path"]["checkpoints"] == [base, edited] and record["path"]["steps"] == [0, 7]
+    assert record["path"]["checkpoints"] == ["llama", "step-7"]
+    assert record["path"]["steps"] == [0, 7]
     page = (tmp_path / "internals.html").read_text(encoding="utf-8")
     assert "<script src" not in page and "step-7 against llama" in page
     plots = json.loads(re.search(r'id="plots">(.*?)</script>', page, re.S)[1])

@@ -44,6 +44,7 @@ def test_the_matrix_is_that_of_single_measurements(crossed):
         other = 1 - place
         assert row.behind[other].value == pytest.approx(row.f[place].value - row.f[other].value)
     record = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert record["data"]["fingerprint"] == pairs.fingerprint and record["n"] == result.n == 12
     assert record["steps"] == [0, 9] and record["paragraph"] == result.paragraph()
     assert "In step-9, the circuit of base reaches" in record["paragraph"]
 

@@ -8,7 +8,7 @@ import transformers
 from evolution import inside
 
 from circuits.errors import CircuitsError
-from circuits.evolution.hidden import GROUPS, HiddenPath, hidden_path, steps_of
+from circuits.evolution.hidden import GROUPS, HiddenPath, hidden_path
 from circuits.models import HookedModel
 
 LENGTHS = [9, 4, 12, 7, 5, 8]
@@ -105,14 +105,6 @@ def test_two_checkpoints_and_one_document_have_fewer_components():
     places, shares = path.components(0)
     assert places.shape == (2, 1, 3) and shares[1:] == pytest.approx([0.0, 0.0], abs=1e-9)
     assert path.moved().value.shape == (2, 1)
-
-
-def test_steps_by_name():
-    assert steps_of(("base", "step-10", "step-200")) == [0, 10, 200]
-    assert steps_of(("gpt2", "runs/a/step-5", "runs/a/step-9/")) == [0, 5, 9]
-    assert steps_of(("step-3", "step-5")) == [3, 5]
-    assert steps_of(("base", "tuned", "lora")) == [0, 1, 2]
-    assert steps_of(("base", "step-9", "step-3")) == [0, 1, 2]
 
 
 def test_umap_is_an_extra(monkeypatch):

@@ -11,8 +11,11 @@ from circuits.evolution.steps import by_step, training_step, training_steps
         ("checkpoint-1500", 1500),
         ("run_ckpt_20", 20),
         ("0040", 40),
+        ("runs/a/step-5", 5),
+        ("runs/step-9/base/", 0),
+        ("EleutherAI/pythia-70m@step3000", 3000),
         ("newsroom-gpt2", None),
-        ("tuned", None),
+        ("runs/step-5/tuned", None),
     ],
 )
 def test_a_name_tells_its_step(name, step):
@@ -25,13 +28,23 @@ def test_checkpoints_are_ordered_by_step():
     assert training_steps(names) == [0, 100, 20, 3]
 
 
-def test_a_lone_name_without_a_step_is_the_base():
-    assert training_steps(["step-20", "gpt2"]) == [20, 0]
-    assert by_step(["step-20", "gpt2"]) == [1, 0]
+def test_a_first_name_without_a_step_is_the_base():
+    assert training_steps(["gpt2", "step-20", "step-3"]) == [0, 20, 3]
+    assert by_step(["gpt2", "step-20", "step-3"]) == [0, 2, 1]
+    assert training_steps(["step-3", "step-5"]) == [3, 5]
 
 
-@pytest.mark.parametrize("names", [["b", "a"], ["x", "y", "step-3"], ["step-1", "ckpt-1"], ["x"]])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["b", "a"],
+        ["step-20", "final"],
+        ["x", "y", "step-3"],
+        ["gpt2", "base", "step-3"],
+        ["step-1", "ckpt-1"],
+        ["x"],
+    ],
+)
 def test_names_that_do_not_tell_stay_as_given(names):
-    if len(names) > 1:
-        assert training_steps(names) is None
+    assert training_steps(names) is None
     assert by_step(names) == list(range(len(names)))

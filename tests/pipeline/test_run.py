@@ -120,6 +120,13 @@ def test_evolution_and_internals_make_sense(folder):
     internals = read(folder, "internals.json")
     assert internals["documents"] == 12 and not internals["identical"]
     assert all(kl >= 0 for layer in internals["kl"]["value"] for kl in layer)
+    assert (internals["model"], internals["against"]) == ("step-40", "base")
+    assert internals["roles"]["sentence-initial"]["n"] == 12
+    path = internals["path"]
+    assert path["checkpoints"] == NAMES and path["steps"] == [0, 20, 40]
+    assert all(moved > 0 for moved in path["moved"]["value"][-1])
+    page = (folder / "report.html").read_text()
+    assert '"type":"scatter3d"' in page and "sentence-initial" in page
 
 
 def test_circuits_are_crossed(folder):

@@ -32,6 +32,15 @@ def test_the_page_holds_words_figures_and_the_matrix(whole_run, tmp_path):
     assert write_change_page(tmp_path).read_text() == text
 
 
+def test_circuits_judged_on_what_they_were_chosen_on_are_said_to_be(whole_run, tmp_path):
+    text = page(whole_run, tmp_path, "evolution.json", "crossing.json").read_text()
+    assert "which flatters f" not in text and "newsroom, split test" in text
+    found = json.loads((tmp_path / "crossing.json").read_text())
+    found["data"] = json.loads((tmp_path / "evolution.json").read_text())["data"]
+    write_json(tmp_path / "crossing.json", found)
+    assert "which flatters f" in write_change_page(tmp_path).read_text()
+
+
 def test_without_models_there_is_no_matrix(whole_run, tmp_path):
     text = page(whole_run, tmp_path, "evolution.json").read_text()
     assert "Circuits in other checkpoints" not in text and "By training step" in text

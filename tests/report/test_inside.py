@@ -17,8 +17,10 @@ from circuits.evolution.hidden import HiddenPath
 from circuits.evolution.internals import Internals
 from circuits.evolution.neurons import NeuronSums
 from circuits.evolution.trace import Neurons
+from circuits.report.figures.path import path_views
 from circuits.report.inside import write_internals_page
 from circuits.report.palette import DARK, LIGHT, resolve
+from circuits.report.sections import hidden
 
 DOCUMENTS, LAYERS, HEADS = 12, 4, 4
 
@@ -62,7 +64,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]
     edges = LayerValues(torch.arange(4.0).double(), torch.arange(4.0).double().expand(100, 4))
     draw = torch.Generator().manual_seed(0)
     path = HiddenPath(
-        ("base", "runs/a<b>/step-10", "runs/a<b>/step-90"),
+        ("base", "a<b>/step-10", "a<b>/step-90"),
         torch.randn(3, LAYERS, 6, 8, generator=draw),
         torch.full((6,), 2.0),
     )
@@ -70,9 +72,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]
         "task": "newsroom",
         "split": "test",
         "comparisons": [
-            made("runs/a<b>/step-90", "base", 0).to_dict(edges),
+            made("a<b>/step-90", "base", 0).to_dict(edges),
             made("lora", "base", 1).to_dict(),
-            made("lora", "runs/a<b>/step-90", 2).to_dict(),
+            made("lora", "a<b>/step-90", 2).to_dict(),
         ],
         "path": path.to_dict(),
     }
@@ -97,9 +99,9 @@ def test_plotly_accepts_every_figure_in_both_schemes(page: tuple[str, dict[str, 
 def test_the_pairs_stand_side_by_side(page: tuple[str, dict[str, Any]]) -> None:
     lines = [line for line in page[1]["figure-1"][""]["data"] if line.get("name")]
     assert [line["name"] for line in lines] == [
-        "step-90 against base",
+        "a&lt;b&gt;/step-90 against base",
         "lora against base",
-        "lora against step-90",
+        "lora against a&lt;b&gt;/step-90",
     ]
     assert all(len(line["y"]) == LAYERS for line in lines)
 
@@ -110,8 +112,20 @@ def test_the_path_is_coloured_by_step(page: tuple[str, dict[str, Any]]) -> None:
     assert line["type"] == "scatter3d" and line["marker"]["color"] == [0, 10, 90]
     assert cloud["marker"]["color"] == [0] * 6 + [10] * 6 + [90] * 6
     assert views["layer 3"]["layout"]["coloraxis"]["cmin"] == 0
-    assert line["text"] == ["base", "step-10", "step-90"]
+    assert line["text"] == ["base", "a&lt;b&gt;/step-10", "a&lt;b&gt;/step-90"]
     assert [trace["type"] for trace in views["layer 3, flat"]["data"]] == ["scatter", "scatter"]
+
+
+def test_a_path_without_steps_is_coloured_by_order() -> None:
+    draw = torch.Generator().manual_seed(0)
+    states = torch.randn(3, LAYERS, 6, 8, generator=draw)
+    found = HiddenPath(("base", "tuned", "lora"), states, torch.ones(6)).to_dict()
+    assert found["steps"] is None
+    plot = path_views(found)["layer 3"]
+    assert plot["data"][1]["marker"]["color"] == [0, 1, 2]
+    assert "step" not in json.dumps(plot)
+    figures = list(hidden.path(found))
+    assert "coloured by the order given" in str(figures[0].caption)
 
 
 def test_roles_and_flips_are_told(page: tuple[str, dict[str, Any]]) -> None:

@@ -1,9 +1,8 @@
-"""The path of the hidden states over checkpoints, coloured by training step."""
+"""The path of the hidden states over checkpoints, coloured by training step or by order."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from circuits.report.blocks import Plot
@@ -57,7 +56,7 @@ def space(found: Mapping[str, Any], one: Mapping[str, Any], names: Sequence[str]
                 "camera": {"eye": {"x": 1.7, "y": 1.7, "z": 0.8}},
             },
             "showlegend": False,
-            "coloraxis": _coloraxis(found["steps"]),
+            "coloraxis": _coloraxis(found),
             "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
         },
     }
@@ -71,27 +70,37 @@ def flat(found: Mapping[str, Any], one: Mapping[str, Any], names: Sequence[str])
             "xaxis": {"title": {"text": names[0]}},
             "yaxis": {"title": {"text": names[1]}},
             "showlegend": False,
-            "coloraxis": _coloraxis(found["steps"]),
+            "coloraxis": _coloraxis(found),
             "margin": {"t": 16},
         },
     }
 
 
-def _coloraxis(steps: Sequence[int]) -> dict[str, Any]:
+def _coloraxis(found: Mapping[str, Any]) -> dict[str, Any]:
+    order = _order(found)
     return {
         "colorscale": "$course",
-        "cmin": min(steps),
-        "cmax": max(steps),
-        "colorbar": {"title": {"text": "training step"}, "len": 0.8},
+        "cmin": min(order),
+        "cmax": max(order),
+        "colorbar": {"title": {"text": _what(found)}, "len": 0.8},
     }
+
+
+def _order(found: Mapping[str, Any]) -> list[int]:
+    """Training steps; places where the checkpoints' names do not tell them."""
+    return list(found["steps"] or range(len(found["checkpoints"])))
+
+
+def _what(found: Mapping[str, Any]) -> str:
+    return "training step" if found["steps"] else "place in the order"
 
 
 def _traces(
     found: Mapping[str, Any], one: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], list[Any]]:
     """The cloud of document groups and the path through their means; the third coordinates."""
-    names = [label(Path(str(name)).name) for name in found["checkpoints"]]
-    steps = list(found["steps"])
+    names = [label(name) for name in found["checkpoints"]]
+    steps = _order(found)
     groups = len(one["groups"][0])
     cloud = [point for checkpoint in one["groups"] for point in checkpoint]
     traces = [
@@ -118,7 +127,7 @@ def _traces(
             "line": {"color": "$faint", "width": 3},
             "marker": {"color": steps, "coloraxis": "coloraxis", "size": 9},
             "customdata": steps,
-            "hovertemplate": "<b>%{text}</b>, step %{customdata}<extra></extra>",
+            "hovertemplate": f"<b>%{{text}}</b>, {_what(found)} %{{customdata}}<extra></extra>",
         },
     ]
     third = [[point[2] for point in cloud], [point[2] for point in one["path"]]]

@@ -7,7 +7,7 @@ from typing import Any
 
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import label
-from circuits.report.numbers import compact, estimate, percent, signed
+from circuits.report.numbers import compact, estimate, general, percent, signed
 
 _COLOURS = (
     "$positive",
@@ -56,7 +56,7 @@ def courses(
                     "width": 0,
                 },
                 "customdata": [
-                    f"{label(checkpoint)}: {signed(value)} [{signed(low)}, {signed(high)}]"
+                    f"{label(checkpoint)}: {general(value)} [{general(low)}, {general(high)}]"
                     for checkpoint, value, low, high in zip(
                         checkpoints, line["values"], line["low"], line["high"], strict=True
                     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from circuits.report.blocks import Block, Figure, Heading, Method, Table, Text
@@ -12,6 +11,7 @@ from circuits.report.figures.internals import head_heatmaps, heads_height, layer
 from circuits.report.figures.neurons import neuron_dots, neurons_height
 from circuits.report.numbers import count, estimate, listed, p_value, percent, signed, typeset
 from circuits.report.run import Run
+from circuits.report.sections import hidden
 
 _BY_LAYER = {
     "Cosine of hidden states": "cosine",
@@ -24,13 +24,17 @@ _NAMED = 6  # heads named in a cell
 def inside(run: Run) -> Iterator[Block]:
     """Attention, hidden states, neurons, roles, and the layers that all of them point to."""
     yield Heading("Inside: attention, hidden states and neurons")
-    yield from comparison(run.json("internals.json"))
+    found = run.json("internals.json")
+    yield from comparison(found)
+    yield hidden.magnitudes([found])
+    if found.get("path"):
+        yield from hidden.path(found["path"])
 
 
 def comparison(found: Mapping[str, Any]) -> Iterator[Block]:
     """Everything about two models, from `Internals.to_dict`."""
     if found.get("paragraph"):
-        yield Text(in_short(found))
+        yield Text(typeset(found["paragraph"]))
     yield from _heads_and_layers(found)
     if found.get("roles"):
         yield _roles(found)
@@ -246,13 +250,4 @@ def _settings(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _names(found: Mapping[str, Any]) -> tuple[str, str]:
-    """The two models, folders shortened to their names."""
-    return Path(str(found["model"])).name, Path(str(found["against"])).name
-
-
-def in_short(found: Mapping[str, Any]) -> str:
-    """The paragraph of internals, with folders shortened to their names."""
-    text = str(found["paragraph"])
-    for name in (str(found["model"]), str(found["against"])):
-        text = text.replace(name, Path(name).name)
-    return typeset(text)
+    return str(found["model"]), str(found["against"])

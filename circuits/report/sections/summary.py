@@ -17,9 +17,9 @@ from circuits.report.numbers import (
     listed,
     percent,
     signed,
+    typeset,
 )
 from circuits.report.run import UNSHOWABLE, AbsentError, Run, reason
-from circuits.report.sections.internals import in_short
 from circuits.report.sections.key_figures import last_checkpoint, last_curves
 
 Finding = tuple[str, Markup]
@@ -280,7 +280,7 @@ def _inside(run: Run) -> Finding:
     found = run.json("internals.json")
     if not found.get("paragraph"):
         raise AbsentError("internals.json has no paragraph.")
-    return "Inside", _say("{}", in_short(found))
+    return "Inside", _say("{}", typeset(found["paragraph"]))
 
 
 def _race(run: Run) -> Finding:

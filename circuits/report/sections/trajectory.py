@@ -66,7 +66,7 @@ def entries(run: Run) -> Iterator[Block]:
     yield Figure(
         caption=f"The edges of {last}'s circuit, by the checkpoint that they first enter at "
         "(ring). Colour: the share of resamples of the examples whose circuit holds the edge; a "
-        f"pale ring is an entry that chance may have made.{shown_of(course)} "
+        f"ring in a pale cell is an entry that chance may have made.{shown_of(course)} "
         f"n = {count(found['examples'])} examples.",
         views={"": entry_raster(course)},
         height=raster_height(course),
@@ -77,29 +77,36 @@ def entries(run: Run) -> Iterator[Block]:
 def crossing(run: Run) -> Iterator[Block]:
     """Every checkpoint's circuit in every other checkpoint."""
     found = run.json("crossing.json")
+    scored = run.part("evolution.json", "data")
+    same = found["data"]["fingerprint"] == scored["fingerprint"]
+    flattered = " The edges were scored on these very examples, which flatters f." if same else ""
     n = count(found["n"])
     method = Method(
         steps=(
             "Each circuit runs in each model with all other edges taken from the corrupted run. f "
             "is relative to the model's own metric on clean and corrupted prompts: where these "
             "hardly differ, f says little.",
-            "Bias-corrected and accelerated bootstrap intervals over examples; circuits were "
-            "chosen on other examples.",
+            "Bias-corrected and accelerated bootstrap intervals over examples.",
         ),
         formula="f = (metric of the circuit - corrupted) / (clean - corrupted)",
-        settings={"metric": found["metric"], "n": found["n"], "edges": _edges(found)},
+        settings={
+            "metric": found["metric"],
+            "examples": _data(found["data"]),
+            "edges scored on": _data(scored),
+            "edges": _edges(found),
+        },
     )
     yield Heading("Circuits in other checkpoints")
     yield Figure(
         caption=f"Faithfulness by training step, with 95 % intervals over {n} examples. Grey: as "
-        f"many random edges as the circuit of {found['circuits'][-1]} has.",
+        f"many random edges as the circuit of {found['circuits'][-1]} has.{flattered}",
         views={"": crossing_courses(found)},
         height=340,
         method=method,
     )
     yield Figure(
         caption="Faithfulness of each checkpoint's circuit (columns) in each checkpoint (rows). "
-        f"Hover for 95 % intervals over {n} examples.",
+        f"Hover for 95 % intervals over {n} examples.{flattered}",
         views={"": crossing_matrix(found)},
         height=matrix_height(found),
         method=method,
@@ -117,6 +124,10 @@ def _entry_method(found: Mapping[str, Any], size: str) -> Method:
         ),
         settings={"resamples": found["resamples"], "seed": found["seed"]},
     )
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {data[key]}" for key in ("task", "split", "n") if key in data)
 
 
 def _edges(found: Mapping[str, Any]) -> str:
