@@ -42,7 +42,8 @@ Metric = Annotated[str | None, typer.Option(help="Metric; the task's own unless 
 Rule = Annotated[str, typer.Option(help="paths, top-n, greedy or stable.")]
 Ranking = Annotated[str, typer.Option(help="absolute, signed or mixed.")]
 BatchSize = Annotated[
-    int | None, typer.Option(help="Pairs at a time; chosen by prompt length unless told.", min=1)
+    int | None,
+    typer.Option(help="Pairs at a time; unless told, as many as serve speed and fit.", min=1),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 
