@@ -157,6 +157,21 @@ class PairBatch:
             ),
         )
 
+    def twice(self) -> PairBatch:
+        """All examples, then all of them again."""
+        return replace(
+            self,
+            clean=self.clean.repeat(2, 1),
+            corrupted=self.corrupted.repeat(2, 1),
+            mask=self.mask.repeat(2, 1),
+            rows=torch.cat([self.rows, self.rows + len(self)]),
+            columns=self.columns.repeat(2),
+            answer=self.answer.repeat(2, 1),
+            wrong=self.wrong.repeat(2, 1),
+            index=self.index.repeat(2),
+            sources=self.sources * 2,
+        )
+
     def to(self, device: torch.device | str) -> PairBatch:
         """The same batch on another device."""
         return replace(

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.attribution.batch_scores import BatchScores
-from circuits.attribution.engine import chunks
+from circuits.attribution.contraction import chunks
 from circuits.attribution.method import AnyMetric, run_ends
 from circuits.graph import Layout
 from circuits.metrics import Metric

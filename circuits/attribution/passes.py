@@ -18,6 +18,8 @@ from tasks.pairs import PairBatch
 
 Attach = Callable[[Hooks], None]
 
+_TOKENS_AT_ONCE = 512  # a processor is busier with as many than with half, and no more with twice
+
 
 @dataclass(frozen=True)
 class Point:
@@ -56,8 +58,8 @@ class Passes:
         self.model, self.metric = model, metric
         self.batch, self.prefix = model.split(batch)
         with torch.no_grad():
-            self.reference, ends = self._end(self.batch.clean, on_clean)
-            corrupted, self.starts = self._end(self.batch.corrupted, on_corrupted)
+            found = self._ends((on_clean, on_corrupted))
+        (self.reference, ends), (corrupted, self.starts) = found
         self.clean = metric(self.reference, self.batch, self.reference)
         self.corrupted = metric(corrupted, self.batch, self.reference)
         self.changes = [end - start for end, start in zip(ends, self.starts, strict=True)]
@@ -67,15 +69,31 @@ class Passes:
         """Per stream, each example's positions that are no padding."""
         return self.model.feed(self.batch.clean, self.batch, self.prefix).lengths
 
-    def _end(
-        self, tokens: Tensor, attach: Attach
-    ) -> tuple[Float[Tensor, "read vocab"], list[Float[Tensor, "batch _ d_model"]]]:
-        hooks = Hooks()
-        inputs: list[Tensor] = []
+    def _ends(
+        self, attach: tuple[Attach, Attach]
+    ) -> list[tuple[Float[Tensor, "read vocab"], list[Float[Tensor, "batch _ d_model"]]]]:
+        """Logits of both ends and what entered the streams; in one run where that is short."""
+        tokens = (self.batch.clean, self.batch.corrupted)
+        inputs: tuple[list[Tensor], list[Tensor]] = ([], [])
+        if 2 * tokens[0].numel() > _TOKENS_AT_ONCE:
+            logits = []
+            for ids, seen, put in zip(tokens, inputs, attach, strict=True):
+                hooks = Hooks()
+                self._watch(hooks, seen, put)
+                logits.append(self.model.logits(ids, self.batch, hooks, self.prefix))
+        else:
+            hooks = Hooks()
+            for place, (seen, put) in enumerate(zip(inputs, attach, strict=True)):
+                self._watch(hooks.half(place), seen, put)
+            prefix = None if self.prefix is None else self.prefix.twice()
+            both = self.model.logits(torch.cat(tokens), self.batch.twice(), hooks, prefix)
+            logits = list(both.chunk(2))
+        return list(zip(logits, inputs, strict=True))
+
+    def _watch(self, hooks: Hooks, inputs: list[Tensor], attach: Attach) -> None:
         for stream in self.model.view.streams:
             hooks.before(stream.entry, lambda x: inputs.append(x.detach()))
         attach(hooks)
-        return self.model.logits(tokens, self.batch, hooks, self.prefix), inputs
 
     def take(
         self, points: Sequence[Point], attach: Callable[[Hooks, int, float], None]

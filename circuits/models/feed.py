@@ -41,6 +41,13 @@ class Prefix:
             cache.update(keys, values, index)
         return cache
 
+    def twice(self) -> Prefix:
+        """For a batch with all its examples twice."""
+        layers = tuple(
+            (keys.repeat(2, 1, 1, 1), values.repeat(2, 1, 1, 1)) for keys, values in self.layers
+        )
+        return Prefix(self.length, layers)
+
 
 def shared_length(batch: PairBatch) -> int:
     """Positions that a batch's clean and corrupted prompts share before anything is read."""

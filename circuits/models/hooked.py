@@ -97,6 +97,11 @@ class HookedModel:
         return None if limit is None else int(limit)
 
     @cached_property
+    def weight_bytes(self) -> int:
+        """Memory that the weights take."""
+        return sum(p.numel() * p.element_size() for p in self.hf.parameters())
+
+    @cached_property
     def fingerprint(self) -> str:
         """BLAKE2 over the names and bytes of all weights."""
         digest = hashlib.blake2b(digest_size=16)

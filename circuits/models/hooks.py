@@ -32,6 +32,12 @@ class Hooks:
         """Call `edit` on what comes out of the module."""
         self._wanted.append((module, False, edit))
 
+    def half(self, place: int) -> Hooks:
+        """Hooks that run with these, and see the first or the second half of a batch (place 0 or
+        1); they edit nothing.
+        """
+        return _Half(self, place)
+
     def __enter__(self) -> Hooks:
         for module, is_before, edit in self._wanted:
             handle = (
@@ -50,6 +56,24 @@ class Hooks:
     ) -> None:
         while self._handles:
             self._handles.pop().remove()
+
+
+class _Half(Hooks):
+    def __init__(self, hooks: Hooks, place: int) -> None:
+        super().__init__()
+        self._hooks, self._place = hooks, place
+
+    def before(self, module: nn.Module, edit: Edit) -> None:
+        self._hooks.before(module, self._see(edit))
+
+    def after(self, module: nn.Module, edit: Edit) -> None:
+        self._hooks.after(module, self._see(edit))
+
+    def _see(self, edit: Edit) -> Edit:
+        def see(x: Tensor) -> None:
+            edit(x.chunk(2)[self._place])  # rows are examples, or all their positions (OPT)
+
+        return see
 
 
 def _before(edit: Edit) -> Callable[..., Any]:

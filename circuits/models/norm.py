@@ -50,12 +50,13 @@ class Norm:
         return self.normalise(x)[1]
 
     def normalise(
-        self, x: Float[Tensor, "*batch d_model"]
+        self, x: Float[Tensor, "*batch d_model"], out: Float[Tensor, "*batch d_model"] | None = None
     ) -> tuple[Float[Tensor, "*batch d_model"], Float[Tensor, "*batch 1"]]:
-        """xhat and sigma, in float32."""
+        """xhat, written to `out` if given, and sigma, in float32."""
         x = self.centred(x.float())
-        sigma = (x.square().mean(dim=-1, keepdim=True) + self.eps).sqrt()
-        return x / sigma, sigma
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        sigma = (length.square() / x.shape[-1] + self.eps).sqrt()
+        return torch.div(x, sigma, out=out), sigma
 
     def centred(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """x without its mean under LayerNorm, x itself under RMSNorm."""

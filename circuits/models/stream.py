@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 
 import torch
 from jaxtyping import Float
@@ -129,18 +130,23 @@ class Wide:
     """
 
     def __init__(
-        self, stream: Stream, runs: Sequence[SourceStates], at: tuple[int | slice, slice]
+        self,
+        stream: Stream,
+        runs: Sequence[SourceStates],
+        at: tuple[int | slice, slice],
+        room: Float[Tensor, " number"] | None = None,
     ) -> None:
-        """Start where the embedding enters."""
+        """Start where the embedding enters.
+
+        room: memory for the values, used again; None takes fresh memory.
+        """
         self.stream, self.runs, self.at = stream, runs, at
         self.index = runs[0].view.streams.index(stream)
         inputs = [run.inputs[self.index][at] for run in runs]
-        self.values = torch.zeros(
-            len(runs),
-            stream.rows.stop - stream.rows.start,
-            *inputs[0].shape,
-            device=inputs[0].device,
-        )
+        shape = (len(runs), stream.rows.stop - stream.rows.start, *inputs[0].shape)
+        if room is None:
+            room = torch.empty(prod(shape), device=inputs[0].device)
+        self.values = room[: prod(shape)].view(shape).zero_()
         for values, entering in zip(self.values, inputs, strict=True):
             values[0] = entering
 

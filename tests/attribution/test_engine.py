@@ -94,7 +94,8 @@ def test_batch_padding_and_chunks_change_nothing(name, hooked, random_pairs, mon
     alone = circuits.attribute(model, pairs, batch_size=1, per_example=True)
     together = circuits.attribute(model, pairs, batch_size=4, per_example=True)
     close(together.per_example, alone.per_example, 5e-6)
-    monkeypatch.setattr("circuits.attribution.engine._CHUNK_BYTES", 1)
+    for limit in ("_CHUNK_BYTES", "_CHUNK_SHARE"):
+        monkeypatch.setattr(f"circuits.attribution.contraction.{limit}", 0)
     chunked = circuits.attribute(model, pairs, batch_size=4, per_example=True)
     close(chunked.per_example, alone.per_example, 5e-6)
 

@@ -1,0 +1,162 @@
+"""Sources meet readers: step 3 of the engine, one matrix product for many readers.
+
+Readers wait for each other, so that what the sources wrote is read once for all of them: it does
+not change afterwards, unless a norm rescales the stream. Buffers are made once, for on a CPU the
+first touch of fresh memory costs more than the arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.attribution.reader_gradients import ReaderGradients
+from circuits.models import SourceStates, Wide
+from circuits.models.view import Event, ReadsHeads, ReadsInput, Rescales, Stream
+
+_CHUNK_BYTES, _CHUNK_SHARE = 16 * 2**20, 0.25
+"""Widened source outputs and gradients held at a time: a share of the model's own bytes."""
+_READERS_AT_ONCE = 128  # so many, or a few more, wait for each other
+_BLOCKS = (8, 4, 2, 1)
+
+Reads = ReadsHeads | ReadsInput
+
+
+def contract(
+    scores: Float[Tensor, "batch source reader"],
+    stream: Stream,
+    runs: list[SourceStates],
+    gradients: ReaderGradients,
+    lengths: Tensor,
+    model_bytes: int,
+) -> None:
+    """Add the scores of a stream's sources, example by example, chunk by chunk of positions."""
+    rounds = _rounds(stream)
+    rows, readers = len(stream) * len(runs), max(_width(together) for _, together in rounds)
+    room = max(_CHUNK_BYTES, int(_CHUNK_SHARE * model_bytes))
+    size = max(1, room // (4 * gradients.view.d_model * (rows + readers)))
+    size = min(size, int(lengths.max()))
+    meeting = _Meeting(gradients, rows, readers, size)
+    for example, positions in chunks(lengths, size):
+        wide = Wide(stream, runs, (example, positions), meeting.sources)
+        for events, together in rounds:
+            for event in events:
+                wide.pass_by(event)
+            meeting.add(scores[example], wide, together)
+
+
+def _rounds(stream: Stream) -> list[tuple[list[Event], list[Reads]]]:
+    """The walk in rounds: what is passed by, and the readers that meet the sources then."""
+    rounds: list[tuple[list[Event], list[Reads]]] = []
+    passed: list[Event] = []
+    waiting: list[Reads] = []
+    for event in (*stream.events, None):
+        if isinstance(event, ReadsHeads | ReadsInput):
+            waiting.append(event)
+            continue
+        due = event is None or isinstance(event, Rescales) or _width(waiting) >= _READERS_AT_ONCE
+        if waiting and due:
+            rounds.append((passed, waiting))
+            passed, waiting = [], []
+        if event is not None:
+            passed.append(event)
+    return rounds
+
+
+def chunks(lengths: Tensor, size: int) -> Iterator[tuple[int, slice]]:
+    """Every example with its positions, `size` at a time; padding left out."""
+    for example, length in enumerate(lengths.tolist()):
+        for start in range(0, length, size):
+            yield example, slice(start, min(start + size, length))
+
+
+class _Meeting:
+    """The buffers, and what is done in them. sources: for `Wide`."""
+
+    def __init__(self, gradients: ReaderGradients, rows: int, readers: int, size: int) -> None:
+        view = self.view = gradients.view
+        self.gradients = gradients
+        self.sources = torch.empty(rows * size * view.d_model, device=gradients.device)
+        self.readers = torch.empty(readers * size * view.d_model, device=gradients.device)
+        self.weights = torch.empty(readers * view.d_model * view.d_head, device=gradients.device)
+
+    def add(self, scores: Float[Tensor, "source reader"], wide: Wide, events: list[Reads]) -> None:
+        """Add the scores of the edges into the readers of these events."""
+        visible = [self.view.layout.visible(_columns(event).start) for event in events]
+        rows = range(min(one.start for one in visible), max(one.stop for one in visible))
+        delta, places = wide.seen(rows), list(_places(events))
+        widened = _within(self.readers, places[-1].stop, *delta.shape[1:])
+        for event, place in zip(events, places, strict=True):
+            if isinstance(event, ReadsHeads):
+                g = self.gradients.projected[event][wide.at].transpose(0, 1)
+                torch.bmm(g, self._weight(event), out=widened[place])
+            else:
+                widened[place] = self.gradients.wide[event][wide.at]
+        direct = _dot(delta.flatten(1), widened.flatten(1))
+        along = self._along(delta, wide, events)
+        for event, place, seen in zip(events, places, visible, strict=True):
+            mine = slice(seen.start - rows.start, seen.stop - rows.start)
+            part = direct[mine, place]
+            if isinstance(event, ReadsHeads) and event in along:
+                c = self.gradients.c[event][:, *wide.at].flatten(0, 1)
+                part = part - along[event][mine] @ c
+            scores[seen.start : seen.stop, _columns(event)] += part
+
+    def _along(
+        self, delta: Float[Tensor, "source pos d_model"], wide: Wide, events: list[Reads]
+    ) -> dict[ReadsHeads, Float[Tensor, "source step_pos"]]:
+        """What the sources wrote in the direction of what the norm before each event saw."""
+        xhats = {
+            event: self.gradients.normed[event.norm].xhat[:, *wide.at]
+            for event in events
+            if isinstance(event, ReadsHeads) and event.norm is not None
+        }
+        if not xhats:
+            return {}
+        found = torch.einsum("upd,kpd->ukp", delta, torch.cat(list(xhats.values())))
+        parts = found.split([len(xhat) for xhat in xhats.values()], dim=1)
+        return {event: part.flatten(1) for event, part in zip(xhats, parts, strict=True)}
+
+    def _weight(self, event: ReadsHeads) -> Float[Tensor, "port d_head d_model"]:
+        """Wt of an event's readers, transposed to widen a d_head-wide gradient."""
+        ports = event.span.stop - event.span.start
+        weight = _within(self.weights, ports, self.view.d_model, self.view.d_head)
+        torch.cat([projection.weight for projection in event.projections], out=weight)
+        if (norm := event.norm) is not None:
+            weight *= norm.weight.float()[:, None]
+            if norm.kind == "layer":
+                weight -= weight.mean(dim=1, keepdim=True)
+        return weight.transpose(1, 2)
+
+
+def _columns(event: Reads) -> slice:
+    return event.span if isinstance(event, ReadsHeads) else slice(event.column, event.column + 1)
+
+
+def _width(events: list[Reads]) -> int:
+    return sum(columns.stop - columns.start for columns in map(_columns, events))
+
+
+def _places(events: list[Reads]) -> Iterator[slice]:
+    """Where each event's readers stand among all."""
+    start = 0
+    for event in events:
+        width = _width([event])
+        yield slice(start, start + width)
+        start += width
+
+
+def _within(room: Float[Tensor, " number"], *shape: int) -> Tensor:
+    return room[: prod(shape)].view(shape)
+
+
+def _dot(a: Float[Tensor, "m long"], b: Float[Tensor, "n long"]) -> Float[Tensor, "m n"]:
+    """a @ b.T in blocks of the long dimension, which is faster where m and n are small."""
+    blocks = next(count for count in _BLOCKS if a.shape[1] % count == 0)
+    left = a.view(len(a), blocks, -1).transpose(0, 1)
+    right = b.view(len(b), blocks, -1).permute(1, 2, 0)
+    return torch.bmm(left, right).sum(dim=0)
