@@ -7,9 +7,12 @@
 "a is b. b is c. a is" is followed by c, with random nouns. A base model is fine-tuned on 10, 30 and
 50 % of the training examples, and these questions are put to it and to each fine-tuned model:
 
-1. Baseline: accuracy, log-probability of c, logit difference between c and b.
+1. Baseline: accuracy, log-probability of c, logit difference between c and b; and the same figures
+   where the link is cut ("a is b. x is c. a is"), so that c no longer follows. A model that still
+   says c has learned where c stands, not that the relation is transitive.
 2. ACDC over nodes, by metric and threshold: how many heads and MLPs stay, and what they reach.
-3. The circuit found on one model, run on each other: a table of faithfulness.
+3. The circuit found on one model, run on each other: a table of faithfulness, beside circuits of as
+   many random heads and MLPs.
 4. Heads that attend to the answer's token, in each model.
 5. Roles of the heads that stay.
 
@@ -27,20 +30,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from small_gpt2 import train
+from small_gpt2 import Settings, repeated, train, word_tokenizer
+from studies import Interval, baseline, parser, publish, table, told
 from torch import Tensor
 
 import tasks
 from circuits.batching import over_batches
 from circuits.cli.options import hush
 from circuits.evolution import cross_evaluate, internals
-from circuits.files import write_json, write_text
 from circuits.graph import Circuit
 from circuits.intervention import Executor
 from circuits.metrics import METRICS as KNOWN
 from circuits.models import HookedModel, load_model
 from circuits.search import Search, acdc
-from circuits.statistics import mean_interval, resample_weights
 from circuits.tuning.finetune import finetune
 from circuits.tuning.settings import FinetuneSettings
 from tasks.pairs import PairBatch, PairSet
@@ -50,6 +52,7 @@ from tasks.transitive.task import TEMPLATES
 FRACTIONS = (0.1, 0.3, 0.5)
 METRICS = ("accuracy", "answer-log-probability", "logit-difference")
 THRESHOLDS = (0.02, 0.05, 0.1, 0.2)
+CONTROLS = 10  # random circuits beside each
 NOUNS = 240  # known to the small GPT-2
 
 
@@ -69,8 +72,9 @@ def main() -> None:
     }
     task = tasks.load("transitive", corruption=arguments.corruption)
     tokenizer = models["base"].tokenizer
-    searched = task.pairs(tokenizer, arguments.search_pairs, split="validation")
-    judged = task.pairs(tokenizer, arguments.pairs, split="test")
+    draw = {"seed": arguments.seed, "context": models["base"].context}
+    searched = task.pairs(tokenizer, arguments.search_pairs, split="validation", **draw)
+    judged = task.pairs(tokenizer, arguments.pairs, split="test", **draw)
     tuned_models = {name: model for name, model in models.items() if name != "base"}
 
     record: dict[str, Any] = {
@@ -78,9 +82,14 @@ def main() -> None:
         "search_pairs": len(searched),
         "pairs": len(judged),
     }
-    parts = [f"# The transitive property problem, {base}\n"]
-    record["baseline"] = {name: baseline(model, judged) for name, model in models.items()}
-    parts.append(baseline_table(record["baseline"], len(judged)))
+    title = arguments.model or f"a small GPT-2, seed {arguments.seed}"
+    parts = [f"# The transitive property problem: {title}\n"]
+    cut = tasks.load("transitive", corruption="unlink")
+    unlinked = cut.pairs(tokenizer, arguments.pairs, split="test", **draw)
+    for name, pairs, side in (("baseline", judged, "clean"), ("unlinked", unlinked, "corrupted")):
+        record[name] = {key: baseline(model, pairs, METRICS, side) for key, model in models.items()}
+    parts.append(baseline_table("Baseline", record["baseline"], len(judged)))
+    parts.append(baseline_table("The link cut: c does not follow", record["unlinked"], len(judged)))
     found = {
         (name, metric, threshold): searched_nodes(
             model, searched, metric, threshold, out / "searches" / f"{name} {metric} {threshold}"
@@ -99,40 +108,33 @@ def main() -> None:
     }
     crossed = cross_evaluate(tuned_models, chosen, judged, metric="logit-difference")
     record["crossing"] = crossed.to_dict()
-    parts.append(crossing_table(crossed, chosen, tuned_models, judged, arguments.threshold))
+    control = {name: controls(models[name], chosen[name], judged) for name in chosen}
+    record["random_nodes"] = control
+    parts.append(
+        crossing_table(crossed, control, chosen, tuned_models, judged, arguments.threshold)
+    )
     inside = {
         name: internals(model, models["base"], judged[: arguments.role_pairs])
         for name, model in tuned_models.items()
     }
     record["roles"] = roles_of(inside, chosen)
     parts.append(roles_tables(record["roles"]))
-    text = "\n".join(parts)
-    write_text(out / "tables.md", text)
-    write_json(out / "tables.json", record)
-    print(text)
-    print(f"wrote {out / 'tables.md'}\nwrote {out / 'tables.json'}")
+    publish(out, parts, record)
 
 
 def parsed() -> argparse.Namespace:
     """The arguments."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", help="local folder or hub id; trains a small GPT-2 unless told")
-    parser.add_argument("--out", type=Path, default=Path("runs/transitive"))
-    parser.add_argument("--steps", type=int, default=2000, help="of the small GPT-2's training")
-    parser.add_argument("--examples", type=int, default=2000, help="training examples, 100 %%")
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--search-pairs", type=int, default=60)
-    parser.add_argument("--pairs", type=int, default=300, help="for baseline and cross-evaluation")
-    parser.add_argument("--role-pairs", type=int, default=60)
-    parser.add_argument(
+    made = parser(__doc__, "runs/transitive", pairs=1000, steps=2000)
+    made.add_argument("--examples", type=int, default=2000, help="training examples, 100 %%")
+    made.add_argument("--epochs", type=int, default=5, help="over each share of them")
+    made.add_argument("--learning-rate", type=float, default=1e-3, help="the highest")
+    made.add_argument("--search-pairs", type=int, default=200, help="validation pairs for ACDC")
+    made.add_argument("--role-pairs", type=int, default=60, help="test pairs for heads' roles")
+    made.add_argument(
         "--threshold", type=float, default=0.05, choices=THRESHOLDS, help="of the crossed circuits"
     )
-    parser.add_argument("--corruption", default="exchange")
-    parser.add_argument("--device")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    made.add_argument("--corruption", default="exchange", help="exchange, replace or unlink")
+    return made.parse_args()
 
 
 # -- models
@@ -146,7 +148,9 @@ def small(folder: Path, steps: int, seed: int) -> str:
         a, b, x, c = rng.sample(nouns, 4)
         return f"{rng.choice(TEMPLATES).format(a=a, b=b, x=rng.choice((b, x)), c=c)} {b}."
 
-    train(folder, nouns, TEMPLATES, one_link, steps=steps, seed=seed)
+    tokenizer = word_tokenizer(nouns, TEMPLATES)
+    documents = {repeated(nouns): 0.7, one_link: 0.3}
+    train(folder, tokenizer, documents, Settings(steps=steps, seed=seed))
     return str(folder)
 
 
@@ -178,22 +182,6 @@ def tuned(base: str, fraction: float, arguments: argparse.Namespace) -> str:
 # -- questions
 
 
-def baseline(model: HookedModel, pairs: PairSet) -> dict[str, list[float]]:
-    """Each metric of the whole model on the clean prompts: mean and 95 % interval."""
-    values = torch.zeros(len(pairs), len(METRICS), dtype=torch.float64)
-
-    def work(batch: PairBatch) -> Tensor:
-        with torch.no_grad():
-            logits = model.logits(batch.clean, batch)
-        return torch.stack([KNOWN[metric](logits, batch) for metric in METRICS], dim=1)
-
-    for batch, found in over_batches(pairs, work, device=model.device):
-        values[batch.index.cpu()] = found.double().cpu()
-    low, high = mean_interval(values, resample_weights(len(pairs), 1000, seed=0))
-    rows = torch.stack([values.mean(dim=0), low, high], dim=1).tolist()
-    return dict(zip(METRICS, rows, strict=True))
-
-
 def accuracy(model: HookedModel, pairs: PairSet, circuits: list[Circuit]) -> list[float]:
     """Share of pairs that a model answers rightly with each circuit alone."""
     totals = torch.zeros(len(circuits), dtype=torch.float64)
@@ -206,6 +194,22 @@ def accuracy(model: HookedModel, pairs: PairSet, circuits: list[Circuit]) -> lis
     for _, found in over_batches(pairs, work, device=model.device):
         totals += found
     return [float(total) / len(pairs) for total in totals]
+
+
+def controls(model: HookedModel, circuit: Circuit, pairs: PairSet) -> list[float | None]:
+    """f of circuits of as many random heads and MLPs as the given one has."""
+    layout = circuit.layout
+    free = [row for row in range(layout.shape[0]) if row not in layout.roots]
+    count = int(circuit.mask[free].any(dim=1).sum())
+    drawn = {}
+    for draw in range(CONTROLS):
+        rows = [*layout.roots, *random.Random(f"nodes {draw}").sample(free, count)]
+        mask = torch.zeros_like(layout.mask)
+        mask[rows] = layout.mask[rows]
+        drawn[f"random {draw}"] = Circuit(layout, mask).pruned()
+    crossed = cross_evaluate({"model": model}, drawn, pairs, metric="logit-difference")
+    found = [crossed.f("model", name) for name in drawn]
+    return [None if f is None else f.value for f in found]
 
 
 def searched_nodes(
@@ -261,19 +265,10 @@ def roles_of(inside: dict[str, Any], circuits: dict[str, Circuit]) -> dict[str, 
 # -- tables
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def baseline_table(found: dict[str, dict[str, list[float]]], n: int) -> str:
+def baseline_table(title: str, found: dict[str, dict[str, Interval]], n: int) -> str:
     """Question 1."""
-    rows = [
-        [name, *(f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in by.values())]
-        for name, by in found.items()
-    ]
-    return f"## Baseline, {n} test pairs\n\n" + table(["model", *METRICS], rows)
+    rows = [[name, *map(told, by.values())] for name, by in found.items()]
+    return f"## {title}, {n} test pairs\n\n" + table(["model", *METRICS], rows)
 
 
 def acdc_table(found: dict[tuple[str, str, float], Search], n: int) -> str:
@@ -295,6 +290,7 @@ def acdc_table(found: dict[tuple[str, str, float], Search], n: int) -> str:
 
 def crossing_table(
     crossed: Any,
+    control: dict[str, list[float | None]],
     circuits: dict[str, Circuit],
     models: dict[str, HookedModel],
     pairs: PairSet,
@@ -309,11 +305,17 @@ def crossing_table(
         for place, other in enumerate(names):
             f = crossed.f(name, other)
             cells.append(f"{'undefined' if f is None else f}, accuracy {hits[place]:.2f}")
+        drawn = [f for f in control[name] if f is not None]
+        mean = sum(drawn) / len(drawn) if drawn else None
+        cells.append(
+            "undefined" if mean is None else f"{mean:.3f}, {min(drawn):.3f} to {max(drawn):.3f}"
+        )
         rows.append([name, *cells])
+    last = f"as many random nodes: mean, range of {CONTROLS}"
     return (
         f"## Circuits by logit difference at {threshold:.0%}, run on each other model: "
         f"faithfulness, {len(pairs)} test pairs\n\n"
-        + table(["model", *(f"circuit of {name}" for name in names)], rows)
+        + table(["model", *(f"circuit of {name}" for name in names), last], rows)
         + f"\n{crossed.paragraph()}\n"
     )
 

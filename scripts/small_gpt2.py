@@ -1,15 +1,16 @@
 """A small GPT-2 with a tokenizer of its own, for the scripts that redo a study without a download.
 
-It reads lists of words that come again in the same order, and from them learns to copy: what comes
-after a word is what came after it before (Olsson et al. 2022, induction). On top of that it reads
-the sentences that a script gives it.
+It reads documents of several kinds, one kind a row. From lists of words that come again in the same
+order it learns to copy: what comes after a word is what came after it before (Olsson et al. 2022,
+induction).
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -17,41 +18,55 @@ from tokenizers import ByteLevelBPETokenizer
 from train_newsroom_model import INIT, fit
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from circuits.files import atomic_path
+from circuits.errors import CircuitsError
+from circuits.files import atomic_path, read_json, write_json
+
+Document = Callable[[random.Random], str]
 
 END = "<|endoftext|>"
-CONTEXT, BATCH = 48, 16
-LISTS = 0.7  # share of repeated word lists among the documents
+BATCH = 16
+_RECORD = "small_gpt2.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The model, and how long it is trained. context: tokens of a row."""
+
+    steps: int
+    seed: int = 0
+    context: int = 48
+    layers: int = 3
+    heads: int = 4
+    width: int = 64
 
 
 def train(
     out: Path,
-    words: Sequence[str],
-    sentences: Sequence[str],
-    sentence: Callable[[random.Random], str],
-    *,
-    steps: int,
-    seed: int = 0,
-    layers: int = 3,
-    heads: int = 4,
-    width: int = 64,
+    tokenizer: PreTrainedTokenizerFast,
+    documents: Mapping[Document, float],
+    settings: Settings,
 ) -> None:
     """Write a trained model with its tokenizer to a folder, unless it is there already.
 
-    words: the words of the lists. sentences: texts with the other words, so that each is a token.
-    sentence: draws a document that is no list.
+    documents: what draws a document of each kind, and its share of the rows.
     """
-    if (out / "config.json").exists():
+    made = {**asdict(settings), "vocabulary": len(tokenizer)}
+    if out.exists():
+        found = read_json(out / _RECORD)
+        if found != made:
+            raise CircuitsError(
+                f"{out}: a model trained with {found}, and {made} is asked for; write to another "
+                "place, or delete it"
+            )
         return
-    torch.manual_seed(seed)
-    tokenizer = word_tokenizer(words, sentences)
+    torch.manual_seed(settings.seed)
     model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=len(tokenizer),
-            n_positions=CONTEXT,
-            n_embd=width,
-            n_layer=layers,
-            n_head=heads,
+            n_positions=settings.context,
+            n_embd=settings.width,
+            n_layer=settings.layers,
+            n_head=settings.heads,
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
@@ -61,24 +76,29 @@ def train(
             pad_token_id=tokenizer.eos_token_id,
         )
     )
-    rng = random.Random(f"small gpt2 {seed}")
+    rng = random.Random(f"small gpt2 {settings.seed}")
 
     def row() -> list[int]:
+        (draw,) = rng.choices(list(documents), list(documents.values()))
         ids: list[int] = []
-        while len(ids) < CONTEXT:
-            text = repeated_list(rng, words) if rng.random() < LISTS else sentence(rng)
-            ids += [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
-        return ids[:CONTEXT]
+        while len(ids) < settings.context:
+            ids += [*tokenizer(draw(rng))["input_ids"], tokenizer.eos_token_id]
+        return ids[: settings.context]
 
-    fit(model, (torch.tensor([row() for _ in range(BATCH)]) for _ in range(steps)), steps)
+    batches = (torch.tensor([row() for _ in range(BATCH)]) for _ in range(settings.steps))
+    fit(model, batches, settings.steps)
     with atomic_path(out) as folder:
         folder.mkdir()
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        write_json(folder / _RECORD, made)
 
 
 def word_tokenizer(words: Sequence[str], sentences: Sequence[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE whose merges go on until every word, with its space, is one token."""
+    """Byte-level BPE whose merges go on until every word, with its space, is one token.
+
+    sentences: texts whose words are tokens as well; those that begin one also without a space.
+    """
     bpe = ByteLevelBPETokenizer()
     plain = sorted({word for text in sentences for word in re.findall(r"\w+", text)})
     text = [f" {word}" for word in (*words, *plain)] + list(sentences)
@@ -86,15 +106,15 @@ def word_tokenizer(words: Sequence[str], sentences: Sequence[str]) -> PreTrained
         text, 100_000, min_frequency=1, special_tokens=[END], show_progress=False
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=bpe._tokenizer,
-        bos_token=END,
-        eos_token=END,
-        pad_token=END,
-        model_max_length=CONTEXT,
+        tokenizer_object=bpe._tokenizer, bos_token=END, eos_token=END, pad_token=END
     )
 
 
-def repeated_list(rng: random.Random, words: Sequence[str]) -> str:
-    """Random words, repeated as they are."""
-    drawn = rng.choices(words, k=rng.randint(3, 12))
-    return "".join(f" {word}" for word in drawn * 3)
+def repeated(words: Sequence[str]) -> Document:
+    """Lists of random words, repeated as they are."""
+
+    def draw(rng: random.Random) -> str:
+        drawn = rng.choices(words, k=rng.randint(3, 12))
+        return "".join(f" {word}" for word in drawn * 3)
+
+    return draw

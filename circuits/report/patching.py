@@ -1,8 +1,8 @@
-"""A patching sweep as one self-contained page."""
+"""Patching sweeps as one self-contained page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from circuits.files import write_text
@@ -10,10 +10,11 @@ from circuits.intervention.patching import SITES, Patching
 from circuits.intervention.patching.result import DIRECTIONS
 from circuits.report.blocks import Block, Figure, Method, Note, Section, Table, Tile, Tiles
 from circuits.report.document import document
-from circuits.report.figures.patching import patching_height, patching_plot
+from circuits.report.figures.patching import Effect, patching_height, patching_plot
 from circuits.report.numbers import count, general, interval, signed
 
 _TOP = 12
+_SHARES = {"denoise": "recovered", "noise": "lost"}
 _PATHS = {
     "frozen": "The sender's output in what the receiver reads is the other run's; every other head "
     "and MLP is frozen there.",
@@ -24,8 +25,18 @@ _PATHS = {
 
 def write_patching(found: Patching, path: str | Path, title: str, subtitle: str = "") -> None:
     """Write a sweep as HTML: the unpatched runs, the figure, the sites that matter most."""
-    section = Section("patching", "What each patch does", ())
-    write_text(path, document(title, subtitle, [(section, list(_blocks(found)))]))
+    write_patchings({"What each patch does": found}, path, title, subtitle)
+
+
+def write_patchings(
+    found: Mapping[str, Patching], path: str | Path, title: str, subtitle: str = ""
+) -> None:
+    """Write several sweeps as one page, a section each, by the section's title."""
+    chapters = [
+        (Section(f"patching-{number}", name, ()), list(_blocks(one)))
+        for number, (name, one) in enumerate(found.items(), start=1)
+    ]
+    write_text(path, document(title, subtitle, chapters))
 
 
 def _blocks(found: Patching) -> Iterator[Block]:
@@ -58,7 +69,7 @@ def _blocks(found: Patching) -> Iterator[Block]:
             caption=f"The {_TOP} that matter most, with 95 % intervals over examples."
             if len(next(iter(views.values()))) == _TOP
             else "All of them, with 95 % intervals over examples.",
-            head=("", "recovery", "interval", "metric", "n"),
+            head=("", _SHARES[found.direction], "interval", "metric", "n"),
             views=views,
             chosen=next(iter(views)),
         )
@@ -93,9 +104,11 @@ def _tile(found: Patching, metric: str) -> Tile:
 
 
 def _rows(found: Patching, metric: str) -> list[tuple[str, ...]]:
-    recovery = found.recovery(metric)
-    value, low, high = (part.flatten() for part in (recovery.value, recovery.low, recovery.high))
-    means, examples = found.mean(metric).flatten(), recovery.n.flatten()
+    effect = Effect.of(found, metric)
+    assert effect.low is not None and effect.high is not None  # there is a gap
+    value, low, high = (part.flatten() for part in (effect.value, effect.low, effect.high))
+    means = found.mean(metric).flatten()
+    examples = (~found.values[metric].isnan()).sum(dim=0).flatten()
     return [
         (
             found.name(place),

@@ -1,0 +1,365 @@
+"""Redo two studies by activation patching, on any model, with one command.
+
+    python scripts/reproduce_comparison.py --out runs/comparison
+    python scripts/reproduce_comparison.py --model gpt2-medium --pairs 50
+
+"Ronaldo has won 5 titles. Messi has won 8 titles. Question: who has won more titles? Answer:" is
+followed by Messi, "Michelle Jones was a top-notch student. Michelle" by Jones. In the corrupted
+prompts the two numbers have changed places, and Smith is introduced. Three questions: the
+comparison with the smaller number first, with the larger one first, and recall. Each is put as the
+original's one pair of prompts and on generated pairs with other names and numbers:
+
+1. Baseline: accuracy and logit difference between right and wrong name, clean and corrupted; for
+   recall also where somebody else is introduced ("Laura Jones ... Michelle"): a model that still
+   says Jones looks for a surname, not for Michelle's.
+2. The ten most likely tokens after the clean and after the corrupted prompt.
+3. Probability, rank and logit difference of four names: both surnames and both first names.
+4. Patching, exact, in both directions: the residual stream, what attention and what MLPs write, by
+   layer and position; each head's output, by layer and head. "denoise" puts clean activations into
+   the corrupted run and restores the answer, "noise" corrupted ones into the clean run.
+
+Without --model, a small GPT-2 with a tokenizer of its own is trained first: on lists of names,
+which teach it to copy, and on introductions; then fine-tuned on prompts of both tasks with their
+answers. It never sees Ronaldo beside Messi, nor Michelle or Laura with Jones or Smith, nor a test
+pair's two numbers in one prompt. In --out stand `models/`, `tables.md`, `tables.json`, `sweeps/`
+and a page of heatmaps for each question and set of pairs. A second run goes on with the models and
+the sweeps that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from comparison_gpt2 import small
+from studies import Interval, baseline, parser, publish, table, told
+
+import tasks
+from circuits.attribution.attribute import describe_model, describe_pairs
+from circuits.cli.options import hush
+from circuits.errors import CircuitsError
+from circuits.intervention.patching import Patching, patch
+from circuits.models import HookedModel
+from circuits.report.figures.patching import Effect
+from circuits.report.patching import write_patchings
+from tasks.comparison import CORRUPTIONS
+from tasks.generated import Generated, Prompts
+from tasks.pairs import PairSet, PromptPair
+from tasks.text import continuation
+
+SITES = {
+    "resid_pre": "the residual stream before a layer",
+    "attn_out": "what attention writes",
+    "mlp_out": "what the MLP writes",
+    "z": "each head's output",
+}
+DIRECTIONS = {"denoise": "restored", "noise": "lost"}
+MAIN, BASELINE = "logit-difference", ("accuracy", "logit-difference")
+TOP, DRAWN = 10, 40  # tokens shown; prompts drawn for each pair that is wanted, of any template
+
+
+@dataclass(frozen=True)
+class Question:
+    """A task with its options, asked of the original's pair and of generated ones.
+
+    control: a corruption after which the right answer no longer follows, and what it does.
+    """
+
+    name: str
+    title: str
+    task: str
+    options: dict[str, Any] = field(default_factory=dict)
+    control: tuple[str, str] | None = None
+
+    def load(self, source: str) -> Generated:
+        """The task that asks it."""
+        task = tasks.load(self.task, source=source, **self.options)
+        assert isinstance(task, Generated)
+        return task
+
+
+def questions(corruption: str) -> tuple[Question, ...]:
+    """The three of them."""
+    return (
+        *(
+            Question(
+                f"comparison {order}",
+                f"Who has won more titles, {what} number first",
+                "comparison",
+                {"order": order, "corruption": corruption},
+            )
+            for order, what in (("less-first", "smaller"), ("more-first", "larger"))
+        ),
+        Question(
+            "recall",
+            "The surname of a person named before",
+            "recall",
+            {"distance": 0},
+            control=("first-name", "somebody else is introduced"),
+        ),
+    )
+
+
+def main() -> None:
+    """Train, ask, patch, print the tables."""
+    arguments = parsed()
+    torch.set_num_threads(arguments.threads)
+    hush()
+    out: Path = arguments.out
+    source = arguments.model or small(
+        out / "models", arguments.steps, arguments.tuning_steps, arguments.seed
+    )
+    model = HookedModel.from_pretrained(source, device=arguments.device)
+    record: dict[str, Any] = {
+        "settings": {key: str(value) for key, value in vars(arguments).items()},
+        "model": describe_model(model),
+        "questions": {},
+    }
+    name = arguments.model or f"a small GPT-2, seed {arguments.seed}"
+    parts = [f"# Patching two numbers and a name: {name}\n"]
+    pages = []
+    for question in questions(arguments.corruption):
+        parts.append(f"## {question.title}\n")
+        asked = record["questions"][question.name] = {}
+        for kind in ("original", "generated"):
+            try:
+                prompts, pairs = drawn(model, question, kind, arguments.pairs, arguments.seed)
+            except CircuitsError as error:  # the tokenizer cannot put this question
+                asked[kind] = {"refused": str(error)}
+                parts.append(f"### The {kind} pairs\n\nNot asked: {error}\n")
+                continue
+            found = asked[kind] = {"data": describe_pairs(pairs)}
+            parts.append(heading(kind, prompts, pairs))
+            if kind == "original":
+                found["top"] = top_tokens(model, pairs[0])
+                found["names"] = names_of(model, prompts[0], pairs[0])
+                parts += [top_table(found["top"]), names_table(found["names"])]
+            found["baseline"] = {
+                side: baseline(model, pairs, BASELINE, side) for side in ("clean", "corrupted")
+            }
+            if question.control is not None:
+                corruption, what = question.control
+                other = replace(question, options={**question.options, "corruption": corruption})
+                _, cut = drawn(model, other, kind, arguments.pairs, arguments.seed)
+                found["baseline"][what] = baseline(model, cut, BASELINE, "corrupted")
+            parts.append(baseline_table(found["baseline"]))
+            stem = f"{question.name} {kind}"
+            sweeps = swept(model, prompts, pairs, out / "sweeps" / stem)
+            found["sweeps"] = {key: summary(sweep) for key, sweep in sweeps.items()}
+            parts.append(sweeps_table(sweeps))
+            pages.append(out / f"{stem.replace(' ', '-')}.html")
+            about = f"{name} · {kind} · n = {len(pairs)}"
+            write_patchings(sweeps, pages[-1], question.title, about)
+    publish(out, parts, record, *pages)
+
+
+def parsed() -> argparse.Namespace:
+    """The arguments."""
+    made = parser(__doc__, "runs/comparison", pairs=100, steps=1500)
+    made.add_argument(
+        "--tuning-steps", type=int, default=6000, help="of the small GPT-2's fine-tuning"
+    )
+    made.add_argument(
+        "--corruption", default=CORRUPTIONS[0], choices=CORRUPTIONS, help="of the comparison"
+    )
+    return made.parse_args()
+
+
+# -- questions
+
+
+def drawn(
+    model: HookedModel, question: Question, kind: str, n: int, seed: int
+) -> tuple[list[Prompts], PairSet]:
+    """Prompts and pairs of one template, so that a position means the same in each."""
+    task = question.load(kind)
+    one = kind == "original"
+    count = 1 if one else n * (DRAWN if question.task == "recall" else 1)
+    prompts = task.prompts(model.tokenizer, count, split="test", seed=seed)
+    pairs = task.pairs(model.tokenizer, count, split="test", seed=seed, context=model.context)
+    templates: dict[str, list[int]] = defaultdict(list)
+    for place, text in enumerate(prompts):
+        templates[_without(text.clean, text.names)].append(place)
+    chosen = max(templates.values(), key=len)[:n]
+    kept = tuple(pairs[place] for place in chosen)
+    return [prompts[place] for place in chosen], replace(pairs, pairs=kept)
+
+
+def _without(text: str, names: Sequence[str]) -> str:
+    """The text without the names and numbers that fill its template."""
+    kept = (word.strip(".,:?") for word in text.split())
+    return " ".join("_" if word in names or word.isdigit() else word for word in kept)
+
+
+@torch.no_grad()
+def top_tokens(model: HookedModel, pair: PromptPair) -> dict[str, list[tuple[str, float]]]:
+    """Tokens and probabilities, the most likely first, after the clean and the corrupted prompt."""
+    batch = PairSet((pair,)).batch([0]).to(model.device)
+    found = {}
+    for side in ("clean", "corrupted"):
+        likely = model.logits(getattr(batch, side), batch)[0].softmax(dim=-1).topk(TOP)
+        texts = [model.tokenizer.decode([token]) for token in likely.indices.tolist()]
+        found[side] = list(zip(texts, likely.values.tolist(), strict=True))
+    return found
+
+
+@torch.no_grad()
+def names_of(model: HookedModel, prompts: Prompts, pair: PromptPair) -> list[dict[str, Any]]:
+    """Each name's probability, rank and log-probability after both prompts.
+
+    A name of several tokens has the product of their probabilities and its first token's rank.
+    """
+    rows = []
+    for name in prompts.names:
+        tokens = continuation(model.tokenizer, prompts.clean, f" {name}")
+        asked = replace(pair, answer=tuple((token,) for token in tokens), wrong=())
+        batch = PairSet((asked,)).batch([0]).to(model.device)
+        row: dict[str, Any] = {"name": name, "tokens": len(tokens)}
+        for side in ("clean", "corrupted"):
+            logits = model.logits(getattr(batch, side), batch).log_softmax(dim=-1)
+            given = logits.gather(1, batch.answer)[:, 0]
+            row[side] = {
+                "probability": float(given.sum().exp()),
+                "log_probability": float(given.sum()),
+                "rank": int((logits[0] > given[0]).sum()) + 1,
+            }
+        rows.append(row)
+    return rows
+
+
+def swept(
+    model: HookedModel, prompts: Sequence[Prompts], pairs: PairSet, stem: Path
+) -> dict[str, Patching]:
+    """Every site in both directions, by title; a sweep that is there is not run again."""
+    metrics = [MAIN, "probability"]
+    if len(pairs) == 1:
+        single = [
+            name
+            for name in prompts[0].names
+            if len(continuation(model.tokenizer, prompts[0].clean, f" {name}")) == 1
+        ]
+        metrics = [MAIN, *(f"probability: {name}" for name in single)]
+    found = {}
+    for site, what in SITES.items():
+        for direction, verb in DIRECTIONS.items():
+            path = stem.with_name(f"{stem.name} {site} {direction}.json")
+            title = f"{what[0].upper()}{what[1:]}: what is {verb} ({direction})"
+            found[title] = kept(model, pairs, site, direction, metrics, path)
+    return found
+
+
+def kept(
+    model: HookedModel,
+    pairs: PairSet,
+    site: str,
+    direction: str,
+    metrics: Sequence[str],
+    path: Path,
+) -> Patching:
+    """A sweep from its file, or run and written there."""
+    identity = {"data": describe_pairs(pairs), "model": describe_model(model)}
+    if path.exists():
+        found = Patching.load(path)
+        if any(found.details.get(key) != value for key, value in identity.items()):
+            raise CircuitsError(
+                f"{path}: belongs to another model or other pairs; write to another place, or "
+                "delete it"
+            )
+        return found
+    found = patch(model, pairs, site, direction=direction, metrics=metrics, progress=True)
+    found.details.update(identity)
+    found.save(path)
+    return found
+
+
+def summary(found: Patching) -> dict[str, Any]:
+    """What each patch does by the logit difference: 0 nothing, 1 the other run's."""
+    if reason := found.undefined(MAIN):
+        return {"undefined": reason}
+    effect = Effect.of(found, MAIN)
+    rows = [axis.labels for axis in found.axes]
+    return {"axes": rows, "words": effect.words, "value": _plain(effect.value.tolist())}
+
+
+def _plain(values: Any) -> Any:
+    """NaN as None, as JSON has it."""
+    if isinstance(values, list):
+        return [_plain(value) for value in values]
+    return values if values == values else None
+
+
+# -- tables
+
+
+def heading(kind: str, prompts: Sequence[Prompts], pairs: PairSet) -> str:
+    """What is asked."""
+    first = prompts[0]
+    title = "The original's pair" if kind == "original" else f"{len(pairs)} generated test pairs"
+    return (
+        f"### {title}\n\n- clean: {first.clean}\n- corrupted: {first.corrupted}\n"
+        f"- answer: {str(first.answer).strip()}, not {str(first.wrong).strip()}\n"
+    )
+
+
+def baseline_table(found: dict[str, dict[str, Interval]]) -> str:
+    """Question 1."""
+    rows = [[side, *map(told, by.values())] for side, by in found.items()]
+    return table(["prompt", *BASELINE], rows)
+
+
+def top_table(found: dict[str, list[tuple[str, float]]]) -> str:
+    """Question 2."""
+    rows = [
+        [str(place), *(cell for text, p in pair for cell in (f"`{text}`", f"{p:.4f}"))]
+        for place, pair in enumerate(zip(*found.values(), strict=True), start=1)
+    ]
+    return table(["", "clean", "probability", "corrupted", "probability"], rows)
+
+
+def names_table(found: list[dict[str, Any]]) -> str:
+    """Question 3. The difference is to the answer, which is the first of the names."""
+    sides = ("clean", "corrupted")
+    rows = []
+    for row in found:
+        cells = [row["name"], str(row["tokens"])]
+        for side in sides:
+            gap = row[side]["log_probability"] - found[0][side]["log_probability"]
+            cells += [f"{row[side]['probability']:.2g}", str(row[side]["rank"]), f"{gap:+.2f}"]
+        rows.append(cells)
+    head = [f"{what}, {side}" for side in sides for what in ("probability", "rank", "logit - its")]
+    return table(
+        ["name", "tokens", *(part.replace("its", f"{found[0]['name']}'s") for part in head)], rows
+    )
+
+
+def sweeps_table(found: dict[str, Patching]) -> str:
+    """Question 4: the sites that matter most, of each sweep."""
+    rows = []
+    for sweep in found.values():
+        if reason := sweep.undefined(MAIN):
+            rows.append([sweep.site, sweep.direction, reason, "", ""])
+            continue
+        effect = Effect.of(sweep, MAIN)
+        value, low, high = (
+            part.flatten() for part in (effect.value, effect.low, effect.high) if part is not None
+        )
+        best = [
+            f"{sweep.name(place).partition(', ')[2]}: {value[place]:.2f}"
+            + (f" [{low[place]:.2f}, {high[place]:.2f}]" if sweep.n > 1 else "")
+            for place in sweep.ranked(MAIN)[:3]
+        ]
+        rows.append([sweep.site, f"{sweep.direction}: {DIRECTIONS[sweep.direction]}", *best])
+    first = next(iter(found.values()))
+    gap = float(first.clean[MAIN].mean() - first.corrupted[MAIN].mean())
+    return f"Patching, as shares of a gap of {gap:.2f} in logit difference:\n\n" + table(
+        ["site", "direction", "most", "second", "third"], rows
+    )
+
+
+if __name__ == "__main__":
+    main()
