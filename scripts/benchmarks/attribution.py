@@ -10,7 +10,8 @@ floor       what no implementation can beat with the same steps and every positi
 engine      `circuits.attribute`'s engine at the floor's steps, on the floor's prompts.
 accurate    the engine with as many midpoint steps as the accuracy of the floor's left steps takes
             (docs/quadrature.md).
-split-hook  the oracle of tests/oracles: an offset and a gradient for every reader (2 x 128 only).
+split-hook  the oracle of tests/oracles: an offset and a gradient for every reader (2 x 128 only,
+            once).
 
 They run alternately in one process, so that a noisy machine slows all; peak memory is of a fresh
 process a side. One JSON line a shape. `shared` says how many of the prompts' first positions are
@@ -136,18 +137,20 @@ def compare(
     batch = pairs(*shape)
     sides = dict(SIDES)
     if shape[1:] != (128, 0):
-        del sides["split-hook"]  # minutes a round
+        del sides["split-hook"]
     found: dict[str, list[float]] = {side: [] for side in sides}
     for repeat in range(repeats + 1):
         for side, work in sides.items():
+            if side == "split-hook" and repeat != repeats:
+                continue
             taken = seconds(partial(work, model, batch))
             if repeat:  # the first round warms up
                 found[side].append(taken)
     ratios = {
         side: statistics.median(
-            other / base for other, base in zip(found[side], found["floor"], strict=True)
+            other / base for other, base in zip(times, found["floor"][-len(times) :], strict=True)
         )
-        for side in sides
+        for side, times in found.items()
     }
     memory = {side: peak_memory(side, shape, threads) for side in sides}
     return {
