@@ -82,7 +82,8 @@ class _Meeting:
         self.gradients = gradients
         self.sources = torch.empty(rows * size * view.d_model, device=gradients.device)
         self.readers = torch.empty(readers * size * view.d_model, device=gradients.device)
-        self.weights = torch.empty(readers * view.d_model * view.d_head, device=gradients.device)
+        ports = max(event.span.stop - event.span.start for event in gradients.projected)
+        self.weights = torch.empty(ports * view.d_model * view.d_head, device=gradients.device)
 
     def add(self, scores: Float[Tensor, "source reader"], wide: Wide, events: list[Reads]) -> None:
         """Add the scores of the edges into the readers of these events."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from circuits.planning.passes import Shape
 from circuits.planning.sizes import Sizes
 
-_CHUNK = 64 * 2**20  # of widened source outputs at a time, as in attribution/engine.py
+_CHUNK, _CHUNK_SHARE = 16 * 2**20, 0.25  # sources and readers, as in attribution/contraction.py
+_READERS_AT_ONCE = 128  # as there
 _FLOW_CHUNK = 32 * 2**20  # as in attribution/information_flow.py
 STEPS_AT_ONCE = 6  # whose xhat are held at a time, as there
 _CACHE, _DEVICE = 2**21, 2**28  # of one pattern, as in evolution/side_by_side.py
@@ -42,16 +43,19 @@ def engine_buffers(sizes: Sizes, shape: Shape, steps: int) -> dict[str, int]:
     }
 
 
-def contraction_buffers(sizes: Sizes, shape: Shape, steps: int) -> dict[str, int]:
+def contraction_buffers(sizes: Sizes, shape: Shape, steps: int, model_bytes: int) -> dict[str, int]:
     """What the last step, sources against readers, needs on top of `engine_buffers`."""
     layout, d = sizes.layout, sizes.d_model
-    sources = layout.shape[0]
-    chunk = min(shape.length - shape.shared, max(1, _CHUNK // (_FLOAT * sources * d)))
+    sources, layer = layout.shape[0], sizes.ports + 1
+    layers = min(layout.n_layers, -(-_READERS_AT_ONCE // layer))
+    room = max(_CHUNK, int(_CHUNK_SHARE * model_bytes))
+    chunk = max(1, room // (_FLOAT * d * (sources + layers * layer)))
+    chunk = min(shape.length - shape.shared, chunk)
     return {
-        "widened sources, and a transposed copy": 2 * _FLOAT * sources * chunk * d,
-        "reader weights of a layer": 3 * _FLOAT * sizes.ports * sizes.d_head * d,
-        "widened gradients of a layer": 2 * _FLOAT * sizes.ports * chunk * d,
-        "sources along xhat": _FLOAT * min(steps, STEPS_AT_ONCE) * sources * chunk,
+        "widened sources": _FLOAT * sources * chunk * d,
+        "widened gradients": _FLOAT * layers * layer * chunk * d,
+        "reader weights of a layer": _FLOAT * sizes.ports * sizes.d_head * d,
+        "sources along xhat": _FLOAT * layers * min(steps, STEPS_AT_ONCE) * (sources + d) * chunk,
     }
 
 

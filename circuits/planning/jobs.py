@@ -18,7 +18,7 @@ from circuits.planning.sizes import Sizes
 
 _CURVE = 10 * 5  # points of a curve; signed, absolute and three random rankings
 _ADAM = 2  # moments of each weight that is trained
-_PATTERN_READS = 31  # of attention patterns, read or written, by a comparison of two models
+_PATTERN_READS = 31  # times that evolution/side_by_side.py reads or writes one, of both models
 _FLOAT = 4
 
 Phases = dict[str, dict[str, int]]
@@ -120,7 +120,7 @@ def _path_phases(case: Case) -> Phases:
         "gradients along the path": {**kept, "forward and backward pass": case.traced.step.peak},
         "sources against readers": {
             **kept,
-            **buffers.contraction_buffers(sizes, shape, passes),
+            **buffers.contraction_buffers(sizes, shape, passes, case.traced.weights),
         },
     }
 

@@ -106,6 +106,8 @@ def largest_batch(config: PreTrainedConfig, job: Job, available: int) -> int:
             high, above = middle, size
         else:
             low, below = middle, size
+    while low + 1 < high and working(low + 1) <= available:  # bytes are rounded
+        low += 1
     return low
 
 
