@@ -1,4 +1,4 @@
-"""The small GPT-2 of reproduce_comparison.py: it answers both tasks and never saw the originals."""
+"""The small GPT-2 of reproduce_comparison.py: it answers both tasks, unseen originals too."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.words import words
 
 BATCH = 32  # of the fine-tuning; about half of it of each task
 EXAMPLES = 20_000  # of each task, at most
-APART = ({"Michelle", "Laura"}, {"Jones", "Smith"})  # names that it never sees together
+APART = ({"Michelle", "Laura"}, {"Jones", "Smith"})  # names that no text but a list holds together
 
 
 def small(folder: Path, steps: int, tuning_steps: int, seed: int) -> str:

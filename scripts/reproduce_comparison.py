@@ -20,10 +20,10 @@ original's one pair of prompts and on generated pairs with other names and numbe
 
 Without --model, a small GPT-2 with a tokenizer of its own is trained first: on lists of names,
 which teach it to copy, and on introductions; then fine-tuned on prompts of both tasks with their
-answers. It never sees Ronaldo beside Messi, nor Michelle or Laura with Jones or Smith, nor a test
-pair's two numbers in one prompt. In --out stand `models/`, `tables.md`, `tables.json`, `sweeps/`
-and a page of heatmaps for each question and set of pairs. A second run goes on with the models and
-the sweeps that are there.
+answers. No text but the lists holds Ronaldo and Messi, or Michelle or Laura with Jones or Smith,
+and no prompt a test pair's two numbers. In --out stand `models/`, `tables.md`, `tables.json`,
+`sweeps/` and a page of heatmaps for each question and set of pairs. A second run goes on with the
+models and the sweeps that are there.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from circuits.batching import over_batches
+from circuits.evaluation.intervals import estimates
 from circuits.files import write_json, write_text
 from circuits.metrics import METRICS
 from circuits.models import HookedModel
-from circuits.statistics import mean_interval, resample_weights
 from tasks.pairs import PairBatch, PairSet
 
 Interval = list[float]
@@ -56,12 +56,8 @@ def baseline(
 
     for batch, found in over_batches(pairs, work, device=model.device):
         values[batch.index.cpu()] = found.double().cpu()
-    mean = values.mean(dim=0)
-    ends = (mean, mean)
-    if len(pairs) > 1:
-        ends = mean_interval(values, resample_weights(len(pairs), 1000, seed=0))
-    rows = torch.stack([mean, *ends], dim=1).tolist()
-    return dict(zip(metrics, rows, strict=True))
+    kept = estimates(values, lambda means: means)
+    return {m: [one.value, one.low, one.high] for m, one in zip(metrics, kept, strict=True)}
 
 
 def told(interval: Interval) -> str:
