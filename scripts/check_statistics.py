@@ -5,7 +5,8 @@
         runs/quickstart/scores/step-200.safetensors
 
 Two checkpoints are sampled again and again, their intervals counted that hold the truth; a 95 %
-interval should in 93 to 97 % of the samples. Two kinds of populations:
+interval should in 93 to 97 % of the samples. `--repeats 1000` halves the noise of the shares
+themselves. Two kinds of populations:
 
 - simulated: an edge's score on an example is a product of two normals, as a score is a difference
   times a gradient (kurtosis 9; skewed where the two go together), and few of the means are large;
@@ -16,7 +17,8 @@ interval should in 93 to 97 % of the samples. Two kinds of populations:
 
 Estimands: mean scores, sums of them, and shares of the variance of their change are those of the
 population. A Jaccard index or a turnover is of circuits cut from n examples, and noise alone makes
-such circuits differ: its estimand is its own mean over samples of n examples.
+such circuits differ: its estimand is its own mean over samples of n examples. Where more than half
+of the samples give one value (circuits that hold every node), there is no interval to speak of: -.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from circuits.evolution.agreement import SIZED, WHOLE, agreement
-from circuits.evolution.changes import Strengths, by_source, strength_changes
+from circuits.evolution.changes import Strengths, by_source, strength_changes, total_changes
 from circuits.evolution.variance import PARTS, split_variance, sums_of_squares
 from circuits.graph import EdgeScores, Layout
 from circuits.statistics import (
@@ -50,6 +52,8 @@ LAYOUT = Layout(n_layers=4, n_heads=4, n_kv_heads=4)
 COUNTS = (20, 50, 100)
 SIZES = (0.05, 0.2)
 RESAMPLES = 500
+ASKED, FALSE = 0.95, 0.05
+WITHIN = (0.93, 0.97)
 Pair = tuple[Float[Tensor, "n edge"], Float[Tensor, "n edge"]]
 
 
@@ -223,6 +227,7 @@ def coverage(samples: Iterator[Found], *, of_its_own_mean: bool) -> dict[str, tu
     """Of each row: the share of intervals that hold the truth, and how wide they are.
 
     Width: in units of a right normal interval, 3.92 standard deviations of the interval's middle.
+    NaN where more than half of the estimates are one value.
     """
     kept = defaultdict(list)
     for found in samples:
@@ -232,6 +237,10 @@ def coverage(samples: Iterator[Found], *, of_its_own_mean: bool) -> dict[str, tu
     for name, rows in kept.items():
         low, high, truth = torch.stack(rows, dim=1)  # each: sample, k
         if of_its_own_mean:
+            usual = truth.nanmedian()
+            if ((truth - usual).abs() <= 1e-9).double().mean() > 0.5:
+                result[name] = (math.nan, math.nan)
+                continue
             truth = truth.nanmean(dim=0, keepdim=True)
         known = low.isfinite() & high.isfinite()
         inside = ((low <= truth + 1e-9) & (truth - 1e-9 <= high))[known].double().mean()
@@ -258,16 +267,43 @@ def discoveries(
         change = after - before
         change += moved * size * change.std(dim=0)
         p = mean_inference(change, resample_weights(n, RESAMPLES, seed=seed))[2]
-        found = benjamini_hochberg(p) <= 0.05
+        found = benjamini_hochberg(p) <= FALSE
         false = int((found & ~moved).sum())
         some.append(false > 0)
         rates.append(false / max(1, int(found.sum())))
     return sum(some) / repeats, sum(rates) / repeats
 
 
+def false_alarms(population: Population, n: int, repeats: int) -> dict[str, float]:
+    """How often something is found where no mean changed, by everything that may find it."""
+    layout, found = population.layout, defaultdict(float)
+    for seed in range(repeats):
+        before, after = population.sample(n, generator(seed))
+        weights = resample_weights(n, RESAMPLES, seed=seed)
+        totals = total_changes(layout, before, after, weights)
+        strengths = strength_changes(layout, *(Strengths.of(layout, x) for x in (before, after)))
+        split = split_variance(layout, before, after, permutations=199, seed=seed)
+        found["node totals: any q <= .05"] += bool(totals.changed)
+        found["node strengths: any q <= .05"] += bool(strengths.changed)
+        found["variance: p <= .05"] += split.p <= FALSE
+    return {name: count / repeats for name, count in found.items()}
+
+
+def gaps_apart(population: Population, n: int, repeats: int) -> dict[str, float]:
+    """How often the interval of a gap leaves out 0, where there is nothing but noise."""
+    apart: dict[str, list[float]] = defaultdict(list)
+    for seed in range(repeats):
+        for name, (low, high, _) in likeness(population, n, seed).items():
+            if name.endswith("gap"):
+                apart[name].append(float((low > 0) | (high < 0)))
+    return {name: sum(rows) / len(rows) for name, rows in apart.items()}
+
+
 def report_coverage(population: Population, counts: Sequence[int], repeats: int) -> None:
     """Print a row for every statistic, a column for every number of examples."""
+    noise = math.sqrt(ASKED * (1 - ASKED) / repeats)
     print(f"\n{population.name}: coverage of 95 % intervals (width beside a right one's)")
+    print(f"standard error of a share: {noise:.3f}; ! marks those outside .93-.97 by two of them")
     columns = []
     for n in counts:
         found: dict[str, tuple[float, float]] = {}
@@ -278,7 +314,14 @@ def report_coverage(population: Population, counts: Sequence[int], repeats: int)
     print(f"{'':34}" + "".join(f"{f'n = {n}':>16}" for n in counts))
     for name in dict.fromkeys(name for column in columns for name in column):
         figures = [column.get(name, (math.nan, math.nan)) for column in columns]
-        print(f"{name:34}" + "".join(f"{f'{a:.3f} ({b:.2f})':>16}" for a, b in figures))
+        print(f"{name:34}" + "".join(f"{_shown(*one, 2 * noise):>16}" for one in figures))
+
+
+def _shown(share: float, width: float, reach: float) -> str:
+    if math.isnan(share):
+        return "-"
+    off = not WITHIN[0] - reach <= share <= WITHIN[1] + reach
+    return f"{'! ' if off else ''}{share:.3f} ({width:.2f})"
 
 
 def report_discoveries(population: Population, counts: Sequence[int], repeats: int) -> None:
@@ -292,6 +335,18 @@ def report_discoveries(population: Population, counts: Sequence[int], repeats: i
     ):
         figures = [discoveries(nulls, n, repeats, changed) for n in counts]
         print(f"{name:34}" + "".join(f"{f'{a:.3f}, {b:.3f}':>16}" for a, b in figures))
+    for name, nulls in (
+        ("no change at all", unchanged(population)),
+        ("no mean changed, shapes did", centred(population)),
+    ):
+        print(f"\n{population.name}, {name}: how often something is found")
+        alarms = [false_alarms(nulls, n, repeats) for n in counts]
+        for row in alarms[0]:
+            print(f"{row:34}" + "".join(f"{one[row]:16.3f}" for one in alarms))
+    print(f"\n{population.name}, no change at all: gaps whose interval leaves out 0")
+    apart = [gaps_apart(unchanged(population), n, repeats // 3) for n in counts]
+    for row in apart[0]:
+        print(f"{row:34}" + "".join(f"{one[row]:16.3f}" for one in apart))
 
 
 def main() -> None:
