@@ -57,7 +57,7 @@ def _blocks(found: Patching) -> Iterator[Block]:
         method=Method(
             steps=(_PATHS.get(str(found.details.get("mlps")), _SWEEP), *_STEPS),
             formula="recovery = (patched - corrupted) / (clean - corrupted), lost = 1 - recovery",
-            settings={name: _setting(value) for name, value in found.details.items()},
+            settings={name: _setting(value) for name, value in sorted(found.details.items())},
             source=_SOURCE,
         ),
     )
@@ -124,4 +124,6 @@ def _rows(found: Patching, metric: str) -> list[tuple[str, ...]]:
 def _setting(value: object) -> str:
     if isinstance(value, list) and len(value) > 12:
         return f"{value[0]} … {value[-1]} ({len(value)})"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {one}" for key, one in sorted(value.items()))
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

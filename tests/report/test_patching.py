@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 
 import plotly.graph_objects as go
 import pytest
@@ -11,7 +13,7 @@ import torch
 from circuits.intervention.patching import Axis, Patching
 from circuits.report.figures.patching import patching_height, patching_plot
 from circuits.report.palette import DARK, LIGHT, resolve
-from circuits.report.patching import write_patching
+from circuits.report.patching import write_patching, write_patchings
 
 LAYERS = Axis("layer", (0, 1), ("layer 0", "layer 1"))
 HEADS = Axis("head", (0, 1), ("h0", "h1"))
@@ -88,3 +90,36 @@ def test_a_site_that_no_example_has_is_blank(tmp_path) -> None:
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "A &lt;title&gt;" in page and "0 … 19 (20)" in page
     assert page.count('<th scope="row">z, ') == 5
+
+
+def test_several_sweeps_share_a_page(tmp_path) -> None:
+    sweeps = {
+        "Heads <restored>": made(LAYERS, HEADS),
+        "Heads lost": made(LAYERS, HEADS, direction="noise"),
+    }
+    write_patchings(sweeps, tmp_path / "page.html", "Two", "about")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("<h1>") == 1 and page.count("<figure id=") == 2
+    assert "Heads &lt;restored&gt;" in page and "Heads lost" in page
+    plots = json.loads(re.search(r'id="plots">(.*?)</script>', page, re.S)[1])
+    for number, found in enumerate(sweeps.values(), start=1):
+        assert (
+            plots[f"figure-{number}"]["m"]["data"][0]["z"]
+            == patching_plot(found, "m")["data"][0]["z"]
+        )
+        assert f'id="patching-{number}"' in page and f'href="#patching-{number}"' in page
+
+
+def test_the_table_says_what_the_figure_shows(tmp_path) -> None:
+    for direction, head in (("denoise", "recovered"), ("noise", "lost")):
+        found = made(LAYERS, HEADS, direction=direction)
+        write_patching(found, tmp_path / "page.html", "A", "about")
+        page = (tmp_path / "page.html").read_text(encoding="utf-8")
+        assert f'<th scope="col">{head}</th>' in page
+        shown = torch.tensor(patching_plot(found, "m")["data"][0]["z"]).flatten()
+        row = re.search(
+            r'<th scope="row">([^<]*)</th><td>([^<]*)</td><td>\[([^,]*), ([^]]*)\]', page
+        )
+        value, low, high = (float(row[place].replace("\u2212", "-")) for place in (2, 3, 4))
+        assert row[1] == found.name(int(shown.argmax()))
+        assert value == pytest.approx(float(shown.max()), abs=1e-3) and low <= value <= high
