@@ -17,10 +17,8 @@ from torch import Tensor
 from circuits.attribution.reader_gradients import ReaderGradients
 from circuits.models import SourceStates, Wide
 from circuits.models.view import Event, ReadsHeads, ReadsInput, Rescales, Stream
+from circuits.planning.buffers import CHUNK_BYTES, CHUNK_SHARE, READERS_AT_ONCE
 
-_CHUNK_BYTES, _CHUNK_SHARE = 16 * 2**20, 0.25
-"""Widened source outputs and gradients held at a time: a share of the model's own bytes."""
-_READERS_AT_ONCE = 128  # so many, or a few more, wait for each other
 _BLOCKS = (8, 4, 2, 1)
 
 Reads = ReadsHeads | ReadsInput
@@ -37,7 +35,7 @@ def contract(
     """Add the scores of a stream's sources, example by example, chunk by chunk of positions."""
     rounds = _rounds(stream)
     rows, readers = len(stream) * len(runs), max(_width(together) for _, together in rounds)
-    room = max(_CHUNK_BYTES, int(_CHUNK_SHARE * model_bytes))
+    room = max(CHUNK_BYTES, int(CHUNK_SHARE * model_bytes))
     size = max(1, room // (4 * gradients.view.d_model * (rows + readers)))
     size = min(size, int(lengths.max()))
     meeting = _Meeting(gradients, rows, readers, size)
@@ -58,7 +56,7 @@ def _rounds(stream: Stream) -> list[tuple[list[Event], list[Reads]]]:
         if isinstance(event, ReadsHeads | ReadsInput):
             waiting.append(event)
             continue
-        due = event is None or isinstance(event, Rescales) or _width(waiting) >= _READERS_AT_ONCE
+        due = event is None or isinstance(event, Rescales) or _width(waiting) >= READERS_AT_ONCE
         if waiting and due:
             rounds.append((passed, waiting))
             passed, waiting = [], []

@@ -31,9 +31,8 @@ from circuits.attribution.quadrature import Rule
 from circuits.attribution.reader_gradients import ReaderGradients
 from circuits.metrics import Metric
 from circuits.models import HookedModel, SourceStates
+from circuits.planning.buffers import STEPS_AT_ONCE
 from tasks.pairs import PairBatch
-
-_STEPS_AT_ONCE = 6  # whose xhat are held at a time
 
 
 def edge_scores(model: HookedModel, batch: PairBatch, metric: Metric, rule: Rule) -> PathScores:
@@ -53,10 +52,10 @@ def integrated(passes: Passes, runs: list[SourceStates], points: list[Point]) ->
     view, batch = passes.model.view, passes.batch
     scores = torch.zeros(len(batch), *view.layout.shape, device=batch.clean.device)
     integral, variation = torch.zeros_like(passes.clean), torch.zeros_like(passes.clean)
-    gradients = ReaderGradients(view, passes.starts, min(len(points), _STEPS_AT_ONCE))
-    for first in range(0, len(points), _STEPS_AT_ONCE):
+    gradients = ReaderGradients(view, passes.starts, min(len(points), STEPS_AT_ONCE))
+    for first in range(0, len(points), STEPS_AT_ONCE):
         gradients.reset()
-        some = passes.take(points[first : first + _STEPS_AT_ONCE], gradients.record)
+        some = passes.take(points[first : first + STEPS_AT_ONCE], gradients.record)
         integral, variation = integral + some[0], variation + some[1]
         for stream, length in zip(view.streams, passes.lengths, strict=True):
             contract(scores, stream, runs, gradients, length, passes.model.weight_bytes)

@@ -31,9 +31,8 @@ from circuits.metrics import Metric
 from circuits.models import HookedModel, SourceStates, Wide
 from circuits.models.hooks import Hooks
 from circuits.models.view import Event, ReadsHeads, ReadsInput
+from circuits.planning.buffers import FLOW_CHUNK_BYTES
 from tasks.pairs import PairBatch
-
-_CHUNK_BYTES = 32 * 2**20  # of widened source outputs at a time
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class InformationFlow(AnyMetric):
         scores = torch.zeros(len(batch), *model.layout.shape, device=model.device)
         lengths = model.feed(batch.clean, batch).lengths
         for stream, extents in zip(model.view.streams, lengths, strict=True):
-            chunk = max(1, _CHUNK_BYTES // (4 * len(stream) * model.view.d_model))
+            chunk = max(1, FLOW_CHUNK_BYTES // (4 * len(stream) * model.view.d_model))
             for example, positions in chunks(extents, chunk):
                 wide = Wide(stream, [states], (example, positions))
                 for event in stream.events:

@@ -1,5 +1,7 @@
 """What our own code keeps beside the model's passes. One line a buffer; keep in step with it.
 
+The limits that the attribution engine works within stand here, where both find them.
+
 Bytes a batch. `tokens` are the positions that every pass runs, `item` the bytes of a number in the
 model's dtype. tests/planning compares the sums with what the engine and the executor allocate.
 """
@@ -9,10 +11,11 @@ from __future__ import annotations
 from circuits.planning.passes import Shape
 from circuits.planning.sizes import Sizes
 
-_CHUNK, _CHUNK_SHARE = 16 * 2**20, 0.25  # sources and readers, as in attribution/contraction.py
-_READERS_AT_ONCE = 128  # as there
-_FLOW_CHUNK = 32 * 2**20  # as in attribution/information_flow.py
-STEPS_AT_ONCE = 6  # whose xhat are held at a time, as there
+CHUNK_BYTES, CHUNK_SHARE = 16 * 2**20, 0.25
+"""Widened source outputs and gradients held at a time: a share of the model's own bytes."""
+READERS_AT_ONCE = 128  # so many, or a few more, wait for each other
+FLOW_CHUNK_BYTES = 32 * 2**20  # of widened source outputs, in information-flow routes
+STEPS_AT_ONCE = 6  # whose xhat are held at a time
 _CACHE, _DEVICE = 2**21, 2**28  # of one pattern, as in evolution/side_by_side.py
 _FLOAT = 4  # accumulators are float32 whatever the model is
 
@@ -47,8 +50,8 @@ def contraction_buffers(sizes: Sizes, shape: Shape, steps: int, model_bytes: int
     """What the last step, sources against readers, needs on top of `engine_buffers`."""
     layout, d = sizes.layout, sizes.d_model
     sources, layer = layout.shape[0], sizes.ports + 1
-    layers = min(layout.n_layers, -(-_READERS_AT_ONCE // layer))
-    room = max(_CHUNK, int(_CHUNK_SHARE * model_bytes))
+    layers = min(layout.n_layers, -(-READERS_AT_ONCE // layer))
+    room = max(CHUNK_BYTES, int(CHUNK_SHARE * model_bytes))
     chunk = max(1, room // (_FLOAT * d * (sources + layers * layer)))
     chunk = min(shape.length - shape.shared, chunk)
     return {
@@ -89,7 +92,7 @@ def proximity_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:
     """What sources near readers need on top of `flow_buffers`."""
     sources, readers = sizes.layout.shape
     position = _FLOAT * sizes.d_model
-    chunk = min(shape.length, max(1, _FLOW_CHUNK // (sources * position)))
+    chunk = min(shape.length, max(1, FLOW_CHUNK_BYTES // (sources * position)))
     return {
         "widened sources, and a layer's heads": chunk * position * (sources + sizes.layout.n_heads),
         "scores": _FLOAT * shape.batch * sources * readers,

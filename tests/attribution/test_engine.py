@@ -94,8 +94,9 @@ def test_batch_padding_and_chunks_change_nothing(name, hooked, random_pairs, mon
     alone = circuits.attribute(model, pairs, batch_size=1, per_example=True)
     together = circuits.attribute(model, pairs, batch_size=4, per_example=True)
     close(together.per_example, alone.per_example, 5e-6)
-    for limit in ("_CHUNK_BYTES", "_CHUNK_SHARE"):
+    for limit in ("CHUNK_BYTES", "CHUNK_SHARE", "READERS_AT_ONCE"):
         monkeypatch.setattr(f"circuits.attribution.contraction.{limit}", 0)
+    monkeypatch.setattr("circuits.attribution.passes._TOKENS_AT_ONCE", 0)
     chunked = circuits.attribute(model, pairs, batch_size=4, per_example=True)
     close(chunked.per_example, alone.per_example, 5e-6)
 

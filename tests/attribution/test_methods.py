@@ -239,7 +239,7 @@ def streams_of(model, tokens):
 def test_information_flow_routes_edge_by_edge(name, hooked, random_pairs, monkeypatch):
     """Mixed lengths in one batch, one position at a time: padding and chunks play no part."""
     model, pairs = hooked(name), random_pairs(n=2, lengths=[6, 9])
-    monkeypatch.setattr("circuits.attribution.information_flow._CHUNK_BYTES", 1)
+    monkeypatch.setattr("circuits.attribution.information_flow.FLOW_CHUNK_BYTES", 1)
     found = circuits.attribute(model, pairs, "information-flow", batch_size=2, per_example=True)
     paths, expected = oracle(model), torch.zeros(2, *model.layout.shape)
     for place, batch in enumerate(singles(pairs)):
