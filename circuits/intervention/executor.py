@@ -8,8 +8,9 @@ another replacement is asked for), reader v is given
 with x'_v the stream that v reads in the reference. Only the q/k/v projections' outputs and the
 inputs of the MLPs and of the logits' reader are replaced; the model's own attention and MLP code
 does the rest. Readers with no kept edge take the reference's value, readers with all of theirs are
-left alone, and only the sources that some other reader uses are widened: a small circuit costs
-little more than a forward pass. No edge kept gives the reference's logits, all kept the clean ones.
+left alone, only the sources that some other reader uses are widened, and a projection whose outputs
+are all replaced is not computed: a small circuit costs little more than a forward pass. No edge
+kept gives the reference's logits, all kept the clean ones.
 
 Where norms rescale the stream itself (BART), a_u - a'_u is the difference of what u brings to v:
 each run's share carried through its own norms (see `models/stream.py`). That is the difference
@@ -19,6 +20,7 @@ the source `bias` among them, are the stream.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -41,10 +43,12 @@ from circuits.models.view import (
     WritesHeads,
     WritesMLP,
 )
+from circuits.planning.buffers import INPUT_BYTES
 from tasks.pairs import PairBatch
 
 Logits = Float[Tensor, "read vocab"]
 _CORRUPTED, _COMPUTED, _ALONE = 0, 1, 2  # what a reader is given
+_FEW = 4  # kept edges a reader, up to which adding them one by one beats a product with all
 
 
 class Executor:
@@ -132,11 +136,13 @@ class CircuitRun:
         for stream in self.view.streams:
             for event in stream.events:
                 if isinstance(event, ReadsHeads):
-                    if set(self.state[event.span]) == {_ALONE}:
-                        continue
                     for module, parts in event.modules.items():
+                        states = {state for _, columns in parts for state in self.state[columns]}
+                        if states == {_ALONE}:
+                            continue
                         values = self.reference.values[module]
-                        hooks.after(module, partial(self._projected, stream, event, parts, values))
+                        edit = partial(self._projected, stream, event, parts, values)
+                        (hooks.after if _ALONE in states else hooks.instead)(module, edit)
                 elif isinstance(event, ReadsInput) and self.state[event.column] != _ALONE:
                     hooks.before(event.module, partial(self._entering, stream, event))
 
@@ -152,38 +158,55 @@ class CircuitRun:
         event: ReadsHeads,
         parts: list[tuple[Projection, slice]],
         reference: Float[Tensor, "batch pos feature"],
-        output: Float[Tensor, "batch pos feature"],
+        output: Float[Tensor, "batch_or_0 pos feature"],
     ) -> Float[Tensor, "batch pos feature"]:
-        """A projection's output with each head's reader given its own input."""
+        """A projection's output with each head's reader given its own input. `output`, the model's
+        own, has no rows if no reader is left alone.
+        """
         new = reference.clone()
         for projection, columns in parts:
             states = self.state[columns]
             mine = projection.heads(new)
             alone = [head for head, state in enumerate(states) if state == _ALONE]
-            mine[:, :, alone] = projection.heads(output)[:, :, alone]
-            heads = [head for head, state in enumerate(states) if state == _COMPUTED]
-            if not heads:
-                continue
-            inputs = self._inputs(stream, event, [columns.start + head for head in heads])
-            normed = inputs if event.norm is None else _normed(event.norm, inputs)
-            value = torch.einsum("hbpd,hdk->bphk", normed, projection.weight[heads])
-            if projection.bias is not None:
-                value = value + projection.bias[heads]
-            mine[:, :, heads] = value
+            if alone:
+                mine[:, :, alone] = projection.heads(output)[:, :, alone]
+            computed = [head for head, state in enumerate(states) if state == _COMPUTED]
+            weight, bias = projection.weight, projection.bias
+            for heads in self._at_once(computed):
+                inputs = self._inputs(stream, event, [columns.start + head for head in heads])
+                normed = inputs if event.norm is None else _normed(event.norm, inputs)
+                value = normed.flatten(1, 2) @ weight[heads]
+                if bias is not None:
+                    value += bias[heads].unsqueeze(1)
+                mine[:, :, heads] = value.view(*normed.shape[:3], -1).permute(1, 2, 0, 3)
         return new
+
+    def _at_once(self, heads: list[int]) -> Iterator[list[int]]:
+        """Heads in groups whose inputs fit in `INPUT_BYTES`."""
+        stream = self.live.inputs[0]
+        size = max(1, INPUT_BYTES // (stream.numel() * stream.element_size()))
+        for start in range(0, len(heads), size):
+            yield heads[start : start + size]
 
     def _inputs(
         self, stream: Stream, event: ReadsHeads | ReadsInput, columns: list[int]
     ) -> Float[Tensor, "reader batch pos d_model"]:
         """What the readers at these columns are given."""
-        reference = self.reference.inputs[event]
-        inputs = reference.view(self.live.inputs[self.view.streams.index(stream)].shape)
+        like = self.live.inputs[self.view.streams.index(stream)]
+        reference = self.reference.inputs[event].view(like.shape)
         rows, deltas = self.walks[stream].until(event)
-        inputs = inputs.expand(len(columns), *inputs.shape)
-        if not rows:
-            return inputs
-        keep = self.keep[rows][:, columns].to(deltas)
-        return inputs + (keep.T @ deltas.flatten(1)).view(inputs.shape)
+        inputs = like.new_empty(len(columns), *like.shape)
+        keep = self.keep[rows][:, columns].T
+        if keep.sum() > _FEW * len(columns):
+            inputs.copy_(reference)
+            return inputs.flatten(1).addmm_(keep.to(deltas), deltas.flatten(1)).view(inputs.shape)
+        for mine, places in zip(inputs, keep, strict=True):
+            now = reference
+            for place in places.nonzero().flatten().tolist():
+                now = torch.add(now, deltas[place], out=mine)
+            if now is reference:
+                mine.copy_(reference)
+        return inputs
 
 
 def _normed(
@@ -223,7 +246,7 @@ class _Walk:
         entering = live.inputs[self.index]
         if self.values is None:
             runs = 1 if live.view.linear else 2
-            self.values = entering.new_zeros(runs, len(self.used), *entering.shape)
+            self.values = entering.new_empty(runs, len(self.used), *entering.shape)
             self._write(self.stream.rows.start, entering, reference.inputs[self.index])
             if runs == 2:
                 self._write(self.stream.rows.start + 1, *[torch.zeros_like(entering)] * 2)

@@ -32,6 +32,13 @@ class Hooks:
         """Call `edit` on what comes out of the module."""
         self._wanted.append((module, False, edit))
 
+    def instead(self, module: nn.Module, make: Callable[[Tensor], Tensor]) -> None:
+        """Put what `make` returns in the place of what comes out, which is not computed: the module
+        is given no rows, and `make` sees the output of none.
+        """
+        self.before(module, lambda x: x[:0])
+        self.after(module, make)
+
     def half(self, place: int) -> Hooks:
         """Hooks that run with these, and see the first or the second half of a batch (place 0 or
         1); they edit nothing.

@@ -1,6 +1,6 @@
 """What our own code keeps beside the model's passes. One line a buffer; keep in step with it.
 
-The limits that the attribution engine works within stand here, where both find them.
+The limits that the attribution engine and the executor work within stand here, where all find them.
 
 Bytes a batch. `tokens` are the positions that every pass runs, `item` the bytes of a number in the
 model's dtype. tests/planning compares the sums with what the engine and the executor allocate.
@@ -15,6 +15,7 @@ CHUNK_BYTES, CHUNK_SHARE = 16 * 2**20, 0.25
 """Widened source outputs and gradients held at a time: a share of the model's own bytes."""
 READERS_AT_ONCE = 128  # so many, or a few more, wait for each other
 FLOW_CHUNK_BYTES = 32 * 2**20  # of widened source outputs, in information-flow routes
+INPUT_BYTES = 2**26  # of readers' inputs that the executor makes at a time
 STEPS_AT_ONCE = 6  # whose xhat are held at a time
 _CACHE, _DEVICE = 2**21, 2**28  # of one pattern, as in evolution/side_by_side.py
 _FLOAT = 4  # accumulators are float32 whatever the model is
@@ -66,11 +67,13 @@ def executor_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:
     """What running circuits keeps: the corrupted run, the live one, and widened differences."""
     layers, d, tokens = sizes.layout.n_layers, sizes.d_model, shape.tokens
     item = shape.dtype.itemsize
+    stream = item * tokens * d
+    at_once = min(sizes.layout.n_heads, max(1, INPUT_BYTES // stream))
     return {
         "sources, corrupted and live": 2 * source_bytes(sizes, shape),
         "corrupted readers": item * tokens * (layers * (2 * d + sizes.ports * sizes.d_head) + d),
-        "widened differences": item * tokens * sizes.layout.shape[0] * d,
-        "inputs of a layer's readers": 3 * item * tokens * sizes.layout.n_heads * d,
+        "widened differences": sizes.layout.shape[0] * stream,
+        "inputs of readers at once": 3 * at_once * stream,
     }
 
 

@@ -10,8 +10,8 @@ floor       what no implementation can beat with the same steps and every positi
 engine      `circuits.attribute`'s engine at the floor's steps, on the floor's prompts.
 accurate    the engine with 3 corrected midpoints, at least as close as 5 left points on nine of the
             eleven models and tasks of docs/quadrature.md.
-split-hook  the oracle of tests/oracles: an offset and a gradient for every reader (2 x 128 only,
-            once).
+split-hook  EAP-IG as its authors' code computes it, on TransformerLens's bridge with
+            `use_split_qkv_input` and `use_attn_result`, as in tests/oracles (2 x 128 only, once).
 
 They run alternately in one process, so that a noisy machine slows all; peak memory is of a fresh
 process a side. One JSON line a shape. `shared` says how many of the prompts' first positions are
@@ -26,6 +26,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -81,18 +82,20 @@ def engine(
 
 
 def split_hook(model: HookedModel, batch: PairBatch) -> None:
-    """The same scores with an offset and a gradient for every reader."""
+    """The same scores from hooks on a copy of the stream for every reader."""
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-    from oracles.split_paths import SplitPaths
+    from conftest import make_tokenizer
+    from oracles.split_hooks import SplitHooks
 
-    layout, metric = model.layout, METRICS["logit-difference"]
-    oracle = SplitPaths(model.hf, layout.n_heads, layout.n_kv_heads, model.view.d_head)
-    nodes = [(step + 0.5) / STEPS for step in range(STEPS)]
+    metric = METRICS["logit-difference"]
+    with tempfile.TemporaryDirectory() as folder:  # the bridge reads a configuration
+        model.hf.config.save_pretrained(folder)
+        oracle = SplitHooks(HookedModel(model.hf, make_tokenizer(), folder).bridge)
     oracle.scores(
         batch.clean,
         batch.corrupted,
         lambda logits: metric(logits[batch.rows, batch.columns], batch).sum(),
-        nodes,
+        [(step + 0.5) / STEPS for step in range(STEPS)],
         [1 / STEPS] * STEPS,
     )
 

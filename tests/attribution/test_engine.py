@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import CONFIGS, ENCODER_DECODERS, make_model
 from oracles.encoder_decoder import EncoderDecoderPaths
+from oracles.split_hooks import SplitHooks
 from oracles.split_paths import SplitPaths
 
 import circuits
@@ -47,6 +48,20 @@ def test_equals_split_paths_on_every_architecture(name, hooked, random_pairs):
     assert not found.matrix[~found.mask].any()
     # `input` into last-layer queries is truly zero here: the last token is the same in both.
     assert (found.matrix[found.mask] != 0).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "llama-mha"])
+def test_equals_the_published_algorithm_on_the_bridge(name, model_folder, random_pairs):
+    model, pairs = HookedModel.from_pretrained(model_folder(name), device="cpu"), random_pairs(n=2)
+    points, batch = rule("left", 4), pairs.batch([0, 1])
+
+    def metric(logits):
+        return METRICS["logit-difference"](logits[batch.rows, batch.columns], batch).sum()
+
+    oracle = SplitHooks(model.bridge)
+    expected = oracle.scores(batch.clean, batch.corrupted, metric, points.nodes, points.weights)
+    found = circuits.attribute(model, pairs, "eap-ig", steps=4, quadrature="left")
+    close(found.matrix, expected / len(pairs))
 
 
 @pytest.mark.parametrize("name", ENCODER_DECODERS)

@@ -92,6 +92,35 @@ def test_each_single_edge_removed_equals_the_oracle(name, hooked, random_pairs):
     assert moved > 20
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gpt-neox", "bart"])
+@pytest.mark.parametrize("few", [0, 1000])
+def test_readers_one_at_a_time_and_either_way_of_adding(
+    name, few, hooked, random_pairs, monkeypatch
+):
+    monkeypatch.setattr("circuits.intervention.executor._FEW", few)
+    monkeypatch.setattr("circuits.intervention.executor.INPUT_BYTES", 1)
+    model = hooked(name)
+    batch = next(random_pairs(n=2).batches(2))
+    executor = Executor(model, batch)
+    for seed, share in enumerate([0.02, 0.1, 0.6, 0.98]):
+        circuit = random_circuit(model.layout, share, seed)
+        close(executor.logits(circuit), oracle(model, batch, circuit.mask))
+
+
+def test_projections_that_are_all_replaced_are_not_computed(hooked, random_pairs):
+    model = hooked("llama")
+    executor = Executor(model, next(random_pairs(n=3).batches(3)))
+    projection = model.hf.get_submodule("model.layers.1.self_attn.q_proj")
+    rows = []
+    handle = projection.register_forward_hook(lambda _, __, output: rows.append(len(output)))
+    try:
+        executor.logits(random_circuit(model.layout, 0.1, 0))
+        executor.logits(Circuit.full(model.layout))
+    finally:
+        handle.remove()
+    assert rows == [0, 3]
+
+
 def test_padding_changes_nothing(hooked, random_pairs):
     model = hooked("llama")
     pairs = random_pairs(n=3, lengths=[12, 7, 9], answers=2)
