@@ -101,7 +101,7 @@ class _Meeting:
             mine = slice(seen.start - rows.start, seen.stop - rows.start)
             part = direct[mine, place]
             if isinstance(event, ReadsHeads) and event in along:
-                c = self.gradients.c[event][:, *wide.at].flatten(0, 1)
+                c = self.gradients.c[event][: self.gradients.taken, *wide.at].flatten(0, 1)
                 part = part - along[event][mine] @ c
             scores[seen.start : seen.stop, _columns(event)] += part
 
@@ -110,7 +110,7 @@ class _Meeting:
     ) -> dict[ReadsHeads, Float[Tensor, "source step_pos"]]:
         """What the sources wrote in the direction of what the norm before each event saw."""
         xhats = {
-            event: self.gradients.normed[event.norm].xhat[:, *wide.at]
+            event: self.gradients.normed[event.norm].xhat[: self.gradients.taken, *wide.at]
             for event in events
             if isinstance(event, ReadsHeads) and event.norm is not None
         }

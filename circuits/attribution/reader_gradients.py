@@ -17,7 +17,7 @@ from circuits.models.view import Projection, ReadsHeads, ReadsInput, View
 
 @dataclass
 class _Normed:
-    """What one norm saw: xhat per step, and this step's sigma."""
+    """What one norm saw: xhat per step taken, and this step's sigma."""
 
     xhat: Float[Tensor, "step batch pos d_model"]
     sigma: Float[Tensor, "batch pos 1"] | None = None
@@ -34,7 +34,7 @@ class ReaderGradients:
     def __init__(
         self, view: View, like: list[Float[Tensor, "batch _ d_model"]], steps: int
     ) -> None:
-        self.view, self.device = view, like[0].device
+        self.view, self.device, self.taken = view, like[0].device, 0
         self.projected: dict[ReadsHeads, Tensor] = {}
         self.c: dict[ReadsHeads, Tensor] = {}
         self.wide: dict[ReadsInput, Tensor] = {}
@@ -42,27 +42,29 @@ class ReaderGradients:
         self.origins: dict[Projection, Tensor | None] = {}
         for stream, inputs in zip(view.streams, like, strict=True):
             batch, length, width = inputs.shape
-            zeros = partial(torch.zeros, device=inputs.device)
+            room = partial(torch.empty, device=inputs.device)
             for event in stream.events:
                 if isinstance(event, ReadsInput):
-                    self.wide[event] = zeros(batch, length, width)
+                    self.wide[event] = room(batch, length, width)
                 elif isinstance(event, ReadsHeads):
                     ports = event.span.stop - event.span.start
-                    self.projected[event] = zeros(batch, length, ports, view.d_head)
+                    self.projected[event] = room(batch, length, ports, view.d_head)
                     if event.norm is not None:
                         for projection in event.projections:
                             self.origins[projection] = _at_zero(projection, event.norm)
-                        self.c[event] = zeros(steps, batch, length, ports)
+                        self.c[event] = room(steps, batch, length, ports)
                         if event.norm not in self.normed:
-                            self.normed[event.norm] = _Normed(zeros(steps, batch, length, width))
+                            self.normed[event.norm] = _Normed(room(steps, batch, length, width))
 
     def reset(self) -> None:
-        """Forget all steps."""
+        """Forget all steps. What norms see is written before it is read."""
+        self.taken = 0
         for total in (*self.projected.values(), *self.wide.values(), *self.c.values()):
             total.zero_()
 
     def record(self, hooks: Hooks, step: int, weight: float) -> None:
         """Add one point of the path, by the backward pass of the run that `hooks` serve."""
+        self.taken = step + 1
         for norm, seen in self.normed.items():
             hooks.before(norm.module, partial(self._normalised, norm, seen, step))
         for stream in self.view.streams:

@@ -141,6 +141,8 @@ def _say(found: Patching, pairs: PairSet) -> None:
         if reason := found.undefined(metric):
             typer.echo(reason)
             continue
+        if reason := found.caution(metric):
+            typer.echo(f"Beware: {reason}.")
         for site, recovery in found.top(10, metric):
             typer.echo(f"{recovery:+.4f}  {site}")
 

@@ -42,7 +42,7 @@ def write_patchings(
 def _blocks(found: Patching) -> Iterator[Block]:
     yield Tiles([_tile(found, metric) for metric in found.metrics])
     for metric in found.metrics:
-        if reason := found.undefined(metric):
+        if reason := found.undefined(metric) or found.caution(metric):
             yield Note(reason + ".")
     yield Figure(
         caption=f"{_about(found)}, n = {count(found.n)}. Zero: as without the patch. "

@@ -18,10 +18,11 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from circuits.errors import CircuitsError
 from circuits.files import read_json, write_json
+from circuits.models import load_model
 from circuits.tuning.arms import Arm, describe
 from circuits.tuning.batches import require_examples
 from circuits.tuning.finetune import finetune
@@ -181,8 +182,12 @@ class _Race:
         self.model_folder, self.device = model_folder, device
         self.train, self.validation, self.out = train, validation, out
         self.parts, self.max_new_tokens = parts, max_new_tokens
-        self.tokenizer = AutoTokenizer.from_pretrained(self.model_folder)
-        model = self.load()
+        model, tokenizer = load_model(model_folder, device=device or "cpu")
+        if tokenizer is None:
+            raise CircuitsError(
+                f"{model_folder}: no tokenizer beside the model to read answers with"
+            )
+        self.tokenizer = tokenizer
         require_examples(self.train, model)
         require_examples(self.validation, model, what="held-out")
         self.projections = Projections.of(model, self.parts)
@@ -207,11 +212,10 @@ class _Race:
 
     def load(self) -> PreTrainedModel:
         """The base model, fresh, in float32."""
-        model: Any = AutoModelForCausalLM.from_pretrained(self.model_folder, dtype=torch.float32)
+        model, _ = load_model(self.model_folder, device=self.device or "cpu")
         if Path(self.model_folder).is_dir():  # so that the adapter finds its base from anywhere
             model.config.name_or_path = str(Path(self.model_folder).resolve())
-        base: PreTrainedModel = model if self.device is None else model.to(self.device)
-        return base
+        return model
 
     def score(self, model: Any) -> dict[str, Any]:
         """Scores on the held-out examples."""

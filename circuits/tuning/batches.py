@@ -110,7 +110,14 @@ def by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
 
 
 def require_examples(examples: Sequence[Example], model: Any, *, what: str = "training") -> None:
-    """Refuse an empty set, and any example that a model of this size cannot read, by its name."""
+    """Refuse a model that is no causal one, an empty set, and any example that a model of this size
+    cannot read, by its name.
+    """
+    if model.config.is_encoder_decoder:
+        raise CircuitsError(
+            f"{model.config.model_type} is an encoder-decoder; only causal models are trained. "
+            "Fine-tune it elsewhere: its checkpoints can be scored and compared all the same"
+        )
     if not examples:
         raise CircuitsError(f"no {what} examples: an empty set")
     vocabulary = model.get_input_embeddings().num_embeddings

@@ -8,6 +8,7 @@ import torch
 import circuits
 from circuits.errors import CircuitsError
 from circuits.evaluation import measure
+from circuits.evaluation.robustness import random_circuit
 from circuits.evolution import cross_evaluate
 from circuits.graph import Circuit, Layout, select
 
@@ -18,8 +19,8 @@ def crossed(hooked, random_pairs):
     models = {"base": hooked("llama"), "step-9": hooked("mistral")}
     scoring, pairs = random_pairs(n=6, seed=1), random_pairs(n=12, seed=2)
     found = {
-        name: select(circuits.attribute(model, scoring), edges=60, rule="top-n")
-        for name, model in models.items()
+        name: select(circuits.attribute(model, scoring), edges=edges, rule="top-n")
+        for (name, model), edges in zip(models.items(), (60, 40), strict=True)
     }
     return models, found, pairs
 
@@ -28,6 +29,7 @@ def test_the_matrix_is_that_of_single_measurements(crossed):
     models, chosen, pairs = crossed
     result = cross_evaluate(models, chosen, pairs, resamples=100)
     different = 0.0
+    drawn = random_circuit(chosen["step-9"], seed=0)
     for name, model in models.items():
         for circuit, one in chosen.items():
             single = measure(model, pairs, [one])
@@ -40,6 +42,9 @@ def test_the_matrix_is_that_of_single_measurements(crossed):
     assert different > 0.05
     assert result.edges == tuple(len(one) for one in chosen.values())
     for place, row in enumerate(result.rows):
+        single = measure(models[row.model], pairs, [drawn])
+        above = float(single.circuits.mean()) - row.corrupted
+        assert row.control.value == pytest.approx(above / (row.clean - row.corrupted), abs=1e-5)
         assert row.behind[place].value == 0 == row.behind[place].high
         other = 1 - place
         assert row.behind[other].value == pytest.approx(row.f[place].value - row.f[other].value)

@@ -73,6 +73,18 @@ def test_a_gap_of_nothing_is_a_named_result(tmp_path):
     assert made([[1.0]], clean=[1.0], corrupted=[0.9]).undefined() is None
 
 
+def test_a_gap_that_may_be_nothing_is_said(tmp_path):
+    clean = [1.0, 3.0, -2.0, 0.5]
+    found = made([[0.5]] * 4, clean=clean, corrupted=[0.0] * 4)
+    assert "m differs by 0.625 [" in found.caution() and found.undefined() is None
+    found.save(tmp_path / "p.json")
+    record = json.loads((tmp_path / "p.json").read_text())["metrics"]["m"]
+    assert record["caution"] == found.caution() and record["recovery"] is not None
+    assert made([[0.5]] * 4, clean=[1.0, 1.2, 0.9, 1.1], corrupted=[0.0] * 4).caution() is None
+    assert made([[0.5]], clean=[1.0], corrupted=[0.9]).caution() is None
+    assert made([[0.5]] * 2, clean=[1.0, 0.0], corrupted=[0.0, 1.0]).caution() is None  # undefined
+
+
 def test_what_matters_most_comes_first_in_both_directions():
     values = [[0.1, 0.9, 0.5]]
     assert [name for name, _ in made(values, [1.0], [0.0]).top(2)] == [

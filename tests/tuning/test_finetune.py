@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import make_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from circuits.errors import CircuitsError
@@ -184,6 +185,9 @@ def test_refusals(load, make_examples, tmp_path):
     with pytest.raises(CircuitsError, match="nothing to train"):
         frozen = load("gpt2").requires_grad_(False)
         finetune(frozen, examples, tmp_path / "b", settings=SHORT, progress=False)
+    with pytest.raises(CircuitsError, match="t5 is an encoder-decoder; only causal models are"):
+        model = make_model("t5")
+        finetune(model, examples, tmp_path / "e", settings=SHORT, progress=False)
     assert not any(tmp_path.iterdir())
     (tmp_path / "file").write_text("")
     with pytest.raises(CircuitsError, match="a file stands"):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.files import read_json, write_json
-from circuits.statistics import bca_interval, resample_weights
+from circuits.statistics import bca_interval, mean_interval, resample_weights
 
 DIRECTIONS = {
     "denoise": "activations of the clean run are put into the corrupted run",
@@ -104,6 +104,26 @@ class Patching:
             "metric sees"
         )
 
+    def caution(self, metric: str | None = None) -> str | None:
+        """Why a recovery that is defined says little: the interval of the gap holds 0. None where
+        it does not, or where a single example has no interval.
+        """
+        name = self._metric(metric)
+        gap = self.clean[name] - self.corrupted[name]
+        if len(gap) == 1 or self.undefined(name):
+            return None
+        low, high = (
+            float(end)
+            for end in mean_interval(gap[:, None], resample_weights(len(gap), 1000, seed=0))
+        )
+        if not low <= 0 <= high:
+            return None
+        return (
+            f"the gap that recovery is a share of may be nothing: {name} differs by "
+            f"{float(gap.mean()):.4g} [{low:.4g}, {high:.4g}] between clean and corrupted, so this "
+            "model does not tell these prompts apart"
+        )
+
     def recovery(
         self, metric: str | None = None, *, resamples: int = 1000, seed: int = 0
     ) -> Recovery:
@@ -157,6 +177,7 @@ class Patching:
                 "corrupted": self.corrupted[name].tolist(),
                 "values": _plain(self.values[name]),
                 "undefined": self.undefined(name),
+                "caution": self.caution(name),
                 "recovery": None if self.undefined(name) else self._summary(name),
             }
         record = {
