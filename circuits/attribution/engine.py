@@ -16,8 +16,9 @@ output, d_head wide; delta_u = clean - corrupted output of source u; k the point
    one matrix product per layer with an inner dimension of positions x d_model, in chunks of
    positions so that memory stays flat.
 
-No parameter needs a gradient, the only leaves are the interpolated embeddings, logits exist only
-where the metric reads them, and positions before the first difference are run once for all.
+No parameter needs a gradient, the only leaves are the interpolated embeddings, logits exist and the
+last layer runs only where the metric reads them (no other position of it has a gradient), and
+positions before the first difference are run once for all.
 """
 
 from __future__ import annotations

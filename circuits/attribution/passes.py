@@ -56,6 +56,7 @@ class Passes:
     ) -> None:
         """Run clean and corrupted once, without gradients, hooks put in place by the last two."""
         self.model, self.metric = model, metric
+        self._logits = partial(model.logits, narrow=True)
         self.batch, self.prefix = model.split(batch)
         with torch.no_grad():
             found = self._ends((on_clean, on_corrupted))
@@ -80,13 +81,13 @@ class Passes:
             for ids, seen, put in zip(tokens, inputs, attach, strict=True):
                 hooks = Hooks()
                 self._watch(hooks, seen, put)
-                logits.append(self.model.logits(ids, self.batch, hooks, self.prefix))
+                logits.append(self._logits(ids, self.batch, hooks, self.prefix))
         else:
             hooks = Hooks()
             for place, (seen, put) in enumerate(zip(inputs, attach, strict=True)):
                 self._watch(hooks.half(place), seen, put)
             prefix = None if self.prefix is None else self.prefix.twice()
-            both = self.model.logits(torch.cat(tokens), self.batch.twice(), hooks, prefix)
+            both = self._logits(torch.cat(tokens), self.batch.twice(), hooks, prefix)
             logits = list(both.chunk(2))
         return list(zip(logits, inputs, strict=True))
 
@@ -124,7 +125,7 @@ class Passes:
             hooks.before(stream.entry, partial(_instead, leaf))
         attach()
         with torch.enable_grad():
-            logits = self.model.logits(self.batch.clean, self.batch, hooks, self.prefix)
+            logits = self._logits(self.batch.clean, self.batch, hooks, self.prefix)
             total = self.metric(logits, self.batch, self.reference).sum()
             gradients = torch.autograd.grad(total, leaves, allow_unused=True)
         slope = torch.zeros_like(self.clean)

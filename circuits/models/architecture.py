@@ -16,6 +16,8 @@ from torch import nn
 from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
 from transformer_lens.model_bridge.sources import build_bridge_config_from_hf
 from transformers import PreTrainedModel
+from transformers.activations import ACT2CLS
+from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError
 from circuits.graph.layout import PORTS, AttentionPlace, Layout, MLPPlace
@@ -40,9 +42,20 @@ _CONCATENATED = ("gpt2", "phi3")
 _INTERLEAVED = ("gpt_neox", "bloom")
 # The norms follow attention and MLP on the stream itself: x = norm(x + attention(x)).
 _POST_NORM = ("bart",)
+# What gives each position its own output: linear maps, activation functions (some with settings).
+_BY_POSITION: tuple[type, ...] = (
+    nn.Linear,
+    Conv1D,
+    *(
+        kind
+        for each in ACT2CLS.values()
+        for kind in (each if isinstance(each, tuple) else (each,))
+        if isinstance(kind, type)
+    ),
+)
 
 
-def named_modules(model: PreTrainedModel) -> tuple[Any, Mapping[str, Any]]:
+def _named_modules(model: PreTrainedModel) -> tuple[Any, Mapping[str, Any]]:
     """TransformerLens's configuration of a model, and what it names; no weight is looked at.
 
     A `CircuitsError` says what is not supported.
@@ -64,7 +77,7 @@ def named_modules(model: PreTrainedModel) -> tuple[Any, Mapping[str, Any]]:
 
 def describe(model: PreTrainedModel) -> View:
     """Describe a model; a `CircuitsError` says what does not fit."""
-    config, mapping = named_modules(model)
+    config, mapping = _named_modules(model)
     heads = int(config.n_heads)
     sides = ["encoder_blocks", "decoder_blocks"] if "decoder_blocks" in mapping else ["blocks"]
     blocks = [list(model.get_submodule(mapping[side].name).children()) for side in sides]
@@ -84,10 +97,28 @@ def describe(model: PreTrainedModel) -> View:
         tuple(build.layers),
         tuple(build.attentions),
         tuple(build.mlps),
+        _tail(model, mapping),
         layout,
         int(config.d_model),
         int(config.d_head),
     )
+
+
+def separable(model: PreTrainedModel) -> tuple[nn.Module, ...]:
+    """The view's `tail` of a model whose weights hold no data; refuses as `describe` does."""
+    return _tail(model, _named_modules(model)[1])
+
+
+def _tail(model: PreTrainedModel, mapping: Mapping[str, Any]) -> tuple[nn.Module, ...]:
+    blocks = mapping["decoder_blocks" if "decoder_blocks" in mapping else "blocks"]
+    block, parts = list(model.get_submodule(blocks.name).children())[-1], blocks.submodules
+    shared = set()
+    for part in (parts[name] for name in ("attn", "self_attn", "cross_attn") if name in parts):
+        attention, names = block.get_submodule(part.name), part.submodules
+        for port in ("qkv",) if "qkv" in names else ("k", "v"):
+            shared.add(attention.get_submodule(names[port].name))
+    alone = (module for module in block.modules() if isinstance(module, _BY_POSITION))
+    return tuple(module for module in alone if module not in shared)
 
 
 def _refuse(model: PreTrainedModel, mapping: Mapping[str, Any]) -> None:

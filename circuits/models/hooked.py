@@ -25,6 +25,7 @@ from circuits.models.architecture import describe
 from circuits.models.checkpoints import load_model
 from circuits.models.feed import Feed, Prefix, behind, decoder_only, encoder_decoder, shared_length
 from circuits.models.hooks import Hooks
+from circuits.models.narrow import Narrow
 from circuits.models.selfcheck import check_view
 from tasks.pairs import PairBatch
 
@@ -139,19 +140,24 @@ class HookedModel:
         batch: PairBatch,
         hooks: Hooks | None = None,
         prefix: Prefix | None = None,
+        *,
+        narrow: bool = False,
     ) -> Float[Tensor, "read vocab"]:
         """Run on `tokens` and return float32 logits at the batch's reads only.
 
         tokens: the batch's clean or corrupted ids. The unembedding sees no other position, so the
         cost of a large vocabulary is paid per read and not per token.
         prefix: what `split` cut off from the batch.
+        narrow: run the last layer at the reads alone, where that saves anything; hooks then see
+            zeros, and what comes of them, at its other positions.
         """
         hooks = hooks or Hooks()
         feed = self.feed(tokens, batch, prefix)
         unembedding: nn.Module = self.hf.get_output_embeddings()
         gather = Hooks()
         gather.before(unembedding, lambda x: x[feed.rows, feed.columns][None])
-        with hooks, gather:
+        tail = self.view.tail if narrow else ()
+        with hooks, gather, Narrow(tail, len(batch), feed.rows, feed.columns):
             logits: Tensor = self.hf(**feed.arguments).logits
         return logits[0].float()
 

@@ -8,7 +8,8 @@
    query must move its own head at its own position, a key its group (at later positions, if
    attention is causal), and a constant added to a value must arrive in its group as it is,
    attention weights summing to 1.
-4. The same logits must come out when the prompts' shared start is run once and cached.
+4. The same logits must come out when the prompts' shared start is run once and cached, and when
+   the last layer is run only where they are read.
 """
 
 from __future__ import annotations
@@ -56,11 +57,13 @@ def check_view(model: HookedModel) -> None:
         kept = model.logits(batch.clean, batch, _recomputed(model.view))
         none = model.logits(batch.clean, batch, _from_corrupted(model, batch))
         cached = model.logits(rest.clean, rest, prefix=prefix)
+        narrow = model.logits(batch.clean, batch, narrow=True)
     architecture = type(model.hf).__name__
     for what, found, expected in (
         ("with every edge kept, the clean", kept, clean),
         ("with no edge kept, the corrupted", none, corrupted),
         ("behind a cached prefix, the clean", cached, clean),
+        ("with the last layer run where it is read, the clean", narrow, clean),
     ):
         _compare(architecture, what, found, expected, model.hf.dtype)
     for index, attention in enumerate(model.view.attentions):

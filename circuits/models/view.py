@@ -200,13 +200,16 @@ class Stream:
 class View:
     """The whole model: its streams (an encoder's first), and the graph's layout.
 
-    layers: the decoder's. attentions, mlps: all, in the layout's order.
+    layers: the decoder's. attentions, mlps: all, in the layout's order. tail: linear maps and
+    activation functions of the last layer, each of which works on every position alone; keys' and
+    values' maps left out, which other positions read.
     """
 
     streams: tuple[Stream, ...]
     layers: tuple[Layer, ...]
     attentions: tuple[Attention, ...]
     mlps: tuple[MLP, ...]
+    tail: tuple[nn.Module, ...]
     layout: Layout
     d_model: int
     d_head: int

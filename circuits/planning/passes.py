@@ -7,9 +7,9 @@ birth and death, so that the tensors which autograd keeps, and the highest mark 
 a time, are counted and not estimated by a formula for each architecture. Fused attention, which
 meta tensors do not choose by themselves, is put where the device would choose it.
 
-Scope: frozen weights, gradients to the embedding, logits at the reads alone, as the attribution
-engine runs a model; or a training step as `tuning.finetune` takes it, dropout, clipping and AdamW
-included. Memory is that of tensors; allocators add their slack.
+Scope: frozen weights, gradients to the embedding, logits and the last layer at the reads alone, as
+the attribution engine runs a model; or a training step as `tuning.finetune` takes it, dropout,
+clipping and AdamW included. Memory is that of tensors; allocators add their slack.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedConfig, P
 from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError
-from circuits.models.architecture import named_modules
+from circuits.models.architecture import separable
 from circuits.models.checkpoints import quiet_peft
+from circuits.models.narrow import Narrow
 from circuits.planning.counter import FUSED_ATTENTION, Counter, storages
 
 _WIDEST_FUSED = 256  # d_head of CUDA's fused kernels
@@ -118,8 +119,9 @@ def trace(config: PreTrainedConfig, shape: Shape, *, trains: str | None = None) 
     would refuse.
     """
     model = _empty(config, shape.dtype)
-    if trains is None:
-        named_modules(model)  # refuses what cannot be scored or run on a circuit
+    tail: tuple[nn.Module, ...] = ()
+    if trains is None:  # refuses what cannot be scored or run on a circuit
+        tail = separable(model)
     model.requires_grad_(trains == "weights")
     if trains == "lora":
         _adapt(model)
@@ -128,7 +130,7 @@ def trace(config: PreTrainedConfig, shape: Shape, *, trains: str | None = None) 
     try:
         forward = _run(model, shape, backward=False)
         torch.nn.Module.train(model, trains is not None)
-        step = _run(model, shape, backward=True, trained=trained)
+        step = _run(model, shape, backward=True, trained=trained, tail=tail)
         start = replace(shape, length=shape.shared, shared=0, reads=1)
         prefix = _run(model, start, backward=False) if shape.shared else None
     except _FAILURES as error:
@@ -174,10 +176,16 @@ def _adapt(model: PreTrainedModel) -> None:
 
 
 def _run(
-    model: PreTrainedModel, shape: Shape, *, backward: bool, trained: Sequence[Tensor] = ()
+    model: PreTrainedModel,
+    shape: Shape,
+    *,
+    backward: bool,
+    trained: Sequence[Tensor] = (),
+    tail: Sequence[nn.Module] = (),
 ) -> Pass:
     tokens = torch.zeros(shape.batch, shape.length, dtype=torch.long, device="meta")
     mask = torch.ones_like(tokens) if shape.padded else None
+    reads = torch.zeros(shape.batch * shape.reads, dtype=torch.long, device="meta")
     leaves: list[Tensor] = []
 
     def leaf(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
@@ -205,7 +213,8 @@ def _run(
             model.get_output_embeddings().register_forward_pre_hook(gather),
         ]
         try:
-            with torch.set_grad_enabled(backward):
+            narrow = Narrow(tail, shape.batch, reads, reads)
+            with torch.set_grad_enabled(backward), narrow:
                 logits = model(**arguments, attention_mask=mask).logits[0].float()
                 metric = torch.log_softmax(logits, dim=-1)[:, :1].sum()
                 alive = counter.live

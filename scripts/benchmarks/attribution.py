@@ -11,7 +11,9 @@ engine      `circuits.attribute`'s engine at the floor's steps, on the floor's p
 accurate    the engine with 3 corrected midpoints, at least as close as 5 left points on nine of the
             eleven models and tasks of docs/quadrature.md.
 split-hook  EAP-IG as its authors' code computes it, on TransformerLens's bridge with
-            `use_split_qkv_input` and `use_attn_result`, as in tests/oracles (2 x 128 only, once).
+            `use_split_qkv_input` and `use_attn_result`, as in tests/oracles, weights frozen
+            (2 x 128 only, once).
+published   the same with the weights' own gradients, which the authors' code does not turn off.
 
 They run alternately in one process, so that a noisy machine slows all; peak memory is of a fresh
 process a side. One JSON line a shape. `shared` says how many of the prompts' first positions are
@@ -81,7 +83,7 @@ def engine(
     )
 
 
-def split_hook(model: HookedModel, batch: PairBatch) -> None:
+def split_hook(model: HookedModel, batch: PairBatch, *, frozen: bool = True) -> None:
     """The same scores from hooks on a copy of the stream for every reader."""
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
     from conftest import make_tokenizer
@@ -90,7 +92,8 @@ def split_hook(model: HookedModel, batch: PairBatch) -> None:
     metric = METRICS["logit-difference"]
     with tempfile.TemporaryDirectory() as folder:  # the bridge reads a configuration
         model.hf.config.save_pretrained(folder)
-        oracle = SplitHooks(HookedModel(model.hf, make_tokenizer(), folder).bridge)
+        bridge = HookedModel(model.hf, make_tokenizer(), folder).bridge
+    oracle = SplitHooks(bridge, frozen=frozen)
     oracle.scores(
         batch.clean,
         batch.corrupted,
@@ -98,6 +101,8 @@ def split_hook(model: HookedModel, batch: PairBatch) -> None:
         [(step + 0.5) / STEPS for step in range(STEPS)],
         [1 / STEPS] * STEPS,
     )
+    bridge.zero_grad()
+    bridge.requires_grad_(False)  # shared with the model
 
 
 SIDES: dict[str, Callable[[HookedModel, PairBatch], object]] = {
@@ -105,7 +110,9 @@ SIDES: dict[str, Callable[[HookedModel, PairBatch], object]] = {
     "engine": engine,
     "accurate": partial(engine, steps=ACCURATE, quadrature="corrected-midpoint"),
     "split-hook": split_hook,
+    "published": partial(split_hook, frozen=False),
 }
+ORACLES = ("split-hook", "published")
 
 
 def parsed_shape(text: str) -> tuple[int, int, int]:
@@ -144,11 +151,12 @@ def compare(
     batch = pairs(*shape)
     sides = dict(SIDES)
     if shape[1:] != (128, 0):
-        del sides["split-hook"]
+        for oracle in ORACLES:
+            del sides[oracle]
     found: dict[str, list[float]] = {side: [] for side in sides}
     for repeat in range(repeats + 1):
         for side, work in sides.items():
-            if side == "split-hook" and repeat != repeats:
+            if side in ORACLES and repeat != repeats:
                 continue
             taken = seconds(partial(work, model, batch))
             if repeat:  # the first round warms up

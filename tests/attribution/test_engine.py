@@ -164,8 +164,8 @@ def test_nan_names_the_example(hooked, random_pairs, monkeypatch):
     model, pairs = hooked("gpt2"), random_pairs(n=3)
     original = type(model).logits
 
-    def poisoned(self, tokens, batch, hooks=None, prefix=None):
-        logits = original(self, tokens, batch, hooks, prefix)
+    def poisoned(self, tokens, batch, *rest, **options):
+        logits = original(self, tokens, batch, *rest, **options)
         bad = (batch.index[batch.rows] == 1)[:, None]
         return logits.masked_fill(bad, torch.nan)
 
@@ -179,10 +179,10 @@ def test_out_of_memory_halves_the_batch(hooked, random_pairs, monkeypatch, caplo
     whole = circuits.attribute(model, pairs, batch_size=5, per_example=True)
     original = type(model).logits
 
-    def small(self, tokens, batch, hooks=None, prefix=None):
+    def small(self, tokens, batch, *rest, **options):
         if len(batch) > 2:
             raise torch.OutOfMemoryError("no room")
-        return original(self, tokens, batch, hooks, prefix)
+        return original(self, tokens, batch, *rest, **options)
 
     monkeypatch.setattr(type(model), "logits", small)
     halved = circuits.attribute(model, pairs, batch_size=5, per_example=True)

@@ -2,8 +2,8 @@
 
 `use_split_qkv_input` gives every head a copy of the residual stream, `use_attn_result` its own
 output; all sources' differences stand in one (batch, pos, source, d_model) buffer, and every
-reader's backward hook contracts it at once with its gradient, at every step. Weights are frozen,
-which the authors' code leaves to its user.
+reader's backward hook contracts it at once with its gradient, at every step. Weights are frozen
+unless told: the authors' code leaves that to its user, and autograd then computes their gradients.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import einsum
 class SplitHooks:
     """Scores are (source, reader) in the package's order: by layer q, k, v of all heads, MLP."""
 
-    def __init__(self, bridge):
+    def __init__(self, bridge, *, frozen=True):
         self.bridge, cfg = bridge, bridge.cfg
         bridge.set_use_split_qkv_input(True)
         bridge.set_use_attn_result(True)
         for parameter in bridge.parameters():
-            parameter.requires_grad_(False)
+            parameter.requires_grad_(not frozen)
         self.layers, self.heads = cfg.n_layers, cfg.n_heads
         self.kv = cfg.n_key_value_heads or cfg.n_heads
         self.per_layer = self.heads + 2 * self.kv + 1
