@@ -45,6 +45,11 @@ def count(number: Number) -> str:
     return f"{round(number):,}".replace(",", "\u202f")
 
 
+def counted(number: int, noun: str) -> str:
+    """"1 checkpoint", "3 checkpoints"."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
 def interval(estimate: Mapping[str, Any], digits: int = 3) -> str:
     """The interval of an estimate, without its value."""
     return f"[{signed(estimate['low'], digits)}, {signed(estimate['high'], digits)}]"

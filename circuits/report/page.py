@@ -10,7 +10,7 @@ import yaml
 from circuits.files import write_text
 from circuits.report.blocks import Block, Note, Section
 from circuits.report.document import document
-from circuits.report.numbers import count
+from circuits.report.numbers import count, counted
 from circuits.report.run import UNSHOWABLE, Run, reason
 from circuits.report.sections import (
     circuit,
@@ -116,7 +116,7 @@ def _heading(run: Run) -> tuple[str, str]:
         title = f"Circuits of {run.name}"
     facts = [f"run {run.name}"]
     if run.order:
-        facts.append(f"{len(run.order)} checkpoints: {', '.join(run.order)}")
+        facts.append(f"{counted(len(run.order), 'checkpoint')}: {', '.join(run.order)}")
     try:
         layout = next(iter(run.scores.values())).layout
         facts.append(f"{layout.summary}, {count(layout.n_edges)} edges")

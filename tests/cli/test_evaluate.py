@@ -56,6 +56,7 @@ def test_it_needs_the_scores_alone_and_takes_a_split_that_they_have_not_seen(dis
     assert len(fingerprints) == 2
     page = (tmp_path / "evaluation.html").read_text()
     assert "How far the claim holds" in page and "Does it hold all that matters?" in page
+    assert "1 checkpoint:" in page and "1 checkpoint," in page
     assert "What fine-tuning changed" not in page and "could not be made" not in page
 
 

@@ -14,7 +14,7 @@ from circuits.report.figures.faithfulness import (
     faithfulness_height,
 )
 from circuits.report.figures.panels import balanced
-from circuits.report.numbers import MISSING, count, estimate, general, level, percent
+from circuits.report.numbers import MISSING, count, counted, estimate, general, level, percent
 from circuits.report.run import AbsentError, Run
 
 DEFINITION = "f(C) = (m(C) - m(none)) / (m(model) - m(none))"
@@ -44,7 +44,7 @@ def curves(run: Run) -> Iterator[Block]:
     )
     columns = balanced(len(found))
     yield Figure(
-        caption=f"Faithfulness by circuit size, {len(defined)} checkpoints, metric: "
+        caption=f"Faithfulness by circuit size, {counted(len(defined), 'checkpoint')}, metric: "
         f"{one['metric']}, n = {count(one['n'])} examples. Bands: 95 % intervals. Grey: random "
         "rankings, the control. Star: the circuit of this run." + clipped(ends_of(defined)),
         views={
