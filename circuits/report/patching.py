@@ -11,7 +11,7 @@ from circuits.intervention.patching.result import DIRECTIONS
 from circuits.report.blocks import Block, Figure, Method, Note, Section, Table, Tile, Tiles
 from circuits.report.document import document
 from circuits.report.figures.patching import Effect, patching_height, patching_plot
-from circuits.report.numbers import count, general, interval, signed
+from circuits.report.numbers import MISSING, count, general, interval, signed
 
 _TOP = 12
 _SHARES = {"denoise": "recovered", "noise": "lost"}
@@ -113,7 +113,9 @@ def _rows(found: Patching, metric: str) -> list[tuple[str, ...]]:
         (
             found.name(place),
             signed(float(value[place])),
-            interval({"low": float(low[place]), "high": float(high[place])}),
+            interval({"low": float(low[place]), "high": float(high[place])})
+            if examples[place] > 1
+            else MISSING,
             general(float(means[place])),
             count(int(examples[place])),
         )

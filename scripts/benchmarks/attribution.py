@@ -46,6 +46,10 @@ from tasks.pairs import PairBatch, PairSet, PromptPair
 SHAPES = ((2, 128, 0), (1, 1024, 0), (2, 128, 42), (1, 1024, 341))
 STEPS, ACCURATE = 5, 3
 LENGTHS, POINTS = (128, 256, 512, 1024), (1, 5, 10, 20)  # of the plot
+LOOKS = (
+    {"line": {"color": "#868e96", "dash": "dot"}, "marker": {"symbol": "square"}},
+    {"line": {"color": "#2166a8"}},
+)
 
 
 def pairs(n: int, length: int, shared: int) -> PairBatch:
@@ -186,23 +190,28 @@ def draw_cost(model: HookedModel, path: Path) -> dict[str, object]:
     from plotly.subplots import make_subplots
 
     works: dict[str, Callable[..., None]] = {"floor": floor, "engine": engine}
-    by_length = {
-        name: [seconds(partial(work, model, pairs(1, length, 0))) for length in LENGTHS]
-        for name, work in works.items()
-    }
-    batch = pairs(1, 256, 0)
-    by_steps = {
-        name: [seconds(partial(work, model, batch, steps)) for steps in POINTS]
-        for name, work in works.items()
-    }
+
+    def lines(settings: list[tuple[PairBatch, int]]) -> dict[str, list[float]]:
+        for work in works.values():  # warms up
+            work(model, *settings[0])
+        found: dict[str, list[float]] = {name: [] for name in works}
+        for setting in settings:
+            for name, work in works.items():
+                found[name].append(seconds(partial(work, model, *setting)))
+        return found
+
+    by_length = lines([(pairs(1, length, 0), STEPS) for length in LENGTHS])
+    by_steps = lines([(pairs(1, 256, 0), steps) for steps in POINTS])
     titles = ("1 prompt, 5 steps", "1 prompt of 256 tokens")
     figure = make_subplots(rows=1, cols=2, subplot_titles=titles)
-    for place, (x, lines) in enumerate(((LENGTHS, by_length), (POINTS, by_steps)), start=1):
-        for name, line in lines.items():
-            figure.add_trace(go.Scatter(x=x, y=line, name=name, showlegend=place == 1), 1, place)
+    for place, (x, found) in enumerate(((LENGTHS, by_length), (POINTS, by_steps)), start=1):
+        for (name, line), look in zip(found.items(), LOOKS, strict=True):
+            shown = go.Scatter(x=x, y=line, name=name, showlegend=place == 1, **look)
+            figure.add_trace(shown, 1, place)
     figure.update_xaxes(title_text="tokens", row=1, col=1)
     figure.update_xaxes(title_text="steps", row=1, col=2)
     figure.update_yaxes(title_text="seconds", rangemode="tozero")
+    figure.update_layout(template="plotly_white")
     figure.write_html(path, include_plotlyjs="inline")
     return {"lengths": LENGTHS, "by_length": by_length, "steps": POINTS, "by_steps": by_steps}
 
@@ -215,7 +224,7 @@ def main() -> None:
     parser.add_argument(
         "--shapes", type=parsed_shape, nargs="+", default=SHAPES, metavar="NxLENGTH+SHARED"
     )
-    parser.add_argument("--plot", type=Path, help="draw the cost by tokens and steps instead")
+    parser.add_argument("--plot", type=Path, help="draw the cost by tokens and by steps instead")
     parser.add_argument("--only", nargs=4, metavar=("SIDE", "N", "LENGTH", "SHARED"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -12,6 +12,7 @@ import torch
 
 from circuits.intervention.patching import Axis, Patching
 from circuits.report.figures.patching import patching_height, patching_plot
+from circuits.report.numbers import MISSING
 from circuits.report.palette import DARK, LIGHT, resolve
 from circuits.report.patching import write_patching, write_patchings
 
@@ -85,11 +86,13 @@ def test_a_site_that_no_example_has_is_blank(tmp_path) -> None:
     found.values["m"][1:, 1, 1] = math.nan
     trace = patching_plot(found, "m")["data"][0]
     assert trace["z"][1][2] is None and trace["z"][1][1] is not None
-    assert trace["customdata"][1][1].endswith("n = 1")
+    alone = trace["customdata"][1][1]
+    assert alone.endswith("n = 1") and "[" not in alone and "[" in trace["customdata"][0][0]
     write_patching(found, tmp_path / "page.html", "A <title>", "about")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "A &lt;title&gt;" in page and "0 … 19 (20)" in page
     assert page.count('<th scope="row">z, ') == 5
+    assert page.count(f"<td>{MISSING}</td>") == 1  # one example has no interval
 
 
 def test_several_sweeps_share_a_page(tmp_path) -> None:

@@ -167,7 +167,7 @@ def _hovers(found: Patching, effect: Effect, metric: str, rows: list[str]) -> li
             place = f"{across.values[column]} " if across.name == "position" else ""
             text = f"<b>{label(f'{name}, {place}{other}')}</b><br>{effect.words} "
             text += signed(value[row][column])
-            if low is not None and high is not None:
+            if low is not None and high is not None and examples[row][column] > 1:
                 ends = {"low": low[row][column], "high": high[row][column]}
                 text += f" {interval(ends)}"
             text += f"<br>{label(metric)} {general(means[row][column])}"
