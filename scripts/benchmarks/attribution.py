@@ -184,11 +184,8 @@ def compare(
     }
 
 
-def draw_cost(model: HookedModel, path: Path) -> dict[str, object]:
-    """Seconds by length and by steps, engine and floor in turn, as a page and as JSON."""
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-
+def cost(model: HookedModel) -> dict[str, dict[str, list[float]]]:
+    """Seconds of floor and engine by tokens and by steps, the sides in turn."""
     works: dict[str, Callable[..., None]] = {"floor": floor, "engine": engine}
 
     def lines(settings: list[tuple[PairBatch, int]]) -> dict[str, list[float]]:
@@ -197,23 +194,35 @@ def draw_cost(model: HookedModel, path: Path) -> dict[str, object]:
         found: dict[str, list[float]] = {name: [] for name in works}
         for setting in settings:
             for name, work in works.items():
-                found[name].append(seconds(partial(work, model, *setting)))
+                found[name].append(round(seconds(partial(work, model, *setting)), 3))
         return found
 
-    by_length = lines([(pairs(1, length, 0), STEPS) for length in LENGTHS])
-    by_steps = lines([(pairs(1, 256, 0), steps) for steps in POINTS])
-    titles = ("1 prompt, 5 steps", "1 prompt of 256 tokens")
+    return {
+        "tokens": lines([(pairs(1, length, 0), STEPS) for length in LENGTHS]),
+        "steps": lines([(pairs(1, 256, 0), steps) for steps in POINTS]),
+    }
+
+
+def draw_cost(found: dict[str, dict[str, list[float]]], path: Path) -> None:
+    """The page of what `cost` found."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    titles = (f"1 prompt, {STEPS} steps", "1 prompt of 256 tokens")
     figure = make_subplots(rows=1, cols=2, subplot_titles=titles)
-    for place, (x, found) in enumerate(((LENGTHS, by_length), (POINTS, by_steps)), start=1):
-        for (name, line), look in zip(found.items(), LOOKS, strict=True):
+    for place, ((axis, lines), x) in enumerate(
+        zip(found.items(), (LENGTHS, POINTS), strict=True), start=1
+    ):
+        for (name, line), look in zip(lines.items(), LOOKS, strict=True):
             shown = go.Scatter(x=x, y=line, name=name, showlegend=place == 1, **look)
             figure.add_trace(shown, 1, place)
-    figure.update_xaxes(title_text="tokens", row=1, col=1)
-    figure.update_xaxes(title_text="steps", row=1, col=2)
+        figure.update_xaxes(title_text=axis, rangemode="tozero", row=1, col=place)
     figure.update_yaxes(title_text="seconds", rangemode="tozero")
-    figure.update_layout(template="plotly_white")
-    figure.write_html(path, include_plotlyjs="inline")
-    return {"lengths": LENGTHS, "by_length": by_length, "steps": POINTS, "by_steps": by_steps}
+    figure.update_layout(
+        template="plotly_white", height=380, margin={"l": 60, "r": 20, "t": 80, "b": 60}
+    )
+    figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1.2})
+    figure.write_html(path, include_plotlyjs="inline", config={"displayModeBar": False})
 
 
 def main() -> None:
@@ -235,11 +244,13 @@ def main() -> None:
         SIDES[side](model, pairs(*map(int, shape)))
         print(high_water())
     elif arguments.plot:
-        print(json.dumps(draw_cost(model, arguments.plot)))
+        found = cost(model)
+        draw_cost(found, arguments.plot)
+        print(json.dumps(found))
     else:
         for wanted in arguments.shapes:
-            found = compare(model, wanted, arguments.repeats, arguments.threads)
-            print(json.dumps(found), flush=True)
+            ratios = compare(model, wanted, arguments.repeats, arguments.threads)
+            print(json.dumps(ratios), flush=True)
 
 
 if __name__ == "__main__":
