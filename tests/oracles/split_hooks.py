@@ -13,7 +13,14 @@ from torch import einsum
 
 
 class SplitHooks:
-    """Scores are (source, reader) in the package's order: by layer q, k, v of all heads, MLP."""
+    """Scores are (source, reader) in the package's order: by layer q, k, v of all heads, MLP.
+
+    entry, port, mlp, final: hooks where the embedding enters; that heads (by layer, and q, k or v),
+    MLPs (by layer) and logits read.
+    """
+
+    entry, port = "blocks.0.hook_in", "blocks.{}.attn.hook_{}_input"
+    mlp, final = "blocks.{}.ln2.hook_in", "ln_final.hook_in"
 
     def __init__(self, bridge, *, frozen=True):
         self.bridge, cfg = bridge, bridge.cfg
@@ -29,7 +36,7 @@ class SplitHooks:
 
     def sources(self):
         """Hook and rows of every source."""
-        yield "blocks.0.hook_in", slice(0, 1)
+        yield self.entry, slice(0, 1)
         for layer in range(self.layers):
             first = 1 + layer * (self.heads + 1)
             mlp = first + self.heads
@@ -41,10 +48,10 @@ class SplitHooks:
         for layer in range(self.layers):
             before, column = 1 + layer * (self.heads + 1), layer * self.per_layer
             for port, count in zip("qkv", (self.heads, self.kv, self.kv), strict=True):
-                yield f"blocks.{layer}.attn.hook_{port}_input", (column, column + count), before
+                yield self.port.format(layer, port), (column, column + count), before
                 column += count
-            yield f"blocks.{layer}.ln2.hook_in", (column, column + 1), before + self.heads
-        yield "ln_final.hook_in", (self.n_readers - 1, self.n_readers), self.n_sources
+            yield self.mlp.format(layer), (column, column + 1), before + self.heads
+        yield self.final, (self.n_readers - 1, self.n_readers), self.n_sources
 
     def scores(self, clean, corrupted, metric, nodes, weights):
         """metric(logits) -> scalar summed over examples; nodes 0 = corrupted, 1 = clean."""
@@ -69,7 +76,7 @@ class SplitHooks:
 
         def contract(columns, before, weight):
             def hook(gradient, hook):
-                gradient = gradient.view(*clean.shape, -1, width)
+                gradient = gradient.reshape(*clean.shape, -1, width)
                 scores[:before, slice(*columns)] += weight * einsum(
                     "bpud,bpvd->uv", delta[:, :, :before], gradient
                 )
@@ -83,8 +90,6 @@ class SplitHooks:
                 return point.requires_grad_()
 
             backward = [(name, contract(*where, weight)) for name, *where in self.readers()]
-            with self.bridge.hooks(
-                fwd_hooks=[("blocks.0.hook_in", interpolated)], bwd_hooks=backward
-            ):
+            with self.bridge.hooks(fwd_hooks=[(self.entry, interpolated)], bwd_hooks=backward):
                 metric(self.bridge(clean)).backward()
         return scores
