@@ -25,7 +25,7 @@ from circuits.models.architecture import describe
 from circuits.models.checkpoints import load_model
 from circuits.models.feed import Feed, Prefix, behind, decoder_only, encoder_decoder, shared_length
 from circuits.models.hooks import Hooks
-from circuits.models.narrow import Narrow
+from circuits.models.narrow import narrowed
 from circuits.models.selfcheck import check_view
 from tasks.pairs import PairBatch
 
@@ -157,7 +157,7 @@ class HookedModel:
         gather = Hooks()
         gather.before(unembedding, lambda x: x[feed.rows, feed.columns][None])
         tail = self.view.tail if narrow else ()
-        with hooks, gather, Narrow(tail, len(batch), feed.rows, feed.columns):
+        with hooks, gather, narrowed(tail, len(batch), feed.rows, feed.columns):
             logits: Tensor = self.hf(**feed.arguments).logits
         return logits[0].float()
 

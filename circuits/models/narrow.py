@@ -7,53 +7,40 @@ ways. Keys and values are made everywhere; `View.tail` is the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from types import TracebackType
-from typing import Any
 
 from jaxtyping import Int
 from torch import Tensor, nn
 
 
-class Narrow:
+@contextmanager
+def narrowed(
+    modules: Sequence[nn.Module],
+    batch: int,
+    rows: Int[Tensor, " read"],
+    columns: Int[Tensor, " read"],
+) -> Iterator[None]:
     """For one block of code, the modules see only some positions and give zeros at all others.
 
     Hooks on them see whole tensors. rows, columns: of each position to see, none twice, in `batch`
     examples; the modules are given (batch, pos, feature) or (batch pos, feature).
     """
-
-    def __init__(
-        self,
-        modules: Sequence[nn.Module],
-        batch: int,
-        rows: Int[Tensor, " read"],
-        columns: Int[Tensor, " read"],
-    ) -> None:
-        self._modules, self._given = modules, (batch, rows, columns)
-        self._before: dict[nn.Module, Any] = {}
-
-    def __enter__(self) -> None:
-        for module in self._modules:
-            own = vars(module)  # an instance's `forward` goes before its class's
-            self._before[module] = own.get("forward")
-            own["forward"] = partial(_narrowed, module.forward, *self._given)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for module, before in self._before.items():
-            if before is None:
+    own = {module: vars(module).get("forward") for module in modules}
+    for module in modules:  # an instance's `forward` goes before its class's
+        vars(module)["forward"] = partial(_at, module.forward, batch, rows, columns)
+    try:
+        yield
+    finally:
+        for module, forward in own.items():
+            if forward is None:
                 del vars(module)["forward"]
             else:
-                vars(module)["forward"] = before
-        self._before.clear()
+                vars(module)["forward"] = forward
 
 
-def _narrowed(
+def _at(
     forward: Callable[[Tensor], Tensor],
     batch: int,
     rows: Int[Tensor, " read"],

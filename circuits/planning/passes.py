@@ -29,7 +29,7 @@ from transformers.pytorch_utils import Conv1D
 from circuits.errors import CircuitsError
 from circuits.models.architecture import separable
 from circuits.models.checkpoints import quiet_peft
-from circuits.models.narrow import Narrow
+from circuits.models.narrow import narrowed
 from circuits.planning.counter import FUSED_ATTENTION, Counter, storages
 
 _WIDEST_FUSED = 256  # d_head of CUDA's fused kernels
@@ -213,7 +213,7 @@ def _run(
             model.get_output_embeddings().register_forward_pre_hook(gather),
         ]
         try:
-            narrow = Narrow(tail, shape.batch, reads, reads)
+            narrow = narrowed(tail, shape.batch, reads, reads)
             with torch.set_grad_enabled(backward), narrow:
                 logits = model(**arguments, attention_mask=mask).logits[0].float()
                 metric = torch.log_softmax(logits, dim=-1)[:, :1].sum()

@@ -46,7 +46,7 @@ def count(number: Number) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """ "1 checkpoint", "3 checkpoints"."""
+    """A number with what it counts: 1 checkpoint, 3 checkpoints."""
     return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 

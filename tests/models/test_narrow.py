@@ -6,7 +6,7 @@ from conftest import CONFIGS, ENCODER_DECODERS
 
 from circuits.metrics import METRICS
 from circuits.models.hooks import Hooks
-from circuits.models.narrow import Narrow
+from circuits.models.narrow import narrowed
 
 METRIC = METRICS["logit-difference"]
 
@@ -81,10 +81,10 @@ def test_everything_is_as_before_whatever_happens(hooked):
     own = {"forward": lambda x: x}
     vars(module).update(own)  # as libraries that wrap modules do
     x, none = torch.ones(2, 3, 4), torch.zeros(1, dtype=torch.long)
-    with pytest.raises(KeyboardInterrupt), Narrow([module], 2, none, none + 1):
+    with pytest.raises(KeyboardInterrupt), narrowed([module], 2, none, none + 1):
         assert module(x).nonzero().tolist() == [[0, 1, i] for i in range(4)]
         raise KeyboardInterrupt
     assert vars(module).pop("forward") is own["forward"]
-    with Narrow([module], 2, none, none):
+    with narrowed([module], 2, none, none):
         assert "forward" in vars(module)
     assert "forward" not in vars(module)

@@ -9,7 +9,7 @@ from transformers import GPT2Config, T5Config
 
 from circuits.errors import CircuitsError
 from circuits.models.architecture import separable
-from circuits.models.narrow import Narrow
+from circuits.models.narrow import narrowed
 from circuits.planning.counter import Counter
 from circuits.planning.passes import Shape, trace
 from circuits.tuning.targets import Projections
@@ -33,7 +33,7 @@ def saved_bytes(model, tokens, mask):
         model.get_output_embeddings().register_forward_pre_hook(lambda _, args: args[0][:, -1:]),
     ]
     rows, last = torch.arange(len(tokens)), torch.full((len(tokens),), tokens.shape[1] - 1)
-    narrow = Narrow(separable(model), len(tokens), rows, last)
+    narrow = narrowed(separable(model), len(tokens), rows, last)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), narrow:
         logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
     for hook in hooks:
