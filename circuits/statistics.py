@@ -9,7 +9,7 @@ Intervals of means: the symmetric bootstrap-t of Hall 1988 ("On symmetric bootst
 intervals"). Edge scores have heavy tails, where the equal-tailed bootstrap-t follows each edge's
 sample skewness astray, and BCa and percentiles fall shorter still; `scripts/check_statistics.py`
 measures them all. Of ratios: "bca", bias-corrected and accelerated (Efron and Tibshirani 1993,
-chapter 14). Of smooth functions of many means: the jackknife; of others, delete-d. q-values:
+chapter 14). Of smooth functions of many means: the jackknife; of others, random subsets. q-values:
 Benjamini and Hochberg 1995.
 """
 
@@ -26,10 +26,8 @@ from torch import Tensor
 from circuits.errors import CircuitsError
 
 LEVEL = 0.95
-KEPT = 0.6
-"""Share of the examples in each subset of the delete-d jackknife. More would widen the intervals of
-a Jaccard index beyond what they should be, less narrow them (`scripts/check_statistics.py`)."""
 _CHUNK = 2**22  # numbers held at once per buffer
+_TIE = 1e-9  # of the largest: values that differ by rounding only
 _NORMAL = torch.distributions.Normal(0.0, 1.0)
 
 
@@ -48,9 +46,13 @@ def resample_weights(examples: int, resamples: int, *, seed: int) -> Float[Tenso
     return counts / examples
 
 
-def subset_weights(examples: int, subsets: int, *, seed: int) -> Float[Tensor, "subset n"]:
-    """Random subsets of `KEPT` of the examples as weights, for `subset_interval`."""
-    size = round(KEPT * examples)
+def subset_weights(
+    examples: int, subsets: int, *, share: float, seed: int
+) -> Float[Tensor, "subset n"]:
+    """Random subsets of that share of the examples as weights, for `subset_interval`."""
+    size = round(share * examples)
+    if not 0 < size < examples:
+        raise CircuitsError(f"{share:.0%} of {examples} examples is no proper part of them")
     order = torch.rand(subsets, examples, generator=generator(seed), dtype=torch.float64)
     return (order.argsort(dim=1).argsort(dim=1) < size).double() / size
 
@@ -150,7 +152,10 @@ def bca_interval(
         mean, jackknife mean minus jackknife value for others.
     """
     count = replicates.shape[0]
-    below = (replicates < estimate).double().mean(0) + (replicates == estimate).double().mean(0) / 2
+    # Of few examples many resamples are the sample itself, but for the order of a sum.
+    equal = (replicates - estimate).abs() <= _TIE * replicates.abs().amax(dim=0)
+    less = (replicates < estimate) & ~equal
+    below = less.double().mean(dim=0) + equal.double().mean(dim=0) / 2
     bias = _NORMAL.icdf(below.clamp(0.5 / count, 1 - 0.5 / count))
     power = influence.square().sum(dim=0)
     cubes = influence.pow(3).sum(dim=0)
@@ -180,17 +185,26 @@ def normal_interval(
 
 
 def subset_interval(
-    estimate: Float[Tensor, " k"], replicates: Float[Tensor, "subset k"], *, level: float = LEVEL
+    estimate: Float[Tensor, " k"],
+    replicates: Float[Tensor, "subset k"],
+    weights: Float[Tensor, "subset n"],
+    *,
+    level: float = LEVEL,
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
     """The estimate plus and minus a multiple of its delete-d jackknife error (Shao and Wu 1989).
 
-    replicates: the statistic on subsets of `subset_weights`. For statistics that are not smooth,
-    such as the overlap of two top-n sets, to which a bootstrap resample, twice as noisy as the
-    sample, is not like the sample. The interval is for what a sample of this size gives on average.
-    NaN replicates are left out.
+    replicates: the statistic on the subsets that `weights` of `subset_weights` stand for. For
+    statistics that are not smooth, such as the overlap of two top-n sets. The interval is for what
+    a sample of this size gives on average. NaN replicates are left out.
+
+    Of a smooth statistic every share of the examples gives the same error. Of a count of means that
+    pass a threshold, their margins spread evenly, the variance goes with the standard deviation of
+    the noise: subsets of a share s give sqrt(s / (1 - s)) times the right one. Halves are right.
     """
+    size = int((weights[0] > 0).sum())
     spread = (replicates - replicates.nanmean(dim=0)).square().nanmean(dim=0).sqrt()
-    scale = math.sqrt(KEPT / (1 - KEPT)) * float(_NORMAL.icdf(torch.tensor((1 + level) / 2)))
+    scale = math.sqrt(size / (weights.shape[1] - size))
+    scale *= float(_NORMAL.icdf(torch.tensor((1 + level) / 2)))
     return estimate - scale * spread, estimate + scale * spread
 
 

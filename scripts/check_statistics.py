@@ -10,7 +10,9 @@ themselves. Two kinds of populations:
 
 - simulated: an edge's score on an example is a product of two normals, as a score is a difference
   times a gradient (kurtosis 9; skewed where the two go together), and few of the means are large;
-  edges of one source share a factor, and two checkpoints share half of each example's variance;
+  edges of one source share a factor, and two checkpoints share half of each example's variance.
+  Where circuits are small, a likeness takes few values and its coverage goes up and down with where
+  they lie (as a proportion's does: Brown, Cai and DasGupta 2001); `--layers 6` is a larger model;
 - real: with --scores, the examples of two score files are the population, drawn with replacement.
   Tails, correlations between edges and between checkpoints are then what they are, and the
   population's means are the truth.
@@ -48,7 +50,6 @@ from circuits.statistics import (
     student_quantile,
 )
 
-LAYOUT = Layout(n_layers=4, n_heads=4, n_kv_heads=4)
 COUNTS = (20, 50, 100)
 SIZES = (0.05, 0.2)
 RESAMPLES = 500
@@ -68,10 +69,14 @@ class Population:
     sample: Callable[[int, torch.Generator], Pair]
 
 
-def simulated(name: str, together: float) -> Population:
-    """together: the correlation of the two factors of a score: 0 is symmetric, 1 a chi square."""
-    draw, edges = generator(0), LAYOUT.n_edges
-    rows = LAYOUT.mask.nonzero()[:, 0]
+def simulated(name: str, together: float, size: int = 4) -> Population:
+    """A model of as many layers as heads, `size`.
+
+    together: the correlation of the two factors of a score: 0 is symmetric, 1 a chi square.
+    """
+    layout = Layout(n_layers=size, n_heads=size, n_kv_heads=size)
+    draw, edges = generator(0), layout.n_edges
+    rows = layout.mask.nonzero()[:, 0]
     before = 0.3 * torch.randn(edges, generator=draw, dtype=torch.float64) ** 3
     after = before + 0.2 * torch.randn(edges, generator=draw, dtype=torch.float64) ** 3
     spread = 0.3 + before.abs()
@@ -79,7 +84,7 @@ def simulated(name: str, together: float) -> Population:
     def noise(n: int, draw: torch.Generator) -> Float[Tensor, "n edge"]:
         def factor() -> Float[Tensor, "n edge"]:
             own = torch.randn(n, edges, generator=draw, dtype=torch.float64)
-            of_source = torch.randn(n, LAYOUT.shape[0], generator=draw, dtype=torch.float64)
+            of_source = torch.randn(n, layout.shape[0], generator=draw, dtype=torch.float64)
             return 0.8 * own + 0.6 * of_source[:, rows]
 
         difference = factor()
@@ -91,7 +96,7 @@ def simulated(name: str, together: float) -> Population:
         first, second = (spread * (shared + one) / math.sqrt(2) for one in own)
         return before + first, after + second
 
-    return Population(name, LAYOUT, before, after, sample)
+    return Population(name, layout, before, after, sample)
 
 
 def real(files: Sequence[str]) -> Population:
@@ -353,10 +358,16 @@ def main() -> None:
     """Read the options, print the tables."""
     parser = argparse.ArgumentParser(description="Coverage and false discovery of `compare`.")
     parser.add_argument("--scores", nargs=2, metavar="FILE", help="two checkpoints' score files")
+    parser.add_argument(
+        "--layers", type=int, default=4, help="of simulated models, each as many heads"
+    )
     parser.add_argument("--repeats", type=int, default=300, help="samples of each population")
     parser.add_argument("--examples", type=int, nargs="+", default=COUNTS)
     options = parser.parse_args()
-    populations = [simulated("symmetric product", 0.0), simulated("skewed product", 0.4)]
+    populations = [
+        simulated("symmetric product", 0.0, options.layers),
+        simulated("skewed product", 0.4, options.layers),
+    ]
     if options.scores:
         populations = [real(options.scores)]
     for population in populations:

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from circuits.errors import CircuitsError
 from circuits.files import read_json, write_json
 from circuits.models import load_model
+from circuits.models.checkpoints import as_device
 from circuits.tuning.arms import Arm, describe
 from circuits.tuning.batches import require_examples
 from circuits.tuning.finetune import finetune
@@ -132,6 +133,7 @@ def bakeoff(
         `result.json` (scores of every example). A finished run is not run again; one that was
         killed goes on. A folder of another race is refused.
     rank: of the LoRA on all layers that sets the number of parameters.
+    device: None takes the first accelerator, or the CPU.
     """
     if settings.patience is not None:
         raise CircuitsError("patience: arms take equal steps, so early stopping must be None")
@@ -179,10 +181,10 @@ class _Race:
         max_new_tokens: int | None,
         device: torch.device | str | None,
     ) -> None:
-        self.model_folder, self.device = model_folder, device
+        self.model_folder, self.device = model_folder, as_device(device)
         self.train, self.validation, self.out = train, validation, out
         self.parts, self.max_new_tokens = parts, max_new_tokens
-        model, tokenizer = load_model(model_folder, device=device or "cpu")
+        model, tokenizer = load_model(model_folder, device=self.device)
         if tokenizer is None:
             raise CircuitsError(
                 f"{model_folder}: no tokenizer beside the model to read answers with"
@@ -212,7 +214,7 @@ class _Race:
 
     def load(self) -> PreTrainedModel:
         """The base model, fresh, in float32."""
-        model, _ = load_model(self.model_folder, device=self.device or "cpu")
+        model, _ = load_model(self.model_folder, device=self.device)
         if Path(self.model_folder).is_dir():  # so that the adapter finds its base from anywhere
             model.config.name_or_path = str(Path(self.model_folder).resolve())
         return model
@@ -230,7 +232,7 @@ class _Race:
         folder = self.out / arm.name / f"seed-{settings.seed}"
         file = folder / "result.json"
         if not file.exists():
-            with torch.random.fork_rng(_cuda(self.device)):
+            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
                 torch.manual_seed(settings.seed)  # PEFT draws the adapter's first weights
                 base = self.load()
                 model = wrap(base, lora_config(layers, base, rank, parts=self.parts))
@@ -258,11 +260,6 @@ class _Race:
 
 
 _NOT_SHARED = {"seed", "save_state_every", "checkpoint_steps", "validate_every", "patience"}
-
-
-def _cuda(device: torch.device | str | None) -> list[torch.device]:
-    place = torch.device("cpu" if device is None else device)
-    return [place] if place.type == "cuda" else []
 
 
 def _spread(values: list[float]) -> dict[str, float | None]:

@@ -1,7 +1,14 @@
+from itertools import permutations
+
 import pytest
 import torch
 
-from circuits.evolution.variance import PARTS, split_variance, sums_of_squares
+from circuits.evolution.variance import (
+    PARTS,
+    split_variance,
+    standard_error,
+    sums_of_squares,
+)
 
 
 def slow_split(layout, change):
@@ -120,3 +127,27 @@ def test_intervals_cover_the_true_shares(layout):
         covered.append([one.low <= x <= one.high for one, x in zip(parts, true, strict=True)])
     shares = torch.tensor(covered).double().mean(dim=0)
     assert (shares >= 0.904).all() and (shares <= 0.99).all(), shares
+
+
+def test_the_standard_error_is_the_unbiased_one_of_a_pair_statistic():
+    """Against the mean of h(i, j) h(k, l) over every four distinct examples."""
+    values = torch.randn(7, 4, 30, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    values += torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)[:, None]
+    forms = torch.stack([one @ one.T for one in values.permute(1, 0, 2)])[:3]
+    apart = forms - torch.diag_embed(forms.diagonal(dim1=1, dim2=2))
+    shares = apart.sum(dim=(1, 2)) / apart.sum()
+    h = apart - shares[:, None, None] * apart.sum(dim=0)
+    apart_pairs = [h[:, i, j] * h[:, k, m] for i, j, k, m in permutations(range(7), 4)]
+    total = apart.sum() / (7 * 6)
+    variance = -torch.stack(apart_pairs).mean(dim=0) / total**2  # h's own mean is 0
+    assert (variance > 0).all()  # and above the least that is taken
+    assert torch.allclose(standard_error(apart, shares).square(), variance)
+
+
+def test_the_standard_error_is_never_less_than_half_of_the_jackknifes_variance():
+    """Of two pairs that stand alone, nothing is shared: the unbiased variance is negative."""
+    h = torch.zeros(2, 8, 8, dtype=torch.float64)
+    h[0, 0, 1] = h[0, 1, 0] = 1.0
+    h[1] = (1 - torch.eye(8, dtype=torch.float64)) - h[0]
+    shares = h.sum(dim=(1, 2)) / h.sum()
+    assert (standard_error(h, shares) > 0).all()

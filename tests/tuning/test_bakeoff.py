@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from elsewhere import DEVICE, elsewhere
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
@@ -159,3 +160,20 @@ def test_refusals(model_folder, data, tmp_path):
 def test_invalid_arms_cannot_be_made(make, message):
     with pytest.raises(CircuitsError, match=message):
         make()
+
+
+def test_a_race_on_another_device(small_gpt2_folder, data, tmp_path):
+    train, held_out = data
+    arms = standard_arms(LayerImportance("a", (1.0, 2.0)), LayerImportance("b", (2.0, 1.0)), 1)
+
+    def race(device):
+        call = (small_gpt2_folder, train, held_out, arms, SETTINGS, (0,), tmp_path / str(device))
+        return bakeoff(*call, rank=2, device=device, progress=False)
+
+    with elsewhere():
+        found = race(DEVICE)
+    expected = race("cpu")
+    assert found.base["loss"] == pytest.approx(expected.base["loss"], rel=1e-5)
+    for one, other in zip(found.runs, expected.runs, strict=True):
+        assert one.scores["loss"] != found.base["loss"]  # the generator differs: loading draws
+        assert one.scores["loss"] == pytest.approx(other.scores["loss"], rel=2e-2)
