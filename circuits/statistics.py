@@ -47,7 +47,7 @@ def resample_weights(examples: int, resamples: int, *, seed: int) -> Float[Tenso
 
 
 def subset_weights(
-    examples: int, subsets: int, *, share: float, seed: int
+    examples: int, subsets: int, *, seed: int, share: float = 0.5
 ) -> Float[Tensor, "subset n"]:
     """Random subsets of that share of the examples as weights, for `subset_interval`."""
     size = round(share * examples)
@@ -191,7 +191,9 @@ def subset_interval(
     *,
     level: float = LEVEL,
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
-    """The estimate plus and minus a multiple of its delete-d jackknife error (Shao and Wu 1989).
+    """The estimate plus and minus Student's quantile of its delete-d jackknife error.
+
+    Shao and Wu 1989, "A general theory for jackknife variance estimation".
 
     replicates: the statistic on the subsets that `weights` of `subset_weights` stand for. For
     statistics that are not smooth, such as the overlap of two top-n sets. The interval is for what
@@ -201,10 +203,9 @@ def subset_interval(
     pass a threshold, their margins spread evenly, the variance goes with the standard deviation of
     the noise: subsets of a share s give sqrt(s / (1 - s)) times the right one. Halves are right.
     """
-    size = int((weights[0] > 0).sum())
+    count, size = weights.shape[1], int((weights[0] > 0).sum())
     spread = (replicates - replicates.nanmean(dim=0)).square().nanmean(dim=0).sqrt()
-    scale = math.sqrt(size / (weights.shape[1] - size))
-    scale *= float(_NORMAL.icdf(torch.tensor((1 + level) / 2)))
+    scale = math.sqrt(size / (count - size)) * student_quantile(level, count - 1)
     return estimate - scale * spread, estimate + scale * spread
 
 

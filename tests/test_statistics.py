@@ -50,7 +50,7 @@ def test_a_half_without_weight_keeps_its_examples():
 
 
 @pytest.mark.parametrize("share", [0.5, 0.65, 0.9])
-def test_subset_interval_of_a_mean_is_the_normal_one(share):
+def test_subset_interval_of_a_mean_is_students(share):
     """The delete-d jackknife of a mean gives its standard error, whatever d is."""
     values = draws(40, 3)
     weights = subset_weights(40, 4000, share=share, seed=0)
@@ -58,7 +58,7 @@ def test_subset_interval_of_a_mean_is_the_normal_one(share):
     assert torch.allclose(weights.sum(dim=1), torch.ones(4000, dtype=torch.float64))
     low, high = subset_interval(values.mean(dim=0), weights @ values, weights)
     assert torch.allclose((low + high) / 2, values.mean(dim=0))
-    expected = 2 * 1.959964 * values.std(dim=0) / math.sqrt(40)
+    expected = 2 * student_quantile(0.95, 39) * values.std(dim=0) / math.sqrt(40)
     assert torch.allclose(high - low, expected, rtol=0.05)
     undefined = torch.tensor([[1.0, math.nan], [3.0, math.nan], [math.nan, math.nan]])
     low, high = subset_interval(torch.tensor([5.0, math.nan]), undefined, weights[:3])
@@ -68,21 +68,21 @@ def test_subset_interval_of_a_mean_is_the_normal_one(share):
 def test_subset_interval_of_a_count_above_a_threshold():
     """300 means at even distances from 0: halves tell how much the number above it varies."""
     margins, errors, counts = torch.linspace(-1.5, 1.5, 300), [], []
-    weights = subset_weights(50, 200, share=0.5, seed=0)
+    weights = subset_weights(50, 200, seed=0)
     for seed in range(60):
         noise = torch.randn(50, 300, generator=torch.Generator().manual_seed(seed))
         values = (margins + noise).double()
         counts.append((values.mean(dim=0) > 0).sum())
         found = ((weights @ values) > 0).double().sum(dim=1, keepdim=True)
         low, high = subset_interval(counts[-1].double()[None], found, weights)
-        errors.append((high - low) / (2 * 1.959964))
+        errors.append((high - low) / (2 * student_quantile(0.95, 49)))
     true = float(torch.stack(counts).double().std())
     assert abs(float(torch.cat(errors).mean()) / true - 1) < 3 / math.sqrt(2 * 60)
 
 
 def test_a_subset_that_is_no_proper_part_is_refused():
     with pytest.raises(CircuitsError, match="50% of 1 examples"):
-        subset_weights(1, 10, share=0.5, seed=0)
+        subset_weights(1, 10, seed=0)
 
 
 def test_sign_flips_are_signs():

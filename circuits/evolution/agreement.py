@@ -11,12 +11,11 @@ If fine-tuning changed nothing, the two have the same distribution; `gap` = acro
 the change adds. Half the examples make noisier circuits than all do, in both, so no correction is
 needed to compare them; neither is the likeness at the full sample, which is `value`.
 
-Intervals are delete-d jackknife ones: the spread among random subsets of the examples. Halves are
-right for what passes a threshold (`subset_interval`); the subsets here are larger by a tenth, since
-in one model a node may lie just on it, and a third of its variance is then missed. `gap` is a mean
-over splits, so it is smoother, and still larger subsets are right for it: for margins spread
-evenly, a share s with all its splits gives (sqrt(2 - s) - 1) * sqrt(s) / (1 - s) / (sqrt(2) - 1)
-times the right variance, which is 1 at s = .76; the few splits here add a little, so s is less.
+Intervals are delete-d jackknife ones: the spread among random halves of the examples, the share
+that is right for what passes a threshold (`subset_interval`). `gap` is a mean over splits, so it is
+smoother, and larger subsets are right for it: for margins spread evenly, a share s with all its
+splits gives (sqrt(2 - s) - 1) * sqrt(s) / (1 - s) / (sqrt(2) - 1) times the right variance, which
+is 1 at s = .76; the few splits here add a little, so s is less.
 """
 
 from __future__ import annotations
@@ -53,7 +52,6 @@ from circuits.statistics import (
 
 SPLITS = 200
 SUBSETS = 200
-SHARE = 0.55
 GAP_SUBSETS = 60
 GAP_SPLITS = 16
 GAP_SHARE = 0.65
@@ -196,7 +194,7 @@ def agreement(
     engine = _Engine(scores, compared, tuple(sizes), Ends.of(layout), bar)
     equal = torch.full((1, count), 1 / count, dtype=torch.float64)
     observed, _ = engine.run(equal)
-    parts = subset_weights(count, SUBSETS, share=SHARE, seed=seed)
+    parts = subset_weights(count, SUBSETS, seed=seed)
     subsets, _ = engine.run(parts)
     halves = random_halves(count, SPLITS, seed=seed + 1)
     across, noise = engine.run(*half_weights(equal.expand(SPLITS, -1), halves))

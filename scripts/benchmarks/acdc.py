@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Callable
 
 import torch
+from attribution import seconds
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -35,13 +34,6 @@ from tasks.pairs import PairBatch, PairSet, PromptPair
 
 THRESHOLDS = (0.0, 0.02, 0.2)
 LENGTH = 20  # tokens a prompt, on the shape of GPT-2 small
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """How long the work takes."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 def masks(search: Search, sample: int) -> list[Tensor]:

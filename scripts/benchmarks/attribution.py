@@ -1,8 +1,10 @@
 """Time and memory of EAP-IG against the model's own forward and backward passes.
 
     python scripts/benchmarks/attribution.py [--shapes 2x128 1x1024] [--plot cost.html]
+    python scripts/benchmarks/attribution.py --device cuda --dtype bfloat16 --model llama-3.1-8b \\
+        --shapes 1x1024
 
-GPT-2-small shape with random weights, 5 steps. The sides:
+GPT-2-small shape with random weights, or that of Llama 3.1 8B, 5 steps. The sides:
 
 floor       what no implementation can beat with the same steps and every position: a plain Hugging
             Face model with SDPA attention and frozen weights, logits only where the metric reads
@@ -12,12 +14,13 @@ accurate    the engine with 3 corrected midpoints, at least as close as 5 left p
             eleven models and tasks of docs/quadrature.md.
 split-hook  EAP-IG as its authors' code computes it, on TransformerLens's bridge with
             `use_split_qkv_input` and `use_attn_result`, as in tests/oracles, weights frozen
-            (2 x 128 only, once).
+            (GPT-2 at 2 x 128 only, once).
 published   the same with the weights' own gradients, which the authors' code does not turn off.
 
 They run alternately in one process, so that a noisy machine slows all; peak memory is of a fresh
-process a side. One JSON line a shape. `shared` says how many of the prompts' first positions are
-equal in clean and corrupted: those the engine runs once. The first shapes share nothing.
+process a side, or what CUDA allocated at most. One JSON line a shape. `shared` says how many of the
+prompts' first positions are equal in clean and corrupted: those the engine runs once. The first
+shapes share nothing.
 """
 
 from __future__ import annotations
@@ -35,16 +38,31 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig
 
 from circuits.attribution import method
 from circuits.metrics import METRICS
 from circuits.models import HookedModel
+from circuits.models.checkpoints import as_device, as_dtype
 from circuits.models.hooks import Hooks
 from tasks.pairs import PairBatch, PairSet, PromptPair
 
 SHAPES = ((2, 128, 0), (1, 1024, 0), (2, 128, 42), (1, 1024, 341))
 STEPS, ACCURATE = 5, 3
+CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
+    "gpt2": GPT2Config,
+    "llama-3.1-8b": lambda: LlamaConfig(
+        vocab_size=128_256,
+        hidden_size=4096,
+        intermediate_size=14_336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        max_position_embeddings=131_072,
+        rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
+        tie_word_embeddings=False,
+    ),
+}
 LENGTHS, POINTS = (128, 256, 512, 1024), (1, 5, 10, 20)  # of the plot
 LOOKS = (
     {"line": {"color": "#868e96", "dash": "dot"}, "marker": {"symbol": "square"}},
@@ -52,7 +70,17 @@ LOOKS = (
 )
 
 
-def pairs(n: int, length: int, shared: int) -> PairBatch:
+def random_model(options: argparse.Namespace) -> HookedModel:
+    """The model of that shape, its weights drawn on the device itself."""
+    config = CONFIGS[options.model]()
+    config.num_hidden_layers = options.layers or config.num_hidden_layers
+    torch.manual_seed(0)
+    with torch.device(as_device(options.device)):
+        hf = AutoModelForCausalLM.from_config(config, dtype=as_dtype(options.dtype))
+    return HookedModel(hf, None, f"{options.model} shape, random weights")
+
+
+def pairs(n: int, length: int, shared: int, device: torch.device | str = "cpu") -> PairBatch:
     """Random prompts that differ in a tenth of their tokens, behind the shared positions."""
     draw = torch.Generator().manual_seed(0)
     made = []
@@ -62,7 +90,7 @@ def pairs(n: int, length: int, shared: int) -> PairBatch:
         end = shared + max(1, length // 10)
         corrupted[shared:end] = torch.randint(50_000, (end - shared,), generator=draw).tolist()
         made.append(PromptPair(tuple(clean), tuple(corrupted), ((1,),), ((2,),)))
-    return next(PairSet(tuple(made), metric="logit-difference").batches(n))
+    return next(PairSet(tuple(made), metric="logit-difference").batches(n)).to(device)
 
 
 def floor(model: HookedModel, batch: PairBatch, steps: int = STEPS) -> None:
@@ -127,9 +155,11 @@ def parsed_shape(text: str) -> tuple[int, int, int]:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long the work takes."""
+    """How long the work takes, until an accelerator has done it."""
     began = time.perf_counter()
     work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - began
 
 
@@ -141,20 +171,25 @@ def high_water() -> int:
     return int(next(x for x in status.read_text().splitlines() if x.startswith("VmHWM")).split()[1])
 
 
-def peak_memory(side: str, shape: tuple[int, int, int], threads: int) -> float:
-    """Peak resident gigabytes of a process that does one side once, weights and Python included."""
-    command = [sys.executable, __file__, "--threads", str(threads), "--only", side]
-    done = subprocess.run([*command, *map(str, shape)], check=True, capture_output=True, text=True)
+def peak_memory(model: HookedModel, side: str, shape: tuple[int, int, int]) -> float:
+    """Peak gigabytes of one side, weights included.
+
+    Of CUDA, what this process allocates; of the CPU, what a process of its own holds, with Python.
+    """
+    if model.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(model.device)
+        SIDES[side](model, pairs(*shape, model.device))
+        return torch.cuda.max_memory_allocated(model.device) / 2**30
+    command = [sys.executable, *sys.argv, "--only", side, *map(str, shape)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(done.stdout) / 2**20
 
 
-def compare(
-    model: HookedModel, shape: tuple[int, int, int], repeats: int, threads: int
-) -> dict[str, object]:
+def compare(model: HookedModel, shape: tuple[int, int, int], repeats: int) -> dict[str, object]:
     """One shape: median seconds, ratios to the floor, peak memory."""
-    batch = pairs(*shape)
+    batch = pairs(*shape, model.device)
     sides = dict(SIDES)
-    if shape[1:] != (128, 0):
+    if shape[1:] != (128, 0) or model.hf.config.model_type != "gpt2":
         for oracle in ORACLES:
             del sides[oracle]
     found: dict[str, list[float]] = {side: [] for side in sides}
@@ -171,12 +206,15 @@ def compare(
         )
         for side, times in found.items()
     }
-    memory = {side: peak_memory(side, shape, threads) for side in sides}
+    memory = {side: peak_memory(model, side, shape) for side in sides}
     return {
+        "model": model.name,
+        "device": str(model.device),
+        "dtype": str(model.hf.dtype).removeprefix("torch."),
         "shape": "{} x {}".format(*shape[:2]),
         "shared": shape[2],
         "steps": {"floor": STEPS, "engine": STEPS, "accurate": ACCURATE},
-        "threads": threads,
+        "threads": torch.get_num_threads(),
         "seconds": {side: round(statistics.median(found[side]), 3) for side in sides},
         "time_ratio": {side: round(ratio, 3) for side, ratio in ratios.items()},
         "peak_gigabytes": {side: round(value, 2) for side, value in memory.items()},
@@ -198,8 +236,8 @@ def cost(model: HookedModel) -> dict[str, dict[str, list[float]]]:
         return found
 
     return {
-        "tokens": lines([(pairs(1, length, 0), STEPS) for length in LENGTHS]),
-        "steps": lines([(pairs(1, 256, 0), steps) for steps in POINTS]),
+        "tokens": lines([(pairs(1, length, 0, model.device), STEPS) for length in LENGTHS]),
+        "steps": lines([(pairs(1, 256, 0, model.device), steps) for steps in POINTS]),
     }
 
 
@@ -230,6 +268,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--model", choices=CONFIGS, default="gpt2")
+    parser.add_argument("--layers", type=int, help="fewer than the shape has")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument(
         "--shapes", type=parsed_shape, nargs="+", default=SHAPES, metavar="NxLENGTH+SHARED"
     )
@@ -237,11 +279,11 @@ def main() -> None:
     parser.add_argument("--only", nargs=4, metavar=("SIDE", "N", "LENGTH", "SHARED"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    model = HookedModel(GPT2LMHeadModel(GPT2Config()), None, "GPT-2-small shape, random weights")
+    model = random_model(arguments)
     if arguments.only:
         side, *shape = arguments.only
-        SIDES[side](model, pairs(*map(int, shape)))
+        n, length, shared = map(int, shape)
+        SIDES[side](model, pairs(n, length, shared, model.device))
         print(high_water())
     elif arguments.plot:
         found = cost(model)
@@ -249,7 +291,7 @@ def main() -> None:
         print(json.dumps(found))
     else:
         for wanted in arguments.shapes:
-            ratios = compare(model, wanted, arguments.repeats, arguments.threads)
+            ratios = compare(model, wanted, arguments.repeats)
             print(json.dumps(ratios), flush=True)
 
 

@@ -15,12 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 
 import torch
-from attribution import pairs
+from attribution import pairs, seconds
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from circuits.graph import Circuit, Layout, NodeCircuit, Units
@@ -36,13 +35,6 @@ def random_circuit(layout: Layout, share: float) -> Circuit:
     draw = torch.rand(layout.shape, generator=torch.Generator().manual_seed(0))
     cut = draw[layout.mask].quantile(share) if share < 1 else torch.tensor(2.0)
     return Circuit(layout, (draw <= cut) & layout.mask)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """How long the work takes."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 def plain(model: HookedModel, batch: PairBatch, passes: int = 1) -> None:
