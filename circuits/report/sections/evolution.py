@@ -23,6 +23,8 @@ from circuits.report.numbers import count, general, listed, p_value, percent, ty
 from circuits.report.run import AbsentError, Run
 
 _TOP = 12
+_COVERAGE = "What these intervals cover on simulated and on real scores: docs/statistics.md."
+_JACKKNIFE = "Shao and Wu (1989), A general theory for jackknife variance estimation."
 
 
 def likeness(run: Run) -> Iterator[Block]:
@@ -45,9 +47,12 @@ def likeness(run: Run) -> Iterator[Block]:
                 "edges by |score|, unpruned, equally many in each.",
                 "Rank correlation is Spearman's, of |score|; the weighted overlap is the sum of "
                 "the lesser over the sum of the larger |score|, each side scaled to a sum of 1.",
+                "Intervals: delete-d jackknife, on random subsets of the examples.",
+                _COVERAGE,
             ),
             formula="gap = likeness across checkpoints - likeness of one with itself",
             settings=_settings(found),
+            source=_JACKKNIFE,
         ),
     )
     if found.get("paragraph"):
@@ -73,9 +78,12 @@ def turnover(run: Run) -> Iterator[Block]:
                 "Circuits are the top edges by |score| at each size. With growing size every node "
                 "is in every circuit, and what turns over can only be rewired: read the bars "
                 "beside the pale ones.",
+                "Intervals: delete-d jackknife, on random halves of the examples.",
+                _COVERAGE,
             ),
             formula="1 - Jaccard = share that went with a node + share rewired",
             settings=_settings(found),
+            source=_JACKKNIFE,
         ),
     )
     yield Figure(
@@ -95,10 +103,13 @@ def turnover(run: Run) -> Iterator[Block]:
                 "rewired. Overlap between the two effects is shared evenly (Shapley value).",
                 "Products of an example with itself are left out, which removes the variance that "
                 "the mean of noisy scores adds. A share may pass 0 or 1 by its uncertainty.",
+                "Intervals: Student's t with the unbiased variance of a U-statistic.",
+                _COVERAGE,
             ),
             formula="change(u → v) = mean + source(u) + reader(v) + rest(u → v)",
             settings=_settings(found),
-            source="Lindeman, Merenda and Gold (1980), for the shares.",
+            source="Lindeman, Merenda and Gold (1980), for the shares; Hoeffding (1948), for the "
+            "variance of a U-statistic.",
         ),
     )
 
@@ -128,8 +139,7 @@ def edges(run: Run) -> Iterator[Block]:
                 "outgoing edges): symmetric bootstrap-t intervals, p from the same t. Node "
                 "strengths (the sum of |mean score| of the outgoing edges): jackknife. "
                 "Benjamini-Hochberg over all edges, and over all nodes.",
-                "What these intervals cover on simulated and on real scores: "
-                "scripts/check_statistics.py.",
+                _COVERAGE,
             ),
             settings=_settings(found),
             source="Hall (1988), on symmetric bootstrap confidence intervals; Benjamini and "
