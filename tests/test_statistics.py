@@ -5,6 +5,7 @@ import torch
 
 from circuits.errors import CircuitsError
 from circuits.statistics import (
+    bca_interval,
     benjamini_hochberg,
     half_weights,
     jackknife_interval,
@@ -247,3 +248,17 @@ def test_refusals():
         resample_weights(0, 10, seed=0)
     with pytest.raises(CircuitsError, match="at least two"):
         student_tail(torch.ones(1), 0)
+
+
+def test_bca_of_few_examples_does_not_hang_on_rounding():
+    """Of four examples every 11th resample is the sample itself: neither above it nor below."""
+    values = draws(4, 1)
+    weights = resample_weights(4, 1000, seed=0)
+    estimate, replicates = values.mean(dim=0), weights @ values
+    same = (weights == 0.25).all(dim=1)
+    assert 60 < same.sum() < 130
+    ends = []
+    for nudge in (-1e-15, 0.0, 1e-15):
+        moved = torch.where(same[:, None], estimate + nudge, replicates)
+        ends.append(torch.stack(bca_interval(estimate, moved, values - estimate)))
+    assert torch.allclose(ends[0], ends[1]) and torch.allclose(ends[2], ends[1])
