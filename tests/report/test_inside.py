@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from circuits.evolution.hidden import HiddenPath
 from circuits.evolution.internals import Internals
 from circuits.evolution.neurons import NeuronSums
 from circuits.evolution.trace import Neurons
-from circuits.report.figures.path import path_views
+from circuits.report.figures.path import eye, path_views
 from circuits.report.inside import write_internals_page
 from circuits.report.palette import DARK, LIGHT, resolve
 from circuits.report.sections import hidden
@@ -140,3 +141,15 @@ def test_roles_and_flips_are_told(page: tuple[str, dict[str, Any]]) -> None:
 
 def test_nothing_is_loaded(page: tuple[str, dict[str, Any]]) -> None:
     assert not re.search(r"<(script|link)[^>]+(src|href)=\"http", page[0])
+
+
+@pytest.mark.parametrize("moved", [(3.0, 0.0, 0.0), (0.0, 3.0, 0.0), (2.0, 2.0, 0.5)])
+def test_a_path_is_looked_at_from_the_side(moved: tuple[float, ...]) -> None:
+    """Along the largest movement it would not be seen."""
+    found = eye([(1.0, 1.0, 1.0), tuple(1 + x for x in moved), (1.0, 1.0, 1.0)])
+    depth = sum(x * y for x, y in zip(found.values(), moved, strict=True))
+    assert abs(depth) < 0.3 * math.hypot(*found.values()) * math.hypot(*moved)
+
+
+def test_checkpoints_in_one_place_can_be_looked_at() -> None:
+    assert set(eye([(1.0, 2.0, 3.0)] * 2)) == set("xyz")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import label
 from circuits.report.numbers import compact, percent
@@ -52,8 +54,8 @@ def space(found: Mapping[str, Any], one: Mapping[str, Any], names: Sequence[str]
         "layout": {
             "scene": {
                 **axes,
-                "aspectmode": "cube",
-                "camera": {"eye": {"x": 1.7, "y": 1.7, "z": 0.8}},
+                "aspectmode": "data",
+                "camera": {"eye": eye(one["path"])},
             },
             "showlegend": False,
             "coloraxis": _coloraxis(found),
@@ -62,13 +64,25 @@ def space(found: Mapping[str, Any], one: Mapping[str, Any], names: Sequence[str]
     }
 
 
+def eye(path: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Where to look from: there the distances between checkpoints are hidden the least."""
+    points = np.array(path)
+    apart = points[:, None] - points
+    turns = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    places = np.stack([2 * np.cos(turns), 2 * np.sin(turns), np.full(24, 0.9)])
+    depth = apart @ (places / np.linalg.norm(places[:, 0]))
+    seen = np.square(apart).sum(axis=2, keepdims=True) - np.square(depth)
+    best = np.sqrt(seen.clip(min=0)).sum(axis=(0, 1)).round(6).argmax()
+    return dict(zip("xyz", places[:, best].round(3).tolist(), strict=True))
+
+
 def flat(found: Mapping[str, Any], one: Mapping[str, Any], names: Sequence[str]) -> Plot:
     """The first two components, for where there is no WebGL."""
     return {
         "data": [{**trace, "type": "scatter"} for trace in _traces(found, one)[0]],
         "layout": {
             "xaxis": {"title": {"text": names[0]}},
-            "yaxis": {"title": {"text": names[1]}},
+            "yaxis": {"title": {"text": names[1]}, "scaleanchor": "x"},
             "showlegend": False,
             "coloraxis": _coloraxis(found),
             "margin": {"t": 16},
