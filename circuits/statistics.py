@@ -179,8 +179,7 @@ def normal_interval(
 
     NaN replicates are left out.
     """
-    spread = (replicates - replicates.nanmean(dim=0)).square().nanmean(dim=0).sqrt()
-    reach = _NORMAL.icdf(torch.tensor((1 + level) / 2)) * spread
+    reach = _NORMAL.icdf(torch.tensor((1 + level) / 2)) * _spread(replicates)
     return estimate - reach, estimate + reach
 
 
@@ -204,9 +203,9 @@ def subset_interval(
     the noise: subsets of a share s give sqrt(s / (1 - s)) times the right one. Halves are right.
     """
     count, size = weights.shape[1], int((weights[0] > 0).sum())
-    spread = (replicates - replicates.nanmean(dim=0)).square().nanmean(dim=0).sqrt()
     scale = math.sqrt(size / (count - size)) * student_quantile(level, count - 1)
-    return estimate - scale * spread, estimate + scale * spread
+    reach = scale * _spread(replicates)
+    return estimate - reach, estimate + reach
 
 
 def jackknife_interval(
@@ -224,6 +223,11 @@ def jackknife_error(left_out: Float[Tensor, "n k"]) -> Float[Tensor, " k"]:
     """Standard error of a smooth statistic from its values without each example in turn."""
     count = left_out.shape[0]
     return (left_out - left_out.mean(dim=0)).square().sum(dim=0).mul((count - 1) / count).sqrt()
+
+
+def _spread(replicates: Float[Tensor, "resample k"]) -> Float[Tensor, " k"]:
+    """Standard deviation of each column's defined values."""
+    return (replicates - replicates.nanmean(dim=0)).square().nanmean(dim=0).sqrt()
 
 
 def _upper(values: Float[Tensor, "k resample"], level: float) -> Float[Tensor, " k"]:

@@ -143,3 +143,14 @@ def test_internals(both, hooked, random_pairs):
         lambda model: circuits.internals(model, model, pairs, n_bootstrap=20).to_dict()
     )
     close(found, expected)
+
+
+def test_circuits_in_other_checkpoints(both, hooked, random_pairs):
+    scores, pairs = circuits.attribute(hooked("gpt2"), random_pairs(n=4)), random_pairs(n=3, seed=2)
+    chosen = {name: select(scores, edges=edges) for name, edges in (("a", 20), ("b", 30))}
+
+    def work(model):
+        models = dict.fromkeys(chosen, model)
+        return circuits.cross_evaluate(models, chosen, pairs, resamples=20).to_dict()
+
+    close(*both(work))

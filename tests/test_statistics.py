@@ -66,10 +66,11 @@ def test_subset_interval_of_a_mean_is_students(share):
     assert low.isnan().tolist() == [False, True] and float(low[0]) < 5 < float(high[0])
 
 
-def test_subset_interval_of_a_count_above_a_threshold():
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_subset_interval_of_a_count_above_a_threshold(share):
     """300 means at even distances from 0: halves tell how much the number above it varies."""
     margins, errors, counts = torch.linspace(-1.5, 1.5, 300), [], []
-    weights = subset_weights(50, 200, seed=0)
+    weights = subset_weights(50, 200, share=share, seed=0)
     for seed in range(60):
         noise = torch.randn(50, 300, generator=torch.Generator().manual_seed(seed))
         values = (margins + noise).double()
@@ -78,7 +79,8 @@ def test_subset_interval_of_a_count_above_a_threshold():
         low, high = subset_interval(counts[-1].double()[None], found, weights)
         errors.append((high - low) / (2 * student_quantile(0.95, 49)))
     true = float(torch.stack(counts).double().std())
-    assert abs(float(torch.cat(errors).mean()) / true - 1) < 3 / math.sqrt(2 * 60)
+    ratio = float(torch.cat(errors).mean()) / true
+    assert abs(ratio / (share / (1 - share)) ** 0.25 - 1) < 3 / math.sqrt(2 * 60)
 
 
 def test_a_subset_that_is_no_proper_part_is_refused():

@@ -168,7 +168,7 @@ def _quadratic(
 def standard_error(
     apart: Float[Tensor, "part n n"], shares: Float[Tensor, " part"]
 ) -> Float[Tensor, " part"]:
-    """Of a ratio of U-statistics, by its linear part.
+    """Of a ratio of U-statistics, by its linear part; of four examples or more.
 
     With h = part - share * total, which sums to 0 over the pairs, the variance of h's mean is
     E[mean^2] - E[h]^2, and pairs of pairs without a common example estimate E[h]^2 without bias.

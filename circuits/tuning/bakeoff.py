@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
 from circuits.files import read_json, write_json
@@ -184,7 +184,7 @@ class _Race:
         self.model_folder, self.device = model_folder, as_device(device)
         self.train, self.validation, self.out = train, validation, out
         self.parts, self.max_new_tokens = parts, max_new_tokens
-        model, tokenizer = load_model(model_folder, device=self.device)
+        model, tokenizer = self.load()
         if tokenizer is None:
             raise CircuitsError(
                 f"{model_folder}: no tokenizer beside the model to read answers with"
@@ -212,12 +212,12 @@ class _Race:
             write_json(file, self.score(model))
         self.base_scores: dict[str, float] = read_json(file)["means"]
 
-    def load(self) -> PreTrainedModel:
-        """The base model, fresh, in float32."""
-        model, _ = load_model(self.model_folder, device=self.device)
+    def load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+        """The base model, fresh, in float32, and its tokenizer."""
+        model, tokenizer = load_model(self.model_folder, device=self.device)
         if Path(self.model_folder).is_dir():  # so that the adapter finds its base from anywhere
             model.config.name_or_path = str(Path(self.model_folder).resolve())
-        return model
+        return model, tokenizer
 
     def score(self, model: Any) -> dict[str, Any]:
         """Scores on the held-out examples."""
@@ -234,7 +234,7 @@ class _Race:
         if not file.exists():
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
                 torch.manual_seed(settings.seed)  # PEFT draws the adapter's first weights
-                base = self.load()
+                base, _ = self.load()
                 model = wrap(base, lora_config(layers, base, rank, parts=self.parts))
             result = finetune(model, self.train, folder, settings=settings, progress=progress)
             run = ArmRun(

@@ -43,7 +43,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrain
 from circuits.attribution import method
 from circuits.metrics import METRICS
 from circuits.models import HookedModel
-from circuits.models.checkpoints import as_device, as_dtype
+from circuits.models.checkpoints import as_device, as_dtype, load_tokenizer, resolve
 from circuits.models.hooks import Hooks
 from tasks.pairs import PairBatch, PairSet, PromptPair
 
@@ -118,13 +118,12 @@ def engine(
 def split_hook(model: HookedModel, batch: PairBatch, *, frozen: bool = True) -> None:
     """The same scores from hooks on a copy of the stream for every reader."""
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-    from conftest import make_tokenizer
     from oracles.split_hooks import SplitHooks
 
-    metric = METRICS["logit-difference"]
+    metric, tokenizer = METRICS["logit-difference"], load_tokenizer(resolve("newsroom-gpt2")[0])
     with tempfile.TemporaryDirectory() as folder:  # the bridge reads a configuration
         model.hf.config.save_pretrained(folder)
-        bridge = HookedModel(model.hf, make_tokenizer(), folder).bridge
+        bridge = HookedModel(model.hf, tokenizer, folder).bridge
     oracle = SplitHooks(bridge, frozen=frozen)
     oracle.scores(
         batch.clean,

@@ -145,9 +145,17 @@ def test_the_standard_error_is_the_unbiased_one_of_a_pair_statistic():
 
 
 def test_the_standard_error_is_never_less_than_half_of_the_jackknifes_variance():
-    """Of two pairs that stand alone, nothing is shared: the unbiased variance is negative."""
-    h = torch.zeros(2, 8, 8, dtype=torch.float64)
-    h[0, 0, 1] = h[0, 1, 0] = 1.0
-    h[1] = (1 - torch.eye(8, dtype=torch.float64)) - h[0]
-    shares = h.sum(dim=(1, 2)) / h.sum()
-    assert (standard_error(h, shares) > 0).all()
+    """Examples hardly differ in what they add over all pairs: the unbiased variance is negative."""
+    places = torch.arange(8)
+    odd = (places[:, None] - places) % 2 == 1
+    part = torch.where(odd, 1.0, -4 / 3).double() * (1 - torch.eye(8, dtype=torch.float64))
+    part[0, 1] += 0.1
+    part[1, 0] += 0.1
+    apart = torch.stack([part, (1 - torch.eye(8, dtype=torch.float64)) - part])
+    shares = apart.sum(dim=(1, 2)) / apart.sum()
+    h = apart - shares[:, None, None] * apart.sum(dim=0)
+    one_common, both_common = 4 * h.sum(dim=2).square().sum(dim=1), 2 * h.square().sum(dim=(1, 2))
+    assert (one_common < both_common).all()
+    least = one_common / 2 / (8 * 7 * 6 * 5) / (apart.sum() / (8 * 7)) ** 2
+    assert (least > 0).all()
+    assert torch.allclose(standard_error(apart, shares).square(), least)
