@@ -26,6 +26,7 @@ from circuits.tuning.importance import LayerImportance, critical_layers, importa
 Part = Literal["qkv", "attention-output", "mlp"]
 PARTS: tuple[Part, ...] = ("qkv", "attention-output", "mlp")
 _QKV = {"c_attn", "q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value"}
+_BARE_MLP = {"fc1", "fc2"}  # OPT's stand in the layer itself
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,12 @@ class Projections:
             found = [
                 {name: m for name, m in _linear(layer) if _part(name) in parts} for layer in layers
             ]
-            if all(found):
+            if all({_part(name) for name in one} == set(parts) for one in found):
                 sizes = tuple({n: sum(m.weight.shape) for n, m in one.items()} for one in found)
                 return cls(stack, sizes, isinstance(next(iter(found[0].values())), Conv1D))
         raise CircuitsError(
-            f"{type(model).__name__}: found no list of {n_layers} layers with linear projections "
-            f"({', '.join(sorted(parts))}); write the peft.LoraConfig by hand"
+            f"{type(model).__name__}: found no list of {n_layers} layers that all have linear "
+            f"projections of {', '.join(sorted(parts))}; write the peft.LoraConfig by hand"
         )
 
     @property
@@ -195,7 +196,7 @@ def _linear(module: nn.Module) -> Iterator[tuple[str, Any]]:
 def _part(name: str) -> Part | None:
     """Which part of a layer a linear map belongs to, by its name within the layer."""
     block, _, leaf = name.rpartition(".")
-    if "mlp" in block or "feed_forward" in block:
+    if "mlp" in block or "feed_forward" in block or (not block and leaf in _BARE_MLP):
         return "mlp"
     if "attn" in block or "attention" in block:
         return "qkv" if leaf in _QKV else "attention-output"

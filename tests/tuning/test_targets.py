@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
+import transformers
 from peft import LoraConfig
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, Layout
@@ -21,6 +26,7 @@ from circuits.tuning.targets import (
     trainable_parameters,
     wrap,
 )
+from tests.conftest import CONFIGS
 
 ATTENTION = {
     "gpt2": {"attn.c_attn", "attn.c_proj"},
@@ -93,6 +99,18 @@ def test_exactly_the_wanted_layers(name, layers, load):
     assert trainable_parameters(wrapped) == projections.parameters(wanted, 4) > 0
     assert config.fan_in_fan_out == (name == "gpt2")
     assert config.lora_alpha == 8
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_all_maps_of_the_layers_on_every_architecture(name, model_folder):
+    model = transformers.AutoModelForCausalLM.from_pretrained(model_folder(name))
+    inside = {
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and re.search(r"\.\d\.", path)
+    }
+    assert len(inside) >= 3 * 4
+    assert adapters(wrap(model, lora_config(None, model))) == inside
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
