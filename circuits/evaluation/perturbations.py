@@ -97,8 +97,13 @@ class _Texts:
         return found[:-1], found[-1]
 
     def said(self, token: int) -> str:
+        """A token's text behind another: SentencePiece's decoders drop a first token's space."""
         if token not in self._said:
-            self._said[token] = str(self.tokenizer.decode([token]))
+            once, twice = (
+                str(self.tokenizer.decode([token] * times, clean_up_tokenization_spaces=False))
+                for times in (1, 2)
+            )
+            self._said[token] = twice[len(once) :]
         return self._said[token]
 
     def _ends(self, token: int) -> bool:
@@ -106,8 +111,11 @@ class _Texts:
 
     def spelled(self, before: int, text: str) -> list[int] | None:
         """Tokens of a text that follows a token; None where the two would merge."""
-        ids = self.tokenizer(self.said(before) + text, add_special_tokens=False)["input_ids"]
-        return list(ids[1:]) if ids[:1] == [before] else None
+        for first in (self.said(before), self.said(before).lstrip()):  # some prepend the space
+            ids = self.tokenizer(first + text, add_special_tokens=False)["input_ids"]
+            if ids[:1] == [before]:
+                return list(ids[1:])
+        return None
 
 
 def _typos(texts: _Texts, number: int, draw: random.Random) -> Places | None:

@@ -1,6 +1,8 @@
 """Perturbed prompts: what changes, and what must not."""
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 import tasks
 from circuits.errors import CircuitsError
@@ -76,3 +78,39 @@ def test_pairs_that_cannot_be_changed_are_left_out_or_refused(newsroom, random_p
             perturb(PairSet((short,)), kind, tokenizer)
     with pytest.raises(CircuitsError, match="unknown perturbation 'noise'; known: typos, longer"):
         perturb(pairs, "noise", tokenizer)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_typos_keep_the_spaces_of_sentencepiece(legacy):
+    text = (
+        "The whole report is about Howard Murphy. Somebody had left the light on. "
+        "Nobody was surprised by the news. The last word came from Howard"
+    )
+    inner = Tokenizer(models.BPE(unk_token="<unk>"))
+    if legacy:  # Llama 2 prepends a space even to a text that begins with one
+        inner.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
+    else:
+        inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    strip = decoders.Strip(" ", 1, 0)
+    inner.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), strip])
+    letters = sorted(set(text) - {" "}) + ["▁"]
+    # Merges within words only, as SentencePiece has them.
+    trainer = trainers.BpeTrainer(special_tokens=["<unk>"], initial_alphabet=letters)
+    words = Tokenizer(models.BPE(unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    words.train_from_iterator([text] * 20, trainer)
+    inner.model = words.model
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
+
+    def ids(words):
+        return tuple(tokenizer(words, add_special_tokens=False)["input_ids"])
+
+    clean = ids(text)
+    pair = PromptPair(clean, (clean[1], *clean[1:]), (clean[-1:],), (clean[:1],))
+    for seed in range(8):
+        (made,) = perturb(PairSet((pair,)), "typos", tokenizer, seed=seed)
+        old, new = text.split(" "), tokenizer.decode(made.clean).split(" ")
+        assert len(new) == len(old) and new != old
+        assert [sorted(word) for word in new] == [sorted(word) for word in old]
