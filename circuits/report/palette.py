@@ -145,5 +145,6 @@ def resolve(value: Any, palette: Palette) -> Any:
         return [resolve(item, palette) for item in value]
     if isinstance(value, str) and value.startswith("$"):
         name, _, alpha = value[1:].partition("/")
-        return palette[name] + alpha if alpha else palette[name]
+        if name in palette:  # a token may be a price
+            return palette[name] + alpha if alpha else palette[name]
     return value

@@ -17,6 +17,9 @@ from circuits.report.page import SECTIONS
 from circuits.report.palette import DARK, LIGHT, TEMPLATE, resolve
 from circuits.report.run import Run
 
+T5 = Layout(2, 2, 2, n_encoder_layers=2)
+BART = Layout(2, 2, 2, n_encoder_layers=2, bias=True)
+
 
 @pytest.fixture(scope="module")
 def figures(run: Run) -> list[Figure]:
@@ -111,6 +114,35 @@ def test_a_shared_key_head_is_drawn_into_every_head_of_its_group() -> None:
     lines = drawn_lines(Circuit.of(layout, ["m0->a1.kv1<k>"]))
     assert [(line.source, line.target) for line in lines] == [("m0", "a1.h2"), ("m0", "a1.h3")]
     assert circuit_graph(Circuit.of(layout, ["m0->a1.kv1<k>"]))["data"]
+
+
+@pytest.mark.parametrize("layout", [Layout(3, 4, 2), T5, BART], ids=["decoder", "t5", "bart"])
+def test_every_node_of_the_graph_has_a_place_of_its_own(layout: Layout) -> None:
+    plot = circuit_graph(Circuit.full(layout))
+    traces = plot["data"][:-1]
+    places = {place for trace in traces for place in zip(trace["x"], trace["y"], strict=True)}
+    assert len(places) == len(layout.nodes) == sum(len(trace["x"]) for trace in traces)
+    assert all(-0.7 < y < plot["layout"]["yaxis"]["range"][1] for _, y in places)
+    stacks = {"decoder", "encoder"} if layout.n_encoder_layers else {"layer"}
+    assert {text.split()[0] for text in plot["layout"]["yaxis"]["ticktext"]} == stacks
+
+
+def test_the_decoder_reads_the_encoder_from_above() -> None:
+    plot = circuit_graph(Circuit.of(BART, ["enc.a1.h0->x0.h1<k>", "bias->m0"]))
+    paths = [shape["path"] for shape in plot["layout"]["shapes"] if shape["type"] == "path"]
+    assert len(paths) == 2
+    for path in paths:
+        numbers = [float(x) for x in re.findall(r"-?[\d.]+", path)]
+        assert numbers[1] < numbers[7]
+
+
+def test_a_price_is_no_colour() -> None:
+    assert resolve(["$", "$5", "$ink", "$ink/22"], LIGHT) == [
+        "$",
+        "$5",
+        LIGHT["ink"],
+        LIGHT["ink"] + "22",
+    ]
 
 
 def test_curves_carry_the_values_of_the_file(run: Run) -> None:

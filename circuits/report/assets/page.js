@@ -18,6 +18,7 @@
     if (typeof value === "string") {
       if (value[0] !== "$") return value;
       const [name, alpha] = value.slice(1).split("/");
+      if (!(name in palette)) return value; // a token may be a price
       return alpha ? palette[name] + alpha : palette[name];
     }
     if (Array.isArray(value)) {

@@ -15,6 +15,9 @@ DRAWN = 150
 """Edges drawn at most, the largest by |score|."""
 _ROOMY = 16  # heads a layer, up to which a name fits into a dot
 _PORTS = {"q": -0.1, "k": 0.0, "v": 0.1}
+_ENDS = ("input", "bias", "logits")
+_SYMBOLS = {"head": "circle", "cross": "diamond", "mlp": "square"}
+_Row = tuple[bool, int | None, str, bool]  # encoder, layer, kind, cross-attention
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def drawn_lines(circuit: Circuit, limit: int = DRAWN) -> list[Line]:
 
 def graph_height(layout: Layout) -> int:
     """Pixels that the drawing needs."""
-    return 70 + round(2 * layout.n_layers + 1.6) * _row_pixels(layout)
+    return 70 + len(_rows(layout)) * _row_pixels(layout)
 
 
 def circuit_graph(circuit: Circuit) -> Plot:
@@ -54,7 +57,8 @@ def circuit_graph(circuit: Circuit) -> Plot:
     layout = circuit.layout
     lines = drawn_lines(circuit)
     largest = max((abs(line.score) for line in lines if line.score is not None), default=0.0)
-    points = {node: _position(Node.parse(node), layout) for node in layout.nodes}
+    rows = _rows(layout)
+    points = {name: _position(Node.parse(name), layout, rows) for name in layout.nodes}
     shapes, middles = [], []
     for line in lines:
         share = 1.0 if line.score is None or not largest else abs(line.score) / largest
@@ -71,23 +75,38 @@ def circuit_graph(circuit: Circuit) -> Plot:
         )
         middles.append((*middle, line))
     wide = _mlp_place(layout)
+    floors = _floors(layout, rows)
     return {
         "data": [*_nodes(circuit, points), _handles(middles)],
         "layout": {
             "showlegend": False,
             "margin": {"l": 10, "r": 10, "t": 24, "b": 10},
-            "shapes": [*_floors(layout, wide), *shapes],
+            "shapes": [*(_ground(*ends, wide) for ends in floors.values()), *shapes],
             "xaxis": {"visible": False, "range": [-0.7, wide + 0.7], "fixedrange": True},
             "yaxis": {
-                "range": [-0.7, 2 * layout.n_layers + 1.7],
+                "range": [-0.7, len(rows) - 0.3],
                 "fixedrange": True,
                 "showgrid": False,
                 "ticks": "",
-                "tickvals": [0, *(1.5 + 2 * n for n in range(layout.n_layers))],
-                "ticktext": ["", *(f"layer {n}" for n in range(layout.n_layers))],
+                "tickvals": [(low + high) / 2 for low, high in floors.values()],
+                "ticktext": list(floors),
             },
         },
     }
+
+
+def _row(node: Node) -> _Row:
+    """What stands beside each other; `bias` stands beside `input`."""
+    kind = "input" if node.kind == "bias" else node.kind
+    return node.encoder, node.layer, kind, node.cross
+
+
+def _rows(layout: Layout) -> dict[_Row, int]:
+    """Heights of the rows, from below in the order of computation: an encoder under its decoder."""
+    rows: dict[_Row, int] = {}
+    for name in layout.nodes:
+        rows.setdefault(_row(Node.parse(name)), len(rows))
+    return rows
 
 
 def _mlp_place(layout: Layout) -> float:
@@ -96,16 +115,15 @@ def _mlp_place(layout: Layout) -> float:
 
 
 def _row_pixels(layout: Layout) -> int:
-    return max(24, min(52, 1000 // (2 * layout.n_layers + 1)))
+    return max(24, min(52, 1000 // (len(_rows(layout)) - 1)))
 
 
-def _position(node: Node, layout: Layout) -> tuple[float, float]:
-    centre = _mlp_place(layout) / 2
-    if node.layer is None:
-        return centre, 0.0 if node.kind == "input" else 2.0 * layout.n_layers + 1
-    if node.head is None:
-        return _mlp_place(layout), 2.0 * node.layer + 2
-    return float(node.head), 2.0 * node.layer + 1
+def _position(node: Node, layout: Layout, rows: dict[_Row, int]) -> tuple[float, float]:
+    height, right = float(rows[_row(node)]), _mlp_place(layout)
+    if node.kind == "head":
+        assert node.head is not None
+        return float(node.head), height
+    return {"mlp": right, "bias": right / 2 + 1}.get(node.kind, right / 2), height
 
 
 def _curve(
@@ -122,7 +140,7 @@ def _curve(
     bow = 0.0
     if abs(x1 - x0) < 0.01:
         side = 1 if x0 > _mlp_place(layout) / 2 else -1
-        bow = side * (0.2 + 0.11 * (y1 - y0)) if y1 - y0 > 1 else 0.0
+        bow = side * min(0.85, 0.2 + 0.11 * (y1 - y0)) if y1 - y0 > 1 else 0.0
         rise = (y1 - y0) * 0.3
     ends = (x0 + bow, y0 + rise, x1 + bow + 2 * shift, y1 - rise, x1 + shift, y1)
     path = f"M{x0:.2f},{y0:.2f}C" + ",".join(f"{value:.2f}" for value in ends)
@@ -130,21 +148,29 @@ def _curve(
     return path, (round(middle, 3), round((y0 + y1) / 2, 3))
 
 
-def _floors(layout: Layout, wide: float) -> list[dict[str, Any]]:
-    """A faint ground under each layer."""
-    return [
-        {
-            "type": "rect",
-            "x0": -0.6,
-            "x1": wide + 0.6,
-            "y0": 0.55 + 2 * layer,
-            "y1": 2.45 + 2 * layer,
-            "fillcolor": "$raised",
-            "line": {"width": 0},
-            "layer": "below",
-        }
-        for layer in range(layout.n_layers)
-    ]
+def _floors(layout: Layout, rows: dict[_Row, int]) -> dict[str, tuple[int, int]]:
+    """The lowest and highest row of each layer, by its name."""
+    floors: dict[str, tuple[int, int]] = {}
+    for (encoder, layer, *_), height in rows.items():
+        if layer is not None:
+            stack = "encoder" if encoder else "decoder" if layout.n_encoder_layers else "layer"
+            name = f"{stack} {layer}"
+            floors[name] = (floors.get(name, (height, 0))[0], height)
+    return floors
+
+
+def _ground(low: int, high: int, wide: float) -> dict[str, Any]:
+    """A faint ground under a layer."""
+    return {
+        "type": "rect",
+        "x0": -0.6,
+        "x1": wide + 0.6,
+        "y0": low - 0.45,
+        "y1": high + 0.45,
+        "fillcolor": "$raised",
+        "line": {"width": 0},
+        "layer": "below",
+    }
 
 
 def _nodes(circuit: Circuit, points: dict[str, tuple[float, float]]) -> list[dict[str, Any]]:
@@ -154,13 +180,13 @@ def _nodes(circuit: Circuit, points: dict[str, tuple[float, float]]) -> list[dic
     size = min(32, max(12, _row_pixels(circuit.layout) - 6)) if roomy else 11
     groups: dict[tuple[str, bool], list[str]] = defaultdict(list)
     for name in points:
-        groups[Node.parse(name).kind, name in inside].append(name)
+        node = Node.parse(name)
+        groups["cross" if node.cross else node.kind, name in inside].append(name)
     words = _described(circuit)
-    symbols = {"head": "circle", "mlp": "square", "input": "hexagon2", "logits": "hexagon2"}
     traces = []
     for (kind, kept), names in groups.items():
-        named = roomy or kind in ("input", "logits")
-        wide = kind in ("input", "logits")
+        wide = kind in _ENDS
+        named = roomy or wide
         traces.append(
             {
                 "type": "scatter",
@@ -175,7 +201,7 @@ def _nodes(circuit: Circuit, points: dict[str, tuple[float, float]]) -> list[dic
                     "color": "$ink" if kept else "$faint",
                 },
                 "marker": {
-                    "symbol": symbols[kind],
+                    "symbol": "hexagon2" if wide else _SYMBOLS[kind],
                     "size": max(size, 34) + 8 if wide else size,
                     "color": "$paper" if kept else "$raised",
                     "line": {
@@ -191,7 +217,7 @@ def _nodes(circuit: Circuit, points: dict[str, tuple[float, float]]) -> list[dic
 
 def _short(name: str) -> str:
     """The name without what its place in the drawing says."""
-    return name.partition(".")[2] or name
+    return name.rpartition(".")[2]
 
 
 def _described(circuit: Circuit) -> dict[str, str]:

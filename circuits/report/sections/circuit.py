@@ -43,7 +43,8 @@ def graphs(run: Run) -> Iterator[Block]:
     cut = max(map(len, circuits.values())) > DRAWN
     yield Figure(
         caption="The circuit of each checkpoint, input at the bottom, logits on top; dots are "
-        "heads, squares MLPs, faint nodes lie outside the circuit. Blue edges support the "
+        + ("heads (diamonds of cross-attention), " if layout.n_encoder_layers else "heads, ")
+        + "squares MLPs, faint nodes lie outside the circuit. Blue edges support the "
         "behaviour, orange ones work against it; width grows with the root of |score|, relative "
         f"to the strongest edge of that checkpoint. {sizes}."
         + (f" Of larger circuits the {DRAWN} strongest edges are drawn." if cut else ""),
