@@ -105,15 +105,12 @@ class Recall(Generated):
 
         def make(rng: random.Random) -> Sequence[Prompts]:
             distance = rng.randint(0, FARTHEST) if self.distance is None else self.distance
-            return [
-                self._prompts(
-                    rng.choice(INTRODUCTIONS),
-                    rng.sample(FILLERS, distance),
-                    rng.choice(MENTIONS),
-                    rng.sample(first_names, 2),
-                    rng.sample(surnames, 2),
-                )
-            ]
+            introduction, fillers = rng.choice(INTRODUCTIONS), rng.sample(FILLERS, distance)
+            mention, first = rng.choice(MENTIONS), rng.sample(first_names, 2)
+            last = rng.sample(surnames, 2)
+            while set(first) & set(last):  # Scott Taylor, Taylor Scott
+                last = rng.sample(surnames, 2)
+            return [self._prompts(introduction, fillers, mention, first, last)]
 
         return make
 

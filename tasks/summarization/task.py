@@ -136,7 +136,7 @@ class Summarization:
                 target = summary[: self.max_summary_tokens]
                 if target == summary:
                     target = (*summary, int(tokenizer.eos_token_id))
-                _fit(len(prompt) + len(target), context)
+                _fit(len(prompt) + len(target) - 1, context)
             made.append(Example(prompt, target, article.source))
         return made
 

@@ -43,6 +43,13 @@ def test_another_first_name_leaves_nothing_to_recall(word_tokenizer):
         assert surname_of(prompts.corrupted) is None
 
 
+def test_nobody_is_called_scott_scott(word_tokenizer):
+    assert {"Scott", "Taylor"} <= set(words("first_names")) & set(words("surnames"))
+    for prompts in Recall().prompts(word_tokenizer, 6000):
+        last, other, first, other_first = prompts.names
+        assert not {first, other_first} & {last, other}
+
+
 def test_fillers_name_nobody():
     named = {*words("first_names"), *words("surnames")}
     assert not named & {word.strip(".,") for filler in FILLERS for word in filler.split()}

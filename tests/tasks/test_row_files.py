@@ -42,6 +42,15 @@ def test_what_is_written_is_read(tmp_path_factory, suffix, rows):
     ]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_an_article_of_any_length(tmp_path, suffix):
+    rows = [{"article": "A long day. " * 20_000, "summary": "Long."}]
+    path = tmp_path / f"articles{suffix}"
+    write(path, rows)
+    csv.field_size_limit(131_072)
+    assert [dict(row.values) for row in read_rows(path)] == rows
+
+
 def test_json_lines_under_the_ending_json(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('{"x": 1}\n\n{"x": 2}\n')

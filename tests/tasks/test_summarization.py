@@ -169,6 +169,13 @@ def test_what_exceeds_the_context_is_named(load, tokenizer):
         task.pairs(tokenizer, split="all", context=need - 1)
     with pytest.raises(CircuitsError, match=r"^articles\.jsonl, line 1: .* holds 50"):
         task.examples(tokenizer, split="all", context=50)
+    # The last token of the target is read from the logits and never fed.
+    longest = max(
+        len(one.prompt) + len(one.target) for one in task.examples(tokenizer, split="all")
+    )
+    task.examples(tokenizer, split="all", context=longest - 1)
+    with pytest.raises(CircuitsError, match=f"{longest - 1} tokens .* holds {longest - 2}"):
+        task.examples(tokenizer, split="all", context=longest - 2)
 
 
 def test_swap_needs_another_article(tmp_path, tokenizer, articles):
