@@ -95,7 +95,7 @@ def test_typos_keep_the_spaces_of_sentencepiece(legacy):
         inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     strip = decoders.Strip(" ", 1, 0)
     inner.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), strip])
-    letters = sorted(set(text) - {" "}) + ["▁"]
+    letters = [*sorted(set(text) - {" "}), "▁"]
     # Merges within words only, as SentencePiece has them.
     trainer = trainers.BpeTrainer(special_tokens=["<unk>"], initial_alphabet=letters)
     words = Tokenizer(models.BPE(unk_token="<unk>"))
