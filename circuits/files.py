@@ -1,9 +1,10 @@
-"""Files that are either whole or absent: temporary name, fsync, rename."""
+"""Files that are either whole or absent: temporary name, fsync, rename. One process a folder."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from circuits.errors import CircuitsError
+
+LOCK = ".lock"
 
 
 @contextmanager
@@ -33,6 +38,35 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+@contextmanager
+def working_in(folder: str | Path, names: str) -> Iterator[None]:
+    """Make a folder and work in it alone: another process is refused until the block ends.
+
+    names: a regular expression for what is written here; what a killed process left half written
+        of that is removed. The system frees the lock of a process that dies.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK).acquire(timeout=0)
+    except Timeout as error:
+        raise CircuitsError(
+            f"{folder}: another process works in this folder; wait for it, or choose another folder"
+        ) from error
+    except OSError as error:
+        raise CircuitsError(f"{folder}: cannot be written to ({error.strerror})") from error
+    with lock:
+        for leftover in leftovers(folder, names):
+            shutil.rmtree(leftover)
+        yield
+
+
+def leftovers(folder: Path, names: str) -> list[Path]:
+    """Temporary folders that `atomic_path` made in a folder for the names that match."""
+    made = re.compile(rf"\.({names})\.[a-z0-9_]{{8}}")  # as `tempfile.mkdtemp` ends names
+    return [path for path in folder.glob(".*") if path.is_dir() and made.fullmatch(path.name)]
 
 
 def write_text(path: str | Path, text: str) -> None:

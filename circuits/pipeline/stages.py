@@ -39,8 +39,8 @@ from tasks.landmarks import landmarks
 def run(recipe: Recipe, folder: str | Path, *, progress: bool = True) -> Path:
     """Do everything that the recipe asks for, or what is left of it; returns the report's path."""
     check(recipe)
-    store = Store.open(folder, recipe)
-    return _Pipeline(recipe, store, Data(recipe, store), progress).run()
+    with Store.open(folder, recipe) as store:
+        return _Pipeline(recipe, store, Data(recipe, store), progress).run()
 
 
 @dataclass

@@ -67,7 +67,9 @@ def test_every_file_of_a_run_folder_is_there(folder):
     expected += [f"scores/{name}.safetensors" for name in NAMES]
     expected += [f"circuits/{name}.json" for name in NAMES]
     assert [name for name in expected if not (folder / name).exists()] == []
-    assert not [path for path in folder.rglob(".*") if path.name != ".stages"], "left-overs"
+    assert not [path for path in folder.rglob(".*") if path.name not in (".stages", ".lock")], (
+        "left"
+    )
 
 
 def test_scores_and_circuits_make_sense(folder):
