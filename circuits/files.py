@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -91,6 +92,20 @@ def read_json(path: str | Path) -> Any:
         raise CircuitsError(f"{path}: cannot be read ({error.strerror})") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CircuitsError(f"{path}: not a JSON file ({error})") from error
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, or of the names and bytes of a folder's files.
+
+    Hidden files do not count, nor do folders within the folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(one for one in path.iterdir() if one.is_file() and one.name[0] != ".")
+        content = json.dumps([(file.name, fingerprint(file)) for file in files])
+        return hashlib.sha256(content.encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

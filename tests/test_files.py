@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from circuits.errors import CircuitsError
-from circuits.files import atomic_path, read_json, working_in, write_json
+from circuits.files import atomic_path, fingerprint, read_json, working_in, write_json
 
 
 def test_a_failure_leaves_the_old_file_and_no_trace(tmp_path):
@@ -98,3 +98,16 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
         working_in(tmp_path / "run", "state"),
     ):
         pass
+
+
+def test_a_fingerprint_is_of_names_and_bytes(tmp_path):
+    (tmp_path / "a").write_text("x")
+    (tmp_path / ".hidden").write_text("y")
+    found = [fingerprint(tmp_path)]
+    (tmp_path / ".hidden").write_text("z")
+    assert fingerprint(tmp_path) == found[0]
+    (tmp_path / "a").write_text("y")
+    found.append(fingerprint(tmp_path))
+    (tmp_path / "a").rename(tmp_path / "b")
+    found.append(fingerprint(tmp_path))
+    assert len(set(found)) == 3

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import tasks
 from circuits.errors import CircuitsError
 from circuits.evaluation import perturb
-from circuits.files import write_json
+from circuits.files import fingerprint, write_json
 from circuits.models.checkpoints import load_config, load_tokenizer, resolve
 from circuits.pipeline.example import example_article
 from circuits.pipeline.recipe import Recipe
 from circuits.pipeline.store import Store
 from tasks.pairs import Example, PairSet
-from tasks.task import Task, TrainableTask
+from tasks.task import FileTask, Task, TrainableTask
 
 
 @dataclass
@@ -35,6 +36,20 @@ class Data:
         """The task, if a model can be trained on it."""
         task = self.task()
         return task if isinstance(task, TrainableTask) else None
+
+    @cached_property
+    def files(self) -> list[str]:
+        """Fingerprints of the local files that the task reads, under any of its options."""
+        options = [{}, *self.recipe.evaluation.variants.values()]
+        asked = [self.task(**changes) for changes in options]
+        files = {file for task in asked if isinstance(task, FileTask) for file in task.files}
+        return [fingerprint(file) for file in sorted(files)]
+
+    @cached_property
+    def base(self) -> list[str]:
+        """What the base model is: its name, and the fingerprint of a local folder."""
+        place, _ = resolve(self.recipe.model)
+        return [self.recipe.model, *([fingerprint(place)] if Path(place).is_dir() else [])]
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -104,7 +119,8 @@ class Data:
                 recipe.evaluation.variants,
                 recipe.evaluation.perturbations,
                 recipe.evaluation.other_examples,
-                recipe.model,
+                self.files,
+                self.base,
                 recipe.seed,
             ],
             work,

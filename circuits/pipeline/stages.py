@@ -18,7 +18,7 @@ from circuits.attribution import attribute
 from circuits.evaluation import Questions, evaluate
 from circuits.evolution import compare, cross_evaluate, internals
 from circuits.evolution.hidden import hidden_path
-from circuits.files import write_json
+from circuits.files import fingerprint, write_json
 from circuits.graph import Circuit, EdgeScores, select
 from circuits.models import HookedModel, load_model, series
 from circuits.models.checkpoints import as_device, resolve
@@ -71,12 +71,12 @@ class _Pipeline:
     def make_checkpoints(self) -> None:
         section = self.recipe.finetune
         if section is None:
-            weights = [
-                [file.name, file.stat().st_size, file.stat().st_mtime_ns]
-                for place in self.checkpoints.values()
-                for file in sorted(Path(place).glob("*.safetensors"))
-            ]
-            self.store.stage("checkpoints", [self.recipe.model, weights], lambda: None)
+            given = {
+                name: fingerprint(place)
+                for name, place in self.checkpoints.items()
+                if name != "base"
+            }
+            self.store.stage("checkpoints", [self.data.base, given], lambda: None)
             return
         folder = self.store.path("checkpoints")
         settings = finetune_settings(self.recipe)
@@ -97,7 +97,7 @@ class _Pipeline:
 
         self.store.stage(
             "checkpoints",
-            [self.recipe.model, section.model_dump(mode="json"), self.recipe.seed],
+            [self.data.base, section.model_dump(mode="json"), self.recipe.seed],
             work,
             after=["pairs"],
             files=["checkpoints/training_log.json"],
@@ -134,7 +134,7 @@ class _Pipeline:
                 }
             return found
 
-        self.store.stage("quality", [n, self.recipe.seed], work, after=["checkpoints"])
+        self.store.stage("quality", [n, self.recipe.seed], work, after=["pairs", "checkpoints"])
 
     # -- circuits
 
@@ -371,7 +371,7 @@ class _Pipeline:
 
         self.store.stage(
             "lora",
-            [section.model_dump(mode="json"), self.recipe.model],
+            [section.model_dump(mode="json"), self.data.base],
             work,
             after=["pairs", "internals", f"circuits/{last}"],
             files=["lora.json"],
