@@ -75,6 +75,7 @@ class EvaluationSection(_Section):
 
     For robustness: corruptions of the task; variants, other options of it by name (a template);
     perturbations of the evaluation pairs (typos, longer, shorter, sentence-order); other_examples.
+    No two of these have one name, and none is called score, evaluate, example or other-examples.
     minimality, completeness: pairs used, None to leave it out (minimality costs a run an edge).
     replacement: what stands in for edges left out. stability: resamples, None to leave it out.
     quality: held-out articles for ROUGE and loss.

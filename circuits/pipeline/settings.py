@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import tasks
 from circuits.attribution import method
 from circuits.attribution.attribute import Method
@@ -13,6 +15,9 @@ from circuits.intervention.replacement import REPLACEMENTS
 from circuits.pipeline.recipe import Recipe
 from circuits.tuning.settings import FinetuneSettings
 from tasks.task import TrainableTask
+
+RESERVED = ("score", "evaluate", "example", "other-examples")
+"""Names under `pairs/` that no condition may have."""
 
 
 def check(recipe: Recipe) -> None:
@@ -39,12 +44,35 @@ def check(recipe: Recipe) -> None:
         raise CircuitsError(
             f"evaluation.perturbations {unknown[0]!r}: known are {', '.join(PERTURBATIONS)}"
         )
+    _check_conditions(recipe)
     finetune_settings(recipe)
     lora_settings(recipe)
     if recipe.lora and recipe.lora.criterion not in CRITERIA:
         raise CircuitsError(
             f"lora.criterion {recipe.lora.criterion!r}: known are {', '.join(CRITERIA)}"
         )
+
+
+def _check_conditions(recipe: Recipe) -> None:
+    """Each condition is a pair set of its own, kept in a file of its name."""
+    asked = recipe.evaluation
+    taken = set(RESERVED)
+    for section, names in (
+        ("corruptions", asked.corruptions),
+        ("variants", asked.variants),
+        ("perturbations", asked.perturbations),
+    ):
+        for name in names:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+                raise CircuitsError(
+                    f"evaluation.{section} {name!r}: a name of letters, digits, '-', '_' and '.'"
+                )
+            if name in taken:
+                raise CircuitsError(
+                    f"evaluation.{section} {name!r}: a pair set of this name is there already; "
+                    + ("choose another" if section == "variants" else "name it once")
+                )
+            taken.add(name)
 
 
 def attribution_of(recipe: Recipe) -> Method:
