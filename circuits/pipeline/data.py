@@ -72,6 +72,7 @@ class Data:
         conditions = ["score", "evaluate", *self.conditions]
 
         def work() -> dict[str, str]:
+            self.require_examples()
             made = {
                 "score": self.pairs_of("validation", recipe.pairs.score),
                 "evaluate": self.pairs_of("test", recipe.pairs.evaluate),
@@ -144,6 +145,15 @@ class Data:
     def pairs(self, name: str) -> PairSet:
         """Pairs of the run folder."""
         return PairSet.load(self.store.path("pairs", f"{name}.jsonl"))
+
+    def require_examples(self) -> None:
+        """Refuse now what the stages after the fine-tuning would find too few or too long."""
+        lora, quality = self.recipe.lora, self.recipe.evaluation.quality
+        if quality is not None and self.trainable is not None:
+            self.examples("test", quality)
+        if lora is not None:
+            self.examples("train", lora.examples)
+            self.examples("test", lora.held_out)
 
     def examples(self, split: Any, n: int) -> list[Example]:
         """Training examples; `check` has refused tasks without any."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from circuits.errors import CircuitsError
+
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class _Section(BaseModel):
@@ -58,7 +60,7 @@ class AttributionSection(_Section):
     steps: int | None = 5
     quadrature: str | None = "midpoint"
     metric: str | None = None
-    batch_size: int | None = None
+    batch_size: int | None = Field(None, gt=0)
 
 
 class CircuitSection(_Section):
@@ -85,7 +87,7 @@ class EvaluationSection(_Section):
     variants: dict[str, dict[str, Any]] = {}
     perturbations: tuple[str, ...] = ()
     other_examples: int = Field(50, ge=0)
-    minimality: int | None = 32
+    minimality: int | None = Field(32, gt=0)
     minimality_controls: int = Field(50, ge=0)
     epsilon: float = Field(0.005, gt=0)
     replacement: str = "corrupted"
@@ -93,7 +95,7 @@ class EvaluationSection(_Section):
     completeness_sets: int = Field(10, gt=0)
     stability: int | None = Field(200, gt=1)
     quality: int | None = Field(100, gt=0)
-    batch_size: int | None = None
+    batch_size: int | None = Field(None, gt=0)
 
 
 class EvolutionSection(_Section):
@@ -102,7 +104,7 @@ class EvolutionSection(_Section):
     crossing: pairs on which every checkpoint's circuit is run on every checkpoint; null for none.
     """
 
-    sizes: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
+    sizes: tuple[Share, ...] = Field((0.02, 0.05, 0.1, 0.2), min_length=1)
     resamples: int = Field(1000, gt=0)
     crossing: int | None = Field(100, gt=0)
 
@@ -110,7 +112,7 @@ class EvolutionSection(_Section):
 class InternalsSection(_Section):
     """Attention and hidden states of the base and the last checkpoint."""
 
-    documents: int = Field(64, gt=0)
+    documents: int = Field(64, gt=1)
     batch_size: int = Field(8, gt=0)
 
 
@@ -129,7 +131,7 @@ class LoraSection(_Section):
     learning_rate: float = Field(gt=0)
     warmup_steps: int = 10
     batch_size: int = Field(32, gt=0)
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = Field((0, 1), min_length=1)
     criterion: str = "attention-kl"
 
 

@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
+from circuits.errors import CircuitsError
 from circuits.models.checkpoints import resolve
+from circuits.pipeline import load_recipe
 from circuits.pipeline.data import Data
 from circuits.pipeline.recipe import parse
 from circuits.pipeline.store import Store
@@ -60,3 +62,17 @@ def test_another_base_model_in_the_folder_is_another_key(recipe, tmp_path, monke
     content[-1] ^= 1
     weights.write_bytes(content)
     assert make(recipe, tmp_path, monkeypatch)[0] != before
+
+
+def test_examples_that_would_be_missing_later_are_missed_at_once(tmp_path):
+    rows = [
+        {"article": f"Town {i} is big. It rained.", "highlights": f"Big {i}.", "split": split}
+        for i, split in enumerate(["train"] * 20 + ["validation"] * 20 + ["test"] * 10)
+    ]
+    (tmp_path / "articles.json").write_text(json.dumps(rows))
+    overrides = ["task.name=summarization", f"task.options={{path: {tmp_path / 'articles.json'}}}"]
+    overrides += ["pairs.score=8", "pairs.evaluate=8", "lora=null", "evaluation.quality=11"]
+    with Store.open(tmp_path / "run", load_recipe("quickstart", overrides)) as store:
+        data = Data(store.recipe, store)
+        with pytest.raises(CircuitsError, match=r"test.*: 11 rows are asked for, and there are 10"):
+            data.make_pairs()

@@ -274,6 +274,28 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         (["evaluation.variants={typos: {}}"], "perturbations 'typos': .* there already; name it"),
         (["evaluation.variants={a/b: {}}"], "'a/b': a name of letters"),
         (["evaluation.corruptions=[swap, swap]"], "corruptions 'swap': .* there already"),
+        (["circuit.ranking=sideways"], "circuit: unknown ranking 'sideways'; known: absolute"),
+        (["circuit.ranking=mixed"], 'circuit: .* "mixed" takes a share positive='),
+        (["circuit.positive=0.5"], 'circuit: .* "mixed" takes a share positive='),
+        (["attribution.metric=luck"], r"attribution\.metric 'luck': known are logit-difference"),
+        (
+            ["attribution.metric=probability-difference", "task.options.corruption=filler"],
+            "needs wrong answers, .* use answer-log-probability",
+        ),
+        (["attribution.metric=accuracy"], r"attribution\.metric 'accuracy': it has no gradient"),
+        (["attribution.batch_size=0"], r"attribution\.batch_size: .*greater than 0"),
+        (["pairs.score=7"], r"pairs\.score 7: comparing checkpoints takes at least 8"),
+        (["evaluation.minimality=-5"], r"evaluation\.minimality: .*greater than 0"),
+        (["evolution.sizes=[0.1, 2]"], r"evolution\.sizes\.1: .*less than or equal to 1"),
+        (["internals.documents=1"], r"internals\.documents: .*greater than 1"),
+        (["lora.layers=5"], r"lora\.layers 5: newsroom-gpt2 has 4"),
+        (["lora.seeds=[]"], r"lora\.seeds: .*at least 1"),
+        (["lora.seeds=[0,0]"], r"lora\.seeds \[0, 0\]: no two alike"),
+        (["lora.seeds=[-1]"], r"lora\.seeds: seed -1"),
+        (["dtype=float31"], "unknown dtype 'float31'"),
+        (["device=abacus"], "unknown device 'abacus'"),
+        (["model=./nowhere"], "no such model folder"),
+        (["finetune=null", "checkpoints=./nowhere"], "nowhere: no such folder of checkpoints"),
         (["finetune.warmup_steps=999"], "warmup_steps 999"),
         (["lora.criterion=taste"], r"lora\.criterion 'taste': known are attention-kl"),
         (["name=a b"], "without spaces"),
@@ -282,6 +304,13 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
 def test_bad_recipes_are_refused_before_anything_is_written(overrides, message, tmp_path):
     with pytest.raises(CircuitsError, match=message):
         run(load_recipe("quickstart", overrides), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_decoder_is_not_to_be_trained(model_folder, tmp_path):
+    recipe = load_recipe("quickstart", [f"model={model_folder('t5')}", "lora=null"])
+    with pytest.raises(CircuitsError, match="only causal models are trained; give `checkpoints`"):
+        run(recipe, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
 
