@@ -47,7 +47,7 @@ class FinetuneSection(_Section):
 
 
 class PairsSection(_Section):
-    """Numbers of pairs: to score edges on (validation split), to evaluate on (test split)."""
+    """Numbers of pairs: to score edges and look inside on (validation), to evaluate on (test)."""
 
     score: int = Field(64, gt=0)
     evaluate: int = Field(100, gt=0)
@@ -110,7 +110,10 @@ class EvolutionSection(_Section):
 
 
 class InternalsSection(_Section):
-    """Attention and hidden states of the base and the last checkpoint."""
+    """Attention and hidden states of the base and the last checkpoint.
+
+    documents: clean prompts, of the pairs that edges are scored on.
+    """
 
     documents: int = Field(64, gt=1)
     batch_size: int = Field(8, gt=0)

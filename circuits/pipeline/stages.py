@@ -292,14 +292,17 @@ class _Pipeline:
         )
 
     def look_inside(self) -> None:
-        """The base against the last checkpoint, and hidden states over all of them."""
+        """The base against the last checkpoint, and hidden states over all of them.
+
+        On the pairs for scoring: the LoRAs that are put where this points are judged on others.
+        """
         section = self.recipe.internals
         if section is None:
             return
         last = list(self.checkpoints)[-1]
 
         def work() -> dict[str, list[float]]:
-            pairs = self.data.pairs("evaluate")[: section.documents]
+            pairs = self.data.pairs("score")[: section.documents]
             found = internals(
                 self.model(last),
                 self.model("base"),
@@ -316,7 +319,8 @@ class _Pipeline:
                 batch_size=section.batch_size,
                 progress=self.progress,
             )
-            write_json(self.store.path("internals.json"), {**found, "path": path.to_dict()})
+            record = {**found, "split": pairs.split, "path": path.to_dict()}
+            write_json(self.store.path("internals.json"), record)
             importance: dict[str, list[float]] = found["importance"]
             return importance
 

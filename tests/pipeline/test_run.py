@@ -120,6 +120,7 @@ def test_evolution_and_internals_make_sense(folder):
     assert evolution["names"] == NAMES and len(evolution["comparisons"]) == 3
     assert "paragraph" in evolution and evolution["examples"] == 16
     internals = read(folder, "internals.json")
+    assert internals["split"] == "validation", "LoRAs are put by it and judged on test articles"
     assert internals["documents"] == 12 and not internals["identical"]
     assert all(kl >= 0 for layer in internals["kl"]["value"] for kl in layer)
     assert (internals["model"], internals["against"]) == ("step-40", "base")
