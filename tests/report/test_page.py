@@ -98,6 +98,11 @@ def test_the_summary_holds_the_numbers_of_the_files(page: Page, whole_run: Path)
     assert f"{changed} of {overall['edges']['tested']} edges changed" in page.text
 
 
+def test_the_loss_of_the_loras_is_not_called_one_of_validation(html: str, page: Page) -> None:
+    assert "The lowest held-out loss has standard: 1.290" in page.text
+    assert "validation loss" not in html.replace(get_plotlyjs(), "")
+
+
 def test_a_checkpoint_that_hardly_does_the_task_is_said(page: Page) -> None:
     assert "base hardly does the task" in page.text
 

@@ -306,7 +306,7 @@ def _race(run: Run) -> Finding:
         text += _say(" Every seed of {} is above every seed of {}.", best, listed(beaten))
     low = min(arms, key=lambda name: float(arms[name]["scores"]["loss"]["mean"]))
     text += _say(
-        " The lowest validation loss has {}: {} nats.", low, _spread(arms[low]["scores"]["loss"])
+        " The lowest held-out loss has {}: {} nats.", low, _spread(arms[low]["scores"]["loss"])
     )
     touched: dict[str, list[str]] = {}
     for name, arm in arms.items():
