@@ -104,8 +104,11 @@ def fingerprint(path: str | Path) -> str:
         files = sorted(one for one in path.iterdir() if one.is_file() and one.name[0] != ".")
         content = json.dumps([(file.name, fingerprint(file)) for file in files])
         return hashlib.sha256(content.encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CircuitsError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _sync(path: Path) -> None:

@@ -111,3 +111,5 @@ def test_a_fingerprint_is_of_names_and_bytes(tmp_path):
     (tmp_path / "a").rename(tmp_path / "b")
     found.append(fingerprint(tmp_path))
     assert len(set(found)) == 3
+    with pytest.raises(CircuitsError, match=r"c: cannot be read \(No such file"):
+        fingerprint(tmp_path / "c")
