@@ -1,9 +1,11 @@
-"""Files that are either whole or absent: temporary name, fsync, rename."""
+"""Files that are either whole or absent: temporary name, fsync, rename. One process a folder."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from circuits.errors import CircuitsError
+
+LOCK = ".lock"
 
 
 @contextmanager
@@ -33,6 +39,35 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+@contextmanager
+def working_in(folder: str | Path, names: str) -> Iterator[None]:
+    """Make a folder and work in it alone: another process is refused until the block ends.
+
+    names: a regular expression for what is written here; what a killed process left half written
+        of that is removed. The system frees the lock of a process that dies.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK).acquire(timeout=0)
+    except Timeout as error:
+        raise CircuitsError(
+            f"{folder}: another process works in this folder; wait for it, or choose another folder"
+        ) from error
+    except OSError as error:
+        raise CircuitsError(f"{folder}: cannot be written to ({error.strerror})") from error
+    with lock:
+        for leftover in leftovers(folder, names):
+            shutil.rmtree(leftover)
+        yield
+
+
+def leftovers(folder: Path, names: str) -> list[Path]:
+    """Temporary folders that `atomic_path` made in a folder for the names that match."""
+    made = re.compile(rf"\.({names})\.[a-z0-9_]{{8}}")  # as `tempfile.mkdtemp` ends names
+    return [path for path in folder.glob(".*") if path.is_dir() and made.fullmatch(path.name)]
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -57,6 +92,23 @@ def read_json(path: str | Path) -> Any:
         raise CircuitsError(f"{path}: cannot be read ({error.strerror})") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CircuitsError(f"{path}: not a JSON file ({error})") from error
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, or of the names and bytes of a folder's files.
+
+    Hidden files do not count, nor do folders within the folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(one for one in path.iterdir() if one.is_file() and one.name[0] != ".")
+        content = json.dumps([(file.name, fingerprint(file)) for file in files])
+        return hashlib.sha256(content.encode()).hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CircuitsError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _sync(path: Path) -> None:

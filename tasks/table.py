@@ -75,6 +75,11 @@ class Table:
         """logit-difference when the rows have wrong answers, else answer-log-probability."""
         return "logit-difference" if self._has_wrong else "answer-log-probability"
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file."""
+        return (Path(self.path),)
+
     def pairs(
         self,
         tokenizer: PreTrainedTokenizerBase,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from transformers import PreTrainedTokenizerBase
@@ -58,6 +59,16 @@ class TrainableTask(Task, Protocol):
         context: int | None = None,
     ) -> list[Example]:
         """`n` prompts with their targets, ready for a loss on the target tokens only."""
+        ...
+
+
+@runtime_checkable
+class FileTask(Task, Protocol):
+    """A task whose prompts are read from local files."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the task reads now; none if it reads from elsewhere."""
         ...
 
 

@@ -1,11 +1,15 @@
 """Files are whole or absent."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from circuits.errors import CircuitsError
-from circuits.files import atomic_path, read_json, write_json
+from circuits.files import atomic_path, fingerprint, read_json, working_in, write_json
 
 
 def test_a_failure_leaves_the_old_file_and_no_trace(tmp_path):
@@ -47,3 +51,65 @@ def test_missing_and_broken_files_are_named(tmp_path):
         read_json(tmp_path / "a.json")
     (tmp_path / "a.json").write_text(json.dumps([1]))
     assert read_json(tmp_path / "a.json") == [1]
+
+
+HOLDER = """
+import sys, time
+from circuits.files import working_in
+with working_in(sys.argv[1], "state"):
+    print("holds it", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_folder_is_held_by_one_process_until_it_ends_or_dies(tmp_path):
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "holds it\n"
+        (tmp_path / "run" / ".state.a_bc1234").mkdir()
+        with (
+            pytest.raises(CircuitsError, match="run: another process works in this folder"),
+            working_in(tmp_path / "run", "state"),
+        ):
+            pass
+        assert (tmp_path / "run" / ".state.a_bc1234").exists(), "what it writes is left to it"
+        process.send_signal(signal.SIGKILL)
+    for _ in range(2):
+        with working_in(tmp_path / "run", "state"):
+            assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_only_own_leftovers_are_removed(tmp_path):
+    with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "step-10") as temporary:
+        own = temporary.parent.rename(tmp_path / ".step-10.k3_llme2")
+        raise KeyboardInterrupt
+    others = [".git.old", ".cache.d", ".step-10.backup", ".step-10.k3_llme2.old", ".x.k3_llme2"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    with working_in(tmp_path, r"state\.pt|step-\d+"):
+        assert not own.exists() and all((tmp_path / name).is_dir() for name in others)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    with (
+        pytest.raises(CircuitsError, match=r"run: cannot be written to \(Permission denied"),
+        working_in(tmp_path / "run", "state"),
+    ):
+        pass
+
+
+def test_a_fingerprint_is_of_names_and_bytes(tmp_path):
+    (tmp_path / "a").write_text("x")
+    (tmp_path / ".hidden").write_text("y")
+    found = [fingerprint(tmp_path)]
+    (tmp_path / ".hidden").write_text("z")
+    assert fingerprint(tmp_path) == found[0]
+    (tmp_path / "a").write_text("y")
+    found.append(fingerprint(tmp_path))
+    (tmp_path / "a").rename(tmp_path / "b")
+    found.append(fingerprint(tmp_path))
+    assert len(set(found)) == 3
+    with pytest.raises(CircuitsError, match=r"c: cannot be read \(No such file"):
+        fingerprint(tmp_path / "c")

@@ -52,13 +52,7 @@ def edge_order(
     """
     if rule not in ORDERS:
         raise CircuitsError(f"unknown rule {rule!r}; known: {', '.join(ORDERS)}")
-    if ranking not in RANKINGS:
-        raise CircuitsError(f"unknown ranking {ranking!r}; known: {', '.join(RANKINGS)}")
-    if (ranking == "mixed") != (positive is not None) or not 0 <= (positive or 0) <= 1:
-        raise CircuitsError(
-            f'ranking {ranking!r}, positive={positive}: ranking "mixed" takes a share positive= '
-            "from 0 to 1, and the others take none"
-        )
+    require_ranking(ranking, positive)
     if positive is not None:
         signed, absolute = (edge_order(scores, rule, one) for one in ("signed", "absolute"))
         return _mixed(signed, absolute, positive)
@@ -70,6 +64,17 @@ def edge_order(
     if rule == "stable":
         return _sorted(scores.layout, (sign_stability(scores) >= _STABLE).float(), worth)
     return _sorted(scores.layout, worth)
+
+
+def require_ranking(ranking: str, positive: float | None) -> None:
+    """Refuse an unknown ranking, and a share `positive` where there is none to take."""
+    if ranking not in RANKINGS:
+        raise CircuitsError(f"unknown ranking {ranking!r}; known: {', '.join(RANKINGS)}")
+    if (ranking == "mixed") != (positive is not None) or not 0 <= (positive or 0) <= 1:
+        raise CircuitsError(
+            f'ranking {ranking!r}, positive={positive}: ranking "mixed" takes a share positive= '
+            "from 0 to 1, and the others take none"
+        )
 
 
 def ranking_keys(matrix: Matrix, ranking: str) -> Matrix:

@@ -91,14 +91,20 @@ def series(base: str | Path, folder: str | Path) -> dict[str, str]:
     folder = Path(folder)
     if not folder.is_dir():
         raise CircuitsError(f"{folder}: no such folder of checkpoints")
-    steps = sorted(
-        (int(match[1]), path)
-        for path in folder.iterdir()
-        if path.is_dir() and (match := _STEP.fullmatch(path.name))
-    )
+    steps = saved_steps(folder)
     if not steps:
         raise CircuitsError(f"{folder}: holds no checkpoints named step-N")
-    return {"base": str(base), **{path.name: str(path) for _, path in steps}}
+    return {"base": str(base), **{path.name: str(path) for path in steps.values()}}
+
+
+def saved_steps(folder: Path) -> dict[int, Path]:
+    """The `step-N` folders in a folder by N, in order."""
+    found = {
+        int(match[1]): path
+        for path in folder.glob("step-*")
+        if path.is_dir() and (match := _STEP.fullmatch(path.name))
+    }
+    return dict(sorted(found.items()))
 
 
 def resolve(source: str | Path) -> tuple[str, str | None]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import tasks
 from circuits.errors import CircuitsError
 from circuits.evaluation import perturb
-from circuits.files import write_json
+from circuits.files import fingerprint, write_json
 from circuits.models.checkpoints import load_config, load_tokenizer, resolve
 from circuits.pipeline.example import example_article
 from circuits.pipeline.recipe import Recipe
 from circuits.pipeline.store import Store
 from tasks.pairs import Example, PairSet
-from tasks.task import Task, TrainableTask
+from tasks.task import FileTask, Task, TrainableTask
 
 
 @dataclass
@@ -35,6 +36,20 @@ class Data:
         """The task, if a model can be trained on it."""
         task = self.task()
         return task if isinstance(task, TrainableTask) else None
+
+    @cached_property
+    def files(self) -> list[str]:
+        """Fingerprints of the local files that the task reads, under any of its options."""
+        options = [{}, *self.recipe.evaluation.variants.values()]
+        asked = [self.task(**changes) for changes in options]
+        files = {file for task in asked if isinstance(task, FileTask) for file in task.files}
+        return [fingerprint(file) for file in sorted(files)]
+
+    @cached_property
+    def base(self) -> list[str]:
+        """What the base model is: its name, and the fingerprint of a local folder."""
+        place, _ = resolve(self.recipe.model)
+        return [self.recipe.model, *([fingerprint(place)] if Path(place).is_dir() else [])]
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -57,6 +72,7 @@ class Data:
         conditions = ["score", "evaluate", *self.conditions]
 
         def work() -> dict[str, str]:
+            self.require_examples()
             made = {
                 "score": self.pairs_of("validation", recipe.pairs.score),
                 "evaluate": self.pairs_of("test", recipe.pairs.evaluate),
@@ -104,7 +120,8 @@ class Data:
                 recipe.evaluation.variants,
                 recipe.evaluation.perturbations,
                 recipe.evaluation.other_examples,
-                recipe.model,
+                self.files,
+                self.base,
                 recipe.seed,
             ],
             work,
@@ -128,6 +145,15 @@ class Data:
     def pairs(self, name: str) -> PairSet:
         """Pairs of the run folder."""
         return PairSet.load(self.store.path("pairs", f"{name}.jsonl"))
+
+    def require_examples(self) -> None:
+        """Refuse now what the stages after the fine-tuning would find too few or too long."""
+        lora, quality = self.recipe.lora, self.recipe.evaluation.quality
+        if quality is not None and self.trainable is not None:
+            self.examples("test", quality)
+        if lora is not None:
+            self.examples("train", lora.examples)
+            self.examples("test", lora.held_out)
 
     def examples(self, split: Any, n: int) -> list[Example]:
         """Training examples; `check` has refused tasks without any."""

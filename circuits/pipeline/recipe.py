@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from circuits.errors import CircuitsError
+
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class _Section(BaseModel):
@@ -45,7 +47,7 @@ class FinetuneSection(_Section):
 
 
 class PairsSection(_Section):
-    """Numbers of pairs: to score edges on (validation split), to evaluate on (test split)."""
+    """Numbers of pairs: to score edges and look inside on (validation), to evaluate on (test)."""
 
     score: int = Field(64, gt=0)
     evaluate: int = Field(100, gt=0)
@@ -58,7 +60,7 @@ class AttributionSection(_Section):
     steps: int | None = 5
     quadrature: str | None = "midpoint"
     metric: str | None = None
-    batch_size: int | None = None
+    batch_size: int | None = Field(None, gt=0)
 
 
 class CircuitSection(_Section):
@@ -75,6 +77,7 @@ class EvaluationSection(_Section):
 
     For robustness: corruptions of the task; variants, other options of it by name (a template);
     perturbations of the evaluation pairs (typos, longer, shorter, sentence-order); other_examples.
+    No two of these have one name, and none is called score, evaluate, example or other-examples.
     minimality, completeness: pairs used, None to leave it out (minimality costs a run an edge).
     replacement: what stands in for edges left out. stability: resamples, None to leave it out.
     quality: held-out articles for ROUGE and loss.
@@ -84,7 +87,7 @@ class EvaluationSection(_Section):
     variants: dict[str, dict[str, Any]] = {}
     perturbations: tuple[str, ...] = ()
     other_examples: int = Field(50, ge=0)
-    minimality: int | None = 32
+    minimality: int | None = Field(32, gt=0)
     minimality_controls: int = Field(50, ge=0)
     epsilon: float = Field(0.005, gt=0)
     replacement: str = "corrupted"
@@ -92,7 +95,7 @@ class EvaluationSection(_Section):
     completeness_sets: int = Field(10, gt=0)
     stability: int | None = Field(200, gt=1)
     quality: int | None = Field(100, gt=0)
-    batch_size: int | None = None
+    batch_size: int | None = Field(None, gt=0)
 
 
 class EvolutionSection(_Section):
@@ -101,15 +104,18 @@ class EvolutionSection(_Section):
     crossing: pairs on which every checkpoint's circuit is run on every checkpoint; null for none.
     """
 
-    sizes: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
+    sizes: tuple[Share, ...] = Field((0.02, 0.05, 0.1, 0.2), min_length=1)
     resamples: int = Field(1000, gt=0)
     crossing: int | None = Field(100, gt=0)
 
 
 class InternalsSection(_Section):
-    """Attention and hidden states of the base and the last checkpoint."""
+    """Attention and hidden states of the base and the last checkpoint.
 
-    documents: int = Field(64, gt=0)
+    documents: clean prompts, of the pairs that edges are scored on.
+    """
+
+    documents: int = Field(64, gt=1)
     batch_size: int = Field(8, gt=0)
 
 
@@ -128,7 +134,7 @@ class LoraSection(_Section):
     learning_rate: float = Field(gt=0)
     warmup_steps: int = 10
     batch_size: int = Field(32, gt=0)
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = Field((0, 1), min_length=1)
     criterion: str = "attention-kl"
 
 

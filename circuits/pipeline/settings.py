@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import tasks
 from circuits.attribution import method
 from circuits.attribution.attribute import Method
+from circuits.attribution.method import GradientMethod
 from circuits.errors import CircuitsError
 from circuits.evaluation import PERTURBATIONS
 from circuits.evolution.criteria import CRITERIA
-from circuits.graph.orders import ORDERS
+from circuits.evolution.edges import MIN_EXAMPLES
+from circuits.graph.orders import ORDERS, require_ranking
 from circuits.intervention.replacement import REPLACEMENTS
+from circuits.metrics import METRICS
+from circuits.models import series
+from circuits.models.checkpoints import as_device, as_dtype, load_config
 from circuits.pipeline.recipe import Recipe
 from circuits.tuning.settings import FinetuneSettings
-from tasks.task import TrainableTask
+from tasks.errors import naming
+from tasks.task import Task, TrainableTask
+
+RESERVED = ("score", "evaluate", "example", "other-examples")
+"""Names under `pairs/` that no condition may have."""
 
 
 def check(recipe: Recipe) -> None:
@@ -27,9 +39,15 @@ def check(recipe: Recipe) -> None:
             f"task {recipe.task.name!r} has no training examples; give `checkpoints` in place of "
             "`finetune`, and leave out `lora`"
         )
-    attribution_of(recipe)
+    _check_metric(recipe, task)
+    if recipe.pairs.score < MIN_EXAMPLES:
+        raise CircuitsError(
+            f"pairs.score {recipe.pairs.score}: comparing checkpoints takes at least {MIN_EXAMPLES}"
+        )
     if recipe.circuit.rule not in ORDERS:
         raise CircuitsError(f"circuit.rule {recipe.circuit.rule!r}: known are {', '.join(ORDERS)}")
+    with naming("circuit"):
+        require_ranking(recipe.circuit.ranking, recipe.circuit.positive)
     if recipe.evaluation.replacement not in REPLACEMENTS:
         raise CircuitsError(
             f"evaluation.replacement {recipe.evaluation.replacement!r}: known are "
@@ -39,12 +57,82 @@ def check(recipe: Recipe) -> None:
         raise CircuitsError(
             f"evaluation.perturbations {unknown[0]!r}: known are {', '.join(PERTURBATIONS)}"
         )
+    _check_conditions(recipe)
     finetune_settings(recipe)
-    lora_settings(recipe)
-    if recipe.lora and recipe.lora.criterion not in CRITERIA:
+    _check_lora(recipe)
+    as_device(recipe.device)
+    as_dtype(recipe.dtype)
+    _check_model(recipe)
+
+
+def _check_metric(recipe: Recipe, task: Task) -> None:
+    """The metric that edges are scored by; conditions are read by their own."""
+    name = recipe.attribution.metric or task.metric
+    if name not in METRICS:
+        raise CircuitsError(f"attribution.metric {name!r}: known are {', '.join(METRICS)}")
+    if METRICS[name].needs_wrong and not METRICS[task.metric].needs_wrong:
         raise CircuitsError(
-            f"lora.criterion {recipe.lora.criterion!r}: known are {', '.join(CRITERIA)}"
+            f"attribution.metric {name!r}: it needs wrong answers, and task {recipe.task.name!r} "
+            f"has none with these options; use {task.metric}"
         )
+    chosen = attribution_of(recipe)
+    if not METRICS[name].differentiable and isinstance(chosen, GradientMethod):
+        raise CircuitsError(
+            f"attribution.metric {name!r}: it has no gradient, which {chosen.name} scores by; use "
+            f"{task.metric}"
+        )
+
+
+def _check_lora(recipe: Recipe) -> None:
+    section, settings = recipe.lora, lora_settings(recipe)
+    if section is None or settings is None:
+        return
+    if section.criterion not in CRITERIA:
+        raise CircuitsError(
+            f"lora.criterion {section.criterion!r}: known are {', '.join(CRITERIA)}"
+        )
+    if len(set(section.seeds)) != len(section.seeds):
+        raise CircuitsError(f"lora.seeds {list(section.seeds)}: no two alike")
+    with naming("lora.seeds"):
+        for seed in section.seeds:
+            replace(settings, seed=seed)
+
+
+def _check_model(recipe: Recipe) -> None:
+    """What the base model's configuration and the names of its checkpoints tell."""
+    if recipe.checkpoints is not None:
+        series(recipe.model, recipe.checkpoints)
+    config = load_config(recipe.model)
+    if config.is_encoder_decoder and (recipe.finetune or recipe.lora):
+        raise CircuitsError(
+            f"{recipe.model}: an encoder-decoder, and only causal models are trained; give "
+            "`checkpoints` in place of `finetune`, and leave out `lora`"
+        )
+    layers = config.get_text_config().num_hidden_layers
+    if recipe.lora and recipe.lora.layers > layers:
+        raise CircuitsError(f"lora.layers {recipe.lora.layers}: {recipe.model} has {layers}")
+
+
+def _check_conditions(recipe: Recipe) -> None:
+    """Each condition is a pair set of its own, kept in a file of its name."""
+    asked = recipe.evaluation
+    taken = set(RESERVED)
+    for section, names in (
+        ("corruptions", asked.corruptions),
+        ("variants", asked.variants),
+        ("perturbations", asked.perturbations),
+    ):
+        for name in names:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+                raise CircuitsError(
+                    f"evaluation.{section} {name!r}: a name of letters, digits, '-', '_' and '.'"
+                )
+            if name in taken:
+                raise CircuitsError(
+                    f"evaluation.{section} {name!r}: a pair set of this name is there already; "
+                    + ("choose another" if section == "variants" else "name it once")
+                )
+            taken.add(name)
 
 
 def attribution_of(recipe: Recipe) -> Method:

@@ -18,7 +18,7 @@ from circuits.attribution import attribute
 from circuits.evaluation import Questions, evaluate
 from circuits.evolution import compare, cross_evaluate, internals
 from circuits.evolution.hidden import hidden_path
-from circuits.files import write_json
+from circuits.files import fingerprint, write_json
 from circuits.graph import Circuit, EdgeScores, select
 from circuits.models import HookedModel, load_model, series
 from circuits.models.checkpoints import as_device, resolve
@@ -39,8 +39,8 @@ from tasks.landmarks import landmarks
 def run(recipe: Recipe, folder: str | Path, *, progress: bool = True) -> Path:
     """Do everything that the recipe asks for, or what is left of it; returns the report's path."""
     check(recipe)
-    store = Store.open(folder, recipe)
-    return _Pipeline(recipe, store, Data(recipe, store), progress).run()
+    with Store.open(folder, recipe) as store:
+        return _Pipeline(recipe, store, Data(recipe, store), progress).run()
 
 
 @dataclass
@@ -71,12 +71,12 @@ class _Pipeline:
     def make_checkpoints(self) -> None:
         section = self.recipe.finetune
         if section is None:
-            weights = [
-                [file.name, file.stat().st_size, file.stat().st_mtime_ns]
-                for place in self.checkpoints.values()
-                for file in sorted(Path(place).glob("*.safetensors"))
-            ]
-            self.store.stage("checkpoints", [self.recipe.model, weights], lambda: None)
+            given = {
+                name: fingerprint(place)
+                for name, place in self.checkpoints.items()
+                if name != "base"
+            }
+            self.store.stage("checkpoints", [self.data.base, given], lambda: None)
             return
         folder = self.store.path("checkpoints")
         settings = finetune_settings(self.recipe)
@@ -97,7 +97,7 @@ class _Pipeline:
 
         self.store.stage(
             "checkpoints",
-            [self.recipe.model, section.model_dump(mode="json"), self.recipe.seed],
+            [self.data.base, section.model_dump(mode="json"), self.recipe.seed],
             work,
             after=["pairs"],
             files=["checkpoints/training_log.json"],
@@ -134,7 +134,7 @@ class _Pipeline:
                 }
             return found
 
-        self.store.stage("quality", [n, self.recipe.seed], work, after=["checkpoints"])
+        self.store.stage("quality", [n, self.recipe.seed], work, after=["pairs", "checkpoints"])
 
     # -- circuits
 
@@ -292,14 +292,17 @@ class _Pipeline:
         )
 
     def look_inside(self) -> None:
-        """The base against the last checkpoint, and hidden states over all of them."""
+        """The base against the last checkpoint, and hidden states over all of them.
+
+        On the pairs for scoring: the LoRAs that are put where this points are judged on others.
+        """
         section = self.recipe.internals
         if section is None:
             return
         last = list(self.checkpoints)[-1]
 
         def work() -> dict[str, list[float]]:
-            pairs = self.data.pairs("evaluate")[: section.documents]
+            pairs = self.data.pairs("score")[: section.documents]
             found = internals(
                 self.model(last),
                 self.model("base"),
@@ -316,7 +319,8 @@ class _Pipeline:
                 batch_size=section.batch_size,
                 progress=self.progress,
             )
-            write_json(self.store.path("internals.json"), {**found, "path": path.to_dict()})
+            record = {**found, "split": pairs.split, "path": path.to_dict()}
+            write_json(self.store.path("internals.json"), record)
             importance: dict[str, list[float]] = found["importance"]
             return importance
 
@@ -371,7 +375,7 @@ class _Pipeline:
 
         self.store.stage(
             "lora",
-            [section.model_dump(mode="json"), self.recipe.model],
+            [section.model_dump(mode="json"), self.data.base],
             work,
             after=["pairs", "internals", f"circuits/{last}"],
             files=["lora.json"],

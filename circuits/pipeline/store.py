@@ -13,7 +13,8 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ import torch
 
 from circuits.attribution.attribute import versions
 from circuits.errors import CircuitsError
-from circuits.files import read_json, write_json, write_text
+from circuits.files import LOCK, leftovers, read_json, working_in, write_json, write_text
 from circuits.pipeline.recipe import Recipe
 
 _log = logging.getLogger(__name__)
+_RECIPE = r"recipe\.yaml"
 
 
 @dataclass
@@ -42,22 +44,26 @@ class Store:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, folder: str | Path, recipe: Recipe) -> Store:
-        """Make the folder, or go on in it; another recipe's folder is refused."""
+    @contextmanager
+    def open(cls, folder: str | Path, recipe: Recipe) -> Iterator[Store]:
+        """Make the folder, or go on in it, for the length of the block.
+
+        Another recipe's folder is refused, and one that another process works in.
+        """
         folder = Path(folder)
         file = folder / "recipe.yaml"
         text = recipe.to_yaml()
-        if file.exists():
-            if file.read_text(encoding="utf-8") != text:
+        if not file.exists() and (folder.is_file() or _foreign(folder)):
+            raise CircuitsError(f"{folder}: exists and is not a run folder; choose another --out")
+        with working_in(folder, _RECIPE):
+            if not file.exists():
+                write_text(file, text)
+            elif file.read_text(encoding="utf-8") != text:
                 raise CircuitsError(
                     f"{folder}: this run folder was written by another recipe (see {file}); choose "
                     "another --out, or remove the folder"
                 )
-        elif folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-            raise CircuitsError(f"{folder}: exists and is not a run folder; choose another --out")
-        else:
-            write_text(file, text)
-        return cls(folder, recipe)
+            yield cls(folder, recipe)
 
     def path(self, *parts: str) -> Path:
         """A path in the folder."""
@@ -110,3 +116,9 @@ class Store:
                 "seconds": self.seconds,
             },
         )
+
+
+def _foreign(folder: Path) -> bool:
+    """Whether a folder without a recipe holds more than a run killed at its first file leaves."""
+    ours = {folder / LOCK, *leftovers(folder, _RECIPE)}
+    return folder.is_dir() and any(path not in ours for path in folder.iterdir())

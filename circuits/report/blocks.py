@@ -106,7 +106,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence of the article; masked: it is replaced in the corrupted prompts."""
+    """A sentence of the example; masked: it is replaced in the corrupted prompts."""
 
     text: str
     masked: bool
@@ -115,13 +115,14 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Article:
-    """The example article. variants: the corrupted texts by the name of the corruption."""
+    """The example, and what follows it. variants: the corrupted texts by the corruption's name."""
 
     kind: ClassVar[str] = "article"
     caption: str | Markup
     title: str
     sentences: Sequence[Sentence]
-    summary: str
+    answer: str
+    label: str
     variants: Mapping[str, Sequence[tuple[str, bool]]]
     method: Method | None = None
 

@@ -32,7 +32,7 @@ from circuits.report.sections import (
 
 SECTIONS = (
     Section("summary", "Summary", (key_figures.tiles, summary.findings)),
-    Section("task", "The task", (task.article, task.sizes)),
+    Section("task", "The task", (task.example, task.sizes)),
     Section("fine-tuning", "Fine-tuning", (finetuning.curves, finetuning.quality)),
     Section("circuits", "Circuits", (circuit.graphs, circuit.heatmaps, circuit.top_edges)),
     Section(

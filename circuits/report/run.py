@@ -11,6 +11,7 @@ from typing import Any
 from circuits.errors import CircuitsError
 from circuits.files import read_json
 from circuits.graph import Circuit, EdgeScores
+from circuits.report.words import ARTICLES, PROMPTS, Words
 
 
 class AbsentError(Exception):
@@ -79,6 +80,15 @@ class Run:
         except AbsentError:
             names = [path.stem for path in (self.folder / "scores").glob("*.safetensors")]
             return tuple(sorted(names, key=_natural))
+
+    @cached_property
+    def words(self) -> Words:
+        """What to call examples: articles only if the one laid open has sentences that say so."""
+        try:
+            self.part("pairs/example.json", "sentences")
+        except UNSHOWABLE:
+            return PROMPTS
+        return ARTICLES
 
     @property
     def ends(self) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
-from circuits.files import read_json, write_json
+from circuits.files import read_json, working_in, write_json
 from circuits.models import load_model
 from circuits.models.checkpoints import as_device
 from circuits.tuning.arms import Arm, describe
@@ -131,7 +131,7 @@ def bakeoff(
         takes equal steps.
     out: holds `<arm>/seed-<n>/` with the adapter (`step-<steps>/`), `training_log.json` and
         `result.json` (scores of every example). A finished run is not run again; one that was
-        killed goes on. A folder of another race is refused.
+        killed goes on. A folder of another race is refused, and one that another process works in.
     rank: of the LoRA on all layers that sets the number of parameters.
     device: None takes the first accelerator, or the CPU.
     """
@@ -141,20 +141,21 @@ def bakeoff(
         raise CircuitsError("a race needs one arm or more, each with a name of its own")
     if not seeds or len(set(seeds)) != len(seeds):
         raise CircuitsError("a race needs one seed or more, no two alike")
-    race = _Race(
-        str(model_folder),
-        train,
-        validation,
-        Path(out),
-        settings,
-        rank,
-        parts,
-        max_new_tokens,
-        device,
-    )
-    todo = [(arm, seed) for seed in seeds for arm in arms]
-    bar = tqdm(todo, desc="LoRA arms", unit="run", disable=not progress)
-    runs = [race.run(arm, replace(settings, seed=seed), progress=progress) for arm, seed in bar]
+    with working_in(out, r"run\.json|base\.json"):
+        race = _Race(
+            str(model_folder),
+            train,
+            validation,
+            Path(out),
+            settings,
+            rank,
+            parts,
+            max_new_tokens,
+            device,
+        )
+        todo = [(arm, seed) for seed in seeds for arm in arms]
+        bar = tqdm(todo, desc="LoRA arms", unit="run", disable=not progress)
+        runs = [race.run(arm, replace(settings, seed=seed), progress=progress) for arm, seed in bar]
     order = [arm.name for arm in arms]
     return BakeoffResult(
         arms=tuple(arms),

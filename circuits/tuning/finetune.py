@@ -82,7 +82,8 @@ def finetune(
         trained is not. After the call it holds the weights of the last step.
     out: holds `step-<n>/` for each of `settings.checkpoint_steps` and the last step, and
         `training_log.json`. A run that was killed goes on from its last saved state; a finished
-        one is only loaded; a folder of a run on other settings, data or weights is refused.
+        one is only loaded; a folder of a run on other settings, data or weights is refused, and
+        one that another process works in.
     tokenizer: saved with each checkpoint.
     """
     require_examples(examples, model)
@@ -97,30 +98,28 @@ def finetune(
         model.float()
 
     outcome = {k: v for k, v in settings.to_dict().items() if k != "save_state_every"}
-    folder = RunFolder(
-        out,
-        {
-            **outcome,
-            "examples": fingerprint_examples(examples),
-            "validation": fingerprint_examples(validation),
-            "model": fingerprint_model(model),
-        },
-    )
-    log = folder.read_log()
-    if log.get("finished"):
-        load_weights(model, folder.checkpoints[len(log["steps"])])
-    else:
-        run = _Run(model, trained, folder, settings, tokenizer)
-        log = run.train(examples, validation, progress=progress)
-    folder.drop_state()
-    return FinetuneResult(
-        out=folder.path,
-        checkpoints=folder.checkpoints,
-        steps=log["steps"],
-        validation=log["validation"],
-        stopped_early=log["stopped_early"],
-        seconds=log["seconds"],
-    )
+    identity = {
+        **outcome,
+        "examples": fingerprint_examples(examples),
+        "validation": fingerprint_examples(validation),
+        "model": fingerprint_model(model),
+    }
+    with RunFolder.open(out, identity) as folder:
+        log = folder.read_log()
+        if log.get("finished"):
+            load_weights(model, folder.checkpoints[len(log["steps"])])
+        else:
+            run = _Run(model, trained, folder, settings, tokenizer)
+            log = run.train(examples, validation, progress=progress)
+        folder.drop_state()
+        return FinetuneResult(
+            out=folder.path,
+            checkpoints=folder.checkpoints,
+            steps=log["steps"],
+            validation=log["validation"],
+            stopped_early=log["stopped_early"],
+            seconds=log["seconds"],
+        )
 
 
 @dataclass

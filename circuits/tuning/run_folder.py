@@ -4,6 +4,8 @@
     state.pt            parameters, optimizer and log at some step; gone when the run is finished
     training_log.json   losses and accuracies so far
     step-<n>/           a checkpoint, Hugging Face or PEFT, with the tokenizer
+    result.json         scores, where the run is an arm of a race (`bakeoff`)
+    .lock               held while a process works in the folder
 
 Each is written whole or not at all (`circuits.files`), so a run killed at any moment can go on.
 """
@@ -12,8 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +26,32 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
-from circuits.files import atomic_path, read_json, write_json
+from circuits.files import atomic_path, read_json, working_in, write_json
+from circuits.models.checkpoints import saved_steps
 from tasks.pairs import Example
 
+_WRITTEN = r"run\.json|state\.pt|training_log\.json|step-\d+|result\.json"
 
+
+@dataclass(frozen=True)
 class RunFolder:
-    """The folder of one training run. Construction claims it, or refuses and says why.
+    """The folder of one training run, held by `open`."""
 
-    identity: whatever decides the outcome, as plain values; compared with the folder's own.
-    """
+    path: Path
 
-    def __init__(self, path: str | Path, identity: Mapping[str, Any]) -> None:
-        self.path = Path(path)
-        if self.path.exists() and not self.path.is_dir():
-            raise CircuitsError(f"{self.path}: a file stands where the run folder should be")
-        claim_folder(self.path, identity)
-        for leftover in self.path.glob(".*.*"):  # temporary folders of a killed process
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
+    @classmethod
+    @contextmanager
+    def open(cls, path: str | Path, identity: Mapping[str, Any]) -> Iterator[RunFolder]:
+        """Claim the folder for the length of the block, or refuse and say why.
+
+        identity: whatever decides the outcome, as plain values; compared with the folder's own.
+        """
+        path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise CircuitsError(f"{path}: a file stands where the run folder should be")
+        with working_in(path, _WRITTEN):
+            claim_folder(path, identity)
+            yield cls(path)
 
     def read_log(self) -> dict[str, Any]:
         """The training log; empty before the first was written."""
@@ -69,8 +80,7 @@ class RunFolder:
     @property
     def checkpoints(self) -> dict[int, Path]:
         """Saved checkpoints by step, in order."""
-        found = {int(path.name[5:]): path for path in self.path.glob("step-*")}
-        return dict(sorted(found.items()))
+        return saved_steps(self.path)
 
     def save_checkpoint(
         self, step: int, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None
@@ -90,7 +100,7 @@ def claim_folder(path: Path, identity: Mapping[str, Any]) -> None:
     file = path / "run.json"
     wanted = json.loads(json.dumps(identity))
     if not file.exists():
-        if any(path.glob("step-*")):
+        if saved_steps(path):
             raise CircuitsError(
                 f"{path}: holds checkpoints but no run.json, so nothing tells what made them; "
                 "choose another folder or remove them"

@@ -94,6 +94,13 @@ def from_dataset(name: str, split: Split, article: str | None, summary: str | No
     )
 
 
+def local_files(name: str) -> tuple[Path, ...]:
+    """The files of a dataset that `from_dataset` reads from a local folder, else none."""
+    if name in KNOWN_DATASETS:
+        return ()
+    return tuple(sorted(path for path in Path(name).rglob("*") if path.is_file()))
+
+
 def _load(name: str, known: KnownDataset | None) -> Any:
     import datasets
 

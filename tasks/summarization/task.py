@@ -14,7 +14,13 @@ from tasks import masking, splits
 from tasks.errors import CircuitsError, naming
 from tasks.pairs import Example, PairSet, PromptPair
 from tasks.salience import AnnotatedArticle, annotate
-from tasks.summarization.articles import Article, Articles, from_dataset, from_file
+from tasks.summarization.articles import (
+    Article,
+    Articles,
+    from_dataset,
+    from_file,
+    local_files,
+)
 from tasks.summarization.donors import Donors, lend
 from tasks.summarization.prompt import Prompt, make_prompt, truncate
 from tasks.task import Split
@@ -75,6 +81,13 @@ class Summarization:
                 isinstance(value, int) and value >= 1
             ):
                 raise CircuitsError(f"{option}={value!r}: it must be a whole number, at least 1")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file, or those of a dataset that is a local folder."""
+        if self.path is not None:
+            return (Path(self.path),)
+        return local_files(str(self.dataset))
 
     def pairs(
         self,

@@ -22,6 +22,11 @@ def read_nouns(source: str | Path) -> tuple[str, ...]:
     return _file(Path(source))
 
 
+def noun_files(source: str | Path) -> tuple[Path, ...]:
+    """The text file that `read_nouns` reads for this source, if it does."""
+    return () if source in ("own", "wordnet") else (Path(source),)
+
+
 @cache
 def _own() -> tuple[str, ...]:
     text = files("tasks.transitive").joinpath("nouns.json").read_text(encoding="utf-8")

@@ -27,7 +27,7 @@ from tasks.errors import CircuitsError
 from tasks.generated import Generated, Maker, Prompts, require_option
 from tasks.pairs import Example, PairSet
 from tasks.task import Split
-from tasks.transitive.nouns import read_nouns
+from tasks.transitive.nouns import noun_files, read_nouns
 from tasks.words import of_split, single_tokens
 
 # {x} stands where the corruption `unlink` puts d. The first begins with a space, as a noun at the
@@ -100,6 +100,11 @@ class Transitive(Generated):
             )
         n = EVALUATION[split] if n is None else n
         return super().pairs(tokenizer, n, split=split, seed=seed, context=context)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file of nouns, if they come from one."""
+        return noun_files(self.nouns)
 
     def examples(
         self,

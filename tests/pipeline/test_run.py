@@ -67,7 +67,9 @@ def test_every_file_of_a_run_folder_is_there(folder):
     expected += [f"scores/{name}.safetensors" for name in NAMES]
     expected += [f"circuits/{name}.json" for name in NAMES]
     assert [name for name in expected if not (folder / name).exists()] == []
-    assert not [path for path in folder.rglob(".*") if path.name != ".stages"], "left-overs"
+    assert not [path for path in folder.rglob(".*") if path.name not in (".stages", ".lock")], (
+        "left"
+    )
 
 
 def test_scores_and_circuits_make_sense(folder):
@@ -118,6 +120,7 @@ def test_evolution_and_internals_make_sense(folder):
     assert evolution["names"] == NAMES and len(evolution["comparisons"]) == 3
     assert "paragraph" in evolution and evolution["examples"] == 16
     internals = read(folder, "internals.json")
+    assert internals["split"] == "validation", "LoRAs are put by it and judged on test articles"
     assert internals["documents"] == 12 and not internals["identical"]
     assert all(kl >= 0 for layer in internals["kl"]["value"] for kl in layer)
     assert (internals["model"], internals["against"]) == ("step-40", "base")
@@ -266,6 +269,34 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         (["circuit.rule=luck"], r"circuit\.rule 'luck': known are top-n, paths"),
         (["evaluation.perturbations=[noise]"], r"perturbations 'noise': known are typos"),
         (["evaluation.variants={odd: {corruption: odd}}"], "unknown corruption 'odd'"),
+        (["evaluation.variants={evaluate: {}}"], r"evaluation\.variants 'evaluate': a pair set"),
+        (["evaluation.variants={other-examples: {}}"], "'other-examples': a pair set"),
+        (["evaluation.variants={swap: {}}"], "variants 'swap': .* there already; choose another"),
+        (["evaluation.variants={typos: {}}"], "perturbations 'typos': .* there already; name it"),
+        (["evaluation.variants={a/b: {}}"], "'a/b': a name of letters"),
+        (["evaluation.corruptions=[swap, swap]"], "corruptions 'swap': .* there already"),
+        (["circuit.ranking=sideways"], "circuit: unknown ranking 'sideways'; known: absolute"),
+        (["circuit.ranking=mixed"], 'circuit: .* "mixed" takes a share positive='),
+        (["circuit.positive=0.5"], 'circuit: .* "mixed" takes a share positive='),
+        (["attribution.metric=luck"], r"attribution\.metric 'luck': known are logit-difference"),
+        (
+            ["attribution.metric=probability-difference", "task.options.corruption=filler"],
+            "needs wrong answers, .* use answer-log-probability",
+        ),
+        (["attribution.metric=accuracy"], r"attribution\.metric 'accuracy': it has no gradient"),
+        (["attribution.batch_size=0"], r"attribution\.batch_size: .*greater than 0"),
+        (["pairs.score=7"], r"pairs\.score 7: comparing checkpoints takes at least 8"),
+        (["evaluation.minimality=-5"], r"evaluation\.minimality: .*greater than 0"),
+        (["evolution.sizes=[0.1, 2]"], r"evolution\.sizes\.1: .*less than or equal to 1"),
+        (["internals.documents=1"], r"internals\.documents: .*greater than 1"),
+        (["lora.layers=5"], r"lora\.layers 5: newsroom-gpt2 has 4"),
+        (["lora.seeds=[]"], r"lora\.seeds: .*at least 1"),
+        (["lora.seeds=[0,0]"], r"lora\.seeds \[0, 0\]: no two alike"),
+        (["lora.seeds=[-1]"], r"lora\.seeds: seed -1"),
+        (["dtype=float31"], "unknown dtype 'float31'"),
+        (["device=abacus"], "unknown device 'abacus'"),
+        (["model=./nowhere"], "no such model folder"),
+        (["finetune=null", "checkpoints=./nowhere"], "nowhere: no such folder of checkpoints"),
         (["finetune.warmup_steps=999"], "warmup_steps 999"),
         (["lora.criterion=taste"], r"lora\.criterion 'taste': known are attention-kl"),
         (["name=a b"], "without spaces"),
@@ -274,6 +305,13 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
 def test_bad_recipes_are_refused_before_anything_is_written(overrides, message, tmp_path):
     with pytest.raises(CircuitsError, match=message):
         run(load_recipe("quickstart", overrides), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_decoder_is_not_to_be_trained(model_folder, tmp_path):
+    recipe = load_recipe("quickstart", [f"model={model_folder('t5')}", "lora=null"])
+    with pytest.raises(CircuitsError, match="only causal models are trained; give `checkpoints`"):
+        run(recipe, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
 

@@ -98,6 +98,11 @@ def test_the_summary_holds_the_numbers_of_the_files(page: Page, whole_run: Path)
     assert f"{changed} of {overall['edges']['tested']} edges changed" in page.text
 
 
+def test_the_loss_of_the_loras_is_not_called_one_of_validation(html: str, page: Page) -> None:
+    assert "The lowest held-out loss has standard: 1.290" in page.text
+    assert "validation loss" not in html.replace(get_plotlyjs(), "")
+
+
 def test_a_checkpoint_that_hardly_does_the_task_is_said(page: Page) -> None:
     assert "base hardly does the task" in page.text
 
@@ -202,6 +207,33 @@ def test_names_cannot_close_the_data_script(folder: Path) -> None:
     html = write_report(folder).read_text(encoding="utf-8")
     assert "<script>alert" not in html
     assert "alert(1)" in json.dumps(json.loads(Page(html).scripts["plots"]))
+
+
+def test_a_task_without_articles_is_not_called_one_of_summaries(folder: Path) -> None:
+    write_json(
+        folder / "pairs" / "example.json",
+        {
+            "title": "pairs.csv, row 1",
+            "sentences": [],
+            "summary": "Ardon",
+            "clean_prompt": "Ana Bell resigned as mayor of",
+            "corruptions": {"corrupted": "Ana Bell resigned as judge of"},
+            "segments": {
+                "corrupted": [
+                    {"text": "Ana Bell resigned as", "corrupted": False},
+                    {"text": " judge", "corrupted": True},
+                    {"text": " of", "corrupted": False},
+                ]
+            },
+        },
+    )
+    html = write_report(folder).read_text(encoding="utf-8").replace(get_plotlyjs(), "")
+    assert "goes on with an answer" in html and "<span>Answer</span>Ardon" in html
+    assert "<mark> judge</mark>" in html and "100 held-out examples" in html
+    assert "Cross entropy of the target&#39;s tokens, given the tokens before" in html
+    text = Page(html).text.lower()
+    assert not [word for word in ("article", "summaries", "a summary") if word in text]
+    assert "summary token" not in html
 
 
 def test_masked_sentences_are_marked(html: str) -> None:

@@ -280,3 +280,13 @@ def test_options_are_frozen(load):
     with pytest.raises(AttributeError):
         task.salient = 3
     assert replace(task, salient=3).salient == 3
+
+
+def test_the_files_that_are_read(load, articles_file, tmp_path):
+    assert load().files == (articles_file,)
+    (tmp_path / "folder" / "part").mkdir(parents=True)
+    files = [tmp_path / "folder" / "a.csv", tmp_path / "folder" / "part" / "b.csv"]
+    for file in files:
+        file.touch()
+    assert load(path=None, dataset=str(tmp_path / "folder")).files == tuple(files)
+    assert load(path=None, dataset="xsum").files == ()

@@ -165,6 +165,7 @@ def test_nouns_of_a_file(word_tokenizer, tmp_path):
     path.write_text("\n".join(of_split(read_nouns("own"), "test")[:5]) + "\n\n  dog \ndog\n")
     assert read_nouns(path)[-1] == "dog" and len(read_nouns(path)) == 6
     task = tasks.load("transitive", nouns=str(path))
+    assert task.files == (path,) and Transitive().files == ()
     used = {name for p in task.prompts(word_tokenizer, 100, split="test") for name in p.names}
     assert used == set(of_split(read_nouns(path), "test"))
     with pytest.raises(

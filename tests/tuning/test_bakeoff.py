@@ -13,6 +13,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from circuits.errors import CircuitsError
+from circuits.files import working_in
 from circuits.tuning.arms import Arm, standard_arms
 from circuits.tuning.bakeoff import bakeoff
 from circuits.tuning.importance import LayerImportance
@@ -113,6 +114,15 @@ def test_parameters_that_cannot_match_are_reported(model_folder, data, tmp_path)
     assert row["rank"] == [2]
     assert row["parameters_to_budget"] == pytest.approx(4 / 3)
     assert row["scores"]["loss"]["sd"] is None
+
+
+def test_a_race_in_use_is_refused(model_folder, data, tmp_path):
+    call = (model_folder("gpt2"), *data, ARMS[:1], SETTINGS, (0,), tmp_path)
+    with (
+        working_in(tmp_path, "x"),
+        pytest.raises(CircuitsError, match="another process works in this folder"),
+    ):
+        bakeoff(*call, progress=False)
 
 
 def test_random_arms_draw_anew_for_each_seed():

@@ -11,6 +11,7 @@ from conftest import make_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from circuits.errors import CircuitsError
+from circuits.files import working_in
 from circuits.tuning.finetune import finetune
 from circuits.tuning.loss import score_targets
 from circuits.tuning.settings import FinetuneSettings
@@ -85,6 +86,7 @@ def test_checkpoints_log_and_weights(name, load, tokenizer, make_examples, tmp_p
     assert log["finished"]
     assert log["steps"] == result.steps
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        ".lock",
         "run.json",
         "training_log.json",
         "step-3",
@@ -175,6 +177,24 @@ def test_how_often_the_state_is_saved_makes_no_other_run(load, make_examples, tm
     finetune(load("gpt2"), make_examples(4), tmp_path, settings=SHORT, progress=False)
     other = replace(SHORT, save_state_every=1)
     finetune(load("gpt2"), make_examples(4), tmp_path, settings=other, progress=False)
+
+
+def test_folders_that_are_no_checkpoints_are_left_alone(load, make_examples, tmp_path):
+    for name in ("step-10-backup", ".git.old", ".cache.d"):
+        (tmp_path / name).mkdir()
+    result = finetune(load("gpt2"), make_examples(4), tmp_path, settings=SHORT, progress=False)
+    assert list(result.checkpoints) == [*SHORT.checkpoint_steps, SHORT.steps]
+    assert all((tmp_path / name).is_dir() for name in ("step-10-backup", ".git.old", ".cache.d"))
+
+
+def test_a_folder_that_another_process_works_in_is_refused(load, make_examples, tmp_path):
+    call = {"settings": SHORT, "progress": False}
+    with (
+        working_in(tmp_path, "x"),
+        pytest.raises(CircuitsError, match="another process works in this folder"),
+    ):
+        finetune(load("gpt2"), make_examples(4), tmp_path, **call)
+    finetune(load("gpt2"), make_examples(4), tmp_path, **call)
 
 
 def test_refusals(load, make_examples, tmp_path):

@@ -13,7 +13,7 @@ from circuits.report.numbers import compact
 SCORES = {
     "rougeL": "ROUGE-L (higher is better)",
     "token_accuracy": "token accuracy (higher is better)",
-    "loss": "validation loss, nats (lower is better)",
+    "loss": "held-out loss, nats (lower is better)",
 }
 
 

@@ -1,4 +1,4 @@
-"""How fine-tuning went: loss and accuracy by step, quality of the summaries by checkpoint."""
+"""How fine-tuning went: loss and accuracy by step, quality of the answers by checkpoint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEASURES = {
 def training_curves(log: Mapping[str, Any], checkpoints: Sequence[int]) -> Plot:
     """Loss and token accuracy: every training batch, and validation. Dotted: checkpoints."""
     layout = panel_grid(
-        ["Loss (nats per summary token)", "Token accuracy"],
+        ["Loss (nats a token)", "Token accuracy"],
         columns=2,
         height=230,
         xaxis={"title": {"text": "step"}, "rangemode": "tozero"},

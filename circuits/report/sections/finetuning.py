@@ -30,14 +30,14 @@ def curves(run: Run) -> Iterator[Block]:
     stopped = " Training stopped early." if log.get("stopped_early") else ""
     yield Figure(
         caption=f"Fine-tuning, {count(len(log['steps']))} steps. Grey: the loss and the share of "
-        "summary tokens predicted first, on each training batch; blue: on the validation set. "
+        "target tokens predicted first, on each training batch; blue: on the validation set. "
         f"Dotted lines: the checkpoints compared in this report.{stopped}",
         views={"": training_curves(log, saved)},
         height=340,
         method=Method(
             steps=(
-                "Cross entropy of the summary's tokens and the end-of-text token, given the "
-                "article and the tokens before; nothing else is trained on.",
+                f"Cross entropy of {run.words.target}, given {run.words.given}; nothing else is "
+                "trained on.",
                 "AdamW with a linear warm-up and cosine decay to zero; the settings stand in the "
                 "recipe at the end of the page.",
             ),
@@ -46,26 +46,27 @@ def curves(run: Run) -> Iterator[Block]:
 
 
 def quality(run: Run) -> Iterator[Block]:
-    """The summaries of each checkpoint, held against the references."""
+    """What each checkpoint writes, held against the references."""
     found = run.part("evaluation.json", "quality")
     found = {name: found[name] for name in run.order if name in found}
     sizes = sorted({int(one["n"]) for one in found.values() if one.get("n")})
     n = " to ".join(count(size) for size in sizes) or "an unstated number of"
+    example, answers = run.words.example, run.words.answers
     method = Method(
         steps=(
-            "Summaries are decoded greedily from the held-out articles. ROUGE is the F1 of the "
-            "rouge-score package with stemming; exact match asks for the very text.",
+            f"{answers.capitalize()} are decoded greedily from the held-out {example}s. ROUGE is "
+            "the F1 of the rouge-score package with stemming; exact match asks for the very text.",
             "Token accuracy and loss are teacher-forced: each token of the reference given those "
             "before it.",
-            "Intervals, where there are any, are bootstrap intervals over articles.",
+            f"Intervals, where there are any, are bootstrap intervals over {example}s.",
         ),
-        settings={"held-out articles": n},
+        settings={f"held-out {example}s": n},
         source="Lin (2004), ROUGE.",
     )
     kept = all("intervals" in one for one in found.values())
-    within = ", with 95 % intervals" if kept else "; per-article values were not kept"
+    within = ", with 95 % intervals" if kept else f"; per-{example} values were not kept"
     yield Figure(
-        caption=f"The summaries by checkpoint, means over {n} held-out articles{within}.",
+        caption=f"The {answers} by checkpoint, means over {n} held-out {example}s{within}.",
         views={"": quality_curves(found)},
         height=320,
         method=method,

@@ -17,7 +17,7 @@ _BY_LAYER = {
     "Cosine of hidden states": "cosine",
     "Change of the block's update": "update_change",
 }
-_SETTINGS = ("documents", "resamples", "seed")
+_SETTINGS = ("documents", "split", "resamples", "seed")
 _NAMED = 6  # heads named in a cell
 
 

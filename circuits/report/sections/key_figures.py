@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from circuits.report.blocks import Block, Tile, Tiles
-from circuits.report.numbers import count, interval, percent, signed
+from circuits.report.numbers import count, counted, interval, percent, signed
 from circuits.report.run import UNSHOWABLE, AbsentError, Run
 
 
@@ -29,8 +29,8 @@ def _quality_tile(run: Run) -> Tile:
     first, last = (run.part("evaluation.json", "quality", name) for name in run.ends)
     return Tile(
         f"{signed(first['rougeL'], 2)} → {signed(last['rougeL'], 2)}",
-        "ROUGE-L of the summaries",
-        f"{run.ends[0]} to {run.ends[1]}, n = {count(last['n'])} articles",
+        f"ROUGE-L of the {run.words.answers}",
+        f"{run.ends[0]} to {run.ends[1]}, n = {counted(last['n'], run.words.example)}",
     )
 
 

@@ -17,6 +17,7 @@ def race(run: Run) -> Iterator[Block]:
     found = run.part("lora.json", "bakeoff")
     arms = found["arms"]
     seeds = len(arms[0]["seeds"])
+    examples = f"{run.words.example}s"
     yield Text(
         "Every arm starts from the base model and takes the same steps on the same batches; its "
         "rank is set so that it trains about as many parameters as a LoRA on all layers. The arms "
@@ -24,7 +25,7 @@ def race(run: Run) -> Iterator[Block]:
     )
     yield Figure(
         caption=f"LoRA arms after {count(found['steps'])} steps, on {count(found['held_out'])} "
-        f"held-out articles. Dots: one seed each ({seeds} an arm); bar: their mean. The axes do "
+        f"held-out {examples}. Dots: one seed each ({seeds} an arm); bar: their mean. The axes do "
         "not begin at 0. Base model: "
         + ", ".join(
             f"{title.partition(' (')[0]} {signed(found['base'].get(key))}"
@@ -41,7 +42,7 @@ def race(run: Run) -> Iterator[Block]:
             ),
             settings={
                 "steps": found["steps"],
-                "held-out articles": found["held_out"],
+                f"held-out {examples}": found["held_out"],
                 "parameters aimed at": found["budget"],
                 "seeds": listed([str(seed) for seed in arms[0]["seeds"]]),
             },
@@ -49,7 +50,7 @@ def race(run: Run) -> Iterator[Block]:
     )
     yield Table(
         caption=f"The same in numbers: mean ± standard deviation over {seeds} seeds (a spread over "
-        "seeds, not an interval over articles).",
+        f"seeds, not an interval over {examples}).",
         head=[
             "arm",
             "layers chosen by",

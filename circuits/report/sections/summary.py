@@ -47,7 +47,7 @@ def _quality(run: Run) -> Finding:
     first, last = (run.part("evaluation.json", "quality", name) for name in run.ends)
     return "Fine-tuning", _say(
         "ROUGE-L went from {} in {} to *{}* in {}, token accuracy from {} to *{}* (n = {} held-out "
-        "articles).",
+        "{}s).",
         estimate(measured(first, "rougeL")),
         run.ends[0],
         estimate(measured(last, "rougeL")),
@@ -55,6 +55,7 @@ def _quality(run: Run) -> Finding:
         estimate(measured(first, "token_accuracy")),
         estimate(measured(last, "token_accuracy")),
         count(last["n"]),
+        run.words.example,
     )
 
 
@@ -306,7 +307,7 @@ def _race(run: Run) -> Finding:
         text += _say(" Every seed of {} is above every seed of {}.", best, listed(beaten))
     low = min(arms, key=lambda name: float(arms[name]["scores"]["loss"]["mean"]))
     text += _say(
-        " The lowest validation loss has {}: {} nats.", low, _spread(arms[low]["scores"]["loss"])
+        " The lowest held-out loss has {}: {} nats.", low, _spread(arms[low]["scores"]["loss"])
     )
     touched: dict[str, list[str]] = {}
     for name, arm in arms.items():

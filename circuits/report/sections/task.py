@@ -1,4 +1,4 @@
-"""What is asked of the model: one article, its masked sentences, and what replaces them."""
+"""What is asked of the model: one example, and what its corrupted twins replace."""
 
 from __future__ import annotations
 
@@ -9,38 +9,46 @@ from typing import Any
 from circuits.report.blocks import Article, Block, Method, Sentence, Text
 from circuits.report.numbers import count
 from circuits.report.run import AbsentError, Pair, Run
+from circuits.report.words import ARTICLES
+
+_ARTICLES = (
+    "The model reads an article and a cue and goes on with a summary. Each article has a "
+    "corrupted twin of equal length, in which the sentences that the summary is made of are "
+    "replaced."
+)
+_PROMPTS = (
+    "The model reads a prompt and goes on with an answer. Each prompt has a corrupted twin of "
+    "equal length."
+)
+_MATTERS = (
+    " An edge of the model matters for the task as far as the metric falls when the edge carries "
+    "what it would carry on the corrupted twin."
+)
 
 
-def article(run: Run) -> Iterator[Block]:
-    """The article as a clipping, then the corrupted prompts."""
-    example = run.json("pairs/example.json")
+def example(run: Run) -> Iterator[Block]:
+    """An article as a clipping, or a prompt; then the corrupted ones."""
+    found = run.json("pairs/example.json")
+    of_articles = run.words is ARTICLES
+    yield Text((_ARTICLES if of_articles else _PROMPTS) + _MATTERS)
+    yield _article(found) if of_articles else _prompt(found)
+
+
+def _article(found: dict[str, Any]) -> Article:
     sentences = [
-        Sentence(one["text"], bool(one["salient"]), one.get("score"))
-        for one in example.get("sentences", [])
+        Sentence(one["text"], bool(one["salient"]), one.get("score")) for one in found["sentences"]
     ]
-    if not sentences:
-        sentences = [Sentence(str(example.get("clean_prompt", "")), False, None)]
-    segments = example.get("segments", {})
-    variants = {
-        name: _marked(example, text, segments.get(name))
-        for name, text in example.get("corruptions", {}).items()
-    }
     masked = sum(sentence.masked for sentence in sentences)
-    yield Text(
-        "The model reads an article and a cue and goes on with a summary. Each article has a "
-        "corrupted twin of equal length, in which the sentences that the summary is made of are "
-        "replaced. An edge of the model matters for the task as far as the metric falls when the "
-        "edge carries what it would carry on the corrupted twin."
-    )
-    yield Article(
+    return Article(
         caption="One article of the evaluation set. Marked: the "
         + ("sentence" if masked == 1 else f"{masked} sentences")
         + " that the summary needs and that every corruption changes; the number behind a sentence"
         " is its own ROUGE against the summary.",
-        title=str(example.get("title", "")),
+        title=str(found.get("title", "")),
         sentences=sentences,
-        summary=str(example.get("summary", "")),
-        variants=variants,
+        answer=str(found.get("summary", "")),
+        label="Summary",
+        variants=_variants(found),
         method=Method(
             steps=(
                 "Sentences are marked by the task: the newsroom task knows which of its sentences "
@@ -52,6 +60,24 @@ def article(run: Run) -> Iterator[Block]:
                 "summary is fed to both.",
             ),
             source="Nallapati, Zhai and Zhou (2017), SummaRuNNer; Liu and Lapata (2019).",
+        ),
+    )
+
+
+def _prompt(found: dict[str, Any]) -> Article:
+    return Article(
+        caption="One prompt of the evaluation set, with its right answer (the first, where several "
+        "count). Marked in the corrupted prompts: what differs.",
+        title=str(found.get("title", "")),
+        sentences=[Sentence(str(found.get("clean_prompt", "")), False, None)],
+        answer=str(found.get("summary", "")),
+        label="Answer",
+        variants=_variants(found),
+        method=Method(
+            steps=(
+                "A prompt and its twin differ in tokens of the same positions; the answer is fed "
+                "to both.",
+            ),
         ),
     )
 
@@ -70,6 +96,15 @@ def sizes(run: Run) -> Iterator[Block]:
         else f"Edges were scored on {count(score.n)} pairs and circuits judged on "
         f"{count(evaluate.n)}, both of the {score.split} split."
     )
+
+
+def _variants(found: dict[str, Any]) -> dict[str, list[tuple[str, bool]]]:
+    """The corrupted prompts in pieces, by the name of the corruption."""
+    segments = found.get("segments", {})
+    return {
+        name: _marked(found, text, segments.get(name))
+        for name, text in found.get("corruptions", {}).items()
+    }
 
 
 def _marked(
