@@ -112,6 +112,16 @@ def test_circuits_that_can_do_nothing_are_named(scored):
         assert found["minimality"] is found["completeness"] is None
 
 
+def test_under_means_a_circuit_without_a_path_does_something(scored):
+    model, scores, pairs = scored
+    circuit = Circuit.of(scores.layout, ["input->m0", "m1->logits"])
+    found = evaluate(model, scores, circuit, pairs, questions=EVERY, replacement="mean")
+    assert found["circuit"]["nothing_left"] is None
+    assert abs(found["circuit"]["faithfulness"]["value"]) > 1e-3
+    assert set(found["minimality"]["falls"]) == {"input->m0", "m1->logits"}
+    assert found["completeness"]["mean"]["n"] == 2
+
+
 class Blind(PairSet):
     """Pairs of which the metric sees nothing: it reads before the prompts differ."""
 
