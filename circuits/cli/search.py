@@ -177,13 +177,13 @@ def _prune(
 
     found = prune_heads(model, pairs, threshold, **settings)
     found.save(out / "search.json")
-    for layer, (kept, baseline) in enumerate(zip(found.kept, found.baselines, strict=True)):
+    judge, places = found.details["metric"], model.layout.attentions
+    for place, kept, baseline in zip(places, found.kept, found.baselines, strict=True):
         heads = ", ".join(f"h{head}" for head in kept) or "none"
-        typer.echo(f"layer {layer:>3}: {heads} stay; {found.details['metric']} was {baseline:.4f}")
-    total = model.layout.n_layers * model.layout.n_heads
+        typer.echo(f"{place.prefix:>7}: {heads} stay; {judge} was {baseline:.4f}")
     typer.echo(
-        f"{len(found.heads)} of {total} heads stay; {found.details['metric']} on {len(pairs)} "
-        f"pairs: model {found.metric_model:.4f}, pruned {found.metric_pruned:.4f}"
+        f"{len(found.heads)} of {len(found.history)} heads stay; {judge} on {len(pairs)} pairs: "
+        f"model {found.metric_model:.4f}, pruned {found.metric_pruned:.4f}"
     )
     for name, figures in found.evaluation.items():
         sides = (("model", figures.model), ("pruned", figures.pruned), ("fall", figures.fall))
