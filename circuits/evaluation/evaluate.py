@@ -144,6 +144,7 @@ def _stability(
         rule=how["rule"],
         ranking=how["ranking"],
         positive=how.get("positive"),
+        prune=how.get("pruned", True),
         resamples=resamples,
         seed=seed,
     ).to_dict()

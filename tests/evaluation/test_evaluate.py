@@ -50,6 +50,10 @@ def test_everything_is_in_the_record(scored, random_pairs):
     assert found["stability"]["resamples"] == 6
     assert set(found["stability"]["circuit"]) == set(circuit.edges)
     assert found["faithfulness"]["rule"] == "paths"
+    whole = select(scores, edges=30, rule="top-n", prune=False)
+    asked = Questions(stability=2)
+    resampled = evaluate(*(model, scores, whole, pairs), questions=asked)["stability"]
+    assert set(resampled["circuit"]) == set(whole.edges) != set(whole.pruned().edges)
     again = evaluate(*(model, scores, circuit, pairs), questions=EVERY)
     assert again["completeness"] == found["completeness"], "the same seed, the same record"
     bare = evaluate(model, EdgeScores(scores.matrix, scores.layout, "x"), circuit, pairs)
