@@ -133,8 +133,7 @@ def search(
     others = None
     if evaluate_n is not None or evaluate_split is not None:
         others = use.load_pairs(loaded, hooked, evaluate_n, evaluate_split or "test", seed)
-        if others.fingerprint == pairs.fingerprint:
-            typer.echo("note: these are the examples that were searched on", err=True)
+        use.warn_of_seen(others, pairs.fingerprints, "searched on")
     given = {key: value for key, value in of_pruning.items() if value is not None}
     _prune(hooked, pairs, threshold, out, {**common, **given, "evaluate_on": others})
 
@@ -185,10 +184,12 @@ def _prune(
         f"{len(found.heads)} of {len(found.history)} heads stay; {judge} on {len(pairs)} pairs: "
         f"model {found.metric_model:.4f}, pruned {found.metric_pruned:.4f}"
     )
+    seen = found.details.get("evaluated_on", {}).get("searched_on")
     for name, figures in found.evaluation.items():
         sides = (("model", figures.model), ("pruned", figures.pruned), ("fall", figures.fall))
         told = ", ".join(
             f"{side} {v:.4f} [{low:.4f}, {high:.4f}]" for side, (v, low, high) in sides
         )
-        typer.echo(f"{name} on {figures.n} other pairs: {told}")
+        which = f"pairs, {seen} of them searched on" if seen else "other pairs"
+        typer.echo(f"{name} on {figures.n} {which}: {told}")
     use.wrote(out / "search.json")

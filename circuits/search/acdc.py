@@ -151,6 +151,7 @@ def acdc(
         "batch_size": batch_size,
         "seed": seed,
         "data": describe_pairs(pairs),
+        "pairs": pairs.fingerprints,
         "model": describe_model(model),
         "versions": versions(),
     }

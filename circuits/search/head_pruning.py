@@ -131,7 +131,8 @@ def prune_heads(
     threshold: the share of a layer's baseline that may be lost in the layer.
     metric: a name from `circuits.metrics`; None takes the pairs' own.
     ablation: "zero" or "mean" of a head's z.
-    evaluate_on: other examples for the pruned model, by `metric` and those of `evaluate_by`.
+    evaluate_on: other examples for the pruned model, by `metric` and those of `evaluate_by`;
+        details["evaluated_on"]["searched_on"] says how many of them are not.
     """
     judge = metric_for(pairs, metric)
     if not 0 <= threshold < 1:
@@ -159,12 +160,14 @@ def prune_heads(
         "batch_size": batch_size,
         "seed": seed,
         "data": describe_pairs(pairs),
+        "pairs": pairs.fingerprints,
         "model": describe_model(model),
         "versions": versions(),
     }
     evaluation = {}
     if evaluate_on is not None:
-        details["evaluated_on"] = describe_pairs(evaluate_on)
+        shared = evaluate_on.shared(pairs.fingerprints)
+        details["evaluated_on"] = {**describe_pairs(evaluate_on), "searched_on": shared}
         values = _measured(heads, search.off, evaluate_on, judges, batch_size, progress)
         for name, each in zip(others, values, strict=True):
             evaluation[name] = _estimated(each, seed)
