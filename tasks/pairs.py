@@ -102,6 +102,11 @@ class PromptPair:
         return tuple(tokens[0] for tokens in self.answer[:-1])
 
     @property
+    def content(self) -> tuple[Any, ...]:
+        """All ids: two pairs are the same question if and only if these are equal."""
+        return self.clean, self.corrupted, self.answer, self.wrong
+
+    @property
     def tokens(self) -> set[int]:
         """Every token id that the pair mentions."""
         sets = (*self.answer, *self.wrong)
@@ -221,8 +226,17 @@ class PairSet(Sequence[PromptPair]):
     @property
     def fingerprint(self) -> str:
         """SHA-256 over the ids of all pairs: equal sets, equal fingerprints."""
-        content = [(pair.clean, pair.corrupted, pair.answer, pair.wrong) for pair in self.pairs]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return _hashed([pair.content for pair in self.pairs])
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """Of each pair 16 hex digits, by which a result remembers what it was made from."""
+        return [_hashed(pair.content)[:16] for pair in self.pairs]
+
+    def shared(self, fingerprints: Iterable[str]) -> int:
+        """How many of the pairs have one of these fingerprints."""
+        known = set(fingerprints)
+        return sum(one in known for one in self.fingerprints)
 
     def require(self, *, vocabulary: int, context: int | None) -> None:
         """Refuse, naming the row, any pair that a model of this size cannot read."""
@@ -295,6 +309,10 @@ class PairSet(Sequence[PromptPair]):
             return cls(pairs=pairs, **rows[0])
         except TypeError as error:
             raise CircuitsError(f"{path}: not a file written by PairSet.save ({error})") from error
+
+
+def _hashed(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:

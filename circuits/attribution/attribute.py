@@ -139,6 +139,7 @@ def gather(
         "batch_size": batch_size,
         "seed": None,
         "data": describe_pairs(pairs),
+        "pairs": pairs.fingerprints,
         "model": describe_model(model),
         "versions": versions(),
     }

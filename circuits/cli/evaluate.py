@@ -148,16 +148,17 @@ def _unseen(scores: AnyScores, reads_file: bool) -> str:
 
 
 def _warn_of_seen(scores: AnyScores, pairs: PairSet) -> None:
-    made_from = scores.details.get("data", {})
-    if made_from.get("fingerprint") == pairs.fingerprint:
-        what = "these are the examples that the scores were made from"
-    elif made_from.get("split") == pairs.split != "all" and made_from.get("task") == pairs.task:
-        what = (
-            f"the scores were made from the same split ({pairs.split}), so examples may be shared"
+    made_from, seen = scores.details.get("data", {}), scores.details.get("pairs")
+    if seen is None and made_from.get("fingerprint") == pairs.fingerprint:
+        seen = pairs.fingerprints  # the scores are older than the fingerprints of single pairs
+    if seen is not None:
+        use.warn_of_seen(pairs, seen, "scored on")
+    elif made_from.get("split") == pairs.split and made_from.get("task") == pairs.task:
+        typer.echo(
+            f"warning: the scores were made from the same split ({pairs.split}) and do not say of "
+            "which pairs, so examples may be shared; figures on unseen examples would be lower",
+            err=True,
         )
-    else:
-        return
-    typer.echo(f"warning: {what}; figures on unseen examples would be lower", err=True)
 
 
 def _show(record: dict[str, Any], pairs: PairSet) -> None:

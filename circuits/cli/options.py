@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,6 +74,16 @@ def load_pairs(
         "split": split or ("all" if reads_file else "validation"),
     }
     return task.pairs(model.tokenizer, seed=seed, context=model.context, **arguments)
+
+
+def warn_of_seen(pairs: PairSet, fingerprints: Iterable[str], how: str) -> None:
+    """Say how many of the pairs were scored (searched) on before."""
+    if shared := pairs.shared(fingerprints):
+        typer.echo(
+            f"warning: {shared} of the {len(pairs)} pairs were {how}; figures on unseen examples "
+            "would be lower",
+            err=True,
+        )
 
 
 def load_hooked(source: str, device: str | None, dtype: str) -> HookedModel:

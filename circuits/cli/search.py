@@ -133,8 +133,7 @@ def search(
     others = None
     if evaluate_n is not None or evaluate_split is not None:
         others = use.load_pairs(loaded, hooked, evaluate_n, evaluate_split or "test", seed)
-        if others.fingerprint == pairs.fingerprint:
-            typer.echo("note: these are the examples that were searched on", err=True)
+        use.warn_of_seen(others, pairs.fingerprints, "searched on")
     given = {key: value for key, value in of_pruning.items() if value is not None}
     _prune(hooked, pairs, threshold, out, {**common, **given, "evaluate_on": others})
 
@@ -177,18 +176,20 @@ def _prune(
 
     found = prune_heads(model, pairs, threshold, **settings)
     found.save(out / "search.json")
-    for layer, (kept, baseline) in enumerate(zip(found.kept, found.baselines, strict=True)):
+    judge, places = found.details["metric"], model.layout.attentions
+    for place, kept, baseline in zip(places, found.kept, found.baselines, strict=True):
         heads = ", ".join(f"h{head}" for head in kept) or "none"
-        typer.echo(f"layer {layer:>3}: {heads} stay; {found.details['metric']} was {baseline:.4f}")
-    total = model.layout.n_layers * model.layout.n_heads
+        typer.echo(f"{place.prefix:>7}: {heads} stay; {judge} was {baseline:.4f}")
     typer.echo(
-        f"{len(found.heads)} of {total} heads stay; {found.details['metric']} on {len(pairs)} "
-        f"pairs: model {found.metric_model:.4f}, pruned {found.metric_pruned:.4f}"
+        f"{len(found.heads)} of {len(found.history)} heads stay; {judge} on {len(pairs)} pairs: "
+        f"model {found.metric_model:.4f}, pruned {found.metric_pruned:.4f}"
     )
+    seen = found.details.get("evaluated_on", {}).get("searched_on")
     for name, figures in found.evaluation.items():
         sides = (("model", figures.model), ("pruned", figures.pruned), ("fall", figures.fall))
         told = ", ".join(
             f"{side} {v:.4f} [{low:.4f}, {high:.4f}]" for side, (v, low, high) in sides
         )
-        typer.echo(f"{name} on {figures.n} other pairs: {told}")
+        which = f"pairs, {seen} of them searched on" if seen else "other pairs"
+        typer.echo(f"{name} on {figures.n} {which}: {told}")
     use.wrote(out / "search.json")

@@ -76,7 +76,7 @@ def evaluate(
             f"{circuit.level}s": len(circuit),
             "faithfulness": None,
             "replacement": replacement if isinstance(replacement, str) else "means",
-            "nothing_left": nothing_left(circuit),
+            "nothing_left": nothing_left(circuit, replacement),
         },
         "minimality": None,
         "completeness": None,
@@ -144,6 +144,7 @@ def _stability(
         rule=how["rule"],
         ranking=how["ranking"],
         positive=how.get("positive"),
+        prune=how.get("pruned", True),
         resamples=resamples,
         seed=seed,
     ).to_dict()

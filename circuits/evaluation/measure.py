@@ -100,11 +100,14 @@ def measure(
     return Measured(judge.name, values[:, 0], values[:, 1], values[:, columns])
 
 
-def nothing_left(circuit: AnyCircuit) -> str | None:
-    """Why a circuit can do nothing; else None. A run without edges is the corrupted one: f is 0."""
+def nothing_left(circuit: AnyCircuit, replacement: str | Means = "corrupted") -> str | None:
+    """Why a circuit can do nothing; else None. f is 0 then: what runs is the corrupted prompt.
+
+    Under means or zeros an edge does something without a path from the input.
+    """
     if not len(circuit):
         return f"an empty circuit: no {circuit.level} was selected"
-    if not len(circuit.pruned()):
+    if replacement == "corrupted" and not len(circuit.pruned()):
         return "a circuit without a path from input to logits"
     return None
 

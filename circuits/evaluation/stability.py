@@ -10,8 +10,8 @@ new examples would have:
 - `halves`, of the circuits of two random disjoint halves, is too low, since a half is noisier.
 
 On scores with a known truth and noise from a tenth to the whole of it, new examples gave a likeness
-between the two each time (tests/evaluation/test_stability.py). Control: circuits of random
-rankings, of the same size and pruning.
+between the two each time (tests/evaluation/test_stability.py). Control: circuits selected in the
+same way from random scores.
 """
 
 from __future__ import annotations
@@ -78,13 +78,14 @@ def stability(
     rule: str | None = None,
     ranking: str = "absolute",
     positive: float | None = None,
+    prune: bool = True,
     resamples: int = 200,
     seed: int = 0,
 ) -> Stability:
     """Select a circuit again from `resamples` bootstrap resamples, and as many splits in halves.
 
-    size: edges (nodes, neurons) selected. rule, ranking, positive: as for `select`; of nodes and
-    neurons the best are taken.
+    size: edges (nodes, neurons) selected. rule, ranking, positive, prune: as for `select`; of nodes
+    and neurons the best are taken.
     """
     if scores.per_example is None or len(scores.per_example) < 2:
         raise CircuitsError(
@@ -95,8 +96,8 @@ def stability(
         raise CircuitsError(f"{resamples} resamples: at least 2 are needed")
     choices = nothing_of(scores).choices
 
-    def chosen(one: AnyScores) -> Chosen:
-        circuit = select_size(one, size, rule=rule, ranking=ranking, positive=positive)
+    def chosen(one: AnyScores, rule: str | None = rule) -> Chosen:
+        circuit = select_size(one, size, rule=rule, ranking=ranking, positive=positive, prune=prune)
         return circuit.mask.flatten()[choices]
 
     n = len(scores.per_example)
@@ -109,8 +110,10 @@ def stability(
         [chosen(_drawn(scores, half)) for half in (order[: n // 2], order[n // 2 :])]
         for order in orders
     ]
+    # Random scores have no examples, so no sign is stabler than another: "stable" is "top-n" there.
+    unguided = "top-n" if rule == "stable" else rule
     random = [
-        select_size(_with(scores, noise, None), size).mask.flatten()[choices]
+        chosen(_with(scores, noise, None), unguided)
         for noise in torch.rand(resamples, *scores.per_example.shape[1:], generator=draw)
     ]
     share = torch.stack(masks).double().mean(dim=0)

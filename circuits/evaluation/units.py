@@ -19,9 +19,9 @@ Mask = Bool[Tensor, "source reader"] | Bool[Tensor, " unit"]
 def units_inside(circuit: AnyCircuit, unit: str) -> dict[str, Mask]:
     """What each of the circuit's edges (nodes, neurons) takes with it when it is knocked out.
 
-    A node is knocked out by cutting all that it writes: then nothing that it reads matters. `input`
-    and `logits` are no units, since nothing is left without them. Masks reach beyond the circuit,
-    so that a node can be knocked out of the whole model as well.
+    A node is knocked out by cutting all that it writes: then nothing that it reads matters. What
+    enters a stream (`input`, `bias`) and `logits` are no units, since nothing is left without them.
+    Masks reach beyond the circuit, so that a node can be knocked out of the whole model as well.
     """
     _require(circuit, unit)
     if isinstance(circuit, NodeCircuit):
@@ -33,7 +33,7 @@ def units_inside(circuit: AnyCircuit, unit: str) -> dict[str, Mask]:
         return {name: _only(layout, name) for name in circuit.edges}
     return {
         layout.sources[row]: _row(layout, row)
-        for row in range(1, layout.shape[0])
+        for row in _components(layout)
         if circuit.mask[row].any()
     }
 
@@ -55,9 +55,10 @@ def units_outside(circuit: AnyCircuit, unit: str, n: int, *, seed: int) -> dict[
         names = [layout.edge_name(row, column) for row, column in chosen]
         return {name: _only(layout, name) for name in names}
     rows, columns = circuit.mask.any(dim=1), circuit.mask.any(dim=0)
-    nodes = (~rows[1:]).nonzero().flatten() + 1
+    nodes = [row for row in _components(layout) if not rows[row]]
     brought = {}
-    for row in nodes[torch.randperm(len(nodes), generator=draw)[:n]].tolist():
+    for place in torch.randperm(len(nodes), generator=draw)[:n].tolist():
+        row = nodes[place]
         reads = torch.tensor([row in fed for fed in layout.feeds])
         new = (rows[:, None] & reads[None, :]) | (_row(layout, row) & columns[None, :])
         brought[layout.sources[row]] = new & layout.mask
@@ -68,8 +69,7 @@ def _parts(circuit: NodeCircuit, unit: str) -> Iterator[tuple[str, Mask]]:
     """All nodes, or neurons, of the model but what enters it, each as a mask of its own."""
     units = circuit.units
     if unit == "nodes":
-        rows = [row for row in range(len(units.widths)) if row not in units.layout.roots]
-        places = [(units.layout.sources[row], units.of(row)) for row in rows]
+        places = [(units.layout.sources[row], units.of(row)) for row in _components(units.layout)]
     else:
         places = [
             (units.name(place), slice(place, place + 1)) for place in circuit.choices.tolist()
@@ -78,6 +78,11 @@ def _parts(circuit: NodeCircuit, unit: str) -> Iterator[tuple[str, Mask]]:
         mask = torch.zeros_like(circuit.mask)
         mask[place] = True
         yield name, mask
+
+
+def _components(layout: Layout) -> list[int]:
+    """Rows of heads and MLPs."""
+    return [row for row in range(layout.shape[0]) if row not in layout.roots]
 
 
 def _only(layout: Layout, edge: str) -> Mask:

@@ -66,15 +66,16 @@ def select_size(
     rule: str | None = None,
     ranking: str = "absolute",
     positive: float | None = None,
+    prune: bool = True,
 ) -> AnyCircuit:
-    """The best edges (`select`), or nodes or neurons (`select_nodes`), so many."""
+    """The best edges (`select`), or nodes or neurons (`select_nodes`, never pruned), so many."""
     if isinstance(scores, NodeScores):
         _require_top_n(scores, rule)
         if positive is not None:
             raise CircuitsError(f"positive={positive} is for edges ranked by a mix of two orders")
         return select_nodes(scores, size, ranking=ranking)
     rule = rule or DEFAULT_RULES["edge"]
-    return select(scores, edges=size, rule=rule, ranking=ranking, positive=positive)
+    return select(scores, edges=size, rule=rule, ranking=ranking, positive=positive, prune=prune)
 
 
 def _require_top_n(scores: NodeScores, rule: str | None) -> None:

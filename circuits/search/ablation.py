@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from circuits.batching import over_batches
@@ -23,11 +23,11 @@ ABLATIONS = ("zero", "mean")
 class HeadAblation:
     """Runs a model on clean prompts with some heads' z replaced.
 
-    stand_in: what z becomes.
+    stand_in: what z becomes; attentions in the layout's order, which are a decoder-only's layers.
     """
 
     model: HookedModel
-    stand_in: Float[Tensor, "layer head d_head"]
+    stand_in: Float[Tensor, "attention head d_head"]
 
     @classmethod
     def of(
@@ -36,48 +36,48 @@ class HeadAblation:
         """kind: "zero", or "mean" over all positions of the pairs' clean prompts, padding out."""
         if kind not in ABLATIONS:
             raise CircuitsError(f"ablation {kind!r}; known: {', '.join(ABLATIONS)}")
-        layout = model.layout
-        totals = torch.zeros(layout.n_layers, layout.n_heads, model.view.d_head)
-        totals = totals.to(model.device)
+        heads, outputs = model.layout.n_heads, _outputs(model)
+        totals = torch.zeros(len(outputs), heads, model.view.d_head, device=model.device)
         if kind == "zero":
             return cls(model, totals)
+        counts = torch.zeros(len(outputs), 1, 1, device=model.device)
 
-        def add(layer: int, batch: PairBatch, z: Tensor) -> None:
-            totals[layer] += z.unflatten(-1, (layout.n_heads, -1)).float()[batch.mask].sum(dim=0)
+        def add(place: int, lengths: Int[Tensor, " batch"], z: Tensor) -> None:
+            inside = torch.arange(z.shape[1], device=z.device) < lengths[:, None]
+            totals[place] += z.unflatten(-1, (heads, -1)).float()[inside].sum(dim=0)
+            counts[place] += inside.sum()
 
-        def work(batch: PairBatch) -> int:
-            hooks = Hooks()
-            for layer, module in enumerate(_outputs(model)):
-                hooks.before(module, partial(add, layer, batch))
+        def work(batch: PairBatch) -> None:
+            lengths, hooks = model.feed(batch.clean, batch).lengths, Hooks()
+            for place, attention in enumerate(model.view.attentions):
+                stream = lengths[0 if attention.place.encoder else -1]
+                hooks.before(outputs[place], partial(add, place, stream))
             with torch.no_grad():
                 model.logits(batch.clean, batch, hooks)
-            return int(batch.mask.sum())
 
-        positions = sum(
-            count
-            for _, count in over_batches(pairs, work, batch_size=batch_size, device=model.device)
-        )
-        return cls(model, totals / positions)
+        for _ in over_batches(pairs, work, batch_size=batch_size, device=model.device):
+            pass
+        return cls(model, totals / counts)
 
     def logits(
-        self, batch: PairBatch, off: Bool[Tensor, "copy layer head"], first: int = 0
+        self, batch: PairBatch, off: Bool[Tensor, "copy attention head"], first: int = 0
     ) -> Float[Tensor, "copy read vocab"]:
         """Logits at the batch's reads without each copy's heads; before `first`, none is edited."""
         hooks = Hooks()
-        for layer, module in enumerate(_outputs(self.model)):
-            if layer >= first and off[:, layer].any():
-                hooks.before(module, partial(self._without, layer, off[:, layer]))
+        for place, module in enumerate(_outputs(self.model)):
+            if place >= first and off[:, place].any():
+                hooks.before(module, partial(self._without, place, off[:, place]))
         copies = stacked(batch, len(off))
         with torch.no_grad():
             logits: Tensor = self.model.logits(copies.clean, copies, hooks)
         return logits.view(len(off), -1, logits.shape[1])
 
-    def _without(self, layer: int, off: Bool[Tensor, "copy head"], x: Tensor) -> Tensor:
+    def _without(self, place: int, off: Bool[Tensor, "copy head"], x: Tensor) -> Tensor:
         z = x.view(len(off), -1, x.shape[1], off.shape[1], self.stand_in.shape[-1])
         gone = off.to(x.device)[:, None, None, :, None]
-        return torch.where(gone, self.stand_in[layer].to(x.dtype), z).view(x.shape)
+        return torch.where(gone, self.stand_in[place].to(x.dtype), z).view(x.shape)
 
 
 def _outputs(model: HookedModel) -> list[nn.Module]:
-    """The module that mixes a layer's heads; their z goes in."""
+    """The module that mixes each attention's heads; their z goes in."""
     return [attention.output for attention in model.view.attentions]

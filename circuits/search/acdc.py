@@ -114,7 +114,9 @@ def acdc(
     order: of the edges into a reader: "backward" from the latest source to the input, "forward", or
         "random" by `seed`.
     replacement: what the sources of removed edges give instead: "corrupted", "mean" or
-        "mean-positional" over the pairs' clean prompts, or "zero".
+        "mean-positional" over the pairs' clean prompts, or "zero". The circuit is pruned under
+        "corrupted" alone, where that changes no logit: elsewhere an edge that no path joins to the
+        input carries what its source's inputs being constant leaves of it.
     width: circuits run side by side; None chooses by prompt length. Up to rounding it changes
         nothing but the time.
     journal: a file that a killed search goes on from; the result belongs there, by `Search.save`.
@@ -144,10 +146,12 @@ def acdc(
             "replacement": replacement,
             "width": width,
         },
+        "pruned": replacement == "corrupted",
         "metric": judge.name,
         "batch_size": batch_size,
         "seed": seed,
         "data": describe_pairs(pairs),
+        "pairs": pairs.fingerprints,
         "model": describe_model(model),
         "versions": versions(),
     }
@@ -156,8 +160,9 @@ def acdc(
         total=walk.size, desc="acdc", unit=walk.unit, disable=not progress, smoothing=0.05
     ) as bar:
         search.run(bar)
+    circuit = Circuit(model.layout, walk.mask, None, details)
     return Search(
-        Circuit(model.layout, walk.mask, None, details).pruned(),
+        circuit.pruned() if details["pruned"] else circuit,
         tuple(search.history),
         trials.full,
         trials.empty,

@@ -3,7 +3,8 @@
 1. Measure the metric at the start of the layer, with the heads removed so far: its baseline.
 2. Remove the layer's heads one after another, each on top of those removed before it; a head after
    which the metric has fallen below (1 - threshold) x baseline is put back.
-3. Go on with the next layer, from 0 upwards. MLPs stay as they are.
+3. Go on with the next layer, from 0 upwards. MLPs stay as they are. Of an encoder-decoder every
+   attention is a layer here: the encoder's, then self- and cross-attention of each decoder layer.
 4. Measure what is left on other, more examples than were searched on, with bootstrap intervals.
 
 A head is removed by setting z, its attention-weighted values, to zero, or to z's mean over all
@@ -11,8 +12,9 @@ positions of the search's clean prompts. Only clean prompts run.
 
 The threshold bounds each layer's loss, not the whole: L layers may leave (1 - threshold)^L of the
 metric. Where the metric is negative, as log-probabilities are, the fall is a share of its size.
-Layers below the one under search are not run again, and a layer's heads are guessed ahead and run
-side by side (`speculation.py`); the verdicts are those of the plain search.
+Layers below the one under search are not run again (an encoder-decoder runs whole), and a layer's
+heads are guessed ahead and run side by side (`speculation.py`); the verdicts are those of the plain
+search.
 """
 
 from __future__ import annotations
@@ -60,8 +62,8 @@ class Evaluation:
 class HeadPruning:
     """What is left of a model's heads.
 
-    kept: per layer, the heads that stay. baselines: the metric at the start of each layer, on the
-        searched examples. history: every trial. metric_model, metric_pruned: on those examples.
+    kept: per layer (attention), the heads that stay. baselines: the metric at the start of each, on
+        the searched examples. history: every trial. metric_model, metric_pruned: on those examples.
     evaluation: on others, by metric; empty where none were given.
     """
 
@@ -76,7 +78,7 @@ class HeadPruning:
     @property
     def heads(self) -> tuple[str, ...]:
         """Names of the heads kept."""
-        return tuple(f"a{layer}.h{head}" for layer, kept in enumerate(self.kept) for head in kept)
+        return tuple(step.name for step in self.history if step.kept)
 
     def save(self, path: str | Path) -> None:
         """Write the search as JSON."""
@@ -129,7 +131,8 @@ def prune_heads(
     threshold: the share of a layer's baseline that may be lost in the layer.
     metric: a name from `circuits.metrics`; None takes the pairs' own.
     ablation: "zero" or "mean" of a head's z.
-    evaluate_on: other examples for the pruned model, by `metric` and those of `evaluate_by`.
+    evaluate_on: other examples for the pruned model, by `metric` and those of `evaluate_by`;
+        details["evaluated_on"]["searched_on"] says how many of them are not.
     """
     judge = metric_for(pairs, metric)
     if not 0 <= threshold < 1:
@@ -144,7 +147,7 @@ def prune_heads(
     pairs.require(vocabulary=model.vocabulary, context=model.context)
     heads = HeadAblation.of(model, ablation, pairs, batch_size=batch_size)
     search = _Pruning(heads, pairs, judge, threshold, batch_size)
-    layers = range(model.layout.n_layers)
+    layers = range(len(model.layout.attentions))
     whole = search.current
     baselines = []
     for layer in tqdm(layers, desc="pruning heads", unit="layer", disable=not progress):
@@ -157,12 +160,14 @@ def prune_heads(
         "batch_size": batch_size,
         "seed": seed,
         "data": describe_pairs(pairs),
+        "pairs": pairs.fingerprints,
         "model": describe_model(model),
         "versions": versions(),
     }
     evaluation = {}
     if evaluate_on is not None:
-        details["evaluated_on"] = describe_pairs(evaluate_on)
+        shared = evaluate_on.shared(pairs.fingerprints)
+        details["evaluated_on"] = {**describe_pairs(evaluate_on), "searched_on": shared}
         values = _measured(heads, search.off, evaluate_on, judges, batch_size, progress)
         for name, each in zip(others, values, strict=True):
             evaluation[name] = _estimated(each, seed)
@@ -191,9 +196,12 @@ class _Pruning:
         self.heads, self.metric, self.threshold, self.n = heads, metric, threshold, len(pairs)
         self.model = heads.model
         layout = self.model.layout
-        self.off = torch.zeros(layout.n_layers, layout.n_heads, dtype=torch.bool)
+        self.names = [attention.prefix for attention in layout.attentions]
+        self.off = torch.zeros(len(self.names), layout.n_heads, dtype=torch.bool)
         self.history: list[Step] = []
-        self.blocks = [layer.block for layer in self.model.view.layers]
+        # An encoder-decoder's blocks hand on more than the stream, so none of them is skipped.
+        whole = layout.n_encoder_layers > 0
+        self.blocks = [] if whole else [layer.block for layer in self.model.view.layers]
         self.batches = [
             (batch, replay)
             for batch, replay in over_batches(
@@ -207,13 +215,14 @@ class _Pruning:
     def prune(self, layer: int) -> None:
         """Decide on a layer's heads, then let the layers above start from what is left of it."""
         size, base = abs(self.current), self.off.clone()
+        first = layer if self.blocks else 0
         floor = self.current - self.threshold * size
 
         def measure(sets: list[tuple[int, ...]]) -> list[float]:
             masks = base.repeat(len(sets), 1, 1)
             for mask, heads in zip(masks, sets, strict=True):
                 mask[layer, list(heads)] = True
-            return self.measure(masks, layer)
+            return self.measure(masks, first)
 
         for made in decide(
             range(self.off.shape[1]),
@@ -223,10 +232,11 @@ class _Pruning:
             width=self.width,
             guess=lambda _: False,
         ):
-            self.history.append(Step(f"a{layer}.h{made.cut}", made.before, made.after, made.kept))
+            name = f"{self.names[layer]}.h{made.cut}"
+            self.history.append(Step(name, made.before, made.after, made.kept))
             self.off[layer, made.cut] = not made.kept
             self.current = made.before if made.kept else made.after
-        for batch, replay in self.batches:
+        for batch, replay in self.batches if self.blocks else ():
             with replay.skipping(self.blocks[:layer]), replay.recording():
                 self.heads.logits(batch, self.off[None], first=layer)
 

@@ -50,7 +50,8 @@ class Cost:
 class Search:
     """A circuit and the trials it comes from.
 
-    circuit: pruned to what joins input and logits. history: every trial, in order.
+    circuit: pruned to what joins input and logits where that changes no logit (`details["pruned"]`
+        says so), else as it was searched. history: every trial, in order.
     metric_model, metric_empty, metric_circuit: means over the pairs of the whole model, of no edge
         and of the circuit. details: every setting, and fingerprints of model and data.
     """

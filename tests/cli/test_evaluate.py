@@ -1,6 +1,7 @@
 """`circuits evaluate` as a user has it: as a process, on GPT-2 and on a Llama with GQA."""
 
 import json
+import shutil
 from itertools import permutations
 
 import pytest
@@ -66,12 +67,26 @@ def _said(value):
 
 def test_examples_that_were_scored_on_are_warned_of(discovered, rows, tmp_path):
     command = ("evaluate", "--scores", discovered, "--out", tmp_path, "--device", "cpu", "--quiet")
-    done = circuits(*command, "--split", "validation")
-    assert done.returncode == 0, done.stderr
-    assert "warning: these are the examples that the scores were made from" in done.stderr
-    done = circuits(*command, "--split", "validation", "--n", 5)
-    assert "made from the same split (validation), so examples may be shared" in done.stderr
-    assert "test" not in done.stderr
+    for given, words in (
+        (("--split", "validation"), "10 of the 10 pairs were scored on"),
+        (("--split", "all"), "10 of the 20 pairs were scored on"),
+    ):
+        done = circuits(*command, *given)
+        assert done.returncode == 0, done.stderr
+        assert f"warning: {words}; figures on unseen" in done.stderr
+
+
+def test_older_scores_do_not_say_of_which_pairs_they_are(discovered, tmp_path):
+    shutil.copytree(discovered, tmp_path / "old")
+    path = tmp_path / "old" / "scores.json"
+    record = json.loads(path.read_text())
+    assert len(set(record.pop("pairs"))) == 10
+    path.write_text(json.dumps(record))
+    command = ("evaluate", "--scores", tmp_path / "old", "--out", tmp_path, "--device", "cpu")
+    done = circuits(*command, "--quiet", "--split", "validation")
+    assert "warning: 10 of the 10 pairs were scored on" in done.stderr, "an equal set"
+    done = circuits(*command, "--quiet", "--split", "validation", "--n", 5)
+    assert "made from the same split (validation) and do not say of which pairs" in done.stderr
 
 
 @pytest.fixture(scope="module", params=[("gpt2", "node"), ("llama", "neuron")])

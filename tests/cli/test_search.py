@@ -66,13 +66,16 @@ def test_nodes_and_head_pruning(common, tmp_path):
     }
 
     pruning = ("--method", "head-pruning", "--ablation", "mean", "--evaluate-split", "all")
+    pruning += ("--evaluate-n", 2)
     done = search(*common, *pruning, "--threshold", 0.3, "--quiet", "--out", tmp_path / "pruned")
     assert done.returncode == 0, done.stderr
     found = HeadPruning.load(tmp_path / "pruned" / "search.json")
     assert f"{len(found.heads)} of 12 heads stay" in done.stdout
     assert found.details["settings"]["ablation"] == "mean"
-    assert found.evaluation["logit-difference"].n == 6
-    assert "searched on" in done.stderr
+    assert found.evaluation["logit-difference"].n == 2
+    assert found.details["evaluated_on"]["searched_on"] == 2
+    assert "warning: 2 of the 2 pairs were searched on; figures" in done.stderr
+    assert "logit-difference on 2 pairs, 2 of them searched on: model" in done.stdout
 
 
 @pytest.mark.parametrize(

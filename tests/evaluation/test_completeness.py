@@ -6,7 +6,8 @@ from oracles.split_paths import SplitPaths
 import circuits
 from circuits.evaluation import completeness, minimality
 from circuits.evaluation.units import units_inside, units_outside
-from circuits.graph import Circuit, select
+from circuits.graph import Circuit, Layout, NodeCircuit, select
+from circuits.graph.units import Units
 from circuits.metrics import METRICS
 
 
@@ -92,6 +93,17 @@ def test_units(scored):
             fed = [layout.sources[row] for row in layout.feeds[layout.readers.index(reader)]]
             assert name == source or name in fed
     assert len(units_outside(circuit, "edges", 5, seed=0)) == 5
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_what_enters_either_stream_is_no_unit(bias):
+    layout = Layout(1, 2, 2, n_encoder_layers=1, bias=bias)
+    components = {node.name for node in layout.source_nodes if node.kind in ("head", "mlp")}
+    assert len(components) == len(layout.sources) - (4 if bias else 2)
+    edges, nodes = Circuit.full(layout), NodeCircuit.inputs_only(Units.whole(layout))
+    for full, empty in ((edges, Circuit.empty(layout)), (nodes.whole(), nodes)):
+        assert set(units_inside(full, "nodes")) == components
+        assert set(units_outside(empty, "nodes", 99, seed=0)) == components
 
 
 def test_minimality_of_nodes_equals_the_oracle(scored):

@@ -50,6 +50,10 @@ def test_everything_is_in_the_record(scored, random_pairs):
     assert found["stability"]["resamples"] == 6
     assert set(found["stability"]["circuit"]) == set(circuit.edges)
     assert found["faithfulness"]["rule"] == "paths"
+    whole = select(scores, edges=30, rule="top-n", prune=False)
+    asked = Questions(stability=2)
+    resampled = evaluate(*(model, scores, whole, pairs), questions=asked)["stability"]
+    assert set(resampled["circuit"]) == set(whole.edges) != set(whole.pruned().edges)
     again = evaluate(*(model, scores, circuit, pairs), questions=EVERY)
     assert again["completeness"] == found["completeness"], "the same seed, the same record"
     bare = evaluate(model, EdgeScores(scores.matrix, scores.layout, "x"), circuit, pairs)
@@ -110,6 +114,16 @@ def test_circuits_that_can_do_nothing_are_named(scored):
         f = found["circuit"]["faithfulness"]
         assert f["value"] == pytest.approx(0, abs=1e-6) == f["low"] == f["high"]
         assert found["minimality"] is found["completeness"] is None
+
+
+def test_under_means_a_circuit_without_a_path_does_something(scored):
+    model, scores, pairs = scored
+    circuit = Circuit.of(scores.layout, ["input->m0", "m1->logits"])
+    found = evaluate(model, scores, circuit, pairs, questions=EVERY, replacement="mean")
+    assert found["circuit"]["nothing_left"] is None
+    assert abs(found["circuit"]["faithfulness"]["value"]) > 1e-3
+    assert set(found["minimality"]["falls"]) == {"input->m0", "m1->logits"}
+    assert found["completeness"]["mean"]["n"] == 2
 
 
 class Blind(PairSet):

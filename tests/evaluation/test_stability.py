@@ -94,6 +94,32 @@ def test_the_stable_rule_can_be_resampled():
     assert 0 < found.overlap.value <= 1
 
 
+def test_an_unpruned_circuit_is_resampled_unpruned():
+    scores = scores_of(1.0)
+    circuit = select(scores, edges=15, rule="top-n", prune=False)
+    assert len(circuit) > len(circuit.pruned())
+    found = stability(scores, size=15, rule="top-n", prune=False, resamples=5)
+    assert found.circuit and set(found.circuit) == set(circuit.edges)
+    assert found.chance == pytest.approx(15 / LAYOUT.n_edges)
+
+
+@pytest.mark.parametrize("rule", ["top-n", "stable"])
+def test_the_control_is_selected_by_the_same_rule(rule):
+    """Against random scores selected from by hand, of which no sign is stabler than another."""
+    scores = scores_of(0.5)
+    found = stability(scores, size=40, rule=rule, resamples=150, seed=1)
+    draw = torch.Generator().manual_seed(2)
+    own = set(select(scores, edges=40, rule=rule).edges)
+    likeness = {"top-n": [], "paths": []}
+    for _ in range(150):
+        noise = EdgeScores(torch.rand(LAYOUT.shape, generator=draw) * LAYOUT.mask, LAYOUT, "random")
+        for by, values in likeness.items():
+            other = set(select(noise, edges=40, rule=by).edges)
+            values.append(len(own & other) / len(own | other))
+    right, wrong = mean(likeness["top-n"]), mean(likeness["paths"])
+    assert abs(found.control.value - right) < abs(wrong - right) / 2
+
+
 def test_refusals():
     scores = scores_of(1.0)
     bare = EdgeScores(scores.matrix, LAYOUT, "bare")

@@ -73,6 +73,25 @@ def test_a_gap_of_nothing_is_a_named_result(tmp_path):
     assert made([[1.0]], clean=[1.0], corrupted=[0.9]).undefined() is None
 
 
+def test_a_site_whose_examples_have_no_gap_has_no_recovery(tmp_path):
+    """Site a is of the first example alone, b of the first two, whose gaps cancel; c of all."""
+    none = math.nan
+    found = made(
+        [[0.5, 0.5, 0.5], [none, 0.9, 0.9], [none, none, 2.0]],
+        clean=[1.0, 0.3, 5.0],
+        corrupted=[1.0 + 1e-9, 0.1 + 0.2, 1.0],
+    )
+    recovery = found.recovery()
+    for part in (recovery.value, recovery.low, recovery.high):
+        assert part.isnan().tolist() == [True, True, False]
+        assert part[2].isfinite()
+    assert recovery.n.tolist() == [1, 2, 3]
+    assert [site for site, _ in found.top()] == ["resid_pre, c"]
+    found.save(tmp_path / "p.json")
+    record = json.loads((tmp_path / "p.json").read_text())["metrics"]["m"]["recovery"]
+    assert record["value"][:2] == [None, None] and record["value"][2] is not None
+
+
 def test_a_gap_that_may_be_nothing_is_said(tmp_path):
     clean = [1.0, 3.0, -2.0, 0.5]
     found = made([[0.5]] * 4, clean=clean, corrupted=[0.0] * 4)

@@ -95,6 +95,18 @@ def test_a_site_that_no_example_has_is_blank(tmp_path) -> None:
     assert page.count(f"<td>{MISSING}</td>") == 1  # one example has no interval
 
 
+def test_one_value_without_end_leaves_the_others_their_colours() -> None:
+    found = made(LAYERS, PLACES, gap=0.0)
+    found.values["m"][:, 1, 2] = math.inf
+    plot = patching_plot(found, "m")
+    finite = [one for row in plot["data"][0]["z"] for one in row if one is not None]
+    assert len(finite) == len(LAYERS.values) * len(PLACES.values) - 1
+    assert plot["layout"]["coloraxis"]["cmax"] == pytest.approx(max(map(abs, finite)), rel=1e-3)
+    alone = made(LAYERS, gap=0.0)
+    alone.values["m"][:, 1] = math.inf
+    assert len(patching_plot(alone, "m")["data"][0]["x"]) == len(LAYERS.values) - 1
+
+
 def test_several_sweeps_share_a_page(tmp_path) -> None:
     sweeps = {
         "Heads <restored>": made(LAYERS, HEADS),

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from oracles.split_paths import SplitPaths
 
 from circuits.errors import CircuitsError
+from circuits.evaluation import measure
 from circuits.graph import Circuit
 from circuits.intervention import Executor
 from circuits.intervention.replacement import constants
 from circuits.metrics import METRICS
+from circuits.report.figures.circuit_graph import circuit_graph
 from circuits.search import Search, acdc
 from circuits.search.speculation import decide
 from tasks.pairs import PairSet, PromptPair
@@ -250,10 +252,33 @@ def test_other_replacements_equal_a_slow_search(replacement, hooked, random_pair
     mask, expected = slow_acdc(model.layout, measure, 0.1)
     found = acdc(model, pairs, 0.1, replacement=replacement)
     assert {s.name: s.kept for s in found.history} == {n: k for n, (_, _, k) in expected.items()}
-    assert torch.equal(found.circuit.mask, Circuit(model.layout, mask).pruned().mask)
+    assert torch.equal(found.circuit.mask, mask)
     assert 0 < len(found.circuit) < model.layout.n_edges
     corrupted = acdc(model, pairs, 0.1)
     assert abs(found.metric_empty - corrupted.metric_empty) > 0.01
+
+
+@pytest.mark.parametrize("nodes", [False, True])
+@pytest.mark.parametrize(
+    ("replacement", "threshold"),
+    [("corrupted", 0.1), ("mean", 0.1), ("mean-positional", 0.1), ("zero", 0.35)],
+)
+def test_the_metric_is_that_of_the_circuit_returned(
+    replacement, threshold, nodes, hooked, random_pairs, tmp_path
+):
+    model, pairs = hooked("gpt2"), random_pairs(n=2, length=7, seed=4)
+    threshold = 0.35 if nodes else threshold
+    found = acdc(model, pairs, threshold, replacement=replacement, nodes=nodes)
+    found.circuit.save(tmp_path / "circuit.json")
+    circuit = Circuit.load(tmp_path / "circuit.json")
+    assert circuit.details["pruned"] == (replacement == "corrupted")
+    assert 0 < len(circuit) < model.layout.n_edges
+    measured = measure(model, pairs, [circuit, circuit.pruned()], replacement=replacement)
+    own, pruned = measured.circuits.mean(dim=0).tolist()
+    assert found.metric_circuit == pytest.approx(own, abs=1e-5)
+    if not nodes:  # pruning changes the metric where it was left out, and nowhere else
+        assert (abs(pruned - own) < 1e-5) == circuit.details["pruned"]
+    assert circuit_graph(circuit)["data"]
 
 
 def test_what_a_threshold_is_a_share_of():

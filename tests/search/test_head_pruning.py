@@ -7,11 +7,36 @@ from circuits.errors import CircuitsError
 from circuits.metrics import METRICS
 from circuits.search import HeadPruning, prune_heads
 
-OUTPUTS = {"gpt2": "transformer.h.{}.attn.c_proj", "llama": "model.layers.{}.self_attn.o_proj"}
+OUTPUTS = {
+    "gpt2": {f"a{n}": f"transformer.h.{n}.attn.c_proj" for n in range(3)},
+    "llama": {f"a{n}": f"model.layers.{n}.self_attn.o_proj" for n in range(3)},
+    "t5": {f"enc.a{n}": f"encoder.block.{n}.layer.0.SelfAttention.o" for n in range(2)}
+    | {
+        f"{kind}{n}": f"decoder.block.{n}.layer.{place}.o"
+        for n in range(3)
+        for kind, place in (("a", "0.SelfAttention"), ("x", "1.EncDecAttention"))
+    },
+    "bart": {f"enc.a{n}": f"model.encoder.layers.{n}.self_attn.out_proj" for n in range(2)}
+    | {
+        f"{kind}{n}": f"model.decoder.layers.{n}.{place}.out_proj"
+        for n in range(2)
+        for kind, place in (("a", "self_attn"), ("x", "encoder_attn"))
+    },
+}
+
+
+def run(hf, batch):
+    """Logits at the reads of a batch of one, whose prompt ends at its first read."""
+    if not hf.config.is_encoder_decoder:
+        return hf(input_ids=batch.clean, use_cache=False).logits[batch.rows, batch.columns]
+    prompt = int(batch.columns[0]) + 1
+    start = torch.tensor([[hf.config.decoder_start_token_id]])
+    fed = torch.cat([start, batch.clean[:, prompt:]], dim=1)
+    return hf(input_ids=batch.clean[:, :prompt], decoder_input_ids=fed, use_cache=False).logits[0]
 
 
 def plain(hf, name, pairs, off, metric, means=None):
-    """Each example's metric, one run an example; off: {(layer, head)}."""
+    """Each example's metric, one run an example; off: {(attention, head)}, by name and number."""
     values = []
     for place in range(len(pairs)):
         batch = pairs.batch([place])
@@ -25,31 +50,31 @@ def plain(hf, name, pairs, off, metric, means=None):
                         z[:, :, head] = 0 if means is None else means[layer][head]
                 return (z.flatten(-2),)
 
-            module = hf.get_submodule(OUTPUTS[name].format(layer))
+            module = hf.get_submodule(OUTPUTS[name][layer])
             handles.append(module.register_forward_pre_hook(edit))
         with torch.no_grad():
-            logits = hf(input_ids=batch.clean, use_cache=False).logits
+            logits = run(hf, batch)
         for handle in handles:
             handle.remove()
-        values.append(float(METRICS[metric](logits[batch.rows, batch.columns], batch)[0]))
+        values.append(float(METRICS[metric](logits, batch)[0]))
     return values
 
 
 def mean_z(hf, name, pairs):
-    """Each layer's mean z over every position of the clean prompts."""
-    seen = [[] for _ in range(3)]
+    """Each attention's mean z over every position of the clean prompts."""
+    seen = {layer: [] for layer in OUTPUTS[name]}
     handles = [
-        hf.get_submodule(OUTPUTS[name].format(layer)).register_forward_pre_hook(
+        hf.get_submodule(module).register_forward_pre_hook(
             lambda _, args, layer=layer: seen[layer].append(args[0][0].unflatten(-1, (4, -1)))
         )
-        for layer in range(3)
+        for layer, module in OUTPUTS[name].items()
     ]
     for place in range(len(pairs)):
         with torch.no_grad():
-            hf(input_ids=pairs.batch([place]).clean, use_cache=False)
+            run(hf, pairs.batch([place]))
     for handle in handles:
         handle.remove()
-    return [torch.cat(each).mean(dim=0) for each in seen]
+    return {layer: torch.cat(each).mean(dim=0) for layer, each in seen.items()}
 
 
 @pytest.mark.parametrize(
@@ -58,11 +83,14 @@ def mean_z(hf, name, pairs):
         ("gpt2", "answer-log-probability", "zero", 0.02),
         ("llama", "logit-difference", "mean", 0.2),
         ("llama", "logit-difference", "zero", 0.05),
+        ("t5", "logit-difference", "zero", 0.02),
+        ("t5", "logit-difference", "mean", 0.02),
+        ("bart", "logit-difference", "mean", 0.1),
     ],
 )
 def test_equals_a_plain_search(name, metric, ablation, threshold, hooked, random_pairs):
     model = hooked(name)
-    pairs = random_pairs(n=4, lengths=[9, 6, 8, 9], seed=7)
+    pairs = random_pairs(n=4, lengths=[9, 6, 8, 9], answers=2, seed=7)
     means = mean_z(model.hf, name, pairs) if ablation == "mean" else None
 
     def measure(off):
@@ -70,16 +98,16 @@ def test_equals_a_plain_search(name, metric, ablation, threshold, hooked, random
         return sum(values) / len(values)
 
     off, baselines, trace = set(), [], []
-    for layer in range(3):
+    for layer in OUTPUTS[name]:
         baseline = measure(off)
         baselines.append(baseline)
         for head in range(4):
             after = measure(off | {(layer, head)})
             kept = after < baseline - threshold * abs(baseline)
-            trace.append((f"a{layer}.h{head}", after, kept))
+            trace.append((f"{layer}.h{head}", after, kept))
             if not kept:
                 off.add((layer, head))
-    assert 0 < len(off) < 12
+    assert 0 < len(off) < len(trace)
     found = prune_heads(model, pairs, threshold, metric=metric, ablation=ablation, batch_size=3)
     assert [(step.name, step.kept) for step in found.history] == [(n, k) for n, _, k in trace]
     for step, (_, after, _) in zip(found.history, trace, strict=True):
@@ -88,9 +116,10 @@ def test_equals_a_plain_search(name, metric, ablation, threshold, hooked, random
     assert found.metric_model == pytest.approx(measure(set()), abs=1e-4)
     assert found.metric_pruned == pytest.approx(measure(off), abs=1e-4)
     assert len(set(baselines)) > 1
-    kept = {(layer, head) for layer in range(3) for head in range(4)} - off
-    assert {(layer, head) for layer, heads in enumerate(found.kept) for head in heads} == kept
-    assert set(found.heads) == {f"a{layer}.h{head}" for layer, head in kept}
+    kept = {(layer, head) for layer in OUTPUTS[name] for head in range(4)} - off
+    rows = zip(OUTPUTS[name], found.kept, strict=True)
+    assert {(layer, head) for layer, heads in rows for head in heads} == kept
+    assert set(found.heads) == {f"{layer}.h{head}" for layer, head in kept}
 
 
 def test_evaluated_on_other_examples_with_paired_intervals(hooked, random_pairs, tmp_path):
@@ -98,8 +127,8 @@ def test_evaluated_on_other_examples_with_paired_intervals(hooked, random_pairs,
     found = prune_heads(
         model, pairs, 0.2, evaluate_on=others, evaluate_by=["accuracy", "kl-divergence"]
     )
-    off = {(layer, head) for layer in range(3) for head in range(4)}
-    off -= {(layer, head) for layer, heads in enumerate(found.kept) for head in heads}
+    off = {(layer, head) for layer in OUTPUTS["llama"] for head in range(4)}
+    off -= {(f"a{layer}", head) for layer, heads in enumerate(found.kept) for head in heads}
     assert off
     whole = plain(model.hf, "llama", others, set(), "logit-difference")
     pruned = plain(model.hf, "llama", others, off, "logit-difference")

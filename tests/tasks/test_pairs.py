@@ -1,5 +1,7 @@
 """Pairs, sets of pairs, and batches of them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -81,6 +83,14 @@ def test_fingerprints_tell_sets_apart():
     other = PairSet((PromptPair((1, 2), (1, 3), ((5,),)),))
     assert one.fingerprint != other.fingerprint
     assert PairSet(one.pairs, task="another", split="test").fingerprint == one.fingerprint
+
+
+def test_pairs_seen_before_are_counted_by_their_ids():
+    pairs = [PromptPair((1, 2), (1, 3), ((token,),), source=f"row {token}") for token in range(4)]
+    seen, asked = PairSet(tuple(pairs[:3])), PairSet((pairs[3], replace(pairs[1], source="x")))
+    assert [len(one) for one in seen.fingerprints] == [16] * 3
+    assert len(set(seen.fingerprints)) == 3 and seen.fingerprint[:16] not in seen.fingerprints
+    assert asked.shared(seen.fingerprints) == 1 and seen.shared([]) == 0
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,9 @@ class Axis:
 
 @dataclass(frozen=True)
 class Recovery:
-    """The share of the gap for each site, in the shape of the sweep; NaN where there is none.
+    """The share of the gap for each site, in the shape of the sweep.
+
+    NaN where no example has the site, or those that do have no gap between them.
 
     low, high: 95 % interval; equal to the value when there is one example.
     n: how many examples have the site.
@@ -95,13 +97,13 @@ class Patching:
     def undefined(self, metric: str | None = None) -> str | None:
         """Why there is no recovery of this metric; None where there is."""
         name = self._metric(metric)
-        clean, corrupted = float(self.clean[name].mean()), float(self.corrupted[name].mean())
-        if abs(clean - corrupted) > 1e-6 * max(abs(clean), abs(corrupted), 1e-6):
+        clean, corrupted = self.clean[name].mean(), self.corrupted[name].mean()
+        if not _equal(clean, corrupted):
             return None
         return (
-            f"recovery is not defined: {name} is {clean:.6g} on the clean prompts and "
-            f"{corrupted:.6g} on the corrupted ones; the corruption changes nothing that the "
-            "metric sees"
+            f"recovery is not defined: {name} is {float(clean):.6g} on the clean prompts and "
+            f"{float(corrupted):.6g} on the corrupted ones; the corruption changes nothing that "
+            "the metric sees"
         )
 
     def caution(self, metric: str | None = None) -> str | None:
@@ -236,7 +238,11 @@ def _ratio(
     there = ~values.isnan()
     above = (values - corrupted[:, None]).where(there, 0.0)
     below = (clean - corrupted)[:, None].where(there, 0.0)
+    clean, corrupted = (
+        end[:, None].where(there, 0.0).sum(dim=0) / there.sum(dim=0) for end in (clean, corrupted)
+    )
     estimate = above.sum(dim=0) / below.sum(dim=0)
+    estimate = estimate.masked_fill(_equal(clean, corrupted), torch.nan)
     if len(values) == 1:
         return estimate, estimate, estimate
     replicates = _share(weights @ above, weights @ below, estimate)
@@ -244,6 +250,12 @@ def _ratio(
     low, high = bca_interval(estimate, replicates, left_out.mean(dim=0) - left_out)
     gone = estimate.isnan()
     return estimate, low.masked_fill(gone, torch.nan), high.masked_fill(gone, torch.nan)
+
+
+def _equal(clean: Float[Tensor, "*k"], corrupted: Float[Tensor, "*k"]) -> Bool[Tensor, "*k"]:
+    """Whether two means of a metric differ by rounding only, so that nothing is a share of it."""
+    largest = torch.maximum(clean.abs(), corrupted.abs()).clamp_min(1e-6)
+    return (clean - corrupted).abs() <= 1e-6 * largest
 
 
 def _share(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,8 +63,10 @@ def _dots(found: Patching, metric: str, effect: Effect) -> Plot:
         for part in (effect.value, effect.low, effect.high)
     )
     dots = [
-        Dot(0, row, one, low[row], high[row]) for row, one in enumerate(value) if one == one
-    ]  # NaN is no dot
+        Dot(0, row, one, low[row], high[row])
+        for row, one in enumerate(value)
+        if one is not None and math.isfinite(one)
+    ]
     return dot_panels(
         [metric],
         found.axes[0].labels,
@@ -79,7 +82,7 @@ def _heatmap(found: Patching, effect: Effect, metric: str) -> Plot:
     *outer, across = found.axes
     rows = _rows(tuple(outer))
     value = effect.value.reshape(len(rows), -1)
-    largest = float(value.abs().nan_to_num(0.0).max()) or 1.0
+    largest = float(value.nan_to_num(0.0, posinf=0.0, neginf=0.0).abs().max()) or 1.0
     trace: dict[str, Any] = {
         "type": "heatmap",
         "z": compact(value.tolist()),

@@ -136,7 +136,7 @@ def _method(scores: EdgeScores) -> Method:
             "the scores over examples is shown.",
         ),
         formula=_FORMULA,
-        settings={"method": scores.method, **_plain(scores.details)},
+        settings={"method": scores.method, **_plain({**scores.details, "pairs": None})},
         source=_SOURCES.get(scores.method),
     )
 
