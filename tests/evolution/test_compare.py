@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -219,3 +220,27 @@ def test_refusals(layout, base, make_scores):
     for sizes in ((0,), (10_000,), (1.5,), ()):
         with pytest.raises(CircuitsError, match="size"):
             compare([scores, scores], sizes=sizes)
+
+
+def made(scores, **details):
+    return replace(scores, details={**scores.details, **details})
+
+
+def test_scores_made_in_other_ways_are_refused(layout, base, make_scores):
+    scores = make_scores(layout, base)
+    left = {"steps": 5, "quadrature": "left"}
+    for one, other, message in (
+        ({"metric": "nll"}, {"metric": "kl"}, "0 and checkpoint 1 .* different metric, nll and kl"),
+        ({"settings": {"steps": 1}}, {"settings": {"steps": 8}}, "different steps, 1 and 8"),
+        (
+            {"settings": left},
+            {"settings": {**left, "quadrature": "midpoint"}},
+            "different quadrature, left and midpoint",
+        ),
+    ):
+        with pytest.raises(CircuitsError, match=message):
+            compare([made(scores, **one), made(scores, **other)])
+        # Of older files nothing is known.
+        compare([made(scores, **one), scores], n_bootstrap=20)
+    forced = ({"settings": {"force": force}} for force in (True, False))
+    compare([made(scores, **one) for one in forced], n_bootstrap=20)
