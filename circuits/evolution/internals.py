@@ -42,6 +42,7 @@ from circuits.evolution.heads import (
 from circuits.evolution.neurons import NeuronChanges, NeuronSums
 from circuits.evolution.side_by_side import PER_HEAD, PER_LAYER, Reading, read
 from circuits.models import HookedModel
+from circuits.models.special import token_ids
 from circuits.planning import choose_batch_size
 from circuits.statistics import generator, resample_weights
 from tasks.pairs import PairBatch, PairSet, PromptPair
@@ -262,7 +263,7 @@ def induction(
 ) -> dict[str, Role]:
     """The induction roles of every head, on random tokens that come twice."""
     config = model.hf.config
-    special = {config.bos_token_id, config.eos_token_id, config.pad_token_id} - {None}
+    special = token_ids(config.bos_token_id, config.eos_token_id, config.pad_token_id)
     usual = torch.tensor([token for token in range(model.vocabulary) if token not in special])
     length = min(REPEATED, len(usual), (model.context or 2 * REPEATED) // 2)
     draw = generator(seed)
