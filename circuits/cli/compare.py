@@ -21,7 +21,7 @@ def compare(
         list[Path],
         typer.Argument(
             help="Score files of the checkpoints, made with discover --per-example; ordered by the "
-            "step in their names (base, step-20), or as given where a name tells none."
+            "step in their names (base, step-20, final), or as given where a name tells none."
         ),
     ],
     out: use.Out = Path("evolution"),
@@ -68,7 +68,7 @@ def compare(
     from circuits.errors import CircuitsError
     from circuits.evolution import compare as compare_scores
     from circuits.evolution import cross_evaluate
-    from circuits.evolution.steps import by_step, training_steps
+    from circuits.evolution.steps import by_step, training_step, training_steps
     from circuits.files import write_json
     from circuits.graph import EdgeScores, select
     from circuits.report.change import write_change_page
@@ -81,7 +81,9 @@ def compare(
     order = by_step(names)
     names, files = [names[place] for place in order], [scores[place] for place in order]
     if training_steps(names) is None:
-        typer.echo(f"note: not every name tells its step; as given: {', '.join(names)}", err=True)
+        typer.echo(f"note: not every name tells its step; in order: {', '.join(names)}", err=True)
+    elif training_step(names[0]) is None:
+        typer.echo(f"note: {names[0]} is taken to be the base, at step 0", err=True)
     sources = _sources(models, base, names, order) if models else {}
     loaded = {name: EdgeScores.load(file) for name, file in zip(names, files, strict=True)}
     evolution = compare_scores(

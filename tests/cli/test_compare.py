@@ -88,6 +88,18 @@ def test_a_folder_of_models_and_its_base(scored, table, model_folder, tmp_path):
     assert (tmp_path / "out" / "crossing.json").is_file()
 
 
+def test_what_is_assumed_of_the_order_is_said(scored, tmp_path):
+    named = {"final": scored[1], "step-20": scored[2], "tiny": scored[0]}
+    files = {name: EdgeScores.load(file).save(tmp_path, name) for name, file in named.items()}
+    for first, note, names in (
+        ("final", "in order: step-20, final", ["step-20", "final"]),
+        ("tiny", "tiny is taken to be the base, at step 0", ["tiny", "step-20"]),
+    ):
+        done = compare(files[first], files["step-20"], "--out", tmp_path / first, *QUICK)
+        assert done.exit_code == 0 and note in done.stderr, done.output
+        assert json.loads((tmp_path / first / "evolution.json").read_text())["names"] == names
+
+
 def test_folders_of_scores_name_the_checkpoints(scored, tmp_path):
     for file in scored:
         EdgeScores.load(file).save(tmp_path / file.stem)
@@ -104,7 +116,7 @@ def test_a_checkpoint_given_twice_has_not_changed(scored, tmp_path):
     record = json.loads((tmp_path / "evolution.json").read_text())
     assert record["names"] == ["base", "base (2)"]
     assert "base and base (2): no change" in done.stdout
-    assert "as given: base, base (2)" in done.stderr
+    assert "in order: base, base (2)" in done.stderr
 
 
 def test_one_checkpoint_is_refused(scored, tmp_path):
