@@ -44,7 +44,7 @@ from circuits.evolution.side_by_side import PER_HEAD, PER_LAYER, Reading, read
 from circuits.models import HookedModel
 from circuits.models.special import token_ids
 from circuits.planning import choose_batch_size
-from circuits.statistics import generator, resample_weights
+from circuits.statistics import generator
 from tasks.pairs import PairBatch, PairSet, PromptPair
 
 
@@ -110,8 +110,7 @@ class Internals:
 
         criterion: "attention-kl", "entropy" or "hidden-state"; see `criteria`.
         """
-        everyone = torch.full((1, len(self)), 1 / len(self), dtype=torch.float64)
-        values: list[float] = self._by_layer(criterion, everyone)[0].tolist()
+        values: list[float] = self._layer_values(criterion).value.tolist()
         return values
 
     def critical_layers(self, edges: LayerValues | None = None) -> CriticalLayers:
@@ -119,12 +118,7 @@ class Internals:
 
         edges: the change of edge scores by layer, as a fourth criterion.
         """
-        weights = resample_weights(len(self), self.resamples, seed=self.seed)
-        everyone = torch.full((1, len(self)), 1 / len(self), dtype=torch.float64)
-        values: dict[str, LayerValues] = {
-            name: LayerValues(self._by_layer(name, everyone)[0], self._by_layer(name, weights))
-            for name in CRITERIA
-        }
+        values: dict[str, LayerValues] = {name: self._layer_values(name) for name in CRITERIA}
         if edges is not None:
             if len(edges.value) != self.kl.shape[1]:
                 raise CircuitsError(
@@ -133,18 +127,20 @@ class Internals:
             values[EDGES] = edges
         return critical_layers(values, seed=self.seed)
 
-    def _by_layer(
-        self, criterion: str, weights: Float[Tensor, "resample doc"]
-    ) -> Float[Tensor, "resample layer"]:
+    def _layer_values(self, criterion: str) -> LayerValues:
+        drawn = {"resamples": self.resamples, "seed": self.seed}
         if criterion == "attention-kl":
-            return weights @ self.kl.mean(dim=2).double()
+            return LayerValues.of_means(self.kl.mean(dim=2), **drawn)
         if criterion == "entropy":
-            change = self.entropy_change.double()
-            means = weights @ change.flatten(1)
-            return means.abs().view(len(weights), *change.shape[1:]).mean(dim=2)
+            return LayerValues.of(self._entropy_by_layer, len(self), **drawn)
         if criterion == "hidden-state":
-            return weights @ self.update_change.double()
+            return LayerValues.of_means(self.update_change, **drawn)
         raise CircuitsError(f"unknown criterion {criterion!r}; known: {', '.join(CRITERIA)}")
+
+    def _entropy_by_layer(self, weights: Float[Tensor, "m doc"]) -> Float[Tensor, "m layer"]:
+        change = self.entropy_change.double()
+        means = weights @ change.flatten(1)
+        return means.abs().view(len(weights), *change.shape[1:]).mean(dim=2)
 
     def to_dict(self, edges: LayerValues | None = None) -> dict[str, Any]:
         """JSON form: means and intervals; per-document values stay in the object.

@@ -62,8 +62,9 @@ def made(name: str, against: str, seed: int) -> Internals:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
-    edges = LayerValues(torch.arange(4.0).double(), torch.arange(4.0).double().expand(100, 4))
     draw = torch.Generator().manual_seed(0)
+    drawn = torch.arange(4.0) + 0.1 * torch.randn(9, 4, generator=draw)
+    edges = LayerValues.of_means(drawn, resamples=100, seed=0)
     path = HiddenPath(
         ("base", "a<b>/step-10", "a<b>/step-90"),
         torch.randn(3, LAYERS, 6, 8, generator=draw),
@@ -137,6 +138,10 @@ def test_roles_and_flips_are_told(page: tuple[str, dict[str, Any]]) -> None:
     assert set(kinds) == {"changed", "changed its sign"}
     assert sum(len(trace["x"]) for trace in kinds.values()) == 50
     assert max(kinds["changed its sign"]["x"]) < -0.5
+
+
+def test_the_criteria_say_over_how_many_examples(page: tuple[str, dict[str, Any]]) -> None:
+    assert "documents (edges: 9 examples)" in page[0]
 
 
 def test_nothing_is_loaded(page: tuple[str, dict[str, Any]]) -> None:
