@@ -36,6 +36,7 @@ from circuits.graph import EdgeScores, Layout
 from circuits.statistics import resample_weights
 
 SIZES = (0.01, 0.02, 0.05, 0.1, 0.2)
+TOP = 50  # edges in the JSON, and all others that changed
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,12 @@ class Comparison:
     variance: VarianceSplit
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
+        """JSON form: every edge that changed and at least 50, every node."""
         return {
             "before": self.before,
             "after": self.after,
             "identical": self.identical,
-            "edges": self.edges.to_dict(),
+            "edges": self.edges.to_dict(top=max(TOP, len(self.edges.changed))),
             "nodes": self.nodes.to_dict(top=len(self.nodes)),
             "totals": self.totals.to_dict(top=len(self.totals)),
             "spearman": self.spearman.to_dict(),

@@ -81,7 +81,12 @@ class Internals:
     @property
     def identical(self) -> bool:
         """Whether neither attention nor hidden states differ beyond float32 rounding."""
-        return bool(self.stream_change.max() <= 1e-5) and bool(self.kl.max() <= 1e-6)
+        return bool(self.stream_change.max() <= 1e-5) and self.same_attention
+
+    @property
+    def same_attention(self) -> bool:
+        """Whether no attention pattern differs beyond float32 rounding."""
+        return bool(self.kl.max() <= 1e-6)
 
     @property
     def entropy_change(self) -> Float[Tensor, "doc layer head"]:

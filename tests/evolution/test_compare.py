@@ -94,6 +94,8 @@ def test_a_real_change_stands_out_from_the_noise_ceiling(layout, base, make_scor
     size = one.sizes[-1]
     assert size.edge_jaccard.gap_high < 0 and one.spearman.gap_high < 0
     assert size.edge_jaccard.value < size.edge_jaccard.noise
+    edges = one.to_dict()["edges"]
+    assert edges["changed"] == len(edges["rows"]) > 50, "every edge that changed is written"
     assert size.node_driven.value + size.rewired.value == pytest.approx(1 - size.edge_jaccard.value)
 
 

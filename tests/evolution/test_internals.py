@@ -217,3 +217,15 @@ def test_padding_never_counts():
     values = torch.tensor([[[1.0, 2.0, 99.0]], [[4.0, math.nan, math.inf]]])
     mask = torch.tensor([[True, True, False], [True, False, False]])
     assert over_positions(values, mask).flatten().tolist() == [1.5, 4.0]
+
+
+def test_attention_that_did_not_move_is_said_not_to_have(hooked, model_folder, pairs):
+    """Only what the last layer's heads write was edited."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(model_folder("llama"))
+    with torch.no_grad():
+        model.model.layers[2].self_attn.o_proj.weight.mul_(2)
+    found = internals(HookedModel(model, None, "edited"), hooked("llama"), pairs, n_bootstrap=50)
+    assert found.same_attention and not found.identical
+    paragraph = found.paragraph()
+    assert "No attention pattern changed" in paragraph and "moved most" not in paragraph
+    assert "Most changed layers: 2 by hidden-state." in paragraph
