@@ -180,11 +180,18 @@ def test_refusals(hooked, tmp_path, pairs, model_folder):
         internals(hooked("gpt2"), hooked("gpt2"), pairs[:1])
     with pytest.raises(CircuitsError, match="'middle': positions for 1 texts and 9 pairs"):
         internals(hooked("gpt2"), hooked("gpt2"), pairs, landmarks={"middle": [[1]]})
-    wide = transformers.AutoModelForCausalLM.from_pretrained(
-        model_folder("mistral"), sliding_window=9
-    )
-    with pytest.raises(CircuitsError, match="attention windows differ"):
-        internals(HookedModel(wide, None, "wide"), hooked("mistral"), pairs)
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemma2"])  # by SDPA, and by its patterns
+def test_other_windows_are_refused_where_they_matter(name, hooked, pairs, model_folder):
+    load = transformers.AutoModelForCausalLM.from_pretrained
+    wide = HookedModel(load(model_folder(name), sliding_window=9), None, "wide")
+    with pytest.raises(
+        CircuitsError, match=r"layer 0: wide attends to .* attention windows differ"
+    ):
+        internals(wide, hooked(name), pairs)
+    beyond = [HookedModel(load(model_folder(name), sliding_window=w), None, "x") for w in (60, 70)]
+    assert internals(*beyond, pairs, n_bootstrap=50).identical
 
 
 def test_masked_keys_add_nothing():
