@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from circuits.errors import CircuitsError
 from circuits.evolution import words
-from circuits.evolution.agreement import SIZED, WHOLE, Measure, agreement
+from circuits.evolution.agreement import DRAWN, SIZED, WHOLE, Measure, agreement
 from circuits.evolution.changes import (
     RESOLUTION,
     Changes,
@@ -146,6 +146,7 @@ class Evolution:
             "data": dict(self.data),
             "examples": self.examples,
             "resamples": self.resamples,
+            "likeness": dict(DRAWN),
             "seed": self.seed,
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
             "trajectory": self.trajectory.to_dict(),

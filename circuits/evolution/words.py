@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from circuits.evolution.agreement import SUBSETS
 from circuits.evolution.variance import SIGNIFICANT
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def evolution(result: Evolution) -> str:
     overall = result.overall
     text = (
         f"{result.examples} examples, the same for every checkpoint; intervals are 95 %, "
-        f"over examples ({result.resamples} resamples). {comparison(overall)}"
+        f"over examples ({result.resamples} resamples for edges and node totals, {SUBSETS} random "
+        f"halves for likeness and turnover). {comparison(overall)}"
     )
     steps = [one for one in result.comparisons[: len(result.names) - 1] if one is not overall]
     return " ".join([text, *(_step(one) for one in steps)])

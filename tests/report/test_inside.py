@@ -18,10 +18,12 @@ from circuits.evolution.hidden import HiddenPath
 from circuits.evolution.internals import Internals
 from circuits.evolution.neurons import NeuronSums
 from circuits.evolution.trace import Neurons
+from circuits.report.blocks import Text
 from circuits.report.figures.path import eye, path_views
 from circuits.report.inside import write_internals_page
 from circuits.report.palette import DARK, LIGHT, resolve
 from circuits.report.sections import hidden
+from circuits.report.sections.internals import comparison
 
 DOCUMENTS, LAYERS, HEADS = 12, 4, 4
 
@@ -158,3 +160,13 @@ def test_a_path_is_looked_at_from_the_side(moved: tuple[float, ...]) -> None:
 
 def test_checkpoints_in_one_place_can_be_looked_at() -> None:
     assert set(eye([(1.0, 2.0, 3.0)] * 2)) == set("xyz")
+
+
+def test_neurons_of_a_model_against_itself_are_not_listed() -> None:
+    found = made("a", "b", 0).to_dict()
+    for neuron in found["neurons"]["top"]:
+        neuron["change"] = 0.0
+    captions = [str(getattr(block, "caption", "")) for block in comparison(found)]
+    texts = [str(block.text) for block in comparison(found) if isinstance(block, Text)]
+    assert "No neuron's mean activation changed." in texts
+    assert not any("changed most" in caption and "neurons" in caption for caption in captions)

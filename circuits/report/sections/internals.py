@@ -39,7 +39,8 @@ def comparison(found: Mapping[str, Any]) -> Iterator[Block]:
     if found.get("roles"):
         yield _roles(found)
     if found.get("neurons"):
-        yield _neurons(found)
+        changed = any(neuron["change"] for neuron in found["neurons"]["top"])
+        yield _neurons(found) if changed else Text("No neuron's mean activation changed.")
     if found.get("critical_layers"):
         yield from _criteria(found["critical_layers"], found)
 
