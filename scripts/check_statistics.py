@@ -37,7 +37,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from circuits.evolution.agreement import SIZED, WHOLE, agreement
-from circuits.evolution.changes import Strengths, by_source, strength_changes, total_changes
+from circuits.evolution.changes import (
+    Strengths,
+    by_source,
+    edge_changes,
+    strength_changes,
+    total_changes,
+)
 from circuits.evolution.variance import PARTS, split_variance, sums_of_squares
 from circuits.graph import EdgeScores, Layout
 from circuits.statistics import (
@@ -309,9 +315,14 @@ def false_alarms(population: Population, n: int, repeats: int) -> dict[str, floa
         totals = total_changes(layout, before, after, weights)
         strengths = strength_changes(layout, *(Strengths.of(layout, x) for x in (before, after)))
         split = split_variance(layout, before, after, permutations=199, seed=seed)
-        found["node totals: any q <= .05"] += bool(totals.changed)
-        found["node strengths: any q <= .05"] += bool(strengths.changed)
-        found["variance: p <= .05"] += split.p <= FALSE
+        alarms = {
+            "edges: any q <= .05": bool(edge_changes(layout, before, after, weights).changed),
+            "node totals: any q <= .05": bool(totals.changed),
+            "node strengths: any q <= .05": bool(strengths.changed),
+            "variance: p <= .05": split.p <= FALSE,
+        }
+        for name, alarm in (alarms | {"any of these": any(alarms.values())}).items():
+            found[name] += alarm
     return {name: count / repeats for name, count in found.items()}
 
 

@@ -21,7 +21,7 @@ def compare(
         list[Path],
         typer.Argument(
             help="Score files of the checkpoints, made with discover --per-example; ordered by the "
-            "step in their names (base, step-20), or as given where a name tells none."
+            "step in their names (base, step-20, final), or as given where a name tells none."
         ),
     ],
     out: use.Out = Path("evolution"),
@@ -68,7 +68,7 @@ def compare(
     from circuits.errors import CircuitsError
     from circuits.evolution import compare as compare_scores
     from circuits.evolution import cross_evaluate
-    from circuits.evolution.steps import by_step, training_steps
+    from circuits.evolution.steps import by_step, training_step, training_steps
     from circuits.files import write_json
     from circuits.graph import EdgeScores, select
     from circuits.report.change import write_change_page
@@ -81,7 +81,9 @@ def compare(
     order = by_step(names)
     names, files = [names[place] for place in order], [scores[place] for place in order]
     if training_steps(names) is None:
-        typer.echo(f"note: not every name tells its step; as given: {', '.join(names)}", err=True)
+        typer.echo(f"note: not every name tells its step; in order: {', '.join(names)}", err=True)
+    elif training_step(names[0]) is None:
+        typer.echo(f"note: {names[0]} is taken to be the base, at step 0", err=True)
     sources = _sources(models, base, names, order) if models else {}
     loaded = {name: EdgeScores.load(file) for name, file in zip(names, files, strict=True)}
     evolution = compare_scores(
@@ -143,14 +145,32 @@ def _sources(
     if len(models) > 1:
         raise CircuitsError(f"{len(models)} models for {len(names)} score files; give one for each")
     found = {name: str(Path(models[0]) / name) for name in names}
+    missing = [name for name, place in found.items() if not Path(place).is_dir()]
     if base is not None:
-        found[names[0]] = base
-    for name, place in found.items():
-        if (name != names[0] or base is None) and not Path(place).is_dir():
+        called = _base_of(names, missing)
+        if called is None:
             raise CircuitsError(
-                f"{place}: no such model folder; give the base with --base, or repeat --model"
+                f"--base {base}: none of {', '.join(names)} is the base; give its score file too, "
+                "or leave --base out"
             )
+        found[called] = base
+        missing = [name for name in missing if name != called]
+    if missing:
+        raise CircuitsError(
+            f"{found[missing[0]]}: no such model folder; give the base with --base, or repeat "
+            "--model"
+        )
     return found
+
+
+def _base_of(names: list[str], missing: list[str]) -> str | None:
+    """Whose model --base is: of step 0, or of no step and no folder, if that is one only."""
+    from circuits.evolution.steps import training_step
+
+    steps = {name: training_step(name) for name in names}
+    start = [name for name in names if steps[name] == 0]
+    chosen = start or [name for name in missing if steps[name] is None]
+    return chosen[0] if len(chosen) == 1 else None
 
 
 def _fingerprint(scores: EdgeScores) -> object:

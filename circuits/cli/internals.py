@@ -71,7 +71,9 @@ def internals(
     edges = None
     if scores is not None and scores_against is not None:
         found = [EdgeScores.load(path) for path in (scores, scores_against)]
-        edges = edge_change(*found, resamples=resamples, seed=seed)
+        edges = edge_change(
+            *found, names=(str(scores), str(scores_against)), resamples=resamples, seed=seed
+        )
     chosen = use.load_task(task, data, task_option)
     base = use.load_hooked(against, device, dtype)
     pairs = use.load_pairs(chosen, base, n, split, seed)

@@ -56,6 +56,14 @@ GAP_SUBSETS = 60
 GAP_SPLITS = 16
 GAP_SHARE = 0.65
 PERMUTATIONS = 200
+DRAWN = {
+    "halves": SUBSETS,
+    "splits": SPLITS,
+    "gap subsets": GAP_SUBSETS,
+    "gap splits": GAP_SPLITS,
+    "label swaps": PERMUTATIONS,
+}
+"""How many samples likeness and turnover come from; a bootstrap's number plays no part."""
 _CHUNK = 2**19  # numbers held at once per checkpoint and buffer
 
 WHOLE = ("spearman", "overlap")

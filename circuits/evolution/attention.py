@@ -86,9 +86,11 @@ class Pattern:
     """One layer's attention as a model gave it, where it makes no SDPA call.
 
     A key that softmax let underflow counts as the smallest normal float32: the true value is lost.
+    window: keys that a query sees, itself the last of them; None for all up to it.
     """
 
     pattern: Float[Tensor, "batch head query key"]
+    window: int | None = None
 
     @property
     def heads(self) -> int:
@@ -98,7 +100,11 @@ class Pattern:
     def log_probabilities(self, rows: slice) -> LogProbabilities:
         """Log of the attention of some queries."""
         least = torch.finfo(torch.float32).tiny
-        return self.pattern[:, :, rows].float().clamp_min(least).log()
+        found = self.pattern[:, :, rows].float().clamp_min(least).log()
+        if self.window is None:
+            return found
+        query, key = (torch.arange(size, device=found.device) for size in self.pattern.shape[2:])
+        return found.masked_fill_(query[rows, None] - key >= self.window, MASKED)
 
 
 def chunks(length: int, bytes_a_row: int, budget: int) -> Iterator[slice]:

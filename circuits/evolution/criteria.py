@@ -7,6 +7,10 @@
 | hidden-state | relative change of the block's own update |
 | edges | sum of |change of mean edge score|, half to the source's layer, half to the reader's |
 
+Intervals: bootstrap-t of means (attention-kl, hidden-state); of the others, which are sums of
+absolute means, the delete-d jackknife on random halves. Percentiles of resamples would not do:
+noise lifts a sum of absolute means, and a resample has the sample's noise and its own.
+
 The change of the hidden state itself only accumulates with depth and would name the last layers.
 
 Agreement is Kendall's tau-b of the two rankings of the layers. Its interval resamples documents
@@ -17,7 +21,7 @@ could agree so well by chance: the share of random orders of the layers with |ta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal, get_args
@@ -26,47 +30,88 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.errors import CircuitsError
-from circuits.evolution.averages import Averages
+from circuits.evolution.averages import Averages, averages
 from circuits.evolution.changes import number
+from circuits.evolution.paired import require_paired
 from circuits.graph import EdgeScores
-from circuits.statistics import generator, normal_interval, resample_weights
+from circuits.statistics import (
+    generator,
+    normal_interval,
+    resample_weights,
+    subset_interval,
+    subset_weights,
+)
 
 Criterion = Literal["attention-kl", "entropy", "hidden-state"]
 CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
 EDGES = "edges"
+SUBSETS = 400
 _ORDERS = 9999
 
 
 @dataclass(frozen=True)
 class LayerValues:
-    """One criterion's value for each layer, and on each resample of the documents."""
+    """One criterion's value for each layer, its interval, and each resample's value.
+
+    low, high: 95 %, for what so many examples give on average: where noise adds to a value, as it
+        does to a sum of absolute means, the interval is not for the value without that noise.
+    examples: how many there were (documents, or examples of edge scores).
+    """
 
     value: Float[Tensor, " layer"]
+    low: Float[Tensor, " layer"]
+    high: Float[Tensor, " layer"]
     resampled: Float[Tensor, "resample layer"]
+    examples: int
+
+    @classmethod
+    def of(
+        cls,
+        statistic: Callable[[Float[Tensor, "m n"]], Float[Tensor, "m layer"]],
+        examples: int,
+        *,
+        resamples: int,
+        seed: int,
+    ) -> LayerValues:
+        """Of any statistic, from weights of the examples, a row of which sums to 1.
+
+        The interval is `subset_interval`'s, on random halves of the examples.
+        """
+        value = statistic(torch.full((1, examples), 1 / examples, dtype=torch.float64))[0]
+        halves = subset_weights(examples, SUBSETS, seed=seed + 1)
+        low, high = subset_interval(value, statistic(halves), halves)
+        weights = resample_weights(examples, resamples, seed=seed)
+        return cls(value, low.clamp_min(0), high, statistic(weights), examples)
+
+    @classmethod
+    def of_means(
+        cls, values: Float[Tensor, "n layer"], *, resamples: int, seed: int
+    ) -> LayerValues:
+        """Of means over the examples, with their bootstrap-t interval."""
+        means = averages(values, resamples=resamples, seed=seed)
+        weights = resample_weights(len(values), resamples, seed=seed)
+        return cls(means.value, means.low, means.high, weights @ values.double(), len(values))
 
     def order(self) -> list[int]:
         """Layers, the largest value first."""
         return self.value.argsort(descending=True, stable=True).tolist()
 
     def critical(self, count: int) -> list[int]:
-        """The `count` layers of largest value, in their order in the model; none if all are 0."""
-        return sorted(self.order()[:count]) if bool(self.value.any()) else []
+        """The `count` layers of largest value, in their order in the model; none whose is 0."""
+        return sorted(layer for layer in self.order()[:count] if self.value[layer] > 0)
 
     def to_dict(self, count: int) -> dict[str, Any]:
         """JSON form. count: how many layers are critical.
 
-        inclusion: share of resamples in which a layer is among them.
+        inclusion: share of resamples in which a layer is among them, and changed at all.
         """
-        low, high = self.resampled.quantile(
-            torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0
-        )
-        ranks = self.resampled.argsort(dim=1, descending=True, stable=True)[:, :count]
-        inclusion = ranks.flatten().bincount(minlength=len(self.value)) / len(self.resampled)
+        ranks = self.resampled.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        inclusion = ((ranks < count) & (self.resampled > 0)).double().mean(dim=0)
         return {
+            "examples": self.examples,
             "value": self.value.tolist(),
-            "low": low.tolist(),
-            "high": high.tolist(),
+            "low": self.low.tolist(),
+            "high": self.high.tolist(),
             "order": self.order(),
             "critical": self.critical(count),
             "inclusion": inclusion.tolist(),
@@ -132,27 +177,20 @@ def kendall(
 
 
 def edge_change(
-    model: EdgeScores, against: EdgeScores, *, resamples: int = 1000, seed: int = 0
+    model: EdgeScores,
+    against: EdgeScores,
+    *,
+    names: tuple[str, str] = ("model", "against"),
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> LayerValues:
     """The `edges` criterion, from two score files kept per example.
 
     Resampled with the same seed as the documents, so in step with them where both are the same
-    examples. Raises CircuitsError for other shapes, or scores without examples.
+    examples. Raises CircuitsError for scores that cannot be compared (`require_paired`), by name.
     """
-    if model.layout != against.layout:
-        raise CircuitsError(
-            f"scores of models of different shapes: {model.layout.summary}; and "
-            f"{against.layout.summary}"
-        )
-    if model.per_example is None or against.per_example is None:
-        raise CircuitsError(
-            "the change of edges needs scores kept by example: `circuits discover --per-example`"
-        )
-    if len(model.per_example) != len(against.per_example):
-        raise CircuitsError(
-            f"scores of {len(model.per_example)} and of {len(against.per_example)} examples; "
-            "score both models on the same pairs"
-        )
+    require_paired([against, model], names[::-1])
+    assert model.per_example is not None and against.per_example is not None
     layout = model.layout
     places = layout.mask.nonzero()
     change = (model.per_example - against.per_example)[:, layout.mask].double()
@@ -162,7 +200,9 @@ def edge_change(
         of = layers[places[:, column]]
         rows = (of >= 0).nonzero()[:, 0]
         shares[rows, of[rows]] += 0.5
-    weights = resample_weights(len(change), resamples, seed=seed)
-    parts = weights.split(max(1, 2**22 // len(places)))
-    resampled = torch.cat([(part @ change).abs() @ shares for part in parts])
-    return LayerValues(change.mean(dim=0).abs() @ shares, resampled)
+
+    def by_layer(weights: Float[Tensor, "m n"]) -> Float[Tensor, "m layer"]:
+        parts = weights.split(max(1, 2**22 // len(places)))
+        return torch.cat([(part @ change).abs() @ shares for part in parts])
+
+    return LayerValues.of(by_layer, len(change), resamples=resamples, seed=seed)

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from circuits.errors import CircuitsError
 from circuits.evolution import words
-from circuits.evolution.agreement import SIZED, WHOLE, Measure, agreement
+from circuits.evolution.agreement import DRAWN, SIZED, WHOLE, Measure, agreement
 from circuits.evolution.changes import (
     RESOLUTION,
     Changes,
@@ -28,6 +28,7 @@ from circuits.evolution.changes import (
     strength_changes,
     total_changes,
 )
+from circuits.evolution.paired import require_paired
 from circuits.evolution.steps import training_steps
 from circuits.evolution.trajectory import Trajectory, trajectory
 from circuits.evolution.variance import VarianceSplit, split_variance
@@ -35,7 +36,7 @@ from circuits.graph import EdgeScores, Layout
 from circuits.statistics import resample_weights
 
 SIZES = (0.01, 0.02, 0.05, 0.1, 0.2)
-MIN_EXAMPLES = 8
+TOP = 50  # edges in the JSON, and all others that changed
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,12 @@ class Comparison:
     variance: VarianceSplit
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
+        """JSON form: every edge that changed and at least 50, every node."""
         return {
             "before": self.before,
             "after": self.after,
             "identical": self.identical,
-            "edges": self.edges.to_dict(),
+            "edges": self.edges.to_dict(top=max(TOP, len(self.edges.changed))),
             "nodes": self.nodes.to_dict(top=len(self.nodes)),
             "totals": self.totals.to_dict(top=len(self.totals)),
             "spearman": self.spearman.to_dict(),
@@ -145,6 +146,7 @@ class Evolution:
             "data": dict(self.data),
             "examples": self.examples,
             "resamples": self.resamples,
+            "likeness": dict(DRAWN),
             "seed": self.seed,
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
             "trajectory": self.trajectory.to_dict(),
@@ -169,11 +171,11 @@ def compare(
 
     scores: with `per_example`; details["data"]["fingerprint"] says which examples.
     sizes: of circuits: counts of edges (int) or shares of all edges (float).
-    Raises CircuitsError for fewer than two checkpoints, other examples, layouts or methods, scores
-    without `per_example`, fewer than 8 examples.
+    Raises CircuitsError for fewer than two checkpoints; other examples, layouts, methods, settings
+    or metrics; scores without `per_example`; fewer than 8 examples.
     """
     names = _names(scores, names)
-    _require_same(scores, names)
+    require_paired(scores, names)
     layout = scores[0].layout
     counts = _counts(sizes, layout)
     values = [_possible(one) for one in scores]
@@ -242,47 +244,6 @@ def _names(scores: Sequence[EdgeScores], names: Sequence[str] | None) -> tuple[s
     if len(set(names)) != len(names):
         raise CircuitsError(f"two checkpoints share a name: {', '.join(names)}")
     return tuple(names)
-
-
-def _require_same(scores: Sequence[EdgeScores], names: Sequence[str]) -> None:
-    """Refuse what cannot be compared example by example."""
-    first = scores[0]
-    for name, other in zip(names, scores, strict=True):
-        if other.layout != first.layout:
-            raise CircuitsError(
-                f"{names[0]} and {name} are models of different shapes: "
-                f"{first.layout.summary} ({first.layout.shape[0]} x {first.layout.shape[1]}) and "
-                f"{other.layout.summary} ({other.layout.shape[0]} x {other.layout.shape[1]})"
-            )
-        if other.per_example is None:
-            raise CircuitsError(
-                f"{name}: its scores were kept as a mean only; paired statistics need them per "
-                "example, so score it again with per_example=True"
-            )
-        if other.method != first.method:
-            raise CircuitsError(
-                f"{names[0]} was scored by {first.method} and {name} by {other.method}; "
-                "score both by one method"
-            )
-        if _fingerprint(other, name) != _fingerprint(first, names[0]):
-            raise CircuitsError(
-                f"{names[0]} and {name} were scored on different examples; paired statistics need "
-                "the same pairs for every checkpoint"
-            )
-        if len(other.per_example) < MIN_EXAMPLES:
-            raise CircuitsError(
-                f"{name}: {len(other.per_example)} examples; resampling needs at least "
-                f"{MIN_EXAMPLES}"
-            )
-
-
-def _fingerprint(scores: EdgeScores, name: str) -> str:
-    try:
-        return str(scores.details["data"]["fingerprint"])
-    except (KeyError, TypeError) as error:
-        raise CircuitsError(
-            f"{name}: its scores do not say which examples they are of (data.fingerprint)"
-        ) from error
 
 
 def _counts(sizes: Sequence[int | float], layout: Layout) -> tuple[int, ...]:

@@ -23,18 +23,12 @@ def internals(one: Internals, layers: CriticalLayers) -> str:
     names = f"{one.name} and {one.against}, {len(one)} documents"
     if one.identical:
         return f"{names}: no change in attention, hidden states or neurons."
-    head, _ = one.heads_by_kl[0]
-    layer, place = (int(part) for part in head[1:].split(".h"))
-    kl = one.averages(one.kl)
     change = one.averages(one.update_change)
-    entropy = one.averages(one.entropy_change.mean(dim=(1, 2)))
     cosine = one.averages(one.cosine)
     last = cosine.value.shape[0] - 1
     most = int(change.value.argmax())
     sentences = [
-        f"{names}; 95 % intervals over documents. Attention moved most at {head} "
-        f"(KL {average(kl, layer, place)} nats). Entropy fell in "
-        f"{average(one.falling_heads())} of the heads (mean change {average(entropy)} nats).",
+        f"{names}; 95 % intervals over documents. {_attention(one)}",
         f"The hidden states after the last block have a cosine of {average(cosine, last)}; "
         f"block {most}'s own update changed most, by {average(change, most)} of its length.",
         "" if one.neurons is None else _neurons(one.neurons),
@@ -42,6 +36,22 @@ def internals(one: Internals, layers: CriticalLayers) -> str:
         _layers(layers),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _attention(one: Internals) -> str:
+    if one.same_attention:
+        return (
+            "No attention pattern changed; changes of values and outputs are found by "
+            "`circuits compare` on edge scores."
+        )
+    head, _ = one.heads_by_kl[0]
+    layer, place = (int(part) for part in head[1:].split(".h"))
+    kl = one.averages(one.kl)
+    entropy = one.averages(one.entropy_change.mean(dim=(1, 2)))
+    return (
+        f"Attention moved most at {head} (KL {average(kl, layer, place)} nats). Entropy fell in "
+        f"{average(one.falling_heads())} of the heads (mean change {average(entropy)} nats)."
+    )
 
 
 def average(averages: Averages, *place: int) -> str:

@@ -42,8 +42,9 @@ from circuits.evolution.heads import (
 from circuits.evolution.neurons import NeuronChanges, NeuronSums
 from circuits.evolution.side_by_side import PER_HEAD, PER_LAYER, Reading, read
 from circuits.models import HookedModel
+from circuits.models.special import token_ids
 from circuits.planning import choose_batch_size
-from circuits.statistics import generator, resample_weights
+from circuits.statistics import generator
 from tasks.pairs import PairBatch, PairSet, PromptPair
 
 
@@ -80,7 +81,12 @@ class Internals:
     @property
     def identical(self) -> bool:
         """Whether neither attention nor hidden states differ beyond float32 rounding."""
-        return bool(self.stream_change.max() <= 1e-5) and bool(self.kl.max() <= 1e-6)
+        return bool(self.stream_change.max() <= 1e-5) and self.same_attention
+
+    @property
+    def same_attention(self) -> bool:
+        """Whether no attention pattern differs beyond float32 rounding."""
+        return bool(self.kl.max() <= 1e-6)
 
     @property
     def entropy_change(self) -> Float[Tensor, "doc layer head"]:
@@ -109,8 +115,7 @@ class Internals:
 
         criterion: "attention-kl", "entropy" or "hidden-state"; see `criteria`.
         """
-        everyone = torch.full((1, len(self)), 1 / len(self), dtype=torch.float64)
-        values: list[float] = self._by_layer(criterion, everyone)[0].tolist()
+        values: list[float] = self._layer_values(criterion).value.tolist()
         return values
 
     def critical_layers(self, edges: LayerValues | None = None) -> CriticalLayers:
@@ -118,12 +123,7 @@ class Internals:
 
         edges: the change of edge scores by layer, as a fourth criterion.
         """
-        weights = resample_weights(len(self), self.resamples, seed=self.seed)
-        everyone = torch.full((1, len(self)), 1 / len(self), dtype=torch.float64)
-        values: dict[str, LayerValues] = {
-            name: LayerValues(self._by_layer(name, everyone)[0], self._by_layer(name, weights))
-            for name in CRITERIA
-        }
+        values: dict[str, LayerValues] = {name: self._layer_values(name) for name in CRITERIA}
         if edges is not None:
             if len(edges.value) != self.kl.shape[1]:
                 raise CircuitsError(
@@ -132,18 +132,20 @@ class Internals:
             values[EDGES] = edges
         return critical_layers(values, seed=self.seed)
 
-    def _by_layer(
-        self, criterion: str, weights: Float[Tensor, "resample doc"]
-    ) -> Float[Tensor, "resample layer"]:
+    def _layer_values(self, criterion: str) -> LayerValues:
+        drawn = {"resamples": self.resamples, "seed": self.seed}
         if criterion == "attention-kl":
-            return weights @ self.kl.mean(dim=2).double()
+            return LayerValues.of_means(self.kl.mean(dim=2), **drawn)
         if criterion == "entropy":
-            change = self.entropy_change.double()
-            means = weights @ change.flatten(1)
-            return means.abs().view(len(weights), *change.shape[1:]).mean(dim=2)
+            return LayerValues.of(self._entropy_by_layer, len(self), **drawn)
         if criterion == "hidden-state":
-            return weights @ self.update_change.double()
+            return LayerValues.of_means(self.update_change, **drawn)
         raise CircuitsError(f"unknown criterion {criterion!r}; known: {', '.join(CRITERIA)}")
+
+    def _entropy_by_layer(self, weights: Float[Tensor, "m doc"]) -> Float[Tensor, "m layer"]:
+        change = self.entropy_change.double()
+        means = weights @ change.flatten(1)
+        return means.abs().view(len(weights), *change.shape[1:]).mean(dim=2)
 
     def to_dict(self, edges: LayerValues | None = None) -> dict[str, Any]:
         """JSON form: means and intervals; per-document values stay in the object.
@@ -262,7 +264,7 @@ def induction(
 ) -> dict[str, Role]:
     """The induction roles of every head, on random tokens that come twice."""
     config = model.hf.config
-    special = {config.bos_token_id, config.eos_token_id, config.pad_token_id} - {None}
+    special = token_ids(config.bos_token_id, config.eos_token_id, config.pad_token_id)
     usual = torch.tensor([token for token in range(model.vocabulary) if token not in special])
     length = min(REPEATED, len(usual), (model.context or 2 * REPEATED) // 2)
     draw = generator(seed)

@@ -6,6 +6,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+_LATE = re.compile(
+    r"(?:^|[-_.])(?:final|last|latest|best|(?:fine-?)?tuned|merged|lora)(?:$|[-_.])", re.IGNORECASE
+)
+_END = ("final", "last")
 _STEP = re.compile(r"(?:^|(?:step|checkpoint|ckpt|iter)[-_=]?)(\d+)$", re.IGNORECASE)
 
 
@@ -24,18 +28,24 @@ def training_step(name: str) -> int | None:
 def training_steps(names: Sequence[str]) -> list[int] | None:
     """The step of every checkpoint; None where the names do not tell.
 
-    A first name without a step, "gpt2" before "step-100" and "step-200", is the base. Elsewhere
-    such a name ("final") might stand for any step.
+    A first name without a step, "gpt2" before "step-100" and "step-200", is the base, unless it
+    speaks of training ("final", "my-tuned-gpt2"). Elsewhere such a name might stand for any step.
     """
     found = [training_step(name) for name in names]
-    if found[1:] and found[0] is None:
+    if found[1:] and found[0] is None and not _LATE.search(Path(names[0]).name):
         found[0] = 0
     steps = [step for step in found if step is not None]
     return steps if len(set(steps)) == len(names) else None
 
 
 def by_step(names: Sequence[str]) -> list[int]:
-    """Places of the checkpoints in the order of their steps; as given where these are not known."""
-    places = list(range(len(names)))
-    steps = training_steps(names)
-    return places if steps is None else sorted(places, key=steps.__getitem__)
+    """Places of the checkpoints in the order of their steps; as given where these are not known.
+
+    "final" or "last" stands behind them all, wherever a shell's `*` put it.
+    """
+    end = [place for place, name in enumerate(names) if Path(name).name.lower() in _END]
+    places = [place for place in range(len(names)) if place not in end]
+    steps = training_steps([names[place] for place in places])
+    if steps is None or len(end) > 1:
+        return list(range(len(names)))
+    return [place for _, place in sorted(zip(steps, places, strict=True))] + end

@@ -60,8 +60,18 @@ def trace(
         output = run_body(model, tokens, output_attentions=wants_patterns)
     patterns = getattr(output, "attentions", None)
     if wants_patterns and patterns and all(pattern is not None for pattern in patterns):
-        recorder.attention = {layer: Pattern(pattern) for layer, pattern in enumerate(patterns)}
+        recorder.attention = {
+            layer: Pattern(pattern, _window(model.hf.config.get_text_config(), layer))
+            for layer, pattern in enumerate(patterns)
+        }
     return recorder.layers()
+
+
+def _window(config: Any, layer: int) -> int | None:
+    """How many keys a query of the layer sees, where its configuration limits them."""
+    kinds = getattr(config, "layer_types", None)
+    slides = kinds is None or kinds[layer] == "sliding_attention"
+    return getattr(config, "sliding_window", None) if slides else None
 
 
 def run_body(model: HookedModel, tokens: Int[Tensor, "batch pos"], **settings: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from circuits.evolution.agreement import SUBSETS
 from circuits.evolution.variance import SIGNIFICANT
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def evolution(result: Evolution) -> str:
     overall = result.overall
     text = (
         f"{result.examples} examples, the same for every checkpoint; intervals are 95 %, "
-        f"over examples ({result.resamples} resamples). {comparison(overall)}"
+        f"over examples ({result.resamples} resamples for edges and node totals, {SUBSETS} random "
+        f"halves for likeness and turnover). {comparison(overall)}"
     )
     steps = [one for one in result.comparisons[: len(result.names) - 1] if one is not overall]
     return " ".join([text, *(_step(one) for one in steps)])
@@ -36,16 +38,17 @@ def comparison(one: Comparison) -> str:
         )
     if not changed(one):
         return (
-            f"{one.before} and {one.after}: no change beyond noise. None of "
-            f"{len(one.edges)} edges changed at a false discovery rate of 5 %, and the change as a "
-            f"whole is no larger than with the checkpoints' labels swapped at random "
-            f"(p = {figure(one.variance.p)})."
+            f"{one.before} and {one.after}: no change beyond noise. None of {len(one.edges)} edges "
+            f"and of {len(one.totals)} nodes' totals and strengths changed at a false discovery "
+            f"rate of 5 %, and the change as a whole is {_as_by_chance(one)}."
         )
     size = one.sizes[len(one.sizes) // 2]
     sentences = [
-        f"From {one.before} to {one.after}, {_counted(one.edges, 'edges')}"
-        f" and {_counted(one.nodes, 'nodes', ' in strength')} at a false discovery rate of 5 %.",
-        _largest(one.edges, "edge"),
+        f"From {one.before} to {one.after}, {_counted(one.edges, 'edges')}, "
+        f"{_counted(one.totals, 'node totals')} and {_counted(one.nodes, 'node strengths')} "
+        "changed at a false discovery rate of 5 %.",
+        _largest(one),
+        "" if one.variance.p <= SIGNIFICANT else f"As a whole the change is {_as_by_chance(one)}.",
         f"Circuits of {size.edges} edges ({size.share:.1%} of all) share "
         f"{_estimate(size.edge_jaccard)} of their edges and {_estimate(size.node_jaccard)} of "
         f"their nodes (Jaccard); the rank correlation of all edges is {_estimate(one.spearman)}.",
@@ -97,8 +100,15 @@ def _borrowed(row: Row, one: CrossEvaluation, circuit: str) -> str:
 
 
 def changed(one: Comparison) -> bool:
-    """Whether anything changed beyond noise, by the edges one by one or by the whole."""
-    return not one.identical and (bool(one.edges.changed) or one.variance.p <= SIGNIFICANT)
+    """Whether anything changed beyond noise: an edge, a node, or the whole.
+
+    Three tables at a false discovery rate of 5 % and a test: where nothing changed, one or another
+    speaks more often than each (docs/statistics.md).
+    """
+    tables = (one.edges, one.totals, one.nodes)
+    return not one.identical and (
+        any(table.changed for table in tables) or one.variance.p <= SIGNIFICANT
+    )
 
 
 def figure(value: float) -> str:
@@ -119,22 +129,32 @@ def _estimate(one: Measure | Part | Estimate) -> str:
     return f"{figure(one.value)} {interval(one.low, one.high)}"
 
 
-def _counted(changes: Changes, what: str, how: str = "") -> str:
+def _counted(changes: Changes, what: str) -> str:
     record = changes.to_dict(top=0)
     return (
-        f"{record['changed']} of {record['tested']} {what} changed{how} "
+        f"{record['changed']} of {record['tested']} {what} "
         f"({record['rose']} rose, {record['fell']} fell)"
     )
 
 
-def _largest(changes: Changes, what: str) -> str:
-    if not changes.changed:
-        return ""
-    row = changes.row(changes.order()[0])
+def _largest(one: Comparison) -> str:
+    """Of the edges; where none changed, of the nodes."""
+    tables = ((one.edges, "edge"), (one.totals, "total of"), (one.nodes, "strength of"))
+    for changes, what in tables:
+        if changes.changed:
+            row = changes.row(changes.order()[0])
+            return (
+                f"The largest change is at the {what} {row['name']}: {figure(row['change'])} "
+                f"{interval(row['low'], row['high'])}, from {figure(row['before'])} to "
+                f"{figure(row['after'])}."
+            )
+    return ""
+
+
+def _as_by_chance(one: Comparison) -> str:
     return (
-        f"The largest change is at the {what} {row['name']}: {figure(row['change'])} "
-        f"{interval(row['low'], row['high'])}, from {figure(row['before'])} to "
-        f"{figure(row['after'])}."
+        "no larger than with the checkpoints' labels swapped at random "
+        f"(p = {figure(one.variance.p)})"
     )
 
 
@@ -191,6 +211,7 @@ def _step(one: Comparison) -> str:
         return f"From {one.before} to {one.after}: no change beyond noise."
     size = one.sizes[len(one.sizes) // 2]
     return (
-        f"From {one.before} to {one.after}, {_counted(one.edges, 'edges')}; circuits of "
+        f"From {one.before} to {one.after}, {_counted(one.edges, 'edges')} and "
+        f"{_counted(one.totals, 'node totals')} changed; circuits of "
         f"{size.edges} edges share {_estimate(size.edge_jaccard)} of them."
     )

@@ -38,13 +38,21 @@ class LayerImportance:
             sorted(range(len(self.values)), key=lambda layer: (-self.values[layer], layer))
         )
 
+    @property
+    def positive(self) -> int:
+        """How many layers have any importance."""
+        return sum(value > 0 for value in self.values)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {"criterion": self.criterion, "values": list(self.values)}
 
 
 def critical_layers(importance: LayerImportance, k: int) -> tuple[int, ...]:
-    """The k most important layers, in the order they stand in the model."""
+    """The k most important layers, in the order they stand in the model.
+
+    Raises CircuitsError where fewer than k have any importance: the rest would be chosen by place.
+    """
     n_layers = len(importance.values)
     if not 1 <= k <= n_layers:
         raise CircuitsError(
@@ -53,6 +61,12 @@ def critical_layers(importance: LayerImportance, k: int) -> tuple[int, ...]:
     if not any(importance.values):
         raise CircuitsError(
             f"{importance.criterion}: every layer has importance 0, so none is critical"
+        )
+    if importance.positive < k:
+        raise CircuitsError(
+            f"{importance.criterion}: {k} critical layers asked for, and only "
+            f"{importance.positive} of {n_layers} have any importance; ask for at most "
+            f"{importance.positive}"
         )
     return tuple(sorted(importance.ranking[:k]))
 

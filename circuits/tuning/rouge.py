@@ -16,6 +16,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
+from circuits.models.special import token_ids
 from circuits.tuning.batches import require_examples
 from circuits.tuning.generation import generate
 from circuits.tuning.loss import TargetScores, score_targets
@@ -128,8 +129,7 @@ def score_text(generated: str, reference: str, *, stem: bool = True) -> dict[str
 
 def _end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     configured = getattr(model.generation_config, "eos_token_id", None)
-    several = configured if isinstance(configured, list) else [configured]
-    return {token for token in (*several, tokenizer.eos_token_id) if token is not None}
+    return token_ids(configured, tokenizer.eos_token_id)
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:

@@ -93,7 +93,8 @@ def lora_config(
     """A LoRA on some layers of a model.
 
     where: the layers; or an importance, of which the `k` largest layers are taken (by default
-        half of them); or a circuit, whose edges give the importance; or None for all layers.
+        half of them, or as many as have any); or a circuit, whose edges give the importance; or
+        None for all layers.
     parts: which projections of a layer. GPT-2 keeps q, k and v in one.
     alpha: LoRA's scale is alpha / rank; by default 2 at any rank, so that arms of unequal rank
         learn at like speed.
@@ -109,7 +110,8 @@ def lora_config(
                 f"{where.criterion}: importance of {len(where.values)} layers for a model of "
                 f"{n_layers}"
             )
-        layers = critical_layers(where, max(1, n_layers // 2) if k is None else k)
+        usual = max(1, min(n_layers // 2, where.positive))
+        layers = critical_layers(where, usual if k is None else k)
     elif k is not None:
         raise CircuitsError("k chooses among layers by importance; give an importance, or no k")
     else:

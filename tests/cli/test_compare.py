@@ -88,6 +88,36 @@ def test_a_folder_of_models_and_its_base(scored, table, model_folder, tmp_path):
     assert (tmp_path / "out" / "crossing.json").is_file()
 
 
+def test_the_base_never_runs_under_a_checkpoints_name(scored, table, model_folder, tmp_path):
+    (tmp_path / "step-100").mkdir()
+    (tmp_path / "step-20").mkdir()
+    _, late, early = scored
+    other = EdgeScores.load(scored[0]).save(tmp_path, "tiny")
+    arguments = ("--out", tmp_path / "out", "--model", tmp_path, "--base", model_folder("llama"))
+    task = ("--task", "table", "--data", table, "--n", 4)
+    done = compare(early, late, *arguments, *task, *QUICK)
+    assert isinstance(done.exception, CircuitsError)
+    assert "none of step-20, step-100 is the base" in str(done.exception)
+    (tmp_path / "step-20").rmdir()
+    with pytest.raises(CircuitsError, match=r"none of step-20, step-100 is the base"):
+        raise compare(early, late, *arguments, *task, *QUICK).exception
+    # A name without a step and without a folder is the base; the missing step-20 is still missed.
+    with pytest.raises(CircuitsError, match=r"step-20: no such model folder"):
+        raise compare(other, early, late, *arguments, *task, *QUICK).exception
+
+
+def test_what_is_assumed_of_the_order_is_said(scored, tmp_path):
+    named = {"final": scored[1], "step-20": scored[2], "tiny": scored[0]}
+    files = {name: EdgeScores.load(file).save(tmp_path, name) for name, file in named.items()}
+    for first, note, names in (
+        ("final", "in order: step-20, final", ["step-20", "final"]),
+        ("tiny", "tiny is taken to be the base, at step 0", ["tiny", "step-20"]),
+    ):
+        done = compare(files[first], files["step-20"], "--out", tmp_path / first, *QUICK)
+        assert done.exit_code == 0 and note in done.stderr, done.output
+        assert json.loads((tmp_path / first / "evolution.json").read_text())["names"] == names
+
+
 def test_folders_of_scores_name_the_checkpoints(scored, tmp_path):
     for file in scored:
         EdgeScores.load(file).save(tmp_path / file.stem)
@@ -104,7 +134,7 @@ def test_a_checkpoint_given_twice_has_not_changed(scored, tmp_path):
     record = json.loads((tmp_path / "evolution.json").read_text())
     assert record["names"] == ["base", "base (2)"]
     assert "base and base (2): no change" in done.stdout
-    assert "as given: base, base (2)" in done.stderr
+    assert "in order: base, base (2)" in done.stderr
 
 
 def test_one_checkpoint_is_refused(scored, tmp_path):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -63,7 +64,7 @@ def test_a_planted_edge_is_found_first(layout, base, make_scores):
 def test_noise_without_change(layout, noisy, make_scores):
     """Two independent samples about the same means."""
     means = torch.randn(layout.shape, generator=torch.Generator().manual_seed(1))
-    a, b = (make_scores(layout, noisy(layout, means, seed=seed)) for seed in (0, 1))
+    a, b = (make_scores(layout, noisy(layout, means, seed=seed)) for seed in (2, 3))
     one = compare([a, b], n_bootstrap=200).overall
     assert not one.edges.changed
     assert one.variance.p > 0.05
@@ -73,6 +74,19 @@ def test_noise_without_change(layout, noisy, make_scores):
     assert len(gaps) == 30 and len(beyond) <= 3  # of 95 % intervals
 
 
+def test_a_change_of_a_node_alone_is_told(layout, noisy, make_scores):
+    """Spread thin over the edges of m0, it shows in their sum and in no edge."""
+    base = noisy(layout, torch.randn(layout.shape, generator=torch.Generator().manual_seed(1)))
+    after = noisy(layout, base, n=len(base), noise=1.5, seed=46)
+    after[:, layout.sources.index("m0")] += 0.3
+    one = compare([make_scores(layout, base), make_scores(layout, after)], n_bootstrap=200).overall
+    assert not one.edges.changed and one.totals.changed == ("m0",) and one.variance.p > 0.05
+    paragraph = one.paragraph()
+    assert "no change" not in paragraph and "The largest change is at the total of m0" in paragraph
+    assert "no larger than with the checkpoints' labels swapped at random (p = " in paragraph
+    assert "0 of 76 edges (0 rose, 0 fell), 1 of 10 node totals (1 rose, 0 fell)" in paragraph
+
+
 def test_a_real_change_stands_out_from_the_noise_ceiling(layout, base, make_scores):
     draw = torch.Generator().manual_seed(4)
     after = base + 3 * torch.randn(layout.shape, generator=draw)
@@ -80,6 +94,8 @@ def test_a_real_change_stands_out_from_the_noise_ceiling(layout, base, make_scor
     size = one.sizes[-1]
     assert size.edge_jaccard.gap_high < 0 and one.spearman.gap_high < 0
     assert size.edge_jaccard.value < size.edge_jaccard.noise
+    edges = one.to_dict()["edges"]
+    assert edges["changed"] == len(edges["rows"]) > 50, "every edge that changed is written"
     assert size.node_driven.value + size.rewired.value == pytest.approx(1 - size.edge_jaccard.value)
 
 
@@ -219,3 +235,27 @@ def test_refusals(layout, base, make_scores):
     for sizes in ((0,), (10_000,), (1.5,), ()):
         with pytest.raises(CircuitsError, match="size"):
             compare([scores, scores], sizes=sizes)
+
+
+def made(scores, **details):
+    return replace(scores, details={**scores.details, **details})
+
+
+def test_scores_made_in_other_ways_are_refused(layout, base, make_scores):
+    scores = make_scores(layout, base)
+    left = {"steps": 5, "quadrature": "left"}
+    for one, other, message in (
+        ({"metric": "nll"}, {"metric": "kl"}, "0 and checkpoint 1 .* different metric, nll and kl"),
+        ({"settings": {"steps": 1}}, {"settings": {"steps": 8}}, "different steps, 1 and 8"),
+        (
+            {"settings": left},
+            {"settings": {**left, "quadrature": "midpoint"}},
+            "different quadrature, left and midpoint",
+        ),
+    ):
+        with pytest.raises(CircuitsError, match=message):
+            compare([made(scores, **one), made(scores, **other)])
+        # Of older files nothing is known.
+        compare([made(scores, **one), scores], n_bootstrap=20)
+    forced = ({"settings": {"force": force}} for force in (True, False))
+    compare([made(scores, **one) for one in forced], n_bootstrap=20)

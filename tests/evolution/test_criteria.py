@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -39,7 +40,8 @@ def test_tau_matches_its_definition_with_and_without_ties():
 def values(value, noise=0.0, seed=0):
     draw = torch.Generator().manual_seed(seed)
     value = torch.as_tensor(value, dtype=torch.float64)
-    return LayerValues(value, value + noise * torch.randn(500, len(value), generator=draw))
+    resampled = value + noise * torch.randn(500, len(value), generator=draw)
+    return LayerValues(value, value, value, resampled, 10)
 
 
 def test_agreement_and_its_interval():
@@ -99,7 +101,7 @@ def test_criteria_of_internals_by_hand():
 
 def test_edges_count_half_for_each_end(layout, make_scores):
     draw = torch.Generator().manual_seed(0)
-    before = torch.randn(5, *layout.shape, generator=draw)
+    before = torch.randn(8, *layout.shape, generator=draw)
     after = before.clone()
     for name, change in (("a0.h1->m2", 4.0), ("input->a1.h0<q>", -2.0), ("m1->logits", 1.0)):
         row, column = layout.edge(name)
@@ -111,13 +113,40 @@ def test_edges_count_half_for_each_end(layout, make_scores):
 
 
 def test_edge_scores_that_cannot_be_compared_are_refused(layout, make_scores):
-    one = make_scores(layout, torch.ones(5, *layout.shape))
+    one = make_scores(layout, torch.ones(9, *layout.shape))
     other = Layout(n_layers=2, n_heads=2, n_kv_heads=1)
-    with pytest.raises(CircuitsError, match=r"3 layers.*2 layers"):
-        edge_change(one, make_scores(other, torch.ones(5, *other.shape)))
-    with pytest.raises(CircuitsError, match="5 and of 4 examples"):
-        edge_change(one, make_scores(layout, torch.ones(4, *layout.shape)))
-    from dataclasses import replace
-
+    with pytest.raises(CircuitsError, match=r"2 layers.*3 layers"):
+        edge_change(one, make_scores(other, torch.ones(9, *other.shape)))
+    with pytest.raises(CircuitsError, match=r"old and new were scored on different examples"):
+        elsewhere = make_scores(layout, torch.ones(9, *layout.shape), fingerprint="others")
+        edge_change(one, elsewhere, names=("new", "old"))
     with pytest.raises(CircuitsError, match="--per-example"):
         edge_change(one, replace(one, per_example=None))
+
+
+def test_a_layer_that_did_not_change_is_not_critical():
+    """Two of eight layers are asked for, and one of them changed."""
+    found = LayerValues.of_means(
+        torch.eye(8)[7].expand(6, 8) * torch.rand(6, 1), resamples=50, seed=0
+    ).to_dict(2)
+    assert found["critical"] == [7] and found["inclusion"] == [0.0] * 7 + [1.0]
+    assert found["examples"] == 6
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.05])
+def test_intervals_of_the_change_of_edges_cover_its_own_mean(moved, make_scores):
+    """Noise lifts a sum of absolute means. 40 samples: 95 % less three standard errors is 85 %."""
+    layout = Layout(n_layers=4, n_heads=4, n_kv_heads=4)
+    draw = torch.Generator().manual_seed(0)
+    true = moved * torch.randn(layout.shape, generator=draw)
+    nothing = make_scores(layout, torch.zeros(30, *layout.shape))
+    found = []
+    for _ in range(40):
+        sample = true + 0.2 * torch.randn(30, *layout.shape, generator=draw)
+        found.append(edge_change(make_scores(layout, sample), nothing, resamples=1))
+    mean = torch.stack([one.value for one in found]).mean(dim=0)
+    held = torch.stack([(one.low <= mean) & (mean <= one.high) for one in found]).double()
+    assert float(mean.min()) > 1 and float(held.mean()) >= 0.9
+    width = torch.stack([one.high - one.low for one in found]).mean(dim=0)
+    right = 3.92 * torch.stack([one.value for one in found]).std(dim=0)
+    assert float((width / right).mean()) < 1.5

@@ -180,11 +180,18 @@ def test_refusals(hooked, tmp_path, pairs, model_folder):
         internals(hooked("gpt2"), hooked("gpt2"), pairs[:1])
     with pytest.raises(CircuitsError, match="'middle': positions for 1 texts and 9 pairs"):
         internals(hooked("gpt2"), hooked("gpt2"), pairs, landmarks={"middle": [[1]]})
-    wide = transformers.AutoModelForCausalLM.from_pretrained(
-        model_folder("mistral"), sliding_window=9
-    )
-    with pytest.raises(CircuitsError, match="attention windows differ"):
-        internals(HookedModel(wide, None, "wide"), hooked("mistral"), pairs)
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemma2"])  # by SDPA, and by its patterns
+def test_other_windows_are_refused_where_they_matter(name, hooked, pairs, model_folder):
+    load = transformers.AutoModelForCausalLM.from_pretrained
+    wide = HookedModel(load(model_folder(name), sliding_window=9), None, "wide")
+    with pytest.raises(
+        CircuitsError, match=r"layer 0: wide attends to .* attention windows differ"
+    ):
+        internals(wide, hooked(name), pairs)
+    beyond = [HookedModel(load(model_folder(name), sliding_window=w), None, "x") for w in (60, 70)]
+    assert internals(*beyond, pairs, n_bootstrap=50).identical
 
 
 def test_masked_keys_add_nothing():
@@ -217,3 +224,15 @@ def test_padding_never_counts():
     values = torch.tensor([[[1.0, 2.0, 99.0]], [[4.0, math.nan, math.inf]]])
     mask = torch.tensor([[True, True, False], [True, False, False]])
     assert over_positions(values, mask).flatten().tolist() == [1.5, 4.0]
+
+
+def test_attention_that_did_not_move_is_said_not_to_have(hooked, model_folder, pairs):
+    """Only what the last layer's heads write was edited."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(model_folder("llama"))
+    with torch.no_grad():
+        model.model.layers[2].self_attn.o_proj.weight.mul_(2)
+    found = internals(HookedModel(model, None, "edited"), hooked("llama"), pairs, n_bootstrap=50)
+    assert found.same_attention and not found.identical
+    paragraph = found.paragraph()
+    assert "No attention pattern changed" in paragraph and "moved most" not in paragraph
+    assert "Most changed layers: 2 by hidden-state." in paragraph

@@ -39,6 +39,10 @@ def test_a_first_name_without_a_step_is_the_base():
     [
         ["b", "a"],
         ["step-20", "final"],
+        ["best", "step-3", "step-20"],
+        ["merged", "step-3"],
+        ["my-tuned-gpt2", "step-3"],
+        ["final", "last", "step-3"],
         ["x", "y", "step-3"],
         ["gpt2", "base", "step-3"],
         ["step-1", "ckpt-1"],
@@ -48,3 +52,10 @@ def test_a_first_name_without_a_step_is_the_base():
 def test_names_that_do_not_tell_stay_as_given(names):
     assert training_steps(names) is None
     assert by_step(names) == list(range(len(names)))
+
+
+def test_the_end_of_training_stands_last_and_has_no_step():
+    """As a shell's `*` gives them, "final" stands before "step"."""
+    for names in (["base", "final", "step-100", "step-20"], ["final", "step-100", "step-20"]):
+        assert [names[place] for place in by_step(names)][-3:] == ["step-20", "step-100", "final"]
+        assert training_steps(names) is None

@@ -1,14 +1,19 @@
 import json
 import shutil
 
+import pytest
 import torch
 
 from circuits.evolution import compare
 from circuits.files import write_json
 from circuits.graph import EdgeScores
 from circuits.report.change import write_change_page
-from circuits.report.figures.trajectory import entry_bars, entry_raster
+from circuits.report.figures.dots import Dot, Series, dot_panels
+from circuits.report.figures.panels import balanced
+from circuits.report.figures.trajectory import courses, entry_bars, entry_raster
 from circuits.report.numbers import typeset
+from circuits.report.run import Run
+from circuits.report.sections.evolution import likeness, turnover
 
 
 def page(whole_run, folder, *names):
@@ -50,7 +55,57 @@ def test_a_checkpoint_against_itself(whole_run, tmp_path):
     scores = EdgeScores.load(whole_run / "scores" / "base.safetensors")
     found = compare([scores, scores], names=["one", "two"], n_bootstrap=100)
     write_json(tmp_path / "evolution.json", found.to_dict())
-    assert "no change" in write_change_page(tmp_path).read_text()
+    text = write_change_page(tmp_path).read_text()
+    assert "no change" in text and "no edge and no node changed" in text
+    assert "The largest changes" not in text, "rows of zeros say nothing"
+
+
+def test_what_the_intervals_come_from_is_told(whole_run, tmp_path):
+    """Likeness and turnover are no bootstrap: their number of samples is fixed."""
+    scores = EdgeScores.load(whole_run / "scores" / "base.safetensors")
+    found = compare([scores, scores], n_bootstrap=123)
+    write_json(tmp_path / "evolution.json", found.to_dict())
+    assert "123 resamples for edges and node totals, 200 random halves" in found.paragraph()
+    run = Run(tmp_path)
+    (alike, *_), (_, bars, parts) = likeness(run), turnover(run)
+    assert alike.method.settings["gap subsets"] == 60 and bars.method.settings["halves"] == 200
+    assert "resamples" not in {**alike.method.settings, **bars.method.settings}
+    assert parts.method.settings["resamples"] == 123
+
+
+def test_titles_of_panels_have_room():
+    short = ["base → step-100"] * 4
+    assert balanced(short) == 4 and balanced(short * 2) == 4 and balanced(short[:3] * 2) == 3
+    assert balanced(["checkpoint-1000 → checkpoint-1500"] * 4) == 2
+    assert balanced(["x" * 200] * 3) == 1 and balanced([]) == 1
+
+
+def test_steps_that_double_do_not_fall_together():
+    line = {"name": "a", "values": [1.0] * 11, "low": [0.0] * 11, "high": [2.0] * 11}
+    for steps, crowded in (
+        ([0, *(2**k for k in range(10))], True),
+        (list(range(0, 1100, 100)), False),
+        (list(range(11)), False),
+        ([0, 1, 10_000], True),
+    ):
+        names = list(map(str, steps))
+        ends = {key: line[key][: len(steps)] for key in ("values", "low", "high")}
+        plot = courses(names, steps, [{"name": "a", **ends}], title="")
+        assert (plot["layout"]["xaxis"].get("type") == "category") == crowded, steps
+        assert plot["data"][0]["x"] == (names if crowded else steps)
+
+
+def test_dots_of_one_value_have_a_sensible_axis():
+    """Plotly would show the rounding."""
+    for values, expected in (
+        ([1.0, 1 - 1e-9], [0.95, 1.05]),
+        ([0.0, 0.0], [-0.05, 0.05]),
+        ([1.0, 0.99], None),
+    ):
+        dots = [Dot(0, row, value, value, value) for row, value in enumerate(values)]
+        plot = dot_panels(["a"], ["x", "y"], [Series("s", "$ink", dots)], columns=1, title="")
+        found = plot["layout"]["xaxis"].get("range")
+        assert found == (None if expected is None else pytest.approx(expected))
 
 
 def test_entries_of_the_final_circuit_are_counted_and_ordered(run):

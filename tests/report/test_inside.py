@@ -18,10 +18,12 @@ from circuits.evolution.hidden import HiddenPath
 from circuits.evolution.internals import Internals
 from circuits.evolution.neurons import NeuronSums
 from circuits.evolution.trace import Neurons
+from circuits.report.blocks import Text
 from circuits.report.figures.path import eye, path_views
 from circuits.report.inside import write_internals_page
 from circuits.report.palette import DARK, LIGHT, resolve
 from circuits.report.sections import hidden
+from circuits.report.sections.internals import comparison
 
 DOCUMENTS, LAYERS, HEADS = 12, 4, 4
 
@@ -62,8 +64,9 @@ def made(name: str, against: str, seed: int) -> Internals:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
-    edges = LayerValues(torch.arange(4.0).double(), torch.arange(4.0).double().expand(100, 4))
     draw = torch.Generator().manual_seed(0)
+    drawn = torch.arange(4.0) + 0.1 * torch.randn(9, 4, generator=draw)
+    edges = LayerValues.of_means(drawn, resamples=100, seed=0)
     path = HiddenPath(
         ("base", "a<b>/step-10", "a<b>/step-90"),
         torch.randn(3, LAYERS, 6, 8, generator=draw),
@@ -139,6 +142,10 @@ def test_roles_and_flips_are_told(page: tuple[str, dict[str, Any]]) -> None:
     assert max(kinds["changed its sign"]["x"]) < -0.5
 
 
+def test_the_criteria_say_over_how_many_examples(page: tuple[str, dict[str, Any]]) -> None:
+    assert "documents (edges: 9 examples)" in page[0]
+
+
 def test_nothing_is_loaded(page: tuple[str, dict[str, Any]]) -> None:
     assert not re.search(r"<(script|link)[^>]+(src|href)=\"http", page[0])
 
@@ -153,3 +160,13 @@ def test_a_path_is_looked_at_from_the_side(moved: tuple[float, ...]) -> None:
 
 def test_checkpoints_in_one_place_can_be_looked_at() -> None:
     assert set(eye([(1.0, 2.0, 3.0)] * 2)) == set("xyz")
+
+
+def test_neurons_of_a_model_against_itself_are_not_listed() -> None:
+    found = made("a", "b", 0).to_dict()
+    for neuron in found["neurons"]["top"]:
+        neuron["change"] = 0.0
+    captions = [str(getattr(block, "caption", "")) for block in comparison(found)]
+    texts = [str(block.text) for block in comparison(found) if isinstance(block, Text)]
+    assert "No neuron's mean activation changed." in texts
+    assert not any("changed most" in caption and "neurons" in caption for caption in captions)

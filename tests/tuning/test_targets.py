@@ -53,7 +53,7 @@ def test_an_edge_counts_half_at_either_end():
     assert importance.values == (0.5 + 2 + 1 + 1, 2, 3, 0)
     assert importance.ranking == (0, 2, 1, 3)
     assert critical_layers(importance, 2) == (0, 2)
-    assert critical_layers(importance, 4) == (0, 1, 2, 3)
+    assert critical_layers(importance, 3) == (0, 1, 2)
 
 
 def test_importance_of_a_circuit():
@@ -75,6 +75,10 @@ def test_importance_of_a_circuit():
         (lambda: LayerImportance("x", (float("nan"),)), "layer 0 is nan"),
         (lambda: critical_layers(LayerImportance("x", (1.0,)), 2), "2 critical layers of 1"),
         (lambda: critical_layers(LayerImportance("x", (0.0, 0.0)), 1), "none is critical"),
+        (
+            lambda: critical_layers(LayerImportance("x", (0.0, 0.0, 0.0, 9.4)), 2),
+            "2 critical layers asked for, and only 1 of 4 have any importance; ask for at most 1",
+        ),
         (lambda: importance_from_edges({"m0": 1.0}, 2), "no '->'"),
         (lambda: importance_from_edges({"m0->b3": 1.0}, 2), "'b3' is not a node"),
         (lambda: importance_from_edges({"m0->m2": 1.0}, 2), "only 2 layers"),

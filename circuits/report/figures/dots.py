@@ -10,6 +10,8 @@ from circuits.report.blocks import Plot
 from circuits.report.figures.panels import axes_of, label, panel_grid
 from circuits.report.numbers import Number, compact, signed
 
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True)
 class Dot:
@@ -78,6 +80,8 @@ def dot_panels(
     for place in range(len(panels)):
         axis = layout[f"xaxis{place + 1 if place else ''}"]
         axis["title"] = {"text": title if isinstance(title, str) else title[place]}
+        if span is None and (around := _one_value(series, place)):
+            axis["range"] = around
     layout["shapes"] = [
         {
             "type": "line",
@@ -115,6 +119,16 @@ def dot_panels(
         for place in range(len(panels))
     ]
     return {"data": data, "layout": layout}
+
+
+def _one_value(series: Sequence[Series], panel: int) -> list[Number] | None:
+    """A range for a panel whose dots differ by rounding only, which plotly would stretch."""
+    dots = [dot for one in series for dot in one.dots if dot.panel == panel]
+    ends = [end for dot in dots for end in (dot.value, dot.low, dot.high) if end is not None]
+    size = max(map(abs, ends), default=0)
+    if not ends or max(ends) - min(ends) > _ROUNDING * size:
+        return None
+    return [min(ends) - 0.05 * (size or 1), max(ends) + 0.05 * (size or 1)]
 
 
 def _first(series: Series) -> int:

@@ -6,6 +6,8 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
+_WIDTH, _LETTER, _MARGIN = 700, 7, 16  # pixels: of all panels, of a title's letter, between titles
+
 
 def label(name: str) -> str:
     """A name as plotly text, which reads `<q>` as a tag."""
@@ -67,10 +69,12 @@ def panel_grid(
     return layout
 
 
-def balanced(panels: int, most: int = 4) -> int:
-    """Columns for so many panels: one row if they fit, else rows as equal as can be."""
-    rows = max(1, -(-panels // most))
-    return max(1, -(-panels // rows))
+def balanced(titles: Sequence[str], most: int = 4) -> int:
+    """Columns for panels of these titles: one row if they fit, else rows as equal as can be."""
+    widest = _LETTER * max(map(len, titles), default=0) + _MARGIN
+    most = max(1, min(most, _WIDTH // widest))
+    rows = max(1, -(-len(titles) // most))
+    return max(1, -(-len(titles) // rows))
 
 
 def axes_of(place: int) -> dict[str, str]:

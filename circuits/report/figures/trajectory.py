@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from circuits.report.blocks import Plot
@@ -22,6 +23,7 @@ _COLOURS = (
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "hexagon")
 _AT_MOST = 40  # edges in a raster
 _TICKS = 10  # checkpoints up to which each has a tick
+_APART = 0.03  # of the axis: two ticks' numbers need as much
 
 
 def courses(
@@ -243,12 +245,23 @@ def shown_of(trajectory: Mapping[str, Any]) -> str:
 
 
 def _places(checkpoints: Sequence[str], steps: Sequence[int] | None) -> list[Any]:
-    return list(steps) if steps else [label(checkpoint) for checkpoint in checkpoints]
+    if not steps:
+        return [label(checkpoint) for checkpoint in checkpoints]
+    return list(map(str, steps)) if _crowded(steps) else list(steps)
+
+
+def _crowded(steps: Sequence[int]) -> bool:
+    """Whether steps such as 0, 1, 2, 4 ... 512 would fall together on an axis to scale."""
+    gaps = [later - earlier for earlier, later in pairwise(sorted(steps))]
+    return bool(gaps) and min(gaps) < min(_APART * sum(gaps), sum(gaps) / len(gaps) / 4)
 
 
 def _axis(steps: Sequence[int] | None) -> dict[str, Any]:
     if not steps:
         return {"type": "category", "showgrid": False}
+    if _crowded(steps):
+        title = {"text": "training step (not to scale)"}
+        return {"type": "category", "title": title, "showgrid": False}
     axis = {"title": {"text": "training step"}, "showgrid": False}
     return {**axis, "tickvals": list(steps)} if len(steps) <= _TICKS else axis
 

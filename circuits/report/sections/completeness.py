@@ -32,7 +32,7 @@ def gaps(run: Run) -> Iterator[Block]:
     last = found[list(found)[-1]]
     sets = [[*one["random"], one["greedy"]] for one in found.values()]
     names = [f"random {place + 1}" for place in range(len(last["random"]))] + ["greedy"]
-    columns = balanced(len(found))
+    columns = balanced(list(found))
     series = [
         Series(
             title,

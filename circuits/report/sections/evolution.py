@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from circuits.report.blocks import Block, Figure, Fold, Heading, Method, Table
+from circuits.report.blocks import Block, Figure, Fold, Heading, Method, Table, Text
 from circuits.report.figures.dots import dots_height
 from circuits.report.figures.evolution import (
     LIKENESS,
@@ -30,7 +30,7 @@ _JACKKNIFE = "Shao and Wu (1989), A general theory for jackknife variance estima
 def likeness(run: Run) -> Iterator[Block]:
     """How alike checkpoints are, beside how alike one is to itself."""
     found, chosen = _shown(run)
-    columns = balanced(len(chosen))
+    columns = balanced([title_of(one) for one in chosen])
     size = middle(chosen[0]["sizes"])
     yield Figure(
         caption="Likeness of two checkpoints, blue, beside that of one checkpoint with itself, "
@@ -51,7 +51,7 @@ def likeness(run: Run) -> Iterator[Block]:
                 _COVERAGE,
             ),
             formula="gap = likeness across checkpoints - likeness of one with itself",
-            settings=_settings(found),
+            settings=_settings(found, "splits", "gap subsets", "gap splits"),
             source=_JACKKNIFE,
         ),
     )
@@ -63,7 +63,7 @@ def turnover(run: Run) -> Iterator[Block]:
     """Nodes or edges?"""
     yield Heading("Nodes or edges?")
     found, chosen = _shown(run)
-    columns = balanced(len(chosen))
+    columns = balanced([title_of(one) for one in chosen])
     yield Figure(
         caption="Edges in one circuit and not in the other, as a share of the edges in either, at "
         "several circuit sizes. Orange: a node at one end is absent from the other circuit. "
@@ -82,7 +82,7 @@ def turnover(run: Run) -> Iterator[Block]:
                 _COVERAGE,
             ),
             formula="1 - Jaccard = share that went with a node + share rewired",
-            settings=_settings(found),
+            settings=_settings(found, "halves", "label swaps"),
             source=_JACKKNIFE,
         ),
     )
@@ -125,6 +125,12 @@ def edges(run: Run) -> Iterator[Block]:
         f"({count(overall[key]['rose'])} rose, {count(overall[key]['fell'])} fell)"
         for name, key in kinds.items()
     }
+    if overall["identical"]:
+        yield Text(
+            f"{title_of(overall)}: every edge has the same score on every example, so no edge and "
+            f"no node changed. n = {count(found['examples'])} examples."
+        )
+        return
     yield Table(
         caption=f"The largest changes, {title_of(overall)}. At a false discovery rate of 5 % there "
         f"changed {listed(list(counts.values()))}. n = {count(found['examples'])} examples.",
@@ -179,9 +185,8 @@ def _overall(found: Mapping[str, Any]) -> Mapping[str, Any]:
     raise AbsentError(f"evolution.json does not compare {first} and {last}.")
 
 
-def _settings(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: found[name]
-        for name in ("method", "examples", "documents", "resamples", "seed")
-        if name in found
-    }
+def _settings(found: Mapping[str, Any], *drawn: str) -> dict[str, Any]:
+    """What the figure depends on. drawn: of `likeness`, in place of the bootstrap's resamples."""
+    names = ("method", "examples", *(() if drawn else ("resamples",)), "seed")
+    given = {**found, **found.get("likeness", {})}
+    return {name: given[name] for name in (*names, *drawn) if name in given}

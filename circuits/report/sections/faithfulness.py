@@ -42,7 +42,7 @@ def curves(run: Run) -> Iterator[Block]:
         "outside it carries its corrupted value: 1 is the whole model, 0 the corrupted run. It can "
         f"pass either, since {units} may work against the behaviour."
     )
-    columns = balanced(len(found))
+    columns = balanced(list(found))
     yield Figure(
         caption=f"Faithfulness by circuit size, {counted(len(defined), 'checkpoint')}, metric: "
         f"{one['metric']}, n = {count(one['n'])} examples. Bands: 95 % intervals. Grey: random "

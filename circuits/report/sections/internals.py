@@ -39,7 +39,8 @@ def comparison(found: Mapping[str, Any]) -> Iterator[Block]:
     if found.get("roles"):
         yield _roles(found)
     if found.get("neurons"):
-        yield _neurons(found)
+        changed = any(neuron["change"] for neuron in found["neurons"]["top"])
+        yield _neurons(found) if changed else Text("No neuron's mean activation changed.")
     if found.get("critical_layers"):
         yield from _criteria(found["critical_layers"], found)
 
@@ -187,14 +188,14 @@ def _criteria(critical: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator
         for layer, (value, low, high) in enumerate(
             zip(one["value"], one["low"], one["high"], strict=True)
         ):
-            # The interval is a resample's range, which noise lifts: the value may lie below it.
-            ends = (min(low, value), max(high, value))
-            dot = Dot(panel, depth - 1 - layer, value, *ends)
+            dot = Dot(panel, depth - 1 - layer, value, low, high)
             (sure if layer in one["critical"] else rest).append(dot)
     n = count(found["documents"])
+    examples = layers.get("edges", {}).get("examples")
+    others = "" if examples is None else f" (edges: {count(examples)} examples)"
     yield Figure(
-        caption=f"How much each layer changed, by each criterion, with 95 % bootstrap intervals "
-        f"over {n} documents. Filled: the quarter of the layers that changed most.",
+        caption=f"How much each layer changed, by each criterion, with 95 % intervals over {n} "
+        f"documents{others}. Filled: the quarter of the layers that changed most.",
         views={
             "": dot_panels(
                 [str(name) for name in layers],
@@ -215,6 +216,9 @@ def _criteria(critical: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator
                 "absolute change of mean entropy, nats. hidden-state: change of the block's own "
                 "update relative to its size. edges: sum of absolute changes of edge scores, half "
                 "to each end.",
+                "Intervals: symmetric bootstrap-t of means; for entropy and edges, which are sums "
+                "of absolute means, the delete-d jackknife on random halves, for what so many "
+                "documents or examples give on average, noise included.",
             ),
             settings=_settings(found),
         ),
@@ -229,8 +233,8 @@ def _criteria(critical: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator
     ]
     yield Table(
         caption=f"Whether the criteria order the {depth} layers alike: Kendall's tau "
-        f"(1: the same order, 0: unrelated), interval over {n} documents, and the chance that "
-        "random orders agree as well.",
+        f"(1: the same order, 0: unrelated), interval over {n} documents{others}, and the chance "
+        "that random orders agree as well.",
         head=["criteria", "tau", "random orders"],
         views={"": rows},
         method=Method(

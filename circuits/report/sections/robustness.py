@@ -53,7 +53,7 @@ def conditions(run: Run) -> Iterator[Block]:
     ]
     sizes = sorted({said["circuit"]["n"] for one in found.values() for said in one.values()
                     if said["circuit"]})  # fmt: skip
-    columns = balanced(len(found))
+    columns = balanced(list(found))
     yield Figure(
         caption="f of each checkpoint's circuit under other conditions (rows), blue, beside a "
         "random circuit of its size, grey; 95 % intervals, "
