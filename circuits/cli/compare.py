@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from circuits.cli import options as use
 from circuits.cli.names import told_apart
-
-if TYPE_CHECKING:
-    from circuits.graph import EdgeScores
 
 
 def compare(
@@ -96,8 +93,7 @@ def compare(
         first = use.load_hooked(next(iter(sources.values())), device, dtype)
         pairs = use.load_pairs(chosen, first, n, held_out, seed)
         del first
-        if _fingerprint(loaded[names[0]]) == pairs.fingerprint:
-            typer.echo("note: these are the examples that the scores were made from", err=True)
+        use.warn_of_seen(pairs, loaded[names[0]].details.get("pairs", ()), "scored on")
         crossing = cross_evaluate(
             {name: partial(use.load_hooked, sources[name], device, dtype) for name in names},
             {
@@ -171,7 +167,3 @@ def _base_of(names: list[str], missing: list[str]) -> str | None:
     start = [name for name in names if steps[name] == 0]
     chosen = start or [name for name in missing if steps[name] is None]
     return chosen[0] if len(chosen) == 1 else None
-
-
-def _fingerprint(scores: EdgeScores) -> object:
-    return scores.details.get("data", {}).get("fingerprint")

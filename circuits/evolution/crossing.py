@@ -166,7 +166,8 @@ def cross_evaluate(
         )
         judged = measured.metric
     edges = tuple(len(circuit) for circuit in circuits.values())
-    return CrossEvaluation(judged, describe_pairs(pairs), names, edges, tuple(rows))
+    data = {**describe_pairs(pairs), "pairs": pairs.fingerprints}
+    return CrossEvaluation(judged, data, names, edges, tuple(rows))
 
 
 def _with_losses(

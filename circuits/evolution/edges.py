@@ -109,7 +109,7 @@ class Comparison:
 class Evolution:
     """Checkpoints compared: consecutive ones, and each with the last.
 
-    data: which examples the scores are of.
+    data: which examples the scores are of; pairs: each one's fingerprint (older files have none).
     comparisons: consecutive first, then each earlier one with the last, without repeats.
     """
 
@@ -223,7 +223,7 @@ def compare(
         names=names,
         layout=layout,
         method=scores[0].method,
-        data=scores[0].details["data"],
+        data={**scores[0].details["data"], "pairs": scores[0].details.get("pairs")},
         examples=len(values[0]),
         resamples=n_bootstrap,
         seed=seed,

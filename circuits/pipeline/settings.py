@@ -12,7 +12,7 @@ from circuits.attribution.method import GradientMethod
 from circuits.errors import CircuitsError
 from circuits.evaluation import PERTURBATIONS
 from circuits.evolution.criteria import CRITERIA
-from circuits.evolution.edges import MIN_EXAMPLES
+from circuits.evolution.paired import MIN_EXAMPLES
 from circuits.graph.orders import ORDERS, require_ranking
 from circuits.intervention.replacement import REPLACEMENTS
 from circuits.metrics import METRICS

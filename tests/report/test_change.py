@@ -41,9 +41,12 @@ def test_circuits_judged_on_what_they_were_chosen_on_are_said_to_be(whole_run, t
     text = page(whole_run, tmp_path, "evolution.json", "crossing.json").read_text()
     assert "which flatters f" not in text and "newsroom, split test" in text
     found = json.loads((tmp_path / "crossing.json").read_text())
-    found["data"] = json.loads((tmp_path / "evolution.json").read_text())["data"]
+    scored = json.loads((tmp_path / "evolution.json").read_text())
+    scored["data"]["pairs"], found["data"]["pairs"] = ["a", "b", "c"], ["c", "d", "b"]
+    write_json(tmp_path / "evolution.json", scored)
     write_json(tmp_path / "crossing.json", found)
-    assert "which flatters f" in write_change_page(tmp_path).read_text()
+    said = "scored on 2 of these examples, which flatters f"
+    assert said in write_change_page(tmp_path).read_text()
 
 
 def test_without_models_there_is_no_matrix(whole_run, tmp_path):

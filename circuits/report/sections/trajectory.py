@@ -78,9 +78,13 @@ def crossing(run: Run) -> Iterator[Block]:
     """Every checkpoint's circuit in every other checkpoint."""
     found = run.json("crossing.json")
     scored = run.part("evolution.json", "data")
-    same = found["data"]["fingerprint"] == scored["fingerprint"]
-    flattered = " The edges were scored on these very examples, which flatters f." if same else ""
     n = count(found["n"])
+    shared = len(set(found["data"].get("pairs") or ()) & set(scored.get("pairs") or ()))
+    flattered = (
+        f" The edges were scored on {count(shared)} of these examples, which flatters f."
+        if shared
+        else ""
+    )
     method = Method(
         steps=(
             "Each circuit runs in each model with all other edges taken from the corrupted run. f "
