@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
 from circuits.models import HookedModel
-from circuits.models.checkpoints import quiet_peft
+from circuits.models.adapters import quiet_peft
 from circuits.tuning.importance import LayerImportance, critical_layers, importance_from_circuit
 
 Part = Literal["qkv", "attention-output", "mlp"]

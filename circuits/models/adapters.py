@@ -1,0 +1,57 @@
+"""PEFT adapters: which base one was trained on, and merging it into that."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from circuits.errors import CircuitsError
+from circuits.files import read_json
+from circuits.models.failures import UNLOADABLE, first_sentence, some
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Without PEFT 0.21's warning of an attribute that transformers renamed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+        yield
+
+
+def recorded_base(folder: Path) -> str:
+    """The base model that an adapter's folder names."""
+    base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if not base:
+        raise CircuitsError(f"{folder}: the adapter does not name its base model; give one")
+    return str(base)
+
+
+def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """The base with the adapter's weights added to its own; `model` itself is changed.
+
+    Raises CircuitsError where the adapter cannot be read, and where weights of it are missing: PEFT
+    would take fresh ones, which change nothing.
+    """
+    from peft import PeftModel
+
+    try:
+        with quiet_peft():
+            warnings.filterwarnings("error", "Found missing adapter keys")
+            adapted = PeftModel.from_pretrained(model, str(folder))
+        merged: PreTrainedModel = adapted.merge_and_unload()
+    except UserWarning as error:
+        missing = re.findall(r"'(.+?)'", str(error))
+        raise CircuitsError(
+            f"{folder}: weights of the adapter are missing: {some(missing)}; it is incomplete, or "
+            "of another model"
+        ) from error
+    except UNLOADABLE as error:
+        raise CircuitsError(
+            f"{folder}: the adapter cannot be loaded ({first_sentence(error)})"
+        ) from error
+    return merged

@@ -1,0 +1,99 @@
+"""Checkpoints that are not whole, not plain, or not what they say."""
+
+import pytest
+import torch
+import transformers
+from conftest import CONFIGS, make_model
+from safetensors.torch import load_file, save_file
+
+from circuits.errors import CircuitsError
+from circuits.models import HookedModel, load_model
+from circuits.models.adapters import quiet_peft
+
+
+def rewritten(path, change):
+    """Change the tensors of a safetensors file."""
+    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda held: {k: v for k, v in held.items() if ".layers.1." not in k},
+            "weights of LlamaForCausalLM are missing: model.layers.1.* and 6 more; the",
+        ),
+        (
+            lambda held: {k: v for k, v in held.items() if k != "lm_head.weight"},
+            "are missing: lm_head.weight; the checkpoint is inc",
+        ),
+        (
+            lambda held: {f"other.{k}": v for k, v in held.items()},
+            "are missing: lm_head.weight, .* and 27 more",
+        ),
+        (
+            lambda held: {**held, "lm_head.weight": held["lm_head.weight"][:9].clone()},
+            "cannot be loaded",
+        ),
+    ],
+)
+def test_a_checkpoint_without_all_weights_is_refused(change, message, tmp_path):
+    make_model("llama").save_pretrained(tmp_path)
+    rewritten(tmp_path / "model.safetensors", change)
+    with pytest.raises(CircuitsError, match=message):
+        load_model(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt", "bloom", "t5", "bart"])
+def test_a_body_alone_is_whole_where_its_head_is_tied(name, tmp_path):
+    whole = make_model(name)
+    whole.base_model.save_pretrained(tmp_path)
+    found, _ = load_model(tmp_path, device="cpu")
+    assert torch.equal(found.get_output_embeddings().weight, whole.get_input_embeddings().weight)
+
+
+def test_a_body_alone_with_a_head_of_its_own_is_refused(tmp_path):
+    """As a reward model's checkpoint."""
+    transformers.LlamaForSequenceClassification(CONFIGS["llama"]()).save_pretrained(tmp_path)
+    with pytest.raises(CircuitsError, match=r"are missing: lm_head.weight;"):
+        load_model(tmp_path, device="cpu")
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    """(base, config) -> folder of an adapter with random weights, and its logits unmerged."""
+    import peft
+
+    def make(base, config):
+        model, _ = load_model(base, device="cpu")
+        with quiet_peft():
+            adapted = peft.get_peft_model(model, config).eval()
+        torch.manual_seed(0)
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                torch.nn.init.normal_(parameter, std=0.2)
+        adapted.save_pretrained(tmp_path / "adapter")
+        with torch.no_grad():
+            return tmp_path / "adapter", adapted(TOKENS).logits
+
+    return make
+
+
+TOKENS = torch.arange(1, 9)[None]
+
+
+def lora(**settings):
+    import peft
+
+    return peft.LoraConfig(task_type="CAUSAL_LM", r=2, **settings)
+
+
+def test_an_adapter_of_other_names_is_refused(adapter, model_folder):
+    base = model_folder("llama")
+    folder, _ = adapter(base, lora(target_modules=["q_proj"]))
+    rewritten(
+        folder / "adapter_model.safetensors",
+        lambda held: {k.replace("model.model", "model.transformer"): v for k, v in held.items()},
+    )
+    with pytest.raises(CircuitsError, match=r"of the adapter are missing: base_m.*more; it is"):
+        HookedModel.from_pretrained(folder, base=base, device="cpu")
