@@ -239,13 +239,18 @@ class PairSet(Sequence[PromptPair]):
                     f"{vocabulary}; was it made by another tokenizer?"
                 )
 
-    def batches(self, size: int) -> Iterator[PairBatch]:
-        """The pairs, longest first, in batches of at most `size` with little padding."""
+    def batches(self, size: int, *, apart: int | None = None) -> Iterator[PairBatch]:
+        """The pairs, longest first, in batches of at most `size` with little padding.
+
+        apart: pairs of more tokens than this share no batch with the others.
+        """
         if size < 1:
             raise CircuitsError(f"batch size {size}: it must be at least 1")
         order = sorted(range(len(self)), key=lambda i: (-len(self.pairs[i]), i))
-        for start in range(0, len(order), size):
-            yield self.batch(order[start : start + size])
+        longer = 0 if apart is None else sum(len(pair) > apart for pair in self.pairs)
+        for group in (order[:longer], order[longer:]):
+            for start in range(0, len(group), size):
+                yield self.batch(group[start : start + size])
 
     def batch(self, index: list[int]) -> PairBatch:
         """The pairs at these places of the set as one batch."""

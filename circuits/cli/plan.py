@@ -141,6 +141,7 @@ def _measured(
     """The shape of a task's pairs, and their number."""
     from circuits.models.checkpoints import load_tokenizer, resolve
     from circuits.models.feed import shared_length
+    from circuits.models.window import short_context
     from circuits.planning import Shape
 
     loaded = use.load_task(task, data, task_option)
@@ -155,7 +156,7 @@ def _measured(
     pairs = loaded.pairs(tokenizer, seed=seed, context=context, **arguments)
     lengths = {len(pair) for pair in pairs}
     reads = max(len(pair.answer) for pair in pairs)
-    shared = shared_length(pairs.batch(list(range(len(pairs)))))
+    shared = shared_length(pairs.batch(list(range(len(pairs)))), short_context(config))
     return Shape(1, max(lengths), reads, padded=len(lengths) > 1, shared=shared), len(pairs)
 
 

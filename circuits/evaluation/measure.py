@@ -94,7 +94,12 @@ def measure(
         )
 
     for batch, found in over_batches(
-        pairs, work, batch_size=batch_size, device=model.device, progress=progress
+        pairs,
+        work,
+        batch_size=batch_size,
+        apart=model.short_context,
+        device=model.device,
+        progress=progress,
     ):
         values[batch.index.cpu()] = found.double().cpu()
     return Measured(judge.name, values[:, 0], values[:, 1], values[:, columns])

@@ -27,6 +27,7 @@ from circuits.models.feed import Feed, Prefix, behind, decoder_only, encoder_dec
 from circuits.models.hooks import Hooks
 from circuits.models.narrow import narrowed
 from circuits.models.selfcheck import check_view
+from circuits.models.window import short_context
 from tasks.pairs import PairBatch
 
 
@@ -97,6 +98,14 @@ class HookedModel:
         limit = getattr(self.hf.config, "max_position_embeddings", None)
         return None if limit is None else int(limit)
 
+    @property
+    def short_context(self) -> int | None:
+        """Tokens up to which LongRoPE turns a text by its short factors; None without LongRoPE.
+
+        It looks at the longest text of a batch: texts from both sides never share one.
+        """
+        return short_context(self.hf.config)
+
     @cached_property
     def weight_bytes(self) -> int:
         """Memory that the weights take."""
@@ -122,9 +131,10 @@ class HookedModel:
     def split(self, batch: PairBatch) -> tuple[PairBatch, Prefix | None]:
         """The batch without the positions that its prompts share, and those, run once.
 
-        (batch, None) where there is nothing to gain, and for encoders, which look ahead.
+        (batch, None) where there is nothing to gain, for encoders, which look ahead, and for texts
+        behind LongRoPE's threshold, whose start alone would be turned by other factors.
         """
-        length = 0 if self.layout.n_encoder_layers else shared_length(batch)
+        length = 0 if self.layout.n_encoder_layers else shared_length(batch, self.short_context)
         if not length:
             return batch, None
         with torch.no_grad():

@@ -55,7 +55,9 @@ class HeadAblation:
 
         positions = sum(
             count
-            for _, count in over_batches(pairs, work, batch_size=batch_size, device=model.device)
+            for _, count in over_batches(
+                pairs, work, batch_size=batch_size, apart=model.short_context, device=model.device
+            )
         )
         return cls(model, totals / positions)
 

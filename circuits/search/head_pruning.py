@@ -197,7 +197,11 @@ class _Pruning:
         self.batches = [
             (batch, replay)
             for batch, replay in over_batches(
-                pairs, self._start, batch_size=batch_size, device=self.model.device
+                pairs,
+                self._start,
+                batch_size=batch_size,
+                apart=self.model.short_context,
+                device=self.model.device,
             )
         ]
         longest = max(batch.clean.numel() for batch, _ in self.batches)
@@ -274,6 +278,7 @@ def _measured(
         pairs,
         work,
         batch_size=batch_size,
+        apart=heads.model.short_context,
         device=heads.model.device,
         progress="evaluating" if progress else None,
     ):

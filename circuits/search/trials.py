@@ -44,6 +44,7 @@ class Trials:
                 pairs,
                 lambda batch: StackedExecutor(model, batch, constants),
                 batch_size=batch_size,
+                apart=model.short_context,
                 device=model.device,
                 progress="reference runs" if progress else None,
             )

@@ -67,6 +67,16 @@ def test_batches_hold_every_pair_once_and_as_it_is(parts, size):
 
 
 @settings(max_examples=30, deadline=None)
+@given(sets, st.integers(1, 6), st.integers(1, 12))
+def test_batches_keep_longer_pairs_apart(parts, size, threshold):
+    pairs = made(parts)
+    made_apart = pairs.batches(size, apart=threshold)
+    batches = [batch.mask.sum(dim=1).tolist() for batch in made_apart]
+    assert sum(map(len, batches)) == len(pairs)
+    assert all(min(found) > threshold or max(found) <= threshold for found in batches)
+
+
+@settings(max_examples=30, deadline=None)
 @given(sets)
 def test_save_and_load(tmp_path_factory, parts):
     pairs = made(parts)

@@ -83,6 +83,7 @@ def path_patch(
         pairs,
         work,
         batch_size=batch_size,
+        apart=model.short_context,
         device=model.device,
         progress="patching paths" if progress else None,
     ):
