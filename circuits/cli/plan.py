@@ -117,16 +117,13 @@ def plan(
 
 def _config(model: str) -> PreTrainedConfig:
     """The configuration of a model, or of the base that an adapter's folder names."""
-    from circuits.files import read_json
+    from circuits.models.adapters import recorded_base
     from circuits.models.checkpoints import load_config
 
-    adapter = Path(model) / "adapter_config.json"
-    if not adapter.is_file():
-        return load_config(model)
-    base = read_json(adapter).get("base_model_name_or_path")
-    if not base:
-        raise CircuitsError(f"{model}: the adapter does not name its base model; plan that")
-    return load_config(base)
+    folder = Path(model)
+    return load_config(
+        recorded_base(folder) if (folder / "adapter_config.json").is_file() else model
+    )
 
 
 def _measured(

@@ -24,11 +24,14 @@ def quiet_peft() -> Iterator[None]:
 
 
 def recorded_base(folder: Path) -> str:
-    """The base model that an adapter's folder names."""
-    base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    """The base model that an adapter's folder names: a folder, or a hub id with its revision."""
+    record = read_json(folder / "adapter_config.json")
+    base, revision = (record.get(key) for key in ("base_model_name_or_path", "revision"))
     if not base:
         raise CircuitsError(f"{folder}: the adapter does not name its base model; give one")
-    return str(base)
+    if not revision or "@" in base or Path(base).expanduser().is_dir():
+        return str(base)
+    return f"{base}@{revision}"
 
 
 def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:

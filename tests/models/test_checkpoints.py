@@ -1,5 +1,7 @@
 """Checkpoints that are not whole, not plain, or not what they say."""
 
+import json
+
 import pytest
 import torch
 import transformers
@@ -8,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel, load_model
-from circuits.models.adapters import quiet_peft
+from circuits.models.adapters import quiet_peft, recorded_base
 
 
 def rewritten(path, change):
@@ -97,3 +99,32 @@ def test_an_adapter_of_other_names_is_refused(adapter, model_folder):
     )
     with pytest.raises(CircuitsError, match=r"of the adapter are missing: base_m.*more; it is"):
         HookedModel.from_pretrained(folder, base=base, device="cpu")
+
+
+def test_an_adapter_goes_onto_the_revision_that_it_names(tmp_path, model_folder):
+    def record(**held):
+        (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", **held}))
+
+    record(base_model_name_or_path="org/tiny", revision="step3")
+    with pytest.raises(CircuitsError, match=r"^org/tiny@step3: .* the hub did not give it"):
+        load_model(tmp_path, device="cpu")
+    folder = str(model_folder("llama"))
+    for held, found in [
+        ({"base_model_name_or_path": "org/tiny", "revision": None}, "org/tiny"),
+        ({"base_model_name_or_path": folder, "revision": "step3"}, folder),
+    ]:
+        record(**held)
+        assert recorded_base(tmp_path) == found
+    record(revision="step3")
+    with pytest.raises(CircuitsError, match="does not name its base model"):
+        recorded_base(tmp_path)
+
+
+def test_an_adapter_made_here_records_the_commit_of_its_base(model_folder):
+    from circuits.tuning.targets import lora_config, wrap
+
+    base, _ = load_model(model_folder("llama"), device="cpu")
+    assert wrap(base, lora_config([1], base)).peft_config["default"].revision is None
+    base, _ = load_model(model_folder("llama"), device="cpu")
+    base.config._commit_hash = "a" * 40
+    assert wrap(base, lora_config([1], base)).peft_config["default"].revision == "a" * 40
