@@ -7,7 +7,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from circuits.errors import CircuitsError
@@ -37,6 +39,7 @@ def recorded_base(folder: Path) -> str:
 def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """The base with the adapter's weights added to its own; `model` itself is changed.
 
+    Embeddings that were one matrix become two where the adapter changes either by itself.
     Raises CircuitsError where the adapter cannot be read, and where weights of it are missing: PEFT
     would take fresh ones, which change nothing.
     """
@@ -45,8 +48,10 @@ def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     try:
         with quiet_peft():
             warnings.filterwarnings("error", "Found missing adapter keys")
+            warnings.filterwarnings("ignore", ".*(`tie_word_embeddings|no longer tied)")  # _untie
             adapted = PeftModel.from_pretrained(model, str(folder))
-        merged: PreTrainedModel = adapted.merge_and_unload()
+            _untie(model)
+            merged: PreTrainedModel = adapted.merge_and_unload()
     except UserWarning as error:
         missing = re.findall(r"'(.+?)'", str(error))
         raise CircuitsError(
@@ -58,3 +63,19 @@ def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
             f"{folder}: the adapter cannot be loaded ({first_sentence(error)})"
         ) from error
     return merged
+
+
+def _untie(model: PreTrainedModel) -> None:
+    """Give the output a matrix of its own where an adapter sits on one of two tied ones; merged
+    into the common one, it would change both.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    ends: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    if not any(isinstance(end, BaseTunerLayer) for end in ends):
+        return
+    plain: list[Any] = [
+        end.get_base_layer() if isinstance(end, BaseTunerLayer) else end for end in ends
+    ]
+    if plain[0].weight is plain[1].weight:
+        plain[1].weight = nn.Parameter(plain[1].weight.detach().clone(), requires_grad=False)

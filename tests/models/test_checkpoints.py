@@ -1,16 +1,17 @@
 """Checkpoints that are not whole, not plain, or not what they say."""
 
 import json
+import warnings
 
 import pytest
 import torch
 import transformers
-from conftest import CONFIGS, make_model
+from conftest import CONFIGS, make_model, make_tokenizer, randomised
 from safetensors.torch import load_file, save_file
 
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel, load_model
-from circuits.models.adapters import quiet_peft, recorded_base
+from circuits.models.adapters import recorded_base
 
 
 def rewritten(path, change):
@@ -68,13 +69,14 @@ def adapter(tmp_path):
 
     def make(base, config):
         model, _ = load_model(base, device="cpu")
-        with quiet_peft():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             adapted = peft.get_peft_model(model, config).eval()
-        torch.manual_seed(0)
-        for name, parameter in adapted.named_parameters():
-            if "lora_" in name:
-                torch.nn.init.normal_(parameter, std=0.2)
-        adapted.save_pretrained(tmp_path / "adapter")
+            torch.manual_seed(0)
+            for name, parameter in adapted.named_parameters():
+                if "lora_" in name:
+                    torch.nn.init.normal_(parameter, std=0.2)
+            adapted.save_pretrained(tmp_path / "adapter")
         with torch.no_grad():
             return tmp_path / "adapter", adapted(TOKENS).logits
 
@@ -128,3 +130,18 @@ def test_an_adapter_made_here_records_the_commit_of_its_base(model_folder):
     base, _ = load_model(model_folder("llama"), device="cpu")
     base.config._commit_hash = "a" * 40
     assert wrap(base, lora_config([1], base)).peft_config["default"].revision == "a" * 40
+
+
+@pytest.mark.parametrize(
+    ("target", "alone"), [("lm_head", True), ("embed_tokens", True), ("v_proj", False)]
+)
+def test_an_adapter_on_one_of_two_tied_matrices_leaves_the_other(target, alone, adapter, tmp_path):
+    config = CONFIGS["llama"]()
+    config.tie_word_embeddings = True
+    randomised(config).save_pretrained(tmp_path / "base")
+    make_tokenizer().save_pretrained(tmp_path / "base")
+    folder, unmerged = adapter(tmp_path / "base", lora(target_modules=["q_proj", target]))
+    model = HookedModel.from_pretrained(folder, base=tmp_path / "base", device="cpu")
+    assert torch.allclose(model.hf(TOKENS).logits, unmerged, atol=1e-4)
+    assert torch.allclose(model.bridge(TOKENS), unmerged, atol=1e-4)
+    assert model.hf.config.tie_word_embeddings is not alone
