@@ -45,7 +45,7 @@ def over_batches(
             try:
                 result = work(batch)
             except RuntimeError as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 queue[:1] = _halved(queue[0], batch, error)
                 continue
@@ -66,7 +66,7 @@ def usual_batch_size(
     return max(1, min(n, tokens // length))
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: RuntimeError) -> bool:
     """Whether a device had no memory left; only CUDA's has a class of its own."""
     text = str(error)
     return isinstance(error, torch.OutOfMemoryError) or (

@@ -45,6 +45,7 @@ def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """
     from peft import PeftModel
 
+    _require_mergeable(folder)
     try:
         with quiet_peft():
             warnings.filterwarnings("error", "Found missing adapter keys")
@@ -63,6 +64,17 @@ def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
             f"{folder}: the adapter cannot be loaded ({first_sentence(error)})"
         ) from error
     return merged
+
+
+def _require_mergeable(folder: Path) -> None:
+    from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+
+    kind = read_json(folder / "adapter_config.json").get("peft_type")
+    if not hasattr(PEFT_TYPE_TO_TUNER_MAPPING.get(kind), "merge_and_unload"):
+        raise CircuitsError(
+            f"{folder}: an adapter of type {kind} adds to the prompt or to the layers; only what "
+            "can be merged into the weights, such as a LoRA, is supported"
+        )
 
 
 def _untie(model: PreTrainedModel) -> None:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 
 from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError
 
-UNLOADABLE = (OSError, ValueError, RuntimeError, HFValidationError)
+UNLOADABLE = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    ImportError,  # a quantised checkpoint, and the package that reads it is not installed
+    EOFError,
+    HFValidationError,
+    SafetensorError,
+    pickle.UnpicklingError,
+)
 """What transformers and PEFT raise for checkpoints that they cannot read."""
 
 

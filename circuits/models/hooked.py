@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -19,10 +21,12 @@ from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from circuits.batching import out_of_memory
 from circuits.errors import CircuitsError
 from circuits.graph.layout import Layout
 from circuits.models.architecture import describe
 from circuits.models.checkpoints import load_model
+from circuits.models.failures import first_sentence
 from circuits.models.feed import Feed, Prefix, behind, decoder_only, encoder_decoder, shared_length
 from circuits.models.hooks import Hooks
 from circuits.models.narrow import narrowed
@@ -48,8 +52,9 @@ class HookedModel:
         self.hf = hf.requires_grad_(False)
         self._tokenizer = tokenizer
         self.name = name
-        self.view = describe(hf)
-        check_view(self)
+        with _as_unsupported(type(hf).__name__):
+            self.view = describe(hf)
+            check_view(self)
 
     @classmethod
     def from_pretrained(
@@ -182,6 +187,22 @@ class HookedModel:
             device=str(self.device),
             dtype=self.hf.dtype,
         )
+
+
+@contextmanager
+def _as_unsupported(architecture: str) -> Iterator[None]:
+    """Whatever is raised while a view is made and proved says that the model does not fit it."""
+    try:
+        yield
+    except CircuitsError:
+        raise
+    except Exception as error:
+        if isinstance(error, RuntimeError) and out_of_memory(error):
+            raise
+        raise CircuitsError(
+            f"{architecture}: it is not supported: its residual-stream view could not be proved "
+            f"({type(error).__name__}: {first_sentence(error)})"
+        ) from error
 
 
 def _twin(model: PreTrainedModel) -> PreTrainedModel:

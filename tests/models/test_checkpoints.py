@@ -47,6 +47,25 @@ def test_a_checkpoint_without_all_weights_is_refused(change, message, tmp_path):
         load_model(tmp_path, device="cpu")
 
 
+def test_truncated_weights_are_refused(tmp_path):
+    make_model("llama").save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    whole = weights.read_bytes()
+    for size in (3, len(whole) // 2):
+        weights.write_bytes(whole[:size])
+        with pytest.raises(CircuitsError, match="the model folder cannot be loaded"):
+            load_model(tmp_path, device="cpu")
+
+
+def test_a_quantised_checkpoint_needs_its_package(tmp_path):
+    make_model("llama").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CircuitsError, match=r"cannot be loaded .*bitsandbytes"):
+        load_model(tmp_path, device="cpu")
+
+
 @pytest.mark.parametrize("name", ["gpt2", "opt", "bloom", "t5", "bart"])
 def test_a_body_alone_is_whole_where_its_head_is_tied(name, tmp_path):
     whole = make_model(name)
@@ -145,3 +164,13 @@ def test_an_adapter_on_one_of_two_tied_matrices_leaves_the_other(target, alone, 
     assert torch.allclose(model.hf(TOKENS).logits, unmerged, atol=1e-4)
     assert torch.allclose(model.bridge(TOKENS), unmerged, atol=1e-4)
     assert model.hf.config.tie_word_embeddings is not alone
+
+
+@pytest.mark.parametrize("kind", ["PromptTuningConfig", "PrefixTuningConfig"])
+def test_what_cannot_be_merged_is_refused(kind, adapter, model_folder):
+    import peft
+
+    config = getattr(peft, kind)(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    folder, _ = adapter(model_folder("llama-mha"), config)
+    with pytest.raises(CircuitsError, match=r"an adapter of type PR.*; only what can be merged"):
+        load_model(folder, base=model_folder("llama-mha"), device="cpu")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import transformers
-from conftest import CONFIGS, ENCODER_DECODERS, REFUSED, make_model
+from conftest import CONFIGS, ENCODER_DECODERS, REFUSED, make_model, randomised
 
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel, SourceStates, series
@@ -39,6 +39,40 @@ def test_state_space_models_are_refused():
     config = transformers.MambaConfig(vocab_size=400, hidden_size=16, num_hidden_layers=1)
     with pytest.raises(CircuitsError, match="state-space"):
         HookedModel(transformers.MambaForCausalLM(config), None, "mamba")
+
+
+UNKNOWN = {
+    "cohere-qk-norm": lambda: transformers.CohereConfig(
+        **{**CONFIGS["llama"]().to_dict(), "use_qk_norm": True}
+    ),
+    "opt-projected": lambda: transformers.OPTConfig(
+        **{**CONFIGS["opt"]().to_dict(), "word_embed_proj_dim": 16}
+    ),
+    "opt-without-final-norm": lambda: transformers.OPTConfig(
+        **{**CONFIGS["opt"]().to_dict(), "_remove_final_layer_norm": True}
+    ),
+    "longt5-global": lambda: transformers.LongT5Config(
+        **{**ENCODER_DECODERS["t5"]().to_dict(), "encoder_attention_type": "transient-global"}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_whatever_fails_while_a_view_is_made_is_a_refusal(name):
+    with pytest.raises(
+        CircuitsError, match="not supported: its residual-stream view could"
+    ) as told:
+        HookedModel(randomised(UNKNOWN[name]()), None, name)
+    assert type(told.value.__cause__) in (RuntimeError, AttributeError)
+
+
+def test_no_memory_is_no_refusal(monkeypatch):
+    def fail(_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("circuits.models.hooked.check_view", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        HookedModel(make_model("gpt2"), None, "gpt2")
 
 
 @contextmanager
