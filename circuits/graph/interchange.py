@@ -224,7 +224,8 @@ def write_graph(
 
     d_model: the model's width, which their `cfg` must hold.
     Scores alone leave every edge out of the graph, as EAP-IG does before a circuit is chosen. A
-    circuit alone writes no scores, as MIB's binary circuits.
+    circuit alone scores every edge 0, since EAP-IG reads no file without scores; here such a file
+    is read as one that has none.
     """
     path = Path(path)
     given = [part.layout for part in (scores, circuit) if part is not None]
@@ -234,7 +235,7 @@ def write_graph(
     if wide != Layout(wide.n_layers, wide.n_heads, wide.n_heads, wide.parallel):
         raise CircuitsError(f"{path}: EAP-IG's format has no place for this graph: {layout}")
     homes = _homes(wide, layout)
-    values, kept = None, torch.zeros(wide.shape, dtype=torch.bool)
+    values, kept = torch.zeros(wide.shape), torch.zeros(wide.shape, dtype=torch.bool)
     if scores is not None:
         undivided = scores.method == _SHARES or scores.details.get("copies") == "mean"
         values = (scores.matrix if undivided else scores.matrix / torch.bincount(homes))[:, homes]
@@ -250,10 +251,10 @@ def write_graph(
     if path.suffix == ".json":
         edges: dict[str, dict[str, Any]] = {}
         for row, column in wide.mask.nonzero().tolist():
-            edge: dict[str, Any] = {"in_graph": bool(kept[row, column])}
-            if values is not None:
-                edge["score"] = float(values[row, column])
-            edges[wide.edge_name(row, column)] = edge
+            edges[wide.edge_name(row, column)] = {
+                "score": float(values[row, column]),
+                "in_graph": bool(kept[row, column]),
+            }
         # EAP-IG counts the logits in always.
         inside = {name: {"in_graph": name in nodes or name == "logits"} for name in wide.nodes}
         write_json(path, {"cfg": cfg, "nodes": inside, "edges": edges})
@@ -262,7 +263,7 @@ def write_graph(
             "cfg": cfg,
             "src_nodes": list(wide.sources),
             "dst_nodes": list(wide.readers),
-            "edges_scores": torch.zeros(wide.shape) if values is None else values,
+            "edges_scores": values,
             "edges_in_graph": kept,
             "nodes_in_graph": torch.tensor([name in nodes for name in wide.sources]),
         }

@@ -120,6 +120,20 @@ def test_ungrouped_graph_and_its_percentage(tmp_path):
     assert copies["input->a1.h3<q>"] == scores["input->a1.h3<q>"]
 
 
+@pytest.mark.parametrize("suffix", [".json", ".pt"])
+def test_a_circuit_alone_has_scores_of_zero_that_count_as_none(suffix, tmp_path):
+    """`Graph.from_json` of EAP-IG takes `score` and `in_graph` of every edge."""
+    circuit = Circuit.of(LAYOUTS[0], ["input->m0", "m0->logits"])
+    file = GraphFile.read(write_graph(tmp_path / f"g{suffix}", d_model=8, circuit=circuit))
+    if suffix == ".json":
+        assert all(edge.keys() == {"score", "in_graph"} for edge in file.record["edges"].values())
+        assert {edge["score"] for edge in file.record["edges"].values()} == {0.0}
+    assert file.has_circuit and not file.has_scores
+    assert torch.equal(file.circuit().mask, circuit.mask)
+    with pytest.raises(CircuitsError, match="the scores of its edges are all zero"):
+        file.scores()
+
+
 def twin_without_groups(grouped):
     """The same function, with a k and v projection per query head."""
     twin = LlamaForCausalLM(CONFIGS["llama-mha"]())
@@ -298,7 +312,7 @@ def test_what_cannot_be_converted_is_refused(tmp_path):
     layout = LAYOUTS[1]
     scores = random_scores(layout)
     path = write_graph(tmp_path / "g.json", d_model=8, circuit=Circuit.full(layout))
-    with pytest.raises(CircuitsError, match="score is missing"):
+    with pytest.raises(CircuitsError, match="edges are all zero"):
         read_scores(path)
     record = json.loads(path.read_text())
     record["edges"]["input->a1.h3<k>"]["in_graph"] = False
