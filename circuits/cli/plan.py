@@ -138,19 +138,18 @@ def _measured(
     """The shape of a task's pairs, and their number."""
     from circuits.models.checkpoints import load_tokenizer, resolve
     from circuits.models.feed import shared_length
-    from circuits.models.window import short_context
+    from circuits.models.window import context_window, short_context
     from circuits.planning import Shape
 
     loaded = use.load_task(task, data, task_option)
     tokenizer = load_tokenizer(*resolve(model))
     if tokenizer is None:
         raise CircuitsError(f"{model}: no tokenizer to measure prompts with; give --length")
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
     arguments: dict[str, Any] = {
         "n": n or (None if data else 100),
         "split": "all" if data else "validation",
     }
-    pairs = loaded.pairs(tokenizer, seed=seed, context=context, **arguments)
+    pairs = loaded.pairs(tokenizer, seed=seed, context=context_window(config), **arguments)
     lengths = {len(pair) for pair in pairs}
     reads = max(len(pair.answer) for pair in pairs)
     shared = shared_length(pairs.batch(list(range(len(pairs)))), short_context(config))

@@ -31,7 +31,7 @@ from circuits.models.feed import Feed, Prefix, behind, decoder_only, encoder_dec
 from circuits.models.hooks import Hooks
 from circuits.models.narrow import narrowed
 from circuits.models.selfcheck import check_view
-from circuits.models.window import short_context
+from circuits.models.window import context_window, short_context
 from tasks.pairs import PairBatch
 
 
@@ -100,8 +100,7 @@ class HookedModel:
     @property
     def context(self) -> int | None:
         """Most positions that the model can read, if its configuration says so."""
-        limit = getattr(self.hf.config, "max_position_embeddings", None)
-        return None if limit is None else int(limit)
+        return context_window(self.hf.config)
 
     @property
     def short_context(self) -> int | None:

@@ -5,6 +5,15 @@ from __future__ import annotations
 from transformers import PreTrainedConfig
 
 
+def context_window(config: PreTrainedConfig) -> int | None:
+    """Most positions that the model can read, if its configuration says so.
+
+    A model of several modalities says so of its text.
+    """
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return None if limit is None else int(limit)
+
+
 def short_context(config: PreTrainedConfig) -> int | None:
     """Tokens of the longest text that LongRoPE (Phi-3's "128k") turns by its short factors.
 

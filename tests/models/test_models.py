@@ -8,6 +8,7 @@ import torch
 import transformers
 from conftest import CONFIGS, ENCODER_DECODERS, REFUSED, make_model, randomised
 
+import circuits
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel, SourceStates, series
 from circuits.models.checkpoints import as_device, as_dtype, resolve
@@ -23,6 +24,22 @@ def test_every_supported_model_passes_its_own_check(name, hooked):
     assert len(model.view.layers) == model.layout.n_layers
     assert model.vocabulary == 400 and model.context in (64, None)
     assert not any(parameter.requires_grad for parameter in model.hf.parameters())
+
+
+def test_the_window_of_a_model_that_sees_is_that_of_its_text(random_pairs):
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    config = transformers.Gemma3Config(
+        text_config=CONFIGS["gemma3"]().to_dict(),
+        vision_config={**vision, "num_attention_heads": 2, "image_size": 16, "patch_size": 8},
+        boi_token_index=391,
+        eoi_token_index=392,
+        image_token_index=390,
+        mm_tokens_per_image=4,
+    )
+    model = HookedModel(randomised(config), None, "gemma3-multimodal")
+    assert model.context == 64
+    with pytest.raises(CircuitsError, match="context window holds 64"):
+        circuits.attribute(model, random_pairs(n=1, length=65), "eap")
 
 
 @pytest.mark.parametrize(
