@@ -224,14 +224,23 @@ class PairSet(Sequence[PromptPair]):
         content = [(pair.clean, pair.corrupted, pair.answer, pair.wrong) for pair in self.pairs]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
-    def require(self, *, vocabulary: int, context: int | None) -> None:
-        """Refuse, naming the row, any pair that a model of this size cannot read."""
+    def require(
+        self, *, vocabulary: int, context: int | None, encoder_decoder: bool = False
+    ) -> None:
+        """Refuse, naming the row, any pair that a model of this size cannot read.
+
+        encoder_decoder: whether prompt and answer are read apart, each in a window of its own.
+        """
         for pair in self.pairs:
-            if context is not None and len(pair) > context:
-                raise CircuitsError(
-                    f"{pair.source}: {len(pair)} tokens (answer included), but the model's "
-                    f"context window holds {context}; shorten the text"
-                )
+            read = {"answer included": len(pair)}
+            if encoder_decoder:
+                read = {"the prompt": len(pair.clean), "the answer": len(pair.answer)}
+            for what, length in read.items():
+                if context is not None and length > context:
+                    raise CircuitsError(
+                        f"{pair.source}: {length} tokens ({what}), but the model's context window "
+                        f"holds {context}; shorten the text"
+                    )
             if max(pair.tokens) >= vocabulary or min(pair.tokens) < 0:
                 bad = max(pair.tokens) if max(pair.tokens) >= vocabulary else min(pair.tokens)
                 raise CircuitsError(

@@ -109,7 +109,7 @@ def gather(
     progress: str | None,
 ) -> Gathered:
     """Score all pairs, batch by batch; `shape` is that of one example's scores."""
-    pairs.require(vocabulary=model.vocabulary, context=model.context)
+    model.require(pairs)
     chosen.require(model, pairs, metric)
     if batch_size is None:
         steps = getattr(chosen, "steps", None)

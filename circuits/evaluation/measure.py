@@ -70,7 +70,7 @@ def measure(
     Equal circuits run once: of a random ranking's small circuits, all that pruning leaves empty.
     """
     judge = metric_for(pairs, metric)
-    pairs.require(vocabulary=model.vocabulary, context=model.context)
+    model.require(pairs)
     if batch_size is None:
         batch_size = choose_batch_size(model, pairs, "evaluate")
     masks = [(circuit.level, circuit.mask.numpy().tobytes()) for circuit in circuits]

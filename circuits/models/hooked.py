@@ -32,7 +32,7 @@ from circuits.models.hooks import Hooks
 from circuits.models.narrow import narrowed
 from circuits.models.selfcheck import check_view
 from circuits.models.window import context_window, short_context
-from tasks.pairs import PairBatch
+from tasks.pairs import PairBatch, PairSet
 
 
 class HookedModel:
@@ -109,6 +109,14 @@ class HookedModel:
         It looks at the longest text of a batch: texts from both sides never share one.
         """
         return short_context(self.hf.config)
+
+    def require(self, pairs: PairSet) -> None:
+        """Refuse, naming the row, any pair that the model cannot read."""
+        pairs.require(
+            vocabulary=self.vocabulary,
+            context=self.context,
+            encoder_decoder=self.layout.n_encoder_layers > 0,
+        )
 
     @cached_property
     def weight_bytes(self) -> int:

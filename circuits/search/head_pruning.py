@@ -141,7 +141,7 @@ def prune_heads(
         )
     others = dict.fromkeys([judge.name, *evaluate_by])
     judges = [] if evaluate_on is None else [metric_for(evaluate_on, name) for name in others]
-    pairs.require(vocabulary=model.vocabulary, context=model.context)
+    model.require(pairs)
     heads = HeadAblation.of(model, ablation, pairs, batch_size=batch_size)
     search = _Pruning(heads, pairs, judge, threshold, batch_size)
     layers = range(model.layout.n_layers)
@@ -261,7 +261,7 @@ def _measured(
     progress: bool,
 ) -> Float[Tensor, "metric example 2"]:
     """Each example's metrics of the whole model and of the pruned one."""
-    pairs.require(vocabulary=heads.model.vocabulary, context=heads.model.context)
+    heads.model.require(pairs)
     values = torch.zeros(len(metrics), len(pairs), 2, dtype=torch.float64)
     both = torch.stack([torch.zeros_like(off), off])
 

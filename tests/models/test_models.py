@@ -209,6 +209,27 @@ def test_a_shared_prefix_is_run_once_and_changes_nothing(name, hooked, random_pa
         assert float((found - expected).abs().max()) <= 2e-6 * float(expected.abs().max())
 
 
+def test_encoder_decoders_read_prompt_and_answer_each_in_its_window(hooked, random_pairs):
+    model = hooked("bart")
+    assert model.context == 64
+    pairs = random_pairs(n=1, length=64, answers=5)
+    batch = next(pairs.batches(1))
+    alone = model.hf(
+        input_ids=torch.tensor([pairs[0].clean]),
+        decoder_input_ids=torch.tensor([[0, *pairs[0].forced]]),
+    ).logits[0]
+    assert torch.allclose(model.logits(batch.clean, batch), alone, atol=1e-5)
+    assert circuits.attribute(model, pairs, "eap").matrix.any()
+    for changes, message in [
+        ({"length": 65}, r"65 tokens \(the prompt\), .* holds 64"),
+        ({"length": 9, "answers": 65}, r"65 tokens \(the answer\), .* holds 64"),
+    ]:
+        with pytest.raises(CircuitsError, match=message):
+            model.require(random_pairs(n=1, **changes))
+    with pytest.raises(CircuitsError, match=r"68 tokens \(answer included\)"):
+        hooked("llama").require(pairs)
+
+
 def test_encoder_decoders_get_the_prompt_and_the_answer_apart(hooked, random_pairs):
     model = hooked("t5")
     pairs = random_pairs(n=2, answers=3, lengths=[9, 6])
