@@ -71,6 +71,17 @@ class PromptPair:
             raise CircuitsError(f"{self.source}: the clean and the corrupted prompt are identical")
         if not self.answer or not all(self.answer):
             raise CircuitsError(f"{self.source}: the answer has no tokens")
+        for tokens in (self.clean, self.corrupted, *self.answer, *self.wrong):
+            if odd := [token for token in tokens if type(token) is not int]:
+                raise CircuitsError(
+                    f"{self.source}: {odd[0]!r} is no token id; ids are whole numbers"
+                )
+        for tokens in (*self.answer, *self.wrong):
+            if repeated := [token for token in tokens if tokens.count(token) > 1]:
+                raise CircuitsError(
+                    f"{self.source}: token {repeated[0]} stands twice in an answer's set and would "
+                    "count twice; give it once"
+                )
         if len(self.answer) > 1 and any(len(tokens) != 1 for tokens in self.answer):
             raise CircuitsError(
                 f"{self.source}: an answer of several positions takes exactly one token at each"
