@@ -24,12 +24,14 @@ def over_batches(
     work: Callable[[PairBatch], Result],
     *,
     batch_size: int | None = None,
+    apart: int | None = None,
     device: torch.device | str = "cpu",
     progress: str | None = None,
 ) -> Iterator[tuple[PairBatch, Result]]:
     """Do `work` on every batch, longest first; out of memory halves the batch and says so.
 
     batch_size: None takes the usual one, which asks nobody whether it fits.
+    apart: the model's `short_context`: longer pairs share no batch with the others.
     progress: the words beside a progress bar; None shows none.
     """
     if batch_size is None:
@@ -37,13 +39,13 @@ def over_batches(
     if batch_size < 1:
         raise CircuitsError(f"batch size {batch_size}: it must be at least 1")
     with tqdm(total=len(pairs), desc=progress, unit="pair", disable=progress is None) as bar:
-        queue = [batch.index.tolist() for batch in pairs.batches(batch_size)]
+        queue = [batch.index.tolist() for batch in pairs.batches(batch_size, apart=apart)]
         while queue:
             batch = pairs.batch(queue[0]).to(device)
             try:
                 result = work(batch)
             except RuntimeError as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 queue[:1] = _halved(queue[0], batch, error)
                 continue
@@ -64,7 +66,7 @@ def usual_batch_size(
     return max(1, min(n, tokens // length))
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: RuntimeError) -> bool:
     """Whether a device had no memory left; only CUDA's has a class of its own."""
     text = str(error)
     return isinstance(error, torch.OutOfMemoryError) or (

@@ -71,6 +71,17 @@ class PromptPair:
             raise CircuitsError(f"{self.source}: the clean and the corrupted prompt are identical")
         if not self.answer or not all(self.answer):
             raise CircuitsError(f"{self.source}: the answer has no tokens")
+        for tokens in (self.clean, self.corrupted, *self.answer, *self.wrong):
+            if odd := [token for token in tokens if type(token) is not int]:
+                raise CircuitsError(
+                    f"{self.source}: {odd[0]!r} is no token id; ids are whole numbers"
+                )
+        for tokens in (*self.answer, *self.wrong):
+            if repeated := [token for token in tokens if tokens.count(token) > 1]:
+                raise CircuitsError(
+                    f"{self.source}: token {repeated[0]} stands twice in an answer's set and would "
+                    "count twice; give it once"
+                )
         if len(self.answer) > 1 and any(len(tokens) != 1 for tokens in self.answer):
             raise CircuitsError(
                 f"{self.source}: an answer of several positions takes exactly one token at each"
@@ -238,14 +249,23 @@ class PairSet(Sequence[PromptPair]):
         known = set(fingerprints)
         return sum(one in known for one in self.fingerprints)
 
-    def require(self, *, vocabulary: int, context: int | None) -> None:
-        """Refuse, naming the row, any pair that a model of this size cannot read."""
+    def require(
+        self, *, vocabulary: int, context: int | None, encoder_decoder: bool = False
+    ) -> None:
+        """Refuse, naming the row, any pair that a model of this size cannot read.
+
+        encoder_decoder: whether prompt and answer are read apart, each in a window of its own.
+        """
         for pair in self.pairs:
-            if context is not None and len(pair) > context:
-                raise CircuitsError(
-                    f"{pair.source}: {len(pair)} tokens (answer included), but the model's "
-                    f"context window holds {context}; shorten the text"
-                )
+            read = {"answer included": len(pair)}
+            if encoder_decoder:
+                read = {"the prompt": len(pair.clean), "the answer": len(pair.answer)}
+            for what, length in read.items():
+                if context is not None and length > context:
+                    raise CircuitsError(
+                        f"{pair.source}: {length} tokens ({what}), but the model's context window "
+                        f"holds {context}; shorten the text"
+                    )
             if max(pair.tokens) >= vocabulary or min(pair.tokens) < 0:
                 bad = max(pair.tokens) if max(pair.tokens) >= vocabulary else min(pair.tokens)
                 raise CircuitsError(
@@ -253,13 +273,18 @@ class PairSet(Sequence[PromptPair]):
                     f"{vocabulary}; was it made by another tokenizer?"
                 )
 
-    def batches(self, size: int) -> Iterator[PairBatch]:
-        """The pairs, longest first, in batches of at most `size` with little padding."""
+    def batches(self, size: int, *, apart: int | None = None) -> Iterator[PairBatch]:
+        """The pairs, longest first, in batches of at most `size` with little padding.
+
+        apart: pairs of more tokens than this share no batch with the others.
+        """
         if size < 1:
             raise CircuitsError(f"batch size {size}: it must be at least 1")
         order = sorted(range(len(self)), key=lambda i: (-len(self.pairs[i]), i))
-        for start in range(0, len(order), size):
-            yield self.batch(order[start : start + size])
+        longer = 0 if apart is None else sum(len(pair) > apart for pair in self.pairs)
+        for group in (order[:longer], order[longer:]):
+            for start in range(0, len(group), size):
+                yield self.batch(group[start : start + size])
 
     def batch(self, index: list[int]) -> PairBatch:
         """The pairs at these places of the set as one batch."""

@@ -152,11 +152,15 @@ def make_tokenizer() -> transformers.PreTrainedTokenizerFast:
 
 
 def make_model(name: str) -> transformers.PreTrainedModel:
+    """One of the models above."""
+    return randomised({**CONFIGS, **ENCODER_DECODERS, **LONG, **REFUSED}[name]())
+
+
+def randomised(config: transformers.PreTrainedConfig, seed: int = 0):
     """Random weights, large enough that every norm, head and MLP matters."""
-    config = {**CONFIGS, **ENCODER_DECODERS, **LONG, **REFUSED}[name]()
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     auto = transformers.AutoModelForCausalLM
-    if name in ENCODER_DECODERS:
+    if config.is_encoder_decoder:
         auto = transformers.AutoModelForSeq2SeqLM
     model = auto.from_config(config)
     for parameter in model.parameters():

@@ -109,7 +109,7 @@ def gather(
     progress: str | None,
 ) -> Gathered:
     """Score all pairs, batch by batch; `shape` is that of one example's scores."""
-    pairs.require(vocabulary=model.vocabulary, context=model.context)
+    model.require(pairs)
     chosen.require(model, pairs, metric)
     if batch_size is None:
         steps = getattr(chosen, "steps", None)
@@ -119,7 +119,12 @@ def gather(
     ends = torch.zeros(2, len(pairs))
     path = torch.full((3, len(pairs)), torch.nan)
     for batch, found in over_batches(
-        pairs, work, batch_size=batch_size, device=model.device, progress=progress
+        pairs,
+        work,
+        batch_size=batch_size,
+        apart=model.short_context,
+        device=model.device,
+        progress=progress,
     ):
         scores = found.scores.cpu()
         _require_finite(scores, batch)

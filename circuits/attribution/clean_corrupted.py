@@ -10,11 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from circuits.attribution.batch_scores import PathScores
 from circuits.attribution.method import PathMethod
-from circuits.attribution.quadrature import ENDS
-from circuits.attribution.refinement import Take
-from tasks.pairs import PairBatch
+from circuits.attribution.quadrature import ENDS, Rule
 
 
 @dataclass(frozen=True)
@@ -23,6 +20,7 @@ class CleanCorrupted(PathMethod):
 
     name: ClassVar[str] = "clean-corrupted"
 
-    def follow(self, take: Take, batch: PairBatch) -> PathScores:
+    @property
+    def at(self) -> Rule:
         """Both ends."""
-        return take(batch, ENDS)
+        return ENDS

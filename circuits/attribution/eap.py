@@ -9,11 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from circuits.attribution.batch_scores import PathScores
 from circuits.attribution.method import PathMethod
-from circuits.attribution.quadrature import CLEAN
-from circuits.attribution.refinement import Take
-from tasks.pairs import PairBatch
+from circuits.attribution.quadrature import CLEAN, Rule
 
 
 @dataclass(frozen=True)
@@ -22,6 +19,7 @@ class EAP(PathMethod):
 
     name: ClassVar[str] = "eap"
 
-    def follow(self, take: Take, batch: PairBatch) -> PathScores:
+    @property
+    def at(self) -> Rule:
         """The clean end alone."""
-        return take(batch, CLEAN)
+        return CLEAN

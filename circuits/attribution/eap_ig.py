@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from circuits.attribution.batch_scores import PathScores
 from circuits.attribution.method import PathMethod
-from circuits.attribution.quadrature import rule
+from circuits.attribution.quadrature import REFINEMENTS, Rule, rule
 from circuits.attribution.refinement import Take, refined
 from circuits.errors import CircuitsError
 from tasks.pairs import PairBatch
@@ -54,8 +54,13 @@ class EAPIG(PathMethod):
         elif not 0 < self.tolerance < 1:
             raise CircuitsError(f"tolerance={self.tolerance}: it must lie between 0 and 1")
 
+    @property
+    def at(self) -> Rule:
+        """The points asked for; with "auto", those that every example needs."""
+        return rule(self.quadrature, self.steps) if isinstance(self.steps, int) else REFINEMENTS[0]
+
     def follow(self, take: Take, batch: PairBatch) -> PathScores:
         """The points asked for, or as many as each example needs."""
         if isinstance(self.steps, int):
-            return take(batch, rule(self.quadrature, self.steps))
+            return take(batch, self.at)
         return refined(take, batch, self.tolerance or TOLERANCE)

@@ -27,7 +27,7 @@ from circuits.attribution.batch_scores import BatchScores
 from circuits.attribution.engine import integrated
 from circuits.attribution.method import GradientMethod
 from circuits.attribution.passes import Passes, Point, points_of
-from circuits.attribution.quadrature import rule
+from circuits.attribution.quadrature import Rule, rule
 from circuits.errors import CircuitsError
 from circuits.metrics import Metric
 from circuits.models import HookedModel, SourceStates, View
@@ -53,6 +53,11 @@ class EAPIGActivations(GradientMethod):
                 f"unknown gradients {self.gradients!r}; known: {', '.join(GRADIENTS)}"
             )
 
+    @property
+    def at(self) -> Rule:
+        """The points of each group's own line."""
+        return rule(self.quadrature, self.steps)
+
     def scores(
         self, model: HookedModel, batch: PairBatch, metric: Metric, progress: bool = False
     ) -> BatchScores:
@@ -62,7 +67,7 @@ class EAPIGActivations(GradientMethod):
         clean, corrupted = (run.states for run in runs)
         outputs = [clean.subtract(corrupted)] if model.view.linear else [clean, corrupted]
         groups = list(_groups(model.view))
-        points = points_of(rule(self.quadrature, self.steps))
+        points = points_of(self.at)
         total = torch.zeros(len(batch), *model.layout.shape, device=model.device)
         bar = tqdm(groups, desc="moving activations", leave=False, disable=not progress)
         for rows, module in bar:

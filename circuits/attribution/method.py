@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from circuits.attribution.batch_scores import BatchScores, PathScores
 from circuits.attribution.engine import edge_scores
+from circuits.attribution.quadrature import Rule
 from circuits.attribution.refinement import Take
 from circuits.errors import CircuitsError
 from circuits.metrics import Metric
@@ -42,23 +43,35 @@ class Method(Protocol):
         ...
 
 
-class GradientMethod:
+class GradientMethod(ABC):
     """A method that differentiates the metric; its scores have the metric's units."""
 
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def at(self) -> Rule:
+        """Where on the path gradients are taken; the first of them, where the rest depend."""
+
     def require(self, _: HookedModel, __: PairSet, metric: Metric) -> None:
-        """Refuse a metric that has no gradient."""
+        """Refuse a metric that has no gradient, at all or where this method takes it."""
         if not metric.differentiable:
             raise CircuitsError(
                 f"{metric.name} has no gradient; score with another metric, or by method exact"
             )
+        if metric.needs_reference and set(self.at.nodes) == {1.0}:
+            raise CircuitsError(
+                f"{metric.name} is at its best on the clean run, so its gradient there is 0 and "
+                f"{self.name} would give rounding noise; take eap-ig"
+            )
 
 
-class PathMethod(GradientMethod, ABC):
+class PathMethod(GradientMethod):
     """A method that averages gradients on the path from corrupted to clean."""
 
-    @abstractmethod
     def follow(self, take: Take, batch: PairBatch) -> PathScores:
         """Take what is asked for, of edges or of nodes, by this method's rule."""
+        return take(batch, self.at)
 
     def scores(
         self,

@@ -7,7 +7,7 @@ gradient by all paths from it, averaged over the points that the method takes. A
 outputs are those of heads and MLPs; the score is then the sum of the scores of the node's edges. At
 level "neuron" they are taken apart: the dimensions of each head's z, and the hidden activations
 that an MLP's last matrix reads. The units of a node add up to it, but for MLPs with a norm behind
-them (Gemma 2, OLMo 2), where the norm's own derivative comes in between.
+them (Gemma 2 and 3, OLMo 2), where the norm's own derivative comes in between.
 
 Source: attribution patching (Nanda 2023; Syed, Rager & Conmy 2023) of nodes, integrated as EAP-IG
 (inputs) of Hanna, Pezzelle & Belinkov (2024) is. Cost: the passes of the method; the sources meet

@@ -40,6 +40,13 @@ def convert(
         str,
         typer.Option(help="What a file's scores are the gradients of: loss, as MIB's, or metric."),
     ] = "loss",
+    copies: Annotated[
+        str,
+        typer.Option(
+            help="What the k and v copies of one KV head come to: sum, or mean, as the shares of "
+            "information flow routes."
+        ),
+    ] = "sum",
 ) -> None:
     """Convert to and from the graph files of EAP-IG and MIB.
 
@@ -57,7 +64,7 @@ def convert(
         return
     if circuit is not None:
         raise CircuitsError("--circuit goes with an --out of .json or .pt")
-    _read(source, out, kv_heads or (_sizes(model)[1] if model else None), gradients_of)
+    _read(source, out, kv_heads or (_sizes(model)[1] if model else None), gradients_of, copies)
 
 
 def _write(source: Path, out: Path, d_model: int, circuit: Path | None) -> None:
@@ -73,7 +80,7 @@ def _write(source: Path, out: Path, d_model: int, circuit: Path | None) -> None:
         typer.echo(f"{ungrouped_share(kept):.2%} of the edges, as MIB counts them")
 
 
-def _read(source: Path, out: Path, kv_heads: int | None, gradients_of: str) -> None:
+def _read(source: Path, out: Path, kv_heads: int | None, gradients_of: str, copies: str) -> None:
     from circuits.errors import CircuitsError
     from circuits.graph.interchange import GraphFile
 
@@ -89,7 +96,7 @@ def _read(source: Path, out: Path, kv_heads: int | None, gradients_of: str) -> N
                 raise
             typer.echo(f"note: its scores only; {error}", err=True)
     if graph.has_scores:
-        scores = graph.scores(n_kv_heads=kv_heads, of=gradients_of)
+        scores = graph.scores(n_kv_heads=kv_heads, of=gradients_of, copies=copies)
         use.wrote(scores.save(out), out / "scores.json")
     if kept is not None:
         kept.save(out / "circuit.json")

@@ -117,16 +117,13 @@ def plan(
 
 def _config(model: str) -> PreTrainedConfig:
     """The configuration of a model, or of the base that an adapter's folder names."""
-    from circuits.files import read_json
+    from circuits.models.adapters import recorded_base
     from circuits.models.checkpoints import load_config
 
-    adapter = Path(model) / "adapter_config.json"
-    if not adapter.is_file():
-        return load_config(model)
-    base = read_json(adapter).get("base_model_name_or_path")
-    if not base:
-        raise CircuitsError(f"{model}: the adapter does not name its base model; plan that")
-    return load_config(base)
+    folder = Path(model)
+    return load_config(
+        recorded_base(folder) if (folder / "adapter_config.json").is_file() else model
+    )
 
 
 def _measured(
@@ -141,21 +138,21 @@ def _measured(
     """The shape of a task's pairs, and their number."""
     from circuits.models.checkpoints import load_tokenizer, resolve
     from circuits.models.feed import shared_length
+    from circuits.models.window import context_window, short_context
     from circuits.planning import Shape
 
     loaded = use.load_task(task, data, task_option)
     tokenizer = load_tokenizer(*resolve(model))
     if tokenizer is None:
         raise CircuitsError(f"{model}: no tokenizer to measure prompts with; give --length")
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
     arguments: dict[str, Any] = {
         "n": n or (None if data else 100),
         "split": "all" if data else "validation",
     }
-    pairs = loaded.pairs(tokenizer, seed=seed, context=context, **arguments)
+    pairs = loaded.pairs(tokenizer, seed=seed, context=context_window(config), **arguments)
     lengths = {len(pair) for pair in pairs}
     reads = max(len(pair.answer) for pair in pairs)
-    shared = shared_length(pairs.batch(list(range(len(pairs)))))
+    shared = shared_length(pairs.batch(list(range(len(pairs)))), short_context(config))
     return Shape(1, max(lengths), reads, padded=len(lengths) > 1, shared=shared), len(pairs)
 
 

@@ -70,7 +70,7 @@ def measure(
     Equal circuits run once: of a random ranking's small circuits, all that pruning leaves empty.
     """
     judge = metric_for(pairs, metric)
-    pairs.require(vocabulary=model.vocabulary, context=model.context)
+    model.require(pairs)
     if batch_size is None:
         batch_size = choose_batch_size(model, pairs, "evaluate")
     masks = [(circuit.level, circuit.mask.numpy().tobytes()) for circuit in circuits]
@@ -94,7 +94,12 @@ def measure(
         )
 
     for batch, found in over_batches(
-        pairs, work, batch_size=batch_size, device=model.device, progress=progress
+        pairs,
+        work,
+        batch_size=batch_size,
+        apart=model.short_context,
+        device=model.device,
+        progress=progress,
     ):
         values[batch.index.cpu()] = found.double().cpu()
     return Measured(judge.name, values[:, 0], values[:, 1], values[:, columns])

@@ -212,7 +212,14 @@ def _group_sums(
             run_body(model, batch.clean)
         return torch.stack(found)  # layer batch d_model
 
-    done = over_batches(pairs, work, batch_size=batch_size, device=model.device, progress=progress)
+    done = over_batches(
+        pairs,
+        work,
+        batch_size=batch_size,
+        apart=model.short_context,
+        device=model.device,
+        progress=progress,
+    )
     for batch, means in done:
         if total is None:
             total = torch.zeros(len(means), groups, means.shape[2], dtype=torch.float64)

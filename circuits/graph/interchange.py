@@ -19,9 +19,11 @@ examples, so its scores are ours divided by the batch size. Rankings are equal; 
 here the heads of a group share one. A gradient at a shared reader is the sum of the gradients at
 its copies, so reading with `n_kv_heads` sums a group's scores, exactly. Writing divides a score
 evenly over the copies: sums are kept, reading back gives the same scores, and each copy weighs what
-keeping it is worth on average. A circuit's edge becomes all of its copies; a file that keeps some
-copies of an edge and not others is no circuit of the grouped graph and is refused. Without
-`n_kv_heads` a file is read as the ungrouped graph that it is.
+keeping it is worth on average. Scores that are no gradients do not add up so: under information
+flow routes each copy reads what the shared reader does and has its share, so they are written
+undivided, and are read with copies="mean". A circuit's edge becomes all of its copies; a file that
+keeps some copies of an edge and not others is no circuit of the grouped graph and is refused.
+Without `n_kv_heads` a file is read as the ungrouped graph that it is.
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ from circuits.graph.layout import Layout
 from circuits.graph.scores import EdgeScores
 
 _SIGNS = {"loss": 1.0, "metric": -1.0}
+_COPIES = ("sum", "mean")
+_SHARES = "information-flow"  # the method whose scores are shares of what a reader reads
 
 
 def ungrouped(layout: Layout) -> Layout:
@@ -89,13 +93,18 @@ class GraphFile:
         """Whether any edge is in the graph."""
         return bool(self._edges("in_graph").any())
 
-    def scores(self, *, n_kv_heads: int | None = None, of: str = "loss") -> EdgeScores:
+    def scores(
+        self, *, n_kv_heads: int | None = None, of: str = "loss", copies: str = "sum"
+    ) -> EdgeScores:
         """Edge scores in this package's sign.
 
-        n_kv_heads: the model's, to sum the copies of each k and v reader; None keeps the file's
-            own ungrouped graph.
+        n_kv_heads: the model's, to make one of the copies of each k and v reader; None keeps the
+            file's own ungrouped graph.
         of: what the gradients were of; "loss" (minus the metric) or "metric".
+        copies: what becomes of a group's scores; "sum", or "mean" for information flow routes.
         """
+        if copies not in _COPIES:
+            raise CircuitsError(f"copies {copies!r}: known are {', '.join(_COPIES)}")
         if of not in _SIGNS:
             raise CircuitsError(f"gradients of {of!r}: known are {', '.join(_SIGNS)}")
         matrix = self._edges("score")
@@ -103,8 +112,11 @@ class GraphFile:
             whose = "; its scores are of nodes" if self.node_scores() else ""
             raise CircuitsError(f"{self.path}: the scores of its edges are all zero{whose}")
         layout = self._narrow(n_kv_heads)
-        total = torch.zeros(layout.shape).index_add_(1, _homes(self.wide, layout), matrix)
-        details = {"file": str(self.path), "gradients_of": of}
+        homes = _homes(self.wide, layout)
+        total = torch.zeros(layout.shape).index_add_(1, homes, matrix)
+        if copies == "mean":
+            total /= torch.bincount(homes)
+        details = {"file": str(self.path), "gradients_of": of, "copies": copies}
         return EdgeScores(total * _SIGNS[of], layout, "imported", details)
 
     def circuit(self, *, n_kv_heads: int | None = None) -> Circuit:
@@ -212,7 +224,8 @@ def write_graph(
 
     d_model: the model's width, which their `cfg` must hold.
     Scores alone leave every edge out of the graph, as EAP-IG does before a circuit is chosen. A
-    circuit alone writes no scores, as MIB's binary circuits.
+    circuit alone scores every edge 0, since EAP-IG reads no file without scores; here such a file
+    is read as one that has none.
     """
     path = Path(path)
     given = [part.layout for part in (scores, circuit) if part is not None]
@@ -222,9 +235,10 @@ def write_graph(
     if wide != Layout(wide.n_layers, wide.n_heads, wide.n_heads, wide.parallel):
         raise CircuitsError(f"{path}: EAP-IG's format has no place for this graph: {layout}")
     homes = _homes(wide, layout)
-    values, kept = None, torch.zeros(wide.shape, dtype=torch.bool)
+    values, kept = torch.zeros(wide.shape), torch.zeros(wide.shape, dtype=torch.bool)
     if scores is not None:
-        values = (scores.matrix / torch.bincount(homes))[:, homes]
+        undivided = scores.method == _SHARES or scores.details.get("copies") == "mean"
+        values = (scores.matrix if undivided else scores.matrix / torch.bincount(homes))[:, homes]
     if circuit is not None:
         kept = circuit.mask[:, homes]
     nodes = set(Circuit(wide, kept).nodes)
@@ -237,10 +251,10 @@ def write_graph(
     if path.suffix == ".json":
         edges: dict[str, dict[str, Any]] = {}
         for row, column in wide.mask.nonzero().tolist():
-            edge: dict[str, Any] = {"in_graph": bool(kept[row, column])}
-            if values is not None:
-                edge["score"] = float(values[row, column])
-            edges[wide.edge_name(row, column)] = edge
+            edges[wide.edge_name(row, column)] = {
+                "score": float(values[row, column]),
+                "in_graph": bool(kept[row, column]),
+            }
         # EAP-IG counts the logits in always.
         inside = {name: {"in_graph": name in nodes or name == "logits"} for name in wide.nodes}
         write_json(path, {"cfg": cfg, "nodes": inside, "edges": edges})
@@ -249,7 +263,7 @@ def write_graph(
             "cfg": cfg,
             "src_nodes": list(wide.sources),
             "dst_nodes": list(wide.readers),
-            "edges_scores": torch.zeros(wide.shape) if values is None else values,
+            "edges_scores": values,
             "edges_in_graph": kept,
             "nodes_in_graph": torch.tensor([name in nodes for name in wide.sources]),
         }

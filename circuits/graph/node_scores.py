@@ -4,7 +4,8 @@ Score of a node = (clean - corrupted) output . gradient of the metric at that ou
 from it: the first-order estimate of how much the metric falls when the whole node is corrupted.
 Positive: it supports the behaviour. Units are the metric's. A node's units are the dimensions of a
 head's z (what its output matrix reads) and the hidden neurons of an MLP; their scores add up to the
-node's. The score of a set is the mean over its examples.
+node's, but for MLPs with a norm behind them (Gemma 2 and 3, OLMo 2), where the norm's own
+derivative comes in between. The score of a set is the mean over its examples.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class NodeScores:
 
     @property
     def nodes(self) -> Float[Tensor, " source"]:
-        """Scores of whole sources."""
+        """Scores of whole sources: of each, its units together."""
         return torch.stack([part.sum() for part in self.values.split(list(self.widths))])
 
     def top(self, n: int = 10) -> list[tuple[str, float]]:

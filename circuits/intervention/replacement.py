@@ -153,7 +153,9 @@ class Means:
                 sums[place][:length] += kept.sum(dim=0)
                 counts[place][:length] += inside.sum(dim=0)
 
-        for _ in over_batches(pairs, work, batch_size=batch_size, device=model.device):
+        for _ in over_batches(
+            pairs, work, batch_size=batch_size, apart=model.short_context, device=model.device
+        ):
             pass
         means = []
         for total, count in zip(sums, counts, strict=True):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
-from huggingface_hub.errors import HFValidationError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -22,13 +20,13 @@ from transformers import (
 )
 
 from circuits.errors import CircuitsError
-from circuits.files import read_json
+from circuits.models.adapters import merge, recorded_base
+from circuits.models.failures import UNLOADABLE, first_sentence, some
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 EMBEDDED = ("newsroom-gpt2",)
 """Models inside the package, known by name."""
 
-_UNLOADABLE = (OSError, ValueError, RuntimeError, HFValidationError)
 _STEP = re.compile(r"step-(\d+)")
 
 
@@ -43,7 +41,8 @@ def load_model(
 
     source: "gpt2", "org/model@revision", an embedded model ("newsroom-gpt2"), a local folder, or a
         folder with a PEFT adapter, which is merged into its base.
-    Raises CircuitsError for a missing or incomplete folder and for an unreachable hub.
+    Raises CircuitsError for a missing or incomplete folder, for an unreachable hub, and for weights
+    that the model has and the checkpoint has not: transformers would draw them at random.
     """
     precision = as_dtype(dtype)
     target = as_device(device)
@@ -54,13 +53,14 @@ def load_model(
     if base is not None:
         raise CircuitsError(f"{source}: a base model was given, but this is no PEFT adapter folder")
     config = load_config(source)
-    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     try:
-        model: PreTrainedModel = auto.from_pretrained(
-            name, revision=revision, config=config, dtype=precision
+        model, loaded = auto.from_pretrained(
+            name, revision=revision, config=config, dtype=precision, output_loading_info=True
         )
-    except _UNLOADABLE as error:
+    except UNLOADABLE as error:
         raise CircuitsError(_why(source, folder, error)) from error
+    _require_whole(source, model, loaded)
     torch.nn.Module.to(model, target)
     return model, load_tokenizer(name, revision)
 
@@ -70,7 +70,7 @@ def load_config(source: str | Path) -> PreTrainedConfig:
     name, revision = resolve(source)
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(name, revision=revision)
-    except _UNLOADABLE as error:
+    except UNLOADABLE as error:
         raise CircuitsError(_why(source, Path(name), error)) from error
     return config
 
@@ -147,43 +147,34 @@ def as_device(device: torch.device | str | None) -> torch.device:
     return accelerator or torch.device("cpu")
 
 
-@contextmanager
-def quiet_peft() -> Iterator[None]:
-    """Without PEFT 0.21's warning of an attribute that transformers renamed."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
-        yield
-
-
 def _load_adapter(
     folder: Path, base: str | Path | None, device: torch.device, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
-    from peft import PeftModel
-
-    base = base or read_json(folder / "adapter_config.json").get("base_model_name_or_path")
-    if not base:
-        raise CircuitsError(f"{folder}: the adapter does not name its base model; give one")
+    base = base or recorded_base(folder)
     model, tokenizer = load_model(base, device=device, dtype=dtype)
-    try:
-        with quiet_peft():
-            adapted = PeftModel.from_pretrained(model, str(folder))
-        merged: PreTrainedModel = adapted.merge_and_unload()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CircuitsError(f"{folder}: the adapter cannot be loaded ({_line(error)})") from error
-    return merged, load_tokenizer(folder) or tokenizer
+    return merge(model, folder), load_tokenizer(folder) or tokenizer
+
+
+def _require_whole(
+    source: str | Path, model: PreTrainedModel, loaded: Mapping[str, Collection[Any]]
+) -> None:
+    """Refuse random weights. Tied ones, and those a model can do without, are not among them."""
+    mismatched = [name for name, *_ in loaded["mismatched_keys"]]
+    for what, names in (("missing", loaded["missing_keys"]), ("of another shape", mismatched)):
+        if names:
+            raise CircuitsError(
+                f"{source}: weights of {type(model).__name__} are {what}: {some(sorted(names))}; "
+                "the checkpoint is incomplete, or of another model"
+            )
 
 
 def _why(source: str | Path, folder: Path, error: Exception) -> str:
+    reason = first_sentence(error)
     if not folder.is_dir():
         return (
-            f"{source}: not a local folder, and the hub did not give it ({_line(error)}); check "
+            f"{source}: not a local folder, and the hub did not give it ({reason}); check "
             "the name, the revision and the network"
         )
     if not (folder / "config.json").is_file():
         return f"{source}: the folder holds no config.json; is it a model folder?"
-    return f"{source}: the model folder cannot be loaded ({_line(error)})"
-
-
-def _line(error: Exception) -> str:
-    """The first sentence of an error, in one line."""
-    return " ".join(str(error).split()).split(". ")[0]
+    return f"{source}: the model folder cannot be loaded ({reason})"

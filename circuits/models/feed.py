@@ -49,8 +49,13 @@ class Prefix:
         return Prefix(self.length, layers)
 
 
-def shared_length(batch: PairBatch) -> int:
-    """Positions that a batch's clean and corrupted prompts share before anything is read."""
+def shared_length(batch: PairBatch, short_context: int | None = None) -> int:
+    """Positions that a batch's clean and corrupted prompts share before anything is read.
+
+    short_context: the model's, see `HookedModel.short_context`; none is shared in longer batches.
+    """
+    if short_context is not None and batch.clean.shape[1] > short_context:
+        return 0
     different = (batch.clean != batch.corrupted).any(dim=0).nonzero()
     first = int(different[0]) if len(different) else batch.clean.shape[1]
     length = min(first, int(batch.columns.min()))

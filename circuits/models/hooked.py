@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -19,15 +21,18 @@ from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from circuits.batching import out_of_memory
 from circuits.errors import CircuitsError
 from circuits.graph.layout import Layout
 from circuits.models.architecture import describe
 from circuits.models.checkpoints import load_model
+from circuits.models.failures import first_sentence
 from circuits.models.feed import Feed, Prefix, behind, decoder_only, encoder_decoder, shared_length
 from circuits.models.hooks import Hooks
 from circuits.models.narrow import narrowed
 from circuits.models.selfcheck import check_view
-from tasks.pairs import PairBatch
+from circuits.models.window import context_window, short_context
+from tasks.pairs import PairBatch, PairSet
 
 
 class HookedModel:
@@ -47,8 +52,9 @@ class HookedModel:
         self.hf = hf.requires_grad_(False)
         self._tokenizer = tokenizer
         self.name = name
-        self.view = describe(hf)
-        check_view(self)
+        with _as_unsupported(type(hf).__name__):
+            self.view = describe(hf)
+            check_view(self)
 
     @classmethod
     def from_pretrained(
@@ -94,8 +100,23 @@ class HookedModel:
     @property
     def context(self) -> int | None:
         """Most positions that the model can read, if its configuration says so."""
-        limit = getattr(self.hf.config, "max_position_embeddings", None)
-        return None if limit is None else int(limit)
+        return context_window(self.hf.config)
+
+    @property
+    def short_context(self) -> int | None:
+        """Tokens up to which LongRoPE turns a text by its short factors; None without LongRoPE.
+
+        It looks at the longest text of a batch: texts from both sides never share one.
+        """
+        return short_context(self.hf.config)
+
+    def require(self, pairs: PairSet) -> None:
+        """Refuse, naming the row, any pair that the model cannot read."""
+        pairs.require(
+            vocabulary=self.vocabulary,
+            context=self.context,
+            encoder_decoder=self.layout.n_encoder_layers > 0,
+        )
 
     @cached_property
     def weight_bytes(self) -> int:
@@ -122,9 +143,10 @@ class HookedModel:
     def split(self, batch: PairBatch) -> tuple[PairBatch, Prefix | None]:
         """The batch without the positions that its prompts share, and those, run once.
 
-        (batch, None) where there is nothing to gain, and for encoders, which look ahead.
+        (batch, None) where there is nothing to gain, for encoders, which look ahead, and for texts
+        behind LongRoPE's threshold, whose start alone would be turned by other factors.
         """
-        length = 0 if self.layout.n_encoder_layers else shared_length(batch)
+        length = 0 if self.layout.n_encoder_layers else shared_length(batch, self.short_context)
         if not length:
             return batch, None
         with torch.no_grad():
@@ -172,6 +194,22 @@ class HookedModel:
             device=str(self.device),
             dtype=self.hf.dtype,
         )
+
+
+@contextmanager
+def _as_unsupported(architecture: str) -> Iterator[None]:
+    """Whatever is raised while a view is made and proved says that the model does not fit it."""
+    try:
+        yield
+    except CircuitsError:
+        raise
+    except Exception as error:
+        if isinstance(error, RuntimeError) and out_of_memory(error):
+            raise
+        raise CircuitsError(
+            f"{architecture}: it is not supported: its residual-stream view could not be proved "
+            f"({type(error).__name__}: {first_sentence(error)})"
+        ) from error
 
 
 def _twin(model: PreTrainedModel) -> PreTrainedModel:

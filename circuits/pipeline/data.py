@@ -12,6 +12,7 @@ from circuits.errors import CircuitsError
 from circuits.evaluation import perturb
 from circuits.files import fingerprint, write_json
 from circuits.models.checkpoints import load_config, load_tokenizer, resolve
+from circuits.models.window import context_window
 from circuits.pipeline.example import example_article
 from circuits.pipeline.recipe import Recipe
 from circuits.pipeline.store import Store
@@ -63,8 +64,7 @@ class Data:
     @cached_property
     def context(self) -> int | None:
         """The base model's window, known before its weights are loaded."""
-        limit = getattr(load_config(self.recipe.model), "max_position_embeddings", None)
-        return None if limit is None else int(limit)
+        return context_window(load_config(self.recipe.model))
 
     def make_pairs(self) -> None:
         """The stage `pairs`: every pair set of the run, and one article laid open."""

@@ -27,8 +27,8 @@ from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedConfig, P
 from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError
+from circuits.models.adapters import quiet_peft
 from circuits.models.architecture import separable
-from circuits.models.checkpoints import quiet_peft
 from circuits.models.narrow import narrowed
 from circuits.planning.counter import FUSED_ATTENTION, Counter, storages
 

@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig
 
 from circuits.errors import CircuitsError
 from circuits.graph import Layout
+from circuits.models.window import context_window
 
 _PARALLEL = ("codegen", "cohere", "gptj", "phi")  # attention and MLP read the same, always
 
@@ -43,13 +44,12 @@ class Sizes:
             raise CircuitsError(f"{type(config).__name__}: {error}") from error
         kv_heads = int(getattr(text, "num_key_value_heads", None) or heads)
         parallel = bool(getattr(text, "use_parallel_residual", text.model_type in _PARALLEL))
-        context = getattr(text, "max_position_embeddings", None)
         return cls(
             Layout(layers, heads, kv_heads, parallel),
             d_model,
             int(getattr(text, "head_dim", None) or d_model // heads),
             vocabulary,
-            None if context is None else int(context),
+            context_window(config),
             bool(getattr(text, "rope_parameters", None) or getattr(text, "rotary_dim", None)),
         )
 

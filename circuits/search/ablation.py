@@ -55,7 +55,9 @@ class HeadAblation:
             with torch.no_grad():
                 model.logits(batch.clean, batch, hooks)
 
-        for _ in over_batches(pairs, work, batch_size=batch_size, device=model.device):
+        for _ in over_batches(
+            pairs, work, batch_size=batch_size, apart=model.short_context, device=model.device
+        ):
             pass
         return cls(model, totals / counts)
 

@@ -144,7 +144,7 @@ def prune_heads(
         )
     others = dict.fromkeys([judge.name, *evaluate_by])
     judges = [] if evaluate_on is None else [metric_for(evaluate_on, name) for name in others]
-    pairs.require(vocabulary=model.vocabulary, context=model.context)
+    model.require(pairs)
     heads = HeadAblation.of(model, ablation, pairs, batch_size=batch_size)
     search = _Pruning(heads, pairs, judge, threshold, batch_size)
     layers = range(len(model.layout.attentions))
@@ -205,7 +205,11 @@ class _Pruning:
         self.batches = [
             (batch, replay)
             for batch, replay in over_batches(
-                pairs, self._start, batch_size=batch_size, device=self.model.device
+                pairs,
+                self._start,
+                batch_size=batch_size,
+                apart=self.model.short_context,
+                device=self.model.device,
             )
         ]
         longest = max(batch.clean.numel() for batch, _ in self.batches)
@@ -267,7 +271,7 @@ def _measured(
     progress: bool,
 ) -> Float[Tensor, "metric example 2"]:
     """Each example's metrics of the whole model and of the pruned one."""
-    pairs.require(vocabulary=heads.model.vocabulary, context=heads.model.context)
+    heads.model.require(pairs)
     values = torch.zeros(len(metrics), len(pairs), 2, dtype=torch.float64)
     both = torch.stack([torch.zeros_like(off), off])
 
@@ -284,6 +288,7 @@ def _measured(
         pairs,
         work,
         batch_size=batch_size,
+        apart=heads.model.short_context,
         device=heads.model.device,
         progress="evaluating" if progress else None,
     ):

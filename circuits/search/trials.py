@@ -36,7 +36,7 @@ class Trials:
         progress: bool = False,
     ) -> None:
         """Run all pairs clean and corrupted; one that cannot be read is refused with its row."""
-        pairs.require(vocabulary=model.vocabulary, context=model.context)
+        model.require(pairs)
         self.metric, self.pairs, self.runs = metric, pairs, 0
         self.executors = [
             executor
@@ -44,6 +44,7 @@ class Trials:
                 pairs,
                 lambda batch: StackedExecutor(model, batch, constants),
                 batch_size=batch_size,
+                apart=model.short_context,
                 device=model.device,
                 progress="reference runs" if progress else None,
             )

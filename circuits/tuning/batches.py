@@ -16,6 +16,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
+from circuits.models.window import context_window
 from tasks.pairs import Example
 
 LARGEST_POOL = 8  # batches; shuffled examples are sorted by length within a pool
@@ -121,7 +122,7 @@ def require_examples(examples: Sequence[Example], model: Any, *, what: str = "tr
     if not examples:
         raise CircuitsError(f"no {what} examples: an empty set")
     vocabulary = model.get_input_embeddings().num_embeddings
-    context = getattr(model.config, "max_position_embeddings", None)
+    context = context_window(model.config)
     for example in examples:
         tokens = (*example.prompt, *example.target)
         if context is not None and fed_length(example) > context:

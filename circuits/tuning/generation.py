@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from circuits.models.window import context_window
 from circuits.tuning.batches import by_length
 from circuits.tuning.loss import evaluating
 
@@ -35,7 +36,7 @@ def generate(
     with evaluating(model):
         for index in by_length([len(prompt) for prompt in prompts], batch_size):
             tokens = _decode(model, [prompts[i] for i in index], max_new_tokens, stop)
-            context = getattr(model.config, "max_position_embeddings", None)
+            context = context_window(model.config)
             for i, row in zip(index, tokens.tolist(), strict=True):
                 room = max_new_tokens if context is None else context - len(prompts[i])
                 found[i] = _until(row[:room], stop)
@@ -50,7 +51,7 @@ def _decode(
     tokens = torch.tensor([[*[0] * (width - len(p)), *p] for p in prompts], device=device)
     mask = torch.tensor([[i >= width - len(p) for i in range(width)] for p in prompts])
     mask = mask.long().to(device)
-    context = getattr(model.config, "max_position_embeddings", width + steps)
+    context = context_window(model.config) or width + steps
     endings = torch.tensor(sorted(stop), dtype=torch.long, device=device)
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     chosen: list[Tensor] = []

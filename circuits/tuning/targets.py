@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
 from circuits.models import HookedModel
-from circuits.models.checkpoints import quiet_peft
+from circuits.models.adapters import quiet_peft
 from circuits.tuning.importance import LayerImportance, critical_layers, importance_from_circuit
 
 Part = Literal["qkv", "attention-output", "mlp"]
@@ -140,9 +140,11 @@ def wrap(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """
     wanted = _wanted(model, config)
     path = model.config.name_or_path or None
+    commit = getattr(model.config, "_commit_hash", None)  # of a hub model; a folder has none
     with quiet_peft():
         wrapped = get_peft_model(model, config)
     wrapped.peft_config["default"].base_model_name_or_path = path
+    wrapped.peft_config["default"].revision = commit
     got = {
         name.removesuffix(".lora_A").removeprefix("base_model.model.")
         for name, _ in wrapped.named_modules()

@@ -273,6 +273,9 @@ def test_information_flow_knows_no_metric(hooked, random_pairs):
     assert one.details["metric"] == "accuracy"
 
 
+KL = {"metric": "kl-divergence"}
+
+
 @pytest.mark.parametrize(
     ("method", "settings", "message"),
     [
@@ -281,12 +284,23 @@ def test_information_flow_knows_no_metric(hooked, random_pairs):
         ("random", {"seed": -1}, "seed=-1"),
         ("eap-ig-activations", {"gradients": "some"}, "unknown gradients 'some'; known: all, own"),
         ("eap-ig-activations", {"metric": "accuracy"}, "accuracy has no gradient"),
+        ("eap", KL, "kl-divergence is at its best on the clean run, .* eap would give"),
+        ("eap-ig", {"steps": 1, "quadrature": "right", **KL}, "rounding noise; take eap-ig"),
+        ("eap-ig-activations", {"steps": 1, "quadrature": "right", **KL}, "rounding noise"),
         ("exact", {"steps": 3}, "exact does not take steps; it takes force"),
     ],
 )
 def test_refusals(method, settings, message, hooked, random_pairs):
     with pytest.raises(CircuitsError, match=message):
         circuits.attribute(hooked("gpt2"), random_pairs(n=1), method, **settings)
+
+
+@pytest.mark.parametrize("settings", [{}, {"steps": "auto"}, {"steps": 2, "quadrature": "right"}])
+def test_a_divergence_is_scored_away_from_the_clean_run(settings, hooked, random_pairs):
+    found = circuits.attribute(hooked("gpt2"), random_pairs(n=1), "eap-ig", **settings, **KL)
+    assert float(found.matrix.abs().max()) > 1e-3
+    with pytest.raises(CircuitsError, match="take eap-ig"):
+        circuits.attribute_nodes(hooked("gpt2"), random_pairs(n=1), "eap", **KL)
 
 
 # In float32 the model's own products round by the size of the batch; in float64 they do not.

@@ -64,6 +64,17 @@ def test_scores_survive_a_circuit_that_splits_a_group(ours, tmp_path):
     assert not (tmp_path / "back/circuit.json").exists()
 
 
+def test_shares_of_copies_are_their_mean(ours, tmp_path):
+    _, scores, _ = ours
+    shares = EdgeScores(scores.matrix, LAYOUT, "information-flow")
+    file = write_graph(tmp_path / "graph.json", d_model=32, scores=shares)
+    done = circuits(
+        *("convert", file, "--kv-heads", 2, "--copies", "mean", "--out", tmp_path / "back")
+    )
+    assert done.returncode == 0, done.stderr
+    torch.testing.assert_close(EdgeScores.load(tmp_path / "back").matrix, scores.matrix)
+
+
 def test_bad_input_is_one_line(ours, tmp_path):
     folder, *_ = ours
     refused(circuits("convert", folder, "--out", tmp_path / "g.json"), "give --model or --d-model")

@@ -120,23 +120,61 @@ def test_ungrouped_graph_and_its_percentage(tmp_path):
     assert copies["input->a1.h3<q>"] == scores["input->a1.h3<q>"]
 
 
-def test_summing_the_copies_gives_the_grouped_scores(hooked, random_pairs, tmp_path):
-    """A grouped model and its twin with a k and v projection per query head."""
-    grouped = hooked("llama")
+@pytest.mark.parametrize("suffix", [".json", ".pt"])
+def test_a_circuit_alone_has_scores_of_zero_that_count_as_none(suffix, tmp_path):
+    """`Graph.from_json` of EAP-IG takes `score` and `in_graph` of every edge."""
+    circuit = Circuit.of(LAYOUTS[0], ["input->m0", "m0->logits"])
+    file = GraphFile.read(write_graph(tmp_path / f"g{suffix}", d_model=8, circuit=circuit))
+    if suffix == ".json":
+        assert all(edge.keys() == {"score", "in_graph"} for edge in file.record["edges"].values())
+        assert {edge["score"] for edge in file.record["edges"].values()} == {0.0}
+    assert file.has_circuit and not file.has_scores
+    assert torch.equal(file.circuit().mask, circuit.mask)
+    with pytest.raises(CircuitsError, match="the scores of its edges are all zero"):
+        file.scores()
+
+
+def twin_without_groups(grouped):
+    """The same function, with a k and v projection per query head."""
     twin = LlamaForCausalLM(CONFIGS["llama-mha"]())
     weights = dict(grouped.hf.state_dict())
     for name, weight in weights.items():
         if "k_proj" in name or "v_proj" in name:
             weights[name] = weight.view(2, 8, -1).repeat_interleave(2, dim=0).flatten(0, 1)
     twin.load_state_dict(weights)
-    pairs = random_pairs(n=2)
-    expected = attribute(grouped, pairs, "eap-ig", steps=3)
-    wide = attribute(HookedModel(twin, None, "twin"), pairs, "eap-ig", steps=3)
-    path = write_graph(tmp_path / "g.json", d_model=32, scores=wide)
-    scale = float(expected.matrix.abs().max())
+    return HookedModel(twin, None, "twin")
+
+
+def close(found, expected):
+    scale = float(expected.abs().max())
     assert scale > 1e-3
-    error = read_scores(path, n_kv_heads=2).matrix - expected.matrix
-    assert float(error.abs().max()) <= 1e-5 * scale
+    assert float((found - expected).abs().max()) <= 1e-5 * scale
+
+
+def test_summing_the_copies_gives_the_grouped_scores(hooked, random_pairs, tmp_path):
+    """A grouped model and its twin without groups."""
+    grouped, pairs = hooked("llama"), random_pairs(n=2)
+    expected = attribute(grouped, pairs, "eap-ig", steps=3)
+    wide = attribute(twin_without_groups(grouped), pairs, "eap-ig", steps=3)
+    path = write_graph(tmp_path / "g.json", d_model=32, scores=wide)
+    close(read_scores(path, n_kv_heads=2).matrix, expected.matrix)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".pt"])
+def test_shares_of_a_reader_are_those_of_each_copy(suffix, hooked, random_pairs, tmp_path):
+    """Information flow routes: a twin whose KV heads stand side by side has the same ones."""
+    grouped, pairs = hooked("llama"), random_pairs(n=2)
+    own = attribute(grouped, pairs, "information-flow")
+    wide = attribute(twin_without_groups(grouped), pairs, "information-flow")
+    written = write_graph(tmp_path / f"grouped{suffix}", d_model=32, scores=own)
+    close(read_scores(written).matrix, wide.matrix)
+    written = write_graph(tmp_path / f"wide{suffix}", d_model=32, scores=wide)
+    found = read_scores(written, n_kv_heads=2, copies="mean")
+    close(found.matrix, own.matrix)
+    again = write_graph(tmp_path / f"again{suffix}", d_model=32, scores=found)
+    close(read_scores(again).matrix, wide.matrix)
+    with pytest.raises(CircuitsError, match="copies 'all': known are sum, mean"):
+        read_scores(written, copies="all")
 
 
 def test_sign_is_that_of_eap_ig(hooked, random_pairs, tmp_path):
@@ -274,7 +312,7 @@ def test_what_cannot_be_converted_is_refused(tmp_path):
     layout = LAYOUTS[1]
     scores = random_scores(layout)
     path = write_graph(tmp_path / "g.json", d_model=8, circuit=Circuit.full(layout))
-    with pytest.raises(CircuitsError, match="score is missing"):
+    with pytest.raises(CircuitsError, match="edges are all zero"):
         read_scores(path)
     record = json.loads(path.read_text())
     record["edges"]["input->a1.h3<k>"]["in_graph"] = False

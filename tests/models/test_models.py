@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 import transformers
-from conftest import CONFIGS, ENCODER_DECODERS, REFUSED, make_model
+from conftest import CONFIGS, ENCODER_DECODERS, REFUSED, make_model, randomised
 
+import circuits
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel, SourceStates, series
 from circuits.models.checkpoints import as_device, as_dtype, resolve
@@ -25,6 +26,22 @@ def test_every_supported_model_passes_its_own_check(name, hooked):
     assert not any(parameter.requires_grad for parameter in model.hf.parameters())
 
 
+def test_the_window_of_a_model_that_sees_is_that_of_its_text(random_pairs):
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    config = transformers.Gemma3Config(
+        text_config=CONFIGS["gemma3"]().to_dict(),
+        vision_config={**vision, "num_attention_heads": 2, "image_size": 16, "patch_size": 8},
+        boi_token_index=391,
+        eoi_token_index=392,
+        image_token_index=390,
+        mm_tokens_per_image=4,
+    )
+    model = HookedModel(randomised(config), None, "gemma3-multimodal")
+    assert model.context == 64
+    with pytest.raises(CircuitsError, match="context window holds 64"):
+        circuits.attribute(model, random_pairs(n=1, length=65), "eap")
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("mixtral", "mixture-of-experts"), ("opt-350m", "norms after its layers")],
@@ -39,6 +56,40 @@ def test_state_space_models_are_refused():
     config = transformers.MambaConfig(vocab_size=400, hidden_size=16, num_hidden_layers=1)
     with pytest.raises(CircuitsError, match="state-space"):
         HookedModel(transformers.MambaForCausalLM(config), None, "mamba")
+
+
+UNKNOWN = {
+    "cohere-qk-norm": lambda: transformers.CohereConfig(
+        **{**CONFIGS["llama"]().to_dict(), "use_qk_norm": True}
+    ),
+    "opt-projected": lambda: transformers.OPTConfig(
+        **{**CONFIGS["opt"]().to_dict(), "word_embed_proj_dim": 16}
+    ),
+    "opt-without-final-norm": lambda: transformers.OPTConfig(
+        **{**CONFIGS["opt"]().to_dict(), "_remove_final_layer_norm": True}
+    ),
+    "longt5-global": lambda: transformers.LongT5Config(
+        **{**ENCODER_DECODERS["t5"]().to_dict(), "encoder_attention_type": "transient-global"}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_whatever_fails_while_a_view_is_made_is_a_refusal(name):
+    with pytest.raises(
+        CircuitsError, match="not supported: its residual-stream view could"
+    ) as told:
+        HookedModel(randomised(UNKNOWN[name]()), None, name)
+    assert type(told.value.__cause__) in (RuntimeError, AttributeError)
+
+
+def test_no_memory_is_no_refusal(monkeypatch):
+    def fail(_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("circuits.models.hooked.check_view", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        HookedModel(make_model("gpt2"), None, "gpt2")
 
 
 @contextmanager
@@ -156,6 +207,27 @@ def test_a_shared_prefix_is_run_once_and_changes_nothing(name, hooked, random_pa
         found = model.logits(tokens, rest, prefix=prefix)
         expected = model.logits(whole, batch)
         assert float((found - expected).abs().max()) <= 2e-6 * float(expected.abs().max())
+
+
+def test_encoder_decoders_read_prompt_and_answer_each_in_its_window(hooked, random_pairs):
+    model = hooked("bart")
+    assert model.context == 64
+    pairs = random_pairs(n=1, length=64, answers=5)
+    batch = next(pairs.batches(1))
+    alone = model.hf(
+        input_ids=torch.tensor([pairs[0].clean]),
+        decoder_input_ids=torch.tensor([[0, *pairs[0].forced]]),
+    ).logits[0]
+    assert torch.allclose(model.logits(batch.clean, batch), alone, atol=1e-5)
+    assert circuits.attribute(model, pairs, "eap").matrix.any()
+    for changes, message in [
+        ({"length": 65}, r"65 tokens \(the prompt\), .* holds 64"),
+        ({"length": 9, "answers": 65}, r"65 tokens \(the answer\), .* holds 64"),
+    ]:
+        with pytest.raises(CircuitsError, match=message):
+            model.require(random_pairs(n=1, **changes))
+    with pytest.raises(CircuitsError, match=r"68 tokens \(answer included\)"):
+        hooked("llama").require(pairs)
 
 
 def test_encoder_decoders_get_the_prompt_and_the_answer_apart(hooked, random_pairs):

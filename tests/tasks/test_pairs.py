@@ -69,6 +69,16 @@ def test_batches_hold_every_pair_once_and_as_it_is(parts, size):
 
 
 @settings(max_examples=30, deadline=None)
+@given(sets, st.integers(1, 6), st.integers(1, 12))
+def test_batches_keep_longer_pairs_apart(parts, size, threshold):
+    pairs = made(parts)
+    made_apart = pairs.batches(size, apart=threshold)
+    batches = [batch.mask.sum(dim=1).tolist() for batch in made_apart]
+    assert sum(map(len, batches)) == len(pairs)
+    assert all(min(found) > threshold or max(found) <= threshold for found in batches)
+
+
+@settings(max_examples=30, deadline=None)
 @given(sets)
 def test_save_and_load(tmp_path_factory, parts):
     pairs = made(parts)
@@ -104,6 +114,8 @@ def test_pairs_seen_before_are_counted_by_their_ids():
         ({"answer": ((5, 6), (7,))}, "exactly one token at each"),
         ({"wrong": ((6,), (7,))}, "1 positions and the wrong answer 2"),
         ({"wrong": ((5,),)}, "token 5 is both right and wrong"),
+        ({"answer": ((5, 6, 5),)}, "token 5 stands twice in an answer's set"),
+        ({"wrong": ((6, 6),)}, "token 6 stands twice"),
         ({"spans": ((1, 9),)}, "span 1-9 lies outside the prompt's 3 tokens"),
     ],
 )
@@ -111,6 +123,18 @@ def test_impossible_pairs_name_their_row(changes, message):
     given = {"clean": (1, 2, 3), "corrupted": (1, 4, 3), "answer": ((5,),), **changes}
     with pytest.raises(CircuitsError, match=r"pairs\.csv, row 7: .*" + message):
         PromptPair(**given, source="pairs.csv, row 7")
+
+
+@pytest.mark.parametrize(
+    ("changes", "odd"), [({"answer": ((5.0,),)}, "5.0"), ({"corrupted": (1, True, 3)}, "True")]
+)
+def test_token_ids_are_whole_numbers(changes, odd):
+    """As a file may hold them; set behind the constructor, whose types tests check themselves."""
+    pair = PromptPair((1, 2, 3), (1, 4, 3), ((5,),), source="row 7")
+    for name, value in changes.items():
+        object.__setattr__(pair, name, value)
+    with pytest.raises(CircuitsError, match=f"row 7: {odd} is no token id; ids are whole numbers"):
+        pair.__post_init__()
 
 
 def test_sets_are_checked_against_a_model():

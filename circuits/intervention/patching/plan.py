@@ -62,7 +62,7 @@ class Plan:
         check_direction(direction)
         if align not in ("start", "end"):
             raise CircuitsError(f"unknown align {align!r}; known: start, end")
-        pairs.require(vocabulary=model.vocabulary, context=model.context)
+        model.require(pairs)
         found = site_named(site)
         swept = tuple(by or ("layer", "unit" if found.unit else "position"))
         known = cls.axes if found.unit else ("layer", "position")
