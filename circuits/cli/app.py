@@ -19,6 +19,7 @@ from circuits.cli.plan import plan
 from circuits.cli.report import report
 from circuits.cli.run import run
 from circuits.cli.search import search
+from circuits.cli.select import select
 from circuits.cli.tasks import tasks
 from circuits.errors import CircuitsError
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 for verb in (
     run,
     discover,
+    select,
     evaluate,
     compare,
     convert,

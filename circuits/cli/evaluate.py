@@ -11,7 +11,7 @@ from circuits.cli import options as use
 from circuits.errors import CircuitsError
 
 if TYPE_CHECKING:
-    from circuits.graph import AnyScores
+    from circuits.graph import AnyCircuit, AnyScores
     from tasks.pairs import PairSet
 
 
@@ -36,14 +36,16 @@ def evaluate(
         float,
         typer.Option(help="Size of the circuit looked at closely, of all edges, nodes or neurons."),
     ] = 0.1,
+    given: Annotated[
+        Path | None,
+        typer.Option("--circuit", help="A circuit's file to look at closely, in place of --share."),
+    ] = None,
     rule: Annotated[
         str | None,
         typer.Option(help="paths (unless told), top-n, greedy or stable; nodes: top-n."),
     ] = None,
     ranking: use.Ranking = "absolute",
-    positive: Annotated[
-        float | None, typer.Option(help="For --ranking mixed, the share of the signed order.")
-    ] = None,
+    positive: use.Positive = None,
     minimal: Annotated[
         bool,
         typer.Option("--minimality", help="Also remove each edge or node alone, a run each."),
@@ -67,7 +69,8 @@ def evaluate(
 ) -> None:
     """Measure how faithful circuits are, on examples that were not scored on.
 
-    Circuits are of edges, or of nodes or neurons where the scores are. Writes evaluation.json and
+    Circuits are of edges, or of nodes or neurons where the scores are; --circuit takes one of any
+    origin, such as `circuits search`. Writes evaluation.json and
     evaluation.html: faithfulness by circuit size, with bootstrap intervals over examples and a
     random ranking as control; stability under resampling, where single examples' scores were kept.
 
@@ -78,14 +81,19 @@ def evaluate(
     from circuits.evaluation import perturb as perturbed
     from circuits.files import write_json
     from circuits.graph import load_scores
-    from circuits.graph.levels import nothing_of, select_size
+    from circuits.graph.levels import select_size, share_of
     from circuits.report import write_report
 
-    if not 0 < share <= 1:
-        raise CircuitsError(f"--share {share}: it must be above 0 and at most 1")
     found = load_scores(scores)
-    size = max(1, round(share * len(nothing_of(found).choices)))
-    circuit = select_size(found, size, rule=rule, ranking=ranking, positive=positive)
+    if given is None:
+        size = share_of(found, share)
+        circuit = select_size(found, size, rule=rule, ranking=ranking, positive=positive)
+    else:
+        if (rule, ranking, positive) != (None, "absolute", None):
+            raise CircuitsError(
+                "--circuit is chosen already; --rule and --ranking do not go with it"
+            )
+        circuit = _fitting(given, found)
     if task is None:
         recorded = found.details.get("task", {})
         data = data or (Path(recorded["data"]) if recorded.get("data") else None)
@@ -129,6 +137,19 @@ def evaluate(
     _show(record, pairs)
     page = write_report(out, name="evaluation.html", anchors=["faithfulness"])
     use.wrote(out / "evaluation.json", page)
+
+
+def _fitting(file: Path, scores: AnyScores) -> AnyCircuit:
+    """A circuit of the same model and level as the scores, which the curve is of."""
+    from circuits.graph.levels import load_circuit, nothing_of
+
+    circuit, nothing = load_circuit(file), nothing_of(scores)
+    if (circuit.layout, circuit.level) != (nothing.layout, nothing.level):
+        raise CircuitsError(
+            f"{file}: a circuit of {circuit.level}s of {circuit.layout.summary}, where the scores "
+            f"are of {nothing.level}s of {nothing.layout.summary}"
+        )
+    return circuit
 
 
 def _recorded(scores: AnyScores, given: str | None, part: str, key: str, option: str) -> str:

@@ -42,6 +42,9 @@ Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
 Metric = Annotated[str | None, typer.Option(help="Metric; the task's own unless told.")]
 Rule = Annotated[str, typer.Option(help="paths, top-n, greedy or stable.")]
 Ranking = Annotated[str, typer.Option(help="absolute, signed or mixed.")]
+Positive = Annotated[
+    float | None, typer.Option(help="For --ranking mixed, the share of the signed order.")
+]
 BatchSize = Annotated[
     int | None,
     typer.Option(help="Pairs at a time; unless told, as many as serve speed and fit.", min=1),

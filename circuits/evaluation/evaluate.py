@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from circuits.evaluation.completeness import Completeness, completeness
 from circuits.evaluation.faithfulness import faithfulness
 from circuits.evaluation.intervals import VanishingMetricError
@@ -15,6 +17,7 @@ from circuits.evaluation.robustness import robustness
 from circuits.evaluation.stability import stability
 from circuits.evaluation.units import units_inside
 from circuits.graph import AnyCircuit, AnyScores
+from circuits.graph.levels import select_size
 from circuits.graph.orders import ORDERS
 from circuits.intervention.replacement import Means
 from circuits.models import HookedModel
@@ -53,7 +56,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """The faithfulness curve of the scores, and what is asked of the circuit, as JSON values.
 
-    circuit: as `select` or `select_nodes` made it from the scores; the curve follows its rule.
+    circuit: as `select` or `select_nodes` made it from the scores, whose rule the curve follows; or
+        any other, of which there is no stability.
     pairs: examples that the scores were not made from. conditions: other pair sets by name, for
     robustness. metric: None takes each pair set's own; a condition always does. replacement: as for
     `measure`.
@@ -133,18 +137,17 @@ def _asked(question: Callable[[], Minimality | Completeness]) -> dict[str, Any]:
 def _stability(
     scores: AnyScores, circuit: AnyCircuit, resamples: int | None, seed: int
 ) -> dict[str, Any] | None:
-    """Of the circuit's own selection, where it says what that was and examples were kept."""
-    how = circuit.details
-    size = how.get("edges", how.get("size"))
+    """Of the circuit's own selection, if these scores give it and examples were kept."""
+    details = circuit.details
+    size = details.get("edges", details.get("size"))
     if not resamples or scores.per_example is None or len(scores.per_example) < 2 or size is None:
         return None
-    return stability(
-        scores,
-        size=size,
-        rule=how["rule"],
-        ranking=how["ranking"],
-        positive=how.get("positive"),
-        prune=how.get("pruned", True),
-        resamples=resamples,
-        seed=seed,
-    ).to_dict()
+    how: dict[str, Any] = {
+        "rule": details["rule"],
+        "ranking": details["ranking"],
+        "positive": details.get("positive"),
+        "prune": details.get("pruned", True),
+    }
+    if not torch.equal(select_size(scores, size, **how).mask, circuit.mask):
+        return None  # it was chosen from others
+    return stability(scores, size=size, **how, resamples=resamples, seed=seed).to_dict()

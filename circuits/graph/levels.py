@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
+from circuits.files import read_json
 from circuits.graph.circuit import Circuit
 from circuits.graph.node_circuit import NodeCircuit
 from circuits.graph.node_scores import NodeScores
@@ -39,11 +40,25 @@ def load_scores(path: str | Path) -> AnyScores:
     return EdgeScores.load(path)
 
 
+def load_circuit(path: str | Path) -> AnyCircuit:
+    """Read a circuit of edges, nodes or neurons."""
+    record = read_json(path)
+    nodes = isinstance(record, dict) and "units" in record
+    return NodeCircuit.load(path) if nodes else Circuit.load(path)
+
+
 def nothing_of(scores: AnyScores) -> AnyCircuit:
     """The circuit of nothing, from which `choosing` makes others."""
     if isinstance(scores, NodeScores):
         return NodeCircuit.inputs_only(scores.units)
     return Circuit.empty(scores.layout)
+
+
+def share_of(scores: AnyScores, share: float) -> int:
+    """How many edges, nodes or neurons a share of all is, at least one."""
+    if not 0 < share <= 1:
+        raise CircuitsError(f"share {share}: it must be above 0 and at most 1")
+    return max(1, round(share * len(nothing_of(scores).choices)))
 
 
 def order_of(

@@ -7,6 +7,10 @@ from itertools import permutations
 import pytest
 from cli.test_cli import circuits, refused
 
+from circuits.cli.app import app
+from circuits.errors import CircuitsError
+from circuits.graph import Circuit, EdgeScores, Layout, select
+
 WORDS = ["Mary", "John", "Paris", "Rome", "book"]
 
 
@@ -59,6 +63,51 @@ def test_it_needs_the_scores_alone_and_takes_a_split_that_they_have_not_seen(dis
     assert "How far the claim holds" in page and "Does it hold all that matters?" in page
     assert "1 checkpoint:" in page and "1 checkpoint," in page
     assert "What fine-tuning changed" not in page and "could not be made" not in page
+
+
+def test_a_circuit_chosen_from_scores_is_the_one_evaluated(discovered, tmp_path):
+    scores = EdgeScores.load(discovered)
+    chosen = tmp_path / "circuit.json"
+    done = circuits("select", "--scores", discovered, "--size", 40, "--out", chosen)
+    wanted = select(scores, edges=40)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(wanted)} of {scores.layout.n_edges} edges between" in done.stdout
+    assert Circuit.load(chosen).edges == wanted.edges and len(wanted) > 3
+    other = tmp_path / "other.json"
+    Circuit.of(scores.layout, wanted.edges[:-1]).save(other)
+    records = []
+    for circuit in (("--circuit", chosen), ("--circuit", other)):
+        out = tmp_path / circuit[1].stem
+        done = circuits(
+            *("evaluate", "--scores", discovered, "--out", out, "--device", "cpu", "--quiet"),
+            *circuit,
+        )
+        assert done.returncode == 0, done.stderr
+        (record,) = json.loads((out / "evaluation.json").read_text())["checkpoints"].values()
+        records.append(record)
+    first, second = records
+    assert (first["circuit"]["edges"], second["circuit"]["edges"]) == (len(wanted), len(wanted) - 1)
+    assert first["stability"] is not None and second["stability"] is None
+
+
+def test_select_and_given_circuits_are_refused_with_a_reason(discovered, tmp_path):
+    def said(*arguments):
+        with pytest.raises(CircuitsError) as refusal:
+            app([str(one) for one in arguments], standalone_mode=False)
+        return str(refusal.value)
+
+    choose = ("select", "--scores", discovered, "--out", tmp_path / "x.json")
+    assert "one of --size, --share and --threshold" in said(*choose)
+    assert "one of --size" in said(*choose, "--size", 3, "--share", 0.1)
+    assert "share 1.5" in said(*choose, "--share", 1.5)
+    assert "edges asked for; this model has" in said(*choose, "--size", 10**6)
+    assert "takes no --threshold" in said(*choose, "--threshold", 0.1, "--rule", "paths")
+    assert not (tmp_path / "x.json").exists()
+    foreign = tmp_path / "foreign.json"
+    Circuit.empty(Layout(1, 2, 2)).save(foreign)
+    look = ("evaluate", "--scores", discovered, "--circuit", foreign)
+    assert "foreign.json: a circuit of edges of 1 layer" in said(*look)
+    assert "chosen already" in said(*look, "--rule", "top-n")
 
 
 def _said(value):
@@ -126,7 +175,7 @@ def test_scores_of_nodes_and_neurons_are_evaluated_in_the_same_way(of_nodes, tmp
 def test_what_cannot_be_evaluated_is_refused_and_leaves_nothing(discovered, rows, tmp_path):
     command = ("evaluate", "--scores", discovered, "--device", "cpu", "--quiet")
     command += ("--out", tmp_path / "out")
-    refused(circuits(*command, "--share", 2), "--share 2.0: it must be above 0 and at most 1")
+    refused(circuits(*command, "--share", 2), "share 2.0: it must be above 0 and at most 1")
     refused(circuits(*command, "--rule", "luck"), "unknown rule 'luck'")
     refused(circuits(*command, "--perturb", "noise"), "unknown perturbation 'noise'")
     same = rows.read_text().splitlines()

@@ -1,0 +1,78 @@
+"""The verb `circuits select`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from circuits.cli import options as use
+from circuits.errors import CircuitsError
+
+if TYPE_CHECKING:
+    from circuits.graph import AnyCircuit
+
+
+def select(
+    scores: Annotated[Path, typer.Option(help="Folder or file that `discover` wrote.")],
+    out: Annotated[Path, typer.Option(help="File to write the circuit into.")] = Path(
+        "circuit.json"
+    ),
+    size: Annotated[
+        int | None, typer.Option(help="Edges, nodes or neurons, before pruning.", min=1)
+    ] = None,
+    share: Annotated[float | None, typer.Option(help="Of all of them, in place of --size.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="The least score of an edge, in place of --size.")
+    ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(help="paths (unless told), top-n, greedy or stable; nodes: top-n."),
+    ] = None,
+    ranking: use.Ranking = "absolute",
+    positive: use.Positive = None,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune/--no-prune", help="Drop edges on no path from input to logits, or keep them."
+        ),
+    ] = True,
+) -> None:
+    """Choose a circuit from scores, without scoring again.
+
+    Circuits are of edges, or of nodes or neurons where the scores are; `circuits evaluate
+    --circuit` tells how faithful one is.
+
+    Example: circuits select --scores scores --size 48 --out circuit.json
+    """
+    from circuits.graph import EdgeScores, load_scores
+    from circuits.graph import select as select_edges
+    from circuits.graph.levels import nothing_of, select_size, share_of
+
+    if sum(given is not None for given in (size, share, threshold)) != 1:
+        raise CircuitsError("give one of --size, --share and --threshold")
+    found = load_scores(scores)
+    if threshold is not None:
+        if not isinstance(found, EdgeScores):
+            raise CircuitsError("--threshold is for edges; of nodes and neurons give --size")
+        if rule is not None:
+            raise CircuitsError(f"--rule {rule} orders edges by --size; it takes no --threshold")
+        circuit: AnyCircuit = select_edges(
+            found,
+            threshold=threshold,
+            rule="threshold",
+            ranking=ranking,
+            positive=positive,
+            prune=prune,
+        )
+    else:
+        size = size or share_of(found, share or 0)
+        circuit = select_size(
+            found, size, rule=rule, ranking=ranking, positive=positive, prune=prune
+        )
+    circuit.save(out)
+    every, unit = len(nothing_of(found).choices), f"{circuit.level}s"
+    between = f" between {len(circuit.nodes)} nodes" if circuit.level == "edge" else ""
+    typer.echo(f"{len(circuit)} of {every} {unit}{between}")
+    use.wrote(out)
