@@ -109,6 +109,10 @@ def _csv(path: Path, delimiter: str) -> Iterator[Row]:
         number = 0
         try:
             header = next(lines, [])
+            if twice := {name for name in header if name and header.count(name) > 1}:
+                raise CircuitsError(
+                    f"{path.name}: two columns are named {min(twice)!r}; rename one of them"
+                )
             for cells in lines:
                 if not cells:  # a blank line
                     continue

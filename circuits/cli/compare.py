@@ -11,6 +11,7 @@ import typer
 
 from circuits.cli import options as use
 from circuits.cli.names import told_apart
+from circuits.cli.origin import load_scored
 
 
 def compare(
@@ -90,12 +91,16 @@ def compare(
     if task is not None:
         chosen = use.load_task(task, data, task_option)
         held_out = split or ("all" if data is not None else "test")
-        first = use.load_hooked(next(iter(sources.values())), device, dtype)
+        load = {
+            name: partial(load_scored, sources[name], device, dtype, file, loaded[name].details)
+            for name, file in zip(names, files, strict=True)
+        }
+        first = load[names[0]]()
         pairs = use.load_pairs(chosen, first, n, held_out, seed)
         del first
         use.warn_of_seen(pairs, loaded[names[0]].details.get("pairs", ()), "scored on")
         crossing = cross_evaluate(
-            {name: partial(use.load_hooked, sources[name], device, dtype) for name in names},
+            load,
             {
                 name: select(one, edges=max(1, round(share * one.layout.n_edges)))
                 for name, one in loaded.items()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from circuits.cli import options as use
+
+if TYPE_CHECKING:
+    from circuits.graph import Layout
 
 
 def convert(
@@ -60,14 +63,18 @@ def convert(
     if out.suffix in (".json", ".pt"):
         if model is None and d_model is None:
             raise CircuitsError("their files hold the model's width: give --model or --d-model")
-        _write(source, out, d_model or _sizes(str(model))[0], circuit)
+        _write(source, out, model, d_model, circuit)
         return
     if circuit is not None:
         raise CircuitsError("--circuit goes with an --out of .json or .pt")
-    _read(source, out, kv_heads or (_sizes(model)[1] if model else None), gradients_of, copies)
+    _read(source, out, model, kv_heads, gradients_of, copies)
 
 
-def _write(source: Path, out: Path, d_model: int, circuit: Path | None) -> None:
+def _write(
+    source: Path, out: Path, model: str | None, d_model: int | None, circuit: Path | None
+) -> None:
+    from circuits.attribution.origin import differ
+    from circuits.errors import CircuitsError
     from circuits.graph import Circuit, EdgeScores
     from circuits.graph.interchange import ungrouped_share, write_graph
 
@@ -75,18 +82,33 @@ def _write(source: Path, out: Path, d_model: int, circuit: Path | None) -> None:
     scores = None if is_circuit else EdgeScores.load(source)
     chosen = source if is_circuit else circuit
     kept = None if chosen is None else Circuit.load(chosen)
+    if scores and kept and differ(scores.details.get("model"), kept.details.get("model")):
+        raise CircuitsError(f"{circuit}: its model is not the one that {source} was made from")
+    if model is not None and (part := scores or kept) is not None:
+        d_model = _sizes(model, source, part.layout, d_model=d_model)[0]
+    assert d_model is not None
     use.wrote(write_graph(out, d_model=d_model, scores=scores, circuit=kept))
     if kept is not None:
         typer.echo(f"{ungrouped_share(kept):.2%} of the edges, as MIB counts them")
 
 
-def _read(source: Path, out: Path, kv_heads: int | None, gradients_of: str, copies: str) -> None:
+def _read(
+    source: Path,
+    out: Path,
+    model: str | None,
+    kv_heads: int | None,
+    gradients_of: str,
+    copies: str,
+) -> None:
     from circuits.errors import CircuitsError
     from circuits.graph.interchange import GraphFile
 
     graph = GraphFile.read(source)
     if not graph.has_scores and not graph.has_circuit:
         raise CircuitsError(f"{source}: no edge has a score and none is in the graph")
+    if model is not None:
+        width = graph.record["cfg"].get("d_model")
+        kv_heads = _sizes(model, source, graph.wide, d_model=width, kv_heads=kv_heads)[1]
     kept = None
     if graph.has_circuit:
         try:
@@ -103,10 +125,34 @@ def _read(source: Path, out: Path, kv_heads: int | None, gradients_of: str, copi
         use.wrote(out / "circuit.json")
 
 
-def _sizes(model: str) -> tuple[int, int]:
-    """The model's width and its number of KV heads, from its configuration."""
+def _sizes(
+    model: str,
+    source: Path,
+    layout: Layout,
+    *,
+    d_model: int | None = None,
+    kv_heads: int | None = None,
+) -> tuple[int, int]:
+    """The model's width and its number of KV heads, from its configuration.
+
+    Raises CircuitsError where the file, or a number that is given besides, is of another shape.
+    """
+    from circuits.errors import CircuitsError
     from circuits.models.checkpoints import load_config
 
     config = load_config(model).get_text_config()
-    heads = int(config.num_attention_heads)
-    return int(config.hidden_size), int(getattr(config, "num_key_value_heads", None) or heads)
+    heads, width = int(config.num_attention_heads), int(config.hidden_size)
+    grouped = int(getattr(config, "num_key_value_heads", None) or heads)
+    for what, found, expected in (
+        ("layers", layout.n_layers, int(config.num_hidden_layers)),
+        ("heads", layout.n_heads, heads),
+        ("KV heads", layout.n_kv_heads if kv_heads is None else kv_heads, grouped),
+        ("width", d_model, width),
+    ):
+        ungrouped = what == "KV heads" and found == heads and kv_heads is None
+        if found not in (None, expected) and not ungrouped:
+            raise CircuitsError(
+                f"{what}: {found} of {source} or as given, and {expected} of {model}; give the "
+                "model that the file was made from, and no number that it settles"
+            )
+    return width, grouped

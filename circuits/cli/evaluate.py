@@ -76,6 +76,8 @@ def evaluate(
 
     Example: circuits evaluate --scores scores --split test --out evaluation
     """
+    from circuits.attribution.attribute import describe_model
+    from circuits.attribution.origin import made_from_another
     from circuits.evaluation import Questions
     from circuits.evaluation import evaluate as evaluation_of
     from circuits.evaluation import perturb as perturbed
@@ -95,13 +97,17 @@ def evaluate(
             )
         circuit = _fitting(given, found)
     if task is None:
-        recorded = found.details.get("task", {})
+        recorded = found.details.get("task")
+        recorded = recorded if isinstance(recorded, dict) else {}
         data = data or (Path(recorded["data"]) if recorded.get("data") else None)
         task_option = task_option or recorded.get("options")
     loaded = use.load_task(_recorded(found, task, "data", "task", "--task"), data, task_option)
     hooked = use.load_hooked(_recorded(found, model, "model", "name", "--model"), device, dtype)
     pairs = use.load_pairs(loaded, hooked, n, split or _unseen(found, data is not None), seed)
     _warn_of_seen(found, pairs)
+    other = made_from_another(hooked, found.details)
+    if other is not None:
+        typer.echo(f"note: the scores were made from another model, {other}", err=True)
     record = evaluation_of(
         hooked,
         found,
@@ -132,9 +138,17 @@ def evaluate(
             "order": [name],
             "checkpoints": {name: record},
             "pairs": {"score": found.details.get("data", {}), "evaluate": used},
+            "made": {
+                "task": pairs.task,
+                "method": found.method,
+                "metric": found.details.get("metric"),
+                "rule": circuit.details.get("rule"),
+                "model": describe_model(hooked),
+                "scores_of_another_model": other,
+            },
         },
     )
-    _show(record, pairs)
+    _show(record, pairs, found.details.get("metric"))
     page = write_report(out, name="evaluation.html", anchors=["faithfulness"])
     use.wrote(out / "evaluation.json", page)
 
@@ -154,7 +168,8 @@ def _fitting(file: Path, scores: AnyScores) -> AnyCircuit:
 
 def _recorded(scores: AnyScores, given: str | None, part: str, key: str, option: str) -> str:
     """What was asked for, or what the scores' file says they were made with."""
-    value = given or scores.details.get(part, {}).get(key)
+    recorded = scores.details.get(part)
+    value = given or (recorded.get(key) if isinstance(recorded, dict) else None)
     if not value:
         raise CircuitsError(f"the scores do not say what they were made with; give {option}")
     return str(value)
@@ -182,11 +197,14 @@ def _warn_of_seen(scores: AnyScores, pairs: PairSet) -> None:
         )
 
 
-def _show(record: dict[str, Any], pairs: PairSet) -> None:
+def _show(record: dict[str, Any], pairs: PairSet, scored_by: str | None) -> None:
     """The curve as a table, the areas, and a line on every other question that was asked."""
     curve, circuit = record["faithfulness"], record["circuit"]
     lines, units = curve["curves"], f"{curve['level']}s"
-    typer.echo(f"faithfulness f on {len(pairs)} pairs ({pairs.split}), 95 % intervals")
+    judged = f"of {curve['metric']}"
+    if scored_by not in (None, curve["metric"]):
+        judged += f" (the scores are of {scored_by})"
+    typer.echo(f"faithfulness f on {len(pairs)} pairs ({pairs.split}), 95 % intervals, {judged}")
     typer.echo(f"{'share':>7} {units:>7} {'kept':>7}  {'absolute':<24}{'signed':<24}random")
     for place, fraction in enumerate(curve["fractions"]):
         row = [_said(lines[name]["values"][place]) for name in ("absolute", "signed", "random")]

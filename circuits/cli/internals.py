@@ -5,12 +5,16 @@ from __future__ import annotations
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from circuits.cli import options as use
 from circuits.cli.names import told_apart
+from circuits.cli.origin import load_scored
+
+if TYPE_CHECKING:
+    from circuits.models import HookedModel
 
 _PAIRED = 3  # models up to which every pair is compared
 
@@ -69,13 +73,20 @@ def internals(
     if umap:
         require_umap()
     edges = None
+    made: dict[str, tuple[Path, dict[str, Any]]] = {}
     if scores is not None and scores_against is not None:
         found = [EdgeScores.load(path) for path in (scores, scores_against)]
         edges = edge_change(
             *found, names=(str(scores), str(scores_against)), resamples=resamples, seed=seed
         )
+        files = zip((model[0], against), (scores, scores_against), found, strict=True)
+        made = {source: (file, one.details) for source, file, one in files}
+
+    def load(source: str) -> HookedModel:
+        return load_scored(source, device, dtype, *made.get(source, (None, {})))
+
     chosen = use.load_task(task, data, task_option)
-    base = use.load_hooked(against, device, dtype)
+    base = load(against)
     pairs = use.load_pairs(chosen, base, n, split, seed)
     places = landmarks(base.tokenizer, pairs)
     del base  # two models are held at a time
@@ -89,8 +100,8 @@ def internals(
     comparisons = []
     for place, (one, other) in enumerate(couples):
         result = compare(
-            use.load_hooked(one, device, dtype),
-            use.load_hooked(other, device, dtype),
+            load(one),
+            load(other),
             pairs,
             names=(called[one], called[other]),
             landmarks=places,
@@ -101,9 +112,7 @@ def internals(
         )
         comparisons.append(result.to_dict(edges if place == 0 else None))
         typer.echo(comparisons[-1]["paragraph"])
-    checkpoints = {
-        called[name]: partial(use.load_hooked, name, device, dtype) for name in (against, *model)
-    }
+    checkpoints = {called[name]: partial(load, name) for name in (against, *model)}
     path = None
     if len(checkpoints) > 1:
         walked = hidden_path(checkpoints, pairs, batch_size=batch_size, progress=not quiet)

@@ -17,6 +17,11 @@ def report(
 
     Example: circuits report runs/quickstart
     """
+    from circuits.errors import CircuitsError
     from circuits.report import write_report
 
+    if not (folder / "recipe.yaml").is_file():
+        raise CircuitsError(
+            f"{folder}: no run folder (it holds no recipe.yaml); make one with `circuits run`"
+        )
     use.wrote(write_report(folder))

@@ -175,7 +175,8 @@ class Circuit:
         try:
             layout = Layout.from_dict(record["layout"])
             entries = [
-                (layout.edge(entry["edge"]), entry.get("score")) for entry in record["edges"]
+                (layout.edge(entry["edge"]), _number(entry.get("score")))
+                for entry in record["edges"]
             ]
             details = record["details"]
         except (KeyError, TypeError, AttributeError) as error:
@@ -185,5 +186,11 @@ class Circuit:
         scored = all(score is not None for _, score in entries)
         for place, score in entries:
             mask[place] = True
-            scores[place] = score if scored else 0.0
+            scores[place] = score or 0.0
         return cls(layout, mask, scores if scored and entries else None, details)
+
+
+def _number(score: Any) -> float | None:
+    if score is not None and not isinstance(score, int | float):
+        raise TypeError(f"the score {score!r} is no number")
+    return score

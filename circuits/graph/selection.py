@@ -49,6 +49,7 @@ def select(
         "pruned": prune,
         "method": scores.method,
         **({} if positive is None else {"positive": positive}),
+        **({"model": scores.details["model"]} if "model" in scores.details else {}),
     }
     circuit = Circuit(scores.layout, mask, scores.matrix, details)
     return circuit.pruned() if prune else circuit

@@ -63,7 +63,7 @@ def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
         raise CircuitsError(
             f"{folder}: the adapter cannot be loaded ({first_sentence(error)})"
         ) from error
-    return merged
+    return merged.requires_grad_(True)  # PEFT froze the base; as any model that is loaded
 
 
 def _require_mergeable(folder: Path) -> None:

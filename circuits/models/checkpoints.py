@@ -56,7 +56,12 @@ def load_model(
     auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     try:
         model, loaded = auto.from_pretrained(
-            name, revision=revision, config=config, dtype=precision, output_loading_info=True
+            name,
+            revision=revision,
+            config=config,
+            dtype=precision,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
         )
     except UNLOADABLE as error:
         raise CircuitsError(_why(source, folder, error)) from error

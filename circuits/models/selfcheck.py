@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from circuits.errors import CircuitsError
+from circuits.models.failures import some
 from circuits.models.hooks import Hooks
 from circuits.models.norm import Norm
 from circuits.models.stream import SourceStates, Wide
@@ -59,6 +60,8 @@ def check_view(model: HookedModel) -> None:
         cached = model.logits(rest.clean, rest, prefix=prefix)
         narrow = model.logits(batch.clean, batch, narrow=True)
     architecture = type(model.hf).__name__
+    if not clean.isfinite().all():
+        _require_finite_weights(model)
     for what, found, expected in (
         ("with every edge kept, the clean", kept, clean),
         ("with no edge kept, the corrupted", none, corrupted),
@@ -76,6 +79,15 @@ def check_view(model: HookedModel) -> None:
                     f"{projection.port} head of {attention.place.prefix} is not where the view "
                     "says; it is not supported"
                 )
+
+
+def _require_finite_weights(model: HookedModel) -> None:
+    bad = [name for name, one in model.hf.named_parameters() if not one.isfinite().all()]
+    if bad:
+        raise CircuitsError(
+            f"{model.name}: weights hold NaN or infinity: {some(bad)}; the checkpoint is damaged, "
+            "or its training diverged"
+        )
 
 
 def _probe(vocabulary: int, length: int) -> PairBatch:

@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from circuits.attribution.attribute import versions
 from circuits.errors import CircuitsError
 from circuits.files import LOCK, leftovers, read_json, working_in, write_json, write_text
+from circuits.models.failures import some
 from circuits.pipeline.recipe import Recipe
 
 _log = logging.getLogger(__name__)
@@ -60,8 +62,8 @@ class Store:
                 write_text(file, text)
             elif file.read_text(encoding="utf-8") != text:
                 raise CircuitsError(
-                    f"{folder}: this run folder was written by another recipe (see {file}); choose "
-                    "another --out, or remove the folder"
+                    f"{folder}: this run folder was written by another recipe (see {file}): "
+                    f"{_changed(file, text)}; choose another --out, or remove the folder"
                 )
             yield cls(folder, recipe)
 
@@ -116,6 +118,26 @@ class Store:
                 "seconds": self.seconds,
             },
         )
+
+
+def _changed(file: Path, text: str) -> str:
+    """The keys that two recipes differ in, with both values."""
+    try:
+        was, now = (_flat(yaml.safe_load(one)) for one in (file.read_text(encoding="utf-8"), text))
+    except yaml.YAMLError:
+        return "it cannot be read"
+    keys = [key for key in sorted(was | now) if was.get(key) != now.get(key)]
+    return some([f"{key} was {was.get(key)}, now {now.get(key)}" for key in keys])
+
+
+def _flat(value: Any, place: str = "") -> dict[str, Any]:
+    """Values by dotted keys, as `--set` names them."""
+    if not isinstance(value, dict):
+        return {place: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _flat(inner, f"{place}.{key}" if place else str(key))
+    return flat
 
 
 def _foreign(folder: Path) -> bool:

@@ -118,6 +118,13 @@ def _heading(run: Run) -> tuple[str, str]:
     if run.order:
         facts.append(f"{counted(len(run.order), 'checkpoint')}: {', '.join(run.order)}")
     try:
+        made = run.part("evaluation.json", "made")
+        facts.append(f"task {made['task']}, scores by {made['method']}, rule {made['rule']}")
+        if other := made["scores_of_another_model"]:
+            facts.append(f"scores of another model, {other}")
+    except UNSHOWABLE:
+        pass  # a run by a recipe, which says so
+    try:
         layout = next(iter(run.scores.values())).layout
         facts.append(f"{layout.summary}, {count(layout.n_edges)} edges")
     except UNSHOWABLE:

@@ -72,6 +72,12 @@ class Run:
             found = found[key]
         return found
 
+    def unasked(self, question: str) -> AbsentError:
+        """Why the evaluation does not answer a question."""
+        by_recipe = (self.folder / "recipe.yaml").is_file()
+        how = "the recipe leaves it out" if by_recipe else f"it was made without --{question}"
+        return AbsentError(f"evaluation.json holds no {question}: {how}.")
+
     @cached_property
     def order(self) -> tuple[str, ...]:
         """Checkpoints, first to last, as the evaluation lists them; else by their score files."""

@@ -192,3 +192,9 @@ def refused(done, message):
     assert "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1 and lines[0].startswith("circuits: ") and message in lines[0], lines
+
+
+def test_report_leaves_a_folder_alone_that_is_no_run(tmp_path):
+    (tmp_path / "report.html").write_text("mine")
+    refused(circuits("report", tmp_path), "no run folder (it holds no recipe.yaml)")
+    assert (tmp_path / "report.html").read_text() == "mine"

@@ -74,6 +74,20 @@ def test_models_add_the_cross_evaluation(scored, table, model_folder, tmp_path):
     assert not (tmp_path / "crossing.json").exists()
 
 
+def test_a_model_that_the_scores_are_not_of_is_refused(scored, table, model_folder, tmp_path):
+    models = [part for kind in ("qwen2", "llama") for part in ("--model", model_folder(kind))]
+    files, out = (scored[0], scored[2]), tmp_path / "out"
+    arguments = (*files, "--out", out, *models, "--task", "table", "--data", table, *QUICK)
+    done = compare(*arguments)
+    assert isinstance(done.exception, CircuitsError)
+    assert f"{files[0]}: these scores were made from {model_folder('llama')}" in str(done.exception)
+    assert f"used with the model {model_folder('qwen2')}" in str(done.exception)
+    assert not out.exists()
+    # Weights in another precision have another hash, and are not taken for another model's.
+    done = compare(*arguments, "--n", 4, "--dtype", "bfloat16")
+    assert done.exit_code == 0, done.output
+
+
 def test_a_folder_of_models_and_its_base(scored, table, model_folder, tmp_path):
     (tmp_path / "models").mkdir()
     for name, kind in (("step-100", "mistral"), ("step-20", "qwen2")):

@@ -75,13 +75,29 @@ def test_shares_of_copies_are_their_mean(ours, tmp_path):
     torch.testing.assert_close(EdgeScores.load(tmp_path / "back").matrix, scores.matrix)
 
 
-def test_bad_input_is_one_line(ours, tmp_path):
+def test_bad_input_is_one_line(ours, model_folder, tmp_path):
     folder, *_ = ours
     refused(circuits("convert", folder, "--out", tmp_path / "g.json"), "give --model or --d-model")
+    for given, message in (
+        (("--model", model_folder("llama"), "--d-model", 64), "width: 64 of"),
+        (("--model", "newsroom-gpt2"), "layers: 3 of"),
+    ):
+        refused(circuits("convert", folder, *given, "--out", tmp_path / "g.json"), message)
     missing = tmp_path / "nothing.json"
     refused(circuits("convert", missing, "--out", tmp_path / "out"), "nothing.json: no such file")
     empty = write_graph(tmp_path / "e.json", d_model=8, circuit=Circuit.empty(LAYOUT))
     refused(circuits("convert", empty, "--out", tmp_path / "out"), "no edge has a score")
+    for name, edges in (("one", 40), ("other", 30)):
+        details = {"model": {"name": name, "dtype": "float32", "fingerprint": name}}
+        made = EdgeScores(ours[1].matrix, LAYOUT, "eap-ig", details)
+        made.save(tmp_path / name)
+        select(made, edges=edges).save(tmp_path / name / "circuit.json")
+    mixed = ("--circuit", tmp_path / "other/circuit.json", "--out", tmp_path / "g.json")
+    refused(
+        circuits("convert", tmp_path / "one", "--d-model", 32, *mixed),
+        "its model is not the one that",
+    )
+    assert not (tmp_path / "g.json").exists()
     refused(
         circuits("convert", empty, "--out", tmp_path / "out", "--circuit", empty),
         "--circuit goes with an --out of .json or .pt",

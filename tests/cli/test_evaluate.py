@@ -63,6 +63,32 @@ def test_it_needs_the_scores_alone_and_takes_a_split_that_they_have_not_seen(dis
     assert "How far the claim holds" in page and "Does it hold all that matters?" in page
     assert "1 checkpoint:" in page and "1 checkpoint," in page
     assert "What fine-tuning changed" not in page and "could not be made" not in page
+    made = json.loads((discovered / "scores.json").read_text())["model"]
+    assert written["made"]["model"] == made and made["fingerprint"]
+    assert written["made"]["scores_of_another_model"] is None
+    assert "task table, scores by eap-ig, rule paths" in page
+
+
+def test_a_note_says_that_the_scores_are_of_another_model_or_metric(discovered, tmp_path):
+    """Legitimate, and worth knowing. Questions that were not asked name their options."""
+    shutil.copytree(discovered, tmp_path / "scores")
+    record = json.loads((tmp_path / "scores/scores.json").read_text())
+    record["model"]["fingerprint"] = "0" * 32
+    record["metric"] = "kl-divergence"
+    (tmp_path / "scores/scores.json").write_text(json.dumps(record))
+    done = circuits(
+        *("evaluate", "--scores", tmp_path / "scores", "--out", tmp_path, "--device", "cpu"),
+        *("--quiet", "--n", 5),
+    )
+    name = record["model"]["name"]
+    assert done.returncode == 0, done.stderr
+    assert f"note: the scores were made from another model, {name}" in done.stderr
+    assert "of logit-difference (the scores are of kl-divergence)" in done.stdout
+    written = json.loads((tmp_path / "evaluation.json").read_text())
+    assert written["made"]["scores_of_another_model"] == name
+    page = (tmp_path / "evaluation.html").read_text()
+    assert "holds no minimality: it was made without --minimality" in page
+    assert f"scores of another model, {name}" in page and "the recipe leaves" not in page
 
 
 def test_a_circuit_chosen_from_scores_is_the_one_evaluated(discovered, tmp_path):
@@ -177,6 +203,11 @@ def test_what_cannot_be_evaluated_is_refused_and_leaves_nothing(discovered, rows
     command += ("--out", tmp_path / "out")
     refused(circuits(*command, "--share", 2), "share 2.0: it must be above 0 and at most 1")
     refused(circuits(*command, "--rule", "luck"), "unknown rule 'luck'")
+    shutil.copytree(discovered, tmp_path / "odd")
+    record = json.loads((discovered / "scores.json").read_text())
+    (tmp_path / "odd/scores.json").write_text(json.dumps({**record, "task": 5}))
+    odd = circuits("evaluate", "--scores", tmp_path / "odd", *command[3:])
+    refused(odd, "task 'table' needs the option 'path'")
     refused(circuits(*command, "--perturb", "noise"), "unknown perturbation 'noise'")
     same = rows.read_text().splitlines()
     same = [same[0], *(_blind(line) for line in same[1:])]

@@ -141,6 +141,13 @@ def test_edge_scores_are_a_fourth_criterion(edited, model_folder, table, tmp_pat
     critical = read_json(out / "internals.json")["comparisons"][0]["critical_layers"]
     assert set(critical["layers"]) == {"attention-kl", "entropy", "hidden-state", "edges"}
     assert max(critical["layers"]["edges"]["value"]) > 0 and len(critical["agreement"]) == 6
+    done = circuits(
+        *("internals", "--model", edited, "--against", model_folder("llama")),
+        *("--scores", files[3], "--scores-against", files[1], "--resamples", 100),
+        *common(table, tmp_path / "swapped"),
+    )
+    assert done.returncode == 2 and not (tmp_path / "swapped").exists()
+    assert f"{files[1]}: these scores were made from {edited}, and are used with" in done.stderr
 
 
 def test_refusals_are_one_line(edited, model_folder, table, tmp_path):

@@ -135,6 +135,15 @@ def test_circuit_round_trip(tmp_path):
     assert torch.equal(again.scores[again.mask], circuit.scores[circuit.mask])
 
 
+def test_a_text_as_a_score_is_refused(tmp_path):
+    select(random_scores(SMALL[1]), edges=25).save(tmp_path / "c.json")
+    record = json.loads((tmp_path / "c.json").read_text())
+    record["edges"][0]["score"] = "high"
+    (tmp_path / "c.json").write_text(json.dumps(record))
+    with pytest.raises(CircuitsError, match=r"c\.json: not a circuit file .*'high' is no number"):
+        Circuit.load(tmp_path / "c.json")
+
+
 def test_networkx_has_the_circuits_nodes_and_edges():
     circuit = select(random_scores(SMALL[1]), edges=25)
     graph = circuit.to_networkx()

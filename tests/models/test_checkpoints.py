@@ -174,3 +174,18 @@ def test_what_cannot_be_merged_is_refused(kind, adapter, model_folder):
     folder, _ = adapter(model_folder("llama-mha"), config)
     with pytest.raises(CircuitsError, match=r"an adapter of type PR.*; only what can be merged"):
         load_model(folder, base=model_folder("llama-mha"), device="cpu")
+
+
+def test_damaged_and_foreign_weights_are_named(model_folder, tmp_path):
+    network, _ = load_model(model_folder("llama"), device="cpu")
+    name = "model.layers.1.mlp.up_proj.weight"
+    with torch.no_grad():
+        network.get_parameter(name)[0, 0] = torch.nan
+    network.save_pretrained(tmp_path)
+    with pytest.raises(CircuitsError, match=rf"weights hold NaN or infinity: {name}; "):
+        HookedModel.from_pretrained(tmp_path, device="cpu")
+    weights = load_file(tmp_path / "model.safetensors")
+    weights[name] = weights[name][:-1].contiguous()
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CircuitsError, match=rf"are of another shape: {name}; "):
+        load_model(tmp_path, device="cpu")

@@ -292,6 +292,8 @@ def test_an_adapter_is_merged_into_its_base(model_folder, tmp_path):
     expected = adapted(tokens).logits
     model = HookedModel.from_pretrained(tmp_path, base=model_folder("llama"), device="cpu")
     assert torch.allclose(model.hf(tokens).logits, expected, atol=1e-4)
+    merged, _ = load_model(tmp_path, base=model_folder("llama"), device="cpu")
+    assert all(one.requires_grad for one in merged.parameters()), "it can be trained on"
     plain, _ = load_model(model_folder("llama"), device="cpu")
     assert not torch.allclose(plain(tokens).logits, expected, atol=1e-2)
     with pytest.raises(CircuitsError, match="no PEFT adapter folder"):

@@ -25,3 +25,17 @@ def test_a_run_folder_in_use_is_refused(tmp_path):
         pass
     with Store.open(tmp_path, recipe), working_in(tmp_path / "checkpoints", "x"):
         pass
+
+
+def test_another_recipe_is_refused_by_the_keys_that_differ(tmp_path):
+    with Store.open(tmp_path, load_recipe("quickstart", ["lora.steps=100"])):
+        pass
+    changed = load_recipe("quickstart", ["lora.steps=50", "seed=7"])
+    with (
+        pytest.raises(
+            CircuitsError,
+            match=r"lora\.steps was 100, now 50, seed was 0, now 7; choose another --out",
+        ),
+        Store.open(tmp_path, changed),
+    ):
+        pass

@@ -74,6 +74,7 @@ def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
         ("a.json", '[{"x": 1}, 3]', r"^a\.json, row 2: int where an object"),
         ("a.json", '[{"x": 1},\n', r"^a\.json, line 2: not JSON"),
         ("a.csv", "x,y\n1,2\n1,2,3\n", r"^a\.csv, row 2: 3 cells, but the header names 2"),
+        ("a.csv", "x,x\n1,2\n", r"^a\.csv: two columns are named 'x'"),
         ("a.csv", 'x,y\n1,"2\n', r"^a\.csv, row 1: malformed CSV"),
         ("a.jsonl", "\n", r"a\.jsonl: the file has no rows"),
         ("a.csv", "", r"a\.csv: the file has no rows"),

@@ -9,7 +9,7 @@ from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
 from circuits.report.figures.faithfulness import HIGHEST
 from circuits.report.figures.panels import balanced
 from circuits.report.numbers import count, estimate, listed
-from circuits.report.run import AbsentError, Run
+from circuits.report.run import Run
 from circuits.report.sections.faithfulness import BOOTSTRAP
 
 
@@ -22,7 +22,7 @@ def gaps(run: Run) -> Iterator[Block]:
         if one.get("completeness")
     }
     if not asked:
-        raise AbsentError("evaluation.json holds no completeness: the recipe leaves it out.")
+        raise run.unasked("completeness")
     for name, one in asked.items():
         if "undefined" in one:
             yield Note(f"{name}, completeness: {one['undefined']}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from circuits.report.blocks import Block, Figure, Heading, Method, Note, Table
 from circuits.report.figures.minimality import SHOWN, minimality_dots
 from circuits.report.numbers import count, general, percent
-from circuits.report.run import AbsentError, Run
+from circuits.report.run import Run
 from circuits.report.sections.faithfulness import BOOTSTRAP
 
 
@@ -18,7 +18,7 @@ def falls(run: Run) -> Iterator[Block]:
         name: one["minimality"] for name, one in run.checkpoints.items() if one.get("minimality")
     }
     if not asked:
-        raise AbsentError("evaluation.json holds no minimality: the recipe leaves it out.")
+        raise run.unasked("minimality")
     for name, one in asked.items():
         if "undefined" in one:
             yield Note(f"{name}, minimality: {one['undefined']}")
