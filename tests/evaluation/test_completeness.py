@@ -1,12 +1,13 @@
 """Completeness against the oracle, set by set."""
 
+import math
 from dataclasses import replace
 
 import pytest
 from oracles.split_paths import SplitPaths
 
 import circuits
-from circuits.evaluation import completeness, measure, minimality
+from circuits.evaluation import Estimate, completeness, measure, minimality
 from circuits.evaluation.measure import shares
 from circuits.evaluation.units import units_inside, units_outside
 from circuits.graph import Circuit, Layout, NodeCircuit, select, select_nodes
@@ -82,6 +83,15 @@ def test_the_greedy_set_is_the_widest_that_it_tried(scored):
     assert len(found.greedy.units) < every, "it was grown to the whole circuit"
     again = completeness(model, circuit, twice, sets=6, steps=1, candidates=every)
     assert again.greedy.gap.value == pytest.approx(widest, abs=1e-6)
+
+
+def test_a_single_example_has_no_interval(scored):
+    model, scores, pairs = scored
+    found = minimality(model, select(scores, edges=3), pairs[:1], controls=1).faithfulness
+    assert math.isfinite(found.value) and math.isnan(found.low) and math.isnan(found.high)
+    assert str(found) == f"{found.value:.3f} [-, -]"
+    assert found.to_dict() == {"value": found.value, "low": None, "high": None, "n": 1}
+    assert str(Estimate.from_dict(found.to_dict())) == str(found)
 
 
 def test_random_sets_are_distinct(scored):
