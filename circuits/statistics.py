@@ -8,9 +8,9 @@ stays at a few tens of megabytes whatever k is.
 Intervals of means: the symmetric bootstrap-t of Hall 1988 ("On symmetric bootstrap confidence
 intervals"). Edge scores have heavy tails, where the equal-tailed bootstrap-t follows each edge's
 sample skewness astray, and BCa and percentiles fall shorter still; `scripts/check_statistics.py`
-measures them all. Of ratios: "bca", bias-corrected and accelerated (Efron and Tibshirani 1993,
-chapter 14). Of smooth functions of many means: the jackknife; of others, random subsets. q-values:
-Benjamini and Hochberg 1995.
+measures them all. Of fewer than 8 examples, Student's. Of ratios: "bca", bias-corrected and
+accelerated (Efron and Tibshirani 1993, chapter 14). Of smooth functions of many means: the
+jackknife; of others, random subsets. q-values: Benjamini and Hochberg 1995.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch import Tensor
 from circuits.errors import CircuitsError
 
 LEVEL = 0.95
+FEW = 8  # examples; resamples of fewer are too alike for intervals of them to hold what they say
 _CHUNK = 2**22  # numbers held at once per buffer
 _TIE = 1e-9  # of the largest: values that differ by rounding only
 _NORMAL = torch.distributions.Normal(0.0, 1.0)
@@ -108,6 +109,8 @@ def mean_inference(
 
     The interval is mean +- reach * standard error: reach is the quantile of |t| among the resamples
     (Hall 1988), and never less than Student's, which resamples of a handful of examples fall below.
+    Of fewer than `FEW` examples it is Student's: many resamples of so few draw nearly one value
+    only, and the quantile of their |t| says how many do.
     p is that of Student's t with its scale widened as far: at most 1 - level exactly where the
     interval excludes 0, yet with a tail as fine as a correction over tens of thousands of columns
     needs. A column of equal values has an interval of no width, and p = 1 or 0.
@@ -134,6 +137,8 @@ def mean_inference(
         return nothing, nothing, nothing
     mean, error = torch.cat(means), torch.cat(errors)
     reach = torch.cat(reaches).clamp_min(student)
+    if count < FEW:
+        reach.fill_(student)
     t = torch.where(mean == 0, 0.0, mean.abs() / error)
     p = student_tail(t * student / reach, count - 1)
     return mean - reach * error, mean + reach * error, p

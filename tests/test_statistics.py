@@ -123,6 +123,22 @@ def test_interval_matches_a_loop_over_resamples(resamples):
     assert float((high - low)[3] / 2) > 1.2 * float(student[3])
 
 
+@pytest.mark.parametrize("count", [2, 4, 7, 8])
+def test_few_examples_have_the_interval_of_student(count):
+    """Resamples of four gaps that are clearly above 0 gave an interval three times as wide."""
+    values = torch.tensor([3.44, 5.38, 5.59, 3.12, 4.4, 2.9, 4.8, 30.0])[:count, None]
+    low, high, p = mean_inference(values, resample_weights(count, 1000, seed=0))
+    error = values.double().std(dim=0) / math.sqrt(count)
+    reach = student_quantile(0.95, count - 1) * error
+    p_of_student = student_tail(values.double().mean(dim=0) / error, count - 1)
+    if count < 8:
+        assert torch.allclose((high - low) / 2, reach) and torch.allclose(p, p_of_student)
+    else:
+        assert (high - low) / 2 > 1.2 * reach and p > p_of_student
+    if count == 4:
+        assert (float(low), float(high)) == pytest.approx((2.34, 6.43), abs=0.01)
+
+
 def test_p_is_small_exactly_where_the_interval_excludes_zero():
     values = draws(15, 400) ** 3 + torch.linspace(0, 3, 400)
     low, high, p = mean_inference(values, resample_weights(15, 300, seed=0))

@@ -105,6 +105,7 @@ def evaluate(
     hooked = use.load_hooked(_recorded(found, model, "model", "name", "--model"), device, dtype)
     pairs = use.load_pairs(loaded, hooked, n, split or _unseen(found, data is not None), seed)
     _warn_of_seen(found, pairs)
+    _warn_of_few(pairs)
     other = made_from_another(hooked, found.details)
     if other is not None:
         typer.echo(f"note: the scores were made from another model, {other}", err=True)
@@ -197,6 +198,18 @@ def _warn_of_seen(scores: AnyScores, pairs: PairSet) -> None:
         )
 
 
+def _warn_of_few(pairs: PairSet) -> None:
+    from circuits.statistics import FEW
+
+    if len(pairs) < FEW:
+        said = (
+            "a single pair has no interval"
+            if len(pairs) == 1
+            else f"intervals of {len(pairs)} pairs are too narrow"
+        )
+        typer.echo(f"warning: {said}; evaluate {FEW} or more", err=True)
+
+
 def _show(record: dict[str, Any], pairs: PairSet, scored_by: str | None) -> None:
     """The curve as a table, the areas, and a line on every other question that was asked."""
     curve, circuit = record["faithfulness"], record["circuit"]
@@ -254,4 +267,4 @@ _ANSWERS: dict[str, Any] = {
 def _said(value: dict[str, Any] | None) -> str:
     from circuits.evaluation import Estimate
 
-    return "undefined" if value is None else str(Estimate(**value))
+    return "undefined" if value is None else str(Estimate.from_dict(value))

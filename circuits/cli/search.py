@@ -157,7 +157,7 @@ def _acdc(
         f"MLPs; {cost.decisions} {what} tried, {cost.untried} dropped untried"
     )
     typer.echo(
-        f"{cost.runs} runs, {cost.layers_run} layers: {cost.saving:.1f} times fewer than a whole "
+        f"{cost.runs} runs, {cost.layers_run} layers: {_compared(cost.saving)} than a whole "
         f"run for each of all {what}"
     )
     weights = sorted(
@@ -193,3 +193,7 @@ def _prune(
         which = f"pairs, {seen} of them searched on" if seen else "other pairs"
         typer.echo(f"{name} on {figures.n} {which}: {told}")
     use.wrote(out / "search.json")
+
+
+def _compared(saving: float) -> str:
+    return f"{saving:.1f} times fewer" if saving >= 1 else f"{1 / saving:.1f} times more"

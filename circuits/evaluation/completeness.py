@@ -4,16 +4,19 @@ If nothing outside the circuit takes part, both are left with the same behaviour
 
     gap(K) = |f(C without K) - f(model without K)|
 
-K are random sets of the circuit's nodes (or edges), of sizes spread from 1 to half of them, and one
-grown greedily: at each step, of a few random candidates, the one that widens the gap most. The
-greedy set is searched on one half of the examples and every gap is reported on the other, so that
-it is no larger for having been looked for.
+K are distinct random sets of the circuit's nodes (or edges), of sizes spread from 1 to half of
+them, and one grown greedily: at each step, of a few random candidates, the one that widens the gap
+most, until none does or all but one of the nodes are in it. The greedy set is searched on one half
+of the examples and every gap is reported on the other, so that it is no larger for having been
+looked for.
 Control: the same sets, with a random circuit of as many edges in the circuit's place.
 Source: Wang et al. (2022), "Interpretability in the Wild", 4.1.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -55,6 +58,7 @@ class Completeness:
 
     mean: of the random sets' gaps. control: the same for a random circuit of as many edges.
     searched: number of examples that the greedy set was searched on; none of them is in a figure.
+    asked: number of random sets asked for; a small circuit has fewer distinct ones.
     """
 
     unit: str
@@ -63,6 +67,7 @@ class Completeness:
     random: tuple[Knockout, ...]
     greedy: Knockout
     searched: int
+    asked: int
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -73,6 +78,7 @@ class Completeness:
             "random": [one.to_dict() for one in self.random],
             "greedy": self.greedy.to_dict(),
             "searched": self.searched,
+            "asked": self.asked,
         }
 
 
@@ -91,8 +97,8 @@ def completeness(
     seed: int = 0,
     progress: bool = False,
 ) -> Completeness:
-    """Knock `sets` random sets of nodes (or unit "edges", "neurons") out, and a greedy one of
-    `steps`.
+    """Knock `sets` random sets of nodes (or unit "edges", "neurons") out, and a greedy one of at
+    most `steps`.
 
     candidates: how many random units each step of the greedy search tries.
     """
@@ -106,11 +112,8 @@ def completeness(
     search, report = (replace(pairs, pairs=pairs.pairs[half::2]) for half in (1, 0))
     draw = torch.Generator().manual_seed(seed)
     bench = _Bench(model, circuit, units, metric, replacement, batch_size)
+    chosen = _distinct(list(units), sets, draw)
     greedy = bench.greedy(search, steps, candidates, draw)
-    names = list(units)
-    most = max(1, len(names) // 2)
-    sizes = torch.linspace(1, most, sets).round().int().tolist()
-    chosen = [_drawn(names, size, draw) for size in sizes]
     control = random_circuit(circuit, seed=seed)
     measured = bench.measure(
         report, [*chosen, greedy], [circuit, control], "completeness" if progress else None
@@ -120,7 +123,8 @@ def completeness(
     knockouts = [
         Knockout(K, *rest[place :: len(chosen) + 1]) for place, K in enumerate([*chosen, greedy])
     ]
-    return Completeness(unit, mean, of_control, tuple(knockouts[:-1]), knockouts[-1], len(search))
+    *random, grown = knockouts
+    return Completeness(unit, mean, of_control, tuple(random), grown, len(search), sets)
 
 
 @dataclass(frozen=True)
@@ -160,14 +164,22 @@ class _Bench:
     def greedy(
         self, pairs: PairSet, steps: int, candidates: int, draw: torch.Generator
     ) -> tuple[str, ...]:
-        """Grow K by whichever candidate widens the gap most."""
+        """Grow K by whichever candidate widens the gap most, for as long as one does.
+
+        Never to the whole circuit, unless that is one unit: little is left of either side then, and
+        the gap is small whatever the circuit lacks.
+        """
         grown: tuple[str, ...] = ()
-        for _ in range(min(steps, len(self.units))):
+        widest = -1.0
+        for _ in range(min(steps, max(1, len(self.units) - 1))):
             left = [name for name in self.units if name not in grown]
             tried = [(*grown, name) for name in _drawn(left, candidates, draw)]
             measured = self.measure(pairs, tried, [self.circuit])
             f = shares(measured.columns.mean(dim=0)).view(2, len(tried))
-            grown = tried[int((f[1] - f[0]).abs().argmax())]
+            gap, place = (f[1] - f[0]).abs().max(dim=0)
+            if float(gap) <= widest:
+                break
+            grown, widest = tried[int(place)], float(gap)
         return grown
 
     def _union(self, units: Sequence[str]) -> Mask:
@@ -178,6 +190,17 @@ def _drawn(names: Sequence[str], n: int, draw: torch.Generator) -> tuple[str, ..
     """Up to n of the names, in the model's order."""
     places = torch.randperm(len(names), generator=draw)[:n].sort().values.tolist()
     return tuple(names[place] for place in places)
+
+
+def _distinct(names: Sequence[str], sets: int, draw: torch.Generator) -> list[tuple[str, ...]]:
+    """Sets of sizes spread from 1 to half of the names, no two alike; fewer if there are fewer."""
+    most = max(1, len(names) // 2)
+    chosen: dict[tuple[str, ...], None] = {}
+    for size, wanted in Counter(torch.linspace(1, most, sets).round().int().tolist()).items():
+        there = len(chosen) + min(wanted, math.comb(len(names), size))
+        while len(chosen) < there:
+            chosen[_drawn(names, size, draw)] = None
+    return list(chosen)
 
 
 def _gaps(sets: int) -> Statistic:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,7 +23,7 @@ class VanishingMetricError(CircuitsError):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % bootstrap interval over n examples."""
+    """A figure with its 95 % bootstrap interval over n examples; of one, the ends are NaN."""
 
     value: float
     low: float
@@ -30,12 +31,21 @@ class Estimate:
     n: int
 
     def __str__(self) -> str:
-        value, low, high = (round(x, 3) + 0.0 for x in (self.value, self.low, self.high))
-        return f"{value:.3f} [{low:.3f}, {high:.3f}]"  # + 0.0: no minus before a zero
+        value, low, high = (
+            "-" if math.isnan(x) else f"{round(x, 3) + 0.0:.3f}"  # + 0.0: no minus before a zero
+            for x in (self.value, self.low, self.high)
+        )
+        return f"{value} [{low}, {high}]"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return asdict(self)
+        """JSON form; None for an end that is undefined."""
+        return {name: None if math.isnan(x) else x for name, x in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Estimate:
+        """What `to_dict` gave."""
+        ends: dict[str, Any] = {name: math.nan if x is None else x for name, x in record.items()}
+        return cls(**ends)
 
 
 def estimates(
@@ -51,13 +61,14 @@ def estimates(
     together across columns, so whatever an example adds to both sides of a difference cancels.
 
     A ratio whose denominator is 0 in some resample has no value there; such resamples are left out,
-    and if they are more than 5 %, no interval exists and `VanishingMetricError` says so.
+    and if they are more than 5 %, no interval exists and `VanishingMetricError` says so. A single
+    example has no interval; of fewer than `FEW` it is narrow, of two no more than their values.
     """
     n = values.shape[0]
     values = values.double()
     point = statistic(values.mean(dim=0))
     if n == 1:
-        return [Estimate(float(x), float(x), float(x), 1) for x in point]
+        return [Estimate(float(x), math.nan, math.nan, 1) for x in point]
     replicates = statistic(resample_weights(n, resamples, seed=seed).double() @ values)
     left_out = statistic((values.sum(dim=0) - values) / (n - 1))
     replicates, left_out = _defined(replicates), _defined(left_out)

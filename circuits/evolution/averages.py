@@ -25,6 +25,10 @@ class Averages:
         """JSON form: nested lists, None for what is undefined."""
         return {name: _numbers(tensor.tolist()) for name, tensor in vars(self).items()}
 
+    def within(self, least: float, most: float) -> Averages:
+        """The ends held to the values that the measure can have."""
+        return Averages(self.value, self.low.clamp(least, most), self.high.clamp(least, most))
+
     def at(self, *place: int) -> tuple[float, float, float]:
         """Value, low and high at one place."""
         return float(self.value[place]), float(self.low[place]), float(self.high[place])

@@ -24,7 +24,7 @@ def internals(one: Internals, layers: CriticalLayers) -> str:
     if one.identical:
         return f"{names}: no change in attention, hidden states or neurons."
     change = one.averages(one.update_change)
-    cosine = one.averages(one.cosine)
+    cosine = one.similarity()
     last = cosine.value.shape[0] - 1
     most = int(change.value.argmax())
     sentences = [

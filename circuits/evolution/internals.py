@@ -105,6 +105,10 @@ class Internals:
         """Mean over documents of any per-document values, with its interval."""
         return averages(values, resamples=self.resamples, seed=self.seed)
 
+    def similarity(self) -> Averages:
+        """Mean cosine by layer, its interval held to [-1, 1]."""
+        return self.averages(self.cosine).within(-1.0, 1.0)
+
     def falling_heads(self) -> Averages:
         """Share of heads whose mean entropy is lower in the model than in the other."""
         change = self.entropy_change.reshape(len(self), -1)
@@ -164,6 +168,7 @@ class Internals:
             "seed": self.seed,
             "identical": self.identical,
             **measured,
+            "cosine": self.similarity().to_dict(),
             "kl_by_layer": self.averages(self.kl.mean(dim=2)).to_dict(),
             "falling_heads": self.falling_heads().to_dict(),
             "heads_by_kl": [{"head": head, "kl": value} for head, value in self.heads_by_kl],

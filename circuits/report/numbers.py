@@ -64,6 +64,16 @@ def estimate(value: Mapping[str, Any] | None, digits: int = 3) -> str:
     return f"{signed(value['value'], digits)} {interval(value, digits)}"
 
 
+def sure(one: Mapping[str, Any]) -> bool:
+    """Whether an estimate has an interval, and it excludes 0."""
+    return one["low"] is not None and (one["low"] > 0 or one["high"] < 0)
+
+
+def above(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether both estimates have intervals, and the one's is above the other's."""
+    return None not in (one["low"], other["high"]) and bool(one["low"] > other["high"])
+
+
 def p_value(p: Number | None) -> str:
     """p with its sign of relation."""
     if p is None:

@@ -171,7 +171,7 @@ def acdc(
             decisions=len(search.history),
             untried=walk.size - len(search.history),
             **search.cost(),
-            naive_layers=walk.size * len(trials.executors) * model.layout.n_layers,
+            naive_layers=walk.size * sum(one.depth for one in trials.executors),
         ),
         details,
     )

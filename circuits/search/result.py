@@ -30,8 +30,8 @@ class Cost:
     """What a search ran.
 
     decisions: edges or nodes tried. untried: those dropped because nothing read their reader.
-    runs: circuits run on a batch, wrong guesses included. layers_run: decoder layers run for them.
-    naive_layers: decoder layers of one whole run an edge (or node) and batch.
+    runs: circuits run on a batch, wrong guesses included. layers_run: layers run for them.
+    naive_layers: layers of one whole run an edge (or node) and batch.
     """
 
     decisions: int

@@ -43,7 +43,8 @@ class StackedExecutor:
     """Runs circuits side by side on one batch; they share its clean and replaced runs.
 
     clean, corrupted: float32 logits at the batch's reads, as `Executor` has them.
-    layers_run: decoder layers run so far, times copies; the two reference runs are not counted.
+    layers_run: layers run so far, times copies; the two reference runs are not counted.
+    depth: layers of one whole run, an encoder's among them.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class StackedExecutor:
         """
         self.model, self.batch, self.view = model, batch, model.view
         self.layers_run = 0
+        self.depth = model.layout.n_layers + model.layout.n_encoder_layers
         self.clean: Logits
         self.corrupted: Logits
         if not self.view.sequential:  # every circuit by itself, from the embedding on
@@ -96,7 +98,7 @@ class StackedExecutor:
         """Logits at the batch's reads of each copy's circuit; no entry of `keep` but edges."""
         copies = keep.shape[0]
         if not self.view.sequential:
-            self.layers_run += copies * len(self.view.attentions)
+            self.layers_run += copies * self.depth
             circuits = [Circuit(self.model.layout, mask) for mask in keep]
             return torch.stack([self._executor.logits(circuit) for circuit in circuits])
         run = _Run(self, keep)

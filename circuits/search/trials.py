@@ -22,7 +22,7 @@ class Trials:
     """A model, its pairs and a metric, with the runs that all circuits share.
 
     full, empty: mean metric of the whole model and of no edge.
-    runs: circuits run so far, times batches. layers_run: decoder layers run for them.
+    runs: circuits run so far, times batches. layers_run: layers run for them.
     """
 
     def __init__(

@@ -151,6 +151,21 @@ def test_examples_that_were_scored_on_are_warned_of(discovered, rows, tmp_path):
         assert f"warning: {words}; figures on unseen" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("n", "words"),
+    [(1, "warning: a single pair has no interval"), (2, "intervals of 2 pairs are too narrow")],
+)
+def test_intervals_of_few_pairs_are_warned_of(n, words, discovered, tmp_path):
+    command = ("evaluate", "--scores", discovered, "--out", tmp_path, "--device", "cpu", "--quiet")
+    done = circuits(*command, "--n", n, "--minimality")
+    assert done.returncode == 0 and words in done.stderr, done.stderr
+    (record,) = json.loads((tmp_path / "evaluation.json").read_text())["checkpoints"].values()
+    ends = record["circuit"]["faithfulness"]
+    assert (ends["low"] is None) == (ends["high"] is None) == (n == 1) and ends["n"] == n
+    assert ("[-, -]" in done.stdout) == (n == 1)
+    assert "could not be made" not in (tmp_path / "evaluation.html").read_text()
+
+
 def test_older_scores_do_not_say_of_which_pairs_they_are(discovered, tmp_path):
     shutil.copytree(discovered, tmp_path / "old")
     path = tmp_path / "old" / "scores.json"

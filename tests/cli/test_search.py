@@ -8,6 +8,7 @@ from itertools import combinations
 
 import pytest
 
+from circuits.cli.search import _compared
 from circuits.graph import Circuit
 from circuits.search import HeadPruning, Search
 
@@ -90,3 +91,8 @@ def test_nodes_and_head_pruning(common, tmp_path):
 def test_what_does_not_fit_is_refused(given, message, common, tmp_path):
     done = search(*common, *given, "--threshold", 0.1, "--out", tmp_path)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("saving", "said"), [(2.0, "2.0 times fewer"), (0.5, "2.0 times more")])
+def test_a_search_that_ran_more_does_not_say_fewer(saving, said):
+    assert _compared(saving) == said

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -160,6 +161,13 @@ def test_a_model_against_itself(hooked, pairs):
     layers = record["critical_layers"]["layers"].values()
     assert all(layer["critical"] == [] for layer in layers)
     json.dumps(record, allow_nan=False)
+
+
+def test_the_interval_of_a_cosine_stays_among_cosines(hooked, edited, pairs):
+    found = internals(hooked("gpt2"), edited("gpt2"), pairs[:2])
+    found = replace(found, cosine=torch.tensor([[0.99], [0.2]]).expand_as(found.cosine))
+    assert float(found.averages(found.cosine).high.max()) > 1
+    assert float(found.similarity().high.max()) == 1 == found.to_dict()["cosine"]["high"][0]
 
 
 def test_the_share_of_falling_heads(hooked, edited, pairs):

@@ -96,10 +96,15 @@ def test_a_gap_that_may_be_nothing_is_said(tmp_path):
     clean = [1.0, 3.0, -2.0, 0.5]
     found = made([[0.5]] * 4, clean=clean, corrupted=[0.0] * 4)
     assert "m differs by 0.625 [" in found.caution() and found.undefined() is None
+    assert found.caution().endswith("which cannot be told apart from 0 with n = 4 examples")
+    more = made([[0.5]] * 8, clean=clean * 2, corrupted=[0.0] * 8)
+    assert more.caution().endswith("so this model does not tell these prompts apart")
     found.save(tmp_path / "p.json")
     record = json.loads((tmp_path / "p.json").read_text())["metrics"]["m"]
     assert record["caution"] == found.caution() and record["recovery"] is not None
     assert made([[0.5]] * 4, clean=[1.0, 1.2, 0.9, 1.1], corrupted=[0.0] * 4).caution() is None
+    few = made([[0.5]] * 4, clean=[3.44, 5.38, 5.59, 3.12], corrupted=[0.0] * 4)
+    assert few.caution() is None, "four gaps that are clearly above 0"
     assert made([[0.5]], clean=[1.0], corrupted=[0.9]).caution() is None
     assert made([[0.5]] * 2, clean=[1.0, 0.0], corrupted=[0.0, 1.0]).caution() is None  # undefined
 

@@ -64,7 +64,7 @@ def completeness(unit: str = "nodes") -> Completeness:
         return Knockout(units, estimate(0.5), estimate(0.52), estimate(0.02), estimate(0.4))
 
     sets = tuple(knocked(f"a0.h{place}") for place in range(3))
-    return Completeness(unit, estimate(0.021), estimate(0.39), sets, knocked("m0", "a1.h2"), 50)
+    return Completeness(unit, estimate(0.021), estimate(0.39), sets, knocked("m0", "a1.h2"), 50, 3)
 
 
 def minimality(circuit: Circuit, draw: torch.Generator) -> Minimality:

@@ -12,8 +12,10 @@ from plotly.offline import get_plotlyjs
 from circuits import CircuitsError
 from circuits.files import read_json, write_json
 from circuits.report import write_report
+from circuits.report.blocks import Figure
 from circuits.report.page import SECTIONS
 from circuits.report.run import Run
+from circuits.report.sections.completeness import gaps
 
 
 class Page(HTMLParser):
@@ -133,6 +135,19 @@ def test_a_circuit_no_better_than_chance_is_said(folder: Path) -> None:
     write_json(folder / "evaluation.json", found)
     text = Page(write_report(folder).read_text(encoding="utf-8")).text
     assert "the intervals overlap, so the circuit is not shown to be better than chance" in text
+
+
+def test_greedy_sets_share_a_row_where_a_circuit_has_fewer_random_ones(folder: Path) -> None:
+    record = read_json(folder / "evaluation.json")
+    first, *_, last = record["order"]
+    asked = {name: record["checkpoints"][name]["completeness"] for name in (first, last)}
+    asked[first]["random"] = asked[first]["random"][:1]
+    asked[last]["asked"] = 10
+    write_json(folder / "evaluation.json", record)
+    figure = next(block for block in gaps(Run(folder)) if isinstance(block, Figure))
+    rows = [round(y) for y in figure.views[""]["data"][0]["y"]]
+    assert rows == [0, 3], "one random set, and the greedy one beside the others' greedy ones"
+    assert figure.method.settings["random sets"].startswith("3 of 10: ")
 
 
 def test_undefined_faithfulness_is_said(folder: Path) -> None:

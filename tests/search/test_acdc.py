@@ -239,6 +239,16 @@ def test_the_cost_counts_layers_from_the_reader_on(hooked, one_pair):
     assert found.cost.saving == found.cost.naive_layers / found.cost.layers_run > 1.5
 
 
+def test_the_cost_counts_both_stacks_of_an_encoder_decoder(hooked, one_pair):
+    """Every circuit is a whole run there: fewer circuits than nodes are fewer layers."""
+    model = hooked("bart")
+    found = acdc(model, one_pair, 0.0, nodes=True, width=1).cost
+    depth = model.layout.n_layers + model.layout.n_encoder_layers
+    tried = found.decisions + found.untried
+    assert (found.layers_run, found.naive_layers) == (depth * found.runs, depth * tried)
+    assert found.saving == tried / found.runs
+
+
 @pytest.mark.parametrize("replacement", ["zero", "mean"])
 def test_other_replacements_equal_a_slow_search(replacement, hooked, random_pairs):
     model, pairs = hooked("gpt2"), random_pairs(n=2, length=7, seed=4)

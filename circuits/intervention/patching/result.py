@@ -21,7 +21,7 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.files import read_json, write_json
-from circuits.statistics import bca_interval, mean_interval, resample_weights
+from circuits.statistics import FEW, bca_interval, mean_interval, resample_weights
 
 DIRECTIONS = {
     "denoise": "activations of the clean run are put into the corrupted run",
@@ -120,10 +120,11 @@ class Patching:
         )
         if not low <= 0 <= high:
             return None
+        few = f"which cannot be told apart from 0 with n = {len(gap)} examples"
         return (
             f"the gap that recovery is a share of may be nothing: {name} differs by "
-            f"{float(gap.mean()):.4g} [{low:.4g}, {high:.4g}] between clean and corrupted, so this "
-            "model does not tell these prompts apart"
+            f"{float(gap.mean()):.4g} [{low:.4g}, {high:.4g}] between clean and corrupted, "
+            + (few if len(gap) < FEW else "so this model does not tell these prompts apart")
         )
 
     def recovery(

@@ -7,7 +7,7 @@ from typing import Any
 
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import label
-from circuits.report.numbers import compact, estimate
+from circuits.report.numbers import compact, estimate, sure
 
 SHOWN = 48
 """Edges shown; of more, those of the largest |fall|, still in order."""
@@ -22,18 +22,18 @@ def minimality_dots(found: Mapping[str, Any]) -> Plot:
     falls.sort(key=lambda item: -item[1]["value"])
     names = [name for name, _ in falls]
     values = [fall for _, fall in falls]
-    sure = [fall["low"] > 0 or fall["high"] < 0 for fall in values]
+    certain = [sure(fall) for fall in values]
     data = [
         {
             "type": "scatter",
             "mode": "markers",
             "name": title,
-            "x": [place for place, kept in enumerate(sure) if kept is chosen],
-            "y": compact([fall["value"] for fall, kept in zip(values, sure, strict=True)
+            "x": [place for place, kept in enumerate(certain) if kept is chosen],
+            "y": compact([fall["value"] for fall, kept in zip(values, certain, strict=True)
                           if kept is chosen]),
             "customdata": [
                 f"<b>{label(name)}</b><br>fall in f: {estimate(fall, 4)}"
-                for name, fall, kept in zip(names, values, sure, strict=True)
+                for name, fall, kept in zip(names, values, certain, strict=True)
                 if kept is chosen
             ],
             "hovertemplate": "%{customdata}<extra></extra>",
@@ -43,7 +43,7 @@ def minimality_dots(found: Mapping[str, Any]) -> Plot:
                 "line": {"color": "$positive", "width": 1.4},
             },
             "error_y": _bars(
-                [fall for fall, kept in zip(values, sure, strict=True) if kept is chosen]
+                [fall for fall, kept in zip(values, certain, strict=True) if kept is chosen]
             ),
         }
         for chosen, title in (
@@ -78,6 +78,8 @@ def minimality_dots(found: Mapping[str, Any]) -> Plot:
 
 
 def _bars(falls: list[Mapping[str, Any]]) -> dict[str, Any]:
+    if any(fall["low"] is None for fall in falls):  # of a single example
+        return {}
     return {
         "type": "data",
         "symmetric": False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from circuits.report.blocks import Block, Figure, Heading, Method, Note, Table
 from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
@@ -30,8 +31,9 @@ def gaps(run: Run) -> Iterator[Block]:
     if not found:
         return
     last = found[list(found)[-1]]
-    sets = [[*one["random"], one["greedy"]] for one in found.values()]
-    names = [f"random {place + 1}" for place in range(len(last["random"]))] + ["greedy"]
+    most = max(len(one["random"]) for one in found.values())  # a small circuit has fewer
+    sets = [[*enumerate(one["random"]), (most, one["greedy"])] for one in found.values()]
+    names = [f"random {place + 1}" for place in range(most)] + ["greedy"]
     columns = balanced(list(found))
     series = [
         Series(
@@ -40,7 +42,7 @@ def gaps(run: Run) -> Iterator[Block]:
             [
                 Dot(panel, row, one[key]["value"], one[key]["low"], one[key]["high"])
                 for panel, knocked in enumerate(sets)
-                for row, one in enumerate(knocked)
+                for row, one in knocked
             ],
             symbol,
             place,
@@ -73,12 +75,13 @@ def gaps(run: Run) -> Iterator[Block]:
         method=Method(
             steps=(
                 "A node is knocked out by cutting all that it writes. Random sets have sizes "
-                "spread from one to half of the circuit's nodes. The greedy set grows by whichever "
-                "of a few random candidates widens the gap most, on examples of its own.",
+                "spread from one to half of the circuit's nodes, no two of them alike. The greedy "
+                "set grows by whichever of a few random candidates widens the gap most, until none "
+                "does, on examples of its own.",
                 BOOTSTRAP,
             ),
             formula="gap(K) = |f(C without K) - f(model without K)|",
-            settings={"unit": last["unit"], "random sets": len(last["random"])},
+            settings={"unit": last["unit"], "random sets": _drawn(last)},
             source="Wang et al. (2022), Interpretability in the Wild, 4.1.",
         ),
     )
@@ -99,6 +102,12 @@ def gaps(run: Run) -> Iterator[Block]:
             ]
         },
     )
+
+
+def _drawn(one: dict[str, Any]) -> str:
+    drawn, asked = len(one["random"]), one.get("asked")
+    fewer = asked is not None and drawn < asked
+    return f"{drawn}" + (f" of {asked}: the circuit has no more of their sizes" if fewer else "")
 
 
 def _reach(series: list[Series]) -> float:

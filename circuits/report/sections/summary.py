@@ -11,12 +11,14 @@ from circuits.report.blocks import Block, Note, Points
 from circuits.report.figures.evolution import middle
 from circuits.report.figures.training import measured
 from circuits.report.numbers import (
+    above,
     count,
     estimate,
     general,
     listed,
     percent,
     signed,
+    sure,
     typeset,
 )
 from circuits.report.run import UNSHOWABLE, AbsentError, Run, reason
@@ -78,7 +80,7 @@ def _circuit(run: Run) -> Finding:
             " A random circuit of as many edges keeps *{}*: {}.",
             estimate(control),
             "the intervals are apart"
-            if control["high"] < kept["low"]
+            if above(kept, control)
             else "the intervals overlap, so the circuit is not shown to be better than chance",
         )
     return "Circuit", text
@@ -138,7 +140,7 @@ def _least(run: Run) -> Finding:
     if not found:
         raise AbsentError("minimality was not measured.")
     falls = found["falls"]
-    sure = sum(fall["low"] > 0 or fall["high"] < 0 for fall in falls.values())
+    certain = sum(sure(fall) for fall in falls.values())
     name, most = max(falls.items(), key=lambda item: item[1]["value"])
     text = _say(
         "*{}* of the {} edges of {} are idle: without one of them f moves by less than {}",
@@ -156,7 +158,7 @@ def _least(run: Run) -> Finding:
     return "Minimality", text + _say(
         ". *{}* have a fall whose interval excludes 0, edge by edge; the largest is {}, *{}* "
         "(n = {}).",
-        count(sure),
+        count(certain),
         name,
         estimate(most),
         count(most["n"]),
@@ -175,7 +177,7 @@ def _elsewhere(run: Run) -> Finding:
     apart = [
         name
         for name, one in measured.items()
-        if one["control"] and one["circuit"]["low"] > one["control"]["high"]
+        if one["control"] and above(one["circuit"], one["control"])
     ]
     text = _say(
         "The circuit of {} keeps {}.",
