@@ -24,7 +24,8 @@ LOCK = ".lock"
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`, file or folder, renamed to it when the block succeeds.
 
-    A process killed at any moment leaves `path` as it was. A folder that was there is replaced.
+    A process killed at any moment leaves `path` as it was. A folder takes the place of a folder
+    that was there; a file never does.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,6 +35,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         if path.is_dir():
+            if not temporary.is_dir():
+                raise CircuitsError(f"{path}: a folder; give a file")
             path.rename(holder / ".replaced")
         temporary.replace(path)
         _sync_folder(path.parent)

@@ -31,6 +31,15 @@ def test_a_folder_replaces_a_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+def test_a_file_takes_no_folders_place(tmp_path):
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "folder.json/thesis.txt").write_text("years of work")
+    with pytest.raises(CircuitsError, match=r"folder\.json: a folder; give a file"):
+        write_json(tmp_path / "folder.json", {"a": 1})
+    assert (tmp_path / "folder.json/thesis.txt").read_text() == "years of work"
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.json"]
+
+
 def test_equal_values_are_equal_bytes(tmp_path):
     write_json(tmp_path / "a", {"x": 1.5, "y": [1, 2]})
     write_json(tmp_path / "b", dict(reversed(list({"x": 1.5, "y": [1, 2]}.items()))))
