@@ -18,6 +18,8 @@ from filelock import FileLock, Timeout
 from circuits.errors import CircuitsError
 
 LOCK = ".lock"
+_UMASK = os.umask(0o077)  # can only be read by setting it
+os.umask(_UMASK)
 
 
 @contextmanager
@@ -120,6 +122,7 @@ def _sync(path: Path) -> None:
             _sync(child)
         _sync_folder(path)
         return
+    path.chmod(0o666 & ~_UMASK)  # safetensors makes its files for the owner alone
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
