@@ -6,6 +6,7 @@ import logging
 import sys
 
 import typer
+from safetensors import SafetensorError
 
 from circuits.cli.compare import compare
 from circuits.cli.convert import convert
@@ -50,10 +51,13 @@ for verb in (
 
 
 def main() -> None:
-    """Run the command line; a `CircuitsError` is one line on standard error and status 2."""
+    """Run the command line.
+
+    What a user or a disk does wrong is one line on standard error and status 2.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
         app()
-    except CircuitsError as error:
+    except (CircuitsError, OSError, SafetensorError) as error:
         typer.echo(f"circuits: {error}", err=True)
         sys.exit(2)

@@ -79,6 +79,7 @@ def discover(
     from circuits.attribution import method as chosen_method
     from circuits.graph import EdgeScores, NodeScores, select
 
+    use.require_writable(out)
     if level != "edge" and edges is not None:
         raise CircuitsError(f"--edges chooses among edges; it does not go with --level {level}")
     chosen = chosen_method(

@@ -81,6 +81,7 @@ def evaluate(
     from circuits.graph.levels import nothing_of, select_size
     from circuits.report import write_report
 
+    use.require_writable(out)
     if not 0 < share <= 1:
         raise CircuitsError(f"--share {share}: it must be above 0 and at most 1")
     found = load_scores(scores)
@@ -116,6 +117,7 @@ def evaluate(
     )
     if "undefined" in record["faithfulness"]:
         raise CircuitsError(record["faithfulness"]["undefined"])
+    _show(record, pairs)
     name = Path(hooked.name).name
     used = {"n": len(pairs), "split": pairs.split, "fingerprint": pairs.fingerprint}
     write_json(
@@ -126,7 +128,6 @@ def evaluate(
             "pairs": {"score": found.details.get("data", {}), "evaluate": used},
         },
     )
-    _show(record, pairs)
     page = write_report(out, name="evaluation.html", anchors=["faithfulness"])
     use.wrote(out / "evaluation.json", page)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -84,6 +86,24 @@ def warn_of_seen(pairs: PairSet, fingerprints: Iterable[str], how: str) -> None:
             "would be lower",
             err=True,
         )
+
+
+def require_writable(out: Path, *, file: bool = False) -> None:
+    """Refuse, before the work, a folder (or file) that its result cannot be written to.
+
+    Leaves nothing behind: what is missing is made when there is something to write.
+    """
+    if file and out.is_dir():
+        raise CircuitsError(f"{out}: a folder; give a file")
+    folder = out.absolute().parent if file else out.absolute()
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise CircuitsError(f"{out}: cannot be written to ({there} is no folder)")
+    try:
+        with TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise CircuitsError(f"{out}: cannot be written to ({error.strerror})") from error
 
 
 def load_hooked(source: str, device: str | None, dtype: str) -> HookedModel:

@@ -92,6 +92,7 @@ def patch(
     from circuits.intervention.patching import path_patch
     from circuits.report.patching import write_patching
 
+    use.require_writable(out)
     chosen = {"layers": layers, "positions": positions, "units": units}
     places: dict[str, Any] = {name: _numbers(name, text) for name, text in chosen.items()}
     loaded = use.load_task(task, data, task_option)

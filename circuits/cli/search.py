@@ -101,6 +101,7 @@ def search(
     """
     from circuits.errors import CircuitsError
 
+    use.require_writable(out)
     of_acdc = {
         "relative_to": relative_to,
         "change": change,
