@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,17 +53,38 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 
 def load_task(name: str, data: Path | None, given: list[str] | None) -> Task:
     """The task that --task, --data and --task-option describe."""
-    import yaml
-
     import tasks
+    from tasks.registry import option_types
 
+    types = option_types(name)
     options: dict[str, Any] = {} if data is None else {"path": data}
     for option in given or []:
         key, equals, value = option.partition("=")
         if not equals:
             raise CircuitsError(f"--task-option {option!r}: write key=value, as in corruption=swap")
-        options[key] = yaml.safe_load(value)
+        options[key] = _read(key, value, types.get(key, ("str",)))
     return tasks.load(name, **options)
+
+
+_TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "bool": ("true or false", {"true": True, "false": False}.__getitem__),
+    "int": ("a whole number", int),
+    "float": ("a number", float),
+}
+
+
+def _read(key: str, text: str, types: tuple[str, ...]) -> Any:
+    """An option's value from its text, which is the value where the option takes text."""
+    known = [_TYPES[name] for name in types if name in _TYPES]
+    if "str" in types or not known:
+        return text
+    if "None" in types and text == "null":
+        return None
+    what, read = known[0]
+    try:
+        return read(text.lower())
+    except (KeyError, ValueError) as error:
+        raise CircuitsError(f"--task-option {key}={text}: {key} is {what}") from error
 
 
 def load_pairs(
