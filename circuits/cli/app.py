@@ -49,6 +49,9 @@ for verb in (
 ):
     app.command()(verb)
 
+_INTERRUPTED = 130  # what Typer makes of Ctrl-C
+_GO_ON = ("run", "search", "finetune")
+
 
 def main() -> None:
     """Run the command line.
@@ -61,3 +64,9 @@ def main() -> None:
     except (CircuitsError, OSError, SafetensorError) as error:
         typer.echo(f"circuits: {error}", err=True)
         sys.exit(2)
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            goes_on = sys.argv[1:2] and sys.argv[1] in _GO_ON and "head-pruning" not in sys.argv
+            advice = "; run again to go on" if goes_on else ""
+            typer.echo(f"circuits: interrupted{advice}", err=True)
+        raise
