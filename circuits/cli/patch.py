@@ -24,8 +24,8 @@ def patch(
     site: Annotated[
         str | None,
         typer.Option(
-            help="resid_pre (or resid; unless told), resid_mid, resid_post, attn_out, mlp_out, z, q, k, v, "
-            "pattern or neuron."
+            help="resid_pre (or resid; unless told), resid_mid, resid_post, attn_out, mlp_out, z, "
+            "q, k, v, pattern or neuron."
         ),
     ] = None,
     path: Annotated[
