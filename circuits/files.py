@@ -18,13 +18,16 @@ from filelock import FileLock, Timeout
 from circuits.errors import CircuitsError
 
 LOCK = ".lock"
+_UMASK = os.umask(0o077)  # can only be read by setting it
+os.umask(_UMASK)
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`, file or folder, renamed to it when the block succeeds.
 
-    A process killed at any moment leaves `path` as it was. A folder that was there is replaced.
+    A process killed at any moment leaves `path` as it was. A folder takes the place of a folder
+    that was there; a file never does.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,6 +37,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         if path.is_dir():
+            if not temporary.is_dir():
+                raise CircuitsError(f"{path}: a folder; give a file")
             path.rename(holder / ".replaced")
         temporary.replace(path)
         _sync_folder(path.parent)
@@ -117,6 +122,7 @@ def _sync(path: Path) -> None:
             _sync(child)
         _sync_folder(path)
         return
+    path.chmod(0o666 & ~_UMASK)  # safetensors makes its files for the owner alone
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

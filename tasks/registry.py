@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tasks.errors import CircuitsError
@@ -58,14 +59,26 @@ def options(name: str) -> dict[str, Any]:
     """What `load(name, ...)` accepts: option name -> default (`inspect.Parameter.empty` when the
     option has to be given).
     """
-    entry = _entry(name)
-    cls = getattr(importlib.import_module(entry.module), entry.cls)
-    return {key: value.default for key, value in inspect.signature(cls).parameters.items()}
+    return {key: value.default for key, value in _signature(name).items()}
+
+
+def option_types(name: str) -> dict[str, tuple[str, ...]]:
+    """The types of each option as its class names them, such as ("int", "None")."""
+    return {
+        key: tuple(str(value.annotation).split(" | ")) for key, value in _signature(name).items()
+    }
+
+
+def _signature(name: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(_class(_entry(name))).parameters
+
+
+def _class(entry: _Entry) -> Any:
+    return getattr(importlib.import_module(entry.module), entry.cls)
 
 
 def load(name: str, **given: Any) -> Task:
     """The task of that name, made with these options."""
-    entry = _entry(name)
     known = options(name)
     for option in given:
         if option not in known:
@@ -75,7 +88,7 @@ def load(name: str, **given: Any) -> Task:
     for option, default in known.items():
         if default is inspect.Parameter.empty and option not in given:
             raise CircuitsError(f"task {name!r} needs the option {option!r}")
-    return cast("Task", getattr(importlib.import_module(entry.module), entry.cls)(**given))
+    return cast("Task", _class(_entry(name))(**given))
 
 
 def _entry(name: str) -> _Entry:

@@ -31,6 +31,26 @@ def test_a_folder_replaces_a_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+def test_a_file_takes_no_folders_place(tmp_path):
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "folder.json/thesis.txt").write_text("years of work")
+    with pytest.raises(CircuitsError, match=r"folder\.json: a folder; give a file"):
+        write_json(tmp_path / "folder.json", {"a": 1})
+    assert (tmp_path / "folder.json/thesis.txt").read_text() == "years of work"
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.json"]
+
+
+def test_all_files_are_as_readable_as_any_other(tmp_path):
+    (tmp_path / "other").touch()
+    with atomic_path(tmp_path / "private") as temporary:
+        temporary.touch(mode=0o600)
+    with atomic_path(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        (temporary / "private").touch(mode=0o600)
+    modes = {(tmp_path / name).stat().st_mode for name in ("other", "private", "folder/private")}
+    assert len(modes) == 1
+
+
 def test_equal_values_are_equal_bytes(tmp_path):
     write_json(tmp_path / "a", {"x": 1.5, "y": [1, 2]})
     write_json(tmp_path / "b", dict(reversed(list({"x": 1.5, "y": [1, 2]}.items()))))

@@ -6,6 +6,7 @@ import logging
 import sys
 
 import typer
+from safetensors import SafetensorError
 
 from circuits.cli.compare import compare
 from circuits.cli.convert import convert
@@ -50,12 +51,24 @@ for verb in (
 ):
     app.command()(verb)
 
+_INTERRUPTED = 130  # what Typer makes of Ctrl-C
+_GO_ON = ("run", "search", "finetune")
+
 
 def main() -> None:
-    """Run the command line; a `CircuitsError` is one line on standard error and status 2."""
+    """Run the command line.
+
+    What a user or a disk does wrong is one line on standard error and status 2.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
         app()
-    except CircuitsError as error:
+    except (CircuitsError, OSError, SafetensorError) as error:
         typer.echo(f"circuits: {error}", err=True)
         sys.exit(2)
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            goes_on = sys.argv[1:2] and sys.argv[1] in _GO_ON and "head-pruning" not in sys.argv
+            advice = "; run again to go on" if goes_on else ""
+            typer.echo(f"circuits: interrupted{advice}", err=True)
+        raise

@@ -71,6 +71,7 @@ def compare(
     from circuits.graph import EdgeScores, select
     from circuits.report.change import write_change_page
 
+    use.require_writable(out)
     if (task is None) != (not models):
         raise CircuitsError("--model and --task go together: the models, and what to run them on")
     if not 0 < share <= 1:

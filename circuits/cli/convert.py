@@ -60,7 +60,9 @@ def convert(
     """
     from circuits.errors import CircuitsError
 
-    if out.suffix in (".json", ".pt"):
+    theirs = out.suffix in (".json", ".pt")
+    use.require_writable(out, file=theirs)
+    if theirs:
         if model is None and d_model is None:
             raise CircuitsError("their files hold the model's width: give --model or --d-model")
         _write(source, out, model, d_model, circuit)

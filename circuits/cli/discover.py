@@ -70,8 +70,8 @@ def discover(
 ) -> None:
     """Score every edge, node or neuron of a model on a task.
 
-    Writes scores.safetensors and scores.json (node_scores.* for nodes and neurons), and with
-    --edges circuit.json.
+    Writes scores.safetensors and scores.json (node_scores.* for nodes, neuron_scores.* for
+    neurons), and with --edges circuit.json.
 
     Example: circuits discover --model newsroom-gpt2 --task newsroom --n 32 --out scores
     """
@@ -79,8 +79,8 @@ def discover(
     from circuits.attribution import method as chosen_method
     from circuits.graph import EdgeScores, NodeScores, select
 
-    if level != "edge" and edges is not None:
-        raise CircuitsError(f"--edges chooses among edges; it does not go with --level {level}")
+    use.require_writable(out)
+    _check_choice(out, level, edges, rule, per_example)
     chosen = chosen_method(
         method,
         steps=int(steps) if steps is not None and steps.isdecimal() else steps,
@@ -91,6 +91,8 @@ def discover(
     )
     loaded = use.load_task(task, data, task_option)
     hooked = use.load_hooked(model, device, dtype)
+    if edges is not None and edges > hooked.layout.n_edges:
+        raise CircuitsError(f"--edges {edges}: this model has {hooked.layout.n_edges}")
     pairs = use.load_pairs(loaded, hooked, n, split, seed)
     score = attribute if level == "edge" else partial(attribute_nodes, level=level)
     scores: EdgeScores | NodeScores = score(
@@ -126,3 +128,23 @@ def discover(
     for name, value in scores.top(10):
         typer.echo(f"{value:+.5f}  {name}")
     use.wrote(*written)
+
+
+def _check_choice(out: Path, level: str, edges: int | None, rule: str, per_example: bool) -> None:
+    """Refuse before the scoring what would be refused, or be of no effect, after it."""
+    from circuits.graph.orders import ORDERS
+
+    stale = out / "circuit.json"
+    if level != "edge" and edges is not None:
+        raise CircuitsError(f"--edges chooses among edges; it does not go with --level {level}")
+    if rule not in ORDERS:
+        raise CircuitsError(f"unknown rule {rule!r}; known: {', '.join(ORDERS)}")
+    if rule != "paths" and edges is None:
+        raise CircuitsError(f"--rule {rule} chooses edges; say how many with --edges")
+    if rule == "stable" and not per_example:
+        raise CircuitsError("--rule stable needs --per-example")
+    if level == "edge" and edges is None and stale.exists():
+        raise CircuitsError(
+            f"{stale}: it would stay beside scores that it was not chosen by; remove it, give "
+            "--edges, or another --out"
+        )

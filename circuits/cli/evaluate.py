@@ -86,6 +86,7 @@ def evaluate(
     from circuits.graph.levels import select_size, share_of
     from circuits.report import write_report
 
+    use.require_writable(out)
     found = load_scores(scores)
     if given is None:
         size = share_of(found, share)
@@ -131,6 +132,7 @@ def evaluate(
     )
     if "undefined" in record["faithfulness"]:
         raise CircuitsError(record["faithfulness"]["undefined"])
+    _show(record, pairs, found.details.get("metric"))
     name = Path(hooked.name).name
     used = {"n": len(pairs), "split": pairs.split, "fingerprint": pairs.fingerprint}
     write_json(
@@ -149,7 +151,6 @@ def evaluate(
             },
         },
     )
-    _show(record, pairs, found.details.get("metric"))
     page = write_report(out, name="evaluation.html", anchors=["faithfulness"])
     use.wrote(out / "evaluation.json", page)
 
@@ -218,15 +219,7 @@ def _show(record: dict[str, Any], pairs: PairSet, scored_by: str | None) -> None
     if scored_by not in (None, curve["metric"]):
         judged += f" (the scores are of {scored_by})"
     typer.echo(f"faithfulness f on {len(pairs)} pairs ({pairs.split}), 95 % intervals, {judged}")
-    typer.echo(f"{'share':>7} {units:>7} {'kept':>7}  {'absolute':<24}{'signed':<24}random")
-    for place, fraction in enumerate(curve["fractions"]):
-        row = [_said(lines[name]["values"][place]) for name in ("absolute", "signed", "random")]
-        size, kept = (lines["absolute"][part][place] for part in (units, "kept"))
-        note = lines["absolute"]["notes"][place]
-        typer.echo(
-            f"{fraction:>7.1%} {size:>7} {kept:>7.0f}  {row[0]:<24}{row[1]:<24}{row[2]}"
-            + (f"  ({note})" if note else "")
-        )
+    _show_curve(curve)
     typer.echo(f"CPR {_said(curve['cpr'])} (random {_said(lines['random']['area'])})")
     typer.echo(f"CMD {_said(curve['cmd'])} (random {_said(lines['random']['distance'])})")
     typer.echo(f"area on the log axis {_said(lines['absolute']['log_area'])}")
@@ -246,6 +239,27 @@ def _show(record: dict[str, Any], pairs: PairSet, scored_by: str | None) -> None
         if one is not None:
             asked = question.format(unit=one.get("unit", units))
             typer.echo(f"  {asked}: {one.get('undefined') or _ANSWERS[answer](one)}")
+
+
+def _show_curve(curve: dict[str, Any]) -> None:
+    """Faithfulness by size, a column for each ranking as wide as its widest interval."""
+    lines, units = curve["curves"], f"{curve['level']}s"
+    columns = {
+        name: [_said(value) for value in lines[name]["values"]]
+        for name in ("absolute", "signed", "random")
+    }
+    width = max(22, *(len(said) for column in columns.values() for said in column)) + 2
+    typer.echo(
+        f"{'share':>7} {units:>7} {'kept':>7}  {'absolute':<{width}}{'signed':<{width}}random"
+    )
+    for place, fraction in enumerate(curve["fractions"]):
+        absolute, signed, random = (column[place] for column in columns.values())
+        size, kept = (lines["absolute"][part][place] for part in (units, "kept"))
+        note = lines["absolute"]["notes"][place]
+        typer.echo(
+            f"{fraction:>7.1%} {size:>7} {kept:>7.0f}  {absolute:<{width}}{signed:<{width}}{random}"
+            + (f"  ({note})" if note else "")
+        )
 
 
 _ANSWERS: dict[str, Any] = {

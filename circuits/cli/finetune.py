@@ -43,6 +43,7 @@ def finetune(
     from circuits.tuning.settings import FinetuneSettings
     from tasks.task import TrainableTask
 
+    use.require_writable(out)
     use.hush()
     settings = FinetuneSettings(
         steps=steps,

@@ -68,6 +68,7 @@ def internals(
     from circuits.report.inside import write_internals_page
     from tasks.landmarks import landmarks
 
+    use.require_writable(out)
     if (scores is None) != (scores_against is None):
         raise CircuitsError("--scores and --scores-against go together: one file for each model")
     if umap:

@@ -33,6 +33,7 @@ def lora(
     from circuits.tuning.importance import importance_from_circuit
     from circuits.tuning.targets import adapted_layers, lora_config, trainable_parameters, wrap
 
+    use.require_writable(out)
     use.hush()
     importance = importance_from_circuit(Circuit.load(circuit))
     network, _ = load_model(model, device="cpu")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -54,17 +56,38 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 
 def load_task(name: str, data: Path | None, given: list[str] | None) -> Task:
     """The task that --task, --data and --task-option describe."""
-    import yaml
-
     import tasks
+    from tasks.registry import option_types
 
+    types = option_types(name)
     options: dict[str, Any] = {} if data is None else {"path": data}
     for option in given or []:
         key, equals, value = option.partition("=")
         if not equals:
             raise CircuitsError(f"--task-option {option!r}: write key=value, as in corruption=swap")
-        options[key] = yaml.safe_load(value)
+        options[key] = _read(key, value, types.get(key, ("str",)))
     return tasks.load(name, **options)
+
+
+_TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "bool": ("true or false", {"true": True, "false": False}.__getitem__),
+    "int": ("a whole number", int),
+    "float": ("a number", float),
+}
+
+
+def _read(key: str, text: str, types: tuple[str, ...]) -> Any:
+    """An option's value from its text, which is the value where the option takes text."""
+    known = [_TYPES[name] for name in types if name in _TYPES]
+    if "str" in types or not known:
+        return text
+    if "None" in types and text == "null":
+        return None
+    what, read = known[0]
+    try:
+        return read(text.lower())
+    except (KeyError, ValueError) as error:
+        raise CircuitsError(f"--task-option {key}={text}: {key} is {what}") from error
 
 
 def load_pairs(
@@ -87,6 +110,24 @@ def warn_of_seen(pairs: PairSet, fingerprints: Iterable[str], how: str) -> None:
             "would be lower",
             err=True,
         )
+
+
+def require_writable(out: Path, *, file: bool = False) -> None:
+    """Refuse, before the work, a folder (or file) that its result cannot be written to.
+
+    Leaves nothing behind: what is missing is made when there is something to write.
+    """
+    if file and out.is_dir():
+        raise CircuitsError(f"{out}: a folder; give a file")
+    folder = out.absolute().parent if file else out.absolute()
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise CircuitsError(f"{out}: cannot be written to ({there} is no folder)")
+    try:
+        with TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise CircuitsError(f"{out}: cannot be written to ({error.strerror})") from error
 
 
 def load_hooked(source: str, device: str | None, dtype: str) -> HookedModel:

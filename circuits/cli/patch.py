@@ -22,12 +22,12 @@ def patch(
     model: use.Model,
     task: use.TaskName,
     site: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="resid_pre (or resid), resid_mid, resid_post, attn_out, mlp_out, z, q, k, v, "
-            "pattern or neuron."
+            help="resid_pre (or resid; unless told), resid_mid, resid_post, attn_out, mlp_out, z, "
+            "q, k, v, pattern or neuron."
         ),
-    ] = "resid_pre",
+    ] = None,
     path: Annotated[
         list[str] | None,
         typer.Option(
@@ -92,11 +92,12 @@ def patch(
     from circuits.intervention.patching import path_patch
     from circuits.report.patching import write_patching
 
+    use.require_writable(out)
     chosen = {"layers": layers, "positions": positions, "units": units}
     places: dict[str, Any] = {name: _numbers(name, text) for name, text in chosen.items()}
     loaded = use.load_task(task, data, task_option)
-    if path and (by or any(chosen.values())):
-        raise CircuitsError("--path takes no --by, --layers, --positions or --units")
+    if path and (site or by or any(chosen.values())):
+        raise CircuitsError("--path takes no --site, --by, --layers, --positions or --units")
     if mlps != "frozen" and not path:
         raise CircuitsError("--mlps is about paths; name one with --path")
     hooked = use.load_hooked(model, device, dtype)
@@ -108,7 +109,7 @@ def patch(
         found = patch_sites(
             hooked,
             pairs,
-            site,
+            site or "resid_pre",
             direction=direction or "denoise",
             by=by.split(",") if by else None,
             align=align,

@@ -70,7 +70,7 @@ def plan(
 
     import torch
 
-    from circuits.models.checkpoints import as_device, as_dtype
+    from circuits.models.checkpoints import as_dtype, named_device
     from circuits.planning import (
         Job,
         Shape,
@@ -84,7 +84,7 @@ def plan(
     from circuits.planning import plan as planned
 
     use.hush()
-    config, target = _config(model), as_device(device)
+    config, target = _config(model), named_device(device)
     if task is not None and length is None:
         shape, n = _measured(task, model, config, data, task_option, n, seed)
     elif length is not None and task is None:

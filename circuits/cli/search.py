@@ -86,21 +86,22 @@ def search(
 ) -> None:
     """Search for a circuit by taking parts of the model away.
 
-    Writes search.json, every trial with the metric before and after; acdc also circuit.json, and
-    goes on where it stopped when it was killed.
+    Writes every trial with the metric before and after: acdc to search.json, beside circuit.json,
+    and goes on where it stopped when it was killed; head-pruning to heads.json.
 
     Examples:
 
     circuits search --model newsroom-gpt2 --task newsroom --n 32 --threshold 0.05
 
     circuits search --model newsroom-gpt2 --task newsroom --n 32 --metric kl-divergence
-    --change fall --threshold 0.01
+    --change fall --threshold 0.01 --out search-kl
 
     circuits search --method head-pruning --model newsroom-gpt2 --task newsroom --n 32
     --threshold 0.02 --evaluate-n 200
     """
     from circuits.errors import CircuitsError
 
+    use.require_writable(out)
     of_acdc = {
         "relative_to": relative_to,
         "change": change,
@@ -175,7 +176,7 @@ def _prune(
     from circuits.search import prune_heads
 
     found = prune_heads(model, pairs, threshold, **settings)
-    found.save(out / "search.json")
+    found.save(out / "heads.json")
     judge, places = found.details["metric"], model.layout.attentions
     for place, kept, baseline in zip(places, found.kept, found.baselines, strict=True):
         heads = ", ".join(f"h{head}" for head in kept) or "none"
@@ -192,7 +193,7 @@ def _prune(
         )
         which = f"pairs, {seen} of them searched on" if seen else "other pairs"
         typer.echo(f"{name} on {figures.n} {which}: {told}")
-    use.wrote(out / "search.json")
+    use.wrote(out / "heads.json")
 
 
 def _compared(saving: float) -> str:

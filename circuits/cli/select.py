@@ -52,6 +52,7 @@ def select(
 
     if sum(given is not None for given in (size, share, threshold)) != 1:
         raise CircuitsError("give one of --size, --share and --threshold")
+    use.require_writable(out, file=True)
     found = load_scores(scores)
     if threshold is not None:
         if not isinstance(found, EdgeScores):

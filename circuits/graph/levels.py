@@ -14,7 +14,7 @@ from circuits.errors import CircuitsError
 from circuits.files import read_json
 from circuits.graph.circuit import Circuit
 from circuits.graph.node_circuit import NodeCircuit
-from circuits.graph.node_scores import NodeScores
+from circuits.graph.node_scores import FILES, NodeScores
 from circuits.graph.node_selection import node_order, select_nodes
 from circuits.graph.orders import edge_order
 from circuits.graph.scores import EdgeScores
@@ -29,13 +29,11 @@ AnyCircuit = Circuit | NodeCircuit
 def load_scores(path: str | Path) -> AnyScores:
     """Read scores of edges, nodes or neurons: a file, or a folder that holds one of them."""
     path = Path(path)
-    nodes = path / "node_scores.safetensors"
-    if nodes.is_file() and (path / "scores.safetensors").is_file():
-        raise CircuitsError(
-            f"{path}: it holds scores of edges and of nodes; name scores.safetensors or "
-            f"{nodes.name} in it"
-        )
-    if nodes.is_file() or path.name == nodes.name:
+    of_nodes = [f"{name}.safetensors" for name in FILES]
+    there = [name for name in ("scores.safetensors", *of_nodes) if (path / name).is_file()]
+    if len(there) > 1:
+        raise CircuitsError(f"{path}: it holds several kinds of scores; name {' or '.join(there)}")
+    if (there[0] if there else path.name) in of_nodes:
         return NodeScores.load(path)
     return EdgeScores.load(path)
 

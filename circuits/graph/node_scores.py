@@ -24,6 +24,9 @@ from circuits.graph.layout import Layout
 from circuits.graph.score_files import read_scores, write_scores
 from circuits.graph.units import Units
 
+FILES = ("node_scores", "neuron_scores")
+"""What the files are called, without their endings."""
+
 
 @dataclass(frozen=True)
 class NodeScores:
@@ -70,12 +73,13 @@ class NodeScores:
         order = torch.argsort(self.values.abs(), descending=True, stable=True)[:n]
         return [(self.units.name(place), float(self.values[place])) for place in order.tolist()]
 
-    def save(self, folder: str | Path, name: str = "node_scores") -> Path:
+    def save(self, folder: str | Path, name: str | None = None) -> Path:
         """Write `name.safetensors`, then `name.json`; returns the former's path.
 
-        Equal scores give equal bytes.
+        name: node_scores or neuron_scores, by what they are of, unless told. Equal scores give
+            equal bytes.
         """
-        path = Path(folder) / f"{name}.safetensors"
+        path = Path(folder) / f"{name or self.units.level + '_scores'}.safetensors"
         record = {
             "method": self.method,
             "layout": self.layout.to_dict(),
@@ -88,8 +92,12 @@ class NodeScores:
 
     @classmethod
     def load(cls, path: str | Path) -> NodeScores:
-        """Read what `save` wrote, or a folder with `node_scores.safetensors` in it."""
-        path, tensors, record = read_scores(path, "node_scores", "circuits discover --level node")
+        """Read what `save` wrote, or a folder with scores of nodes, or else of neurons, in it."""
+        nodes, neurons = (Path(path) / f"{name}.safetensors" for name in FILES)
+        level = "neuron" if neurons.is_file() and not nodes.is_file() else "node"
+        path, tensors, record = read_scores(
+            path, f"{level}_scores", f"circuits discover --level {level}"
+        )
         try:
             layout = Layout.from_dict(record.pop("layout"))
             known, widths = record.pop("sources"), tuple(record.pop("widths"))

@@ -142,7 +142,19 @@ def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
 
 
 def as_device(device: torch.device | str | None) -> torch.device:
-    """A device from its name; None is the first accelerator, or the CPU."""
+    """A device that is here, from its name; None is the first accelerator, or the CPU."""
+    target = named_device(device)
+    try:
+        torch.zeros(1, device=target).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise CircuitsError(
+            f"{target}: no such device here; leave it out for the best there is"
+        ) from error
+    return target
+
+
+def named_device(device: torch.device | str | None) -> torch.device:
+    """As `as_device`, but the device need not be here."""
     try:
         if device is not None:
             return torch.device(device)

@@ -41,7 +41,10 @@ def parse_bytes(text: str) -> int:
     try:
         if match is None:
             raise ValueError
-        return int(float(match[1]) * (1024 if match[3] else 1000) ** _UNITS[match[2].upper()])
+        size = int(float(match[1]) * (1024 if match[3] else 1000) ** _UNITS[match[2].upper()])
+        if size == 0:
+            raise ValueError
+        return size
     except ValueError as error:
         raise CircuitsError(f"{text!r} is no amount of memory; write 24GB or 16GiB") from error
 

@@ -118,7 +118,7 @@ def test_save_and_load(level, hooked, random_pairs, tmp_path):
     assert torch.equal(loaded.values, found.values) and loaded.widths == found.widths
     assert torch.equal(loaded.per_example, found.per_example)
     assert loaded.details == found.details and loaded.layout == found.layout
-    first = (tmp_path / "node_scores.safetensors").read_bytes()
+    first = (tmp_path / f"{level}_scores.safetensors").read_bytes()
     assert found.save(tmp_path, "again").read_bytes() == first
 
 

@@ -8,6 +8,7 @@ import pytest
 from cli.test_cli import circuits, refused
 
 from circuits.cli.app import app
+from circuits.cli.evaluate import _show_curve
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, EdgeScores, Layout, select
 
@@ -177,6 +178,16 @@ def test_older_scores_do_not_say_of_which_pairs_they_are(discovered, tmp_path):
     assert "warning: 10 of the 10 pairs were scored on" in done.stderr, "an equal set"
     done = circuits(*command, "--quiet", "--split", "validation", "--n", 5)
     assert "made from the same split (validation) and do not say of which pairs" in done.stderr
+
+
+def test_wide_intervals_leave_the_columns_apart(capsys):
+    wide = {"value": -12345.678, "low": -98765.432, "high": 98765.432, "n": 10}
+    curve = {"values": [wide], "edges": [9], "kept": [9.0], "notes": [None]}
+    lines = dict.fromkeys(("absolute", "signed", "random"), curve)
+    _show_curve({"curves": lines, "level": "edge", "fractions": [0.5]})
+    head, row = capsys.readouterr().out.splitlines()
+    assert row.split("  ")[-3:] == [_said(wide)] * 3
+    assert row.index(_said(wide), row.index(_said(wide)) + 1) == head.index("signed")
 
 
 @pytest.fixture(scope="module", params=[("gpt2", "node"), ("llama", "neuron")])

@@ -68,9 +68,10 @@ def test_nodes_and_head_pruning(common, tmp_path):
 
     pruning = ("--method", "head-pruning", "--ablation", "mean", "--evaluate-split", "all")
     pruning += ("--evaluate-n", 2)
-    done = search(*common, *pruning, "--threshold", 0.3, "--quiet", "--out", tmp_path / "pruned")
+    done = search(*common, *pruning, "--threshold", 0.3, "--quiet", "--out", tmp_path / "nodes")
     assert done.returncode == 0, done.stderr
-    found = HeadPruning.load(tmp_path / "pruned" / "search.json")
+    found = HeadPruning.load(tmp_path / "nodes" / "heads.json")
+    assert Search.load(tmp_path / "nodes" / "search.json").circuit is not None, "both stay"
     assert f"{len(found.heads)} of 12 heads stay" in done.stdout
     assert found.details["settings"]["ablation"] == "mean"
     assert found.evaluation["logit-difference"].n == 2

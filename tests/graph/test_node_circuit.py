@@ -120,7 +120,7 @@ def test_a_folder_says_what_its_scores_are_of(tmp_path):
         assert isinstance(load_scores(path), NodeScores)
     edges = EdgeScores(torch.zeros(LAYOUT.shape), LAYOUT, "planted").save(tmp_path)
     assert isinstance(load_scores(edges), EdgeScores) and isinstance(load_scores(file), NodeScores)
-    with pytest.raises(CircuitsError, match=r"holds scores of edges and of nodes; name scores\."):
+    with pytest.raises(CircuitsError, match=r"several kinds of scores; name scores\.safe"):
         load_scores(tmp_path)
     with pytest.raises(CircuitsError, match="no such score file"):
         load_scores(tmp_path / "nothing")

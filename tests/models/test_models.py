@@ -341,3 +341,6 @@ def test_names_of_devices_and_precisions():
         as_dtype("float8")
     with pytest.raises(CircuitsError, match="unknown device 'toaster'"):
         as_device("toaster")
+    for name in ("xpu:97", "cuda:97", "mps:97", "meta"):
+        with pytest.raises(CircuitsError, match=f"^{name}: no such device here"):
+            as_device(name)

@@ -26,7 +26,7 @@ def test_amounts_of_memory(text, size):
     assert parse_bytes(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "much", "24XB", "1.2.3GB", "-4GB"])
+@pytest.mark.parametrize("text", ["", "much", "24XB", "1.2.3GB", "-4GB", "0GB"])
 def test_no_amounts_of_memory(text):
     with pytest.raises(CircuitsError, match="is no amount of memory; write 24GB"):
         parse_bytes(text)
