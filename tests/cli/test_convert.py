@@ -1,8 +1,9 @@
-"""`circuits convert` as a process, there and back."""
+"""`circuits convert`, there and back."""
 
 import pytest
 import torch
-from cli.test_cli import circuits, refused
+from cli.inside import circuits
+from cli.test_cli import refused
 
 from circuits.graph import Circuit, EdgeScores, Layout, select
 from circuits.graph.interchange import GraphFile, write_graph

@@ -1,7 +1,8 @@
 """`circuits discover` refuses before it scores what it would refuse after."""
 
 import pytest
-from cli.test_cli import circuits, refused
+from cli.inside import circuits
+from cli.test_cli import refused
 from typer.testing import CliRunner
 
 from circuits.cli.app import app

@@ -1,9 +1,10 @@
-"""`--out` as a process has it: looked at before the work, never lost after it."""
+"""`--out`: looked at before the work, never lost after it."""
 
 import errno
 
 import pytest
-from cli.test_cli import circuits, refused
+from cli.inside import circuits
+from cli.test_cli import refused
 from safetensors import SafetensorError
 from typer.testing import CliRunner
 

@@ -1,9 +1,10 @@
-"""`circuits plan` as a process: verdicts, and that no weight is needed."""
+"""`circuits plan`: verdicts, and that no weight is needed."""
 
 import json
 
 import pytest
-from cli.test_cli import circuits, refused
+from cli.inside import circuits
+from cli.test_cli import refused
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def axes_of(place: int) -> dict[str, str]:
 
 
 def band(
-    x: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str
+    x: Sequence[float], low: Sequence[float | None], high: Sequence[float | None], colour: str
 ) -> dict[str, Any]:
     """A filled band between two lines."""
     return {
