@@ -54,8 +54,10 @@ def baseline(
             logits = model.logits(getattr(batch, side), batch)
         return torch.stack([METRICS[metric](logits, batch) for metric in metrics], dim=1)
 
-    for batch, found in over_batches(pairs, work, device=model.device):
+    for batch, found in over_batches(pairs, work, apart=model.short_context, device=model.device):
         values[batch.index.cpu()] = found.double().cpu()
+    if len(pairs) == 1:
+        return {m: [value] * 3 for m, value in zip(metrics, values[0].tolist(), strict=True)}
     kept = estimates(values, lambda means: means)
     return {m: [one.value, one.low, one.high] for m, one in zip(metrics, kept, strict=True)}
 

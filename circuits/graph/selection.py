@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from circuits.errors import CircuitsError
 from circuits.graph.circuit import Circuit
 from circuits.graph.orders import ORDERS, edge_order, ranking_keys, top_mask
@@ -49,7 +52,15 @@ def select(
         "pruned": prune,
         "method": scores.method,
         **({} if positive is None else {"positive": positive}),
-        **({"model": scores.details["model"]} if "model" in scores.details else {}),
+        **_model_of(scores),
     }
     circuit = Circuit(scores.layout, mask, scores.matrix, details)
     return circuit.pruned() if prune else circuit
+
+
+def _model_of(scores: EdgeScores) -> dict[str, Any]:
+    """Which model it is for, without the folders it lay in: equal runs give equal files."""
+    model = scores.details.get("model")
+    if not isinstance(model, dict) or "name" not in model:
+        return {}
+    return {"model": {**model, "name": Path(str(model["name"])).name}}
