@@ -99,7 +99,7 @@ def compare(
         first = load[names[0]]()
         pairs = use.load_pairs(chosen, first, n, held_out, seed)
         del first
-        use.warn_of_seen(pairs, loaded[names[0]].details.get("pairs", ()), "scored on")
+        use.warn_of_scored(loaded[names[0]].details, pairs)
         crossing = cross_evaluate(
             load,
             {

@@ -40,10 +40,7 @@ def evaluate(
         Path | None,
         typer.Option("--circuit", help="A circuit's file to look at closely, in place of --share."),
     ] = None,
-    rule: Annotated[
-        str | None,
-        typer.Option(help="paths (unless told), top-n, greedy or stable; nodes: top-n."),
-    ] = None,
+    rule: use.AnyRule = None,
     ranking: use.Ranking = "absolute",
     positive: use.Positive = None,
     minimal: Annotated[
@@ -105,7 +102,7 @@ def evaluate(
     loaded = use.load_task(_recorded(found, task, "data", "task", "--task"), data, task_option)
     hooked = use.load_hooked(_recorded(found, model, "model", "name", "--model"), device, dtype)
     pairs = use.load_pairs(loaded, hooked, n, split or _unseen(found, data is not None), seed)
-    _warn_of_seen(found, pairs)
+    use.warn_of_scored(found.details, pairs)
     _warn_of_few(pairs)
     other = made_from_another(hooked, found.details)
     if other is not None:
@@ -183,20 +180,6 @@ def _unseen(scores: AnyScores, reads_file: bool) -> str:
     if reads_file and scored in ("all", None):
         return "all"
     return "validation" if scored == "test" else "test"
-
-
-def _warn_of_seen(scores: AnyScores, pairs: PairSet) -> None:
-    made_from, seen = scores.details.get("data", {}), scores.details.get("pairs")
-    if seen is None and made_from.get("fingerprint") == pairs.fingerprint:
-        seen = pairs.fingerprints  # the scores are older than the fingerprints of single pairs
-    if seen is not None:
-        use.warn_of_seen(pairs, seen, "scored on")
-    elif made_from.get("split") == pairs.split and made_from.get("task") == pairs.task:
-        typer.echo(
-            f"warning: the scores were made from the same split ({pairs.split}) and do not say of "
-            "which pairs, so examples may be shared; figures on unseen examples would be lower",
-            err=True,
-        )
 
 
 def _warn_of_few(pairs: PairSet) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,6 +43,9 @@ Dtype = Annotated[str, typer.Option(help="float32 or bfloat16.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
 Metric = Annotated[str | None, typer.Option(help="Metric; the task's own unless told.")]
 Rule = Annotated[str, typer.Option(help="paths, top-n, greedy or stable.")]
+AnyRule = Annotated[
+    str | None, typer.Option(help="paths (unless told), top-n, greedy or stable; nodes: top-n.")
+]
 Ranking = Annotated[str, typer.Option(help="absolute, signed or mixed.")]
 Positive = Annotated[
     float | None, typer.Option(help="For --ranking mixed, the share of the signed order.")
@@ -108,6 +111,21 @@ def warn_of_seen(pairs: PairSet, fingerprints: Iterable[str], how: str) -> None:
         typer.echo(
             f"warning: {shared} of the {len(pairs)} pairs were {how}; figures on unseen examples "
             "would be lower",
+            err=True,
+        )
+
+
+def warn_of_scored(details: Mapping[str, Any], pairs: PairSet) -> None:
+    """Say whether pairs were scored on, as far as the details of the scores tell."""
+    made_from, seen = details.get("data", {}), details.get("pairs")
+    if seen is None and made_from.get("fingerprint") == pairs.fingerprint:
+        seen = pairs.fingerprints  # the scores are older than the fingerprints of single pairs
+    if seen is not None:
+        warn_of_seen(pairs, seen, "scored on")
+    elif made_from.get("split") == pairs.split and made_from.get("task") == pairs.task:
+        typer.echo(
+            f"warning: the scores were made from the same split ({pairs.split}) and do not say of "
+            "which pairs, so examples may be shared; figures on unseen examples would be lower",
             err=True,
         )
 

@@ -26,10 +26,7 @@ def select(
     threshold: Annotated[
         float | None, typer.Option(help="The least score of an edge, in place of --size.")
     ] = None,
-    rule: Annotated[
-        str | None,
-        typer.Option(help="paths (unless told), top-n, greedy or stable; nodes: top-n."),
-    ] = None,
+    rule: use.AnyRule = None,
     ranking: use.Ranking = "absolute",
     positive: use.Positive = None,
     prune: Annotated[
