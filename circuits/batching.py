@@ -10,6 +10,8 @@ import torch
 from tqdm.auto import tqdm
 
 from circuits.errors import CircuitsError
+from circuits.memory import out_of_memory
+from circuits.models import HookedModel
 from tasks.pairs import PairBatch, PairSet
 
 _log = logging.getLogger(__name__)
@@ -20,28 +22,29 @@ Result = TypeVar("Result")
 
 
 def over_batches(
+    model: HookedModel,
     pairs: PairSet,
     work: Callable[[PairBatch], Result],
     *,
     batch_size: int | None = None,
-    apart: int | None = None,
-    device: torch.device | str = "cpu",
     progress: str | None = None,
 ) -> Iterator[tuple[PairBatch, Result]]:
     """Do `work` on every batch, longest first; out of memory halves the batch and says so.
 
+    Batches are on the model's device; pairs longer than its `short_context` share none with others.
+
     batch_size: None takes the usual one, which asks nobody whether it fits.
-    apart: the model's `short_context`: longer pairs share no batch with the others.
     progress: the words beside a progress bar; None shows none.
     """
     if batch_size is None:
-        batch_size = usual_batch_size(max(len(pair) for pair in pairs), len(pairs), device)
+        batch_size = usual_batch_size(max(len(pair) for pair in pairs), len(pairs), model.device)
     if batch_size < 1:
         raise CircuitsError(f"batch size {batch_size}: it must be at least 1")
     with tqdm(total=len(pairs), desc=progress, unit="pair", disable=progress is None) as bar:
-        queue = [batch.index.tolist() for batch in pairs.batches(batch_size, apart=apart)]
+        batches = pairs.batches(batch_size, apart=model.short_context)
+        queue = [batch.index.tolist() for batch in batches]
         while queue:
-            batch = pairs.batch(queue[0]).to(device)
+            batch = pairs.batch(queue[0]).to(model.device)
             try:
                 result = work(batch)
             except RuntimeError as error:
@@ -64,14 +67,6 @@ def usual_batch_size(
     """
     tokens = tokens or _TOKENS.get(torch.device(device).type, _TOKENS_ELSEWHERE)
     return max(1, min(n, tokens // length))
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device had no memory left; only CUDA's has a class of its own."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or (
-        "DefaultCPUAllocator" in text or "MPS backend out of memory" in text
-    )
 
 
 def _halved(index: list[int], batch: PairBatch, error: Exception) -> list[list[int]]:

@@ -191,7 +191,7 @@ def accuracy(model: HookedModel, pairs: PairSet, circuits: list[Circuit]) -> lis
         hits = [KNOWN["accuracy"](executor.logits(each), batch).sum() for each in circuits]
         return torch.stack(hits).double().cpu()
 
-    for _, found in over_batches(pairs, work, device=model.device):
+    for _, found in over_batches(model, pairs, work):
         totals += found
     return [float(total) / len(pairs) for total in totals]
 

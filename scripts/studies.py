@@ -54,7 +54,7 @@ def baseline(
             logits = model.logits(getattr(batch, side), batch)
         return torch.stack([METRICS[metric](logits, batch) for metric in metrics], dim=1)
 
-    for batch, found in over_batches(pairs, work, apart=model.short_context, device=model.device):
+    for batch, found in over_batches(model, pairs, work):
         values[batch.index.cpu()] = found.double().cpu()
     if len(pairs) == 1:
         return {m: [value] * 3 for m, value in zip(metrics, values[0].tolist(), strict=True)}

@@ -15,11 +15,16 @@ def test_usual_sizes():
     assert usual_batch_size(100, 50, "cpu", 1024) == 10
 
 
-def sizes_of(pairs, work, **settings):
-    return [len(batch) for batch, _ in over_batches(pairs, work, **settings)]
+@pytest.fixture
+def sizes_of(hooked):
+    def sizes(pairs, work, **settings):
+        done = over_batches(hooked("gpt2"), pairs, work, **settings)
+        return [len(batch) for batch, _ in done]
+
+    return sizes
 
 
-def test_a_host_without_memory_halves_too(random_pairs, caplog):
+def test_a_host_without_memory_halves_too(sizes_of, random_pairs, caplog):
     def work(batch):
         return torch.empty(2**62 if len(batch) > 2 else 1, dtype=torch.uint8)
 
@@ -27,12 +32,12 @@ def test_a_host_without_memory_halves_too(random_pairs, caplog):
     assert "out of memory with 7 examples; going on with half as many" in caplog.text
 
 
-def test_one_example_that_does_not_fit_is_named(random_pairs):
+def test_one_example_that_does_not_fit_is_named(sizes_of, random_pairs):
     with pytest.raises(CircuitsError, match="random pair 0: out of memory with one example of 9"):
         sizes_of(random_pairs(n=2), lambda _: torch.empty(2**62, dtype=torch.uint8))
 
 
-def test_other_failures_stay_what_they_are(random_pairs):
+def test_other_failures_stay_what_they_are(sizes_of, random_pairs):
     def work(_):
         raise RuntimeError("shapes do not match")
 

@@ -119,11 +119,10 @@ def gather(
     ends = torch.zeros(2, len(pairs))
     path = torch.full((3, len(pairs)), torch.nan)
     for batch, found in over_batches(
+        model,
         pairs,
         work,
         batch_size=batch_size,
-        apart=model.short_context,
-        device=model.device,
         progress=progress,
     ):
         scores = found.scores.cpu()

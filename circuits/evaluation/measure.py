@@ -94,11 +94,10 @@ def measure(
         )
 
     for batch, found in over_batches(
+        model,
         pairs,
         work,
         batch_size=batch_size,
-        apart=model.short_context,
-        device=model.device,
         progress=progress,
     ):
         values[batch.index.cpu()] = found.double().cpu()

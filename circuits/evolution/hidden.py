@@ -213,11 +213,10 @@ def _group_sums(
         return torch.stack(found)  # layer batch d_model
 
     done = over_batches(
+        model,
         pairs,
         work,
         batch_size=batch_size,
-        apart=model.short_context,
-        device=model.device,
         progress=progress,
     )
     for batch, means in done:

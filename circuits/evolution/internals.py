@@ -222,11 +222,10 @@ def internals(
         return read(model, against, batch, RoleKeys.of_text(batch, landmarks))
 
     for batch, reading in over_batches(
+        model,
         pairs,
         work,
         batch_size=batch_size,
-        apart=model.short_context,
-        device=model.device,
         progress=f"{against.name} and {model.name}" if progress else None,
     ):
         documents.add(batch, reading)
@@ -291,7 +290,7 @@ def induction(
     def work(batch: PairBatch) -> Reading:
         return read(model, against, batch, RoleKeys.of_repeated(batch))
 
-    for batch, reading in over_batches(pairs, work, apart=model.short_context, device=model.device):
+    for batch, reading in over_batches(model, pairs, work):
         masses.add(reading.keys, batch.index, reading.mass, reading.mass_against)
     return masses.roles(resamples=resamples, seed=seed)
 

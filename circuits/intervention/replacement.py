@@ -153,9 +153,7 @@ class Means:
                 sums[place][:length] += kept.sum(dim=0)
                 counts[place][:length] += inside.sum(dim=0)
 
-        for _ in over_batches(
-            pairs, work, batch_size=batch_size, apart=model.short_context, device=model.device
-        ):
+        for _ in over_batches(model, pairs, work, batch_size=batch_size):
             pass
         means = []
         for total, count in zip(sums, counts, strict=True):

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from circuits.batching import out_of_memory
 from circuits.errors import CircuitsError
 from circuits.graph.layout import Layout
+from circuits.memory import out_of_memory
 from circuits.models.architecture import describe
 from circuits.models.checkpoints import load_model
 from circuits.models.failures import first_sentence

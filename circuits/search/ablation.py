@@ -55,9 +55,7 @@ class HeadAblation:
             with torch.no_grad():
                 model.logits(batch.clean, batch, hooks)
 
-        for _ in over_batches(
-            pairs, work, batch_size=batch_size, apart=model.short_context, device=model.device
-        ):
+        for _ in over_batches(model, pairs, work, batch_size=batch_size):
             pass
         return cls(model, totals / counts)
 

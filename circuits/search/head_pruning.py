@@ -205,11 +205,10 @@ class _Pruning:
         self.batches = [
             (batch, replay)
             for batch, replay in over_batches(
+                self.model,
                 pairs,
                 self._start,
                 batch_size=batch_size,
-                apart=self.model.short_context,
-                device=self.model.device,
             )
         ]
         longest = max(batch.clean.numel() for batch, _ in self.batches)
@@ -285,11 +284,10 @@ def _measured(
         )
 
     for batch, found in over_batches(
+        heads.model,
         pairs,
         work,
         batch_size=batch_size,
-        apart=heads.model.short_context,
-        device=heads.model.device,
         progress="evaluating" if progress else None,
     ):
         values[:, batch.index.cpu()] = found.double().cpu()

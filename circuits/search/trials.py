@@ -10,6 +10,7 @@ from torch import Tensor
 
 from circuits.batching import over_batches
 from circuits.intervention.replacement import Constants
+from circuits.memory import out_of_memory
 from circuits.metrics import Metric
 from circuits.models import HookedModel
 from circuits.search.stacked import StackedExecutor
@@ -41,11 +42,10 @@ class Trials:
         self.executors = [
             executor
             for _, executor in over_batches(
+                model,
                 pairs,
                 lambda batch: StackedExecutor(model, batch, constants),
                 batch_size=batch_size,
-                apart=model.short_context,
-                device=model.device,
                 progress="reference runs" if progress else None,
             )
         ]
@@ -75,8 +75,8 @@ class Trials:
         """The metric of each copy, summed over one batch; what does not fit is halved."""
         try:
             logits = executor.logits(keep)
-        except torch.OutOfMemoryError:
-            if len(keep) == 1:
+        except RuntimeError as error:
+            if len(keep) == 1 or not out_of_memory(error):
                 raise
             middle = len(keep) // 2
             return self._totals(executor, keep[:middle]) + self._totals(executor, keep[middle:])

@@ -80,11 +80,10 @@ def path_patch(
         return torch.stack([torch.stack(one, dim=1) for one in read])
 
     for batch, found in over_batches(
+        model,
         pairs,
         work,
         batch_size=batch_size,
-        apart=model.short_context,
-        device=model.device,
         progress="patching paths" if progress else None,
     ):
         values[:, batch.index.cpu()] = found.double().cpu()

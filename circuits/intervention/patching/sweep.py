@@ -103,9 +103,7 @@ def patch(
             sweep.run(bar)
             return sweep
 
-        for batch, sweep in over_batches(
-            pairs, work, batch_size=batch_size, apart=model.short_context, device=model.device
-        ):
+        for batch, sweep in over_batches(model, pairs, work, batch_size=batch_size):
             place = batch.index.cpu()
             values[:, place], ends[:, :, place] = sweep.values.cpu(), sweep.ends.cpu()
             finished += len(batch)
