@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from circuits.errors import CircuitsError
@@ -27,6 +29,7 @@ def over_batches(
     work: Callable[[PairBatch], Result],
     *,
     batch_size: int | None = None,
+    done: Bool[Tensor, " example"] | None = None,
     progress: str | None = None,
 ) -> Iterator[tuple[PairBatch, Result]]:
     """Do `work` on every batch, longest first; out of memory halves the batch and says so.
@@ -34,15 +37,24 @@ def over_batches(
     Batches are on the model's device; pairs longer than its `short_context` share none with others.
 
     batch_size: None takes the usual one, which asks nobody whether it fits.
+    done: examples to leave out of their batches, which stay as they are otherwise.
     progress: the words beside a progress bar; None shows none.
     """
     if batch_size is None:
         batch_size = usual_batch_size(max(len(pair) for pair in pairs), len(pairs), model.device)
     if batch_size < 1:
         raise CircuitsError(f"batch size {batch_size}: it must be at least 1")
-    with tqdm(total=len(pairs), desc=progress, unit="pair", disable=progress is None) as bar:
-        batches = pairs.batches(batch_size, apart=model.short_context)
-        queue = [batch.index.tolist() for batch in batches]
+    left = torch.ones(len(pairs), dtype=torch.bool) if done is None else ~done
+    batches = pairs.batches(batch_size, apart=model.short_context)
+    rest = (batch.index[left[batch.index]].tolist() for batch in batches)
+    queue = [index for index in rest if index]
+    with tqdm(
+        desc=progress,
+        total=len(pairs),
+        initial=len(pairs) - int(left.sum()),
+        unit="pair",
+        disable=progress is None,
+    ) as bar:
         while queue:
             batch = pairs.batch(queue[0]).to(model.device)
             try:

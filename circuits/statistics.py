@@ -193,6 +193,7 @@ def subset_interval(
     replicates: Float[Tensor, "subset k"],
     weights: Float[Tensor, "subset n"],
     *,
+    freedom: Float[Tensor, " k"] | None = None,
     level: float = LEVEL,
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
     """The estimate plus and minus Student's quantile of its delete-d jackknife error.
@@ -202,14 +203,17 @@ def subset_interval(
     replicates: the statistic on the subsets that `weights` of `subset_weights` stand for. For
     statistics that are not smooth, such as the overlap of two top-n sets. The interval is for what
     a sample of this size gives on average. NaN replicates are left out.
+    freedom: degrees of freedom of each error, at least 1; None takes those of a mean, n - 1.
 
     Of a smooth statistic every share of the examples gives the same error. Of a count of means that
     pass a threshold, their margins spread evenly, the variance goes with the standard deviation of
     the noise: subsets of a share s give sqrt(s / (1 - s)) times the right one. Halves are right.
     """
     count, size = weights.shape[1], int((weights[0] > 0).sum())
-    scale = math.sqrt(size / (count - size)) * student_quantile(level, count - 1)
-    reach = scale * _spread(replicates)
+    if freedom is None:
+        freedom = torch.full_like(estimate, count - 1)
+    quantiles = torch.tensor([student_quantile(level, int(one)) for one in freedom])
+    reach = math.sqrt(size / (count - size)) * quantiles * _spread(replicates)
     return estimate - reach, estimate + reach
 
 

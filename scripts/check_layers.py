@@ -6,7 +6,7 @@
 
 A criterion's value is a mean over documents (attention-kl, hidden-state) or a mean of absolute
 means (entropy, edges), which noise lifts: its estimand is its own mean over samples of n documents,
-as in `check_statistics.py`, whose populations of edge scores are used. Documents' KL and relative
+as in `check_statistics.py`; edge scores are those of `populations.py`. Documents' KL and relative
 changes are log-normal (sigma .5), changes of entropy t-distributed with 5 degrees of freedom: 6
 layers of 6 heads, half of whose entropies change.
 """
@@ -17,7 +17,8 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from check_statistics import COUNTS, Population, coverage, real, simulated, unchanged
+from check_statistics import COUNTS, coverage
+from populations import Population, real, simulated, unchanged
 
 from circuits.evolution.criteria import CRITERIA, LayerValues, edge_change
 from circuits.evolution.internals import Internals

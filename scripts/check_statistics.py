@@ -4,23 +4,18 @@
     python scripts/check_statistics.py --scores runs/quickstart/scores/base.safetensors \\
         runs/quickstart/scores/step-200.safetensors
 
-Two checkpoints are sampled again and again, their intervals counted that hold the truth; a 95 %
-interval should in 93 to 97 % of the samples. `--repeats 1000` halves the noise of the shares
-themselves. Two kinds of populations:
-
-- simulated: an edge's score on an example is a product of two normals, as a score is a difference
-  times a gradient (kurtosis 9; skewed where the two go together), and few of the means are large;
-  edges of one source share a factor, and two checkpoints share half of each example's variance.
-  Where circuits are small, a likeness takes few values and its coverage goes up and down with where
-  they lie (as a proportion's does: Brown, Cai and DasGupta 2001); `--layers 6` is a larger model;
-- real: with --scores, the examples of two score files are the population, drawn with replacement.
-  Tails, correlations between edges and between checkpoints are then what they are, and the
-  population's means are the truth.
+Two checkpoints are sampled again and again (`populations.py`), their intervals counted that hold
+the truth; a 95 % interval should in 93 to 97 % of the samples. `--repeats 1000` halves the noise of
+the shares themselves. Coverage on simulated scores is that over many models, each with means of its
+own and `A_MODEL` samples: where circuits are small, a likeness takes few values, and in one model
+its coverage goes up and down with where they lie (as a proportion's does: Brown, Cai and DasGupta
+2001). False discoveries are counted in the first of the models.
 
 Estimands: mean scores, sums of them, and shares of the variance of their change are those of the
 population. A Jaccard index or a turnover is of circuits cut from n examples, and noise alone makes
-such circuits differ: its estimand is its own mean over samples of n examples. Where more than half
-of the samples give one value (circuits that hold every node), there is no interval to speak of: -.
+such circuits differ: its estimand is its own mean over samples of n examples, taken from `DRAWS` of
+them apart from those whose intervals are counted. Where more than half of the samples give one
+value (circuits that hold every node), there is no interval to speak of: -.
 """
 
 from __future__ import annotations
@@ -28,15 +23,16 @@ from __future__ import annotations
 import argparse
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import cache
 
 import torch
 from jaxtyping import Float
+from populations import Population, centred, real, simulated, unchanged
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from circuits.evolution.agreement import SIZED, WHOLE, agreement
+from circuits.evolution.agreement import SIZED, WHOLE, Snapshot, agreement, measure
 from circuits.evolution.changes import (
     Strengths,
     by_source,
@@ -44,14 +40,16 @@ from circuits.evolution.changes import (
     strength_changes,
     total_changes,
 )
+from circuits.evolution.turnover import Ends
 from circuits.evolution.variance import PARTS, split_variance, sums_of_squares
-from circuits.graph import EdgeScores, Layout
 from circuits.statistics import (
     bca_interval,
     benjamini_hochberg,
     generator,
+    half_weights,
     jackknife_interval,
     mean_inference,
+    random_halves,
     resample_weights,
     student_quantile,
 )
@@ -59,97 +57,10 @@ from circuits.statistics import (
 COUNTS = (20, 50, 100)
 SIZES = (0.05, 0.2)
 RESAMPLES = 500
+A_MODEL = 4  # samples of one simulated model whose intervals are counted
+DRAWS, DRAWN_SPLITS = 300, 4  # samples that the truth of a likeness is taken from; splits of each
 ASKED, FALSE = 0.95, 0.05
 WITHIN = (0.93, 0.97)
-Pair = tuple[Float[Tensor, "n edge"], Float[Tensor, "n edge"]]
-
-
-@dataclass(frozen=True)
-class Population:
-    """Two checkpoints whose true mean scores are known. sample: n examples of both.
-
-    pool: the change of each example of a population that is finite, which `sample` draws from.
-    """
-
-    name: str
-    layout: Layout
-    before: Float[Tensor, " edge"]
-    after: Float[Tensor, " edge"]
-    sample: Callable[[int, torch.Generator], Pair]
-    pool: Float[Tensor, "example edge"] | None = None
-
-
-def simulated(name: str, together: float, size: int = 4) -> Population:
-    """A model of as many layers as heads, `size`.
-
-    together: the correlation of the two factors of a score: 0 is symmetric, 1 a chi square.
-    """
-    layout = Layout(n_layers=size, n_heads=size, n_kv_heads=size)
-    draw, edges = generator(0), layout.n_edges
-    rows = layout.mask.nonzero()[:, 0]
-    before = 0.3 * torch.randn(edges, generator=draw, dtype=torch.float64) ** 3
-    after = before + 0.2 * torch.randn(edges, generator=draw, dtype=torch.float64) ** 3
-    spread = 0.3 + before.abs()
-
-    def noise(n: int, draw: torch.Generator) -> Float[Tensor, "n edge"]:
-        def factor() -> Float[Tensor, "n edge"]:
-            own = torch.randn(n, edges, generator=draw, dtype=torch.float64)
-            of_source = torch.randn(n, layout.shape[0], generator=draw, dtype=torch.float64)
-            return 0.8 * own + 0.6 * of_source[:, rows]
-
-        difference = factor()
-        gradient = together * difference + math.sqrt(1 - together**2) * factor()
-        return (difference * gradient - together) / math.sqrt(1 + together**2)
-
-    def sample(n: int, draw: torch.Generator) -> Pair:
-        shared, *own = (noise(n, draw) for _ in range(3))
-        first, second = (spread * (shared + one) / math.sqrt(2) for one in own)
-        return before + first, after + second
-
-    return Population(name, layout, before, after, sample)
-
-
-def real(files: Sequence[str]) -> Population:
-    """The examples of two score files as the population."""
-    scores = [EdgeScores.load(file) for file in files]
-    values = []
-    for file, one in zip(files, scores, strict=True):
-        if one.per_example is None:
-            raise SystemExit(f"{file}: its scores were kept as a mean only")
-        values.append(one.per_example[:, one.mask].double())
-    before, after = values
-
-    def sample(n: int, draw: torch.Generator) -> Pair:
-        drawn = torch.randint(len(before), (n,), generator=draw)
-        return before[drawn], after[drawn]
-
-    means = before.mean(dim=0), after.mean(dim=0)
-    return Population("real scores", scores[0].layout, *means, sample, after - before)
-
-
-def centred(population: Population) -> Population:
-    """The same noise, and no mean that changes: shapes may."""
-    middle, change = population.before, population.after - population.before
-
-    def sample(n: int, draw: torch.Generator) -> Pair:
-        before, after = population.sample(n, draw)
-        return before, after - change
-
-    return Population(population.name, population.layout, middle, middle, sample)
-
-
-def unchanged(population: Population) -> Population:
-    """No change at all: which checkpoint is which is drawn by example."""
-    middle = (population.before + population.after) / 2
-
-    def sample(n: int, draw: torch.Generator) -> Pair:
-        before, after = population.sample(n, draw)
-        swap = torch.randint(2, (n, 1), generator=draw).bool()
-        return torch.where(swap, after, before), torch.where(swap, before, after)
-
-    return Population(population.name, population.layout, middle, middle, sample)
-
-
 # -- what is counted
 
 
@@ -216,23 +127,54 @@ def means_and_nodes(population: Population, n: int, seed: int) -> Found:
 
 
 def likeness(population: Population, n: int, seed: int) -> Found:
-    """Intervals of one sample: likeness and turnover. The third is the estimate, not the truth."""
+    """Intervals of one sample: likeness and turnover."""
     layout = population.layout
     pair = [side.float() for side in population.sample(n, generator(seed))]
-    sizes = [round(share * layout.n_edges) for share in SIZES]
-    (measures,) = agreement(
-        pair,
-        [(0, 1)],
-        layout=layout,
-        sizes=sizes,
-        seed=seed,
-    )
+    (measures,) = agreement(pair, [(0, 1)], layout=layout, sizes=sizes_of(population), seed=seed)
     names = [*WHOLE, *(f"{name} at {share:.0%}" for share in SIZES for name in SIZED)]
     found: Found = {}
-    for name, one in zip(names, measures, strict=True):
-        found[name] = _columns(one.low, one.high, one.value)
-        found[f"{name}: gap"] = _columns(one.gap_low, one.gap_high, one.gap)
+    for name, one, *truth in zip(names, measures, *own_means(population, n), strict=True):
+        found[name] = _columns(one.low, one.high, float(truth[0]))
+        found[f"{name}: gap"] = _columns(one.gap_low, one.gap_high, float(truth[1]))
     return found
+
+
+def sizes_of(population: Population) -> tuple[int, ...]:
+    """Edges of the circuits that are compared."""
+    return tuple(round(share * population.layout.n_edges) for share in SIZES)
+
+
+@cache
+def own_means(
+    population: Population, n: int
+) -> tuple[Float[Tensor, " measure"], Float[Tensor, " measure"]]:
+    """What likeness and its gap are on average over samples of n; NaN where most are one value."""
+    ends, sizes = Ends.of(population.layout), sizes_of(population)
+    equal = torch.full((DRAWN_SPLITS, n), 1 / n, dtype=torch.float64)
+    drawn: list[Tensor] = []  # each: whole and halves, checkpoint, split, edge
+    for seed in range(DRAWS):
+        halves = half_weights(equal, random_halves(n, DRAWN_SPLITS, seed=seed))
+        pair = population.sample(n, generator(10**6 + seed))
+        drawn.append(
+            torch.stack([torch.stack([w.double() @ x for x in pair]) for w in (equal, *halves)])
+        )
+    whole, one, other = (
+        [Snapshot(side.flatten(0, 1).float(), sizes, ends) for side in part]
+        for part in torch.stack(drawn, dim=2)
+    )
+    value = measure(*whole)
+    across = torch.stack([measure(one[0], other[1]), measure(one[1], other[0])])
+    noise = torch.stack([measure(one[0], other[0]), measure(one[1], other[1])])
+    gap = across.nanmean(dim=0) - noise.nanmean(dim=0)
+    gap = gap.unflatten(0, (DRAWS, DRAWN_SPLITS)).nanmean(dim=1)
+    return _mean_of_many(value), _mean_of_many(gap)
+
+
+def _mean_of_many(values: Float[Tensor, "sample k"]) -> Float[Tensor, " k"]:
+    """Mean of each column; NaN where more than half of it is one value."""
+    usual = values.nanmedian(dim=0).values
+    one = ((values - usual).abs() <= 1e-9).double().mean(dim=0) > 0.5
+    return torch.where(one, math.nan, values.nanmean(dim=0))
 
 
 def _columns(low: float, high: float, truth: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -242,8 +184,9 @@ def _columns(low: float, high: float, truth: float) -> tuple[Tensor, Tensor, Ten
 def coverage(samples: Iterator[Found], *, of_its_own_mean: bool) -> dict[str, tuple[float, float]]:
     """Of each row: the share of intervals that hold the truth, and how wide they are.
 
-    Width: in units of a right normal interval, 3.92 standard deviations of the interval's middle.
-    NaN where more than half of the estimates are one value.
+    of_its_own_mean: the third of each row is the estimate; its mean over the samples is the truth.
+    Width: in units of a right interval, 3.92 times the root mean square error of the middle.
+    NaN where half of the samples or more have no truth, or one value.
     """
     kept = defaultdict(list)
     for found in samples:
@@ -253,17 +196,16 @@ def coverage(samples: Iterator[Found], *, of_its_own_mean: bool) -> dict[str, tu
     for name, rows in kept.items():
         low, high, truth = torch.stack(rows, dim=1)  # each: sample, k
         if of_its_own_mean:
-            usual = truth.nanmedian()
-            if ((truth - usual).abs() <= 1e-9).double().mean() > 0.5:
-                result[name] = (math.nan, math.nan)
-                continue
-            truth = truth.nanmean(dim=0, keepdim=True)
-        known = low.isfinite() & high.isfinite()
+            truth = _mean_of_many(truth).expand_as(truth)
+        known = low.isfinite() & high.isfinite() & truth.isfinite()
+        if known.double().mean() < 0.5:
+            result[name] = (math.nan, math.nan)
+            continue
         inside = ((low <= truth + 1e-9) & (truth - 1e-9 <= high))[known].double().mean()
-        middle = (low + high) / 2
-        right = 3.92 * (middle - middle.nanmean(dim=0)).square().nanmean(dim=0).sqrt()
-        width = ((high - low).nanmean(dim=0) / right)[right > 0]
-        result[name] = (float(inside), float(width.median()) if len(width) else math.nan)
+        error = torch.where(known, (low + high) / 2 - truth, math.nan)
+        right = 3.92 * error.square().nanmean(dim=0).sqrt()
+        width = (torch.where(known, high - low, math.nan).nanmean(dim=0) / right)[right > 0]
+        result[name] = (float(inside), float(width.nanmedian()) if len(width) else math.nan)
     return result
 
 
@@ -336,17 +278,23 @@ def gaps_apart(population: Population, n: int, repeats: int) -> dict[str, float]
     return {name: sum(rows) / len(rows) for name, rows in apart.items()}
 
 
-def report_coverage(population: Population, counts: Sequence[int], repeats: int) -> None:
+def report_coverage(populations: Sequence[Population], counts: Sequence[int], repeats: int) -> None:
     """Print a row for every statistic, a column for every number of examples."""
-    noise = math.sqrt(ASKED * (1 - ASKED) / repeats)
-    print(f"\n{population.name}: coverage of 95 % intervals (width beside a right one's)")
+    each = max(1, repeats // len(populations))
+    noise = math.sqrt(ASKED * (1 - ASKED) / (each * len(populations)))
+    print(f"\n{populations[0].name}: coverage of 95 % intervals (width beside a right one's)")
     print(f"standard error of a share: {noise:.3f}; ! marks those outside .93-.97 by two of them")
     columns = []
     for n in counts:
         found: dict[str, tuple[float, float]] = {}
-        for of, own in ((means_and_nodes, False), (likeness, True)):
-            bar = tqdm(range(repeats), desc=f"{of.__name__}, n = {n}", leave=False)
-            found |= coverage((of(population, n, seed) for seed in bar), of_its_own_mean=own)
+        for of in (means_and_nodes, likeness):
+            bar = tqdm(populations, desc=f"{of.__name__}, n = {n}", leave=False)
+            samples = (
+                of(population, n, place * each + seed)
+                for place, population in enumerate(bar)
+                for seed in range(each)
+            )
+            found |= coverage(samples, of_its_own_mean=False)
         columns.append(found)
     print(f"{'':34}" + "".join(f"{f'n = {n}':>16}" for n in counts))
     for name in dict.fromkeys(name for column in columns for name in column):
@@ -398,16 +346,20 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=300, help="samples of each population")
     parser.add_argument("--examples", type=int, nargs="+", default=COUNTS)
+    parser.add_argument("--only", choices=("coverage", "discoveries"), help="one of the two")
     options = parser.parse_args()
-    populations = [
-        simulated("symmetric product", 0.0, options.layers),
-        simulated("skewed product", 0.4, options.layers),
+    models = range(max(1, options.repeats // A_MODEL))
+    kinds = [
+        [simulated(name, together, options.layers, seed) for seed in models]
+        for name, together in (("symmetric product", 0.0), ("skewed product", 0.4))
     ]
     if options.scores:
-        populations = [real(options.scores)]
-    for population in populations:
-        report_coverage(population, options.examples, options.repeats)
-        report_discoveries(population, options.examples, options.repeats)
+        kinds = [[real(options.scores)]]
+    for populations in kinds:
+        if options.only != "discoveries":
+            report_coverage(populations, options.examples, options.repeats)
+        if options.only != "coverage":
+            report_discoveries(populations[0], options.examples, options.repeats)
 
 
 if __name__ == "__main__":

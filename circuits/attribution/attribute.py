@@ -26,6 +26,7 @@ from circuits.graph import EdgeScores
 from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
 from circuits.planning import choose_batch_size
+from circuits.unfinished import Unfinished
 from tasks.pairs import PairBatch, PairSet
 
 METHODS: dict[str, type[Any]] = {
@@ -56,6 +57,7 @@ def attribute(
     batch_size: int | None = None,
     per_example: bool = False,
     progress: bool = False,
+    unfinished: Unfinished | None = None,
     **settings: Any,
 ) -> EdgeScores:
     """Score every edge: how much the metric falls, to first order, when the edge is corrupted.
@@ -66,6 +68,7 @@ def attribute(
     batch_size: None takes what the memory plan says (`planning.choose_batch_size`), a batch that
         does not fit after all is halved. `details["batch_size"]` holds the number.
     per_example: keep one matrix an example, which `compare` and intervals need.
+    unfinished: keeps what is done so far in a file; the same call goes on from it.
 
     Methods on the path from corrupted to clean say in `details["error"]` how far to trust them.
 
@@ -83,6 +86,7 @@ def attribute(
         batch_size=batch_size,
         per_example=per_example,
         progress=f"scoring edges ({chosen.name})" if progress else None,
+        unfinished=unfinished,
     )
     return EdgeScores(found.mean, model.layout, chosen.name, found.details, found.per_example)
 
@@ -107,6 +111,7 @@ def gather(
     batch_size: int | None,
     per_example: bool,
     progress: str | None,
+    unfinished: Unfinished | None,
 ) -> Gathered:
     """Score all pairs, batch by batch; `shape` is that of one example's scores."""
     model.require(pairs)
@@ -115,14 +120,29 @@ def gather(
         steps = getattr(chosen, "steps", None)
         batch_size = choose_batch_size(model, pairs, chosen.name, steps)
     total = torch.zeros(shape, dtype=torch.float64)
-    kept = torch.zeros(len(pairs), *shape) if per_example else None
+    kept = torch.zeros(len(pairs) if per_example else 0, *shape)
     ends = torch.zeros(2, len(pairs))
     path = torch.full((3, len(pairs)), torch.nan)
+    details = {
+        "settings": {key: value for key, value in vars(chosen).items() if value is not None},
+        "metric": metric.name,
+        "batch_size": batch_size,
+        "seed": None,
+        "data": describe_pairs(pairs),
+        "pairs": pairs.fingerprints,
+        "model": describe_model(model),
+        "versions": versions(),
+    }
+    unfinished = unfinished or Unfinished()
+    unfinished.resume(
+        len(pairs),
+        {**details, "method": chosen.name, "shape": shape, "per_example": per_example},
+        {"total": total, "kept": kept, "ends": ends, "path": path},
+    )
     for batch, found in over_batches(
-        model,
-        pairs,
-        work,
+        *(model, pairs, work),
         batch_size=batch_size,
+        done=unfinished.done,
         progress=progress,
     ):
         scores = found.scores.cpu()
@@ -132,22 +152,15 @@ def gather(
         ends[:, place] = torch.stack([found.clean, found.corrupted]).detach().cpu()
         if isinstance(found, PathScores):
             path[:, place] = torch.stack([found.gap, found.scale, found.gradients]).detach().cpu()
-        if kept is not None:
+        if per_example:
             kept[place] = scores
-    details = {
-        "settings": {key: value for key, value in vars(chosen).items() if value is not None},
-        "metric": metric.name,
+        unfinished.keep(place)
+    details |= {
         "metric_clean": float(ends[0].mean()),
         "metric_corrupted": float(ends[1].mean()),
         **({} if path.isnan().any() else {"error": describe_error(path)}),
-        "batch_size": batch_size,
-        "seed": None,
-        "data": describe_pairs(pairs),
-        "pairs": pairs.fingerprints,
-        "model": describe_model(model),
-        "versions": versions(),
     }
-    return Gathered((total / len(pairs)).float(), kept, details)
+    return Gathered((total / len(pairs)).float(), kept if per_example else None, details)
 
 
 def describe_pairs(pairs: PairSet) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel, SourceStates
 from circuits.models.hooks import Hooks
 from circuits.models.view import Attention
+from circuits.unfinished import Unfinished
 from tasks.pairs import PairBatch, PairSet
 
 LEVELS = ("node", "neuron")
@@ -50,6 +51,7 @@ def attribute_nodes(
     batch_size: int | None = None,
     per_example: bool = False,
     progress: bool = False,
+    unfinished: Unfinished | None = None,
     **settings: Any,
 ) -> NodeScores:
     """Score every node: how much the metric falls, to first order, when all of it is corrupted.
@@ -85,6 +87,7 @@ def attribute_nodes(
         batch_size=batch_size,
         per_example=per_example,
         progress=f"scoring {level}s ({chosen.name})" if progress else None,
+        unfinished=unfinished,
     )
     details = {"level": level, **found.details}
     return NodeScores(

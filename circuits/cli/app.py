@@ -52,7 +52,7 @@ for verb in (
     app.command()(verb)
 
 _INTERRUPTED = 130  # what Typer makes of Ctrl-C
-_GO_ON = ("run", "search", "finetune")
+_GO_ON = ("run", "discover", "patch", "search", "finetune")
 
 
 def main() -> None:

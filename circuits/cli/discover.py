@@ -71,13 +71,16 @@ def discover(
     """Score every edge, node or neuron of a model on a task.
 
     Writes scores.safetensors and scores.json (node_scores.* for nodes, neuron_scores.* for
-    neurons), and with --edges circuit.json.
+    neurons), and with --edges circuit.json. Stopped half-way, it leaves scores.unfinished
+    there, and the same command goes on from it.
 
     Example: circuits discover --model newsroom-gpt2 --task newsroom --n 32 --out scores
     """
     from circuits.attribution import attribute, attribute_nodes
     from circuits.attribution import method as chosen_method
     from circuits.graph import EdgeScores, NodeScores, select
+    from circuits.unfinished import NAME as UNFINISHED
+    from circuits.unfinished import Unfinished
 
     use.require_writable(out)
     _check_choice(out, level, edges, rule, per_example)
@@ -95,22 +98,24 @@ def discover(
         raise CircuitsError(f"--edges {edges}: this model has {hooked.layout.n_edges}")
     pairs = use.load_pairs(loaded, hooked, n, split, seed)
     score = attribute if level == "edge" else partial(attribute_nodes, level=level)
-    scores: EdgeScores | NodeScores = score(
-        hooked,
-        pairs,
-        chosen,
-        metric=metric,
-        batch_size=batch_size,
-        per_example=per_example,
-        progress=not quiet,
-    )
-    scores.details["seed"] = seed
-    scores.details["task"] = {
-        "name": task,
-        "data": None if data is None else str(data),
-        "options": list(task_option or ()),
-    }
-    file = scores.save(out)
+    with Unfinished(out / UNFINISHED) as unfinished:
+        scores: EdgeScores | NodeScores = score(
+            hooked,
+            pairs,
+            chosen,
+            metric=metric,
+            batch_size=batch_size,
+            per_example=per_example,
+            progress=not quiet,
+            unfinished=unfinished,
+        )
+        scores.details["seed"] = seed
+        scores.details["task"] = {
+            "name": task,
+            "data": None if data is None else str(data),
+            "options": list(task_option or ()),
+        }
+        file = scores.save(out)
     written = [file, file.with_suffix(".json")]
     if edges is not None and isinstance(scores, EdgeScores):
         select(scores, edges=edges, rule=rule).save(out / "circuit.json")

@@ -83,7 +83,8 @@ def patch(
 ) -> None:
     """Put activations of one run into another, site by site, exactly.
 
-    Writes patching.json and patching.html, a heatmap with the tokens on the axis.
+    Writes patching.json and patching.html, a heatmap with the tokens on the axis. Stopped half-way,
+    it leaves patching.unfinished there, and the same command goes on from it.
 
     Example: circuits patch --model newsroom-gpt2 --task newsroom --n 8 --site resid --out patching
     """
@@ -91,6 +92,7 @@ def patch(
     from circuits.intervention.patching import patch as patch_sites
     from circuits.intervention.patching import path_patch
     from circuits.report.patching import write_patching
+    from circuits.unfinished import Unfinished
 
     use.require_writable(out)
     chosen = {"layers": layers, "positions": positions, "units": units}
@@ -103,26 +105,29 @@ def patch(
     hooked = use.load_hooked(model, device, dtype)
     pairs = use.load_pairs(loaded, hooked, n, split, seed)
     shared: dict[str, Any] = {"metrics": metric, "batch_size": batch_size, "progress": not quiet}
-    if path:
-        found = path_patch(hooked, pairs, path, direction=direction or "noise", mlps=mlps, **shared)
-    else:
-        found = patch_sites(
-            hooked,
-            pairs,
-            site or "resid_pre",
-            direction=direction or "denoise",
-            by=by.split(",") if by else None,
-            align=align,
-            **places,
-            **shared,
+    with Unfinished(out / "patching.unfinished") as shared["unfinished"]:
+        if path:
+            found = path_patch(
+                hooked, pairs, path, direction=direction or "noise", mlps=mlps, **shared
+            )
+        else:
+            found = patch_sites(
+                hooked,
+                pairs,
+                site or "resid_pre",
+                direction=direction or "denoise",
+                by=by.split(",") if by else None,
+                align=align,
+                **places,
+                **shared,
+            )
+        found.details.update(
+            seed=seed,
+            data=describe_pairs(pairs),
+            model=describe_model(hooked),
+            versions=versions(),
         )
-    found.details.update(
-        seed=seed,
-        data=describe_pairs(pairs),
-        model=describe_model(hooked),
-        versions=versions(),
-    )
-    found.save(out / "patching.json")
+        found.save(out / "patching.json")
     name = Path(model).name
     write_patching(
         found,

@@ -15,11 +15,20 @@ Intervals are delete-d jackknife ones: the spread among random halves of the exa
 that is right for what passes a threshold (`subset_interval`). `gap` is a mean over splits, so it is
 smoother, and larger subsets are right for it: for margins spread evenly, a share s with all its
 splits gives (sqrt(2 - s) - 1) * sqrt(s) / (1 - s) / (sqrt(2) - 1) times the right variance, which
-is 1 at s = .76; the few splits here add a little, so s is less.
+is 1 at s = .76; the few splits here add to it, and .6 is right on average over simulated models.
+
+Degrees of freedom: 2 (n - 1), for two checkpoints; the variances among halves are of sums over many
+edges, and better known than that of one mean. A gap in what is said of nodes rests on the few nodes
+whose place in the circuit changes from half to half: a sum of k such contributions is as well known
+as a chi square of 2 k degrees, with k = (sum v)^2 / sum v^2 (Satterthwaite 1946), v = p (1 - p) and
+p the share of halves in which a node is in a checkpoint's circuit. Both were found on simulated
+models (`scripts/check_statistics.py`); n - 1 is too wide at 20 examples, and for nodes too narrow
+at 100.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,7 +63,7 @@ SPLITS = 200
 SUBSETS = 200
 GAP_SUBSETS = 60
 GAP_SPLITS = 16
-GAP_SHARE = 0.65
+GAP_SHARE = 0.6
 PERMUTATIONS = 200
 DRAWN = {
     "halves": SUBSETS,
@@ -75,6 +84,7 @@ SIZED = (
     "rewired",
     "rewired_share",
 )
+OF_NODES = ("node_jaccard", "node_driven", "rewired_share")
 
 
 @dataclass(frozen=True)
@@ -197,13 +207,14 @@ def agreement(
     scores: per-example scores of each checkpoint over the possible edges, in matrix order.
     """
     count = scores[0].shape[0]
-    total = 1 + SUBSETS + SPLITS + GAP_SUBSETS * GAP_SPLITS + PERMUTATIONS
+    total = 1 + 2 * SUBSETS + SPLITS + GAP_SUBSETS * GAP_SPLITS + PERMUTATIONS
     bar = tqdm(total=total, desc="likeness", unit="sample", disable=not progress)
     engine = _Engine(scores, compared, tuple(sizes), Ends.of(layout), bar)
     equal = torch.full((1, count), 1 / count, dtype=torch.float64)
     observed, _ = engine.run(equal)
     parts = subset_weights(count, SUBSETS, seed=seed)
     subsets, _ = engine.run(parts)
+    known = engine.freedom(parts)
     halves = random_halves(count, SPLITS, seed=seed + 1)
     across, noise = engine.run(*half_weights(equal.expand(SPLITS, -1), halves))
     larger = subset_weights(count, GAP_SUBSETS, share=GAP_SHARE, seed=seed + 2)
@@ -219,9 +230,12 @@ def agreement(
     lowest = torch.zeros(observed.shape[-1], dtype=torch.float64)
     lowest[WHOLE.index("spearman")] = -1.0
     for place, value in enumerate(observed[:, 0]):
-        low, high = subset_interval(value, subsets[place], parts)
+        either = torch.full_like(value, 2 * (count - 1))
+        low, high = subset_interval(value, subsets[place], parts, freedom=either)
         middle, floor = across[place].nanmean(dim=0), noise[place].nanmean(dim=0)
-        gap_low, gap_high = subset_interval(middle - floor, gaps[place], larger)
+        gap_low, gap_high = subset_interval(
+            middle - floor, gaps[place], larger, freedom=torch.minimum(either, known[place])
+        )
         columns = (
             *(value, torch.maximum(low, lowest), high.clamp_max(1.0)),
             *(middle, floor, middle - floor, gap_low, gap_high),
@@ -283,6 +297,30 @@ class _Engine:
                 rows.append(measure(*(Snapshot(one, self.sizes, self.ends) for one in mixed)))
             found.append(torch.stack(rows))
         return torch.cat(found, dim=1)
+
+    def freedom(self, weights: Float[Tensor, "m n"]) -> Float[Tensor, "pair measure"]:
+        """Of each pair's measures, the degrees of freedom of a gap's variance; infinite for edges.
+
+        weights: halves of the examples. See the head of this file.
+        """
+        width = max(1, _CHUNK // self.scores[0].shape[1])
+        nodes = self.ends.layout.shape[0] + 1  # and the logits
+        present = torch.zeros(len(self.scores), len(self.sizes), nodes, dtype=torch.float64)
+        for part in weights.split(width):
+            for counts, side in zip(present, self._snapshots(part), strict=True):
+                counts += torch.stack([(side.nodes < size).sum(dim=0) for size in self.sizes])
+            self.bar.update(len(part))
+        share = present / len(weights)
+        unsure = share * (1 - share)
+        found = torch.full((len(self.compared), len(self.sizes), len(SIZED)), math.inf)
+        of_nodes = [SIZED.index(name) for name in OF_NODES]
+        for row, (i, j) in zip(found, self.compared, strict=True):
+            both = torch.cat([unsure[i], unsure[j]], dim=1)
+            squares = both.square().sum(dim=1)
+            members = torch.where(squares > 0, both.sum(dim=1).square() / squares, 1.0)
+            row[:, of_nodes] = 2 * members[:, None].float()
+        whole = found.new_full((len(found), len(WHOLE)), math.inf)
+        return torch.cat([whole, found.flatten(1)], dim=1)
 
     def _snapshots(self, weights: Float[Tensor, "m n"]) -> list[Snapshot]:
         return [

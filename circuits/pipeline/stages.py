@@ -33,6 +33,7 @@ from circuits.tuning.bakeoff import bakeoff
 from circuits.tuning.finetune import finetune
 from circuits.tuning.importance import LayerImportance, importance_from_circuit
 from circuits.tuning.rouge import evaluate_summaries
+from circuits.unfinished import Unfinished
 from tasks.landmarks import landmarks
 
 
@@ -143,15 +144,18 @@ class _Pipeline:
         chosen = attribution_of(self.recipe)
 
         def work() -> None:
-            attribute(
-                self.model(name),
-                self.data.pairs("score"),
-                chosen,
-                metric=section.metric,
-                batch_size=section.batch_size,
-                per_example=True,
-                progress=self.progress,
-            ).save(self.store.path("scores"), name)
+            so_far = self.store.path(".stages", f"scores-{name}.unfinished")
+            with Unfinished(so_far, replace=True) as unfinished:
+                attribute(
+                    self.model(name),
+                    self.data.pairs("score"),
+                    chosen,
+                    metric=section.metric,
+                    batch_size=section.batch_size,
+                    per_example=True,
+                    progress=self.progress,
+                    unfinished=unfinished,
+                ).save(self.store.path("scores"), name)
 
         self.store.stage(
             f"scores/{name}",

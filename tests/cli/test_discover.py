@@ -1,5 +1,7 @@
 """`circuits discover` refuses before it scores what it would refuse after."""
 
+from importlib import import_module
+
 import pytest
 from cli.inside import circuits
 from cli.test_cli import refused
@@ -35,6 +37,37 @@ def test_more_edges_than_the_model_has(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, arguments)
     assert isinstance(done.exception, CircuitsError)
     assert str(done.exception).startswith("--edges 99999: this model has ")
+
+
+def test_it_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
+    scoring = import_module("circuits.attribution.attribute")
+    over, ran = scoring.over_batches, []
+
+    def interrupted(model, pairs, work, **settings):
+        def once(batch):
+            if len(ran) == 1:
+                raise KeyboardInterrupt
+            ran.append(batch)
+            return work(batch)
+
+        return over(model, pairs, once, **settings)
+
+    def discover(out):
+        arguments = (*NEWSROOM, "--n", 3, "--batch-size", 1, "--per-example", "--quiet")
+        return circuits(*arguments, "--out", tmp_path / out)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "over_batches", interrupted)
+        done = discover("stopped")
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.strip() == "circuits: interrupted; run again to go on"
+    assert [path.name for path in (tmp_path / "stopped").iterdir()] == ["scores.unfinished"]
+    for out in ("stopped", "whole"):
+        assert discover(out).returncode == 0
+    for name in ("scores.safetensors", "scores.json"):
+        one, other = (tmp_path / out / name for out in ("stopped", "whole"))
+        assert one.read_bytes() == other.read_bytes()
+    assert not (tmp_path / "stopped" / "scores.unfinished").exists()
 
 
 def test_nodes_and_neurons_have_files_of_their_own(tmp_path):

@@ -11,7 +11,8 @@ from circuits.cli import app
 @pytest.mark.parametrize(
     ("arguments", "advice"),
     [
-        (["discover"], ""),
+        (["evaluate"], ""),
+        (["discover"], "; run again to go on"),
         (["run", "quickstart"], "; run again to go on"),
         (["search", "--threshold", "1"], "; run again to go on"),
         (["search", "--method", "head-pruning"], ""),

@@ -37,6 +37,7 @@ from circuits.intervention.patching.sites import SITES, Tap, Value, reader_tap
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
 from circuits.models.stream import SourceStates
+from circuits.unfinished import Unfinished
 from tasks.pairs import PairBatch, PairSet
 
 Path = str | Sequence[str]
@@ -54,13 +55,14 @@ def path_patch(
     metrics: str | Sequence[str] | None = None,
     batch_size: int | None = None,
     progress: bool = False,
+    unfinished: Unfinished | None = None,
 ) -> Patching:
     """Patch each path and measure what comes of it.
 
     paths: edges ("a0.h3->a5.h1<q>"), or sets of edges that are patched together: a sequence, or
         "a0.h3->a5.h1<q>+a0.h3->a6.h0<q>". direction: "noise" brings the corrupted run's sender
         into the clean run, as Wang et al. do; "denoise" the clean run's into the corrupted one.
-    mlps: "frozen" or "live", see above. metrics: as for `patch`.
+    mlps: "frozen" or "live", see above. metrics, unfinished: as for `patch`.
     """
     check_direction(direction)
     if mlps not in _MLPS:
@@ -79,14 +81,28 @@ def path_patch(
         read = [[judge(one, batch, runs.clean) for one in logits] for judge in judges]
         return torch.stack([torch.stack(one, dim=1) for one in read])
 
+    unfinished = unfinished or Unfinished()
+    unfinished.resume(
+        len(pairs),
+        {
+            "paths": names,
+            "direction": direction,
+            "mlps": mlps,
+            "metrics": [judge.name for judge in judges],
+            "model": [model.fingerprint, str(model.hf.dtype)],
+            "pairs": pairs.fingerprints,
+            "batch size": batch_size,
+        },
+        {"values": values},
+    )
     for batch, found in over_batches(
-        model,
-        pairs,
-        work,
+        *(model, pairs, work),
         batch_size=batch_size,
+        done=unfinished.done,
         progress="patching paths" if progress else None,
     ):
         values[:, batch.index.cpu()] = found.double().cpu()
+        unfinished.keep(batch.index)
     labels = tuple("+".join(path) for path in names)
     kept = {judge.name: found for judge, found in zip(judges, values, strict=True)}
     return Patching(

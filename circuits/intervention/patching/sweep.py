@@ -31,6 +31,7 @@ from circuits.intervention.patching.result import Patching
 from circuits.metrics import Metric
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
+from circuits.unfinished import Unfinished
 from tasks.pairs import PairBatch, PairSet
 
 _log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ def patch(
     batch_size: int | None = None,
     tokens: int | None = None,
     progress: bool = False,
+    unfinished: Unfinished | None = None,
 ) -> Patching:
     """Patch every site of a kind and measure what comes of it.
 
@@ -75,6 +77,7 @@ def patch(
         or from their "end" (.., -2, -1). The tokens of an answer that are fed to the model count.
     batch_size: pairs at a time. tokens: how many one pass holds, all copies together; None takes
         512 on a CPU, 8192 elsewhere.
+    unfinished: keeps what is done so far in a file; the same call goes on from it.
     """
     plan = Plan.of(
         *(model, pairs, site),
@@ -89,7 +92,21 @@ def patch(
     fit = tokens or _TOKENS.get(model.device.type, _TOKENS_ELSEWHERE)
     values = torch.zeros(len(judges), len(pairs), *plan.shape, dtype=torch.float64)
     ends = torch.zeros(2, len(judges), len(pairs), dtype=torch.float64)
-    finished = 0
+    unfinished = unfinished or Unfinished()
+    unfinished.resume(
+        len(pairs),
+        {
+            "site": plan.site.name,
+            "direction": direction,
+            **plan.details,
+            "metrics": [judge.name for judge in judges],
+            "model": [model.fingerprint, str(model.hf.dtype)],
+            "pairs": pairs.fingerprints,
+            "batch size": [batch_size, fit],
+        },
+        {"values": values, "ends": ends},
+    )
+    finished = int(unfinished.done.sum())
     with tqdm(
         total=len(pairs) * plan.shape.numel(),
         desc=f"patching {plan.site.name}",
@@ -103,10 +120,13 @@ def patch(
             sweep.run(bar)
             return sweep
 
-        for batch, sweep in over_batches(model, pairs, work, batch_size=batch_size):
+        for batch, sweep in over_batches(
+            model, pairs, work, batch_size=batch_size, done=unfinished.done
+        ):
             place = batch.index.cpu()
             values[:, place], ends[:, :, place] = sweep.values.cpu(), sweep.ends.cpu()
             finished += len(batch)
+            unfinished.keep(place)
     axes = tuple(plan.axis(place, model, pairs) for place in plan.swept)
     shape = [len(axis.values) for axis in axes]
     names = [judge.name for judge in judges]

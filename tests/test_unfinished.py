@@ -1,0 +1,167 @@
+"""Work stopped half-way: what was done is kept, goes on to the same bytes, and is never mixed."""
+
+import logging
+import sys
+from itertools import chain
+
+import pytest
+import torch
+
+from circuits import unfinished as module
+from circuits.attribution import attribute, attribute_nodes
+from circuits.errors import CircuitsError
+from circuits.intervention.patching import patch, path_patch
+from circuits.unfinished import NAME, Unfinished
+
+SCORING = sys.modules[attribute.__module__]  # a function has the module's name
+SWEEP, PATH = (sys.modules[function.__module__] for function in (patch, path_patch))
+
+
+class Stopped(BaseException):
+    """As Ctrl-C: no Exception."""
+
+
+def stop_after(monkeypatch, batches, where=SCORING):
+    """Let the work do so many batches, then stop; returns the examples of each that ran."""
+    over, ran = where.over_batches, []
+
+    def counted(model, pairs, work, **settings):
+        def stop_or_work(batch):
+            if len(ran) == batches:
+                raise Stopped
+            ran.append(batch.index.tolist())
+            return work(batch)
+
+        return over(model, pairs, stop_or_work, **settings)
+
+    monkeypatch.setattr(where, "over_batches", counted)
+    return ran
+
+
+def scored(model, pairs, path, **settings):
+    with Unfinished(path) as unfinished:
+        return attribute(
+            model, pairs, batch_size=2, per_example=True, unfinished=unfinished, **settings
+        )
+
+
+def stopped_half_way(model, pairs, path, **settings):
+    with pytest.MonkeyPatch.context() as patch:
+        ran = stop_after(patch, 2)
+        with pytest.raises(Stopped):
+            scored(model, pairs, path, **settings)
+    return ran
+
+
+@pytest.mark.parametrize("method", ["eap-ig", "information-flow", "random"])
+def test_scores_go_on_to_the_same_bytes(method, hooked, random_pairs, tmp_path, monkeypatch):
+    model, pairs, path = hooked("gpt2"), random_pairs(n=7), tmp_path / NAME
+    whole = scored(model, pairs, None, method=method)
+    first = stopped_half_way(model, pairs, path, method=method)
+    assert path.exists()
+    second = stop_after(monkeypatch, 99)
+    again = scored(model, pairs, path, method=method)
+    assert not path.exists()
+    assert [len(part) for part in (first, second)] == [2, 2]
+    assert sorted(chain(*first, *second)) == list(range(7))
+    assert float(whole.matrix.abs().max()) > 0
+    assert torch.equal(again.matrix, whole.matrix)
+    assert torch.equal(again.per_example, whole.per_example)
+    assert again.details == whole.details
+
+
+def test_nodes_go_on_too(hooked, random_pairs, tmp_path, monkeypatch):
+    model, pairs = hooked("gpt2"), random_pairs(n=5)
+
+    def nodes():
+        with Unfinished(tmp_path / NAME) as unfinished:
+            return attribute_nodes(model, pairs, batch_size=1, unfinished=unfinished)
+
+    whole = nodes()
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(Stopped):
+            nodes()
+    second = stop_after(monkeypatch, 99)
+    assert torch.equal(nodes().values, whole.values)
+    assert len(second) == 2
+
+
+@pytest.mark.parametrize(
+    ("function", "where", "given"),
+    [
+        (patch, SWEEP, {"site": "z", "by": ("layer", "unit")}),
+        (patch, SWEEP, {"site": "resid_pre"}),
+        (path_patch, PATH, {"paths": ["a0.h0->logits", "input->m0"], "mlps": "live"}),
+    ],
+)
+def test_patching_goes_on_too(function, where, given, hooked, random_pairs, tmp_path, monkeypatch):
+    model, pairs, path = hooked("gpt2"), random_pairs(n=5), tmp_path / "patching.unfinished"
+
+    def patched(**other):
+        with Unfinished(path) as unfinished:
+            settings = {"batch_size": 2, **given, **other}
+            function(model, pairs, unfinished=unfinished, **settings).save(tmp_path / "it.json")
+        return (tmp_path / "it.json").read_bytes()
+
+    whole = patched()
+    with monkeypatch.context() as half_way:
+        first = stop_after(half_way, 1, where)
+        with pytest.raises(Stopped):
+            patched()
+    other = "denoise" if function is path_patch else "noise"
+    with pytest.raises(CircuitsError, match=r"patching\.unfinished: .* with other direction;"):
+        patched(direction=other)
+    second = stop_after(monkeypatch, 99, where)
+    again = patched()
+    assert not path.exists()
+    assert [len(part) for part in (first, second)] == [1, 2]
+    assert again == whole
+
+
+def test_other_work_is_refused_with_what_is_other(hooked, random_pairs, tmp_path):
+    model, pairs, path = hooked("gpt2"), random_pairs(n=7), tmp_path / NAME
+    stopped_half_way(model, pairs, path)
+    kept = path.read_bytes()
+    with pytest.raises(CircuitsError, match=r"scores\.unfinished.* with other settings;"):
+        scored(model, pairs, path, steps=3)
+    with pytest.raises(CircuitsError, match="with other data, pairs;"):
+        scored(model, random_pairs(n=7, seed=1), path)
+    with pytest.raises(CircuitsError, match="with other model, shape;"):
+        scored(hooked("llama"), pairs, path)
+    assert path.read_bytes() == kept
+
+
+def test_other_work_is_begun_anew_where_that_is_asked_for(hooked, random_pairs, tmp_path, caplog):
+    model, pairs, path = hooked("gpt2"), random_pairs(n=7), tmp_path / NAME
+    stopped_half_way(model, pairs, path)
+    caplog.set_level(logging.INFO)
+    with Unfinished(path, replace=True) as unfinished:
+        anew = attribute(model, pairs, batch_size=2, steps=3, unfinished=unfinished)
+    assert "of work with other per_example, settings; beginning anew" in caplog.text
+    assert torch.equal(anew.matrix, attribute(model, pairs, batch_size=2, steps=3).matrix)
+
+
+def test_a_broken_file_is_named(hooked, random_pairs, tmp_path):
+    path = tmp_path / NAME
+    path.write_bytes(b"no tensors")
+    with pytest.raises(CircuitsError, match=r"scores\.unfinished: cannot be read .*remove it"):
+        scored(hooked("gpt2"), random_pairs(n=2), path)
+
+
+def test_it_is_written_when_it_is_time(tmp_path, monkeypatch):
+    """A process that is killed outright leaves what was written last."""
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    path, filled = tmp_path / NAME, torch.zeros(3)
+    unfinished = Unfinished(path)
+    unfinished.resume(3, {"what": "a test"}, {"filled": filled})
+    for place, now in enumerate((10.0, 40.0, 50.0)):
+        clock[0] = now
+        filled[place] = 1 + place
+        unfinished.keep(torch.tensor([place]))
+        assert path.exists() == (place > 0)
+    again, found = Unfinished(path), torch.zeros(3)
+    again.resume(3, {"what": "a test"}, {"filled": found})
+    assert found.tolist() == [1, 2, 0]
+    assert again.done.tolist() == [True, True, False]
