@@ -1,8 +1,11 @@
 import json
+import math
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
+from oracles.touched_nodes import touched
 from tqdm.auto import tqdm
 
 from circuits.errors import CircuitsError
@@ -10,8 +13,13 @@ from circuits.evolution import compare
 from circuits.evolution.agreement import SIZED, WHOLE, _Engine
 from circuits.evolution.changes import Strengths, edge_changes, strength_changes, total_changes
 from circuits.evolution.turnover import Ends
-from circuits.graph import EdgeScores, Layout, select
-from circuits.statistics import resample_weights, sign_flips
+from circuits.graph import Circuit, EdgeScores, Layout, select
+from circuits.statistics import (
+    resample_weights,
+    sign_flips,
+    student_quantile,
+    subset_weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +159,63 @@ def test_swapped_labels_against_a_loop(layout, base, make_scores):
         expected = len(tops[0] & tops[1]) / len(tops[0] | tops[1])
         assert float(found[row]) == pytest.approx(expected), row
     assert len(set(found.tolist())) > 2
+
+
+def unsure(base, layout):
+    """Two checkpoints whose circuits change from half to half."""
+    draw = torch.Generator().manual_seed(4)
+    before = base + 12 * torch.randn(base.shape, generator=draw)
+    after = before + 3 * torch.randn(base.shape, generator=draw)
+    return before, after + torch.randn(layout.shape, generator=draw)
+
+
+def test_freedom_counts_the_nodes_that_are_in_some_halves_only(layout, base):
+    """By names, half by half; what is said of edges has no such bound."""
+    sides = [(side * layout.mask).float() for side in unsure(base, layout)]
+    values, sizes = [side[:, layout.mask] for side in sides], (4, 12)
+    engine = _Engine(values, [(0, 1)], sizes, Ends.of(layout), tqdm(disable=True))
+    halves = subset_weights(len(base), 30, seed=0)
+    found = engine.freedom(halves)[0, len(WHOLE) :].unflatten(0, (len(sizes), len(SIZED)))
+    for row, size in zip(found, sizes, strict=True):
+        counts = [Counter(), Counter()]
+        for count, side in zip(counts, sides, strict=True):
+            for half in halves > 0:
+                top = side[half].mean(dim=0).abs().flatten().topk(size).indices
+                mask = torch.zeros(layout.shape, dtype=torch.bool)
+                mask.view(-1)[top] = True
+                count.update(touched(Circuit(layout, mask)))
+        terms = [n / 30 * (1 - n / 30) for count in counts for n in count.values()]
+        expected = 2 * sum(terms) ** 2 / sum(v * v for v in terms)
+        assert 2 < expected < 20
+        for name, freedom in zip(SIZED, row.tolist(), strict=True):
+            of_nodes = name in ("node_jaccard", "node_driven", "rewired_share")
+            assert freedom == pytest.approx(expected if of_nodes else math.inf, rel=1e-5)
+    assert (engine.freedom(halves)[0, : len(WHOLE)] == math.inf).all()
+
+
+def test_a_gap_in_what_is_said_of_nodes_has_their_freedom(layout, base, make_scores, monkeypatch):
+    scores = [make_scores(layout, side) for side in unsure(base, layout)]
+
+    def widths():
+        (sized,) = compare(scores, n_bootstrap=20, sizes=[10]).overall.sizes
+        found = {name: getattr(sized, name) for name in SIZED}
+        return {n: (one.high - one.low, one.gap_high - one.gap_low) for n, one in found.items()}
+
+    of_nodes = ("node_jaccard", "node_driven", "rewired_share")
+    quantile = dict.fromkeys(SIZED, student_quantile(0.95, 2 * (len(base) - 1)))
+    quantile |= dict.fromkeys(of_nodes, student_quantile(0.95, 3))
+    found = []
+    for nodes in (3.0, math.inf):
+        given = [math.inf] * len(WHOLE)
+        given += [nodes if name in of_nodes else math.inf for name in SIZED]
+        row = torch.tensor([given])
+        monkeypatch.setattr(_Engine, "freedom", lambda *_, row=row: row)
+        found.append(widths())
+    few, many = found
+    for name in SIZED:
+        assert few[name][0] == many[name][0] and many[name][1] > 0, name
+        expected = quantile[name] / student_quantile(0.95, 2 * (len(base) - 1))
+        assert few[name][1] / many[name][1] == pytest.approx(expected, rel=1e-3), name
 
 
 def test_compared_checkpoints_and_their_names(layout, base, make_scores):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from oracles.touched_nodes import touched
 
 from circuits.evolution.turnover import Ends, counts_below, turnover
 from circuits.graph import Circuit, Layout
@@ -42,15 +43,6 @@ def test_every_size_from_one_ranking(layout):
     after = ranked(layout, "input->m0", "m1->logits", "m0->m2", "m0->m1")
     # At 2: m0->m1 ends in m1, which after has too; m1->logits ends in logits, which before lacks.
     assert split(layout, before, after, 1, 2, 3, 4) == ([1, 1, 2, 3], [0, 1, 1, 1])
-
-
-def touched(circuit):
-    """Nodes that an edge leaves or enters; a k or v that heads share is entered for all of them."""
-    layout, found = circuit.layout, set()
-    for row, column in circuit.mask.nonzero().tolist():
-        found |= {layout.sources[row]}
-        found |= {layout.sources[place] for place in layout.feeds[column]} or {"logits"}
-    return found
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2])
