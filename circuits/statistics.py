@@ -203,7 +203,8 @@ def subset_interval(
     replicates: the statistic on the subsets that `weights` of `subset_weights` stand for. For
     statistics that are not smooth, such as the overlap of two top-n sets. The interval is for what
     a sample of this size gives on average. NaN replicates are left out.
-    freedom: degrees of freedom of each error, at least 1; None takes those of a mean, n - 1.
+    freedom: degrees of freedom of each error, at least 1, infinite for a normal interval; None
+        takes those of a mean, n - 1.
 
     Of a smooth statistic every share of the examples gives the same error. Of a count of means that
     pass a threshold, their margins spread evenly, the variance goes with the standard deviation of
@@ -212,7 +213,7 @@ def subset_interval(
     count, size = weights.shape[1], int((weights[0] > 0).sum())
     if freedom is None:
         freedom = torch.full_like(estimate, count - 1)
-    quantiles = torch.tensor([student_quantile(level, int(one)) for one in freedom])
+    quantiles = torch.tensor([student_quantile(level, int(one)) for one in freedom.clamp_max(1e9)])
     reach = math.sqrt(size / (count - size)) * quantiles * _spread(replicates)
     return estimate - reach, estimate + reach
 

@@ -17,13 +17,13 @@ smoother, and larger subsets are right for it: for margins spread evenly, a shar
 splits gives (sqrt(2 - s) - 1) * sqrt(s) / (1 - s) / (sqrt(2) - 1) times the right variance, which
 is 1 at s = .76; the few splits here add to it, and .6 is right on average over simulated models.
 
-Degrees of freedom: 2 (n - 1), for two checkpoints; the variances among halves are of sums over many
-edges, and better known than that of one mean. A gap in what is said of nodes rests on the few nodes
-whose place in the circuit changes from half to half: a sum of k such contributions is as well known
-as a chi square of 2 k degrees, with k = (sum v)^2 / sum v^2 (Satterthwaite 1946), v = p (1 - p) and
-p the share of halves in which a node is in a checkpoint's circuit. Both were found on simulated
-models (`scripts/check_statistics.py`); n - 1 is too wide at 20 examples, and for nodes too narrow
-at 100.
+Degrees of freedom. A likeness of all edges sums over so many that its variance among halves is as
+good as known: a normal interval. For circuits of some size, 2 (n - 1), for two checkpoints; n - 1
+is too wide at 20 examples. A gap in what is said of nodes rests on the few nodes whose place in the
+circuit changes from half to half: a sum of k such contributions is as well known as a chi square of
+2 k degrees, with k = (sum v)^2 / sum v^2 (Satterthwaite 1946), v = p (1 - p) and p the share of
+halves in which a node is in a checkpoint's circuit. All of this was chosen by what covers on
+simulated models, and holds on others (`scripts/check_statistics.py`).
 """
 
 from __future__ import annotations
@@ -227,14 +227,15 @@ def agreement(
     tails = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
 
     results = []
+    most = torch.full((observed.shape[-1],), 2.0 * (count - 1))
+    most[: len(WHOLE)] = math.inf
     lowest = torch.zeros(observed.shape[-1], dtype=torch.float64)
     lowest[WHOLE.index("spearman")] = -1.0
     for place, value in enumerate(observed[:, 0]):
-        either = torch.full_like(value, 2 * (count - 1))
-        low, high = subset_interval(value, subsets[place], parts, freedom=either)
+        low, high = subset_interval(value, subsets[place], parts, freedom=most)
         middle, floor = across[place].nanmean(dim=0), noise[place].nanmean(dim=0)
         gap_low, gap_high = subset_interval(
-            middle - floor, gaps[place], larger, freedom=torch.minimum(either, known[place])
+            middle - floor, gaps[place], larger, freedom=torch.minimum(most, known[place])
         )
         columns = (
             *(value, torch.maximum(low, lowest), high.clamp_max(1.0)),
@@ -299,7 +300,7 @@ class _Engine:
         return torch.cat(found, dim=1)
 
     def freedom(self, weights: Float[Tensor, "m n"]) -> Float[Tensor, "pair measure"]:
-        """Of each pair's measures, the degrees of freedom of a gap's variance; infinite for edges.
+        """Of each pair's measures, the degrees of freedom that nodes leave; infinite for edges.
 
         weights: halves of the examples. See the head of this file.
         """

@@ -12,7 +12,9 @@ form w' K w in the weights of the examples, with K[i, j] the inner product of ex
 projection; leaving out i = j leaves out exactly that variance (a U-statistic). K is n x n, so
 resampling costs nothing. Intervals are of Student's t with the unbiased variance of such a
 statistic, given Hoeffding's terms (1948, "A class of statistics with asymptotically normal
-distribution", section 5); the jackknife counts the noise of pairs twice.
+distribution", section 5); the jackknife counts the noise of pairs twice. That variance is itself
+one of squares, and no better known than with half of a mean's degrees of freedom: n - 1 of them
+covered 92 to 94 % over simulated models at 20 examples.
 """
 
 from __future__ import annotations
@@ -107,7 +109,7 @@ def split_variance(
     p = float((1 + (null >= total).sum()) / (1 + len(null)))
     tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     value = _shares(estimate[None])[0]
-    reach = student_quantile(level, count - 1) * standard_error(apart, value)
+    reach = student_quantile(level, max(1, (count - 1) // 2)) * standard_error(apart, value)
     permuted = _shares(_quadratic(forms, flips))
     permuted_low, permuted_high = permuted.nanquantile(tails, dim=0)
     noise = torch.stack([_noise(sums_of_squares(layout, side)) for side in (before, after)])
