@@ -140,7 +140,9 @@ def gather(
         {"total": total, "kept": kept, "ends": ends, "path": path},
     )
     for batch, found in over_batches(
-        *(model, pairs, work),
+        model,
+        pairs,
+        work,
         batch_size=batch_size,
         done=unfinished.done,
         progress=progress,

@@ -14,7 +14,7 @@ resampling costs nothing. Intervals are of Student's t with the unbiased varianc
 statistic, given Hoeffding's terms (1948, "A class of statistics with asymptotically normal
 distribution", section 5); the jackknife counts the noise of pairs twice. That variance is itself
 one of squares, and no better known than with half of a mean's degrees of freedom: n - 1 of them
-covered 92 to 94 % over simulated models at 20 examples.
+covered 92 to 95 % over simulated models at 20 examples.
 """
 
 from __future__ import annotations

@@ -96,7 +96,9 @@ def path_patch(
         {"values": values},
     )
     for batch, found in over_batches(
-        *(model, pairs, work),
+        model,
+        pairs,
+        work,
         batch_size=batch_size,
         done=unfinished.done,
         progress="patching paths" if progress else None,
