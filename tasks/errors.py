@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 
 class CircuitsError(ValueError):
@@ -20,3 +21,18 @@ def naming(source: str) -> Iterator[None]:
         yield
     except CircuitsError as error:
         raise CircuitsError(f"{source}: {error}") from error
+
+
+def unrepeated(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object from its keys and values, for `json.loads(object_pairs_hook=...)`.
+
+    A key that comes twice is refused: Python would keep the last value and drop the others.
+    """
+    made: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in made:
+            raise CircuitsError(
+                f"the key {key!r} stands twice in one JSON object; keep one of them"
+            )
+        made[key] = value
+    return made

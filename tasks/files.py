@@ -1,28 +1,36 @@
 """Rows of a local JSON lines, JSON, CSV or Parquet file, each knowing where it stands.
 
 An error names the file and the line (JSON lines) or the row, counted from 1 and without the header.
+JSON is a list of objects, or objects one after the other, each on one line or on several.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import CircuitsError
+from tasks import autocircuit
+from tasks.errors import CircuitsError, naming, unrepeated
 
+_SPACE = re.compile(r"\s*")
 _READERS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: `source` is its place ("pairs.csv, row 3"), `values` its cells by column."""
+    """One row: `source` is its place ("pairs.csv, row 3"), `values` its cells by column.
+
+    alone: whether it is the one object of a JSON file, which may be no row but hold rows.
+    """
 
     source: str
     values: Mapping[str, Any]
+    alone: bool = False
 
     def text(self, column: str) -> str:
         """The text in a column, stripped of outer whitespace; it must be there and not blank."""
@@ -39,6 +47,11 @@ class Row:
         """The value in a column; it must be there."""
         if self.values.get(column) is None:
             found = ", ".join(repr(name) for name in self.values) or "none"
+            if self.alone and column not in self.values:
+                raise CircuitsError(
+                    f"{self.source}: one object, where a list of rows is expected, and no row "
+                    f"itself, as it has no {column!r}; its keys are: {found}"
+                )
             raise CircuitsError(
                 f"{self.source}: no value in column {column!r}; the row's columns are: {found}"
             )
@@ -76,26 +89,91 @@ def _read(path: Path) -> Iterator[Row]:
         return _csv(path, "\t" if suffix == ".tsv" else ",")
     if suffix == ".json" and _starts_with_bracket(path):
         return _json(path)
-    return _json_lines(path)
+    return _objects(path)
+
+
+def _objects(path: Path) -> Iterator[Row]:
+    """Objects one after the other; a single one that holds rows is opened, or refused by its keys.
+
+    A line that is no JSON is named as such only where the text is no row of JSON objects either.
+    """
+    try:
+        found = list(_json_lines(path))
+    except _NoLineError as error:
+        try:
+            found = list(_json_stream(path))
+        except json.JSONDecodeError as whole:
+            if path.suffix.lower() == ".json" and error.first:
+                raise CircuitsError(
+                    f"{path.name}, line {whole.lineno}: not JSON ({whole.msg} at column "
+                    f"{whole.colno})"
+                ) from whole
+            raise CircuitsError(str(error)) from error
+    if len(found) > 1 or not found:
+        yield from found
+        return
+    (row,) = found
+    if autocircuit.is_prompts(row.values):
+        for number, values in enumerate(autocircuit.rows(path.name, row.values), start=1):
+            yield _row(f"{path.name}, row {number}", values)
+        return
+    if any(_holds_objects(value) for value in row.values.values()):
+        raise CircuitsError(
+            f"{path.name}: one object, where a list of rows is expected; its keys are: "
+            f"{', '.join(row.values)}"
+        )
+    yield Row(row.source, row.values, alone=True)
+
+
+class _NoLineError(Exception):
+    """A line that holds no JSON by itself; `first` where none before it did."""
+
+    def __init__(self, message: str, *, first: bool) -> None:
+        super().__init__(message)
+        self.first = first
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
+    first = True
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 source = f"{path.name}, line {number}"
                 try:
-                    value = json.loads(line)
+                    with naming(source):
+                        value = json.loads(line, object_pairs_hook=unrepeated)
                 except json.JSONDecodeError as error:
-                    raise CircuitsError(
-                        f"{source}: not JSON ({error.msg} at column {error.colno})"
+                    raise _NoLineError(
+                        f"{source}: not JSON ({error.msg} at column {error.colno})", first=first
                     ) from error
+                first = False
                 yield _row(source, value)
 
 
+def _json_stream(path: Path) -> Iterator[Row]:
+    """Objects that stand over several lines."""
+    text = path.read_text(encoding="utf-8-sig")
+    decoder = json.JSONDecoder(object_pairs_hook=unrepeated)
+    line, counted, place = 1, 0, _after_space(text, 0)
+    while place < len(text):
+        line, counted = line + text.count("\n", counted, place), place
+        source = f"{path.name}, line {line}"
+        with naming(source):
+            value, end = decoder.raw_decode(text, place)
+        yield _row(source, value)
+        place = _after_space(text, end)
+
+
+def _after_space(text: str, place: int) -> int:
+    space = _SPACE.match(text, place)
+    return space.end() if space else place
+
+
 def _json(path: Path) -> Iterator[Row]:
+    text = path.read_text(encoding="utf-8-sig")
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        with naming(path.name):
+            values = json.loads(text, object_pairs_hook=unrepeated)
     except json.JSONDecodeError as error:
         raise CircuitsError(f"{path.name}, line {error.lineno}: not JSON ({error.msg})") from error
     for number, value in enumerate(values, start=1):
@@ -147,6 +225,13 @@ def _parquet(path: Path) -> Iterator[Row]:
 def _starts_with_bracket(path: Path) -> bool:
     with path.open(encoding="utf-8-sig") as file:
         return next((line for line in file if line.strip()), "").lstrip().startswith("[")
+
+
+def _holds_objects(value: Any) -> bool:
+    """Whether a cell is an object or a list with one in it, as no column's value is."""
+    return isinstance(value, dict) or (
+        isinstance(value, list) and any(isinstance(part, dict) for part in value)
+    )
 
 
 def _row(source: str, value: Any) -> Row:

@@ -60,6 +60,28 @@ def test_json_lines_under_the_ending_json(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_objects_over_several_lines(tmp_path, name):
+    rows = [{"x": [1, {"deep": 2}], "y": "b"}, {"x": 2}, {"x": 3}]
+    path = tmp_path / name
+    path.write_text("\n" + "\n\n".join(json.dumps(row, indent=1) for row in rows) + "\n")
+    read = read_rows(path)
+    assert [dict(row.values) for row in read] == rows
+    lines = path.read_text().splitlines()
+    for row in read:
+        assert lines[int(row.source.rpartition(" ")[2]) - 1] == "{"
+
+
+def test_a_single_object_may_be_a_row(tmp_path):
+    path = tmp_path / "a.json"
+    for indent in (None, 1):
+        path.write_text(json.dumps({"x": "1", "ids": [1, 2]}, indent=indent))
+        (row,) = read_rows(path)
+        assert (row.source, row.text("x")) == ("a.json, line 1", "1")
+        with pytest.raises(CircuitsError, match=r"one object, where a list .*keys are: 'x', 'ids'"):
+            row.cell("clean")
+
+
 def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(b"\xef\xbb\xbfclean,corrupted\na,b\n")
@@ -73,6 +95,13 @@ def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
         ("a.jsonl", '{"x": 1}\n[1]\n', r"^a\.jsonl, line 2: list where an object"),
         ("a.json", '[{"x": 1}, 3]', r"^a\.json, row 2: int where an object"),
         ("a.json", '[{"x": 1},\n', r"^a\.json, line 2: not JSON"),
+        ("a.json", '{\n "x": 1\n}\n{"x": \n', r"^a\.json, line 5: not JSON \(Expecting value"),
+        ("a.json", '{"x": 1, "x": 2}', r"^a\.json, line 1: the key 'x' stands twice"),
+        ("a.json", '[{"x": 1, "x": 2}]', r"^a\.json: the key 'x' stands twice"),
+        ("a.json", '{\n"x": 1,\n"x": 2}', r"^a\.json, line 1: the key 'x' stands twice"),
+        ("a.json", '{"data": [{"x": 1}], "n": 3}', r"^a\.json: one object, .*are: data, n$"),
+        ("a.jsonl", '{\n"train": [{"x": 1}]}', r"^a\.jsonl: one object, .* keys are: train$"),
+        ("a.json", '{"x": {"0": "a", "1": "b"}}', r"^a\.json: one object, where a list of rows"),
         ("a.csv", "x,y\n1,2\n1,2,3\n", r"^a\.csv, row 2: 3 cells, but the header names 2"),
         ("a.csv", "x,x\n1,2\n", r"^a\.csv: two columns are named 'x'"),
         ("a.csv", 'x,y\n1,"2\n', r"^a\.csv, row 1: malformed CSV"),

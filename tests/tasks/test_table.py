@@ -103,6 +103,42 @@ def test_columns_of_other_names(table, tokenizer, name):
     assert table(row, name=name, **prompts, correct="answers").metric == "answer-log-probability"
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_the_prompt_files_of_autocircuit(tokenizer, tmp_path, indent):
+    """As `load_datasets_from_json` of AutoCircuit reads them: texts or ids, answers in lists."""
+    texts = {"clean": COLUMNS["clean"], "corrupt": COLUMNS["corrupted"]}
+    right, wrong = COLUMNS["correct"], COLUMNS["incorrect"]
+    record = {
+        "seq_labels": ["BOS", "Ana"],
+        "word_idxs": {"S": 2},
+        "prompts": [
+            {**texts, "answers": [right], "wrong_answers": [wrong]},
+            {**texts, "answers": [right, " Corvin"], "wrong_answers": [wrong]},
+            {"clean": [5, 6], "corrupt": [5, 7], "answers": [8, 9], "wrong_answers": [10]},
+        ],
+    }
+    path = tmp_path / "ac.json"
+    path.write_text(json.dumps(record, indent=indent))
+    task = tasks.load("table", path=path)
+    assert task.metric == "logit-difference"
+    first, second, third = task.pairs(tokenizer)
+    assert [pair.source for pair in (first, third)] == ["ac.json, row 1", "ac.json, row 3"]
+    assert first.clean == encode(tokenizer, COLUMNS["clean"])
+    assert first.corrupted == encode(tokenizer, COLUMNS["corrupted"])
+    assert first.answer == tuple((token,) for token in encode(tokenizer, right))
+    assert second.answer == (encode(tokenizer, right) + encode(tokenizer, " Corvin"),)
+    assert second.wrong == (encode(tokenizer, wrong),)
+    assert (third.clean, third.corrupted) == ((5, 6), (5, 7))
+    assert (third.answer, third.wrong) == (((8, 9),), ((10,),))
+    path.write_text(json.dumps({**record, "weights": [1.0]}, indent=indent))
+    with pytest.raises(CircuitsError, match=r"ac\.json: the key 'weights' beside 'prompts'"):
+        tasks.load("table", path=path).pairs(tokenizer)
+    record["prompts"][2]["answers"] = [[0.5, 0.5]]  # of a Tracr model: no vocabulary
+    path.write_text(json.dumps(record))
+    with pytest.raises(CircuitsError, match=r"ac\.json, row 3: column 'correct'"):
+        tasks.load("table", path=path).pairs(tokenizer)
+
+
 def test_a_column_that_is_not_there_is_named(table, tokenizer):
     with pytest.raises(CircuitsError, match=r"row 1: no value in column 'worse'; .*'incorrect'"):
         table(COLUMNS, incorrect="worse")

@@ -1,0 +1,59 @@
+"""AutoCircuit's prompt files, as rows of the task `table`.
+
+A file is one object: `prompts`, a list of `clean`, `corrupt`, `answers` and `wrong_answers`, and in
+some files `seq_labels` and `word_idxs`, which say what stands at a position and touch no prompt.
+Prompts are text or token ids; answers are a list of texts or of token ids, each counted as right
+(or as wrong) at the one position behind the prompt. Source: `load_datasets_from_json` in
+UFO-101/auto-circuit, auto_circuit/data.py, which puts the beginning-of-text token before every text
+unless told otherwise: `add_bos` of `table`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tasks.errors import CircuitsError
+
+_HARMLESS = ("seq_labels", "word_idxs")
+_COLUMNS = {"corrupt": "corrupted", "answers": "correct", "wrong_answers": "incorrect"}
+
+
+def is_prompts(record: Mapping[str, Any]) -> bool:
+    """Whether an object is such a file's."""
+    prompts = record.get("prompts")
+    return isinstance(prompts, list) and any(
+        isinstance(prompt, dict) and "corrupt" in prompt for prompt in prompts
+    )
+
+
+def rows(name: str, record: Mapping[str, Any]) -> Iterator[Any]:
+    """The prompts with `table`'s columns beside their own; `name` is the file's, for messages.
+
+    An answer list of one text is that text, which may be several tokens. A key of the file that is
+    not AutoCircuit's is refused.
+    """
+    if unknown := sorted(set(record) - {"prompts", *_HARMLESS}):
+        raise CircuitsError(
+            f"{name}: the key {unknown[0]!r} beside 'prompts' is none of AutoCircuit's "
+            f"({', '.join(_HARMLESS)}); remove it if the prompts mean the same without it"
+        )
+    for prompt in record["prompts"]:
+        yield {**prompt, **dict(_columns(prompt))} if isinstance(prompt, dict) else prompt
+
+
+def _columns(prompt: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for theirs, ours in _COLUMNS.items():
+        value = prompt.get(theirs)
+        if theirs in prompt and ours not in prompt and f"{ours}_idx" not in prompt:
+            yield (f"{ours}_idx" if _are_ids(theirs, value) else ours), _alone(theirs, value)
+
+
+def _are_ids(column: str, value: Any) -> bool:
+    numbers = value if isinstance(value, list) else [value]
+    return column != "corrupt" and any(isinstance(number, int | float) for number in numbers)
+
+
+def _alone(column: str, value: Any) -> Any:
+    lone = column != "corrupt" and isinstance(value, list) and len(value) == 1
+    return value[0] if lone else value
