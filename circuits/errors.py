@@ -1,5 +1,5 @@
-"""The one error class, seen from this package."""
+"""The one error class and what goes with it, seen from this package."""
 
-from tasks.errors import CircuitsError
+from tasks.errors import CircuitsError, naming, unrepeated
 
-__all__ = ["CircuitsError"]
+__all__ = ["CircuitsError", "naming", "unrepeated"]

@@ -8,14 +8,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from circuits.errors import CircuitsError
+from circuits.errors import CircuitsError, naming, unrepeated
 
 LOCK = ".lock"
 _UMASK = os.umask(0o077)  # can only be read by setting it
@@ -88,15 +88,30 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read JSON; what is missing or malformed is a `CircuitsError` that names the file."""
+    """Read JSON; what is missing or malformed is a `CircuitsError` that names the file.
+
+    So is an object that has a key twice.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        with naming(str(path)):
+            return json.loads(
+                Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=unrepeated
+            )
     except FileNotFoundError as error:
         raise CircuitsError(f"{path}: no such file") from error
     except OSError as error:
         raise CircuitsError(f"{path}: cannot be read ({error.strerror})") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CircuitsError(f"{path}: not a JSON file ({error})") from error
+
+
+def require_known(values: Mapping[str, Any], known: Collection[str]) -> None:
+    """Refuse an object with a key that this version does not know: it may change what it means."""
+    if unknown := sorted(key for key in values if key not in known):
+        raise CircuitsError(
+            f"unknown key {unknown[0]!r} (known: {', '.join(known)}); it may be of a later version "
+            "and change what the file means, so remove it only if it does not"
+        )
 
 
 def fingerprint(path: str | Path) -> str:

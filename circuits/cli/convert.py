@@ -54,7 +54,9 @@ def convert(
     """Convert to and from the graph files of EAP-IG and MIB.
 
     Towards EAP-IG: --out is a .json or a .pt. From it: --out is a folder, which gets
-    scores.safetensors and circuit.json, whichever the file holds.
+    scores.safetensors and circuit.json, whichever the file holds, and node_scores.safetensors (in
+    nodes/ beside scores of edges). Circuits and scores of single dimensions of a node's output
+    (EAP-IG's neurons) are refused: this package's neurons are others.
 
     Example: circuits convert scores --model gpt2 --circuit scores/circuit.json --out graph.json
     """
@@ -106,22 +108,28 @@ def _read(
     from circuits.graph.interchange import GraphFile
 
     graph = GraphFile.read(source)
-    if not graph.has_scores and not graph.has_circuit:
+    of_nodes = bool(graph.node_scores())
+    if not (graph.has_scores or graph.has_circuit or of_nodes):
         raise CircuitsError(f"{source}: no edge has a score and none is in the graph")
     if model is not None:
         width = graph.record["cfg"].get("d_model")
         kv_heads = _sizes(model, source, graph.wide, d_model=width, kv_heads=kv_heads)[1]
     kept = None
     if graph.has_circuit:
+        graph.circuit()  # a file that contradicts itself is refused, whatever else it holds
         try:
             kept = graph.circuit(n_kv_heads=kv_heads)
         except CircuitsError as error:
-            if not graph.has_scores:
+            if not (graph.has_scores or of_nodes):
                 raise
             typer.echo(f"note: its scores only; {error}", err=True)
     if graph.has_scores:
         scores = graph.scores(n_kv_heads=kv_heads, of=gradients_of, copies=copies)
         use.wrote(scores.save(out), out / "scores.json")
+    if of_nodes:
+        nodes = graph.scores_of_nodes(n_kv_heads=kv_heads, of=gradients_of)
+        file = nodes.save(out / "nodes" if graph.has_scores else out)
+        use.wrote(file, file.with_suffix(".json"))
     if kept is not None:
         kept.save(out / "circuit.json")
         use.wrote(out / "circuit.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,8 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuits.errors import CircuitsError
-from circuits.files import read_json, write_json
+from circuits.errors import CircuitsError, naming
+from circuits.files import read_json, require_known, write_json
 from circuits.graph.layout import Layout
 
 
@@ -170,27 +171,47 @@ class Circuit:
 
     @classmethod
     def load(cls, path: str | Path) -> Circuit:
-        """Read what `save` wrote."""
+        """Read what `save` wrote; a key that this version does not know is refused by name."""
         record = read_json(path)
         try:
-            layout = Layout.from_dict(record["layout"])
-            entries = [
-                (layout.edge(entry["edge"]), _number(entry.get("score")))
-                for entry in record["edges"]
-            ]
-            details = record["details"]
+            with naming(str(path)):
+                layout = Layout.from_dict(record["layout"])
+                entries = read_entries("edge", record["edges"])
+                places = {name: layout.edge(name) for name in entries}
+                details = record["details"]
+                require_known(record, ("layout", "edges", "details"))
         except (KeyError, TypeError, AttributeError) as error:
             raise CircuitsError(f"{path}: not a circuit file ({error!r})") from error
         mask = torch.zeros_like(layout.mask)
         scores = torch.zeros(layout.shape)
-        scored = all(score is not None for _, score in entries)
-        for place, score in entries:
-            mask[place] = True
-            scores[place] = score or 0.0
-        return cls(layout, mask, scores if scored and entries else None, details)
+        for name, score in entries.items():
+            mask[places[name]] = True
+            scores[places[name]] = score or 0.0
+        scored = bool(entries) and None not in entries.values()
+        return cls(layout, mask, scores if scored else None, details)
 
 
-def _number(score: Any) -> float | None:
-    if score is not None and not isinstance(score, int | float):
-        raise TypeError(f"the score {score!r} is no number")
-    return score
+def read_entries(kind: str, entries: Any) -> dict[str, float | None]:
+    """A circuit file's edges or units by name, each with its score, or all without.
+
+    kind: the key of the names. An unknown key, a name that stands twice, a score that is no finite
+    number and one that some have and others have not are refused by name.
+    """
+    found: dict[str, float | None] = {}
+    for entry in entries:
+        name, score = entry[kind], entry.get("score")
+        with naming(f"{kind} {name}"):
+            require_known(entry, (kind, "score"))
+        if name in found:
+            raise CircuitsError(f"{kind} {name} stands twice")
+        if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+            raise TypeError(f"the score {score!r} is no number")
+        if score is not None and not math.isfinite(score):
+            raise CircuitsError(f"{kind} {name}: its score is not finite")
+        if found and (score is None) != (next(iter(found.values())) is None):
+            without = name if score is None else next(iter(found))
+            raise CircuitsError(
+                f"{kind} {without} has no score, where another has one; give all or none"
+            )
+        found[name] = score
+    return found

@@ -24,6 +24,10 @@ flow routes each copy reads what the shared reader does and has its share, so th
 undivided, and are read with copies="mean". A circuit's edge becomes all of its copies; a file that
 keeps some copies of an edge and not others is no circuit of the grouped graph and is refused.
 Without `n_kv_heads` a file is read as the ungrouped graph that it is.
+
+**Nodes.** A node's score there is what it is here (`NodeScores`), with an edge's sign and scale, and
+is converted. What else a file can say, of nodes and of neurons, is in `accounting.py`: nothing is
+passed over.
 """
 
 from __future__ import annotations
@@ -41,8 +45,10 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.files import atomic_path, read_json, write_json
+from circuits.graph.accounting import account, require_agreement, require_nodes
 from circuits.graph.circuit import Circuit
 from circuits.graph.layout import Layout
+from circuits.graph.node_scores import NodeScores
 from circuits.graph.scores import EdgeScores
 
 _SIGNS = {"loss": 1.0, "metric": -1.0}
@@ -66,7 +72,7 @@ class GraphFile:
     """A graph file of EAP-IG or MIB, read but not yet converted.
 
     wide: the ungrouped graph that it describes. record: its content.
-    Malformed content is a CircuitsError that names the file and the edge, when it is asked for.
+    Malformed edges are a CircuitsError that names the file and the edge, when they are asked for.
     """
 
     path: Path
@@ -75,10 +81,12 @@ class GraphFile:
 
     @classmethod
     def read(cls, path: str | Path) -> GraphFile:
-        """Read a .json or a .pt."""
+        """Read a .json or a .pt; a key that is none of EAP-IG's is refused by name."""
         path = Path(path)
         record = _read(path)
-        return cls(path, _layout(path, record), record)
+        wide = _layout(path, record)
+        account(path, wide, record)
+        return cls(path, wide, record)
 
     @property
     def has_scores(self) -> bool:
@@ -105,8 +113,7 @@ class GraphFile:
         """
         if copies not in _COPIES:
             raise CircuitsError(f"copies {copies!r}: known are {', '.join(_COPIES)}")
-        if of not in _SIGNS:
-            raise CircuitsError(f"gradients of {of!r}: known are {', '.join(_SIGNS)}")
+        sign = _sign(of)
         matrix = self._edges("score")
         if not matrix.any():
             whose = "; its scores are of nodes" if self.node_scores() else ""
@@ -117,7 +124,7 @@ class GraphFile:
         if copies == "mean":
             total /= torch.bincount(homes)
         details = {"file": str(self.path), "gradients_of": of, "copies": copies}
-        return EdgeScores(total * _SIGNS[of], layout, "imported", details)
+        return EdgeScores(total * sign, layout, "imported", details)
 
     def circuit(self, *, n_kv_heads: int | None = None) -> Circuit:
         """The edges that are `in_graph`; those that the file does not mention are not.
@@ -125,6 +132,7 @@ class GraphFile:
         n_kv_heads: as for `scores`; all copies of an edge must then agree.
         """
         kept = self._edges("in_graph")
+        require_agreement(self.path, self.wide, self.record, kept.bool())
         layout = self._narrow(n_kv_heads)
         homes = _homes(self.wide, layout)
         count = torch.zeros(layout.shape).index_add_(1, homes, kept)
@@ -141,16 +149,33 @@ class GraphFile:
     def node_scores(self) -> dict[str, float]:
         """Scores of nodes, in the file's sign; nodes without one are left out."""
         if "edges" not in self.record:
-            values = self.record.get("nodes_scores", ())
-            found = dict(zip(self.wide.sources, values, strict=False))
+            values = self.record.get("nodes_scores")
+            found = {} if values is None else dict(zip(self.wide.sources, values, strict=True))
         else:
             found = {
                 name: node["score"]
                 for name, node in self.record["nodes"].items()
-                if isinstance(node, dict) and node.get("score") is not None
+                if isinstance(node, dict) and node.get("score") is not None and name != "logits"
             }
         numbers = {name: self._number(name, value) for name, value in found.items()}
         return {name: number for name, number in numbers.items() if not math.isnan(number)}
+
+    def scores_of_nodes(self, *, n_kv_heads: int | None = None, of: str = "loss") -> NodeScores:
+        """Node scores in this package's sign: every source needs one, but for `input`.
+
+        n_kv_heads, of: as for `scores`.
+        """
+        sign, found = _sign(of), self.node_scores()
+        layout = self._narrow(n_kv_heads)
+        values = torch.zeros(len(layout.sources))
+        for row, name in enumerate(layout.sources):
+            if name not in found and row not in layout.roots:
+                raise CircuitsError(
+                    f"{self.path}: node {name} has no score, where {len(found)} other nodes have one"
+                )
+            values[row] = found.get(name, 0.0)
+        details = {"file": str(self.path), "gradients_of": of}
+        return NodeScores(values * sign, layout, (1,) * len(values), "imported", details)
 
     def _narrow(self, n_kv_heads: int | None) -> Layout:
         if n_kv_heads is None:
@@ -193,6 +218,7 @@ class GraphFile:
                     f"{self.path}, edge {name}: {key} is missing or malformed ({edge!r})"
                 )
             matrix[place] = self._number(f"edge {name}", value)
+        require_nodes(self.path, self.wide, self.record)
         if key == "score" and len(edges) < self.wide.n_edges:
             places = self.wide.mask.nonzero().tolist()
             names = (self.wide.edge_name(row, column) for row, column in places)
@@ -274,6 +300,12 @@ def write_graph(
     return path
 
 
+def _sign(of: str) -> float:
+    if of not in _SIGNS:
+        raise CircuitsError(f"gradients of {of!r}: known are {', '.join(_SIGNS)}")
+    return _SIGNS[of]
+
+
 def _homes(wide: Layout, layout: Layout) -> Int[Tensor, " wide_reader"]:
     """For each reader of the ungrouped graph, the column of the reader it is a copy of."""
     group = layout.n_heads // layout.n_kv_heads
@@ -312,12 +344,19 @@ def _layout(path: Path, record: dict[str, Any]) -> Layout:
     """The ungrouped graph that the file's `cfg` describes."""
     cfg = record["cfg"]
     try:
-        layers, heads = (operator.index(cfg[key]) for key in ("n_layers", "n_heads"))
-    except (KeyError, TypeError) as error:
-        raise CircuitsError(
-            f"{path}: cfg needs n_layers and n_heads, whole numbers; it is {cfg!r}"
-        ) from error
+        sizes = [operator.index(cfg[key]) for key in ("n_layers", "n_heads")]
+        numbers = not any(isinstance(cfg[key], bool) for key in ("n_layers", "n_heads"))
+    except (KeyError, TypeError):
+        numbers = False
+    if not numbers:
+        raise CircuitsError(f"{path}: cfg needs n_layers and n_heads, whole numbers; it is {cfg!r}")
+    parallel, width = cfg.get("parallel_attn_mlp", False), cfg.get("d_model")
+    if parallel not in (True, False, None):
+        raise CircuitsError(f"{path}: cfg's parallel_attn_mlp is {parallel!r}, not true or false")
+    if width is not None and (not isinstance(width, int) or isinstance(width, bool) or width < 1):
+        raise CircuitsError(f"{path}: cfg's d_model is {width!r}, not a whole number above 0")
+    layers, heads = sizes
     try:
-        return Layout(layers, heads, heads, bool(cfg.get("parallel_attn_mlp", False)))
+        return Layout(layers, heads, heads, bool(parallel))
     except CircuitsError as error:
         raise CircuitsError(f"{path}: {error}") from error

@@ -17,7 +17,7 @@ the stream itself is normalised (post-norm models), `bias` is a source: see `mod
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -315,7 +315,17 @@ class Layout:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Layout:
-        """Read `to_dict`'s form."""
+        """Read `to_dict`'s form; a size that it does not know is refused by name."""
+        known = {field.name: field.type for field in fields(cls)}
+        if not isinstance(value, dict):
+            raise CircuitsError(f"not a layout: {value!r}")
+        for name, size in value.items():
+            if name not in known:
+                raise CircuitsError(
+                    f"not a layout of this version: unknown {name!r} (known: {', '.join(known)})"
+                )
+            if type(size).__name__ != known[name]:
+                raise CircuitsError(f"not a layout: {name} is {size!r}, not {known[name]}")
         try:
             return cls(**value)
         except TypeError as error:

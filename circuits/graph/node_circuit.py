@@ -18,9 +18,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuits.errors import CircuitsError
-from circuits.files import read_json, write_json
-from circuits.graph.circuit import Circuit
+from circuits.errors import CircuitsError, naming
+from circuits.files import read_json, require_known, write_json
+from circuits.graph.circuit import Circuit, read_entries
 from circuits.graph.layout import Layout
 from circuits.graph.units import Units
 
@@ -139,17 +139,19 @@ class NodeCircuit:
 
     @classmethod
     def load(cls, path: str | Path) -> NodeCircuit:
-        """Read what `save` wrote; scores are 0 where it kept none."""
+        """Read what `save` wrote; a key that this version does not know is refused by name."""
         record = read_json(path)
         try:
-            units = Units(Layout.from_dict(record["layout"]), tuple(record["widths"]))
-            found = {entry["unit"]: entry.get("score") for entry in record["units"]}
-            details = record["details"]
+            with naming(str(path)):
+                units = Units(Layout.from_dict(record["layout"]), tuple(record["widths"]))
+                found = read_entries("unit", record["units"])
+                circuit = replace(cls.of(units, found), details=record["details"])
+                require_known(record, ("layout", "widths", "units", "details"))
         except (KeyError, TypeError, AttributeError) as error:
             raise CircuitsError(f"{path}: not a file of a node circuit ({error!r})") from error
-        circuit = replace(cls.of(units, found), details=details)
         if not found or None in found.values():
             return circuit
         scores = torch.zeros(len(units))
-        scores[circuit.mask] = torch.tensor(list(found.values()))
+        for name, score in found.items():
+            scores[units.find(name)] = score or 0.0
         return replace(circuit, scores=scores)

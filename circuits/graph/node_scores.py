@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.errors import CircuitsError
+from circuits.errors import CircuitsError, naming
 from circuits.graph.layout import Layout
 from circuits.graph.score_files import read_scores, write_scores
 from circuits.graph.units import Units
@@ -99,7 +99,8 @@ class NodeScores:
             path, f"{level}_scores", f"circuits discover --level {level}"
         )
         try:
-            layout = Layout.from_dict(record.pop("layout"))
+            with naming(str(path)):
+                layout = Layout.from_dict(record.pop("layout"))
             known, widths = record.pop("sources"), tuple(record.pop("widths"))
             method = record.pop("method")
         except KeyError as error:

@@ -48,4 +48,15 @@ def read_scores(
         raise CircuitsError(f"{path}: not a score file ({error})") from error
     if "scores" not in tensors or not isinstance(record, dict):
         raise CircuitsError(f"{path}: not a score file (it holds no scores, or no record of them)")
+    if unknown := sorted(set(tensors) - {"scores", "per_example"}):
+        raise CircuitsError(
+            f"{path}: unknown tensor {unknown[0]!r} (known: scores, per_example); it may be of a later "
+            "version and change what the scores mean"
+        )
+    each, shape = tensors.get("per_example"), tensors["scores"].shape
+    if each is not None and each.shape[1:] != shape:
+        raise CircuitsError(
+            f"{path}: per_example is {tuple(each.shape)}, where scores are {tuple(shape)} and an "
+            "example's are too"
+        )
     return path, tensors, record

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from circuits.errors import CircuitsError
+from circuits.errors import CircuitsError, naming
 from circuits.graph.layout import Layout
 from circuits.graph.score_files import read_scores, write_scores
 
@@ -88,7 +88,8 @@ class EdgeScores:
         """Read a `.safetensors` that `save` wrote, or a folder with `scores.safetensors` in it."""
         path, tensors, record = read_scores(path, "scores", "circuits discover")
         try:
-            layout = Layout.from_dict(record.pop("layout"))
+            with naming(str(path)):
+                layout = Layout.from_dict(record.pop("layout"))
             known = [record.pop("sources"), record.pop("readers")]
             method = record.pop("method")
         except KeyError as error:

@@ -1,11 +1,13 @@
 """`circuits convert`, there and back."""
 
+import json
+
 import pytest
 import torch
 from cli.inside import circuits
 from cli.test_cli import refused
 
-from circuits.graph import Circuit, EdgeScores, Layout, select
+from circuits.graph import Circuit, EdgeScores, Layout, NodeScores, select
 from circuits.graph.interchange import GraphFile, write_graph
 
 LAYOUT = Layout(3, 4, 2)
@@ -74,6 +76,37 @@ def test_shares_of_copies_are_their_mean(ours, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     torch.testing.assert_close(EdgeScores.load(tmp_path / "back").matrix, scores.matrix)
+
+
+def test_neurons_are_refused_and_node_scores_are_kept(tmp_path):
+    layout = Layout(2, 2, 2)
+    file = write_graph(tmp_path / "g.json", d_model=8, circuit=Circuit.full(layout))
+    record = json.loads(file.read_text())
+    for name, node in record["nodes"].items():
+        if name != "logits":
+            node["neurons"] = [True] + [False] * 7
+    file.write_text(json.dumps(record))
+    out = tmp_path / "out"
+    refused(circuits("convert", file, "--out", out), ": neurons keep 1 of 8 dimensions of its output")
+    assert not out.exists()
+    for place, node in enumerate(record["nodes"].values()):
+        node.pop("neurons", None)
+        node["score"] = place / 2
+    file.write_text(json.dumps(record))
+    done = circuits("convert", file, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert NodeScores.load(out)["a1.h0"] == record["nodes"]["a1.h0"]["score"] != 0
+    assert len(Circuit.load(out / "circuit.json")) == layout.n_edges
+    record["edges"]["input->m0"]["score"] = 2.0
+    record["nodes"]["m0"]["in_graph"] = False
+    file.write_text(json.dumps(record))
+    refused(circuits("convert", file, "--out", out), "node m0 is not in the graph, yet edges into")
+    record["nodes"]["m0"]["in_graph"] = True
+    file.write_text(json.dumps(record))
+    done = circuits("convert", file, "--out", tmp_path / "both")
+    assert done.returncode == 0, done.stderr
+    assert NodeScores.load(tmp_path / "both/nodes")["m0"] == record["nodes"]["m0"]["score"]
+    assert EdgeScores.load(tmp_path / "both")["input->m0"] == 2.0
 
 
 def test_bad_input_is_one_line(ours, model_folder, tmp_path):
