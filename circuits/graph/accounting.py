@@ -6,14 +6,14 @@ refused by name.
 
 - `cfg`: n_layers, n_heads, parallel_attn_mlp and d_model draw the graph. Anything else is harmless,
   as EAP-IG takes a whole model's configuration there, but `attn_only`, a graph without MLPs.
-- **Neurons.** Of each source EAP-IG can keep and score single dimensions of its *output* (d_model of
-  them). This package's neurons are the dimensions of a head's z and an MLP's hidden neurons, which
+- **Neurons.** Of each source EAP-IG can keep and score single dimensions of its *output*, d_model.
+  This package's neurons are the dimensions of a head's z and an MLP's hidden neurons, which
   are others, so neither masks (`neurons`, `neurons_in_graph`) nor scores (`neurons_scores`) are
   converted. A mask that keeps all of a node, or none of a node that no kept edge leaves, says
   nothing more than the edges do and is read over; so are scores that are all NaN (not scored) or 0.
 - **Nodes.** EAP-IG's circuit is its edges: `prune` makes the nodes' `in_graph` anew from them, a
-  node being in where a kept edge enters and another leaves it. A file in which such a node is out is
-  of two minds and is refused; one with no node in at all has set none.
+  node being in where a kept edge enters and another leaves it. A file in which such a node is out
+  is of two minds and is refused; one with no node in at all has set none.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def account(path: Path, wide: Layout, record: Mapping[str, Any]) -> None:
         if bool((numbers.isfinite() & (numbers != 0)).any()) or bool(numbers.isinf().any()):
             raise CircuitsError(
                 f"{path}, node {name}: neurons_scores are scores of its output's dimensions, which "
-                "this package's neurons (of z and of an MLP's hidden layer) are not; remove them to "
-                "read the edges alone"
+                "this package's neurons (of z and of an MLP's hidden layer) are not; remove them "
+                "to read the edges alone"
             )
 
 
@@ -103,8 +103,8 @@ def require_agreement(
             flags = _flags(path, name, "neurons", neurons[name], wide, width)
             if not flags.all():
                 raise CircuitsError(
-                    f"{path}: node {name} keeps none of its neurons, yet edges out of it are in the "
-                    "graph; set their in_graph to false"
+                    f"{path}: node {name} keeps none of its neurons, yet edges out of it are in "
+                    "the graph; set their in_graph to false"
                 )
 
 
@@ -184,8 +184,8 @@ def _flags(
     if 0 < kept < len(flags):
         raise CircuitsError(
             f"{path}, node {name}: {key} keep {kept} of {len(flags)} dimensions of its output, "
-            "which this package's neurons (of z and of an MLP's hidden layer) are not; a circuit of "
-            "parts of nodes is not converted, so keep whole nodes or take the scores and select anew"
+            "which this package's neurons (of z and of an MLP's hidden layer) are not; a circuit "
+            "of parts of nodes is not converted: keep whole nodes, or take the scores and select"
         )
     return flags.bool()
 
@@ -203,8 +203,8 @@ def _require_known(
 ) -> None:
     if unknown := sorted(str(key) for key in values if key not in known):
         raise CircuitsError(
-            f"{path}{where}: the key {unknown[0]!r} is none of EAP-IG's ({', '.join(known)}); it may "
-            "change what the file means, so remove it if it does not"
+            f"{path}{where}: the key {unknown[0]!r} is none of EAP-IG's ({', '.join(known)}); "
+            "it may change what the file means, so remove it if it does not"
         )
 
 

@@ -25,9 +25,9 @@ undivided, and are read with copies="mean". A circuit's edge becomes all of its 
 keeps some copies of an edge and not others is no circuit of the grouped graph and is refused.
 Without `n_kv_heads` a file is read as the ungrouped graph that it is.
 
-**Nodes.** A node's score there is what it is here (`NodeScores`), with an edge's sign and scale, and
-is converted. What else a file can say, of nodes and of neurons, is in `accounting.py`: nothing is
-passed over.
+**Nodes.** A node's score there is what it is here (`NodeScores`), with an edge's sign and scale,
+and is converted. What else a file can say, of nodes and of neurons, is in `accounting.py`: nothing
+is passed over.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class GraphFile:
         for row, name in enumerate(layout.sources):
             if name not in found and row not in layout.roots:
                 raise CircuitsError(
-                    f"{self.path}: node {name} has no score, where {len(found)} other nodes have one"
+                    f"{self.path}: node {name} has no score, where {len(found)} others have one"
                 )
             values[row] = found.get(name, 0.0)
         details = {"file": str(self.path), "gradients_of": of}

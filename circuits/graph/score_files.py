@@ -50,8 +50,8 @@ def read_scores(
         raise CircuitsError(f"{path}: not a score file (it holds no scores, or no record of them)")
     if unknown := sorted(set(tensors) - {"scores", "per_example"}):
         raise CircuitsError(
-            f"{path}: unknown tensor {unknown[0]!r} (known: scores, per_example); it may be of a later "
-            "version and change what the scores mean"
+            f"{path}: unknown tensor {unknown[0]!r} (known: scores, per_example); it may be of a "
+            "later version and change what the scores mean"
         )
     each, shape = tensors.get("per_example"), tensors["scores"].shape
     if each is not None and each.shape[1:] != shape:

@@ -87,7 +87,9 @@ def test_neurons_are_refused_and_node_scores_are_kept(tmp_path):
             node["neurons"] = [True] + [False] * 7
     file.write_text(json.dumps(record))
     out = tmp_path / "out"
-    refused(circuits("convert", file, "--out", out), ": neurons keep 1 of 8 dimensions of its output")
+    refused(
+        circuits("convert", file, "--out", out), ": neurons keep 1 of 8 dimensions of its output"
+    )
     assert not out.exists()
     for place, node in enumerate(record["nodes"].values()):
         node.pop("neurons", None)
