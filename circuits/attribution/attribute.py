@@ -196,6 +196,7 @@ def describe_model(model: HookedModel) -> dict[str, Any]:
         "architecture": type(model.hf).__name__,
         "dtype": str(model.hf.dtype).removeprefix("torch."),
         "fingerprint": model.fingerprint,
+        **({} if model.gguf is None else {"gguf": dict(model.gguf)}),
     }
 
 

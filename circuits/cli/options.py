@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 Model = Annotated[
     str,
     typer.Option(
-        help="Hub id (with @revision), local folder, PEFT adapter folder, or newsroom-gpt2."
+        help="Hub id (with @revision), local folder, GGUF file, PEFT adapter folder, or one of "
+        "newsroom-gpt2, smollm2-135m, gemma3-270m."
     ),
 ]
 TaskName = Annotated[str, typer.Option("--task", help="Task name; see `circuits tasks`.")]

@@ -142,9 +142,12 @@ def _measured(
     from circuits.planning import Shape
 
     loaded = use.load_task(task, data, task_option)
-    tokenizer = load_tokenizer(*resolve(model))
-    if tokenizer is None:
-        raise CircuitsError(f"{model}: no tokenizer to measure prompts with; give --length")
+    try:
+        tokenizer = load_tokenizer(*resolve(model))
+    except CircuitsError as error:
+        raise CircuitsError(
+            f"no tokenizer to measure prompts with; give --length ({error})"
+        ) from error
     arguments: dict[str, Any] = {
         "n": n or (None if data else 100),
         "split": "all" if data else "validation",

@@ -1,9 +1,12 @@
-"""Where models come from: a hub id with a revision, a local folder, a PEFT adapter on a base."""
+"""Where models come from: a hub id with a revision, a local folder or GGUF file, a package, a PEFT
+adapter on a base.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,57 +25,92 @@ from transformers import (
 from circuits.errors import CircuitsError
 from circuits.models.adapters import merge, recorded_base
 from circuits.models.failures import UNLOADABLE, first_sentence, some
+from circuits.models.gguf.sources import gguf_of
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 EMBEDDED = ("newsroom-gpt2",)
 """Models inside the package, known by name."""
 
+_VOCABULARIES = (
+    *("tokenizer.json", "*.model", "vocab.*", "merges.txt", "*vocab*.json", "*.tiktoken"),
+    "tekken.json",
+)
+"""Files of a tokenizer, each of which says that there is one."""
+
 _STEP = re.compile(r"step-(\d+)")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model, and what came with it.
+
+    no_tokenizer: why there is none, where there is none. gguf: what a result must say of the file
+    that the weights were read from, where it was one.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase | None
+    no_tokenizer: str = ""
+    gguf: Mapping[str, str] | None = None
 
 
 def load_model(
     source: str | Path,
     *,
     base: str | Path | None = None,
+    tokenizer: str | Path | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str = torch.float32,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
-    """Load a model and, where there is one, its tokenizer.
+    """Load a model and, where there is one that can be read, its tokenizer.
 
-    source: "gpt2", "org/model@revision", an embedded model ("newsroom-gpt2"), a local folder, or a
-        folder with a PEFT adapter, which is merged into its base.
+    source: "gpt2", "org/model@revision", an embedded model ("newsroom-gpt2"), a local folder, a
+        GGUF file, a folder with one, a packaged one ("smollm2-135m", "gemma3-270m"), or a folder
+        with a PEFT adapter, which is merged into its base.
+    tokenizer: such a source, whose tokenizer is taken in place of the model's own.
     Raises CircuitsError for a missing or incomplete folder, for an unreachable hub, and for weights
     that the model has and the checkpoint has not: transformers would draw them at random.
     """
+    loaded = load(source, base=base, tokenizer=tokenizer, device=device, dtype=dtype)
+    return loaded.model, loaded.tokenizer
+
+
+def load(
+    source: str | Path,
+    *,
+    base: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str = torch.float32,
+) -> Loaded:
+    """As `load_model`, with why there is no tokenizer, and what file the weights are from."""
     precision = as_dtype(dtype)
     target = as_device(device)
     name, revision = resolve(source)
     folder = Path(name)
     if (folder / "adapter_config.json").is_file():
-        return _load_adapter(folder, base, target, precision)
+        return _load_adapter(folder, base, tokenizer, target, precision)
     if base is not None:
         raise CircuitsError(f"{source}: a base model was given, but this is no PEFT adapter folder")
-    config = load_config(source)
-    auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    try:
-        model, loaded = auto.from_pretrained(
-            name,
-            revision=revision,
-            config=config,
-            dtype=precision,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # refused below, by name
-        )
-    except UNLOADABLE as error:
-        raise CircuitsError(_why(source, folder, error)) from error
-    _require_whole(source, model, loaded)
-    torch.nn.Module.to(model, target)
-    return model, load_tokenizer(name, revision)
+    asked = None if tokenizer is None else load_tokenizer(*resolve(tokenizer))
+    if folder.suffix == ".gguf":
+        from circuits.models.gguf import GGUF, load_weights
+
+        file = GGUF.read(folder)
+        made = Loaded(load_weights(file, precision), asked, gguf=file.record)
+    else:
+        made = Loaded(_load_weights(source, name, revision, precision), asked)
+    torch.nn.Module.to(made.model, target)
+    return made if asked else _with_tokenizer(made, name, revision)
 
 
 def load_config(source: str | Path) -> PreTrainedConfig:
     """A model's configuration, without its weights."""
     name, revision = resolve(source)
+    if name.endswith(".gguf"):
+        from circuits.models.gguf import GGUF, configuration
+
+        return configuration(GGUF.read(name))
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(name, revision=revision)
     except UNLOADABLE as error:
@@ -80,15 +118,28 @@ def load_config(source: str | Path) -> PreTrainedConfig:
     return config
 
 
-def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase | None:
-    """The tokenizer beside a model; None where there is none, for work on ready token ids."""
+def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a model, at a place that `resolve` found.
+
+    Raises CircuitsError that says why there is none: it is not there, or cannot be read.
+    """
+    if Path(name).suffix == ".gguf":
+        from circuits.models.gguf import GGUF
+        from circuits.models.gguf import load_tokenizer as of_gguf
+
+        return of_gguf(GGUF.read(name))
+    if Path(name).is_dir() and not _holds_vocabulary(Path(name)):
+        raise CircuitsError(f"{name}: the folder holds no tokenizer")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             str(name), revision=revision
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return tokenizer if tokenizer.vocab_size else None
+    except Exception as error:  # what the package tokenizers raises has no type of its own
+        reason = f"{type(error).__name__}: {first_sentence(error)}"
+        raise CircuitsError(f"{name}: its tokenizer cannot be read ({reason})") from error
+    if not tokenizer.vocab_size:
+        raise CircuitsError(f"{name}: its tokenizer is empty")
+    return tokenizer
 
 
 def series(base: str | Path, folder: str | Path) -> dict[str, str]:
@@ -113,18 +164,21 @@ def saved_steps(folder: Path) -> dict[int, Path]:
 
 
 def resolve(source: str | Path) -> tuple[str, str | None]:
-    """A local folder as it is, an embedded model's folder, or a hub id and its revision.
+    """A local folder as it is, an embedded model's folder, a GGUF file (of a folder, of a package),
+    or a hub id and its revision.
 
-    A missing folder is refused.
+    A missing folder is refused, and a package that is not installed.
     """
     text = str(source)
     if text in EMBEDDED:
         return str(files("circuits").joinpath("assets", text)), None
+    if (file := gguf_of(source)) is not None:
+        return str(file), None
     folder = Path(text).expanduser()
     if folder.is_dir():
         return str(folder), None
     if folder.is_file():
-        raise CircuitsError(f"{source}: a file; give the model's folder")
+        raise CircuitsError(f"{source}: a file; give the model's folder, or a .gguf file")
     name, _, revision = text.partition("@")
     if isinstance(source, Path) or text.startswith((".", "/", "~")) or name.count("/") > 1:
         raise CircuitsError(f"{source}: no such model folder")
@@ -164,12 +218,53 @@ def named_device(device: torch.device | str | None) -> torch.device:
     return accelerator or torch.device("cpu")
 
 
+def _load_weights(
+    source: str | Path, name: str, revision: str | None, dtype: torch.dtype
+) -> PreTrainedModel:
+    """From a folder or the hub."""
+    config = load_config(source)
+    auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    try:
+        model, loaded = auto.from_pretrained(
+            name,
+            revision=revision,
+            config=config,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
+        )
+    except UNLOADABLE as error:
+        raise CircuitsError(_why(source, Path(name), error)) from error
+    _require_whole(source, model, loaded)
+    made: PreTrainedModel = model
+    return made
+
+
 def _load_adapter(
-    folder: Path, base: str | Path | None, device: torch.device, dtype: torch.dtype
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
-    base = base or recorded_base(folder)
-    model, tokenizer = load_model(base, device=device, dtype=dtype)
-    return merge(model, folder), load_tokenizer(folder) or tokenizer
+    folder: Path,
+    base: str | Path | None,
+    tokenizer: str | Path | None,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Loaded:
+    """An adapter merged into its base, with its own tokenizer if it has one."""
+    under = load(base or recorded_base(folder), tokenizer=tokenizer, device=device, dtype=dtype)
+    made = replace(under, model=merge(under.model, folder))
+    own = tokenizer is None and _holds_vocabulary(folder)
+    return _with_tokenizer(made, str(folder), None) if own else made
+
+
+def _with_tokenizer(made: Loaded, name: str, revision: str | None) -> Loaded:
+    """With the tokenizer at a place, or with why there is none: ready token ids need none."""
+    try:
+        return replace(made, tokenizer=load_tokenizer(name, revision), no_tokenizer="")
+    except CircuitsError as error:
+        return replace(made, tokenizer=None, no_tokenizer=str(error))
+
+
+def _holds_vocabulary(folder: Path) -> bool:
+    """Whether a folder has a tokenizer of its own, readable or not."""
+    return any(next(folder.glob(pattern), None) for pattern in _VOCABULARIES)
 
 
 def _require_whole(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from circuits.errors import CircuitsError
 from circuits.graph.layout import Layout
 from circuits.memory import out_of_memory
 from circuits.models.architecture import describe
-from circuits.models.checkpoints import load_model
+from circuits.models.checkpoints import load
 from circuits.models.failures import first_sentence
 from circuits.models.feed import Feed, Prefix, behind, decoder_only, encoder_decoder, shared_length
 from circuits.models.hooks import Hooks
@@ -42,16 +42,24 @@ class HookedModel:
     """
 
     def __init__(
-        self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str
+        self,
+        hf: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase | None,
+        name: str,
+        *,
+        no_tokenizer: str = "",
+        gguf: Mapping[str, str] | None = None,
     ) -> None:
         """Wrap a loaded model: freezes it, describes it, and checks the description by running it.
 
+        no_tokenizer: why there is none, said where one is asked for.
+        gguf: the file that the weights were read from, for the records of results.
         Raises CircuitsError when the architecture does not fit, with the reason.
         """
         hf.train(False)
         self.hf = hf.requires_grad_(False)
-        self._tokenizer = tokenizer
-        self.name = name
+        self._tokenizer, self._no_tokenizer = tokenizer, no_tokenizer
+        self.name, self.gguf = name, gguf
         with _as_unsupported(type(hf).__name__):
             self.view = describe(hf)
             check_view(self)
@@ -62,22 +70,32 @@ class HookedModel:
         source: str | Path,
         *,
         base: str | Path | None = None,
+        tokenizer: str | Path | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | str = torch.float32,
     ) -> HookedModel:
-        """Load a hub id ("gpt2", "org/model@revision"), a local folder, or a PEFT adapter's folder.
+        """Load a hub id ("gpt2", "org/model@revision"), a local folder, a GGUF file, a packaged
+        model ("smollm2-135m"), or a PEFT adapter's folder.
 
         base: the model under an adapter, when the adapter's own record of it does not serve.
+        tokenizer: such a source, whose tokenizer is taken in place of the model's own.
         device: None takes the first accelerator, or the CPU.
         """
-        hf, tokenizer = load_model(source, base=base, device=device, dtype=dtype)
-        return cls(hf, tokenizer, str(source))
+        found = load(source, base=base, tokenizer=tokenizer, device=device, dtype=dtype)
+        return cls(
+            found.model,
+            found.tokenizer,
+            str(source),
+            no_tokenizer=found.no_tokenizer,
+            gguf=found.gguf,
+        )
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer."""
         if self._tokenizer is None:
-            raise CircuitsError(f"{self.name}: it was loaded without a tokenizer")
+            reason = self._no_tokenizer or f"{self.name}: it was loaded without a tokenizer"
+            raise CircuitsError(f"{reason}; name another one with --tokenizer (tokenizer=)")
         return self._tokenizer
 
     @property

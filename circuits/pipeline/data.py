@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import tasks
-from circuits.errors import CircuitsError
 from circuits.evaluation import perturb
 from circuits.files import fingerprint, write_json
 from circuits.models.checkpoints import load_config, load_tokenizer, resolve
@@ -48,18 +47,15 @@ class Data:
 
     @cached_property
     def base(self) -> list[str]:
-        """What the base model is: its name, and the fingerprint of a local folder."""
+        """What the base model is: its name, and the fingerprint of a local folder or file."""
         place, _ = resolve(self.recipe.model)
-        return [self.recipe.model, *([fingerprint(place)] if Path(place).is_dir() else [])]
+        return [self.recipe.model, *([fingerprint(place)] if Path(place).exists() else [])]
 
     @cached_property
     def tokenizer(self) -> Any:
         """The base model's; a missing model is refused with the reason."""
         load_config(self.recipe.model)
-        tokenizer = load_tokenizer(*resolve(self.recipe.model))
-        if tokenizer is None:
-            raise CircuitsError(f"{self.recipe.model}: the model has no tokenizer beside it")
-        return tokenizer
+        return load_tokenizer(*resolve(self.recipe.model))
 
     @cached_property
     def context(self) -> int | None:

@@ -1,0 +1,202 @@
+"""The configuration of a GGUF file's model, from its header.
+
+Every key of the architecture is accounted for: one that is not known, and is neither 0 nor false,
+may change what the model computes, and is refused by name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import transformers
+from transformers import PreTrainedConfig
+
+from circuits.errors import CircuitsError
+from circuits.models.failures import UNLOADABLE, first_sentence
+from circuits.models.gguf.architectures import architecture_of
+from circuits.models.gguf.container import GGUF
+from circuits.models.gguf.rope import rope_parameters
+
+_FIELDS = {
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "block_count": "num_hidden_layers",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "attention.layer_norm_epsilon": "layer_norm_eps",
+    "use_parallel_residual": "use_parallel_residual",
+    "attention.sliding_window": "sliding_window",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
+}
+_REQUIRED = ("context_length", "embedding_length", "block_count", "attention.head_count")
+_READ_ELSEWHERE = frozenset(
+    {
+        "attention.key_length",
+        "attention.value_length",
+        "attention.sliding_window_pattern",
+        "vocab_size",  # the embedding has the rows that it has
+        "attention.causal",
+        "tensor_data_layout",
+    }
+)
+_WINDOWED = ("gemma2", "gemma3", "phi3")
+_CAPPED = ("gemma2", "gemma3")
+_GEMMA_27B = {"gemma2": 46, "gemma3": 62}
+"""Layers of the sizes whose attention is scaled by d_model / heads, not by the head's width
+(llama.cpp, src/models/gemma2.cpp and gemma3.cpp; the file does not say)."""
+
+
+def configuration(file: GGUF) -> PreTrainedConfig:
+    """The Hugging Face configuration of the model in a file; no tensor is read.
+
+    Raises CircuitsError for an architecture or a setting that is not read, by name.
+    """
+    architecture = architecture_of(file.path, file.architecture)
+    for key in _REQUIRED:
+        if file.get(key) is None:
+            raise CircuitsError(f"{file.path}: {file.architecture}.{key} is missing")
+    _refuse_unknown(file)
+    settings = {
+        name: _value(file, key) for key, name in _FIELDS.items() if file.get(key) is not None
+    }
+    settings.update(_special_ids(file))
+    settings.update(
+        vocab_size=_rows(file, "token_embd.weight"),
+        tie_word_embeddings=tied(file),
+    )
+    kind = getattr(transformers, architecture.config_class)
+    try:
+        settings.update(_of_architecture(file, settings))
+        config: PreTrainedConfig = kind(**settings)
+    except UNLOADABLE as error:
+        raise CircuitsError(
+            f"{file.path}: {architecture.config_class} refuses what the file says "
+            f"({first_sentence(error)})"
+        ) from error
+    config.architectures = [architecture.model_class]
+    config.name_or_path = str(file.path)
+    return config
+
+
+def tied(file: GGUF) -> bool:
+    """Whether the unembedding is the embedding: not stored, or stored twice with the same bytes."""
+    if "output.weight" not in file.tensors:
+        return True
+    ends = [file.tensors.get(f"{name}.weight") for name in ("token_embd", "output")]
+    if (
+        ends[0] is None
+        or ends[1] is None
+        or (ends[0].kind, ends[0].shape)
+        != (
+            ends[1].kind,
+            ends[1].shape,
+        )
+    ):
+        return False
+    one, other = (
+        np.memmap(file.path, np.uint8, "r", place.start, (place.size,)) for place in ends if place
+    )
+    return bool(np.array_equal(one, other))
+
+
+def _value(file: GGUF, key: str) -> Any:
+    """A value; one that is given for each layer must be the same for all."""
+    value = file.get(key)
+    if isinstance(value, list):
+        if len(set(value)) != 1:
+            raise CircuitsError(
+                f"{file.path}: {file.architecture}.{key} differs between layers, which is not read"
+            )
+        value = value[0]
+    # the file keeps 32 bits of 1e-05
+    return float(str(np.float32(value))) if isinstance(value, float) else value
+
+
+def _rows(file: GGUF, name: str) -> int:
+    place = file.tensors.get(name)
+    if place is None:
+        raise CircuitsError(f"{file.path}: tensor {name} is missing; is it a whole model?")
+    return place.shape[0]
+
+
+def _refuse_unknown(file: GGUF) -> None:
+    prefix = f"{file.architecture}."
+    for key, value in file.metadata.items():
+        name = key.removeprefix(prefix)
+        known = name in _FIELDS or name in _READ_ELSEWHERE or name.startswith("rope.")
+        if key.startswith(prefix) and not known and value not in (0, "", "none"):
+            raise CircuitsError(
+                f"{file.path}: {key} = {value!r} is not known here, and may change what the model "
+                "computes"
+            )
+    if file.get("attention.causal", True) is not True:
+        raise CircuitsError(f"{file.path}: its attention is not causal; it is no language model")
+
+
+def _special_ids(file: GGUF) -> dict[str, int]:
+    """The tokens that begin, end and fill a text, where the file names them."""
+    keys = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
+    found = {
+        name: file.metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in keys.items()
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _of_architecture(file: GGUF, settings: dict[str, Any]) -> dict[str, Any]:
+    """What architectures have to themselves. Changes `settings` where names differ."""
+    kind = file.architecture
+    made: dict[str, Any] = {}
+    if kind == "gpt2":
+        made["layer_norm_epsilon"] = settings.pop("layer_norm_eps", 1e-5)
+        made["n_inner"] = settings.pop("intermediate_size", None)
+        _refuse_grouped(file, settings)
+        return made
+    heads = settings["num_attention_heads"]
+    made["head_dim"] = head = _head_dim(file, heads)
+    if kind == "gptneox":
+        _refuse_grouped(file, settings)
+        del made["head_dim"]
+        made["attention_bias"] = "blk.0.attn_qkv.bias" in file.tensors
+    else:
+        settings.setdefault("num_key_value_heads", heads)
+    if kind in ("llama", "qwen3"):
+        made["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
+    if kind == "llama":
+        made["mlp_bias"] = "blk.0.ffn_up.bias" in file.tensors
+    if kind not in _WINDOWED and settings.pop("sliding_window", None):
+        raise CircuitsError(f"{file.path}: a sliding window in a file of {kind} is not read")
+    if kind in _CAPPED:
+        whole = settings["num_hidden_layers"] == _GEMMA_27B[kind]
+        made["query_pre_attn_scalar"] = settings["hidden_size"] // heads if whole else head
+    made["rope_parameters"] = rope_parameters(file, head)
+    if kind == "phi3" and (original := file.get("rope.scaling.original_context_length")):
+        made["original_max_position_embeddings"] = original
+    if kind == "gemma3":
+        every = file.get("attention.sliding_window_pattern", 6)
+        if not isinstance(every, int):
+            raise CircuitsError(f"{file.path}: gemma3.attention.sliding_window_pattern = {every!r}")
+        made["layer_types"] = [
+            "sliding_attention" if (layer + 1) % every else "full_attention"
+            for layer in range(settings["num_hidden_layers"])
+        ]
+    return made
+
+
+def _head_dim(file: GGUF, heads: int) -> int:
+    head: int = file.get("attention.key_length") or file.get("embedding_length") // heads
+    value = file.get("attention.value_length", head)
+    if value != head:
+        raise CircuitsError(
+            f"{file.path}: heads whose keys and values differ in width ({head} and {value}) are "
+            "not read"
+        )
+    return head
+
+
+def _refuse_grouped(file: GGUF, settings: dict[str, Any]) -> None:
+    if settings.pop("num_key_value_heads", None) not in (None, settings["num_attention_heads"]):
+        raise CircuitsError(f"{file.path}: grouped KV heads in a file of {file.architecture}")

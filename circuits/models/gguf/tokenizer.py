@@ -1,0 +1,211 @@
+"""The tokenizer in a GGUF file: its vocabulary, merges, control tokens and chat template.
+
+Two kinds are read: byte-level BPE (`tokenizer.ggml.model` gpt2) with the rule that the file names
+for cutting text, and SentencePiece BPE (`llama`), whose merges follow from its pieces' scores.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    processors,
+)
+from transformers import PreTrainedTokenizerFast
+
+from circuits.errors import CircuitsError
+from circuits.models.failures import first_sentence, some
+from circuits.models.gguf.container import GGUF
+from circuits.models.gguf.pretokenizers import RULES, Rule
+
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
+_ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "sep": "seperator"}
+_SENTENCEPIECE_IDS = {"bos": 1, "eos": 2, "unk": 0}
+"""llama.cpp's, where a SentencePiece file does not say."""
+
+
+def load_tokenizer(file: GGUF) -> PreTrainedTokenizerFast:
+    """The tokenizer of the model in a file; a CircuitsError says why it cannot be had."""
+    words = _Words(file)
+    kind = words.get("model")
+    if kind == "gpt2":
+        tokenizer, adds_bos = _byte_level(words), _rule(words).adds_bos
+    elif kind == "llama":
+        tokenizer, adds_bos = _sentencepiece(words), True
+    else:
+        raise CircuitsError(
+            f"{file.path}: it holds no tokenizer"
+            if kind in (None, "none", "no_vocab")
+            else f"{file.path}: a tokenizer of kind {kind!r} is not read; known: gpt2 (byte-level "
+            "BPE), llama (SentencePiece)"
+        )
+    tokenizer.add_tokens([words.added(place) for place in words.of_type(_USER_DEFINED)])
+    tokenizer.add_special_tokens(
+        [words.added(place) for place in words.of_type(_CONTROL, _UNKNOWN)]
+    )
+    _frame(tokenizer, words, adds_bos)
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        clean_up_tokenization_spaces=False,
+        model_max_length=file.get("context_length", int(1e30)),
+        **{
+            f"{role}_token": words.tokens[place]
+            for role in _ROLES
+            if (place := words.role(role)) is not None
+        },
+    )
+    made.chat_template = _chat_template(file)
+    return made
+
+
+class _Words:
+    """What the file says of its tokenizer, each list as long as the vocabulary."""
+
+    def __init__(self, file: GGUF) -> None:
+        self.file = file
+        self.tokens: list[str] = self.entries("tokens")
+        self.types: list[int] = self.entries("token_type", [_NORMAL] * len(self.tokens))
+        self.tokens = [token or f"[EMPTY_{place}]" for place, token in enumerate(self.tokens)]
+        self.places = {token: place for place, token in enumerate(self.tokens)}
+        if len(self.places) != len(self.tokens):
+            twice = [one for at, one in enumerate(self.tokens) if self.places[one] != at]
+            raise CircuitsError(f"{file.path}: tokens stand twice in the vocabulary: {some(twice)}")
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.file.metadata.get(f"tokenizer.ggml.{key}", default)
+
+    def entries(self, key: str, default: list[Any] | None = None) -> list[Any]:
+        found = self.get(key, default)
+        if not isinstance(found, list):
+            raise CircuitsError(f"{self.file.path}: its tokenizer has no {key}")
+        if key != "tokens" and key != "merges" and len(found) != len(self.tokens):
+            raise CircuitsError(
+                f"{self.file.path}: its tokenizer has {len(self.tokens)} tokens and {len(found)} "
+                f"entries in {key}"
+            )
+        return found
+
+    def role(self, role: str) -> int | None:
+        """The id of the begin token, say, if there is one in the vocabulary."""
+        place = self.get(f"{_ROLES[role]}_token_id")
+        if place is None and self.get("model") == "llama":
+            place = _SENTENCEPIECE_IDS.get(role)
+        return place if place is not None and 0 <= place < len(self.tokens) else None
+
+    def of_type(self, *types: int) -> list[int]:
+        return [place for place, one in enumerate(self.types) if one in types]
+
+    def added(self, place: int) -> AddedToken:
+        """Found in the text as it is written, before anything else is."""
+        special = self.types[place] != _USER_DEFINED
+        return AddedToken(self.tokens[place], special=special, normalized=False)
+
+
+def _rule(words: _Words) -> Rule:
+    name = words.get("pre") or "default"
+    if name not in RULES:
+        raise CircuitsError(
+            f"{words.file.path}: its tokenizer cuts text by the rule {name!r}, which is not known "
+            "here, and the file does not hold it; name the model's own tokenizer with --tokenizer "
+            "(tokenizer=)"
+        )
+    return RULES[name]
+
+
+def _byte_level(words: _Words) -> Tokenizer:
+    rule = _rule(words)
+    merges = []
+    for line in words.entries("merges"):
+        at = line.find(" ", 1)
+        merges.append((line[:at], line[at + 1 :]))
+    tokenizer = _made(words, merges, ignore_merges=rule.whole_words)
+    tokenizer.pre_tokenizer = rule.pre_tokenizer()
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _sentencepiece(words: _Words) -> Tokenizer:
+    unknown = words.role("unk")
+    tokenizer = _made(
+        words,
+        _merges(words),
+        unk_token=None if unknown is None else words.tokens[unknown],
+        fuse_unk=True,
+        byte_fallback=True,
+    )
+    prefix = words.get("add_space_prefix", True)
+    spaces = normalizers.Replace(" ", "▁")
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), spaces] if prefix else [spaces]
+    )
+    back = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    tokenizer.decoder = decoders.Sequence([*back, decoders.Strip(" ", 1, 0)] if prefix else back)
+    return tokenizer
+
+
+def _made(words: _Words, merges: list[tuple[str, str]], **settings: Any) -> Tokenizer:
+    try:
+        return Tokenizer(models.BPE(vocab=words.places, merges=merges, **settings))
+    except Exception as error:  # what tokenizers raises has no type of its own
+        raise CircuitsError(
+            f"{words.file.path}: its merges and vocabulary do not fit ({first_sentence(error)})"
+        ) from error
+
+
+def _merges(words: _Words) -> list[tuple[str, str]]:
+    """Pairs of pieces by the score of what they make, as SentencePiece joins them."""
+    scores = words.entries("scores")
+    pieces = {words.tokens[place] for place in words.of_type(_NORMAL)}
+    found = []
+    for piece in pieces:
+        score, place = scores[words.places[piece]], words.places[piece]
+        for cut in range(1, len(piece)):
+            left, right = piece[:cut], piece[cut:]
+            if left in pieces and right in pieces:
+                found.append((-score, place, words.places[left], left, right))
+    found.sort()
+    return [(left, right) for *_, left, right in found]
+
+
+def _frame(tokenizer: Tokenizer, words: _Words, adds_bos: bool) -> None:
+    """What the tokenizer puts before and behind each text by itself."""
+    before: list[tuple[str, int]] = []
+    behind: list[tuple[str, int]] = []
+    for role, into, default in (("bos", before, adds_bos), ("eos", behind, False)):
+        if not words.get(f"add_{role}_token", default):
+            continue
+        place = words.role(role)
+        if place is None:
+            raise CircuitsError(
+                f"{words.file.path}: its tokenizer adds a {role} token and does not name one"
+            )
+        into.append((words.tokens[place], place))
+    if before or behind:
+        single = [*(name for name, _ in before), "$A", *(name for name, _ in behind)]
+        second = [
+            *(f"{name}:1" for name, _ in before),
+            "$B:1",
+            *(f"{name}:1" for name, _ in behind),
+        ]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=single, pair=[*single, *second], special_tokens=[*before, *behind]
+        )
+
+
+def _chat_template(file: GGUF) -> Any:
+    """One template, or several by name."""
+    one = file.metadata.get("tokenizer.chat_template")
+    prefix = "tokenizer.chat_template."
+    named = {
+        key.removeprefix(prefix): value
+        for key, value in file.metadata.items()
+        if key.startswith(prefix)
+    }
+    if not named:
+        return one
+    return {**({"default": one} if one else {}), **named}
