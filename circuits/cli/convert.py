@@ -10,7 +10,7 @@ import typer
 from circuits.cli import options as use
 
 if TYPE_CHECKING:
-    from circuits.graph import Layout
+    from circuits.graph import Circuit, EdgeScores, Layout
 
 
 def convert(
@@ -21,8 +21,19 @@ def convert(
         ),
     ],
     out: Annotated[
-        Path, typer.Option(help="A .json or .pt for EAP-IG and MIB; a folder for this package.")
+        Path,
+        typer.Option(
+            help="A .json or .pt for EAP-IG and MIB; a .graphml, .gexf, .gml or .dot; a folder for "
+            "this package."
+        ),
     ],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="The format, where the ending does not say: eap-ig, graphml, gexf, gml, dot, or "
+            "json for networkx's node-link JSON."
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="Its config.json gives the width and the KV heads; no weights are read."),
@@ -51,34 +62,89 @@ def convert(
         ),
     ] = "sum",
 ) -> None:
-    """Convert to and from the graph files of EAP-IG and MIB.
+    """Convert to and from the graph files of EAP-IG and MIB, and to those of graph tools.
 
     Towards EAP-IG: --out is a .json or a .pt. From it: --out is a folder, which gets
     scores.safetensors and circuit.json, whichever the file holds, and node_scores.safetensors (in
     nodes/ beside scores of edges). Circuits and scores of single dimensions of a node's output
     (EAP-IG's neurons) are refused: this package's neurons are others.
+    Towards Gephi, Cytoscape, Graphviz and networkx: edges, nodes or neurons with their scores, and
+    where to draw them (docs/exchange.md).
 
     Example: circuits convert scores --model gpt2 --circuit scores/circuit.json --out graph.json
+
+    Example: circuits convert scores/circuit.json --out circuit.graphml
     """
     from circuits.errors import CircuitsError
 
-    theirs = out.suffix in (".json", ".pt")
-    use.require_writable(out, file=theirs)
-    if theirs:
+    form = to or _FORM_OF.get(out.suffix.lower())
+    use.require_writable(out, file=form is not None)
+    if form is not None and form != "eap-ig":
+        _draw(source, out, form, circuit)
+        return
+    if form is not None:
         if model is None and d_model is None:
             raise CircuitsError("their files hold the model's width: give --model or --d-model")
         _write(source, out, model, d_model, circuit)
         return
     if circuit is not None:
-        raise CircuitsError("--circuit goes with an --out of .json or .pt")
+        raise CircuitsError("--circuit goes with an --out of .json or .pt, or with a --to")
     _read(source, out, model, kv_heads, gradients_of, copies)
+
+
+_FORM_OF = {
+    **dict.fromkeys((".json", ".pt"), "eap-ig"),
+    **{f".{form}": form for form in ("graphml", "gexf", "gml", "dot")},
+}
+
+
+def _draw(source: Path, out: Path, form: str, circuit: Path | None) -> None:
+    from circuits.errors import CircuitsError
+    from circuits.files import read_json
+    from circuits.graph import Circuit, EdgeScores, load_scores
+    from circuits.graph.levels import load_circuit
+    from circuits.graph.network import FORMS, write_network
+
+    if form not in FORMS:
+        raise CircuitsError(f"--to {form}: known are eap-ig, {', '.join(FORMS)}")
+    if source.suffix == ".pt" or (source.suffix == ".json" and "cfg" in read_json(source)):
+        raise CircuitsError(
+            f"{source}: a graph file of EAP-IG; convert it to a folder of this package first"
+        )
+    if source.suffix == ".json":
+        if circuit is not None:
+            raise CircuitsError("--circuit goes with scores, and this is a circuit itself")
+        graph = load_circuit(source).to_networkx()
+    else:
+        scores = load_scores(source)
+        if circuit is None:
+            graph = scores.to_networkx()
+        else:
+            kept = load_circuit(circuit)
+            if not (isinstance(scores, EdgeScores) and isinstance(kept, Circuit)):
+                raise CircuitsError("--circuit and scores of edges go together here")
+            _require_one_model(scores, kept, source, circuit)
+            graph = Circuit(kept.layout, kept.mask, scores.matrix, kept.details).to_networkx()
+    use.wrote(write_network(graph, out, form))
+    typer.echo(f"{graph.number_of_nodes()} nodes, {graph.number_of_edges()} edges")
+
+
+def _require_one_model(scores: EdgeScores, kept: Circuit, source: Path, circuit: Path) -> None:
+    from circuits.attribution.origin import differ
+    from circuits.errors import CircuitsError
+
+    if differ(scores.details.get("model"), kept.details.get("model")):
+        raise CircuitsError(f"{circuit}: its model is not the one that {source} was made from")
+    if scores.layout != kept.layout:
+        raise CircuitsError(
+            f"{circuit}: of a model of {kept.layout.summary}, where {source} has "
+            f"{scores.layout.summary}"
+        )
 
 
 def _write(
     source: Path, out: Path, model: str | None, d_model: int | None, circuit: Path | None
 ) -> None:
-    from circuits.attribution.origin import differ
-    from circuits.errors import CircuitsError
     from circuits.graph import Circuit, EdgeScores
     from circuits.graph.interchange import ungrouped_share, write_graph
 
@@ -86,8 +152,8 @@ def _write(
     scores = None if is_circuit else EdgeScores.load(source)
     chosen = source if is_circuit else circuit
     kept = None if chosen is None else Circuit.load(chosen)
-    if scores and kept and differ(scores.details.get("model"), kept.details.get("model")):
-        raise CircuitsError(f"{circuit}: its model is not the one that {source} was made from")
+    if scores is not None and kept is not None and circuit is not None:
+        _require_one_model(scores, kept, source, circuit)
     if model is not None and (part := scores or kept) is not None:
         d_model = _sizes(model, source, part.layout, d_model=d_model)[0]
     assert d_model is not None

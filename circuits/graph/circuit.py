@@ -16,6 +16,7 @@ from torch import Tensor
 from circuits.errors import CircuitsError, naming
 from circuits.files import read_json, require_known, write_json
 from circuits.graph.layout import Layout
+from circuits.graph.network import add_edges, network
 
 
 @dataclass(frozen=True)
@@ -139,21 +140,11 @@ class Circuit:
         return Circuit(layout, mask, self.scores, self.details)
 
     def to_networkx(self) -> nx.MultiDiGraph:
-        """Nodes with kind and layer; an edge per circuit edge, keyed by the port it enters."""
-        graph, nodes = nx.MultiDiGraph(), set(self.nodes)
-        for node in self.layout.source_nodes:
-            if node.name in nodes:
-                graph.add_node(node.name, kind=node.kind, layer=node.layer, head=node.head)
-        if "logits" in nodes:
-            graph.add_node("logits", kind="logits", layer=self.layout.n_layers, head=None)
-        for row, column in self.mask.nonzero().tolist():
-            reader = self.layout.reader_nodes[column]
-            score = None if self.scores is None else float(self.scores[row, column])
-            ends = [self.layout.sources[target] for target in self._ends(column)]
-            for target in ends or ["logits"]:
-                graph.add_edge(
-                    self.layout.sources[row], target, key=reader.name, port=reader.port, score=score
-                )
+        """The circuit's nodes and edges with their scores, as `graph/network.py` says; an edge into
+        a shared reader is one into each head of `nodes` that it ends at.
+        """
+        graph = network(self.layout, self.nodes)
+        add_edges(graph, self.layout, self.mask.nonzero().tolist(), self._ends, self.scores)
         return graph
 
     def save(self, path: str | Path) -> None:

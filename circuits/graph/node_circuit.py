@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -22,6 +23,7 @@ from circuits.errors import CircuitsError, naming
 from circuits.files import read_json, require_known, write_json
 from circuits.graph.circuit import Circuit, read_entries
 from circuits.graph.layout import Layout
+from circuits.graph.network import add_edges, add_units, network
 from circuits.graph.units import Units
 
 
@@ -127,6 +129,31 @@ class NodeCircuit:
                 raise CircuitsError(f"{name} is kept in part; edges leave whole nodes")
         rows = torch.stack([part.all() for part in parts])
         return Circuit(self.layout, self.layout.mask & rows[:, None], details=self.details)
+
+    def to_networkx(self) -> nx.MultiDiGraph:
+        """The nodes kept, whole or in part, and every edge between them, as each reads all before
+        it; the units kept of nodes that are apart, with their scores (`graph/network.py`).
+        """
+        layout, kept, scores = self.layout, set(self.nodes), self.scores
+        totals = {}
+        if scores is not None:
+            parts = scores.where(self.mask, 0.0).split(list(self.units.widths))
+            totals = dict(zip(layout.sources, (float(part.sum()) for part in parts), strict=True))
+        graph = network(layout, kept, totals)
+        inside = [name in kept for name in layout.sources]
+        ends = [[row for row in rows if inside[row]] for rows in layout.feeds]
+        read = [bool(ends[column] or column == layout.logits_column) for column in range(len(ends))]
+        pairs = layout.mask.nonzero().tolist()
+        places = [(row, column) for row, column in pairs if inside[row] and read[column]]
+        add_edges(graph, layout, places, ends.__getitem__, None)
+        kept_units = self.mask.nonzero().flatten().tolist()
+        add_units(
+            graph,
+            self.units.parts(
+                (place, None if scores is None else float(scores[place])) for place in kept_units
+            ),
+        )
+        return graph
 
     def save(self, path: str | Path) -> None:
         """Write the circuit as JSON: layout, units with their scores, and how it was chosen."""

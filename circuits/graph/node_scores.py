@@ -15,12 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError, naming
 from circuits.graph.layout import Layout
+from circuits.graph.network import add_units, network
 from circuits.graph.score_files import read_scores, write_scores
 from circuits.graph.units import Units
 
@@ -72,6 +74,16 @@ class NodeScores:
         """The n units largest in absolute value, with their scores."""
         order = torch.argsort(self.values.abs(), descending=True, stable=True)[:n]
         return [(self.units.name(place), float(self.values[place])) for place in order.tolist()]
+
+    def to_networkx(self) -> nx.MultiDiGraph:
+        """All nodes, and neurons where they were scored, with their scores; no edges but those from
+        neurons to their nodes (`graph/network.py`).
+        """
+        totals = dict(zip(self.layout.sources, self.nodes.tolist(), strict=True))
+        graph = network(self.layout, self.layout.nodes, totals)
+        scores = self.values.tolist()
+        add_units(graph, self.units.parts((place, scores[place]) for place in range(len(scores))))
+        return graph
 
     def save(self, folder: str | Path, name: str | None = None) -> Path:
         """Write `name.safetensors`, then `name.json`; returns the former's path.

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError, naming
 from circuits.graph.layout import Layout
+from circuits.graph.network import add_edges, network
 from circuits.graph.score_files import read_scores, write_scores
 
 
@@ -66,6 +68,13 @@ class EdgeScores:
             )
             for place in places.tolist()
         ]
+
+    def to_networkx(self) -> nx.MultiDiGraph:
+        """All nodes and edges of the model with their scores, as `graph/network.py` says."""
+        graph = network(self.layout, self.layout.nodes)
+        places = self.mask.nonzero().tolist()
+        add_edges(graph, self.layout, places, self.layout.feeds.__getitem__, self.matrix)
+        return graph
 
     def save(self, folder: str | Path, name: str = "scores") -> Path:
         """Write `name.safetensors`, then `name.json`; returns the former's path.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -62,6 +63,16 @@ class Units:
         row = bisect_right(self._ends, place)
         source, start = self.layout.sources[row], self.of(row).start
         return source if self.widths[row] == 1 else f"{source}[{place - start}]"
+
+    def parts(
+        self, scored: Iterable[tuple[int, float | None]]
+    ) -> Iterator[tuple[str, str, int, float | None]]:
+        """Name, node, number within it and score of each place that is a part of a node only."""
+        for place, score in scored:
+            row = bisect_right(self._ends, place)
+            if self.widths[row] > 1:
+                unit = place - self.of(row).start
+                yield self.name(place), self.layout.sources[row], unit, score
 
     def find(self, name: str) -> slice:
         """Where a source's units ("m3"), or one of them ("m3[17]"), stand."""

@@ -2,6 +2,7 @@
 
 import json
 
+import networkx as nx
 import pytest
 import torch
 from cli.inside import circuits
@@ -138,3 +139,31 @@ def test_bad_input_is_one_line(ours, model_folder, tmp_path):
         circuits("convert", empty, "--out", tmp_path / "out", "--circuit", empty),
         "--circuit goes with an --out of .json or .pt",
     )
+
+
+def test_graph_tools(ours, tmp_path):
+    folder, scores, circuit = ours
+    for ending in ("graphml", "gexf", "gml", "dot"):
+        done = circuits("convert", folder / "circuit.json", "--out", tmp_path / f"c.{ending}")
+        assert done.returncode == 0, done.stderr
+    graph = circuit.to_networkx()
+    found = nx.read_graphml(tmp_path / "c.graphml", force_multigraph=True)
+    assert set(found.edges(keys=True)) == set(graph.edges(keys=True)) and len(graph.edges) > 40
+    assert dict(found.nodes) == dict(graph.nodes)
+    out = tmp_path / "scores.json"
+    done = circuits("convert", folder, "--to", "json", "--out", out)
+    assert done.returncode == 0, done.stderr
+    found = nx.node_link_graph(json.loads(out.read_text()), edges="edges")
+    whole = scores.to_networkx()
+    assert nx.utils.graphs_equal(found, whole)
+    assert f"{len(whole)} nodes, {whole.number_of_edges()} edges" in done.stdout
+    mask = ("--circuit", folder / "circuit.json", "--out", tmp_path / "both.gml")
+    done = circuits("convert", folder, *mask)
+    assert done.returncode == 0, done.stderr
+    assert nx.utils.graphs_equal(nx.read_gml(tmp_path / "both.gml"), graph)
+    refused(circuits("convert", folder, "--to", "svg", "--out", out), "--to svg: known are eap-ig,")
+    theirs = write_graph(tmp_path / "g.json", d_model=8, circuit=circuit)
+    refused(
+        circuits("convert", theirs, "--out", tmp_path / "g.dot"), "g.json: a graph file of EAP-IG"
+    )
+    refused(circuits("convert", folder / "circuit.json", *mask), "this is a circuit itself")
