@@ -3,8 +3,8 @@ node-link JSON.
 
 A graph is a `MultiDiGraph` of the model's nodes, so that an edge into a head's query, key or value
 is one of three between the same two nodes. Its key, unique in the graph, is `a0.h3->a1.h2<q>`;
-under grouped-query attention a k or v reader is an edge into each of its query heads. Attributes that do
-not apply, and scores that are not finite, are left out, as most formats have no place for None.
+under grouped-query attention a k or v reader is an edge into each of its query heads. Attributes
+that do not apply, and scores that are not finite, are left out, as few formats can hold None.
 
 - nodes: kind, layer, head, `encoder` and `cross` where true, score (of nodes and neurons), x and y
   for drawing: input at the bottom, logits on top, an encoder left of its decoder;
