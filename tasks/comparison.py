@@ -62,6 +62,7 @@ class Comparison(Generated):
     one_token: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_option(self.name, "corruption", self.corruption, CORRUPTIONS)
         require_option(self.name, "order", self.order, ORDERS)
         require_option(self.name, "source", self.source, SOURCES)
@@ -72,7 +73,8 @@ class Comparison(Generated):
             players = _original_and_peers(tokenizer, list(first))
             numbers = [ORIGINAL_NUMBERS]
         else:
-            players = of_one_length(tokenizer, list(first), 4, "comparison: of the surnames")
+            surnames = self._as_answers(tokenizer, list(first), 4)
+            players = of_one_length(tokenizer, surnames, 4, "comparison: of the surnames")
             numbers = _number_pairs(tokenizer, split)
 
         def make(rng: random.Random) -> Sequence[Prompts]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -15,10 +16,10 @@ from typing import ClassVar
 from transformers import PreTrainedTokenizerBase
 
 from tasks.errors import CircuitsError, naming
+from tasks.framing import Framed, FramedTask, Framing
 from tasks.masking import differing
 from tasks.pairs import PairSet, PromptPair, TokenSet
 from tasks.task import Split
-from tasks.text import beginning, continuation, encode
 from tasks.words import require_split
 
 PATIENCE = 10_000  # draws in a row that bring nothing new, after which there is nothing new
@@ -46,13 +47,15 @@ Maker = Callable[[random.Random], Sequence[Prompts]]
 
 
 @dataclass(frozen=True)
-class Generated(ABC):
+class Generated(FramedTask, ABC):
     """A task made of templates and words.
 
-    add_bos: begin every prompt with the beginning-of-text token.
+    add_bos: auto (what the tokenizer puts before a text by itself), true or false.
+    chat: put the prompt into the tokenizer's chat template, and the answer behind its header.
     """
 
-    add_bos: bool = field(default=False, kw_only=True)
+    add_bos: bool | str = field(default="auto", kw_only=True)
+    chat: bool = field(default=False, kw_only=True)
 
     name: ClassVar[str]
     metric: ClassVar[str] = "logit-difference"
@@ -104,9 +107,10 @@ class Generated(ABC):
         context: int | None = None,
     ) -> PairSet:
         """`n` pairs, no clean prompt twice; the spans are the positions that differ."""
+        framing = self._framing(tokenizer)
         made = PairSet(
             tuple(
-                self._pair(tokenizer, prompts, f"{self.name} {split} pair {number}")
+                self._pair(framing, prompts, f"{self.name} {split} pair {number}")
                 for number, prompts in enumerate(self.prompts(tokenizer, n, split=split, seed=seed))
             ),
             task=self.name,
@@ -116,15 +120,12 @@ class Generated(ABC):
         made.require(vocabulary=len(tokenizer), context=context)
         return made
 
-    def _pair(
-        self, tokenizer: PreTrainedTokenizerBase, prompts: Prompts, source: str
-    ) -> PromptPair:
-        bos = (beginning(tokenizer),) if self.add_bos else ()
-        clean = (*bos, *encode(tokenizer, prompts.clean))
-        corrupted = (*bos, *encode(tokenizer, prompts.corrupted))
+    def _pair(self, framing: Framing, prompts: Prompts, source: str) -> PromptPair:
         with naming(source):
-            answer = self._tokens(tokenizer, prompts.clean, prompts.answer)
-            wrong = self._tokens(tokenizer, prompts.clean, prompts.wrong)
+            prompt = framing.prompt(prompts.clean)
+            clean, corrupted = prompt.ids, framing.prompt(prompts.corrupted).ids
+            answer = self._tokens(framing, prompt, prompts.answer)
+            wrong = self._tokens(framing, prompt, prompts.wrong)
         if len(wrong) == len(answer) > 1:
             # Where two names of several tokens agree there is nothing to tell apart.
             wrong = tuple(
@@ -139,12 +140,27 @@ class Generated(ABC):
             source=source,
         )
 
-    def _tokens(
-        self, tokenizer: PreTrainedTokenizerBase, prompt: str, answer: Answer
-    ) -> tuple[TokenSet, ...]:
+    def _as_answers(
+        self, tokenizer: PreTrainedTokenizerBase, listed: Sequence[str], least: int
+    ) -> list[str]:
+        """The words that can be answers. Behind a chat's header a word may have other tokens than
+        in a sentence: then those of one token, or, where several do, of equally many.
+        """
+        if not self.chat:
+            return list(listed)
+        framing, groups = self._framing(tokenizer), defaultdict[int, list[str]](list)
+        prompt = framing.prompt("the")
+        for word in listed:
+            groups[len(framing.answer(prompt, f" {word}"))].append(word)
+        if self.one_token:
+            return groups[1]
+        enough = (group for _, group in sorted(groups.items()) if len(group) >= least)
+        return next(enough, list(listed))
+
+    def _tokens(self, framing: Framing, prompt: Framed, answer: Answer) -> tuple[TokenSet, ...]:
         if not isinstance(answer, str):
             return (answer,)
-        tokens = continuation(tokenizer, prompt, answer)
+        tokens = framing.answer(prompt, answer)
         if self.one_token and len(tokens) != 1:
             raise CircuitsError(
                 f"the answer {answer!r} is {len(tokens)} tokens after the prompt, and the task "

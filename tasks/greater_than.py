@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from tasks.errors import CircuitsError
 from tasks.generated import Generated, Maker, Prompts
 from tasks.task import Split
-from tasks.text import encode
+from tasks.text import continuation, encode
 from tasks.words import of_split, words
 
 TEMPLATE = "The {event} lasted from the year {century}{year:02d} to the year {century}"
@@ -30,6 +30,7 @@ CENTURIES = tuple(range(11, 18))
 YEARS = range(2, 99)  # something is above, and the corrupted 01 is below
 CORRUPTED = 1
 _BEFORE = "the year"
+_ALONE = "("  # merges with no digit
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _two_digits(
     for tokens in years.values():
         for year, token in tokens.items():
             after[year].add(token)
-    alone = [encode(tokenizer, f"{year:02d}") for year in range(100)]
+    alone = [continuation(tokenizer, _ALONE, f"{year:02d}") for year in range(100)]
     if after and all(tokens == {*alone[year]} for year, tokens in after.items()):
         after.update({year: {*ids} for year, ids in enumerate(alone)})
     digits = [token for year in range(100) for token in after[year]]

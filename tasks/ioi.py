@@ -59,11 +59,13 @@ class IOI(Generated):
     name: ClassVar[str] = "ioi"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_option(self.name, "corruption", self.corruption, CORRUPTIONS)
         require_option(self.name, "order", self.order, ORDERS)
 
     def _maker(self, tokenizer: PreTrainedTokenizerBase, split: Split) -> Maker:
         mine = of_split(words("first_names"), split)
+        mine = self._as_answers(tokenizer, mine, 5)
         names = single_tokens(tokenizer, mine, 5, f"ioi: of the names in the split {split!r}")
 
         def make(rng: random.Random) -> tuple[Prompts]:

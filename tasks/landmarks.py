@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from itertools import groupby
 
 from transformers import PreTrainedTokenizerBase
 
 from tasks.pairs import PairSet
 from tasks.sentences import core, sentence_ranges
-from tasks.text import Encoding, encode_with_offsets
+from tasks.text import Encoding, control_ids, encode_with_offsets
 
 _PARAGRAPH = re.compile(r"\n\s*(?=\S)")
 
@@ -22,20 +23,36 @@ def landmarks(tokenizer: PreTrainedTokenizerBase, pairs: PairSet) -> dict[str, l
     """For each pair, the tokens that begin a sentence or a paragraph of the clean prompt.
 
     "sentence-initial": the first token of each sentence but the first. "paragraph-initial": the
-    first token after a line break that is not blank, but the first paragraph's.
+    first token after a line break that is not blank, but the first paragraph's. What stands between
+    two control tokens (a chat's header, a message) is a text of its own.
     """
     found: dict[str, list[list[int]]] = {"sentence-initial": [], "paragraph-initial": []}
+    control = control_ids(tokenizer)
     for pair in pairs:
-        text, offsets = _offsets(tokenizer, (*pair.clean, *pair.forced))
-        first, *sentences = [core(text, start, end)[0] for start, end in sentence_ranges(text)] or [
-            0
-        ]
-        paragraphs = [match.end() for match in _PARAGRAPH.finditer(text) if match.end() > first]
-        ends = [end for _, end in offsets]
-        for name, characters in zip(found, (sentences, paragraphs), strict=True):
-            tokens = {bisect_right(ends, character) for character in characters}
-            found[name].append(sorted(tokens - {0, len(ends)}))
+        for tokens in found.values():
+            tokens.append([])
+        ids, start = (*pair.clean, *pair.forced), 0
+        for is_control, group in groupby(ids, control.__contains__):
+            run = tuple(group)
+            if not is_control:
+                for name, places in _in_text(tokenizer, run).items():
+                    found[name][-1] += [start + place for place in places]
+            start += len(run)
     return found
+
+
+def _in_text(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]) -> dict[str, list[int]]:
+    text, offsets = _offsets(tokenizer, ids)
+    first, *sentences = [core(text, start, end)[0] for start, end in sentence_ranges(text)] or [0]
+    paragraphs = [match.end() for match in _PARAGRAPH.finditer(text) if match.end() > first]
+    ends = [end for _, end in offsets]
+    return {
+        name: sorted({bisect_right(ends, character) for character in characters} - {0, len(ends)})
+        for name, characters in (
+            ("sentence-initial", sentences),
+            ("paragraph-initial", paragraphs),
+        )
+    }
 
 
 def _offsets(
@@ -47,8 +64,15 @@ def _offsets(
         again: Encoding = encode_with_offsets(tokenizer, text)
         if again.ids == ids:
             return text, list(again.offsets)
-    # Tokens that the text would not be split into: piece by piece, as each decodes alone.
-    pieces = [str(tokenizer.decode([token], clean_up_tokenization_spaces=False)) for token in ids]
+    # Tokens that the text would not be split into: piece by piece, as each decodes behind itself
+    # (decoders of SentencePiece drop the space of a first token).
+    pieces = []
+    for token in ids:
+        once, twice = (
+            str(tokenizer.decode([token] * times, clean_up_tokenization_spaces=False))
+            for times in (1, 2)
+        )
+        pieces.append(twice[len(once) :])
     offsets, end = [], 0
     for piece in pieces:
         offsets.append((end, end + len(piece)))

@@ -78,6 +78,7 @@ class Recall(Generated):
     one_token: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_option(self.name, "corruption", self.corruption, CORRUPTIONS)
         require_option(self.name, "source", self.source, SOURCES)
         if self.distance is not None and not 0 <= self.distance <= len(FILLERS):
@@ -101,7 +102,8 @@ class Recall(Generated):
         first_names = of_one_length(
             tokenizer, mine, 4, f"recall: of the first names in the split {split!r}"
         )
-        surnames = of_one_length(tokenizer, words("surnames"), 4, "recall: of the surnames")
+        listed = self._as_answers(tokenizer, words("surnames"), 4)
+        surnames = of_one_length(tokenizer, listed, 4, "recall: of the surnames")
 
         def make(rng: random.Random) -> Sequence[Prompts]:
             distance = rng.randint(0, FARTHEST) if self.distance is None else self.distance

@@ -29,36 +29,52 @@ from transformers import PreTrainedTokenizerBase
 from tasks import splits
 from tasks.errors import CircuitsError, naming
 from tasks.files import Row, read_rows
+from tasks.framing import Framed, FramedTask, Framing
 from tasks.masking import differing
 from tasks.pairs import PairSet, PromptPair, TokenSet
 from tasks.task import Split
-from tasks.text import beginning, continuation, encode
+from tasks.text import control_token
 
+CONTROL = ("refuse", "text", "token")
 _YEARS = re.compile(r"(\d\d)(\d\d) to the year \1$")
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(FramedTask):
     """Your own prompt pairs. The metric is the logit difference when the file has wrong answers,
     the log-probability of the answer when it has none.
 
     path: a .csv, .tsv, .jsonl, .json or .parquet file with the columns named above.
-    add_bos: begin every prompt that is given as text with the beginning-of-text token.
+    add_bos: auto (what the tokenizer puts before a text by itself; prompts of token ids stay as
+        they are), true (ids too) or false.
     clean, corrupted: the columns of the prompts.
     correct, incorrect: the columns of the answers, for files that name them otherwise: token ids
         where the name ends in `_idx`, text where it does not.
+    control: what control tokens written in a text are ("<|im_end|>"): `refuse`, `text` (the
+        characters that they are written with) or `token`. A begin token at the very beginning of a
+        prompt is always one, and no second is put before it.
+    chat: put the prompts into the tokenizer's chat template, and the answers behind its header.
     """
 
     path: str | Path
-    add_bos: bool = False
+    add_bos: bool | str = "auto"
     clean: str = "clean"
     corrupted: str = "corrupted"
     correct: str | None = None
     incorrect: str | None = None
+    control: str = "refuse"
+    chat: bool = False
 
     name: ClassVar[str] = "table"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.control not in CONTROL:
+            raise CircuitsError(
+                f"table: unknown control {self.control!r}; known: {', '.join(CONTROL)}"
+            )
+        if self.chat and self.control != "refuse":
+            raise CircuitsError("table: with chat, the template alone writes control tokens")
         wrong = [_filled(row, *self._wrong_columns) for row in self._rows]
         if self.incorrect is not None and not any(wrong):
             self._rows[0].cell(self.incorrect)  # refuses, naming the columns that there are
@@ -93,7 +109,8 @@ class Table:
         rows = splits.choose(self._rows, split, lambda row: str(row.cell(self.clean)))
         where = f"{Path(self.path).name}, split {split!r}"
         order = splits.draw(len(rows), n, seed, where)[:n]
-        pairs = tuple(self._pair(tokenizer, rows[index]) for index in order)
+        framing = self._framing(tokenizer)
+        pairs = tuple(self._pair(framing, rows[index]) for index in order)
         made = PairSet(pairs, task=self.name, split=split, metric=self.metric)
         made.require(vocabulary=len(tokenizer), context=context)
         return made
@@ -110,15 +127,15 @@ class Table:
     def _rows(self) -> list[Row]:
         return read_rows(self.path)
 
-    def _pair(self, tokenizer: PreTrainedTokenizerBase, row: Row) -> PromptPair:
-        clean = self._prompt(tokenizer, row, self.clean)
-        corrupted = self._prompt(tokenizer, row, self.corrupted)
+    def _pair(self, framing: Framing, row: Row) -> PromptPair:
+        prompt = self._prompt(framing, row, self.clean)
+        clean, corrupted = prompt.ids, self._prompt(framing, row, self.corrupted).ids
         self._refuse_years(row)
-        answer = self._answer(tokenizer, row, self.correct or _given(row, "correct"))
+        answer = self._answer(framing, prompt, row, self.correct or _given(row, "correct"))
         wrong: tuple[TokenSet, ...] = ()
         if self._has_wrong:
             column = self.incorrect or _given(row, "incorrect")
-            wrong = self._answer(tokenizer, row, column)
+            wrong = self._answer(framing, prompt, row, column)
         if len(wrong) == len(answer) > 1 and wrong != answer:
             # " New York" and " New Delhi": where the two agree there is nothing to tell apart.
             wrong = tuple(
@@ -133,28 +150,31 @@ class Table:
             source=row.source,
         )
 
-    def _prompt(self, tokenizer: PreTrainedTokenizerBase, row: Row, column: str) -> tuple[int, ...]:
+    def _prompt(self, framing: Framing, row: Row, column: str) -> Framed:
         value = _listed(row.cell(column))
-        if isinstance(value, list):
-            return _ids(row, column, value)
-        if not isinstance(value, str):
+        if not isinstance(value, str | list):
             raise CircuitsError(
                 f"{row.source}: column {column!r} holds {value!r}, which is neither text nor a "
                 "list of token ids"
             )
-        bos = (beginning(tokenizer),) if self.add_bos else ()
-        return (*bos, *encode(tokenizer, value))
+        ids = _ids(row, column, value) if isinstance(value, list) else ()
+        with naming(f"{row.source}: column {column!r}"):
+            if isinstance(value, list):
+                return framing.ids(ids)
+            begin, text = framing.begun(value)
+            self._check_control(framing, text, len(value) - len(text))
+            return framing.prompt(text, begin=begin, control=self.control == "token")
 
     def _answer(
-        self, tokenizer: PreTrainedTokenizerBase, row: Row, column: str
+        self, framing: Framing, prompt: Framed, row: Row, column: str
     ) -> tuple[TokenSet, ...]:
         """The answer in a column: per position, the tokens that count."""
         value = _listed(row.cell(column))
         if column.endswith("_idx"):
             return (_ids(row, column, value if isinstance(value, list) else [value]),)
         if not isinstance(value, list):
-            return tuple((token,) for token in self._tokens(tokenizer, row, column, value))
-        alternatives = [self._tokens(tokenizer, row, column, text) for text in value]
+            return tuple((token,) for token in self._tokens(framing, prompt, row, column, value))
+        alternatives = [self._tokens(framing, prompt, row, column, text) for text in value]
         for text, tokens in zip(value, alternatives, strict=True):
             if len(tokens) != 1:
                 raise CircuitsError(
@@ -164,19 +184,30 @@ class Table:
         return (tuple(tokens[0] for tokens in alternatives),)
 
     def _tokens(
-        self, tokenizer: PreTrainedTokenizerBase, row: Row, column: str, text: Any
+        self, framing: Framing, prompt: Framed, row: Row, column: str, text: Any
     ) -> tuple[int, ...]:
         """The tokens of an answer's text where it follows the clean prompt."""
         if not isinstance(text, str):
             raise CircuitsError(
                 f"{row.source}: column {column!r} holds {text!r}, which is not text"
             )
-        prompt = _listed(row.cell(self.clean))
         with naming(f"{row.source}: column {column!r}"):
-            tokens = continuation(tokenizer, prompt if isinstance(prompt, str) else "", text)
+            self._check_control(framing, text)
+            tokens = framing.answer(prompt, text, control=self.control == "token")
         if not tokens:
             raise CircuitsError(f"{row.source}: the answer {text!r} in {column!r} is no token")
         return tokens
+
+    def _check_control(self, framing: Framing, text: str, before: int = 0) -> None:
+        """Refuse a control token in a text, `before` characters into its cell."""
+        if self.control != "refuse" or self.chat:  # a template refuses them itself
+            return
+        if found := control_token(framing.tokenizer, text):
+            name, place = found
+            raise CircuitsError(
+                f"the control token {name!r} is written at character {before + place + 1}; say "
+                "what it is with the option control=token, or control=text for its characters"
+            )
 
     def _refuse_years(self, row: Row) -> None:
         """EAP-IG's greater-than file has the year's last digits where others have a token id."""

@@ -1,7 +1,13 @@
-"""From text to token ids, as the tokenizer does by itself: no special tokens are added."""
+"""From text to token ids and back, and what a tokenizer adds to a text by itself.
+
+A text is text: a control token written in it (`<|endoftext|>` in an article) is encoded as the
+characters that it is written with, unless it is asked for. What follows a prompt is encoded where
+it stands, because some tokenizers treat the beginning of a text apart.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +17,9 @@ from tasks.errors import CircuitsError
 
 Span = tuple[int, int]
 
+_TAIL = 16  # of a prompt's last tokens, how many are tried as what an addition stands behind
+_WORD = "the"  # what an addition is taken to stand behind where nothing is known of it
+
 
 class Encoding(NamedTuple):
     """Token ids, and for each the half-open range of characters that it stands for."""
@@ -19,31 +28,95 @@ class Encoding(NamedTuple):
     offsets: tuple[Span, ...]
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
-    """The token ids of a text."""
-    return tuple(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+def encode(
+    tokenizer: PreTrainedTokenizerBase, text: str, *, control: bool = False
+) -> tuple[int, ...]:
+    """The token ids of a text, nothing added.
+
+    control: read the control tokens that are written in it as such.
+    """
+    return tuple(tokenizer(text, **_arguments(tokenizer, text, control))["input_ids"])
 
 
-def encode_with_offsets(tokenizer: PreTrainedTokenizerBase, text: str) -> Encoding:
-    """The token ids of a text and where each stands in it. Needs a fast tokenizer."""
+def encode_with_offsets(
+    tokenizer: PreTrainedTokenizerBase, text: str, *, control: bool = False
+) -> Encoding:
+    """As `encode`, with where each token stands in the text. Needs a fast tokenizer."""
     if not tokenizer.is_fast:
         raise CircuitsError(
             f"the tokenizer {type(tokenizer).__name__} is a slow one, which does not tell where a "
             "token stands in the text; load the model's fast tokenizer (tokenizer.json)"
         )
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    arguments = _arguments(tokenizer, text, control)
+    encoded = tokenizer(text, return_offsets_mapping=True, **arguments)
     return Encoding(
         tuple(encoded["input_ids"]), tuple((start, end) for start, end in encoded["offset_mapping"])
     )
 
 
+def _arguments(tokenizer: PreTrainedTokenizerBase, text: str, control: bool) -> dict[str, bool]:
+    # A slow tokenizer told to split control tokens splits every added word; so only where it must.
+    split = not control and (tokenizer.is_fast or control_token(tokenizer, text) is not None)
+    return {"add_special_tokens": False, "verbose": False, "split_special_tokens": split}
+
+
+def control_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
+    """What finds the tokenizer's control tokens in a text; None where it has none."""
+    added = tokenizer.added_tokens_decoder.values()
+    names = {token.content for token in added if token.special and token.content}
+    if not names:
+        return None
+    return re.compile("|".join(map(re.escape, sorted(names, key=lambda name: (-len(name), name)))))
+
+
+def control_token(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[str, int] | None:
+    """The first control token that is written in a text, and the character where it begins."""
+    pattern = control_pattern(tokenizer)
+    found = pattern.search(text) if pattern else None
+    return (found[0], found.start()) if found else None
+
+
+def control_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The ids of all control tokens."""
+    added = tokenizer.added_tokens_decoder.items()
+    return {token for token, content in added if content.special} | set(tokenizer.all_special_ids)
+
+
+def added_begin(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The tokens that the tokenizer puts before a text by itself; none, one or several.
+
+    Found by tokenising: `add_bos_token` and `bos_token` need not agree with what a tokenizer does.
+    """
+    with_added = list(tokenizer(_WORD, verbose=False)["input_ids"])
+    plain = list(tokenizer(_WORD, add_special_tokens=False, verbose=False)["input_ids"])
+    for start in range(len(with_added) - len(plain) + 1):
+        if plain and with_added[start : start + len(plain)] == plain:
+            return tuple(with_added[:start])
+    return tuple(with_added[:1]) if with_added[:1] == [tokenizer.bos_token_id] else ()
+
+
+def beginning(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """What the tokenizer puts before a text, else its beginning-of-text token."""
+    if added := added_begin(tokenizer):
+        return added
+    if tokenizer.bos_token_id is None:
+        raise CircuitsError("add_bos: the tokenizer has no beginning-of-text token")
+    return (int(tokenizer.bos_token_id),)
+
+
 def continuation(tokenizer: PreTrainedTokenizerBase, text: str, addition: str) -> tuple[int, ...]:
     """The tokens that `addition` contributes when it follows `text`.
 
-    Both are tokenised as one text, because some tokenizers treat the beginning of a text apart. An
-    addition that merges with the end of the text is refused: the prompt's own tokens would change.
+    Both are tokenised as one text. An addition that merges with the end of the text is refused: the
+    prompt's own tokens would change.
     """
-    before, both = encode(tokenizer, text), encode(tokenizer, text + addition)
+    return behind(encode(tokenizer, text), encode(tokenizer, text + addition), text, addition)
+
+
+def behind(
+    before: tuple[int, ...], both: tuple[int, ...], text: str, addition: str
+) -> tuple[int, ...]:
+    """What `both`, the tokens of `text + addition`, has behind `before`, those of `text`."""
     if both[: len(before)] != before:
         raise CircuitsError(
             f"{addition[:40]!r} merges with the end of {text[-20:]!r} into other tokens; begin it "
@@ -52,11 +125,36 @@ def continuation(tokenizer: PreTrainedTokenizerBase, text: str, addition: str) -
     return both[len(before) :]
 
 
-def beginning(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id of the tokenizer's beginning-of-text token."""
-    if tokenizer.bos_token_id is None:
-        raise CircuitsError("add_bos: the tokenizer has no beginning-of-text token")
-    return int(tokenizer.bos_token_id)
+def following(
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[int],
+    addition: str,
+    *,
+    control: bool = False,
+) -> tuple[int, ...]:
+    """The tokens that `addition` contributes when it follows tokens that are given as ids.
+
+    The tokens are turned to text again, all of them or as few of the last as are read back as they
+    were. Where none are, the addition is taken to stand behind a word.
+
+    control: read the control tokens that are written in the addition as such.
+    """
+    if not control and control_token(tokenizer, addition):
+        return continuation(tokenizer, _WORD, addition)
+    ids = tuple(ids)
+    for tail in (ids, *(ids[-length:] for length in range(1, min(_TAIL, len(ids) - 1) + 1))):
+        text = str(tokenizer.decode(list(tail), clean_up_tokenization_spaces=False))
+        if encode(tokenizer, text, control=True) == tail:
+            both = encode(tokenizer, text + addition, control=True)
+            return behind(tail, both, text, addition)
+    before, both = (encode(tokenizer, one, control=control) for one in (_WORD, _WORD + addition))
+    return behind(before, both, _WORD, addition)
+
+
+def token_named(tokenizer: PreTrainedTokenizerBase, name: str) -> int | None:
+    """The id of the control or added token of that very name, if there is one."""
+    found = tokenizer.get_added_vocab().get(name)
+    return None if found is None else int(found)
 
 
 def token_spans(offsets: Sequence[Span], ranges: Sequence[Span]) -> tuple[Span, ...]:

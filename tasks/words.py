@@ -73,7 +73,10 @@ def single_tokens(
     found = list(groups.get(1, ()))
     if len(found) < least:
         longer = [word for length, group in sorted(groups.items()) if length > 1 for word in group]
-        example = f" ({longer[0]!r} is {tokenizer.tokenize(' ' + longer[0])})" if longer[:1] else ""
+        example = ""
+        if longer:
+            tokens = next(group[longer[0]] for group in groups.values() if longer[0] in group)
+            example = f" ({longer[0]!r} is {tokenizer.convert_ids_to_tokens(list(tokens))})"
         raise CircuitsError(
             f"{what}: {len(found)} of {len(listed)} are single tokens of this tokenizer after a "
             f"space{example}, and at least {least} are needed"

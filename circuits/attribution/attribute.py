@@ -133,6 +133,8 @@ def gather(
         "model": describe_model(model),
         "versions": versions(),
     }
+    if line := model.missing_begin(pairs):
+        details["begin"] = line
     unfinished = unfinished or Unfinished()
     unfinished.resume(
         len(pairs),

@@ -39,6 +39,7 @@ def finetune(
     """
     from circuits.errors import CircuitsError
     from circuits.models import load_model
+    from circuits.models.begin import missing_begin
     from circuits.tuning.finetune import finetune as train
     from circuits.tuning.settings import FinetuneSettings
     from tasks.task import TrainableTask
@@ -60,9 +61,12 @@ def finetune(
     network, tokenizer = load_model(model, device=device)
     if tokenizer is None:
         raise CircuitsError(f"{model}: the model has no tokenizer beside it")
+    taught = loaded.examples(tokenizer, examples, split="train", seed=seed)
+    if line := missing_begin(network.config, tokenizer, [example.prompt for example in taught]):
+        typer.echo(f"warning: {line}", err=True)
     result = train(
         network,
-        loaded.examples(tokenizer, examples, split="train", seed=seed),
+        taught,
         out,
         settings=settings,
         validation=loaded.examples(tokenizer, validation, split="validation", seed=seed),

@@ -83,6 +83,8 @@ _TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
 def _read(key: str, text: str, types: tuple[str, ...]) -> Any:
     """An option's value from its text, which is the value where the option takes text."""
     known = [_TYPES[name] for name in types if name in _TYPES]
+    if "bool" in types and text.lower() in ("true", "false"):
+        return text.lower() == "true"
     if "str" in types or not known:
         return text
     if "None" in types and text == "null":

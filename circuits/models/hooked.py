@@ -24,6 +24,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from circuits.errors import CircuitsError
 from circuits.graph.layout import Layout
 from circuits.memory import out_of_memory
+from circuits.models import begin
 from circuits.models.architecture import describe
 from circuits.models.checkpoints import load
 from circuits.models.failures import first_sentence
@@ -129,12 +130,21 @@ class HookedModel:
         return short_context(self.hf.config)
 
     def require(self, pairs: PairSet) -> None:
-        """Refuse, naming the row, any pair that the model cannot read."""
+        """Refuse, naming the row, any pair that the model cannot read; say it where they lack the
+        begin token.
+        """
         pairs.require(
             vocabulary=self.vocabulary,
             context=self.context,
             encoder_decoder=self.layout.n_encoder_layers > 0,
         )
+        if line := self.missing_begin(pairs):
+            begin.say(line)
+
+    def missing_begin(self, pairs: PairSet) -> str | None:
+        """One line on prompts that lack the begin token of this model, if they do."""
+        prompts = [pair.clean for pair in pairs]
+        return begin.missing_begin(self.hf.config, self._tokenizer, prompts)
 
     @cached_property
     def weight_bytes(self) -> int:

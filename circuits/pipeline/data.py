@@ -10,6 +10,7 @@ from typing import Any
 import tasks
 from circuits.evaluation import perturb
 from circuits.files import fingerprint, write_json
+from circuits.models.begin import missing_begin, say
 from circuits.models.checkpoints import load_config, load_tokenizer, resolve
 from circuits.models.window import context_window
 from circuits.pipeline.example import example_article
@@ -91,6 +92,9 @@ class Data:
                 made["other-examples"] = self.pairs_of(
                     "train", recipe.evaluation.other_examples, seed=recipe.seed + 1
                 )
+            prompts = [pair.clean for pair in made["score"]]
+            if line := missing_begin(load_config(recipe.model), self.tokenizer, prompts):
+                say(line)
             self.store.path("pairs").mkdir(exist_ok=True)
             for name, pairs in made.items():
                 pairs.save(self.store.path("pairs", f"{name}.jsonl"))

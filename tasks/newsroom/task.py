@@ -19,11 +19,12 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks import masking
 from tasks.errors import CircuitsError
+from tasks.framing import Framed, FramedTask, Framing
 from tasks.newsroom.articles import Article, Story, stories
 from tasks.pairs import Example, PairSet, PromptPair, TokenSet
 from tasks.salience import AnnotatedArticle, Sentence, rouge
 from tasks.task import Split
-from tasks.text import Span, encode, encode_with_offsets, token_spans
+from tasks.text import Span, encode_with_offsets, token_spans
 
 CORRUPTIONS = ("counterfactual", "filler", "swap", "shuffle")
 
@@ -32,15 +33,20 @@ SWAP_POOL = 64  # stories that replacement sentences are taken from
 
 
 @dataclass(frozen=True)
-class Newsroom:
+class Newsroom(FramedTask):
     """The synthetic newsroom: `<article> TL;DR:` is followed by a one-sentence summary.
 
     corruption: what happens to the salient sentences in the corrupted prompt.
+    add_bos: auto (what the tokenizer puts before a text by itself), true or false.
+    chat: put the prompt into the tokenizer's chat template, and the answer behind its header.
     """
 
     corruption: str = "counterfactual"
+    add_bos: bool | str = "auto"
+    chat: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.corruption not in CORRUPTIONS:
             raise CircuitsError(
                 f"newsroom: unknown corruption {self.corruption!r}; known: {', '.join(CORRUPTIONS)}"
@@ -70,9 +76,9 @@ class Newsroom:
         """`n` pairs; the spans are the salient sentences. Refuses what exceeds `context`."""
         rng = random.Random(f"newsroom {self.corruption} {split} {seed}")
         pool = _sentences(tokenizer, split) if self.corruption == "swap" else []
+        framing = self._framing(tokenizer)
         pairs = tuple(
-            self._pair(tokenizer, story, source, rng, pool)
-            for story, source in _told(n, split, seed)
+            self._pair(framing, story, source, rng, pool) for story, source in _told(n, split, seed)
         )
         made = PairSet(pairs, task=self.name, split=split, metric=self.metric)
         made.require(vocabulary=len(tokenizer), context=context)
@@ -88,10 +94,10 @@ class Newsroom:
         context: int | None = None,
     ) -> list[Example]:
         """`n` articles with their summaries; example i is the clean side of pair i."""
-        made = []
+        framing, made = self._framing(tokenizer), []
         for story, source in _told(n, split, seed):
-            prompt, _ = _prompt(tokenizer, story.article)
-            example = Example(prompt, _target(tokenizer, story.article), source)
+            prompt, _ = _prompt(framing, story.article)
+            example = Example(prompt.ids, _target(framing, prompt, story.article), source)
             length = len(example.prompt) + len(example.target) - 1
             if context is not None and length > context:
                 raise CircuitsError(
@@ -124,22 +130,23 @@ class Newsroom:
 
     def _pair(
         self,
-        tokenizer: PreTrainedTokenizerBase,
+        framing: Framing,
         story: Story,
         source: str,
         rng: random.Random,
         pool: list[tuple[int, ...]],
     ) -> PromptPair:
-        clean, spans = _prompt(tokenizer, story.article)
-        target = _target(tokenizer, story.article)
+        prompt, spans = _prompt(framing, story.article)
+        target = _target(framing, prompt, story.article)
         wrong: tuple[TokenSet, ...] = ()
-        corrupted = clean
+        clean = corrupted = prompt.ids
         if self.corruption == "counterfactual":
-            corrupted, _ = _prompt(tokenizer, story.twin)
-            wrong = _wrong(target, _target(tokenizer, story.twin), source)
+            twin, _ = _prompt(framing, story.twin)
+            corrupted = twin.ids
+            wrong = _wrong(target, _target(framing, twin, story.twin), source)
         elif self.corruption == "filler":
             for span in spans:
-                corrupted = masking.filler(corrupted, span, _end_of_text(tokenizer))
+                corrupted = masking.filler(corrupted, span, _end_of_text(framing.tokenizer))
         elif self.corruption == "swap":
             for start, end in spans:
                 fitting = [s for s in pool if len(s) >= end - start and s != clean[start:end]]
@@ -166,25 +173,17 @@ def _told(n: int, split: Split, seed: int) -> Iterator[tuple[Story, str]]:
         yield story, f"newsroom {split} article {number}"
 
 
-def _prompt(
-    tokenizer: PreTrainedTokenizerBase, article: Article
-) -> tuple[tuple[int, ...], tuple[Span, ...]]:
-    """Token ids of `<article> TL;DR:` and the token ranges of the salient sentences."""
-    ids, spans = _encoded(tokenizer, article, CUE)
-    return ids, tuple(spans[i] for i in article.salient)
+def _prompt(framing: Framing, article: Article) -> tuple[Framed, tuple[Span, ...]]:
+    """`<article> TL;DR:` and the token ranges of the salient sentences."""
+    prompt = framing.prompt(article.text + CUE, offsets=True)
+    spans = token_spans(prompt.offsets, article.ranges)
+    return prompt, tuple(spans[i] for i in article.salient)
 
 
-def _encoded(
-    tokenizer: PreTrainedTokenizerBase, article: Article, cue: str = ""
-) -> tuple[tuple[int, ...], tuple[Span, ...]]:
-    """Token ids of the text and the token range of each sentence."""
-    ids, offsets = encode_with_offsets(tokenizer, article.text + cue)
-    return ids, token_spans(offsets, article.ranges)
-
-
-def _target(tokenizer: PreTrainedTokenizerBase, article: Article) -> tuple[int, ...]:
-    """Token ids of the summary, end of text included."""
-    return (*encode(tokenizer, f" {article.summary}"), _end_of_text(tokenizer))
+def _target(framing: Framing, prompt: Framed, article: Article) -> tuple[int, ...]:
+    """Token ids of the summary behind the prompt, its end included."""
+    end = _end_of_text(framing.tokenizer) if framing.end is None else framing.end
+    return (*framing.answer(prompt, f" {article.summary}"), end)
 
 
 def _wrong(right: tuple[int, ...], other: tuple[int, ...], source: str) -> tuple[TokenSet, ...]:
@@ -207,6 +206,7 @@ def _sentences(tokenizer: PreTrainedTokenizerBase, split: Split) -> list[tuple[i
     """Sentences of other articles of the split, as token ids."""
     made = []
     for story in islice(stories(split, seed="swap"), SWAP_POOL):
-        ids, ranges = _encoded(tokenizer, story.article)
+        ids, offsets = encode_with_offsets(tokenizer, story.article.text)
+        ranges = token_spans(offsets, story.article.ranges)
         made += [ids[start:end] for start, end in ranges]
     return made

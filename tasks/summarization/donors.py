@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.errors import CircuitsError
 from tasks.summarization.articles import Articles
-from tasks.summarization.prompt import Prompt, make_prompt
+from tasks.summarization.prompt import Prompt, bare
 
 _SEARCHED = 10  # articles searched for sentences of the right length
 
@@ -61,6 +61,6 @@ class Donors:
             other = self._articles[index].text
             if other != text:
                 if index not in self._made:
-                    self._made[index] = make_prompt(self._tokenizer, other, "")
+                    self._made[index] = bare(self._tokenizer, other)
                 lenders.append(self._made[index])
         return lenders

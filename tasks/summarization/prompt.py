@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from tasks.errors import CircuitsError
+from tasks.framing import Framed, Framing
 from tasks.sentences import core, sentence_ranges
 from tasks.text import Span, encode_with_offsets, token_spans
 
@@ -21,14 +23,16 @@ class Prompt:
     sentences: tuple[Span, ...]
 
 
-def make_prompt(
-    tokenizer: PreTrainedTokenizerBase, article: str, suffix: str, bos: tuple[int, ...] = ()
-) -> Prompt:
-    """Tokenise `article + suffix` after the tokens `bos`."""
-    ids, offsets = encode_with_offsets(tokenizer, article + suffix)
-    cores = [core(article, *span) for span in sentence_ranges(article)]
-    spans = token_spans(offsets, cores)
-    return Prompt((*bos, *ids), tuple((start + len(bos), end + len(bos)) for start, end in spans))
+def make_prompt(framing: Framing, article: str, suffix: str) -> tuple[Framed, Prompt]:
+    """`article + suffix` as the model reads it, and its sentences."""
+    framed = framing.prompt(article + suffix, offsets=True)
+    return framed, Prompt(framed.ids, _sentences(article, framed.offsets))
+
+
+def bare(tokenizer: PreTrainedTokenizerBase, article: str) -> Prompt:
+    """An article alone, nothing before or behind it."""
+    ids, offsets = encode_with_offsets(tokenizer, article)
+    return Prompt(ids, _sentences(article, offsets))
 
 
 def truncate(tokenizer: PreTrainedTokenizerBase, article: str, limit: int) -> str:
@@ -47,3 +51,8 @@ def truncate(tokenizer: PreTrainedTokenizerBase, article: str, limit: int) -> st
             f"the article's first sentence is longer than max_article_tokens={limit}"
         )
     return article[: ends[-1]]
+
+
+def _sentences(article: str, offsets: Sequence[Span]) -> tuple[Span, ...]:
+    cores = [core(article, *span) for span in sentence_ranges(article)]
+    return token_spans(offsets, cores)

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks import masking, splits
 from tasks.errors import CircuitsError, naming
+from tasks.framing import Framed, FramedTask, Framing
 from tasks.pairs import Example, PairSet, PromptPair
 from tasks.salience import AnnotatedArticle, annotate
 from tasks.summarization.articles import (
@@ -24,13 +25,13 @@ from tasks.summarization.articles import (
 from tasks.summarization.donors import Donors, lend
 from tasks.summarization.prompt import Prompt, make_prompt, truncate
 from tasks.task import Split
-from tasks.text import Span, beginning, continuation, encode
+from tasks.text import Span, continuation, token_named
 
 CORRUPTIONS = ("swap", "filler", "shuffle")
 
 
 @dataclass(frozen=True)
-class Summarization:
+class Summarization(FramedTask):
     """Article, " TL;DR:", summary; corrupted where the sentences that the summary needs stand.
 
     path: a local .jsonl, .json, .csv, .tsv or .parquet file.
@@ -44,8 +45,9 @@ class Summarization:
     prompt: what stands between the article and the summary.
     max_article_tokens: keep the article's first sentences up to so many tokens; None keeps all.
     max_summary_tokens: keep so many tokens of the summary; None keeps all.
-    filler: the text of the filler token.
-    add_bos: begin every prompt with the tokenizer's beginning-of-text token.
+    filler: the text of the filler token, or the name of a control token.
+    add_bos: auto (what the tokenizer puts before a text by itself), true or false.
+    chat: put the prompt into the tokenizer's chat template, and the answer behind its header.
     """
 
     path: str | Path | None = None
@@ -58,13 +60,15 @@ class Summarization:
     max_article_tokens: int | None = None
     max_summary_tokens: int | None = None
     filler: str = " the"
-    add_bos: bool = False
+    add_bos: bool | str = "auto"
+    chat: bool = False
 
     name: ClassVar[str] = "summarization"
     metric: ClassVar[str] = "answer-log-probability"
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.path is None) == (self.dataset is None):
             raise CircuitsError(
                 "summarization: give either path= (a local file) or dataset= (a `datasets` name)"
@@ -104,13 +108,14 @@ class Summarization:
         """
         articles, order = self._draw(n, split, seed)
         donors = Donors(tokenizer, articles, order) if self.corruption == "swap" else None
+        framing = self._framing(tokenizer)
         pairs = []
         for place, index in enumerate(order[:n]):
             lenders = donors.after(place) if donors else []
             with naming(articles[index].source):
                 article = self._truncated(tokenizer, articles[index])
-                prompt = make_prompt(tokenizer, article.text, self.prompt, self._bos(tokenizer))
-                answer = self._summary(tokenizer, article)[: self.max_summary_tokens]
+                framed, prompt = make_prompt(framing, article.text, self.prompt)
+                answer = self._summary(framing, framed, article)[: self.max_summary_tokens]
                 _fit(len(prompt.ids) + len(answer) - 1, context)
                 spans = self._salient(article, prompt)
                 corrupted = self._corrupt(tokenizer, prompt, spans, lenders, seed)
@@ -139,16 +144,19 @@ class Summarization:
         """
         if tokenizer.eos_token_id is None:
             raise CircuitsError("summarization: the tokenizer has no end-of-text token to train on")
+        framing = self._framing(tokenizer)
+        end = framing.end
+        assert end is not None  # the end-of-text token, unless a template has another
         articles, order = self._draw(n, split, seed)
         made = []
         for index in order[:n]:
             with naming(articles[index].source):
                 article = self._truncated(tokenizer, articles[index])
-                prompt = (*self._bos(tokenizer), *encode(tokenizer, article.text + self.prompt))
-                summary = self._summary(tokenizer, article)
+                framed = framing.prompt(article.text + self.prompt)
+                prompt, summary = framed.ids, self._summary(framing, framed, article)
                 target = summary[: self.max_summary_tokens]
                 if target == summary:
-                    target = (*summary, int(tokenizer.eos_token_id))
+                    target = (*summary, end)
                 _fit(len(prompt) + len(target) - 1, context)
             made.append(Example(prompt, target, article.source))
         return made
@@ -218,14 +226,14 @@ class Summarization:
             return article
         return replace(article, text=truncate(tokenizer, article.text, self.max_article_tokens))
 
-    def _summary(self, tokenizer: PreTrainedTokenizerBase, article: Article) -> tuple[int, ...]:
+    def _summary(self, framing: Framing, prompt: Framed, article: Article) -> tuple[int, ...]:
         """The tokens of the whole summary where it follows the prompt."""
-        return continuation(tokenizer, article.text + self.prompt, " " + article.summary)
-
-    def _bos(self, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-        return (beginning(tokenizer),) if self.add_bos else ()
+        return framing.answer(prompt, " " + article.summary)
 
     def _filler(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        named = token_named(tokenizer, self.filler)
+        if named is not None:
+            return named
         ids = continuation(tokenizer, "a", self.filler)
         if len(ids) != 1:
             raise CircuitsError(

@@ -70,6 +70,7 @@ class Transitive(Generated):
     name: ClassVar[str] = "transitive"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_option(self.name, "corruption", self.corruption, CORRUPTIONS)
         require_option(self.name, "loss", self.loss, LOSSES)
         if self.template is not None and self.template not in range(1, len(TEMPLATES) + 1):
@@ -130,7 +131,8 @@ class Transitive(Generated):
 
     def _maker(self, tokenizer: PreTrainedTokenizerBase, split: Split) -> Maker:
         what = f"transitive: of the nouns {str(self.nouns)!r} in the split {split!r}"
-        nouns = single_tokens(tokenizer, of_split(self._nouns, split), 4, what)
+        mine = self._as_answers(tokenizer, of_split(self._nouns, split), 4)
+        nouns = single_tokens(tokenizer, mine, 4, what)
 
         def make(rng: random.Random) -> tuple[Prompts]:
             template = rng.choice(TEMPLATES)  # drawn even if given: the nouns stay the same

@@ -8,15 +8,18 @@ that of token id 42. Means over an example's answer positions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
 from circuits.metrics import METRICS, Logits, Metric, metric_for
 from circuits.models import HookedModel
 from tasks.pairs import PairBatch, PairSet
+from tasks.text import encode, following, token_named
 
 Tokens = Int[Tensor, "read k"]
 
@@ -41,7 +44,7 @@ def _readout(model: HookedModel, pairs: PairSet, name: str) -> Metric:
             f"unknown metric {name!r}; known: {known}; the last three also of a token, "
             "as in 'rank: Paris'"
         )
-    token = _token(model, text, name) if colon else None
+    token = _token(model, pairs, text, name) if colon else None
 
     def values(logits: Logits, batch: PairBatch, _: Logits) -> Float[Tensor, " batch"]:
         tokens = batch.answer if token is None else batch.answer.new_full((len(logits), 1), token)
@@ -52,7 +55,7 @@ def _readout(model: HookedModel, pairs: PairSet, name: str) -> Metric:
     return Metric(name, values, differentiable=kind != "rank")
 
 
-def _token(model: HookedModel, text: str, name: str) -> int:
+def _token(model: HookedModel, pairs: PairSet, text: str, name: str) -> int:
     if text.startswith("#") and text[1:].isdigit():
         token = int(text[1:])
         if token >= model.vocabulary:
@@ -60,14 +63,29 @@ def _token(model: HookedModel, text: str, name: str) -> int:
                 f"{name!r}: token id {token} is outside the vocabulary of {model.vocabulary}"
             )
         return token
-    tokens = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    named = token_named(model.tokenizer, text)
+    return _behind(model.tokenizer, text, pairs, name) if named is None else named
+
+
+def _behind(tokenizer: PreTrainedTokenizerBase, text: str, pairs: PairSet, name: str) -> int:
+    """The token of a text behind the prompts, where the answers stand; where it merges with their
+    ends, the one that it is alone.
+    """
+    found: set[tuple[int, ...]] = set()
+    for pair in pairs:
+        with suppress(CircuitsError):
+            found.add(following(tokenizer, pair.clean, text))
+    tokens = found.pop() if len(found) == 1 else ()
     if len(tokens) != 1:
-        pieces = model.tokenizer.convert_ids_to_tokens(tokens)
+        alone = encode(tokenizer, text)
+        tokens = alone if len(alone) == 1 or not tokens else tokens
+    if len(tokens) != 1:
+        pieces = tokenizer.convert_ids_to_tokens(list(tokens))
         raise CircuitsError(
             f"{name!r}: {text!r} is {len(tokens)} tokens {pieces}, not one; mind the space that "
             "most tokenizers put before a word"
         )
-    return int(tokens[0])
+    return tokens[0]
 
 
 def _probability(logits: Logits, tokens: Tokens) -> Float[Tensor, " read"]:
