@@ -24,7 +24,7 @@ from transformers import (
 
 from circuits.errors import CircuitsError
 from circuits.models.adapters import merge, recorded_base
-from circuits.models.failures import UNLOADABLE, first_sentence, some
+from circuits.models.failures import UNLOADABLE, first_sentence, reason, some
 from circuits.models.gguf.sources import gguf_of
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -37,6 +37,16 @@ _VOCABULARIES = (
 )
 """Files of a tokenizer, each of which says that there is one."""
 
+_SIZES = (
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "hidden_size",
+    "intermediate_size",
+    "head_dim",
+    "vocab_size",
+    "max_position_embeddings",
+)
 _STEP = re.compile(r"step-(\d+)")
 
 
@@ -115,6 +125,8 @@ def load_config(source: str | Path) -> PreTrainedConfig:
         config: PreTrainedConfig = AutoConfig.from_pretrained(name, revision=revision)
     except UNLOADABLE as error:
         raise CircuitsError(_why(source, Path(name), error)) from error
+    _require_sizes(source, config)
+    config.return_dict = True  # a habit of the checkpoint's user, not of the model
     return config
 
 
@@ -280,13 +292,25 @@ def _require_whole(
             )
 
 
+def _require_sizes(source: str | Path, config: PreTrainedConfig) -> None:
+    """Refuse a size below 1, which transformers takes and which ends in a model of nothing."""
+    text = config.get_text_config()
+    for name in _SIZES:
+        size = getattr(text, name, None)
+        if isinstance(size, int) and size < 1:
+            raise CircuitsError(
+                f"{source}: the model folder cannot be loaded (its configuration has {name} {size}, "
+                "which must be at least 1)"
+            )
+
+
 def _why(source: str | Path, folder: Path, error: Exception) -> str:
-    reason = first_sentence(error)
+    why = reason(error, folder / "config.json")
     if not folder.is_dir():
         return (
-            f"{source}: not a local folder, and the hub did not give it ({reason}); check "
+            f"{source}: not a local folder, and the hub did not give it ({why}); check "
             "the name, the revision and the network"
         )
     if not (folder / "config.json").is_file():
         return f"{source}: the folder holds no config.json; is it a model folder?"
-    return f"{source}: the model folder cannot be loaded ({reason})"
+    return f"{source}: the model folder cannot be loaded ({why})"

@@ -57,6 +57,8 @@ class HookedModel:
         gguf: the file that the weights were read from, for the records of results.
         Raises CircuitsError when the architecture does not fit, with the reason.
         """
+        if hf.config.return_dict is False:
+            raise CircuitsError(f"{name}: its configuration has return_dict False; set it to True")
         hf.train(False)
         self.hf = hf.requires_grad_(False)
         self._tokenizer, self._no_tokenizer = tokenizer, no_tokenizer
