@@ -299,8 +299,8 @@ def _require_sizes(source: str | Path, config: PreTrainedConfig) -> None:
         size = getattr(text, name, None)
         if isinstance(size, int) and size < 1:
             raise CircuitsError(
-                f"{source}: the model folder cannot be loaded (its configuration has {name} {size}, "
-                "which must be at least 1)"
+                f"{source}: the model folder cannot be loaded (its configuration has {name} "
+                f"{size}, which must be at least 1)"
             )
 
 

@@ -37,7 +37,7 @@ _WORDLESS = (LookupError, AttributeError, TypeError, AssertionError, ArithmeticE
 def first_sentence(error: Exception) -> str:
     """The first sentence of an error, in one line.
 
-    Of a strict check of a configuration that is what it found; its first line says only which check.
+    Of a strict check of a configuration that is what it found; its first line says which check.
     """
     text = str(error)
     if isinstance(error, StrictDataclassError) and "\n" in text:

@@ -1,4 +1,4 @@
-"""Configurations that transformers refuses, or takes and breaks on: one line that names the field."""
+"""Configurations that transformers refuses or breaks on: one line that names the field."""
 
 import json
 
