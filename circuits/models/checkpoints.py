@@ -104,7 +104,8 @@ def load(
         raise CircuitsError(f"{source}: a base model was given, but this is no PEFT adapter folder")
     asked = None if tokenizer is None else load_tokenizer(*resolve(tokenizer))
     if folder.suffix == ".gguf":
-        from circuits.models.gguf import GGUF, load_weights
+        from circuits.models.gguf.container import GGUF
+        from circuits.models.gguf.weights import load_weights
 
         file = GGUF.read(folder)
         made = Loaded(load_weights(file, precision), asked, gguf=file.record)
@@ -118,7 +119,8 @@ def load_config(source: str | Path) -> PreTrainedConfig:
     """A model's configuration, without its weights."""
     name, revision = resolve(source)
     if name.endswith(".gguf"):
-        from circuits.models.gguf import GGUF, configuration
+        from circuits.models.gguf.configuration import configuration
+        from circuits.models.gguf.container import GGUF
 
         return configuration(GGUF.read(name))
     try:
@@ -136,8 +138,8 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
     Raises CircuitsError that says why there is none: it is not there, or cannot be read.
     """
     if Path(name).suffix == ".gguf":
-        from circuits.models.gguf import GGUF
-        from circuits.models.gguf import load_tokenizer as of_gguf
+        from circuits.models.gguf.container import GGUF
+        from circuits.models.gguf.tokenizer import load_tokenizer as of_gguf
 
         return of_gguf(GGUF.read(name))
     if Path(name).is_dir() and not _holds_vocabulary(Path(name)):

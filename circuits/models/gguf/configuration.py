@@ -137,13 +137,12 @@ def _refuse_unknown(file: GGUF) -> None:
         raise CircuitsError(f"{file.path}: its attention is not causal; it is no language model")
 
 
-def _special_ids(file: GGUF) -> dict[str, int]:
-    """The tokens that begin, end and fill a text, where the file names them."""
+def _special_ids(file: GGUF) -> dict[str, int | None]:
+    """The tokens that begin, end and fill a text; None for what the file does not name, since a
+    class in transformers has ids of its own for it.
+    """
     keys = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
-    found = {
-        name: file.metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in keys.items()
-    }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: file.metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in keys.items()}
 
 
 def _of_architecture(file: GGUF, settings: dict[str, Any]) -> dict[str, Any]:
@@ -176,14 +175,21 @@ def _of_architecture(file: GGUF, settings: dict[str, Any]) -> dict[str, Any]:
     if kind == "phi3" and (original := file.get("rope.scaling.original_context_length")):
         made["original_max_position_embeddings"] = original
     if kind == "gemma3":
-        every = file.get("attention.sliding_window_pattern", 6)
-        if not isinstance(every, int):
-            raise CircuitsError(f"{file.path}: gemma3.attention.sliding_window_pattern = {every!r}")
-        made["layer_types"] = [
-            "sliding_attention" if (layer + 1) % every else "full_attention"
-            for layer in range(settings["num_hidden_layers"])
-        ]
+        made["layer_types"] = _layer_types(file, settings["num_hidden_layers"])
     return made
+
+
+def _layer_types(file: GGUF, layers: int) -> list[str]:
+    """Which layers see a window only: told for each, or all but every sixth (or another number)."""
+    pattern = file.get("attention.sliding_window_pattern", 6)
+    if isinstance(pattern, int):
+        pattern = [not pattern or (layer + 1) % pattern > 0 for layer in range(layers)]
+    if len(pattern) != layers:
+        raise CircuitsError(
+            f"{file.path}: {file.architecture}.attention.sliding_window_pattern has {len(pattern)} "
+            f"entries for {layers} layers"
+        )
+    return ["sliding_attention" if one else "full_attention" for one in pattern]
 
 
 def _head_dim(file: GGUF, heads: int) -> int:

@@ -6,6 +6,7 @@ for cutting text, and SentencePiece BPE (`llama`), whose merges follow from its 
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from tokenizers import (
@@ -23,6 +24,7 @@ from circuits.models.failures import first_sentence, some
 from circuits.models.gguf.container import GGUF
 from circuits.models.gguf.pretokenizers import RULES, Rule
 
+_log = logging.getLogger(__name__)
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
 _ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "sep": "seperator"}
 _SENTENCEPIECE_IDS = {"bos": 1, "eos": 2, "unk": 0}
@@ -34,7 +36,8 @@ def load_tokenizer(file: GGUF) -> PreTrainedTokenizerFast:
     words = _Words(file)
     kind = words.get("model")
     if kind == "gpt2":
-        tokenizer, adds_bos = _byte_level(words), _rule(words).adds_bos
+        rule = _rule(words)
+        tokenizer, adds_bos = _byte_level(words, rule), rule.adds_bos
     elif kind == "llama":
         tokenizer, adds_bos = _sentencepiece(words), True
     else:
@@ -108,6 +111,12 @@ class _Words:
 
 def _rule(words: _Words) -> Rule:
     name = words.get("pre") or "default"
+    if name == "default":
+        _log.warning(
+            "%s: does not say how its tokenizer cuts text; cut as llama.cpp does then, which may "
+            "not be as the model knows it (another tokenizer: --tokenizer)",
+            words.file.path,
+        )
     if name not in RULES:
         raise CircuitsError(
             f"{words.file.path}: its tokenizer cuts text by the rule {name!r}, which is not known "
@@ -117,8 +126,7 @@ def _rule(words: _Words) -> Rule:
     return RULES[name]
 
 
-def _byte_level(words: _Words) -> Tokenizer:
-    rule = _rule(words)
+def _byte_level(words: _Words, rule: Rule) -> Tokenizer:
     merges = []
     for line in words.entries("merges"):
         at = line.find(" ", 1)
@@ -138,7 +146,7 @@ def _sentencepiece(words: _Words) -> Tokenizer:
         fuse_unk=True,
         byte_fallback=True,
     )
-    prefix = words.get("add_space_prefix", True)
+    prefix = words.get("add_space_prefix", True)  # behind an added token too, as in Llama 2's
     spaces = normalizers.Replace(" ", "▁")
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Prepend("▁"), spaces] if prefix else [spaces]
