@@ -9,13 +9,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("JAXTYPING_DISABLE", "0")
 
 import pytest
+import shapes
 import torch
 import transformers
-from jaxtyping import install_import_hook
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 # Shapes in signatures are checked at run time, in every function of both packages.
-install_import_hook(["circuits", "tasks"], "beartype.beartype")
+shapes.install(["circuits", "tasks"])
 
 torch.set_num_threads(1)
 transformers.utils.logging.disable_progress_bar()

@@ -1,0 +1,148 @@
+"""Checks every annotation of two packages at run time, and compiles each check once.
+
+jaxtyping's import hook does the same, and compiles the checks of a function defined inside another
+at each call of the outer one: with the closures of this package that was four fifths of the time of
+the tests. Here a check is compiled when its function is first called, kept by the function's code,
+and bound anew to each closure over that code.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from beartype import beartype
+from jaxtyping import jaxtyped
+
+_NAME = "__check_shapes__"
+_IMPORTS = "__imports_for_type_checkers__"
+# By identity: the code objects of two dataclasses' __init__ can be equal. The code is kept alive
+# beside its check, so that no other takes its id.
+_compiled: dict[int, tuple[CodeType, FunctionType | None]] = {}
+
+
+def check(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, or the dataclass, with its annotations checked at each call.
+
+    Names of dimensions agree within one call: `Float[Tensor, "batch pos"]` twice is one `batch`.
+    """
+    if isinstance(function, type):
+        if dataclasses.is_dataclass(function) and "__init__" in vars(function):
+            function.__init__ = check(function.__init__)
+        return function
+    if not isinstance(function, FunctionType) or not function.__annotations__:
+        return function
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        bound = _bind(function)
+        if bound is None:
+            return function(*args, **kwargs)
+        with jaxtyped("context"):
+            return bound(*args, **kwargs)
+
+    return checked
+
+
+def _bind(function: FunctionType) -> Callable[..., Any] | None:
+    """The compiled check of the code, calling this very closure; None if nothing is annotated."""
+    code = function.__code__
+    if id(code) not in _compiled:
+        checked = beartype(_with_types(function))
+        named = "__beartype_func" in (checked.__kwdefaults__ or {})
+        _compiled[id(code)] = (code, checked if named else None)
+    checked = _compiled[id(code)][1]
+    if checked is None:
+        return None
+    bound = FunctionType(checked.__code__, checked.__globals__, closure=checked.__closure__)
+    bound.__defaults__ = checked.__defaults__
+    bound.__kwdefaults__ = {**checked.__kwdefaults__, "__beartype_func": function}
+    return bound
+
+
+def _with_types(function: FunctionType) -> FunctionType:
+    """Its annotations evaluated, with the names that are imported for type checkers alone."""
+    scope = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
+    if imports := scope.get(_IMPORTS):
+        exec(imports, scope)
+    evaluated = {}
+    for name, annotation in function.__annotations__.items():
+        if isinstance(annotation, str):
+            annotation = eval(annotation, scope)
+        evaluated[name] = annotation
+    copy = FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__annotations__ = evaluated
+    copy.__qualname__ = function.__qualname__
+    copy.__module__ = function.__module__
+    return copy
+
+
+class _Decorate(ast.NodeTransformer):
+    """Puts `check` closest to each function, and outermost on each class."""
+
+    def __init__(self) -> None:
+        self.imports: list[ast.stmt] = []
+
+    def _nested(self, node: ast.AST) -> ast.AST:
+        self.generic_visit(node)
+        name = ast.copy_location(ast.Name(_NAME, ast.Load()), node)
+        if isinstance(node, ast.ClassDef):
+            node.decorator_list.insert(0, name)
+        else:
+            node.decorator_list.append(name)
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            self.imports += node.body
+        return node
+
+    visit_FunctionDef = visit_ClassDef = _nested  # noqa: N815
+
+
+class _Loader(SourceFileLoader):
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        decorate = _Decorate()
+        tree = decorate.visit(ast.parse(self.get_data(path), path))
+        self._imports = compile(ast.Module(decorate.imports, []), path, "exec", dont_inherit=True)
+        return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+
+    def exec_module(self, module: ModuleType) -> None:
+        code = self.get_code(module.__name__)
+        setattr(module, _NAME, check)
+        setattr(module, _IMPORTS, self._imports)
+        exec(code, vars(module))
+
+
+class _Finder(MetaPathFinder):
+    def __init__(self, packages: Sequence[str]):
+        self.packages = tuple(packages)
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if fullname.split(".")[0] not in self.packages:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+def install(packages: Sequence[str]) -> None:
+    """Checks whatever of these packages is imported from here on."""
+    sys.meta_path.insert(0, _Finder(packages))
