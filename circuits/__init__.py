@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         minimality,
         robustness,
         stability,
+        task_performance,
     )
     from circuits.evolution import compare, cross_evaluate, internals
     from circuits.graph import (
@@ -45,6 +46,7 @@ _HOMES = {
     "minimality": "circuits.evaluation",
     "robustness": "circuits.evaluation",
     "stability": "circuits.evaluation",
+    "task_performance": "circuits.evaluation",
     "compare": "circuits.evolution",
     "cross_evaluate": "circuits.evolution",
     "internals": "circuits.evolution",
@@ -88,6 +90,7 @@ __all__ = [
     "select",
     "select_nodes",
     "stability",
+    "task_performance",
 ]
 
 

@@ -75,14 +75,14 @@ def _logit_difference(logits: Logits, batch: PairBatch, _: Logits) -> Float[Tens
     """Mean logit of the right tokens minus mean logit of the wrong ones, where both exist."""
     right = _mean_over_set(logits, batch.answer)
     wrong = _mean_over_set(logits, batch.wrong)
-    return _per_example(right - wrong, batch, (batch.wrong >= 0).any(dim=1))
+    return per_example(right - wrong, batch, (batch.wrong >= 0).any(dim=1))
 
 
 def _answer_log_probability(logits: Logits, batch: PairBatch, _: Logits) -> Float[Tensor, " batch"]:
     """Log-probability, in nats, of the right tokens together."""
     logs = torch.log_softmax(logits, dim=-1)
     values = _gather(logs, batch.answer).masked_fill(batch.answer < 0, -torch.inf)
-    return _per_example(values.logsumexp(dim=1), batch)
+    return per_example(values.logsumexp(dim=1), batch)
 
 
 def _probability_difference(logits: Logits, batch: PairBatch, _: Logits) -> Float[Tensor, " batch"]:
@@ -90,19 +90,19 @@ def _probability_difference(logits: Logits, batch: PairBatch, _: Logits) -> Floa
     probabilities = torch.softmax(logits, dim=-1)
     right = (_gather(probabilities, batch.answer) * (batch.answer >= 0)).sum(dim=1)
     wrong = (_gather(probabilities, batch.wrong) * (batch.wrong >= 0)).sum(dim=1)
-    return _per_example(right - wrong, batch, (batch.wrong >= 0).any(dim=1))
+    return per_example(right - wrong, batch, (batch.wrong >= 0).any(dim=1))
 
 
 def _negative_kl(logits: Logits, batch: PairBatch, reference: Logits) -> Float[Tensor, " batch"]:
     """Minus the KL divergence, in nats, of this run's distribution from the clean run's."""
     logs, clean = torch.log_softmax(logits, dim=-1), torch.log_softmax(reference, dim=-1)
-    return _per_example(-(clean.exp() * (clean - logs)).sum(dim=-1), batch)
+    return per_example(-(clean.exp() * (clean - logs)).sum(dim=-1), batch)
 
 
 def _accuracy(logits: Logits, batch: PairBatch, _: Logits) -> Float[Tensor, " batch"]:
     """Share of positions whose most likely token is a right one."""
     hit = (logits.argmax(dim=-1)[:, None] == batch.answer).any(dim=1)
-    return _per_example(hit.to(logits.dtype), batch)
+    return per_example(hit.to(logits.dtype), batch)
 
 
 def _gather(values: Logits, tokens: Int[Tensor, "read k"]) -> Float[Tensor, "read k"]:
@@ -114,10 +114,13 @@ def _mean_over_set(logits: Logits, tokens: Int[Tensor, "read k"]) -> Float[Tenso
     return (_gather(logits, tokens) * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
 
 
-def _per_example(
+def per_example(
     values: Float[Tensor, " read"], batch: PairBatch, counted: Bool[Tensor, " read"] | None = None
 ) -> Float[Tensor, " batch"]:
-    """Mean over each example's reads, or over those counted."""
+    """Mean over each example's reads, or over those counted.
+
+    values, counted: one a read of the batch, in its order.
+    """
     weight = torch.ones_like(values) if counted is None else counted.to(values.dtype)
     total = values.new_zeros(len(batch)).index_add(0, batch.rows, values * weight)
     return total / weight.new_zeros(len(batch)).index_add(0, batch.rows, weight)

@@ -76,7 +76,10 @@ def _with_types(function: FunctionType) -> FunctionType:
     evaluated = {}
     for name, annotation in function.__annotations__.items():
         if isinstance(annotation, str):
-            annotation = eval(annotation, scope)
+            try:
+                annotation = eval(annotation, scope)
+            except TypeError:  # tqdm[None] is for type checkers: the class takes no subscript
+                continue
         evaluated[name] = annotation
     copy = FunctionType(
         function.__code__,

@@ -62,6 +62,7 @@ def discover(
     per_example: Annotated[
         bool, typer.Option("--per-example", help="Keep a matrix an example; `compare` needs it.")
     ] = False,
+    require_accuracy: use.RequireAccuracy = None,
     batch_size: use.BatchSize = None,
     device: use.Device = None,
     dtype: use.Dtype = "float32",
@@ -97,6 +98,14 @@ def discover(
     if edges is not None and edges > hooked.layout.n_edges:
         raise CircuitsError(f"--edges {edges}: this model has {hooked.layout.n_edges}")
     pairs = use.load_pairs(loaded, hooked, n, split, seed)
+    performance = use.check_task(
+        hooked,
+        pairs,
+        metric=metric,
+        required=require_accuracy,
+        batch_size=batch_size,
+        seed=seed,
+    )
     score = attribute if level == "edge" else partial(attribute_nodes, level=level)
     with Unfinished(out / UNFINISHED) as unfinished:
         scores: EdgeScores | NodeScores = score(
@@ -110,6 +119,7 @@ def discover(
             unfinished=unfinished,
         )
         scores.details["seed"] = seed
+        scores.details["performance"] = performance.to_dict()
         scores.details["task"] = {
             "name": task,
             "data": None if data is None else str(data),

@@ -13,6 +13,7 @@ import typer
 from circuits.errors import CircuitsError
 
 if TYPE_CHECKING:
+    from circuits.evaluation import TaskPerformance
     from circuits.models import HookedModel
     from tasks.pairs import PairSet
     from tasks.task import Task
@@ -54,6 +55,15 @@ Positive = Annotated[
 BatchSize = Annotated[
     int | None,
     typer.Option(help="Pairs at a time; unless told, as many as serve speed and fit.", min=1),
+]
+RequireAccuracy = Annotated[
+    float | None,
+    typer.Option(
+        help="Stop before the work if the model's accuracy on the clean prompts is lower, as in "
+        ".6; it is measured and said in any case.",
+        min=0,
+        max=1,
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 
@@ -106,6 +116,26 @@ def load_pairs(
         "split": split or ("all" if reads_file else "validation"),
     }
     return task.pairs(model.tokenizer, seed=seed, context=model.context, **arguments)
+
+
+def check_task(
+    model: HookedModel,
+    pairs: PairSet,
+    *,
+    metric: str | None,
+    required: float | None,
+    batch_size: int | None,
+    seed: int,
+) -> TaskPerformance:
+    """Say whether the model does the task at all, before the expensive part; stop if it must."""
+    from circuits.evaluation import task_performance
+
+    found = task_performance(model, pairs, metric=metric, batch_size=batch_size, seed=seed)
+    for line in found.lines():
+        typer.echo(line, err=line.startswith("warning"))
+    if required is not None:
+        found.require(required)
+    return found
 
 
 def warn_of_seen(pairs: PairSet, fingerprints: Iterable[str], how: str) -> None:

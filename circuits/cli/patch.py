@@ -75,6 +75,7 @@ def patch(
             "may be repeated; the task's own unless told."
         ),
     ] = None,
+    require_accuracy: use.RequireAccuracy = None,
     batch_size: use.BatchSize = None,
     device: use.Device = None,
     dtype: use.Dtype = "float32",
@@ -104,6 +105,9 @@ def patch(
         raise CircuitsError("--mlps is about paths; name one with --path")
     hooked = use.load_hooked(model, device, dtype)
     pairs = use.load_pairs(loaded, hooked, n, split, seed)
+    performance = use.check_task(
+        hooked, pairs, metric=None, required=require_accuracy, batch_size=batch_size, seed=seed
+    )
     shared: dict[str, Any] = {"metrics": metric, "batch_size": batch_size, "progress": not quiet}
     with Unfinished(out / "patching.unfinished") as shared["unfinished"]:
         if path:
@@ -126,6 +130,7 @@ def patch(
             data=describe_pairs(pairs),
             model=describe_model(hooked),
             versions=versions(),
+            performance=performance.to_dict(),
         )
         found.save(out / "patching.json")
     name = Path(model).name

@@ -78,6 +78,7 @@ def search(
     evaluate_split: Annotated[
         str | None, typer.Option(help="head-pruning: the split for that; test unless told.")
     ] = None,
+    require_accuracy: use.RequireAccuracy = None,
     batch_size: use.BatchSize = None,
     device: use.Device = None,
     dtype: use.Dtype = "float32",
@@ -121,6 +122,14 @@ def search(
     loaded = use.load_task(task, data, task_option)
     hooked = use.load_hooked(model, device, dtype)
     pairs = use.load_pairs(loaded, hooked, n, split, seed)
+    performance = use.check_task(
+        hooked,
+        pairs,
+        metric=metric,
+        required=require_accuracy,
+        batch_size=batch_size,
+        seed=seed,
+    ).to_dict()
     common: dict[str, Any] = {
         "metric": metric,
         "batch_size": batch_size,
@@ -129,22 +138,29 @@ def search(
     }
     if method == "acdc":
         given = {key: value for key, value in of_acdc.items() if value is not None}
-        _acdc(hooked, pairs, threshold, out, {**common, **given, "nodes": nodes})
+        _acdc(hooked, pairs, threshold, out, {**common, **given, "nodes": nodes}, performance)
         return
     others = None
     if evaluate_n is not None or evaluate_split is not None:
         others = use.load_pairs(loaded, hooked, evaluate_n, evaluate_split or "test", seed)
         use.warn_of_seen(others, pairs.fingerprints, "searched on")
     given = {key: value for key, value in of_pruning.items() if value is not None}
-    _prune(hooked, pairs, threshold, out, {**common, **given, "evaluate_on": others})
+    settings = {**common, **given, "evaluate_on": others}
+    _prune(hooked, pairs, threshold, out, settings, performance)
 
 
 def _acdc(
-    model: HookedModel, pairs: PairSet, threshold: float, out: Path, settings: dict[str, Any]
+    model: HookedModel,
+    pairs: PairSet,
+    threshold: float,
+    out: Path,
+    settings: dict[str, Any],
+    performance: dict[str, Any],
 ) -> None:
     from circuits.search import acdc
 
     found = acdc(model, pairs, threshold, journal=out / "search.json", **settings)
+    found.details["performance"] = performance
     found.save(out / "search.json")
     found.circuit.save(out / "circuit.json")
     cost = found.cost
@@ -171,11 +187,17 @@ def _acdc(
 
 
 def _prune(
-    model: HookedModel, pairs: PairSet, threshold: float, out: Path, settings: dict[str, Any]
+    model: HookedModel,
+    pairs: PairSet,
+    threshold: float,
+    out: Path,
+    settings: dict[str, Any],
+    performance: dict[str, Any],
 ) -> None:
     from circuits.search import prune_heads
 
     found = prune_heads(model, pairs, threshold, **settings)
+    found.details["performance"] = performance
     found.save(out / "heads.json")
     judge, places = found.details["metric"], model.layout.attentions
     for place, kept, baseline in zip(places, found.kept, found.baselines, strict=True):

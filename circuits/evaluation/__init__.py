@@ -10,6 +10,7 @@ from circuits.evaluation.mix import Mix, choose_mix
 from circuits.evaluation.perturbations import PERTURBATIONS, perturb
 from circuits.evaluation.robustness import Condition, robustness
 from circuits.evaluation.stability import Stability, stability
+from circuits.evaluation.task_performance import TaskPerformance, task_performance
 
 __all__ = [
     "FRACTIONS",
@@ -23,6 +24,7 @@ __all__ = [
     "Mix",
     "Questions",
     "Stability",
+    "TaskPerformance",
     "VanishingMetricError",
     "choose_mix",
     "completeness",
@@ -34,4 +36,5 @@ __all__ = [
     "perturb",
     "robustness",
     "stability",
+    "task_performance",
 ]

@@ -34,7 +34,7 @@ class Averages:
         return float(self.value[place]), float(self.low[place]), float(self.high[place])
 
 
-def averages(values: Float[Tensor, doc * shape], *, resamples: int, seed: int) -> Averages:
+def averages(values: Float[Tensor, "doc ..."], *, resamples: int, seed: int) -> Averages:
     """Mean over the first axis with its bootstrap-t interval over that axis."""
     weights = resample_weights(len(values), resamples, seed=seed)
     low, high = mean_interval(values.reshape(len(values), -1), weights)

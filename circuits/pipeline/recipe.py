@@ -54,13 +54,18 @@ class PairsSection(_Section):
 
 
 class AttributionSection(_Section):
-    """How edges are scored. metric: None takes the task's own."""
+    """How edges are scored. metric: None takes the task's own.
+
+    require_accuracy: stop before the scoring where the last checkpoint's accuracy on the clean
+    prompts is lower.
+    """
 
     method: str = "eap-ig"
     steps: int | None = 5
     quadrature: str | None = "midpoint"
     metric: str | None = None
     batch_size: int | None = Field(None, gt=0)
+    require_accuracy: float | None = Field(None, ge=0, le=1)
 
 
 class CircuitSection(_Section):
@@ -119,6 +124,19 @@ class InternalsSection(_Section):
     batch_size: int = Field(8, gt=0)
 
 
+class PatchingSection(_Section):
+    """Exact activation patching of the last checkpoint.
+
+    pairs: of those for evaluation, the first. site, direction, align: as for `circuits patch`.
+    """
+
+    pairs: int = Field(16, gt=0)
+    site: str = "resid_pre"
+    direction: str = "denoise"
+    align: str = "start"
+    batch_size: int | None = Field(None, gt=0)
+
+
 class LoraSection(_Section):
     """The comparison of LoRA targets.
 
@@ -142,7 +160,8 @@ class Recipe(_Section):
     """A whole run.
 
     model: the base. finetune: how its checkpoints are made, or checkpoints: a folder of `step-N`
-    folders that exist already; one of the two.
+    folders that exist already. With neither, the run is about the one model, and what compares
+    checkpoints is left out.
     """
 
     name: str
@@ -157,6 +176,7 @@ class Recipe(_Section):
     attribution: AttributionSection = AttributionSection()
     circuit: CircuitSection = CircuitSection()
     evaluation: EvaluationSection = EvaluationSection()
+    patching: PatchingSection | None = None
     evolution: EvolutionSection = EvolutionSection()
     internals: InternalsSection | None = InternalsSection()
     lora: LoraSection | None = None
@@ -170,11 +190,20 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _has_one_origin_of_checkpoints(self) -> Recipe:
-        if (self.finetune is None) == (self.checkpoints is None):
-            raise ValueError("give either `finetune` or `checkpoints`")
+        if self.finetune is not None and self.checkpoints is not None:
+            raise ValueError("give `finetune` or `checkpoints`, not both")
+        if self.single and self.lora is not None:
+            raise ValueError(
+                "`lora` needs `finetune` or `checkpoints`: it follows what they change"
+            )
         if self.lora is not None and self.internals is None:
             raise ValueError("`lora` needs `internals`, which its targeted arm is chosen by")
         return self
+
+    @property
+    def single(self) -> bool:
+        """Whether the run is about one model, without checkpoints of it."""
+        return self.finetune is None and self.checkpoints is None
 
     def to_yaml(self) -> str:
         """The recipe as resolved."""

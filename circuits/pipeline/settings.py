@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 
 import tasks
@@ -14,6 +15,9 @@ from circuits.evaluation import PERTURBATIONS
 from circuits.evolution.criteria import CRITERIA
 from circuits.evolution.paired import MIN_EXAMPLES
 from circuits.graph.orders import ORDERS, require_ranking
+from circuits.intervention.patching.plan import ALIGNMENTS
+from circuits.intervention.patching.result import DIRECTIONS
+from circuits.intervention.patching.sites import SITES
 from circuits.intervention.replacement import REPLACEMENTS
 from circuits.metrics import METRICS
 from circuits.models import series
@@ -36,11 +40,11 @@ def check(recipe: Recipe) -> None:
         tasks.load(recipe.task.name, **{**recipe.task.options, **options})
     if not isinstance(task, TrainableTask) and (recipe.finetune or recipe.lora):
         raise CircuitsError(
-            f"task {recipe.task.name!r} has no training examples; give `checkpoints` in place of "
-            "`finetune`, and leave out `lora`"
+            f"task {recipe.task.name!r} has no training examples; leave out `finetune` and `lora`, "
+            "or give `checkpoints`"
         )
     _check_metric(recipe, task)
-    if recipe.pairs.score < MIN_EXAMPLES:
+    if not recipe.single and recipe.pairs.score < MIN_EXAMPLES:
         raise CircuitsError(
             f"pairs.score {recipe.pairs.score}: comparing checkpoints takes at least {MIN_EXAMPLES}"
         )
@@ -58,6 +62,7 @@ def check(recipe: Recipe) -> None:
             f"evaluation.perturbations {unknown[0]!r}: known are {', '.join(PERTURBATIONS)}"
         )
     _check_conditions(recipe)
+    _check_patching(recipe)
     finetune_settings(recipe)
     _check_lora(recipe)
     as_device(recipe.device)
@@ -80,6 +85,25 @@ def _check_metric(recipe: Recipe, task: Task) -> None:
         raise CircuitsError(
             f"attribution.metric {name!r}: it has no gradient, which {chosen.name} scores by; use "
             f"{task.metric}"
+        )
+
+
+def _check_patching(recipe: Recipe) -> None:
+    section = recipe.patching
+    if section is None:
+        return
+    known: dict[str, Collection[str]] = {
+        "site": SITES,
+        "direction": DIRECTIONS,
+        "align": ALIGNMENTS,
+    }
+    for key, names in known.items():
+        if (value := getattr(section, key)) not in names:
+            raise CircuitsError(f"patching.{key} {value!r}: known are {', '.join(names)}")
+    if section.pairs > recipe.pairs.evaluate:
+        raise CircuitsError(
+            f"patching.pairs {section.pairs}: there are {recipe.pairs.evaluate} pairs to take them "
+            "from (pairs.evaluate)"
         )
 
 
@@ -107,6 +131,11 @@ def _check_model(recipe: Recipe) -> None:
         raise CircuitsError(
             f"{recipe.model}: an encoder-decoder, and only causal models are trained; give "
             "`checkpoints` in place of `finetune`, and leave out `lora`"
+        )
+    if config.is_encoder_decoder and recipe.patching:
+        raise CircuitsError(
+            f"{recipe.model}: an encoder-decoder, and activation patching is for decoder-only "
+            "models; leave out `patching`"
         )
     layers = config.get_text_config().num_hidden_layers
     if recipe.lora and recipe.lora.layers > layers:

@@ -22,6 +22,8 @@ from circuits.report.sections import (
     key_figures,
     lora,
     minimality,
+    patching,
+    performance,
     reproducibility,
     robustness,
     stability,
@@ -32,7 +34,7 @@ from circuits.report.sections import (
 
 SECTIONS = (
     Section("summary", "Summary", (key_figures.tiles, summary.findings)),
-    Section("task", "The task", (task.example, task.sizes)),
+    Section("task", "The task", (task.example, task.sizes, performance.accuracy)),
     Section("fine-tuning", "Fine-tuning", (finetuning.curves, finetuning.quality)),
     Section("circuits", "Circuits", (circuit.graphs, circuit.heatmaps, circuit.top_edges)),
     Section(
@@ -47,6 +49,7 @@ SECTIONS = (
             stability.resampling,
         ),
     ),
+    Section("patching", "Activation patching", (patching.heatmap,)),
     Section(
         "evolution",
         "What fine-tuning changed",
@@ -85,10 +88,11 @@ def write_report(
 
 def render(run: Run, anchors: Sequence[str] | None = None) -> str:
     """The page as HTML. The same files give the same text."""
+    unasked = run.unasked_sections
     chapters = [
         (section, list(_blocks(section, run)))
         for section in SECTIONS
-        if anchors is None or section.anchor in anchors
+        if (section.anchor not in unasked if anchors is None else section.anchor in anchors)
     ]
     return document(*_heading(run), chapters)
 

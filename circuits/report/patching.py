@@ -33,13 +33,14 @@ def write_patchings(
 ) -> None:
     """Write several sweeps as one page, a section each, by the section's title."""
     chapters = [
-        (Section(f"patching-{number}", name, ()), list(_blocks(one)))
+        (Section(f"patching-{number}", name, ()), list(blocks(one)))
         for number, (name, one) in enumerate(found.items(), start=1)
     ]
     write_text(path, document(title, subtitle, chapters))
 
 
-def _blocks(found: Patching) -> Iterator[Block]:
+def blocks(found: Patching) -> Iterator[Block]:
+    """The unpatched runs, the figure, and the sites that matter most."""
     yield Tiles([_tile(found, metric) for metric in found.metrics])
     for metric in found.metrics:
         if reason := found.undefined(metric) or found.caution(metric):

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from circuits.errors import CircuitsError
 from circuits.files import read_json
 from circuits.graph import Circuit, EdgeScores
@@ -95,6 +97,20 @@ class Run:
         except UNSHOWABLE:
             return PROMPTS
         return ARTICLES
+
+    @cached_property
+    def unasked_sections(self) -> frozenset[str]:
+        """Anchors of sections that a recipe leaves out; the page says nothing of them."""
+        unasked = set() if (self.folder / "patching.json").is_file() else {"patching"}
+        try:
+            recipe = yaml.safe_load(self.recipe)
+            if recipe.get("patching"):
+                unasked.clear()
+            if recipe["finetune"] is None and recipe["checkpoints"] is None:
+                unasked |= {"fine-tuning", "evolution", "lora"}
+        except (*UNSHOWABLE, yaml.YAMLError):
+            pass  # no recipe, or one that does not say
+        return frozenset(unasked)
 
     @property
     def ends(self) -> tuple[str, str]:

@@ -130,7 +130,8 @@ def history_steps(rows: list[list[Any]]) -> tuple[Step, ...]:
 class Journal:
     """The trials of a search that may be killed, in the file where its result will be.
 
-    identity: whatever decides the outcome; a file of another search is refused.
+    identity: whatever decides the outcome; a file of another search is refused. What a result's
+    details say besides is not compared.
     """
 
     def __init__(self, path: str | Path | None, identity: dict[str, Any]) -> None:
@@ -148,10 +149,9 @@ class Journal:
             steps = history_steps(record["history"])
         except (KeyError, TypeError, ValueError) as error:
             raise CircuitsError(f"{self.path}: not a search file ({error!r})") from error
-        if found != self.identity:
-            other = sorted(k for k in self.identity if found.get(k) != self.identity[k])
+        if other := sorted(k for k in self.identity if found.get(k) != self.identity[k]):
             raise CircuitsError(
-                f"{self.path}: belongs to a search with other {', '.join(other) or 'settings'}; "
+                f"{self.path}: belongs to a search with other {', '.join(other)}; "
                 "write to another place, or delete it"
             )
         return steps, cost

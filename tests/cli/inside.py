@@ -2,19 +2,20 @@
 
 import io
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from subprocess import CompletedProcess
 from unittest import mock
 
 from circuits.cli.app import main
 
 
-def circuits(*arguments):
-    """What `circuits ...` returns and prints."""
+def circuits(*arguments, cwd="."):
+    """What `circuits ...` returns and prints, called in a folder."""
     words = ["circuits", *map(str, arguments)]
     out, err = io.StringIO(), io.StringIO()
     status = 0
-    with mock.patch.object(sys, "argv", words), redirect_stdout(out), redirect_stderr(err):
+    streams = redirect_stdout(out), redirect_stderr(err)
+    with mock.patch.object(sys, "argv", words), chdir(cwd), streams[0], streams[1]:
         try:
             main()
         except SystemExit as end:

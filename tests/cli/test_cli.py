@@ -1,28 +1,16 @@
-"""The command line as a user has it: as a process."""
+"""The command line, from its words to what it prints and leaves."""
 
 import json
-import os
 import subprocess
 import sys
 from itertools import combinations
 
 import pytest
 import torch
+from cli.inside import circuits
 from safetensors.torch import load_file
 
 from circuits.graph import EdgeScores
-
-
-def circuits(*arguments, cwd=None):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "circuits.cli", *map(str, arguments)],
-        env=environment,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 @pytest.fixture(scope="module")

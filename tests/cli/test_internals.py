@@ -1,27 +1,14 @@
-"""`circuits internals` as a user has it: as a process."""
+"""`circuits internals`, from its words to what it prints and leaves."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
 import transformers
+from cli.inside import circuits
 
 from circuits.files import read_json
-
-
-def circuits(*arguments):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "circuits.cli", *map(str, arguments)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -261,7 +261,7 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
     [
         (["finetune.steps=0"], r"recipe quickstart: finetune\.steps: .*greater than 0"),
         (["circuit.colour=red"], r"circuit\.colour: Extra inputs are not permitted"),
-        (["checkpoints=there"], "give either `finetune` or `checkpoints`"),
+        (["checkpoints=there"], "give `finetune` or `checkpoints`, not both"),
         (["seed"], "write key=value"),
         (["task.name=poetry"], "unknown task 'poetry'"),
         (["task.options.corruption=typo"], "typo"),
@@ -316,7 +316,7 @@ def test_an_encoder_decoder_is_not_to_be_trained(model_folder, tmp_path):
 
 
 def test_unknown_and_broken_recipes(tmp_path):
-    assert shipped() == ("gpt2-cnn-dailymail", "quickstart")
+    assert {"gpt2-cnn-dailymail", "quickstart", "smollm2-ioi"} <= set(shipped())
     with pytest.raises(CircuitsError, match="no such recipe; give a file, or one of: gpt2-cnn"):
         load_recipe("slowstart")
     broken = tmp_path / "broken.yaml"

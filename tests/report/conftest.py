@@ -14,11 +14,13 @@ from circuits.evaluation.intervals import Estimate
 from circuits.evaluation.minimality import Minimality
 from circuits.evaluation.robustness import Condition
 from circuits.evaluation.stability import stability
+from circuits.evaluation.task_performance import TaskPerformance
 from circuits.evolution import compare
 from circuits.evolution.crossing import CrossEvaluation, Row
 from circuits.evolution.internals import Internals
 from circuits.files import write_json, write_text
 from circuits.graph import Circuit, EdgeScores, Layout, select
+from circuits.intervention.patching import Axis, Patching
 from circuits.report.run import Run
 from circuits.tuning.arms import Arm
 from circuits.tuning.bakeoff import ArmRun, BakeoffResult
@@ -131,6 +133,7 @@ def write_evaluation(folder: Path, draw: torch.Generator) -> None:
                 EdgeScores.load(folder / "scores" / f"{name}.safetensors"), size=48, resamples=20
             ).to_dict(),
             "robustness": {key: one.to_dict() for key, one in robustness(place).items()},
+            "performance": performance().to_dict(),
         }
     quality = {
         name: {
@@ -242,6 +245,29 @@ def write_lora(folder: Path) -> None:
     )
 
 
+def write_patching(folder: Path) -> None:
+    axes = (Axis("layer", (0, 1), ("layer 0", "layer 1")), Axis("position", (0, 1), ("a", "b")))
+    values = torch.rand(5, 2, 2, generator=torch.Generator().manual_seed(0)).double()
+    ends = torch.arange(5.0).double()
+    Patching("resid_pre", "denoise", axes, {"m": values}, {"m": ends + 2}, {"m": ends}).save(
+        folder / "patching.json"
+    )
+
+
+def performance() -> TaskPerformance:
+    """Of a model that does the task."""
+    return TaskPerformance(
+        metric="logit-difference",
+        clean=estimate(3.0, n=N),
+        corrupted=estimate(0.5, n=N),
+        difference=estimate(2.5, n=N),
+        accuracy=estimate(0.9, n=N),
+        corrupted_accuracy=estimate(0.4, n=N),
+        chance=0.5,
+        choice=True,
+    )
+
+
 def write_rest(folder: Path) -> None:
     write_text(
         folder / "recipe.yaml", "name: fake\nmodel: newsroom-gpt2\ntask:\n  name: newsroom\n"
@@ -328,6 +354,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_crossing(folder)
     write_internals(folder, draw)
     write_lora(folder)
+    write_patching(folder)
     write_rest(folder)
     return folder
 

@@ -187,7 +187,7 @@ def test_what_is_missing_is_said(folder: Path, missing: str, said: str) -> None:
     assert said in page.text
     assert "could not be made" not in page.text
     anchors = [value for tag, name, value in page.attributes if (tag, name) == ("section", "id")]
-    assert len(anchors) == len(SECTIONS)
+    assert anchors == [section.anchor for section in SECTIONS]
 
 
 def test_an_empty_run_still_makes_a_page(tmp_path: Path) -> None:

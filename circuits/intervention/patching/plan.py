@@ -18,6 +18,7 @@ from circuits.models import HookedModel
 from tasks.pairs import PairBatch, PairSet
 
 Where = Bool[Tensor, "place batch pos"]
+ALIGNMENTS = ("start", "end")
 _LETTERS = {"head": "h", "KV head": "kv", "neuron": "n"}
 
 
@@ -60,8 +61,8 @@ class Plan:
                 "others earlier positions may depend on later ones"
             )
         check_direction(direction)
-        if align not in ("start", "end"):
-            raise CircuitsError(f"unknown align {align!r}; known: start, end")
+        if align not in ALIGNMENTS:
+            raise CircuitsError(f"unknown align {align!r}; known: {', '.join(ALIGNMENTS)}")
         model.require(pairs)
         found = site_named(site)
         swept = tuple(by or ("layer", "unit" if found.unit else "position"))

@@ -34,7 +34,9 @@ def findings(run: Run) -> Iterator[Block]:
     """One point a question. What the run does not answer is said below them."""
     items: list[tuple[str, str | Markup]] = []
     absent = []
-    for made in (_quality, _circuit, _curve, _least, _elsewhere, _change, _kind, _inside, _race):
+    for anchor, made in _FINDINGS:
+        if anchor in run.unasked_sections:
+            continue
         try:
             items.append(made(run))
         except UNSHOWABLE as error:
@@ -43,6 +45,27 @@ def findings(run: Run) -> Iterator[Block]:
         yield Points(items)
     if absent:
         yield Note(f"Not in this summary: {' '.join(dict.fromkeys(absent))}")
+
+
+def _performance(run: Run) -> Finding:
+    found = last_checkpoint(run).get("performance")
+    if not found:
+        raise AbsentError("whether the model does the task was not measured.")
+    text = _say(
+        "{} is right on *{}* of the prompts (chance {}); {} is {} on clean prompts and {} on "
+        "corrupted ones (n = {}).",
+        run.ends[1],
+        estimate(found["accuracy"], 2),
+        signed(found["chance"], 2),
+        found["metric"],
+        estimate(found["clean"], 2),
+        estimate(found["corrupted"], 2),
+        count(found["accuracy"]["n"]),
+    )
+    if found["doubts"]:
+        text += _say(" *{}*", "It is not shown to do the task, so its circuit may be of nothing:")
+        text += _say(" {}.", typeset("; ".join(found["doubts"])))
+    return "Task", text
 
 
 def _quality(run: Run) -> Finding:
@@ -319,6 +342,21 @@ def _race(run: Run) -> Finding:
         if len(names) > 1:
             text += _say(" {} touch the same layers ({}).", listed(names), layers)
     return "LoRA", text
+
+
+_FINDINGS = (
+    ("task", _performance),
+    ("fine-tuning", _quality),
+    ("circuits", _circuit),
+    ("faithfulness", _curve),
+    ("faithfulness", _least),
+    ("faithfulness", _elsewhere),
+    ("evolution", _change),
+    ("evolution", _kind),
+    ("evolution", _inside),
+    ("lora", _race),
+)
+"""Each finding, and the section that it comes from."""
 
 
 # -- helpers

@@ -1,0 +1,52 @@
+"""What every stage of a run works with: recipe, folder, data, and the models under their names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from circuits.graph import Circuit, EdgeScores
+from circuits.models import HookedModel, series
+from circuits.pipeline.data import Data
+from circuits.pipeline.recipe import Recipe
+from circuits.pipeline.store import Store
+
+BASE = "base"
+"""The name of the base model among the checkpoints."""
+
+
+@dataclass
+class RunContext:
+    """A run under way."""
+
+    recipe: Recipe
+    store: Store
+    data: Data
+    progress: bool
+
+    @cached_property
+    def checkpoints(self) -> dict[str, str]:
+        """Names and places, the base first; of a run about one model, the base alone."""
+        if self.recipe.single:
+            return {BASE: self.recipe.model}
+        folder = self.recipe.checkpoints or self.store.path("checkpoints")
+        return series(self.recipe.model, folder)
+
+    @property
+    def last(self) -> str:
+        """The last checkpoint's name."""
+        return list(self.checkpoints)[-1]
+
+    def model(self, name: str) -> HookedModel:
+        """A checkpoint, loaded anew."""
+        return HookedModel.from_pretrained(
+            self.checkpoints[name], device=self.recipe.device, dtype=self.recipe.dtype
+        )
+
+    def scores(self, name: str) -> EdgeScores:
+        """A checkpoint's edge scores, once they are made."""
+        return EdgeScores.load(self.store.path("scores", f"{name}.safetensors"))
+
+    def circuit(self, name: str) -> Circuit:
+        """A checkpoint's circuit, once it is chosen."""
+        return Circuit.load(self.store.path("circuits", f"{name}.json"))

@@ -1,0 +1,192 @@
+"""The stages about one checkpoint: the task, its scores, its circuit, how far that holds."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from circuits.attribution import attribute
+from circuits.evaluation import Questions, TaskPerformance, evaluate, task_performance
+from circuits.files import write_json
+from circuits.graph import select
+from circuits.intervention.patching import patch
+from circuits.pipeline.context import RunContext
+from circuits.pipeline.settings import attribution_of
+from circuits.unfinished import Unfinished
+
+_log = logging.getLogger(__name__)
+
+
+def check_task(run: RunContext, name: str) -> None:
+    """Whether the checkpoint does the task on the pairs for scoring.
+
+    `attribution.require_accuracy` is of the last checkpoint: those before it may be learning still.
+    """
+    section = run.recipe.attribution
+
+    def work() -> dict[str, Any]:
+        found = task_performance(
+            run.model(name),
+            run.data.pairs("score"),
+            metric=section.metric,
+            batch_size=section.batch_size,
+            seed=run.recipe.seed,
+            progress=run.progress,
+        )
+        return found.to_dict()
+
+    record = run.store.stage(
+        f"performance/{name}",
+        [section.metric, section.batch_size, run.recipe.seed],
+        work,
+        after=["pairs", "checkpoints"],
+    )
+    found = TaskPerformance.from_dict(record)
+    for line in found.lines():
+        _log.log(
+            logging.WARNING if line.startswith("warning") else logging.INFO, "%s: %s", name, line
+        )
+    if section.require_accuracy is not None and name == run.last:
+        found.require(section.require_accuracy)
+
+
+def score(run: RunContext, name: str) -> None:
+    """Scores of every edge, example by example."""
+    section = run.recipe.attribution
+    chosen = attribution_of(run.recipe)
+
+    def work() -> None:
+        so_far = run.store.path(".stages", f"scores-{name}.unfinished")
+        with Unfinished(so_far, replace=True) as unfinished:
+            attribute(
+                run.model(name),
+                run.data.pairs("score"),
+                chosen,
+                metric=section.metric,
+                batch_size=section.batch_size,
+                per_example=True,
+                progress=run.progress,
+                unfinished=unfinished,
+            ).save(run.store.path("scores"), name)
+
+    run.store.stage(
+        f"scores/{name}",
+        section.model_dump(exclude={"require_accuracy"}),
+        work,
+        after=["pairs", "checkpoints"],
+        files=[f"scores/{name}.safetensors", f"scores/{name}.json"],
+    )
+
+
+def choose_circuit(run: RunContext, name: str) -> None:
+    """The circuit that the recipe asks for."""
+    section = run.recipe.circuit
+
+    def work() -> None:
+        scores = run.scores(name)
+        edges = max(1, round(section.share * scores.layout.n_edges))
+        circuit = select(
+            scores,
+            edges=edges,
+            rule=section.rule,
+            ranking=section.ranking,
+            positive=section.positive,
+        )
+        circuit.save(run.store.path("circuits", f"{name}.json"))
+
+    run.store.stage(
+        f"circuits/{name}",
+        section.model_dump(),
+        work,
+        after=[f"scores/{name}"],
+        files=[f"circuits/{name}.json"],
+    )
+
+
+def evaluate_circuit(run: RunContext, name: str) -> None:
+    """All that is said of one checkpoint's circuit."""
+    section = run.recipe.evaluation
+
+    def work() -> dict[str, Any]:
+        return evaluate(
+            run.model(name),
+            run.scores(name),
+            run.circuit(name),
+            run.data.pairs("evaluate"),
+            conditions={one: run.data.pairs(one) for one in run.data.conditions},
+            questions=Questions(
+                minimality=section.minimality,
+                minimality_controls=section.minimality_controls,
+                epsilon=section.epsilon,
+                completeness=section.completeness,
+                completeness_sets=section.completeness_sets,
+                stability=section.stability,
+            ),
+            metric=run.recipe.attribution.metric,
+            replacement=section.replacement,
+            batch_size=section.batch_size,
+            seed=run.recipe.seed,
+            progress=run.progress,
+        )
+
+    run.store.stage(
+        f"evaluation/{name}",
+        [section.model_dump(mode="json"), run.recipe.seed],
+        work,
+        after=["pairs", f"circuits/{name}"],
+    )
+
+
+def write_evaluation(run: RunContext) -> None:
+    """`evaluation.json`: every checkpoint's part, and what pairs were used."""
+    results = run.store.results
+    write_json(
+        run.store.path("evaluation.json"),
+        {
+            "order": list(run.checkpoints),
+            "quality": results.get("quality", {}),
+            "checkpoints": {
+                name: {
+                    **results[f"evaluation/{name}"],
+                    "performance": results[f"performance/{name}"],
+                }
+                for name in run.checkpoints
+            },
+            "pairs": {
+                name: {"n": len(pairs), "split": pairs.split, "fingerprint": pairs.fingerprint}
+                for name in ("score", "evaluate", *run.data.conditions)
+                for pairs in [run.data.pairs(name)]
+            },
+        },
+    )
+
+
+def patch_activations(run: RunContext) -> None:
+    """Exact activation patching of the last checkpoint: what the scores only estimate."""
+    section = run.recipe.patching
+    if section is None:
+        return
+
+    def work() -> None:
+        so_far = run.store.path(".stages", "patching.unfinished")
+        with Unfinished(so_far, replace=True) as unfinished:
+            found = patch(
+                run.model(run.last),
+                run.data.pairs("evaluate")[: section.pairs],
+                section.site,
+                direction=section.direction,
+                align=section.align,
+                metrics=run.recipe.attribution.metric,
+                batch_size=section.batch_size,
+                progress=run.progress,
+                unfinished=unfinished,
+            )
+            found.save(run.store.path("patching.json"))
+
+    run.store.stage(
+        "patching",
+        [section.model_dump(mode="json"), run.recipe.attribution.metric],
+        work,
+        after=["pairs", "checkpoints"],
+        files=["patching.json"],
+    )

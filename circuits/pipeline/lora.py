@@ -1,0 +1,57 @@
+"""The stage that trains LoRAs where the circuit and the internals point, and elsewhere."""
+
+from __future__ import annotations
+
+from circuits.files import write_json
+from circuits.models.checkpoints import resolve
+from circuits.pipeline.context import RunContext
+from circuits.pipeline.settings import lora_settings
+from circuits.tuning.arms import standard_arms
+from circuits.tuning.bakeoff import bakeoff
+from circuits.tuning.importance import LayerImportance, importance_from_circuit
+
+
+def race_loras(run: RunContext) -> None:
+    """LoRAs on the layers that matter, on others, and on all, at equal size and steps."""
+    section = run.recipe.lora
+    if section is None:
+        return
+    edges = importance_from_circuit(run.circuit(run.last))
+    importance: dict[str, list[float]] = run.store.results["internals"]
+    inside = LayerImportance(section.criterion, tuple(importance[section.criterion]))
+    arms = standard_arms(inside, edges, section.layers)
+    settings = lora_settings(run.recipe)
+    assert settings is not None
+
+    def work() -> None:
+        result = bakeoff(
+            resolve(run.recipe.model)[0],
+            run.data.examples("train", section.examples),
+            run.data.examples("test", section.held_out),
+            arms,
+            settings,
+            section.seeds,
+            run.store.path("lora"),
+            rank=section.rank,
+            device=run.recipe.device,
+            progress=run.progress,
+        )
+        write_json(
+            run.store.path("lora.json"),
+            {
+                "bakeoff": result.to_dict(),
+                "importance": {**importance, "edges": list(edges.values)},
+                "chosen": {
+                    arm.name: sorted({layer for one in result.of(arm.name) for layer in one.layers})
+                    for arm in arms
+                },
+            },
+        )
+
+    run.store.stage(
+        "lora",
+        [section.model_dump(mode="json"), run.data.base],
+        work,
+        after=["pairs", "internals", f"circuits/{run.last}"],
+        files=["lora.json"],
+    )

@@ -1,0 +1,72 @@
+"""The stages that make a run's checkpoints and measure what they write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from circuits.files import fingerprint
+from circuits.models import load_model
+from circuits.pipeline.context import BASE, RunContext
+from circuits.pipeline.quality import quality_intervals
+from circuits.pipeline.settings import finetune_settings
+from circuits.tuning.finetune import finetune
+from circuits.tuning.rouge import evaluate_summaries
+
+
+def make_checkpoints(run: RunContext) -> None:
+    """Fine-tune the base, or take the checkpoints that are there."""
+    section = run.recipe.finetune
+    if section is None:
+        given = {
+            name: fingerprint(place) for name, place in run.checkpoints.items() if name != BASE
+        }
+        run.store.stage("checkpoints", [run.data.base, given], lambda: None)
+        return
+    folder = run.store.path("checkpoints")
+    settings = finetune_settings(run.recipe)
+    assert settings is not None
+
+    def work() -> list[int]:
+        model, _ = load_model(run.recipe.model, device=run.recipe.device)
+        result = finetune(
+            model,
+            run.data.examples("train", section.examples),
+            folder,
+            settings=settings,
+            validation=run.data.examples("validation", section.validation),
+            tokenizer=run.data.tokenizer,
+            progress=run.progress,
+        )
+        return list(result.checkpoints)
+
+    run.store.stage(
+        "checkpoints",
+        [run.data.base, section.model_dump(mode="json"), run.recipe.seed],
+        work,
+        after=["pairs"],
+        files=["checkpoints/training_log.json"],
+    )
+
+
+def measure_quality(run: RunContext) -> None:
+    """ROUGE and loss of every checkpoint on held-out examples."""
+    n = run.recipe.evaluation.quality
+    if n is None or run.data.trainable is None:
+        return
+    examples = run.data.examples("test", n)
+
+    def work() -> dict[str, Any]:
+        found = {}
+        for name in run.checkpoints:
+            model, _ = load_model(
+                run.checkpoints[name], device=run.recipe.device, dtype=run.recipe.dtype
+            )
+            scores = evaluate_summaries(model, run.data.tokenizer, examples)
+            found[name] = {
+                **scores.means,
+                "n": len(scores),
+                "intervals": quality_intervals(scores, seed=run.recipe.seed),
+            }
+        return found
+
+    run.store.stage("quality", [n, run.recipe.seed], work, after=["pairs", "checkpoints"])

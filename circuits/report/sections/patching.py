@@ -1,0 +1,18 @@
+"""What exact activation patching finds, position by position, beside the estimates of the edges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from circuits.intervention.patching import Patching
+from circuits.report.blocks import Block
+from circuits.report.patching import blocks
+from circuits.report.run import Run
+
+FILE = "patching.json"
+
+
+def heatmap(run: Run) -> Iterator[Block]:
+    """The sweep of the run's last checkpoint."""
+    run.json(FILE)
+    yield from blocks(Patching.load(run.folder / FILE))

@@ -1,0 +1,94 @@
+"""A recipe about one model: no checkpoints, activation patching, whether it does the task."""
+
+import json
+
+import pytest
+
+from circuits.errors import CircuitsError
+from circuits.intervention.patching import Patching, patch
+from circuits.models import HookedModel
+from circuits.pipeline import load_recipe, run
+from tasks.pairs import PairSet
+
+ONE_MODEL = [
+    "finetune=null",
+    "lora=null",
+    "internals=null",
+    "pairs.score=6",
+    "pairs.evaluate=8",
+    "evaluation.corruptions=[]",
+    "evaluation.perturbations=[]",
+    "evaluation.other_examples=0",
+    "evaluation.minimality=null",
+    "evaluation.completeness=null",
+    "evaluation.stability=20",
+    "evaluation.quality=null",
+    "patching={pairs: 2}",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    run(load_recipe("quickstart", ONE_MODEL), folder, progress=False)
+    return folder
+
+
+def test_the_base_is_scored_evaluated_and_patched_and_nothing_is_compared(folder):
+    found = json.loads((folder / "evaluation.json").read_text())
+    assert found["order"] == ["base"]
+    assert found["checkpoints"]["base"]["faithfulness"]["curves"]
+    performance = found["checkpoints"]["base"]["performance"]
+    assert performance["accuracy"]["n"] == 6 and 0 <= performance["chance"] < 1
+    for name in ("evolution.json", "crossing.json", "internals.json", "lora.json"):
+        assert not (folder / name).exists()
+
+
+def test_patching_is_that_of_the_verb(folder):
+    kept = Patching.load(folder / "patching.json")
+    pairs = PairSet.load(folder / "pairs" / "evaluate.jsonl")[:2]
+    fresh = patch(HookedModel.from_pretrained("newsroom-gpt2", device="cpu"), pairs)
+    assert kept.values.keys() == fresh.values.keys()
+    (metric,) = fresh.metrics
+    assert float(fresh.values[metric].nan_to_num().abs().max()) > 0.1
+    assert kept.values[metric].allclose(fresh.values[metric], atol=1e-5, equal_nan=True)
+
+
+def test_the_page_shows_what_was_asked_and_complains_of_nothing_else(folder):
+    page = (folder / "report.html").read_text()
+    assert "Activation patching" in page and "Does the model do the task?" in page
+    for absent in (
+        "What fine-tuning changed",
+        "Where a LoRA should go",
+        "is not in the run folder",
+    ):
+        assert absent not in page
+
+
+def test_a_model_out_of_its_depth_is_stopped_before_it_is_scored(tmp_path):
+    recipe = load_recipe("quickstart", [*ONE_MODEL, "attribution.require_accuracy=1.0"])
+    with pytest.raises(CircuitsError, match="below the required 1"):
+        run(recipe, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "scores").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["finetune=null"], "`lora` needs `finetune` or `checkpoints`"),
+        ([*ONE_MODEL, "patching.site=soul"], r"patching\.site 'soul': known are resid_pre"),
+        ([*ONE_MODEL, "patching.direction=up"], r"patching\.direction 'up': known are denoise"),
+        ([*ONE_MODEL, "patching.align=middle"], r"patching\.align 'middle': known are start, end"),
+        ([*ONE_MODEL, "patching.pairs=9"], r"patching\.pairs 9: there are 8"),
+    ],
+)
+def test_impossible_recipes_are_refused(overrides, message, tmp_path):
+    with pytest.raises(CircuitsError, match=message):
+        run(load_recipe("quickstart", overrides), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["smollm2-ioi", "gemma3-ioi"])
+def test_shipped_recipes_of_one_model_are_about_indirect_objects(name):
+    recipe = load_recipe(name)
+    assert recipe.single and recipe.task.name == "ioi" and recipe.patching is not None
