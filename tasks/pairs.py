@@ -23,6 +23,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from tasks.errors import CircuitsError
+from tasks.skipping import Skipped
 
 TokenSet = tuple[int, ...]
 
@@ -208,12 +209,14 @@ class PairSet(Sequence[PromptPair]):
     """Prompt pairs of one task and split.
 
     metric: the metric that the task is usually read by (a name from `circuits.metrics`).
+    skipped: rows that were left out, as they could not be used.
     """
 
     pairs: tuple[PromptPair, ...]
     task: str = "pairs"
     split: str = "all"
     metric: str = "answer-log-probability"
+    skipped: tuple[Skipped, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.pairs:
@@ -310,7 +313,9 @@ class PairSet(Sequence[PromptPair]):
 
     def save(self, path: str | Path) -> None:
         """Write the set as JSON lines: a header, then a pair a line."""
-        header = {"task": self.task, "split": self.split, "metric": self.metric}
+        header: dict[str, Any] = {"task": self.task, "split": self.split, "metric": self.metric}
+        if self.skipped:
+            header["skipped"] = [asdict(row) for row in self.skipped]
         lines = [json.dumps(header), *(json.dumps(asdict(pair)) for pair in self.pairs)]
         Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -331,7 +336,8 @@ class PairSet(Sequence[PromptPair]):
             raise CircuitsError(f"{path}: the file is empty")
         try:
             pairs = tuple(PromptPair(**_tuples(row)) for row in rows[1:])
-            return cls(pairs=pairs, **rows[0])
+            skipped = tuple(Skipped(**row) for row in rows[0].pop("skipped", ()))
+            return cls(pairs=pairs, skipped=skipped, **rows[0])
         except TypeError as error:
             raise CircuitsError(f"{path}: not a file written by PairSet.save ({error})") from error
 

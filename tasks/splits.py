@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from tasks.errors import CircuitsError
 from tasks.files import Row
+from tasks.skipping import Skipped
 from tasks.task import Split
 
 _ALIASES: dict[str, Split] = {
@@ -32,14 +33,32 @@ def part(text: str) -> Split:
     return "train" if digit < 8 else "validation" if digit == 8 else "test"
 
 
-def choose(rows: Sequence[Row], split: Split, text: Callable[[Row], str]) -> Sequence[Row]:
-    """The rows of one split, in order. `text` gives what is hashed; "all" is every row."""
+def choose(
+    rows: Sequence[Row],
+    split: Split,
+    text: Callable[[Row], str],
+    left_out: list[Skipped] | None = None,
+) -> Sequence[Row]:
+    """The rows of one split, in order. `text` gives what is hashed; "all" is every row.
+
+    left_out: takes the rows whose split cannot be told, which are refused without it.
+    """
     check(split)
     if split == "all":
         return rows
-    if any("split" in row.values for row in rows):
-        return [row for row in rows if _named(row) == split]
-    return [row for row in rows if part(text(row)) == split]
+    named = any("split" in row.values for row in rows)
+    chosen = []
+    for row in rows:
+        try:
+            its = _named(row) if named else part(text(row))
+        except CircuitsError as error:
+            if left_out is None:
+                raise
+            left_out.append(Skipped.of(row.source, error))
+            continue
+        if its == split:
+            chosen.append(row)
+    return chosen
 
 
 def check(split: Any) -> None:

@@ -32,6 +32,7 @@ from tasks.files import Row, read_rows
 from tasks.framing import Framed, FramedTask, Framing
 from tasks.masking import differing
 from tasks.pairs import PairSet, PromptPair, TokenSet
+from tasks.skipping import Skipped, keep
 from tasks.task import Split
 from tasks.text import control_token
 
@@ -54,6 +55,7 @@ class Table(FramedTask):
         characters that they are written with) or `token`. A begin token at the very beginning of a
         prompt is always one, and no second is put before it.
     chat: put the prompts into the tokenizer's chat template, and the answers behind its header.
+    skip: leave out rows that cannot be used, and list them (`PairSet.skipped`).
     """
 
     path: str | Path
@@ -64,6 +66,7 @@ class Table(FramedTask):
     incorrect: str | None = None
     control: str = "refuse"
     chat: bool = False
+    skip: bool = False
 
     name: ClassVar[str] = "table"
 
@@ -78,6 +81,8 @@ class Table(FramedTask):
         wrong = [_filled(row, *self._wrong_columns) for row in self._rows]
         if self.incorrect is not None and not any(wrong):
             self._rows[0].cell(self.incorrect)  # refuses, naming the columns that there are
+        if self.skip:
+            return
         for row, has_wrong in zip(self._rows, wrong, strict=True):
             if has_wrong != wrong[0]:
                 here, there = ("a", "none") if has_wrong else ("no", "one")
@@ -106,18 +111,34 @@ class Table(FramedTask):
         context: int | None = None,
     ) -> PairSet:
         """All rows in the file's order, or `n` of them drawn by `seed`; of one split if asked."""
-        rows = splits.choose(self._rows, split, lambda row: str(row.cell(self.clean)))
+        left_out: list[Skipped] | None = [] if self.skip else None
+        rows = splits.choose(self._rows, split, lambda row: str(row.cell(self.clean)), left_out)
         where = f"{Path(self.path).name}, split {split!r}"
-        order = splits.draw(len(rows), n, seed, where)[:n]
         framing = self._framing(tokenizer)
-        pairs = tuple(self._pair(framing, rows[index]) for index in order)
-        made = PairSet(pairs, task=self.name, split=split, metric=self.metric)
-        made.require(vocabulary=len(tokenizer), context=context)
-        return made
 
-    @property
+        def make(index: int) -> PromptPair:
+            pair = self._pair(framing, rows[index])
+            PairSet((pair,)).require(vocabulary=len(tokenizer), context=context)
+            return pair
+
+        kept = keep(
+            splits.draw(len(rows), n, seed, where),
+            make,
+            n,
+            source=lambda index: rows[index].source,
+            where=where,
+            skip=self.skip,
+            before=left_out or (),
+        )
+        return PairSet(
+            tuple(kept), task=self.name, split=split, metric=self.metric, skipped=kept.skipped
+        )
+
+    @cached_property
     def _has_wrong(self) -> bool:
-        return _filled(self._rows[0], *self._wrong_columns)
+        """Whether the rows have wrong answers; with `skip`, whether most have."""
+        rows = self._rows if self.skip else self._rows[:1]
+        return 2 * sum(_filled(row, *self._wrong_columns) for row in rows) >= len(rows)
 
     @property
     def _wrong_columns(self) -> tuple[str, ...]:
@@ -133,6 +154,9 @@ class Table(FramedTask):
         self._refuse_years(row)
         answer = self._answer(framing, prompt, row, self.correct or _given(row, "correct"))
         wrong: tuple[TokenSet, ...] = ()
+        if _filled(row, *self._wrong_columns) != self._has_wrong:
+            here, there = ("no", "one") if self._has_wrong else ("a", "none")
+            raise CircuitsError(f"{row.source}: {here} wrong answer, where most rows have {there}")
         if self._has_wrong:
             column = self.incorrect or _given(row, "incorrect")
             wrong = self._answer(framing, prompt, row, column)

@@ -83,6 +83,7 @@ class ArticleTask(Task, Protocol):
         *,
         split: Split = "train",
         seed: int = 0,
+        context: int | None = None,
     ) -> list[AnnotatedArticle]:
-        """The articles of `pairs` (same `n`, `split`, `seed`), the corrupted sentences marked."""
+        """The articles of `pairs` (same arguments), the corrupted sentences marked."""
         ...

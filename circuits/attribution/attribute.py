@@ -169,11 +169,13 @@ def gather(
 
 def describe_pairs(pairs: PairSet) -> dict[str, Any]:
     """What a result must say of its data."""
+    left_out = {"skipped": len(pairs.skipped)} if pairs.skipped else {}
     return {
         "task": pairs.task,
         "split": pairs.split,
         "n": len(pairs),
         "fingerprint": pairs.fingerprint,
+        **left_out,
     }
 
 

@@ -42,6 +42,7 @@ def compare(
     ] = 0.1,
     data: use.Data = None,
     task_option: use.TaskOptions = None,
+    skip_bad_rows: use.Skip = False,
     n: use.Number = None,
     split: Annotated[
         str | None, typer.Option(help="Examples that the scores were not made from.")
@@ -70,6 +71,7 @@ def compare(
     from circuits.files import write_json
     from circuits.graph import EdgeScores, select
     from circuits.report.change import write_change_page
+    from tasks.skipping import Skipped
 
     use.require_writable(out)
     if (task is None) != (not models):
@@ -88,9 +90,9 @@ def compare(
     evolution = compare_scores(
         list(loaded.values()), names=names, n_bootstrap=resamples, seed=seed, progress=not quiet
     )
-    crossing = None
+    crossing, left_out = None, list[Skipped]()
     if task is not None:
-        chosen = use.load_task(task, data, task_option)
+        chosen = use.load_task(task, data, task_option, skip=skip_bad_rows)
         held_out = split or ("all" if data is not None else "test")
         load = {
             name: partial(load_scored, sources[name], device, dtype, file, loaded[name].details)
@@ -100,6 +102,7 @@ def compare(
         pairs = use.load_pairs(chosen, first, n, held_out, seed)
         del first
         use.warn_of_scored(loaded[names[0]].details, pairs)
+        left_out += pairs.skipped
         crossing = cross_evaluate(
             load,
             {
@@ -114,7 +117,7 @@ def compare(
             progress=not quiet,
         )
     typer.echo(evolution.paragraph())
-    written = [out / "evolution.json"]
+    written = [out / "evolution.json", *use.write_skipped(out, left_out)]
     write_json(written[0], evolution.to_dict())
     crossed = out / "crossing.json"
     crossed.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ def discover(
     out: use.Out = Path("scores"),
     data: use.Data = None,
     task_option: use.TaskOptions = None,
+    skip_bad_rows: use.Skip = False,
     n: use.Number = None,
     split: Annotated[
         str | None,
@@ -93,7 +94,7 @@ def discover(
         force=force or None,
         seed=seed if method == "random" else None,
     )
-    loaded = use.load_task(task, data, task_option)
+    loaded = use.load_task(task, data, task_option, skip=skip_bad_rows)
     hooked = use.load_hooked(model, device, dtype)
     if edges is not None and edges > hooked.layout.n_edges:
         raise CircuitsError(f"--edges {edges}: this model has {hooked.layout.n_edges}")
@@ -123,10 +124,10 @@ def discover(
         scores.details["task"] = {
             "name": task,
             "data": None if data is None else str(data),
-            "options": list(task_option or ()),
+            "options": [*(task_option or ()), *(["skip=true"] if skip_bad_rows else ())],
         }
         file = scores.save(out)
-    written = [file, file.with_suffix(".json")]
+    written = [file, file.with_suffix(".json"), *use.write_skipped(out, pairs.skipped)]
     if edges is not None and isinstance(scores, EdgeScores):
         select(scores, edges=edges, rule=rule).save(out / "circuit.json")
         written.append(out / "circuit.json")

@@ -27,6 +27,7 @@ def evaluate(
     ] = None,
     data: use.Data = None,
     task_option: use.TaskOptions = None,
+    skip_bad_rows: use.Skip = False,
     n: use.Number = None,
     split: Annotated[
         str | None,
@@ -99,7 +100,9 @@ def evaluate(
         recorded = recorded if isinstance(recorded, dict) else {}
         data = data or (Path(recorded["data"]) if recorded.get("data") else None)
         task_option = task_option or recorded.get("options")
-    loaded = use.load_task(_recorded(found, task, "data", "task", "--task"), data, task_option)
+    loaded = use.load_task(
+        _recorded(found, task, "data", "task", "--task"), data, task_option, skip=skip_bad_rows
+    )
     hooked = use.load_hooked(_recorded(found, model, "model", "name", "--model"), device, dtype)
     pairs = use.load_pairs(loaded, hooked, n, split or _unseen(found, data is not None), seed)
     use.warn_of_scored(found.details, pairs)
@@ -149,7 +152,7 @@ def evaluate(
         },
     )
     page = write_report(out, name="evaluation.html", anchors=["faithfulness"])
-    use.wrote(out / "evaluation.json", page)
+    use.wrote(out / "evaluation.json", page, *use.write_skipped(out, pairs.skipped))
 
 
 def _fitting(file: Path, scores: AnyScores) -> AnyCircuit:

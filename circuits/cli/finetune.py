@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ def finetune(
     out: use.Out = Path("checkpoints"),
     data: use.Data = None,
     task_option: use.TaskOptions = None,
+    skip_bad_rows: use.Skip = False,
     examples: Annotated[int, typer.Option(help="Training examples.", min=1)] = 1000,
     validation: Annotated[int, typer.Option(help="Validation examples.", min=1)] = 100,
     steps: Annotated[int, typer.Option(help="Optimizer steps.", min=1)] = 300,
@@ -40,6 +42,7 @@ def finetune(
     from circuits.errors import CircuitsError
     from circuits.models import load_model
     from circuits.models.begin import missing_begin
+    from circuits.models.window import context_window
     from circuits.tuning.finetune import finetune as train
     from circuits.tuning.settings import FinetuneSettings
     from tasks.task import TrainableTask
@@ -55,13 +58,17 @@ def finetune(
         patience=patience,
         seed=seed,
     )
-    loaded = use.load_task(task, data, task_option)
+    loaded = use.load_task(task, data, task_option, skip=skip_bad_rows)
     if not isinstance(loaded, TrainableTask):
         raise CircuitsError(f"task {task!r} has no targets to train on; try summarization")
     network, tokenizer = load_model(model, device=device)
     if tokenizer is None:
         raise CircuitsError(f"{model}: the model has no tokenizer beside it")
-    taught = loaded.examples(tokenizer, examples, split="train", seed=seed)
+    context = context_window(network.config)
+    draw = partial(loaded.examples, tokenizer, seed=seed, context=context)
+    taught, held_out = draw(examples, split="train"), draw(validation, split="validation")
+    left_out = [row for made in (taught, held_out) for row in getattr(made, "skipped", ())]
+    use.say_skipped(left_out)
     if line := missing_begin(network.config, tokenizer, [example.prompt for example in taught]):
         typer.echo(f"warning: {line}", err=True)
     result = train(
@@ -69,7 +76,7 @@ def finetune(
         taught,
         out,
         settings=settings,
-        validation=loaded.examples(tokenizer, validation, split="validation", seed=seed),
+        validation=held_out,
         tokenizer=tokenizer,
         progress=not quiet,
     )
@@ -78,4 +85,5 @@ def finetune(
             f"step {entry['step']}: validation loss {entry['loss']:.4f}, "
             f"token accuracy {entry['token_accuracy']:.3f}"
         )
-    use.wrote(*result.checkpoints.values(), out / "training_log.json")
+    written = [*result.checkpoints.values(), out / "training_log.json"]
+    use.wrote(*written, *use.write_skipped(out, left_out))

@@ -41,6 +41,7 @@ def internals(
     ] = False,
     data: use.Data = None,
     task_option: use.TaskOptions = None,
+    skip_bad_rows: use.Skip = False,
     n: use.Number = None,
     split: Annotated[str | None, typer.Option(help="train, validation, test or all.")] = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=100)] = 1000,
@@ -86,7 +87,7 @@ def internals(
     def load(source: str) -> HookedModel:
         return load_scored(source, device, dtype, *made.get(source, (None, {})))
 
-    chosen = use.load_task(task, data, task_option)
+    chosen = use.load_task(task, data, task_option, skip=skip_bad_rows)
     base = load(against)
     pairs = use.load_pairs(chosen, base, n, split, seed)
     places = landmarks(base.tokenizer, pairs)
@@ -127,4 +128,4 @@ def internals(
     }
     write_json(out / "internals.json", record)
     page = write_internals_page(record, out / "internals.html")
-    use.wrote(out / "internals.json", page)
+    use.wrote(out / "internals.json", page, *use.write_skipped(out, pairs.skipped))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from circuits.evaluation import TaskPerformance
     from circuits.models import HookedModel
     from tasks.pairs import PairSet
+    from tasks.skipping import Skipped
     from tasks.task import Task
 
 Model = Annotated[
@@ -32,6 +34,14 @@ Data = Annotated[
 TaskOptions = Annotated[
     list[str] | None,
     typer.Option("--task-option", help="Another option of the task, key=value; may be repeated."),
+]
+Skip = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad-rows",
+        help="Leave out rows of a file or data set that cannot be used, and list them in "
+        "skipped.json.",
+    ),
 ]
 Number = Annotated[
     int | None,
@@ -68,14 +78,18 @@ RequireAccuracy = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 
 
-def load_task(name: str, data: Path | None, given: list[str] | None) -> Task:
-    """The task that --task, --data and --task-option describe."""
+def load_task(name: str, data: Path | None, given: list[str] | None, *, skip: bool = False) -> Task:
+    """The task that --task, --data, --task-option and --skip-bad-rows describe."""
     import tasks
     from tasks.registry import option_types
 
+    if skip and "skip" not in tasks.options(name):
+        raise CircuitsError(f"--skip-bad-rows: task {name!r} makes its prompts and reads no rows")
+    given = [*(given or ()), *(["skip=true"] if skip else ())]
+
     types = option_types(name)
     options: dict[str, Any] = {} if data is None else {"path": data}
-    for option in given or []:
+    for option in given:
         key, equals, value = option.partition("=")
         if not equals:
             raise CircuitsError(f"--task-option {option!r}: write key=value, as in corruption=swap")
@@ -115,7 +129,29 @@ def load_pairs(
         "n": n if n is not None or reads_file else 100,
         "split": split or ("all" if reads_file else "validation"),
     }
-    return task.pairs(model.tokenizer, seed=seed, context=model.context, **arguments)
+    pairs = task.pairs(model.tokenizer, seed=seed, context=model.context, **arguments)
+    say_skipped(pairs.skipped)
+    return pairs
+
+
+def say_skipped(skipped: Sequence[Skipped]) -> None:
+    """Say how many rows were left out, and why."""
+    from tasks.skipping import described
+
+    if skipped:
+        typer.echo(f"warning: {described(skipped)}", err=True)
+
+
+def write_skipped(out: Path, skipped: Sequence[Skipped]) -> list[Path]:
+    """Write skipped.json, the rows that were left out; without any there is none, nor an older."""
+    from circuits.files import write_json
+
+    file = out / "skipped.json"
+    file.unlink(missing_ok=True)
+    if not skipped:
+        return []
+    write_json(file, [asdict(row) for row in dict.fromkeys(skipped)])
+    return [file]
 
 
 def check_task(

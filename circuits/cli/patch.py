@@ -38,6 +38,7 @@ def patch(
     out: use.Out = Path("patching"),
     data: use.Data = None,
     task_option: use.TaskOptions = None,
+    skip_bad_rows: use.Skip = False,
     n: use.Number = None,
     split: Annotated[
         str | None,
@@ -98,7 +99,7 @@ def patch(
     use.require_writable(out)
     chosen = {"layers": layers, "positions": positions, "units": units}
     places: dict[str, Any] = {name: _numbers(name, text) for name, text in chosen.items()}
-    loaded = use.load_task(task, data, task_option)
+    loaded = use.load_task(task, data, task_option, skip=skip_bad_rows)
     if path and (site or by or any(chosen.values())):
         raise CircuitsError("--path takes no --site, --by, --layers, --positions or --units")
     if mlps != "frozen" and not path:
@@ -141,7 +142,8 @@ def patch(
         subtitle=f"{'paths' if path else found.site} · {found.direction} · n = {found.n}",
     )
     _say(found, pairs)
-    use.wrote(out / "patching.json", out / "patching.html")
+    left_out = use.write_skipped(out, pairs.skipped)
+    use.wrote(out / "patching.json", out / "patching.html", *left_out)
 
 
 def _say(found: Patching, pairs: PairSet) -> None:

@@ -33,6 +33,7 @@ def plan(
     ] = None,
     data: use.Data = None,
     task_option: use.TaskOptions = None,
+    skip_bad_rows: use.Skip = False,
     n: use.Number = None,
     batch_size: Annotated[
         int | None,
@@ -86,7 +87,9 @@ def plan(
     use.hush()
     config, target = _config(model), named_device(device)
     if task is not None and length is None:
-        shape, n = _measured(task, model, config, data, task_option, n, seed)
+        shape, n = _measured(
+            task, model, config, data, task_option, n, seed, skip_bad_rows=skip_bad_rows
+        )
     elif length is not None and task is None:
         shape = Shape(1, length, reads, shared=shared)
     else:
@@ -134,6 +137,8 @@ def _measured(
     task_option: list[str] | None,
     n: int | None,
     seed: int,
+    *,
+    skip_bad_rows: bool,
 ) -> tuple[Shape, int]:
     """The shape of a task's pairs, and their number."""
     from circuits.models.checkpoints import load_tokenizer, resolve
@@ -141,7 +146,7 @@ def _measured(
     from circuits.models.window import context_window, short_context
     from circuits.planning import Shape
 
-    loaded = use.load_task(task, data, task_option)
+    loaded = use.load_task(task, data, task_option, skip=skip_bad_rows)
     try:
         tokenizer = load_tokenizer(*resolve(model))
     except CircuitsError as error:
@@ -154,6 +159,7 @@ def _measured(
     }
     pairs = loaded.pairs(tokenizer, seed=seed, context=context_window(config), **arguments)
     lengths = {len(pair) for pair in pairs}
+    use.say_skipped(pairs.skipped)
     reads = max(len(pair.answer) for pair in pairs)
     shared = shared_length(pairs.batch(list(range(len(pairs)))), short_context(config))
     return Shape(1, max(lengths), reads, padded=len(lengths) > 1, shared=shared), len(pairs)

@@ -30,6 +30,7 @@ def search(
     out: use.Out = Path("search"),
     data: use.Data = None,
     task_option: use.TaskOptions = None,
+    skip_bad_rows: use.Skip = False,
     n: use.Number = None,
     split: Annotated[
         str | None,
@@ -119,7 +120,7 @@ def search(
     for name, value in foreign[method].items():
         if value is not None:
             raise CircuitsError(f"--{name.replace('_', '-')} is no option of {method}")
-    loaded = use.load_task(task, data, task_option)
+    loaded = use.load_task(task, data, task_option, skip=skip_bad_rows)
     hooked = use.load_hooked(model, device, dtype)
     pairs = use.load_pairs(loaded, hooked, n, split, seed)
     performance = use.check_task(
@@ -136,6 +137,7 @@ def search(
         "seed": seed,
         "progress": not quiet,
     }
+    use.write_skipped(out, pairs.skipped)
     if method == "acdc":
         given = {key: value for key, value in of_acdc.items() if value is not None}
         _acdc(hooked, pairs, threshold, out, {**common, **given, "nodes": nodes}, performance)
@@ -144,6 +146,7 @@ def search(
     if evaluate_n is not None or evaluate_split is not None:
         others = use.load_pairs(loaded, hooked, evaluate_n, evaluate_split or "test", seed)
         use.warn_of_seen(others, pairs.fingerprints, "searched on")
+        use.write_skipped(out, (*pairs.skipped, *others.skipped))
     given = {key: value for key, value in of_pruning.items() if value is not None}
     settings = {**common, **given, "evaluate_on": others}
     _prune(hooked, pairs, threshold, out, settings, performance)

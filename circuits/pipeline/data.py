@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import tasks
 from circuits.evaluation import perturb
-from circuits.files import fingerprint, write_json
+from circuits.files import fingerprint, read_json, write_json
 from circuits.models.begin import missing_begin, say
 from circuits.models.checkpoints import load_config, load_tokenizer, resolve
 from circuits.models.window import context_window
@@ -17,6 +18,7 @@ from circuits.pipeline.example import example_article
 from circuits.pipeline.recipe import Recipe
 from circuits.pipeline.store import Store
 from tasks.pairs import Example, PairSet
+from tasks.skipping import Skipped, described
 from tasks.task import FileTask, Task, TrainableTask
 
 
@@ -107,6 +109,7 @@ class Data:
                     {name: made[name] for name in recipe.evaluation.corruptions},
                     split="test",
                     seed=recipe.seed,
+                    context=self.context,
                 ),
             )
             return {name: pairs.fingerprint for name, pairs in made.items()}
@@ -138,9 +141,11 @@ class Data:
     def pairs_of(self, split: Any, n: int, *, seed: int | None = None, **changes: Any) -> PairSet:
         """Pairs made anew."""
         seed = self.recipe.seed if seed is None else seed
-        return self.task(**changes).pairs(
+        pairs = self.task(**changes).pairs(
             self.tokenizer, n, split=split, seed=seed, context=self.context
         )
+        self._list_skipped(split, pairs.skipped)
+        return pairs
 
     def pairs(self, name: str) -> PairSet:
         """Pairs of the run folder."""
@@ -158,6 +163,21 @@ class Data:
     def examples(self, split: Any, n: int) -> list[Example]:
         """Training examples; `check` has refused tasks without any."""
         assert self.trainable is not None
-        return self.trainable.examples(
+        made = self.trainable.examples(
             self.tokenizer, n, split=split, seed=self.recipe.seed, context=self.context
         )
+        self._list_skipped(split, getattr(made, "skipped", ()))
+        return made
+
+    def _list_skipped(self, split: str, skipped: Sequence[Skipped]) -> None:
+        """Keep the rows that were left out in skipped.json, by split, and say it of new ones."""
+        file = self.store.path("skipped.json")
+        if not skipped:
+            return
+        listed: dict[str, list[dict[str, str]]] = read_json(file) if file.exists() else {}
+        known = listed.setdefault(split, [])
+        new = [row for row in skipped if asdict(row) not in known]
+        if new:
+            known += [asdict(row) for row in new]
+            write_json(file, listed)
+            say(f"{split}: {described(new)}; skipped.json lists them")

@@ -114,6 +114,7 @@ class Newsroom(FramedTask):
         *,
         split: Split = "train",
         seed: int = 0,
+        context: int | None = None,  # noqa: ARG002 - other tasks leave out what exceeds it
     ) -> list[AnnotatedArticle]:
         """The articles of `pairs` (same `n`, `split`, `seed`), the salient sentences marked."""
         made = []

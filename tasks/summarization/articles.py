@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, overload
 from tasks import splits
 from tasks.errors import CircuitsError
 from tasks.files import Row, read_rows
+from tasks.skipping import Skipped
 from tasks.task import Split
 
 _ARTICLE_COLUMNS = ("article", "document")
@@ -48,11 +49,15 @@ class Article:
 
 @dataclass(frozen=True)
 class Articles:
-    """Rows read as articles, one by one when asked for."""
+    """Rows read as articles, one by one when asked for.
+
+    left_out: rows whose split cannot be told.
+    """
 
     rows: Sequence[Row]
     article_column: str
     summary_column: str
+    left_out: tuple[Skipped, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,12 +67,18 @@ class Articles:
         return Article(row.source, row.text(self.article_column), row.text(self.summary_column))
 
 
-def from_file(path: str | Path, split: Split, article: str | None, summary: str | None) -> Articles:
-    """The articles of one split of a local file."""
+def from_file(
+    path: str | Path, split: Split, article: str | None, summary: str | None, *, skip: bool = False
+) -> Articles:
+    """The articles of one split of a local file; `skip` leaves out rows whose split cannot be told,
+    which are refused without it.
+    """
     rows = read_rows(path)
     article = article or _column(rows[0], _ARTICLE_COLUMNS, "article")
     summary = summary or _column(rows[0], _SUMMARY_COLUMNS, "summary")
-    return Articles(splits.choose(rows, split, lambda row: row.text(article)), article, summary)
+    left_out: list[Skipped] | None = [] if skip else None
+    chosen = splits.choose(rows, split, lambda row: row.text(article), left_out)
+    return Articles(chosen, article, summary, tuple(left_out or ()))
 
 
 def from_dataset(name: str, split: Split, article: str | None, summary: str | None) -> Articles:

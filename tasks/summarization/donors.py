@@ -41,12 +41,18 @@ def lend(donors: Iterable[Prompt], length: int, *, opening: bool) -> tuple[int, 
 
 class Donors:
     """The articles that lend to each article of a sample: those drawn after it, the last followed
-    by the first.
+    by the first. With `skip`, articles that cannot be read lend nothing.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, articles: Articles, order: Sequence[int]
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        articles: Articles,
+        order: Sequence[int],
+        *,
+        skip: bool,
     ) -> None:
+        self._skip = skip
         self._tokenizer = tokenizer
         self._articles = articles
         self._order = order
@@ -58,7 +64,12 @@ class Donors:
         lenders = []
         for step in range(1, min(_SEARCHED + 1, len(self._order))):
             index = self._order[(place + step) % len(self._order)]
-            other = self._articles[index].text
+            try:
+                other = self._articles[index].text
+            except CircuitsError:
+                if not self._skip:
+                    raise
+                continue
             if other != text:
                 if index not in self._made:
                     self._made[index] = bare(self._tokenizer, other)

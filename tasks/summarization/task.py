@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -15,6 +16,7 @@ from tasks.errors import CircuitsError, naming
 from tasks.framing import Framed, FramedTask, Framing
 from tasks.pairs import Example, PairSet, PromptPair
 from tasks.salience import AnnotatedArticle, annotate
+from tasks.skipping import Kept, keep
 from tasks.summarization.articles import (
     Article,
     Articles,
@@ -26,6 +28,8 @@ from tasks.summarization.donors import Donors, lend
 from tasks.summarization.prompt import Prompt, make_prompt, truncate
 from tasks.task import Split
 from tasks.text import Span, continuation, token_named
+
+T = TypeVar("T")
 
 CORRUPTIONS = ("swap", "filler", "shuffle")
 
@@ -48,6 +52,8 @@ class Summarization(FramedTask):
     filler: the text of the filler token, or the name of a control token.
     add_bos: auto (what the tokenizer puts before a text by itself), true or false.
     chat: put the prompt into the tokenizer's chat template, and the answer behind its header.
+    skip: leave out articles that cannot be used, go on to the next, and list them (`skipped` of
+        what comes back).
     """
 
     path: str | Path | None = None
@@ -62,6 +68,7 @@ class Summarization(FramedTask):
     filler: str = " the"
     add_bos: bool | str = "auto"
     chat: bool = False
+    skip: bool = False
 
     name: ClassVar[str] = "summarization"
     metric: ClassVar[str] = "answer-log-probability"
@@ -106,29 +113,14 @@ class Summarization(FramedTask):
 
         `PromptPair.spans` are those sentences' tokens; outside them the prompts are equal.
         """
-        articles, order = self._draw(n, split, seed)
-        donors = Donors(tokenizer, articles, order) if self.corruption == "swap" else None
-        framing = self._framing(tokenizer)
-        pairs = []
-        for place, index in enumerate(order[:n]):
-            lenders = donors.after(place) if donors else []
-            with naming(articles[index].source):
-                article = self._truncated(tokenizer, articles[index])
-                framed, prompt = make_prompt(framing, article.text, self.prompt)
-                answer = self._summary(framing, framed, article)[: self.max_summary_tokens]
-                _fit(len(prompt.ids) + len(answer) - 1, context)
-                spans = self._salient(article, prompt)
-                corrupted = self._corrupt(tokenizer, prompt, spans, lenders, seed)
-            pairs.append(
-                PromptPair(
-                    clean=prompt.ids,
-                    corrupted=corrupted,
-                    answer=tuple((token,) for token in answer),
-                    spans=spans,
-                    source=article.source,
-                )
-            )
-        return PairSet(tuple(pairs), task=self.name, split=split, metric=self.metric)
+        kept = self._kept_pairs(tokenizer, n, split, seed, context)
+        return PairSet(
+            tuple(pair for _, pair in kept),
+            task=self.name,
+            split=split,
+            metric=self.metric,
+            skipped=kept.skipped,
+        )
 
     def examples(
         self,
@@ -148,18 +140,20 @@ class Summarization(FramedTask):
         end = framing.end
         assert end is not None  # the end-of-text token, unless a template has another
         articles, order = self._draw(n, split, seed)
-        made = []
-        for index in order[:n]:
-            with naming(articles[index].source):
-                article = self._truncated(tokenizer, articles[index])
+
+        def make(place: int) -> Example:
+            article = articles[order[place]]
+            with naming(article.source):
+                article = self._truncated(tokenizer, article)
                 framed = framing.prompt(article.text + self.prompt)
                 prompt, summary = framed.ids, self._summary(framing, framed, article)
                 target = summary[: self.max_summary_tokens]
                 if target == summary:
                     target = (*summary, end)
                 _fit(len(prompt) + len(target) - 1, context)
-            made.append(Example(prompt, target, article.source))
-        return made
+            return Example(prompt, target, article.source)
+
+        return self._kept(articles, order, make, n, split)
 
     def annotate(
         self,
@@ -168,18 +162,80 @@ class Summarization(FramedTask):
         *,
         split: Split = "train",
         seed: int = 0,
+        context: int | None = None,
     ) -> list[AnnotatedArticle]:
-        """The articles of `pairs` (same `n`, `split`, `seed`) to look at: every sentence with its
-        ROUGE score, the corrupted ones marked.
+        """The articles of `pairs` (same arguments) to look at: every sentence with its ROUGE score,
+        the corrupted ones marked.
         """
         articles, order = self._draw(n, split, seed)
+        if self.skip:
+            chosen = [index for index, _ in self._kept_pairs(tokenizer, n, split, seed, context)]
+        else:
+            chosen = order[:n]
         made = []
-        for index in order[:n]:
+        for index in chosen:
             with naming(articles[index].source):
                 article = self._truncated(tokenizer, articles[index])
             sentences = annotate(article.text, article.summary, self.salient)
             made.append(AnnotatedArticle(article.source, article.text, article.summary, sentences))
         return made
+
+    def _kept_pairs(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        n: int | None,
+        split: Split,
+        seed: int,
+        context: int | None,
+    ) -> Kept[tuple[int, PromptPair]]:
+        """The pairs, each with its article's place among those of the split."""
+        articles, order = self._draw(n, split, seed)
+        donors = None
+        if self.corruption == "swap":
+            donors = Donors(tokenizer, articles, order, skip=self.skip)
+        framing = self._framing(tokenizer)
+        if self.skip and self.corruption == "filler":
+            self._filler(tokenizer)  # where it is none, no row is at fault
+
+        def make(place: int) -> tuple[int, PromptPair]:
+            article = articles[order[place]]
+            lenders = donors.after(place) if donors else []
+            with naming(article.source):
+                article = self._truncated(tokenizer, article)
+                framed, prompt = make_prompt(framing, article.text, self.prompt)
+                answer = self._summary(framing, framed, article)[: self.max_summary_tokens]
+                _fit(len(prompt.ids) + len(answer) - 1, context)
+                spans = self._salient(article, prompt)
+                corrupted = self._corrupt(tokenizer, prompt, spans, lenders, seed)
+            pair = PromptPair(
+                clean=prompt.ids,
+                corrupted=corrupted,
+                answer=tuple((token,) for token in answer),
+                spans=spans,
+                source=article.source,
+            )
+            return order[place], pair
+
+        return self._kept(articles, order, make, n, split)
+
+    def _kept(
+        self,
+        articles: Articles,
+        order: list[int],
+        make: Callable[[int], T],
+        n: int | None,
+        split: Split,
+    ) -> Kept[T]:
+        """What is made of the articles at places of the order."""
+        return keep(
+            range(len(order)),
+            make,
+            n,
+            source=lambda place: articles.rows[order[place]].source,
+            where=self._where(split),
+            skip=self.skip,
+            before=articles.left_out,
+        )
 
     def _salient(self, article: Article, prompt: Prompt) -> tuple[Span, ...]:
         """The token spans of the salient sentences."""
@@ -248,11 +304,13 @@ class Summarization(FramedTask):
             self._loaded[split] = (
                 from_dataset(self.dataset, split, *columns)
                 if self.dataset is not None
-                else from_file(str(self.path), split, *columns)
+                else from_file(str(self.path), split, *columns, skip=self.skip)
             )
         articles = self._loaded[split]
-        where = f"{self.dataset or Path(str(self.path)).name}, split {split!r}"
-        return articles, splits.draw(len(articles), n, seed, where)
+        return articles, splits.draw(len(articles), n, seed, self._where(split))
+
+    def _where(self, split: Split) -> str:
+        return f"{self.dataset or Path(str(self.path)).name}, split {split!r}"
 
     @cached_property
     def _loaded(self) -> dict[Split, Articles]:

@@ -76,3 +76,35 @@ def test_examples_that_would_be_missing_later_are_missed_at_once(tmp_path):
         data = Data(store.recipe, store)
         with pytest.raises(CircuitsError, match=r"test.*: 11 rows are asked for, and there are 10"):
             data.make_pairs()
+
+
+def test_a_run_keeps_a_list_of_the_rows_that_it_left_out(tmp_path):
+    """The example that the report lays open is of the first pair, though a row before was bad."""
+    rows = [
+        {"article": f"Town {i} is big. It rained.", "highlights": f"Big {i}.", "split": split}
+        for i, split in enumerate(["train"] * 4 + ["validation"] * 9 + ["test"] * 10)
+    ]
+    for place in (5, 15, 16, 17, 18, 19):
+        rows[place]["article"] = " "
+    for place in (20, 21):
+        rows[place]["highlights"] = "Xyzzy."
+    (tmp_path / "articles.json").write_text(json.dumps(rows))
+    options = f"{{path: {tmp_path / 'articles.json'}, skip: true, corruption: filler}}"
+    overrides = ["task.name=summarization", f"task.options={options}"]
+    overrides += ["pairs.score=8", "pairs.evaluate=3", "lora=null", "evaluation.quality=4"]
+    overrides += ["evaluation.corruptions=[shuffle]", "evaluation.perturbations=[]"]
+    overrides += ["evaluation.other_examples=2"]
+    with Store.open(tmp_path / "run", load_recipe("quickstart", overrides)) as store:
+        data = Data(store.recipe, store)
+        data.make_pairs()
+        first = data.pairs("evaluate")[0]
+        example = json.loads(store.path("pairs", "example.json").read_text())
+        listed = json.loads(store.path("skipped.json").read_text())
+    assert example["title"] == first.source
+    assert example["clean_prompt"].lstrip().startswith(example["sentences"][0]["text"])
+    assert [row["source"] for row in listed["validation"]] == ["articles.json, row 6"]
+    left_out = {row["source"] for row in listed["test"]}
+    assert len(left_out) == len(listed["test"]) > 4
+    assert left_out <= {f"articles.json, row {number}" for number in range(16, 23)}
+    with pytest.raises(CircuitsError, match=r"can be used \(\d rows left out: "):
+        data.pairs_of("test", 4)
