@@ -20,7 +20,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from beartype import beartype
-from jaxtyping import jaxtyped
+from jaxtyping import config, jaxtyped
 
 _NAME = "__check_shapes__"
 _IMPORTS = "__imports_for_type_checkers__"
@@ -43,7 +43,7 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        bound = _bind(function)
+        bound = None if config.jaxtyping_disable else _bind(function)
         if bound is None:
             return function(*args, **kwargs)
         with jaxtyped("context"):
