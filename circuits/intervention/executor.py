@@ -8,9 +8,10 @@ another replacement is asked for), reader v is given
 with x'_v the stream that v reads in the reference. Only the q/k/v projections' outputs and the
 inputs of the MLPs and of the logits' reader are replaced; the model's own attention and MLP code
 does the rest. Readers with no kept edge take the reference's value, readers with all of theirs are
-left alone, only the sources that some other reader uses are widened, and a projection whose outputs
-are all replaced is not computed: a small circuit costs little more than a forward pass. No edge
-kept gives the reference's logits, all kept the clean ones.
+left alone, only the sources that some other reader uses are widened, and neither a projection whose
+outputs are all replaced nor an MLP that nothing comes of is computed: a small circuit costs little
+more than a forward pass, or less than one. No edge kept gives the reference's logits, all kept the
+clean ones.
 
 Where norms rescale the stream itself (BART), a_u - a'_u is the difference of what u brings to v:
 each run's share carried through its own norms (see `models/stream.py`). That is the difference
@@ -20,7 +21,6 @@ the source `bias` among them, are the stream.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -29,7 +29,9 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.graph import AnyCircuit, Circuit, NodeCircuit
+from circuits.intervention.differences import Differences
 from circuits.intervention.node_run import NodeRun
+from circuits.intervention.reader_inputs import ReaderInputs
 from circuits.intervention.replacement import Constants, Reference
 from circuits.models import HookedModel, SourceStates
 from circuits.models.hooks import Hooks
@@ -38,17 +40,12 @@ from circuits.models.view import (
     Projection,
     ReadsHeads,
     ReadsInput,
-    Rescales,
     Stream,
-    WritesHeads,
-    WritesMLP,
 )
-from circuits.planning.buffers import INPUT_BYTES
 from tasks.pairs import PairBatch
 
 Logits = Float[Tensor, "read vocab"]
 _CORRUPTED, _COMPUTED, _ALONE = 0, 1, 2  # what a reader is given
-_FEW = 4  # kept edges a reader, up to which adding them one by one beats a product with all
 
 
 class Executor:
@@ -91,7 +88,9 @@ class Executor:
                 self._record_neurons()
             run.attach(hooks)
         else:
-            CircuitRun(self.model, self._reference, circuit.mask).attach(hooks)
+            CircuitRun(
+                self.model, self._reference, circuit.mask, by_corruption=self._by_corruption
+            ).attach(hooks)
         return self._run(hooks)
 
     def _record_neurons(self) -> None:
@@ -115,8 +114,14 @@ class CircuitRun:
     """One forward pass on a circuit."""
 
     def __init__(
-        self, model: HookedModel, reference: Reference, keep: Bool[Tensor, "source reader"]
+        self,
+        model: HookedModel,
+        reference: Reference,
+        keep: Bool[Tensor, "source reader"],
+        *,
+        by_corruption: bool,
     ) -> None:
+        """by_corruption: whether the reference is the corrupted run, and not constants."""
         self.view, self.keep, self.reference = model.view, keep, reference
         self.live = SourceStates(model.view)
         kept = keep.sum(dim=0)
@@ -124,14 +129,39 @@ class CircuitRun:
         self.state: list[int] = torch.where(
             kept == 0, _CORRUPTED, torch.where(kept == visible, _ALONE, _COMPUTED)
         ).tolist()
-        used = keep[:, torch.tensor(self.state) == _COMPUTED].any(dim=1)
-        self.walks = {
-            stream: _Walk(stream, index, self.live, reference.states, used)
+        self.idle = self._idle(by_corruption) if self.view.linear else set()
+        computed = [column for column, state in enumerate(self.state) if state == _COMPUTED]
+        used = keep[:, computed].any(dim=1)
+        self.inputs = {
+            stream: ReaderInputs(
+                stream,
+                Differences(stream, index, self.live, reference.states, used),
+                reference,
+                keep,
+                frozenset(computed),
+            )
             for index, stream in enumerate(self.view.streams)
+        }
+
+    def _idle(self, by_corruption: bool) -> set[int]:
+        """MLPs (by column) that need not run: no reader wants what they write, or they write what
+        they wrote in the reference, where that was a run.
+
+        Where norms rescale the stream itself, every MLP has a part in their scales.
+        """
+        read = self.keep.any(dim=1).tolist()
+        return {
+            mlp.place.column
+            for mlp in self.view.mlps
+            if not read[mlp.place.row]
+            or (by_corruption and self.state[mlp.place.column] == _CORRUPTED)
         }
 
     def attach(self, hooks: Hooks) -> None:
         """Record the live sources and replace the readers."""
+        for index, mlp in enumerate(self.view.mlps):
+            if mlp.place.column in self.idle:
+                hooks.after(mlp.output, partial(_instead, self.reference.states.mlp[index]))
         self.live.record(hooks)
         for stream in self.view.streams:
             for event in stream.events:
@@ -143,11 +173,15 @@ class CircuitRun:
                         values = self.reference.values[module]
                         edit = partial(self._projected, stream, event, parts, values)
                         (hooks.after if _ALONE in states else hooks.instead)(module, edit)
+                elif isinstance(event, ReadsInput) and event.column in self.idle:
+                    hooks.before(event.module, lambda x: x[:0])
                 elif isinstance(event, ReadsInput) and self.state[event.column] != _ALONE:
                     hooks.before(event.module, partial(self._entering, stream, event))
 
     def _entering(self, stream: Stream, event: ReadsInput, x: Tensor) -> Tensor:
-        inputs = self._inputs(stream, event, [event.column])[0]
+        inputs = self.reference.inputs[event]
+        if self.state[event.column] == _COMPUTED:
+            ((_, (inputs,)),) = self.inputs[stream].of(event, [event.column])
         if event.norm is not None:
             inputs = event.norm.module.forward(inputs)
         return inputs.reshape(x.shape)
@@ -171,42 +205,16 @@ class CircuitRun:
             if alone:
                 mine[:, :, alone] = projection.heads(output)[:, :, alone]
             computed = [head for head, state in enumerate(states) if state == _COMPUTED]
+            wanted = [columns.start + head for head in computed]
             weight, bias = projection.weight, projection.bias
-            for heads in self._at_once(computed):
-                inputs = self._inputs(stream, event, [columns.start + head for head in heads])
+            for part, inputs in self.inputs[stream].of(event, wanted):
+                heads = computed[part]
                 normed = inputs if event.norm is None else _normed(event.norm, inputs)
                 value = normed.flatten(1, 2) @ weight[heads]
                 if bias is not None:
                     value += bias[heads].unsqueeze(1)
                 mine[:, :, heads] = value.view(*normed.shape[:3], -1).permute(1, 2, 0, 3)
         return new
-
-    def _at_once(self, heads: list[int]) -> Iterator[list[int]]:
-        """Heads in groups whose inputs fit in `INPUT_BYTES`."""
-        stream = self.live.inputs[0]
-        size = max(1, INPUT_BYTES // (stream.numel() * stream.element_size()))
-        for start in range(0, len(heads), size):
-            yield heads[start : start + size]
-
-    def _inputs(
-        self, stream: Stream, event: ReadsHeads | ReadsInput, columns: list[int]
-    ) -> Float[Tensor, "reader batch pos d_model"]:
-        """What the readers at these columns are given."""
-        like = self.live.inputs[self.view.streams.index(stream)]
-        reference = self.reference.inputs[event].view(like.shape)
-        rows, deltas = self.walks[stream].until(event)
-        inputs = like.new_empty(len(columns), *like.shape)
-        keep = self.keep[rows][:, columns].T
-        if keep.sum() > _FEW * len(columns):
-            inputs.copy_(reference)
-            return inputs.flatten(1).addmm_(keep.to(deltas), deltas.flatten(1)).view(inputs.shape)
-        for mine, places in zip(inputs, keep, strict=True):
-            now = reference
-            for place in places.nonzero().flatten().tolist():
-                now = torch.add(now, deltas[place], out=mine)
-            if now is reference:
-                mine.copy_(reference)
-        return inputs
 
 
 def _normed(
@@ -216,87 +224,5 @@ def _normed(
     return normed
 
 
-class _Walk:
-    """Differences of a stream's used sources between this run and the reference, as readers see
-    them.
-    """
-
-    def __init__(
-        self,
-        stream: Stream,
-        index: int,
-        live: SourceStates,
-        reference: SourceStates,
-        used: Bool[Tensor, " source"],
-    ) -> None:
-        self.stream, self.index = stream, index
-        self.runs = (live, reference)
-        self.used = [row for row in range(stream.rows.start, stream.rows.stop) if used[row]]
-        self.place = {row: place for place, row in enumerate(self.used)}
-        self.rows: list[int] = []
-        self.passed = -1
-        # A run each where norms rescale what sources wrote, else the difference alone.
-        self.values: Tensor | None = None
-
-    def until(
-        self, event: ReadsHeads | ReadsInput
-    ) -> tuple[list[int], Float[Tensor, "source batch pos d_model"]]:
-        """Rows of the used sources that have written by then, and their differences."""
-        live, reference = self.runs
-        entering = live.inputs[self.index]
-        if self.values is None:
-            runs = 1 if live.view.linear else 2
-            self.values = entering.new_empty(runs, len(self.used), *entering.shape)
-            self._write(self.stream.rows.start, entering, reference.inputs[self.index])
-            if runs == 2:
-                self._write(self.stream.rows.start + 1, *[torch.zeros_like(entering)] * 2)
-        while self.stream.events[self.passed + 1] is not event:
-            self.passed += 1
-            self._pass_by(self.stream.events[self.passed])
-        ready = self.values[:, : len(self.rows)]
-        return self.rows, ready[0] if len(ready) == 1 else ready[0] - ready[1]
-
-    def _write(self, row: int, *values: Tensor) -> None:
-        """What a source wrote in this run and in the reference."""
-        if row not in self.place:
-            return
-        assert self.values is not None
-        self.rows.append(row)
-        if len(self.values) == 1:
-            torch.sub(*values, out=self.values[0, self.place[row]])
-        else:
-            self.values[0, self.place[row]], self.values[1, self.place[row]] = values
-
-    def _write_head(self, row: int, weight: Tensor, live: Tensor, reference: Tensor) -> None:
-        assert self.values is not None
-        if len(self.values) == 2:
-            self._write(row, live @ weight, reference @ weight)
-            return
-        self.rows.append(row)
-        torch.matmul(live - reference, weight, out=self.values[0, self.place[row]])
-
-    def _pass_by(self, event: object) -> None:
-        if isinstance(event, WritesMLP):
-            row = event.mlp.place.row
-            self._write(row, *[run.mlp[event.index] for run in self.runs])
-        elif isinstance(event, WritesHeads):
-            first = event.attention.place.rows.start
-            wanted = [head for head in range(event.attention.n_heads) if first + head in self.place]
-            weight = event.attention.output_weight
-            for head in wanted:
-                z = [run.z[event.index][:, :, head] for run in self.runs]
-                self._write_head(first + head, weight[head], *z)
-            self._constant(event.attention.output_bias)
-        elif isinstance(event, Rescales):
-            assert self.values is not None
-            norm = event.norm
-            for values, run in zip(self.values, self.runs, strict=True):
-                scale = norm.weight / run.sigmas[self.index, event.index].to(values.dtype)
-                values.copy_(norm.centred(values) * scale)
-            self._constant(norm.bias)
-
-    def _constant(self, bias: Tensor | None) -> None:
-        row = self.stream.rows.start + 1
-        if bias is None or self.values is None or len(self.values) == 1 or row not in self.place:
-            return
-        self.values[:, self.place[row]] += bias
+def _instead(value: Tensor, x: Tensor) -> Tensor:
+    return value.reshape(-1, *value.shape[2:]) if x.ndim == 2 else value  # OPT flattens positions

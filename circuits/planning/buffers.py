@@ -15,7 +15,8 @@ CHUNK_BYTES, CHUNK_SHARE = 16 * 2**20, 0.25
 """Widened source outputs and gradients held at a time: a share of the model's own bytes."""
 READERS_AT_ONCE = 128  # so many, or a few more, wait for each other
 FLOW_CHUNK_BYTES = 32 * 2**20  # of widened source outputs, in information-flow routes
-INPUT_BYTES = 2**26  # of readers' inputs that the executor makes at a time
+INPUT_BYTES, INPUTS_AT_ONCE = 2**26, 64
+"""Readers' inputs that the executor makes at a time: bytes, and how many at most."""
 STEPS_AT_ONCE = 6  # whose xhat are held at a time
 _CACHE, _DEVICE = 2**21, 2**28  # of one pattern, as in evolution/side_by_side.py
 _FLOAT = 4  # accumulators are float32 whatever the model is
@@ -68,12 +69,13 @@ def executor_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:
     layers, d, tokens = sizes.layout.n_layers, sizes.d_model, shape.tokens
     item = shape.dtype.itemsize
     stream = item * tokens * d
-    at_once = min(sizes.layout.n_heads, max(1, INPUT_BYTES // stream))
+    fitting = max(1, INPUT_BYTES // stream)
+    block, normed = min(INPUTS_AT_ONCE, fitting), min(sizes.layout.n_heads, fitting)
     return {
         "sources, corrupted and live": 2 * source_bytes(sizes, shape),
         "corrupted readers": item * tokens * (layers * (2 * d + sizes.ports * sizes.d_head) + d),
         "widened differences": sizes.layout.shape[0] * stream,
-        "inputs of readers at once": 3 * at_once * stream,
+        "inputs of readers at once": (block + 2 * normed) * stream,
     }
 
 

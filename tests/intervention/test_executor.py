@@ -94,11 +94,12 @@ def test_each_single_edge_removed_equals_the_oracle(name, hooked, random_pairs):
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gpt-neox", "bart"])
 @pytest.mark.parametrize("few", [0, 1000])
-def test_readers_one_at_a_time_and_either_way_of_adding(
-    name, few, hooked, random_pairs, monkeypatch
+@pytest.mark.parametrize(("limit", "value"), [("INPUT_BYTES", 1), ("INPUTS_AT_ONCE", 7)])
+def test_readers_in_blocks_of_any_size_and_either_way_of_adding(
+    name, few, limit, value, hooked, random_pairs, monkeypatch
 ):
-    monkeypatch.setattr("circuits.intervention.executor._FEW", few)
-    monkeypatch.setattr("circuits.intervention.executor.INPUT_BYTES", 1)
+    monkeypatch.setattr("circuits.intervention.reader_inputs._FEW", few)
+    monkeypatch.setattr(f"circuits.intervention.reader_inputs.{limit}", value)
     model = hooked(name)
     batch = next(random_pairs(n=2).batches(2))
     executor = Executor(model, batch)
@@ -119,6 +120,33 @@ def test_projections_that_are_all_replaced_are_not_computed(hooked, random_pairs
     finally:
         handle.remove()
     assert rows == [0, 3]
+
+
+@pytest.mark.parametrize("name", ["llama", "opt", "gptj", "t5"])
+def test_mlps_that_nothing_comes_of_are_not_computed(name, hooked, random_pairs):
+    model = hooked(name)
+    pairs = random_pairs(n=2)
+    batch = next(pairs.batches(2))
+    first, last = model.view.mlps[-2:]  # nobody reads the one, and the other reads nothing
+    entry = model.layout.sources[model.layout.stream_rows[-1].start]
+    edges = [f"{entry}->{first.place.name}", f"{last.place.name}->logits", f"{entry}->logits"]
+    circuit = Circuit.of(model.layout, edges)
+    rows = []
+    handles = [
+        mlp.output.register_forward_hook(lambda _, __, output: rows.append(len(output)))
+        for mlp in (first, last)
+    ]
+    try:
+        found = Executor(model, batch).logits(circuit)
+        counted, rows[:] = rows[-2:], []
+        if name != "t5":  # constants write what no MLP writes: the last one has to run
+            Executor(model, batch, constants("mean", model, pairs)).logits(circuit)
+            assert rows[-2] == 0 and rows[-1] > 0
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert counted == [0, 0]
+    close(found, oracle(model, batch, circuit.mask))
 
 
 def test_padding_changes_nothing(hooked, random_pairs):
