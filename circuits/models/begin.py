@@ -32,7 +32,9 @@ def missing_begin(
     by_tokenizer = bool(begin)
     if not by_tokenizer:
         text = config.get_text_config()
-        named = token_ids(text.bos_token_id) - token_ids(text.eos_token_id)
+        # Some configurations have no such field: T5's texts begin with nothing.
+        ids = (getattr(text, name, None) for name in ("bos_token_id", "eos_token_id"))
+        named = token_ids(next(ids)) - token_ids(next(ids))
         if len(named) != 1:
             return None
         begin = (*named,)
