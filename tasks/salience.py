@@ -3,23 +3,19 @@
 The greedy oracle of extractive summarisation (Nallapati, Zhai and Zhou 2017, "SummaRuNNer"): add
 the sentence that raises the ROUGE of the chosen sentences against the summary the most; stop when
 none raises it or when there are enough. ROUGE here is the mean of the F1 of ROUGE-1 and ROUGE-2,
-with stemming (`rouge-score`), as in Liu and Lapata 2019.
+with stemming, as in Liu and Lapata 2019; `tasks.rouge` says what a word is.
 
-Scope: English; `rouge-score` sees the letters a-z and digits only. Cost: (sentences x chosen) ROUGE
-evaluations an article.
+Scope: any script; sentences end as English ones do, or with a full stop of their own. Cost:
+(sentences x chosen) ROUGE evaluations an article.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING
 
+from tasks.rouge import f_measures
 from tasks.sentences import core, sentence_ranges
-
-if TYPE_CHECKING:
-    from rouge_score.rouge_scorer import RougeScorer
 
 
 @dataclass(frozen=True)
@@ -48,25 +44,28 @@ class AnnotatedArticle:
     sentences: tuple[Sentence, ...]
 
 
-def annotate(article: str, summary: str, limit: int) -> tuple[Sentence, ...]:
-    """All sentences of the article, in order, at most `limit` of them marked salient."""
+def annotate(article: str, summary: str, limit: int, words: str = "auto") -> tuple[Sentence, ...]:
+    """All sentences of the article, in order, at most `limit` of them marked salient.
+
+    words: how words are made (`tasks.rouge`).
+    """
     ranges = [core(article, *span) for span in sentence_ranges(article)]
     texts = [article[start:end] for start, end in ranges]
-    scores = [rouge(summary, text) for text in texts]
-    chosen = oracle(texts, summary, limit)
+    scores = [rouge(summary, text, words) for text in texts]
+    chosen = oracle(texts, summary, limit, words)
     return tuple(
         Sentence(text, start, end, score, index in chosen)
         for index, (text, (start, end), score) in enumerate(zip(texts, ranges, scores, strict=True))
     )
 
 
-def oracle(sentences: Sequence[str], summary: str, limit: int) -> set[int]:
+def oracle(sentences: Sequence[str], summary: str, limit: int, words: str = "auto") -> set[int]:
     """Indices of the greedily chosen sentences; empty when none shares a word with the summary."""
     chosen: set[int] = set()
     best = 0.0
     while len(chosen) < limit:
         gains = {
-            index: rouge(summary, " ".join(sentences[i] for i in sorted({*chosen, index})))
+            index: rouge(summary, " ".join(sentences[i] for i in sorted({*chosen, index})), words)
             for index in range(len(sentences))
             if index not in chosen
         }
@@ -78,14 +77,7 @@ def oracle(sentences: Sequence[str], summary: str, limit: int) -> set[int]:
     return chosen
 
 
-def rouge(summary: str, text: str) -> float:
+def rouge(summary: str, text: str, words: str = "auto") -> float:
     """Mean F1 of ROUGE-1 and ROUGE-2 of `text` against `summary`, in [0, 1]."""
-    scores = _scorer().score(summary, text)
-    return float(scores["rouge1"].fmeasure + scores["rouge2"].fmeasure) / 2
-
-
-@cache
-def _scorer() -> RougeScorer:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer(["rouge1", "rouge2"], use_stemmer=True)
+    scores = f_measures(summary, text, ("rouge1", "rouge2"), words=words)
+    return (scores["rouge1"] + scores["rouge2"]) / 2

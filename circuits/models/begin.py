@@ -5,16 +5,12 @@ A model that never saw a text without one is out of its depth, and so is every c
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Sequence
-from functools import cache
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from circuits.models.special import token_ids
 from tasks.text import added_begin
-
-_log = logging.getLogger(__name__)
 
 
 def missing_begin(
@@ -55,9 +51,3 @@ def missing_begin(
         f"the model's configuration names the begin token {name}, and neither the tokenizer nor "
         f"{which} put it first{offer}"
     )
-
-
-@cache
-def say(line: str) -> None:
-    """Log a line, once."""
-    _log.warning("warning: %s", line)

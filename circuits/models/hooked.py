@@ -33,6 +33,7 @@ from circuits.models.hooks import Hooks
 from circuits.models.narrow import narrowed
 from circuits.models.selfcheck import check_view
 from circuits.models.window import context_window, short_context
+from circuits.notices import say
 from tasks.pairs import PairBatch, PairSet
 
 
@@ -141,7 +142,7 @@ class HookedModel:
             encoder_decoder=self.layout.n_encoder_layers > 0,
         )
         if line := self.missing_begin(pairs):
-            begin.say(line)
+            say(line)
 
     def missing_begin(self, pairs: PairSet) -> str | None:
         """One line on prompts that lack the begin token of this model, if they do."""

@@ -11,9 +11,10 @@ from typing import Any
 import tasks
 from circuits.evaluation import perturb
 from circuits.files import fingerprint, read_json, write_json
-from circuits.models.begin import missing_begin, say
+from circuits.models.begin import missing_begin
 from circuits.models.checkpoints import load_config, load_tokenizer, resolve
 from circuits.models.window import context_window
+from circuits.notices import say
 from circuits.pipeline.example import example_article
 from circuits.pipeline.recipe import Recipe
 from circuits.pipeline.store import Store
@@ -39,6 +40,11 @@ class Data:
         """The task, if a model can be trained on it."""
         task = self.task()
         return task if isinstance(task, TrainableTask) else None
+
+    @cached_property
+    def words(self) -> str:
+        """What ROUGE counts, where the task says so."""
+        return str(getattr(self.task(), "words", "auto"))
 
     @cached_property
     def files(self) -> list[str]:

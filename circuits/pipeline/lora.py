@@ -33,6 +33,7 @@ def race_loras(run: RunContext) -> None:
             section.seeds,
             run.store.path("lora"),
             rank=section.rank,
+            words=run.data.words,
             device=run.recipe.device,
             progress=run.progress,
         )

@@ -61,10 +61,11 @@ def measure_quality(run: RunContext) -> None:
             model, _ = load_model(
                 run.checkpoints[name], device=run.recipe.device, dtype=run.recipe.dtype
             )
-            scores = evaluate_summaries(model, run.data.tokenizer, examples)
+            scores = evaluate_summaries(model, run.data.tokenizer, examples, words=run.data.words)
             found[name] = {
                 **scores.means,
                 "n": len(scores),
+                **({"unicode_words": scores.unicode} if scores.unicode else {}),
                 "intervals": quality_intervals(scores, seed=run.recipe.seed),
             }
         return found

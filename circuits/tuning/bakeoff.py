@@ -120,6 +120,7 @@ def bakeoff(
     rank: int = 8,
     parts: Collection[str] = PARTS,
     max_new_tokens: int | None = None,
+    words: str = "auto",
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> BakeoffResult:
@@ -133,6 +134,7 @@ def bakeoff(
         `result.json` (scores of every example). A finished run is not run again; one that was
         killed goes on. A folder of another race is refused, and one that another process works in.
     rank: of the LoRA on all layers that sets the number of parameters.
+    words: what ROUGE counts (`tasks.rouge`).
     device: None takes the first accelerator, or the CPU.
     """
     if settings.patience is not None:
@@ -151,6 +153,7 @@ def bakeoff(
             rank,
             parts,
             max_new_tokens,
+            words,
             device,
         )
         todo = [(arm, seed) for seed in seeds for arm in arms]
@@ -180,11 +183,12 @@ class _Race:
         rank: int,
         parts: Collection[str],
         max_new_tokens: int | None,
+        words: str,
         device: torch.device | str | None,
     ) -> None:
         self.model_folder, self.device = model_folder, as_device(device)
         self.train, self.validation, self.out = train, validation, out
-        self.parts, self.max_new_tokens = parts, max_new_tokens
+        self.parts, self.max_new_tokens, self.words = parts, max_new_tokens, words
         model, tokenizer = self.load()
         if tokenizer is None:
             raise CircuitsError(
@@ -206,6 +210,7 @@ class _Race:
                 "rank": rank,
                 "parts": sorted(self.parts),
                 "max_new_tokens": self.max_new_tokens,
+                **({} if words == "auto" else {"words": words}),
             },
         )
         file = self.out / "base.json"
@@ -223,7 +228,11 @@ class _Race:
     def score(self, model: Any) -> dict[str, Any]:
         """Scores on the held-out examples."""
         return evaluate_summaries(
-            model, self.tokenizer, self.validation, max_new_tokens=self.max_new_tokens
+            model,
+            self.tokenizer,
+            self.validation,
+            max_new_tokens=self.max_new_tokens,
+            words=self.words,
         ).to_dict()
 
     def run(self, arm: Arm, settings: FinetuneSettings, *, progress: bool) -> ArmRun:

@@ -2,7 +2,8 @@
 
 ROUGE is the F1 of the `rouge-score` package (Lin 2004): n-grams for ROUGE-1 and -2, the longest
 common subsequence of the whole text for ROUGE-L; words are lower-cased, letters and digits only,
-and Porter-stemmed unless told otherwise. All figures are kept example by example, so that
+and Porter-stemmed unless told otherwise. `rouge-score` sees a-z and 0-9; words of other scripts are
+made as `tasks.rouge` says. All figures are kept example by example, so that
 intervals over examples can be drawn from them.
 """
 
@@ -17,10 +18,13 @@ from transformers import PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
 from circuits.models.special import token_ids
+from circuits.notices import say
 from circuits.tuning.batches import require_examples
 from circuits.tuning.generation import generate
 from circuits.tuning.loss import TargetScores, score_targets
+from tasks.errors import naming
 from tasks.pairs import Example
+from tasks.rouge import chosen_words, f_measures
 
 METRICS = ("rouge1", "rouge2", "rougeL", "exact_match", "token_accuracy", "loss")
 
@@ -33,6 +37,8 @@ class SummaryScores:
     exact_match: 1 where the generated text equals the reference, outer blanks aside, else 0.
     targets: teacher-forced loss and accuracy.
     generated, reference: the texts compared.
+    unicode: how many references were counted by words of any script, as they have words that
+        `rouge-score` alone does not see.
     """
 
     rouge1: tuple[float, ...]
@@ -42,6 +48,7 @@ class SummaryScores:
     targets: TargetScores
     generated: tuple[str, ...]
     reference: tuple[str, ...]
+    unicode: int = 0
 
     def __len__(self) -> int:
         return len(self.reference)
@@ -63,6 +70,7 @@ class SummaryScores:
         return {
             "means": self.means,
             "n": len(self),
+            **({"unicode_words": self.unicode} if self.unicode else {}),
             "per_example": {
                 "rouge1": list(self.rouge1),
                 "rouge2": list(self.rouge2),
@@ -85,17 +93,30 @@ def evaluate_summaries(
     max_new_tokens: int | None = None,
     batch_size: int = 32,
     stem: bool = True,
+    words: str = "auto",
 ) -> SummaryScores:
     """Decode greedily from each prompt and compare with the target's text.
 
     max_new_tokens: the longest a summary may get; by default the length of the longest target.
         Decoding stops at the tokenizer's and the model's end-of-text tokens.
     stem: whether ROUGE compares words by their stems.
+    words: auto, ascii or unicode (`tasks.rouge`); ascii is refused where it sees no word of a
+        reference.
     """
     require_examples(examples, model, what="evaluation")
     longest = max(len(example.target) for example in examples)
     if max_new_tokens is not None and max_new_tokens < 1:
         raise CircuitsError(f"max_new_tokens {max_new_tokens}: it must be at least 1")
+    reference = [_text(tokenizer, example.target) for example in examples]
+    chosen = [
+        _words(example.source, text, words)
+        for example, text in zip(examples, reference, strict=True)
+    ]
+    if unicode := chosen.count("unicode"):
+        say(
+            f"ROUGE counts words of any script for {unicode} of {len(examples)} references, which "
+            "rouge-score alone does not see; such figures are not those of the literature"
+        )
     written = generate(
         model,
         [example.prompt for example in examples],
@@ -104,8 +125,10 @@ def evaluate_summaries(
         batch_size=batch_size,
     )
     generated = [_text(tokenizer, tokens) for tokens in written]
-    reference = [_text(tokenizer, example.target) for example in examples]
-    rouge = [score_text(*texts, stem=stem) for texts in zip(generated, reference, strict=True)]
+    rouge = [
+        score_text(*texts, stem=stem, words=words)
+        for texts in zip(generated, reference, strict=True)
+    ]
     return SummaryScores(
         rouge1=tuple(one["rouge1"] for one in rouge),
         rouge2=tuple(one["rouge2"] for one in rouge),
@@ -114,17 +137,20 @@ def evaluate_summaries(
         targets=score_targets(model, examples, batch_size=batch_size),
         generated=tuple(generated),
         reference=tuple(reference),
+        unicode=unicode,
     )
 
 
-def score_text(generated: str, reference: str, *, stem: bool = True) -> dict[str, float]:
+def score_text(
+    generated: str, reference: str, *, stem: bool = True, words: str = "auto"
+) -> dict[str, float]:
     """ROUGE-1, -2 and -L F1 of one text against one reference."""
-    from rouge_score.rouge_scorer import RougeScorer  # slow to import
+    return f_measures(reference, generated, ("rouge1", "rouge2", "rougeL"), words=words, stem=stem)
 
-    scores = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=stem).score(
-        target=reference, prediction=generated
-    )
-    return {name: float(score.fmeasure) for name, score in scores.items()}
+
+def _words(source: str, reference: str, words: str) -> str:
+    with naming(source):
+        return chosen_words(reference, words)
 
 
 def _end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:

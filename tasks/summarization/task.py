@@ -15,6 +15,7 @@ from tasks import masking, splits
 from tasks.errors import CircuitsError, naming
 from tasks.framing import Framed, FramedTask, Framing
 from tasks.pairs import Example, PairSet, PromptPair
+from tasks.rouge import require_words
 from tasks.salience import AnnotatedArticle, annotate
 from tasks.skipping import Kept, keep
 from tasks.summarization.articles import (
@@ -50,6 +51,8 @@ class Summarization(FramedTask):
     max_article_tokens: keep the article's first sentences up to so many tokens; None keeps all.
     max_summary_tokens: keep so many tokens of the summary; None keeps all.
     filler: the text of the filler token, or the name of a control token.
+    words: what ROUGE counts: ascii (rouge-score's own words), unicode (words of any script), or
+        auto (unicode where the summary has words without a-z or 0-9).
     add_bos: auto (what the tokenizer puts before a text by itself), true or false.
     chat: put the prompt into the tokenizer's chat template, and the answer behind its header.
     skip: leave out articles that cannot be used, go on to the next, and list them (`skipped` of
@@ -66,6 +69,7 @@ class Summarization(FramedTask):
     max_article_tokens: int | None = None
     max_summary_tokens: int | None = None
     filler: str = " the"
+    words: str = "auto"
     add_bos: bool | str = "auto"
     chat: bool = False
     skip: bool = False
@@ -86,6 +90,7 @@ class Summarization(FramedTask):
             raise CircuitsError(
                 f"unknown corruption {self.corruption!r}; it is one of: {', '.join(CORRUPTIONS)}"
             )
+        require_words(self.words)
         for option in ("salient", "max_article_tokens", "max_summary_tokens"):
             value = getattr(self, option)
             if not (value is None and option != "salient") and not (
@@ -176,7 +181,7 @@ class Summarization(FramedTask):
         for index in chosen:
             with naming(articles[index].source):
                 article = self._truncated(tokenizer, articles[index])
-            sentences = annotate(article.text, article.summary, self.salient)
+            sentences = annotate(article.text, article.summary, self.salient, self.words)
             made.append(AnnotatedArticle(article.source, article.text, article.summary, sentences))
         return made
 
@@ -239,7 +244,7 @@ class Summarization(FramedTask):
 
     def _salient(self, article: Article, prompt: Prompt) -> tuple[Span, ...]:
         """The token spans of the salient sentences."""
-        sentences = annotate(article.text, article.summary, self.salient)
+        sentences = annotate(article.text, article.summary, self.salient, self.words)
         spans = tuple(
             span
             for span, sentence in zip(prompt.sentences, sentences, strict=True)

@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from circuits.errors import CircuitsError
+from circuits.notices import say
 from circuits.tuning.finetune import finetune
 from circuits.tuning.generation import generate
 from circuits.tuning.rouge import METRICS, evaluate_summaries, score_text
@@ -99,3 +100,21 @@ def test_refusals(load, tokenizer, make_examples):
         evaluate_summaries(load("gpt2"), tokenizer, [])
     with pytest.raises(CircuitsError, match="max_new_tokens 0"):
         evaluate_summaries(load("gpt2"), tokenizer, make_examples(1), max_new_tokens=0)
+
+
+def test_other_scripts_are_said_and_counted(load, tokenizer, caplog):
+    """A metric that is 0 by construction is refused before anything is generated."""
+    say.cache_clear()
+    examples = [
+        Example(tuple(tokenizer("Mary").input_ids), tuple(tokenizer(target).input_ids), source)
+        for target, source in ((" Мэр открыл мост", "row 1"), (" the bridge", "row 2"))
+    ]
+    scores = evaluate_summaries(load("gpt2"), tokenizer, examples)
+    assert (scores.unicode, scores.to_dict()["unicode_words"]) == (1, 1)
+    (line,) = caplog.messages
+    assert "ROUGE counts words of any script for 1 of 2 references" in line
+    assert score_text("Мэр открыл мост", "Мэр открыл мост") == dict.fromkeys(METRICS[:3], 1.0)
+    with pytest.raises(CircuitsError, match=r"^row 1: no word of 'Мэр .*every ROUGE would be 0"):
+        evaluate_summaries(load("gpt2"), tokenizer, examples, words="ascii")
+    english = evaluate_summaries(load("gpt2"), tokenizer, examples[1:], words="ascii")
+    assert "unicode_words" not in english.to_dict()

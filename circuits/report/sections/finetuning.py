@@ -52,6 +52,7 @@ def quality(run: Run) -> Iterator[Block]:
     sizes = sorted({int(one["n"]) for one in found.values() if one.get("n")})
     n = " to ".join(count(size) for size in sizes) or "an unstated number of"
     example, answers = run.words.example, run.words.answers
+    unicode = max((int(one.get("unicode_words", 0)) for one in found.values()), default=0)
     method = Method(
         steps=(
             f"{answers.capitalize()} are decoded greedily from the held-out {example}s. ROUGE is "
@@ -59,6 +60,7 @@ def quality(run: Run) -> Iterator[Block]:
             "Token accuracy and loss are teacher-forced: each token of the reference given those "
             "before it.",
             f"Intervals, where there are any, are bootstrap intervals over {example}s.",
+            *_other_scripts(unicode, n),
         ),
         settings={f"held-out {example}s": n},
         source="Lin (2004), ROUGE.",
@@ -86,3 +88,12 @@ def _cells(one: Mapping[str, Any]) -> Iterator[Markup | str]:
             yield signed(found["value"])
         else:
             yield Markup("{}<small>{}</small>").format(signed(found["value"]), interval(found))
+
+
+def _other_scripts(unicode: int, n: str) -> tuple[str, ...]:
+    if not unicode:
+        return ()
+    return (
+        f"For {unicode} of {n} references ROUGE counts words of any script, which the rouge-score "
+        "package alone does not see: those figures are not the literature's.",
+    )
