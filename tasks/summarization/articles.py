@@ -81,13 +81,21 @@ def from_file(
     return Articles(chosen, article, summary, tuple(left_out or ()))
 
 
-def from_dataset(name: str, split: Split, article: str | None, summary: str | None) -> Articles:
-    """The articles of one split of a dataset: a name of `KNOWN_DATASETS`, or anything else that
-    `datasets.load_dataset` takes (a hub id, a local folder of files). "all" is all its splits.
+def from_dataset(
+    name: str,
+    split: Split,
+    article: str | None,
+    summary: str | None,
+    *,
+    config: str | None = None,
+) -> Articles:
+    """The articles of one split of a dataset: a name of `KNOWN_DATASETS` or its hub id, or anything
+    else that `datasets.load_dataset` takes (a hub id, a local folder of files). "all" is all its
+    splits. `config` is one of a dataset's configurations; a known dataset has one of its own.
     """
     splits.check(split)
-    known = KNOWN_DATASETS.get(name)
-    loaded = _load(name, known)
+    known = known_dataset(name)
+    loaded = _load(name, known, config)
     if split != "all" and split not in loaded:
         raise CircuitsError(
             f"dataset {name!r} has no split {split!r}; it has: {', '.join(map(str, loaded))}"
@@ -107,21 +115,37 @@ def from_dataset(name: str, split: Split, article: str | None, summary: str | No
 
 def local_files(name: str) -> tuple[Path, ...]:
     """The files of a dataset that `from_dataset` reads from a local folder, else none."""
-    if name in KNOWN_DATASETS:
+    if known_dataset(name):
         return ()
     return tuple(sorted(path for path in Path(name).rglob("*") if path.is_file()))
 
 
-def _load(name: str, known: KnownDataset | None) -> Any:
+def known_dataset(name: str) -> KnownDataset | None:
+    """What is known of a dataset by its short name, or by its id on the hub."""
+    if name in KNOWN_DATASETS:
+        return KNOWN_DATASETS[name]
+    if Path(name).exists():
+        return None
+    ids = {known.hub_id.lower(): known for known in KNOWN_DATASETS.values()}
+    return ids.get(name.lower())
+
+
+def _load(name: str, known: KnownDataset | None, config: str | None) -> Any:
     import datasets
 
-    hub_id, config, revision = known[:3] if known else (name, None, None)
+    hub_id, own, revision = known[:3] if known else (name, None, None)
     try:
-        return datasets.load_dataset(hub_id, config, revision=revision)
+        return datasets.load_dataset(hub_id, config or own, revision=revision)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        lines = (str(error).strip() or type(error).__name__).splitlines()
+        if "config" in lines[0].lower():  # it has several, and the second line names them
+            raise CircuitsError(
+                f"dataset {name!r}: {' '.join(lines[:2])}; name one with the option `config`"
+            ) from error
+        bare = "/" not in hub_id and not Path(hub_id).exists()
+        hint = "an id of the hub is written namespace/name; " if bare else ""
         raise CircuitsError(
-            f"dataset {name!r} cannot be loaded ({reason}); known names: "
+            f"dataset {name!r} cannot be loaded ({lines[0]}); {hint}known names: "
             f"{', '.join(KNOWN_DATASETS)}. Without a network, download it first or give a local "
             "file as `path`"
         ) from error

@@ -41,6 +41,7 @@ class Summarization(FramedTask):
 
     path: a local .jsonl, .json, .csv, .tsv or .parquet file.
     dataset: instead of a file, a name of `KNOWN_DATASETS` or what `datasets.load_dataset` takes.
+    config: one of the dataset's configurations, where it has several.
     article_column, summary_column: found by themselves when called article or document, and
         highlights or summary.
     corruption: what happens to the salient sentences. "swap": text of another article, whole
@@ -70,6 +71,7 @@ class Summarization(FramedTask):
     max_summary_tokens: int | None = None
     filler: str = " the"
     words: str = "auto"
+    config: str | None = None
     add_bos: bool | str = "auto"
     chat: bool = False
     skip: bool = False
@@ -84,6 +86,8 @@ class Summarization(FramedTask):
             raise CircuitsError(
                 "summarization: give either path= (a local file) or dataset= (a `datasets` name)"
             )
+        if self.path is not None and self.config is not None:
+            raise CircuitsError("config: a local file has no configurations; it goes with dataset")
         if self.path is not None and not Path(self.path).is_file():
             raise CircuitsError(f"{self.path}: no such file")
         if self.corruption not in CORRUPTIONS:
@@ -307,7 +311,7 @@ class Summarization(FramedTask):
         if split not in self._loaded:
             columns = (self.article_column, self.summary_column)
             self._loaded[split] = (
-                from_dataset(self.dataset, split, *columns)
+                from_dataset(self.dataset, split, *columns, config=self.config)
                 if self.dataset is not None
                 else from_file(str(self.path), split, *columns, skip=self.skip)
             )

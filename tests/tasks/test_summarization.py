@@ -263,6 +263,49 @@ def test_a_known_dataset_is_asked_for_by_its_hub_name(folder, tokenizer, monkeyp
     task.pairs(tokenizer, 2)
     assert asked == [(("abisee/cnn_dailymail", "3.0.0"), {"revision": None})]
     assert set(KNOWN_DATASETS) == {"cnn_dailymail", "xsum", "multi_news"}
+    for name in ("abisee/cnn_dailymail", "Abisee/CNN_DailyMail"):  # the hub's ids have no case
+        task = tasks.load("summarization", dataset=name, config="2.0.0")
+        assert task.pairs(tokenizer, 1)[0].source.startswith(f"{name}, train row ")
+        assert asked[-1] == (("abisee/cnn_dailymail", "2.0.0"), {"revision": None})
+        assert task.files == ()
+
+
+def test_a_dataset_of_several_configurations(tmp_path, tokenizer, articles, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder, listed = tmp_path / "news", ""
+    for config, rows in (("en", articles[:3]), ("de", articles[3:8])):
+        (folder / config).mkdir(parents=True)
+        file = folder / config / "test.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        listed += f"- config_name: {config}\n  data_files:\n  - {{split: test, path: {config}/*}}\n"
+    (folder / "README.md").write_text(f"---\nconfigs:\n{listed}---\n")
+    options = {"dataset": str(folder), "corruption": "filler"}
+    for config, count in (("en", 3), ("de", 5)):
+        task = tasks.load("summarization", config=config, **options)
+        assert len(task.pairs(tokenizer, split="test")) == count
+    for given in ({}, {"config": "fr"}):
+        with pytest.raises(CircuitsError, match=r"\['en', 'de'\].*; name one with .*`config`") as e:
+            tasks.load("summarization", **given, **options).pairs(tokenizer, split="test")
+        assert "\n" not in str(e.value)
+    with pytest.raises(CircuitsError, match="config: a local file has no configurations"):
+        tasks.load("summarization", path=file, config="en")
+
+
+def test_a_bare_name_is_said_to_lack_its_namespace(tokenizer, monkeypatch):
+    """With datasets 5 it ends in a malformed `hf://` address, a ValueError."""
+    import datasets
+
+    def refuse(*_, **__):
+        raise ValueError("Invalid HF URI 'hf://datasets/my_news': expected namespace/name")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    task = tasks.load("summarization", dataset="my_news")
+    with pytest.raises(
+        CircuitsError, match=r"^dataset 'my_news' .*; an id of the hub is w"
+    ):
+        task.pairs(tokenizer, 1)
 
 
 def test_a_dataset_out_of_reach_is_one_clear_line(tokenizer, monkeypatch):
