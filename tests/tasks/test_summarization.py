@@ -302,9 +302,7 @@ def test_a_bare_name_is_said_to_lack_its_namespace(tokenizer, monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     task = tasks.load("summarization", dataset="my_news")
-    with pytest.raises(
-        CircuitsError, match=r"^dataset 'my_news' .*; an id of the hub is w"
-    ):
+    with pytest.raises(CircuitsError, match=r"^dataset 'my_news' .*; an id of the hub is w"):
         task.pairs(tokenizer, 1)
 
 
