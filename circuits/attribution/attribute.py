@@ -201,6 +201,7 @@ def describe_model(model: HookedModel) -> dict[str, Any]:
         "dtype": str(model.hf.dtype).removeprefix("torch."),
         "fingerprint": model.fingerprint,
         **({} if model.gguf is None else {"gguf": dict(model.gguf)}),
+        **({} if model.asked_tokenizer is None else {"tokenizer": model.asked_tokenizer}),
     }
 
 

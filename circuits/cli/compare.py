@@ -50,6 +50,7 @@ def compare(
     metric: use.Metric = None,
     batch_size: use.BatchSize = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=100)] = 1000,
+    tokenizer: use.Tokenizer = None,
     device: use.Device = None,
     dtype: use.Dtype = "float32",
     seed: use.Seed = 0,
@@ -95,7 +96,9 @@ def compare(
         chosen = use.load_task(task, data, task_option, skip=skip_bad_rows)
         held_out = split or ("all" if data is not None else "test")
         load = {
-            name: partial(load_scored, sources[name], device, dtype, file, loaded[name].details)
+            name: partial(
+                load_scored, sources[name], device, dtype, file, loaded[name].details, tokenizer
+            )
             for name, file in zip(names, files, strict=True)
         }
         first = load[names[0]]()

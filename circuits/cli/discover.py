@@ -65,6 +65,7 @@ def discover(
     ] = False,
     require_accuracy: use.RequireAccuracy = None,
     batch_size: use.BatchSize = None,
+    tokenizer: use.Tokenizer = None,
     device: use.Device = None,
     dtype: use.Dtype = "float32",
     seed: use.Seed = 0,
@@ -95,7 +96,7 @@ def discover(
         seed=seed if method == "random" else None,
     )
     loaded = use.load_task(task, data, task_option, skip=skip_bad_rows)
-    hooked = use.load_hooked(model, device, dtype)
+    hooked = use.load_hooked(model, device, dtype, tokenizer)
     if edges is not None and edges > hooked.layout.n_edges:
         raise CircuitsError(f"--edges {edges}: this model has {hooked.layout.n_edges}")
     pairs = use.load_pairs(loaded, hooked, n, split, seed)

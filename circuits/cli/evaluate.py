@@ -60,6 +60,7 @@ def evaluate(
         str, typer.Option(help="corrupted, mean, mean-positional or zero: for what is left out.")
     ] = "corrupted",
     batch_size: use.BatchSize = None,
+    tokenizer: use.Tokenizer = None,
     device: use.Device = None,
     dtype: use.Dtype = "float32",
     seed: use.Seed = 0,
@@ -103,7 +104,13 @@ def evaluate(
     loaded = use.load_task(
         _recorded(found, task, "data", "task", "--task"), data, task_option, skip=skip_bad_rows
     )
-    hooked = use.load_hooked(_recorded(found, model, "model", "name", "--model"), device, dtype)
+    made_with = found.details.get("model")
+    hooked = use.load_hooked(
+        _recorded(found, model, "model", "name", "--model"),
+        device,
+        dtype,
+        tokenizer or (made_with.get("tokenizer") if isinstance(made_with, dict) else None),
+    )
     pairs = use.load_pairs(loaded, hooked, n, split or _unseen(found, data is not None), seed)
     use.warn_of_scored(found.details, pairs)
     _warn_of_few(pairs)

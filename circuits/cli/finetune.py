@@ -29,6 +29,7 @@ def finetune(
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many validations without improvement.")
     ] = None,
+    tokenizer: use.Tokenizer = None,
     device: use.Device = None,
     seed: use.Seed = 0,
     quiet: use.Quiet = False,
@@ -40,8 +41,8 @@ def finetune(
     Example: circuits finetune --model newsroom-gpt2 --task newsroom --steps 100
     """
     from circuits.errors import CircuitsError
-    from circuits.models import load_model
     from circuits.models.begin import missing_begin
+    from circuits.models.checkpoints import load
     from circuits.models.window import context_window
     from circuits.tuning.finetune import finetune as train
     from circuits.tuning.settings import FinetuneSettings
@@ -61,15 +62,14 @@ def finetune(
     loaded = use.load_task(task, data, task_option, skip=skip_bad_rows)
     if not isinstance(loaded, TrainableTask):
         raise CircuitsError(f"task {task!r} has no targets to train on; try summarization")
-    network, tokenizer = load_model(model, device=device)
-    if tokenizer is None:
-        raise CircuitsError(f"{model}: the model has no tokenizer beside it")
+    found = load(model, tokenizer=tokenizer, device=device)
+    network, words = found.model, found.words
     context = context_window(network.config)
-    draw = partial(loaded.examples, tokenizer, seed=seed, context=context)
+    draw = partial(loaded.examples, words, seed=seed, context=context)
     taught, held_out = draw(examples, split="train"), draw(validation, split="validation")
     left_out = [row for made in (taught, held_out) for row in getattr(made, "skipped", ())]
     use.say_skipped(left_out)
-    if line := missing_begin(network.config, tokenizer, [example.prompt for example in taught]):
+    if line := missing_begin(network.config, words, [example.prompt for example in taught]):
         typer.echo(f"warning: {line}", err=True)
     result = train(
         network,
@@ -77,7 +77,7 @@ def finetune(
         out,
         settings=settings,
         validation=held_out,
-        tokenizer=tokenizer,
+        tokenizer=words,
         progress=not quiet,
     )
     for entry in result.validation:

@@ -46,6 +46,7 @@ def internals(
     split: Annotated[str | None, typer.Option(help="train, validation, test or all.")] = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=100)] = 1000,
     batch_size: use.BatchSize = None,
+    tokenizer: use.Tokenizer = None,
     device: use.Device = None,
     dtype: use.Dtype = "float32",
     seed: use.Seed = 0,
@@ -85,7 +86,8 @@ def internals(
         made = {source: (file, one.details) for source, file, one in files}
 
     def load(source: str) -> HookedModel:
-        return load_scored(source, device, dtype, *made.get(source, (None, {})))
+        file, details = made.get(source, (None, {}))
+        return load_scored(source, device, dtype, file, details, tokenizer)
 
     chosen = use.load_task(task, data, task_option, skip=skip_bad_rows)
     base = load(against)

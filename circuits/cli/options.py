@@ -27,6 +27,12 @@ Model = Annotated[
         "newsroom-gpt2, smollm2-135m, gemma3-270m."
     ),
 ]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer", help="Take the tokenizer from here, as --model; the model's own unless told."
+    ),
+]
 TaskName = Annotated[str, typer.Option("--task", help="Task name; see `circuits tasks`.")]
 Data = Annotated[
     Path | None, typer.Option(help="The task's file, for tasks that read one (its `path` option).")
@@ -217,12 +223,16 @@ def require_writable(out: Path, *, file: bool = False) -> None:
         raise CircuitsError(f"{out}: cannot be written to ({error.strerror})") from error
 
 
-def load_hooked(source: str, device: str | None, dtype: str) -> HookedModel:
-    """The model that --model, --device and --dtype describe, without the loader's own bars."""
+def load_hooked(
+    source: str, device: str | None, dtype: str, tokenizer: str | None = None
+) -> HookedModel:
+    """The model that --model, --tokenizer, --device and --dtype describe, without the loader's own
+    bars.
+    """
     from circuits.models import HookedModel
 
     hush()
-    return HookedModel.from_pretrained(source, device=device, dtype=dtype)
+    return HookedModel.from_pretrained(source, tokenizer=tokenizer, device=device, dtype=dtype)
 
 
 def hush() -> None:

@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 
 
 def load_scored(
-    source: str, device: str | None, dtype: str, file: Path | None, details: Mapping[str, Any]
+    source: str,
+    device: str | None,
+    dtype: str,
+    file: Path | None,
+    details: Mapping[str, Any],
+    tokenizer: str | None = None,
 ) -> HookedModel:
     """The model, refused where the scores in the file say that they were made from another."""
     from circuits.attribution.origin import made_from_another
 
-    model = load_hooked(source, device, dtype)
+    model = load_hooked(source, device, dtype, tokenizer)
     if other := made_from_another(model, details):
         what = f"from other weights than {source} holds now" if other == source else f"from {other}"
         raise CircuitsError(

@@ -78,6 +78,7 @@ def patch(
     ] = None,
     require_accuracy: use.RequireAccuracy = None,
     batch_size: use.BatchSize = None,
+    tokenizer: use.Tokenizer = None,
     device: use.Device = None,
     dtype: use.Dtype = "float32",
     seed: use.Seed = 0,
@@ -104,7 +105,7 @@ def patch(
         raise CircuitsError("--path takes no --site, --by, --layers, --positions or --units")
     if mlps != "frozen" and not path:
         raise CircuitsError("--mlps is about paths; name one with --path")
-    hooked = use.load_hooked(model, device, dtype)
+    hooked = use.load_hooked(model, device, dtype, tokenizer)
     pairs = use.load_pairs(loaded, hooked, n, split, seed)
     performance = use.check_task(
         hooked, pairs, metric=None, required=require_accuracy, batch_size=batch_size, seed=seed

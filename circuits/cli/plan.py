@@ -54,6 +54,7 @@ def plan(
         int | None,
         typer.Option(help="Points on the path (eap-ig: 5), or optimizer steps (finetune: 300)."),
     ] = None,
+    tokenizer: use.Tokenizer = None,
     device: use.Device = None,
     dtype: use.Dtype = "float32",
     memory: Annotated[
@@ -88,7 +89,14 @@ def plan(
     config, target = _config(model), named_device(device)
     if task is not None and length is None:
         shape, n = _measured(
-            task, model, config, data, task_option, n, seed, skip_bad_rows=skip_bad_rows
+            task,
+            tokenizer or model,
+            config,
+            data,
+            task_option,
+            n,
+            seed,
+            skip_bad_rows=skip_bad_rows,
         )
     elif length is not None and task is None:
         shape = Shape(1, length, reads, shared=shared)
@@ -131,7 +139,7 @@ def _config(model: str) -> PreTrainedConfig:
 
 def _measured(
     task: str,
-    model: str,
+    source: str,
     config: PreTrainedConfig,
     data: Path | None,
     task_option: list[str] | None,
@@ -141,14 +149,14 @@ def _measured(
     skip_bad_rows: bool,
 ) -> tuple[Shape, int]:
     """The shape of a task's pairs, and their number."""
-    from circuits.models.checkpoints import load_tokenizer, resolve
+    from circuits.models.checkpoints import tokenizer_of
     from circuits.models.feed import shared_length
     from circuits.models.window import context_window, short_context
     from circuits.planning import Shape
 
     loaded = use.load_task(task, data, task_option, skip=skip_bad_rows)
     try:
-        tokenizer = load_tokenizer(*resolve(model))
+        tokenizer = tokenizer_of(source)
     except CircuitsError as error:
         raise CircuitsError(
             f"no tokenizer to measure prompts with; give --length ({error})"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from circuits.cli.options import Quiet, hush, wrote
+from circuits.cli.options import Quiet, Tokenizer, hush, wrote
 
 
 def run(
@@ -20,6 +20,7 @@ def run(
         list[str] | None,
         typer.Option("--set", help="Change a key of the recipe, as in --set lora.steps=20."),
     ] = None,
+    tokenizer: Tokenizer = None,
     quiet: Quiet = False,
 ) -> None:
     """Do everything in a recipe, from pairs to report.
@@ -33,5 +34,7 @@ def run(
 
     hush()
     logging.getLogger("circuits.pipeline").setLevel(logging.INFO)
-    resolved = load_recipe(recipe, overrides or [])
+    resolved = load_recipe(
+        recipe, [*(overrides or []), *([] if tokenizer is None else [f"tokenizer={tokenizer}"])]
+    )
     wrote(run_pipeline(resolved, out or Path("runs", resolved.name), progress=not quiet))

@@ -81,6 +81,7 @@ def search(
     ] = None,
     require_accuracy: use.RequireAccuracy = None,
     batch_size: use.BatchSize = None,
+    tokenizer: use.Tokenizer = None,
     device: use.Device = None,
     dtype: use.Dtype = "float32",
     seed: use.Seed = 0,
@@ -121,7 +122,7 @@ def search(
         if value is not None:
             raise CircuitsError(f"--{name.replace('_', '-')} is no option of {method}")
     loaded = use.load_task(task, data, task_option, skip=skip_bad_rows)
-    hooked = use.load_hooked(model, device, dtype)
+    hooked = use.load_hooked(model, device, dtype, tokenizer)
     pairs = use.load_pairs(loaded, hooked, n, split, seed)
     performance = use.check_task(
         hooked,

@@ -63,6 +63,11 @@ class Loaded:
     no_tokenizer: str = ""
     gguf: Mapping[str, str] | None = None
 
+    @property
+    def words(self) -> PreTrainedTokenizerBase:
+        """The tokenizer, where there must be one; a CircuitsError says why there is none."""
+        return required(self.tokenizer, self.no_tokenizer)
+
 
 def load_model(
     source: str | Path,
@@ -102,7 +107,7 @@ def load(
         return _load_adapter(folder, base, tokenizer, target, precision)
     if base is not None:
         raise CircuitsError(f"{source}: a base model was given, but this is no PEFT adapter folder")
-    asked = None if tokenizer is None else load_tokenizer(*resolve(tokenizer))
+    asked = None if tokenizer is None else tokenizer_of(tokenizer)
     if folder.suffix == ".gguf":
         from circuits.models.gguf.container import GGUF
         from circuits.models.gguf.weights import load_weights
@@ -113,6 +118,15 @@ def load(
         made = Loaded(_load_weights(source, name, revision, precision), asked)
     torch.nn.Module.to(made.model, target)
     return made if asked else _with_tokenizer(made, name, revision)
+
+
+def required(
+    tokenizer: PreTrainedTokenizerBase | None, no_tokenizer: str
+) -> PreTrainedTokenizerBase:
+    """A tokenizer, refused with the reason where there is none."""
+    if tokenizer is None:
+        raise CircuitsError(f"{no_tokenizer}; name another one with --tokenizer (tokenizer=)")
+    return tokenizer
 
 
 def load_config(source: str | Path) -> PreTrainedConfig:
@@ -130,6 +144,18 @@ def load_config(source: str | Path) -> PreTrainedConfig:
     _require_sizes(source, config)
     config.return_dict = True  # a habit of the checkpoint's user, not of the model
     return config
+
+
+def tokenizer_of(source: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer that a source has, or that the base has which its adapter names.
+
+    Raises CircuitsError that says why there is none.
+    """
+    name, revision = resolve(source)
+    folder = Path(name)
+    if (folder / "adapter_config.json").is_file() and not _holds_vocabulary(folder):
+        return tokenizer_of(recorded_base(folder))
+    return load_tokenizer(name, revision)
 
 
 def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:

@@ -26,7 +26,7 @@ from circuits.graph.layout import Layout
 from circuits.memory import out_of_memory
 from circuits.models import begin
 from circuits.models.architecture import describe
-from circuits.models.checkpoints import load
+from circuits.models.checkpoints import load, required
 from circuits.models.failures import first_sentence
 from circuits.models.feed import Feed, Prefix, behind, decoder_only, encoder_decoder, shared_length
 from circuits.models.hooks import Hooks
@@ -51,11 +51,13 @@ class HookedModel:
         *,
         no_tokenizer: str = "",
         gguf: Mapping[str, str] | None = None,
+        asked_tokenizer: str | None = None,
     ) -> None:
         """Wrap a loaded model: freezes it, describes it, and checks the description by running it.
 
         no_tokenizer: why there is none, said where one is asked for.
-        gguf: the file that the weights were read from, for the records of results.
+        gguf: the file that the weights were read from; asked_tokenizer: where the tokenizer is from
+            if it is not the model's own; both for the records of results.
         Raises CircuitsError when the architecture does not fit, with the reason.
         """
         if hf.config.return_dict is False:
@@ -63,7 +65,7 @@ class HookedModel:
         hf.train(False)
         self.hf = hf.requires_grad_(False)
         self._tokenizer, self._no_tokenizer = tokenizer, no_tokenizer
-        self.name, self.gguf = name, gguf
+        self.name, self.gguf, self.asked_tokenizer = name, gguf, asked_tokenizer
         with _as_unsupported(type(hf).__name__):
             self.view = describe(hf)
             check_view(self)
@@ -92,15 +94,14 @@ class HookedModel:
             str(source),
             no_tokenizer=found.no_tokenizer,
             gguf=found.gguf,
+            asked_tokenizer=None if tokenizer is None else str(tokenizer),
         )
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer."""
-        if self._tokenizer is None:
-            reason = self._no_tokenizer or f"{self.name}: it was loaded without a tokenizer"
-            raise CircuitsError(f"{reason}; name another one with --tokenizer (tokenizer=)")
-        return self._tokenizer
+        reason = self._no_tokenizer or f"{self.name}: it was loaded without a tokenizer"
+        return required(self._tokenizer, reason)
 
     @property
     def layout(self) -> Layout:

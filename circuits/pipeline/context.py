@@ -40,7 +40,10 @@ class RunContext:
     def model(self, name: str) -> HookedModel:
         """A checkpoint, loaded anew."""
         return HookedModel.from_pretrained(
-            self.checkpoints[name], device=self.recipe.device, dtype=self.recipe.dtype
+            self.checkpoints[name],
+            tokenizer=self.recipe.tokenizer,
+            device=self.recipe.device,
+            dtype=self.recipe.dtype,
         )
 
     def scores(self, name: str) -> EdgeScores:

@@ -12,7 +12,7 @@ import tasks
 from circuits.evaluation import perturb
 from circuits.files import fingerprint, read_json, write_json
 from circuits.models.begin import missing_begin
-from circuits.models.checkpoints import load_config, load_tokenizer, resolve
+from circuits.models.checkpoints import load_config, resolve, tokenizer_of
 from circuits.models.window import context_window
 from circuits.notices import say
 from circuits.pipeline.example import example_article
@@ -56,15 +56,15 @@ class Data:
 
     @cached_property
     def base(self) -> list[str]:
-        """What the base model is: its name, and the fingerprint of a local folder or file."""
-        place, _ = resolve(self.recipe.model)
-        return [self.recipe.model, *([fingerprint(place)] if Path(place).exists() else [])]
+        """What the base model, and another tokenizer, are: names, fingerprints of local places."""
+        named = [self.recipe.model, *([self.recipe.tokenizer] if self.recipe.tokenizer else [])]
+        places = [resolve(name)[0] for name in named]
+        return [*named, *(fingerprint(place) for place in places if Path(place).exists())]
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The base model's; a missing model is refused with the reason."""
-        load_config(self.recipe.model)
-        return load_tokenizer(*resolve(self.recipe.model))
+        """The base model's, or the one that is named; `check` has refused a missing one."""
+        return tokenizer_of(self.recipe.tokenizer or self.recipe.model)
 
     @cached_property
     def context(self) -> int | None:

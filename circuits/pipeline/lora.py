@@ -34,6 +34,7 @@ def race_loras(run: RunContext) -> None:
             run.store.path("lora"),
             rank=section.rank,
             words=run.data.words,
+            tokenizer=run.recipe.tokenizer,
             device=run.recipe.device,
             progress=run.progress,
         )

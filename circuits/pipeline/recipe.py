@@ -162,10 +162,12 @@ class Recipe(_Section):
     model: the base. finetune: how its checkpoints are made, or checkpoints: a folder of `step-N`
     folders that exist already. With neither, the run is about the one model, and what compares
     checkpoints is left out.
+    tokenizer: where another one than the model's own is taken from, as `model`.
     """
 
     name: str
     model: str
+    tokenizer: str | None = None
     task: TaskSection
     seed: int = Field(0, ge=0)
     device: str | None = None

@@ -21,7 +21,7 @@ from circuits.intervention.patching.sites import SITES
 from circuits.intervention.replacement import REPLACEMENTS
 from circuits.metrics import METRICS
 from circuits.models import series
-from circuits.models.checkpoints import as_device, as_dtype, load_config
+from circuits.models.checkpoints import as_device, as_dtype, load_config, tokenizer_of
 from circuits.pipeline.recipe import Recipe
 from circuits.tuning.settings import FinetuneSettings
 from tasks.errors import naming
@@ -140,6 +140,10 @@ def _check_model(recipe: Recipe) -> None:
     layers = config.get_text_config().num_hidden_layers
     if recipe.lora and recipe.lora.layers > layers:
         raise CircuitsError(f"lora.layers {recipe.lora.layers}: {recipe.model} has {layers}")
+    try:
+        tokenizer_of(recipe.tokenizer or recipe.model)
+    except CircuitsError as error:
+        raise CircuitsError(f"{error}; name another one with --tokenizer (tokenizer:)") from error
 
 
 def _check_conditions(recipe: Recipe) -> None:

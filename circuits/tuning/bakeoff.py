@@ -18,12 +18,10 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
 from circuits.files import read_json, working_in, write_json
-from circuits.models import load_model
-from circuits.models.checkpoints import as_device
+from circuits.models.checkpoints import Loaded, as_device, load
 from circuits.tuning.arms import Arm, describe
 from circuits.tuning.batches import require_examples
 from circuits.tuning.finetune import finetune
@@ -121,12 +119,13 @@ def bakeoff(
     parts: Collection[str] = PARTS,
     max_new_tokens: int | None = None,
     words: str = "auto",
+    tokenizer: str | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> BakeoffResult:
     """Train and score every arm with every seed, from one base model.
 
-    model_folder: a local folder with the tokenizer in it (or a hub id).
+    model_folder: a local folder with the tokenizer in it (or a hub id, or a GGUF file).
     validation: held-out examples, for ROUGE, loss and token accuracy.
     settings: `seed` is replaced by each of `seeds`; early stopping is refused, since every arm
         takes equal steps.
@@ -135,6 +134,7 @@ def bakeoff(
         killed goes on. A folder of another race is refused, and one that another process works in.
     rank: of the LoRA on all layers that sets the number of parameters.
     words: what ROUGE counts (`tasks.rouge`).
+    tokenizer: where another one than the model's own is taken from.
     device: None takes the first accelerator, or the CPU.
     """
     if settings.patience is not None:
@@ -154,6 +154,7 @@ def bakeoff(
             parts,
             max_new_tokens,
             words,
+            tokenizer,
             device,
         )
         todo = [(arm, seed) for seed in seeds for arm in arms]
@@ -184,17 +185,15 @@ class _Race:
         parts: Collection[str],
         max_new_tokens: int | None,
         words: str,
+        tokenizer: str | None,
         device: torch.device | str | None,
     ) -> None:
         self.model_folder, self.device = model_folder, as_device(device)
+        self.asked_tokenizer = tokenizer
         self.train, self.validation, self.out = train, validation, out
         self.parts, self.max_new_tokens, self.words = parts, max_new_tokens, words
-        model, tokenizer = self.load()
-        if tokenizer is None:
-            raise CircuitsError(
-                f"{model_folder}: no tokenizer beside the model to read answers with"
-            )
-        self.tokenizer = tokenizer
+        loaded = self.load()
+        model, self.tokenizer = loaded.model, loaded.words
         require_examples(self.train, model)
         require_examples(self.validation, model, what="held-out")
         self.projections = Projections.of(model, self.parts)
@@ -218,12 +217,12 @@ class _Race:
             write_json(file, self.score(model))
         self.base_scores: dict[str, float] = read_json(file)["means"]
 
-    def load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    def load(self) -> Loaded:
         """The base model, fresh, in float32, and its tokenizer."""
-        model, tokenizer = load_model(self.model_folder, device=self.device)
+        loaded = load(self.model_folder, tokenizer=self.asked_tokenizer, device=self.device)
         if Path(self.model_folder).is_dir():  # so that the adapter finds its base from anywhere
-            model.config.name_or_path = str(Path(self.model_folder).resolve())
-        return model, tokenizer
+            loaded.model.config.name_or_path = str(Path(self.model_folder).resolve())
+        return loaded
 
     def score(self, model: Any) -> dict[str, Any]:
         """Scores on the held-out examples."""
@@ -244,7 +243,7 @@ class _Race:
         if not file.exists():
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
                 torch.manual_seed(settings.seed)  # PEFT draws the adapter's first weights
-                base, _ = self.load()
+                base = self.load().model
                 model = wrap(base, lora_config(layers, base, rank, parts=self.parts))
             result = finetune(model, self.train, folder, settings=settings, progress=progress)
             run = ArmRun(

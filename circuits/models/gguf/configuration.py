@@ -78,7 +78,7 @@ def configuration(file: GGUF) -> PreTrainedConfig:
             f"({first_sentence(error)})"
         ) from error
     config.architectures = [architecture.model_class]
-    config.name_or_path = str(file.path)
+    config.name_or_path = str(file.path.absolute())
     return config
 
 

@@ -57,7 +57,7 @@ def load_weights(file: GGUF, dtype: torch.dtype) -> PreTrainedModel:
                 f"{file.path}: tensors of {architecture.model_class} are {what}: "
                 f"{some(sorted(names))}; the file is incomplete, or of another model"
             )
-    model.config.name_or_path = str(file.path)
+    model.config.name_or_path = str(file.path.absolute())
     made: PreTrainedModel = model
     return made
 
