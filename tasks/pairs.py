@@ -174,19 +174,19 @@ class PairBatch:
             ),
         )
 
-    def twice(self) -> PairBatch:
-        """All examples, then all of them again."""
+    def times(self, n: int) -> PairBatch:
+        """All examples, then all of them again, `n` times in all."""
         return replace(
             self,
-            clean=self.clean.repeat(2, 1),
-            corrupted=self.corrupted.repeat(2, 1),
-            mask=self.mask.repeat(2, 1),
-            rows=torch.cat([self.rows, self.rows + len(self)]),
-            columns=self.columns.repeat(2),
-            answer=self.answer.repeat(2, 1),
-            wrong=self.wrong.repeat(2, 1),
-            index=self.index.repeat(2),
-            sources=self.sources * 2,
+            clean=self.clean.repeat(n, 1),
+            corrupted=self.corrupted.repeat(n, 1),
+            mask=self.mask.repeat(n, 1),
+            rows=torch.cat([self.rows + len(self) * place for place in range(n)]),
+            columns=self.columns.repeat(n),
+            answer=self.answer.repeat(n, 1),
+            wrong=self.wrong.repeat(n, 1),
+            index=self.index.repeat(n),
+            sources=self.sources * n,
         )
 
     def to(self, device: torch.device | str) -> PairBatch:

@@ -85,9 +85,9 @@ class Passes:
         else:
             hooks = Hooks()
             for place, (seen, put) in enumerate(zip(inputs, attach, strict=True)):
-                self._watch(hooks.half(place), seen, put)
+                self._watch(hooks.part(place, 2), seen, put)
             prefix = None if self.prefix is None else self.prefix.twice()
-            both = self._logits(torch.cat(tokens), self.batch.twice(), hooks, prefix)
+            both = self._logits(torch.cat(tokens), self.batch.times(2), hooks, prefix)
             logits = list(both.chunk(2))
         return list(zip(logits, inputs, strict=True))
 

@@ -39,11 +39,11 @@ class Hooks:
         self.before(module, lambda x: x[:0])
         self.after(module, make)
 
-    def half(self, place: int) -> Hooks:
-        """Hooks that run with these, and see the first or the second half of a batch (place 0 or
-        1); they edit nothing.
+    def part(self, place: int, parts: int) -> Hooks:
+        """Hooks that run with these, and see one of several equal parts of a batch (place 0 is the
+        first); they edit nothing.
         """
-        return _Half(self, place)
+        return _Part(self, place, parts)
 
     def __enter__(self) -> Hooks:
         for module, is_before, edit in self._wanted:
@@ -65,10 +65,10 @@ class Hooks:
             self._handles.pop().remove()
 
 
-class _Half(Hooks):
-    def __init__(self, hooks: Hooks, place: int) -> None:
+class _Part(Hooks):
+    def __init__(self, hooks: Hooks, place: int, parts: int) -> None:
         super().__init__()
-        self._hooks, self._place = hooks, place
+        self._hooks, self._place, self._parts = hooks, place, parts
 
     def before(self, module: nn.Module, edit: Edit) -> None:
         self._hooks.before(module, self._see(edit))
@@ -78,7 +78,7 @@ class _Half(Hooks):
 
     def _see(self, edit: Edit) -> Edit:
         def see(x: Tensor) -> None:
-            edit(x.chunk(2)[self._place])  # rows are examples, or all their positions (OPT)
+            edit(x.chunk(self._parts)[self._place])  # rows are examples, or all their positions (OPT)
 
         return see
 
