@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import networkx as nx
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -17,6 +16,9 @@ from circuits.errors import CircuitsError, naming
 from circuits.files import read_json, require_known, write_json
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, network
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,17 @@ import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.files import atomic_path
 from circuits.graph.layout import Layout, Node
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 _STEP_X, _STEP_Y = 60.0, 100.0
 
@@ -38,6 +40,8 @@ def network(
 
     scores: of nodes, where there are any.
     """
+    import networkx as nx
+
     graph, places = nx.MultiDiGraph(), positions(layout)
     for node in (*layout.source_nodes, Node("logits", "logits", layout.n_layers)):
         if node.name in names:
@@ -141,10 +145,14 @@ def write_network(graph: nx.MultiDiGraph, path: str | Path, form: str) -> Path:
 
 
 def _write_graphml(graph: nx.MultiDiGraph, path: Path) -> None:
+    import networkx as nx
+
     nx.write_graphml_xml(graph, path)  # edge ids are the keys
 
 
 def _write_gexf(graph: nx.MultiDiGraph, path: Path) -> None:
+    import networkx as nx
+
     drawn = nx.MultiDiGraph()
     for name, values in graph.nodes.items():
         at = {"x": values["x"], "y": values["y"], "z": 0.0}
@@ -155,10 +163,14 @@ def _write_gexf(graph: nx.MultiDiGraph, path: Path) -> None:
 
 
 def _write_gml(graph: nx.MultiDiGraph, path: Path) -> None:
+    import networkx as nx
+
     nx.write_gml(graph, path)
 
 
 def _write_json(graph: nx.MultiDiGraph, path: Path) -> None:
+    import networkx as nx
+
     data = nx.node_link_data(graph, edges="edges")
     path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 

@@ -12,9 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -25,6 +24,9 @@ from circuits.graph.circuit import Circuit, read_entries
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, add_units, network
 from circuits.graph.units import Units
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -25,6 +24,9 @@ from circuits.graph.layout import Layout
 from circuits.graph.network import add_units, network
 from circuits.graph.score_files import read_scores, write_scores
 from circuits.graph.units import Units
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 FILES = ("node_scores", "neuron_scores")
 """What the files are called, without their endings."""

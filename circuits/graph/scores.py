@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -20,6 +19,9 @@ from circuits.errors import CircuitsError, naming
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, network
 from circuits.graph.score_files import read_scores, write_scores
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 @dataclass(frozen=True)

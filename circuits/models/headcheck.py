@@ -47,7 +47,7 @@ def check_heads(model: HookedModel, batch: PairBatch) -> None:
                 )
 
 
-class _Reached(Exception):
+class _ReachedError(Exception):
     """Ends a run where what it is for has been seen."""
 
 
@@ -108,12 +108,12 @@ class _Drawn:
 
         def stop(x: Tensor) -> None:
             seen.append(x)
-            raise _Reached
+            raise _ReachedError
 
         hooks.before(self.attention.output, stop)
         try:
             self.model.logits(self.batch.clean, self.batch, hooks)
-        except _Reached:
+        except _ReachedError:
             return seen[0].float()
         raise CircuitsError(
             f"{type(self.model.hf).__name__}: the residual-stream view is wrong for this model: "

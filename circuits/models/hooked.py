@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformer_lens.model_bridge import TransformerBridge
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
@@ -35,6 +35,9 @@ from circuits.models.selfcheck import check_view
 from circuits.models.window import context_window, short_context
 from circuits.notices import say
 from tasks.pairs import PairBatch, PairSet
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 
 class HookedModel:
@@ -218,6 +221,8 @@ class HookedModel:
     @cached_property
     def bridge(self) -> TransformerBridge:
         """TransformerLens's bridge on a twin of the model that shares its weights."""
+        from transformer_lens.model_bridge import TransformerBridge
+
         twin = _twin(self.hf)
         return TransformerBridge.boot_transformers(
             self.name,

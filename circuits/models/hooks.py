@@ -78,7 +78,9 @@ class _Part(Hooks):
 
     def _see(self, edit: Edit) -> Edit:
         def see(x: Tensor) -> None:
-            edit(x.chunk(self._parts)[self._place])  # rows are examples, or all their positions (OPT)
+            edit(
+                x.chunk(self._parts)[self._place]
+            )  # rows are examples, or all their positions (OPT)
 
         return see
 

@@ -29,20 +29,26 @@ class Norm:
 
     @classmethod
     def of(cls, module: nn.Module) -> Norm:
-        """Describe a norm module, and check the description on random input."""
+        """Describe a norm module, and check the description on random input.
+
+        It is run with other weights than its own, which may be zero and then tell nothing.
+        """
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
         eps = getattr(module, "eps", getattr(module, "variance_epsilon", None))
         if weight is None or eps is None:
             raise CircuitsError(f"{type(module).__name__}: a norm without weight or epsilon")
         probe = torch.linspace(-1.0, 3.0, 4 * weight.numel(), device=weight.device)
         probe = (probe.sin() * 2 + 0.5).view(4, -1).to(weight.dtype)
+        other = torch.linspace(0.5, 1.5, weight.numel(), device=weight.device).to(weight.dtype)
+        drawn = {"weight": other} if bias is None else {"weight": other, "bias": other.flip(0)}
         with torch.no_grad():
-            expected = module(probe).float()
+            expected = torch.func.functional_call(module, drawn, (probe,)).float()
             for kind in _KINDS:
-                for effective in (weight, 1 + weight):
-                    norm = cls(module, kind, effective.detach(), bias, float(eps))
+                for shift in (0, 1):
+                    norm = cls(module, kind, shift + other, drawn.get("bias"), float(eps))
                     if torch.allclose(norm._formula(probe), expected, atol=1e-4, rtol=1e-2):
-                        return norm
+                        effective = (1 + weight if shift else weight).detach()
+                        return cls(module, kind, effective, bias, float(eps))
         raise CircuitsError(f"{type(module).__name__}: neither a LayerNorm nor an RMSNorm")
 
     def sigma(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch 1"]:

@@ -11,6 +11,7 @@ from transformers import AutoConfig
 from circuits.batching import usual_batch_size
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel
+from circuits.planning.bound import obviously_fits
 from circuits.planning.buffers import STEPS_AT_ONCE
 from circuits.planning.counter import storages
 from circuits.planning.device import total_memory
@@ -54,19 +55,22 @@ def choose_batch_size(
     try:
         left = int(_SHARE.get(kind, 0.5) * total_memory(model.device))
         left -= ACCOUNTS[method].models * loaded
-        config = model.hf.config.to_json_string(use_diff=False)
         points = STEPS_AT_ONCE if isinstance(steps, str) else steps
-        return _fitting(config, shape, method, points, left)
+        job = Job(shape, method, points, n=usual)
+        if obviously_fits(model.hf, job, loaded, left):
+            return usual
+        config = model.hf.config.to_json_string(use_diff=False)
+        return _fitting(config, job, left)
     except CircuitsError as error:
         _log.debug("batches of the usual size, %d pairs: %s", usual, error)
         return usual
 
 
 @lru_cache(maxsize=64)
-def _fitting(config: str, shape: Shape, method: str, steps: int | None, left: int) -> int:
-    """The shape's batch, or as much of it as `left` bytes hold; at least 1."""
+def _fitting(config: str, job: Job, left: int) -> int:
+    """The job's batch, or as much of it as `left` bytes hold; at least 1."""
     try:
         known = AutoConfig.for_model(**json.loads(config))
     except (ValueError, TypeError) as error:
         raise CircuitsError(f"no configuration of a known model ({error})") from error
-    return max(1, largest_batch(known, Job(shape, method, steps, n=shape.batch), left))
+    return max(1, largest_batch(known, job, left))

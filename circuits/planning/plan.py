@@ -30,7 +30,6 @@ class Plan:
     """The memory of a job, in bytes.
 
     lasting: part -> bytes that are there throughout. phases: phase -> part -> bytes beside those.
-    slack: share of a phase that the allocator adds.
     overhead: Python, its libraries, a CUDA context: what is there without the job.
     """
 
@@ -39,7 +38,6 @@ class Plan:
     traced: Traced
     lasting: dict[str, int]
     phases: Phases
-    slack: float
     overhead: int
 
     @property
@@ -55,7 +53,7 @@ class Plan:
     @property
     def working(self) -> int:
         """Bytes of the fullest phase, slack included."""
-        return round((1 + self.slack) * sum(self.phases[self.fullest].values()))
+        return with_slack(sum(self.phases[self.fullest].values()), self.job.shape.device)
 
     @property
     def total(self) -> int:
@@ -80,8 +78,13 @@ def plan(config: PreTrainedConfig, job: Job, *, overhead: int = 0) -> Plan:
             f"{job.shape.length} tokens, but the model's context window holds {sizes.context}"
         )
     traced = trace(config, job.shape, trains=job.account.trains)
-    case, slack = Case(job, sizes, traced), _SLACK.get(job.shape.device, 0.1)
-    return Plan(job, sizes, traced, case.lasting, job.account.phases(case), slack, overhead)
+    case = Case(job, sizes, traced)
+    return Plan(job, sizes, traced, case.lasting, job.account.phases(case), overhead)
+
+
+def with_slack(tensors: int, device: str) -> int:
+    """Bytes that the allocator holds for so many bytes of tensors."""
+    return round((1 + _SLACK.get(device, 0.1)) * tensors)
 
 
 def largest_batch(config: PreTrainedConfig, job: Job, available: int) -> int:

@@ -1,0 +1,59 @@
+"""Whether a job obviously fits, without a trace of the model's passes.
+
+A trace takes as long as several small batches. Where several times what a pass can keep alive is
+there, the plan's exact number decides nothing.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from circuits.planning.jobs import Case, Job
+from circuits.planning.passes import Pass, Shape, Traced
+from circuits.planning.plan import with_slack
+from circuits.planning.sizes import Sizes
+
+_TIMES = 2  # what goes into and comes out of linear maps, against all that lives at a time
+_PATTERNS = 6  # copies of a layer's attention pattern, where one is made
+_LOGITS = 8  # copies of the logits at the reads: float32, their softmax, its gradient
+_FLOAT = 4
+
+
+def obviously_fits(model: PreTrainedModel, job: Job, weights: int, available: int) -> bool:
+    """Whether the job's phases stay within `available` bytes whatever exactly its passes keep.
+
+    weights: bytes of the loaded model. False says nothing.
+    """
+    if job.account.trains:
+        return False
+    most = _most(model, job.shape)
+    passes = Traced(
+        parameters=0,
+        weights=weights,
+        trained=0,
+        eager=getattr(model.config, "_attn_implementation", None) != "sdpa",
+        forward=Pass(peak=most),
+        step=Pass(peak=most),
+        prefix=None,
+    )
+    phases = job.account.phases(Case(job, Sizes.of(model.config), passes))
+    fullest = max(sum(parts.values()) for parts in phases.values())
+    return with_slack(fullest, job.shape.device) <= available
+
+
+def _most(model: PreTrainedModel, shape: Shape) -> int:
+    """More bytes than a forward and backward pass keeps alive at a time beside the weights."""
+    sizes = Sizes.of(model.config)
+    layers, heads = sizes.layout.n_layers, sizes.layout.n_heads
+    unembedding = model.get_output_embeddings()
+    features = 2 * sizes.d_model + sum(
+        sum(module.weight.shape)
+        for module in model.modules()
+        if isinstance(module, (nn.Linear, Conv1D)) and module is not unembedding
+    )
+    item, positions = max(shape.dtype.itemsize, _FLOAT), shape.batch * shape.length
+    patterns = _PATTERNS * layers * heads * positions * shape.length
+    logits = _LOGITS * shape.batch * shape.reads * sizes.vocabulary
+    return item * (_TIMES * positions * features + patterns + logits)

@@ -1,0 +1,31 @@
+"""What obviously fits: never said of what the plan would cut, and said without a trace."""
+
+import pytest
+import torch
+from conftest import CONFIGS, make_model
+
+from circuits.planning import Job, Shape, choose_batch_size, plan
+from circuits.planning import microbatch as chooser
+from circuits.planning.bound import obviously_fits
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gemma2", "gptj", "bloom"])  # the least in hand
+@pytest.mark.parametrize(
+    "shape",
+    [Shape(8, 24, padded=True), Shape(2, 60, reads=12), Shape(4, 24, dtype=torch.bfloat16)],
+)
+def test_what_obviously_fits_is_never_less_than_what_is_planned(name, shape):
+    model = make_model(name)
+    for method in ("eap-ig", "exact"):
+        job = Job(shape, method, n=shape.batch)
+        made = plan(CONFIGS[name](), job)
+        assert not obviously_fits(model, job, made.traced.weights, made.working - 1)
+        assert obviously_fits(model, job, made.traced.weights, 8 * made.working)
+
+
+def test_nothing_is_traced_where_it_obviously_fits(hooked, random_pairs, monkeypatch):
+    monkeypatch.setattr(chooser, "_fitting", None)
+    assert choose_batch_size(hooked("llama"), random_pairs(n=100, length=24), "eap-ig", 5) == 85
+    monkeypatch.setattr(chooser, "total_memory", lambda _: 10**6)
+    with pytest.raises(TypeError):
+        choose_batch_size(hooked("llama"), random_pairs(n=100, length=24), "eap-ig", 5)
