@@ -122,7 +122,7 @@ class _Drawn:
 
     def _draw(self, place: int, output: Tensor) -> Tensor:
         # Small enough that attention is far from saturated where q times k is not scaled down.
-        size = self.model.view.d_head**-0.25
+        size: float = self.model.view.d_head**-0.25
         generator = torch.Generator().manual_seed(place)
         return (torch.randn(output.shape, generator=generator) * size).to(output)
 
