@@ -39,7 +39,8 @@ class Norm:
             raise CircuitsError(f"{type(module).__name__}: a norm without weight or epsilon")
         probe = torch.linspace(-1.0, 3.0, 4 * weight.numel(), device=weight.device)
         probe = (probe.sin() * 2 + 0.5).view(4, -1).to(weight.dtype)
-        other = torch.linspace(0.5, 1.5, weight.numel(), device=weight.device).to(weight.dtype)
+        other = torch.linspace(0.5, 1.5, weight.numel(), device=weight.device)
+        other = other.to(weight.dtype).view_as(weight)
         drawn = {"weight": other} if bias is None else {"weight": other, "bias": other.flip(0)}
         with torch.no_grad():
             expected = torch.func.functional_call(module, drawn, (probe,)).float()
