@@ -46,6 +46,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(holder, ignore_errors=True)
 
 
+def drop_folder(path: Path) -> None:
+    """Remove a folder that a killed process must not leave half of: first its name goes."""
+    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    path.rename(holder / path.name)
+    shutil.rmtree(holder, ignore_errors=True)
+
+
 @contextmanager
 def working_in(folder: str | Path, names: str) -> Iterator[None]:
     """Make a folder and work in it alone: another process is refused until the block ends.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from circuits.cli import options as use
+
+if TYPE_CHECKING:
+    from circuits.tuning.finetune import FinetuneResult
 
 
 def finetune(
@@ -27,7 +30,10 @@ def finetune(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 5e-5,
     batch_size: Annotated[int, typer.Option(help="Examples a step.", min=1)] = 32,
     patience: Annotated[
-        int | None, typer.Option(help="Stop after so many validations without improvement.")
+        int | None,
+        typer.Option(
+            help="Stop after so many validations without improvement; the best model is kept too."
+        ),
     ] = None,
     tokenizer: use.Tokenizer = None,
     device: use.Device = None,
@@ -85,5 +91,19 @@ def finetune(
             f"step {entry['step']}: validation loss {entry['loss']:.4f}, "
             f"token accuracy {entry['token_accuracy']:.3f}"
         )
+    if (line := _best(result)) is not None:
+        typer.echo(line)
     written = [*result.checkpoints.values(), out / "training_log.json"]
     use.wrote(*written, *use.write_skipped(out, left_out))
+
+
+def _best(result: FinetuneResult) -> str | None:
+    """Where the lowest validation loss is to be found."""
+    step = result.best_step
+    if step is None:
+        return None
+    loss = min(entry["loss"] for entry in result.validation)
+    if step == 0:
+        return f"lowest validation loss {loss:.4f}: the base model's; training did not lower it"
+    where = result.best or f"not saved; keep it with --checkpoint {step} or --patience"
+    return f"lowest validation loss {loss:.4f} at step {step}: {where}"

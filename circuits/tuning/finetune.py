@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -62,8 +62,20 @@ class FinetuneResult:
     @property
     def best_step(self) -> int | None:
         """The step of the lowest validation loss, the first of equals."""
-        best = min(self.validation, key=lambda entry: entry["loss"], default=None)
-        return None if best is None else int(best["step"])
+        return lowest(self.validation)
+
+    @property
+    def best(self) -> Path | None:
+        """The checkpoint of the best step, where it was kept: as it is with `patience`. None where
+        the base model itself is best (step 0).
+        """
+        return None if self.best_step is None else self.checkpoints.get(self.best_step)
+
+
+def lowest(validation: Sequence[Mapping[str, Any]]) -> int | None:
+    """The step of the lowest loss in a log's `validation`, the first of equals."""
+    best = min(validation, key=lambda entry: entry["loss"], default=None)
+    return None if best is None else int(best["step"])
 
 
 def finetune(
@@ -80,10 +92,11 @@ def finetune(
 
     model: a causal Hugging Face model, or a PEFT model on one; cast to float32 if what is to be
         trained is not. After the call it holds the weights of the last step.
-    out: holds `step-<n>/` for each of `settings.checkpoint_steps` and the last step, and
-        `training_log.json`. A run that was killed goes on from its last saved state; a finished
-        one is only loaded; a folder of a run on other settings, data or weights is refused, and
-        one that another process works in.
+    out: holds `step-<n>/` for each of `settings.checkpoint_steps` and the last step, with
+        `patience` for the step of the lowest validation loss too, and `training_log.json`. A run
+        that was killed goes on from its last saved state; a finished one is only loaded; a folder
+        of a run on other settings, data or weights is refused, and one that another process works
+        in.
     tokenizer: saved with each checkpoint.
     """
     require_examples(examples, model)
@@ -180,7 +193,7 @@ class _Run:
                     self.validate(step, validation)
                     self.log["stopped_early"] = step < last and self.exhausted()
                 ends = step == last or self.log["stopped_early"]
-                checkpoints = ends or step in settings.checkpoint_steps
+                checkpoints = ends or step in settings.checkpoint_steps or self.is_best(step)
                 saves = not ends and step % settings.save_state_every == 0
                 if checkpoints or saves or step % READ_EVERY == 0:
                     self.read(step)
@@ -190,6 +203,8 @@ class _Run:
                     self.folder.save_checkpoint(step, self.model, self.tokenizer)
                 if saves:
                     self.save(step)
+                if saves or ends:
+                    self.drop_surpassed(step, ends=ends)
                 bar.update()
                 if ends:
                     break
@@ -238,6 +253,19 @@ class _Run:
         """Whether the validation loss has gone without a new low for `patience` times."""
         patience, losses = self.settings.patience, [v["loss"] for v in self.log["validation"]]
         return patience is not None and losses.index(min(losses)) < len(losses) - patience
+
+    def is_best(self, step: int) -> bool:
+        """Whether early stopping watches, and has just seen its lowest loss."""
+        return self.settings.patience is not None and lowest(self.log["validation"]) == step
+
+    def drop_surpassed(self, step: int, *, ends: bool) -> None:
+        """Remove checkpoints that were best once: only when what comes after needs none of them."""
+        if self.settings.patience is None:
+            return
+        kept = {*self.settings.checkpoint_steps, lowest(self.log["validation"])}
+        for saved in self.folder.checkpoints:
+            if saved < step + (not ends) and saved not in kept:
+                self.folder.drop_checkpoint(saved)
 
     def save(self, step: int) -> None:
         """Write all that the steps after this one depend on."""

@@ -26,7 +26,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
-from circuits.files import atomic_path, read_json, working_in, write_json
+from circuits.files import atomic_path, drop_folder, read_json, working_in, write_json
 from circuits.models.checkpoints import saved_steps
 from tasks.pairs import Example
 
@@ -89,6 +89,10 @@ class RunFolder:
         path = self.path / f"step-{step}"
         if not path.exists():
             save_model(model, path, tokenizer)
+
+    def drop_checkpoint(self, step: int) -> None:
+        """Remove a checkpoint: gone at once, whole."""
+        drop_folder(self.path / f"step-{step}")
 
     @property
     def _state(self) -> Path:

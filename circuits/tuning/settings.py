@@ -21,7 +21,8 @@ class FinetuneSettings:
     seed: order of the examples, and dropout; below 2**31.
     checkpoint_steps: steps after which the model is saved; the last step always is.
     validate_every: steps between validation losses, where there is a validation set.
-    patience: stop after this many validations in a row without a new lowest loss, or None.
+    patience: stop after this many validations in a row without a new lowest loss, or None. The
+        model of the lowest is kept as a checkpoint.
     save_state_every: steps between saves of the training state; no effect on the outcome.
     """
 

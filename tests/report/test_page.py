@@ -100,6 +100,21 @@ def test_the_summary_holds_the_numbers_of_the_files(page: Page, whole_run: Path)
     assert f"{changed} of {overall['edges']['tested']} edges changed" in page.text
 
 
+def test_the_best_step_is_named(folder: Path) -> None:
+    said = "On the validation set the loss was lowest"
+    for change, expected in (
+        (lambda log: None, "at step 300 (0.149), checkpoint step-300."),
+        (lambda log: log["validation"][2].update(loss=0.1), "(0.100), which was not saved."),
+        (lambda log: log["validation"][0].update(loss=0.01), "before training: the base model's."),
+    ):
+        log = read_json(folder / "checkpoints/training_log.json")
+        change(log)
+        write_json(folder / "checkpoints/training_log.json", log)
+        text = Page(write_report(folder).read_text(encoding="utf-8")).text
+        (sentence,) = re.findall(f"{said} .*?(?:saved|model's|step-300)\\.", text)
+        assert expected in sentence
+
+
 def test_the_loss_of_the_loras_is_not_called_one_of_validation(html: str, page: Page) -> None:
     assert "The lowest held-out loss has standard: 1.290" in page.text
     assert "validation loss" not in html.replace(get_plotlyjs(), "")

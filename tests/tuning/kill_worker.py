@@ -15,6 +15,7 @@ import signal
 import sys
 import traceback
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -35,7 +36,9 @@ SETTINGS = FinetuneSettings(
     validate_every=2,
     save_state_every=2,
 )
+STOPPING = replace(SETTINGS, steps=14, checkpoint_steps=(), validate_every=1, patience=3)
 EXAMPLES = [Example((i + 1, i + 2, *range(i)), (i + 3, 7), f"row {i}") for i in range(8)]
+OTHER = Example((40, 2), (60, 9), "row 8")  # nothing of it is learned
 
 
 def count_events(kill_at: int | None) -> list[int]:
@@ -60,10 +63,13 @@ def count_events(kill_at: int | None) -> list[int]:
 
 def train(model_folder: str, out: Path, kind: str) -> None:
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    settings, validation = SETTINGS, EXAMPLES[:3]
+    if kind == "stopping":
+        settings, validation = STOPPING, [EXAMPLES[0], OTHER]
     if kind == "lora":
         torch.manual_seed(0)
         model = wrap(model, lora_config([1], model, rank=2, dropout=0.1))
-    finetune(model, EXAMPLES, out, settings=SETTINGS, validation=EXAMPLES[:3], progress=False)
+    finetune(model, EXAMPLES, out, settings=settings, validation=validation, progress=False)
 
 
 def in_child(model_folder: str, out: Path, kind: str, kill_at: int | None) -> int:

@@ -147,10 +147,25 @@ def test_early_stopping(load, make_examples, tmp_path):
     assert result.stopped_early
     stopped = len(result.steps)
     assert stopped < 150
-    assert list(result.checkpoints) == [stopped]
+    assert list(result.checkpoints) == [stopped - 10, stopped]
     losses = [entry["loss"] for entry in result.validation]
     assert losses.index(min(losses)) == len(losses) - 3
     assert result.best_step == stopped - 10
+    assert result.best == tmp_path / f"step-{stopped - 10}"
+    best = AutoModelForCausalLM.from_pretrained(result.best, dtype=torch.float32)
+    again = score_targets(best, make_examples(8, seed=1), batch_size=4)
+    assert again.mean_loss == pytest.approx(min(losses), rel=1e-6)
+    settings = replace(settings, learning_rate=1.0)  # worse from the first step on
+    worse = finetune(
+        load("gpt2"),
+        make_examples(8),
+        tmp_path / "worse",
+        settings=settings,
+        validation=make_examples(8, seed=1),
+        progress=False,
+    )
+    assert (worse.best_step, worse.best) == (0, None)
+    assert list(worse.checkpoints) == [len(worse.steps)]
 
 
 @pytest.mark.parametrize(

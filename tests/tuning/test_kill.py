@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,21 +12,42 @@ import pytest
 WORKER = Path(__file__).with_name("kill_worker.py")
 
 
+def run(model_folder, out, moments, kind):
+    """The folder of the run that went through, and those of the runs that were killed."""
+    command = [sys.executable, str(WORKER), str(model_folder("gpt2")), str(out)]
+    done = subprocess.run([*command, str(moments), kind], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    killed = sorted(out.glob("killed-*"))
+    assert len(killed) == moments
+    return out / "whole", killed
+
+
 @pytest.mark.parametrize(
     ("kind", "weights", "moments"),
     [("full", "model.safetensors", 7), ("lora", "adapter_model.safetensors", 3)],
 )
 def test_killed_at_any_moment(kind, weights, moments, model_folder, tmp_path):
-    command = [sys.executable, str(WORKER), str(model_folder("gpt2")), str(tmp_path)]
-    done = subprocess.run([*command, str(moments), kind], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    whole = tmp_path / "whole"
+    whole, killed = run(model_folder, tmp_path, moments, kind)
     assert sorted(path.name for path in whole.glob("step-*")) == ["step-3", "step-5"]
     assert (whole / "step-3" / weights).read_bytes() != (whole / "step-5" / weights).read_bytes()
-    killed = sorted(tmp_path.glob("killed-*"))
-    assert len(killed) == moments
     names = sorted(path.relative_to(whole) for path in whole.rglob("*"))
     for folder in killed:
         assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == names
         for step in ("step-3", "step-5"):
             assert (folder / step / weights).read_bytes() == (whole / step / weights).read_bytes()
+
+
+def test_early_stopping_keeps_its_best_step_however_it_is_killed(model_folder, tmp_path):
+    whole, killed = run(model_folder, tmp_path, 6, "stopping")
+    log = json.loads((whole / "training_log.json").read_text())
+    losses = [entry["loss"] for entry in log["validation"]]
+    best, last = losses.index(min(losses)), len(log["steps"])
+    assert log["stopped_early"] and 1 < best < last
+    names = sorted(path.relative_to(whole) for path in whole.rglob("*"))
+    steps = sorted(path.name for path in whole.glob("step-*"))
+    assert steps == sorted([f"step-{best}", f"step-{last}"])
+    for folder in killed:
+        assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == names
+        for step in steps:
+            weights = Path(step) / "model.safetensors"
+            assert (folder / weights).read_bytes() == (whole / weights).read_bytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -28,6 +28,7 @@ def curves(run: Run) -> Iterator[Block]:
     log = run.training_log
     saved = [int(found[1]) for name in run.order if (found := re.fullmatch(r"step-(\d+)", name))]
     stopped = " Training stopped early." if log.get("stopped_early") else ""
+    stopped += _best(log, saved)
     yield Figure(
         caption=f"Fine-tuning, {count(len(log['steps']))} steps. Grey: the loss and the share of "
         "target tokens predicted first, on each training batch; blue: on the validation set. "
@@ -43,6 +44,19 @@ def curves(run: Run) -> Iterator[Block]:
             ),
         ),
     )
+
+
+def _best(log: Mapping[str, Any], saved: Collection[int]) -> str:
+    """Where the loss on the validation set was lowest, and whether that model is in the report."""
+    best = min(log.get("validation") or [], key=lambda entry: entry["loss"], default=None)
+    if best is None:
+        return ""
+    step = int(best["step"])
+    if step == 0:
+        return " On the validation set the loss was lowest before training: the base model's."
+    kept = f"checkpoint step-{step}" if step in saved else "which was not saved"
+    loss = f"{best['loss']:.3f}"
+    return f" On the validation set the loss was lowest at step {count(step)} ({loss}), {kept}."
 
 
 def quality(run: Run) -> Iterator[Block]:
