@@ -105,7 +105,10 @@ def test_the_best_step_is_named(folder: Path) -> None:
     for change, expected in (
         (lambda log: None, "at step 300 (0.149), checkpoint step-300."),
         (lambda log: log["validation"][2].update(loss=0.1), "(0.100), which was not saved."),
-        (lambda log: log["validation"][0].update(loss=0.01, step=0), "before training: the base model's."),
+        (
+            lambda log: log["validation"][0].update(loss=0.01, step=0),
+            "before training: the base model's.",
+        ),
     ):
         log = read_json(folder / "checkpoints/training_log.json")
         change(log)
