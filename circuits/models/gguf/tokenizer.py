@@ -6,7 +6,6 @@ for cutting text, and SentencePiece BPE (`llama`), whose merges follow from its 
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from tokenizers import (
@@ -23,8 +22,8 @@ from circuits.errors import CircuitsError
 from circuits.models.failures import first_sentence, some
 from circuits.models.gguf.container import GGUF
 from circuits.models.gguf.pretokenizers import RULES, Rule
+from circuits.notices import say
 
-_log = logging.getLogger(__name__)
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
 _ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "sep": "seperator"}
 _SENTENCEPIECE_IDS = {"bos": 1, "eos": 2, "unk": 0}
@@ -112,10 +111,9 @@ class _Words:
 def _rule(words: _Words) -> Rule:
     name = words.get("pre") or "default"
     if name == "default":
-        _log.warning(
-            "%s: does not say how its tokenizer cuts text; cut as llama.cpp does then, which may "
-            "not be as the model knows it (another tokenizer: --tokenizer)",
-            words.file.path,
+        say(
+            f"{words.file.path}: does not say how its tokenizer cuts text; cut as llama.cpp does "
+            "then, which may not be as the model knows it (another tokenizer: --tokenizer)"
         )
     if name not in RULES:
         raise CircuitsError(
@@ -168,16 +166,15 @@ def _made(words: _Words, merges: list[tuple[str, str]], **settings: Any) -> Toke
 def _merges(words: _Words) -> list[tuple[str, str]]:
     """Pairs of pieces by the score of what they make, as SentencePiece joins them."""
     scores = words.entries("scores")
-    pieces = {words.tokens[place] for place in words.of_type(_NORMAL)}
-    found = []
-    for piece in pieces:
-        score, place = scores[words.places[piece]], words.places[piece]
-        for cut in range(1, len(piece)):
-            left, right = piece[:cut], piece[cut:]
-            if left in pieces and right in pieces:
-                found.append((-score, place, words.places[left], left, right))
-    found.sort()
-    return [(left, right) for *_, left, right in found]
+    normal = words.of_type(_NORMAL)
+    places = {words.tokens[place]: place for place in normal}
+    found: list[tuple[str, str]] = []
+    for place in sorted(normal, key=scores.__getitem__, reverse=True):
+        piece = words.tokens[place]
+        pairs = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
+        made = [pair for pair in pairs if pair[1] in places and pair[0] in places]
+        found += made if len(made) < 2 else sorted(made, key=lambda pair: places[pair[0]])
+    return found
 
 
 def _frame(tokenizer: Tokenizer, words: _Words, adds_bos: bool) -> None:
