@@ -219,6 +219,8 @@ def resolve(source: str | Path) -> tuple[str, str | None]:
         return str(folder), None
     if folder.is_file():
         raise CircuitsError(f"{source}: a file; give the model's folder, or a .gguf file")
+    if folder.suffix == ".gguf":
+        raise CircuitsError(f"{source}: no such GGUF file")
     name, _, revision = text.partition("@")
     if isinstance(source, Path) or text.startswith((".", "/", "~")) or name.count("/") > 1:
         raise CircuitsError(f"{source}: no such model folder")
