@@ -130,8 +130,10 @@ def required(
 
 
 def load_config(source: str | Path) -> PreTrainedConfig:
-    """A model's configuration, without its weights."""
+    """A model's configuration, without its weights; an adapter's is that of its base."""
     name, revision = resolve(source)
+    if (Path(name) / "adapter_config.json").is_file():
+        return load_config(recorded_base(Path(name)))
     if name.endswith(".gguf"):
         from circuits.models.gguf.configuration import configuration
         from circuits.models.gguf.container import GGUF
@@ -144,6 +146,15 @@ def load_config(source: str | Path) -> PreTrainedConfig:
     _require_sizes(source, config)
     config.return_dict = True  # a habit of the checkpoint's user, not of the model
     return config
+
+
+def bases(source: str | Path) -> list[str]:
+    """What an adapter goes onto: its base, and that one's if it is an adapter too; else nothing."""
+    folder = Path(resolve(source)[0])
+    if not (folder / "adapter_config.json").is_file():
+        return []
+    under = recorded_base(folder)
+    return [under, *bases(under)]
 
 
 def tokenizer_of(source: str | Path) -> PreTrainedTokenizerBase:
