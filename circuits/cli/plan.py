@@ -72,7 +72,7 @@ def plan(
 
     import torch
 
-    from circuits.models.checkpoints import as_dtype, named_device
+    from circuits.models.checkpoints import as_dtype, load_config, named_device
     from circuits.planning import (
         Job,
         Shape,
