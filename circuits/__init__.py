@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from circuits.attribution import attribute, attribute_nodes
     from circuits.evaluation import (
         choose_mix,
+        choose_ranking,
         completeness,
         evaluate,
         faithfulness,
@@ -40,6 +41,7 @@ _HOMES = {
     "attribute": "circuits.attribution",
     "attribute_nodes": "circuits.attribution",
     "choose_mix": "circuits.evaluation",
+    "choose_ranking": "circuits.evaluation",
     "completeness": "circuits.evaluation",
     "evaluate": "circuits.evaluation",
     "faithfulness": "circuits.evaluation",
@@ -76,6 +78,7 @@ __all__ = [
     "attribute",
     "attribute_nodes",
     "choose_mix",
+    "choose_ranking",
     "compare",
     "completeness",
     "cross_evaluate",

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from circuits.cli import options as use
+from circuits.cli.ranking import AUTO, chosen_circuit, show_inlets, with_others
 from circuits.errors import CircuitsError
 
 
@@ -60,6 +61,8 @@ def discover(
         int | None, typer.Option(help="Also write circuit.json with so many edges.", min=1)
     ] = None,
     rule: use.Rule = "paths",
+    ranking: use.AutoRanking = AUTO,
+    positive: use.Positive = None,
     per_example: Annotated[
         bool, typer.Option("--per-example", help="Keep a matrix an example; `compare` needs it.")
     ] = False,
@@ -74,8 +77,9 @@ def discover(
     """Score every edge, node or neuron of a model on a task.
 
     Writes scores.safetensors and scores.json (node_scores.* for nodes, neuron_scores.* for
-    neurons), and with --edges circuit.json. Stopped half-way, it leaves scores.unfinished
-    there, and the same command goes on from it.
+    neurons), and with --edges circuit.json, by the ranking that is most faithful on 16 more pairs,
+    or on a quarter of the pairs at hand where the task has no more. Stopped half-way, it leaves
+    scores.unfinished there, and the same command goes on from it.
 
     Example: circuits discover --model newsroom-gpt2 --task newsroom --n 32 --out scores
     """
@@ -87,6 +91,7 @@ def discover(
 
     use.require_writable(out)
     _check_choice(out, level, edges, rule, per_example)
+    _check_ranking(edges, ranking, positive)
     chosen = chosen_method(
         method,
         steps=int(steps) if steps is not None and steps.isdecimal() else steps,
@@ -100,6 +105,9 @@ def discover(
     if edges is not None and edges > hooked.layout.n_edges:
         raise CircuitsError(f"--edges {edges}: this model has {hooked.layout.n_edges}")
     pairs = use.load_pairs(loaded, hooked, n, split, seed)
+    others = None
+    if edges is not None and ranking == AUTO:
+        pairs, others = with_others(loaded, hooked, pairs, seed)
     performance = use.check_task(
         hooked,
         pairs,
@@ -130,7 +138,22 @@ def discover(
         file = scores.save(out)
     written = [file, file.with_suffix(".json"), *use.write_skipped(out, pairs.skipped)]
     if edges is not None and isinstance(scores, EdgeScores):
-        select(scores, edges=edges, rule=rule).save(out / "circuit.json")
+        if ranking == AUTO:
+            circuit = chosen_circuit(
+                hooked,
+                scores,
+                others,
+                edges,
+                rule=rule,
+                metric=metric,
+                batch_size=batch_size,
+                seed=seed,
+                progress=not quiet,
+            )
+        else:
+            circuit = select(scores, edges=edges, rule=rule, ranking=ranking, positive=positive)
+        show_inlets(circuit)
+        circuit.save(out / "circuit.json")
         written.append(out / "circuit.json")
     count = scores.layout.n_edges if isinstance(scores, EdgeScores) else len(scores.values)
     typer.echo(
@@ -165,3 +188,13 @@ def _check_choice(out: Path, level: str, edges: int | None, rule: str, per_examp
             f"{stale}: it would stay beside scores that it was not chosen by; remove it, give "
             "--edges, or another --out"
         )
+
+
+def _check_ranking(edges: int | None, ranking: str, positive: float | None) -> None:
+    from circuits.graph.orders import require_ranking
+
+    if ranking == AUTO and positive is None:
+        return
+    require_ranking(ranking, positive)
+    if edges is None:
+        raise CircuitsError(f"--ranking {ranking} chooses edges; say how many with --edges")

@@ -65,6 +65,10 @@ AnyRule = Annotated[
     str | None, typer.Option(help="paths (unless told), top-n, greedy or stable; nodes: top-n.")
 ]
 Ranking = Annotated[str, typer.Option(help="absolute, signed or mixed.")]
+AutoRanking = Annotated[
+    str,
+    typer.Option(help="absolute, signed, mixed, or auto: chosen on 16 pairs of its own."),
+]
 Positive = Annotated[
     float | None, typer.Option(help="For --ranking mixed, the share of the signed order.")
 ]

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from circuits.cli import options as use
+from circuits.cli.ranking import show_inlets
 from circuits.errors import CircuitsError
 
 if TYPE_CHECKING:
-    from circuits.graph import AnyCircuit
+    from circuits.graph import AnyCircuit, AnyScores
 
 
 def select(
@@ -39,7 +40,8 @@ def select(
     """Choose a circuit from scores, without scoring again.
 
     Circuits are of edges, or of nodes or neurons where the scores are; `circuits evaluate
-    --circuit` tells how faithful one is.
+    --circuit` tells how faithful one is. Ranked by absolute score unless told: scores alone do not
+    say which ranking is right, which `discover --edges` and `evaluate` find out on pairs.
 
     Example: circuits select --scores scores --size 48 --out circuit.json
     """
@@ -73,4 +75,24 @@ def select(
     every, unit = len(nothing_of(found).choices), f"{circuit.level}s"
     between = f" between {len(circuit.nodes)} nodes" if circuit.level == "edge" else ""
     typer.echo(f"{len(circuit)} of {every} {unit}{between}")
+    show_inlets(circuit)
+    if size is not None:
+        _show_other(found, circuit, size, rule, prune=prune)
     use.wrote(out)
+
+
+def _show_other(
+    scores: AnyScores, circuit: AnyCircuit, size: int, rule: str | None, *, prune: bool
+) -> None:
+    """How much the circuit shares with that of the other ranking; only pairs can tell which is
+    right.
+    """
+    from circuits.graph.levels import select_size
+
+    ranking = "absolute" if circuit.details.get("ranking") == "signed" else "signed"
+    other = select_size(scores, size, rule=rule, ranking=ranking, prune=prune)
+    shared, either = ((circuit.mask & other.mask).sum(), (circuit.mask | other.mask).sum())
+    typer.echo(
+        f"by {ranking} score: {len(other)} {circuit.level}s, Jaccard {shared / either:.2f} with "
+        "these; `circuits evaluate` chooses between rankings on pairs of their own"
+    )

@@ -8,6 +8,7 @@ from circuits.evaluation.measure import measure, nothing_left
 from circuits.evaluation.minimality import Minimality, minimality
 from circuits.evaluation.mix import Mix, choose_mix
 from circuits.evaluation.perturbations import PERTURBATIONS, perturb
+from circuits.evaluation.ranking import RankingChoice, choose_ranking
 from circuits.evaluation.robustness import Condition, robustness
 from circuits.evaluation.stability import Stability, stability
 from circuits.evaluation.task_performance import TaskPerformance, task_performance
@@ -23,10 +24,12 @@ __all__ = [
     "Minimality",
     "Mix",
     "Questions",
+    "RankingChoice",
     "Stability",
     "TaskPerformance",
     "VanishingMetricError",
     "choose_mix",
+    "choose_ranking",
     "completeness",
     "evaluate",
     "faithfulness",

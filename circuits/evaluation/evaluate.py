@@ -81,6 +81,7 @@ def evaluate(
             "faithfulness": None,
             "replacement": replacement if isinstance(replacement, str) else "means",
             "nothing_left": nothing_left(circuit, replacement),
+            **({"choice": circuit.details["choice"]} if "choice" in circuit.details else {}),
         },
         "minimality": None,
         "completeness": None,

@@ -62,14 +62,14 @@ def share_of(scores: AnyScores, share: float) -> int:
 def order_of(
     scores: AnyScores, rule: str | None = None, ranking: str = "absolute"
 ) -> Int[Tensor, " choice"]:
-    """All places, best first.
+    """All places, best first, as `select` and `select_nodes` take them.
 
     rule: None takes that of DEFAULT_RULES. Nodes and neurons have no other.
     """
     if isinstance(scores, NodeScores):
         _require_top_n(scores, rule)
         return node_order(scores, ranking)
-    return edge_order(scores, rule or DEFAULT_RULES["edge"], ranking)
+    return edge_order(scores, rule or DEFAULT_RULES["edge"], ranking, join=True)
 
 
 def select_size(

@@ -13,8 +13,10 @@ rule and different sizes are nested.
             unstable ones out). Needs per-example scores.
 
 A ranking says what an edge is worth: its `absolute` score, which keeps edges that work against the
-behaviour too, or its `signed` score. `mixed` takes at every size a share `positive` of the edges
-from the signed order and the rest from the absolute one (the ratio selection of the same paper).
+behaviour too, or its `signed` score. Whole paths by signed score may be joined: an edge that nearly
+all score stands on counts at its size then, whatever its sign (`circuits.graph.inlets`). `mixed`
+takes at every size a share `positive` of the edges from the signed order and the rest from the
+absolute one (the ratio selection of the same paper).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
+from circuits.graph.inlets import entries, joined
 from circuits.graph.layout import Layout
 from circuits.graph.scores import EdgeScores
 
@@ -45,18 +48,36 @@ def edge_order(
     ranking: str = "absolute",
     *,
     positive: float | None = None,
+    join: bool = False,
 ) -> Int[Tensor, " edge"]:
     """Flat matrix places of all edges in the order of the rule; ties in matrix order.
 
     positive: for ranking `mixed`, and for it only: the share of the signed order, from 0 to 1.
+    join: whether whole paths by signed score take edges that nearly all score stands on at their
+        size; other rules go by the scores as they are.
+
+    The order is kept with the scores: asked for again, it costs nothing.
     """
     if rule not in ORDERS:
         raise CircuitsError(f"unknown rule {rule!r}; known: {', '.join(ORDERS)}")
     require_ranking(ranking, positive)
+    each = scores.per_example
+    versions = (scores.matrix._version, 0 if each is None else each._version)
+    key = (rule, ranking, positive, join, *versions)
+    if key not in scores.orders:
+        scores.orders[key] = _order(scores, rule, ranking, positive, join)
+    return scores.orders[key]
+
+
+def _order(
+    scores: EdgeScores, rule: str, ranking: str, positive: float | None, join: bool
+) -> Int[Tensor, " edge"]:
     if positive is not None:
-        signed, absolute = (edge_order(scores, rule, one) for one in ("signed", "absolute"))
-        return _mixed(signed, absolute, positive)
+        signed = edge_order(scores, rule, "signed", join=join)
+        return _mixed(signed, edge_order(scores, rule, "absolute"), positive)
     worth = ranking_keys(scores.matrix, ranking)
+    if join and rule == "paths" and ranking == "signed":
+        worth = joined(worth, scores.layout)
     if rule == "paths":
         return _whole_paths(worth, scores.layout)
     if rule == "greedy":
@@ -130,14 +151,21 @@ def _mixed(
     signed: Int[Tensor, " edge"], absolute: Int[Tensor, " edge"], positive: float
 ) -> Int[Tensor, " edge"]:
     """Take from the first order whenever less than its share is in, else from the second."""
-    supporting, rest = iter(signed.tolist()), iter(absolute.tolist())
-    taken: dict[int, None] = {}
+    orders = (signed.tolist(), absolute.tolist())
+    at = [0, 0]
+    order: list[int] = []
+    taken: set[int] = set()
     chosen = 0
-    while len(taken) < len(signed):
-        due = chosen < positive * (len(taken) + 1)
-        taken[next(place for place in (supporting if due else rest) if place not in taken)] = None
+    for size in range(1, len(signed) + 1):
+        due = chosen < positive * size
+        places, start = orders[not due], at[not due]
+        while places[start] in taken:
+            start += 1
+        at[not due] = start + 1
+        taken.add(places[start])
+        order.append(places[start])
         chosen += due
-    return torch.tensor(list(taken), dtype=torch.long)
+    return torch.tensor(order, dtype=torch.long)
 
 
 def _whole_paths(worth: Matrix, layout: Layout) -> Int[Tensor, " edge"]:
@@ -150,17 +178,7 @@ def _whole_paths(worth: Matrix, layout: Layout) -> Int[Tensor, " edge"]:
        least as much. So at most one path is unfinished wherever the order is cut.
     """
     rows, columns = layout.shape
-    reached = torch.full((rows,), -torch.inf)
-    reached[list(layout.roots)] = torch.inf
-    into = torch.full_like(worth, -torch.inf)
-    entry: dict[int, tuple[int, int]] = {}  # source: the edge that its best path ends with
-    for column in range(columns):
-        seen = layout.rows_seen(column)
-        into[seen, column] = torch.minimum(worth[seen, column], reached[seen])
-        best = seen.start + int(into[seen, column].argmax())
-        for row in layout.feeds[column]:
-            if row not in entry or into[best, column] > reached[row]:
-                reached[row], entry[row] = into[best, column], (best, column)
+    entry, into = entries(worth, layout)
     onward = torch.full((columns,), -torch.inf)
     onward[layout.logits_column] = torch.inf
     leads = torch.full((rows,), -torch.inf)

@@ -8,11 +8,12 @@ supports the behaviour. Units are the metric's. The score of a set is the mean o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError, naming
@@ -57,6 +58,11 @@ class EdgeScores:
     def mask(self) -> Bool[Tensor, "source reader"]:
         """True where an edge exists."""
         return self.layout.mask
+
+    @cached_property
+    def orders(self) -> dict[tuple[Any, ...], Int[Tensor, " edge"]]:
+        """Orders of the edges made so far (`circuits.graph.orders`), by what they depend on."""
+        return {}
 
     def top(self, n: int = 10) -> list[tuple[str, float]]:
         """The n edges largest in absolute value, with their scores."""

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Bool
+from torch import Tensor
+
 from circuits.errors import CircuitsError
 from circuits.graph.circuit import Circuit
+from circuits.graph.inlets import needed
 from circuits.graph.orders import ORDERS, edge_order, ranking_keys, top_mask
 from circuits.graph.scores import EdgeScores
 
@@ -27,10 +31,14 @@ def select(
         `circuits.graph.orders` describes; "threshold" takes all of at least `threshold`. "paths"
         gave the most faithful circuits where they were compared (docs/method.md).
     ranking: "absolute", which keeps edges that work against the behaviour too, "signed", or
-        "mixed", with positive= the share taken by signed score; `circuits.choose_mix` finds one.
+        "mixed", with positive= the share taken by signed score; `circuits.choose_ranking` finds one
+        on pairs of its own. By signed score, "paths" takes an edge that nearly all score stands on
+        at its size, whatever its sign: the circuit's details name such edges as `joined`, and as
+        `missing` where another rule leaves them out.
     prune: drop the edges that lie on no path from input to logits. `edges` counts before pruning,
         as in the MIB benchmark.
     """
+    said: dict[str, list[str]] = {}
     if rule not in (*ORDERS, "threshold"):
         raise CircuitsError(f"unknown rule {rule!r}; known: {', '.join(ORDERS)}, threshold")
     if rule == "threshold":
@@ -42,8 +50,9 @@ def select(
             raise CircuitsError(f'rule "{rule}" takes edges=, and no threshold=')
         if not 0 <= edges <= scores.layout.n_edges:
             raise CircuitsError(f"{edges} edges asked for; this model has {scores.layout.n_edges}")
-        order = edge_order(scores, rule, ranking, positive=positive)
+        order = edge_order(scores, rule, ranking, positive=positive, join=True)
         mask = top_mask(order, scores.layout, edges)
+        said = {} if ranking == "absolute" else _inlets(scores, mask, rule)
     details = {
         "rule": rule,
         "ranking": ranking,
@@ -52,10 +61,22 @@ def select(
         "pruned": prune,
         "method": scores.method,
         **({} if positive is None else {"positive": positive}),
+        **said,
         **_model_of(scores),
     }
     circuit = Circuit(scores.layout, mask, scores.matrix, details)
     return circuit.pruned() if prune else circuit
+
+
+def _inlets(scores: EdgeScores, mask: Bool[Tensor, "source reader"], rule: str) -> dict[str, Any]:
+    """Edges of negative score that the rest stands on: put in whatever their sign, or left out."""
+    edges = needed(scores.matrix, scores.layout)
+    inside = [scores.layout.edge_name(*edge) for edge in edges if mask[edge] and rule == "paths"]
+    outside = [scores.layout.edge_name(*edge) for edge in edges if not mask[edge]]
+    return {
+        **({"joined": inside} if inside else {}),
+        **({"missing": outside} if outside else {}),
+    }
 
 
 def _model_of(scores: EdgeScores) -> dict[str, Any]:

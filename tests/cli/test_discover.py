@@ -1,5 +1,6 @@
 """`circuits discover` refuses before it scores what it would refuse after."""
 
+import json
 from importlib import import_module
 
 import pytest
@@ -7,8 +8,11 @@ from cli.inside import circuits
 from cli.test_cli import refused
 from typer.testing import CliRunner
 
+import tasks
 from circuits.cli.app import app
+from circuits.cli.ranking import with_others
 from circuits.errors import CircuitsError
+from circuits.models import HookedModel
 
 NEWSROOM = ("discover", "--model", "newsroom-gpt2", "--task", "newsroom", "--device", "cpu")
 
@@ -79,3 +83,43 @@ def test_nodes_and_neurons_have_files_of_their_own(tmp_path):
     names = {path.name for path in tmp_path.glob("*.safetensors")}
     assert names == {"node_scores.safetensors", "neuron_scores.safetensors"}
     refused(circuits("evaluate", "--scores", tmp_path, "--out", tmp_path), "several kinds")
+
+
+def test_the_ranking_is_chosen_on_more_pairs_and_the_scores_stay(tmp_path):
+    arguments = [*NEWSROOM, "--n", "4", "--steps", "2", "--quiet"]
+    plain = circuits(*arguments, "--out", tmp_path / "plain")
+    chosen = circuits(*arguments, "--edges", "48", "--out", tmp_path / "chosen")
+    assert plain.returncode == chosen.returncode == 0, (plain.stderr, chosen.stderr)
+    files = [tmp_path / name / "scores.safetensors" for name in ("plain", "chosen")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert "ranking chosen on 16 other pairs (validation), circuits of 48:" in chosen.stdout
+    record = json.loads((tmp_path / "chosen" / "circuit.json").read_text())["details"]
+    assert record["choice"]["n"] == 16 and record["ranking"] == record["choice"]["ranking"]
+    assert f"taken: {record['ranking']}" in chosen.stdout
+    named = circuits(
+        *arguments, "--edges", "48", "--ranking", "signed", "--out", tmp_path / "named"
+    )
+    assert named.returncode == 0 and "ranking chosen" not in named.stdout
+    record = json.loads((tmp_path / "named" / "circuit.json").read_text())["details"]
+    assert record["ranking"] == "signed" and "choice" not in record
+
+
+def test_pairs_are_split_off_where_a_file_has_no_more(tmp_path, tokenizer, model_folder):
+    ids = [tokenizer(f" {word}")["input_ids"][0] for word in ("Mary", "John")]
+    rows = [
+        {"clean": [*ids, 30 + n], "corrupted": [ids[1], ids[0], 30 + n], "correct_idx": ids[0]}
+        for n in range(36)
+    ]
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps(rows))
+    task = tasks.load("table", path=file)
+    pairs = task.pairs(tokenizer)
+    model = HookedModel.from_pretrained(model_folder("gpt2"))
+    kept, others = with_others(task, model, pairs, 0)
+    assert (len(kept), len(others)) == (27, 9)
+    assert not kept.shared(others.fingerprints) and others.shared(pairs.fingerprints) == 9
+    some = task.pairs(tokenizer, n=12)
+    kept, others = with_others(task, model, some, 0, known=pairs.fingerprints[:3])
+    assert kept is some and 12 < len(others) <= 16 and not others.shared(some.fingerprints)
+    assert not others.shared(pairs.fingerprints[:3])
+    assert with_others(task, model, pairs[:20], 0, known=pairs.fingerprints)[1] is None

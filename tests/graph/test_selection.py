@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from circuits.errors import CircuitsError
 from circuits.graph import EdgeScores, Layout, edge_order, select
+from circuits.graph.inlets import entries, needed
 from circuits.graph.orders import ORDERS, sign_stability
 
 SMALL = [Layout(2, 2, 2), Layout(2, 4, 2), Layout(2, 2, 1, parallel=True)]
@@ -101,6 +102,72 @@ def test_mixed_ends_at_the_two_rankings():
         mixed = edge_order(scores, "paths", "mixed", positive=share)
         assert torch.equal(mixed, edge_order(scores, "paths", ranking))
     assert not torch.equal(edge_order(scores, "paths"), edge_order(scores, "paths", "signed"))
+
+
+def inlet_scores(score):
+    """All paths worth anything begin with one edge, whose score has the wrong sign."""
+    layout = Layout(3, 2, 2)
+    matrix = random_scores(layout, 1).matrix.abs()
+    matrix[0] = 1e-3 * matrix[0]
+    matrix[:, layout.mlp_column(0)] *= 1e-3
+    matrix[layout.edge("input->m0")] = score
+    matrix *= layout.mask
+    return EdgeScores(matrix, layout, "planted")
+
+
+@pytest.mark.parametrize(("ranking", "positive"), [("signed", None), ("mixed", 0.9)])
+def test_a_signed_order_puts_in_the_edge_that_all_stand_on(ranking, positive):
+    scores, rule = inlet_scores(-4.0), "paths"
+    how = {"edges": 40, "rule": rule, "ranking": ranking, "positive": positive}
+    circuit = select(scores, **how)
+    assert "input->m0" in circuit.edges and circuit.details["joined"] == ["input->m0"]
+    assert "input->m0" not in select(inlet_scores(4.0), **how).details.get("joined", [])
+    row, column = scores.layout.edge("input->m0")
+    place = row * scores.layout.shape[1] + column
+    assert place not in edge_order(scores, rule, "signed")[:40].tolist()
+    assert (
+        edge_order(scores, rule, "absolute").tolist()
+        == edge_order(scores, rule, "absolute", join=True).tolist()
+    )
+
+
+def test_needed_edges_are_those_that_half_of_the_score_is_behind():
+    """Against adding up what has each negative edge on its best path."""
+    found = set()
+    for seed in range(60):
+        layout = SMALL[seed % 3]
+        matrix = random_scores(layout, seed).matrix
+        entry, _ = entries(matrix.abs(), layout)
+        sums = matrix.abs().sum(dim=1)
+
+        def path(row, entry=entry):
+            edges = []
+            while row in entry:
+                edges.append(entry[row])
+                row = entry[row][0]
+            return edges
+
+        total = sum(float(sums[row]) for row in entry)
+        expected = {
+            edge
+            for edge in set(entry.values())
+            if matrix[edge] < 0
+            and sum(float(sums[row]) for row in entry if edge in path(row)) >= total / 2
+        }
+        assert set(needed(matrix, layout)) == expected
+        found |= expected
+    assert found
+
+
+def test_orders_are_kept_until_the_scores_change():
+    scores = random_scores(SMALL[0])
+    first = edge_order(scores)
+    assert edge_order(scores) is first
+    scores.matrix[scores.layout.edge("m0->logits")] = 99.0
+    assert edge_order(scores)[0] != first[0] or edge_order(scores) is not first
+    assert scores.layout.edge("m0->logits") in [
+        divmod(place, scores.layout.shape[1]) for place in edge_order(scores)[:8].tolist()
+    ]
 
 
 def test_stable_puts_edges_with_a_sure_sign_first():

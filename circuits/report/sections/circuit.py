@@ -159,7 +159,22 @@ def _selection(circuit: Circuit) -> str:
         "signed": ", ranked by signed score",
         "mixed": ", a share by signed score and the rest by |score|",
     }
-    return rule + ranked.get(str(ranking), "") + "."
+    return rule + ranked.get(str(ranking), "") + "." + _choice(circuit.details.get("choice"))
+
+
+def _choice(choice: Any) -> str:
+    """How the rankings compared where one was chosen on pairs of its own."""
+    if not isinstance(choice, Mapping):
+        return ""
+    tried = ", ".join(
+        f"{one['ranking']}{'' if one['positive'] is None else ' ' + format(one['positive'], 'g')} "
+        f"f = {one['f']['value']:.2f} and CMD = {one['cmd']['value']:.3f}"
+        for one in choice["tried"]
+    )
+    return (
+        f" The ranking was chosen on {choice['n']} other pairs ({choice['split']}), at circuits of "
+        f"{choice['size']}: {tried}; taken because {choice['why']}."
+    )
 
 
 def _n(scores: EdgeScores) -> str:

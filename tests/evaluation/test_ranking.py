@@ -1,0 +1,75 @@
+"""The choice of a ranking, against measuring every circuit by itself."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import circuits
+from circuits.errors import CircuitsError
+from circuits.evaluation import Estimate, choose_ranking, measure
+from circuits.evaluation.measure import shares
+from circuits.evaluation.ranking import Tried, _decide
+from circuits.graph import EdgeScores, select
+
+
+@pytest.fixture(scope="module")
+def case(hooked, random_pairs):
+    model = hooked("gpt2")
+    pairs = random_pairs(n=12)
+    scores = circuits.attribute(model, pairs[:6], "eap-ig", steps=3)
+    return model, scores, pairs[6:]
+
+
+def test_the_ranking_taken_is_the_one_whose_circuits_are_nearest(case):
+    model, scores, pairs = case
+    choice = choose_ranking(model, scores, pairs, size=30)
+    assert [one.name for one in choice.tried] == ["absolute", "signed", "mixed 0.8"]
+    seen = set()
+    for one in choice.tried:
+        circuit = select(scores, edges=30, ranking=one.ranking, positive=one.positive)
+        (f,) = shares(measure(model, pairs, [circuit]).columns.mean(dim=0)).tolist()
+        assert one.f.value == pytest.approx(f, abs=1e-6) and one.kept == len(circuit)
+        assert one.distance.value == pytest.approx(abs(1 - f), abs=1e-6) and one.cmd.value > 0
+        seen.add(round(f, 4))
+    assert len(seen) > 1
+    circuit = choice.select(scores)
+    how = {"ranking": choice.ranking, "positive": choice.positive}
+    assert circuit.edges == select(scores, edges=30, **how).edges
+    record = json.loads(json.dumps(circuit.details))["choice"]
+    assert record["n"] == 6 and record["why"] == choice.why and len(record["tried"]) == 3
+
+
+def test_nodes_have_two_rankings_to_choose_from(hooked, random_pairs):
+    model, pairs = hooked("gpt2"), random_pairs(n=8)
+    scores = circuits.attribute_nodes(model, pairs[:4], "eap-ig", steps=2)
+    choice = choose_ranking(model, scores, pairs[4:], size=5)
+    assert [one.name for one in choice.tried] == ["absolute", "signed"]
+    assert choice.select(scores).details["choice"]["size"] == 5
+
+
+def tried(name, f, cmd):
+    flat = Estimate(0.0, 0.0, 0.0, 9)
+    distance = replace(flat, value=abs(1 - f))
+    return Tried(name, None, replace(flat, value=f), distance, replace(flat, value=cmd), 1)
+
+
+@pytest.mark.parametrize(("surely", "taken"), [(True, "signed"), (False, "absolute")])
+def test_size_decides_where_it_can_and_the_area_where_it_cannot(surely, taken):
+    lines = [tried("absolute", 0.7, 0.1), tried("signed", 0.95, 0.3), tried("mixed", -1.0, 0.01)]
+
+    def difference(a, b):
+        value = lines[a].distance.value - lines[b].distance.value
+        width = 0.1 if surely else 0.5
+        return Estimate(value, value - width, value + width, 9)
+
+    found = _decide(lines, [[difference(a, b) for b in range(3)] for a in range(3)])
+    assert found[0].ranking == taken
+    assert ("nearest to 1" in found[1]) == surely and ("from signed" in found[1]) != surely
+
+
+def test_scored_pairs_are_refused(case, random_pairs):
+    model, scores, _ = case
+    known = EdgeScores(scores.matrix, scores.layout, "x", {"pairs": scores.details["pairs"][:2]})
+    with pytest.raises(CircuitsError, match="2 of the 12 pairs were scored on"):
+        choose_ranking(model, known, random_pairs(n=12), size=9)
