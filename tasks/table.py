@@ -37,6 +37,7 @@ from tasks.task import Split
 from tasks.text import control_token
 
 CONTROL = ("refuse", "text", "token")
+_PADDING = 1024  # rows that a model may have beyond its tokenizer's tokens
 _YEARS = re.compile(r"(\d\d)(\d\d) to the year \1$")
 
 
@@ -118,7 +119,8 @@ class Table(FramedTask):
 
         def make(index: int) -> PromptPair:
             pair = self._pair(framing, rows[index])
-            PairSet((pair,)).require(vocabulary=len(tokenizer), context=context)
+            _require_ids(pair, len(tokenizer))
+            PairSet((pair,)).require(vocabulary=max(pair.tokens) + 1, context=context)
             return pair
 
         kept = keep(
@@ -242,6 +244,15 @@ class Table(FramedTask):
                 f"{row.source}: {index} is the end of the year in the prompt, not a token id; use "
                 "the task 'greater-than', or give the ids of the right and the wrong tokens"
             )
+
+
+def _require_ids(pair: PromptPair, tokens: int) -> None:
+    """Refuse ids that no model of the tokenizer has; the model itself knows its rows."""
+    if bad := [token for token in pair.tokens if not 0 <= token < tokens + _PADDING]:
+        raise CircuitsError(
+            f"{pair.source}: token id {bad[0]} is outside the model's vocabulary: the tokenizer "
+            f"has {tokens} tokens, and a model few rows more; was it made by another tokenizer?"
+        )
 
 
 def _given(row: Row, column: str) -> str:

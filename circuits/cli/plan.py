@@ -72,7 +72,7 @@ def plan(
 
     import torch
 
-    from circuits.models.checkpoints import as_dtype, named_device
+    from circuits.models.checkpoints import as_dtype, load_config, named_device
     from circuits.planning import (
         Job,
         Shape,
@@ -86,7 +86,7 @@ def plan(
     from circuits.planning import plan as planned
 
     use.hush()
-    config, target = _config(model), named_device(device)
+    config, target = load_config(model), named_device(device)
     if task is not None and length is None:
         shape, n = _measured(
             task,
@@ -124,17 +124,6 @@ def plan(
         _show_time(made, measure_rates(made.sizes, shape.length, target, shape.dtype))
     else:
         typer.echo(f"time not told: no {target} here to measure")
-
-
-def _config(model: str) -> PreTrainedConfig:
-    """The configuration of a model, or of the base that an adapter's folder names."""
-    from circuits.models.adapters import recorded_base
-    from circuits.models.checkpoints import load_config
-
-    folder = Path(model)
-    return load_config(
-        recorded_base(folder) if (folder / "adapter_config.json").is_file() else model
-    )
 
 
 def _measured(

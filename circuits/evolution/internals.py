@@ -206,6 +206,7 @@ def internals(
     Raises CircuitsError for models of different shapes, and for fewer than two documents.
     """
     require_same(model, against)
+    pairs.require(vocabulary=min(model.vocabulary, against.vocabulary), context=None)
     if len(pairs) < 2:
         raise CircuitsError("one document: intervals over documents need at least two")
     landmarks = landmarks or {}
@@ -270,7 +271,8 @@ def induction(
     """The induction roles of every head, on random tokens that come twice."""
     config = model.hf.config
     special = token_ids(config.bos_token_id, config.eos_token_id, config.pad_token_id)
-    usual = torch.tensor([token for token in range(model.vocabulary) if token not in special])
+    rows = min(model.vocabulary, against.vocabulary)
+    usual = torch.tensor([token for token in range(rows) if token not in special])
     length = min(REPEATED, len(usual), (model.context or 2 * REPEATED) // 2)
     draw = generator(seed)
     drawn = [usual[torch.randperm(len(usual), generator=draw)[:length]] for _ in range(SEQUENCES)]
@@ -296,13 +298,29 @@ def induction(
 
 
 def require_same(model: HookedModel, against: HookedModel) -> None:
-    """Raise CircuitsError, with both shapes, unless the models are of one shape."""
+    """Raise CircuitsError, with both shapes, unless the models are of one shape.
+
+    One may have more tokens than the other, added or for padding, where the others are the same:
+    nothing here reads their logits.
+    """
+    apart = model.vocabulary != against.vocabulary and not _share_tokens(model, against)
     one, other = (
-        f"{each.layout.summary}, {each.hf.config.get_text_config().hidden_size} wide, "
-        f"{each.vocabulary} tokens"
+        f"{each.layout.summary}, {each.hf.config.get_text_config().hidden_size} wide"
+        + (f", {each.vocabulary} tokens" if apart else "")
         for each in (model, against)
     )
     if model.layout != against.layout or one != other:
         raise CircuitsError(
             f"{model.name} and {against.name} are models of different shapes: {one}; and {other}"
         )
+
+
+def _share_tokens(model: HookedModel, against: HookedModel) -> bool:
+    """Whether the tokens that both models have rows for are the same ones, where it can be told."""
+    try:
+        words = [each.tokenizer.get_vocab() for each in (model, against)]
+    except CircuitsError:
+        return True  # ready token ids
+    rows = min(model.vocabulary, against.vocabulary)
+    one, other = ({token: i for token, i in each.items() if i < rows} for each in words)
+    return all(other.get(token, i) == i for token, i in one.items()) and bool(one.keys() & other)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from circuits.errors import CircuitsError
 from circuits.files import read_json
+from circuits.models.adapter_kinds import require_mergeable
+from circuits.models.adapter_vocabulary import fit_vocabulary
 from circuits.models.failures import UNLOADABLE, first_sentence, some
+
+_PROBED = 8  # tokens that the merged model is held against the unmerged one on
+_EXACT = 1e-4  # of the logits' spread, in float32
+_ROUNDINGS = 40  # of a weight's dtype
 
 
 @contextmanager
@@ -39,41 +47,77 @@ def recorded_base(folder: Path) -> str:
 def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """The base with the adapter's weights added to its own; `model` itself is changed.
 
-    Embeddings that were one matrix become two where the adapter changes either by itself.
-    Raises CircuitsError where the adapter cannot be read, and where weights of it are missing: PEFT
-    would take fresh ones, which change nothing.
+    Embeddings that were one matrix become two where the adapter changes either by itself, and get
+    the rows of tokens that were added in training. The result is held against the adapter unmerged,
+    on a few tokens.
+    Raises CircuitsError where the adapter cannot be read, where no one set of weights is equal to
+    it, and where weights of it are missing: PEFT would take fresh ones, which change nothing.
     """
     from peft import PeftModel
 
-    _require_mergeable(folder)
+    record = read_json(folder / "adapter_config.json")
+    require_mergeable(folder, record)
     try:
         with quiet_peft():
             warnings.filterwarnings("error", "Found missing adapter keys")
             warnings.filterwarnings("ignore", ".*(`tie_word_embeddings|no longer tied)")  # _untie
-            adapted = PeftModel.from_pretrained(model, str(folder))
+            fit_vocabulary(model, folder, record)
+            adapted = PeftModel.from_pretrained(model, str(folder)).eval()
             _untie(model)
+            apart = _probe(adapted)
             merged: PreTrainedModel = adapted.merge_and_unload()
+            together = _probe(merged)
     except UserWarning as error:
         missing = re.findall(r"'(.+?)'", str(error))
         raise CircuitsError(
             f"{folder}: weights of the adapter are missing: {some(missing)}; it is incomplete, or "
             "of another model"
         ) from error
+    except CircuitsError:
+        raise
     except UNLOADABLE as error:
-        raise CircuitsError(
-            f"{folder}: the adapter cannot be loaded ({first_sentence(error)})"
-        ) from error
+        raise CircuitsError(f"{folder}: the adapter cannot be loaded ({_why(error)})") from error
+    _require_equal(folder, record, apart, together, torch.finfo(merged.dtype).eps)
+    merged.name_or_path = str(folder)  # an adapter that is trained on it names it as its base
     return merged.requires_grad_(True)  # PEFT froze the base; as any model that is loaded
 
 
-def _require_mergeable(folder: Path) -> None:
-    from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+def _why(error: Exception) -> str:
+    said = first_sentence(error)
+    plain = isinstance(error, RuntimeError | ValueError | OSError) and said
+    return said if plain else f"{type(error).__name__}: {said}".removesuffix(": ")
 
-    kind = read_json(folder / "adapter_config.json").get("peft_type")
-    if not hasattr(PEFT_TYPE_TO_TUNER_MAPPING.get(kind), "merge_and_unload"):
+
+@torch.no_grad()
+def _probe(model: Any) -> Float[Tensor, "pos vocab"]:
+    """Logits of a few tokens, in float32."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    tokens = torch.randint(rows, (1, _PROBED), generator=torch.Generator().manual_seed(0))
+    tokens = tokens.to(model.device)
+    given = {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
+    logits: Tensor = model(input_ids=tokens, **given).logits
+    return logits[0].float()
+
+
+def _require_equal(
+    folder: Path,
+    record: Mapping[str, Any],
+    apart: Float[Tensor, "pos vocab"],
+    together: Float[Tensor, "pos vocab"],
+    eps: float,
+) -> None:
+    """Refuse a merge that computes something else than the adapter does.
+
+    eps: of the weights' dtype, to which merging rounds; errors are held against the logits' spread.
+    """
+    if not (bool(apart.isfinite().all()) and bool(together.isfinite().all())):
+        return  # the weights themselves are damaged, which is said where the model is looked at
+    error = float((apart - together).abs().max())
+    if apart.shape != together.shape or error > max(_EXACT, _ROUNDINGS * eps) * float(apart.std()):
         raise CircuitsError(
-            f"{folder}: an adapter of type {kind} adds to the prompt or to the layers; only what "
-            "can be merged into the weights, such as a LoRA, is supported"
+            f"{folder}: merged into its base, the adapter (type {record['peft_type']}) gives other "
+            f"logits than beside it ({error:.2g} apart, of a spread of {float(apart.std()):.2g}); "
+            "it cannot be merged exactly, and only what can be is supported"
         )
 
 

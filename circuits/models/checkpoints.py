@@ -130,8 +130,10 @@ def required(
 
 
 def load_config(source: str | Path) -> PreTrainedConfig:
-    """A model's configuration, without its weights."""
+    """A model's configuration, without its weights; an adapter's is that of its base."""
     name, revision = resolve(source)
+    if (Path(name) / "adapter_config.json").is_file():
+        return load_config(recorded_base(Path(name)))
     if name.endswith(".gguf"):
         from circuits.models.gguf.configuration import configuration
         from circuits.models.gguf.container import GGUF
@@ -144,6 +146,15 @@ def load_config(source: str | Path) -> PreTrainedConfig:
     _require_sizes(source, config)
     config.return_dict = True  # a habit of the checkpoint's user, not of the model
     return config
+
+
+def bases(source: str | Path) -> list[str]:
+    """What an adapter goes onto: its base, and that one's if it is an adapter too; else nothing."""
+    folder = Path(resolve(source)[0])
+    if not (folder / "adapter_config.json").is_file():
+        return []
+    under = recorded_base(folder)
+    return [under, *bases(under)]
 
 
 def tokenizer_of(source: str | Path) -> PreTrainedTokenizerBase:
@@ -219,6 +230,8 @@ def resolve(source: str | Path) -> tuple[str, str | None]:
         return str(folder), None
     if folder.is_file():
         raise CircuitsError(f"{source}: a file; give the model's folder, or a .gguf file")
+    if folder.suffix == ".gguf":
+        raise CircuitsError(f"{source}: no such GGUF file")
     name, _, revision = text.partition("@")
     if isinstance(source, Path) or text.startswith((".", "/", "~")) or name.count("/") > 1:
         raise CircuitsError(f"{source}: no such model folder")

@@ -12,7 +12,7 @@ import tasks
 from circuits.evaluation import perturb
 from circuits.files import fingerprint, read_json, write_json
 from circuits.models.begin import missing_begin
-from circuits.models.checkpoints import load_config, resolve, tokenizer_of
+from circuits.models.checkpoints import bases, load_config, resolve, tokenizer_of
 from circuits.models.window import context_window
 from circuits.notices import say
 from circuits.pipeline.example import example_article
@@ -58,7 +58,7 @@ class Data:
     def base(self) -> list[str]:
         """What the base model, and another tokenizer, are: names, fingerprints of local places."""
         named = [self.recipe.model, *([self.recipe.tokenizer] if self.recipe.tokenizer else [])]
-        places = [resolve(name)[0] for name in named]
+        places = [resolve(name)[0] for name in [*named, *bases(self.recipe.model)]]
         return [*named, *(fingerprint(place) for place in places if Path(place).exists())]
 
     @cached_property

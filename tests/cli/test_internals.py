@@ -9,6 +9,7 @@ import transformers
 from cli.inside import circuits
 
 from circuits.files import read_json
+from circuits.models import load_model
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +153,20 @@ def test_refusals_are_one_line(edited, model_folder, table, tmp_path):
         assert done.returncode == 2 and message in done.stderr, done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
         assert not (tmp_path / "none").exists()
+
+
+def test_padding_of_the_vocabulary_is_no_other_shape(edited, model_folder, table, tmp_path):
+    """What a model's attention and hidden states are does not depend on rows that no token has."""
+    model, tokenizer = load_model(edited, device="cpu")
+    model.resize_token_embeddings(448, mean_resizing=False)
+    model.save_pretrained(tmp_path / "padded")
+    tokenizer.save_pretrained(tmp_path / "padded")
+    found = {}
+    for name, place in (("same", edited), ("padded", tmp_path / "padded")):
+        arguments = ("internals", "--model", place, "--against", model_folder("llama"))
+        done = circuits(*arguments, "--resamples", 100, *common(table, tmp_path / name))
+        assert done.returncode == 0, done.stderr
+        found[name] = read_json(tmp_path / name / "internals.json")["comparisons"][0]
+    critical = found["same"]["critical_layers"]
+    assert critical == found["padded"]["critical_layers"]
+    assert max(critical["layers"]["attention-kl"]["value"]) > 0

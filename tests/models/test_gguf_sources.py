@@ -41,8 +41,9 @@ def test_another_file_is_no_model(tmp_path):
     (tmp_path / "m.bin").write_bytes(b"")
     with pytest.raises(CircuitsError, match=r"m.bin: a file; give the model's folder, or a .gguf"):
         resolve(tmp_path / "m.bin")
-    with pytest.raises(CircuitsError, match=r"m.gguf: no such"):
-        resolve(tmp_path / "m.gguf")
+    for missing in (tmp_path / "m.gguf", "m.gguf", "org/name/m.gguf"):
+        with pytest.raises(CircuitsError, match=r"m.gguf: no such GGUF file"):
+            resolve(missing)
 
 
 def test_an_adapter_goes_onto_a_file(tmp_path):

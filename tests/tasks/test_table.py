@@ -222,6 +222,16 @@ def test_a_bad_row_is_named(table, tokenizer, change, message):
         table(*rows, {**rows[0], **change}).pairs(tokenizer)
 
 
+def test_a_model_may_have_rows_beyond_its_tokenizers_tokens(table, tokenizer):
+    padded = len(tokenizer) + 30
+    row = {"clean": f"[5, {padded}]", "corrupted": "[5, 6]", "correct_idx": 7}
+    assert table(row).pairs(tokenizer)[0].clean == (5, padded)  # the model knows its own rows
+    with pytest.raises(
+        CircuitsError, match=f"the tokenizer has {len(tokenizer)} tokens, and a mod"
+    ):
+        table({**row, "correct_idx": 20_000}).pairs(tokenizer)
+
+
 def test_bad_files(table, tokenizer, tmp_path):
     with pytest.raises(CircuitsError, match=r"none\.csv: no such file"):
         tasks.load("table", path=tmp_path / "none.csv")

@@ -1,0 +1,97 @@
+"""Which PEFT adapters have one set of weights that is equal to them, and whose records can be read.
+
+A LoRA adds a fixed matrix to a weight: the merged model is the adapted one. What adds to the
+prompt, or mixes several adapters by the input or the task, has no such weights, whatever PEFT
+offers: `merge_and_unload` of an X-LoRA (PEFT 0.21) gives the base with every LoRA added in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from circuits.errors import CircuitsError
+
+_BY_INPUT = {
+    "XLORA": "a gate mixes its LoRAs anew for every input",
+    "POLY": "a router mixes its LoRAs by task",
+    "LILY": "a router mixes its adapters anew for every input",
+    "SHADOW": "what it adds depends on the input",
+}
+_GONE = {"BONE": " (MiSS took its place)"}
+
+
+def require_mergeable(folder: Path, record: Mapping[str, Any]) -> None:
+    """Refuse an adapter that no set of weights is equal to, and a record that PEFT misreads.
+
+    record: the folder's adapter_config.json.
+    """
+    import peft
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+
+    kind = record.get("peft_type")
+    installed = f"the installed PEFT {peft.__version__}"
+    if kind is None:
+        raise CircuitsError(
+            f"{folder}: adapter_config.json names no peft_type; is it an adapter's?"
+        )
+    if kind not in [known.value for known in PEFT_TYPE_TO_CONFIG_MAPPING]:
+        raise CircuitsError(
+            f"{folder}: an adapter of type {kind!r}, which {installed} does not know"
+            f"{_GONE.get(kind, '')}; merge it with the PEFT that made it, save the model, and give "
+            "that"
+        )
+    if kind in _BY_INPUT:
+        raise CircuitsError(
+            f"{folder}: an adapter of type {kind}: {_BY_INPUT[kind]}, so no one set of weights is "
+            "equal to it, and it cannot be merged; only what can be merged is supported"
+        )
+    if not hasattr(PEFT_TYPE_TO_TUNER_MAPPING.get(kind), "merge_and_unload"):
+        raise CircuitsError(
+            f"{folder}: an adapter of type {kind} adds to the prompt or to the layers; only what "
+            "can be merged into the weights, such as a LoRA, is supported"
+        )
+    if record.get("alora_invocation_tokens"):
+        raise CircuitsError(
+            f"{folder}: an activated LoRA (alora_invocation_tokens) works from certain tokens on, "
+            "so no one set of weights is equal to it, and it cannot be merged"
+        )
+    known = PEFT_TYPE_TO_CONFIG_MAPPING[kind].__dataclass_fields__
+    for name, value in record.items():
+        if name not in known and value not in (None, False, "", [], {}):
+            raise CircuitsError(
+                f"{folder}: adapter_config.json has {name} {value!r}, which {installed} does not "
+                "know and would leave out; update PEFT, or remove it if it changes nothing"
+            )
+    for name, (fits, what) in _FIELDS.items():
+        if record.get(name) is not None and not fits(record[name]):
+            raise CircuitsError(
+                f"{folder}: adapter_config.json has {name} {record[name]!r}; {what}"
+            )
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "r": (_whole, "it must be a whole number above 0"),
+    "lora_alpha": (_number, "it must be a number"),
+    "lora_dropout": (_number, "it must be a number"),
+    "target_modules": (lambda v: isinstance(v, str) or _names(v), "it must be names"),
+    "modules_to_save": (_names, "it must be a list of names"),
+    "layers_to_transform": (
+        lambda v: isinstance(v, int) or (isinstance(v, list) and all(map(_number, v))),
+        "it must be whole numbers",
+    ),
+}
+"""Fields of many kinds of adapter, and what they must hold."""
