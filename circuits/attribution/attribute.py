@@ -23,6 +23,7 @@ from circuits.attribution.random import Random
 from circuits.batching import over_batches
 from circuits.errors import CircuitsError
 from circuits.graph import EdgeScores
+from circuits.graph.blocks import COUNT, Blocks, block_of
 from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
 from circuits.planning import choose_batch_size
@@ -88,15 +89,18 @@ def attribute(
         progress=f"scoring edges ({chosen.name})" if progress else None,
         unfinished=unfinished,
     )
-    return EdgeScores(found.mean, model.layout, chosen.name, found.details, found.per_example)
+    return EdgeScores(
+        found.mean, model.layout, chosen.name, found.details, found.per_example, found.blocks
+    )
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """Scores of a whole set: their mean, each example's when kept, and what is said of them."""
+    """Scores of a whole set: their mean, examples' or blocks' scores, and what is said of them."""
 
     mean: Tensor
     per_example: Float[Tensor, "example ..."] | None
+    blocks: Blocks | None
     details: dict[str, Any]
 
 
@@ -121,6 +125,8 @@ def gather(
         batch_size = choose_batch_size(model, pairs, chosen.name, steps)
     total = torch.zeros(shape, dtype=torch.float64)
     kept = torch.zeros(len(pairs) if per_example else 0, *shape)
+    where = block_of(len(pairs), min(COUNT, len(pairs)))
+    sums = torch.zeros(0 if per_example else min(COUNT, len(pairs)), *shape)
     ends = torch.zeros(2, len(pairs))
     path = torch.full((3, len(pairs)), torch.nan)
     details = {
@@ -138,8 +144,14 @@ def gather(
     unfinished = unfinished or Unfinished()
     unfinished.resume(
         len(pairs),
-        {**details, "method": chosen.name, "shape": shape, "per_example": per_example},
-        {"total": total, "kept": kept, "ends": ends, "path": path},
+        {
+            **details,
+            "method": chosen.name,
+            "shape": shape,
+            "per_example": per_example,
+            "blocks": COUNT,
+        },
+        {"total": total, "kept": kept, "sums": sums, "ends": ends, "path": path},
     )
     for batch, found in over_batches(
         model,
@@ -158,13 +170,20 @@ def gather(
             path[:, place] = torch.stack([found.gap, found.scale, found.gradients]).detach().cpu()
         if per_example:
             kept[place] = scores
+        else:
+            sums.index_add_(0, where[place], scores)
         unfinished.keep(place)
     details |= {
         "metric_clean": float(ends[0].mean()),
         "metric_corrupted": float(ends[1].mean()),
         **({} if path.isnan().any() else {"error": describe_error(path)}),
     }
-    return Gathered((total / len(pairs)).float(), kept if per_example else None, details)
+    return Gathered(
+        (total / len(pairs)).float(),
+        kept if per_example else None,
+        None if per_example else Blocks(sums, where.bincount()),
+        details,
+    )
 
 
 def describe_pairs(pairs: PairSet) -> dict[str, Any]:

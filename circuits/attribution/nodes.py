@@ -91,7 +91,13 @@ def attribute_nodes(
     )
     details = {"level": level, **found.details}
     return NodeScores(
-        found.mean, model.layout, units.widths, chosen.name, details, found.per_example
+        found.mean,
+        model.layout,
+        units.widths,
+        chosen.name,
+        details,
+        found.per_example,
+        found.blocks,
     )
 
 

@@ -78,13 +78,16 @@ def discover(
 
     Writes scores.safetensors and scores.json (node_scores.* for nodes, neuron_scores.* for
     neurons), and with --edges circuit.json, by the ranking that is most faithful on 16 more pairs,
-    or on a quarter of the pairs at hand where the task has no more. Stopped half-way, it leaves
-    scores.unfinished there, and the same command goes on from it.
+    or on a quarter of the pairs at hand where the task has no more. Says how far the scores, and
+    circuits of that size (1 % of the edges unless told), depend on the examples, and how many it
+    takes. Stopped half-way, it leaves scores.unfinished there, and the same command goes on.
 
     Example: circuits discover --model newsroom-gpt2 --task newsroom --n 32 --out scores
     """
     from circuits.attribution import attribute, attribute_nodes
     from circuits.attribution import method as chosen_method
+    from circuits.evaluation import reliability
+    from circuits.evaluation.reliability import FEWEST
     from circuits.graph import EdgeScores, NodeScores, select
     from circuits.unfinished import NAME as UNFINISHED
     from circuits.unfinished import Unfinished
@@ -130,6 +133,17 @@ def discover(
         )
         scores.details["seed"] = seed
         scores.details["performance"] = performance.to_dict()
+        reliable = None
+        if method != "random" and len(pairs) >= FEWEST:
+            reliable = reliability(
+                scores,
+                size=edges,
+                rule=rule if level == "edge" else None,
+                ranking="absolute" if ranking == AUTO else ranking,
+                positive=positive,
+                seed=seed,
+            )
+            scores.details["reliability"] = reliable.to_dict()
         scores.details["task"] = {
             "name": task,
             "data": None if data is None else str(data),
@@ -165,6 +179,8 @@ def discover(
             f"estimated error of the scores {error['estimate']:.2%} (worst example "
             f"{error['worst']:.2%}), {error['gradients']:.1f} gradients an example"
         )
+    if reliable is not None:
+        typer.echo("\n".join(reliable.lines(error["estimate"] if error else None)))
     for name, value in scores.top(10):
         typer.echo(f"{value:+.5f}  {name}")
     use.wrote(*written)

@@ -229,6 +229,8 @@ def _warn_of_few(pairs: PairSet) -> None:
 def _show(record: dict[str, Any], pairs: PairSet, scored_by: str | None) -> None:
     """The curve as a table, the areas, and a line on every other question that was asked."""
     curve, circuit = record["faithfulness"], record["circuit"]
+    from circuits.evaluation import Reliability
+
     lines, units = curve["curves"], f"{curve['level']}s"
     judged = f"of {curve['metric']}"
     if scored_by not in (None, curve["metric"]):
@@ -254,6 +256,9 @@ def _show(record: dict[str, Any], pairs: PairSet, scored_by: str | None) -> None
         if one is not None:
             asked = question.format(unit=one.get("unit", units))
             typer.echo(f"  {asked}: {one.get('undefined') or _ANSWERS[answer](one)}")
+    if record["reliability"] is not None:
+        for line in Reliability.from_dict(record["reliability"]).lines():
+            typer.echo(f"  {line}")
 
 
 def _show_curve(curve: dict[str, Any]) -> None:

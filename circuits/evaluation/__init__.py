@@ -9,6 +9,7 @@ from circuits.evaluation.minimality import Minimality, minimality
 from circuits.evaluation.mix import Mix, choose_mix
 from circuits.evaluation.perturbations import PERTURBATIONS, perturb
 from circuits.evaluation.ranking import RankingChoice, choose_ranking
+from circuits.evaluation.reliability import Reliability, reliability
 from circuits.evaluation.robustness import Condition, robustness
 from circuits.evaluation.stability import Stability, stability
 from circuits.evaluation.task_performance import TaskPerformance, task_performance
@@ -25,6 +26,7 @@ __all__ = [
     "Mix",
     "Questions",
     "RankingChoice",
+    "Reliability",
     "Stability",
     "TaskPerformance",
     "VanishingMetricError",
@@ -37,6 +39,7 @@ __all__ = [
     "minimality",
     "nothing_left",
     "perturb",
+    "reliability",
     "robustness",
     "stability",
     "task_performance",

@@ -13,6 +13,7 @@ from circuits.evaluation.faithfulness import faithfulness
 from circuits.evaluation.intervals import VanishingMetricError
 from circuits.evaluation.measure import nothing_left
 from circuits.evaluation.minimality import Minimality, minimality
+from circuits.evaluation.reliability import FEWEST, Reliability, reliability
 from circuits.evaluation.robustness import robustness
 from circuits.evaluation.stability import stability
 from circuits.evaluation.units import units_inside
@@ -86,7 +87,7 @@ def evaluate(
         "minimality": None,
         "completeness": None,
         "robustness": {},
-        "stability": _stability(scores, circuit, questions.stability, seed),
+        **_of_other_examples(scores, circuit, questions.stability, seed),
     }
     try:
         rule = circuit.details.get("rule")
@@ -135,20 +136,35 @@ def _asked(question: Callable[[], Minimality | Completeness]) -> dict[str, Any]:
         return {"undefined": str(error)}
 
 
-def _stability(
+def _of_other_examples(
     scores: AnyScores, circuit: AnyCircuit, resamples: int | None, seed: int
-) -> dict[str, Any] | None:
-    """Of the circuit's own selection, if these scores give it and examples were kept."""
+) -> dict[str, dict[str, Any] | None]:
+    """Stability and reliability of the circuit's own selection, if these scores give it.
+
+    Where single examples were not kept, the reliability is what the scoring said of its own size.
+    """
     details = circuit.details
-    size = details.get("edges", details.get("size"))
-    if not resamples or scores.per_example is None or len(scores.per_example) < 2 or size is None:
-        return None
+    size, n = details.get("edges", details.get("size")), 0
+    said = scores.details.get("reliability")
+    found: dict[str, dict[str, Any] | None] = {
+        "stability": None,
+        "reliability": None if said is None else Reliability.from_dict(said).to_dict(),
+    }
+    if scores.per_example is not None:
+        n = len(scores.per_example)
+    if n < 2 or size is None:
+        return found
     how: dict[str, Any] = {
         "rule": details["rule"],
         "ranking": details["ranking"],
         "positive": details.get("positive"),
-        "prune": details.get("pruned", True),
     }
-    if not torch.equal(select_size(scores, size, **how).mask, circuit.mask):
-        return None  # it was chosen from others
-    return stability(scores, size=size, **how, resamples=resamples, seed=seed).to_dict()
+    prune = details.get("pruned", True)
+    if not torch.equal(select_size(scores, size, **how, prune=prune).mask, circuit.mask):
+        return found  # it was chosen from others
+    if resamples:
+        again = stability(scores, size=size, **how, prune=prune, resamples=resamples, seed=seed)
+        found["stability"] = again.to_dict()
+    if n >= FEWEST and size:
+        found["reliability"] = reliability(scores, size=size, **how, seed=seed).to_dict()
+    return found

@@ -17,20 +17,17 @@ same way from random scores.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
-from torch import Tensor
 
 from circuits.errors import CircuitsError
+from circuits.evaluation.draws import Chosen, drawn, jaccard, with_values
 from circuits.evaluation.intervals import Estimate
-from circuits.graph import AnyScores, NodeScores
+from circuits.graph import AnyScores
 from circuits.graph.levels import nothing_of, select_size
 from circuits.statistics import LEVEL, resample_weights
-
-Chosen = Bool[Tensor, " choice"]
 
 CORE = 0.95
 
@@ -103,17 +100,17 @@ def stability(
     n = len(scores.per_example)
     circuit = chosen(scores)
     counts = (n * resample_weights(n, resamples, seed=seed)).round().long()
-    masks = [chosen(_drawn(scores, torch.arange(n).repeat_interleave(row))) for row in counts]
+    masks = [chosen(drawn(scores, torch.arange(n).repeat_interleave(row))) for row in counts]
     draw = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(n, generator=draw) for _ in range(resamples)]
     halves = [
-        [chosen(_drawn(scores, half)) for half in (order[: n // 2], order[n // 2 :])]
+        [chosen(drawn(scores, half)) for half in (order[: n // 2], order[n // 2 :])]
         for order in orders
     ]
     # Random scores have no examples, so no sign is stabler than another: "stable" is "top-n" there.
     unguided = "top-n" if rule == "stable" else rule
     random = [
-        chosen(_with(scores, noise, None), unguided)
+        chosen(with_values(scores, noise, None), unguided)
         for noise in torch.rand(resamples, *scores.per_example.shape[1:], generator=draw)
     ]
     share = torch.stack(masks).double().mean(dim=0)
@@ -121,35 +118,15 @@ def stability(
     often = share.argsort(descending=True, stable=True)[: int((share > 0).sum())].tolist()
     return Stability(
         f"{nothing_of(scores).level}s",
-        _central([_jaccard(circuit, mask) for mask in masks], n),
-        _central([_jaccard(a, b) for a, b in halves], n),
-        _central([_jaccard(circuit, mask) for mask in random], n),
+        _central([jaccard(circuit, mask) for mask in masks], n),
+        _central([jaccard(a, b) for a, b in halves], n),
+        _central([jaccard(circuit, mask) for mask in random], n),
         {names[place]: float(share[place]) for place in often},
         float(share.mean()),
         tuple(names[place] for place in circuit.nonzero().flatten().tolist()),
         int((share[circuit] >= CORE).sum()),
         resamples,
     )
-
-
-def _drawn(scores: AnyScores, places: Int[Tensor, " drawn"]) -> AnyScores:
-    """The scores of the examples at these places."""
-    assert scores.per_example is not None
-    examples = scores.per_example[places]
-    return _with(scores, examples.double().mean(dim=0).float(), examples)
-
-
-def _with(scores: AnyScores, values: Tensor, per_example: Tensor | None) -> AnyScores:
-    """Other values in the scores' place."""
-    if isinstance(scores, NodeScores):
-        return replace(scores, values=values, per_example=per_example)
-    return replace(scores, matrix=values * scores.mask, per_example=per_example)
-
-
-def _jaccard(a: Chosen, b: Chosen) -> float:
-    """What both hold over what either does; 1 for two empty circuits."""
-    union = int((a | b).sum())
-    return int((a & b).sum()) / union if union else 1.0
 
 
 def _central(values: Sequence[float], n: int) -> Estimate:

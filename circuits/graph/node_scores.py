@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError, naming
+from circuits.graph.blocks import Blocks
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_units, network
 from circuits.graph.score_files import read_scores, write_scores
@@ -39,7 +40,7 @@ class NodeScores:
     values: float32, units of a source side by side.
     widths: how many units each source has; all 1 when nodes were scored as wholes.
     per_example: the same for each example, in the order of the pair set, when kept.
-    method, details: as in `EdgeScores`.
+    method, details, blocks: as in `EdgeScores`.
     """
 
     values: Float[Tensor, " unit"]
@@ -48,6 +49,7 @@ class NodeScores:
     method: str
     details: dict[str, Any] = field(default_factory=dict)
     per_example: Float[Tensor, "example unit"] | None = None
+    blocks: Blocks | None = None
 
     def __post_init__(self) -> None:
         if self.values.shape != (len(self.units),):

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError, naming
+from circuits.graph.blocks import Blocks
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, network
 from circuits.graph.score_files import read_scores, write_scores
@@ -33,6 +34,7 @@ class EdgeScores:
     per_example: the same for each example, in the order of the pair set, when kept.
     method: the attribution method's name.
     details: every hyper-parameter, the seed, versions, fingerprints of model and data.
+    blocks: sums over blocks of the examples, where single ones were not kept; in no file.
     """
 
     matrix: Float[Tensor, "source reader"]
@@ -40,6 +42,7 @@ class EdgeScores:
     method: str
     details: dict[str, Any] = field(default_factory=dict)
     per_example: Float[Tensor, "example source reader"] | None = None
+    blocks: Blocks | None = None
 
     def __post_init__(self) -> None:
         if tuple(self.matrix.shape) != self.layout.shape:

@@ -12,6 +12,7 @@ from circuits.evaluation.completeness import Completeness, Knockout
 from circuits.evaluation.faithfulness import Curve, Faithfulness
 from circuits.evaluation.intervals import Estimate
 from circuits.evaluation.minimality import Minimality
+from circuits.evaluation.reliability import reliability
 from circuits.evaluation.robustness import Condition
 from circuits.evaluation.stability import stability
 from circuits.evaluation.task_performance import TaskPerformance
@@ -131,6 +132,9 @@ def write_evaluation(folder: Path, draw: torch.Generator) -> None:
             "completeness": completeness().to_dict(),
             "stability": stability(
                 EdgeScores.load(folder / "scores" / f"{name}.safetensors"), size=48, resamples=20
+            ).to_dict(),
+            "reliability": reliability(
+                EdgeScores.load(folder / "scores" / f"{name}.safetensors"), size=48
             ).to_dict(),
             "robustness": {key: one.to_dict() for key, one in robustness(place).items()},
             "performance": performance().to_dict(),

@@ -1,0 +1,338 @@
+"""How many examples does it take? Reliability of scores and circuits, from the examples at hand.
+
+No model is run; sums of scores over random blocks of the examples are enough. Four figures:
+
+- *Reliability of the scores*: the correlation, over edges, of mean scores with those of as many new
+  examples. Split halves by the formula of Spearman and Brown (1910); over all splits of the blocks
+  in two it is 1 - s^2 / v, v the variance of mean scores over edges and s^2 that of their errors.
+- *Sampling error*: the L1 error of mean scores over the L1 norm of the true ones, to be held beside
+  the error of quadrature, which is of the same kind. Half the difference of two halves errs as the
+  mean of all does. The norm, which noise makes too large, is extrapolated from halves and whole.
+- *Likeness*: the Jaccard index of circuits from two disjoint sets of as many examples. Circuits of
+  the two halves of many splits are chosen by the rule and size in question. Halves are half as
+  many: every edge's mean and standard error say what circuits would share (`likeness.shared`); the
+  errors are scaled by the one factor that makes that right for the halves, and then by the root of
+  the number of examples.
+- *Examples needed* for a likeness of .8 (the bar of arXiv:2510.00845), by the same curve. Where
+  halves share next to nothing, the curve has no foothold and none is named.
+
+Intervals: delete-a-block jackknife, Student's quantile, on the scale of logarithms (of odds where
+the figure lies between 0 and 1). It follows the curve and not what halves happen to share: to its
+error that of the spread among splits is added, which is about right on simulated scores and wide
+for whole paths (docs/statistics.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from circuits.errors import CircuitsError
+from circuits.evaluation.draws import Chosen, drawn, with_values
+from circuits.evaluation.intervals import Estimate
+from circuits.evaluation.likeness import jaccard_of, shared
+from circuits.evaluation.sampling import Sample
+from circuits.graph import AnyScores
+from circuits.graph.blocks import Blocks, block_of, blocks_of_examples
+from circuits.graph.levels import DEFAULT_RULES, nothing_of, select_size
+from circuits.statistics import LEVEL, jackknife_error, random_halves, student_quantile
+
+TARGET = 0.8
+FEWEST = 4
+"""Examples below which halves of one or two say nothing."""
+MOST = 100_000
+"""Examples beyond which nothing is extrapolated."""
+SHARES = {"edge": 0.01, "node": 0.1, "neuron": 0.01}
+"""Size of a circuit as a share of all, where none is asked for."""
+_ESTIMATES = ("scores", "sampling", "likeness")
+_FOOTHOLD = 0.2
+_SPLITS = 12
+_FACTORS = (1 / 32, 32.0)
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Examples at which the likeness reaches the target, with a 95 % interval; at most `MOST`."""
+
+    value: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How far scores and a circuit depend on the examples that they come from.
+
+    unit: what is scored: "edges", "nodes" or "neurons". n: examples. size, rule, ranking: of the
+        circuit.
+    scores: correlation of mean scores with those of n others. sampling: relative L1 error.
+    halves: Jaccard index of circuits of two disjoint halves, mean over splits.
+    likeness: the same of circuits of two sets of n.
+    needed: n for a likeness of `target`; None where the halves are too unlike to tell.
+    curve: numbers of examples, and the likeness of circuits of so many.
+    """
+
+    unit: str
+    n: int
+    size: int
+    rule: str
+    ranking: str
+    scores: Estimate
+    sampling: Estimate
+    halves: float
+    likeness: Estimate
+    target: float
+    needed: Needed | None
+    curve: tuple[tuple[int, float], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            **asdict(self),
+            **{name: getattr(self, name).to_dict() for name in _ESTIMATES},
+            "curve": [list(point) for point in self.curve],
+        }
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Reliability:
+        """What `to_dict` gave."""
+        try:
+            needed = record["needed"]
+            return cls(
+                **{
+                    **record,
+                    **{name: Estimate.from_dict(record[name]) for name in _ESTIMATES},
+                    "needed": None if needed is None else Needed(**needed),
+                    "curve": tuple((int(n), float(value)) for n, value in record["curve"]),
+                }
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CircuitsError(
+                f"what the scores say of their reliability cannot be read ({error}); score anew"
+            ) from error
+
+    def lines(self, quadrature: float | None = None) -> tuple[str, str]:
+        """What it says, of the scores and of circuits.
+
+        quadrature: the estimated error of quadrature, to stand beside that of sampling.
+        """
+        beside = "" if quadrature is None else f", of quadrature {quadrature:.1%}"
+        return (
+            f"reliability of the scores over {self.n} examples {self.scores}; error of sampling "
+            f"{_percent(self.sampling)}{beside}",
+            f"circuits of {self.size} {self.unit} ({self.rule}, {self.ranking}) from {self.n} "
+            f"other examples would share {self.likeness} of them (Jaccard); {self.takes}",
+        )
+
+    @property
+    def takes(self) -> str:
+        """How many examples the target takes, in words."""
+        if self.needed is None:
+            return f"those of halves share {self.halves:.2f}: too little to tell what more would do"
+        if self.needed.value >= MOST:
+            return f"{self.target:g} takes more than {MOST:,} examples"
+        ends = f"[{self.needed.low}, {self.needed.high}]"
+        return f"{self.target:g} takes about {self.needed.value} {ends} examples"
+
+    @property
+    def reached(self) -> bool:
+        """Whether circuits of so many examples are as alike as the target asks."""
+        return self.likeness.value >= self.target
+
+
+def reliability(
+    scores: AnyScores,
+    *,
+    size: int | None = None,
+    rule: str | None = None,
+    ranking: str = "absolute",
+    positive: float | None = None,
+    target: float = TARGET,
+    seed: int = 0,
+) -> Reliability:
+    """How far these scores, and a circuit chosen by them, depend on their examples.
+
+    scores: fresh ones of `attribute`, or ones of which single examples were kept.
+    size: edges (nodes, neurons) of the circuit, before pruning; None takes `SHARES` of all.
+    rule, ranking, positive: as for `select`. target: the Jaccard index to be reached.
+    """
+    if not 0 < target < 1:
+        raise CircuitsError(f"target={target}: a Jaccard index between 0 and 1")
+    blocks = _blocks(scores)
+    if blocks.examples < FEWEST:
+        raise CircuitsError(
+            f"{blocks.examples} examples: how far scores depend on them takes at least {FEWEST}"
+        )
+    empty = nothing_of(scores)
+    if size is None:
+        size = max(1, round(SHARES[empty.level] * len(empty.choices)))
+    rule = rule or DEFAULT_RULES[empty.level]
+    sample = Sample.of(blocks, empty.choices)
+    rest = [sample.without(place) for place in range(len(blocks.sizes))]
+    n, signed = sample.examples, ranking == "signed"
+
+    def choose(one: AnyScores) -> Chosen:
+        how: dict[str, Any] = {"rule": rule, "ranking": ranking, "positive": positive}
+        return select_size(one, size, **how, prune=False).mask.flatten()[empty.choices]
+
+    halves = _Halves.of(scores, blocks, sample, choose, seed)
+    factor = _solved(
+        lambda c: shared(sample.mean, c * sample.error(halves.examples), size, signed=signed),
+        halves.share,
+        *_FACTORS,
+    )
+
+    def alike(one: Sample, number: float | int) -> float:
+        return jaccard_of(shared(one.mean, factor * one.error(number), size, signed=signed))
+
+    norm = max(2 * float(sample.mean.abs().sum()) - halves.norm, 1e-300)
+    errors = [float(one.error(n).sum()) for one in (sample, *rest)]
+    apart = [halves.apart / norm * one / max(errors[0], 1e-300) for one in errors]
+    return Reliability(
+        f"{empty.level}s",
+        n,
+        size,
+        rule,
+        ranking,
+        _estimate([one.reliability(n) for one in (sample, *rest)], n, _FREE),
+        _estimate(apart, n, _POSITIVE),
+        jaccard_of(halves.share),
+        _estimate([alike(one, n) for one in (sample, *rest)], n, _SHARE, halves.spread),
+        target,
+        _needed(alike, sample, rest, target, halves.spread)
+        if jaccard_of(halves.share) >= _FOOTHOLD
+        else None,
+        tuple(
+            (number, alike(sample, number))
+            for number in sorted({max(1, round(n * 2.0**power)) for power in range(-2, 5)})
+        ),
+    )
+
+
+def _percent(estimate: Estimate) -> str:
+    return f"{estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
+
+
+def _blocks(scores: AnyScores) -> Blocks:
+    """Of the examples kept, or those that the scoring summed over."""
+    if scores.per_example is not None:
+        return blocks_of_examples(scores.per_example)
+    if scores.blocks is None:
+        raise CircuitsError(
+            "how far scores depend on their examples can be told of fresh ones, or where single "
+            "examples were kept; score with per_example=True (--per-example)"
+        )
+    return scores.blocks
+
+
+@dataclass(frozen=True)
+class _Halves:
+    """Of random splits of the blocks in two.
+
+    examples: of a half (harmonic mean). share: of its circuit that the other half's shares.
+    spread: among splits, of the log odds of that.
+    apart: L1 norm of the error of the whole's mean scores. norm: of a half's mean scores.
+    """
+
+    examples: float
+    share: float
+    apart: float
+    norm: float
+    spread: float
+
+    @classmethod
+    def of(
+        cls,
+        scores: AnyScores,
+        blocks: Blocks,
+        sample: Sample,
+        choose: Callable[[AnyScores], Chosen],
+        seed: int,
+    ) -> _Halves:
+        count = len(blocks.sizes)
+        where = None
+        if scores.per_example is not None:
+            where = block_of(len(scores.per_example), count)
+        found = []
+        for first in random_halves(count, _SPLITS, seed=seed):
+            chosen, means, sizes = [], [], []
+            for half in (first, ~first):
+                sizes.append(int(blocks.sizes[half].sum()))
+                mean = blocks.sums[half].sum(dim=0, dtype=torch.float64) / sizes[-1]
+                means.append(mean.flatten()[sample.choices])
+                if where is None:
+                    chosen.append(choose(with_values(scores, mean.float(), None)))
+                else:
+                    chosen.append(choose(drawn(scores, half[where].nonzero().flatten())))
+            both = 1 / sizes[0] + 1 / sizes[1]
+            found.append(
+                (
+                    2 / both,
+                    2 * float((chosen[0] & chosen[1]).sum()) / float(sum(map(torch.sum, chosen))),
+                    float((means[0] - means[1]).abs().sum())
+                    * math.sqrt(1 / (blocks.examples * both)),
+                    float(torch.stack(means).abs().sum()) / 2,
+                )
+            )
+        examples, share, apart, norm = (
+            sum(column) / len(found) for column in zip(*found, strict=True)
+        )
+        odds = torch.tensor([_SHARE.to(min(max(one[1], 0.02), 0.98)) for one in found])
+        return cls(examples, share, apart, norm, float(odds.std()))
+
+
+def _solved(falling: Callable[[float], float], value: float, low: float, high: float) -> float:
+    """Where a falling function takes a value, by bisection on a logarithmic axis, or an end."""
+    for _ in range(30):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if falling(middle) > value else (low, middle)
+    return math.sqrt(low * high)
+
+
+def _needed(
+    alike: Callable[[Sample, float | int], float],
+    sample: Sample,
+    rest: list[Sample],
+    target: float,
+    spread: float,
+) -> Needed:
+    """Examples for a likeness of `target`; the interval by the curve's slope there."""
+    value = _solved(lambda number: -alike(sample, number), -target, 1.0, float(MOST))
+    near = [alike(sample, value * step) for step in (0.8, 1.25)]
+    slope = max((near[1] - near[0]) / math.log(1.25 / 0.8), 1e-6)
+    moved = [value * math.exp(min((target - alike(one, value)) / slope, 30.0)) for one in rest]
+    spread *= target * (1 - target) / slope
+    found = _estimate([value, *moved], sample.examples, _POSITIVE, spread)
+    return Needed(*(min(MOST, math.ceil(x - 1e-9)) for x in (found.value, found.low, found.high)))
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Where the jackknife's errors are about normal, and the way back."""
+
+    to: Callable[[float], float]
+    back: Callable[[float], float]
+
+
+_TINY = 1e-9
+_POSITIVE = _Scale(lambda x: math.log(max(x, 1e-300)), math.exp)
+_SHARE = _Scale(lambda x: math.log((x + _TINY) / (1 - x + _TINY)), lambda y: 1 / (1 + math.exp(-y)))
+_FREE = _Scale(lambda x: -math.log(max(1 - x, _TINY)), lambda y: max(0.0, 1 - math.exp(-y)))
+"""Of a correlation: the ratio of all variance to that of the errors."""
+
+
+def _estimate(values: list[float], n: int, scale: _Scale, spread: float = 0.0) -> Estimate:
+    """The first value, with an interval by the others, which are without each block in turn.
+
+    spread: another standard error on that scale.
+    """
+    moved = torch.tensor([[scale.to(one)] for one in values], dtype=torch.float64)
+    reach = student_quantile(LEVEL, len(moved) - 2)
+    reach *= math.hypot(float(jackknife_error(moved[1:])), spread)
+    low, high = (scale.back(min(float(moved[0]) + way * reach, 700.0)) for way in (-1, 1))
+    value = max(values[0], 0.0)
+    return Estimate(value, min(low, value), max(high, value), n)

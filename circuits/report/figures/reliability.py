@@ -1,0 +1,61 @@
+"""How alike circuits are, by the number of examples that they come from."""
+
+from __future__ import annotations
+
+from circuits.evaluation import Reliability
+from circuits.report.blocks import Plot
+from circuits.report.numbers import compact
+
+
+def likeness_by_examples(found: Reliability) -> Plot:
+    """A line; the marker, with its interval, is at the examples that there were."""
+    numbers, values = zip(*found.curve, strict=True)
+    measured = found.likeness
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "extrapolated",
+            "x": list(numbers),
+            "y": compact(list(values)),
+            "line": {"color": "$positive", "width": 2},
+            "hovertemplate": "%{x} examples: %{y:.2f}<extra></extra>",
+        },
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "as many as there were",
+            "x": [found.n],
+            "y": compact([measured.value]),
+            "error_y": {
+                "type": "data",
+                "symmetric": False,
+                "array": compact([measured.high - measured.value]),
+                "arrayminus": compact([measured.value - measured.low]),
+                "color": "$positive",
+                "thickness": 1.4,
+                "width": 4,
+            },
+            "marker": {"color": "$positive", "size": 8},
+            "hovertemplate": "%{x} examples: %{y:.2f}<extra></extra>",
+        },
+    ]
+    dashed = {
+        "type": "line",
+        "xref": "x domain",
+        "x0": 0,
+        "x1": 1,
+        "y0": found.target,
+        "y1": found.target,
+        "line": {"color": "$faint", "width": 1, "dash": "dash"},
+        "layer": "below",
+    }
+    return {
+        "data": data,
+        "layout": {
+            "shapes": [dashed],
+            "xaxis": {"title": {"text": "examples"}, "type": "log"},
+            "yaxis": {"title": {"text": "Jaccard index"}, "range": [0, 1.04]},
+            "margin": {"t": 46},
+        },
+    }
