@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.attribution.batch_scores import BatchScores, PathScores
+from circuits.attribution.batch_scores import BatchScores, PathScores, relative_l1
 from circuits.attribution.clean_corrupted import CleanCorrupted
 from circuits.attribution.eap import EAP
 from circuits.attribution.eap_ig import EAPIG
@@ -128,7 +128,8 @@ def gather(
     where = block_of(len(pairs), min(COUNT, len(pairs)))
     sums = torch.zeros(0 if per_example else min(COUNT, len(pairs)), *shape)
     ends = torch.zeros(2, len(pairs))
-    path = torch.full((3, len(pairs)), torch.nan)
+    path = torch.full((2, len(pairs)), torch.nan)
+    doubt, stands_for = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape[-1])
     details = {
         "settings": {key: value for key, value in vars(chosen).items() if value is not None},
         "metric": metric.name,
@@ -151,7 +152,15 @@ def gather(
             "per_example": per_example,
             "blocks": COUNT,
         },
-        {"total": total, "kept": kept, "sums": sums, "ends": ends, "path": path},
+        {
+            "total": total,
+            "kept": kept,
+            "sums": sums,
+            "ends": ends,
+            "path": path,
+            "doubt": doubt,
+            "stands_for": stands_for,
+        },
     )
     for batch, found in over_batches(
         model,
@@ -167,7 +176,9 @@ def gather(
         place = batch.index.cpu()
         ends[:, place] = torch.stack([found.clean, found.corrupted]).detach().cpu()
         if isinstance(found, PathScores):
-            path[:, place] = torch.stack([found.gap, found.scale, found.gradients]).detach().cpu()
+            path[:, place] = torch.stack([found.error, found.gradients]).detach().cpu()
+            doubt += found.doubt.cpu().sum(dim=0, dtype=torch.float64)
+            stands_for.copy_(found.stands_for)
         if per_example:
             kept[place] = scores
         else:
@@ -176,7 +187,7 @@ def gather(
     details |= {
         "metric_clean": float(ends[0].mean()),
         "metric_corrupted": float(ends[1].mean()),
-        **({} if path.isnan().any() else {"error": describe_error(path)}),
+        **({} if path.isnan().any() else {"error": describe_error(path, doubt, total, stands_for)}),
     }
     return Gathered(
         (total / len(pairs)).float(),
@@ -198,16 +209,21 @@ def describe_pairs(pairs: PairSet) -> dict[str, Any]:
     }
 
 
-def describe_error(path: Float[Tensor, "3 example"]) -> dict[str, float]:
-    """What a result says of its quadrature: rows are `PathScores`' gap, scale and gradients.
+def describe_error(
+    path: Float[Tensor, "2 example"],
+    doubt: Float[Tensor, "*unit column"],
+    total: Float[Tensor, "*unit column"],
+    stands_for: Float[Tensor, " column"],
+) -> dict[str, float]:
+    """What a result says of its quadrature, from sums of `PathScores` over all examples.
 
-    estimate: of the relative L1 error of the mean scores. worst: the largest of a single example.
+    path: rows are each example's error and gradients. estimate: of the relative L1 error of the
+    mean scores. worst: the largest of a single example.
     """
-    gap, scale, gradients = path.double()
-    shares = gap / scale.clamp(min=1e-30)
+    errors, gradients = path.double()
     return {
-        "estimate": float(gap.sum() / max(float(scale.sum()), 1e-30)),
-        "worst": float(shares.max()),
+        "estimate": float(relative_l1(doubt[None], total[None], stands_for.double())),
+        "worst": float(errors.max()),
         "gradients": float(gradients.mean()),
     }
 

@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuits.attribution.calibration import calibrated_weights
+from circuits.attribution.quadrature import Rule
+
 
 @dataclass(frozen=True)
 class BatchScores:
@@ -26,30 +29,94 @@ class BatchScores:
 class PathScores(BatchScores):
     """Scores integrated along the path from corrupted to clean, and how far to trust them.
 
-    On its way the metric moves by clean - corrupted exactly. integral: what the same quadrature
-    makes of the metric's own derivative along the path; variation: of the derivative's absolute
-    value. gradients: how many were taken.
-
-    The difference, the *completeness gap* (Sundararajan, Taly & Yan 2017, "Axiomatic Attribution
-    for Deep Networks"), costs nothing to know and tells how good the quadrature was;
-    docs/quadrature.md shows how well.
+    doubt: how far each score would move (or, of a calibrated rule, has moved) under calibrated
+    weights for the same gradients (`calibration`), where that was looked at.
+    stands_for: as how many columns of the scores each counts in the estimate; 0: not looked at.
+    gradients: how many were taken.
     """
 
-    integral: Float[Tensor, " batch"]
-    variation: Float[Tensor, " batch"]
+    doubt: Float[Tensor, "batch ..."]
+    stands_for: Float[Tensor, " column"]
     gradients: Int[Tensor, " batch"]
-
-    @property
-    def gap(self) -> Float[Tensor, " batch"]:
-        """Completeness gap, absolute; units of the metric."""
-        return (self.integral - (self.clean - self.corrupted)).abs()
-
-    @property
-    def scale(self) -> Float[Tensor, " batch"]:
-        """What the gap is a share of: the way that the metric goes, there and back."""
-        return torch.maximum(self.variation, (self.clean - self.corrupted).abs())
 
     @property
     def error(self) -> Float[Tensor, " batch"]:
         """Estimated relative L1 error of each example's scores."""
-        return self.gap / self.scale.clamp(min=torch.finfo(self.scale.dtype).tiny)
+        return relative_l1(self.doubt, self.scores, self.stands_for)
+
+
+def relative_l1(
+    doubt: Float[Tensor, "batch ... column"],
+    scores: Float[Tensor, "batch ... column"],
+    stands_for: Float[Tensor, " column"],
+) -> Float[Tensor, " batch"]:
+    """L1 norm of the doubt as a share of the scores', by batch row."""
+    off, size = ((x.abs() * stands_for).flatten(1).sum(dim=1) for x in (doubt, scores))
+    return off / size.clamp(min=torch.finfo(size.dtype).tiny)
+
+
+@dataclass(frozen=True)
+class PathSamples:
+    """What the points of a path gave, one by one, before they are weighted.
+
+    metric, slope: the metric at each point, and its derivative along the path. values: the scores
+    by each point's gradient alone, in `columns` of the score's last dimension; each stands for so
+    many (`stands_for`). whole: all scores by the rule's own weights; None for a calibrated rule,
+    whose `values` have all columns.
+    """
+
+    rule: Rule
+    clean: Float[Tensor, " batch"]
+    corrupted: Float[Tensor, " batch"]
+    metric: Float[Tensor, "point batch"]
+    slope: Float[Tensor, "point batch"]
+    values: Float[Tensor, "point batch ... some"]
+    columns: Int[Tensor, " some"]
+    stands_for: Float[Tensor, " column"]
+    whole: Float[Tensor, "batch ... column"] | None
+
+    def scores(self) -> PathScores:
+        """The scores, and how far they are from those by calibrated weights."""
+        known = (self.metric, self.slope, self.corrupted, self.clean)
+        weights = calibrated_weights(self.rule, *known).to(self.values)
+        own = weights.new_tensor(self.rule.weights)[:, None].expand_as(weights)
+        doubt = self._weighted(weights - own)
+        if self.whole is None:
+            scores = self._weighted(weights)
+        else:
+            scores = self.whole
+            doubt = torch.zeros_like(scores).index_copy_(-1, self.columns, doubt)
+        count = torch.full_like(self.clean, len(self.slope), dtype=torch.int64)
+        return PathScores(scores, self.clean, self.corrupted, doubt, self.stands_for, count)
+
+    def _weighted(self, weights: Float[Tensor, "point batch"]) -> Float[Tensor, "batch ... some"]:
+        return torch.einsum("kb,kb...->b...", weights, self.values)
+
+    def select(self, chosen: Tensor) -> PathSamples:
+        """The samples of some examples (a mask over the batch)."""
+        return PathSamples(
+            self.rule,
+            self.clean[chosen],
+            self.corrupted[chosen],
+            self.metric[:, chosen],
+            self.slope[:, chosen],
+            self.values[:, chosen],
+            self.columns,
+            self.stands_for,
+            None if self.whole is None else self.whole[chosen],
+        )
+
+    def joined(self, more: PathSamples, rule: Rule) -> PathSamples:
+        """The samples of a calibrated rule, from those of some of its points and of the others."""
+        nodes = torch.tensor([*self.rule.nodes, *more.rule.nodes])
+        order = nodes.argsort().to(self.values.device)
+        metric, slope, values = (
+            torch.cat(both)[order]
+            for both in (
+                (self.metric, more.metric),
+                (self.slope, more.slope),
+                (self.values, more.values),
+            )
+        )
+        ends = (self.clean, self.corrupted)
+        return PathSamples(rule, *ends, metric, slope, values, self.columns, self.stands_for, None)

@@ -14,14 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.attribution.reader_gradients import ReaderGradients
+from circuits.attribution.reader_gradients import ReaderGradients, Reads
 from circuits.models import SourceStates, Wide
 from circuits.models.view import Event, ReadsHeads, ReadsInput, Rescales, Stream
 from circuits.planning.buffers import CHUNK_BYTES, CHUNK_SHARE, READERS_AT_ONCE
 
 _BLOCKS = (8, 4, 2, 1)
-
-Reads = ReadsHeads | ReadsInput
 
 
 def contract(
@@ -33,7 +31,9 @@ def contract(
     model_bytes: int,
 ) -> None:
     """Add the scores of a stream's sources, example by example, chunk by chunk of positions."""
-    rounds = _rounds(stream)
+    rounds = _rounds(stream, gradients)
+    if not rounds:
+        return
     rows, readers = len(stream) * len(runs), max(_width(together) for _, together in rounds)
     room = max(CHUNK_BYTES, int(CHUNK_SHARE * model_bytes))
     size = max(1, room // (4 * gradients.view.d_model * (rows + readers)))
@@ -47,14 +47,15 @@ def contract(
             meeting.add(scores[example], wide, together)
 
 
-def _rounds(stream: Stream) -> list[tuple[list[Event], list[Reads]]]:
+def _rounds(stream: Stream, gradients: ReaderGradients) -> list[tuple[list[Event], list[Reads]]]:
     """The walk in rounds: what is passed by, and the readers that meet the sources then."""
     rounds: list[tuple[list[Event], list[Reads]]] = []
     passed: list[Event] = []
     waiting: list[Reads] = []
     for event in (*stream.events, None):
         if isinstance(event, ReadsHeads | ReadsInput):
-            waiting.append(event)
+            if event in gradients.projected or event in gradients.wide:
+                waiting.append(event)
             continue
         due = event is None or isinstance(event, Rescales) or _width(waiting) >= READERS_AT_ONCE
         if waiting and due:
@@ -80,12 +81,14 @@ class _Meeting:
         self.gradients = gradients
         self.sources = torch.empty(rows * size * view.d_model, device=gradients.device)
         self.readers = torch.empty(readers * size * view.d_model, device=gradients.device)
-        ports = max(event.span.stop - event.span.start for event in gradients.projected)
+        ports = max(
+            (event.span.stop - event.span.start for event in gradients.projected), default=0
+        )
         self.weights = torch.empty(ports * view.d_model * view.d_head, device=gradients.device)
 
     def add(self, scores: Float[Tensor, "source reader"], wide: Wide, events: list[Reads]) -> None:
         """Add the scores of the edges into the readers of these events."""
-        visible = [self.view.layout.visible(_columns(event).start) for event in events]
+        visible = [self.view.layout.visible(columns_of(event).start) for event in events]
         rows = range(min(one.start for one in visible), max(one.stop for one in visible))
         delta, places = wide.seen(rows), list(_places(events))
         widened = _within(self.readers, places[-1].stop, *delta.shape[1:])
@@ -103,7 +106,7 @@ class _Meeting:
             if isinstance(event, ReadsHeads) and event in along:
                 c = self.gradients.c[event][: self.gradients.taken, *wide.at].flatten(0, 1)
                 part = part - along[event][mine] @ c
-            scores[seen.start : seen.stop, _columns(event)] += part
+            scores[seen.start : seen.stop, columns_of(event)] += part
 
     def _along(
         self, delta: Float[Tensor, "source pos d_model"], wide: Wide, events: list[Reads]
@@ -132,12 +135,13 @@ class _Meeting:
         return weight.transpose(1, 2)
 
 
-def _columns(event: Reads) -> slice:
+def columns_of(event: Reads) -> slice:
+    """A reader's columns of the score matrix."""
     return event.span if isinstance(event, ReadsHeads) else slice(event.column, event.column + 1)
 
 
 def _width(events: list[Reads]) -> int:
-    return sum(columns.stop - columns.start for columns in map(_columns, events))
+    return sum(columns.stop - columns.start for columns in map(columns_of, events))
 
 
 def _places(events: list[Reads]) -> Iterator[slice]:

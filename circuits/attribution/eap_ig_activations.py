@@ -72,7 +72,7 @@ class EAPIGActivations(GradientMethod):
         bar = tqdm(groups, desc="moving activations", leave=False, disable=not progress)
         for rows, module in bar:
             moved = points if module is None else [_moving(runs, module, at) for at in points]
-            found = integrated(passes, outputs, moved).scores
+            found = integrated(passes, outputs, moved)[0]
             if self.gradients == "own":
                 total[:, rows] = found[:, rows]
             else:

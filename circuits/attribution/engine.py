@@ -24,41 +24,76 @@ positions before the first difference are run once for all.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from circuits.attribution.batch_scores import PathScores
+from circuits.attribution.audit import Audit
+from circuits.attribution.batch_scores import PathSamples
 from circuits.attribution.contraction import contract
 from circuits.attribution.passes import Passes, Point, points_of
 from circuits.attribution.quadrature import Rule
 from circuits.attribution.reader_gradients import ReaderGradients
 from circuits.metrics import Metric
 from circuits.models import HookedModel, SourceStates
-from circuits.planning.buffers import STEPS_AT_ONCE
+from circuits.models.hooks import Hooks
+from circuits.planning.buffers import AUDITED, STEPS_AT_ONCE
 from tasks.pairs import PairBatch
 
 
-def edge_scores(model: HookedModel, batch: PairBatch, metric: Metric, rule: Rule) -> PathScores:
+def edge_samples(model: HookedModel, batch: PairBatch, metric: Metric, rule: Rule) -> PathSamples:
     """Scores of every edge for every example of a batch, along the path that `rule` samples."""
     clean, corrupted = SourceStates(model.view), SourceStates(model.view)
     passes = Passes(model, batch, metric, clean.record, corrupted.record)
     runs = [clean.subtract(corrupted)] if model.view.linear else [clean, corrupted]
     del clean, corrupted
-    return integrated(passes, runs, points_of(rule))
+    audit = Audit(passes, runs, None if rule.calibrated else AUDITED)
+    whole = None
+    if rule.calibrated:
+        metrics, slopes = passes.take(
+            points_of(rule), lambda hooks, *_: audit.record(hooks), audit.meet
+        )
+    else:
+        whole, metrics, slopes = integrated(passes, runs, points_of(rule), audit)
+    return PathSamples(
+        rule,
+        passes.clean,
+        passes.corrupted,
+        metrics,
+        slopes,
+        torch.stack(audit.values),
+        audit.columns,
+        audit.stands_for,
+        whole,
+    )
 
 
-def integrated(passes: Passes, runs: list[SourceStates], points: list[Point]) -> PathScores:
-    """Scores of every edge from the gradients at some points.
+def integrated(
+    passes: Passes, runs: list[SourceStates], points: list[Point], audit: Audit | None = None
+) -> tuple[
+    Float[Tensor, "batch source reader"],
+    Float[Tensor, "point batch"],
+    Float[Tensor, "point batch"],
+]:
+    """Scores of every edge from the gradients at some points; the metric and its slope at each.
 
     runs: what the sources wrote, clean less corrupted; or both, where the view is not linear.
+    audit: takes some of the scores at each point.
     """
     view, batch = passes.model.view, passes.batch
     scores = torch.zeros(len(batch), *view.layout.shape, device=batch.clean.device)
-    integral, variation = torch.zeros_like(passes.clean), torch.zeros_like(passes.clean)
     gradients = ReaderGradients(view, passes.starts, min(len(points), STEPS_AT_ONCE))
+
+    def attach(hooks: Hooks, step: int, weight: float) -> None:
+        gradients.record(hooks, step, weight)
+        if audit is not None:
+            audit.record(hooks)
+
+    seen = []
     for first in range(0, len(points), STEPS_AT_ONCE):
         gradients.reset()
-        some = passes.take(points[first : first + STEPS_AT_ONCE], gradients.record)
-        integral, variation = integral + some[0], variation + some[1]
+        some = points[first : first + STEPS_AT_ONCE]
+        seen.append(passes.take(some, attach, None if audit is None else audit.meet))
         for stream, length in zip(view.streams, passes.lengths, strict=True):
             contract(scores, stream, runs, gradients, length, passes.model.weight_bytes)
-    count = torch.full_like(batch.index, len(points))
-    return PathScores(scores, passes.clean, passes.corrupted, integral, variation, count)
+    metric, slope = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    return scores, metric, slope

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.attribution.batch_scores import BatchScores, PathScores
-from circuits.attribution.engine import edge_scores
+from circuits.attribution.engine import edge_samples
 from circuits.attribution.quadrature import Rule
 from circuits.attribution.refinement import Take
 from circuits.errors import CircuitsError
@@ -71,7 +71,7 @@ class PathMethod(GradientMethod):
 
     def follow(self, take: Take, batch: PairBatch) -> PathScores:
         """Take what is asked for, of edges or of nodes, by this method's rule."""
-        return take(batch, self.at)
+        return take(batch, self.at).scores()
 
     def scores(
         self,
@@ -81,7 +81,7 @@ class PathMethod(GradientMethod):
         progress: bool = False,  # noqa: ARG002 - few passes
     ) -> PathScores:
         """Scores of every edge for every example."""
-        return self.follow(lambda part, rule: edge_scores(model, part, metric, rule), batch)
+        return self.follow(lambda part, rule: edge_samples(model, part, metric, rule), batch)
 
 
 class AnyMetric:

@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.attribution.attribute import gather, named
-from circuits.attribution.batch_scores import PathScores
+from circuits.attribution.batch_scores import PathSamples
 from circuits.attribution.method import Method, PathMethod
 from circuits.attribution.passes import Passes, points_of
 from circuits.attribution.quadrature import Rule
@@ -74,8 +74,8 @@ def attribute_nodes(
     if level == "neuron":
         units = Units(model.layout, model.view.widths)
 
-    def take(batch: PairBatch, rule: Rule) -> PathScores:
-        return node_scores(model, batch, measure, rule, level)
+    def take(batch: PairBatch, rule: Rule) -> PathSamples:
+        return node_samples(model, batch, measure, rule, level)
 
     found = gather(
         model,
@@ -101,9 +101,9 @@ def attribute_nodes(
     )
 
 
-def node_scores(
+def node_samples(
     model: HookedModel, batch: PairBatch, metric: Metric, rule: Rule, level: str
-) -> PathScores:
+) -> PathSamples:
     """Scores of all units for every example of a batch; (batch, unit), sources in row order."""
     neurons = level == "neuron"
     clean, corrupted = (SourceStates(model.view) for _ in range(2))
@@ -111,10 +111,24 @@ def node_scores(
         model, batch, metric, *(partial(_record, run, neurons) for run in (clean, corrupted))
     )
     units = _Units(clean, corrupted, neurons=neurons)
-    points = points_of(rule)
-    integral, variation = passes.take(points, units.record)
-    count = torch.full_like(batch.index, len(points))
-    return PathScores(units.scores(), passes.clean, passes.corrupted, integral, variation, count)
+    values: list[Tensor] = []
+    seen = passes.take(points_of(rule), units.record, lambda: values.append(units.taken()))
+    whole = None
+    if not rule.calibrated:
+        whole = torch.zeros_like(values[0])
+        for value, weight in zip(values, rule.weights, strict=True):
+            whole += weight * value
+    ones = torch.ones(values[0].shape[1], device=values[0].device)
+    return PathSamples(
+        rule,
+        passes.clean,
+        passes.corrupted,
+        *seen,
+        torch.stack(values),
+        ones.nonzero()[:, 0],
+        ones,
+        whole,
+    )
 
 
 def _record(states: SourceStates, neurons: bool, hooks: Hooks) -> None:
@@ -134,46 +148,46 @@ class _Units:
         of_mlps = [run.hidden if neurons else run.mlp for run in (clean, corrupted)]
         self.mlp = [x - of_mlps[1][index] for index, x in sorted(of_mlps[0].items())]
         one = self.inputs[0].new_zeros(len(self.inputs[0]), 1, dtype=torch.float32)
-        self.found = dict.fromkeys(self.view.layout.roots, one)
+        self.roots = dict.fromkeys(self.view.layout.roots, one)
+        self.found = dict(self.roots)
 
-    def record(self, hooks: Hooks, _: int, weight: float) -> None:
-        """Add one point of the path."""
+    def record(self, hooks: Hooks, _: int, __: float) -> None:
+        """Watch the backward pass of one point of the path."""
         for stream, change in zip(self.view.streams, self.inputs, strict=True):
-            add = partial(self._add, stream.rows.start, change, weight, whole=True)
+            add = partial(self._add, stream.rows.start, change, whole=True)
             hooks.before(stream.entry, partial(_watch, add))
         for attention, z in zip(self.view.attentions, self.z, strict=True):
             written = attention.output if attention.post is None else attention.post.module
-            hooks.after(written, partial(_watch, partial(self._add_heads, attention, z, weight)))
+            hooks.after(written, partial(_watch, partial(self._add_heads, attention, z)))
         for mlp, change in zip(self.view.mlps, self.mlp, strict=True):
-            add = partial(self._add, mlp.place.row, change, weight, whole=not self.neurons)
+            add = partial(self._add, mlp.place.row, change, whole=not self.neurons)
             if self.neurons:
                 hooks.before(mlp.hidden, partial(_watch, add))
             else:
                 hooks.after(mlp.output, partial(_watch, add))
 
-    def scores(self) -> Float[Tensor, "batch unit"]:
-        """All units, in row order."""
-        return torch.cat([self.found[row] for row in sorted(self.found)], dim=1)
+    def taken(self) -> Float[Tensor, "batch unit"]:
+        """All units by that pass, in row order."""
+        units = torch.cat([self.found[row] for row in sorted(self.found)], dim=1)
+        self.found = dict(self.roots)
+        return units
 
-    def _add(
-        self, row: int, change: Tensor, weight: float, gradient: Tensor, *, whole: bool
-    ) -> None:
+    def _add(self, row: int, change: Tensor, gradient: Tensor, *, whole: bool) -> None:
         product = gradient.float().view(change.shape) * change
         units = product.view(len(self.inputs[0]), -1, change.shape[-1]).sum(dim=1)
-        self._keep(row, weight * (units.sum(dim=1, keepdim=True) if whole else units))
+        self._keep(row, units.sum(dim=1, keepdim=True) if whole else units)
 
     def _add_heads(
         self,
         attention: Attention,
         change: Float[Tensor, "batch pos head d_head"],
-        weight: float,
         gradient: Float[Tensor, "batch pos d_model"],
     ) -> None:
         """A head's part of the gradient at the stream, by its part of the output matrix."""
         matrix = attention.output_weight.float()
         units = torch.einsum("bpd,hkd->bphk", gradient.float(), matrix).mul_(change).sum(dim=1)
         units = units if self.neurons else units.sum(dim=-1, keepdim=True)
-        self._keep(attention.place.rows.start, weight * units.flatten(1))
+        self._keep(attention.place.rows.start, units.flatten(1))
 
     def _keep(self, row: int, units: Float[Tensor, "batch unit"]) -> None:
         self.found[row] = self.found[row] + units if row in self.found else units

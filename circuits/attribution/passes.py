@@ -97,26 +97,31 @@ class Passes:
         attach(hooks)
 
     def take(
-        self, points: Sequence[Point], attach: Callable[[Hooks, int, float], None]
-    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-        """Run all points; `attach` puts in place what watches the backward pass of each.
+        self,
+        points: Sequence[Point],
+        attach: Callable[[Hooks, int, float], None],
+        after: Callable[[], None] | None = None,
+    ) -> tuple[Float[Tensor, "point batch"], Float[Tensor, "point batch"]]:
+        """Run all points; `attach` puts in place what watches the backward pass of each, `after` is
+        called behind it.
 
-        Returns the weighted sum of the metric's derivative along the path, and of its absolute
-        value, for each example.
+        Returns the metric at each point and its derivative along the path, for each example.
         """
-        integral, variation = torch.zeros_like(self.clean), torch.zeros_like(self.clean)
+        found = []
         for step, point in enumerate(points):
             hooks = Hooks()
             if point.edit is not None:
                 point.edit(hooks)
-            slope = self._slope(point.node, hooks, partial(attach, hooks, step, point.weight))
-            integral += point.weight * slope
-            variation += point.weight * slope.abs()
-        return integral, variation
+            watch = partial(attach, hooks, step, point.weight)
+            found.append(self._slope(point.node, hooks, watch))
+            if after is not None:
+                after()
+        metric, slope = (torch.stack(values) for values in zip(*found, strict=True))
+        return metric, slope
 
     def _slope(
         self, node: float, hooks: Hooks, attach: Callable[[], None]
-    ) -> Float[Tensor, " batch"]:
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
         leaves = [
             torch.add(start, change, alpha=node).requires_grad_()
             for start, change in zip(self.starts, self.changes, strict=True)
@@ -126,13 +131,13 @@ class Passes:
         attach()
         with torch.enable_grad():
             logits = self._logits(self.batch.clean, self.batch, hooks, self.prefix)
-            total = self.metric(logits, self.batch, self.reference).sum()
-            gradients = torch.autograd.grad(total, leaves, allow_unused=True)
+            metric = self.metric(logits, self.batch, self.reference)
+            gradients = torch.autograd.grad(metric.sum(), leaves, allow_unused=True)
         slope = torch.zeros_like(self.clean)
         for gradient, change in zip(gradients, self.changes, strict=True):
             if gradient is not None:
                 slope += (gradient.float() * change).flatten(1).sum(dim=1)
-        return slope
+        return metric.detach(), slope
 
 
 def _instead(leaf: Tensor, _: Tensor) -> Tensor:

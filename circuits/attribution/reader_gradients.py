@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +13,8 @@ from torch import Tensor
 from circuits.models.hooks import Hooks
 from circuits.models.norm import Norm
 from circuits.models.view import Projection, ReadsHeads, ReadsInput, View
+
+Reads = ReadsHeads | ReadsInput
 
 
 @dataclass
@@ -32,8 +34,13 @@ class ReaderGradients:
     """
 
     def __init__(
-        self, view: View, like: list[Float[Tensor, "batch _ d_model"]], steps: int
+        self,
+        view: View,
+        like: list[Float[Tensor, "batch _ d_model"]],
+        steps: int,
+        readers: Set[Reads] | None = None,
     ) -> None:
+        """readers: the ones to watch; None for all."""
         self.view, self.device, self.taken = view, like[0].device, 0
         self.projected: dict[ReadsHeads, Tensor] = {}
         self.c: dict[ReadsHeads, Tensor] = {}
@@ -44,6 +51,8 @@ class ReaderGradients:
             batch, length, width = inputs.shape
             room = partial(torch.empty, device=inputs.device)
             for event in stream.events:
+                if readers is not None and event not in readers:
+                    continue
                 if isinstance(event, ReadsInput):
                     self.wide[event] = room(batch, length, width)
                 elif isinstance(event, ReadsHeads):
@@ -69,10 +78,10 @@ class ReaderGradients:
             hooks.before(norm.module, partial(self._normalised, norm, seen, step))
         for stream in self.view.streams:
             for event in stream.events:
-                if isinstance(event, ReadsHeads):
+                if isinstance(event, ReadsHeads) and event in self.projected:
                     for module, parts in event.modules.items():
                         hooks.after(module, self._projected(event, parts, step, weight))
-                elif isinstance(event, ReadsInput):
+                elif isinstance(event, ReadsInput) and event in self.wide:
                     hooks.before(event.module, self._branch(event, step, weight))
 
     def _normalised(self, norm: Norm, seen: _Normed, step: int, x: Tensor) -> None:

@@ -18,6 +18,7 @@ FLOW_CHUNK_BYTES = 32 * 2**20  # of widened source outputs, in information-flow 
 INPUT_BYTES, INPUTS_AT_ONCE = 2**26, 64
 """Readers' inputs that the executor makes at a time: bytes, and how many at most."""
 STEPS_AT_ONCE = 6  # whose xhat are held at a time
+AUDITED = 4  # layers whose scores are taken point by point, for the estimate of the error
 _CACHE, _DEVICE = 2**21, 2**28  # of one pattern, as in evolution/side_by_side.py
 _FLOAT = 4  # accumulators are float32 whatever the model is
 
@@ -34,6 +35,7 @@ def engine_buffers(sizes: Sizes, shape: Shape, steps: int) -> dict[str, int]:
     layers, d, tokens = sizes.layout.n_layers, sizes.d_model, shape.tokens
     sources, readers = sizes.layout.shape
     item, held = shape.dtype.itemsize, min(steps, STEPS_AT_ONCE)
+    audited = min(AUDITED, layers)
     turned = sizes.layout.n_heads + sizes.layout.n_kv_heads if sizes.rotary else 0
     return {
         "source deltas": source_bytes(sizes, shape),
@@ -44,7 +46,13 @@ def engine_buffers(sizes: Sizes, shape: Shape, steps: int) -> dict[str, int]:
         "c": _FLOAT * tokens * held * layers * sizes.ports,
         # The rest of the projections' outputs is what attention keeps anyway.
         "q and k before rotation": item * tokens * layers * turned * sizes.d_head,
-        "scores": _FLOAT * shape.batch * sources * readers,
+        "scores": 2 * _FLOAT * shape.batch * sources * readers,  # a point's alone beside them
+        "audited gradients": _FLOAT
+        * tokens
+        * (audited * (sizes.ports * (sizes.d_head + 1) + 2 * d) + d),
+        "audited scores": _FLOAT
+        * (shape.batch * steps * sources)
+        * (audited * (sizes.ports + 1) + 1),
     }
 
 

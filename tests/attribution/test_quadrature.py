@@ -2,15 +2,18 @@
 
 import dataclasses
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from oracles.calibration import nearest_weights
 
 import circuits
 from circuits.attribution import method
-from circuits.attribution.engine import edge_scores
-from circuits.attribution.quadrature import ENDS, REFINEMENTS, RULES, Rule, rule
+from circuits.attribution.calibration import calibrated_weights
+from circuits.attribution.engine import edge_samples
+from circuits.attribution.quadrature import ENDS, LEVELS, RULES, Rule, rule
 from circuits.errors import CircuitsError
 from circuits.metrics import metric_for
 
@@ -64,18 +67,85 @@ def test_left_is_the_papers_sum_and_the_ends_are_clean_and_corrupted():
     assert ENDS.nodes == (0.0, 1.0) and ENDS.weights == (0.5, 0.5)
 
 
-def test_refinements_average_to_trapezoids_with_twice_the_panels():
-    nodes, total = set(), 0.0
-    for level, points in enumerate(REFINEMENTS):
-        assert not nodes & {round(x, 9) for x in points.nodes}, "a node is paid for twice"
-        nodes |= {round(x, 9) for x in points.nodes}
-        new = integral(points, math.exp)
-        total = new if level == 0 else (total + new) / 2
-        if level:
-            whole = rule("trapezoid", 3 * 2**level + 1)
-            assert total == pytest.approx(integral(whole, math.exp), abs=1e-12)
-            assert nodes == {round(x, 9) for x in whole.nodes}
-    assert len(nodes) == 97
+def test_calibrated_points_are_crowded_in_the_middle():
+    nodes = rule("calibrated", 9).nodes
+    gaps = np.diff(nodes)
+    assert gaps[4] == pytest.approx(gaps[3]) and (np.diff(gaps[:4]) < 0).all()
+    assert np.add(nodes, nodes[::-1]) == pytest.approx(np.ones(9))
+    assert gaps[3] / gaps[0] < 0.5
+
+
+def test_levels_are_nested_and_exact_for_lines():
+    for before, points in pairwise(LEVELS):
+        assert {round(x, 9) for x in before.nodes} < {round(x, 9) for x in points.nodes}
+    assert [len(points.nodes) for points in LEVELS] == [4, 7, 15, 31, 63]
+    errors = [abs(integral(points, math.exp) - (math.e - 1)) for points in LEVELS]
+    assert errors == sorted(errors, reverse=True) and errors[-1] < 1e-4
+    for points in LEVELS:
+        assert integral(points, lambda x: x) == pytest.approx(0.5)
+
+
+def switch(x, at=0.4, width=0.08):
+    """A metric that changes its mind on its way, with its slope."""
+    rise = np.tanh((np.asarray(x) - at) / width)
+    return 3 * rise + x, 3 * (1 - rise**2) / width + 1
+
+
+def calibrated(points, metric, slope, ends):
+    column = [torch.tensor(np.asarray(values))[:, None] for values in (metric, slope)]
+    weights = calibrated_weights(points, *column, *(torch.tensor([end]) for end in ends))
+    return weights[:, 0].numpy()
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("steps", [3, 4, 5, 9])
+def test_calibrated_weights_equal_constrained_least_squares(name, steps):
+    points = rule(name, steps)
+    metric, slope = switch(np.array(points.nodes))
+    ends = [float(switch(end)[0]) for end in (0.0, 1.0)]
+    found = calibrated(points, metric, slope, ends)
+    expected = nearest_weights(points, metric, slope, *ends)
+    assert np.abs(expected - points.weights).max() > 1e-4
+    assert found == pytest.approx(expected, abs=1e-3 * np.abs(expected).max())
+
+
+def test_calibrated_weights_give_what_is_known():
+    points = rule("left", 6)
+    x = np.array(points.nodes)
+    metric, slope = 2 * x**2 - x + 1, 4 * x - 1
+    weights = calibrated(points, metric, slope, (1.0, 2.0))
+    for values, known in ((np.ones(6), 1), (slope, 1), (metric, 2 / 3 + 0.5)):
+        assert weights @ values == pytest.approx(known, abs=1e-4)
+    assert abs(points.weights @ slope - 1) > 0.1
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_few_points_are_scaled_to_the_difference(steps):
+    points = rule("midpoint", steps)
+    weights = calibrated(points, np.zeros(steps), np.full(steps, 4.0), (0.0, 3.0))
+    assert weights == pytest.approx(np.full(steps, 0.75 / steps))
+
+
+def test_a_peak_in_the_middle_costs_the_calibrated_rule_less():
+    """An edge that runs like the metric's slope, like the metric, and on its own."""
+
+    def edge(x):
+        metric, slope = switch(x)
+        return 0.3 * slope - metric + 0.1 * np.cos(3 * np.asarray(x))
+
+    fine = rule("midpoint", 4000)
+    exact = integral(fine, edge)
+    ends = [float(switch(end)[0]) for end in (0.0, 1.0)]
+
+    def error(name, steps):
+        points = rule(name, steps)
+        weights = np.array(points.weights)
+        if points.calibrated:
+            weights = calibrated(points, *switch(np.array(points.nodes)), ends)
+        return abs(weights @ edge(np.array(points.nodes)) - exact)
+
+    assert error("midpoint", 5) > 10 * error("calibrated", 5)
+    assert error("midpoint", 7) > 10 * error("calibrated", 7)
 
 
 @pytest.mark.parametrize(
@@ -96,36 +166,71 @@ def l1(found, expected):
 
 
 def converged(model, pairs):
-    return circuits.attribute(model, pairs, steps=300, per_example=True)
+    return circuits.attribute(model, pairs, steps=100, per_example=True)
+
+
+def one_by_one(model, pairs, points):
+    """Scores by each point's gradient, the metric and its slope there: one call a point."""
+    batch, metric = pairs.batch([*range(len(pairs))]), metric_for(pairs)
+    return [edge_samples(model, batch, metric, Rule((node,), (1.0,))) for node in points.nodes]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "bart", "t5"])
+@pytest.mark.parametrize("quadrature", ["calibrated", "midpoint", "left"])
+def test_estimate_is_the_move_to_calibrated_weights(name, quadrature, hooked, random_pairs):
+    model, pairs, points = hooked(name), random_pairs(n=2), rule(quadrature, 5)
+    samples = one_by_one(model, pairs, points)
+    own, moved = [], []
+    for row in range(2):
+        known = (
+            [float(s.metric[0, row]) for s in samples],
+            [float(s.slope[0, row]) for s in samples],
+        )
+        ends = (float(samples[0].corrupted[row]), float(samples[0].clean[row]))
+        weights = torch.tensor(calibrated(points, *known, ends))
+        values = torch.stack([sample.whole[row] for sample in samples]).double()
+        own.append(torch.einsum("k,kuv->uv", torch.tensor(points.weights).double(), values))
+        moved.append(torch.einsum("k,kuv->uv", weights, values))
+    found = circuits.attribute(model, pairs, steps=5, quadrature=quadrature, per_example=True)
+    expected = moved if points.calibrated else own
+    for matrix, mine in zip(found.per_example, expected, strict=True):
+        assert (matrix - mine).abs().max() < 1e-5 * mine.abs().max()
+    shares = [
+        float((a - b).abs().sum() / c.abs().sum())
+        for a, b, c in zip(own, moved, expected, strict=True)
+    ]
+    error = found.details["error"]
+    assert error["worst"] == pytest.approx(max(shares), rel=1e-2, abs=1e-6) and max(shares) > 1e-4
+    mean = float((sum(own) - sum(moved)).abs().sum() / sum(expected).abs().sum())
+    assert error["estimate"] == pytest.approx(mean, rel=1e-2, abs=1e-6)
+    assert error["gradients"] == 5
+
+
+def test_a_few_layers_stand_for_all(hooked, random_pairs, monkeypatch):
+    model, pairs = hooked("llama"), random_pairs(n=3)
+    whole = circuits.attribute(model, pairs, steps=4).details["error"]
+    monkeypatch.setattr("circuits.attribution.engine.AUDITED", 1)
+    part = circuits.attribute(model, pairs, steps=4)
+    assert part.details["error"] != whole
+    assert part.details["error"]["estimate"] == pytest.approx(whole["estimate"], rel=1)
+    assert torch.equal(part.matrix, circuits.attribute(model, pairs, steps=4).matrix)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_estimate_is_the_completeness_gap(name, hooked, random_pairs):
-    """The edges out of `input` are all the ways in which the embedding enters the model."""
-    model, pairs = hooked(name), random_pairs(n=2)
-    batch, metric = pairs.batch([0, 1]), metric_for(pairs)
-    slopes = torch.stack(
-        [
-            edge_scores(model, batch, metric, Rule((node,), (1.0,))).scores[:, 0].sum(dim=1)
-            for node in (0.25, 0.75)
-        ]
-    )
-    found = method("eap-ig", steps=2).scores(model, batch, metric)
-    moved = found.clean - found.corrupted
-    assert torch.allclose(found.gap, (slopes.mean(dim=0) - moved).abs(), rtol=1e-3)
-    assert torch.allclose(found.scale, torch.maximum(slopes.abs().mean(dim=0), moved.abs()))
-    assert torch.allclose(found.error, found.gap / found.scale) and found.error.min() > 1e-3
-    error = circuits.attribute(model, pairs, steps=2).details["error"]
-    assert error["estimate"] == pytest.approx(float(found.gap.sum() / found.scale.sum()))
-    assert error["worst"] == pytest.approx(float(found.error.max()))
-    assert error["worst"] > error["estimate"] and error["gradients"] == 2
+@pytest.mark.parametrize("quadrature", ["midpoint", "left", "right", "trapezoid"])
+def test_estimate_is_near_the_true_error(name, quadrature, hooked, random_pairs):
+    model, pairs = hooked(name), random_pairs(n=6)
+    exact = converged(model, pairs)
+    found = circuits.attribute(model, pairs, steps=5, quadrature=quadrature)
+    ratio = found.details["error"]["estimate"] / l1(found.matrix, exact.matrix)
+    assert 1 / 2 < ratio < 2
 
 
 @pytest.mark.parametrize("name", ["gptj", "gemma2", "t5", "bart"])
-def test_gap_closes_where_no_row_of_the_matrix_says_it(name, hooked, random_pairs):
+def test_estimate_vanishes_with_many_points(name, hooked, random_pairs):
     """Two streams, norms behind the sources, norms on the stream."""
     model, pairs = hooked(name), random_pairs(n=2)
-    rough = circuits.attribute(model, pairs, steps=1).details["error"]["estimate"]
+    rough = circuits.attribute(model, pairs, steps=4).details["error"]["estimate"]
     fine = circuits.attribute(model, pairs, steps=64).details["error"]["estimate"]
     assert fine < 0.02 and fine < rough / 10
 
@@ -135,12 +240,12 @@ def test_estimate_falls_with_the_true_error(name, hooked, random_pairs):
     model, pairs = hooked(name), random_pairs(n=4)
     exact = converged(model, pairs)
     estimates, errors = [], []
-    for steps in (1, 3, 10, 30):
+    for steps in (4, 8, 16, 32):
         found = circuits.attribute(model, pairs, steps=steps)
         estimates.append(found.details["error"]["estimate"])
         errors.append(l1(found.matrix, exact.matrix))
     assert estimates == sorted(estimates, reverse=True) and errors == sorted(errors, reverse=True)
-    assert errors[0] > 100 * errors[-1] and estimates[0] > 50 * estimates[-1]
+    assert errors[0] > 20 * errors[-1] and estimates[0] > 20 * estimates[-1]
 
 
 def test_auto_spends_on_each_example_what_it_needs(hooked, random_pairs):
@@ -151,25 +256,25 @@ def test_auto_spends_on_each_example_what_it_needs(hooked, random_pairs):
     fine = method("eap-ig", steps="auto", tolerance=0.002).scores(model, batch, metric_for(pairs))
     for found, tolerance in ((rough, 0.2), (fine, 0.002)):
         assert (found.error <= tolerance).all()
-        assert set(found.gradients.tolist()) <= {3, 7, 13, 25, 49, 97}
+        assert set(found.gradients.tolist()) <= {4, 7, 15, 31, 63}
     assert len(set(fine.gradients.tolist())) > 1
     assert int(fine.gradients.sum()) > int(rough.gradients.sum())
     assert l1(fine.scores, exact) < 0.005 < l1(rough.scores, exact)
-    for place, gradients in enumerate(fine.gradients.tolist()):
-        plain = "midpoint" if gradients == 3 else "trapezoid"
-        one = circuits.attribute(model, pairs[place : place + 1], steps=gradients, quadrature=plain)
+    for place in range(6):
+        one = circuits.attribute(model, pairs[place : place + 1], steps="auto", tolerance=0.002)
+        assert one.details["error"]["gradients"] == int(fine.gradients[place])
         assert l1(fine.scores[place], one.matrix) < 1e-5
 
 
 def test_auto_says_when_it_gives_up(hooked, random_pairs, monkeypatch, caplog):
-    monkeypatch.setattr("circuits.attribution.refinement.REFINEMENTS", REFINEMENTS[:2])
+    monkeypatch.setattr("circuits.attribution.refinement.LEVELS", LEVELS[:2])
     model, pairs = hooked("llama"), random_pairs(n=2)
     found = circuits.attribute(model, pairs, steps="auto", tolerance=1e-6)
     assert "random pair 0: estimated error" in caplog.text and "after 7 gradients" in caplog.text
     assert found.details["error"]["gradients"] == 7
     assert found.details["settings"] == {
         "steps": "auto",
-        "quadrature": "midpoint",
+        "quadrature": "calibrated",
         "tolerance": 1e-6,
     }
 
