@@ -44,7 +44,9 @@ def test_a_node_is_the_sum_of_its_edges(name, hooked, random_pairs):
     edges = circuits.attribute(model, pairs, "eap-ig", steps=2, per_example=True)
     nodes = attribute_nodes(model, pairs, "eap-ig", steps=2, per_example=True)
     close(nodes.per_example, edges.per_example.sum(dim=2))
-    assert nodes.details["error"] == pytest.approx(edges.details["error"], rel=1e-4)
+    assert nodes.details["error"]["worst"] == pytest.approx(
+        edges.details["error"]["worst"], rel=1e-4
+    )
 
 
 def test_post_norm_nodes_are_scored_where_they_write(hooked, random_pairs):
