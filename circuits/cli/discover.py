@@ -49,8 +49,8 @@ def discover(
     quadrature: Annotated[
         str | None,
         typer.Option(
-            help="midpoint, corrected-midpoint, gauss-legendre, trapezoid, right, left (EAP-IG's own) "
-            "or calibrated (eap-ig: midpoint)."
+            help="midpoint, corrected-midpoint, gauss-legendre, trapezoid, right, left (EAP-IG's "
+            "own) or calibrated (eap-ig: midpoint)."
         ),
     ] = None,
     force: Annotated[
