@@ -179,13 +179,13 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
         from circuits.models.gguf.tokenizer import load_tokenizer as of_gguf
 
         return of_gguf(GGUF.read(name))
-    if Path(name).is_dir() and not _holds_vocabulary(Path(name)):
-        raise CircuitsError(f"{name}: the folder holds no tokenizer")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             str(name), revision=revision
         )
     except Exception as error:  # what the package tokenizers raises has no type of its own
+        if Path(name).is_dir() and not _holds_vocabulary(Path(name)):  # ByT5's needs none
+            raise CircuitsError(f"{name}: the folder holds no tokenizer") from error
         reason = f"{type(error).__name__}: {first_sentence(error)}"
         raise CircuitsError(f"{name}: its tokenizer cannot be read ({reason})") from error
     if not tokenizer.vocab_size:

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import transformers
 from conftest import make_model, make_tokenizer
 
 from circuits.errors import CircuitsError
@@ -60,6 +61,14 @@ def test_the_reason_is_said_where_a_tokenizer_is_asked_for(spoil, message, place
     with pytest.raises(CircuitsError, match=message) as refusal:
         load_tokenizer(folder)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_tokenizer_of_bytes_needs_no_vocabulary(tmp_path):
+    transformers.ByT5Tokenizer().save_pretrained(tmp_path)
+    for file in ("tokenizer.json", "added_tokens.json"):
+        (tmp_path / file).unlink(missing_ok=True)
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+    assert load_tokenizer(tmp_path)("ab")["input_ids"] == [ord("a") + 3, ord("b") + 3, 1]
 
 
 def test_another_tokenizer_is_taken(place, model_folder):
