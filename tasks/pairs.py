@@ -252,6 +252,12 @@ class PairSet(Sequence[PromptPair]):
         known = set(fingerprints)
         return sum(one in known for one in self.fingerprints)
 
+    def without(self, fingerprints: Iterable[str]) -> tuple[PromptPair, ...]:
+        """The pairs that have none of these fingerprints, which may be none."""
+        known = set(fingerprints)
+        marks = zip(self.pairs, self.fingerprints, strict=True)
+        return tuple(pair for pair, mark in marks if mark not in known)
+
     def require(
         self, *, vocabulary: int, context: int | None, encoder_decoder: bool = False
     ) -> None:

@@ -36,8 +36,7 @@ def with_others(
 
     known: fingerprints of pairs that will not do for the choice.
     """
-    taken = {*pairs.fingerprints}
-    avoided = taken | {*known}
+    avoided = {*pairs.fingerprints, *known}
     try:
         more = task.pairs(
             model.tokenizer,
@@ -49,10 +48,9 @@ def with_others(
     except CircuitsError:  # the split has no more
         more = None
     if more is not None:
-        marks = zip(more, more.fingerprints, strict=True)
-        others = [pair for pair, mark in marks if mark not in avoided][:ENOUGH]
+        others = more.without(avoided)[:ENOUGH]
         if len(others) >= LEAST:
-            return pairs, replace(more, pairs=tuple(others))
+            return pairs, replace(more, pairs=others)
     count = min(ENOUGH, len(pairs) // 4)
     if count < LEAST or {*pairs.fingerprints[-count:]} & {*known}:
         return pairs, None

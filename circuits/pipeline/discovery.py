@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from circuits.attribution import attribute
-from circuits.evaluation import Questions, TaskPerformance, evaluate, task_performance
+from circuits.evaluation import (
+    Questions,
+    TaskPerformance,
+    VanishingMetricError,
+    choose_ranking,
+    evaluate,
+    task_performance,
+)
 from circuits.files import write_json
-from circuits.graph import select
+from circuits.graph import AnyCircuit, EdgeScores, select
 from circuits.intervention.patching import patch
 from circuits.pipeline.context import RunContext
 from circuits.pipeline.settings import attribution_of
@@ -81,26 +89,54 @@ def score(run: RunContext, name: str) -> None:
 def choose_circuit(run: RunContext, name: str) -> None:
     """The circuit that the recipe asks for."""
     section = run.recipe.circuit
+    asked = [section.model_dump(), run.recipe.evaluation.replacement, run.recipe.seed]
 
     def work() -> None:
         scores = run.scores(name)
         edges = max(1, round(section.share * scores.layout.n_edges))
-        circuit = select(
-            scores,
-            edges=edges,
-            rule=section.rule,
-            ranking=section.ranking,
-            positive=section.positive,
-        )
+        circuit: AnyCircuit
+        if section.ranking == "auto":
+            circuit = _choose_ranking(run, name, scores, edges)
+        else:
+            circuit = select(
+                scores,
+                edges=edges,
+                rule=section.rule,
+                ranking=section.ranking,
+                positive=section.positive,
+            )
         circuit.save(run.store.path("circuits", f"{name}.json"))
 
     run.store.stage(
         f"circuits/{name}",
-        section.model_dump(),
+        section.model_dump(exclude={"choose"}) if section.ranking != "auto" else asked,
         work,
         after=[f"scores/{name}"],
         files=[f"circuits/{name}.json"],
     )
+
+
+def _choose_ranking(run: RunContext, name: str, scores: EdgeScores, edges: int) -> AnyCircuit:
+    """By the ranking that is most faithful on pairs of the scored split that were not scored on."""
+    section, scored = run.recipe.circuit, run.data.pairs("score")
+    more = run.data.pairs_of("validation", len(scored) + section.choose)
+    others = more.without(scored.fingerprints)[: section.choose]
+    try:
+        return choose_ranking(
+            run.model(name),
+            scores,
+            replace(more, pairs=others),
+            size=edges,
+            rule=section.rule,
+            metric=run.recipe.attribution.metric,
+            replacement=run.recipe.evaluation.replacement,
+            batch_size=run.recipe.evaluation.batch_size,
+            seed=run.recipe.seed,
+            progress=run.progress,
+        ).select(scores)
+    except VanishingMetricError as error:
+        _log.warning("%s: the ranking is absolute, for none can be chosen: %s", name, error)
+        return select(scores, edges=edges, rule=section.rule)
 
 
 def evaluate_circuit(run: RunContext, name: str) -> None:

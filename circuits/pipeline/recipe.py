@@ -69,12 +69,17 @@ class AttributionSection(_Section):
 
 
 class CircuitSection(_Section):
-    """How a circuit is chosen. share: of all edges, before pruning. positive: for mixed ranking."""
+    """How a circuit is chosen. share: of all edges, before pruning. positive: for mixed ranking.
+
+    ranking: absolute, signed, mixed, or auto: the one whose circuits are most faithful on `choose`
+    more pairs (validation).
+    """
 
     share: float = Field(0.1, gt=0, le=1)
     rule: str = "paths"
     ranking: str = "absolute"
     positive: float | None = Field(None, ge=0, le=1)
+    choose: int = Field(16, gt=1)
 
 
 class EvaluationSection(_Section):

@@ -50,8 +50,10 @@ def check(recipe: Recipe) -> None:
         )
     if recipe.circuit.rule not in ORDERS:
         raise CircuitsError(f"circuit.rule {recipe.circuit.rule!r}: known are {', '.join(ORDERS)}")
-    with naming("circuit"):
-        require_ranking(recipe.circuit.ranking, recipe.circuit.positive)
+    automatic = recipe.circuit.ranking == "auto" and recipe.circuit.positive is None
+    if not automatic:
+        with naming("circuit"):
+            require_ranking(recipe.circuit.ranking, recipe.circuit.positive)
     if recipe.evaluation.replacement not in REPLACEMENTS:
         raise CircuitsError(
             f"evaluation.replacement {recipe.evaluation.replacement!r}: known are "

@@ -14,6 +14,8 @@ ONE_MODEL = [
     "finetune=null",
     "lora=null",
     "internals=null",
+    "circuit.ranking=auto",
+    "circuit.choose=4",
     "pairs.score=6",
     "pairs.evaluate=8",
     "evaluation.corruptions=[]",
@@ -42,6 +44,20 @@ def test_the_base_is_scored_evaluated_and_patched_and_nothing_is_compared(folder
     assert performance["accuracy"]["n"] == 6 and 0 <= performance["chance"] < 1
     for name in ("evolution.json", "crossing.json", "internals.json", "lora.json"):
         assert not (folder / name).exists()
+
+
+def test_the_ranking_is_chosen_on_pairs_of_its_own_and_both_stand_in_the_report(folder):
+    details = json.loads((folder / "circuits" / "base.json").read_text())["details"]
+    choice = details["choice"]
+    assert choice["n"] == 4 and choice["split"] == "validation"
+    assert [one["ranking"] for one in choice["tried"]] == ["absolute", "signed", "mixed"]
+    assert details["ranking"] == choice["ranking"]
+    scored = PairSet.load(folder / "pairs" / "score.jsonl")
+    assert choice["fingerprint"] != scored.fingerprint
+    found = json.loads((folder / "evaluation.json").read_text())["checkpoints"]["base"]
+    assert found["circuit"]["choice"] == choice
+    page = (folder / "report.html").read_text()
+    assert "The ranking was chosen on 4 other pairs" in page and choice["why"] in page
 
 
 def test_patching_is_that_of_the_verb(folder):
