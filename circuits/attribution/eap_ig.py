@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from circuits.attribution.batch_scores import PathScores
+import torch
+
+from circuits.attribution.batch_scores import BatchScores
 from circuits.attribution.method import PathMethod
-from circuits.attribution.quadrature import LEVELS, Rule, rule
+from circuits.attribution.quadrature import LEVELS, STAGGERED, Rule, rule, staggered
 from circuits.attribution.refinement import Take, refined
 from circuits.errors import CircuitsError
 from tasks.pairs import PairBatch
@@ -26,7 +28,8 @@ class EAPIG(PathMethod):
     """steps: points on the path, or "auto": for each example as many as it needs to bring its
         estimated error down to `tolerance`.
     quadrature: where the points lie, a name from `quadrature.RULES`; "left" is the paper's,
-        "calibrated" fits the weights to each example. "auto" is calibrated.
+        "calibrated" fits the weights to each example. "auto" is calibrated;
+        "staggered" takes other points for each example, for means over many.
     tolerance: for "auto", the largest estimated error of an example, 0.02 unless told;
         docs/quadrature.md says what error of the mean scores that leaves.
     """
@@ -38,7 +41,7 @@ class EAPIG(PathMethod):
 
     def __post_init__(self) -> None:
         if isinstance(self.steps, int):
-            rule(self.quadrature, self.steps)
+            rule("midpoint" if self.quadrature == STAGGERED else self.quadrature, self.steps)
             if self.tolerance is not None:
                 raise CircuitsError(f"a tolerance belongs to steps={AUTO!r}, not to {self.steps}")
             return
@@ -57,10 +60,18 @@ class EAPIG(PathMethod):
     @property
     def at(self) -> Rule:
         """The points asked for; with "auto", those that every example needs."""
+        if self.quadrature == STAGGERED and isinstance(self.steps, int):
+            return staggered(self.steps, torch.zeros(1, dtype=torch.long))
         return rule(self.quadrature, self.steps) if isinstance(self.steps, int) else LEVELS[0]
 
-    def follow(self, take: Take, batch: PairBatch) -> PathScores:
-        """The points asked for, or as many as each example needs."""
+    def follow(self, take: Take, batch: PairBatch) -> BatchScores:
+        """The points asked for, or as many as each example needs.
+
+        Of staggered points the completeness gap of an example says nothing of the mean.
+        """
+        if self.quadrature == STAGGERED and isinstance(self.steps, int):
+            found = take(batch, staggered(self.steps, batch.index)).scores()
+            return BatchScores(found.scores, found.clean, found.corrupted)
         if isinstance(self.steps, int):
             return take(batch, self.at).scores()
         return refined(take, batch, self.tolerance or TOLERANCE)

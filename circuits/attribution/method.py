@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.attribution.batch_scores import BatchScores, PathScores
+from circuits.attribution.batch_scores import BatchScores
 from circuits.attribution.engine import edge_samples
 from circuits.attribution.quadrature import Rule
 from circuits.attribution.refinement import Take
@@ -69,7 +69,7 @@ class GradientMethod(ABC):
 class PathMethod(GradientMethod):
     """A method that averages gradients on the path from corrupted to clean."""
 
-    def follow(self, take: Take, batch: PairBatch) -> PathScores:
+    def follow(self, take: Take, batch: PairBatch) -> BatchScores:
         """Take what is asked for, of edges or of nodes, by this method's rule."""
         return take(batch, self.at).scores()
 
@@ -79,7 +79,7 @@ class PathMethod(GradientMethod):
         batch: PairBatch,
         metric: Metric,
         progress: bool = False,  # noqa: ARG002 - few passes
-    ) -> PathScores:
+    ) -> BatchScores:
         """Scores of every edge for every example."""
         return self.follow(lambda part, rule: edge_samples(model, part, metric, rule), batch)
 

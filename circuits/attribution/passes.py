@@ -25,17 +25,21 @@ _TOKENS_AT_ONCE = 512  # a processor is busier with as many than with half, and 
 class Point:
     """One forward and backward pass.
 
-    node: where on the path the embedding is; 0 corrupted, 1 clean. edit: hooks that change the run.
+    node: where on the path the embedding is; 0 corrupted, 1 clean; or of each example. edit: hooks
+        that change the run.
     """
 
-    node: float
+    node: float | Float[Tensor, " batch"]
     weight: float
     edit: Attach | None = None
 
 
 def points_of(rule: Rule) -> list[Point]:
     """The points of a quadrature rule."""
-    return [Point(*point) for point in zip(rule.nodes, rule.weights, strict=True)]
+    return [
+        Point(node if rule.shifts is None else node + rule.shifts, weight)
+        for node, weight in zip(rule.nodes, rule.weights, strict=True)
+    ]
 
 
 class Passes:
@@ -120,10 +124,10 @@ class Passes:
         return metric, slope
 
     def _slope(
-        self, node: float, hooks: Hooks, attach: Callable[[], None]
+        self, node: float | Float[Tensor, " batch"], hooks: Hooks, attach: Callable[[], None]
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
         leaves = [
-            torch.add(start, change, alpha=node).requires_grad_()
+            _between(start, change, node).requires_grad_()
             for start, change in zip(self.starts, self.changes, strict=True)
         ]
         for stream, leaf in zip(self.model.view.streams, leaves, strict=True):
@@ -138,6 +142,12 @@ class Passes:
             if gradient is not None:
                 slope += (gradient.float() * change).flatten(1).sum(dim=1)
         return metric.detach(), slope
+
+
+def _between(start: Tensor, change: Tensor, node: float | Tensor) -> Tensor:
+    if isinstance(node, Tensor):
+        return torch.addcmul(start, change, node.to(start.dtype)[:, None, None])
+    return torch.add(start, change, alpha=node)
 
 
 def _instead(leaf: Tensor, _: Tensor) -> Tensor:

@@ -6,10 +6,14 @@ study behind the choices here (`scripts/study_quadrature.py`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from circuits.errors import CircuitsError
 
@@ -18,11 +22,14 @@ from circuits.errors import CircuitsError
 class Rule:
     """Nodes on the path and their weights; calibrated: to be fitted to each example's path
     (`calibration`).
+
+    shifts: what is added to every node, an example each; None adds nothing.
     """
 
     nodes: tuple[float, ...]
     weights: tuple[float, ...]
     calibrated: bool = False
+    shifts: Float[Tensor, " batch"] | None = None
 
 
 def left(steps: int) -> Rule:
@@ -120,6 +127,23 @@ def rule(quadrature: str, steps: int) -> Rule:
         raise CircuitsError(f"unknown quadrature {quadrature!r}; known: {', '.join(RULES)}")
     return RULES[quadrature](steps)
 
+
+def staggered(steps: int, places: Int[Tensor, " batch"]) -> Rule:
+    """k / m and a shift below 1 / m of each example's own, equal weights.
+
+    Over examples the shifts fill the interval evenly (multiples of the golden ratio), so that what
+    a few nodes miss of one example's path averages out over many: mean scores have no error of
+    quadrature but what sampling has. A single example's scores do.
+
+    places: of the examples in their set; the shift of each depends on nothing else.
+    """
+    golden = (math.sqrt(5) - 1) / 2
+    shifts = torch.remainder((places.double() + 0.5) * golden, 1.0) / steps
+    return Rule(tuple(k / steps for k in range(steps)), (1 / steps,) * steps, shifts=shifts.float())
+
+
+STAGGERED = "staggered"
+"""The name of that rule, which is for means over many examples."""
 
 CLEAN = Rule((1.0,), (1.0,))
 """The gradient of the clean run alone."""

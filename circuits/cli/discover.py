@@ -12,6 +12,10 @@ from circuits.cli import options as use
 from circuits.cli.ranking import AUTO, chosen_circuit, show_inlets, with_others
 from circuits.errors import CircuitsError
 
+PASSES_A_PAIR = 2
+"""Of a budget: more pairs with fewer gradients each are no better on two language models, and cost
+more time (docs/quadrature.md)."""
+
 
 def discover(
     model: use.Model,
@@ -53,6 +57,14 @@ def discover(
             "own) or calibrated (eap-ig: midpoint)."
         ),
     ] = None,
+    budget: Annotated[
+        int | None,
+        typer.Option(
+            help="Gradient passes in all (eap-ig): many pairs with two points each, spread over "
+            "the path from pair to pair; fewer pairs, as by --n or a file, get more points.",
+            min=1,
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Run the method exact however long it takes.")
     ] = False,
@@ -86,6 +98,7 @@ def discover(
     """
     from circuits.attribution import attribute, attribute_nodes
     from circuits.attribution import method as chosen_method
+    from circuits.attribution.quadrature import STAGGERED
     from circuits.evaluation import reliability
     from circuits.evaluation.reliability import FEWEST
     from circuits.graph import EdgeScores, NodeScores, select
@@ -95,6 +108,13 @@ def discover(
     use.require_writable(out)
     _check_choice(out, level, edges, rule, per_example)
     _check_ranking(edges, ranking, positive)
+    if budget is not None and (steps, quadrature, tolerance, method) != (
+        None,
+        None,
+        None,
+        "eap-ig",
+    ):
+        raise CircuitsError("--budget says how eap-ig takes its steps; give no other method of it")
     chosen = chosen_method(
         method,
         steps=int(steps) if steps is not None and steps.isdecimal() else steps,
@@ -107,10 +127,18 @@ def discover(
     hooked = use.load_hooked(model, device, dtype, tokenizer)
     if edges is not None and edges > hooked.layout.n_edges:
         raise CircuitsError(f"--edges {edges}: this model has {hooked.layout.n_edges}")
+    if budget is not None and n is None and data is None:
+        n = max(1, budget // PASSES_A_PAIR)
     pairs = use.load_pairs(loaded, hooked, n, split, seed)
     others = None
     if edges is not None and ranking == AUTO:
         pairs, others = with_others(loaded, hooked, pairs, seed)
+    if budget is not None:
+        if budget < len(pairs):
+            raise CircuitsError(
+                f"--budget {budget}: fewer passes than the {len(pairs)} pairs; give --n"
+            )
+        chosen = chosen_method(method, steps=budget // len(pairs), quadrature=STAGGERED)
     performance = use.check_task(
         hooked,
         pairs,
