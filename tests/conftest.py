@@ -158,11 +158,10 @@ def make_model(name: str) -> transformers.PreTrainedModel:
 
 def randomised(config: transformers.PreTrainedConfig, seed: int = 0):
     """Random weights, large enough that every norm, head and MLP matters."""
+    from circuits.models.language import auto_class
+
     torch.manual_seed(seed)
-    auto = transformers.AutoModelForCausalLM
-    if config.is_encoder_decoder:
-        auto = transformers.AutoModelForSeq2SeqLM
-    model = auto.from_config(config)
+    model = auto_class(config).from_config(config)
     for parameter in model.parameters():
         with torch.no_grad():
             if parameter.ndim == 2:

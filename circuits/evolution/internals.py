@@ -42,7 +42,7 @@ from circuits.evolution.heads import (
 from circuits.evolution.neurons import NeuronChanges, NeuronSums
 from circuits.evolution.side_by_side import PER_HEAD, PER_LAYER, Reading, read
 from circuits.models import HookedModel
-from circuits.models.special import token_ids
+from circuits.models.language import special_tokens
 from circuits.planning import choose_batch_size
 from circuits.statistics import generator
 from tasks.pairs import PairBatch, PairSet, PromptPair
@@ -269,9 +269,7 @@ def induction(
     model: HookedModel, against: HookedModel, *, resamples: int, seed: int
 ) -> dict[str, Role]:
     """The induction roles of every head, on random tokens that come twice."""
-    config = model.hf.config
-    special = token_ids(config.bos_token_id, config.eos_token_id, config.pad_token_id)
-    rows = min(model.vocabulary, against.vocabulary)
+    special, rows = special_tokens(model.hf.config), min(model.vocabulary, against.vocabulary)
     usual = torch.tensor([token for token in range(rows) if token not in special])
     length = min(REPEATED, len(usual), (model.context or 2 * REPEATED) // 2)
     draw = generator(seed)

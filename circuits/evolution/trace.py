@@ -76,7 +76,7 @@ def _window(config: Any, layer: int) -> int | None:
 
 def run_body(model: HookedModel, tokens: Int[Tensor, "batch pos"], **settings: Any) -> Any:
     """Run a decoder-only model without its unembedding; others are a CircuitsError."""
-    if model.hf.config.is_encoder_decoder:
+    if model.layout.n_encoder_layers:
         raise CircuitsError(
             f"{model.name}: internals are compared for decoder-only models; this is an "
             "encoder-decoder one"

@@ -15,12 +15,13 @@ from typing import Any
 from torch import nn
 from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
 from transformer_lens.model_bridge.sources import build_bridge_config_from_hf
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2CLS
 from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError
 from circuits.graph.layout import PORTS, AttentionPlace, Layout, MLPPlace
+from circuits.models.language import tower
 from circuits.models.norm import Norm
 from circuits.models.view import (
     MLP,
@@ -40,6 +41,12 @@ from circuits.models.view import (
 # Fused projections: all of q, then all of k, then all of v; or q, k, v of one head after another.
 _CONCATENATED = ("gpt2", "phi3")
 _INTERLEAVED = ("gpt_neox", "bloom")
+# Models that see whose adapter asks for packages that read images: the adapter of their text alone.
+_TEXT_ALONE = {
+    "qwen2_vl_text": "Qwen2ForCausalLM",
+    "qwen2_5_vl_text": "Qwen2ForCausalLM",
+    "qwen3_vl_text": "Qwen3ForCausalLM",
+}
 # The norms follow attention and MLP on the stream itself: x = norm(x + attention(x)).
 _POST_NORM = ("bart",)
 # What gives each position its own output: linear maps, activation functions (some with settings).
@@ -61,18 +68,29 @@ def _named_modules(model: PreTrainedModel) -> tuple[Any, Mapping[str, Any]]:
     A `CircuitsError` says what is not supported.
     """
     architecture = type(model).__name__
+    text = model.config.get_text_config()
     try:
-        config = build_bridge_config_from_hf(
-            model.config, architecture, str(model.name_or_path), model.dtype
-        )
-        adapter = ArchitectureAdapterFactory.select_architecture_adapter(config)
+        if text.model_type in _TEXT_ALONE:
+            config, mapping = _adapter(model, text, _TEXT_ALONE[text.model_type])
+            for name, component in mapping.items():
+                if name != "unembed":
+                    component.name = f"{tower(model)}.{component.name.removeprefix('model.')}"
+        else:
+            config, mapping = _adapter(model, model.config, architecture)
     except (ValueError, AttributeError) as error:
         raise CircuitsError(
             f"{architecture}: TransformerLens has no adapter for this architecture ({error})"
         ) from error
-    mapping: Mapping[str, Any] = adapter.component_mapping or {}
     _refuse(model, mapping)
     return config, mapping
+
+
+def _adapter(
+    model: PreTrainedModel, config: PreTrainedConfig, architecture: str
+) -> tuple[Any, Mapping[str, Any]]:
+    made = build_bridge_config_from_hf(config, architecture, str(model.name_or_path), model.dtype)
+    adapter = ArchitectureAdapterFactory.select_architecture_adapter(made)
+    return made, adapter.component_mapping or {}
 
 
 def describe(model: PreTrainedModel) -> View:
@@ -87,7 +105,7 @@ def describe(model: PreTrainedModel) -> View:
         int(config.n_key_value_heads or heads),
         bool(config.parallel_attn_mlp),
         len(blocks[0]) if len(sides) == 2 else 0,
-        model.config.model_type in _POST_NORM,
+        model.config.get_text_config().model_type in _POST_NORM,
     )
     build = _Build(model, mapping, layout, int(config.d_head))
     for side, modules in zip(sides, blocks, strict=True):
@@ -122,7 +140,7 @@ def _tail(model: PreTrainedModel, mapping: Mapping[str, Any]) -> tuple[nn.Module
 
 
 def _refuse(model: PreTrainedModel, mapping: Mapping[str, Any]) -> None:
-    architecture, config = type(model).__name__, model.config
+    architecture, config = type(model).__name__, model.config.get_text_config()
     blocks = [mapping[key] for key in mapping if key.endswith("blocks")]
     if not blocks or "unembed" not in mapping:
         raise CircuitsError(f"{architecture}: only language models of stacked layers are supported")
@@ -269,7 +287,7 @@ class _Build:
     def _projections(
         self, attention: nn.Module, names: Mapping[str, Any]
     ) -> tuple[Projection, Projection, Projection]:
-        kind, size = self.model.config.model_type, self.d_head
+        kind, size = self.model.config.get_text_config().model_type, self.d_head
         made, offset = [], 0
         for place, port in enumerate(PORTS):
             heads = self.layout.n_heads if port == "q" else self.layout.n_kv_heads

@@ -14,8 +14,6 @@ from typing import Any
 import torch
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -26,6 +24,7 @@ from circuits.errors import CircuitsError
 from circuits.models.adapters import merge, recorded_base
 from circuits.models.failures import UNLOADABLE, first_sentence, reason, some
 from circuits.models.gguf.sources import gguf_of
+from circuits.models.language import auto_class
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 EMBEDDED = ("newsroom-gpt2",)
@@ -276,9 +275,8 @@ def _load_weights(
 ) -> PreTrainedModel:
     """From a folder or the hub."""
     config = load_config(source)
-    auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     try:
-        model, loaded = auto.from_pretrained(
+        model, loaded = auto_class(config).from_pretrained(
             name,
             revision=revision,
             config=config,

@@ -107,7 +107,7 @@ def encoder_decoder(
     tokens: Int[Tensor, "batch pos"], batch: PairBatch, config: PretrainedConfig
 ) -> Feed:
     """The prompt to the encoder; the start token and the fed part of the answer to the decoder."""
-    start = getattr(config, "decoder_start_token_id", None)
+    start = getattr(config.get_text_config(), "decoder_start_token_id", None)
     if start is None:
         raise CircuitsError(
             f"{type(config).__name__}: no decoder_start_token_id; set it in the model's config.json"

@@ -63,7 +63,7 @@ class HookedModel:
             if it is not the model's own; both for the records of results.
         Raises CircuitsError when the architecture does not fit, with the reason.
         """
-        if hf.config.return_dict is False:
+        if False in (hf.config.return_dict, hf.config.get_text_config().return_dict):
             raise CircuitsError(f"{name}: its configuration has return_dict False; set it to True")
         hf.train(False)
         self.hf = hf.requires_grad_(False)

@@ -128,7 +128,7 @@ def _check_model(recipe: Recipe) -> None:
     """What the base model's configuration and the names of its checkpoints tell."""
     if recipe.checkpoints is not None:
         series(recipe.model, recipe.checkpoints)
-    config = load_config(recipe.model)
+    config = load_config(recipe.model).get_text_config()
     if config.is_encoder_decoder and (recipe.finetune or recipe.lora):
         raise CircuitsError(
             f"{recipe.model}: an encoder-decoder, and only causal models are trained; give "
@@ -139,7 +139,7 @@ def _check_model(recipe: Recipe) -> None:
             f"{recipe.model}: an encoder-decoder, and activation patching is for decoder-only "
             "models; leave out `patching`"
         )
-    layers = config.get_text_config().num_hidden_layers
+    layers = config.num_hidden_layers
     if recipe.lora and recipe.lora.layers > layers:
         raise CircuitsError(f"lora.layers {recipe.lora.layers}: {recipe.model} has {layers}")
     try:

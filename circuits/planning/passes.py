@@ -23,12 +23,13 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils import clip_grad_norm_
 from torch.overrides import TorchFunctionMode
-from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError
 from circuits.models.adapters import quiet_peft
 from circuits.models.architecture import separable
+from circuits.models.language import auto_class, tower
 from circuits.models.narrow import narrowed
 from circuits.planning.counter import FUSED_ATTENTION, Counter, storages
 
@@ -152,26 +153,30 @@ def trace(config: PreTrainedConfig, shape: Shape, *, trains: str | None = None) 
 def _empty(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     try:
         with torch.device("meta"):
-            made: Any = AutoModelForCausalLM
-            model: PreTrainedModel = made.from_config(config, dtype=dtype)
+            model: PreTrainedModel = auto_class(config).from_config(config, dtype=dtype)
     except _FAILURES as error:
         raise CircuitsError(f"{type(config).__name__}: no language model ({error})") from error
     torch.nn.Module.train(model, False)
-    model.config.pad_token_id = None  # else the model warns that its zeros are padding
+    model.config.get_text_config().pad_token_id = (
+        None  # else the model warns that its zeros are padding
+    )
     return model
 
 
 def _adapt(model: PreTrainedModel) -> None:
-    """Put a LoRA on every linear map of the layers."""
+    """Put a LoRA on every linear map of the layers, of a model that sees those of its text."""
     from peft import LoraConfig, get_peft_model
 
     gpt2 = any(isinstance(module, Conv1D) for module in model.modules())
+    inside = tower(model)
+    linear: str | list[str] = "all-linear"
+    if inside:
+        named = model.named_modules()
+        linear = [n for n, m in named if isinstance(m, nn.Linear) and n.startswith(f"{inside}.")]
     with quiet_peft(), torch.device("meta"):
         get_peft_model(
             model,
-            LoraConfig(
-                task_type="CAUSAL_LM", r=_RANK, target_modules="all-linear", fan_in_fan_out=gpt2
-            ),
+            LoraConfig(task_type="CAUSAL_LM", r=_RANK, target_modules=linear, fan_in_fan_out=gpt2),
         )
 
 

@@ -114,7 +114,7 @@ def require_examples(examples: Sequence[Example], model: Any, *, what: str = "tr
     """Refuse a model that is no causal one, an empty set, and any example that a model of this size
     cannot read, by its name.
     """
-    if model.config.is_encoder_decoder:
+    if model.config.get_text_config().is_encoder_decoder:
         raise CircuitsError(
             f"{model.config.model_type} is an encoder-decoder; only causal models are trained. "
             "Fine-tune it elsewhere: its checkpoints can be scored and compared all the same"

@@ -23,11 +23,12 @@ from typing import Any
 import torch
 from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
 from circuits.files import atomic_path, drop_folder, read_json, working_in, write_json
-from circuits.models.checkpoints import saved_steps
+from circuits.models.checkpoints import load_config, saved_steps
+from circuits.models.language import auto_class
 from tasks.pairs import Example
 
 _WRITTEN = r"run\.json|state\.pt|training_log\.json|step-\d+|result\.json"
@@ -145,7 +146,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     if isinstance(model, PeftModel):
         set_peft_model_state_dict(model, load_peft_weights(str(path), device="cpu"))
         return
-    saved = AutoModelForCausalLM.from_pretrained(str(path), dtype="auto")
+    saved = auto_class(load_config(path)).from_pretrained(str(path), dtype="auto")
     model.load_state_dict(saved.state_dict())
 
 

@@ -21,6 +21,7 @@ from circuits.errors import CircuitsError
 from circuits.graph import Circuit
 from circuits.models import HookedModel
 from circuits.models.adapters import quiet_peft
+from circuits.models.language import tower
 from circuits.tuning.importance import LayerImportance, critical_layers, importance_from_circuit
 
 Part = Literal["qkv", "attention-output", "mlp"]
@@ -51,9 +52,9 @@ class Projections:
             raise CircuitsError(f"adapter parts {unknown}: choose from {', '.join(PARTS)}")
         if any("lora_" in name for name, _ in model.named_modules()):
             raise CircuitsError("the model has LoRA adapters already; start from the plain model")
-        n_layers = model.config.num_hidden_layers
-        for stack, layers in model.named_modules():
-            if not (isinstance(layers, nn.ModuleList) and len(layers) == n_layers):
+        n_layers = model.config.get_text_config().num_hidden_layers
+        for stack, layers in _stacks(model):
+            if len(layers) != n_layers:
                 continue
             found = [
                 {name: m for name, m in _linear(layer) if _part(name) in parts} for layer in layers
@@ -127,8 +128,32 @@ def lora_config(
         lora_dropout=dropout,
         target_modules=sorted({name for layer in layers for name in projections.sizes[layer]}),
         layers_to_transform=list(layers),
-        layers_pattern=projections.stack.rpartition(".")[2],
+        layers_pattern=_pattern(network, projections.stack),
         fan_in_fan_out=projections.conv1d,
+    )
+
+
+def _stacks(model: PreTrainedModel) -> Iterator[tuple[str, nn.ModuleList]]:
+    """Lists of modules in the language model, by name; a vision tower's are none of them."""
+    inside = tower(model)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and (not inside or name.startswith(f"{inside}.")):
+            yield name, module
+
+
+def _pattern(model: PreTrainedModel, stack: str) -> str:
+    """The end of a stack's name, as far as no other list of modules ends in it: PEFT would take a
+    vision tower's `layers` for the language model's.
+    """
+    others = [
+        f".{name}"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and name != stack
+    ]
+    parts = stack.split(".")
+    ends = (".".join(parts[place:]) for place in reversed(range(len(parts))))
+    return next(
+        (end for end in ends if not any(name.endswith(f".{end}") for name in others)), stack
     )
 
 

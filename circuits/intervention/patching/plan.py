@@ -55,7 +55,7 @@ class Plan:
         align: str,
     ) -> Plan:
         """Check a request; `CircuitsError` says what is known instead."""
-        if model.hf.config.is_encoder_decoder:
+        if model.layout.n_encoder_layers:
             raise CircuitsError(
                 f"{type(model.hf).__name__}: activation patching is for decoder-only models; in "
                 "others earlier positions may depend on later ones"
