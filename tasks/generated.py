@@ -153,6 +153,11 @@ class Generated(FramedTask, ABC):
         for word in listed:
             groups[len(framing.answer(prompt, f" {word}"))].append(word)
         if self.one_token:
+            if len(groups[1]) < least:
+                raise CircuitsError(
+                    f"{self.name}: {len(groups[1])} of {len(listed)} answers are one token behind "
+                    f"the chat's header, and at least {least} are needed; leave out chat"
+                )
             return groups[1]
         enough = (group for _, group in sorted(groups.items()) if len(group) >= least)
         return next(enough, list(listed))

@@ -8,12 +8,17 @@ tokens minus that of the wrong ones.
 A tokenizer has to write a year as one token for its last two digits after whatever stands for the
 century (" 17" and "32"), as GPT-2's does for most years; those that it writes otherwise (" 1776")
 are not used. Splits share no event.
+
+With `digits=1`, for tokenizers that write every digit by itself (SmolLM2's, Gemma's), the prompt
+goes on to the decade, "from the year 1734 to the year 173": right are 5 to 9, wrong 0 to 4, and the
+corrupted prompt has 1730.
 """
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,6 +31,7 @@ from tasks.text import continuation, encode
 from tasks.words import of_split, words
 
 TEMPLATE = "The {event} lasted from the year {century}{year:02d} to the year {century}"
+DECADES = "The {event} lasted from the year {decade}{year} to the year {decade}"
 CENTURIES = tuple(range(11, 18))
 YEARS = range(2, 99)  # something is above, and the corrupted 01 is below
 CORRUPTED = 1
@@ -37,13 +43,24 @@ _ALONE = "("  # merges with no digit
 class GreaterThan(Generated):
     """Greater-than on years: the answers are the two-digit tokens above the year's, the wrong
     answers all others.
+
+    digits: how many of the year's last digits are asked for, 2 (one token of two digits) or 1.
     """
+
+    digits: int = 2
 
     name: ClassVar[str] = "greater-than"
     metric: ClassVar[str] = "probability-difference"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.digits not in (1, 2):
+            raise CircuitsError(f"greater-than: digits={self.digits}; it is 1 or 2")
+
     def _maker(self, tokenizer: PreTrainedTokenizerBase, split: Split) -> Maker:
         events = of_split(words("events"), split)
+        if self.digits == 1:
+            return _last_digit(tokenizer, events)
         years = _years(tokenizer)
         digits = _two_digits(tokenizer, years)
         usable = {
@@ -69,6 +86,45 @@ class GreaterThan(Generated):
             )
 
         return make
+
+
+def _last_digit(tokenizer: PreTrainedTokenizerBase, events: Sequence[str]) -> Maker:
+    """Prompts that go on to the decade, so that one digit is asked for."""
+    decades = _decades(tokenizer)
+
+    def make(rng: random.Random) -> tuple[Prompts]:
+        event, decade = rng.choice(events), rng.choice(list(decades))
+        year, digits = rng.randrange(1, 9), decades[decade]
+        return (
+            Prompts(
+                clean=DECADES.format(event=event, decade=decade, year=year),
+                corrupted=DECADES.format(event=event, decade=decade, year=0),
+                answer=digits[year + 1 :],
+                wrong=digits[: year + 1],
+                names=(event, f"{decade}{year}"),
+            ),
+        )
+
+    return make
+
+
+def _decades(tokenizer: PreTrainedTokenizerBase) -> dict[int, tuple[int, ...]]:
+    """By decade, the tokens of the digits 0 to 9 behind it, where each is one of its own."""
+    found = {}
+    for decade in range(CENTURIES[0] * 10, (CENTURIES[-1] + 1) * 10):
+        before = encode(tokenizer, f"{_BEFORE} {decade}")
+        texts = [f"{_BEFORE} {decade}{digit}" for digit in range(10)]
+        encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        if all(tuple(ids[:-1]) == before for ids in encoded):
+            digits = tuple(ids[-1] for ids in encoded)
+            if len(set(digits)) == len(digits):
+                found[decade] = digits
+    if not found:
+        raise CircuitsError(
+            "greater-than: this tokenizer does not write a year's last digit as a token of its own "
+            f"({_written(tokenizer)}); use digits=2, or another task"
+        )
+    return found
 
 
 def _years(tokenizer: PreTrainedTokenizerBase) -> dict[int, dict[int, int]]:
@@ -108,6 +164,11 @@ def _two_digits(
 def _refusal(tokenizer: PreTrainedTokenizerBase) -> CircuitsError:
     return CircuitsError(
         "greater-than: this tokenizer does not write every two-digit number after a century as "
-        f"one token of its own (' 1732' is {tokenizer.tokenize(' 1732')}; needed are ' 17' and "
-        "'32', as GPT-2 has them); use another task, or a model with such a tokenizer"
+        f"one token of its own ({_written(tokenizer)}; needed are ' 17' and '32', as GPT-2 has "
+        "them); where every digit is a token, use digits=1; else another task"
     )
+
+
+def _written(tokenizer: PreTrainedTokenizerBase) -> str:
+    tokens = continuation(tokenizer, _BEFORE, " 1732")
+    return f"' 1732' is {tokenizer.convert_ids_to_tokens(list(tokens))}"

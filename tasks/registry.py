@@ -20,6 +20,10 @@ class _Entry(NamedTuple):
 
 
 _TASKS = {
+    "agreement": _Entry(
+        "tasks.agreement", "Agreement", "the keys near the cabinet are: subject and verb"
+    ),
+    "capitals": _Entry("tasks.capitals", "Capitals", "the capital of France is Paris"),
     "comparison": _Entry(
         "tasks.comparison", "Comparison", "who has won more titles, Ronaldo or Messi, and others"
     ),

@@ -79,6 +79,10 @@ def word_tokenizer():
     """Every word of the generated tasks is one token, and so are a century and two digits."""
     listed = [word for kind in ("first_names", "surnames", "events") for word in words(kind)]
     listed += [word for player in words("players") for word in player.split()]
+    listed += [form for noun in words("countables") for form in noun.split()]
+    for split in ("train", "validation", "test"):
+        listed += [name for pair in words(f"capitals_{split}") for name in pair.split(":")]
+    listed += ["is", "are", "was", "were", "has", "have"]
     digits = [f"{number:02d}" for number in range(100)]
     # Merged earliest: the centuries, so that " 1732" is " 17" and "32".
     centuries = [f" {century}" for century in range(10, 21)] * 200

@@ -21,7 +21,16 @@ CHATML = (
 )
 HEAD = "<|im_start|>system\nYou help. You are kind.<|im_end|>\n<|im_start|>user\n"
 TAIL = "<|im_end|>\n<|im_start|>assistant\n"
-GENERATED = ["transitive", "comparison", "recall", "ioi", "greater-than", "newsroom"]
+GENERATED = [
+    "transitive",
+    "comparison",
+    "recall",
+    "ioi",
+    "greater-than",
+    "newsroom",
+    "agreement",
+    "capitals",
+]
 
 
 @pytest.fixture(scope="module")

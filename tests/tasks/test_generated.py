@@ -25,6 +25,11 @@ OPTIONS = [
         for c, o in [("abc", "both"), ("swap", "abba"), ("swap", "baba")]
     ),
     ("greater-than", {}),
+    *(
+        ("agreement", {"corruption": c, "structure": s, "attractor": a})
+        for c, s, a in [("number", "both", "any"), ("noun", "clause", "other")]
+    ),
+    ("capitals", {}),
 ]
 every = pytest.mark.parametrize(
     ("name", "options"),
@@ -93,7 +98,7 @@ def test_splits_share_no_prompt_and_none_comes_twice(word_tokenizer, name, optio
             assert not sets[one] & corrupted[other]
 
 
-@pytest.mark.parametrize("name", ["transitive", "comparison", "recall", "ioi"])
+@pytest.mark.parametrize("name", ["transitive", "comparison", "recall", "ioi", "agreement"])
 def test_a_corruption_leaves_the_clean_prompts_as_they_are(word_tokenizer, name):
     corruptions = [o["corruption"] for task, o in OPTIONS if task == name]
     clean = {
@@ -127,7 +132,7 @@ def test_refusals(word_tokenizer, name, options):
         task.pairs(word_tokenizer, 5, context=6)
 
 
-@pytest.mark.parametrize("name", ["transitive", "comparison", "recall", "ioi"])
+@pytest.mark.parametrize("name", ["transitive", "comparison", "recall", "ioi", "agreement"])
 def test_an_unknown_corruption_lists_the_known(name):
     known = [o["corruption"] for task, o in OPTIONS if task == name]
     with pytest.raises(
@@ -202,7 +207,9 @@ def test_unknown_and_equal_words_are_left_out():
     assert single_tokens(lower, ["Rose", "rose", "tulip"], 1, "x") == ["Rose"]
 
 
-@pytest.mark.parametrize("kind", ["first_names", "surnames", "players", "events", "places"])
+@pytest.mark.parametrize(
+    "kind", ["first_names", "surnames", "players", "events", "places", "countables"]
+)
 def test_the_word_lists(kind):
     listed = words(kind)
     assert len(set(listed)) == len(listed) >= 8

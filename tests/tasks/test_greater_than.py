@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from prepending import prepending
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -79,3 +80,36 @@ def test_a_tokenizer_that_writes_years_otherwise_is_refused(tokenizer, split):
         match=r"^greater-than: this tokenizer does not write .* \(' 1732' is \[.*'3', '2'\]",
     ):
         GreaterThan().pairs(tokenizer, 3, split=split)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_one_digit_where_every_digit_is_a_token(split):
+    """SmolLM2's and Gemma's way."""
+    tokenizer = prepending()
+    pairs = GreaterThan(digits=1).pairs(tokenizer, 200, split=split)
+    assert pairs.metric == "probability-difference"
+    for pair in pairs:
+        clean = tokenizer.decode(pair.clean)
+        event, decade, year, end = re.fullmatch(
+            r"The (\w+) lasted from the year (\d{3})(\d) to the year (\d{3})", clean
+        ).groups()
+        assert event in of_split(words("events"), split)
+        assert decade == end and 110 <= int(decade) <= 179 and 1 <= int(year) <= 8
+        right, wrong = (
+            [tokenizer.convert_ids_to_tokens(token) for token in tokens[0]]
+            for tokens in (pair.answer, pair.wrong)
+        )
+        assert right == [str(digit) for digit in range(int(year) + 1, 10)]
+        assert wrong == [str(digit) for digit in range(int(year) + 1)]
+        assert tokenizer.decode(pair.corrupted) == clean.replace(f"{decade}{year}", f"{decade}0", 1)
+        assert [end - start for start, end in pair.spans] == [1]
+        assert tokenizer(f"{clean}{right[0]}")["input_ids"] == [*pair.clean, pair.answer[0][0]]
+
+
+def test_each_way_of_writing_years_names_the_other(word_tokenizer, tokenizer):
+    with pytest.raises(CircuitsError, match=r"use digits=2, or another task"):
+        GreaterThan(digits=1).pairs(word_tokenizer, 3)
+    with pytest.raises(CircuitsError, match=r"where every digit is a token, use digits=1"):
+        GreaterThan().pairs(tokenizer, 3)
+    with pytest.raises(CircuitsError, match="digits=3; it is 1 or 2"):
+        GreaterThan(digits=3)

@@ -9,8 +9,8 @@ from tasks.errors import CircuitsError, naming
 
 def test_the_known_tasks():
     assert tasks.names() == (
-        *("comparison", "greater-than", "ioi", "newsroom", "recall", "summarization", "table"),
-        "transitive",
+        *("agreement", "capitals", "comparison", "greater-than", "ioi", "newsroom", "recall"),
+        *("summarization", "table", "transitive"),
     )
     for name in tasks.names():
         assert tasks.describe(name)
@@ -20,7 +20,7 @@ def test_the_known_tasks():
 
 @pytest.mark.parametrize("ask", [tasks.load, tasks.options, tasks.describe])
 def test_an_unknown_task_lists_the_known(ask):
-    message = "unknown task 'ioy'; the known tasks are: comparison, greater-than, ioi, newsroom"
+    message = "unknown task 'ioy'; the known tasks are: agreement, capitals, comparison, gre"
     with pytest.raises(CircuitsError, match=message):
         ask("ioy")
 
