@@ -14,6 +14,7 @@ answer.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -146,8 +147,17 @@ class Framing:
             text = lead + text.strip()
         if prompt.text is None:
             return following(self.tokenizer, prompt.ids, text, control=control)
-        both = encode(self.tokenizer, prompt.text + text, control=prompt.control)
-        return behind(prompt.ids[prompt.added :], both, prompt.text, text)
+        before, whole = prompt.ids[prompt.added :], prompt.text + text
+        if self.chat and self.tokenizer.is_fast:
+            # A model answers behind the header's own tokens, also where the line breaks at its end
+            # would be split otherwise before a word.
+            ids, places = encode_with_offsets(self.tokenizer, whole, control=True)
+            starts = [start for start, _ in places]
+            first = bisect_left(starts, len(prompt.text))
+            if first and places[first - 1][1] <= len(prompt.text):
+                return ids[first:]
+        both = encode(self.tokenizer, whole, control=prompt.control)
+        return behind(before, both, prompt.text, text)
 
     @cached_property
     def end(self) -> int | None:

@@ -274,6 +274,23 @@ def test_chat_of_summaries_ends_with_the_turn_and_keeps_its_landmarks(articles_f
         assert sentences and inside == {one for one in sentences if one < len(pair.clean) + shift}
 
 
+def test_a_header_keeps_the_tokens_that_a_model_answers_behind(table, word_tokenizer):
+    """GPT-2's rule splits two line breaks before a word, and not at the end of a text."""
+    chatting = _copy(word_tokenizer)
+    chatting.backend_tokenizer.model = type(chatting.backend_tokenizer.model)(
+        vocab={**chatting.get_vocab(), "ĊĊ": len(chatting)}, merges=[("Ċ", "Ċ")]
+    )
+    chatting.chat_template = (
+        "{{ messages[0]['content'] + '\\n\\n' }}"
+        "{% if not add_generation_prompt %}{{ messages[1]['content'] }}{% endif %}"
+    )
+    row = {"clean": "ab", "corrupted": "ac", "correct": " x"}
+    (pair,) = table(row, chat=True).pairs(chatting)
+    assert tokens(chatting, pair.clean) == ["a", "b", "ĊĊ"]
+    assert tokens(chatting, chatting("ab\n\nx")["input_ids"]) == ["a", "b", "Ċ", "Ċ", "x"]
+    assert [tokens(chatting, one) for one in pair.answer] == [["x"]]
+
+
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
