@@ -31,6 +31,7 @@ from circuits.models.failures import first_sentence
 from circuits.models.feed import Feed, Prefix, behind, decoder_only, encoder_decoder, shared_length
 from circuits.models.hooks import Hooks
 from circuits.models.narrow import narrowed
+from circuits.models.reloadable import reloadable
 from circuits.models.selfcheck import check_view
 from circuits.models.window import context_window, short_context
 from circuits.notices import say
@@ -224,13 +225,14 @@ class HookedModel:
         from transformer_lens.model_bridge import TransformerBridge
 
         twin = _twin(self.hf)
-        return TransformerBridge.boot_transformers(
-            self.name,
-            hf_model=twin,
-            tokenizer=copy.deepcopy(self._tokenizer),
-            device=str(self.device),
-            dtype=self.hf.dtype,
-        )
+        with reloadable(self._tokenizer) as tokenizer:
+            return TransformerBridge.boot_transformers(
+                self.name,
+                hf_model=twin,
+                tokenizer=tokenizer,
+                device=str(self.device),
+                dtype=self.hf.dtype,
+            )
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import json
 from functools import cache
 
 import pytest
+import torch
 from conftest import make_model
 from gguf_writer import write
 from oracles.byte_pairs import PATTERNS, encode
@@ -137,6 +138,16 @@ def test_a_saved_model_keeps_its_tokenizer(tmp_path):
     tokenizer.save_pretrained(tmp_path / "plain")
     again = HookedModel.from_pretrained(tmp_path / "plain", device="cpu").tokenizer
     assert [ids(again, text) for text in TEXTS] == [ids(tokenizer, text) for text in TEXTS]
+
+
+@pytest.mark.parametrize("pre", ["smollm", "llama-bpe"])  # without and with a begin token
+def test_the_bridge_takes_the_tokenizer(pre, tmp_path):
+    path = write(tmp_path / "m.gguf", make_model("llama"), tokenizer=byte_level(pre))
+    model = HookedModel.from_pretrained(path, device="cpu")
+    tokens = torch.tensor([ids(model.tokenizer, TEXTS[0])])
+    assert torch.equal(model.bridge.to_tokens(TEXTS[0], prepend_bos=False), tokens)
+    assert torch.allclose(model.bridge(tokens), model.hf(tokens).logits, atol=1e-4)
+    assert model.tokenizer.init_kwargs.get("name_or_path") is None  # its own is as it was
 
 
 def test_chat_templates(made):
