@@ -1,21 +1,25 @@
-"""Rows of a local JSON lines, JSON, CSV or Parquet file, each knowing where it stands.
+"""Rows of a local JSON lines, JSON, CSV or Parquet file, or of a saved dataset, each knowing where
+it stands.
 
 An error names the file and the line (JSON lines) or the row, counted from 1 and without the header.
-JSON is a list of objects, or objects one after the other, each on one line or on several.
+JSON is a list of objects, or objects one after the other, each on one line or on several. A number
+that is none (NaN, with which tables mark a gap) is an empty cell.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import autocircuit
+from tasks import autocircuit, saved
 from tasks.errors import CircuitsError, naming, unrepeated
+from tasks.pointers import pointer_among
 
 _SPACE = re.compile(r"\s*")
 _READERS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -60,9 +64,12 @@ class Row:
 
 def read_rows(path: str | Path) -> list[Row]:
     """All rows of a file, chosen by its ending: .jsonl, .json (a list, or JSON lines), .csv, .tsv
-    or .parquet. At least one row, each with named columns.
+    or .parquet; or of a folder that `datasets.save_to_disk` wrote, whose splits become a column.
+    At least one row, each with named columns.
     """
     path = Path(path)
+    if saved.is_saved(path):
+        return _required(path, list(_saved(path)))
     if path.suffix.lower() not in _READERS:
         raise CircuitsError(
             f"{path}: the ending {path.suffix!r} is not one of {', '.join(_READERS)}"
@@ -71,14 +78,28 @@ def read_rows(path: str | Path) -> list[Row]:
         kind = "it is a folder, not a file" if path.is_dir() else "no such file"
         raise CircuitsError(f"{path}: {kind}")
     try:
+        if pointer := pointer_among(path):
+            raise CircuitsError(f"{path}: {pointer}")
         rows = list(_read(path))
     except OSError as error:
         raise CircuitsError(f"{path}: cannot be read ({error})") from error
     except UnicodeDecodeError as error:
         raise CircuitsError(f"{path}: not UTF-8 text ({error})") from error
+    return _required(path, rows)
+
+
+def _required(path: Path, rows: list[Row]) -> list[Row]:
     if not rows:
         raise CircuitsError(f"{path}: the file has no rows")
     return rows
+
+
+def _saved(folder: Path) -> Iterator[Row]:
+    by_split = saved.has_splits(folder)
+    for split, part in saved.load(folder).items():
+        for number, values in enumerate(part, start=1):
+            place, column = (f"{split} ", {"split": split}) if by_split else ("", {})
+            yield _row(f"{folder.name}, {place}row {number}", {**column, **values})
 
 
 def _read(path: Path) -> Iterator[Row]:
@@ -183,6 +204,10 @@ def _json(path: Path) -> Iterator[Row]:
 def _csv(path: Path, delimiter: str) -> Iterator[Row]:
     csv.field_size_limit(2**31 - 1)  # an article may be longer than csv's 131,072 characters
     with path.open(encoding="utf-8-sig", newline="") as file:
+        first = file.readline()
+        file.seek(0)
+        if delimiter not in first:  # Excel writes the list separator of the country it is set to
+            delimiter = next((mark for mark in ",;\t" if mark in first), delimiter)
         lines = csv.reader(file, delimiter=delimiter, strict=True)
         number = 0
         try:
@@ -217,7 +242,7 @@ def _parquet(path: Path) -> Iterator[Row]:
         for batch in file.iter_batches():
             for values in batch.to_pylist():
                 number += 1
-                yield Row(f"{path.name}, row {number}", values)
+                yield _row(f"{path.name}, row {number}", values)
     except pyarrow.ArrowException as error:
         raise CircuitsError(f"{path}: not a Parquet file ({error})") from error
 
@@ -239,4 +264,8 @@ def _row(source: str, value: Any) -> Row:
         raise CircuitsError(
             f"{source}: {type(value).__name__} where an object with named columns is expected"
         )
-    return Row(source, value)
+    return Row(source, {name: None if _is_gap(cell) else cell for name, cell in value.items()})
+
+
+def _is_gap(cell: Any) -> bool:
+    return isinstance(cell, float) and math.isnan(cell)

@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 
 from transformers import PreTrainedTokenizerBase
 
-from tasks import splits
+from tasks import saved, splits
 from tasks.errors import CircuitsError, naming
 from tasks.files import Row, read_rows
 from tasks.framing import Framed, FramedTask, Framing
@@ -46,7 +46,8 @@ class Table(FramedTask):
     """Your own prompt pairs. The metric is the logit difference when the file has wrong answers,
     the log-probability of the answer when it has none.
 
-    path: a .csv, .tsv, .jsonl, .json or .parquet file with the columns named above.
+    path: a .csv, .tsv, .jsonl, .json or .parquet file with the columns named above, or a folder
+        that `datasets.save_to_disk` wrote.
     add_bos: auto (what the tokenizer puts before a text by itself; prompts of token ids stay as
         they are), true (ids too) or false.
     clean, corrupted: the columns of the prompts.
@@ -99,8 +100,8 @@ class Table(FramedTask):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The file."""
-        return (Path(self.path),)
+        """The file, or those of the folder."""
+        return saved.files(self.path)
 
     def pairs(
         self,

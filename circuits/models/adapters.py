@@ -18,7 +18,7 @@ from circuits.errors import CircuitsError
 from circuits.files import read_json
 from circuits.models.adapter_kinds import require_mergeable
 from circuits.models.adapter_vocabulary import fit_vocabulary
-from circuits.models.failures import UNLOADABLE, first_sentence, some
+from circuits.models.failures import UNLOADABLE, first_sentence, some, unfetched
 
 _PROBED = 8  # tokens that the merged model is held against the unmerged one on
 _EXACT = 1e-4  # of the logits' spread, in float32
@@ -76,7 +76,8 @@ def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     except CircuitsError:
         raise
     except UNLOADABLE as error:
-        raise CircuitsError(f"{folder}: the adapter cannot be loaded ({_why(error)})") from error
+        why = unfetched(folder) or _why(error)
+        raise CircuitsError(f"{folder}: the adapter cannot be loaded ({why})") from error
     _require_equal(folder, record, apart, together, torch.finfo(merged.dtype).eps)
     merged.name_or_path = str(folder)  # an adapter that is trained on it names it as its base
     return merged.requires_grad_(True)  # PEFT froze the base; as any model that is loaded

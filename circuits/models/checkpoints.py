@@ -5,7 +5,8 @@ adapter on a base.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +23,7 @@ from transformers import (
 
 from circuits.errors import CircuitsError
 from circuits.models.adapters import merge, recorded_base
-from circuits.models.failures import UNLOADABLE, first_sentence, reason, some
+from circuits.models.failures import UNLOADABLE, first_sentence, reason, some, unfetched, wrapper
 from circuits.models.gguf.sources import gguf_of
 from circuits.models.language import auto_class
 
@@ -46,7 +47,8 @@ _SIZES = (
     "vocab_size",
     "max_position_embeddings",
 )
-_STEP = re.compile(r"step-(\d+)")
+_STEP = "step-"
+_TRAINERS = "checkpoint-"  # as transformers' Trainer names what it saves
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,9 @@ def load_config(source: str | Path) -> PreTrainedConfig:
     """A model's configuration, without its weights; an adapter's is that of its base."""
     name, revision = resolve(source)
     if (Path(name) / "adapter_config.json").is_file():
-        return load_config(recorded_base(Path(name)))
+        base = recorded_base(Path(name))
+        with _named_by(Path(name)):
+            return load_config(base)
     if name.endswith(".gguf"):
         from circuits.models.gguf.configuration import configuration
         from circuits.models.gguf.container import GGUF
@@ -144,6 +148,8 @@ def load_config(source: str | Path) -> PreTrainedConfig:
         raise CircuitsError(_why(source, Path(name), error)) from error
     _require_sizes(source, config)
     config.return_dict = True  # a habit of the checkpoint's user, not of the model
+    if config._attn_implementation not in (None, "eager", "sdpa"):  # and of the user's machine
+        config._attn_implementation = None
     return config
 
 
@@ -185,7 +191,7 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
     except Exception as error:  # what the package tokenizers raises has no type of its own
         if Path(name).is_dir() and not _holds_vocabulary(Path(name)):  # ByT5's needs none
             raise CircuitsError(f"{name}: the folder holds no tokenizer") from error
-        reason = f"{type(error).__name__}: {first_sentence(error)}"
+        reason = unfetched(Path(name)) or f"{type(error).__name__}: {first_sentence(error)}"
         raise CircuitsError(f"{name}: its tokenizer cannot be read ({reason})") from error
     if not tokenizer.vocab_size:
         raise CircuitsError(f"{name}: its tokenizer is empty")
@@ -193,22 +199,24 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
 
 
 def series(base: str | Path, folder: str | Path) -> dict[str, str]:
-    """A training run as names and places, in order: "base", then its `step-N` folders."""
+    """A training run as names and places, in order: "base", then its `step-N` folders, or the
+    `checkpoint-N` folders of transformers' Trainer.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise CircuitsError(f"{folder}: no such folder of checkpoints")
-    steps = saved_steps(folder)
+    steps = saved_steps(folder) or saved_steps(folder, _TRAINERS)
     if not steps:
-        raise CircuitsError(f"{folder}: holds no checkpoints named step-N")
+        raise CircuitsError(f"{folder}: holds no checkpoints named step-N or checkpoint-N")
     return {"base": str(base), **{path.name: str(path) for path in steps.values()}}
 
 
-def saved_steps(folder: Path) -> dict[int, Path]:
+def saved_steps(folder: Path, prefix: str = _STEP) -> dict[int, Path]:
     """The `step-N` folders in a folder by N, in order."""
     found = {
         int(match[1]): path
-        for path in folder.glob("step-*")
-        if path.is_dir() and (match := _STEP.fullmatch(path.name))
+        for path in folder.glob(f"{prefix}*")
+        if path.is_dir() and (match := re.fullmatch(rf"{prefix}(\d+)", path.name))
     }
     return dict(sorted(found.items()))
 
@@ -299,10 +307,24 @@ def _load_adapter(
     dtype: torch.dtype,
 ) -> Loaded:
     """An adapter merged into its base, with its own tokenizer if it has one."""
-    under = load(base or recorded_base(folder), tokenizer=tokenizer, device=device, dtype=dtype)
+    place = base or recorded_base(folder)
+    with _named_by(None if base else folder):
+        under = load(place, tokenizer=tokenizer, device=device, dtype=dtype)
     made = replace(under, model=merge(under.model, folder))
     own = tokenizer is None and _holds_vocabulary(folder)
     return _with_tokenizer(made, str(folder), None) if own else made
+
+
+@contextmanager
+def _named_by(adapter: Path | None) -> Iterator[None]:
+    """Errors about a base say which adapter's record names it, where one does."""
+    try:
+        yield
+    except CircuitsError as error:
+        if adapter is None:
+            raise
+        record = adapter / "adapter_config.json"
+        raise CircuitsError(f"{error}; named by base_model_name_or_path in {record}") from error
 
 
 def _with_tokenizer(made: Loaded, name: str, revision: str | None) -> Loaded:
@@ -322,6 +344,12 @@ def _require_whole(
     source: str | Path, model: PreTrainedModel, loaded: Mapping[str, Collection[Any]]
 ) -> None:
     """Refuse random weights. Tied ones, and those a model can do without, are not among them."""
+    if prefix := wrapper(loaded["missing_keys"], loaded["unexpected_keys"]):
+        raise CircuitsError(
+            f"{source}: the names of its weights begin with {prefix!r}, so it was saved from a "
+            "wrapped model (torch.compile, DistributedDataParallel); save the model within, or "
+            "take the prefix off"
+        )
     mismatched = [name for name, *_ in loaded["mismatched_keys"]]
     for what, names in (("missing", loaded["missing_keys"]), ("of another shape", mismatched)):
         if names:
@@ -351,5 +379,7 @@ def _why(source: str | Path, folder: Path, error: Exception) -> str:
             "the name, the revision and the network"
         )
     if not (folder / "config.json").is_file():
-        return f"{source}: the folder holds no config.json; is it a model folder?"
+        inside = saved_steps(folder) or saved_steps(folder, _TRAINERS)
+        hint = f"name one of its checkpoints, as {list(inside.values())[-1]}" if inside else ""
+        return f"{source}: the folder holds no config.json; {hint or 'is it a model folder?'}"
     return f"{source}: the model folder cannot be loaded ({why})"

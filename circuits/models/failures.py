@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from safetensors import SafetensorError
+
+from tasks.pointers import pointer_among
 
 UNLOADABLE = (
     OSError,
@@ -31,6 +33,7 @@ UNLOADABLE = (
 )
 """What transformers and PEFT raise for checkpoints that they cannot read."""
 
+_WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.module.", "module._orig_mod.")
 _WORDLESS = (LookupError, AttributeError, TypeError, AssertionError, ArithmeticError)
 
 
@@ -46,9 +49,12 @@ def first_sentence(error: Exception) -> str:
 
 
 def reason(error: Exception, config: Path) -> str:
-    """Why a model cannot be loaded: the error's first sentence, and the field of the configuration
-    (a JSON file) that it is about where the error does not say.
+    """Why a model cannot be loaded: a file of its folder that was never fetched, or the error's
+    first sentence, and the field of the configuration (a JSON file) that it is about where the
+    error does not say.
     """
+    if pointer := unfetched(config.parent):
+        return pointer
     said = first_sentence(error)
     generation = config.with_name("generation_config.json")
     if generation.is_file() and not _can_be_read(generation):
@@ -58,6 +64,23 @@ def reason(error: Exception, config: Path) -> str:
     guilty = _guilty(error, config)
     field = "" if guilty is None else f"; {config.name} has {guilty[0]} {guilty[1]!r}"
     return f"{type(error).__name__}: {said}{field}"
+
+
+def unfetched(folder: Path) -> str | None:
+    """What to say of a file in a local folder that a clone left as a Git LFS pointer, if one is."""
+    return pointer_among(*sorted(folder.iterdir())) if folder.is_dir() else None
+
+
+def wrapper(wanted: Collection[str], found: Collection[str]) -> str | None:
+    """The prefix of a wrapper that a checkpoint was saved from: with it, all that is wanted is
+    there; None where that is not so.
+
+    `torch.compile` puts `_orig_mod.` before each name, `DistributedDataParallel` `module.`.
+    """
+    for prefix in _WRAPPERS:
+        if wanted and all(f"{prefix}{name}" in found for name in wanted):
+            return prefix
+    return None
 
 
 def _guilty(error: Exception, config: Path) -> tuple[str, Any] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
-from tasks import splits
+from tasks import saved, splits
 from tasks.errors import CircuitsError
 from tasks.files import Row, read_rows
 from tasks.skipping import Skipped
@@ -90,7 +90,8 @@ def from_dataset(
     config: str | None = None,
 ) -> Articles:
     """The articles of one split of a dataset: a name of `KNOWN_DATASETS` or its hub id, or anything
-    else that `datasets.load_dataset` takes (a hub id, a local folder of files). "all" is all its
+    else that `datasets.load_dataset` takes (a hub id, a local folder of files), or a
+    folder that `save_to_disk` wrote. "all" is all its
     splits. `config` is one of a dataset's configurations; a known dataset has one of its own.
     """
     splits.check(split)
@@ -134,6 +135,8 @@ def _load(name: str, known: KnownDataset | None, config: str | None) -> Any:
     import datasets
 
     hub_id, own, revision = known[:3] if known else (name, None, None)
+    if known is None and saved.is_saved(name):
+        return saved.load(name)
     try:
         return datasets.load_dataset(hub_id, config or own, revision=revision)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:

@@ -11,7 +11,7 @@ from typing import ClassVar, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from tasks import masking, splits
+from tasks import masking, saved, splits
 from tasks.errors import CircuitsError, naming
 from tasks.framing import Framed, FramedTask, Framing
 from tasks.pairs import Example, PairSet, PromptPair
@@ -88,7 +88,7 @@ class Summarization(FramedTask):
             )
         if self.path is not None and self.config is not None:
             raise CircuitsError("config: a local file has no configurations; it goes with dataset")
-        if self.path is not None and not Path(self.path).is_file():
+        if self.path is not None and not (Path(self.path).is_file() or saved.is_saved(self.path)):
             raise CircuitsError(f"{self.path}: no such file")
         if self.corruption not in CORRUPTIONS:
             raise CircuitsError(
@@ -106,7 +106,7 @@ class Summarization(FramedTask):
     def files(self) -> tuple[Path, ...]:
         """The file, or those of a dataset that is a local folder."""
         if self.path is not None:
-            return (Path(self.path),)
+            return saved.files(self.path)
         return local_files(str(self.dataset))
 
     def pairs(

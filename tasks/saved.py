@@ -1,0 +1,42 @@
+"""Datasets that `datasets` wrote into a folder with `save_to_disk`: one, or one for each split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import CircuitsError
+
+_ONE, _SEVERAL = "state.json", "dataset_dict.json"
+
+
+def is_saved(path: str | Path) -> bool:
+    """Whether `save_to_disk` wrote the folder; `datasets.load_dataset` reads no such folder."""
+    return any((Path(path) / name).is_file() for name in (_ONE, _SEVERAL))
+
+
+def has_splits(path: str | Path) -> bool:
+    """Whether a saved folder has its rows by split."""
+    return (Path(path) / _SEVERAL).is_file()
+
+
+def load(path: str | Path) -> Mapping[str, Any]:
+    """A saved folder as split -> `datasets.Dataset`; one without splits is all `train`."""
+    import datasets
+    import pyarrow  # type: ignore[import-untyped]
+
+    try:
+        loaded = datasets.load_from_disk(str(path))
+    except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise CircuitsError(f"{path}: the saved dataset cannot be read ({said})") from error
+    return dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
+
+
+def files(path: str | Path) -> tuple[Path, ...]:
+    """The files of a saved folder, or the one file that the path is."""
+    path = Path(path)
+    if not is_saved(path):
+        return (path,)
+    return tuple(sorted(file for file in path.rglob("*") if file.is_file()))
