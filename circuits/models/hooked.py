@@ -8,7 +8,6 @@ TransformerBridge over the same weights, made when first asked for, with all its
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,12 +25,12 @@ from circuits.graph.layout import Layout
 from circuits.memory import out_of_memory
 from circuits.models import begin
 from circuits.models.architecture import describe
+from circuits.models.bridge import bridge_of
 from circuits.models.checkpoints import load, required
 from circuits.models.failures import first_sentence
 from circuits.models.feed import Feed, Prefix, behind, decoder_only, encoder_decoder, shared_length
 from circuits.models.hooks import Hooks
 from circuits.models.narrow import narrowed
-from circuits.models.reloadable import reloadable
 from circuits.models.selfcheck import check_view
 from circuits.models.window import context_window, short_context
 from circuits.notices import say
@@ -221,18 +220,11 @@ class HookedModel:
 
     @cached_property
     def bridge(self) -> TransformerBridge:
-        """TransformerLens's bridge on a twin of the model that shares its weights."""
-        from transformer_lens.model_bridge import TransformerBridge
+        """TransformerLens's bridge on a twin of the model that shares its weights.
 
-        twin = _twin(self.hf)
-        with reloadable(self._tokenizer) as tokenizer:
-            return TransformerBridge.boot_transformers(
-                self.name,
-                hf_model=twin,
-                tokenizer=tokenizer,
-                device=str(self.device),
-                dtype=self.hf.dtype,
-            )
+        Raises CircuitsError where there can be none, and where it computes other logits.
+        """
+        return bridge_of(self.hf, self._tokenizer, self.name)
 
 
 @contextmanager
@@ -249,19 +241,3 @@ def _as_unsupported(architecture: str) -> Iterator[None]:
             f"{architecture}: it is not supported: its residual-stream view could not be proved "
             f"({type(error).__name__}: {first_sentence(error)})"
         ) from error
-
-
-def _twin(model: PreTrainedModel) -> PreTrainedModel:
-    """The same architecture over the same tensors, since the bridge rebuilds what it is given."""
-    config = copy.deepcopy(model.config)
-    config._attn_implementation = "eager"
-    with torch.device("meta"):
-        twin: PreTrainedModel = type(model)(config)
-    twin.load_state_dict(model.state_dict(), assign=True, strict=False)
-    for path, buffer in model.named_buffers():
-        owner: nn.Module = twin.get_submodule(path.rpartition(".")[0])
-        owner.register_buffer(path.rpartition(".")[2], buffer, persistent=False)
-    twin.tie_weights()
-    twin.train(False)
-    twin.requires_grad_(False)
-    return twin

@@ -253,17 +253,6 @@ def test_logits_at_reads_equal_the_models_own(hooked, random_pairs):
         assert torch.allclose(found[read], alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_the_bridge_shares_weights_and_agrees(name, hooked):
-    model = hooked(name)
-    tokens = torch.randint(1, 400, (2, 7), generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(model.bridge(tokens), model.hf(tokens).logits, atol=1e-4)
-    inner = model.bridge.original_model.get_input_embeddings()
-    assert inner.weight.data_ptr() == model.hf.get_input_embeddings().weight.data_ptr()
-    _, cache = model.bridge.run_with_cache(tokens)
-    assert cache["blocks.0.attn.hook_pattern"].shape == (2, 4, 7, 7)
-
-
 def test_hooks_go_whatever_happens(hooked, random_pairs):
     model, batch = hooked("gpt2"), next(random_pairs(n=1).batches(1))
     before = model.logits(batch.clean, batch)
