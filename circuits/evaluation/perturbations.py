@@ -10,8 +10,9 @@ left out; if none is left, it says so. Works on token ids with the model's token
 - `sentence-order`  the sentences after the first in another order
 
 A sentence ends with a token that ends with a full stop, question or exclamation mark in both
-prompts; what follows the last one (a cue, an unfinished sentence) stays where it is. What a
-perturbation of another kind is, another template or corruption, a task's own options say.
+prompts; what follows the last one (a cue, an unfinished sentence) stays where it is. So does what
+a chat template writes around a prompt. What a perturbation of another kind is, another template or
+corruption, a task's own options say.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from transformers import PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
 from tasks.pairs import PairSet, PromptPair
+from tasks.text import control_ids
 
 ENDS = (".", "!", "?")
 RATE = 0.1
 LETTERS = 4
+_ROLE = 4  # tokens of a role's name and the line break behind it, at most
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,17 @@ def perturb(
     if kind not in PERTURBATIONS:
         raise CircuitsError(f"unknown perturbation {kind!r}; known: {', '.join(PERTURBATIONS)}")
     draw = random.Random(f"{kind} {seed}")
-    texts = _Texts(tokenizer, pairs)
+    control = control_ids(tokenizer)
+    cuts = [_text(pair, control, tokenizer) for pair in pairs]
+    inner = [_cut(pair, *cut) for pair, cut in zip(pairs, cuts, strict=True)]
+    texts, whole = _Texts(tokenizer, replace(pairs, pairs=tuple(inner))), _Texts(tokenizer, pairs)
     made = []
-    for number in range(len(pairs)):
-        places = PERTURBATIONS[kind](texts, number, draw)
-        if places is None:
+    for number, (start, end) in enumerate(cuts):
+        changed = PERTURBATIONS[kind](texts, number, draw)
+        if changed is None:
             continue
-        pair = _pair(pairs[number], places, kind)
+        places = whole.places(number)
+        pair = _pair(pairs[number], [*places[:start], *changed, *places[end:]], kind)
         if context is None or len(pair) <= context:
             made.append(pair)
     if not made:
@@ -70,6 +77,33 @@ def perturb(
             "must fit into the context window"
         )
     return replace(pairs, pairs=tuple(made))
+
+
+def _text(
+    pair: PromptPair, control: set[int], tokenizer: PreTrainedTokenizerBase
+) -> tuple[int, int]:
+    """Where the prompt's own text begins and ends: between the control tokens around the places
+    where the two prompts differ, and behind the role that a chat template names there.
+    """
+    differ = [i for i, (a, b) in enumerate(zip(pair.clean, pair.corrupted, strict=True)) if a != b]
+    marks = [i for i, token in enumerate(pair.clean) if token in control]
+    start = max((i + 1 for i in marks if i < differ[0]), default=0)
+    end = min((i for i in marks if i > differ[-1]), default=len(pair.clean))
+    if start > 1:  # not just a begin token
+        for place in range(start, min(start + _ROLE, differ[0])):
+            if str(tokenizer.decode([pair.clean[place]])).endswith("\n"):
+                return place + 1, end
+    return start, end
+
+
+def _cut(pair: PromptPair, start: int, end: int) -> PromptPair:
+    spans = ((max(one, start) - start, min(other, end) - start) for one, other in pair.spans)
+    return replace(
+        pair,
+        clean=pair.clean[start:end],
+        corrupted=pair.corrupted[start:end],
+        spans=tuple(span for span in spans if span[0] < span[1]),
+    )
 
 
 class _Texts:

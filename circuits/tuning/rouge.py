@@ -25,6 +25,7 @@ from circuits.tuning.loss import TargetScores, score_targets
 from tasks.errors import naming
 from tasks.pairs import Example
 from tasks.rouge import chosen_words, f_measures
+from tasks.text import control_ids
 
 METRICS = ("rouge1", "rouge2", "rougeL", "exact_match", "token_accuracy", "loss")
 
@@ -98,7 +99,8 @@ def evaluate_summaries(
     """Decode greedily from each prompt and compare with the target's text.
 
     max_new_tokens: the longest a summary may get; by default the length of the longest target.
-        Decoding stops at the tokenizer's and the model's end-of-text tokens.
+        Decoding stops at the tokenizer's and the model's end-of-text tokens, and at the control
+        token that a target ends with.
     stem: whether ROUGE compares words by their stems.
     words: auto, ascii or unicode (`tasks.rouge`); ascii is refused where it sees no word of a
         reference.
@@ -121,7 +123,7 @@ def evaluate_summaries(
         model,
         [example.prompt for example in examples],
         max_new_tokens=max_new_tokens or longest,
-        stop=_end_tokens(model, tokenizer),
+        stop=_end_tokens(model, tokenizer, examples),
         batch_size=batch_size,
     )
     generated = [_text(tokenizer, tokens) for tokens in written]
@@ -153,9 +155,13 @@ def _words(source: str, reference: str, words: str) -> str:
         return chosen_words(reference, words)
 
 
-def _end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+def _end_tokens(
+    model: Any, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+) -> set[int]:
+    """What ends a text, or the turn of a chat, where the targets end with one."""
     configured = getattr(model.generation_config, "eos_token_id", None)
-    return token_ids(configured, tokenizer.eos_token_id)
+    turn = {example.target[-1] for example in examples} & control_ids(tokenizer)
+    return token_ids(configured, tokenizer.eos_token_id) | turn
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:

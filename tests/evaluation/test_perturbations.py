@@ -114,3 +114,26 @@ def test_typos_keep_the_spaces_of_sentencepiece(legacy):
         old, new = text.split(" "), tokenizer.decode(made.clean).split(" ")
         assert len(new) == len(old) and new != old
         assert [sorted(word) for word in new] == [sorted(word) for word in old]
+
+
+@pytest.mark.parametrize("kind", PERTURBATIONS)
+def test_what_a_template_writes_around_a_prompt_stays(kind, newsroom):
+    tokenizer = load_tokenizer(*resolve("newsroom-gpt2"))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = (
+        "<|im_start|>system\nYou help. You resigned. The weather stayed dry.<|im_end|>\n"
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+        "{{ message['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    pairs = tasks.load("newsroom", chat=True, corruption="swap").pairs(tokenizer, 12)
+    whole = tokenizer.decode(pairs[0].clean)
+    head, tail = whole.split("<|im_end|>")[0], whole.split("TL;DR:")[-1]
+    assert "The weather stayed dry." in head and "assistant" in tail
+    made = perturb(pairs, kind, tokenizer)
+    assert len(made) >= 10
+    for pair in made:
+        text = tokenizer.decode(pair.clean)
+        assert text.count("<|im_end|>") == 2 and text.startswith(f"{head}<|im_end|>")
+        assert text.split("<|im_start|>")[2].lstrip().startswith("user\n")
+        assert text.endswith(f"TL;DR:{tail}")
