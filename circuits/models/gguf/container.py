@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from circuits.errors import CircuitsError
-from circuits.files import fingerprint
+from circuits.models.gguf.sources import sha256
 
 MAGIC = b"GGUF"
 _SCALARS = {
@@ -114,19 +114,11 @@ class GGUF:
     @property
     def record(self) -> dict[str, str]:
         """What a result must say of the file that its model was read from."""
-        change = self.path.stat()
         return {
             "file": self.path.name,
             "quantisation": self.quantisation,
-            "sha256": sha256(self.path, change.st_mtime_ns, change.st_size),
+            "sha256": sha256(self.path),
         }
-
-
-@lru_cache(maxsize=8)
-def sha256(path: Path, changed: int, size: int) -> str:
-    """Of a file's bytes. changed, size: what tells another content of the same path."""
-    del changed, size
-    return fingerprint(path)
 
 
 def _together(blocks: int) -> int:

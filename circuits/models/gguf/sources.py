@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -72,6 +73,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "circuits"
 
 
+def sha256(path: Path) -> str:
+    """Of a file's bytes, read once as long as it does not change: a source is resolved often."""
+    there = path.stat()
+    return _sha256(path, there.st_mtime_ns, there.st_size)
+
+
+@lru_cache(maxsize=8)
+def _sha256(path: Path, *_: int) -> str:
+    return fingerprint(path)
+
+
 def _in_folder(folder: Path) -> Path | None:
     found = sorted(folder.glob("*.gguf"))
     if not found or (folder / "adapter_config.json").is_file():
@@ -94,7 +106,7 @@ def _packaged(name: str, packaged: Packaged) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock")):
-            if not target.is_file() or fingerprint(target) != packaged.sha256:
+            if not target.is_file() or sha256(target) != packaged.sha256:
                 _join(name, parts, target, packaged)
     except OSError as error:
         raise CircuitsError(
