@@ -369,9 +369,11 @@ def test_a_stream_that_is_not_there_is_refused(hooked, random_pairs, monkeypatch
     monkeypatch.setattr(type(model), "layout", parallel)
     with pytest.raises(CircuitsError, match="resid_mid: GPT2LMHeadModel computes attention and"):
         patch(model, random_pairs(n=1), "resid_mid")
-    monkeypatch.setattr(model.hf.config, "is_encoder_decoder", True)
+
+
+def test_an_encoder_decoder_is_refused(hooked, random_pairs):
     with pytest.raises(CircuitsError, match="is for decoder-only models"):
-        patch(model, random_pairs(n=1))
+        patch(hooked("t5"), random_pairs(n=1))
 
 
 def test_out_of_memory_halves_the_batch(hooked, random_pairs, monkeypatch):
