@@ -1,5 +1,6 @@
 """Work stopped half-way: what was done is kept, goes on to the same bytes, and is never mixed."""
 
+import json
 import logging
 import sys
 from itertools import chain
@@ -10,10 +11,16 @@ import torch
 from circuits import unfinished as module
 from circuits.attribution import attribute, attribute_nodes
 from circuits.errors import CircuitsError
+from circuits.evaluation import Questions, evaluate
+from circuits.evolution import cross_evaluate, internals
+from circuits.evolution.hidden import hidden_path
+from circuits.graph import select
 from circuits.intervention.patching import patch, path_patch
-from circuits.unfinished import NAME, Unfinished
+from circuits.unfinished import NAME, Pieces, Unfinished
 
 SCORING = sys.modules[attribute.__module__]  # a function has the module's name
+MEASURE = sys.modules["circuits.evaluation.measure"]
+INSIDE, HIDDEN = (sys.modules[function.__module__] for function in (internals, hidden_path))
 SWEEP, PATH = (sys.modules[function.__module__] for function in (patch, path_patch))
 
 
@@ -117,6 +124,149 @@ def test_patching_goes_on_too(function, where, given, hooked, random_pairs, tmp_
     assert not path.exists()
     assert [len(part) for part in (first, second)] == [1, 2]
     assert again == whole
+
+
+def everything(model, scores, circuit, pairs, path, **other):
+    questions = Questions(
+        minimality=2, minimality_controls=2, completeness=4, completeness_sets=2, stability=3
+    )
+    settings = {"batch_size": 2, "questions": questions, "conditions": {"more": pairs[:3]}}
+    with Pieces(path) as unfinished:
+        record = evaluate(model, scores, circuit, pairs, unfinished=unfinished, **settings, **other)
+    return json.dumps(record, sort_keys=True)
+
+
+@pytest.mark.parametrize("batches", [1, 9])
+def test_evaluation_goes_on_too(batches, hooked, random_pairs, tmp_path):
+    model, pairs, path = hooked("gpt2"), random_pairs(n=4), tmp_path / "evaluation.unfinished"
+    scores = attribute(model, random_pairs(n=2, seed=1), per_example=True)
+    circuit = select(scores, edges=12)
+    given = (model, scores, circuit, pairs)
+    with pytest.MonkeyPatch.context() as counting:
+        every = stop_after(counting, 999, MEASURE)
+        whole = everything(*given, None)
+    with pytest.MonkeyPatch.context() as half_way:
+        first = stop_after(half_way, batches, MEASURE)
+        with pytest.raises(Stopped):
+            everything(*given, path)
+    assert path.is_dir()
+    with pytest.raises(CircuitsError, match=r"evaluation\.unfinished.* with other "):
+        everything(*given, path, replacement="zero")
+    assert path.is_dir(), "a refusal leaves what others may go on from"
+    with pytest.MonkeyPatch.context() as counting:
+        second = stop_after(counting, 999, MEASURE)
+        again = everything(*given, path)
+    assert again == whole and not path.exists()
+    assert first + second == every and len(first) == batches < len(every)
+
+
+def test_crossing_goes_on_too(hooked, random_pairs, tmp_path):
+    model, pairs, path = hooked("gpt2"), random_pairs(n=5), tmp_path / "evolution.unfinished"
+    scores = attribute(model, random_pairs(n=4, seed=1))
+    given = {"a": select(scores, edges=40), "b": select(scores, edges=80)}
+
+    def crossed():
+        with Pieces(path) as unfinished:
+            return cross_evaluate(
+                {"a": model, "b": lambda: model},
+                given,
+                pairs,
+                batch_size=1,
+                resamples=100,
+                unfinished=unfinished,
+            ).to_dict()
+
+    whole = crossed()
+    with pytest.MonkeyPatch.context() as half_way:
+        first = stop_after(half_way, 7, MEASURE)
+        with pytest.raises(Stopped):
+            crossed()
+    with pytest.MonkeyPatch.context() as counting:
+        second = stop_after(counting, 99, MEASURE)
+        assert crossed() == whole
+    assert (len(first), len(second)) == (7, 3)
+
+
+@pytest.mark.parametrize("batches", [1, 2, 3, 4])
+def test_internals_go_on_too(batches, hooked, random_pairs, tmp_path):
+    model, against = hooked("llama"), hooked("qwen2")
+    pairs, path = random_pairs(n=5), tmp_path / "internals.unfinished"
+    places = {"marks": [[1, 2]] * 5}
+
+    def looked():
+        with Pieces(path) as unfinished:
+            settings = {"batch_size": 2, "landmarks": places, "n_bootstrap": 100}
+            found = internals(model, against, pairs, unfinished=unfinished, **settings)
+        return json.dumps(found.to_dict(), sort_keys=True)
+
+    whole = looked()
+    with pytest.MonkeyPatch.context() as half_way:
+        first = stop_after(half_way, batches, INSIDE)
+        with pytest.raises(Stopped):
+            looked()
+    with pytest.MonkeyPatch.context() as counting:
+        second = stop_after(counting, 99, INSIDE)
+        assert looked() == whole
+    assert len(first) == batches and len(first) + len(second) >= 4
+    assert not path.exists()
+
+
+def test_paths_of_hidden_states_go_on_too(hooked, random_pairs, tmp_path):
+    models = {"a": lambda: hooked("llama"), "b": lambda: hooked("mistral")}
+    pairs, path = random_pairs(n=5), tmp_path / "internals.unfinished"
+
+    def walked():
+        with Pieces(path) as unfinished:
+            return hidden_path(models, pairs, batch_size=2, unfinished=unfinished).states
+
+    whole = walked()
+    with pytest.MonkeyPatch.context() as half_way:
+        first = stop_after(half_way, 4, HIDDEN)
+        with pytest.raises(Stopped):
+            walked()
+    with pytest.MonkeyPatch.context() as counting:
+        second = stop_after(counting, 99, HIDDEN)
+        assert torch.equal(walked(), whole)
+    assert (len(first), len(second)) == (4, 2) and float(whole.abs().max()) > 0
+
+
+def test_sums_that_hold_half_a_batch_are_not_kept(tmp_path):
+    unfinished, total = Unfinished(tmp_path / NAME), torch.zeros(1)
+    with pytest.raises(Stopped), unfinished:
+        unfinished.held(2, {})
+        with unfinished.taking(torch.tensor([0])):
+            total += 1
+            unfinished.hold({"total": total})
+        unfinished.write()
+        with unfinished.taking(torch.tensor([1])):
+            total += 5
+            raise Stopped
+    again = Unfinished(tmp_path / NAME)
+    assert again.held(2, {})["total"].tolist() == [1.0]
+    assert again.done.tolist() == [True, False]
+
+
+def test_values_are_pieces_too(tmp_path):
+    path, made = tmp_path / "new" / "pieces", []
+
+    def work(value):
+        made.append(value)
+        return value
+
+    with pytest.raises(Stopped), Pieces(path) as pieces:
+        assert pieces.value({"a": 1}, lambda: work([1])) == [1]
+        raise Stopped
+    with pytest.raises(CircuitsError, match="pieces: holds unfinished work with other settings"):
+        Pieces(path).value({"a": 2}, lambda: work([2]))
+    with Pieces(path) as pieces:
+        assert pieces.value({"a": 1}, lambda: work([1])) == [1]
+        assert pieces.value({"b": 1}, lambda: work([3])) == [3]
+    assert made == [[1], [3]] and not path.exists()
+    fresh = tmp_path / "fresh" / "pieces"
+    with pytest.raises(CircuitsError, match="no"), Pieces(fresh) as pieces:
+        pieces.value({}, lambda: work([4]))
+        raise CircuitsError("no")
+    assert not fresh.parent.exists(), "a refusal leaves nothing of its own"
 
 
 def test_other_work_is_refused_with_what_is_other(hooked, random_pairs, tmp_path):

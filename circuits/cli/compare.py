@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -60,7 +60,8 @@ def compare(
 
     Edges, nodes, and which of the two; each beside its noise ceiling. With --model and --task, also
     how faithful each checkpoint's circuit is in every other. Writes evolution.json, evolution.html
-    and crossing.json.
+    and crossing.json. Stopped half-way, it leaves evolution.unfinished there, and the same command
+    goes on from it.
 
     Example: circuits compare runs/quickstart/scores/*.safetensors --out evolution
     --model runs/quickstart/checkpoints --base newsroom-gpt2 --task newsroom
@@ -72,6 +73,7 @@ def compare(
     from circuits.files import write_json
     from circuits.graph import EdgeScores, select
     from circuits.report.change import write_change_page
+    from circuits.unfinished import Pieces, digest
     from tasks.skipping import Skipped
 
     use.require_writable(out)
@@ -88,10 +90,8 @@ def compare(
         typer.echo(f"note: {names[0]} is taken to be the base, at step 0", err=True)
     sources = _sources(models, base, names, order) if models else {}
     loaded = {name: EdgeScores.load(file) for name, file in zip(names, files, strict=True)}
-    evolution = compare_scores(
-        list(loaded.values()), names=names, n_bootstrap=resamples, seed=seed, progress=not quiet
-    )
-    crossing, left_out = None, list[Skipped]()
+    load: dict[str, Any] = {}
+    pairs, left_out = None, list[Skipped]()
     if task is not None:
         chosen = use.load_task(task, data, task_option, skip=skip_bad_rows)
         held_out = split or ("all" if data is not None else "test")
@@ -106,28 +106,47 @@ def compare(
         del first
         use.warn_of_scored(loaded[names[0]].details, pairs)
         left_out += pairs.skipped
-        crossing = cross_evaluate(
-            load,
-            {
-                name: select(one, edges=max(1, round(share * one.layout.n_edges)))
-                for name, one in loaded.items()
-            },
-            pairs,
-            metric=metric,
-            batch_size=batch_size,
-            resamples=resamples,
-            seed=seed,
-            progress=not quiet,
+
+    def compared() -> dict[str, Any]:
+        found = compare_scores(
+            list(loaded.values()), names=names, n_bootstrap=resamples, seed=seed, progress=not quiet
         )
-    typer.echo(evolution.paragraph())
-    written = [out / "evolution.json", *use.write_skipped(out, left_out)]
-    write_json(written[0], evolution.to_dict())
-    crossed = out / "crossing.json"
-    crossed.unlink(missing_ok=True)
-    if crossing is not None:
-        typer.echo(crossing.paragraph())
-        write_json(crossed, crossing.to_dict())
-        written.append(crossed)
+        return {"record": found.to_dict(), "paragraph": found.paragraph()}
+
+    with Pieces(out / "evolution.unfinished") as unfinished:
+        evolution = unfinished.value(
+            {
+                "scores": {name: digest(one.per_example) for name, one in loaded.items()},
+                "resamples": resamples,
+                "seed": seed,
+            },
+            compared,
+        )
+        crossing = None
+        if pairs is not None:
+            crossing = cross_evaluate(
+                load,
+                {
+                    name: select(one, edges=max(1, round(share * one.layout.n_edges)))
+                    for name, one in loaded.items()
+                },
+                pairs,
+                metric=metric,
+                batch_size=batch_size,
+                resamples=resamples,
+                seed=seed,
+                progress=not quiet,
+                unfinished=unfinished,
+            )
+        typer.echo(evolution["paragraph"])
+        written = [out / "evolution.json", *use.write_skipped(out, left_out)]
+        write_json(written[0], evolution["record"])
+        crossed = out / "crossing.json"
+        crossed.unlink(missing_ok=True)
+        if crossing is not None:
+            typer.echo(crossing.paragraph())
+            write_json(crossed, crossing.to_dict())
+            written.append(crossed)
     use.wrote(*written, write_change_page(out))
 
 

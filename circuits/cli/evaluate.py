@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tasks.pairs import PairSet
 
 
+UNFINISHED = "evaluation.unfinished"
+
+
 def evaluate(
     scores: Annotated[Path, typer.Option(help="Folder or file that `discover` wrote.")],
     out: use.Out = Path("evaluation"),
@@ -75,6 +78,8 @@ def evaluate(
     evaluation.html: faithfulness by circuit size, with bootstrap intervals over examples and a
     random ranking as control; stability under resampling, where single examples' scores were kept.
 
+    Stopped half-way, it leaves evaluation.unfinished there, and the same command goes on from it.
+
     Example: circuits evaluate --scores scores --split test --out evaluation
     """
     from circuits.attribution.attribute import describe_model
@@ -86,6 +91,7 @@ def evaluate(
     from circuits.graph import load_scores
     from circuits.graph.levels import select_size, share_of
     from circuits.report import write_report
+    from circuits.unfinished import Pieces
 
     use.require_writable(out)
     found = load_scores(scores)
@@ -125,61 +131,65 @@ def evaluate(
     other = made_from_another(hooked, found.details)
     if other is not None:
         typer.echo(f"note: the scores were made from another model, {other}", err=True)
-    if given is None and ranking == AUTO:
-        circuit = chosen_circuit(
+    with Pieces(out / UNFINISHED) as unfinished:
+        if given is None and ranking == AUTO:
+            circuit = chosen_circuit(
+                hooked,
+                found,
+                others,
+                size,
+                rule=rule,
+                metric=metric,
+                replacement=replacement,
+                batch_size=batch_size,
+                seed=seed,
+                progress=not quiet,
+                unfinished=unfinished,
+            )
+        show_inlets(circuit)
+        conditions = {
+            kind: perturbed(pairs, kind, hooked.tokenizer, context=hooked.context, seed=seed)
+            for kind in perturb or ()
+        }
+        record = evaluation_of(
             hooked,
             found,
-            others,
-            size,
-            rule=rule,
+            circuit,
+            pairs,
+            conditions=conditions,
+            questions=Questions(
+                minimality=len(pairs) if minimal else None,
+                completeness=len(pairs) if complete else None,
+                stability=200,
+            ),
             metric=metric,
             replacement=replacement,
             batch_size=batch_size,
             seed=seed,
             progress=not quiet,
+            unfinished=unfinished,
         )
-    show_inlets(circuit)
-    record = evaluation_of(
-        hooked,
-        found,
-        circuit,
-        pairs,
-        conditions={
-            kind: perturbed(pairs, kind, hooked.tokenizer, context=hooked.context, seed=seed)
-            for kind in perturb or ()
-        },
-        questions=Questions(
-            minimality=len(pairs) if minimal else None,
-            completeness=len(pairs) if complete else None,
-            stability=200,
-        ),
-        metric=metric,
-        replacement=replacement,
-        batch_size=batch_size,
-        seed=seed,
-        progress=not quiet,
-    )
-    if "undefined" in record["faithfulness"]:
-        raise CircuitsError(record["faithfulness"]["undefined"])
-    _show(record, pairs, found.details.get("metric"))
-    name = Path(hooked.name).name
-    used = {"n": len(pairs), "split": pairs.split, "fingerprint": pairs.fingerprint}
-    write_json(
-        out / "evaluation.json",
-        {
-            "order": [name],
-            "checkpoints": {name: record},
-            "pairs": {"score": found.details.get("data", {}), "evaluate": used},
-            "made": {
-                "task": pairs.task,
-                "method": found.method,
-                "metric": found.details.get("metric"),
-                "rule": circuit.details.get("rule"),
-                "model": describe_model(hooked),
-                "scores_of_another_model": other,
+        if "undefined" in record["faithfulness"]:
+            raise CircuitsError(record["faithfulness"]["undefined"])
+        _show(record, pairs, found.details.get("metric"))
+        name = Path(hooked.name).name
+        used = {"n": len(pairs), "split": pairs.split, "fingerprint": pairs.fingerprint}
+        write_json(
+            out / "evaluation.json",
+            {
+                "order": [name],
+                "checkpoints": {name: record},
+                "pairs": {"score": found.details.get("data", {}), "evaluate": used},
+                "made": {
+                    "task": pairs.task,
+                    "method": found.method,
+                    "metric": found.details.get("metric"),
+                    "rule": circuit.details.get("rule"),
+                    "model": describe_model(hooked),
+                    "scores_of_another_model": other,
+                },
             },
-        },
-    )
+        )
     page = write_report(out, name="evaluation.html", anchors=["faithfulness"])
     use.wrote(out / "evaluation.json", page, *use.write_skipped(out, pairs.skipped))
 

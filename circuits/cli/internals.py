@@ -56,7 +56,8 @@ def internals(
 
     Attention (KL, entropy, roles of heads), hidden states, neurons, critical layers; on the clean
     prompts of the task. Up to three models are compared in all pairs, more with --against alone.
-    Writes internals.json and internals.html.
+    Writes internals.json and internals.html. Stopped half-way, it leaves internals.unfinished
+    there, and the same command goes on from it.
 
     Example: circuits internals --model runs/quickstart/checkpoints/step-200
     --against newsroom-gpt2 --task newsroom --out inside
@@ -68,6 +69,7 @@ def internals(
     from circuits.files import write_json
     from circuits.graph import EdgeScores
     from circuits.report.inside import write_internals_page
+    from circuits.unfinished import Pieces
     from tasks.landmarks import landmarks
 
     use.require_writable(out)
@@ -101,33 +103,41 @@ def internals(
     couples = [(name, against) for name in series]
     if len(series) < _PAIRED:
         couples += [(later, earlier) for earlier, later in combinations(series, 2)]
-    comparisons = []
-    for place, (one, other) in enumerate(couples):
-        result = compare(
-            load(one),
-            load(other),
-            pairs,
-            names=(called[one], called[other]),
-            landmarks=places,
-            batch_size=batch_size,
-            n_bootstrap=resamples,
-            seed=seed,
-            progress=not quiet,
-        )
-        comparisons.append(result.to_dict(edges if place == 0 else None))
-        typer.echo(comparisons[-1]["paragraph"])
-    checkpoints = {called[name]: partial(load, name) for name in (against, *model)}
-    path = None
-    if len(checkpoints) > 1:
-        walked = hidden_path(checkpoints, pairs, batch_size=batch_size, progress=not quiet)
-        path = walked.to_dict(umap=umap, seed=seed)
-    record = {
-        "task": pairs.task,
-        "split": pairs.split,
-        "models": {name: source for source, name in called.items()},
-        "comparisons": comparisons,
-        "path": path,
-    }
-    write_json(out / "internals.json", record)
+    with Pieces(out / "internals.unfinished") as unfinished:
+        comparisons = []
+        for place, (one, other) in enumerate(couples):
+            result = compare(
+                load(one),
+                load(other),
+                pairs,
+                names=(called[one], called[other]),
+                landmarks=places,
+                batch_size=batch_size,
+                n_bootstrap=resamples,
+                seed=seed,
+                progress=not quiet,
+                unfinished=unfinished,
+            )
+            comparisons.append(result.to_dict(edges if place == 0 else None))
+            typer.echo(comparisons[-1]["paragraph"])
+        checkpoints = {called[name]: partial(load, name) for name in (against, *model)}
+        path = None
+        if len(checkpoints) > 1:
+            walked = hidden_path(
+                checkpoints,
+                pairs,
+                batch_size=batch_size,
+                progress=not quiet,
+                unfinished=unfinished,
+            )
+            path = walked.to_dict(umap=umap, seed=seed)
+        record = {
+            "task": pairs.task,
+            "split": pairs.split,
+            "models": {name: source for source, name in called.items()},
+            "comparisons": comparisons,
+            "path": path,
+        }
+        write_json(out / "internals.json", record)
     page = write_internals_page(record, out / "internals.html")
     use.wrote(out / "internals.json", page, *use.write_skipped(out, pairs.skipped))

@@ -33,6 +33,7 @@ from circuits.evaluation.units import Mask, units_inside
 from circuits.graph import AnyCircuit
 from circuits.intervention.replacement import Means
 from circuits.models import HookedModel
+from circuits.unfinished import Pieces
 from tasks.pairs import PairSet
 
 
@@ -96,6 +97,7 @@ def completeness(
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
+    unfinished: Pieces | None = None,
 ) -> Completeness:
     """Knock `sets` random sets of nodes (or unit "edges", "neurons") out, and a greedy one of at
     most `steps`.
@@ -111,7 +113,7 @@ def completeness(
         raise CircuitsError("completeness: sets, steps and candidates must be at least 1")
     search, report = (replace(pairs, pairs=pairs.pairs[half::2]) for half in (1, 0))
     draw = torch.Generator().manual_seed(seed)
-    bench = _Bench(model, circuit, units, metric, replacement, batch_size)
+    bench = _Bench(model, circuit, units, metric, replacement, batch_size, unfinished)
     chosen = _distinct(list(units), sets, draw)
     greedy = bench.greedy(search, steps, candidates, draw)
     control = random_circuit(circuit, seed=seed)
@@ -137,6 +139,7 @@ class _Bench:
     metric: str | None
     replacement: str | Means
     batch_size: int | None
+    unfinished: Pieces | None
 
     def measure(
         self,
@@ -159,6 +162,7 @@ class _Bench:
             replacement=self.replacement,
             batch_size=self.batch_size,
             progress=progress,
+            unfinished=self.unfinished,
         )
 
     def greedy(

@@ -22,6 +22,7 @@ from circuits.graph.levels import select_size
 from circuits.graph.orders import ORDERS
 from circuits.intervention.replacement import Means
 from circuits.models import HookedModel
+from circuits.unfinished import Pieces, digest
 from tasks.pairs import PairSet
 
 
@@ -54,6 +55,7 @@ def evaluate(
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
+    unfinished: Pieces | None = None,
 ) -> dict[str, Any]:
     """The faithfulness curve of the scores, and what is asked of the circuit, as JSON values.
 
@@ -61,7 +63,7 @@ def evaluate(
         any other, of which there is no stability.
     pairs: examples that the scores were not made from. conditions: other pair sets by name, for
     robustness. metric: None takes each pair set's own; a condition always does. replacement: as for
-    `measure`.
+    `measure`. unfinished: keeps what was measured until the whole is done.
 
     Where clean and corrupted metric are equal, nothing can be said of the circuit: the record's
     `faithfulness` holds the reason as `undefined`, and the other parts are None or empty.
@@ -72,6 +74,7 @@ def evaluate(
         "batch_size": batch_size,
         "seed": seed,
         "progress": progress,
+        "unfinished": unfinished,
     }
     record: dict[str, Any] = {
         "circuit": {
@@ -87,7 +90,15 @@ def evaluate(
         "minimality": None,
         "completeness": None,
         "robustness": {},
-        **_of_other_examples(scores, circuit, questions.stability, seed),
+        **(unfinished or Pieces()).value(
+            {
+                "stability": questions.stability,
+                "seed": seed,
+                "circuit": digest(circuit.mask),
+                "scores": digest(scores.per_example) if unfinished else None,
+            },
+            lambda: _of_other_examples(scores, circuit, questions.stability, seed),
+        ),
     }
     try:
         rule = circuit.details.get("rule")

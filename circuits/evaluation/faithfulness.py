@@ -32,6 +32,7 @@ from circuits.graph import AnyScores
 from circuits.graph.levels import DEFAULT_RULES, nothing_of, order_of
 from circuits.intervention.replacement import Means
 from circuits.models import HookedModel
+from circuits.unfinished import Pieces
 from tasks.pairs import PairSet
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -145,6 +146,7 @@ def faithfulness(
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
+    unfinished: Pieces | None = None,
 ) -> Faithfulness:
     """Faithfulness curves of the scores' rankings and of random ones.
 
@@ -185,6 +187,7 @@ def faithfulness(
         replacement=replacement,
         batch_size=batch_size,
         progress="faithfulness" if progress else None,
+        unfinished=unfinished,
     )
     axis = torch.tensor(fractions, dtype=torch.float64)
     curves, first = {}, 0

@@ -16,6 +16,7 @@ from circuits.intervention import Executor, Means, constants
 from circuits.metrics import metric_for
 from circuits.models import HookedModel
 from circuits.planning import choose_batch_size
+from circuits.unfinished import Pieces, Unfinished, digest
 from tasks.pairs import PairBatch, PairSet
 
 
@@ -60,12 +61,14 @@ def measure(
     replacement: str | Means = "corrupted",
     batch_size: int | None = None,
     progress: str | None = None,
+    unfinished: Pieces | None = None,
 ) -> Measured:
     """Run every circuit on every pair; circuits share each batch's clean and corrupted runs.
 
     replacement: what stands in for what is left out: "corrupted", "mean" or "mean-positional" (over
     these pairs' clean prompts, or from `Means.of` over others), "zero".
     batch_size: None takes what the memory plan says (`planning.choose_batch_size`).
+    unfinished: where it is kept what was measured, as the next piece.
 
     Equal circuits run once: of a random ranking's small circuits, all that pruning leaves empty.
     """
@@ -79,6 +82,22 @@ def measure(
     columns = [places[mask] for mask in masks]
     values = torch.zeros(len(pairs), 2 + len(distinct), dtype=torch.float64)
 
+    piece = Unfinished() if unfinished is None else unfinished.tensors()
+    if unfinished is not None:
+        piece.resume(
+            len(pairs),
+            {
+                "metric": judge.name,
+                "circuits": digest(*(circuit.mask for circuit in distinct.values())),
+                "replacement": _described(replacement),
+                "model": [model.fingerprint, str(model.hf.dtype)],
+                "pairs": pairs.fingerprint,
+                "batch size": batch_size,
+            },
+            {"values": values},
+        )
+        if bool(piece.done.all()):
+            return Measured(judge.name, values[:, 0], values[:, 1], values[:, columns])
     neurons = any(circuit.level == "neuron" for circuit in circuits)
     stand_in = constants(replacement, model, pairs, neurons=neurons)
 
@@ -98,10 +117,21 @@ def measure(
         pairs,
         work,
         batch_size=batch_size,
+        done=piece.done if len(piece.done) else None,
         progress=progress,
     ):
         values[batch.index.cpu()] = found.double().cpu()
+        if unfinished is not None:
+            piece.keep(batch.index)
+    piece.write()
     return Measured(judge.name, values[:, 0], values[:, 1], values[:, columns])
+
+
+def _described(replacement: str | Means) -> str | list[str]:
+    if isinstance(replacement, str):
+        return replacement
+    parts = (replacement.inputs, replacement.z, replacement.mlp, replacement.hidden)
+    return [replacement.replacement, digest(*(tensor for part in parts for tensor in part))]
 
 
 def nothing_left(circuit: AnyCircuit, replacement: str | Means = "corrupted") -> str | None:

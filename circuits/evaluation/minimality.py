@@ -19,6 +19,7 @@ from circuits.evaluation.units import units_inside, units_outside
 from circuits.graph import AnyCircuit, Circuit
 from circuits.intervention.replacement import Means
 from circuits.models import HookedModel
+from circuits.unfinished import Pieces
 from tasks.pairs import PairSet
 
 
@@ -77,6 +78,7 @@ def minimality(
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
+    unfinished: Pieces | None = None,
 ) -> Minimality:
     """Remove each unit of the circuit alone, and add some others alone.
 
@@ -99,6 +101,7 @@ def minimality(
         replacement=replacement,
         batch_size=batch_size,
         progress="minimality" if progress else None,
+        unfinished=unfinished,
     )
     sign = torch.tensor([1.0] * len(inside) + [-1.0] * len(outside), dtype=torch.float64)
 

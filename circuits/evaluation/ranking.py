@@ -28,6 +28,7 @@ from circuits.graph import AnyCircuit, AnyScores, EdgeScores
 from circuits.graph.levels import nothing_of, select_size
 from circuits.intervention.replacement import Means
 from circuits.models import HookedModel
+from circuits.unfinished import Pieces
 from tasks.pairs import PairSet
 
 FRACTIONS = (0.01, 0.05, 0.2, 0.5, 1.0)
@@ -128,12 +129,14 @@ def choose_ranking(
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
+    unfinished: Pieces | None = None,
 ) -> RankingChoice:
     """The ranking for a circuit of this size, by how faithful its circuits are on these pairs.
 
     pairs: neither scored on, which is refused, nor to be judged on; 16 or more.
     size: edges (nodes, neurons) before pruning. positives: shares of mixes to try, of edges only.
-    replacement: as for `measure`. Costs a run of each pair on up to six circuits a ranking.
+    replacement, unfinished: as for `measure`. Costs a run of each pair on up to six circuits a
+    ranking.
 
     Raises VanishingMetricError where clean and corrupted metric are equal.
     """
@@ -155,6 +158,7 @@ def choose_ranking(
         replacement=replacement,
         batch_size=batch_size,
         progress="choosing the ranking" if progress else None,
+        unfinished=unfinished,
     )
     asked, axis = sizes.index(size), torch.tensor(sizes, dtype=torch.float64) / every
     found = estimates(measured.columns, _statistic(len(lines), asked, axis), seed=seed)

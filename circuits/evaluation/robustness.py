@@ -18,6 +18,7 @@ from circuits.evaluation.measure import measure, shares
 from circuits.graph import AnyCircuit
 from circuits.intervention.replacement import Means
 from circuits.models import HookedModel
+from circuits.unfinished import Pieces
 from tasks.pairs import PairSet
 
 Kind = TypeVar("Kind", bound=AnyCircuit)
@@ -59,6 +60,7 @@ def robustness(
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
+    unfinished: Pieces | None = None,
 ) -> dict[str, Condition]:
     """f of the circuit under each named condition; metric None takes each pair set's own."""
     control = random_circuit(circuit, seed=seed)
@@ -73,6 +75,7 @@ def robustness(
                 replacement=replacement,
                 batch_size=batch_size,
                 progress=f"robustness ({name})" if progress else None,
+                unfinished=unfinished,
             )
             kept, random = estimates(measured.columns, shares, seed=seed)
         except VanishingMetricError as error:

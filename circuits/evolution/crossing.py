@@ -27,6 +27,7 @@ from circuits.evolution.changes import number
 from circuits.evolution.steps import training_steps
 from circuits.graph import Circuit
 from circuits.models import HookedModel
+from circuits.unfinished import Pieces
 from tasks.pairs import PairSet
 
 Loader = Callable[[], HookedModel]
@@ -119,6 +120,7 @@ def cross_evaluate(
     resamples: int = 1000,
     seed: int = 0,
     progress: bool = False,
+    unfinished: Pieces | None = None,
 ) -> CrossEvaluation:
     """Run every circuit on every model, on the same pairs.
 
@@ -126,6 +128,7 @@ def cross_evaluate(
         before the next, so that memory holds one.
     pairs: examples that the circuits were not chosen on. A circuit and a model of the same name
         belong together. Intervals are BCa ones over examples.
+    unfinished: keeps what was measured until the whole is done.
     Raises CircuitsError for circuits of another shape than a model, with both shapes.
     """
     if not models or not circuits:
@@ -146,6 +149,7 @@ def cross_evaluate(
                 metric=metric,
                 batch_size=batch_size,
                 progress=f"circuits in {name}" if progress else None,
+                unfinished=unfinished,
             )
             found = estimates(measured.columns, _with_losses(own), resamples=resamples, seed=seed)
         except VanishingMetricError as error:

@@ -18,6 +18,7 @@ chance by more than `THRESHOLD`, at the lower end of the 95 % interval of the me
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -292,6 +293,18 @@ class RoleMasses:
                 shape = (self.count, *values.shape[1:])
                 self._kept[name] = torch.zeros(shape, dtype=values.dtype)
             self._kept[name][index.cpu()] = values.cpu()
+
+    def state(self) -> dict[str, Tensor]:
+        """All that was taken in, by name."""
+        names = torch.tensor(list(json.dumps(self.names).encode()), dtype=torch.uint8)
+        return {"roles.names": names, **{f"roles.{name}": v for name, v in self._kept.items()}}
+
+    def restore(self, held: Mapping[str, Tensor]) -> None:
+        """Take in what `state` gave, if anything."""
+        kept = {k.removeprefix("roles."): v for k, v in held.items() if k.startswith("roles.")}
+        if kept:
+            self.names = tuple(json.loads(bytes(kept.pop("names").tolist())))
+            self._kept.update(kept)
 
     def roles(self, *, resamples: int, seed: int) -> dict[str, Role]:
         """Every role that at least two texts have a query of."""

@@ -31,6 +31,7 @@ from circuits.evolution.trace import run_body
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
 from circuits.statistics import jackknife_interval
+from circuits.unfinished import Pieces, Unfinished
 from tasks.pairs import PairBatch, PairSet
 
 GROUPS = 20
@@ -162,10 +163,12 @@ def hidden_path(
     *,
     batch_size: int | None = None,
     progress: bool = False,
+    unfinished: Pieces | None = None,
 ) -> HiddenPath:
     """Read the clean prompts with each checkpoint in turn; one model is held at a time.
 
-    models: how to load each, by name, in order. Raises CircuitsError for fewer than two, and for
+    models: how to load each, by name, in order. unfinished: keeps what was read until the whole is
+    done, a piece a checkpoint. Raises CircuitsError for fewer than two, and for
     models of different shapes.
     """
     if len(models) < 2:
@@ -184,7 +187,10 @@ def hidden_path(
                 f"{summary}"
             )
         first = summary
-        sums = _group_sums(model, pairs, member, groups, batch_size, name if progress else None)
+        piece = (unfinished or Pieces()).tensors()
+        sums = _group_sums(
+            model, pairs, member, groups, batch_size, name if progress else None, piece
+        )
         states.append(sums / sizes[:, None])
     return HiddenPath(tuple(models), torch.stack(states).float(), sizes)
 
@@ -196,8 +202,16 @@ def _group_sums(
     groups: int,
     batch_size: int | None,
     progress: str | None,
+    piece: Unfinished,
 ) -> Float[Tensor, "layer group d_model"]:
     total: Tensor | None = None
+    if piece.path is not None:
+        same = {
+            "model": [model.fingerprint, str(model.hf.dtype)],
+            "pairs": pairs.fingerprint,
+            "batch size": batch_size,
+        }
+        total = piece.held(len(pairs), same).get("total")
 
     def work(batch: PairBatch) -> Tensor:
         found: list[Tensor] = []
@@ -217,12 +231,19 @@ def _group_sums(
         pairs,
         work,
         batch_size=batch_size,
+        done=piece.done if len(piece.done) else None,
         progress=progress,
     )
     for batch, means in done:
         if total is None:
             total = torch.zeros(len(means), groups, means.shape[2], dtype=torch.float64)
-        total.index_add_(1, member[batch.index.cpu()], means)
+        if piece.path is None:
+            total.index_add_(1, member[batch.index.cpu()], means)
+            continue
+        with piece.taking(batch.index):
+            total.index_add_(1, member[batch.index.cpu()], means)
+            piece.hold({"total": total})
+    piece.write()
     assert total is not None
     return total
 

@@ -45,6 +45,7 @@ from circuits.models import HookedModel
 from circuits.models.language import special_tokens
 from circuits.planning import choose_batch_size
 from circuits.statistics import generator
+from circuits.unfinished import Pieces, Unfinished
 from tasks.pairs import PairBatch, PairSet, PromptPair
 
 
@@ -195,6 +196,7 @@ def internals(
     n_bootstrap: int = 1000,
     seed: int = 0,
     progress: bool = False,
+    unfinished: Pieces | None = None,
 ) -> Internals:
     """Run both models on the clean prompts and compare what goes on inside.
 
@@ -203,6 +205,7 @@ def internals(
         (`tasks.landmarks` finds beginnings of sentences and paragraphs).
     batch_size: documents at a time; None takes what the memory plan says, about a thousand tokens'
         worth at most (`planning.choose_batch_size`).
+    unfinished: keeps what was read until the whole is done, in two pieces.
     Raises CircuitsError for models of different shapes, and for fewer than two documents.
     """
     require_same(model, against)
@@ -217,7 +220,16 @@ def internals(
             )
     if batch_size is None:
         batch_size = choose_batch_size(model, pairs, "internals")
-    documents = _Documents(len(pairs))
+    unfinished = unfinished or Pieces()
+    documents, piece = _Documents(len(pairs)), unfinished.tensors()
+    if piece.path is not None:
+        same = {
+            "models": [[each.fingerprint, str(each.hf.dtype)] for each in (model, against)],
+            "pairs": pairs.fingerprint,
+            "landmarks": {name: list(map(list, places)) for name, places in landmarks.items()},
+            "batch size": batch_size,
+        }
+        documents.restore(piece.held(len(pairs), same))
 
     def work(batch: PairBatch) -> Reading:
         return read(model, against, batch, RoleKeys.of_text(batch, landmarks))
@@ -227,11 +239,19 @@ def internals(
         pairs,
         work,
         batch_size=batch_size,
+        done=piece.done if len(piece.done) else None,
         progress=f"{against.name} and {model.name}" if progress else None,
     ):
-        documents.add(batch, reading)
+        if piece.path is None:
+            documents.add(batch, reading)
+            continue
+        with piece.taking(batch.index):
+            documents.add(batch, reading)
+            piece.hold(documents.state())
     found = documents.finish(n_bootstrap, seed)
-    found["roles"] |= induction(model, against, resamples=n_bootstrap, seed=seed)
+    found["roles"] |= induction(
+        model, against, resamples=n_bootstrap, seed=seed, piece=unfinished.tensors()
+    )
     return Internals(
         *(names or (model.name, against.name)), **found, resamples=n_bootstrap, seed=seed
     )
@@ -257,6 +277,22 @@ class _Documents:
         elif self._neurons is not None:
             self._neurons.add(batch.index, *reading.neurons)
 
+    def state(self) -> dict[str, Tensor]:
+        """All that was taken in, by name."""
+        neurons = {} if self._neurons is None else self._neurons.state()
+        values = {f"values.{name}": tensor for name, tensor in self._values.items()}
+        return {**values, **self._masses.state(), **neurons}
+
+    def restore(self, held: dict[str, Tensor]) -> None:
+        """Take in what `state` gave, if anything."""
+        if not held:
+            return
+        self._masses.restore(held)
+        if self._neurons is not None and not self._neurons.restore(held):
+            self._neurons = None
+        own = {name: tensor for name, tensor in held.items() if name.startswith("values.")}
+        self._values = {name.removeprefix("values."): tensor for name, tensor in own.items()}
+
     def finish(self, resamples: int, seed: int) -> dict[str, Any]:
         return {
             **self._values,
@@ -266,7 +302,7 @@ class _Documents:
 
 
 def induction(
-    model: HookedModel, against: HookedModel, *, resamples: int, seed: int
+    model: HookedModel, against: HookedModel, *, resamples: int, seed: int, piece: Unfinished
 ) -> dict[str, Role]:
     """The induction roles of every head, on random tokens that come twice."""
     special, rows = special_tokens(model.hf.config), min(model.vocabulary, against.vocabulary)
@@ -290,8 +326,16 @@ def induction(
     def work(batch: PairBatch) -> Reading:
         return read(model, against, batch, RoleKeys.of_repeated(batch))
 
-    for batch, reading in over_batches(model, pairs, work):
+    if piece.path is not None:
+        both = [[each.fingerprint, str(each.hf.dtype)] for each in (model, against)]
+        masses.restore(piece.held(SEQUENCES, {"models": both, "pairs": pairs.fingerprint}))
+    done = piece.done if len(piece.done) else None
+    for batch, reading in over_batches(model, pairs, work, done=done):
         masses.add(reading.keys, batch.index, reading.mass, reading.mass_against)
+        piece.hold(masses.state())
+        if piece.path is not None:
+            piece.keep(batch.index)
+    piece.write()
     return masses.roles(resamples=resamples, seed=seed)
 
 

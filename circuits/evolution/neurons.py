@@ -17,6 +17,7 @@ Intervals of shares leave out one group of documents at a time (delete-a-group j
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +147,8 @@ class NeuronSums:
     ) -> None:
         """Take in a batch; both lists hold a layer each. `index`: places in the set."""
         groups = (index % self.groups).to(model[0].mean.device)
+        if self._sums is not None and self._square is not None:  # read from a file, perhaps
+            self._sums, self._square = self._sums.to(groups.device), self._square.to(groups.device)
         shape = (3, self.groups, len(model), model[0].mean.shape[1])
         if self._sums is None:
             self._sums = torch.zeros(shape, dtype=torch.float64, device=groups.device)
@@ -156,6 +159,17 @@ class NeuronSums:
             for place, part in enumerate((values, others, (values - others).square())):
                 self._sums[place, :, layer].index_add_(0, groups, part)
             self._square[layer] += other.square.double().sum(dim=0)
+
+    def state(self) -> dict[str, Tensor]:
+        """The sums, by name; none before the first batch."""
+        if self._sums is None or self._square is None:
+            return {}
+        return {"neurons.sums": self._sums, "neurons.square": self._square}
+
+    def restore(self, held: Mapping[str, Tensor]) -> bool:
+        """Take in what `state` gave; whether there was anything."""
+        self._sums, self._square = held.get("neurons.sums"), held.get("neurons.square")
+        return self._sums is not None
 
     def changes(self) -> NeuronChanges:
         """Tests and shares over all neurons of all documents so far."""

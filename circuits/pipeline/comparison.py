@@ -8,6 +8,7 @@ from circuits.evolution import compare, cross_evaluate, internals
 from circuits.evolution.hidden import hidden_path
 from circuits.files import write_json
 from circuits.pipeline.context import BASE, RunContext
+from circuits.unfinished import Pieces
 from tasks.landmarks import landmarks
 
 
@@ -41,7 +42,7 @@ def cross_circuits(run: RunContext) -> None:
         return
     pairs = run.data.pairs("evaluate")[: section.crossing]
 
-    def work() -> None:
+    def work(unfinished: Pieces) -> None:
         found = cross_evaluate(
             {name: partial(run.model, name) for name in run.checkpoints},
             {name: run.circuit(name) for name in run.checkpoints},
@@ -51,10 +52,11 @@ def cross_circuits(run: RunContext) -> None:
             resamples=section.resamples,
             seed=run.recipe.seed,
             progress=run.progress,
+            unfinished=unfinished,
         )
         write_json(run.store.path("crossing.json"), found.to_dict())
 
-    run.store.stage(
+    run.store.stage_in_pieces(
         "crossing",
         [section.crossing, section.resamples, run.recipe.seed],
         work,
@@ -72,7 +74,7 @@ def look_inside(run: RunContext) -> None:
     if section is None:
         return
 
-    def work() -> dict[str, list[float]]:
+    def work(unfinished: Pieces) -> dict[str, list[float]]:
         pairs = run.data.pairs("score")[: section.documents]
         found = internals(
             run.model(run.last),
@@ -83,19 +85,21 @@ def look_inside(run: RunContext) -> None:
             batch_size=section.batch_size,
             seed=run.recipe.seed,
             progress=run.progress,
+            unfinished=unfinished,
         ).to_dict()
         path = hidden_path(
             {name: partial(run.model, name) for name in run.checkpoints},
             pairs,
             batch_size=section.batch_size,
             progress=run.progress,
+            unfinished=unfinished,
         )
         record = {**found, "split": pairs.split, "path": path.to_dict()}
         write_json(run.store.path("internals.json"), record)
         importance: dict[str, list[float]] = found["importance"]
         return importance
 
-    run.store.stage(
+    run.store.stage_in_pieces(
         "internals",
         [section.model_dump(), run.recipe.seed],
         work,

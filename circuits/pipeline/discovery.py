@@ -20,7 +20,7 @@ from circuits.graph import AnyCircuit, EdgeScores, select
 from circuits.intervention.patching import patch
 from circuits.pipeline.context import RunContext
 from circuits.pipeline.settings import attribution_of
-from circuits.unfinished import Unfinished
+from circuits.unfinished import Pieces, Unfinished
 
 _log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def evaluate_circuit(run: RunContext, name: str) -> None:
     """All that is said of one checkpoint's circuit."""
     section = run.recipe.evaluation
 
-    def work() -> dict[str, Any]:
+    def work(unfinished: Pieces) -> dict[str, Any]:
         return evaluate(
             run.model(name),
             run.scores(name),
@@ -163,9 +163,10 @@ def evaluate_circuit(run: RunContext, name: str) -> None:
             batch_size=section.batch_size,
             seed=run.recipe.seed,
             progress=run.progress,
+            unfinished=unfinished,
         )
 
-    run.store.stage(
+    run.store.stage_in_pieces(
         f"evaluation/{name}",
         [section.model_dump(mode="json"), run.recipe.seed],
         work,

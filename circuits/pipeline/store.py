@@ -27,6 +27,7 @@ from circuits.errors import CircuitsError
 from circuits.files import LOCK, leftovers, read_json, working_in, write_json, write_text
 from circuits.models.failures import some
 from circuits.pipeline.recipe import Recipe
+from circuits.unfinished import Pieces
 
 _log = logging.getLogger(__name__)
 _RECIPE = r"recipe\.yaml"
@@ -104,6 +105,24 @@ class Store:
         write_json(record, {"key": key, "seconds": self.seconds[name], "result": result})
         self.results[name] = result
         return result
+
+    def stage_in_pieces(
+        self,
+        name: str,
+        inputs: Any,
+        work: Callable[[Pieces], Any],
+        *,
+        after: Sequence[str] = (),
+        files: Sequence[str] = (),
+    ) -> Any:
+        """As `stage`, for work that is given where to keep what it has done until it is whole."""
+
+        def whole() -> Any:
+            so_far = self.path(".stages", f"{name.replace('/', '-')}.unfinished")
+            with Pieces(so_far, replace=True) as unfinished:
+                return work(unfinished)
+
+        return self.stage(name, inputs, whole, after=after, files=files)
 
     def write_environment(self, device: str) -> None:
         """Machine, versions, and how long each stage took."""

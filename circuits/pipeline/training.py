@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from circuits.files import fingerprint
@@ -11,6 +12,7 @@ from circuits.pipeline.quality import quality_intervals
 from circuits.pipeline.settings import finetune_settings
 from circuits.tuning.finetune import finetune
 from circuits.tuning.rouge import evaluate_summaries
+from circuits.unfinished import Pieces
 
 
 def make_checkpoints(run: RunContext) -> None:
@@ -55,19 +57,25 @@ def measure_quality(run: RunContext) -> None:
         return
     examples = run.data.examples("test", n)
 
-    def work() -> dict[str, Any]:
-        found = {}
-        for name in run.checkpoints:
-            model, _ = load_model(
-                run.checkpoints[name], device=run.recipe.device, dtype=run.recipe.dtype
-            )
-            scores = evaluate_summaries(model, run.data.tokenizer, examples, words=run.data.words)
-            found[name] = {
-                **scores.means,
-                "n": len(scores),
-                **({"unicode_words": scores.unicode} if scores.unicode else {}),
-                "intervals": quality_intervals(scores, seed=run.recipe.seed),
-            }
-        return found
+    def measured(name: str) -> dict[str, Any]:
+        model, _ = load_model(
+            run.checkpoints[name], device=run.recipe.device, dtype=run.recipe.dtype
+        )
+        scores = evaluate_summaries(model, run.data.tokenizer, examples, words=run.data.words)
+        return {
+            **scores.means,
+            "n": len(scores),
+            **({"unicode_words": scores.unicode} if scores.unicode else {}),
+            "intervals": quality_intervals(scores, seed=run.recipe.seed),
+        }
 
-    run.store.stage("quality", [n, run.recipe.seed], work, after=["pairs", "checkpoints"])
+    inputs = [n, run.recipe.seed]
+
+    def work(unfinished: Pieces) -> dict[str, Any]:
+        key = [*inputs, run.store.keys["pairs"], run.store.keys["checkpoints"]]
+        return {
+            name: unfinished.value({"of": name, "key": key}, partial(measured, name))
+            for name in run.checkpoints
+        }
+
+    run.store.stage_in_pieces("quality", inputs, work, after=["pairs", "checkpoints"])
