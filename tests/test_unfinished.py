@@ -187,7 +187,7 @@ def test_crossing_goes_on_too(hooked, random_pairs, tmp_path):
     assert (len(first), len(second)) == (7, 3)
 
 
-@pytest.mark.parametrize("batches", [1, 2, 3, 4])
+@pytest.mark.parametrize("batches", [1, 3])
 def test_internals_go_on_too(batches, hooked, random_pairs, tmp_path):
     model, against = hooked("llama"), hooked("qwen2")
     pairs, path = random_pairs(n=5), tmp_path / "internals.unfinished"
@@ -207,7 +207,7 @@ def test_internals_go_on_too(batches, hooked, random_pairs, tmp_path):
     with pytest.MonkeyPatch.context() as counting:
         second = stop_after(counting, 99, INSIDE)
         assert looked() == whole
-    assert len(first) == batches and len(first) + len(second) >= 4
+    assert (len(first), len(second)) == (batches, 4 - batches)
     assert not path.exists()
 
 

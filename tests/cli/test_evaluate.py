@@ -7,6 +7,7 @@ from itertools import permutations
 import pytest
 from cli.inside import circuits
 from cli.test_cli import refused
+from test_unfinished import MEASURE, Stopped, stop_after
 
 from circuits.cli.app import app
 from circuits.cli.evaluate import _show_curve
@@ -250,3 +251,25 @@ def _blind(line):
     """The same prompts, with answers that no model of random weights gives."""
     clean, corrupted, *_, split = line.split(",")
     return f"{clean},{corrupted},1,2,{split}"
+
+
+def test_stopped_half_way_it_goes_on_to_the_same_bytes(discovered, tmp_path, monkeypatch):
+    """Also in the midst of choosing the ranking: that costs runs too."""
+    arguments = ("evaluate", "--scores", discovered, "--n", 4, "--batch-size", 1, "--share", 0.05)
+    arguments = (*arguments, "--device", "cpu", "--quiet")
+    counts = {}
+    for name, batches in (("whole", 999), ("stopped", 3), ("stopped", 999)):
+        with monkeypatch.context() as patch:
+            ran = stop_after(patch, batches, MEASURE)
+            if batches == 999:
+                done = circuits(*arguments, "--out", tmp_path / name)
+                assert done.returncode == 0, done.stderr
+            else:
+                with pytest.raises(Stopped):
+                    circuits(*arguments, "--out", tmp_path / name)
+                assert (tmp_path / name / "evaluation.unfinished").is_dir()
+            counts[name] = counts.get(name, []) + ran
+    assert counts["stopped"] == counts["whole"]
+    written = [(tmp_path / name / "evaluation.json").read_bytes() for name in ("whole", "stopped")]
+    assert written[0] == written[1]
+    assert not (tmp_path / "stopped" / "evaluation.unfinished").exists()
