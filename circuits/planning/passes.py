@@ -151,15 +151,19 @@ def trace(config: PreTrainedConfig, shape: Shape, *, trains: str | None = None) 
 
 
 def _empty(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    if config.is_encoder_decoder:
+        raise CircuitsError(
+            f"{type(config).__name__}: no language model, but an encoder-decoder, whose passes are "
+            "not planned"
+        )
     try:
         with torch.device("meta"):
             model: PreTrainedModel = auto_class(config).from_config(config, dtype=dtype)
     except _FAILURES as error:
         raise CircuitsError(f"{type(config).__name__}: no language model ({error})") from error
     torch.nn.Module.train(model, False)
-    model.config.get_text_config().pad_token_id = (
-        None  # else the model warns that its zeros are padding
-    )
+    # Else the model warns that its zeros are padding.
+    model.config.get_text_config().pad_token_id = None
     return model
 
 
