@@ -28,7 +28,7 @@ from tasks.summarization.articles import (
 from tasks.summarization.donors import Donors, lend
 from tasks.summarization.prompt import Prompt, make_prompt, truncate
 from tasks.task import Split
-from tasks.text import Span, continuation, token_named
+from tasks.text import Span, continuation, control_token, token_named
 
 T = TypeVar("T")
 
@@ -290,6 +290,14 @@ class Summarization(FramedTask):
         if self.max_article_tokens is None:
             return article
         return replace(article, text=truncate(tokenizer, article.text, self.max_article_tokens))
+
+    def _framing(self, tokenizer: PreTrainedTokenizerBase) -> Framing:
+        if found := control_token(tokenizer, self.prompt):
+            raise CircuitsError(
+                f"prompt={self.prompt!r}: the control token {found[0]!r} would be read as text; "
+                "for a chat template use chat=true"
+            )
+        return super()._framing(tokenizer)
 
     def _summary(self, framing: Framing, prompt: Framed, article: Article) -> tuple[int, ...]:
         """The tokens of the whole summary where it follows the prompt."""

@@ -170,6 +170,13 @@ def test_control_tokens_in_an_article_stay_text(tmp_path, tokenizer):
         assert said in tokenizer.decode(pair.clean)
 
 
+def test_a_cue_of_control_tokens_is_refused(articles_file, tokenizer):
+    task = tasks.load("summarization", path=articles_file, prompt=" <|endoftext|>")
+    for make in (task.pairs, task.examples):
+        with pytest.raises(CircuitsError, match=r"^prompt=' <.*'<.endoftext.>' would be read as t"):
+            make(tokenizer, 1)
+
+
 def test_control_tokens_in_a_table_are_refused_with_the_position(table):
     tokenizer = prepending(bos=True)
     row = {**ROW, "clean": "<s>the capital</s> of France is"}
