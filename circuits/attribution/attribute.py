@@ -233,7 +233,7 @@ def describe_model(model: HookedModel) -> dict[str, Any]:
     return {
         "name": model.name,
         "architecture": type(model.hf).__name__,
-        "dtype": str(model.hf.dtype).removeprefix("torch."),
+        "dtype": model.dtype_name,
         "fingerprint": model.fingerprint,
         **({} if model.gguf is None else {"gguf": dict(model.gguf)}),
         **({} if model.asked_tokenizer is None else {"tokenizer": model.asked_tokenizer}),

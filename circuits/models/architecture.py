@@ -9,6 +9,7 @@ by model type; `selfcheck.py` proves the outcome. What does not fit is refused w
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,9 +89,28 @@ def _named_modules(model: PreTrainedModel) -> tuple[Any, Mapping[str, Any]]:
 def _adapter(
     model: PreTrainedModel, config: PreTrainedConfig, architecture: str
 ) -> tuple[Any, Mapping[str, Any]]:
+    config = _even(config)
     made = build_bridge_config_from_hf(config, architecture, str(model.name_or_path), model.dtype)
     adapter = ArchitectureAdapterFactory.select_architecture_adapter(made)
     return made, adapter.component_mapping or {}
+
+
+def _even(config: PreTrainedConfig) -> PreTrainedConfig:
+    """A copy whose encoder has the decoder's sizes: the names are the same, and TransformerLens's
+    BART takes no other. Depth is then read from the model; heads are looked at by `_refuse`.
+    """
+    sides = [f"{{}}_{size}" for size in ("layers", "ffn_dim", "attention_heads")]
+    uneven = {
+        side.format("encoder"): getattr(config, side.format("decoder"))
+        for side in sides
+        if hasattr(config, side.format("encoder")) and hasattr(config, side.format("decoder"))
+    }
+    if all(getattr(config, name) == size for name, size in uneven.items()):
+        return config
+    copied = copy.deepcopy(config)
+    for name, size in uneven.items():
+        setattr(copied, name, size)
+    return copied
 
 
 def describe(model: PreTrainedModel) -> View:
@@ -170,7 +190,10 @@ def _refuse(model: PreTrainedModel, mapping: Mapping[str, Any]) -> None:
         for name in ("encoder_attention_heads", "decoder_attention_heads")
     }
     if len(sizes) > 1 and None not in sizes:
-        raise CircuitsError(f"{architecture}: encoder and decoder differ in their number of heads")
+        raise CircuitsError(
+            f"{architecture}: encoder and decoder differ in their number of heads "
+            f"({config.encoder_attention_heads} and {config.decoder_attention_heads})"
+        )
 
 
 class _Build:

@@ -31,6 +31,7 @@ from circuits.models.failures import first_sentence
 from circuits.models.feed import Feed, Prefix, behind, decoder_only, encoder_decoder, shared_length
 from circuits.models.hooks import Hooks
 from circuits.models.narrow import narrowed
+from circuits.models.plain import quantisation, require_plain
 from circuits.models.selfcheck import check_view
 from circuits.models.window import context_window, short_context
 from circuits.notices import say
@@ -48,7 +49,7 @@ class HookedModel:
 
     def __init__(
         self,
-        hf: PreTrainedModel,
+        hf: nn.Module,
         tokenizer: PreTrainedTokenizerBase | None,
         name: str,
         *,
@@ -61,15 +62,15 @@ class HookedModel:
         no_tokenizer: why there is none, said where one is asked for.
         gguf: the file that the weights were read from; asked_tokenizer: where the tokenizer is from
             if it is not the model's own; both for the records of results.
-        Raises CircuitsError when the architecture does not fit, with the reason.
+        Raises CircuitsError, with the reason, for what is no plain Hugging Face model and when the
+        architecture does not fit.
         """
-        if False in (hf.config.return_dict, hf.config.get_text_config().return_dict):
-            raise CircuitsError(f"{name}: its configuration has return_dict False; set it to True")
+        hf = require_plain(hf, name)
         hf.train(False)
         self.hf = hf.requires_grad_(False)
         self._tokenizer, self._no_tokenizer = tokenizer, no_tokenizer
         self.name, self.gguf, self.asked_tokenizer = name, gguf, asked_tokenizer
-        with _as_unsupported(type(hf).__name__):
+        with _as_unsupported(hf, name):
             self.view = describe(hf)
             check_view(self)
 
@@ -153,6 +154,15 @@ class HookedModel:
         prompts = [pair.clean for pair in pairs]
         return begin.missing_begin(self.hf.config, self._tokenizer, prompts)
 
+    @property
+    def dtype_name(self) -> str:
+        """What the model computes in, "float32", with how its weights are quantised, if they are:
+        "quanto qint8, computed in float32".
+        """
+        computed = str(self.hf.dtype).removeprefix("torch.")
+        kind = quantisation(self.hf)
+        return computed if kind is None else f"{kind}, computed in {computed}"
+
     @cached_property
     def weight_bytes(self) -> int:
         """Memory that the weights take."""
@@ -228,16 +238,23 @@ class HookedModel:
 
 
 @contextmanager
-def _as_unsupported(architecture: str) -> Iterator[None]:
-    """Whatever is raised while a view is made and proved says that the model does not fit it."""
+def _as_unsupported(hf: PreTrainedModel, name: str) -> Iterator[None]:
+    """Whatever is raised while a view is made and proved says that the model does not fit it; of
+    quantised weights, that they are.
+    """
     try:
         yield
-    except CircuitsError:
-        raise
     except Exception as error:
         if isinstance(error, RuntimeError) and out_of_memory(error):
             raise
+        if kind := quantisation(hf):
+            raise CircuitsError(
+                f"{name}: its weights are quantised ({kind}), and what is kept is not what its "
+                "layers compute with; load it unquantised, or give what its dequantize() returns"
+            ) from error
+        if isinstance(error, CircuitsError):
+            raise
         raise CircuitsError(
-            f"{architecture}: it is not supported: its residual-stream view could not be proved "
-            f"({type(error).__name__}: {first_sentence(error)})"
+            f"{type(hf).__name__}: it is not supported: its residual-stream view could not be "
+            f"proved ({type(error).__name__}: {first_sentence(error)})"
         ) from error

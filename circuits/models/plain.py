@@ -1,0 +1,124 @@
+"""Whether a model is plain: a Hugging Face model whose weights are the numbers that it computes
+with. What is not is named, since a view of it would fail for reasons that are not the reason.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from circuits.errors import CircuitsError
+from circuits.models.failures import some
+
+# Packages of quantised layers or weights, by the beginning of a class's module.
+_PACKAGES = {
+    "bitsandbytes": "bitsandbytes",
+    "optimum.quanto": "quanto",
+    "quanto": "quanto",
+    "torchao": "torchao",
+    "torch.ao": "torch.ao",
+    "auto_gptq": "GPTQ",
+    "gptqmodel": "GPTQ",
+    "awq": "AWQ",
+    "hqq": "HQQ",
+    "aqlm": "AQLM",
+    "eetq": "EETQ",
+    "vptq": "VPTQ",
+    "compressed_tensors": "compressed-tensors",
+    "fbgemm_gpu": "FBGEMM",
+}
+_COUNTED = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_WRAPPERS = {  # class -> where the plain model is
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+    "FullyShardedDataParallel": "module",
+    "OptimizedModule": "_orig_mod",
+}
+
+
+def require_plain(model: nn.Module, name: str) -> PreTrainedModel:
+    """The model itself, or a CircuitsError that says what it is and how it becomes plain."""
+    kind = type(model).__name__
+    adapted = _adapter_layers(model)
+    if adapted:
+        raise CircuitsError(
+            f"{name}: {kind} holds adapter layers of PEFT that are not merged into the weights "
+            f"({some(adapted)}); give what its merge_and_unload() returns, or the adapter's folder"
+        )
+    if kind in _WRAPPERS:
+        raise CircuitsError(
+            f"{name}: {kind} wraps a model; give the model inside it (its .{_WRAPPERS[kind]})"
+        )
+    if not isinstance(model, PreTrainedModel):
+        raise CircuitsError(
+            f"{name}: {kind} is no model of Hugging Face transformers; only those are looked at"
+        )
+    if absent := [path for path, one in model.named_parameters() if one.is_meta]:
+        raise CircuitsError(
+            f"{name}: {len(absent)} weights hold no data here ({some(absent)}): they are on the "
+            "meta device, or offloaded; load the whole model onto one device"
+        )
+    # In a language model it may stand in the configuration of the text alone.
+    if False in (model.config.return_dict, model.config.get_text_config().return_dict):
+        raise CircuitsError(f"{name}: its configuration has return_dict False; set it to True")
+    return model
+
+
+def quantisation(model: nn.Module) -> str | None:
+    """How the weights are quantised ("bitsandbytes nf4", "quanto qint8"); None if they are not.
+
+    The configuration is not asked: it may speak of weights that were dequantised since.
+    """
+    for module in model.modules():
+        weights = [
+            one
+            for name in ("weight", "qweight", "W_q", "weight_packed")
+            if isinstance(one := module._parameters.get(name, module._buffers.get(name)), Tensor)
+        ]
+        package = _package(module) or next((_package(one) for one in weights if _package(one)), "")
+        low = next((one for one in weights if one.dtype not in _COUNTED), None)
+        if package or low is not None:
+            return " ".join(filter(None, (package, _form(module, weights, low))))
+    return None
+
+
+def _adapter_layers(model: nn.Module) -> list[str]:
+    if "peft" not in sys.modules:  # then no layer is its
+        return []
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [path for path, one in model.named_modules() if isinstance(one, BaseTunerLayer)]
+
+
+def _package(thing: Any) -> str:
+    """The package of quantised layers that an object's class, or one it builds on, is from."""
+    for kind in type(thing).__mro__:
+        for start, package in _PACKAGES.items():
+            if kind.__module__ == start or kind.__module__.startswith(f"{start}."):
+                return package
+    return ""
+
+
+def _form(module: nn.Module, weights: list[Tensor], low: Tensor | None) -> str:
+    """The numbers that the weights are kept in, as the layer or its weight says."""
+    for thing in (*weights, module):
+        kind = getattr(thing, "quant_type", None)  # bitsandbytes: nf4, fp4
+        if isinstance(kind, str):
+            return kind
+        kind = getattr(getattr(thing, "qtype", getattr(thing, "weight_qtype", None)), "name", None)
+        if isinstance(kind, str):  # quanto: qint8
+            return kind
+        bits = getattr(thing, "bits", getattr(thing, "w_bit", getattr(thing, "nbits", None)))
+        if isinstance(bits, int):  # GPTQ, AWQ, HQQ
+            return f"{bits} bit"
+    if low is not None:
+        return str(low.dtype).removeprefix("torch.")
+    own = getattr(module, "weight", None)  # torch.ao: a method
+    dtype = getattr(own() if callable(own) else own, "dtype", None)
+    if isinstance(dtype, torch.dtype) and dtype not in _COUNTED:
+        return str(dtype).removeprefix("torch.")
+    return type(weights[0]).__name__ if weights and type(weights[0]) is not nn.Parameter else ""
