@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from importlib.metadata import version
@@ -241,9 +242,14 @@ def describe_model(model: HookedModel) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that a figure can depend on."""
+    """Versions of the packages that a figure can depend on: of the modules that are loaded, where
+    they say theirs, as an installation may have changed since.
+    """
+    names = ("circuits", "torch", "transformers", "transformer-lens")
+    loaded = {name: sys.modules.get(name.replace("-", "_")) for name in names}
     return {
-        name: version(name) for name in ("circuits", "torch", "transformers", "transformer-lens")
+        name: str(getattr(module, "__version__", None) or version(name))
+        for name, module in loaded.items()
     }
 
 
