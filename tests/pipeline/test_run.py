@@ -317,7 +317,9 @@ def test_an_encoder_decoder_is_not_to_be_trained(model_folder, tmp_path):
 
 def test_unknown_and_broken_recipes(tmp_path):
     assert {"gpt2-cnn-dailymail", "quickstart", "smollm2-ioi"} <= set(shipped())
-    with pytest.raises(CircuitsError, match="no such recipe; give a file, or one of: gemma3-ioi, gpt2-cnn"):
+    with pytest.raises(
+        CircuitsError, match="no such recipe; give a file, or one of: gemma3-ioi, gpt2-cnn"
+    ):
         load_recipe("slowstart")
     broken = tmp_path / "broken.yaml"
     broken.write_text("name: [")
