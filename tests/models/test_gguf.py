@@ -222,7 +222,10 @@ def test_the_configuration_is_that_of_the_model(tmp_path):
         ({"keys": {"llama.logit_scale": 0.5}}, "llama.logit_scale = 0.5 is not known here"),
         ({"keys": {"llama.rope.scaling.type": "su"}}, "rotary embeddings scaled by 'su'"),
         ({"keys": {"llama.rope.dimension_sections": [1, 2]}}, "rope.dimension_sections = "),
-        ({"keys": {"llama.attention.sliding_window": 4}}, "a sliding window in a file of llama"),
+        ({"keys": {"llama.attention.sliding_window": 4}}, "sliding_window = 4 is not known here"),
+        ({"keys": {"llama.attn_logit_softcapping": 50.0}}, "softcapping = 50.0 is not known here"),
+        ({"keys": {"llama.use_parallel_residual": True}}, "residual = True is not known here"),
+        ({"drop": ["llama.attention.layer_norm_rms_epsilon"]}, "layer_norm_rms_epsilon is missing"),
         ({"keys": {"llama.rope.dimension_count": 4}}, "4 of a head's 8 dimensions are turned"),
         ({"keys": {"llama.attention.causal": False}}, "its attention is not causal"),
         ({"keys": {"llama.attention.value_length": 4}}, r"differ in width \(8 and 4\)"),
@@ -250,6 +253,15 @@ def test_what_cannot_be_read_is_named(change, message, tmp_path):
     with pytest.raises(CircuitsError, match=message) as refusal:
         load_model(path, device="cpu")
     assert str(path) in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_what_another_architecture_has_is_refused_unless_it_is_nothing(tmp_path):
+    path = write(tmp_path / "m.gguf", make_model("gpt2"), keys={"gpt2.rope.freq_base": 1e4})
+    with pytest.raises(CircuitsError, match=r"freq_base = 10000\.0 is not known here"):
+        load_config(path)
+    nothing = {"llama.attention.sliding_window": 0, "llama.use_parallel_residual": False}
+    config = load_config(write(tmp_path / "n.gguf", make_model("llama"), keys=nothing))
+    assert not hasattr(config, "sliding_window")
 
 
 def test_a_cut_file_is_called_so(tmp_path):

@@ -32,6 +32,16 @@ _FIELDS = {
     "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping",
 }
+_LAYER_NORMED, _CAPPED = ("gpt2", "gptneox"), ("gemma2", "gemma3")
+_OWN = {
+    "attention.layer_norm_epsilon": _LAYER_NORMED,
+    "use_parallel_residual": ("gptneox",),
+    "attention.sliding_window": (*_CAPPED, "phi3"),
+    "attention.sliding_window_pattern": ("gemma3",),
+    "attn_logit_softcapping": ("gemma2",),
+    "final_logit_softcapping": _CAPPED,
+}
+"""Keys that only these architectures have; elsewhere transformers would not look at them."""
 _REQUIRED = ("context_length", "embedding_length", "block_count", "attention.head_count")
 _READ_ELSEWHERE = frozenset(
     {
@@ -43,8 +53,6 @@ _READ_ELSEWHERE = frozenset(
         "tensor_data_layout",
     }
 )
-_WINDOWED = ("gemma2", "gemma3", "phi3")
-_CAPPED = ("gemma2", "gemma3")
 _GEMMA_27B = {"gemma2": 46, "gemma3": 62}
 """Layers of the sizes whose attention is scaled by d_model / heads, not by the head's width
 (llama.cpp, src/models/gemma2.cpp and gemma3.cpp; the file does not say)."""
@@ -56,7 +64,8 @@ def configuration(file: GGUF) -> PreTrainedConfig:
     Raises CircuitsError for an architecture or a setting that is not read, by name.
     """
     architecture = architecture_of(file.path, file.architecture)
-    for key in _REQUIRED:
+    norm = "layer_norm" if file.architecture in _LAYER_NORMED else "layer_norm_rms"
+    for key in (*_REQUIRED, f"attention.{norm}_epsilon"):
         if file.get(key) is None:
             raise CircuitsError(f"{file.path}: {file.architecture}.{key} is missing")
     _refuse_unknown(file)
@@ -65,8 +74,8 @@ def configuration(file: GGUF) -> PreTrainedConfig:
     }
     settings.update(_special_ids(file))
     settings.update(
-        vocab_size=_rows(file, "token_embd.weight"),
-        tie_word_embeddings=tied(file),
+        vocab_size=_rows(file, "token_embd.weight"),  # or says that it is missing
+        tie_word_embeddings=_tied(file),
     )
     kind = getattr(transformers, architecture.config_class)
     try:
@@ -82,24 +91,14 @@ def configuration(file: GGUF) -> PreTrainedConfig:
     return config
 
 
-def tied(file: GGUF) -> bool:
+def _tied(file: GGUF) -> bool:
     """Whether the unembedding is the embedding: not stored, or stored twice with the same bytes."""
     if "output.weight" not in file.tensors:
         return True
-    ends = [file.tensors.get(f"{name}.weight") for name in ("token_embd", "output")]
-    if (
-        ends[0] is None
-        or ends[1] is None
-        or (ends[0].kind, ends[0].shape)
-        != (
-            ends[1].kind,
-            ends[1].shape,
-        )
-    ):
+    ends = [file.tensors[f"{name}.weight"] for name in ("token_embd", "output")]
+    if len({(place.kind, place.shape) for place in ends}) > 1:
         return False
-    one, other = (
-        np.memmap(file.path, np.uint8, "r", place.start, (place.size,)) for place in ends if place
-    )
+    one, other = (np.memmap(file.path, np.uint8, "r", place.start, (place.size,)) for place in ends)
     return bool(np.array_equal(one, other))
 
 
@@ -127,7 +126,8 @@ def _refuse_unknown(file: GGUF) -> None:
     prefix = f"{file.architecture}."
     for key, value in file.metadata.items():
         name = key.removeprefix(prefix)
-        known = name in _FIELDS or name in _READ_ELSEWHERE or name.startswith("rope.")
+        known = name in _FIELDS or name in _READ_ELSEWHERE or _of_rope(file, name)
+        known = known and file.architecture in _OWN.get(name, (file.architecture,))
         if key.startswith(prefix) and not known and value not in (0, "", "none"):
             raise CircuitsError(
                 f"{file.path}: {key} = {value!r} is not known here, and may change what the model "
@@ -135,6 +135,11 @@ def _refuse_unknown(file: GGUF) -> None:
             )
     if file.get("attention.causal", True) is not True:
         raise CircuitsError(f"{file.path}: its attention is not causal; it is no language model")
+
+
+def _of_rope(file: GGUF, name: str) -> bool:
+    """Keys that `rope_parameters` accounts for; GPT-2 has positions of its own."""
+    return name.startswith("rope.") and file.architecture != "gpt2"
 
 
 def _special_ids(file: GGUF) -> dict[str, int | None]:
@@ -149,8 +154,11 @@ def _of_architecture(file: GGUF, settings: dict[str, Any]) -> dict[str, Any]:
     """What architectures have to themselves. Changes `settings` where names differ."""
     kind = file.architecture
     made: dict[str, Any] = {}
+    for key, kinds in _OWN.items():  # told as 0 or none elsewhere
+        if kind not in kinds and key in _FIELDS:
+            settings.pop(_FIELDS[key], None)
     if kind == "gpt2":
-        made["layer_norm_epsilon"] = settings.pop("layer_norm_eps", 1e-5)
+        made["layer_norm_epsilon"] = settings.pop("layer_norm_eps")
         made["n_inner"] = settings.pop("intermediate_size", None)
         _refuse_grouped(file, settings)
         return made
@@ -166,8 +174,6 @@ def _of_architecture(file: GGUF, settings: dict[str, Any]) -> dict[str, Any]:
         made["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
     if kind == "llama":
         made["mlp_bias"] = "blk.0.ffn_up.bias" in file.tensors
-    if kind not in _WINDOWED and settings.pop("sliding_window", None):
-        raise CircuitsError(f"{file.path}: a sliding window in a file of {kind} is not read")
     if kind in _CAPPED:
         whole = settings["num_hidden_layers"] == _GEMMA_27B[kind]
         made["query_pre_attn_scalar"] = settings["hidden_size"] // heads if whole else head
