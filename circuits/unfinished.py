@@ -188,6 +188,18 @@ class Pieces:
         write_json(file, {"work": wanted, "value": value})
         return value
 
+    def once(
+        self, identity: Mapping[str, Any], work: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """The next piece, of tensors that come in one go: what the work returned before, or now."""
+        piece = self.tensors()
+        held = piece.held(1, identity)
+        if not held:
+            held = work()
+            piece.hold(held)
+            piece.keep(torch.zeros(1, dtype=torch.int64))
+        return held
+
     def __enter__(self) -> Pieces:
         return self
 

@@ -73,7 +73,7 @@ def compare(
     from circuits.files import write_json
     from circuits.graph import EdgeScores, select
     from circuits.report.change import write_change_page
-    from circuits.unfinished import Pieces, digest
+    from circuits.unfinished import Pieces
     from tasks.skipping import Skipped
 
     use.require_writable(out)
@@ -107,20 +107,14 @@ def compare(
         use.warn_of_scored(loaded[names[0]].details, pairs)
         left_out += pairs.skipped
 
-    def compared() -> dict[str, Any]:
-        found = compare_scores(
-            list(loaded.values()), names=names, n_bootstrap=resamples, seed=seed, progress=not quiet
-        )
-        return {"record": found.to_dict(), "paragraph": found.paragraph()}
-
     with Pieces(out / "evolution.unfinished") as unfinished:
-        evolution = unfinished.value(
-            {
-                "scores": {name: digest(one.per_example) for name, one in loaded.items()},
-                "resamples": resamples,
-                "seed": seed,
-            },
-            compared,
+        evolution = compare_scores(
+            list(loaded.values()),
+            names=names,
+            n_bootstrap=resamples,
+            seed=seed,
+            progress=not quiet,
+            unfinished=unfinished,
         )
         crossing = None
         if pairs is not None:
@@ -138,9 +132,9 @@ def compare(
                 progress=not quiet,
                 unfinished=unfinished,
             )
-        typer.echo(evolution["paragraph"])
+        typer.echo(evolution.paragraph())
         written = [out / "evolution.json", *use.write_skipped(out, left_out)]
-        write_json(written[0], evolution["record"])
+        write_json(written[0], evolution.to_dict())
         crossed = out / "crossing.json"
         crossed.unlink(missing_ok=True)
         if crossing is not None:

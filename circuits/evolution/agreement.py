@@ -29,10 +29,11 @@ simulated models, and holds on others (`scripts/check_statistics.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Float, Int
@@ -58,6 +59,7 @@ from circuits.statistics import (
     subset_interval,
     subset_weights,
 )
+from circuits.unfinished import Pieces, digest
 
 SPLITS = 200
 SUBSETS = 200
@@ -201,15 +203,25 @@ def agreement(
     sizes: Sequence[int],
     seed: int,
     progress: bool = False,
+    unfinished: Pieces | None = None,
 ) -> list[list[Measure]]:
     """For each compared pair of checkpoints, its measures in the order of `measure`.
 
     scores: per-example scores of each checkpoint over the possible edges, in matrix order.
+    unfinished: keeps what was measured until the whole is done.
     """
     count = scores[0].shape[0]
     total = 1 + 2 * SUBSETS + SPLITS + GAP_SUBSETS * GAP_SPLITS + PERMUTATIONS
     bar = tqdm(total=total, desc="likeness", unit="sample", disable=not progress)
-    engine = _Engine(scores, compared, tuple(sizes), Ends.of(layout), bar)
+    identity = {
+        "scores": digest(*scores),
+        "layout": layout.to_dict(),
+        "compared": list(compared),
+        "sizes": list(sizes),
+        "likeness": DRAWN,
+    }
+    ends = Ends.of(layout)
+    engine = _Engine(scores, compared, tuple(sizes), ends, bar, unfinished or Pieces(), identity)
     equal = torch.full((1, count), 1 / count, dtype=torch.float64)
     observed, _ = engine.run(equal)
     parts = subset_weights(count, SUBSETS, seed=seed)
@@ -249,13 +261,18 @@ def agreement(
 
 @dataclass(frozen=True)
 class _Engine:
-    """Measures of every compared pair, in chunks of resamples."""
+    """Measures of every compared pair, in chunks of resamples.
+
+    unfinished: takes a piece a call; identity: what decides a piece, but for its samples.
+    """
 
     scores: Sequence[Float[Tensor, "n edge"]]
     compared: Sequence[tuple[int, int]]
     sizes: tuple[int, ...]
     ends: Ends
     bar: tqdm[NoReturn]
+    unfinished: Pieces = field(default_factory=Pieces)
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
     def run(
         self, first: Float[Tensor, "m n"], second: Float[Tensor, "m n"] | None = None
@@ -264,53 +281,46 @@ class _Engine:
 
         Without a second set both checkpoints get the first, and nothing is compared to itself.
         """
-        width = max(1, _CHUNK // self.scores[0].shape[1])
-        across, noise = [], []
-        for start in range(0, len(first), width):
-            part = slice(start, start + width)
+        across, noise = self._empty(len(first)), self._empty(len(first))
+        filled = {"across": across, "noise": noise}
+        for part in self._todo(len(first), digest(first, second), filled):
             a = self._snapshots(first[part])
-            self.bar.update(len(first[part]))
             if second is None:
-                across.append(torch.stack([measure(a[i], a[j]) for i, j in self.compared]))
+                across[:, part] = torch.stack([measure(a[i], a[j]) for i, j in self.compared])
                 continue
             b = self._snapshots(second[part])
-            across.append(
-                torch.stack(
-                    [_mean(measure(a[i], b[j]), measure(a[j], b[i])) for i, j in self.compared]
-                )
+            across[:, part] = torch.stack(
+                [_mean(measure(a[i], b[j]), measure(a[j], b[i])) for i, j in self.compared]
             )
             own = [measure(left, right) for left, right in zip(a, b, strict=True)]
-            noise.append(torch.stack([_mean(own[i], own[j]) for i, j in self.compared]))
-        return torch.cat(across, dim=1), torch.cat(noise or across, dim=1)
+            noise[:, part] = torch.stack([_mean(own[i], own[j]) for i, j in self.compared])
+        return across, noise
 
     def permuted(self, signs: Float[Tensor, "m n"]) -> Float[Tensor, "pair m measure"]:
         """Likeness of each pair with the labels of some examples swapped: where the sign is -1."""
-        width = max(1, _CHUNK // self.scores[0].shape[1])
         kept = (signs > 0).to(self.scores[0].dtype) / signs.shape[1]
         swapped = (signs < 0).to(kept.dtype) / signs.shape[1]
-        found = []
-        for keep, swap in zip(kept.split(width), swapped.split(width), strict=True):
-            self.bar.update(len(keep))
+        found = self._empty(len(signs))
+        for part in self._todo(len(signs), digest(signs), {"permuted": found}):
+            keep, swap = kept[part], swapped[part]
             rows = []
             for i, j in self.compared:
                 a, b = self.scores[i], self.scores[j]
                 mixed = (keep @ a + swap @ b, keep @ b + swap @ a)
                 rows.append(measure(*(Snapshot(one, self.sizes, self.ends) for one in mixed)))
-            found.append(torch.stack(rows))
-        return torch.cat(found, dim=1)
+            found[:, part] = torch.stack(rows)
+        return found
 
     def freedom(self, weights: Float[Tensor, "m n"]) -> Float[Tensor, "pair measure"]:
         """Of each pair's measures, the degrees of freedom that nodes leave; infinite for edges.
 
         weights: halves of the examples. See the head of this file.
         """
-        width = max(1, _CHUNK // self.scores[0].shape[1])
         nodes = self.ends.layout.shape[0] + 1  # and the logits
         present = torch.zeros(len(self.scores), len(self.sizes), nodes, dtype=torch.float64)
-        for part in weights.split(width):
-            for counts, side in zip(present, self._snapshots(part), strict=True):
+        for part in self._todo(len(weights), digest(weights), {"present": present}, sums=True):
+            for counts, side in zip(present, self._snapshots(weights[part]), strict=True):
                 counts += torch.stack([(side.nodes < size).sum(dim=0) for size in self.sizes])
-            self.bar.update(len(part))
         share = present / len(weights)
         unsure = share * (1 - share)
         found = torch.full((len(self.compared), len(self.sizes), len(SIZED)), math.inf)
@@ -322,6 +332,26 @@ class _Engine:
             row[:, of_nodes] = 2 * members[:, None].float()
         whole = found.new_full((len(found), len(WHOLE)), math.inf)
         return torch.cat([whole, found.flatten(1)], dim=1)
+
+    def _empty(self, samples: int) -> Float[Tensor, "pair m measure"]:
+        measures = len(WHOLE) + len(SIZED) * len(self.sizes)
+        return torch.zeros(len(self.compared), samples, measures, dtype=torch.float64)
+
+    def _todo(
+        self, samples: int, drawn: str, filled: Mapping[str, Tensor], *, sums: bool = False
+    ) -> Iterator[Int[Tensor, " part"]]:
+        """Samples that are not done, chunk by chunk; a chunk is done when the next is asked for.
+
+        filled: what they fill. sums: whether it adds them up, so that half a chunk spoils it.
+        """
+        piece = self.unfinished.tensors()
+        piece.resume(samples, {**self.identity, "samples": drawn}, filled)
+        for part in torch.arange(samples).split(max(1, _CHUNK // self.scores[0].shape[1])):
+            if not bool(piece.done[part].all()):
+                with piece.taking(part) if sums else nullcontext():
+                    yield part
+                piece.keep(part)
+            self.bar.update(len(part))
 
     def _snapshots(self, weights: Float[Tensor, "m n"]) -> list[Snapshot]:
         return [

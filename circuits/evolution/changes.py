@@ -100,8 +100,12 @@ def edge_changes(
     weights: Float[Tensor, "resample n"],
 ) -> Changes:
     """Change of every possible edge's mean score."""
-    names = tuple(layout.edge_name(row, column) for row, column in layout.mask.nonzero().tolist())
-    return mean_changes(names, before, after, weights)
+    return mean_changes(edge_names(layout), before, after, weights)
+
+
+def edge_names(layout: Layout) -> tuple[str, ...]:
+    """Names of the possible edges, in matrix order."""
+    return tuple(layout.edge_name(row, column) for row, column in layout.mask.nonzero().tolist())
 
 
 def total_changes(

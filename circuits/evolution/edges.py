@@ -25,15 +25,18 @@ from circuits.evolution.changes import (
     Changes,
     Strengths,
     edge_changes,
+    edge_names,
     strength_changes,
     total_changes,
 )
+from circuits.evolution.kept import from_tensors, to_tensors
 from circuits.evolution.paired import require_paired
 from circuits.evolution.steps import training_steps
 from circuits.evolution.trajectory import Trajectory, trajectory
 from circuits.evolution.variance import VarianceSplit, split_variance
 from circuits.graph import EdgeScores, Layout
 from circuits.statistics import resample_weights
+from circuits.unfinished import Pieces, digest
 
 SIZES = (0.01, 0.02, 0.05, 0.1, 0.2)
 TOP = 50  # edges in the JSON, and all others that changed
@@ -166,11 +169,13 @@ def compare(
     seed: int = 0,
     n_bootstrap: int = 1000,
     progress: bool = False,
+    unfinished: Pieces | None = None,
 ) -> Evolution:
     """Compare checkpoints scored on the same examples, in the order given (see `by_step`).
 
     scores: with `per_example`; details["data"]["fingerprint"] says which examples.
     sizes: of circuits: counts of edges (int) or shares of all edges (float).
+    unfinished: keeps what was found until the whole is done.
     Raises CircuitsError for fewer than two checkpoints; other examples, layouts, methods, settings
     or metrics; scores without `per_example`; fewer than 8 examples.
     """
@@ -182,6 +187,7 @@ def compare(
     weights = resample_weights(len(values[0]), n_bootstrap, seed=seed)
     strengths = [Strengths.of(layout, one) for one in values]
 
+    unfinished = unfinished or Pieces()
     last = len(scores) - 1
     compared = list(dict.fromkeys([*pairwise(range(last + 1)), *((i, last) for i in range(last))]))
     likeness = agreement(
@@ -191,21 +197,35 @@ def compare(
         sizes=counts,
         seed=seed + 1,
         progress=progress,
+        unfinished=unfinished,
     )
+    rows = {"edges": edge_names(layout), "nodes": layout.sources, "totals": layout.sources}
     comparisons = []
     bar = tqdm(compared, desc="changes", unit="pair", disable=not progress)
     for (i, j), measures in zip(bar, likeness, strict=True):
         before, after = values[i], values[j]
         scale = max(float(before.abs().max()), float(after.abs().max()))
         spearman, overlap = measures[: len(WHOLE)]
+
+        def found(i: int = i, j: int = j) -> dict[str, Tensor]:
+            tables = {
+                "edges": edge_changes(layout, values[i], values[j], weights),
+                "nodes": strength_changes(layout, strengths[i], strengths[j]),
+                "totals": total_changes(layout, values[i], values[j], weights),
+            }
+            split = split_variance(
+                layout, values[i], values[j], permutations=n_bootstrap, seed=seed + 3
+            )
+            return to_tensors(tables, split)
+
+        identity = {"scores": digest(before, after), "resamples": n_bootstrap, "seed": seed}
+        tables, variance = from_tensors(rows, unfinished.once(identity, found))
         comparisons.append(
             Comparison(
                 before=names[i],
                 after=names[j],
                 identical=float((after - before).abs().max()) <= RESOLUTION * scale,
-                edges=edge_changes(layout, before, after, weights),
-                nodes=strength_changes(layout, strengths[i], strengths[j]),
-                totals=total_changes(layout, before, after, weights),
+                **tables,
                 spearman=spearman,
                 overlap=overlap,
                 sizes=tuple(
@@ -214,9 +234,7 @@ def compare(
                         counts, range(len(WHOLE), len(measures), len(SIZED)), strict=True
                     )
                 ),
-                variance=split_variance(
-                    layout, before, after, permutations=n_bootstrap, seed=seed + 3
-                ),
+                variance=variance,
             )
         )
     return Evolution(

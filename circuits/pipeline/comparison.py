@@ -16,17 +16,18 @@ def compare_scores(run: RunContext) -> None:
     """What changed between the edge scores of the checkpoints."""
     section = run.recipe.evolution
 
-    def work() -> None:
+    def work(unfinished: Pieces) -> None:
         found = compare(
             [run.scores(name) for name in run.checkpoints],
             names=list(run.checkpoints),
             sizes=section.sizes,
             seed=run.recipe.seed,
             n_bootstrap=section.resamples,
+            unfinished=unfinished,
         )
         write_json(run.store.path("evolution.json"), found.to_dict())
 
-    run.store.stage(
+    run.store.stage_in_pieces(
         "evolution",
         [list(section.sizes), section.resamples, run.recipe.seed],
         work,

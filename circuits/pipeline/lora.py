@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from circuits.files import write_json
-from circuits.models.checkpoints import resolve
 from circuits.pipeline.context import RunContext
 from circuits.pipeline.settings import lora_settings
 from circuits.tuning.arms import standard_arms
@@ -25,7 +24,7 @@ def race_loras(run: RunContext) -> None:
 
     def work() -> None:
         result = bakeoff(
-            resolve(run.recipe.model)[0],
+            run.recipe.model,
             run.data.examples("train", section.examples),
             run.data.examples("test", section.held_out),
             arms,

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from circuits.errors import CircuitsError
 from circuits.files import read_json, working_in, write_json
-from circuits.models.checkpoints import Loaded, as_device, load
+from circuits.models.checkpoints import Loaded, as_device, load, resolve
 from circuits.tuning.arms import Arm, describe
 from circuits.tuning.batches import require_examples
 from circuits.tuning.finetune import finetune
@@ -220,8 +220,9 @@ class _Race:
     def load(self) -> Loaded:
         """The base model, fresh, in float32, and its tokenizer."""
         loaded = load(self.model_folder, tokenizer=self.asked_tokenizer, device=self.device)
-        if Path(self.model_folder).is_dir():  # so that the adapter finds its base from anywhere
-            loaded.model.config.name_or_path = str(Path(self.model_folder).resolve())
+        folder = Path(resolve(self.model_folder)[0])
+        if folder.is_dir():  # so that the adapter finds its base from anywhere
+            loaded.model.config.name_or_path = str(folder.resolve())
         return loaded
 
     def score(self, model: Any) -> dict[str, Any]:

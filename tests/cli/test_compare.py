@@ -1,6 +1,9 @@
 """`circuits compare`: what it writes, says and refuses."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,6 +55,24 @@ def test_files_are_ordered_by_step_and_make_a_page(scored, tmp_path):
     assert (tmp_path / "evolution.html").stat().st_size > 1e6
     assert not (tmp_path / "crossing.json").exists()
     assert str(tmp_path / "evolution.html") in done.stdout
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(scored, tmp_path):
+    worker = Path(__file__).with_name("compare_worker.py")
+    command = [sys.executable, str(worker), str(tmp_path), "4", *map(str, scored)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    whole = (tmp_path / "whole" / "evolution.json").read_bytes()
+    events = json.loads((tmp_path / "events.json").read_text())
+    every = events.pop("whole")
+    assert len(events) == 4 and every > 100
+    for name, counted in events.items():
+        folder = tmp_path / name
+        assert (folder / "evolution.json").read_bytes() == whole
+        assert not (folder / "evolution.unfinished").exists()
+        # Of what was measured before the kill, no more than a chunk is measured again.
+        before = int(name.removeprefix("killed-")) - 1
+        assert every - before <= counted <= every - before + 12
 
 
 def test_models_add_the_cross_evaluation(scored, table, model_folder, tmp_path):

@@ -1,0 +1,85 @@
+"""Run as a process of its own: `circuits compare` in forked children, killed at chosen moments.
+
+    python compare_worker.py OUT N SCORES...
+
+Compares once undisturbed, to OUT/whole, counting what is measured: likenesses of two checkpoints,
+and tables of two. Then, for N moments spread over those, a child is killed (SIGKILL) at that moment
+and another is left to finish, in OUT/killed-<moment>. OUT/events.json says what each child that
+finished has measured. Exits 0 when every child ended as told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+
+from circuits import unfinished
+from circuits.cli.app import app
+from circuits.evolution import agreement, compare
+
+EDGES = sys.modules[compare.__module__]
+
+
+def count_events(kill_at: int | None) -> list[int]:
+    """Count from now on, and die at number `kill_at`."""
+    seen = [0]
+
+    def counting(original):
+        def call(*args, **kwargs):
+            seen[0] += 1
+            if seen[0] == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **kwargs)
+
+        return call
+
+    agreement.measure = counting(agreement.measure)
+    EDGES.split_variance = counting(EDGES.split_variance)
+    return seen
+
+
+def in_child(scores: list[str], out: Path, events: Path, kill_at: int | None) -> int:
+    """Exit status of a child that compares; minus the signal if it was killed."""
+    child = os.fork()
+    if child == 0:
+        status = 3
+        try:
+            unfinished._EVERY = unfinished._COST = 0  # so that a piece is written chunk by chunk
+            agreement._CHUNK = 2**14
+            seen = count_events(kill_at)
+            arguments = ["compare", *scores, "--out", str(out), "--resamples", "100", "--quiet"]
+            app(arguments, standalone_mode=False)
+            held = json.loads(events.read_text()) if events.exists() else {}
+            events.write_text(json.dumps({**held, out.name: seen[0]}))
+            status = 0
+        except Exception:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main(out: Path, moments: int, scores: list[str]) -> int:
+    torch.set_num_threads(1)
+    events = out / "events.json"
+    if in_child(scores, out / "whole", events, None) != 0:
+        return 1
+    count = json.loads(events.read_text())["whole"]
+    for number in range(moments):
+        kill_at = 2 + number * (count - 2) // (moments - 1)
+        folder = out / f"killed-{kill_at}"
+        if in_child(scores, folder, events, kill_at) != -signal.SIGKILL:
+            return 2
+        if in_child(scores, folder, events, None) != 0:
+            return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
