@@ -4,6 +4,10 @@ it stands.
 An error names the file and the line (JSON lines) or the row, counted from 1 and without the header.
 JSON is a list of objects, or objects one after the other, each on one line or on several. A number
 that is none (NaN, with which tables mark a gap) is an empty cell.
+
+Rows that cannot be read by themselves can be left out instead: a line that is no JSON, a row of
+other cells than the header names, a CSV row whose quotes do not match, what is no object. What
+breaks a whole file (a JSON list without its end, another encoding) is refused all the same.
 """
 
 from __future__ import annotations
@@ -12,14 +16,17 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tasks import autocircuit, saved
+from tasks.csv_records import CsvRecords
 from tasks.errors import CircuitsError, naming, unrepeated
 from tasks.pointers import pointer_among
+from tasks.skipping import Skipped, described
 
 _SPACE = re.compile(r"\s*")
 _READERS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -62,14 +69,18 @@ class Row:
         return self.values[column]
 
 
-def read_rows(path: str | Path) -> list[Row]:
+LeftOut = list[Skipped] | None
+"""Takes the rows that cannot be read; None refuses them."""
+
+
+def read_rows(path: str | Path, left_out: LeftOut = None) -> list[Row]:
     """All rows of a file, chosen by its ending: .jsonl, .json (a list, or JSON lines), .csv, .tsv
     or .parquet; or of a folder that `datasets.save_to_disk` wrote, whose splits become a column.
     At least one row, each with named columns.
     """
     path = Path(path)
     if saved.is_saved(path):
-        return _required(path, list(_saved(path)))
+        return _required(path, list(_saved(path)), left_out)
     if path.suffix.lower() not in _READERS:
         raise CircuitsError(
             f"{path}: the ending {path.suffix!r} is not one of {', '.join(_READERS)}"
@@ -80,18 +91,30 @@ def read_rows(path: str | Path) -> list[Row]:
     try:
         if pointer := pointer_among(path):
             raise CircuitsError(f"{path}: {pointer}")
-        rows = list(_read(path))
+        rows = list(_read(path, left_out))
     except OSError as error:
         raise CircuitsError(f"{path}: cannot be read ({error})") from error
     except UnicodeDecodeError as error:
         raise CircuitsError(f"{path}: not UTF-8 text ({error})") from error
-    return _required(path, rows)
+    return _required(path, rows, left_out)
 
 
-def _required(path: Path, rows: list[Row]) -> list[Row]:
+def _required(path: Path, rows: list[Row], left_out: LeftOut) -> list[Row]:
+    if not rows and left_out:
+        raise CircuitsError(f"{path}: no row can be used ({described(left_out)})")
     if not rows:
         raise CircuitsError(f"{path}: the file has no rows")
     return rows
+
+
+def _kept(source: str, make: Callable[[], Row], left_out: LeftOut) -> Iterator[Row]:
+    """The row that is made, or none where it cannot be used and may be left out."""
+    try:
+        yield make()
+    except CircuitsError as error:
+        if left_out is None:
+            raise
+        left_out.append(Skipped.of(source, error))
 
 
 def _saved(folder: Path) -> Iterator[Row]:
@@ -102,41 +125,32 @@ def _saved(folder: Path) -> Iterator[Row]:
             yield _row(f"{folder.name}, {place}row {number}", {**column, **values})
 
 
-def _read(path: Path) -> Iterator[Row]:
+def _read(path: Path, left_out: LeftOut) -> Iterator[Row]:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _parquet(path)
     if suffix in (".csv", ".tsv"):
-        return _csv(path, "\t" if suffix == ".tsv" else ",")
+        return _csv(path, "\t" if suffix == ".tsv" else ",", left_out)
     if suffix == ".json" and _starts_with_bracket(path):
-        return _json(path)
-    return _objects(path)
+        return _json(path, left_out)
+    return _objects(path, left_out)
 
 
-def _objects(path: Path) -> Iterator[Row]:
+def _objects(path: Path, left_out: LeftOut) -> Iterator[Row]:
     """Objects one after the other; a single one that holds rows is opened, or refused by its keys.
 
-    A line that is no JSON is named as such only where the text is no row of JSON objects either.
+    A line that is no JSON is named as such, or left out, only where the text is no row of JSON
+    objects either.
     """
-    try:
-        found = list(_json_lines(path))
-    except _NoLineError as error:
-        try:
-            found = list(_json_stream(path))
-        except json.JSONDecodeError as whole:
-            if path.suffix.lower() == ".json" and error.first:
-                raise CircuitsError(
-                    f"{path.name}, line {whole.lineno}: not JSON ({whole.msg} at column "
-                    f"{whole.colno})"
-                ) from whole
-            raise CircuitsError(str(error)) from error
-    if len(found) > 1 or not found:
+    found = _read_objects(path, left_out)
+    if len(found) != 1 or left_out:
         yield from found
         return
     (row,) = found
     if autocircuit.is_prompts(row.values):
         for number, values in enumerate(autocircuit.rows(path.name, row.values), start=1):
-            yield _row(f"{path.name}, row {number}", values)
+            source = f"{path.name}, row {number}"
+            yield from _kept(source, partial(_row, source, values), left_out)
         return
     if any(_holds_objects(value) for value in row.values.values()):
         raise CircuitsError(
@@ -144,6 +158,34 @@ def _objects(path: Path) -> Iterator[Row]:
             f"{', '.join(row.values)}"
         )
     yield Row(row.source, row.values, alone=True)
+
+
+def _read_objects(path: Path, left_out: LeftOut) -> list[Row]:
+    try:
+        return _all_or_none(_json_lines(path, left_out), left_out)
+    except _NoLineError as error:
+        try:
+            return _all_or_none(_json_stream(path, left_out), left_out)
+        except json.JSONDecodeError as whole:
+            if left_out is not None and not _over_lines(path):
+                return list(_json_lines(path, left_out, any_line=True))
+            if path.suffix.lower() == ".json" and error.first:
+                raise CircuitsError(
+                    f"{path.name}, line {whole.lineno}: not JSON ({whole.msg} at column "
+                    f"{whole.colno})"
+                ) from whole
+            raise CircuitsError(str(error)) from error
+
+
+def _all_or_none(rows: Iterator[Row], left_out: LeftOut) -> list[Row]:
+    """All rows; where the text cannot be read in this way, nothing of it was left out either."""
+    before = len(left_out or ())
+    try:
+        return list(rows)
+    except (_NoLineError, json.JSONDecodeError):
+        if left_out is not None:
+            del left_out[before:]
+        raise
 
 
 class _NoLineError(Exception):
@@ -154,34 +196,56 @@ class _NoLineError(Exception):
         self.first = first
 
 
-def _json_lines(path: Path) -> Iterator[Row]:
+def _json_lines(path: Path, left_out: LeftOut, *, any_line: bool = False) -> Iterator[Row]:
+    """An object a line. any_line: whether a line that is no JSON may be left out too."""
     first = True
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 source = f"{path.name}, line {number}"
                 try:
-                    with naming(source):
-                        value = json.loads(line, object_pairs_hook=unrepeated)
+                    yield from _kept(source, partial(_line_row, source, line), left_out)
                 except json.JSONDecodeError as error:
-                    raise _NoLineError(
-                        f"{source}: not JSON ({error.msg} at column {error.colno})", first=first
-                    ) from error
+                    reason = f"not JSON ({error.msg} at column {error.colno})"
+                    if not any_line or left_out is None:
+                        raise _NoLineError(f"{source}: {reason}", first=first) from error
+                    left_out.append(Skipped(source, reason))
                 first = False
-                yield _row(source, value)
 
 
-def _json_stream(path: Path) -> Iterator[Row]:
+def _line_row(source: str, line: str) -> Row:
+    with naming(source):
+        value = json.loads(line, object_pairs_hook=unrepeated)
+    return _row(source, value)
+
+
+def _over_lines(path: Path) -> bool:
+    """Whether a text that cannot be read has its objects over several lines, or in one list: then
+    no line is a row by itself, and what of it can be read is a part of one.
+    """
+    with path.open(encoding="utf-8-sig") as file:
+        lines = [line for line in file if line.strip()]
+    if lines[0].strip() == "{" or lines[0].lstrip().startswith("["):
+        return True
+    for line in lines:
+        if line[0].isspace():
+            try:
+                json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            return True
+    return False
+
+
+def _json_stream(path: Path, left_out: LeftOut) -> Iterator[Row]:
     """Objects that stand over several lines."""
     text = path.read_text(encoding="utf-8-sig")
-    decoder = json.JSONDecoder(object_pairs_hook=unrepeated)
     line, counted, place = 1, 0, _after_space(text, 0)
     while place < len(text):
         line, counted = line + text.count("\n", counted, place), place
+        end = json.JSONDecoder().raw_decode(text, place)[1]
         source = f"{path.name}, line {line}"
-        with naming(source):
-            value, end = decoder.raw_decode(text, place)
-        yield _row(source, value)
+        yield from _kept(source, partial(_line_row, source, text[place:end]), left_out)
         place = _after_space(text, end)
 
 
@@ -190,46 +254,90 @@ def _after_space(text: str, place: int) -> int:
     return space.end() if space else place
 
 
-def _json(path: Path) -> Iterator[Row]:
+def _json(path: Path, left_out: LeftOut) -> Iterator[Row]:
     text = path.read_text(encoding="utf-8-sig")
     try:
         with naming(path.name):
-            values = json.loads(text, object_pairs_hook=unrepeated)
+            hook = unrepeated if left_out is None else _Repeated.made
+            values = json.loads(text, object_pairs_hook=hook)
     except json.JSONDecodeError as error:
         raise CircuitsError(f"{path.name}, line {error.lineno}: not JSON ({error.msg})") from error
     for number, value in enumerate(values, start=1):
-        yield _row(f"{path.name}, row {number}", value)
+        source = f"{path.name}, row {number}"
+        yield from _kept(source, partial(_row, source, value), left_out)
 
 
-def _csv(path: Path, delimiter: str) -> Iterator[Row]:
+class _Repeated(dict[str, Any]):
+    """A JSON object that has a key twice, or holds one that has: no row, and said when it is one.
+
+    why: what a refusal says of it.
+    """
+
+    why: CircuitsError
+
+    @classmethod
+    def made(cls, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """As `unrepeated`, without raising, so that the rows after it are read."""
+        try:
+            found = unrepeated(pairs)
+            inner = next(filter(None, (_repeated(value) for value in found.values())), None)
+        except CircuitsError as error:
+            found, inner = {}, error
+        if inner is None:
+            return found
+        bad = cls(found)
+        bad.why = inner
+        return bad
+
+
+def _repeated(value: Any) -> CircuitsError | None:
+    """Why a JSON value is none, where a key stands twice in it."""
+    if isinstance(value, list):
+        return next(filter(None, map(_repeated, value)), None)
+    return value.why if isinstance(value, _Repeated) else None
+
+
+def _csv(path: Path, delimiter: str, left_out: LeftOut) -> Iterator[Row]:
     csv.field_size_limit(2**31 - 1)  # an article may be longer than csv's 131,072 characters
     with path.open(encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
-        file.seek(0)
-        if delimiter not in first:  # Excel writes the list separator of the country it is set to
-            delimiter = next((mark for mark in ",;\t" if mark in first), delimiter)
-        lines = csv.reader(file, delimiter=delimiter, strict=True)
-        number = 0
+        lines = file.readlines()
+    if lines and delimiter not in lines[0]:
+        # Excel writes the list separator of the country it is set to.
+        delimiter = next((mark for mark in ",;\t" if mark in lines[0]), delimiter)
+    records = CsvRecords(lines, delimiter)
+    try:
+        header, number = records.next() or [], 0
+    except csv.Error as error:
+        raise CircuitsError(f"{path.name}, row 1: malformed CSV ({error})") from error
+    if twice := {name for name in header if name and header.count(name) > 1}:
+        raise CircuitsError(
+            f"{path.name}: two columns are named {min(twice)!r}; rename one of them"
+        )
+    while not records.ended:
+        start, source = records.line, f"{path.name}, row {number + 1}"
         try:
-            header = next(lines, [])
-            if twice := {name for name in header if name and header.count(name) > 1}:
-                raise CircuitsError(
-                    f"{path.name}: two columns are named {min(twice)!r}; rename one of them"
-                )
-            for cells in lines:
-                if not cells:  # a blank line
-                    continue
-                number += 1
-                if len(cells) != len(header):
-                    raise CircuitsError(
-                        f"{path.name}, row {number}: {len(cells)} cells, but the header names "
-                        f"{len(header)} columns; quote a text that holds the delimiter"
-                    )
-                yield Row(f"{path.name}, row {number}", dict(zip(header, cells, strict=True)))
+            cells = records.next()
         except csv.Error as error:
-            raise CircuitsError(
-                f"{path.name}, row {number + 1}: malformed CSV ({error})"
-            ) from error
+            if left_out is None:
+                raise CircuitsError(f"{source}: malformed CSV ({error})") from error
+            number += 1
+            last = records.recover(start, len(header))
+            place = f"line {start + 1}" if last == start + 1 else f"lines {start + 1} to {last}"
+            left_out.append(Skipped(source, f"malformed CSV in {place} ({error})"))
+            continue
+        if not cells:  # a blank line
+            continue
+        number += 1
+        yield from _kept(source, partial(_csv_row, source, header, cells), left_out)
+
+
+def _csv_row(source: str, header: list[str], cells: list[str]) -> Row:
+    if len(cells) != len(header):
+        raise CircuitsError(
+            f"{source}: {len(cells)} cells, but the header names {len(header)} columns; quote a "
+            "text that holds the delimiter"
+        )
+    return Row(source, dict(zip(header, cells, strict=True)))
 
 
 def _parquet(path: Path) -> Iterator[Row]:
@@ -260,6 +368,8 @@ def _holds_objects(value: Any) -> bool:
 
 
 def _row(source: str, value: Any) -> Row:
+    if why := _repeated(value):
+        raise CircuitsError(f"{source}: {why}") from why
     if not isinstance(value, dict):
         raise CircuitsError(
             f"{source}: {type(value).__name__} where an object with named columns is expected"

@@ -113,7 +113,7 @@ class Table(FramedTask):
         context: int | None = None,
     ) -> PairSet:
         """All rows in the file's order, or `n` of them drawn by `seed`; of one split if asked."""
-        left_out: list[Skipped] | None = [] if self.skip else None
+        left_out: list[Skipped] | None = [*self._unread] if self.skip else None
         rows = splits.choose(self._rows, split, lambda row: str(row.cell(self.clean)), left_out)
         where = f"{Path(self.path).name}, split {split!r}"
         framing = self._framing(tokenizer)
@@ -149,7 +149,12 @@ class Table(FramedTask):
 
     @cached_property
     def _rows(self) -> list[Row]:
-        return read_rows(self.path)
+        return read_rows(self.path, self._unread if self.skip else None)
+
+    @cached_property
+    def _unread(self) -> list[Skipped]:
+        """Rows that were left out when the file was read; `_rows` fills it."""
+        return []
 
     def _pair(self, framing: Framing, row: Row) -> PromptPair:
         prompt = self._prompt(framing, row, self.clean)

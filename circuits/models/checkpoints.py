@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -146,6 +147,7 @@ def load_config(source: str | Path) -> PreTrainedConfig:
         config: PreTrainedConfig = AutoConfig.from_pretrained(name, revision=revision)
     except UNLOADABLE as error:
         raise CircuitsError(_why(source, Path(name), error)) from error
+    config._commit_hash = None if Path(name).is_dir() else _commit(name, revision)
     _require_sizes(source, config)
     config.return_dict = True  # a habit of the checkpoint's user, not of the model
     if config._attn_implementation not in (None, "eager", "sdpa"):  # and of the user's machine
@@ -338,6 +340,15 @@ def _with_tokenizer(made: Loaded, name: str, revision: str | None) -> Loaded:
 def _holds_vocabulary(folder: Path) -> bool:
     """Whether a folder has a tokenizer of its own, readable or not."""
     return any(next(folder.glob(pattern), None) for pattern in _VOCABULARIES)
+
+
+def _commit(name: str, revision: str | None) -> str | None:
+    """The commit that a hub model was read from, by where its configuration lies in the cache:
+    transformers 5 does not say it any more, and an adapter on the model must.
+    """
+    file = try_to_load_from_cache(name, "config.json", revision=revision)
+    found = re.search(r"snapshots/([0-9a-f]{40})/", file) if isinstance(file, str) else None
+    return found[1] if found else None
 
 
 def _require_whole(

@@ -51,7 +51,7 @@ class Article:
 class Articles:
     """Rows read as articles, one by one when asked for.
 
-    left_out: rows whose split cannot be told.
+    left_out: rows that cannot be read, or whose split cannot be told.
     """
 
     rows: Sequence[Row]
@@ -70,13 +70,13 @@ class Articles:
 def from_file(
     path: str | Path, split: Split, article: str | None, summary: str | None, *, skip: bool = False
 ) -> Articles:
-    """The articles of one split of a local file; `skip` leaves out rows whose split cannot be told,
-    which are refused without it.
+    """The articles of one split of a local file; `skip` leaves out rows that cannot be read or
+    whose split cannot be told, which are refused without it.
     """
-    rows = read_rows(path)
+    left_out: list[Skipped] | None = [] if skip else None
+    rows = read_rows(path, left_out)
     article = article or _column(rows[0], _ARTICLE_COLUMNS, "article")
     summary = summary or _column(rows[0], _SUMMARY_COLUMNS, "summary")
-    left_out: list[Skipped] | None = [] if skip else None
     chosen = splits.choose(rows, split, lambda row: row.text(article), left_out)
     return Articles(chosen, article, summary, tuple(left_out or ()))
 

@@ -6,10 +6,11 @@ import shutil
 import huggingface_hub
 import pytest
 import torch
+from cli.inside import circuits
 from pipeline.test_adapter_base import SMALL
 
 import tasks
-from circuits.graph import EdgeScores
+from circuits.graph import Circuit, EdgeScores
 from circuits.models import HookedModel, load_model
 from circuits.models.checkpoints import resolve
 from circuits.pipeline import load_recipe, run
@@ -60,3 +61,15 @@ def test_every_stage_takes_the_revision(hub, tmp_path):
     (record,) = (folder / "lora").glob("standard/seed-0/step-1/adapter_config.json")
     made = json.loads(record.read_text())
     assert (made["base_model_name_or_path"], made["revision"]) == ("org/tiny", "b" * 40)
+
+
+def test_the_configuration_of_a_lora_names_it_too(hub, tmp_path):
+    layout = HookedModel.from_pretrained(hub[1], device="cpu").layout
+    Circuit.full(layout).save(tmp_path / "circuit.json")
+    made = circuits(
+        *("lora", "--model", "org/tiny@step3", "--circuit", tmp_path / "circuit.json"),
+        *("--layers", 1, "--out", tmp_path / "lora"),
+    )
+    assert made.returncode == 0, made.stderr
+    record = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
+    assert (record["base_model_name_or_path"], record["revision"]) == ("org/tiny", "b" * 40)

@@ -141,3 +141,105 @@ def test_missing_folder_and_foreign_encoding(tmp_path):
 def test_a_row_without_the_text_is_refused(values, message):
     with pytest.raises(CircuitsError, match=message):
         Row("a, row 1", values).text("a")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kept", "left"),
+    [
+        (
+            "a.jsonl",
+            '{"x": 1}\n{"x": \n\n[1]\n{"x": 2, "x": 3}\n{"x": 4}\n\x00\x00\n<html>\n',
+            {"line 1": 1, "line 6": 4},
+            {
+                "line 2": "not JSON (Expecting value at column 1)",
+                "line 4": "list where an object with named columns is expected",
+                "line 5": "the key 'x' stands twice in one JSON object; keep one of them",
+                "line 7": "not JSON (Expecting value at column 1)",
+                "line 8": "not JSON (Expecting value at column 1)",
+            },
+        ),
+        (
+            "a.json",
+            'killed\n{"x": 1}\n{"x"',
+            {"line 2": 1},
+            {
+                "line 1": "not JSON (Expecting value at column 1)",
+                "line 3": "not JSON (Expecting ':' delimiter at column 5)",
+            },
+        ),
+        (
+            "a.json",
+            '[{"x": 1}, 3, {"x": [{"y": 1, "y": 2}]}, {"x": 2}]',
+            {"row 1": 1, "row 4": 2},
+            {
+                "row 2": "int where an object with named columns is expected",
+                "row 3": "the key 'y' stands twice in one JSON object; keep one of them",
+            },
+        ),
+        (
+            "a.json",
+            '{\n"x": 1}\n{\n"x": 2,\n"x": 3}\n{"x":\n4}\n',
+            {"line 1": 1, "line 6": 4},
+            {"line 3": "the key 'x' stands twice in one JSON object; keep one of them"},
+        ),
+        (
+            "a.csv",
+            'x,y\n1,2\n1,2,3\n\n4,"5"6\n7,"8\n9"\n3,4\n',
+            {"row 1": "1", "row 4": "7", "row 5": "3"},
+            {
+                "row 2": "3 cells, but the header names 2 columns; quote a text that holds the "
+                "delimiter",
+                "row 3": "malformed CSV in line 5 (',' expected after '\"')",
+            },
+        ),
+        (  # a quote that is never closed swallows rows, which are rows by themselves
+            "a.csv",
+            'x,y\n1,2\n3,"4\n5,6\n\n7,8\n',
+            {"row 1": "1", "row 3": "5", "row 4": "7"},
+            {"row 2": "malformed CSV in line 3 (unexpected end of data)"},
+        ),
+        (  # what it swallows may be its own text
+            "a.tsv",
+            'x\ty\n1\t2\n3\t"4 and\nmore of it\n7\t8\n',
+            {"row 1": "1"},
+            {"row 2": "malformed CSV in lines 3 to 5 (unexpected end of data)"},
+        ),
+        (
+            "a.csv",
+            'x\n1\n"2\n3\n',
+            {"row 1": "1"},
+            {"row 2": "malformed CSV in lines 3 to 4 (unexpected end of data)"},
+        ),
+    ],
+)
+def test_rows_that_cannot_be_read_are_left_out_when_that_is_asked_for(
+    name, content, kept, left, tmp_path
+):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CircuitsError, match=rf"^{name}"):
+        read_rows(tmp_path / name)
+    skipped = []
+    rows = read_rows(tmp_path / name, skipped)
+    assert {row.source: row.values["x"] for row in rows} == {
+        f"{name}, {place}": value for place, value in kept.items()
+    }
+    assert {row.source: row.reason for row in skipped} == {
+        f"{name}, {place}": reason for place, reason in left.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", '[{"x": 1},\n{"x": 2}', r"^a\.json, line 2: not JSON \(Expecting ',' delimiter"),
+        ("a.jsonl", '[{"x": 1},\n{"x": 2},\n{"x": 3}\n', r"^a\.jsonl, line 1: not JSON"),
+        ("a.json", '{\n "x": 1\n}\n{"x": 2}\n{"x": \n', r"^a\.json, line 6: not JSON"),
+        ("a.json", '{"x": [\n  {"x": 2}\n], \n', r"^a\.json, line 4: not JSON"),
+        ("a.csv", 'x,"y\n1,2\n', r"^a\.csv, row 1: malformed CSV \(unexpected end"),
+        ("a.jsonl", "no\n", r"a\.jsonl: no row can be used \(1 row left out: 1 x not JSON"),
+    ],
+)
+def test_what_breaks_the_whole_file_is_refused_all_the_same(name, content, message, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CircuitsError, match=message):
+        read_rows(tmp_path / name, [])

@@ -154,3 +154,23 @@ def test_the_line_tells_how_many_and_why():
     assert described(rows[-1:]) == "1 row left out: 1 x column 'x' is blank"
     many = [Skipped("r", reason) for reason in "abcdef"]
     assert described(many).endswith("1 x d; 2 more reasons")
+
+
+def test_lines_that_cannot_be_read(tmp_path, tokenizer, articles):
+    path = tmp_path / "articles.jsonl"
+    lines = [json.dumps(row) for row in articles]
+    lines[3] = lines[3][:40]  # as a full disk leaves it
+    path.write_text("\n".join(lines))
+    options = {"path": path, "corruption": "filler"}
+    with pytest.raises(CircuitsError, match=r"^articles.jsonl, line 4: not JSON"):
+        tasks.load("summarization", **options).pairs(tokenizer, split="all")
+    pairs = tasks.load("summarization", skip=True, **options).pairs(tokenizer, 5, split="all")
+    assert [row.source for row in pairs.skipped] == ["articles.jsonl, line 4"]
+    table = tmp_path / "pairs.csv"
+    table.write_text(
+        "clean,corrupted,correct\nAna Bell is,Ana Dunn is, a\nAna,Dan\nAna Bell was,Ana Dunn was, a\n"
+    )
+    pairs = tasks.load("table", path=table, skip=True).pairs(tokenizer)
+    assert [pair.source[-1] for pair in pairs] == ["1", "3"]
+    (left,) = pairs.skipped
+    assert left.source == "pairs.csv, row 2" and left.reason.startswith("2 cells, but")
