@@ -168,7 +168,8 @@ def test_lines_that_cannot_be_read(tmp_path, tokenizer, articles):
     assert [row.source for row in pairs.skipped] == ["articles.jsonl, line 4"]
     table = tmp_path / "pairs.csv"
     table.write_text(
-        "clean,corrupted,correct\nAna Bell is,Ana Dunn is, a\nAna,Dan\nAna Bell was,Ana Dunn was, a\n"
+        "clean,corrupted,correct\nAna Bell is,Ana Dunn is, a\nAna,Dan\n"
+        "Ana Bell was,Ana Dunn was, a\n"
     )
     pairs = tasks.load("table", path=table, skip=True).pairs(tokenizer)
     assert [pair.source[-1] for pair in pairs] == ["1", "3"]
