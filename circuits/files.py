@@ -112,8 +112,13 @@ def read_json(path: str | Path) -> Any:
         raise CircuitsError(f"{path}: not a JSON file ({error})") from error
 
 
-def require_known(values: Mapping[str, Any], known: Collection[str]) -> None:
-    """Refuse an object with a key that this version does not know: it may change what it means."""
+def require_known(values: Any, known: Collection[str]) -> None:
+    """Refuse an object with a key that this version does not know: it may change what it means.
+
+    Raises TypeError for what is no object.
+    """
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{type(values).__name__} where an object is expected")
     if unknown := sorted(key for key in values if key not in known):
         raise CircuitsError(
             f"unknown key {unknown[0]!r} (known: {', '.join(known)}); it may be of a later version "

@@ -20,7 +20,7 @@ search.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ from tqdm.auto import tqdm
 
 from circuits.attribution.attribute import describe_model, describe_pairs, versions
 from circuits.batching import over_batches
-from circuits.errors import CircuitsError
-from circuits.files import read_json, write_json
+from circuits.errors import CircuitsError, naming
+from circuits.files import read_json, require_known, write_json
 from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
 from circuits.search.ablation import HeadAblation
@@ -97,18 +97,22 @@ class HeadPruning:
 
     @classmethod
     def load(cls, path: str | Path) -> HeadPruning:
-        """Read what `save` wrote."""
+        """Read what `save` wrote; a key that this version does not know is refused by name."""
         record = read_json(path)
         try:
-            return cls(
-                tuple(tuple(heads) for heads in record["kept"]),
-                tuple(record["baselines"]),
-                history_steps(record["history"]),
-                record["metric_model"],
-                record["metric_pruned"],
-                {name: _loaded(each) for name, each in record["evaluation"].items()},
-                record["details"],
-            )
+            with naming(str(path)):
+                require_known(record, [field.name for field in fields(cls)])
+                return cls(
+                    tuple(tuple(heads) for heads in record["kept"]),
+                    tuple(record["baselines"]),
+                    history_steps(record["history"]),
+                    record["metric_model"],
+                    record["metric_pruned"],
+                    {name: _loaded(each) for name, each in record["evaluation"].items()},
+                    record["details"],
+                )
+        except CircuitsError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CircuitsError(f"{path}: not a head-pruning file ({error!r})") from error
 
@@ -307,4 +311,5 @@ def _estimated(values: Float[Tensor, "example 2"], seed: int) -> Evaluation:
 
 
 def _loaded(record: dict[str, Any]) -> Evaluation:
+    require_known(record, [field.name for field in fields(Evaluation)])
     return Evaluation(record["n"], *(tuple(record[k]) for k in ("model", "pruned", "fall")))

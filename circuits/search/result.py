@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from circuits.errors import CircuitsError
-from circuits.files import read_json, write_json
+from circuits.errors import CircuitsError, naming
+from circuits.files import read_json, require_known, write_json
 from circuits.graph import Circuit, Layout
+
+_METRICS = ("metric_model", "metric_empty", "metric_circuit")
+_RECORD = ("layout", "edges", "history", *_METRICS, "cost", "details")
 
 
 @dataclass(frozen=True)
@@ -93,26 +96,31 @@ class Search:
 
     @classmethod
     def load(cls, path: str | Path) -> Search:
-        """Read what `save` wrote."""
+        """Read what `save` wrote; a key that this version does not know is refused by name."""
         record = read_json(path)
         try:
-            if "unfinished" in record:
-                raise CircuitsError(
-                    f"{path}: this search was stopped; run it again with the same settings and it "
-                    "goes on"
+            with naming(str(path)):
+                if "unfinished" in record:
+                    raise CircuitsError(
+                        "this search was stopped; run it again with the same settings and it goes "
+                        "on"
+                    )
+                require_known(record, _RECORD)
+                require_known(record["cost"], [field.name for field in fields(Cost)])
+                details = record["details"]
+                layout = Layout.from_dict(record["layout"])
+                mask = Circuit.of(layout, record["edges"]).mask
+                return cls(
+                    Circuit(layout, mask, None, details),
+                    history_steps(record["history"]),
+                    float(record["metric_model"]),
+                    float(record["metric_empty"]),
+                    float(record["metric_circuit"]),
+                    Cost(**record["cost"]),
+                    details,
                 )
-            details = record["details"]
-            layout = Layout.from_dict(record["layout"])
-            mask = Circuit.of(layout, record["edges"]).mask
-            return cls(
-                Circuit(layout, mask, None, details),
-                history_steps(record["history"]),
-                float(record["metric_model"]),
-                float(record["metric_empty"]),
-                float(record["metric_circuit"]),
-                Cost(**record["cost"]),
-                details,
-            )
+        except CircuitsError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise CircuitsError(f"{path}: not a search file ({error!r})") from error
 

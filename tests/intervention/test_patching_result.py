@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from unknown_keys import refused
 
 from circuits.errors import CircuitsError
 from circuits.intervention.patching import Axis, Patching, patch
@@ -139,6 +140,14 @@ def test_files_hold_everything(hooked, random_pairs, tmp_path):
     record = json.loads((tmp_path / "patching.json").read_text())["metrics"]["rank"]["recovery"]
     assert torch.tensor(record["value"]).double() == pytest.approx(recovery.value)
     assert record["low"][0][0][0] == pytest.approx(float(recovery.low[0, 0, 0]))
+    places = {
+        (): "scale",
+        ("axes", 0): "unit",
+        ("metrics",): "accuracy",
+        ("metrics", "rank"): "sign",
+        ("metrics", "logit", "recovery"): "p",
+    }
+    refused(Patching.load, tmp_path / "patching.json", places)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"axes": [{"name": 3}]}'])

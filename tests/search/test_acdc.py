@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.split_paths import SplitPaths
+from unknown_keys import refused
 
 from circuits.errors import CircuitsError
 from circuits.evaluation import measure
@@ -224,9 +225,11 @@ def test_saved_and_loaded(hooked, one_pair, tmp_path):
     loaded = Search.load(tmp_path / "search.json")
     assert loaded.to_dict() == found.to_dict() and loaded.history == found.history
     assert json.loads((tmp_path / "search.json").read_text())["details"]["settings"]["threshold"]
-    (tmp_path / "bad.json").write_text('{"edges": []}')
-    with pytest.raises(CircuitsError, match=r"bad\.json: not a search file"):
-        Search.load(tmp_path / "bad.json")
+    for content in ('{"edges": []}', "[]"):
+        (tmp_path / "bad.json").write_text(content)
+        with pytest.raises(CircuitsError, match=r"bad\.json: not a search file"):
+            Search.load(tmp_path / "bad.json")
+    refused(Search.load, tmp_path / "search.json", {(): "nodes", ("cost",): "layers"})
 
 
 def test_the_cost_counts_layers_from_the_reader_on(hooked, one_pair):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from unknown_keys import refused
 
 from circuits.errors import CircuitsError
 from circuits.metrics import METRICS
@@ -147,6 +148,8 @@ def test_evaluated_on_other_examples_with_paired_intervals(hooked, random_pairs,
     (tmp_path / "bad.json").write_text('{"kept": 3}')
     with pytest.raises(CircuitsError, match=r"bad\.json: not a head-pruning file"):
         HeadPruning.load(tmp_path / "bad.json")
+    places = {(): "neurons", ("evaluation", "accuracy"): "weights"}
+    refused(HeadPruning.load, tmp_path / "search.json", places)
 
 
 def test_layers_below_are_not_run_again_and_the_model_is_left_as_it_was(hooked, random_pairs):

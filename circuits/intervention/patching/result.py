@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuits.errors import CircuitsError
-from circuits.files import read_json, write_json
+from circuits.errors import CircuitsError, naming
+from circuits.files import read_json, require_known, write_json
 from circuits.statistics import FEW, bca_interval, mean_interval, resample_weights
 
 DIRECTIONS = {
     "denoise": "activations of the clean run are put into the corrupted run",
     "noise": "activations of the corrupted run are put into the clean run",
 }
+_RECORD = ("site", "direction", "axes", "order", "metrics", "details")
+_METRIC = ("clean", "corrupted", "values", "undefined", "caution", "recovery")
 _CELLS = 2**22  # resamples x cells held at once
 
 
@@ -195,9 +197,11 @@ class Patching:
 
     @classmethod
     def load(cls, path: str | Path) -> Patching:
-        """Read what `save` wrote."""
+        """Read what `save` wrote; a key that this version does not know is refused by name."""
         record = read_json(path)
         try:
+            with naming(str(path)):
+                _require_known(record)
             axes = tuple(
                 Axis(axis["name"], tuple(axis["values"]), tuple(axis["labels"]))
                 for axis in record["axes"]
@@ -210,7 +214,9 @@ class Patching:
                 for part in ("values", "clean", "corrupted")
             }
             return cls(record["site"], record["direction"], axes, **kept, details=record["details"])
-        except (KeyError, TypeError, ValueError) as error:
+        except CircuitsError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CircuitsError(
                 f"{path}: not a file written by Patching.save ({type(error).__name__}: {error})"
             ) from error
@@ -280,3 +286,14 @@ def _swap(values: Any, change: Any) -> Any:
     if isinstance(values, Sequence):
         return [_swap(value, change) for value in values]
     return change(values)
+
+
+def _require_known(record: Any) -> None:
+    """Refuse what a file says beyond what is read of it, and a metric that it gives no place."""
+    require_known(record, _RECORD)
+    require_known(record["metrics"], record["order"])
+    for axis in record["axes"]:
+        require_known(axis, [field.name for field in fields(Axis)])
+    for metric in record["metrics"].values():
+        require_known(metric, _METRIC)
+        require_known(metric.get("recovery") or {}, [field.name for field in fields(Recovery)])
