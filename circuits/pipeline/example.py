@@ -56,12 +56,22 @@ def _segments(tokenizer: PreTrainedTokenizerBase, pair: PromptPair) -> list[dict
     cuts = sorted({0, len(pair.clean), *(place for span in pair.spans for place in span)})
     return [
         {
-            "text": _text(tokenizer, pair.corrupted[start:end]),
+            "text": _behind(tokenizer, pair.corrupted, start, end),
             "corrupted": any(low <= start < high for low, high in pair.spans),
         }
         for start, end in pairwise(cuts)
     ]
 
 
+def _behind(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], start: int, end: int) -> str:
+    """The text of some tokens where they stand: SentencePiece's decoders drop the space of those
+    that they are given first. Where a letter is cut in two, as the tokens are by themselves.
+    """
+    before, through = _text(tokenizer, tokens[:start]), _text(tokenizer, tokens[:end])
+    if through.startswith(before):
+        return through[len(before) :]
+    return _text(tokenizer, tokens[start:end])
+
+
 def _text(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
-    return str(tokenizer.decode(list(tokens)))
+    return str(tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))

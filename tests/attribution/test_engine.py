@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import CONFIGS, ENCODER_DECODERS, make_model
+from conftest import CONFIGS, ENCODER_DECODERS, make_model, randomised
 from oracles.encoder_decoder import EncoderDecoderPaths
 from oracles.split_hooks import SplitHooks
 from oracles.split_paths import SplitPaths
@@ -66,7 +66,23 @@ def test_equals_the_published_algorithm_on_the_bridge(name, model_folder, random
 
 @pytest.mark.parametrize("name", ENCODER_DECODERS)
 def test_equals_split_paths_on_encoder_decoders(name, hooked, random_pairs):
-    model, pairs = hooked(name), random_pairs(n=2, answers=3)
+    equals_split_paths(hooked(name), random_pairs(n=2, answers=3))
+
+
+@pytest.mark.parametrize(
+    "other", [{"encoder_layers": 4}, {"decoder_layers": 3}, {"encoder_ffn_dim": 64}]
+)
+def test_equals_split_paths_where_the_halves_are_unlike(other, random_pairs):
+    """As in distilbart, of twelve layers and of six."""
+    config = ENCODER_DECODERS["bart"]()
+    config = type(config)(**{**config.to_dict(), **other})
+    model = HookedModel(randomised(config), None, "distilbart")
+    layers = (model.layout.n_encoder_layers, model.layout.n_layers)
+    assert layers == (other.get("encoder_layers", 2), other.get("decoder_layers", 2))
+    equals_split_paths(model, random_pairs(n=2, answers=3))
+
+
+def equals_split_paths(model, pairs):
     oracle = EncoderDecoderPaths(model.hf, model.layout.n_heads, model.view.d_head)
     assert model.layout.shape == (oracle.n_sources, oracle.n_readers)
     points, expected = rule("midpoint", 3), []

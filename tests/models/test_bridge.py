@@ -18,7 +18,14 @@ from conftest import (
 
 import circuits
 from circuits.errors import CircuitsError
-from circuits.models import HookedModel
+from circuits.models import HookedModel, load_model
+from circuits.search import acdc, prune_heads
+from circuits.tuning.arms import Arm
+from circuits.tuning.bakeoff import bakeoff
+from circuits.tuning.finetune import finetune
+from circuits.tuning.settings import FinetuneSettings
+from circuits.tuning.targets import lora_config, wrap
+from tasks.pairs import Example
 
 TOKENS = torch.randint(1, 400, (2, 7), generator=torch.Generator().manual_seed(0))
 
@@ -146,9 +153,13 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
     pairs, other = random_pairs(n=8), random_pairs(n=8, seed=1)
     scores = circuits.attribute(model, pairs, steps=2, per_example=True)
     circuit = circuits.select(scores, edges=12)
+    nodes = circuits.attribute_nodes(model, pairs, "eap")
+    examples = [Example(pair.clean, (pair.answer[0][0], 0)) for pair in pairs]
+    settings = FinetuneSettings(steps=2, learning_rate=1e-3, warmup_steps=1, batch_size=4)
+    adapted = wrap(load_model(tmp_path / "model", device="cpu")[0], lora_config([0], model.hf, 2))
     done = {
         "attribute": scores,
-        "attribute_nodes": circuits.attribute_nodes(model, pairs, "eap"),
+        "attribute_nodes": nodes,
         "faithfulness": circuits.faithfulness(model, scores, other),
         "evaluate": circuits.evaluate(model, scores, circuit, other),
         "completeness": circuits.completeness(model, circuit, other, sets=2),
@@ -161,8 +172,25 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
             {"a": model}, {"a": circuit}, other, resamples=100
         ),
         "internals": circuits.internals(model, model, pairs, n_bootstrap=20),
+        "choose_ranking": circuits.choose_ranking(model, scores, other, size=12),
+        "reliability": circuits.reliability(scores),
+        "task_performance": circuits.task_performance(model, pairs),
         "patch": circuits.patch(model, pairs, "z"),
+        "path_patch": circuits.path_patch(model, pairs, ["a0.h0->logits", "input->m0"]),
+        "select": circuit,
+        "select_nodes": circuits.select_nodes(nodes, 4),
         "lora_config": circuits.lora_config(circuit, model, rank=2),
         "bridge": model.bridge,
     }
     assert all(one is not None for one in done.values()) and programs == []
+    functions = {name for name in circuits.__all__ if name.islower()}
+    assert functions <= done.keys(), "a function of the API is not tried"
+    training = {"settings": settings, "progress": False}
+    whole, _ = load_model(tmp_path / "model", device="cpu")
+    assert finetune(whole, examples, tmp_path / "whole", validation=examples[:2], **training)
+    assert finetune(adapted, examples, tmp_path / "lora", **training)
+    call = (tmp_path / "model", examples, examples[:2], [Arm("one", (0,))], settings, [0])
+    assert bakeoff(*call, tmp_path / "race", rank=2, max_new_tokens=2, progress=False)
+    again = HookedModel.from_pretrained(tmp_path / "whole" / "step-2", device="cpu")
+    assert acdc(again, other[:1], 0.5) and prune_heads(again, other[:2], 0.5)
+    assert programs == []

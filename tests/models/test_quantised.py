@@ -1,5 +1,5 @@
 """Quantised weights: used and recorded where they read as what they stand for, else named; and
-encoder-decoders of unlike halves.
+an encoder-decoder whose halves have other heads.
 """
 
 import warnings
@@ -104,20 +104,6 @@ def test_torchs_own_quantisation_is_named():
         )
     with pytest.raises(CircuitsError, match=r"quantised \(torch.ao qint8\)"):
         HookedModel(model, None, "q")
-
-
-UNEVEN = {"encoder_layers": 3, "decoder_layers": 3, "encoder_ffn_dim": 64}
-
-
-@pytest.mark.parametrize("name", UNEVEN)
-def test_an_encoder_and_a_decoder_of_unlike_sizes(name, random_pairs):
-    """As distilbart's, of twelve and of six layers."""
-    config = ENCODER_DECODERS["bart"]()
-    config = type(config)(**{**config.to_dict(), name: UNEVEN[name]})
-    model = HookedModel(randomised(config), None, "distilbart")
-    layers = (model.layout.n_encoder_layers, model.layout.n_layers)
-    assert layers == (config.encoder_layers, config.decoder_layers)
-    assert circuits.attribute(model, random_pairs(n=1), "eap").matrix.abs().max() > 1e-3
 
 
 def test_unlike_heads_are_the_reason():
