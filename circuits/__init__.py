@@ -51,6 +51,7 @@ _HOMES = {
     "robustness": "circuits.evaluation",
     "stability": "circuits.evaluation",
     "task_performance": "circuits.evaluation",
+    "until_stable": "circuits.evaluation",
     "compare": "circuits.evolution",
     "cross_evaluate": "circuits.evolution",
     "internals": "circuits.evolution",

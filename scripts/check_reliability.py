@@ -1,4 +1,5 @@
-"""Do circuits of new examples agree as `circuits.reliability` says that they will?
+"""Do circuits of new examples agree as `circuits.reliability` says that they will, and as much as
+was asked for where `until_stable` stopped?
 
     python scripts/check_reliability.py [--repeats 20] [--examples 24]
 
@@ -6,6 +7,9 @@ Scores of many edges are simulated about a known truth, whose spread is that of 
 and whose noise grows with an edge's own size. Samples of n examples say what circuits of n others
 would share and how many examples a Jaccard index of .8 takes; other samples, of n and of as many as
 were said, tell what they do share. Prints a row for each rule and ranking; all is seeded.
+
+Then examples are added as `until_stable` asks for them, up to 1,024. Prints where it stopped, and
+what circuits of so many examples do share: mean over the repeats, least, share of them under .75.
 """
 
 from __future__ import annotations
@@ -16,12 +20,14 @@ from statistics import mean, median, stdev
 
 import torch
 
-from circuits.evaluation import reliability
+from circuits.evaluation import reliability, until_stable
 from circuits.graph import EdgeScores, Layout, select
 
 LAYOUT = Layout(3, 4, 4)
 SIZE = 20
 OTHERS = range(1000, 1030)
+MOST = 1024
+NUMBERS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, MOST)
 WAYS = (("top-n", "absolute"), ("top-n", "signed"), ("paths", "absolute"))
 
 
@@ -42,6 +48,36 @@ def met(n: int, rule: str, ranking: str) -> float:
         for seed in OTHERS
     ]
     return mean(float((a & b).sum()) / float((a | b).sum()) for a, b in combinations(masks, 2))
+
+
+def stopped(seed: int, rule: str, ranking: str) -> int | None:
+    """Examples at which `until_stable` ends; None where it would take more than there are."""
+    whole = sample(MOST, seed).per_example
+    assert whole is not None
+    growth = until_stable(size=SIZE, rule=rule, ranking=ranking)
+    n = growth.first
+    while n <= MOST:
+        part = EdgeScores(whole[:n].mean(0), LAYOUT, "simulated", {}, whole[:n])
+        if (asked := growth.more(part)) <= n:
+            return n
+        n = asked
+    return None
+
+
+def stops(repeats: int, rule: str, ranking: str) -> str:
+    """A row: where it stops, and how alike circuits of so many examples truly are."""
+    curve = torch.tensor([met(n, rule, ranking) for n in NUMBERS])
+    axis = torch.tensor(NUMBERS).log()
+    ends = [stopped(seed, rule, ranking) for seed in range(repeats)]
+    reached = torch.tensor([n for n in ends if n is not None], dtype=torch.float)
+    right = torch.bucketize(reached.log(), axis).clamp(1, len(axis) - 1)
+    part = (reached.log() - axis[right - 1]) / (axis[right] - axis[right - 1])
+    alike = curve[right - 1].lerp(curve[right], part)
+    return (
+        f"| {rule}, {ranking} | {len(reached)} of {repeats} | {reached.mean():.0f} "
+        f"[{reached.min():.0f}, {reached.max():.0f}] | {alike.mean():.3f} | {alike.min():.2f} "
+        f"| {(alike < 0.75).float().mean():.2f} |"
+    )
 
 
 def main() -> None:
@@ -67,6 +103,10 @@ def main() -> None:
                 f"| {holds:.2f} | {needed} | {met(needed, rule, ranking):.3f} |",
                 flush=True,
             )
+    print("\n| rule, ranking | reached | stopped at | met there | least | under .75 |")
+    print("|---|---|---|---|---|---|")
+    for rule, ranking in WAYS:
+        print(stops(options.repeats, rule, ranking), flush=True)
 
 
 if __name__ == "__main__":

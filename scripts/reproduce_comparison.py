@@ -40,7 +40,7 @@ from comparison_gpt2 import small
 from studies import Interval, baseline, parser, publish, table, told
 
 import tasks
-from circuits.attribution.attribute import describe_model, describe_pairs
+from circuits.attribution.provenance import describe_model, describe_pairs
 from circuits.cli.options import hush
 from circuits.errors import CircuitsError
 from circuits.intervention.patching import Patching, patch

@@ -1,4 +1,4 @@
-"""The one error class of the project."""
+"""The errors of the project, all of one class."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ class CircuitsError(ValueError):
 
     The command line prints the message without a traceback and exits with status 2.
     """
+
+
+class TooFewError(CircuitsError):
+    """More rows or prompts are asked for than there are. there: how many there are."""
+
+    def __init__(self, message: str, there: int) -> None:
+        super().__init__(message)
+        self.there = there
 
 
 @contextmanager

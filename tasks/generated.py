@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from transformers import PreTrainedTokenizerBase
 
-from tasks.errors import CircuitsError, naming
+from tasks.errors import CircuitsError, TooFewError, naming
 from tasks.framing import Framed, FramedTask, Framing
 from tasks.masking import differing
 from tasks.pairs import PairSet, PromptPair, TokenSet
@@ -91,9 +91,10 @@ class Generated(FramedTask, ABC):
                 made.setdefault(prompts.clean, prompts)
             idle = idle + 1 if len(made) == before else 0
             if idle == PATIENCE:
-                raise CircuitsError(
+                raise TooFewError(
                     f"{self.name}, split {split!r}: {n} different prompts are asked for, and "
-                    f"{len(made)} were found; ask for fewer"
+                    f"{len(made)} were found; ask for fewer",
+                    len(made),
                 )
         return list(made.values())[:n]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tasks.errors import CircuitsError
+from tasks.errors import CircuitsError, TooFewError
 
 T = TypeVar("T")
 
@@ -70,9 +70,10 @@ def keep(
             skipped.append(Skipped.of(source(place), error))
     if len(made) < (1 if n is None else n):
         asked = "" if n is None else f"{n} are asked for, and "
-        raise CircuitsError(
+        raise TooFewError(
             f"{where}: {asked}{len(made)} of {len(made) + len(skipped)} rows can be used "
-            f"({described(skipped)})"
+            f"({described(skipped)})",
+            len(made),
         )
     return Kept(made, skipped)
 

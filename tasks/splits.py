@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
-from tasks.errors import CircuitsError
+from tasks.errors import CircuitsError, TooFewError
 from tasks.files import Row
 from tasks.skipping import Skipped
 from tasks.task import Split
@@ -80,7 +80,7 @@ def draw(available: int, n: int | None, seed: int, where: str) -> list[int]:
             f"{where}: no rows are in it; mark some in a column `split`, or use the split 'all'"
         )
     if n is not None and available < n:
-        raise CircuitsError(f"{where}: {n} rows are asked for, and there are {available}")
+        raise TooFewError(f"{where}: {n} rows are asked for, and there are {available}", available)
     order = list(range(available))
     if n is not None:
         random.Random(seed).shuffle(order)

@@ -18,7 +18,7 @@ from circuits.graph import select
 from circuits.intervention.patching import patch, path_patch
 from circuits.unfinished import NAME, Pieces, Unfinished
 
-SCORING = sys.modules[attribute.__module__]  # a function has the module's name
+SCORING = sys.modules["circuits.attribution.gather"]
 MEASURE = sys.modules["circuits.evaluation.measure"]
 INSIDE, HIDDEN = (sys.modules[function.__module__] for function in (internals, hidden_path))
 SWEEP, PATH = (sys.modules[function.__module__] for function in (patch, path_patch))

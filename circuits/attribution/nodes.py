@@ -24,8 +24,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.attribution.attribute import gather, named
+from circuits.attribution.attribute import named
 from circuits.attribution.batch_scores import PathSamples
+from circuits.attribution.gather import Gathered, Growth, gather
 from circuits.attribution.method import Method, PathMethod
 from circuits.attribution.passes import Passes, points_of
 from circuits.attribution.quadrature import Rule
@@ -52,6 +53,7 @@ def attribute_nodes(
     per_example: bool = False,
     progress: bool = False,
     unfinished: Unfinished | None = None,
+    growth: Growth | None = None,
     **settings: Any,
 ) -> NodeScores:
     """Score every node: how much the metric falls, to first order, when all of it is corrupted.
@@ -77,6 +79,17 @@ def attribute_nodes(
     def take(batch: PairBatch, rule: Rule) -> PathSamples:
         return node_samples(model, batch, measure, rule, level)
 
+    def made(found: Gathered) -> NodeScores:
+        return NodeScores(
+            found.mean,
+            model.layout,
+            units.widths,
+            chosen.name,
+            {"level": level, **found.details},
+            found.per_example,
+            found.blocks,
+        )
+
     found = gather(
         model,
         pairs,
@@ -84,21 +97,14 @@ def attribute_nodes(
         measure,
         partial(chosen.follow, take),
         (len(units),),
+        made,
         batch_size=batch_size,
         per_example=per_example,
         progress=f"scoring {level}s ({chosen.name})" if progress else None,
         unfinished=unfinished,
+        growth=growth,
     )
-    details = {"level": level, **found.details}
-    return NodeScores(
-        found.mean,
-        model.layout,
-        units.widths,
-        chosen.name,
-        details,
-        found.per_example,
-        found.blocks,
-    )
+    return made(found)
 
 
 def node_samples(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from circuits.attribution.attribute import describe_model
+from circuits.attribution.provenance import describe_model
 from circuits.models import HookedModel
 
 

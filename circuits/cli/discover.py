@@ -9,12 +9,15 @@ from typing import Annotated
 import typer
 
 from circuits.cli import options as use
-from circuits.cli.ranking import AUTO, chosen_circuit, show_inlets, with_others
+from circuits.cli.ranking import AUTO, Ranking, say_look, show_inlets, with_others
 from circuits.errors import CircuitsError
 
 PASSES_A_PAIR = 2
 """Of a budget: more pairs with fewer gradients each are no better on two language models, and cost
 more time (docs/quadrature.md)."""
+
+MOST = 2000
+"""Pairs that --until-stable scores at most."""
 
 
 def discover(
@@ -65,6 +68,17 @@ def discover(
             min=1,
         ),
     ] = None,
+    until_stable: Annotated[
+        float | None,
+        typer.Option(
+            help="Score more and more pairs, from --n (32) on, until circuits from as many others "
+            "would share this much (Jaccard, as in 0.8) of their edges.",
+        ),
+    ] = None,
+    max_n: Annotated[
+        int | None,
+        typer.Option(help="For --until-stable: the most pairs to score (2000).", min=1),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Run the method exact however long it takes.")
     ] = False,
@@ -100,10 +114,12 @@ def discover(
     from circuits.attribution import method as chosen_method
     from circuits.attribution.quadrature import STAGGERED
     from circuits.evaluation import reliability
-    from circuits.evaluation.reliability import FEWEST
-    from circuits.graph import EdgeScores, NodeScores, select
+    from circuits.evaluation import until_stable as stable
+    from circuits.evaluation.reliability import FEWEST, TARGET
+    from circuits.evaluation.until_stable import FIRST
+    from circuits.graph import EdgeScores, NodeScores
     from circuits.unfinished import NAME as UNFINISHED
-    from circuits.unfinished import Unfinished
+    from circuits.unfinished import Pieces, Unfinished
 
     use.require_writable(out)
     _check_choice(out, level, edges, rule, per_example)
@@ -115,6 +131,10 @@ def discover(
         "eap-ig",
     ):
         raise CircuitsError("--budget says how eap-ig takes its steps; give no other method of it")
+    if until_stable is None and max_n is not None:
+        raise CircuitsError("--max-n goes with --until-stable")
+    if until_stable is not None and (budget is not None or method == "random"):
+        raise CircuitsError("--until-stable goes neither with --budget nor with random scores")
     chosen = chosen_method(
         method,
         steps=int(steps) if steps is not None and steps.isdecimal() else steps,
@@ -129,7 +149,10 @@ def discover(
         raise CircuitsError(f"--edges {edges}: this model has {hooked.layout.n_edges}")
     if budget is not None and n is None and data is None:
         n = max(1, budget // PASSES_A_PAIR)
-    pairs = use.load_pairs(loaded, hooked, n, split, seed)
+    growing = until_stable is not None
+    pairs = use.load_pairs(
+        loaded, hooked, n, split, seed, most=(max_n or MOST) if growing else None
+    )
     others = None
     if edges is not None and ranking == AUTO:
         pairs, others = with_others(loaded, hooked, pairs, seed)
@@ -141,14 +164,39 @@ def discover(
         chosen = chosen_method(method, steps=budget // len(pairs), quadrature=STAGGERED)
     performance = use.check_task(
         hooked,
-        pairs,
+        pairs[: n or FIRST] if growing else pairs,
         metric=metric,
         required=require_accuracy,
         batch_size=batch_size,
         seed=seed,
     )
     score = attribute if level == "edge" else partial(attribute_nodes, level=level)
-    with Unfinished(out / UNFINISHED) as unfinished:
+    with Pieces(out / "ranking.unfinished") as pieces, Unfinished(out / UNFINISHED) as unfinished:
+        choosing = None
+        if edges is not None:
+            choosing = {
+                "model": hooked,
+                "others": others,
+                "size": edges,
+                "rule": rule,
+                "metric": metric,
+                "batch_size": batch_size,
+                "seed": seed,
+                "progress": not quiet,
+            }
+        taken = Ranking(ranking, positive, pieces, choosing)
+        growth = None
+        if until_stable is not None:
+            growth = stable(
+                until_stable,
+                first=n or FIRST,
+                size=edges,
+                rule=rule if level == "edge" else None,
+                ranking=taken.name if ranking == AUTO else ranking,
+                positive=positive,
+                seed=seed,
+                told=None if quiet else say_look,
+            )
         scores: EdgeScores | NodeScores = score(
             hooked,
             pairs,
@@ -158,17 +206,21 @@ def discover(
             per_example=per_example,
             progress=not quiet,
             unfinished=unfinished,
+            growth=growth,
         )
+        pairs = pairs[: scores.details["data"]["n"]]
         scores.details["seed"] = seed
         scores.details["performance"] = performance.to_dict()
+        pick = taken(scores)
         reliable = None
         if method != "random" and len(pairs) >= FEWEST:
             reliable = reliability(
                 scores,
                 size=edges,
                 rule=rule if level == "edge" else None,
-                ranking="absolute" if ranking == AUTO else ranking,
-                positive=positive,
+                ranking=pick.ranking,
+                positive=pick.positive,
+                target=until_stable or TARGET,
                 seed=seed,
             )
             scores.details["reliability"] = reliable.to_dict()
@@ -180,20 +232,8 @@ def discover(
         file = scores.save(out)
     written = [file, file.with_suffix(".json"), *use.write_skipped(out, pairs.skipped)]
     if edges is not None and isinstance(scores, EdgeScores):
-        if ranking == AUTO:
-            circuit = chosen_circuit(
-                hooked,
-                scores,
-                others,
-                edges,
-                rule=rule,
-                metric=metric,
-                batch_size=batch_size,
-                seed=seed,
-                progress=not quiet,
-            )
-        else:
-            circuit = select(scores, edges=edges, rule=rule, ranking=ranking, positive=positive)
+        pick.say()
+        circuit = pick.select(scores, edges, rule)
         show_inlets(circuit)
         circuit.save(out / "circuit.json")
         written.append(out / "circuit.json")
@@ -209,6 +249,12 @@ def discover(
         )
     if reliable is not None:
         typer.echo("\n".join(reliable.lines(error["estimate"] if error else None)))
+        if growing and not reliable.reached:
+            typer.echo(
+                f"warning: {reliable.target:g} was not reached with all {len(pairs)} pairs that "
+                "there are or that --max-n allows",
+                err=True,
+            )
     for name, value in scores.top(10):
         typer.echo(f"{value:+.5f}  {name}")
     use.wrote(*written)

@@ -82,8 +82,8 @@ def evaluate(
 
     Example: circuits evaluate --scores scores --split test --out evaluation
     """
-    from circuits.attribution.attribute import describe_model
     from circuits.attribution.origin import made_from_another
+    from circuits.attribution.provenance import describe_model
     from circuits.evaluation import Questions
     from circuits.evaluation import evaluate as evaluation_of
     from circuits.evaluation import perturb as perturbed

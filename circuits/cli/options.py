@@ -131,15 +131,30 @@ def _read(key: str, text: str, types: tuple[str, ...]) -> Any:
 
 
 def load_pairs(
-    task: Task, model: HookedModel, n: int | None, split: str | None, seed: int
+    task: Task,
+    model: HookedModel,
+    n: int | None,
+    split: str | None,
+    seed: int,
+    *,
+    most: int | None = None,
 ) -> PairSet:
-    """Pairs of the task for the model. Without a split or a number, all rows of a file."""
+    """Pairs of the task for the model. Without a split or a number, all rows of a file.
+
+    most: take as many as there are, up to this number.
+    """
+    from tasks.most import most_pairs
+
     reads_file = getattr(task, "path", None) is not None
     arguments: dict[str, Any] = {
         "n": n if n is not None or reads_file else 100,
         "split": split or ("all" if reads_file else "validation"),
     }
-    pairs = task.pairs(model.tokenizer, seed=seed, context=model.context, **arguments)
+    arguments |= {"seed": seed, "context": model.context}
+    if most is None:
+        pairs = task.pairs(model.tokenizer, **arguments)
+    else:
+        pairs = most_pairs(task, model.tokenizer, **{**arguments, "n": most})
     say_skipped(pairs.skipped)
     return pairs
 

@@ -91,7 +91,7 @@ def patch(
 
     Example: circuits patch --model newsroom-gpt2 --task newsroom --n 8 --site resid --out patching
     """
-    from circuits.attribution.attribute import describe_model, describe_pairs, versions
+    from circuits.attribution.provenance import describe_model, describe_pairs, versions
     from circuits.intervention.patching import patch as patch_sites
     from circuits.intervention.patching import path_patch
     from circuits.report.patching import write_patching

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
@@ -11,9 +11,10 @@ import typer
 from circuits.errors import CircuitsError
 
 if TYPE_CHECKING:
-    from circuits.evaluation import RankingChoice
+    from circuits.evaluation import RankingChoice, Reliability
     from circuits.graph import AnyCircuit, AnyScores
     from circuits.models import HookedModel
+    from circuits.unfinished import Pieces
     from tasks.pairs import PairSet
     from tasks.task import Split, Task
 
@@ -57,16 +58,38 @@ def with_others(
     return pairs[:-count], pairs[-count:]
 
 
-def chosen_circuit(
+@dataclass(frozen=True)
+class Picked:
+    """The ranking taken. record: of the choice, for the circuit. lines: what is said of it."""
+
+    ranking: str
+    positive: float | None
+    record: dict[str, Any] | None
+    lines: Sequence[str]
+
+    def say(self) -> None:
+        """Print the lines."""
+        typer.echo("\n".join(self.lines))
+
+    def select(self, scores: AnyScores, size: int, rule: str | None) -> AnyCircuit:
+        """The circuit of that size, with the choice in its details."""
+        from circuits.graph.levels import select_size
+
+        circuit = select_size(scores, size, rule=rule, ranking=self.ranking, positive=self.positive)
+        if self.record is not None:
+            circuit.details["choice"] = self.record
+        return circuit
+
+
+def pick(
     model: HookedModel, scores: AnyScores, others: PairSet | None, size: int, **how: Any
-) -> AnyCircuit:
-    """The circuit of the ranking chosen on the other pairs, or by absolute score where there are
-    none, or where they do not tell; says which, and how the rankings compare.
+) -> Picked:
+    """The ranking chosen on the other pairs, or by absolute score where there are none, or where
+    they do not tell.
 
     how: rule, metric, replacement, batch_size, seed, as for `choose_ranking`.
     """
     from circuits.evaluation import VanishingMetricError, choose_ranking
-    from circuits.graph.levels import select_size
 
     why = "there are too few pairs to choose it on others"
     if others is not None:
@@ -75,24 +98,72 @@ def chosen_circuit(
         except VanishingMetricError as error:
             why = str(error)
         else:
-            _show(choice)
-            return choice.select(scores)
-    typer.echo(f"ranking: absolute, for {why} (--ranking names another)")
-    return select_size(scores, size, rule=how.get("rule"))
+            return Picked(choice.ranking, choice.positive, choice.to_dict(), _lines(choice))
+    said = f"ranking: absolute, for {why} (--ranking names another)"
+    return Picked("absolute", None, None, (said,))
 
 
-def _show(choice: RankingChoice) -> None:
-    typer.echo(
-        f"ranking chosen on {choice.n} other pairs ({choice.split}), circuits of {choice.size}:"
-    )
-    for one in choice.tried:
-        typer.echo(f"  {one.name:<12} f {one.f!s:<24} CMD {one.cmd}")
+def chosen_circuit(
+    model: HookedModel, scores: AnyScores, others: PairSet | None, size: int, **how: Any
+) -> AnyCircuit:
+    """The circuit by what `pick` takes; says which, and how the rankings compare."""
+    picked = pick(model, scores, others, size, **how)
+    picked.say()
+    return picked.select(scores, size, how.get("rule"))
+
+
+class Ranking:
+    """The ranking of a run: the one that is named, or what the first scores asked with bring about,
+    which work that was killed finds again.
+    """
+
+    def __init__(
+        self, named: str, positive: float | None, pieces: Pieces, how: Mapping[str, Any] | None
+    ) -> None:
+        """How: the arguments of `pick` by name but the scores; None where nothing is chosen."""
+        absolute = Picked("absolute", None, None, ())
+        self._taken = absolute if how is None else None
+        if named != AUTO:
+            self._taken = Picked(named, positive, None, ())
+        self._pieces, self._how = pieces, how
+
+    def __call__(self, scores: AnyScores) -> Picked:
+        """What was taken, or is taken by these scores."""
+        if self._taken is None:
+            assert self._how is not None
+            others, how = self._how["others"], self._how
+            identity = {
+                "method": [scores.method, scores.details["settings"], scores.details["metric"]],
+                "model": scores.details["model"],
+                "choice": None if others is None else others.fingerprint,
+                **{name: how[name] for name in ("size", "rule", "seed")},
+            }
+            made = self._pieces.value(identity, lambda: asdict(pick(scores=scores, **how)))
+            self._taken = Picked(**made)
+        return self._taken
+
+    def name(self, scores: AnyScores) -> tuple[str, float | None]:
+        """Its name, and its share by signed score."""
+        taken = self(scores)
+        return taken.ranking, taken.positive
+
+
+def say_look(found: Reliability) -> None:
+    """Say what one look of `--until-stable` finds."""
+    typer.echo(f"{found.n} pairs: others would share {found.likeness} ({found.ranking})")
+
+
+def _lines(choice: RankingChoice) -> tuple[str, ...]:
     taken = next(
         one
         for one in choice.tried
         if (one.ranking, one.positive) == (choice.ranking, choice.positive)
     )
-    typer.echo(f"  taken: {taken.name}; {choice.why}")
+    return (
+        f"ranking chosen on {choice.n} other pairs ({choice.split}), circuits of {choice.size}:",
+        *(f"  {one.name:<12} f {one.f!s:<24} CMD {one.cmd}" for one in choice.tried),
+        f"  taken: {taken.name}; {choice.why}",
+    )
 
 
 def show_inlets(circuit: AnyCircuit) -> None:

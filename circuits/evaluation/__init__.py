@@ -13,6 +13,7 @@ from circuits.evaluation.reliability import Reliability, reliability
 from circuits.evaluation.robustness import Condition, robustness
 from circuits.evaluation.stability import Stability, stability
 from circuits.evaluation.task_performance import TaskPerformance, task_performance
+from circuits.evaluation.until_stable import until_stable
 
 __all__ = [
     "FRACTIONS",
@@ -43,4 +44,5 @@ __all__ = [
     "robustness",
     "stability",
     "task_performance",
+    "until_stable",
 ]

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.attribution.attribute import describe_pairs
+from circuits.attribution.provenance import describe_pairs
 from circuits.errors import CircuitsError
 from circuits.evaluation.intervals import Estimate, VanishingMetricError, estimates
 from circuits.evaluation.measure import measure, shares

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import yaml
 
-from circuits.attribution.attribute import versions
+from circuits.attribution.provenance import versions
 from circuits.errors import CircuitsError
 from circuits.files import LOCK, leftovers, read_json, working_in, write_json, write_text
 from circuits.models.failures import some

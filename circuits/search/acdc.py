@@ -32,7 +32,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from circuits.attribution.attribute import describe_model, describe_pairs, versions
+from circuits.attribution.provenance import describe_model, describe_pairs, versions
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
 from circuits.intervention.replacement import constants

@@ -29,7 +29,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from circuits.attribution.attribute import describe_model, describe_pairs, versions
+from circuits.attribution.provenance import describe_model, describe_pairs, versions
 from circuits.batching import over_batches
 from circuits.errors import CircuitsError, naming
 from circuits.files import read_json, require_known, write_json

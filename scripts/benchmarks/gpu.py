@@ -34,7 +34,7 @@ import torch
 from attribution import STEPS, engine, floor, pairs, random_model, seconds
 from evaluation import plain, random_circuit
 
-from circuits.attribution.attribute import versions
+from circuits.attribution.provenance import versions
 from circuits.intervention import Executor
 from circuits.models import HookedModel
 from circuits.models.checkpoints import as_device, as_dtype

@@ -40,7 +40,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 import transformer_lens
 mark("imports of libraries")
 import circuits.cli.app, circuits.attribution
-from circuits.attribution.attribute import describe_model
+from circuits.attribution.provenance import describe_model
 from circuits.models import HookedModel, load_model
 from circuits.planning import choose_batch_size
 import tasks

@@ -4,6 +4,7 @@ import json
 from importlib import import_module
 
 import pytest
+import torch
 from cli.inside import circuits
 from cli.test_cli import refused
 from typer.testing import CliRunner
@@ -12,6 +13,7 @@ import tasks
 from circuits.cli.app import app
 from circuits.cli.ranking import with_others
 from circuits.errors import CircuitsError
+from circuits.graph import EdgeScores
 from circuits.models import HookedModel
 
 NEWSROOM = ("discover", "--model", "newsroom-gpt2", "--task", "newsroom", "--device", "cpu")
@@ -44,7 +46,7 @@ def test_more_edges_than_the_model_has(tmp_path, monkeypatch):
 
 
 def test_it_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
-    scoring = import_module("circuits.attribution.attribute")
+    scoring = import_module("circuits.attribution.gather")
     over, ran = scoring.over_batches, []
 
     def interrupted(model, pairs, work, **settings):
@@ -123,3 +125,68 @@ def test_pairs_are_split_off_where_a_file_has_no_more(tmp_path, tokenizer, model
     assert kept is some and 12 < len(others) <= 16 and not others.shared(some.fingerprints)
     assert not others.shared(pairs.fingerprints[:3])
     assert with_others(task, model, pairs[:20], 0, known=pairs.fingerprints)[1] is None
+
+
+def test_until_stable_scores_as_many_pairs_as_it_takes_and_says_so(tmp_path):
+    arguments = [*NEWSROOM, "--steps", "1", "--edges", "80"]
+    grown = circuits(*arguments, "--until-stable", "0.7", "--n", "6", "--out", tmp_path / "grown")
+    assert grown.returncode == 0, grown.stderr
+    record = json.loads((tmp_path / "grown" / "scores.json").read_text())
+    n, found = record["data"]["n"], record["reliability"]
+    assert 6 < n < 100 and found["n"] == n
+    assert found["target"] == 0.7 and found["likeness"]["value"] >= 0.7
+    assert "6 pairs: others would share" in grown.stdout and "warning" not in grown.stderr
+    circuit = json.loads((tmp_path / "grown" / "circuit.json").read_text())["details"]
+    assert circuit["ranking"] == found["ranking"] == circuit["choice"]["ranking"]
+    plain = circuits(*arguments, "--n", str(n), "--out", tmp_path / "plain")
+    assert plain.returncode == 0
+    one, other = (EdgeScores.load(tmp_path / name) for name in ("grown", "plain"))
+    torch.testing.assert_close(one.matrix, other.matrix, atol=1e-6, rtol=1e-5)
+    assert one.details["pairs"] == other.details["pairs"]
+
+
+def test_until_stable_says_where_it_ran_out_of_pairs(tmp_path):
+    arguments = [*NEWSROOM, "--steps", "1", "--edges", "150", "--quiet", "--out", tmp_path]
+    done = circuits(*arguments, "--until-stable", "0.99", "--n", "6", "--max-n", "20")
+    assert done.returncode == 0, done.stderr
+    assert "warning: 0.99 was not reached with all 20 pairs" in done.stderr
+    for given, message in (
+        (("--max-n", "9"), "--max-n goes with --until-stable"),
+        (("--until-stable", "0.8", "--method", "random"), "nor with random scores"),
+        (("--until-stable", "1"), "a Jaccard index between 0 and 1"),
+        (("--until-stable", "0.8", "--n", "2"), "takes at least 4"),
+    ):
+        refused(circuits(*arguments, *given), message)
+
+
+def test_until_stable_goes_on_after_a_kill_to_the_same_bytes(tmp_path, monkeypatch):
+    scoring = import_module("circuits.attribution.gather")
+    over, ran = scoring.over_batches, []
+
+    def interrupted(model, pairs, work, **settings):
+        def once(batch):
+            if len(ran) == 6:
+                raise KeyboardInterrupt
+            ran.append(batch)
+            return work(batch)
+
+        return over(model, pairs, once, **settings)
+
+    def discover(out):
+        arguments = (*NEWSROOM, "--steps", "1", "--edges", "24", "--until-stable", "0.9")
+        sizes = ("--n", 6, "--max-n", 21, "--batch-size", 2)
+        return circuits(*arguments, *sizes, "--out", tmp_path / out)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "over_batches", interrupted)
+        assert discover("stopped").returncode == 130
+    left = sorted(path.name for path in (tmp_path / "stopped").iterdir())
+    assert left == ["ranking.unfinished", "scores.unfinished"]
+    again, whole = discover("stopped"), discover("whole")
+    assert again.returncode == whole.returncode == 0, again.stderr
+    assert "going on" in again.stderr or "6 pairs: others" not in again.stdout
+    for name in ("scores.safetensors", "scores.json", "circuit.json"):
+        one, other = (tmp_path / out / name for out in ("stopped", "whole"))
+        assert one.read_bytes() == other.read_bytes(), name
+    left = sorted(path.name for path in (tmp_path / "stopped").iterdir())
+    assert left == ["circuit.json", "scores.json", "scores.safetensors"]

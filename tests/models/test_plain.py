@@ -5,7 +5,7 @@ import torch
 from conftest import make_model
 from peft import LoraConfig, get_peft_model
 
-from circuits.attribution.attribute import describe_model
+from circuits.attribution.provenance import describe_model
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel
 from circuits.models.adapters import quiet_peft

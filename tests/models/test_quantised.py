@@ -10,7 +10,7 @@ from conftest import ENCODER_DECODERS, make_model, randomised
 from torch import nn
 
 import circuits
-from circuits.attribution.attribute import describe_model
+from circuits.attribution.provenance import describe_model
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel
 from circuits.models.plain import quantisation
