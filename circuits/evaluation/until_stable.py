@@ -36,8 +36,8 @@ def until_stable(
 
     The pairs given are the most that are taken. The next number is the one that the scores so far
     call for, 1.25 to 2 times the last; the first estimate that reaches the target ends it. That
-    many looks find one too good is of little weight: in simulations circuits were truly .79 to .85
-    alike on average where .8 was asked (docs/statistics.md).
+    many looks find one too good is of little weight: in simulations circuits were truly .79 to .81
+    alike on average where .8 was asked, .67 at the worst (docs/statistics.md).
 
     target: Jaccard index of circuits from two disjoint sets of as many examples.
     size, rule, positive: of the circuit, as for `reliability`.
