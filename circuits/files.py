@@ -108,7 +108,9 @@ def read_json(path: str | Path) -> Any:
         raise CircuitsError(f"{path}: no such file") from error
     except OSError as error:
         raise CircuitsError(f"{path}: cannot be read ({error.strerror})") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except CircuitsError:
+        raise
+    except (ValueError, RecursionError) as error:  # of no JSON, too many digits, nested too deep
         raise CircuitsError(f"{path}: not a JSON file ({error})") from error
 
 

@@ -25,6 +25,7 @@ from typing import Any
 from tasks import autocircuit, saved
 from tasks.csv_records import CsvRecords
 from tasks.errors import CircuitsError, naming, unrepeated
+from tasks.json_values import Repeated, loads, repeated
 from tasks.pointers import pointer_among
 from tasks.skipping import Skipped, described
 
@@ -46,6 +47,7 @@ class Row:
     def text(self, column: str) -> str:
         """The text in a column, stripped of outer whitespace; it must be there and not blank."""
         value = self.cell(column)
+        self.require_no_column(column)
         if not isinstance(value, str):
             raise CircuitsError(
                 f"{self.source}: column {column!r} holds {type(value).__name__}, not text"
@@ -53,6 +55,15 @@ class Row:
         if not value.strip():
             raise CircuitsError(f"{self.source}: column {column!r} is blank")
         return value.strip()
+
+    def require_no_column(self, column: str) -> None:
+        """Refuse the one object of a file whose cell is a list of texts: the whole column."""
+        value = self.values.get(column)
+        if self.alone and isinstance(value, list) and any(isinstance(one, str) for one in value):
+            raise CircuitsError(
+                f"{self.source}: one object with its columns as lists, where a list of rows is "
+                "expected (of pandas: to_json(orient='records'))"
+            )
 
     def cell(self, column: str) -> Any:
         """The value in a column; it must be there."""
@@ -215,7 +226,7 @@ def _json_lines(path: Path, left_out: LeftOut, *, any_line: bool = False) -> Ite
 
 def _line_row(source: str, line: str) -> Row:
     with naming(source):
-        value = json.loads(line, object_pairs_hook=unrepeated)
+        value = loads(line, unrepeated)
     return _row(source, value)
 
 
@@ -258,43 +269,13 @@ def _json(path: Path, left_out: LeftOut) -> Iterator[Row]:
     text = path.read_text(encoding="utf-8-sig")
     try:
         with naming(path.name):
-            hook = unrepeated if left_out is None else _Repeated.made
-            values = json.loads(text, object_pairs_hook=hook)
+            hook = unrepeated if left_out is None else Repeated.made
+            values = loads(text, hook)
     except json.JSONDecodeError as error:
         raise CircuitsError(f"{path.name}, line {error.lineno}: not JSON ({error.msg})") from error
     for number, value in enumerate(values, start=1):
         source = f"{path.name}, row {number}"
         yield from _kept(source, partial(_row, source, value), left_out)
-
-
-class _Repeated(dict[str, Any]):
-    """A JSON object that has a key twice, or holds one that has: no row, and said when it is one.
-
-    why: what a refusal says of it.
-    """
-
-    why: CircuitsError
-
-    @classmethod
-    def made(cls, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        """As `unrepeated`, without raising, so that the rows after it are read."""
-        try:
-            found = unrepeated(pairs)
-            inner = next(filter(None, (_repeated(value) for value in found.values())), None)
-        except CircuitsError as error:
-            found, inner = {}, error
-        if inner is None:
-            return found
-        bad = cls(found)
-        bad.why = inner
-        return bad
-
-
-def _repeated(value: Any) -> CircuitsError | None:
-    """Why a JSON value is none, where a key stands twice in it."""
-    if isinstance(value, list):
-        return next(filter(None, map(_repeated, value)), None)
-    return value.why if isinstance(value, _Repeated) else None
 
 
 def _csv(path: Path, delimiter: str, left_out: LeftOut) -> Iterator[Row]:
@@ -368,7 +349,7 @@ def _holds_objects(value: Any) -> bool:
 
 
 def _row(source: str, value: Any) -> Row:
-    if why := _repeated(value):
+    if why := repeated(value):
         raise CircuitsError(f"{source}: {why}") from why
     if not isinstance(value, dict):
         raise CircuitsError(

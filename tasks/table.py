@@ -184,6 +184,7 @@ class Table(FramedTask):
 
     def _prompt(self, framing: Framing, row: Row, column: str) -> Framed:
         value = _listed(row.cell(column))
+        row.require_no_column(column)
         if not isinstance(value, str | list):
             raise CircuitsError(
                 f"{row.source}: column {column!r} holds {value!r}, which is neither text nor a "

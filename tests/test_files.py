@@ -137,3 +137,10 @@ def test_a_fingerprint_is_of_names_and_bytes(tmp_path):
     assert len(set(found)) == 3
     with pytest.raises(CircuitsError, match=r"c: cannot be read \(No such file"):
         fingerprint(tmp_path / "c")
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, '{"a": ' + "9" * 5000 + "}"])
+def test_json_that_python_does_not_take_is_refused(text, tmp_path):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(CircuitsError, match=r"a\.json: not a JSON file"):
+        read_json(tmp_path / "a.json")

@@ -64,7 +64,14 @@ def require_mergeable(folder: Path, record: Mapping[str, Any]) -> None:
                 f"{folder}: adapter_config.json has {name} {value!r}, which {installed} does not "
                 "know and would leave out; update PEFT, or remove it if it changes nothing"
             )
+    if record.get("layer_replication"):
+        raise CircuitsError(
+            f"{folder}: a LoRA with layer_replication makes several layers of one weight and gives "
+            "each an adapter of its own, so no weights of the base's layers are equal to it"
+        )
     for name, (fits, what) in _FIELDS.items():
+        if kind == "OFT" and name == "r" and record.get("oft_block_size"):
+            continue  # one of the two is 0, and says that the other decides
         if record.get(name) is not None and not fits(record[name]):
             raise CircuitsError(
                 f"{folder}: adapter_config.json has {name} {record[name]!r}; {what}"

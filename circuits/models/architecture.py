@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
 from transformer_lens.model_bridge.sources import build_bridge_config_from_hf
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2CLS
 from transformers.pytorch_utils import Conv1D
 
@@ -161,6 +161,12 @@ def _tail(model: PreTrainedModel, mapping: Mapping[str, Any]) -> tuple[nn.Module
 
 def _refuse(model: PreTrainedModel, mapping: Mapping[str, Any]) -> None:
     architecture, config = type(model).__name__, model.config.get_text_config()
+    if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not config.is_encoder_decoder:
+        raise CircuitsError(
+            f"{architecture}: a model that fills in masked words ({config.model_type}) is not "
+            "supported, nor are its norms behind the layers; language models that read from left "
+            "to right are"
+        )
     blocks = [mapping[key] for key in mapping if key.endswith("blocks")]
     if not blocks or "unembed" not in mapping:
         raise CircuitsError(f"{architecture}: only language models of stacked layers are supported")

@@ -5,12 +5,11 @@ adapter on a base.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -24,9 +23,10 @@ from transformers import (
 
 from circuits.errors import CircuitsError
 from circuits.models.adapters import merge, recorded_base
-from circuits.models.failures import UNLOADABLE, first_sentence, reason, some, unfetched, wrapper
+from circuits.models.failures import UNLOADABLE, first_sentence, reason, unfetched
 from circuits.models.gguf.sources import gguf_of
 from circuits.models.language import auto_class
+from circuits.models.whole import require_sizes, require_whole
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 EMBEDDED = ("newsroom-gpt2",)
@@ -38,16 +38,6 @@ _VOCABULARIES = (
 )
 """Files of a tokenizer, each of which says that there is one."""
 
-_SIZES = (
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "hidden_size",
-    "intermediate_size",
-    "head_dim",
-    "vocab_size",
-    "max_position_embeddings",
-)
 _STEP = "step-"
 _TRAINERS = "checkpoint-"  # as transformers' Trainer names what it saves
 
@@ -148,7 +138,7 @@ def load_config(source: str | Path) -> PreTrainedConfig:
     except UNLOADABLE as error:
         raise CircuitsError(_why(source, Path(name), error)) from error
     config._commit_hash = None if Path(name).is_dir() else _commit(name, revision)
-    _require_sizes(source, config)
+    require_sizes(source, config)
     config.return_dict = True  # a habit of the checkpoint's user, not of the model
     if config._attn_implementation not in (None, "eager", "sdpa"):  # and of the user's machine
         config._attn_implementation = None
@@ -296,7 +286,7 @@ def _load_weights(
         )
     except UNLOADABLE as error:
         raise CircuitsError(_why(source, Path(name), error)) from error
-    _require_whole(source, model, loaded)
+    require_whole(source, model, loaded)
     made: PreTrainedModel = model
     return made
 
@@ -309,12 +299,14 @@ def _load_adapter(
     dtype: torch.dtype,
 ) -> Loaded:
     """An adapter merged into its base, with its own tokenizer if it has one."""
+    asked = None if tokenizer is None else tokenizer_of(tokenizer)
     place = base or recorded_base(folder)
     with _named_by(None if base else folder):
-        under = load(place, tokenizer=tokenizer, device=device, dtype=dtype)
+        under = load(place, device=device, dtype=dtype)
     made = replace(under, model=merge(under.model, folder))
-    own = tokenizer is None and _holds_vocabulary(folder)
-    return _with_tokenizer(made, str(folder), None) if own else made
+    if asked is not None:
+        return replace(made, tokenizer=asked, no_tokenizer="")
+    return _with_tokenizer(made, str(folder), None) if _holds_vocabulary(folder) else made
 
 
 @contextmanager
@@ -349,37 +341,6 @@ def _commit(name: str, revision: str | None) -> str | None:
     file = try_to_load_from_cache(name, "config.json", revision=revision)
     found = re.search(r"snapshots/([0-9a-f]{40})/", file) if isinstance(file, str) else None
     return found[1] if found else None
-
-
-def _require_whole(
-    source: str | Path, model: PreTrainedModel, loaded: Mapping[str, Collection[Any]]
-) -> None:
-    """Refuse random weights. Tied ones, and those a model can do without, are not among them."""
-    if prefix := wrapper(loaded["missing_keys"], loaded["unexpected_keys"]):
-        raise CircuitsError(
-            f"{source}: the names of its weights begin with {prefix!r}, so it was saved from a "
-            "wrapped model (torch.compile, DistributedDataParallel); save the model within, or "
-            "take the prefix off"
-        )
-    mismatched = [name for name, *_ in loaded["mismatched_keys"]]
-    for what, names in (("missing", loaded["missing_keys"]), ("of another shape", mismatched)):
-        if names:
-            raise CircuitsError(
-                f"{source}: weights of {type(model).__name__} are {what}: {some(sorted(names))}; "
-                "the checkpoint is incomplete, or of another model"
-            )
-
-
-def _require_sizes(source: str | Path, config: PreTrainedConfig) -> None:
-    """Refuse a size below 1, which transformers takes and which ends in a model of nothing."""
-    text = config.get_text_config()
-    for name in _SIZES:
-        size = getattr(text, name, None)
-        if isinstance(size, int) and size < 1:
-            raise CircuitsError(
-                f"{source}: the model folder cannot be loaded (its configuration has {name} "
-                f"{size}, which must be at least 1)"
-            )
 
 
 def _why(source: str | Path, folder: Path, error: Exception) -> str:

@@ -65,6 +65,21 @@ def test_added_tokens_come_with_the_adapter(config, save, rows, adapted, model_f
         torch.testing.assert_close(model.hf(ADDED).logits, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("sizes", [{"r": 0, "oft_block_size": 4}, {"r": 8, "oft_block_size": 0}])
+def test_an_oft_names_its_rank_or_the_size_of_its_blocks(sizes, adapted, model_folder):
+    config = peft.OFTConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], **sizes)
+    folder, expected = adapted(config)
+    assert 0 in (record := json.loads((folder / "adapter_config.json").read_text())).values()
+    assert sizes.items() <= record.items()
+    merged, base = (
+        load_model(place, base=under, device="cpu")[0]
+        for place, under in ((folder, model_folder("llama")), (model_folder("llama"), None))
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(merged(TOKENS).logits, expected, atol=1e-5, rtol=1e-5)
+        assert (base(TOKENS).logits - expected).abs().max() > 0.01
+
+
 def test_rows_of_tokens_trained_one_by_one(adapted, model_folder):
     """Tied: the rows of the new tokens are all that there is to know."""
     config = peft.LoraConfig(
@@ -123,6 +138,7 @@ def test_what_has_no_merged_weights_is_refused_by_name(kind, message, adapted, m
         ({"modules_to_save": "lm_head"}, "modules_to_save 'lm_head'; it must be a list of names"),
         ({"use_xyz": True}, "has use_xyz True, which the installed PEFT .* does not know"),
         ({"alora_invocation_tokens": [5, 6]}, "an activated LoRA"),
+        ({"layer_replication": [[0, 2], [1, 3]]}, "layer_replication makes several layers of one"),
     ],
 )
 def test_records_are_read_whole(change, message, adapted, model_folder):

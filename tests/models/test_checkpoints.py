@@ -189,3 +189,19 @@ def test_damaged_and_foreign_weights_are_named(model_folder, tmp_path):
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CircuitsError, match=rf"are of another shape: {name}; "):
         load_model(tmp_path, device="cpu")
+
+
+def test_what_is_left_out_of_a_checkpoint_is_said(model_folder, tmp_path, caplog):
+    """A classifier is read as the language model that it was; its head has no place in that."""
+    config = transformers.AutoConfig.from_pretrained(model_folder("gpt2"), num_labels=3)
+    model = transformers.GPT2ForSequenceClassification(config)
+    model.save_pretrained(tmp_path)
+    loaded, _ = load_model(tmp_path, device="cpu")
+    assert torch.equal(loaded.transformer.wte.weight, model.transformer.wte.weight)
+    assert [line for line in caplog.messages if "score.weight" in line] == [
+        f"warning: {tmp_path}: the checkpoint holds weights that GPT2LMHeadModel has no place for, "
+        "and they are left out: score.weight"
+    ]
+    caplog.clear()
+    load_model(model_folder("gpt2"), device="cpu")
+    assert not caplog.messages

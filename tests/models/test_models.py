@@ -58,6 +58,18 @@ def test_state_space_models_are_refused():
         HookedModel(transformers.MambaForCausalLM(config), None, "mamba")
 
 
+def test_models_that_fill_in_words_are_refused():
+    config = transformers.BertConfig(
+        vocab_size=400,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+    )
+    with pytest.raises(CircuitsError, match=r"fills in masked words \(bert\) is not supported"):
+        HookedModel(transformers.BertLMHeadModel(config), None, "bert")
+
+
 UNKNOWN = {
     "cohere-qk-norm": lambda: transformers.CohereConfig(
         **{**CONFIGS["llama"]().to_dict(), "use_qk_norm": True}

@@ -123,3 +123,10 @@ def test_what_a_result_says_of_another_tokenizer(place, model_folder):
     assert describe_model(named)["tokenizer"] == other
     own = HookedModel(make_model("llama"), make_tokenizer(), "own")
     assert "tokenizer" not in describe_model(own)
+
+
+def test_a_named_tokenizer_that_is_broken_is_no_bases_fault(adapter, place):
+    bad = place("bad")
+    broken(bad)
+    with pytest.raises(CircuitsError, match=rf"^{bad}: its tokenizer cannot be read \(.*\)$"):
+        load_model(adapter, tokenizer=bad, device="cpu")

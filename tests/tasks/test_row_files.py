@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tasks
 from tasks.errors import CircuitsError
 from tasks.files import Row, read_rows
 
@@ -82,6 +83,21 @@ def test_a_single_object_may_be_a_row(tmp_path):
             row.cell("clean")
 
 
+def test_an_object_of_columns_is_named_as_such(tmp_path, tokenizer):
+    """As pandas' to_json(orient="list") writes it, and columns of a single text."""
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"clean": ["a b", "a b"], "corrupted": ["a c", "a d"]}))
+    (row,) = read_rows(path)
+    with pytest.raises(CircuitsError, match=r"^a\.json, line 1: one object with its columns as"):
+        row.text("clean")
+    path.write_text(json.dumps({"clean": ["a b"], "corrupted": ["a c"], "correct": [" a"]}))
+    with pytest.raises(CircuitsError, match="one object with its columns as lists"):
+        tasks.load("table", path=path).pairs(tokenizer)
+    path.write_text(json.dumps({"clean": [1, 2], "corrupted": [1, 3], "correct_idx": [4, 5]}))
+    (pair,) = tasks.load("table", path=path).pairs(tokenizer)
+    assert (pair.clean, pair.answer) == ((1, 2), ((4, 5),))
+
+
 def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(b"\xef\xbb\xbfclean,corrupted\na,b\n")
@@ -105,6 +121,7 @@ def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
         ("a.csv", "x,y\n1,2\n1,2,3\n", r"^a\.csv, row 2: 3 cells, but the header names 2"),
         ("a.csv", "x,x\n1,2\n", r"^a\.csv: two columns are named 'x'"),
         ("a.csv", 'x,y\n1,"2\n', r"^a\.csv, row 1: malformed CSV"),
+        ("a.json", "[" * 10**5, r"^a\.json: JSON that is nested too deep"),
         ("a.jsonl", "\n", r"a\.jsonl: the file has no rows"),
         ("a.csv", "", r"a\.csv: the file has no rows"),
         ("a.csv", "x,y\n", r"a\.csv: the file has no rows"),
@@ -156,6 +173,15 @@ def test_a_row_without_the_text_is_refused(values, message):
                 "line 5": "the key 'x' stands twice in one JSON object; keep one of them",
                 "line 7": "not JSON (Expecting value at column 1)",
                 "line 8": "not JSON (Expecting value at column 1)",
+            },
+        ),
+        (
+            "a.jsonl",
+            '{"x": 1}\n{"x": ' + "[" * 10**5 + "\n{" + '"x": ' + "9" * 5000 + '}\n{"x": 2}\n',
+            {"line 1": 1, "line 4": 2},
+            {
+                "line 2": "JSON that is nested too deep",
+                "line 3": "JSON with a number of thousands of digits",
             },
         ),
         (

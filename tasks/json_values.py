@@ -1,0 +1,51 @@
+"""JSON texts: a key that stands twice is refused, or said of the object that it stands in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from tasks.errors import CircuitsError, unrepeated
+
+
+def loads(text: str, hook: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> Any:
+    """A JSON text's value; what Python does not take of JSON is a CircuitsError."""
+    try:
+        return json.loads(text, object_pairs_hook=hook)
+    except RecursionError as error:
+        raise CircuitsError("JSON that is nested too deep") from error
+    except ValueError as error:
+        if isinstance(error, CircuitsError | json.JSONDecodeError):
+            raise
+        raise CircuitsError("JSON with a number of thousands of digits") from error
+
+
+class Repeated(dict[str, Any]):
+    """A JSON object that has a key twice, or holds one that has: no row, and said when it is one.
+
+    why: what a refusal says of it.
+    """
+
+    why: CircuitsError
+
+    @classmethod
+    def made(cls, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """As `unrepeated`, without raising, so that the rows after it are read."""
+        try:
+            found = unrepeated(pairs)
+            inner = next(filter(None, (repeated(value) for value in found.values())), None)
+        except CircuitsError as error:
+            found, inner = {}, error
+        if inner is None:
+            return found
+        bad = cls(found)
+        bad.why = inner
+        return bad
+
+
+def repeated(value: Any) -> CircuitsError | None:
+    """Why a JSON value is none, where a key stands twice in it."""
+    if isinstance(value, list):
+        return next(filter(None, map(repeated, value)), None)
+    return value.why if isinstance(value, Repeated) else None
