@@ -34,7 +34,24 @@ def quiet_peft() -> Iterator[None]:
 
 
 def recorded_base(folder: Path) -> str:
-    """The base model that an adapter's folder names: a folder, or a hub id with its revision."""
+    """The base model that an adapter's folder names: a folder, or a hub id with its revision.
+
+    It may be an adapter too; one that leads back to an adapter on the way is refused.
+    """
+    found, way = _recorded(folder), [folder.resolve()]
+    under = Path(found).expanduser()
+    while (under / "adapter_config.json").is_file():
+        if under.resolve() in way:
+            raise CircuitsError(
+                f"{folder}: the base that its adapter_config.json names leads back to {under}; "
+                "name the model that it was trained on"
+            )
+        way.append(under.resolve())
+        under = Path(_recorded(under)).expanduser()
+    return found
+
+
+def _recorded(folder: Path) -> str:
     record = read_json(folder / "adapter_config.json")
     base, revision = (record.get(key) for key in ("base_model_name_or_path", "revision"))
     if not base:

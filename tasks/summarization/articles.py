@@ -137,15 +137,24 @@ def _load(name: str, known: KnownDataset | None, config: str | None) -> Any:
     hub_id, own, revision = known[:3] if known else (name, None, None)
     if known is None and saved.is_saved(name):
         return saved.load(name)
+    if hub_id.startswith((".", "/", "~")) and not Path(hub_id).exists():
+        raise CircuitsError(f"dataset {name!r}: no such folder")
     try:
         return datasets.load_dataset(hub_id, config or own, revision=revision)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        while isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__:
+            error = error.__cause__  # which says no more than that there was one
         lines = (str(error).strip() or type(error).__name__).splitlines()
         if "config" in lines[0].lower():  # it has several, and the second line names them
             raise CircuitsError(
                 f"dataset {name!r}: {' '.join(lines[:2])}; name one with the option `config`"
             ) from error
-        bare = "/" not in hub_id and not Path(hub_id).exists()
+        if Path(hub_id).exists():
+            raise CircuitsError(
+                f"dataset {name!r}: the local folder cannot be read ({lines[0]}); give one of its "
+                "files as `path`, where rows that cannot be read are named, or left out by `skip`"
+            ) from error
+        bare = "/" not in hub_id
         hint = "an id of the hub is written namespace/name; " if bare else ""
         raise CircuitsError(
             f"dataset {name!r} cannot be loaded ({lines[0]}); {hint}known names: "

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel, load_model
 from circuits.models.adapters import recorded_base
+from circuits.models.checkpoints import bases, load_config, tokenizer_of
 
 
 def rewritten(path, change):
@@ -139,6 +140,18 @@ def test_an_adapter_goes_onto_the_revision_that_it_names(tmp_path, model_folder)
     record(revision="step3")
     with pytest.raises(CircuitsError, match="does not name its base model"):
         recorded_base(tmp_path)
+
+
+def test_an_adapter_that_is_its_own_base_is_refused(tmp_path):
+    for name, base in (("own", "own"), ("a", "b"), ("b", "a"), ("c", "a")):
+        (tmp_path / name).mkdir()
+        record = {"peft_type": "LORA", "base_model_name_or_path": str(tmp_path / base)}
+        (tmp_path / name / "adapter_config.json").write_text(json.dumps(record))
+    for name, back in (("own", "own"), ("a", "a"), ("c", "a")):
+        place = tmp_path / name
+        for read in (load_model, load_config, tokenizer_of, bases):
+            with pytest.raises(CircuitsError, match=rf"^{place}: .* leads back to .*{back};"):
+                read(place)
 
 
 def test_an_adapter_made_here_records_the_commit_of_its_base(model_folder):

@@ -331,3 +331,20 @@ def test_the_files_that_are_read(load, articles_file, tmp_path):
         file.touch()
     assert load(path=None, dataset=str(tmp_path / "folder")).files == tuple(files)
     assert load(path=None, dataset="xsum").files == ()
+
+
+def test_a_local_folder_that_cannot_be_read_is_named_with_the_cause(tmp_path, tokenizer):
+    (tmp_path / "test.jsonl").write_text(json.dumps(ROW) + "\n{\n")
+    task = tasks.load("summarization", dataset=str(tmp_path))
+    with pytest.raises(CircuitsError, match=r"local folder cannot be read \(JSON parse.* row 1"):
+        task.pairs(tokenizer, split="test")
+    (tmp_path / "test.jsonl").write_text(json.dumps(ROW))
+    (tmp_path / "train.jsonl").write_text(json.dumps({"other": "columns"}))
+    with pytest.raises(CircuitsError, match=r"the local folder cannot be read \(.*cast"):
+        task.pairs(tokenizer, split="test")
+    for name in ("./none", str(tmp_path / "none")):
+        with pytest.raises(CircuitsError, match=f"^dataset '{name}': no such folder$"):
+            tasks.load("summarization", dataset=name).pairs(tokenizer, split="test")
+
+
+ROW = {"article": "Mary went to the store. John said no.", "summary": "John said no."}
