@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import math
 import operator
-import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -202,6 +201,9 @@ class GraphFile:
             raise CircuitsError(
                 f"{self.path}: {name} should be {self.wide.shape}, sources x readers; it is {shape}"
             )
+        if key == "in_graph" and bool((off := (found != 0) & (found != 1)).any()):
+            value = found[off][0].item()
+            raise CircuitsError(f"{self.path}: {name} holds {value}, which is not true or false")
         return torch.where(self.wide.mask, found.float(), 0.0)
 
     def _by_name(self, key: Literal["score", "in_graph"]) -> Float[Tensor, "source reader"]:
@@ -326,7 +328,7 @@ def _read(path: Path) -> dict[str, Any]:
     if path.suffix == ".pt":
         try:
             record = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except Exception as error:  # what reading broken bytes as a pickle raises has no type
             reason = " ".join(str(error).split()).split(". ")[0]
             raise CircuitsError(f"{path}: not a graph file of EAP-IG ({reason})") from error
         needed = ["cfg", "edges_in_graph"]

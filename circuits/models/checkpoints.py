@@ -220,6 +220,8 @@ def resolve(source: str | Path) -> tuple[str, str | None]:
     A missing folder is refused, and a package that is not installed.
     """
     text = str(source)
+    if not text.strip() or (text.startswith("@") and not Path(text).is_dir()):
+        raise CircuitsError(f"{text!r}: names no model; give a hub id, a folder or a GGUF file")
     if text in EMBEDDED:
         return str(files("circuits").joinpath("assets", text)), None
     if (file := gguf_of(source)) is not None:

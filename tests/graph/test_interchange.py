@@ -296,6 +296,14 @@ def test_malformed_tensors_and_texts_are_refused(tmp_path):
     layout = LAYOUTS[0]
     path = write_graph(tmp_path / "g.pt", d_model=8, scores=random_scores(layout))
     record = torch.load(path)
+    halves = {**record, "edges_in_graph": record["edges_scores"].new_full(layout.shape, 0.5)}
+    torch.save(halves, tmp_path / "halves.pt")
+    with pytest.raises(CircuitsError, match=r"halves\.pt: edges_in_graph holds 0\.5, which is not"):
+        read_circuit(tmp_path / "halves.pt")
+    for content in (b"junk", b"", b"\x80\x02}q"):
+        (tmp_path / "junk.pt").write_bytes(content)
+        with pytest.raises(CircuitsError, match=r"junk\.pt: not a graph file of EAP-IG"):
+            read_scores(tmp_path / "junk.pt")
     record["edges_scores"] = record["edges_scores"][:, 1:]
     torch.save(record, path)
     with pytest.raises(CircuitsError, match=r"g\.pt: edges_scores should be \(9, 21\)"):

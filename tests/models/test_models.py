@@ -330,6 +330,8 @@ def test_sources_of_models(tmp_path):
     for source, message in [
         (tmp_path / "nothing", "no such model folder"),
         ("a/b/c", "no such model folder"),
+        ("", "^'': names no model; give a hub id"),
+        ("@main", "^'@main': names no model"),
         (str(tmp_path / "file"), "give the model's folder"),
     ]:
         with pytest.raises(CircuitsError, match=message):
