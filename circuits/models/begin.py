@@ -37,7 +37,8 @@ def missing_begin(
     lacking = sum(tuple(prompt[: len(begin)]) != begin for prompt in prompts)
     if not lacking:
         return None
-    name = f"of id {begin[0]}" if tokenizer is None else repr(str(tokenizer.decode(list(begin))))
+    said = "" if tokenizer is None else str(tokenizer.decode(list(begin)))
+    name = repr(said) if said else f"of id {begin[0]}"  # which the tokenizer may not have
     which = "the prompts" if lacking == len(prompts) else f"{lacking} of {len(prompts)} prompts"
     if by_tokenizer:
         return (

@@ -40,9 +40,13 @@ _WRAPPERS = {  # class -> where the plain model is
 }
 
 
-def require_plain(model: nn.Module, name: str) -> PreTrainedModel:
+def require_plain(model: Any, name: str) -> PreTrainedModel:
     """The model itself, or a CircuitsError that says what it is and how it becomes plain."""
     kind = type(model).__name__
+    if not isinstance(model, nn.Module):
+        raise CircuitsError(
+            f"{name}: {kind} where a model is expected; HookedModel.from_pretrained loads one"
+        )
     adapted = _adapter_layers(model)
     if adapted:
         raise CircuitsError(
@@ -52,6 +56,11 @@ def require_plain(model: nn.Module, name: str) -> PreTrainedModel:
     if kind in _WRAPPERS:
         raise CircuitsError(
             f"{name}: {kind} wraps a model; give the model inside it (its .{_WRAPPERS[kind]})"
+        )
+    for one in getattr(model, "peft_config", {}).values():
+        raise CircuitsError(
+            f"{name}: {kind} is a PEFT model of type {getattr(one.peft_type, 'value', '')}; only "
+            "what can be merged into the weights, such as a LoRA, is supported"
         )
     if not isinstance(model, PreTrainedModel):
         raise CircuitsError(

@@ -39,6 +39,8 @@ def test_what_the_configuration_names_and_nobody_puts_there():
     assert missing_begin(config(), tokenizer, [WITH]) is None
     other = missing_begin(config(bos_token_id=7), tokenizer, [WITHOUT])
     assert other is not None and "add_bos" not in other
+    beyond = missing_begin(config(bos_token_id=10**4), tokenizer, [WITHOUT])
+    assert beyond is not None and "the begin token of id 10000, and" in beyond
     bare = missing_begin(config(), None, [WITHOUT])
     assert bare is not None and "the begin token of id 1, and" in bare
 

@@ -3,13 +3,13 @@
 import pytest
 import torch
 from conftest import make_model
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 
 from circuits.attribution.provenance import describe_model
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel
 from circuits.models.adapters import quiet_peft
-from circuits.models.plain import quantisation
+from circuits.models.plain import quantisation, require_plain
 
 
 def unmerged():
@@ -32,6 +32,16 @@ def test_a_wrapper_is_told_from_the_model_inside_it():
         HookedModel(torch.nn.DataParallel(make_model("gpt2")), None, "mine")
     with pytest.raises(CircuitsError, match="Linear is no model of Hugging Face transformers"):
         HookedModel(torch.nn.Linear(2, 2), None, "mine")
+
+
+def test_a_prompt_that_was_tuned_and_a_name_are_no_models():
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    with quiet_peft():
+        tuned = get_peft_model(make_model("llama"), config)
+    with pytest.raises(CircuitsError, match="is a PEFT model of type PROMPT_TUNING; only what can"):
+        HookedModel(tuned, None, "tuned")
+    with pytest.raises(CircuitsError, match=r"gpt2: str where a model is expected; HookedM"):
+        require_plain("gpt2", "gpt2")
 
 
 def test_weights_without_data_are_named():
