@@ -63,7 +63,7 @@ def test_subset_interval_of_a_mean_is_students(share):
     assert torch.allclose(high - low, expected, rtol=0.05)
     freedom = torch.tensor([1.0, 39.0, math.inf])
     low, high = subset_interval(values.mean(dim=0), weights @ values, weights, freedom=freedom)
-    quantiles = torch.tensor([student_quantile(0.95, one) for one in (1, 39, 10**9)])
+    quantiles = torch.tensor([student_quantile(0.95, 1), student_quantile(0.95, 39), 1.959964])
     assert torch.allclose(high - low, expected * quantiles / quantiles[1], rtol=0.05)
     undefined = torch.tensor([[1.0, math.nan], [3.0, math.nan], [math.nan, math.nan]])
     low, high = subset_interval(torch.tensor([5.0, math.nan]), undefined, weights[:3])
@@ -270,6 +270,10 @@ def test_refusals():
         resample_weights(0, 10, seed=0)
     with pytest.raises(CircuitsError, match="at least two"):
         student_tail(torch.ones(1), 0)
+    with pytest.raises(CircuitsError, match="at least two"):
+        student_quantile(0.95, 0)
+    with pytest.raises(CircuitsError, match="a p-value is undefined"):
+        benjamini_hochberg(torch.tensor([0.1, math.nan]))
 
 
 def test_bca_of_few_examples_does_not_hang_on_rounding():

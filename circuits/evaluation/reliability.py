@@ -286,7 +286,10 @@ class _Halves:
 
 
 def _solved(falling: Callable[[float], float], value: float, low: float, high: float) -> float:
-    """Where a falling function takes a value, by bisection on a logarithmic axis, or an end."""
+    """Where a falling function takes a value, by bisection on a logarithmic axis, or an end.
+
+    Ours, since SciPy's root finders refuse a function that does not cross the value in between.
+    """
     for _ in range(30):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if falling(middle) > value else (low, middle)

@@ -166,6 +166,13 @@ def test_minimality_tells_sure_falls_from_others(run: Run) -> None:
     assert len(sure["x"]) == sum(fall["low"] > 0 or fall["high"] < 0 for fall in falls)
 
 
+def test_the_band_of_the_control_is_its_central_95_percent(run: Run) -> None:
+    found = dict(run.checkpoints["step-300"]["minimality"])
+    found["control"] = {f"e{place}": {"value": place / 40} for place in (39, *range(39), 40)}
+    band = minimality_dots(found)["layout"]["shapes"][0]
+    assert (band["y0"], band["y1"]) == pytest.approx((0.025, 0.975))
+
+
 def test_colours_are_names_of_the_palette(figures: list[Figure]) -> None:
     def strings(value: Any) -> list[str]:
         if isinstance(value, dict):

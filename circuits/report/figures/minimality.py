@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import label
 from circuits.report.numbers import compact, estimate, sure
@@ -51,10 +53,10 @@ def minimality_dots(found: Mapping[str, Any]) -> Plot:
             (False, "interval holds 0"),
         )
     ]  # fmt: skip
-    control = sorted(one["value"] for one in found["control"].values())
+    control = [one["value"] for one in found["control"].values()]
     shapes: list[dict[str, Any]] = []
     if control:
-        low, high = _quantile(control, 0.025), _quantile(control, 0.975)
+        low, high = np.quantile(control, [0.025, 0.975]).tolist()
         shapes.append(_across(low, high, "$control/40"))
         data.append(
             _legend_only(f"random {found['unit']} added alone, central 95 %", "$control/60")
@@ -116,10 +118,3 @@ def _legend_only(name: str, colour: str) -> dict[str, Any]:
         "marker": {"symbol": "square", "size": 12, "color": colour},
         "hoverinfo": "skip",
     }
-
-
-def _quantile(ordered: list[float], share: float) -> float:
-    place = share * (len(ordered) - 1)
-    lower = int(place)
-    upper = min(lower + 1, len(ordered) - 1)
-    return ordered[lower] + (ordered[upper] - ordered[lower]) * (place - lower)
