@@ -20,7 +20,6 @@ columns it would draw and keep every one's own.
 from __future__ import annotations
 
 import math
-from functools import cache
 
 import numpy as np
 import torch
@@ -219,8 +218,8 @@ def subset_interval(
     count, size = weights.shape[1], int((weights[0] > 0).sum())
     if freedom is None:
         freedom = torch.full_like(estimate, count - 1)
-    quantiles = torch.tensor([student_quantile(level, int(one)) for one in freedom.clamp_max(1e9)])
-    reach = math.sqrt(size / (count - size)) * quantiles * _spread(replicates)
+    quantiles = special.stdtrit(freedom.double().floor().numpy(), (1 + level) / 2)
+    reach = math.sqrt(size / (count - size)) * torch.from_numpy(quantiles) * _spread(replicates)
     return estimate - reach, estimate + reach
 
 
@@ -255,15 +254,9 @@ def student_tail(t: Float[Tensor, " k"], freedom: int) -> Float[Tensor, " k"]:
     return 2 * torch.from_numpy(tail)
 
 
-@cache
 def student_quantile(level: float, freedom: int) -> float:
-    """The t that |T| stays below with probability `level`, by bisection."""
-    low, high = 0.0, 1e4
-    for _ in range(45):
-        middle = (low + high) / 2
-        tail = student_tail(torch.tensor([middle], dtype=torch.float64), freedom)
-        low, high = (middle, high) if float(tail) > 1 - level else (low, middle)
-    return high
+    """The t that |T| stays below with probability `level`."""
+    return float(special.stdtrit(_with_freedom(freedom), (1 + level) / 2))
 
 
 def _with_freedom(freedom: int) -> int:
