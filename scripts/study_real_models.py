@@ -12,6 +12,8 @@ capitals of countries. Of each model and task:
   5 midpoints are from it;
 - on `--judge` pairs of the test split: f by circuit size, CPR and CMD, by signed, absolute and
   random ranking, of whole paths, and the smallest share of the edges that keeps f >= .8;
+- the same of a circuit of 1 and of 2 % as `circuits discover --edges` makes it: 5 midpoints, the
+  ranking chosen on 16 pairs of the validation split;
 - stability: what circuits of 1 % of the edges, from the two halves of the pairs, share;
 - where the score lies: the input's, the MLPs' and the heads' share of all absolute scores.
 
@@ -33,15 +35,20 @@ from studies import publish, table
 
 import tasks
 from circuits.attribution import attribute
-from circuits.evaluation import faithfulness, stability, task_performance
+from circuits.evaluation import choose_ranking, faithfulness, measure, stability, task_performance
+from circuits.evaluation.intervals import estimates
+from circuits.evaluation.measure import shares
 from circuits.files import read_json, write_json
 from circuits.graph import EdgeScores, select
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
 
 FRACTIONS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+DEFAULTS = (0.01, 0.02)  # of the edges: circuits by the default ranking
+CHOOSE = 16  # pairs that it is chosen on
 SHARE = 0.01  # of the edges: the circuit whose stability and agreement is asked
 KEPT = 0.8  # f that counts as kept
+WHAT = ("ranking", "f")
 KINDS = ("input", "MLPs", "heads")
 
 
@@ -105,6 +112,7 @@ def cell(
         return task.pairs(model.tokenizer, n=n, split=split, seed=0, context=model.context)
 
     scored, judged = pairs("train", given.score), pairs("test", given.judge)
+    others = pairs("validation", CHOOSE)
     made = {
         "EAP-IG": attribute(model, scored, "eap-ig", steps=given.steps, per_example=True),
         "EAP": attribute(model, scored, "eap"),
@@ -118,6 +126,7 @@ def cell(
         "performance": task_performance(model, scored).to_dict(),
         "five_midpoints_off": float((five.matrix - reference).abs().sum() / reference.abs().sum()),
         "estimated_off": five.details["error"]["estimate"],
+        "defaults": defaults(model, five, others, judged),
         "curves": {
             name: faithfulness(
                 model,
@@ -133,6 +142,24 @@ def cell(
         ).to_dict(),
         "where": where(made["EAP-IG"]),
     }
+
+
+def defaults(
+    model: HookedModel, scores: EdgeScores, others: PairSet, judged: PairSet
+) -> dict[str, dict[str, Any]]:
+    """f of circuits by the default ranking, and which that is."""
+    made = {}
+    for share in DEFAULTS:
+        size = round(share * scores.layout.n_edges)
+        choice = choose_ranking(model, scores, others, size=size)
+        measured = measure(model, judged, [choice.select(scores)])
+        made[str(share)] = {
+            "ranking": choice.ranking,
+            "positive": choice.positive,
+            "f": estimates(measured.columns, shares)[0].to_dict(),
+            "tried": [one.to_dict() for one in choice.tried],
+        }
+    return made
 
 
 def where(scores: EdgeScores) -> dict[str, float]:
@@ -189,6 +216,10 @@ def tables(record: Mapping[str, Mapping[str, Any]]) -> list[str]:
             ],
         ),
         table(
+            ("model", "task", *(f"{share:.0%}: {what}" for share in DEFAULTS for what in WHAT)),
+            [(source, name, *_by_default(one)) for source, name, one in cells],
+        ),
+        table(
             ("model", "task", "halves share", "resamples share", "random", *KINDS),
             [(source, name, *_stable(one)) for source, name, one in cells],
         ),
@@ -224,6 +255,15 @@ def _faithful(curve: Mapping[str, Any], one: Mapping[str, Any]) -> tuple[str, ..
         *(_smallest(curve, ranking) for ranking in ("signed", "absolute")),
         *(_told(curve["curves"][ranking]["at"]["0.01"]) for ranking in ("signed", "absolute")),
     )
+
+
+def _by_default(one: Mapping[str, Any]) -> list[str]:
+    row = []
+    for share in DEFAULTS:
+        found = one["defaults"][str(share)]
+        mix = "" if found["positive"] is None else f" {found['positive']:g}"
+        row += [f"{found['ranking']}{mix}", _told(found["f"])]
+    return row
 
 
 def _smallest(curve: Mapping[str, Any], ranking: str) -> str:
