@@ -41,6 +41,7 @@ VOCABULARY, STEPS, BATCH, RATE, WARMUP = 64, 1500, 64, 2e-3, 50
 EXAMPLES = 12
 REFERENCE = 243
 COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 27)
+SHOWN = (3, 5, 10)
 TARGET = 0.01
 SEPARATOR, GAVE = 1, 2
 NAMES, KEYS, VALUES = (4, 28), (4, 30), (34, 60)
@@ -182,6 +183,7 @@ class Subject:
     model: HookedModel
     pairs: PairSet
     reference: int = REFERENCE
+    counts: tuple[int, ...] = COUNTS
 
     def __post_init__(self) -> None:
         self.metric = metric_for(self.pairs)
@@ -258,14 +260,17 @@ def subjects(checkpoints: list[Path], folder: Path) -> Iterator[Subject]:
 
 
 def by_rule(subject: Subject) -> list[str]:
-    """Error of each rule at 3, 5 and 10 steps, and the steps from which it is below 1 %."""
+    """Error of each rule at some steps, and the steps from which it is below 1 %."""
     cells = []
     for name in RULES:
-        errors = {steps: subject.error(subject.scores(rule(name, steps))) for steps in COUNTS}
-        above = [steps for steps in COUNTS if errors[steps] > TARGET]
-        enough = next((steps for steps in COUNTS if steps > max(above, default=0)), None)
-        shown = " / ".join(f"{100 * errors[steps]:.2f}" for steps in (3, 5, 10))
-        cells.append(f"{shown} (**{enough or f'> {COUNTS[-1]}'}**)")
+        errors = {
+            steps: subject.error(subject.scores(rule(name, steps))) for steps in subject.counts
+        }
+        above = [steps for steps in subject.counts if errors[steps] > TARGET]
+        enough = next((steps for steps in subject.counts if steps > max(above, default=0)), None)
+        named = SHOWN if subject.counts == COUNTS else subject.counts
+        shown = " / ".join(f"{100 * errors[steps]:.2f}" for steps in named)
+        cells.append(f"{shown} (**{enough or f'> {counts[-1]}'}**)")
     return cells
 
 
@@ -311,6 +316,9 @@ def main() -> None:
         default=REFERENCE,
         help="midpoints of the integral, a multiple of 3",
     )
+    parser.add_argument(
+        "--counts", type=int, nargs="+", default=COUNTS, help="numbers of steps, rising"
+    )
     parser.add_argument("--models", type=Path, default=Path("runs/quadrature"))
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -322,7 +330,7 @@ def main() -> None:
     else:
         studied = subjects(arguments.checkpoint, arguments.models)
     for subject in studied:
-        subject.reference = arguments.reference
+        subject.reference, subject.counts = arguments.reference, tuple(arguments.counts)
         sure = subject.error(subject.scores(midpoint(arguments.reference // 3)))
         edges = subject.model.layout.n_edges
         print(f"{subject.name}: {edges} edges; reference known to {sure:.0e}", flush=True)
@@ -334,8 +342,10 @@ def main() -> None:
             line = f"| {subject.name} | {' | '.join(row)} |"
             tables[table].append(line)
             print(line, flush=True)
+    asked_for = tuple(arguments.counts)
+    shown = " / ".join(map(str, SHOWN if asked_for == COUNTS else asked_for))
     for table, header in (
-        ("rules", [f"{name}: % at 3 / 5 / 10 (steps for 1 %)" for name in RULES]),
+        ("rules", [f"{name}: % at {shown} (steps for 1 %)" for name in RULES]),
         ("estimate", [f"{name} {steps}" for name in RULES for steps in (5, 10)]),
         ("auto", ["5 %: gradients | mean | worst", "2 %: ... ||", "1 %: ... ||"]),
     ):
