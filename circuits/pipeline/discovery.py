@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from circuits.attribution import attribute
+from circuits.errors import TooFewError
 from circuits.evaluation import (
     Questions,
     TaskPerformance,
@@ -119,9 +120,9 @@ def choose_circuit(run: RunContext, name: str) -> None:
 def _choose_ranking(run: RunContext, name: str, scores: EdgeScores, edges: int) -> AnyCircuit:
     """By the ranking that is most faithful on pairs of the scored split that were not scored on."""
     section, scored = run.recipe.circuit, run.data.pairs("score")
-    more = run.data.pairs_of("validation", len(scored) + section.choose)
-    others = more.without(scored.fingerprints)[: section.choose]
     try:
+        more = run.data.pairs_of("validation", len(scored) + section.choose)
+        others = more.without(scored.fingerprints)[: section.choose]
         return choose_ranking(
             run.model(name),
             scores,
@@ -134,7 +135,7 @@ def _choose_ranking(run: RunContext, name: str, scores: EdgeScores, edges: int) 
             seed=run.recipe.seed,
             progress=run.progress,
         ).select(scores)
-    except VanishingMetricError as error:
+    except (VanishingMetricError, TooFewError) as error:
         _log.warning("%s: the ranking is absolute, for none can be chosen: %s", name, error)
         return select(scores, edges=edges, rule=section.rule)
 

@@ -72,12 +72,12 @@ class CircuitSection(_Section):
     """How a circuit is chosen. share: of all edges, before pruning. positive: for mixed ranking.
 
     ranking: absolute, signed, mixed, or auto: the one whose circuits are most faithful on `choose`
-    more pairs (validation).
+    more pairs (validation), absolute where the task has none.
     """
 
     share: float = Field(0.1, gt=0, le=1)
     rule: str = "paths"
-    ranking: str = "absolute"
+    ranking: str = "auto"
     positive: float | None = Field(None, ge=0, le=1)
     choose: int = Field(16, gt=1)
 

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from circuits.errors import CircuitsError
+from circuits.errors import CircuitsError, TooFewError
 from circuits.intervention.patching import Patching, patch
 from circuits.models import HookedModel
 from circuits.pipeline import load_recipe, run
+from circuits.pipeline.data import Data
 from tasks.pairs import PairSet
 
 ONE_MODEL = [
@@ -44,6 +45,21 @@ def test_the_base_is_scored_evaluated_and_patched_and_nothing_is_compared(folder
     assert performance["accuracy"]["n"] == 6 and 0 <= performance["chance"] < 1
     for name in ("evolution.json", "crossing.json", "internals.json", "lora.json"):
         assert not (folder / name).exists()
+
+
+def test_without_pairs_to_choose_it_on_the_ranking_is_absolute(tmp_path, monkeypatch, caplog):
+    made = Data.pairs_of
+
+    def few(data, split, n, **changes):
+        if n > 8:
+            raise TooFewError(f"rows.csv: {n} rows are asked for, and there are 8", 8)
+        return made(data, split, n, **changes)
+
+    monkeypatch.setattr(Data, "pairs_of", few)
+    run(load_recipe("quickstart", [*ONE_MODEL, "patching=null"]), tmp_path, progress=False)
+    details = json.loads((tmp_path / "circuits" / "base.json").read_text())["details"]
+    assert details["ranking"] == "absolute" and "choice" not in details
+    assert "the ranking is absolute, for none can be chosen: rows.csv: 10 rows" in caplog.text
 
 
 def test_the_ranking_is_chosen_on_pairs_of_its_own_and_both_stand_in_the_report(folder):
