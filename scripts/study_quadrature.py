@@ -261,14 +261,12 @@ def subjects(checkpoints: list[Path], folder: Path) -> Iterator[Subject]:
 
 def by_rule(subject: Subject) -> list[str]:
     """Error of each rule at some steps, and the steps from which it is below 1 %."""
-    cells = []
+    cells, counts = [], subject.counts
+    named = SHOWN if counts == COUNTS else counts
     for name in RULES:
-        errors = {
-            steps: subject.error(subject.scores(rule(name, steps))) for steps in subject.counts
-        }
-        above = [steps for steps in subject.counts if errors[steps] > TARGET]
-        enough = next((steps for steps in subject.counts if steps > max(above, default=0)), None)
-        named = SHOWN if subject.counts == COUNTS else subject.counts
+        errors = {steps: subject.error(subject.scores(rule(name, steps))) for steps in counts}
+        above = [steps for steps in counts if errors[steps] > TARGET]
+        enough = next((steps for steps in counts if steps > max(above, default=0)), None)
         shown = " / ".join(f"{100 * errors[steps]:.2f}" for steps in named)
         cells.append(f"{shown} (**{enough or f'> {counts[-1]}'}**)")
     return cells
