@@ -104,9 +104,7 @@ def test_evaluation_of_edges(both, hooked, random_pairs):
     circuit, pairs = select(scores, edges=30), random_pairs(n=4, seed=2)
 
     def work(model):
-        return circuits.evaluate(
-            *(model, scores, circuit, pairs), questions=EVERY, replacement="mean"
-        )
+        return circuits.evaluate(*(model, scores, circuit, pairs), questions=EVERY, ablation="mean")
 
     close(*both(work))
 

@@ -151,7 +151,7 @@ def test_evaluation_goes_on_too(batches, hooked, random_pairs, tmp_path):
             everything(*given, path)
     assert path.is_dir()
     with pytest.raises(CircuitsError, match=r"evaluation\.unfinished.* with other "):
-        everything(*given, path, replacement="zero")
+        everything(*given, path, ablation="zero")
     assert path.is_dir(), "a refusal leaves what others may go on from"
     with pytest.MonkeyPatch.context() as counting:
         second = stop_after(counting, 999, MEASURE)

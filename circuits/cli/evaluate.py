@@ -60,8 +60,8 @@ def evaluate(
         typer.Option(help="typos, longer, shorter or sentence-order; may be repeated."),
     ] = None,
     metric: use.Metric = None,
-    replacement: Annotated[
-        str, typer.Option(help="corrupted, mean, mean-positional or zero: for what is left out.")
+    ablation: Annotated[
+        str, typer.Option(help="For what is left out: corrupted, mean, mean-positional or zero.")
     ] = "corrupted",
     batch_size: use.BatchSize = None,
     tokenizer: use.Tokenizer = None,
@@ -140,7 +140,7 @@ def evaluate(
                 size,
                 rule=rule,
                 metric=metric,
-                replacement=replacement,
+                ablation=ablation,
                 batch_size=batch_size,
                 seed=seed,
                 progress=not quiet,
@@ -163,7 +163,7 @@ def evaluate(
                 stability=200,
             ),
             metric=metric,
-            replacement=replacement,
+            ablation=ablation,
             batch_size=batch_size,
             seed=seed,
             progress=not quiet,

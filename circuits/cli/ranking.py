@@ -87,7 +87,7 @@ def pick(
     """The ranking chosen on the other pairs, or by absolute score where there are none, or where
     they do not tell.
 
-    how: rule, metric, replacement, batch_size, seed, as for `choose_ranking`.
+    how: rule, metric, ablation, batch_size, seed, as for `choose_ranking`.
     """
     from circuits.evaluation import VanishingMetricError, choose_ranking
 

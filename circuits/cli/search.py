@@ -60,15 +60,12 @@ def search(
         str | None,
         typer.Option(help="acdc: edges into a reader backward (unless told), forward, random."),
     ] = None,
-    replacement: Annotated[
+    ablation: Annotated[
         str | None,
         typer.Option(
-            help="acdc: what removed sources give instead: corrupted (unless told), mean, "
-            "mean-positional, zero."
+            help="What takes the place of removed parts. acdc: corrupted (the default), mean, "
+            "mean-positional or zero; head-pruning: zero (the default) or mean."
         ),
-    ] = None,
-    ablation: Annotated[
-        str | None, typer.Option(help="head-pruning: zero (unless told) or mean.")
     ] = None,
     evaluate_n: Annotated[
         int | None,
@@ -105,15 +102,9 @@ def search(
     from circuits.errors import CircuitsError
 
     use.require_writable(out)
-    of_acdc = {
-        "relative_to": relative_to,
-        "change": change,
-        "order": order,
-        "replacement": replacement,
-    }
-    of_pruning = {"ablation": ablation}
+    of_acdc = {"relative_to": relative_to, "change": change, "order": order}
     foreign: dict[str, Any] = {
-        "acdc": {**of_pruning, "evaluate_n": evaluate_n, "evaluate_split": evaluate_split},
+        "acdc": {"evaluate_n": evaluate_n, "evaluate_split": evaluate_split},
         "head-pruning": {**of_acdc, "nodes": nodes or None},
     }
     if method not in METHODS:
@@ -133,6 +124,7 @@ def search(
         seed=seed,
     ).to_dict()
     common: dict[str, Any] = {
+        **({} if ablation is None else {"ablation": ablation}),
         "metric": metric,
         "batch_size": batch_size,
         "seed": seed,
@@ -148,9 +140,7 @@ def search(
         others = use.load_pairs(loaded, hooked, evaluate_n, evaluate_split or "test", seed)
         use.warn_of_seen(others, pairs.fingerprints, "searched on")
         use.write_skipped(out, (*pairs.skipped, *others.skipped))
-    given = {key: value for key, value in of_pruning.items() if value is not None}
-    settings = {**common, **given, "evaluate_on": others}
-    _prune(hooked, pairs, threshold, out, settings, performance)
+    _prune(hooked, pairs, threshold, out, {**common, "evaluate_on": others}, performance)
 
 
 def _acdc(

@@ -31,7 +31,7 @@ from circuits.evaluation.measure import Measured, measure, shares
 from circuits.evaluation.robustness import random_circuit
 from circuits.evaluation.units import Mask, units_inside
 from circuits.graph import AnyCircuit
-from circuits.intervention.replacement import Means
+from circuits.intervention.ablation import Means
 from circuits.models import HookedModel
 from circuits.unfinished import Pieces
 from tasks.pairs import PairSet
@@ -93,7 +93,7 @@ def completeness(
     steps: int = 4,
     candidates: int = 6,
     metric: str | None = None,
-    replacement: str | Means = "corrupted",
+    ablation: str | Means = "corrupted",
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
@@ -113,7 +113,7 @@ def completeness(
         raise CircuitsError("completeness: sets, steps and candidates must be at least 1")
     search, report = (replace(pairs, pairs=pairs.pairs[half::2]) for half in (1, 0))
     draw = torch.Generator().manual_seed(seed)
-    bench = _Bench(model, circuit, units, metric, replacement, batch_size, unfinished)
+    bench = _Bench(model, circuit, units, metric, ablation, batch_size, unfinished)
     chosen = _distinct(list(units), sets, draw)
     greedy = bench.greedy(search, steps, candidates, draw)
     control = random_circuit(circuit, seed=seed)
@@ -137,7 +137,7 @@ class _Bench:
     circuit: AnyCircuit
     units: dict[str, Mask]
     metric: str | None
-    replacement: str | Means
+    ablation: str | Means
     batch_size: int | None
     unfinished: Pieces | None
 
@@ -159,7 +159,7 @@ class _Bench:
             pairs,
             variants,
             metric=self.metric,
-            replacement=self.replacement,
+            ablation=self.ablation,
             batch_size=self.batch_size,
             progress=progress,
             unfinished=self.unfinished,

@@ -20,7 +20,7 @@ from circuits.evaluation.units import units_inside
 from circuits.graph import AnyCircuit, AnyScores
 from circuits.graph.levels import select_size
 from circuits.graph.orders import ORDERS
-from circuits.intervention.replacement import Means
+from circuits.intervention.ablation import Means
 from circuits.models import HookedModel
 from circuits.unfinished import Pieces, digest
 from tasks.pairs import PairSet
@@ -51,7 +51,7 @@ def evaluate(
     conditions: Mapping[str, PairSet] | None = None,
     questions: Questions | None = None,
     metric: str | None = None,
-    replacement: str | Means = "corrupted",
+    ablation: str | Means = "corrupted",
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
@@ -62,7 +62,7 @@ def evaluate(
     circuit: as `select` or `select_nodes` made it from the scores, whose rule the curve follows; or
         any other, of which there is no stability.
     pairs: examples that the scores were not made from. conditions: other pair sets by name, for
-    robustness. metric: None takes each pair set's own; a condition always does. replacement: as for
+    robustness. metric: None takes each pair set's own; a condition always does. ablation: as for
     `measure`. unfinished: keeps what was measured until the whole is done.
 
     Where clean and corrupted metric are equal, nothing can be said of the circuit: the record's
@@ -70,7 +70,7 @@ def evaluate(
     """
     questions = questions or Questions()
     shared: dict[str, Any] = {
-        "replacement": replacement,
+        "ablation": ablation,
         "batch_size": batch_size,
         "seed": seed,
         "progress": progress,
@@ -83,8 +83,8 @@ def evaluate(
             "nodes": len(circuit.nodes),
             f"{circuit.level}s": len(circuit),
             "faithfulness": None,
-            "replacement": replacement if isinstance(replacement, str) else "means",
-            "nothing_left": nothing_left(circuit, replacement),
+            "ablation": ablation if isinstance(ablation, str) else "means",
+            "nothing_left": nothing_left(circuit, ablation),
             **({"choice": circuit.details["choice"]} if "choice" in circuit.details else {}),
         },
         "minimality": None,

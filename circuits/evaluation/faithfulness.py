@@ -30,7 +30,7 @@ from circuits.evaluation.intervals import Estimate, Statistic, estimates
 from circuits.evaluation.measure import measure, nothing_left, shares
 from circuits.graph import AnyScores
 from circuits.graph.levels import DEFAULT_RULES, nothing_of, order_of
-from circuits.intervention.replacement import Means
+from circuits.intervention.ablation import Means
 from circuits.models import HookedModel
 from circuits.unfinished import Pieces
 from tasks.pairs import PairSet
@@ -138,7 +138,7 @@ def faithfulness(
     pairs: PairSet,
     *,
     metric: str | None = None,
-    replacement: str | Means = "corrupted",
+    ablation: str | Means = "corrupted",
     rule: str | None = None,
     fractions: Sequence[float] = FRACTIONS,
     others: Mapping[str, Order] | None = None,
@@ -154,7 +154,7 @@ def faithfulness(
     ranking becomes an order, from `circuits.graph.orders`; "top-n" is the benchmark's own, and the
     only one of nodes and neurons; None takes "paths" for edges. others: more curves by name, each
     an order of all `choices` of a circuit (edges as flat matrix places). controls: how many random
-    rankings the control is the mean of. replacement: as for `measure`. Circuits are pruned before
+    rankings the control is the mean of. ablation: as for `measure`. Circuits are pruned before
     they run, which changes no logit where the corrupted run is what replaces.
 
     Raises VanishingMetricError where clean and corrupted metric are equal.
@@ -184,7 +184,7 @@ def faithfulness(
         pairs,
         [circuit for line in pruned.values() for circuit in line],
         metric=metric,
-        replacement=replacement,
+        ablation=ablation,
         batch_size=batch_size,
         progress="faithfulness" if progress else None,
         unfinished=unfinished,

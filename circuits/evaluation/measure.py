@@ -58,14 +58,14 @@ def measure(
     circuits: Sequence[AnyCircuit],
     *,
     metric: str | None = None,
-    replacement: str | Means = "corrupted",
+    ablation: str | Means = "corrupted",
     batch_size: int | None = None,
     progress: str | None = None,
     unfinished: Pieces | None = None,
 ) -> Measured:
     """Run every circuit on every pair; circuits share each batch's clean and corrupted runs.
 
-    replacement: what stands in for what is left out: "corrupted", "mean" or "mean-positional" (over
+    ablation: what stands in for what is left out: "corrupted", "mean" or "mean-positional" (over
     these pairs' clean prompts, or from `Means.of` over others), "zero".
     batch_size: None takes what the memory plan says (`planning.choose_batch_size`).
     unfinished: where it is kept what was measured, as the next piece.
@@ -89,7 +89,7 @@ def measure(
             {
                 "metric": judge.name,
                 "circuits": digest(*(circuit.mask for circuit in distinct.values())),
-                "replacement": _described(replacement),
+                "ablation": _described(ablation),
                 "model": [model.fingerprint, str(model.hf.dtype)],
                 "pairs": pairs.fingerprint,
                 "batch size": batch_size,
@@ -99,7 +99,7 @@ def measure(
         if bool(piece.done.all()):
             return Measured(judge.name, values[:, 0], values[:, 1], values[:, columns])
     neurons = any(circuit.level == "neuron" for circuit in circuits)
-    stand_in = constants(replacement, model, pairs, neurons=neurons)
+    stand_in = constants(ablation, model, pairs, neurons=neurons)
 
     def work(batch: PairBatch) -> Float[Tensor, "batch column"]:
         executor = Executor(model, batch, stand_in)
@@ -127,21 +127,21 @@ def measure(
     return Measured(judge.name, values[:, 0], values[:, 1], values[:, columns])
 
 
-def _described(replacement: str | Means) -> str | list[str]:
-    if isinstance(replacement, str):
-        return replacement
-    parts = (replacement.inputs, replacement.z, replacement.mlp, replacement.hidden)
-    return [replacement.replacement, digest(*(tensor for part in parts for tensor in part))]
+def _described(ablation: str | Means) -> str | list[str]:
+    if isinstance(ablation, str):
+        return ablation
+    parts = (ablation.inputs, ablation.z, ablation.mlp, ablation.hidden)
+    return [ablation.ablation, digest(*(tensor for part in parts for tensor in part))]
 
 
-def nothing_left(circuit: AnyCircuit, replacement: str | Means = "corrupted") -> str | None:
+def nothing_left(circuit: AnyCircuit, ablation: str | Means = "corrupted") -> str | None:
     """Why a circuit can do nothing; else None. f is 0 then: what runs is the corrupted prompt.
 
     Under means or zeros an edge does something without a path from the input.
     """
     if not len(circuit):
         return f"an empty circuit: no {circuit.level} was selected"
-    if replacement == "corrupted" and not len(circuit.pruned()):
+    if ablation == "corrupted" and not len(circuit.pruned()):
         return "a circuit without a path from input to logits"
     return None
 

@@ -17,7 +17,7 @@ from circuits.evaluation.intervals import Estimate, estimates
 from circuits.evaluation.measure import measure, shares
 from circuits.evaluation.units import units_inside, units_outside
 from circuits.graph import AnyCircuit, Circuit
-from circuits.intervention.replacement import Means
+from circuits.intervention.ablation import Means
 from circuits.models import HookedModel
 from circuits.unfinished import Pieces
 from tasks.pairs import PairSet
@@ -72,7 +72,7 @@ def minimality(
     *,
     unit: str | None = None,
     metric: str | None = None,
-    replacement: str | Means = "corrupted",
+    ablation: str | Means = "corrupted",
     epsilon: float = 0.005,
     controls: int = 50,
     batch_size: int | None = None,
@@ -98,7 +98,7 @@ def minimality(
         pairs,
         [replace(circuit, mask=mask) for mask in masks],
         metric=metric,
-        replacement=replacement,
+        ablation=ablation,
         batch_size=batch_size,
         progress="minimality" if progress else None,
         unfinished=unfinished,

@@ -16,7 +16,7 @@ from circuits.errors import CircuitsError
 from circuits.evaluation.faithfulness import FRACTIONS, faithfulness
 from circuits.evaluation.intervals import Estimate
 from circuits.graph import EdgeScores, edge_order
-from circuits.intervention.replacement import Means
+from circuits.intervention.ablation import Means
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
 
@@ -47,7 +47,7 @@ def choose_mix(
     aim: str = "cmd",
     shares: Sequence[float] = SHARES,
     metric: str | None = None,
-    replacement: str | Means = "corrupted",
+    ablation: str | Means = "corrupted",
     fractions: Sequence[float] = FRACTIONS,
     batch_size: int | None = None,
     progress: bool = False,
@@ -70,7 +70,7 @@ def choose_mix(
         scores,
         pairs,
         metric=metric,
-        replacement=replacement,
+        ablation=ablation,
         rule=rule,
         fractions=fractions,
         others={str(share): edge_order(scores, rule, "mixed", positive=share) for share in shares},

@@ -26,7 +26,7 @@ from circuits.evaluation.intervals import Estimate, Statistic, estimates
 from circuits.evaluation.measure import measure, shares
 from circuits.graph import AnyCircuit, AnyScores, EdgeScores
 from circuits.graph.levels import nothing_of, select_size
-from circuits.intervention.replacement import Means
+from circuits.intervention.ablation import Means
 from circuits.models import HookedModel
 from circuits.unfinished import Pieces
 from tasks.pairs import PairSet
@@ -125,7 +125,7 @@ def choose_ranking(
     rule: str | None = None,
     positives: Sequence[float] = POSITIVES,
     metric: str | None = None,
-    replacement: str | Means = "corrupted",
+    ablation: str | Means = "corrupted",
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
@@ -135,7 +135,7 @@ def choose_ranking(
 
     pairs: neither scored on, which is refused, nor to be judged on; 16 or more.
     size: edges (nodes, neurons) before pruning. positives: shares of mixes to try, of edges only.
-    replacement, unfinished: as for `measure`. Costs a run of each pair on up to six circuits a
+    ablation, unfinished: as for `measure`. Costs a run of each pair on up to six circuits a
     ranking.
 
     Raises VanishingMetricError where clean and corrupted metric are equal.
@@ -155,7 +155,7 @@ def choose_ranking(
         pairs,
         [circuit for line in lines for circuit in line],
         metric=metric,
-        replacement=replacement,
+        ablation=ablation,
         batch_size=batch_size,
         progress="choosing the ranking" if progress else None,
         unfinished=unfinished,

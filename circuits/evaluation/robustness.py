@@ -16,7 +16,7 @@ import torch
 from circuits.evaluation.intervals import Estimate, VanishingMetricError, estimates
 from circuits.evaluation.measure import measure, shares
 from circuits.graph import AnyCircuit
-from circuits.intervention.replacement import Means
+from circuits.intervention.ablation import Means
 from circuits.models import HookedModel
 from circuits.unfinished import Pieces
 from tasks.pairs import PairSet
@@ -56,7 +56,7 @@ def robustness(
     conditions: Mapping[str, PairSet],
     *,
     metric: str | None = None,
-    replacement: str | Means = "corrupted",
+    ablation: str | Means = "corrupted",
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
@@ -72,7 +72,7 @@ def robustness(
                 pairs,
                 [circuit, control],
                 metric=metric,
-                replacement=replacement,
+                ablation=ablation,
                 batch_size=batch_size,
                 progress=f"robustness ({name})" if progress else None,
                 unfinished=unfinished,

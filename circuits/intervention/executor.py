@@ -1,7 +1,7 @@
 """Run a model on a circuit.
 
 With a the sources' outputs in this run and a' those of the reference (the corrupted run, unless
-another replacement is asked for), reader v is given
+another ablation is asked for), reader v is given
 
     x'_v + sum over kept edges u -> v of (a_u - a'_u),
 
@@ -29,10 +29,10 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.graph import AnyCircuit, Circuit, NodeCircuit
+from circuits.intervention.ablation import Constants, Reference
 from circuits.intervention.differences import Differences
 from circuits.intervention.node_run import NodeRun
 from circuits.intervention.reader_inputs import ReaderInputs
-from circuits.intervention.replacement import Constants, Reference
 from circuits.models import HookedModel, SourceStates
 from circuits.models.hooks import Hooks
 from circuits.models.norm import Norm
@@ -59,7 +59,7 @@ class Executor:
     ) -> None:
         """Run the batch clean and corrupted once.
 
-        constants: what stands in for the sources left out, from `replacement.constants`; None
+        constants: what stands in for the sources left out, from `ablation.constants`; None
             replaces them by the corrupted run.
         """
         self.model, self.batch = model, batch

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.graph import NodeCircuit
-from circuits.intervention.replacement import Reference
+from circuits.intervention.ablation import Reference
 from circuits.models import HookedModel, SourceStates
 from circuits.models.hooks import Hooks
 from circuits.models.view import MLP, Attention

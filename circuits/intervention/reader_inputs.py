@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator, Sequence
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from circuits.intervention.ablation import Reference
 from circuits.intervention.differences import Differences
-from circuits.intervention.replacement import Reference
 from circuits.models.view import ReadsHeads, ReadsInput, Rescales, Stream
 from circuits.planning.buffers import INPUT_BYTES, INPUTS_AT_ONCE
 

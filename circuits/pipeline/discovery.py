@@ -90,7 +90,7 @@ def score(run: RunContext, name: str) -> None:
 def choose_circuit(run: RunContext, name: str) -> None:
     """The circuit that the recipe asks for."""
     section = run.recipe.circuit
-    asked = [section.model_dump(), run.recipe.evaluation.replacement, run.recipe.seed]
+    asked = [section.model_dump(), run.recipe.evaluation.ablation, run.recipe.seed]
 
     def work() -> None:
         scores = run.scores(name)
@@ -130,7 +130,7 @@ def _choose_ranking(run: RunContext, name: str, scores: EdgeScores, edges: int) 
             size=edges,
             rule=section.rule,
             metric=run.recipe.attribution.metric,
-            replacement=run.recipe.evaluation.replacement,
+            ablation=run.recipe.evaluation.ablation,
             batch_size=run.recipe.evaluation.batch_size,
             seed=run.recipe.seed,
             progress=run.progress,
@@ -160,7 +160,7 @@ def evaluate_circuit(run: RunContext, name: str) -> None:
                 stability=section.stability,
             ),
             metric=run.recipe.attribution.metric,
-            replacement=section.replacement,
+            ablation=section.ablation,
             batch_size=section.batch_size,
             seed=run.recipe.seed,
             progress=run.progress,

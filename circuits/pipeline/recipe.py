@@ -89,7 +89,7 @@ class EvaluationSection(_Section):
     perturbations of the evaluation pairs (typos, longer, shorter, sentence-order); other_examples.
     No two of these have one name, and none is called score, evaluate, example or other-examples.
     minimality, completeness: pairs used, None to leave it out (minimality costs a run an edge).
-    replacement: what stands in for edges left out. stability: resamples, None to leave it out.
+    ablation: what stands in for edges left out. stability: resamples, None to leave it out.
     quality: held-out articles for ROUGE and loss.
     """
 
@@ -100,7 +100,7 @@ class EvaluationSection(_Section):
     minimality: int | None = Field(32, gt=0)
     minimality_controls: int = Field(50, ge=0)
     epsilon: float = Field(0.005, gt=0)
-    replacement: str = "corrupted"
+    ablation: str = "corrupted"
     completeness: int | None = Field(32, gt=1)
     completeness_sets: int = Field(10, gt=0)
     stability: int | None = Field(200, gt=1)

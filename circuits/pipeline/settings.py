@@ -15,10 +15,10 @@ from circuits.evaluation import PERTURBATIONS
 from circuits.evolution.criteria import CRITERIA
 from circuits.evolution.paired import MIN_EXAMPLES
 from circuits.graph.orders import ORDERS, require_ranking
+from circuits.intervention.ablation import ABLATIONS
 from circuits.intervention.patching.plan import ALIGNMENTS
 from circuits.intervention.patching.result import DIRECTIONS
 from circuits.intervention.patching.sites import SITES
-from circuits.intervention.replacement import REPLACEMENTS
 from circuits.metrics import METRICS
 from circuits.models import series
 from circuits.models.checkpoints import as_device, as_dtype, load_config, tokenizer_of
@@ -54,10 +54,9 @@ def check(recipe: Recipe) -> None:
     if not automatic:
         with naming("circuit"):
             require_ranking(recipe.circuit.ranking, recipe.circuit.positive)
-    if recipe.evaluation.replacement not in REPLACEMENTS:
+    if recipe.evaluation.ablation not in ABLATIONS:
         raise CircuitsError(
-            f"evaluation.replacement {recipe.evaluation.replacement!r}: known are "
-            f"{', '.join(REPLACEMENTS)}"
+            f"evaluation.ablation {recipe.evaluation.ablation!r}: known are {', '.join(ABLATIONS)}"
         )
     if unknown := sorted(set(recipe.evaluation.perturbations) - set(PERTURBATIONS)):
         raise CircuitsError(

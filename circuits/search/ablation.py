@@ -16,7 +16,7 @@ from circuits.models.hooks import Hooks
 from circuits.search.stacked import stacked
 from tasks.pairs import PairBatch, PairSet
 
-ABLATIONS = ("zero", "mean")
+HEAD_ABLATIONS = ("zero", "mean")
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,16 @@ class HeadAblation:
 
     @classmethod
     def of(
-        cls, model: HookedModel, kind: str, pairs: PairSet, *, batch_size: int | None = None
+        cls, model: HookedModel, ablation: str, pairs: PairSet, *, batch_size: int | None = None
     ) -> HeadAblation:
-        """kind: "zero", or "mean" over all positions of the pairs' clean prompts, padding out."""
-        if kind not in ABLATIONS:
-            raise CircuitsError(f"ablation {kind!r}; known: {', '.join(ABLATIONS)}")
+        """ablation: "zero", or "mean" over all positions of the pairs' clean prompts, unpadded."""
+        if ablation not in HEAD_ABLATIONS:
+            raise CircuitsError(
+                f"head pruning has no ablation {ablation!r}; known: {', '.join(HEAD_ABLATIONS)}"
+            )
         heads, outputs = model.layout.n_heads, _outputs(model)
         totals = torch.zeros(len(outputs), heads, model.view.d_head, device=model.device)
-        if kind == "zero":
+        if ablation == "zero":
             return cls(model, totals)
         counts = torch.zeros(len(outputs), 1, 1, device=model.device)
 

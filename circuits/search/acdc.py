@@ -35,7 +35,7 @@ from tqdm.auto import tqdm
 from circuits.attribution.provenance import describe_model, describe_pairs, versions
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
-from circuits.intervention.replacement import constants
+from circuits.intervention.ablation import constants
 from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
 from circuits.search.result import Cost, Journal, Search, Step, plain
@@ -99,7 +99,7 @@ def acdc(
     resolution: float = RESOLUTION,
     nodes: bool = False,
     order: str = "backward",
-    replacement: str = "corrupted",
+    ablation: str = "corrupted",
     width: int | None = None,
     batch_size: int | None = None,
     journal: str | Path | None = None,
@@ -113,7 +113,7 @@ def acdc(
         default is for float32 and logits of the usual size.
     order: of the edges into a reader: "backward" from the latest source to the input, "forward", or
         "random" by `seed`.
-    replacement: what the sources of removed edges give instead: "corrupted", "mean" or
+    ablation: what the sources of removed edges give instead: "corrupted", "mean" or
         "mean-positional" over the pairs' clean prompts, or "zero". The circuit is pruned under
         "corrupted" alone, where that changes no logit: elsewhere an edge that no path joins to the
         input carries what its source's inputs being constant leaves of it.
@@ -130,7 +130,7 @@ def acdc(
         model,
         pairs,
         judge,
-        constants=constants(replacement, model, pairs),
+        constants=constants(ablation, model, pairs),
         batch_size=batch_size,
         progress=progress,
     )
@@ -143,10 +143,10 @@ def acdc(
             **vars(rule),
             "threshold": plain(threshold),
             "order": order,
-            "replacement": replacement,
+            "ablation": ablation,
             "width": width,
         },
-        "pruned": replacement == "corrupted",
+        "pruned": ablation == "corrupted",
         "metric": judge.name,
         "batch_size": batch_size,
         "seed": seed,

@@ -25,8 +25,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from circuits.graph import Circuit
+from circuits.intervention.ablation import Constants, Reference
 from circuits.intervention.executor import Executor, Logits
-from circuits.intervention.replacement import Constants, Reference
 from circuits.models import HookedModel, SourceStates
 from circuits.models.hooks import Hooks
 from circuits.models.norm import Norm

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from circuits.batching import over_batches
-from circuits.intervention.replacement import Constants
+from circuits.intervention.ablation import Constants
 from circuits.memory import out_of_memory
 from circuits.metrics import Metric
 from circuits.models import HookedModel

@@ -77,7 +77,12 @@ def test_nodes_and_head_pruning(common, tmp_path):
     ("given", "message"),
     [
         (("--method", "annealing"), "known: acdc, head-pruning"),
-        (("--ablation", "mean"), "--ablation is no option of acdc"),
+        (("--evaluate-n", 2), "--evaluate-n is no option of acdc"),
+        (("--ablation", "noise"), "unknown ablation 'noise'; known: corrupted, mean"),
+        (
+            ("--method", "head-pruning", "--ablation", "corrupted"),
+            "head pruning has no ablation 'corrupted'; known: zero, mean",
+        ),
         (("--method", "head-pruning", "--nodes"), "--nodes is no option of head-pruning"),
         (("--order", "sideways"), "known: backward, forward, random"),
     ],

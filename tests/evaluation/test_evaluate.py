@@ -119,7 +119,7 @@ def test_circuits_that_can_do_nothing_are_named(scored):
 def test_under_means_a_circuit_without_a_path_does_something(scored):
     model, scores, pairs = scored
     circuit = Circuit.of(scores.layout, ["input->m0", "m1->logits"])
-    found = evaluate(model, scores, circuit, pairs, questions=EVERY, replacement="mean")
+    found = evaluate(model, scores, circuit, pairs, questions=EVERY, ablation="mean")
     assert found["circuit"]["nothing_left"] is None
     assert abs(found["circuit"]["faithfulness"]["value"]) > 1e-3
     assert set(found["minimality"]["falls"]) == {"input->m0", "m1->logits"}
@@ -186,14 +186,14 @@ def test_what_is_left_out_may_be_replaced_by_means_or_zero(scored):
     model, scores, pairs = scored
     circuit = select(scores, edges=30)
     values = {}
-    for replacement in ("corrupted", "mean", "zero"):
-        found = evaluate(*(model, scores, circuit, pairs), questions=EVERY, replacement=replacement)
+    for ablation in ("corrupted", "mean", "zero"):
+        found = evaluate(*(model, scores, circuit, pairs), questions=EVERY, ablation=ablation)
         json.dumps(found, allow_nan=False)
-        own = measure(model, pairs, [circuit], replacement=replacement)
+        own = measure(model, pairs, [circuit], ablation=ablation)
         expected = float(shares(own.columns.mean(dim=0))[0])
         assert found["circuit"]["faithfulness"]["value"] == pytest.approx(expected, abs=1e-6)
         assert found["minimality"]["faithfulness"]["value"] != pytest.approx(1.0)
-        values[replacement] = (expected, found["completeness"]["mean"]["value"])
+        values[ablation] = (expected, found["completeness"]["mean"]["value"])
     assert len({round(value, 4) for both in values.values() for value in both}) == 6
-    with pytest.raises(circuits.CircuitsError, match="unknown replacement 'nothing'"):
-        evaluate(model, scores, circuit, pairs, replacement="nothing")
+    with pytest.raises(circuits.CircuitsError, match="unknown ablation 'nothing'"):
+        evaluate(model, scores, circuit, pairs, ablation="nothing")

@@ -184,16 +184,16 @@ def test_everything_is_in_the_record(scored, random_pairs):
     assert none["minimality"] is none["completeness"] is None
 
 
-@pytest.mark.parametrize("replacement", ["mean", "zero"])
-def test_what_is_left_out_may_be_replaced_otherwise(scored, replacement):
+@pytest.mark.parametrize("ablation", ["mean", "zero"])
+def test_what_is_left_out_may_be_replaced_otherwise(scored, ablation):
     model, scores, pairs = scored
     circuit = select_nodes(scores, len(scores.values) // 2)
     figures = [
-        float(shares(measure(model, pairs, [circuit], replacement=how).columns.mean(dim=0))[0])
-        for how in ("corrupted", replacement)
+        float(shares(measure(model, pairs, [circuit], ablation=how).columns.mean(dim=0))[0])
+        for how in ("corrupted", ablation)
     ]
     assert abs(figures[0] - figures[1]) > 1e-3
-    found = evaluate(model, scores, circuit, pairs, replacement=replacement)
+    found = evaluate(model, scores, circuit, pairs, ablation=ablation)
     assert found["circuit"]["faithfulness"]["value"] == pytest.approx(figures[1], abs=1e-6)
 
 

@@ -166,14 +166,14 @@ def test_another_models_circuit_is_refused(hooked, random_pairs):
         executor.logits(Circuit.full(Layout(12, 12, 12)))
 
 
-def stand_ins(model, pairs, replacement, length):
-    """Every source's replacement by a plain loop over examples, none of them padded."""
+def stand_ins(model, pairs, ablation, length):
+    """What each ablated source gives, by a plain loop over examples, none of them padded."""
     view = model.view
     split = SplitPaths(model.hf, view.layout.n_heads, view.layout.n_kv_heads, view.d_head)
     runs = [split.run(torch.tensor([pair.clean + pair.forced]))[1] for pair in pairs]
-    if replacement == "zero":
+    if ablation == "zero":
         return split, [torch.zeros_like(source) for source in runs[0]]
-    if replacement == "mean":
+    if ablation == "mean":
         means = [
             torch.cat([run[row][0] for run in runs]).mean(dim=0) for row in range(len(runs[0]))
         ]
@@ -185,12 +185,12 @@ def stand_ins(model, pairs, replacement, length):
     return split, places
 
 
-@pytest.mark.parametrize("replacement", ["zero", "mean", "mean-positional"])
+@pytest.mark.parametrize("ablation", ["zero", "mean", "mean-positional"])
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gpt-neox", "gptj", "olmo2", "opt"])
-def test_constants_replace_what_is_left_out(name, replacement, hooked, random_pairs):
+def test_constants_replace_what_is_left_out(name, ablation, hooked, random_pairs):
     model, pairs = hooked(name), random_pairs(n=3, lengths=[9, 6, 8], answers=2)
-    split, reference = stand_ins(model, pairs, replacement, 10)
-    executor = Executor(model, pairs.batch([0, 1, 2]), constants(replacement, model, pairs))
+    split, reference = stand_ins(model, pairs, ablation, 10)
+    executor = Executor(model, pairs.batch([0, 1, 2]), constants(ablation, model, pairs))
     assert float((executor.clean - executor.corrupted).abs().max()) > 1e-2
     close(executor.logits(Circuit.full(model.layout)), executor.clean)
     batch = pairs.batch([0])
@@ -200,7 +200,7 @@ def test_constants_replace_what_is_left_out(name, replacement, hooked, random_pa
         expected = split.execute(batch.clean, None, circuit.mask, reference)
         # The oracle takes sums of the stream away from it again; of an all but empty stream that
         # leaves rounding, which a norm divides by its epsilon.
-        tolerance = 1e-4 if replacement == "zero" else 1e-5
+        tolerance = 1e-4 if ablation == "zero" else 1e-5
         close(found, expected[batch.rows, batch.columns], tolerance)
 
 
@@ -220,8 +220,8 @@ def test_constants_on_encoder_decoders(name, hooked, random_pairs):
         close(together[executor.batch.rows == row], one.logits(circuit))
 
 
-def test_unknown_replacements_are_refused(hooked, random_pairs):
-    with pytest.raises(CircuitsError, match="unknown replacement 'noise'; known: corrupted, mean"):
+def test_unknown_ablations_are_refused(hooked, random_pairs):
+    with pytest.raises(CircuitsError, match="unknown ablation 'noise'; known: corrupted, mean"):
         constants("noise", hooked("gpt2"), random_pairs(n=1))
     with pytest.raises(CircuitsError, match="needs the pairs"):
         constants("mean", hooked("gpt2"), None)

@@ -94,13 +94,13 @@ def test_nodes_are_all_edges_that_leave_them(name, hooked, random_pairs):
         close(executor.logits(circuit), executor.logits(circuit.edges()))
 
 
-@pytest.mark.parametrize("replacement", ["mean", "mean-positional", "zero"])
+@pytest.mark.parametrize("ablation", ["mean", "mean-positional", "zero"])
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gptj", "t5"])
-def test_constants_stand_in_for_nodes_as_for_edges(name, replacement, hooked, random_pairs):
+def test_constants_stand_in_for_nodes_as_for_edges(name, ablation, hooked, random_pairs):
     model, pairs = hooked(name), random_pairs(n=3, lengths=[9, 6, 8], answers=2)
-    executor = Executor(model, pairs.batch([0, 1, 2]), constants(replacement, model, pairs))
+    executor = Executor(model, pairs.batch([0, 1, 2]), constants(ablation, model, pairs))
     for seed in range(3):
-        entered = replacement == "zero"  # or nothing is left in a model without biases
+        entered = ablation == "zero"  # or nothing is left in a model without biases
         circuit = random_units(Units.whole(model.layout), seed, entered=entered)
         found = executor.logits(circuit)
         close(found, executor.logits(circuit.edges()))
@@ -139,23 +139,23 @@ def means_by_hand(model, pairs, positional, length):
     return reference
 
 
-@pytest.mark.parametrize("replacement", ["mean", "mean-positional", "zero"])
+@pytest.mark.parametrize("ablation", ["mean", "mean-positional", "zero"])
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gpt-neox"])
-def test_constants_stand_in_for_neurons(name, replacement, hooked, random_pairs):
+def test_constants_stand_in_for_neurons(name, ablation, hooked, random_pairs):
     model, pairs = hooked(name), random_pairs(n=3, lengths=[9, 6, 8], answers=2)
-    reference = means_by_hand(model, pairs, replacement == "mean-positional", 10)
-    if replacement == "zero":
+    reference = means_by_hand(model, pairs, ablation == "mean-positional", 10)
+    if ablation == "zero":
         reference = {
             row: torch.zeros_like(one)
             if torch.is_tensor(one)
             else tuple(torch.zeros_like(part) if torch.is_tensor(part) else 1.0 for part in one)
             for row, one in reference.items()
         }
-    stand_in = constants(replacement, model, pairs, neurons=True)
+    stand_in = constants(ablation, model, pairs, neurons=True)
     executor = Executor(model, pairs.batch([0, 1, 2]), stand_in)
     oracle = Oracle(model, pairs.batch([0]))
     for seed, share in enumerate([0.2, 0.5, 0.8]):
-        circuit = random_units(neurons_of(model), seed, share, entered=replacement == "zero")
+        circuit = random_units(neurons_of(model), seed, share, entered=ablation == "zero")
         found = executor.logits(circuit)[executor.batch.rows == 0]
         close(found, oracle.logits(circuit, reference))
 

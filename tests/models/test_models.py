@@ -176,7 +176,7 @@ def test_the_check_sees_heads_in_another_order(hooked):
 
 
 def test_the_check_sees_a_path_that_bypasses_the_readers(hooked):
-    """A logits bias that depends on the tokens would survive every replacement."""
+    """A logits bias that depends on the tokens would survive every ablation."""
     model = hooked("llama")
     batch_ids = []
     embedding = model.hf.get_input_embeddings()

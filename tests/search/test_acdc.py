@@ -15,7 +15,7 @@ from circuits.errors import CircuitsError
 from circuits.evaluation import measure
 from circuits.graph import Circuit
 from circuits.intervention import Executor
-from circuits.intervention.replacement import constants
+from circuits.intervention.ablation import constants
 from circuits.metrics import METRICS
 from circuits.report.figures.circuit_graph import circuit_graph
 from circuits.search import Search, acdc
@@ -252,18 +252,18 @@ def test_the_cost_counts_both_stacks_of_an_encoder_decoder(hooked, one_pair):
     assert found.saving == tried / found.runs
 
 
-@pytest.mark.parametrize("replacement", ["zero", "mean"])
-def test_other_replacements_equal_a_slow_search(replacement, hooked, random_pairs):
+@pytest.mark.parametrize("ablation", ["zero", "mean"])
+def test_other_ablations_equal_a_slow_search(ablation, hooked, random_pairs):
     model, pairs = hooked("gpt2"), random_pairs(n=2, length=7, seed=4)
     batch = pairs.batch([0, 1])
-    executor = Executor(model, batch, constants(replacement, model, pairs))
+    executor = Executor(model, batch, constants(ablation, model, pairs))
 
     def measure(mask):
         logits = executor.logits(Circuit(model.layout, mask))
         return float(METRICS["logit-difference"](logits, batch).mean())
 
     mask, expected = slow_acdc(model.layout, measure, 0.1)
-    found = acdc(model, pairs, 0.1, replacement=replacement)
+    found = acdc(model, pairs, 0.1, ablation=ablation)
     assert {s.name: s.kept for s in found.history} == {n: k for n, (_, _, k) in expected.items()}
     assert torch.equal(found.circuit.mask, mask)
     assert 0 < len(found.circuit) < model.layout.n_edges
@@ -273,20 +273,20 @@ def test_other_replacements_equal_a_slow_search(replacement, hooked, random_pair
 
 @pytest.mark.parametrize("nodes", [False, True])
 @pytest.mark.parametrize(
-    ("replacement", "threshold"),
+    ("ablation", "threshold"),
     [("corrupted", 0.1), ("mean", 0.1), ("mean-positional", 0.1), ("zero", 0.35)],
 )
 def test_the_metric_is_that_of_the_circuit_returned(
-    replacement, threshold, nodes, hooked, random_pairs, tmp_path
+    ablation, threshold, nodes, hooked, random_pairs, tmp_path
 ):
     model, pairs = hooked("gpt2"), random_pairs(n=2, length=7, seed=4)
     threshold = 0.35 if nodes else threshold
-    found = acdc(model, pairs, threshold, replacement=replacement, nodes=nodes)
+    found = acdc(model, pairs, threshold, ablation=ablation, nodes=nodes)
     found.circuit.save(tmp_path / "circuit.json")
     circuit = Circuit.load(tmp_path / "circuit.json")
-    assert circuit.details["pruned"] == (replacement == "corrupted")
+    assert circuit.details["pruned"] == (ablation == "corrupted")
     assert 0 < len(circuit) < model.layout.n_edges
-    measured = measure(model, pairs, [circuit, circuit.pruned()], replacement=replacement)
+    measured = measure(model, pairs, [circuit, circuit.pruned()], ablation=ablation)
     own, pruned = measured.circuits.mean(dim=0).tolist()
     assert found.metric_circuit == pytest.approx(own, abs=1e-5)
     if not nodes:  # pruning changes the metric where it was left out, and nowhere else
@@ -313,7 +313,7 @@ def test_what_a_threshold_is_a_share_of():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"threshold": 0.1, "replacement": "noise"}, "unknown replacement 'noise'"),
+        ({"threshold": 0.1, "ablation": "noise"}, "unknown ablation 'noise'"),
         ({"threshold": -1.0}, "0 or more"),
         ({"threshold": math.nan}, "0 or more"),
         ({"threshold": 0.1, "order": "sideways"}, "known: backward, forward, random"),

@@ -6,7 +6,7 @@ from conftest import CONFIGS
 
 from circuits.graph import Circuit
 from circuits.intervention import Executor
-from circuits.intervention.replacement import constants
+from circuits.intervention.ablation import constants
 from circuits.search.stacked import StackedExecutor
 
 
@@ -71,10 +71,10 @@ def test_layers_before_the_first_cut_are_not_run(name, hooked, random_pairs):
     assert moved > 5
 
 
-@pytest.mark.parametrize("replacement", ["zero", "mean", "mean-positional"])
-def test_constants_equal_the_executor(replacement, hooked, random_pairs):
+@pytest.mark.parametrize("ablation", ["zero", "mean", "mean-positional"])
+def test_constants_equal_the_executor(ablation, hooked, random_pairs):
     model, pairs = hooked("llama"), random_pairs(n=3, lengths=[9, 7, 8])
-    batch, constant = next(pairs.batches(3)), constants(replacement, model, pairs)
+    batch, constant = next(pairs.batches(3)), constants(ablation, model, pairs)
     keep = random_masks(model.layout, [0.0, 0.1, 0.5, 0.97])
     executor = Executor(model, batch, constant)
     reference = torch.stack([executor.logits(Circuit(model.layout, mask)) for mask in keep])

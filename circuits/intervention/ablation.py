@@ -27,7 +27,7 @@ from tasks.pairs import PairBatch, PairSet
 
 Key = TypeVar("Key")
 
-REPLACEMENTS = ("corrupted", "mean", "mean-positional", "zero")
+ABLATIONS = ("corrupted", "mean", "mean-positional", "zero")
 
 
 @dataclass
@@ -108,7 +108,7 @@ class Means:
     positional; no hidden unless neurons were asked for.
     """
 
-    replacement: str
+    ablation: str
     inputs: tuple[Tensor, ...]
     z: tuple[Tensor, ...]
     mlp: tuple[Tensor, ...]
@@ -119,7 +119,7 @@ class Means:
         cls,
         model: HookedModel,
         pairs: PairSet,
-        replacement: str = "mean",
+        ablation: str = "mean",
         *,
         neurons: bool = False,
         batch_size: int | None = None,
@@ -128,9 +128,9 @@ class Means:
 
         neurons: also of the neurons of MLPs, which circuits of neurons need.
         """
-        if replacement not in ("mean", "mean-positional"):
-            raise CircuitsError(f"no mean for {replacement!r}; known: mean, mean-positional")
-        require_linear(model.view, replacement)
+        if ablation not in ("mean", "mean-positional"):
+            raise CircuitsError(f"no mean for {ablation!r}; known: mean, mean-positional")
+        require_linear(model.view, ablation)
         longest = max(len(pair) for pair in pairs)
         sums: list[Tensor] = []
         counts: list[Tensor] = []
@@ -160,7 +160,7 @@ class Means:
             shape = (-1, *[1] * (total.ndim - 1))
             overall = total.sum(dim=0, keepdim=True) / count.sum()
             mean = overall
-            if replacement == "mean-positional":
+            if ablation == "mean-positional":
                 mean = torch.where(
                     count.view(shape) > 0, total / count.clamp(min=1).view(shape), overall
                 )
@@ -168,7 +168,7 @@ class Means:
         view = model.view
         sizes = (len(view.streams), len(view.attentions), len(view.mlps), len(view.mlps))
         left = iter(means)
-        return cls(replacement, *(tuple(islice(left, size)) for size in sizes))
+        return cls(ablation, *(tuple(islice(left, size)) for size in sizes))
 
     def states(self, model: HookedModel, batch: PairBatch) -> SourceStates:
         """These means as the sources of a batch."""
@@ -220,11 +220,11 @@ def zeros(model: HookedModel, batch: PairBatch) -> SourceStates:
     )
 
 
-def require_linear(view: View, replacement: str) -> None:
+def require_linear(view: View, ablation: str) -> None:
     """Refuse constants where a run's own norms decide what a source brings to a reader."""
     if not view.linear:
         raise CircuitsError(
-            f"{replacement} replacement is not defined for post-norm models: what a source brings "
+            f"{ablation} ablation is not defined for post-norm models: what a source brings "
             "to a reader is scaled by the norms of a run, and no run has these outputs; use "
             "corrupted"
         )
@@ -264,7 +264,7 @@ Constants = Callable[[HookedModel, PairBatch], SourceStates]
 
 
 def constants(
-    replacement: str | Means,
+    ablation: str | Means,
     model: HookedModel,
     pairs: PairSet | None,
     *,
@@ -272,20 +272,18 @@ def constants(
 ) -> Constants | None:
     """What gives every source's stand-in for a batch; None for the corrupted run itself.
 
-    replacement: one of REPLACEMENTS, or means taken before. pairs: what means are taken over.
+    ablation: one of ABLATIONS, or means taken before. pairs: what means are taken over.
     neurons: whether circuits of neurons are to run, so that means are taken of them as well.
     """
-    if isinstance(replacement, Means):
-        means = replacement
+    if isinstance(ablation, Means):
+        means = ablation
         return lambda model, batch: means.states(model, batch)
-    if replacement == "corrupted":
+    if ablation == "corrupted":
         return None
-    if replacement == "zero":
+    if ablation == "zero":
         return zeros
-    if replacement not in REPLACEMENTS:
-        raise CircuitsError(
-            f"unknown replacement {replacement!r}; known: {', '.join(REPLACEMENTS)}"
-        )
+    if ablation not in ABLATIONS:
+        raise CircuitsError(f"unknown ablation {ablation!r}; known: {', '.join(ABLATIONS)}")
     if pairs is None:
-        raise CircuitsError(f"{replacement} replacement needs the pairs that the mean is over")
-    return Means.of(model, pairs, replacement, neurons=neurons).states
+        raise CircuitsError(f"{ablation} ablation needs the pairs that the mean is over")
+    return Means.of(model, pairs, ablation, neurons=neurons).states
