@@ -15,8 +15,8 @@ from circuits.tuning.finetune import finetune
 from circuits.tuning.settings import FinetuneSettings
 from tasks.comparison import NUMBERS, ORIGINAL_PLAYERS, TEMPLATE
 from tasks.generated import Generated
+from tasks.name_copying import FILLERS, INTRODUCTIONS, MENTIONS, ORIGINAL
 from tasks.pairs import Example
-from tasks.recall import FILLERS, INTRODUCTIONS, MENTIONS, ORIGINAL
 from tasks.words import words
 
 BATCH = 32  # of the fine-tuning; about half of it of each task
@@ -39,7 +39,7 @@ def small(folder: Path, steps: int, tuning_steps: int, seed: int) -> str:
     count = min(EXAMPLES, tuning_steps * BATCH // 2)
     examples = [
         *answered("comparison", tokenizer, count),
-        *answered("recall", tokenizer, count // 2),
+        *answered("name-copying", tokenizer, count // 2),
         *as_originally(tokenizer, random.Random(f"originals {seed}"), count // 2),
     ]
     result = finetune(

@@ -6,12 +6,13 @@
 "Ronaldo has won 5 titles. Messi has won 8 titles. Question: who has won more titles? Answer:" is
 followed by Messi, "Michelle Jones was a top-notch student. Michelle" by Jones. In the corrupted
 prompts the two numbers have changed places, and Smith is introduced. Three questions: the
-comparison with the smaller number first, with the larger one first, and recall. Each is put as the
-original's one pair of prompts and on generated pairs with other names and numbers:
+comparison with the smaller number first, with the larger one first, and the surname of a person
+named before (the task `name-copying`). Each is put as the original's one pair of prompts and on
+generated pairs with other names and numbers:
 
 1. Baseline: accuracy and logit difference between right and wrong name, clean and corrupted; for
-   recall also where somebody else is introduced ("Laura Jones ... Michelle"): a model that still
-   says Jones looks for a surname, not for Michelle's.
+   the surname also where somebody else is introduced ("Laura Jones ... Michelle"): a model that
+   still says Jones looks for a surname, not for Michelle's.
 2. The ten most likely tokens after the clean and after the corrupted prompt.
 3. Probability, rank and logit difference of four names: both surnames and both first names.
 4. Patching, exact, in both directions: the residual stream, what attention and what MLPs write, by
@@ -96,9 +97,9 @@ def questions(corruption: str) -> tuple[Question, ...]:
             for order, what in (("less-first", "smaller"), ("more-first", "larger"))
         ),
         Question(
-            "recall",
+            "name-copying",
             "The surname of a person named before",
-            "recall",
+            "name-copying",
             {"distance": 0},
             control=("first-name", "somebody else is introduced"),
         ),
@@ -179,7 +180,7 @@ def drawn(
     """Prompts and pairs of one template, so that a position means the same in each."""
     task = question.load(kind)
     one = kind == "original"
-    count = 1 if one else n * (DRAWN if question.task == "recall" else 1)
+    count = 1 if one else n * (DRAWN if question.task == "name-copying" else 1)
     prompts = task.prompts(model.tokenizer, count, split="test", seed=seed)
     pairs = task.pairs(model.tokenizer, count, split="test", seed=seed, context=model.context)
     templates: dict[str, list[int]] = defaultdict(list)

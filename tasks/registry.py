@@ -31,11 +31,11 @@ _TASKS = {
         "tasks.greater_than", "GreaterThan", "a war from 1732 ends later (Hanna et al. 2023)"
     ),
     "ioi": _Entry("tasks.ioi", "IOI", "indirect object identification (Wang et al. 2022)"),
+    "name-copying": _Entry(
+        "tasks.name_copying", "NameCopying", "the surname of a person named before: Michelle Jones"
+    ),
     "newsroom": _Entry(
         "tasks.newsroom", "Newsroom", "synthetic news articles for the embedded model"
-    ),
-    "recall": _Entry(
-        "tasks.recall", "Recall", "the surname of a person named before: Michelle Jones"
     ),
     "summarization": _Entry(
         "tasks.summarization",

@@ -21,7 +21,7 @@ def test_text_stays_as_it_was_given():
     [
         ("ioi", "add_bos=maybe", "add_bos is true or false"),
         ("ioi", "add_bos=1", "add_bos is true or false"),
-        ("recall", "distance=1.5", "distance is a whole number"),
+        ("name-copying", "distance=1.5", "distance is a whole number"),
         ("transitive", "fraction=half", "fraction is a number"),
         ("ioi", "volume=11", "has no option 'volume'"),
         ("ioi", "add_bos", "write key=value"),

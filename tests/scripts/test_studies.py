@@ -74,7 +74,11 @@ def test_comparison(script, tmp_path, capsys):
     script("reproduce_comparison", *arguments)
     said = capsys.readouterr().out
     tables = json.loads((out / "tables.json").read_text())
-    assert set(tables["questions"]) == {"comparison less-first", "comparison more-first", "recall"}
+    assert set(tables["questions"]) == {
+        "comparison less-first",
+        "comparison more-first",
+        "name-copying",
+    }
     pages = {path.stem for path in out.glob("*.html")}
     for name, kinds in tables["questions"].items():
         assert {f"{name.replace(' ', '-')}-{kind}" for kind in kinds} <= pages
@@ -93,7 +97,7 @@ def test_comparison(script, tmp_path, capsys):
     assert said.startswith("# ") and (out / "tables.md").read_text() in said
 
     # The numbers are the model's.
-    names = {row["name"]: row for row in tables["questions"]["recall"]["original"]["names"]}
+    names = {row["name"]: row for row in tables["questions"]["name-copying"]["original"]["names"]}
     assert list(names) == ["Jones", "Smith", "Michelle", "Laura"]
     for side, introduced in (("clean", "Jones"), ("corrupted", "Smith")):
         prompt = f"Michelle {introduced} was a top-notch student. Michelle"

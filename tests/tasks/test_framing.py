@@ -24,7 +24,7 @@ TAIL = "<|im_end|>\n<|im_start|>assistant\n"
 GENERATED = [
     "transitive",
     "comparison",
-    "recall",
+    "name-copying",
     "ioi",
     "greater-than",
     "newsroom",

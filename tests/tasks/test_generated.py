@@ -19,7 +19,7 @@ OPTIONS = [
         ("comparison", {"corruption": c, "order": o})
         for c, o in [("numbers", "both"), ("names", "less-first"), ("players", "more-first")]
     ),
-    *(("recall", {"corruption": c}) for c in ("surname", "first-name")),
+    *(("name-copying", {"corruption": c}) for c in ("surname", "first-name")),
     *(
         ("ioi", {"corruption": c, "order": o})
         for c, o in [("abc", "both"), ("swap", "abba"), ("swap", "baba")]
@@ -98,7 +98,7 @@ def test_splits_share_no_prompt_and_none_comes_twice(word_tokenizer, name, optio
             assert not sets[one] & corrupted[other]
 
 
-@pytest.mark.parametrize("name", ["transitive", "comparison", "recall", "ioi", "agreement"])
+@pytest.mark.parametrize("name", ["transitive", "comparison", "name-copying", "ioi", "agreement"])
 def test_a_corruption_leaves_the_clean_prompts_as_they_are(word_tokenizer, name):
     corruptions = [o["corruption"] for task, o in OPTIONS if task == name]
     clean = {
@@ -132,7 +132,7 @@ def test_refusals(word_tokenizer, name, options):
         task.pairs(word_tokenizer, 5, context=6)
 
 
-@pytest.mark.parametrize("name", ["transitive", "comparison", "recall", "ioi", "agreement"])
+@pytest.mark.parametrize("name", ["transitive", "comparison", "name-copying", "ioi", "agreement"])
 def test_an_unknown_corruption_lists_the_known(name):
     known = [o["corruption"] for task, o in OPTIONS if task == name]
     with pytest.raises(

@@ -1,11 +1,11 @@
-"""Recall of a surname, against a reader that looks up the full name."""
+"""Copying a surname, against a reader that looks up the full name."""
 
 import re
 
 import pytest
 
 from tasks.errors import CircuitsError
-from tasks.recall import FILLERS, Recall
+from tasks.name_copying import FILLERS, NameCopying
 from tasks.words import of_split, words
 
 SPLITS = ["train", "validation", "test"]
@@ -21,7 +21,7 @@ def surname_of(text):
 @pytest.mark.parametrize("distance", [None, 0, 1, 6])
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_surname_was_said_before(word_tokenizer, distance, split):
-    task = Recall(distance=distance)
+    task = NameCopying(distance=distance)
     fillers = set()
     for prompts in task.prompts(word_tokenizer, 60, split=split):
         last, other, first, other_first = prompts.names
@@ -34,8 +34,8 @@ def test_the_surname_was_said_before(word_tokenizer, distance, split):
     assert fillers == ({0, 1, 2, 3, 4} if distance is None else {distance})
 
 
-def test_another_first_name_leaves_nothing_to_recall(word_tokenizer):
-    for prompts in Recall("first-name").prompts(word_tokenizer, 40):
+def test_another_first_name_leaves_nothing_to_copy(word_tokenizer):
+    for prompts in NameCopying("first-name").prompts(word_tokenizer, 40):
         last, _, first, other_first = prompts.names
         assert prompts.corrupted == prompts.clean.replace(
             f"{first} {last}", f"{other_first} {last}"
@@ -45,7 +45,7 @@ def test_another_first_name_leaves_nothing_to_recall(word_tokenizer):
 
 def test_nobody_is_called_scott_scott(word_tokenizer):
     assert {"Scott", "Taylor"} <= set(words("first_names")) & set(words("surnames"))
-    for prompts in Recall().prompts(word_tokenizer, 6000):
+    for prompts in NameCopying().prompts(word_tokenizer, 6000):
         last, other, first, other_first = prompts.names
         assert not {first, other_first} & {last, other}
 
@@ -57,7 +57,7 @@ def test_fillers_name_nobody():
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_michelle_jones(word_tokenizer, split):
-    (pair,) = Recall(source="original").pairs(word_tokenizer, 1, split=split)
+    (pair,) = NameCopying(source="original").pairs(word_tokenizer, 1, split=split)
     assert word_tokenizer.decode(pair.clean) == "Michelle Jones was a top-notch student. Michelle"
     assert (
         word_tokenizer.decode(pair.corrupted) == "Michelle Smith was a top-notch student. Michelle"
@@ -65,12 +65,12 @@ def test_michelle_jones(word_tokenizer, split):
     assert [word_tokenizer.decode(pair.clean[a:b]) for a, b in pair.spans] == [" Jones"]
     assert word_tokenizer.decode(pair.answer[0]) == " Jones"
     assert word_tokenizer.decode(pair.wrong[0]) == " Smith"
-    (farther,) = Recall(source="original", distance=2).prompts(word_tokenizer, 1)
+    (farther,) = NameCopying(source="original", distance=2).prompts(word_tokenizer, 1)
     assert sum(filler in farther.clean for filler in FILLERS) == 2
 
 
 def test_names_of_several_tokens_come_in_equal_length(tokenizer):
-    pairs = Recall().pairs(tokenizer, 30, split="train")
+    pairs = NameCopying().pairs(tokenizer, 30, split="train")
     (length,) = {len(pair.answer) for pair in pairs}
     assert length > 1 and all(len(pair.wrong) == length for pair in pairs)
 
@@ -78,6 +78,6 @@ def test_names_of_several_tokens_come_in_equal_length(tokenizer):
 def test_refusals():
     for distance in (-1, len(FILLERS) + 1):
         with pytest.raises(CircuitsError, match=f"distance {distance}; there are 0 to"):
-            Recall(distance=distance)
+            NameCopying(distance=distance)
     with pytest.raises(CircuitsError, match="unknown source 'paper'; known: generated, original"):
-        Recall(source="paper")
+        NameCopying(source="paper")

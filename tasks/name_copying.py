@@ -1,4 +1,6 @@
-"""Recalling a surname: a text introduces Michelle Jones, and later says "Michelle".
+"""Copying a surname from the text: it introduces Michelle Jones, and later says "Michelle".
+
+The name is in the prompt. What a model knows of a person from its weights is not asked.
 
 Between the introduction and the second mention stand filler sentences that name nobody.
 
@@ -59,8 +61,8 @@ FARTHEST = 4  # filler sentences, where their number is drawn
 
 
 @dataclass(frozen=True)
-class Recall(Generated):
-    """Recalling a surname: the answer is the surname of the introduction, the wrong answer another
+class NameCopying(Generated):
+    """Copying a surname: the answer is the surname of the introduction, the wrong answer another
     one. All first names of a set have equally many tokens, one if the tokenizer allows it, and so
     have all surnames.
 
@@ -74,7 +76,7 @@ class Recall(Generated):
     distance: int | None = None
     source: str = "generated"
 
-    name: ClassVar[str] = "recall"
+    name: ClassVar[str] = "name-copying"
     one_token: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -83,7 +85,8 @@ class Recall(Generated):
         require_option(self.name, "source", self.source, SOURCES)
         if self.distance is not None and not 0 <= self.distance <= len(FILLERS):
             raise CircuitsError(
-                f"recall: distance {self.distance}; there are 0 to {len(FILLERS)} filler sentences"
+                f"{self.name}: distance {self.distance}; there are 0 to {len(FILLERS)} filler "
+                "sentences"
             )
 
     def _maker(self, tokenizer: PreTrainedTokenizerBase, split: Split) -> Maker:
@@ -100,10 +103,10 @@ class Recall(Generated):
             ]
         mine = of_split(words("first_names"), split)
         first_names = of_one_length(
-            tokenizer, mine, 4, f"recall: of the first names in the split {split!r}"
+            tokenizer, mine, 4, f"{self.name}: of the first names in the split {split!r}"
         )
         listed = self._as_answers(tokenizer, words("surnames"), 4)
-        surnames = of_one_length(tokenizer, listed, 4, "recall: of the surnames")
+        surnames = of_one_length(tokenizer, listed, 4, f"{self.name}: of the surnames")
 
         def make(rng: random.Random) -> Sequence[Prompts]:
             distance = rng.randint(0, FARTHEST) if self.distance is None else self.distance
