@@ -122,8 +122,8 @@ def per_example(
     values, counted: one a read of the batch, in its order.
     """
     weight = torch.ones_like(values) if counted is None else counted.to(values.dtype)
-    total = values.new_zeros(len(batch)).index_add(0, batch.rows, values * weight)
-    return total / weight.new_zeros(len(batch)).index_add(0, batch.rows, weight)
+    total = values.new_zeros(len(batch)).index_add(0, batch.example_index, values * weight)
+    return total / weight.new_zeros(len(batch)).index_add(0, batch.example_index, weight)
 
 
 METRICS = {

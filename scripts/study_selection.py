@@ -234,7 +234,7 @@ def trained(seed: int) -> transformers.GPT2LMHeadModel:
     while right < 0.999 and steps < 3000:
         batch = PairSet(tuple(one_pair(draw, "row") for _ in range(96))).batch(list(range(96)))
         logits = model(batch.clean, attention_mask=batch.mask.long()).logits
-        read = logits[batch.rows, batch.columns]
+        read = logits[batch.example_index, batch.position]
         loss = torch.nn.functional.cross_entropy(read, batch.answer[:, 0])
         optimizer.zero_grad()
         loss.backward()

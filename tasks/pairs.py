@@ -130,8 +130,8 @@ class PairBatch:
     """Pairs as tensors, right-padded. A *read* is one place where logits are looked at.
 
     clean, corrupted: token ids, answers included; padding is 0 where `mask` is False.
-    rows, columns: for each read, its example in the batch and its position; reads of one example
-        stand together, in order.
+    example_index, position: for each read, which example of the batch it is of, and where in the
+        text; reads of one example stand together, in order.
     answer, wrong: for each read, the token sets, padded with -1.
     index: where each example stands in the set that the batch came from.
     sources: each example's `PromptPair.source`.
@@ -140,8 +140,8 @@ class PairBatch:
     clean: Int[Tensor, "batch pos"]
     corrupted: Int[Tensor, "batch pos"]
     mask: Bool[Tensor, "batch pos"]
-    rows: Int[Tensor, " read"]
-    columns: Int[Tensor, " read"]
+    example_index: Int[Tensor, " read"]
+    position: Int[Tensor, " read"]
     answer: Int[Tensor, "read right"]
     wrong: Int[Tensor, "read wrong"]
     index: Int[Tensor, " batch"]
@@ -157,15 +157,15 @@ class PairBatch:
 
     def select(self, chosen: Bool[Tensor, " batch"]) -> PairBatch:
         """The chosen examples alone, as they are padded."""
-        reads = chosen[self.rows]
+        reads = chosen[self.example_index]
         places = chosen.cumsum(dim=0) - 1
         return replace(
             self,
             clean=self.clean[chosen],
             corrupted=self.corrupted[chosen],
             mask=self.mask[chosen],
-            rows=places[self.rows[reads]],
-            columns=self.columns[reads],
+            example_index=places[self.example_index[reads]],
+            position=self.position[reads],
             answer=self.answer[reads],
             wrong=self.wrong[reads],
             index=self.index[chosen],
@@ -181,8 +181,8 @@ class PairBatch:
             clean=self.clean.repeat(n, 1),
             corrupted=self.corrupted.repeat(n, 1),
             mask=self.mask.repeat(n, 1),
-            rows=torch.cat([self.rows + len(self) * place for place in range(n)]),
-            columns=self.columns.repeat(n),
+            example_index=torch.cat([self.example_index + len(self) * i for i in range(n)]),
+            position=self.position.repeat(n),
             answer=self.answer.repeat(n, 1),
             wrong=self.wrong.repeat(n, 1),
             index=self.index.repeat(n),
@@ -196,8 +196,8 @@ class PairBatch:
             clean=self.clean.to(device),
             corrupted=self.corrupted.to(device),
             mask=self.mask.to(device),
-            rows=self.rows.to(device),
-            columns=self.columns.to(device),
+            example_index=self.example_index.to(device),
+            position=self.position.to(device),
             answer=self.answer.to(device),
             wrong=self.wrong.to(device),
             index=self.index.to(device),
@@ -300,8 +300,8 @@ class PairSet(Sequence[PromptPair]):
         chosen = [self.pairs[i] for i in index]
         length = max(len(pair) for pair in chosen)
         reads = [
-            (row, len(pair.clean) - 1 + step, pair.answer[step], (pair.wrong or empty)[step])
-            for row, pair in enumerate(chosen)
+            (i, len(pair.clean) - 1 + step, pair.answer[step], (pair.wrong or empty)[step])
+            for i, pair in enumerate(chosen)
             for empty in [((),) * len(pair.answer)]
             for step in range(len(pair.answer))
         ]
@@ -309,8 +309,8 @@ class PairSet(Sequence[PromptPair]):
             clean=_padded([(*pair.clean, *pair.forced) for pair in chosen], length, 0),
             corrupted=_padded([(*pair.corrupted, *pair.forced) for pair in chosen], length, 0),
             mask=torch.tensor([[i < len(pair) for i in range(length)] for pair in chosen]),
-            rows=torch.tensor([read[0] for read in reads]),
-            columns=torch.tensor([read[1] for read in reads]),
+            example_index=torch.tensor([read[0] for read in reads]),
+            position=torch.tensor([read[1] for read in reads]),
             answer=_padded([read[2] for read in reads], None, -1),
             wrong=_padded([read[3] for read in reads], None, -1),
             index=torch.tensor(index),

@@ -52,7 +52,7 @@ class RoleKeys:
     key_names, keys: roles whose keys are the same for all queries; 1 where a position is one.
     weights: of each query in its role's mean, offsets first; a row sums to 1, or to 0 where the
         text has no such query.
-    reads: batch row, query, weight; read_keys: the keys of each. The answer role.
+    reads: example index, query, weight; read_keys: the keys of each. The answer role.
     chance: mass under uniform attention, by text and role in the order of `names`.
     """
 
@@ -72,9 +72,9 @@ class RoleKeys:
     @cached_property
     def defined(self) -> Bool[Tensor, "batch named"]:
         """Whether a text has a query of the role."""
-        rows, _, weight = self.reads
+        example_index, _, weight = self.reads
         answers = torch.zeros(len(self.chance), 1, device=weight.device)
-        answers.index_add_(0, rows, weight[:, None])
+        answers.index_add_(0, example_index, weight[:, None])
         return torch.cat([self.weights.sum(dim=-1), answers], dim=1) > 0
 
     def mass(
@@ -126,9 +126,9 @@ class RoleKeys:
             + [(places > 0) & (marks.cumsum(dim=1) > 0) for marks in keys.values()],
             dim=1,
         )
-        ids = batch.clean[batch.rows]
+        ids = batch.clean[batch.example_index]
         read_keys = (ids[:, :, None] == batch.answer[:, None]).any(dim=-1)  # read pos
-        read_keys &= places <= batch.columns[:, None]
+        read_keys &= places <= batch.position[:, None]
         return cls._of(_OFFSETS, keys, queries & batch.mask[:, None], batch, read_keys)
 
     @classmethod
@@ -139,7 +139,7 @@ class RoleKeys:
         offsets = {"induction": half - 1, "duplicate-token": half}
         second = torch.arange(length, device=batch.clean.device) >= half
         queries = second.expand(size, 2, length)
-        none = torch.zeros(len(batch.rows), length, dtype=torch.bool, device=second.device)
+        none = torch.zeros(len(batch.example_index), length, dtype=torch.bool, device=second.device)
         return cls._of(offsets, {}, queries, batch, none)
 
     @classmethod
@@ -162,16 +162,16 @@ class RoleKeys:
         chance = (uniform * weights).sum(dim=-1)
         has = read_keys.any(dim=1)
         reads = torch.zeros(size, device=has.device)
-        reads.index_add_(0, batch.rows, has.float())
-        weight = has / reads[batch.rows].clamp_min(1)
-        share = weight * read_keys.sum(dim=1) / (batch.columns + 1)
-        answers = torch.zeros(size, device=has.device).index_add_(0, batch.rows, share)
+        reads.index_add_(0, batch.example_index, has.float())
+        weight = has / reads[batch.example_index].clamp_min(1)
+        share = weight * read_keys.sum(dim=1) / (batch.position + 1)
+        answers = torch.zeros(size, device=has.device).index_add_(0, batch.example_index, share)
         return cls(
             offsets,
             tuple(keys),
             indicator,
             weights,
-            (batch.rows, batch.columns, weight),
+            (batch.example_index, batch.position, weight),
             read_keys,
             torch.cat([chance, answers[:, None]], dim=1),
         )

@@ -58,7 +58,7 @@ def shared_length(batch: PairBatch, short_context: int | None = None) -> int:
         return 0
     different = (batch.clean != batch.corrupted).any(dim=0).nonzero()
     first = int(different[0]) if len(different) else batch.clean.shape[1]
-    length = min(first, int(batch.columns.min()))
+    length = min(first, int(batch.position.min()))
     return length if length * _WORTHWHILE >= batch.clean.shape[1] else 0
 
 
@@ -69,7 +69,7 @@ def behind(batch: PairBatch, length: int) -> PairBatch:
         clean=batch.clean[:, length:],
         corrupted=batch.corrupted[:, length:],
         mask=batch.mask[:, length:],
-        columns=batch.columns - length,
+        position=batch.position - length,
     )
 
 
@@ -77,12 +77,13 @@ def behind(batch: PairBatch, length: int) -> PairBatch:
 class Feed:
     """Arguments of the model's forward, and where its logits are read.
 
-    rows, columns: of each read. lengths: per stream and example, positions that are no padding.
+    example_index, position: of each read, in the stream that is read. lengths: per stream and
+        example, positions that are no padding.
     """
 
     arguments: dict[str, Any]
-    rows: Int[Tensor, " read"]
-    columns: Int[Tensor, " read"]
+    example_index: Int[Tensor, " read"]
+    position: Int[Tensor, " read"]
     lengths: tuple[Int[Tensor, " batch"], ...]
 
 
@@ -100,7 +101,7 @@ def decoder_only(
         if batch.padded:
             ones = batch.mask.new_ones(len(batch), prefix.length)
             arguments["attention_mask"] = torch.cat([ones, batch.mask], dim=1).long()
-    return Feed(arguments, batch.rows, batch.columns, (batch.mask.sum(dim=1),))
+    return Feed(arguments, batch.example_index, batch.position, (batch.mask.sum(dim=1),))
 
 
 def encoder_decoder(
@@ -115,9 +116,9 @@ def encoder_decoder(
     n, length = tokens.shape
     place = torch.arange(length, device=tokens.device)
     first = torch.full((n,), length, device=tokens.device).scatter_reduce(
-        0, batch.rows, batch.columns, "amin"
+        0, batch.example_index, batch.position, "amin"
     )
-    last = torch.zeros_like(first).scatter_reduce(0, batch.rows, batch.columns, "amax")
+    last = torch.zeros_like(first).scatter_reduce(0, batch.example_index, batch.position, "amax")
     prompt = place <= first[:, None]
     wide = int((last - first).max()) + 1
     fed = first[:, None] + torch.arange(wide, device=tokens.device)
@@ -132,5 +133,8 @@ def encoder_decoder(
     if not bool(prompt[:, :encoder_length].all()):
         arguments["attention_mask"] = prompt[:, :encoder_length].long()
     return Feed(
-        arguments, batch.rows, batch.columns - first[batch.rows], (first + 1, last - first + 1)
+        arguments,
+        batch.example_index,
+        batch.position - first[batch.example_index],
+        (first + 1, last - first + 1),
     )

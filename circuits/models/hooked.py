@@ -222,9 +222,9 @@ class HookedModel:
         feed = self.feed(tokens, batch, prefix)
         unembedding: nn.Module = self.hf.get_output_embeddings()
         gather = Hooks()
-        gather.before(unembedding, lambda x: x[feed.rows, feed.columns][None])
+        gather.before(unembedding, lambda x: x[feed.example_index, feed.position][None])
         tail = self.view.tail if narrow else ()
-        with hooks, gather, narrowed(tail, len(batch), feed.rows, feed.columns):
+        with hooks, gather, narrowed(tail, len(batch), feed.example_index, feed.position):
             logits: Tensor = self.hf(**feed.arguments).logits
         return logits[0].float()
 

@@ -19,17 +19,18 @@ from torch import Tensor, nn
 def narrowed(
     modules: Sequence[nn.Module],
     batch: int,
-    rows: Int[Tensor, " read"],
-    columns: Int[Tensor, " read"],
+    example_index: Int[Tensor, " read"],
+    position: Int[Tensor, " read"],
 ) -> Iterator[None]:
     """For one block of code, the modules see only some positions and give zeros at all others.
 
-    Hooks on them see whole tensors. rows, columns: of each position to see, none twice, in `batch`
-    examples; the modules are given (batch, pos, feature) or (batch pos, feature).
+    Hooks on them see whole tensors. example_index, position: which example each position to see is
+    of, and where in it; none twice, in `batch` examples. The modules are given (batch, pos,
+    feature) or (batch pos, feature).
     """
     own = {module: vars(module).get("forward") for module in modules}
     for module in modules:  # an instance's `forward` goes before its class's
-        vars(module)["forward"] = partial(_at, module.forward, batch, rows, columns)
+        vars(module)["forward"] = partial(_at, module.forward, batch, example_index, position)
     try:
         yield
     finally:
@@ -43,12 +44,12 @@ def narrowed(
 def _at(
     forward: Callable[[Tensor], Tensor],
     batch: int,
-    rows: Int[Tensor, " read"],
-    columns: Int[Tensor, " read"],
+    example_index: Int[Tensor, " read"],
+    position: Int[Tensor, " read"],
     x: Tensor,
 ) -> Tensor:
     flat = x.flatten(0, -2)
-    places = rows * (len(flat) // batch) + columns
+    places = example_index * (len(flat) // batch) + position
     some = forward(flat[places])
     whole = some.new_zeros(len(flat), some.shape[-1])
     return whole.index_copy_(0, places, some).view(*x.shape[:-1], -1)

@@ -124,14 +124,16 @@ class StackedExecutor:
 
 def stacked(batch: PairBatch, copies: int) -> PairBatch:
     """The batch several times over."""
-    shift = torch.arange(copies, device=batch.rows.device).repeat_interleave(len(batch.rows))
+    shift = torch.arange(copies, device=batch.example_index.device).repeat_interleave(
+        len(batch.example_index)
+    )
     return replace(
         batch,
         clean=repeated(batch.clean, copies),
         corrupted=repeated(batch.corrupted, copies),
         mask=repeated(batch.mask, copies),
-        rows=repeated(batch.rows, copies) + shift * len(batch),
-        columns=repeated(batch.columns, copies),
+        example_index=repeated(batch.example_index, copies) + shift * len(batch),
+        position=repeated(batch.position, copies),
         answer=repeated(batch.answer, copies),
         wrong=repeated(batch.wrong, copies),
         index=repeated(batch.index, copies),

@@ -27,15 +27,15 @@ class TargetBatch:
     """Examples as tensors, right-padded.
 
     tokens: prompt and all of the target but its last token; padding is 0 where `mask` is False.
-    rows, columns: for each read, its example in the batch and its position; reads of one example
-        stand together, in order.
+    example_index, position: for each read, which example of the batch it is of, and where in the
+        text; reads of one example stand together, in order.
     labels: for each read, the target token that comes next.
     """
 
     tokens: Int[Tensor, "batch pos"]
     mask: Bool[Tensor, "batch pos"]
-    rows: Int[Tensor, " read"]
-    columns: Int[Tensor, " read"]
+    example_index: Int[Tensor, " read"]
+    position: Int[Tensor, " read"]
     labels: Int[Tensor, " read"]
 
     def __len__(self) -> int:
@@ -55,21 +55,21 @@ def collate(examples: Sequence[Example]) -> TargetBatch:
     """One batch, in the order given."""
     width = max(fed_length(example) for example in examples)
     tokens, mask = [], []
-    rows: list[int] = []
-    columns: list[int] = []
+    example_index: list[int] = []
+    position: list[int] = []
     labels: list[int] = []
-    for row, example in enumerate(examples):
+    for i, example in enumerate(examples):
         length, reads = fed_length(example), len(example.target)
         tokens.append([*example.prompt, *example.target[:-1], *[0] * (width - length)])
         mask.append([True] * length + [False] * (width - length))
-        rows += [row] * reads
-        columns += range(length - reads, length)
+        example_index += [i] * reads
+        position += range(length - reads, length)
         labels += example.target
     return TargetBatch(
         tokens=torch.tensor(tokens),
         mask=torch.tensor(mask),
-        rows=torch.tensor(rows),
-        columns=torch.tensor(columns),
+        example_index=torch.tensor(example_index),
+        position=torch.tensor(position),
         labels=torch.tensor(labels),
     )
 

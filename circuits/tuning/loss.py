@@ -51,7 +51,7 @@ def target_logits(model: Any, batch: TargetBatch) -> Float[Tensor, "read vocabul
         logits: Tensor = model(
             input_ids=batch.tokens, attention_mask=batch.mask.long(), use_cache=False
         ).logits
-    if logits.shape[:2] != (1, len(batch.rows)):
+    if logits.shape[:2] != (1, len(batch.example_index)):
         raise CircuitsError(
             f"{type(model).__name__} does not take its logits from get_output_embeddings(), "
             "so they cannot be limited to the target positions; use a causal language model"
@@ -79,7 +79,7 @@ def score_targets(model: Any, examples: Sequence[Example], *, batch_size: int = 
                     (logits.argmax(-1) == batch.labels).double(),
                 ]
             )
-            sums = each.new_zeros(2, len(batch)).index_add_(1, batch.rows, each).tolist()
+            sums = each.new_zeros(2, len(batch)).index_add_(1, batch.example_index, each).tolist()
             for i, nats, hits in zip(index, *sums, strict=True):
                 loss[i], correct[i] = nats, int(hits)
     return TargetScores(tuple(loss), tuple(correct), tuple(len(one.target) for one in examples))
@@ -100,7 +100,7 @@ def evaluating(model: Any) -> Iterator[None]:
 @contextmanager
 def _only_at(model: Any, batch: TargetBatch) -> Iterator[None]:
     def pick(_: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (args[0][batch.rows, batch.columns][None], *args[1:])
+        return (args[0][batch.example_index, batch.position][None], *args[1:])
 
     handle = model.get_output_embeddings().register_forward_pre_hook(pick)
     try:

@@ -128,7 +128,7 @@ def split_hook(model: HookedModel, batch: PairBatch, *, frozen: bool = True) -> 
     oracle.scores(
         batch.clean,
         batch.corrupted,
-        lambda logits: metric(logits[batch.rows, batch.columns], batch).sum(),
+        lambda logits: metric(logits[batch.example_index, batch.position], batch).sum(),
         [(step + 0.5) / STEPS for step in range(STEPS)],
         [1 / STEPS] * STEPS,
     )

@@ -24,10 +24,10 @@ def oracle_scores(model, pairs, nodes, weights, metric="logit-difference"):
     scores = []
     for place in range(len(pairs)):
         batch = pairs.batch([place])
-        reference = model.hf(input_ids=batch.clean).logits[0, batch.columns]
+        reference = model.hf(input_ids=batch.clean).logits[0, batch.position]
 
         def value(logits, batch=batch, reference=reference):
-            return METRICS[metric](logits[0, batch.columns], batch, reference).sum()
+            return METRICS[metric](logits[0, batch.position], batch, reference).sum()
 
         scores.append(oracle.scores(batch.clean, batch.corrupted, value, nodes, weights))
     return torch.stack(scores)
@@ -56,7 +56,7 @@ def test_equals_the_published_algorithm_on_the_bridge(name, model_folder, random
     points, batch = rule("left", 4), pairs.batch([0, 1])
 
     def metric(logits):
-        return METRICS["logit-difference"](logits[batch.rows, batch.columns], batch).sum()
+        return METRICS["logit-difference"](logits[batch.example_index, batch.position], batch).sum()
 
     oracle = SplitHooks(model.bridge)
     expected = oracle.scores(batch.clean, batch.corrupted, metric, points.nodes, points.weights)
@@ -182,7 +182,7 @@ def test_nan_names_the_example(hooked, random_pairs, monkeypatch):
 
     def poisoned(self, tokens, batch, *rest, **options):
         logits = original(self, tokens, batch, *rest, **options)
-        bad = (batch.index[batch.rows] == 1)[:, None]
+        bad = (batch.index[batch.example_index] == 1)[:, None]
         return logits.masked_fill(bad, torch.nan)
 
     monkeypatch.setattr(type(model), "logits", poisoned)

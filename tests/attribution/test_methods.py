@@ -32,7 +32,7 @@ def singles(pairs):
 
 
 def value_of(batch, metric="logit-difference"):
-    return lambda logits: METRICS[metric](logits[0, batch.columns], batch).sum()
+    return lambda logits: METRICS[metric](logits[0, batch.position], batch).sum()
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -30,7 +30,7 @@ def test_neurons_equal_plain_autograd(name, hooked, random_pairs):
         batch = pairs.batch([place])
 
         def metric(logits, batch=batch):
-            return METRICS["logit-difference"](logits[0, batch.columns], batch).sum()
+            return METRICS["logit-difference"](logits[0, batch.position], batch).sum()
 
         expected = oracle.scores(batch.clean, batch.corrupted, metric, points.nodes, points.weights)
         close(found.per_example[place], expected)

@@ -27,7 +27,7 @@ def oracle_share(model, pairs, mask):
             split.execute(batch.clean, batch.corrupted, mask),
         )
         for at, logits in enumerate(runs):
-            reads = logits[batch.rows, batch.columns]
+            reads = logits[batch.example_index, batch.position]
             totals[at] += float(METRICS["logit-difference"](reads, batch)[0])
     return (totals[2] - totals[1]) / (totals[0] - totals[1])
 

@@ -131,7 +131,7 @@ class Blind(PairSet):
 
     def batch(self, index):
         batch = super().batch(index)
-        object.__setattr__(batch, "columns", torch.zeros_like(batch.columns))
+        object.__setattr__(batch, "position", torch.zeros_like(batch.position))
         return batch
 
 

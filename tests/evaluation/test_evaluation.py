@@ -33,7 +33,7 @@ def oracle_share(model, pairs, circuit):
             split.execute(batch.clean, batch.corrupted, circuit.mask),
         ]
         for index, logits in enumerate(runs):
-            reads = logits[batch.rows, batch.columns]
+            reads = logits[batch.example_index, batch.position]
             totals[index] += float(METRICS["logit-difference"](reads, batch)[0])
     return float((totals[2] - totals[1]) / (totals[0] - totals[1]))
 
@@ -71,7 +71,7 @@ def test_equal_metrics_are_named(hooked):
     model = hooked("gpt2")
     scores = EdgeScores(torch.zeros(model.layout.shape), model.layout, "zeros")
     batch = late.batch([0])
-    object.__setattr__(batch, "columns", torch.tensor([1]))
+    object.__setattr__(batch, "position", torch.tensor([1]))
 
     class Early(PairSet):
         def batch(self, index):

@@ -52,7 +52,7 @@ def oracle_share(model, pairs, circuit):
         clean = swaps.run({"input_ids": batch.clean})[0]
         left = swaps.run({"input_ids": batch.clean}, kept, seen)[0]
         for index, logits in enumerate((clean, corrupted, left)):
-            reads = logits[batch.rows, batch.columns]
+            reads = logits[batch.example_index, batch.position]
             totals[index] += float(METRICS["logit-difference"](reads, batch)[0])
     return float((totals[2] - totals[1]) / (totals[0] - totals[1]))
 

@@ -181,7 +181,7 @@ def test_sign_is_that_of_eap_ig(hooked, random_pairs, tmp_path):
     """(corrupted - clean) . gradient of the mean loss, divided by the number of examples."""
     model, pairs = hooked("gpt2"), random_pairs(n=3)
     batch = next(pairs.batches(3))
-    at, right, wrong = batch.columns, batch.answer[:, 0], batch.wrong[:, 0]
+    at, right, wrong = batch.position, batch.answer[:, 0], batch.wrong[:, 0]
 
     def loss(logits):
         here = logits[torch.arange(3), at]

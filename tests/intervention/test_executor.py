@@ -18,14 +18,14 @@ def oracle(model, batch, mask, reference=None):
     view = model.view
     if view.layout.n_encoder_layers:
         paths = EncoderDecoderPaths(model.hf, view.layout.n_heads, view.d_head)
-        prompt = int(batch.columns[0]) + 1
+        prompt = int(batch.position[0]) + 1
         start = torch.full((len(batch), 1), model.hf.config.decoder_start_token_id)
         fed = torch.cat([start, batch.clean[:, prompt:]], dim=1)
         logits = paths.execute(batch.clean[:, :prompt], batch.corrupted[:, :prompt], fed, mask)
-        return logits[batch.rows, batch.columns - prompt + 1]
+        return logits[batch.example_index, batch.position - prompt + 1]
     split = SplitPaths(model.hf, view.layout.n_heads, view.layout.n_kv_heads, view.d_head)
     logits = split.execute(batch.clean, batch.corrupted, mask, reference)
-    return logits[batch.rows, batch.columns]
+    return logits[batch.example_index, batch.position]
 
 
 def random_circuit(layout, share, seed):
@@ -157,7 +157,7 @@ def test_padding_changes_nothing(hooked, random_pairs):
     logits = Executor(model, together).logits(circuit)
     for place in range(3):
         alone = Executor(model, pairs.batch([place])).logits(circuit)
-        close(logits[together.rows == place], alone)
+        close(logits[together.example_index == place], alone)
 
 
 def test_another_models_circuit_is_refused(hooked, random_pairs):
@@ -196,12 +196,12 @@ def test_constants_replace_what_is_left_out(name, ablation, hooked, random_pairs
     batch = pairs.batch([0])
     for seed, share in enumerate([0.2, 0.5, 0.8]):
         circuit = random_circuit(model.layout, share, seed)
-        found = executor.logits(circuit)[executor.batch.rows == 0]
+        found = executor.logits(circuit)[executor.batch.example_index == 0]
         expected = split.execute(batch.clean, None, circuit.mask, reference)
         # The oracle takes sums of the stream away from it again; of an all but empty stream that
         # leaves rounding, which a norm divides by its epsilon.
         tolerance = 1e-4 if ablation == "zero" else 1e-5
-        close(found, expected[batch.rows, batch.columns], tolerance)
+        close(found, expected[batch.example_index, batch.position], tolerance)
 
 
 @pytest.mark.parametrize("name", ENCODER_DECODERS)
@@ -217,7 +217,7 @@ def test_constants_on_encoder_decoders(name, hooked, random_pairs):
     circuit = random_circuit(model.layout, 0.5, 0)
     together = executor.logits(circuit)
     for row, one in enumerate(alone):
-        close(together[executor.batch.rows == row], one.logits(circuit))
+        close(together[executor.batch.example_index == row], one.logits(circuit))
 
 
 def test_unknown_ablations_are_refused(hooked, random_pairs):

@@ -39,17 +39,17 @@ class Oracle:
         layout = model.layout
         sizes = (layout.n_heads, layout.n_kv_heads, model.view.d_head)
         self.batch, self.swaps = batch, UnitSwaps(model.hf, *sizes)
-        self.reads = (batch.rows, batch.columns)
+        self.reads = (batch.example_index, batch.position)
         self.given = [{"input_ids": tokens} for tokens in (batch.clean, batch.corrupted)]
         if layout.n_encoder_layers:
-            prompt = int(batch.columns[0]) + 1
+            prompt = int(batch.position[0]) + 1
             start = torch.full((len(batch), 1), model.hf.config.decoder_start_token_id)
             fed = torch.cat([start, batch.clean[:, prompt:]], dim=1)
             self.given = [
                 {"input_ids": one["input_ids"][:, :prompt], "decoder_input_ids": fed}
                 for one in self.given
             ]
-            self.reads = (batch.rows, batch.columns - prompt + 1)
+            self.reads = (batch.example_index, batch.position - prompt + 1)
         self.corrupted = self.swaps.run(self.given[1])[1]
 
     def logits(self, circuit, reference=None):
@@ -156,7 +156,7 @@ def test_constants_stand_in_for_neurons(name, ablation, hooked, random_pairs):
     oracle = Oracle(model, pairs.batch([0]))
     for seed, share in enumerate([0.2, 0.5, 0.8]):
         circuit = random_units(neurons_of(model), seed, share, entered=ablation == "zero")
-        found = executor.logits(circuit)[executor.batch.rows == 0]
+        found = executor.logits(circuit)[executor.batch.example_index == 0]
         close(found, oracle.logits(circuit, reference))
 
 
@@ -168,7 +168,7 @@ def test_padding_changes_nothing(hooked, random_pairs):
     logits = Executor(model, together).logits(circuit)
     for place in range(3):
         alone = Executor(model, pairs.batch([place])).logits(circuit)
-        close(logits[together.rows == place], alone)
+        close(logits[together.example_index == place], alone)
 
 
 def test_a_circuit_costs_one_pass_and_neurons_one_more_a_batch(hooked, random_pairs, monkeypatch):

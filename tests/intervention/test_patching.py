@@ -46,7 +46,7 @@ def transformer_lens(model, pairs, site, setter, direction="denoise", **index):
         model.bridge,
         base,
         model.bridge.run_with_cache(donor)[1],
-        lambda logits: judge(logits[batch.rows, batch.columns], batch),
+        lambda logits: judge(logits[batch.example_index, batch.position], batch),
         setter,
         {"neuron": "post"}.get(site, site),
         reduce="none",
@@ -223,7 +223,9 @@ def test_the_middle_and_the_pattern_of_all_layers_at_once_equal_the_bridge(preci
                 for layer in range(3)
             ]
             logits = model.bridge.run_with_hooks(batch.corrupted, fwd_hooks=hooks)
-            expected.append(METRICS[METRIC](logits[batch.rows, batch.columns].float(), batch))
+            expected.append(
+                METRICS[METRIC](logits[batch.example_index, batch.position].float(), batch)
+            )
         found = patch(model, pairs, site, by=["position"])
         same(found.values[METRIC], torch.stack(expected, dim=1), model, pairs)
 

@@ -173,7 +173,7 @@ def test_tokens_are_read_as_they_stand_in_the_logits(hooked, random_pairs):
     order = logits.argsort(dim=1, descending=True)
 
     def per_example(read):
-        return torch.stack([read[batch.rows == row].mean() for row in range(2)])
+        return torch.stack([read[batch.example_index == row].mean() for row in range(2)])
 
     for token, mine in ((None, names[:3]), (word, [names[5], names[3], names[4]])):
         tokens = batch.answer[:, 0] if token is None else torch.full((4,), token)

@@ -38,7 +38,7 @@ def test_single_edges_equal_both_slow_ways(name, direction, hooked, random_pairs
     for column, edge in enumerate(names):
         keep = model.layout.mask.clone()
         keep[model.layout.edge(edge)] = False
-        logits = oracle.execute(base, donor, keep)[batch.rows, batch.columns]
+        logits = oracle.execute(base, donor, keep)[batch.example_index, batch.position]
         expected = METRICS[METRIC](logits, batch).double()
         assert torch.allclose(found[:, column], expected, atol=1e-5 * float(logits.abs().max()))
         whole_run = model.logits(base, batch)
@@ -58,7 +58,7 @@ def test_heads_into_later_queries_equal_transformer_lens(hooked, random_pairs):
         batch.corrupted,
         model.bridge.run_with_cache(batch.clean)[1],
         model.bridge.run_with_cache(batch.corrupted)[1],
-        lambda logits: judge(logits[batch.rows, batch.columns], batch).mean(),
+        lambda logits: judge(logits[batch.example_index, batch.position], batch).mean(),
         src_layer=0,
         src_head=2,
         verbose=False,

@@ -253,14 +253,14 @@ def test_encoder_decoders_get_the_prompt_and_the_answer_apart(hooked, random_pai
             input_ids=torch.tensor([pair.clean]),
             decoder_input_ids=torch.tensor([[0, *pair.forced]]),
         ).logits[0]
-        assert torch.allclose(found[batch.rows == row], alone, atol=1e-5)
+        assert torch.allclose(found[batch.example_index == row], alone, atol=1e-5)
 
 
 def test_logits_at_reads_equal_the_models_own(hooked, random_pairs):
     model = hooked("llama")
     batch = next(random_pairs(n=3, lengths=[9, 6, 8], answers=2).batches(3))
     found = model.logits(batch.clean, batch)
-    for read, (row, column) in enumerate(zip(batch.rows, batch.columns, strict=True)):
+    for read, (row, column) in enumerate(zip(batch.example_index, batch.position, strict=True)):
         alone = model.hf(batch.clean[row, : int(batch.mask[row].sum())][None]).logits[0, column]
         assert torch.allclose(found[read], alone, atol=1e-5)
 

@@ -71,7 +71,7 @@ def test_modules_see_the_reads_and_hooks_everything(hooked, random_pairs):
     hooks.after(model.view.mlps[-1].output, lambda x: seen.append(x))
     model.logits(batch.clean, batch, hooks, narrow=True)
     read = torch.zeros_like(batch.mask)
-    read[batch.rows, batch.columns] = True
+    read[batch.example_index, batch.position] = True
     assert seen[0].shape[:2] == batch.clean.shape
     assert bool((seen[0][read] != 0).any(dim=-1).all()) and not seen[0][~read].any()
 

@@ -49,7 +49,7 @@ def test_the_first_layers_are_scored_as_the_oracle_scores_them(real):
         batch = pairs.batch([place])
 
         def value(logits, batch=batch):
-            return METRICS["logit-difference"](logits[0, batch.columns], batch).sum()
+            return METRICS["logit-difference"](logits[0, batch.position], batch).sum()
 
         expected = oracle.scores(batch.clean, batch.corrupted, value, points.nodes, points.weights)
         largest = float(expected.abs().max())

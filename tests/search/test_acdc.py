@@ -39,7 +39,10 @@ class Oracle:
         total = 0.0
         for batch, clean in zip(self.batches, self.clean, strict=True):
             logits = self.split.execute(batch.clean, batch.corrupted, mask)
-            reads = (logits[batch.rows, batch.columns], clean[batch.rows, batch.columns])
+            reads = (
+                logits[batch.example_index, batch.position],
+                clean[batch.example_index, batch.position],
+            )
             total += float(self.metric(reads[0], batch, reads[1])[0])
         return total / len(self.batches)
 

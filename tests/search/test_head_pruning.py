@@ -29,8 +29,10 @@ OUTPUTS = {
 def run(hf, batch):
     """Logits at the reads of a batch of one, whose prompt ends at its first read."""
     if not hf.config.is_encoder_decoder:
-        return hf(input_ids=batch.clean, use_cache=False).logits[batch.rows, batch.columns]
-    prompt = int(batch.columns[0]) + 1
+        return hf(input_ids=batch.clean, use_cache=False).logits[
+            batch.example_index, batch.position
+        ]
+    prompt = int(batch.position[0]) + 1
     start = torch.tensor([[hf.config.decoder_start_token_id]])
     fed = torch.cat([start, batch.clean[:, prompt:]], dim=1)
     return hf(input_ids=batch.clean[:, :prompt], decoder_input_ids=fed, use_cache=False).logits[0]

@@ -58,9 +58,9 @@ def test_batches_hold_every_pair_once_and_as_it_is(parts, size):
             assert batch.clean[row, :length].tolist() == [*pair.clean, *pair.forced]
             assert batch.corrupted[row, :length].tolist() == [*pair.corrupted, *pair.forced]
             assert not batch.clean[row, length:].any()
-            reads = (batch.rows == row).nonzero().flatten().tolist()
+            reads = (batch.example_index == row).nonzero().flatten().tolist()
             first = len(pair.clean) - 1
-            assert batch.columns[reads].tolist() == [first + i for i in range(len(pair.answer))]
+            assert batch.position[reads].tolist() == [first + i for i in range(len(pair.answer))]
             for read, right, wrong in zip(reads, pair.answer, pair.wrong, strict=True):
                 assert [t for t in batch.answer[read].tolist() if t >= 0] == list(right)
                 assert [t for t in batch.wrong[read].tolist() if t >= 0] == list(wrong)

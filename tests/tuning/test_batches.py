@@ -22,8 +22,8 @@ def test_reads_stand_where_the_target_is_predicted():
     batch = collate([Example((5, 6, 7), (8, 9)), Example((1, 2), (3,))])
     assert batch.tokens.tolist() == [[5, 6, 7, 8], [1, 2, 0, 0]]
     assert batch.mask.tolist() == [[True] * 4, [True, True, False, False]]
-    assert batch.rows.tolist() == [0, 0, 1]
-    assert batch.columns.tolist() == [2, 3, 1]
+    assert batch.example_index.tolist() == [0, 0, 1]
+    assert batch.position.tolist() == [2, 3, 1]
     assert batch.labels.tolist() == [8, 9, 3]
 
 

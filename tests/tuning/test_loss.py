@@ -16,10 +16,10 @@ def reference_loss(model, batch):
     """Mean cross entropy by `labels`: -100 everywhere but on the target tokens."""
     tokens = torch.cat([batch.tokens, torch.zeros_like(batch.tokens[:, :1])], dim=1)
     labels = torch.full_like(tokens, -100)
-    tokens[batch.rows, batch.columns + 1] = batch.labels
-    labels[batch.rows, batch.columns + 1] = batch.labels
+    tokens[batch.example_index, batch.position + 1] = batch.labels
+    labels[batch.example_index, batch.position + 1] = batch.labels
     mask = torch.cat([batch.mask, torch.zeros_like(batch.mask[:, :1])], dim=1)
-    mask[batch.rows, batch.columns + 1] = True
+    mask[batch.example_index, batch.position + 1] = True
     return model(input_ids=tokens, attention_mask=mask.long(), labels=labels).loss
 
 

@@ -27,13 +27,13 @@ from tasks.pairs import PairBatch
 
 def stacked(batch: PairBatch, copies: int) -> PairBatch:
     """The same batch so many times over, copy by copy."""
-    rows = torch.arange(copies, device=batch.rows.device)[:, None] * len(batch) + batch.rows
+    shift = torch.arange(copies, device=batch.example_index.device)[:, None] * len(batch)
     return PairBatch(
         clean=batch.clean.repeat(copies, 1),
         corrupted=batch.corrupted.repeat(copies, 1),
         mask=batch.mask.repeat(copies, 1),
-        rows=rows.flatten(),
-        columns=batch.columns.repeat(copies),
+        example_index=(shift + batch.example_index).flatten(),
+        position=batch.position.repeat(copies),
         answer=batch.answer.repeat(copies, 1),
         wrong=batch.wrong.repeat(copies, 1),
         index=batch.index.repeat(copies),
@@ -81,11 +81,11 @@ class BaseRun:
             start's on. Reads before the start's position keep the base run's logits.
         """
         batch, at = self.batch, start.position
-        alive = batch.columns >= at
+        alive = batch.position >= at
         part = replace(
             batch,
-            rows=batch.rows[alive],
-            columns=batch.columns[alive] - at,
+            example_index=batch.example_index[alive],
+            position=batch.position[alive] - at,
             answer=batch.answer[alive],
             wrong=batch.wrong[alive],
             mask=batch.mask[:, at:],
@@ -104,8 +104,8 @@ class BaseRun:
 
     def resumes(self) -> bool:
         """Whether going on from the middle without an edit gives the base run's logits."""
-        column = min(self.tokens.shape[1] // 2, int(self.batch.columns.min()))
-        start = Start(len(self._returns) // 2, column)
+        middle = min(self.tokens.shape[1] // 2, int(self.batch.position.min()))
+        start = Start(len(self._returns) // 2, middle)
         error = (self.go_on(start, 2, Hooks()) - self.logits).abs().max()
         tolerance = 1e-4 if self.model.hf.dtype == torch.float32 else 5e-2
         return bool(error <= tolerance * self.logits.abs().max())

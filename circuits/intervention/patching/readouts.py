@@ -49,8 +49,8 @@ def _readout(model: HookedModel, pairs: PairSet, name: str) -> Metric:
     def values(logits: Logits, batch: PairBatch, _: Logits) -> Float[Tensor, " batch"]:
         tokens = batch.answer if token is None else batch.answer.new_full((len(logits), 1), token)
         read = _KINDS[kind](logits, tokens)
-        total = read.new_zeros(len(batch)).index_add(0, batch.rows, read)
-        return total / torch.bincount(batch.rows, minlength=len(batch))
+        total = read.new_zeros(len(batch)).index_add(0, batch.example_index, read)
+        return total / torch.bincount(batch.example_index, minlength=len(batch))
 
     return Metric(name, values, differentiable=kind != "rank")
 

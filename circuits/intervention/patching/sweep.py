@@ -204,7 +204,7 @@ class _Sweep:
         """The first column, in any example, that an entry of positions can change; if any."""
         columns = torch.arange(self.batch.mask.shape[1], device=self.where.device)
         last = columns.new_zeros(len(self.batch))
-        last = last.scatter_reduce(0, self.batch.rows, self.batch.columns, "amax")
+        last = last.scatter_reduce(0, self.batch.example_index, self.batch.position, "amax")
         differs = self.batch.clean != self.batch.corrupted
         open_ = (differs.cumsum(dim=1) > 0) & (columns <= last[:, None])
         alive = (self.where & open_).any(dim=1)  # entry, column
