@@ -109,6 +109,10 @@ class MLPPlace:
         return f"{'enc.' if self.encoder else ''}m{self.layer}"
 
 
+MOST_HEADS = 100_000
+"""Six times those of Llama 3.1 405B: a file that says more would only fill the memory."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """The graph of a model, by its sizes alone.
@@ -129,6 +133,8 @@ class Layout:
     def __post_init__(self) -> None:
         if min(self.n_layers, self.n_heads, self.n_kv_heads) < 1 or self.n_encoder_layers < 0:
             raise CircuitsError(f"{self}: every count must be at least 1")
+        if (heads := (self.n_layers + self.n_encoder_layers) * self.n_heads) > MOST_HEADS:
+            raise CircuitsError(f"{heads} heads in all: no model has so many; is the file damaged?")
         if self.n_heads % self.n_kv_heads:
             raise CircuitsError(
                 f"{self.n_heads} heads cannot share {self.n_kv_heads} KV heads evenly"

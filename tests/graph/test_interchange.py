@@ -268,6 +268,7 @@ def without(*keys):
         (without("cfg", "n_heads"), read_scores, "cfg needs n_layers and n_heads"),
         (lambda r: r["cfg"].update(n_layers="two"), read_scores, "cfg needs n_layers"),
         (lambda r: r["cfg"].update(n_heads=0), read_scores, "every count must be at least 1"),
+        (lambda r: r["cfg"].update(n_heads=10**9), read_scores, "no model has so many"),
         (lambda r: r["cfg"].update(n_layers=1), read_scores, "no reader 'a1.h0<k>' in this model"),
         (changed("m1->m0", score=1.0, in_graph=True), read_circuit, "m1 is computed after m0"),
         (changed("m1->a9.h0", score=1.0), read_scores, "'m1->a9.h0'"),
