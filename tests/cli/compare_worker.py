@@ -11,13 +11,12 @@ finished has measured. Exits 0 when every child ended as told.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
-import traceback
 from pathlib import Path
 
 import torch
+from killing import Moments, in_child
 
 from circuits import unfinished
 from circuits.cli.app import app
@@ -26,57 +25,35 @@ from circuits.evolution import agreement, compare
 EDGES = sys.modules[compare.__module__]
 
 
-def count_events(kill_at: int | None) -> list[int]:
-    """Count from now on, and die at number `kill_at`."""
-    seen = [0]
+def child(scores: list[str], out: Path, events: Path, kill_at: int | None) -> int:
+    """Exit status of a child that compares."""
 
-    def counting(original):
-        def call(*args, **kwargs):
-            seen[0] += 1
-            if seen[0] == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(*args, **kwargs)
+    def work() -> None:
+        unfinished._EVERY = unfinished._COST = 0  # so that a piece is written chunk by chunk
+        agreement._CHUNK = 2**14
+        moments = Moments(kill_at)
+        moments.watch(agreement, "measure")
+        moments.watch(EDGES, "split_variance")
+        arguments = ["compare", *scores, "--out", str(out), "--resamples", "100", "--quiet"]
+        app(arguments, standalone_mode=False)
+        held = json.loads(events.read_text()) if events.exists() else {}
+        events.write_text(json.dumps({**held, out.name: moments.seen}))
 
-        return call
-
-    agreement.measure = counting(agreement.measure)
-    EDGES.split_variance = counting(EDGES.split_variance)
-    return seen
-
-
-def in_child(scores: list[str], out: Path, events: Path, kill_at: int | None) -> int:
-    """Exit status of a child that compares; minus the signal if it was killed."""
-    child = os.fork()
-    if child == 0:
-        status = 3
-        try:
-            unfinished._EVERY = unfinished._COST = 0  # so that a piece is written chunk by chunk
-            agreement._CHUNK = 2**14
-            seen = count_events(kill_at)
-            arguments = ["compare", *scores, "--out", str(out), "--resamples", "100", "--quiet"]
-            app(arguments, standalone_mode=False)
-            held = json.loads(events.read_text()) if events.exists() else {}
-            events.write_text(json.dumps({**held, out.name: seen[0]}))
-            status = 0
-        except Exception:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return in_child(work)
 
 
 def main(out: Path, moments: int, scores: list[str]) -> int:
     torch.set_num_threads(1)
     events = out / "events.json"
-    if in_child(scores, out / "whole", events, None) != 0:
+    if child(scores, out / "whole", events, None) != 0:
         return 1
     count = json.loads(events.read_text())["whole"]
     for number in range(moments):
         kill_at = 2 + number * (count - 2) // (moments - 1)
         folder = out / f"killed-{kill_at}"
-        if in_child(scores, folder, events, kill_at) != -signal.SIGKILL:
+        if child(scores, folder, events, kill_at) != -signal.SIGKILL:
             return 2
-        if in_child(scores, folder, events, None) != 0:
+        if child(scores, folder, events, None) != 0:
             return 3
     return 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from killing import ENVIRONMENT
 from typer.testing import CliRunner
 
 import circuits
@@ -60,7 +61,7 @@ def test_files_are_ordered_by_step_and_make_a_page(scored, tmp_path):
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(scored, tmp_path):
     worker = Path(__file__).with_name("compare_worker.py")
     command = [sys.executable, str(worker), str(tmp_path), "4", *map(str, scored)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     whole = (tmp_path / "whole" / "evolution.json").read_bytes()
     events = json.loads((tmp_path / "events.json").read_text())

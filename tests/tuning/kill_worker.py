@@ -13,12 +13,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import traceback
 import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from killing import Moments, in_child
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
@@ -41,26 +41,6 @@ EXAMPLES = [Example((i + 1, i + 2, *range(i)), (i + 3, 7), f"row {i}") for i in 
 OTHER = Example((40, 2), (60, 9), "row 8")  # nothing of it is learned
 
 
-def count_events(kill_at: int | None) -> list[int]:
-    """Count events from now on, and die at number `kill_at`."""
-    seen = [0]
-
-    def counting(original):
-        def call(*args, **kwargs):
-            seen[0] += 1
-            if seen[0] == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(*args, **kwargs)
-
-        return call
-
-    os.fsync = counting(os.fsync)
-    Path.replace = counting(Path.replace)
-    Path.rename = counting(Path.rename)
-    torch.optim.AdamW.step = counting(torch.optim.AdamW.step)
-    return seen
-
-
 def train(model_folder: str, out: Path, kind: str) -> None:
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     settings, validation = SETTINGS, EXAMPLES[:3]
@@ -72,37 +52,35 @@ def train(model_folder: str, out: Path, kind: str) -> None:
     finetune(model, EXAMPLES, out, settings=settings, validation=validation, progress=False)
 
 
-def in_child(model_folder: str, out: Path, kind: str, kill_at: int | None) -> int:
-    """Exit status of a child that trains; minus the signal if it was killed."""
-    child = os.fork()
-    if child == 0:
-        status = 3
-        try:
-            seen = count_events(kill_at)
-            train(model_folder, out, kind)
-            out.with_name("events").write_text(str(seen[0]))
-            status = 0
-        except Exception:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def child(model_folder: str, out: Path, kind: str, kill_at: int | None) -> int:
+    """Exit status of a child that trains."""
+
+    def work() -> None:
+        moments = Moments(kill_at)
+        moments.watch(os, "fsync")
+        moments.watch(Path, "replace")
+        moments.watch(Path, "rename")
+        moments.watch(torch.optim.AdamW, "step")
+        train(model_folder, out, kind)
+        out.with_name("events").write_text(str(moments.seen))
+
+    return in_child(work)
 
 
 def main(model_folder: str, out: Path, moments: int, kind: str) -> int:
     warnings.simplefilter("error")
     logging.disable_progress_bar()
     torch.set_num_threads(1)
-    if in_child(model_folder, out / "whole", kind, None) != 0:
+    if child(model_folder, out / "whole", kind, None) != 0:
         return 1
     events = int((out / "events").read_text())
     for number in range(moments):
         kill_at = 1 + number * (events - 1) // (moments - 1)
         folder = out / f"killed-{kill_at}"
-        if in_child(model_folder, folder, kind, kill_at) != -signal.SIGKILL:
+        if child(model_folder, folder, kind, kill_at) != -signal.SIGKILL:
             return 2
-        in_child(model_folder, folder, kind, 5)
-        if in_child(model_folder, folder, kind, None) != 0:
+        child(model_folder, folder, kind, 5)
+        if child(model_folder, folder, kind, None) != 0:
             return 3
     return 0
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from killing import ENVIRONMENT
 
 WORKER = Path(__file__).with_name("kill_worker.py")
 
@@ -15,7 +16,9 @@ WORKER = Path(__file__).with_name("kill_worker.py")
 def run(model_folder, out, moments, kind):
     """The folder of the run that went through, and those of the runs that were killed."""
     command = [sys.executable, str(WORKER), str(model_folder("gpt2")), str(out)]
-    done = subprocess.run([*command, str(moments), kind], capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, str(moments), kind], capture_output=True, text=True, env=ENVIRONMENT
+    )
     assert done.returncode == 0, done.stderr
     killed = sorted(out.glob("killed-*"))
     assert len(killed) == moments
