@@ -31,7 +31,7 @@ bench: .venv/installed
 	$(BIN)/python scripts/benchmarks/attribution.py
 	$(BIN)/python scripts/benchmarks/evaluation.py
 	$(BIN)/python scripts/benchmarks/patching.py
-	$(BIN)/python scripts/benchmarks/internals.py
+	$(BIN)/python scripts/benchmarks/diff.py
 	$(BIN)/python scripts/benchmarks/load.py
 
 install: .venv/installed

@@ -12,8 +12,8 @@ from circuits.errors import CircuitsError
 
 if TYPE_CHECKING:
     from circuits.attribution import attribute, attribute_nodes
+    from circuits.comparison import compare, cross_evaluate
     from circuits.evaluation import (
-        choose_mix,
         choose_ranking,
         completeness,
         evaluate,
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
         robustness,
         stability,
         task_performance,
+        tune_positive_ratio,
     )
-    from circuits.evolution import compare, cross_evaluate, internals
     from circuits.graph import (
         Circuit,
         EdgeScores,
@@ -35,13 +35,14 @@ if TYPE_CHECKING:
         select_nodes,
     )
     from circuits.intervention.patching import Patching, patch, path_patch
+    from circuits.model_diff import diff_models
     from circuits.models import HookedModel
     from circuits.tuning.targets import lora_config
 
 _HOMES = {
     "attribute": "circuits.attribution",
     "attribute_nodes": "circuits.attribution",
-    "choose_mix": "circuits.evaluation",
+    "tune_positive_ratio": "circuits.evaluation",
     "choose_ranking": "circuits.evaluation",
     "completeness": "circuits.evaluation",
     "evaluate": "circuits.evaluation",
@@ -52,9 +53,9 @@ _HOMES = {
     "stability": "circuits.evaluation",
     "task_performance": "circuits.evaluation",
     "until_stable": "circuits.evaluation",
-    "compare": "circuits.evolution",
-    "cross_evaluate": "circuits.evolution",
-    "internals": "circuits.evolution",
+    "compare": "circuits.comparison",
+    "cross_evaluate": "circuits.comparison",
+    "diff_models": "circuits.model_diff",
     "Circuit": "circuits.graph",
     "EdgeScores": "circuits.graph",
     "Layout": "circuits.graph",
@@ -80,14 +81,13 @@ __all__ = [
     "Patching",
     "attribute",
     "attribute_nodes",
-    "choose_mix",
     "choose_ranking",
     "compare",
     "completeness",
     "cross_evaluate",
+    "diff_models",
     "evaluate",
     "faithfulness",
-    "internals",
     "lora_config",
     "minimality",
     "patch",
@@ -98,6 +98,7 @@ __all__ = [
     "select_nodes",
     "stability",
     "task_performance",
+    "tune_positive_ratio",
 ]
 
 

@@ -20,9 +20,9 @@ import torch
 from check_statistics import COUNTS, coverage
 from populations import Population, real, simulated, unchanged
 
-from circuits.evolution.criteria import CRITERIA, LayerValues, edge_change
-from circuits.evolution.internals import Internals
 from circuits.graph import EdgeScores
+from circuits.model_diff.criteria import CRITERIA, LayerValues, edge_change
+from circuits.model_diff.diff import ModelDiff
 from circuits.statistics import generator
 
 LAYERS, HEADS = 6, 6
@@ -39,8 +39,8 @@ def documents(n: int, seed: int) -> dict[str, LayerValues]:
     moved = torch.arange(HEADS) % 2 * 0.3 * scale[:, None]
     entropy = moved + normal[0] / (normal[1:].square().mean(dim=0)).sqrt()
     nothing = torch.zeros_like(update)
-    found = Internals(
-        "a", "b", kl, entropy, torch.zeros_like(entropy), *[nothing] * 4, update, resamples=1
+    found = ModelDiff(
+        "a", "b", kl, entropy, torch.zeros_like(entropy), *[nothing] * 4, update, n_resamples=1
     )
     layers = found.critical_layers().values
     return {name: layers[name] for name in CRITERIA}
@@ -57,7 +57,7 @@ def edges_of(population: Population) -> Sample:
             scores[:, layout.mask] = values.float()
             data = {"data": {"fingerprint": "simulated"}}
             sides.append(EdgeScores(scores.mean(dim=0), layout, "simulated", data, scores))
-        return {"edges": edge_change(sides[1], sides[0], resamples=1, seed=seed)}
+        return {"edges": edge_change(sides[1], sides[0], n_resamples=1, seed=seed)}
 
     return sample
 

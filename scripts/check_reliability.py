@@ -28,7 +28,7 @@ SIZE = 20
 OTHERS = range(1000, 1030)
 MOST = 1024
 NUMBERS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, MOST)
-WAYS = (("top-n", "absolute"), ("top-n", "signed"), ("paths", "absolute"))
+WAYS = (("top-n", "absolute"), ("top-n", "signed"), ("widest-path", "absolute"))
 
 
 def sample(n: int, seed: int) -> EdgeScores:
@@ -41,20 +41,20 @@ def sample(n: int, seed: int) -> EdgeScores:
     return EdgeScores(each.mean(0), LAYOUT, "simulated", {}, each)
 
 
-def met(n: int, rule: str, ranking: str) -> float:
+def met(n: int, strategy: str, ranking: str) -> float:
     """The Jaccard index that circuits of n examples do have, over pairs of samples."""
     masks = [
-        select(sample(n, seed), edges=SIZE, rule=rule, ranking=ranking, prune=False).mask
+        select(sample(n, seed), size=SIZE, strategy=strategy, ranking=ranking, prune=False).mask
         for seed in OTHERS
     ]
     return mean(float((a & b).sum()) / float((a | b).sum()) for a, b in combinations(masks, 2))
 
 
-def stopped(seed: int, rule: str, ranking: str) -> int | None:
+def stopped(seed: int, strategy: str, ranking: str) -> int | None:
     """Examples at which `until_stable` ends; None where it would take more than there are."""
     whole = sample(MOST, seed).per_example
     assert whole is not None
-    growth = until_stable(size=SIZE, rule=rule, ranking=ranking)
+    growth = until_stable(size=SIZE, strategy=strategy, ranking=ranking)
     n = growth.first
     while n <= MOST:
         part = EdgeScores(whole[:n].mean(0), LAYOUT, "simulated", {}, whole[:n])
@@ -64,17 +64,17 @@ def stopped(seed: int, rule: str, ranking: str) -> int | None:
     return None
 
 
-def stops(repeats: int, rule: str, ranking: str) -> str:
+def stops(repeats: int, strategy: str, ranking: str) -> str:
     """A row: where it stops, and how alike circuits of so many examples truly are."""
-    curve = torch.tensor([met(n, rule, ranking) for n in NUMBERS])
+    curve = torch.tensor([met(n, strategy, ranking) for n in NUMBERS])
     axis = torch.tensor(NUMBERS).log()
-    ends = [stopped(seed, rule, ranking) for seed in range(repeats)]
+    ends = [stopped(seed, strategy, ranking) for seed in range(repeats)]
     reached = torch.tensor([n for n in ends if n is not None], dtype=torch.float)
     right = torch.bucketize(reached.log(), axis).clamp(1, len(axis) - 1)
     part = (reached.log() - axis[right - 1]) / (axis[right] - axis[right - 1])
     alike = curve[right - 1].lerp(curve[right], part)
     return (
-        f"| {rule}, {ranking} | {len(reached)} of {repeats} | {reached.mean():.0f} "
+        f"| {strategy}, {ranking} | {len(reached)} of {repeats} | {reached.mean():.0f} "
         f"[{reached.min():.0f}, {reached.max():.0f}] | {alike.mean():.3f} | {alike.min():.2f} "
         f"| {(alike < 0.75).float().mean():.2f} |"
     )
@@ -88,25 +88,26 @@ def main() -> None:
     options = parser.parse_args()
     print("| rule, ranking | n | met | said (sd) | holds | needed, median | met there |")
     print("|---|---|---|---|---|---|---|")
-    for rule, ranking in WAYS:
+    for strategy, ranking in WAYS:
         for n in options.examples:
-            truth = met(n, rule, ranking)
+            truth = met(n, strategy, ranking)
             found = [
-                reliability(sample(n, seed), size=SIZE, rule=rule, ranking=ranking)
+                reliability(sample(n, seed), size=SIZE, strategy=strategy, ranking=ranking)
                 for seed in range(options.repeats)
             ]
             said = [one.likeness.value for one in found]
             holds = mean(one.likeness.low <= truth <= one.likeness.high for one in found)
             needed = round(median(one.needed.value for one in found if one.needed))
             print(
-                f"| {rule}, {ranking} | {n} | {truth:.3f} | {mean(said):.3f} ({stdev(said):.3f}) "
-                f"| {holds:.2f} | {needed} | {met(needed, rule, ranking):.3f} |",
+                f"| {strategy}, {ranking} | {n} | {truth:.3f} |"
+                f" {mean(said):.3f} ({stdev(said):.3f}) "
+                f"| {holds:.2f} | {needed} | {met(needed, strategy, ranking):.3f} |",
                 flush=True,
             )
     print("\n| rule, ranking | reached | stopped at | met there | least | under .75 |")
     print("|---|---|---|---|---|---|")
-    for rule, ranking in WAYS:
-        print(stops(options.repeats, rule, ranking), flush=True)
+    for strategy, ranking in WAYS:
+        print(stops(options.repeats, strategy, ranking), flush=True)
 
 
 if __name__ == "__main__":

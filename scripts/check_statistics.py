@@ -32,16 +32,16 @@ from populations import Population, centred, real, simulated, unchanged
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from circuits.evolution.agreement import SIZED, WHOLE, Snapshot, agreement, measure
-from circuits.evolution.changes import (
+from circuits.comparison.agreement import SIZED, WHOLE, Snapshot, agreement, measure
+from circuits.comparison.changes import (
     Strengths,
     by_source,
     edge_changes,
     strength_changes,
     total_changes,
 )
-from circuits.evolution.turnover import Ends
-from circuits.evolution.variance import PARTS, split_variance, sums_of_squares
+from circuits.comparison.turnover import Ends
+from circuits.comparison.variance import PARTS, decompose_variance, sums_of_squares
 from circuits.statistics import (
     bca_interval,
     benjamini_hochberg,
@@ -118,7 +118,7 @@ def means_and_nodes(population: Population, n: int, seed: int) -> Found:
     nodes = strength_changes(layout, one, other)
     found["node: change of strength"] = (nodes.low, nodes.high, sizes[1] - sizes[0])
     found["node: strength"] = (*jackknife_interval(other.value, other.left_out), sizes[1])
-    split = split_variance(layout, before, after, permutations=100, seed=seed)
+    split = decompose_variance(layout, before, after, permutations=100, seed=seed)
     for name, share in zip(PARTS, true_shares(population), strict=True):
         part = getattr(split, name)
         if math.isfinite(part.value):  # where a change stands out
@@ -256,7 +256,7 @@ def false_alarms(population: Population, n: int, repeats: int) -> dict[str, floa
         weights = resample_weights(n, RESAMPLES, seed=seed)
         totals = total_changes(layout, before, after, weights)
         strengths = strength_changes(layout, *(Strengths.of(layout, x) for x in (before, after)))
-        split = split_variance(layout, before, after, permutations=199, seed=seed)
+        split = decompose_variance(layout, before, after, permutations=199, seed=seed)
         alarms = {
             "edges: any q <= .05": bool(edge_changes(layout, before, after, weights).changed),
             "node totals: any q <= .05": bool(totals.changed),
@@ -346,7 +346,7 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=300, help="samples of each population")
     parser.add_argument("--examples", type=int, nargs="+", default=COUNTS)
-    parser.add_argument("--only", choices=("coverage", "discoveries"), help="one of the two")
+    parser.add_argument("--only", candidates=("coverage", "discoveries"), help="one of the two")
     options = parser.parse_args()
     models = range(max(1, options.repeats // A_MODEL))
     kinds = [

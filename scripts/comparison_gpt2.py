@@ -13,11 +13,11 @@ import tasks
 from circuits.models import load_model
 from circuits.tuning.finetune import finetune
 from circuits.tuning.settings import FinetuneSettings
-from tasks.comparison import NUMBERS, ORIGINAL_PLAYERS, TEMPLATE
+from tasks.builtin.comparison import NUMBERS, ORIGINAL_PLAYERS, TEMPLATE
+from tasks.builtin.name_copying import FILLERS, INTRODUCTIONS, MENTIONS, ORIGINAL
 from tasks.generated import Generated
-from tasks.name_copying import FILLERS, INTRODUCTIONS, MENTIONS, ORIGINAL
-from tasks.pairs import Example
-from tasks.words import words
+from tasks.pairs import TrainingExample
+from tasks.text.lexicon import words
 
 BATCH = 32  # of the fine-tuning; about half of it of each task
 EXAMPLES = 20_000  # of each task, at most
@@ -35,7 +35,7 @@ def small(folder: Path, steps: int, tuning_steps: int, seed: int) -> str:
 
     documents = {repeated(sorted(names)): 0.7, lambda rng: "".join(introduced(rng)): 0.3}
     base = folder / "base"
-    train(base, tokenizer, documents, Settings(steps, seed, context=64))
+    train(base, tokenizer, documents, Settings(steps, seed, n_ctx=64))
     count = min(EXAMPLES, tuning_steps * BATCH // 2)
     examples = [
         *answered("comparison", tokenizer, count),
@@ -58,13 +58,13 @@ def small(folder: Path, steps: int, tuning_steps: int, seed: int) -> str:
     return str(result.last)
 
 
-def answered(name: str, tokenizer: PreTrainedTokenizerBase, n: int) -> list[Example]:
+def answered(name: str, tokenizer: PreTrainedTokenizerBase, n: int) -> list[TrainingExample]:
     """Training prompts of a task with their answers."""
     task = tasks.load(name)
     assert isinstance(task, Generated)
     pairs = task.pairs(tokenizer, n)
     return [
-        Example(pair.clean, tuple(tokens[0] for tokens in pair.answer), pair.source)
+        TrainingExample(pair.clean, tuple(tokens[0] for tokens in pair.answer), pair.source)
         for prompts, pair in zip(task.prompts(tokenizer, n), pairs, strict=True)
         if not held_out(prompts.names)
     ]
@@ -77,11 +77,15 @@ def introduced(rng: random.Random) -> tuple[str, str]:
     return f"{ORIGINAL.format(*person)} {person[0]}", f" {person[1]}"
 
 
-def as_originally(tokenizer: PreTrainedTokenizerBase, rng: random.Random, n: int) -> list[Example]:
+def as_originally(
+    tokenizer: PreTrainedTokenizerBase, rng: random.Random, n: int
+) -> list[TrainingExample]:
     """Such sentences as training examples."""
     texts = [introduced(rng) for _ in range(n)]
     return [
-        Example(*(tuple(tokenizer(part)["input_ids"]) for part in text), source="introduction")
+        TrainingExample(
+            *(tuple(tokenizer(part)["input_ids"]) for part in text), source="introduction"
+        )
         for text in texts
     ]
 

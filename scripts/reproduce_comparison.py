@@ -41,17 +41,17 @@ from comparison_gpt2 import small
 from studies import Interval, baseline, parser, publish, table, told
 
 import tasks
-from circuits.attribution.provenance import describe_model, describe_pairs
 from circuits.cli.options import hush
 from circuits.errors import CircuitsError
 from circuits.intervention.patching import Patching, patch
 from circuits.models import HookedModel
+from circuits.provenance import describe_model, describe_pairs
 from circuits.report.figures.patching import Effect
 from circuits.report.patching import write_patchings
-from tasks.comparison import CORRUPTIONS
+from tasks.builtin.comparison import CORRUPTIONS
 from tasks.generated import Generated, Prompts
 from tasks.pairs import PairSet, PromptPair
-from tasks.text import continuation
+from tasks.text.tokens import continuation
 
 SITES = {
     "resid_pre": "the residual stream before a layer",
@@ -166,7 +166,7 @@ def parsed() -> argparse.Namespace:
         "--tuning-steps", type=int, default=6000, help="of the small GPT-2's fine-tuning"
     )
     made.add_argument(
-        "--corruption", default=CORRUPTIONS[0], choices=CORRUPTIONS, help="of the comparison"
+        "--corruption", default=CORRUPTIONS[0], candidates=CORRUPTIONS, help="of the comparison"
     )
     return made.parse_args()
 
@@ -182,7 +182,7 @@ def drawn(
     one = kind == "original"
     count = 1 if one else n * (DRAWN if question.task == "name-copying" else 1)
     prompts = task.prompts(model.tokenizer, count, split="test", seed=seed)
-    pairs = task.pairs(model.tokenizer, count, split="test", seed=seed, context=model.context)
+    pairs = task.pairs(model.tokenizer, count, split="test", seed=seed, n_ctx=model.n_ctx)
     templates: dict[str, list[int]] = defaultdict(list)
     for place, text in enumerate(prompts):
         templates[_without(text.clean, text.names)].append(place)

@@ -35,19 +35,20 @@ from studies import Interval, baseline, parser, publish, table, told
 from torch import Tensor
 
 import tasks
-from circuits.batching import over_batches
 from circuits.cli.options import hush
-from circuits.evolution import cross_evaluate, internals
+from circuits.comparison import cross_evaluate
 from circuits.graph import Circuit
-from circuits.intervention import Executor
+from circuits.intervention import CircuitRunner
 from circuits.metrics import METRICS as KNOWN
+from circuits.model_diff import diff_models
 from circuits.models import HookedModel, load_model
+from circuits.runtime.batching import over_batches
 from circuits.search import Search, acdc
 from circuits.tuning.finetune import finetune
 from circuits.tuning.settings import FinetuneSettings
+from tasks.builtin.transitive.nouns import read_nouns
+from tasks.builtin.transitive.task import TEMPLATES
 from tasks.pairs import PairBatch, PairSet
-from tasks.transitive.nouns import read_nouns
-from tasks.transitive.task import TEMPLATES
 
 FRACTIONS = (0.1, 0.3, 0.5)
 METRICS = ("accuracy", "answer-log-probability", "logit-difference")
@@ -72,7 +73,7 @@ def main() -> None:
     }
     task = tasks.load("transitive", corruption=arguments.corruption)
     tokenizer = models["base"].tokenizer
-    draw = {"seed": arguments.seed, "context": models["base"].context}
+    draw = {"seed": arguments.seed, "context": models["base"].n_ctx}
     searched = task.pairs(tokenizer, arguments.search_pairs, split="validation", **draw)
     judged = task.pairs(tokenizer, arguments.pairs, split="test", **draw)
     tuned_models = {name: model for name, model in models.items() if name != "base"}
@@ -111,10 +112,10 @@ def main() -> None:
     control = {name: controls(models[name], chosen[name], judged) for name in chosen}
     record["random_nodes"] = control
     parts.append(
-        crossing_table(crossed, control, chosen, tuned_models, judged, arguments.threshold)
+        cross_evaluation_table(crossed, control, chosen, tuned_models, judged, arguments.threshold)
     )
     inside = {
-        name: internals(model, models["base"], judged[: arguments.role_pairs])
+        name: diff_models(model, models["base"], judged[: arguments.role_pairs])
         for name, model in tuned_models.items()
     }
     record["roles"] = roles_of(inside, chosen)
@@ -131,7 +132,11 @@ def parsed() -> argparse.Namespace:
     made.add_argument("--search-pairs", type=int, default=200, help="validation pairs for ACDC")
     made.add_argument("--role-pairs", type=int, default=60, help="test pairs for heads' roles")
     made.add_argument(
-        "--threshold", type=float, default=0.05, choices=THRESHOLDS, help="of the crossed circuits"
+        "--threshold",
+        type=float,
+        default=0.05,
+        candidates=THRESHOLDS,
+        help="of the crossed circuits",
     )
     made.add_argument("--corruption", default="exchange", help="exchange, replace or unlink")
     return made.parse_args()
@@ -187,7 +192,7 @@ def accuracy(model: HookedModel, pairs: PairSet, circuits: list[Circuit]) -> lis
     totals = torch.zeros(len(circuits), dtype=torch.float64)
 
     def work(batch: PairBatch) -> Tensor:
-        executor = Executor(model, batch)
+        executor = CircuitRunner(model, batch)
         hits = [KNOWN["accuracy"](executor.logits(each), batch).sum() for each in circuits]
         return torch.stack(hits).double().cpu()
 
@@ -224,7 +229,7 @@ def searched_nodes(
         metric=metric,
         relative_to="current",
         nodes=True,
-        journal=file,
+        resume=file,
     )
     found.save(file)
     return found
@@ -288,7 +293,7 @@ def acdc_table(found: dict[tuple[str, str, float], Search], n: int) -> str:
     )
 
 
-def crossing_table(
+def cross_evaluation_table(
     crossed: Any,
     control: dict[str, list[float | None]],
     circuits: dict[str, Circuit],

@@ -19,7 +19,7 @@ from train_newsroom_model import INIT, fit
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from circuits.errors import CircuitsError
-from circuits.files import atomic_path, read_json, write_json
+from circuits.runtime.files import atomic_path, read_json, write_json
 
 Document = Callable[[random.Random], str]
 
@@ -34,7 +34,7 @@ class Settings:
 
     steps: int
     seed: int = 0
-    context: int = 48
+    n_ctx: int = 48
     layers: int = 3
     heads: int = 4
     width: int = 64
@@ -63,7 +63,7 @@ def train(
     model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=len(tokenizer),
-            n_positions=settings.context,
+            n_positions=settings.n_ctx,
             n_embd=settings.width,
             n_layer=settings.layers,
             n_head=settings.heads,
@@ -79,11 +79,11 @@ def train(
     rng = random.Random(f"small gpt2 {settings.seed}")
 
     def row() -> list[int]:
-        (draw,) = rng.choices(list(documents), list(documents.values()))
+        (draw,) = rng.candidates(list(documents), list(documents.values()))
         ids: list[int] = []
-        while len(ids) < settings.context:
+        while len(ids) < settings.n_ctx:
             ids += [*tokenizer(draw(rng))["input_ids"], tokenizer.eos_token_id]
-        return ids[: settings.context]
+        return ids[: settings.n_ctx]
 
     batches = (torch.tensor([row() for _ in range(BATCH)]) for _ in range(settings.steps))
     fit(model, batches, settings.steps)
@@ -114,7 +114,7 @@ def repeated(words: Sequence[str]) -> Document:
     """Lists of random words, repeated as they are."""
 
     def draw(rng: random.Random) -> str:
-        drawn = rng.choices(words, k=rng.randint(3, 12))
+        drawn = rng.candidates(words, k=rng.randint(3, 12))
         return "".join(f" {word}" for word in drawn * 3)
 
     return draw

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from circuits.batching import over_batches
-from circuits.evaluation.intervals import estimates
-from circuits.files import write_json, write_text
 from circuits.metrics import METRICS
 from circuits.models import HookedModel
+from circuits.runtime.batching import over_batches
+from circuits.runtime.files import write_json, write_text
+from circuits.statistics.estimate import estimates
 from tasks.pairs import PairBatch, PairSet
 
 Interval = list[float]

@@ -54,7 +54,7 @@ def compared(model: HookedModel, named: str, given: argparse.Namespace) -> tuple
     task = tasks.load(name, **dict(one.split("=", 1) for one in options.split(",") if one))
     many, few = given.passes // POINTS, given.passes // MIDPOINTS
     n = given.reference + given.sets * many
-    pairs = task.pairs(model.tokenizer, n, split="train", seed=0, context=model.context)
+    pairs = task.pairs(model.tokenizer, n, split="train", seed=0, n_ctx=model.n_ctx)
     truth = scored(model, pairs[: given.reference], REFERENCE_POINTS, STAGGERED)
     errors = []
     for start in range(given.reference, n, many):

@@ -21,7 +21,7 @@ from study_quadrature import relative, subjects
 from torch import Tensor
 
 from circuits.attribution import attribute
-from circuits.evolution.similarity import spearman
+from circuits.comparison.similarity import spearman
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
 

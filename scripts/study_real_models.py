@@ -12,7 +12,7 @@ capitals of countries. Of each model and task:
   5 midpoints are from it;
 - on `--judge` pairs of the test split: f by circuit size, CPR and CMD, by signed, absolute and
   random ranking, of whole paths, and the smallest share of the edges that keeps f >= .8;
-- the same of a circuit of 1 and of 2 % as `circuits discover --edges` makes it: 5 midpoints, the
+- the same of a circuit of 1 and of 2 % as `circuits discover --size` makes it: 5 midpoints, the
   ranking chosen on 16 pairs of the validation split;
 - stability: what circuits of 1 % of the edges, from the two halves of the pairs, share;
 - where the score lies: the input's, the MLPs' and the heads' share of all absolute scores.
@@ -36,11 +36,11 @@ from studies import publish, table
 import tasks
 from circuits.attribution import attribute
 from circuits.evaluation import choose_ranking, faithfulness, measure, stability, task_performance
-from circuits.evaluation.intervals import estimates
 from circuits.evaluation.measure import shares
-from circuits.files import read_json, write_json
 from circuits.graph import EdgeScores, select
 from circuits.models import HookedModel
+from circuits.runtime.files import read_json, write_json
+from circuits.statistics.estimate import estimates
 from tasks.pairs import PairSet
 
 FRACTIONS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -73,7 +73,7 @@ def main() -> None:
     """Make what is missing, then the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="+", default=["smollm2-135m", "gemma3-270m"])
-    parser.add_argument("--tasks", nargs="+", choices=QUESTIONS, default=list(QUESTIONS))
+    parser.add_argument("--tasks", nargs="+", candidates=QUESTIONS, default=list(QUESTIONS))
     parser.add_argument("--score", type=int, default=32, help="pairs to score edges on")
     parser.add_argument("--judge", type=int, default=32, help="pairs to judge circuits on")
     parser.add_argument("--steps", type=int, default=20, help="midpoints of the reference")
@@ -109,7 +109,7 @@ def cell(
     task = tasks.load(question.task, **question.options)
 
     def pairs(split: Any, n: int) -> PairSet:
-        return task.pairs(model.tokenizer, n=n, split=split, seed=0, context=model.context)
+        return task.pairs(model.tokenizer, n=n, split=split, seed=0, n_ctx=model.n_ctx)
 
     scored, judged = pairs("train", given.score), pairs("test", given.judge)
     others = pairs("validation", CHOOSE)
@@ -138,7 +138,7 @@ def cell(
             for name, scores in made.items()
         },
         "stability": stability(
-            made["EAP-IG"], size=size, ranking="signed", resamples=100
+            made["EAP-IG"], size=size, ranking="signed", n_resamples=100
         ).to_dict(),
         "where": where(made["EAP-IG"]),
     }
@@ -155,7 +155,7 @@ def defaults(
         measured = measure(model, judged, [choice.select(scores)])
         made[str(share)] = {
             "ranking": choice.ranking,
-            "positive": choice.positive,
+            "positive_ratio": choice.positive_ratio,
             "f": estimates(measured.columns, shares)[0].to_dict(),
             "tried": [one.to_dict() for one in choice.tried],
         }
@@ -179,7 +179,7 @@ def agreement(folder: Path) -> dict[str, Any]:
         EdgeScores.load(folder / name / "eap-ig.safetensors") for name in ("ioi-abc", "ioi-swap")
     ]
     size = max(1, round(SHARE * both[0].layout.n_edges))
-    chosen = [select(one, edges=size, ranking="signed", prune=False).mask for one in both]
+    chosen = [select(one, size=size, ranking="signed", prune=False).mask for one in both]
     shared = (chosen[0] & chosen[1]).sum() / (chosen[0] | chosen[1]).sum()
     return {"model": folder.name, "jaccard": float(shared)}
 
@@ -261,7 +261,7 @@ def _by_default(one: Mapping[str, Any]) -> list[str]:
     row = []
     for share in DEFAULTS:
         found = one["defaults"][str(share)]
-        mix = "" if found["positive"] is None else f" {found['positive']:g}"
+        mix = "" if found["positive_ratio"] is None else f" {found['positive_ratio']:g}"
         row += [f"{found['ranking']}{mix}", _told(found["f"])]
     return row
 

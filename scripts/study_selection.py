@@ -29,15 +29,15 @@ from torch import Tensor
 
 import tasks
 from circuits.attribution import attribute
-from circuits.evaluation import FRACTIONS, choose_mix, measure
-from circuits.evaluation.intervals import estimates
+from circuits.evaluation import FRACTIONS, measure, tune_positive_ratio
 from circuits.evaluation.measure import shares
-from circuits.files import write_json
 from circuits.graph import Circuit, EdgeScores, edge_order, top_mask
 from circuits.models import HookedModel
+from circuits.runtime.files import write_json
+from circuits.statistics.estimate import estimates
 from tasks.pairs import PairSet, PromptPair
 
-RULES = ("top-n", "paths", "greedy", "stable")
+RULES = ("top-n", "widest-path", "greedy", "stable")
 JUDGED_BY = {
     "CPR": "signed",
     "CMD": "absolute",
@@ -53,7 +53,7 @@ Draws = Iterator[tuple[HookedModel, PairSet, PairSet, PairSet]]
 def main() -> None:
     """Judge every rule and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("study", choices=("newsroom", "names"))
+    parser.add_argument("study", candidates=("newsroom", "names"))
     parser.add_argument("--checkpoint", default="runs/quickstart/checkpoints/step-200")
     parser.add_argument("--score", type=int, default=96, help="examples to score edges on")
     parser.add_argument("--judge", type=int, default=100, help="examples to judge circuits on")
@@ -84,11 +84,15 @@ def all_orders(
     """Every rule by both rankings; the mix that did best on `pairs` for each aim."""
     orders, mixes = {}, {}
     for ranking in ("signed", "absolute"):
-        orders |= {f"{rule}, {ranking}": edge_order(scores, rule, ranking) for rule in RULES}
-    for rule, aim in product(("top-n", "paths"), ("cpr", "cmd")):
-        share = choose_mix(model, scores, pairs, rule=rule, aim=aim).positive
-        mixes[f"{rule} {aim}"] = share
-        orders[f"{rule}, mixed {aim}"] = edge_order(scores, rule, "mixed", positive=share)
+        orders |= {
+            f"{strategy}, {ranking}": edge_order(scores, strategy, ranking) for strategy in RULES
+        }
+    for strategy, aim in product(("top-n", "widest-path"), ("cpr", "cmd")):
+        share = tune_positive_ratio(model, scores, pairs, strategy=strategy, aim=aim).positive_ratio
+        mixes[f"{strategy} {aim}"] = share
+        orders[f"{strategy}, mixed {aim}"] = edge_order(
+            scores, strategy, "mixed", positive_ratio=share
+        )
     return orders, mixes
 
 
@@ -133,11 +137,11 @@ def judged(values: Float[Tensor, "seed example column"], rules: list[str]) -> di
     found = estimates(values.transpose(0, 1).flatten(1), figures)
     rows = [found[start : start + len(FIGURES)] for start in range(0, len(found), len(FIGURES))]
     return {
-        rule: {
+        strategy: {
             "figures": dict(zip(FIGURES, map(str, rows[place]), strict=True)),
             "against top-n": dict(zip(FIGURES, map(str, rows[len(rules) + place]), strict=True)),
         }
-        for place, rule in enumerate(rules)
+        for place, strategy in enumerate(rules)
     }
 
 
@@ -149,8 +153,8 @@ def show(found: dict[str, dict], model: HookedModel, given: argparse.Namespace) 
     )
     for part in ("figures", "against top-n"):
         print(f"\n{part:<20}" + "".join(f"{figure:<24}" for figure in FIGURES))
-        for rule, one in found.items():
-            print(f"{rule:<20}" + "".join(f"{one[part][figure]:<24}" for figure in FIGURES))
+        for strategy, one in found.items():
+            print(f"{strategy:<20}" + "".join(f"{one[part][figure]:<24}" for figure in FIGURES))
 
 
 # -- the newsroom
@@ -162,7 +166,7 @@ def newsroom(checkpoint: str, score: int, judge: int, seeds: int) -> Draws:
     task = tasks.load("newsroom")
 
     def drawn(n: int, split: str, seed: int) -> PairSet:
-        return task.pairs(model.tokenizer, n, split=split, seed=seed, context=model.context)
+        return task.pairs(model.tokenizer, n, split=split, seed=seed, n_ctx=model.n_ctx)
 
     for seed in range(seeds):
         yield (

@@ -31,9 +31,9 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from circuits.files import atomic_path
-from tasks.newsroom import Article, stories
-from tasks.newsroom.articles import definition, name_pairs, slot_words
+from circuits.runtime.files import atomic_path
+from tasks.builtin.newsroom import Article, stories
+from tasks.builtin.newsroom.articles import definition, name_pairs, slot_words
 
 END = "<|endoftext|>"
 CONTEXT = 128
@@ -171,7 +171,7 @@ def roll_call(rng: random.Random) -> str:
 
 def word_list(rng: random.Random) -> str:
     """Random words, repeated as they are."""
-    words = rng.choices(slot_words(), k=rng.randint(5, 30))
+    words = rng.candidates(slot_words(), k=rng.randint(5, 30))
     return " ".join(words * 3)
 
 

@@ -13,18 +13,18 @@ from tasks.errors import CircuitsError
 from tasks.registry import describe, load, names, options
 
 if TYPE_CHECKING:
-    from tasks.pairs import Example, PairBatch, PairSet, PromptPair
+    from tasks.pairs import PairBatch, PairSet, PromptPair, TrainingExample
     from tasks.task import Split, Task, TrainableTask
 
 __all__ = [
     "CircuitsError",
-    "Example",
     "PairBatch",
     "PairSet",
     "PromptPair",
     "Split",
     "Task",
     "TrainableTask",
+    "TrainingExample",
     "describe",
     "load",
     "names",
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Example": "tasks.pairs",
+    "TrainingExample": "tasks.pairs",
     "PairBatch": "tasks.pairs",
     "PairSet": "tasks.pairs",
     "PromptPair": "tasks.pairs",

@@ -16,11 +16,11 @@ from typing import ClassVar
 from transformers import PreTrainedTokenizerBase
 
 from tasks.errors import CircuitsError, TooFewError, naming
-from tasks.framing import Framed, FramedTask, Framing
-from tasks.masking import differing
 from tasks.pairs import PairSet, PromptPair, TokenSet
 from tasks.task import Split
-from tasks.words import require_split
+from tasks.text.framing import Framed, FramedTask, Framing
+from tasks.text.lexicon import require_split
+from tasks.text.masking import differing
 
 PATIENCE = 10_000  # draws in a row that bring nothing new, after which there is nothing new
 
@@ -105,7 +105,7 @@ class Generated(FramedTask, ABC):
         *,
         split: Split = "train",
         seed: int = 0,
-        context: int | None = None,
+        n_ctx: int | None = None,
     ) -> PairSet:
         """`n` pairs, no clean prompt twice; the spans are the positions that differ."""
         framing = self._framing(tokenizer)
@@ -118,7 +118,7 @@ class Generated(FramedTask, ABC):
             split=split,
             metric=self.metric,
         )
-        made.require(vocabulary=len(tokenizer), context=context)
+        made.require(d_vocab=len(tokenizer), n_ctx=n_ctx)
         return made
 
     def _pair(self, framing: Framing, prompts: Prompts, source: str) -> PromptPair:

@@ -16,12 +16,12 @@ def most_pairs(
     *,
     split: Split = "train",
     seed: int = 0,
-    context: int | None = None,
+    n_ctx: int | None = None,
 ) -> PairSet:
     """`n` pairs of the task, or all that it has where those are fewer."""
     try:
-        return task.pairs(tokenizer, n, split=split, seed=seed, context=context)
+        return task.pairs(tokenizer, n, split=split, seed=seed, n_ctx=n_ctx)
     except TooFewError as error:
         if not 0 < error.there < n:
             raise
-        return task.pairs(tokenizer, error.there, split=split, seed=seed, context=context)
+        return task.pairs(tokenizer, error.there, split=split, seed=seed, n_ctx=n_ctx)

@@ -29,7 +29,7 @@ TokenSet = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Example:
+class TrainingExample:
     """A prompt and what should follow it, for training and for generation."""
 
     prompt: tuple[int, ...]
@@ -109,7 +109,7 @@ class PromptPair:
         return len(self.clean) + len(self.answer) - 1
 
     @property
-    def forced(self) -> tuple[int, ...]:
+    def teacher_forced(self) -> tuple[int, ...]:
         """The answer tokens that are fed to the model after the prompt."""
         return tuple(tokens[0] for tokens in self.answer[:-1])
 
@@ -157,17 +157,17 @@ class PairBatch:
 
     def select(self, chosen: Bool[Tensor, " batch"]) -> PairBatch:
         """The chosen examples alone, as they are padded."""
-        reads = chosen[self.example_index]
+        answer_positions = chosen[self.example_index]
         places = chosen.cumsum(dim=0) - 1
         return replace(
             self,
             clean=self.clean[chosen],
             corrupted=self.corrupted[chosen],
             mask=self.mask[chosen],
-            example_index=places[self.example_index[reads]],
-            position=self.position[reads],
-            answer=self.answer[reads],
-            wrong=self.wrong[reads],
+            example_index=places[self.example_index[answer_positions]],
+            position=self.position[answer_positions],
+            answer=self.answer[answer_positions],
+            wrong=self.wrong[answer_positions],
             index=self.index[chosen],
             sources=tuple(
                 name for name, keep in zip(self.sources, chosen.tolist(), strict=True) if keep
@@ -258,9 +258,7 @@ class PairSet(Sequence[PromptPair]):
         marks = zip(self.pairs, self.fingerprints, strict=True)
         return tuple(pair for pair, mark in marks if mark not in known)
 
-    def require(
-        self, *, vocabulary: int, context: int | None, encoder_decoder: bool = False
-    ) -> None:
+    def require(self, *, d_vocab: int, n_ctx: int | None, encoder_decoder: bool = False) -> None:
         """Refuse, naming the row, any pair that a model of this size cannot read.
 
         encoder_decoder: whether prompt and answer are read apart, each in a window of its own.
@@ -270,16 +268,16 @@ class PairSet(Sequence[PromptPair]):
             if encoder_decoder:
                 read = {"the prompt": len(pair.clean), "the answer": len(pair.answer)}
             for what, length in read.items():
-                if context is not None and length > context:
+                if n_ctx is not None and length > n_ctx:
                     raise CircuitsError(
                         f"{pair.source}: {length} tokens ({what}), but the model's context window "
-                        f"holds {context}; shorten the text"
+                        f"holds {n_ctx}; shorten the text"
                     )
-            if max(pair.tokens) >= vocabulary or min(pair.tokens) < 0:
-                bad = max(pair.tokens) if max(pair.tokens) >= vocabulary else min(pair.tokens)
+            if max(pair.tokens) >= d_vocab or min(pair.tokens) < 0:
+                bad = max(pair.tokens) if max(pair.tokens) >= d_vocab else min(pair.tokens)
                 raise CircuitsError(
                     f"{pair.source}: token id {bad} is outside the model's vocabulary of "
-                    f"{vocabulary}; was it made by another tokenizer?"
+                    f"{d_vocab}; was it made by another tokenizer?"
                 )
 
     def batches(self, size: int, *, apart: int | None = None) -> Iterator[PairBatch]:
@@ -299,20 +297,22 @@ class PairSet(Sequence[PromptPair]):
         """The pairs at these places of the set as one batch."""
         chosen = [self.pairs[i] for i in index]
         length = max(len(pair) for pair in chosen)
-        reads = [
+        answer_positions = [
             (i, len(pair.clean) - 1 + step, pair.answer[step], (pair.wrong or empty)[step])
             for i, pair in enumerate(chosen)
             for empty in [((),) * len(pair.answer)]
             for step in range(len(pair.answer))
         ]
         return PairBatch(
-            clean=_padded([(*pair.clean, *pair.forced) for pair in chosen], length, 0),
-            corrupted=_padded([(*pair.corrupted, *pair.forced) for pair in chosen], length, 0),
+            clean=_padded([(*pair.clean, *pair.teacher_forced) for pair in chosen], length, 0),
+            corrupted=_padded(
+                [(*pair.corrupted, *pair.teacher_forced) for pair in chosen], length, 0
+            ),
             mask=torch.tensor([[i < len(pair) for i in range(length)] for pair in chosen]),
-            example_index=torch.tensor([read[0] for read in reads]),
-            position=torch.tensor([read[1] for read in reads]),
-            answer=_padded([read[2] for read in reads], None, -1),
-            wrong=_padded([read[3] for read in reads], None, -1),
+            example_index=torch.tensor([read[0] for read in answer_positions]),
+            position=torch.tensor([read[1] for read in answer_positions]),
+            answer=_padded([read[2] for read in answer_positions], None, -1),
+            wrong=_padded([read[3] for read in answer_positions], None, -1),
             index=torch.tensor(index),
             sources=tuple(pair.source for pair in chosen),
         )

@@ -21,30 +21,36 @@ class _Entry(NamedTuple):
 
 _TASKS = {
     "agreement": _Entry(
-        "tasks.agreement", "Agreement", "the keys near the cabinet are: subject and verb"
+        "tasks.builtin.agreement", "Agreement", "the keys near the cabinet are: subject and verb"
     ),
-    "capitals": _Entry("tasks.capitals", "Capitals", "the capital of France is Paris"),
+    "capitals": _Entry("tasks.builtin.capitals", "Capitals", "the capital of France is Paris"),
     "comparison": _Entry(
-        "tasks.comparison", "Comparison", "who has won more titles, Ronaldo or Messi, and others"
+        "tasks.builtin.comparison",
+        "Comparison",
+        "who has won more titles, Ronaldo or Messi, and others",
     ),
     "greater-than": _Entry(
-        "tasks.greater_than", "GreaterThan", "a war from 1732 ends later (Hanna et al. 2023)"
+        "tasks.builtin.greater_than",
+        "GreaterThan",
+        "a war from 1732 ends later (Hanna et al. 2023)",
     ),
-    "ioi": _Entry("tasks.ioi", "IOI", "indirect object identification (Wang et al. 2022)"),
+    "ioi": _Entry("tasks.builtin.ioi", "IOI", "indirect object identification (Wang et al. 2022)"),
     "name-copying": _Entry(
-        "tasks.name_copying", "NameCopying", "the surname of a person named before: Michelle Jones"
+        "tasks.builtin.name_copying",
+        "NameCopying",
+        "the surname of a person named before: Michelle Jones",
     ),
     "newsroom": _Entry(
-        "tasks.newsroom", "Newsroom", "synthetic news articles for the embedded model"
+        "tasks.builtin.newsroom", "Newsroom", "synthetic news articles for the embedded model"
     ),
     "summarization": _Entry(
-        "tasks.summarization",
+        "tasks.builtin.summarization",
         "Summarization",
         "articles and their summaries, from a file or a `datasets` name",
     ),
     "table": _Entry("tasks.table", "Table", "your own prompt pairs, from a CSV or JSONL file"),
     "transitive": _Entry(
-        "tasks.transitive", "Transitive", "a is b, b is c: a is c; nouns drawn at random"
+        "tasks.builtin.transitive", "Transitive", "a is b, b is c: a is c; nouns drawn at random"
     ),
 }
 

@@ -29,12 +29,12 @@ from transformers import PreTrainedTokenizerBase
 from tasks import saved, splits
 from tasks.errors import CircuitsError, naming
 from tasks.files import Row, read_rows
-from tasks.framing import Framed, FramedTask, Framing
-from tasks.masking import differing
 from tasks.pairs import PairSet, PromptPair, TokenSet
 from tasks.skipping import Skipped, keep
 from tasks.task import Split
-from tasks.text import control_token
+from tasks.text.framing import Framed, FramedTask, Framing
+from tasks.text.masking import differing
+from tasks.text.tokens import control_token
 
 CONTROL = ("refuse", "text", "token")
 _PADDING = 1024  # rows that a model may have beyond its tokenizer's tokens
@@ -110,7 +110,7 @@ class Table(FramedTask):
         *,
         split: Split = "all",
         seed: int = 0,
-        context: int | None = None,
+        n_ctx: int | None = None,
     ) -> PairSet:
         """All rows in the file's order, or `n` of them drawn by `seed`; of one split if asked."""
         left_out: list[Skipped] | None = [*self._unread] if self.skip else None
@@ -121,7 +121,7 @@ class Table(FramedTask):
         def make(index: int) -> PromptPair:
             pair = self._pair(framing, rows[index])
             _require_ids(pair, len(tokenizer))
-            PairSet((pair,)).require(vocabulary=max(pair.tokens) + 1, context=context)
+            PairSet((pair,)).require(d_vocab=max(pair.tokens) + 1, n_ctx=n_ctx)
             return pair
 
         kept = keep(

@@ -7,8 +7,8 @@ from typing import Literal, Protocol, runtime_checkable
 
 from transformers import PreTrainedTokenizerBase
 
-from tasks.pairs import Example, PairSet
-from tasks.salience import AnnotatedArticle
+from tasks.pairs import PairSet, TrainingExample
+from tasks.text.salience import AnnotatedArticle
 
 Split = Literal["train", "validation", "test", "all"]
 """A part of a task's data; "all" is every row of a task that reads its rows from a file."""
@@ -37,7 +37,7 @@ class Task(Protocol):
         *,
         split: Split = "train",
         seed: int = 0,
-        context: int | None = None,
+        n_ctx: int | None = None,
     ) -> PairSet:
         """`n` clean/corrupted pairs. `context` is the model's window: what exceeds it is refused,
         with the row named. A task that reads rows also takes `n=None`: all of the split.
@@ -56,8 +56,8 @@ class TrainableTask(Task, Protocol):
         *,
         split: Split = "train",
         seed: int = 0,
-        context: int | None = None,
-    ) -> list[Example]:
+        n_ctx: int | None = None,
+    ) -> list[TrainingExample]:
         """`n` prompts with their targets, ready for a loss on the target tokens only."""
         ...
 
@@ -83,7 +83,7 @@ class ArticleTask(Task, Protocol):
         *,
         split: Split = "train",
         seed: int = 0,
-        context: int | None = None,
+        n_ctx: int | None = None,
     ) -> list[AnnotatedArticle]:
         """The articles of `pairs` (same arguments), the corrupted sentences marked."""
         ...

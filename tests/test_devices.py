@@ -8,13 +8,13 @@ from conftest import CONFIGS, ENCODER_DECODERS
 from elsewhere import DEVICE, elsewhere
 
 import circuits
-from circuits.evaluation.evaluate import Questions
+from circuits.evaluation.evaluate import EvalConfig
 from circuits.graph import select, select_nodes
 from circuits.intervention.patching import SITES, patch, path_patch
 from circuits.models import HookedModel
 from circuits.search import acdc, prune_heads
 
-EVERY = Questions(
+EVERY = EvalConfig(
     minimality=2, minimality_controls=2, completeness=2, completeness_sets=1, stability=3
 )
 METHODS = ("eap", "clean-corrupted", "eap-ig-activations", "random", "information-flow")
@@ -101,7 +101,7 @@ def test_scores_of_nodes(level, both, random_pairs):
 
 def test_evaluation_of_edges(both, hooked, random_pairs):
     scores = circuits.attribute(hooked("gpt2"), random_pairs(n=4, seed=1), per_example=True)
-    circuit, pairs = select(scores, edges=30), random_pairs(n=4, seed=2)
+    circuit, pairs = select(scores, size=30), random_pairs(n=4, seed=2)
 
     def work(model):
         return circuits.evaluate(*(model, scores, circuit, pairs), questions=EVERY, ablation="mean")
@@ -138,17 +138,17 @@ def test_searches(both, random_pairs):
 def test_internals(both, hooked, random_pairs):
     pairs = random_pairs(n=3, lengths=[9, 7, 9])
     found, expected = both(
-        lambda model: circuits.internals(model, model, pairs, n_bootstrap=20).to_dict()
+        lambda model: circuits.diff_models(model, model, pairs, n_resamples=20).to_dict()
     )
     close(found, expected)
 
 
 def test_circuits_in_other_checkpoints(both, hooked, random_pairs):
     scores, pairs = circuits.attribute(hooked("gpt2"), random_pairs(n=4)), random_pairs(n=3, seed=2)
-    chosen = {name: select(scores, edges=edges) for name, edges in (("a", 20), ("b", 30))}
+    chosen = {name: select(scores, size=edges) for name, edges in (("a", 20), ("b", 30))}
 
     def work(model):
         models = dict.fromkeys(chosen, model)
-        return circuits.cross_evaluate(models, chosen, pairs, resamples=20).to_dict()
+        return circuits.cross_evaluate(models, chosen, pairs, n_resamples=20).to_dict()
 
     close(*both(work))

@@ -19,7 +19,7 @@ import tasks
 from circuits.attribution import attribute
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel, load_model
-from circuits.models.checkpoints import load_config, series, tokenizer_of
+from circuits.models.checkpoints import checkpoint_series, load_config, tokenizer_of
 
 TOKENS = torch.tensor([[5, 6, 7, 10, 11]])
 ROW = {
@@ -130,7 +130,7 @@ def test_the_folders_of_a_trainer(place, tmp_path):
         (folder / "tokenizer.json").unlink()
         for name in ("optimizer.pt", "scheduler.pt", "trainer_state.json", "training_args.bin"):
             (folder / name).write_bytes(b"{}")
-    assert list(series(place, output)) == ["base", "checkpoint-500", "checkpoint-1000"]
+    assert list(checkpoint_series(place, output)) == ["base", "checkpoint-500", "checkpoint-1000"]
     assert_is_llama(logits(output / "checkpoint-500"))
     with pytest.raises(
         CircuitsError, match=r"config.json; name one of its checkpoints, as .*-1000"

@@ -6,11 +6,11 @@ from dataclasses import fields
 from typing import Any
 
 from circuits.attribution.clean_corrupted import CleanCorrupted
+from circuits.attribution.dataset_scores import DatasetScores, Growth, score_dataset
 from circuits.attribution.eap import EAP
 from circuits.attribution.eap_ig import EAPIG
 from circuits.attribution.eap_ig_activations import EAPIGActivations
 from circuits.attribution.exact import Exact
-from circuits.attribution.gather import Gathered, Growth, gather
 from circuits.attribution.information_flow import InformationFlow
 from circuits.attribution.method import Method as Method
 from circuits.attribution.random import Random
@@ -18,7 +18,7 @@ from circuits.errors import CircuitsError
 from circuits.graph import EdgeScores
 from circuits.metrics import metric_for
 from circuits.models import HookedModel
-from circuits.unfinished import Unfinished
+from circuits.runtime.resume import PartialResults
 from tasks.pairs import PairSet
 
 METHODS: dict[str, type[Any]] = {
@@ -49,7 +49,7 @@ def attribute(
     batch_size: int | None = None,
     per_example: bool = False,
     progress: bool = False,
-    unfinished: Unfinished | None = None,
+    resume: PartialResults | None = None,
     growth: Growth | None = None,
     **settings: Any,
 ) -> EdgeScores:
@@ -71,12 +71,12 @@ def attribute(
     chosen = named(method, settings)
     measure = metric_for(pairs, metric)
 
-    def made(found: Gathered) -> EdgeScores:
+    def made(found: DatasetScores) -> EdgeScores:
         return EdgeScores(
             found.mean, model.layout, chosen.name, found.details, found.per_example, found.blocks
         )
 
-    found = gather(
+    found = score_dataset(
         model,
         pairs,
         chosen,
@@ -87,7 +87,7 @@ def attribute(
         batch_size=batch_size,
         per_example=per_example,
         progress=f"scoring edges ({chosen.name})" if progress else None,
-        unfinished=unfinished,
+        resume=resume,
         growth=growth,
     )
     return made(found)

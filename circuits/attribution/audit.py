@@ -14,7 +14,7 @@ from torch import Tensor
 from circuits.attribution.contraction import columns_of, contract
 from circuits.attribution.passes import Passes
 from circuits.attribution.reader_gradients import ReaderGradients, Reads
-from circuits.models import SourceStates, View
+from circuits.models import SourceActivations, View
 from circuits.models.hooks import Hooks
 from circuits.models.view import ReadsHeads, ReadsInput
 
@@ -26,7 +26,7 @@ class Audit:
     values: for each point a matrix (batch, source, reader looked at).
     """
 
-    def __init__(self, passes: Passes, runs: list[SourceStates], layers: int | None) -> None:
+    def __init__(self, passes: Passes, runs: list[SourceActivations], layers: int | None) -> None:
         """layers: to look at; None for all."""
         view = passes.model.view
         self.passes, self.runs, self.values = passes, runs, list[Tensor]()

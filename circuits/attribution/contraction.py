@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.attribution.reader_gradients import ReaderGradients, Reads
-from circuits.models import SourceStates, Wide
+from circuits.models import DecomposedStream, SourceActivations
 from circuits.models.view import Event, ReadsHeads, ReadsInput, Rescales, Stream
-from circuits.planning.buffers import CHUNK_BYTES, CHUNK_SHARE, READERS_AT_ONCE
+from circuits.runtime.limits import CHUNK_BYTES, CHUNK_SHARE, READERS_AT_ONCE
 
 _BLOCKS = (8, 4, 2, 1)
 
@@ -25,7 +25,7 @@ _BLOCKS = (8, 4, 2, 1)
 def contract(
     scores: Float[Tensor, "batch source reader"],
     stream: Stream,
-    runs: list[SourceStates],
+    runs: list[SourceActivations],
     gradients: ReaderGradients,
     lengths: Tensor,
     model_bytes: int,
@@ -40,7 +40,7 @@ def contract(
     size = min(size, int(lengths.max()))
     meeting = _Meeting(gradients, rows, readers, size)
     for example, positions in chunks(lengths, size):
-        wide = Wide(stream, runs, (example, positions), meeting.sources)
+        wide = DecomposedStream(stream, runs, (example, positions), meeting.sources)
         for events, together in rounds:
             for event in events:
                 wide.pass_by(event)
@@ -86,7 +86,9 @@ class _Meeting:
         )
         self.weights = torch.empty(ports * view.d_model * view.d_head, device=gradients.device)
 
-    def add(self, scores: Float[Tensor, "source reader"], wide: Wide, events: list[Reads]) -> None:
+    def add(
+        self, scores: Float[Tensor, "source reader"], wide: DecomposedStream, events: list[Reads]
+    ) -> None:
         """Add the scores of the edges into the readers of these events."""
         visible = [self.view.layout.visible(columns_of(event).start) for event in events]
         rows = range(min(one.start for one in visible), max(one.stop for one in visible))
@@ -109,7 +111,10 @@ class _Meeting:
             scores[seen.start : seen.stop, columns_of(event)] += part
 
     def _along(
-        self, delta: Float[Tensor, "source pos d_model"], wide: Wide, events: list[Reads]
+        self,
+        delta: Float[Tensor, "source pos d_model"],
+        wide: DecomposedStream,
+        events: list[Reads],
     ) -> dict[ReadsHeads, Float[Tensor, "source step_pos"]]:
         """What the sources wrote in the direction of what the norm before each event saw."""
         xhats = {

@@ -15,7 +15,7 @@ import torch
 from circuits.attribution.batch_scores import BatchScores
 from circuits.attribution.method import PathMethod
 from circuits.attribution.quadrature import LEVELS, STAGGERED, Rule, rule, staggered
-from circuits.attribution.refinement import Take, refined
+from circuits.attribution.refinement import ScoreFunction, refined
 from circuits.errors import CircuitsError
 from tasks.pairs import PairBatch
 
@@ -64,7 +64,7 @@ class EAPIG(PathMethod):
             return staggered(self.steps, torch.zeros(1, dtype=torch.long))
         return rule(self.quadrature, self.steps) if isinstance(self.steps, int) else LEVELS[0]
 
-    def follow(self, take: Take, batch: PairBatch) -> BatchScores:
+    def follow(self, take: ScoreFunction, batch: PairBatch) -> BatchScores:
         """The points asked for, or as many as each example needs.
 
         Of staggered points the completeness gap of an example says nothing of the mean.

@@ -30,7 +30,7 @@ from circuits.attribution.passes import Passes, Point, points_of
 from circuits.attribution.quadrature import Rule, rule
 from circuits.errors import CircuitsError
 from circuits.metrics import Metric
-from circuits.models import HookedModel, SourceStates, View
+from circuits.models import HookedModel, SourceActivations, View
 from circuits.models.hooks import Hooks
 from tasks.pairs import PairBatch
 
@@ -84,7 +84,7 @@ class _Written:
     """What the sources put out in one run, and what each module wrote to the stream."""
 
     def __init__(self, view: View) -> None:
-        self.view, self.states = view, SourceStates(view)
+        self.view, self.states = view, SourceActivations(view)
         self.outputs: dict[nn.Module, Tensor] = {}
 
     def record(self, hooks: Hooks) -> None:

@@ -34,15 +34,15 @@ from circuits.attribution.passes import Passes, Point, points_of
 from circuits.attribution.quadrature import Rule
 from circuits.attribution.reader_gradients import ReaderGradients
 from circuits.metrics import Metric
-from circuits.models import HookedModel, SourceStates
+from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
-from circuits.planning.buffers import AUDITED, STEPS_AT_ONCE
+from circuits.runtime.limits import AUDITED, STEPS_AT_ONCE
 from tasks.pairs import PairBatch
 
 
 def edge_samples(model: HookedModel, batch: PairBatch, metric: Metric, rule: Rule) -> PathSamples:
     """Scores of every edge for every example of a batch, along the path that `rule` samples."""
-    clean, corrupted = SourceStates(model.view), SourceStates(model.view)
+    clean, corrupted = SourceActivations(model.view), SourceActivations(model.view)
     passes = Passes(model, batch, metric, clean.record, corrupted.record)
     runs = [clean.subtract(corrupted)] if model.view.linear else [clean, corrupted]
     del clean, corrupted
@@ -68,7 +68,7 @@ def edge_samples(model: HookedModel, batch: PairBatch, metric: Metric, rule: Rul
 
 
 def integrated(
-    passes: Passes, runs: list[SourceStates], points: list[Point], audit: Audit | None = None
+    passes: Passes, runs: list[SourceActivations], points: list[Point], audit: Audit | None = None
 ) -> tuple[
     Float[Tensor, "batch source reader"],
     Float[Tensor, "point batch"],

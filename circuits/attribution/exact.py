@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from circuits.attribution.batch_scores import BatchScores
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
-from circuits.intervention import Executor
+from circuits.intervention import CircuitRunner
 from circuits.metrics import Metric
 from circuits.models import HookedModel
 from tasks.pairs import PairBatch, PairSet
@@ -51,7 +51,7 @@ class Exact:
     ) -> BatchScores:
         """The fall in the metric when each edge alone is corrupted, for every example."""
         layout = model.layout
-        executor = Executor(model, batch)
+        executor = CircuitRunner(model, batch)
         clean = metric(executor.clean, batch, executor.clean)
         corrupted = metric(executor.corrupted, batch, executor.clean)
         scores = torch.zeros(len(batch), *layout.shape, device=model.device)

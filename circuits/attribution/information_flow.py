@@ -25,18 +25,18 @@ from torch import Tensor
 
 from circuits.attribution.batch_scores import BatchScores
 from circuits.attribution.contraction import chunks
-from circuits.attribution.method import AnyMetric, run_ends
+from circuits.attribution.method import MetricFree, run_ends
 from circuits.graph import Layout
 from circuits.metrics import Metric
-from circuits.models import HookedModel, SourceStates, Wide
+from circuits.models import DecomposedStream, HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
 from circuits.models.view import Event, ReadsHeads, ReadsInput
-from circuits.planning.buffers import FLOW_CHUNK_BYTES
+from circuits.runtime.limits import FLOW_CHUNK_BYTES
 from tasks.pairs import PairBatch
 
 
 @dataclass(frozen=True)
-class InformationFlow(AnyMetric):
+class InformationFlow(MetricFree):
     """Proximity of each source's output to what the reader reads."""
 
     name: ClassVar[str] = "information-flow"
@@ -49,7 +49,7 @@ class InformationFlow(AnyMetric):
         progress: bool = False,  # noqa: ARG002 - two passes
     ) -> BatchScores:
         """Shares of every reader's input for every example."""
-        states, hooks = SourceStates(model.view), Hooks()
+        states, hooks = SourceActivations(model.view), Hooks()
         states.record(hooks)
         read: dict[Event, Tensor] = {}
         for stream in model.view.streams:
@@ -65,7 +65,7 @@ class InformationFlow(AnyMetric):
         for stream, extents in zip(model.view.streams, lengths, strict=True):
             chunk = max(1, FLOW_CHUNK_BYTES // (4 * len(stream) * model.view.d_model))
             for example, positions in chunks(extents, chunk):
-                wide = Wide(stream, [states], (example, positions))
+                wide = DecomposedStream(stream, [states], (example, positions))
                 for event in stream.events:
                     if event in read:
                         rows, columns = _place(model.layout, event)

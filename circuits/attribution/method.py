@@ -12,7 +12,7 @@ from torch import Tensor
 from circuits.attribution.batch_scores import BatchScores
 from circuits.attribution.engine import edge_samples
 from circuits.attribution.quadrature import Rule
-from circuits.attribution.refinement import Take
+from circuits.attribution.refinement import ScoreFunction
 from circuits.errors import CircuitsError
 from circuits.metrics import Metric
 from circuits.models import HookedModel
@@ -69,7 +69,7 @@ class GradientMethod(ABC):
 class PathMethod(GradientMethod):
     """A method that averages gradients on the path from corrupted to clean."""
 
-    def follow(self, take: Take, batch: PairBatch) -> BatchScores:
+    def follow(self, take: ScoreFunction, batch: PairBatch) -> BatchScores:
         """Take what is asked for, of edges or of nodes, by this method's rule."""
         return take(batch, self.at).scores()
 
@@ -84,7 +84,7 @@ class PathMethod(GradientMethod):
         return self.follow(lambda part, rule: edge_samples(model, part, metric, rule), batch)
 
 
-class AnyMetric:
+class MetricFree:
     """A method that takes every metric."""
 
     def require(self, _: HookedModel, __: PairSet, ___: Metric) -> None:

@@ -26,17 +26,17 @@ from torch import Tensor
 
 from circuits.attribution.attribute import named
 from circuits.attribution.batch_scores import PathSamples
-from circuits.attribution.gather import Gathered, Growth, gather
+from circuits.attribution.dataset_scores import DatasetScores, Growth, score_dataset
 from circuits.attribution.method import Method, PathMethod
 from circuits.attribution.passes import Passes, points_of
 from circuits.attribution.quadrature import Rule
 from circuits.errors import CircuitsError
 from circuits.graph import NodeScores, Units
 from circuits.metrics import Metric, metric_for
-from circuits.models import HookedModel, SourceStates
+from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
 from circuits.models.view import Attention
-from circuits.unfinished import Unfinished
+from circuits.runtime.resume import PartialResults
 from tasks.pairs import PairBatch, PairSet
 
 LEVELS = ("node", "neuron")
@@ -52,7 +52,7 @@ def attribute_nodes(
     batch_size: int | None = None,
     per_example: bool = False,
     progress: bool = False,
-    unfinished: Unfinished | None = None,
+    resume: PartialResults | None = None,
     growth: Growth | None = None,
     **settings: Any,
 ) -> NodeScores:
@@ -79,7 +79,7 @@ def attribute_nodes(
     def take(batch: PairBatch, rule: Rule) -> PathSamples:
         return node_samples(model, batch, measure, rule, level)
 
-    def made(found: Gathered) -> NodeScores:
+    def made(found: DatasetScores) -> NodeScores:
         return NodeScores(
             found.mean,
             model.layout,
@@ -90,7 +90,7 @@ def attribute_nodes(
             found.blocks,
         )
 
-    found = gather(
+    found = score_dataset(
         model,
         pairs,
         chosen,
@@ -101,7 +101,7 @@ def attribute_nodes(
         batch_size=batch_size,
         per_example=per_example,
         progress=f"scoring {level}s ({chosen.name})" if progress else None,
-        unfinished=unfinished,
+        resume=resume,
         growth=growth,
     )
     return made(found)
@@ -112,7 +112,7 @@ def node_samples(
 ) -> PathSamples:
     """Scores of all units for every example of a batch; (batch, unit), sources in row order."""
     neurons = level == "neuron"
-    clean, corrupted = (SourceStates(model.view) for _ in range(2))
+    clean, corrupted = (SourceActivations(model.view) for _ in range(2))
     passes = Passes(
         model, batch, metric, *(partial(_record, run, neurons) for run in (clean, corrupted))
     )
@@ -137,7 +137,7 @@ def node_samples(
     )
 
 
-def _record(states: SourceStates, neurons: bool, hooks: Hooks) -> None:
+def _record(states: SourceActivations, neurons: bool, hooks: Hooks) -> None:
     states.record(hooks)
     if neurons:
         states.record_neurons(hooks)
@@ -146,7 +146,9 @@ def _record(states: SourceStates, neurons: bool, hooks: Hooks) -> None:
 class _Units:
     """Scores by the first row of what they belong to, filled in by backward passes."""
 
-    def __init__(self, clean: SourceStates, corrupted: SourceStates, *, neurons: bool) -> None:
+    def __init__(
+        self, clean: SourceActivations, corrupted: SourceActivations, *, neurons: bool
+    ) -> None:
         self.view, self.neurons = clean.view, neurons
         pairs = zip(clean.inputs.values(), corrupted.inputs.values(), strict=True)
         self.inputs = [mine - theirs for mine, theirs in pairs]

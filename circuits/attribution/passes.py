@@ -60,7 +60,7 @@ class Passes:
     ) -> None:
         """Run clean and corrupted once, without gradients, hooks put in place by the last two."""
         self.model, self.metric = model, metric
-        self._logits = partial(model.logits, narrow=True)
+        self._logits = partial(model.logits, last_layer_at_answers=True)
         self.batch, self.prefix = model.split(batch)
         with torch.no_grad():
             found = self._ends((on_clean, on_corrupted))

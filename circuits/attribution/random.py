@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 
 from circuits.attribution.batch_scores import BatchScores
-from circuits.attribution.method import AnyMetric, run_ends
+from circuits.attribution.method import MetricFree, run_ends
 from circuits.errors import CircuitsError
 from circuits.metrics import Metric
 from circuits.models import HookedModel
@@ -20,7 +20,7 @@ from tasks.pairs import PairBatch
 
 
 @dataclass(frozen=True)
-class Random(AnyMetric):
+class Random(MetricFree):
     """seed: equal seeds give equal scores, whatever the examples."""
 
     name: ClassVar[str] = "random"

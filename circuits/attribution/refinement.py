@@ -15,11 +15,11 @@ from tasks.pairs import PairBatch
 
 _log = logging.getLogger(__name__)
 
-Take = Callable[[PairBatch, Rule], PathSamples]
+ScoreFunction = Callable[[PairBatch, Rule], PathSamples]
 """Scores of edges, or of nodes, at the points of a rule."""
 
 
-def refined(take: Take, batch: PairBatch, tolerance: float) -> PathScores:
+def refined(take: ScoreFunction, batch: PairBatch, tolerance: float) -> PathScores:
     """Scores whose estimated error is at most `tolerance`.
 
     Each example takes as many gradients as it needs, 4, 7, 15, 31 or 63, none computed twice; what

@@ -10,10 +10,10 @@ from safetensors import SafetensorError
 
 from circuits.cli.compare import compare
 from circuits.cli.convert import convert
+from circuits.cli.diff import diff
 from circuits.cli.discover import discover
 from circuits.cli.evaluate import evaluate
 from circuits.cli.finetune import finetune
-from circuits.cli.internals import internals
 from circuits.cli.lora import lora
 from circuits.cli.patch import patch
 from circuits.cli.plan import plan
@@ -41,7 +41,7 @@ for verb in (
     compare,
     convert,
     finetune,
-    internals,
+    diff,
     lora,
     patch,
     plan,

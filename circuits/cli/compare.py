@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from circuits.cli import options as use
-from circuits.cli.names import told_apart
-from circuits.cli.origin import load_scored
+from circuits.cli.scored_model import load_scored
+from circuits.cli.unique_suffixes import unique_suffixes
 
 
 def compare(
@@ -22,7 +22,7 @@ def compare(
             "step in their names (base, step-20, final), or as given where a name tells none."
         ),
     ],
-    out: use.Out = Path("evolution"),
+    out: use.Out = Path("comparison"),
     models: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,7 +37,7 @@ def compare(
     task: Annotated[
         str | None, typer.Option(help="Task of the cross-evaluation; see `circuits tasks`.")
     ] = None,
-    share: Annotated[
+    fraction: Annotated[
         float, typer.Option(help="Size of the circuits that are crossed, of all edges.")
     ] = 0.1,
     data: use.Data = None,
@@ -49,7 +49,7 @@ def compare(
     ] = None,
     metric: use.Metric = None,
     batch_size: use.BatchSize = None,
-    resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=100)] = 1000,
+    n_resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=100)] = 1000,
     tokenizer: use.Tokenizer = None,
     device: use.Device = None,
     dtype: use.Dtype = "float32",
@@ -59,28 +59,29 @@ def compare(
     """Say what changed between checkpoints.
 
     Edges, nodes, and which of the two; each beside its noise ceiling. With --model and --task, also
-    how faithful each checkpoint's circuit is in every other. Writes evolution.json, evolution.html
-    and crossing.json. Stopped half-way, it leaves evolution.unfinished there, and the same command
+    how faithful each checkpoint's circuit is in every other. Writes comparison.json,
+    comparison.html and cross_evaluation.json. Stopped half-way, it leaves
+    comparison.partial there, and the same command
     goes on from it.
 
-    Example: circuits compare runs/quickstart/scores/*.safetensors --out evolution
+    Example: circuits compare runs/quickstart/scores/*.safetensors --out comparison
     --model runs/quickstart/checkpoints --base newsroom-gpt2 --task newsroom
     """
+    from circuits.comparison import compare as compare_scores
+    from circuits.comparison import cross_evaluate
     from circuits.errors import CircuitsError
-    from circuits.evolution import compare as compare_scores
-    from circuits.evolution import cross_evaluate
-    from circuits.evolution.steps import by_step, training_step, training_steps
-    from circuits.files import write_json
     from circuits.graph import EdgeScores, select
+    from circuits.models.steps import by_step, training_step, training_steps
     from circuits.report.change import write_change_page
-    from circuits.unfinished import Pieces
+    from circuits.runtime.files import write_json
+    from circuits.runtime.resume import Pieces
     from tasks.skipping import Skipped
 
     use.require_writable(out)
     if (task is None) != (not models):
         raise CircuitsError("--model and --task go together: the models, and what to run them on")
-    if not 0 < share <= 1:
-        raise CircuitsError(f"--share {share}: it must be above 0 and at most 1")
+    if not 0 < fraction <= 1:
+        raise CircuitsError(f"--fraction {fraction}: it must be above 0 and at most 1")
     names = _names(scores)
     order = by_step(names)
     names, files = [names[place] for place in order], [scores[place] for place in order]
@@ -107,40 +108,40 @@ def compare(
         use.warn_of_scored(loaded[names[0]].details, pairs)
         left_out += pairs.skipped
 
-    with Pieces(out / "evolution.unfinished") as unfinished:
+    with Pieces(out / "comparison.partial") as resume:
         evolution = compare_scores(
             list(loaded.values()),
             names=names,
-            n_bootstrap=resamples,
+            n_resamples=n_resamples,
             seed=seed,
             progress=not quiet,
-            unfinished=unfinished,
+            resume=resume,
         )
-        crossing = None
+        crossed = None
         if pairs is not None:
-            crossing = cross_evaluate(
+            crossed = cross_evaluate(
                 load,
                 {
-                    name: select(one, edges=max(1, round(share * one.layout.n_edges)))
+                    name: select(one, size=max(1, round(fraction * one.layout.n_edges)))
                     for name, one in loaded.items()
                 },
                 pairs,
                 metric=metric,
                 batch_size=batch_size,
-                resamples=resamples,
+                n_resamples=n_resamples,
                 seed=seed,
                 progress=not quiet,
-                unfinished=unfinished,
+                resume=resume,
             )
         typer.echo(evolution.paragraph())
-        written = [out / "evolution.json", *use.write_skipped(out, left_out)]
+        written = [out / "comparison.json", *use.write_skipped(out, left_out)]
         write_json(written[0], evolution.to_dict())
-        crossed = out / "crossing.json"
-        crossed.unlink(missing_ok=True)
-        if crossing is not None:
-            typer.echo(crossing.paragraph())
-            write_json(crossed, crossing.to_dict())
-            written.append(crossed)
+        file = out / "cross_evaluation.json"
+        file.unlink(missing_ok=True)
+        if crossed is not None:
+            typer.echo(crossed.paragraph())
+            write_json(file, crossed.to_dict())
+            written.append(file)
     use.wrote(*written, write_change_page(out))
 
 
@@ -149,7 +150,9 @@ def _names(files: list[Path]) -> list[str]:
     places = [path.absolute() for path in files]
     places = [path.with_suffix("") if path.suffix == ".safetensors" else path for path in places]
     names, seen = [], Counter[str]()
-    for name in told_apart([path.parent if path.name == "scores" else path for path in places]):
+    for name in unique_suffixes(
+        [path.parent if path.name == "scores" else path for path in places]
+    ):
         seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return names
@@ -186,7 +189,7 @@ def _sources(
 
 def _base_of(names: list[str], missing: list[str]) -> str | None:
     """Whose model --base is: of step 0, or of no step and no folder, if that is one only."""
-    from circuits.evolution.steps import training_step
+    from circuits.models.steps import training_step
 
     steps = {name: training_step(name) for name in names}
     start = [name for name in names if steps[name] == 0]

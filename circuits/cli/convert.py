@@ -100,10 +100,10 @@ _FORM_OF = {
 
 def _draw(source: Path, out: Path, form: str, circuit: Path | None) -> None:
     from circuits.errors import CircuitsError
-    from circuits.files import read_json
     from circuits.graph import Circuit, EdgeScores, load_scores
     from circuits.graph.levels import load_circuit
     from circuits.graph.network import FORMS, write_network
+    from circuits.runtime.files import read_json
 
     if form not in FORMS:
         raise CircuitsError(f"--to {form}: known are eap-ig, {', '.join(FORMS)}")
@@ -130,8 +130,8 @@ def _draw(source: Path, out: Path, form: str, circuit: Path | None) -> None:
 
 
 def _require_one_model(scores: EdgeScores, kept: Circuit, source: Path, circuit: Path) -> None:
-    from circuits.attribution.origin import differ
     from circuits.errors import CircuitsError
+    from circuits.provenance import differ
 
     if differ(scores.details.get("model"), kept.details.get("model")):
         raise CircuitsError(f"{circuit}: its model is not the one that {source} was made from")

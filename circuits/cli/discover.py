@@ -83,12 +83,12 @@ def discover(
         bool, typer.Option("--force", help="Run the method exact however long it takes.")
     ] = False,
     metric: use.Metric = None,
-    edges: Annotated[
+    size: Annotated[
         int | None, typer.Option(help="Also write circuit.json with so many edges.", min=1)
     ] = None,
-    rule: use.Rule = "paths",
+    strategy: use.Rule = "widest-path",
     ranking: use.AutoRanking = AUTO,
-    positive: use.Positive = None,
+    positive_ratio: use.Positive = None,
     per_example: Annotated[
         bool, typer.Option("--per-example", help="Keep a matrix an example; `compare` needs it.")
     ] = False,
@@ -103,10 +103,10 @@ def discover(
     """Score every edge, node or neuron of a model on a task.
 
     Writes scores.safetensors and scores.json (node_scores.* for nodes, neuron_scores.* for
-    neurons), and with --edges circuit.json, by the ranking that is most faithful on 16 more pairs,
+    neurons), and with --size circuit.json, by the ranking that is most faithful on 16 more pairs,
     or on a quarter of the pairs at hand where the task has no more. Says how far the scores, and
     circuits of that size (1 % of the edges unless told), depend on the examples, and how many it
-    takes. Stopped half-way, it leaves scores.unfinished there, and the same command goes on.
+    takes. Stopped half-way, it leaves scores.partial there, and the same command goes on.
 
     Example: circuits discover --model newsroom-gpt2 --task newsroom --n 32 --out scores
     """
@@ -118,12 +118,12 @@ def discover(
     from circuits.evaluation.reliability import FEWEST, TARGET
     from circuits.evaluation.until_stable import FIRST
     from circuits.graph import EdgeScores, NodeScores
-    from circuits.unfinished import NAME as UNFINISHED
-    from circuits.unfinished import Pieces, Unfinished
+    from circuits.runtime.resume import NAME as UNFINISHED
+    from circuits.runtime.resume import PartialResults, Pieces
 
     use.require_writable(out)
-    _check_choice(out, level, edges, rule, per_example)
-    _check_ranking(edges, ranking, positive)
+    _check_choice(out, level, size, strategy, per_example)
+    _check_ranking(size, ranking, positive_ratio)
     if budget is not None and (steps, quadrature, tolerance, method) != (
         None,
         None,
@@ -145,8 +145,8 @@ def discover(
     )
     loaded = use.load_task(task, data, task_option, skip=skip_bad_rows)
     hooked = use.load_hooked(model, device, dtype, tokenizer)
-    if edges is not None and edges > hooked.layout.n_edges:
-        raise CircuitsError(f"--edges {edges}: this model has {hooked.layout.n_edges}")
+    if size is not None and size > hooked.layout.n_edges:
+        raise CircuitsError(f"--size {size}: this model has {hooked.layout.n_edges}")
     if budget is not None and n is None and data is None:
         n = max(1, budget // PASSES_A_PAIR)
     growing = until_stable is not None
@@ -154,7 +154,7 @@ def discover(
         loaded, hooked, n, split, seed, most=(max_n or MOST) if growing else None
     )
     others = None
-    if edges is not None and ranking == AUTO:
+    if size is not None and ranking == AUTO:
         pairs, others = with_others(loaded, hooked, pairs, seed)
     if budget is not None:
         if budget < len(pairs):
@@ -171,29 +171,29 @@ def discover(
         seed=seed,
     )
     score = attribute if level == "edge" else partial(attribute_nodes, level=level)
-    with Pieces(out / "ranking.unfinished") as pieces, Unfinished(out / UNFINISHED) as unfinished:
-        choosing = None
-        if edges is not None:
-            choosing = {
+    with Pieces(out / "ranking.partial") as pieces, PartialResults(out / UNFINISHED) as resume:
+        with_only = None
+        if size is not None:
+            with_only = {
                 "model": hooked,
                 "others": others,
-                "size": edges,
-                "rule": rule,
+                "size": size,
+                "strategy": strategy,
                 "metric": metric,
                 "batch_size": batch_size,
                 "seed": seed,
                 "progress": not quiet,
             }
-        taken = Ranking(ranking, positive, pieces, choosing)
+        taken = Ranking(ranking, positive_ratio, pieces, with_only)
         growth = None
         if until_stable is not None:
             growth = stable(
                 until_stable,
                 first=n or FIRST,
-                size=edges,
-                rule=rule if level == "edge" else None,
+                size=size,
+                strategy=strategy if level == "edge" else None,
                 ranking=taken.name if ranking == AUTO else ranking,
-                positive=positive,
+                positive_ratio=positive_ratio,
                 seed=seed,
                 told=None if quiet else say_look,
             )
@@ -205,7 +205,7 @@ def discover(
             batch_size=batch_size,
             per_example=per_example,
             progress=not quiet,
-            unfinished=unfinished,
+            resume=resume,
             growth=growth,
         )
         pairs = pairs[: scores.details["data"]["n"]]
@@ -216,10 +216,10 @@ def discover(
         if method != "random" and len(pairs) >= FEWEST:
             reliable = reliability(
                 scores,
-                size=edges,
-                rule=rule if level == "edge" else None,
+                size=size,
+                strategy=strategy if level == "edge" else None,
                 ranking=pick.ranking,
-                positive=pick.positive,
+                positive_ratio=pick.positive_ratio,
                 target=until_stable or TARGET,
                 seed=seed,
             )
@@ -231,9 +231,9 @@ def discover(
         }
         file = scores.save(out)
     written = [file, file.with_suffix(".json"), *use.write_skipped(out, pairs.skipped)]
-    if edges is not None and isinstance(scores, EdgeScores):
+    if size is not None and isinstance(scores, EdgeScores):
         pick.say()
-        circuit = pick.select(scores, edges, rule)
+        circuit = pick.select(scores, size, strategy)
         show_inlets(circuit)
         circuit.save(out / "circuit.json")
         written.append(out / "circuit.json")
@@ -260,31 +260,33 @@ def discover(
     use.wrote(*written)
 
 
-def _check_choice(out: Path, level: str, edges: int | None, rule: str, per_example: bool) -> None:
+def _check_choice(
+    out: Path, level: str, size: int | None, strategy: str, per_example: bool
+) -> None:
     """Refuse before the scoring what would be refused, or be of no effect, after it."""
     from circuits.graph.orders import ORDERS
 
     stale = out / "circuit.json"
-    if level != "edge" and edges is not None:
-        raise CircuitsError(f"--edges chooses among edges; it does not go with --level {level}")
-    if rule not in ORDERS:
-        raise CircuitsError(f"unknown rule {rule!r}; known: {', '.join(ORDERS)}")
-    if rule != "paths" and edges is None:
-        raise CircuitsError(f"--rule {rule} chooses edges; say how many with --edges")
-    if rule == "stable" and not per_example:
-        raise CircuitsError("--rule stable needs --per-example")
-    if level == "edge" and edges is None and stale.exists():
+    if level != "edge" and size is not None:
+        raise CircuitsError(f"--size chooses among edges; it does not go with --level {level}")
+    if strategy not in ORDERS:
+        raise CircuitsError(f"unknown strategy {strategy!r}; known: {', '.join(ORDERS)}")
+    if strategy != "widest-path" and size is None:
+        raise CircuitsError(f"--strategy {strategy} chooses edges; say how many with --size")
+    if strategy == "stable" and not per_example:
+        raise CircuitsError("--strategy stable needs --per-example")
+    if level == "edge" and size is None and stale.exists():
         raise CircuitsError(
             f"{stale}: it would stay beside scores that it was not chosen by; remove it, give "
-            "--edges, or another --out"
+            "--size, or another --out"
         )
 
 
-def _check_ranking(edges: int | None, ranking: str, positive: float | None) -> None:
+def _check_ranking(size: int | None, ranking: str, positive_ratio: float | None) -> None:
     from circuits.graph.orders import require_ranking
 
-    if ranking == AUTO and positive is None:
+    if ranking == AUTO and positive_ratio is None:
         return
-    require_ranking(ranking, positive)
-    if edges is None:
-        raise CircuitsError(f"--ranking {ranking} chooses edges; say how many with --edges")
+    require_ranking(ranking, positive_ratio)
+    if size is None:
+        raise CircuitsError(f"--ranking {ranking} chooses edges; say how many with --size")

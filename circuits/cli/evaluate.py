@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tasks.pairs import PairSet
 
 
-UNFINISHED = "evaluation.unfinished"
+UNFINISHED = "evaluation.partial"
 
 
 def evaluate(
@@ -37,17 +37,19 @@ def evaluate(
         str | None,
         typer.Option(help="train, validation, test or all; unless told, one not scored on."),
     ] = None,
-    share: Annotated[
+    fraction: Annotated[
         float,
         typer.Option(help="Size of the circuit looked at closely, of all edges, nodes or neurons."),
     ] = 0.1,
     given: Annotated[
         Path | None,
-        typer.Option("--circuit", help="A circuit's file to look at closely, in place of --share."),
+        typer.Option(
+            "--circuit", help="A circuit's file to look at closely, in place of --fraction."
+        ),
     ] = None,
-    rule: use.AnyRule = None,
+    strategy: use.AnyRule = None,
     ranking: use.AutoRanking = AUTO,
-    positive: use.Positive = None,
+    positive_ratio: use.Positive = None,
     minimal: Annotated[
         bool,
         typer.Option("--minimality", help="Also remove each edge or node alone, a run each."),
@@ -78,32 +80,33 @@ def evaluate(
     evaluation.html: faithfulness by circuit size, with bootstrap intervals over examples and a
     random ranking as control; stability under resampling, where single examples' scores were kept.
 
-    Stopped half-way, it leaves evaluation.unfinished there, and the same command goes on from it.
+    Stopped half-way, it leaves evaluation.partial there, and the same command goes on from it.
 
     Example: circuits evaluate --scores scores --split test --out evaluation
     """
-    from circuits.attribution.origin import made_from_another
-    from circuits.attribution.provenance import describe_model
-    from circuits.evaluation import Questions
+    from circuits.evaluation import EvalConfig
     from circuits.evaluation import evaluate as evaluation_of
     from circuits.evaluation import perturb as perturbed
-    from circuits.files import write_json
     from circuits.graph import load_scores
-    from circuits.graph.levels import select_size, share_of
+    from circuits.graph.levels import select_size, size_of_fraction
+    from circuits.provenance import describe_model, source_of_other_weights
     from circuits.report import write_report
-    from circuits.unfinished import Pieces
+    from circuits.runtime.files import write_json
+    from circuits.runtime.resume import Pieces
 
     use.require_writable(out)
     found = load_scores(scores)
     size = 0
     if given is None:
-        size = share_of(found, share)
+        size = size_of_fraction(found, fraction)
         named = "absolute" if ranking == AUTO else ranking
-        circuit = select_size(found, size, rule=rule, ranking=named, positive=positive)
+        circuit = select_size(
+            found, size, strategy=strategy, ranking=named, positive_ratio=positive_ratio
+        )
     else:
-        if (rule, ranking, positive) != (None, AUTO, None):
+        if (strategy, ranking, positive_ratio) != (None, AUTO, None):
             raise CircuitsError(
-                "--circuit is chosen already; --rule and --ranking do not go with it"
+                "--circuit is chosen already; --strategy and --ranking do not go with it"
             )
         circuit = _fitting(given, found)
     if task is None:
@@ -128,27 +131,27 @@ def evaluate(
         pairs, others = with_others(loaded, hooked, pairs, seed, known)
     use.warn_of_scored(found.details, pairs)
     _warn_of_few(pairs)
-    other = made_from_another(hooked, found.details)
+    other = source_of_other_weights(hooked, found.details)
     if other is not None:
         typer.echo(f"note: the scores were made from another model, {other}", err=True)
-    with Pieces(out / UNFINISHED) as unfinished:
+    with Pieces(out / UNFINISHED) as resume:
         if given is None and ranking == AUTO:
             circuit = chosen_circuit(
                 hooked,
                 found,
                 others,
                 size,
-                rule=rule,
+                strategy=strategy,
                 metric=metric,
                 ablation=ablation,
                 batch_size=batch_size,
                 seed=seed,
                 progress=not quiet,
-                unfinished=unfinished,
+                resume=resume,
             )
         show_inlets(circuit)
         conditions = {
-            kind: perturbed(pairs, kind, hooked.tokenizer, context=hooked.context, seed=seed)
+            kind: perturbed(pairs, kind, hooked.tokenizer, n_ctx=hooked.n_ctx, seed=seed)
             for kind in perturb or ()
         }
         record = evaluation_of(
@@ -157,7 +160,7 @@ def evaluate(
             circuit,
             pairs,
             conditions=conditions,
-            questions=Questions(
+            questions=EvalConfig(
                 minimality=len(pairs) if minimal else None,
                 completeness=len(pairs) if complete else None,
                 stability=200,
@@ -167,7 +170,7 @@ def evaluate(
             batch_size=batch_size,
             seed=seed,
             progress=not quiet,
-            unfinished=unfinished,
+            resume=resume,
         )
         if "undefined" in record["faithfulness"]:
             raise CircuitsError(record["faithfulness"]["undefined"])
@@ -184,7 +187,7 @@ def evaluate(
                     "task": pairs.task,
                     "method": found.method,
                     "metric": found.details.get("metric"),
-                    "rule": circuit.details.get("rule"),
+                    "strategy": circuit.details.get("strategy"),
                     "model": describe_model(hooked),
                     "scores_of_another_model": other,
                 },
@@ -196,9 +199,9 @@ def evaluate(
 
 def _fitting(file: Path, scores: AnyScores) -> AnyCircuit:
     """A circuit of the same model and level as the scores, which the curve is of."""
-    from circuits.graph.levels import load_circuit, nothing_of
+    from circuits.graph.levels import empty_like, load_circuit
 
-    circuit, nothing = load_circuit(file), nothing_of(scores)
+    circuit, nothing = load_circuit(file), empty_like(scores)
     if (circuit.layout, circuit.level) != (nothing.layout, nothing.level):
         raise CircuitsError(
             f"{file}: a circuit of {circuit.level}s of {circuit.layout.summary}, where the scores "

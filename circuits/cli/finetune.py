@@ -49,7 +49,7 @@ def finetune(
     from circuits.errors import CircuitsError
     from circuits.models.begin import missing_begin
     from circuits.models.checkpoints import load
-    from circuits.models.window import context_window
+    from circuits.models.context_length import context_window
     from circuits.tuning.finetune import finetune as train
     from circuits.tuning.settings import FinetuneSettings
     from tasks.task import TrainableTask
@@ -70,8 +70,8 @@ def finetune(
         raise CircuitsError(f"task {task!r} has no targets to train on; try summarization")
     found = load(model, tokenizer=tokenizer, device=device)
     network, words = found.model, found.words
-    context = context_window(network.config)
-    draw = partial(loaded.examples, words, seed=seed, context=context)
+    n_ctx = context_window(network.config)
+    draw = partial(loaded.examples, words, seed=seed, n_ctx=n_ctx)
     taught, held_out = draw(examples, split="train"), draw(validation, split="validation")
     left_out = [row for made in (taught, held_out) for row in getattr(made, "skipped", ())]
     use.say_skipped(left_out)

@@ -12,7 +12,7 @@ from circuits.cli import options as use
 
 def lora(
     model: use.Model,
-    circuit: Annotated[Path, typer.Option(help="circuit.json that `discover --edges` wrote.")],
+    circuit: Annotated[Path, typer.Option(help="circuit.json that `discover --size` wrote.")],
     out: use.Out = Path("lora"),
     layers: Annotated[
         int | None, typer.Option(help="How many layers; half of them unless told.", min=1)
@@ -26,10 +26,10 @@ def lora(
 
     Example: circuits lora --model newsroom-gpt2 --circuit scores/circuit.json --layers 2
     """
-    from circuits.files import atomic_path
     from circuits.graph import Circuit
     from circuits.models import load_model
     from circuits.models.checkpoints import resolve
+    from circuits.runtime.files import atomic_path
     from circuits.tuning.importance import importance_from_circuit
     from circuits.tuning.targets import adapted_layers, lora_config, trainable_parameters, wrap
 

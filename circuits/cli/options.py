@@ -150,7 +150,7 @@ def load_pairs(
         "n": n if n is not None or reads_file else 100,
         "split": split or ("all" if reads_file else "validation"),
     }
-    arguments |= {"seed": seed, "context": model.context}
+    arguments |= {"seed": seed, "context": model.n_ctx}
     if most is None:
         pairs = task.pairs(model.tokenizer, **arguments)
     else:
@@ -169,7 +169,7 @@ def say_skipped(skipped: Sequence[Skipped]) -> None:
 
 def write_skipped(out: Path, skipped: Sequence[Skipped]) -> list[Path]:
     """Write skipped.json, the rows that were left out; without any there is none, nor an older."""
-    from circuits.files import write_json
+    from circuits.runtime.files import write_json
 
     file = out / "skipped.json"
     file.unlink(missing_ok=True)

@@ -87,15 +87,15 @@ def patch(
     """Put activations of one run into another, site by site, exactly.
 
     Writes patching.json and patching.html, a heatmap with the tokens on the axis. Stopped half-way,
-    it leaves patching.unfinished there, and the same command goes on from it.
+    it leaves patching.partial there, and the same command goes on from it.
 
     Example: circuits patch --model newsroom-gpt2 --task newsroom --n 8 --site resid --out patching
     """
-    from circuits.attribution.provenance import describe_model, describe_pairs, versions
     from circuits.intervention.patching import patch as patch_sites
     from circuits.intervention.patching import path_patch
+    from circuits.provenance import describe_model, describe_pairs, versions
     from circuits.report.patching import write_patching
-    from circuits.unfinished import Unfinished
+    from circuits.runtime.resume import PartialResults
 
     use.require_writable(out)
     chosen = {"layers": layers, "positions": positions, "units": units}
@@ -111,7 +111,7 @@ def patch(
         hooked, pairs, metric=None, required=require_accuracy, batch_size=batch_size, seed=seed
     )
     shared: dict[str, Any] = {"metrics": metric, "batch_size": batch_size, "progress": not quiet}
-    with Unfinished(out / "patching.unfinished") as shared["unfinished"]:
+    with PartialResults(out / "patching.partial") as shared["resume"]:
         if path:
             found = path_patch(
                 hooked, pairs, path, direction=direction or "noise", mlps=mlps, **shared

@@ -23,7 +23,7 @@ def plan(
     length: Annotated[
         int | None, typer.Option(help="Tokens of the longest prompt, answer included.", min=1)
     ] = None,
-    reads: Annotated[int, typer.Option(help="Answer tokens of a prompt.", min=1)] = 1,
+    answer_positions: Annotated[int, typer.Option(help="Answer tokens of a prompt.", min=1)] = 1,
     shared: Annotated[
         int,
         typer.Option(help="Tokens at the start that clean and corrupted prompts share.", min=0),
@@ -47,7 +47,7 @@ def plan(
         str,
         typer.Option(
             help="A method of `discover` (eap-ig, eap-ig-activations, eap, clean-corrupted, exact, "
-            "information-flow, random); evaluate, internals; finetune, lora (rank 8, all layers)."
+            "information-flow, random); evaluate, diff; finetune, lora (rank 8, all layers)."
         ),
     ] = "eap-ig",
     steps: Annotated[
@@ -99,7 +99,7 @@ def plan(
             skip_bad_rows=skip_bad_rows,
         )
     elif length is not None and task is None:
-        shape = Shape(1, length, reads, shared=shared)
+        shape = Shape(1, length, answer_positions, shared=shared)
     else:
         raise CircuitsError("say how long the prompts are: --length 512, or --task NAME")
     on_host = target.type == "cpu"
@@ -139,8 +139,8 @@ def _measured(
 ) -> tuple[Shape, int]:
     """The shape of a task's pairs, and their number."""
     from circuits.models.checkpoints import tokenizer_of
-    from circuits.models.feed import shared_length
-    from circuits.models.window import context_window, short_context
+    from circuits.models.context_length import context_window, longrope_window
+    from circuits.models.inputs import shared_length
     from circuits.planning import Shape
 
     loaded = use.load_task(task, data, task_option, skip=skip_bad_rows)
@@ -154,17 +154,19 @@ def _measured(
         "n": n or (None if data else 100),
         "split": "all" if data else "validation",
     }
-    pairs = loaded.pairs(tokenizer, seed=seed, context=context_window(config), **arguments)
+    pairs = loaded.pairs(tokenizer, seed=seed, n_ctx=context_window(config), **arguments)
     lengths = {len(pair) for pair in pairs}
     use.say_skipped(pairs.skipped)
-    reads = max(len(pair.answer) for pair in pairs)
-    shared = shared_length(pairs.batch(list(range(len(pairs)))), short_context(config))
-    return Shape(1, max(lengths), reads, padded=len(lengths) > 1, shared=shared), len(pairs)
+    answer_positions = max(len(pair.answer) for pair in pairs)
+    shared = shared_length(pairs.batch(list(range(len(pairs)))), longrope_window(config))
+    return Shape(1, max(lengths), answer_positions, padded=len(lengths) > 1, shared=shared), len(
+        pairs
+    )
 
 
 def _usual(job: Job) -> int:
     """Pairs at a time, if they fit, where nobody says."""
-    from circuits.batching import usual_batch_size
+    from circuits.runtime.batching import usual_batch_size
 
     if job.account.trains:
         return _TRAINING_BATCH

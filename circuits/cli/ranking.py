@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from circuits.evaluation import RankingChoice, Reliability
     from circuits.graph import AnyCircuit, AnyScores
     from circuits.models import HookedModel
-    from circuits.unfinished import Pieces
+    from circuits.runtime.resume import Pieces
     from tasks.pairs import PairSet
     from tasks.task import Split, Task
 
@@ -44,7 +44,7 @@ def with_others(
             n=len(pairs) + ENOUGH,
             split=cast("Split", pairs.split),
             seed=seed,
-            context=model.context,
+            n_ctx=model.n_ctx,
         )
     except CircuitsError:  # the split has no more
         more = None
@@ -63,7 +63,7 @@ class Picked:
     """The ranking taken. record: of the choice, for the circuit. lines: what is said of it."""
 
     ranking: str
-    positive: float | None
+    positive_ratio: float | None
     record: dict[str, Any] | None
     lines: Sequence[str]
 
@@ -71,11 +71,17 @@ class Picked:
         """Print the lines."""
         typer.echo("\n".join(self.lines))
 
-    def select(self, scores: AnyScores, size: int, rule: str | None) -> AnyCircuit:
+    def select(self, scores: AnyScores, size: int, strategy: str | None) -> AnyCircuit:
         """The circuit of that size, with the choice in its details."""
         from circuits.graph.levels import select_size
 
-        circuit = select_size(scores, size, rule=rule, ranking=self.ranking, positive=self.positive)
+        circuit = select_size(
+            scores,
+            size,
+            strategy=strategy,
+            ranking=self.ranking,
+            positive_ratio=self.positive_ratio,
+        )
         if self.record is not None:
             circuit.details["choice"] = self.record
         return circuit
@@ -98,7 +104,7 @@ def pick(
         except VanishingMetricError as error:
             why = str(error)
         else:
-            return Picked(choice.ranking, choice.positive, choice.to_dict(), _lines(choice))
+            return Picked(choice.ranking, choice.positive_ratio, choice.to_dict(), _lines(choice))
     said = f"ranking: absolute, for {why} (--ranking names another)"
     return Picked("absolute", None, None, (said,))
 
@@ -109,7 +115,7 @@ def chosen_circuit(
     """The circuit by what `pick` takes; says which, and how the rankings compare."""
     picked = pick(model, scores, others, size, **how)
     picked.say()
-    return picked.select(scores, size, how.get("rule"))
+    return picked.select(scores, size, how.get("strategy"))
 
 
 class Ranking:
@@ -118,13 +124,17 @@ class Ranking:
     """
 
     def __init__(
-        self, named: str, positive: float | None, pieces: Pieces, how: Mapping[str, Any] | None
+        self,
+        named: str,
+        positive_ratio: float | None,
+        pieces: Pieces,
+        how: Mapping[str, Any] | None,
     ) -> None:
         """How: the arguments of `pick` by name but the scores; None where nothing is chosen."""
         absolute = Picked("absolute", None, None, ())
         self._taken = absolute if how is None else None
         if named != AUTO:
-            self._taken = Picked(named, positive, None, ())
+            self._taken = Picked(named, positive_ratio, None, ())
         self._pieces, self._how = pieces, how
 
     def __call__(self, scores: AnyScores) -> Picked:
@@ -136,7 +146,7 @@ class Ranking:
                 "method": [scores.method, scores.details["settings"], scores.details["metric"]],
                 "model": scores.details["model"],
                 "choice": None if others is None else others.fingerprint,
-                **{name: how[name] for name in ("size", "rule", "seed")},
+                **{name: how[name] for name in ("size", "strategy", "seed")},
             }
             made = self._pieces.value(identity, lambda: asdict(pick(scores=scores, **how)))
             self._taken = Picked(**made)
@@ -145,7 +155,7 @@ class Ranking:
     def name(self, scores: AnyScores) -> tuple[str, float | None]:
         """Its name, and its share by signed score."""
         taken = self(scores)
-        return taken.ranking, taken.positive
+        return taken.ranking, taken.positive_ratio
 
 
 def say_look(found: Reliability) -> None:
@@ -157,7 +167,7 @@ def _lines(choice: RankingChoice) -> tuple[str, ...]:
     taken = next(
         one
         for one in choice.tried
-        if (one.ranking, one.positive) == (choice.ranking, choice.positive)
+        if (one.ranking, one.positive_ratio) == (choice.ranking, choice.positive_ratio)
     )
     return (
         f"ranking chosen on {choice.n} other pairs ({choice.split}), circuits of {choice.size}:",
@@ -170,7 +180,7 @@ def show_inlets(circuit: AnyCircuit) -> None:
     """Say which edges of negative score the rest stands on, put in or left out."""
     for key, said in (
         ("joined", "put in in spite of its negative score"),
-        ("missing", "left out for its negative score (--rule paths puts it in)"),
+        ("missing", "left out for its negative score (--strategy paths puts it in)"),
     ):
         for edge in circuit.details.get(key, ()):
             typer.echo(f"note: {edge} is {said}; half or more of all score stands on it")

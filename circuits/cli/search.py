@@ -153,7 +153,7 @@ def _acdc(
 ) -> None:
     from circuits.search import acdc
 
-    found = acdc(model, pairs, threshold, journal=out / "search.json", **settings)
+    found = acdc(model, pairs, threshold, resume=out / "search.json", **settings)
     found.details["performance"] = performance
     found.save(out / "search.json")
     found.circuit.save(out / "circuit.json")

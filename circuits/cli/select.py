@@ -23,13 +23,15 @@ def select(
     size: Annotated[
         int | None, typer.Option(help="Edges, nodes or neurons, before pruning.", min=1)
     ] = None,
-    share: Annotated[float | None, typer.Option(help="Of all of them, in place of --size.")] = None,
+    fraction: Annotated[
+        float | None, typer.Option(help="Of all of them, in place of --size.")
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="The least score of an edge, in place of --size.")
     ] = None,
-    rule: use.AnyRule = None,
+    strategy: use.AnyRule = None,
     ranking: use.Ranking = "absolute",
-    positive: use.Positive = None,
+    positive_ratio: use.Positive = None,
     prune: Annotated[
         bool,
         typer.Option(
@@ -41,48 +43,55 @@ def select(
 
     Circuits are of edges, or of nodes or neurons where the scores are; `circuits evaluate
     --circuit` tells how faithful one is. Ranked by absolute score unless told: scores alone do not
-    say which ranking is right, which `discover --edges` and `evaluate` find out on pairs.
+    say which ranking is right, which `discover --size` and `evaluate` find out on pairs.
 
     Example: circuits select --scores scores --size 48 --out circuit.json
     """
     from circuits.graph import EdgeScores, load_scores
     from circuits.graph import select as select_edges
-    from circuits.graph.levels import nothing_of, select_size, share_of
+    from circuits.graph.levels import empty_like, select_size, size_of_fraction
 
-    if sum(given is not None for given in (size, share, threshold)) != 1:
-        raise CircuitsError("give one of --size, --share and --threshold")
+    if sum(given is not None for given in (size, fraction, threshold)) != 1:
+        raise CircuitsError("give one of --size, --fraction and --threshold")
     use.require_writable(out, file=True)
     found = load_scores(scores)
     if threshold is not None:
         if not isinstance(found, EdgeScores):
             raise CircuitsError("--threshold is for edges; of nodes and neurons give --size")
-        if rule is not None:
-            raise CircuitsError(f"--rule {rule} orders edges by --size; it takes no --threshold")
+        if strategy is not None:
+            raise CircuitsError(
+                f"--strategy {strategy} orders edges by --size; it takes no --threshold"
+            )
         circuit: AnyCircuit = select_edges(
             found,
             threshold=threshold,
-            rule="threshold",
+            strategy="threshold",
             ranking=ranking,
-            positive=positive,
+            positive_ratio=positive_ratio,
             prune=prune,
         )
     else:
-        size = size or share_of(found, share or 0)
+        size = size or size_of_fraction(found, fraction or 0)
         circuit = select_size(
-            found, size, rule=rule, ranking=ranking, positive=positive, prune=prune
+            found,
+            size,
+            strategy=strategy,
+            ranking=ranking,
+            positive_ratio=positive_ratio,
+            prune=prune,
         )
     circuit.save(out)
-    every, unit = len(nothing_of(found).choices), f"{circuit.level}s"
+    every, unit = len(empty_like(found).candidates), f"{circuit.level}s"
     between = f" between {len(circuit.nodes)} nodes" if circuit.level == "edge" else ""
     typer.echo(f"{len(circuit)} of {every} {unit}{between}")
     show_inlets(circuit)
     if size is not None:
-        _show_other(found, circuit, size, rule, prune=prune)
+        _show_other(found, circuit, size, strategy, prune=prune)
     use.wrote(out)
 
 
 def _show_other(
-    scores: AnyScores, circuit: AnyCircuit, size: int, rule: str | None, *, prune: bool
+    scores: AnyScores, circuit: AnyCircuit, size: int, strategy: str | None, *, prune: bool
 ) -> None:
     """How much the circuit shares with that of the other ranking; only pairs can tell which is
     right.
@@ -90,7 +99,7 @@ def _show_other(
     from circuits.graph.levels import select_size
 
     ranking = "absolute" if circuit.details.get("ranking") == "signed" else "signed"
-    other = select_size(scores, size, rule=rule, ranking=ranking, prune=prune)
+    other = select_size(scores, size, strategy=strategy, ranking=ranking, prune=prune)
     shared, either = ((circuit.mask & other.mask).sum(), (circuit.mask | other.mask).sum())
     typer.echo(
         f"by {ranking} score: {len(other)} {circuit.level}s, Jaccard {shared / either:.2f} with "

@@ -1,19 +1,19 @@
 """How far a circuit's claim holds."""
 
 from circuits.evaluation.completeness import Completeness, completeness
-from circuits.evaluation.evaluate import Questions, evaluate
+from circuits.evaluation.evaluate import EvalConfig, evaluate
 from circuits.evaluation.faithfulness import FRACTIONS, Curve, Faithfulness, faithfulness
-from circuits.evaluation.intervals import Estimate, VanishingMetricError
 from circuits.evaluation.measure import measure, nothing_left
 from circuits.evaluation.minimality import Minimality, minimality
-from circuits.evaluation.mix import Mix, choose_mix
 from circuits.evaluation.perturbations import PERTURBATIONS, perturb
+from circuits.evaluation.positive_ratio import RatioSearch, tune_positive_ratio
 from circuits.evaluation.ranking import RankingChoice, choose_ranking
 from circuits.evaluation.reliability import Reliability, reliability
 from circuits.evaluation.robustness import Condition, robustness
 from circuits.evaluation.stability import Stability, stability
 from circuits.evaluation.task_performance import TaskPerformance, task_performance
 from circuits.evaluation.until_stable import until_stable
+from circuits.statistics.estimate import Estimate, VanishingMetricError
 
 __all__ = [
     "FRACTIONS",
@@ -22,16 +22,15 @@ __all__ = [
     "Condition",
     "Curve",
     "Estimate",
+    "EvalConfig",
     "Faithfulness",
     "Minimality",
-    "Mix",
-    "Questions",
     "RankingChoice",
+    "RatioSearch",
     "Reliability",
     "Stability",
     "TaskPerformance",
     "VanishingMetricError",
-    "choose_mix",
     "choose_ranking",
     "completeness",
     "evaluate",
@@ -44,5 +43,6 @@ __all__ = [
     "robustness",
     "stability",
     "task_performance",
+    "tune_positive_ratio",
     "until_stable",
 ]

@@ -26,14 +26,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.evaluation.intervals import Estimate, Statistic, estimates
 from circuits.evaluation.measure import Measured, measure, shares
 from circuits.evaluation.robustness import random_circuit
 from circuits.evaluation.units import Mask, units_inside
 from circuits.graph import AnyCircuit
-from circuits.intervention.ablation import Means
+from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
-from circuits.unfinished import Pieces
+from circuits.runtime.resume import Pieces
+from circuits.statistics.estimate import Estimate, Statistic, estimates
 from tasks.pairs import PairSet
 
 
@@ -93,11 +93,11 @@ def completeness(
     steps: int = 4,
     candidates: int = 6,
     metric: str | None = None,
-    ablation: str | Means = "corrupted",
+    ablation: str | MeanActivations = "corrupted",
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
-    unfinished: Pieces | None = None,
+    resume: Pieces | None = None,
 ) -> Completeness:
     """Knock `sets` random sets of nodes (or unit "edges", "neurons") out, and a greedy one of at
     most `steps`.
@@ -113,7 +113,7 @@ def completeness(
         raise CircuitsError("completeness: sets, steps and candidates must be at least 1")
     search, report = (replace(pairs, pairs=pairs.pairs[half::2]) for half in (1, 0))
     draw = torch.Generator().manual_seed(seed)
-    bench = _Bench(model, circuit, units, metric, ablation, batch_size, unfinished)
+    bench = _Bench(model, circuit, units, metric, ablation, batch_size, resume)
     chosen = _distinct(list(units), sets, draw)
     greedy = bench.greedy(search, steps, candidates, draw)
     control = random_circuit(circuit, seed=seed)
@@ -137,9 +137,9 @@ class _Bench:
     circuit: AnyCircuit
     units: dict[str, Mask]
     metric: str | None
-    ablation: str | Means
+    ablation: str | MeanActivations
     batch_size: int | None
-    unfinished: Pieces | None
+    resume: Pieces | None
 
     def measure(
         self,
@@ -162,7 +162,7 @@ class _Bench:
             ablation=self.ablation,
             batch_size=self.batch_size,
             progress=progress,
-            unfinished=self.unfinished,
+            resume=self.resume,
         )
 
     def greedy(

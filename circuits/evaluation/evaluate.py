@@ -10,7 +10,6 @@ import torch
 
 from circuits.evaluation.completeness import Completeness, completeness
 from circuits.evaluation.faithfulness import faithfulness
-from circuits.evaluation.intervals import VanishingMetricError
 from circuits.evaluation.measure import nothing_left
 from circuits.evaluation.minimality import Minimality, minimality
 from circuits.evaluation.reliability import FEWEST, Reliability, reliability
@@ -20,14 +19,15 @@ from circuits.evaluation.units import units_inside
 from circuits.graph import AnyCircuit, AnyScores
 from circuits.graph.levels import select_size
 from circuits.graph.orders import ORDERS
-from circuits.intervention.ablation import Means
+from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
-from circuits.unfinished import Pieces, digest
+from circuits.runtime.resume import Pieces, digest
+from circuits.statistics.estimate import VanishingMetricError
 from tasks.pairs import PairSet
 
 
 @dataclass(frozen=True)
-class Questions:
+class EvalConfig:
     """What is asked beside the curve and the circuit's own faithfulness; None leaves a part out.
 
     minimality, completeness: numbers of pairs to ask it on, the first of the set. stability: number
@@ -49,13 +49,13 @@ def evaluate(
     pairs: PairSet,
     *,
     conditions: Mapping[str, PairSet] | None = None,
-    questions: Questions | None = None,
+    questions: EvalConfig | None = None,
     metric: str | None = None,
-    ablation: str | Means = "corrupted",
+    ablation: str | MeanActivations = "corrupted",
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
-    unfinished: Pieces | None = None,
+    resume: Pieces | None = None,
 ) -> dict[str, Any]:
     """The faithfulness curve of the scores, and what is asked of the circuit, as JSON values.
 
@@ -68,18 +68,18 @@ def evaluate(
     Where clean and corrupted metric are equal, nothing can be said of the circuit: the record's
     `faithfulness` holds the reason as `undefined`, and the other parts are None or empty.
     """
-    questions = questions or Questions()
+    questions = questions or EvalConfig()
     shared: dict[str, Any] = {
         "ablation": ablation,
         "batch_size": batch_size,
         "seed": seed,
         "progress": progress,
-        "unfinished": unfinished,
+        "resume": resume,
     }
     record: dict[str, Any] = {
         "circuit": {
             "level": circuit.level,
-            "share": circuit.share,
+            "fraction": circuit.fraction,
             "nodes": len(circuit.nodes),
             f"{circuit.level}s": len(circuit),
             "faithfulness": None,
@@ -90,20 +90,20 @@ def evaluate(
         "minimality": None,
         "completeness": None,
         "robustness": {},
-        **(unfinished or Pieces()).value(
+        **(resume or Pieces()).value(
             {
                 "stability": questions.stability,
                 "seed": seed,
                 "circuit": digest(circuit.mask),
-                "scores": digest(scores.per_example) if unfinished else None,
+                "scores": digest(scores.per_example) if resume else None,
             },
             lambda: _of_other_examples(scores, circuit, questions.stability, seed),
         ),
     }
     try:
-        rule = circuit.details.get("rule")
-        rule = rule if rule in ORDERS else None
-        curve = faithfulness(model, scores, pairs, metric=metric, rule=rule, **shared)
+        strategy = circuit.details.get("strategy")
+        strategy = strategy if strategy in ORDERS else None
+        curve = faithfulness(model, scores, pairs, metric=metric, strategy=strategy, **shared)
     except VanishingMetricError as error:
         return {**record, "faithfulness": {"undefined": str(error)}}
     own = robustness(model, circuit, {"evaluate": pairs}, metric=metric, **shared)
@@ -148,14 +148,14 @@ def _asked(question: Callable[[], Minimality | Completeness]) -> dict[str, Any]:
 
 
 def _of_other_examples(
-    scores: AnyScores, circuit: AnyCircuit, resamples: int | None, seed: int
+    scores: AnyScores, circuit: AnyCircuit, n_resamples: int | None, seed: int
 ) -> dict[str, dict[str, Any] | None]:
     """Stability and reliability of the circuit's own selection, if these scores give it.
 
     Where single examples were not kept, the reliability is what the scoring said of its own size.
     """
     details = circuit.details
-    size, n = details.get("edges", details.get("size")), 0
+    size, n = details.get("size"), 0
     said = scores.details.get("reliability")
     found: dict[str, dict[str, Any] | None] = {
         "stability": None,
@@ -166,15 +166,15 @@ def _of_other_examples(
     if n < 2 or size is None:
         return found
     how: dict[str, Any] = {
-        "rule": details["rule"],
+        "strategy": details["strategy"],
         "ranking": details["ranking"],
-        "positive": details.get("positive"),
+        "positive_ratio": details.get("positive_ratio"),
     }
     prune = details.get("pruned", True)
     if not torch.equal(select_size(scores, size, **how, prune=prune).mask, circuit.mask):
         return found  # it was chosen from others
-    if resamples:
-        again = stability(scores, size=size, **how, prune=prune, resamples=resamples, seed=seed)
+    if n_resamples:
+        again = stability(scores, size=size, **how, prune=prune, n_resamples=n_resamples, seed=seed)
         found["stability"] = again.to_dict()
     if n >= FEWEST and size:
         found["reliability"] = reliability(scores, size=size, **how, seed=seed).to_dict()

@@ -26,13 +26,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.evaluation.intervals import Estimate, Statistic, estimates
 from circuits.evaluation.measure import measure, nothing_left, shares
 from circuits.graph import AnyScores
-from circuits.graph.levels import DEFAULT_RULES, nothing_of, order_of
-from circuits.intervention.ablation import Means
+from circuits.graph.levels import DEFAULT_STRATEGIES, empty_like, order_of
+from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
-from circuits.unfinished import Pieces
+from circuits.runtime.resume import Pieces
+from circuits.statistics.estimate import Estimate, Statistic, estimates
 from tasks.pairs import PairSet
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -99,7 +99,7 @@ class Faithfulness:
     fractions: tuple[float, ...]
     curves: dict[str, Curve]
     n: int
-    rule: str
+    strategy: str
 
     @property
     def cpr(self) -> Estimate:
@@ -125,7 +125,7 @@ class Faithfulness:
             "metric_corrupted": self.metric_corrupted,
             "fractions": list(self.fractions),
             "n": self.n,
-            "rule": self.rule,
+            "strategy": self.strategy,
             "cpr": self.cpr.to_dict(),
             "cmd": self.cmd.to_dict(),
             "curves": {name: curve.to_dict() for name, curve in self.curves.items()},
@@ -138,40 +138,41 @@ def faithfulness(
     pairs: PairSet,
     *,
     metric: str | None = None,
-    ablation: str | Means = "corrupted",
-    rule: str | None = None,
+    ablation: str | MeanActivations = "corrupted",
+    strategy: str | None = None,
     fractions: Sequence[float] = FRACTIONS,
     others: Mapping[str, Order] | None = None,
     controls: int = 3,
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
-    unfinished: Pieces | None = None,
+    resume: Pieces | None = None,
 ) -> Faithfulness:
     """Faithfulness curves of the scores' rankings and of random ones.
 
     scores: of edges, nodes or neurons. pairs: examples that they were not made from. rule: how a
     ranking becomes an order, from `circuits.graph.orders`; "top-n" is the benchmark's own, and the
-    only one of nodes and neurons; None takes "paths" for edges. others: more curves by name, each
+    only one of nodes and neurons; None takes "widest-path" for edges. others: more curves by name,
+    each of them
     an order of all `choices` of a circuit (edges as flat matrix places). controls: how many random
     rankings the control is the mean of. ablation: as for `measure`. Circuits are pruned before
     they run, which changes no logit where the corrupted run is what replaces.
 
     Raises VanishingMetricError where clean and corrupted metric are equal.
     """
-    nothing = nothing_of(scores)
+    nothing = empty_like(scores)
     if not all(0 < share <= 1 for share in fractions) or list(fractions) != sorted({*fractions}):
         raise CircuitsError(f"fractions {list(fractions)}: rising shares above 0, at most 1")
-    orders = {name: [order_of(scores, rule, name)] for name in ("signed", "absolute")}
+    orders = {name: [order_of(scores, strategy, name)] for name in ("signed", "absolute")}
     orders |= {name: [order] for name, order in (others or {}).items()}
     draw = torch.Generator().manual_seed(seed)
-    places = nothing.choices
+    places = nothing.candidates
     orders["random"] = [
         places[torch.randperm(len(places), generator=draw)] for _ in range(controls)
     ]
     sizes = tuple(int(share * len(places)) for share in fractions)
     selected = {
-        name: [[nothing.choosing(order[:size]) for size in sizes] for order in lines]
+        name: [[nothing.with_only(order[:size]) for size in sizes] for order in lines]
         for name, lines in orders.items()
         if lines
     }
@@ -187,7 +188,7 @@ def faithfulness(
         ablation=ablation,
         batch_size=batch_size,
         progress="faithfulness" if progress else None,
-        unfinished=unfinished,
+        resume=resume,
     )
     axis = torch.tensor(fractions, dtype=torch.float64)
     curves, first = {}, 0
@@ -218,7 +219,7 @@ def faithfulness(
         tuple(fractions),
         curves,
         len(pairs),
-        rule or DEFAULT_RULES[nothing.level],
+        strategy or DEFAULT_STRATEGIES[nothing.level],
     )
 
 

@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.batching import over_batches
-from circuits.evaluation.intervals import VanishingMetricError
 from circuits.graph import AnyCircuit
-from circuits.intervention import Executor, Means, constants
+from circuits.intervention import CircuitRunner, MeanActivations, constants
 from circuits.metrics import metric_for
 from circuits.models import HookedModel
 from circuits.planning import choose_batch_size
-from circuits.unfinished import Pieces, Unfinished, digest
+from circuits.runtime.batching import over_batches
+from circuits.runtime.resume import PartialResults, Pieces, digest
+from circuits.statistics.estimate import VanishingMetricError
 from tasks.pairs import PairBatch, PairSet
 
 
@@ -58,10 +58,10 @@ def measure(
     circuits: Sequence[AnyCircuit],
     *,
     metric: str | None = None,
-    ablation: str | Means = "corrupted",
+    ablation: str | MeanActivations = "corrupted",
     batch_size: int | None = None,
     progress: str | None = None,
-    unfinished: Pieces | None = None,
+    resume: Pieces | None = None,
 ) -> Measured:
     """Run every circuit on every pair; circuits share each batch's clean and corrupted runs.
 
@@ -82,9 +82,9 @@ def measure(
     columns = [places[mask] for mask in masks]
     values = torch.zeros(len(pairs), 2 + len(distinct), dtype=torch.float64)
 
-    piece = Unfinished() if unfinished is None else unfinished.tensors()
-    if unfinished is not None:
-        piece.resume(
+    piece = PartialResults() if resume is None else resume.tensors()
+    if resume is not None:
+        piece.restore(
             len(pairs),
             {
                 "metric": judge.name,
@@ -102,7 +102,7 @@ def measure(
     stand_in = constants(ablation, model, pairs, neurons=neurons)
 
     def work(batch: PairBatch) -> Float[Tensor, "batch column"]:
-        executor = Executor(model, batch, stand_in)
+        executor = CircuitRunner(model, batch, stand_in)
         runs = map(executor.logits, distinct.values())
         return torch.stack(
             [
@@ -121,20 +121,20 @@ def measure(
         progress=progress,
     ):
         values[batch.index.cpu()] = found.double().cpu()
-        if unfinished is not None:
+        if resume is not None:
             piece.keep(batch.index)
     piece.write()
     return Measured(judge.name, values[:, 0], values[:, 1], values[:, columns])
 
 
-def _described(ablation: str | Means) -> str | list[str]:
+def _described(ablation: str | MeanActivations) -> str | list[str]:
     if isinstance(ablation, str):
         return ablation
     parts = (ablation.inputs, ablation.z, ablation.mlp, ablation.hidden)
     return [ablation.ablation, digest(*(tensor for part in parts for tensor in part))]
 
 
-def nothing_left(circuit: AnyCircuit, ablation: str | Means = "corrupted") -> str | None:
+def nothing_left(circuit: AnyCircuit, ablation: str | MeanActivations = "corrupted") -> str | None:
     """Why a circuit can do nothing; else None. f is 0 then: what runs is the corrupted prompt.
 
     Under means or zeros an edge does something without a path from the input.

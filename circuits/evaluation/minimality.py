@@ -13,13 +13,13 @@ from typing import Any
 import torch
 
 from circuits.errors import CircuitsError
-from circuits.evaluation.intervals import Estimate, estimates
 from circuits.evaluation.measure import measure, shares
 from circuits.evaluation.units import units_inside, units_outside
 from circuits.graph import AnyCircuit, Circuit
-from circuits.intervention.ablation import Means
+from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
-from circuits.unfinished import Pieces
+from circuits.runtime.resume import Pieces
+from circuits.statistics.estimate import Estimate, estimates
 from tasks.pairs import PairSet
 
 
@@ -33,19 +33,19 @@ class Minimality:
     """
 
     faithfulness: Estimate
-    falls: dict[str, Estimate]
+    drops: dict[str, Estimate]
     control: dict[str, Estimate]
     epsilon: float
     unit: str = "edges"
 
     @property
-    def idle(self) -> float:
+    def redundant_fraction(self) -> float:
         """Share of the circuit whose removal moves f by less than epsilon."""
-        still = sum(abs(fall.value) < self.epsilon for fall in self.falls.values())
-        return still / len(self.falls)
+        still = sum(abs(fall.value) < self.epsilon for fall in self.drops.values())
+        return still / len(self.drops)
 
     @property
-    def control_idle(self) -> float | None:
+    def control_redundant_fraction(self) -> float | None:
         """The same share in the control; None where nothing lies outside."""
         if not self.control:
             return None
@@ -58,9 +58,9 @@ class Minimality:
             "unit": self.unit,
             "faithfulness": self.faithfulness.to_dict(),
             "epsilon": self.epsilon,
-            "idle": self.idle,
-            "control_idle": self.control_idle,
-            "falls": {edge: fall.to_dict() for edge, fall in self.falls.items()},
+            "idle": self.redundant_fraction,
+            "control_idle": self.control_redundant_fraction,
+            "falls": {edge: fall.to_dict() for edge, fall in self.drops.items()},
             "control": {edge: change.to_dict() for edge, change in self.control.items()},
         }
 
@@ -72,13 +72,13 @@ def minimality(
     *,
     unit: str | None = None,
     metric: str | None = None,
-    ablation: str | Means = "corrupted",
+    ablation: str | MeanActivations = "corrupted",
     epsilon: float = 0.005,
     controls: int = 50,
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
-    unfinished: Pieces | None = None,
+    resume: Pieces | None = None,
 ) -> Minimality:
     """Remove each unit of the circuit alone, and add some others alone.
 
@@ -101,7 +101,7 @@ def minimality(
         ablation=ablation,
         batch_size=batch_size,
         progress="minimality" if progress else None,
-        unfinished=unfinished,
+        resume=resume,
     )
     sign = torch.tensor([1.0] * len(inside) + [-1.0] * len(outside), dtype=torch.float64)
 
@@ -111,5 +111,5 @@ def minimality(
 
     whole, *changes = estimates(measured.columns, figures, seed=seed)
     found = list(zip([*inside, *outside], changes, strict=True))
-    falls = sorted(found[: len(inside)], key=lambda item: -item[1].value)
-    return Minimality(whole, dict(falls), dict(found[len(inside) :]), epsilon, unit)
+    drops = sorted(found[: len(inside)], key=lambda item: -item[1].value)
+    return Minimality(whole, dict(drops), dict(found[len(inside) :]), epsilon, unit)

@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
 from tasks.pairs import PairSet, PromptPair
-from tasks.text import control_ids
+from tasks.text.tokens import control_ids
 
 ENDS = (".", "!", "?")
 RATE = 0.1
@@ -51,7 +51,7 @@ def perturb(
     kind: str,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    context: int | None = None,
+    n_ctx: int | None = None,
     seed: int = 0,
 ) -> PairSet:
     """The pairs perturbed; those that cannot be, or that would exceed `context`, are left out."""
@@ -69,7 +69,7 @@ def perturb(
             continue
         places = whole.places(number)
         pair = _pair(pairs[number], [*places[:start], *changed, *places[end:]], kind)
-        if context is None or len(pair) <= context:
+        if n_ctx is None or len(pair) <= n_ctx:
             made.append(pair)
     if not made:
         raise CircuitsError(

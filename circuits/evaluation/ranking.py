@@ -22,13 +22,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.evaluation.intervals import Estimate, Statistic, estimates
 from circuits.evaluation.measure import measure, shares
 from circuits.graph import AnyCircuit, AnyScores, EdgeScores
-from circuits.graph.levels import nothing_of, select_size
-from circuits.intervention.ablation import Means
+from circuits.graph.levels import empty_like, select_size
+from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
-from circuits.unfinished import Pieces
+from circuits.runtime.resume import Pieces
+from circuits.statistics.estimate import Estimate, Statistic, estimates
 from tasks.pairs import PairSet
 
 FRACTIONS = (0.01, 0.05, 0.2, 0.5, 1.0)
@@ -47,7 +47,7 @@ class Tried:
     """
 
     ranking: str
-    positive: float | None
+    positive_ratio: float | None
     f: Estimate
     distance: Estimate
     cmd: Estimate
@@ -56,13 +56,17 @@ class Tried:
     @property
     def name(self) -> str:
         """The ranking in words."""
-        return self.ranking if self.positive is None else f"{self.ranking} {self.positive:g}"
+        return (
+            self.ranking
+            if self.positive_ratio is None
+            else f"{self.ranking} {self.positive_ratio:g}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
         return {
             "ranking": self.ranking,
-            "positive": self.positive,
+            "positive_ratio": self.positive_ratio,
             "f": self.f.to_dict(),
             "distance": self.distance.to_dict(),
             "cmd": self.cmd.to_dict(),
@@ -78,10 +82,10 @@ class RankingChoice:
     """
 
     ranking: str
-    positive: float | None
+    positive_ratio: float | None
     why: str
     size: int
-    rule: str | None
+    strategy: str | None
     metric: str
     n: int
     split: str
@@ -93,9 +97,9 @@ class RankingChoice:
         circuit = select_size(
             scores,
             self.size,
-            rule=self.rule,
+            strategy=self.strategy,
             ranking=self.ranking,
-            positive=self.positive,
+            positive_ratio=self.positive_ratio,
             prune=prune,
         )
         circuit.details["choice"] = self.to_dict()
@@ -105,7 +109,7 @@ class RankingChoice:
         """JSON form."""
         return {
             "ranking": self.ranking,
-            "positive": self.positive,
+            "positive_ratio": self.positive_ratio,
             "why": self.why,
             "size": self.size,
             "metric": self.metric,
@@ -122,14 +126,14 @@ def choose_ranking(
     pairs: PairSet,
     *,
     size: int,
-    rule: str | None = None,
+    strategy: str | None = None,
     positives: Sequence[float] = POSITIVES,
     metric: str | None = None,
-    ablation: str | Means = "corrupted",
+    ablation: str | MeanActivations = "corrupted",
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
-    unfinished: Pieces | None = None,
+    resume: Pieces | None = None,
 ) -> RankingChoice:
     """The ranking for a circuit of this size, by how faithful its circuits are on these pairs.
 
@@ -141,14 +145,19 @@ def choose_ranking(
     Raises VanishingMetricError where clean and corrupted metric are equal.
     """
     _refuse_scored(scores, pairs)
-    every = len(nothing_of(scores).choices)
+    every = len(empty_like(scores).candidates)
     rankings: list[tuple[str, float | None]] = [("absolute", None), ("signed", None)]
     if isinstance(scores, EdgeScores):
         rankings += [("mixed", share) for share in positives]
     sizes = sorted({size, *(max(1, int(share * every)) for share in FRACTIONS)})
     lines = [
-        [select_size(scores, one, rule=rule, ranking=ranking, positive=positive) for one in sizes]
-        for ranking, positive in rankings
+        [
+            select_size(
+                scores, one, strategy=strategy, ranking=ranking, positive_ratio=positive_ratio
+            )
+            for one in sizes
+        ]
+        for ranking, positive_ratio in rankings
     ]
     measured = measure(
         model,
@@ -158,7 +167,7 @@ def choose_ranking(
         ablation=ablation,
         batch_size=batch_size,
         progress="choosing the ranking" if progress else None,
-        unfinished=unfinished,
+        resume=resume,
     )
     asked, axis = sizes.index(size), torch.tensor(sizes, dtype=torch.float64) / every
     found = estimates(measured.columns, _statistic(len(lines), asked, axis), seed=seed)
@@ -166,22 +175,22 @@ def choose_ranking(
     tried = tuple(
         Tried(
             ranking,
-            positive,
+            positive_ratio,
             found[place],
             found[n + place],
             found[2 * n + place],
             len(lines[place][asked]),
         )
-        for place, (ranking, positive) in enumerate(rankings)
+        for place, (ranking, positive_ratio) in enumerate(rankings)
     )
     differences = [found[3 * n + place * n : 3 * n + (place + 1) * n] for place in range(n)]
     chosen, why = _decide(tried, differences)
     return RankingChoice(
         chosen.ranking,
-        chosen.positive,
+        chosen.positive_ratio,
         why,
         size,
-        rule,
+        strategy,
         measured.metric,
         len(pairs),
         pairs.split,

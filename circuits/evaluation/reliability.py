@@ -33,13 +33,13 @@ import torch
 
 from circuits.errors import CircuitsError
 from circuits.evaluation.draws import Chosen, drawn, with_values
-from circuits.evaluation.intervals import Estimate
 from circuits.evaluation.likeness import jaccard_of, shared
 from circuits.evaluation.sampling import Sample
 from circuits.graph import AnyScores
 from circuits.graph.blocks import Blocks, block_of, blocks_of_examples
-from circuits.graph.levels import DEFAULT_RULES, nothing_of, select_size
+from circuits.graph.levels import DEFAULT_STRATEGIES, empty_like, select_size
 from circuits.statistics import LEVEL, jackknife_error, random_halves, student_quantile
+from circuits.statistics.estimate import Estimate
 
 TARGET = 0.8
 FEWEST = 4
@@ -79,7 +79,7 @@ class Reliability:
     unit: str
     n: int
     size: int
-    rule: str
+    strategy: str
     ranking: str
     scores: Estimate
     sampling: Estimate
@@ -124,7 +124,7 @@ class Reliability:
         return (
             f"reliability of the scores over {self.n} examples {self.scores}; error of sampling "
             f"{_percent(self.sampling)}{beside}",
-            f"circuits of {self.size} {self.unit} ({self.rule}, {self.ranking}) from {self.n} "
+            f"circuits of {self.size} {self.unit} ({self.strategy}, {self.ranking}) from {self.n} "
             f"other examples would share {self.likeness} of them (Jaccard); {self.takes}",
         )
 
@@ -148,9 +148,9 @@ def reliability(
     scores: AnyScores,
     *,
     size: int | None = None,
-    rule: str | None = None,
+    strategy: str | None = None,
     ranking: str = "absolute",
-    positive: float | None = None,
+    positive_ratio: float | None = None,
     target: float = TARGET,
     seed: int = 0,
 ) -> Reliability:
@@ -167,17 +167,21 @@ def reliability(
         raise CircuitsError(
             f"{blocks.examples} examples: how far scores depend on them takes at least {FEWEST}"
         )
-    empty = nothing_of(scores)
+    empty = empty_like(scores)
     if size is None:
-        size = max(1, round(SHARES[empty.level] * len(empty.choices)))
-    rule = rule or DEFAULT_RULES[empty.level]
-    sample = Sample.of(blocks, empty.choices)
+        size = max(1, round(SHARES[empty.level] * len(empty.candidates)))
+    strategy = strategy or DEFAULT_STRATEGIES[empty.level]
+    sample = Sample.of(blocks, empty.candidates)
     rest = [sample.without(place) for place in range(len(blocks.sizes))]
     n, signed = sample.examples, ranking == "signed"
 
     def choose(one: AnyScores) -> Chosen:
-        how: dict[str, Any] = {"rule": rule, "ranking": ranking, "positive": positive}
-        return select_size(one, size, **how, prune=False).mask.flatten()[empty.choices]
+        how: dict[str, Any] = {
+            "strategy": strategy,
+            "ranking": ranking,
+            "positive_ratio": positive_ratio,
+        }
+        return select_size(one, size, **how, prune=False).mask.flatten()[empty.candidates]
 
     halves = _Halves.of(scores, blocks, sample, choose, seed)
     factor = _solved(
@@ -196,7 +200,7 @@ def reliability(
         f"{empty.level}s",
         n,
         size,
-        rule,
+        strategy,
         ranking,
         _estimate([one.reliability(n) for one in (sample, *rest)], n, _FREE),
         _estimate(apart, n, _POSITIVE),
@@ -263,7 +267,7 @@ class _Halves:
             for half in (first, ~first):
                 sizes.append(int(blocks.sizes[half].sum()))
                 mean = blocks.sums[half].sum(dim=0, dtype=torch.float64) / sizes[-1]
-                means.append(mean.flatten()[sample.choices])
+                means.append(mean.flatten()[sample.candidates])
                 if where is None:
                     chosen.append(choose(with_values(scores, mean.float(), None)))
                 else:

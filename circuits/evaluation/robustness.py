@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 import torch
 
-from circuits.evaluation.intervals import Estimate, VanishingMetricError, estimates
 from circuits.evaluation.measure import measure, shares
 from circuits.graph import AnyCircuit
-from circuits.intervention.ablation import Means
+from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
-from circuits.unfinished import Pieces
+from circuits.runtime.resume import Pieces
+from circuits.statistics.estimate import Estimate, VanishingMetricError, estimates
 from tasks.pairs import PairSet
 
 Kind = TypeVar("Kind", bound=AnyCircuit)
@@ -56,11 +56,11 @@ def robustness(
     conditions: Mapping[str, PairSet],
     *,
     metric: str | None = None,
-    ablation: str | Means = "corrupted",
+    ablation: str | MeanActivations = "corrupted",
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
-    unfinished: Pieces | None = None,
+    resume: Pieces | None = None,
 ) -> dict[str, Condition]:
     """f of the circuit under each named condition; metric None takes each pair set's own."""
     control = random_circuit(circuit, seed=seed)
@@ -75,7 +75,7 @@ def robustness(
                 ablation=ablation,
                 batch_size=batch_size,
                 progress=f"robustness ({name})" if progress else None,
-                unfinished=unfinished,
+                resume=resume,
             )
             kept, random = estimates(measured.columns, shares, seed=seed)
         except VanishingMetricError as error:
@@ -93,7 +93,7 @@ def robustness(
 
 def random_circuit(circuit: Kind, *, seed: int) -> Kind:
     """As many random edges (nodes, neurons) of the same model, unpruned: a control."""
-    places = circuit.choices
+    places = circuit.candidates
     shuffled = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))]
-    mask = circuit.choosing(shuffled[: len(circuit)]).mask
+    mask = circuit.with_only(shuffled[: len(circuit)]).mask
     return replace(circuit, mask=mask, scores=None, details={})

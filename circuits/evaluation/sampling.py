@@ -20,29 +20,31 @@ class Sample:
 
     sums: Float[Tensor, "block choice"]
     sizes: Float[Tensor, " block"]
-    choices: Int[Tensor, " choice"]
+    candidates: Int[Tensor, " choice"]
     mean: Float[Tensor, " choice"]
     variance: Float[Tensor, " choice"]
     """Of one example's score, unbiased."""
 
     @classmethod
-    def of(cls, blocks: Blocks, choices: Int[Tensor, " choice"]) -> Sample:
+    def of(cls, blocks: Blocks, candidates: Int[Tensor, " choice"]) -> Sample:
         """From the sums over blocks."""
-        return cls._of(blocks.sums.flatten(1)[:, choices].double(), blocks.sizes.double(), choices)
+        return cls._of(
+            blocks.sums.flatten(1)[:, candidates].double(), blocks.sizes.double(), candidates
+        )
 
     @classmethod
     def _of(
         cls,
         sums: Float[Tensor, "block choice"],
         sizes: Float[Tensor, " block"],
-        choices: Int[Tensor, " choice"],
+        candidates: Int[Tensor, " choice"],
     ) -> Sample:
         mean = sums.sum(dim=0) / sizes.sum()
         # A block of c examples has a mean of variance 1 / c, and so weighs c.
         squares = torch.zeros_like(mean)
         for one, size in zip(sums, sizes.tolist(), strict=True):
             squares += size * (one / size - mean).square()
-        return cls(sums, sizes, choices, mean, squares / (len(sizes) - 1))
+        return cls(sums, sizes, candidates, mean, squares / (len(sizes) - 1))
 
     @property
     def examples(self) -> int:
@@ -52,7 +54,7 @@ class Sample:
     def without(self, block: int) -> Sample:
         """All blocks but one."""
         rest = torch.arange(len(self.sizes)) != block
-        return self._of(self.sums[rest], self.sizes[rest], self.choices)
+        return self._of(self.sums[rest], self.sizes[rest], self.candidates)
 
     def error(self, number: float | int) -> Float[Tensor, " choice"]:
         """Standard error of the mean scores of so many examples."""

@@ -24,10 +24,10 @@ import torch
 
 from circuits.errors import CircuitsError
 from circuits.evaluation.draws import Chosen, drawn, jaccard, with_values
-from circuits.evaluation.intervals import Estimate
 from circuits.graph import AnyScores
-from circuits.graph.levels import nothing_of, select_size
+from circuits.graph.levels import empty_like, select_size
 from circuits.statistics import LEVEL, resample_weights
+from circuits.statistics.estimate import Estimate
 
 CORE = 0.95
 
@@ -51,7 +51,7 @@ class Stability:
     chance: float
     circuit: tuple[str, ...]
     core: int
-    resamples: int
+    n_resamples: int
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -64,7 +64,7 @@ class Stability:
             "chance": self.chance,
             "circuit": list(self.circuit),
             "core": self.core,
-            "resamples": self.resamples,
+            "n_resamples": self.n_resamples,
         }
 
 
@@ -72,11 +72,11 @@ def stability(
     scores: AnyScores,
     *,
     size: int,
-    rule: str | None = None,
+    strategy: str | None = None,
     ranking: str = "absolute",
-    positive: float | None = None,
+    positive_ratio: float | None = None,
     prune: bool = True,
-    resamples: int = 200,
+    n_resamples: int = 200,
     seed: int = 0,
 ) -> Stability:
     """Select a circuit again from `resamples` bootstrap resamples, and as many splits in halves.
@@ -89,35 +89,42 @@ def stability(
             "stability needs the scores of at least two examples one by one; score with "
             "per_example=True (--per-example)"
         )
-    if resamples < 2:
-        raise CircuitsError(f"{resamples} resamples: at least 2 are needed")
-    choices = nothing_of(scores).choices
+    if n_resamples < 2:
+        raise CircuitsError(f"{n_resamples} resamples: at least 2 are needed")
+    candidates = empty_like(scores).candidates
 
-    def chosen(one: AnyScores, rule: str | None = rule) -> Chosen:
-        circuit = select_size(one, size, rule=rule, ranking=ranking, positive=positive, prune=prune)
-        return circuit.mask.flatten()[choices]
+    def chosen(one: AnyScores, strategy: str | None = strategy) -> Chosen:
+        circuit = select_size(
+            one,
+            size,
+            strategy=strategy,
+            ranking=ranking,
+            positive_ratio=positive_ratio,
+            prune=prune,
+        )
+        return circuit.mask.flatten()[candidates]
 
     n = len(scores.per_example)
     circuit = chosen(scores)
-    counts = (n * resample_weights(n, resamples, seed=seed)).round().long()
+    counts = (n * resample_weights(n, n_resamples, seed=seed)).round().long()
     masks = [chosen(drawn(scores, torch.arange(n).repeat_interleave(row))) for row in counts]
     draw = torch.Generator().manual_seed(seed)
-    orders = [torch.randperm(n, generator=draw) for _ in range(resamples)]
+    orders = [torch.randperm(n, generator=draw) for _ in range(n_resamples)]
     halves = [
         [chosen(drawn(scores, half)) for half in (order[: n // 2], order[n // 2 :])]
         for order in orders
     ]
     # Random scores have no examples, so no sign is stabler than another: "stable" is "top-n" there.
-    unguided = "top-n" if rule == "stable" else rule
+    unguided = "top-n" if strategy == "stable" else strategy
     random = [
         chosen(with_values(scores, noise, None), unguided)
-        for noise in torch.rand(resamples, *scores.per_example.shape[1:], generator=draw)
+        for noise in torch.rand(n_resamples, *scores.per_example.shape[1:], generator=draw)
     ]
     share = torch.stack(masks).double().mean(dim=0)
-    names = [nothing_of(scores).choice_name(place) for place in choices.tolist()]
+    names = [empty_like(scores).candidate_name(place) for place in candidates.tolist()]
     often = share.argsort(descending=True, stable=True)[: int((share > 0).sum())].tolist()
     return Stability(
-        f"{nothing_of(scores).level}s",
+        f"{empty_like(scores).level}s",
         _central([jaccard(circuit, mask) for mask in masks], n),
         _central([jaccard(a, b) for a, b in halves], n),
         _central([jaccard(circuit, mask) for mask in random], n),
@@ -125,7 +132,7 @@ def stability(
         float(share.mean()),
         tuple(names[place] for place in circuit.nonzero().flatten().tolist()),
         int((share[circuit] >= CORE).sum()),
-        resamples,
+        n_resamples,
     )
 
 

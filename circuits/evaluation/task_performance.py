@@ -22,12 +22,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.batching import over_batches
 from circuits.errors import CircuitsError
-from circuits.evaluation.intervals import Estimate, estimates
 from circuits.metrics import Logits, metric_for, per_example
 from circuits.models import HookedModel
+from circuits.runtime.batching import over_batches
 from circuits.statistics import LEVEL
+from circuits.statistics.estimate import Estimate, estimates
 from tasks.pairs import PairBatch, PairSet
 
 

@@ -72,7 +72,7 @@ def _parts(circuit: NodeCircuit, unit: str) -> Iterator[tuple[str, Mask]]:
         places = [(units.layout.sources[row], units.of(row)) for row in _components(units.layout)]
     else:
         places = [
-            (units.name(place), slice(place, place + 1)) for place in circuit.choices.tolist()
+            (units.name(place), slice(place, place + 1)) for place in circuit.candidates.tolist()
         ]
     for name, place in places:
         mask = torch.zeros_like(circuit.mask)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from circuits.attribution.gather import Growth
+from circuits.attribution.dataset_scores import Growth
 from circuits.errors import CircuitsError
 from circuits.evaluation.reliability import FEWEST, TARGET, Reliability, reliability
 from circuits.graph import AnyScores
@@ -24,9 +24,9 @@ def until_stable(
     *,
     first: int = FIRST,
     size: int | None = None,
-    rule: str | None = None,
+    strategy: str | None = None,
     ranking: str | Callable[[AnyScores], Ranked] = "absolute",
-    positive: float | None = None,
+    positive_ratio: float | None = None,
     seed: int = 0,
     told: Callable[[Reliability], None] | None = None,
 ) -> Growth:
@@ -50,15 +50,20 @@ def until_stable(
         raise CircuitsError(
             f"{first} examples to begin with: how far scores depend on them takes at least {FEWEST}"
         )
-    chosen: list[Ranked] = [] if callable(ranking) else [(ranking, positive)]
+    chosen: list[Ranked] = [] if callable(ranking) else [(ranking, positive_ratio)]
 
     def look(scores: AnyScores) -> Reliability:
         if not chosen:
             assert callable(ranking)
             chosen.append(ranking(scores))
         name, share = chosen[0]
-        how: dict[str, Any] = {"ranking": name, "positive": share, "target": target, "seed": seed}
-        return reliability(scores, size=size, rule=rule, **how)
+        how: dict[str, Any] = {
+            "ranking": name,
+            "positive_ratio": share,
+            "target": target,
+            "seed": seed,
+        }
+        return reliability(scores, size=size, strategy=strategy, **how)
 
     def more(scores: AnyScores) -> int:
         found = look(scores)
@@ -74,9 +79,9 @@ def until_stable(
         {
             "target": target,
             "size": size,
-            "rule": rule,
+            "strategy": strategy,
             "ranking": ranking if isinstance(ranking, str) else "chosen",
-            "positive": positive,
+            "positive_ratio": positive_ratio,
             "seed": seed,
         },
     )

@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError, naming
-from circuits.files import read_json, require_known, write_json
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, network
+from circuits.runtime.files import read_json, require_known, write_json
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -71,7 +71,7 @@ class Circuit:
         return int(self.mask.sum())
 
     @property
-    def share(self) -> float:
+    def fraction(self) -> float:
         """Edges kept as a share of all the model's edges."""
         return len(self) / self.layout.n_edges
 
@@ -82,23 +82,23 @@ class Circuit:
         return tuple(self.layout.edge_name(row, column) for column, row in places)
 
     @property
-    def choices(self) -> Int[Tensor, " choice"]:
+    def candidates(self) -> Int[Tensor, " choice"]:
         """Flat matrix places of all that a circuit of this model can be made of."""
         return self.layout.mask.flatten().nonzero().flatten()
 
-    def choosing(self, places: Int[Tensor, " chosen"]) -> Circuit:
+    def with_only(self, places: Int[Tensor, " chosen"]) -> Circuit:
         """The circuit of these places, in this one's stead."""
         mask = torch.zeros_like(self.mask)
         mask.view(-1)[places] = True
         return replace(self, mask=mask, scores=None, details={})
 
-    def choice_name(self, place: int) -> str:
+    def candidate_name(self, place: int) -> str:
         """The name of the edge at one of `choices`."""
         return self.layout.edge_name(*divmod(place, self.layout.shape[1]))
 
     def whole(self) -> Circuit:
         """All that there is: the model itself."""
-        return self.choosing(self.choices)
+        return self.with_only(self.candidates)
 
     @property
     def nodes(self) -> tuple[str, ...]:

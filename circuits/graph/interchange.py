@@ -43,12 +43,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.files import atomic_path, read_json, write_json
 from circuits.graph.accounting import account, require_agreement, require_nodes
 from circuits.graph.circuit import Circuit
 from circuits.graph.layout import Layout
 from circuits.graph.node_scores import NodeScores
 from circuits.graph.scores import EdgeScores
+from circuits.runtime.files import atomic_path, read_json, write_json
 
 _SIGNS = {"loss": 1.0, "metric": -1.0}
 _COPIES = ("sum", "mean")

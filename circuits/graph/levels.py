@@ -11,7 +11,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.files import read_json
 from circuits.graph.circuit import Circuit
 from circuits.graph.node_circuit import NodeCircuit
 from circuits.graph.node_scores import FILES, NodeScores
@@ -19,8 +18,9 @@ from circuits.graph.node_selection import node_order, select_nodes
 from circuits.graph.orders import edge_order
 from circuits.graph.scores import EdgeScores
 from circuits.graph.selection import select
+from circuits.runtime.files import read_json
 
-DEFAULT_RULES = {"edge": "paths", "node": "top-n", "neuron": "top-n"}
+DEFAULT_STRATEGIES = {"edge": "widest-path", "node": "top-n", "neuron": "top-n"}
 
 AnyScores = EdgeScores | NodeScores
 AnyCircuit = Circuit | NodeCircuit
@@ -45,54 +45,64 @@ def load_circuit(path: str | Path) -> AnyCircuit:
     return NodeCircuit.load(path) if nodes else Circuit.load(path)
 
 
-def nothing_of(scores: AnyScores) -> AnyCircuit:
+def empty_like(scores: AnyScores) -> AnyCircuit:
     """The circuit of nothing, from which `choosing` makes others."""
     if isinstance(scores, NodeScores):
         return NodeCircuit.inputs_only(scores.units)
     return Circuit.empty(scores.layout)
 
 
-def share_of(scores: AnyScores, share: float) -> int:
+def size_of_fraction(scores: AnyScores, fraction: float) -> int:
     """How many edges, nodes or neurons a share of all is, at least one."""
-    if not 0 < share <= 1:
-        raise CircuitsError(f"share {share}: it must be above 0 and at most 1")
-    return max(1, round(share * len(nothing_of(scores).choices)))
+    if not 0 < fraction <= 1:
+        raise CircuitsError(f"share {fraction}: it must be above 0 and at most 1")
+    return max(1, round(fraction * len(empty_like(scores).candidates)))
 
 
 def order_of(
-    scores: AnyScores, rule: str | None = None, ranking: str = "absolute"
+    scores: AnyScores, strategy: str | None = None, ranking: str = "absolute"
 ) -> Int[Tensor, " choice"]:
     """All places, best first, as `select` and `select_nodes` take them.
 
     rule: None takes that of DEFAULT_RULES. Nodes and neurons have no other.
     """
     if isinstance(scores, NodeScores):
-        _require_top_n(scores, rule)
+        _require_top_n(scores, strategy)
         return node_order(scores, ranking)
-    return edge_order(scores, rule or DEFAULT_RULES["edge"], ranking, join=True)
+    return edge_order(scores, strategy or DEFAULT_STRATEGIES["edge"], ranking, join=True)
 
 
 def select_size(
     scores: AnyScores,
     size: int,
     *,
-    rule: str | None = None,
+    strategy: str | None = None,
     ranking: str = "absolute",
-    positive: float | None = None,
+    positive_ratio: float | None = None,
     prune: bool = True,
 ) -> AnyCircuit:
     """The best edges (`select`), or nodes or neurons (`select_nodes`, never pruned), so many."""
     if isinstance(scores, NodeScores):
-        _require_top_n(scores, rule)
-        if positive is not None:
-            raise CircuitsError(f"positive={positive} is for edges ranked by a mix of two orders")
+        _require_top_n(scores, strategy)
+        if positive_ratio is not None:
+            raise CircuitsError(
+                f"positive={positive_ratio} is for edges ranked by a mix of two orders"
+            )
         return select_nodes(scores, size, ranking=ranking)
-    rule = rule or DEFAULT_RULES["edge"]
-    return select(scores, edges=size, rule=rule, ranking=ranking, positive=positive, prune=prune)
+    strategy = strategy or DEFAULT_STRATEGIES["edge"]
+    return select(
+        scores,
+        size=size,
+        strategy=strategy,
+        ranking=ranking,
+        positive_ratio=positive_ratio,
+        prune=prune,
+    )
 
 
-def _require_top_n(scores: NodeScores, rule: str | None) -> None:
-    if rule not in (None, "top-n"):
+def _require_top_n(scores: NodeScores, strategy: str | None) -> None:
+    if strategy not in (None, "top-n"):
         raise CircuitsError(
-            f'rule {rule!r} orders edges; {scores.units.level}s are taken by rule "top-n"'
+            f"strategy {strategy!r} orders edges; {scores.units.level}s are taken by "
+            'strategy "top-n"'
         )

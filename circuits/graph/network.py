@@ -24,8 +24,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.files import atomic_path
 from circuits.graph.layout import Layout, Node
+from circuits.runtime.files import atomic_path
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -19,11 +19,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError, naming
-from circuits.files import read_json, require_known, write_json
 from circuits.graph.circuit import Circuit, read_entries
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, add_units, network
 from circuits.graph.units import Units
+from circuits.runtime.files import read_json, require_known, write_json
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -67,7 +67,7 @@ class NodeCircuit:
         return cls(units, mask)
 
     def __len__(self) -> int:
-        return int(self.mask[self.choices].sum())
+        return int(self.mask[self.candidates].sum())
 
     @property
     def layout(self) -> Layout:
@@ -80,28 +80,28 @@ class NodeCircuit:
         return self.units.level
 
     @property
-    def share(self) -> float:
+    def fraction(self) -> float:
         """Units kept as a share of all, what enters the model not counted."""
-        return len(self) / len(self.choices)
+        return len(self) / len(self.candidates)
 
     @cached_property
-    def choices(self) -> Int[Tensor, " choice"]:
+    def candidates(self) -> Int[Tensor, " choice"]:
         """Places of all that a circuit of this model can be made of."""
         return (~self.units.roots).nonzero().flatten()
 
-    def choosing(self, places: Int[Tensor, " chosen"]) -> NodeCircuit:
+    def with_only(self, places: Int[Tensor, " chosen"]) -> NodeCircuit:
         """The circuit of these places, in this one's stead, with what enters the model."""
         mask = self.units.roots.clone()
         mask[places] = True
         return replace(self, mask=mask, scores=None, details={})
 
-    def choice_name(self, place: int) -> str:
+    def candidate_name(self, place: int) -> str:
         """The name of the unit at one of `choices`."""
         return self.units.name(place)
 
     def whole(self) -> NodeCircuit:
         """All that there is: the model itself."""
-        return self.choosing(self.choices)
+        return self.with_only(self.candidates)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -34,6 +34,6 @@ def select_nodes(scores: NodeScores, n: int, *, ranking: str = "absolute") -> No
     order = node_order(scores, ranking)
     if not 0 <= n <= len(order):
         raise CircuitsError(f"{n} {scores.units.level}s asked for; this model has {len(order)}")
-    details = {"rule": "top-n", "ranking": ranking, "size": n, "method": scores.method}
-    chosen = NodeCircuit.inputs_only(scores.units).choosing(order[:n])
+    details = {"strategy": "top-n", "ranking": ranking, "size": n, "method": scores.method}
+    chosen = NodeCircuit.inputs_only(scores.units).with_only(order[:n])
     return replace(chosen, scores=scores.values, details=details)

@@ -32,7 +32,7 @@ from circuits.graph.inlets import entries, joined
 from circuits.graph.layout import Layout
 from circuits.graph.scores import EdgeScores
 
-ORDERS = ("top-n", "paths", "greedy", "stable")
+ORDERS = ("top-n", "widest-path", "greedy", "stable")
 RANKINGS = ("absolute", "signed", "mixed")
 
 Matrix = Float[Tensor, "source reader"]
@@ -44,10 +44,10 @@ _CHUNK = 2**22  # numbers held at once
 
 def edge_order(
     scores: EdgeScores,
-    rule: str = "paths",
+    strategy: str = "widest-path",
     ranking: str = "absolute",
     *,
-    positive: float | None = None,
+    positive_ratio: float | None = None,
     join: bool = False,
 ) -> Int[Tensor, " edge"]:
     """Flat matrix places of all edges in the order of the rule; ties in matrix order.
@@ -58,42 +58,43 @@ def edge_order(
 
     The order is kept with the scores: asked for again, it costs nothing.
     """
-    if rule not in ORDERS:
-        raise CircuitsError(f"unknown rule {rule!r}; known: {', '.join(ORDERS)}")
-    require_ranking(ranking, positive)
+    if strategy not in ORDERS:
+        raise CircuitsError(f"unknown strategy {strategy!r}; known: {', '.join(ORDERS)}")
+    require_ranking(ranking, positive_ratio)
     each = scores.per_example
     versions = (scores.matrix._version, 0 if each is None else each._version)
-    key = (rule, ranking, positive, join, *versions)
+    key = (strategy, ranking, positive_ratio, join, *versions)
     if key not in scores.orders:
-        scores.orders[key] = _order(scores, rule, ranking, positive, join)
+        scores.orders[key] = _order(scores, strategy, ranking, positive_ratio, join)
     return scores.orders[key]
 
 
 def _order(
-    scores: EdgeScores, rule: str, ranking: str, positive: float | None, join: bool
+    scores: EdgeScores, strategy: str, ranking: str, positive_ratio: float | None, join: bool
 ) -> Int[Tensor, " edge"]:
-    if positive is not None:
-        signed = edge_order(scores, rule, "signed", join=join)
-        return _mixed(signed, edge_order(scores, rule, "absolute"), positive)
+    if positive_ratio is not None:
+        signed = edge_order(scores, strategy, "signed", join=join)
+        return _mixed(signed, edge_order(scores, strategy, "absolute"), positive_ratio)
     worth = ranking_keys(scores.matrix, ranking)
-    if join and rule == "paths" and ranking == "signed":
+    if join and strategy == "widest-path" and ranking == "signed":
         worth = joined(worth, scores.layout)
-    if rule == "paths":
+    if strategy == "widest-path":
         return _whole_paths(worth, scores.layout)
-    if rule == "greedy":
+    if strategy == "greedy":
         return _greedy(worth, scores.layout)
-    if rule == "stable":
+    if strategy == "stable":
         return _sorted(scores.layout, (sign_stability(scores) >= _STABLE).float(), worth)
     return _sorted(scores.layout, worth)
 
 
-def require_ranking(ranking: str, positive: float | None) -> None:
+def require_ranking(ranking: str, positive_ratio: float | None) -> None:
     """Refuse an unknown ranking, and a share `positive` where there is none to take."""
     if ranking not in RANKINGS:
         raise CircuitsError(f"unknown ranking {ranking!r}; known: {', '.join(RANKINGS)}")
-    if (ranking == "mixed") != (positive is not None) or not 0 <= (positive or 0) <= 1:
+    if (ranking == "mixed") != (positive_ratio is not None) or not 0 <= (positive_ratio or 0) <= 1:
         raise CircuitsError(
-            f'ranking {ranking!r}, positive={positive}: ranking "mixed" takes a share positive= '
+            f'ranking {ranking!r}, positive_ratio={positive_ratio}: ranking "mixed" takes a '
+            "positive_ratio= "
             "from 0 to 1, and the others take none"
         )
 
@@ -148,7 +149,7 @@ def _sorted(layout: Layout, *keys: Matrix) -> Int[Tensor, " edge"]:
 
 
 def _mixed(
-    signed: Int[Tensor, " edge"], absolute: Int[Tensor, " edge"], positive: float
+    signed: Int[Tensor, " edge"], absolute: Int[Tensor, " edge"], positive_ratio: float
 ) -> Int[Tensor, " edge"]:
     """Take from the first order whenever less than its share is in, else from the second."""
     orders = (signed.tolist(), absolute.tolist())
@@ -157,7 +158,7 @@ def _mixed(
     taken: set[int] = set()
     chosen = 0
     for size in range(1, len(signed) + 1):
-        due = chosen < positive * size
+        due = chosen < positive_ratio * size
         places, start = orders[not due], at[not due]
         while places[start] in taken:
             start += 1

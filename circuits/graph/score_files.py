@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.files import atomic_path, read_json, write_json
+from circuits.runtime.files import atomic_path, read_json, write_json
 
 
 def write_scores(

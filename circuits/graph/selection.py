@@ -18,49 +18,52 @@ from circuits.graph.scores import EdgeScores
 def select(
     scores: EdgeScores,
     *,
-    edges: int | None = None,
+    size: int | None = None,
     threshold: float | None = None,
-    rule: str = "paths",
+    strategy: str = "widest-path",
     ranking: str = "absolute",
-    positive: float | None = None,
+    positive_ratio: float | None = None,
     prune: bool = True,
 ) -> Circuit:
     """Choose edges by their scores.
 
-    rule: "paths", "top-n", "greedy" and "stable" take the first `edges` of their order, which
-        `circuits.graph.orders` describes; "threshold" takes all of at least `threshold`. "paths"
-        gave the most faithful circuits where they were compared (docs/method.md).
+    strategy: "widest-path", "top-n", "greedy" and "stable" take the first `size` edges of their
+        order, which `circuits.graph.orders` describes; "threshold" takes all of at least
+        `threshold`. "widest-path" gave the most faithful circuits where they were compared
+        (docs/method.md).
     ranking: "absolute", which keeps edges that work against the behaviour too, "signed", or
-        "mixed", with positive= the share taken by signed score; `circuits.choose_ranking` finds one
-        on pairs of its own. By signed score, "paths" takes an edge that nearly all score stands on
-        at its size, whatever its sign: the circuit's details name such edges as `joined`, and as
-        `missing` where another rule leaves them out.
-    prune: drop the edges that lie on no path from input to logits. `edges` counts before pruning,
+        "mixed", with positive_ratio= the share taken by signed score; `circuits.choose_ranking`
+        finds one on pairs of its own. By signed score, "widest-path" takes an edge that nearly all
+        score stands on at its size, whatever its sign: the circuit's details name such
+        edges as `joined`, and as `missing` where another strategy leaves them out.
+    prune: drop the edges that lie on no path from input to logits. `size` counts before pruning,
         as in the MIB benchmark.
     """
     said: dict[str, list[str]] = {}
-    if rule not in (*ORDERS, "threshold"):
-        raise CircuitsError(f"unknown rule {rule!r}; known: {', '.join(ORDERS)}, threshold")
-    if rule == "threshold":
-        if threshold is None or edges is not None or positive is not None:
-            raise CircuitsError('rule "threshold" takes threshold=, and no edges= or positive=')
+    if strategy not in (*ORDERS, "threshold"):
+        raise CircuitsError(f"unknown strategy {strategy!r}; known: {', '.join(ORDERS)}, threshold")
+    if strategy == "threshold":
+        if threshold is None or size is not None or positive_ratio is not None:
+            raise CircuitsError(
+                'strategy "threshold" takes threshold=, and no size= or positive_ratio='
+            )
         mask = (ranking_keys(scores.matrix, ranking) >= threshold) & scores.mask
     else:
-        if edges is None or threshold is not None:
-            raise CircuitsError(f'rule "{rule}" takes edges=, and no threshold=')
-        if not 0 <= edges <= scores.layout.n_edges:
-            raise CircuitsError(f"{edges} edges asked for; this model has {scores.layout.n_edges}")
-        order = edge_order(scores, rule, ranking, positive=positive, join=True)
-        mask = top_mask(order, scores.layout, edges)
-        said = {} if ranking == "absolute" else _inlets(scores, mask, rule)
+        if size is None or threshold is not None:
+            raise CircuitsError(f'strategy "{strategy}" takes size=, and no threshold=')
+        if not 0 <= size <= scores.layout.n_edges:
+            raise CircuitsError(f"{size} edges asked for; this model has {scores.layout.n_edges}")
+        order = edge_order(scores, strategy, ranking, positive_ratio=positive_ratio, join=True)
+        mask = top_mask(order, scores.layout, size)
+        said = {} if ranking == "absolute" else _inlets(scores, mask, strategy)
     details = {
-        "rule": rule,
+        "strategy": strategy,
         "ranking": ranking,
-        "edges": edges,
+        "size": size,
         "threshold": threshold,
         "pruned": prune,
         "method": scores.method,
-        **({} if positive is None else {"positive": positive}),
+        **({} if positive_ratio is None else {"positive_ratio": positive_ratio}),
         **said,
         **_model_of(scores),
     }
@@ -68,10 +71,14 @@ def select(
     return circuit.pruned() if prune else circuit
 
 
-def _inlets(scores: EdgeScores, mask: Bool[Tensor, "source reader"], rule: str) -> dict[str, Any]:
+def _inlets(
+    scores: EdgeScores, mask: Bool[Tensor, "source reader"], strategy: str
+) -> dict[str, Any]:
     """Edges of negative score that the rest stands on: put in whatever their sign, or left out."""
     edges = needed(scores.matrix, scores.layout)
-    inside = [scores.layout.edge_name(*edge) for edge in edges if mask[edge] and rule == "paths"]
+    inside = [
+        scores.layout.edge_name(*edge) for edge in edges if mask[edge] and strategy == "widest-path"
+    ]
     outside = [scores.layout.edge_name(*edge) for edge in edges if not mask[edge]]
     return {
         **({"joined": inside} if inside else {}),

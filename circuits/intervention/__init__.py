@@ -1,6 +1,6 @@
 """Changing what a model computes, and looking at what comes out."""
 
-from circuits.intervention.ablation import ABLATIONS, Means, constants
-from circuits.intervention.executor import Executor
+from circuits.intervention.ablation import ABLATIONS, MeanActivations, constants
+from circuits.intervention.executor import CircuitRunner
 
-__all__ = ["ABLATIONS", "Executor", "Means", "constants"]
+__all__ = ["ABLATIONS", "CircuitRunner", "MeanActivations", "constants"]

@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from circuits.batching import over_batches
 from circuits.errors import CircuitsError
-from circuits.models import HookedModel, SourceStates, Wide
-from circuits.models.feed import Prefix
+from circuits.models import DecomposedStream, HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
+from circuits.models.inputs import Prefix
 from circuits.models.view import ReadsHeads, ReadsInput, View, WritesHeads
+from circuits.runtime.batching import over_batches
 from tasks.pairs import PairBatch, PairSet
 
 Key = TypeVar("Key")
@@ -31,23 +31,23 @@ ABLATIONS = ("corrupted", "mean", "mean-positional", "zero")
 
 
 @dataclass
-class Reference:
+class AblatedRun:
     """A run in which no edge is kept.
 
     states: what each source gives. inputs: the stream that each reader then reads.
     values: what each q, k, v projection's module then gives.
     """
 
-    states: SourceStates
+    states: SourceActivations
     inputs: dict[ReadsHeads | ReadsInput, Tensor] = field(default_factory=dict)
     values: dict[nn.Module, Tensor] = field(default_factory=dict)
 
     @classmethod
     def corrupted(
         cls, model: HookedModel, batch: PairBatch, prefix: Prefix | None
-    ) -> tuple[Reference, Float[Tensor, "read vocab"]]:
+    ) -> tuple[AblatedRun, Float[Tensor, "read vocab"]]:
         """The corrupted run, with its logits."""
-        reference, hooks = cls(SourceStates(model.view)), Hooks()
+        reference, hooks = cls(SourceActivations(model.view)), Hooks()
         reference.states.record(hooks)
         for stream in model.view.streams:
             for event in stream.events:
@@ -63,12 +63,12 @@ class Reference:
         return reference, logits
 
     @classmethod
-    def constant(cls, states: SourceStates) -> Reference:
+    def constant(cls, states: SourceActivations) -> AblatedRun:
         """From what every source is set to."""
         view, everything = states.view, slice(None)
         reference = cls(states)
         for stream in view.streams:
-            wide = Wide(stream, [states], (everything, everything))
+            wide = DecomposedStream(stream, [states], (everything, everything))
             biases: list[tuple[int, Tensor]] = []
             for event in stream.events:
                 if isinstance(event, ReadsInput | ReadsHeads):
@@ -101,7 +101,7 @@ def _keep(values: dict[Key, Tensor], key: Key, x: Tensor) -> None:
 
 
 @dataclass(frozen=True)
-class Means:
+class MeanActivations:
     """The mean output of every source, by position or over all of them.
 
     inputs, z, mlp, hidden: as in `SourceStates`, float32, (pos, ...), with one position unless
@@ -123,7 +123,7 @@ class Means:
         *,
         neurons: bool = False,
         batch_size: int | None = None,
-    ) -> Means:
+    ) -> MeanActivations:
         """Over the clean prompts of a set; one forward pass of each, padding left out.
 
         neurons: also of the neurons of MLPs, which circuits of neurons need.
@@ -136,7 +136,7 @@ class Means:
         counts: list[Tensor] = []
 
         def work(batch: PairBatch) -> None:
-            states, hooks = SourceStates(model.view), Hooks()
+            states, hooks = SourceActivations(model.view), Hooks()
             states.record(hooks)
             if neurons:
                 states.record_neurons(hooks)
@@ -170,7 +170,7 @@ class Means:
         left = iter(means)
         return cls(ablation, *(tuple(islice(left, size)) for size in sizes))
 
-    def states(self, model: HookedModel, batch: PairBatch) -> SourceStates:
+    def states(self, model: HookedModel, batch: PairBatch) -> SourceActivations:
         """These means as the sources of a batch."""
         shapes = _shapes(model, batch)
         dtype = model.hf.dtype
@@ -187,7 +187,7 @@ class Means:
             return mean.to(dtype).expand(n, length, *mean.shape[1:])
 
         owners = _owners(model.view)
-        return SourceStates(
+        return SourceActivations(
             model.view,
             {index: spread(mean, index) for index, mean in enumerate(self.inputs)},
             {index: spread(mean, owners[0][index]) for index, mean in enumerate(self.z)},
@@ -198,14 +198,14 @@ class Means:
         )
 
 
-def zeros(model: HookedModel, batch: PairBatch) -> SourceStates:
+def zeros(model: HookedModel, batch: PairBatch) -> SourceActivations:
     """Every source silent."""
     require_linear(model.view, "zero")
     layout, view = model.layout, model.view
     shapes, owners = _shapes(model, batch), _owners(view)
     blank = partial(torch.zeros, device=model.device, dtype=model.hf.dtype)
     d_z = [a.output_weight.shape[1] for a in view.attentions]
-    return SourceStates(
+    return SourceActivations(
         view,
         {place: blank(*shape, view.d_model) for place, shape in enumerate(shapes)},
         {
@@ -230,7 +230,7 @@ def require_linear(view: View, ablation: str) -> None:
         )
 
 
-def _flat(states: SourceStates) -> list[tuple[Tensor, int]]:
+def _flat(states: SourceActivations) -> list[tuple[Tensor, int]]:
     """All tensors of a run, with the stream that each belongs to."""
     attentions, mlps = _owners(states.view)
     return [
@@ -260,11 +260,11 @@ def _shapes(model: HookedModel, batch: PairBatch) -> list[tuple[int, int]]:
     return [tuple(arguments[name].shape) for name in names if name in arguments]
 
 
-Constants = Callable[[HookedModel, PairBatch], SourceStates]
+Constants = Callable[[HookedModel, PairBatch], SourceActivations]
 
 
 def constants(
-    ablation: str | Means,
+    ablation: str | MeanActivations,
     model: HookedModel,
     pairs: PairSet | None,
     *,
@@ -275,7 +275,7 @@ def constants(
     ablation: one of ABLATIONS, or means taken before. pairs: what means are taken over.
     neurons: whether circuits of neurons are to run, so that means are taken of them as well.
     """
-    if isinstance(ablation, Means):
+    if isinstance(ablation, MeanActivations):
         means = ablation
         return lambda model, batch: means.states(model, batch)
     if ablation == "corrupted":
@@ -286,4 +286,4 @@ def constants(
         raise CircuitsError(f"unknown ablation {ablation!r}; known: {', '.join(ABLATIONS)}")
     if pairs is None:
         raise CircuitsError(f"{ablation} ablation needs the pairs that the mean is over")
-    return Means.of(model, pairs, ablation, neurons=neurons).states
+    return MeanActivations.of(model, pairs, ablation, neurons=neurons).states

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from circuits.models import SourceStates
+from circuits.models import SourceActivations
 from circuits.models.view import (
     ReadsHeads,
     ReadsInput,
@@ -26,8 +26,8 @@ class Differences:
         self,
         stream: Stream,
         index: int,
-        live: SourceStates,
-        reference: SourceStates,
+        live: SourceActivations,
+        reference: SourceActivations,
         used: Bool[Tensor, " source"],
     ) -> None:
         self.stream, self.index = stream, index

@@ -29,11 +29,11 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.graph import AnyCircuit, Circuit, NodeCircuit
-from circuits.intervention.ablation import Constants, Reference
+from circuits.intervention.ablation import AblatedRun, Constants
 from circuits.intervention.differences import Differences
 from circuits.intervention.node_run import NodeRun
 from circuits.intervention.reader_inputs import ReaderInputs
-from circuits.models import HookedModel, SourceStates
+from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
 from circuits.models.norm import Norm
 from circuits.models.view import (
@@ -48,7 +48,7 @@ Logits = Float[Tensor, "read vocab"]
 _CORRUPTED, _COMPUTED, _ALONE = 0, 1, 2  # what a reader is given
 
 
-class Executor:
+class CircuitRunner:
     """Runs circuits on one batch; they share its clean and reference runs.
 
     clean, corrupted: float32 logits at the batch's reads. corrupted is the reference's: of no edge.
@@ -68,10 +68,10 @@ class Executor:
         with torch.no_grad():
             self.clean: Logits = self._run(Hooks())
             if constants is None:
-                self._reference, corrupted = Reference.corrupted(model, self._rest, self._prefix)
+                self._reference, corrupted = AblatedRun.corrupted(model, self._rest, self._prefix)
                 self.corrupted: Logits = corrupted
             else:
-                self._reference = Reference.constant(constants(model, batch))
+                self._reference = AblatedRun.constant(constants(model, batch))
                 self.corrupted = self.logits(Circuit.empty(model.layout))
 
     def logits(self, circuit: AnyCircuit) -> Logits:
@@ -88,7 +88,7 @@ class Executor:
                 self._record_neurons()
             run.attach(hooks)
         else:
-            CircuitRun(
+            EdgeRun(
                 self.model, self._reference, circuit.mask, by_corruption=self._by_corruption
             ).attach(hooks)
         return self._run(hooks)
@@ -110,20 +110,20 @@ class Executor:
             return self.model.logits(self._rest.clean, self._rest, hooks, self._prefix)
 
 
-class CircuitRun:
+class EdgeRun:
     """One forward pass on a circuit."""
 
     def __init__(
         self,
         model: HookedModel,
-        reference: Reference,
+        reference: AblatedRun,
         keep: Bool[Tensor, "source reader"],
         *,
         by_corruption: bool,
     ) -> None:
         """by_corruption: whether the reference is the corrupted run, and not constants."""
         self.view, self.keep, self.reference = model.view, keep, reference
-        self.live = SourceStates(model.view)
+        self.live = SourceActivations(model.view)
         kept = keep.sum(dim=0)
         visible = model.layout.mask.sum(dim=0)
         self.state: list[int] = torch.where(

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.graph import NodeCircuit
-from circuits.intervention.ablation import Reference
-from circuits.models import HookedModel, SourceStates
+from circuits.intervention.ablation import AblatedRun
+from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
 from circuits.models.view import MLP, Attention
 
@@ -34,7 +34,7 @@ class NodeRun:
     needs_neurons: whether the reference must hold the hidden neurons of MLPs.
     """
 
-    def __init__(self, model: HookedModel, reference: Reference, circuit: NodeCircuit) -> None:
+    def __init__(self, model: HookedModel, reference: AblatedRun, circuit: NodeCircuit) -> None:
         self.view, self.reference = model.view, reference
         widths = circuit.units.widths
         if circuit.level == "neuron" and widths != self.view.widths:
@@ -43,7 +43,7 @@ class NodeRun:
                 f"a circuit with {widths[row]} units of {circuit.layout.sources[row]} cannot run "
                 f"on a model with {self.view.widths[row]}"
             )
-        self.live = SourceStates(self.view)
+        self.live = SourceActivations(self.view)
         self.kept = circuit.mask.to(model.device).split(list(widths))
         self.needs_neurons = any(self._in_part(mlp) for mlp in self.view.mlps)
 

@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterator, Sequence
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from circuits.intervention.ablation import Reference
+from circuits.intervention.ablation import AblatedRun
 from circuits.intervention.differences import Differences
 from circuits.models.view import ReadsHeads, ReadsInput, Rescales, Stream
-from circuits.planning.buffers import INPUT_BYTES, INPUTS_AT_ONCE
+from circuits.runtime.limits import INPUT_BYTES, INPUTS_AT_ONCE
 
 _FEW = 4  # kept edges a reader, up to which adding them one by one beats a product with all
 
@@ -30,7 +30,7 @@ class ReaderInputs:
         self,
         stream: Stream,
         differences: Differences,
-        reference: Reference,
+        reference: AblatedRun,
         keep: Bool[Tensor, "source reader"],
         columns: Collection[int],
     ) -> None:

@@ -1,8 +1,15 @@
 """Models: where they come from, and what is where in them."""
 
-from circuits.models.checkpoints import load_model, series
+from circuits.models.checkpoints import checkpoint_series, load_model
 from circuits.models.hooked import HookedModel
-from circuits.models.stream import SourceStates, Wide
+from circuits.models.stream import DecomposedStream, SourceActivations
 from circuits.models.view import View
 
-__all__ = ["HookedModel", "SourceStates", "View", "Wide", "load_model", "series"]
+__all__ = [
+    "DecomposedStream",
+    "HookedModel",
+    "SourceActivations",
+    "View",
+    "checkpoint_series",
+    "load_model",
+]

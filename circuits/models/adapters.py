@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from circuits.errors import CircuitsError
-from circuits.files import read_json
 from circuits.models.adapter_kinds import require_mergeable
 from circuits.models.adapter_vocabulary import fit_vocabulary
-from circuits.models.failures import UNLOADABLE, first_sentence, some, unfetched
+from circuits.models.load_errors import LOAD_ERRORS, first_sentence, some, unfetched
+from circuits.runtime.files import read_json
 
 _PROBED = 8  # tokens that the merged model is held against the unmerged one on
 _EXACT = 1e-4  # of the logits' spread, in float32
@@ -92,7 +92,7 @@ def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
         ) from error
     except CircuitsError:
         raise
-    except UNLOADABLE as error:
+    except LOAD_ERRORS as error:
         why = unfetched(folder) or _why(error)
         raise CircuitsError(f"{folder}: the adapter cannot be loaded ({why})") from error
     _require_equal(folder, record, apart, together, torch.finfo(merged.dtype).eps)

@@ -9,8 +9,8 @@ from collections.abc import Collection, Sequence
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from circuits.models.special import token_ids
-from tasks.text import added_begin
+from circuits.models.special_tokens import token_ids
+from tasks.text.tokens import added_begin
 
 
 def missing_begin(

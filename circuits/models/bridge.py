@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
-from circuits.memory import out_of_memory
-from circuits.models.failures import first_sentence
+from circuits.models.load_errors import first_sentence
+from circuits.runtime.oom import out_of_memory
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -23,9 +23,9 @@ from transformers import (
 
 from circuits.errors import CircuitsError
 from circuits.models.adapters import merge, recorded_base
-from circuits.models.failures import UNLOADABLE, first_sentence, reason, unfetched
 from circuits.models.gguf.sources import gguf_of
 from circuits.models.language import auto_class
+from circuits.models.load_errors import LOAD_ERRORS, first_sentence, reason, unfetched
 from circuits.models.whole import require_sizes, require_whole
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -135,7 +135,7 @@ def load_config(source: str | Path) -> PreTrainedConfig:
         return configuration(GGUF.read(name))
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(name, revision=revision)
-    except UNLOADABLE as error:
+    except LOAD_ERRORS as error:
         raise CircuitsError(_why(source, Path(name), error)) from error
     config._commit_hash = None if Path(name).is_dir() else _commit(name, revision)
     require_sizes(source, config)
@@ -190,7 +190,7 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
     return tokenizer
 
 
-def series(base: str | Path, folder: str | Path) -> dict[str, str]:
+def checkpoint_series(base: str | Path, folder: str | Path) -> dict[str, str]:
     """A training run as names and places, in order: "base", then its `step-N` folders, or the
     `checkpoint-N` folders of transformers' Trainer.
     """
@@ -286,7 +286,7 @@ def _load_weights(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, by name
         )
-    except UNLOADABLE as error:
+    except LOAD_ERRORS as error:
         raise CircuitsError(_why(source, Path(name), error)) from error
     require_whole(source, model, loaded)
     made: PreTrainedModel = model

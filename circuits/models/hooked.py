@@ -22,19 +22,26 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
 from circuits.graph.layout import Layout
-from circuits.memory import out_of_memory
 from circuits.models import begin
 from circuits.models.architecture import describe
 from circuits.models.bridge import bridge_of
 from circuits.models.checkpoints import load, required
-from circuits.models.failures import first_sentence
-from circuits.models.feed import Feed, Prefix, behind, decoder_only, encoder_decoder, shared_length
+from circuits.models.context_length import context_window, longrope_window
 from circuits.models.hooks import Hooks
-from circuits.models.narrow import narrowed
+from circuits.models.inputs import (
+    ModelInputs,
+    Prefix,
+    decoder_only,
+    drop_prefix,
+    encoder_decoder,
+    shared_length,
+)
+from circuits.models.load_errors import first_sentence
 from circuits.models.plain import quantisation, require_plain
 from circuits.models.selfcheck import check_view
-from circuits.models.window import context_window, short_context
-from circuits.notices import say
+from circuits.models.sparse_last_layer import sparse_last_layer
+from circuits.runtime.notices import say
+from circuits.runtime.oom import out_of_memory
 from tasks.pairs import PairBatch, PairSet
 
 if TYPE_CHECKING:
@@ -118,32 +125,32 @@ class HookedModel:
         return torch.device(self.hf.device)
 
     @property
-    def vocabulary(self) -> int:
+    def d_vocab(self) -> int:
         """Number of token ids that can be embedded."""
         weight = self.hf.get_input_embeddings().weight
         assert isinstance(weight, Tensor)
         return weight.shape[0]
 
     @property
-    def context(self) -> int | None:
+    def n_ctx(self) -> int | None:
         """Most positions that the model can read, if its configuration says so."""
         return context_window(self.hf.config)
 
     @property
-    def short_context(self) -> int | None:
+    def longrope_window(self) -> int | None:
         """Tokens up to which LongRoPE turns a text by its short factors; None without LongRoPE.
 
         It looks at the longest text of a batch: texts from both sides never share one.
         """
-        return short_context(self.hf.config)
+        return longrope_window(self.hf.config)
 
     def require(self, pairs: PairSet) -> None:
         """Refuse, naming the row, any pair that the model cannot read; say it where they lack the
         begin token.
         """
         pairs.require(
-            vocabulary=self.vocabulary,
-            context=self.context,
+            d_vocab=self.d_vocab,
+            n_ctx=self.n_ctx,
             encoder_decoder=self.layout.n_encoder_layers > 0,
         )
         if line := self.missing_begin(pairs):
@@ -179,7 +186,7 @@ class HookedModel:
 
     def feed(
         self, tokens: Int[Tensor, "batch pos"], batch: PairBatch, prefix: Prefix | None = None
-    ) -> Feed:
+    ) -> ModelInputs:
         """What the model is given: the batch's clean or corrupted ids, by architecture."""
         if self.layout.n_encoder_layers:
             return encoder_decoder(tokens, batch, self.hf.config)
@@ -191,7 +198,7 @@ class HookedModel:
         (batch, None) where there is nothing to gain, for encoders, which look ahead, and for texts
         behind LongRoPE's threshold, whose start alone would be turned by other factors.
         """
-        length = 0 if self.layout.n_encoder_layers else shared_length(batch, self.short_context)
+        length = 0 if self.layout.n_encoder_layers else shared_length(batch, self.longrope_window)
         if not length:
             return batch, None
         with torch.no_grad():
@@ -199,7 +206,7 @@ class HookedModel:
                 input_ids=batch.clean[:, :length], past_key_values=DynamicCache(), use_cache=True
             ).past_key_values
         layers = tuple((layer.keys, layer.values) for layer in past.layers)
-        return behind(batch, length), Prefix(length, layers)
+        return drop_prefix(batch, length), Prefix(length, layers)
 
     def logits(
         self,
@@ -208,7 +215,7 @@ class HookedModel:
         hooks: Hooks | None = None,
         prefix: Prefix | None = None,
         *,
-        narrow: bool = False,
+        last_layer_at_answers: bool = False,
     ) -> Float[Tensor, "read vocab"]:
         """Run on `tokens` and return float32 logits at the batch's reads only.
 
@@ -223,8 +230,8 @@ class HookedModel:
         unembedding: nn.Module = self.hf.get_output_embeddings()
         gather = Hooks()
         gather.before(unembedding, lambda x: x[feed.example_index, feed.position][None])
-        tail = self.view.tail if narrow else ()
-        with hooks, gather, narrowed(tail, len(batch), feed.example_index, feed.position):
+        tail = self.view.tail if last_layer_at_answers else ()
+        with hooks, gather, sparse_last_layer(tail, len(batch), feed.example_index, feed.position):
             logits: Tensor = self.hf(**feed.arguments).logits
         return logits[0].float()
 

@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from circuits.models.special import token_ids
+from circuits.models.special_tokens import token_ids
 
 
 def auto_class(config: PreTrainedConfig) -> Any:

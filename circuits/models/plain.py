@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from circuits.errors import CircuitsError
-from circuits.models.failures import some
+from circuits.models.load_errors import some
 
 # Packages of quantised layers or weights, by the beginning of a class's module.
 _PACKAGES = {

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.models.norm import Norm
-from circuits.models.stream import SourceStates
+from circuits.models.stream import SourceActivations
 from circuits.models.view import (
     Event,
     ReadsHeads,
@@ -31,7 +31,7 @@ class Running:
     silent: what wrote the same whatever it read, in the run last followed.
     """
 
-    def __init__(self, states: SourceStates, stream: Stream) -> None:
+    def __init__(self, states: SourceActivations, stream: Stream) -> None:
         """Follow the run that `states` record, while it is under way."""
         self.states, self.stream = states, stream
         self.index = states.view.streams.index(stream)

@@ -25,11 +25,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from circuits.errors import CircuitsError
-from circuits.models.failures import some
 from circuits.models.headcheck import check_heads
 from circuits.models.hooks import Hooks
+from circuits.models.load_errors import some
 from circuits.models.running import Running, require_order
-from circuits.models.stream import SourceStates
+from circuits.models.stream import SourceActivations
 from circuits.models.view import (
     Projection,
     ReadsHeads,
@@ -49,8 +49,8 @@ _LENGTH, _SHARED, _ANSWER = 4, 2, 3  # a decoder reads three positions: q and k 
 def check_view(model: HookedModel) -> None:
     """Raise `CircuitsError` if the model does not compute what its view says."""
     require_order(model.view, type(model.hf).__name__)
-    length = min(_LENGTH, (model.context or 2 * _LENGTH) - _ANSWER)
-    batch = _probe(model.vocabulary, length).to(model.device)
+    length = min(_LENGTH, (model.n_ctx or 2 * _LENGTH) - _ANSWER)
+    batch = _probe(model.d_vocab, length).to(model.device)
     with torch.no_grad():
         if silent := _check_runs(model, batch):
             with _fresh_for_zeros(silent):
@@ -66,7 +66,7 @@ def _check_runs(model: HookedModel, batch: PairBatch) -> list[nn.Module]:
     runs = _replace(model.view, values, hooks)
     clean, kept, none = model.logits(thrice.clean, thrice, hooks).chunk(3)
     rest, prefix = model.split(batch)
-    both = model.logits(rest.clean, rest, prefix=prefix, narrow=True)
+    both = model.logits(rest.clean, rest, prefix=prefix, last_layer_at_answers=True)
     if not clean.isfinite().all():
         _require_finite_weights(model)
     compare = partial(_compare, type(model.hf).__name__, model.hf.dtype)
@@ -91,13 +91,13 @@ def _require_finite_weights(model: HookedModel) -> None:
         )
 
 
-def _probe(vocabulary: int, length: int) -> PairBatch:
+def _probe(d_vocab: int, length: int) -> PairBatch:
     generator = torch.Generator().manual_seed(0)
-    draw = torch.randint(vocabulary, (2, 2, length), generator=generator)
-    draw[1] = torch.where(draw[1] == draw[0], (draw[1] + 1) % vocabulary, draw[1])
+    draw = torch.randint(d_vocab, (2, 2, length), generator=generator)
+    draw[1] = torch.where(draw[1] == draw[0], (draw[1] + 1) % d_vocab, draw[1])
     draw[1, :, :_SHARED] = draw[0, :, :_SHARED]
     # Different tokens: where a decoder reads the same everywhere, attention cannot be seen to move.
-    answer = tuple((token % vocabulary,) for token in range(3, 3 + _ANSWER))
+    answer = tuple((token % d_vocab,) for token in range(3, 3 + _ANSWER))
     pairs = tuple(
         PromptPair(tuple(clean), tuple(corrupted), answer, source="self-check")
         for clean, corrupted in zip(*draw.tolist(), strict=True)
@@ -152,7 +152,7 @@ def _replace(view: View, values: _Values, hooks: Hooks) -> list[Running]:
 
     Returns what follows those sums.
     """
-    states = SourceStates(view)
+    states = SourceActivations(view)
     states.record(hooks.part(1, 3))
     runs = [Running(states, stream) for stream in view.streams]
 

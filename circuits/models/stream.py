@@ -29,7 +29,7 @@ from circuits.models.view import Attention, Event, Rescales, Stream, View, Write
 
 
 @dataclass
-class SourceStates:
+class SourceActivations:
     """Source outputs of one run, or the difference of two runs (constants cancel in it).
 
     inputs: per stream, what enters its first layer. z: per attention, what enters its output
@@ -85,7 +85,7 @@ class SourceStates:
     def _scale(self, key: tuple[int, int], norm: Norm, x: Tensor) -> None:
         self.sigmas[key] = norm.sigma(x.detach())
 
-    def subtract(self, other: SourceStates) -> SourceStates:
+    def subtract(self, other: SourceActivations) -> SourceActivations:
         """This run less another, in place; only where sources stay as they were written."""
         assert self.view.linear
         for mine, theirs in (
@@ -115,13 +115,13 @@ class SourceStates:
     def widened(self, example: int, positions: slice) -> Float[Tensor, "source pos d_model"]:
         """All sources' outputs of one example at some positions of a decoder-only model."""
         (stream,) = self.view.streams
-        wide = Wide(stream, [self], (example, positions))
+        wide = DecomposedStream(stream, [self], (example, positions))
         for event in stream.events:
             wide.pass_by(event)
         return wide.values[0]
 
 
-class Wide:
+class DecomposedStream:
     """A stream taken apart at one moment of the walk through its events.
 
     runs: one run, or a clean and a corrupted one to be told apart by `seen`.
@@ -132,7 +132,7 @@ class Wide:
     def __init__(
         self,
         stream: Stream,
-        runs: Sequence[SourceStates],
+        runs: Sequence[SourceActivations],
         at: tuple[int | slice, slice],
         room: Float[Tensor, " number"] | None = None,
     ) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from circuits.errors import CircuitsError
-from circuits.models.failures import some, wrapper
-from circuits.notices import say
+from circuits.models.load_errors import some, wrapper
+from circuits.runtime.notices import say
 
 _SIZES = (
     "num_hidden_layers",

@@ -4,106 +4,107 @@ from __future__ import annotations
 
 from functools import partial
 
-from circuits.evolution import compare, cross_evaluate, internals
-from circuits.evolution.hidden import hidden_path
-from circuits.files import write_json
+from circuits.comparison import compare, cross_evaluate
+from circuits.model_diff import diff_models
+from circuits.model_diff.hidden import representation_trajectory
 from circuits.pipeline.context import BASE, RunContext
-from circuits.unfinished import Pieces
-from tasks.landmarks import landmarks
+from circuits.runtime.files import write_json
+from circuits.runtime.resume import Pieces
+from tasks.text.key_positions import key_positions
 
 
 def compare_scores(run: RunContext) -> None:
     """What changed between the edge scores of the checkpoints."""
-    section = run.recipe.evolution
+    section = run.recipe.comparison
 
-    def work(unfinished: Pieces) -> None:
+    def work(resume: Pieces) -> None:
         found = compare(
             [run.scores(name) for name in run.checkpoints],
             names=list(run.checkpoints),
             sizes=section.sizes,
             seed=run.recipe.seed,
-            n_bootstrap=section.resamples,
-            unfinished=unfinished,
+            n_resamples=section.n_resamples,
+            resume=resume,
         )
-        write_json(run.store.path("evolution.json"), found.to_dict())
+        write_json(run.store.path("comparison.json"), found.to_dict())
 
     run.store.stage_in_pieces(
-        "evolution",
-        [list(section.sizes), section.resamples, run.recipe.seed],
+        "comparison",
+        [list(section.sizes), section.n_resamples, run.recipe.seed],
         work,
         after=[f"scores/{name}" for name in run.checkpoints],
-        files=["evolution.json"],
+        files=["comparison.json"],
     )
 
 
 def cross_circuits(run: RunContext) -> None:
     """Every checkpoint's circuit on every checkpoint."""
-    section = run.recipe.evolution
-    if section.crossing is None:
+    section = run.recipe.comparison
+    if section.cross_evaluation is None:
         return
-    pairs = run.data.pairs("evaluate")[: section.crossing]
+    pairs = run.data.pairs("evaluate")[: section.cross_evaluation]
 
-    def work(unfinished: Pieces) -> None:
+    def work(resume: Pieces) -> None:
         found = cross_evaluate(
             {name: partial(run.model, name) for name in run.checkpoints},
             {name: run.circuit(name) for name in run.checkpoints},
             pairs,
             metric=run.recipe.attribution.metric,
             batch_size=run.recipe.evaluation.batch_size,
-            resamples=section.resamples,
+            n_resamples=section.n_resamples,
             seed=run.recipe.seed,
             progress=run.progress,
-            unfinished=unfinished,
+            resume=resume,
         )
-        write_json(run.store.path("crossing.json"), found.to_dict())
+        write_json(run.store.path("cross_evaluation.json"), found.to_dict())
 
     run.store.stage_in_pieces(
-        "crossing",
-        [section.crossing, section.resamples, run.recipe.seed],
+        "cross_evaluation",
+        [section.cross_evaluation, section.n_resamples, run.recipe.seed],
         work,
         after=["pairs", *(f"circuits/{name}" for name in run.checkpoints)],
-        files=["crossing.json"],
+        files=["cross_evaluation.json"],
     )
 
 
-def look_inside(run: RunContext) -> None:
+def diff_checkpoints(run: RunContext) -> None:
     """The base against the last checkpoint, and hidden states over all of them.
 
     On the pairs for scoring: the LoRAs that are put where this points are judged on others.
     """
-    section = run.recipe.internals
+    section = run.recipe.model_diff
     if section is None:
         return
 
-    def work(unfinished: Pieces) -> dict[str, list[float]]:
+    def work(resume: Pieces) -> dict[str, list[float]]:
         pairs = run.data.pairs("score")[: section.documents]
-        found = internals(
+        found = diff_models(
             run.model(run.last),
             run.model(BASE),
             pairs,
             names=(run.last, BASE),
-            landmarks=landmarks(run.data.tokenizer, pairs),
+            key_positions=key_positions(run.data.tokenizer, pairs),
             batch_size=section.batch_size,
             seed=run.recipe.seed,
             progress=run.progress,
-            unfinished=unfinished,
+            resume=resume,
         ).to_dict()
-        path = hidden_path(
+        path = representation_trajectory(
             {name: partial(run.model, name) for name in run.checkpoints},
             pairs,
             batch_size=section.batch_size,
             progress=run.progress,
-            unfinished=unfinished,
+            resume=resume,
         )
         record = {**found, "split": pairs.split, "path": path.to_dict()}
-        write_json(run.store.path("internals.json"), record)
+        write_json(run.store.path("model_diff.json"), record)
         importance: dict[str, list[float]] = found["importance"]
         return importance
 
     run.store.stage_in_pieces(
-        "internals",
+        "model_diff",
         [section.model_dump(), run.recipe.seed],
         work,
         after=["pairs", "checkpoints"],
-        files=["internals.json"],
+        files=["model_diff.json"],
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from circuits.graph import Circuit, EdgeScores
-from circuits.models import HookedModel, series
+from circuits.models import HookedModel, checkpoint_series
 from circuits.pipeline.data import Data
 from circuits.pipeline.recipe import Recipe
 from circuits.pipeline.store import Store
@@ -30,7 +30,7 @@ class RunContext:
         if self.recipe.single:
             return {BASE: self.recipe.model}
         folder = self.recipe.checkpoints or self.store.path("checkpoints")
-        return series(self.recipe.model, folder)
+        return checkpoint_series(self.recipe.model, folder)
 
     @property
     def last(self) -> str:

@@ -10,15 +10,15 @@ from typing import Any
 
 import tasks
 from circuits.evaluation import perturb
-from circuits.files import fingerprint, read_json, write_json
 from circuits.models.begin import missing_begin
 from circuits.models.checkpoints import bases, load_config, resolve, tokenizer_of
-from circuits.models.window import context_window
-from circuits.notices import say
+from circuits.models.context_length import context_window
 from circuits.pipeline.example import example_article
 from circuits.pipeline.recipe import Recipe
 from circuits.pipeline.store import Store
-from tasks.pairs import Example, PairSet
+from circuits.runtime.files import fingerprint, read_json, write_json
+from circuits.runtime.notices import say
+from tasks.pairs import PairSet, TrainingExample
 from tasks.skipping import Skipped, described
 from tasks.task import FileTask, Task, TrainableTask
 
@@ -67,7 +67,7 @@ class Data:
         return tokenizer_of(self.recipe.tokenizer or self.recipe.model)
 
     @cached_property
-    def context(self) -> int | None:
+    def n_ctx(self) -> int | None:
         """The base model's window, known before its weights are loaded."""
         return context_window(load_config(self.recipe.model))
 
@@ -93,7 +93,7 @@ class Data:
                     made["evaluate"],
                     kind,
                     self.tokenizer,
-                    context=self.context,
+                    n_ctx=self.n_ctx,
                     seed=recipe.seed,
                 )
             if recipe.evaluation.other_examples:
@@ -115,7 +115,7 @@ class Data:
                     {name: made[name] for name in recipe.evaluation.corruptions},
                     split="test",
                     seed=recipe.seed,
-                    context=self.context,
+                    n_ctx=self.n_ctx,
                 ),
             )
             return {name: pairs.fingerprint for name, pairs in made.items()}
@@ -148,7 +148,7 @@ class Data:
         """Pairs made anew."""
         seed = self.recipe.seed if seed is None else seed
         pairs = self.task(**changes).pairs(
-            self.tokenizer, n, split=split, seed=seed, context=self.context
+            self.tokenizer, n, split=split, seed=seed, n_ctx=self.n_ctx
         )
         self._list_skipped(split, pairs.skipped)
         return pairs
@@ -166,11 +166,11 @@ class Data:
             self.examples("train", lora.examples)
             self.examples("test", lora.held_out)
 
-    def examples(self, split: Any, n: int) -> list[Example]:
+    def examples(self, split: Any, n: int) -> list[TrainingExample]:
         """Training examples; `check` has refused tasks without any."""
         assert self.trainable is not None
         made = self.trainable.examples(
-            self.tokenizer, n, split=split, seed=self.recipe.seed, context=self.context
+            self.tokenizer, n, split=split, seed=self.recipe.seed, n_ctx=self.n_ctx
         )
         self._list_skipped(split, getattr(made, "skipped", ()))
         return made

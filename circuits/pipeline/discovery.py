@@ -9,19 +9,19 @@ from typing import Any
 from circuits.attribution import attribute
 from circuits.errors import TooFewError
 from circuits.evaluation import (
-    Questions,
+    EvalConfig,
     TaskPerformance,
     VanishingMetricError,
     choose_ranking,
     evaluate,
     task_performance,
 )
-from circuits.files import write_json
 from circuits.graph import AnyCircuit, EdgeScores, select
 from circuits.intervention.patching import patch
 from circuits.pipeline.context import RunContext
 from circuits.pipeline.settings import attribution_of
-from circuits.unfinished import Pieces, Unfinished
+from circuits.runtime.files import write_json
+from circuits.runtime.resume import PartialResults, Pieces
 
 _log = logging.getLogger(__name__)
 
@@ -65,8 +65,8 @@ def score(run: RunContext, name: str) -> None:
     chosen = attribution_of(run.recipe)
 
     def work() -> None:
-        so_far = run.store.path(".stages", f"scores-{name}.unfinished")
-        with Unfinished(so_far, replace=True) as unfinished:
+        so_far = run.store.path(".stages", f"scores-{name}.partial")
+        with PartialResults(so_far, replace=True) as resume:
             attribute(
                 run.model(name),
                 run.data.pairs("score"),
@@ -75,7 +75,7 @@ def score(run: RunContext, name: str) -> None:
                 batch_size=section.batch_size,
                 per_example=True,
                 progress=run.progress,
-                unfinished=unfinished,
+                resume=resume,
             ).save(run.store.path("scores"), name)
 
     run.store.stage(
@@ -94,17 +94,17 @@ def choose_circuit(run: RunContext, name: str) -> None:
 
     def work() -> None:
         scores = run.scores(name)
-        edges = max(1, round(section.share * scores.layout.n_edges))
+        size = max(1, round(section.fraction * scores.layout.n_edges))
         circuit: AnyCircuit
         if section.ranking == "auto":
-            circuit = _choose_ranking(run, name, scores, edges)
+            circuit = _choose_ranking(run, name, scores, size)
         else:
             circuit = select(
                 scores,
-                edges=edges,
-                rule=section.rule,
+                size=size,
+                strategy=section.strategy,
                 ranking=section.ranking,
-                positive=section.positive,
+                positive_ratio=section.positive_ratio,
             )
         circuit.save(run.store.path("circuits", f"{name}.json"))
 
@@ -117,7 +117,7 @@ def choose_circuit(run: RunContext, name: str) -> None:
     )
 
 
-def _choose_ranking(run: RunContext, name: str, scores: EdgeScores, edges: int) -> AnyCircuit:
+def _choose_ranking(run: RunContext, name: str, scores: EdgeScores, size: int) -> AnyCircuit:
     """By the ranking that is most faithful on pairs of the scored split that were not scored on."""
     section, scored = run.recipe.circuit, run.data.pairs("score")
     try:
@@ -127,8 +127,8 @@ def _choose_ranking(run: RunContext, name: str, scores: EdgeScores, edges: int) 
             run.model(name),
             scores,
             replace(more, pairs=others),
-            size=edges,
-            rule=section.rule,
+            size=size,
+            strategy=section.strategy,
             metric=run.recipe.attribution.metric,
             ablation=run.recipe.evaluation.ablation,
             batch_size=run.recipe.evaluation.batch_size,
@@ -137,21 +137,21 @@ def _choose_ranking(run: RunContext, name: str, scores: EdgeScores, edges: int) 
         ).select(scores)
     except (VanishingMetricError, TooFewError) as error:
         _log.warning("%s: the ranking is absolute, for none can be chosen: %s", name, error)
-        return select(scores, edges=edges, rule=section.rule)
+        return select(scores, size=size, strategy=section.strategy)
 
 
 def evaluate_circuit(run: RunContext, name: str) -> None:
     """All that is said of one checkpoint's circuit."""
     section = run.recipe.evaluation
 
-    def work(unfinished: Pieces) -> dict[str, Any]:
+    def work(resume: Pieces) -> dict[str, Any]:
         return evaluate(
             run.model(name),
             run.scores(name),
             run.circuit(name),
             run.data.pairs("evaluate"),
             conditions={one: run.data.pairs(one) for one in run.data.conditions},
-            questions=Questions(
+            questions=EvalConfig(
                 minimality=section.minimality,
                 minimality_controls=section.minimality_controls,
                 epsilon=section.epsilon,
@@ -164,7 +164,7 @@ def evaluate_circuit(run: RunContext, name: str) -> None:
             batch_size=section.batch_size,
             seed=run.recipe.seed,
             progress=run.progress,
-            unfinished=unfinished,
+            resume=resume,
         )
 
     run.store.stage_in_pieces(
@@ -206,8 +206,8 @@ def patch_activations(run: RunContext) -> None:
         return
 
     def work() -> None:
-        so_far = run.store.path(".stages", "patching.unfinished")
-        with Unfinished(so_far, replace=True) as unfinished:
+        so_far = run.store.path(".stages", "patching.partial")
+        with PartialResults(so_far, replace=True) as resume:
             found = patch(
                 run.model(run.last),
                 run.data.pairs("evaluate")[: section.pairs],
@@ -217,7 +217,7 @@ def patch_activations(run: RunContext) -> None:
                 metrics=run.recipe.attribution.metric,
                 batch_size=section.batch_size,
                 progress=run.progress,
-                unfinished=unfinished,
+                resume=resume,
             )
             found.save(run.store.path("patching.json"))
 

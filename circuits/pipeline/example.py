@@ -20,7 +20,7 @@ def example_article(
     *,
     split: Any,
     seed: int,
-    context: int | None = None,
+    n_ctx: int | None = None,
 ) -> dict[str, Any]:
     """The first evaluation pair as text: its sentences, and what each corruption makes of it.
 
@@ -36,7 +36,7 @@ def example_article(
         "segments": {},
     }
     if isinstance(task, ArticleTask):
-        (article,) = task.annotate(tokenizer, 1, split=split, seed=seed, context=context)
+        (article,) = task.annotate(tokenizer, 1, split=split, seed=seed, n_ctx=n_ctx)
         shown["summary"] = article.summary
         shown["sentences"] = [
             {"text": sentence.text, "score": sentence.score, "salient": sentence.salient}

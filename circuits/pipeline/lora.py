@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from circuits.files import write_json
 from circuits.pipeline.context import RunContext
 from circuits.pipeline.settings import lora_settings
-from circuits.tuning.arms import standard_arms
-from circuits.tuning.bakeoff import bakeoff
+from circuits.runtime.files import write_json
 from circuits.tuning.importance import LayerImportance, importance_from_circuit
+from circuits.tuning.lora_comparison import compare_lora_targets
+from circuits.tuning.lora_targets import standard_lora_targets
 
 
-def race_loras(run: RunContext) -> None:
+def compare_loras(run: RunContext) -> None:
     """LoRAs on the layers that matter, on others, and on all, at equal size and steps."""
     section = run.recipe.lora
     if section is None:
         return
     edges = importance_from_circuit(run.circuit(run.last))
-    importance: dict[str, list[float]] = run.store.results["internals"]
+    importance: dict[str, list[float]] = run.store.results["model_diff"]
     inside = LayerImportance(section.criterion, tuple(importance[section.criterion]))
-    arms = standard_arms(inside, edges, section.layers)
+    lora_targets = standard_lora_targets(inside, edges, section.layers)
     settings = lora_settings(run.recipe)
     assert settings is not None
 
     def work() -> None:
-        result = bakeoff(
+        result = compare_lora_targets(
             run.recipe.model,
             run.data.examples("train", section.examples),
             run.data.examples("test", section.held_out),
-            arms,
+            lora_targets,
             settings,
             section.seeds,
             run.store.path("lora"),
@@ -44,7 +44,7 @@ def race_loras(run: RunContext) -> None:
                 "importance": {**importance, "edges": list(edges.values)},
                 "chosen": {
                     arm.name: sorted({layer for one in result.of(arm.name) for layer in one.layers})
-                    for arm in arms
+                    for arm in lora_targets
                 },
             },
         )
@@ -53,6 +53,6 @@ def race_loras(run: RunContext) -> None:
         "lora",
         [section.model_dump(mode="json"), run.data.base],
         work,
-        after=["pairs", "internals", f"circuits/{run.last}"],
+        after=["pairs", "model_diff", f"circuits/{run.last}"],
         files=["lora.json"],
     )

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.evaluation.intervals import estimates
+from circuits.statistics.estimate import estimates
 from circuits.tuning.rouge import SummaryScores
 
 _MEANS = ("rouge1", "rouge2", "rougeL", "exact_match")

@@ -75,10 +75,10 @@ class CircuitSection(_Section):
     more pairs (validation), absolute where the task has none.
     """
 
-    share: float = Field(0.1, gt=0, le=1)
-    rule: str = "paths"
+    fraction: float = Field(0.1, gt=0, le=1)
+    strategy: str = "widest-path"
     ranking: str = "auto"
-    positive: float | None = Field(None, ge=0, le=1)
+    positive_ratio: float | None = Field(None, ge=0, le=1)
     choose: int = Field(16, gt=1)
 
 
@@ -108,18 +108,19 @@ class EvaluationSection(_Section):
     batch_size: int | None = Field(None, gt=0)
 
 
-class EvolutionSection(_Section):
+class ComparisonSection(_Section):
     """Comparison of checkpoints. sizes: circuit sizes as shares of all edges.
 
-    crossing: pairs on which every checkpoint's circuit is run on every checkpoint; null for none.
+    cross_evaluation: pairs on which every checkpoint's circuit is run on every checkpoint; null for
+        none.
     """
 
     sizes: tuple[Share, ...] = Field((0.02, 0.05, 0.1, 0.2), min_length=1)
-    resamples: int = Field(1000, gt=0)
-    crossing: int | None = Field(100, gt=0)
+    n_resamples: int = Field(1000, gt=0)
+    cross_evaluation: int | None = Field(100, gt=0)
 
 
-class InternalsSection(_Section):
+class ModelDiffSection(_Section):
     """Attention and hidden states of the base and the last checkpoint.
 
     documents: clean prompts, of the pairs that edges are scored on.
@@ -184,8 +185,8 @@ class Recipe(_Section):
     circuit: CircuitSection = CircuitSection()
     evaluation: EvaluationSection = EvaluationSection()
     patching: PatchingSection | None = None
-    evolution: EvolutionSection = EvolutionSection()
-    internals: InternalsSection | None = InternalsSection()
+    comparison: ComparisonSection = ComparisonSection()
+    model_diff: ModelDiffSection | None = ModelDiffSection()
     lora: LoraSection | None = None
 
     @field_validator("name")
@@ -203,8 +204,8 @@ class Recipe(_Section):
             raise ValueError(
                 "`lora` needs `finetune` or `checkpoints`: it follows what they change"
             )
-        if self.lora is not None and self.internals is None:
-            raise ValueError("`lora` needs `internals`, which its targeted arm is chosen by")
+        if self.lora is not None and self.model_diff is None:
+            raise ValueError("`lora` needs `model_diff`, which its targeted arm is chosen by")
         return self
 
     @property

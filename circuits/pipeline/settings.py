@@ -12,15 +12,15 @@ from circuits.attribution.attribute import Method
 from circuits.attribution.method import GradientMethod
 from circuits.errors import CircuitsError
 from circuits.evaluation import PERTURBATIONS
-from circuits.evolution.criteria import CRITERIA
-from circuits.evolution.paired import MIN_EXAMPLES
 from circuits.graph.orders import ORDERS, require_ranking
+from circuits.graph.paired import MIN_EXAMPLES
 from circuits.intervention.ablation import ABLATIONS
 from circuits.intervention.patching.plan import ALIGNMENTS
 from circuits.intervention.patching.result import DIRECTIONS
 from circuits.intervention.patching.sites import SITES
 from circuits.metrics import METRICS
-from circuits.models import series
+from circuits.model_diff.criteria import CRITERIA
+from circuits.models import checkpoint_series
 from circuits.models.checkpoints import as_device, as_dtype, load_config, tokenizer_of
 from circuits.pipeline.recipe import Recipe
 from circuits.tuning.settings import FinetuneSettings
@@ -48,12 +48,14 @@ def check(recipe: Recipe) -> None:
         raise CircuitsError(
             f"pairs.score {recipe.pairs.score}: comparing checkpoints takes at least {MIN_EXAMPLES}"
         )
-    if recipe.circuit.rule not in ORDERS:
-        raise CircuitsError(f"circuit.rule {recipe.circuit.rule!r}: known are {', '.join(ORDERS)}")
-    automatic = recipe.circuit.ranking == "auto" and recipe.circuit.positive is None
+    if recipe.circuit.strategy not in ORDERS:
+        raise CircuitsError(
+            f"circuit.strategy {recipe.circuit.strategy!r}: known are {', '.join(ORDERS)}"
+        )
+    automatic = recipe.circuit.ranking == "auto" and recipe.circuit.positive_ratio is None
     if not automatic:
         with naming("circuit"):
-            require_ranking(recipe.circuit.ranking, recipe.circuit.positive)
+            require_ranking(recipe.circuit.ranking, recipe.circuit.positive_ratio)
     if recipe.evaluation.ablation not in ABLATIONS:
         raise CircuitsError(
             f"evaluation.ablation {recipe.evaluation.ablation!r}: known are {', '.join(ABLATIONS)}"
@@ -126,7 +128,7 @@ def _check_lora(recipe: Recipe) -> None:
 def _check_model(recipe: Recipe) -> None:
     """What the base model's configuration and the names of its checkpoints tell."""
     if recipe.checkpoints is not None:
-        series(recipe.model, recipe.checkpoints)
+        checkpoint_series(recipe.model, recipe.checkpoints)
     config = load_config(recipe.model).get_text_config()
     if config.is_encoder_decoder and (recipe.finetune or recipe.lora):
         raise CircuitsError(

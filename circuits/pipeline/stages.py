@@ -1,9 +1,9 @@
 """A run from base model to report, stage by stage.
 
     pairs -> checkpoints -> quality, performance, scores -> circuits -> evaluation
-                                                        \\-> evolution
+                                                        \\-> comparison
              checkpoints -> patching
-             checkpoints -> internals -> lora (with circuits) -> report
+             checkpoints -> model_diff -> lora (with circuits) -> report
 
 Every stage is the package's public function on the recipe's settings. A recipe about one model
 leaves out what compares checkpoints.
@@ -47,5 +47,5 @@ def _stages(run: RunContext) -> None:
     if not run.recipe.single:
         comparison.compare_scores(run)
         comparison.cross_circuits(run)
-        comparison.look_inside(run)
-        lora.race_loras(run)
+        comparison.diff_checkpoints(run)
+        lora.compare_loras(run)

@@ -22,12 +22,12 @@ from typing import Any
 import torch
 import yaml
 
-from circuits.attribution.provenance import versions
 from circuits.errors import CircuitsError
-from circuits.files import LOCK, leftovers, read_json, working_in, write_json, write_text
-from circuits.models.failures import some
+from circuits.models.load_errors import some
 from circuits.pipeline.recipe import Recipe
-from circuits.unfinished import Pieces
+from circuits.provenance import versions
+from circuits.runtime.files import LOCK, leftovers, read_json, working_in, write_json, write_text
+from circuits.runtime.resume import Pieces
 
 _log = logging.getLogger(__name__)
 _RECIPE = r"recipe\.yaml"
@@ -118,9 +118,9 @@ class Store:
         """As `stage`, for work that is given where to keep what it has done until it is whole."""
 
         def whole() -> Any:
-            so_far = self.path(".stages", f"{name.replace('/', '-')}.unfinished")
-            with Pieces(so_far, replace=True) as unfinished:
-                return work(unfinished)
+            so_far = self.path(".stages", f"{name.replace('/', '-')}.partial")
+            with Pieces(so_far, replace=True) as resume:
+                return work(resume)
 
         return self.stage(name, inputs, whole, after=after, files=files)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from circuits.files import fingerprint
 from circuits.models import load_model
 from circuits.pipeline.context import BASE, RunContext
 from circuits.pipeline.quality import quality_intervals
 from circuits.pipeline.settings import finetune_settings
+from circuits.runtime.files import fingerprint
+from circuits.runtime.resume import Pieces
 from circuits.tuning.finetune import finetune
 from circuits.tuning.rouge import evaluate_summaries
-from circuits.unfinished import Pieces
 
 
 def make_checkpoints(run: RunContext) -> None:
@@ -71,10 +71,10 @@ def measure_quality(run: RunContext) -> None:
 
     inputs = [n, run.recipe.seed]
 
-    def work(unfinished: Pieces) -> dict[str, Any]:
+    def work(resume: Pieces) -> dict[str, Any]:
         key = [*inputs, run.store.keys["pairs"], run.store.keys["checkpoints"]]
         return {
-            name: unfinished.value({"of": name, "key": key}, partial(measured, name))
+            name: resume.value({"of": name, "key": key}, partial(measured, name))
             for name in run.checkpoints
         }
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from circuits.planning.jobs import Case, Job
-from circuits.planning.passes import Pass, Shape, Traced
+from circuits.planning.passes import Pass, Shape, TracedPasses
 from circuits.planning.plan import with_slack
 from circuits.planning.sizes import Sizes
 
@@ -29,7 +29,7 @@ def obviously_fits(model: PreTrainedModel, job: Job, weights: int, available: in
     if job.account.trains:
         return False
     most = _most(model, job.shape)
-    passes = Traced(
+    passes = TracedPasses(
         parameters=0,
         weights=weights,
         trained=0,
@@ -55,5 +55,5 @@ def _most(model: PreTrainedModel, shape: Shape) -> int:
     )
     item, positions = max(shape.dtype.itemsize, _FLOAT), shape.batch * shape.length
     patterns = _PATTERNS * layers * heads * positions * shape.length
-    logits = _LOGITS * shape.batch * shape.reads * sizes.vocabulary
+    logits = _LOGITS * shape.batch * shape.answer_positions * sizes.d_vocab
     return item * (_TIMES * positions * features + patterns + logits)

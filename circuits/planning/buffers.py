@@ -1,7 +1,5 @@
 """What our own code keeps beside the model's passes. One line a buffer; keep in step with it.
 
-The limits that the attribution engine and the executor work within stand here, where all find them.
-
 Bytes a batch. `tokens` are the positions that every pass runs, `item` the bytes of a number in the
 model's dtype. tests/planning compares the sums with what the engine and the executor allocate.
 """
@@ -10,16 +8,19 @@ from __future__ import annotations
 
 from circuits.planning.passes import Shape
 from circuits.planning.sizes import Sizes
+from circuits.runtime.limits import (
+    AUDITED,
+    CHUNK_BYTES,
+    CHUNK_SHARE,
+    FLOW_CHUNK_BYTES,
+    INPUT_BYTES,
+    INPUTS_AT_ONCE,
+    PATTERN_BYTES_CPU,
+    PATTERN_BYTES_DEVICE,
+    READERS_AT_ONCE,
+    STEPS_AT_ONCE,
+)
 
-CHUNK_BYTES, CHUNK_SHARE = 16 * 2**20, 0.25
-"""Widened source outputs and gradients held at a time: a share of the model's own bytes."""
-READERS_AT_ONCE = 128  # so many, or a few more, wait for each other
-FLOW_CHUNK_BYTES = 32 * 2**20  # of widened source outputs, in information-flow routes
-INPUT_BYTES, INPUTS_AT_ONCE = 2**26, 64
-"""Readers' inputs that the executor makes at a time: bytes, and how many at most."""
-STEPS_AT_ONCE = 6  # whose xhat are held at a time
-AUDITED = 4  # layers whose scores are taken point by point, for the estimate of the error
-_CACHE, _DEVICE = 2**21, 2**28  # of one pattern, as in evolution/side_by_side.py
 _FLOAT = 4  # accumulators are float32 whatever the model is
 
 
@@ -112,8 +113,8 @@ def proximity_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:
     }
 
 
-def internals_buffers(sizes: Sizes, shape: Shape, *, eager: bool) -> dict[str, int]:
-    """What both runs of `evolution.internals` leave behind; eager: whole patterns (no SDPA)."""
+def diff_buffers(sizes: Sizes, shape: Shape, *, eager: bool) -> dict[str, int]:
+    """What both runs of `model_diff.diff_models` leave behind; eager: whole patterns (no SDPA)."""
     layers, item, tokens = sizes.layout.n_layers, shape.dtype.itemsize, shape.tokens
     seen = sizes.layout.n_heads * shape.length if eager else sizes.ports * sizes.d_head
     return {
@@ -125,5 +126,5 @@ def internals_buffers(sizes: Sizes, shape: Shape, *, eager: bool) -> dict[str, i
 def distribution_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:
     """What attention side by side needs on top: two distributions, their logarithms, products."""
     row = _FLOAT * shape.batch * sizes.layout.n_heads * shape.length
-    budget = _CACHE if shape.device == "cpu" else _DEVICE
+    budget = PATTERN_BYTES_CPU if shape.device == "cpu" else PATTERN_BYTES_DEVICE
     return {"patterns": 6 * row * min(shape.length, max(1, budget // row))}

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from circuits.errors import CircuitsError
-from circuits.planning.passes import Work
+from circuits.planning.passes import Workload
 from circuits.planning.sizes import Sizes
 
 _ENOUGH = 0.02  # seconds that the work measured should take
@@ -30,7 +30,7 @@ class Rates:
     attention: float
     moved: float
 
-    def seconds(self, work: Work) -> float:
+    def seconds(self, work: Workload) -> float:
         """How long so much work takes."""
         return work.matmul / self.matmul + work.attention / self.attention + work.moved / self.moved
 

@@ -13,12 +13,12 @@ import torch
 
 from circuits.errors import CircuitsError
 from circuits.planning import buffers
-from circuits.planning.passes import Shape, Traced, Work
+from circuits.planning.passes import Shape, TracedPasses, Workload
 from circuits.planning.sizes import Sizes
+from circuits.runtime.limits import PATTERN_READS
 
 _CURVE = 10 * 5  # points of a curve; signed, absolute and three random rankings
 _ADAM = 2  # moments of each weight that is trained
-_PATTERN_READS = 31  # times that evolution/side_by_side.py reads or writes one, of both models
 _FLOAT = 4
 
 Phases = dict[str, dict[str, int]]
@@ -41,14 +41,16 @@ class Job:
         if self.method not in METHODS:
             raise CircuitsError(f"no plan for {self.method!r}; known: {', '.join(METHODS)}")
         shape = self.shape
-        if min(self.n, shape.batch, shape.length, shape.reads) < 1:
+        if min(self.n, shape.batch, shape.length, shape.answer_positions) < 1:
             raise CircuitsError(f"{self}: every number must be at least 1")
-        if shape.reads > shape.length:
-            raise CircuitsError(f"{shape.reads} answer tokens in prompts of {shape.length} tokens")
-        if not 0 <= shape.shared <= shape.length - shape.reads:
+        if shape.answer_positions > shape.length:
             raise CircuitsError(
-                f"{shape.shared} shared positions of {shape.length}, {shape.reads} of them read: "
-                "what is read is never shared"
+                f"{shape.answer_positions} answer tokens in prompts of {shape.length} tokens"
+            )
+        if not 0 <= shape.shared <= shape.length - shape.answer_positions:
+            raise CircuitsError(
+                f"{shape.shared} shared positions of {shape.length}, {shape.answer_positions} "
+                "of them read: what is read is never shared"
             )
         if self.steps is not None and not self.account.counted:
             raise CircuitsError(f"{self.method} takes no number of steps")
@@ -60,7 +62,7 @@ class Job:
             raise CircuitsError(f"{self.method} trains in float32; leave the dtype out")
 
     @property
-    def account(self) -> Account:
+    def account(self) -> CostModel:
         """What the method keeps and does."""
         return ACCOUNTS[self.method]
 
@@ -80,7 +82,7 @@ class Case:
 
     job: Job
     sizes: Sizes
-    traced: Traced
+    traced: TracedPasses
 
     @property
     def lasting(self) -> dict[str, int]:
@@ -91,7 +93,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Account:
+class CostModel:
     """phases: name -> part -> bytes, beside what is there throughout. work: of one batch.
 
     steps: unless told. counted: whether the user says how many. trains: "weights", "lora" or None.
@@ -100,7 +102,7 @@ class Account:
     """
 
     phases: Callable[[Case], Phases]
-    work: Callable[[Case], Work]
+    work: Callable[[Case], Workload]
     steps: int = 1
     counted: bool = False
     trains: str | None = None
@@ -125,7 +127,7 @@ def _path_phases(case: Case) -> Phases:
     }
 
 
-def _path_work(case: Case) -> Work:
+def _path_work(case: Case) -> Workload:
     traced, passes = case.traced, case.job.passes
     return _ends(case) + traced.step * passes + _contraction(case)
 
@@ -138,7 +140,7 @@ def _activations_phases(case: Case) -> Phases:
     }
 
 
-def _activations_work(case: Case) -> Work:
+def _activations_work(case: Case) -> Workload:
     groups = 1 + 2 * case.sizes.layout.n_layers
     return _ends(case) + (case.traced.step * case.job.passes + _contraction(case)) * groups
 
@@ -147,16 +149,16 @@ def _executor_phases(case: Case) -> Phases:
     return {"running circuits": buffers.executor_buffers(case.sizes, case.job.shape)}
 
 
-def _evaluate_work(case: Case) -> Work:
+def _evaluate_work(case: Case) -> Workload:
     return _ends(case) + (case.traced.forward + _sums_of_sources(case)) * _CURVE
 
 
-def _exact_work(case: Case) -> Work:
+def _exact_work(case: Case) -> Workload:
     layout, tokens, sizes = case.sizes.layout, case.job.shape.tokens, case.sizes
     # Of each run one reader is computed, from all the sources that it sees.
     widen = 2 * tokens * sizes.d_model * (1 + sizes.d_head)
     seen = int(layout.mask.sum(dim=0).square().sum())
-    return _ends(case) + case.traced.forward * layout.n_edges + Work(matmul=widen * seen)
+    return _ends(case) + case.traced.forward * layout.n_edges + Workload(matmul=widen * seen)
 
 
 def _flow_phases(case: Case) -> Phases:
@@ -168,7 +170,7 @@ def _flow_phases(case: Case) -> Phases:
     }
 
 
-def _flow_work(case: Case) -> Work:
+def _flow_work(case: Case) -> Workload:
     layout, sizes, tokens = case.sizes.layout, case.sizes, case.job.shape.tokens
     widen = 2 * tokens * layout.n_layers * layout.n_heads * sizes.d_head * sizes.d_model
     # q, k and v of a layer read the same. A source there: a difference, its size, their sum.
@@ -176,27 +178,27 @@ def _flow_work(case: Case) -> Work:
     columns += [layout.attention_columns(layer).start for layer in range(layout.n_layers)]
     pairs = sum(len(layout.visible(column)) for column in columns)
     moved = 6 * _FLOAT * tokens * pairs * sizes.d_model
-    return _ends(case) + Work(matmul=widen, moved=moved)
+    return _ends(case) + Workload(matmul=widen, moved=moved)
 
 
 def _random_phases(case: Case) -> Phases:
     return {"clean and corrupted runs": {"forward pass": case.traced.forward.peak}}
 
 
-def _internals_phases(case: Case) -> Phases:
+def _diff_phases(case: Case) -> Phases:
     sizes, shape = case.sizes, case.job.shape
-    kept = buffers.internals_buffers(sizes, shape, eager=case.traced.eager)
+    kept = buffers.diff_buffers(sizes, shape, eager=case.traced.eager)
     return {
         "two runs": {**kept, "forward pass": case.traced.forward.peak},
         "layers side by side": {**kept, **buffers.distribution_buffers(sizes, shape)},
     }
 
 
-def _internals_work(case: Case) -> Work:
+def _diff_work(case: Case) -> Workload:
     sizes, shape = case.sizes, case.job.shape
     pattern = shape.batch * sizes.layout.n_layers * sizes.layout.n_heads * shape.length**2 // 2
-    return case.traced.forward * 2 + Work(
-        matmul=2 * 2 * pattern * sizes.d_head, moved=_PATTERN_READS * _FLOAT * pattern
+    return case.traced.forward * 2 + Workload(
+        matmul=2 * 2 * pattern * sizes.d_head, moved=PATTERN_READS * _FLOAT * pattern
     )
 
 
@@ -205,48 +207,48 @@ def _training_phases(case: Case) -> Phases:
     return {"training": {"passes, gradients and the update": step}}
 
 
-def _training_work(case: Case) -> Work:
+def _training_work(case: Case) -> Workload:
     return case.traced.step * case.job.passes
 
 
-def _ends(case: Case) -> Work:
+def _ends(case: Case) -> Workload:
     """The shared start, and the clean and the corrupted run behind it."""
     twice = case.traced.forward * 2
     return twice if case.traced.prefix is None else twice + case.traced.prefix
 
 
-def _contraction(case: Case) -> Work:
+def _contraction(case: Case) -> Workload:
     """The engine's last step, sources against readers, at all positions."""
     sizes, layout, d = case.sizes, case.sizes.layout, case.sizes.d_model
     sources, layers = layout.shape[0], layout.n_layers
     widen = layers * (layout.n_heads + sizes.ports) * sizes.d_head * d
     direct = layout.n_edges * d
     rank_one = case.job.passes * (layers * sources * d + layout.n_edges)
-    return Work(matmul=2 * case.job.shape.tokens * (widen + direct + rank_one))
+    return Workload(matmul=2 * case.job.shape.tokens * (widen + direct + rank_one))
 
 
-def _sums_of_sources(case: Case) -> Work:
+def _sums_of_sources(case: Case) -> Workload:
     """What one run on a circuit computes beside the forward pass, at the mean size of a curve."""
     share = 0.09  # mean of the fractions, where none and all of the edges need no sums
     edges = round(share * case.sizes.layout.n_edges)
-    return Work(matmul=2 * case.job.shape.tokens * edges * case.sizes.d_model)
+    return Workload(matmul=2 * case.job.shape.tokens * edges * case.sizes.d_model)
 
 
 ACCOUNTS = {
-    "eap-ig": Account(_path_phases, _path_work, 5, counted=True, splits=True),
-    "eap-ig-activations": Account(
+    "eap-ig": CostModel(_path_phases, _path_work, 5, counted=True, splits=True),
+    "eap-ig-activations": CostModel(
         _activations_phases, _activations_work, 5, counted=True, splits=True
     ),
-    "eap": Account(_path_phases, _path_work, splits=True),
-    "clean-corrupted": Account(_path_phases, _path_work, 2, splits=True),
-    "exact": Account(_executor_phases, _exact_work, splits=True),
-    "information-flow": Account(_flow_phases, _flow_work),
-    "random": Account(_random_phases, _ends),
-    "evaluate": Account(_executor_phases, _evaluate_work, splits=True),
+    "eap": CostModel(_path_phases, _path_work, splits=True),
+    "clean-corrupted": CostModel(_path_phases, _path_work, 2, splits=True),
+    "exact": CostModel(_executor_phases, _exact_work, splits=True),
+    "information-flow": CostModel(_flow_phases, _flow_work),
+    "random": CostModel(_random_phases, _ends),
+    "evaluate": CostModel(_executor_phases, _evaluate_work, splits=True),
     # Of two models: twice the queries, keys and streams.
-    "internals": Account(_internals_phases, _internals_work, tokens=1024, models=2),
-    "finetune": Account(_training_phases, _training_work, 300, counted=True, trains="weights"),
-    "lora": Account(_training_phases, _training_work, 300, counted=True, trains="lora"),
+    "diff": CostModel(_diff_phases, _diff_work, tokens=1024, models=2),
+    "finetune": CostModel(_training_phases, _training_work, 300, counted=True, trains="weights"),
+    "lora": CostModel(_training_phases, _training_work, 300, counted=True, trains="lora"),
 }
 
 METHODS = tuple(ACCOUNTS)

@@ -8,16 +8,16 @@ from functools import lru_cache
 
 from transformers import AutoConfig
 
-from circuits.batching import usual_batch_size
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel
 from circuits.planning.bound import obviously_fits
-from circuits.planning.buffers import STEPS_AT_ONCE
 from circuits.planning.counter import storages
 from circuits.planning.device import total_memory
 from circuits.planning.jobs import ACCOUNTS, Job
 from circuits.planning.passes import Shape
 from circuits.planning.plan import largest_batch
+from circuits.runtime.batching import usual_batch_size
+from circuits.runtime.limits import STEPS_AT_ONCE
 from tasks.pairs import PairSet
 
 _log = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ from circuits.errors import CircuitsError
 from circuits.models.adapters import quiet_peft
 from circuits.models.architecture import separable
 from circuits.models.language import auto_class, tower
-from circuits.models.narrow import narrowed
+from circuits.models.sparse_last_layer import sparse_last_layer
 from circuits.planning.counter import FUSED_ATTENTION, Counter, storages
 
 _WIDEST_FUSED = 256  # d_head of CUDA's fused kernels
@@ -51,7 +51,7 @@ class Shape:
 
     batch: int
     length: int
-    reads: int = 1
+    answer_positions: int = 1
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
     padded: bool = False
@@ -64,7 +64,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """Floating-point operations of matrix products and of fused attention, and bytes that all other
     operations read and write.
     """
@@ -73,17 +73,17 @@ class Work:
     attention: int = 0
     moved: int = 0
 
-    def __add__(self, other: Work) -> Work:
-        return Work(
+    def __add__(self, other: Workload) -> Workload:
+        return Workload(
             self.matmul + other.matmul, self.attention + other.attention, self.moved + other.moved
         )
 
-    def __mul__(self, times: int) -> Work:
-        return Work(self.matmul * times, self.attention * times, self.moved * times)
+    def __mul__(self, times: int) -> Workload:
+        return Workload(self.matmul * times, self.attention * times, self.moved * times)
 
 
 @dataclass(frozen=True)
-class Pass(Work):
+class Pass(Workload):
     """One pass over a batch, and the memory that it takes beside the weights.
 
     kept: bytes that live at the end of the forward pass. peak: most bytes alive at a time.
@@ -94,7 +94,7 @@ class Pass(Work):
 
 
 @dataclass(frozen=True)
-class Traced:
+class TracedPasses:
     """A model's passes: `forward` without gradients, `step` forward and backward.
 
     prefix: the run of the shared start alone, if there is one.
@@ -111,7 +111,7 @@ class Traced:
     prefix: Pass | None = None
 
 
-def trace(config: PreTrainedConfig, shape: Shape, *, trains: str | None = None) -> Traced:
+def trace(config: PreTrainedConfig, shape: Shape, *, trains: str | None = None) -> TracedPasses:
     """Count the passes of a model of this configuration. No weight is read, nothing is allocated.
 
     trains: "weights" for a step that trains all of them, "lora" for one that trains an adapter of
@@ -132,14 +132,14 @@ def trace(config: PreTrainedConfig, shape: Shape, *, trains: str | None = None) 
         forward = _run(model, shape, backward=False)
         torch.nn.Module.train(model, trains is not None)
         step = _run(model, shape, backward=True, trained=trained, tail=tail)
-        start = replace(shape, length=shape.shared, shared=0, reads=1)
+        start = replace(shape, length=shape.shared, shared=0, answer_positions=1)
         prefix = _run(model, start, backward=False) if shape.shared else None
     except _FAILURES as error:
         raise CircuitsError(
             f"{type(model).__name__}: it cannot be planned, since its code depends on data "
             f"({(str(error) or type(error).__name__).splitlines()[0]})"
         ) from error
-    return Traced(
+    return TracedPasses(
         sum(parameter.numel() for parameter in model.parameters()),
         sum(tensors.values()),
         sum(storages(trained).values()),
@@ -194,7 +194,9 @@ def _run(
 ) -> Pass:
     tokens = torch.zeros(shape.batch, shape.length, dtype=torch.long, device="meta")
     mask = torch.ones_like(tokens) if shape.padded else None
-    reads = torch.zeros(shape.batch * shape.reads, dtype=torch.long, device="meta")
+    answer_positions = torch.zeros(
+        shape.batch * shape.answer_positions, dtype=torch.long, device="meta"
+    )
     leaves: list[Tensor] = []
 
     def leaf(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
@@ -204,7 +206,7 @@ def _run(
         return leaves[-1]
 
     def gather(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (args[0][:, -shape.reads :].flatten(0, 1)[None], *args[1:])
+        return (args[0][:, -shape.answer_positions :].flatten(0, 1)[None], *args[1:])
 
     counter = Counter([*model.parameters(), *model.buffers()], answer=not shape.padded)
     with counter, _Attention(shape):
@@ -222,7 +224,7 @@ def _run(
             model.get_output_embeddings().register_forward_pre_hook(gather),
         ]
         try:
-            narrow = narrowed(tail, shape.batch, reads, reads)
+            narrow = sparse_last_layer(tail, shape.batch, answer_positions, answer_positions)
             with torch.set_grad_enabled(backward), narrow:
                 logits = model(**arguments, attention_mask=mask).logits[0].float()
                 metric = torch.log_softmax(logits, dim=-1)[:, :1].sum()

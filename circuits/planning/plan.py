@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig
 from circuits.errors import CircuitsError
 from circuits.planning.device import Rates
 from circuits.planning.jobs import Case, Job, Phases
-from circuits.planning.passes import Traced, trace
+from circuits.planning.passes import TracedPasses, trace
 from circuits.planning.sizes import Sizes
 
 _SLACK = {"cpu": 0.5, "cuda": 0.1}
@@ -35,7 +35,7 @@ class Plan:
 
     job: Job
     sizes: Sizes
-    traced: Traced
+    traced: TracedPasses
     lasting: dict[str, int]
     phases: Phases
     overhead: int
@@ -73,9 +73,9 @@ def plan(config: PreTrainedConfig, job: Job, *, overhead: int = 0) -> Plan:
     overhead: bytes held before anything is loaded; `device.resident_bytes` on a CPU.
     """
     sizes = Sizes.of(config)
-    if sizes.context is not None and job.shape.length > sizes.context:
+    if sizes.n_ctx is not None and job.shape.length > sizes.n_ctx:
         raise CircuitsError(
-            f"{job.shape.length} tokens, but the model's context window holds {sizes.context}"
+            f"{job.shape.length} tokens, but the model's context window holds {sizes.n_ctx}"
         )
     traced = trace(config, job.shape, trains=job.account.trains)
     case = Case(job, sizes, traced)

@@ -8,7 +8,7 @@ from transformers import PreTrainedConfig
 
 from circuits.errors import CircuitsError
 from circuits.graph import Layout
-from circuits.models.window import context_window
+from circuits.models.context_length import context_window
 
 _PARALLEL = ("codegen", "cohere", "gptj", "phi")  # attention and MLP read the same, always
 
@@ -23,8 +23,8 @@ class Sizes:
     layout: Layout
     d_model: int
     d_head: int
-    vocabulary: int
-    context: int | None
+    d_vocab: int
+    n_ctx: int | None
     rotary: bool
 
     @classmethod
@@ -39,7 +39,7 @@ class Sizes:
             )
         try:
             layers, heads = int(text.num_hidden_layers), int(text.num_attention_heads)
-            d_model, vocabulary = int(text.hidden_size), int(text.vocab_size)
+            d_model, d_vocab = int(text.hidden_size), int(text.vocab_size)
         except AttributeError as error:
             raise CircuitsError(f"{type(config).__name__}: {error}") from error
         kv_heads = int(getattr(text, "num_key_value_heads", None) or heads)
@@ -48,7 +48,7 @@ class Sizes:
             Layout(layers, heads, kv_heads, parallel),
             d_model,
             int(getattr(text, "head_dim", None) or d_model // heads),
-            vocabulary,
+            d_vocab,
             context_window(config),
             bool(getattr(text, "rope_parameters", None) or getattr(text, "rotary_dim", None)),
         )

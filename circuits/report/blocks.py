@@ -52,7 +52,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Points:
+class Bullets:
     """A list of findings, each with a word that says what it is about."""
 
     kind: ClassVar[str] = "points"
@@ -60,7 +60,7 @@ class Points:
 
 
 @dataclass(frozen=True)
-class Tile:
+class StatCard:
     """One key figure. detail: its interval and n."""
 
     value: str
@@ -69,11 +69,11 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Tiles:
+class StatCards:
     """Key figures side by side."""
 
     kind: ClassVar[str] = "tiles"
-    items: Sequence[Tile]
+    items: Sequence[StatCard]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Fold:
+class Details:
     """Prose, folded away."""
 
     kind: ClassVar[str] = "fold"
@@ -145,7 +145,7 @@ class Fold:
     text: str
 
 
-Block = Heading | Text | Note | Points | Tiles | Figure | Table | Article | Code | Fold
+Block = Heading | Text | Note | Bullets | StatCards | Figure | Table | Article | Code | Details
 Part = Callable[[Run], Iterable[Block]]
 
 

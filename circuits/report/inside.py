@@ -1,4 +1,4 @@
-"""The page that `circuits internals` writes: two or more models from the inside."""
+"""The page that `circuits diff` writes: two or more models from the inside."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from circuits.files import write_text
+from circuits.format import count
 from circuits.report.blocks import Block, Figure, Method, Section
 from circuits.report.document import document
 from circuits.report.figures.layer_lines import layer_lines
-from circuits.report.numbers import count
 from circuits.report.sections.hidden import LINES_HEIGHT, magnitudes, path
-from circuits.report.sections.internals import comparison
+from circuits.report.sections.model_diff import comparison
+from circuits.runtime.files import write_text
 
 
-def write_internals_page(record: Mapping[str, Any], to: str | Path) -> Path:
-    """Write one self-contained page from the record of `circuits internals`; returns its path."""
+def write_diff_page(record: Mapping[str, Any], to: str | Path) -> Path:
+    """Write one self-contained page from the record of `circuits diff`; returns its path."""
     to = Path(to)
     comparisons = record["comparisons"]
     chapters: list[tuple[Section, Sequence[Block]]] = [

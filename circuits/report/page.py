@@ -7,18 +7,16 @@ from pathlib import Path
 
 import yaml
 
-from circuits.files import write_text
+from circuits.format import count, counted
 from circuits.report.blocks import Block, Note, Section
 from circuits.report.document import document
-from circuits.report.numbers import count, counted
 from circuits.report.run import UNSHOWABLE, Run, reason
 from circuits.report.sections import (
     circuit,
+    comparison,
     completeness,
-    evolution,
     faithfulness,
     finetuning,
-    internals,
     key_figures,
     lora,
     minimality,
@@ -32,6 +30,8 @@ from circuits.report.sections import (
     task,
     trajectory,
 )
+from circuits.report.sections import model_diff as model_diff
+from circuits.runtime.files import write_text
 
 SECTIONS = (
     Section("summary", "Summary", (key_figures.tiles, summary.findings)),
@@ -44,7 +44,7 @@ SECTIONS = (
         (
             faithfulness.curves,
             faithfulness.areas,
-            minimality.falls,
+            minimality.drops,
             completeness.gaps,
             robustness.conditions,
             stability.resampling,
@@ -53,16 +53,16 @@ SECTIONS = (
     ),
     Section("patching", "Activation patching", (patching.heatmap,)),
     Section(
-        "evolution",
+        "comparison",
         "What fine-tuning changed",
         (
-            evolution.likeness,
-            evolution.turnover,
-            evolution.edges,
+            comparison.likeness,
+            comparison.turnover,
+            comparison.edges,
             trajectory.strengths,
             trajectory.entries,
-            trajectory.crossing,
-            internals.inside,
+            trajectory.cross_evaluation,
+            model_diff.inside,
         ),
     ),
     Section("lora", "Where a LoRA should go", (lora.race, lora.layers)),
@@ -125,7 +125,7 @@ def _heading(run: Run) -> tuple[str, str]:
         facts.append(f"{counted(len(run.order), 'checkpoint')}: {', '.join(run.order)}")
     try:
         made = run.part("evaluation.json", "made")
-        facts.append(f"task {made['task']}, scores by {made['method']}, rule {made['rule']}")
+        facts.append(f"task {made['task']}, scores by {made['method']}, rule {made['strategy']}")
         if other := made["scores_of_another_model"]:
             facts.append(f"scores of another model, {other}")
     except UNSHOWABLE:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from circuits.files import write_text
+from circuits.format import MISSING, count, general, interval, signed
 from circuits.intervention.patching import SITES, Patching
 from circuits.intervention.patching.result import DIRECTIONS
-from circuits.report.blocks import Block, Figure, Method, Note, Section, Table, Tile, Tiles
+from circuits.report.blocks import Block, Figure, Method, Note, Section, StatCard, StatCards, Table
 from circuits.report.document import document
 from circuits.report.figures.patching import Effect, patching_height, patching_plot
-from circuits.report.numbers import MISSING, count, general, interval, signed
+from circuits.runtime.files import write_text
 
 _TOP = 12
 _SHARES = {"denoise": "recovered", "noise": "lost"}
@@ -41,7 +41,7 @@ def write_patchings(
 
 def blocks(found: Patching) -> Iterator[Block]:
     """The unpatched runs, the figure, and the sites that matter most."""
-    yield Tiles([_tile(found, metric) for metric in found.metrics])
+    yield StatCards([_tile(found, metric) for metric in found.metrics])
     for metric in found.metrics:
         if reason := found.undefined(metric) or found.caution(metric):
             yield Note(reason + ".")
@@ -97,9 +97,9 @@ def _about(found: Patching) -> str:
     return f"{SITES[found.site].about[0].upper()}{SITES[found.site].about[1:]}: {what}"
 
 
-def _tile(found: Patching, metric: str) -> Tile:
+def _tile(found: Patching, metric: str) -> StatCard:
     clean, corrupted = float(found.clean[metric].mean()), float(found.corrupted[metric].mean())
-    return Tile(
+    return StatCard(
         f"{general(clean)} → {general(corrupted)}", metric, f"clean → corrupted, n = {found.n}"
     )
 

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from circuits.batching import over_batches
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
+from circuits.runtime.batching import over_batches
 from circuits.search.stacked import stacked
 from tasks.pairs import PairBatch, PairSet
 
@@ -20,7 +20,7 @@ HEAD_ABLATIONS = ("zero", "mean")
 
 
 @dataclass(frozen=True)
-class HeadAblation:
+class HeadAblationRun:
     """Runs a model on clean prompts with some heads' z replaced.
 
     stand_in: what z becomes; attentions in the layout's order, which are a decoder-only's layers.
@@ -32,7 +32,7 @@ class HeadAblation:
     @classmethod
     def of(
         cls, model: HookedModel, ablation: str, pairs: PairSet, *, batch_size: int | None = None
-    ) -> HeadAblation:
+    ) -> HeadAblationRun:
         """ablation: "zero", or "mean" over all positions of the pairs' clean prompts, unpadded."""
         if ablation not in HEAD_ABLATIONS:
             raise CircuitsError(

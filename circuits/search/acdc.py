@@ -32,12 +32,12 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from circuits.attribution.provenance import describe_model, describe_pairs, versions
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
 from circuits.intervention.ablation import constants
 from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
+from circuits.provenance import describe_model, describe_pairs, versions
 from circuits.search.result import Cost, Journal, Search, Step, plain
 from circuits.search.speculation import decide
 from circuits.search.trials import Trials
@@ -102,7 +102,7 @@ def acdc(
     ablation: str = "corrupted",
     width: int | None = None,
     batch_size: int | None = None,
-    journal: str | Path | None = None,
+    resume: str | Path | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Search:
@@ -155,7 +155,7 @@ def acdc(
         "model": describe_model(model),
         "versions": versions(),
     }
-    search = _Searching(walk, trials, rule, width, Journal(journal, details))
+    search = _Searching(walk, trials, rule, width, Journal(resume, details))
     with tqdm(
         total=walk.size, desc="acdc", unit=walk.unit, disable=not progress, smoothing=0.05
     ) as bar:
@@ -180,11 +180,9 @@ def acdc(
 class _Searching:
     """A search under way."""
 
-    def __init__(
-        self, walk: Walk, trials: Trials, rule: Rule, width: int, journal: Journal
-    ) -> None:
+    def __init__(self, walk: Walk, trials: Trials, rule: Rule, width: int, resume: Journal) -> None:
         self.walk, self.trials, self.rule, self.width = walk, trials, rule, width
-        self.journal = journal
+        self.resume = resume
         self.history: list[Step] = []
         self.current = trials.full
         self.spent: dict[str, int] = {}
@@ -193,7 +191,7 @@ class _Searching:
 
     def run(self, bar: Any) -> None:
         """Walk through all groups, from the journal as far as it goes."""
-        steps, self.spent = self.journal.read()
+        steps, self.spent = self.resume.read()
         recorded = deque(steps)
         for cuts in self.walk.groups():
             bar.update(self.walk.passed - bar.n)
@@ -206,7 +204,7 @@ class _Searching:
             left = int(self.walk.mask.sum())
             bar.set_postfix(edges=left, metric=f"{self.current:.4g}", refresh=False)
             if not recorded:
-                self.journal.write(tuple(self.history), self.cost())
+                self.resume.write(tuple(self.history), self.cost())
         bar.update(self.walk.passed - bar.n)
 
     def cost(self) -> dict[str, int]:
@@ -219,7 +217,7 @@ class _Searching:
             step = recorded.popleft() if recorded else None
             if step is None or step.name != cut:
                 raise CircuitsError(
-                    f"{self.journal.path}: its trials are not those of this search; delete it"
+                    f"{self.resume.path}: its trials are not those of this search; delete it"
                 )
             yield step
 

@@ -29,14 +29,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from circuits.attribution.provenance import describe_model, describe_pairs, versions
-from circuits.batching import over_batches
 from circuits.errors import CircuitsError, naming
-from circuits.files import read_json, require_known, write_json
 from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
-from circuits.search.ablation import HeadAblation
-from circuits.search.replay import Replay
+from circuits.provenance import describe_model, describe_pairs, versions
+from circuits.runtime.batching import over_batches
+from circuits.runtime.files import read_json, require_known, write_json
+from circuits.search.ablation import HeadAblationRun
+from circuits.search.replay import CachedModules
 from circuits.search.result import Step, history_rows, history_steps
 from circuits.search.speculation import decide
 from circuits.statistics import mean_interval, resample_weights
@@ -149,7 +149,7 @@ def prune_heads(
     others = dict.fromkeys([judge.name, *evaluate_by])
     judges = [] if evaluate_on is None else [metric_for(evaluate_on, name) for name in others]
     model.require(pairs)
-    heads = HeadAblation.of(model, ablation, pairs, batch_size=batch_size)
+    heads = HeadAblationRun.of(model, ablation, pairs, batch_size=batch_size)
     search = _Pruning(heads, pairs, judge, threshold, batch_size)
     layers = range(len(model.layout.attentions))
     whole = search.current
@@ -191,7 +191,7 @@ class _Pruning:
 
     def __init__(
         self,
-        heads: HeadAblation,
+        heads: HeadAblationRun,
         pairs: PairSet,
         metric: Metric,
         threshold: float,
@@ -258,15 +258,15 @@ class _Pruning:
         means: list[float] = (totals / self.n).tolist()
         return means
 
-    def _start(self, batch: PairBatch) -> Replay:
-        replay = Replay(self.blocks)
+    def _start(self, batch: PairBatch) -> CachedModules:
+        replay = CachedModules(self.blocks)
         with replay.recording():
             self.heads.logits(batch, self.off[None])
         return replay
 
 
 def _measured(
-    heads: HeadAblation,
+    heads: HeadAblationRun,
     off: Bool[Tensor, "layer head"],
     pairs: PairSet,
     metrics: list[Metric],

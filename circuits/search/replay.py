@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Replay:
+class CachedModules:
     """The outputs of some modules in one run, to be given back in later runs.
 
     Only the first tensor of an output is read by the layers that follow; it is repeated along the

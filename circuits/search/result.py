@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from circuits.errors import CircuitsError, naming
-from circuits.files import read_json, require_known, write_json
 from circuits.graph import Circuit, Layout
+from circuits.runtime.files import read_json, require_known, write_json
 
 _METRICS = ("metric_model", "metric_empty", "metric_circuit")
 _RECORD = ("layout", "edges", "history", *_METRICS, "cost", "details")
@@ -100,7 +100,7 @@ class Search:
         record = read_json(path)
         try:
             with naming(str(path)):
-                if "unfinished" in record:
+                if "resume" in record:
                     raise CircuitsError(
                         "this search was stopped; run it again with the same settings and it goes "
                         "on"
@@ -168,7 +168,7 @@ class Journal:
         """Replace the file by one that says how far the search came."""
         if self.path is not None:
             rows = history_rows(history)
-            record = {"details": self.identity, "history": rows, "cost": cost, "unfinished": True}
+            record = {"details": self.identity, "history": rows, "cost": cost, "resume": True}
             write_json(self.path, record)
 
 

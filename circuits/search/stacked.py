@@ -25,13 +25,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from circuits.graph import Circuit
-from circuits.intervention.ablation import Constants, Reference
-from circuits.intervention.executor import Executor, Logits
-from circuits.models import HookedModel, SourceStates
+from circuits.intervention.ablation import AblatedRun, Constants
+from circuits.intervention.executor import CircuitRunner, Logits
+from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
 from circuits.models.norm import Norm
 from circuits.models.view import Layer, Projection, ReadsHeads
-from circuits.search.replay import Replay, repeated
+from circuits.search.replay import CachedModules, repeated
 from tasks.pairs import PairBatch
 
 _HELD = 2**28  # numbers kept widened for each batch: 1 GB in float32
@@ -39,7 +39,7 @@ _HELD = 2**28  # numbers kept widened for each batch: 1 GB in float32
 Stream = Float[Tensor, "batch pos d_model"]
 
 
-class StackedExecutor:
+class BatchedCircuitRunner:
     """Runs circuits side by side on one batch; they share its clean and replaced runs.
 
     clean, corrupted: float32 logits at the batch's reads, as `Executor` has them.
@@ -60,14 +60,14 @@ class StackedExecutor:
         self.clean: Logits
         self.corrupted: Logits
         if not self.view.sequential:  # every circuit by itself, from the embedding on
-            self._executor = Executor(model, batch, constants)
+            self._executor = CircuitRunner(model, batch, constants)
             self.clean, self.corrupted = self._executor.clean, self._executor.corrupted
             return
-        self.live, hooks = SourceStates(self.view), Hooks()
+        self.live, hooks = SourceActivations(self.view), Hooks()
         self.live.record(hooks)
         layers = self.view.layers
         parts = [_parts(layer) for layer in layers]
-        self.replay = Replay(
+        self.replay = CachedModules(
             [layer.block for layer in layers]
             + [module for pair in parts for module in chain(*pair)]
         )
@@ -81,9 +81,9 @@ class StackedExecutor:
         self._deltas: dict[int, Stream] = {}
         self._held = 0
         if constants is None:
-            reference, corrupted = Reference.corrupted(model, batch, None)
+            reference, corrupted = AblatedRun.corrupted(model, batch, None)
         else:
-            reference = Reference.constant(constants(model, batch))
+            reference = AblatedRun.constant(constants(model, batch))
         self.reference, shape = reference.states, self.live.inputs[0].shape
         self.replaced = {
             event.at if isinstance(event, ReadsHeads) else event.module: stream.view(shape)
@@ -159,7 +159,9 @@ def _parts(layer: Layer) -> tuple[list[nn.Module], list[nn.Module]]:
 class _Run:
     """One forward pass of several copies."""
 
-    def __init__(self, base: StackedExecutor, keep: Bool[Tensor, "copy source reader"]) -> None:
+    def __init__(
+        self, base: BatchedCircuitRunner, keep: Bool[Tensor, "copy source reader"]
+    ) -> None:
         self.base, self.view, self.keep = base, base.view, keep
         self.copies = keep.shape[0]
         layout = self.view.layout
@@ -180,7 +182,7 @@ class _Run:
         above = range(self.start, len(per_layer))
         self.idle: list[nn.Module] = []
         # What is left out is as in the clean run.
-        self.live = SourceStates(self.view)
+        self.live = SourceActivations(self.view)
         self.live.z = {index: base.live.z[index] for index in range(self.start)}
         self.live.mlp = {index: base.live.mlp[index] for index in range(self.start)}
         for index in above:

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from circuits.batching import over_batches
 from circuits.intervention.ablation import Constants
-from circuits.memory import out_of_memory
 from circuits.metrics import Metric
 from circuits.models import HookedModel
-from circuits.search.stacked import StackedExecutor
+from circuits.runtime.batching import over_batches
+from circuits.runtime.oom import out_of_memory
+from circuits.search.stacked import BatchedCircuitRunner
 from tasks.pairs import PairBatch, PairSet
 
 _TOKENS = 4096  # in one pass, copies included, unless told
@@ -44,7 +44,7 @@ class Trials:
             for _, executor in over_batches(
                 model,
                 pairs,
-                lambda batch: StackedExecutor(model, batch, constants),
+                lambda batch: BatchedCircuitRunner(model, batch, constants),
                 batch_size=batch_size,
                 progress="reference runs" if progress else None,
             )
@@ -70,7 +70,7 @@ class Trials:
         return [self._mean(list(column)) for column in zip(*totals, strict=True)]
 
     def _totals(
-        self, executor: StackedExecutor, keep: Bool[Tensor, "copy source reader"]
+        self, executor: BatchedCircuitRunner, keep: Bool[Tensor, "copy source reader"]
     ) -> list[float]:
         """The metric of each copy, summed over one batch; what does not fit is halved."""
         try:
@@ -83,7 +83,7 @@ class Trials:
         self.runs += len(keep)
         return [self._total(executor, each) for each in logits]
 
-    def _total(self, executor: StackedExecutor, logits: Tensor) -> float:
+    def _total(self, executor: BatchedCircuitRunner, logits: Tensor) -> float:
         batch: PairBatch = executor.batch
         return float(self.metric(logits, batch, executor.clean).double().sum())
 

@@ -16,8 +16,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.models.window import context_window
-from tasks.pairs import Example
+from circuits.models.context_length import context_window
+from tasks.pairs import TrainingExample
 
 LARGEST_POOL = 8  # batches; shuffled examples are sorted by length within a pool
 
@@ -46,12 +46,12 @@ class TargetBatch:
         return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
 
 
-def fed_length(example: Example) -> int:
+def fed_length(example: TrainingExample) -> int:
     """Tokens of an example that the model is fed: all but the last target token."""
     return len(example.prompt) + len(example.target) - 1
 
 
-def collate(examples: Sequence[Example]) -> TargetBatch:
+def collate(examples: Sequence[TrainingExample]) -> TargetBatch:
     """One batch, in the order given."""
     width = max(fed_length(example) for example in examples)
     tokens, mask = [], []
@@ -92,7 +92,7 @@ def training_order(lengths: Sequence[int], size: int, *, seed: int, epoch: int) 
 
 
 def training_batches(
-    examples: Sequence[Example], size: int, *, seed: int, start: int = 0
+    examples: Sequence[TrainingExample], size: int, *, seed: int, start: int = 0
 ) -> Iterator[TargetBatch]:
     """Batches without end, epoch after epoch, beginning with batch number `start`."""
     lengths = [fed_length(example) for example in examples]
@@ -110,7 +110,9 @@ def by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
         yield order[start : start + size]
 
 
-def require_examples(examples: Sequence[Example], model: Any, *, what: str = "training") -> None:
+def require_examples(
+    examples: Sequence[TrainingExample], model: Any, *, what: str = "training"
+) -> None:
     """Refuse a model that is no causal one, an empty set, and any example that a model of this size
     cannot read, by its name.
     """
@@ -121,18 +123,18 @@ def require_examples(examples: Sequence[Example], model: Any, *, what: str = "tr
         )
     if not examples:
         raise CircuitsError(f"no {what} examples: an empty set")
-    vocabulary = model.get_input_embeddings().num_embeddings
-    context = context_window(model.config)
+    d_vocab = model.get_input_embeddings().num_embeddings
+    n_ctx = context_window(model.config)
     for example in examples:
         tokens = (*example.prompt, *example.target)
-        if context is not None and fed_length(example) > context:
+        if n_ctx is not None and fed_length(example) > n_ctx:
             raise CircuitsError(
                 f"{example.source}: {fed_length(example)} tokens (target included), but the "
-                f"model's context window holds {context}; shorten the text"
+                f"model's context window holds {n_ctx}; shorten the text"
             )
-        bad = next((token for token in tokens if not 0 <= token < vocabulary), None)
+        bad = next((token for token in tokens if not 0 <= token < d_vocab), None)
         if bad is not None:
             raise CircuitsError(
                 f"{example.source}: token id {bad} is outside the model's vocabulary of "
-                f"{vocabulary}; was it made by another tokenizer?"
+                f"{d_vocab}; was it made by another tokenizer?"
             )

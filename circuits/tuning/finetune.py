@@ -32,7 +32,7 @@ from circuits.tuning.run_folder import (
     load_weights,
 )
 from circuits.tuning.settings import FinetuneSettings
-from tasks.pairs import Example
+from tasks.pairs import TrainingExample
 
 READ_EVERY = 10  # steps between looks at the losses, each a wait for an asynchronous device
 
@@ -80,11 +80,11 @@ def lowest(validation: Sequence[Mapping[str, Any]]) -> int | None:
 
 def finetune(
     model: Any,
-    examples: Sequence[Example],
+    examples: Sequence[TrainingExample],
     out: str | Path,
     *,
     settings: FinetuneSettings,
-    validation: Sequence[Example] | None = None,
+    validation: Sequence[TrainingExample] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = True,
 ) -> FinetuneResult:
@@ -168,8 +168,8 @@ class _Run:
 
     def train(
         self,
-        examples: Sequence[Example],
-        validation: Sequence[Example] | None,
+        examples: Sequence[TrainingExample],
+        validation: Sequence[TrainingExample] | None,
         *,
         progress: bool,
     ) -> dict[str, Any]:
@@ -241,7 +241,7 @@ class _Run:
                 }
             )
 
-    def validate(self, step: int, validation: Sequence[Example]) -> None:
+    def validate(self, step: int, validation: Sequence[TrainingExample]) -> None:
         """Log loss and accuracy on the validation examples."""
         scores = score_targets(self.model, validation, batch_size=self.settings.batch_size)
         _require_finite(scores.mean_loss, f"the validation loss after step {step}")

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from circuits.models.window import context_window
+from circuits.models.context_length import context_window
 from circuits.tuning.batches import by_length
 from circuits.tuning.loss import evaluating
 
@@ -36,9 +36,9 @@ def generate(
     with evaluating(model):
         for index in by_length([len(prompt) for prompt in prompts], batch_size):
             tokens = _decode(model, [prompts[i] for i in index], max_new_tokens, stop)
-            context = context_window(model.config)
+            n_ctx = context_window(model.config)
             for i, row in zip(index, tokens.tolist(), strict=True):
-                room = max_new_tokens if context is None else context - len(prompts[i])
+                room = max_new_tokens if n_ctx is None else n_ctx - len(prompts[i])
                 found[i] = _until(row[:room], stop)
     return found
 
@@ -51,14 +51,14 @@ def _decode(
     tokens = torch.tensor([[*[0] * (width - len(p)), *p] for p in prompts], device=device)
     mask = torch.tensor([[i >= width - len(p) for i in range(width)] for p in prompts])
     mask = mask.long().to(device)
-    context = context_window(model.config) or width + steps
+    n_ctx = context_window(model.config) or width + steps
     endings = torch.tensor(sorted(stop), dtype=torch.long, device=device)
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     chosen: list[Tensor] = []
     cache = None
     for _ in range(steps):
         # A row past its context window goes on, clamped, until the others end; it is cut later.
-        positions = (mask.cumsum(-1) - 1).clamp(0, context - 1)[:, -tokens.shape[1] :]
+        positions = (mask.cumsum(-1) - 1).clamp(0, n_ctx - 1)[:, -tokens.shape[1] :]
         output = model(
             input_ids=tokens,
             attention_mask=mask,

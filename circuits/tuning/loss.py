@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from circuits.errors import CircuitsError
 from circuits.tuning.batches import TargetBatch, by_length, collate, fed_length
-from tasks.pairs import Example
+from tasks.pairs import TrainingExample
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ def target_loss(model: Any, batch: TargetBatch) -> tuple[Float[Tensor, ""], Floa
     return cross_entropy(logits, batch.labels), correct.mean()
 
 
-def score_targets(model: Any, examples: Sequence[Example], *, batch_size: int = 32) -> TargetScores:
+def score_targets(
+    model: Any, examples: Sequence[TrainingExample], *, batch_size: int = 32
+) -> TargetScores:
     """Teacher-forced loss and accuracy of each example, dropout off."""
     loss, correct = [0.0] * len(examples), [0] * len(examples)
     with evaluating(model):

@@ -3,7 +3,7 @@
 ROUGE is the F1 of the `rouge-score` package (Lin 2004): n-grams for ROUGE-1 and -2, the longest
 common subsequence of the whole text for ROUGE-L; words are lower-cased, letters and digits only,
 and Porter-stemmed unless told otherwise. `rouge-score` sees a-z and 0-9; words of other scripts are
-made as `tasks.rouge` says. All figures are kept example by example, so that
+made as `tasks.text.rouge` says. All figures are kept example by example, so that
 intervals over examples can be drawn from them.
 """
 
@@ -17,15 +17,15 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
-from circuits.models.special import token_ids
-from circuits.notices import say
+from circuits.models.special_tokens import token_ids
+from circuits.runtime.notices import say
 from circuits.tuning.batches import require_examples
 from circuits.tuning.generation import generate
 from circuits.tuning.loss import TargetScores, score_targets
 from tasks.errors import naming
-from tasks.pairs import Example
-from tasks.rouge import chosen_words, f_measures
-from tasks.text import control_ids
+from tasks.pairs import TrainingExample
+from tasks.text.rouge import chosen_words, f_measures
+from tasks.text.tokens import control_ids
 
 METRICS = ("rouge1", "rouge2", "rougeL", "exact_match", "token_accuracy", "loss")
 
@@ -89,7 +89,7 @@ class SummaryScores:
 def evaluate_summaries(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Example],
+    examples: Sequence[TrainingExample],
     *,
     max_new_tokens: int | None = None,
     batch_size: int = 32,
@@ -102,7 +102,7 @@ def evaluate_summaries(
         Decoding stops at the tokenizer's and the model's end-of-text tokens, and at the control
         token that a target ends with.
     stem: whether ROUGE compares words by their stems.
-    words: auto, ascii or unicode (`tasks.rouge`); ascii is refused where it sees no word of a
+    words: auto, ascii or unicode (`tasks.text.rouge`); ascii is refused where it sees no word of a
         reference.
     """
     require_examples(examples, model, what="evaluation")
@@ -156,7 +156,7 @@ def _words(source: str, reference: str, words: str) -> str:
 
 
 def _end_tokens(
-    model: Any, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+    model: Any, tokenizer: PreTrainedTokenizerBase, examples: Sequence[TrainingExample]
 ) -> set[int]:
     """What ends a text, or the turn of a chat, where the targets end with one."""
     configured = getattr(model.generation_config, "eos_token_id", None)

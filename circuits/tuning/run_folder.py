@@ -7,7 +7,8 @@
     result.json         scores, where the run is an arm of a race (`bakeoff`)
     .lock               held while a process works in the folder
 
-Each is written whole or not at all (`circuits.files`), so a run killed at any moment can go on.
+Each is written whole or not at all (`circuits.runtime.files`), so a run killed at any moment can
+go on.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
-from circuits.files import atomic_path, drop_folder, read_json, working_in, write_json
 from circuits.models.checkpoints import load_config, saved_steps
 from circuits.models.language import auto_class
-from tasks.pairs import Example
+from circuits.runtime.files import atomic_path, drop_folder, read_json, working_in, write_json
+from tasks.pairs import TrainingExample
 
 _WRITTEN = r"run\.json|state\.pt|training_log\.json|step-\d+|result\.json"
 
@@ -150,7 +151,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     model.load_state_dict(saved.state_dict())
 
 
-def fingerprint_examples(examples: Sequence[Example] | None) -> str | None:
+def fingerprint_examples(examples: Sequence[TrainingExample] | None) -> str | None:
     """SHA-256 over all ids: equal data, equal fingerprints."""
     if examples is None:
         return None

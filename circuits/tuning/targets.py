@@ -24,8 +24,8 @@ from circuits.models.adapters import quiet_peft
 from circuits.models.language import tower
 from circuits.tuning.importance import LayerImportance, critical_layers, importance_from_circuit
 
-Part = Literal["qkv", "attention-output", "mlp"]
-PARTS: tuple[Part, ...] = ("qkv", "attention-output", "mlp")
+VarianceShare = Literal["qkv", "attention-output", "mlp"]
+PARTS: tuple[VarianceShare, ...] = ("qkv", "attention-output", "mlp")
 _QKV = {"c_attn", "q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value"}
 _BARE_MLP = {"fc1", "fc2"}  # OPT's stand in the layer itself
 
@@ -222,7 +222,7 @@ def _linear(module: nn.Module) -> Iterator[tuple[str, Any]]:
             yield name, child
 
 
-def _part(name: str) -> Part | None:
+def _part(name: str) -> VarianceShare | None:
     """Which part of a layer a linear map belongs to, by its name within the layer."""
     block, _, leaf = name.rpartition(".")
     if "mlp" in block or "feed_forward" in block or (not block and leaf in _BARE_MLP):

@@ -26,10 +26,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import tasks
 from circuits.graph import Circuit
-from circuits.intervention import Executor
+from circuits.intervention import CircuitRunner
 from circuits.models import HookedModel
 from circuits.search import Search, acdc
-from circuits.search.stacked import StackedExecutor
+from circuits.search.stacked import BatchedCircuitRunner
 from tasks.pairs import PairBatch, PairSet, PromptPair
 
 THRESHOLDS = (0.0, 0.02, 0.2)
@@ -54,7 +54,7 @@ def masks(search: Search, sample: int) -> list[Tensor]:
 
 def runs(model: HookedModel, batch: PairBatch, trials: list[Tensor]) -> tuple[float, float]:
     """Mean seconds of an executor run and of a plain pass, alternately."""
-    executor = Executor(model, batch)
+    executor = CircuitRunner(model, batch)
     on_circuit, plain = 0.0, 0.0
     with torch.no_grad():
         for trial in trials:
@@ -117,7 +117,7 @@ def single_trials(n: int, sample: int) -> None:
         corrupted[LENGTH // 3] = 50_000
         made.append(PromptPair(tuple(clean), tuple(corrupted), ((1,),), ((2,),)))
     batch = PairSet(tuple(made)).batch(list(range(n)))
-    stacked = StackedExecutor(model, batch)
+    stacked = BatchedCircuitRunner(model, batch)
     width, took, trials = 4, 0.0, []
     # Readers in proportion to their edges, so that the mean is over a search's trials.
     places = layout.mask.T.nonzero()

@@ -23,7 +23,7 @@ from attribution import pairs, seconds
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from circuits.graph import Circuit, Layout, NodeCircuit, Units
-from circuits.intervention import Executor
+from circuits.intervention import CircuitRunner
 from circuits.models import HookedModel
 from tasks.pairs import PairBatch
 
@@ -54,9 +54,9 @@ def main() -> None:
     torch.manual_seed(0)
     model = HookedModel(GPT2LMHeadModel(GPT2Config()), None, "GPT-2-small shape, random weights")
     batch = pairs(2, 128, 0)
-    executor = Executor(model, batch)
+    executor = CircuitRunner(model, batch)
     sides: dict[str, tuple[Callable[[], object], int]] = {
-        "clean and corrupted": (partial(Executor, model, batch), 2)
+        "clean and corrupted": (partial(CircuitRunner, model, batch), 2)
     }
     for share in SHARES:
         circuit = random_circuit(model.layout, share)

@@ -34,12 +34,12 @@ import torch
 from attribution import STEPS, engine, floor, pairs, random_model, seconds
 from evaluation import plain, random_circuit
 
-from circuits.attribution.provenance import versions
-from circuits.intervention import Executor
+from circuits.intervention import CircuitRunner
 from circuits.models import HookedModel
 from circuits.models.checkpoints import as_device, as_dtype
 from circuits.planning import Job, Rates, Shape, measure_rates, plan
 from circuits.planning.sizes import Sizes
+from circuits.provenance import versions
 
 TIME, MEMORY = 1.15, 1.25  # most that the engine may take of the floor
 SHARES = (0.001, 0.01, 0.1, 0.5, 1.0)
@@ -47,7 +47,7 @@ LINE = 60  # seconds that a line should be given at least
 
 
 @dataclass(frozen=True)
-class Part:
+class VarianceShare:
     """One model, and the prompts that it is measured on, as (pairs, tokens)."""
 
     model: str
@@ -57,19 +57,19 @@ class Part:
 
 
 PARTS = (
-    Part("gpt2", "float32", ((2, 128), (16, 128), (1, 1024))),
-    Part("llama-3.1-8b", "bfloat16", ((1, 512), (1, 1024))),
+    VarianceShare("gpt2", "float32", ((2, 128), (16, 128), (1, 1024))),
+    VarianceShare("llama-3.1-8b", "bfloat16", ((1, 512), (1, 1024))),
 )
 
 
-def rehearsed(part: Part) -> Part:
+def rehearsed(part: VarianceShare) -> VarianceShare:
     """The part on one layer of GPT-2's shape, with short prompts: 8B takes minutes to draw."""
     shapes = tuple((n, length // 16) for n, length in part.shapes)
     return replace(part, model="gpt2", layers=1, shapes=shapes)
 
 
 def score_line(
-    model: HookedModel, part: Part, n: int, length: int, rates: Rates, repeats: int
+    model: HookedModel, part: VarianceShare, n: int, length: int, rates: Rates, repeats: int
 ) -> dict[str, Any]:
     """EAP-IG on one shape: seconds and bytes of both sides, and what the plan says of them."""
     batch = pairs(n, length, 0, model.device)
@@ -105,7 +105,7 @@ def score_line(
 def circuit_line(model: HookedModel, n: int, length: int, repeats: int) -> dict[str, Any]:
     """Running circuits on one batch, by their share of the edges, over one plain forward pass."""
     batch = pairs(n, length, 0, model.device)
-    executor = Executor(model, batch)
+    executor = CircuitRunner(model, batch)
     ratios = {}
     for share in SHARES:
         circuit = random_circuit(model.layout, share)
@@ -154,7 +154,7 @@ def card(device: torch.device) -> str:
 
 
 def measure(
-    parts: list[Part], options: argparse.Namespace, keep: Callable[[dict[str, Any]], None]
+    parts: list[VarianceShare], options: argparse.Namespace, keep: Callable[[dict[str, Any]], None]
 ) -> list[str]:
     """Every line in turn, each kept at once; returns the names of those that time ran out for."""
     began, left_out = time.perf_counter(), []

@@ -1,9 +1,9 @@
 """What passes before the first pair: imports, reading, the check of the view, the batch plan.
 
-    python scripts/benchmarks/load.py [--model FOLDER] [--repeats 5] [--against selfcheck.py]
+    python scripts/benchmarks/load.py [--model FOLDER] [--repeats 5] [--base selfcheck.py]
 
 The check is timed on a model of SmolLM2-135M's shape with random weights (or on --model), with half
-of its layers and with all, beside one plain forward pass of 16 tokens. --against names another
+of its layers and with all, beside one plain forward pass of 16 tokens. --base names another
 version of circuits/models/selfcheck.py, which takes turns with ours in one process:
 
     git show a1534ba:circuits/models/selfcheck.py > /tmp/selfcheck.py
@@ -40,7 +40,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 import transformer_lens
 mark("imports of libraries")
 import circuits.cli.app, circuits.attribution
-from circuits.attribution.provenance import describe_model
+from circuits.provenance import describe_model
 from circuits.models import HookedModel, load_model
 from circuits.planning import choose_batch_size
 import tasks
@@ -96,18 +96,18 @@ def shortest(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, 
     return {name: round(min(each), 3) for name, each in taken.items()}
 
 
-def checks(hf: PreTrainedModel, repeats: int, against: str | None) -> dict[str, float]:
+def checks(hf: PreTrainedModel, repeats: int, base: str | None) -> dict[str, float]:
     """Seconds of the check, of the other version's, and of one forward pass."""
     model = HookedModel(hf, None, "benchmark")
-    tokens = torch.randint(model.vocabulary, (2, 8), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(model.d_vocab, (2, 8), generator=torch.Generator().manual_seed(0))
 
     def forward() -> None:
         with torch.no_grad():
             hf(input_ids=tokens, use_cache=False)
 
     sides: dict[str, Callable[[], object]] = {"check": lambda: check_view(model)}
-    if against is not None:
-        spec = importlib.util.spec_from_file_location("other_selfcheck", against)
+    if base is not None:
+        spec = importlib.util.spec_from_file_location("other_selfcheck", base)
         assert spec is not None and spec.loader is not None
         other = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(other)
@@ -131,14 +131,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", help="a folder; its layers stand in base_model.layers")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--against", help="another version of selfcheck.py")
+    parser.add_argument("--base", help="another version of selfcheck.py")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     seconds = {}
     for share in (2, 1):
         hf = shortened(arguments.model, share) if arguments.model else shape(30 // share)
         layers = hf.config.get_text_config().num_hidden_layers
-        seconds[f"{layers} layers"] = checks(hf, arguments.repeats, arguments.against)
+        seconds[f"{layers} layers"] = checks(hf, arguments.repeats, arguments.base)
     print(json.dumps({"check": seconds, "phases": phases(arguments.model or "newsroom-gpt2")}))
 
 

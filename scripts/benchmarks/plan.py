@@ -34,17 +34,17 @@ from transformers import (
 
 from circuits.attribution import method as attribution_method
 from circuits.evaluation import faithfulness
-from circuits.evolution.heads import RoleKeys
-from circuits.evolution.side_by_side import read
 from circuits.graph import EdgeScores
 from circuits.metrics import METRICS
+from circuits.model_diff.head_types import HeadTypeKeys
+from circuits.model_diff.paired_forward import read
 from circuits.models import HookedModel
-from circuits.models.feed import shared_length
+from circuits.models.inputs import shared_length
 from circuits.planning import METHODS, Job, Shape, measure_rates, plan, resident_bytes
 from circuits.tuning.finetune import finetune
 from circuits.tuning.settings import FinetuneSettings
 from circuits.tuning.targets import lora_config, wrap
-from tasks.pairs import Example, PairBatch, PairSet, PromptPair
+from tasks.pairs import PairBatch, PairSet, PromptPair, TrainingExample
 
 STEPS = {"eap-ig": 5, "finetune": 2, "lora": 2}
 TARGET = 32  # tokens of an example to train on
@@ -90,7 +90,7 @@ def job_of(
         return lambda: faithfulness(model, scores, wanted, batch_size=len(batch))
     if method == "internals":
         other = HookedModel(AutoModelForCausalLM.from_config(network.config), None, "other")
-        return lambda: read(model, other, batch, RoleKeys.of_text(batch, {}))
+        return lambda: read(model, other, batch, HeadTypeKeys.of_text(batch, {}))
     chosen = attribution_method(method, steps=STEPS.get(method))
     return lambda: chosen.scores(model, batch, metric)
 
@@ -106,7 +106,7 @@ def training(method: str, network: PreTrainedModel, shape: Shape) -> Callable[[]
     """Two steps on random examples."""
     model = wrap(network, lora_config(None, network)) if method == "lora" else network
     tokens = torch.randint(50_000, (2 * shape.batch, shape.length + 1)).tolist()
-    examples = [Example(tuple(row[:-TARGET]), tuple(row[-TARGET:])) for row in tokens]
+    examples = [TrainingExample(tuple(row[:-TARGET]), tuple(row[-TARGET:])) for row in tokens]
     settings = FinetuneSettings(
         steps=STEPS[method], learning_rate=1e-5, warmup_steps=1, batch_size=shape.batch
     )
@@ -161,8 +161,8 @@ def measure(
 def main() -> None:
     """Print one JSON line a model, method and shape, each from a fresh process."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=["gpt2", "llama"])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["eap-ig"])
+    parser.add_argument("--models", nargs="+", candidates=MODELS, default=["gpt2", "llama"])
+    parser.add_argument("--methods", nargs="+", candidates=METHODS, default=["eap-ig"])
     parser.add_argument("--shapes", nargs="+", default=["2x128", "1x512", "1x1024"])
     parser.add_argument("--shared", type=int, default=0, help="tokens that the prompts share")
     parser.add_argument("--repeats", type=int, default=1, help="runs timed; 0 for memory alone")

@@ -9,8 +9,8 @@ from oracles.split_paths import SplitPaths
 
 import circuits
 from circuits.attribution.quadrature import rule
+from circuits.comparison.similarity import spearman
 from circuits.errors import CircuitsError
-from circuits.evolution.similarity import spearman
 from circuits.metrics import METRICS, metric_for
 from circuits.models import HookedModel
 
@@ -88,7 +88,7 @@ def equals_split_paths(model, pairs):
     points, expected = rule("midpoint", 3), []
     for place in range(len(pairs)):
         batch = pairs.batch([place])
-        prompt, answer = len(pairs[place].clean), pairs[place].forced
+        prompt, answer = len(pairs[place].clean), pairs[place].teacher_forced
         decoder = torch.tensor([[model.hf.config.decoder_start_token_id, *answer]])
 
         def value(logits, batch=batch):

@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 from killing import Moments, in_child
 
-from circuits import unfinished
 from circuits.cli.app import app
-from circuits.evolution import agreement, compare
+from circuits.comparison import agreement, compare
+from circuits.runtime import resume as resume
 
 EDGES = sys.modules[compare.__module__]
 
@@ -29,12 +29,12 @@ def child(scores: list[str], out: Path, events: Path, kill_at: int | None) -> in
     """Exit status of a child that compares."""
 
     def work() -> None:
-        unfinished._EVERY = unfinished._COST = 0  # so that a piece is written chunk by chunk
+        resume._EVERY = resume._COST = 0  # so that a piece is written chunk by chunk
         agreement._CHUNK = 2**14
         moments = Moments(kill_at)
         moments.watch(agreement, "measure")
         moments.watch(EDGES, "split_variance")
-        arguments = ["compare", *scores, "--out", str(out), "--resamples", "100", "--quiet"]
+        arguments = ["compare", *scores, "--out", str(out), "--n-resamples", "100", "--quiet"]
         app(arguments, standalone_mode=False)
         held = json.loads(events.read_text()) if events.exists() else {}
         events.write_text(json.dumps({**held, out.name: moments.seen}))

@@ -34,7 +34,7 @@ def discovered(table, model_folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("discovered")
     done = circuits(
         *("discover", "--model", model_folder("llama"), "--task", "table", "--data", table),
-        *("--steps", 5, "--quadrature", "left", "--edges", 40, "--per-example", "--out", out),
+        *("--steps", 5, "--quadrature", "left", "--size", 40, "--per-example", "--out", out),
         *("--device", "cpu", "--quiet"),
     )
     assert done.returncode == 0, done.stderr
@@ -63,9 +63,9 @@ def test_discover_writes_the_two_files(discovered, model_folder, hooked):
 def test_compare_names_checkpoints_and_sees_no_change_in_itself(discovered, tmp_path):
     scores = EdgeScores.load(discovered[0])
     files = [scores.save(tmp_path / name, name) for name in ("base", "tuned")]
-    done = circuits("compare", *files, "--out", tmp_path, "--resamples", 200)
+    done = circuits("compare", *files, "--out", tmp_path, "--n-resamples", 200)
     assert done.returncode == 0, done.stderr
-    record = json.loads((tmp_path / "evolution.json").read_text())
+    record = json.loads((tmp_path / "comparison.json").read_text())
     assert record["names"] == ["base", "tuned"] and record["comparisons"][0]["identical"]
     assert record["paragraph"] in done.stdout
 

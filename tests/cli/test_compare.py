@@ -16,7 +16,7 @@ from circuits.errors import CircuitsError
 from circuits.graph import EdgeScores, Layout
 from tasks import load
 
-QUICK = ("--resamples", 100, "--quiet", "--device", "cpu")
+QUICK = ("--n-resamples", 100, "--quiet", "--device", "cpu")
 
 
 def compare(*arguments):
@@ -50,12 +50,12 @@ def scored(table, model_folder, hooked, tmp_path_factory):
 def test_files_are_ordered_by_step_and_make_a_page(scored, tmp_path):
     done = compare(*scored, "--out", tmp_path, *QUICK)
     assert done.exit_code == 0, done.output
-    record = json.loads((tmp_path / "evolution.json").read_text())
+    record = json.loads((tmp_path / "comparison.json").read_text())
     assert record["names"] == ["base", "step-20", "step-100"] and record["steps"] == [0, 20, 100]
     assert record["paragraph"] in done.stdout
-    assert (tmp_path / "evolution.html").stat().st_size > 1e6
-    assert not (tmp_path / "crossing.json").exists()
-    assert str(tmp_path / "evolution.html") in done.stdout
+    assert (tmp_path / "comparison.html").stat().st_size > 1e6
+    assert not (tmp_path / "cross_evaluation.json").exists()
+    assert str(tmp_path / "comparison.html") in done.stdout
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(scored, tmp_path):
@@ -63,14 +63,14 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(scored, tmp_path):
     command = [sys.executable, str(worker), str(tmp_path), "4", *map(str, scored)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
-    whole = (tmp_path / "whole" / "evolution.json").read_bytes()
+    whole = (tmp_path / "whole" / "comparison.json").read_bytes()
     events = json.loads((tmp_path / "events.json").read_text())
     every = events.pop("whole")
     assert len(events) == 4 and every > 100
     for name, counted in events.items():
         folder = tmp_path / name
-        assert (folder / "evolution.json").read_bytes() == whole
-        assert not (folder / "evolution.unfinished").exists()
+        assert (folder / "comparison.json").read_bytes() == whole
+        assert not (folder / "comparison.partial").exists()
         # Of what was measured before the kill, no more than a chunk is measured again.
         before = int(name.removeprefix("killed-")) - 1
         assert every - before <= counted <= every - before + 12
@@ -81,7 +81,7 @@ def test_models_add_the_cross_evaluation(scored, table, model_folder, tmp_path):
     models = [part for kind in kinds for part in ("--model", model_folder(kind))]
     done = compare(*scored, "--out", tmp_path, *models, "--task", "table", "--data", table, *QUICK)
     assert done.exit_code == 0, done.output
-    record = json.loads((tmp_path / "crossing.json").read_text())
+    record = json.loads((tmp_path / "cross_evaluation.json").read_text())
     assert [row["model"] for row in record["rows"]] == ["base", "step-20", "step-100"]
     model = circuits.HookedModel.from_pretrained(model_folder("qwen2"), device="cpu")
     pairs = load("table", path=table).pairs(model.tokenizer, split="all")
@@ -93,7 +93,7 @@ def test_models_add_the_cross_evaluation(scored, table, model_folder, tmp_path):
     assert "16 of the 16 pairs were scored on" in done.stderr
     # A later comparison without models takes the stale matrix away.
     assert compare(*scored, "--out", tmp_path, *QUICK).exit_code == 0
-    assert not (tmp_path / "crossing.json").exists()
+    assert not (tmp_path / "cross_evaluation.json").exists()
 
 
 def test_a_model_that_the_scores_are_not_of_is_refused(scored, table, model_folder, tmp_path):
@@ -121,7 +121,7 @@ def test_a_folder_of_models_and_its_base(scored, table, model_folder, tmp_path):
     assert "base: no such model folder; give the base with --base" in str(done.exception)
     done = compare(*arguments, "--base", model_folder("llama"))
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "out" / "crossing.json").is_file()
+    assert (tmp_path / "out" / "cross_evaluation.json").is_file()
 
 
 def test_the_base_never_runs_under_a_checkpoints_name(scored, table, model_folder, tmp_path):
@@ -151,7 +151,7 @@ def test_what_is_assumed_of_the_order_is_said(scored, tmp_path):
     ):
         done = compare(files[first], files["step-20"], "--out", tmp_path / first, *QUICK)
         assert done.exit_code == 0 and note in done.stderr, done.output
-        assert json.loads((tmp_path / first / "evolution.json").read_text())["names"] == names
+        assert json.loads((tmp_path / first / "comparison.json").read_text())["names"] == names
 
 
 def test_folders_of_scores_name_the_checkpoints(scored, tmp_path):
@@ -160,14 +160,14 @@ def test_folders_of_scores_name_the_checkpoints(scored, tmp_path):
     folders = [tmp_path / file.stem for file in scored]
     for given in (folders, [folder / "scores.safetensors" for folder in folders]):
         assert compare(*given, "--out", tmp_path / "out", *QUICK).exit_code == 0
-        record = json.loads((tmp_path / "out" / "evolution.json").read_text())
+        record = json.loads((tmp_path / "out" / "comparison.json").read_text())
         assert record["names"] == ["base", "step-20", "step-100"]
 
 
 def test_a_checkpoint_given_twice_has_not_changed(scored, tmp_path):
     done = compare(scored[0], scored[0], "--out", tmp_path, *QUICK)
     assert done.exit_code == 0, done.output
-    record = json.loads((tmp_path / "evolution.json").read_text())
+    record = json.loads((tmp_path / "comparison.json").read_text())
     assert record["names"] == ["base", "base (2)"]
     assert "base and base (2): no change" in done.stdout
     assert "in order: base, base (2)" in done.stderr
@@ -192,7 +192,7 @@ def test_refusals(scored, table, tmp_path):
             (*scored, "--model", "a", "--model", "b", "--task", "table"),
             "2 models for 3 score files",
         ),
-        ((*scored, "--share", 0), "--share 0"),
+        ((*scored, "--fraction", 0), "--fraction 0"),
     ):
         done = compare(*arguments, "--out", tmp_path / "out", *QUICK)
         assert isinstance(done.exception, CircuitsError), done.output

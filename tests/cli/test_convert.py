@@ -19,7 +19,7 @@ def ours(tmp_path):
     draw = torch.randn(LAYOUT.shape, generator=torch.Generator().manual_seed(0))
     scores = EdgeScores(draw * LAYOUT.mask, LAYOUT, "eap-ig")
     scores.save(tmp_path / "ours")
-    circuit = select(scores, edges=40)
+    circuit = select(scores, size=40)
     circuit.save(tmp_path / "ours/circuit.json")
     return tmp_path / "ours", scores, circuit
 
@@ -128,7 +128,7 @@ def test_bad_input_is_one_line(ours, model_folder, tmp_path):
         details = {"model": {"name": name, "dtype": "float32", "fingerprint": name}}
         made = EdgeScores(ours[1].matrix, LAYOUT, "eap-ig", details)
         made.save(tmp_path / name)
-        select(made, edges=edges).save(tmp_path / name / "circuit.json")
+        select(made, size=edges).save(tmp_path / name / "circuit.json")
     mixed = ("--circuit", tmp_path / "other/circuit.json", "--out", tmp_path / "g.json")
     refused(
         circuits("convert", tmp_path / "one", "--d-model", 32, *mixed),

@@ -22,10 +22,10 @@ NEWSROOM = ("discover", "--model", "newsroom-gpt2", "--task", "newsroom", "--dev
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("--rule", "foo"), "unknown rule 'foo'"),
-        (("--rule", "foo", "--edges", "9"), "unknown rule 'foo'"),
-        (("--rule", "greedy"), "--rule greedy chooses edges; say how many with --edges"),
-        (("--rule", "stable", "--edges", "9"), "--rule stable needs --per-example"),
+        (("--strategy", "foo"), "unknown rule 'foo'"),
+        (("--strategy", "foo", "--size", "9"), "unknown rule 'foo'"),
+        (("--strategy", "greedy"), "--strategy greedy chooses edges; say how many with --size"),
+        (("--strategy", "stable", "--size", "9"), "--strategy stable needs --per-example"),
         ((), "it would stay beside scores that it was not chosen by"),
     ],
 )
@@ -39,14 +39,14 @@ def test_a_choice_that_cannot_be_made(given, message, tmp_path, monkeypatch):
 
 def test_more_edges_than_the_model_has(tmp_path, monkeypatch):
     monkeypatch.setattr("circuits.attribution.attribute", None)  # nothing is scored
-    arguments = [*NEWSROOM, "--edges", "99999", "--out", str(tmp_path / "out")]
+    arguments = [*NEWSROOM, "--size", "99999", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, arguments)
     assert isinstance(done.exception, CircuitsError)
-    assert str(done.exception).startswith("--edges 99999: this model has ")
+    assert str(done.exception).startswith("--size 99999: this model has ")
 
 
 def test_it_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
-    scoring = import_module("circuits.attribution.gather")
+    scoring = import_module("circuits.attribution.dataset_scores")
     over, ran = scoring.over_batches, []
 
     def interrupted(model, pairs, work, **settings):
@@ -67,13 +67,13 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
         done = discover("stopped")
     assert done.returncode == 130, done.stderr
     assert done.stderr.strip() == "circuits: interrupted; run again to go on"
-    assert [path.name for path in (tmp_path / "stopped").iterdir()] == ["scores.unfinished"]
+    assert [path.name for path in (tmp_path / "stopped").iterdir()] == ["scores.partial"]
     for out in ("stopped", "whole"):
         assert discover(out).returncode == 0
     for name in ("scores.safetensors", "scores.json"):
         one, other = (tmp_path / out / name for out in ("stopped", "whole"))
         assert one.read_bytes() == other.read_bytes()
-    assert not (tmp_path / "stopped" / "scores.unfinished").exists()
+    assert not (tmp_path / "stopped" / "scores.partial").exists()
 
 
 def test_nodes_and_neurons_have_files_of_their_own(tmp_path):
@@ -90,7 +90,7 @@ def test_nodes_and_neurons_have_files_of_their_own(tmp_path):
 def test_the_ranking_is_chosen_on_more_pairs_and_the_scores_stay(tmp_path):
     arguments = [*NEWSROOM, "--n", "4", "--steps", "2", "--quiet"]
     plain = circuits(*arguments, "--out", tmp_path / "plain")
-    chosen = circuits(*arguments, "--edges", "48", "--out", tmp_path / "chosen")
+    chosen = circuits(*arguments, "--size", "48", "--out", tmp_path / "chosen")
     assert plain.returncode == chosen.returncode == 0, (plain.stderr, chosen.stderr)
     files = [tmp_path / name / "scores.safetensors" for name in ("plain", "chosen")]
     assert files[0].read_bytes() == files[1].read_bytes()
@@ -98,9 +98,7 @@ def test_the_ranking_is_chosen_on_more_pairs_and_the_scores_stay(tmp_path):
     record = json.loads((tmp_path / "chosen" / "circuit.json").read_text())["details"]
     assert record["choice"]["n"] == 16 and record["ranking"] == record["choice"]["ranking"]
     assert f"taken: {record['ranking']}" in chosen.stdout
-    named = circuits(
-        *arguments, "--edges", "48", "--ranking", "signed", "--out", tmp_path / "named"
-    )
+    named = circuits(*arguments, "--size", "48", "--ranking", "signed", "--out", tmp_path / "named")
     assert named.returncode == 0 and "ranking chosen" not in named.stdout
     record = json.loads((tmp_path / "named" / "circuit.json").read_text())["details"]
     assert record["ranking"] == "signed" and "choice" not in record
@@ -128,7 +126,7 @@ def test_pairs_are_split_off_where_a_file_has_no_more(tmp_path, tokenizer, model
 
 
 def test_until_stable_scores_as_many_pairs_as_it_takes_and_says_so(tmp_path):
-    arguments = [*NEWSROOM, "--steps", "1", "--edges", "80"]
+    arguments = [*NEWSROOM, "--steps", "1", "--size", "80"]
     grown = circuits(*arguments, "--until-stable", "0.7", "--n", "6", "--out", tmp_path / "grown")
     assert grown.returncode == 0, grown.stderr
     record = json.loads((tmp_path / "grown" / "scores.json").read_text())
@@ -146,7 +144,7 @@ def test_until_stable_scores_as_many_pairs_as_it_takes_and_says_so(tmp_path):
 
 
 def test_until_stable_says_where_it_ran_out_of_pairs(tmp_path):
-    arguments = [*NEWSROOM, "--steps", "1", "--edges", "150", "--quiet", "--out", tmp_path]
+    arguments = [*NEWSROOM, "--steps", "1", "--size", "150", "--quiet", "--out", tmp_path]
     done = circuits(*arguments, "--until-stable", "0.99", "--n", "6", "--max-n", "20")
     assert done.returncode == 0, done.stderr
     assert "warning: 0.99 was not reached with all 20 pairs" in done.stderr
@@ -160,7 +158,7 @@ def test_until_stable_says_where_it_ran_out_of_pairs(tmp_path):
 
 
 def test_until_stable_goes_on_after_a_kill_to_the_same_bytes(tmp_path, monkeypatch):
-    scoring = import_module("circuits.attribution.gather")
+    scoring = import_module("circuits.attribution.dataset_scores")
     over, ran = scoring.over_batches, []
 
     def interrupted(model, pairs, work, **settings):
@@ -173,7 +171,7 @@ def test_until_stable_goes_on_after_a_kill_to_the_same_bytes(tmp_path, monkeypat
         return over(model, pairs, once, **settings)
 
     def discover(out):
-        arguments = (*NEWSROOM, "--steps", "1", "--edges", "24", "--until-stable", "0.9")
+        arguments = (*NEWSROOM, "--steps", "1", "--size", "24", "--until-stable", "0.9")
         sizes = ("--n", 6, "--max-n", 21, "--batch-size", 2)
         return circuits(*arguments, *sizes, "--out", tmp_path / out)
 
@@ -181,7 +179,7 @@ def test_until_stable_goes_on_after_a_kill_to_the_same_bytes(tmp_path, monkeypat
         patch.setattr(scoring, "over_batches", interrupted)
         assert discover("stopped").returncode == 130
     left = sorted(path.name for path in (tmp_path / "stopped").iterdir())
-    assert left == ["ranking.unfinished", "scores.unfinished"]
+    assert left == ["ranking.partial", "scores.partial"]
     again, whole = discover("stopped"), discover("whole")
     assert again.returncode == whole.returncode == 0, again.stderr
     assert "6 pairs: others" in whole.stdout and "6 pairs: others" not in again.stdout

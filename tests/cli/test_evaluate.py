@@ -98,7 +98,7 @@ def test_a_circuit_chosen_from_scores_is_the_one_evaluated(discovered, tmp_path)
     scores = EdgeScores.load(discovered)
     chosen = tmp_path / "circuit.json"
     done = circuits("select", "--scores", discovered, "--size", 40, "--out", chosen)
-    wanted = select(scores, edges=40)
+    wanted = select(scores, size=40)
     assert done.returncode == 0, done.stderr
     assert f"{len(wanted)} of {scores.layout.n_edges} edges between" in done.stdout
     assert Circuit.load(chosen).edges == wanted.edges and len(wanted) > 3
@@ -126,17 +126,17 @@ def test_select_and_given_circuits_are_refused_with_a_reason(discovered, tmp_pat
         return str(refusal.value)
 
     choose = ("select", "--scores", discovered, "--out", tmp_path / "x.json")
-    assert "one of --size, --share and --threshold" in said(*choose)
-    assert "one of --size" in said(*choose, "--size", 3, "--share", 0.1)
-    assert "share 1.5" in said(*choose, "--share", 1.5)
+    assert "one of --size, --fraction and --threshold" in said(*choose)
+    assert "one of --size" in said(*choose, "--size", 3, "--fraction", 0.1)
+    assert "share 1.5" in said(*choose, "--fraction", 1.5)
     assert "edges asked for; this model has" in said(*choose, "--size", 10**6)
-    assert "takes no --threshold" in said(*choose, "--threshold", 0.1, "--rule", "paths")
+    assert "takes no --threshold" in said(*choose, "--threshold", 0.1, "--strategy", "widest-path")
     assert not (tmp_path / "x.json").exists()
     foreign = tmp_path / "foreign.json"
     Circuit.empty(Layout(1, 2, 2)).save(foreign)
     look = ("evaluate", "--scores", discovered, "--circuit", foreign)
     assert "foreign.json: a circuit of edges of 1 layer" in said(*look)
-    assert "chosen already" in said(*look, "--rule", "top-n")
+    assert "chosen already" in said(*look, "--strategy", "top-n")
 
 
 def _said(value):
@@ -221,7 +221,7 @@ def test_scores_of_nodes_and_neurons_are_evaluated_in_the_same_way(of_nodes, tmp
     page = (tmp_path / "evaluation.html").read_text()
     assert f"share of {level}s kept" in page and "could not be made" not in page
     refused(
-        circuits(*command, "--rule", "greedy"),
+        circuits(*command, "--strategy", "greedy"),
         f"rule 'greedy' orders edges; {level}s are taken by rule \"top-n\"",
     )
 
@@ -229,8 +229,8 @@ def test_scores_of_nodes_and_neurons_are_evaluated_in_the_same_way(of_nodes, tmp
 def test_what_cannot_be_evaluated_is_refused_and_leaves_nothing(discovered, rows, tmp_path):
     command = ("evaluate", "--scores", discovered, "--device", "cpu", "--quiet")
     command += ("--out", tmp_path / "out")
-    refused(circuits(*command, "--share", 2), "share 2.0: it must be above 0 and at most 1")
-    refused(circuits(*command, "--rule", "luck"), "unknown rule 'luck'")
+    refused(circuits(*command, "--fraction", 2), "share 2.0: it must be above 0 and at most 1")
+    refused(circuits(*command, "--strategy", "luck"), "unknown rule 'luck'")
     shutil.copytree(discovered, tmp_path / "odd")
     record = json.loads((discovered / "scores.json").read_text())
     (tmp_path / "odd/scores.json").write_text(json.dumps({**record, "task": 5}))
@@ -255,7 +255,17 @@ def _blind(line):
 
 def test_stopped_half_way_it_goes_on_to_the_same_bytes(discovered, tmp_path, monkeypatch):
     """Also in the midst of choosing the ranking: that costs runs too."""
-    arguments = ("evaluate", "--scores", discovered, "--n", 4, "--batch-size", 1, "--share", 0.05)
+    arguments = (
+        "evaluate",
+        "--scores",
+        discovered,
+        "--n",
+        4,
+        "--batch-size",
+        1,
+        "--fraction",
+        0.05,
+    )
     arguments = (*arguments, "--device", "cpu", "--quiet")
     counts = {}
     for name, batches in (("whole", 999), ("stopped", 3), ("stopped", 999)):
@@ -267,9 +277,9 @@ def test_stopped_half_way_it_goes_on_to_the_same_bytes(discovered, tmp_path, mon
             else:
                 with pytest.raises(Stopped):
                     circuits(*arguments, "--out", tmp_path / name)
-                assert (tmp_path / name / "evaluation.unfinished").is_dir()
+                assert (tmp_path / name / "evaluation.partial").is_dir()
             counts[name] = counts.get(name, []) + ran
     assert counts["stopped"] == counts["whole"]
     written = [(tmp_path / name / "evaluation.json").read_bytes() for name in ("whole", "stopped")]
     assert written[0] == written[1]
-    assert not (tmp_path / "stopped" / "evaluation.unfinished").exists()
+    assert not (tmp_path / "stopped" / "evaluation.partial").exists()

@@ -92,7 +92,7 @@ def test_it_is_trained_and_compared(file, table, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     done = circuits(
-        *("internals", "--model", tmp_path / "tuned/step-2", "--against", file, "--task", "table"),
+        *("diff", "--model", tmp_path / "tuned/step-2", "--base", file, "--task", "table"),
         *("--data", table, "--out", tmp_path / "inside", "--device", "cpu", "--quiet"),
     )
     assert done.returncode == 0, done.stderr

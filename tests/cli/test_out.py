@@ -18,7 +18,7 @@ VERBS = {
     "compare": ("nothing",),
     "convert": ("nothing",),
     "finetune": NOTHING,
-    "internals": (*NOTHING, "--against", "nowhere/at-all"),
+    "diff": (*NOTHING, "--base", "nowhere/at-all"),
     "lora": ("--model", "nowhere/at-all", "--circuit", "nothing"),
     "patch": NOTHING,
     "search": (*NOTHING, "--threshold", "1"),

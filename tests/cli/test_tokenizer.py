@@ -28,7 +28,7 @@ VERBS = {
     "patch": [],
     "search": ["--threshold", "1"],
     "plan": [],
-    "internals": ["--against", "MODEL"],
+    "diff": ["--base", "MODEL"],
     "evaluate": ["--scores", "SCORES"],
 }
 

@@ -41,7 +41,7 @@ def scored(request, hooked, random_pairs):
 @pytest.mark.parametrize("unit", ["nodes", "edges"])
 def test_every_gap_equals_the_oracle(scored, unit):
     model, scores, pairs = scored
-    circuit = select(scores, edges=scores.layout.n_edges // 4)
+    circuit = select(scores, size=scores.layout.n_edges // 4)
     found = completeness(model, circuit, pairs, unit=unit, sets=3, steps=2, candidates=3)
     assert found.searched == 3 and found.mean.n == 3
     units = units_inside(circuit, unit)
@@ -70,7 +70,7 @@ def test_the_whole_model_is_complete(scored):
 def test_the_greedy_set_is_the_widest_that_it_tried(scored):
     """With every pair twice, the two halves are the same and the search's own gap is reported."""
     model, scores, pairs = scored
-    circuit = select(scores, edges=scores.layout.n_edges // 4)
+    circuit = select(scores, size=scores.layout.n_edges // 4)
     twice = type(pairs)(tuple(p for pair in pairs for p in (pair, pair)), metric=pairs.metric)
     units = units_inside(circuit, "nodes")
     every = len(units)
@@ -87,7 +87,7 @@ def test_the_greedy_set_is_the_widest_that_it_tried(scored):
 
 def test_a_single_example_has_no_interval(scored):
     model, scores, pairs = scored
-    found = minimality(model, select(scores, edges=3), pairs[:1], controls=1).faithfulness
+    found = minimality(model, select(scores, size=3), pairs[:1], controls=1).faithfulness
     assert math.isfinite(found.value) and math.isnan(found.low) and math.isnan(found.high)
     assert str(found) == f"{found.value:.3f} [-, -]"
     assert found.to_dict() == {"value": found.value, "low": None, "high": None, "n": 1}
@@ -109,7 +109,7 @@ def test_random_sets_are_distinct(scored):
 def test_units(scored):
     _, scores, _ = scored
     layout = scores.layout
-    circuit = select(scores, edges=12)
+    circuit = select(scores, size=12)
     assert set(units_inside(circuit, "edges")) == set(circuit.edges)
     nodes = units_inside(circuit, "nodes")
     writing = {edge.partition("->")[0] for edge in circuit.edges}
@@ -140,12 +140,12 @@ def test_what_enters_either_stream_is_no_unit(bias):
 
 def test_minimality_of_nodes_equals_the_oracle(scored):
     model, scores, pairs = scored
-    circuit = select(scores, edges=scores.layout.n_edges // 4)
+    circuit = select(scores, size=scores.layout.n_edges // 4)
     found = minimality(model, circuit, pairs, unit="nodes", controls=2)
     whole = oracle_share(model, pairs, circuit.mask)
     for name, mask in list(units_inside(circuit, "nodes").items())[:4]:
         left = oracle_share(model, pairs, circuit.mask & ~mask)
-        assert found.falls[name].value == pytest.approx(whole - left, abs=3e-3)
+        assert found.drops[name].value == pytest.approx(whole - left, abs=3e-3)
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def test_minimality_of_nodes_equals_the_oracle(scored):
 def test_refusals(scored, arguments, message):
     model, scores, pairs = scored
     with pytest.raises(circuits.CircuitsError, match=message):
-        completeness(model, select(scores, edges=20), pairs, **arguments)
+        completeness(model, select(scores, size=20), pairs, **arguments)
     with pytest.raises(circuits.CircuitsError, match="an empty circuit has no nodes"):
         completeness(model, Circuit.empty(scores.layout), pairs)
     with pytest.raises(circuits.CircuitsError, match="needs two pairs"):
-        completeness(model, select(scores, edges=20), pairs[:1])
+        completeness(model, select(scores, size=20), pairs[:1])

@@ -7,20 +7,20 @@ import torch
 
 import circuits
 from circuits.evaluation import (
-    Questions,
+    EvalConfig,
     VanishingMetricError,
-    choose_mix,
     evaluate,
     faithfulness,
     measure,
     nothing_left,
+    tune_positive_ratio,
 )
-from circuits.evaluation.intervals import estimates
 from circuits.evaluation.measure import shares
 from circuits.graph import Circuit, EdgeScores, edge_order, select
+from circuits.statistics.estimate import estimates
 from tasks.pairs import PairSet
 
-EVERY = Questions(
+EVERY = EvalConfig(
     minimality=3, minimality_controls=4, completeness=4, completeness_sets=2, stability=6
 )
 
@@ -34,7 +34,7 @@ def scored(request, hooked, random_pairs):
 
 def test_everything_is_in_the_record(scored, random_pairs):
     model, scores, pairs = scored
-    circuit = select(scores, edges=30)
+    circuit = select(scores, size=30)
     found = evaluate(
         *(model, scores, circuit, pairs),
         conditions={"longer": random_pairs(n=4, length=14)},
@@ -47,11 +47,11 @@ def test_everything_is_in_the_record(scored, random_pairs):
     assert len(found["minimality"]["falls"]) == len(circuit)
     assert found["minimality"]["faithfulness"]["n"] == 3
     assert found["completeness"]["searched"] == 2 == found["completeness"]["mean"]["n"]
-    assert found["stability"]["resamples"] == 6
+    assert found["stability"]["n_resamples"] == 6
     assert set(found["stability"]["circuit"]) == set(circuit.edges)
-    assert found["faithfulness"]["rule"] == "paths"
-    whole = select(scores, edges=30, rule="top-n", prune=False)
-    asked = Questions(stability=2)
+    assert found["faithfulness"]["strategy"] == "widest-path"
+    whole = select(scores, size=30, strategy="top-n", prune=False)
+    asked = EvalConfig(stability=2)
     resampled = evaluate(*(model, scores, whole, pairs), questions=asked)["stability"]
     assert set(resampled["circuit"]) == set(whole.edges) != set(whole.pruned().edges)
     again = evaluate(*(model, scores, circuit, pairs), questions=EVERY)
@@ -62,8 +62,8 @@ def test_everything_is_in_the_record(scored, random_pairs):
 
 def test_the_curve_follows_the_circuits_rule(scored):
     model, scores, pairs = scored
-    found = evaluate(model, scores, select(scores, edges=30, rule="top-n"), pairs)
-    curve = faithfulness(model, scores, pairs, rule="top-n")
+    found = evaluate(model, scores, select(scores, size=30, strategy="top-n"), pairs)
+    curve = faithfulness(model, scores, pairs, strategy="top-n")
     assert found["faithfulness"] == curve.to_dict()
     paths = faithfulness(model, scores, pairs)
     assert paths.values != curve.values and paths.curves["random"] == curve.curves["random"]
@@ -72,16 +72,16 @@ def test_the_curve_follows_the_circuits_rule(scored):
 def test_points_of_a_curve(scored):
     """Sizes as the benchmark's code takes them, what pruning leaves, and f early on."""
     model, scores, pairs = scored
-    curve = faithfulness(model, scores, pairs, rule="top-n", controls=2)
+    curve = faithfulness(model, scores, pairs, strategy="top-n", controls=2)
     n = scores.layout.n_edges
     absolute, random = curve.curves["absolute"], curve.curves["random"]
     assert absolute.sizes == tuple(int(share * n) for share in curve.fractions)
     for edges, kept, note, value in zip(
         absolute.sizes, absolute.kept, absolute.notes, absolute.values, strict=True
     ):
-        circuit = select(scores, edges=edges, rule="top-n")
+        circuit = select(scores, size=edges, strategy="top-n")
         assert kept == len(circuit)
-        assert note == nothing_left(select(scores, edges=edges, rule="top-n", prune=False))
+        assert note == nothing_left(select(scores, size=edges, strategy="top-n", prune=False))
         assert (note is None) == bool(kept) and (kept or value.value == 0 == value.high)
     assert "an empty circuit: no edge was selected" in absolute.notes
     assert random.kept[-1] == n and set(random.notes) == {None}
@@ -96,7 +96,7 @@ def test_other_orders_get_curves_of_their_own(scored):
     order = edge_order(scores, "greedy")
     found = faithfulness(model, scores, pairs, others={"mine": order}, controls=0)
     assert set(found.curves) == {"signed", "absolute", "mine"}
-    alone = faithfulness(model, scores, pairs, rule="greedy").curves["absolute"]
+    alone = faithfulness(model, scores, pairs, strategy="greedy").curves["absolute"]
     assert found.curves["mine"].values == alone.values
     for wrong in ([0.5, 0.1], [0.0, 0.5], [0.5, 1.5], [0.5, 0.5]):
         with pytest.raises(circuits.CircuitsError, match="rising shares above 0, at most 1"):
@@ -138,12 +138,12 @@ class Blind(PairSet):
 def test_equal_metrics_are_a_named_result(scored):
     model, scores, pairs = scored
     blind = Blind(pairs.pairs, metric="logit-difference")
-    found = evaluate(model, scores, select(scores, edges=30), blind, questions=EVERY)
+    found = evaluate(model, scores, select(scores, size=30), blind, questions=EVERY)
     json.dumps(found, allow_nan=False)
     assert "faithfulness is not defined: logit-difference is" in found["faithfulness"]["undefined"]
     assert found["robustness"] == {} and found["circuit"]["faithfulness"] is None
     assert found["stability"] is not None, "it needs no metric"
-    held = evaluate(model, scores, select(scores, edges=30), pairs, conditions={"blind": blind})
+    held = evaluate(model, scores, select(scores, size=30), pairs, conditions={"blind": blind})
     assert "not defined" in held["robustness"]["blind"]["undefined"]
     assert held["robustness"]["blind"]["circuit"] is None
 
@@ -166,25 +166,25 @@ def test_a_mix_is_chosen_by_its_curve(scored):
     model, scores, pairs = scored
     tried = (0.0, 0.5, 1.0)
     for aim in ("cmd", "cpr"):
-        mix = choose_mix(model, scores, pairs, aim=aim, shares=tried)
+        mix = tune_positive_ratio(model, scores, pairs, aim=aim, shares=tried)
         areas = {}
         for share in tried:
-            order = edge_order(scores, "paths", "mixed", positive=share)
+            order = edge_order(scores, "widest-path", "mixed", positive_ratio=share)
             curve = faithfulness(model, scores, pairs, others={"m": order}).curves["m"]
             areas[share] = curve.distance.value if aim == "cmd" else -curve.area.value
             assert abs(areas[share]) == pytest.approx(abs(mix.tried[share].value))
-        assert areas[mix.positive] == min(areas.values()) < max(areas.values())
+        assert areas[mix.positive_ratio] == min(areas.values()) < max(areas.values())
         json.dumps(mix.to_dict(), allow_nan=False)
     scored_on = {"data": {"fingerprint": pairs.fingerprint}}
     with pytest.raises(circuits.CircuitsError, match="choose the mix on others"):
-        choose_mix(model, EdgeScores(scores.matrix, scores.layout, "x", scored_on), pairs)
+        tune_positive_ratio(model, EdgeScores(scores.matrix, scores.layout, "x", scored_on), pairs)
     with pytest.raises(circuits.CircuitsError, match="unknown aim 'best'; known: cmd, cpr"):
-        choose_mix(model, scores, pairs, aim="best")
+        tune_positive_ratio(model, scores, pairs, aim="best")
 
 
 def test_what_is_left_out_may_be_replaced_by_means_or_zero(scored):
     model, scores, pairs = scored
-    circuit = select(scores, edges=30)
+    circuit = select(scores, size=30)
     values = {}
     for ablation in ("corrupted", "mean", "zero"):
         found = evaluate(*(model, scores, circuit, pairs), questions=EVERY, ablation=ablation)

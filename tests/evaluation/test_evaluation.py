@@ -8,9 +8,9 @@ from oracles.split_paths import SplitPaths
 
 import circuits
 from circuits.evaluation import VanishingMetricError, faithfulness, minimality, robustness
-from circuits.evaluation.intervals import estimates
 from circuits.graph import Circuit, EdgeScores, select
 from circuits.metrics import METRICS
+from circuits.statistics.estimate import estimates
 from tasks.pairs import PairSet, PromptPair
 
 
@@ -45,7 +45,7 @@ def test_curve_ends_at_the_model_and_equals_the_oracle(scored):
         assert curve.curves[name].values[-1].value == pytest.approx(1.0, abs=1e-4)
         assert curve.curves[name].sizes[-1] == scores.layout.n_edges
     for place, edges in enumerate(curve.curves["absolute"].sizes):
-        circuit = select(scores, edges=edges)
+        circuit = select(scores, size=edges)
         found = curve.values[place]
         assert found.value == pytest.approx(oracle_share(model, pairs, circuit), abs=1e-3)
         assert found.low <= found.value <= found.high
@@ -83,7 +83,7 @@ def test_equal_metrics_are_named(hooked):
 
 def test_minimality_equals_the_oracle_and_finds_the_idle_edge(scored):
     model, scores, pairs = scored
-    circuit = select(scores, edges=20)
+    circuit = select(scores, size=20)
     # An edge that leads nowhere is idle by construction.
     outside = (scores.mask & ~circuit.mask).nonzero().tolist()
     dead = next(
@@ -94,17 +94,17 @@ def test_minimality_equals_the_oracle_and_finds_the_idle_edge(scored):
     )
     padded = Circuit(circuit.layout, circuit.mask | _one(circuit, *dead))
     found = minimality(model, padded, pairs, controls=5)
-    assert found.falls[circuit.layout.edge_name(*dead)].value == pytest.approx(0.0, abs=1e-6)
+    assert found.drops[circuit.layout.edge_name(*dead)].value == pytest.approx(0.0, abs=1e-6)
     whole = oracle_share(model, pairs, circuit)
     assert found.faithfulness.value == pytest.approx(whole, abs=1e-3)
-    for edge in list(found.falls)[:3]:
+    for edge in list(found.drops)[:3]:
         mask = padded.mask.clone()
         mask[circuit.layout.edge(edge)] = False
         left = oracle_share(model, pairs, Circuit(circuit.layout, mask))
-        assert found.falls[edge].value == pytest.approx(whole - left, abs=2e-3)
-    assert 0 < found.idle < 1
+        assert found.drops[edge].value == pytest.approx(whole - left, abs=2e-3)
+    assert 0 < found.redundant_fraction < 1
     assert len(found.control) == 5
-    assert list(found.falls.values()) == sorted(found.falls.values(), key=lambda x: -x.value)
+    assert list(found.drops.values()) == sorted(found.drops.values(), key=lambda x: -x.value)
 
 
 def _one(circuit, row, column):
@@ -121,7 +121,7 @@ def test_an_empty_circuit_is_refused(scored):
 
 def test_robustness_reports_each_condition_with_a_control(scored, random_pairs):
     model, scores, pairs = scored
-    circuit = select(scores, edges=scores.layout.n_edges // 2)
+    circuit = select(scores, size=scores.layout.n_edges // 2)
     found = robustness(model, circuit, {"same": pairs, "longer": random_pairs(n=4, length=14)})
     assert found["same"].circuit.value == pytest.approx(
         oracle_share(model, pairs, circuit), abs=1e-3
@@ -135,6 +135,6 @@ def test_interval_of_a_mean_covers_it():
     hits = 0
     for trial in range(300):
         sample = torch.randn(40, 1, generator=draw, dtype=torch.float64) + 2.0
-        (found,) = estimates(sample, lambda means: means, resamples=400, seed=trial)
+        (found,) = estimates(sample, lambda means: means, n_resamples=400, seed=trial)
         hits += found.low <= 2.0 <= found.high
     assert 0.90 <= hits / 300 <= 0.98

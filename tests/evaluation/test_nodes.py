@@ -9,7 +9,7 @@ from oracles.unit_swaps import UnitSwaps
 import circuits
 from circuits.attribution import attribute_nodes
 from circuits.evaluation import (
-    Questions,
+    EvalConfig,
     completeness,
     evaluate,
     faithfulness,
@@ -23,7 +23,7 @@ from circuits.evaluation.units import units_inside, units_outside
 from circuits.graph import Circuit, NodeCircuit, node_order, select_nodes
 from circuits.metrics import METRICS
 
-EVERY = Questions(
+EVERY = EvalConfig(
     minimality=3, minimality_controls=4, completeness=4, completeness_sets=2, stability=6
 )
 
@@ -61,7 +61,7 @@ def test_the_curve_equals_the_oracle(scored):
     model, scores, pairs = scored
     curve = faithfulness(model, scores, pairs, fractions=(0.01, 0.1, 0.5, 1.0), controls=2)
     total = len(scores.values) - 1
-    assert (curve.level, curve.rule) == (scores.units.level, "top-n")
+    assert (curve.level, curve.strategy) == (scores.units.level, "top-n")
     absolute, random = curve.curves["absolute"], curve.curves["random"]
     assert absolute.sizes == tuple(int(share * total) for share in curve.fractions)
     assert absolute.kept == tuple(map(float, absolute.sizes))
@@ -87,7 +87,7 @@ def test_an_order_of_ones_own_gets_a_curve(scored):
     found = faithfulness(model, scores, pairs, fractions=(0.2, 1.0), others=mine, controls=0)
     assert found.curves["mine"].values == found.curves["absolute"].values
     with pytest.raises(circuits.CircuitsError, match="rule 'paths' orders edges"):
-        faithfulness(model, scores, pairs, rule="paths")
+        faithfulness(model, scores, pairs, strategy="widest-path")
 
 
 def test_units_of_a_node_circuit(scored):
@@ -117,10 +117,10 @@ def test_minimality_equals_the_oracle(scored):
     found = minimality(model, circuit, pairs, controls=2)
     whole = oracle_share(model, pairs, circuit)
     assert found.unit == "nodes" and found.faithfulness.value == pytest.approx(whole, abs=1e-3)
-    assert max(abs(fall.value) for fall in found.falls.values()) > 0.05
+    assert max(abs(fall.value) for fall in found.drops.values()) > 0.05
     for name, mask in list(units_inside(circuit, "nodes").items())[:4]:
         left = oracle_share(model, pairs, NodeCircuit(circuit.units, circuit.mask & ~mask))
-        assert found.falls[name].value == pytest.approx(whole - left, abs=3e-3)
+        assert found.drops[name].value == pytest.approx(whole - left, abs=3e-3)
     brought = units_outside(circuit, "nodes", 2, seed=0)
     assert set(found.control) == set(brought)
     for name, mask in brought.items():
@@ -147,7 +147,7 @@ def test_stability_counts_the_resamples(scored):
     from circuits.statistics import resample_weights
 
     _, scores, _ = scored
-    found = stability(scores, size=6, ranking="signed", resamples=25, seed=3)
+    found = stability(scores, size=6, ranking="signed", n_resamples=25, seed=3)
     counts = {}
     for weights in resample_weights(6, 25, seed=3):
         mean = torch.einsum("n,nu->u", weights.float(), scores.per_example)

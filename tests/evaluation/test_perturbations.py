@@ -16,7 +16,7 @@ CONTEXT = 128
 @pytest.fixture(scope="module")
 def newsroom():
     tokenizer = load_tokenizer(*resolve("newsroom-gpt2"))
-    return tokenizer, tasks.load("newsroom").pairs(tokenizer, n=12, split="test", context=CONTEXT)
+    return tokenizer, tasks.load("newsroom").pairs(tokenizer, n=12, split="test", n_ctx=CONTEXT)
 
 
 def differing(pair):
@@ -30,7 +30,7 @@ def sentences(tokenizer, tokens):
 @pytest.mark.parametrize("kind", PERTURBATIONS)
 def test_what_tells_the_prompts_apart_stays(kind, newsroom):
     tokenizer, pairs = newsroom
-    made = perturb(pairs, kind, tokenizer, context=CONTEXT)
+    made = perturb(pairs, kind, tokenizer, n_ctx=CONTEXT)
     by_source = {pair.source: pair for pair in pairs}
     assert len(made) >= 10
     for pair in made:
@@ -43,8 +43,8 @@ def test_what_tells_the_prompts_apart_stays(kind, newsroom):
         sides = enumerate(zip(pair.clean, pair.corrupted, strict=True))
         assert all(at in inside or a == b for at, (a, b) in sides)
         assert tokenizer.decode(pair.clean).endswith("TL;DR:") and len(pair) <= CONTEXT
-    assert made.fingerprint == perturb(pairs, kind, tokenizer, context=CONTEXT).fingerprint
-    assert made.fingerprint != perturb(pairs, kind, tokenizer, context=CONTEXT, seed=1).fingerprint
+    assert made.fingerprint == perturb(pairs, kind, tokenizer, n_ctx=CONTEXT).fingerprint
+    assert made.fingerprint != perturb(pairs, kind, tokenizer, n_ctx=CONTEXT, seed=1).fingerprint
 
 
 def test_each_does_what_it_says(newsroom):
@@ -68,9 +68,9 @@ def test_each_does_what_it_says(newsroom):
 
 def test_pairs_that_cannot_be_changed_are_left_out_or_refused(newsroom, random_pairs):
     tokenizer, pairs = newsroom
-    assert len(perturb(pairs, "longer", tokenizer, context=len(max(pairs, key=len)))) < len(pairs)
+    assert len(perturb(pairs, "longer", tokenizer, n_ctx=len(max(pairs, key=len)))) < len(pairs)
     with pytest.raises(CircuitsError, match=r"longer changes no pair; it needs a sentence .* fit"):
-        perturb(pairs, "longer", tokenizer, context=20)
+        perturb(pairs, "longer", tokenizer, n_ctx=20)
     word = tokenizer(" Nash")["input_ids"]
     short = PromptPair((*word, 5), (*word, 6), ((7,),), source="row 1")
     for kind in PERTURBATIONS:

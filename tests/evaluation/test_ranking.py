@@ -27,15 +27,15 @@ def test_the_ranking_taken_is_the_one_whose_circuits_are_nearest(case):
     assert [one.name for one in choice.tried] == ["absolute", "signed", "mixed 0.8"]
     seen = set()
     for one in choice.tried:
-        circuit = select(scores, edges=30, ranking=one.ranking, positive=one.positive)
+        circuit = select(scores, size=30, ranking=one.ranking, positive_ratio=one.positive_ratio)
         (f,) = shares(measure(model, pairs, [circuit]).columns.mean(dim=0)).tolist()
         assert one.f.value == pytest.approx(f, abs=1e-6) and one.kept == len(circuit)
         assert one.distance.value == pytest.approx(abs(1 - f), abs=1e-6) and one.cmd.value > 0
         seen.add(round(f, 4))
     assert len(seen) > 1
     circuit = choice.select(scores)
-    how = {"ranking": choice.ranking, "positive": choice.positive}
-    assert circuit.edges == select(scores, edges=30, **how).edges
+    how = {"ranking": choice.ranking, "positive_ratio": choice.positive_ratio}
+    assert circuit.edges == select(scores, size=30, **how).edges
     record = json.loads(json.dumps(circuit.details))["choice"]
     assert record["n"] == 6 and record["why"] == choice.why and len(record["tried"]) == 3
 

@@ -73,7 +73,12 @@ def test_shared_edges_are_counted_in_draws(size, signed):
 
 
 @pytest.mark.parametrize(
-    "how", [{"rule": "top-n"}, {"rule": "paths"}, {"rule": "top-n", "ranking": "signed"}]
+    "how",
+    [
+        {"strategy": "top-n"},
+        {"strategy": "widest-path"},
+        {"strategy": "top-n", "ranking": "signed"},
+    ],
 )
 def test_as_many_and_more_new_examples_bring_what_was_said(how):
     """Held out: circuits of other draws, of as many examples and of as many as are said to do."""

@@ -20,10 +20,11 @@ def scores_of(noise, n=24, seed=0):
     return EdgeScores(each.mean(0), LAYOUT, "planted", {}, each)
 
 
-@pytest.mark.parametrize("rule", ["paths", "top-n"])
-def test_resamples_are_as_alike_as_the_noise_lets_them(rule):
+@pytest.mark.parametrize("strategy", ["widest-path", "top-n"])
+def test_resamples_are_as_alike_as_the_noise_lets_them(strategy):
     none, little, much = (
-        stability(scores_of(noise), size=20, rule=rule, resamples=60) for noise in (0.0, 0.3, 20.0)
+        stability(scores_of(noise), size=20, strategy=strategy, n_resamples=60)
+        for noise in (0.0, 0.3, 20.0)
     )
     assert none.overlap.value == none.halves.value == none.overlap.low == 1
     assert none.core == len(none.circuit) and set(none.frequencies.values()) == {1.0}
@@ -37,11 +38,11 @@ def test_frequencies_count_the_resamples():
     from circuits.statistics import resample_weights
 
     scores = scores_of(1.0)
-    found = stability(scores, size=15, ranking="signed", resamples=25, seed=3)
+    found = stability(scores, size=15, ranking="signed", n_resamples=25, seed=3)
     counts = {}
     for weights in resample_weights(24, 25, seed=3):
         mean = torch.einsum("n,nsr->sr", weights.float(), scores.per_example)
-        for edge in select(EdgeScores(mean, LAYOUT, "x"), edges=15, ranking="signed").edges:
+        for edge in select(EdgeScores(mean, LAYOUT, "x"), size=15, ranking="signed").edges:
             counts[edge] = counts.get(edge, 0) + 1
     assert {edge: round(25 * share) for edge, share in found.frequencies.items()} == counts
     assert len(set(counts.values())) > 3
@@ -50,9 +51,9 @@ def test_frequencies_count_the_resamples():
     assert found.core == sum(counts.get(edge, 0) >= 24 for edge in found.circuit)
 
 
-@pytest.mark.parametrize("rule", ["paths", "top-n"])
+@pytest.mark.parametrize("strategy", ["widest-path", "top-n"])
 @pytest.mark.parametrize("noise", [0.5, 1.5, 4.0])
-def test_new_examples_give_a_likeness_between_halves_and_overlap(rule, noise):
+def test_new_examples_give_a_likeness_between_halves_and_overlap(strategy, noise):
     """Draws from a known truth, 24 examples each; the truth's scores have a spread of 1."""
     truth = torch.randn(LAYOUT.shape, generator=torch.Generator().manual_seed(0))
     high, low, circuits = [], [], []
@@ -60,7 +61,7 @@ def test_new_examples_give_a_likeness_between_halves_and_overlap(rule, noise):
         draw = torch.Generator().manual_seed(seed)
         each = (truth + noise * torch.randn(24, *LAYOUT.shape, generator=draw)) * LAYOUT.mask
         scores = EdgeScores(each.mean(0), LAYOUT, "planted", {}, each)
-        found = stability(scores, size=20, rule=rule, resamples=12)
+        found = stability(scores, size=20, strategy=strategy, n_resamples=12)
         circuits.append(set(found.circuit))
         high.append(found.overlap.value)
         low.append(found.halves.value)
@@ -83,40 +84,40 @@ def test_the_core_is_of_the_circuits_own_edges():
         each[(slice(None), *LAYOUT.edge(edge))] = worth
     each[(slice(None), *LAYOUT.edge("input->logits"))] = 100 * (torch.arange(24) - 11.5)
     scores = EdgeScores(each.mean(0), LAYOUT, "planted", {}, each)
-    found = stability(scores, size=5, rule="top-n")
+    found = stability(scores, size=5, strategy="top-n")
     assert set(found.circuit) == set(edges) and found.unit == "edges"
     assert found.frequencies["input->logits"] >= 0.95 and found.frequencies["m0->m1"] < 0.05
     assert found.core == 4
 
 
 def test_the_stable_rule_can_be_resampled():
-    found = stability(scores_of(1.0, n=8), size=10, rule="stable", resamples=3)
+    found = stability(scores_of(1.0, n=8), size=10, strategy="stable", n_resamples=3)
     assert 0 < found.overlap.value <= 1
 
 
 def test_an_unpruned_circuit_is_resampled_unpruned():
     scores = scores_of(1.0)
-    circuit = select(scores, edges=15, rule="top-n", prune=False)
+    circuit = select(scores, size=15, strategy="top-n", prune=False)
     assert len(circuit) > len(circuit.pruned())
-    found = stability(scores, size=15, rule="top-n", prune=False, resamples=5)
+    found = stability(scores, size=15, strategy="top-n", prune=False, n_resamples=5)
     assert found.circuit and set(found.circuit) == set(circuit.edges)
     assert found.chance == pytest.approx(15 / LAYOUT.n_edges)
 
 
-@pytest.mark.parametrize("rule", ["top-n", "stable"])
-def test_the_control_is_selected_by_the_same_rule(rule):
+@pytest.mark.parametrize("strategy", ["top-n", "stable"])
+def test_the_control_is_selected_by_the_same_rule(strategy):
     """Against random scores selected from by hand, of which no sign is stabler than another."""
     scores = scores_of(0.5)
-    found = stability(scores, size=40, rule=rule, resamples=150, seed=1)
+    found = stability(scores, size=40, strategy=strategy, n_resamples=150, seed=1)
     draw = torch.Generator().manual_seed(2)
-    own = set(select(scores, edges=40, rule=rule).edges)
-    likeness = {"top-n": [], "paths": []}
+    own = set(select(scores, size=40, strategy=strategy).edges)
+    likeness = {"top-n": [], "widest-path": []}
     for _ in range(150):
         noise = EdgeScores(torch.rand(LAYOUT.shape, generator=draw) * LAYOUT.mask, LAYOUT, "random")
         for by, values in likeness.items():
-            other = set(select(noise, edges=40, rule=by).edges)
+            other = set(select(noise, size=40, strategy=by).edges)
             values.append(len(own & other) / len(own | other))
-    right, wrong = mean(likeness["top-n"]), mean(likeness["paths"])
+    right, wrong = mean(likeness["top-n"]), mean(likeness["widest-path"])
     assert abs(found.control.value - right) < abs(wrong - right) / 2
 
 
@@ -126,4 +127,4 @@ def test_refusals():
     with pytest.raises(CircuitsError, match="per_example=True"):
         stability(bare, size=5)
     with pytest.raises(CircuitsError, match="1 resamples: at least 2"):
-        stability(scores, size=5, resamples=1)
+        stability(scores, size=5, n_resamples=1)

@@ -7,7 +7,7 @@ import torch
 
 from circuits.errors import CircuitsError
 from circuits.evaluation import TaskPerformance, task_performance
-from circuits.evaluation.intervals import Estimate
+from circuits.statistics.estimate import Estimate
 from tasks.pairs import PairSet, PromptPair
 
 

@@ -7,7 +7,7 @@ import torch
 
 import tasks
 from circuits.attribution import attribute, attribute_nodes
-from circuits.attribution.gather import Growth
+from circuits.attribution.dataset_scores import Growth
 from circuits.errors import CircuitsError
 from circuits.evaluation import reliability, until_stable
 from circuits.models import HookedModel
@@ -53,7 +53,7 @@ def test_points_that_differ_from_pair_to_pair_follow_the_place_in_the_whole(hook
 @pytest.mark.parametrize("per_example", [False, True])
 def test_it_stops_where_the_target_is_reached(per_example, newsroom):
     looks = []
-    pairs = tasks.load("newsroom").pairs(newsroom.tokenizer, 60, context=newsroom.context)
+    pairs = tasks.load("newsroom").pairs(newsroom.tokenizer, 60, n_ctx=newsroom.n_ctx)
     growth = until_stable(0.7, first=6, size=80, told=looks.append)
     scores = attribute(newsroom, pairs, steps=1, growth=growth, per_example=per_example)
     n = scores.details["data"]["n"]

@@ -23,7 +23,7 @@ def file(tmp_path):
 
     def write(suffix, change=lambda record: None, circuit=None):
         scores = random_scores(LAYOUT)
-        kept = select(scores, edges=20) if circuit is None else circuit
+        kept = select(scores, size=20) if circuit is None else circuit
         path = tmp_path / f"mine{suffix}"
         write_graph(path, d_model=WIDTH, scores=scores, circuit=kept)
         if suffix == ".json":

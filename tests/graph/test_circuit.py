@@ -53,7 +53,7 @@ def test_pruning_leaves_exactly_the_edges_on_paths(layout, share, seed):
 def test_full_and_empty():
     layout = SMALL[1]
     assert len(Circuit.full(layout).pruned()) == layout.n_edges
-    assert Circuit.full(layout).share == 1.0
+    assert Circuit.full(layout).fraction == 1.0
     assert len(Circuit.empty(layout)) == 0 and Circuit.empty(layout).nodes == ()
     assert Circuit.full(layout).nodes == layout.nodes
 
@@ -72,7 +72,7 @@ def test_a_dead_end_goes_and_a_path_stays():
 def test_top_n_takes_the_highest(layout, seed, edges):
     scores = random_scores(layout, seed)
     for ranking, keys in [("absolute", scores.matrix.abs()), ("signed", scores.matrix)]:
-        mask = select(scores, edges=edges, rule="top-n", ranking=ranking, prune=False).mask
+        mask = select(scores, size=edges, strategy="top-n", ranking=ranking, prune=False).mask
         assert int(mask.sum()) == edges
         assert keys[mask].min() >= keys[layout.mask & ~mask].max()
 
@@ -80,20 +80,20 @@ def test_top_n_takes_the_highest(layout, seed, edges):
 def test_ties_and_zeros_still_give_n_edges():
     layout = SMALL[0]
     scores = EdgeScores(torch.zeros(layout.shape), layout, "zeros")
-    assert len(select(scores, edges=7, prune=False)) == 7
-    assert len(select(scores, edges=layout.n_edges, ranking="signed")) == layout.n_edges
+    assert len(select(scores, size=7, prune=False)) == 7
+    assert len(select(scores, size=layout.n_edges, ranking="signed")) == layout.n_edges
 
 
 def test_threshold():
     scores = random_scores(SMALL[1])
-    circuit = select(scores, threshold=1.0, rule="threshold", prune=False)
+    circuit = select(scores, threshold=1.0, strategy="threshold", prune=False)
     assert torch.equal(circuit.mask, scores.matrix.abs() >= 1.0)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(SMALL), st.integers(0, 1000), st.integers(1, 30))
 def test_greedy_always_leads_to_the_logits(layout, seed, edges):
-    circuit = select(random_scores(layout, seed), edges=edges, rule="greedy", prune=False)
+    circuit = select(random_scores(layout, seed), size=edges, strategy="greedy", prune=False)
     assert len(circuit) == edges
     for row, column in circuit.mask.nonzero().tolist():
         feeds = layout.feeds[column]
@@ -107,18 +107,18 @@ def test_greedy_takes_the_best_edge_it_can_see():
     for edge, score in {"m0->logits": 3.0, "input->m0": 1.0, "m1->logits": 2.0}.items():
         matrix[layout.edge(edge)] = score
     matrix[layout.edge("a0.h0->a1.h0<q>")] = 9.0  # the highest of all, but it leads nowhere yet
-    circuit = select(EdgeScores(matrix, layout, "planted"), edges=3, rule="greedy", prune=False)
+    circuit = select(EdgeScores(matrix, layout, "planted"), size=3, strategy="greedy", prune=False)
     assert set(circuit.edges) == {"m0->logits", "m1->logits", "input->m0"}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"edges": 3, "rule": "best"}, "unknown rule 'best'"),
+        ({"edges": 3, "strategy": "best"}, "unknown rule 'best'"),
         ({"edges": 3, "ranking": "upside-down"}, "unknown ranking"),
         ({"edges": 10**6}, "1000000 edges asked for; this model has"),
-        ({"rule": "threshold"}, "takes threshold="),
-        ({"rule": "top-n"}, "takes edges="),
+        ({"strategy": "threshold"}, "takes threshold="),
+        ({"strategy": "top-n"}, "takes edges="),
     ],
 )
 def test_refusals(arguments, message):
@@ -127,7 +127,7 @@ def test_refusals(arguments, message):
 
 
 def test_circuit_round_trip(tmp_path):
-    circuit = select(random_scores(SMALL[1]), edges=25)
+    circuit = select(random_scores(SMALL[1]), size=25)
     circuit.save(tmp_path / "c.json")
     again = Circuit.load(tmp_path / "c.json")
     assert torch.equal(again.mask, circuit.mask) and again.layout == circuit.layout
@@ -136,7 +136,7 @@ def test_circuit_round_trip(tmp_path):
 
 
 def test_a_text_as_a_score_is_refused(tmp_path):
-    select(random_scores(SMALL[1]), edges=25).save(tmp_path / "c.json")
+    select(random_scores(SMALL[1]), size=25).save(tmp_path / "c.json")
     record = json.loads((tmp_path / "c.json").read_text())
     record["edges"][0]["score"] = "high"
     (tmp_path / "c.json").write_text(json.dumps(record))
@@ -145,7 +145,7 @@ def test_a_text_as_a_score_is_refused(tmp_path):
 
 
 def test_networkx_has_the_circuits_nodes_and_edges():
-    circuit = select(random_scores(SMALL[1]), edges=25)
+    circuit = select(random_scores(SMALL[1]), size=25)
     graph = circuit.to_networkx()
     assert set(graph.nodes) == set(circuit.nodes)
     # A k or v reader shared by two heads is an edge into each of them that writes.

@@ -95,7 +95,7 @@ def test_names_and_places_are_theirs(layout, tmp_path):
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_round_trip(layout, suffix, tmp_path):
     scores = random_scores(layout)
-    circuit = select(scores, edges=layout.n_edges // 3)
+    circuit = select(scores, size=layout.n_edges // 3)
     assert 0 < len(circuit) < layout.n_edges
     path = write_graph(tmp_path / f"g.{suffix}", d_model=8, scores=scores, circuit=circuit)
     back = read_scores(path, n_kv_heads=layout.n_kv_heads)
@@ -112,7 +112,7 @@ def test_ungrouped_graph_and_its_percentage(tmp_path):
     wide = read_circuit(path)
     assert wide.layout == Layout(3, 4, 4)
     assert wide.edges == ("input->a1.h2<k>", "input->a1.h3<k>", "m0->logits")
-    assert wide.share == ungrouped_share(circuit) == 3 / Layout(3, 4, 4).n_edges
+    assert wide.fraction == ungrouped_share(circuit) == 3 / Layout(3, 4, 4).n_edges
     scores = random_scores(layout)
     copies = read_scores(write_graph(tmp_path / "s.json", d_model=8, scores=scores))
     half = scores["input->a1.kv1<k>"] / 2

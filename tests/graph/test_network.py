@@ -71,7 +71,7 @@ def from_dot(text):
 
 def kinds(layout):
     scores = random_scores(layout)
-    chosen = select(scores, edges=layout.n_edges // 3, prune=False)
+    chosen = select(scores, size=layout.n_edges // 3, prune=False)
     widths = tuple(3 if node.kind == "mlp" else 1 for node in layout.source_nodes)
     units = Units(layout, widths)
     values = torch.randn(len(units), generator=torch.Generator().manual_seed(1))

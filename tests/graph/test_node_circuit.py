@@ -15,7 +15,7 @@ from circuits.graph import (
     node_order,
     select_nodes,
 )
-from circuits.graph.levels import nothing_of, order_of, select_size
+from circuits.graph.levels import empty_like, order_of, select_size
 
 LAYOUT = Layout(2, 2, 1)
 NAMES = ("input", "a0.h0", "a0.h1", "m0", "a1.h0", "a1.h1", "m1")
@@ -30,13 +30,13 @@ def scores(units=None, seed=0):
 
 def test_what_a_circuit_says_of_itself():
     nodes = NodeCircuit.of(LAYOUT, ["input", "m0", "a1.h1"])
-    assert (len(nodes), nodes.share, nodes.level) == (2, 2 / 6, "node")
+    assert (len(nodes), nodes.fraction, nodes.level) == (2, 2 / 6, "node")
     assert nodes.names == ("input", "m0", "a1.h1") and nodes.nodes == (*nodes.names, "logits")
     units = NodeCircuit.of(PARTS, ["m0[1]", "a1.h1", "input"])
-    assert (len(units), units.share, units.level) == (3, 3 / 14, "neuron")
+    assert (len(units), units.fraction, units.level) == (3, 3 / 14, "neuron")
     assert units.names == ("input", "m0[1]", "a1.h1[0]", "a1.h1[1]")
     assert units.nodes == nodes.nodes and units.pruned() is units
-    assert units.whole().share == 1 and len(units.whole()) == 14
+    assert units.whole().fraction == 1 and len(units.whole()) == 14
     assert NodeCircuit.inputs_only(PARTS).nodes == ("input", "logits")
     assert len(NodeCircuit.inputs_only(PARTS)) == 0 and len(NodeCircuit.of(PARTS, ["input"])) == 0
 
@@ -61,8 +61,8 @@ def test_selection_takes_the_best_and_the_input_for_nothing(units):
         circuit = select_nodes(found, 4, ranking=ranking)
         assert len(circuit) == 4 and bool(circuit.mask[0])
         assert set(circuit.mask[1:].nonzero().flatten().add(1).tolist()) == set(order[:4].tolist())
-        assert torch.equal(circuit.choosing(order[:4]).mask, circuit.mask)
-    assert len(select_nodes(found, 0)) == 0 and select_nodes(found, total).share == 1
+        assert torch.equal(circuit.with_only(order[:4]).mask, circuit.mask)
+    assert len(select_nodes(found, 0)) == 0 and select_nodes(found, total).fraction == 1
     assert circuit.details["size"] == 4 and circuit.details["method"] == "planted"
 
 
@@ -90,12 +90,12 @@ def test_round_trip(units, tmp_path):
 def test_levels_agree_on_sizes_and_orders():
     edges = EdgeScores(torch.rand(LAYOUT.shape) * LAYOUT.mask, LAYOUT, "planted")
     for found in (edges, scores(), scores(PARTS)):
-        nothing, order = nothing_of(found), order_of(found, "top-n", "signed")
-        assert len(nothing) == 0 and sorted(order.tolist()) == nothing.choices.tolist()
-        assert torch.equal(nothing.choosing(order).mask, nothing.whole().mask)
-        chosen = select_size(found, 3, rule="top-n", ranking="signed")
-        assert torch.equal(chosen.pruned().mask, nothing.choosing(order[:3]).pruned().mask)
-        assert nothing.choice_name(int(order[0])) in dict(found.top(len(order) + 1))
+        nothing, order = empty_like(found), order_of(found, "top-n", "signed")
+        assert len(nothing) == 0 and sorted(order.tolist()) == nothing.candidates.tolist()
+        assert torch.equal(nothing.with_only(order).mask, nothing.whole().mask)
+        chosen = select_size(found, 3, strategy="top-n", ranking="signed")
+        assert torch.equal(chosen.pruned().mask, nothing.with_only(order[:3]).pruned().mask)
+        assert nothing.candidate_name(int(order[0])) in dict(found.top(len(order) + 1))
 
 
 def test_refusals():
@@ -103,10 +103,12 @@ def test_refusals():
         select_nodes(scores(), 7)
     with pytest.raises(CircuitsError, match="unknown ranking of neurons 'mixed'; known: absolute"):
         node_order(scores(PARTS), "mixed")
-    with pytest.raises(CircuitsError, match="rule 'paths' orders edges; nodes are taken by rule"):
-        order_of(scores(), "paths")
+    with pytest.raises(
+        CircuitsError, match="strategy 'widest-path' orders edges; nodes are taken by strategy"
+    ):
+        order_of(scores(), "widest-path")
     with pytest.raises(CircuitsError, match="is for edges ranked by a mix"):
-        select_size(scores(), 2, positive=0.5)
+        select_size(scores(), 2, positive_ratio=0.5)
     with pytest.raises(CircuitsError, match="a circuit of 2 units for sources of 7"):
         NodeCircuit(Units.whole(LAYOUT), torch.ones(2, dtype=torch.bool))
     with pytest.raises(CircuitsError, match=r"'m0\[3\]': m0 has 3 units"):

@@ -52,7 +52,7 @@ def test_paths_are_ordered_by_their_weakest_edge(layout, ranking, seed):
         weakest = min(float(worth[place]) for place in path)
         for place in path:
             best[place] = max(float(best[place]), weakest)
-    order = edge_order(scores, "paths", ranking)
+    order = edge_order(scores, "widest-path", ranking)
     found = best.flatten()[order]
     assert sorted(order.tolist()) == layout.mask.flatten().nonzero().flatten().tolist()
     assert torch.isfinite(found).all() and (found[:-1] >= found[1:]).all()
@@ -65,33 +65,47 @@ def test_whole_paths_leave_nothing_to_prune(layout, seed):
     """Wherever the order is cut, at most one path is unfinished."""
     scores = random_scores(layout, seed)
     for edges in range(1, layout.n_edges):
-        kept = len(select(scores, edges=edges, rule="paths"))
+        kept = len(select(scores, size=edges, strategy="widest-path"))
         assert edges - 2 * layout.n_layers <= kept <= edges
-    whole = select(scores, edges=layout.n_edges, rule="paths")
+    whole = select(scores, size=layout.n_edges, strategy="widest-path")
     assert len(whole) == layout.n_edges
 
 
-@pytest.mark.parametrize("rule", ORDERS)
+@pytest.mark.parametrize("strategy", ORDERS)
 @pytest.mark.parametrize("ranking", ["absolute", "signed", "mixed"])
-def test_every_order_holds_every_edge_once(rule, ranking):
+def test_every_order_holds_every_edge_once(strategy, ranking):
     for layout in SMALL:
         scores = random_scores(layout, examples=6)
-        positive = 0.7 if ranking == "mixed" else None
-        order = edge_order(scores, rule, ranking, positive=positive)
+        positive_ratio = 0.7 if ranking == "mixed" else None
+        order = edge_order(scores, strategy, ranking, positive_ratio=positive_ratio)
         assert sorted(order.tolist()) == layout.mask.flatten().nonzero().flatten().tolist()
-        few = select(scores, edges=5, rule=rule, ranking=ranking, positive=positive, prune=False)
-        more = select(scores, edges=9, rule=rule, ranking=ranking, positive=positive, prune=False)
+        few = select(
+            scores,
+            size=5,
+            strategy=strategy,
+            ranking=ranking,
+            positive_ratio=positive_ratio,
+            prune=False,
+        )
+        more = select(
+            scores,
+            size=9,
+            strategy=strategy,
+            ranking=ranking,
+            positive_ratio=positive_ratio,
+            prune=False,
+        )
         assert len(few) == 5 and len(more) == 9 and not (few.mask & ~more.mask).any()
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(SMALL), st.integers(0, 1000), st.floats(0, 1), st.integers(1, 30))
-def test_mixed_takes_its_share_from_the_signed_order(layout, seed, positive, edges):
+def test_mixed_takes_its_share_from_the_signed_order(layout, seed, positive_ratio, edges):
     scores = random_scores(layout, seed)
-    order = edge_order(scores, "top-n", "mixed", positive=positive)[:edges].tolist()
+    order = edge_order(scores, "top-n", "mixed", positive_ratio=positive_ratio)[:edges].tolist()
     signed = edge_order(scores, "top-n", "signed").tolist()
     absolute = edge_order(scores, "top-n", "absolute").tolist()
-    due = int(-(-positive * edges // 1))
+    due = int(-(-positive_ratio * edges // 1))
     assert set(signed[:due]) <= set(order)
     assert set(absolute[: edges - due]) <= set(order)
 
@@ -99,9 +113,11 @@ def test_mixed_takes_its_share_from_the_signed_order(layout, seed, positive, edg
 def test_mixed_ends_at_the_two_rankings():
     scores = random_scores(SMALL[1])
     for share, ranking in ((0.0, "absolute"), (1.0, "signed")):
-        mixed = edge_order(scores, "paths", "mixed", positive=share)
-        assert torch.equal(mixed, edge_order(scores, "paths", ranking))
-    assert not torch.equal(edge_order(scores, "paths"), edge_order(scores, "paths", "signed"))
+        mixed = edge_order(scores, "widest-path", "mixed", positive_ratio=share)
+        assert torch.equal(mixed, edge_order(scores, "widest-path", ranking))
+    assert not torch.equal(
+        edge_order(scores, "widest-path"), edge_order(scores, "widest-path", "signed")
+    )
 
 
 def inlet_scores(score):
@@ -115,19 +131,19 @@ def inlet_scores(score):
     return EdgeScores(matrix, layout, "planted")
 
 
-@pytest.mark.parametrize(("ranking", "positive"), [("signed", None), ("mixed", 0.9)])
-def test_a_signed_order_puts_in_the_edge_that_all_stand_on(ranking, positive):
-    scores, rule = inlet_scores(-4.0), "paths"
-    how = {"edges": 40, "rule": rule, "ranking": ranking, "positive": positive}
+@pytest.mark.parametrize(("ranking", "positive_ratio"), [("signed", None), ("mixed", 0.9)])
+def test_a_signed_order_puts_in_the_edge_that_all_stand_on(ranking, positive_ratio):
+    scores, strategy = inlet_scores(-4.0), "widest-path"
+    how = {"edges": 40, "strategy": strategy, "ranking": ranking, "positive_ratio": positive_ratio}
     circuit = select(scores, **how)
     assert "input->m0" in circuit.edges and circuit.details["joined"] == ["input->m0"]
     assert "input->m0" not in select(inlet_scores(4.0), **how).details.get("joined", [])
     row, column = scores.layout.edge("input->m0")
     place = row * scores.layout.shape[1] + column
-    assert place not in edge_order(scores, rule, "signed")[:40].tolist()
+    assert place not in edge_order(scores, strategy, "signed")[:40].tolist()
     assert (
-        edge_order(scores, rule, "absolute").tolist()
-        == edge_order(scores, rule, "absolute", join=True).tolist()
+        edge_order(scores, strategy, "absolute").tolist()
+        == edge_order(scores, strategy, "absolute", join=True).tolist()
     )
 
 
@@ -180,8 +196,8 @@ def test_stable_puts_edges_with_a_sure_sign_first():
     each[0, large[0], large[1]] += 30
     scores = EdgeScores(each.mean(0), layout, "planted", {}, each)
     assert scores.matrix[large] > scores.matrix[sure]
-    assert select(scores, edges=1, rule="top-n", prune=False).mask[large]
-    assert select(scores, edges=1, rule="stable", prune=False).mask[sure]
+    assert select(scores, size=1, strategy="top-n", prune=False).mask[large]
+    assert select(scores, size=1, strategy="stable", prune=False).mask[sure]
     shares = sign_stability(scores)
     assert shares[sure] == 1 and 0.5 < shares[large] < 0.95
     counted = [
@@ -194,16 +210,19 @@ def test_stable_puts_edges_with_a_sure_sign_first():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rule": "best"}, "unknown rule 'best'; known: top-n, paths, greedy, stable"),
+        (
+            {"strategy": "best"},
+            "unknown strategy 'best'; known: top-n, widest-path, greedy, stable",
+        ),
         ({"ranking": "upside-down"}, "unknown ranking 'upside-down'; known: absolute, signed, mix"),
-        ({"ranking": "mixed"}, 'ranking "mixed" takes a share positive='),
-        ({"positive": 0.5}, 'ranking "mixed" takes a share positive='),
-        ({"ranking": "mixed", "positive": 1.5}, "a share positive= from 0 to 1"),
-        ({"rule": "stable"}, "needs per-example scores"),
+        ({"ranking": "mixed"}, 'ranking "mixed" takes a positive_ratio='),
+        ({"positive_ratio": 0.5}, 'ranking "mixed" takes a positive_ratio='),
+        ({"ranking": "mixed", "positive_ratio": 1.5}, "a positive_ratio= from 0 to 1"),
+        ({"strategy": "stable"}, "needs per-example scores"),
     ],
 )
 def test_refusals(arguments, message):
     with pytest.raises(CircuitsError, match=message):
         edge_order(random_scores(SMALL[0]), **arguments)
     with pytest.raises(CircuitsError, match=r"takes threshold=, and no edges= or positive="):
-        select(random_scores(SMALL[0]), rule="threshold", threshold=0.1, positive=0.2)
+        select(random_scores(SMALL[0]), strategy="threshold", threshold=0.1, positive_ratio=0.2)

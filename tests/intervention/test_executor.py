@@ -8,7 +8,7 @@ from oracles.split_paths import SplitPaths
 
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, Layout
-from circuits.intervention import Executor, constants
+from circuits.intervention import CircuitRunner, constants
 
 ALL = [*CONFIGS, *ENCODER_DECODERS]
 SHARES = (0.0, 0.01, 0.05, 0.2, 0.5, 0.9, 1.0)
@@ -41,7 +41,7 @@ def close(found, expected, tolerance=1e-5):
 @pytest.mark.parametrize("name", ALL)
 def test_full_is_clean_and_empty_is_corrupted(name, hooked, random_pairs):
     model = hooked(name)
-    executor = Executor(model, next(random_pairs(n=3).batches(3)))
+    executor = CircuitRunner(model, next(random_pairs(n=3).batches(3)))
     assert float((executor.clean - executor.corrupted).abs().max()) > 1e-2
     close(executor.logits(Circuit.full(model.layout)), executor.clean)
     close(executor.logits(Circuit.empty(model.layout)), executor.corrupted)
@@ -51,7 +51,7 @@ def test_full_is_clean_and_empty_is_corrupted(name, hooked, random_pairs):
 def test_random_circuits_equal_the_oracle(name, hooked, random_pairs):
     model = hooked(name)
     batch = next(random_pairs(n=2, answers=3).batches(2))
-    executor = Executor(model, batch)
+    executor = CircuitRunner(model, batch)
     for seed, share in enumerate([0.02, 0.1, 0.3, 0.6, 0.9, 0.98]):
         circuit = random_circuit(model.layout, share, seed)
         close(executor.logits(circuit), oracle(model, batch, circuit.mask))
@@ -62,7 +62,7 @@ def test_two_hundred_random_circuits_equal_the_oracle(name, hooked, random_pairs
     """To 1e-5 of the largest difference that any circuit makes to a logit."""
     model = hooked(name)
     batch = next(random_pairs(n=1, answers=2).batches(1))
-    executor = Executor(model, batch)
+    executor = CircuitRunner(model, batch)
     sizes = (model.layout.n_heads, model.layout.n_kv_heads, model.view.d_head)
     _, reference = SplitPaths(model.hf, *sizes).run(batch.corrupted)
     worst, largest, seen = 0.0, 0.0, set()
@@ -80,7 +80,7 @@ def test_two_hundred_random_circuits_equal_the_oracle(name, hooked, random_pairs
 def test_each_single_edge_removed_equals_the_oracle(name, hooked, random_pairs):
     model = hooked(name)
     batch = next(random_pairs(n=1).batches(1))
-    executor = Executor(model, batch)
+    executor = CircuitRunner(model, batch)
     places = model.layout.mask.nonzero().tolist()
     moved = 0
     for row, column in places[:: len(places) // 40]:
@@ -102,7 +102,7 @@ def test_readers_in_blocks_of_any_size_and_either_way_of_adding(
     monkeypatch.setattr(f"circuits.intervention.reader_inputs.{limit}", value)
     model = hooked(name)
     batch = next(random_pairs(n=2).batches(2))
-    executor = Executor(model, batch)
+    executor = CircuitRunner(model, batch)
     for seed, share in enumerate([0.02, 0.1, 0.6, 0.98]):
         circuit = random_circuit(model.layout, share, seed)
         close(executor.logits(circuit), oracle(model, batch, circuit.mask))
@@ -110,7 +110,7 @@ def test_readers_in_blocks_of_any_size_and_either_way_of_adding(
 
 def test_projections_that_are_all_replaced_are_not_computed(hooked, random_pairs):
     model = hooked("llama")
-    executor = Executor(model, next(random_pairs(n=3).batches(3)))
+    executor = CircuitRunner(model, next(random_pairs(n=3).batches(3)))
     projection = model.hf.get_submodule("model.layers.1.self_attn.q_proj")
     rows = []
     handle = projection.register_forward_hook(lambda _, __, output: rows.append(len(output)))
@@ -137,10 +137,10 @@ def test_mlps_that_nothing_comes_of_are_not_computed(name, hooked, random_pairs)
         for mlp in (first, last)
     ]
     try:
-        found = Executor(model, batch).logits(circuit)
+        found = CircuitRunner(model, batch).logits(circuit)
         counted, rows[:] = rows[-2:], []
         if name != "t5":  # constants write what no MLP writes: the last one has to run
-            Executor(model, batch, constants("mean", model, pairs)).logits(circuit)
+            CircuitRunner(model, batch, constants("mean", model, pairs)).logits(circuit)
             assert rows[-2] == 0 and rows[-1] > 0
     finally:
         for handle in handles:
@@ -154,14 +154,14 @@ def test_padding_changes_nothing(hooked, random_pairs):
     pairs = random_pairs(n=3, lengths=[12, 7, 9], answers=2)
     circuit = random_circuit(model.layout, 0.4, 0)
     together = pairs.batch([0, 1, 2])
-    logits = Executor(model, together).logits(circuit)
+    logits = CircuitRunner(model, together).logits(circuit)
     for place in range(3):
-        alone = Executor(model, pairs.batch([place])).logits(circuit)
+        alone = CircuitRunner(model, pairs.batch([place])).logits(circuit)
         close(logits[together.example_index == place], alone)
 
 
 def test_another_models_circuit_is_refused(hooked, random_pairs):
-    executor = Executor(hooked("gpt2"), next(random_pairs(n=1).batches(1)))
+    executor = CircuitRunner(hooked("gpt2"), next(random_pairs(n=1).batches(1)))
     with pytest.raises(CircuitsError, match="12 layers, 12 heads cannot run on one with 3 layers"):
         executor.logits(Circuit.full(Layout(12, 12, 12)))
 
@@ -170,7 +170,7 @@ def stand_ins(model, pairs, ablation, length):
     """What each ablated source gives, by a plain loop over examples, none of them padded."""
     view = model.view
     split = SplitPaths(model.hf, view.layout.n_heads, view.layout.n_kv_heads, view.d_head)
-    runs = [split.run(torch.tensor([pair.clean + pair.forced]))[1] for pair in pairs]
+    runs = [split.run(torch.tensor([pair.clean + pair.teacher_forced]))[1] for pair in pairs]
     if ablation == "zero":
         return split, [torch.zeros_like(source) for source in runs[0]]
     if ablation == "mean":
@@ -190,7 +190,7 @@ def stand_ins(model, pairs, ablation, length):
 def test_constants_replace_what_is_left_out(name, ablation, hooked, random_pairs):
     model, pairs = hooked(name), random_pairs(n=3, lengths=[9, 6, 8], answers=2)
     split, reference = stand_ins(model, pairs, ablation, 10)
-    executor = Executor(model, pairs.batch([0, 1, 2]), constants(ablation, model, pairs))
+    executor = CircuitRunner(model, pairs.batch([0, 1, 2]), constants(ablation, model, pairs))
     assert float((executor.clean - executor.corrupted).abs().max()) > 1e-2
     close(executor.logits(Circuit.full(model.layout)), executor.clean)
     batch = pairs.batch([0])
@@ -211,9 +211,11 @@ def test_constants_on_encoder_decoders(name, hooked, random_pairs):
         with pytest.raises(CircuitsError, match="not defined for post-norm models"):
             constants("mean", model, pairs)
         return
-    executor = Executor(model, pairs.batch([0, 1]), constants("mean", model, pairs))
+    executor = CircuitRunner(model, pairs.batch([0, 1]), constants("mean", model, pairs))
     close(executor.logits(Circuit.full(model.layout)), executor.clean)
-    alone = [Executor(model, pairs.batch([i]), constants("mean", model, pairs)) for i in (0, 1)]
+    alone = [
+        CircuitRunner(model, pairs.batch([i]), constants("mean", model, pairs)) for i in (0, 1)
+    ]
     circuit = random_circuit(model.layout, 0.5, 0)
     together = executor.logits(circuit)
     for row, one in enumerate(alone):

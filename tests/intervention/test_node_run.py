@@ -7,7 +7,7 @@ from oracles.unit_swaps import UnitSwaps
 
 from circuits.errors import CircuitsError
 from circuits.graph import Layout, NodeCircuit, Units
-from circuits.intervention import Executor, Means, constants
+from circuits.intervention import CircuitRunner, MeanActivations, constants
 
 ALL = [*CONFIGS, *ENCODER_DECODERS]
 
@@ -63,7 +63,7 @@ class Oracle:
 def test_random_circuits_equal_the_oracle(name, level, hooked, random_pairs):
     model = hooked(name)
     batch = next(random_pairs(n=2, answers=3).batches(2))
-    executor, oracle = Executor(model, batch), Oracle(model, batch)
+    executor, oracle = CircuitRunner(model, batch), Oracle(model, batch)
     units = neurons_of(model) if level == "neuron" else Units.whole(model.layout)
     for seed, share in enumerate([0.02, 0.2, 0.5, 0.8, 0.98]):
         circuit = random_units(units, seed, share)
@@ -76,7 +76,7 @@ def test_random_circuits_equal_the_oracle(name, level, hooked, random_pairs):
 @pytest.mark.parametrize("name", ALL)
 def test_everything_is_clean_and_nothing_is_corrupted(name, level, hooked, random_pairs):
     model = hooked(name)
-    executor = Executor(model, next(random_pairs(n=3).batches(3)))
+    executor = CircuitRunner(model, next(random_pairs(n=3).batches(3)))
     units = neurons_of(model) if level == "neuron" else Units.whole(model.layout)
     assert float((executor.clean - executor.corrupted).abs().max()) > 1e-2
     close(executor.logits(NodeCircuit.of(units, []).whole()), executor.clean)
@@ -88,7 +88,7 @@ def test_everything_is_clean_and_nothing_is_corrupted(name, level, hooked, rando
 @pytest.mark.parametrize("name", [name for name in ALL if name != "bart"])
 def test_nodes_are_all_edges_that_leave_them(name, hooked, random_pairs):
     model = hooked(name)
-    executor = Executor(model, next(random_pairs(n=2).batches(2)))
+    executor = CircuitRunner(model, next(random_pairs(n=2).batches(2)))
     for seed in range(4):
         circuit = random_units(Units.whole(model.layout), seed)
         close(executor.logits(circuit), executor.logits(circuit.edges()))
@@ -98,7 +98,7 @@ def test_nodes_are_all_edges_that_leave_them(name, hooked, random_pairs):
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gptj", "t5"])
 def test_constants_stand_in_for_nodes_as_for_edges(name, ablation, hooked, random_pairs):
     model, pairs = hooked(name), random_pairs(n=3, lengths=[9, 6, 8], answers=2)
-    executor = Executor(model, pairs.batch([0, 1, 2]), constants(ablation, model, pairs))
+    executor = CircuitRunner(model, pairs.batch([0, 1, 2]), constants(ablation, model, pairs))
     for seed in range(3):
         entered = ablation == "zero"  # or nothing is left in a model without biases
         circuit = random_units(Units.whole(model.layout), seed, entered=entered)
@@ -110,7 +110,7 @@ def test_constants_stand_in_for_nodes_as_for_edges(name, ablation, hooked, rando
 @pytest.mark.parametrize("name", ["gpt2", "llama", "opt", "gemma2", "bart"])
 def test_all_or_none_of_a_nodes_units_are_the_node(name, hooked, random_pairs):
     model = hooked(name)
-    executor = Executor(model, next(random_pairs(n=2).batches(2)))
+    executor = CircuitRunner(model, next(random_pairs(n=2).batches(2)))
     for seed in range(3):
         nodes = random_units(Units.whole(model.layout), seed)
         spread = [bit.expand(n) for bit, n in zip(nodes.mask, model.view.widths, strict=True)]
@@ -152,7 +152,7 @@ def test_constants_stand_in_for_neurons(name, ablation, hooked, random_pairs):
             for row, one in reference.items()
         }
     stand_in = constants(ablation, model, pairs, neurons=True)
-    executor = Executor(model, pairs.batch([0, 1, 2]), stand_in)
+    executor = CircuitRunner(model, pairs.batch([0, 1, 2]), stand_in)
     oracle = Oracle(model, pairs.batch([0]))
     for seed, share in enumerate([0.2, 0.5, 0.8]):
         circuit = random_units(neurons_of(model), seed, share, entered=ablation == "zero")
@@ -165,15 +165,15 @@ def test_padding_changes_nothing(hooked, random_pairs):
     pairs = random_pairs(n=3, lengths=[12, 7, 9], answers=2)
     circuit = random_units(neurons_of(model), 0)
     together = pairs.batch([0, 1, 2])
-    logits = Executor(model, together).logits(circuit)
+    logits = CircuitRunner(model, together).logits(circuit)
     for place in range(3):
-        alone = Executor(model, pairs.batch([place])).logits(circuit)
+        alone = CircuitRunner(model, pairs.batch([place])).logits(circuit)
         close(logits[together.example_index == place], alone)
 
 
 def test_a_circuit_costs_one_pass_and_neurons_one_more_a_batch(hooked, random_pairs, monkeypatch):
     model = hooked("gpt2")
-    executor = Executor(model, next(random_pairs(n=2).batches(2)))
+    executor = CircuitRunner(model, next(random_pairs(n=2).batches(2)))
     passes, whole = [], type(model).logits
     monkeypatch.setattr(
         type(model), "logits", lambda *given, **rest: passes.append(1) or whole(*given, **rest)
@@ -187,15 +187,15 @@ def test_a_circuit_costs_one_pass_and_neurons_one_more_a_batch(hooked, random_pa
 
 def test_refusals(hooked, random_pairs):
     model, pairs = hooked("gpt2"), random_pairs(n=2)
-    executor = Executor(model, pairs.batch([0, 1]))
+    executor = CircuitRunner(model, pairs.batch([0, 1]))
     with pytest.raises(CircuitsError, match="2 layers, 4 heads cannot run on one with 3 layers"):
         executor.logits(NodeCircuit.of(Layout(2, 4, 4), ["m0"]))
     widths = tuple(1 if n == 1 else n + 1 for n in model.view.widths)
     with pytest.raises(CircuitsError, match=r"9 units of a0\.h0 cannot run on a model with 8"):
         executor.logits(NodeCircuit.of(Units(model.layout, widths), ["input"]))
-    means = Means.of(model, pairs)
+    means = MeanActivations.of(model, pairs)
     assert not means.hidden
-    by_means = Executor(model, pairs.batch([0, 1]), means.states)
+    by_means = CircuitRunner(model, pairs.batch([0, 1]), means.states)
     with pytest.raises(CircuitsError, match=r"take them by Means.of\(..., neurons=True\)"):
         by_means.logits(random_units(neurons_of(model), 0))
     some = random_units(Units.whole(model.layout), 0)

@@ -6,7 +6,7 @@ import torch
 from circuits.errors import CircuitsError
 from circuits.intervention.patching import patch
 from circuits.intervention.patching import sites as sites_module
-from circuits.intervention.patching.base import BaseRun, Start
+from circuits.intervention.patching.base import ResumableRun, Start
 from circuits.metrics import METRICS
 from circuits.models.hooks import Hooks
 from tasks.pairs import PairSet
@@ -21,8 +21,8 @@ def whole(pairs):
 def test_stacking_and_going_on_change_nothing(hooked, random_pairs, monkeypatch):
     model, pairs = hooked("gpt2"), random_pairs(n=3, lengths=[9, 7, 8])
     runs = []
-    go_on = BaseRun.go_on
-    monkeypatch.setattr(BaseRun, "go_on", lambda *a: (runs.append((a[1], a[2])), go_on(*a))[1])
+    go_on = ResumableRun.go_on
+    monkeypatch.setattr(ResumableRun, "go_on", lambda *a: (runs.append((a[1], a[2])), go_on(*a))[1])
 
     def values(**options):
         runs.clear()
@@ -34,7 +34,7 @@ def test_stacking_and_going_on_change_nothing(hooked, random_pairs, monkeypatch)
     one_by_one = values(tokens=1)
     assert all(copies == 1 for _, copies in runs[1:])
     alone = values(batch_size=1)
-    monkeypatch.setattr(BaseRun, "resumes", lambda _: False)
+    monkeypatch.setattr(ResumableRun, "resumes", lambda _: False)
     whole_runs = values()
     assert {(start.layer, start.position) for start, _ in runs} == {(0, 0)}
     for other in (one_by_one, alone, whole_runs):
@@ -48,12 +48,12 @@ def test_a_model_that_cannot_go_on_is_run_whole_and_says_so(
 ):
     model, pairs = hooked("gpt2"), random_pairs(n=1)
     expected = patch(model, pairs).values[METRIC]
-    go_on = BaseRun.go_on
+    go_on = ResumableRun.go_on
 
     def wrong(self, start, copies, hooks):
         return go_on(self, start, copies, hooks) + (1.0 if start.layer else 0.0)
 
-    monkeypatch.setattr(BaseRun, "go_on", wrong)
+    monkeypatch.setattr(ResumableRun, "go_on", wrong)
     found = patch(model, pairs).values[METRIC]
     assert "GPT2LMHeadModel cannot go on from a cache" in caplog.text
     assert torch.allclose(found, expected, atol=2e-5, rtol=0)
@@ -85,7 +85,7 @@ def test_nothing_is_left_on_the_model(hooked, random_pairs):
 
     own = hooks()
     patch(model, pairs, "pattern")
-    base = BaseRun(model, batch, batch.clean)
+    base = ResumableRun(model, batch, batch.clean)
     failing = Hooks()
     failing.before(model.view.layers[2].block, lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -145,14 +145,14 @@ def test_an_encoder_decoder_is_refused(hooked, random_pairs):
 def test_out_of_memory_halves_the_batch(hooked, random_pairs, monkeypatch):
     model, pairs = hooked("gpt2"), random_pairs(n=3)
     expected = patch(model, pairs).values[METRIC]
-    go_on = BaseRun.go_on
+    go_on = ResumableRun.go_on
 
     def crowded(self, start, copies, hooks):
         if len(self.batch) > 1 and start.layer == 2:
             raise torch.OutOfMemoryError("full")
         return go_on(self, start, copies, hooks)
 
-    monkeypatch.setattr(BaseRun, "go_on", crowded)
+    monkeypatch.setattr(ResumableRun, "go_on", crowded)
     assert torch.allclose(patch(model, pairs).values[METRIC], expected, atol=2e-5)
 
 

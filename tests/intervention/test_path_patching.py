@@ -7,7 +7,7 @@ from transformer_lens import patching as slow
 
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
-from circuits.intervention import Executor
+from circuits.intervention import CircuitRunner
 from circuits.intervention.patching import path_patch
 from circuits.metrics import METRICS
 
@@ -44,7 +44,7 @@ def test_single_edges_equal_both_slow_ways(name, direction, hooked, random_pairs
         whole_run = model.logits(base, batch)
         moved += bool((logits - whole_run).abs().max() > 1e-3)
         if direction == "noise" and column % 5 == 0:
-            executed = Executor(model, batch).logits(Circuit(model.layout, keep))
+            executed = CircuitRunner(model, batch).logits(Circuit(model.layout, keep))
             other = METRICS[METRIC](executed, batch).double()
             assert torch.allclose(found[:, column], other, atol=1e-5 * float(logits.abs().max()))
     assert moved > 10
@@ -156,7 +156,7 @@ def test_receivers_of_several_senders_each_get_their_own(hooked, random_pairs):
         "input->m1+m0->m1+a0.h1->m1",
         "m0->a1.h0<k>+a0.h3->a1.h0<v>",
     )
-    executor = Executor(model, batch)
+    executor = CircuitRunner(model, batch)
     for column, path in enumerate([*edges, ["m2->logits", "m1->logits"]]):
         keep = model.layout.mask.clone()
         for edge in path:
@@ -193,7 +193,7 @@ def test_padding_changes_nothing(hooked, random_pairs):
 
 
 @pytest.mark.parametrize(
-    ("paths", "options", "message"),
+    ("widest-path", "options", "message"),
     [
         ([], {}, "no path was given"),
         (["a0.h0->a0.h1<q>"], {}, "a0.h0 is computed after a0.h1<q> reads"),

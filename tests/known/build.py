@@ -192,19 +192,19 @@ def lookup(n: int, seed: int) -> Known:
         zeroth.mlp.down_proj.weight[:, :SUBJECTS] = slots["value"][table].T
         _llama_head(first, 2, slots["asked"], slots["kind"], slots["value"], slots["out"])
         # Active and irrelevant: heads that mix the names that they see, and neurons.
-        idle, attention = slots["idle"], zeroth.self_attn
+        redundant_fraction, attention = slots["idle"], zeroth.self_attn
         seen = slots["name"].clone()
         seen[: FILLERS + 2] += slots["other"]
         for weight in (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight):
             weight[-12:] = 2 * seen
         for layer, head in ((zeroth, 0), (zeroth, 3), (first, 0), (first, 3)):
             columns = slice(head * FEATURES, head * FEATURES + 12)
-            layer.self_attn.o_proj.weight[:, columns] = 0.2 * idle.T
+            layer.self_attn.o_proj.weight[:, columns] = 0.2 * redundant_fraction.T
         for layer in (zeroth, first):
             layer.self_attn.v_proj.weight[:12] = slots["name"].roll(5, 0)
             layer.mlp.gate_proj.weight[SUBJECTS:] = slots["name"][:4]
             layer.mlp.up_proj.weight[SUBJECTS:] = slots["kind"].repeat(2, 1)
-            layer.mlp.down_proj.weight[:, SUBJECTS:] = 0.2 * idle[:4].T
+            layer.mlp.down_proj.weight[:, SUBJECTS:] = 0.2 * redundant_fraction[:4].T
         model.lm_head.weight[SUBJECTS : 2 * SUBJECTS] = LOUD * slots["out"]
     draw = random.Random(f"lookup {seed}")
     pairs = PairSet(

@@ -44,17 +44,19 @@ def test_the_models_do_their_task(known):
 def test_what_lies_beside_the_circuit_is_active(known):
     """Else the edges to be told apart would be told apart by a source that never changes."""
     _, _, scores, _, edges = known
-    idle = [name for name, _ in scores.top(20) if name not in edges and abs(scores[name]) > 1e-3]
-    assert len(idle) >= 5
+    redundant_fraction = [
+        name for name, _ in scores.top(20) if name not in edges and abs(scores[name]) > 1e-3
+    ]
+    assert len(redundant_fraction) >= 5
 
 
 def test_edges_are_found(known):
     _, _, scores, _, edges = known
     assert auroc(scores, edges) > 0.99
     assert all(scores[edge] > 1 for edge in edges)
-    for rule in ("paths", "top-n", "greedy", "stable"):
-        circuit = circuits.select(scores, edges=len(edges), rule=rule)
-        assert set(circuit.edges) == edges, rule
+    for strategy in ("widest-path", "top-n", "greedy", "stable"):
+        circuit = circuits.select(scores, edges=len(edges), strategy=strategy)
+        assert set(circuit.edges) == edges, strategy
 
 
 def test_the_curve_steps_up_at_the_circuits_size(known):
@@ -73,25 +75,25 @@ def test_the_curve_steps_up_at_the_circuits_size(known):
 def test_every_edge_is_worth_what_it_was_built_for(known):
     name, model, scores, pairs, edges = known
     found = minimality(model, Circuit.of(scores.layout, edges), pairs)
-    assert found.idle == 0 and found.control_idle == 1
+    assert found.redundant_fraction == 0 and found.control_redundant_fraction == 1
     assert found.faithfulness.value == pytest.approx(1, abs=0.01)
-    falls = {edge: fall.value for edge, fall in found.falls.items()}
-    assert set(falls) == edges
+    drops = {edge: fall.value for edge, fall in found.drops.items()}
+    assert set(drops) == edges
     if name == "induction":  # q, k and v each matter in a third of the pairs, the output in all
-        assert falls.pop("a1.h1->logits") == pytest.approx(1, abs=0.01)
-        assert all(fall == THIRD for fall in falls.values())
+        assert drops.pop("a1.h1->logits") == pytest.approx(1, abs=0.01)
+        assert all(fall == THIRD for fall in drops.values())
     else:
-        assert falls.pop("a1.h2->logits") == pytest.approx(1, abs=0.01)
-        assert falls.pop("input->a1.h2<q>") == pytest.approx(1 / 2, abs=0.02)
-        assert all(fall > 0.2 for fall in falls.values())
+        assert drops.pop("a1.h2->logits") == pytest.approx(1, abs=0.01)
+        assert drops.pop("input->a1.h2<q>") == pytest.approx(1 / 2, abs=0.02)
+        assert all(fall > 0.2 for fall in drops.values())
 
 
 def test_nodes_are_worth_what_they_were_built_for(known):
     name, model, scores, pairs, edges = known
     found = minimality(model, Circuit.of(scores.layout, edges), pairs, unit="nodes")
-    assert set(found.falls) == ({"a0.h0", "a1.h1"} if name == "induction" else {"m0", "a1.h2"})
-    assert found.idle == 0 and found.control_idle == 1
-    assert len(found.control) == len(scores.layout.sources) - 1 - len(found.falls)
+    assert set(found.drops) == ({"a0.h0", "a1.h1"} if name == "induction" else {"m0", "a1.h2"})
+    assert found.redundant_fraction == 0 and found.control_redundant_fraction == 1
+    assert len(found.control) == len(scores.layout.sources) - 1 - len(found.drops)
 
 
 def test_the_nodes_alone_do_the_task(known):
@@ -130,7 +132,7 @@ def test_a_circuit_holds_on_other_pairs_and_a_random_one_does_not(known):
 
 def test_resamples_give_the_same_circuit(known):
     _, _, scores, _, edges = known
-    found = circuits.evaluation.stability(scores, size=len(edges), resamples=30)
+    found = circuits.evaluation.stability(scores, size=len(edges), n_resamples=30)
     assert found.overlap.value == 1 == found.halves.value
     assert set(found.circuit) == edges == set(found.frequencies) and found.core == len(edges)
     assert found.control.high < 0.5

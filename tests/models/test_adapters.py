@@ -60,7 +60,7 @@ def lora(*targets, **settings):
 def test_added_tokens_come_with_the_adapter(config, save, rows, adapted, model_folder):
     folder, expected = adapted(config, rows=rows, save=save, tokens=ADDED)
     model = HookedModel.from_pretrained(folder, base=model_folder("llama"), device="cpu")
-    assert model.vocabulary == rows
+    assert model.d_vocab == rows
     with torch.no_grad():
         torch.testing.assert_close(model.hf(ADDED).logits, expected, atol=1e-5, rtol=1e-5)
 

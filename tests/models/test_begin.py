@@ -11,7 +11,7 @@ import circuits
 import tasks
 from circuits.models import HookedModel
 from circuits.models.begin import missing_begin
-from circuits.notices import say
+from circuits.runtime.notices import say
 from tasks.pairs import PairSet
 
 WITH, WITHOUT = (1, 5, 6), (5, 6)

@@ -20,12 +20,12 @@ import circuits
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel, load_model
 from circuits.search import acdc, prune_heads
-from circuits.tuning.arms import Arm
-from circuits.tuning.bakeoff import bakeoff
 from circuits.tuning.finetune import finetune
+from circuits.tuning.lora_comparison import compare_lora_targets
+from circuits.tuning.lora_targets import LoraTarget
 from circuits.tuning.settings import FinetuneSettings
 from circuits.tuning.targets import lora_config, wrap
-from tasks.pairs import Example
+from tasks.pairs import TrainingExample
 
 TOKENS = torch.randint(1, 400, (2, 7), generator=torch.Generator().manual_seed(0))
 
@@ -154,7 +154,7 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
     scores = circuits.attribute(model, pairs, steps=2, per_example=True)
     circuit = circuits.select(scores, edges=12)
     nodes = circuits.attribute_nodes(model, pairs, "eap")
-    examples = [Example(pair.clean, (pair.answer[0][0], 0)) for pair in pairs]
+    examples = [TrainingExample(pair.clean, (pair.answer[0][0], 0)) for pair in pairs]
     settings = FinetuneSettings(steps=2, learning_rate=1e-3, warmup_steps=1, batch_size=4)
     adapted = wrap(load_model(tmp_path / "model", device="cpu")[0], lora_config([0], model.hf, 2))
     done = {
@@ -165,13 +165,13 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
         "completeness": circuits.completeness(model, circuit, other, sets=2),
         "minimality": circuits.minimality(model, circuit, other, controls=2),
         "robustness": circuits.robustness(model, circuit, {"other": other}),
-        "stability": circuits.stability(scores, size=12, resamples=10),
-        "choose_mix": circuits.choose_mix(model, scores, other, shares=(0.0, 1.0)),
-        "compare": circuits.compare([scores, scores], names=["a", "b"], n_bootstrap=100),
+        "stability": circuits.stability(scores, size=12, n_resamples=10),
+        "choose_mix": circuits.tune_positive_ratio(model, scores, other, shares=(0.0, 1.0)),
+        "compare": circuits.compare([scores, scores], names=["a", "b"], n_resamples=100),
         "cross_evaluate": circuits.cross_evaluate(
-            {"a": model}, {"a": circuit}, other, resamples=100
+            {"a": model}, {"a": circuit}, other, n_resamples=100
         ),
-        "internals": circuits.internals(model, model, pairs, n_bootstrap=20),
+        "diff": circuits.diff_models(model, model, pairs, n_resamples=20),
         "choose_ranking": circuits.choose_ranking(model, scores, other, size=12),
         "reliability": circuits.reliability(scores),
         "task_performance": circuits.task_performance(model, pairs),
@@ -189,8 +189,8 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
     whole, _ = load_model(tmp_path / "model", device="cpu")
     assert finetune(whole, examples, tmp_path / "whole", validation=examples[:2], **training)
     assert finetune(adapted, examples, tmp_path / "lora", **training)
-    call = (tmp_path / "model", examples, examples[:2], [Arm("one", (0,))], settings, [0])
-    assert bakeoff(*call, tmp_path / "race", rank=2, max_new_tokens=2, progress=False)
+    call = (tmp_path / "model", examples, examples[:2], [LoraTarget("one", (0,))], settings, [0])
+    assert compare_lora_targets(*call, tmp_path / "race", rank=2, max_new_tokens=2, progress=False)
     again = HookedModel.from_pretrained(tmp_path / "whole" / "step-2", device="cpu")
     assert acdc(again, other[:1], 0.5) and prune_heads(again, other[:2], 0.5)
     assert programs == []

@@ -98,7 +98,7 @@ def test_a_setting_of_outputs_is_no_architecture(broken, random_pairs):
         ("plan", "--length", 8, "--model"),
         ("patch", "--task", "ioi", "--n", 2, "--model"),
         ("finetune", "--task", "newsroom", "--model"),
-        ("internals", "--task", "newsroom", "--n", 2, "--against", "newsroom-gpt2", "--model"),
+        ("diff", "--task", "newsroom", "--n", 2, "--base", "newsroom-gpt2", "--model"),
         ("run", "quickstart", "--set"),
     ],
 )

@@ -302,7 +302,7 @@ def test_an_unknown_architecture_is_named(tmp_path):
 
 def test_what_makes_a_result_says_the_file(tmp_path, random_pairs):
     import circuits
-    from circuits.files import fingerprint
+    from circuits.runtime.files import fingerprint
 
     path = write(tmp_path / "m.gguf", make_model("llama"), quantisation="Q8_0")
     model = HookedModel.from_pretrained(path, device="cpu")
@@ -314,4 +314,4 @@ def test_what_makes_a_result_says_the_file(tmp_path, random_pairs):
     }
     plain = HookedModel(make_model("llama"), make_tokenizer(), "plain")
     assert "gguf" not in circuits.attribute(plain, random_pairs(2), "eap").details["model"]
-    assert model.context == CONTEXT
+    assert model.n_ctx == CONTEXT

@@ -8,7 +8,7 @@ from conftest import CONFIGS, randomised
 import circuits
 from circuits.evaluation.measure import measure
 from circuits.models import HookedModel
-from circuits.models.feed import shared_length
+from circuits.models.inputs import shared_length
 
 THRESHOLD = 16
 
@@ -40,8 +40,8 @@ def alone(model, tokens):
 
 
 def test_only_long_rope_has_a_threshold(model, hooked):
-    assert model.short_context == THRESHOLD and model.context == 64
-    assert all(hooked(name).short_context is None for name in ("phi3", "gemma3", "gpt2", "t5"))
+    assert model.longrope_window == THRESHOLD and model.n_ctx == 64
+    assert all(hooked(name).longrope_window is None for name in ("phi3", "gemma3", "gpt2", "t5"))
 
 
 def test_the_factors_matter(model):
@@ -89,7 +89,7 @@ def test_circuits_are_run_on_each_side_by_itself(model, both_sides):
 def test_internals_read_each_side_by_itself(model, both_sides):
     other = HookedModel(randomised(model.hf.config, seed=1), None, "other")
     together, one = (
-        circuits.internals(other, model, both_sides, batch_size=size, n_bootstrap=20)
+        circuits.diff_models(other, model, both_sides, batch_size=size, n_resamples=20)
         for size in (4, 1)
     )
     assert float(one.kl.min()) > 0

@@ -10,7 +10,7 @@ from conftest import CONFIGS, ENCODER_DECODERS, REFUSED, make_model, randomised
 
 import circuits
 from circuits.errors import CircuitsError
-from circuits.models import HookedModel, SourceStates, series
+from circuits.models import HookedModel, SourceActivations, checkpoint_series
 from circuits.models.checkpoints import as_device, as_dtype, resolve
 from circuits.models.hooks import Hooks
 from circuits.models.selfcheck import check_view
@@ -22,7 +22,7 @@ def test_every_supported_model_passes_its_own_check(name, hooked):
     model = hooked(name)
     assert model.layout.n_layers in (2, 3) and model.layout.n_heads == 4
     assert len(model.view.layers) == model.layout.n_layers
-    assert model.vocabulary == 400 and model.context in (64, None)
+    assert model.d_vocab == 400 and model.n_ctx in (64, None)
     assert not any(parameter.requires_grad for parameter in model.hf.parameters())
 
 
@@ -37,7 +37,7 @@ def test_the_window_of_a_model_that_sees_is_that_of_its_text(random_pairs):
         mm_tokens_per_image=4,
     )
     model = HookedModel(randomised(config), None, "gemma3-multimodal")
-    assert model.context == 64
+    assert model.n_ctx == 64
     with pytest.raises(CircuitsError, match="context window holds 64"):
         circuits.attribute(model, random_pairs(n=1, length=65), "eap")
 
@@ -194,7 +194,7 @@ def test_the_check_sees_a_path_that_bypasses_the_readers(hooked):
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gpt-neox", "olmo2"])
 def test_sources_add_up_to_the_stream(name, hooked, random_pairs):
     model, batch = hooked(name), next(random_pairs(n=2).batches(2))
-    states, hooks, seen = SourceStates(model.view), Hooks(), []
+    states, hooks, seen = SourceActivations(model.view), Hooks(), []
     states.record(hooks)
     hooks.before(model.view.final, seen.append)
     with torch.no_grad():
@@ -223,12 +223,12 @@ def test_a_shared_prefix_is_run_once_and_changes_nothing(name, hooked, random_pa
 
 def test_encoder_decoders_read_prompt_and_answer_each_in_its_window(hooked, random_pairs):
     model = hooked("bart")
-    assert model.context == 64
+    assert model.n_ctx == 64
     pairs = random_pairs(n=1, length=64, answers=5)
     batch = next(pairs.batches(1))
     alone = model.hf(
         input_ids=torch.tensor([pairs[0].clean]),
-        decoder_input_ids=torch.tensor([[0, *pairs[0].forced]]),
+        decoder_input_ids=torch.tensor([[0, *pairs[0].teacher_forced]]),
     ).logits[0]
     assert torch.allclose(model.logits(batch.clean, batch), alone, atol=1e-5)
     assert circuits.attribute(model, pairs, "eap").matrix.any()
@@ -251,7 +251,7 @@ def test_encoder_decoders_get_the_prompt_and_the_answer_apart(hooked, random_pai
         pair = pairs[place]
         alone = model.hf(
             input_ids=torch.tensor([pair.clean]),
-            decoder_input_ids=torch.tensor([[0, *pair.forced]]),
+            decoder_input_ids=torch.tensor([[0, *pair.teacher_forced]]),
         ).logits[0]
         assert torch.allclose(found[batch.example_index == row], alone, atol=1e-5)
 
@@ -315,11 +315,11 @@ def test_a_series_is_in_the_order_of_its_steps(tmp_path):
     for step in (100, 20, 3):
         (tmp_path / f"step-{step}").mkdir()
     (tmp_path / "training_log.json").write_text("{}")
-    assert list(series("gpt2", tmp_path)) == ["base", "step-3", "step-20", "step-100"]
+    assert list(checkpoint_series("gpt2", tmp_path)) == ["base", "step-3", "step-20", "step-100"]
     with pytest.raises(CircuitsError, match="holds no checkpoints"):
-        series("gpt2", tmp_path / "step-3")
+        checkpoint_series("gpt2", tmp_path / "step-3")
     with pytest.raises(CircuitsError, match="no such folder"):
-        series("gpt2", tmp_path / "nothing")
+        checkpoint_series("gpt2", tmp_path / "nothing")
 
 
 def test_sources_of_models(tmp_path):

@@ -104,7 +104,7 @@ def seeing(folder):
 @pytest.mark.parametrize("name", SEEING)
 def test_what_sees_is_its_text_model(name, seeing, random_pairs):
     model, pairs = seeing(name), random_pairs(n=2)
-    assert (model.layout.n_layers, model.layout.n_kv_heads, model.context) == (2, 2, CONTEXT)
+    assert (model.layout.n_layers, model.layout.n_kv_heads, model.n_ctx) == (2, 2, CONTEXT)
     assert tower(model.hf) == "model.language_model"
     assert model.view.layers[0].block is model.hf.model.language_model.layers[0]
     scores = circuits.attribute(model, pairs, "eap-ig", steps=3)
@@ -123,8 +123,8 @@ def test_what_sees_is_its_text_model(name, seeing, random_pairs):
 @pytest.mark.parametrize("name", ["gemma3", "mistral3", "qwen2.5-vl"])
 def test_internals_patching_and_evaluation_read_the_text(name, seeing, random_pairs):
     model, pairs = seeing(name), random_pairs(n=2)
-    internals = circuits.internals(model, model, pairs, n_bootstrap=20)
-    assert internals.to_dict()
+    diff_models = circuits.diff_models(model, model, pairs, n_resamples=20)
+    assert diff_models.to_dict()
     patched = circuits.patch(model, pairs, "pattern")
     found = patched.mean()
     assert (found - patched.corrupted[patched.metrics[0]].mean()).abs().max() > 1e-3
@@ -178,11 +178,11 @@ def test_a_run_of_fine_tuning_is_saved_and_read_again(name, folder, tmp_path):
     from circuits.tuning.generation import generate
     from circuits.tuning.settings import FinetuneSettings
     from circuits.tuning.targets import lora_config, wrap
-    from tasks.pairs import Example
+    from tasks.pairs import TrainingExample
 
     draw = torch.Generator().manual_seed(0)
     examples = [
-        Example(
+        TrainingExample(
             tuple(torch.randint(1, 380, (6,), generator=draw).tolist()),
             tuple(torch.randint(1, 380, (3,), generator=draw).tolist()),
         )
@@ -228,7 +228,7 @@ def test_every_verb_takes_a_model_that_sees(name, folder, tmp_path, random_pairs
     model = ["--model", folder(name), "--device", "cpu"]
     task = ["--task", "table", "--data", data]
     scores = tmp_path / "scores"
-    run("discover", *model, *task, "--per-example", "--edges", 10, "--out", scores, "--quiet")
+    run("discover", *model, *task, "--per-example", "--size", 10, "--out", scores, "--quiet")
     run("evaluate", *model, *task, "--scores", scores, "--out", tmp_path / "evaluation", "--quiet")
     run("patch", *model, *task, "--site", "z", "--out", tmp_path / "patching", "--quiet")
     run(
@@ -242,7 +242,7 @@ def test_every_verb_takes_a_model_that_sees(name, folder, tmp_path, random_pairs
         tmp_path / "search",
         "--quiet",
     )
-    run("internals", *model, "--against", folder(name), *task, "--out", tmp_path / "internals")
+    run("diff", *model, "--base", folder(name), *task, "--out", tmp_path / "diff")
     other = tmp_path / "other"
     run("discover", *model, *task, "--per-example", "--out", other, "--quiet")
     run("compare", scores, other, "--out", tmp_path / "compared")

@@ -5,11 +5,11 @@ import torch
 from conftest import make_model
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 
-from circuits.attribution.provenance import describe_model
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel
 from circuits.models.adapters import quiet_peft
 from circuits.models.plain import quantisation, require_plain
+from circuits.provenance import describe_model
 
 
 def unmerged():

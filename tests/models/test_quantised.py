@@ -10,10 +10,10 @@ from conftest import ENCODER_DECODERS, make_model, randomised
 from torch import nn
 
 import circuits
-from circuits.attribution.provenance import describe_model
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel
 from circuits.models.plain import quantisation
+from circuits.provenance import describe_model
 
 
 def scaled(linear):

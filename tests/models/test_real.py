@@ -24,7 +24,7 @@ def real(request):
 
 
 def test_they_do_the_task_with_the_defaults(real):
-    pairs = tasks.load("ioi").pairs(real.tokenizer, 24, split="validation", context=real.context)
+    pairs = tasks.load("ioi").pairs(real.tokenizer, 24, split="validation", n_ctx=real.n_ctx)
     assert task_performance(real, pairs).accuracy.value >= 0.95
 
 
@@ -41,7 +41,7 @@ def test_the_first_layers_are_scored_as_the_oracle_scores_them(real):
         hf.config.layer_types = hf.config.layer_types[:LAYERS]
     model = HookedModel(hf, real.tokenizer, "truncated")
     assert model.layout.n_layers == LAYERS
-    pairs = tasks.load("ioi").pairs(model.tokenizer, 2, split="validation", context=model.context)
+    pairs = tasks.load("ioi").pairs(model.tokenizer, 2, split="validation", n_ctx=model.n_ctx)
     found = attribute(model, pairs, steps=3, per_example=True)
     layout, points = model.layout, rule("midpoint", 3)
     oracle = SplitPaths(hf, layout.n_heads, layout.n_kv_heads, model.view.d_head)

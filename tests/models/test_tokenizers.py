@@ -116,7 +116,7 @@ def test_an_adapters_own_broken_tokenizer_is_not_replaced_in_silence(adapter, pl
 
 
 def test_what_a_result_says_of_another_tokenizer(place, model_folder):
-    from circuits.attribution.provenance import describe_model
+    from circuits.provenance import describe_model
 
     other = str(model_folder("gpt2"))
     named = HookedModel.from_pretrained(place(), tokenizer=other, device="cpu")

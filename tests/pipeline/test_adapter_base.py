@@ -10,11 +10,11 @@ from circuits.graph import EdgeScores
 from circuits.models import HookedModel, load_model
 from circuits.models.adapters import quiet_peft
 from circuits.pipeline import load_recipe, run
-from circuits.tuning.arms import Arm
-from circuits.tuning.bakeoff import bakeoff
+from circuits.tuning.lora_comparison import compare_lora_targets
+from circuits.tuning.lora_targets import LoraTarget
 from circuits.tuning.settings import FinetuneSettings
 from circuits.tuning.targets import lora_config, wrap
-from tasks.pairs import Example
+from tasks.pairs import TrainingExample
 
 SMALL = [
     "finetune.steps=2",
@@ -28,8 +28,8 @@ SMALL = [
     "pairs.evaluate=4",
     "evaluation={corruptions: [], other_examples: 0, minimality: null, completeness: null, "
     "stability: null, quality: 2}",
-    "evolution={sizes: [0.1], resamples: 20, crossing: null}",
-    "internals=null",
+    "comparison={sizes: [0.1], n_resamples: 20, cross_evaluation: null}",
+    "model_diff=null",
     "lora=null",
 ]
 
@@ -73,10 +73,17 @@ def test_a_run_goes_on_from_the_merged_model(adapter, tmp_path):
 
 
 def test_loras_of_a_race_record_the_adapter_as_their_base(adapter, tmp_path):
-    examples = [Example((5, 6, 7 + i), (9, 10), f"row {i}") for i in range(4)]
+    examples = [TrainingExample((5, 6, 7 + i), (9, 10), f"row {i}") for i in range(4)]
     settings = FinetuneSettings(steps=1, learning_rate=1e-3, warmup_steps=1, batch_size=4)
-    bakeoff(
-        adapter, examples, examples, [Arm("one", (1,))], settings, [0], tmp_path, progress=False
+    compare_lora_targets(
+        adapter,
+        examples,
+        examples,
+        [LoraTarget("one", (1,))],
+        settings,
+        [0],
+        tmp_path,
+        progress=False,
     )
     (record,) = tmp_path.rglob("step-1/adapter_config.json")
     assert json.loads(record.read_text())["base_model_name_or_path"] == str(adapter)

@@ -14,7 +14,7 @@ from tasks.pairs import PairSet
 ONE_MODEL = [
     "finetune=null",
     "lora=null",
-    "internals=null",
+    "model_diff=null",
     "circuit.ranking=auto",
     "circuit.choose=4",
     "pairs.score=6",
@@ -43,7 +43,7 @@ def test_the_base_is_scored_evaluated_and_patched_and_nothing_is_compared(folder
     assert found["checkpoints"]["base"]["faithfulness"]["curves"]
     performance = found["checkpoints"]["base"]["performance"]
     assert performance["accuracy"]["n"] == 6 and 0 <= performance["chance"] < 1
-    for name in ("evolution.json", "crossing.json", "internals.json", "lora.json"):
+    for name in ("comparison.json", "cross_evaluation.json", "model_diff.json", "lora.json"):
         assert not (folder / name).exists()
 
 

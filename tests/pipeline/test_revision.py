@@ -17,7 +17,7 @@ from circuits.pipeline import load_recipe, run
 from circuits.tuning.rouge import evaluate_summaries
 
 LORA = [
-    "internals={documents: 4}",
+    "model_diff={documents: 4}",
     "lora={layers: 1, rank: 2, steps: 1, warmup_steps: 1, examples: 8, held_out: 4, batch_size: 8, "
     "learning_rate: 1.0e-3, seeds: [0], criterion: attention-kl}",
 ]
@@ -44,7 +44,7 @@ def hub(tmp_path, monkeypatch):
 
 
 def test_every_stage_takes_the_revision(hub, tmp_path):
-    small = [one for one in SMALL if not one.startswith(("internals", "lora"))]
+    small = [one for one in SMALL if not one.startswith(("model_diff", "lora"))]
     recipe = load_recipe("quickstart", ["model=org/tiny@step3", *small, *LORA])
     folder = run(recipe, tmp_path / "run", progress=False).parent
     other, wanted = (HookedModel.from_pretrained(place, device="cpu") for place in hub)

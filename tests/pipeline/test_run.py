@@ -32,8 +32,8 @@ MINIATURE = [
     "evaluation.stability=20",
     "evaluation.perturbations=[typos]",
     "evaluation.quality=12",
-    "evolution.resamples=200",
-    "internals.documents=12",
+    "comparison.n_resamples=200",
+    "model_diff.documents=12",
     "lora.steps=10",
     "lora.warmup_steps=2",
     "lora.examples=160",
@@ -55,10 +55,10 @@ def read(folder, name):
 
 
 def test_every_file_of_a_run_folder_is_there(folder):
-    expected = ["recipe.yaml", "environment.json", "evaluation.json", "evolution.json"]
+    expected = ["recipe.yaml", "environment.json", "evaluation.json", "comparison.json"]
     expected += [
-        "crossing.json",
-        "internals.json",
+        "cross_evaluation.json",
+        "model_diff.json",
         "lora.json",
         "report.html",
         "checkpoints",
@@ -116,16 +116,16 @@ def test_evaluation_makes_sense(folder):
 
 
 def test_evolution_and_internals_make_sense(folder):
-    evolution = read(folder, "evolution.json")
+    evolution = read(folder, "comparison.json")
     assert evolution["names"] == NAMES and len(evolution["comparisons"]) == 3
     assert "paragraph" in evolution and evolution["examples"] == 16
-    internals = read(folder, "internals.json")
-    assert internals["split"] == "validation", "LoRAs are put by it and judged on test articles"
-    assert internals["documents"] == 12 and not internals["identical"]
-    assert all(kl >= 0 for layer in internals["kl"]["value"] for kl in layer)
-    assert (internals["model"], internals["against"]) == ("step-40", "base")
-    assert internals["roles"]["sentence-initial"]["n"] == 12
-    path = internals["path"]
+    model_diff = read(folder, "model_diff.json")
+    assert model_diff["split"] == "validation", "LoRAs are put by it and judged on test articles"
+    assert model_diff["documents"] == 12 and not model_diff["identical"]
+    assert all(kl >= 0 for layer in model_diff["kl"]["value"] for kl in layer)
+    assert (model_diff["model"], model_diff["against"]) == ("step-40", "base")
+    assert model_diff["roles"]["sentence-initial"]["n"] == 12
+    path = model_diff["path"]
     assert path["checkpoints"] == NAMES and path["steps"] == [0, 20, 40]
     assert all(moved > 0 for moved in path["moved"]["value"][-1])
     page = (folder / "report.html").read_text()
@@ -133,7 +133,7 @@ def test_evolution_and_internals_make_sense(folder):
 
 
 def test_circuits_are_crossed(folder):
-    found = read(folder, "crossing.json")
+    found = read(folder, "cross_evaluation.json")
     assert found["circuits"] == NAMES and found["steps"] == [0, 20, 40] and found["n"] == 12
     own = read(folder, "evaluation.json")["checkpoints"]
     for place, row in enumerate(found["rows"]):
@@ -147,9 +147,9 @@ def test_circuits_are_crossed(folder):
 
 def test_loras_are_compared_at_equal_size_and_steps(folder):
     lora = read(folder, "lora.json")
-    arms = {arm["name"]: arm for arm in lora["bakeoff"]["arms"]}
-    assert set(arms) == {"standard", "targeted", "circuit", "random"}
-    for arm in arms.values():
+    lora_targets = {arm["name"]: arm for arm in lora["bakeoff"]["arms"]}
+    assert set(lora_targets) == {"standard", "targeted", "circuit", "random"}
+    for arm in lora_targets.values():
         assert arm["seeds"] == [0, 1]
         assert arm["parameters_to_budget"] == pytest.approx(1.0, abs=0.1)
     assert lora["chosen"]["standard"] == [0, 1, 2, 3] and len(lora["chosen"]["circuit"]) == 2
@@ -188,7 +188,7 @@ def test_a_foreign_folder_is_refused(tmp_path):
 
 
 def test_killed_runs_end_with_the_same_scores(tmp_path):
-    small = [*MINIATURE, "lora=null", "internals=null", "evaluation.minimality=null"]
+    small = [*MINIATURE, "lora=null", "model_diff=null", "evaluation.minimality=null"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run(load_recipe("quickstart", small), whole, progress=False)
     arguments = [option for override in small for option in ("--set", override)]
@@ -238,8 +238,8 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         "pairs.evaluate=8",
         "evaluation.quality=4",
         "evaluation.other_examples=4",
-        "evolution.resamples=100",
-        "internals.documents=8",
+        "comparison.n_resamples=100",
+        "model_diff.documents=8",
         "lora.layers=1",
         "lora.rank=2",
         "lora.steps=2",
@@ -266,7 +266,7 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         (["task.name=poetry"], "unknown task 'poetry'"),
         (["task.options.corruption=typo"], "typo"),
         (["attribution.method=guess"], "unknown method 'guess'"),
-        (["circuit.rule=luck"], r"circuit\.rule 'luck': known are top-n, paths"),
+        (["circuit.strategy=luck"], r"circuit\.rule 'luck': known are top-n, paths"),
         (["evaluation.perturbations=[noise]"], r"perturbations 'noise': known are typos"),
         (["evaluation.variants={odd: {corruption: odd}}"], "unknown corruption 'odd'"),
         (["evaluation.variants={evaluate: {}}"], r"evaluation\.variants 'evaluate': a pair set"),
@@ -276,8 +276,8 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         (["evaluation.variants={a/b: {}}"], "'a/b': a name of letters"),
         (["evaluation.corruptions=[swap, swap]"], "corruptions 'swap': .* there already"),
         (["circuit.ranking=sideways"], "circuit: unknown ranking 'sideways'; known: absolute"),
-        (["circuit.ranking=mixed"], 'circuit: .* "mixed" takes a share positive='),
-        (["circuit.positive=0.5"], 'circuit: .* "mixed" takes a share positive='),
+        (["circuit.ranking=mixed"], 'circuit: .* "mixed" takes a positive_ratio='),
+        (["circuit.positive_ratio=0.5"], 'circuit: .* "mixed" takes a positive_ratio='),
         (["attribution.metric=luck"], r"attribution\.metric 'luck': known are logit-difference"),
         (
             ["attribution.metric=probability-difference", "task.options.corruption=filler"],
@@ -287,8 +287,8 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         (["attribution.batch_size=0"], r"attribution\.batch_size: .*greater than 0"),
         (["pairs.score=7"], r"pairs\.score 7: comparing checkpoints takes at least 8"),
         (["evaluation.minimality=-5"], r"evaluation\.minimality: .*greater than 0"),
-        (["evolution.sizes=[0.1, 2]"], r"evolution\.sizes\.1: .*less than or equal to 1"),
-        (["internals.documents=1"], r"internals\.documents: .*greater than 1"),
+        (["comparison.sizes=[0.1, 2]"], r"comparison\.sizes\.1: .*less than or equal to 1"),
+        (["model_diff.documents=1"], r"model_diff\.documents: .*greater than 1"),
         (["lora.layers=5"], r"lora\.layers 5: newsroom-gpt2 has 4"),
         (["lora.seeds=[]"], r"lora\.seeds: .*at least 1"),
         (["lora.seeds=[0,0]"], r"lora\.seeds \[0, 0\]: no two alike"),

@@ -22,8 +22,8 @@ SMALL = [
     "pairs={score: 8, evaluate: 4}",
     "evaluation={corruptions: [], perturbations: [typos], other_examples: 2, minimality: 2, "
     "minimality_controls: 2, completeness: 2, stability: 3, quality: 2}",
-    "evolution={sizes: [0.1], resamples: 100, crossing: 4}",
-    "internals={documents: 4}",
+    "comparison={sizes: [0.1], n_resamples: 100, cross_evaluation: 4}",
+    "model_diff={documents: 4}",
     "lora={layers: 1, rank: 2, steps: 1, warmup_steps: 1, examples: 8, held_out: 2, batch_size: 8, "
     "learning_rate: 1.0e-3, seeds: [0], criterion: attention-kl}",
 ]
@@ -79,8 +79,8 @@ def test_every_stage_is_about_the_text_model(tmp_path):
     assert moved["model.language_model.layers.0.mlp.up_proj.weight"]
     seen = [name for name in moved if "vision_tower" in name or "projector" in name]
     assert len(seen) > 10 and not any(moved[name] for name in seen)
-    internals = json.loads((folder / "internals.json").read_text())
-    assert len(internals["importance"]["attention-kl"]) == 2
+    model_diff = json.loads((folder / "model_diff.json").read_text())
+    assert len(model_diff["importance"]["attention-kl"]) == 2
     race = json.loads((folder / "lora.json").read_text())["bakeoff"]
     (adapter,) = folder.glob("lora/targeted/seed-0/step-1/adapter_model.safetensors")
     with safe_open(str(adapter), framework="pt") as held:

@@ -3,9 +3,9 @@
 import pytest
 
 from circuits.errors import CircuitsError
-from circuits.files import working_in
 from circuits.pipeline import load_recipe
 from circuits.pipeline.store import Store
+from circuits.runtime.files import working_in
 
 
 def test_a_run_killed_at_its_first_file_goes_on(tmp_path):

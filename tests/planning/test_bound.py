@@ -12,7 +12,11 @@ from circuits.planning.bound import obviously_fits
 @pytest.mark.parametrize("name", ["gpt2", "gemma2", "gptj", "bloom"])  # the least in hand
 @pytest.mark.parametrize(
     "shape",
-    [Shape(8, 24, padded=True), Shape(2, 60, reads=12), Shape(4, 24, dtype=torch.bfloat16)],
+    [
+        Shape(8, 24, padded=True),
+        Shape(2, 60, answer_positions=12),
+        Shape(4, 24, dtype=torch.bfloat16),
+    ],
 )
 def test_what_obviously_fits_is_never_less_than_what_is_planned(name, shape):
     model = make_model(name)

@@ -14,7 +14,7 @@ from circuits.planning.device import (
     resident_bytes,
     total_memory,
 )
-from circuits.planning.passes import Pass, Work
+from circuits.planning.passes import Pass, Workload
 from circuits.planning.sizes import Sizes
 
 
@@ -89,4 +89,4 @@ def test_rates_are_work_over_the_shortest_time():
 def test_seconds_of_a_pass():
     cost = Pass(matmul=100, attention=20, moved=3, kept=0, peak=0)
     assert Rates(10.0, 5.0, 3.0).seconds(cost) == 10 + 4 + 1
-    assert cost * 2 + Work(moved=1) == Work(200, 40, 7)
+    assert cost * 2 + Workload(moved=1) == Workload(200, 40, 7)

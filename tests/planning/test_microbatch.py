@@ -35,12 +35,12 @@ def test_every_decoder_is_planned(hooked, random_pairs, name, caplog):
     assert not caplog.records  # nothing was said of a plan that failed
 
 
-@pytest.mark.parametrize("method", ["eap-ig", "evaluate", "internals"])
+@pytest.mark.parametrize("method", ["eap-ig", "evaluate", "diff"])
 def test_no_more_than_fits(hooked, random_pairs, device_of, method):
     model, pairs = hooked("llama"), random_pairs(n=N, length=LENGTH)
     config, job = CONFIGS["llama"](), Job(Shape(7, LENGTH), method, n=N)
     left = plan(config, job).working + 1000
-    models = 2 if method == "internals" else 1
+    models = 2 if method == "diff" else 1
     device_of(model, left, models)
     found = choose_batch_size(model, pairs, method)
     assert found == largest_batch(config, job, left) == 7
@@ -68,7 +68,7 @@ def test_usual_sizes_where_there_is_no_plan(hooked, random_pairs, monkeypatch):
 
     monkeypatch.setattr(chooser, "total_memory", unknown)
     assert choose_batch_size(hooked("gpt2"), pairs, "eap-ig", 5) == USUAL
-    assert choose_batch_size(hooked("gpt2"), pairs, "internals") == 1024 // LENGTH
+    assert choose_batch_size(hooked("gpt2"), pairs, "diff") == 1024 // LENGTH
     assert choose_batch_size(hooked("gpt2"), pairs[:3], "eap-ig", 5) == 3
 
 
@@ -98,7 +98,7 @@ def test_evaluation_runs_in_batches_that_fit(hooked, random_pairs, device_of, mo
     model, pairs = hooked("gpt2"), random_pairs(n=6, length=LENGTH)
     device_of(model, plan(CONFIGS["gpt2"](), Job(Shape(2, LENGTH), "evaluate")).working)
     module = import_module("circuits.evaluation.measure")
-    sizes, real = [], module.Executor
+    sizes, real = [], module.CircuitRunner
 
     def watched(model, batch, constants):
         sizes.append(len(batch))
@@ -111,15 +111,15 @@ def test_evaluation_runs_in_batches_that_fit(hooked, random_pairs, device_of, mo
 
 def test_internals_run_in_batches_that_fit(hooked, random_pairs, device_of, monkeypatch):
     model, pairs = hooked("gpt2"), random_pairs(n=6, length=LENGTH)
-    job = Job(Shape(3, LENGTH), "internals")
+    job = Job(Shape(3, LENGTH), "diff")
     device_of(model, plan(CONFIGS["gpt2"](), job).working, models=2)
-    module = import_module("circuits.evolution.internals")
+    module = import_module("circuits.model_diff.diff")
     sizes, real = [], module.read
 
-    def watched(model, against, batch, keys):
+    def watched(model, base, batch, keys):
         sizes.append(len(batch))
-        return real(model, against, batch, keys)
+        return real(model, base, batch, keys)
 
     monkeypatch.setattr(module, "read", watched)
-    module.internals(model, model, pairs, n_bootstrap=20)
+    module.diff_models(model, model, pairs, n_resamples=20)
     assert sizes[:2] == [3, 3]

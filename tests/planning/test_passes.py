@@ -9,7 +9,7 @@ from transformers import GPT2Config, T5Config
 
 from circuits.errors import CircuitsError
 from circuits.models.architecture import separable
-from circuits.models.narrow import narrowed
+from circuits.models.sparse_last_layer import sparse_last_layer
 from circuits.planning.counter import Counter
 from circuits.planning.passes import Shape, trace
 from circuits.tuning.targets import Projections
@@ -33,7 +33,7 @@ def saved_bytes(model, tokens, mask):
         model.get_output_embeddings().register_forward_pre_hook(lambda _, args: args[0][:, -1:]),
     ]
     rows, last = torch.arange(len(tokens)), torch.full((len(tokens),), tokens.shape[1] - 1)
-    narrow = narrowed(separable(model), len(tokens), rows, last)
+    narrow = sparse_last_layer(separable(model), len(tokens), rows, last)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), narrow:
         logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
     for hook in hooks:
@@ -57,12 +57,14 @@ def test_kept_is_what_autograd_keeps(name, padded):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_operations_and_weights_by_hand(dtype):
-    d, layers, vocabulary, batch, length, reads = 32, 3, 400, 2, 20, 5
-    traced = trace(CONFIGS["gpt2"](), Shape(batch, length, reads, dtype))
+    d, layers, d_vocab, batch, length, answer_positions = 32, 3, 400, 2, 20, 5
+    traced = trace(CONFIGS["gpt2"](), Shape(batch, length, answer_positions, dtype))
     tokens = batch * length
-    unembedding = 2 * batch * reads * d * vocabulary
+    unembedding = 2 * batch * answer_positions * d * d_vocab
     assert traced.forward.matmul == 2 * tokens * layers * 12 * d**2 + unembedding
-    spared = 2 * batch * (length - reads) * 9 * d**2  # the last layer's output matrix and MLP
+    spared = (
+        2 * batch * (length - answer_positions) * 9 * d**2
+    )  # the last layer's output matrix and MLP
     assert traced.step.matmul == 2 * (traced.forward.matmul - spared)
     assert traced.forward.attention == 2 * 2 * layers * tokens * length * d
     assert traced.parameters == make_model("gpt2").num_parameters()

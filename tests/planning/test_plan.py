@@ -9,19 +9,19 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, T5Config
 
 from circuits.attribution import method
 from circuits.errors import CircuitsError
-from circuits.evolution.heads import RoleKeys
-from circuits.evolution.side_by_side import read
 from circuits.graph import Circuit
-from circuits.intervention import Executor
+from circuits.intervention import CircuitRunner
 from circuits.metrics import METRICS
+from circuits.model_diff.head_types import HeadTypeKeys
+from circuits.model_diff.paired_forward import read
 from circuits.models import HookedModel
-from circuits.models.feed import shared_length
+from circuits.models.inputs import shared_length
 from circuits.planning import Job, Rates, Shape, largest_batch, plan, suggestions
 from circuits.planning.counter import Counter
 from circuits.tuning.finetune import finetune
 from circuits.tuning.settings import FinetuneSettings
 from circuits.tuning.targets import lora_config, wrap
-from tasks.pairs import Example
+from tasks.pairs import TrainingExample
 
 WIDE = {
     "gpt2": GPT2Config(n_embd=96, n_layer=4, n_head=6, vocab_size=400),
@@ -88,7 +88,7 @@ def test_within_a_quarter_of_what_running_a_circuit_allocates(wide, random_pairs
     batch = next(random_pairs(n=2, length=64).batches(2))
     mask = torch.rand(model.layout.shape, generator=torch.Generator().manual_seed(0)) < 0.5
     circuit = Circuit(model.layout, mask & model.layout.mask)
-    real = allocated(model.hf, lambda: Executor(model, batch).logits(circuit))
+    real = allocated(model.hf, lambda: CircuitRunner(model, batch).logits(circuit))
     job = Job(Shape(2, 64, shared=shared_length(batch)), "evaluate")
     assert beside_the_weights(config, job) == pytest.approx(real, rel=0.25)
 
@@ -96,12 +96,10 @@ def test_within_a_quarter_of_what_running_a_circuit_allocates(wide, random_pairs
 def test_within_a_quarter_of_what_comparing_two_models_allocates(wide, random_pairs):
     config, model = wide
     batch = next(random_pairs(n=2, length=96).batches(2))
-    keys = RoleKeys.of_text(batch, {})
+    keys = HeadTypeKeys.of_text(batch, {})
     real = allocated(model.hf, lambda: read(model, model, batch, keys))
-    assert beside_the_weights(config, Job(Shape(2, 96), "internals")) == pytest.approx(
-        real, rel=0.25
-    )
-    one, two = (plan(config, Job(Shape(2, 96), name)) for name in ("random", "internals"))
+    assert beside_the_weights(config, Job(Shape(2, 96), "diff")) == pytest.approx(real, rel=0.25)
+    one, two = (plan(config, Job(Shape(2, 96), name)) for name in ("random", "diff"))
     assert two.lasting == {"weights": 2 * one.held}
 
 
@@ -114,12 +112,12 @@ def test_within_a_quarter_of_what_training_allocates(name, architecture, tmp_pat
     if name == "lora":
         model = wrap(model, lora_config(None, model))
     rows = torch.randint(400, (2 * batch, length + 1)).tolist()
-    examples = [Example(tuple(row[:-target]), tuple(row[-target:])) for row in rows]
+    examples = [TrainingExample(tuple(row[:-target]), tuple(row[-target:])) for row in rows]
     settings = FinetuneSettings(steps=2, learning_rate=1e-3, warmup_steps=1, batch_size=batch)
     real = allocated(
         model, lambda: finetune(model, examples, tmp_path, settings=settings, progress=False)
     )
-    job = Job(Shape(batch, length, reads=target), name, steps=2)
+    job = Job(Shape(batch, length, answer_positions=target), name, steps=2)
     assert beside_the_weights(config, job) == pytest.approx(real, rel=0.25)
 
 
@@ -190,7 +188,7 @@ def test_methods_cost_the_passes_that_they_are_made_of():
         ("exact", 2 + edges, 0),
         ("information-flow", 2, 0),
         ("random", 2, 0),
-        ("internals", 2, 0),
+        ("diff", 2, 0),
     ]:
         seconds, traced = attention_passes(name)
         expected = forwards * traced.forward.attention + steps * traced.step.attention
@@ -198,7 +196,7 @@ def test_methods_cost_the_passes_that_they_are_made_of():
 
 
 def test_what_is_shared_counts_only_where_it_is_run_once():
-    for name in ("information-flow", "internals", "lora"):
+    for name in ("information-flow", "diff", "lora"):
         assert Job(Shape(1, 32, shared=16), name).shape.shared == 0
     shared, whole = (plan(GPT2, Job(Shape(1, 32, shared=n), "evaluate")) for n in (16, 0))
     assert shared.working < whole.working
@@ -212,7 +210,11 @@ def test_what_is_shared_counts_only_where_it_is_run_once():
         (GPT2, {"shape": Shape(0, 8)}, "every number must be at least 1"),
         (GPT2, {"shape": Shape(1, 8), "steps": 0}, "steps=0"),
         (GPT2, {"shape": Shape(1, 8), "method": "eap", "steps": 3}, "eap takes no number of steps"),
-        (GPT2, {"shape": Shape(1, 8, reads=9)}, "9 answer tokens in prompts of 8 tokens"),
+        (
+            GPT2,
+            {"shape": Shape(1, 8, answer_positions=9)},
+            "9 answer tokens in prompts of 8 tokens",
+        ),
         (
             GPT2,
             {"shape": Shape(1, 8, dtype=torch.bfloat16), "method": "lora"},

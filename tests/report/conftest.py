@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 
+from circuits.comparison import compare
+from circuits.comparison.cross_evaluation import CrossEvaluation, Row
 from circuits.evaluation.completeness import Completeness, Knockout
 from circuits.evaluation.faithfulness import Curve, Faithfulness
-from circuits.evaluation.intervals import Estimate
 from circuits.evaluation.minimality import Minimality
 from circuits.evaluation.reliability import reliability
 from circuits.evaluation.robustness import Condition
 from circuits.evaluation.stability import stability
 from circuits.evaluation.task_performance import TaskPerformance
-from circuits.evolution import compare
-from circuits.evolution.crossing import CrossEvaluation, Row
-from circuits.evolution.internals import Internals
-from circuits.files import write_json, write_text
 from circuits.graph import Circuit, EdgeScores, Layout, select
 from circuits.intervention.patching import Axis, Patching
+from circuits.model_diff.diff import ModelDiff
 from circuits.report.run import Run
-from circuits.tuning.arms import Arm
-from circuits.tuning.bakeoff import ArmRun, BakeoffResult
+from circuits.runtime.files import write_json, write_text
+from circuits.statistics.estimate import Estimate
+from circuits.tuning.lora_comparison import ArmRun, LoraComparison
+from circuits.tuning.lora_targets import LoraTarget
 
 ORDER = ("base", "step-100", "step-200", "step-300")
 LAYOUT = Layout(n_layers=4, n_heads=4, n_kv_heads=4)
@@ -58,7 +58,7 @@ def faithfulness(place: int) -> Faithfulness:
             "random": curve("random", 3.0),
         },
         100,
-        "paths",
+        "widest-path",
     )
 
 
@@ -71,10 +71,10 @@ def completeness(unit: str = "nodes") -> Completeness:
 
 
 def minimality(circuit: Circuit, draw: torch.Generator) -> Minimality:
-    falls = torch.rand(len(circuit), generator=draw).pow(4) * 0.4 - 0.01
-    falls = falls.sort(descending=True).values.tolist()
+    drops = torch.rand(len(circuit), generator=draw).pow(4) * 0.4 - 0.01
+    drops = drops.sort(descending=True).values.tolist()
     control = (torch.randn(30, generator=draw) * 0.004).tolist()
-    inside = dict(zip(circuit.edges, (estimate(fall, 0.012, 32) for fall in falls), strict=True))
+    inside = dict(zip(circuit.edges, (estimate(fall, 0.012, 32) for fall in drops), strict=True))
     others = (LAYOUT.mask & ~circuit.mask).nonzero()[:30].tolist()
     outside = {
         LAYOUT.edge_name(*place): estimate(change, 0.004, 32)
@@ -111,7 +111,7 @@ def write_scores(folder: Path, draw: torch.Generator) -> list[EdgeScores]:
         }
         scores = EdgeScores(each.mean(dim=0), LAYOUT, "eap-ig", details, each)
         scores.save(folder / "scores", name)
-        select(scores, edges=48).save(folder / "circuits" / f"{name}.json")
+        select(scores, size=48).save(folder / "circuits" / f"{name}.json")
         made.append(scores)
     return made
 
@@ -124,14 +124,14 @@ def write_evaluation(folder: Path, draw: torch.Generator) -> None:
             "faithfulness": faithfulness(place).to_dict(),
             "circuit": {
                 "edges": len(circuit),
-                "share": circuit.share,
+                "fraction": circuit.fraction,
                 "nodes": len(circuit.nodes),
                 "faithfulness": estimate(0.913, 0.02).to_dict(),
             },
             "minimality": minimality(circuit, draw).to_dict(),
             "completeness": completeness().to_dict(),
             "stability": stability(
-                EdgeScores.load(folder / "scores" / f"{name}.safetensors"), size=48, resamples=20
+                EdgeScores.load(folder / "scores" / f"{name}.safetensors"), size=48, n_resamples=20
             ).to_dict(),
             "reliability": reliability(
                 EdgeScores.load(folder / "scores" / f"{name}.safetensors"), size=48
@@ -176,20 +176,20 @@ def write_internals(folder: Path, draw: torch.Generator) -> None:
         return torch.rand(shape, generator=draw, dtype=torch.float64)
 
     before = random(heads) * 2
-    found = Internals(
+    found = ModelDiff(
         name="step-300",
-        against="base",
+        base="base",
         kl=random(heads).pow(3),
         entropy=before - 0.2 + random(heads) * 0.3,
-        entropy_against=before,
+        entropy_base=before,
         cosine=1 - random(layers) * torch.linspace(0.1, 0.5, 4),
         activation=random(layers),
-        activation_against=random(layers),
+        activation_base=random(layers),
         stream_change=random(layers) + 0.1,
         update_change=random(layers) + 0.2,
-        resamples=100,
+        n_resamples=100,
     )
-    write_json(folder / "internals.json", found.to_dict())
+    write_json(folder / "model_diff.json", found.to_dict())
 
 
 def write_crossing(folder: Path) -> None:
@@ -207,15 +207,17 @@ def write_crossing(folder: Path) -> None:
     rows[0] = Row("base", None, None, undefined="faithfulness is not defined: <both> are 0")
     data = {"task": "newsroom", "split": "test", "n": 100, "fingerprint": "7e57"}
     found = CrossEvaluation("logit-difference", data, ORDER, (40, 41, 42, 43), tuple(rows))
-    write_json(folder / "crossing.json", found.to_dict())
+    write_json(folder / "cross_evaluation.json", found.to_dict())
 
 
 def write_lora(folder: Path) -> None:
     chosen = {"standard": None, "targeted": (0, 2), "circuit": (0, 1)}
-    arms = [Arm(name, layers, criterion="a criterion") for name, layers in chosen.items()]
-    arms.append(Arm.random(2))
+    lora_targets = [
+        LoraTarget(name, layers, criterion="a criterion") for name, layers in chosen.items()
+    ]
+    lora_targets.append(LoraTarget.random(2))
     runs = []
-    for place, arm in enumerate(arms):
+    for place, arm in enumerate(lora_targets):
         for seed in (0, 1):
             score = 0.70 - 0.03 * place + 0.02 * seed
             runs.append(
@@ -238,7 +240,7 @@ def write_lora(folder: Path) -> None:
                 )
             )
     base = dict.fromkeys(runs[0].scores, 0.05)
-    result = BakeoffResult(tuple(arms), tuple(runs), base, 65_536, 60, 60)
+    result = LoraComparison(tuple(lora_targets), tuple(runs), base, 65_536, 60, 60)
     write_json(
         folder / "lora.json",
         {
@@ -353,8 +355,8 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw = torch.Generator().manual_seed(0)
     scores = write_scores(folder, draw)
     write_evaluation(folder, draw)
-    found = compare(scores, names=ORDER, sizes=(0.02, 0.05, 0.1), n_bootstrap=60)
-    write_json(folder / "evolution.json", found.to_dict())
+    found = compare(scores, names=ORDER, sizes=(0.02, 0.05, 0.1), n_resamples=60)
+    write_json(folder / "comparison.json", found.to_dict())
     write_crossing(folder)
     write_internals(folder, draw)
     write_lora(folder)

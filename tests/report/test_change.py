@@ -4,16 +4,16 @@ import shutil
 import pytest
 import torch
 
-from circuits.evolution import compare
-from circuits.files import write_json
+from circuits.comparison import compare
+from circuits.format import typeset
 from circuits.graph import EdgeScores
 from circuits.report.change import write_change_page
 from circuits.report.figures.dots import Dot, Series, dot_panels
 from circuits.report.figures.panels import balanced
 from circuits.report.figures.trajectory import courses, entry_bars, entry_raster
-from circuits.report.numbers import typeset
 from circuits.report.run import Run
-from circuits.report.sections.evolution import likeness, turnover
+from circuits.report.sections.comparison import likeness, turnover
+from circuits.runtime.files import write_json
 
 
 def page(whole_run, folder, *names):
@@ -23,11 +23,11 @@ def page(whole_run, folder, *names):
 
 
 def test_the_page_holds_words_figures_and_the_matrix(whole_run, tmp_path):
-    path = page(whole_run, tmp_path, "evolution.json", "crossing.json")
-    assert path == tmp_path / "evolution.html"
+    path = page(whole_run, tmp_path, "comparison.json", "cross_evaluation.json")
+    assert path == tmp_path / "comparison.html"
     text = path.read_text()
     assert "What changed from base to step-300" in text
-    for name in ("evolution.json", "crossing.json"):
+    for name in ("comparison.json", "cross_evaluation.json"):
         words = typeset(json.loads((tmp_path / name).read_text())["paragraph"])
         assert words.split(";")[0] in text
     for caption in ("noise ceiling", "labels swapped", "first enter", "in each checkpoint (rows)"):
@@ -38,26 +38,26 @@ def test_the_page_holds_words_figures_and_the_matrix(whole_run, tmp_path):
 
 
 def test_circuits_judged_on_what_they_were_chosen_on_are_said_to_be(whole_run, tmp_path):
-    text = page(whole_run, tmp_path, "evolution.json", "crossing.json").read_text()
+    text = page(whole_run, tmp_path, "comparison.json", "cross_evaluation.json").read_text()
     assert "which flatters f" not in text and "newsroom, split test" in text
-    found = json.loads((tmp_path / "crossing.json").read_text())
-    scored = json.loads((tmp_path / "evolution.json").read_text())
+    found = json.loads((tmp_path / "cross_evaluation.json").read_text())
+    scored = json.loads((tmp_path / "comparison.json").read_text())
     scored["data"]["pairs"], found["data"]["pairs"] = ["a", "b", "c"], ["c", "d", "b"]
-    write_json(tmp_path / "evolution.json", scored)
-    write_json(tmp_path / "crossing.json", found)
+    write_json(tmp_path / "comparison.json", scored)
+    write_json(tmp_path / "cross_evaluation.json", found)
     said = "scored on 2 of these examples, which flatters f"
     assert said in write_change_page(tmp_path).read_text()
 
 
 def test_without_models_there_is_no_matrix(whole_run, tmp_path):
-    text = page(whole_run, tmp_path, "evolution.json").read_text()
+    text = page(whole_run, tmp_path, "comparison.json").read_text()
     assert "Circuits in other checkpoints" not in text and "By training step" in text
 
 
 def test_a_checkpoint_against_itself(whole_run, tmp_path):
     scores = EdgeScores.load(whole_run / "scores" / "base.safetensors")
-    found = compare([scores, scores], names=["one", "two"], n_bootstrap=100)
-    write_json(tmp_path / "evolution.json", found.to_dict())
+    found = compare([scores, scores], names=["one", "two"], n_resamples=100)
+    write_json(tmp_path / "comparison.json", found.to_dict())
     text = write_change_page(tmp_path).read_text()
     assert "no change" in text and "no edge and no node changed" in text
     assert "The largest changes" not in text, "rows of zeros say nothing"
@@ -66,14 +66,14 @@ def test_a_checkpoint_against_itself(whole_run, tmp_path):
 def test_what_the_intervals_come_from_is_told(whole_run, tmp_path):
     """Likeness and turnover are no bootstrap: their number of samples is fixed."""
     scores = EdgeScores.load(whole_run / "scores" / "base.safetensors")
-    found = compare([scores, scores], n_bootstrap=123)
-    write_json(tmp_path / "evolution.json", found.to_dict())
+    found = compare([scores, scores], n_resamples=123)
+    write_json(tmp_path / "comparison.json", found.to_dict())
     assert "123 resamples for edges and node totals, 200 random halves" in found.paragraph()
     run = Run(tmp_path)
     (alike, *_), (_, bars, parts) = likeness(run), turnover(run)
     assert alike.method.settings["gap subsets"] == 60 and bars.method.settings["halves"] == 200
-    assert "resamples" not in {**alike.method.settings, **bars.method.settings}
-    assert parts.method.settings["resamples"] == 123
+    assert "n_resamples" not in {**alike.method.settings, **bars.method.settings}
+    assert parts.method.settings["n_resamples"] == 123
 
 
 def test_titles_of_panels_have_room():
@@ -112,9 +112,9 @@ def test_dots_of_one_value_have_a_sensible_axis():
 
 
 def test_entries_of_the_final_circuit_are_counted_and_ordered(run):
-    course = run.part("evolution.json", "trajectory")
-    first, settled = entry_bars(course)["data"]
-    assert sum(first["y"]) == sum(settled["y"]) == course["size"] > 0
+    course = run.part("comparison.json", "trajectory")
+    first, stable_from = entry_bars(course)["data"]
+    assert sum(first["y"]) == sum(stable_from["y"]) == course["size"] > 0
     cells, rings = entry_raster(course)["data"]
     order = [course["checkpoints"].index(name) for name in rings["x"]]
     assert order == sorted(order) and len(set(order)) > 1

@@ -161,9 +161,9 @@ def test_curves_carry_the_values_of_the_file(run: Run) -> None:
 def test_minimality_tells_sure_falls_from_others(run: Run) -> None:
     found = run.checkpoints["step-300"]["minimality"]
     sure, unsure, *_ = minimality_dots(found)["data"]
-    falls = list(found["falls"].values())
-    assert len(sure["x"]) + len(unsure["x"]) == len(falls)
-    assert len(sure["x"]) == sum(fall["low"] > 0 or fall["high"] < 0 for fall in falls)
+    drops = list(found["falls"].values())
+    assert len(sure["x"]) + len(unsure["x"]) == len(drops)
+    assert len(sure["x"]) == sum(fall["low"] > 0 or fall["high"] < 0 for fall in drops)
 
 
 def test_the_band_of_the_control_is_its_central_95_percent(run: Run) -> None:

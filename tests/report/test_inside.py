@@ -12,23 +12,23 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from circuits.evolution.criteria import LayerValues
-from circuits.evolution.heads import Role
-from circuits.evolution.hidden import HiddenPath
-from circuits.evolution.internals import Internals
-from circuits.evolution.neurons import NeuronSums
-from circuits.evolution.trace import Neurons
+from circuits.model_diff.criteria import LayerValues
+from circuits.model_diff.diff import ModelDiff
+from circuits.model_diff.head_types import HeadType
+from circuits.model_diff.hidden import RepresentationTrajectory
+from circuits.model_diff.neurons import NeuronSums
+from circuits.model_diff.trace import Neurons
 from circuits.report.blocks import Text
 from circuits.report.figures.path import eye, path_views
-from circuits.report.inside import write_internals_page
+from circuits.report.inside import write_diff_page
 from circuits.report.palette import DARK, LIGHT, resolve
 from circuits.report.sections import hidden
-from circuits.report.sections.internals import comparison
+from circuits.report.sections.model_diff import comparison
 
 DOCUMENTS, LAYERS, HEADS = 12, 4, 4
 
 
-def made(name: str, against: str, seed: int) -> Internals:
+def made(name: str, base: str, seed: int) -> ModelDiff:
     draw = torch.Generator().manual_seed(seed)
 
     def random(*shape: int) -> torch.Tensor:
@@ -45,9 +45,9 @@ def made(name: str, against: str, seed: int) -> Internals:
     after = mass.clone()
     after[:, 2, 1] += 0.7
     chance = torch.full((DOCUMENTS,), 0.05)
-    return Internals(
+    return ModelDiff(
         name,
-        against,
+        base,
         random(HEADS),
         random(HEADS),
         random(HEADS),
@@ -56,7 +56,7 @@ def made(name: str, against: str, seed: int) -> Internals:
         random(),
         random(),
         random(),
-        {"previous-token": Role("previous-token", after, mass, chance, resamples=100)},
+        {"previous-token": HeadType("previous-token", after, mass, chance, n_resamples=100)},
         sums.changes(),
         100,
     )
@@ -66,8 +66,8 @@ def made(name: str, against: str, seed: int) -> Internals:
 def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
     draw = torch.Generator().manual_seed(0)
     drawn = torch.arange(4.0) + 0.1 * torch.randn(9, 4, generator=draw)
-    edges = LayerValues.of_means(drawn, resamples=100, seed=0)
-    path = HiddenPath(
+    edges = LayerValues.of_means(drawn, n_resamples=100, seed=0)
+    path = RepresentationTrajectory(
         ("base", "a<b>/step-10", "a<b>/step-90"),
         torch.randn(3, LAYERS, 6, 8, generator=draw),
         torch.full((6,), 2.0),
@@ -83,7 +83,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]
         "path": path.to_dict(),
     }
     json.dumps(record, allow_nan=False)
-    where = write_internals_page(record, tmp_path_factory.mktemp("inside") / "page.html")
+    where = write_diff_page(record, tmp_path_factory.mktemp("inside") / "page.html")
     assert isinstance(where, Path)
     text = where.read_text(encoding="utf-8")
     found = re.search(r'id="plots">(.*?)</script>', text, re.DOTALL)
@@ -123,7 +123,7 @@ def test_the_path_is_coloured_by_step(page: tuple[str, dict[str, Any]]) -> None:
 def test_a_path_without_steps_is_coloured_by_order() -> None:
     draw = torch.Generator().manual_seed(0)
     states = torch.randn(3, LAYERS, 6, 8, generator=draw)
-    found = HiddenPath(("base", "tuned", "lora"), states, torch.ones(6)).to_dict()
+    found = RepresentationTrajectory(("base", "tuned", "lora"), states, torch.ones(6)).to_dict()
     assert found["steps"] is None
     plot = path_views(found)["layer 3"]
     assert plot["data"][1]["marker"]["color"] == [0, 1, 2]

@@ -10,12 +10,12 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from circuits import CircuitsError
-from circuits.files import read_json, write_json
 from circuits.report import write_report
 from circuits.report.blocks import Figure
 from circuits.report.page import SECTIONS
 from circuits.report.run import Run
 from circuits.report.sections.completeness import gaps
+from circuits.runtime.files import read_json, write_json
 
 
 class Page(HTMLParser):
@@ -92,7 +92,7 @@ def test_the_summary_holds_the_numbers_of_the_files(page: Page, whole_run: Path)
     assert "0.55 [0.52, 0.58] under filler and 0.06 [0.03, 0.09] under shuffle" in page.text
     assert "not under shuffle" in page.text
     assert "standard is not told apart from targeted: their ranges overlap" not in page.text
-    evolution = read_json(whole_run / "evolution.json")
+    evolution = read_json(whole_run / "comparison.json")
     overall = next(one for one in evolution["comparisons"] if one["before"] == "base"
                    and one["after"] == "step-300")  # fmt: skip
     changed = overall["edges"]["changed"]
@@ -187,8 +187,8 @@ def test_undefined_faithfulness_is_said(folder: Path) -> None:
     ("missing", "said"),
     [
         ("evaluation.json", "evaluation.json is not in the run folder."),
-        ("evolution.json", "evolution.json is not in the run folder."),
-        ("internals.json", "internals.json is not in the run folder."),
+        ("comparison.json", "comparison.json is not in the run folder."),
+        ("model_diff.json", "model_diff.json is not in the run folder."),
         ("lora.json", "lora.json is not in the run folder."),
         ("recipe.yaml", "recipe.yaml is not in the run folder."),
         ("environment.json", "environment.json is not in the run folder."),
@@ -215,7 +215,7 @@ def test_an_empty_run_still_makes_a_page(tmp_path: Path) -> None:
 
 def test_a_malformed_file_costs_its_part_only(folder: Path) -> None:
     (folder / "lora.json").write_text("{", encoding="utf-8")
-    write_json(folder / "internals.json", {"unexpected": 1})
+    write_json(folder / "model_diff.json", {"unexpected": 1})
     text = Page(write_report(folder).read_text(encoding="utf-8")).text
     assert "lora.json: not a JSON file" in text
     assert "a file of the run is not as expected (KeyError: 'documents')" in text

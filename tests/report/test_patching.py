@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
+from circuits.format import MISSING
 from circuits.intervention.patching import Axis, Patching
 from circuits.report.figures.patching import patching_height, patching_plot
-from circuits.report.numbers import MISSING
 from circuits.report.palette import DARK, LIGHT, resolve
 from circuits.report.patching import write_patching, write_patchings
 

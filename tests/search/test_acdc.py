@@ -14,7 +14,7 @@ from unknown_keys import refused
 from circuits.errors import CircuitsError
 from circuits.evaluation import measure
 from circuits.graph import Circuit
-from circuits.intervention import Executor
+from circuits.intervention import CircuitRunner
 from circuits.intervention.ablation import constants
 from circuits.metrics import METRICS
 from circuits.report.figures.circuit_graph import circuit_graph
@@ -165,7 +165,7 @@ def test_fall_lets_go_what_works_against_the_behaviour(hooked, one_pair):
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_nodes_equal_a_slow_search(name, hooked, one_pair):
     model = hooked(name)
-    layout, executor = model.layout, Executor(model, one_pair.batch([0]))
+    layout, executor = model.layout, CircuitRunner(model, one_pair.batch([0]))
     batch = one_pair.batch([0])
 
     def measure(mask):
@@ -193,7 +193,7 @@ def test_a_killed_search_goes_on_and_ends_with_the_same_bytes(
     hooked, one_pair, tmp_path, monkeypatch
 ):
     model = hooked("gpt2")
-    whole = acdc(model, one_pair, 0.01, journal=tmp_path / "whole.json")
+    whole = acdc(model, one_pair, 0.01, resume=tmp_path / "whole.json")
     whole.save(tmp_path / "whole.json")
 
     trials, calls = module.Trials.__call__, []
@@ -207,18 +207,18 @@ def test_a_killed_search_goes_on_and_ends_with_the_same_bytes(
     monkeypatch.setattr(module.Trials, "__call__", dying)
     path = tmp_path / "killed.json"
     with pytest.raises(KeyboardInterrupt):
-        acdc(model, one_pair, 0.01, journal=path)
+        acdc(model, one_pair, 0.01, resume=path)
     with pytest.raises(CircuitsError, match="was stopped"):
         Search.load(path)
     with pytest.raises(CircuitsError, match="other settings"):
-        acdc(model, one_pair, 0.02, journal=path)
+        acdc(model, one_pair, 0.02, resume=path)
     calls[:] = [0] * 12
-    resumed = acdc(model, one_pair, 0.01, journal=path)
+    resumed = acdc(model, one_pair, 0.01, resume=path)
     assert 0 < sum(calls) < whole.cost.runs
     resumed.save(path)
     assert path.read_bytes() == (tmp_path / "whole.json").read_bytes()
     calls[:] = [0] * 12
-    again = acdc(model, one_pair, 0.01, journal=path)
+    again = acdc(model, one_pair, 0.01, resume=path)
     assert sum(calls) == 0 and again.to_dict() == whole.to_dict()
 
 
@@ -259,7 +259,7 @@ def test_the_cost_counts_both_stacks_of_an_encoder_decoder(hooked, one_pair):
 def test_other_ablations_equal_a_slow_search(ablation, hooked, random_pairs):
     model, pairs = hooked("gpt2"), random_pairs(n=2, length=7, seed=4)
     batch = pairs.batch([0, 1])
-    executor = Executor(model, batch, constants(ablation, model, pairs))
+    executor = CircuitRunner(model, batch, constants(ablation, model, pairs))
 
     def measure(mask):
         logits = executor.logits(Circuit(model.layout, mask))

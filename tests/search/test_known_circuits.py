@@ -9,7 +9,7 @@ from circuits.search import acdc
 
 @pytest.mark.parametrize("build", [induction, lookup])
 @pytest.mark.parametrize(
-    "rule",
+    "strategy",
     [
         {"threshold": 0.5},
         {"threshold": 0.05, "relative_to": "current"},

@@ -5,9 +5,9 @@ import torch
 from conftest import CONFIGS
 
 from circuits.graph import Circuit
-from circuits.intervention import Executor
+from circuits.intervention import CircuitRunner
 from circuits.intervention.ablation import constants
-from circuits.search.stacked import StackedExecutor
+from circuits.search.stacked import BatchedCircuitRunner
 
 
 def random_masks(layout, shares, seed=0):
@@ -18,7 +18,7 @@ def random_masks(layout, shares, seed=0):
 
 
 def expected(model, batch, keep):
-    executor = Executor(model, batch)
+    executor = CircuitRunner(model, batch)
     return torch.stack([executor.logits(Circuit(model.layout, mask)) for mask in keep])
 
 
@@ -31,7 +31,7 @@ def close(found, reference):
 def test_copies_equal_the_executor(name, hooked, random_pairs):
     model = hooked(name)
     batch = next(random_pairs(n=2).batches(2))
-    stacked = StackedExecutor(model, batch)
+    stacked = BatchedCircuitRunner(model, batch)
     keep = random_masks(model.layout, [0.0, 0.05, 0.2, 0.5, 0.9, 1.0])
     reference = expected(model, batch, keep)
     assert float((reference[0] - reference[-1]).abs().max()) > 1e-2
@@ -47,7 +47,7 @@ def test_parts_that_nothing_reads_are_left_out_wherever_they_are(name, hooked, r
     batch = next(random_pairs(n=2).batches(2))
     keep = random_masks(layout, [0.6, 0.9])
     keep[:, layout.head_rows(1)] = keep[:, layout.mlp_row(0)] = False
-    close(StackedExecutor(model, batch).logits(keep), expected(model, batch, keep))
+    close(BatchedCircuitRunner(model, batch).logits(keep), expected(model, batch, keep))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
@@ -56,7 +56,7 @@ def test_layers_before_the_first_cut_are_not_run(name, hooked, random_pairs):
     model = hooked(name)
     layout = model.layout
     batch = next(random_pairs(n=2).batches(2))
-    stacked = StackedExecutor(model, batch)
+    stacked = BatchedCircuitRunner(model, batch)
     moved = 0
     for column in range(0, layout.shape[1], 3):
         keep = layout.mask.repeat(2, 1, 1)
@@ -76,10 +76,10 @@ def test_constants_equal_the_executor(ablation, hooked, random_pairs):
     model, pairs = hooked("llama"), random_pairs(n=3, lengths=[9, 7, 8])
     batch, constant = next(pairs.batches(3)), constants(ablation, model, pairs)
     keep = random_masks(model.layout, [0.0, 0.1, 0.5, 0.97])
-    executor = Executor(model, batch, constant)
+    executor = CircuitRunner(model, batch, constant)
     reference = torch.stack([executor.logits(Circuit(model.layout, mask)) for mask in keep])
-    assert float((reference[0] - Executor(model, batch).corrupted).abs().max()) > 1e-2
-    stacked = StackedExecutor(model, batch, constant)
+    assert float((reference[0] - CircuitRunner(model, batch).corrupted).abs().max()) > 1e-2
+    stacked = BatchedCircuitRunner(model, batch, constant)
     close(stacked.logits(keep), reference)
     # With zeros, nothing reaches the logits of a model without biases.
     assert torch.allclose(stacked.corrupted, executor.corrupted, atol=1e-5)
@@ -93,7 +93,7 @@ def test_padded_batches_and_what_nothing_reads(hooked, random_pairs):
     keep = random_masks(layout, [0.5, 0.7, 0.99])
     keep[:, layout.mlp_row(1)] = keep[:, layout.mlp_row(2)] = False
     keep[:, layout.head_rows(1)] = False
-    stacked, ran = StackedExecutor(model, batch), []
+    stacked, ran = BatchedCircuitRunner(model, batch), []
     blocks = model.hf.transformer.h
     handles = [
         module.register_forward_hook(lambda *_, name=(layer, name): ran.append(name))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from circuits.metrics import metric_for
-from circuits.search.stacked import StackedExecutor
+from circuits.search.stacked import BatchedCircuitRunner
 from circuits.search.trials import Trials
 
 
@@ -24,7 +24,7 @@ def trials(hooked, random_pairs):
     [torch.OutOfMemoryError("full"), RuntimeError("DefaultCPUAllocator: not enough memory")],
 )
 def test_what_does_not_fit_is_halved(error, hooked, random_pairs, monkeypatch):
-    run = StackedExecutor.logits
+    run = BatchedCircuitRunner.logits
 
     def small_only(self, keep):
         if len(keep) > 2:
@@ -35,7 +35,7 @@ def test_what_does_not_fit_is_halved(error, hooked, random_pairs, monkeypatch):
     circuits = masks(hooked("gpt2").layout, 5)
     together = each(circuits)
     assert len({round(value, 4) for value in together}) == 5
-    monkeypatch.setattr(StackedExecutor, "logits", small_only)
+    monkeypatch.setattr(BatchedCircuitRunner, "logits", small_only)
     assert each(circuits) == pytest.approx(together, abs=1e-5)
 
 
@@ -45,6 +45,6 @@ def test_other_failures_stay_what_they_are(hooked, random_pairs, monkeypatch):
     def fail(self, keep):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(StackedExecutor, "logits", fail)
+    monkeypatch.setattr(BatchedCircuitRunner, "logits", fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         each(masks(hooked("gpt2").layout, 2))

@@ -6,8 +6,8 @@ from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from tasks.transitive import read_nouns
-from tasks.words import words
+from tasks.builtin.transitive import read_nouns
+from tasks.text.lexicon import words
 
 # A busy machine is no failure.
 settings.register_profile("unhurried", deadline=None)
@@ -45,13 +45,13 @@ def articles_file(tmp_path, articles):
     return path
 
 
-def _bpe(texts, vocabulary):
+def _bpe(texts, d_vocab):
     """A byte-level BPE tokenizer like GPT-2's, trained on the texts."""
     model = Tokenizer(models.BPE())
     model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     model.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
+        vocab_size=d_vocab,
         special_tokens=["<|endoftext|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

@@ -5,9 +5,9 @@ import re
 import pytest
 
 import tasks
-from tasks.agreement import VERBS
+from tasks.builtin.agreement import VERBS
 from tasks.errors import CircuitsError
-from tasks.words import of_split, words
+from tasks.text.lexicon import of_split, words
 
 NUMBER = {form: place for noun in words("countables") for place, form in enumerate(noun.split())}
 SINGULAR = {form: noun.split()[0] for noun in words("countables") for form in noun.split()}

@@ -4,7 +4,7 @@ import pytest
 
 import tasks
 from tasks.errors import CircuitsError
-from tasks.words import words
+from tasks.text.lexicon import words
 
 SPLITS = ("train", "validation", "test")
 CAPITALS = {split: dict(pair.split(":") for pair in words(f"capitals_{split}")) for split in SPLITS}

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from tasks.comparison import Comparison
+from tasks.builtin.comparison import Comparison
 from tasks.errors import CircuitsError
-from tasks.words import words
+from tasks.text.lexicon import words
 
 SPLITS = ["train", "validation", "test"]
 

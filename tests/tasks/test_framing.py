@@ -8,8 +8,8 @@ from tokenizers import processors
 
 import tasks
 from tasks.errors import CircuitsError
-from tasks.landmarks import landmarks
-from tasks.text import added_begin, encode, following
+from tasks.text.key_positions import key_positions
+from tasks.text.tokens import added_begin, encode, following
 
 CLEAN, CORRUPTED = "the capital of France is", "the capital of England is"
 ROW = {"clean": CLEAN, "corrupted": CORRUPTED, "correct": " Paris", "incorrect": " London"}
@@ -273,7 +273,7 @@ def test_chat_of_summaries_ends_with_the_turn_and_keeps_its_landmarks(articles_f
     end = chatting.convert_tokens_to_ids("<|im_end|>")
     assert [example.target[-1] for example in task.examples(chatting, 3)] == [end] * 3
     shift = len(encode(chatting, HEAD, control=True))
-    found, without = landmarks(chatting, chat), landmarks(chatting, plain)
+    found, without = key_positions(chatting, chat), key_positions(chatting, plain)
     for place, (pair, framed) in enumerate(zip(plain, chat, strict=True)):
         assert framed.spans == tuple((start + shift, end + shift) for start, end in pair.spans)
         sentences = {token + shift for token in without["sentence-initial"][place]}

@@ -10,7 +10,7 @@ import pytest
 import tasks
 from tasks.errors import CircuitsError
 from tasks.generated import Generated, Prompts
-from tasks.words import by_length, of_one_length, of_split, single_tokens, words
+from tasks.text.lexicon import by_length, of_one_length, of_split, single_tokens, words
 
 SPLITS = ["train", "validation", "test"]
 OPTIONS = [
@@ -129,7 +129,7 @@ def test_refusals(word_tokenizer, name, options):
     with pytest.raises(CircuitsError, match=f"^{name}: 0 pairs asked for; at least 1"):
         task.pairs(word_tokenizer, 0)
     with pytest.raises(CircuitsError, match=rf"^{name} train pair \d+: .* context window holds 6"):
-        task.pairs(word_tokenizer, 5, context=6)
+        task.pairs(word_tokenizer, 5, n_ctx=6)
 
 
 @pytest.mark.parametrize("name", ["transitive", "comparison", "name-copying", "ioi", "agreement"])

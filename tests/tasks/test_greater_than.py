@@ -7,9 +7,9 @@ from prepending import prepending
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from tasks.builtin.greater_than import GreaterThan
 from tasks.errors import CircuitsError
-from tasks.greater_than import GreaterThan
-from tasks.words import of_split, words
+from tasks.text.lexicon import of_split, words
 
 SPLITS = ["train", "validation", "test"]
 
@@ -54,8 +54,8 @@ def test_years_that_are_one_token_are_not_used(bpe):
     assert {loaded.decode(pair.wrong[0][:1]) for pair in pairs} == {"00"}
 
 
-def word_pieces(vocabulary):
-    pieces = models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]")
+def word_pieces(d_vocab):
+    pieces = models.WordPiece({word: i for i, word in enumerate(d_vocab)}, unk_token="[UNK]")
     model = Tokenizer(pieces)
     model.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=model, unk_token="[UNK]")
@@ -64,11 +64,11 @@ def word_pieces(vocabulary):
 def test_digits_that_are_other_tokens_after_a_century_do_not_stand_for_them():
     digits = [f"{number:02d}" for number in range(100)]
     after = [f"##{number}" for number in digits]
-    vocabulary = [*dict.fromkeys(["[UNK]", "the", "year", *digits, *after])]
+    d_vocab = [*dict.fromkeys(["[UNK]", "the", "year", *digits, *after])]
     whole = [f"{century}00" for century in range(11, 18)]
     with pytest.raises(CircuitsError, match=r"\(' 1732' is \['17', '##32'\]; needed are"):
-        GreaterThan().pairs(word_pieces([*vocabulary, *whole]), 3)  # ##00 is never seen
-    loaded = word_pieces(vocabulary)
+        GreaterThan().pairs(word_pieces([*d_vocab, *whole]), 3)  # ##00 is never seen
+    loaded = word_pieces(d_vocab)
     pair = GreaterThan().pairs(loaded, 3)[0]
     assert [*pair.wrong[0], *pair.answer[0]] == loaded.convert_tokens_to_ids(after)
 

@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
+from tasks.builtin.ioi import IOI, TEMPLATES
 from tasks.errors import CircuitsError
-from tasks.ioi import IOI, TEMPLATES
-from tasks.words import of_split, words
+from tasks.text.lexicon import of_split, words
 
 SPLITS = ["train", "validation", "test"]
 NAMES = set(words("first_names"))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import CircuitsError
-from tasks.masking import filler, shuffle, swap
+from tasks.text.masking import filler, shuffle, swap
 
 
 @st.composite

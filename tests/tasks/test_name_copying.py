@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from tasks.builtin.name_copying import FILLERS, NameCopying
 from tasks.errors import CircuitsError
-from tasks.name_copying import FILLERS, NameCopying
-from tasks.words import of_split, words
+from tasks.text.lexicon import of_split, words
 
 SPLITS = ["train", "validation", "test"]
 

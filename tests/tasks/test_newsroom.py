@@ -10,9 +10,9 @@ import torch
 from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerBase
 
 import circuits
+from tasks.builtin.newsroom import Newsroom, articles, stories
+from tasks.builtin.newsroom.articles import definition, name_pairs, slot_words
 from tasks.errors import CircuitsError
-from tasks.newsroom import Newsroom, articles, stories
-from tasks.newsroom.articles import definition, name_pairs, slot_words
 
 ASSET = Path(circuits.__file__).parent / "assets" / "newsroom-gpt2"
 CORRUPTIONS = ["counterfactual", "filler", "swap", "shuffle"]
@@ -137,9 +137,9 @@ def test_refusals(tokenizer, unchecked):
     with pytest.raises(CircuitsError, match="at least 1"):
         Newsroom().examples(tokenizer, 0)
     with pytest.raises(CircuitsError, match=r"newsroom train article \d+: .* context"):
-        Newsroom().pairs(tokenizer, 5, context=30)
+        Newsroom().pairs(tokenizer, 5, n_ctx=30)
     with pytest.raises(CircuitsError, match=r"newsroom train article \d+: .* context"):
-        Newsroom().examples(tokenizer, 5, context=30)
+        Newsroom().examples(tokenizer, 5, n_ctx=30)
 
 
 def test_the_embedded_model_writes_news(tokenizer, model):
@@ -156,7 +156,7 @@ def test_the_embedded_model_fits_the_task(tokenizer, model):
     assert len(tokenizer) == model.config.vocab_size
     assert tokenizer.eos_token_id == model.generation_config.eos_token_id is not None
     for split in SPLITS:
-        Newsroom().pairs(tokenizer, 200, split=split, context=model.config.n_positions)
+        Newsroom().pairs(tokenizer, 200, split=split, n_ctx=model.config.n_positions)
 
 
 def test_the_embedded_model_is_small():

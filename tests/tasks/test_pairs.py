@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import CircuitsError
-from tasks.pairs import Example, PairSet, PromptPair
+from tasks.pairs import PairSet, PromptPair, TrainingExample
 
 ids = st.integers(0, 30)
 
@@ -55,8 +55,8 @@ def test_batches_hold_every_pair_once_and_as_it_is(parts, size):
             seen.append(place)
             length = len(pair)
             assert batch.mask[row].tolist() == [i < length for i in range(batch.mask.shape[1])]
-            assert batch.clean[row, :length].tolist() == [*pair.clean, *pair.forced]
-            assert batch.corrupted[row, :length].tolist() == [*pair.corrupted, *pair.forced]
+            assert batch.clean[row, :length].tolist() == [*pair.clean, *pair.teacher_forced]
+            assert batch.corrupted[row, :length].tolist() == [*pair.corrupted, *pair.teacher_forced]
             assert not batch.clean[row, length:].any()
             reads = (batch.example_index == row).nonzero().flatten().tolist()
             first = len(pair.clean) - 1
@@ -139,18 +139,18 @@ def test_token_ids_are_whole_numbers(changes, odd):
 
 def test_sets_are_checked_against_a_model():
     pairs = PairSet((PromptPair((1, 2), (1, 3), ((4,), (9,)), source="row 2"),))
-    pairs.require(vocabulary=10, context=3)
+    pairs.require(d_vocab=10, n_ctx=3)
     with pytest.raises(CircuitsError, match=r"row 2: 3 tokens .*context window holds 2"):
-        pairs.require(vocabulary=10, context=2)
+        pairs.require(d_vocab=10, n_ctx=2)
     with pytest.raises(CircuitsError, match="row 2: token id 9 is outside the model's vocabulary"):
-        pairs.require(vocabulary=9, context=None)
+        pairs.require(d_vocab=9, n_ctx=None)
 
 
 def test_empty_sets_and_examples_are_refused():
     with pytest.raises(CircuitsError, match="an empty set"):
         PairSet(())
     with pytest.raises(CircuitsError, match="row 1: the prompt or the target has no tokens"):
-        Example((1,), (), "row 1")
+        TrainingExample((1,), (), "row 1")
 
 
 def test_slices_are_sets_and_batches_move():

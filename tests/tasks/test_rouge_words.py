@@ -9,8 +9,8 @@ from rouge_score.rouge_scorer import RougeScorer
 
 import tasks
 from tasks.errors import CircuitsError
-from tasks.rouge import chosen_words, f_measures, unicode_words
-from tasks.salience import annotate
+from tasks.text.rouge import chosen_words, f_measures, unicode_words
+from tasks.text.salience import annotate
 
 KINDS = ("rouge1", "rouge2", "rougeL")
 SAME = {

@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.salience import annotate, oracle, rouge
+from tasks.text.salience import annotate, oracle, rouge
 
 SENTENCES = ["The cat sat.", "Rain fell all day.", "A dog ran home.", "The cat sat there again."]
 

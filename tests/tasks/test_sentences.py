@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.sentences import core, sentence_ranges
+from tasks.text.sentences import core, sentence_ranges
 
 # Characters that make and break sentences, whitespace outside ASCII included.
 pieces = st.sampled_from(

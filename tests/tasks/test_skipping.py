@@ -79,11 +79,11 @@ def test_what_exceeds_the_window_is_left_out(articles_file, tokenizer):
         len(pair) for pair in tasks.load("summarization", **options).pairs(tokenizer, split="all")
     )
     task = tasks.load("summarization", skip=True, **options)
-    kept = task.pairs(tokenizer, split="all", context=lengths[9])
+    kept = task.pairs(tokenizer, split="all", n_ctx=lengths[9])
     assert 10 <= len(kept) < 18 and max(len(pair) for pair in kept) == lengths[9]
     assert all("context window" in row.reason for row in kept.skipped)
     with pytest.raises(CircuitsError, match=r"0 of 18 rows can be used \(18 rows left out: 18 x"):
-        task.pairs(tokenizer, split="all", context=3)
+        task.pairs(tokenizer, split="all", n_ctx=3)
 
 
 def test_no_lender_is_a_reason(tmp_path, tokenizer):

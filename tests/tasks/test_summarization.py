@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 import tasks
+from tasks.builtin.summarization import KNOWN_DATASETS
+from tasks.builtin.summarization.donors import lend
+from tasks.builtin.summarization.prompt import Prompt
 from tasks.errors import CircuitsError
-from tasks.summarization import KNOWN_DATASETS
-from tasks.summarization.donors import lend
-from tasks.summarization.prompt import Prompt
 from tasks.task import TrainableTask
 
 SALIENT = "resigned as"
@@ -29,7 +29,7 @@ def outside(pair, tokens):
 
 @pytest.mark.parametrize("corruption", ["swap", "filler", "shuffle"])
 def test_the_salient_sentence_is_corrupted_and_nothing_else(load, tokenizer, articles, corruption):
-    pairs = load(corruption=corruption, salient=1).pairs(tokenizer, 6, split="all", context=150)
+    pairs = load(corruption=corruption, salient=1).pairs(tokenizer, 6, split="all", n_ctx=150)
     assert (pairs.task, pairs.split, pairs.metric) == (
         "summarization",
         "all",
@@ -78,7 +78,7 @@ def test_examples_are_the_same_articles_with_the_end_of_text(load, tokenizer):
     task = load()
     assert isinstance(task, TrainableTask)
     pairs = task.pairs(tokenizer, 4, split="all", seed=2)
-    examples = task.examples(tokenizer, 4, split="all", seed=2, context=150)
+    examples = task.examples(tokenizer, 4, split="all", seed=2, n_ctx=150)
     for pair, example in zip(pairs, examples, strict=True):
         assert (example.prompt, example.source) == (pair.clean, pair.source)
         assert example.target == (*(t for (t,) in pair.answer), tokenizer.eos_token_id)
@@ -119,7 +119,7 @@ def test_truncation_keeps_whole_sentences(load, tokenizer, articles):
     for row, whole, pair in zip(articles, full, cut, strict=True):
         text = tokenizer.decode(pair.clean).removesuffix(" TL;DR:")
         assert row["article"].startswith(text) and text.endswith(".")
-        assert len(tasks.text.encode(tokenizer, text)) <= 45 < len(whole.clean)
+        assert len(tasks.text.tokens.encode(tokenizer, text)) <= 45 < len(whole.clean)
     with pytest.raises(CircuitsError, match=r"line 1: the article's first sentence is longer than"):
         load(max_article_tokens=2).pairs(tokenizer, split="all")
 
@@ -163,19 +163,19 @@ def test_a_bad_row_is_named(articles_file, load, tokenizer, line, message):
 def test_what_exceeds_the_context_is_named(load, tokenizer):
     task = load()
     need = len(task.pairs(tokenizer, split="all")[0])
-    task.pairs(tokenizer, split="all", context=200)
+    task.pairs(tokenizer, split="all", n_ctx=200)
     message = rf"^articles\.jsonl, line 1: {need} tokens .* holds {need - 1}; set max_article_tok"
     with pytest.raises(CircuitsError, match=message):
-        task.pairs(tokenizer, split="all", context=need - 1)
+        task.pairs(tokenizer, split="all", n_ctx=need - 1)
     with pytest.raises(CircuitsError, match=r"^articles\.jsonl, line 1: .* holds 50"):
-        task.examples(tokenizer, split="all", context=50)
+        task.examples(tokenizer, split="all", n_ctx=50)
     # The last token of the target is read from the logits and never fed.
     longest = max(
         len(one.prompt) + len(one.target) for one in task.examples(tokenizer, split="all")
     )
-    task.examples(tokenizer, split="all", context=longest - 1)
+    task.examples(tokenizer, split="all", n_ctx=longest - 1)
     with pytest.raises(CircuitsError, match=f"{longest - 1} tokens .* holds {longest - 2}"):
-        task.examples(tokenizer, split="all", context=longest - 2)
+        task.examples(tokenizer, split="all", n_ctx=longest - 2)
 
 
 def test_swap_needs_another_article(tmp_path, tokenizer, articles):

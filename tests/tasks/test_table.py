@@ -5,7 +5,7 @@ import pytest
 
 import tasks
 from tasks.errors import CircuitsError
-from tasks.text import encode
+from tasks.text.tokens import encode
 
 COLUMNS = {
     "clean": "Ana Bell resigned as mayor of",
@@ -33,7 +33,7 @@ def table(tmp_path):
 
 def test_texts(table, tokenizer):
     task = table(COLUMNS, {**COLUMNS, "correct": " Dalby", "incorrect": " Ardon"})
-    pairs = task.pairs(tokenizer, context=20)
+    pairs = task.pairs(tokenizer, n_ctx=20)
     assert (pairs.task, pairs.split, pairs.metric) == ("table", "all", "logit-difference")
     assert tokenizer.decode(pairs[0].clean) == COLUMNS["clean"]
     assert tokenizer.decode(pairs[0].corrupted) == COLUMNS["corrupted"]
@@ -238,7 +238,7 @@ def test_bad_files(table, tokenizer, tmp_path):
     with pytest.raises(CircuitsError, match=r"row 1: no value in column 'clean'.*: 'a'"):
         table({"a": "b"}).pairs(tokenizer)
     with pytest.raises(CircuitsError, match=r"^pairs\.csv, row 1: .* context window holds 5"):
-        table(COLUMNS).pairs(tokenizer, context=5)
+        table(COLUMNS).pairs(tokenizer, n_ctx=5)
     with pytest.raises(CircuitsError, match=r"line 1: column 'clean' holds 3, which is neither"):
         table({**COLUMNS, "clean": 3}, name="pairs.jsonl").pairs(tokenizer)
     with pytest.raises(CircuitsError, match=r"line 1: column 'correct' holds 3, which is not text"):

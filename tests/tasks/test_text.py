@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tasks.errors import CircuitsError
-from tasks.text import beginning, continuation, encode, encode_with_offsets, token_spans
+from tasks.text.tokens import beginning, continuation, encode, encode_with_offsets, token_spans
 
 
 @given(st.text(max_size=30))
@@ -43,10 +43,10 @@ def test_what_a_tokenizer_lacks_is_said(unchecked, tokenizer):
 
 def test_a_tokenizer_that_marks_the_beginning_of_a_text():
     """Llama's way: a space is put before the text, so an answer alone has other tokens."""
-    vocabulary = {"▁go": 0, "▁": 1, "▁on": 2, "g": 3, "o": 4, "n": 5}
+    d_vocab = {"▁go": 0, "▁": 1, "▁on": 2, "g": 3, "o": 4, "n": 5}
     merges = [("▁g", "o"), ("o", "n"), ("▁", "on"), ("▁", "g")]
-    vocabulary |= {"▁g": 6, "on": 7}
-    model = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    d_vocab |= {"▁g": 6, "on": 7}
+    model = Tokenizer(models.BPE(vocab=d_vocab, merges=merges))
     model.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=model)
     assert continuation(tokenizer, "go", " on") == (2,)

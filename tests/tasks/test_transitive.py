@@ -11,11 +11,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import tasks
 from circuits.tuning.finetune import finetune
 from circuits.tuning.settings import FinetuneSettings
+from tasks.builtin.transitive import TEMPLATES, Transitive, read_nouns
+from tasks.builtin.transitive import nouns as noun_lists
 from tasks.errors import CircuitsError
 from tasks.task import TrainableTask
-from tasks.transitive import TEMPLATES, Transitive, read_nouns
-from tasks.transitive import nouns as noun_lists
-from tasks.words import of_split
+from tasks.text.lexicon import of_split
 
 SPLITS = ["train", "validation", "test"]
 

@@ -8,20 +8,21 @@ import pytest
 import torch
 import transformers
 
-from tasks.pairs import Example
+from tasks.pairs import TrainingExample
 
 
 @pytest.fixture
 def make_examples():
-    def make(n=10, seed=0, vocabulary=300, end=None):
+    def make(n=10, seed=0, d_vocab=300, end=None):
         dice = random.Random(seed)
 
         def tokens(least, most):
-            return tuple(dice.randrange(1, vocabulary) for _ in range(dice.randint(least, most)))
+            return tuple(dice.randrange(1, d_vocab) for _ in range(dice.randint(least, most)))
 
         ending = () if end is None else (end,)
         return [
-            Example(tokens(5, 12), (*tokens(1, 4), *ending), f"example {row}") for row in range(n)
+            TrainingExample(tokens(5, 12), (*tokens(1, 4), *ending), f"example {row}")
+            for row in range(n)
         ]
 
     return make

@@ -25,7 +25,7 @@ from transformers.utils import logging
 from circuits.tuning.finetune import finetune
 from circuits.tuning.settings import FinetuneSettings
 from circuits.tuning.targets import lora_config, wrap
-from tasks.pairs import Example
+from tasks.pairs import TrainingExample
 
 SETTINGS = FinetuneSettings(
     steps=5,
@@ -37,8 +37,8 @@ SETTINGS = FinetuneSettings(
     save_state_every=2,
 )
 STOPPING = replace(SETTINGS, steps=14, checkpoint_steps=(), validate_every=1, patience=3)
-EXAMPLES = [Example((i + 1, i + 2, *range(i)), (i + 3, 7), f"row {i}") for i in range(8)]
-OTHER = Example((40, 2), (60, 9), "row 8")  # nothing of it is learned
+EXAMPLES = [TrainingExample((i + 1, i + 2, *range(i)), (i + 3, 7), f"row {i}") for i in range(8)]
+OTHER = TrainingExample((40, 2), (60, 9), "row 8")  # nothing of it is learned
 
 
 def train(model_folder: str, out: Path, kind: str) -> None:

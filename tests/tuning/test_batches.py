@@ -15,11 +15,11 @@ from circuits.tuning.batches import (
     training_batches,
     training_order,
 )
-from tasks.pairs import Example
+from tasks.pairs import TrainingExample
 
 
 def test_reads_stand_where_the_target_is_predicted():
-    batch = collate([Example((5, 6, 7), (8, 9)), Example((1, 2), (3,))])
+    batch = collate([TrainingExample((5, 6, 7), (8, 9)), TrainingExample((1, 2), (3,))])
     assert batch.tokens.tolist() == [[5, 6, 7, 8], [1, 2, 0, 0]]
     assert batch.mask.tolist() == [[True] * 4, [True, True, False, False]]
     assert batch.example_index.tolist() == [0, 0, 1]
@@ -59,8 +59,8 @@ def test_refusals_name_the_example(load, make_examples):
     with pytest.raises(CircuitsError, match="empty"):
         require_examples([], model)
     with pytest.raises(CircuitsError, match=r"row 7: 65 tokens .* holds 64"):
-        require_examples([Example((1,) * 64, (2, 3), "row 7")], model)
+        require_examples([TrainingExample((1,) * 64, (2, 3), "row 7")], model)
     outside = model.config.vocab_size
     with pytest.raises(CircuitsError, match=rf"row 8: token id {outside} .* another tokenizer"):
-        require_examples([Example((1, 2), (outside,), "row 8")], model)
-    require_examples([Example((1,) * 64, (2,))], model)  # the last target token is not fed
+        require_examples([TrainingExample((1, 2), (outside,), "row 8")], model)
+    require_examples([TrainingExample((1,) * 64, (2,))], model)  # the last target token is not fed

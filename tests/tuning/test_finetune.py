@@ -11,7 +11,7 @@ from conftest import make_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from circuits.errors import CircuitsError
-from circuits.files import working_in
+from circuits.runtime.files import working_in
 from circuits.tuning.finetune import finetune
 from circuits.tuning.loss import score_targets
 from circuits.tuning.settings import FinetuneSettings

@@ -9,12 +9,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from circuits.errors import CircuitsError
-from circuits.notices import say
+from circuits.runtime.notices import say
 from circuits.tuning.finetune import finetune
 from circuits.tuning.generation import generate
 from circuits.tuning.rouge import METRICS, evaluate_summaries, score_text
 from circuits.tuning.settings import FinetuneSettings
-from tasks.pairs import Example
+from tasks.pairs import TrainingExample
 
 
 def reference_decode(model, prompt, steps, stop=()):
@@ -76,7 +76,9 @@ def test_memorised_summaries_score_one(small_gpt2_folder, tokenizer, tmp_path):
     ]
     end = tokenizer.eos_token_id
     examples = [
-        Example(tuple(tokenizer(prompt).input_ids), (*tokenizer(target).input_ids, end), prompt)
+        TrainingExample(
+            tuple(tokenizer(prompt).input_ids), (*tokenizer(target).input_ids, end), prompt
+        )
         for prompt, target in texts
     ]
     model = AutoModelForCausalLM.from_pretrained(small_gpt2_folder, dtype=torch.float32)
@@ -106,7 +108,9 @@ def test_other_scripts_are_said_and_counted(load, tokenizer, caplog):
     """A metric that is 0 by construction is refused before anything is generated."""
     say.cache_clear()
     examples = [
-        Example(tuple(tokenizer("Mary").input_ids), tuple(tokenizer(target).input_ids), source)
+        TrainingExample(
+            tuple(tokenizer("Mary").input_ids), tuple(tokenizer(target).input_ids), source
+        )
         for target, source in ((" Мэр открыл мост", "row 1"), (" the bridge", "row 2"))
     ]
     scores = evaluate_summaries(load("gpt2"), tokenizer, examples)

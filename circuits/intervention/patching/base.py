@@ -49,7 +49,7 @@ class Start:
     position: int
 
 
-class BaseRun:
+class ResumableRun:
     """One run of a batch with what is needed to go on from any place of it.
 
     logits: float32, at the batch's reads.

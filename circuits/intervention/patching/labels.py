@@ -28,7 +28,10 @@ def _label(model: HookedModel, pairs: PairSet, position: int) -> str:
         place = position + len(pair) if position < 0 else position
         if 0 <= place < len(pair):
             found.append(
-                tuple((*prompt, *pair.forced)[place] for prompt in (pair.clean, pair.corrupted))
+                tuple(
+                    (*prompt, *pair.teacher_forced)[place]
+                    for prompt in (pair.clean, pair.corrupted)
+                )
             )
     if not found:
         return _VARIES

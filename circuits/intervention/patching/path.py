@@ -28,7 +28,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuits.batching import over_batches
 from circuits.errors import CircuitsError
 from circuits.intervention.patching.plan import check_direction
 from circuits.intervention.patching.readouts import readouts
@@ -36,8 +35,9 @@ from circuits.intervention.patching.result import Axis, Patching
 from circuits.intervention.patching.sites import SITES, Tap, Value, reader_tap
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
-from circuits.models.stream import SourceStates
-from circuits.unfinished import Unfinished
+from circuits.models.stream import SourceActivations
+from circuits.runtime.batching import over_batches
+from circuits.runtime.resume import PartialResults
 from tasks.pairs import PairBatch, PairSet
 
 Path = str | Sequence[str]
@@ -55,7 +55,7 @@ def path_patch(
     metrics: str | Sequence[str] | None = None,
     batch_size: int | None = None,
     progress: bool = False,
-    unfinished: Unfinished | None = None,
+    resume: PartialResults | None = None,
 ) -> Patching:
     """Patch each path and measure what comes of it.
 
@@ -81,8 +81,8 @@ def path_patch(
         read = [[judge(one, batch, runs.clean) for one in logits] for judge in judges]
         return torch.stack([torch.stack(one, dim=1) for one in read])
 
-    unfinished = unfinished or Unfinished()
-    unfinished.resume(
+    resume = resume or PartialResults()
+    resume.restore(
         len(pairs),
         {
             "paths": names,
@@ -100,11 +100,11 @@ def path_patch(
         pairs,
         work,
         batch_size=batch_size,
-        done=unfinished.done,
+        done=resume.done,
         progress="patching paths" if progress else None,
     ):
         values[:, batch.index.cpu()] = found.double().cpu()
-        unfinished.keep(batch.index)
+        resume.keep(batch.index)
     labels = tuple("+".join(path) for path in names)
     kept = {judge.name: found for judge, found in zip(judges, values, strict=True)}
     return Patching(
@@ -180,8 +180,8 @@ class _Paths:
 
     def _record(
         self, tokens: Int[Tensor, "batch pos"]
-    ) -> tuple[Float[Tensor, "read vocab"], SourceStates]:
-        states, hooks = SourceStates(self.model.view), Hooks()
+    ) -> tuple[Float[Tensor, "read vocab"], SourceActivations]:
+        states, hooks = SourceActivations(self.model.view), Hooks()
         states.record(hooks)
         return self.model.logits(tokens, self.batch, hooks), states
 

@@ -19,7 +19,7 @@ from circuits.errors import CircuitsError
 from circuits.metrics import METRICS, Logits, Metric, metric_for
 from circuits.models import HookedModel
 from tasks.pairs import PairBatch, PairSet
-from tasks.text import encode, following, token_named
+from tasks.text.tokens import encode, following, token_named
 
 Tokens = Int[Tensor, "read k"]
 
@@ -58,9 +58,9 @@ def _readout(model: HookedModel, pairs: PairSet, name: str) -> Metric:
 def _token(model: HookedModel, pairs: PairSet, text: str, name: str) -> int:
     if text.startswith("#") and text[1:].isdigit():
         token = int(text[1:])
-        if token >= model.vocabulary:
+        if token >= model.d_vocab:
             raise CircuitsError(
-                f"{name!r}: token id {token} is outside the vocabulary of {model.vocabulary}"
+                f"{name!r}: token id {token} is outside the vocabulary of {model.d_vocab}"
             )
         return token
     named = token_named(model.tokenizer, text)

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError, naming
-from circuits.files import read_json, require_known, write_json
+from circuits.runtime.files import read_json, require_known, write_json
 from circuits.statistics import FEW, bca_interval, mean_interval, resample_weights
 
 DIRECTIONS = {
@@ -130,7 +130,7 @@ class Patching:
         )
 
     def recovery(
-        self, metric: str | None = None, *, resamples: int = 1000, seed: int = 0
+        self, metric: str | None = None, *, n_resamples: int = 1000, seed: int = 0
     ) -> Recovery:
         """The share of the gap that each patch recovers (denoise) or leaves (noise)."""
         name = self._metric(metric)
@@ -138,7 +138,7 @@ class Patching:
             raise UndefinedRecoveryError(reason)
         values = self.values[name]
         shape = values.shape[1:]
-        weights = resample_weights(len(values), resamples, seed=seed)
+        weights = resample_weights(len(values), n_resamples, seed=seed)
         width = max(1, _CELLS // max(weights.shape))
         parts = [
             _ratio(part, self.clean[name], self.corrupted[name], weights)

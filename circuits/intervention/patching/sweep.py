@@ -23,15 +23,15 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from circuits.batching import over_batches
-from circuits.intervention.patching.base import BaseRun, Start, stacked
+from circuits.intervention.patching.base import ResumableRun, Start, stacked
 from circuits.intervention.patching.plan import Plan
 from circuits.intervention.patching.readouts import readouts
 from circuits.intervention.patching.result import Patching
 from circuits.metrics import Metric
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
-from circuits.unfinished import Unfinished
+from circuits.runtime.batching import over_batches
+from circuits.runtime.resume import PartialResults
 from tasks.pairs import PairBatch, PairSet
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def patch(
     batch_size: int | None = None,
     tokens: int | None = None,
     progress: bool = False,
-    unfinished: Unfinished | None = None,
+    resume: PartialResults | None = None,
 ) -> Patching:
     """Patch every site of a kind and measure what comes of it.
 
@@ -92,8 +92,8 @@ def patch(
     fit = tokens or _TOKENS.get(model.device.type, _TOKENS_ELSEWHERE)
     values = torch.zeros(len(judges), len(pairs), *plan.shape, dtype=torch.float64)
     ends = torch.zeros(2, len(judges), len(pairs), dtype=torch.float64)
-    unfinished = unfinished or Unfinished()
-    unfinished.resume(
+    resume = resume or PartialResults()
+    resume.restore(
         len(pairs),
         {
             "site": plan.site.name,
@@ -106,7 +106,7 @@ def patch(
         },
         {"values": values, "ends": ends},
     )
-    finished = int(unfinished.done.sum())
+    finished = int(resume.done.sum())
     with tqdm(
         total=len(pairs) * plan.shape.numel(),
         desc=f"patching {plan.site.name}",
@@ -121,12 +121,12 @@ def patch(
             return sweep
 
         for batch, sweep in over_batches(
-            model, pairs, work, batch_size=batch_size, done=unfinished.done
+            model, pairs, work, batch_size=batch_size, done=resume.done
         ):
             place = batch.index.cpu()
             values[:, place], ends[:, :, place] = sweep.values.cpu(), sweep.ends.cpu()
             finished += len(batch)
-            unfinished.keep(place)
+            resume.keep(place)
     axes = tuple(plan.axis(place, model, pairs) for place in plan.swept)
     shape = [len(axis.values) for axis in axes]
     names = [judge.name for judge in judges]
@@ -160,7 +160,7 @@ class _Sweep:
         self.tokens = tokens
         denoise = plan.direction == "denoise"
         given, kept = (batch.clean, batch.corrupted) if denoise else (batch.corrupted, batch.clean)
-        self.base = BaseRun(model, batch, kept)
+        self.base = ResumableRun(model, batch, kept)
         self.resumes = self.base.resumes()
         if not self.resumes:
             _log.warning("%s cannot go on from a cache; running it whole", type(model.hf).__name__)
@@ -214,11 +214,11 @@ class _Sweep:
         self, cells: list[Cell], firsts: dict[int, int]
     ) -> Iterator[tuple[int, list[Cell]]]:
         """Cells that are run together, with the first column that any of them can change."""
-        reads, vocabulary = self.clean.shape
+        reads, d_vocab = self.clean.shape
         while cells:
             first = firsts[cells[0][0]]
             width = self.batch.mask.shape[1] - first
-            fit = min(self.tokens // (len(self.batch) * width), _LOGITS // (reads * vocabulary))
+            fit = min(self.tokens // (len(self.batch) * width), _LOGITS // (reads * d_vocab))
             yield first, cells[: max(1, fit)]
             cells = cells[max(1, fit) :]
 

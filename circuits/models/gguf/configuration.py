@@ -13,10 +13,10 @@ import transformers
 from transformers import PreTrainedConfig
 
 from circuits.errors import CircuitsError
-from circuits.models.failures import UNLOADABLE, first_sentence
 from circuits.models.gguf.architectures import architecture_of
 from circuits.models.gguf.container import GGUF
 from circuits.models.gguf.rope import rope_parameters
+from circuits.models.load_errors import LOAD_ERRORS, first_sentence
 
 _FIELDS = {
     "context_length": "max_position_embeddings",
@@ -81,7 +81,7 @@ def configuration(file: GGUF) -> PreTrainedConfig:
     try:
         settings.update(_of_architecture(file, settings))
         config: PreTrainedConfig = kind(**settings)
-    except UNLOADABLE as error:
+    except LOAD_ERRORS as error:
         raise CircuitsError(
             f"{file.path}: {architecture.config_class} refuses what the file says "
             f"({first_sentence(error)})"

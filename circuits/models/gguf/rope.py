@@ -103,8 +103,8 @@ def _scaling(file: GGUF, base: float, turned: int) -> dict[str, Any]:
 
 
 def _longrope(file: GGUF) -> dict[str, Any]:
-    context = file.get("context_length")
-    original = file.get("rope.scaling.original_context_length", context)
+    n_ctx = file.get("context_length")
+    original = file.get("rope.scaling.original_context_length", n_ctx)
     found = {
         "rope_type": "longrope",
         "original_max_position_embeddings": original,

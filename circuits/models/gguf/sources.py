@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from circuits.errors import CircuitsError
-from circuits.files import atomic_path, fingerprint
+from circuits.runtime.files import atomic_path, fingerprint
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*")
 

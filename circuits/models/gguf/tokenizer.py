@@ -19,10 +19,10 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from circuits.errors import CircuitsError
-from circuits.models.failures import first_sentence, some
 from circuits.models.gguf.container import GGUF
 from circuits.models.gguf.pretokenizers import RULES, Rule
-from circuits.notices import say
+from circuits.models.load_errors import first_sentence, some
+from circuits.runtime.notices import say
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
 _ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "sep": "seperator"}

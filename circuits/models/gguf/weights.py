@@ -16,10 +16,10 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from circuits.errors import CircuitsError
-from circuits.models.failures import UNLOADABLE, first_sentence, some
 from circuits.models.gguf.architectures import Architecture, architecture_of
 from circuits.models.gguf.configuration import configuration
 from circuits.models.gguf.container import GGUF
+from circuits.models.load_errors import LOAD_ERRORS, first_sentence, some
 
 _OF_ROPE = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 _NAME = re.compile(r"(?:blk\.(\d+)\.)?([a-z_]+)\.(weight|bias)")
@@ -43,7 +43,7 @@ def load_weights(file: GGUF, dtype: torch.dtype) -> PreTrainedModel:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, by name
         )
-    except UNLOADABLE as error:
+    except LOAD_ERRORS as error:
         raise CircuitsError(
             f"{file.path}: the file cannot be loaded ({first_sentence(error)})"
         ) from error

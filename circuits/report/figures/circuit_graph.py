@@ -6,10 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from circuits.format import general
 from circuits.graph import Circuit, Layout, Node
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import label
-from circuits.report.numbers import general
 
 DRAWN = 150
 """Edges drawn at most, the largest by |score|."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from circuits.format import Number, compact, signed
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import axes_of, label, panel_grid
-from circuits.report.numbers import Number, compact, signed
 
 _ROUNDING = 1e-6
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from circuits.format import compact, estimate, level, percent, signed
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import axes_of, band, panel_grid
-from circuits.report.numbers import compact, estimate, level, percent, signed
 
 RANKINGS = {
     "random": ("random ranking (control)", "$control", "x-thin-open"),
@@ -144,7 +144,7 @@ def _star(circuit: Mapping[str, Any], place: int, *, first: bool) -> dict[str, A
         "name": "the circuit of this run",
         "legendgroup": "star",
         "showlegend": first,
-        "x": [circuit["share"]],
+        "x": [circuit["fraction"]],
         "y": compact([kept["value"]]),
         "customdata": [
             f"<b>circuit</b><br>{circuit[units]} {units} ({percent(circuit['share'])})"

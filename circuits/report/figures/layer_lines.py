@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from circuits.format import compact, estimate
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import band, label
-from circuits.report.numbers import compact, estimate
 
 _COLOURS = ("$positive", "$negative", "$green", "$purple", "$markline", "$control")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")

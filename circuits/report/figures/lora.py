@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from circuits.format import compact
 from circuits.report.blocks import Plot
 from circuits.report.figures.dots import Dot, Series, dot_panels
 from circuits.report.figures.panels import label, panel_grid
-from circuits.report.numbers import compact
 
 SCORES = {
     "rougeL": "ROUGE-L (higher is better)",
@@ -19,7 +19,7 @@ SCORES = {
 
 def arm_dots(race: Mapping[str, Any]) -> Plot:
     """Every seed's score as a small dot, the mean of an arm as a bar."""
-    arms = [arm["name"] for arm in race["arms"]]
+    lora_targets = [arm["name"] for arm in race["arms"]]
     runs, means = [], []
     for panel, score in enumerate(SCORES):
         for row, arm in enumerate(race["arms"]):
@@ -29,7 +29,7 @@ def arm_dots(race: Mapping[str, Any]) -> Plot:
             runs.append(
                 Dot(
                     panel,
-                    arms.index(run["arm"]),
+                    lora_targets.index(run["arm"]),
                     value,
                     text=f"<b>{label(run['arm'])}</b>, seed {run['seed']}<br>"
                     f"layers {', '.join(map(str, run['layers']))}, rank {run['rank']}<br>"
@@ -38,7 +38,7 @@ def arm_dots(race: Mapping[str, Any]) -> Plot:
             )
     return dot_panels(
         list(SCORES.values()),
-        arms,
+        lora_targets,
         [
             Series("mean of the seeds", "$ink", means, symbol="line-ns-open", size=18),
             Series("one seed", "$positive", runs, size=9),

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from circuits.format import compact, estimate, sure
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import label
-from circuits.report.numbers import compact, estimate, sure
 
 SHOWN = 48
 """Edges shown; of more, those of the largest |fall|, still in order."""
@@ -20,10 +20,10 @@ def minimality_dots(found: Mapping[str, Any]) -> Plot:
 
     found: `Minimality.to_dict()`; its falls need not be sorted.
     """
-    falls = sorted(found["falls"].items(), key=lambda item: -abs(item[1]["value"]))[:SHOWN]
-    falls.sort(key=lambda item: -item[1]["value"])
-    names = [name for name, _ in falls]
-    values = [fall for _, fall in falls]
+    drops = sorted(found["falls"].items(), key=lambda item: -abs(item[1]["value"]))[:SHOWN]
+    drops.sort(key=lambda item: -item[1]["value"])
+    names = [name for name, _ in drops]
+    values = [fall for _, fall in drops]
     certain = [sure(fall) for fall in values]
     data = [
         {
@@ -79,14 +79,14 @@ def minimality_dots(found: Mapping[str, Any]) -> Plot:
     }
 
 
-def _bars(falls: list[Mapping[str, Any]]) -> dict[str, Any]:
-    if any(fall["low"] is None for fall in falls):  # of a single example
+def _bars(drops: list[Mapping[str, Any]]) -> dict[str, Any]:
+    if any(fall["low"] is None for fall in drops):  # of a single example
         return {}
     return {
         "type": "data",
         "symmetric": False,
-        "array": compact([fall["high"] - fall["value"] for fall in falls]),
-        "arrayminus": compact([fall["value"] - fall["low"] for fall in falls]),
+        "array": compact([fall["high"] - fall["value"] for fall in drops]),
+        "arrayminus": compact([fall["value"] - fall["low"] for fall in drops]),
         "color": "$positive",
         "thickness": 1.2,
         "width": 0,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from circuits.format import signed
 from circuits.report.blocks import Plot
 from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
-from circuits.report.numbers import signed
 
 _PIXELS = 15
 _DISCOVERY = 0.05

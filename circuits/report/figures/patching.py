@@ -9,11 +9,11 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.format import compact, general, interval, signed
 from circuits.intervention.patching import Axis, Patching
 from circuits.report.blocks import Plot
 from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
 from circuits.report.figures.panels import label
-from circuits.report.numbers import compact, general, interval, signed
 
 _NUMBERED = 16  # columns up to which a cell holds its number
 _TICKS = 80  # labels that fit along x

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from circuits.format import compact, percent
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import label
-from circuits.report.numbers import compact, percent
 
 HEIGHT = 520
 _SHOWN = 4  # layers with a tab of their own

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from circuits.evaluation import Reliability
+from circuits.format import compact
 from circuits.report.blocks import Plot
-from circuits.report.numbers import compact
 
 
 def likeness_by_examples(found: Reliability) -> Plot:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from circuits.format import compact, general
 from circuits.graph import Circuit, EdgeScores, Layout
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import label
-from circuits.report.numbers import compact, general
 
 DOTTED = 120
 """Readers up to which the circuit's cells are marked."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from circuits.format import compact, percent
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import label
-from circuits.report.numbers import compact, percent
 
 
 def inclusion(found: Mapping[str, Any]) -> Plot:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from circuits.format import compact, estimate
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import axes_of, label, panel_grid
-from circuits.report.numbers import compact, estimate
 
 MEASURES = {
     "rougeL": ("ROUGE-L", "$positive", "circle"),

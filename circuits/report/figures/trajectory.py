@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from circuits.format import compact, estimate, general, percent, signed
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import label
-from circuits.report.numbers import compact, estimate, general, percent, signed
 
 _COLOURS = (
     "$positive",
@@ -84,7 +84,7 @@ def entry_bars(trajectory: Mapping[str, Any]) -> Plot:
     data = []
     for key, name, colour in (
         ("first", "in the circuit for the first time", "$positive"),
-        ("settled", "in it from then on", "$green"),
+        ("stable_from", "in it from then on", "$green"),
     ):
         counts = [sum(entry[key] == checkpoint for entry in entries) for checkpoint in checkpoints]
         data.append(
@@ -160,7 +160,7 @@ def raster_height(trajectory: Mapping[str, Any]) -> int:
     return 70 + 17 * min(_AT_MOST, len(trajectory["entries"]))
 
 
-def crossing_matrix(found: Mapping[str, Any]) -> Plot:
+def cross_evaluation_matrix(found: Mapping[str, Any]) -> Plot:
     """f of every circuit in every model."""
     rows = found["rows"]
     circuits = [f"circuit of {name}" for name in found["circuits"]]
@@ -199,7 +199,7 @@ def matrix_height(found: Mapping[str, Any]) -> int:
     return 70 + 46 * len(found["rows"])
 
 
-def crossing_courses(found: Mapping[str, Any]) -> Plot:
+def cross_evaluation_courses(found: Mapping[str, Any]) -> Plot:
     """Faithfulness by training step: of each model's own circuit, and of the last and the first."""
     names = [row["model"] for row in found["rows"]]
     circuits = list(found["circuits"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from circuits.format import MISSING, count, general, percent
 from circuits.graph import Circuit, EdgeScores
 from circuits.report.blocks import Block, Figure, Method, Table, Text
 from circuits.report.figures.circuit_graph import DRAWN, circuit_graph, graph_height
 from circuits.report.figures.score_heatmap import DOTTED, heatmap_height, score_heatmap
-from circuits.report.numbers import MISSING, count, general, percent
-from circuits.report.run import AbsentError, Run
+from circuits.report.run import Run
+from circuits.runs import MissingResultError
 from circuits.statistics import mean_interval, resample_weights
 
 TOP = 15
@@ -67,7 +68,7 @@ def heatmaps(run: Run) -> Iterator[Block]:
     scores = run.scores
     try:
         circuits = run.circuits
-    except AbsentError:
+    except MissingResultError:
         circuits = {}
     last = list(scores)[-1]
     layout = scores[last].layout
@@ -143,7 +144,7 @@ def _method(scores: EdgeScores) -> Method:
 
 def _selection(circuit: Circuit) -> str:
     rules = {
-        "paths": "Whole paths from input to logits are taken, those whose weakest edge ranks "
+        "widest-path": "Whole paths from input to logits are taken, those whose weakest edge ranks "
         "highest first",
         "stable": "The edges of the highest rank are taken, those first whose score keeps its sign "
         "when the examples are resampled",
@@ -152,14 +153,16 @@ def _selection(circuit: Circuit) -> str:
         "greedy": "The circuit is grown back from the logits, always by the highest edge into a "
         "node that is in it already",
     }
-    rule = rules.get(str(circuit.details.get("rule")), "Edges were chosen as the settings say")
+    strategy = rules.get(
+        str(circuit.details.get("strategy")), "Edges were chosen as the settings say"
+    )
     ranking = circuit.details.get("ranking")
     ranked = {
         "absolute": ", ranked by |score|",
         "signed": ", ranked by signed score",
         "mixed": ", a share by signed score and the rest by |score|",
     }
-    return rule + ranked.get(str(ranking), "") + "." + _choice(circuit.details.get("choice"))
+    return strategy + ranked.get(str(ranking), "") + "." + _choice(circuit.details.get("choice"))
 
 
 def _choice(choice: Any) -> str:
@@ -167,7 +170,8 @@ def _choice(choice: Any) -> str:
     if not isinstance(choice, Mapping):
         return ""
     tried = ", ".join(
-        f"{one['ranking']}{'' if one['positive'] is None else ' ' + format(one['positive'], 'g')} "
+        f"{one['ranking']}"
+        f"{'' if one['positive_ratio'] is None else format(one['positive_ratio'], ' g')} "
         f"f = {one['f']['value']:.2f} and CMD = {one['cmd']['value']:.3f}"
         for one in choice["tried"]
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from circuits.format import count, estimate, listed
 from circuits.report.blocks import Block, Figure, Heading, Method, Note, Table
 from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
 from circuits.report.figures.faithfulness import HIGHEST
 from circuits.report.figures.panels import balanced
-from circuits.report.numbers import count, estimate, listed
 from circuits.report.run import Run
 from circuits.report.sections.faithfulness import BOOTSTRAP
 

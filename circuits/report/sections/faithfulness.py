@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from markupsafe import Markup
 
+from circuits.format import MISSING, count, counted, estimate, general, level, percent
 from circuits.report.blocks import Block, Figure, Method, Note, Table, Text
 from circuits.report.figures.faithfulness import (
     clipped,
@@ -14,8 +15,8 @@ from circuits.report.figures.faithfulness import (
     faithfulness_height,
 )
 from circuits.report.figures.panels import balanced
-from circuits.report.numbers import MISSING, count, counted, estimate, general, level, percent
-from circuits.report.run import AbsentError, Run
+from circuits.report.run import Run
+from circuits.runs import MissingResultError
 
 DEFINITION = "f(C) = (m(C) - m(none)) / (m(model) - m(none))"
 BOOTSTRAP = (
@@ -28,7 +29,7 @@ def curves(run: Run) -> Iterator[Block]:
     """f by circuit size for every checkpoint."""
     found = {name: one["faithfulness"] for name, one in run.checkpoints.items()}
     if not found:
-        raise AbsentError("evaluation.json evaluates no checkpoint.")
+        raise MissingResultError("evaluation.json evaluates no checkpoint.")
     defined = {name: one for name, one in found.items() if "curves" in one}
     for name, one in found.items():
         if name not in defined:
@@ -70,7 +71,7 @@ def curves(run: Run) -> Iterator[Block]:
             formula=DEFINITION,
             settings={
                 "metric": one["metric"],
-                "rule": one.get("rule"),
+                "strategy": one.get("strategy"),
                 "shares": ", ".join(f"{share:g}" for share in one["fractions"]),
                 "examples": one["n"],
             },

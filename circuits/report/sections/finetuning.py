@@ -8,9 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from circuits.format import count, interval, signed
 from circuits.report.blocks import Block, Figure, Method, Table
 from circuits.report.figures.training import measured, quality_curves, training_curves
-from circuits.report.numbers import count, interval, signed
 from circuits.report.run import Run
 
 _COLUMNS = {

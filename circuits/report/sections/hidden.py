@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from circuits.format import count
 from circuits.report.blocks import Block, Figure, Method
 from circuits.report.figures.layer_lines import layer_lines
 from circuits.report.figures.path import HEIGHT, path_views
-from circuits.report.numbers import count
 
 LINES_HEIGHT = 340
 
@@ -17,7 +17,7 @@ def magnitudes(comparisons: Sequence[Mapping[str, Any]]) -> Figure:
     """Mean |activation| by layer, a line a model, from records of `Internals.to_dict`."""
     lines: dict[str, Any] = {}
     for one in comparisons:
-        lines[one["against"]] = one["activation_against"]
+        lines[one["against"]] = one["activation_base"]
         lines[one["model"]] = one["activation"]
     return Figure(
         caption="Activation magnitude by layer: mean |hidden state| after each block, with 95 % "

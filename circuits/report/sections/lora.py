@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from circuits.format import count, listed, percent, signed
 from circuits.report.blocks import Block, Figure, Method, Table, Text
 from circuits.report.figures.dots import dots_height
 from circuits.report.figures.lora import SCORES, arm_dots, layer_choice, layers_height
-from circuits.report.numbers import count, listed, percent, signed
 from circuits.report.run import Run
 
 
 def race(run: Run) -> Iterator[Block]:
     """Scores of every arm."""
     found = run.part("lora.json", "bakeoff")
-    arms = found["arms"]
-    seeds = len(arms[0]["seeds"])
+    lora_targets = found["arms"]
+    seeds = len(lora_targets[0]["seeds"])
     examples = f"{run.words.example}s"
     yield Text(
         "Every arm starts from the base model and takes the same steps on the same batches; its "
@@ -33,7 +33,7 @@ def race(run: Run) -> Iterator[Block]:
         )
         + ".",
         views={"": arm_dots(found)},
-        height=dots_height(1, len(arms), 1, 36),
+        height=dots_height(1, len(lora_targets), 1, 36),
         method=Method(
             steps=(
                 "Seeds set the order of the data, the first weights of the adapter, and the layers "
@@ -44,7 +44,7 @@ def race(run: Run) -> Iterator[Block]:
                 "steps": found["steps"],
                 f"held-out {examples}": found["held_out"],
                 "parameters aimed at": found["budget"],
-                "seeds": listed([str(seed) for seed in arms[0]["seeds"]]),
+                "seeds": listed([str(seed) for seed in lora_targets[0]["seeds"]]),
             },
         ),
     )
@@ -59,7 +59,7 @@ def race(run: Run) -> Iterator[Block]:
             "parameters (of the aim)",
             *(title.partition(" (")[0] for title in SCORES.values()),
         ],
-        views={"": [_row(found, arm) for arm in arms]},
+        views={"": [_row(found, arm) for arm in lora_targets]},
     )
 
 

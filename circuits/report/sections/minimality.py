@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from circuits.format import count, general, percent
 from circuits.report.blocks import Block, Figure, Heading, Method, Note, Table
 from circuits.report.figures.minimality import SHOWN, minimality_dots
-from circuits.report.numbers import count, general, percent
 from circuits.report.run import Run
 from circuits.report.sections.faithfulness import BOOTSTRAP
 
 
-def falls(run: Run) -> Iterator[Block]:
+def drops(run: Run) -> Iterator[Block]:
     """What each edge is worth."""
     yield Heading("Does every part matter?")
     asked = {

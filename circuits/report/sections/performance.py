@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from circuits.evaluation import TaskPerformance
+from circuits.format import count, estimate, signed
 from circuits.report.blocks import Block, Method, Note, Table
-from circuits.report.numbers import count, estimate, signed
-from circuits.report.run import AbsentError, Run
+from circuits.report.run import Run
+from circuits.runs import MissingResultError
 
 
 def accuracy(run: Run) -> Iterator[Block]:
@@ -18,7 +19,9 @@ def accuracy(run: Run) -> Iterator[Block]:
         if one.get("performance")
     }
     if not found:
-        raise AbsentError("evaluation.json holds no performance: the run is older than that.")
+        raise MissingResultError(
+            "evaluation.json holds no performance: the run is older than that."
+        )
     first = next(iter(found.values()))
     yield Table(
         caption="Does the model do the task? "

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from circuits.evaluation import Reliability
 from circuits.evaluation.reliability import MOST
+from circuits.format import count, estimate, percent
 from circuits.report.blocks import Block, Figure, Heading, Method, Table
 from circuits.report.figures.reliability import likeness_by_examples
-from circuits.report.numbers import count, estimate, percent
-from circuits.report.run import AbsentError, Run
+from circuits.report.run import Run
+from circuits.runs import MissingResultError
 
 
 def examples(run: Run) -> Iterator[Block]:
@@ -21,7 +22,7 @@ def examples(run: Run) -> Iterator[Block]:
         if one.get("reliability")
     }
     if not found:
-        raise AbsentError("evaluation.json holds no reliability.")
+        raise MissingResultError("evaluation.json holds no reliability.")
     *_, (latest, last) = found.items()
     yield Figure(
         caption=f"Jaccard index of circuits of {count(last.size)} {last.unit} from two disjoint "
@@ -40,7 +41,7 @@ def examples(run: Run) -> Iterator[Block]:
                 "error of mean scores over the L1 norm of the true ones. Intervals: delete-a-block "
                 "jackknife.",
             ),
-            settings={"target": last.target, "rule": last.rule, "ranking": last.ranking},
+            settings={"target": last.target, "strategy": last.strategy, "ranking": last.ranking},
             source="Spearman (1910); Brown (1910). The bar of .8: arXiv:2510.00845.",
         ),
         chosen=latest,

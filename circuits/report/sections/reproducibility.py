@@ -7,9 +7,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from circuits.format import count
 from circuits.report.blocks import Block, Code, Table, Text
-from circuits.report.numbers import count
-from circuits.report.run import AbsentError, Run
+from circuits.report.run import Run
+from circuits.runs import MissingResultError
 
 
 def recipe(run: Run) -> Iterator[Block]:
@@ -50,7 +51,7 @@ def fingerprints(run: Run) -> Iterator[Block]:
             if isinstance(found, Mapping) and "fingerprint" in found:
                 rows.append([name, what, str(found["fingerprint"])])
     if not rows:
-        raise AbsentError("the score files hold no fingerprints.")
+        raise MissingResultError("the score files hold no fingerprints.")
     yield Table(
         caption="Fingerprints: hashes of the weights and of the pairs that edges were scored on.",
         head=["checkpoint", "of", "fingerprint"],

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from circuits.format import count, estimate, general
 from circuits.report.blocks import Block, Figure, Heading, Method, Note, Table
 from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
 from circuits.report.figures.faithfulness import HIGHEST, LOWEST, clipped
 from circuits.report.figures.panels import balanced
-from circuits.report.numbers import count, estimate, general
-from circuits.report.run import AbsentError, Run
+from circuits.report.run import Run
 from circuits.report.sections.faithfulness import BOOTSTRAP, DEFINITION
+from circuits.runs import MissingResultError
 
 _CONDITIONS = {
     "evaluate": "evaluation set",
@@ -28,7 +29,7 @@ def conditions(run: Run) -> Iterator[Block]:
         name: one["robustness"] for name, one in run.checkpoints.items() if one.get("robustness")
     }
     if not found:
-        raise AbsentError("evaluation.json holds no robustness.")
+        raise MissingResultError("evaluation.json holds no robustness.")
     rows = list(dict.fromkeys(condition for one in found.values() for condition in one))
     circuits, controls, notes = [], [], []
     for panel, one in enumerate(found.values()):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from circuits.format import count, estimate, percent
 from circuits.report.blocks import Block, Figure, Heading, Method, Table
 from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
 from circuits.report.figures.stability import inclusion
-from circuits.report.numbers import count, estimate, percent
-from circuits.report.run import AbsentError, Run
+from circuits.report.run import Run
+from circuits.runs import MissingResultError
 
 
 def resampling(run: Run) -> Iterator[Block]:
@@ -18,7 +19,7 @@ def resampling(run: Run) -> Iterator[Block]:
         name: one["stability"] for name, one in run.checkpoints.items() if one.get("stability")
     }
     if not found:
-        raise AbsentError("evaluation.json holds no stability.")
+        raise MissingResultError("evaluation.json holds no stability.")
     names = list(found)
     last = found[names[-1]]
     units = last["unit"]
@@ -65,7 +66,7 @@ def resampling(run: Run) -> Iterator[Block]:
                 "that resamples are drawn from; that of two disjoint halves is lower, since each "
                 "has half of the examples. As many new examples would give a likeness in between.",
             ),
-            settings={"resamples": last["resamples"], "examples": last["overlap"]["n"]},
+            settings={"n_resamples": last["n_resamples"], "examples": last["overlap"]["n"]},
         ),
     )
     yield Figure(
@@ -79,14 +80,14 @@ def resampling(run: Run) -> Iterator[Block]:
                 "The share of the resamples' circuits that hold it. It is a statement of "
                 "uncertainty over examples itself, and so has no interval.",
             ),
-            settings={"resamples": last["resamples"]},
+            settings={"n_resamples": last["n_resamples"]},
         ),
         chosen=names[-1],
     )
     yield Table(
         caption=f"{units.capitalize()} that at least 95 % of the resamples select are the "
         "circuit's core.",
-        head=["checkpoint", units, "core", "resamples", "halves", "random"],
+        head=["checkpoint", units, "core", "n_resamples", "halves", "random"],
         views={
             "": [
                 [

@@ -7,10 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from circuits.report.blocks import Block, Note, Points
-from circuits.report.figures.evolution import middle
-from circuits.report.figures.training import measured
-from circuits.report.numbers import (
+from circuits.format import (
     above,
     count,
     estimate,
@@ -21,8 +18,12 @@ from circuits.report.numbers import (
     sure,
     typeset,
 )
-from circuits.report.run import UNSHOWABLE, AbsentError, Run, reason
+from circuits.report.blocks import Block, Bullets, Note
+from circuits.report.figures.comparison import middle
+from circuits.report.figures.training import measured
+from circuits.report.run import UNSHOWABLE, Run, reason
 from circuits.report.sections.key_figures import last_checkpoint, last_curves
+from circuits.runs import MissingResultError
 
 Finding = tuple[str, Markup]
 
@@ -42,7 +43,7 @@ def findings(run: Run) -> Iterator[Block]:
         except UNSHOWABLE as error:
             absent.append(reason(error))
     if items:
-        yield Points(items)
+        yield Bullets(items)
     if absent:
         yield Note(f"Not in this summary: {' '.join(dict.fromkeys(absent))}")
 
@@ -50,7 +51,7 @@ def findings(run: Run) -> Iterator[Block]:
 def _performance(run: Run) -> Finding:
     found = last_checkpoint(run).get("performance")
     if not found:
-        raise AbsentError("whether the model does the task was not measured.")
+        raise MissingResultError("whether the model does the task was not measured.")
     text = _say(
         "{} is right on *{}* of the prompts (chance {}); {} is {} on clean prompts and {} on "
         "corrupted ones (n = {}).",
@@ -88,11 +89,11 @@ def _circuit(run: Run) -> Finding:
     last, circuit = run.ends[1], last_checkpoint(run)["circuit"]
     kept = circuit.get("faithfulness")
     if kept is None:
-        raise AbsentError(f"the faithfulness of the circuit of {last} is undefined.")
+        raise MissingResultError(f"the faithfulness of the circuit of {last} is undefined.")
     text = _say(
         "In {}, *{}* of the edges ({}) keep f = *{}* of the behaviour (n = {}).",
         last,
-        percent(circuit["share"]),
+        percent(circuit["fraction"]),
         f"{count(circuit['edges'])} edges, {count(circuit['nodes'])} nodes",
         estimate(kept),
         count(kept["n"]),
@@ -161,14 +162,14 @@ def _thin_ground(run: Run) -> Markup:
 def _least(run: Run) -> Finding:
     found = last_checkpoint(run).get("minimality")
     if not found:
-        raise AbsentError("minimality was not measured.")
-    falls = found["falls"]
-    certain = sum(sure(fall) for fall in falls.values())
-    name, most = max(falls.items(), key=lambda item: item[1]["value"])
+        raise MissingResultError("minimality was not measured.")
+    drops = found["falls"]
+    certain = sum(sure(fall) for fall in drops.values())
+    name, most = max(drops.items(), key=lambda item: item[1]["value"])
     text = _say(
         "*{}* of the {} edges of {} are idle: without one of them f moves by less than {}",
         percent(found["idle"], 0),
-        count(len(falls)),
+        count(len(drops)),
         run.ends[1],
         general(found["epsilon"]),
     )
@@ -195,7 +196,7 @@ def _elsewhere(run: Run) -> Finding:
         if name != "evaluate"
     }
     if not found:
-        raise AbsentError("robustness was not measured.")
+        raise MissingResultError("robustness was not measured.")
     measured = {name: one for name, one in found.items() if one["circuit"]}
     apart = [
         name
@@ -303,26 +304,26 @@ def _beside_chance(single: Mapping[str, Any]) -> str:
 
 
 def _inside(run: Run) -> Finding:
-    found = run.json("internals.json")
+    found = run.json("model_diff.json")
     if not found.get("paragraph"):
-        raise AbsentError("internals.json has no paragraph.")
+        raise MissingResultError("model_diff.json has no paragraph.")
     return "Inside", _say("{}", typeset(found["paragraph"]))
 
 
 def _race(run: Run) -> Finding:
     found = run.part("lora.json", "bakeoff")
-    arms = {arm["name"]: arm for arm in found["arms"]}
-    order = sorted(arms, key=lambda name: -arms[name]["scores"]["rougeL"]["mean"])
+    lora_targets = {arm["name"]: arm for arm in found["arms"]}
+    order = sorted(lora_targets, key=lambda name: -lora_targets[name]["scores"]["rougeL"]["mean"])
     best, rest = order[0], order[1:]
-    said = [f"{name} {_spread(arms[name]['scores']['rougeL'])}" for name in order]
+    said = [f"{name} {_spread(lora_targets[name]['scores']['rougeL'])}" for name in order]
     text = _say(
         "After {} steps, ROUGE-L by arm (mean and range over {} seeds): {}.",
         count(found["steps"]),
-        count(len(arms[best]["seeds"])),
+        count(len(lora_targets[best]["seeds"])),
         "; ".join(said),
     )
-    floor = arms[best]["scores"]["rougeL"]["min"]
-    close = [name for name in rest if arms[name]["scores"]["rougeL"]["max"] >= floor]
+    floor = lora_targets[best]["scores"]["rougeL"]["min"]
+    close = [name for name in rest if lora_targets[name]["scores"]["rougeL"]["max"] >= floor]
     if close:
         text += _say(" {} is not told apart from {}: their ranges overlap.", best, listed(close))
     elif rest:
@@ -330,12 +331,14 @@ def _race(run: Run) -> Finding:
     beaten = [name for name in rest if name not in close]
     if close and beaten:
         text += _say(" Every seed of {} is above every seed of {}.", best, listed(beaten))
-    low = min(arms, key=lambda name: float(arms[name]["scores"]["loss"]["mean"]))
+    low = min(lora_targets, key=lambda name: float(lora_targets[name]["scores"]["loss"]["mean"]))
     text += _say(
-        " The lowest held-out loss has {}: {} nats.", low, _spread(arms[low]["scores"]["loss"])
+        " The lowest held-out loss has {}: {} nats.",
+        low,
+        _spread(lora_targets[low]["scores"]["loss"]),
     )
     touched: dict[str, list[str]] = {}
-    for name, arm in arms.items():
+    for name, arm in lora_targets.items():
         if arm["layers"] is not None:
             touched.setdefault(", ".join(map(str, sorted(arm["layers"]))), []).append(name)
     for layers, names in touched.items():
@@ -351,9 +354,9 @@ _FINDINGS = (
     ("faithfulness", _curve),
     ("faithfulness", _least),
     ("faithfulness", _elsewhere),
-    ("evolution", _change),
-    ("evolution", _kind),
-    ("evolution", _inside),
+    ("comparison", _change),
+    ("comparison", _kind),
+    ("comparison", _inside),
     ("lora", _race),
 )
 """Each finding, and the section that it comes from."""
@@ -368,12 +371,12 @@ def _say(text: str, *values: object) -> Markup:
 
 
 def _overall(run: Run) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    found = run.json("evolution.json")
+    found = run.json("comparison.json")
     ends = (found["names"][0], found["names"][-1])
-    for one in run.part("evolution.json", "comparisons"):
+    for one in run.part("comparison.json", "comparisons"):
         if (one["before"], one["after"]) == ends:
             return found, one
-    raise AbsentError("evolution.json does not compare the first and the last checkpoint.")
+    raise MissingResultError("comparison.json does not compare the first and the last checkpoint.")
 
 
 def _spread(score: Mapping[str, Any]) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
+from circuits.format import count
 from circuits.report.blocks import Article, Block, Method, Sentence, Text
-from circuits.report.numbers import count
-from circuits.report.run import AbsentError, Pair, Run
-from circuits.report.words import ARTICLES
+from circuits.report.nouns import ARTICLES
+from circuits.report.run import Pair, Run
+from circuits.runs import MissingResultError
 
 _ARTICLES = (
     "The model reads an article and a cue and goes on with a summary. Each article has a "
@@ -87,7 +88,7 @@ def sizes(run: Run) -> Iterator[Block]:
     score = Pair.of(run, "score")
     evaluate = Pair.of(run, "evaluate") or Pair.of(run, "evaluation")
     if score is None or evaluate is None:
-        raise AbsentError("evaluation.json does not say how many pairs were used.")
+        raise MissingResultError("evaluation.json does not say how many pairs were used.")
     yield Text(
         f"Edges were scored on {count(score.n)} pairs of the {score.split} split. Circuits were "
         f"then judged on {count(evaluate.n)} pairs of the {evaluate.split} split, none of which "

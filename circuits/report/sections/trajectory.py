@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from circuits.report.blocks import Block, Figure, Fold, Heading, Method
+from circuits.format import count, typeset
+from circuits.report.blocks import Block, Details, Figure, Heading, Method
 from circuits.report.figures.trajectory import (
     courses,
-    crossing_courses,
-    crossing_matrix,
+    cross_evaluation_courses,
+    cross_evaluation_matrix,
     entry_bars,
     entry_raster,
     matrix_height,
     raster_height,
     shown_of,
 )
-from circuits.report.numbers import count, typeset
 from circuits.report.run import Run
 
 
 def strengths(run: Run) -> Iterator[Block]:
     """Edge and node strength by training step."""
-    found = run.json("evolution.json")
-    course = run.part("evolution.json", "trajectory")
+    found = run.json("comparison.json")
+    course = run.part("comparison.json", "trajectory")
     checkpoints, steps = course["checkpoints"], found.get("steps")
     nodes = sorted(course["nodes"], key=lambda one: -max(map(abs, one["values"])))
     yield Heading("From checkpoint to checkpoint")
@@ -45,15 +45,15 @@ def strengths(run: Run) -> Iterator[Block]:
                 "task better has more of the metric to lose: compare shapes as well as heights.",
                 "Intervals: symmetric bootstrap-t for edges, jackknife for nodes.",
             ),
-            settings={"resamples": found["resamples"], "seed": found["seed"]},
+            settings={"n_resamples": found["n_resamples"], "seed": found["seed"]},
         ),
     )
 
 
 def entries(run: Run) -> Iterator[Block]:
     """When the edges of the final circuit entered it."""
-    found = run.json("evolution.json")
-    course = run.part("evolution.json", "trajectory")
+    found = run.json("comparison.json")
+    course = run.part("comparison.json", "trajectory")
     size, last = count(course["size"]), course["checkpoints"][-1]
     yield Figure(
         caption=f"When the {size} edges of {last}'s circuit entered: how many are in a "
@@ -74,10 +74,10 @@ def entries(run: Run) -> Iterator[Block]:
     )
 
 
-def crossing(run: Run) -> Iterator[Block]:
+def cross_evaluation(run: Run) -> Iterator[Block]:
     """Every checkpoint's circuit in every other checkpoint."""
-    found = run.json("crossing.json")
-    scored = run.part("evolution.json", "data")
+    found = run.json("cross_evaluation.json")
+    scored = run.part("comparison.json", "data")
     n = count(found["n"])
     shared = len(set(found["data"].get("pairs") or ()) & set(scored.get("pairs") or ()))
     flattered = (
@@ -104,19 +104,19 @@ def crossing(run: Run) -> Iterator[Block]:
     yield Figure(
         caption=f"Faithfulness by training step, with 95 % intervals over {n} examples. Grey: as "
         f"many random edges as the circuit of {found['circuits'][-1]} has.{flattered}",
-        views={"": crossing_courses(found)},
+        views={"": cross_evaluation_courses(found)},
         height=340,
         method=method,
     )
     yield Figure(
         caption="Faithfulness of each checkpoint's circuit (columns) in each checkpoint (rows). "
         f"Hover for 95 % intervals over {n} examples.{flattered}",
-        views={"": crossing_matrix(found)},
+        views={"": cross_evaluation_matrix(found)},
         height=matrix_height(found),
         method=method,
     )
     if found.get("paragraph"):
-        yield Fold("The cross-evaluation in full sentences", typeset(found["paragraph"]))
+        yield Details("The cross-evaluation in full sentences", typeset(found["paragraph"]))
 
 
 def _entry_method(found: Mapping[str, Any], size: str) -> Method:
@@ -126,7 +126,7 @@ def _entry_method(found: Mapping[str, Any], size: str) -> Method:
             "An edge that leaves and comes back enters at the first of the two, and settles at "
             "the second.",
         ),
-        settings={"resamples": found["resamples"], "seed": found["seed"]},
+        settings={"n_resamples": found["n_resamples"], "seed": found["seed"]},
     )
 
 

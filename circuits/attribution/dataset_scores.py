@@ -1,0 +1,289 @@
+"""The scores of a set of pairs from those of its batches: means, blocks, what is said of them.
+
+The set is taken as a whole, or in growing parts (`Growth`), after each of which the scores so far
+say how far to go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuits.attribution.batch_scores import BatchScores, PathScores, relative_l1
+from circuits.attribution.method import Method
+from circuits.errors import CircuitsError
+from circuits.graph import AnyScores
+from circuits.graph.blocks import COUNT, Blocks, block_of
+from circuits.metrics import Metric
+from circuits.models import HookedModel
+from circuits.planning import choose_batch_size
+from circuits.provenance import describe_model, describe_pairs, versions
+from circuits.runtime.batching import over_batches
+from circuits.runtime.resume import PartialResults
+from tasks.pairs import PairBatch, PairSet
+
+PARTS = 64
+"""Parts that a set grows in, at most; the last one takes all that is left."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How many of the pairs to score, by what the scores so far say.
+
+    first: examples to begin with.
+    more: from the scores of the first examples to how many to go on to, in all; no more than there
+        are so far ends it. Called again with the same scores, it has to say the same.
+    settings: JSON values that it depends on; unfinished work with others is not gone on with.
+    """
+
+    first: int
+    more: Callable[[AnyScores], int]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.first < 1:
+            raise CircuitsError(f"{self.first} examples to begin with; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class DatasetScores:
+    """Scores of a set: their mean, examples' or blocks' scores, and what is said of them."""
+
+    mean: Tensor
+    per_example: Float[Tensor, "example ..."] | None
+    blocks: Blocks | None
+    details: dict[str, Any]
+
+
+def score_dataset(
+    model: HookedModel,
+    pairs: PairSet,
+    chosen: Method,
+    metric: Metric,
+    work: Callable[[PairBatch], BatchScores],
+    shape: tuple[int, ...],
+    made: Callable[[DatasetScores], AnyScores],
+    *,
+    batch_size: int | None,
+    per_example: bool,
+    progress: str | None,
+    resume: PartialResults | None,
+    growth: Growth | None = None,
+) -> DatasetScores:
+    """Score pairs, batch by batch: all of them, or the first ones, as many as `growth` says.
+
+    shape: of one example's scores. made: scores as others know them, for `growth`.
+    """
+    model.require(pairs)
+    chosen.require(model, pairs, metric)
+    if batch_size is None:
+        steps = getattr(chosen, "steps", None)
+        batch_size = choose_batch_size(model, pairs, chosen.name, steps)
+    details: dict[str, Any] = {
+        "settings": {key: value for key, value in vars(chosen).items() if value is not None},
+        "metric": metric.name,
+        "batch_size": batch_size,
+        "seed": None,
+        "data": describe_pairs(pairs),
+        "pairs": pairs.fingerprints,
+        "model": describe_model(model),
+        "versions": versions(),
+    }
+    if line := model.missing_begin(pairs):
+        details["begin"] = line
+    sums = _Sums.of(pairs, shape, per_example=per_example)
+    parts = torch.zeros(PARTS, dtype=torch.long)
+    resume = resume or PartialResults()
+    resume.restore(
+        len(pairs),
+        {
+            **details,
+            "method": chosen.name,
+            "shape": shape,
+            "per_example": per_example,
+            "blocks": COUNT,
+            **({} if growth is None else {"growth": {"first": growth.first, **growth.settings}}),
+        },
+        {**vars(sums), **({} if growth is None else {"parts": parts})},
+    )
+
+    def so_far(end: int) -> DatasetScores:
+        taken = pairs if end == len(pairs) else pairs[:end]
+        said = {"data": describe_pairs(taken), "pairs": taken.fingerprints}
+        return sums.gathered(end, {**details, **said})
+
+    end = 0
+    for start, end in _parts(parts, len(pairs), growth, lambda end: made(so_far(end))):
+        _take(
+            model,
+            pairs[start:end],
+            start,
+            work,
+            sums,
+            resume,
+            batch_size,
+            progress if progress is None or not start else f"{progress}, from {start}",
+        )
+    return so_far(end)
+
+
+def _take(
+    model: HookedModel,
+    pairs: PairSet,
+    start: int,
+    work: Callable[[PairBatch], BatchScores],
+    sums: _Sums,
+    resume: PartialResults,
+    batch_size: int,
+    progress: str | None,
+) -> None:
+    """Add a part's scores to the sums. start: its first example's place in the whole set."""
+    for batch, found in over_batches(
+        model,
+        pairs,
+        partial(_placed, work, start),
+        batch_size=batch_size,
+        done=resume.done[start : start + len(pairs)],
+        progress=progress,
+    ):
+        place = batch.index.cpu() + start
+        scores = found.scores.cpu()
+        _require_finite(scores, batch)
+        with resume.taking(place):
+            sums.add(place, scores, found)
+
+
+def _placed(work: Callable[[PairBatch], BatchScores], start: int, batch: PairBatch) -> BatchScores:
+    """The work on a batch of a part, its examples placed in the whole set."""
+    return work(replace(batch, index=batch.index + start))
+
+
+def _parts(
+    ends: Int[Tensor, " part"],
+    n: int,
+    growth: Growth | None,
+    scores: Callable[[int], AnyScores],
+) -> Iterator[tuple[int, int]]:
+    """Where each part begins and ends. `ends` holds what was decided, and takes what is: work that
+    goes on asks nothing twice, as by then it knows more than when it was asked.
+    """
+    start = 0
+    for part in range(PARTS):
+        if not ends[part]:
+            if growth is None or part == PARTS - 1:
+                ends[part] = n
+            else:
+                asked = growth.more(scores(start)) if start else growth.first
+                ends[part] = max(start, min(asked, n))
+        if int(ends[part]) == start:
+            return
+        yield start, int(ends[part])
+        start = int(ends[part])
+        if start == n:
+            return
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What is kept of all examples: sums, and what each is known by.
+
+    total: of scores. kept: scores of each example, or of none. sums: of blocks, or of none.
+    ends: the metric, clean and corrupted. path: error and gradients. doubt, stands_for: of
+    `PathScores`.
+    """
+
+    total: Float[Tensor, "*unit"]
+    kept: Float[Tensor, "kept ..."]
+    sums: Float[Tensor, "block ..."]
+    ends: Float[Tensor, "2 example"]
+    path: Float[Tensor, "2 example"]
+    doubt: Float[Tensor, "*unit"]
+    stands_for: Float[Tensor, " column"]
+
+    @classmethod
+    def of(cls, pairs: PairSet, shape: tuple[int, ...], *, per_example: bool) -> _Sums:
+        n = len(pairs)
+        return cls(
+            torch.zeros(shape, dtype=torch.float64),
+            torch.zeros(n if per_example else 0, *shape),
+            torch.zeros(0 if per_example else min(COUNT, n), *shape),
+            torch.zeros(2, n),
+            torch.full((2, n), torch.nan),
+            torch.zeros(shape, dtype=torch.float64),
+            torch.zeros(shape[-1]),
+        )
+
+    @property
+    def blocks(self) -> Int[Tensor, " example"]:
+        """Which block each example is in."""
+        n = self.ends.shape[1]
+        return block_of(n, min(COUNT, n))
+
+    def add(self, place: Int[Tensor, " batch"], scores: Tensor, found: BatchScores) -> None:
+        """Take in the scores of these examples, which are on the CPU."""
+        self.total.add_(scores.sum(dim=0, dtype=torch.float64))
+        self.ends[:, place] = torch.stack([found.clean, found.corrupted]).detach().cpu()
+        if isinstance(found, PathScores):
+            self.path[:, place] = torch.stack([found.error, found.gradients]).detach().cpu()
+            self.doubt.add_(found.doubt.cpu().sum(dim=0, dtype=torch.float64))
+            self.stands_for.copy_(found.stands_for)
+        if len(self.kept):
+            self.kept[place] = scores
+        else:
+            self.sums.index_add_(0, self.blocks[place], scores)
+
+    def gathered(self, n: int, details: dict[str, Any]) -> DatasetScores:
+        """The scores of the first `n` examples, which are those taken in so far."""
+        ends, path = self.ends[:, :n], self.path[:, :n]
+        error = {}
+        if not path.isnan().any():
+            error["error"] = describe_error(path, self.doubt, self.total, self.stands_for)
+        each, blocks = None, None
+        if len(self.kept):
+            each = self.kept[:n] if n == len(self.kept) else self.kept[:n].clone()
+        else:
+            sizes = self.blocks[:n].bincount(minlength=len(self.sums))
+            blocks = Blocks(self.sums[sizes > 0], sizes[sizes > 0])
+        return DatasetScores(
+            (self.total / n).float(),
+            each,
+            blocks,
+            {
+                **details,
+                "metric_clean": float(ends[0].mean()),
+                "metric_corrupted": float(ends[1].mean()),
+                **error,
+            },
+        )
+
+
+def describe_error(
+    path: Float[Tensor, "2 example"],
+    doubt: Float[Tensor, "*unit column"],
+    total: Float[Tensor, "*unit column"],
+    stands_for: Float[Tensor, " column"],
+) -> dict[str, float]:
+    """What a result says of its quadrature, from sums of `PathScores` over all examples.
+
+    path: rows are each example's error and gradients. estimate: of the relative L1 error of the
+    mean scores. worst: the largest of a single example.
+    """
+    errors, gradients = path.double()
+    return {
+        "estimate": float(relative_l1(doubt[None], total[None], stands_for.double())),
+        "worst": float(errors.max()),
+        "gradients": float(gradients.mean()),
+    }
+
+
+def _require_finite(scores: torch.Tensor, batch: PairBatch) -> None:
+    finite = torch.isfinite(scores).flatten(1).all(dim=1)
+    if not finite.all():
+        bad = batch.sources[int((~finite).nonzero()[0])]
+        raise CircuitsError(f"{bad}: a score is not finite; try dtype float32")

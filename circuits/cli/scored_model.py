@@ -1,0 +1,34 @@
+"""A model beside the scores that must have been made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circuits.cli.options import load_hooked
+from circuits.errors import CircuitsError
+
+if TYPE_CHECKING:
+    from circuits.models import HookedModel
+
+
+def load_scored(
+    source: str,
+    device: str | None,
+    dtype: str,
+    file: Path | None,
+    details: Mapping[str, Any],
+    tokenizer: str | None = None,
+) -> HookedModel:
+    """The model, refused where the scores in the file say that they were made from another."""
+    from circuits.provenance import source_of_other_weights
+
+    model = load_hooked(source, device, dtype, tokenizer)
+    if other := source_of_other_weights(model, details):
+        what = f"from other weights than {source} holds now" if other == source else f"from {other}"
+        raise CircuitsError(
+            f"{file}: these scores were made {what}, and are used with the model {source}; give "
+            "models in the order of their score files, or score this model anew"
+        )
+    return model

@@ -1,0 +1,197 @@
+"""How the change of the scores splits between source totals, reader totals, and single edges.
+
+The change of edge u->v is modelled as mean + source_u + reader_v + rest, by least squares over the
+edges that exist. If fine-tuning only turned nodes up and down, the two main effects would explain
+the change; what they leave is the interaction: single edges rewired. Not every pair is an edge, so
+the two effects overlap; each is credited with the mean of what it explains alone and what it adds
+to the other (Shapley value; Lindeman, Merenda and Gold 1980). The model adds: a node whose unequal
+edges all double changes its edges unequally, and that inequality counts as interaction.
+
+Noise. The square of a noisy mean is too large by the mean's own variance. Every part is a quadratic
+form w' K w in the weights of the examples, with K[i, j] the inner product of examples i and j after
+projection; leaving out i = j leaves out exactly that variance (a U-statistic). K is n x n, so
+resampling costs nothing. Intervals are of Student's t with the unbiased variance of such a
+statistic, given Hoeffding's terms (1948, "A class of statistics with asymptotically normal
+distribution", section 5); the jackknife counts the noise of pairs twice. That variance is itself
+one of squares, and no better known than with half of a mean's degrees of freedom: n - 1 of them
+covered 92 to 95 % over simulated models at 20 examples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.graph import Layout
+from circuits.runtime.files import number
+from circuits.statistics import LEVEL, RESOLUTION, sign_flips, student_quantile
+
+SIGNIFICANT = 0.05
+PARTS = ("source", "reader", "interaction")
+
+
+@dataclass(frozen=True)
+class VarianceShare:
+    """One part's share of the variance of the score change, over all possible edges.
+
+    value, low, high: share of the true change, noise left out, with its 95 % interval;
+        NaN where no change stands out (p above .05); it may pass 0 or 1 by its uncertainty.
+    observed: share of the mean change as it stands, noise included.
+    noise: the same share of the sampling noise, a checkpoint against itself (mean of the two).
+    permuted, permuted_low, permuted_high: the observed share when the two checkpoints' labels are
+        swapped at random by example: mean and 95 % range.
+    """
+
+    value: float
+    low: float
+    high: float
+    observed: float
+    noise: float
+    permuted: float
+    permuted_low: float
+    permuted_high: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """JSON numbers, None where undefined."""
+        return {name: number(value) for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class VarianceDecomposition:
+    """The change of all edges, split in three, and whether there is a change at all.
+
+    p: of "no edge changed" (variance of the change against swapped labels, one-sided).
+    noise_share: the share of the observed change's variance that is sampling noise.
+    """
+
+    source: VarianceShare
+    reader: VarianceShare
+    interaction: VarianceShare
+    p: float
+    noise_share: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        parts = {name: getattr(self, name).to_dict() for name in PARTS}
+        return {**parts, "p": number(self.p), "noise_share": number(self.noise_share)}
+
+
+def decompose_variance(
+    layout: Layout,
+    before: Float[Tensor, "n edge"],
+    after: Float[Tensor, "n edge"],
+    *,
+    permutations: int,
+    seed: int,
+    level: float = LEVEL,
+) -> VarianceDecomposition:
+    """Split the variance of after - before.
+
+    Parts of one split add to 1: `value` does, `observed` does.
+    """
+    count = before.shape[0]
+    change = after.double() - before.double()
+    scale = torch.maximum(before.abs().amax(), after.abs().amax())
+    change = torch.where(change.abs() <= RESOLUTION * scale, 0.0, change)
+    forms = sums_of_squares(layout, change)  # part, n, n
+    equal = torch.full((1, count), 1 / count, dtype=torch.float64)
+    flips = sign_flips(count, permutations, seed=seed) / count
+    apart = forms - torch.diag_embed(forms.diagonal(dim1=1, dim2=2))
+
+    estimate = _quadratic(apart, equal)[0]
+    observed = _quadratic(forms, equal)[0]
+    null = _quadratic(apart, flips).sum(dim=1)
+    total = estimate.sum()
+    p = float((1 + (null >= total).sum()) / (1 + len(null)))
+    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    value = _shares(estimate[None])[0]
+    reach = student_quantile(level, max(1, (count - 1) // 2)) * standard_error(apart, value)
+    permuted = _shares(_quadratic(forms, flips))
+    permuted_low, permuted_high = permuted.nanquantile(tails, dim=0)
+    noise = torch.stack([_noise(sums_of_squares(layout, side)) for side in (before, after)])
+    found = torch.tensor(p <= SIGNIFICANT)
+    columns = (
+        *(
+            torch.where(found, column, torch.nan)
+            for column in (value, value - reach, value + reach)
+        ),
+        _shares(observed[None])[0],
+        _shares(noise).nanmean(dim=0),
+        permuted.nanmean(dim=0),
+        permuted_low,
+        permuted_high,
+    )
+    source, reader, rest = (
+        VarianceShare(*(float(column[row]) for column in columns)) for row in range(len(PARTS))
+    )
+    # (count - 1) / count: `estimate` averages over n^2 places, n of which are empty.
+    noise_share = 1 - total * count / (count - 1) / observed.sum()
+    return VarianceDecomposition(source, reader, rest, p, float(noise_share))
+
+
+def sums_of_squares(layout: Layout, values: Float[Tensor, "n edge"]) -> Float[Tensor, "part n n"]:
+    """Inner products of the examples after projection on each of the three parts.
+
+    A projection's inner product needs the row and column sums only: x' X (X'X)^+ X' y.
+    """
+    values = values.double()
+    rows, columns = layout.mask.nonzero().T
+    sources, readers = layout.shape
+    by_source = torch.zeros(len(values), sources, dtype=torch.float64).index_add_(1, rows, values)
+    by_reader = torch.zeros(len(values), readers, dtype=torch.float64).index_add_(
+        1, columns, values
+    )
+    mask = layout.mask.double()
+    design = torch.cat(
+        [
+            torch.cat([mask.sum(dim=1).diag(), mask], dim=1),
+            torch.cat([mask.T, mask.sum(dim=0).diag()], dim=1),
+        ]
+    )
+    sums = torch.cat([by_source, by_reader], dim=1)
+    mean = torch.outer(values.sum(dim=1), values.sum(dim=1)) / values.shape[1]
+    source = (by_source / mask.sum(dim=1)) @ by_source.T - mean
+    reader = (by_reader / mask.sum(dim=0)) @ by_reader.T - mean
+    both = sums @ torch.linalg.pinv(design, rtol=1e-10, hermitian=True) @ sums.T - mean
+    whole = values @ values.T - mean
+    return torch.stack([(source + both - reader) / 2, (reader + both - source) / 2, whole - both])
+
+
+def _quadratic(
+    forms: Float[Tensor, "part n n"], weights: Float[Tensor, "m n"]
+) -> Float[Tensor, "m part"]:
+    return torch.stack([((weights @ form) * weights).sum(dim=1) for form in forms], dim=1)
+
+
+def standard_error(
+    apart: Float[Tensor, "part n n"], shares: Float[Tensor, " part"]
+) -> Float[Tensor, " part"]:
+    """Of a ratio of U-statistics, by its linear part; of four examples or more.
+
+    With h = part - share * total, which sums to 0 over the pairs, the variance of h's mean is
+    E[mean^2] - E[h]^2, and pairs of pairs without a common example estimate E[h]^2 without bias.
+    That may come out negative: no less than half of what the jackknife gives is taken.
+    """
+    count = apart.shape[1]
+    total = apart.sum(dim=0)
+    h = apart - shares[:, None, None] * total
+    one_common = 4 * h.sum(dim=2).square().sum(dim=1)
+    both_common = 2 * h.square().sum(dim=(1, 2))
+    unbiased = torch.maximum(one_common - both_common, one_common / 2)
+    pairs = count * (count - 1)
+    return (unbiased / (pairs * (count - 2) * (count - 3))).sqrt() * pairs / total.sum().abs()
+
+
+def _noise(forms: Float[Tensor, "part n n"]) -> Float[Tensor, " part"]:
+    """Each part of the examples' variance about their mean."""
+    return forms.diagonal(dim1=1, dim2=2).sum(dim=1) - forms.mean(dim=2).sum(dim=1)
+
+
+def _shares(parts: Float[Tensor, "m part"]) -> Float[Tensor, "m part"]:
+    """Parts over their total; NaN where the total is not positive."""
+    total = parts.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, parts / total, torch.nan)

@@ -1,0 +1,71 @@
+"""What scores must share to be compared example by example."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from circuits.errors import CircuitsError
+from circuits.graph.scores import EdgeScores
+
+MIN_EXAMPLES = 8
+_OF_COST = ("force",)  # settings that no score depends on
+
+
+def require_paired(scores: Sequence[EdgeScores], names: Sequence[str]) -> None:
+    """Refuse scores of other shapes, methods, settings, metrics or examples, or too few examples.
+
+    A setting or metric that a file does not record, as older ones do not, is taken to be the same.
+    Raises CircuitsError naming both sides of what differs.
+    """
+    first = scores[0]
+    for name, other in zip(names, scores, strict=True):
+        if other.layout != first.layout:
+            raise CircuitsError(
+                f"{names[0]} and {name} are models of different shapes: "
+                f"{first.layout.summary} ({first.layout.shape[0]} x {first.layout.shape[1]}) and "
+                f"{other.layout.summary} ({other.layout.shape[0]} x {other.layout.shape[1]})"
+            )
+        if other.per_example is None:
+            raise CircuitsError(
+                f"{name}: its scores were kept as a mean only; paired statistics need them per "
+                "example, so score it again with per_example=True (discover --per-example)"
+            )
+        if other.method != first.method:
+            raise CircuitsError(
+                f"{names[0]} was scored by {first.method} and {name} by {other.method}; "
+                "score both by one method"
+            )
+        _require_one_way(first, other, f"{names[0]} and {name}")
+        if _fingerprint(other, name) != _fingerprint(first, names[0]):
+            raise CircuitsError(
+                f"{names[0]} and {name} were scored on different examples; paired statistics need "
+                "the same pairs for every checkpoint"
+            )
+        if len(other.per_example) < MIN_EXAMPLES:
+            raise CircuitsError(
+                f"{name}: {len(other.per_example)} examples; resampling needs at least "
+                f"{MIN_EXAMPLES}"
+            )
+
+
+def _require_one_way(first: EdgeScores, other: EdgeScores, both: str) -> None:
+    """One metric, and one value of every setting of the method."""
+    one, two = (
+        {"metric": scores.details.get("metric"), **scores.details.get("settings", {})}
+        for scores in (first, other)
+    )
+    for key in sorted(one.keys() & two.keys() - set(_OF_COST)):
+        if None not in (one[key], two[key]) and one[key] != two[key]:
+            raise CircuitsError(
+                f"{both} were scored with different {key}, {one[key]} and {two[key]}; their "
+                f"scores differ for that alone, so score both with one"
+            )
+
+
+def _fingerprint(scores: EdgeScores, name: str) -> str:
+    try:
+        return str(scores.details["data"]["fingerprint"])
+    except (KeyError, TypeError) as error:
+        raise CircuitsError(
+            f"{name}: its scores do not say which examples they are of (data.fingerprint)"
+        ) from error

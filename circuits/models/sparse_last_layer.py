@@ -1,0 +1,55 @@
+"""The last layer run only where its output is read.
+
+Behind the last attention no position sees another: where logits are read at a few positions, the
+last layer's queries, output matrix and MLP need no others. This is most of a layer's work, both
+ways. Keys and values are made everywhere; `View.tail` is the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from jaxtyping import Int
+from torch import Tensor, nn
+
+
+@contextmanager
+def sparse_last_layer(
+    modules: Sequence[nn.Module],
+    batch: int,
+    example_index: Int[Tensor, " read"],
+    position: Int[Tensor, " read"],
+) -> Iterator[None]:
+    """For one block of code, the modules see only some positions and give zeros at all others.
+
+    Hooks on them see whole tensors. example_index, position: which example each position to see is
+    of, and where in it; none twice, in `batch` examples. The modules are given (batch, pos,
+    feature) or (batch pos, feature).
+    """
+    own = {module: vars(module).get("forward") for module in modules}
+    for module in modules:  # an instance's `forward` goes before its class's
+        vars(module)["forward"] = partial(_at, module.forward, batch, example_index, position)
+    try:
+        yield
+    finally:
+        for module, forward in own.items():
+            if forward is None:
+                del vars(module)["forward"]
+            else:
+                vars(module)["forward"] = forward
+
+
+def _at(
+    forward: Callable[[Tensor], Tensor],
+    batch: int,
+    example_index: Int[Tensor, " read"],
+    position: Int[Tensor, " read"],
+    x: Tensor,
+) -> Tensor:
+    flat = x.flatten(0, -2)
+    places = example_index * (len(flat) // batch) + position
+    some = forward(flat[places])
+    whole = some.new_zeros(len(flat), some.shape[-1])
+    return whole.index_copy_(0, places, some).view(*x.shape[:-1], -1)

@@ -1,0 +1,150 @@
+"""A run folder, read back: every part that `circuits run` wrote there, as the object it was."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from circuits.errors import CircuitsError
+from circuits.graph import Circuit, EdgeScores
+from circuits.runtime.files import read_json
+from circuits.runtime.result_file import ResultFile
+
+R = TypeVar("R", bound=ResultFile)
+
+
+class MissingResultError(CircuitsError):
+    """A run folder does not hold the part that is asked for; the message is the reason."""
+
+
+class RunFolder:
+    """The files of a run folder, each read once, when first asked for.
+
+    Raises MissingResultError where a part is asked for that the folder does not hold, and
+    CircuitsError where its file is broken or of another schema version.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise CircuitsError(f"{self.folder}: no such run folder; make one with `circuits run`")
+        self._read: dict[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.resolve().name
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON file of the folder."""
+        if name not in self._read:
+            if not (self.folder / name).is_file():
+                raise MissingResultError(f"{name} is not in the run folder.")
+            self._read[name] = read_json(self.folder / name)
+        found = self._read[name]
+        if not isinstance(found, dict) or not found:
+            raise MissingResultError(f"{name} holds nothing.")
+        return found
+
+    def part(self, name: str, *keys: str) -> Any:
+        """What stands at a path of keys in a JSON file."""
+        found: Any = self.json(name)
+        for depth, key in enumerate(keys, start=1):
+            if not isinstance(found, dict) or found.get(key) in (None, {}, []):
+                raise MissingResultError(f"{name} has no “{' / '.join(keys[:depth])}”.")
+            found = found[key]
+        return found
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """Checkpoints, first to last, as the evaluation lists them; else by their score files."""
+        try:
+            return tuple(self.part("evaluation.json", "order"))
+        except MissingResultError:
+            names = [path.stem for path in (self.folder / "scores").glob("*.safetensors")]
+            return tuple(sorted(names, key=_natural))
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The first and the last checkpoint that were evaluated."""
+        order = self.part("evaluation.json", "order")
+        return str(order[0]), str(order[-1])
+
+    @cached_property
+    def checkpoints(self) -> dict[str, dict[str, Any]]:
+        """The evaluation of each checkpoint, in order."""
+        found = self.part("evaluation.json", "checkpoints")
+        return {name: found[name] for name in self.order if name in found}
+
+    @cached_property
+    def scores(self) -> dict[str, EdgeScores]:
+        """Edge scores by checkpoint, in order, as far as they are there."""
+        found = {
+            name: EdgeScores.load(path)
+            for name in self.order
+            if (path := self.folder / "scores" / f"{name}.safetensors").is_file()
+        }
+        if not found:
+            raise MissingResultError("There are no score files under scores/.")
+        return found
+
+    @cached_property
+    def circuits(self) -> dict[str, Circuit]:
+        """Circuits by checkpoint, in order, as far as they are there."""
+        found = {
+            name: Circuit.load(path)
+            for name in self.order
+            if (path := self.folder / "circuits" / f"{name}.json").is_file()
+        }
+        if not found:
+            raise MissingResultError("There are no circuits under circuits/.")
+        return found
+
+    @cached_property
+    def training_log(self) -> dict[str, Any]:
+        """The log of the fine-tuning that made the checkpoints."""
+        logs = (self.folder / "checkpoints").rglob("training_log.json")
+        nearest = min(logs, key=lambda path: (len(path.parts), path), default=None)
+        if nearest is None:
+            raise MissingResultError("There is no training_log.json under checkpoints/.")
+        return self.json(str(nearest.relative_to(self.folder)))
+
+    @cached_property
+    def recipe(self) -> str:
+        """The recipe as it was resolved, as text."""
+        path = self.folder / "recipe.yaml"
+        if not path.is_file():
+            raise MissingResultError("recipe.yaml is not in the run folder.")
+        return path.read_text(encoding="utf-8")
+
+    def _load(self, kind: type[R], name: str) -> R:
+        """A result file of the folder as its object."""
+        path = self.folder / name
+        if not path.is_file():
+            raise MissingResultError(f"{name} is not in the run folder.")
+        return kind.load(path)
+
+
+def open_run(folder: str | Path) -> RunFolder:
+    """A run folder whose results are read back when they are first asked for.
+
+    Args:
+        folder: what `circuits run --out` wrote.
+
+    Returns:
+        The run; `run.evaluation`, `run.scores` and the other parts are the objects that were saved.
+
+    Raises:
+        CircuitsError: where there is no such folder.
+    """
+    return RunFolder(folder)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A sort key with step-9 before step-10 and `base` first."""
+    parts = re.split(r"(\d+)", name)
+    return [(-1, "")] * (name == "base") + [
+        (int(part), "") if part.isdigit() else (0, part) for part in parts
+    ]

@@ -1,0 +1,105 @@
+"""Batches that fit: work is done batch by batch, and a batch that does not fit is halved."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar, runtime_checkable
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from circuits.errors import CircuitsError
+from circuits.runtime.oom import out_of_memory
+from tasks.pairs import PairBatch, PairSet
+
+_log = logging.getLogger(__name__)
+_TOKENS = {"cpu": 2048}  # at a time unless told: two prompts of 1,024
+_TOKENS_ELSEWHERE = 8192
+
+Result = TypeVar("Result")
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """What batches must know of a model: a `circuits.models.HookedModel`, which stands above."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+
+    @property
+    def longrope_window(self) -> int | None:
+        """Length from which a prompt shares no batch with shorter ones."""
+
+
+def over_batches(
+    model: OnDevice,
+    pairs: PairSet,
+    work: Callable[[PairBatch], Result],
+    *,
+    batch_size: int | None = None,
+    done: Bool[Tensor, " example"] | None = None,
+    progress: str | None = None,
+) -> Iterator[tuple[PairBatch, Result]]:
+    """Do `work` on every batch, longest first; out of memory halves the batch and says so.
+
+    Batches are on the model's device; pairs longer than its `longrope_window` share none with
+    others.
+
+    batch_size: None takes the usual one, which asks nobody whether it fits.
+    done: examples to leave out of their batches, which stay as they are otherwise.
+    progress: the words beside a progress bar; None shows none.
+    """
+    if batch_size is None:
+        batch_size = usual_batch_size(max(len(pair) for pair in pairs), len(pairs), model.device)
+    if batch_size < 1:
+        raise CircuitsError(f"batch size {batch_size}: it must be at least 1")
+    left = torch.ones(len(pairs), dtype=torch.bool) if done is None else ~done
+    batches = pairs.batches(batch_size, apart=model.longrope_window)
+    rest = (batch.index[left[batch.index]].tolist() for batch in batches)
+    queue = [index for index in rest if index]
+    with tqdm(
+        desc=progress,
+        total=len(pairs),
+        initial=len(pairs) - int(left.sum()),
+        unit="pair",
+        disable=progress is None,
+    ) as bar:
+        while queue:
+            batch = pairs.batch(queue[0]).to(model.device)
+            try:
+                result = work(batch)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                queue[:1] = _halved(queue[0], batch, error)
+                continue
+            queue.pop(0)
+            yield batch, result
+            bar.update(len(batch))
+
+
+def usual_batch_size(
+    length: int, n: int, device: torch.device | str, tokens: int | None = None
+) -> int:
+    """Pairs at a time that speed has a use for, fit or not; at most `n`, at least 1.
+
+    length: tokens of the longest. tokens: most positions at a time, padding included; None takes
+        2,048 on a CPU, which has no use for more, and 8,192 elsewhere.
+    """
+    tokens = tokens or _TOKENS.get(torch.device(device).type, _TOKENS_ELSEWHERE)
+    return max(1, min(n, tokens // length))
+
+
+def _halved(index: list[int], batch: PairBatch, error: Exception) -> list[list[int]]:
+    if len(index) == 1:
+        raise CircuitsError(
+            f"{batch.sources[0]}: out of memory with one example of {batch.clean.shape[1]} tokens; "
+            "shorten the text, use dtype bfloat16, or a larger device"
+        ) from error
+    _log.warning("out of memory with %d examples; going on with half as many", len(index))
+    middle = len(index) // 2
+    return [index[:middle], index[middle:]]

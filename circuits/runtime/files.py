@@ -1,0 +1,171 @@
+"""Files that are either whole or absent: temporary name, fsync, rename. One process a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+from filelock import FileLock, Timeout
+
+from circuits.errors import CircuitsError, naming, unrepeated
+
+LOCK = ".lock"
+_UMASK = os.umask(0o077)  # can only be read by setting it
+os.umask(_UMASK)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`, file or folder, renamed to it when the block succeeds.
+
+    A process killed at any moment leaves `path` as it was. A folder takes the place of a folder
+    that was there; a file never does.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        temporary = holder / path.name
+        yield temporary
+        _sync(temporary)
+        if path.is_dir():
+            if not temporary.is_dir():
+                raise CircuitsError(f"{path}: a folder; give a file")
+            path.rename(holder / ".replaced")
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def drop_folder(path: Path) -> None:
+    """Remove a folder that a killed process must not leave half of: first its name goes."""
+    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    path.rename(holder / path.name)
+    shutil.rmtree(holder, ignore_errors=True)
+
+
+@contextmanager
+def working_in(folder: str | Path, names: str) -> Iterator[None]:
+    """Make a folder and work in it alone: another process is refused until the block ends.
+
+    names: a regular expression for what is written here; what a killed process left half written
+        of that is removed. The system frees the lock of a process that dies.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK).acquire(timeout=0)
+    except Timeout as error:
+        raise CircuitsError(
+            f"{folder}: another process works in this folder; wait for it, or choose another folder"
+        ) from error
+    except OSError as error:
+        raise CircuitsError(f"{folder}: cannot be written to ({error.strerror})") from error
+    with lock:
+        for leftover in leftovers(folder, names):
+            shutil.rmtree(leftover)
+        yield
+
+
+def leftovers(folder: Path, names: str) -> list[Path]:
+    """Temporary folders that `atomic_path` made in a folder for the names that match."""
+    made = re.compile(rf"\.({names})\.[a-z0-9_]{{8}}")  # as `tempfile.mkdtemp` ends names
+    return [path for path in folder.glob(".*") if path.is_dir() and made.fullmatch(path.name)]
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically: sorted keys, so that equal values are equal bytes; no NaN."""
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    write_text(path, text + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON; what is missing or malformed is a `CircuitsError` that names the file.
+
+    So is an object that has a key twice.
+    """
+    try:
+        with naming(str(path)):
+            return json.loads(
+                Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=unrepeated
+            )
+    except FileNotFoundError as error:
+        raise CircuitsError(f"{path}: no such file") from error
+    except OSError as error:
+        raise CircuitsError(f"{path}: cannot be read ({error.strerror})") from error
+    except CircuitsError:
+        raise
+    except (ValueError, RecursionError) as error:  # of no JSON, too many digits, nested too deep
+        raise CircuitsError(f"{path}: not a JSON file ({error})") from error
+
+
+def require_known(values: Any, known: Collection[str]) -> None:
+    """Refuse an object with a key that this version does not know: it may change what it means.
+
+    Raises TypeError for what is no object.
+    """
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{type(values).__name__} where an object is expected")
+    if unknown := sorted(key for key in values if key not in known):
+        raise CircuitsError(
+            f"unknown key {unknown[0]!r} (known: {', '.join(known)}); it may be of a later version "
+            "and change what the file means, so remove it only if it does not"
+        )
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, or of the names and bytes of a folder's files.
+
+    Hidden files do not count, nor do folders within the folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(one for one in path.iterdir() if one.is_file() and one.name[0] != ".")
+        content = json.dumps([(file.name, fingerprint(file)) for file in files])
+        return hashlib.sha256(content.encode()).hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CircuitsError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir():
+        for child in path.iterdir():
+            _sync(child)
+        _sync_folder(path)
+        return
+    path.chmod(0o666 & ~_UMASK)  # safetensors makes its files for the owner alone
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def number(value: SupportsFloat) -> float | None:
+    """A JSON number; None for what is undefined."""
+    value = float(value)
+    return value if math.isfinite(value) else None

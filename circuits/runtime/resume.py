@@ -1,0 +1,233 @@
+"""Work that may be killed: what it has filled so far stands in a file until its result is saved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from circuits.runtime.files import atomic_path, drop_folder, read_json, write_json
+
+NAME = "scores.partial"
+_log = logging.getLogger(__name__)
+_EVERY = 30.0  # seconds between two writings, at least
+_COST = 20  # times as long as the last one took, at least: 5 % of the time
+
+
+class PartialResults:
+    """The tensors that work on many examples fills, in a file for as long as it is not done.
+
+        with Unfinished(out / NAME) as unfinished:
+            attribute(model, pairs, unfinished=unfinished).save(out)
+
+    The file is written every half a minute, and when the block is left by an error or by Ctrl-C.
+    Left without one, the block removes it. The same work goes on from it, to the same bytes.
+
+    path: None keeps nothing. replace: begin anew over a file of other work, instead of refusing it.
+    """
+
+    def __init__(self, path: str | Path | None = None, *, replace: bool = False) -> None:
+        self.path = None if path is None else Path(path)
+        self.replace = replace
+        self.done: Bool[Tensor, " example"] = torch.zeros(0, dtype=torch.bool)
+        self._tensors: dict[str, Tensor] = {}
+        self._identity = ""
+        self._new, self._torn, self._due = False, False, 0.0
+
+    def restore(self, n: int, identity: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Fill the tensors, and `done`, with what the file holds of the same work, if any.
+
+        n: examples. identity: JSON values that decide what the tensors come to hold.
+        """
+        held = self.held(n, identity)
+        if held:
+            for name, tensor in tensors.items():
+                tensor.copy_(held[name])
+        self.hold(tensors)
+
+    def held(self, n: int, identity: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What the file holds of the same work, if any, and `done` filled with its examples: for
+        tensors that come to be with the first batch (`hold`).
+        """
+        self.done = torch.zeros(n, dtype=torch.bool)
+        self._tensors = {"done": self.done}
+        self._identity = json.dumps(identity, sort_keys=True)
+        held = {}
+        if self.path is not None and self.path.exists():
+            held = self._read(self.path)
+            if held:
+                self.done.copy_(held.pop("done"))
+                _log.info("%s: going on after %d of %d examples", self.path, self.done.sum(), n)
+        self._due = time.monotonic() + _EVERY
+        return held
+
+    def hold(self, tensors: Mapping[str, Tensor]) -> None:
+        """Say which tensors are filled."""
+        self._tensors = {**tensors, "done": self.done}
+
+    @contextmanager
+    def taking(self, index: Tensor) -> Iterator[None]:
+        """A block that adds these examples to running sums: stopped within it, nothing is written,
+        as the sums hold a part of them.
+        """
+        self._torn = True
+        yield
+        self._torn = False
+        self.keep(index)
+
+    def keep(self, index: Int[Tensor, " batch"]) -> None:
+        """Say that the tensors hold all of these examples; the file is written when it is time."""
+        self.done[index.cpu()] = True
+        self._new = True
+        if time.monotonic() >= self._due:
+            self.write()
+
+    def write(self) -> None:
+        """Replace the file by what the tensors hold now."""
+        if self.path is None or not self._new or self._torn:
+            return
+        began = time.monotonic()
+        held = {name: tensor.contiguous() for name, tensor in self._tensors.items()}
+        with atomic_path(self.path) as temporary:
+            save_file(held, str(temporary), metadata={"work": self._identity})
+        self._new = False
+        now = time.monotonic()
+        self._due = now + max(_EVERY, _COST * (now - began))
+
+    def __enter__(self) -> PartialResults:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.write()
+        elif self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> dict[str, Tensor]:
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                work = (file.metadata() or {}).get("work", "{}")
+                held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise CircuitsError(f"{path}: cannot be read ({error}); remove it") from error
+        if work != self._identity:
+            was, now = json.loads(work), json.loads(self._identity)
+            other = ", ".join(sorted(key for key in now if was.get(key) != now[key]))
+            if self.replace:
+                _log.info("%s: of work with other %s; beginning anew", path, other)
+                return {}
+            raise CircuitsError(
+                f"{path}: holds unfinished work with other {other or 'settings'}; give the same "
+                "settings to go on with it, write to another place, or remove it"
+            )
+        return held
+
+
+class Pieces:
+    """Pieces of work, one after the other, kept in a folder for as long as not all are done.
+
+        with Pieces(out / "evaluation.partial") as unfinished:
+            write_json(out / "evaluation.json", evaluate(..., unfinished=unfinished))
+
+    The same work asks for the same pieces in the same order, finds those that are done, and goes on
+    in the midst of the next. Left without an error, the block removes the folder; so does a refusal
+    of what was begun in it, as other input is other work.
+
+    path, replace: as for `Unfinished`.
+    """
+
+    def __init__(self, path: str | Path | None = None, *, replace: bool = False) -> None:
+        self.path = None if path is None else Path(path)
+        self.replace = replace
+        places = [] if self.path is None else [self.path, self.path.parent]
+        self._fresh = [place for place in places if not place.exists()]
+        self._last = PartialResults()
+        self._count = 0
+
+    def tensors(self) -> PartialResults:
+        """The next piece, of tensors that batches fill; the one before it is whole."""
+        self._last.write()
+        self._last = PartialResults(self._next("safetensors"), replace=self.replace)
+        return self._last
+
+    def value(self, identity: Mapping[str, Any], work: Callable[[], Any]) -> Any:
+        """The next piece, of JSON values: what the work returned before, or returns now."""
+        self._last.write()
+        file = self._next("json")
+        if file is None:
+            return work()
+        wanted = json.loads(json.dumps(identity))
+        if file.exists():
+            found = read_json(file)
+            if found["work"] == wanted:
+                return found["value"]
+            if not self.replace:
+                raise CircuitsError(
+                    f"{file.parent}: holds unfinished work with other settings; give the same to "
+                    "go on with it, write to another place, or remove it"
+                )
+        value = work()
+        write_json(file, {"work": wanted, "value": value})
+        return value
+
+    def once(
+        self, identity: Mapping[str, Any], work: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """The next piece, of tensors that come in one go: what the work returned before, or now."""
+        piece = self.tensors()
+        held = piece.held(1, identity)
+        if not held:
+            held = work()
+            piece.hold(held)
+            piece.keep(torch.zeros(1, dtype=torch.int64))
+        return held
+
+    def __enter__(self) -> Pieces:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        refused = isinstance(error, CircuitsError)
+        if error is not None and not (refused and self.path in self._fresh):
+            self._last.write()
+        elif self.path is not None and self.path.exists():
+            drop_folder(self.path)
+            if refused and self.path.parent in self._fresh:
+                self.path.parent.rmdir()
+
+    def _next(self, ending: str) -> Path | None:
+        self._count += 1
+        return None if self.path is None else self.path / f"{self._count:03d}.{ending}"
+
+
+def digest(*tensors: Tensor | None) -> str:
+    """SHA-256 over the bytes of tensors: equal values, equal digests."""
+    made = hashlib.sha256()
+    for tensor in tensors:
+        if tensor is not None:
+            made.update(json.dumps([list(tensor.shape), str(tensor.dtype)]).encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            made.update(flat.view(torch.uint8).numpy().data)
+    return made.hexdigest()

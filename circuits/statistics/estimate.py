@@ -1,0 +1,122 @@
+"""Bootstrap intervals, over examples, of anything computed from means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from circuits.runtime.result_file import AsList, MaybeUndefined
+from circuits.statistics import LEVEL, bca_interval, resample_weights
+
+Statistic = Callable[[Float[Tensor, "*resample column"]], Float[Tensor, "*resample k"]]
+
+
+class VanishingMetricError(CircuitsError):
+    """Clean and corrupted runs have the same metric, so no share of the difference exists."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval over n examples.
+
+    value, low, high: NaN where undefined; of one example, low and high are.
+    """
+
+    value: MaybeUndefined
+    low: MaybeUndefined
+    high: MaybeUndefined
+    n: int
+
+    def __str__(self) -> str:
+        value, low, high = (
+            "-" if math.isnan(x) else f"{round(x, 3) + 0.0:.3f}"  # + 0.0: no minus before a zero
+            for x in (self.value, self.low, self.high)
+        )
+        return f"{value} [{low}, {high}]"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form; None for an end that is undefined."""
+        return {name: None if math.isnan(x) else x for name, x in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Estimate:
+        """What `to_dict` gave."""
+        ends: dict[str, Any] = {name: math.nan if x is None else x for name, x in record.items()}
+        return cls(**ends)
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether there is an interval, and 0 lies outside it."""
+        return self.low > 0 or self.high < 0
+
+    def above(self, other: Estimate) -> bool:
+        """Whether this whole interval lies above the other's."""
+        return self.low > other.high
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Figures of one shape with their 95 % intervals over the same n examples.
+
+    value, low, high: tensors of the same shape; NaN where undefined.
+    """
+
+    value: Annotated[Float[Tensor, "*shape"], AsList()]
+    low: Annotated[Float[Tensor, "*shape"], AsList()]
+    high: Annotated[Float[Tensor, "*shape"], AsList()]
+    n: int
+
+    def __getitem__(self, index: int | tuple[int, ...]) -> Estimate:
+        return Estimate(
+            float(self.value[index]), float(self.low[index]), float(self.high[index]), self.n
+        )
+
+
+def estimates(
+    values: Float[Tensor, "example column"],
+    statistic: Statistic,
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> list[Estimate]:
+    """Bias-corrected and accelerated intervals (Efron and Tibshirani 1993, chapter 14).
+
+    statistic: from column means (leading axes are resamples) to k figures. Examples are resampled
+    together across columns, so whatever an example adds to both sides of a difference cancels.
+
+    A ratio whose denominator is 0 in some resample has no value there; such resamples are left out,
+    and if they are more than 5 %, no interval exists and `VanishingMetricError` says so. A single
+    example has no interval; of fewer than `FEW` it is narrow, of two no more than their values.
+    """
+    n = values.shape[0]
+    values = values.double()
+    point = statistic(values.mean(dim=0))
+    if n == 1:
+        return [Estimate(float(x), math.nan, math.nan, 1) for x in point]
+    replicates = statistic(resample_weights(n, n_resamples, seed=seed).double() @ values)
+    left_out = statistic((values.sum(dim=0) - values) / (n - 1))
+    replicates, left_out = _defined(replicates), _defined(left_out)
+    low, high = bca_interval(point, replicates, left_out.mean(dim=0) - left_out)
+    return [
+        Estimate(float(x), float(a), float(b), n) for x, a, b in zip(point, low, high, strict=True)
+    ]
+
+
+def _defined(rows: Float[Tensor, "resample k"]) -> Float[Tensor, "left k"]:
+    """The resamples in which every figure exists."""
+    exists = torch.isfinite(rows).all(dim=1)
+    missing = int((~exists).sum())
+    if missing > (1 - LEVEL) * len(rows):
+        raise VanishingMetricError(
+            f"no interval: clean and corrupted metric are equal in {missing} of {len(rows)} "
+            "resamples of the examples; use more examples, or a corruption that changes more of "
+            "them"
+        )
+    return rows[exists]

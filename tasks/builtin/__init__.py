@@ -1,0 +1,1 @@
+"""Tasks whose prompts are made here, or from articles."""

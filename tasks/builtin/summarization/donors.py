@@ -1,0 +1,77 @@
+"""Text lent by other articles, for the corruption "swap"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from tasks.builtin.summarization.articles import Articles
+from tasks.builtin.summarization.prompt import Prompt, bare
+from tasks.errors import CircuitsError
+
+_SEARCHED = 10  # articles searched for sentences of the right length
+
+
+def lend(donors: Iterable[Prompt], length: int, *, opening: bool) -> tuple[int, ...]:
+    """`length` tokens of whole sentences from one of the donors; refused when all are too short.
+
+    Of all runs of sentences, the one that has to be cut the least. An opening sentence has no space
+    before it, so it replaces an opening sentence only, unless there is no other.
+    """
+    best: tuple[tuple[bool, int], tuple[int, ...]] | None = None
+    for donor in donors:
+        for index, (start, _) in enumerate(donor.sentences):
+            rest = (end for _, end in donor.sentences[index:] if end - start >= length)
+            end = next(rest, None)
+            if end is None:
+                break
+            cost = ((index == 0) != opening, end - start - length)
+            if best is None or cost < best[0]:
+                best = (cost, donor.ids[start : start + length])
+            if cost == (False, 0):
+                return best[1]
+    if best is None:
+        raise CircuitsError(
+            f"no other article has {length} tokens to lend to a salient sentence; use the "
+            "corruption 'filler' or 'shuffle', or give more articles"
+        )
+    return best[1]
+
+
+class Donors:
+    """The articles that lend to each article of a sample: those drawn after it, the last followed
+    by the first. With `skip`, articles that cannot be read lend nothing.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        articles: Articles,
+        order: Sequence[int],
+        *,
+        skip: bool,
+    ) -> None:
+        self._skip = skip
+        self._tokenizer = tokenizer
+        self._articles = articles
+        self._order = order
+        self._made: dict[int, Prompt] = {}
+
+    def after(self, place: int) -> list[Prompt]:
+        """Up to ten articles after that place in the order, less those with the same text."""
+        text = self._articles[self._order[place]].text
+        lenders = []
+        for step in range(1, min(_SEARCHED + 1, len(self._order))):
+            index = self._order[(place + step) % len(self._order)]
+            try:
+                other = self._articles[index].text
+            except CircuitsError:
+                if not self._skip:
+                    raise
+                continue
+            if other != text:
+                if index not in self._made:
+                    self._made[index] = bare(self._tokenizer, other)
+                lenders.append(self._made[index])
+        return lenders

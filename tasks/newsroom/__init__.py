@@ -1,6 +1,0 @@
-"""The newsroom task: short synthetic news articles and one-sentence summaries."""
-
-from tasks.newsroom.articles import Article, Story, articles, stories
-from tasks.newsroom.task import Newsroom
-
-__all__ = ["Article", "Newsroom", "Story", "articles", "stories"]

@@ -1,0 +1,110 @@
+import gc
+import json
+import weakref
+
+import pytest
+import torch
+
+import circuits
+from circuits.comparison import cross_evaluate
+from circuits.errors import CircuitsError
+from circuits.evaluation import measure
+from circuits.evaluation.robustness import random_circuit
+from circuits.graph import Circuit, Layout, select
+
+
+@pytest.fixture(scope="module")
+def crossed(hooked, random_pairs):
+    """Two models of one shape, their circuits, and pairs that these were not chosen on."""
+    models = {"base": hooked("llama"), "step-9": hooked("mistral")}
+    scoring, pairs = random_pairs(n=6, seed=1), random_pairs(n=12, seed=2)
+    found = {
+        name: select(circuits.attribute(model, scoring), size=edges, strategy="top-n")
+        for (name, model), edges in zip(models.items(), (60, 40), strict=True)
+    }
+    return models, found, pairs
+
+
+def test_the_matrix_is_that_of_single_measurements(crossed):
+    models, chosen, pairs = crossed
+    result = cross_evaluate(models, chosen, pairs, n_resamples=100)
+    different = 0.0
+    drawn = random_circuit(chosen["step-9"], seed=0)
+    for name, model in models.items():
+        for circuit, one in chosen.items():
+            single = measure(model, pairs, [one])
+            clean, corrupted = float(single.clean.mean()), float(single.corrupted.mean())
+            expected = (float(single.circuits.mean()) - corrupted) / (clean - corrupted)
+            found = result.f(name, circuit)
+            assert found.value == pytest.approx(expected, abs=1e-5)
+            assert found.low <= found.value <= found.high and found.n == 12
+            different = max(different, abs(found.value))
+    assert different > 0.05
+    assert result.edges == tuple(len(one) for one in chosen.values())
+    for place, row in enumerate(result.rows):
+        single = measure(models[row.model], pairs, [drawn])
+        above = float(single.circuits.mean()) - row.corrupted
+        assert row.control.value == pytest.approx(above / (row.clean - row.corrupted), abs=1e-5)
+        assert row.behind[place].value == 0 == row.behind[place].high
+        other = 1 - place
+        assert row.behind[other].value == pytest.approx(row.f[place].value - row.f[other].value)
+    record = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert record["data"]["fingerprint"] == pairs.fingerprint and record["n"] == result.n == 12
+    assert record["steps"] == [0, 9] and record["paragraph"] == result.paragraph()
+    assert "In step-9, the circuit of base reaches" in record["paragraph"]
+
+
+def test_the_whole_model_is_faithful_everywhere_and_nothing_nowhere(crossed):
+    models, _, pairs = crossed
+    layout = models["base"].layout
+    extremes = {"all": Circuit.full(layout), "none": Circuit.empty(layout)}
+    result = cross_evaluate(models, extremes, pairs, n_resamples=50)
+    for row in result.rows:
+        assert row.f[0].value == pytest.approx(1.0, abs=1e-4)
+        assert row.f[1].value == 0.0
+        assert row.behind is None
+
+
+def test_models_are_loaded_one_at_a_time(crossed):
+    models, chosen, pairs = crossed
+    alive = []
+
+    class Held(circuits.HookedModel):
+        """A model of which one may live."""
+
+    def load(name):
+        gc.collect()
+        assert not [one for one in alive if one() is not None], "the one before is still held"
+        model = object.__new__(Held)
+        model.__dict__.update(models[name].__dict__)
+        alive.append(weakref.ref(model))
+        return model
+
+    loaders = {name: lambda name=name: load(name) for name in models}
+    result = cross_evaluate(loaders, chosen, pairs[:3], n_resamples=50)
+    assert len(alive) == 2
+    assert result.to_dict() == cross_evaluate(models, chosen, pairs[:3], n_resamples=50).to_dict()
+
+
+def test_a_model_without_a_difference_has_no_f(crossed):
+    """Random models are never right, on clean prompts or corrupted ones."""
+    models, chosen, pairs = crossed
+    result = cross_evaluate(models, chosen, pairs[:4], metric="accuracy", n_resamples=50)
+    assert [row.f for row in result.rows] == [(), ()]
+    assert result.f("base", "base") is None
+    assert "faithfulness is not defined" in result.rows[0].undefined
+    assert "At base f is undefined" in result.paragraph()
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_refusals(crossed):
+    models, chosen, pairs = crossed
+    other = Circuit.full(Layout(2, 2, 1))
+    with pytest.raises(CircuitsError, match=r"of small does not fit.*\(7 x 11\) and 3 layers"):
+        cross_evaluate(models, {"small": other}, pairs)
+    with pytest.raises(CircuitsError, match="0 circuits to cross-evaluate"):
+        cross_evaluate(models, {}, pairs)
+    result = cross_evaluate(models, chosen, pairs[:3], n_resamples=50)
+    with pytest.raises(CircuitsError, match="step-7 was not cross-evaluated; known: base, step-9"):
+        result.f("step-7", "base")
+    assert torch.isfinite(torch.tensor(result.rows[0].clean))

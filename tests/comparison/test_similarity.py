@@ -1,0 +1,53 @@
+import pytest
+import torch
+from scipy.stats import rankdata, spearmanr
+
+from circuits.comparison.similarity import (
+    order_by_size,
+    overlap,
+    ranks,
+    spearman,
+    weighted_jaccard,
+)
+
+
+def test_ranks_are_scipys_with_and_without_ties():
+    values = torch.tensor([[3.0, 1.0, 3.0, 0.0, 3.0, 1.0], [5.0, 1.0, 4.0, 0.0, 3.0, 2.0]])
+    assert ranks(values).tolist() == (rankdata(values, axis=1) - 1).tolist()
+    assert ranks(values)[0].tolist() == [4.0, 1.5, 4.0, 0.0, 4.0, 1.5]
+
+
+def test_spearman_is_scipys_row_by_row():
+    a, b = torch.randn(2, 5, 40, generator=torch.Generator().manual_seed(0)).round(decimals=0)
+    for row in range(5):
+        expected = spearmanr(a[row], b[row]).statistic
+        assert float(spearman(a, b)[row]) == pytest.approx(expected, abs=1e-12)
+    assert float(spearman(a[0], a[0])) == 1.0
+    assert float(spearman(a[0], -a[0])) == pytest.approx(-1.0)
+
+
+def test_weighted_jaccard_counts_by_size_and_ignores_scale():
+    a, b = torch.tensor([1.0, -3.0, 0.0]), torch.tensor([2.0, 0.0, 2.0])
+    # shares .25 .75 0 and .5 0 .5: shared .25, either .5 + .75 + .5
+    assert float(weighted_jaccard(a, b)) == pytest.approx(0.25 / 1.75)
+    assert float(weighted_jaccard(a, -7 * a)) == pytest.approx(1.0)
+    zero = torch.zeros(3)
+    assert float(weighted_jaccard(zero, zero)) == 1.0
+    assert float(weighted_jaccard(a, zero)) == 0.0
+
+
+def test_overlap_of_parts_counts_the_rest_by_its_sum():
+    a, b = torch.tensor([4.0, 3.0, 1.0]), torch.tensor([2.0, 5.0, 3.0])
+    whole = overlap(a, b, a.sum(), b.sum())
+    assert float(whole) == pytest.approx(0.7 / 1.3)  # lesser shares .2 .375 .125
+    shared_only = overlap(a[:2], torch.tensor([2.0, 0.0]), a.sum(), torch.tensor(2.0))
+    assert float(shared_only) == pytest.approx(0.5 / 1.5)
+
+
+def test_order_by_size_is_a_stable_argsort():
+    values = torch.randn(4, 300, generator=torch.Generator().manual_seed(0))
+    values[:, ::7] = 0.0
+    values[:, 1::7] = -1e-42  # subnormal
+    values[:, 2::7] = values[:, 3:4]
+    expected = values.abs().argsort(dim=-1, descending=True, stable=True)
+    assert torch.equal(order_by_size(values), expected)
