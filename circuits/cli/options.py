@@ -150,7 +150,7 @@ def load_pairs(
         "n": n if n is not None or reads_file else 100,
         "split": split or ("all" if reads_file else "validation"),
     }
-    arguments |= {"seed": seed, "context": model.n_ctx}
+    arguments |= {"seed": seed, "n_ctx": model.n_ctx}
     if most is None:
         pairs = task.pairs(model.tokenizer, **arguments)
     else:
