@@ -237,3 +237,24 @@ def random_pairs():
         return PairSet(tuple(pairs), metric="logit-difference")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def layout():
+    """Of a model of 3 layers, 2 heads and 1 KV head."""
+    from circuits.graph import Layout
+
+    return Layout(n_layers=3, n_heads=2, n_kv_heads=1)
+
+
+@pytest.fixture(scope="session")
+def make_scores():
+    """per-example tensor -> EdgeScores of it; impossible edges are cleared."""
+    from circuits.graph import EdgeScores
+
+    def make(layout, values, fingerprint="pairs"):
+        values = (values * layout.mask).float()
+        details = {"data": {"fingerprint": fingerprint}}
+        return EdgeScores(values.mean(dim=0), layout, "eap-ig", details, values)
+
+    return make

@@ -27,10 +27,10 @@ def lora(
     Example: circuits lora --model newsroom-gpt2 --circuit scores/circuit.json --layers 2
     """
     from circuits.graph import Circuit
+    from circuits.importance import importance_from_circuit
     from circuits.models import load_model
     from circuits.models.checkpoints import resolve
     from circuits.runtime.files import atomic_path
-    from circuits.tuning.importance import importance_from_circuit
     from circuits.tuning.targets import adapted_layers, lora_config, trainable_parameters, wrap
 
     use.require_writable(out)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from circuits.importance import LayerImportance, importance_from_circuit
 from circuits.pipeline.context import RunContext
 from circuits.pipeline.settings import lora_settings
 from circuits.runtime.files import write_json
-from circuits.tuning.importance import LayerImportance, importance_from_circuit
 from circuits.tuning.lora_comparison import compare_lora_targets
 from circuits.tuning.lora_targets import standard_lora_targets
 

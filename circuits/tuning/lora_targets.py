@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from circuits.errors import CircuitsError
-from circuits.tuning.importance import LayerImportance, critical_layers
+from circuits.importance import LayerImportance, critical_layers
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
+from circuits.importance import LayerImportance, critical_layers, importance_from_circuit
 from circuits.models import HookedModel
 from circuits.models.adapters import quiet_peft
 from circuits.models.language import tower
-from circuits.tuning.importance import LayerImportance, critical_layers, importance_from_circuit
 
 VarianceShare = Literal["qkv", "attention-output", "mlp"]
 PARTS: tuple[VarianceShare, ...] = ("qkv", "attention-output", "mlp")

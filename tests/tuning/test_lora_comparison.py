@@ -13,8 +13,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from circuits.errors import CircuitsError
+from circuits.importance import LayerImportance
 from circuits.runtime.files import working_in
-from circuits.tuning.importance import LayerImportance
 from circuits.tuning.lora_comparison import compare_lora_targets
 from circuits.tuning.lora_targets import LoraTarget, standard_lora_targets
 from circuits.tuning.rouge import METRICS, evaluate_summaries

@@ -1,11 +1,10 @@
-"""Which layers matter: one number a layer, by whatever criterion, and the k largest of them."""
+"""The importance of each layer, by whatever criterion, and the k largest of them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, Node
@@ -15,7 +14,8 @@ from circuits.graph import Circuit, Node
 class LayerImportance:
     """One number of at least 0 for each layer; larger matters more.
 
-    criterion: where the numbers come from ("edges", "attention KL", ...), for tables and reports.
+    criterion: where the numbers come from ("edges", "attention-kl", ...), for tables and reports.
+    values: by layer, in the order of the model.
     """
 
     criterion: str
@@ -43,15 +43,24 @@ class LayerImportance:
         """How many layers have any importance."""
         return sum(value > 0 for value in self.values)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {"criterion": self.criterion, "values": list(self.values)}
+    def largest(self, k: int) -> tuple[int, ...]:
+        """At most k layers, the most important ones, in the order of the model; none of them 0."""
+        return tuple(sorted(self.ranking[: min(k, self.positive)]))
 
 
 def critical_layers(importance: LayerImportance, k: int) -> tuple[int, ...]:
-    """The k most important layers, in the order they stand in the model.
+    """The k most important layers.
 
-    Raises CircuitsError where fewer than k have any importance: the rest would be chosen by place.
+    Args:
+        importance: one number a layer.
+        k: how many layers.
+
+    Returns:
+        The layers, in the order of the model.
+
+    Raises:
+        CircuitsError: where fewer than k layers have any importance, since the rest would be
+            chosen by their position alone.
     """
     n_layers = len(importance.values)
     if not 1 <= k <= n_layers:
@@ -68,7 +77,7 @@ def critical_layers(importance: LayerImportance, k: int) -> tuple[int, ...]:
             f"{importance.positive} of {n_layers} have any importance; ask for at most "
             f"{importance.positive}"
         )
-    return tuple(sorted(importance.ranking[:k]))
+    return importance.largest(k)
 
 
 def importance_from_edges(
@@ -76,9 +85,19 @@ def importance_from_edges(
 ) -> LayerImportance:
     """Layer importance from edges: absolute scores, summed by layer.
 
-    weights: score by edge name (`a0.h3->a1.h2<q>`, `m2->logits`); the sign is dropped. An edge
-        counts half for the layer of its source and half for the layer of its reader; `input` and
-        `logits` belong to no layer, so that half is dropped.
+    An edge counts half for the layer of its source and half for the layer of its reader. `input`
+    and `logits` belong to no layer, so their half is dropped.
+
+    Args:
+        weights: score by edge name (`a0.h3->a1.h2<q>`, `m2->logits`); the sign is dropped.
+        n_layers: layers of the model.
+        criterion: what to call the importance.
+
+    Returns:
+        The importance of every layer, in the unit of the scores.
+
+    Raises:
+        CircuitsError: where a name is no edge of a model with so many layers.
     """
     totals = [0.0] * n_layers
     for edge, weight in weights.items():
@@ -96,7 +115,15 @@ def importance_from_edges(
 
 
 def importance_from_circuit(circuit: Circuit, *, criterion: str = "circuit") -> LayerImportance:
-    """Layer importance from the edges of a circuit, by score; each counts 1 where it has none."""
+    """Layer importance from the edges of a circuit, as `importance_from_edges` counts them.
+
+    Args:
+        circuit: a circuit of edges; each counts by its |score|, or 1 where the circuit has none.
+        criterion: what to call the importance.
+
+    Returns:
+        The importance of every layer.
+    """
     weights = {
         edge: 1.0 if circuit.scores is None else float(circuit.scores[circuit.layout.edge(edge)])
         for edge in circuit.edges
