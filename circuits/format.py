@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from circuits.statistics.estimate import Estimate
+
 Number = int | float
 MISSING = "\u2013"
 
@@ -50,28 +52,41 @@ def counted(number: int, noun: str) -> str:
     return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
-def interval(estimate: Mapping[str, Any], digits: int = 3) -> str:
+def interval(value: Estimate | Mapping[str, Any], digits: int = 3) -> str:
     """The interval of an estimate, without its value."""
-    return f"[{signed(estimate['low'], digits)}, {signed(estimate['high'], digits)}]"
+    found = _estimate(value)
+    return f"[{signed(found.low, digits)}, {signed(found.high, digits)}]"
 
 
-def estimate(value: Mapping[str, Any] | None, digits: int = 3) -> str:
+def estimate(value: Estimate | Mapping[str, Any] | None, digits: int = 3) -> str:
     """An estimate with its interval, where it has one."""
-    if value is None or value.get("value") is None:
+    if value is None:
         return "undefined"
-    if value.get("low") is None:
-        return signed(value["value"], digits)
-    return f"{signed(value['value'], digits)} {interval(value, digits)}"
+    found = _estimate(value)
+    if math.isnan(found.value):
+        return "undefined"
+    if math.isnan(found.low):
+        return signed(found.value, digits)
+    return f"{signed(found.value, digits)} {interval(found, digits)}"
 
 
-def sure(one: Mapping[str, Any]) -> bool:
+def sure(value: Estimate | Mapping[str, Any]) -> bool:
     """Whether an estimate has an interval, and it excludes 0."""
-    return one["low"] is not None and (one["low"] > 0 or one["high"] < 0)
+    return _estimate(value).excludes_zero
 
 
-def above(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def above(one: Estimate | Mapping[str, Any], other: Estimate | Mapping[str, Any]) -> bool:
     """Whether both estimates have intervals, and the one's is above the other's."""
-    return None not in (one["low"], other["high"]) and bool(one["low"] > other["high"])
+    return _estimate(one).above(_estimate(other))
+
+
+def _estimate(value: Estimate | Mapping[str, Any]) -> Estimate:
+    """A mapping of value, low and high as an estimate."""
+    if isinstance(value, Estimate):
+        return value
+    figures = [value.get(name) for name in ("value", "low", "high")]
+    number, low, high = (math.nan if figure is None else float(figure) for figure in figures)
+    return Estimate(number, low, high, n=0)
 
 
 def p_value(p: Number | None) -> str:

@@ -147,7 +147,7 @@ def _star(circuit: Mapping[str, Any], place: int, *, first: bool) -> dict[str, A
         "x": [circuit["fraction"]],
         "y": compact([kept["value"]]),
         "customdata": [
-            f"<b>circuit</b><br>{circuit[units]} {units} ({percent(circuit['share'])})"
+            f"<b>circuit</b><br>{circuit[units]} {units} ({percent(circuit['fraction'])})"
             f"<br>f = {estimate(kept)}"
         ],
         "hovertemplate": "%{customdata}<extra></extra>",

@@ -98,7 +98,7 @@ def areas(run: Run) -> Iterator[Block]:
                 _over(estimate(found["cmd"]), estimate(random["distance"]) if random else MISSING),
                 _over(
                     estimate(chosen.get("faithfulness")),
-                    f"{count(chosen[units])} {units}, {percent(chosen['share'])}",
+                    f"{count(chosen[units])} {units}, {percent(chosen['fraction'])}",
                 )
                 if units in chosen
                 else MISSING,

@@ -43,7 +43,7 @@ def resampling(run: Run) -> Iterator[Block]:
     ]
     yield Figure(
         caption=f"Jaccard index of {units}: mean and central 95 % of "
-        f"{count(last['resamples'])} draws of the examples that they were scored on, n = "
+        f"{count(last['n_resamples'])} draws of the examples that they were scored on, n = "
         f"{count(last['overlap']['n'])}. The likeness that as many new examples would give lies "
         "between blue and orange.",
         views={
@@ -70,7 +70,7 @@ def resampling(run: Run) -> Iterator[Block]:
         ),
     )
     yield Figure(
-        caption=f"How often each is selected, over {last['resamples']} resamples of "
+        caption=f"How often each is selected, over {last['n_resamples']} resamples of "
         f"{last['overlap']['n']} examples; filled: {units} of the circuit. Dashed: one picked at "
         f"random, {percent(last['chance'])}.",
         views={name: inclusion(one) for name, one in found.items()},
