@@ -91,7 +91,7 @@ def _estimate(value: Estimate | Mapping[str, Any]) -> Estimate:
 
 def p_value(p: Number | None) -> str:
     """p with its sign of relation."""
-    if p is None:
+    if p is None or math.isnan(p):
         return "p undefined"
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.runtime.result_file import AsList, MaybeUndefined
-from circuits.statistics import LEVEL, bca_interval, resample_weights
+from circuits.statistics import LEVEL, bca_interval, mean_interval, resample_weights
 
 Statistic = Callable[[Float[Tensor, "*resample column"]], Float[Tensor, "*resample k"]]
 
@@ -77,6 +77,44 @@ class Estimates:
         return Estimate(
             float(self.value[index]), float(self.low[index]), float(self.high[index]), self.n
         )
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __iter__(self) -> Iterator[Estimate]:
+        """The figures of one axis, one by one."""
+        return (self[index] for index in range(len(self)))
+
+    def row(self, index: int) -> Estimates:
+        """The figures at one index of the first axis."""
+        return Estimates(self.value[index], self.low[index], self.high[index], self.n)
+
+    def clamped(self, least: float, most: float) -> Estimates:
+        """The ends of the intervals held to the values that the measure can have."""
+        return Estimates(
+            self.value, self.low.clamp(least, most), self.high.clamp(least, most), self.n
+        )
+
+
+def mean_estimates(
+    values: Float[Tensor, " example *shape"], *, n_resamples: int = 1000, seed: int = 0
+) -> Estimates:
+    """Means over the first axis with their symmetric bootstrap-t intervals (`mean_interval`).
+
+    Args:
+        values: one figure an example, of any shape.
+        n_resamples: bootstrap resamples of the examples.
+        seed: of the resamples.
+
+    Returns:
+        The means, without the first axis, in float64.
+    """
+    weights = resample_weights(len(values), n_resamples, seed=seed)
+    low, high = mean_interval(values.reshape(len(values), -1), weights)
+    shape = values.shape[1:]
+    return Estimates(
+        values.double().mean(dim=0), low.reshape(shape), high.reshape(shape), len(values)
+    )
 
 
 def estimates(
