@@ -17,16 +17,16 @@ from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, get_args
 
 from beartype import beartype
-from jaxtyping import config, jaxtyped
+from jaxtyping import AbstractArray, config, jaxtyped
 
 _NAME = "__check_shapes__"
 _IMPORTS = "__imports_for_type_checkers__"
 # By identity: the code objects of two dataclasses' __init__ can be equal. The code is kept alive
 # beside its check, so that no other takes its id.
-_compiled: dict[int, tuple[CodeType, FunctionType | None]] = {}
+_compiled: dict[int, tuple[CodeType, FunctionType | None, bool]] = {}
 
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,31 +41,54 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
     if not isinstance(function, FunctionType) or not function.__annotations__:
         return function
 
+    bound: list[
+        Callable[..., Any]
+    ] = []  # made at the first call: annotations may name what follows
+
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        bound = None if config.jaxtyping_disable else _bind(function)
-        if bound is None:
+        if config.jaxtyping_disable:
             return function(*args, **kwargs)
-        with jaxtyped("context"):
-            return bound(*args, **kwargs)
+        if not bound:
+            bound.append(_bind(function))
+        return bound[0](*args, **kwargs)
 
     return checked
 
 
-def _bind(function: FunctionType) -> Callable[..., Any] | None:
-    """The compiled check of the code, calling this very closure; None if nothing is annotated."""
+def _bind(function: FunctionType) -> Callable[..., Any]:
+    """The compiled check of the code, calling this very closure; itself if nothing is annotated."""
     code = function.__code__
     if id(code) not in _compiled:
-        checked = beartype(_with_types(function))
+        typed = _with_types(function)
+        checked = beartype(typed)
         named = "__beartype_func" in (checked.__kwdefaults__ or {})
-        _compiled[id(code)] = (code, checked if named else None)
-    checked = _compiled[id(code)][1]
+        _compiled[id(code)] = (code, checked if named else None, _has_shapes(typed))
+    _, checked, shaped = _compiled[id(code)]
     if checked is None:
-        return None
+        return function
     bound = FunctionType(checked.__code__, checked.__globals__, closure=checked.__closure__)
     bound.__defaults__ = checked.__defaults__
     bound.__kwdefaults__ = {**checked.__kwdefaults__, "__beartype_func": function}
-    return bound
+    if not shaped:  # no dimension to remember: the frame for them would cost more than the check
+        return bound
+
+    def within(*args: Any, **kwargs: Any) -> Any:
+        with jaxtyped("context"):
+            return bound(*args, **kwargs)
+
+    return within
+
+
+def _has_shapes(function: FunctionType) -> bool:
+    """Whether an annotation names dimensions, at any depth."""
+    stack = list(function.__annotations__.values())
+    while stack:
+        one = stack.pop()
+        if isinstance(one, str) or (isinstance(one, type) and issubclass(one, AbstractArray)):
+            return True
+        stack += one if isinstance(one, list) else get_args(one)  # a Callable's are a list
+    return False
 
 
 def _with_types(function: FunctionType) -> FunctionType:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -126,19 +127,20 @@ class Circuit:
         the path through it.
         """
         layout = self.layout
-        reached = torch.zeros(layout.shape[0], dtype=torch.bool)
+        held = self.mask.numpy()  # many steps on few numbers, which torch is slow at
+        reached = np.zeros(layout.shape[0], dtype=bool)
         reached[list(layout.roots)] = True
         for column in range(layout.shape[1]):
-            if (self.mask[:, column] & reached).any():
+            if (held[:, column] & reached).any():
                 reached[list(layout.feeds[column])] = True
-        leads = torch.zeros(layout.shape[1], dtype=torch.bool)
+        leads = np.zeros(layout.shape[1], dtype=bool)
         leads[layout.logits_column] = True
-        used = self.mask[:, layout.logits_column].clone()
+        used = held[:, layout.logits_column].copy()
         for column in reversed(range(layout.shape[1] - 1)):
             if used[list(layout.feeds[column])].any():
                 leads[column] = True
-                used |= self.mask[:, column]
-        mask = self.mask & reached[:, None] & leads[None, :]
+                used |= held[:, column]
+        mask = torch.from_numpy(held & reached[:, None] & leads[None, :])
         return Circuit(layout, mask, self.scores, self.details)
 
     def to_networkx(self) -> nx.MultiDiGraph:

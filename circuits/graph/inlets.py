@@ -8,6 +8,7 @@ corruption; that the rest gets its input through it is seen in the sizes.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -26,22 +27,23 @@ def entries(worth: Matrix, layout: Layout) -> tuple[Entries, Matrix]:
     path is that ends with each edge: as good as its weakest edge.
     """
     rows, columns = layout.shape
-    reached = torch.full((rows,), -torch.inf)
-    reached[list(layout.roots)] = torch.inf
-    into = torch.full_like(worth, -torch.inf)
+    each = worth.numpy()  # what follows is many steps on few numbers, which torch is slow at
+    reached = np.full(rows, -np.inf, each.dtype)
+    reached[list(layout.roots)] = np.inf
+    into = np.full_like(each, -np.inf)
     entry: Entries = {}
     for column in range(columns):
         seen = layout.rows_seen(column)
-        into[seen, column] = torch.minimum(worth[seen, column], reached[seen])
+        np.minimum(each[seen, column], reached[seen], out=into[seen, column])
         fed = layout.feeds[column]
         if not fed:
             continue
-        value, place = into[seen, column].max(dim=0)
-        best = seen.start + int(place)
+        best = seen.start + int(into[seen, column].argmax())
+        value = into[best, column]
         for row in fed:
             if row not in entry or value > reached[row]:
                 reached[row], entry[row] = value, (best, column)
-    return entry, into
+    return entry, torch.from_numpy(into)
 
 
 def needed(matrix: Matrix, layout: Layout) -> tuple[tuple[int, int], ...]:

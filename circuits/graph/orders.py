@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import heapq
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -180,20 +181,21 @@ def _whole_paths(worth: Matrix, layout: Layout) -> Int[Tensor, " edge"]:
     """
     rows, columns = layout.shape
     entry, into = entries(worth, layout)
-    onward = torch.full((columns,), -torch.inf)
-    onward[layout.logits_column] = torch.inf
-    leads = torch.full((rows,), -torch.inf)
-    by = torch.full((rows,), -1)
+    each = worth.numpy()  # what follows is many steps on few numbers, which torch is slow at
+    onward = np.full(columns, -np.inf, each.dtype)
+    onward[layout.logits_column] = np.inf
+    leads = np.full(rows, -np.inf, each.dtype)
+    by = np.full(rows, -1)
     leave: dict[int, tuple[int, int]] = {}  # reader: the edge that its best path begins with
     for column in reversed(range(columns)):
         if layout.feeds[column]:
-            row = max(layout.feeds[column], key=lambda row: float(leads[row]))
+            row = max(layout.feeds[column], key=leads.__getitem__)
             onward[column], leave[column] = leads[row], (row, int(by[row]))
         seen = layout.rows_seen(column)
-        through = torch.minimum(worth[seen, column], onward[column])
-        by[seen] = torch.where(through > leads[seen], column, by[seen])
-        leads[seen] = torch.maximum(leads[seen], through)
-    weakest = torch.minimum(into, onward[None, :])
+        through = np.minimum(each[seen, column], onward[column])
+        by[seen][through > leads[seen]] = column
+        np.maximum(leads[seen], through, out=leads[seen])
+    weakest = torch.minimum(into, torch.from_numpy(onward)[None, :])
     fed, leading = set(layout.roots), {layout.logits_column}  # joined to input, joined to logits
     taken: dict[int, None] = {}
     for place in _sorted(layout, weakest, worth).tolist():

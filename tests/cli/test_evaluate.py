@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 from cli.inside import circuits
 from cli.test_cli import refused
-from test_unfinished import MEASURE, Stopped, stop_after
+from runtime.test_resume import MEASURE, Stopped, stop_after
 
 from circuits.cli.app import app
 from circuits.cli.evaluate import _show_curve
