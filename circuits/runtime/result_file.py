@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import torch
 from pydantic import (
@@ -66,6 +66,10 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+R = TypeVar("R", bound="ResultFile")
+"""In place of `Self`, which beartype refuses in functions that are checked one by one."""
+
+
 class ResultFile(Record):
     """A result file. A subclass names what it holds as `kind`, and counts its changes of form.
 
@@ -94,7 +98,7 @@ class ResultFile(Record):
         return path
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls: type[R], path: str | Path) -> R:
         """Read the file back.
 
         Args:
@@ -112,7 +116,7 @@ class ResultFile(Record):
         return cls.from_json(content, str(path))
 
     @classmethod
-    def from_json(cls, content: dict[str, Any], place: str) -> Self:
+    def from_json(cls: type[R], content: dict[str, Any], place: str) -> R:
         """The object of a file's content; `place` names the file in errors."""
         kind, version = content.get("kind"), content.get("schema_version")
         if kind != cls.KIND:
