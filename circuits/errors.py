@@ -1,5 +1,5 @@
 """The one error class and what goes with it, seen from this package."""
 
-from tasks.errors import CircuitsError, TooFewError, naming, unrepeated
+from tasks.errors import CircuitsError, TooFewError, error_context, unrepeated
 
-__all__ = ["CircuitsError", "TooFewError", "naming", "unrepeated"]
+__all__ = ["CircuitsError", "TooFewError", "error_context", "unrepeated"]

@@ -50,7 +50,7 @@ class Metric:
             )
         return values
 
-    def require(self, pairs: PairSet) -> None:
+    def validate(self, pairs: PairSet) -> None:
         """Refuse pairs that this metric cannot read, naming the row."""
         if not self.needs_wrong:
             return
@@ -67,7 +67,7 @@ def metric_for(pairs: PairSet, name: str | None = None) -> Metric:
     name = name or pairs.metric
     if name not in METRICS:
         raise CircuitsError(f"unknown metric {name!r}; known: {', '.join(METRICS)}")
-    METRICS[name].require(pairs)
+    METRICS[name].validate(pairs)
     return METRICS[name]
 
 

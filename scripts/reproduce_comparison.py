@@ -41,7 +41,7 @@ from comparison_gpt2 import small
 from studies import Interval, baseline, parser, publish, table, told
 
 import tasks
-from circuits.cli.options import hush
+from circuits.cli.options import silence_libraries
 from circuits.errors import CircuitsError
 from circuits.intervention.patching import Patching, patch
 from circuits.models import HookedModel
@@ -110,7 +110,7 @@ def main() -> None:
     """Train, ask, patch, print the tables."""
     arguments = parsed()
     torch.set_num_threads(arguments.threads)
-    hush()
+    silence_libraries()
     out: Path = arguments.out
     source = arguments.model or small(
         out / "models", arguments.steps, arguments.tuning_steps, arguments.seed

@@ -35,7 +35,7 @@ from studies import Interval, baseline, parser, publish, table, told
 from torch import Tensor
 
 import tasks
-from circuits.cli.options import hush
+from circuits.cli.options import silence_libraries
 from circuits.comparison import cross_evaluate
 from circuits.graph import Circuit
 from circuits.intervention import CircuitRunner
@@ -61,7 +61,7 @@ def main() -> None:
     """Train, fine-tune, search, print the tables."""
     arguments = parsed()
     torch.set_num_threads(arguments.threads)
-    hush()
+    silence_libraries()
     out: Path = arguments.out
     base = arguments.model or small(out / "models" / "base", arguments.steps, arguments.seed)
     folders = {"base": base}

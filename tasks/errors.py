@@ -23,7 +23,7 @@ class TooFewError(CircuitsError):
 
 
 @contextmanager
-def naming(source: str) -> Iterator[None]:
+def error_context(source: str) -> Iterator[None]:
     """Errors from the block begin with the name of the row, "articles.jsonl, line 7"."""
     try:
         yield

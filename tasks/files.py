@@ -24,7 +24,7 @@ from typing import Any
 
 from tasks import autocircuit, saved
 from tasks.csv_records import CsvRecords
-from tasks.errors import CircuitsError, naming, unrepeated
+from tasks.errors import CircuitsError, error_context, unrepeated
 from tasks.json_values import Repeated, loads, repeated
 from tasks.pointers import pointer_among
 from tasks.skipping import Skipped, described
@@ -225,7 +225,7 @@ def _json_lines(path: Path, left_out: LeftOut, *, any_line: bool = False) -> Ite
 
 
 def _line_row(source: str, line: str) -> Row:
-    with naming(source):
+    with error_context(source):
         value = loads(line, unrepeated)
     return _row(source, value)
 
@@ -268,7 +268,7 @@ def _after_space(text: str, place: int) -> int:
 def _json(path: Path, left_out: LeftOut) -> Iterator[Row]:
     text = path.read_text(encoding="utf-8-sig")
     try:
-        with naming(path.name):
+        with error_context(path.name):
             hook = unrepeated if left_out is None else Repeated.made
             values = loads(text, hook)
     except json.JSONDecodeError as error:

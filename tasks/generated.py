@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from transformers import PreTrainedTokenizerBase
 
-from tasks.errors import CircuitsError, TooFewError, naming
+from tasks.errors import CircuitsError, TooFewError, error_context
 from tasks.pairs import PairSet, PromptPair, TokenSet
 from tasks.task import Split
 from tasks.text.framing import Framed, FramedTask, Framing
@@ -118,11 +118,11 @@ class Generated(FramedTask, ABC):
             split=split,
             metric=self.metric,
         )
-        made.require(d_vocab=len(tokenizer), n_ctx=n_ctx)
+        made.validate(d_vocab=len(tokenizer), n_ctx=n_ctx)
         return made
 
     def _pair(self, framing: Framing, prompts: Prompts, source: str) -> PromptPair:
-        with naming(source):
+        with error_context(source):
             prompt = framing.prompt(prompts.clean)
             clean, corrupted = prompt.ids, framing.prompt(prompts.corrupted).ids
             answer = self._tokens(framing, prompt, prompts.answer)

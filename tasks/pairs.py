@@ -174,8 +174,10 @@ class PairBatch:
             ),
         )
 
-    def times(self, n: int) -> PairBatch:
-        """All examples, then all of them again, `n` times in all."""
+    def repeat(self, n: int) -> PairBatch:
+        """All examples, then all of them again, `n` times in all: copy after copy."""
+        if n == 1:
+            return self
         return replace(
             self,
             clean=self.clean.repeat(n, 1),
@@ -258,7 +260,7 @@ class PairSet(Sequence[PromptPair]):
         marks = zip(self.pairs, self.fingerprints, strict=True)
         return tuple(pair for pair, mark in marks if mark not in known)
 
-    def require(self, *, d_vocab: int, n_ctx: int | None, encoder_decoder: bool = False) -> None:
+    def validate(self, *, d_vocab: int, n_ctx: int | None, encoder_decoder: bool = False) -> None:
         """Refuse, naming the row, any pair that a model of this size cannot read.
 
         encoder_decoder: whether prompt and answer are read apart, each in a window of its own.

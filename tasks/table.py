@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 from transformers import PreTrainedTokenizerBase
 
 from tasks import saved, splits
-from tasks.errors import CircuitsError, naming
+from tasks.errors import CircuitsError, error_context
 from tasks.files import Row, read_rows
 from tasks.pairs import PairSet, PromptPair, TokenSet
 from tasks.skipping import Skipped, keep
@@ -121,7 +121,7 @@ class Table(FramedTask):
         def make(index: int) -> PromptPair:
             pair = self._pair(framing, rows[index])
             _require_ids(pair, len(tokenizer))
-            PairSet((pair,)).require(d_vocab=max(pair.tokens) + 1, n_ctx=n_ctx)
+            PairSet((pair,)).validate(d_vocab=max(pair.tokens) + 1, n_ctx=n_ctx)
             return pair
 
         kept = keep(
@@ -191,7 +191,7 @@ class Table(FramedTask):
                 "list of token ids"
             )
         ids = _ids(row, column, value) if isinstance(value, list) else ()
-        with naming(f"{row.source}: column {column!r}"):
+        with error_context(f"{row.source}: column {column!r}"):
             if isinstance(value, list):
                 return framing.ids(ids)
             begin, text = framing.begun(value)
@@ -224,7 +224,7 @@ class Table(FramedTask):
             raise CircuitsError(
                 f"{row.source}: column {column!r} holds {text!r}, which is not text"
             )
-        with naming(f"{row.source}: column {column!r}"):
+        with error_context(f"{row.source}: column {column!r}"):
             self._check_control(framing, text)
             tokens = framing.answer(prompt, text, control=self.control == "token")
         if not tokens:

@@ -80,8 +80,8 @@ def score_dataset(
 
     shape: of one example's scores. made: scores as others know them, for `growth`.
     """
-    model.require(pairs)
-    chosen.require(model, pairs, metric)
+    model.validate(pairs)
+    chosen.validate(model, pairs, metric)
     if batch_size is None:
         steps = getattr(chosen, "steps", None)
         batch_size = choose_batch_size(model, pairs, chosen.name, steps)

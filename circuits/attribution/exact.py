@@ -36,7 +36,7 @@ class Exact:
     name: ClassVar[str] = "exact"
     force: bool = False
 
-    def require(self, model: HookedModel, pairs: PairSet, _: Metric) -> None:
+    def validate(self, model: HookedModel, pairs: PairSet, _: Metric) -> None:
         """Refuse what would take very long; any metric will do."""
         edges = model.layout.n_edges
         if edges * len(pairs) > LIMIT and not self.force:

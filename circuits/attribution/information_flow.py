@@ -61,7 +61,7 @@ class InformationFlow(MetricFree):
                     hooks.before(at, partial(_keep, read, event))
         clean, corrupted = run_ends(model, batch, metric, hooks)
         scores = torch.zeros(len(batch), *model.layout.shape, device=model.device)
-        lengths = model.feed(batch.clean, batch).lengths
+        lengths = model.model_inputs(batch.clean, batch).lengths
         for stream, extents in zip(model.view.streams, lengths, strict=True):
             chunk = max(1, FLOW_CHUNK_BYTES // (4 * len(stream) * model.view.d_model))
             for example, positions in chunks(extents, chunk):

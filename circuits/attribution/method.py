@@ -29,7 +29,7 @@ class Method(Protocol):
         """The name it is asked for by."""
         ...
 
-    def require(self, model: HookedModel, pairs: PairSet, metric: Metric, /) -> None:
+    def validate(self, model: HookedModel, pairs: PairSet, metric: Metric, /) -> None:
         """Refuse, before any work, what this method cannot do."""
         ...
 
@@ -53,7 +53,7 @@ class GradientMethod(ABC):
     def at(self) -> Rule:
         """Where on the path gradients are taken; the first of them, where the rest depend."""
 
-    def require(self, _: HookedModel, __: PairSet, metric: Metric) -> None:
+    def validate(self, _: HookedModel, __: PairSet, metric: Metric) -> None:
         """Refuse a metric that has no gradient, at all or where this method takes it."""
         if not metric.differentiable:
             raise CircuitsError(
@@ -87,7 +87,7 @@ class PathMethod(GradientMethod):
 class MetricFree:
     """A method that takes every metric."""
 
-    def require(self, _: HookedModel, __: PairSet, ___: Metric) -> None:
+    def validate(self, _: HookedModel, __: PairSet, ___: Metric) -> None:
         """Nothing to refuse."""
 
 

@@ -61,7 +61,7 @@ class Passes:
         """Run clean and corrupted once, without gradients, hooks put in place by the last two."""
         self.model, self.metric = model, metric
         self._logits = partial(model.logits, last_layer_at_answers=True)
-        self.batch, self.prefix = model.split(batch)
+        self.batch, self.prefix = model.share_prefix(batch)
         with torch.no_grad():
             found = self._ends((on_clean, on_corrupted))
         (self.reference, ends), (corrupted, self.starts) = found
@@ -72,7 +72,7 @@ class Passes:
     @property
     def lengths(self) -> tuple[Tensor, ...]:
         """Per stream, each example's positions that are no padding."""
-        return self.model.feed(self.batch.clean, self.batch, self.prefix).lengths
+        return self.model.model_inputs(self.batch.clean, self.batch, self.prefix).lengths
 
     def _ends(
         self, attach: tuple[Attach, Attach]
@@ -89,9 +89,9 @@ class Passes:
         else:
             hooks = Hooks()
             for place, (seen, put) in enumerate(zip(inputs, attach, strict=True)):
-                self._watch(hooks.part(place, 2), seen, put)
-            prefix = None if self.prefix is None else self.prefix.twice()
-            both = self._logits(torch.cat(tokens), self.batch.times(2), hooks, prefix)
+                self._watch(hooks.for_part(place, 2), seen, put)
+            prefix = None if self.prefix is None else self.prefix.repeat(2)
+            both = self._logits(torch.cat(tokens), self.batch.repeat(2), hooks, prefix)
             logits = list(both.chunk(2))
         return list(zip(logits, inputs, strict=True))
 

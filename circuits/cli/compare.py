@@ -142,7 +142,7 @@ def compare(
             typer.echo(crossed.paragraph())
             write_json(file, crossed.to_dict())
             written.append(file)
-    use.wrote(*written, write_change_page(out))
+    use.echo_outputs(*written, write_change_page(out))
 
 
 def _names(files: list[Path]) -> list[str]:

@@ -125,7 +125,7 @@ def _draw(source: Path, out: Path, form: str, circuit: Path | None) -> None:
                 raise CircuitsError("--circuit and scores of edges go together here")
             _require_one_model(scores, kept, source, circuit)
             graph = Circuit(kept.layout, kept.mask, scores.matrix, kept.details).to_networkx()
-    use.wrote(write_network(graph, out, form))
+    use.echo_outputs(write_network(graph, out, form))
     typer.echo(f"{graph.number_of_nodes()} nodes, {graph.number_of_edges()} edges")
 
 
@@ -157,7 +157,7 @@ def _write(
     if model is not None and (part := scores or kept) is not None:
         d_model = _sizes(model, source, part.layout, d_model=d_model)[0]
     assert d_model is not None
-    use.wrote(write_graph(out, d_model=d_model, scores=scores, circuit=kept))
+    use.echo_outputs(write_graph(out, d_model=d_model, scores=scores, circuit=kept))
     if kept is not None:
         typer.echo(f"{ungrouped_share(kept):.2%} of the edges, as MIB counts them")
 
@@ -191,14 +191,14 @@ def _read(
             typer.echo(f"note: its scores only; {error}", err=True)
     if graph.has_scores:
         scores = graph.scores(n_kv_heads=kv_heads, of=gradients_of, copies=copies)
-        use.wrote(scores.save(out), out / "scores.json")
+        use.echo_outputs(scores.save(out), out / "scores.json")
     if of_nodes:
         nodes = graph.scores_of_nodes(n_kv_heads=kv_heads, of=gradients_of)
         file = nodes.save(out / "nodes" if graph.has_scores else out)
-        use.wrote(file, file.with_suffix(".json"))
+        use.echo_outputs(file, file.with_suffix(".json"))
     if kept is not None:
         kept.save(out / "circuit.json")
-        use.wrote(out / "circuit.json")
+        use.echo_outputs(out / "circuit.json")
 
 
 def _sizes(

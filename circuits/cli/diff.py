@@ -140,4 +140,4 @@ def diff(
         }
         write_json(out / "model_diff.json", record)
     page = write_diff_page(record, out / "model_diff.html")
-    use.wrote(out / "model_diff.json", page, *use.write_skipped(out, pairs.skipped))
+    use.echo_outputs(out / "model_diff.json", page, *use.write_skipped(out, pairs.skipped))

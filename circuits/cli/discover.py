@@ -257,7 +257,7 @@ def discover(
             )
     for name, value in scores.top(10):
         typer.echo(f"{value:+.5f}  {name}")
-    use.wrote(*written)
+    use.echo_outputs(*written)
 
 
 def _check_choice(

@@ -194,7 +194,7 @@ def evaluate(
             },
         )
     page = write_report(out, name="evaluation.html", anchors=["faithfulness"])
-    use.wrote(out / "evaluation.json", page, *use.write_skipped(out, pairs.skipped))
+    use.echo_outputs(out / "evaluation.json", page, *use.write_skipped(out, pairs.skipped))
 
 
 def _fitting(file: Path, scores: AnyScores) -> AnyCircuit:

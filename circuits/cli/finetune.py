@@ -55,7 +55,7 @@ def finetune(
     from tasks.task import TrainableTask
 
     use.require_writable(out)
-    use.hush()
+    use.silence_libraries()
     settings = FinetuneSettings(
         steps=steps,
         learning_rate=learning_rate,
@@ -94,7 +94,7 @@ def finetune(
     if (line := _best(result)) is not None:
         typer.echo(line)
     written = [*result.checkpoints.values(), out / "training_log.json"]
-    use.wrote(*written, *use.write_skipped(out, left_out))
+    use.echo_outputs(*written, *use.write_skipped(out, left_out))
 
 
 def _best(result: FinetuneResult) -> str | None:

@@ -34,7 +34,7 @@ def lora(
     from circuits.tuning.targets import adapted_layers, lora_config, trainable_parameters, wrap
 
     use.require_writable(out)
-    use.hush()
+    use.silence_libraries()
     importance = importance_from_circuit(Circuit.load(circuit))
     network, _ = load_model(model, device="cpu")
     config = lora_config(importance, network, rank, k=layers)
@@ -47,4 +47,4 @@ def lora(
     config.base_model_name_or_path = resolve(model)[0]
     with atomic_path(out / "adapter_config.json") as temporary:
         config.save_pretrained(str(temporary.parent))
-    use.wrote(out / "adapter_config.json")
+    use.echo_outputs(out / "adapter_config.json")

@@ -195,7 +195,7 @@ def check_task(
     for line in found.lines():
         typer.echo(line, err=line.startswith("warning"))
     if required is not None:
-        found.require(required)
+        found.validate(required)
     return found
 
 
@@ -250,11 +250,11 @@ def load_hooked(
     """
     from circuits.models import HookedModel
 
-    hush()
+    silence_libraries()
     return HookedModel.from_pretrained(source, tokenizer=tokenizer, device=device, dtype=dtype)
 
 
-def hush() -> None:
+def silence_libraries() -> None:
     """Keep other libraries' bars and advice out of the output."""
     import transformers
 
@@ -262,7 +262,7 @@ def hush() -> None:
     transformers.utils.logging.set_verbosity_error()
 
 
-def wrote(*paths: Path) -> None:
+def echo_outputs(*paths: Path) -> None:
     """Say where the result is."""
     for path in paths:
         typer.echo(f"wrote {path}")

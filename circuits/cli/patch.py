@@ -144,7 +144,7 @@ def patch(
     )
     _say(found, pairs)
     left_out = use.write_skipped(out, pairs.skipped)
-    use.wrote(out / "patching.json", out / "patching.html", *left_out)
+    use.echo_outputs(out / "patching.json", out / "patching.html", *left_out)
 
 
 def _say(found: Patching, pairs: PairSet) -> None:

@@ -85,7 +85,7 @@ def plan(
     )
     from circuits.planning import plan as planned
 
-    use.hush()
+    use.silence_libraries()
     config, target = load_config(model), named_device(device)
     if task is not None and length is None:
         shape, n = _measured(

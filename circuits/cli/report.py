@@ -24,4 +24,4 @@ def report(
         raise CircuitsError(
             f"{folder}: no run folder (it holds no recipe.yaml); make one with `circuits run`"
         )
-    use.wrote(write_report(folder))
+    use.echo_outputs(write_report(folder))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from circuits.cli.options import Quiet, Tokenizer, hush, wrote
+from circuits.cli.options import Quiet, Tokenizer, echo_outputs, silence_libraries
 
 
 def run(
@@ -32,9 +32,9 @@ def run(
     from circuits.pipeline import load_recipe
     from circuits.pipeline import run as run_pipeline
 
-    hush()
+    silence_libraries()
     logging.getLogger("circuits.pipeline").setLevel(logging.INFO)
     resolved = load_recipe(
         recipe, [*(overrides or []), *([] if tokenizer is None else [f"tokenizer={tokenizer}"])]
     )
-    wrote(run_pipeline(resolved, out or Path("runs", resolved.name), progress=not quiet))
+    echo_outputs(run_pipeline(resolved, out or Path("runs", resolved.name), progress=not quiet))

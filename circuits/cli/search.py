@@ -177,7 +177,7 @@ def _acdc(
     )
     for step in weights[:10]:
         typer.echo(f"{step.before - step.after:+.5f}  {step.name}")
-    use.wrote(out / "search.json", out / "circuit.json")
+    use.echo_outputs(out / "search.json", out / "circuit.json")
 
 
 def _prune(
@@ -209,7 +209,7 @@ def _prune(
         )
         which = f"pairs, {seen} of them searched on" if seen else "other pairs"
         typer.echo(f"{name} on {figures.n} {which}: {told}")
-    use.wrote(out / "heads.json")
+    use.echo_outputs(out / "heads.json")
 
 
 def _compared(saving: float) -> str:

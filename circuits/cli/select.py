@@ -87,7 +87,7 @@ def select(
     show_inlets(circuit)
     if size is not None:
         _show_other(found, circuit, size, strategy, prune=prune)
-    use.wrote(out)
+    use.echo_outputs(out)
 
 
 def _show_other(

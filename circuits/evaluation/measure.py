@@ -73,7 +73,7 @@ def measure(
     Equal circuits run once: of a random ranking's small circuits, all that pruning leaves empty.
     """
     judge = metric_for(pairs, metric)
-    model.require(pairs)
+    model.validate(pairs)
     if batch_size is None:
         batch_size = choose_batch_size(model, pairs, "evaluate")
     masks = [(circuit.level, circuit.mask.numpy().tobytes()) for circuit in circuits]

@@ -75,7 +75,7 @@ class TaskPerformance:
             )
         return tuple(found)
 
-    def require(self, accuracy: float) -> None:
+    def validate(self, accuracy: float) -> None:
         """Refuse a model whose accuracy on the clean prompts is lower."""
         if self.accuracy.value < accuracy:
             raise CircuitsError(
@@ -127,7 +127,7 @@ def task_performance(
     metric: None takes the pairs' own. seed: of the bootstrap.
     """
     judge = metric_for(pairs, metric)
-    model.require(pairs)
+    model.validate(pairs)
     choice = all(any(pair.wrong) for pair in pairs)
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuits.errors import CircuitsError, naming
+from circuits.errors import CircuitsError, error_context
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, network
 from circuits.runtime.files import read_json, require_known, write_json
@@ -169,7 +169,7 @@ class Circuit:
         """Read what `save` wrote; a key that this version does not know is refused by name."""
         record = read_json(path)
         try:
-            with naming(str(path)):
+            with error_context(str(path)):
                 layout = Layout.from_dict(record["layout"])
                 entries = read_entries("edge", record["edges"])
                 places = {name: layout.edge(name) for name in entries}
@@ -195,7 +195,7 @@ def read_entries(kind: str, entries: Any) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for entry in entries:
         name, score = entry[kind], entry.get("score")
-        with naming(f"{kind} {name}"):
+        with error_context(f"{kind} {name}"):
             require_known(entry, (kind, "score"))
         if name in found:
             raise CircuitsError(f"{kind} {name} stands twice")

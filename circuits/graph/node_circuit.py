@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuits.errors import CircuitsError, naming
+from circuits.errors import CircuitsError, error_context
 from circuits.graph.circuit import Circuit, read_entries
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, add_units, network
@@ -171,7 +171,7 @@ class NodeCircuit:
         """Read what `save` wrote; a key that this version does not know is refused by name."""
         record = read_json(path)
         try:
-            with naming(str(path)):
+            with error_context(str(path)):
                 units = Units(Layout.from_dict(record["layout"]), tuple(record["widths"]))
                 found = read_entries("unit", record["units"])
                 circuit = replace(cls.of(units, found), details=record["details"])

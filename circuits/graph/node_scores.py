@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.errors import CircuitsError, naming
+from circuits.errors import CircuitsError, error_context
 from circuits.graph.blocks import Blocks
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_units, network
@@ -115,7 +115,7 @@ class NodeScores:
             path, f"{level}_scores", f"circuits discover --level {level}"
         )
         try:
-            with naming(str(path)):
+            with error_context(str(path)):
                 layout = Layout.from_dict(record.pop("layout"))
             known, widths = record.pop("sources"), tuple(record.pop("widths"))
             method = record.pop("method")

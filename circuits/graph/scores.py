@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuits.errors import CircuitsError, naming
+from circuits.errors import CircuitsError, error_context
 from circuits.graph.blocks import Blocks
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, network
@@ -108,7 +108,7 @@ class EdgeScores:
         """Read a `.safetensors` that `save` wrote, or a folder with `scores.safetensors` in it."""
         path, tensors, record = read_scores(path, "scores", "circuits discover")
         try:
-            with naming(str(path)):
+            with error_context(str(path)):
                 layout = Layout.from_dict(record.pop("layout"))
             known = [record.pop("sources"), record.pop("readers")]
             method = record.pop("method")

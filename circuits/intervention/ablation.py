@@ -142,7 +142,7 @@ class MeanActivations:
                 states.record_neurons(hooks)
             with torch.no_grad():
                 model.logits(batch.clean, batch, hooks)
-            lengths = model.feed(batch.clean, batch).lengths
+            lengths = model.model_inputs(batch.clean, batch).lengths
             for place, (values, stream) in enumerate(_flat(states)):
                 length = values.shape[1]
                 inside = torch.arange(length, device=values.device) < lengths[stream][:, None]
@@ -255,7 +255,7 @@ def _owners(view: View) -> tuple[list[int], list[int]]:
 
 def _shapes(model: HookedModel, batch: PairBatch) -> list[tuple[int, int]]:
     """Batch and positions of each stream."""
-    arguments = model.feed(batch.clean, batch).arguments
+    arguments = model.model_inputs(batch.clean, batch).arguments
     names = ("input_ids", "decoder_input_ids")
     return [tuple(arguments[name].shape) for name in names if name in arguments]
 

@@ -64,7 +64,7 @@ class CircuitRunner:
         """
         self.model, self.batch = model, batch
         self._by_corruption = constants is None
-        self._rest, self._prefix = model.split(batch) if constants is None else (batch, None)
+        self._rest, self._prefix = model.share_prefix(batch) if constants is None else (batch, None)
         with torch.no_grad():
             self.clean: Logits = self._run(Hooks())
             if constants is None:
@@ -172,7 +172,7 @@ class EdgeRun:
                             continue
                         values = self.reference.values[module]
                         edit = partial(self._projected, stream, event, parts, values)
-                        (hooks.after if _ALONE in states else hooks.instead)(module, edit)
+                        (hooks.after if _ALONE in states else hooks.replace)(module, edit)
                 elif isinstance(event, ReadsInput) and event.column in self.idle:
                     hooks.before(event.module, lambda x: x[:0])
                 elif isinstance(event, ReadsInput) and self.state[event.column] != _ALONE:

@@ -209,7 +209,7 @@ def diff_models(
     Raises CircuitsError for models of different shapes, and for fewer than two documents.
     """
     require_same(model, base)
-    pairs.require(d_vocab=min(model.d_vocab, base.d_vocab), n_ctx=None)
+    pairs.validate(d_vocab=min(model.d_vocab, base.d_vocab), n_ctx=None)
     if len(pairs) < 2:
         raise CircuitsError("one document: intervals over documents need at least two")
     key_positions = key_positions or {}

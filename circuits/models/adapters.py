@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from circuits.errors import CircuitsError
 from circuits.models.adapter_kinds import require_mergeable
 from circuits.models.adapter_vocabulary import fit_vocabulary
-from circuits.models.load_errors import LOAD_ERRORS, first_sentence, some, unfetched
+from circuits.models.load_errors import LOAD_ERRORS, abbreviated, first_sentence, unfetched
 from circuits.runtime.files import read_json
 
 _PROBED = 8  # tokens that the merged model is held against the unmerged one on
@@ -87,8 +87,8 @@ def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     except UserWarning as error:
         missing = re.findall(r"'(.+?)'", str(error))
         raise CircuitsError(
-            f"{folder}: weights of the adapter are missing: {some(missing)}; it is incomplete, or "
-            "of another model"
+            f"{folder}: weights of the adapter are missing: {abbreviated(missing)}; it is "
+            "incomplete, or of another model"
         ) from error
     except CircuitsError:
         raise

@@ -144,11 +144,11 @@ class HookedModel:
         """
         return longrope_window(self.hf.config)
 
-    def require(self, pairs: PairSet) -> None:
+    def validate(self, pairs: PairSet) -> None:
         """Refuse, naming the row, any pair that the model cannot read; say it where they lack the
         begin token.
         """
-        pairs.require(
+        pairs.validate(
             d_vocab=self.d_vocab,
             n_ctx=self.n_ctx,
             encoder_decoder=self.layout.n_encoder_layers > 0,
@@ -184,7 +184,7 @@ class HookedModel:
             digest.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def feed(
+    def model_inputs(
         self, tokens: Int[Tensor, "batch pos"], batch: PairBatch, prefix: Prefix | None = None
     ) -> ModelInputs:
         """What the model is given: the batch's clean or corrupted ids, by architecture."""
@@ -192,7 +192,7 @@ class HookedModel:
             return encoder_decoder(tokens, batch, self.hf.config)
         return decoder_only(tokens, batch, prefix)
 
-    def split(self, batch: PairBatch) -> tuple[PairBatch, Prefix | None]:
+    def share_prefix(self, batch: PairBatch) -> tuple[PairBatch, Prefix | None]:
         """The batch without the positions that its prompts share, and those, run once.
 
         (batch, None) where there is nothing to gain, for encoders, which look ahead, and for texts
@@ -226,13 +226,17 @@ class HookedModel:
             zeros, and what comes of them, at its other positions.
         """
         hooks = hooks or Hooks()
-        feed = self.feed(tokens, batch, prefix)
+        given = self.model_inputs(tokens, batch, prefix)
         unembedding: nn.Module = self.hf.get_output_embeddings()
         gather = Hooks()
-        gather.before(unembedding, lambda x: x[feed.example_index, feed.position][None])
+        gather.before(unembedding, lambda x: x[given.example_index, given.position][None])
         tail = self.view.tail if last_layer_at_answers else ()
-        with hooks, gather, sparse_last_layer(tail, len(batch), feed.example_index, feed.position):
-            logits: Tensor = self.hf(**feed.arguments).logits
+        with (
+            hooks,
+            gather,
+            sparse_last_layer(tail, len(batch), given.example_index, given.position),
+        ):
+            logits: Tensor = self.hf(**given.arguments).logits
         return logits[0].float()
 
     @cached_property

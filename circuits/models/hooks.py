@@ -32,14 +32,14 @@ class Hooks:
         """Call `edit` on what comes out of the module."""
         self._wanted.append((module, False, edit))
 
-    def instead(self, module: nn.Module, make: Callable[[Tensor], Tensor]) -> None:
+    def replace(self, module: nn.Module, make: Callable[[Tensor], Tensor]) -> None:
         """Put what `make` returns in the place of what comes out, which is not computed: the module
         is given no rows, and `make` sees the output of none.
         """
         self.before(module, lambda x: x[:0])
         self.after(module, make)
 
-    def part(self, place: int, parts: int) -> Hooks:
+    def for_part(self, place: int, parts: int) -> Hooks:
         """Hooks that run with these, and see one of several equal parts of a batch (place 0 is the
         first); they edit nothing.
         """

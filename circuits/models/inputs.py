@@ -41,10 +41,10 @@ class Prefix:
             cache.update(keys, values, index)
         return cache
 
-    def twice(self) -> Prefix:
-        """For a batch with all its examples twice."""
+    def repeat(self, n: int) -> Prefix:
+        """The prefix of `PairBatch.repeat(n)`: all examples `n` times, copy after copy."""
         layers = tuple(
-            (keys.repeat(2, 1, 1, 1), values.repeat(2, 1, 1, 1)) for keys, values in self.layers
+            (keys.repeat(n, 1, 1, 1), values.repeat(n, 1, 1, 1)) for keys, values in self.layers
         )
         return Prefix(self.length, layers)
 

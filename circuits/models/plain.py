@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from circuits.errors import CircuitsError
-from circuits.models.load_errors import some
+from circuits.models.load_errors import abbreviated
 
 # Packages of quantised layers or weights, by the beginning of a class's module.
 _PACKAGES = {
@@ -51,7 +51,8 @@ def require_plain(model: Any, name: str) -> PreTrainedModel:
     if adapted:
         raise CircuitsError(
             f"{name}: {kind} holds adapter layers of PEFT that are not merged into the weights "
-            f"({some(adapted)}); give what its merge_and_unload() returns, or the adapter's folder"
+            f"({abbreviated(adapted)}); give what its merge_and_unload() returns, or the "
+            "adapter's folder"
         )
     if kind in _WRAPPERS:
         raise CircuitsError(
@@ -68,8 +69,8 @@ def require_plain(model: Any, name: str) -> PreTrainedModel:
         )
     if absent := [path for path, one in model.named_parameters() if one.is_meta]:
         raise CircuitsError(
-            f"{name}: {len(absent)} weights hold no data here ({some(absent)}): they are on the "
-            "meta device, or offloaded; load the whole model onto one device"
+            f"{name}: {len(absent)} weights hold no data here ({abbreviated(absent)}): they are on "
+            "the meta device, or offloaded; load the whole model onto one device"
         )
     # In a language model it may stand in the configuration of the text alone.
     if False in (model.config.return_dict, model.config.get_text_config().return_dict):

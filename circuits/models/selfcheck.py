@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from circuits.errors import CircuitsError
 from circuits.models.headcheck import check_heads
 from circuits.models.hooks import Hooks
-from circuits.models.load_errors import some
+from circuits.models.load_errors import abbreviated
 from circuits.models.running import Running, require_order
 from circuits.models.stream import SourceActivations
 from circuits.models.view import (
@@ -60,12 +60,12 @@ def check_view(model: HookedModel) -> None:
 
 def _check_runs(model: HookedModel, batch: PairBatch) -> list[nn.Module]:
     """Points 1, 2 and 4; returns the modules behind parts that say the same whatever they read."""
-    record, hooks, thrice = Hooks(), Hooks(), batch.times(3)
+    record, hooks, thrice = Hooks(), Hooks(), batch.repeat(3)
     values = _record(model.view, record)
     corrupted = model.logits(batch.corrupted, batch, record)
     runs = _replace(model.view, values, hooks)
     clean, kept, none = model.logits(thrice.clean, thrice, hooks).chunk(3)
-    rest, prefix = model.split(batch)
+    rest, prefix = model.share_prefix(batch)
     both = model.logits(rest.clean, rest, prefix=prefix, last_layer_at_answers=True)
     if not clean.isfinite().all():
         _require_finite_weights(model)
@@ -86,8 +86,8 @@ def _require_finite_weights(model: HookedModel) -> None:
     bad = [name for name, one in model.hf.named_parameters() if not one.isfinite().all()]
     if bad:
         raise CircuitsError(
-            f"{model.name}: weights hold NaN or infinity: {some(bad)}; the checkpoint is damaged, "
-            "or its training diverged"
+            f"{model.name}: weights hold NaN or infinity: {abbreviated(bad)}; the checkpoint is "
+            "damaged, or its training diverged"
         )
 
 
@@ -153,7 +153,7 @@ def _replace(view: View, values: _Values, hooks: Hooks) -> list[Running]:
     Returns what follows those sums.
     """
     states = SourceActivations(view)
-    states.record(hooks.part(1, 3))
+    states.record(hooks.for_part(1, 3))
     runs = [Running(states, stream) for stream in view.streams]
 
     def put(module: nn.Module, recompute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from circuits.errors import CircuitsError
-from circuits.models.load_errors import some, wrapper
+from circuits.models.load_errors import abbreviated, wrapper
 from circuits.runtime.notices import say
 
 _SIZES = (
@@ -53,11 +53,11 @@ def require_whole(
     for what, names in (("missing", loaded["missing_keys"]), ("of another shape", mismatched)):
         if names:
             raise CircuitsError(
-                f"{source}: weights of {type(model).__name__} are {what}: {some(sorted(names))}; "
-                "the checkpoint is incomplete, or of another model"
+                f"{source}: weights of {type(model).__name__} are {what}: "
+                f"{abbreviated(sorted(names))}; the checkpoint is incomplete, or of another model"
             )
     if extra := sorted(loaded["unexpected_keys"]):
         say(
             f"{source}: the checkpoint holds weights that {type(model).__name__} has no place for, "
-            f"and they are left out: {some(extra)}"
+            f"and they are left out: {abbreviated(extra)}"
         )

@@ -56,7 +56,7 @@ def check_task(run: RunContext, name: str) -> None:
             logging.WARNING if line.startswith("warning") else logging.INFO, "%s: %s", name, line
         )
     if section.require_accuracy is not None and name == run.last:
-        found.require(section.require_accuracy)
+        found.validate(section.require_accuracy)
 
 
 def score(run: RunContext, name: str) -> None:

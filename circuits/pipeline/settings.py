@@ -24,7 +24,7 @@ from circuits.models import checkpoint_series
 from circuits.models.checkpoints import as_device, as_dtype, load_config, tokenizer_of
 from circuits.pipeline.recipe import Recipe
 from circuits.tuning.settings import FinetuneSettings
-from tasks.errors import naming
+from tasks.errors import error_context
 from tasks.task import Task, TrainableTask
 
 RESERVED = ("score", "evaluate", "example", "other-examples")
@@ -54,7 +54,7 @@ def check(recipe: Recipe) -> None:
         )
     automatic = recipe.circuit.ranking == "auto" and recipe.circuit.positive_ratio is None
     if not automatic:
-        with naming("circuit"):
+        with error_context("circuit"):
             require_ranking(recipe.circuit.ranking, recipe.circuit.positive_ratio)
     if recipe.evaluation.ablation not in ABLATIONS:
         raise CircuitsError(
@@ -120,7 +120,7 @@ def _check_lora(recipe: Recipe) -> None:
         )
     if len(set(section.seeds)) != len(section.seeds):
         raise CircuitsError(f"lora.seeds {list(section.seeds)}: no two alike")
-    with naming("lora.seeds"):
+    with error_context("lora.seeds"):
         for seed in section.seeds:
             replace(settings, seed=seed)
 

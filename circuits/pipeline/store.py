@@ -23,7 +23,7 @@ import torch
 import yaml
 
 from circuits.errors import CircuitsError
-from circuits.models.load_errors import some
+from circuits.models.load_errors import abbreviated
 from circuits.pipeline.recipe import Recipe
 from circuits.provenance import versions
 from circuits.runtime.files import LOCK, leftovers, read_json, working_in, write_json, write_text
@@ -146,7 +146,7 @@ def _changed(file: Path, text: str) -> str:
     except yaml.YAMLError:
         return "it cannot be read"
     keys = [key for key in sorted(was | now) if was.get(key) != now.get(key)]
-    return some([f"{key} was {was.get(key)}, now {now.get(key)}" for key in keys])
+    return abbreviated([f"{key} was {was.get(key)}, now {now.get(key)}" for key in keys])
 
 
 def _flat(value: Any, place: str = "") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, SupportsFloat
 
 from filelock import FileLock, Timeout
 
-from circuits.errors import CircuitsError, naming, unrepeated
+from circuits.errors import CircuitsError, error_context, unrepeated
 
 LOCK = ".lock"
 _UMASK = os.umask(0o077)  # can only be read by setting it
@@ -101,7 +101,7 @@ def read_json(path: str | Path) -> Any:
     So is an object that has a key twice.
     """
     try:
-        with naming(str(path)):
+        with error_context(str(path)):
             return json.loads(
                 Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=unrepeated
             )

@@ -13,7 +13,6 @@ from circuits.errors import CircuitsError
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
 from circuits.runtime.batching import over_batches
-from circuits.search.stacked import stacked
 from tasks.pairs import PairBatch, PairSet
 
 HEAD_ABLATIONS = ("zero", "mean")
@@ -50,7 +49,7 @@ class HeadAblationRun:
             counts[place] += inside.sum()
 
         def work(batch: PairBatch) -> None:
-            lengths, hooks = model.feed(batch.clean, batch).lengths, Hooks()
+            lengths, hooks = model.model_inputs(batch.clean, batch).lengths, Hooks()
             for place, attention in enumerate(model.view.attentions):
                 stream = lengths[0 if attention.place.encoder else -1]
                 hooks.before(outputs[place], partial(add, place, stream))
@@ -69,7 +68,7 @@ class HeadAblationRun:
         for place, module in enumerate(_outputs(self.model)):
             if place >= first and off[:, place].any():
                 hooks.before(module, partial(self._without, place, off[:, place]))
-        copies = stacked(batch, len(off))
+        copies = batch.repeat(len(off))
         with torch.no_grad():
             logits: Tensor = self.model.logits(copies.clean, copies, hooks)
         return logits.view(len(off), -1, logits.shape[1])

@@ -29,7 +29,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from circuits.errors import CircuitsError, naming
+from circuits.errors import CircuitsError, error_context
 from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
 from circuits.provenance import describe_model, describe_pairs, versions
@@ -100,7 +100,7 @@ class HeadPruning:
         """Read what `save` wrote; a key that this version does not know is refused by name."""
         record = read_json(path)
         try:
-            with naming(str(path)):
+            with error_context(str(path)):
                 require_known(record, [field.name for field in fields(cls)])
                 return cls(
                     tuple(tuple(heads) for heads in record["kept"]),
@@ -148,7 +148,7 @@ def prune_heads(
         )
     others = dict.fromkeys([judge.name, *evaluate_by])
     judges = [] if evaluate_on is None else [metric_for(evaluate_on, name) for name in others]
-    model.require(pairs)
+    model.validate(pairs)
     heads = HeadAblationRun.of(model, ablation, pairs, batch_size=batch_size)
     search = _Pruning(heads, pairs, judge, threshold, batch_size)
     layers = range(len(model.layout.attentions))
@@ -274,7 +274,7 @@ def _measured(
     progress: bool,
 ) -> Float[Tensor, "metric example 2"]:
     """Each example's metrics of the whole model and of the pruned one."""
-    heads.model.require(pairs)
+    heads.model.validate(pairs)
     values = torch.zeros(len(metrics), len(pairs), 2, dtype=torch.float64)
     both = torch.stack([torch.zeros_like(off), off])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from circuits.errors import CircuitsError, naming
+from circuits.errors import CircuitsError, error_context
 from circuits.graph import Circuit, Layout
 from circuits.runtime.files import read_json, require_known, write_json
 
@@ -99,7 +99,7 @@ class Search:
         """Read what `save` wrote; a key that this version does not know is refused by name."""
         record = read_json(path)
         try:
-            with naming(str(path)):
+            with error_context(str(path)):
                 if "resume" in record:
                     raise CircuitsError(
                         "this search was stopped; run it again with the same settings and it goes "

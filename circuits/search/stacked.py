@@ -16,7 +16,6 @@ The logits are those of `Executor`, up to rounding.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 
@@ -107,7 +106,7 @@ class BatchedCircuitRunner:
         run.attach(hooks)
         skipped = [layer.block for layer in self.view.layers[: run.start]] + run.idle
         with torch.no_grad(), self.replay.skipping(skipped, copies):
-            batch = stacked(self.batch, copies)
+            batch = self.batch.repeat(copies)
             logits: Tensor = self.model.logits(batch.clean, batch, hooks)
             return logits.view(copies, -1, logits.shape[1])
 
@@ -120,25 +119,6 @@ class BatchedCircuitRunner:
             self._deltas[row] = delta
             self._held += delta.numel()
         return delta
-
-
-def stacked(batch: PairBatch, copies: int) -> PairBatch:
-    """The batch several times over."""
-    shift = torch.arange(copies, device=batch.example_index.device).repeat_interleave(
-        len(batch.example_index)
-    )
-    return replace(
-        batch,
-        clean=repeated(batch.clean, copies),
-        corrupted=repeated(batch.corrupted, copies),
-        mask=repeated(batch.mask, copies),
-        example_index=repeated(batch.example_index, copies) + shift * len(batch),
-        position=repeated(batch.position, copies),
-        answer=repeated(batch.answer, copies),
-        wrong=repeated(batch.wrong, copies),
-        index=repeated(batch.index, copies),
-        sources=batch.sources * copies,
-    )
 
 
 def _parts(layer: Layer) -> tuple[list[nn.Module], list[nn.Module]]:

@@ -37,7 +37,7 @@ class Trials:
         progress: bool = False,
     ) -> None:
         """Run all pairs clean and corrupted; one that cannot be read is refused with its row."""
-        model.require(pairs)
+        model.validate(pairs)
         self.metric, self.pairs, self.runs = metric, pairs, 0
         self.executors = [
             executor

@@ -22,7 +22,7 @@ from circuits.runtime.notices import say
 from circuits.tuning.batches import require_examples
 from circuits.tuning.generation import generate
 from circuits.tuning.loss import TargetScores, score_targets
-from tasks.errors import naming
+from tasks.errors import error_context
 from tasks.pairs import TrainingExample
 from tasks.text.rouge import chosen_words, f_measures
 from tasks.text.tokens import control_ids
@@ -151,7 +151,7 @@ def score_text(
 
 
 def _words(source: str, reference: str, words: str) -> str:
-    with naming(source):
+    with error_context(source):
         return chosen_words(reference, words)
 
 

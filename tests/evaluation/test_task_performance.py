@@ -60,8 +60,8 @@ def test_a_model_that_guesses_is_doubted(hooked, random_pairs):
     assert any("chance" in doubt for doubt in found.doubts)
     assert any(line.startswith("warning") for line in found.lines())
     with pytest.raises(CircuitsError, match=r"below the required 0\.99"):
-        found.require(0.99)
-    found.require(found.accuracy.value)
+        found.validate(0.99)
+    found.validate(found.accuracy.value)
 
 
 def made(accuracy, difference):

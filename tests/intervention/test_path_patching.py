@@ -193,7 +193,7 @@ def test_padding_changes_nothing(hooked, random_pairs):
 
 
 @pytest.mark.parametrize(
-    ("widest-path", "options", "message"),
+    ("paths", "options", "message"),
     [
         ([], {}, "no path was given"),
         (["a0.h0->a0.h1<q>"], {}, "a0.h0 is computed after a0.h1<q> reads"),

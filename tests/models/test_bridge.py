@@ -152,7 +152,7 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
     model = HookedModel.from_pretrained(tmp_path / "model", device="cpu")
     pairs, other = random_pairs(n=8), random_pairs(n=8, seed=1)
     scores = circuits.attribute(model, pairs, steps=2, per_example=True)
-    circuit = circuits.select(scores, edges=12)
+    circuit = circuits.select(scores, size=12)
     nodes = circuits.attribute_nodes(model, pairs, "eap")
     examples = [TrainingExample(pair.clean, (pair.answer[0][0], 0)) for pair in pairs]
     settings = FinetuneSettings(steps=2, learning_rate=1e-3, warmup_steps=1, batch_size=4)
@@ -166,12 +166,14 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
         "minimality": circuits.minimality(model, circuit, other, controls=2),
         "robustness": circuits.robustness(model, circuit, {"other": other}),
         "stability": circuits.stability(scores, size=12, n_resamples=10),
-        "choose_mix": circuits.tune_positive_ratio(model, scores, other, shares=(0.0, 1.0)),
+        "tune_positive_ratio": circuits.tune_positive_ratio(
+            model, scores, other, shares=(0.0, 1.0)
+        ),
         "compare": circuits.compare([scores, scores], names=["a", "b"], n_resamples=100),
         "cross_evaluate": circuits.cross_evaluate(
             {"a": model}, {"a": circuit}, other, n_resamples=100
         ),
-        "diff": circuits.diff_models(model, model, pairs, n_resamples=20),
+        "diff_models": circuits.diff_models(model, model, pairs, n_resamples=20),
         "choose_ranking": circuits.choose_ranking(model, scores, other, size=12),
         "reliability": circuits.reliability(scores),
         "task_performance": circuits.task_performance(model, pairs),

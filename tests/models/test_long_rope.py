@@ -56,7 +56,7 @@ def test_a_long_text_is_not_split(model, random_pairs):
     for length, prefix in ((THRESHOLD, True), (THRESHOLD + 1, False)):
         batch = random_pairs(n=1, length=length).batch([0])
         assert shared_length(batch) > 0
-        rest, found = model.split(batch)
+        rest, found = model.share_prefix(batch)
         assert (found is not None) is prefix
         logits = model.logits(rest.clean, rest, prefix=found)[0]
         assert torch.allclose(logits, alone(model, batch.clean[0].tolist()), atol=1e-5)
@@ -80,7 +80,7 @@ def test_texts_of_both_sides_share_no_batch(model, both_sides):
 
 
 def test_circuits_are_run_on_each_side_by_itself(model, both_sides):
-    chosen = [circuits.select(circuits.attribute(model, both_sides, "eap"), edges=40)]
+    chosen = [circuits.select(circuits.attribute(model, both_sides, "eap"), size=40)]
     together, one = (measure(model, both_sides, chosen, batch_size=size) for size in (4, 1))
     assert float(one.circuits.abs().min()) > 0
     assert torch.allclose(together.circuits, one.circuits, rtol=1e-4)

@@ -210,7 +210,7 @@ def test_sources_add_up_to_the_stream(name, hooked, random_pairs):
 def test_a_shared_prefix_is_run_once_and_changes_nothing(name, hooked, random_pairs):
     model = hooked(name)
     batch = next(random_pairs(n=3, answers=2, lengths=[20, 14, 17]).batches(3))
-    rest, prefix = model.split(batch)
+    rest, prefix = model.share_prefix(batch)
     if name in ENCODER_DECODERS:
         assert prefix is None and rest is batch
         return
@@ -237,9 +237,9 @@ def test_encoder_decoders_read_prompt_and_answer_each_in_its_window(hooked, rand
         ({"length": 9, "answers": 65}, r"65 tokens \(the answer\), .* holds 64"),
     ]:
         with pytest.raises(CircuitsError, match=message):
-            model.require(random_pairs(n=1, **changes))
+            model.validate(random_pairs(n=1, **changes))
     with pytest.raises(CircuitsError, match=r"68 tokens \(answer included\)"):
-        hooked("llama").require(pairs)
+        hooked("llama").validate(pairs)
 
 
 def test_encoder_decoders_get_the_prompt_and_the_answer_apart(hooked, random_pairs):

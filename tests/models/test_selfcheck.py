@@ -219,7 +219,7 @@ def test_twice_the_depth_costs_twice(monkeypatch):
 
 def test_hooks_of_a_part_see_that_part(hooked):
     module, seen, hooks = torch.nn.Identity(), [], Hooks()
-    hooks.part(1, 3).after(module, seen.append)
+    hooks.for_part(1, 3).after(module, seen.append)
     with hooks:
         module(torch.arange(6).view(6, 1))
     assert seen[0].flatten().tolist() == [2, 3]

@@ -139,11 +139,11 @@ def test_token_ids_are_whole_numbers(changes, odd):
 
 def test_sets_are_checked_against_a_model():
     pairs = PairSet((PromptPair((1, 2), (1, 3), ((4,), (9,)), source="row 2"),))
-    pairs.require(d_vocab=10, n_ctx=3)
+    pairs.validate(d_vocab=10, n_ctx=3)
     with pytest.raises(CircuitsError, match=r"row 2: 3 tokens .*context window holds 2"):
-        pairs.require(d_vocab=10, n_ctx=2)
+        pairs.validate(d_vocab=10, n_ctx=2)
     with pytest.raises(CircuitsError, match="row 2: token id 9 is outside the model's vocabulary"):
-        pairs.require(d_vocab=9, n_ctx=None)
+        pairs.validate(d_vocab=9, n_ctx=None)
 
 
 def test_empty_sets_and_examples_are_refused():

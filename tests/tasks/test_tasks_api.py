@@ -4,7 +4,7 @@ import sys
 import pytest
 
 import tasks
-from tasks.errors import CircuitsError, naming
+from tasks.errors import CircuitsError, error_context
 
 
 def test_the_known_tasks():
@@ -48,6 +48,6 @@ def test_import_is_light():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_naming_puts_the_row_first():
-    with pytest.raises(CircuitsError, match=r"^a\.csv, row 1: bad$"), naming("a.csv, row 1"):
+def test_error_context_puts_the_row_first():
+    with pytest.raises(CircuitsError, match=r"^a\.csv, row 1: bad$"), error_context("a.csv, row 1"):
         raise CircuitsError("bad")

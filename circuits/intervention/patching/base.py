@@ -25,22 +25,6 @@ from circuits.models.hooks import Hooks
 from tasks.pairs import PairBatch
 
 
-def stacked(batch: PairBatch, copies: int) -> PairBatch:
-    """The same batch so many times over, copy by copy."""
-    shift = torch.arange(copies, device=batch.example_index.device)[:, None] * len(batch)
-    return PairBatch(
-        clean=batch.clean.repeat(copies, 1),
-        corrupted=batch.corrupted.repeat(copies, 1),
-        mask=batch.mask.repeat(copies, 1),
-        example_index=(shift + batch.example_index).flatten(),
-        position=batch.position.repeat(copies),
-        answer=batch.answer.repeat(copies, 1),
-        wrong=batch.wrong.repeat(copies, 1),
-        index=batch.index.repeat(copies),
-        sources=batch.sources * copies,
-    )
-
-
 @dataclass(frozen=True)
 class Start:
     """Where a run goes on: everything before this layer and this position is the base run's."""
@@ -94,7 +78,7 @@ class ResumableRun:
         )
         tokens = self.tokens[:, at:].repeat(copies, 1)
         with self._going_on(start, copies):
-            found = self.model.logits(tokens, stacked(part, copies), hooks)
+            found = self.model.logits(tokens, part.repeat(copies), hooks)
         found = found.view(copies, -1, found.shape[-1])
         if bool(alive.all()):
             return found

@@ -69,7 +69,7 @@ def path_patch(
         raise CircuitsError(f"unknown mlps {mlps!r}; known: {', '.join(_MLPS)}")
     if not paths:
         raise CircuitsError("no path was given; write one as a0.h3->a5.h1<q>")
-    model.require(pairs)
+    model.validate(pairs)
     names = [tuple(path.split("+") if isinstance(path, str) else path) for path in paths]
     edges = [[model.layout.edge(name.strip()) for name in path] for path in names]
     judges = readouts(model, pairs, metrics)

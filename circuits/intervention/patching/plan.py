@@ -63,7 +63,7 @@ class Plan:
         check_direction(direction)
         if align not in ALIGNMENTS:
             raise CircuitsError(f"unknown align {align!r}; known: {', '.join(ALIGNMENTS)}")
-        model.require(pairs)
+        model.validate(pairs)
         found = site_named(site)
         swept = tuple(by or ("layer", "unit" if found.unit else "position"))
         known = cls.axes if found.unit else ("layer", "position")

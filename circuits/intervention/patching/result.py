@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuits.errors import CircuitsError, naming
+from circuits.errors import CircuitsError, error_context
 from circuits.runtime.files import read_json, require_known, write_json
 from circuits.statistics import FEW, bca_interval, mean_interval, resample_weights
 
@@ -200,7 +200,7 @@ class Patching:
         """Read what `save` wrote; a key that this version does not know is refused by name."""
         record = read_json(path)
         try:
-            with naming(str(path)):
+            with error_context(str(path)):
                 _require_known(record)
             axes = tuple(
                 Axis(axis["name"], tuple(axis["values"]), tuple(axis["labels"]))

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from circuits.intervention.patching.base import ResumableRun, Start, stacked
+from circuits.intervention.patching.base import ResumableRun, Start
 from circuits.intervention.patching.plan import Plan
 from circuits.intervention.patching.readouts import readouts
 from circuits.intervention.patching.result import Patching
@@ -240,7 +240,7 @@ class _Sweep:
     def _read(self, logits: Logits) -> Float[Tensor, "metric batch copy"]:
         """Every metric of every copy."""
         copies = len(logits)
-        batch = stacked(self.batch, copies)
+        batch = self.batch.repeat(copies)
         values = []
         for judge in self.judges:
             reference = self.clean.repeat(copies, 1) if judge.needs_reference else None

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from circuits.errors import CircuitsError
 from circuits.models.gguf.container import GGUF
 from circuits.models.gguf.pretokenizers import RULES, Rule
-from circuits.models.load_errors import first_sentence, some
+from circuits.models.load_errors import abbreviated, first_sentence
 from circuits.runtime.notices import say
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
@@ -76,7 +76,9 @@ class _Words:
         self.places = {token: place for place, token in enumerate(self.tokens)}
         if len(self.places) != len(self.tokens):
             twice = [one for at, one in enumerate(self.tokens) if self.places[one] != at]
-            raise CircuitsError(f"{file.path}: tokens stand twice in the vocabulary: {some(twice)}")
+            raise CircuitsError(
+                f"{file.path}: tokens stand twice in the vocabulary: {abbreviated(twice)}"
+            )
 
     def get(self, key: str, default: Any = None) -> Any:
         return self.file.metadata.get(f"tokenizer.ggml.{key}", default)

@@ -19,7 +19,7 @@ from circuits.errors import CircuitsError
 from circuits.models.gguf.architectures import Architecture, architecture_of
 from circuits.models.gguf.configuration import configuration
 from circuits.models.gguf.container import GGUF
-from circuits.models.load_errors import LOAD_ERRORS, first_sentence, some
+from circuits.models.load_errors import LOAD_ERRORS, abbreviated, first_sentence
 
 _OF_ROPE = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 _NAME = re.compile(r"(?:blk\.(\d+)\.)?([a-z_]+)\.(weight|bias)")
@@ -55,7 +55,7 @@ def load_weights(file: GGUF, dtype: torch.dtype) -> PreTrainedModel:
         if names:
             raise CircuitsError(
                 f"{file.path}: tensors of {architecture.model_class} are {what}: "
-                f"{some(sorted(names))}; the file is incomplete, or of another model"
+                f"{abbreviated(sorted(names))}; the file is incomplete, or of another model"
             )
     model.config.name_or_path = str(file.path.absolute())
     made: PreTrainedModel = model
@@ -82,7 +82,7 @@ def _state(
     if unknown := [name for name in foreign if name not in _OF_ROPE]:
         raise CircuitsError(
             f"{file.path}: tensors that {architecture.model_class} has no place for: "
-            f"{some(unknown)}"
+            f"{abbreviated(unknown)}"
         )
     return state
 

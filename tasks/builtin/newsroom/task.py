@@ -81,7 +81,7 @@ class Newsroom(FramedTask):
             self._pair(framing, story, source, rng, pool) for story, source in _told(n, split, seed)
         )
         made = PairSet(pairs, task=self.name, split=split, metric=self.metric)
-        made.require(d_vocab=len(tokenizer), n_ctx=n_ctx)
+        made.validate(d_vocab=len(tokenizer), n_ctx=n_ctx)
         return made
 
     def examples(

@@ -21,7 +21,7 @@ from tasks.builtin.summarization.articles import (
 )
 from tasks.builtin.summarization.donors import Donors, lend
 from tasks.builtin.summarization.prompt import Prompt, make_prompt, truncate
-from tasks.errors import CircuitsError, naming
+from tasks.errors import CircuitsError, error_context
 from tasks.pairs import PairSet, PromptPair, TrainingExample
 from tasks.skipping import Kept, keep
 from tasks.task import Split
@@ -153,7 +153,7 @@ class Summarization(FramedTask):
 
         def make(place: int) -> TrainingExample:
             article = articles[order[place]]
-            with naming(article.source):
+            with error_context(article.source):
                 article = self._truncated(tokenizer, article)
                 framed = framing.prompt(article.text + self.prompt)
                 prompt, summary = framed.ids, self._summary(framing, framed, article)
@@ -184,7 +184,7 @@ class Summarization(FramedTask):
             chosen = order[:n]
         made = []
         for index in chosen:
-            with naming(articles[index].source):
+            with error_context(articles[index].source):
                 article = self._truncated(tokenizer, articles[index])
             sentences = annotate(article.text, article.summary, self.salient, self.words)
             made.append(AnnotatedArticle(article.source, article.text, article.summary, sentences))
@@ -210,7 +210,7 @@ class Summarization(FramedTask):
         def make(place: int) -> tuple[int, PromptPair]:
             article = articles[order[place]]
             lenders = donors.after(place) if donors else []
-            with naming(article.source):
+            with error_context(article.source):
                 article = self._truncated(tokenizer, article)
                 framed, prompt = make_prompt(framing, article.text, self.prompt)
                 answer = self._summary(framing, framed, article)[: self.max_summary_tokens]
