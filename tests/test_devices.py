@@ -59,6 +59,7 @@ def test_a_tensor_left_on_the_host_is_refused():
 
 
 @pytest.mark.parametrize("name", [*CONFIGS, *ENCODER_DECODERS])
+@pytest.mark.exhaustive_but("gpt2", "llama", "gemma2", "bart")
 def test_scores_of_every_architecture(name, hooked, random_pairs):
     model, pairs = hooked(name), random_pairs(n=3, lengths=[9, 7, 9])
     expected = circuits.attribute(model, pairs, steps=2, per_example=True)
@@ -99,6 +100,7 @@ def test_scores_of_nodes(level, both, random_pairs):
     close(*both(lambda model: circuits.attribute_nodes(model, pairs, level=level).values))
 
 
+@pytest.mark.exhaustive
 def test_evaluation_of_edges(both, hooked, random_pairs):
     scores = circuits.attribute(hooked("gpt2"), random_pairs(n=4, seed=1), per_example=True)
     circuit, pairs = select(scores, size=30), random_pairs(n=4, seed=2)
@@ -127,6 +129,7 @@ def test_path_patching(both, random_pairs):
     close(*both(lambda model: path_patch(model, pairs, ["a0.h0->m1", "m0->logits"]).values))
 
 
+@pytest.mark.exhaustive
 def test_searches(both, random_pairs):
     pairs = random_pairs(n=2)
     found, expected = both(lambda model: acdc(model, pairs, 0.05).to_dict())

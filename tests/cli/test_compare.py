@@ -58,6 +58,7 @@ def test_files_are_ordered_by_step_and_make_a_page(scored, tmp_path):
     assert str(tmp_path / "comparison.html") in done.stdout
 
 
+@pytest.mark.exhaustive
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(scored, tmp_path):
     worker = Path(__file__).with_name("compare_worker.py")
     command = [sys.executable, str(worker), str(tmp_path), "4", *map(str, scored)]

@@ -68,6 +68,7 @@ def test_the_gap_to_the_noise_ceiling_is_nothing_where_nothing_changed(layout, m
         assert abs(middle) < 0.03, (name, middle)
 
 
+@pytest.mark.exhaustive
 def test_likeness_covers_its_own_mean(layout, means):
     """Of samples of 30; 50 of them, so three standard errors below 93 % is 82 %."""
     found = [measured(layout, means, 30, 100 + seed) for seed in range(50)]

@@ -80,6 +80,7 @@ def test_shared_edges_are_counted_in_draws(size, signed):
         {"strategy": "top-n", "ranking": "signed"},
     ],
 )
+@pytest.mark.exhaustive_but("how0")
 def test_as_many_and_more_new_examples_bring_what_was_said(how):
     """Held out: circuits of other draws, of as many examples and of as many as are said to do."""
     each = [reliability(scores_of(24, seed), size=20, **how) for seed in range(1, 7)]

@@ -51,6 +51,7 @@ def test_points_that_differ_from_pair_to_pair_follow_the_place_in_the_whole(hook
 
 
 @pytest.mark.parametrize("per_example", [False, True])
+@pytest.mark.exhaustive_but("False")
 def test_it_stops_where_the_target_is_reached(per_example, newsroom):
     looks = []
     pairs = tasks.load("newsroom").pairs(newsroom.tokenizer, 60, n_ctx=newsroom.n_ctx)

@@ -168,6 +168,7 @@ def loop(model, pairs, site, entries, direction="denoise"):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.exhaustive_but("gpt2", "llama", "gemma2", "opt", "gptj", "bloom")
 def test_every_architecture_equals_a_plain_loop(name, hooked, random_pairs):
     """Also where attention has a window of 6: the runs that go on start after it."""
     model, pairs = hooked(name), random_pairs(n=2, length=15)

@@ -23,11 +23,13 @@ def real(request):
     return HookedModel.from_pretrained(request.param, device="cpu")
 
 
+@pytest.mark.exhaustive
 def test_they_do_the_task_with_the_defaults(real):
     pairs = tasks.load("ioi").pairs(real.tokenizer, 24, split="validation", n_ctx=real.n_ctx)
     assert task_performance(real, pairs).accuracy.value >= 0.95
 
 
+@pytest.mark.exhaustive
 def test_the_first_layers_are_scored_as_the_oracle_scores_them(real):
     """The weights are real: norms, outliers and scales as no random model has them.
 

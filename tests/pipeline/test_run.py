@@ -187,6 +187,7 @@ def test_a_foreign_folder_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.exhaustive
 def test_killed_runs_end_with_the_same_scores(tmp_path):
     small = [*MINIATURE, "lora=null", "model_diff=null", "evaluation.minimality=null"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -211,6 +212,7 @@ def test_killed_runs_end_with_the_same_scores(tmp_path):
             assert (killed / file).read_bytes() == (whole / file).read_bytes(), file
 
 
+@pytest.mark.exhaustive
 def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
     """The same stages at GPT-2 scale, on a tiny GPT-2 and articles of a few sentences."""
     rows = [

@@ -18,6 +18,7 @@ from circuits.planning.bound import obviously_fits
         Shape(4, 24, dtype=torch.bfloat16),
     ],
 )
+@pytest.mark.exhaustive_but("shape0-gpt2", "shape1-gemma2")
 def test_what_obviously_fits_is_never_less_than_what_is_planned(name, shape):
     model = make_model(name)
     for method in ("eap-ig", "exact"):

@@ -72,6 +72,7 @@ def beside_the_weights(config, job):
     ],
 )
 @pytest.mark.parametrize("shape", [(2, 64), (1, 192)])
+@pytest.mark.exhaustive_but("*-shape0-*")
 def test_within_a_quarter_of_what_a_method_allocates(wide, random_pairs, name, steps, shape):
     config, model = wide
     batch = next(random_pairs(n=shape[0], length=shape[1]).batches(shape[0]))

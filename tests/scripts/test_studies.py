@@ -55,6 +55,7 @@ def log_probability(folder, prompt, answer):
     return float(logits.log_softmax(-1)[answer[0][0]])
 
 
+@pytest.mark.exhaustive
 def test_comparison(script, tmp_path, capsys):
     out = tmp_path / "run"
     arguments = (
@@ -140,6 +141,7 @@ def test_pairs_of_one_template(script):
     assert without("Kane has won 5 titles.", ("Kane",)) == "_ has won _ titles"
 
 
+@pytest.mark.exhaustive
 def test_transitive(script, tmp_path, capsys):
     out = tmp_path / "run"
     sizes = ("--examples", 40, "--epochs", 1, "--search-pairs", 4, "--pairs", 6, "--role-pairs", 4)

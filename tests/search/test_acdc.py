@@ -83,6 +83,7 @@ def one_pair(random_pairs):
         ("llama", "logit-difference", 0.02, True),
     ],
 )
+@pytest.mark.exhaustive_but("llama-logit-difference-0.02-True")
 def test_same_trials_and_verdicts_as_the_slow_search(
     name, metric, threshold, share, hooked, one_pair
 ):
@@ -141,6 +142,7 @@ def test_width_and_batches_change_no_verdict(hooked, random_pairs):
 
 
 @pytest.mark.parametrize("order", ["forward", "random"])
+@pytest.mark.exhaustive_but("random")
 def test_order_is_as_stated(order, hooked, one_pair):
     layout = hooked("gpt2").layout
     found = acdc(hooked("gpt2"), one_pair, 0.02, order=order)
@@ -256,6 +258,7 @@ def test_the_cost_counts_both_stacks_of_an_encoder_decoder(hooked, one_pair):
 
 
 @pytest.mark.parametrize("ablation", ["zero", "mean"])
+@pytest.mark.exhaustive_but("mean")
 def test_other_ablations_equal_a_slow_search(ablation, hooked, random_pairs):
     model, pairs = hooked("gpt2"), random_pairs(n=2, length=7, seed=4)
     batch = pairs.batch([0, 1])

@@ -91,6 +91,7 @@ def mean_z(hf, name, pairs):
         ("bart", "logit-difference", "mean", 0.1),
     ],
 )
+@pytest.mark.exhaustive_but("llama-*", "bart-*", "gpt2-*")
 def test_equals_a_plain_search(name, metric, ablation, threshold, hooked, random_pairs):
     model = hooked(name)
     pairs = random_pairs(n=4, lengths=[9, 6, 8, 9], answers=2, seed=7)

@@ -17,6 +17,7 @@ from circuits.search import acdc
         {"threshold": 0.02, "metric": "accuracy"},
     ],
 )
+@pytest.mark.exhaustive_but("*1-induction", "*0-lookup")
 def test_acdc_and_eap_ig_agree_with_the_construction(build, rule):
     known = build(24, seed=0)
     found = acdc(known.model, known.pairs, **rule)

@@ -29,6 +29,7 @@ def run(model_folder, out, moments, kind):
     ("kind", "weights", "moments"),
     [("full", "model.safetensors", 7), ("lora", "adapter_model.safetensors", 3)],
 )
+@pytest.mark.exhaustive_but("lora-*")
 def test_killed_at_any_moment(kind, weights, moments, model_folder, tmp_path):
     whole, killed = run(model_folder, tmp_path, moments, kind)
     assert sorted(path.name for path in whole.glob("step-*")) == ["step-3", "step-5"]
@@ -40,6 +41,7 @@ def test_killed_at_any_moment(kind, weights, moments, model_folder, tmp_path):
             assert (folder / step / weights).read_bytes() == (whole / step / weights).read_bytes()
 
 
+@pytest.mark.exhaustive
 def test_early_stopping_keeps_its_best_step_however_it_is_killed(model_folder, tmp_path):
     whole, killed = run(model_folder, tmp_path, 6, "stopping")
     log = json.loads((whole / "training_log.json").read_text())
