@@ -22,7 +22,6 @@ torch.set_num_threads(1)
 transformers.utils.logging.disable_progress_bar()
 
 
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Mark as exhaustive each case that `exhaustive_but` does not keep; keep at least one of each.

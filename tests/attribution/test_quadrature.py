@@ -1,6 +1,7 @@
 """Quadrature rules against integrals that are known."""
 
 import dataclasses
+import functools
 import math
 from itertools import pairwise
 
@@ -165,8 +166,16 @@ def l1(found, expected):
     return float((found - expected).abs().sum() / expected.abs().sum())
 
 
-def converged(model, pairs):
-    return circuits.attribute(model, pairs, steps=100, per_example=True)
+@pytest.fixture(scope="module")
+def converged(hooked, random_pairs):
+    """name -> scores of each of six pairs by a hundred gradients."""
+
+    @functools.cache
+    def scores(name):
+        pairs = random_pairs(n=6)
+        return circuits.attribute(hooked(name), pairs, steps=100, per_example=True).per_example
+
+    return scores
 
 
 def one_by_one(model, pairs, points):
@@ -220,11 +229,10 @@ def test_a_few_layers_stand_for_all(hooked, random_pairs, monkeypatch):
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 @pytest.mark.parametrize("quadrature", ["midpoint", "left", "right", "trapezoid"])
 @pytest.mark.exhaustive_but("midpoint-llama", "left-llama")
-def test_estimate_is_near_the_true_error(name, quadrature, hooked, random_pairs):
+def test_estimate_is_near_the_true_error(name, quadrature, hooked, random_pairs, converged):
     model, pairs = hooked(name), random_pairs(n=6)
-    exact = converged(model, pairs)
     found = circuits.attribute(model, pairs, steps=5, quadrature=quadrature)
-    ratio = found.details["error"]["estimate"] / l1(found.matrix, exact.matrix)
+    ratio = found.details["error"]["estimate"] / l1(found.matrix, converged(name).mean(dim=0))
     assert 1 / 2 < ratio < 2
 
 
@@ -240,22 +248,24 @@ def test_estimate_vanishes_with_many_points(name, hooked, random_pairs):
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 @pytest.mark.exhaustive_but("llama")
-def test_estimate_falls_with_the_true_error(name, hooked, random_pairs):
+def test_estimate_falls_with_the_true_error(name, hooked, random_pairs, converged):
     model, pairs = hooked(name), random_pairs(n=4)
-    exact = converged(model, pairs)
+    exact = converged(name)[:4].mean(dim=0)
     estimates, errors = [], []
     for steps in (4, 8, 16, 32):
         found = circuits.attribute(model, pairs, steps=steps)
         estimates.append(found.details["error"]["estimate"])
-        errors.append(l1(found.matrix, exact.matrix))
+        errors.append(l1(found.matrix, exact))
     assert estimates == sorted(estimates, reverse=True) and errors == sorted(errors, reverse=True)
     assert errors[0] > 20 * errors[-1] and estimates[0] > 20 * estimates[-1]
 
 
-def test_auto_spends_on_each_example_what_it_needs(hooked, random_pairs):
-    model, pairs = hooked("llama"), random_pairs(n=6, lengths=[9, 14, 6, 9, 11, 7])
-    exact = converged(model, pairs).per_example
-    batch = pairs.batch([*range(6)])
+@pytest.mark.parametrize("lengths", [[9, 14, 6], [9, 14, 6, 9, 11, 7]], ids=["three", "six"])
+@pytest.mark.exhaustive_but("three")
+def test_auto_spends_on_each_example_what_it_needs(lengths, hooked, random_pairs):
+    model, pairs = hooked("llama"), random_pairs(n=len(lengths), lengths=lengths)
+    exact = circuits.attribute(model, pairs, steps=100, per_example=True).per_example
+    batch = pairs.batch([*range(len(lengths))])
     rough = method("eap-ig", steps="auto", tolerance=0.2).scores(model, batch, metric_for(pairs))
     fine = method("eap-ig", steps="auto", tolerance=0.002).scores(model, batch, metric_for(pairs))
     for found, tolerance in ((rough, 0.2), (fine, 0.002)):
@@ -264,7 +274,7 @@ def test_auto_spends_on_each_example_what_it_needs(hooked, random_pairs):
     assert len(set(fine.gradients.tolist())) > 1
     assert int(fine.gradients.sum()) > int(rough.gradients.sum())
     assert l1(fine.scores, exact) < 0.005 < l1(rough.scores, exact)
-    for place in range(6):
+    for place in range(len(lengths)):
         one = circuits.attribute(model, pairs[place : place + 1], steps="auto", tolerance=0.002)
         assert one.details["error"]["gradients"] == int(fine.gradients[place])
         assert l1(fine.scores[place], one.matrix) < 1e-5
