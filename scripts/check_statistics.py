@@ -7,7 +7,7 @@
 Two checkpoints are sampled again and again (`populations.py`), their intervals counted that hold
 the truth; a 95 % interval should in 93 to 97 % of the samples. `--repeats 1000` halves the noise of
 the shares themselves. Coverage on simulated scores is that over many models, each with means of its
-own and `A_MODEL` samples: where circuits are small, a likeness takes few values, and in one model
+own and `A_MODEL` samples: where circuits are small, a similarity takes few values, and in one model
 its coverage goes up and down with where they lie (as a proportion's does: Brown, Cai and DasGupta
 2001). False discoveries are counted in the first of the models.
 
@@ -32,7 +32,7 @@ from populations import Population, centred, real, simulated, unchanged
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from circuits.comparison.agreement import SIZED, WHOLE, Snapshot, agreement, measure
+from circuits.comparison.agreement import SIZED, WHOLE, Snapshot, agreement, similarities
 from circuits.comparison.changes import (
     Strengths,
     by_source,
@@ -58,7 +58,7 @@ COUNTS = (20, 50, 100)
 SIZES = (0.05, 0.2)
 RESAMPLES = 500
 A_MODEL = 4  # samples of one simulated model whose intervals are counted
-DRAWS, DRAWN_SPLITS = 300, 4  # samples that the truth of a likeness is taken from; splits of each
+DRAWS, DRAWN_SPLITS = 300, 4  # samples that the true similarity is taken from; splits of each
 ASKED, FALSE = 0.95, 0.05
 WITHIN = (0.93, 0.97)
 # -- what is counted
@@ -116,26 +116,26 @@ def means_and_nodes(population: Population, n: int, seed: int) -> Found:
     found["node: change of total"] = (low, high, totals[1] - totals[0])
     one, other = (Strengths.of(layout, side) for side in (before, after))
     nodes = strength_changes(layout, one, other)
-    found["node: change of strength"] = (nodes.low, nodes.high, sizes[1] - sizes[0])
+    found["node: change of strength"] = (nodes.change.low, nodes.change.high, sizes[1] - sizes[0])
     found["node: strength"] = (*jackknife_interval(other.value, other.left_out), sizes[1])
     split = decompose_variance(layout, before, after, permutations=100, seed=seed)
     for name, share in zip(PARTS, true_shares(population), strict=True):
-        part = getattr(split, name)
+        part = getattr(split, name).estimate
         if math.isfinite(part.value):  # where a change stands out
             found[f"variance: {name} share"] = _columns(part.low, part.high, float(share))
     return found
 
 
-def likeness(population: Population, n: int, seed: int) -> Found:
-    """Intervals of one sample: likeness and turnover."""
+def similarity(population: Population, n: int, seed: int) -> Found:
+    """Intervals of one sample: similarity and turnover."""
     layout = population.layout
     pair = [side.float() for side in population.sample(n, generator(seed))]
     (measures,) = agreement(pair, [(0, 1)], layout=layout, sizes=sizes_of(population), seed=seed)
     names = [*WHOLE, *(f"{name} at {share:.0%}" for share in SIZES for name in SIZED)]
     found: Found = {}
     for name, one, *truth in zip(names, measures, *own_means(population, n), strict=True):
-        found[name] = _columns(one.low, one.high, float(truth[0]))
-        found[f"{name}: gap"] = _columns(one.gap_low, one.gap_high, float(truth[1]))
+        found[name] = _columns(one.estimate.low, one.estimate.high, float(truth[0]))
+        found[f"{name}: gap"] = _columns(one.gap.low, one.gap.high, float(truth[1]))
     return found
 
 
@@ -148,7 +148,7 @@ def sizes_of(population: Population) -> tuple[int, ...]:
 def own_means(
     population: Population, n: int
 ) -> tuple[Float[Tensor, " measure"], Float[Tensor, " measure"]]:
-    """What likeness and its gap are on average over samples of n; NaN where most are one value."""
+    """Mean similarity and mean gap over samples of n; NaN where most are one value."""
     ends, sizes = Ends.of(population.layout), sizes_of(population)
     equal = torch.full((DRAWN_SPLITS, n), 1 / n, dtype=torch.float64)
     drawn: list[Tensor] = []  # each: whole and halves, checkpoint, split, edge
@@ -162,10 +162,10 @@ def own_means(
         [Snapshot(side.flatten(0, 1).float(), sizes, ends) for side in part]
         for part in torch.stack(drawn, dim=2)
     )
-    value = measure(*whole)
-    across = torch.stack([measure(one[0], other[1]), measure(one[1], other[0])])
-    noise = torch.stack([measure(one[0], other[0]), measure(one[1], other[1])])
-    gap = across.nanmean(dim=0) - noise.nanmean(dim=0)
+    value = similarities(*whole)
+    between = torch.stack([similarities(one[0], other[1]), similarities(one[1], other[0])])
+    within = torch.stack([similarities(one[0], other[0]), similarities(one[1], other[1])])
+    gap = between.nanmean(dim=0) - within.nanmean(dim=0)
     gap = gap.unflatten(0, (DRAWS, DRAWN_SPLITS)).nanmean(dim=1)
     return _mean_of_many(value), _mean_of_many(gap)
 
@@ -272,7 +272,7 @@ def gaps_apart(population: Population, n: int, repeats: int) -> dict[str, float]
     """How often the interval of a gap leaves out 0, where there is nothing but noise."""
     apart: dict[str, list[float]] = defaultdict(list)
     for seed in range(repeats):
-        for name, (low, high, _) in likeness(population, n, seed).items():
+        for name, (low, high, _) in similarity(population, n, seed).items():
             if name.endswith("gap"):
                 apart[name].append(float((low > 0) | (high < 0)))
     return {name: sum(rows) / len(rows) for name, rows in apart.items()}
@@ -287,7 +287,7 @@ def report_coverage(populations: Sequence[Population], counts: Sequence[int], re
     columns = []
     for n in counts:
         found: dict[str, tuple[float, float]] = {}
-        for of in (means_and_nodes, likeness):
+        for of in (means_and_nodes, similarity):
             bar = tqdm(populations, desc=f"{of.__name__}, n = {n}", leave=False)
             samples = (
                 of(population, n, place * each + seed)

@@ -42,6 +42,7 @@ from circuits.intervention import CircuitRunner
 from circuits.metrics import METRICS as KNOWN
 from circuits.model_diff import diff_models
 from circuits.models import HookedModel, load_model
+from circuits.report import narrative
 from circuits.runtime.batching import over_batches
 from circuits.search import Search, acdc
 from circuits.tuning.finetune import finetune
@@ -108,7 +109,7 @@ def main() -> None:
         name: found[name, "logit-difference", arguments.threshold].circuit for name in tuned_models
     }
     crossed = cross_evaluate(tuned_models, chosen, judged, metric="logit-difference")
-    record["crossing"] = crossed.to_dict()
+    record["crossing"] = crossed.to_json()
     control = {name: controls(models[name], chosen[name], judged) for name in chosen}
     record["random_nodes"] = control
     parts.append(
@@ -321,7 +322,7 @@ def cross_evaluation_table(
         f"## Circuits by logit difference at {threshold:.0%}, run on each other model: "
         f"faithfulness, {len(pairs)} test pairs\n\n"
         + table(["model", *(f"circuit of {name}" for name in names), last], rows)
-        + f"\n{crossed.paragraph()}\n"
+        + f"\n{narrative.cross_evaluation(crossed)}\n"
     )
 
 

@@ -19,7 +19,7 @@ def compare(
         list[Path],
         typer.Argument(
             help="Score files of the checkpoints, made with discover --per-example; ordered by the "
-            "step in their names (base, step-20, final), or as given where a name tells none."
+            "step in their names (base, step-20, final), or as given where a name tells no step."
         ),
     ],
     out: use.Out = Path("comparison"),
@@ -38,7 +38,8 @@ def compare(
         str | None, typer.Option(help="Task of the cross-evaluation; see `circuits tasks`.")
     ] = None,
     fraction: Annotated[
-        float, typer.Option(help="Size of the circuits that are crossed, of all edges.")
+        float,
+        typer.Option(help="Size of the circuits of the cross-evaluation, as a share of all edges."),
     ] = 0.1,
     data: use.Data = None,
     task_option: use.TaskOptions = None,
@@ -60,9 +61,8 @@ def compare(
 
     Edges, nodes, and which of the two; each beside its noise ceiling. With --model and --task, also
     how faithful each checkpoint's circuit is in every other. Writes comparison.json,
-    comparison.html and cross_evaluation.json. Stopped half-way, it leaves
-    comparison.partial there, and the same command
-    goes on from it.
+    comparison.html and cross_evaluation.json. If it is stopped half-way, the same command continues
+    from comparison.partial.
 
     Example: circuits compare runs/quickstart/scores/*.safetensors --out comparison
     --model runs/quickstart/checkpoints --base newsroom-gpt2 --task newsroom
@@ -72,8 +72,9 @@ def compare(
     from circuits.errors import CircuitsError
     from circuits.graph import EdgeScores, select
     from circuits.models.steps import by_step, training_step, training_steps
+    from circuits.report import narrative
     from circuits.report.change import write_change_page
-    from circuits.runtime.files import write_json
+    from circuits.runtime.options import RunOptions
     from circuits.runtime.resume import Pieces
     from tasks.skipping import Skipped
 
@@ -108,13 +109,13 @@ def compare(
         use.warn_of_scored(loaded[names[0]].details, pairs)
         left_out += pairs.skipped
 
+    options = RunOptions(batch_size, seed, progress=not quiet)
     with Pieces(out / "comparison.partial") as resume:
         evolution = compare_scores(
             list(loaded.values()),
             names=names,
             n_resamples=n_resamples,
-            seed=seed,
-            progress=not quiet,
+            options=options,
             resume=resume,
         )
         crossed = None
@@ -127,21 +128,17 @@ def compare(
                 },
                 pairs,
                 metric=metric,
-                batch_size=batch_size,
                 n_resamples=n_resamples,
-                seed=seed,
-                progress=not quiet,
+                options=options,
                 resume=resume,
             )
-        typer.echo(evolution.paragraph())
-        written = [out / "comparison.json", *use.write_skipped(out, left_out)]
-        write_json(written[0], evolution.to_dict())
+        typer.echo(narrative.evolution(evolution))
+        written = [evolution.save(out / "comparison.json"), *use.write_skipped(out, left_out)]
         file = out / "cross_evaluation.json"
         file.unlink(missing_ok=True)
         if crossed is not None:
-            typer.echo(crossed.paragraph())
-            write_json(file, crossed.to_dict())
-            written.append(file)
+            typer.echo(narrative.cross_evaluation(crossed))
+            written.append(crossed.save(file))
     use.echo_outputs(*written, write_change_page(out))
 
 

@@ -1,6 +1,7 @@
-"""What fine-tuning changed between the scores of checkpoints, with the noise told apart."""
+"""What fine-tuning changed between the scores of checkpoints, apart from noise."""
 
+from circuits.comparison.checkpoints import compare
 from circuits.comparison.cross_evaluation import CrossEvaluation, cross_evaluate
-from circuits.comparison.edges import Comparison, Evolution, compare
+from circuits.comparison.evolution import Comparison, Evolution
 
 __all__ = ["Comparison", "CrossEvaluation", "Evolution", "compare", "cross_evaluate"]

@@ -1,29 +1,43 @@
-"""How alike the circuits of two checkpoints are, beside how alike one checkpoint is to itself.
+"""How similar the circuits of two checkpoints are, beside how similar one checkpoint is to itself.
 
-Two checkpoints scored on the same examples share those examples' noise, so their likeness cannot be
-held against that of two independent samples; and two bootstrap resamples share examples too. Both
-sides are therefore measured on disjoint halves of the examples, many times:
+Two checkpoints scored on the same examples share those examples' noise, so their similarity must
+not be compared with that of two independent samples. Two bootstrap resamples share examples too.
+Both sides are therefore measured on disjoint halves of the examples. With s(X, Y) a similarity, A
+and B the checkpoints, and 1 and 2 the halves of one random split:
 
-    across = likeness of one checkpoint on one half and the other checkpoint on the other half
-    noise  = likeness of one checkpoint on the two halves (mean of the two checkpoints)
+    between = (s(A1, B2) + s(B1, A2)) / 2        mean over splits
+    within  = (s(A1, A2) + s(B1, B2)) / 2        mean over splits
+    gap     = between - within
 
-If fine-tuning changed nothing, the two have the same distribution; `gap` = across - noise is what
-the change adds. Half the examples make noisier circuits than all do, in both, so no correction is
-needed to compare them; neither is the likeness at the full sample, which is `value`.
+If fine-tuning changed nothing, `between` and `within` have the same distribution. Half of the
+examples make noisier circuits than all of them do, equally in both, so they can be compared as they
+are. Neither is the similarity on all examples, which is `estimate`.
 
-Intervals are delete-d jackknife ones: the spread among random halves of the examples, the share
-that is right for what passes a threshold (`subset_interval`). `gap` is a mean over splits, so it is
-smoother, and larger subsets are right for it: for margins spread evenly, a share s with all its
-splits gives (sqrt(2 - s) - 1) * sqrt(s) / (1 - s) / (sqrt(2) - 1) times the right variance, which
-is 1 at s = .76; the few splits here add to it, and .6 is right on average over simulated models.
+Intervals are of the delete-d jackknife (Shao and Wu 1989): the spread SD over random subsets of a
+share r of the n examples (`subset_interval`),
 
-Degrees of freedom. A likeness of all edges sums over so many that its variance among halves is as
-good as known: a normal interval. For circuits of some size, 2 (n - 1), for two checkpoints; n - 1
-is too wide at 20 examples. A gap in what is said of nodes rests on the few nodes whose place in the
-circuit changes from half to half: a sum of k such contributions is as well known as a chi square of
-2 k degrees, with k = (sum v)^2 / sum v^2 (Satterthwaite 1946), v = p (1 - p) and p the share of
-halves in which a node is in a checkpoint's circuit. All of this was chosen by what covers on
-simulated models, and holds on others (`scripts/check_statistics.py`).
+    estimate +- t(f) * SD * sqrt(r / (1 - r))    f degrees of freedom, t(f) Student's quantile
+
+    r   = 0.5 for `estimate`: right for what depends on scores that pass a threshold
+    r   = 0.6 for `gap`, which is a mean over splits and so smoother
+
+Why 0.6. If margins to the threshold are spread evenly and every split is used, the variance is
+
+    (sqrt(2 - r) - 1) * sqrt(r) / ((1 - r) * (sqrt(2) - 1))
+
+times the right one, which is 1 at r = 0.76. The few splits used here add variance; over simulated
+models 0.6 is right on average.
+
+Degrees of freedom:
+
+    f = infinity        all edges: the sum has so many terms that SD is as good as known
+    f = 2 (n - 1)       circuits of one size: n - 1 gives intervals that are too wide at n = 20
+    f = min(2 (n - 1), 2 (sum v)^2 / sum v^2)    gaps of node measures
+
+The last is Satterthwaite's (1946). v = p (1 - p) for each node and checkpoint, with p the share of
+halves in which the node is in that checkpoint's circuit: such a gap depends on the few nodes that
+are in the circuit of some halves only. These choices are those that cover the truth on simulated
+models; `scripts/check_statistics.py` checks them on others.
 """
 
 from __future__ import annotations
@@ -31,7 +45,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -40,17 +54,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from circuits.comparison.circuit_similarity import SampleCounts, SimilarityEstimate
 from circuits.comparison.similarity import (
     correlation,
     order_by_size,
-    overlap,
     sorted_ranks,
     unit_ranks,
     weighted_jaccard,
+    weighted_jaccard_from_sums,
 )
 from circuits.comparison.turnover import Ends, counts_below, turnover
 from circuits.graph import Layout
-from circuits.runtime.files import number
 from circuits.runtime.resume import Pieces, digest
 from circuits.statistics import (
     LEVEL,
@@ -60,6 +74,7 @@ from circuits.statistics import (
     subset_interval,
     subset_weights,
 )
+from circuits.statistics.estimate import Estimate
 
 SPLITS = 200
 SUBSETS = 200
@@ -67,17 +82,16 @@ GAP_SUBSETS = 60
 GAP_SPLITS = 16
 GAP_SHARE = 0.6
 PERMUTATIONS = 200
-DRAWN = {
-    "halves": SUBSETS,
-    "splits": SPLITS,
-    "gap subsets": GAP_SUBSETS,
-    "gap splits": GAP_SPLITS,
-    "label swaps": PERMUTATIONS,
-}
-"""How many samples likeness and turnover come from; a bootstrap's number plays no part."""
+DRAWN = SampleCounts(
+    halves=SUBSETS,
+    splits=SPLITS,
+    gap_subsets=GAP_SUBSETS,
+    gap_splits=GAP_SPLITS,
+    label_swaps=PERMUTATIONS,
+)
 _CHUNK = 2**19  # numbers held at once per checkpoint and buffer
 
-WHOLE = ("spearman", "overlap")
+WHOLE = ("spearman", "weighted_jaccard")
 SIZED = (
     "edge_jaccard",
     "weighted_jaccard",
@@ -87,36 +101,6 @@ SIZED = (
     "rewired_share",
 )
 OF_NODES = ("node_jaccard", "node_driven", "rewired_share")
-
-
-@dataclass(frozen=True)
-class SimilarityEstimate:
-    """A likeness (or turnover) of two checkpoints and its noise ceiling (or floor).
-
-    value, low, high: on all examples, with a 95 % interval for what such a sample gives on average.
-    across, noise: between the checkpoints, and of one with itself, on disjoint halves.
-    gap, gap_low, gap_high: across - noise, with its 95 % interval. An interval that holds 0: the
-        checkpoints are as alike as the number of examples can tell.
-    permuted, permuted_low, permuted_high: on all examples when the two checkpoints' labels are
-        swapped at random by example: mean and central 95 %. What `value` would be without a change.
-    NaN where undefined (the rewired share of no turnover).
-    """
-
-    value: float
-    low: float
-    high: float
-    across: float
-    noise: float
-    gap: float
-    gap_low: float
-    gap_high: float
-    permuted: float
-    permuted_low: float
-    permuted_high: float
-
-    def to_dict(self) -> dict[str, float | None]:
-        """JSON numbers, None where undefined."""
-        return {name: number(value) for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -146,7 +130,7 @@ class Snapshot:
 
     @cached_property
     def nodes(self) -> Int[Tensor, "m node"]:
-        """Of each node, the place of its first edge."""
+        """Entry rank of each node: the rank of its first edge."""
         return self.ends.entry(self.places)
 
     @cached_property
@@ -155,21 +139,21 @@ class Snapshot:
         return unit_ranks(sorted_ranks(self.strengths, self.order))
 
 
-def measure(a: Snapshot, b: Snapshot) -> Float[Tensor, "m measure"]:
+def similarities(a: Snapshot, b: Snapshot) -> Float[Tensor, "m measure"]:
     """`WHOLE`, then `SIZED` for each size."""
     sizes = a.sizes
     shared, rewired = turnover(a.places, b.places, a.ends.joined(a.nodes, b.nodes), sizes)
     either = 2 * torch.tensor(sizes) - shared
-    came_or_went = either - shared
+    added_or_removed = either - shared
     nodes = counts_below(torch.maximum(a.nodes, b.nodes), sizes).double()
     either_node = counts_below(torch.minimum(a.nodes, b.nodes), sizes)
     sized = (
         shared / either,
         _weighted(a, b),
         nodes / either_node,
-        (came_or_went - rewired) / either,
+        (added_or_removed - rewired) / either,
         rewired / either,
-        rewired / came_or_went,
+        rewired / added_or_removed,
     )
     whole = (correlation(a.ranks, b.ranks), weighted_jaccard(a.means, b.means))
     return torch.cat(
@@ -182,7 +166,7 @@ def measure(a: Snapshot, b: Snapshot) -> Float[Tensor, "m measure"]:
 
 
 def _weighted(a: Snapshot, b: Snapshot) -> Float[Tensor, "m size"]:
-    """Weighted Jaccard of the circuits at each size; only the edges of both add to it."""
+    """Weighted Jaccard of the circuits at each size; only edges of both circuits contribute."""
     most = max(a.sizes)
     top = a.order[:, :most]
     theirs = b.means.abs().gather(1, top)
@@ -191,7 +175,8 @@ def _weighted(a: Snapshot, b: Snapshot) -> Float[Tensor, "m size"]:
     for size in a.sizes:
         mine = a.strengths[:, :size]
         both = torch.where(places[:, :size] < size, theirs[:, :size], 0.0)
-        found.append(overlap(mine, both, mine.sum(dim=1), b.strengths[:, :size].sum(dim=1)))
+        sums = mine.sum(dim=1), b.strengths[:, :size].sum(dim=1)
+        found.append(weighted_jaccard_from_sums(mine, both, *sums))
     return torch.stack(found, dim=1)
 
 
@@ -205,30 +190,33 @@ def agreement(
     progress: bool = False,
     resume: Pieces | None = None,
 ) -> list[list[SimilarityEstimate]]:
-    """For each compared pair of checkpoints, its measures in the order of `measure`.
+    """For each compared pair of checkpoints, its measures in the order of `similarities`.
 
     scores: per-example scores of each checkpoint over the possible edges, in matrix order.
-    unfinished: keeps what was measured until the whole is done.
+    resume: keeps what was measured until all is done.
     """
     count = scores[0].shape[0]
     total = 1 + 2 * SUBSETS + SPLITS + GAP_SUBSETS * GAP_SPLITS + PERMUTATIONS
-    bar = tqdm(total=total, desc="likeness", unit="sample", disable=not progress)
+    bar = tqdm(total=total, desc="similarity", unit="sample", disable=not progress)
     identity = {
         "scores": digest(*scores),
         "layout": layout.to_dict(),
         "compared": list(compared),
         "sizes": list(sizes),
-        "likeness": DRAWN,
+        "samples": asdict(DRAWN),
     }
     ends = Ends.of(layout)
     engine = _Engine(scores, compared, tuple(sizes), ends, bar, resume or Pieces(), identity)
+    # The values, on all examples, and their spread over random halves.
     equal = torch.full((1, count), 1 / count, dtype=torch.float64)
     observed, _ = engine.run(equal)
     parts = subset_weights(count, SUBSETS, seed=seed)
     subsets, _ = engine.run(parts)
-    known = engine.freedom(parts)
+    freedom_of_nodes = engine.freedom(parts)
+    # Between and within, on the two halves of random splits.
     halves = random_halves(count, SPLITS, seed=seed + 1)
-    across, noise = engine.run(*half_weights(equal.expand(SPLITS, -1), halves))
+    between, within = engine.run(*half_weights(equal.expand(SPLITS, -1), halves))
+    # The spread of the gap: each larger subset is split several times, as the whole sample is.
     larger = subset_weights(count, GAP_SUBSETS, share=GAP_SHARE, seed=seed + 2)
     split = half_weights(
         larger.repeat_interleave(GAP_SPLITS, dim=0), halves[:GAP_SPLITS].repeat(GAP_SUBSETS, 1)
@@ -239,31 +227,46 @@ def agreement(
     tails = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
 
     results = []
-    most = torch.full((observed.shape[-1],), 2.0 * (count - 1))
-    most[: len(WHOLE)] = math.inf
+    freedom = torch.full((observed.shape[-1],), 2.0 * (count - 1))
+    freedom[: len(WHOLE)] = math.inf
     lowest = torch.zeros(observed.shape[-1], dtype=torch.float64)
-    lowest[WHOLE.index("spearman")] = -1.0
-    for place, value in enumerate(observed[:, 0]):
-        low, high = subset_interval(value, subsets[place], parts, freedom=most)
-        middle, floor = across[place].nanmean(dim=0), noise[place].nanmean(dim=0)
+    lowest[WHOLE.index("spearman")] = -1.0  # all others lie in 0 to 1
+    for pair, value in enumerate(observed[:, 0]):
+        low, high = subset_interval(value, subsets[pair], parts, freedom=freedom)
+        ours, ceiling = between[pair].nanmean(dim=0), within[pair].nanmean(dim=0)
         gap_low, gap_high = subset_interval(
-            middle - floor, gaps[place], larger, freedom=torch.minimum(most, known[place])
+            ours - ceiling,
+            gaps[pair],
+            larger,
+            freedom=torch.minimum(freedom, freedom_of_nodes[pair]),
         )
         columns = (
             *(value, torch.maximum(low, lowest), high.clamp_max(1.0)),
-            *(middle, floor, middle - floor, gap_low, gap_high),
-            *(permuted[place].nanmean(dim=0), *permuted[place].nanquantile(tails, dim=0)),
+            *(ours, ceiling, ours - ceiling, gap_low, gap_high),
+            *(permuted[pair].nanmean(dim=0), *permuted[pair].nanquantile(tails, dim=0)),
         )
         rows = torch.stack(columns, dim=1).tolist()
-        results.append([SimilarityEstimate(*row) for row in rows])
+        results.append([_estimate(row, count) for row in rows])
     return results
+
+
+def _estimate(row: Sequence[float], n: int) -> SimilarityEstimate:
+    value, low, high, between, within, gap, gap_low, gap_high, *permuted = row
+    mean, least, most = permuted
+    return SimilarityEstimate(
+        Estimate(value, low, high, n),
+        between,
+        within,
+        Estimate(gap, gap_low, gap_high, n),
+        Estimate(mean, least, most, n),
+    )
 
 
 @dataclass(frozen=True)
 class _Engine:
-    """Measures of every compared pair, in chunks of resamples.
+    """Similarities of every compared pair, in chunks of resamples.
 
-    unfinished: takes a piece a call; identity: what decides a piece, but for its samples.
+    resume: takes a piece for each call. identity: what decides a piece, apart from its samples.
     """
 
     scores: Sequence[Float[Tensor, "n edge"]]
@@ -277,27 +280,30 @@ class _Engine:
     def run(
         self, first: Float[Tensor, "m n"], second: Float[Tensor, "m n"] | None = None
     ) -> tuple[Float[Tensor, "pair m measure"], Float[Tensor, "pair m measure"]]:
-        """Likeness of each pair across the two sets of weights, and of its members to themselves.
+        """Similarity of each pair, between the two sets of weights and within each checkpoint.
 
-        Without a second set both checkpoints get the first, and nothing is compared to itself.
+        Without a second set both checkpoints get the first; `within` is then left empty.
         """
-        across, noise = self._empty(len(first)), self._empty(len(first))
-        filled = {"across": across, "noise": noise}
+        between, within = self._empty(len(first)), self._empty(len(first))
+        filled = {"between": between, "within": within}
         for part in self._todo(len(first), digest(first, second), filled):
             a = self._snapshots(first[part])
             if second is None:
-                across[:, part] = torch.stack([measure(a[i], a[j]) for i, j in self.compared])
+                between[:, part] = torch.stack([similarities(a[i], a[j]) for i, j in self.compared])
                 continue
             b = self._snapshots(second[part])
-            across[:, part] = torch.stack(
-                [_mean(measure(a[i], b[j]), measure(a[j], b[i])) for i, j in self.compared]
+            between[:, part] = torch.stack(
+                [
+                    _mean(similarities(a[i], b[j]), similarities(a[j], b[i]))
+                    for i, j in self.compared
+                ]
             )
-            own = [measure(left, right) for left, right in zip(a, b, strict=True)]
-            noise[:, part] = torch.stack([_mean(own[i], own[j]) for i, j in self.compared])
-        return across, noise
+            own = [similarities(left, right) for left, right in zip(a, b, strict=True)]
+            within[:, part] = torch.stack([_mean(own[i], own[j]) for i, j in self.compared])
+        return between, within
 
     def permuted(self, signs: Float[Tensor, "m n"]) -> Float[Tensor, "pair m measure"]:
-        """Likeness of each pair with the labels of some examples swapped: where the sign is -1."""
+        """Similarity of each pair, with the labels of the examples of sign -1 swapped."""
         kept = (signs > 0).to(self.scores[0].dtype) / signs.shape[1]
         swapped = (signs < 0).to(kept.dtype) / signs.shape[1]
         found = self._empty(len(signs))
@@ -307,22 +313,22 @@ class _Engine:
             for i, j in self.compared:
                 a, b = self.scores[i], self.scores[j]
                 mixed = (keep @ a + swap @ b, keep @ b + swap @ a)
-                rows.append(measure(*(Snapshot(one, self.sizes, self.ends) for one in mixed)))
+                rows.append(similarities(*(Snapshot(one, self.sizes, self.ends) for one in mixed)))
             found[:, part] = torch.stack(rows)
         return found
 
     def freedom(self, weights: Float[Tensor, "m n"]) -> Float[Tensor, "pair measure"]:
-        """Of each pair's measures, the degrees of freedom that nodes leave; infinite for edges.
+        """Degrees of freedom of each pair's node measures; infinite for the others.
 
-        weights: halves of the examples. See the head of this file.
+        weights: halves of the examples. See the formulas at the head of this file.
         """
         nodes = self.ends.layout.shape[0] + 1  # and the logits
         present = torch.zeros(len(self.scores), len(self.sizes), nodes, dtype=torch.float64)
         for part in self._todo(len(weights), digest(weights), {"present": present}, sums=True):
             for counts, side in zip(present, self._snapshots(weights[part]), strict=True):
                 counts += torch.stack([(side.nodes < size).sum(dim=0) for size in self.sizes])
-        share = present / len(weights)
-        unsure = share * (1 - share)
+        share = present / len(weights)  # p: how often each node is in the circuit
+        unsure = share * (1 - share)  # v = p (1 - p), 0 for a node that is always or never there
         found = torch.full((len(self.compared), len(self.sizes), len(SIZED)), math.inf)
         of_nodes = [SIZED.index(name) for name in OF_NODES]
         for row, (i, j) in zip(found, self.compared, strict=True):
@@ -345,7 +351,7 @@ class _Engine:
         filled: what they fill. sums: whether it adds them up, so that half a chunk spoils it.
         """
         piece = self.resume.tensors()
-        piece.restore(samples, {**self.identity, "samples": drawn}, filled)
+        piece.restore(samples, {**self.identity, "drawn": drawn}, filled)
         for part in torch.arange(samples).split(max(1, _CHUNK // self.scores[0].shape[1])):
             if not bool(piece.done[part].all()):
                 with piece.taking(part) if sums else nullcontext():

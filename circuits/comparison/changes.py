@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuits.graph import Layout
-from circuits.runtime.files import number
+from circuits.runtime.result_file import AsList, MaybeUndefined
 from circuits.statistics import (
     FALSE_DISCOVERY_RATE,
     RESOLUTION,
@@ -20,60 +21,106 @@ from circuits.statistics import (
     mean_inference,
     student_tail,
 )
+from circuits.statistics.estimate import Estimate, Estimates
 
-"""Differences below this share of the largest score are rounding, and count as none."""
 _CHUNK = 2**21  # numbers held at once per buffer
 
 
 @dataclass(frozen=True)
-class Changes:
-    """Paired changes of many quantities between two checkpoints.
+class Change:
+    """One row of `Changes`: an edge or a node.
 
-    change: after - before, in the metric's units; low, high: its 95 % interval.
-    p: that there is no change; q: Benjamini-Hochberg over all rows of this table.
+    Attributes:
+        name: of the edge or node.
+        before: its score at the earlier checkpoint, in the metric's units.
+        after: its score at the later one.
+        change: after - before, with its 95 % interval.
+        p: of no change.
+        q: Benjamini-Hochberg over all rows that were tested.
+    """
+
+    name: str
+    before: MaybeUndefined
+    after: MaybeUndefined
+    change: Estimate
+    p: MaybeUndefined
+    q: MaybeUndefined
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Paired changes of many edges or nodes between two checkpoints, a row each.
+
+    Attributes:
+        names: of the rows.
+        before: score at the earlier checkpoint, in the metric's units.
+        after: score at the later one.
+        change: after - before, with its 95 % interval.
+        p: of no change.
+        q: Benjamini-Hochberg over all rows that were tested.
+        tested: how many rows were tested. A file may keep fewer (`top`), but keeps all that
+            changed.
     """
 
     names: tuple[str, ...]
-    before: Float[Tensor, " k"]
-    after: Float[Tensor, " k"]
-    change: Float[Tensor, " k"]
-    low: Float[Tensor, " k"]
-    high: Float[Tensor, " k"]
-    p: Float[Tensor, " k"]
-    q: Float[Tensor, " k"]
+    before: Annotated[Float[Tensor, " k"], AsList()]
+    after: Annotated[Float[Tensor, " k"], AsList()]
+    change: Estimates
+    p: Annotated[Float[Tensor, " k"], AsList()]
+    q: Annotated[Float[Tensor, " k"], AsList()]
+    tested: int
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
+    def significant(self) -> Bool[Tensor, " k"]:
+        """Which rows changed at a false discovery rate of 5 %."""
+        return self.q <= FALSE_DISCOVERY_RATE
+
+    @property
     def changed(self) -> tuple[str, ...]:
         """Names of the rows that changed at a false discovery rate of 5 %, largest change first."""
-        return tuple(self.names[row] for row in self.order() if self.q[row] <= FALSE_DISCOVERY_RATE)
+        significant = self.significant
+        return tuple(self.names[row] for row in self.order() if significant[row])
+
+    @property
+    def risen(self) -> int:
+        """How many of the rows that changed rose."""
+        return int((self.significant & (self.change.value > 0)).sum())
+
+    @property
+    def fallen(self) -> int:
+        """How many of the rows that changed fell."""
+        return int((self.significant & (self.change.value < 0)).sum())
 
     def order(self) -> list[int]:
-        """Rows: those that changed first, then by size of the change."""
-        sure = (self.q <= FALSE_DISCOVERY_RATE).double()
-        size = self.change.abs() / self.change.abs().max().clamp_min(1e-300)
-        return torch.argsort(2 * sure + size, descending=True, stable=True).tolist()
+        """Rows: those that changed first, then by size of the change; ties as they stand."""
+        size = self.change.value.abs().numpy()
+        order: list[int] = np.lexsort((-size, ~self.significant.numpy())).tolist()
+        return order
 
-    def row(self, index: int) -> dict[str, Any]:
-        """One row as JSON."""
-        columns = ("before", "after", "change", "low", "high", "p", "q")
-        return {
-            "name": self.names[index],
-            **{name: number(getattr(self, name)[index]) for name in columns},
-        }
+    def row(self, index: int) -> Change:
+        """One row."""
+        return Change(
+            self.names[index],
+            float(self.before[index]),
+            float(self.after[index]),
+            self.change[index],
+            float(self.p[index]),
+            float(self.q[index]),
+        )
 
-    def to_dict(self, top: int = 50) -> dict[str, Any]:
-        """Counts, and the `top` rows in `order`."""
-        sure = self.q <= FALSE_DISCOVERY_RATE
-        return {
-            "tested": len(self),
-            "changed": int(sure.sum()),
-            "rose": int((sure & (self.change > 0)).sum()),
-            "fell": int((sure & (self.change < 0)).sum()),
-            "rows": [self.row(index) for index in self.order()[:top]],
-        }
+    def top(self, count: int) -> Changes:
+        """The first rows in `order`; counts of what was tested stay."""
+        rows = self.order()[:count]
+        value, low, high = (
+            side[rows] for side in (self.change.value, self.change.low, self.change.high)
+        )
+        before, after, p, q = (side[rows] for side in (self.before, self.after, self.p, self.q))
+        names = tuple(self.names[row] for row in rows)
+        change = Estimates(value, low, high, self.change.n)
+        return Changes(names, before, after, change, p, q, self.tested)
 
 
 def mean_changes(
@@ -90,7 +137,15 @@ def mean_changes(
     low, high, p = mean_inference(difference, weights)
     start = before.double().mean(dim=0)
     change = difference.mean(dim=0)
-    return Changes(names, start, start + change, change, low, high, p, benjamini_hochberg(p))
+    return Changes(
+        names,
+        start,
+        start + change,
+        Estimates(change, low, high, len(before)),
+        p,
+        benjamini_hochberg(p),
+        len(names),
+    )
 
 
 def edge_changes(
@@ -128,8 +183,11 @@ def total_changes(
 class Strengths:
     """Every node's strength at one checkpoint: the sum of |mean score| over its outgoing edges.
 
-    Noise lifts |mean|: weak edges add what their own noise is worth. left_out: the strengths
-    without each example in turn.
+    Noise lifts |mean|: weak edges add what their own noise is worth.
+
+    Attributes:
+        value: strength of each source, in the metric's units.
+        left_out: the strengths without each example in turn, for the jackknife.
     """
 
     value: Float[Tensor, " source"]
@@ -142,6 +200,12 @@ class Strengths:
         parts = values.split(max(1, _CHUNK // values.shape[1]))
         left_out = [by_source(((total - part) / (count - 1)).abs(), layout) for part in parts]
         return cls(by_source((total / count).abs()[None], layout)[0], torch.cat(left_out))
+
+    @property
+    def estimates(self) -> Estimates:
+        """Strengths with their 95 % jackknife intervals."""
+        low, high = jackknife_interval(self.value, self.left_out)
+        return Estimates(self.value, low, high, len(self.left_out))
 
 
 def strength_changes(layout: Layout, before: Strengths, after: Strengths) -> Changes:
@@ -162,11 +226,10 @@ def strength_changes(layout: Layout, before: Strengths, after: Strengths) -> Cha
         layout.sources,
         before.value,
         before.value + change,
-        change,
-        low,
-        high,
+        Estimates(change, low, high, count),
         p,
         benjamini_hochberg(p),
+        len(layout.sources),
     )
 
 

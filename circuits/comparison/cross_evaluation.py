@@ -3,21 +3,21 @@
 f of circuit j in model i says whether the edges that carry the task in checkpoint j carry it in
 checkpoint i too. The diagonal is each checkpoint's own circuit, faithfulness by training step; the
 last column, the final circuit in earlier models, says since when those edges have been doing the
-work. f is relative to each model's own clean and corrupted metric, which stand beside it: where
-those hardly differ, f says little, however large.
+work. f is relative to each model's own clean and corrupted metric, which are reported beside it:
+where those hardly differ, f says little, however large.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.comparison import words
 from circuits.errors import CircuitsError
 from circuits.evaluation.measure import measure, shares
 from circuits.evaluation.robustness import random_circuit
@@ -25,7 +25,8 @@ from circuits.graph import Circuit
 from circuits.models import HookedModel
 from circuits.models.steps import training_steps
 from circuits.provenance import describe_pairs
-from circuits.runtime.files import number
+from circuits.runtime.options import RunOptions
+from circuits.runtime.result_file import MaybeUndefined, ResultFile
 from circuits.runtime.resume import Pieces
 from circuits.statistics.estimate import Estimate, VanishingMetricError, estimates
 from tasks.pairs import PairSet
@@ -37,77 +38,82 @@ Loader = Callable[[], HookedModel]
 class Row:
     """One model under every circuit.
 
-    clean, corrupted: the mean metric of the whole model on either prompt.
-    f: of each circuit, in the order of the circuits. behind: f of the model's own circuit minus f
-        of each, paired by example; None where the model has no circuit of its own.
-    control: f of a random circuit of as many edges as the last one.
-    undefined: why there is no f, where clean and corrupted metric are equal; f is empty then.
+    Attributes:
+        model: its name.
+        clean: mean metric of the whole model on clean prompts; NaN where f is undefined.
+        corrupted: the same on corrupted prompts.
+        f: faithfulness of each circuit in this model, in the order of the circuits; empty where it
+            is undefined.
+        behind: f of the model's own circuit minus f of each circuit, paired by example; None where
+            the model has no circuit of its own.
+        control: f of a random circuit of as many edges as the last circuit has.
+        undefined: why there is no f, where the clean and the corrupted metric are equal.
     """
 
     model: str
-    clean: float | None
-    corrupted: float | None
+    clean: MaybeUndefined
+    corrupted: MaybeUndefined
     f: tuple[Estimate, ...] = ()
     behind: tuple[Estimate, ...] | None = None
     control: Estimate | None = None
     undefined: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            "model": self.model,
-            "clean": None if self.clean is None else number(self.clean),
-            "corrupted": None if self.corrupted is None else number(self.corrupted),
-            "f": [one.to_dict() for one in self.f],
-            "behind": None if self.behind is None else [one.to_dict() for one in self.behind],
-            "control": None if self.control is None else self.control.to_dict(),
-            "undefined": self.undefined,
-        }
 
+class CrossEvaluation(ResultFile):
+    """The faithfulness of every circuit in every model: cross_evaluation.json.
 
-@dataclass(frozen=True)
-class CrossEvaluation:
-    """The matrix of f, a row a model, a column a circuit.
-
-    data: which examples f was measured on. edges: of each circuit.
+    Attributes:
+        metric: which metric f is a share of.
+        data: which examples f was measured on.
+        pairs: fingerprint of each example.
+        n: their number.
+        circuits: names of the circuits, in order.
+        sizes: edges of each circuit.
+        rows: of each model.
     """
+
+    KIND: ClassVar[str] = "cross_evaluation"
 
     metric: str
     data: Mapping[str, Any]
+    pairs: tuple[str, ...]
+    n: int
     circuits: tuple[str, ...]
-    edges: tuple[int, ...]
+    sizes: tuple[int, ...]
     rows: tuple[Row, ...]
 
     @property
-    def n(self) -> int:
-        """Examples that f was measured on."""
-        return int(self.data["n"])
+    def models(self) -> tuple[str, ...]:
+        """Names of the models, in order."""
+        return tuple(row.model for row in self.rows)
+
+    @property
+    def training_steps(self) -> list[int] | None:
+        """Training step of each model; None where a name does not tell it."""
+        return training_steps(self.models)
 
     def f(self, model: str, circuit: str) -> Estimate | None:
-        """f of one circuit in one model; None where it is undefined."""
-        models = [row.model for row in self.rows]
-        for name, known in ((model, models), (circuit, self.circuits)):
+        """Faithfulness of one circuit in one model.
+
+        Args:
+            model: name of the model.
+            circuit: name of the circuit.
+
+        Returns:
+            f with its 95 % interval; None where it is undefined.
+
+        Raises:
+            CircuitsError: for a name that was not cross-evaluated.
+        """
+        for name, known in ((model, self.models), (circuit, self.circuits)):
             if name not in known:
                 raise CircuitsError(f"{name} was not cross-evaluated; known: {', '.join(known)}")
-        row = self.rows[models.index(model)]
+        row = self.rows[self.models.index(model)]
         return row.f[self.circuits.index(circuit)] if row.f else None
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            "metric": self.metric,
-            "n": self.n,
-            "data": dict(self.data),
-            "circuits": list(self.circuits),
-            "edges": list(self.edges),
-            "steps": training_steps([row.model for row in self.rows]),
-            "rows": [row.to_dict() for row in self.rows],
-            "paragraph": self.paragraph(),
-        }
-
-    def paragraph(self) -> str:
-        """The matrix in plain words."""
-        return words.cross_evaluation(self)
+    def own(self, model: str) -> Estimate | None:
+        """Faithfulness of a model's own circuit; None where it has none or f is undefined."""
+        return self.f(model, model) if model in self.circuits else None
 
 
 def cross_evaluate(
@@ -116,25 +122,34 @@ def cross_evaluate(
     pairs: PairSet,
     *,
     metric: str | None = None,
-    batch_size: int | None = None,
     n_resamples: int = 1000,
-    seed: int = 0,
-    progress: bool = False,
+    options: RunOptions | None = None,
     resume: Pieces | None = None,
 ) -> CrossEvaluation:
     """Run every circuit on every model, on the same pairs.
 
-    models: by name; a function that loads one is called when its turn comes, and the model dropped
-        before the next, so that memory holds one.
-    pairs: examples that the circuits were not chosen on. A circuit and a model of the same name
-        belong together. Intervals are BCa ones over examples.
-    unfinished: keeps what was measured until the whole is done.
-    Raises CircuitsError for circuits of another shape than a model, with both shapes.
+    Args:
+        models: by name. A function that loads a model is called when its turn comes, and the model
+            is dropped before the next one, so that memory holds one.
+        circuits: by name. A circuit and a model of the same name belong together.
+        pairs: examples that the circuits were not chosen on.
+        metric: None takes that of the pairs.
+        n_resamples: bootstrap resamples of the examples, for BCa intervals.
+        options: batch size, seed and progress.
+        resume: keeps what was measured until all is done.
+
+    Returns:
+        f of every circuit in every model: the share of the model's own difference between the clean
+        and the corrupted metric that the circuit recovers; 1 is the whole model.
+
+    Raises:
+        CircuitsError: without models or circuits; for a circuit of another shape than a model.
     """
     if not models or not circuits:
         raise CircuitsError(f"{len(models)} models and {len(circuits)} circuits to cross-evaluate")
+    options = options or RunOptions()
     names = tuple(circuits)
-    control = random_circuit(circuits[names[-1]], seed=seed)
+    control = random_circuit(circuits[names[-1]], seed=options.seed)
     rows = []
     judged = metric or pairs.metric
     for name, model in models.items():
@@ -147,15 +162,15 @@ def cross_evaluate(
                 pairs,
                 [*circuits.values(), control],
                 metric=metric,
-                batch_size=batch_size,
-                progress=f"circuits in {name}" if progress else None,
+                batch_size=options.batch_size,
+                progress=f"circuits in {name}" if options.progress else None,
                 resume=resume,
             )
             found = estimates(
-                measured.columns, _with_losses(own), n_resamples=n_resamples, seed=seed
+                measured.columns, _with_losses(own), n_resamples=n_resamples, seed=options.seed
             )
         except VanishingMetricError as error:
-            rows.append(Row(name, None, None, undefined=str(error)))
+            rows.append(Row(name, math.nan, math.nan, undefined=str(error)))
             continue
         finally:
             del loaded
@@ -171,15 +186,21 @@ def cross_evaluate(
             )
         )
         judged = measured.metric
-    edges = tuple(len(circuit) for circuit in circuits.values())
-    data = {**describe_pairs(pairs), "pairs": pairs.fingerprints}
-    return CrossEvaluation(judged, data, names, edges, tuple(rows))
+    return CrossEvaluation(
+        metric=judged,
+        data=describe_pairs(pairs),
+        pairs=tuple(pairs.fingerprints),
+        n=len(pairs),
+        circuits=names,
+        sizes=tuple(len(circuit) for circuit in circuits.values()),
+        rows=tuple(rows),
+    )
 
 
 def _with_losses(
     own: int | None,
 ) -> Callable[[Float[Tensor, "*resample column"]], Float[Tensor, "*resample k"]]:
-    """f of each circuit and of the control, then how far each falls behind the own one."""
+    """f of each circuit and of the control, then how far each is behind the model's own circuit."""
 
     def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample k"]:
         f = shares(means)

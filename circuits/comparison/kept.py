@@ -1,27 +1,29 @@
-"""What a comparison has found of two checkpoints, as tensors: a killed `compare` finds it again."""
+"""A comparison as tensors, so that a `compare` that was killed does not make it again."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 
 import torch
 from torch import Tensor
 
 from circuits.comparison.changes import Changes
 from circuits.comparison.variance import PARTS, VarianceDecomposition, VarianceShare
+from circuits.statistics.estimate import Estimates
 
-_COLUMNS = [field.name for field in fields(Changes) if field.name != "names"]
+_COLUMNS = ("before", "after", "p", "q")
+_BOUNDS = ("value", "low", "high")
 
 
 def to_tensors(tables: Mapping[str, Changes], variance: VarianceDecomposition) -> dict[str, Tensor]:
-    """Every column of every table, and the split of the variance; nothing is rounded."""
-    held = {
-        f"{name}.{column}": getattr(table, column).clone()  # a file takes no two views of one
-        for name, table in tables.items()
-        for column in _COLUMNS
-    }
-    parts = [[*vars(getattr(variance, part)).values()] for part in PARTS]
+    """Every column of every table, and the variance decomposition; nothing is rounded."""
+    held: dict[str, Tensor] = {}
+    for name, table in tables.items():
+        # Cloned, since a safetensors file refuses two views of one tensor.
+        held |= {f"{name}.{column}": getattr(table, column).clone() for column in _COLUMNS}
+        held |= {f"{name}.change.{end}": getattr(table.change, end).clone() for end in _BOUNDS}
+        held[f"{name}.n"] = torch.tensor(table.change.n)
+    parts = [getattr(variance, part).figures for part in PARTS]
     held["variance.parts"] = torch.tensor(parts, dtype=torch.float64)
     whole = [variance.p, variance.noise_share]
     held["variance.whole"] = torch.tensor(whole, dtype=torch.float64)
@@ -31,15 +33,20 @@ def to_tensors(tables: Mapping[str, Changes], variance: VarianceDecomposition) -
 def from_tensors(
     names: Mapping[str, tuple[str, ...]], held: Mapping[str, Tensor]
 ) -> tuple[dict[str, Changes], VarianceDecomposition]:
-    """The tables and the split that `to_tensors` was given.
+    """The tables and the variance decomposition that `to_tensors` was given.
 
     names: of each table's rows.
     """
-    tables = {
-        name: Changes(rows, *(held[f"{name}.{column}"] for column in _COLUMNS))
-        for name, rows in names.items()
-    }
-    source, reader, interaction = (VarianceShare(*row) for row in held["variance.parts"].tolist())
+    tables = {}
+    for name, rows in names.items():
+        n = int(held[f"{name}.n"])
+        before, after, p, q = (held[f"{name}.{column}"] for column in _COLUMNS)
+        value, low, high = (held[f"{name}.change.{end}"] for end in _BOUNDS)
+        change = Estimates(value, low, high, n)
+        tables[name] = Changes(rows, before, after, change, p, q, len(rows))
+    source, reader, interaction = (
+        VarianceShare.of(row, n) for row in held["variance.parts"].tolist()
+    )
     return tables, VarianceDecomposition(
         source, reader, interaction, *held["variance.whole"].tolist()
     )

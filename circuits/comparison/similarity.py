@@ -1,4 +1,4 @@
-"""How alike two rankings or two circuits are. Every function takes any leading batch dimensions."""
+"""How similar two rankings or two circuits are, for any leading batch dimensions."""
 
 from __future__ import annotations
 
@@ -69,24 +69,25 @@ def correlation(
 def weighted_jaccard(
     a: Float[Tensor, "*batch k"], b: Float[Tensor, "*batch k"]
 ) -> Float[Tensor, "*batch"]:
-    """Jaccard in which members count by size (Ruzicka): sum min(|a|, |b|) / sum max(|a|, |b|).
+    """Jaccard index weighted by size (Ruzicka): sum min(|a|, |b|) / sum max(|a|, |b|).
 
-    Each side is first scaled to a sum of 1, so that a checkpoint with larger scores throughout is
-    not thereby another circuit. 1 for two empty sides, 0 for one.
+    Each side is first scaled to a sum of 1: a checkpoint whose scores are all larger by one factor
+    has the same circuit. 1 for two empty sides, 0 for one.
     """
     a, b = a.abs(), b.abs()
-    return overlap(a, b, a.sum(dim=-1), b.sum(dim=-1))
+    return weighted_jaccard_from_sums(a, b, a.sum(dim=-1), b.sum(dim=-1))
 
 
-def overlap(
+def weighted_jaccard_from_sums(
     a: Float[Tensor, "*batch k"],
     b: Float[Tensor, "*batch k"],
     sum_a: Float[Tensor, "*batch"],
     sum_b: Float[Tensor, "*batch"],
 ) -> Float[Tensor, "*batch"]:
-    """Weighted Jaccard from sizes (not negative) and each side's sum, which may cover more members.
+    """Weighted Jaccard of members' sizes (not negative) and each side's sum over all its members.
 
-    Scaled to a sum of 1 both sides add to 2, so the sum of the larger is 2 less that of the lesser.
+    Members of one side alone may be left out of `a` and `b`: the smaller of their two sizes is 0.
+    Scaled to a sum of 1 both sides add up to 2, so sum(larger) = 2 - sum(smaller).
     """
     scale_a, scale_b = (
         torch.where(total > 0, 1 / total, 0.0)[..., None] for total in (sum_a, sum_b)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,8 +11,8 @@ from torch import Tensor
 
 from circuits.comparison.changes import Strengths
 from circuits.graph import Layout
-from circuits.runtime.files import number
-from circuits.statistics import jackknife_interval, mean_interval
+from circuits.statistics import mean_interval
+from circuits.statistics.estimate import Estimates
 
 TOP = 30
 _CHUNK = 2**21
@@ -23,64 +22,51 @@ _CHUNK = 2**21
 class ScoreTrajectory:
     """One edge's mean score, or one node's strength (sum of |mean score| of its outgoing edges).
 
-    values, low, high: one a checkpoint, with its 95 % interval (symmetric bootstrap-t for an edge,
-        jackknife for a node); the metric's units.
+    Attributes:
+        name: of the edge or node.
+        scores: one for each checkpoint, in the metric's units, with its 95 % interval (symmetric
+            bootstrap-t for an edge, jackknife for a node).
     """
 
     name: str
-    values: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        columns = {
-            name: [number(x) for x in getattr(self, name)] for name in ("values", "low", "high")
-        }
-        return {"name": self.name, **columns}
+    scores: Estimates
 
 
 @dataclass(frozen=True)
 class Inclusion:
-    """When an edge of the last checkpoint's circuit entered.
+    """When an edge of the last checkpoint's circuit was included in the circuit.
 
-    first: the first checkpoint whose circuit of equal size holds it.
-    settled: the first from which on every circuit holds it.
-    inclusion: per checkpoint, the share of resamples of its examples whose circuit holds it.
+    Attributes:
+        edge: its name.
+        first: the first checkpoint whose circuit of equal size holds it.
+        stable_from: the first checkpoint from which on every circuit holds it.
+        frequency: for each checkpoint, the share of resamples of its examples whose circuit holds
+            the edge.
     """
 
     edge: str
     first: str
     stable_from: str
-    inclusion: tuple[float, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {**vars(self), "inclusion": list(self.inclusion)}
+    frequency: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Courses of the strongest edges and of every node; entries of the final circuit's edges.
+    """Scores of the strongest edges and of every node over the checkpoints.
 
-    checkpoints: names, in order. size: edges of each circuit (top-n by |score|, unpruned).
+    Attributes:
+        checkpoints: their names, in order.
+        edges: the edges that are strongest at any checkpoint.
+        nodes: every node.
+        size: edges in each checkpoint's circuit (the highest by |score|, unpruned).
+        inclusions: of the edges of the last checkpoint's circuit, strongest first.
     """
 
     checkpoints: tuple[str, ...]
     edges: tuple[ScoreTrajectory, ...]
     nodes: tuple[ScoreTrajectory, ...]
     size: int
-    entries: tuple[Inclusion, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            "checkpoints": list(self.checkpoints),
-            "edges": [course.to_dict() for course in self.edges],
-            "nodes": [course.to_dict() for course in self.nodes],
-            "size": self.size,
-            "entries": [entry.to_dict() for entry in self.entries],
-        }
+    inclusions: tuple[Inclusion, ...]
 
 
 def trajectory(
@@ -101,47 +87,45 @@ def trajectory(
     places = layout.mask.nonzero()
     means = torch.stack([values.double().mean(dim=0) for values in scores])
     strongest = means.abs().amax(dim=0).argsort(descending=True, stable=True)[:top]
-    ends = [mean_interval(values[:, strongest], weights) for values in scores]
+    bounds = [mean_interval(values[:, strongest], weights) for values in scores]
+    low, high = (torch.stack(side) for side in zip(*bounds, strict=True))
+    count = len(weights.T)
     edges = [
         ScoreTrajectory(
             layout.edge_name(*places[edge].tolist()),
-            tuple(means[:, edge].tolist()),
-            tuple(float(low[row]) for low, _ in ends),
-            tuple(float(high[row]) for _, high in ends),
+            Estimates(means[:, edge], low[:, row], high[:, row], count),
         )
         for row, edge in enumerate(strongest.tolist())
     ]
-    bounds = [jackknife_interval(one.value, one.left_out) for one in strengths]
+    of_nodes = [one.estimates for one in strengths]
+    value, low, high = (
+        torch.stack([getattr(one, name) for one in of_nodes]) for name in ("value", "low", "high")
+    )
     nodes = [
-        ScoreTrajectory(
-            name,
-            tuple(float(one.value[row]) for one in strengths),
-            tuple(float(low[row]) for low, _ in bounds),
-            tuple(float(high[row]) for _, high in bounds),
-        )
+        ScoreTrajectory(name, Estimates(value[:, row], low[:, row], high[:, row], count))
         for row, name in enumerate(layout.sources)
     ]
     orders = means.abs().argsort(dim=1, descending=True, stable=True)
     members = torch.zeros_like(means, dtype=torch.bool).scatter_(1, orders[:, :size], True)
-    inclusions = [_inclusion(values, weights, size) for values in scores]
-    entries = []
+    frequencies = [_inclusion_frequency(values, weights, size) for values in scores]
+    found = []
     for edge in orders[-1, :size].tolist():
         inside = members[:, edge].tolist()
         since = len(inside) - 1
         while since > 0 and inside[since - 1]:
             since -= 1
-        entries.append(
+        found.append(
             Inclusion(
                 layout.edge_name(*places[edge].tolist()),
                 names[inside.index(True)],
                 names[since],
-                tuple(float(inclusion[edge]) for inclusion in inclusions),
+                tuple(float(frequency[edge]) for frequency in frequencies),
             )
         )
-    return Trajectory(tuple(names), tuple(edges), tuple(nodes), size, tuple(entries))
+    return Trajectory(tuple(names), tuple(edges), tuple(nodes), size, tuple(found))
 
 
-def _inclusion(
+def _inclusion_frequency(
     values: Float[Tensor, "n edge"], weights: Float[Tensor, "resample n"], size: int
 ) -> Float[Tensor, " edge"]:
     """How often each edge makes the circuit of so many edges, among resamples of the examples."""

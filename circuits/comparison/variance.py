@@ -19,16 +19,19 @@ covered 92 to 95 % over simulated models at 20 examples.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from circuits.graph import Layout
-from circuits.runtime.files import number
+from circuits.runtime.result_file import MaybeUndefined
 from circuits.statistics import LEVEL, RESOLUTION, sign_flips, student_quantile
+from circuits.statistics.estimate import Estimate
 
 SIGNIFICANT = 0.05
 PARTS = ("source", "reader", "interaction")
@@ -38,46 +41,76 @@ PARTS = ("source", "reader", "interaction")
 class VarianceShare:
     """One part's share of the variance of the score change, over all possible edges.
 
-    value, low, high: share of the true change, noise left out, with its 95 % interval;
-        NaN where no change stands out (p above .05); it may pass 0 or 1 by its uncertainty.
-    observed: share of the mean change as it stands, noise included.
-    noise: the same share of the sampling noise, a checkpoint against itself (mean of the two).
-    permuted, permuted_low, permuted_high: the observed share when the two checkpoints' labels are
-        swapped at random by example: mean and 95 % range.
+    Attributes:
+        estimate: share of the true change, noise left out, with its 95 % interval; NaN where no
+            change stands out (p above .05). By its uncertainty it may lie outside 0 to 1.
+        observed: share of the observed mean change, noise included.
+        noise: the same share of the sampling noise, mean of the two checkpoints.
+        permuted: the observed share with the checkpoints' labels swapped at random by example: mean
+            and central 95 %.
     """
 
-    value: float
-    low: float
-    high: float
-    observed: float
-    noise: float
-    permuted: float
-    permuted_low: float
-    permuted_high: float
+    estimate: Estimate
+    observed: MaybeUndefined
+    noise: MaybeUndefined
+    permuted: Estimate
 
-    def to_dict(self) -> dict[str, float | None]:
-        """JSON numbers, None where undefined."""
-        return {name: number(value) for name, value in vars(self).items()}
+    @classmethod
+    def of(cls, figures: Sequence[float], n: int) -> VarianceShare:
+        """From `figures`, over n examples."""
+        value, low, high, observed, noise, permuted, permuted_low, permuted_high = figures
+        chance = Estimate(permuted, permuted_low, permuted_high, n)
+        return cls(Estimate(value, low, high, n), observed, noise, chance)
+
+    @property
+    def figures(self) -> list[float]:
+        """Every number, in the order of the fields."""
+        share, chance = self.estimate, self.permuted
+        ours = [share.value, share.low, share.high, self.observed, self.noise]
+        return [*ours, chance.value, chance.low, chance.high]
+
+    @property
+    def beside_chance(self) -> Literal["below", "above", "within"] | None:
+        """Where the interval lies, beside what swapped labels give; None where either has none."""
+        share, chance = self.estimate, self.permuted
+        figures = (share.value, share.low, share.high, chance.value, chance.low, chance.high)
+        if not all(map(math.isfinite, figures)):
+            return None
+        if chance.above(share):
+            return "below"
+        return "above" if share.above(chance) else "within"
 
 
 @dataclass(frozen=True)
 class VarianceDecomposition:
     """The change of all edges, split in three, and whether there is a change at all.
 
-    p: of "no edge changed" (variance of the change against swapped labels, one-sided).
-    noise_share: the share of the observed change's variance that is sampling noise.
+    Attributes:
+        source: what sources send in total.
+        reader: what readers receive in total.
+        interaction: single edges, beyond what their source and their reader account for.
+        p: of "no edge changed" (variance of the change beside swapped labels, one-sided).
+        noise_share: the share of the observed change's variance that is sampling noise; NaN where
+            nothing changed.
     """
 
     source: VarianceShare
     reader: VarianceShare
     interaction: VarianceShare
     p: float
-    noise_share: float
+    noise_share: MaybeUndefined
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        parts = {name: getattr(self, name).to_dict() for name in PARTS}
-        return {**parts, "p": number(self.p), "noise_share": number(self.noise_share)}
+    @property
+    def significant(self) -> bool:
+        """Whether the change as a whole stands out from swapped labels at the 5 % level."""
+        return self.p <= SIGNIFICANT
+
+    @property
+    def mostly(self) -> Literal["edges", "nodes"] | None:
+        """What most of the variance lies in: single edges or nodes; None where neither is shown."""
+        if self.interaction.estimate.low > 0.5:
+            return "edges"
+        return "nodes" if self.interaction.estimate.high < 0.5 else None
 
 
 def decompose_variance(
@@ -126,7 +159,8 @@ def decompose_variance(
         permuted_high,
     )
     source, reader, rest = (
-        VarianceShare(*(float(column[row]) for column in columns)) for row in range(len(PARTS))
+        VarianceShare.of([float(column[row]) for column in columns], count)
+        for row in range(len(PARTS))
     )
     # (count - 1) / count: `estimate` averages over n^2 places, n of which are empty.
     noise_share = 1 - total * count / (count - 1) / observed.sum()

@@ -1,4 +1,4 @@
-"""The stages that hold checkpoints against each other."""
+"""The stages that compare checkpoints."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from circuits.model_diff import diff_models
 from circuits.model_diff.hidden import representation_trajectory
 from circuits.pipeline.context import BASE, RunContext
 from circuits.runtime.files import write_json
+from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import Pieces
 from tasks.text.key_positions import key_positions
 
@@ -22,11 +23,11 @@ def compare_scores(run: RunContext) -> None:
             [run.scores(name) for name in run.checkpoints],
             names=list(run.checkpoints),
             sizes=section.sizes,
-            seed=run.recipe.seed,
             n_resamples=section.n_resamples,
+            options=RunOptions(seed=run.recipe.seed),
             resume=resume,
         )
-        write_json(run.store.path("comparison.json"), found.to_dict())
+        found.save(run.store.path("comparison.json"))
 
     run.store.stage_in_pieces(
         "comparison",
@@ -50,13 +51,11 @@ def cross_circuits(run: RunContext) -> None:
             {name: run.circuit(name) for name in run.checkpoints},
             pairs,
             metric=run.recipe.attribution.metric,
-            batch_size=run.recipe.evaluation.batch_size,
             n_resamples=section.n_resamples,
-            seed=run.recipe.seed,
-            progress=run.progress,
+            options=RunOptions(run.recipe.evaluation.batch_size, run.recipe.seed, run.progress),
             resume=resume,
         )
-        write_json(run.store.path("cross_evaluation.json"), found.to_dict())
+        found.save(run.store.path("cross_evaluation.json"))
 
     run.store.stage_in_pieces(
         "cross_evaluation",

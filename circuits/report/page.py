@@ -56,11 +56,11 @@ SECTIONS = (
         "comparison",
         "What fine-tuning changed",
         (
-            comparison.likeness,
+            comparison.similarity,
             comparison.turnover,
             comparison.edges,
             trajectory.strengths,
-            trajectory.entries,
+            trajectory.inclusions,
             trajectory.cross_evaluation,
             model_diff.inside,
         ),

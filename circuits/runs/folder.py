@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from circuits.comparison import CrossEvaluation, Evolution
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, EdgeScores
 from circuits.runtime.files import read_json
@@ -101,6 +102,16 @@ class RunFolder:
         if not found:
             raise MissingResultError("There are no circuits under circuits/.")
         return found
+
+    @cached_property
+    def comparison(self) -> Evolution:
+        """What changed between the scores of the checkpoints."""
+        return self._load(Evolution, "comparison.json")
+
+    @cached_property
+    def cross_evaluation(self) -> CrossEvaluation:
+        """Every checkpoint's circuit in every checkpoint."""
+        return self._load(CrossEvaluation, "cross_evaluation.json")
 
     @cached_property
     def training_log(self) -> dict[str, Any]:

@@ -56,6 +56,11 @@ class Estimate:
         """Whether there is an interval, and 0 lies outside it."""
         return self.low > 0 or self.high < 0
 
+    @property
+    def complement(self) -> Estimate:
+        """1 minus this figure."""
+        return Estimate(1 - self.value, 1 - self.high, 1 - self.low, self.n)
+
     def above(self, other: Estimate) -> bool:
         """Whether this whole interval lies above the other's."""
         return self.low > other.high

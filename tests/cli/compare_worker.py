@@ -2,10 +2,10 @@
 
     python compare_worker.py OUT N SCORES...
 
-Compares once undisturbed, to OUT/whole, counting what is measured: likenesses of two checkpoints,
-and tables of two. Then, for N moments spread over those, a child is killed (SIGKILL) at that moment
-and another is left to finish, in OUT/killed-<moment>. OUT/events.json says what each child that
-finished has measured. Exits 0 when every child ended as told.
+Compares once undisturbed, to OUT/whole, counting what is measured: similarities of two checkpoints,
+and variance decompositions. Then, for N moments spread over those, a child is killed (SIGKILL) at
+that moment and another is left to finish, in OUT/killed-<moment>. OUT/events.json says what each
+child that finished has measured. Exits 0 when every child ended as told.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from circuits.cli.app import app
 from circuits.comparison import agreement, compare
 from circuits.runtime import resume as resume
 
-EDGES = sys.modules[compare.__module__]
+CHECKPOINTS = sys.modules[compare.__module__]
 
 
 def child(scores: list[str], out: Path, events: Path, kill_at: int | None) -> int:
@@ -32,8 +32,8 @@ def child(scores: list[str], out: Path, events: Path, kill_at: int | None) -> in
         resume._EVERY = resume._COST = 0  # so that a piece is written chunk by chunk
         agreement._CHUNK = 2**14
         moments = Moments(kill_at)
-        moments.watch(agreement, "measure")
-        moments.watch(EDGES, "split_variance")
+        moments.watch(agreement, "similarities")
+        moments.watch(CHECKPOINTS, "decompose_variance")
         arguments = ["compare", *scores, "--out", str(out), "--n-resamples", "100", "--quiet"]
         app(arguments, standalone_mode=False)
         held = json.loads(events.read_text()) if events.exists() else {}

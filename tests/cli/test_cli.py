@@ -10,6 +10,7 @@ import torch
 from cli.inside import circuits
 from safetensors.torch import load_file
 
+from circuits.comparison import Evolution
 from circuits.graph import EdgeScores
 
 
@@ -65,9 +66,9 @@ def test_compare_names_checkpoints_and_sees_no_change_in_itself(discovered, tmp_
     files = [scores.save(tmp_path / name, name) for name in ("base", "tuned")]
     done = circuits("compare", *files, "--out", tmp_path, "--n-resamples", 200)
     assert done.returncode == 0, done.stderr
-    record = json.loads((tmp_path / "comparison.json").read_text())
-    assert record["names"] == ["base", "tuned"] and record["comparisons"][0]["identical"]
-    assert record["paragraph"] in done.stdout
+    found = Evolution.load(tmp_path / "comparison.json")
+    assert found.names == ("base", "tuned") and found.overall.identical
+    assert "base and tuned: no change." in done.stdout
 
 
 def test_lora_writes_a_config_that_peft_reads(discovered, model_folder, tmp_path):

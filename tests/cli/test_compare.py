@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 import circuits
 from circuits.cli.app import app
+from circuits.comparison import CrossEvaluation, Evolution
 from circuits.errors import CircuitsError
 from circuits.graph import EdgeScores, Layout
+from circuits.report import narrative
 from tasks import load
 
 QUICK = ("--n-resamples", 100, "--quiet", "--device", "cpu")
@@ -50,9 +52,10 @@ def scored(table, model_folder, hooked, tmp_path_factory):
 def test_files_are_ordered_by_step_and_make_a_page(scored, tmp_path):
     done = compare(*scored, "--out", tmp_path, *QUICK)
     assert done.exit_code == 0, done.output
-    record = json.loads((tmp_path / "comparison.json").read_text())
-    assert record["names"] == ["base", "step-20", "step-100"] and record["steps"] == [0, 20, 100]
-    assert record["paragraph"] in done.stdout
+    found = Evolution.load(tmp_path / "comparison.json")
+    assert found.names == ("base", "step-20", "step-100")
+    assert found.training_steps == [0, 20, 100]
+    assert narrative.evolution(found) in done.stdout
     assert (tmp_path / "comparison.html").stat().st_size > 1e6
     assert not (tmp_path / "cross_evaluation.json").exists()
     assert str(tmp_path / "comparison.html") in done.stdout
@@ -82,15 +85,15 @@ def test_models_add_the_cross_evaluation(scored, table, model_folder, tmp_path):
     models = [part for kind in kinds for part in ("--model", model_folder(kind))]
     done = compare(*scored, "--out", tmp_path, *models, "--task", "table", "--data", table, *QUICK)
     assert done.exit_code == 0, done.output
-    record = json.loads((tmp_path / "cross_evaluation.json").read_text())
-    assert [row["model"] for row in record["rows"]] == ["base", "step-20", "step-100"]
+    crossed = CrossEvaluation.load(tmp_path / "cross_evaluation.json")
+    assert crossed.models == ("base", "step-20", "step-100")
     model = circuits.HookedModel.from_pretrained(model_folder("qwen2"), device="cpu")
     pairs = load("table", path=table).pairs(model.tokenizer, split="all")
     layout = model.layout
-    circuit = circuits.select(EdgeScores.load(scored[2]), edges=round(0.1 * layout.n_edges))
+    circuit = circuits.select(EdgeScores.load(scored[2]), size=round(0.1 * layout.n_edges))
     found = circuits.robustness(model, circuit, {"here": pairs})["here"].circuit
-    assert record["rows"][1]["f"][1]["value"] == pytest.approx(found.value, abs=1e-6)
-    assert record["paragraph"] in done.stdout
+    assert crossed.own("step-20").value == pytest.approx(found.value, abs=1e-6)
+    assert narrative.cross_evaluation(crossed) in done.stdout
     assert "16 of the 16 pairs were scored on" in done.stderr
     # A later comparison without models takes the stale matrix away.
     assert compare(*scored, "--out", tmp_path, *QUICK).exit_code == 0
@@ -147,12 +150,12 @@ def test_what_is_assumed_of_the_order_is_said(scored, tmp_path):
     named = {"final": scored[1], "step-20": scored[2], "tiny": scored[0]}
     files = {name: EdgeScores.load(file).save(tmp_path, name) for name, file in named.items()}
     for first, note, names in (
-        ("final", "in order: step-20, final", ["step-20", "final"]),
-        ("tiny", "tiny is taken to be the base, at step 0", ["tiny", "step-20"]),
+        ("final", "in order: step-20, final", ("step-20", "final")),
+        ("tiny", "tiny is taken to be the base, at step 0", ("tiny", "step-20")),
     ):
         done = compare(files[first], files["step-20"], "--out", tmp_path / first, *QUICK)
         assert done.exit_code == 0 and note in done.stderr, done.output
-        assert json.loads((tmp_path / first / "comparison.json").read_text())["names"] == names
+        assert Evolution.load(tmp_path / first / "comparison.json").names == names
 
 
 def test_folders_of_scores_name_the_checkpoints(scored, tmp_path):
@@ -161,15 +164,14 @@ def test_folders_of_scores_name_the_checkpoints(scored, tmp_path):
     folders = [tmp_path / file.stem for file in scored]
     for given in (folders, [folder / "scores.safetensors" for folder in folders]):
         assert compare(*given, "--out", tmp_path / "out", *QUICK).exit_code == 0
-        record = json.loads((tmp_path / "out" / "comparison.json").read_text())
-        assert record["names"] == ["base", "step-20", "step-100"]
+        found = Evolution.load(tmp_path / "out" / "comparison.json")
+        assert found.names == ("base", "step-20", "step-100")
 
 
 def test_a_checkpoint_given_twice_has_not_changed(scored, tmp_path):
     done = compare(scored[0], scored[0], "--out", tmp_path, *QUICK)
     assert done.exit_code == 0, done.output
-    record = json.loads((tmp_path / "comparison.json").read_text())
-    assert record["names"] == ["base", "base (2)"]
+    assert Evolution.load(tmp_path / "comparison.json").names == ("base", "base (2)")
     assert "base and base (2): no change" in done.stdout
     assert "in order: base, base (2)" in done.stderr
 

@@ -1,4 +1,3 @@
-import json
 import math
 from collections import Counter
 from dataclasses import replace
@@ -11,9 +10,12 @@ from tqdm.auto import tqdm
 from circuits.comparison import compare
 from circuits.comparison.agreement import SIZED, WHOLE, _Engine
 from circuits.comparison.changes import Strengths, edge_changes, strength_changes, total_changes
+from circuits.comparison.evolution import TOP, Evolution
 from circuits.comparison.turnover import Ends
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, EdgeScores, Layout, select
+from circuits.report import narrative
+from circuits.runtime.options import RunOptions
 from circuits.statistics import (
     resample_weights,
     sign_flips,
@@ -41,20 +43,23 @@ def test_a_checkpoint_against_itself_has_not_changed(layout, base, make_scores):
     result = compare([make_scores(layout, base), make_scores(layout, base)], n_resamples=100)
     one = result.overall
     assert one.identical
-    assert not one.edges.changed and not one.nodes.changed and not one.totals.changed
+    assert not (one.edges.changed or one.node_strengths.changed or one.node_totals.changed)
+    assert not one.changed and one.edges.risen == one.edges.fallen == 0
     assert float(one.edges.q.min()) == 1.0
-    for measure in (one.spearman, one.overlap, *(size.edge_jaccard for size in one.sizes)):
-        assert (measure.value, measure.low, measure.high) == pytest.approx((1.0, 1.0, 1.0))
-        assert (measure.gap, measure.gap_low, measure.gap_high) == (0.0, 0.0, 0.0)
-    assert "no change" in result.paragraph()
-    json.dumps(result.to_dict(), allow_nan=False)
+    for similarity in (one.spearman, one.weighted_jaccard, *(at.edge_jaccard for at in one.sizes)):
+        whole, gap = similarity.estimate, similarity.gap
+        assert (whole.value, whole.low, whole.high) == pytest.approx((1.0, 1.0, 1.0))
+        assert (gap.value, gap.low, gap.high) == (0.0, 0.0, 0.0)
+        assert not similarity.below_ceiling
+    assert math.isnan(one.sizes[0].rewired_share.estimate.value), "nothing turned over"
+    assert "no change" in narrative.evolution(result)
 
 
 def test_rounding_is_no_change(layout, base, make_scores):
     after = base * (1 + 1e-7)
     result = compare([make_scores(layout, base), make_scores(layout, after)], n_resamples=50)
     assert result.overall.identical
-    assert "no change" in result.paragraph()
+    assert "no change" in narrative.evolution(result)
 
 
 def test_a_planted_edge_is_found_first(layout, base, make_scores):
@@ -62,10 +67,11 @@ def test_a_planted_edge_is_found_first(layout, base, make_scores):
     result = compare([make_scores(layout, base), make_scores(layout, after)], n_resamples=200)
     edges = result.overall.edges
     assert edges.changed[0] == "m0->m2"
-    row = edges.to_dict()["rows"][0]
-    assert row["low"] < 1.5 < row["high"] and row["high"] - row["low"] < 0.2
-    assert result.overall.totals.changed[0] == "m0"
-    assert "m0->m2" in result.paragraph()
+    row = edges.row(edges.order()[0])
+    assert row.name == "m0->m2" and row.after - row.before == pytest.approx(row.change.value)
+    assert row.change.low < 1.5 < row.change.high and row.change.high - row.change.low < 0.2
+    assert result.overall.node_totals.changed[0] == "m0"
+    assert "m0->m2" in narrative.evolution(result)
     assert not result.overall.identical
 
 
@@ -76,9 +82,10 @@ def test_noise_without_change(layout, noisy, make_scores):
     one = compare([a, b], n_resamples=200).overall
     assert not one.edges.changed
     assert one.variance.p > 0.05
-    assert "no change beyond noise" in one.paragraph()
-    gaps = [getattr(size, name) for size in one.sizes for name in SIZED]
-    beyond = [gap for gap in gaps if gap.gap_low > 0 or gap.gap_high < 0]
+    assert not one.variance.significant and not one.changed
+    assert "no change beyond noise" in narrative.comparison(one)
+    gaps = [getattr(size, name).gap for size in one.sizes for name in SIZED]
+    beyond = [gap for gap in gaps if gap.excludes_zero]
     assert len(gaps) == 30 and len(beyond) <= 3  # of 95 % intervals
 
 
@@ -88,8 +95,9 @@ def test_a_change_of_a_node_alone_is_told(layout, noisy, make_scores):
     after = noisy(layout, base, n=len(base), noise=1.5, seed=46)
     after[:, layout.sources.index("m0")] += 0.3
     one = compare([make_scores(layout, base), make_scores(layout, after)], n_resamples=200).overall
-    assert not one.edges.changed and one.totals.changed == ("m0",) and one.variance.p > 0.05
-    paragraph = one.paragraph()
+    assert not one.edges.changed and one.node_totals.changed == ("m0",) and one.variance.p > 0.05
+    assert one.changed and (one.node_totals.risen, one.node_totals.fallen) == (1, 0)
+    paragraph = narrative.comparison(one)
     assert "no change" not in paragraph and "The largest change is at the total of m0" in paragraph
     assert "no larger than with the checkpoints' labels swapped at random (p = " in paragraph
     assert "0 of 76 edges (0 rose, 0 fell), 1 of 10 node totals (1 rose, 0 fell)" in paragraph
@@ -100,11 +108,34 @@ def test_a_real_change_stands_out_from_the_noise_ceiling(layout, base, make_scor
     after = base + 3 * torch.randn(layout.shape, generator=draw)
     one = compare([make_scores(layout, base), make_scores(layout, after)], n_resamples=100).overall
     size = one.sizes[-1]
-    assert size.edge_jaccard.gap_high < 0 and one.spearman.gap_high < 0
-    assert size.edge_jaccard.value < size.edge_jaccard.noise
-    edges = one.to_dict()["edges"]
-    assert edges["changed"] == len(edges["rows"]) > 50, "every edge that changed is written"
-    assert size.node_driven.value + size.rewired.value == pytest.approx(1 - size.edge_jaccard.value)
+    shared, node_driven, rewired = (
+        getattr(size, name).estimate.value for name in ("edge_jaccard", "node_driven", "rewired")
+    )
+    assert size.edge_jaccard.below_ceiling and one.spearman.gap.high < 0
+    assert shared < size.edge_jaccard.within
+    assert narrative.verdict(size.edge_jaccard) == "less than noise alone would leave"
+    assert node_driven + rewired == pytest.approx(1 - shared) == size.turnover.value
+    assert size.turnover.low == pytest.approx(1 - size.edge_jaccard.estimate.high)
+
+
+def test_the_file_reopens_as_the_object(layout, base, make_scores, tmp_path):
+    """Of the edges it keeps the 50 that changed most, and all others that changed."""
+    draw = torch.Generator().manual_seed(4)
+    after = base + 3 * torch.randn(layout.shape, generator=draw)
+    scores = [make_scores(layout, side) for side in (base, after, after + base / 50)]
+    found = compare(scores, names=["base", "step-1", "step-2"], n_resamples=100)
+    again = Evolution.load(found.save(tmp_path / "comparison.json"))
+    many, few = (again.between(*pair).edges for pair in (("base", "step-1"), ("step-1", "step-2")))
+    assert len(many) == len(many.changed) > TOP == len(few) > len(few.changed)
+    assert many.tested == few.tested == layout.n_edges
+    for kept, pair in ((many, ("base", "step-1")), (few, ("step-1", "step-2"))):
+        whole = found.between(*pair).edges
+        assert kept.changed == whole.changed and kept.order() == list(range(len(kept)))
+        assert (kept.risen, kept.fallen) == (whole.risen, whole.fallen)
+        assert kept.row(0) == whole.row(whole.order()[0])
+    assert again.layout == layout and again.training_steps == [0, 1, 2]
+    assert again.to_json() == found.to_json()
+    assert narrative.evolution(again) == narrative.evolution(found)
 
 
 def test_circuits_are_those_of_select(layout, base, make_scores):
@@ -115,10 +146,9 @@ def test_circuits_are_those_of_select(layout, base, make_scores):
     left, right = (set(each.edges) for each in circuits)
     nodes = [set(each.nodes) for each in circuits]
     size = one.sizes[0]
-    assert size.edge_jaccard.value == pytest.approx(len(left & right) / len(left | right))
-    assert size.node_jaccard.value == pytest.approx(
-        len(nodes[0] & nodes[1]) / len(nodes[0] | nodes[1])
-    )
+    shared, shared_nodes = size.edge_jaccard.estimate.value, size.node_jaccard.estimate.value
+    assert shared == pytest.approx(len(left & right) / len(left | right))
+    assert shared_nodes == pytest.approx(len(nodes[0] & nodes[1]) / len(nodes[0] | nodes[1]))
 
 
 def test_chunks_leave_no_trace(layout, base, make_scores, monkeypatch):
@@ -126,12 +156,24 @@ def test_chunks_leave_no_trace(layout, base, make_scores, monkeypatch):
     whole = compare(scores, n_resamples=30).overall
     monkeypatch.setattr("circuits.comparison.agreement._CHUNK", 7 * layout.n_edges)
     parts = compare(scores, n_resamples=30).overall
-    for a, b in [(whole.spearman, parts.spearman), (whole.overlap, parts.overlap)]:
-        assert tuple(vars(a).values()) == pytest.approx(tuple(vars(b).values()), abs=1e-6)
-    for one, other in zip(whole.sizes, parts.sizes, strict=True):
-        for name in SIZED:
-            a, b = (tuple(vars(getattr(side, name)).values()) for side in (one, other))
-            assert a == pytest.approx(b, abs=1e-6, nan_ok=True)
+    pairs = [
+        (whole.spearman, parts.spearman),
+        (whole.weighted_jaccard, parts.weighted_jaccard),
+        *(
+            (getattr(one, name), getattr(other, name))
+            for one, other in zip(whole.sizes, parts.sizes, strict=True)
+            for name in SIZED
+        ),
+    ]
+    for a, b in pairs:
+        assert figures(a) == pytest.approx(figures(b), abs=1e-6, nan_ok=True)
+
+
+def figures(similarity):
+    """Every number of it."""
+    parts = (similarity.estimate, similarity.gap, similarity.permuted)
+    ours = [value for part in parts for value in (part.value, part.low, part.high)]
+    return [*ours, similarity.between, similarity.within]
 
 
 def test_swapped_labels_tell_a_change_from_none(layout, base, make_scores):
@@ -141,8 +183,9 @@ def test_swapped_labels_tell_a_change_from_none(layout, base, make_scores):
     for after, changed in ((base + noise, False), (moved, True)):
         scores = [make_scores(layout, base), make_scores(layout, after)]
         shared = compare(scores, n_resamples=20).overall.sizes[-1].edge_jaccard
-        assert shared.permuted_low <= shared.permuted <= shared.permuted_high
-        assert (shared.value < shared.permuted_low) == changed, shared
+        permuted = shared.permuted
+        assert permuted.low <= permuted.value <= permuted.high
+        assert (shared.estimate.value < permuted.low) == changed, shared
 
 
 def test_swapped_labels_against_a_loop(layout, base, make_scores):
@@ -151,7 +194,7 @@ def test_swapped_labels_against_a_loop(layout, base, make_scores):
     values = [(side * layout.mask).float()[:, layout.mask] for side in (base, after)]
     engine = _Engine(values, [(0, 1)], (20,), Ends.of(layout), tqdm(disable=True))
     signs = sign_flips(len(base), 100, seed=0)
-    found = engine.permuted(signs)[0, :, WHOLE.index("overlap") + 1]  # edge_jaccard
+    found = engine.permuted(signs)[0, :, len(WHOLE)]  # edge_jaccard
     for row, sign in enumerate(signs):
         swap = (sign < 0)[:, None]
         first, second = torch.where(swap, values[1], values[0]), torch.where(swap, *values)
@@ -199,7 +242,10 @@ def test_a_gap_in_what_is_said_of_nodes_has_their_freedom(layout, base, make_sco
     def widths():
         (sized,) = compare(scores, n_resamples=20, sizes=[10]).overall.sizes
         found = {name: getattr(sized, name) for name in SIZED}
-        return {n: (one.high - one.low, one.gap_high - one.gap_low) for n, one in found.items()}
+        return {name: tuple(map(width, (one.estimate, one.gap))) for name, one in found.items()}
+
+    def width(estimate):
+        return estimate.high - estimate.low
 
     of_nodes = ("node_jaccard", "node_driven", "rewired_share")
     quantile = dict.fromkeys(SIZED, student_quantile(0.95, 2 * (len(base) - 1)))
@@ -229,7 +275,8 @@ def test_compared_checkpoints_and_their_names(layout, base, make_scores):
         ("100", "300"),
     ]
     assert result.overall.edges.changed[0] == "m0->m2"
-    assert result.paragraph().count("From ") == 4
+    assert [one.before for one in result.steps_between] == ["base", "100", "200"]
+    assert narrative.evolution(result).count("From ") == 4
     with pytest.raises(CircuitsError, match="were not compared"):
         result.between("base", "200")
 
@@ -237,7 +284,8 @@ def test_compared_checkpoints_and_their_names(layout, base, make_scores):
 def test_equal_seeds_give_equal_results(layout, base, make_scores):
     scores = [make_scores(layout, base), make_scores(layout, shifted(base, layout, "m0->m2"))]
     first, second, other = (
-        compare(scores, seed=seed, n_resamples=30).to_dict() for seed in (1, 1, 2)
+        compare(scores, options=RunOptions(seed=seed), n_resamples=30).to_json()
+        for seed in (1, 1, 2)
     )
     assert first == second
     assert first != other
@@ -254,7 +302,7 @@ def test_tables_match_the_definitions(layout, base):
     place = edges.names.index("m0->m2")
     row, column = layout.edge("m0->m2")
     assert float(edges.before[place]) == pytest.approx(float(masked[0][row, column]), abs=1e-5)
-    assert float(edges.change[place]) == pytest.approx(
+    assert edges.change[place].value == pytest.approx(
         float((masked[1] - masked[0])[row, column]), abs=1e-4
     )
     for table, of in ((nodes, torch.abs), (totals, torch.clone)):

@@ -1,16 +1,17 @@
 import gc
-import json
+import math
 import weakref
 
 import pytest
 import torch
 
 import circuits
-from circuits.comparison import cross_evaluate
+from circuits.comparison import CrossEvaluation, cross_evaluate
 from circuits.errors import CircuitsError
 from circuits.evaluation import measure
 from circuits.evaluation.robustness import random_circuit
 from circuits.graph import Circuit, Layout, select
+from circuits.report import narrative
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def crossed(hooked, random_pairs):
     return models, found, pairs
 
 
-def test_the_matrix_is_that_of_single_measurements(crossed):
+def test_the_matrix_is_that_of_single_measurements(crossed, tmp_path):
     models, chosen, pairs = crossed
     result = cross_evaluate(models, chosen, pairs, n_resamples=100)
     different = 0.0
@@ -40,7 +41,7 @@ def test_the_matrix_is_that_of_single_measurements(crossed):
             assert found.low <= found.value <= found.high and found.n == 12
             different = max(different, abs(found.value))
     assert different > 0.05
-    assert result.edges == tuple(len(one) for one in chosen.values())
+    assert result.sizes == tuple(len(one) for one in chosen.values())
     for place, row in enumerate(result.rows):
         single = measure(models[row.model], pairs, [drawn])
         above = float(single.circuits.mean()) - row.corrupted
@@ -48,10 +49,11 @@ def test_the_matrix_is_that_of_single_measurements(crossed):
         assert row.behind[place].value == 0 == row.behind[place].high
         other = 1 - place
         assert row.behind[other].value == pytest.approx(row.f[place].value - row.f[other].value)
-    record = json.loads(json.dumps(result.to_dict(), allow_nan=False))
-    assert record["data"]["fingerprint"] == pairs.fingerprint and record["n"] == result.n == 12
-    assert record["steps"] == [0, 9] and record["paragraph"] == result.paragraph()
-    assert "In step-9, the circuit of base reaches" in record["paragraph"]
+        assert result.own(row.model) == row.f[place]
+    again = CrossEvaluation.load(result.save(tmp_path / "cross_evaluation.json"))
+    assert again == result and again.training_steps == [0, 9]
+    assert again.data["fingerprint"] == pairs.fingerprint and again.n == len(again.pairs) == 12
+    assert "In step-9, the circuit of base reaches" in narrative.cross_evaluation(again)
 
 
 def test_the_whole_model_is_faithful_everywhere_and_nothing_nowhere(crossed):
@@ -83,18 +85,20 @@ def test_models_are_loaded_one_at_a_time(crossed):
     loaders = {name: lambda name=name: load(name) for name in models}
     result = cross_evaluate(loaders, chosen, pairs[:3], n_resamples=50)
     assert len(alive) == 2
-    assert result.to_dict() == cross_evaluate(models, chosen, pairs[:3], n_resamples=50).to_dict()
+    assert result == cross_evaluate(models, chosen, pairs[:3], n_resamples=50)
 
 
-def test_a_model_without_a_difference_has_no_f(crossed):
+def test_a_model_without_a_difference_has_no_f(crossed, tmp_path):
     """Random models are never right, on clean prompts or corrupted ones."""
     models, chosen, pairs = crossed
     result = cross_evaluate(models, chosen, pairs[:4], metric="accuracy", n_resamples=50)
     assert [row.f for row in result.rows] == [(), ()]
     assert result.f("base", "base") is None
     assert "faithfulness is not defined" in result.rows[0].undefined
-    assert "At base f is undefined" in result.paragraph()
-    json.dumps(result.to_dict(), allow_nan=False)
+    assert "At base f is undefined" in narrative.cross_evaluation(result)
+    again = CrossEvaluation.load(result.save(tmp_path / "cross_evaluation.json"))
+    assert math.isnan(again.rows[0].clean) and again.rows[0].undefined == result.rows[0].undefined
+    assert again.own("base") is None
 
 
 def test_refusals(crossed):

@@ -6,6 +6,7 @@ from known.build import D_HEAD, D_MODEL, FEATURES, KNOWN
 
 import circuits
 from circuits.comparison import compare
+from circuits.report import narrative
 
 
 def weaken(known, factor):
@@ -50,7 +51,7 @@ def test_the_head_leads_the_nodes_and_its_edge_the_edges(name):
         circuits.attribute(known.model, known.pairs, per_example=True) for known in (base, edited)
     ]
     found = compare(scores, names=["base", "edited"], n_resamples=100).overall
-    for table in (found.nodes, found.totals):
+    for table in (found.node_strengths, found.node_totals):
         assert next(node for node in table.changed if node != "input") == head
     assert found.edges.changed[0] == f"{head}->logits"
-    assert f"at the edge {head}->logits" in found.paragraph()
+    assert f"at the edge {head}->logits" in narrative.comparison(found)

@@ -4,10 +4,10 @@ from scipy.stats import rankdata, spearmanr
 
 from circuits.comparison.similarity import (
     order_by_size,
-    overlap,
     ranks,
     spearman,
     weighted_jaccard,
+    weighted_jaccard_from_sums,
 )
 
 
@@ -36,11 +36,13 @@ def test_weighted_jaccard_counts_by_size_and_ignores_scale():
     assert float(weighted_jaccard(a, zero)) == 0.0
 
 
-def test_overlap_of_parts_counts_the_rest_by_its_sum():
+def test_weighted_jaccard_of_parts_counts_the_rest_by_its_sum():
     a, b = torch.tensor([4.0, 3.0, 1.0]), torch.tensor([2.0, 5.0, 3.0])
-    whole = overlap(a, b, a.sum(), b.sum())
+    whole = weighted_jaccard_from_sums(a, b, a.sum(), b.sum())
     assert float(whole) == pytest.approx(0.7 / 1.3)  # lesser shares .2 .375 .125
-    shared_only = overlap(a[:2], torch.tensor([2.0, 0.0]), a.sum(), torch.tensor(2.0))
+    shared_only = weighted_jaccard_from_sums(
+        a[:2], torch.tensor([2.0, 0.0]), a.sum(), torch.tensor(2.0)
+    )
     assert float(shared_only) == pytest.approx(0.5 / 1.5)
 
 

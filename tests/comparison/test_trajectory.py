@@ -7,7 +7,7 @@ from circuits.statistics import resample_weights
 
 
 @pytest.fixture(scope="module")
-def course(layout, noisy):
+def followed(layout, noisy):
     """m0->m2 enters at the second checkpoint for good; m1->m2 comes, goes, and comes back."""
     strengths = {"m0->m2": (0, 5, 5, 5), "m1->m2": (4, 0, 4, 4), "m2->logits": (6, 6, 6, 6)}
     scores = []
@@ -22,32 +22,28 @@ def course(layout, noisy):
     return trajectory(layout, scores, names, weights, strengths, size=3, top=5)
 
 
-def test_entries(course):
-    entries = {entry.edge: entry for entry in course.entries}
-    assert set(entries) == {"m0->m2", "m1->m2", "m2->logits"}
-    assert (entries["m0->m2"].first, entries["m0->m2"].stable_from) == ("1", "1")
-    assert (entries["m1->m2"].first, entries["m1->m2"].stable_from) == ("base", "2")
-    assert (entries["m2->logits"].first, entries["m2->logits"].stable_from) == ("base", "base")
-    assert entries["m0->m2"].inclusion[1:] == (1.0, 1.0, 1.0)
-    assert entries["m0->m2"].inclusion[0] < 1.0
+def test_inclusions(followed):
+    inclusions = {one.edge: one for one in followed.inclusions}
+    assert set(inclusions) == {"m0->m2", "m1->m2", "m2->logits"}
+    assert (inclusions["m0->m2"].first, inclusions["m0->m2"].stable_from) == ("1", "1")
+    assert (inclusions["m1->m2"].first, inclusions["m1->m2"].stable_from) == ("base", "2")
+    assert (inclusions["m2->logits"].first, inclusions["m2->logits"].stable_from) == (
+        "base",
+        "base",
+    )
+    assert inclusions["m0->m2"].frequency[1:] == (1.0, 1.0, 1.0)
+    assert inclusions["m0->m2"].frequency[0] < 1.0
 
 
-def test_courses(course, layout):
-    edges = {one.name: one for one in course.edges}
+def test_scores_of_edges_and_nodes(followed, layout):
+    edges = {one.name: one for one in followed.edges}
     assert len(edges) == 5 and {"m0->m2", "m1->m2", "m2->logits"} <= set(edges)
-    found = edges["m0->m2"]
-    for value, low, high, true in zip(
-        found.values, found.low, found.high, (0, 5, 5, 5), strict=True
-    ):
-        assert low <= value <= high
-        assert abs(value - true) < 0.3
-    assert tuple(one.name for one in course.nodes) == layout.sources
-    m0 = next(one for one in course.nodes if one.name == "m0")
-    assert m0.values[1] > m0.values[0] + 3
-
-
-def test_json(course):
-    record = course.to_dict()
-    assert record["size"] == 3 and record["checkpoints"] == ["base", "1", "2", "3"]
-    assert set(record["entries"][0]) == {"edge", "first", "stable_from", "inclusion"}
-    assert set(record["nodes"][0]) == {"name", "values", "low", "high"}
+    scores = edges["m0->m2"].scores
+    assert scores.n == 40
+    for index, true in enumerate((0, 5, 5, 5)):
+        assert scores[index].low <= scores[index].value <= scores[index].high
+        assert abs(scores[index].value - true) < 0.3
+    assert tuple(one.name for one in followed.nodes) == layout.sources
+    m0 = next(one for one in followed.nodes if one.name == "m0")
+    assert m0.scores[1].value > m0.scores[0].value + 3
+    assert m0.scores[1].low > m0.scores[0].high

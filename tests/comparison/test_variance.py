@@ -1,3 +1,4 @@
+import math
 from itertools import permutations
 
 import pytest
@@ -69,13 +70,16 @@ def test_parts_add_up_to_the_whole(layout):
 @pytest.mark.parametrize("kind", ["source", "reader"])
 def test_planted_node_effects_leave_no_interaction(layout, kind):
     found = split(layout, planted(layout, kind), noise=0.5)
-    assert found.p < 0.01
-    assert found.interaction.low <= 0.0 <= found.interaction.high + 0.02
-    assert abs(found.interaction.value) < 0.05
+    assert found.p < 0.01 and found.significant
+    assert found.mostly == "nodes" and found.interaction.beside_chance == "below"
+    assert found.interaction.estimate.low <= 0.0 <= found.interaction.estimate.high + 0.02
+    assert abs(found.interaction.estimate.value) < 0.05
     expected = slow_split(layout, planted(layout, kind).double())
-    assert getattr(found, kind).value == pytest.approx(expected[PARTS.index(kind)], abs=0.05)
+    assert getattr(found, kind).estimate.value == pytest.approx(
+        expected[PARTS.index(kind)], abs=0.05
+    )
     # The noise that the corrected share leaves out is there in the observed one.
-    assert found.interaction.observed > abs(found.interaction.value)
+    assert found.interaction.observed > abs(found.interaction.estimate.value)
 
 
 def test_planted_rewiring_is_interaction(layout):
@@ -83,20 +87,23 @@ def test_planted_rewiring_is_interaction(layout):
     found = split(layout, change, noise=1.0)
     true = slow_split(layout, change.double())
     for name, share in zip(PARTS, true, strict=True):
-        assert getattr(found, name).value == pytest.approx(share, abs=0.06)
+        assert getattr(found, name).estimate.value == pytest.approx(share, abs=0.06)
     assert 0 < found.noise_share < 0.2
+    assert found.mostly == "edges" and found.interaction.beside_chance in ("above", "within")
 
 
 def test_noise_is_split_like_noise(layout):
     """Independent noise: each part gets its degrees of freedom."""
     found = split(layout, torch.zeros(layout.n_edges), noise=1.0, n=60)
     assert found.p > 0.05
-    assert found.source.to_dict()["value"] is None
+    assert math.isnan(found.source.estimate.value) and not found.significant
+    assert found.mostly is None and found.interaction.beside_chance is None
     edges, (sources, readers) = layout.n_edges, layout.shape
     rest = (edges - sources - readers + 1) / (edges - 1)
     assert found.interaction.noise == pytest.approx(rest, abs=0.05)
-    assert found.interaction.permuted == pytest.approx(rest, abs=0.05)
-    assert found.interaction.permuted_low < rest < found.interaction.permuted_high
+    permuted = found.interaction.permuted
+    assert permuted.value == pytest.approx(rest, abs=0.05)
+    assert permuted.low < rest < permuted.high
 
 
 def test_no_change_is_found_as_often_as_it_says(layout):
@@ -112,8 +119,7 @@ def test_equal_checkpoints_have_nothing_to_split(layout):
     values = torch.randn(20, layout.n_edges)
     found = decompose_variance(layout, values, values, permutations=50, seed=0)
     assert found.p == 1.0
-    assert found.to_dict()["noise_share"] is None
-    assert found.to_dict()["interaction"]["observed"] is None
+    assert math.isnan(found.noise_share) and math.isnan(found.interaction.observed)
 
 
 def test_intervals_cover_the_true_shares(layout):
@@ -123,7 +129,7 @@ def test_intervals_cover_the_true_shares(layout):
     covered = []
     for seed in range(200):
         found = split(layout, change, noise=1.0, seed=seed)
-        parts = [getattr(found, name) for name in PARTS]
+        parts = [getattr(found, name).estimate for name in PARTS]
         covered.append([one.low <= x <= one.high for one, x in zip(parts, true, strict=True)])
     shares = torch.tensor(covered).double().mean(dim=0)
     assert (shares >= 0.904).all() and (shares <= 0.99).all(), shares

@@ -15,6 +15,7 @@ from circuits.errors import CircuitsError
 from circuits.graph import Circuit, EdgeScores
 from circuits.models import HookedModel
 from circuits.pipeline import load_recipe, run, shipped
+from circuits.runs import open_run
 
 MINIATURE = [
     "finetune.steps=40",
@@ -116,9 +117,9 @@ def test_evaluation_makes_sense(folder):
 
 
 def test_evolution_and_internals_make_sense(folder):
-    evolution = read(folder, "comparison.json")
-    assert evolution["names"] == NAMES and len(evolution["comparisons"]) == 3
-    assert "paragraph" in evolution and evolution["examples"] == 16
+    evolution = open_run(folder).comparison
+    assert list(evolution.names) == NAMES and len(evolution.comparisons) == 3
+    assert evolution.n == 16 and evolution.n_resamples == 200
     model_diff = read(folder, "model_diff.json")
     assert model_diff["split"] == "validation", "LoRAs are put by it and judged on test articles"
     assert model_diff["documents"] == 12 and not model_diff["identical"]
@@ -132,16 +133,16 @@ def test_evolution_and_internals_make_sense(folder):
     assert '"type":"scatter3d"' in page and "sentence-initial" in page
 
 
-def test_circuits_are_crossed(folder):
-    found = read(folder, "cross_evaluation.json")
-    assert found["circuits"] == NAMES and found["steps"] == [0, 20, 40] and found["n"] == 12
+def test_circuits_are_cross_evaluated(folder):
+    found = open_run(folder).cross_evaluation
+    assert list(found.circuits) == NAMES == list(found.models)
+    assert found.training_steps == [0, 20, 40] and found.n == 12
     own = read(folder, "evaluation.json")["checkpoints"]
-    for place, row in enumerate(found["rows"]):
-        assert row["model"] == NAMES[place] and len(row["f"]) == 3
-        expected = own[NAMES[place]]["circuit"]["faithfulness"]["value"]
-        assert row["f"][place]["value"] == pytest.approx(expected, abs=1e-6)
-        assert row["behind"][place]["value"] == 0
-    assert found["rows"][-1]["f"][-1]["value"] > found["rows"][-1]["control"]["value"]
+    for place, row in enumerate(found.rows):
+        assert len(row.f) == 3 and row.behind[place].value == 0
+        expected = own[row.model]["circuit"]["faithfulness"]["value"]
+        assert found.own(row.model).value == pytest.approx(expected, abs=1e-6)
+    assert found.rows[-1].f[-1].value > found.rows[-1].control.value
     assert "Circuits in other checkpoints" in (folder / "report.html").read_text()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -192,7 +193,7 @@ def write_internals(folder: Path, draw: torch.Generator) -> None:
     write_json(folder / "model_diff.json", found.to_dict())
 
 
-def write_crossing(folder: Path) -> None:
+def write_cross_evaluation(folder: Path) -> None:
     rows = [
         Row(
             model,
@@ -204,10 +205,17 @@ def write_crossing(folder: Path) -> None:
         )
         for place, model in enumerate(ORDER)
     ]
-    rows[0] = Row("base", None, None, undefined="faithfulness is not defined: <both> are 0")
-    data = {"task": "newsroom", "split": "test", "n": 100, "fingerprint": "7e57"}
-    found = CrossEvaluation("logit-difference", data, ORDER, (40, 41, 42, 43), tuple(rows))
-    write_json(folder / "cross_evaluation.json", found.to_dict())
+    vanishing = "faithfulness is not defined: <both> are 0"
+    rows[0] = Row("base", math.nan, math.nan, undefined=vanishing)
+    CrossEvaluation(
+        metric="logit-difference",
+        data={"task": "newsroom", "split": "test", "n": 100, "fingerprint": "7e57"},
+        pairs=tuple(f"pair-{number}" for number in range(100)),
+        n=100,
+        circuits=ORDER,
+        sizes=(40, 41, 42, 43),
+        rows=tuple(rows),
+    ).save(folder / "cross_evaluation.json")
 
 
 def write_lora(folder: Path) -> None:
@@ -356,8 +364,8 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scores = write_scores(folder, draw)
     write_evaluation(folder, draw)
     found = compare(scores, names=ORDER, sizes=(0.02, 0.05, 0.1), n_resamples=60)
-    write_json(folder / "comparison.json", found.to_dict())
-    write_crossing(folder)
+    found.save(folder / "comparison.json")
+    write_cross_evaluation(folder)
     write_internals(folder, draw)
     write_lora(folder)
     write_patching(folder)

@@ -1,4 +1,3 @@
-import json
 import shutil
 
 import pytest
@@ -7,13 +6,20 @@ import torch
 from circuits.comparison import compare
 from circuits.format import typeset
 from circuits.graph import EdgeScores
+from circuits.report import narrative
 from circuits.report.change import write_change_page
+from circuits.report.figures.comparison import turnover_bars
 from circuits.report.figures.dots import Dot, Series, dot_panels
 from circuits.report.figures.panels import balanced
-from circuits.report.figures.trajectory import courses, entry_bars, entry_raster
+from circuits.report.figures.trajectory import (
+    Line,
+    inclusion_bars,
+    inclusion_raster,
+    trajectory_lines,
+)
 from circuits.report.run import Run
-from circuits.report.sections.comparison import likeness, turnover
-from circuits.runtime.files import write_json
+from circuits.report.sections.comparison import similarity, turnover
+from circuits.statistics.estimate import Estimate
 
 
 def page(whole_run, folder, *names):
@@ -27,10 +33,18 @@ def test_the_page_holds_words_figures_and_the_matrix(whole_run, tmp_path):
     assert path == tmp_path / "comparison.html"
     text = path.read_text()
     assert "What changed from base to step-300" in text
-    for name in ("comparison.json", "cross_evaluation.json"):
-        words = typeset(json.loads((tmp_path / name).read_text())["paragraph"])
-        assert words.split(";")[0] in text
-    for caption in ("noise ceiling", "labels swapped", "first enter", "in each checkpoint (rows)"):
+    run = Run(tmp_path)
+    for words in (
+        narrative.evolution(run.comparison),
+        narrative.cross_evaluation(run.cross_evaluation),
+    ):
+        assert typeset(words).split(";")[0] in text
+    for caption in (
+        "noise ceiling",
+        "labels swapped",
+        "holds them first",
+        "in each checkpoint (rows)",
+    ):
         assert caption in text
     assert "<both>" not in text, "what a file says is escaped"
     assert not [line for line in text.splitlines() if 'src="http' in line]
@@ -40,11 +54,11 @@ def test_the_page_holds_words_figures_and_the_matrix(whole_run, tmp_path):
 def test_circuits_judged_on_what_they_were_chosen_on_are_said_to_be(whole_run, tmp_path):
     text = page(whole_run, tmp_path, "comparison.json", "cross_evaluation.json").read_text()
     assert "which flatters f" not in text and "newsroom, split test" in text
-    found = json.loads((tmp_path / "cross_evaluation.json").read_text())
-    scored = json.loads((tmp_path / "comparison.json").read_text())
-    scored["data"]["pairs"], found["data"]["pairs"] = ["a", "b", "c"], ["c", "d", "b"]
-    write_json(tmp_path / "comparison.json", scored)
-    write_json(tmp_path / "cross_evaluation.json", found)
+    run = Run(tmp_path)
+    scored = run.comparison.model_copy(update={"pairs": ("a", "b", "c")})
+    scored.save(tmp_path / "comparison.json")
+    crossed = run.cross_evaluation.model_copy(update={"pairs": ("c", "d", "b")})
+    crossed.save(tmp_path / "cross_evaluation.json")
     said = "scored on 2 of these examples, which flatters f"
     assert said in write_change_page(tmp_path).read_text()
 
@@ -57,20 +71,22 @@ def test_without_models_there_is_no_matrix(whole_run, tmp_path):
 def test_a_checkpoint_against_itself(whole_run, tmp_path):
     scores = EdgeScores.load(whole_run / "scores" / "base.safetensors")
     found = compare([scores, scores], names=["one", "two"], n_resamples=100)
-    write_json(tmp_path / "comparison.json", found.to_dict())
+    found.save(tmp_path / "comparison.json")
     text = write_change_page(tmp_path).read_text()
     assert "no change" in text and "no edge and no node changed" in text
     assert "The largest changes" not in text, "rows of zeros say nothing"
 
 
 def test_what_the_intervals_come_from_is_told(whole_run, tmp_path):
-    """Likeness and turnover are no bootstrap: their number of samples is fixed."""
+    """Similarity and turnover use no bootstrap: their number of samples is fixed."""
     scores = EdgeScores.load(whole_run / "scores" / "base.safetensors")
     found = compare([scores, scores], n_resamples=123)
-    write_json(tmp_path / "comparison.json", found.to_dict())
-    assert "123 resamples for edges and node totals, 200 random halves" in found.paragraph()
+    found.save(tmp_path / "comparison.json")
+    assert "123 resamples for edges and node totals, 200 random halves" in narrative.evolution(
+        found
+    )
     run = Run(tmp_path)
-    (alike, *_), (_, bars, parts) = likeness(run), turnover(run)
+    (alike, *_), (_, bars, parts) = similarity(run), turnover(run)
     assert alike.method.settings["gap subsets"] == 60 and bars.method.settings["halves"] == 200
     assert "n_resamples" not in {**alike.method.settings, **bars.method.settings}
     assert parts.method.settings["n_resamples"] == 123
@@ -84,7 +100,6 @@ def test_titles_of_panels_have_room():
 
 
 def test_steps_that_double_do_not_fall_together():
-    line = {"name": "a", "values": [1.0] * 11, "low": [0.0] * 11, "high": [2.0] * 11}
     for steps, crowded in (
         ([0, *(2**k for k in range(10))], True),
         (list(range(0, 1100, 100)), False),
@@ -92,10 +107,17 @@ def test_steps_that_double_do_not_fall_together():
         ([0, 1, 10_000], True),
     ):
         names = list(map(str, steps))
-        ends = {key: line[key][: len(steps)] for key in ("values", "low", "high")}
-        plot = courses(names, steps, [{"name": "a", **ends}], title="")
+        line = Line("a", [Estimate(1.0, 0.0, 2.0, 8)] * len(steps))
+        plot = trajectory_lines(names, steps, [line], title="")
         assert (plot["layout"]["xaxis"].get("type") == "category") == crowded, steps
         assert plot["data"][0]["x"] == (names if crowded else steps)
+
+
+def test_an_undefined_figure_is_a_gap_in_its_line():
+    estimate = Estimate(1.0, 0.5, 2.0, 8)
+    (line,) = trajectory_lines(["a", "b"], None, [Line("x", [estimate, None])], title="")["data"]
+    assert line["y"] == [1.0, None]
+    assert line["error_y"]["array"] == [1.0, 0.0] and line["error_y"]["arrayminus"] == [0.5, 0.0]
 
 
 def test_dots_of_one_value_have_a_sensible_axis():
@@ -111,14 +133,29 @@ def test_dots_of_one_value_have_a_sensible_axis():
         assert found == (None if expected is None else pytest.approx(expected))
 
 
-def test_entries_of_the_final_circuit_are_counted_and_ordered(run):
-    course = run.part("comparison.json", "trajectory")
-    first, stable_from = entry_bars(course)["data"]
-    assert sum(first["y"]) == sum(stable_from["y"]) == course["size"] > 0
-    cells, rings = entry_raster(course)["data"]
-    order = [course["checkpoints"].index(name) for name in rings["x"]]
+def test_turnover_bars_stand_on_each_other(run):
+    """The upper bar ends at 1 - Jaccard, and the error bar has that interval."""
+    overall = run.comparison.overall
+    lower, upper, _, swapped = turnover_bars([overall], 1)["data"]
+    for index, size in enumerate(overall.sizes):
+        shared = size.edge_jaccard
+        for bar, side in ((upper, shared.estimate), (swapped, shared.permuted)):
+            top = bar["base"][index] + bar["y"][index]
+            assert top == pytest.approx(1 - side.value, abs=1e-3)
+            error = bar["error_y"]
+            ends = top - error["arrayminus"][index], top + error["array"][index]
+            assert ends == pytest.approx((1 - side.high, 1 - side.low), abs=1e-3)
+        assert lower["y"][index] == pytest.approx(size.node_driven.estimate.value, abs=1e-3)
+
+
+def test_edges_of_the_final_circuit_are_counted_and_ordered(run):
+    trajectory = run.comparison.trajectory
+    first, stable_from = inclusion_bars(trajectory)["data"]
+    assert sum(first["y"]) == sum(stable_from["y"]) == trajectory.size > 0
+    cells, rings = inclusion_raster(trajectory)["data"]
+    order = [trajectory.checkpoints.index(name) for name in rings["x"]]
     assert order == sorted(order) and len(set(order)) > 1
     shares = torch.tensor(cells["z"])
-    assert shares.shape == (len(order), len(course["checkpoints"]))
+    assert shares.shape == (len(order), len(trajectory.checkpoints))
     # The ring stands where the means put the edge in, so seldom where resamples leave it out.
     assert float(shares[torch.arange(len(order)), torch.tensor(order)].mean()) > 0.5

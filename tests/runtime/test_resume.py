@@ -17,6 +17,7 @@ from circuits.intervention.patching import patch, path_patch
 from circuits.model_diff import diff_models
 from circuits.model_diff.hidden import representation_trajectory
 from circuits.runtime import resume as module
+from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import NAME, PartialResults, Pieces
 
 SCORING = sys.modules["circuits.attribution.dataset_scores"]
@@ -161,30 +162,30 @@ def test_evaluation_goes_on_too(batches, hooked, random_pairs, tmp_path):
     assert first + second == every and len(first) == batches < len(every)
 
 
-def test_crossing_goes_on_too(hooked, random_pairs, tmp_path):
+def test_cross_evaluation_goes_on_too(hooked, random_pairs, tmp_path):
     model, pairs, path = hooked("gpt2"), random_pairs(n=5), tmp_path / "comparison.partial"
     scores = attribute(model, random_pairs(n=4, seed=1))
     given = {"a": select(scores, size=40), "b": select(scores, size=80)}
 
-    def crossed():
+    def cross_evaluated():
         with Pieces(path) as resume:
             return cross_evaluate(
                 {"a": model, "b": lambda: model},
                 given,
                 pairs,
-                batch_size=1,
                 n_resamples=100,
+                options=RunOptions(batch_size=1),
                 resume=resume,
-            ).to_dict()
+            )
 
-    whole = crossed()
+    whole = cross_evaluated()
     with pytest.MonkeyPatch.context() as half_way:
         first = stop_after(half_way, 7, MEASURE)
         with pytest.raises(Stopped):
-            crossed()
+            cross_evaluated()
     with pytest.MonkeyPatch.context() as counting:
         second = stop_after(counting, 99, MEASURE)
-        assert crossed() == whole
+        assert cross_evaluated() == whole
     assert (len(first), len(second)) == (7, 3)
 
 

@@ -1,87 +1,121 @@
-"""What changed between checkpoints: likeness beside its ceiling, turnover, variance."""
+"""What changed between checkpoints: similarity beside its ceiling, turnover, variance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from circuits.format import compact, percent, signed
+from circuits.comparison import Comparison
+from circuits.comparison.circuit_similarity import CircuitSimilarity, SimilarityEstimate
+from circuits.format import compact, estimate, percent
 from circuits.report.blocks import Plot
 from circuits.report.figures.dots import Dot, Series, dot_panels
 from circuits.report.figures.panels import axes_of, panel_grid
+from circuits.statistics.estimate import Estimate
 
-LIKENESS = {
-    "spearman": "rank correlation, all edges",
-    "overlap": "weighted overlap, all edges",
-    "edge_jaccard": "shared edges (Jaccard)",
-    "weighted_jaccard": "shared edges, weighted",
-    "node_jaccard": "shared nodes (Jaccard)",
-}
-VARIANCE = {
-    "source": "source totals (nodes)",
-    "reader": "reader totals (nodes)",
-    "interaction": "single edges (rewiring)",
-}
+SIMILARITIES = (
+    "rank correlation, all edges",
+    "weighted Jaccard, all edges",
+    "shared edges (Jaccard)",
+    "shared edges, weighted",
+    "shared nodes (Jaccard)",
+)
+VARIANCE = ("source totals (nodes)", "reader totals (nodes)", "single edges (rewiring)")
 
 
-_ENDS = {"value": ("low", "high"), "permuted": ("permuted_low", "permuted_high")}
-
-
-def middle(sizes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The size at which single figures are quoted."""
-    return sizes[len(sizes) // 2]
-
-
-def title_of(comparison: Mapping[str, Any]) -> str:
+def title_of(comparison: Comparison) -> str:
     """A comparison's two checkpoints."""
-    return f"{comparison['before']} → {comparison['after']}"
+    return f"{comparison.before} → {comparison.after}"
 
 
-def likeness_dots(comparisons: Sequence[Mapping[str, Any]], columns: int) -> Plot:
-    """Across checkpoints on disjoint halves, with the interval of the gap to the noise ceiling."""
-    across, noise = [], []
+def similarity_dots(comparisons: Sequence[Comparison], columns: int) -> Plot:
+    """Between checkpoints on disjoint halves, with the interval of the gap to the noise ceiling."""
+    between, within = [], []
     notes = []
     for panel, one in enumerate(comparisons):
-        measures = {**one, **middle(one["sizes"])}
-        for row, name in enumerate(LIKENESS):
-            found = measures[name]
-            if found["across"] is None or found["noise"] is None:
+        for row, similarity in enumerate(_similarities(one)):
+            if math.isnan(similarity.between) or math.isnan(similarity.within):
                 notes.append((panel, row, "undefined"))
                 continue
-            bounds: tuple[float | None, float | None] = (None, None)
-            if found["gap_low"] is not None and found["gap_high"] is not None:
-                bounds = (found["noise"] + found["gap_low"], found["noise"] + found["gap_high"])
-            across.append(Dot(panel, row, found["across"], *bounds))
-            noise.append(Dot(panel, row, found["noise"]))
+            ceiling, gap = similarity.within, similarity.gap
+            bounds = (_end(ceiling + gap.low), _end(ceiling + gap.high))
+            between.append(Dot(panel, row, similarity.between, *bounds))
+            within.append(Dot(panel, row, ceiling))
     return dot_panels(
         [title_of(one) for one in comparisons],
-        list(LIKENESS.values()),
+        SIMILARITIES,
         [
             Series(
                 "one checkpoint with itself (noise ceiling)",
                 "$control",
-                noise,
+                within,
                 symbol="line-ns-open",
                 size=15,
             ),
-            Series("the two checkpoints", "$positive", across),
+            Series("the two checkpoints", "$positive", between),
         ],
         columns=columns,
-        title="likeness, 1 = the same",
+        title="similarity (1 = identical)",
         pixels=30,
-        span=_span([*across, *noise], 1.04),
+        span=_span([*between, *within]),
         notes=notes,
     )
 
 
-def _span(dots: Sequence[Dot], most: float) -> tuple[float, float]:
-    least = min((value for dot in dots for value in (dot.value, dot.low) if value is not None),
-                default=0.0)  # fmt: skip
-    return (min(-0.02, least - 0.04), most)
+def _similarities(one: Comparison) -> tuple[SimilarityEstimate, ...]:
+    """In the order of `SIMILARITIES`."""
+    size = one.middle
+    whole = (one.spearman, one.weighted_jaccard)
+    return (*whole, size.edge_jaccard, size.weighted_jaccard, size.node_jaccard)
 
 
-def turnover_bars(comparisons: Sequence[Mapping[str, Any]], columns: int) -> Plot:
-    """Edges that came or went, by size of circuit; beside that with the labels swapped."""
+def _end(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _span(dots: Sequence[Dot]) -> tuple[float, float]:
+    values = [value for dot in dots for value in (dot.value, dot.low) if value is not None]
+    return (min(-0.02, min(values, default=0.0) - 0.04), 1.04)
+
+
+@dataclass(frozen=True)
+class _Bars:
+    """One of four bars at each size: of which edges, and of which labels."""
+
+    edges: Literal["node_driven", "rewired"]
+    swapped: bool
+    title: str
+    colour: str
+
+    def share(self, size: CircuitSimilarity) -> Estimate:
+        """Their share of the edges in either circuit."""
+        return self._of(size.node_driven if self.edges == "node_driven" else size.rewired)
+
+    def start(self, size: CircuitSimilarity) -> float:
+        """Where the bar stands: rewired edges on those that changed with a node."""
+        below = self._of(size.node_driven).value
+        return 0.0 if self.edges == "node_driven" or math.isnan(below) else below
+
+    def whole(self, size: CircuitSimilarity) -> Estimate:
+        """The whole turnover."""
+        return size.permuted_turnover if self.swapped else size.turnover
+
+    def _of(self, similarity: SimilarityEstimate) -> Estimate:
+        return similarity.permuted if self.swapped else similarity.estimate
+
+
+_BARS = (
+    _Bars("node_driven", False, "added or removed with a node", "$negative"),
+    _Bars("rewired", False, "rewired between nodes of both", "$positive"),
+    _Bars("node_driven", True, "labels swapped, with a node", "$negative/55"),
+    _Bars("rewired", True, "labels swapped, rewired", "$positive/55"),
+)
+
+
+def turnover_bars(comparisons: Sequence[Comparison], columns: int) -> Plot:
+    """Edges that were added or removed, by size of circuit; beside that with the labels swapped."""
     titles = [title_of(one) for one in comparisons]
     layout = panel_grid(
         titles,
@@ -91,41 +125,7 @@ def turnover_bars(comparisons: Sequence[Mapping[str, Any]], columns: int) -> Plo
         yaxis={"title": {"text": "share of the edges"}, "range": [0, 1.02]},
         gap=0.04,
     )
-    kinds = (
-        ("node_driven", "value", "came or went with a node", "$negative"),
-        ("rewired", "value", "rewired between nodes of both", "$positive"),
-        ("node_driven", "permuted", "labels swapped, with a node", "$negative/55"),
-        ("rewired", "permuted", "labels swapped, rewired", "$positive/55"),
-    )
-    data = []
-    for panel, one in enumerate(comparisons):
-        sizes = [percent(size["share"], 1).replace(".0", "") for size in one["sizes"]]
-        for name, side, title, colour in kinds:
-            low, high = _ENDS[side]
-            bar = {
-                "type": "bar",
-                "name": title,
-                "legendgroup": title,
-                "showlegend": panel == 0,
-                "x": sizes,
-                "y": compact([size[name][side] for size in one["sizes"]]),
-                "offsetgroup": side,
-                "base": None
-                if name == "node_driven"
-                else compact([size["node_driven"][side] or 0.0 for size in one["sizes"]]),
-                "marker": {"color": colour, "line": {"width": 0}},
-                "customdata": [
-                    f"{signed(size[name][side])} "
-                    f"[{signed(size[name][low])}, {signed(size[name][high])}]"
-                    for size in one["sizes"]
-                ],
-                "hovertemplate": f"{title}<br>circuits of %{{x}} of all edges: %{{customdata}}"
-                "<extra></extra>",
-                **axes_of(panel),
-            }
-            if name == "rewired":  # stands on the other: its top is the whole turnover
-                bar["error_y"] = _whole(one["sizes"], side)
-            data.append(bar)
+    data = [bar for panel, one in enumerate(comparisons) for bar in _bars(panel, one.sizes)]
     layout["bargap"] = 0.3
     layout["bargroupgap"] = 0.06
     layout["legend"] = {"y": 1 + 26 / (turnover_height(len(titles), columns) - 110)}
@@ -133,19 +133,38 @@ def turnover_bars(comparisons: Sequence[Mapping[str, Any]], columns: int) -> Plo
     return {"data": data, "layout": layout}
 
 
-def _whole(sizes: Sequence[Mapping[str, Any]], side: str) -> dict[str, Any]:
-    """The interval of the whole turnover, 1 - Jaccard, about the top of its bars."""
-    low, high = _ENDS[side]
-    shared = [size["edge_jaccard"] for size in sizes]
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": compact([one[side] - one[low] for one in shared]),
-        "arrayminus": compact([one[high] - one[side] for one in shared]),
-        "color": "$ink" if side == "value" else "$control",
-        "thickness": 1.2,
-        "width": 3,
-    }
+def _bars(panel: int, sizes: Sequence[CircuitSimilarity]) -> Iterator[dict[str, Any]]:
+    for kind in _BARS:
+        shares = [kind.share(size) for size in sizes]
+        bar = {
+            "type": "bar",
+            "name": kind.title,
+            "legendgroup": kind.title,
+            "showlegend": panel == 0,
+            "x": [percent(size.fraction, 1).replace(".0", "") for size in sizes],
+            "y": compact([share.value for share in shares]),
+            "offsetgroup": "permuted" if kind.swapped else "value",
+            "base": None
+            if kind.edges == "node_driven"
+            else compact([kind.start(size) for size in sizes]),
+            "marker": {"color": kind.colour, "line": {"width": 0}},
+            "customdata": [estimate(share) for share in shares],
+            "hovertemplate": f"{kind.title}<br>circuits of %{{x}} of all edges: %{{customdata}}"
+            "<extra></extra>",
+            **axes_of(panel),
+        }
+        if kind.edges == "rewired":  # stands on the other: its top is the whole turnover
+            turnovers = [kind.whole(size) for size in sizes]
+            bar["error_y"] = {
+                "type": "data",
+                "symmetric": False,
+                "array": compact([one.high - one.value for one in turnovers]),
+                "arrayminus": compact([one.value - one.low for one in turnovers]),
+                "color": "$control" if kind.swapped else "$ink",
+                "thickness": 1.2,
+                "width": 3,
+            }
+        yield bar
 
 
 def turnover_height(panels: int, columns: int) -> int:
@@ -154,23 +173,22 @@ def turnover_height(panels: int, columns: int) -> int:
     return 110 + rows * 170 + (rows - 1) * 76
 
 
-def variance_dots(comparisons: Sequence[Mapping[str, Any]], columns: int) -> Plot:
+def variance_dots(comparisons: Sequence[Comparison], columns: int) -> Plot:
     """Shares of the variance of the score change, beside the shares under swapped labels."""
-    found, chance, notes = [], [], []
+    shares, chance, notes = [], [], []
     for panel, one in enumerate(comparisons):
-        for row, name in enumerate(VARIANCE):
-            part = one["variance"][name]
-            if part["permuted"] is not None:
-                chance.append(
-                    Dot(panel, row, part["permuted"], part["permuted_low"], part["permuted_high"])
-                )
-            if part["value"] is None:
+        split = one.variance
+        for row, part in enumerate((split.source, split.reader, split.interaction)):
+            permuted, share = part.permuted, part.estimate
+            if not math.isnan(permuted.value):
+                chance.append(Dot(panel, row, permuted.value, permuted.low, permuted.high))
+            if math.isnan(share.value):
                 notes.append((panel, row, "no change stands out"))
             else:
-                found.append(Dot(panel, row, part["value"], part["low"], part["high"]))
+                shares.append(Dot(panel, row, share.value, share.low, share.high))
     return dot_panels(
         [title_of(one) for one in comparisons],
-        list(VARIANCE.values()),
+        VARIANCE,
         [
             Series(
                 "checkpoints' labels swapped at random",
@@ -180,11 +198,11 @@ def variance_dots(comparisons: Sequence[Mapping[str, Any]], columns: int) -> Plo
                 place=0.18,
                 size=11,
             ),
-            Series("the change, noise left out", "$positive", found, place=-0.14),
+            Series("the change, noise left out", "$positive", shares, place=-0.14),
         ],
         columns=columns,
         title="share of the variance",
         pixels=38,
-        span=_span([*found, *chance], 1.04),
+        span=_span([*shares, *chance]),
         notes=notes,
     )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from circuits.comparison import CrossEvaluation
+from circuits.comparison.trajectory import Trajectory
 from circuits.format import compact, estimate, general, percent, signed
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import label
+from circuits.statistics.estimate import Estimate
 
 _COLOURS = (
     "$positive",
@@ -23,45 +29,55 @@ _COLOURS = (
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "hexagon")
 _AT_MOST = 40  # edges in a raster
 _TICKS = 10  # checkpoints up to which each has a tick
+_UNDEFINED = Estimate(math.nan, math.nan, math.nan, 0)
 _APART = 0.03  # of the axis: two ticks' numbers need as much
 
 
-def courses(
+@dataclass(frozen=True)
+class Line:
+    """Figures by checkpoint; None where undefined. colour: None takes the next of the palette."""
+
+    name: str
+    values: Sequence[Estimate | None]
+    colour: str | None = None
+
+
+def trajectory_lines(
     checkpoints: Sequence[str],
     steps: Sequence[int] | None,
-    lines: Sequence[Mapping[str, Any]],
+    lines: Sequence[Line],
     *,
     title: str,
     shown: int = 8,
 ) -> Plot:
-    """Values with intervals from checkpoint to checkpoint, a line a name."""
+    """Values with intervals from checkpoint to checkpoint, one line for each name."""
     data = []
     for place, line in enumerate(lines[:shown]):
-        colour = line.get("colour", _COLOURS[place % len(_COLOURS)])
-        name = label(line["name"])
+        colour = line.colour or _COLOURS[place % len(_COLOURS)]
+        name = label(line.name)
+        values = [_UNDEFINED if value is None else value for value in line.values]
         data.append(
             {
                 "type": "scatter",
                 "mode": "lines+markers",
                 "name": name,
                 "x": _places(checkpoints, steps),
-                "y": compact(line["values"]),
+                "y": compact([one.value for one in values]),
                 "line": {"color": colour, "width": 2},
                 "marker": {"color": colour, "size": 8, "symbol": _SYMBOLS[place % len(_SYMBOLS)]},
                 "error_y": {
                     "type": "data",
                     "symmetric": False,
-                    "array": _differences(line["high"], line["values"]),
-                    "arrayminus": _differences(line["values"], line["low"]),
+                    "array": _lengths(one.high - one.value for one in values),
+                    "arrayminus": _lengths(one.value - one.low for one in values),
                     "color": colour,
                     "thickness": 1.2,
                     "width": 0,
                 },
                 "customdata": [
-                    f"{label(checkpoint)}: {general(value)} [{general(low)}, {general(high)}]"
-                    for checkpoint, value, low, high in zip(
-                        checkpoints, line["values"], line["low"], line["high"], strict=True
-                    )
+                    f"{label(checkpoint)}: {general(one.value)} "
+                    f"[{general(one.low)}, {general(one.high)}]"
+                    for checkpoint, one in zip(checkpoints, values, strict=True)
                 ],
                 "hovertemplate": f"<b>{name}</b><br>%{{customdata}}<extra></extra>",
             }
@@ -77,16 +93,20 @@ def courses(
     }
 
 
-def entry_bars(trajectory: Mapping[str, Any]) -> Plot:
-    """How many edges of the final circuit entered, and settled, at each checkpoint."""
-    checkpoints = list(trajectory["checkpoints"])
-    entries = trajectory["entries"]
+def inclusion_bars(trajectory: Trajectory) -> Plot:
+    """How many edges of the final circuit are in each checkpoint's: first, and from then on."""
+    checkpoints = trajectory.checkpoints
+    edges = trajectory.inclusions
     data = []
-    for key, name, colour in (
-        ("first", "in the circuit for the first time", "$positive"),
-        ("stable_from", "in it from then on", "$green"),
+    for name, colour, since in (
+        (
+            "in the circuit for the first time",
+            "$positive",
+            Counter(edge.first for edge in edges),
+        ),
+        ("in it from then on", "$green", Counter(edge.stable_from for edge in edges)),
     ):
-        counts = [sum(entry[key] == checkpoint for entry in entries) for checkpoint in checkpoints]
+        counts = [since[checkpoint] for checkpoint in checkpoints]
         data.append(
             {
                 "type": "bar",
@@ -97,7 +117,7 @@ def entry_bars(trajectory: Mapping[str, Any]) -> Plot:
                 "textposition": "outside",
                 "cliponaxis": False,
                 "marker": {"color": colour, "line": {"width": 0}},
-                "hovertemplate": f"%{{x}}: %{{y}} of {len(entries)} edges {name}<extra></extra>",
+                "hovertemplate": f"%{{x}}: %{{y}} of {len(edges)} edges {name}<extra></extra>",
             }
         )
     return {
@@ -111,20 +131,19 @@ def entry_bars(trajectory: Mapping[str, Any]) -> Plot:
     }
 
 
-def entry_raster(trajectory: Mapping[str, Any]) -> Plot:
+def inclusion_raster(trajectory: Trajectory) -> Plot:
     """Each edge of the final circuit by checkpoint: the share of resamples that put it in."""
-    checkpoints = list(trajectory["checkpoints"])
-    entries = list(trajectory["entries"][:_AT_MOST])
+    checkpoints = trajectory.checkpoints
     # Stable: within a checkpoint the strongest of the final circuit stand first.
-    entries.sort(key=lambda entry: checkpoints.index(entry["first"]))
-    names = [label(entry["edge"]) for entry in entries]
+    edges = sorted(trajectory.inclusions[:_AT_MOST], key=lambda edge: checkpoints.index(edge.first))
+    names = [label(edge.edge) for edge in edges]
     return {
         "data": [
             {
                 "type": "heatmap",
                 "x": [label(checkpoint) for checkpoint in checkpoints],
                 "y": names,
-                "z": compact([entry["inclusion"] for entry in entries], 3),
+                "z": compact([edge.frequency for edge in edges], 3),
                 "zmin": 0,
                 "zmax": 1,
                 "xgap": 2,
@@ -135,7 +154,7 @@ def entry_raster(trajectory: Mapping[str, Any]) -> Plot:
             {
                 "type": "scatter",
                 "mode": "markers",
-                "x": [label(entry["first"]) for entry in entries],
+                "x": [label(edge.first) for edge in edges],
                 "y": names,
                 "marker": {
                     "symbol": "circle-open",
@@ -143,7 +162,7 @@ def entry_raster(trajectory: Mapping[str, Any]) -> Plot:
                     "size": 8,
                     "line": {"width": 1.8},
                 },
-                "hovertemplate": "%{y} first enters at %{x}<extra></extra>",
+                "hovertemplate": "%{y} is first included at %{x}<extra></extra>",
                 "showlegend": False,
             },
         ],
@@ -155,25 +174,26 @@ def entry_raster(trajectory: Mapping[str, Any]) -> Plot:
     }
 
 
-def raster_height(trajectory: Mapping[str, Any]) -> int:
+def raster_height(trajectory: Trajectory) -> int:
     """Pixels that the raster needs."""
-    return 70 + 17 * min(_AT_MOST, len(trajectory["entries"]))
+    return 70 + 17 * min(_AT_MOST, len(trajectory.inclusions))
 
 
-def cross_evaluation_matrix(found: Mapping[str, Any]) -> Plot:
+def cross_evaluation_matrix(found: CrossEvaluation) -> Plot:
     """f of every circuit in every model."""
-    rows = found["rows"]
-    circuits = [f"circuit of {name}" for name in found["circuits"]]
-    f = [[one["value"] for one in row["f"]] or [None] * len(circuits) for row in rows]
+    rows = found.rows
+    circuits = [f"circuit of {name}" for name in found.circuits]
+    f = [[one.value for one in row.f] or [math.nan] * len(circuits) for row in rows]
     texts = [
-        [estimate(one) for one in row["f"]] or [row["undefined"]] * len(circuits) for row in rows
+        [estimate(one) for one in row.f] or [row.undefined or "undefined"] * len(circuits)
+        for row in rows
     ]
     return {
         "data": [
             {
                 "type": "heatmap",
                 "x": [label(name) for name in circuits],
-                "y": [f"in {label(row['model'])}" for row in rows],
+                "y": [f"in {label(row.model)}" for row in rows],
                 "z": compact(f, 4),
                 "zmin": 0,
                 "zmax": 1,
@@ -194,54 +214,33 @@ def cross_evaluation_matrix(found: Mapping[str, Any]) -> Plot:
     }
 
 
-def matrix_height(found: Mapping[str, Any]) -> int:
+def matrix_height(found: CrossEvaluation) -> int:
     """Pixels that the matrix needs."""
-    return 70 + 46 * len(found["rows"])
+    return 70 + 46 * len(found.rows)
 
 
-def cross_evaluation_courses(found: Mapping[str, Any]) -> Plot:
+def cross_evaluation_lines(found: CrossEvaluation) -> Plot:
     """Faithfulness by training step: of each model's own circuit, and of the last and the first."""
-    names = [row["model"] for row in found["rows"]]
-    circuits = list(found["circuits"])
-    chosen = (
-        ("its own circuit", "$positive", [_own(row, circuits) for row in found["rows"]]),
-        (f"the circuit of {circuits[-1]}", "$green", [_at(row, -1) for row in found["rows"]]),
-        (f"the circuit of {circuits[0]}", "$negative", [_at(row, 0) for row in found["rows"]]),
-        ("a random circuit", "$control", [row["control"] for row in found["rows"]]),
+    models = found.models
+    first, last = found.circuits[0], found.circuits[-1]
+    lines = (
+        Line("its own circuit", [found.own(name) for name in models], "$positive"),
+        Line(f"the circuit of {last}", [found.f(name, last) for name in models], "$green"),
+        Line(f"the circuit of {first}", [found.f(name, first) for name in models], "$negative"),
+        Line("a random circuit", [row.control for row in found.rows], "$control"),
     )
-    lines = []
-    for name, colour, estimates in chosen:
-        picked = [one or {"value": None, "low": None, "high": None} for one in estimates]
-        if any(one["value"] is not None for one in picked):
-            lines.append(
-                {
-                    "name": name,
-                    "colour": colour,
-                    "values": [one["value"] for one in picked],
-                    "low": [one["low"] for one in picked],
-                    "high": [one["high"] for one in picked],
-                }
-            )
-    plot = courses(names, found["steps"], lines, title="f, 1 = the whole model")
+    defined = [line for line in lines if any(one is not None for one in line.values)]
+    plot = trajectory_lines(models, found.training_steps, defined, title="f, 1 = the whole model")
     plot["layout"]["yaxis"]["rangemode"] = "tozero"
     return plot
 
 
-def _own(row: Mapping[str, Any], circuits: Sequence[str]) -> Mapping[str, Any] | None:
-    return _at(row, circuits.index(row["model"])) if row["model"] in circuits else None
-
-
-def _at(row: Mapping[str, Any], place: int) -> Mapping[str, Any] | None:
-    one: Mapping[str, Any] | None = row["f"][place] if row["f"] else None
-    return one
-
-
-def shown_of(trajectory: Mapping[str, Any]) -> str:
+def shown_of(trajectory: Trajectory) -> str:
     """How many of the final circuit's edges the raster shows."""
-    entries = len(trajectory["entries"])
-    if entries <= _AT_MOST:
+    edges = len(trajectory.inclusions)
+    if edges <= _AT_MOST:
         return ""
-    return f" The {_AT_MOST} strongest of {entries} ({percent(_AT_MOST / entries, 0)}) are shown."
+    return f" The {_AT_MOST} strongest of {edges} ({percent(_AT_MOST / edges, 0)}) are shown."
 
 
 def _places(checkpoints: Sequence[str], steps: Sequence[int] | None) -> list[Any]:
@@ -266,7 +265,6 @@ def _axis(steps: Sequence[int] | None) -> dict[str, Any]:
     return {**axis, "tickvals": list(steps)} if len(steps) <= _TICKS else axis
 
 
-def _differences(upper: Sequence[float | None], lower: Sequence[float | None]) -> Any:
-    return compact(
-        [0.0 if a is None or b is None else a - b for a, b in zip(upper, lower, strict=True)]
-    )
+def _lengths(values: Iterable[float]) -> Any:
+    """Of error bars; 0 where there is no interval."""
+    return compact([0.0 if math.isnan(value) else value for value in values])

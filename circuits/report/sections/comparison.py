@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Iterator
 from typing import Any
 
+from circuits.comparison import Comparison, Evolution
+from circuits.comparison.changes import Change
 from circuits.format import count, general, listed, p_value, percent, typeset
+from circuits.report import narrative
 from circuits.report.blocks import Block, Details, Figure, Heading, Method, Table, Text
 from circuits.report.figures.comparison import (
-    LIKENESS,
+    SIMILARITIES,
     VARIANCE,
-    likeness_dots,
-    middle,
+    similarity_dots,
     title_of,
     turnover_bars,
     turnover_height,
@@ -21,57 +22,61 @@ from circuits.report.figures.comparison import (
 from circuits.report.figures.dots import dots_height
 from circuits.report.figures.panels import balanced
 from circuits.report.run import Run
-from circuits.runs import MissingResultError
 
 _TOP = 12
 _COVERAGE = "What these intervals cover on simulated and on real scores: docs/statistics.md."
 _JACKKNIFE = "Shao and Wu (1989), A general theory for jackknife variance estimation."
 
 
-def likeness(run: Run) -> Iterator[Block]:
-    """How alike checkpoints are, beside how alike one is to itself."""
-    found, chosen = _shown(run)
+def similarity(run: Run) -> Iterator[Block]:
+    """How similar checkpoints are, beside how similar one is to itself."""
+    found, chosen = run.comparison, _shown(run.comparison)
     columns = balanced([title_of(one) for one in chosen])
-    size = middle(chosen[0]["sizes"])
+    size, samples = chosen[0].middle, found.samples
     yield Figure(
-        caption="Likeness of two checkpoints, blue, beside that of one checkpoint with itself, "
+        caption="Similarity of two checkpoints, blue, beside that of one checkpoint with itself, "
         "grey; both on disjoint halves of the examples. The interval is that of the difference to "
-        "the grey mark: where it holds the mark, the two are as alike as "
-        f"{count(found['examples'])} examples can tell. Shared edges and nodes: circuits of "
-        f"{count(size['edges'])} edges ({percent(size['share'])}).",
-        views={"": likeness_dots(chosen, columns)},
-        height=dots_height(len(chosen), len(LIKENESS), columns, 30),
+        "the grey mark: where it holds the mark, the two are as similar as "
+        f"{count(found.n)} examples can tell. Shared edges and nodes: circuits of "
+        f"{count(size.size)} edges ({percent(size.fraction)}).",
+        views={"": similarity_dots(chosen, columns)},
+        height=dots_height(len(chosen), len(SIMILARITIES), columns, 30),
         method=Method(
             steps=(
                 "Two checkpoints scored on the same examples share those examples' noise; hence "
-                "both sides are measured across disjoint halves, many times. Circuits are the top "
+                "both sides are measured between disjoint halves, many times. Circuits are the top "
                 "edges by |score|, unpruned, equally many in each.",
-                "Rank correlation is Spearman's, of |score|; the weighted overlap is the sum of "
-                "the lesser over the sum of the larger |score|, each side scaled to a sum of 1.",
+                "Rank correlation is Spearman's, of |score|; the weighted Jaccard index is the sum "
+                "of the smaller over the sum of the larger |score|, each side scaled to a sum of "
+                "1.",
                 "Intervals: delete-d jackknife, on random subsets of the examples.",
                 _COVERAGE,
             ),
-            formula="gap = likeness across checkpoints - likeness of one with itself",
-            settings=_settings(found, "splits", "gap subsets", "gap splits"),
+            formula="gap = similarity between checkpoints - similarity within one",
+            settings={
+                **_settings(found),
+                "splits": samples.splits,
+                "gap subsets": samples.gap_subsets,
+                "gap splits": samples.gap_splits,
+            },
             source=_JACKKNIFE,
         ),
     )
-    if found.get("paragraph"):
-        yield Details("The comparison in full sentences", typeset(found["paragraph"]))
+    yield Details("Summary of the comparison", typeset(narrative.evolution(found)))
 
 
 def turnover(run: Run) -> Iterator[Block]:
-    """Nodes or edges?"""
-    yield Heading("Nodes or edges?")
-    found, chosen = _shown(run)
+    """Node changes or rewiring?"""
+    yield Heading("Node changes or rewiring?")
+    found, chosen = run.comparison, _shown(run.comparison)
     columns = balanced([title_of(one) for one in chosen])
     yield Figure(
         caption="Edges in one circuit and not in the other, as a share of the edges in either, at "
-        "several circuit sizes. Orange: a node at one end is absent from the other circuit. "
-        "Blue: both nodes are in both circuits, so the edge was rewired. Pale bars: the same when "
-        "the checkpoints' labels are swapped at random by example. Lines: the 95 % interval of the "
-        "whole turnover; of the pale bars, its central 95 %. n = "
-        f"{count(found['examples'])} examples.",
+        "several circuit sizes. Orange: added or removed with a node, which is absent from the "
+        "other circuit. Blue: both nodes are in both circuits, so the edge was rewired. Pale "
+        "bars: the same when the checkpoints' labels are swapped at random by example. Lines: the "
+        "95 % interval of the whole turnover; of the pale bars, its central 95 %. n = "
+        f"{count(found.n)} examples.",
         views={"": turnover_bars(chosen, columns)},
         height=turnover_height(len(chosen), columns),
         method=Method(
@@ -82,8 +87,12 @@ def turnover(run: Run) -> Iterator[Block]:
                 "Intervals: delete-d jackknife, on random halves of the examples.",
                 _COVERAGE,
             ),
-            formula="1 - Jaccard = share that went with a node + share rewired",
-            settings=_settings(found, "halves", "label swaps"),
+            formula="1 - Jaccard = share added or removed with a node + share rewired",
+            settings={
+                **_settings(found),
+                "halves": found.samples.halves,
+                "label swaps": found.samples.label_swaps,
+            },
             source=_JACKKNIFE,
         ),
     )
@@ -92,8 +101,8 @@ def turnover(run: Run) -> Iterator[Block]:
         "95 % intervals: in what sources send in total, in what readers receive in total, or in "
         "single edges beyond either. Grey: the same when the checkpoints' labels are swapped at "
         "random by example, mean and central 95 %. Test of no change at all: "
-        + "; ".join(f"{title_of(one)} {p_value(one['variance']['p'])}" for one in chosen)
-        + f". n = {count(found['examples'])} examples.",
+        + "; ".join(f"{title_of(one)} {p_value(one.variance.p)}" for one in chosen)
+        + f". n = {count(found.n)} examples.",
         views={"": variance_dots(chosen, columns)},
         height=dots_height(len(chosen), len(VARIANCE), columns, 38),
         method=Method(
@@ -108,7 +117,7 @@ def turnover(run: Run) -> Iterator[Block]:
                 _COVERAGE,
             ),
             formula="change(u → v) = mean + source(u) + reader(v) + rest(u → v)",
-            settings=_settings(found),
+            settings={**_settings(found), "n_resamples": found.n_resamples},
             source="Lindeman, Merenda and Gold (1980), for the shares; Hoeffding (1948), for the "
             "variance of a U-statistic.",
         ),
@@ -117,27 +126,28 @@ def turnover(run: Run) -> Iterator[Block]:
 
 def edges(run: Run) -> Iterator[Block]:
     """The edges that changed the most."""
-    found = run.json("comparison.json")
+    found = run.comparison
     yield Heading("Edges and nodes that changed")
-    overall = _overall(found)
-    kinds = {"edges": "edges", "node totals": "totals", "node strengths": "nodes"}
-    counts = {
-        name: f"{count(overall[key]['changed'])} of {count(overall[key]['tested'])} {name} "
-        f"({count(overall[key]['rose'])} rose, {count(overall[key]['fell'])} fell)"
-        for name, key in kinds.items()
-    }
-    if overall["identical"]:
+    overall = found.overall
+    if overall.identical:
         yield Text(
             f"{title_of(overall)}: every edge has the same score on every example, so no edge and "
-            f"no node changed. n = {count(found['examples'])} examples."
+            f"no node changed. n = {count(found.n)} examples."
         )
         return
+    tables = {
+        "edges": overall.edges,
+        "node totals": overall.node_totals,
+        "node strengths": overall.node_strengths,
+    }
+    counts = [narrative.counted(table, name, count) for name, table in tables.items()]
     yield Table(
         caption=f"The largest changes, {title_of(overall)}. At a false discovery rate of 5 % there "
-        f"changed {listed(list(counts.values()))}. n = {count(found['examples'])} examples.",
+        f"changed {listed(counts)}. n = {count(found.n)} examples.",
         head=["", "before", "after", "change", "95 % interval", "q"],
         views={
-            name: [_row(row) for row in overall[key]["rows"][:_TOP]] for name, key in kinds.items()
+            name: [_row(table.row(index)) for index in table.order()[:_TOP]]
+            for name, table in tables.items()
         },
         chosen="edges",
         method=Method(
@@ -148,46 +158,29 @@ def edges(run: Run) -> Iterator[Block]:
                 "Benjamini-Hochberg over all edges, and over all nodes.",
                 _COVERAGE,
             ),
-            settings=_settings(found),
+            settings={**_settings(found), "n_resamples": found.n_resamples},
             source="Hall (1988), on symmetric bootstrap confidence intervals; Benjamini and "
             "Hochberg (1995).",
         ),
     )
 
 
-def _row(row: Mapping[str, Any]) -> list[str]:
+def _row(row: Change) -> list[str]:
     return [
-        row["name"],
-        general(row["before"]),
-        general(row["after"]),
-        general(row["change"]),
-        f"[{general(row['low'])}, {general(row['high'])}]",
-        "< 0.001" if row["q"] is not None and row["q"] < 0.001 else general(row["q"]),
+        row.name,
+        general(row.before),
+        general(row.after),
+        general(row.change.value),
+        f"[{general(row.change.low)}, {general(row.change.high)}]",
+        "< 0.001" if row.q < 0.001 else general(row.q),
     ]
 
 
-def _shown(run: Run) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
-    """The evolution, and of its comparisons the overall one and the consecutive ones."""
-    found = run.json("comparison.json")
-    comparisons = run.part("comparison.json", "comparisons")
-    names = list(found["names"])
-    steps = list(pairwise(names))
-    wanted = list(dict.fromkeys([(names[0], names[-1]), *steps]))
-    known = {(one["before"], one["after"]): one for one in comparisons}
-    return found, [known[pair] for pair in wanted if pair in known]
+def _shown(found: Evolution) -> list[Comparison]:
+    """First and last checkpoint, then the steps between."""
+    return [found.overall, *found.steps_between]
 
 
-def _overall(found: Mapping[str, Any]) -> Mapping[str, Any]:
-    first, last = found["names"][0], found["names"][-1]
-    for one in found["comparisons"]:
-        if (one["before"], one["after"]) == (first, last):
-            overall: Mapping[str, Any] = one
-            return overall
-    raise MissingResultError(f"comparison.json does not compare {first} and {last}.")
-
-
-def _settings(found: Mapping[str, Any], *drawn: str) -> dict[str, Any]:
-    """What the figure depends on. drawn: of `likeness`, in place of the bootstrap's resamples."""
-    names = ("method", "examples", *(() if drawn else ("n_resamples",)), "seed")
-    given = {**found, **found.get("likeness", {})}
-    return {name: given[name] for name in (*names, *drawn) if name in given}
+def _settings(found: Evolution) -> dict[str, Any]:
+    """What every figure depends on."""
+    return {"method": found.method, "examples": found.n, "seed": found.seed}

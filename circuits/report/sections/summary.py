@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from markupsafe import Markup
 
+from circuits.comparison.variance import VarianceShare
 from circuits.format import (
     above,
     count,
@@ -18,8 +20,8 @@ from circuits.format import (
     sure,
     typeset,
 )
+from circuits.report import narrative
 from circuits.report.blocks import Block, Bullets, Note
-from circuits.report.figures.comparison import middle
 from circuits.report.figures.training import measured
 from circuits.report.run import UNSHOWABLE, Run, reason
 from circuits.report.sections.key_figures import last_checkpoint, last_curves
@@ -224,82 +226,78 @@ def _elsewhere(run: Run) -> Finding:
 
 
 def _change(run: Run) -> Finding:
-    found, overall = _overall(run)
-    where = f"from {overall['before']} to {overall['after']}"
-    if overall["identical"]:
+    overall = run.comparison.overall
+    where = f"from {overall.before} to {overall.after}"
+    if overall.identical:
         return "Change", _say("No score differs {}.", where)
-    changes = overall["edges"]
-    shared = middle(overall["sizes"])["edge_jaccard"]
+    edges, size = overall.edges, overall.middle
+    shared = size.edge_jaccard
     text = _say(
         "*{}* of {} edges changed {} at a false discovery rate of 5 % (n = {}).",
-        count(changes["changed"]),
-        count(changes["tested"]),
+        count(len(edges.changed)),
+        count(edges.tested),
         where,
-        count(found["examples"]),
+        count(run.comparison.n),
     )
-    if shared["across"] is None or shared["gap_high"] is None:
+    if math.isnan(shared.between) or math.isnan(shared.gap.high):
         return "Change", text
     return "Change", text + _say(
-        " Circuits of {} edges share *{}* of them across the two checkpoints and *{}* within one "
-        "(difference {} {}): {}.",
-        count(middle(overall["sizes"])["edges"]),
-        signed(shared["across"], 2),
-        signed(shared["noise"], 2),
-        signed(shared["gap"], 2),
-        f"[{signed(shared['gap_low'], 2)}, {signed(shared['gap_high'], 2)}]",
-        "fewer than noise alone would leave"
-        if shared["gap_high"] < 0
-        else "not told apart from noise",
+        " Circuits of {} edges share *{}* of them between the two checkpoints and *{}* within one "
+        "(difference {}): {}.",
+        count(size.size),
+        signed(shared.between, 2),
+        signed(shared.within, 2),
+        estimate(shared.gap, 2),
+        narrative.verdict(shared),
     )
 
 
 def _kind(run: Run) -> Finding:
-    found, overall = _overall(run)
-    split, n = overall["variance"], count(found["examples"])
-    single = split["interaction"]
-    if single["value"] is None or single["low"] is None:
-        return "Nodes or edges", _say("The change is too small to be split (n = {}).", n)
-    if single["low"] > 0.5:
-        verdict = "most lies in single edges"
-    elif single["high"] < 0.5:
-        verdict = "most lies in node totals"
-    else:
-        verdict = "neither nodes nor single edges are shown to hold most"
+    title = "Node changes or rewiring"
+    overall, n = run.comparison.overall, count(run.comparison.n)
+    split = overall.variance
+    if math.isnan(split.interaction.estimate.low):
+        return title, _say("The change is too small to be split (n = {}).", n)
     text = _say(
         "Of the variance of the change, *{}* lies in what sources send, *{}* in what readers "
         "receive, and *{}* in single edges beyond both (n = {}): {}. {}",
-        estimate(split["source"], 2),
-        estimate(split["reader"], 2),
-        estimate(single, 2),
+        estimate(split.source.estimate, 2),
+        estimate(split.reader.estimate, 2),
+        estimate(split.interaction.estimate, 2),
         n,
-        verdict,
-        _beside_chance(single),
+        _MOSTLY[split.mostly],
+        _beside_chance(split.interaction),
     )
-    rewired = middle(overall["sizes"])["rewired_share"]
-    if rewired["value"] is not None and rewired["low"] is not None:
+    rewired = overall.middle.rewired_share
+    if not math.isnan(rewired.estimate.low):
         text += _say(
-            " Of the edges that came or went, *{}* were rewired between nodes of both circuits "
-            "(turnover that is noise alone: {}).",
-            estimate(rewired, 2),
-            signed(rewired["noise"], 2),
+            " Of the edges that were added or removed, *{}* were rewired between nodes of both "
+            "circuits (turnover that is noise alone: {}).",
+            estimate(rewired.estimate, 2),
+            signed(rewired.within, 2),
         )
-    return "Nodes or edges", text
+    return title, text
 
 
-def _beside_chance(single: Mapping[str, Any]) -> str:
+_MOSTLY = {
+    "edges": "most lies in single edges",
+    "nodes": "most lies in node totals",
+    None: "neither nodes nor single edges are shown to hold most",
+}
+_BESIDE_CHANCE = {
+    "below": "the change lies in nodes more than chance would have it",
+    "above": "the change lies in single edges more than chance would have it",
+    "within": "the split is no other than chance gives",
+}
+
+
+def _beside_chance(single: VarianceShare) -> str:
     """What the share of single edges is to be read by: a change without structure has one too."""
-    permuted, low, high = (single[name] for name in ("permuted", "permuted_low", "permuted_high"))
-    if permuted is None or low is None or high is None:
+    if single.beside_chance is None:
         return ""
-    if single["high"] < low:
-        verdict = "the change lies in nodes more than chance would have it"
-    elif single["low"] > high:
-        verdict = "the change lies in single edges more than chance would have it"
-    else:
-        verdict = "the split is no other than chance gives"
     return (
         "Swapping the checkpoints' labels at random puts "
-        f"{signed(permuted, 2)} [{signed(low, 2)}, {signed(high, 2)}] into single edges: {verdict}."
+        f"{estimate(single.permuted, 2)} into single edges: {_BESIDE_CHANCE[single.beside_chance]}."
     )
 
 
@@ -368,15 +366,6 @@ _FINDINGS = (
 def _say(text: str, *values: object) -> Markup:
     """Fill in the values, escaped; `*{}*` in bold."""
     return Markup(text.replace("*{}*", "<b>{}</b>")).format(*values)
-
-
-def _overall(run: Run) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    found = run.json("comparison.json")
-    ends = (found["names"][0], found["names"][-1])
-    for one in run.part("comparison.json", "comparisons"):
-        if (one["before"], one["after"]) == ends:
-            return found, one
-    raise MissingResultError("comparison.json does not compare the first and the last checkpoint.")
 
 
 def _spread(score: Mapping[str, Any]) -> str:

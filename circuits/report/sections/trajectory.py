@@ -1,42 +1,51 @@
-"""From checkpoint to checkpoint: strengths, entries into the circuit, circuits in other models."""
+"""From checkpoint to checkpoint: strengths, inclusion in the circuit, circuits in other models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from circuits.comparison import CrossEvaluation, Evolution
 from circuits.format import count, typeset
+from circuits.report import narrative
 from circuits.report.blocks import Block, Details, Figure, Heading, Method
 from circuits.report.figures.trajectory import (
-    courses,
-    cross_evaluation_courses,
+    Line,
+    cross_evaluation_lines,
     cross_evaluation_matrix,
-    entry_bars,
-    entry_raster,
+    inclusion_bars,
+    inclusion_raster,
     matrix_height,
     raster_height,
     shown_of,
+    trajectory_lines,
 )
 from circuits.report.run import Run
 
 
 def strengths(run: Run) -> Iterator[Block]:
     """Edge and node strength by training step."""
-    found = run.json("comparison.json")
-    course = run.part("comparison.json", "trajectory")
-    checkpoints, steps = course["checkpoints"], found.get("steps")
-    nodes = sorted(course["nodes"], key=lambda one: -max(map(abs, one["values"])))
+    found = run.comparison
+    trajectory = found.trajectory
+    nodes = sorted(trajectory.nodes, key=lambda one: -float(one.scores.value.abs().max()))
+    views = {
+        view: trajectory_lines(
+            trajectory.checkpoints,
+            found.training_steps,
+            [Line(one.name, [one.scores[i] for i in range(len(found.names))]) for one in lines],
+            title=title,
+        )
+        for view, lines, title in (
+            ("edges", trajectory.edges, "mean score (metric units)"),
+            ("nodes", nodes, "strength (metric units)"),
+        )
+    }
     yield Heading("From checkpoint to checkpoint")
     yield Figure(
         caption="Strength by training step of the edges and of the nodes that are strongest at any "
         "checkpoint, in the metric's units, with 95 % intervals: an edge's mean score; a node's "
-        f"sum of |mean score| over its outgoing edges. n = {count(found['examples'])} examples.",
-        views={
-            "edges": courses(
-                checkpoints, steps, course["edges"], title="mean score (metric units)"
-            ),
-            "nodes": courses(checkpoints, steps, nodes, title="strength (metric units)"),
-        },
+        f"sum of |mean score| over its outgoing edges. n = {count(found.n)} examples.",
+        views=views,
         chosen="edges",
         height=380,
         method=Method(
@@ -45,41 +54,40 @@ def strengths(run: Run) -> Iterator[Block]:
                 "task better has more of the metric to lose: compare shapes as well as heights.",
                 "Intervals: symmetric bootstrap-t for edges, jackknife for nodes.",
             ),
-            settings={"n_resamples": found["n_resamples"], "seed": found["seed"]},
+            settings={"n_resamples": found.n_resamples, "seed": found.seed},
         ),
     )
 
 
-def entries(run: Run) -> Iterator[Block]:
-    """When the edges of the final circuit entered it."""
-    found = run.json("comparison.json")
-    course = run.part("comparison.json", "trajectory")
-    size, last = count(course["size"]), course["checkpoints"][-1]
+def inclusions(run: Run) -> Iterator[Block]:
+    """When the edges of the final circuit were included in the circuit."""
+    found = run.comparison
+    trajectory, last = found.trajectory, found.names[-1]
+    method = _inclusion_method(found)
     yield Figure(
-        caption=f"When the {size} edges of {last}'s circuit entered: how many are in a "
-        "checkpoint's circuit of equal size for the first time, and how many from then on. "
-        f"n = {count(found['examples'])} examples.",
-        views={"": entry_bars(course)},
+        caption=f"When the {count(trajectory.size)} edges of {last}'s circuit were included: how "
+        "many are in a checkpoint's circuit of equal size for the first time, and how many from "
+        f"then on. n = {count(found.n)} examples.",
+        views={"": inclusion_bars(trajectory)},
         height=280,
-        method=_entry_method(found, size),
+        method=method,
     )
     yield Figure(
-        caption=f"The edges of {last}'s circuit, by the checkpoint that they first enter at "
+        caption=f"The edges of {last}'s circuit, by the checkpoint whose circuit holds them first "
         "(ring). Colour: the share of resamples of the examples whose circuit holds the edge; a "
-        f"ring in a pale cell is an entry that chance may have made.{shown_of(course)} "
-        f"n = {count(found['examples'])} examples.",
-        views={"": entry_raster(course)},
-        height=raster_height(course),
-        method=_entry_method(found, size),
+        "ring in a pale cell is an inclusion that may be due to chance."
+        f"{shown_of(trajectory)} n = {count(found.n)} examples.",
+        views={"": inclusion_raster(trajectory)},
+        height=raster_height(trajectory),
+        method=method,
     )
 
 
 def cross_evaluation(run: Run) -> Iterator[Block]:
     """Every checkpoint's circuit in every other checkpoint."""
-    found = run.json("cross_evaluation.json")
-    scored = run.part("comparison.json", "data")
-    n = count(found["n"])
-    shared = len(set(found["data"].get("pairs") or ()) & set(scored.get("pairs") or ()))
+    found, scored = run.cross_evaluation, run.comparison
+    n = count(found.n)
+    shared = len(set(found.pairs) & set(scored.pairs or ()))
     flattered = (
         f" The edges were scored on {count(shared)} of these examples, which flatters f."
         if shared
@@ -94,17 +102,17 @@ def cross_evaluation(run: Run) -> Iterator[Block]:
         ),
         formula="f = (metric of the circuit - corrupted) / (clean - corrupted)",
         settings={
-            "metric": found["metric"],
-            "examples": _data(found["data"]),
-            "edges scored on": _data(scored),
-            "edges": _edges(found),
+            "metric": found.metric,
+            "examples": _data(found.data),
+            "edges scored on": _data(scored.data),
+            "edges": _sizes(found),
         },
     )
     yield Heading("Circuits in other checkpoints")
     yield Figure(
         caption=f"Faithfulness by training step, with 95 % intervals over {n} examples. Grey: as "
-        f"many random edges as the circuit of {found['circuits'][-1]} has.{flattered}",
-        views={"": cross_evaluation_courses(found)},
+        f"many random edges as the circuit of {found.circuits[-1]} has.{flattered}",
+        views={"": cross_evaluation_lines(found)},
         height=340,
         method=method,
     )
@@ -115,18 +123,17 @@ def cross_evaluation(run: Run) -> Iterator[Block]:
         height=matrix_height(found),
         method=method,
     )
-    if found.get("paragraph"):
-        yield Details("The cross-evaluation in full sentences", typeset(found["paragraph"]))
+    yield Details("Summary of the cross-evaluation", typeset(narrative.cross_evaluation(found)))
 
 
-def _entry_method(found: Mapping[str, Any], size: str) -> Method:
+def _inclusion_method(found: Evolution) -> Method:
     return Method(
         steps=(
-            f"Circuits are the {size} edges highest by |mean score| at each checkpoint, unpruned. "
-            "An edge that leaves and comes back enters at the first of the two, and settles at "
-            "the second.",
+            f"Circuits are the {count(found.trajectory.size)} edges highest by |mean score| at "
+            "each checkpoint, unpruned. An edge that leaves the circuit and comes back is included "
+            "for the first time at the first of the two, and from then on at the second.",
         ),
-        settings={"n_resamples": found["n_resamples"], "seed": found["seed"]},
+        settings={"n_resamples": found.n_resamples, "seed": found.seed},
     )
 
 
@@ -134,6 +141,6 @@ def _data(data: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {data[key]}" for key in ("task", "split", "n") if key in data)
 
 
-def _edges(found: Mapping[str, Any]) -> str:
-    pairs = zip(found["circuits"], found["edges"], strict=True)
-    return ", ".join(f"{name} {edges}" for name, edges in pairs)
+def _sizes(found: CrossEvaluation) -> str:
+    pairs = zip(found.circuits, found.sizes, strict=True)
+    return ", ".join(f"{name} {size}" for name, size in pairs)

@@ -1,0 +1,201 @@
+"""What fine-tuning changed between checkpoints: edges, nodes, and which of the two.
+
+`compare` takes the scores of two or more checkpoints on the same examples. Differences are paired
+and every interval comes from resampling the examples; see `changes`, `agreement`, `turnover`,
+`variance` for what is measured and `circuits.statistics` for how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from circuits.comparison.agreement import DRAWN, SIZED, WHOLE, agreement
+from circuits.comparison.changes import (
+    Strengths,
+    edge_changes,
+    edge_names,
+    strength_changes,
+    total_changes,
+)
+from circuits.comparison.circuit_similarity import CircuitSimilarity, SimilarityEstimate
+from circuits.comparison.evolution import Comparison, Evolution
+from circuits.comparison.kept import from_tensors, to_tensors
+from circuits.comparison.trajectory import trajectory
+from circuits.comparison.variance import decompose_variance
+from circuits.errors import CircuitsError
+from circuits.graph import EdgeScores, Layout
+from circuits.graph.paired import require_paired
+from circuits.runtime.options import RunOptions
+from circuits.runtime.resume import Pieces, digest
+from circuits.statistics import RESOLUTION, resample_weights
+
+SIZES = (0.01, 0.02, 0.05, 0.1, 0.2)
+
+
+def compare(
+    scores: Sequence[EdgeScores],
+    *,
+    names: Sequence[str] | None = None,
+    sizes: Sequence[int | float] = SIZES,
+    n_resamples: int = 1000,
+    options: RunOptions | None = None,
+    resume: Pieces | None = None,
+) -> Evolution:
+    """Compare checkpoints scored on the same examples.
+
+    Each checkpoint is compared with the next and with the last.
+
+    Args:
+        scores: of each checkpoint, in order (see `models.steps.by_step`), with `per_example`.
+        names: of the checkpoints; None calls them checkpoint 0, checkpoint 1, ...
+        sizes: of the circuits that are compared, each a count of edges (int) or a share of all
+            edges (float).
+        n_resamples: bootstrap resamples of the examples, and label swaps of the variance.
+        options: seed and progress; the batch size plays no part, since no model runs.
+        resume: keeps what was found until all is done.
+
+    Returns:
+        What changed; scores and their changes are in the metric's units.
+
+    Raises:
+        CircuitsError: for fewer than two checkpoints or fewer than 8 examples; for checkpoints of
+            other examples, layouts, methods, settings or metrics; for scores without
+            `per_example`; for a size that is no circuit's.
+    """
+    options = options or RunOptions()
+    names = _names(scores, names)
+    require_paired(scores, names)
+    layout = scores[0].layout
+    counts = _counts(sizes, layout)
+    values = [_possible(one) for one in scores]
+    weights = resample_weights(len(values[0]), n_resamples, seed=options.seed)
+    strengths = [Strengths.of(layout, one) for one in values]
+
+    resume = resume or Pieces()
+    last = len(scores) - 1
+    compared = list(dict.fromkeys([*pairwise(range(last + 1)), *((i, last) for i in range(last))]))
+    similarity = agreement(
+        values,
+        compared,
+        layout=layout,
+        sizes=counts,
+        seed=options.seed + 1,
+        progress=options.progress,
+        resume=resume,
+    )
+    rows = {
+        "edges": edge_names(layout),
+        "node_strengths": layout.sources,
+        "node_totals": layout.sources,
+    }
+    comparisons = []
+    bar = tqdm(compared, desc="changes", unit="pair", disable=not options.progress)
+    for (i, j), measures in zip(bar, similarity, strict=True):
+        before, after = values[i], values[j]
+        scale = max(float(before.abs().max()), float(after.abs().max()))
+
+        def found(i: int = i, j: int = j) -> dict[str, Tensor]:
+            tables = {
+                "edges": edge_changes(layout, values[i], values[j], weights),
+                "node_strengths": strength_changes(layout, strengths[i], strengths[j]),
+                "node_totals": total_changes(layout, values[i], values[j], weights),
+            }
+            variance = decompose_variance(
+                layout, values[i], values[j], permutations=n_resamples, seed=options.seed + 3
+            )
+            return to_tensors(tables, variance)
+
+        identity = {
+            "scores": digest(before, after),
+            "n_resamples": n_resamples,
+            "seed": options.seed,
+        }
+        tables, variance = from_tensors(rows, resume.once(identity, found))
+        comparisons.append(
+            Comparison(
+                before=names[i],
+                after=names[j],
+                identical=float((after - before).abs().max()) <= RESOLUTION * scale,
+                edges=tables["edges"],
+                node_strengths=tables["node_strengths"],
+                node_totals=tables["node_totals"],
+                spearman=measures[WHOLE.index("spearman")],
+                weighted_jaccard=measures[WHOLE.index("weighted_jaccard")],
+                sizes=_at_sizes(measures[len(WHOLE) :], counts, layout),
+                variance=variance,
+            )
+        )
+    return Evolution(
+        names=names,
+        layout=layout,
+        method=scores[0].method,
+        data=scores[0].details["data"],
+        pairs=scores[0].details.get("pairs"),
+        n=len(values[0]),
+        n_resamples=n_resamples,
+        samples=DRAWN,
+        seed=options.seed,
+        comparisons=tuple(comparisons),
+        trajectory=trajectory(
+            layout, values, names, weights, strengths, size=counts[len(counts) // 2]
+        ),
+    )
+
+
+def _at_sizes(
+    measures: Sequence[SimilarityEstimate], counts: Sequence[int], layout: Layout
+) -> tuple[CircuitSimilarity, ...]:
+    """measures: `SIZED` for each size in turn."""
+    starts = range(0, len(measures), len(SIZED))
+    return tuple(
+        CircuitSimilarity(
+            count,
+            count / layout.n_edges,
+            **dict(zip(SIZED, measures[start : start + len(SIZED)], strict=True)),
+        )
+        for count, start in zip(counts, starts, strict=True)
+    )
+
+
+def _names(scores: Sequence[EdgeScores], names: Sequence[str] | None) -> tuple[str, ...]:
+    if len(scores) < 2:
+        raise CircuitsError(f"{len(scores)} checkpoint to compare; it takes at least two")
+    if names is None:
+        return tuple(f"checkpoint {place}" for place in range(len(scores)))
+    if len(names) != len(scores):
+        raise CircuitsError(f"{len(names)} names for {len(scores)} checkpoints")
+    if len(set(names)) != len(names):
+        raise CircuitsError(f"two checkpoints share a name: {', '.join(names)}")
+    return tuple(names)
+
+
+def _counts(sizes: Sequence[int | float], layout: Layout) -> tuple[int, ...]:
+    """Sizes as counts of edges, ascending, without repeats."""
+    counts = set()
+    for size in sizes:
+        count = size if isinstance(size, int) else max(1, round(size * layout.n_edges))
+        if not 1 <= count <= layout.n_edges:
+            raise CircuitsError(
+                f"a circuit of size {size}; it must be 1 to {layout.n_edges} edges, or a share "
+                "above 0 and up to 1.0"
+            )
+        counts.add(count)
+    if not counts:
+        raise CircuitsError("no circuit sizes to compare at")
+    return tuple(sorted(counts))
+
+
+def _possible(scores: EdgeScores) -> Float[Tensor, "n edge"]:
+    """Per-example scores of the edges that exist, in matrix order."""
+    assert scores.per_example is not None
+    values = scores.per_example[:, scores.mask].float()
+    if not torch.isfinite(values).all():
+        example = int((~torch.isfinite(values)).any(dim=1).nonzero()[0])
+        raise CircuitsError(f"the scores of example {example} are not finite")
+    return values

@@ -1,0 +1,196 @@
+"""Comparisons in sentences, with figures, intervals and the number of examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from circuits.comparison import Comparison, CrossEvaluation, Evolution
+from circuits.comparison.changes import Changes
+from circuits.comparison.circuit_similarity import CircuitSimilarity, SimilarityEstimate
+from circuits.comparison.cross_evaluation import Row
+from circuits.format import bracketed, figure
+from circuits.statistics.estimate import Estimate
+
+
+def evolution(result: Evolution) -> str:
+    """First and last checkpoint in full, then a sentence for each step between."""
+    text = (
+        f"{result.n} examples, the same for every checkpoint; intervals are 95 %, over examples "
+        f"({result.n_resamples} resamples for edges and node totals, {result.samples.halves} "
+        f"random halves for similarity and turnover). {comparison(result.overall)}"
+    )
+    return " ".join([text, *(_step(one) for one in result.steps_between)])
+
+
+def comparison(found: Comparison) -> str:
+    """What changed, how similar the circuits are, and whether nodes or edges changed."""
+    if found.identical:
+        return (
+            f"{found.before} and {found.after}: no change. Every edge has the same score on every "
+            "example."
+        )
+    if not found.changed:
+        return (
+            f"{found.before} and {found.after}: no change beyond noise. None of "
+            f"{found.edges.tested} edges and of {found.node_totals.tested} nodes' totals and "
+            "strengths changed at a false discovery rate of 5 %, and the change as a whole is "
+            f"{_as_by_chance(found)}."
+        )
+    size = found.middle
+    sentences = [
+        f"From {found.before} to {found.after}, {counted(found.edges, 'edges')}, "
+        f"{counted(found.node_totals, 'node totals')} and "
+        f"{counted(found.node_strengths, 'node strengths')} changed at a false discovery rate of "
+        "5 %.",
+        _largest(found),
+        "" if found.variance.significant else f"As a whole the change is {_as_by_chance(found)}.",
+        f"Circuits of {size.size} edges ({size.fraction:.1%} of all) share "
+        f"{_estimate(size.edge_jaccard.estimate)} of their edges and "
+        f"{_estimate(size.node_jaccard.estimate)} of their nodes (Jaccard); the rank correlation "
+        f"of all edges is {_estimate(found.spearman.estimate)}.",
+        _beside_ceiling(size.edge_jaccard),
+        _turnover(size),
+        _variance(found),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def cross_evaluation(found: CrossEvaluation) -> str:
+    """How faithful each checkpoint's circuit is in itself, and in the first and the last model."""
+    text = (
+        f"f is the share of the {found.metric} that a circuit alone recovers, on {found.n} "
+        "examples that are the same for every model; 95 % bootstrap intervals over examples."
+    )
+    known = {row.model: row for row in found.rows if row.f}
+    own = {name: found.own(name) for name in known}
+    reached = [f"{_estimate(f)} at {name}" for name, f in own.items() if f is not None]
+    sentences = [text]
+    if reached:
+        sentences.append(f"In its own model each circuit reaches {', '.join(reached)}.")
+    first, last = found.circuits[0], found.circuits[-1]
+    if first != last:
+        sentences += [
+            _in_another_model(known[model], found, circuit)
+            for circuit, model in ((last, first), (first, last))
+            if model in known
+        ]
+    sentences += [f"At {row.model} f is undefined." for row in found.rows if row.undefined]
+    return " ".join(sentences)
+
+
+def counted(changes: Changes, what: str, written: Callable[[int], str] = str) -> str:
+    """How many changed, of how many, and in which direction.
+
+    written: how a number is written; a page sets thin spaces, which not every terminal can print.
+    """
+    changed, tested, risen, fallen = map(
+        written, (len(changes.changed), changes.tested, changes.risen, changes.fallen)
+    )
+    return f"{changed} of {tested} {what} ({risen} rose, {fallen} fell)"
+
+
+def verdict(similarity: SimilarityEstimate) -> str:
+    """What the gap between two checkpoints and the noise ceiling says."""
+    if similarity.below_ceiling:
+        return "less than noise alone would leave"
+    return "not told apart from noise"
+
+
+# -- helpers
+
+
+def _in_another_model(row: Row, found: CrossEvaluation, circuit: str) -> str:
+    index = found.circuits.index(circuit)
+    text = f"In {row.model}, the circuit of {circuit} reaches {_estimate(row.f[index])}"
+    if row.behind is None:
+        return text + "."
+    behind = row.behind[index]
+    if behind.low > 0:
+        return f"{text}, behind its own circuit by {_estimate(behind)}."
+    if behind.high < 0:
+        ahead = f"{figure(-behind.value)} {bracketed(-behind.high, -behind.low)}"
+        return f"{text}, ahead of its own circuit by {ahead}."
+    return f"{text}, not told apart from its own circuit (behind by {_estimate(behind)})."
+
+
+def _estimate(one: Estimate) -> str:
+    return f"{figure(one.value)} {bracketed(one.low, one.high)}"
+
+
+def _largest(found: Comparison) -> str:
+    """Of the edges; where none changed, of the nodes."""
+    tables = (
+        (found.edges, "edge"),
+        (found.node_totals, "total of"),
+        (found.node_strengths, "strength of"),
+    )
+    for changes, what in tables:
+        if changes.changed:
+            row = changes.row(changes.order()[0])
+            return (
+                f"The largest change is at the {what} {row.name}: {_estimate(row.change)}, from "
+                f"{figure(row.before)} to {figure(row.after)}."
+            )
+    return ""
+
+
+def _as_by_chance(found: Comparison) -> str:
+    return (
+        "no larger than with the checkpoints' labels swapped at random "
+        f"(p = {figure(found.variance.p)})"
+    )
+
+
+def _beside_ceiling(shared: SimilarityEstimate) -> str:
+    return (
+        "On disjoint halves of the examples the two checkpoints share "
+        f"{figure(shared.between)} of their edges and one checkpoint shares "
+        f"{figure(shared.within)} with itself (difference {_estimate(shared.gap)}): "
+        f"{verdict(shared)}."
+    )
+
+
+def _turnover(size: CircuitSimilarity) -> str:
+    rewired = size.rewired_share
+    if not math.isfinite(rewired.estimate.value):
+        return "No edge of the circuit was added or removed."
+    by_chance = (
+        f"{_estimate(rewired.permuted)} are, of a turnover of {_estimate(size.permuted_turnover)} "
+        f"of the edges in place of {figure(size.turnover.value)}"
+        if math.isfinite(rewired.permuted.value)
+        else "no edge is added or removed"
+    )
+    return (
+        f"Of the edges that were added or removed, {_estimate(rewired.estimate)} were rewired "
+        "among nodes of both circuits and the rest were added or removed with a node; with labels "
+        f"swapped at random by example, {by_chance}."
+    )
+
+
+def _variance(found: Comparison) -> str:
+    split = found.variance
+    if not math.isfinite(split.source.estimate.value):
+        return "The change is too small beside the noise to be split into nodes and edges."
+    source, reader, single = (
+        _estimate(part.estimate) for part in (split.source, split.reader, split.interaction)
+    )
+    return (
+        f"Of the variance of the score change, noise left out, {source} lies in what sources "
+        f"send in total, {reader} in what readers receive in total, and {single} in single edges "
+        "beyond either; with labels swapped at random the last is "
+        f"{_estimate(split.interaction.permuted)}."
+    )
+
+
+def _step(found: Comparison) -> str:
+    if found.identical:
+        return f"From {found.before} to {found.after}: no change."
+    if not found.changed:
+        return f"From {found.before} to {found.after}: no change beyond noise."
+    size = found.middle
+    return (
+        f"From {found.before} to {found.after}, {counted(found.edges, 'edges')} and "
+        f"{counted(found.node_totals, 'node totals')} changed; circuits of {size.size} edges share "
+        f"{_estimate(size.edge_jaccard.estimate)} of them."
+    )
