@@ -1,5 +1,21 @@
-"""The one error class and what goes with it, seen from this package."""
+"""The error classes of the project, in one place to import and to catch from."""
 
-from tasks.errors import CircuitsError, TooFewError, error_context, unrepeated
+from tasks.errors import CircuitsError, InputError, TooFewError, error_context, unrepeated
 
-__all__ = ["CircuitsError", "TooFewError", "error_context", "unrepeated"]
+__all__ = [
+    "CircuitsError",
+    "InputError",
+    "TooFewError",
+    "UndefinedMetricError",
+    "UnsupportedError",
+    "error_context",
+    "unrepeated",
+]
+
+
+class UndefinedMetricError(CircuitsError):
+    """A figure that does not exist, as clean and corrupted metric are equal: it divides by 0."""
+
+
+class UnsupportedError(CircuitsError):
+    """A model, an adapter or a file of a kind that this package does not read."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tasks.errors import CircuitsError
+from tasks.errors import InputError
 
 _HARMLESS = ("seq_labels", "word_idxs")
 _COLUMNS = {"corrupt": "corrupted", "answers": "correct", "wrong_answers": "incorrect"}
@@ -34,7 +34,7 @@ def rows(name: str, record: Mapping[str, Any]) -> Iterator[Any]:
     not AutoCircuit's is refused.
     """
     if unknown := sorted(set(record) - {"prompts", *_HARMLESS}):
-        raise CircuitsError(
+        raise InputError(
             f"{name}: the key {unknown[0]!r} beside 'prompts' is none of AutoCircuit's "
             f"({', '.join(_HARMLESS)}); remove it if the prompts mean the same without it"
         )

@@ -1,4 +1,4 @@
-"""The errors of the project, all of one class."""
+"""The errors of the project: one class, and the kinds of it that a caller may want to catch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,16 @@ class CircuitsError(ValueError):
     """
 
 
+class InputError(CircuitsError):
+    """Data that cannot be used: a file, a row, a prompt, or an answer."""
+
+
 class TooFewError(CircuitsError):
-    """More rows or prompts are asked for than there are. there: how many there are."""
+    """More rows or prompts are asked for than there are.
+
+    Attributes:
+        there: How many there are.
+    """
 
     def __init__(self, message: str, there: int) -> None:
         super().__init__(message)
@@ -24,23 +32,39 @@ class TooFewError(CircuitsError):
 
 @contextmanager
 def error_context(source: str) -> Iterator[None]:
-    """Errors from the block begin with the name of the row, "articles.jsonl, line 7"."""
+    """Make every error of the block begin with the name of what it is about; its class stays.
+
+    Args:
+        source: The file, row or key, such as "articles.jsonl, line 7".
+
+    Raises:
+        CircuitsError: The block's own error, with `source` and a colon before its message.
+    """
     try:
         yield
     except CircuitsError as error:
-        raise CircuitsError(f"{source}: {error}") from error
+        kind = type(error)
+        named = kind.__new__(kind, f"{source}: {error}")
+        vars(named).update(vars(error))
+        raise named from error
 
 
 def unrepeated(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object from its keys and values, for `json.loads(object_pairs_hook=...)`.
 
-    A key that comes twice is refused: Python would keep the last value and drop the others.
+    Args:
+        pairs: The object's keys and values, in the order of the file.
+
+    Returns:
+        The object.
+
+    Raises:
+        InputError: For a key that comes twice: Python would keep the last value and drop the
+            others.
     """
     made: dict[str, Any] = {}
     for key, value in pairs:
         if key in made:
-            raise CircuitsError(
-                f"the key {key!r} stands twice in one JSON object; keep one of them"
-            )
+            raise InputError(f"the key {key!r} stands twice in one JSON object; keep one of them")
         made[key] = value
     return made

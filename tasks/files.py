@@ -24,7 +24,7 @@ from typing import Any
 
 from tasks import autocircuit, saved
 from tasks.csv_records import CsvRecords
-from tasks.errors import CircuitsError, error_context, unrepeated
+from tasks.errors import CircuitsError, InputError, error_context, unrepeated
 from tasks.json_values import Repeated, loads, repeated
 from tasks.pointers import pointer_among
 from tasks.skipping import Skipped, described
@@ -49,18 +49,18 @@ class Row:
         value = self.cell(column)
         self.require_no_column(column)
         if not isinstance(value, str):
-            raise CircuitsError(
+            raise InputError(
                 f"{self.source}: column {column!r} holds {type(value).__name__}, not text"
             )
         if not value.strip():
-            raise CircuitsError(f"{self.source}: column {column!r} is blank")
+            raise InputError(f"{self.source}: column {column!r} is blank")
         return value.strip()
 
     def require_no_column(self, column: str) -> None:
         """Refuse the one object of a file whose cell is a list of texts: the whole column."""
         value = self.values.get(column)
         if self.alone and isinstance(value, list) and any(isinstance(one, str) for one in value):
-            raise CircuitsError(
+            raise InputError(
                 f"{self.source}: one object with its columns as lists, where a list of rows is "
                 "expected (of pandas: to_json(orient='records'))"
             )
@@ -70,11 +70,11 @@ class Row:
         if self.values.get(column) is None:
             found = ", ".join(repr(name) for name in self.values) or "none"
             if self.alone and column not in self.values:
-                raise CircuitsError(
+                raise InputError(
                     f"{self.source}: one object, where a list of rows is expected, and no row "
                     f"itself, as it has no {column!r}; its keys are: {found}"
                 )
-            raise CircuitsError(
+            raise InputError(
                 f"{self.source}: no value in column {column!r}; the row's columns are: {found}"
             )
         return self.values[column]
@@ -93,28 +93,26 @@ def read_rows(path: str | Path, left_out: LeftOut = None) -> list[Row]:
     if saved.is_saved(path):
         return _required(path, list(_saved(path)), left_out)
     if path.suffix.lower() not in _READERS:
-        raise CircuitsError(
-            f"{path}: the ending {path.suffix!r} is not one of {', '.join(_READERS)}"
-        )
+        raise InputError(f"{path}: the ending {path.suffix!r} is not one of {', '.join(_READERS)}")
     if not path.is_file():
         kind = "it is a folder, not a file" if path.is_dir() else "no such file"
-        raise CircuitsError(f"{path}: {kind}")
+        raise InputError(f"{path}: {kind}")
     try:
         if pointer := pointer_among(path):
-            raise CircuitsError(f"{path}: {pointer}")
+            raise InputError(f"{path}: {pointer}")
         rows = list(_read(path, left_out))
     except OSError as error:
-        raise CircuitsError(f"{path}: cannot be read ({error})") from error
+        raise InputError(f"{path}: cannot be read ({error})") from error
     except UnicodeDecodeError as error:
-        raise CircuitsError(f"{path}: not UTF-8 text ({error})") from error
+        raise InputError(f"{path}: not UTF-8 text ({error})") from error
     return _required(path, rows, left_out)
 
 
 def _required(path: Path, rows: list[Row], left_out: LeftOut) -> list[Row]:
     if not rows and left_out:
-        raise CircuitsError(f"{path}: no row can be used ({described(left_out)})")
+        raise InputError(f"{path}: no row can be used ({described(left_out)})")
     if not rows:
-        raise CircuitsError(f"{path}: the file has no rows")
+        raise InputError(f"{path}: the file has no rows")
     return rows
 
 
@@ -164,7 +162,7 @@ def _objects(path: Path, left_out: LeftOut) -> Iterator[Row]:
             yield from _kept(source, partial(_row, source, values), left_out)
         return
     if any(_holds_objects(value) for value in row.values.values()):
-        raise CircuitsError(
+        raise InputError(
             f"{path.name}: one object, where a list of rows is expected; its keys are: "
             f"{', '.join(row.values)}"
         )
@@ -181,11 +179,11 @@ def _read_objects(path: Path, left_out: LeftOut) -> list[Row]:
             if left_out is not None and not _over_lines(path):
                 return list(_json_lines(path, left_out, any_line=True))
             if path.suffix.lower() == ".json" and error.first:
-                raise CircuitsError(
+                raise InputError(
                     f"{path.name}, line {whole.lineno}: not JSON ({whole.msg} at column "
                     f"{whole.colno})"
                 ) from whole
-            raise CircuitsError(str(error)) from error
+            raise InputError(str(error)) from error
 
 
 def _all_or_none(rows: Iterator[Row], left_out: LeftOut) -> list[Row]:
@@ -272,7 +270,7 @@ def _json(path: Path, left_out: LeftOut) -> Iterator[Row]:
             hook = unrepeated if left_out is None else Repeated.made
             values = loads(text, hook)
     except json.JSONDecodeError as error:
-        raise CircuitsError(f"{path.name}, line {error.lineno}: not JSON ({error.msg})") from error
+        raise InputError(f"{path.name}, line {error.lineno}: not JSON ({error.msg})") from error
     for number, value in enumerate(values, start=1):
         source = f"{path.name}, row {number}"
         yield from _kept(source, partial(_row, source, value), left_out)
@@ -289,18 +287,16 @@ def _csv(path: Path, delimiter: str, left_out: LeftOut) -> Iterator[Row]:
     try:
         header, number = records.next() or [], 0
     except csv.Error as error:
-        raise CircuitsError(f"{path.name}, row 1: malformed CSV ({error})") from error
+        raise InputError(f"{path.name}, row 1: malformed CSV ({error})") from error
     if twice := {name for name in header if name and header.count(name) > 1}:
-        raise CircuitsError(
-            f"{path.name}: two columns are named {min(twice)!r}; rename one of them"
-        )
+        raise InputError(f"{path.name}: two columns are named {min(twice)!r}; rename one of them")
     while not records.ended:
         start, source = records.line, f"{path.name}, row {number + 1}"
         try:
             cells = records.next()
         except csv.Error as error:
             if left_out is None:
-                raise CircuitsError(f"{source}: malformed CSV ({error})") from error
+                raise InputError(f"{source}: malformed CSV ({error})") from error
             number += 1
             last = records.recover(start, len(header))
             place = f"line {start + 1}" if last == start + 1 else f"lines {start + 1} to {last}"
@@ -314,7 +310,7 @@ def _csv(path: Path, delimiter: str, left_out: LeftOut) -> Iterator[Row]:
 
 def _csv_row(source: str, header: list[str], cells: list[str]) -> Row:
     if len(cells) != len(header):
-        raise CircuitsError(
+        raise InputError(
             f"{source}: {len(cells)} cells, but the header names {len(header)} columns; quote a "
             "text that holds the delimiter"
         )
@@ -333,7 +329,7 @@ def _parquet(path: Path) -> Iterator[Row]:
                 number += 1
                 yield _row(f"{path.name}, row {number}", values)
     except pyarrow.ArrowException as error:
-        raise CircuitsError(f"{path}: not a Parquet file ({error})") from error
+        raise InputError(f"{path}: not a Parquet file ({error})") from error
 
 
 def _starts_with_bracket(path: Path) -> bool:
@@ -350,9 +346,9 @@ def _holds_objects(value: Any) -> bool:
 
 def _row(source: str, value: Any) -> Row:
     if why := repeated(value):
-        raise CircuitsError(f"{source}: {why}") from why
+        raise InputError(f"{source}: {why}") from why
     if not isinstance(value, dict):
-        raise CircuitsError(
+        raise InputError(
             f"{source}: {type(value).__name__} where an object with named columns is expected"
         )
     return Row(source, {name: None if _is_gap(cell) else cell for name, cell in value.items()})

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tasks.errors import CircuitsError, unrepeated
+from tasks.errors import CircuitsError, InputError, unrepeated
 
 
 def loads(text: str, hook: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> Any:
@@ -14,11 +14,11 @@ def loads(text: str, hook: Callable[[list[tuple[str, Any]]], dict[str, Any]]) ->
     try:
         return json.loads(text, object_pairs_hook=hook)
     except RecursionError as error:
-        raise CircuitsError("JSON that is nested too deep") from error
+        raise InputError("JSON that is nested too deep") from error
     except ValueError as error:
         if isinstance(error, CircuitsError | json.JSONDecodeError):
             raise
-        raise CircuitsError("JSON with a number of thousands of digits") from error
+        raise InputError("JSON with a number of thousands of digits") from error
 
 
 class Repeated(dict[str, Any]):

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from tasks.errors import CircuitsError
+from tasks.errors import InputError
 from tasks.skipping import Skipped
 
 TokenSet = tuple[int, ...]
@@ -38,7 +38,7 @@ class TrainingExample:
 
     def __post_init__(self) -> None:
         if not self.prompt or not self.target:
-            raise CircuitsError(f"{self.source}: the prompt or the target has no tokens")
+            raise InputError(f"{self.source}: the prompt or the target has no tokens")
 
 
 @dataclass(frozen=True)
@@ -62,44 +62,42 @@ class PromptPair:
 
     def __post_init__(self) -> None:
         if not self.clean:
-            raise CircuitsError(f"{self.source}: the clean prompt has no tokens")
+            raise InputError(f"{self.source}: the clean prompt has no tokens")
         if len(self.clean) != len(self.corrupted):
-            raise CircuitsError(
+            raise InputError(
                 f"{self.source}: the clean prompt has {len(self.clean)} tokens and the corrupted "
                 f"one {len(self.corrupted)}; patching needs equal lengths, position by position"
             )
         if self.clean == self.corrupted:
-            raise CircuitsError(f"{self.source}: the clean and the corrupted prompt are identical")
+            raise InputError(f"{self.source}: the clean and the corrupted prompt are identical")
         if not self.answer or not all(self.answer):
-            raise CircuitsError(f"{self.source}: the answer has no tokens")
+            raise InputError(f"{self.source}: the answer has no tokens")
         for tokens in (self.clean, self.corrupted, *self.answer, *self.wrong):
             if odd := [token for token in tokens if type(token) is not int]:
-                raise CircuitsError(
-                    f"{self.source}: {odd[0]!r} is no token id; ids are whole numbers"
-                )
+                raise InputError(f"{self.source}: {odd[0]!r} is no token id; ids are whole numbers")
         for tokens in (*self.answer, *self.wrong):
             if repeated := [token for token in tokens if tokens.count(token) > 1]:
-                raise CircuitsError(
+                raise InputError(
                     f"{self.source}: token {repeated[0]} stands twice in an answer's set and would "
                     "count twice; give it once"
                 )
         if len(self.answer) > 1 and any(len(tokens) != 1 for tokens in self.answer):
-            raise CircuitsError(
+            raise InputError(
                 f"{self.source}: an answer of several positions takes exactly one token at each"
             )
         if self.wrong and len(self.wrong) != len(self.answer):
-            raise CircuitsError(
+            raise InputError(
                 f"{self.source}: the answer has {len(self.answer)} positions and the wrong "
                 f"answer {len(self.wrong)}"
             )
         for tokens, wrong in zip(self.answer, self.wrong, strict=False):
             if set(tokens) & set(wrong):
-                raise CircuitsError(
+                raise InputError(
                     f"{self.source}: token {min(set(tokens) & set(wrong))} is both right and wrong"
                 )
         for start, end in self.spans:
             if not 0 <= start < end <= len(self.clean):
-                raise CircuitsError(
+                raise InputError(
                     f"{self.source}: the span {start}-{end} lies outside the prompt's "
                     f"{len(self.clean)} tokens"
                 )
@@ -222,7 +220,7 @@ class PairSet(Sequence[PromptPair]):
 
     def __post_init__(self) -> None:
         if not self.pairs:
-            raise CircuitsError(f"{self.task} ({self.split}): no prompt pairs; an empty set")
+            raise InputError(f"{self.task} ({self.split}): no prompt pairs; an empty set")
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -271,13 +269,13 @@ class PairSet(Sequence[PromptPair]):
                 read = {"the prompt": len(pair.clean), "the answer": len(pair.answer)}
             for what, length in read.items():
                 if n_ctx is not None and length > n_ctx:
-                    raise CircuitsError(
+                    raise InputError(
                         f"{pair.source}: {length} tokens ({what}), but the model's context window "
                         f"holds {n_ctx}; shorten the text"
                     )
             if max(pair.tokens) >= d_vocab or min(pair.tokens) < 0:
                 bad = max(pair.tokens) if max(pair.tokens) >= d_vocab else min(pair.tokens)
-                raise CircuitsError(
+                raise InputError(
                     f"{pair.source}: token id {bad} is outside the model's vocabulary of "
                     f"{d_vocab}; was it made by another tokenizer?"
                 )
@@ -288,7 +286,7 @@ class PairSet(Sequence[PromptPair]):
         apart: pairs of more tokens than this share no batch with the others.
         """
         if size < 1:
-            raise CircuitsError(f"batch size {size}: it must be at least 1")
+            raise InputError(f"batch size {size}: it must be at least 1")
         order = sorted(range(len(self)), key=lambda i: (-len(self.pairs[i]), i))
         longer = 0 if apart is None else sum(len(pair) > apart for pair in self.pairs)
         for group in (order[:longer], order[longer:]):
@@ -333,21 +331,21 @@ class PairSet(Sequence[PromptPair]):
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()
         except OSError as error:
-            raise CircuitsError(f"{path}: cannot be read ({error.strerror})") from error
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
         rows = []
         for number, line in enumerate(lines, start=1):
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError as error:
-                raise CircuitsError(f"{path}, line {number}: not JSON ({error.msg})") from error
+                raise InputError(f"{path}, line {number}: not JSON ({error.msg})") from error
         if not rows:
-            raise CircuitsError(f"{path}: the file is empty")
+            raise InputError(f"{path}: the file is empty")
         try:
             pairs = tuple(PromptPair(**_tuples(row)) for row in rows[1:])
             skipped = tuple(Skipped(**row) for row in rows[0].pop("skipped", ()))
             return cls(pairs=pairs, skipped=skipped, **rows[0])
         except TypeError as error:
-            raise CircuitsError(f"{path}: not a file written by PairSet.save ({error})") from error
+            raise InputError(f"{path}: not a file written by PairSet.save ({error})") from error
 
 
 def _hashed(content: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import CircuitsError
+from tasks.errors import InputError
 
 _ONE, _SEVERAL = "state.json", "dataset_dict.json"
 
@@ -30,7 +30,7 @@ def load(path: str | Path) -> Mapping[str, Any]:
         loaded = datasets.load_from_disk(str(path))
     except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
         said = " ".join(str(error).split()) or type(error).__name__
-        raise CircuitsError(f"{path}: the saved dataset cannot be read ({said})") from error
+        raise InputError(f"{path}: the saved dataset cannot be read ({said})") from error
     return dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
 
 

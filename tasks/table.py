@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 from transformers import PreTrainedTokenizerBase
 
 from tasks import saved, splits
-from tasks.errors import CircuitsError, error_context
+from tasks.errors import InputError, error_context
 from tasks.files import Row, read_rows
 from tasks.pairs import PairSet, PromptPair, TokenSet
 from tasks.skipping import Skipped, keep
@@ -75,11 +75,11 @@ class Table(FramedTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.control not in CONTROL:
-            raise CircuitsError(
+            raise InputError(
                 f"table: unknown control {self.control!r}; known: {', '.join(CONTROL)}"
             )
         if self.chat and self.control != "refuse":
-            raise CircuitsError("table: with chat, the template alone writes control tokens")
+            raise InputError("table: with chat, the template alone writes control tokens")
         wrong = [_filled(row, *self._wrong_columns) for row in self._rows]
         if self.incorrect is not None and not any(wrong):
             self._rows[0].cell(self.incorrect)  # refuses, naming the columns that there are
@@ -88,7 +88,7 @@ class Table(FramedTask):
         for row, has_wrong in zip(self._rows, wrong, strict=True):
             if has_wrong != wrong[0]:
                 here, there = ("a", "none") if has_wrong else ("no", "one")
-                raise CircuitsError(
+                raise InputError(
                     f"{row.source}: {here} wrong answer, where {self._rows[0].source} has {there}; "
                     "give one in all rows or in none"
                 )
@@ -164,7 +164,7 @@ class Table(FramedTask):
         wrong: tuple[TokenSet, ...] = ()
         if _filled(row, *self._wrong_columns) != self._has_wrong:
             here, there = ("no", "one") if self._has_wrong else ("a", "none")
-            raise CircuitsError(f"{row.source}: {here} wrong answer, where most rows have {there}")
+            raise InputError(f"{row.source}: {here} wrong answer, where most rows have {there}")
         if self._has_wrong:
             column = self.incorrect or _given(row, "incorrect")
             wrong = self._answer(framing, prompt, row, column)
@@ -186,7 +186,7 @@ class Table(FramedTask):
         value = _listed(row.cell(column))
         row.require_no_column(column)
         if not isinstance(value, str | list):
-            raise CircuitsError(
+            raise InputError(
                 f"{row.source}: column {column!r} holds {value!r}, which is neither text nor a "
                 "list of token ids"
             )
@@ -210,7 +210,7 @@ class Table(FramedTask):
         alternatives = [self._tokens(framing, prompt, row, column, text) for text in value]
         for text, tokens in zip(value, alternatives, strict=True):
             if len(tokens) != 1:
-                raise CircuitsError(
+                raise InputError(
                     f"{row.source}: {column!r} lists {text!r}, which is {len(tokens)} tokens; "
                     "answers in a list are one token each"
                 )
@@ -221,14 +221,12 @@ class Table(FramedTask):
     ) -> tuple[int, ...]:
         """The tokens of an answer's text where it follows the clean prompt."""
         if not isinstance(text, str):
-            raise CircuitsError(
-                f"{row.source}: column {column!r} holds {text!r}, which is not text"
-            )
+            raise InputError(f"{row.source}: column {column!r} holds {text!r}, which is not text")
         with error_context(f"{row.source}: column {column!r}"):
             self._check_control(framing, text)
             tokens = framing.answer(prompt, text, control=self.control == "token")
         if not tokens:
-            raise CircuitsError(f"{row.source}: the answer {text!r} in {column!r} is no token")
+            raise InputError(f"{row.source}: the answer {text!r} in {column!r} is no token")
         return tokens
 
     def _check_control(self, framing: Framing, text: str, before: int = 0) -> None:
@@ -237,7 +235,7 @@ class Table(FramedTask):
             return
         if found := control_token(framing.tokenizer, text):
             name, place = found
-            raise CircuitsError(
+            raise InputError(
                 f"the control token {name!r} is written at character {before + place + 1}; say "
                 "what it is with the option control=token, or control=text for its characters"
             )
@@ -247,7 +245,7 @@ class Table(FramedTask):
         years = _YEARS.search(str(row.cell(self.clean)))
         index = row.values.get(self.correct or "correct_idx")
         if years and not self._has_wrong and str(index) in (years[2], str(int(years[2]))):
-            raise CircuitsError(
+            raise InputError(
                 f"{row.source}: {index} is the end of the year in the prompt, not a token id; use "
                 "the task 'greater-than', or give the ids of the right and the wrong tokens"
             )
@@ -256,7 +254,7 @@ class Table(FramedTask):
 def _require_ids(pair: PromptPair, tokens: int) -> None:
     """Refuse ids that no model of the tokenizer has; the model itself knows its rows."""
     if bad := [token for token in pair.tokens if not 0 <= token < tokens + _PADDING]:
-        raise CircuitsError(
+        raise InputError(
             f"{pair.source}: token id {bad[0]} is outside the model's vocabulary: the tokenizer "
             f"has {tokens} tokens, and a model few rows more; was it made by another tokenizer?"
         )
@@ -267,7 +265,7 @@ def _given(row: Row, column: str) -> str:
     indices = f"{column}_idx"
     if _filled(row, column) == _filled(row, indices):
         number = "both" if _filled(row, column) else "neither"
-        raise CircuitsError(
+        raise InputError(
             f"{row.source}: {number} of {column!r} and {indices!r} given; give one of the two"
         )
     return column if _filled(row, column) else indices
@@ -281,7 +279,7 @@ def _ids(row: Row, column: str, values: list[Any]) -> tuple[int, ...]:
         except (TypeError, ValueError):
             number = math.nan
         if isinstance(value, bool) or not number.is_integer():
-            raise CircuitsError(
+            raise InputError(
                 f"{row.source}: column {column!r} holds {value!r}, which is not a token id"
             )
         ids.append(int(number))

@@ -95,13 +95,14 @@ def pick(
 
     how: rule, metric, ablation, batch_size, seed, as for `choose_ranking`.
     """
-    from circuits.evaluation import VanishingMetricError, choose_ranking
+    from circuits.errors import UndefinedMetricError
+    from circuits.evaluation import choose_ranking
 
     why = "there are too few pairs to choose it on others"
     if others is not None:
         try:
             choice = choose_ranking(model, scores, others, size=size, **how)
-        except VanishingMetricError as error:
+        except UndefinedMetricError as error:
             why = str(error)
         else:
             return Picked(choice.ranking, choice.positive_ratio, choice.to_dict(), _lines(choice))

@@ -28,7 +28,7 @@ from circuits.provenance import describe_pairs
 from circuits.runtime.options import RunOptions
 from circuits.runtime.result_file import MaybeUndefined, ResultFile
 from circuits.runtime.resume import Pieces
-from circuits.statistics.estimate import Estimate, VanishingMetricError, estimates
+from circuits.statistics.estimate import Estimate, estimates
 from tasks.pairs import PairSet
 
 Loader = Callable[[], HookedModel]
@@ -169,7 +169,7 @@ def cross_evaluate(
             found = estimates(
                 measured.columns, _with_losses(own), n_resamples=n_resamples, seed=options.seed
             )
-        except VanishingMetricError as error:
+        except UndefinedMetricError as error:
             rows.append(Row(name, math.nan, math.nan, undefined=str(error)))
             continue
         finally:

@@ -13,7 +13,7 @@ from circuits.evaluation.robustness import Condition, robustness
 from circuits.evaluation.stability import Stability, stability
 from circuits.evaluation.task_performance import TaskPerformance, task_performance
 from circuits.evaluation.until_stable import until_stable
-from circuits.statistics.estimate import Estimate, VanishingMetricError
+from circuits.statistics.estimate import Estimate
 
 __all__ = [
     "FRACTIONS",
@@ -30,7 +30,6 @@ __all__ = [
     "Reliability",
     "Stability",
     "TaskPerformance",
-    "VanishingMetricError",
     "choose_ranking",
     "completeness",
     "evaluate",

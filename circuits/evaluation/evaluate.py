@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from circuits.errors import UndefinedMetricError
 from circuits.evaluation.completeness import Completeness, completeness
 from circuits.evaluation.faithfulness import faithfulness
 from circuits.evaluation.measure import nothing_left
@@ -22,7 +23,6 @@ from circuits.graph.orders import ORDERS
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
 from circuits.runtime.resume import Pieces, digest
-from circuits.statistics.estimate import VanishingMetricError
 from tasks.pairs import PairSet
 
 
@@ -104,7 +104,7 @@ def evaluate(
         strategy = circuit.details.get("strategy")
         strategy = strategy if strategy in ORDERS else None
         curve = faithfulness(model, scores, pairs, metric=metric, strategy=strategy, **shared)
-    except VanishingMetricError as error:
+    except UndefinedMetricError as error:
         return {**record, "faithfulness": {"undefined": str(error)}}
     own = robustness(model, circuit, {"evaluate": pairs}, metric=metric, **shared)
     found = own | robustness(model, circuit, conditions or {}, **shared)
@@ -143,7 +143,7 @@ def _asked(question: Callable[[], Minimality | Completeness]) -> dict[str, Any]:
     """The answer, or why there is none on so few pairs."""
     try:
         return question().to_dict()
-    except VanishingMetricError as error:
+    except UndefinedMetricError as error:
         return {"undefined": str(error)}
 
 

@@ -158,7 +158,7 @@ def faithfulness(
     rankings the control is the mean of. ablation: as for `measure`. Circuits are pruned before
     they run, which changes no logit where the corrupted run is what replaces.
 
-    Raises VanishingMetricError where clean and corrupted metric are equal.
+    Raises UndefinedMetricError where clean and corrupted metric are equal.
     """
     nothing = empty_like(scores)
     if not all(0 < share <= 1 for share in fractions) or list(fractions) != sorted({*fractions}):

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.errors import UndefinedMetricError
 from circuits.graph import AnyCircuit
 from circuits.intervention import CircuitRunner, MeanActivations, constants
 from circuits.metrics import metric_for
@@ -16,7 +17,6 @@ from circuits.models import HookedModel
 from circuits.planning import choose_batch_size
 from circuits.runtime.batching import over_batches
 from circuits.runtime.resume import PartialResults, Pieces, digest
-from circuits.statistics.estimate import VanishingMetricError
 from tasks.pairs import PairBatch, PairSet
 
 
@@ -35,7 +35,7 @@ class Measured:
     def __post_init__(self) -> None:
         clean, corrupted = float(self.clean.mean()), float(self.corrupted.mean())
         if abs(clean - corrupted) <= 1e-6 * max(abs(clean), abs(corrupted), 1e-6):
-            raise VanishingMetricError(
+            raise UndefinedMetricError(
                 f"faithfulness is not defined: {self.metric} is {clean:.6g} on the clean prompts "
                 f"and {corrupted:.6g} on the corrupted ones; the corruption changes nothing that "
                 "the metric sees"

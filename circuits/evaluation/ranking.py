@@ -142,7 +142,7 @@ def choose_ranking(
     ablation, unfinished: as for `measure`. Costs a run of each pair on up to six circuits a
     ranking.
 
-    Raises VanishingMetricError where clean and corrupted metric are equal.
+    Raises UndefinedMetricError where clean and corrupted metric are equal.
     """
     _refuse_scored(scores, pairs)
     every = len(empty_like(scores).candidates)

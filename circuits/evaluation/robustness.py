@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 
 import torch
 
+from circuits.errors import UndefinedMetricError
 from circuits.evaluation.measure import measure, shares
 from circuits.graph import AnyCircuit
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
 from circuits.runtime.resume import Pieces
-from circuits.statistics.estimate import Estimate, VanishingMetricError, estimates
+from circuits.statistics.estimate import Estimate, estimates
 from tasks.pairs import PairSet
 
 Kind = TypeVar("Kind", bound=AnyCircuit)
@@ -78,7 +79,7 @@ def robustness(
                 resume=resume,
             )
             kept, random = estimates(measured.columns, shares, seed=seed)
-        except VanishingMetricError as error:
+        except UndefinedMetricError as error:
             found[name] = Condition(metric or pairs.metric, None, None, undefined=str(error))
             continue
         found[name] = Condition(

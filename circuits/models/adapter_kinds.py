@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from circuits.errors import CircuitsError
+from circuits.errors import UnsupportedError
 
 _BY_INPUT = {
     "XLORA": "a gate mixes its LoRAs anew for every input",
@@ -33,39 +33,39 @@ def require_mergeable(folder: Path, record: Mapping[str, Any]) -> None:
     kind = record.get("peft_type")
     installed = f"the installed PEFT {peft.__version__}"
     if kind is None:
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{folder}: adapter_config.json names no peft_type; is it an adapter's?"
         )
     if kind not in [known.value for known in PEFT_TYPE_TO_CONFIG_MAPPING]:
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{folder}: an adapter of type {kind!r}, which {installed} does not know"
             f"{_GONE.get(kind, '')}; merge it with the PEFT that made it, save the model, and give "
             "that"
         )
     if kind in _BY_INPUT:
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{folder}: an adapter of type {kind}: {_BY_INPUT[kind]}, so no one set of weights is "
             "equal to it, and it cannot be merged; only what can be merged is supported"
         )
     if not hasattr(PEFT_TYPE_TO_TUNER_MAPPING.get(kind), "merge_and_unload"):
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{folder}: an adapter of type {kind} adds to the prompt or to the layers; only what "
             "can be merged into the weights, such as a LoRA, is supported"
         )
     if record.get("alora_invocation_tokens"):
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{folder}: an activated LoRA (alora_invocation_tokens) works from certain tokens on, "
             "so no one set of weights is equal to it, and it cannot be merged"
         )
     known = PEFT_TYPE_TO_CONFIG_MAPPING[kind].__dataclass_fields__
     for name, value in record.items():
         if name not in known and value not in (None, False, "", [], {}):
-            raise CircuitsError(
+            raise UnsupportedError(
                 f"{folder}: adapter_config.json has {name} {value!r}, which {installed} does not "
                 "know and would leave out; update PEFT, or remove it if it changes nothing"
             )
     if record.get("layer_replication"):
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{folder}: a LoRA with layer_replication makes several layers of one weight and gives "
             "each an adapter of its own, so no weights of the base's layers are equal to it"
         )
@@ -73,7 +73,7 @@ def require_mergeable(folder: Path, record: Mapping[str, Any]) -> None:
         if kind == "OFT" and name == "r" and record.get("oft_block_size"):
             continue  # one of the two is 0, and says that the other decides
         if record.get(name) is not None and not fits(record[name]):
-            raise CircuitsError(
+            raise UnsupportedError(
                 f"{folder}: adapter_config.json has {name} {record[name]!r}; {what}"
             )
 

@@ -20,7 +20,7 @@ from transformers import MODEL_FOR_MASKED_LM_MAPPING, PreTrainedConfig, PreTrain
 from transformers.activations import ACT2CLS
 from transformers.pytorch_utils import Conv1D
 
-from circuits.errors import CircuitsError
+from circuits.errors import UnsupportedError
 from circuits.graph.layout import PORTS, AttentionPlace, Layout, MLPPlace
 from circuits.models.language import tower
 from circuits.models.norm import Norm
@@ -79,7 +79,7 @@ def _named_modules(model: PreTrainedModel) -> tuple[Any, Mapping[str, Any]]:
         else:
             config, mapping = _adapter(model, model.config, architecture)
     except (ValueError, AttributeError) as error:
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{architecture}: TransformerLens has no adapter for this architecture ({error})"
         ) from error
     _refuse(model, mapping)
@@ -162,41 +162,43 @@ def _tail(model: PreTrainedModel, mapping: Mapping[str, Any]) -> tuple[nn.Module
 def _refuse(model: PreTrainedModel, mapping: Mapping[str, Any]) -> None:
     architecture, config = type(model).__name__, model.config.get_text_config()
     if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not config.is_encoder_decoder:
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{architecture}: a model that fills in masked words ({config.model_type}) is not "
             "supported, nor are its norms behind the layers; language models that read from left "
             "to right are"
         )
     blocks = [mapping[key] for key in mapping if key.endswith("blocks")]
     if not blocks or "unembed" not in mapping:
-        raise CircuitsError(f"{architecture}: only language models of stacked layers are supported")
+        raise UnsupportedError(
+            f"{architecture}: only language models of stacked layers are supported"
+        )
     for block in blocks:
         parts = block.submodules
         if not ({"attn", "self_attn"} & set(parts)) or "mlp" not in parts:
-            raise CircuitsError(
+            raise UnsupportedError(
                 f"{architecture}: its layers are not attention plus MLP (state-space layers are "
                 "not supported)"
             )
         if "MoE" in type(parts["mlp"]).__name__:
-            raise CircuitsError(
+            raise UnsupportedError(
                 f"{architecture}: mixture-of-experts layers are not supported: which expert runs "
                 "jumps with the input, and no gradient says by how much"
             )
     if getattr(config, "do_layer_norm_before", True) is False:
-        raise CircuitsError(f"{architecture}: OPT with norms after its layers is not supported")
+        raise UnsupportedError(f"{architecture}: OPT with norms after its layers is not supported")
     if getattr(config, "apply_residual_connection_post_layernorm", False):
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{architecture}: a residual connection that starts behind the norm is not supported"
         )
     for name in ("residual_multiplier", "scale_depth"):
         if getattr(config, name, 1.0) not in (None, 1.0):
-            raise CircuitsError(f"{architecture}: a scaled residual ({name}) is not supported")
+            raise UnsupportedError(f"{architecture}: a scaled residual ({name}) is not supported")
     sizes = {
         getattr(config, name, None)
         for name in ("encoder_attention_heads", "decoder_attention_heads")
     }
     if len(sizes) > 1 and None not in sizes:
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{architecture}: encoder and decoder differ in their number of heads "
             f"({config.encoder_attention_heads} and {config.decoder_attention_heads})"
         )
@@ -299,7 +301,7 @@ class _Build:
             post = Norm.of(block.get_submodule(parts["ln1_post"].name))
         output = module.get_submodule(names["o"].name)
         if post is not None and (post.kind != "rms" or post.bias is not None or output.bias):
-            raise CircuitsError(
+            raise UnsupportedError(
                 f"{type(self.model).__name__}: a norm after attention that centres or adds a "
                 "constant is not supported"
             )
@@ -329,7 +331,7 @@ class _Build:
             elif kind in _INTERLEAVED:
                 made.append(Projection(port, module, heads, size, place * size, 3 * size))
             else:
-                raise CircuitsError(
+                raise UnsupportedError(
                     f"{type(self.model).__name__}: the order of q, k and v in its fused "
                     "projection is not known"
                 )
@@ -359,7 +361,7 @@ class _Build:
             reader = owner if owner is not block else block.get_submodule(names["in"].name)
             shared = norms["ln1"] if self.layout.parallel else None
             if norms["ln1"] is not None and shared is None:
-                raise CircuitsError(
+                raise UnsupportedError(
                     f"{type(self.model).__name__}: an MLP without a norm of its own is not known"
                 )
         return MLP(reader, shared, hidden, output, place)

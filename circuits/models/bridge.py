@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from circuits.errors import CircuitsError
+from circuits.errors import UnsupportedError
 from circuits.models.load_errors import first_sentence
 from circuits.runtime.oom import out_of_memory
 
@@ -40,7 +40,7 @@ def bridge_of(
     try:
         bridge = _made(model, tokenizer, name)
     except ImportError as error:
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{name}: TransformerLens's bridge of {type(model).__name__} needs a package that is "
             f"not installed ({first_sentence(error)}); nothing is installed by itself, and all but "
             "the bridge works without"
@@ -48,7 +48,7 @@ def bridge_of(
     except Exception as error:
         if isinstance(error, RuntimeError) and out_of_memory(error):
             raise
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{name}: TransformerLens can make no bridge of {type(model).__name__} "
             f"({type(error).__name__}: {first_sentence(error)})"
         ) from error
@@ -126,7 +126,7 @@ def _require_equal(bridge: TransformerBridge, model: PreTrainedModel, name: str)
             if getattr(model.config, key, None) == value
         ]
         why = f"; it does not heed {' and '.join(unread)}" if unread else ""
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{name}: TransformerLens's bridge computes other logits than the model, off by "
             f"{error:.1e} of the largest{why}; scores, patching and internals use the model itself"
         )

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from circuits.errors import CircuitsError
+from circuits.errors import UnsupportedError
 from circuits.models.hooks import Hooks
 from circuits.models.norm import Norm
 from circuits.models.view import Attention, Projection
@@ -40,7 +40,7 @@ def check_heads(model: HookedModel, batch: PairBatch) -> None:
         drawn = _Drawn(model, batch, attention)
         for projection in attention.projections:
             if not drawn.moves_its_heads(projection):
-                raise CircuitsError(
+                raise UnsupportedError(
                     f"{type(model.hf).__name__}: the residual-stream view is wrong for this model: "
                     f"the last {projection.port} head of {attention.place.prefix} is not where the "
                     "view says; it is not supported"
@@ -115,7 +115,7 @@ class _Drawn:
             self.model.logits(self.batch.clean, self.batch, hooks)
         except _ReachedError:
             return seen[0].float()
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{type(self.model.hf).__name__}: the residual-stream view is wrong for this model: "
             f"{self.attention.place.prefix} does not run; it is not supported"
         )

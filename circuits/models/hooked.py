@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from circuits.errors import CircuitsError
+from circuits.errors import CircuitsError, UnsupportedError
 from circuits.graph.layout import Layout
 from circuits.models import begin
 from circuits.models.architecture import describe
@@ -259,13 +259,13 @@ def _as_unsupported(hf: PreTrainedModel, name: str) -> Iterator[None]:
         if isinstance(error, RuntimeError) and out_of_memory(error):
             raise
         if kind := quantisation(hf):
-            raise CircuitsError(
+            raise UnsupportedError(
                 f"{name}: its weights are quantised ({kind}), and what is kept is not what its "
                 "layers compute with; load it unquantised, or give what its dequantize() returns"
             ) from error
         if isinstance(error, CircuitsError):
             raise
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{type(hf).__name__}: it is not supported: its residual-stream view could not be "
             f"proved ({type(error).__name__}: {first_sentence(error)})"
         ) from error

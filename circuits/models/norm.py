@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from circuits.errors import CircuitsError
+from circuits.errors import UnsupportedError
 
 _KINDS: tuple[Literal["layer", "rms"], ...] = ("layer", "rms")
 
@@ -36,7 +36,7 @@ class Norm:
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
         eps = getattr(module, "eps", getattr(module, "variance_epsilon", None))
         if weight is None or eps is None:
-            raise CircuitsError(f"{type(module).__name__}: a norm without weight or epsilon")
+            raise UnsupportedError(f"{type(module).__name__}: a norm without weight or epsilon")
         probe = torch.linspace(-1.0, 3.0, 4 * weight.numel(), device=weight.device)
         probe = (probe.sin() * 2 + 0.5).view(4, -1).to(weight.dtype)
         other = torch.linspace(0.5, 1.5, weight.numel(), device=weight.device)
@@ -50,7 +50,7 @@ class Norm:
                     if torch.allclose(norm._formula(probe), expected, atol=1e-4, rtol=1e-2):
                         effective = (1 + weight if shift else weight).detach()
                         return cls(module, kind, effective, bias, float(eps))
-        raise CircuitsError(f"{type(module).__name__}: neither a LayerNorm nor an RMSNorm")
+        raise UnsupportedError(f"{type(module).__name__}: neither a LayerNorm nor an RMSNorm")
 
     def sigma(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch 1"]:
         """The scale, in float32."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from circuits.errors import CircuitsError
+from circuits.errors import UnsupportedError
 from circuits.models.load_errors import abbreviated
 
 # Packages of quantised layers or weights, by the beginning of a class's module.
@@ -44,37 +44,37 @@ def require_plain(model: Any, name: str) -> PreTrainedModel:
     """The model itself, or a CircuitsError that says what it is and how it becomes plain."""
     kind = type(model).__name__
     if not isinstance(model, nn.Module):
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{name}: {kind} where a model is expected; HookedModel.from_pretrained loads one"
         )
     adapted = _adapter_layers(model)
     if adapted:
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{name}: {kind} holds adapter layers of PEFT that are not merged into the weights "
             f"({abbreviated(adapted)}); give what its merge_and_unload() returns, or the "
             "adapter's folder"
         )
     if kind in _WRAPPERS:
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{name}: {kind} wraps a model; give the model inside it (its .{_WRAPPERS[kind]})"
         )
     for one in getattr(model, "peft_config", {}).values():
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{name}: {kind} is a PEFT model of type {getattr(one.peft_type, 'value', '')}; only "
             "what can be merged into the weights, such as a LoRA, is supported"
         )
     if not isinstance(model, PreTrainedModel):
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{name}: {kind} is no model of Hugging Face transformers; only those are looked at"
         )
     if absent := [path for path, one in model.named_parameters() if one.is_meta]:
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{name}: {len(absent)} weights hold no data here ({abbreviated(absent)}): they are on "
             "the meta device, or offloaded; load the whole model onto one device"
         )
     # In a language model it may stand in the configuration of the text alone.
     if False in (model.config.return_dict, model.config.get_text_config().return_dict):
-        raise CircuitsError(f"{name}: its configuration has return_dict False; set it to True")
+        raise UnsupportedError(f"{name}: its configuration has return_dict False; set it to True")
     return model
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.errors import CircuitsError
+from circuits.errors import UnsupportedError
 from circuits.models.norm import Norm
 from circuits.models.stream import SourceActivations
 from circuits.models.view import (
@@ -99,7 +99,7 @@ def require_order(view: View, architecture: str) -> None:
                     _require_same(architecture, view, column, range(first, written))
                 continue
             if rows.start != written:
-                raise CircuitsError(
+                raise UnsupportedError(
                     f"{architecture}: the residual-stream view is wrong for this model: "
                     f"{view.layout.sources[rows.start]} does not write where it stands in the "
                     "order of sources; it is not supported"
@@ -115,7 +115,7 @@ def _columns(event: Event) -> range:
 
 def _require_same(architecture: str, view: View, column: int, written: range) -> None:
     if view.layout.visible(column) != written:
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{architecture}: the residual-stream view is wrong for this model: "
             f"{view.layout.readers[column]} does not read just what was written before it; it is "
             "not supported"

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from circuits.errors import CircuitsError
+from circuits.errors import UnsupportedError
 from circuits.graph.layout import AttentionPlace, Layout, MLPPlace, Port
 from circuits.models.norm import Norm
 
@@ -247,5 +247,5 @@ def input_major(module: nn.Module) -> Float[Tensor, "input output"]:
     """A linear module's matrix as (input, output), whichever way it is stored."""
     weight = module.weight
     if not isinstance(weight, Tensor) or weight.ndim != 2:
-        raise CircuitsError(f"{type(module).__name__}: not a linear projection")
+        raise UnsupportedError(f"{type(module).__name__}: not a linear projection")
     return weight.detach() if isinstance(module, Conv1D) else weight.detach().T

@@ -7,11 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from circuits.attribution import attribute
-from circuits.errors import TooFewError
+from circuits.errors import TooFewError, UndefinedMetricError
 from circuits.evaluation import (
     EvalConfig,
     TaskPerformance,
-    VanishingMetricError,
     choose_ranking,
     evaluate,
     task_performance,
@@ -135,7 +134,7 @@ def _choose_ranking(run: RunContext, name: str, scores: EdgeScores, size: int) -
             seed=run.recipe.seed,
             progress=run.progress,
         ).select(scores)
-    except (VanishingMetricError, TooFewError) as error:
+    except (UndefinedMetricError, TooFewError) as error:
         _log.warning("%s: the ranking is absolute, for none can be chosen: %s", name, error)
         return select(scores, size=size, strategy=section.strategy)
 

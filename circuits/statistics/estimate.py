@@ -11,15 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.errors import CircuitsError
+from circuits.errors import UndefinedMetricError
 from circuits.runtime.result_file import AsList, MaybeUndefined
 from circuits.statistics import LEVEL, bca_interval, mean_interval, resample_weights
 
 Statistic = Callable[[Float[Tensor, "*resample column"]], Float[Tensor, "*resample k"]]
-
-
-class VanishingMetricError(CircuitsError):
-    """Clean and corrupted runs have the same metric, so no share of the difference exists."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +131,7 @@ def estimates(
     together across columns, so whatever an example adds to both sides of a difference cancels.
 
     A ratio whose denominator is 0 in some resample has no value there; such resamples are left out,
-    and if they are more than 5 %, no interval exists and `VanishingMetricError` says so. A single
+    and if they are more than 5 %, no interval exists and `UndefinedMetricError` says so. A single
     example has no interval; of fewer than `FEW` it is narrow, of two no more than their values.
     """
     n = values.shape[0]
@@ -157,7 +153,7 @@ def _defined(rows: Float[Tensor, "resample k"]) -> Float[Tensor, "left k"]:
     exists = torch.isfinite(rows).all(dim=1)
     missing = int((~exists).sum())
     if missing > (1 - LEVEL) * len(rows):
-        raise VanishingMetricError(
+        raise UndefinedMetricError(
             f"no interval: clean and corrupted metric are equal in {missing} of {len(rows)} "
             "resamples of the examples; use more examples, or a corruption that changes more of "
             "them"

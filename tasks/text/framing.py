@@ -24,7 +24,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from tasks.errors import CircuitsError
+from tasks.errors import InputError
 from tasks.text.tokens import (
     Span,
     added_begin,
@@ -50,9 +50,9 @@ class FramedTask:
 
     def __post_init__(self) -> None:
         if not (self.add_bos == "auto" or isinstance(self.add_bos, bool)):
-            raise CircuitsError(f"add_bos={self.add_bos!r}: add_bos is true or false, or auto")
+            raise InputError(f"add_bos={self.add_bos!r}: add_bos is true or false, or auto")
         if not isinstance(self.chat, bool):
-            raise CircuitsError(f"chat={self.chat!r}: it is true or false")
+            raise InputError(f"chat={self.chat!r}: it is true or false")
 
     def _framing(self, tokenizer: PreTrainedTokenizerBase) -> Framing:
         return Framing(tokenizer, add_bos=self.add_bos, chat=self.chat)
@@ -125,7 +125,7 @@ class Framing:
     def ids(self, given: Sequence[int]) -> Framed:
         """A prompt that is given as tokens: as it is, unless `add_bos` is True."""
         if self.chat:
-            raise CircuitsError(
+            raise InputError(
                 "chat: the prompt is given as token ids, and a template takes text; give the text"
             )
         first = self._missing(given) if self._forced else ()
@@ -184,12 +184,12 @@ class Framing:
             return written, len(head)
         if written == head + text.strip() + tail:
             return written, len(head) - (len(text) - len(text.lstrip()))
-        raise CircuitsError("chat: the template does not write this prompt as it stands")
+        raise InputError("chat: the template does not write this prompt as it stands")
 
     def _refuse_control(self, text: str) -> None:
         found = self._control.search(text) if self._control else None
         if found:
-            raise CircuitsError(
+            raise InputError(
                 f"chat: the control token {found[0]!r} is written in the text, at character "
                 f"{found.start() + 1}; take it out, or leave the row out"
             )
@@ -204,7 +204,7 @@ class Framing:
         written = self._render([{"role": "user", "content": _PROBE}])
         head, found, tail = written.partition(_PROBE)
         if not found or _PROBE in tail:
-            raise CircuitsError("chat: the tokenizer's template does not write the prompt once")
+            raise InputError("chat: the tokenizer's template does not write the prompt once")
         return head, tail
 
     @cached_property
@@ -223,7 +223,7 @@ class Framing:
 
     def _render(self, messages: list[dict[str, str]], *, header: bool = True) -> str:
         if not getattr(self.tokenizer, "chat_template", None):
-            raise CircuitsError(
+            raise InputError(
                 "chat: the tokenizer has no chat template; leave out chat, or take the model's "
                 "version that was trained to chat"
             )
@@ -242,6 +242,4 @@ class Framing:
             )
         except (TemplateError, ValueError, TypeError, AttributeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise CircuitsError(
-                f"chat: the tokenizer's template cannot be used ({reason})"
-            ) from error
+            raise InputError(f"chat: the tokenizer's template cannot be used ({reason})") from error

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from tasks.errors import CircuitsError
+from tasks.errors import InputError
 
 Span = tuple[int, int]
 
@@ -43,7 +43,7 @@ def encode_with_offsets(
 ) -> Encoding:
     """As `encode`, with where each token stands in the text. Needs a fast tokenizer."""
     if not tokenizer.is_fast:
-        raise CircuitsError(
+        raise InputError(
             f"the tokenizer {type(tokenizer).__name__} is a slow one, which does not tell where a "
             "token stands in the text; load the model's fast tokenizer (tokenizer.json)"
         )
@@ -100,7 +100,7 @@ def beginning(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     if added := added_begin(tokenizer):
         return added
     if tokenizer.bos_token_id is None:
-        raise CircuitsError("add_bos: the tokenizer has no beginning-of-text token")
+        raise InputError("add_bos: the tokenizer has no beginning-of-text token")
     return (int(tokenizer.bos_token_id),)
 
 
@@ -118,7 +118,7 @@ def behind(
 ) -> tuple[int, ...]:
     """What `both`, the tokens of `text + addition`, has behind `before`, those of `text`."""
     if both[: len(before)] != before:
-        raise CircuitsError(
+        raise InputError(
             f"{addition[:40]!r} merges with the end of {text[-20:]!r} into other tokens; begin it "
             "with a space, or end the text elsewhere"
         )

@@ -7,7 +7,8 @@ import torch
 from oracles.split_paths import SplitPaths
 
 import circuits
-from circuits.evaluation import VanishingMetricError, faithfulness, minimality, robustness
+from circuits.errors import UndefinedMetricError
+from circuits.evaluation import faithfulness, minimality, robustness
 from circuits.graph import Circuit, EdgeScores, select
 from circuits.metrics import METRICS
 from circuits.statistics.estimate import estimates
@@ -77,7 +78,7 @@ def test_equal_metrics_are_named(hooked):
         def batch(self, index):
             return batch
 
-    with pytest.raises(VanishingMetricError, match=r"logit-difference is .* and .* on the corrupt"):
+    with pytest.raises(UndefinedMetricError, match=r"logit-difference is .* and .* on the corrupt"):
         faithfulness(model, scores, Early(late.pairs, metric="logit-difference"))
 
 

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuits.errors import CircuitsError, error_context
+from circuits.errors import CircuitsError, UndefinedMetricError, error_context
 from circuits.runtime.files import read_json, require_known, write_json
 from circuits.statistics import FEW, bca_interval, mean_interval, resample_weights
 
@@ -32,7 +32,7 @@ _METRIC = ("clean", "corrupted", "values", "undefined", "caution", "recovery")
 _CELLS = 2**22  # resamples x cells held at once
 
 
-class UndefinedRecoveryError(CircuitsError):
+class UndefinedRecoveryError(UndefinedMetricError):
     """Clean and corrupted runs have the same metric, so no share of the gap exists."""
 
 

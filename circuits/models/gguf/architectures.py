@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from circuits.errors import CircuitsError
+from circuits.errors import UnsupportedError
 
 _DECODER = {
     "token_embd": "model.embed_tokens",
@@ -119,7 +119,7 @@ ARCHITECTURES = {
 def architecture_of(path: object, name: str) -> Architecture:
     """The architecture of a file; any other is refused by its name."""
     if name not in ARCHITECTURES:
-        raise CircuitsError(
+        raise UnsupportedError(
             f"{path}: GGUF of architecture {name!r} is not read; known: {', '.join(ARCHITECTURES)}"
         )
     return ARCHITECTURES[name]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 from tasks import saved, splits
-from tasks.errors import CircuitsError
+from tasks.errors import InputError
 from tasks.files import Row, read_rows
 from tasks.skipping import Skipped
 from tasks.task import Split
@@ -98,13 +98,13 @@ def from_dataset(
     known = known_dataset(name)
     loaded = _load(name, known, config)
     if split != "all" and split not in loaded:
-        raise CircuitsError(
+        raise InputError(
             f"dataset {name!r} has no split {split!r}; it has: {', '.join(map(str, loaded))}"
         )
     parts = [str(part) for part in loaded] if split == "all" else [split]
     rows = _DatasetRows(name, tuple((part, loaded[part]) for part in parts))
     if not rows:
-        raise CircuitsError(f"dataset {name!r}: split {split!r} has no rows")
+        raise InputError(f"dataset {name!r}: split {split!r} has no rows")
     if known is not None:
         article, summary = article or known.article, summary or known.summary
     return Articles(
@@ -138,7 +138,7 @@ def _load(name: str, known: KnownDataset | None, config: str | None) -> Any:
     if known is None and saved.is_saved(name):
         return saved.load(name)
     if hub_id.startswith((".", "/", "~")) and not Path(hub_id).exists():
-        raise CircuitsError(f"dataset {name!r}: no such folder")
+        raise InputError(f"dataset {name!r}: no such folder")
     try:
         return datasets.load_dataset(hub_id, config or own, revision=revision)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
@@ -146,17 +146,17 @@ def _load(name: str, known: KnownDataset | None, config: str | None) -> Any:
             error = error.__cause__  # which says no more than that there was one
         lines = (str(error).strip() or type(error).__name__).splitlines()
         if "config" in lines[0].lower():  # it has several, and the second line names them
-            raise CircuitsError(
+            raise InputError(
                 f"dataset {name!r}: {' '.join(lines[:2])}; name one with the option `config`"
             ) from error
         if Path(hub_id).exists():
-            raise CircuitsError(
+            raise InputError(
                 f"dataset {name!r}: the local folder cannot be read ({lines[0]}); give one of its "
                 "files as `path`, where rows that cannot be read are named, or left out by `skip`"
             ) from error
         bare = "/" not in hub_id
         hint = "an id of the hub is written namespace/name; " if bare else ""
-        raise CircuitsError(
+        raise InputError(
             f"dataset {name!r} cannot be loaded ({lines[0]}); {hint}known names: "
             f"{', '.join(KNOWN_DATASETS)}. Without a network, download it first or give a local "
             "file as `path`"
@@ -191,7 +191,7 @@ def _column(row: Row, names: tuple[str, ...], what: str) -> str:
     for name in names:
         if name in row.values:
             return name
-    raise CircuitsError(
+    raise InputError(
         f"{row.source}: no column {' or '.join(map(repr, names))}; the row's columns are: "
         f"{', '.join(map(repr, row.values)) or 'none'}; name the right one with `{what}_column`"
     )

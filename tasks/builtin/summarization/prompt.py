@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from tasks.errors import CircuitsError
+from tasks.errors import InputError
 from tasks.text.framing import Framed, Framing
 from tasks.text.sentences import core, sentence_ranges
 from tasks.text.tokens import Span, encode_with_offsets, token_spans
@@ -47,9 +47,7 @@ def truncate(tokenizer: PreTrainedTokenizerBase, article: str, limit: int) -> st
         if tokens <= limit
     ]
     if not ends:
-        raise CircuitsError(
-            f"the article's first sentence is longer than max_article_tokens={limit}"
-        )
+        raise InputError(f"the article's first sentence is longer than max_article_tokens={limit}")
     return article[: ends[-1]]
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from tasks.errors import CircuitsError
+from tasks.errors import InputError
 
 SHORTEST = 3  # letters; WordNet's shorter nouns are chemical symbols and letters
 
@@ -40,12 +40,12 @@ def _wordnet() -> tuple[str, ...]:
         wordnet = importlib.import_module("nltk.corpus").wordnet
         lemmas = set(wordnet.all_lemma_names(pos="n"))
     except ImportError as error:
-        raise CircuitsError(
+        raise InputError(
             "transitive: nouns 'wordnet' need nltk; install it (pip install nltk), or use the "
             "nouns 'own'"
         ) from error
     except LookupError as error:
-        raise CircuitsError(
+        raise InputError(
             "transitive: nouns 'wordnet' need nltk's WordNet, which is not on this machine; fetch "
             "it (python -m nltk.downloader wordnet), or use the nouns 'own'"
         ) from error
@@ -57,16 +57,16 @@ def _file(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise CircuitsError(
+        raise InputError(
             f"{path}: the nouns cannot be read ({error.strerror}); nouns are 'own', 'wordnet' or a "
             "text file with one noun a line"
         ) from error
     except UnicodeDecodeError as error:
-        raise CircuitsError(f"{path}: not UTF-8 text ({error})") from error
+        raise InputError(f"{path}: not UTF-8 text ({error})") from error
     nouns = {line.strip(): number for number, line in enumerate(lines, start=1) if line.strip()}
     for noun, number in nouns.items():
         if len(noun.split()) > 1:
-            raise CircuitsError(f"{path.name}, line {number}: {noun!r} is more than one word")
+            raise InputError(f"{path.name}, line {number}: {noun!r} is more than one word")
     if not nouns:
-        raise CircuitsError(f"{path}: the file has no nouns")
+        raise InputError(f"{path}: the file has no nouns")
     return tuple(nouns)
