@@ -8,12 +8,23 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from circuits.errors import CircuitsError
+from circuits.errors import CircuitsError, InputError, UndefinedMetricError, UnsupportedError
 
 if TYPE_CHECKING:
     from circuits.attribution import attribute, attribute_nodes
-    from circuits.comparison import compare, cross_evaluate
+    from circuits.comparison import Comparison, CrossEvaluation, Evolution, compare, cross_evaluate
     from circuits.evaluation import (
+        Completeness,
+        Condition,
+        Curve,
+        EvalConfig,
+        Faithfulness,
+        Minimality,
+        RankingChoice,
+        RatioSearch,
+        Reliability,
+        Stability,
+        TaskPerformance,
         choose_ranking,
         completeness,
         evaluate,
@@ -24,6 +35,7 @@ if TYPE_CHECKING:
         stability,
         task_performance,
         tune_positive_ratio,
+        until_stable,
     )
     from circuits.graph import (
         Circuit,
@@ -34,55 +46,112 @@ if TYPE_CHECKING:
         select,
         select_nodes,
     )
+    from circuits.intervention import MeanActivations
     from circuits.intervention.patching import Patching, patch, path_patch
-    from circuits.model_diff import diff_models
+    from circuits.model_diff import ModelDiff, diff_models
     from circuits.models import HookedModel
+    from circuits.runs import MissingResultError, RunFolder, open_run
+    from circuits.runtime.options import RunOptions
+    from circuits.statistics.estimate import Estimate, Estimates
+    from circuits.tuning.lora_comparison import LoraComparison, compare_lora_targets
+    from circuits.tuning.lora_targets import LoraTarget
     from circuits.tuning.targets import lora_config
 
 _HOMES = {
-    "attribute": "circuits.attribution",
-    "attribute_nodes": "circuits.attribution",
-    "tune_positive_ratio": "circuits.evaluation",
-    "choose_ranking": "circuits.evaluation",
-    "completeness": "circuits.evaluation",
-    "evaluate": "circuits.evaluation",
-    "faithfulness": "circuits.evaluation",
-    "minimality": "circuits.evaluation",
-    "reliability": "circuits.evaluation",
-    "robustness": "circuits.evaluation",
-    "stability": "circuits.evaluation",
-    "task_performance": "circuits.evaluation",
-    "until_stable": "circuits.evaluation",
-    "compare": "circuits.comparison",
-    "cross_evaluate": "circuits.comparison",
-    "diff_models": "circuits.model_diff",
-    "Circuit": "circuits.graph",
-    "EdgeScores": "circuits.graph",
-    "Layout": "circuits.graph",
-    "NodeCircuit": "circuits.graph",
-    "NodeScores": "circuits.graph",
-    "select": "circuits.graph",
-    "select_nodes": "circuits.graph",
-    "Patching": "circuits.intervention.patching",
-    "patch": "circuits.intervention.patching",
-    "path_patch": "circuits.intervention.patching",
-    "HookedModel": "circuits.models",
-    "lora_config": "circuits.tuning.targets",
+    "circuits.attribution": ("attribute", "attribute_nodes"),
+    "circuits.comparison": (
+        "Comparison",
+        "CrossEvaluation",
+        "Evolution",
+        "compare",
+        "cross_evaluate",
+    ),
+    "circuits.evaluation": (
+        "Completeness",
+        "Condition",
+        "Curve",
+        "EvalConfig",
+        "Faithfulness",
+        "Minimality",
+        "RankingChoice",
+        "RatioSearch",
+        "Reliability",
+        "Stability",
+        "TaskPerformance",
+        "choose_ranking",
+        "completeness",
+        "evaluate",
+        "faithfulness",
+        "minimality",
+        "reliability",
+        "robustness",
+        "stability",
+        "task_performance",
+        "tune_positive_ratio",
+        "until_stable",
+    ),
+    "circuits.graph": (
+        "Circuit",
+        "EdgeScores",
+        "Layout",
+        "NodeCircuit",
+        "NodeScores",
+        "select",
+        "select_nodes",
+    ),
+    "circuits.intervention": ("MeanActivations",),
+    "circuits.intervention.patching": ("Patching", "patch", "path_patch"),
+    "circuits.model_diff": ("ModelDiff", "diff_models"),
+    "circuits.models": ("HookedModel",),
+    "circuits.runs": ("MissingResultError", "RunFolder", "open_run"),
+    "circuits.runtime.options": ("RunOptions",),
+    "circuits.statistics.estimate": ("Estimate", "Estimates"),
+    "circuits.tuning.lora_comparison": ("LoraComparison", "compare_lora_targets"),
+    "circuits.tuning.lora_targets": ("LoraTarget",),
+    "circuits.tuning.targets": ("lora_config",),
 }
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Circuit",
     "CircuitsError",
+    "Comparison",
+    "Completeness",
+    "Condition",
+    "CrossEvaluation",
+    "Curve",
     "EdgeScores",
+    "Estimate",
+    "Estimates",
+    "EvalConfig",
+    "Evolution",
+    "Faithfulness",
     "HookedModel",
+    "InputError",
     "Layout",
+    "LoraComparison",
+    "LoraTarget",
+    "MeanActivations",
+    "Minimality",
+    "MissingResultError",
+    "ModelDiff",
     "NodeCircuit",
     "NodeScores",
     "Patching",
+    "RankingChoice",
+    "RatioSearch",
+    "Reliability",
+    "RunFolder",
+    "RunOptions",
+    "Stability",
+    "TaskPerformance",
+    "UndefinedMetricError",
+    "UnsupportedError",
     "attribute",
     "attribute_nodes",
     "choose_ranking",
     "compare",
+    "compare_lora_targets",
     "completeness",
     "cross_evaluate",
     "diff_models",
@@ -90,6 +159,7 @@ __all__ = [
     "faithfulness",
     "lora_config",
     "minimality",
+    "open_run",
     "patch",
     "path_patch",
     "reliability",
@@ -99,10 +169,29 @@ __all__ = [
     "stability",
     "task_performance",
     "tune_positive_ratio",
+    "until_stable",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name == "__version__":
+        return _version()
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'circuits' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
+def _version() -> str:
+    """The installed distribution's version; a checkout that was never installed has none."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from tasks.namesake import DISTRIBUTION
+
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "0+unknown"

@@ -7,9 +7,11 @@ heavy is imported until it is asked for.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.errors import CircuitsError
+from tasks.errors import CircuitsError, InputError, TooFewError
+from tasks.namesake import refuse_namesake
 from tasks.registry import describe, load, names, options
 
 if TYPE_CHECKING:
@@ -18,11 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CircuitsError",
+    "InputError",
     "PairBatch",
     "PairSet",
     "PromptPair",
     "Split",
     "Task",
+    "TooFewError",
     "TrainableTask",
     "TrainingExample",
     "describe",
@@ -30,6 +34,8 @@ __all__ = [
     "names",
     "options",
 ]
+
+refuse_namesake(Path(__file__).parent.parent)
 
 _LAZY = {
     "TrainingExample": "tasks.pairs",

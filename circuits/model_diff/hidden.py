@@ -8,7 +8,7 @@ moved and not how documents differ.
 
 The plane (space) of the path is spanned by the first principal components of those group means;
 UMAP (McInnes, Healy & Melville 2018), in three dimensions, is an extra: `pip install
-'circuits[umap]'`. Only distances between near points mean something in it.
+'circuit-discovery[umap]'`. Only distances between near points mean something in it.
 """
 
 from __future__ import annotations
@@ -264,5 +264,5 @@ def require_umap() -> Any:
     except ImportError as error:
         raise CircuitsError(
             "UMAP needs the package umap-learn, which is not installed: pip install "
-            "'circuits[umap]'; principal components need nothing"
+            "'circuit-discovery[umap]'; principal components need nothing"
         ) from error

@@ -147,7 +147,7 @@ def test_refusals_are_one_line(edited, model_folder, table, tmp_path):
     try:
         import umap  # noqa: F401
     except ImportError:
-        cases["--model", edited, "--base", base, "--umap"] = "circuits[umap]"
+        cases["--model", edited, "--base", base, "--umap"] = "circuit-discovery[umap]"
     for arguments, message in cases.items():
         done = circuits("diff", *arguments, *common(table, tmp_path / "none"))
         assert done.returncode == 2 and message in done.stderr, done.stderr

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 import tasks
-from tasks.errors import CircuitsError, error_context
+from tasks.errors import CircuitsError, InputError, TooFewError, error_context
 
 
 def test_the_known_tasks():
@@ -51,3 +51,11 @@ def test_import_is_light():
 def test_error_context_puts_the_row_first():
     with pytest.raises(CircuitsError, match=r"^a\.csv, row 1: bad$"), error_context("a.csv, row 1"):
         raise CircuitsError("bad")
+
+
+def test_error_context_keeps_the_kind_of_error_and_what_it_holds():
+    with pytest.raises(TooFewError, match=r"^a\.csv: only 2$") as found, error_context("a.csv"):
+        raise TooFewError("only 2", there=2)
+    assert found.value.there == 2
+    with pytest.raises(InputError, match=r"^row 3: bad$"), error_context("row 3"):
+        raise InputError("bad")

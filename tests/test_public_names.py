@@ -1,0 +1,84 @@
+"""What `import circuits` and `import tasks` offer, and that no other `circuits` is in the way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+
+import circuits
+import tasks
+from tasks.namesake import DISTRIBUTION, refuse_namesake
+
+ROOT = Path(circuits.__file__).parent.parent
+
+
+@pytest.mark.parametrize("package", [circuits, tasks])
+def test_every_public_name_is_there_and_listed(package):
+    assert set(package.__all__) <= set(dir(package))
+    for name in package.__all__:
+        assert getattr(package, name) is not None, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        package.nothing  # noqa: B018 - the access itself is tried
+
+
+def test_every_name_that_has_a_home_is_public():
+    eager = {"CircuitsError", "InputError", "UndefinedMetricError", "UnsupportedError"}
+    assert set(circuits._HOME_OF) | eager == set(circuits.__all__)
+
+
+def test_the_version_is_the_distributions(monkeypatch):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] == DISTRIBUTION
+    monkeypatch.setattr("importlib.metadata.version", {DISTRIBUTION: "1.2.3"}.__getitem__)
+    assert circuits.__version__ == "1.2.3"
+
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", absent)
+    assert circuits.__version__ == "0+unknown"
+
+
+def test_another_circuits_that_is_imported_first_is_refused(tmp_path):
+    other = tmp_path / "circuits"
+    other.mkdir()
+    (other / "__init__.py").write_text("from os import getpid as Component\n")
+    done = _imported("import circuits; circuits.Component; import tasks", tmp_path, ROOT)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: `import circuits` gives {other / '__init__.py'}, not ")
+    assert "pip uninstall circuits" in last
+
+
+def test_another_circuits_in_the_same_folder_is_refused(tmp_path):
+    for package in ("circuits", "tasks"):
+        (tmp_path / package).mkdir()
+        for file in (ROOT / package).glob("*.py"):
+            shutil.copy(file, tmp_path / package)
+    assert _imported("import circuits", tmp_path).returncode == 0
+    (tmp_path / "circuits-3.2.5.dist-info").mkdir()
+    done = _imported("import circuits", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        f"ImportError: circuits-3.2.5.dist-info beside {DISTRIBUTION}: another package named "
+    )
+
+
+def test_where_no_circuits_can_be_found_that_is_said(tmp_path):
+    with pytest.raises(ImportError, match=r"not .*__init__\.py"):
+        refuse_namesake(tmp_path)
+
+
+def _imported(code: str, *path: Path) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter that runs the code with these folders, not its own, first on its path."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+    return subprocess.run(
+        [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
