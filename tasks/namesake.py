@@ -3,7 +3,8 @@
 `circuits` on PyPI is an event framework with the same import name. Where both are installed, one
 of them is imported in place of the other, or their files are mixed in one folder. Every module of
 this package imports `tasks`, so the check stands here, and speaks up even when the other `circuits`
-is the one that was imported. It reads one folder and no package metadata: some tenths of a millisecond.
+is the one that was imported. It reads one folder and no package metadata, which
+takes some tenths of a millisecond.
 """
 
 from __future__ import annotations

@@ -80,5 +80,9 @@ def _imported(code: str, *path: Path) -> subprocess.CompletedProcess[str]:
     """A fresh interpreter that runs the code with these folders, not its own, first on its path."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
     return subprocess.run(
-        [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
