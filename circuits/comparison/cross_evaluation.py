@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.errors import CircuitsError
+from circuits.errors import CircuitsError, UndefinedMetricError
 from circuits.evaluation.measure import measure, shares
 from circuits.evaluation.robustness import random_circuit
 from circuits.graph import Circuit
