@@ -7,69 +7,68 @@ where the dtype is the same; and merging an adapter rounds by device, so the sam
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
+from circuits.graph.provenance import DataRecord, ModelRecord, Provenance, Versions
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
 
 
-def describe_pairs(pairs: PairSet) -> dict[str, Any]:
+def describe_pairs(pairs: PairSet) -> DataRecord:
     """What a result must say of its data."""
-    left_out = {"skipped": len(pairs.skipped)} if pairs.skipped else {}
-    return {
-        "task": pairs.task,
-        "split": pairs.split,
-        "n": len(pairs),
-        "fingerprint": pairs.fingerprint,
-        **left_out,
-    }
+    return DataRecord(
+        task=pairs.task,
+        split=pairs.split,
+        n=len(pairs),
+        fingerprint=pairs.fingerprint,
+        skipped=len(pairs.skipped),
+    )
 
 
-def describe_model(model: HookedModel) -> dict[str, Any]:
+def describe_model(model: HookedModel) -> ModelRecord:
     """What a result must say of its model."""
-    return {
-        "name": model.name,
-        "architecture": type(model.hf).__name__,
-        "dtype": model.dtype_name,
-        "fingerprint": model.fingerprint,
-        **({} if model.gguf is None else {"gguf": dict(model.gguf)}),
-        **({} if model.asked_tokenizer is None else {"tokenizer": model.asked_tokenizer}),
-    }
+    return ModelRecord(
+        name=model.name,
+        architecture=type(model.hf).__name__,
+        dtype=model.dtype_name,
+        fingerprint=model.fingerprint,
+        gguf=model.gguf,
+        tokenizer=model.asked_tokenizer,
+    )
 
 
-def versions() -> dict[str, str]:
+def versions() -> Versions:
     """Versions of the packages that a figure can depend on: of the modules that are loaded, where
     they say theirs, as an installation may have changed since.
     """
-    names = ("circuits", "torch", "transformers", "transformer-lens")
-    loaded = {name: sys.modules.get(name.replace("-", "_")) for name in names}
-    return {
-        name: str(getattr(module, "__version__", None) or version(name))
-        for name, module in loaded.items()
-    }
+    return Versions(
+        circuits=_version("circuits"),
+        torch=_version("torch"),
+        transformers=_version("transformers"),
+        transformer_lens=_version("transformer-lens"),
+    )
 
 
-def source_of_other_weights(model: HookedModel, details: Mapping[str, Any]) -> str | None:
-    """The name of the other model that scores were made from; None where they were not, or where
-    it cannot be told.
+def source_of_other_weights(model: HookedModel, made_from: Provenance) -> str | None:
+    """The name of the other model that scores were made from.
 
-    details: of the scores or of the circuit.
+    Args:
+        model: the model to hold them against.
+        made_from: the provenance of the scores, or of the circuit.
+
+    Returns:
+        The name; None where they were made from this model, or where it cannot be told.
     """
-    recorded = details.get("model")
-    if not isinstance(recorded, Mapping):
+    recorded = made_from.model
+    if recorded is None:
         return None
     adapter = (Path(model.name) / "adapter_config.json").is_file()
-    if adapter and recorded.get("name") == model.name:
+    if adapter and recorded.name == model.name:
         return None
-    return str(recorded.get("name")) if differ(describe_model(model), recorded) else None
+    return recorded.name if describe_model(model).has_other_weights(recorded) else None
 
 
-def differ(one: Any, other: Any) -> bool:
-    """Whether two records of models (`describe_model`) are known to be of different weights."""
-    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
-        return False
-    hashes = one.get("fingerprint"), other.get("fingerprint")
-    return all(hashes) and hashes[0] != hashes[1] and one.get("dtype") == other.get("dtype")
+def _version(name: str) -> str:
+    module = sys.modules.get(name.replace("-", "_"))
+    return str(getattr(module, "__version__", None) or version(name))

@@ -118,7 +118,7 @@ def main() -> None:
     model = HookedModel.from_pretrained(source, device=arguments.device)
     record: dict[str, Any] = {
         "settings": {key: str(value) for key, value in vars(arguments).items()},
-        "model": describe_model(model),
+        "model": describe_model(model).model_dump(mode="json"),
         "questions": {},
     }
     name = arguments.model or f"a small GPT-2, seed {arguments.seed}"
@@ -134,7 +134,7 @@ def main() -> None:
                 asked[kind] = {"refused": str(error)}
                 parts.append(f"### The {kind} pairs\n\nNot asked: {error}\n")
                 continue
-            found = asked[kind] = {"data": describe_pairs(pairs)}
+            found = asked[kind] = {"data": describe_pairs(pairs).model_dump(mode="json")}
             parts.append(heading(kind, prompts, pairs))
             if kind == "original":
                 found["top"] = top_tokens(model, pairs[0])
@@ -263,7 +263,8 @@ def kept(
     path: Path,
 ) -> Patching:
     """A sweep from its file, or run and written there."""
-    identity = {"data": describe_pairs(pairs), "model": describe_model(model)}
+    described = {"data": describe_pairs(pairs), "model": describe_model(model)}
+    identity = {name: part.model_dump(mode="json") for name, part in described.items()}
     if path.exists():
         found = Patching.load(path)
         if any(found.details.get(key) != value for key, value in identity.items()):

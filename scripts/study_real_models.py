@@ -125,7 +125,7 @@ def cell(
         "edges": model.layout.n_edges,
         "performance": task_performance(model, scored).to_dict(),
         "five_midpoints_off": float((five.matrix - reference).abs().sum() / reference.abs().sum()),
-        "estimated_off": five.details["error"]["estimate"],
+        "estimated_off": five.provenance.error.estimate,
         "defaults": defaults(model, five, others, judged),
         "curves": {
             name: faithfulness(

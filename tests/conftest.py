@@ -271,11 +271,12 @@ def layout():
 @pytest.fixture(scope="session")
 def make_scores():
     """per-example tensor -> EdgeScores of it; impossible edges are cleared."""
-    from circuits.graph import EdgeScores
+    from circuits.graph import EdgeScores, Provenance
+    from circuits.graph.provenance import DataRecord
 
     def make(layout, values, fingerprint="pairs"):
         values = (values * layout.mask).float()
-        details = {"data": {"fingerprint": fingerprint}}
-        return EdgeScores(values.mean(dim=0), layout, "eap-ig", details, values)
+        data = DataRecord(task="planted", split="all", n=len(values), fingerprint=fingerprint)
+        return EdgeScores(values.mean(dim=0), layout, "eap-ig", Provenance(data=data), values)
 
     return make

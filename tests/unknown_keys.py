@@ -18,6 +18,6 @@ def refused(load, path, places):
             inside = inside[step]
         inside[key] = None
         other.write_text(json.dumps(record))
-        with pytest.raises(CircuitsError, match=rf"unknown\.json: unknown key '{key}' \(known: "):
+        with pytest.raises(CircuitsError, match=rf"unknown\.json: .*unknown key '{key}'"):
             load(other)
     assert load(path) is not None

@@ -59,12 +59,12 @@ def attribute(
         quadrature="midpoint"), or a method object.
     metric: a name from `circuits.metrics`; None takes the pairs' own. Units of the scores.
     batch_size: None takes what the memory plan says (`planning.choose_batch_size`), a batch that
-        does not fit after all is halved. `details["batch_size"]` holds the number.
+        does not fit after all is halved. `provenance.batch_size` holds the number.
     per_example: keep one matrix an example, which `compare` and intervals need.
     unfinished: keeps what is done so far in a file; the same call goes on from it.
     growth: scores the first pairs only, as many as it says (`evaluation.until_stable`).
 
-    Methods on the path from corrupted to clean say in `details["error"]` how far to trust them.
+    Methods on the path from corrupted to clean say in `provenance.error` how far to trust them.
 
     Nothing here is random: the same input on the same machine gives the same bytes.
     """
@@ -73,7 +73,12 @@ def attribute(
 
     def made(found: DatasetScores) -> EdgeScores:
         return EdgeScores(
-            found.mean, model.layout, chosen.name, found.details, found.per_example, found.blocks
+            found.mean,
+            model.layout,
+            chosen.name,
+            found.provenance,
+            found.per_example,
+            found.blocks,
         )
 
     found = score_dataset(

@@ -20,6 +20,7 @@ from circuits.attribution.method import Method
 from circuits.errors import CircuitsError
 from circuits.graph import AnyScores
 from circuits.graph.blocks import COUNT, Blocks, block_of
+from circuits.graph.provenance import Provenance, QuadratureError
 from circuits.metrics import Metric
 from circuits.models import HookedModel
 from circuits.planning import choose_batch_size
@@ -58,7 +59,7 @@ class DatasetScores:
     mean: Tensor
     per_example: Float[Tensor, "example ..."] | None
     blocks: Blocks | None
-    details: dict[str, Any]
+    provenance: Provenance
 
 
 def score_dataset(
@@ -85,25 +86,23 @@ def score_dataset(
     if batch_size is None:
         steps = getattr(chosen, "steps", None)
         batch_size = choose_batch_size(model, pairs, chosen.name, steps)
-    details: dict[str, Any] = {
-        "settings": {key: value for key, value in vars(chosen).items() if value is not None},
-        "metric": metric.name,
-        "batch_size": batch_size,
-        "seed": None,
-        "data": describe_pairs(pairs),
-        "pairs": pairs.fingerprints,
-        "model": describe_model(model),
-        "versions": versions(),
-    }
-    if line := model.missing_begin(pairs):
-        details["begin"] = line
+    made_from = Provenance(
+        settings={key: value for key, value in vars(chosen).items() if value is not None},
+        metric=metric.name,
+        batch_size=batch_size,
+        data=describe_pairs(pairs),
+        pairs=tuple(pairs.fingerprints),
+        model=describe_model(model),
+        versions=versions(),
+        begin=model.missing_begin(pairs),
+    )
     sums = _Sums.of(pairs, shape, per_example=per_example)
     parts = torch.zeros(PARTS, dtype=torch.long)
     resume = resume or PartialResults()
     resume.restore(
         len(pairs),
         {
-            **details,
+            **made_from.model_dump(mode="json"),
             "method": chosen.name,
             "shape": shape,
             "per_example": per_example,
@@ -115,8 +114,8 @@ def score_dataset(
 
     def so_far(end: int) -> DatasetScores:
         taken = pairs if end == len(pairs) else pairs[:end]
-        said = {"data": describe_pairs(taken), "pairs": taken.fingerprints}
-        return sums.gathered(end, {**details, **said})
+        pairs_taken = tuple(taken.fingerprints)
+        return sums.gathered(end, made_from.extended(data=describe_pairs(taken), pairs=pairs_taken))
 
     end = 0
     for start, end in _parts(parts, len(pairs), growth, lambda end: made(so_far(end))):
@@ -238,12 +237,12 @@ class _Sums:
         else:
             self.sums.index_add_(0, self.blocks[place], scores)
 
-    def gathered(self, n: int, details: dict[str, Any]) -> DatasetScores:
+    def gathered(self, n: int, made_from: Provenance) -> DatasetScores:
         """The scores of the first `n` examples, which are those taken in so far."""
         ends, path = self.ends[:, :n], self.path[:, :n]
-        error = {}
+        error = None
         if not path.isnan().any():
-            error["error"] = describe_error(path, self.doubt, self.total, self.stands_for)
+            error = describe_error(path, self.doubt, self.total, self.stands_for)
         each, blocks = None, None
         if len(self.kept):
             each = self.kept[:n] if n == len(self.kept) else self.kept[:n].clone()
@@ -254,12 +253,11 @@ class _Sums:
             (self.total / n).float(),
             each,
             blocks,
-            {
-                **details,
-                "metric_clean": float(ends[0].mean()),
-                "metric_corrupted": float(ends[1].mean()),
-                **error,
-            },
+            made_from.extended(
+                metric_clean=float(ends[0].mean()),
+                metric_corrupted=float(ends[1].mean()),
+                error=error,
+            ),
         )
 
 
@@ -268,18 +266,17 @@ def describe_error(
     doubt: Float[Tensor, "*unit column"],
     total: Float[Tensor, "*unit column"],
     stands_for: Float[Tensor, " column"],
-) -> dict[str, float]:
+) -> QuadratureError:
     """What a result says of its quadrature, from sums of `PathScores` over all examples.
 
-    path: rows are each example's error and gradients. estimate: of the relative L1 error of the
-    mean scores. worst: the largest of a single example.
+    path: rows are each example's error and gradients.
     """
     errors, gradients = path.double()
-    return {
-        "estimate": float(relative_l1(doubt[None], total[None], stands_for.double())),
-        "worst": float(errors.max()),
-        "gradients": float(gradients.mean()),
-    }
+    return QuadratureError(
+        estimate=float(relative_l1(doubt[None], total[None], stands_for.double())),
+        worst=float(errors.max()),
+        gradients=float(gradients.mean()),
+    )
 
 
 def _require_finite(scores: torch.Tensor, batch: PairBatch) -> None:

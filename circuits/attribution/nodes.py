@@ -85,7 +85,7 @@ def attribute_nodes(
             model.layout,
             units.widths,
             chosen.name,
-            {"level": level, **found.details},
+            found.provenance,
             found.per_example,
             found.blocks,
         )

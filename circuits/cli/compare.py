@@ -99,14 +99,14 @@ def compare(
         held_out = split or ("all" if data is not None else "test")
         load = {
             name: partial(
-                load_scored, sources[name], device, dtype, file, loaded[name].details, tokenizer
+                load_scored, sources[name], device, dtype, file, loaded[name].provenance, tokenizer
             )
             for name, file in zip(names, files, strict=True)
         }
         first = load[names[0]]()
         pairs = use.load_pairs(chosen, first, n, held_out, seed)
         del first
-        use.warn_of_scored(loaded[names[0]].details, pairs)
+        use.warn_of_scored(loaded[names[0]].provenance, pairs)
         left_out += pairs.skipped
 
     options = RunOptions(batch_size, seed, progress=not quiet)

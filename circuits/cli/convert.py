@@ -124,16 +124,16 @@ def _draw(source: Path, out: Path, form: str, circuit: Path | None) -> None:
             if not (isinstance(scores, EdgeScores) and isinstance(kept, Circuit)):
                 raise CircuitsError("--circuit and scores of edges go together here")
             _require_one_model(scores, kept, source, circuit)
-            graph = Circuit(kept.layout, kept.mask, scores.matrix, kept.details).to_networkx()
+            graph = Circuit(kept.layout, kept.mask, scores.matrix, kept.provenance).to_networkx()
     use.echo_outputs(write_network(graph, out, form))
     typer.echo(f"{graph.number_of_nodes()} nodes, {graph.number_of_edges()} edges")
 
 
 def _require_one_model(scores: EdgeScores, kept: Circuit, source: Path, circuit: Path) -> None:
     from circuits.errors import CircuitsError
-    from circuits.provenance import differ
 
-    if differ(scores.details.get("model"), kept.details.get("model")):
+    mine, theirs = scores.provenance.model, kept.provenance.model
+    if mine is not None and theirs is not None and mine.has_other_weights(theirs):
         raise CircuitsError(f"{circuit}: its model is not the one that {source} was made from")
     if scores.layout != kept.layout:
         raise CircuitsError(

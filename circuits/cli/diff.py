@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -63,7 +63,7 @@ def diff(
     --base newsroom-gpt2 --task newsroom --out inside
     """
     from circuits.errors import CircuitsError
-    from circuits.graph import EdgeScores
+    from circuits.graph import EdgeScores, Provenance
     from circuits.model_diff import diff_models
     from circuits.model_diff.criteria import edge_change
     from circuits.model_diff.hidden import representation_trajectory, require_umap
@@ -78,18 +78,18 @@ def diff(
     if umap:
         require_umap()
     edges = None
-    made: dict[str, tuple[Path, dict[str, Any]]] = {}
+    made: dict[str, tuple[Path, Provenance]] = {}
     if scores is not None and base_scores is not None:
         found = [EdgeScores.load(path) for path in (scores, base_scores)]
         edges = edge_change(
             *found, names=(str(scores), str(base_scores)), n_resamples=n_resamples, seed=seed
         )
         files = zip((model[0], base), (scores, base_scores), found, strict=True)
-        made = {source: (file, one.details) for source, file, one in files}
+        made = {source: (file, one.provenance) for source, file, one in files}
 
     def load(source: str) -> HookedModel:
-        file, details = made.get(source, (None, {}))
-        return load_scored(source, device, dtype, file, details, tokenizer)
+        file, made_from = made.get(source, (None, Provenance()))
+        return load_scored(source, device, dtype, file, made_from, tokenizer)
 
     chosen = use.load_task(task, data, task_option, skip=skip_bad_rows)
     reference = load(base)

@@ -118,6 +118,7 @@ def discover(
     from circuits.evaluation.reliability import FEWEST, TARGET
     from circuits.evaluation.until_stable import FIRST
     from circuits.graph import EdgeScores, NodeScores
+    from circuits.graph.provenance import TaskRecord
     from circuits.runtime.resume import NAME as UNFINISHED
     from circuits.runtime.resume import PartialResults, Pieces
 
@@ -208,9 +209,9 @@ def discover(
             resume=resume,
             growth=growth,
         )
-        pairs = pairs[: scores.details["data"]["n"]]
-        scores.details["seed"] = seed
-        scores.details["performance"] = performance.to_dict()
+        made_from = scores.provenance
+        assert made_from.data is not None
+        pairs = pairs[: made_from.data.n]
         pick = taken(scores)
         reliable = None
         if method != "random" and len(pairs) >= FEWEST:
@@ -223,12 +224,16 @@ def discover(
                 target=until_stable or TARGET,
                 seed=seed,
             )
-            scores.details["reliability"] = reliable.to_dict()
-        scores.details["task"] = {
-            "name": task,
-            "data": None if data is None else str(data),
-            "options": [*(task_option or ()), *(["skip=true"] if skip_bad_rows else ())],
-        }
+        scores = scores.noting(
+            seed=seed,
+            performance=performance,
+            reliability=reliable,
+            task=TaskRecord(
+                name=task,
+                data=None if data is None else str(data),
+                options=(*(task_option or ()), *(["skip=true"] if skip_bad_rows else ())),
+            ),
+        )
         file = scores.save(out)
     written = [file, file.with_suffix(".json"), *use.write_skipped(out, pairs.skipped)]
     if size is not None and isinstance(scores, EdgeScores):
@@ -239,16 +244,16 @@ def discover(
         written.append(out / "circuit.json")
     count = scores.layout.n_edges if isinstance(scores, EdgeScores) else len(scores.values)
     typer.echo(
-        f"{count} {level}s on {len(pairs)} pairs; {scores.details['metric']}: clean "
-        f"{scores.details['metric_clean']:.4f}, corrupted {scores.details['metric_corrupted']:.4f}"
+        f"{count} {level}s on {len(pairs)} pairs; {made_from.metric}: clean "
+        f"{made_from.metric_clean:.4f}, corrupted {made_from.metric_corrupted:.4f}"
     )
-    if error := scores.details.get("error"):
+    if error := made_from.error:
         typer.echo(
-            f"estimated error of the scores {error['estimate']:.2%} (worst example "
-            f"{error['worst']:.2%}), {error['gradients']:.1f} gradients an example"
+            f"estimated error of the scores {error.estimate:.2%} (worst example "
+            f"{error.worst:.2%}), {error.gradients:.1f} gradients an example"
         )
     if reliable is not None:
-        typer.echo("\n".join(reliable.lines(error["estimate"] if error else None)))
+        typer.echo("\n".join(reliable.lines(error.estimate if error else None)))
         if growing and not reliable.reached:
             typer.echo(
                 f"warning: {reliable.target:g} was not reached with all {len(pairs)} pairs that "

@@ -13,6 +13,7 @@ from circuits.errors import CircuitsError
 
 if TYPE_CHECKING:
     from circuits.graph import AnyCircuit, AnyScores
+    from circuits.graph.provenance import DataRecord
     from tasks.pairs import PairSet
 
 
@@ -96,6 +97,7 @@ def evaluate(
 
     use.require_writable(out)
     found = load_scores(scores)
+    scored = found.provenance.data
     size = 0
     if given is None:
         size = size_of_fraction(found, fraction)
@@ -110,28 +112,31 @@ def evaluate(
             )
         circuit = _fitting(given, found)
     if task is None:
-        recorded = found.details.get("task")
-        recorded = recorded if isinstance(recorded, dict) else {}
-        data = data or (Path(recorded["data"]) if recorded.get("data") else None)
-        task_option = task_option or recorded.get("options")
+        recorded = found.provenance.task
+        if recorded is not None:
+            data = data or (None if recorded.data is None else Path(recorded.data))
+            task_option = task_option or list(recorded.options)
     loaded = use.load_task(
-        _recorded(found, task, "data", "task", "--task"), data, task_option, skip=skip_bad_rows
+        _known(task, None if scored is None else scored.task, "--task"),
+        data,
+        task_option,
+        skip=skip_bad_rows,
     )
-    made_with = found.details.get("model")
+    made_with = found.provenance.model
     hooked = use.load_hooked(
-        _recorded(found, model, "model", "name", "--model"),
+        _known(model, None if made_with is None else made_with.name, "--model"),
         device,
         dtype,
-        tokenizer or (made_with.get("tokenizer") if isinstance(made_with, dict) else None),
+        tokenizer or (None if made_with is None else made_with.tokenizer),
     )
-    pairs = use.load_pairs(loaded, hooked, n, split or _unseen(found, data is not None), seed)
+    pairs = use.load_pairs(loaded, hooked, n, split or _unseen(scored, data is not None), seed)
     others = None
     if given is None and ranking == AUTO:
-        known = found.details.get("pairs") or ()
+        known = found.provenance.pairs or ()
         pairs, others = with_others(loaded, hooked, pairs, seed, known)
-    use.warn_of_scored(found.details, pairs)
+    use.warn_of_scored(found.provenance, pairs)
     _warn_of_few(pairs)
-    other = source_of_other_weights(hooked, found.details)
+    other = source_of_other_weights(hooked, found.provenance)
     if other is not None:
         typer.echo(f"note: the scores were made from another model, {other}", err=True)
     with Pieces(out / UNFINISHED) as resume:
@@ -174,21 +179,24 @@ def evaluate(
         )
         if "undefined" in record["faithfulness"]:
             raise CircuitsError(record["faithfulness"]["undefined"])
-        _show(record, pairs, found.details.get("metric"))
-        name = Path(hooked.name).name
+        _show(record, pairs, found.provenance.metric)
+        name, selection = Path(hooked.name).name, circuit.provenance.selection
         used = {"n": len(pairs), "split": pairs.split, "fingerprint": pairs.fingerprint}
         write_json(
             out / "evaluation.json",
             {
                 "order": [name],
                 "checkpoints": {name: record},
-                "pairs": {"score": found.details.get("data", {}), "evaluate": used},
+                "pairs": {
+                    "score": {} if scored is None else scored.model_dump(mode="json"),
+                    "evaluate": used,
+                },
                 "made": {
                     "task": pairs.task,
                     "method": found.method,
-                    "metric": found.details.get("metric"),
-                    "strategy": circuit.details.get("strategy"),
-                    "model": describe_model(hooked),
+                    "metric": found.provenance.metric,
+                    "strategy": None if selection is None else selection.strategy,
+                    "model": describe_model(hooked).model_dump(mode="json"),
                     "scores_of_another_model": other,
                 },
             },
@@ -210,21 +218,20 @@ def _fitting(file: Path, scores: AnyScores) -> AnyCircuit:
     return circuit
 
 
-def _recorded(scores: AnyScores, given: str | None, part: str, key: str, option: str) -> str:
+def _known(given: str | None, recorded: str | None, option: str) -> str:
     """What was asked for, or what the scores' file says they were made with."""
-    recorded = scores.details.get(part)
-    value = given or (recorded.get(key) if isinstance(recorded, dict) else None)
+    value = given or recorded
     if not value:
         raise CircuitsError(f"the scores do not say what they were made with; give {option}")
-    return str(value)
+    return value
 
 
-def _unseen(scores: AnyScores, reads_file: bool) -> str:
+def _unseen(scored: DataRecord | None, reads_file: bool) -> str:
     """A split that the scores were not made from; all of a file, if they were made from all."""
-    scored = scores.details.get("data", {}).get("split")
-    if reads_file and scored in ("all", None):
+    split = None if scored is None else scored.split
+    if reads_file and split in ("all", None):
         return "all"
-    return "validation" if scored == "test" else "test"
+    return "validation" if split == "test" else "test"
 
 
 def _warn_of_few(pairs: PairSet) -> None:

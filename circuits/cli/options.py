@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -15,6 +15,7 @@ from circuits.errors import CircuitsError
 
 if TYPE_CHECKING:
     from circuits.evaluation import TaskPerformance
+    from circuits.graph import Provenance
     from circuits.models import HookedModel
     from tasks.pairs import PairSet
     from tasks.skipping import Skipped
@@ -209,19 +210,10 @@ def warn_of_seen(pairs: PairSet, fingerprints: Iterable[str], how: str) -> None:
         )
 
 
-def warn_of_scored(details: Mapping[str, Any], pairs: PairSet) -> None:
-    """Say whether pairs were scored on, as far as the details of the scores tell."""
-    made_from, seen = details.get("data", {}), details.get("pairs")
-    if seen is None and made_from.get("fingerprint") == pairs.fingerprint:
-        seen = pairs.fingerprints  # the scores are older than the fingerprints of single pairs
-    if seen is not None:
-        warn_of_seen(pairs, seen, "scored on")
-    elif made_from.get("split") == pairs.split and made_from.get("task") == pairs.task:
-        typer.echo(
-            f"warning: the scores were made from the same split ({pairs.split}) and do not say of "
-            "which pairs, so examples may be shared; figures on unseen examples would be lower",
-            err=True,
-        )
+def warn_of_scored(made_from: Provenance, pairs: PairSet) -> None:
+    """Say whether pairs were scored on, as far as the scores say."""
+    if made_from.pairs is not None:
+        warn_of_seen(pairs, made_from.pairs, "scored on")
 
 
 def require_writable(out: Path, *, file: bool = False) -> None:

@@ -129,9 +129,9 @@ def patch(
             )
         found.details.update(
             seed=seed,
-            data=describe_pairs(pairs),
-            model=describe_model(hooked),
-            versions=versions(),
+            data=describe_pairs(pairs).model_dump(mode="json"),
+            model=describe_model(hooked).model_dump(mode="json"),
+            versions=versions().model_dump(),
             performance=performance.to_dict(),
         )
         found.save(out / "patching.json")

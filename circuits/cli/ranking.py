@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
@@ -60,11 +60,11 @@ def with_others(
 
 @dataclass(frozen=True)
 class Picked:
-    """The ranking taken. record: of the choice, for the circuit. lines: what is said of it."""
+    """The ranking taken. choice: how, if it was chosen. lines: what is said of it."""
 
     ranking: str
     positive_ratio: float | None
-    record: dict[str, Any] | None
+    choice: RankingChoice | None
     lines: Sequence[str]
 
     def say(self) -> None:
@@ -72,7 +72,7 @@ class Picked:
         typer.echo("\n".join(self.lines))
 
     def select(self, scores: AnyScores, size: int, strategy: str | None) -> AnyCircuit:
-        """The circuit of that size, with the choice in its details."""
+        """The circuit of that size, whose provenance says how its ranking was chosen."""
         from circuits.graph.levels import select_size
 
         circuit = select_size(
@@ -82,9 +82,24 @@ class Picked:
             ranking=self.ranking,
             positive_ratio=self.positive_ratio,
         )
-        if self.record is not None:
-            circuit.details["choice"] = self.record
-        return circuit
+        return circuit if self.choice is None else circuit.chosen_by(self.choice)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        choice = None if self.choice is None else self.choice.to_dict()
+        return {**vars(self), "choice": choice, "lines": list(self.lines)}
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> Picked:
+        """What `to_json` gave."""
+        from pydantic import TypeAdapter
+
+        from circuits.graph.findings import RankingChoice
+
+        choice = kept["choice"]
+        if choice is not None:
+            choice = TypeAdapter(RankingChoice).validate_python(choice)
+        return cls(**{**kept, "choice": choice})
 
 
 def pick(
@@ -105,7 +120,7 @@ def pick(
         except UndefinedMetricError as error:
             why = str(error)
         else:
-            return Picked(choice.ranking, choice.positive_ratio, choice.to_dict(), _lines(choice))
+            return Picked(choice.ranking, choice.positive_ratio, choice, _lines(choice))
     said = f"ranking: absolute, for {why} (--ranking names another)"
     return Picked("absolute", None, None, (said,))
 
@@ -144,13 +159,15 @@ class Ranking:
             assert self._how is not None
             others, how = self._how["others"], self._how
             identity = {
-                "method": [scores.method, scores.details["settings"], scores.details["metric"]],
-                "model": scores.details["model"],
+                "method": scores.method,
+                **scores.provenance.model_dump(
+                    mode="json", include={"settings", "metric", "model"}
+                ),
                 "choice": None if others is None else others.fingerprint,
                 **{name: how[name] for name in ("size", "strategy", "seed")},
             }
-            made = self._pieces.value(identity, lambda: asdict(pick(scores=scores, **how)))
-            self._taken = Picked(**made)
+            made = self._pieces.value(identity, lambda: pick(scores=scores, **how).to_json())
+            self._taken = Picked.from_json(made)
         return self._taken
 
     def name(self, scores: AnyScores) -> tuple[str, float | None]:
@@ -179,9 +196,15 @@ def _lines(choice: RankingChoice) -> tuple[str, ...]:
 
 def show_inlets(circuit: AnyCircuit) -> None:
     """Say which edges of negative score the rest stands on, put in or left out."""
-    for key, said in (
-        ("joined", "put in in spite of its negative score"),
-        ("missing", "left out for its negative score (--strategy paths puts it in)"),
+    selection = circuit.provenance.selection
+    if selection is None:
+        return
+    for edges, said in (
+        (selection.joined, "put in in spite of its negative score"),
+        (
+            selection.missing,
+            "left out for its negative score (--strategy widest-path puts it in)",
+        ),
     ):
-        for edge in circuit.details.get(key, ()):
+        for edge in edges:
             typer.echo(f"note: {edge} is {said}; half or more of all score stands on it")

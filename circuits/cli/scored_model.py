@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from circuits.cli.options import load_hooked
 from circuits.errors import CircuitsError
 
 if TYPE_CHECKING:
+    from circuits.graph import Provenance
     from circuits.models import HookedModel
 
 
@@ -18,14 +18,14 @@ def load_scored(
     device: str | None,
     dtype: str,
     file: Path | None,
-    details: Mapping[str, Any],
+    made_from: Provenance,
     tokenizer: str | None = None,
 ) -> HookedModel:
     """The model, refused where the scores in the file say that they were made from another."""
     from circuits.provenance import source_of_other_weights
 
     model = load_hooked(source, device, dtype, tokenizer)
-    if other := source_of_other_weights(model, details):
+    if other := source_of_other_weights(model, made_from):
         what = f"from other weights than {source} holds now" if other == source else f"from {other}"
         raise CircuitsError(
             f"{file}: these scores were made {what}, and are used with the model {source}; give "

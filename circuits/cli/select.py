@@ -98,7 +98,9 @@ def _show_other(
     """
     from circuits.graph.levels import select_size
 
-    ranking = "absolute" if circuit.details.get("ranking") == "signed" else "signed"
+    selection = circuit.provenance.selection
+    signed = selection is not None and selection.ranking == "signed"
+    ranking = "absolute" if signed else "signed"
     other = select_size(scores, size, strategy=strategy, ranking=ranking, prune=prune)
     shared, either = ((circuit.mask & other.mask).sum(), (circuit.mask | other.mask).sum())
     typer.echo(

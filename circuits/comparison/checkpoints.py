@@ -131,12 +131,14 @@ def compare(
                 variance=variance,
             )
         )
+    data = scores[0].provenance.data
+    assert data is not None  # `require_paired` has seen to it
     return Evolution(
         names=names,
         layout=layout,
         method=scores[0].method,
-        data=scores[0].details["data"],
-        pairs=scores[0].details.get("pairs"),
+        data=data,
+        pairs=scores[0].provenance.pairs,
         n=len(values[0]),
         n_resamples=n_resamples,
         samples=DRAWN,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ from circuits.errors import CircuitsError, UndefinedMetricError
 from circuits.evaluation.measure import measure, shares
 from circuits.evaluation.robustness import random_circuit
 from circuits.graph import Circuit
+from circuits.graph.provenance import DataRecord
 from circuits.models import HookedModel
 from circuits.models.steps import training_steps
 from circuits.provenance import describe_pairs
@@ -75,7 +76,7 @@ class CrossEvaluation(ResultFile):
     KIND: ClassVar[str] = "cross_evaluation"
 
     metric: str
-    data: Mapping[str, Any]
+    data: DataRecord
     pairs: tuple[str, ...]
     n: int
     circuits: tuple[str, ...]

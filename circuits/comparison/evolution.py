@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar
-
-from pydantic import PlainSerializer, PlainValidator
+from typing import Any, ClassVar
 
 from circuits.comparison.changes import Changes
 from circuits.comparison.circuit_similarity import (
@@ -18,17 +15,12 @@ from circuits.comparison.trajectory import Trajectory
 from circuits.comparison.variance import VarianceDecomposition
 from circuits.errors import CircuitsError
 from circuits.graph import Layout
+from circuits.graph.provenance import DataRecord
 from circuits.models.steps import training_steps
 from circuits.runtime.result_file import ResultFile
 
 TOP = 50
 """Edges in comparison.json, besides all others that changed."""
-
-LayoutField = Annotated[
-    Layout,
-    PlainValidator(lambda value: value if isinstance(value, Layout) else Layout.from_dict(value)),
-    PlainSerializer(Layout.to_dict),
-]
 
 
 @dataclass(frozen=True)
@@ -100,9 +92,9 @@ class Evolution(ResultFile):
     KIND: ClassVar[str] = "comparison"
 
     names: tuple[str, ...]
-    layout: LayoutField
+    layout: Layout
     method: str
-    data: Mapping[str, Any]
+    data: DataRecord
     pairs: tuple[str, ...] | None
     n: int
     n_resamples: int

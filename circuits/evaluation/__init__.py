@@ -7,12 +7,13 @@ from circuits.evaluation.measure import measure, nothing_left
 from circuits.evaluation.minimality import Minimality, minimality
 from circuits.evaluation.perturbations import PERTURBATIONS, perturb
 from circuits.evaluation.positive_ratio import RatioSearch, tune_positive_ratio
-from circuits.evaluation.ranking import RankingChoice, choose_ranking
-from circuits.evaluation.reliability import Reliability, reliability
+from circuits.evaluation.ranking import choose_ranking
+from circuits.evaluation.reliability import reliability
 from circuits.evaluation.robustness import Condition, robustness
 from circuits.evaluation.stability import Stability, stability
-from circuits.evaluation.task_performance import TaskPerformance, task_performance
+from circuits.evaluation.task_performance import task_performance
 from circuits.evaluation.until_stable import until_stable
+from circuits.graph.findings import RankingChoice, Reliability, TaskPerformance
 from circuits.statistics.estimate import Estimate
 
 __all__ = [

@@ -13,7 +13,7 @@ from circuits.evaluation.completeness import Completeness, completeness
 from circuits.evaluation.faithfulness import faithfulness
 from circuits.evaluation.measure import nothing_left
 from circuits.evaluation.minimality import Minimality, minimality
-from circuits.evaluation.reliability import FEWEST, Reliability, reliability
+from circuits.evaluation.reliability import FEWEST, reliability
 from circuits.evaluation.robustness import robustness
 from circuits.evaluation.stability import stability
 from circuits.evaluation.units import units_inside
@@ -76,6 +76,8 @@ def evaluate(
         "progress": progress,
         "resume": resume,
     }
+    selection = circuit.provenance.selection
+    choice = None if selection is None else selection.choice
     record: dict[str, Any] = {
         "circuit": {
             "level": circuit.level,
@@ -85,7 +87,7 @@ def evaluate(
             "faithfulness": None,
             "ablation": ablation if isinstance(ablation, str) else "means",
             "nothing_left": nothing_left(circuit, ablation),
-            **({"choice": circuit.details["choice"]} if "choice" in circuit.details else {}),
+            **({} if choice is None else {"choice": choice.to_dict()}),
         },
         "minimality": None,
         "completeness": None,
@@ -101,8 +103,7 @@ def evaluate(
         ),
     }
     try:
-        strategy = circuit.details.get("strategy")
-        strategy = strategy if strategy in ORDERS else None
+        strategy = selection.strategy if selection and selection.strategy in ORDERS else None
         curve = faithfulness(model, scores, pairs, metric=metric, strategy=strategy, **shared)
     except UndefinedMetricError as error:
         return {**record, "faithfulness": {"undefined": str(error)}}
@@ -154,23 +155,22 @@ def _of_other_examples(
 
     Where single examples were not kept, the reliability is what the scoring said of its own size.
     """
-    details = circuit.details
-    size, n = details.get("size"), 0
-    said = scores.details.get("reliability")
+    selection, n = circuit.provenance.selection, 0
+    said = scores.provenance.reliability
     found: dict[str, dict[str, Any] | None] = {
         "stability": None,
-        "reliability": None if said is None else Reliability.from_dict(said).to_dict(),
+        "reliability": None if said is None else said.to_dict(),
     }
     if scores.per_example is not None:
         n = len(scores.per_example)
-    if n < 2 or size is None:
+    if n < 2 or selection is None or selection.size is None:
         return found
+    size, prune = selection.size, selection.pruned
     how: dict[str, Any] = {
-        "strategy": details["strategy"],
-        "ranking": details["ranking"],
-        "positive_ratio": details.get("positive_ratio"),
+        "strategy": selection.strategy,
+        "ranking": selection.ranking,
+        "positive_ratio": selection.positive_ratio,
     }
-    prune = details.get("pruned", True)
     if not torch.equal(select_size(scores, size, **how, prune=prune).mask, circuit.mask):
         return found  # it was chosen from others
     if n_resamples:

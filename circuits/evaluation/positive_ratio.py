@@ -60,7 +60,7 @@ def tune_positive_ratio(
         raise CircuitsError(f"unknown aim {aim!r}; known: {', '.join(AIMS)}")
     if not shares:
         raise CircuitsError("choose_mix: no shares to try")
-    if scores.details.get("data", {}).get("fingerprint") == pairs.fingerprint:
+    if scores.provenance.is_of(pairs):
         raise CircuitsError(
             "the scores were made from these examples; choose the mix on others, or it will fit "
             "their noise"

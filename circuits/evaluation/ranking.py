@@ -14,8 +14,6 @@ curve, on pairs that were neither scored on nor are judged on later.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,7 +21,8 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.evaluation.measure import measure, shares
-from circuits.graph import AnyCircuit, AnyScores, EdgeScores
+from circuits.graph import AnyScores, EdgeScores
+from circuits.graph.findings import RankingChoice, Tried
 from circuits.graph.levels import empty_like, select_size
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
@@ -35,89 +34,6 @@ FRACTIONS = (0.01, 0.05, 0.2, 0.5, 1.0)
 """Where the short curve is measured, beside the size asked for."""
 POSITIVES = (0.8,)
 """Shares of signed score that are tried as a mix."""
-
-
-@dataclass(frozen=True)
-class Tried:
-    """One ranking on the pairs of the choice.
-
-    positive: the share by signed score, of a mix. f: at the size asked for. distance: of f from 1
-    there. cmd: area under |1 - f| along the short curve. kept: edges (nodes, neurons) left by
-    pruning at that size.
-    """
-
-    ranking: str
-    positive_ratio: float | None
-    f: Estimate
-    distance: Estimate
-    cmd: Estimate
-    kept: int
-
-    @property
-    def name(self) -> str:
-        """The ranking in words."""
-        return (
-            self.ranking
-            if self.positive_ratio is None
-            else f"{self.ranking} {self.positive_ratio:g}"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            "ranking": self.ranking,
-            "positive_ratio": self.positive_ratio,
-            "f": self.f.to_dict(),
-            "distance": self.distance.to_dict(),
-            "cmd": self.cmd.to_dict(),
-            "kept": self.kept,
-        }
-
-
-@dataclass(frozen=True)
-class RankingChoice:
-    """The ranking taken, why, and all that were tried.
-
-    size: edges (nodes, neurons) asked for. n, split, fingerprint: of the pairs of the choice.
-    """
-
-    ranking: str
-    positive_ratio: float | None
-    why: str
-    size: int
-    strategy: str | None
-    metric: str
-    n: int
-    split: str
-    fingerprint: str
-    tried: tuple[Tried, ...]
-
-    def select(self, scores: AnyScores, *, prune: bool = True) -> AnyCircuit:
-        """The circuit of this size and ranking, with the choice in its details."""
-        circuit = select_size(
-            scores,
-            self.size,
-            strategy=self.strategy,
-            ranking=self.ranking,
-            positive_ratio=self.positive_ratio,
-            prune=prune,
-        )
-        circuit.details["choice"] = self.to_dict()
-        return circuit
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            "ranking": self.ranking,
-            "positive_ratio": self.positive_ratio,
-            "why": self.why,
-            "size": self.size,
-            "metric": self.metric,
-            "n": self.n,
-            "split": self.split,
-            "fingerprint": self.fingerprint,
-            "tried": [one.to_dict() for one in self.tried],
-        }
 
 
 def choose_ranking(
@@ -231,10 +147,7 @@ def _statistic(lines: int, asked: int, axis: Float[Tensor, " point"]) -> Statist
 
 
 def _refuse_scored(scores: AnyScores, pairs: PairSet) -> None:
-    known = scores.details.get("pairs") or ()
-    shared = pairs.shared(known)
-    if not shared and scores.details.get("data", {}).get("fingerprint") == pairs.fingerprint:
-        shared = len(pairs)
+    shared = scores.provenance.scored_on(pairs)
     if shared:
         raise CircuitsError(
             f"choose_ranking: {shared} of the {len(pairs)} pairs were scored on; choose the "

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ from circuits.evaluation.likeness import jaccard_of, shared
 from circuits.evaluation.sampling import Sample
 from circuits.graph import AnyScores
 from circuits.graph.blocks import Blocks, block_of, blocks_of_examples
+from circuits.graph.findings import MOST, Needed, Reliability
 from circuits.graph.levels import DEFAULT_STRATEGIES, empty_like, select_size
 from circuits.statistics import LEVEL, jackknife_error, random_halves, student_quantile
 from circuits.statistics.estimate import Estimate
@@ -44,104 +45,11 @@ from circuits.statistics.estimate import Estimate
 TARGET = 0.8
 FEWEST = 4
 """Examples below which halves of one or two say nothing."""
-MOST = 100_000
-"""Examples beyond which nothing is extrapolated."""
 SHARES = {"edge": 0.01, "node": 0.1, "neuron": 0.01}
 """Size of a circuit as a share of all, where none is asked for."""
-_ESTIMATES = ("scores", "sampling", "likeness")
 _FOOTHOLD = 0.2
 _SPLITS = 12
 _FACTORS = (1 / 32, 32.0)
-
-
-@dataclass(frozen=True)
-class Needed:
-    """Examples at which the likeness reaches the target, with a 95 % interval; at most `MOST`."""
-
-    value: int
-    low: int
-    high: int
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """How far scores and a circuit depend on the examples that they come from.
-
-    unit: what is scored: "edges", "nodes" or "neurons". n: examples. size, rule, ranking: of the
-        circuit.
-    scores: correlation of mean scores with those of n others. sampling: relative L1 error.
-    halves: Jaccard index of circuits of two disjoint halves, mean over splits.
-    likeness: the same of circuits of two sets of n.
-    needed: n for a likeness of `target`; None where the halves are too unlike to tell.
-    curve: numbers of examples, and the likeness of circuits of so many.
-    """
-
-    unit: str
-    n: int
-    size: int
-    strategy: str
-    ranking: str
-    scores: Estimate
-    sampling: Estimate
-    halves: float
-    likeness: Estimate
-    target: float
-    needed: Needed | None
-    curve: tuple[tuple[int, float], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            **asdict(self),
-            **{name: getattr(self, name).to_dict() for name in _ESTIMATES},
-            "curve": [list(point) for point in self.curve],
-        }
-
-    @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> Reliability:
-        """What `to_dict` gave."""
-        try:
-            needed = record["needed"]
-            return cls(
-                **{
-                    **record,
-                    **{name: Estimate.from_dict(record[name]) for name in _ESTIMATES},
-                    "needed": None if needed is None else Needed(**needed),
-                    "curve": tuple((int(n), float(value)) for n, value in record["curve"]),
-                }
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CircuitsError(
-                f"what the scores say of their reliability cannot be read ({error}); score anew"
-            ) from error
-
-    def lines(self, quadrature: float | None = None) -> tuple[str, str]:
-        """What it says, of the scores and of circuits.
-
-        quadrature: the estimated error of quadrature, to stand beside that of sampling.
-        """
-        beside = "" if quadrature is None else f", of quadrature {quadrature:.1%}"
-        return (
-            f"reliability of the scores over {self.n} examples {self.scores}; error of sampling "
-            f"{_percent(self.sampling)}{beside}",
-            f"circuits of {self.size} {self.unit} ({self.strategy}, {self.ranking}) from {self.n} "
-            f"other examples would share {self.likeness} of them (Jaccard); {self.takes}",
-        )
-
-    @property
-    def takes(self) -> str:
-        """How many examples the target takes, in words."""
-        if self.needed is None:
-            return f"those of halves share {self.halves:.2f}: too little to tell what more would do"
-        if self.needed.value >= MOST:
-            return f"{self.target:g} takes more than {MOST:,} examples"
-        ends = f"[{self.needed.low}, {self.needed.high}]"
-        return f"{self.target:g} takes about {self.needed.value} {ends} examples"
-
-    @property
-    def reached(self) -> bool:
-        """Whether circuits of so many examples are as alike as the target asks."""
-        return self.likeness.value >= self.target
 
 
 def reliability(
@@ -215,10 +123,6 @@ def reliability(
             for number in sorted({max(1, round(n * 2.0**power)) for power in range(-2, 5)})
         ),
     )
-
-
-def _percent(estimate: Estimate) -> str:
-    return f"{estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
 
 
 def _blocks(scores: AnyScores) -> Blocks:

@@ -15,7 +15,7 @@ import torch
 
 from circuits.errors import UndefinedMetricError
 from circuits.evaluation.measure import measure, shares
-from circuits.graph import AnyCircuit
+from circuits.graph import AnyCircuit, Provenance
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
 from circuits.runtime.resume import Pieces
@@ -97,4 +97,4 @@ def random_circuit(circuit: Kind, *, seed: int) -> Kind:
     places = circuit.candidates
     shuffled = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))]
     mask = circuit.with_only(shuffled[: len(circuit)]).mask
-    return replace(circuit, mask=mask, scores=None, details={})
+    return replace(circuit, mask=mask, scores=None, provenance=Provenance())

@@ -15,102 +15,18 @@ Intervals: Wilson's for a share of examples (Wilson 1927; by scipy), bootstrap f
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.errors import CircuitsError
+from circuits.graph.findings import TaskPerformance
 from circuits.metrics import Logits, metric_for, per_example
 from circuits.models import HookedModel
 from circuits.runtime.batching import over_batches
 from circuits.statistics import LEVEL
 from circuits.statistics.estimate import Estimate, estimates
 from tasks.pairs import PairBatch, PairSet
-
-
-@dataclass(frozen=True)
-class TaskPerformance:
-    """How well a model does a task, over n pairs.
-
-    metric: its name; clean, corrupted: its means. difference: clean minus corrupted, paired.
-    accuracy, corrupted_accuracy: against the clean prompt's answers. chance: what guessing gives.
-    choice: accuracy is a choice between right and wrong tokens, not of the whole vocabulary.
-    """
-
-    metric: str
-    clean: Estimate
-    corrupted: Estimate
-    difference: Estimate
-    accuracy: Estimate
-    corrupted_accuracy: Estimate
-    chance: float
-    choice: bool
-
-    @property
-    def n(self) -> int:
-        """Pairs that it was measured on."""
-        return self.accuracy.n
-
-    @property
-    def doubts(self) -> tuple[str, ...]:
-        """Reasons to think that the model does not do the task; none is no proof that it does."""
-        found = []
-        if not self.accuracy.low > self.chance:
-            found.append(
-                f"accuracy {self.accuracy.value:.2f} "
-                f"{_interval(self.accuracy)} is not above chance ({self.chance:.2f})"
-            )
-        if not (self.difference.low > 0 or self.difference.high < 0):
-            found.append(
-                f"{self.metric} on clean prompts is not told apart from corrupted ones (difference "
-                f"{self.difference.value:.3g} {_interval(self.difference)})"
-            )
-        elif self.difference.high < 0:
-            found.append(
-                f"{self.metric} is lower on clean prompts than on corrupted ones (difference "
-                f"{self.difference.value:.3g} {_interval(self.difference)})"
-            )
-        return tuple(found)
-
-    def validate(self, accuracy: float) -> None:
-        """Refuse a model whose accuracy on the clean prompts is lower."""
-        if self.accuracy.value < accuracy:
-            raise CircuitsError(
-                f"accuracy {self.accuracy.value:.3f} on {self.n} pairs is below the required "
-                f"{accuracy:g}; the model does not do this task as the prompts ask it"
-            )
-
-    def lines(self) -> list[str]:
-        """What a user is told: the figures, then each doubt."""
-        what = "right over wrong answer" if self.choice else "most likely token"
-        told = [
-            f"accuracy ({what}): clean {self.accuracy.value:.2f} {_interval(self.accuracy)}, "
-            f"corrupted {self.corrupted_accuracy.value:.2f}, chance {self.chance:.2f}; "
-            f"{self.metric}: clean {self.clean.value:.3f} {_interval(self.clean)}, corrupted "
-            f"{self.corrupted.value:.3f} {_interval(self.corrupted)}, n = {self.n}"
-        ]
-        return told + [f"warning: does the model do the task? {doubt}" for doubt in self.doubts]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        figures = {
-            name: value.to_dict() if isinstance(value, Estimate) else value
-            for name, value in vars(self).items()
-        }
-        return {**figures, "doubts": list(self.doubts)}
-
-    @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> TaskPerformance:
-        """What `to_dict` gave."""
-        given: dict[str, Any] = {
-            name: Estimate.from_dict(value) if isinstance(value, dict) else value
-            for name, value in record.items()
-            if name != "doubts"
-        }
-        return cls(**given)
 
 
 def task_performance(
@@ -192,9 +108,3 @@ def _share(values: Float[Tensor, " example"], seed: int) -> Estimate:
         return estimates(values[:, None], lambda means: means, seed=seed)[0]
     found = binomtest(round(float(values.sum())), n).proportion_ci(LEVEL, method="wilson")
     return Estimate(mean, float(found.low), float(found.high), n)
-
-
-def _interval(estimate: Estimate) -> str:
-    if math.isnan(estimate.low):
-        return "[one pair: no interval]"
-    return f"[{estimate.low:.3g}, {estimate.high:.3g}]"

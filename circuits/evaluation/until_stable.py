@@ -7,8 +7,9 @@ from typing import Any
 
 from circuits.attribution.dataset_scores import Growth
 from circuits.errors import CircuitsError
-from circuits.evaluation.reliability import FEWEST, TARGET, Reliability, reliability
+from circuits.evaluation.reliability import FEWEST, TARGET, reliability
 from circuits.graph import AnyScores
+from circuits.graph.findings import Reliability
 
 FIRST = 32
 """Examples to begin with."""

@@ -7,6 +7,7 @@ from circuits.graph.node_circuit import NodeCircuit
 from circuits.graph.node_scores import NodeScores
 from circuits.graph.node_selection import node_order, select_nodes
 from circuits.graph.orders import edge_order, top_mask
+from circuits.graph.provenance import Provenance
 from circuits.graph.scores import EdgeScores
 from circuits.graph.selection import select
 from circuits.graph.units import Units
@@ -20,6 +21,7 @@ __all__ = [
     "Node",
     "NodeCircuit",
     "NodeScores",
+    "Provenance",
     "Units",
     "edge_order",
     "load_scores",

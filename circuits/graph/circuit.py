@@ -6,20 +6,40 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import StrictFloat
 from torch import Tensor
 
 from circuits.errors import CircuitsError, error_context
+from circuits.graph.findings import RankingChoice
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, network
-from circuits.runtime.files import read_json, require_known, write_json
+from circuits.graph.provenance import Provenance
+from circuits.runtime.result_file import Record, ResultFile
 
 if TYPE_CHECKING:
     import networkx as nx
+
+
+class EdgeEntry(Record):
+    """An edge of a circuit's file, with the score that it was chosen by."""
+
+    edge: str
+    score: StrictFloat | None = None
+
+
+class CircuitFile(ResultFile):
+    """A circuit of edges, as its file holds it."""
+
+    KIND: ClassVar[str] = "edge-circuit"
+
+    layout: Layout
+    edges: tuple[EdgeEntry, ...]
+    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -28,7 +48,7 @@ class Circuit:
 
     mask: True for the edges kept.
     scores: the scores that the edges were chosen by, where there were any.
-    details: how it was chosen. level: what it is made of.
+    provenance: what it was made from, and how it was chosen. level: what it is made of.
     """
 
     level: ClassVar[str] = "edge"
@@ -36,7 +56,7 @@ class Circuit:
     layout: Layout
     mask: Bool[Tensor, "source reader"]
     scores: Float[Tensor, "source reader"] | None = None
-    details: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
         if tuple(self.mask.shape) != self.layout.shape:
@@ -91,7 +111,7 @@ class Circuit:
         """The circuit of these places, in this one's stead."""
         mask = torch.zeros_like(self.mask)
         mask.view(-1)[places] = True
-        return replace(self, mask=mask, scores=None, details={})
+        return replace(self, mask=mask, scores=None, provenance=Provenance())
 
     def candidate_name(self, place: int) -> str:
         """The name of the edge at one of `choices`."""
@@ -141,7 +161,7 @@ class Circuit:
                 leads[column] = True
                 used |= held[:, column]
         mask = torch.from_numpy(held & reached[:, None] & leads[None, :])
-        return Circuit(layout, mask, self.scores, self.details)
+        return Circuit(layout, mask, self.scores, self.provenance)
 
     def to_networkx(self) -> nx.MultiDiGraph:
         """The circuit's nodes and edges with their scores, as `graph/network.py` says; an edge into
@@ -151,56 +171,60 @@ class Circuit:
         add_edges(graph, self.layout, self.mask.nonzero().tolist(), self._ends, self.scores)
         return graph
 
+    def chosen_by(self, choice: RankingChoice) -> Circuit:
+        """The same circuit, whose provenance says how its ranking was chosen."""
+        return replace(self, provenance=with_choice(self.provenance, choice))
+
     def save(self, path: str | Path) -> None:
-        """Write the circuit as JSON: layout, edges with their scores, and how it was chosen."""
-        edges: list[dict[str, Any]] = []
-        for name in self.edges:
-            entry: dict[str, Any] = {"edge": name}
-            if self.scores is not None:
-                entry["score"] = float(self.scores[self.layout.edge(name)])
-            edges.append(entry)
-        write_json(
-            path,
-            {"layout": self.layout.to_dict(), "edges": edges, "details": self.details},
+        """Write the circuit as JSON: layout, edges with their scores, and provenance."""
+        scores = self.scores
+        entries = (
+            EdgeEntry(
+                edge=name,
+                score=None if scores is None else float(scores[self.layout.edge(name)]),
+            )
+            for name in self.edges
         )
+        CircuitFile(layout=self.layout, edges=tuple(entries), provenance=self.provenance).save(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Circuit:
-        """Read what `save` wrote; a key that this version does not know is refused by name."""
-        record = read_json(path)
-        try:
-            with error_context(str(path)):
-                layout = Layout.from_dict(record["layout"])
-                entries = read_entries("edge", record["edges"])
-                places = {name: layout.edge(name) for name in entries}
-                details = record["details"]
-                require_known(record, ("layout", "edges", "details"))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise CircuitsError(f"{path}: not a circuit file ({error!r})") from error
+        """Read what `save` wrote.
+
+        Raises:
+            CircuitsError: naming the file, and the edge if there is one at fault.
+        """
+        file = CircuitFile.load(path)
+        layout = file.layout
+        with error_context(str(path)):
+            entries = once("edge", ((entry.edge, entry.score) for entry in file.edges))
+            places = {name: layout.edge(name) for name in entries}
         mask = torch.zeros_like(layout.mask)
         scores = torch.zeros(layout.shape)
         for name, score in entries.items():
             mask[places[name]] = True
             scores[places[name]] = score or 0.0
         scored = bool(entries) and None not in entries.values()
-        return cls(layout, mask, scores if scored else None, details)
+        return cls(layout, mask, scores if scored else None, file.provenance)
 
 
-def read_entries(kind: str, entries: Any) -> dict[str, float | None]:
+def with_choice(provenance: Provenance, choice: RankingChoice) -> Provenance:
+    """A circuit's provenance with how its ranking was chosen; it is one that was selected."""
+    assert provenance.selection is not None
+    selection = provenance.selection.model_copy(update={"choice": choice})
+    return provenance.extended(selection=selection)
+
+
+def once(kind: str, entries: Iterable[tuple[str, float | None]]) -> dict[str, float | None]:
     """A circuit file's edges or units by name, each with its score, or all without.
 
-    kind: the key of the names. An unknown key, a name that stands twice, a score that is no finite
-    number and one that some have and others have not are refused by name.
+    A name that stands twice, a score that is not finite and one that some have and others have not
+    are refused by name.
     """
     found: dict[str, float | None] = {}
-    for entry in entries:
-        name, score = entry[kind], entry.get("score")
-        with error_context(f"{kind} {name}"):
-            require_known(entry, (kind, "score"))
+    for name, score in entries:
         if name in found:
             raise CircuitsError(f"{kind} {name} stands twice")
-        if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
-            raise TypeError(f"the score {score!r} is no number")
         if score is not None and not math.isfinite(score):
             raise CircuitsError(f"{kind} {name}: its score is not finite")
         if found and (score is None) != (next(iter(found.values())) is None):

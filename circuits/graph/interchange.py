@@ -47,6 +47,7 @@ from circuits.graph.accounting import account, require_agreement, require_nodes
 from circuits.graph.circuit import Circuit
 from circuits.graph.layout import Layout
 from circuits.graph.node_scores import NodeScores
+from circuits.graph.provenance import ImportRecord, Provenance
 from circuits.graph.scores import EdgeScores
 from circuits.runtime.files import atomic_path, read_json, write_json
 
@@ -122,8 +123,8 @@ class GraphFile:
         total = torch.zeros(layout.shape).index_add_(1, homes, matrix)
         if copies == "mean":
             total /= torch.bincount(homes)
-        details = {"file": str(self.path), "gradients_of": of, "copies": copies}
-        return EdgeScores(total * sign, layout, "imported", details)
+        made = ImportRecord(file=str(self.path), gradients_of=of, copies=copies)
+        return EdgeScores(total * sign, layout, "imported", Provenance(imported=made))
 
     def circuit(self, *, n_kv_heads: int | None = None) -> Circuit:
         """The edges that are `in_graph`; those that the file does not mention are not.
@@ -143,7 +144,9 @@ class GraphFile:
                 f"that share {layout.edge_name(row, column)} keep it; read the file ungrouped, or "
                 "take its scores and select anew"
             )
-        return Circuit(layout, count > 0, None, {"file": str(self.path)})
+        return Circuit(
+            layout, count > 0, None, Provenance(imported=ImportRecord(file=str(self.path)))
+        )
 
     def node_scores(self) -> dict[str, float]:
         """Scores of nodes, in the file's sign; nodes without one are left out."""
@@ -173,8 +176,8 @@ class GraphFile:
                     f"{self.path}: node {name} has no score, where {len(found)} others have one"
                 )
             values[row] = found.get(name, 0.0)
-        details = {"file": str(self.path), "gradients_of": of}
-        return NodeScores(values * sign, layout, (1,) * len(values), "imported", details)
+        made = Provenance(imported=ImportRecord(file=str(self.path), gradients_of=of))
+        return NodeScores(values * sign, layout, (1,) * len(values), "imported", made)
 
     def _narrow(self, n_kv_heads: int | None) -> Layout:
         if n_kv_heads is None:
@@ -265,7 +268,9 @@ def write_graph(
     homes = _homes(wide, layout)
     values, kept = torch.zeros(wide.shape), torch.zeros(wide.shape, dtype=torch.bool)
     if scores is not None:
-        undivided = scores.method == _SHARES or scores.details.get("copies") == "mean"
+        imported = scores.provenance.imported
+        averaged = imported is not None and imported.copies == "mean"
+        undivided = scores.method == _SHARES or averaged
         values = (scores.matrix if undivided else scores.matrix / torch.bincount(homes))[:, homes]
     if circuit is not None:
         kept = circuit.mask[:, homes]

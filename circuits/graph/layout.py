@@ -23,6 +23,8 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import core_schema
 from torch import Tensor
 
 from circuits.errors import CircuitsError
@@ -320,8 +322,10 @@ class Layout:
         }
 
     @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> Layout:
+    def from_dict(cls, value: Any) -> Layout:
         """Read `to_dict`'s form; a size that it does not know is refused by name."""
+        if isinstance(value, cls):
+            return value
         known = {field.name: field.type for field in fields(cls)}
         if not isinstance(value, dict):
             raise CircuitsError(f"not a layout: {value!r}")
@@ -336,6 +340,18 @@ class Layout:
             return cls(**value)
         except TypeError as error:
             raise CircuitsError(f"not a layout: {value!r}") from error
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """How a layout stands in a result file: as `to_dict` says."""
+        return core_schema.no_info_plain_validator_function(
+            cls.from_dict,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                cls.to_dict, when_used="json"
+            ),
+        )
 
 
 class _Walk:

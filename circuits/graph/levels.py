@@ -12,7 +12,7 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.graph.circuit import Circuit
-from circuits.graph.node_circuit import NodeCircuit
+from circuits.graph.node_circuit import NodeCircuit, NodeCircuitFile
 from circuits.graph.node_scores import FILES, NodeScores
 from circuits.graph.node_selection import node_order, select_nodes
 from circuits.graph.orders import edge_order
@@ -41,7 +41,7 @@ def load_scores(path: str | Path) -> AnyScores:
 def load_circuit(path: str | Path) -> AnyCircuit:
     """Read a circuit of edges, nodes or neurons."""
     record = read_json(path)
-    nodes = isinstance(record, dict) and "units" in record
+    nodes = isinstance(record, dict) and record.get("kind") == NodeCircuitFile.KIND
     return NodeCircuit.load(path) if nodes else Circuit.load(path)
 
 

@@ -12,21 +12,42 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import StrictFloat
 from torch import Tensor
 
 from circuits.errors import CircuitsError, error_context
-from circuits.graph.circuit import Circuit, read_entries
+from circuits.graph.circuit import Circuit, once, with_choice
+from circuits.graph.findings import RankingChoice
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, add_units, network
+from circuits.graph.provenance import Provenance
 from circuits.graph.units import Units
-from circuits.runtime.files import read_json, require_known, write_json
+from circuits.runtime.result_file import Record, ResultFile
 
 if TYPE_CHECKING:
     import networkx as nx
+
+
+class UnitEntry(Record):
+    """A node, or a unit of one, of a circuit's file, with the score that it was chosen by."""
+
+    unit: str
+    score: StrictFloat | None = None
+
+
+class NodeCircuitFile(ResultFile):
+    """A circuit of nodes or of their units, as its file holds it."""
+
+    KIND: ClassVar[str] = "node-circuit"
+
+    layout: Layout
+    widths: tuple[int, ...]
+    units: tuple[UnitEntry, ...]
+    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -35,13 +56,13 @@ class NodeCircuit:
 
     mask: True for the units kept.
     scores: the scores that they were chosen by, where there were any.
-    details: how they were chosen.
+    provenance: what it was made from, and how it was chosen.
     """
 
     units: Units
     mask: Bool[Tensor, " unit"]
     scores: Float[Tensor, " unit"] | None = None
-    details: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
         if len(self.mask) != len(self.units):
@@ -93,7 +114,7 @@ class NodeCircuit:
         """The circuit of these places, in this one's stead, with what enters the model."""
         mask = self.units.roots.clone()
         mask[places] = True
-        return replace(self, mask=mask, scores=None, details={})
+        return replace(self, mask=mask, scores=None, provenance=Provenance())
 
     def candidate_name(self, place: int) -> str:
         """The name of the unit at one of `choices`."""
@@ -130,7 +151,7 @@ class NodeCircuit:
             if bool(part.any()) != bool(part.all()):
                 raise CircuitsError(f"{name} is kept in part; edges leave whole nodes")
         rows = torch.stack([part.all() for part in parts])
-        return Circuit(self.layout, self.layout.mask & rows[:, None], details=self.details)
+        return Circuit(self.layout, self.layout.mask & rows[:, None], provenance=self.provenance)
 
     def to_networkx(self) -> nx.MultiDiGraph:
         """The nodes kept, whole or in part, and every edge between them, as each reads all before
@@ -157,27 +178,36 @@ class NodeCircuit:
         )
         return graph
 
+    def chosen_by(self, choice: RankingChoice) -> NodeCircuit:
+        """The same circuit, whose provenance says how its ranking was chosen."""
+        return replace(self, provenance=with_choice(self.provenance, choice))
+
     def save(self, path: str | Path) -> None:
-        """Write the circuit as JSON: layout, units with their scores, and how it was chosen."""
-        entries: list[dict[str, Any]] = []
-        for place, name in zip(self.mask.nonzero().flatten().tolist(), self.names, strict=True):
-            score = {} if self.scores is None else {"score": float(self.scores[place])}
-            entries.append({"unit": name, **score})
-        record = {"layout": self.layout.to_dict(), "widths": list(self.units.widths)}
-        write_json(path, {**record, "units": entries, "details": self.details})
+        """Write the circuit as JSON: layout, units with their scores, and provenance."""
+        kept, scores = self.mask.nonzero().flatten().tolist(), self.scores
+        entries = (
+            UnitEntry(unit=name, score=None if scores is None else float(scores[place]))
+            for place, name in zip(kept, self.names, strict=True)
+        )
+        NodeCircuitFile(
+            layout=self.layout,
+            widths=self.units.widths,
+            units=tuple(entries),
+            provenance=self.provenance,
+        ).save(path)
 
     @classmethod
     def load(cls, path: str | Path) -> NodeCircuit:
-        """Read what `save` wrote; a key that this version does not know is refused by name."""
-        record = read_json(path)
-        try:
-            with error_context(str(path)):
-                units = Units(Layout.from_dict(record["layout"]), tuple(record["widths"]))
-                found = read_entries("unit", record["units"])
-                circuit = replace(cls.of(units, found), details=record["details"])
-                require_known(record, ("layout", "widths", "units", "details"))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise CircuitsError(f"{path}: not a file of a node circuit ({error!r})") from error
+        """Read what `save` wrote.
+
+        Raises:
+            CircuitsError: naming the file, and the unit if there is one at fault.
+        """
+        file = NodeCircuitFile.load(path)
+        with error_context(str(path)):
+            units = Units(file.layout, file.widths)
+            found = once("unit", ((entry.unit, entry.score) for entry in file.units))
+            circuit = replace(cls.of(units, found), provenance=file.provenance)
         if not found or None in found.values():
             return circuit
         scores = torch.zeros(len(units))

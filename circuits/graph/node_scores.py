@@ -10,7 +10,7 @@ derivative comes in between. The score of a set is the mean over its examples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,8 @@ from circuits.errors import CircuitsError, error_context
 from circuits.graph.blocks import Blocks
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_units, network
-from circuits.graph.score_files import read_scores, write_scores
+from circuits.graph.provenance import Provenance
+from circuits.graph.score_files import NodeScoresFile, read_scores, write_scores
 from circuits.graph.units import Units
 
 if TYPE_CHECKING:
@@ -40,14 +41,14 @@ class NodeScores:
     values: float32, units of a source side by side.
     widths: how many units each source has; all 1 when nodes were scored as wholes.
     per_example: the same for each example, in the order of the pair set, when kept.
-    method, details, blocks: as in `EdgeScores`.
+    method, provenance, blocks: as in `EdgeScores`.
     """
 
     values: Float[Tensor, " unit"]
     layout: Layout
     widths: tuple[int, ...]
     method: str
-    details: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
     per_example: Float[Tensor, "example unit"] | None = None
     blocks: Blocks | None = None
 
@@ -89,6 +90,10 @@ class NodeScores:
         add_units(graph, self.units.parts((place, scores[place]) for place in range(len(scores))))
         return graph
 
+    def noting(self, **parts: Any) -> NodeScores:
+        """The same scores, with these parts of their provenance in place of what it holds."""
+        return replace(self, provenance=self.provenance.extended(**parts))
+
     def save(self, folder: str | Path, name: str | None = None) -> Path:
         """Write `name.safetensors`, then `name.json`; returns the former's path.
 
@@ -96,13 +101,13 @@ class NodeScores:
             equal bytes.
         """
         path = Path(folder) / f"{name or self.units.level + '_scores'}.safetensors"
-        record = {
-            "method": self.method,
-            "layout": self.layout.to_dict(),
-            "sources": list(self.layout.sources),
-            "widths": list(self.widths),
-            **self.details,
-        }
+        record = NodeScoresFile(
+            method=self.method,
+            layout=self.layout,
+            sources=self.layout.sources,
+            widths=self.widths,
+            provenance=self.provenance,
+        )
         write_scores(path, self.values, self.per_example, record)
         return path
 
@@ -112,15 +117,14 @@ class NodeScores:
         nodes, neurons = (Path(path) / f"{name}.safetensors" for name in FILES)
         level = "neuron" if neurons.is_file() and not nodes.is_file() else "node"
         path, tensors, record = read_scores(
-            path, f"{level}_scores", f"circuits discover --level {level}"
+            path, f"{level}_scores", f"circuits discover --level {level}", NodeScoresFile
         )
-        try:
-            with error_context(str(path)):
-                layout = Layout.from_dict(record.pop("layout"))
-            known, widths = record.pop("sources"), tuple(record.pop("widths"))
-            method = record.pop("method")
-        except KeyError as error:
-            raise CircuitsError(f"{path}: not a file of node scores ({error})") from error
-        if known != list(layout.sources):
-            raise CircuitsError(f"{path}: its names do not match its layout ({layout.summary})")
-        return cls(tensors["scores"], layout, widths, method, record, tensors.get("per_example"))
+        with error_context(str(path)):
+            return cls(
+                tensors["scores"],
+                record.layout,
+                record.widths,
+                record.method,
+                record.provenance,
+                tensors.get("per_example"),
+            )

@@ -11,6 +11,7 @@ from torch import Tensor
 from circuits.errors import CircuitsError
 from circuits.graph.node_circuit import NodeCircuit
 from circuits.graph.node_scores import NodeScores
+from circuits.graph.provenance import SelectionRecord, selected
 
 _RANKINGS = ("absolute", "signed")
 
@@ -34,6 +35,7 @@ def select_nodes(scores: NodeScores, n: int, *, ranking: str = "absolute") -> No
     order = node_order(scores, ranking)
     if not 0 <= n <= len(order):
         raise CircuitsError(f"{n} {scores.units.level}s asked for; this model has {len(order)}")
-    details = {"strategy": "top-n", "ranking": ranking, "size": n, "method": scores.method}
+    selection = SelectionRecord(strategy="top-n", ranking=ranking, size=n)
+    made = selected(scores.method, scores.provenance, selection)
     chosen = NodeCircuit.inputs_only(scores.units).with_only(order[:n])
-    return replace(chosen, scores=scores.values, details=details)
+    return replace(chosen, scores=scores.values, provenance=made)

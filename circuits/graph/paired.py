@@ -14,7 +14,7 @@ _OF_COST = ("force",)  # settings that no score depends on
 def require_paired(scores: Sequence[EdgeScores], names: Sequence[str]) -> None:
     """Refuse scores of other shapes, methods, settings, metrics or examples, or too few examples.
 
-    A setting or metric that a file does not record, as older ones do not, is taken to be the same.
+    A setting or metric that is not recorded is taken to be the same.
     Raises CircuitsError naming both sides of what differs.
     """
     first = scores[0]
@@ -51,7 +51,7 @@ def require_paired(scores: Sequence[EdgeScores], names: Sequence[str]) -> None:
 def _require_one_way(first: EdgeScores, other: EdgeScores, both: str) -> None:
     """One metric, and one value of every setting of the method."""
     one, two = (
-        {"metric": scores.details.get("metric"), **scores.details.get("settings", {})}
+        {"metric": scores.provenance.metric, **scores.provenance.settings}
         for scores in (first, other)
     )
     for key in sorted(one.keys() & two.keys() - set(_OF_COST)):
@@ -63,9 +63,6 @@ def _require_one_way(first: EdgeScores, other: EdgeScores, both: str) -> None:
 
 
 def _fingerprint(scores: EdgeScores, name: str) -> str:
-    try:
-        return str(scores.details["data"]["fingerprint"])
-    except (KeyError, TypeError) as error:
-        raise CircuitsError(
-            f"{name}: its scores do not say which examples they are of (data.fingerprint)"
-        ) from error
+    if scores.provenance.data is None:
+        raise CircuitsError(f"{name}: its scores do not say which examples they are of")
+    return scores.provenance.data.fingerprint

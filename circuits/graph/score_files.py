@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import ClassVar, TypeVar
 
 from jaxtyping import Float
 from safetensors import SafetensorError
@@ -11,14 +11,50 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.runtime.files import atomic_path, read_json, write_json
+from circuits.graph.layout import Layout
+from circuits.graph.provenance import Provenance
+from circuits.runtime.files import atomic_path
+from circuits.runtime.result_file import ResultFile
+
+
+class EdgeScoresFile(ResultFile):
+    """What stands beside a matrix of edge scores.
+
+    method: of attribution. sources, readers: names of the matrix's rows and columns.
+    """
+
+    KIND: ClassVar[str] = "edge-scores"
+
+    method: str
+    layout: Layout
+    sources: tuple[str, ...]
+    readers: tuple[str, ...]
+    provenance: Provenance
+
+
+class NodeScoresFile(ResultFile):
+    """What stands beside scores of nodes or neurons.
+
+    widths: how many units each source has, side by side in the tensor.
+    """
+
+    KIND: ClassVar[str] = "node-scores"
+
+    method: str
+    layout: Layout
+    sources: tuple[str, ...]
+    widths: tuple[int, ...]
+    provenance: Provenance
+
+
+F = TypeVar("F", EdgeScoresFile, NodeScoresFile)
 
 
 def write_scores(
     path: Path,
     scores: Tensor,
     per_example: Float[Tensor, "example ..."] | None,
-    record: dict[str, Any],
+    record: EdgeScoresFile | NodeScoresFile,
 ) -> None:
     """Write a `.safetensors`, then a `.json` beside it."""
     tensors = {"scores": scores.contiguous()}
@@ -26,28 +62,37 @@ def write_scores(
         tensors["per_example"] = per_example.contiguous()
     with atomic_path(path) as temporary:
         save_file(tensors, str(temporary))
-    write_json(path.with_suffix(".json"), record)
+    record.save(path.with_suffix(".json"))
 
 
 def read_scores(
-    path: str | Path, name: str, verb: str
-) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
+    path: str | Path, name: str, verb: str, kind: type[F]
+) -> tuple[Path, dict[str, Tensor], F]:
     """The file's path, its tensors and its record.
 
-    path: the `.safetensors`, or a folder with `name.safetensors` in it. verb: what writes one.
+    Args:
+        path: the `.safetensors`, or a folder with `name.safetensors` in it.
+        name: what the file is called in a folder, without its ending.
+        verb: what writes one, for the error where there is none.
+        kind: of the record.
+
+    Raises:
+        CircuitsError: where a file is missing, broken or of another version.
     """
     path = Path(path)
     if path.is_dir():
         path = path / f"{name}.safetensors"
     if not path.is_file():
         raise CircuitsError(f"{path}: no such score file; write one with `{verb}`")
-    record = read_json(path.with_suffix(".json"))
+    record = kind.load(path.with_suffix(".json"))
     try:
         tensors = load_file(str(path))
     except SafetensorError as error:
         raise CircuitsError(f"{path}: not a score file ({error})") from error
-    if "scores" not in tensors or not isinstance(record, dict):
-        raise CircuitsError(f"{path}: not a score file (it holds no scores, or no record of them)")
+    if "scores" not in tensors:
+        raise CircuitsError(f"{path}: not a score file (it holds no scores)")
+    if record.sources != record.layout.sources:
+        raise CircuitsError(f"{path}: its names do not match its layout ({record.layout.summary})")
     if unknown := sorted(set(tensors) - {"scores", "per_example"}):
         raise CircuitsError(
             f"{path}: unknown tensor {unknown[0]!r} (known: scores, per_example); it may be of a "

@@ -7,7 +7,7 @@ supports the behaviour. Units are the metric's. The score of a set is the mean o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,8 @@ from circuits.errors import CircuitsError, error_context
 from circuits.graph.blocks import Blocks
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, network
-from circuits.graph.score_files import read_scores, write_scores
+from circuits.graph.provenance import Provenance
+from circuits.graph.score_files import EdgeScoresFile, read_scores, write_scores
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -33,14 +34,14 @@ class EdgeScores:
     matrix: float32; impossible edges are 0.
     per_example: the same for each example, in the order of the pair set, when kept.
     method: the attribution method's name.
-    details: every hyper-parameter, the seed, versions, fingerprints of model and data.
+    provenance: every hyper-parameter, the seed, versions, fingerprints of model and data.
     blocks: sums over blocks of the examples, where single ones were not kept; in no file.
     """
 
     matrix: Float[Tensor, "source reader"]
     layout: Layout
     method: str
-    details: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
     per_example: Float[Tensor, "example source reader"] | None = None
     blocks: Blocks | None = None
 
@@ -87,33 +88,38 @@ class EdgeScores:
         add_edges(graph, self.layout, places, self.layout.feeds.__getitem__, self.matrix)
         return graph
 
+    def noting(self, **parts: Any) -> EdgeScores:
+        """The same scores, with these parts of their provenance in place of what it holds."""
+        return replace(self, provenance=self.provenance.extended(**parts))
+
     def save(self, folder: str | Path, name: str = "scores") -> Path:
         """Write `name.safetensors`, then `name.json`; returns the former's path.
 
         Equal scores give equal bytes.
         """
         path = Path(folder) / f"{name}.safetensors"
-        record = {
-            "method": self.method,
-            "layout": self.layout.to_dict(),
-            "sources": list(self.layout.sources),
-            "readers": list(self.layout.readers),
-            **self.details,
-        }
+        record = EdgeScoresFile(
+            method=self.method,
+            layout=self.layout,
+            sources=self.layout.sources,
+            readers=self.layout.readers,
+            provenance=self.provenance,
+        )
         write_scores(path, self.matrix, self.per_example, record)
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> EdgeScores:
         """Read a `.safetensors` that `save` wrote, or a folder with `scores.safetensors` in it."""
-        path, tensors, record = read_scores(path, "scores", "circuits discover")
-        try:
-            with error_context(str(path)):
-                layout = Layout.from_dict(record.pop("layout"))
-            known = [record.pop("sources"), record.pop("readers")]
-            method = record.pop("method")
-        except KeyError as error:
-            raise CircuitsError(f"{path}: not a score file ({error})") from error
-        if known != [list(layout.sources), list(layout.readers)]:
+        path, tensors, record = read_scores(path, "scores", "circuits discover", EdgeScoresFile)
+        layout = record.layout
+        if record.readers != layout.readers:
             raise CircuitsError(f"{path}: its names do not match its layout ({layout.summary})")
-        return cls(tensors["scores"], layout, method, record, tensors.get("per_example"))
+        with error_context(str(path)):
+            return cls(
+                tensors["scores"],
+                layout,
+                record.method,
+                record.provenance,
+                tensors.get("per_example"),
+            )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -12,6 +9,7 @@ from circuits.errors import CircuitsError
 from circuits.graph.circuit import Circuit
 from circuits.graph.inlets import needed
 from circuits.graph.orders import ORDERS, edge_order, ranking_keys, top_mask
+from circuits.graph.provenance import SelectionRecord, selected
 from circuits.graph.scores import EdgeScores
 
 
@@ -34,12 +32,12 @@ def select(
     ranking: "absolute", which keeps edges that work against the behaviour too, "signed", or
         "mixed", with positive_ratio= the share taken by signed score; `circuits.choose_ranking`
         finds one on pairs of its own. By signed score, "widest-path" takes an edge that nearly all
-        score stands on at its size, whatever its sign: the circuit's details name such
+        score stands on at its size, whatever its sign: the circuit's provenance names such
         edges as `joined`, and as `missing` where another strategy leaves them out.
     prune: drop the edges that lie on no path from input to logits. `size` counts before pruning,
         as in the MIB benchmark.
     """
-    said: dict[str, list[str]] = {}
+    said: dict[str, tuple[str, ...]] = {}
     if strategy not in (*ORDERS, "threshold"):
         raise CircuitsError(f"unknown strategy {strategy!r}; known: {', '.join(ORDERS)}, threshold")
     if strategy == "threshold":
@@ -56,39 +54,27 @@ def select(
         order = edge_order(scores, strategy, ranking, positive_ratio=positive_ratio, join=True)
         mask = top_mask(order, scores.layout, size)
         said = {} if ranking == "absolute" else _inlets(scores, mask, strategy)
-    details = {
-        "strategy": strategy,
-        "ranking": ranking,
-        "size": size,
-        "threshold": threshold,
-        "pruned": prune,
-        "method": scores.method,
-        **({} if positive_ratio is None else {"positive_ratio": positive_ratio}),
+    selection = SelectionRecord(
+        strategy=strategy,
+        ranking=ranking,
+        size=size,
+        threshold=threshold,
+        positive_ratio=positive_ratio,
+        pruned=prune,
         **said,
-        **_model_of(scores),
-    }
-    circuit = Circuit(scores.layout, mask, scores.matrix, details)
+    )
+    circuit = Circuit(
+        scores.layout, mask, scores.matrix, selected(scores.method, scores.provenance, selection)
+    )
     return circuit.pruned() if prune else circuit
 
 
 def _inlets(
     scores: EdgeScores, mask: Bool[Tensor, "source reader"], strategy: str
-) -> dict[str, Any]:
+) -> dict[str, tuple[str, ...]]:
     """Edges of negative score that the rest stands on: put in whatever their sign, or left out."""
     edges = needed(scores.matrix, scores.layout)
-    inside = [
-        scores.layout.edge_name(*edge) for edge in edges if mask[edge] and strategy == "widest-path"
-    ]
-    outside = [scores.layout.edge_name(*edge) for edge in edges if not mask[edge]]
-    return {
-        **({"joined": inside} if inside else {}),
-        **({"missing": outside} if outside else {}),
-    }
-
-
-def _model_of(scores: EdgeScores) -> dict[str, Any]:
-    """Which model it is for, without the folders it lay in: equal runs give equal files."""
-    model = scores.details.get("model")
-    if not isinstance(model, dict) or "name" not in model:
-        return {}
-    return {"model": {**model, "name": Path(str(model["name"])).name}}
+    whole = strategy == "widest-path"
+    inside = (scores.layout.edge_name(*edge) for edge in edges if mask[edge] and whole)
+    outside = (scores.layout.edge_name(*edge) for edge in edges if not mask[edge])
+    return {"joined": tuple(inside), "missing": tuple(outside)}

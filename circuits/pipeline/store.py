@@ -87,7 +87,7 @@ class Store:
         writes, relative to the folder.
         """
         upstream = {stage: self.keys[stage] for stage in after}
-        content = json.dumps([name, inputs, upstream, versions()], sort_keys=True)
+        content = json.dumps([name, inputs, upstream, versions().model_dump()], sort_keys=True)
         key = hashlib.sha256(content.encode()).hexdigest()
         self.keys[name] = key
         record = self.path(".stages", f"{name.replace('/', '-')}.json")
@@ -129,7 +129,7 @@ class Store:
         write_json(
             self.path("environment.json"),
             {
-                "versions": versions(),
+                "versions": versions().model_dump(),
                 "python": platform.python_version(),
                 "platform": platform.platform(),
                 "threads": torch.get_num_threads(),

@@ -120,8 +120,8 @@ class ResultFile(Record):
         """The object of a file's content; `place` names the file in errors."""
         kind, version = content.get("kind"), content.get("schema_version")
         if kind != cls.KIND:
-            said = f"a {kind} file" if kind else "a file without a kind, as older versions wrote"
-            raise CircuitsError(f"{place}: {said}, where a {cls.KIND} file is read; make it anew")
+            said = f"a file of kind {kind}" if kind else "a file that names no kind"
+            raise CircuitsError(f"{place}: {said}, where {cls.KIND} is read; make it anew")
         if version != cls.SCHEMA_VERSION:
             raise CircuitsError(
                 f"{place}: schema version {version}; this version of circuits reads "
@@ -132,9 +132,21 @@ class ResultFile(Record):
         try:
             return cls.model_validate_json(json.dumps(inner))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the file"
-            raise CircuitsError(f"{place}: {where}: {first['msg']}; make the file anew") from error
+            raise CircuitsError(f"{place}: {_reason(error)}") from error
+
+
+def _reason(error: ValidationError) -> str:
+    """What is wrong with a file's content, and where in it."""
+    first = error.errors()[0]
+    loc = [str(step) for step in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        inside = f"{'.'.join(loc[:-1])}: " if loc[1:] else ""
+        return (
+            f"{inside}unknown key '{loc[-1]}'; it may be of a later version and change what the "
+            "file means, so remove it only if it does not"
+        )
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(loc) or 'the file'}: {said}; make the file anew"
 
 
 def _filled(value: Any) -> Any:

@@ -38,7 +38,7 @@ from circuits.intervention.ablation import constants
 from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
 from circuits.provenance import describe_model, describe_pairs, versions
-from circuits.search.result import Cost, Journal, Search, Step, plain
+from circuits.search.result import Cost, Journal, Search, Step, plain, provenance_of
 from circuits.search.speculation import decide
 from circuits.search.trials import Trials
 from circuits.search.walks import EdgeWalk, NodeWalk, Walk
@@ -150,17 +150,17 @@ def acdc(
         "metric": judge.name,
         "batch_size": batch_size,
         "seed": seed,
-        "data": describe_pairs(pairs),
+        "data": describe_pairs(pairs).model_dump(mode="json"),
         "pairs": pairs.fingerprints,
-        "model": describe_model(model),
-        "versions": versions(),
+        "model": describe_model(model).model_dump(mode="json"),
+        "versions": versions().model_dump(),
     }
     search = _Searching(walk, trials, rule, width, Journal(resume, details))
     with tqdm(
         total=walk.size, desc="acdc", unit=walk.unit, disable=not progress, smoothing=0.05
     ) as bar:
         search.run(bar)
-    circuit = Circuit(model.layout, walk.mask, None, details)
+    circuit = Circuit(model.layout, walk.mask, None, provenance_of(details))
     return Search(
         circuit.pruned() if details["pruned"] else circuit,
         tuple(search.history),

@@ -163,15 +163,18 @@ def prune_heads(
         "metric": judge.name,
         "batch_size": batch_size,
         "seed": seed,
-        "data": describe_pairs(pairs),
+        "data": describe_pairs(pairs).model_dump(mode="json"),
         "pairs": pairs.fingerprints,
-        "model": describe_model(model),
-        "versions": versions(),
+        "model": describe_model(model).model_dump(mode="json"),
+        "versions": versions().model_dump(),
     }
     evaluation = {}
     if evaluate_on is not None:
         shared = evaluate_on.shared(pairs.fingerprints)
-        details["evaluated_on"] = {**describe_pairs(evaluate_on), "searched_on": shared}
+        details["evaluated_on"] = {
+            **describe_pairs(evaluate_on).model_dump(mode="json"),
+            "searched_on": shared,
+        }
         values = _measured(heads, search.off, evaluate_on, judges, batch_size, progress)
         for name, each in zip(others, values, strict=True):
             evaluation[name] = _estimated(each, seed)

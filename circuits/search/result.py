@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from circuits.errors import CircuitsError, error_context
-from circuits.graph import Circuit, Layout
+from circuits.graph import Circuit, Layout, Provenance
 from circuits.runtime.files import read_json, require_known, write_json
 
 _METRICS = ("metric_model", "metric_empty", "metric_circuit")
@@ -111,7 +111,7 @@ class Search:
                 layout = Layout.from_dict(record["layout"])
                 mask = Circuit.of(layout, record["edges"]).mask
                 return cls(
-                    Circuit(layout, mask, None, details),
+                    Circuit(layout, mask, None, provenance_of(details)),
                     history_steps(record["history"]),
                     float(record["metric_model"]),
                     float(record["metric_empty"]),
@@ -123,6 +123,11 @@ class Search:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise CircuitsError(f"{path}: not a search file ({error!r})") from error
+
+
+def provenance_of(details: dict[str, Any]) -> Provenance:
+    """What a search says of itself, as a circuit's provenance."""
+    return Provenance(**{key: details[key] for key in Provenance.model_fields if key in details})
 
 
 def history_rows(history: tuple[Step, ...]) -> list[list[Any]]:

@@ -203,7 +203,7 @@ def main() -> None:
     record: dict[str, Any] = {
         "card": card(device),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "versions": versions(),
+        "versions": versions().model_dump(),
         "rehearsal": options.small,
         "targets": {"time": TIME, "memory": MEMORY},
         "lines": [],

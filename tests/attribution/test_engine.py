@@ -165,10 +165,10 @@ def test_summed_edge_scores_complete_the_path_integral(hooked, random_pairs):
     batch = next(pairs.batches(1))
     scores = circuits.attribute(model, pairs, steps=200)
     metric = metric_for(pairs)
-    difference = scores.details["metric_clean"] - scores.details["metric_corrupted"]
+    difference = scores.provenance.metric_clean - scores.provenance.metric_corrupted
     # Edges out of `input` are all the ways in which the embedding enters the model.
     assert float(scores.matrix[0].sum()) == pytest.approx(difference, rel=1e-3)
-    assert abs(difference) > 1e-2 and metric.name == scores.details["metric"] and len(batch) == 1
+    assert abs(difference) > 1e-2 and metric.name == scores.provenance.metric and len(batch) == 1
 
 
 def test_same_bytes_twice(hooked, random_pairs, tmp_path):

@@ -118,7 +118,7 @@ def test_activations_move_group_by_group(name, gradients, hooked, random_pairs):
         ]
     )
     close(found.per_example, expected)
-    assert "error" not in found.details
+    assert found.provenance.error is None
 
 
 @pytest.mark.parametrize("name", ["gemma2", "gpt-neox", "t5", "bart"])
@@ -157,7 +157,7 @@ def test_exact_corrupts_every_edge_alone(name, metric, hooked, random_pairs):
     rows, columns = zip(*checked, strict=True)
     # Small differences of large logits: float32 rounds them to a few 1e-6.
     close(found.per_example[:, rows, columns], expected, 3e-5)
-    assert found.details["metric_clean"] != found.details["metric_corrupted"]
+    assert found.provenance.metric_clean != found.provenance.metric_corrupted
 
 
 def with_the_models_answers(model, pairs):
@@ -216,8 +216,8 @@ def test_random_scores_depend_on_the_seed_alone(hooked, random_pairs):
     inside = first.matrix[first.mask]
     assert not first.matrix[~first.mask].any() and (inside != 0).all()
     assert abs(float(inside.mean())) < 0.2 and float(inside.std()) == pytest.approx(1, abs=0.15)
-    assert first.details["settings"] == {"seed": 3}
-    assert first.details["metric_clean"] != first.details["metric_corrupted"]
+    assert first.provenance.settings == {"seed": 3}
+    assert first.provenance.metric_clean != first.provenance.metric_corrupted
 
 
 def streams_of(model, tokens):
@@ -271,7 +271,7 @@ def test_information_flow_knows_no_metric(hooked, random_pairs):
     one = circuits.attribute(model, pairs, "information-flow", metric="accuracy")
     other = circuits.attribute(model, pairs, "information-flow", metric="kl-divergence")
     assert torch.equal(one.matrix, other.matrix)
-    assert one.details["metric"] == "accuracy"
+    assert one.provenance.metric == "accuracy"
 
 
 KL = {"metric": "kl-divergence"}
@@ -315,6 +315,6 @@ def test_a_batch_is_its_examples(method, dtype, tolerance, random_pairs):
     together = circuits.attribute(model, pairs, method, batch_size=3, per_example=True)
     assert alone.method == method
     close(together.per_example, alone.per_example, tolerance)
-    assert together.details["metric_clean"] == pytest.approx(
-        alone.details["metric_clean"], rel=tolerance
+    assert together.provenance.metric_clean == pytest.approx(
+        alone.provenance.metric_clean, rel=tolerance
     )

@@ -44,9 +44,7 @@ def test_a_node_is_the_sum_of_its_edges(name, hooked, random_pairs):
     edges = circuits.attribute(model, pairs, "eap-ig", steps=2, per_example=True)
     nodes = attribute_nodes(model, pairs, "eap-ig", steps=2, per_example=True)
     close(nodes.per_example, edges.per_example.sum(dim=2))
-    assert nodes.details["error"]["worst"] == pytest.approx(
-        edges.details["error"]["worst"], rel=1e-4
-    )
+    assert nodes.provenance.error.worst == pytest.approx(edges.provenance.error.worst, rel=1e-4)
 
 
 def test_post_norm_nodes_are_scored_where_they_write(hooked, random_pairs):
@@ -106,8 +104,8 @@ def test_auto_refines_nodes_too(hooked, random_pairs):
     model, pairs = hooked("llama"), random_pairs(n=3)
     exact = attribute_nodes(model, pairs, steps=300)
     found = attribute_nodes(model, pairs, steps="auto", tolerance=0.005)
-    assert found.details["error"]["worst"] <= 0.005 < 1
-    assert found.details["error"]["gradients"] > 3 and found.details["level"] == "node"
+    assert found.provenance.error.worst <= 0.005 < 1
+    assert found.provenance.error.gradients > 3 and found.units.level == "node"
     assert float((found.values - exact.values).abs().sum() / exact.values.abs().sum()) < 0.01
 
 
@@ -119,7 +117,7 @@ def test_save_and_load(level, hooked, random_pairs, tmp_path):
     loaded = NodeScores.load(tmp_path)
     assert torch.equal(loaded.values, found.values) and loaded.widths == found.widths
     assert torch.equal(loaded.per_example, found.per_example)
-    assert loaded.details == found.details and loaded.layout == found.layout
+    assert loaded.provenance == found.provenance and loaded.layout == found.layout
     first = (tmp_path / f"{level}_scores.safetensors").read_bytes()
     assert found.save(tmp_path, "again").read_bytes() == first
 
@@ -173,5 +171,5 @@ def test_refusals(hooked, random_pairs, tmp_path):
     with pytest.raises(CircuitsError, match="no such score file; write one with `circuits disc"):
         NodeScores.load(tmp_path)
     circuits.attribute(model, pairs, "random").save(tmp_path, "node_scores")
-    with pytest.raises(CircuitsError, match="not a file of node scores"):
+    with pytest.raises(CircuitsError, match="of kind edge-scores, where node-scores is read"):
         NodeScores.load(tmp_path)

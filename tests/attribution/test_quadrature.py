@@ -209,20 +209,20 @@ def test_estimate_is_the_move_to_calibrated_weights(name, quadrature, hooked, ra
         float((a - b).abs().sum() / c.abs().sum())
         for a, b, c in zip(own, moved, expected, strict=True)
     ]
-    error = found.details["error"]
-    assert error["worst"] == pytest.approx(max(shares), rel=1e-2, abs=1e-6) and max(shares) > 1e-4
+    error = found.provenance.error
+    assert error.worst == pytest.approx(max(shares), rel=1e-2, abs=1e-6) and max(shares) > 1e-4
     mean = float((sum(own) - sum(moved)).abs().sum() / sum(expected).abs().sum())
-    assert error["estimate"] == pytest.approx(mean, rel=1e-2, abs=1e-6)
-    assert error["gradients"] == 5
+    assert error.estimate == pytest.approx(mean, rel=1e-2, abs=1e-6)
+    assert error.gradients == 5
 
 
 def test_a_few_layers_stand_for_all(hooked, random_pairs, monkeypatch):
     model, pairs = hooked("llama"), random_pairs(n=3)
-    whole = circuits.attribute(model, pairs, steps=4).details["error"]
+    whole = circuits.attribute(model, pairs, steps=4).provenance.error
     monkeypatch.setattr("circuits.attribution.engine.AUDITED", 1)
     part = circuits.attribute(model, pairs, steps=4)
-    assert part.details["error"] != whole
-    assert part.details["error"]["estimate"] == pytest.approx(whole["estimate"], rel=1)
+    assert part.provenance.error != whole
+    assert part.provenance.error.estimate == pytest.approx(whole.estimate, rel=1)
     assert torch.equal(part.matrix, circuits.attribute(model, pairs, steps=4).matrix)
 
 
@@ -232,7 +232,7 @@ def test_a_few_layers_stand_for_all(hooked, random_pairs, monkeypatch):
 def test_estimate_is_near_the_true_error(name, quadrature, hooked, random_pairs, converged):
     model, pairs = hooked(name), random_pairs(n=6)
     found = circuits.attribute(model, pairs, steps=5, quadrature=quadrature)
-    ratio = found.details["error"]["estimate"] / l1(found.matrix, converged(name).mean(dim=0))
+    ratio = found.provenance.error.estimate / l1(found.matrix, converged(name).mean(dim=0))
     assert 1 / 2 < ratio < 2
 
 
@@ -241,8 +241,8 @@ def test_estimate_is_near_the_true_error(name, quadrature, hooked, random_pairs,
 def test_estimate_vanishes_with_many_points(name, hooked, random_pairs):
     """Two streams, norms behind the sources, norms on the stream."""
     model, pairs = hooked(name), random_pairs(n=2)
-    rough = circuits.attribute(model, pairs, steps=4).details["error"]["estimate"]
-    fine = circuits.attribute(model, pairs, steps=64).details["error"]["estimate"]
+    rough = circuits.attribute(model, pairs, steps=4).provenance.error.estimate
+    fine = circuits.attribute(model, pairs, steps=64).provenance.error.estimate
     assert fine < 0.02 and fine < rough / 10
 
 
@@ -254,7 +254,7 @@ def test_estimate_falls_with_the_true_error(name, hooked, random_pairs, converge
     estimates, errors = [], []
     for steps in (4, 8, 16, 32):
         found = circuits.attribute(model, pairs, steps=steps)
-        estimates.append(found.details["error"]["estimate"])
+        estimates.append(found.provenance.error.estimate)
         errors.append(l1(found.matrix, exact))
     assert estimates == sorted(estimates, reverse=True) and errors == sorted(errors, reverse=True)
     assert errors[0] > 20 * errors[-1] and estimates[0] > 20 * estimates[-1]
@@ -276,7 +276,7 @@ def test_auto_spends_on_each_example_what_it_needs(lengths, hooked, random_pairs
     assert l1(fine.scores, exact) < 0.005 < l1(rough.scores, exact)
     for place in range(len(lengths)):
         one = circuits.attribute(model, pairs[place : place + 1], steps="auto", tolerance=0.002)
-        assert one.details["error"]["gradients"] == int(fine.gradients[place])
+        assert one.provenance.error.gradients == int(fine.gradients[place])
         assert l1(fine.scores[place], one.matrix) < 1e-5
 
 
@@ -285,8 +285,8 @@ def test_auto_says_when_it_gives_up(hooked, random_pairs, monkeypatch, caplog):
     model, pairs = hooked("llama"), random_pairs(n=2)
     found = circuits.attribute(model, pairs, steps="auto", tolerance=1e-6)
     assert "random pair 0: estimated error" in caplog.text and "after 7 gradients" in caplog.text
-    assert found.details["error"]["gradients"] == 7
-    assert found.details["settings"] == {
+    assert found.provenance.error.gradients == 7
+    assert found.provenance.settings == {
         "steps": "auto",
         "quadrature": "calibrated",
         "tolerance": 1e-6,

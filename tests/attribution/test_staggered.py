@@ -31,7 +31,7 @@ def test_each_example_has_its_own_points(steps, hooked, random_pairs):
             rtol=0,
             atol=1e-5 * float(alone.scores.abs().max()),
         )
-    assert "error" not in found.details
+    assert found.provenance.error is None
     nodes = attribute_nodes(model, pairs, steps=steps, quadrature="staggered")
     assert float(nodes.values.abs().max()) > 0
 

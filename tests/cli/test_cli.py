@@ -50,13 +50,15 @@ def test_discover_writes_the_two_files(discovered, model_folder, hooked):
     assert tensors["per_example"].shape == (10, *layout.shape)
     assert tensors["scores"].abs().max() > 1e-3
     record = json.loads((out / "scores.json").read_text())
-    assert record["method"] == "eap-ig" and record["metric"] == "logit-difference"
-    assert record["settings"] == {"steps": 5, "quadrature": "left"}
+    assert (record["kind"], record["schema_version"]) == ("edge-scores", 1)
+    made = record["provenance"]
+    assert record["method"] == "eap-ig" and made["metric"] == "logit-difference"
+    assert made["settings"] == {"steps": 5, "quadrature": "left"}
     assert record["sources"] == list(layout.sources) and record["readers"] == list(layout.readers)
     assert "a1.kv1<k>" in record["readers"]
-    assert record["data"]["n"] == 10 and len(record["data"]["fingerprint"]) == 64
-    assert record["model"]["name"] == str(model_folder("llama")) and record["seed"] == 0
-    assert set(record["versions"]) == {"circuits", "torch", "transformers", "transformer-lens"}
+    assert made["data"]["n"] == 10 and len(made["data"]["fingerprint"]) == 64
+    assert made["model"]["name"] == str(model_folder("llama")) and made["seed"] == 0
+    assert set(made["versions"]) == {"circuits", "torch", "transformers", "transformer_lens"}
     for file in ("scores.safetensors", "scores.json", "circuit.json"):
         assert f"wrote {out / file}" in done.stdout
 

@@ -14,7 +14,8 @@ import circuits
 from circuits.cli.app import app
 from circuits.comparison import CrossEvaluation, Evolution
 from circuits.errors import CircuitsError
-from circuits.graph import EdgeScores, Layout
+from circuits.graph import EdgeScores, Layout, Provenance
+from circuits.graph.provenance import DataRecord
 from circuits.report import narrative
 from tasks import load
 
@@ -185,8 +186,8 @@ def test_one_checkpoint_is_refused(scored, tmp_path):
 def test_refusals(scored, table, tmp_path):
     layout = Layout(2, 2, 1)
     values = torch.randn(16, *layout.shape) * layout.mask
-    details = {"data": {"fingerprint": "x"}}
-    other = EdgeScores(values.mean(0), layout, "eap-ig", details, values).save(tmp_path, "step-9")
+    made = Provenance(data=DataRecord(task="planted", split="all", n=16, fingerprint="x"))
+    other = EdgeScores(values.mean(0), layout, "eap-ig", made, values).save(tmp_path, "step-9")
     for arguments, message in (
         ((*scored[:1], other), r"different shapes: 3 layers.*2 layers"),
         ((*scored, "--task", "table"), "--model and --task go together"),

@@ -8,8 +8,9 @@ import torch
 from cli.inside import circuits
 from cli.test_cli import refused
 
-from circuits.graph import Circuit, EdgeScores, Layout, NodeScores, select
+from circuits.graph import Circuit, EdgeScores, Layout, NodeScores, Provenance, select
 from circuits.graph.interchange import GraphFile, write_graph
+from circuits.graph.provenance import ModelRecord
 
 LAYOUT = Layout(3, 4, 2)
 
@@ -125,8 +126,8 @@ def test_bad_input_is_one_line(ours, model_folder, tmp_path):
     empty = write_graph(tmp_path / "e.json", d_model=8, circuit=Circuit.empty(LAYOUT))
     refused(circuits("convert", empty, "--out", tmp_path / "out"), "no edge has a score")
     for name, edges in (("one", 40), ("other", 30)):
-        details = {"model": {"name": name, "dtype": "float32", "fingerprint": name}}
-        made = EdgeScores(ours[1].matrix, LAYOUT, "eap-ig", details)
+        model = ModelRecord(name=name, architecture="any", dtype="float32", fingerprint=name)
+        made = EdgeScores(ours[1].matrix, LAYOUT, "eap-ig", Provenance(model=model))
         made.save(tmp_path / name)
         select(made, size=edges).save(tmp_path / name / "circuit.json")
     mixed = ("--circuit", tmp_path / "other/circuit.json", "--out", tmp_path / "g.json")

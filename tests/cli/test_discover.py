@@ -13,7 +13,7 @@ import tasks
 from circuits.cli.app import app
 from circuits.cli.ranking import with_others
 from circuits.errors import CircuitsError
-from circuits.graph import EdgeScores
+from circuits.graph import Circuit, EdgeScores
 from circuits.models import HookedModel
 
 NEWSROOM = ("discover", "--model", "newsroom-gpt2", "--task", "newsroom", "--device", "cpu")
@@ -95,13 +95,13 @@ def test_the_ranking_is_chosen_on_more_pairs_and_the_scores_stay(tmp_path):
     files = [tmp_path / name / "scores.safetensors" for name in ("plain", "chosen")]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert "ranking chosen on 16 other pairs (validation), circuits of 48:" in chosen.stdout
-    record = json.loads((tmp_path / "chosen" / "circuit.json").read_text())["details"]
-    assert record["choice"]["n"] == 16 and record["ranking"] == record["choice"]["ranking"]
-    assert f"taken: {record['ranking']}" in chosen.stdout
+    made = Circuit.load(tmp_path / "chosen" / "circuit.json").provenance.selection
+    assert made.choice.n == 16 and made.ranking == made.choice.ranking
+    assert f"taken: {made.ranking}" in chosen.stdout
     named = circuits(*arguments, "--size", "48", "--ranking", "signed", "--out", tmp_path / "named")
     assert named.returncode == 0 and "ranking chosen" not in named.stdout
-    record = json.loads((tmp_path / "named" / "circuit.json").read_text())["details"]
-    assert record["ranking"] == "signed" and "choice" not in record
+    made = Circuit.load(tmp_path / "named" / "circuit.json").provenance.selection
+    assert made.ranking == "signed" and made.choice is None
 
 
 def test_pairs_are_split_off_where_a_file_has_no_more(tmp_path, tokenizer, model_folder):
@@ -129,18 +129,18 @@ def test_until_stable_scores_as_many_pairs_as_it_takes_and_says_so(tmp_path):
     arguments = [*NEWSROOM, "--steps", "1", "--size", "80"]
     grown = circuits(*arguments, "--until-stable", "0.7", "--n", "6", "--out", tmp_path / "grown")
     assert grown.returncode == 0, grown.stderr
-    record = json.loads((tmp_path / "grown" / "scores.json").read_text())
-    n, found = record["data"]["n"], record["reliability"]
-    assert 6 < n < 100 and found["n"] == n
-    assert found["target"] == 0.7 and found["likeness"]["value"] >= 0.7
+    made = EdgeScores.load(tmp_path / "grown").provenance
+    n, found = made.data.n, made.reliability
+    assert 6 < n < 100 and found.n == n
+    assert found.target == 0.7 and found.likeness.value >= 0.7
     assert "6 pairs: others would share" in grown.stdout and "warning" not in grown.stderr
-    circuit = json.loads((tmp_path / "grown" / "circuit.json").read_text())["details"]
-    assert circuit["ranking"] == found["ranking"] == circuit["choice"]["ranking"]
+    selection = Circuit.load(tmp_path / "grown" / "circuit.json").provenance.selection
+    assert selection.ranking == found.ranking == selection.choice.ranking
     plain = circuits(*arguments, "--n", str(n), "--out", tmp_path / "plain")
     assert plain.returncode == 0
     one, other = (EdgeScores.load(tmp_path / name) for name in ("grown", "plain"))
     torch.testing.assert_close(one.matrix, other.matrix, atol=1e-6, rtol=1e-5)
-    assert one.details["pairs"] == other.details["pairs"]
+    assert one.provenance.pairs == other.provenance.pairs
 
 
 def test_until_stable_says_where_it_ran_out_of_pairs(tmp_path):

@@ -66,7 +66,7 @@ def test_it_needs_the_scores_alone_and_takes_a_split_that_they_have_not_seen(dis
     assert "How far the claim holds" in page and "Does it hold all that matters?" in page
     assert "1 checkpoint:" in page and "1 checkpoint," in page
     assert "What fine-tuning changed" not in page and "could not be made" not in page
-    made = json.loads((discovered / "scores.json").read_text())["model"]
+    made = json.loads((discovered / "scores.json").read_text())["provenance"]["model"]
     assert written["made"]["model"] == made and made["fingerprint"]
     assert written["made"]["scores_of_another_model"] is None
     assert "task table, scores by eap-ig, rule paths" in page
@@ -76,14 +76,14 @@ def test_a_note_says_that_the_scores_are_of_another_model_or_metric(discovered, 
     """Legitimate, and worth knowing. Questions that were not asked name their options."""
     shutil.copytree(discovered, tmp_path / "scores")
     record = json.loads((tmp_path / "scores/scores.json").read_text())
-    record["model"]["fingerprint"] = "0" * 32
-    record["metric"] = "kl-divergence"
+    record["provenance"]["model"]["fingerprint"] = "0" * 32
+    record["provenance"]["metric"] = "kl-divergence"
     (tmp_path / "scores/scores.json").write_text(json.dumps(record))
     done = circuits(
         *("evaluate", "--scores", tmp_path / "scores", "--out", tmp_path, "--device", "cpu"),
         *("--quiet", "--n", 5),
     )
-    name = record["model"]["name"]
+    name = record["provenance"]["model"]["name"]
     assert done.returncode == 0, done.stderr
     assert f"note: the scores were made from another model, {name}" in done.stderr
     assert "of logit-difference (the scores are of kl-divergence)" in done.stdout
@@ -169,17 +169,10 @@ def test_intervals_of_few_pairs_are_warned_of(n, words, discovered, tmp_path):
     assert "could not be made" not in (tmp_path / "evaluation.html").read_text()
 
 
-def test_older_scores_do_not_say_of_which_pairs_they_are(discovered, tmp_path):
-    shutil.copytree(discovered, tmp_path / "old")
-    path = tmp_path / "old" / "scores.json"
-    record = json.loads(path.read_text())
-    assert len(set(record.pop("pairs"))) == 10
-    path.write_text(json.dumps(record))
-    command = ("evaluate", "--scores", tmp_path / "old", "--out", tmp_path, "--device", "cpu")
+def test_pairs_that_were_scored_on_are_warned_of(discovered, tmp_path):
+    command = ("evaluate", "--scores", discovered, "--out", tmp_path, "--device", "cpu")
     done = circuits(*command, "--quiet", "--split", "validation")
-    assert "warning: 10 of the 10 pairs were scored on" in done.stderr, "an equal set"
-    done = circuits(*command, "--quiet", "--split", "validation", "--n", 5)
-    assert "made from the same split (validation) and do not say of which pairs" in done.stderr
+    assert "warning: 10 of the 10 pairs were scored on" in done.stderr
 
 
 def test_wide_intervals_leave_the_columns_apart(capsys):
@@ -233,7 +226,8 @@ def test_what_cannot_be_evaluated_is_refused_and_leaves_nothing(discovered, rows
     refused(circuits(*command, "--strategy", "luck"), "unknown rule 'luck'")
     shutil.copytree(discovered, tmp_path / "odd")
     record = json.loads((discovered / "scores.json").read_text())
-    (tmp_path / "odd/scores.json").write_text(json.dumps({**record, "task": 5}))
+    record["provenance"]["task"] = None
+    (tmp_path / "odd/scores.json").write_text(json.dumps(record))
     odd = circuits("evaluate", "--scores", tmp_path / "odd", *command[3:])
     refused(odd, "task 'table' needs the option 'path'")
     refused(circuits(*command, "--perturb", "noise"), "unknown perturbation 'noise'")

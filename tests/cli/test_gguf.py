@@ -9,6 +9,7 @@ from conftest import make_model
 from gguf_writer import write
 from models.test_gguf_tokenizer import byte_level
 
+from circuits.graph import EdgeScores
 from circuits.models.gguf import weights
 
 
@@ -66,11 +67,11 @@ def test_scores_say_what_file_they_are_of(file, table, tmp_path):
         out = tmp_path / name
         done = circuits("discover", "--model", place, *given, "--out", out, "--device", "cpu")
         assert done.returncode == 0, done.stderr
-        found[name] = json.loads((out / "scores.json").read_text())
-    assert found["file"]["model"]["gguf"]["quantisation"] == "Q8_0"
-    assert found["file"]["model"]["gguf"] == found["folder"]["model"]["gguf"]
-    prints = {one["model"]["fingerprint"] for one in found.values()}
-    assert len(prints) == 1 and "gguf" not in found["plain"]["model"]
+        found[name] = EdgeScores.load(out).provenance.model
+    assert found["file"].gguf["quantisation"] == "Q8_0"
+    assert found["file"].gguf == found["folder"].gguf
+    prints = {one.fingerprint for one in found.values()}
+    assert len(prints) == 1 and found["plain"].gguf is None
     scores = [(tmp_path / name / "scores.safetensors").read_bytes() for name in ("file", "folder")]
     assert scores[0] == scores[1]
     done = circuits(

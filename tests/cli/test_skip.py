@@ -5,6 +5,8 @@ import json
 import pytest
 from cli.inside import circuits
 
+from circuits.graph import EdgeScores
+
 GOOD = {"clean": [5, 6, 7], "corrupted": [5, 8, 7], "correct_idx": 10, "incorrect_idx": 11}
 
 
@@ -32,9 +34,9 @@ def test_discover_leaves_rows_out_only_when_told(pairs):
     out = pairs.parent / "scores"
     (row,) = json.loads((out / "skipped.json").read_text())
     assert row["source"] == "pairs.json, row 2" and "equal lengths" in row["reason"]
-    details = json.loads((out / "scores.json").read_text())
-    assert (details["data"]["n"], details["data"]["skipped"]) == (2, 1)
-    assert details["task"]["options"] == ["skip=true"]  # so that `evaluate` does as much
+    made = EdgeScores.load(out).provenance
+    assert (made.data.n, made.data.skipped) == (2, 1)
+    assert made.task.options == ("skip=true",)  # so that `evaluate` does as much
     pairs.write_text(json.dumps([GOOD]))
     assert discover(pairs, "--skip-bad-rows").returncode == 0
     assert not (out / "skipped.json").exists()

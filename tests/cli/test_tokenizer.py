@@ -8,6 +8,8 @@ from cli.inside import circuits
 from cli.test_cli import refused
 from models.test_tokenizers import broken
 
+from circuits.graph import EdgeScores
+
 
 @pytest.fixture
 def bare(model_folder, tmp_path):
@@ -71,8 +73,8 @@ def test_another_tokenizer_serves_from_scoring_to_evaluation(
     given = ["--method", "eap", "--out", scored, "--tokenizer", model_folder("gpt2")]
     done = circuits(*arguments("discover"), *given)
     assert done.returncode == 0, done.stderr
-    recorded = json.loads((scored / "scores.json").read_text())["model"]
-    assert recorded["tokenizer"] == str(model_folder("gpt2"))
+    recorded = EdgeScores.load(scored).provenance.model
+    assert recorded.tokenizer == str(model_folder("gpt2"))
     done = circuits(  # as recorded
         *("evaluate", "--scores", scored, "--split", "all", "--out", tmp_path / "out"),
         *("--device", "cpu", "--data", table, "--task", "table", "--quiet"),

@@ -330,13 +330,13 @@ def test_refusals(layout, base, make_scores):
     with pytest.raises(CircuitsError, match="different examples"):
         compare([scores, make_scores(layout, base, fingerprint="others")])
     with pytest.raises(CircuitsError, match="do not say which examples"):
-        compare([scores, EdgeScores(scores.matrix, layout, "eap-ig", {}, scores.per_example)])
-    with pytest.raises(CircuitsError, match="kept as a mean only"):
-        compare([scores, EdgeScores(scores.matrix, layout, "eap-ig", scores.details)])
-    with pytest.raises(CircuitsError, match="scored by eap-ig and checkpoint 1 by eap"):
         compare(
-            [scores, EdgeScores(scores.matrix, layout, "eap", scores.details, scores.per_example)]
+            [scores, EdgeScores(scores.matrix, layout, "eap-ig", per_example=scores.per_example)]
         )
+    with pytest.raises(CircuitsError, match="kept as a mean only"):
+        compare([scores, EdgeScores(scores.matrix, layout, "eap-ig", scores.provenance)])
+    with pytest.raises(CircuitsError, match="scored by eap-ig and checkpoint 1 by eap"):
+        compare([scores, replace(scores, method="eap")])
     with pytest.raises(CircuitsError, match="at least two"):
         compare([scores])
     with pytest.raises(CircuitsError, match="3 examples; resampling needs at least 8"):
@@ -348,10 +348,6 @@ def test_refusals(layout, base, make_scores):
     for sizes in ((0,), (10_000,), (1.5,), ()):
         with pytest.raises(CircuitsError, match="size"):
             compare([scores, scores], sizes=sizes)
-
-
-def made(scores, **details):
-    return replace(scores, details={**scores.details, **details})
 
 
 def test_scores_made_in_other_ways_are_refused(layout, base, make_scores):
@@ -367,8 +363,8 @@ def test_scores_made_in_other_ways_are_refused(layout, base, make_scores):
         ),
     ):
         with pytest.raises(CircuitsError, match=message):
-            compare([made(scores, **one), made(scores, **other)])
-        # Of older files nothing is known.
-        compare([made(scores, **one), scores], n_resamples=20)
+            compare([scores.noting(**one), scores.noting(**other)])
+        # Of some nothing is known.
+        compare([scores.noting(**one), scores], n_resamples=20)
     forced = ({"settings": {"force": force}} for force in (True, False))
-    compare([made(scores, **one) for one in forced], n_resamples=20)
+    compare([scores.noting(**one) for one in forced], n_resamples=20)

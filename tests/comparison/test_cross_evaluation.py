@@ -52,7 +52,7 @@ def test_the_matrix_is_that_of_single_measurements(crossed, tmp_path):
         assert result.own(row.model) == row.f[place]
     again = CrossEvaluation.load(result.save(tmp_path / "cross_evaluation.json"))
     assert again == result and again.training_steps == [0, 9]
-    assert again.data["fingerprint"] == pairs.fingerprint and again.n == len(again.pairs) == 12
+    assert again.data.fingerprint == pairs.fingerprint and again.n == len(again.pairs) == 12
     assert "In step-9, the circuit of base reaches" in narrative.cross_evaluation(again)
 
 

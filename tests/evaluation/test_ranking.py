@@ -1,6 +1,5 @@
 """The choice of a ranking, against measuring every circuit by itself."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -10,7 +9,7 @@ from circuits.errors import CircuitsError
 from circuits.evaluation import Estimate, choose_ranking, measure
 from circuits.evaluation.measure import shares
 from circuits.evaluation.ranking import Tried, _decide
-from circuits.graph import EdgeScores, select
+from circuits.graph import Circuit, EdgeScores, Provenance, select
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +20,7 @@ def case(hooked, random_pairs):
     return model, scores, pairs[6:]
 
 
-def test_the_ranking_taken_is_the_one_whose_circuits_are_nearest(case):
+def test_the_ranking_taken_is_the_one_whose_circuits_are_nearest(case, tmp_path):
     model, scores, pairs = case
     choice = choose_ranking(model, scores, pairs, size=30)
     assert [one.name for one in choice.tried] == ["absolute", "signed", "mixed 0.8"]
@@ -36,8 +35,9 @@ def test_the_ranking_taken_is_the_one_whose_circuits_are_nearest(case):
     circuit = choice.select(scores)
     how = {"ranking": choice.ranking, "positive_ratio": choice.positive_ratio}
     assert circuit.edges == select(scores, size=30, **how).edges
-    record = json.loads(json.dumps(circuit.details))["choice"]
-    assert record["n"] == 6 and record["why"] == choice.why and len(record["tried"]) == 3
+    circuit.save(tmp_path / "circuit.json")
+    assert Circuit.load(tmp_path / "circuit.json").provenance.selection.choice == choice
+    assert choice.n == 6 and choice.why and len(choice.tried) == 3
 
 
 def test_nodes_have_two_rankings_to_choose_from(hooked, random_pairs):
@@ -45,7 +45,7 @@ def test_nodes_have_two_rankings_to_choose_from(hooked, random_pairs):
     scores = circuits.attribute_nodes(model, pairs[:4], "eap-ig", steps=2)
     choice = choose_ranking(model, scores, pairs[4:], size=5)
     assert [one.name for one in choice.tried] == ["absolute", "signed"]
-    assert choice.select(scores).details["choice"]["size"] == 5
+    assert choice.select(scores).provenance.selection.choice.size == 5
 
 
 def tried(name, f, cmd):
@@ -70,6 +70,8 @@ def test_size_decides_where_it_can_and_the_area_where_it_cannot(surely, taken):
 
 def test_scored_pairs_are_refused(case, random_pairs):
     model, scores, _ = case
-    known = EdgeScores(scores.matrix, scores.layout, "x", {"pairs": scores.details["pairs"][:2]})
+    known = EdgeScores(
+        scores.matrix, scores.layout, "x", Provenance(pairs=scores.provenance.pairs[:2])
+    )
     with pytest.raises(CircuitsError, match="2 of the 12 pairs were scored on"):
         choose_ranking(model, known, random_pairs(n=12), size=9)

@@ -30,7 +30,7 @@ def scores_of(n, seed=0, spread=1.0):
     draw = torch.Generator().manual_seed(100 + seed)
     each = truth + spread * deviation * torch.randn(n, *LAYOUT.shape, generator=draw)
     each = each * LAYOUT.mask
-    return EdgeScores(each.mean(0), LAYOUT, "planted", {}, each)
+    return EdgeScores(each.mean(0), LAYOUT, "planted", per_example=each)
 
 
 def likeness(a, b, **how):
@@ -124,7 +124,7 @@ def test_equal_examples_leave_no_doubt():
 def test_noise_alone_gives_no_foothold():
     draw = torch.Generator().manual_seed(0)
     each = torch.randn(16, *LAYOUT.shape, generator=draw) * LAYOUT.mask
-    found = reliability(EdgeScores(each.mean(0), LAYOUT, "noise", {}, each), size=5)
+    found = reliability(EdgeScores(each.mean(0), LAYOUT, "noise", per_example=each), size=5)
     assert found.needed is None and "too little to tell" in found.takes
     assert found.scores.low < 0.3
 

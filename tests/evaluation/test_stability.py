@@ -17,7 +17,7 @@ def scores_of(noise, n=24, seed=0):
     truth = torch.randn(LAYOUT.shape, generator=draw)
     each = truth + noise * torch.randn(n, *LAYOUT.shape, generator=draw)
     each = each * LAYOUT.mask
-    return EdgeScores(each.mean(0), LAYOUT, "planted", {}, each)
+    return EdgeScores(each.mean(0), LAYOUT, "planted", per_example=each)
 
 
 @pytest.mark.parametrize("strategy", ["widest-path", "top-n"])
@@ -61,7 +61,7 @@ def test_new_examples_give_a_likeness_between_halves_and_overlap(strategy, noise
     for seed in range(14):
         draw = torch.Generator().manual_seed(seed)
         each = (truth + noise * torch.randn(24, *LAYOUT.shape, generator=draw)) * LAYOUT.mask
-        scores = EdgeScores(each.mean(0), LAYOUT, "planted", {}, each)
+        scores = EdgeScores(each.mean(0), LAYOUT, "planted", per_example=each)
         found = stability(scores, size=20, strategy=strategy, n_resamples=12)
         circuits.append(set(found.circuit))
         high.append(found.overlap.value)
@@ -84,7 +84,7 @@ def test_the_core_is_of_the_circuits_own_edges():
     for worth, edge in zip(range(5, 0, -1), edges, strict=True):
         each[(slice(None), *LAYOUT.edge(edge))] = worth
     each[(slice(None), *LAYOUT.edge("input->logits"))] = 100 * (torch.arange(24) - 11.5)
-    scores = EdgeScores(each.mean(0), LAYOUT, "planted", {}, each)
+    scores = EdgeScores(each.mean(0), LAYOUT, "planted", per_example=each)
     found = stability(scores, size=5, strategy="top-n")
     assert set(found.circuit) == set(edges) and found.unit == "edges"
     assert found.frequencies["input->logits"] >= 0.95 and found.frequencies["m0->m1"] < 0.05

@@ -23,7 +23,7 @@ def test_grown_scores_are_those_of_the_pairs_at_once(hooked, random_pairs):
     asked = []
 
     def more(scores):
-        asked.append((scores.details["data"]["n"], scores.matrix.clone(), scores.blocks.examples))
+        asked.append((scores.provenance.data.n, scores.matrix.clone(), scores.blocks.examples))
         return {5: 12, 12: 19}.get(asked[-1][0], 0)
 
     grown = attribute(model, pairs, steps=2, batch_size=3, growth=Growth(5, more))
@@ -32,10 +32,10 @@ def test_grown_scores_are_those_of_the_pairs_at_once(hooked, random_pairs):
         whole = attribute(model, pairs[:n], steps=2, batch_size=3)
         assert float(whole.matrix.abs().max()) > 0
         torch.testing.assert_close(matrix, whole.matrix, atol=1e-6, rtol=1e-5)
-    assert grown.details["data"] == whole.details["data"]
-    assert grown.details["pairs"] == pairs[:19].fingerprints
-    assert grown.details["error"]["estimate"] == pytest.approx(
-        whole.details["error"]["estimate"], rel=1e-4
+    assert grown.provenance.data == whole.provenance.data
+    assert grown.provenance.pairs == tuple(pairs[:19].fingerprints)
+    assert grown.provenance.error.estimate == pytest.approx(
+        whole.provenance.error.estimate, rel=1e-4
     )
     torch.testing.assert_close(grown.blocks.sums.sum(0), whole.blocks.sums.sum(0))
     assert grown.blocks.sizes.sum() == 19 and grown.blocks.sizes.min() >= 1
@@ -57,7 +57,7 @@ def test_it_stops_where_the_target_is_reached(per_example, newsroom):
     pairs = tasks.load("newsroom").pairs(newsroom.tokenizer, 60, n_ctx=newsroom.n_ctx)
     growth = until_stable(0.7, first=6, size=80, told=looks.append)
     scores = attribute(newsroom, pairs, steps=1, growth=growth, per_example=per_example)
-    n = scores.details["data"]["n"]
+    n = scores.provenance.data.n
     assert looks[0].n == 6 and looks[-1].n == n < 60 and len(looks) > 1
     assert [one.reached for one in looks] == [*[False] * (len(looks) - 1), True]
     for one, other in pairwise(looks):
@@ -71,14 +71,14 @@ def test_nodes_grow_too_by_a_ranking_chosen_once(hooked, random_pairs):
     model, pairs, chosen = hooked("gpt2"), random_pairs(n=20), []
 
     def choose(scores):
-        chosen.append(scores.details["data"]["n"])
+        chosen.append(scores.provenance.data.n)
         return "signed", None
 
     looks = []
     growth = until_stable(0.99, first=5, ranking=choose, told=looks.append)
     scores = attribute_nodes(model, pairs, steps=1, growth=growth)
     assert chosen == [5] and {one.ranking for one in looks} == {"signed"}
-    assert scores.details["data"]["n"] == looks[-1].n or len(pairs) == scores.details["data"]["n"]
+    assert scores.provenance.data.n == looks[-1].n or len(pairs) == scores.provenance.data.n
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuits.errors import CircuitsError
-from circuits.graph import Circuit, EdgeScores, Layout, select
+from circuits.graph import Circuit, EdgeScores, Layout, Provenance, select
 
 SMALL = [Layout(2, 2, 2), Layout(3, 4, 2), Layout(2, 2, 1, parallel=True)]
 
@@ -114,11 +114,11 @@ def test_greedy_takes_the_best_edge_it_can_see():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"edges": 3, "strategy": "best"}, "unknown rule 'best'"),
-        ({"edges": 3, "ranking": "upside-down"}, "unknown ranking"),
-        ({"edges": 10**6}, "1000000 edges asked for; this model has"),
+        ({"size": 3, "strategy": "best"}, "unknown strategy 'best'"),
+        ({"size": 3, "ranking": "upside-down"}, "unknown ranking"),
+        ({"size": 10**6}, "1000000 edges asked for; this model has"),
         ({"strategy": "threshold"}, "takes threshold="),
-        ({"strategy": "top-n"}, "takes edges="),
+        ({"strategy": "top-n"}, "takes size="),
     ],
 )
 def test_refusals(arguments, message):
@@ -131,7 +131,7 @@ def test_circuit_round_trip(tmp_path):
     circuit.save(tmp_path / "c.json")
     again = Circuit.load(tmp_path / "c.json")
     assert torch.equal(again.mask, circuit.mask) and again.layout == circuit.layout
-    assert again.scores is not None and again.details == circuit.details
+    assert again.scores is not None and again.provenance == circuit.provenance
     assert torch.equal(again.scores[again.mask], circuit.scores[circuit.mask])
 
 
@@ -140,7 +140,7 @@ def test_a_text_as_a_score_is_refused(tmp_path):
     record = json.loads((tmp_path / "c.json").read_text())
     record["edges"][0]["score"] = "high"
     (tmp_path / "c.json").write_text(json.dumps(record))
-    with pytest.raises(CircuitsError, match=r"c\.json: not a circuit file .*'high' is no number"):
+    with pytest.raises(CircuitsError, match=r"c\.json: edges\.0\.score: Input should be a"):
         Circuit.load(tmp_path / "c.json")
 
 
@@ -189,11 +189,11 @@ def test_a_shared_key_brings_no_head_that_writes_nothing():
 def test_scores_round_trip(tmp_path):
     layout = SMALL[1]
     per_example = torch.randn(4, *layout.shape) * layout.mask
-    scores = EdgeScores(per_example.mean(0), layout, "eap", {"seed": 3}, per_example)
+    scores = EdgeScores(per_example.mean(0), layout, "eap", Provenance(seed=3), per_example)
     path = scores.save(tmp_path)
     for place in (path, tmp_path):
         again = EdgeScores.load(place)
-        assert torch.equal(again.matrix, scores.matrix) and again.details == {"seed": 3}
+        assert torch.equal(again.matrix, scores.matrix) and again.provenance == Provenance(seed=3)
         assert torch.equal(again.per_example, per_example) and again.method == "eap"
     record = json.loads((tmp_path / "scores.json").read_text())
     assert record["sources"] == list(layout.sources)
@@ -213,8 +213,29 @@ def test_broken_files_are_named(tmp_path):
     with pytest.raises(CircuitsError, match=r"scores\.json: not a JSON file"):
         EdgeScores.load(path)
     (tmp_path / "c.json").write_text("[]")
-    with pytest.raises(CircuitsError, match=r"c\.json: not a circuit file"):
+    with pytest.raises(CircuitsError, match=r"c\.json: not a result file"):
         Circuit.load(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema_version": 2}, r"schema version 2; this version of circuits reads 1\. Make"),
+        ({"kind": "node-circuit"}, "of kind node-circuit, where edge-"),
+        ({"kind": None}, "a file that names no kind, where edge-"),
+        ({"provenance": {"metric": "x", "mood": 1}}, "provenance: unknown key 'mood'"),
+        ({"provenance": {"seed": "one"}}, r"provenance\.seed: "),
+    ],
+)
+def test_a_file_of_another_schema_is_refused_by_name(change, message, tmp_path):
+    scores = random_scores(SMALL[0])
+    scores.save(tmp_path)
+    select(scores, size=9).save(tmp_path / "c.json")
+    for name, load in (("scores.json", EdgeScores.load), ("c.json", Circuit.load)):
+        path = tmp_path / name
+        path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+        with pytest.raises(CircuitsError, match=rf"{name}: .*{message}"):
+            load(tmp_path if name == "scores.json" else path)
 
 
 def test_scores_must_be_finite():

@@ -63,7 +63,7 @@ def test_selection_takes_the_best_and_the_input_for_nothing(units):
         assert set(circuit.mask[1:].nonzero().flatten().add(1).tolist()) == set(order[:4].tolist())
         assert torch.equal(circuit.with_only(order[:4]).mask, circuit.mask)
     assert len(select_nodes(found, 0)) == 0 and select_nodes(found, total).fraction == 1
-    assert circuit.details["size"] == 4 and circuit.details["method"] == "planted"
+    assert circuit.provenance.selection.size == 4 and circuit.provenance.method == "planted"
 
 
 def test_two_streams_and_constants_enter_a_model():
@@ -78,12 +78,14 @@ def test_round_trip(units, tmp_path):
     again = NodeCircuit.load(tmp_path / "c.json")
     assert torch.equal(again.mask, circuit.mask) and again.units == circuit.units
     assert torch.equal(again.scores[again.mask], circuit.scores[circuit.mask])
-    assert again.details == circuit.details
+    assert again.provenance == circuit.provenance
     bare = NodeCircuit.of(units, ["m1"])
     bare.save(tmp_path / "bare.json")
     assert NodeCircuit.load(tmp_path / "bare.json").scores is None
     Circuit.full(LAYOUT).save(tmp_path / "edges.json")
-    with pytest.raises(CircuitsError, match=r"edges\.json: not a file of a node circuit"):
+    with pytest.raises(
+        CircuitsError, match=r"edges\.json: a file of kind edge-circuit, where node-circuit"
+    ):
         NodeCircuit.load(tmp_path / "edges.json")
 
 

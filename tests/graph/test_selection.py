@@ -18,7 +18,7 @@ def random_scores(layout, seed=0, examples=None):
     if examples is None:
         return EdgeScores(torch.randn(layout.shape, generator=draw) * layout.mask, layout, "random")
     each = torch.randn(examples, *layout.shape, generator=draw) * layout.mask
-    return EdgeScores(each.mean(0), layout, "random", {}, each)
+    return EdgeScores(each.mean(0), layout, "random", per_example=each)
 
 
 def all_paths(layout):
@@ -134,10 +134,10 @@ def inlet_scores(score):
 @pytest.mark.parametrize(("ranking", "positive_ratio"), [("signed", None), ("mixed", 0.9)])
 def test_a_signed_order_puts_in_the_edge_that_all_stand_on(ranking, positive_ratio):
     scores, strategy = inlet_scores(-4.0), "widest-path"
-    how = {"edges": 40, "strategy": strategy, "ranking": ranking, "positive_ratio": positive_ratio}
+    how = {"size": 40, "strategy": strategy, "ranking": ranking, "positive_ratio": positive_ratio}
     circuit = select(scores, **how)
-    assert "input->m0" in circuit.edges and circuit.details["joined"] == ["input->m0"]
-    assert "input->m0" not in select(inlet_scores(4.0), **how).details.get("joined", [])
+    assert "input->m0" in circuit.edges and circuit.provenance.selection.joined == ("input->m0",)
+    assert "input->m0" not in select(inlet_scores(4.0), **how).provenance.selection.joined
     row, column = scores.layout.edge("input->m0")
     place = row * scores.layout.shape[1] + column
     assert place not in edge_order(scores, strategy, "signed")[:40].tolist()
@@ -194,7 +194,7 @@ def test_stable_puts_edges_with_a_sure_sign_first():
     each[:, sure[0], sure[1]] += 0.5
     each[:, large[0], large[1]] = torch.tensor([6.0, -5.0]).repeat(15)  # mean .5 + noise, any sign
     each[0, large[0], large[1]] += 30
-    scores = EdgeScores(each.mean(0), layout, "planted", {}, each)
+    scores = EdgeScores(each.mean(0), layout, "planted", per_example=each)
     assert scores.matrix[large] > scores.matrix[sure]
     assert select(scores, size=1, strategy="top-n", prune=False).mask[large]
     assert select(scores, size=1, strategy="stable", prune=False).mask[sure]
@@ -224,5 +224,5 @@ def test_stable_puts_edges_with_a_sure_sign_first():
 def test_refusals(arguments, message):
     with pytest.raises(CircuitsError, match=message):
         edge_order(random_scores(SMALL[0]), **arguments)
-    with pytest.raises(CircuitsError, match=r"takes threshold=, and no edges= or positive="):
+    with pytest.raises(CircuitsError, match=r"takes threshold=, and no size= or positive_ratio="):
         select(random_scores(SMALL[0]), strategy="threshold", threshold=0.1, positive_ratio=0.2)

@@ -46,7 +46,7 @@ def test_text_and_ids_are_the_same_question(model, tmp_path):
         pairs = tasks.load("table", path=path).pairs(tokenizer)
         assert (pairs[0].answer, pairs[0].wrong) == (((right,),), ((wrong,),))
         scores = circuits.attribute(model, pairs, "eap", progress=False)
-        assert scores.details["metric_clean"] == pytest.approx(expected, abs=1e-5)
+        assert scores.provenance.metric_clean == pytest.approx(expected, abs=1e-5)
         found = patch(model, pairs, "z", metrics=["rank: Paris", "rank:Paris", f"rank:#{right}"])
         assert [float(found.clean[metric]) for metric in found.metrics] == [rank] * 3
 

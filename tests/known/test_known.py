@@ -38,7 +38,7 @@ def test_the_models_do_their_task(known):
         logits = model.logits(batch.clean, batch)
         assert int(logits.argmax()) == pairs[number].answer[0][0]
         assert int(model.logits(batch.corrupted, batch).argmax()) == pairs[number].wrong[0][0]
-    assert scores.details["metric_clean"] > 7 and scores.details["metric_corrupted"] < -7
+    assert scores.provenance.metric_clean > 7 and scores.provenance.metric_corrupted < -7
 
 
 def test_what_lies_beside_the_circuit_is_active(known):

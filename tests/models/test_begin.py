@@ -64,8 +64,8 @@ def test_it_is_said_once_and_recorded_with_the_scores(tmp_path, caplog):
         task = tasks.load("table", path=path)
         scores = circuits.attribute(model, task.pairs(tokenizer), "eap", progress=False)
         circuits.attribute(model, task.pairs(tokenizer), "eap", progress=False)
-    assert caplog.messages == [f"warning: {scores.details['begin']}"]
+    assert caplog.messages == [f"warning: {scores.provenance.begin}"]
     begun = tasks.load("table", path=path, add_bos=True).pairs(tokenizer)
-    assert "begin" not in circuits.attribute(model, begun, "eap", progress=False).details
+    assert circuits.attribute(model, begun, "eap", progress=False).provenance.begin is None
     short = PairSet((replace(begun[0], source="x"),))
     assert model.missing_begin(short) is None

@@ -306,12 +306,12 @@ def test_what_makes_a_result_says_the_file(tmp_path, random_pairs):
 
     path = write(tmp_path / "m.gguf", make_model("llama"), quantisation="Q8_0")
     model = HookedModel.from_pretrained(path, device="cpu")
-    details = circuits.attribute(model, random_pairs(2), "eap").details["model"]
-    assert details["gguf"] == {
+    made = circuits.attribute(model, random_pairs(2), "eap").provenance.model
+    assert made.gguf == {
         "file": "m.gguf",
         "quantisation": "Q8_0",
         "sha256": fingerprint(path),
     }
     plain = HookedModel(make_model("llama"), make_tokenizer(), "plain")
-    assert "gguf" not in circuits.attribute(plain, random_pairs(2), "eap").details["model"]
+    assert circuits.attribute(plain, random_pairs(2), "eap").provenance.model.gguf is None
     assert model.n_ctx == CONTEXT

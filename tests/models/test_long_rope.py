@@ -76,7 +76,9 @@ def test_texts_of_both_sides_share_no_batch(model, both_sides):
             logit[pair.answer[0][0]] - logit[pair.wrong[0][0]]
             for logit, pair in zip(logits, pairs, strict=True)
         ]
-        assert found.details[key] == pytest.approx(float(torch.stack(expected).mean()), rel=1e-4)
+        assert getattr(found.provenance, key) == pytest.approx(
+            float(torch.stack(expected).mean()), rel=1e-4
+        )
 
 
 def test_circuits_are_run_on_each_side_by_itself(model, both_sides):

@@ -58,7 +58,7 @@ def test_return_dict_is_a_setting_and_no_architecture():
 
 def test_whole_weights_are_recorded_as_what_they_are(hooked):
     assert quantisation(hooked("llama").hf) is None
-    assert describe_model(hooked("llama"))["dtype"] == "float32"
+    assert describe_model(hooked("llama")).dtype == "float32"
 
 
 def test_a_quantised_layer_is_seen():

@@ -93,7 +93,7 @@ def test_numbers_that_are_not_the_weights_are_said_to_be_quantised(kind, said):
 def test_numbers_that_read_as_the_weights_are_used_and_recorded(random_pairs):
     model = HookedModel(quantised(QLinear), None, "q")
     assert circuits.attribute(model, random_pairs(n=1), "eap").matrix.any()
-    assert describe_model(model)["dtype"] == "quanto qint8, computed in float32"
+    assert describe_model(model).dtype == "quanto qint8, computed in float32"
 
 
 def test_torchs_own_quantisation_is_named():

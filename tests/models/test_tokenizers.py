@@ -120,9 +120,9 @@ def test_what_a_result_says_of_another_tokenizer(place, model_folder):
 
     other = str(model_folder("gpt2"))
     named = HookedModel.from_pretrained(place(), tokenizer=other, device="cpu")
-    assert describe_model(named)["tokenizer"] == other
+    assert describe_model(named).tokenizer == other
     own = HookedModel(make_model("llama"), make_tokenizer(), "own")
-    assert "tokenizer" not in describe_model(own)
+    assert describe_model(own).tokenizer is None
 
 
 def test_a_named_tokenizer_that_is_broken_is_no_bases_fault(adapter, place):

@@ -55,8 +55,8 @@ def test_a_run_goes_on_from_the_merged_model(adapter, tmp_path):
     folder = report.parent
     model = HookedModel.from_pretrained(adapter, device="cpu")
     plain = HookedModel.from_pretrained("newsroom-gpt2", device="cpu")
-    scored = EdgeScores.load(folder / "scores/base.safetensors").details["model"]
-    assert scored["fingerprint"] == model.fingerprint != plain.fingerprint
+    scored = EdgeScores.load(folder / "scores/base.safetensors").provenance.model
+    assert scored.fingerprint == model.fingerprint != plain.fingerprint
     tuned, tokenizer = load_model(folder / "checkpoints/step-2", device="cpu")
     assert (
         tokenizer is not None and not (folder / "checkpoints/step-2/adapter_config.json").exists()

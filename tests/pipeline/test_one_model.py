@@ -5,6 +5,7 @@ import json
 import pytest
 
 from circuits.errors import CircuitsError, TooFewError
+from circuits.graph import Circuit
 from circuits.intervention.patching import Patching, patch
 from circuits.models import HookedModel
 from circuits.pipeline import load_recipe, run
@@ -57,23 +58,23 @@ def test_without_pairs_to_choose_it_on_the_ranking_is_absolute(tmp_path, monkeyp
 
     monkeypatch.setattr(Data, "pairs_of", few)
     run(load_recipe("quickstart", [*ONE_MODEL, "patching=null"]), tmp_path, progress=False)
-    details = json.loads((tmp_path / "circuits" / "base.json").read_text())["details"]
-    assert details["ranking"] == "absolute" and "choice" not in details
+    selection = Circuit.load(tmp_path / "circuits" / "base.json").provenance.selection
+    assert selection.ranking == "absolute" and selection.choice is None
     assert "the ranking is absolute, for none can be chosen: rows.csv: 10 rows" in caplog.text
 
 
 def test_the_ranking_is_chosen_on_pairs_of_its_own_and_both_stand_in_the_report(folder):
-    details = json.loads((folder / "circuits" / "base.json").read_text())["details"]
-    choice = details["choice"]
-    assert choice["n"] == 4 and choice["split"] == "validation"
-    assert [one["ranking"] for one in choice["tried"]] == ["absolute", "signed", "mixed"]
-    assert details["ranking"] == choice["ranking"]
+    selection = Circuit.load(folder / "circuits" / "base.json").provenance.selection
+    choice = selection.choice
+    assert choice.n == 4 and choice.split == "validation"
+    assert [one.ranking for one in choice.tried] == ["absolute", "signed", "mixed"]
+    assert selection.ranking == choice.ranking
     scored = PairSet.load(folder / "pairs" / "score.jsonl")
-    assert choice["fingerprint"] != scored.fingerprint
+    assert choice.fingerprint != scored.fingerprint
     found = json.loads((folder / "evaluation.json").read_text())["checkpoints"]["base"]
-    assert found["circuit"]["choice"] == choice
+    assert found["circuit"]["choice"] == choice.to_dict()
     page = (folder / "report.html").read_text()
-    assert "The ranking was chosen on 4 other pairs" in page and choice["why"] in page
+    assert "The ranking was chosen on 4 other pairs" in page and choice.why in page
 
 
 def test_patching_is_that_of_the_verb(folder):

@@ -48,8 +48,8 @@ def test_every_stage_takes_the_revision(hub, tmp_path):
     recipe = load_recipe("quickstart", ["model=org/tiny@step3", *small, *LORA])
     folder = run(recipe, tmp_path / "run", progress=False).parent
     other, wanted = (HookedModel.from_pretrained(place, device="cpu") for place in hub)
-    scored = EdgeScores.load(folder / "scores/base.safetensors").details["model"]
-    assert scored["fingerprint"] == wanted.fingerprint != other.fingerprint
+    scored = EdgeScores.load(folder / "scores/base.safetensors").provenance.model
+    assert scored.fingerprint == wanted.fingerprint != other.fingerprint
     task = tasks.load(recipe.task.name, **recipe.task.options)
     held_out = task.examples(wanted.tokenizer, 4, split="test", seed=recipe.seed)
     loss, others = (

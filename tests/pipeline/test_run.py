@@ -81,7 +81,7 @@ def test_scores_and_circuits_make_sense(folder):
         assert scores.layout == layout and scores.per_example.shape[0] == 16
         assert torch.allclose(scores.per_example.mean(0), scores.matrix, atol=1e-5)
         assert float(scores.matrix.abs().max()) > 1e-2
-        fingerprints.add(scores.details["data"]["fingerprint"])
+        fingerprints.add(scores.provenance.data.fingerprint)
         circuit = Circuit.load(folder / "circuits" / f"{name}.json")
         assert 0 < len(circuit) <= round(0.1 * layout.n_edges)
         assert torch.equal(circuit.pruned().mask, circuit.mask)

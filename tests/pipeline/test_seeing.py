@@ -58,7 +58,7 @@ def test_every_stage_is_about_the_text_model(tmp_path):
     alone.model.load_state_dict(hf.model.language_model.state_dict())
     alone.lm_head.load_state_dict(hf.lm_head.state_dict())
     pairs = PairSet.load(folder / "pairs" / "score.jsonl")
-    settings = found.details["settings"]
+    settings = found.provenance.settings
     twin = circuits.attribute(
         HookedModel(alone.eval(), None, "twin"),
         pairs,

@@ -83,13 +83,13 @@ def test_planning_draws_nothing(hooked, random_pairs):
 def test_scores_say_what_was_chosen(hooked, random_pairs, device_of):
     model, pairs = hooked("gpt2"), random_pairs(n=6, length=LENGTH)
     whole = circuits.attribute(model, pairs)
-    assert whole.details["batch_size"] == 6
+    assert whole.provenance.batch_size == 6
     config = CONFIGS["gpt2"]()
     device_of(model, plan(config, Job(Shape(2, LENGTH))).working)
     parts = circuits.attribute(model, pairs)
     nodes = circuits.attribution.attribute_nodes(model, pairs)
-    assert parts.details["batch_size"] == nodes.details["batch_size"] == 2
-    assert circuits.attribute(model, pairs, batch_size=4).details["batch_size"] == 4
+    assert parts.provenance.batch_size == nodes.provenance.batch_size == 2
+    assert circuits.attribute(model, pairs, batch_size=4).provenance.batch_size == 4
     scale = float(whole.matrix.abs().max())
     assert scale > 1e-3
     torch.testing.assert_close(parts.matrix, whole.matrix, atol=1e-5 * scale, rtol=0)

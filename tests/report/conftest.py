@@ -18,7 +18,8 @@ from circuits.evaluation.reliability import reliability
 from circuits.evaluation.robustness import Condition
 from circuits.evaluation.stability import stability
 from circuits.evaluation.task_performance import TaskPerformance
-from circuits.graph import Circuit, EdgeScores, Layout, select
+from circuits.graph import Circuit, EdgeScores, Layout, Provenance, select
+from circuits.graph.provenance import DataRecord, ModelRecord
 from circuits.intervention.patching import Axis, Patching
 from circuits.model_diff.diff import ModelDiff
 from circuits.report.run import Run
@@ -103,14 +104,18 @@ def write_scores(folder: Path, draw: torch.Generator) -> list[EdgeScores]:
         mean = (heavy * min(1.0, 0.15 + place * 0.4) + drift / (1 + place)) * LAYOUT.mask
         noise = torch.randn(N, *LAYOUT.shape, generator=draw) * 0.02 * LAYOUT.mask
         each = mean + noise
-        details = {
-            "settings": {"steps": 5, "quadrature": "midpoint"},
-            "metric": "logit-difference",
-            "seed": None,
-            "data": {"task": "newsroom", "split": "validation", "n": N, "fingerprint": "da7a"},
-            "model": {"name": name, "fingerprint": f"0de1{place}"},
-        }
-        scores = EdgeScores(each.mean(dim=0), LAYOUT, "eap-ig", details, each)
+        made_from = Provenance(
+            settings={"steps": 5, "quadrature": "midpoint"},
+            metric="logit-difference",
+            data=DataRecord(task="newsroom", split="validation", n=N, fingerprint="da7a"),
+            model=ModelRecord(
+                name=name,
+                architecture="GPT2LMHeadModel",
+                dtype="float32",
+                fingerprint=f"0de1{place}",
+            ),
+        )
+        scores = EdgeScores(each.mean(dim=0), LAYOUT, "eap-ig", made_from, each)
         scores.save(folder / "scores", name)
         select(scores, size=48).save(folder / "circuits" / f"{name}.json")
         made.append(scores)
@@ -209,7 +214,7 @@ def write_cross_evaluation(folder: Path) -> None:
     rows[0] = Row("base", math.nan, math.nan, undefined=vanishing)
     CrossEvaluation(
         metric="logit-difference",
-        data={"task": "newsroom", "split": "test", "n": 100, "fingerprint": "7e57"},
+        data=DataRecord(task="newsroom", split="test", n=100, fingerprint="7e57"),
         pairs=tuple(f"pair-{number}" for number in range(100)),
         n=100,
         circuits=ORDER,

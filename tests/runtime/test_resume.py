@@ -76,7 +76,7 @@ def test_scores_go_on_to_the_same_bytes(method, hooked, random_pairs, tmp_path, 
     assert float(whole.matrix.abs().max()) > 0
     assert torch.equal(again.matrix, whole.matrix)
     assert torch.equal(again.per_example, whole.per_example)
-    assert again.details == whole.details
+    assert again.provenance == whole.provenance
 
 
 def test_nodes_go_on_too(hooked, random_pairs, tmp_path, monkeypatch):
@@ -101,7 +101,7 @@ def test_nodes_go_on_too(hooked, random_pairs, tmp_path, monkeypatch):
     [
         (patch, SWEEP, {"site": "z", "by": ("layer", "unit")}),
         (patch, SWEEP, {"site": "resid_pre"}),
-        (path_patch, PATH, {"widest-path": ["a0.h0->logits", "input->m0"], "mlps": "live"}),
+        (path_patch, PATH, {"paths": ["a0.h0->logits", "input->m0"], "mlps": "live"}),
     ],
 )
 def test_patching_goes_on_too(function, where, given, hooked, random_pairs, tmp_path, monkeypatch):

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from circuits.format import MISSING, count, general, percent
-from circuits.graph import Circuit, EdgeScores
+from circuits.graph import Circuit, EdgeScores, Provenance
+from circuits.graph.findings import RankingChoice
 from circuits.report.blocks import Block, Figure, Method, Table, Text
 from circuits.report.figures.circuit_graph import DRAWN, circuit_graph, graph_height
 from circuits.report.figures.score_heatmap import DOTTED, heatmap_height, score_heatmap
@@ -57,7 +58,7 @@ def graphs(run: Run) -> Iterator[Block]:
                 "Nodes and edges that lie on no path from input to logits are dropped; the number "
                 "of edges below counts before that.",
             ),
-            settings=_plain(circuits[last].details),
+            settings=_settings(circuits[last].provenance),
         ),
         chosen=last,
     )
@@ -137,7 +138,7 @@ def _method(scores: EdgeScores) -> Method:
             "the scores over examples is shown.",
         ),
         formula=_FORMULA,
-        settings={"method": scores.method, **_plain({**scores.details, "pairs": None})},
+        settings={"method": scores.method, **_settings(scores.provenance)},
         source=_SOURCES.get(scores.method),
     )
 
@@ -153,46 +154,48 @@ def _selection(circuit: Circuit) -> str:
         "greedy": "The circuit is grown back from the logits, always by the highest edge into a "
         "node that is in it already",
     }
-    strategy = rules.get(
-        str(circuit.details.get("strategy")), "Edges were chosen as the settings say"
-    )
-    ranking = circuit.details.get("ranking")
+    selection = circuit.provenance.selection
+    if selection is None:
+        return "Edges were chosen as the settings say."
     ranked = {
         "absolute": ", ranked by |score|",
         "signed": ", ranked by signed score",
         "mixed": ", a share by signed score and the rest by |score|",
     }
-    return strategy + ranked.get(str(ranking), "") + "." + _choice(circuit.details.get("choice"))
+    said = rules[selection.strategy] + ranked[selection.ranking] + "."
+    return said if selection.choice is None else said + _choice(selection.choice)
 
 
-def _choice(choice: Any) -> str:
-    """How the rankings compared where one was chosen on pairs of its own."""
-    if not isinstance(choice, Mapping):
-        return ""
+def _choice(choice: RankingChoice) -> str:
+    """How the rankings compared, where one was chosen on pairs of its own."""
     tried = ", ".join(
-        f"{one['ranking']}"
-        f"{'' if one['positive_ratio'] is None else format(one['positive_ratio'], ' g')} "
-        f"f = {one['f']['value']:.2f} and CMD = {one['cmd']['value']:.3f}"
-        for one in choice["tried"]
+        f"{one.name} f = {one.f.value:.2f} and CMD = {one.cmd.value:.3f}" for one in choice.tried
     )
     return (
-        f" The ranking was chosen on {choice['n']} other pairs ({choice['split']}), at circuits of "
-        f"{choice['size']}: {tried}; taken because {choice['why']}."
+        f" The ranking was chosen on {choice.n} other pairs ({choice.split}), at circuits of "
+        f"{choice.size}: {tried}; taken because {choice.why}."
     )
 
 
 def _n(scores: EdgeScores) -> str:
     if scores.per_example is not None:
         return f" n = {count(len(scores.per_example))} examples."
-    data = scores.details.get("data")
-    n = data.get("n", data.get("examples")) if isinstance(data, Mapping) else None
-    return f" n = {n} examples." if n else ""
+    data = scores.provenance.data
+    return "" if data is None else f" n = {data.n} examples."
 
 
-def _plain(details: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested details as `outer.inner` rows."""
+def _settings(provenance: Provenance) -> dict[str, Any]:
+    """All that a provenance says, as `outer.inner` rows, but the fingerprints of single pairs and
+    the choice of the ranking, which is told in words.
+    """
+    told: Any = {"pairs": True, "selection": {"choice"}}
+    return _plain(provenance.model_dump(mode="json", exclude=told))
+
+
+def _plain(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested parts as `outer.inner` rows."""
     plain: dict[str, Any] = {}
-    for name, value in details.items():
+    for name, value in parts.items():
         if isinstance(value, Mapping):
             plain |= {f"{name}.{inner}": item for inner, item in _plain(value).items()}
         elif value is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from circuits.evaluation import Reliability
-from circuits.evaluation.reliability import MOST
 from circuits.format import count, estimate, percent
+from circuits.graph.findings import MOST
 from circuits.report.blocks import Block, Figure, Heading, Method, Table
 from circuits.report.figures.reliability import likeness_by_examples
 from circuits.report.run import Run

@@ -46,10 +46,10 @@ def fingerprints(run: Run) -> Iterator[Block]:
     """What identifies the models and the data."""
     rows = []
     for name, scores in run.scores.items():
-        for what in ("model", "data"):
-            found = scores.details.get(what)
-            if isinstance(found, Mapping) and "fingerprint" in found:
-                rows.append([name, what, str(found["fingerprint"])])
+        made = scores.provenance
+        for what, part in (("model", made.model), ("data", made.data)):
+            if part is not None:
+                rows.append([name, what, part.fingerprint])
     if not rows:
         raise MissingResultError("the score files hold no fingerprints.")
     yield Table(

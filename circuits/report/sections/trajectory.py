@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from circuits.comparison import CrossEvaluation, Evolution
 from circuits.format import count, typeset
+from circuits.graph.provenance import DataRecord
 from circuits.report import narrative
 from circuits.report.blocks import Block, Details, Figure, Heading, Method
 from circuits.report.figures.trajectory import (
@@ -137,8 +137,8 @@ def _inclusion_method(found: Evolution) -> Method:
     )
 
 
-def _data(data: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {data[key]}" for key in ("task", "split", "n") if key in data)
+def _data(data: DataRecord) -> str:
+    return f"task {data.task}, split {data.split}, n {data.n}"
 
 
 def _sizes(found: CrossEvaluation) -> str:

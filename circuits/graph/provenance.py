@@ -1,0 +1,179 @@
+"""Where scores and circuits come from: the record that their files carry.
+
+The records are plain; `circuits.provenance` makes those of a model, of pairs and of packages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from circuits.graph.findings import RankingChoice, Reliability, TaskPerformance
+from circuits.runtime.result_file import Record
+from tasks.pairs import PairSet
+
+Setting = bool | int | float | str
+
+
+class ModelRecord(Record):
+    """Which model: its name or folder, class, dtype, and a hash of its weights as loaded.
+
+    gguf: the file that the weights were read from. tokenizer: where it is from, if asked for.
+    """
+
+    name: str
+    architecture: str
+    dtype: str
+    fingerprint: str
+    gguf: Mapping[str, str] | None = None
+    tokenizer: str | None = None
+
+    def has_other_weights(self, other: ModelRecord) -> bool:
+        """Whether the two are known to differ: hashes can be held against each other in one dtype
+        only.
+        """
+        return self.dtype == other.dtype and self.fingerprint != other.fingerprint
+
+
+class DataRecord(Record):
+    """Which prompt pairs: n of a task's split, with a hash over all of them.
+
+    skipped: rows of the data that could not be used.
+    """
+
+    task: str
+    split: str
+    n: int
+    fingerprint: str
+    skipped: int = 0
+
+
+class Versions(Record):
+    """Versions of the packages that a figure can depend on."""
+
+    circuits: str
+    torch: str
+    transformers: str
+    transformer_lens: str
+
+
+class TaskRecord(Record):
+    """The task as the command line was given it. data: its file. options: key=value."""
+
+    name: str
+    data: str | None = None
+    options: tuple[str, ...] = ()
+
+
+class QuadratureError(Record):
+    """How far scores that average gradients along a path are from the whole integral.
+
+    estimate: of the relative L1 error of the mean scores. worst: the largest of a single example.
+    gradients: taken per example, on average.
+    """
+
+    estimate: float
+    worst: float
+    gradients: float
+
+
+class ImportRecord(Record):
+    """A graph file of another tool that was read, and how (`circuits.graph.interchange`)."""
+
+    file: str
+    gradients_of: str | None = None
+    copies: str | None = None
+
+
+class SelectionRecord(Record):
+    """How a circuit was chosen from scores.
+
+    size: edges (nodes, neurons) asked for, before pruning; or threshold: the least score.
+    positive_ratio: the share taken by signed score, of ranking "mixed".
+    joined, missing: edges of negative score that nearly all score stands on: taken, or left out.
+    choice: how the ranking was chosen, if it was.
+    """
+
+    strategy: str
+    ranking: str
+    size: int | None = None
+    threshold: float | None = None
+    positive_ratio: float | None = None
+    pruned: bool = False
+    joined: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    choice: RankingChoice | None = None
+
+
+class Provenance(Record):
+    """What scores or a circuit were made from, and how; what is not known is None.
+
+    method: of attribution or search, for circuits; scores name theirs themselves.
+    settings: of the method, by name.
+    metric: whose units scores have. metric_clean, metric_corrupted: its means over the pairs.
+    batch_size: asked for, or chosen by the planner. seed: of every random choice.
+    data: the pairs as a set. pairs: a fingerprint of each, in order.
+    begin: what the prompts lack at their beginning, in a line.
+    error: of the quadrature. performance: whether the model does the task.
+    reliability: how far scores, and a circuit chosen by them, depend on their examples.
+    task: to make more pairs with. imported: the file of another tool that they were read from.
+    selection: how a circuit was chosen from scores.
+    """
+
+    method: str | None = None
+    settings: Mapping[str, Setting] = Field(default_factory=dict)
+    metric: str | None = None
+    metric_clean: float | None = None
+    metric_corrupted: float | None = None
+    batch_size: int | None = None
+    seed: int | None = None
+    data: DataRecord | None = None
+    pairs: tuple[str, ...] | None = None
+    model: ModelRecord | None = None
+    versions: Versions | None = None
+    begin: str | None = None
+    error: QuadratureError | None = None
+    performance: TaskPerformance | None = None
+    reliability: Reliability | None = None
+    task: TaskRecord | None = None
+    imported: ImportRecord | None = None
+    selection: SelectionRecord | None = None
+
+    def extended(self, **parts: Any) -> Provenance:
+        """The same with these parts in place of its own.
+
+        Raises:
+            pydantic.ValidationError: for a part of unknown name or of another type.
+        """
+        return Provenance(**{**dict(self), **parts})
+
+    def scored_on(self, pairs: PairSet) -> int:
+        """How many of these pairs the scores were made from, as far as is known."""
+        if self.pairs is not None:
+            return pairs.shared(self.pairs)
+        return len(pairs) if self.is_of(pairs) else 0
+
+    def is_of(self, pairs: PairSet) -> bool:
+        """Whether the scores are known to be made from exactly this set of pairs."""
+        return self.data is not None and self.data.fingerprint == pairs.fingerprint
+
+
+def selected(method: str, scores: Provenance, selection: SelectionRecord) -> Provenance:
+    """The provenance of a circuit that is chosen from scores.
+
+    Args:
+        method: the scores'.
+        scores: where the scores come from.
+        selection: how the circuit is chosen.
+
+    Returns:
+        The method, the model without the folders that it lay in, so that equal runs give equal
+        files, and the selection.
+    """
+    model = scores.model
+    if model is not None:
+        model = model.model_copy(update={"name": Path(model.name).name})
+    return Provenance(method=method, model=model, selection=selection)
