@@ -118,9 +118,9 @@ def compare(
             options=options,
             resume=resume,
         )
-        crossed = None
+        matrix = None
         if pairs is not None:
-            crossed = cross_evaluate(
+            matrix = cross_evaluate(
                 load,
                 {
                     name: select(one, size=max(1, round(fraction * one.layout.n_edges)))
@@ -136,9 +136,9 @@ def compare(
         written = [evolution.save(out / "comparison.json"), *use.write_skipped(out, left_out)]
         file = out / "cross_evaluation.json"
         file.unlink(missing_ok=True)
-        if crossed is not None:
-            typer.echo(narrative.cross_evaluation(crossed))
-            written.append(crossed.save(file))
+        if matrix is not None:
+            typer.echo(narrative.cross_evaluation(matrix))
+            written.append(matrix.save(file))
     use.echo_outputs(*written, write_change_page(out))
 
 

@@ -29,10 +29,10 @@ def write_change_page(folder: str | Path) -> Path:
     """
     run = Run(folder)
     found = run.comparison
-    crossed = run.cross_evaluation if (run.folder / "cross_evaluation.json").is_file() else None
+    matrix = run.cross_evaluation if (run.folder / "cross_evaluation.json").is_file() else None
     summaries = [narrative.evolution(found)]
-    if crossed is not None:
-        summaries.append(narrative.cross_evaluation(crossed))
+    if matrix is not None:
+        summaries.append(narrative.cross_evaluation(matrix))
     chapters = [
         _chapter("summary", "Summary", [Text(typeset(text)) for text in summaries]),
         _chapter(
@@ -46,7 +46,7 @@ def write_change_page(folder: str | Path) -> Path:
             [
                 *trajectory.strengths(run),
                 *trajectory.inclusions(run),
-                *(() if crossed is None else trajectory.cross_evaluation(run)),
+                *(() if matrix is None else trajectory.cross_evaluation(run)),
             ],
         ),
     ]

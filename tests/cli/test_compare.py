@@ -86,15 +86,15 @@ def test_models_add_the_cross_evaluation(scored, table, model_folder, tmp_path):
     models = [part for kind in kinds for part in ("--model", model_folder(kind))]
     done = compare(*scored, "--out", tmp_path, *models, "--task", "table", "--data", table, *QUICK)
     assert done.exit_code == 0, done.output
-    crossed = CrossEvaluation.load(tmp_path / "cross_evaluation.json")
-    assert crossed.models == ("base", "step-20", "step-100")
+    matrix = CrossEvaluation.load(tmp_path / "cross_evaluation.json")
+    assert matrix.models == ("base", "step-20", "step-100")
     model = circuits.HookedModel.from_pretrained(model_folder("qwen2"), device="cpu")
     pairs = load("table", path=table).pairs(model.tokenizer, split="all")
     layout = model.layout
     circuit = circuits.select(EdgeScores.load(scored[2]), size=round(0.1 * layout.n_edges))
     found = circuits.robustness(model, circuit, {"here": pairs})["here"].circuit
-    assert crossed.own("step-20").value == pytest.approx(found.value, abs=1e-6)
-    assert narrative.cross_evaluation(crossed) in done.stdout
+    assert matrix.own("step-20").value == pytest.approx(found.value, abs=1e-6)
+    assert narrative.cross_evaluation(matrix) in done.stdout
     assert "16 of the 16 pairs were scored on" in done.stderr
     # A later comparison without models takes the stale matrix away.
     assert compare(*scored, "--out", tmp_path, *QUICK).exit_code == 0

@@ -15,7 +15,7 @@ from circuits.report import narrative
 
 
 @pytest.fixture(scope="module")
-def crossed(hooked, random_pairs):
+def setting(hooked, random_pairs):
     """Two models of one shape, their circuits, and pairs that these were not chosen on."""
     models = {"base": hooked("llama"), "step-9": hooked("mistral")}
     scoring, pairs = random_pairs(n=6, seed=1), random_pairs(n=12, seed=2)
@@ -26,8 +26,8 @@ def crossed(hooked, random_pairs):
     return models, found, pairs
 
 
-def test_the_matrix_is_that_of_single_measurements(crossed, tmp_path):
-    models, chosen, pairs = crossed
+def test_the_matrix_is_that_of_single_measurements(setting, tmp_path):
+    models, chosen, pairs = setting
     result = cross_evaluate(models, chosen, pairs, n_resamples=100)
     different = 0.0
     drawn = random_circuit(chosen["step-9"], seed=0)
@@ -56,8 +56,8 @@ def test_the_matrix_is_that_of_single_measurements(crossed, tmp_path):
     assert "In step-9, the circuit of base reaches" in narrative.cross_evaluation(again)
 
 
-def test_the_whole_model_is_faithful_everywhere_and_nothing_nowhere(crossed):
-    models, _, pairs = crossed
+def test_the_whole_model_is_faithful_everywhere_and_nothing_nowhere(setting):
+    models, _, pairs = setting
     layout = models["base"].layout
     extremes = {"all": Circuit.full(layout), "none": Circuit.empty(layout)}
     result = cross_evaluate(models, extremes, pairs, n_resamples=50)
@@ -67,8 +67,8 @@ def test_the_whole_model_is_faithful_everywhere_and_nothing_nowhere(crossed):
         assert row.behind is None
 
 
-def test_models_are_loaded_one_at_a_time(crossed):
-    models, chosen, pairs = crossed
+def test_models_are_loaded_one_at_a_time(setting):
+    models, chosen, pairs = setting
     alive = []
 
     class Held(circuits.HookedModel):
@@ -88,9 +88,9 @@ def test_models_are_loaded_one_at_a_time(crossed):
     assert result == cross_evaluate(models, chosen, pairs[:3], n_resamples=50)
 
 
-def test_a_model_without_a_difference_has_no_f(crossed, tmp_path):
+def test_a_model_without_a_difference_has_no_f(setting, tmp_path):
     """Random models are never right, on clean prompts or corrupted ones."""
-    models, chosen, pairs = crossed
+    models, chosen, pairs = setting
     result = cross_evaluate(models, chosen, pairs[:4], metric="accuracy", n_resamples=50)
     assert [row.f for row in result.rows] == [(), ()]
     assert result.f("base", "base") is None
@@ -101,8 +101,8 @@ def test_a_model_without_a_difference_has_no_f(crossed, tmp_path):
     assert again.own("base") is None
 
 
-def test_refusals(crossed):
-    models, chosen, pairs = crossed
+def test_refusals(setting):
+    models, chosen, pairs = setting
     other = Circuit.full(Layout(2, 2, 1))
     with pytest.raises(CircuitsError, match=r"of small does not fit.*\(7 x 11\) and 3 layers"):
         cross_evaluate(models, {"small": other}, pairs)

@@ -57,8 +57,8 @@ def test_circuits_judged_on_what_they_were_chosen_on_are_said_to_be(whole_run, t
     run = Run(tmp_path)
     scored = run.comparison.model_copy(update={"pairs": ("a", "b", "c")})
     scored.save(tmp_path / "comparison.json")
-    crossed = run.cross_evaluation.model_copy(update={"pairs": ("c", "d", "b")})
-    crossed.save(tmp_path / "cross_evaluation.json")
+    matrix = run.cross_evaluation.model_copy(update={"pairs": ("c", "d", "b")})
+    matrix.save(tmp_path / "cross_evaluation.json")
     said = "scored on 2 of these examples, which flatters f"
     assert said in write_change_page(tmp_path).read_text()
 
