@@ -40,7 +40,7 @@ from circuits.comparison.changes import (
     strength_changes,
     total_changes,
 )
-from circuits.comparison.turnover import Ends
+from circuits.comparison.turnover import EdgeNodes
 from circuits.comparison.variance import PARTS, decompose_variance, sums_of_squares
 from circuits.statistics import (
     bca_interval,
@@ -149,7 +149,7 @@ def own_means(
     population: Population, n: int
 ) -> tuple[Float[Tensor, " measure"], Float[Tensor, " measure"]]:
     """Mean similarity and mean gap over samples of n; NaN where most are one value."""
-    ends, sizes = Ends.of(population.layout), sizes_of(population)
+    nodes, sizes = EdgeNodes.of(population.layout), sizes_of(population)
     equal = torch.full((DRAWN_SPLITS, n), 1 / n, dtype=torch.float64)
     drawn: list[Tensor] = []  # each: whole and halves, checkpoint, split, edge
     for seed in range(DRAWS):
@@ -159,7 +159,7 @@ def own_means(
             torch.stack([torch.stack([w.double() @ x for x in pair]) for w in (equal, *halves)])
         )
     whole, one, other = (
-        [Snapshot(side.flatten(0, 1).float(), sizes, ends) for side in part]
+        [Snapshot(side.flatten(0, 1).float(), sizes, nodes) for side in part]
         for part in torch.stack(drawn, dim=2)
     )
     value = similarities(*whole)

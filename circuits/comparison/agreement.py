@@ -63,7 +63,7 @@ from circuits.comparison.similarity import (
     weighted_jaccard,
     weighted_jaccard_from_sums,
 )
-from circuits.comparison.turnover import Ends, counts_below, turnover
+from circuits.comparison.turnover import EdgeNodes, counts_below, turnover
 from circuits.graph import Layout
 from circuits.runtime.resume import Pieces, digest
 from circuits.statistics import (
@@ -109,7 +109,7 @@ class Snapshot:
 
     means: Float[Tensor, "m edge"]
     sizes: tuple[int, ...]
-    ends: Ends
+    edge_nodes: EdgeNodes
 
     @cached_property
     def order(self) -> Int[Tensor, "m edge"]:
@@ -122,16 +122,16 @@ class Snapshot:
         return self.means.abs().gather(1, self.order)
 
     @cached_property
-    def places(self) -> Int[Tensor, "m edge"]:
-        """Where each edge stands in `order`: the inverse permutation."""
+    def edge_entry(self) -> Int[Tensor, "m edge"]:
+        """Entry rank of each edge: where it stands in `order`."""
         count = torch.arange(self.order.shape[1], dtype=torch.int32)
-        places = torch.empty(self.order.shape, dtype=torch.int32)
-        return places.scatter_(1, self.order, count.expand(self.order.shape))
+        entry = torch.empty(self.order.shape, dtype=torch.int32)
+        return entry.scatter_(1, self.order, count.expand(self.order.shape))
 
     @cached_property
-    def nodes(self) -> Int[Tensor, "m node"]:
+    def node_entry(self) -> Int[Tensor, "m node"]:
         """Entry rank of each node: the rank of its first edge."""
-        return self.ends.entry(self.places)
+        return self.edge_nodes.entry(self.edge_entry)
 
     @cached_property
     def ranks(self) -> Float[Tensor, "m edge"]:
@@ -142,15 +142,16 @@ class Snapshot:
 def similarities(a: Snapshot, b: Snapshot) -> Float[Tensor, "m measure"]:
     """`WHOLE`, then `SIZED` for each size."""
     sizes = a.sizes
-    shared, rewired = turnover(a.places, b.places, a.ends.joined(a.nodes, b.nodes), sizes)
+    joined = a.edge_nodes.joined(a.node_entry, b.node_entry)
+    shared, rewired = turnover(a.edge_entry, b.edge_entry, joined, sizes)
     either = 2 * torch.tensor(sizes) - shared
     added_or_removed = either - shared
-    nodes = counts_below(torch.maximum(a.nodes, b.nodes), sizes).double()
-    either_node = counts_below(torch.minimum(a.nodes, b.nodes), sizes)
+    shared_nodes = counts_below(torch.maximum(a.node_entry, b.node_entry), sizes).double()
+    either_node = counts_below(torch.minimum(a.node_entry, b.node_entry), sizes)
     sized = (
         shared / either,
         _weighted(a, b),
-        nodes / either_node,
+        shared_nodes / either_node,
         (added_or_removed - rewired) / either,
         rewired / either,
         rewired / added_or_removed,
@@ -170,11 +171,11 @@ def _weighted(a: Snapshot, b: Snapshot) -> Float[Tensor, "m size"]:
     most = max(a.sizes)
     top = a.order[:, :most]
     theirs = b.means.abs().gather(1, top)
-    places = b.places.gather(1, top)
+    entry = b.edge_entry.gather(1, top)
     found = []
     for size in a.sizes:
         mine = a.strengths[:, :size]
-        both = torch.where(places[:, :size] < size, theirs[:, :size], 0.0)
+        both = torch.where(entry[:, :size] < size, theirs[:, :size], 0.0)
         sums = mine.sum(dim=1), b.strengths[:, :size].sum(dim=1)
         found.append(weighted_jaccard_from_sums(mine, both, *sums))
     return torch.stack(found, dim=1)
@@ -205,8 +206,8 @@ def agreement(
         "sizes": list(sizes),
         "samples": asdict(DRAWN),
     }
-    ends = Ends.of(layout)
-    engine = _Engine(scores, compared, tuple(sizes), ends, bar, resume or Pieces(), identity)
+    nodes = EdgeNodes.of(layout)
+    engine = _Engine(scores, compared, tuple(sizes), nodes, bar, resume or Pieces(), identity)
     # The values, on all examples, and their spread over random halves.
     equal = torch.full((1, count), 1 / count, dtype=torch.float64)
     observed, _ = engine.run(equal)
@@ -272,7 +273,7 @@ class _Engine:
     scores: Sequence[Float[Tensor, "n edge"]]
     compared: Sequence[tuple[int, int]]
     sizes: tuple[int, ...]
-    ends: Ends
+    edge_nodes: EdgeNodes
     bar: tqdm[NoReturn]
     resume: Pieces = field(default_factory=Pieces)
     identity: Mapping[str, Any] = field(default_factory=dict)
@@ -313,7 +314,9 @@ class _Engine:
             for i, j in self.compared:
                 a, b = self.scores[i], self.scores[j]
                 mixed = (keep @ a + swap @ b, keep @ b + swap @ a)
-                rows.append(similarities(*(Snapshot(one, self.sizes, self.ends) for one in mixed)))
+                rows.append(
+                    similarities(*(Snapshot(one, self.sizes, self.edge_nodes) for one in mixed))
+                )
             found[:, part] = torch.stack(rows)
         return found
 
@@ -322,11 +325,11 @@ class _Engine:
 
         weights: halves of the examples. See the formulas at the head of this file.
         """
-        nodes = self.ends.layout.shape[0] + 1  # and the logits
+        nodes = self.edge_nodes.layout.shape[0] + 1  # and the logits
         present = torch.zeros(len(self.scores), len(self.sizes), nodes, dtype=torch.float64)
         for part in self._todo(len(weights), digest(weights), {"present": present}, sums=True):
             for counts, side in zip(present, self._snapshots(weights[part]), strict=True):
-                counts += torch.stack([(side.nodes < size).sum(dim=0) for size in self.sizes])
+                counts += torch.stack([(side.node_entry < size).sum(dim=0) for size in self.sizes])
         share = present / len(weights)  # p: how often each node is in the circuit
         unsure = share * (1 - share)  # v = p (1 - p), 0 for a node that is always or never there
         found = torch.full((len(self.compared), len(self.sizes), len(SIZED)), math.inf)
@@ -361,7 +364,7 @@ class _Engine:
 
     def _snapshots(self, weights: Float[Tensor, "m n"]) -> list[Snapshot]:
         return [
-            Snapshot(weights.to(values.dtype) @ values, self.sizes, self.ends)
+            Snapshot(weights.to(values.dtype) @ values, self.sizes, self.edge_nodes)
             for values in self.scores
         ]
 

@@ -32,21 +32,21 @@ from circuits.graph import Layout
 
 
 @dataclass(frozen=True)
-class Ends:
+class EdgeNodes:
     """Which nodes the possible edges touch.
 
-    places: where they stand in the flattened matrix. reader, node: the pairs of a reader and a node
+    positions: of the edges in the flattened matrix. reader, node: the pairs of a reader and a node
     that it belongs to; the last node is `logits`.
     """
 
     layout: Layout
-    places: Int[Tensor, " edge"]
+    positions: Int[Tensor, " edge"]
     reader: Int[Tensor, " pair"]
     node: Int[Tensor, " pair"]
 
     @classmethod
-    def of(cls, layout: Layout) -> Ends:
-        """The ends of a layout's edges."""
+    def of(cls, layout: Layout) -> EdgeNodes:
+        """The nodes of a layout's edges."""
         sources = layout.shape[0]
         pairs = [
             (column, node)
@@ -62,7 +62,7 @@ class Ends:
         never = ranks.shape[1]  # above every rank: such a node has no edge
         # Ranks as a matrix of sources by readers; places without an edge never enter.
         filled = ranks.new_full((len(ranks), sources * readers), never)
-        filled[:, self.places] = ranks
+        filled[:, self.positions] = ranks
         matrix = filled.unflatten(1, (sources, readers))
         entered = ranks.new_full((len(ranks), sources + 1), never)
         entered[:, :-1] = matrix.amin(dim=2)  # by the edges that leave it; logits has none
@@ -76,13 +76,13 @@ class Ends:
 
         a, b: entry ranks of the nodes in either circuit.
         """
-        left, right = (self._ends(entered) for entered in (a, b))
+        left, right = (self._of_sources_and_readers(entered) for entered in (a, b))
         # In both circuits: the later of the two entries. Both nodes: the later of those in turn.
         sources, readers = (torch.maximum(*sides) for sides in zip(left, right, strict=True))
         both = torch.maximum(sources[:, :, None], readers[:, None, :])
-        return both.flatten(1)[:, self.places]
+        return both.flatten(1)[:, self.positions]
 
-    def _ends(
+    def _of_sources_and_readers(
         self, entered: Int[Tensor, "m node"]
     ) -> tuple[Int[Tensor, "m source"], Int[Tensor, "m reader"]]:
         """Entry rank of each source and of each reader.
@@ -105,8 +105,9 @@ def turnover(
 ) -> tuple[Int[Tensor, "m size"], Int[Tensor, "m size"]]:
     """At each size, the edges in both circuits, and those rewired, from two rankings of the edges.
 
-    a, b: rank of each edge, from 0. joined: see `Ends.joined`. Of the 2 * (size - shared) edges
-    that were added or removed, those that were not rewired are node-driven.
+    a, b: rank of each edge, from 0. joined: see `EdgeNodes.joined`.
+    Of the 2 * (size - shared) edges that were added or removed, those that were not rewired are
+    node-driven.
     """
     in_both = counts_below(torch.maximum(a, b), sizes)
     in_either = torch.minimum(a, b)

@@ -11,7 +11,7 @@ from circuits.comparison import compare
 from circuits.comparison.agreement import SIZED, WHOLE, _Engine
 from circuits.comparison.changes import Strengths, edge_changes, strength_changes, total_changes
 from circuits.comparison.evolution import TOP, Evolution
-from circuits.comparison.turnover import Ends
+from circuits.comparison.turnover import EdgeNodes
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, EdgeScores, Layout, select
 from circuits.report import narrative
@@ -192,7 +192,7 @@ def test_swapped_labels_against_a_loop(layout, base, make_scores):
     """The scores of a flipped example change sides; a hundred flips, one by one."""
     after = base + torch.randn(layout.shape, generator=torch.Generator().manual_seed(4))
     values = [(side * layout.mask).float()[:, layout.mask] for side in (base, after)]
-    engine = _Engine(values, [(0, 1)], (20,), Ends.of(layout), tqdm(disable=True))
+    engine = _Engine(values, [(0, 1)], (20,), EdgeNodes.of(layout), tqdm(disable=True))
     signs = sign_flips(len(base), 100, seed=0)
     found = engine.permuted(signs)[0, :, len(WHOLE)]  # edge_jaccard
     for row, sign in enumerate(signs):
@@ -216,7 +216,7 @@ def test_freedom_counts_the_nodes_that_are_in_some_halves_only(layout, base):
     """By names, half by half; what is said of edges has no such bound."""
     sides = [(side * layout.mask).float() for side in unsure(base, layout)]
     values, sizes = [side[:, layout.mask] for side in sides], (4, 12)
-    engine = _Engine(values, [(0, 1)], sizes, Ends.of(layout), tqdm(disable=True))
+    engine = _Engine(values, [(0, 1)], sizes, EdgeNodes.of(layout), tqdm(disable=True))
     halves = subset_weights(len(base), 30, seed=0)
     found = engine.freedom(halves)[0, len(WHOLE) :].unflatten(0, (len(sizes), len(SIZED)))
     for row, size in zip(found, sizes, strict=True):

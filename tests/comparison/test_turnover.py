@@ -2,7 +2,7 @@ import pytest
 import torch
 from oracles.touched_nodes import touched
 
-from circuits.comparison.turnover import Ends, counts_below, turnover
+from circuits.comparison.turnover import EdgeNodes, counts_below, turnover
 from circuits.graph import Circuit, Layout
 
 
@@ -19,8 +19,8 @@ def ranked(layout, *edges):
 
 def split(layout, a, b, *sizes):
     """Shared and rewired edges at each size."""
-    ends = Ends.of(layout)
-    joined = ends.joined(ends.entry(a), ends.entry(b))
+    nodes_of = EdgeNodes.of(layout)
+    joined = nodes_of.joined(nodes_of.entry(a), nodes_of.entry(b))
     shared, rewired = turnover(a, b, joined, sizes)
     return shared[0].tolist(), rewired[0].tolist()
 
@@ -49,15 +49,15 @@ def test_every_size_from_one_ranking(layout):
 def test_against_sets_of_names(kv_heads):
     layout = Layout(n_layers=2, n_heads=2, n_kv_heads=kv_heads)
     draw = torch.Generator().manual_seed(0)
-    ends = Ends.of(layout)
+    nodes_of = EdgeNodes.of(layout)
     places = layout.mask.nonzero().tolist()
     sizes = (1, 3, 6, 12, 20)
     some = False
     for _ in range(25):
         orders = [torch.randperm(len(places), generator=draw) for _ in range(2)]
         a, b = (order.argsort().int()[None] for order in orders)
-        entries = [ends.entry(side) for side in (a, b)]
-        shared, rewired = turnover(a, b, ends.joined(*entries), sizes)
+        entries = [nodes_of.entry(side) for side in (a, b)]
+        shared, rewired = turnover(a, b, nodes_of.joined(*entries), sizes)
         for column, size in enumerate(sizes):
             circuits = [
                 Circuit.of(layout, [layout.edge_name(*places[edge]) for edge in order[:size]])
