@@ -7,7 +7,7 @@ For each model and task: the relative L1 error of the mean scores of all edges, 
 midpoints, by rule and number of steps; the estimate that each result holds beside it; what
 steps="auto" spends and reaches. With --model it studies that one on the tasks named. Else models
 are the embedded newsroom model, checkpoints given on the command line, and small ones trained here
-from seed 0 (kept in --models, a minute or so each): induction, recall of a key's value and
+from seed 0 (kept in --models, a minute or so each): induction, looking up a key's value in the prompt, and
 indirect-object identification, in the shapes of GPT-2, Llama and Pythia. Prints Markdown tables;
 all is seeded.
 """
@@ -75,9 +75,9 @@ SHAPES: dict[str, Callable[[], transformers.PreTrainedConfig]] = {
 }
 TOYS = (
     ("gpt2", "induction"),
-    ("gpt2", "recall"),
+    ("gpt2", "key-value"),
     ("llama", "induction"),
-    ("llama", "recall"),
+    ("llama", "key-value"),
     ("llama", "ioi"),
     ("pythia", "induction"),
     ("pythia", "ioi"),
@@ -97,7 +97,7 @@ def induction(n: int, draw: torch.Generator) -> Tensor:
     return distinct(n, size, (4, VOCABULARY), draw).repeat(1, 2)
 
 
-def recall(n: int, draw: torch.Generator) -> Tensor:
+def key_value(n: int, draw: torch.Generator) -> Tensor:
     """Four keys with their values, a separator, the keys in another order with their values."""
     keys, values = distinct(n, 4, KEYS, draw), distinct(n, 4, VALUES, draw)
     order = distinct(n, 4, (0, 4), draw)
@@ -118,7 +118,7 @@ def ioi(n: int, draw: torch.Generator) -> Tensor:
 
 TASKS: dict[str, tuple[Callable[[int, torch.Generator], Tensor], Callable[[int], slice]]] = {
     "induction": (induction, lambda length: slice(length // 2, None)),
-    "recall": (recall, lambda _: slice(9, None, 2)),
+    "key-value": (key_value, lambda _: slice(9, None, 2)),
     "ioi": (ioi, lambda _: slice(-1, None)),
 }
 """Texts, and the positions whose next token is learnt and asked for."""
