@@ -88,7 +88,7 @@ def discover(
     ] = None,
     strategy: use.Rule = "widest-path",
     ranking: use.AutoRanking = AUTO,
-    positive_ratio: use.Positive = None,
+    positive_ratio: use.PositiveRatio = None,
     per_example: Annotated[
         bool, typer.Option("--per-example", help="Keep a matrix an example; `compare` needs it.")
     ] = False,
@@ -119,7 +119,7 @@ def discover(
     from circuits.evaluation.until_stable import FIRST
     from circuits.graph import EdgeScores, NodeScores
     from circuits.graph.provenance import TaskRecord
-    from circuits.runtime.resume import NAME as UNFINISHED
+    from circuits.runtime.resume import NAME as PARTIAL
     from circuits.runtime.resume import PartialResults, Pieces
 
     use.require_writable(out)
@@ -172,7 +172,7 @@ def discover(
         seed=seed,
     )
     score = attribute if level == "edge" else partial(attribute_nodes, level=level)
-    with Pieces(out / "ranking.partial") as pieces, PartialResults(out / UNFINISHED) as resume:
+    with Pieces(out / "ranking.partial") as pieces, PartialResults(out / PARTIAL) as resume:
         with_only = None
         if size is not None:
             with_only = {

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tasks.pairs import PairSet
 
 
-UNFINISHED = "evaluation.partial"
+PARTIAL = "evaluation.partial"
 
 
 def evaluate(
@@ -50,7 +50,7 @@ def evaluate(
     ] = None,
     strategy: use.AnyRule = None,
     ranking: use.AutoRanking = AUTO,
-    positive_ratio: use.Positive = None,
+    positive_ratio: use.PositiveRatio = None,
     minimal: Annotated[
         bool,
         typer.Option("--minimality", help="Also remove each edge or node alone, a run each."),
@@ -139,7 +139,7 @@ def evaluate(
     other = source_of_other_weights(hooked, found.provenance)
     if other is not None:
         typer.echo(f"note: the scores were made from another model, {other}", err=True)
-    with Pieces(out / UNFINISHED) as resume:
+    with Pieces(out / PARTIAL) as resume:
         if given is None and ranking == AUTO:
             circuit = chosen_circuit(
                 hooked,

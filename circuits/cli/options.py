@@ -70,7 +70,7 @@ AutoRanking = Annotated[
     str,
     typer.Option(help="absolute, signed, mixed, or auto: chosen on 16 pairs of its own."),
 ]
-Positive = Annotated[
+PositiveRatio = Annotated[
     float | None, typer.Option(help="For --ranking mixed, the share of the signed order.")
 ]
 BatchSize = Annotated[

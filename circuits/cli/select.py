@@ -31,7 +31,7 @@ def select(
     ] = None,
     strategy: use.AnyRule = None,
     ranking: use.Ranking = "absolute",
-    positive_ratio: use.Positive = None,
+    positive_ratio: use.PositiveRatio = None,
     prune: Annotated[
         bool,
         typer.Option(
