@@ -16,8 +16,6 @@ ROOT = Path(circuits.__file__).parent.parent
 # The word, as a part of a snake_case or CamelCase name -> what to say instead.
 BANNED = {
     "against": "base",
-    "arm": "lora_target",
-    "arms": "lora_targets",
     "bakeoff": "compare_lora_targets",
     "crossing": "cross_evaluation",
     "evolutions": "comparisons",
