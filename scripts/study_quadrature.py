@@ -8,8 +8,8 @@ midpoints, by rule and number of steps; the estimate that each result holds besi
 steps="auto" spends and reaches. With --model it studies that one on the tasks named. Else models
 are the embedded newsroom model, checkpoints given on the command line, and small ones trained here
 from seed 0 (kept in --models, a minute or so each): induction, looking up a key's value in the
-prompt, and indirect-object identification, in the shapes of GPT-2, Llama and Pythia. Prints Markdown
-tables; all is seeded.
+prompt, and indirect-object identification, in the shapes of GPT-2, Llama and Pythia. Prints
+Markdown tables; all is seeded.
 """
 
 from __future__ import annotations
