@@ -86,10 +86,10 @@ def finetune(
         tokenizer=words,
         progress=not quiet,
     )
-    for entry in result.validation:
+    for entry in result.log.validation:
         typer.echo(
-            f"step {entry['step']}: validation loss {entry['loss']:.4f}, "
-            f"token accuracy {entry['token_accuracy']:.3f}"
+            f"step {entry.step}: validation loss {entry.loss:.4f}, "
+            f"token accuracy {entry.token_accuracy:.3f}"
         )
     if (line := _best(result)) is not None:
         typer.echo(line)
@@ -99,11 +99,12 @@ def finetune(
 
 def _best(result: FinetuneResult) -> str | None:
     """Where the lowest validation loss is to be found."""
-    step = result.best_step
-    if step is None:
+    best = result.log.best
+    if best is None:
         return None
-    loss = min(entry["loss"] for entry in result.validation)
-    if step == 0:
-        return f"lowest validation loss {loss:.4f}: the base model's; training did not lower it"
-    where = result.best or f"not saved; keep it with --checkpoint {step} or --patience"
-    return f"lowest validation loss {loss:.4f} at step {step}: {where}"
+    if best.step == 0:
+        return (
+            f"lowest validation loss {best.loss:.4f}: the base model's; training did not lower it"
+        )
+    where = result.best or f"not saved; keep it with --checkpoint {best.step} or --patience"
+    return f"lowest validation loss {best.loss:.4f} at step {best.step}: {where}"

@@ -1,58 +1,70 @@
-"""The stage that trains LoRAs where the circuit and the internals point, and elsewhere."""
+"""The stage that trains LoRAs on the layers that matter, by the circuit, and on others."""
 
 from __future__ import annotations
 
 from circuits.importance import LayerImportance, importance_from_circuit
 from circuits.pipeline.context import RunContext
+from circuits.pipeline.recipe import LoraSection
 from circuits.pipeline.settings import lora_settings
-from circuits.runtime.files import write_json
-from circuits.tuning.lora_comparison import compare_lora_targets
-from circuits.tuning.lora_targets import standard_lora_targets
+from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
+from circuits.tuning.lora_targets import LoraTarget, standard_lora_targets
+
+EDGES = "edges"
+"""The criterion by the edges of the last checkpoint's circuit."""
 
 
 def compare_loras(run: RunContext) -> None:
     """LoRAs on the layers that matter, on others, and on all, at equal size and steps."""
-    section = run.recipe.lora
-    if section is None:
+    section, settings = run.recipe.lora, lora_settings(run.recipe)
+    if section is None or settings is None:
         return
-    edges = importance_from_circuit(run.circuit(run.last))
-    importance: dict[str, list[float]] = run.store.results["model_diff"]
-    inside = LayerImportance(section.criterion, tuple(importance[section.criterion]))
-    lora_targets = standard_lora_targets(inside, edges, section.layers)
-    settings = lora_settings(run.recipe)
-    assert settings is not None
+    importance = _importance(run)
+    targets = _targets(section, importance)
+    protocol = LoraProtocol(
+        training=settings,
+        seeds=section.seeds,
+        rank=section.rank,
+        words=run.data.words,
+        tokenizer=run.recipe.tokenizer,
+    )
 
     def work() -> None:
-        result = compare_lora_targets(
+        found = compare_lora_targets(
             run.recipe.model,
             run.data.examples("train", section.examples),
             run.data.examples("test", section.held_out),
-            lora_targets,
-            settings,
-            section.seeds,
+            targets,
+            protocol,
             run.store.path("lora"),
-            rank=section.rank,
-            words=run.data.words,
-            tokenizer=run.recipe.tokenizer,
             device=run.recipe.device,
             progress=run.progress,
         )
-        write_json(
-            run.store.path("lora.json"),
-            {
-                "bakeoff": result.to_dict(),
-                "importance": {**importance, "edges": list(edges.values)},
-                "chosen": {
-                    arm.name: sorted({layer for one in result.of(arm.name) for layer in one.layers})
-                    for arm in lora_targets
-                },
-            },
-        )
+        found = found.model_copy(update={"importance": tuple(importance.values())})
+        found.save(run.store.path("lora.json"))
 
+    diffed = [] if run.recipe.model_diff is None else ["model_diff"]
     run.store.stage(
         "lora",
         [section.model_dump(mode="json"), run.data.base],
         work,
-        after=["pairs", "model_diff", f"circuits/{run.last}"],
+        after=["pairs", *diffed, f"circuits/{run.last}"],
         files=["lora.json"],
     )
+
+
+def _importance(run: RunContext) -> dict[str, LayerImportance]:
+    """Importance of layers by each criterion that the run computed; the circuit's edges last."""
+    changes: dict[str, list[float]] = {}
+    if run.recipe.model_diff is not None:
+        changes = run.store.results["model_diff"]
+    found = {name: LayerImportance(name, tuple(values)) for name, values in changes.items()}
+    found[EDGES] = importance_from_circuit(run.circuit(run.last), criterion=EDGES)
+    return found
+
+
+def _targets(
+    section: LoraSection, importance: dict[str, LayerImportance]
+) -> tuple[LoraTarget, ...]:
+    """The conditions; the circuit has one of its own where the targeted one is not by it."""
+    circuit = None if section.criterion == EDGES else importance[EDGES]
+    return standard_lora_targets(importance[section.criterion], section.layers, circuit)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -146,8 +146,11 @@ class PatchingSection(_Section):
 class LoraSection(_Section):
     """The comparison of LoRA targets.
 
-    layers: how many the targeted, circuit and random arms touch. rank: of the arm on all layers;
-    the others take the rank that gives as many parameters. criterion: of the targeted arm.
+    layers: how many the conditions other than the standard one adapt. rank: of the standard
+    condition, on all layers; the others take the rank that gives as many parameters.
+    criterion: what the targeted condition chooses its layers by: edges, those of the last
+    checkpoint's circuit; or attention-kl, entropy or hidden-state, which need `model_diff`. The
+    circuit then has a condition of its own.
     """
 
     layers: int = Field(gt=0)
@@ -159,7 +162,7 @@ class LoraSection(_Section):
     warmup_steps: int = 10
     batch_size: int = Field(32, gt=0)
     seeds: tuple[int, ...] = Field((0, 1), min_length=1)
-    criterion: str = "attention-kl"
+    criterion: Literal["edges", "attention-kl", "entropy", "hidden-state"] = "edges"
 
 
 class Recipe(_Section):
@@ -204,8 +207,11 @@ class Recipe(_Section):
             raise ValueError(
                 "`lora` needs `finetune` or `checkpoints`: it follows what they change"
             )
-        if self.lora is not None and self.model_diff is None:
-            raise ValueError("`lora` needs `model_diff`, which its targeted arm is chosen by")
+        if self.lora is not None and self.lora.criterion != "edges" and self.model_diff is None:
+            raise ValueError(
+                f"`lora.criterion` {self.lora.criterion!r} needs `model_diff`, which measures it; "
+                "choose edges, or do not leave `model_diff` out"
+            )
         return self
 
     @property

@@ -19,7 +19,6 @@ from circuits.intervention.patching.plan import ALIGNMENTS
 from circuits.intervention.patching.result import DIRECTIONS
 from circuits.intervention.patching.sites import SITES
 from circuits.metrics import METRICS
-from circuits.model_diff.criteria import CRITERIA
 from circuits.models import checkpoint_series
 from circuits.models.checkpoints import as_device, as_dtype, load_config, tokenizer_of
 from circuits.pipeline.recipe import Recipe
@@ -114,10 +113,6 @@ def _check_lora(recipe: Recipe) -> None:
     section, settings = recipe.lora, lora_settings(recipe)
     if section is None or settings is None:
         return
-    if section.criterion not in CRITERIA:
-        raise CircuitsError(
-            f"lora.criterion {section.criterion!r}: known are {', '.join(CRITERIA)}"
-        )
     if len(set(section.seeds)) != len(section.seeds):
         raise CircuitsError(f"lora.seeds {list(section.seeds)}: no two alike")
     with error_context("lora.seeds"):

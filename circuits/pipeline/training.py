@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -63,7 +64,7 @@ def measure_quality(run: RunContext) -> None:
         )
         scores = evaluate_summaries(model, run.data.tokenizer, examples, words=run.data.words)
         return {
-            **scores.means,
+            **asdict(scores.means),
             "n": len(scores),
             **({"unicode_words": scores.unicode} if scores.unicode else {}),
             "intervals": quality_intervals(scores, seed=run.recipe.seed),

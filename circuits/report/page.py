@@ -65,7 +65,7 @@ SECTIONS = (
             model_diff.inside,
         ),
     ),
-    Section("lora", "Where a LoRA should go", (lora.race, lora.layers)),
+    Section("lora", "Where a LoRA should go", (lora.scores, lora.layers)),
     Section(
         "reproducibility",
         "Reproducibility",

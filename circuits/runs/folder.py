@@ -12,6 +12,8 @@ from circuits.errors import CircuitsError
 from circuits.graph import Circuit, EdgeScores
 from circuits.runtime.files import read_json
 from circuits.runtime.result_file import ResultFile
+from circuits.tuning.lora_result import LoraComparison
+from circuits.tuning.training_log import TrainingLog
 
 R = TypeVar("R", bound=ResultFile)
 
@@ -114,13 +116,18 @@ class RunFolder:
         return self._load(CrossEvaluation, "cross_evaluation.json")
 
     @cached_property
-    def training_log(self) -> dict[str, Any]:
+    def training_log(self) -> TrainingLog:
         """The log of the fine-tuning that made the checkpoints."""
         logs = (self.folder / "checkpoints").rglob("training_log.json")
         nearest = min(logs, key=lambda path: (len(path.parts), path), default=None)
         if nearest is None:
             raise MissingResultError("There is no training_log.json under checkpoints/.")
-        return self.json(str(nearest.relative_to(self.folder)))
+        return self._load(TrainingLog, str(nearest.relative_to(self.folder)))
+
+    @cached_property
+    def lora(self) -> LoraComparison:
+        """LoRAs on different layers, compared."""
+        return self._load(LoraComparison, "lora.json")
 
     @cached_property
     def recipe(self) -> str:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,14 @@ from transformers import PreTrainedTokenizerBase
 from circuits.errors import CircuitsError
 from circuits.tuning.batches import require_examples, training_batches
 from circuits.tuning.loss import score_targets, target_loss
-from circuits.tuning.run_folder import (
-    RunFolder,
+from circuits.tuning.settings import FinetuneSettings
+from circuits.tuning.training_folder import (
+    TrainingFolder,
     fingerprint_examples,
     fingerprint_model,
     load_weights,
 )
-from circuits.tuning.settings import FinetuneSettings
+from circuits.tuning.training_log import TrainingLog, TrainingStep, ValidationStep
 from tasks.pairs import TrainingExample
 
 READ_EVERY = 10  # steps between looks at the losses, each a wait for an asynchronous device
@@ -42,40 +43,24 @@ class FinetuneResult:
     """What a run left behind.
 
     checkpoints: folder by step, in order, the last step included.
-    steps: {"step", "loss", "token_accuracy", "learning_rate"} of each training step's batch.
-    validation: {"step", "loss", "token_accuracy"}, from step 0 on; empty without validation data.
-    seconds: time spent training and validating, over all the processes that worked on the run.
+    log: loss and accuracy of every training step and validation.
     """
 
     out: Path
     checkpoints: dict[int, Path]
-    steps: list[dict[str, int | float]]
-    validation: list[dict[str, int | float]]
-    stopped_early: bool
-    seconds: float
+    log: TrainingLog
 
     @property
     def last(self) -> Path:
         """The checkpoint after the last step."""
-        return self.checkpoints[len(self.steps)]
-
-    @property
-    def best_step(self) -> int | None:
-        """The step of the lowest validation loss, the first of equals."""
-        return lowest(self.validation)
+        return self.checkpoints[len(self.log.steps)]
 
     @property
     def best(self) -> Path | None:
-        """The checkpoint of the best step, where it was kept: as it is with `patience`. None where
-        the base model itself is best (step 0).
+        """The checkpoint of the lowest validation loss, where it was kept, as it is with
+        `patience`. None where the base model itself is best (step 0).
         """
-        return None if self.best_step is None else self.checkpoints.get(self.best_step)
-
-
-def lowest(validation: Sequence[Mapping[str, Any]]) -> int | None:
-    """The step of the lowest loss in a log's `validation`, the first of equals."""
-    best = min(validation, key=lambda entry: entry["loss"], default=None)
-    return None if best is None else int(best["step"])
+        return None if self.log.best is None else self.checkpoints.get(self.log.best.step)
 
 
 def finetune(
@@ -88,16 +73,28 @@ def finetune(
     tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = True,
 ) -> FinetuneResult:
-    """Train `model` in place on the target tokens of `examples`, saving to the folder `out`.
+    """Train `model` in place on the target tokens of `examples`.
 
-    model: a causal Hugging Face model, or a PEFT model on one; cast to float32 if what is to be
-        trained is not. After the call it holds the weights of the last step.
-    out: holds `step-<n>/` for each of `settings.checkpoint_steps` and the last step, with
-        `patience` for the step of the lowest validation loss too, and `training_log.json`. A run
-        that was killed goes on from its last saved state; a finished one is only loaded; a folder
-        of a run on other settings, data or weights is refused, and one that another process works
-        in.
-    tokenizer: saved with each checkpoint.
+    A run that was killed continues from its last saved state; a finished one is only loaded.
+
+    Args:
+        model: a causal Hugging Face model, or a PEFT model on one; cast to float32 if what is to be
+            trained is not. After the call it holds the weights of the last step.
+        examples: what is trained on.
+        out: folder for `training_log.json` and the checkpoints `step-<n>/`: after each of
+            `settings.checkpoint_steps`, after the last step, and with `patience` after the step of
+            the lowest validation loss.
+        settings: every number that the run depends on.
+        validation: examples whose loss is measured every `settings.validate_every` steps.
+        tokenizer: saved with each checkpoint.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The checkpoints and the log.
+
+    Raises:
+        CircuitsError: if the folder holds a run on other settings, data or weights, if another
+            process works in it, if no parameter requires gradients, or if a loss is not finite.
     """
     require_examples(examples, model)
     if validation is not None:
@@ -110,29 +107,22 @@ def finetune(
     if any(parameter.dtype != torch.float32 for parameter in trained.values()):
         model.float()
 
-    outcome = {k: v for k, v in settings.to_dict().items() if k != "save_state_every"}
+    outcome = {k: v for k, v in asdict(settings).items() if k != "save_state_every"}
     identity = {
         **outcome,
         "examples": fingerprint_examples(examples),
         "validation": fingerprint_examples(validation),
         "model": fingerprint_model(model),
     }
-    with RunFolder.open(out, identity) as folder:
+    with TrainingFolder.open(out, identity) as folder:
         log = folder.read_log()
-        if log.get("finished"):
-            load_weights(model, folder.checkpoints[len(log["steps"])])
+        if log is not None and log.finished:
+            load_weights(model, folder.checkpoints[len(log.steps)])
         else:
             run = _Run(model, trained, folder, settings, tokenizer)
             log = run.train(examples, validation, progress=progress)
         folder.drop_state()
-        return FinetuneResult(
-            out=folder.path,
-            checkpoints=folder.checkpoints,
-            steps=log["steps"],
-            validation=log["validation"],
-            stopped_early=log["stopped_early"],
-            seconds=log["seconds"],
-        )
+        return FinetuneResult(folder.path, folder.checkpoints, log)
 
 
 @dataclass
@@ -141,18 +131,10 @@ class _Run:
 
     model: Any
     trained: dict[str, Tensor]
-    folder: RunFolder
+    folder: TrainingFolder
     settings: FinetuneSettings
     tokenizer: PreTrainedTokenizerBase | None
-    log: dict[str, Any] = field(
-        default_factory=lambda: {
-            "steps": [],
-            "validation": [],
-            "stopped_early": False,
-            "seconds": 0.0,
-            "finished": False,
-        }
-    )
+    log: TrainingLog = field(default_factory=TrainingLog)
 
     def __post_init__(self) -> None:
         matrices = [p for p in self.trained.values() if p.ndim > 1]
@@ -172,11 +154,11 @@ class _Run:
         validation: Sequence[TrainingExample] | None,
         *,
         progress: bool,
-    ) -> dict[str, Any]:
+    ) -> TrainingLog:
         """All remaining steps; returns the finished log."""
         settings, last = self.settings, self.settings.steps
         done = self.restore()
-        began = time.perf_counter() - self.log["seconds"]
+        began = time.perf_counter() - self.log.seconds
         if done == 0 and validation is not None:
             self.validate(0, validation)
         batches = training_batches(examples, settings.batch_size, seed=settings.seed, start=done)
@@ -191,14 +173,14 @@ class _Run:
                 )
                 if validates and validation is not None:
                     self.validate(step, validation)
-                    self.log["stopped_early"] = step < last and self.exhausted()
-                ends = step == last or self.log["stopped_early"]
+                    self.note(stopped_early=step < last and self.exhausted())
+                ends = step == last or self.log.stopped_early
                 checkpoints = ends or step in settings.checkpoint_steps or self.is_best(step)
                 saves = not ends and step % settings.save_state_every == 0
                 if checkpoints or saves or step % READ_EVERY == 0:
                     self.read(step)
                     bar.set_postfix(self.postfix())
-                self.log["seconds"] = time.perf_counter() - began
+                self.note(seconds=time.perf_counter() - began)
                 if checkpoints:
                     self.folder.save_checkpoint(step, self.model, self.tokenizer)
                 if saves:
@@ -209,7 +191,7 @@ class _Run:
                 if ends:
                     break
         self.model.train(training)
-        self.log["finished"] = True
+        self.note(finished=True)
         self.folder.write_log(self.log)
         return self.log
 
@@ -226,43 +208,46 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.unread.append(torch.stack([loss.detach(), accuracy]))
 
+    def note(self, **changes: Any) -> None:
+        """Change fields of the log."""
+        self.log = self.log.model_copy(update=changes)
+
     def read(self, step: int) -> None:
         """Move the figures of the latest steps, up to `step`, into the log."""
         figures = torch.stack(self.unread).tolist() if self.unread else []
         self.unread.clear()
+        read = []
         for number, (loss, accuracy) in enumerate(figures, start=step - len(figures) + 1):
             _require_finite(loss, f"the training loss at step {number}")
-            self.log["steps"].append(
-                {
-                    "step": number,
-                    "loss": loss,
-                    "token_accuracy": accuracy,
-                    "learning_rate": self.settings.rate(number),
-                }
-            )
+            read.append(TrainingStep(number, loss, accuracy, self.settings.rate(number)))
+        self.note(steps=(*self.log.steps, *read))
 
     def validate(self, step: int, validation: Sequence[TrainingExample]) -> None:
         """Log loss and accuracy on the validation examples."""
         scores = score_targets(self.model, validation, batch_size=self.settings.batch_size)
         _require_finite(scores.mean_loss, f"the validation loss after step {step}")
-        self.log["validation"].append(
-            {"step": step, "loss": scores.mean_loss, "token_accuracy": scores.token_accuracy}
-        )
+        entry = ValidationStep(step, scores.mean_loss, scores.token_accuracy)
+        self.note(validation=(*self.log.validation, entry))
 
     def exhausted(self) -> bool:
         """Whether the validation loss has gone without a new low for `patience` times."""
-        patience, losses = self.settings.patience, [v["loss"] for v in self.log["validation"]]
+        patience, losses = self.settings.patience, [entry.loss for entry in self.log.validation]
         return patience is not None and losses.index(min(losses)) < len(losses) - patience
 
     def is_best(self, step: int) -> bool:
         """Whether early stopping watches, and has just seen its lowest loss."""
-        return self.settings.patience is not None and lowest(self.log["validation"]) == step
+        return self.settings.patience is not None and self.best_step == step
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the lowest validation loss so far."""
+        return None if self.log.best is None else self.log.best.step
 
     def drop_surpassed(self, step: int, *, ends: bool) -> None:
         """Remove checkpoints that were best once: only when what comes after needs none of them."""
         if self.settings.patience is None:
             return
-        kept = {*self.settings.checkpoint_steps, lowest(self.log["validation"])}
+        kept = {*self.settings.checkpoint_steps, self.best_step}
         for saved in self.folder.checkpoints:
             if saved < step + (not ends) and saved not in kept:
                 self.folder.drop_checkpoint(saved)
@@ -274,7 +259,7 @@ class _Run:
                 "step": step,
                 "parameters": {name: p.detach() for name, p in self.trained.items()},
                 "optimizer": self.optimizer.state_dict(),
-                "log": self.log,
+                "log": self.log.to_json(),
             }
         )
         self.folder.write_log(self.log)
@@ -288,14 +273,14 @@ class _Run:
             for name, parameter in self.trained.items():
                 parameter.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.log = state["log"]
+        self.log = TrainingLog.from_json(state["log"], str(self.folder.path / "state.pt"))
         return int(state["step"])
 
     def postfix(self) -> dict[str, str]:
         """The latest losses, for the progress bar."""
-        shown = {"loss": f"{self.log['steps'][-1]['loss']:.3f}"}
-        if self.log["validation"]:
-            shown["validation"] = f"{self.log['validation'][-1]['loss']:.3f}"
+        shown = {"loss": f"{self.log.steps[-1].loss:.3f}"}
+        if self.log.validation:
+            shown["validation"] = f"{self.log.validation[-1].loss:.3f}"
         return shown
 
 

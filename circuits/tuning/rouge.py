@@ -27,7 +27,23 @@ from tasks.pairs import TrainingExample
 from tasks.text.rouge import chosen_words, f_measures
 from tasks.text.tokens import control_ids
 
-METRICS = ("rouge1", "rouge2", "rougeL", "exact_match", "token_accuracy", "loss")
+
+@dataclass(frozen=True)
+class SummaryMeans:
+    """Figures of one model over all examples.
+
+    rouge1, rouge2, rougeL: F1, 0 to 1, higher is better.
+    exact_match: share of texts that equal the reference.
+    token_accuracy: share of target tokens that were the model's first choice.
+    loss: nats a target token, lower is better.
+    """
+
+    rouge1: float
+    rouge2: float
+    rougeL: float  # noqa: N815
+    exact_match: float
+    token_accuracy: float
+    loss: float
 
 
 @dataclass(frozen=True)
@@ -55,35 +71,16 @@ class SummaryScores:
         return len(self.reference)
 
     @property
-    def means(self) -> dict[str, float]:
-        """Each of `METRICS` over all examples; loss in nats a target token, lower is better."""
-        return {
-            "rouge1": fmean(self.rouge1),
-            "rouge2": fmean(self.rouge2),
-            "rougeL": fmean(self.rougeL),
-            "exact_match": fmean(self.exact_match),
-            "token_accuracy": self.targets.token_accuracy,
-            "loss": self.targets.mean_loss,
-        }
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: the means, and every value they are means of."""
-        return {
-            "means": self.means,
-            "n": len(self),
-            **({"unicode_words": self.unicode} if self.unicode else {}),
-            "per_example": {
-                "rouge1": list(self.rouge1),
-                "rouge2": list(self.rouge2),
-                "rougeL": list(self.rougeL),
-                "exact_match": list(self.exact_match),
-                "target_loss": list(self.targets.loss),
-                "target_correct": list(self.targets.correct),
-                "target_tokens": list(self.targets.tokens),
-                "generated": list(self.generated),
-                "reference": list(self.reference),
-            },
-        }
+    def means(self) -> SummaryMeans:
+        """Every figure over all examples."""
+        return SummaryMeans(
+            rouge1=fmean(self.rouge1),
+            rouge2=fmean(self.rouge2),
+            rougeL=fmean(self.rougeL),
+            exact_match=fmean(self.exact_match),
+            token_accuracy=self.targets.token_accuracy,
+            loss=self.targets.mean_loss,
+        )
 
 
 def evaluate_summaries(
@@ -98,12 +95,23 @@ def evaluate_summaries(
 ) -> SummaryScores:
     """Decode greedily from each prompt and compare with the target's text.
 
-    max_new_tokens: the longest a summary may get; by default the length of the longest target.
-        Decoding stops at the tokenizer's and the model's end-of-text tokens, and at the control
-        token that a target ends with.
-    stem: whether ROUGE compares words by their stems.
-    words: auto, ascii or unicode (`tasks.text.rouge`); ascii is refused where it sees no word of a
-        reference.
+    Args:
+        model: a causal Hugging Face model, or a PEFT model on one.
+        tokenizer: the model's.
+        examples: prompts with their target tokens.
+        max_new_tokens: the longest a summary may get; None takes the length of the longest target.
+            Decoding stops at the tokenizer's and the model's end-of-text tokens, and at the control
+            token that a target ends with.
+        batch_size: examples at a time.
+        stem: whether ROUGE compares words by their stems.
+        words: what ROUGE counts: "auto", "ascii" or "unicode" (`tasks.text.rouge`).
+
+    Returns:
+        Every figure, example by example, in the order of the examples.
+
+    Raises:
+        CircuitsError: for an example that the model cannot read, or a reference in which "ascii"
+            sees no word.
     """
     require_examples(examples, model, what="evaluation")
     longest = max(len(example.target) for example in examples)

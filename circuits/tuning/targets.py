@@ -24,8 +24,8 @@ from circuits.models import HookedModel
 from circuits.models.adapters import quiet_peft
 from circuits.models.language import tower
 
-VarianceShare = Literal["qkv", "attention-output", "mlp"]
-PARTS: tuple[VarianceShare, ...] = ("qkv", "attention-output", "mlp")
+AdapterPart = Literal["qkv", "attention-output", "mlp"]
+PARTS: tuple[AdapterPart, ...] = ("qkv", "attention-output", "mlp")
 _QKV = {"c_attn", "q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value"}
 _BARE_MLP = {"fc1", "fc2"}  # OPT's stand in the layer itself
 
@@ -82,7 +82,7 @@ class Projections:
 
 
 def lora_config(
-    where: Sequence[int] | LayerImportance | Circuit | None,
+    target: Sequence[int] | LayerImportance | Circuit | None,
     model: PreTrainedModel | HookedModel,
     rank: int = 8,
     *,
@@ -93,30 +93,41 @@ def lora_config(
 ) -> LoraConfig:
     """A LoRA on some layers of a model.
 
-    where: the layers; or an importance, of which the `k` largest layers are taken (by default
-        half of them, or as many as have any); or a circuit, whose edges give the importance; or
-        None for all layers.
-    parts: which projections of a layer. GPT-2 keeps q, k and v in one.
-    alpha: LoRA's scale is alpha / rank; by default 2 at any rank, so that arms of unequal rank
-        learn at like speed.
+    Args:
+        target: the layers; or an importance, of which the `k` largest layers are taken; or a
+            circuit, whose edges give the importance; or None for all layers.
+        model: the model that the configuration is for.
+        rank: of the adapter.
+        k: how many layers by importance. None takes half of them, or as many as have any.
+        parts: which projections of a layer: "qkv", "attention-output", "mlp". GPT-2 keeps q, k and
+            v in one.
+        alpha: LoRA's scale is alpha / rank. None gives a scale of 2 at any rank, so that
+            conditions of unequal rank learn at like speed.
+        dropout: of the adapter's input.
+
+    Returns:
+        A configuration for `peft.get_peft_model`, or for `wrap`, which checks what PEFT did.
+
+    Raises:
+        CircuitsError: for layers, a rank, a k or parts that the model does not have.
     """
     network = model.hf if isinstance(model, HookedModel) else model
     projections = Projections.of(network, parts)
     n_layers = projections.n_layers
-    if isinstance(where, Circuit):
-        where = importance_from_circuit(where)
-    if isinstance(where, LayerImportance):
-        if len(where.values) != n_layers:
+    if isinstance(target, Circuit):
+        target = importance_from_circuit(target)
+    if isinstance(target, LayerImportance):
+        if len(target.values) != n_layers:
             raise CircuitsError(
-                f"{where.criterion}: importance of {len(where.values)} layers for a model of "
+                f"{target.criterion}: importance of {len(target.values)} layers for a model of "
                 f"{n_layers}"
             )
-        usual = max(1, min(n_layers // 2, where.positive))
-        layers = critical_layers(where, usual if k is None else k)
+        usual = max(1, min(n_layers // 2, target.positive))
+        layers = critical_layers(target, usual if k is None else k)
     elif k is not None:
         raise CircuitsError("k chooses among layers by importance; give an importance, or no k")
     else:
-        layers = tuple(range(n_layers)) if where is None else tuple(sorted(set(where)))
+        layers = tuple(range(n_layers)) if target is None else tuple(sorted(set(target)))
     if not layers or not 0 <= layers[0] <= layers[-1] < n_layers:
         raise CircuitsError(f"layers {list(layers)}: the model has layers 0 to {n_layers - 1}")
     if rank < 1:
@@ -222,7 +233,7 @@ def _linear(module: nn.Module) -> Iterator[tuple[str, Any]]:
             yield name, child
 
 
-def _part(name: str) -> VarianceShare | None:
+def _part(name: str) -> AdapterPart | None:
     """Which part of a layer a linear map belongs to, by its name within the layer."""
     block, _, leaf = name.rpartition(".")
     if "mlp" in block or "feed_forward" in block or (not block and leaf in _BARE_MLP):

@@ -21,7 +21,7 @@ from circuits.errors import CircuitsError
 from circuits.models import HookedModel, load_model
 from circuits.search import acdc, prune_heads
 from circuits.tuning.finetune import finetune
-from circuits.tuning.lora_comparison import compare_lora_targets
+from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
 from circuits.tuning.lora_targets import LoraTarget
 from circuits.tuning.settings import FinetuneSettings
 from circuits.tuning.targets import lora_config, wrap
@@ -192,8 +192,9 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
     whole, _ = load_model(tmp_path / "model", device="cpu")
     assert finetune(whole, examples, tmp_path / "whole", validation=examples[:2], **training)
     assert finetune(adapted, examples, tmp_path / "lora", **training)
-    call = (tmp_path / "model", examples, examples[:2], [LoraTarget("one", (0,))], settings, [0])
-    assert compare_lora_targets(*call, tmp_path / "race", rank=2, max_new_tokens=2, progress=False)
+    protocol = LoraProtocol(settings, (0,), rank=2, max_new_tokens=2)
+    call = (tmp_path / "model", examples, examples[:2], [LoraTarget("one", (0,))], protocol)
+    assert compare_lora_targets(*call, tmp_path / "loras", progress=False)
     again = HookedModel.from_pretrained(tmp_path / "whole" / "step-2", device="cpu")
     assert acdc(again, other[:1], 0.5) and prune_heads(again, other[:2], 0.5)
     assert programs == []

@@ -10,7 +10,7 @@ from circuits.graph import EdgeScores
 from circuits.models import HookedModel, load_model
 from circuits.models.adapters import quiet_peft
 from circuits.pipeline import load_recipe, run
-from circuits.tuning.lora_comparison import compare_lora_targets
+from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
 from circuits.tuning.lora_targets import LoraTarget
 from circuits.tuning.settings import FinetuneSettings
 from circuits.tuning.targets import lora_config, wrap
@@ -72,19 +72,11 @@ def test_a_run_goes_on_from_the_merged_model(adapter, tmp_path):
     assert 0 < moved["base"] < moved["plain"] / 3
 
 
-def test_loras_of_a_race_record_the_adapter_as_their_base(adapter, tmp_path):
+def test_compared_loras_record_the_adapter_as_their_base(adapter, tmp_path):
     examples = [TrainingExample((5, 6, 7 + i), (9, 10), f"row {i}") for i in range(4)]
     settings = FinetuneSettings(steps=1, learning_rate=1e-3, warmup_steps=1, batch_size=4)
-    compare_lora_targets(
-        adapter,
-        examples,
-        examples,
-        [LoraTarget("one", (1,))],
-        settings,
-        [0],
-        tmp_path,
-        progress=False,
-    )
+    protocol, targets = LoraProtocol(settings, (0,)), [LoraTarget("one", (1,))]
+    compare_lora_targets(adapter, examples, examples, targets, protocol, tmp_path, progress=False)
     (record,) = tmp_path.rglob("step-1/adapter_config.json")
     assert json.loads(record.read_text())["base_model_name_or_path"] == str(adapter)
     with quiet_peft():

@@ -1,4 +1,4 @@
-"""A run on one revision of a hub's model: every stage takes that one, the race of LoRAs too."""
+"""A run on one revision of a hub's model: every stage takes that one, LoRAs too."""
 
 import json
 import shutil
@@ -14,13 +14,13 @@ from circuits.graph import Circuit, EdgeScores
 from circuits.models import HookedModel, load_model
 from circuits.models.checkpoints import resolve
 from circuits.pipeline import load_recipe, run
+from circuits.runs import open_run
 from circuits.tuning.rouge import evaluate_summaries
 
-LORA = [
-    "model_diff={documents: 4}",
+LORA = (
     "lora={layers: 1, rank: 2, steps: 1, warmup_steps: 1, examples: 8, held_out: 4, batch_size: 8, "
-    "learning_rate: 1.0e-3, seeds: [0], criterion: attention-kl}",
-]
+    "learning_rate: 1.0e-3, seeds: [0]}"
+)
 
 
 @pytest.fixture
@@ -44,8 +44,9 @@ def hub(tmp_path, monkeypatch):
 
 
 def test_every_stage_takes_the_revision(hub, tmp_path):
-    small = [one for one in SMALL if not one.startswith(("model_diff", "lora"))]
-    recipe = load_recipe("quickstart", ["model=org/tiny@step3", *small, *LORA])
+    small = [override for override in SMALL if not override.startswith("lora")]
+    assert "model_diff=null" in small, "the circuit points without it"
+    recipe = load_recipe("quickstart", ["model=org/tiny@step3", *small, LORA])
     folder = run(recipe, tmp_path / "run", progress=False).parent
     other, wanted = (HookedModel.from_pretrained(place, device="cpu") for place in hub)
     scored = EdgeScores.load(folder / "scores/base.safetensors").provenance.model
@@ -53,11 +54,13 @@ def test_every_stage_takes_the_revision(hub, tmp_path):
     task = tasks.load(recipe.task.name, **recipe.task.options)
     held_out = task.examples(wanted.tokenizer, 4, split="test", seed=recipe.seed)
     loss, others = (
-        evaluate_summaries(model.hf, model.tokenizer, held_out).means["loss"]
+        evaluate_summaries(model.hf, model.tokenizer, held_out).means.loss
         for model in (wanted, other)
     )
-    race = json.loads((folder / "lora.json").read_text())["bakeoff"]
-    assert race["base"]["loss"] == pytest.approx(loss, rel=1e-5) != pytest.approx(others, rel=1e-3)
+    found = open_run(folder).lora
+    assert {target.name for target in found.targets} == {"standard", "targeted", "random"}
+    assert found.targets[1].criterion == "edges"
+    assert found.base.loss == pytest.approx(loss, rel=1e-5) != pytest.approx(others, rel=1e-3)
     (record,) = (folder / "lora").glob("standard/seed-0/step-1/adapter_config.json")
     made = json.loads(record.read_text())
     assert (made["base_model_name_or_path"], made["revision"]) == ("org/tiny", "b" * 40)

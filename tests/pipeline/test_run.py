@@ -13,6 +13,7 @@ import yaml
 
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, EdgeScores
+from circuits.importance import critical_layers
 from circuits.models import HookedModel
 from circuits.pipeline import load_recipe, run, shipped
 from circuits.runs import open_run
@@ -147,18 +148,16 @@ def test_circuits_are_cross_evaluated(folder):
 
 
 def test_loras_are_compared_at_equal_size_and_steps(folder):
-    lora = read(folder, "lora.json")
-    lora_targets = {arm["name"]: arm for arm in lora["bakeoff"]["arms"]}
-    assert set(lora_targets) == {"standard", "targeted", "circuit", "random"}
-    for arm in lora_targets.values():
-        assert arm["seeds"] == [0, 1]
-        assert arm["parameters_to_budget"] == pytest.approx(1.0, abs=0.1)
-    assert lora["chosen"]["standard"] == [0, 1, 2, 3] and len(lora["chosen"]["circuit"]) == 2
-    assert len(lora["importance"]["edges"]) == 4 and any(lora["importance"]["edges"])
-    runs = lora["bakeoff"]["runs"]
-    assert len(runs) == 8 and all(
-        r["scores"]["loss"] < lora["bakeoff"]["base"]["loss"] for r in runs
-    )
+    found = open_run(folder).lora
+    names = [target.name for target in found.targets]
+    assert names == ["standard", "targeted", "circuit", "random"] and found.seeds == (0, 1)
+    for name in names:
+        assert found.parameters(name) / found.budget == pytest.approx(1.0, abs=0.1)
+    assert found.layers("standard") == (0, 1, 2, 3) and len(found.layers("circuit")) == 2
+    edges = found.importance[-1]
+    assert edges.criterion == "edges" and len(edges.values) == 4
+    assert found.layers("circuit") == critical_layers(edges, 2)
+    assert len(found.runs) == 8 and all(run.scores.loss < found.base.loss for run in found.runs)
 
 
 def test_the_recipe_is_written_as_resolved(folder):
@@ -301,7 +300,8 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         (["model=./nowhere"], "no such model folder"),
         (["finetune=null", "checkpoints=./nowhere"], "nowhere: no such folder of checkpoints"),
         (["finetune.warmup_steps=999"], "warmup_steps 999"),
-        (["lora.criterion=taste"], r"lora\.criterion 'taste': known are attention-kl"),
+        (["lora.criterion=taste"], r"lora\.criterion: Input should be 'edges', 'attention-kl'"),
+        (["model_diff=null"], r"`lora\.criterion` 'attention-kl' needs `model_diff`"),
         (["name=a b"], "without spaces"),
     ],
 )

@@ -12,6 +12,7 @@ import circuits
 from circuits.graph import EdgeScores
 from circuits.models import HookedModel
 from circuits.models.language import auto_class
+from circuits.runs import open_run
 from tasks.pairs import PairSet
 
 SMALL = [
@@ -81,9 +82,9 @@ def test_every_stage_is_about_the_text_model(tmp_path):
     assert len(seen) > 10 and not any(moved[name] for name in seen)
     model_diff = json.loads((folder / "model_diff.json").read_text())
     assert len(model_diff["importance"]["attention-kl"]) == 2
-    race = json.loads((folder / "lora.json").read_text())["bakeoff"]
+    runs = open_run(folder).lora.of("targeted")
     (adapter,) = folder.glob("lora/targeted/seed-0/step-1/adapter_model.safetensors")
     with safe_open(str(adapter), framework="pt") as held:
         names = list(held.keys())
-    layer = next(run["layers"] for run in race["runs"] if run["arm"] == "targeted")
+    layer = runs[0].layers
     assert names and all(f"language_model.layers.{layer[0]}." in name for name in names)

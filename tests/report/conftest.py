@@ -20,13 +20,16 @@ from circuits.evaluation.stability import stability
 from circuits.evaluation.task_performance import TaskPerformance
 from circuits.graph import Circuit, EdgeScores, Layout, Provenance, select
 from circuits.graph.provenance import DataRecord, ModelRecord
+from circuits.importance import LayerImportance
 from circuits.intervention.patching import Axis, Patching
 from circuits.model_diff.diff import ModelDiff
 from circuits.report.run import Run
 from circuits.runtime.files import write_json, write_text
 from circuits.statistics.estimate import Estimate
-from circuits.tuning.lora_comparison import ArmRun, LoraComparison
+from circuits.tuning.lora_result import LoraComparison, LoraRun
 from circuits.tuning.lora_targets import LoraTarget
+from circuits.tuning.rouge import SummaryMeans
+from circuits.tuning.training_log import TrainingLog, TrainingStep, ValidationStep
 
 ORDER = ("base", "step-100", "step-200", "step-300")
 LAYOUT = Layout(n_layers=4, n_heads=4, n_kv_heads=4)
@@ -223,44 +226,54 @@ def write_cross_evaluation(folder: Path) -> None:
     ).save(folder / "cross_evaluation.json")
 
 
-def write_lora(folder: Path) -> None:
-    chosen = {"standard": None, "targeted": (0, 2), "circuit": (0, 1)}
-    lora_targets = [
-        LoraTarget(name, layers, criterion="a criterion") for name, layers in chosen.items()
-    ]
-    lora_targets.append(LoraTarget.random(2))
+def lora() -> LoraComparison:
+    """A comparison in which the standard condition is best by loss, seed by seed."""
+    targets = (
+        LoraTarget.standard(),
+        LoraTarget("targeted", (0, 2), criterion="attention-kl"),
+        LoraTarget("circuit", (0, 1), criterion="edges"),
+        LoraTarget.random(2),
+    )
     runs = []
-    for place, arm in enumerate(lora_targets):
+    for place, target in enumerate(targets):
         for seed in (0, 1):
             score = 0.70 - 0.03 * place + 0.02 * seed
+            means = SummaryMeans(score, score - 0.2, score, 0.1, score + 0.05, 2 - score)
             runs.append(
-                ArmRun(
-                    arm.name,
-                    seed,
-                    arm.choose(4, seed),
-                    8 if place == 0 else 16,
-                    65_536,
-                    8.0,
-                    {
-                        "rouge1": score,
-                        "rouge2": score - 0.2,
-                        "rougeL": score,
-                        "exact_match": 0.1,
-                        "token_accuracy": score + 0.05,
-                        "loss": 2 - score,
-                    },
-                    f"{arm.name}/seed-{seed}/step-60",
+                LoraRun(
+                    condition=target.name,
+                    seed=seed,
+                    layers=target.choose(4, seed),
+                    rank=8 if place == 0 else 16,
+                    parameters=65_536,
+                    seconds=8.0,
+                    scores=means,
+                    adapter=f"{target.name}/seed-{seed}/step-60",
                 )
             )
-    base = dict.fromkeys(runs[0].scores, 0.05)
-    result = LoraComparison(tuple(lora_targets), tuple(runs), base, 65_536, 60, 60)
-    write_json(
-        folder / "lora.json",
-        {
-            "bakeoff": result.to_dict(),
-            "importance": {"attention-kl": [0.4, 0.1, 0.3, 0.2], "edges": [3.0, 2.0, 0.5, 0.1]},
-            "chosen": {"circuit": [0, 1]},
-        },
+    return LoraComparison(
+        targets=targets,
+        runs=tuple(runs),
+        base=SummaryMeans(0.05, 0.05, 0.05, 0.05, 0.05, 0.05),
+        budget=65_536,
+        steps=60,
+        held_out=60,
+        importance=(
+            LayerImportance("attention-kl", (0.4, 0.1, 0.3, 0.2)),
+            LayerImportance("edges", (3.0, 2.0, 0.5, 0.1)),
+        ),
+    )
+
+
+def training_log() -> TrainingLog:
+    """300 steps of falling loss, validated every 50."""
+    steps = [
+        TrainingStep(step, 4.6 * 0.985**step + 0.1, 1 - 0.65 * 0.985**step, 1e-3)
+        for step in range(1, 301)
+    ]
+    validation = [ValidationStep(s.step, s.loss, s.token_accuracy) for s in steps[49::50]]
+    return TrainingLog(
+        steps=tuple(steps), validation=tuple(validation), seconds=90.0, finished=True
     )
 
 
@@ -301,28 +314,7 @@ def write_rest(folder: Path) -> None:
             "seconds": {"pairs": 0.4, "scores/base": 6.1},
         },
     )
-    steps = [
-        {
-            "step": step,
-            "loss": 4.6 * 0.985**step + 0.1,
-            "token_accuracy": 1 - 0.65 * 0.985**step,
-            "learning_rate": 1e-3,
-        }
-        for step in range(1, 301)
-    ]
-    write_json(
-        folder / "checkpoints" / "training_log.json",
-        {
-            "steps": steps,
-            "validation": [
-                {key: one[key] for key in ("step", "loss", "token_accuracy")}
-                for one in steps[49::50]
-            ],
-            "stopped_early": False,
-            "seconds": 90.0,
-            "finished": True,
-        },
-    )
+    training_log().save(folder / "checkpoints" / "training_log.json")
     write_json(
         folder / "pairs" / "example.json",
         {
@@ -372,7 +364,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found.save(folder / "comparison.json")
     write_cross_evaluation(folder)
     write_internals(folder, draw)
-    write_lora(folder)
+    lora().save(folder / "lora.json")
     write_patching(folder)
     write_rest(folder)
     return folder

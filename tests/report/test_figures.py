@@ -55,7 +55,7 @@ def test_captions_say_how_many_examples(figures: list[Figure]) -> None:
     silent = [str(one.caption)[:40] for one in figures if not counted.search(str(one.caption))]
     assert silent == [
         "The circuit of each checkpoint, input at",
-        "Left: the layers that each arm touched (",
+        "Left: the layers that each condition ada",
     ]
 
 

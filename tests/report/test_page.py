@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from circuits import CircuitsError
+from circuits.importance import LayerImportance
 from circuits.report import write_report
 from circuits.report.blocks import Figure
 from circuits.report.page import SECTIONS
@@ -17,6 +19,8 @@ from circuits.report.run import Run
 from circuits.report.sections.completeness import gaps
 from circuits.runs import open_run
 from circuits.runtime.files import read_json, write_json
+from circuits.tuning.lora_result import LoraComparison
+from circuits.tuning.training_log import TrainingLog
 
 
 class Page(HTMLParser):
@@ -101,17 +105,16 @@ def test_the_summary_holds_the_numbers_of_the_files(page: Page, whole_run: Path)
 
 def test_the_best_step_is_named(folder: Path) -> None:
     said = "On the validation set the loss was lowest"
-    for change, expected in (
-        (lambda log: None, "at step 300 (0.149), checkpoint step-300."),
-        (lambda log: log["validation"][2].update(loss=0.1), "(0.100), which was not saved."),
-        (
-            lambda log: log["validation"][0].update(loss=0.01, step=0),
-            "before training: the base model's.",
-        ),
+    log = TrainingLog.load(folder / "checkpoints/training_log.json")
+    for place, change, expected in (
+        (0, {}, "at step 300 (0.149), checkpoint step-300."),
+        (2, {"loss": 0.1}, "(0.100), which was not saved."),
+        (0, {"loss": 0.01, "step": 0}, "before training: the base model's."),
     ):
-        log = read_json(folder / "checkpoints/training_log.json")
-        change(log)
-        write_json(folder / "checkpoints/training_log.json", log)
+        entries = list(log.validation)
+        entries[place] = replace(entries[place], **change)
+        changed = log.model_copy(update={"validation": tuple(entries)})
+        changed.save(folder / "checkpoints/training_log.json")
         text = Page(write_report(folder).read_text(encoding="utf-8")).text
         (sentence,) = re.findall(f"{said} .*?(?:saved|model's|step-300)\\.", text)
         assert expected in sentence
@@ -136,11 +139,12 @@ def test_quality_without_intervals_is_said(folder: Path) -> None:
     assert "100 held-out articles; per-article values were not kept." in text
 
 
-def test_overlapping_arms_are_not_ranked(folder: Path) -> None:
-    lora = read_json(folder / "lora.json")
-    for arm in lora["bakeoff"]["arms"]:
-        arm["scores"]["rougeL"].update(min=0.5, max=0.9)
-    write_json(folder / "lora.json", lora)
+def test_overlapping_conditions_are_not_ranked(folder: Path) -> None:
+    lora = LoraComparison.load(folder / "lora.json")
+    runs = [
+        replace(run, scores=replace(run.scores, rougeL=(0.5, 0.9)[run.seed])) for run in lora.runs
+    ]
+    lora.model_copy(update={"runs": tuple(runs)}).save(folder / "lora.json")
     text = Page(write_report(folder).read_text(encoding="utf-8")).text
     assert "standard is not told apart from targeted, circuit and random" in text
     assert "Every seed of" not in text
@@ -233,9 +237,9 @@ def test_text_from_outside_is_escaped(html: str, page: Page) -> None:
 
 
 def test_names_cannot_close_the_data_script(folder: Path) -> None:
-    lora = read_json(folder / "lora.json")
-    lora["importance"]["</script><script>alert(1)</script>"] = [1.0, 0.0, 0.0, 0.0]
-    write_json(folder / "lora.json", lora)
+    lora = LoraComparison.load(folder / "lora.json")
+    bad = LayerImportance("</script><script>alert(1)</script>", (1.0, 0.0, 0.0, 0.0))
+    lora.model_copy(update={"importance": (bad,)}).save(folder / "lora.json")
     html = write_report(folder).read_text(encoding="utf-8")
     assert "<script>alert" not in html
     assert "alert(1)" in json.dumps(json.loads(Page(html).scripts["plots"]))

@@ -148,7 +148,7 @@ def test_a_model_learns_it(word_tokenizer, tmp_path):
     examples = Transitive(template=1, fraction=0.5).examples(word_tokenizer, 128)
     settings = FinetuneSettings(steps=30, learning_rate=1e-2, batch_size=32)
     result = finetune(model, examples, tmp_path / "run", settings=settings, progress=False)
-    losses = [step["loss"] for step in result.steps]
+    losses = [step.loss for step in result.log.steps]
     assert losses[-1] < 0.7 * losses[0]
 
 

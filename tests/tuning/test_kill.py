@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from killing import ENVIRONMENT
+
+from circuits.tuning.training_log import TrainingLog
 
 WORKER = Path(__file__).with_name("kill_worker.py")
 
@@ -44,10 +45,10 @@ def test_killed_at_any_moment(kind, weights, moments, model_folder, tmp_path):
 @pytest.mark.exhaustive
 def test_early_stopping_keeps_its_best_step_however_it_is_killed(model_folder, tmp_path):
     whole, killed = run(model_folder, tmp_path, 6, "stopping")
-    log = json.loads((whole / "training_log.json").read_text())
-    losses = [entry["loss"] for entry in log["validation"]]
-    best, last = losses.index(min(losses)), len(log["steps"])
-    assert log["stopped_early"] and 1 < best < last
+    log = TrainingLog.load(whole / "training_log.json")
+    losses = [entry.loss for entry in log.validation]
+    best, last = losses.index(min(losses)), len(log.steps)
+    assert log.stopped_early and 1 < best < last
     names = sorted(path.relative_to(whole) for path in whole.rglob("*"))
     steps = sorted(path.name for path in whole.glob("step-*"))
     assert steps == sorted([f"step-{best}", f"step-{last}"])

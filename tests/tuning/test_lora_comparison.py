@@ -1,8 +1,9 @@
-"""The race: equal terms, honest counts, resumable. Which arm wins is not a test's business."""
+"""Equal terms, honest counts, resumable. Which condition wins is not a test's business."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,20 +16,21 @@ from transformers import AutoModelForCausalLM
 from circuits.errors import CircuitsError
 from circuits.importance import LayerImportance
 from circuits.runtime.files import working_in
-from circuits.tuning.lora_comparison import compare_lora_targets
+from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
+from circuits.tuning.lora_result import LoraComparison, RunResult
 from circuits.tuning.lora_targets import LoraTarget, standard_lora_targets
-from circuits.tuning.rouge import METRICS, evaluate_summaries
+from circuits.tuning.rouge import evaluate_summaries
 from circuits.tuning.settings import FinetuneSettings
 
 SETTINGS = FinetuneSettings(steps=4, learning_rate=1e-2, warmup_steps=1, batch_size=4)
-ARMS = standard_lora_targets(
-    LayerImportance("drift", (1.0, 2.0, 3.0)), LayerImportance("edges", (3.0, 2.0, 1.0)), 1
+TARGETS = standard_lora_targets(
+    LayerImportance("drift", (1.0, 2.0, 3.0)), 1, LayerImportance("edges", (3.0, 2.0, 1.0))
 )
 
 
 @pytest.fixture(scope="module")
-def race(tmp_path_factory):
-    return tmp_path_factory.mktemp("race")
+def comparison(tmp_path_factory):
+    return tmp_path_factory.mktemp("comparison")
 
 
 @pytest.fixture
@@ -37,34 +39,36 @@ def data(make_examples):
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_a_race(name, model_folder, data, race, tokenizer, monkeypatch):
+def test_a_comparison(name, model_folder, data, comparison, tokenizer, monkeypatch, tmp_path):
     train, held_out = data
-    call = (model_folder(name), train, held_out, ARMS, SETTINGS, (0, 1), race / name)
-    result = compare_lora_targets(*call, rank=2, progress=False)
-    assert [(run.arm, run.seed) for run in result.runs] == [
-        (arm.name, seed) for arm in ARMS for seed in (0, 1)
+    protocol = LoraProtocol(SETTINGS, (0, 1), rank=2)
+    call = (model_folder(name), train, held_out, TARGETS, protocol, comparison / name)
+    result = compare_lora_targets(*call, progress=False)
+    assert [(run.condition, run.seed) for run in result.runs] == [
+        (target.name, seed) for target in TARGETS for seed in (0, 1)
     ]
+    assert result.seeds == (0, 1)
     assert {run.layers for run in result.of("standard")} == {(0, 1, 2)}
     assert {run.layers for run in result.of("targeted")} == {(2,)}
     assert {run.layers for run in result.of("circuit")} == {(0,)}
     assert {run.parameters for run in result.runs} == {result.budget}
     assert {run.rank for run in result.of("random")} == {6}
-    for arm in ARMS:
-        zero, one = result.of(arm.name)
-        assert zero.scores["loss"] != one.scores["loss"]
-        assert zero.scores["loss"] != result.base["loss"]
-
-    table = json.loads(json.dumps(result.to_dict()))
-    row = table["arms"][1]
-    assert (row["name"], row["criterion"], row["layers"]) == ("targeted", "drift", [2])
-    assert row["parameters_to_budget"] == 1
-    assert set(row["scores"]) == set(METRICS)
-    spread = row["scores"]["loss"]
-    assert spread["min"] < spread["mean"] < spread["max"]
-    assert spread["sd"] > 0
+    for target in TARGETS:
+        zero, one = result.of(target.name)
+        assert zero.scores.loss != one.scores.loss
+        assert zero.scores.loss != result.base.loss
+    assert result.layers("targeted") == (2,)
+    random = {layer for run in result.of("random") for layer in run.layers}
+    assert result.layers("random") == tuple(sorted(random))
+    assert result.parameters("targeted") == result.budget
+    spread = result.spread("targeted", lambda means: means.loss)
+    losses = [run.scores.loss for run in result.of("targeted")]
+    assert (spread.low, spread.high) == (min(losses), max(losses))
+    assert spread.mean == pytest.approx(sum(losses) / 2)
+    assert spread.sd == pytest.approx(abs(losses[0] - losses[1]) / 2**0.5) and spread.sd > 0
 
     run = result.of("random")[1]
-    folder = race / name / run.adapter
+    folder = comparison / name / run.adapter
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["layers_to_transform"] == list(run.layers)
     assert Path(config["base_model_name_or_path"]) == model_folder(name)
@@ -74,12 +78,23 @@ def test_a_race(name, model_folder, data, race, tokenizer, monkeypatch):
     assert evaluate_summaries(adapted, tokenizer, held_out).means == run.scores
 
     monkeypatch.setattr("circuits.tuning.lora_comparison.finetune", None)
-    assert compare_lora_targets(*call, rank=2, progress=False) == result
+    assert compare_lora_targets(*call, progress=False) == result
+    path = result.save(tmp_path / "lora.json")
+    assert LoraComparison.load(path) == result
+    kept = RunResult.load(comparison / name / "random" / "seed-1" / "result.json")
+    assert kept.run == run and kept.scores.means == run.scores
 
 
-def test_a_killed_race_repeats_only_what_is_missing(model_folder, data, tmp_path):
+def test_a_killed_comparison_repeats_only_what_is_missing(model_folder, data, tmp_path):
     train, held_out = data
-    call = (model_folder("gpt2"), train, held_out, ARMS[:2], SETTINGS, (0,), tmp_path)
+    call = (
+        model_folder("gpt2"),
+        train,
+        held_out,
+        TARGETS[:2],
+        LoraProtocol(SETTINGS, (0,)),
+        tmp_path,
+    )
     first = compare_lora_targets(*call, progress=False)
     weights = tmp_path / first.of("targeted")[0].adapter / "adapter_model.safetensors"
     before = weights.read_bytes()
@@ -97,27 +112,18 @@ def test_a_killed_race_repeats_only_what_is_missing(model_folder, data, tmp_path
 
 def test_parameters_that_cannot_match_are_reported(model_folder, data, tmp_path):
     train, held_out = data
-    lora_targets = (LoraTarget.random(2),)
-    settings = replace(SETTINGS, steps=1)
+    protocol = LoraProtocol(replace(SETTINGS, steps=1), (0,), rank=1)
+    targets = (LoraTarget.random(2),)
     result = compare_lora_targets(
-        model_folder("gpt2"),
-        train,
-        held_out,
-        lora_targets,
-        settings,
-        (0,),
-        tmp_path,
-        rank=1,
-        progress=False,
+        model_folder("gpt2"), train, held_out, targets, protocol, tmp_path, progress=False
     )
-    (row,) = result.to_dict()["arms"]
-    assert row["rank"] == [2]
-    assert row["parameters_to_budget"] == pytest.approx(4 / 3)
-    assert row["scores"]["loss"]["sd"] is None
+    assert [run.rank for run in result.runs] == [2]
+    assert result.parameters("random") / result.budget == pytest.approx(4 / 3)
+    assert math.isnan(result.spread("random", lambda means: means.loss).sd)
 
 
-def test_a_race_in_use_is_refused(model_folder, data, tmp_path):
-    call = (model_folder("gpt2"), *data, ARMS[:1], SETTINGS, (0,), tmp_path)
+def test_a_comparison_in_use_is_refused(model_folder, data, tmp_path):
+    call = (model_folder("gpt2"), *data, TARGETS[:1], LoraProtocol(SETTINGS, (0,)), tmp_path)
     with (
         working_in(tmp_path, "x"),
         pytest.raises(CircuitsError, match="another process works in this folder"),
@@ -125,77 +131,81 @@ def test_a_race_in_use_is_refused(model_folder, data, tmp_path):
         compare_lora_targets(*call, progress=False)
 
 
-def test_random_arms_draw_anew_for_each_seed():
-    arm = LoraTarget.random(3)
-    draws = {arm.choose(12, seed) for seed in range(20)}
+def test_random_layers_are_drawn_for_each_seed():
+    target = LoraTarget.random(3)
+    draws = {target.choose(12, seed) for seed in range(20)}
     assert len(draws) > 10
     assert all(len(set(draw)) == 3 and draw == tuple(sorted(draw)) for draw in draws)
-    assert arm.choose(12, 5) == arm.choose(12, 5)
+    assert target.choose(12, 5) == target.choose(12, 5)
 
 
 def test_refusals(model_folder, data, tmp_path):
     train, held_out = data
     folder = model_folder("gpt2")
 
-    def race(lora_targets=ARMS[:1], settings=SETTINGS, seeds=(0,), out="x", data=train):
+    def compare(targets=TARGETS[:1], settings=SETTINGS, seeds=(0,), out="x", data=train):
+        protocol = LoraProtocol(settings, seeds)
         compare_lora_targets(
-            folder, data, held_out, lora_targets, settings, seeds, tmp_path / out, progress=False
+            folder, data, held_out, targets, protocol, tmp_path / out, progress=False
         )
 
     with pytest.raises(CircuitsError, match="early stopping"):
-        race(settings=replace(SETTINGS, patience=2))
-    with pytest.raises(CircuitsError, match="name of its own"):
-        race(lora_targets=(LoraTarget("a"), LoraTarget("a")))
+        compare(settings=replace(SETTINGS, patience=2))
+    with pytest.raises(CircuitsError, match="its own name"):
+        compare(targets=(LoraTarget("a"), LoraTarget("a")))
     with pytest.raises(CircuitsError, match="no two alike"):
-        race(seeds=(1, 1))
+        compare(seeds=(1, 1))
     with pytest.raises(CircuitsError, match="layer 3 of 3 layers"):
-        race(lora_targets=(LoraTarget("far", (3,)),), out="far")
+        compare(targets=(LoraTarget("far", (3,)),), out="far")
     with pytest.raises(CircuitsError, match="4 of 3 layers"):
-        race(lora_targets=(LoraTarget.random(4),), out="many")
+        compare(targets=(LoraTarget.random(4),), out="many")
     settings = replace(SETTINGS, steps=1, warmup_steps=0)
-    race(settings=settings, out="done")
+    compare(settings=settings, out="done")
     with pytest.raises(CircuitsError, match=r"holds another run .*examples was"):
-        race(settings=settings, out="done", data=train[:5])
-    with pytest.raises(CircuitsError, match=r"holds arm 'standard' on layers \[0, 1, 2\]"):
-        race(lora_targets=(LoraTarget("standard", (1,)),), settings=settings, out="done")
+        compare(settings=settings, out="done", data=train[:5])
+    with pytest.raises(CircuitsError, match=r"holds condition 'standard' on layers \[0, 1, 2\]"):
+        compare(targets=(LoraTarget("standard", (1,)),), settings=settings, out="done")
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: LoraTarget("../up"), "a name of letters"),
-        (lambda: LoraTarget("a", (1,), 2), "given or drawn"),
+        (lambda: LoraTarget("a", (1,), 2), "given or drawn, not both"),
         (lambda: LoraTarget("a", ()), "no such layers"),
         (lambda: LoraTarget("a", draw=0), "at least 1"),
     ],
 )
-def test_invalid_arms_cannot_be_made(make, message):
+def test_invalid_targets_cannot_be_made(make, message):
     with pytest.raises(CircuitsError, match=message):
         make()
 
 
-def test_a_race_on_another_device(small_gpt2_folder, data, tmp_path):
+def test_a_comparison_on_another_device(small_gpt2_folder, data, tmp_path):
     train, held_out = data
-    lora_targets = standard_lora_targets(
-        LayerImportance("a", (1.0, 2.0)), LayerImportance("b", (2.0, 1.0)), 1
+    targets = standard_lora_targets(
+        LayerImportance("a", (1.0, 2.0)), 1, LayerImportance("b", (2.0, 1.0))
     )
+    protocol = LoraProtocol(SETTINGS, (0,), rank=2)
 
-    def race(device):
-        call = (
-            small_gpt2_folder,
-            train,
-            held_out,
-            lora_targets,
-            SETTINGS,
-            (0,),
-            tmp_path / str(device),
-        )
-        return compare_lora_targets(*call, rank=2, device=device, progress=False)
+    def compare(device):
+        call = (small_gpt2_folder, train, held_out, targets, protocol, tmp_path / str(device))
+        return compare_lora_targets(*call, device=device, progress=False)
 
     with elsewhere():
-        found = race(DEVICE)
-    expected = race("cpu")
-    assert found.base["loss"] == pytest.approx(expected.base["loss"], rel=1e-5)
+        found = compare(DEVICE)
+    expected = compare("cpu")
+    assert found.base.loss == pytest.approx(expected.base.loss, rel=1e-5)
     for one, other in zip(found.runs, expected.runs, strict=True):
-        assert one.scores["loss"] != found.base["loss"]  # the generator differs: loading draws
-        assert one.scores["loss"] == pytest.approx(other.scores["loss"], rel=2e-2)
+        assert one.scores.loss != found.base.loss  # the generator differs: loading draws
+        assert one.scores.loss == pytest.approx(other.scores.loss, rel=2e-2)
+
+
+def test_the_circuit_has_a_condition_of_its_own_beside_another_criterion():
+    edges, drift = LayerImportance("edges", (1.0, 3.0)), LayerImportance("drift", (3.0, 1.0))
+    alone = standard_lora_targets(edges, 1)
+    assert [target.name for target in alone] == ["standard", "targeted", "random"]
+    assert (alone[1].layers, alone[1].criterion) == ((1,), "edges")
+    both = standard_lora_targets(drift, 1, edges)
+    assert [target.name for target in both] == ["standard", "targeted", "circuit", "random"]
+    assert (both[1].layers, both[2].layers) == ((0,), (1,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from circuits.errors import CircuitsError
 from circuits.runtime.notices import say
 from circuits.tuning.finetune import finetune
 from circuits.tuning.generation import generate
-from circuits.tuning.rouge import METRICS, evaluate_summaries, score_text
+from circuits.tuning.rouge import SummaryMeans, evaluate_summaries, score_text
 from circuits.tuning.settings import FinetuneSettings
 from tasks.pairs import TrainingExample
 
@@ -89,12 +89,9 @@ def test_memorised_summaries_score_one(small_gpt2_folder, tokenizer, tmp_path):
     assert scores.reference == tuple(target.strip() for _, target in texts)
     assert scores.generated == scores.reference
     assert scores.exact_match == (1.0,) * 4
-    assert {name: scores.means[name] for name in METRICS[:5]} == dict.fromkeys(METRICS[:5], 1.0)
-    assert scores.means["loss"] < 0.1 < before["loss"]
-    assert before["exact_match"] < 1
-    written = json.loads(json.dumps(scores.to_dict()))
-    assert written["n"] == 4
-    assert written["per_example"]["rouge2"] == [1.0] * 4
+    assert replace(scores.means, loss=0.0) == SummaryMeans(1.0, 1.0, 1.0, 1.0, 1.0, 0.0)
+    assert scores.means.loss < 0.1 < before.loss
+    assert before.exact_match < 1 and scores.rouge2 == (1.0,) * 4
 
 
 def test_refusals(load, tokenizer, make_examples):
@@ -114,11 +111,15 @@ def test_other_scripts_are_said_and_counted(load, tokenizer, caplog):
         for target, source in ((" Мэр открыл мост", "row 1"), (" the bridge", "row 2"))
     ]
     scores = evaluate_summaries(load("gpt2"), tokenizer, examples)
-    assert (scores.unicode, scores.to_dict()["unicode_words"]) == (1, 1)
+    assert scores.unicode == 1
     (line,) = caplog.messages
     assert "ROUGE counts words of any script for 1 of 2 references" in line
-    assert score_text("Мэр открыл мост", "Мэр открыл мост") == dict.fromkeys(METRICS[:3], 1.0)
+    assert score_text("Мэр открыл мост", "Мэр открыл мост") == {
+        "rouge1": 1.0,
+        "rouge2": 1.0,
+        "rougeL": 1.0,
+    }
     with pytest.raises(CircuitsError, match=r"^row 1: no word of 'Мэр .*every ROUGE would be 0"):
         evaluate_summaries(load("gpt2"), tokenizer, examples, words="ascii")
     english = evaluate_summaries(load("gpt2"), tokenizer, examples[1:], words="ascii")
-    assert "unicode_words" not in english.to_dict()
+    assert english.unicode == 0

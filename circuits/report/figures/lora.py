@@ -1,44 +1,56 @@
-"""The LoRA comparison: scores by arm with every seed shown, and the layers each arm touched."""
+"""The LoRA comparison: scores by condition with every seed shown, and the layers of each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from circuits.format import compact
 from circuits.report.blocks import Plot
 from circuits.report.figures.dots import Dot, Series, dot_panels
 from circuits.report.figures.panels import label, panel_grid
-
-SCORES = {
-    "rougeL": "ROUGE-L (higher is better)",
-    "token_accuracy": "token accuracy (higher is better)",
-    "loss": "held-out loss, nats (lower is better)",
-}
+from circuits.tuning.lora_result import LoraComparison
+from circuits.tuning.rouge import SummaryMeans
 
 
-def arm_dots(race: Mapping[str, Any]) -> Plot:
-    """Every seed's score as a small dot, the mean of an arm as a bar."""
-    lora_targets = [arm["name"] for arm in race["arms"]]
+@dataclass(frozen=True)
+class Score:
+    """A score that is shown. direction: which values are better."""
+
+    name: str
+    direction: str
+    of: Callable[[SummaryMeans], float]
+
+
+SCORES = (
+    Score("ROUGE-L", "higher is better", lambda means: means.rougeL),
+    Score("token accuracy", "higher is better", lambda means: means.token_accuracy),
+    Score("held-out loss, nats", "lower is better", lambda means: means.loss),
+)
+
+
+def lora_dots(found: LoraComparison) -> Plot:
+    """Every seed's score as a small dot, the mean of a condition as a bar."""
+    names = [target.name for target in found.targets]
     runs, means = [], []
     for panel, score in enumerate(SCORES):
-        for row, arm in enumerate(race["arms"]):
-            means.append(Dot(panel, row, arm["scores"][score]["mean"]))
-        for run in race["runs"]:
-            value = run["scores"][score]
+        for row, name in enumerate(names):
+            means.append(Dot(panel, row, found.spread(name, score.of).mean))
+        for run in found.runs:
+            value = score.of(run.scores)
             runs.append(
                 Dot(
                     panel,
-                    lora_targets.index(run["arm"]),
+                    names.index(run.condition),
                     value,
-                    text=f"<b>{label(run['arm'])}</b>, seed {run['seed']}<br>"
-                    f"layers {', '.join(map(str, run['layers']))}, rank {run['rank']}<br>"
+                    text=f"<b>{label(run.condition)}</b>, seed {run.seed}<br>"
+                    f"layers {', '.join(map(str, run.layers))}, rank {run.rank}<br>"
                     f"{value:.4f}",
                 )
             )
     return dot_panels(
-        list(SCORES.values()),
-        lora_targets,
+        [f"{score.name} ({score.direction})" for score in SCORES],
+        names,
         [
             Series("mean of the seeds", "$ink", means, symbol="line-ns-open", size=18),
             Series("one seed", "$positive", runs, size=9),
@@ -49,15 +61,14 @@ def arm_dots(race: Mapping[str, Any]) -> Plot:
     )
 
 
-def layer_choice(
-    race: Mapping[str, Any], importance: Mapping[str, Sequence[float]], n_layers: int
-) -> Plot:
-    """Which layers each arm touched, and each criterion's importance of every layer."""
-    names = list(importance)
+def layer_choice(found: LoraComparison) -> Plot:
+    """Which layers each condition adapted, and each criterion's importance of every layer."""
+    adapted = max(layer for run in found.runs for layer in run.layers) + 1
+    n_layers = max([adapted, *(len(importance.values) for importance in found.importance)])
     layout = panel_grid(
-        ["Share of seeds in which an arm touches a layer", "Importance, share of its sum"],
+        ["Share of seeds in which a condition adapts a layer", "Importance, share of its sum"],
         columns=2,
-        height=layers_height(race, importance) - 100,
+        height=layers_height(found) - 100,
         gap=0.22,
         share_y=False,
         xaxis={
@@ -69,21 +80,20 @@ def layer_choice(
         },
         yaxis={"showgrid": False, "ticks": "", "autorange": "reversed", "type": "category"},
     )
-    touched = [
-        [
-            sum(layer in run["layers"] for run in _of(race, arm["name"]))
-            / max(1, len(_of(race, arm["name"])))
-            for layer in range(n_layers)
-        ]
-        for arm in race["arms"]
-    ]
+    touched = []
+    for target in found.targets:
+        runs = found.of(target.name)
+        touched.append(
+            [sum(layer in run.layers for run in runs) / len(runs) for layer in range(n_layers)]
+        )
     shares = [
-        [value / (sum(importance[name]) or 1.0) for value in importance[name]] for name in names
+        [value / (sum(importance.values) or 1.0) for value in importance.values]
+        for importance in found.importance
     ]
     data = []
     for number, rows, cells in (
-        ("", [label(arm["name"]) for arm in race["arms"]], touched),
-        ("2", [label(name) for name in names], shares),
+        ("", [label(target.name) for target in found.targets], touched),
+        ("2", [label(importance.criterion) for importance in found.importance], shares),
     ):
         data.append(
             {
@@ -107,10 +117,6 @@ def layer_choice(
     return {"data": data, "layout": layout}
 
 
-def layers_height(race: Mapping[str, Any], importance: Mapping[str, Any]) -> int:
+def layers_height(found: LoraComparison) -> int:
     """Pixels that `layer_choice` needs."""
-    return 100 + 34 * max(len(race["arms"]), len(importance), 3)
-
-
-def _of(race: Mapping[str, Any], arm: str) -> list[Mapping[str, Any]]:
-    return [run for run in race["runs"] if run["arm"] == arm]
+    return 100 + 34 * max(len(found.targets), len(found.importance), 3)

@@ -8,6 +8,7 @@ from typing import Any
 from circuits.format import compact, estimate
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import axes_of, label, panel_grid
+from circuits.tuning.training_log import TrainingLog, TrainingStep, ValidationStep
 
 MEASURES = {
     "rougeL": ("ROUGE-L", "$positive", "circle"),
@@ -18,7 +19,7 @@ MEASURES = {
 }
 
 
-def training_curves(log: Mapping[str, Any], checkpoints: Sequence[int]) -> Plot:
+def training_curves(log: TrainingLog, checkpoints: Sequence[int]) -> Plot:
     """Loss and token accuracy: every training batch, and validation. Dotted: checkpoints."""
     layout = panel_grid(
         ["Loss (nats a token)", "Token accuracy"],
@@ -30,25 +31,26 @@ def training_curves(log: Mapping[str, Any], checkpoints: Sequence[int]) -> Plot:
         gap=0.08,
     )
     data = []
-    for place, name in enumerate(("loss", "token_accuracy")):
-        for key, title, colour, mode in (
-            ("steps", "training batch", "$control", "lines"),
-            ("validation", "validation set", "$positive", "lines+markers"),
-        ):
-            entries = log.get(key) or []
+    lines: tuple[tuple[Sequence[TrainingStep | ValidationStep], str, str, str, float], ...] = (
+        (log.steps, "training batch", "$control", "lines", 1.2),
+        (log.validation, "validation set", "$positive", "lines+markers", 2),
+    )
+    for entries, title, colour, mode, width in lines:
+        columns = ([entry.loss for entry in entries], [entry.token_accuracy for entry in entries])
+        for panel, values in enumerate(columns):
             data.append(
                 {
                     "type": "scatter",
                     "mode": mode,
                     "name": title,
                     "legendgroup": title,
-                    "showlegend": place == 0 and bool(entries),
-                    "x": [entry["step"] for entry in entries],
-                    "y": compact([float(entry[name]) for entry in entries]),
-                    "line": {"color": colour, "width": 1.2 if key == "steps" else 2},
+                    "showlegend": panel == 0 and bool(entries),
+                    "x": [entry.step for entry in entries],
+                    "y": compact(values),
+                    "line": {"color": colour, "width": width},
                     "marker": {"color": colour, "size": 6},
                     "hovertemplate": f"step %{{x}}: %{{y:.3f}}<extra>{title}</extra>",
-                    **axes_of(place),
+                    **axes_of(panel),
                 }
             )
     layout["shapes"] = [

@@ -12,6 +12,7 @@ from circuits.format import count, interval, signed
 from circuits.report.blocks import Block, Figure, Method, Table
 from circuits.report.figures.training import measured, quality_curves, training_curves
 from circuits.report.run import Run
+from circuits.tuning.training_log import TrainingLog
 
 _COLUMNS = {
     "rouge1": "ROUGE-1",
@@ -27,10 +28,10 @@ def curves(run: Run) -> Iterator[Block]:
     """Loss and accuracy while training."""
     log = run.training_log
     saved = [int(found[1]) for name in run.order if (found := re.fullmatch(r"step-(\d+)", name))]
-    stopped = " Training stopped early." if log.get("stopped_early") else ""
+    stopped = " Training stopped early." if log.stopped_early else ""
     stopped += _best(log, saved)
     yield Figure(
-        caption=f"Fine-tuning, {count(len(log['steps']))} steps. Grey: the loss and the share of "
+        caption=f"Fine-tuning, {count(len(log.steps))} steps. Grey: the loss and the share of "
         "target tokens predicted first, on each training batch; blue: on the validation set. "
         f"Dotted lines: the checkpoints compared in this report.{stopped}",
         views={"": training_curves(log, saved)},
@@ -46,17 +47,16 @@ def curves(run: Run) -> Iterator[Block]:
     )
 
 
-def _best(log: Mapping[str, Any], saved: Collection[int]) -> str:
+def _best(log: TrainingLog, saved: Collection[int]) -> str:
     """Where the loss on the validation set was lowest, and whether that model is in the report."""
-    best = min(log.get("validation") or [], key=lambda entry: entry["loss"], default=None)
+    best = log.best
     if best is None:
         return ""
-    step = int(best["step"])
-    if step == 0:
+    if best.step == 0:
         return " On the validation set the loss was lowest before training: the base model's."
-    kept = f"checkpoint step-{step}" if step in saved else "which was not saved"
-    loss = f"{best['loss']:.3f}"
-    return f" On the validation set the loss was lowest at step {count(step)} ({loss}), {kept}."
+    kept = f"checkpoint step-{best.step}" if best.step in saved else "which was not saved"
+    where = f"at step {count(best.step)} ({best.loss:.3f})"
+    return f" On the validation set the loss was lowest {where}, {kept}."
 
 
 def quality(run: Run) -> Iterator[Block]:

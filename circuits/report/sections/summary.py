@@ -26,6 +26,8 @@ from circuits.report.figures.training import measured
 from circuits.report.run import UNSHOWABLE, Run, reason
 from circuits.report.sections.key_figures import last_checkpoint, last_curves
 from circuits.runs import MissingResultError
+from circuits.tuning.lora_result import Spread
+from circuits.tuning.rouge import SummaryMeans
 
 Finding = tuple[str, Markup]
 
@@ -308,41 +310,45 @@ def _inside(run: Run) -> Finding:
     return "Inside", _say("{}", typeset(found["paragraph"]))
 
 
-def _race(run: Run) -> Finding:
-    found = run.part("lora.json", "bakeoff")
-    lora_targets = {arm["name"]: arm for arm in found["arms"]}
-    order = sorted(lora_targets, key=lambda name: -lora_targets[name]["scores"]["rougeL"]["mean"])
+def _lora(run: Run) -> Finding:
+    found = run.lora
+    rouge = {target.name: found.spread(target.name, _rouge) for target in found.targets}
+    order = sorted(rouge, key=lambda name: -rouge[name].mean)
     best, rest = order[0], order[1:]
-    said = [f"{name} {_spread(lora_targets[name]['scores']['rougeL'])}" for name in order]
     text = _say(
-        "After {} steps, ROUGE-L by arm (mean and range over {} seeds): {}.",
-        count(found["steps"]),
-        count(len(lora_targets[best]["seeds"])),
-        "; ".join(said),
+        "After {} steps, ROUGE-L by condition (mean and range over {} seeds): {}.",
+        count(found.steps),
+        count(len(found.seeds)),
+        "; ".join(f"{name} {_over_seeds(rouge[name])}" for name in order),
     )
-    floor = lora_targets[best]["scores"]["rougeL"]["min"]
-    close = [name for name in rest if lora_targets[name]["scores"]["rougeL"]["max"] >= floor]
+    close = [name for name in rest if rouge[name].high >= rouge[best].low]
     if close:
         text += _say(" {} is not told apart from {}: their ranges overlap.", best, listed(close))
     elif rest:
-        text += _say(" Every seed of {} is above every seed of the other arms.", best)
+        text += _say(" Every seed of {} is above every seed of the other conditions.", best)
     beaten = [name for name in rest if name not in close]
     if close and beaten:
         text += _say(" Every seed of {} is above every seed of {}.", best, listed(beaten))
-    low = min(lora_targets, key=lambda name: float(lora_targets[name]["scores"]["loss"]["mean"]))
-    text += _say(
-        " The lowest held-out loss has {}: {} nats.",
-        low,
-        _spread(lora_targets[low]["scores"]["loss"]),
-    )
-    touched: dict[str, list[str]] = {}
-    for name, arm in lora_targets.items():
-        if arm["layers"] is not None:
-            touched.setdefault(", ".join(map(str, sorted(arm["layers"]))), []).append(name)
+    loss = {target.name: found.spread(target.name, _loss) for target in found.targets}
+    low = min(loss, key=lambda name: loss[name].mean)
+    text += _say(" The lowest held-out loss has {}: {} nats.", low, _over_seeds(loss[low]))
+    touched: dict[tuple[int, ...], list[str]] = {}
+    for target in found.targets:
+        if target.layers is not None:
+            touched.setdefault(found.layers(target.name), []).append(target.name)
     for layers, names in touched.items():
         if len(names) > 1:
-            text += _say(" {} touch the same layers ({}).", listed(names), layers)
+            same = ", ".join(map(str, layers))
+            text += _say(" {} adapt the same layers ({}).", listed(names), same)
     return "LoRA", text
+
+
+def _rouge(means: SummaryMeans) -> float:
+    return means.rougeL
+
+
+def _loss(means: SummaryMeans) -> float:
+    return means.loss
 
 
 _FINDINGS = (
@@ -355,7 +361,7 @@ _FINDINGS = (
     ("comparison", _change),
     ("comparison", _kind),
     ("comparison", _inside),
-    ("lora", _race),
+    ("lora", _lora),
 )
 """Each finding, and the section that it comes from."""
 
@@ -368,5 +374,5 @@ def _say(text: str, *values: object) -> Markup:
     return Markup(text.replace("*{}*", "<b>{}</b>")).format(*values)
 
 
-def _spread(score: Mapping[str, Any]) -> str:
-    return f"{signed(score['mean'])} [{signed(score['min'])}, {signed(score['max'])}]"
+def _over_seeds(spread: Spread) -> str:
+    return f"{signed(spread.mean)} [{signed(spread.low)}, {signed(spread.high)}]"

@@ -4,7 +4,7 @@
     state.pt            parameters, optimizer and log at some step; gone when the run is finished
     training_log.json   losses and accuracies so far
     step-<n>/           a checkpoint, Hugging Face or PEFT, with the tokenizer
-    result.json         scores, where the run is an arm of a race (`bakeoff`)
+    result.json         scores, where the run is part of a comparison (`compare_lora_targets`)
     .lock               held while a process works in the folder
 
 Each is written whole or not at all (`circuits.runtime.files`), so a run killed at any moment can
@@ -30,20 +30,21 @@ from circuits.errors import CircuitsError
 from circuits.models.checkpoints import load_config, saved_steps
 from circuits.models.language import auto_class
 from circuits.runtime.files import atomic_path, drop_folder, read_json, working_in, write_json
+from circuits.tuning.training_log import TrainingLog
 from tasks.pairs import TrainingExample
 
 _WRITTEN = r"run\.json|state\.pt|training_log\.json|step-\d+|result\.json"
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class TrainingFolder:
     """The folder of one training run, held by `open`."""
 
     path: Path
 
     @classmethod
     @contextmanager
-    def open(cls, path: str | Path, identity: Mapping[str, Any]) -> Iterator[RunFolder]:
+    def open(cls, path: str | Path, identity: Mapping[str, Any]) -> Iterator[TrainingFolder]:
         """Claim the folder for the length of the block, or refuse and say why.
 
         identity: whatever decides the outcome, as plain values; compared with the folder's own.
@@ -55,14 +56,14 @@ class RunFolder:
             claim_folder(path, identity)
             yield cls(path)
 
-    def read_log(self) -> dict[str, Any]:
-        """The training log; empty before the first was written."""
+    def read_log(self) -> TrainingLog | None:
+        """The training log; None before the first was written."""
         path = self.path / "training_log.json"
-        return dict(read_json(path)) if path.exists() else {}
+        return TrainingLog.load(path) if path.exists() else None
 
-    def write_log(self, log: Mapping[str, Any]) -> None:
+    def write_log(self, log: TrainingLog) -> None:
         """Replace the training log."""
-        write_json(self.path / "training_log.json", log)
+        log.save(self.path / "training_log.json")
 
     def read_state(self) -> dict[str, Any] | None:
         """The latest training state, tensors on the CPU, or None."""
