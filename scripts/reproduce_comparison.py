@@ -43,23 +43,25 @@ from studies import Interval, baseline, parser, publish, table, told
 import tasks
 from circuits.cli.options import silence_libraries
 from circuits.errors import CircuitsError
-from circuits.intervention.patching import Patching, patch
+from circuits.intervention.patching import Patching, PatchSpec, patch
+from circuits.intervention.patching.spec import Direction, SiteName
 from circuits.models import HookedModel
 from circuits.provenance import describe_model, describe_pairs
 from circuits.report.figures.patching import Effect
 from circuits.report.patching import write_patchings
+from circuits.runtime.options import RunOptions
 from tasks.builtin.comparison import CORRUPTIONS
 from tasks.generated import Generated, Prompts
 from tasks.pairs import PairSet, PromptPair
 from tasks.text.tokens import continuation
 
-SITES = {
+SITES: dict[SiteName, str] = {
     "resid_pre": "the residual stream before a layer",
     "attn_out": "what attention writes",
     "mlp_out": "what the MLP writes",
     "z": "each head's output",
 }
-DIRECTIONS = {"denoise": "restored", "noise": "lost"}
+DIRECTIONS: dict[Direction, str] = {"denoise": "restored", "noise": "lost"}
 MAIN, BASELINE = "logit-difference", ("accuracy", "logit-difference")
 TOP, DRAWN = 10, 40  # tokens shown; prompts drawn for each pair that is wanted, of any template
 
@@ -257,8 +259,8 @@ def swept(
 def kept(
     model: HookedModel,
     pairs: PairSet,
-    site: str,
-    direction: str,
+    site: SiteName,
+    direction: Direction,
     metrics: Sequence[str],
     path: Path,
 ) -> Patching:
@@ -273,7 +275,13 @@ def kept(
                 "delete it"
             )
         return found
-    found = patch(model, pairs, site, direction=direction, metrics=metrics, progress=True)
+    found = patch(
+        model,
+        pairs,
+        PatchSpec(site, direction=direction),
+        metrics=metrics,
+        options=RunOptions(progress=True),
+    )
     found.details.update(identity)
     found.save(path)
     return found
@@ -281,11 +289,11 @@ def kept(
 
 def summary(found: Patching) -> dict[str, Any]:
     """What each patch does by the logit difference: 0 nothing, 1 the other run's."""
-    if reason := found.undefined(MAIN):
-        return {"undefined": reason}
+    if (error := found.undefined(MAIN)) is not None:
+        return {"undefined": str(error)}
     effect = Effect.of(found, MAIN)
     rows = [axis.labels for axis in found.axes]
-    return {"axes": rows, "words": effect.words, "value": _plain(effect.value.tolist())}
+    return {"axes": rows, "words": effect.words, "value": _plain(effect.estimates.value.tolist())}
 
 
 def _plain(values: Any) -> Any:
@@ -343,13 +351,11 @@ def sweeps_table(found: dict[str, Patching]) -> str:
     """Question 4: the sites that matter most, of each sweep."""
     rows = []
     for sweep in found.values():
-        if reason := sweep.undefined(MAIN):
-            rows.append([sweep.site, sweep.direction, reason, "", ""])
+        if (reason := sweep.undefined(MAIN)) is not None:
+            rows.append([sweep.site, sweep.direction, str(reason), "", ""])
             continue
-        effect = Effect.of(sweep, MAIN)
-        value, low, high = (
-            part.flatten() for part in (effect.value, effect.low, effect.high) if part is not None
-        )
+        shown = Effect.of(sweep, MAIN).estimates
+        value, low, high = (part.flatten() for part in (shown.value, shown.low, shown.high))
         best = [
             f"{sweep.name(place).partition(', ')[2]}: {value[place]:.2f}"
             + (f" [{low[place]:.2f}, {high[place]:.2f}]" if sweep.n > 1 else "")

@@ -10,7 +10,7 @@ from elsewhere import DEVICE, elsewhere
 import circuits
 from circuits.evaluation.evaluate import EvalConfig
 from circuits.graph import select, select_nodes
-from circuits.intervention.patching import SITES, patch, path_patch
+from circuits.intervention.patching import SITES, PatchSpec, patch, path_patch
 from circuits.models import HookedModel
 from circuits.search import acdc, prune_heads
 
@@ -121,7 +121,7 @@ def test_evaluation_of_neurons(both, hooked, random_pairs):
 @pytest.mark.parametrize("site", SITES)
 def test_patching(site, both, random_pairs):
     pairs = random_pairs(n=2)
-    close(*both(lambda model: patch(model, pairs, site).values))
+    close(*both(lambda model: patch(model, pairs, PatchSpec(site)).values))
 
 
 def test_path_patching(both, random_pairs):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -53,22 +53,28 @@ def patch(
             "clean; paths unless told)."
         ),
     ] = None,
-    by: Annotated[
+    sweep: Annotated[
         str | None,
         typer.Option(
-            help="Axes to sweep, of layer,unit,position (unit: heads or neurons); the rest is "
-            "patched at once."
+            help="Axes to sweep, as in layer,position: layer, position, and head or neuron where "
+            "the site has them. Along the others everything is patched at once."
         ),
     ] = None,
     layers: Numbers = None,
     positions: Numbers = None,
-    units: Numbers = None,
+    heads: Numbers = None,
+    neurons: Numbers = None,
     align: Annotated[
         str, typer.Option(help="Lay prompts side by side from their start or their end.")
     ] = "start",
-    mlps: Annotated[
-        str, typer.Option(help="For --path: MLPs between the two nodes frozen or live.")
-    ] = "frozen",
+    freeze_mlps: Annotated[
+        bool | None,
+        typer.Option(
+            "--freeze-mlps/--no-freeze-mlps",
+            help="For --path: keep the output of MLPs between the two nodes (the default), or "
+            "recompute it.",
+        ),
+    ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -91,42 +97,51 @@ def patch(
 
     Example: circuits patch --model newsroom-gpt2 --task newsroom --n 8 --site resid --out patching
     """
+    from circuits.intervention.patching import PatchSpec, path_patch
     from circuits.intervention.patching import patch as patch_sites
-    from circuits.intervention.patching import path_patch
     from circuits.provenance import describe_model, describe_pairs, versions
     from circuits.report.patching import write_patching
+    from circuits.runtime.options import RunOptions, options_from
     from circuits.runtime.resume import PartialResults
 
     use.require_writable(out)
-    chosen = {"layers": layers, "positions": positions, "units": units}
-    places: dict[str, Any] = {name: _numbers(name, text) for name, text in chosen.items()}
+    texts = {"layers": layers, "positions": positions, "heads": heads, "neurons": neurons}
+    chosen = {name: _numbers(name, text) for name, text in texts.items()}
     loaded = use.load_task(task, data, task_option, skip=skip_bad_rows)
-    if path and (site or by or any(chosen.values())):
-        raise CircuitsError("--path takes no --site, --by, --layers, --positions or --units")
-    if mlps != "frozen" and not path:
-        raise CircuitsError("--mlps is about paths; name one with --path")
+    if path and (site or sweep or any(texts.values())):
+        raise CircuitsError(
+            "--path takes no --site, --sweep, --layers, --positions, --heads or --neurons"
+        )
+    if freeze_mlps is not None and not path:
+        raise CircuitsError("--freeze-mlps is about paths; name one with --path")
+    spec = options_from(
+        PatchSpec,
+        site=site or "resid_pre",
+        direction=direction or ("noise" if path else "denoise"),
+        sweep=tuple(axis.strip() for axis in sweep.split(",")) if sweep else None,
+        align=align,
+        **chosen,
+    )
     hooked = use.load_hooked(model, device, dtype, tokenizer)
     pairs = use.load_pairs(loaded, hooked, n, split, seed)
     performance = use.check_task(
         hooked, pairs, metric=None, required=require_accuracy, batch_size=batch_size, seed=seed
     )
-    shared: dict[str, Any] = {"metrics": metric, "batch_size": batch_size, "progress": not quiet}
-    with PartialResults(out / "patching.partial") as shared["resume"]:
+    options = RunOptions(batch_size=batch_size, seed=seed, progress=not quiet)
+    with PartialResults(out / "patching.partial") as resume:
         if path:
             found = path_patch(
-                hooked, pairs, path, direction=direction or "noise", mlps=mlps, **shared
-            )
-        else:
-            found = patch_sites(
                 hooked,
                 pairs,
-                site or "resid_pre",
-                direction=direction or "denoise",
-                by=by.split(",") if by else None,
-                align=align,
-                **places,
-                **shared,
+                path,
+                direction=spec.direction,
+                freeze_mlps=freeze_mlps is not False,
+                metrics=metric,
+                options=options,
+                resume=resume,
             )
+        else:
+            found = patch_sites(hooked, pairs, spec, metrics=metric, options=options, resume=resume)
         found.details.update(
             seed=seed,
             data=describe_pairs(pairs).model_dump(mode="json"),
@@ -149,20 +164,23 @@ def patch(
 
 def _say(found: Patching, pairs: PairSet) -> None:
     """The unpatched runs and what matters most, by each metric."""
+    from circuits.report.patching import doubt
+
     for metric in found.metrics:
         clean, corrupted = (float(ends[metric].mean()) for ends in (found.clean, found.corrupted))
         typer.echo(f"{metric} on {len(pairs)} pairs: clean {clean:.4f}, corrupted {corrupted:.4f}")
-        if reason := found.undefined(metric):
-            typer.echo(reason)
+        line = doubt(found, metric)
+        if found.undefined(metric):
+            typer.echo(line)
             continue
-        if reason := found.caution(metric):
-            typer.echo(f"Beware: {reason}.")
+        if line:
+            typer.echo(f"Beware: {line}.")
         for site, recovery in found.top(10, metric):
             typer.echo(f"{recovery:+.4f}  {site}")
 
 
-def _numbers(name: str, text: str | None) -> list[int] | None:
-    """0-3,7 as a list."""
+def _numbers(name: str, text: str | None) -> tuple[int, ...] | None:
+    """The numbers of a text such as 0-3,7."""
     if text is None:
         return None
     numbers: list[int] = []
@@ -172,4 +190,4 @@ def _numbers(name: str, text: str | None) -> list[int] | None:
             raise CircuitsError(f"--{name} {text!r}: write numbers and ranges, as in 0-3,7")
         first = int(match[1])
         numbers += range(first, int(match[2] or first) + 1)
-    return numbers
+    return tuple(numbers)

@@ -16,10 +16,11 @@ from circuits.evaluation import (
     task_performance,
 )
 from circuits.graph import AnyCircuit, EdgeScores, select
-from circuits.intervention.patching import patch
+from circuits.intervention.patching import PatchSpec, patch
 from circuits.pipeline.context import RunContext
 from circuits.pipeline.settings import attribution_of
 from circuits.runtime.files import write_json
+from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import PartialResults, Pieces
 
 _log = logging.getLogger(__name__)
@@ -210,12 +211,9 @@ def patch_activations(run: RunContext) -> None:
             found = patch(
                 run.model(run.last),
                 run.data.pairs("evaluate")[: section.pairs],
-                section.site,
-                direction=section.direction,
-                align=section.align,
+                PatchSpec(site=section.site, direction=section.direction, align=section.align),
                 metrics=run.recipe.attribution.metric,
-                batch_size=section.batch_size,
-                progress=run.progress,
+                options=RunOptions(batch_size=section.batch_size, progress=run.progress),
                 resume=resume,
             )
             found.save(run.store.path("patching.json"))

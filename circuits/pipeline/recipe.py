@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from circuits.errors import CircuitsError
+from circuits.intervention.patching.spec import Alignment, Direction, SiteName
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -137,9 +138,9 @@ class PatchingSection(_Section):
     """
 
     pairs: int = Field(16, gt=0)
-    site: str = "resid_pre"
-    direction: str = "denoise"
-    align: str = "start"
+    site: SiteName = "resid_pre"
+    direction: Direction = "denoise"
+    align: Alignment = "start"
     batch_size: int | None = Field(None, gt=0)
 
 

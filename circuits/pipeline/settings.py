@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import replace
 
 import tasks
@@ -15,9 +14,6 @@ from circuits.evaluation import PERTURBATIONS
 from circuits.graph.orders import ORDERS, require_ranking
 from circuits.graph.paired import MIN_EXAMPLES
 from circuits.intervention.ablation import ABLATIONS
-from circuits.intervention.patching.plan import ALIGNMENTS
-from circuits.intervention.patching.result import DIRECTIONS
-from circuits.intervention.patching.sites import SITES
 from circuits.metrics import METRICS
 from circuits.models import checkpoint_series
 from circuits.models.checkpoints import as_device, as_dtype, load_config, tokenizer_of
@@ -94,14 +90,6 @@ def _check_patching(recipe: Recipe) -> None:
     section = recipe.patching
     if section is None:
         return
-    known: dict[str, Collection[str]] = {
-        "site": SITES,
-        "direction": DIRECTIONS,
-        "align": ALIGNMENTS,
-    }
-    for key, names in known.items():
-        if (value := getattr(section, key)) not in names:
-            raise CircuitsError(f"patching.{key} {value!r}: known are {', '.join(names)}")
     if section.pairs > recipe.pairs.evaluate:
         raise CircuitsError(
             f"patching.pairs {section.pairs}: there are {recipe.pairs.evaluate} pairs to take them "

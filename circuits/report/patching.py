@@ -12,13 +12,15 @@ from circuits.report.blocks import Block, Figure, Method, Note, Section, StatCar
 from circuits.report.document import document
 from circuits.report.figures.patching import Effect, patching_height, patching_plot
 from circuits.runtime.files import write_text
+from circuits.statistics import FEW
+from circuits.statistics.estimate import Estimates
 
 _TOP = 12
 _SHARES = {"denoise": "recovered", "noise": "lost"}
 _PATHS = {
-    "frozen": "The sender's output in what the receiver reads is the other run's; every other head "
+    True: "The sender's output in what the receiver reads is the other run's; every other head "
     "and MLP is frozen there.",
-    "live": "The receiver reads what it would with the sender's output from the other run and all "
+    False: "The receiver reads what it would with the sender's output from the other run and all "
     "other heads frozen; MLPs between them are recomputed.",
 }
 
@@ -43,8 +45,8 @@ def blocks(found: Patching) -> Iterator[Block]:
     """The unpatched runs, the figure, and the sites that matter most."""
     yield StatCards([_tile(found, metric) for metric in found.metrics])
     for metric in found.metrics:
-        if reason := found.undefined(metric) or found.caution(metric):
-            yield Note(reason + ".")
+        if line := doubt(found, metric):
+            yield Note(f"{line}.")
     yield Figure(
         caption=f"{_about(found)}, n = {count(found.n)}. Zero: as without the patch. "
         + (
@@ -56,7 +58,10 @@ def blocks(found: Patching) -> Iterator[Block]:
         height=patching_height(found),
         chosen=found.metrics[0],
         method=Method(
-            steps=(_PATHS.get(str(found.details.get("mlps")), _SWEEP), *_STEPS),
+            steps=(
+                _PATHS[bool(found.details["freeze_mlps"])] if found.site == "path" else _SWEEP,
+                *_STEPS,
+            ),
             formula="recovery = (patched - corrupted) / (clean - corrupted), lost = 1 - recovery",
             settings={name: _setting(value) for name, value in sorted(found.details.items())},
             source=_SOURCE,
@@ -74,6 +79,21 @@ def blocks(found: Patching) -> Iterator[Block]:
             views=views,
             chosen=next(iter(views)),
         )
+
+
+def doubt(found: Patching, metric: str) -> str | None:
+    """Why a metric has no recovery, or one that says little; None where neither is so."""
+    if (error := found.undefined(metric)) is not None:
+        return str(error)
+    gap = found.gap(metric)
+    if gap.n == 1 or gap.excludes_zero:
+        return None
+    few = f"which cannot be told apart from 0 with n = {gap.n} examples"
+    return (
+        f"the gap that recovery is a share of may be nothing: {metric} differs by "
+        f"{gap.value:.4g} [{gap.low:.4g}, {gap.high:.4g}] between clean and corrupted, "
+        + (few if gap.n < FEW else "so this model does not tell these prompts apart")
+    )
 
 
 _SWEEP = (
@@ -105,22 +125,19 @@ def _tile(found: Patching, metric: str) -> StatCard:
 
 
 def _rows(found: Patching, metric: str) -> list[tuple[str, ...]]:
-    effect = Effect.of(found, metric)
-    assert effect.low is not None and effect.high is not None  # there is a gap
-    value, low, high = (part.flatten() for part in (effect.value, effect.low, effect.high))
+    shown = Effect.of(found, metric).estimates
+    cells = Estimates(shown.value.flatten(), shown.low.flatten(), shown.high.flatten(), shown.n)
     means = found.mean(metric).flatten()
     examples = (~found.values[metric].isnan()).sum(dim=0).flatten()
     return [
         (
-            found.name(place),
-            signed(float(value[place])),
-            interval({"low": float(low[place]), "high": float(high[place])})
-            if examples[place] > 1
-            else MISSING,
-            general(float(means[place])),
-            count(int(examples[place])),
+            found.name(index),
+            signed(cells[index].value),
+            interval(cells[index]) if examples[index] > 1 else MISSING,
+            general(float(means[index])),
+            count(int(examples[index])),
         )
-        for place in found.ranked(metric)[:_TOP]
+        for index in found.ranked(metric)[:_TOP]
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from circuits.comparison import CrossEvaluation, Evolution
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, EdgeScores
+from circuits.intervention.patching import Patching
 from circuits.runtime.files import read_json
 from circuits.runtime.result_file import ResultFile
 from circuits.tuning.lora_result import LoraComparison
@@ -123,6 +124,11 @@ class RunFolder:
         if nearest is None:
             raise MissingResultError("There is no training_log.json under checkpoints/.")
         return self._load(TrainingLog, str(nearest.relative_to(self.folder)))
+
+    @cached_property
+    def patching(self) -> Patching:
+        """Exact activation patching of the last checkpoint."""
+        return self._load(Patching, "patching.json")
 
     @cached_property
     def lora(self) -> LoraComparison:

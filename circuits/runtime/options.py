@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from circuits.errors import CircuitsError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -17,3 +24,29 @@ class RunOptions:
     batch_size: int | None = None
     seed: int = 0
     progress: bool = False
+
+
+def options_from(kind: type[T], **values: Any) -> T:
+    """Typed options from values of a command line, which no type checker has seen.
+
+    Args:
+        kind: a dataclass of options.
+        values: its fields, by name.
+
+    Returns:
+        The options.
+
+    Raises:
+        CircuitsError: for a value that a field cannot have; it names those that it can.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if isinstance(refused := first.get("ctx", {}).get("error"), CircuitsError):
+            raise refused from error
+        field = str(first["loc"][0]) if first["loc"] else kind.__name__
+        if first["type"] == "literal_error":
+            known = first["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+            raise CircuitsError(f"unknown {field} {first['input']!r}; known: {known}") from error
+        raise CircuitsError(f"{field}: {first['msg']}") from error

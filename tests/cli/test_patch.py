@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from circuits.cli.app import app
 from circuits.errors import CircuitsError
-from circuits.intervention.patching import Patching, patch, path_patch
+from circuits.intervention.patching import Patching, PatchSpec, patch, path_patch
 from tasks.pairs import PairSet, PromptPair
 
 
@@ -60,9 +60,9 @@ def test_a_sweep_is_written_drawn_and_summed_up(table, model_folder, hooked, tok
     found = Patching.load(tmp_path / "patching.json")
     assert (found.site, found.direction, found.n) == ("resid_pre", "denoise", 3)
     expected = patch(
-        *(hooked("llama"), pairs_of(table, tokenizer), "resid_pre"),
-        layers=[0, 1],
-        align="end",
+        hooked("llama"),
+        pairs_of(table, tokenizer),
+        PatchSpec("resid_pre", layers=(0, 1), align="end"),
         metrics=["logit-difference", "rank: Mary"],
     )
     assert found.axes == expected.axes and found.axes[1].values[-1] == -1
@@ -89,12 +89,12 @@ def test_paths_are_patched_in_the_papers_direction(
     paths = ["a0.h1->a1.h2<q>", "m0->logits+m1->logits"]
     done = run(
         *(table, model_folder, tmp_path, "--path", paths[0], "--path", paths[1]),
-        *("--mlps", "live"),
+        "--no-freeze-mlps",
     )
     assert done.exit_code == 0, done.output
     found = Patching.load(tmp_path / "patching.json")
-    expected = path_patch(hooked("llama"), pairs_of(table, tokenizer), paths, mlps="live")
-    assert found.direction == "noise" and found.details["mlps"] == "live"
+    expected = path_patch(hooked("llama"), pairs_of(table, tokenizer), paths, freeze_mlps=False)
+    assert found.direction == "noise" and found.details["freeze_mlps"] is False
     here, there = found.values["logit-difference"], expected.values["logit-difference"]
     assert torch.allclose(here, there, atol=1e-5) and float(here.std()) > 1e-3
     (view,) = plots(tmp_path / "patching.html").values()
@@ -103,23 +103,24 @@ def test_paths_are_patched_in_the_papers_direction(
 
 def test_a_gap_of_nothing_is_said_and_written(table, model_folder, tmp_path):
     """No prompt is answered rightly either way: accuracy is 0 on both sides."""
-    done = run(table, model_folder, tmp_path, "--by", "layer", "--metric", "accuracy")
+    done = run(table, model_folder, tmp_path, "--sweep", "layer", "--metric", "accuracy")
     assert done.exit_code == 0, done.output
     assert "recovery is not defined: accuracy is 0 on the clean prompts" in done.output
-    record = json.loads((tmp_path / "patching.json").read_text())["metrics"]["accuracy"]
-    assert record["recovery"] is None and "not defined" in record["undefined"]
+    record = json.loads((tmp_path / "patching.json").read_text())
+    assert record["recoveries"] == {"accuracy": None}
     assert "recovery is not defined" in (tmp_path / "patching.html").read_text()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--site", "nowhere"], "unknown site 'nowhere'; known: resid_pre"),
+        (["--site", "nowhere"], "unknown site 'nowhere'; known: resid, resid_pre"),
         (["--layers", "all"], "--layers 'all': write numbers and ranges, as in 0-3,7"),
         (["--layers", "2-4"], "no layer 3: layers go from 0 to 2 here"),
-        (["--path", "m0->logits", "--by", "layer"], "--path takes no --site, --by, --layers"),
+        (["--path", "m0->logits", "--sweep", "layer"], "--path takes no --site, --sweep, --layers"),
+        (["--site", "z", "--neurons", "1"], "z has no neurons to choose from: it has heads"),
         (["--path", "m0->logits", "--site", "z"], "--path takes no --site"),
-        (["--mlps", "live"], "--mlps is about paths; name one with --path"),
+        (["--no-freeze-mlps"], "--freeze-mlps is about paths; name one with --path"),
         (["--path", "m9->logits"], "no source 'm9' in this model"),
     ],
 )

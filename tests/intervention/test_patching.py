@@ -8,7 +8,7 @@ import torch
 from conftest import CONFIGS
 from transformer_lens import patching as slow
 
-from circuits.intervention.patching import SITES, patch
+from circuits.intervention.patching import SITES, PatchSpec, patch
 from circuits.metrics import METRICS
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
@@ -65,7 +65,7 @@ def same(found, expected, model, pairs, tolerance=1e-6):
 @pytest.mark.parametrize("site", VECTORS)
 def test_vectors_equal_transformer_lens(site, name, direction, precise, random_pairs):
     model, pairs = precise(name), random_pairs(n=2, length=8)
-    found = patch(model, pairs, site, direction=direction, by=("layer", "position"))
+    found = patch(model, pairs, PatchSpec(site, direction=direction, sweep=("layer", "position")))
     # The bridge's resid_mid on GPT-2 is what the MLP reads, which leaves the stream past it as it
     # was. The stream itself, set at a position, gives there what the layer's end would.
     loop = "resid_post" if (site, name) == ("resid_mid", "gpt2") else site
@@ -82,7 +82,7 @@ def test_vectors_equal_transformer_lens(site, name, direction, precise, random_p
 def test_heads_equal_transformer_lens(site, name, direction, precise, random_pairs):
     model, pairs = precise(name), random_pairs(n=2, length=8)
     setter = {"pattern": slow.layer_head_pattern_patch_setter}
-    found = patch(model, pairs, site, direction=direction)
+    found = patch(model, pairs, PatchSpec(site, direction=direction))
     expected = transformer_lens(
         *(model, pairs, site, setter.get(site, slow.layer_head_vector_patch_setter), direction),
         index_axis_names=("layer", "head"),
@@ -95,7 +95,7 @@ def test_heads_equal_transformer_lens(site, name, direction, precise, random_pai
 @pytest.mark.parametrize("site", HEADS)
 def test_heads_by_position_equal_transformer_lens(site, name, precise, random_pairs):
     model, pairs = precise(name), random_pairs(n=2, length=8)
-    found = patch(model, pairs, site, by=("layer", "unit", "position"))
+    found = patch(model, pairs, PatchSpec(site, sweep=("layer", "head", "position")))
     if site == "pattern":
         setter, names = slow.layer_head_pos_pattern_patch_setter, ("layer", "head", "dest_pos")
     else:
@@ -113,7 +113,7 @@ def test_single_neurons_equal_transformer_lens(name, precise, random_pairs):
         activation[:, :, index[1]] = donor[:, :, index[1]]
         return activation
 
-    found = patch(model, pairs, "neuron", layers=[0, 2], units=units)
+    found = patch(model, pairs, PatchSpec("neuron", layers=(0, 2), neurons=tuple(units)))
     rows = pd.DataFrame([(layer, unit) for layer in (0, 2) for unit in units])
     expected = transformer_lens(model, pairs, "neuron", setter, index_df=rows)
     same(found.values[METRIC], expected.view(2, 2, 4), model, pairs)
@@ -123,12 +123,12 @@ def test_single_neurons_equal_transformer_lens(name, precise, random_pairs):
     ]
 
 
-def features_of(tap, unit, width):
+def features_of(point, unit, width):
     """Features of a unit (None: of all units), by the layout that q, k and v have in a module."""
-    part = tap.projection
-    size = part.d_head if part else width // tap.units
+    part = point.projection
+    size = part.d_head if part else width // point.units
     offset, stride = (part.offset, part.stride) if part else (0, size)
-    for place in range(tap.units) if unit is None else [unit]:
+    for place in range(point.units) if unit is None else [unit]:
         start = offset + place * stride
         yield slice(start, start + size)
 
@@ -142,27 +142,27 @@ def loop(model, pairs, site, entries, direction="denoise"):
     base, donor = batch.corrupted, batch.clean
     if direction == "noise":
         base, donor = donor, base
-    taps = [SITES[site].tap(layer) for layer in model.view.layers]
+    points = [SITES[site].hook_point(layer) for layer in model.view.layers]
     given, hooks = {}, Hooks()
-    for layer, tap in enumerate(taps):
-        tap.hook(hooks, lambda x, layer=layer: given.__setitem__(layer, x.clone()))
+    for layer, point in enumerate(points):
+        point.hook(hooks, lambda x, layer=layer: given.__setitem__(layer, x.clone()))
     model.logits(donor, batch, hooks)
     columns = []
     for entry in entries:
         hooks = Hooks()
-        for layer, tap in enumerate(taps):
+        for layer, point in enumerate(points):
 
-            def edit(x, layer=layer, tap=tap, entry=entry):
+            def edit(x, layer=layer, point=point, entry=entry):
                 new = x.clone()
                 flat = new.view(len(batch), -1, x.shape[-1])  # OPT's MLP sees rows of all examples
                 theirs = given[layer].view(flat.shape)
                 for _, unit, position in (one for one in entry if one[0] == layer):
-                    for feature in features_of(tap, unit, x.shape[-1]):
+                    for feature in features_of(point, unit, x.shape[-1]):
                         where = slice(None) if position is None else position
                         flat[:, where, feature] = theirs[:, where, feature]
                 return new
 
-            tap.hook(hooks, edit)
+            point.hook(hooks, edit)
         columns.append(METRICS[METRIC](model.logits(base, batch, hooks), batch))
     return torch.stack(columns, dim=1).double()
 
@@ -174,11 +174,13 @@ def test_every_architecture_equals_a_plain_loop(name, hooked, random_pairs):
     model, pairs = hooked(name), random_pairs(n=2, length=15)
     places = [(layer, place) for layer in range(3) for place in range(15)]
     for site in ("resid_pre", "attn_out", "neuron"):
-        found = patch(model, pairs, site, by=("layer", "position"))
+        found = patch(model, pairs, PatchSpec(site, sweep=("layer", "position")))
         expected = loop(model, pairs, site, [[(layer, None, place)] for layer, place in places])
         same(found.values[METRIC].flatten(1), expected, model, pairs, 1e-5)
-    heads = SITES["k"].tap(model.view.layers[0]).units
-    found = patch(model, pairs, "k", by=("layer", "unit", "position"), positions=[6, 12])
+    heads = SITES["k"].hook_point(model.view.layers[0]).units
+    found = patch(
+        model, pairs, PatchSpec("k", sweep=("layer", "head", "position"), positions=(6, 12))
+    )
     units = [(layer, unit) for layer in range(3) for unit in range(heads)]
     entries = [[(layer, unit, place)] for layer, unit in units for place in (6, 12)]
     same(found.values[METRIC].flatten(1), loop(model, pairs, "k", entries), model, pairs, 1e-5)
@@ -188,15 +190,17 @@ def test_every_architecture_equals_a_plain_loop(name, hooked, random_pairs):
 def test_axes_that_are_not_swept_are_patched_at_once(direction, hooked, random_pairs):
     model, pairs = hooked("llama"), random_pairs(n=2, length=8)
     for site in ("resid_pre", "resid_post", "mlp_out"):
-        found = patch(model, pairs, site, direction=direction, by=["position"])
+        found = patch(model, pairs, PatchSpec(site, direction=direction, sweep=("position",)))
         entries = [[(layer, None, place) for layer in range(3)] for place in range(8)]
         expected = loop(model, pairs, site, entries, direction)
         same(found.values[METRIC], expected, model, pairs, 1e-5)
-        found = patch(model, pairs, site, direction=direction, by=["layer"], positions=[3, 7])
+        found = patch(
+            model, pairs, PatchSpec(site, direction=direction, sweep=("layer",), positions=(3, 7))
+        )
         entries = [[(layer, None, 3), (layer, None, 7)] for layer in range(3)]
         expected = loop(model, pairs, site, entries, direction)
         same(found.values[METRIC], expected, model, pairs, 1e-5)
-    found = patch(model, pairs, "z", direction=direction, by=["layer"], units=[0, 2])
+    found = patch(model, pairs, PatchSpec("z", direction=direction, sweep=("layer",), heads=(0, 2)))
     entries = [[(layer, 0, None), (layer, 2, None)] for layer in range(3)]
     same(found.values[METRIC], loop(model, pairs, "z", entries, direction), model, pairs, 1e-5)
 
@@ -223,7 +227,7 @@ def test_the_middle_and_the_pattern_of_all_layers_at_once_equal_the_bridge(preci
             expected.append(
                 METRICS[METRIC](logits[batch.example_index, batch.position].float(), batch)
             )
-        found = patch(model, pairs, site, by=["position"])
+        found = patch(model, pairs, PatchSpec(site, sweep=("position",)))
         same(found.values[METRIC], torch.stack(expected, dim=1), model, pairs)
 
 
@@ -233,14 +237,14 @@ def test_padding_changes_nothing(align, answers, hooked, random_pairs):
     """Reads before the patch, too: an answer of three tokens is read at three positions."""
     model = hooked("llama")
     pairs = random_pairs(n=3, lengths=[12, 7, 9], answers=answers)
-    found = patch(model, pairs, align=align).values[METRIC]
+    found = patch(model, pairs, PatchSpec(align=align)).values[METRIC]
     length = 12 + answers - 1
     assert found.shape == (3, 3, length)
-    narrow = patch(model, pairs, align=align, tokens=1).values[METRIC]  # one site a pass
+    narrow = patch(model, pairs, PatchSpec(align=align), tokens=1).values[METRIC]  # one site a pass
     assert torch.allclose(found, narrow, atol=2e-5, rtol=0, equal_nan=True)
     for place in range(3):
         one = pairs[place : place + 1]
-        alone = patch(model, one, align=align).values[METRIC][0]
+        alone = patch(model, one, PatchSpec(align=align)).values[METRIC][0]
         width = alone.shape[-1]
         mine, rest = found[place, :, :width], found[place, :, width:]
         if align == "end":

@@ -9,7 +9,7 @@ import torch
 from unknown_keys import refused
 
 from circuits.errors import CircuitsError
-from circuits.intervention.patching import Axis, Patching, patch
+from circuits.intervention.patching import Axis, Patching, PatchSpec, patch
 from circuits.intervention.patching.result import UndefinedRecoveryError
 
 
@@ -17,13 +17,13 @@ def made(values, clean, corrupted, direction="denoise"):
     values = torch.tensor(values).double()
     axis = Axis("layer", tuple(range(values.shape[1])), tuple("abcdefgh"[: values.shape[1]]))
     return Patching(
-        "resid_pre",
-        direction,
-        (axis,),
-        {"m": values},
-        {"m": torch.tensor(clean).double()},
-        {"m": torch.tensor(corrupted).double()},
-        {"by": ["layer"]},
+        site="resid_pre",
+        direction=direction,
+        axes=(axis,),
+        values={"m": values},
+        clean={"m": torch.tensor(clean).double()},
+        corrupted={"m": torch.tensor(corrupted).double()},
+        details={"sweep": ["layer"]},
     )
 
 
@@ -31,7 +31,7 @@ def test_recovery_is_a_ratio_of_means():
     found = made([[1.0, 3.0], [2.0, 5.0]], clean=[3.0, 5.0], corrupted=[1.0, 0.0])
     recovery = found.recovery()
     assert recovery.value.tolist() == pytest.approx([((0 + 2) / 7), 1.0])
-    assert recovery.n.tolist() == [2, 2]
+    assert recovery.examples.tolist() == [2, 2] and recovery.n == 2
     assert recovery.low[1] == recovery.high[1] == 1.0
     assert recovery.low[0] < recovery.value[0] < recovery.high[0]
     assert found.mean().tolist() == [1.5, 4.0]
@@ -55,7 +55,7 @@ def test_examples_without_the_site_do_not_count():
     missing = made([[1.0, 3.0], [math.nan, 4.0]], clean=[3.0, 5.0], corrupted=[0.0, 1.0])
     recovery = missing.recovery()
     assert recovery.value.tolist() == pytest.approx([1 / 3, 6 / 7])
-    assert recovery.n.tolist() == [1, 2]
+    assert recovery.examples.tolist() == [1, 2]
     assert missing.mean()[0] == 1.0
     none = made([[math.nan, 3.0], [math.nan, 4.0]], clean=[3.0, 5.0], corrupted=[0.0, 1.0])
     recovery = none.recovery()
@@ -65,12 +65,13 @@ def test_examples_without_the_site_do_not_count():
 
 def test_a_gap_of_nothing_is_a_named_result(tmp_path):
     found = made([[1.0], [2.0]], clean=[1.0, 3.0], corrupted=[3.0, 1.0])
-    assert found.undefined().startswith("recovery is not defined: m is 2 on the clean prompts")
+    said = str(found.undefined())
+    assert said.startswith("recovery is not defined: m is 2 on the clean prompts")
     with pytest.raises(UndefinedRecoveryError, match="the corruption changes nothing"):
         found.recovery()
     found.save(tmp_path / "p.json")
-    record = json.loads((tmp_path / "p.json").read_text())["metrics"]["m"]
-    assert record["recovery"] is None and record["undefined"] == found.undefined()
+    assert json.loads((tmp_path / "p.json").read_text())["recoveries"] == {"m": None}
+    assert str(Patching.load(tmp_path / "p.json").undefined()) == said
     assert made([[1.0]], clean=[1.0], corrupted=[0.9]).undefined() is None
 
 
@@ -86,28 +87,25 @@ def test_a_site_whose_examples_have_no_gap_has_no_recovery(tmp_path):
     for part in (recovery.value, recovery.low, recovery.high):
         assert part.isnan().tolist() == [True, True, False]
         assert part[2].isfinite()
-    assert recovery.n.tolist() == [1, 2, 3]
+    assert recovery.examples.tolist() == [1, 2, 3]
     assert [site for site, _ in found.top()] == ["resid_pre, c"]
     found.save(tmp_path / "p.json")
-    record = json.loads((tmp_path / "p.json").read_text())["metrics"]["m"]["recovery"]
+    record = json.loads((tmp_path / "p.json").read_text())["recoveries"]["m"]
     assert record["value"][:2] == [None, None] and record["value"][2] is not None
 
 
-def test_a_gap_that_may_be_nothing_is_said(tmp_path):
+def test_the_gap_has_an_interval_over_examples(tmp_path):
     clean = [1.0, 3.0, -2.0, 0.5]
     found = made([[0.5]] * 4, clean=clean, corrupted=[0.0] * 4)
-    assert "m differs by 0.625 [" in found.caution() and found.undefined() is None
-    assert found.caution().endswith("which cannot be told apart from 0 with n = 4 examples")
-    more = made([[0.5]] * 8, clean=clean * 2, corrupted=[0.0] * 8)
-    assert more.caution().endswith("so this model does not tell these prompts apart")
+    gap = found.gap()
+    assert (gap.value, gap.n) == (0.625, 4) and gap.low < 0 < gap.high
     found.save(tmp_path / "p.json")
-    record = json.loads((tmp_path / "p.json").read_text())["metrics"]["m"]
-    assert record["caution"] == found.caution() and record["recovery"] is not None
-    assert made([[0.5]] * 4, clean=[1.0, 1.2, 0.9, 1.1], corrupted=[0.0] * 4).caution() is None
+    record = json.loads((tmp_path / "p.json").read_text())
+    assert record["gaps"]["m"]["low"] == gap.low and record["recoveries"]["m"] is not None
     few = made([[0.5]] * 4, clean=[3.44, 5.38, 5.59, 3.12], corrupted=[0.0] * 4)
-    assert few.caution() is None, "four gaps that are clearly above 0"
-    assert made([[0.5]], clean=[1.0], corrupted=[0.9]).caution() is None
-    assert made([[0.5]] * 2, clean=[1.0, 0.0], corrupted=[0.0, 1.0]).caution() is None  # undefined
+    assert few.gap().excludes_zero, "four gaps that are clearly above 0"
+    alone = made([[0.5]], clean=[1.0], corrupted=[0.75]).gap()
+    assert alone.value == 0.25 and math.isnan(alone.low) and math.isnan(alone.high)
 
 
 def test_what_matters_most_comes_first_in_both_directions():
@@ -123,7 +121,9 @@ def test_what_matters_most_comes_first_in_both_directions():
 def test_files_hold_everything(hooked, random_pairs, tmp_path):
     model = hooked("llama")
     pairs = random_pairs(n=3, lengths=[9, 7, 8])
-    found = patch(model, pairs, "z", by=("layer", "unit", "position"), metrics=["rank", "logit"])
+    found = patch(
+        model, pairs, PatchSpec("z", sweep=("layer", "head", "position")), metrics=["rank", "logit"]
+    )
     found.save(tmp_path / "patching.json")
     again = Patching.load(tmp_path / "patching.json")
     assert again.axes == found.axes and again.metrics == ("rank", "logit")
@@ -137,23 +137,25 @@ def test_files_hold_everything(hooked, random_pairs, tmp_path):
     again.save(tmp_path / "again.json")
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "patching.json").read_bytes()
     recovery = found.recovery()
-    record = json.loads((tmp_path / "patching.json").read_text())["metrics"]["rank"]["recovery"]
+    record = json.loads((tmp_path / "patching.json").read_text())["recoveries"]["rank"]
     assert torch.tensor(record["value"]).double() == pytest.approx(recovery.value)
     assert record["low"][0][0][0] == pytest.approx(float(recovery.low[0, 0, 0]))
-    places = {
-        (): "scale",
-        ("axes", 0): "unit",
-        ("metrics",): "accuracy",
-        ("metrics", "rank"): "sign",
-        ("metrics", "logit", "recovery"): "p",
-    }
-    refused(Patching.load, tmp_path / "patching.json", places)
+    refused(Patching.load, tmp_path / "patching.json", {(): "scale", ("axes", 0): "unit"})
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"axes": [{"name": 3}]}'])
-def test_other_files_are_refused(content, tmp_path):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "not a result file"),
+        ("{}", "kind"),
+        ('{"kind": "lora-comparison", "schema_version": 1}', "lora-comparison"),
+        ('{"kind": "patching", "schema_version": 0}', "schema version 0"),
+        ('{"kind": "patching", "schema_version": 1, "site": "z"}', "direction: Field required"),
+    ],
+)
+def test_other_files_are_refused(content, message, tmp_path):
     (tmp_path / "p.json").write_text(content)
-    with pytest.raises(CircuitsError, match=r"p\.json: not a file written by Patching\.save"):
+    with pytest.raises(CircuitsError, match=rf"p\.json: .*{message}"):
         Patching.load(tmp_path / "p.json")
 
 
@@ -166,7 +168,7 @@ def test_tokens_are_read_as_they_stand_in_the_logits(hooked, random_pairs):
     model, pairs = hooked("llama"), random_pairs(n=2, answers=2)
     word = model.tokenizer(" Paris")["input_ids"][0]
     names = ["probability", "logit", "rank", "logit: Paris", "rank: Paris", f"probability:#{word}"]
-    found = patch(model, pairs, by=["layer"], metrics=names)
+    found = patch(model, pairs, PatchSpec(sweep=("layer",)), metrics=names)
     assert found.metrics == tuple(names)
     batch = pairs.batch([0, 1])
     logits = model.logits(batch.clean, batch).double()
@@ -197,7 +199,7 @@ def test_sets_of_right_tokens_are_read_together(hooked, random_pairs):
         for kind in ("probability", "logit", "rank")
         for token in ("", ":#5", ":#9", ":#300")
     ]
-    found = patch(model, many, by=["layer"], metrics=names)
+    found = patch(model, many, PatchSpec(sweep=("layer",)), metrics=names)
     value = {name: found.values[name] for name in names}
     several = {
         kind: torch.stack([value[f"{kind}:#{t}"] for t in (5, 9, 300)])

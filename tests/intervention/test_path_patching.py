@@ -136,7 +136,7 @@ def test_live_mlps_equal_the_four_steps_of_wang_et_al(hooked, random_pairs):
         "a0.h1->a2.h0<q>": [(2, 0)],
         "a0.h1->a1.h2<q>+a0.h1->a2.h0<q>+a0.h1->a2.h3<q>": [(1, 2), (2, 0), (2, 3)],
     }
-    live = path_patch(model, pairs, list(paths), mlps="live")
+    live = path_patch(model, pairs, list(paths), freeze_mlps=False)
     frozen = path_patch(model, pairs, list(paths))
     for column, receivers in enumerate(paths.values()):
         logits = wang.effect((0, 1), receivers)
@@ -198,8 +198,7 @@ def test_padding_changes_nothing(hooked, random_pairs):
         ([], {}, "no path was given"),
         (["a0.h0->a0.h1<q>"], {}, "a0.h0 is computed after a0.h1<q> reads"),
         (["a0.h0->a1.h1<k>"], {}, r"no reader 'a1.h1<k>' in this model \(3 layers, 4 heads, 2 KV"),
-        (["m0->logits"], {"mlps": "cold"}, "unknown mlps 'cold'; known: frozen, live"),
-        (["m0->logits"], {"direction": "up"}, "unknown direction 'up'"),
+        (["m0->logits"], {"metrics": "luck"}, "unknown metric 'luck'"),
     ],
 )
 def test_what_cannot_be_is_refused(paths, options, message, hooked, random_pairs):

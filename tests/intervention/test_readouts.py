@@ -10,7 +10,7 @@ from prepending import prepending
 import circuits
 import tasks
 from circuits.errors import CircuitsError
-from circuits.intervention.patching import patch
+from circuits.intervention.patching import PatchSpec, patch
 from circuits.models import HookedModel
 
 CLEAN, CORRUPTED = "the capital of France is", "the capital of England is"
@@ -47,7 +47,9 @@ def test_text_and_ids_are_the_same_question(model, tmp_path):
         assert (pairs[0].answer, pairs[0].wrong) == (((right,),), ((wrong,),))
         scores = circuits.attribute(model, pairs, "eap", progress=False)
         assert scores.provenance.metric_clean == pytest.approx(expected, abs=1e-5)
-        found = patch(model, pairs, "z", metrics=["rank: Paris", "rank:Paris", f"rank:#{right}"])
+        found = patch(
+            model, pairs, PatchSpec("z"), metrics=["rank: Paris", "rank:Paris", f"rank:#{right}"]
+        )
         assert [float(found.clean[metric]) for metric in found.metrics] == [rank] * 3
 
 
@@ -55,7 +57,7 @@ def test_control_tokens_by_name_and_what_is_no_token(model, tmp_path):
     path = tmp_path / "pairs.csv"
     path.write_text(f"clean,corrupted,correct\n{CLEAN},{CORRUPTED}, Paris\n")
     pairs = tasks.load("table", path=path).pairs(model.tokenizer)
-    found = patch(model, pairs, "z", metrics=["logit:</s>", "logit:#2"])
+    found = patch(model, pairs, PatchSpec("z"), metrics=["logit:</s>", "logit:#2"])
     assert torch.equal(found.clean["logit:</s>"], found.clean["logit:#2"])
     with pytest.raises(CircuitsError, match=r"' Mayor' is 5 tokens \['▁', 'M', .*\], not one"):
-        patch(model, pairs, "z", metrics=["rank: Mayor"])
+        patch(model, pairs, PatchSpec("z"), metrics=["rank: Mayor"])

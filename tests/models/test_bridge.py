@@ -18,6 +18,7 @@ from conftest import (
 
 import circuits
 from circuits.errors import CircuitsError
+from circuits.intervention.patching import PatchSpec
 from circuits.models import HookedModel, load_model
 from circuits.search import acdc, prune_heads
 from circuits.tuning.finetune import finetune
@@ -177,7 +178,7 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
         "choose_ranking": circuits.choose_ranking(model, scores, other, size=12),
         "reliability": circuits.reliability(scores),
         "task_performance": circuits.task_performance(model, pairs),
-        "patch": circuits.patch(model, pairs, "z"),
+        "patch": circuits.patch(model, pairs, PatchSpec("z")),
         "path_patch": circuits.path_patch(model, pairs, ["a0.h0->logits", "input->m0"]),
         "select": circuit,
         "select_nodes": circuits.select_nodes(nodes, 4),

@@ -7,6 +7,7 @@ from conftest import CONTEXT, VOCABULARY, make_tokenizer, randomised
 
 import circuits
 from circuits.cli.app import app
+from circuits.intervention.patching import PatchSpec
 from circuits.models import HookedModel, load_model
 from circuits.models.language import auto_class, special_tokens, tower
 
@@ -125,7 +126,7 @@ def test_internals_patching_and_evaluation_read_the_text(name, seeing, random_pa
     model, pairs = seeing(name), random_pairs(n=2)
     diff_models = circuits.diff_models(model, model, pairs, n_resamples=20)
     assert diff_models.to_dict()
-    patched = circuits.patch(model, pairs, "pattern")
+    patched = circuits.patch(model, pairs, PatchSpec("pattern"))
     found = patched.mean()
     assert (found - patched.corrupted[patched.metrics[0]].mean()).abs().max() > 1e-3
     curve = circuits.faithfulness(model, circuits.attribute(model, pairs, "eap"), pairs)

@@ -109,9 +109,15 @@ def test_a_model_out_of_its_depth_is_stopped_before_it_is_scored(tmp_path):
     ("overrides", "message"),
     [
         (["finetune=null"], "`lora` needs `finetune` or `checkpoints`"),
-        ([*ONE_MODEL, "patching.site=soul"], r"patching\.site 'soul': known are resid_pre"),
-        ([*ONE_MODEL, "patching.direction=up"], r"patching\.direction 'up': known are denoise"),
-        ([*ONE_MODEL, "patching.align=middle"], r"patching\.align 'middle': known are start, end"),
+        (
+            [*ONE_MODEL, "patching.site=soul"],
+            r"patching\.site: Input should be 'resid', 'resid_pre'",
+        ),
+        ([*ONE_MODEL, "patching.direction=up"], r"patching\.direction: Input should be 'denoise'"),
+        (
+            [*ONE_MODEL, "patching.align=middle"],
+            r"patching\.align: Input should be 'start' or 'end'",
+        ),
         ([*ONE_MODEL, "patching.pairs=9"], r"patching\.pairs 9: there are 8"),
     ],
 )

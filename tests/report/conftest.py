@@ -277,12 +277,17 @@ def training_log() -> TrainingLog:
     )
 
 
-def write_patching(folder: Path) -> None:
-    axes = (Axis("layer", (0, 1), ("layer 0", "layer 1")), Axis("position", (0, 1), ("a", "b")))
+def patching() -> Patching:
+    """Two layers by two positions, on five examples."""
     values = torch.rand(5, 2, 2, generator=torch.Generator().manual_seed(0)).double()
     ends = torch.arange(5.0).double()
-    Patching("resid_pre", "denoise", axes, {"m": values}, {"m": ends + 2}, {"m": ends}).save(
-        folder / "patching.json"
+    return Patching(
+        site="resid_pre",
+        direction="denoise",
+        axes=(Axis("layer", (0, 1), ("layer 0", "layer 1")), Axis("position", (0, 1), ("a", "b"))),
+        values={"m": values},
+        clean={"m": ends + 2},
+        corrupted={"m": ends},
     )
 
 
@@ -365,7 +370,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_cross_evaluation(folder)
     write_internals(folder, draw)
     lora().save(folder / "lora.json")
-    write_patching(folder)
+    patching().save(folder / "patching.json")
     write_rest(folder)
     return folder
 

@@ -14,7 +14,7 @@ from circuits.format import MISSING
 from circuits.intervention.patching import Axis, Patching
 from circuits.report.figures.patching import patching_height, patching_plot
 from circuits.report.palette import DARK, LIGHT, resolve
-from circuits.report.patching import write_patching, write_patchings
+from circuits.report.patching import doubt, write_patching, write_patchings
 
 LAYERS = Axis("layer", (0, 1), ("layer 0", "layer 1"))
 HEADS = Axis("head", (0, 1), ("h0", "h1"))
@@ -27,8 +27,25 @@ def made(*axes: Axis, direction: str = "denoise", gap: float = 2.0) -> Patching:
     values = torch.rand(5, *shape, generator=draw).double()
     ends = torch.rand(5, generator=draw).double()
     return Patching(
-        *("z", direction, axes, {"m": values}, {"m": ends + gap}, {"m": ends}),
-        details={"by": [axis.name for axis in axes], "layers": list(range(20))},
+        site="z",
+        direction=direction,
+        axes=axes,
+        values={"m": values},
+        clean={"m": ends + gap},
+        corrupted={"m": ends},
+        details={"sweep": [axis.name for axis in axes], "layers": list(range(20))},
+    )
+
+
+def of_gaps(gaps: list[float]) -> Patching:
+    ends = torch.tensor(gaps).double()
+    return Patching(
+        site="z",
+        direction="denoise",
+        axes=(LAYERS,),
+        values={"m": torch.full((len(gaps), 2), 0.5).double()},
+        clean={"m": ends},
+        corrupted={"m": torch.zeros_like(ends)},
     )
 
 
@@ -138,3 +155,18 @@ def test_the_table_says_what_the_figure_shows(tmp_path) -> None:
         value, low, high = (float(row[place].replace("\u2212", "-")) for place in (2, 3, 4))
         assert row[1] == found.name(int(shown.argmax()))
         assert value == pytest.approx(float(shown.max()), abs=1e-3) and low <= value <= high
+
+
+def test_a_gap_that_may_be_nothing_is_said(tmp_path) -> None:
+    gaps = [1.0, 3.0, -2.0, 0.5]
+    line = doubt(of_gaps(gaps), "m")
+    assert line is not None and "m differs by 0.625 [" in line
+    assert line.endswith("which cannot be told apart from 0 with n = 4 examples")
+    write_patching(of_gaps(gaps), tmp_path / "page.html", "A", "about")
+    assert "n = 4 examples." in (tmp_path / "page.html").read_text(encoding="utf-8")
+    more = doubt(of_gaps(gaps * 2), "m")
+    assert more is not None and more.endswith("does not tell these prompts apart")
+    assert doubt(of_gaps([3.44, 5.38, 5.59, 3.12]), "m") is None, "four gaps clearly above 0"
+    assert doubt(of_gaps([0.1]), "m") is None, "one example has no interval"
+    undefined = doubt(of_gaps([1.0, -1.0]), "m")
+    assert undefined is not None and undefined.startswith("recovery is not defined: m is 0")

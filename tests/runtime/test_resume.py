@@ -13,7 +13,7 @@ from circuits.comparison import cross_evaluate
 from circuits.errors import CircuitsError
 from circuits.evaluation import EvalConfig, evaluate
 from circuits.graph import select
-from circuits.intervention.patching import patch, path_patch
+from circuits.intervention.patching import PatchSpec, patch, path_patch
 from circuits.model_diff import diff_models
 from circuits.model_diff.hidden import representation_trajectory
 from circuits.runtime import resume as module
@@ -97,20 +97,25 @@ def test_nodes_go_on_too(hooked, random_pairs, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("function", "where", "given"),
+    ("where", "given"),
     [
-        (patch, SWEEP, {"site": "z", "by": ("layer", "unit")}),
-        (patch, SWEEP, {"site": "resid_pre"}),
-        (path_patch, PATH, {"paths": ["a0.h0->logits", "input->m0"], "mlps": "live"}),
+        (SWEEP, {"site": "z", "sweep": ("layer", "head")}),
+        (SWEEP, {"site": "resid_pre"}),
+        (PATH, None),
     ],
 )
-def test_patching_goes_on_too(function, where, given, hooked, random_pairs, tmp_path, monkeypatch):
+def test_patching_goes_on_too(where, given, hooked, random_pairs, tmp_path, monkeypatch):
     model, pairs, path = hooked("gpt2"), random_pairs(n=5), tmp_path / "patching.partial"
 
     def patched(**other):
         with PartialResults(path) as resume:
-            settings = {"batch_size": 2, **given, **other}
-            function(model, pairs, resume=resume, **settings).save(tmp_path / "it.json")
+            settings = {"options": RunOptions(batch_size=2), "resume": resume}
+            if given is None:
+                paths = ["a0.h0->logits", "input->m0"]
+                found = path_patch(model, pairs, paths, freeze_mlps=False, **settings, **other)
+            else:
+                found = patch(model, pairs, PatchSpec(**given, **other), **settings)
+            found.save(tmp_path / "it.json")
         return (tmp_path / "it.json").read_bytes()
 
     whole = patched()
@@ -118,7 +123,7 @@ def test_patching_goes_on_too(function, where, given, hooked, random_pairs, tmp_
         first = stop_after(half_way, 1, where)
         with pytest.raises(Stopped):
             patched()
-    other = "denoise" if function is path_patch else "noise"
+    other = "denoise" if given is None else "noise"
     with pytest.raises(CircuitsError, match=r"patching\.partial: .* with other direction;"):
         patched(direction=other)
     second = stop_after(monkeypatch, 99, where)

@@ -26,8 +26,8 @@ from tasks.pairs import PairBatch
 
 
 @dataclass(frozen=True)
-class Start:
-    """Where a run goes on: everything before this layer and this position is the base run's."""
+class ResumePoint:
+    """Where a run is resumed: all before this layer and this position is the base run's."""
 
     layer: int
     position: int
@@ -58,7 +58,9 @@ class ResumableRun:
             self.logits: Float[Tensor, "read vocab"] = model.logits(tokens, batch, hooks)
         self._past = [_keys_and_values(layer) for layer in past.layers]
 
-    def go_on(self, start: Start, copies: int, hooks: Hooks) -> Float[Tensor, "copy read vocab"]:
+    def run_from(
+        self, start: ResumePoint, copies: int, hooks: Hooks
+    ) -> Float[Tensor, "copy read vocab"]:
         """Logits of `copies` runs from `start` on, side by side along the batch axis.
 
         hooks: edits of tensors with copies * batch rows, copy by copy, and the positions from the
@@ -86,16 +88,16 @@ class ResumableRun:
         logits[:, alive] = found
         return logits
 
-    def resumes(self) -> bool:
+    def check_resumable(self) -> bool:
         """Whether going on from the middle without an edit gives the base run's logits."""
         middle = min(self.tokens.shape[1] // 2, int(self.batch.position.min()))
-        start = Start(len(self._returns) // 2, middle)
-        error = (self.go_on(start, 2, Hooks()) - self.logits).abs().max()
+        start = ResumePoint(len(self._returns) // 2, middle)
+        error = (self.run_from(start, 2, Hooks()) - self.logits).abs().max()
         tolerance = 1e-4 if self.model.hf.dtype == torch.float32 else 5e-2
         return bool(error <= tolerance * self.logits.abs().max())
 
     @contextmanager
-    def _going_on(self, start: Start, copies: int) -> Iterator[None]:
+    def _going_on(self, start: ResumePoint, copies: int) -> Iterator[None]:
         blocks = [layer.block for layer in self.model.view.layers]
         skipped = list(zip(blocks, self._returns, strict=True))[: start.layer]
         inject = Hooks()
@@ -110,7 +112,7 @@ class ResumableRun:
                 stack.enter_context(_arguments(self.model.hf, **self._memory(start, copies)))
             yield
 
-    def _memory(self, start: Start, copies: int) -> dict[str, Any]:
+    def _memory(self, start: ResumePoint, copies: int) -> dict[str, Any]:
         """The arguments by which the model knows of the positions before the start's."""
         past = DynamicCache()
         for layer, known in enumerate(self._past):

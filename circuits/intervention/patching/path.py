@@ -4,17 +4,17 @@ For the edges u -> v that are patched together, with the base run and the donor 
 prompt:
 
 1. *Receivers.* Run the base prompt with the senders' outputs taken from the donor run and every
-   other head's output (z) frozen to the base run. `mlps="frozen"` freezes the other MLPs' outputs
-   too, so that only the edge itself carries the change: v reads its base input with u's output
-   exchanged. `mlps="live"` recomputes them, so that paths from u to v through MLPs count as well,
-   as in Wang et al. Norms, and the receivers' own projections, are always recomputed. Keep what v
-   reads: a head's q, k or v, an MLP's input, or what the unembedding's norm is given.
+   other head's output (z) frozen to the base run. With `freeze_mlps` the other MLPs' outputs are
+   frozen too, so that only the edge itself carries the change: v reads its base input with u's
+   output exchanged. Without it they are recomputed, so that paths from u to v through MLPs count as
+   well, as in Wang et al. Norms, and the receivers' own projections, are always recomputed. Keep
+   what v reads: a head's q, k or v, an MLP's input, or what the unembedding's norm is given.
 2. *Effect.* Run the base prompt with those values at the receivers, and nothing else touched:
    everything after a receiver is recomputed.
 
 With several receivers each is given its value from step 1, so one receiver's change does not reach
 another through step 1. With one edge and frozen MLPs this is a circuit of all edges but that one
-(`Executor`).
+(`CircuitRunner`).
 
 Source: Wang et al. 2022 (arXiv:2211.00593), section 3.1 and appendix B.
 """
@@ -29,19 +29,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.intervention.patching.plan import check_direction
 from circuits.intervention.patching.readouts import readouts
 from circuits.intervention.patching.result import Axis, Patching
-from circuits.intervention.patching.sites import SITES, Tap, Value, reader_tap
+from circuits.intervention.patching.sites import SITES, HookPoint, Value, reader_hook_point
+from circuits.intervention.patching.spec import Direction
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
 from circuits.models.stream import SourceActivations
 from circuits.runtime.batching import over_batches
+from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import PartialResults
 from tasks.pairs import PairBatch, PairSet
 
 Path = str | Sequence[str]
-_MLPS = ("frozen", "live")
 
 
 @torch.no_grad()
@@ -50,23 +50,33 @@ def path_patch(
     pairs: PairSet,
     paths: Sequence[Path],
     *,
-    direction: str = "noise",
-    mlps: str = "frozen",
+    direction: Direction = "noise",
+    freeze_mlps: bool = True,
     metrics: str | Sequence[str] | None = None,
-    batch_size: int | None = None,
-    progress: bool = False,
+    options: RunOptions | None = None,
     resume: PartialResults | None = None,
 ) -> Patching:
-    """Patch each path and measure what comes of it.
+    """Patch each path and measure the effect on the answer.
 
-    paths: edges ("a0.h3->a5.h1<q>"), or sets of edges that are patched together: a sequence, or
-        "a0.h3->a5.h1<q>+a0.h3->a6.h0<q>". direction: "noise" brings the corrupted run's sender
-        into the clean run, as Wang et al. do; "denoise" the clean run's into the corrupted one.
-    mlps: "frozen" or "live", see above. metrics, unfinished: as for `patch`.
+    Args:
+        model: a decoder-only model.
+        pairs: clean and corrupted prompts.
+        paths: edges ("a0.h3->a5.h1<q>"), or sets of edges that are patched together: a sequence, or
+            "a0.h3->a5.h1<q>+a0.h3->a6.h0<q>".
+        direction: "noise" brings the corrupted run's sender into the clean run, as Wang et al. do;
+            "denoise" the clean run's into the corrupted one.
+        freeze_mlps: whether MLPs between sender and receiver keep their base output (above).
+        metrics: as for `patch`.
+        options: batch size and progress bar; nothing here is random.
+        resume: keeps what is done so far in a file; the same call continues from it.
+
+    Returns:
+        One value an example and path for each metric, with the unpatched runs'.
+
+    Raises:
+        CircuitsError: for a path or a metric that the model does not have.
     """
-    check_direction(direction)
-    if mlps not in _MLPS:
-        raise CircuitsError(f"unknown mlps {mlps!r}; known: {', '.join(_MLPS)}")
+    options = options or RunOptions()
     if not paths:
         raise CircuitsError("no path was given; write one as a0.h3->a5.h1<q>")
     model.validate(pairs)
@@ -76,7 +86,7 @@ def path_patch(
     values = torch.zeros(len(judges), len(pairs), 2 + len(edges), dtype=torch.float64)
 
     def work(batch: PairBatch) -> Float[Tensor, "metric batch run"]:
-        runs = _Paths(model, batch, direction, live=mlps == "live")
+        runs = _Paths(model, batch, direction, freeze_mlps)
         logits = [runs.clean, runs.corrupted, *map(runs.logits, edges)]
         read = [[judge(one, batch, runs.clean) for one in logits] for judge in judges]
         return torch.stack([torch.stack(one, dim=1) for one in read])
@@ -87,11 +97,11 @@ def path_patch(
         {
             "paths": names,
             "direction": direction,
-            "mlps": mlps,
+            "freeze_mlps": freeze_mlps,
             "metrics": [judge.name for judge in judges],
             "model": [model.fingerprint, str(model.hf.dtype)],
             "pairs": pairs.fingerprints,
-            "batch size": batch_size,
+            "batch size": options.batch_size,
         },
         {"values": values},
     )
@@ -99,30 +109,32 @@ def path_patch(
         model,
         pairs,
         work,
-        batch_size=batch_size,
+        batch_size=options.batch_size,
         done=resume.done,
-        progress="patching paths" if progress else None,
+        progress="patching paths" if options.progress else None,
     ):
         values[:, batch.index.cpu()] = found.double().cpu()
         resume.keep(batch.index)
     labels = tuple("+".join(path) for path in names)
     kept = {judge.name: found for judge, found in zip(judges, values, strict=True)}
     return Patching(
-        "path",
-        direction,
-        (Axis("path", tuple(range(len(labels))), labels),),
-        {name: found[:, 2:] for name, found in kept.items()},
-        {name: found[:, 0] for name, found in kept.items()},
-        {name: found[:, 1] for name, found in kept.items()},
-        {"mlps": mlps},
+        site="path",
+        direction=direction,
+        axes=(Axis("path", tuple(range(len(labels))), labels),),
+        values={name: found[:, 2:] for name, found in kept.items()},
+        clean={name: found[:, 0] for name, found in kept.items()},
+        corrupted={name: found[:, 1] for name, found in kept.items()},
+        details={"freeze_mlps": freeze_mlps},
     )
 
 
 class _Paths:
     """Path patching on one batch."""
 
-    def __init__(self, model: HookedModel, batch: PairBatch, direction: str, live: bool) -> None:
-        self.model, self.batch, self.live = model, batch, live
+    def __init__(
+        self, model: HookedModel, batch: PairBatch, direction: Direction, freeze_mlps: bool
+    ) -> None:
+        self.model, self.batch, self.freeze_mlps = model, batch, freeze_mlps
         self.clean, clean = self._record(batch.clean)
         self.corrupted, corrupted = self._record(batch.corrupted)
         if direction == "noise":
@@ -155,28 +167,28 @@ class _Paths:
             first = layout.head_rows(index).start
             heads = [row - first for row in senders if row in range(first, first + z.shape[2])]
             z[:, :, heads] = self.donor.z[index][:, :, heads]
-            SITES["z"].tap(layer).hook(hooks, partial(_instead, z))
+            SITES["z"].hook_point(layer).hook(hooks, partial(_instead, z))
             sends = layout.mlp_row(index) in senders
-            if sends or not self.live:
+            if sends or self.freeze_mlps:
                 mlp = (self.donor if sends else self.base).mlp[index]
-                SITES["mlp_out"].tap(layer).hook(hooks, partial(_instead, mlp))
+                SITES["mlp_out"].hook_point(layer).hook(hooks, partial(_instead, mlp))
         received: dict[int, Value] = {}
 
-        def keep(column: int, tap: Tap, x: Tensor) -> None:
-            received[column] = tap.read(x, len(self.batch))
+        def keep(column: int, point: HookPoint, x: Tensor) -> None:
+            received[column] = point.read(x, len(self.batch))
 
         for column in columns:
-            tap, _ = reader_tap(view, layout.reader_nodes[column])
-            tap.hook(hooks, partial(keep, column, tap))
+            point, _ = reader_hook_point(view, layout.reader_nodes[column])
+            point.hook(hooks, partial(keep, column, point))
         self.model.logits(self.tokens, self.batch, hooks)
         return received
 
     def _give(self, hooks: Hooks, column: int, value: Value) -> None:
         """Step 2: have a receiver read this value."""
-        tap, unit = reader_tap(self.model.view, self.model.layout.reader_nodes[column])
+        point, unit = reader_hook_point(self.model.view, self.model.layout.reader_nodes[column])
         chosen = torch.zeros(value.shape[:3], dtype=torch.bool, device=value.device)
         chosen[:, :, unit] = True
-        tap.hook(hooks, lambda x: tap.written(x, chosen, value))
+        point.hook(hooks, lambda x: point.written(x, chosen, value))
 
     def _record(
         self, tokens: Int[Tensor, "batch pos"]

@@ -10,26 +10,27 @@ together above and below the line. Where clean and corrupted agree there is no s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import Field, TypeAdapter, model_validator
 from torch import Tensor
 
-from circuits.errors import CircuitsError, UndefinedMetricError, error_context
-from circuits.runtime.files import read_json, require_known, write_json
-from circuits.statistics import FEW, bca_interval, mean_interval, resample_weights
+from circuits.errors import CircuitsError, UndefinedMetricError
+from circuits.intervention.patching.spec import Direction
+from circuits.runtime.result_file import AsList, ResultFile
+from circuits.statistics import bca_interval, mean_interval, resample_weights
+from circuits.statistics.estimate import Estimate, Estimates
 
-DIRECTIONS = {
+DIRECTIONS: dict[Direction, str] = {
     "denoise": "activations of the clean run are put into the corrupted run",
     "noise": "activations of the corrupted run are put into the clean run",
 }
-_RECORD = ("site", "direction", "axes", "order", "metrics", "details")
-_METRIC = ("clean", "corrupted", "values", "undefined", "caution", "recovery")
 _CELLS = 2**22  # resamples x cells held at once
+_DERIVED = ("gaps", "recoveries")
+"""What a file says besides the fields, for those who read it elsewhere."""
 
 
 class UndefinedRecoveryError(UndefinedMetricError):
@@ -50,42 +51,58 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Recovery:
-    """The share of the gap for each site, in the shape of the sweep.
+class Recovery(Estimates):
+    """The share of the gap for each site, in the shape of the sweep, with its 95 % interval.
 
-    NaN where no example has the site, or those that do have no gap between them.
+    NaN where no example has the site, or those that do have no gap between them. Of one example,
+    low and high equal the value.
 
-    low, high: 95 % interval; equal to the value when there is one example.
-    n: how many examples have the site.
+    n: examples in all. examples: how many of them have the site.
     """
 
-    value: Float[Tensor, "*axes"]
-    low: Float[Tensor, "*axes"]
-    high: Float[Tensor, "*axes"]
-    n: Int[Tensor, "*axes"]
+    examples: Annotated[Int[Tensor, "*axes"], AsList(torch.int64)]
 
 
-@dataclass(frozen=True)
-class Patching:
+class Patching(ResultFile):
     """Metrics of the patched runs.
 
-    values: by metric, (example, *axes), float64; NaN where an example has no such position.
+    site: a name from `SITES`, or "path". axes: those that were swept.
+    values: by metric, (example, *axes), float64, in the metric's units; NaN where an example has no
+        such position.
     clean, corrupted: by metric, one number an example, of the runs without a patch.
-    direction: a name from `DIRECTIONS`. details: all settings of the sweep.
+    metrics: their names, the one that was asked for first in front.
+    details: all settings of the sweep.
     """
 
-    site: str
-    direction: str
-    axes: tuple[Axis, ...]
-    values: dict[str, Float[Tensor, "example ..."]]
-    clean: dict[str, Float[Tensor, " example"]]
-    corrupted: dict[str, Float[Tensor, " example"]]
-    details: dict[str, Any] = field(default_factory=dict)
+    KIND: ClassVar[str] = "patching"
 
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics, the one that was asked for first in front."""
-        return tuple(self.values)
+    site: str
+    direction: Direction
+    axes: tuple[Axis, ...]
+    values: dict[str, Annotated[Float[Tensor, "example ..."], AsList()]]
+    clean: dict[str, Annotated[Float[Tensor, " example"], AsList()]]
+    corrupted: dict[str, Annotated[Float[Tensor, " example"], AsList()]]
+    metrics: tuple[str, ...] = ()
+    details: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_file(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """Fields alone, with the order of the metrics, which a file's mappings do not keep."""
+        fields = {name: value for name, value in content.items() if name not in _DERIVED}
+        return {"metrics": tuple(fields.get("values", ())), **fields}
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, and by metric the gap between clean and corrupted, and the recovery."""
+        recoveries = {
+            name: None if self.undefined(name) else self.recovery(name) for name in self.metrics
+        }
+        gaps = {name: self.gap(name) for name in self.metrics}
+        return {
+            **super().to_json(),
+            "gaps": _GAPS.dump_python(gaps, mode="json"),
+            "recoveries": _RECOVERIES.dump_python(recoveries, mode="json"),
+        }
 
     @property
     def n(self) -> int:
@@ -96,46 +113,54 @@ class Patching:
         """Mean value over the examples that have the site, in the metric's units."""
         return self.values[self._metric(metric)].nanmean(dim=0)
 
-    def undefined(self, metric: str | None = None) -> str | None:
-        """Why there is no recovery of this metric; None where there is."""
+    def gap(self, metric: str | None = None) -> Estimate:
+        """Clean minus corrupted, the mean over examples: what recovery is a share of.
+
+        Args:
+            metric: its name; None is the first.
+
+        Returns:
+            The gap with its 95 % interval; a single example has none.
+        """
+        name = self._metric(metric)
+        gap = self.clean[name] - self.corrupted[name]
+        low, high = math.nan, math.nan
+        if len(gap) > 1:
+            weights = resample_weights(len(gap), 1000, seed=0)
+            low, high = (float(end) for end in mean_interval(gap[:, None], weights))
+        return Estimate(float(gap.mean()), low, high, len(gap))
+
+    def undefined(self, metric: str | None = None) -> UndefinedRecoveryError | None:
+        """The error that `recovery` raises; None where this metric has a recovery."""
         name = self._metric(metric)
         clean, corrupted = self.clean[name].mean(), self.corrupted[name].mean()
         if not _equal(clean, corrupted):
             return None
-        return (
+        return UndefinedRecoveryError(
             f"recovery is not defined: {name} is {float(clean):.6g} on the clean prompts and "
             f"{float(corrupted):.6g} on the corrupted ones; the corruption changes nothing that "
             "the metric sees"
         )
 
-    def caution(self, metric: str | None = None) -> str | None:
-        """Why a recovery that is defined says little: the interval of the gap holds 0. None where
-        it does not, or where a single example has no interval.
-        """
-        name = self._metric(metric)
-        gap = self.clean[name] - self.corrupted[name]
-        if len(gap) == 1 or self.undefined(name):
-            return None
-        low, high = (
-            float(end)
-            for end in mean_interval(gap[:, None], resample_weights(len(gap), 1000, seed=0))
-        )
-        if not low <= 0 <= high:
-            return None
-        few = f"which cannot be told apart from 0 with n = {len(gap)} examples"
-        return (
-            f"the gap that recovery is a share of may be nothing: {name} differs by "
-            f"{float(gap.mean()):.4g} [{low:.4g}, {high:.4g}] between clean and corrupted, "
-            + (few if len(gap) < FEW else "so this model does not tell these prompts apart")
-        )
-
     def recovery(
         self, metric: str | None = None, *, n_resamples: int = 1000, seed: int = 0
     ) -> Recovery:
-        """The share of the gap that each patch recovers (denoise) or leaves (noise)."""
+        """The share of the gap that each patch recovers (denoise) or leaves (noise).
+
+        Args:
+            metric: its name; None is the first.
+            n_resamples: bootstrap resamples of the examples.
+            seed: of the resamples.
+
+        Returns:
+            (value - corrupted) / (clean - corrupted) for each site, in the shape of the sweep.
+
+        Raises:
+            UndefinedRecoveryError: if clean and corrupted agree.
+        """
         name = self._metric(metric)
-        if reason := self.undefined(name):
-            raise UndefinedRecoveryError(reason)
+        if (error := self.undefined(name)) is not None:
+            raise error
         values = self.values[name]
         shape = values.shape[1:]
         weights = resample_weights(len(values), n_resamples, seed=seed)
@@ -145,85 +170,33 @@ class Patching:
             for part in values.flatten(1).split(width, dim=1)
         ]
         value, low, high = (torch.cat(one).view(shape) for one in zip(*parts, strict=True))
-        return Recovery(value, low, high, (~values.isnan()).sum(dim=0))
+        return Recovery(value, low, high, len(values), (~values.isnan()).sum(dim=0))
 
     def ranked(self, metric: str | None = None) -> list[int]:
-        """Places in the flattened sweep, those that matter most in front.
+        """Indices into the flattened sweep, those that matter most in front.
 
         Those that recover most when denoising, those that leave least when noising.
         """
         recovery = self.recovery(metric).value.flatten()
         sign = 1 if self.direction == "denoise" else -1
         order = (sign * recovery).nan_to_num(nan=-math.inf).argsort(descending=True, stable=True)
-        return [place for place in order.tolist() if not recovery[place].isnan()]
+        return [index for index in order.tolist() if not recovery[index].isnan()]
 
     def top(self, n: int = 10, metric: str | None = None) -> list[tuple[str, float]]:
         """The n sites that matter most, with their recovery."""
         recovery = self.recovery(metric).value.flatten()
-        return [(self.name(place), float(recovery[place])) for place in self.ranked(metric)[:n]]
+        return [(self.name(index), float(recovery[index])) for index in self.ranked(metric)[:n]]
 
-    def name(self, place: int) -> str:
-        """A site in words, by its place in the flattened sweep."""
-        index = torch.unravel_index(
-            torch.tensor(place), tuple(len(axis.values) for axis in self.axes)
+    def name(self, index: int) -> str:
+        """A site in words, by its index into the flattened sweep."""
+        along = torch.unravel_index(
+            torch.tensor(index), tuple(len(axis.values) for axis in self.axes)
         )
         words = [] if self.site == "path" else [self.site]
-        for axis, at in zip(self.axes, index, strict=True):
+        for axis, at in zip(self.axes, along, strict=True):
             number = f"{axis.values[int(at)]} " if axis.name == "position" else ""
             words.append(f"{number}{axis.labels[int(at)]}")
         return ", ".join(words)
-
-    def save(self, path: str | Path) -> None:
-        """Write JSON: every setting, every value, and recovery with its interval."""
-        metrics = {}
-        for name in self.metrics:
-            metrics[name] = {
-                "clean": self.clean[name].tolist(),
-                "corrupted": self.corrupted[name].tolist(),
-                "values": _plain(self.values[name]),
-                "undefined": self.undefined(name),
-                "caution": self.caution(name),
-                "recovery": None if self.undefined(name) else self._summary(name),
-            }
-        record = {
-            "site": self.site,
-            "direction": self.direction,
-            "axes": [vars(axis) for axis in self.axes],
-            "order": list(self.metrics),
-            "metrics": metrics,
-            "details": self.details,
-        }
-        write_json(path, record)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Patching:
-        """Read what `save` wrote; a key that this version does not know is refused by name."""
-        record = read_json(path)
-        try:
-            with error_context(str(path)):
-                _require_known(record)
-            axes = tuple(
-                Axis(axis["name"], tuple(axis["values"]), tuple(axis["labels"]))
-                for axis in record["axes"]
-            )
-            kept = {
-                part: {
-                    name: torch.tensor(_numbers(record["metrics"][name][part])).double()
-                    for name in record["order"]
-                }
-                for part in ("values", "clean", "corrupted")
-            }
-            return cls(record["site"], record["direction"], axes, **kept, details=record["details"])
-        except CircuitsError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CircuitsError(
-                f"{path}: not a file written by Patching.save ({type(error).__name__}: {error})"
-            ) from error
-
-    def _summary(self, name: str) -> dict[str, Any]:
-        found = self.recovery(name)
-        return {part: _plain(value) for part, value in vars(found).items()}
 
     def _metric(self, name: str | None) -> str:
         if name is None:
@@ -273,27 +246,5 @@ def _share(
     return torch.where(empty, estimate, above / below)
 
 
-def _plain(values: Tensor) -> Any:
-    """Nested lists with None for what is not finite, as JSON has it."""
-    return _swap(values.tolist(), lambda x: x if math.isfinite(x) else None)
-
-
-def _numbers(values: Any) -> Any:
-    return _swap(values, lambda x: math.nan if x is None else x)
-
-
-def _swap(values: Any, change: Any) -> Any:
-    if isinstance(values, Sequence):
-        return [_swap(value, change) for value in values]
-    return change(values)
-
-
-def _require_known(record: Any) -> None:
-    """Refuse what a file says beyond what is read of it, and a metric that it gives no place."""
-    require_known(record, _RECORD)
-    require_known(record["metrics"], record["order"])
-    for axis in record["axes"]:
-        require_known(axis, [field.name for field in fields(Axis)])
-    for metric in record["metrics"].values():
-        require_known(metric, _METRIC)
-        require_known(metric.get("recovery") or {}, [field.name for field in fields(Recovery)])
+_GAPS = TypeAdapter(dict[str, Estimate])
+_RECOVERIES = TypeAdapter(dict[str, Recovery | None])

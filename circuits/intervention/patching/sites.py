@@ -36,7 +36,7 @@ Chosen = Bool[Tensor, "batch pos unit"]
 
 
 @dataclass(frozen=True)
-class Tap:
+class HookPoint:
     """A module's input or output, or one projection's heads in it; `units` side by side."""
 
     module: nn.Module
@@ -69,14 +69,14 @@ class Tap:
 class Site:
     """A kind of place, one in each layer.
 
-    unit: what its units are called; None for whole vectors. tap: where it is, in a layer.
+    unit: what its units are called; None for whole vectors. hook_point: where it is, in a layer.
     offset: layers between the site's own and the first one that it can change.
     whole: setting it needs the run's earlier positions, so the run cannot start at a later one.
     """
 
     name: str
     about: str
-    tap: Callable[[Layer], Tap]
+    hook_point: Callable[[Layer], HookPoint]
     unit: str | None = None
     offset: int = 0
     whole: bool = False
@@ -92,19 +92,19 @@ class Site:
         found: dict[int, Value] = {}
         hooks = Hooks()
 
-        def keep(layer: int, tap: Tap, x: Tensor) -> None:
-            found[layer] = tap.read(x, len(tokens)).clone()
+        def keep(layer: int, point: HookPoint, x: Tensor) -> None:
+            found[layer] = point.read(x, len(tokens)).clone()
 
         for layer in layers:
-            tap = self.tap(model.view.layers[layer])
-            tap.hook(hooks, partial(keep, layer, tap))
+            point = self.hook_point(model.view.layers[layer])
+            point.hook(hooks, partial(keep, layer, point))
         model.logits(tokens, batch, hooks)
         return found
 
     def attach(self, hooks: Hooks, layer: Layer, chosen: Chosen, donor: Value) -> None:
         """Have the chosen units and positions of a layer take the donor's value."""
-        tap = self.tap(layer)
-        tap.hook(hooks, lambda x: tap.written(x, chosen, donor))
+        point = self.hook_point(layer)
+        point.hook(hooks, lambda x: point.written(x, chosen, donor))
 
 
 class _Middle(Site):
@@ -129,14 +129,14 @@ class _Middle(Site):
 
     def attach(self, hooks: Hooks, layer: Layer, chosen: Chosen, donor: Value) -> None:
         """Set the attention output to what makes up the difference."""
-        tap, entering = self.tap(layer), _block_input(layer)
+        point, entering = self.hook_point(layer), _block_input(layer)
         stream: list[Value] = []
 
         def keep(x: Tensor) -> None:
             stream[:] = [entering.read(x, len(chosen))]
 
         entering.hook(hooks, keep)
-        tap.hook(hooks, lambda x: tap.written(x, chosen, donor - stream[0]))
+        point.hook(hooks, lambda x: point.written(x, chosen, donor - stream[0]))
 
 
 class _Pattern(Site):
@@ -171,14 +171,16 @@ class _Pattern(Site):
 
     def attach(self, hooks: Hooks, layer: Layer, chosen: Chosen, donor: Value) -> None:
         """Set z to the donor's pattern times the values of this run."""
-        tap, values = self.tap(layer), _projection("v", layer)
+        point, values = self.hook_point(layer), _projection("v", layer)
         live: list[Value] = []
 
         def keep(x: Tensor) -> None:
             live[:] = [values.read(x, len(chosen))]
 
         values.hook(hooks, keep)
-        tap.hook(hooks, lambda x: tap.written(x, chosen, _mixed(donor.transpose(1, 2), live[0])))
+        point.hook(
+            hooks, lambda x: point.written(x, chosen, _mixed(donor.transpose(1, 2), live[0]))
+        )
 
 
 def _mixed(
@@ -211,40 +213,42 @@ def _eager(model: HookedModel) -> Iterator[None]:
         model.hf.set_attn_implementation(before)
 
 
-def _block_input(layer: Layer) -> Tap:
-    return Tap(layer.block, before=True)
+def _block_input(layer: Layer) -> HookPoint:
+    return HookPoint(layer.block, before=True)
 
 
-def _projection(port: str, layer: Layer) -> Tap:
+def _projection(port: str, layer: Layer) -> HookPoint:
     found = next(one for one in layer.attention.projections if one.port == port)
-    return Tap(found.module, before=False, units=found.n_heads, projection=found)
+    return HookPoint(found.module, before=False, units=found.n_heads, projection=found)
 
 
-def reader_tap(view: View, node: Node) -> tuple[Tap, int]:
+def reader_hook_point(view: View, node: Node) -> tuple[HookPoint, int]:
     """Where a reader of the graph reads, and which unit of it is the reader's."""
     if node.kind == "logits":
-        return Tap(view.final, before=True), 0
+        return HookPoint(view.final, before=True), 0
     assert node.layer is not None
     layer = view.layers[node.layer]
     if node.port is None or node.head is None:
-        return Tap(layer.mlp.reader, before=True), 0
+        return HookPoint(layer.mlp.reader, before=True), 0
     return _projection(node.port, layer), node.head
 
 
-def _z(layer: Layer) -> Tap:
-    return Tap(layer.attention.output, before=True, units=layer.attention.n_heads)
+def _z(layer: Layer) -> HookPoint:
+    return HookPoint(layer.attention.output, before=True, units=layer.attention.n_heads)
 
 
-def _attention_output(layer: Layer) -> Tap:
+def _attention_output(layer: Layer) -> HookPoint:
     """What joins the stream: behind the norm after attention, where there is one."""
     attention = layer.attention
-    return Tap(attention.output if attention.post is None else attention.post.module, before=False)
+    return HookPoint(
+        attention.output if attention.post is None else attention.post.module, before=False
+    )
 
 
-def _neurons(layer: Layer) -> Tap:
+def _neurons(layer: Layer) -> HookPoint:
     """What enters the MLP's last matrix."""
     width = input_major(layer.mlp.hidden).shape[0]
-    return Tap(layer.mlp.hidden, before=True, units=width)
+    return HookPoint(layer.mlp.hidden, before=True, units=width)
 
 
 SITES: dict[str, Site] = {
@@ -259,7 +263,7 @@ SITES: dict[str, Site] = {
         Site(
             "resid_post",
             "residual stream after a layer",
-            lambda layer: Tap(layer.block, before=False),
+            lambda layer: HookPoint(layer.block, before=False),
             offset=1,
         ),
         Site(
@@ -270,7 +274,7 @@ SITES: dict[str, Site] = {
         Site(
             "mlp_out",
             "what the MLP adds to the stream",
-            lambda layer: Tap(layer.mlp.output, before=False),
+            lambda layer: HookPoint(layer.mlp.output, before=False),
         ),
         Site("z", "each head's output, before the output matrix", _z, "head"),
         Site("q", "each head's query, before rotation", partial(_projection, "q"), "head"),

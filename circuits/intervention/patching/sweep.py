@@ -23,14 +23,16 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from circuits.intervention.patching.base import ResumableRun, Start
-from circuits.intervention.patching.plan import Plan
+from circuits.intervention.patching.base import ResumableRun, ResumePoint
+from circuits.intervention.patching.grid import SweepGrid
 from circuits.intervention.patching.readouts import readouts
 from circuits.intervention.patching.result import Patching
+from circuits.intervention.patching.spec import PatchSpec
 from circuits.metrics import Metric
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
 from circuits.runtime.batching import over_batches
+from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import PartialResults
 from tasks.pairs import PairBatch, PairSet
 
@@ -40,6 +42,7 @@ _LOGITS = 2**26  # numbers in the logits of one pass, at most
 # need no computing. On a CPU, 256 to 512 tokens were quickest of 128 to 2048.
 _TOKENS = {"cpu": 512}
 _TOKENS_ELSEWHERE = 8192
+_POSITION = 2  # of (layer, unit, position)
 
 Logits = Float[Tensor, "copy read vocab"]
 Cell = tuple[int, int]  # an entry of positions and one of units
@@ -49,95 +52,85 @@ Cell = tuple[int, int]  # an entry of positions and one of units
 def patch(
     model: HookedModel,
     pairs: PairSet,
-    site: str = "resid_pre",
+    spec: PatchSpec | None = None,
     *,
-    direction: str = "denoise",
-    by: Sequence[str] | None = None,
-    layers: Sequence[int] | None = None,
-    positions: Sequence[int] | None = None,
-    units: Sequence[int] | None = None,
     metrics: str | Sequence[str] | None = None,
-    align: str = "start",
-    batch_size: int | None = None,
     tokens: int | None = None,
-    progress: bool = False,
+    options: RunOptions | None = None,
     resume: PartialResults | None = None,
 ) -> Patching:
-    """Patch every site of a kind and measure what comes of it.
+    """Patch every site of a kind and measure the effect on the answer.
 
-    site: a name from `SITES`. direction: "denoise" puts the clean run's activation into the
-        corrupted run, "noise" the corrupted run's into the clean one.
-    by: the axes to sweep, of "layer", "position" and, where the site has heads, KV heads or
-        neurons, "unit". Along the others everything is patched at once. None takes layer and
-        position for whole vectors, layer and unit for the rest.
-    layers, positions, units: which of them to patch; None is all.
-    metrics: names from `circuits.metrics`, or "probability", "logit" and "rank" of the answer or of
-        a token ("rank: Paris"); None is the pairs' own.
-    align: prompts of several lengths are laid side by side from their "start" (positions 0, 1, ..)
-        or from their "end" (.., -2, -1). The tokens of an answer that are fed to the model count.
-    batch_size: pairs at a time. tokens: how many one pass holds, all copies together; None takes
-        512 on a CPU, 8192 elsewhere.
-    unfinished: keeps what is done so far in a file; the same call goes on from it.
+    Args:
+        model: a decoder-only model.
+        pairs: clean and corrupted prompts.
+        spec: what is patched, and in which direction; None patches the residual stream before every
+            layer at every position, clean into corrupted.
+        metrics: names from `circuits.metrics`, or "probability", "logit" and "rank" of the answer
+            or of a token ("rank: Paris"); None is the pairs' own.
+        tokens: how many tokens one pass holds, all copies together; None takes 512 on a CPU, 8192
+            elsewhere.
+        options: batch size and progress bar; nothing here is random.
+        resume: keeps what is done so far in a file; the same call continues from it.
+
+    Returns:
+        One value an example and site for each metric, with the unpatched runs'.
+
+    Raises:
+        CircuitsError: for a site, an axis, an index or a metric that the model does not have.
     """
-    plan = Plan.of(
-        *(model, pairs, site),
-        direction=direction,
-        by=by,
-        layers=layers,
-        positions=positions,
-        units=units,
-        align=align,
-    )
+    options = options or RunOptions()
+    grid = SweepGrid.of(model, pairs, spec or PatchSpec())
     judges = readouts(model, pairs, metrics)
     fit = tokens or _TOKENS.get(model.device.type, _TOKENS_ELSEWHERE)
-    values = torch.zeros(len(judges), len(pairs), *plan.shape, dtype=torch.float64)
+    values = torch.zeros(len(judges), len(pairs), *grid.shape, dtype=torch.float64)
     ends = torch.zeros(2, len(judges), len(pairs), dtype=torch.float64)
     resume = resume or PartialResults()
     resume.restore(
         len(pairs),
         {
-            "site": plan.site.name,
-            "direction": direction,
-            **plan.details,
+            "site": grid.site.name,
+            "direction": grid.direction,
+            **grid.settings,
             "metrics": [judge.name for judge in judges],
             "model": [model.fingerprint, str(model.hf.dtype)],
             "pairs": pairs.fingerprints,
-            "batch size": [batch_size, fit],
+            "batch size": [options.batch_size, fit],
         },
         {"values": values, "ends": ends},
     )
     finished = int(resume.done.sum())
     with tqdm(
-        total=len(pairs) * plan.shape.numel(),
-        desc=f"patching {plan.site.name}",
+        total=len(pairs) * grid.shape.numel(),
+        desc=f"patching {grid.site.name}",
         unit="run",
-        disable=not progress,
+        disable=not options.progress,
     ) as bar:
 
         def work(batch: PairBatch) -> _Sweep:
-            bar.n = finished * plan.shape.numel()  # a batch that was halved starts anew
-            sweep = _Sweep(model, batch, plan, judges, fit)
+            bar.n = finished * grid.shape.numel()  # a batch that was halved starts anew
+            sweep = _Sweep(model, batch, grid, judges, fit)
             sweep.run(bar)
             return sweep
 
         for batch, sweep in over_batches(
-            model, pairs, work, batch_size=batch_size, done=resume.done
+            model, pairs, work, batch_size=options.batch_size, done=resume.done
         ):
             place = batch.index.cpu()
             values[:, place], ends[:, :, place] = sweep.values.cpu(), sweep.ends.cpu()
             finished += len(batch)
             resume.keep(place)
-    axes = tuple(plan.axis(place, model, pairs) for place in plan.swept)
+    axes = tuple(grid.axis(index, model, pairs) for index in grid.swept)
     shape = [len(axis.values) for axis in axes]
     names = [judge.name for judge in judges]
     return Patching(
-        plan.site.name,
-        direction,
-        axes,
-        {name: found.reshape(-1, *shape) for name, found in zip(names, values, strict=True)},
-        dict(zip(names, ends[0], strict=True)),
-        dict(zip(names, ends[1], strict=True)),
-        plan.details,
+        site=grid.site.name,
+        direction=grid.direction,
+        axes=axes,
+        values={name: found.reshape(-1, *shape) for name, found in zip(names, values, strict=True)},
+        clean=dict(zip(names, ends[0], strict=True)),
+        corrupted=dict(zip(names, ends[1], strict=True)),
+        details=grid.settings,
     )
 
 
@@ -152,26 +145,26 @@ class _Sweep:
         self,
         model: HookedModel,
         batch: PairBatch,
-        plan: Plan,
+        grid: SweepGrid,
         judges: Sequence[Metric],
         tokens: int,
     ) -> None:
-        self.model, self.batch, self.plan, self.judges = model, batch, plan, judges
+        self.model, self.batch, self.grid, self.judges = model, batch, grid, judges
         self.tokens = tokens
-        denoise = plan.direction == "denoise"
+        denoise = grid.direction == "denoise"
         given, kept = (batch.clean, batch.corrupted) if denoise else (batch.corrupted, batch.clean)
         self.base = ResumableRun(model, batch, kept)
-        self.resumes = self.base.resumes()
+        self.resumes = self.base.check_resumable()
         if not self.resumes:
             _log.warning("%s cannot go on from a cache; running it whole", type(model.hf).__name__)
         other = model.logits(given, batch)
         self.clean, corrupted = (other, self.base.logits) if denoise else (self.base.logits, other)
-        used = [layer for entry in plan.layers for layer in entry]
-        self.donor = plan.site.record(model, batch, given, sorted(set(used)))
-        self.where = plan.where(batch)
+        used = [layer for entry in grid.layers for layer in entry]
+        self.donor = grid.site.record(model, batch, given, sorted(set(used)))
+        self.where = grid.where(batch)
         self.ends = torch.stack([self._read(one[None])[..., 0] for one in (self.clean, corrupted)])
         unpatched = self.ends[int(denoise)]
-        self.values = unpatched[..., None, None, None].repeat(1, 1, *plan.shape)
+        self.values = unpatched[..., None, None, None].repeat(1, 1, *grid.shape)
 
     def run(self, bar: tqdm[Any]) -> None:
         """Fill in `values`."""
@@ -179,24 +172,24 @@ class _Sweep:
         cells = [
             (position, unit)
             for position in sorted(firsts, key=lambda place: firsts[place])
-            for unit in range(len(self.plan.units))
+            for unit in range(len(self.grid.units))
         ]
-        for entry, layers in enumerate(self.plan.layers):
+        for entry, layers in enumerate(self.grid.layers):
             for first, part in self._passes(cells, firsts):
-                start = Start(0, 0)
+                start = ResumePoint(0, 0)
                 if self.resumes:
-                    layer = min(layers) + self.plan.site.offset
-                    start = Start(layer, 0 if self.plan.site.whole else first)
+                    layer = min(layers) + self.grid.site.offset
+                    start = ResumePoint(layer, 0 if self.grid.site.whole else first)
                 hooks = Hooks()
                 for layer in layers:
                     self._patch(hooks, layer, start, part)
-                read = self._read(self.base.go_on(start, len(part), hooks))
+                read = self._read(self.base.run_from(start, len(part), hooks))
                 for place, (position, unit) in enumerate(part):
                     self.values[:, :, entry, unit, position] = read[..., place]
                 bar.update(len(part) * len(self.batch))
-        idle = self.plan.shape.numel() - len(cells) * len(self.plan.layers)
+        idle = self.grid.shape.numel() - len(cells) * len(self.grid.layers)
         bar.update(idle * len(self.batch))
-        if "position" in self.plan.by:
+        if _POSITION in self.grid.swept:
             absent = ~self.where.any(dim=2).T  # example, position
             self.values.masked_fill_(absent[None, :, None, None, :], torch.nan)
 
@@ -222,15 +215,15 @@ class _Sweep:
             yield first, cells[: max(1, fit)]
             cells = cells[max(1, fit) :]
 
-    def _patch(self, hooks: Hooks, layer: int, start: Start, part: list[Cell]) -> None:
+    def _patch(self, hooks: Hooks, layer: int, start: ResumePoint, part: list[Cell]) -> None:
         """Edits of one layer: in each copy, its units at its positions take the donor's value."""
         donor = self.donor[layer][:, start.position :]
         units = torch.zeros(len(part), donor.shape[2], dtype=torch.bool, device=donor.device)
         for copy, (_, unit) in enumerate(part):
-            units[copy, list(self.plan.units[unit])] = True
+            units[copy, list(self.grid.units[unit])] = True
         where = self.where[[position for position, _ in part]][..., start.position :]
         chosen = where[..., None] & units[:, None, None]  # copy, example, column, unit
-        self.plan.site.attach(
+        self.grid.site.attach(
             hooks,
             self.model.view.layers[layer],
             chosen.flatten(0, 1),

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from circuits.intervention.patching import Axis, Patching
 from circuits.report.blocks import Plot
 from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
 from circuits.report.figures.panels import label
+from circuits.statistics.estimate import Estimates
 
 _NUMBERED = 16  # columns up to which a cell holds its number
 _TICKS = 80  # labels that fit along x
@@ -23,12 +25,15 @@ _DOTS = 26  # pixels a row of dots
 
 @dataclass(frozen=True)
 class Effect:
-    """What is drawn: 0 where a patch does nothing. words: what it is."""
+    """What is drawn: 0 where a patch does nothing.
 
-    value: Float[Tensor, "*axes"]
-    low: Float[Tensor, "*axes"] | None
-    high: Float[Tensor, "*axes"] | None
+    estimates: in the shape of the sweep; no intervals where the metric has no recovery.
+    words: what they are. of_gap: whether they are shares of the gap.
+    """
+
+    estimates: Estimates
     words: str
+    of_gap: bool = True
 
     @classmethod
     def of(cls, found: Patching, metric: str) -> Effect:
@@ -36,11 +41,13 @@ class Effect:
         if found.undefined(metric):
             unpatched = found.corrupted if found.direction == "denoise" else found.clean
             change = (found.values[metric] - _spread(unpatched[metric], found)).nanmean(dim=0)
-            return cls(change, None, None, f"change of {metric}")
+            none = torch.full_like(change, math.nan)
+            return cls(Estimates(change, none, none, found.n), f"change of {metric}", False)
         share = found.recovery(metric)
         if found.direction == "denoise":
-            return cls(share.value, share.low, share.high, "share of the gap recovered")
-        return cls(1 - share.value, 1 - share.high, 1 - share.low, "share of the gap lost")
+            return cls(share, "share of the gap recovered")
+        lost = Estimates(1 - share.value, 1 - share.high, 1 - share.low, share.n)
+        return cls(lost, "share of the gap lost")
 
 
 def patching_height(found: Patching) -> int:
@@ -58,14 +65,10 @@ def patching_plot(found: Patching, metric: str) -> Plot:
 
 
 def _dots(found: Patching, metric: str, effect: Effect) -> Plot:
-    value, low, high = (
-        [None] * len(effect.value) if part is None else part.tolist()
-        for part in (effect.value, effect.low, effect.high)
-    )
     dots = [
-        Dot(0, row, one, low[row], high[row])
-        for row, one in enumerate(value)
-        if one is not None and math.isfinite(one)
+        Dot(0, row, estimate.value, _end(estimate.low), _end(estimate.high))
+        for row, estimate in enumerate(effect.estimates)
+        if math.isfinite(estimate.value)
     ]
     return dot_panels(
         [metric],
@@ -74,14 +77,14 @@ def _dots(found: Patching, metric: str, effect: Effect) -> Plot:
         columns=1,
         title=effect.words,
         pixels=_DOTS,
-        references=(0.0,) if effect.low is None else (0.0, 1.0),
+        references=(0.0, 1.0) if effect.of_gap else (0.0,),
     )
 
 
 def _heatmap(found: Patching, effect: Effect, metric: str) -> Plot:
     *outer, across = found.axes
     rows = _rows(tuple(outer))
-    value = effect.value.reshape(len(rows), -1)
+    value = effect.estimates.value.reshape(len(rows), -1)
     largest = float(value.nan_to_num(0.0, posinf=0.0, neginf=0.0).abs().max()) or 1.0
     trace: dict[str, Any] = {
         "type": "heatmap",
@@ -143,10 +146,10 @@ def _short(name: str) -> str:
 
 def _ticks(names: list[str]) -> dict[str, Any]:
     step = -(-len(names) // _TICKS)
-    places = list(range(0, len(names), step))
+    ticks = list(range(0, len(names), step))
     return {
-        "tickvals": places,
-        "ticktext": [label(names[place]) for place in places],
+        "tickvals": ticks,
+        "ticktext": [label(names[tick]) for tick in ticks],
         "range": [-0.5, len(names) - 0.5],
         "showgrid": False,
         "ticks": "",
@@ -159,24 +162,28 @@ def _hovers(found: Patching, effect: Effect, metric: str, rows: list[str]) -> li
     shape = (len(rows), len(across.values))
     means = found.mean(metric).reshape(shape).tolist()
     examples = (~found.values[metric].isnan()).sum(dim=0).reshape(shape).tolist()
-    value = effect.value.reshape(shape).tolist()
-    low, high = (
-        None if part is None else part.reshape(shape).tolist() for part in (effect.low, effect.high)
-    )
+    shown = effect.estimates
+    value, low, high = (part.reshape(shape) for part in (shown.value, shown.low, shown.high))
+    cells = Estimates(value, low, high, shown.n)
     texts = []
     for row, name in enumerate(rows):
         line = []
         for column, other in enumerate(across.labels):
-            place = f"{across.values[column]} " if across.name == "position" else ""
-            text = f"<b>{label(f'{name}, {place}{other}')}</b><br>{effect.words} "
-            text += signed(value[row][column])
-            if low is not None and high is not None and examples[row][column] > 1:
-                ends = {"low": low[row][column], "high": high[row][column]}
-                text += f" {interval(ends)}"
+            position = f"{across.values[column]} " if across.name == "position" else ""
+            cell = cells[row, column]
+            text = f"<b>{label(f'{name}, {position}{other}')}</b><br>{effect.words} "
+            text += signed(cell.value)
+            if effect.of_gap and examples[row][column] > 1:
+                text += f" {interval(cell)}"
             text += f"<br>{label(metric)} {general(means[row][column])}"
             line.append(f"{text}<br>n = {examples[row][column]}")
         texts.append(line)
     return texts
+
+
+def _end(end: float) -> float | None:
+    """The end of an interval, where there is one."""
+    return end if math.isfinite(end) else None
 
 
 def _spread(ends: Float[Tensor, " example"], found: Patching) -> Tensor:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from circuits.intervention.patching import Patching
 from circuits.report.blocks import Block
 from circuits.report.patching import blocks
 from circuits.report.run import Run
 
-FILE = "patching.json"
-
 
 def heatmap(run: Run) -> Iterator[Block]:
     """The sweep of the run's last checkpoint."""
-    run.json(FILE)
-    yield from blocks(Patching.load(run.folder / FILE))
+    yield from blocks(run.patching)

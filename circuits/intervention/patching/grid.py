@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool
@@ -12,81 +12,68 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.intervention.patching.labels import position_labels
-from circuits.intervention.patching.result import DIRECTIONS, Axis
+from circuits.intervention.patching.result import Axis
 from circuits.intervention.patching.sites import Site, site_named
+from circuits.intervention.patching.spec import Direction, PatchSpec
 from circuits.models import HookedModel
 from tasks.pairs import PairBatch, PairSet
 
 Where = Bool[Tensor, "place batch pos"]
-ALIGNMENTS = ("start", "end")
 _LETTERS = {"head": "h", "KV head": "kv", "neuron": "n"}
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepGrid:
     """The entries along layer, unit and position; a run patches one entry of each.
 
-    by: the axes that are swept. An axis that is not has one entry with all that is patched at once.
+    Units are the heads, KV heads or neurons of the site. An axis that is not swept has one entry
+    with all that is patched at once.
+
+    swept: indices, in (layer, unit, position), of the axes that are swept.
     from_end: positions are negative and count from the end of each prompt.
     """
 
     site: Site
-    direction: str
-    by: tuple[str, ...]
+    direction: Direction
+    swept: tuple[int, ...]
     layers: tuple[tuple[int, ...], ...]
     units: tuple[tuple[int, ...], ...]
     positions: tuple[tuple[int, ...], ...]
     from_end: bool
 
-    axes: ClassVar[tuple[str, ...]] = ("layer", "unit", "position")
-
     @classmethod
-    def of(
-        cls,
-        model: HookedModel,
-        pairs: PairSet,
-        site: str,
-        *,
-        direction: str,
-        by: Sequence[str] | None,
-        layers: Sequence[int] | None,
-        positions: Sequence[int] | None,
-        units: Sequence[int] | None,
-        align: str,
-    ) -> Plan:
+    def of(cls, model: HookedModel, pairs: PairSet, spec: PatchSpec) -> SweepGrid:
         """Check a request; `CircuitsError` says what is known instead."""
         if model.layout.n_encoder_layers:
             raise CircuitsError(
                 f"{type(model.hf).__name__}: activation patching is for decoder-only models; in "
                 "others earlier positions may depend on later ones"
             )
-        check_direction(direction)
-        if align not in ALIGNMENTS:
-            raise CircuitsError(f"unknown align {align!r}; known: {', '.join(ALIGNMENTS)}")
         model.validate(pairs)
-        found = site_named(site)
-        swept = tuple(by or ("layer", "unit" if found.unit else "position"))
-        known = cls.axes if found.unit else ("layer", "position")
-        for axis in swept:
-            if axis not in known:
-                raise CircuitsError(
-                    f"{found.name} cannot be swept by {axis!r}; it can by {', '.join(known)}"
-                )
+        site = site_named(spec.site)
         longest = max(len(pair) for pair in pairs)
+        from_end = spec.align == "end"
+        axes = ("layer", _kind(site), "position")
         chosen = (
-            _chosen("layer", layers, range(len(model.view.layers))),
-            _chosen(found.unit or "unit", units, range(found.tap(model.view.layers[0]).units)),
+            _chosen("layer", spec.layers, range(len(model.view.layers))),
             _chosen(
-                "position", positions, range(-longest, 0) if align == "end" else range(longest)
+                site.unit or "unit",
+                _units(site, spec),
+                range(site.hook_point(model.view.layers[0]).units),
             ),
+            _chosen("position", spec.positions, range(-longest, 0) if from_end else range(longest)),
         )
-        along_layers, along_units, along_positions = (
-            tuple((one,) for one in wanted) if axis in swept else (wanted,)
-            for axis, wanted in zip(cls.axes, chosen, strict=True)
+        wanted = spec.sweep or ("layer", axes[1] or "position")
+        for axis in wanted:
+            if axis not in axes:
+                known = ", ".join(name for name in axes if name)
+                raise CircuitsError(f"{site.name} cannot be swept by {axis!r}; it can by {known}")
+        layers, units, positions = (
+            tuple((value,) for value in values) if axis in wanted else (values,)
+            for axis, values in zip(axes, chosen, strict=True)
         )
-        return cls(
-            found, direction, swept, along_layers, along_units, along_positions, align == "end"
-        )
+        swept = tuple(index for index, axis in enumerate(axes) if axis in wanted)
+        return cls(site, spec.direction, swept, layers, units, positions, from_end)
 
     @property
     def shape(self) -> torch.Size:
@@ -94,27 +81,25 @@ class Plan:
         return torch.Size([len(self.layers), len(self.units), len(self.positions)])
 
     @property
-    def swept(self) -> tuple[int, ...]:
-        """Places, in `axes`, of those that are swept."""
-        return tuple(place for place, axis in enumerate(self.axes) if axis in self.by)
-
-    @property
-    def details(self) -> dict[str, Any]:
-        """The settings, as a result keeps them."""
+    def settings(self) -> dict[str, Any]:
+        """What is patched, as a result keeps it."""
+        kind = _kind(self.site)
+        units = {} if kind is None else {f"{kind}s": [unit for one in self.units for unit in one]}
+        axes = ("layer", kind, "position")
         return {
-            "by": [self.axes[place] for place in self.swept],
+            "sweep": [axes[index] for index in self.swept],
             "layers": [layer for entry in self.layers for layer in entry],
-            "units": [unit for entry in self.units for unit in entry] if self.site.unit else None,
-            "positions": [place for entry in self.positions for place in entry],
+            **units,
+            "positions": [position for entry in self.positions for position in entry],
             "align": "end" if self.from_end else "start",
         }
 
-    def axis(self, place: int, model: HookedModel, pairs: PairSet) -> Axis:
+    def axis(self, index: int, model: HookedModel, pairs: PairSet) -> Axis:
         """A swept axis with its labels."""
-        values = tuple(entry[0] for entry in (self.layers, self.units, self.positions)[place])
-        if place == 0:
+        values = tuple(entry[0] for entry in (self.layers, self.units, self.positions)[index])
+        if index == 0:
             return Axis("layer", values, tuple(f"layer {value}" for value in values))
-        if place == 1:
+        if index == 1:
             unit = self.site.unit or "unit"
             return Axis(unit, values, tuple(f"{_LETTERS[unit]}{value}" for value in values))
         return Axis("position", values, position_labels(model, pairs, values))
@@ -128,10 +113,22 @@ class Plan:
         return torch.stack(places) & batch.mask
 
 
-def check_direction(direction: str) -> None:
-    """Refuse a direction that is not known."""
-    if direction not in DIRECTIONS:
-        raise CircuitsError(f"unknown direction {direction!r}; known: {', '.join(DIRECTIONS)}")
+def _kind(site: Site) -> Literal["head", "neuron"] | None:
+    """What a sweep calls a site's units; None where it is a whole vector."""
+    if site.unit is None:
+        return None
+    return "neuron" if site.unit == "neuron" else "head"
+
+
+def _units(site: Site, spec: PatchSpec) -> tuple[int, ...] | None:
+    """The heads or neurons that are asked for; those that the site does not have are refused."""
+    asked = {"head": spec.heads, "neuron": spec.neurons}
+    kind = _kind(site)
+    for name, units in asked.items():
+        if units is not None and name != kind:
+            has = "whole vectors" if kind is None else f"{kind}s"
+            raise CircuitsError(f"{site.name} has no {name}s to choose from: it has {has}")
+    return None if kind is None else asked[kind]
 
 
 def _chosen(what: str, wanted: Sequence[int] | None, known: range) -> tuple[int, ...]:
