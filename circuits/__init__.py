@@ -47,13 +47,14 @@ if TYPE_CHECKING:
         select_nodes,
     )
     from circuits.intervention import MeanActivations
-    from circuits.intervention.patching import Patching, patch, path_patch
+    from circuits.intervention.patching import Patching, PatchSpec, patch, path_patch
     from circuits.model_diff import ModelDiff, diff_models
     from circuits.models import HookedModel
     from circuits.runs import MissingResultError, RunFolder, open_run
     from circuits.runtime.options import RunOptions
     from circuits.statistics.estimate import Estimate, Estimates
-    from circuits.tuning.lora_comparison import LoraComparison, compare_lora_targets
+    from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
+    from circuits.tuning.lora_result import LoraComparison
     from circuits.tuning.lora_targets import LoraTarget
     from circuits.tuning.targets import lora_config
 
@@ -100,13 +101,14 @@ _HOMES = {
         "select_nodes",
     ),
     "circuits.intervention": ("MeanActivations",),
-    "circuits.intervention.patching": ("Patching", "patch", "path_patch"),
+    "circuits.intervention.patching": ("PatchSpec", "Patching", "patch", "path_patch"),
     "circuits.model_diff": ("ModelDiff", "diff_models"),
     "circuits.models": ("HookedModel",),
     "circuits.runs": ("MissingResultError", "RunFolder", "open_run"),
     "circuits.runtime.options": ("RunOptions",),
     "circuits.statistics.estimate": ("Estimate", "Estimates"),
-    "circuits.tuning.lora_comparison": ("LoraComparison", "compare_lora_targets"),
+    "circuits.tuning.lora_comparison": ("LoraProtocol", "compare_lora_targets"),
+    "circuits.tuning.lora_result": ("LoraComparison",),
     "circuits.tuning.lora_targets": ("LoraTarget",),
     "circuits.tuning.targets": ("lora_config",),
 }
@@ -130,6 +132,7 @@ __all__ = [
     "InputError",
     "Layout",
     "LoraComparison",
+    "LoraProtocol",
     "LoraTarget",
     "MeanActivations",
     "Minimality",
@@ -137,6 +140,7 @@ __all__ = [
     "ModelDiff",
     "NodeCircuit",
     "NodeScores",
+    "PatchSpec",
     "Patching",
     "RankingChoice",
     "RatioSearch",

@@ -139,7 +139,7 @@ def _reason(error: ValidationError) -> str:
     """What is wrong with a file's content, and where in it."""
     first = error.errors()[0]
     loc = [str(step) for step in first["loc"]]
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         inside = f"{'.'.join(loc[:-1])}: " if loc[1:] else ""
         return (
             f"{inside}unknown key '{loc[-1]}'; it may be of a later version and change what the "
