@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
-from circuits.attribution.clean_corrupted import CleanCorrupted
 from circuits.attribution.dataset_scores import DatasetScores, Growth, score_dataset
-from circuits.attribution.eap import EAP
-from circuits.attribution.eap_ig import EAPIG
-from circuits.attribution.eap_ig_activations import EAPIGActivations
-from circuits.attribution.exact import Exact
-from circuits.attribution.information_flow import InformationFlow
-from circuits.attribution.method import Method as Method
-from circuits.attribution.random import Random
-from circuits.errors import CircuitsError
+from circuits.attribution.method import Method
+from circuits.attribution.registry import resolve
 from circuits.graph import EdgeScores
 from circuits.metrics import metric_for
 from circuits.models import HookedModel
 from circuits.runtime.resume import PartialResults
 from tasks.pairs import PairSet
-
-METHODS: dict[str, type[Any]] = {
-    method.name: method
-    for method in (EAPIG, EAPIGActivations, EAP, CleanCorrupted, Exact, InformationFlow, Random)
-}
-
-
-def method(name: str, **settings: Any) -> Method:
-    """The method of that name; unknown names and settings are refused with the known ones."""
-    if name not in METHODS:
-        raise CircuitsError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
-    given = {key: value for key, value in settings.items() if value is not None}
-    known = [field.name for field in fields(METHODS[name])]
-    if unknown := sorted(set(given) - set(known)):
-        takes = ", ".join(known) or "no settings"
-        raise CircuitsError(f"{name} does not take {', '.join(unknown)}; it takes {takes}")
-    chosen: Method = METHODS[name](**given)
-    return chosen
 
 
 def attribute(
@@ -68,7 +42,7 @@ def attribute(
 
     Nothing here is random: the same input on the same machine gives the same bytes.
     """
-    chosen = named(method, settings)
+    chosen = resolve(method, settings)
     measure = metric_for(pairs, metric)
 
     def made(found: DatasetScores) -> EdgeScores:
@@ -96,12 +70,3 @@ def attribute(
         growth=growth,
     )
     return made(found)
-
-
-def named(chosen: str | Method, settings: dict[str, Any]) -> Method:
-    """A method from its name and hyper-parameters, or from itself."""
-    if isinstance(chosen, str):
-        return method(chosen, **settings)
-    if settings:
-        raise CircuitsError("hyper-parameters belong in the method object that was given")
-    return chosen

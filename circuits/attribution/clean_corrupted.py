@@ -12,6 +12,8 @@ from typing import ClassVar
 
 from circuits.attribution.method import PathMethod
 from circuits.attribution.quadrature import ENDS, Rule
+from circuits.planning.costs import path_phases, path_work
+from circuits.planning.jobs import CostModel
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,9 @@ class CleanCorrupted(PathMethod):
     """Half the gradient at the clean run and half at the corrupted one."""
 
     name: ClassVar[str] = "clean-corrupted"
+    cost: ClassVar[CostModel] = CostModel(
+        "clean-corrupted", "gradients at both ends", path_phases, path_work, 2, splits=True
+    )
 
     @property
     def at(self) -> Rule:

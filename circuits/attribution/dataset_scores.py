@@ -85,7 +85,7 @@ def score_dataset(
     chosen.validate(model, pairs, metric)
     if batch_size is None:
         steps = getattr(chosen, "steps", None)
-        batch_size = choose_batch_size(model, pairs, chosen.name, steps)
+        batch_size = choose_batch_size(model, pairs, chosen.cost, steps)
     made_from = Provenance(
         settings={key: value for key, value in vars(chosen).items() if value is not None},
         metric=metric.name,

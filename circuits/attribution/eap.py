@@ -11,6 +11,8 @@ from typing import ClassVar
 
 from circuits.attribution.method import PathMethod
 from circuits.attribution.quadrature import CLEAN, Rule
+from circuits.planning.costs import path_phases, path_work
+from circuits.planning.jobs import CostModel
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,9 @@ class EAP(PathMethod):
     """The gradient at the clean run, times the difference of the sources."""
 
     name: ClassVar[str] = "eap"
+    cost: ClassVar[CostModel] = CostModel(
+        "eap", "one gradient, at the clean run", path_phases, path_work, splits=True
+    )
 
     @property
     def at(self) -> Rule:

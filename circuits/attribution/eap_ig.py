@@ -17,6 +17,8 @@ from circuits.attribution.method import PathMethod
 from circuits.attribution.quadrature import LEVELS, STAGGERED, Rule, rule, staggered
 from circuits.attribution.refinement import ScoreFunction, refined
 from circuits.errors import CircuitsError
+from circuits.planning.costs import path_phases, path_work
+from circuits.planning.jobs import CostModel
 from tasks.pairs import PairBatch
 
 AUTO = "auto"
@@ -35,6 +37,15 @@ class EAPIG(PathMethod):
     """
 
     name: ClassVar[str] = "eap-ig"
+    cost: ClassVar[CostModel] = CostModel(
+        "eap-ig",
+        "gradients averaged from corrupted to clean inputs",
+        path_phases,
+        path_work,
+        5,
+        counted=True,
+        splits=True,
+    )
     steps: int | str = 5
     quadrature: str = "midpoint"
     tolerance: float | None = None

@@ -32,6 +32,8 @@ from circuits.errors import CircuitsError
 from circuits.metrics import Metric
 from circuits.models import HookedModel, SourceActivations, View
 from circuits.models.hooks import Hooks
+from circuits.planning.costs import activations_phases, activations_work
+from circuits.planning.jobs import CostModel
 from tasks.pairs import PairBatch
 
 GRADIENTS = ("all", "own")
@@ -42,6 +44,15 @@ class EAPIGActivations(GradientMethod):
     """steps: points for each group. quadrature: where they lie. gradients: "all" or "own"."""
 
     name: ClassVar[str] = "eap-ig-activations"
+    cost: ClassVar[CostModel] = CostModel(
+        "eap-ig-activations",
+        "the same along the activations of one group of sources at a time",
+        activations_phases,
+        activations_work,
+        5,
+        counted=True,
+        splits=True,
+    )
     steps: int = 5
     quadrature: str = "midpoint"
     gradients: str = "all"

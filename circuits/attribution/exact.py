@@ -23,6 +23,8 @@ from circuits.graph import Circuit
 from circuits.intervention import CircuitRunner
 from circuits.metrics import Metric
 from circuits.models import HookedModel
+from circuits.planning.costs import exact_work, executor_phases
+from circuits.planning.jobs import CostModel
 from tasks.pairs import PairBatch, PairSet
 
 LIMIT = 100_000
@@ -34,6 +36,13 @@ class Exact:
     """force: run however long it takes."""
 
     name: ClassVar[str] = "exact"
+    cost: ClassVar[CostModel] = CostModel(
+        "exact",
+        "each edge corrupted alone, for small models",
+        executor_phases,
+        exact_work,
+        splits=True,
+    )
     force: bool = False
 
     def validate(self, model: HookedModel, pairs: PairSet, _: Metric) -> None:

@@ -31,6 +31,8 @@ from circuits.metrics import Metric
 from circuits.models import DecomposedStream, HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
 from circuits.models.view import Event, ReadsHeads, ReadsInput
+from circuits.planning.costs import flow_phases, flow_work
+from circuits.planning.jobs import CostModel
 from circuits.runtime.limits import FLOW_CHUNK_BYTES
 from tasks.pairs import PairBatch
 
@@ -40,6 +42,9 @@ class InformationFlow(MetricFree):
     """Proximity of each source's output to what the reader reads."""
 
     name: ClassVar[str] = "information-flow"
+    cost: ClassVar[CostModel] = CostModel(
+        "information-flow", "shares of what each reader reads", flow_phases, flow_work
+    )
 
     def scores(
         self,

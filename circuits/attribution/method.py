@@ -17,6 +17,7 @@ from circuits.errors import CircuitsError
 from circuits.metrics import Metric
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
+from circuits.planning import CostModel
 from tasks.pairs import PairBatch, PairSet
 
 
@@ -27,6 +28,11 @@ class Method(Protocol):
     @property
     def name(self) -> str:
         """The name it is asked for by."""
+        ...
+
+    @property
+    def cost(self) -> CostModel:
+        """What it keeps in memory and computes, and what it is in a line."""
         ...
 
     def validate(self, model: HookedModel, pairs: PairSet, metric: Metric, /) -> None:
@@ -47,6 +53,7 @@ class GradientMethod(ABC):
     """A method that differentiates the metric; its scores have the metric's units."""
 
     name: ClassVar[str]
+    cost: ClassVar[CostModel]
 
     @property
     @abstractmethod

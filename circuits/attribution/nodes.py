@@ -24,12 +24,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.attribution.attribute import named
 from circuits.attribution.batch_scores import PathSamples
 from circuits.attribution.dataset_scores import DatasetScores, Growth, score_dataset
 from circuits.attribution.method import Method, PathMethod
 from circuits.attribution.passes import Passes, points_of
 from circuits.attribution.quadrature import Rule
+from circuits.attribution.registry import node_methods, resolve
 from circuits.errors import CircuitsError
 from circuits.graph import NodeScores, Units
 from circuits.metrics import Metric, metric_for
@@ -63,13 +63,13 @@ def attribute_nodes(
     level: "node", or "neuron" for the dimensions of heads and the hidden neurons of MLPs.
     The rest is as in `attribute`.
     """
-    chosen = named(method, settings)
+    chosen = resolve(method, settings)
     if level not in LEVELS:
         raise CircuitsError(f"unknown level {level!r}; known: edge, {', '.join(LEVELS)}")
     if not isinstance(chosen, PathMethod):
         raise CircuitsError(
-            f"{chosen.name} scores edges only; for nodes and neurons take eap-ig, eap or "
-            "clean-corrupted"
+            f"{chosen.name} scores edges only; for nodes and neurons take one of "
+            f"{', '.join(node_methods())}"
         )
     measure = metric_for(pairs, metric)
     units = Units.whole(model.layout)

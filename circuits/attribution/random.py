@@ -16,6 +16,8 @@ from circuits.attribution.method import MetricFree, run_ends
 from circuits.errors import CircuitsError
 from circuits.metrics import Metric
 from circuits.models import HookedModel
+from circuits.planning.costs import ends_phases, ends_work
+from circuits.planning.jobs import CostModel
 from tasks.pairs import PairBatch
 
 
@@ -24,6 +26,9 @@ class Random(MetricFree):
     """seed: equal seeds give equal scores, whatever the examples."""
 
     name: ClassVar[str] = "random"
+    cost: ClassVar[CostModel] = CostModel(
+        "random", "a control: scores drawn at random", ends_phases, ends_work
+    )
     seed: int = 0
 
     def __post_init__(self) -> None:

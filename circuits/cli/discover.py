@@ -36,14 +36,11 @@ def discover(
     ] = None,
     method: Annotated[
         str,
-        typer.Option(
-            help="eap-ig, eap-ig-activations, eap, clean-corrupted, exact (small models), "
-            "information-flow or random."
-        ),
+        typer.Option(help="How scores are made: {methods}."),
     ] = "eap-ig",
     level: Annotated[
         str,
-        typer.Option(help="edge, node or neuron; the last two by eap-ig, eap, clean-corrupted."),
+        typer.Option(help="edge; node or neuron, by {node_methods}."),
     ] = "edge",
     steps: Annotated[
         str | None,

@@ -43,12 +43,9 @@ def plan(
             min=1,
         ),
     ] = None,
-    method: Annotated[
+    job_name: Annotated[
         str,
-        typer.Option(
-            help="A method of `discover` (eap-ig, eap-ig-activations, eap, clean-corrupted, exact, "
-            "information-flow, random); evaluate, diff; finetune, lora (rank 8, all layers)."
-        ),
+        typer.Option("--job", help="What is done: {jobs}."),
     ] = "eap-ig",
     steps: Annotated[
         int | None,
@@ -72,6 +69,7 @@ def plan(
 
     import torch
 
+    from circuits.attribution import cost_of
     from circuits.models.checkpoints import as_dtype, load_config, named_device
     from circuits.planning import (
         Job,
@@ -104,7 +102,7 @@ def plan(
         raise CircuitsError("say how long the prompts are: --length 512, or --task NAME")
     on_host = target.type == "cpu"
     shape = replace(shape, dtype=as_dtype(dtype), device=target.type)
-    job = Job(shape, method, steps, n or 100)
+    job = Job(shape, cost_of(job_name), steps, n or 100)
     overhead = resident_bytes() if on_host else 0
     # This process holds the overhead already.
     has = parse_bytes(memory) if memory is not None else available_memory(target) + overhead
@@ -168,23 +166,23 @@ def _usual(job: Job) -> int:
     """Pairs at a time, if they fit, where nobody says."""
     from circuits.runtime.batching import usual_batch_size
 
-    if job.account.trains:
+    if job.cost.trains:
         return _TRAINING_BATCH
-    return usual_batch_size(job.shape.length, job.n, job.shape.device, job.account.tokens)
+    return usual_batch_size(job.shape.length, job.n, job.shape.device, job.cost.tokens)
 
 
 def _show(model: str, made: Plan, has: int) -> None:
     job, traced = made.job, made.traced
-    steps = f", {job.passes} steps" if job.account.counted else ""
-    what = "examples" if job.account.trains else f"{job.n} pairs"
+    steps = f", {job.passes} steps" if job.cost.counted else ""
+    what = "examples" if job.cost.trains else f"{job.n} pairs"
     dtype = str(job.shape.dtype).removeprefix("torch.")
     typer.echo(
         f"{model}: {traced.parameters / 1e6:,.1f} M parameters, {made.sizes.layout.summary}, "
         f"{made.sizes.layout.n_edges:,} edges"
     )
     typer.echo(
-        f"{job.method}{steps}: {what} of {job.shape.length} tokens, {job.shape.batch} at a time, "
-        f"{dtype}\n"
+        f"{job.cost.name}{steps}: {what} of {job.shape.length} tokens, {job.shape.batch} at a "
+        f"time, {dtype}\n"
     )
     parts = made.phases[made.fullest]
     rows = [*made.lasting.items(), *parts.items()]

@@ -15,6 +15,7 @@ from circuits.intervention import CircuitRunner, MeanActivations, constants
 from circuits.metrics import metric_for
 from circuits.models import HookedModel
 from circuits.planning import choose_batch_size
+from circuits.planning.costs import EVALUATE
 from circuits.runtime.batching import over_batches
 from circuits.runtime.resume import PartialResults, Pieces, digest
 from tasks.pairs import PairBatch, PairSet
@@ -75,7 +76,7 @@ def measure(
     judge = metric_for(pairs, metric)
     model.validate(pairs)
     if batch_size is None:
-        batch_size = choose_batch_size(model, pairs, "evaluate")
+        batch_size = choose_batch_size(model, pairs, EVALUATE)
     masks = [(circuit.level, circuit.mask.numpy().tobytes()) for circuit in circuits]
     distinct = dict(zip(masks, circuits, strict=True))
     places = {mask: place for place, mask in enumerate(distinct, start=2)}

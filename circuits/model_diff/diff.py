@@ -43,6 +43,7 @@ from circuits.model_diff.paired_forward import PER_HEAD, PER_LAYER, Reading, rea
 from circuits.models import HookedModel
 from circuits.models.language import special_tokens
 from circuits.planning import choose_batch_size
+from circuits.planning.costs import DIFF
 from circuits.runtime.batching import over_batches
 from circuits.runtime.resume import PartialResults, Pieces
 from circuits.statistics import generator
@@ -219,7 +220,7 @@ def diff_models(
                 f"key_positions {name!r}: positions for {len(places)} texts and {len(pairs)} pairs"
             )
     if batch_size is None:
-        batch_size = choose_batch_size(model, pairs, "diff")
+        batch_size = choose_batch_size(model, pairs, DIFF)
     resume = resume or Pieces()
     documents, piece = _Documents(len(pairs)), resume.tensors()
     if piece.path is not None:

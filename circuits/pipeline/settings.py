@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import tasks
 from circuits.attribution import method
-from circuits.attribution.attribute import Method
-from circuits.attribution.method import GradientMethod
+from circuits.attribution.method import GradientMethod, Method
 from circuits.errors import CircuitsError
 from circuits.evaluation import PERTURBATIONS
 from circuits.graph.orders import ORDERS, require_ranking

@@ -1,5 +1,6 @@
 """Memory and time of a job, from a model's configuration alone."""
 
+from circuits.planning.costs import JOBS
 from circuits.planning.device import (
     Rates,
     available_memory,
@@ -8,13 +9,14 @@ from circuits.planning.device import (
     resident_bytes,
     total_memory,
 )
-from circuits.planning.jobs import METHODS, Job
+from circuits.planning.jobs import CostModel, Job
 from circuits.planning.microbatch import choose_batch_size
 from circuits.planning.passes import Shape
 from circuits.planning.plan import Plan, largest_batch, plan, suggestions
 
 __all__ = [
-    "METHODS",
+    "JOBS",
+    "CostModel",
     "Job",
     "Plan",
     "Rates",

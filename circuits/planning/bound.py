@@ -26,7 +26,7 @@ def obviously_fits(model: PreTrainedModel, job: Job, weights: int, available: in
 
     weights: bytes of the loaded model. False says nothing.
     """
-    if job.account.trains:
+    if job.cost.trains:
         return False
     most = _most(model, job.shape)
     passes = TracedPasses(
@@ -38,7 +38,7 @@ def obviously_fits(model: PreTrainedModel, job: Job, weights: int, available: in
         step=Pass(peak=most),
         prefix=None,
     )
-    phases = job.account.phases(Case(job, Sizes.of(model.config), passes))
+    phases = job.cost.phases(Case(job, Sizes.of(model.config), passes))
     fullest = max(sum(parts.values()) for parts in phases.values())
     return with_slack(fullest, job.shape.device) <= available
 

@@ -13,7 +13,7 @@ from circuits.models import HookedModel
 from circuits.planning.bound import obviously_fits
 from circuits.planning.counter import storages
 from circuits.planning.device import total_memory
-from circuits.planning.jobs import ACCOUNTS, Job
+from circuits.planning.jobs import CostModel, Job
 from circuits.planning.passes import Shape
 from circuits.planning.plan import largest_batch
 from circuits.runtime.batching import usual_batch_size
@@ -25,12 +25,11 @@ _SHARE = {"cpu": 0.5, "cuda": 0.8}
 
 
 def choose_batch_size(
-    model: HookedModel, pairs: PairSet, method: str, steps: int | str | None = None
+    model: HookedModel, pairs: PairSet, cost: CostModel, steps: int | str | None = None
 ) -> int:
     """Pairs at a time: as many as speed has a use for, or as fit where those do not.
 
-    method: what is done, a name from `METHODS`; one without a plan counts as eap-ig. steps: as the
-        method has them.
+    cost: of what is done. steps: as an attribution method has them.
 
     The plan is held against a fixed share of the memory that the device has, half of a CPU's and
     80 % of a GPU's, and not against what is free just now: batches of another size round
@@ -38,9 +37,8 @@ def choose_batch_size(
     after all, `over_batches` halves. Models and devices that cannot be planned (encoder-decoders)
     get the usual size.
     """
-    method = method if method in ACCOUNTS else "eap-ig"
     kind, lengths = model.device.type, {len(pair) for pair in pairs}
-    usual = usual_batch_size(max(lengths), len(pairs), kind, ACCOUNTS[method].tokens)
+    usual = usual_batch_size(max(lengths), len(pairs), kind, cost.tokens)
     if usual == 1:
         return 1
     shape = Shape(
@@ -54,9 +52,9 @@ def choose_batch_size(
     loaded = sum(storages([*model.hf.parameters(), *model.hf.buffers()]).values())
     try:
         left = int(_SHARE.get(kind, 0.5) * total_memory(model.device))
-        left -= ACCOUNTS[method].models * loaded
+        left -= cost.models * loaded
         points = STEPS_AT_ONCE if isinstance(steps, str) else steps
-        job = Job(shape, method, points, n=usual)
+        job = Job(shape, cost, points, n=usual)
         if obviously_fits(model.hf, job, loaded, left):
             return usual
         config = model.hf.config.to_json_string(use_diff=False)

@@ -16,6 +16,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from circuits.errors import CircuitsError
+from circuits.planning.costs import FINETUNE, LORA
 from circuits.planning.device import Rates
 from circuits.planning.jobs import Case, Job, Phases
 from circuits.planning.passes import TracedPasses, trace
@@ -62,9 +63,9 @@ class Plan:
 
     def seconds(self, rates: Rates) -> float:
         """Time for all pairs, all batches full and as long as the longest; or for all training."""
-        account = self.job.account
-        one = rates.seconds(account.work(Case(self.job, self.sizes, self.traced)))
-        return one if account.trains else one * math.ceil(self.job.n / self.job.shape.batch)
+        cost = self.job.cost
+        one = rates.seconds(cost.work(Case(self.job, self.sizes, self.traced)))
+        return one if cost.trains else one * math.ceil(self.job.n / self.job.shape.batch)
 
 
 def plan(config: PreTrainedConfig, job: Job, *, overhead: int = 0) -> Plan:
@@ -77,9 +78,9 @@ def plan(config: PreTrainedConfig, job: Job, *, overhead: int = 0) -> Plan:
         raise CircuitsError(
             f"{job.shape.length} tokens, but the model's context window holds {sizes.n_ctx}"
         )
-    traced = trace(config, job.shape, trains=job.account.trains)
+    traced = trace(config, job.shape, trains=job.cost.trains)
     case = Case(job, sizes, traced)
-    return Plan(job, sizes, traced, case.lasting, job.account.phases(case), overhead)
+    return Plan(job, sizes, traced, case.lasting, job.cost.phases(case), overhead)
 
 
 def with_slack(tensors: int, device: str) -> int:
@@ -125,7 +126,7 @@ def suggestions(config: PreTrainedConfig, made: Plan, available: int) -> list[st
     if (batch := largest_batch(config, job, left)) >= 1:
         found.append(f"--batch-size {batch}")
     one = job.of(1)
-    if job.shape.dtype == torch.float32 and not job.account.trains:
+    if job.shape.dtype == torch.float32 and not job.cost.trains:
         half = replace(one, shape=replace(one.shape, dtype=torch.bfloat16))
         if fits(half):
             left = available - plan(config, half, overhead=made.overhead).held
@@ -136,8 +137,8 @@ def suggestions(config: PreTrainedConfig, made: Plan, available: int) -> list[st
             if fits(replace(one, shape=replace(one.shape, length=length))):
                 found.append(f"prompts of at most {length} tokens, one at a time")
                 break
-        if job.method == "eap-ig" and fits(replace(one, steps=1)):
-            found.append("--method eap, or fewer steps")
-        if job.method == "finetune" and fits(replace(one, method="lora")):
-            found.append("--method lora, which trains an adapter of rank 8")
+        if job.cost.name == "eap-ig" and fits(replace(one, steps=1)):
+            found.append("--job eap, or fewer steps")
+        if job.cost == FINETUNE and fits(replace(one, cost=LORA)):
+            found.append("--job lora, which trains an adapter of rank 8")
     return found

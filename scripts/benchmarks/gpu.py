@@ -34,6 +34,7 @@ import torch
 from attribution import STEPS, engine, floor, pairs, random_model, seconds
 from evaluation import plain, random_circuit
 
+from circuits.attribution import cost_of
 from circuits.intervention import CircuitRunner
 from circuits.models import HookedModel
 from circuits.models.checkpoints import as_device, as_dtype
@@ -77,7 +78,10 @@ def score_line(
     found = in_turn(sides, repeats)
     bytes_of = {name: allocated(model.device, work) for name, work in sides.items()}
     job = Job(
-        Shape(n, length, dtype=as_dtype(part.dtype), device=model.device.type), "eap-ig", STEPS, n
+        Shape(n, length, dtype=as_dtype(part.dtype), device=model.device.type),
+        cost_of("eap-ig"),
+        STEPS,
+        n,
     )
     made = plan(model.hf.config, job)
     ratio = statistics.median(

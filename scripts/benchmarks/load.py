@@ -42,6 +42,7 @@ mark("imports of libraries")
 import circuits.cli.app, circuits.attribution
 from circuits.provenance import describe_model
 from circuits.models import HookedModel, load_model
+from circuits.attribution import cost_of
 from circuits.planning import choose_batch_size
 import tasks
 mark("imports of this package")
@@ -51,7 +52,7 @@ model = HookedModel(hf, tokenizer, sys.argv[1])
 mark("view and its check")
 pairs = tasks.load("ioi").pairs(tokenizer, n=32, split="validation")
 mark("pairs")
-choose_batch_size(model, pairs, "eap-ig", 5)
+choose_batch_size(model, pairs, cost_of("eap-ig"), 5)
 mark("batch plan")
 describe_model(model)
 mark("fingerprint of the weights")

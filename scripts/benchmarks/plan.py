@@ -32,6 +32,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from circuits.attribution import METHODS, cost_of
 from circuits.attribution import method as attribution_method
 from circuits.evaluation import faithfulness
 from circuits.graph import EdgeScores
@@ -40,7 +41,7 @@ from circuits.model_diff.head_types import HeadTypeKeys
 from circuits.model_diff.paired_forward import read
 from circuits.models import HookedModel
 from circuits.models.inputs import shared_length
-from circuits.planning import METHODS, Job, Shape, measure_rates, plan, resident_bytes
+from circuits.planning import JOBS, Job, Shape, measure_rates, plan, resident_bytes
 from circuits.tuning.finetune import finetune
 from circuits.tuning.settings import FinetuneSettings
 from circuits.tuning.targets import lora_config, wrap
@@ -134,7 +135,7 @@ def measure(
         began = clock()
         work()
         taken.append(clock() - began)
-    made = plan(MODELS[name], Job(shape, method, STEPS.get(method), n), overhead=overhead)
+    made = plan(MODELS[name], Job(shape, cost_of(method), STEPS.get(method), n), overhead=overhead)
     row = {
         "model": name,
         "method": method,
@@ -162,7 +163,7 @@ def main() -> None:
     """Print one JSON line a model, method and shape, each from a fresh process."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="+", candidates=MODELS, default=["gpt2", "llama"])
-    parser.add_argument("--methods", nargs="+", candidates=METHODS, default=["eap-ig"])
+    parser.add_argument("--methods", nargs="+", choices=[*METHODS, *JOBS], default=["eap-ig"])
     parser.add_argument("--shapes", nargs="+", default=["2x128", "1x512", "1x1024"])
     parser.add_argument("--shared", type=int, default=0, help="tokens that the prompts share")
     parser.add_argument("--repeats", type=int, default=1, help="runs timed; 0 for memory alone")

@@ -36,7 +36,7 @@ def test_batches_are_those_of_the_verbs(config_alone):
     assert done.returncode == 0, done.stderr
     assert "eap-ig, 5 steps: 5000 pairs of 64 tokens, 32 at a time, float32" in done.stdout
     assert "fits cpu, with room for batches of 5000" in done.stdout
-    done = circuits(*arguments, "--memory", "64GB", "--method", "finetune")
+    done = circuits(*arguments, "--memory", "64GB", "--job", "finetune")
     assert "finetune, 300 steps: examples of 64 tokens, 32 at a time, float32" in done.stdout
     assert "moments of the optimizer" in done.stdout
 
@@ -93,8 +93,8 @@ def test_what_is_no_plain_decoder_is_refused_with_the_reason(model_folder, tmp_p
         (["--length", 8, "--task", "newsroom"], "say how long the prompts are"),
         (["--length", 65], "65 tokens, but the model's context window holds 64"),
         (["--length", 8, "--memory", "much"], "'much' is no amount of memory"),
-        (["--length", 8, "--method", "luck"], "no plan for 'luck'; known: eap-ig"),
-        (["--length", 8, "--method", "eap", "--steps", 2], "eap takes no number of steps"),
+        (["--length", 8, "--job", "luck"], "no plan for 'luck'; known: eap-ig"),
+        (["--length", 8, "--job", "eap", "--steps", 2], "eap takes no number of steps"),
         (["--length", 8, "--device", "gpu0"], "unknown device 'gpu0'; try cpu, cuda or cuda:0"),
         (["--length", 8, "--device", "mps"], "mps: its memory is not known; say it with --memory"),
         (["--length", 8, "--dtype", "int3"], "unknown dtype 'int3'; known: float32"),

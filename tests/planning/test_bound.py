@@ -3,8 +3,10 @@
 import pytest
 import torch
 from conftest import CONFIGS, make_model
+from named_job import job_of
 
-from circuits.planning import Job, Shape, choose_batch_size, plan
+from circuits.attribution import cost_of
+from circuits.planning import Shape, choose_batch_size, plan
 from circuits.planning import microbatch as chooser
 from circuits.planning.bound import obviously_fits
 
@@ -22,7 +24,7 @@ from circuits.planning.bound import obviously_fits
 def test_what_obviously_fits_is_never_less_than_what_is_planned(name, shape):
     model = make_model(name)
     for method in ("eap-ig", "exact"):
-        job = Job(shape, method, n=shape.batch)
+        job = job_of(shape, method, n=shape.batch)
         made = plan(CONFIGS[name](), job)
         assert not obviously_fits(model, job, made.traced.weights, made.working - 1)
         assert obviously_fits(model, job, made.traced.weights, 8 * made.working)
@@ -30,7 +32,8 @@ def test_what_obviously_fits_is_never_less_than_what_is_planned(name, shape):
 
 def test_nothing_is_traced_where_it_obviously_fits(hooked, random_pairs, monkeypatch):
     monkeypatch.setattr(chooser, "_fitting", None)
-    assert choose_batch_size(hooked("llama"), random_pairs(n=100, length=24), "eap-ig", 5) == 85
+    pairs = random_pairs(n=100, length=24)
+    assert choose_batch_size(hooked("llama"), pairs, cost_of("eap-ig"), 5) == 85
     monkeypatch.setattr(chooser, "total_memory", lambda _: 10**6)
     with pytest.raises(TypeError):
-        choose_batch_size(hooked("llama"), random_pairs(n=100, length=24), "eap-ig", 5)
+        choose_batch_size(hooked("llama"), random_pairs(n=100, length=24), cost_of("eap-ig"), 5)

@@ -5,11 +5,13 @@ from importlib import import_module
 import pytest
 import torch
 from conftest import CONFIGS, ENCODER_DECODERS
+from named_job import job_of
 
 import circuits
+from circuits.attribution import cost_of
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
-from circuits.planning import Job, Shape, choose_batch_size, largest_batch, plan
+from circuits.planning import Shape, choose_batch_size, largest_batch, plan
 from circuits.planning import microbatch as chooser
 
 LENGTH, N = 24, 100
@@ -31,7 +33,8 @@ def device_of(monkeypatch):
 def test_every_decoder_is_planned(hooked, random_pairs, name, caplog):
     model = hooked(name)
     caplog.set_level("DEBUG", logger="circuits")
-    assert choose_batch_size(model, random_pairs(n=N, length=LENGTH), "eap-ig", 5) == USUAL
+    pairs = random_pairs(n=N, length=LENGTH)
+    assert choose_batch_size(model, pairs, cost_of("eap-ig"), 5) == USUAL
     assert not caplog.records  # nothing was said of a plan that failed
 
 
@@ -39,44 +42,44 @@ def test_every_decoder_is_planned(hooked, random_pairs, name, caplog):
 @pytest.mark.exhaustive_but("eap-ig", "diff")
 def test_no_more_than_fits(hooked, random_pairs, device_of, method):
     model, pairs = hooked("llama"), random_pairs(n=N, length=LENGTH)
-    config, job = CONFIGS["llama"](), Job(Shape(7, LENGTH), method, n=N)
+    config, job = CONFIGS["llama"](), job_of(Shape(7, LENGTH), method, n=N)
     left = plan(config, job).working + 1000
     models = 2 if method == "diff" else 1
     device_of(model, left, models)
-    found = choose_batch_size(model, pairs, method)
+    found = choose_batch_size(model, pairs, cost_of(method))
     assert found == largest_batch(config, job, left) == 7
     device_of(model, 1000, models)
-    assert choose_batch_size(model, pairs, method) == 1
+    assert choose_batch_size(model, pairs, cost_of(method)) == 1
 
 
 def test_steps_and_lengths_count(hooked, random_pairs, device_of):
     model, pairs = hooked("llama"), random_pairs(n=N, length=LENGTH)
-    device_of(model, plan(CONFIGS["llama"](), Job(Shape(20, LENGTH), steps=5)).working)
-    one, five, many = (choose_batch_size(model, pairs, "eap-ig", k) for k in (1, 5, "auto"))
+    device_of(model, plan(CONFIGS["llama"](), job_of(Shape(20, LENGTH), steps=5)).working)
+    cost = cost_of("eap-ig")
+    one, five, many = (choose_batch_size(model, pairs, cost, k) for k in (1, 5, "auto"))
     assert USUAL > one > five > many > 1
-    assert choose_batch_size(model, pairs, "a method of someone's own", 5) == five
     mixed = random_pairs(n=2 * N, lengths=[LENGTH] * N + [2 * LENGTH] * N)
-    assert choose_batch_size(model, mixed, "eap-ig", 5) < five
+    assert choose_batch_size(model, mixed, cost_of("eap-ig"), 5) < five
 
 
 def test_usual_sizes_where_there_is_no_plan(hooked, random_pairs, monkeypatch):
     pairs = random_pairs(n=N, length=LENGTH)
     for name in ENCODER_DECODERS:
-        assert choose_batch_size(hooked(name), pairs, "eap-ig", 5) == USUAL
+        assert choose_batch_size(hooked(name), pairs, cost_of("eap-ig"), 5) == USUAL
 
     def unknown(_):
         raise CircuitsError("its memory is not known")
 
     monkeypatch.setattr(chooser, "total_memory", unknown)
-    assert choose_batch_size(hooked("gpt2"), pairs, "eap-ig", 5) == USUAL
-    assert choose_batch_size(hooked("gpt2"), pairs, "diff") == 1024 // LENGTH
-    assert choose_batch_size(hooked("gpt2"), pairs[:3], "eap-ig", 5) == 3
+    assert choose_batch_size(hooked("gpt2"), pairs, cost_of("eap-ig"), 5) == USUAL
+    assert choose_batch_size(hooked("gpt2"), pairs, cost_of("diff")) == 1024 // LENGTH
+    assert choose_batch_size(hooked("gpt2"), pairs[:3], cost_of("eap-ig"), 5) == 3
 
 
 def test_planning_draws_nothing(hooked, random_pairs):
     chooser._fitting.cache_clear()
     before = torch.get_rng_state()
-    choose_batch_size(hooked("gpt2"), random_pairs(n=N, length=LENGTH), "eap-ig", 5)
+    choose_batch_size(hooked("gpt2"), random_pairs(n=N, length=LENGTH), cost_of("eap-ig"), 5)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -85,7 +88,7 @@ def test_scores_say_what_was_chosen(hooked, random_pairs, device_of):
     whole = circuits.attribute(model, pairs)
     assert whole.provenance.batch_size == 6
     config = CONFIGS["gpt2"]()
-    device_of(model, plan(config, Job(Shape(2, LENGTH))).working)
+    device_of(model, plan(config, job_of(Shape(2, LENGTH))).working)
     parts = circuits.attribute(model, pairs)
     nodes = circuits.attribution.attribute_nodes(model, pairs)
     assert parts.provenance.batch_size == nodes.provenance.batch_size == 2
@@ -97,7 +100,7 @@ def test_scores_say_what_was_chosen(hooked, random_pairs, device_of):
 
 def test_evaluation_runs_in_batches_that_fit(hooked, random_pairs, device_of, monkeypatch):
     model, pairs = hooked("gpt2"), random_pairs(n=6, length=LENGTH)
-    device_of(model, plan(CONFIGS["gpt2"](), Job(Shape(2, LENGTH), "evaluate")).working)
+    device_of(model, plan(CONFIGS["gpt2"](), job_of(Shape(2, LENGTH), "evaluate")).working)
     module = import_module("circuits.evaluation.measure")
     sizes, real = [], module.CircuitRunner
 
@@ -112,7 +115,7 @@ def test_evaluation_runs_in_batches_that_fit(hooked, random_pairs, device_of, mo
 
 def test_internals_run_in_batches_that_fit(hooked, random_pairs, device_of, monkeypatch):
     model, pairs = hooked("gpt2"), random_pairs(n=6, length=LENGTH)
-    job = Job(Shape(3, LENGTH), "diff")
+    job = job_of(Shape(3, LENGTH), "diff")
     device_of(model, plan(CONFIGS["gpt2"](), job).working, models=2)
     module = import_module("circuits.model_diff.diff")
     sizes, real = [], module.read

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 from conftest import CONFIGS
+from named_job import job_of
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, T5Config
 
 from circuits.attribution import method
@@ -16,7 +17,7 @@ from circuits.model_diff.head_types import HeadTypeKeys
 from circuits.model_diff.paired_forward import read
 from circuits.models import HookedModel
 from circuits.models.inputs import shared_length
-from circuits.planning import Job, Rates, Shape, largest_batch, plan, suggestions
+from circuits.planning import Rates, Shape, largest_batch, plan, suggestions
 from circuits.planning.counter import Counter
 from circuits.tuning.finetune import finetune
 from circuits.tuning.settings import FinetuneSettings
@@ -56,7 +57,7 @@ def beside_the_weights(config, job):
     made = plan(config, job)
     return (
         made.held
-        - made.job.account.models * made.traced.weights
+        - made.job.cost.models * made.traced.weights
         + sum(made.phases[made.fullest].values())
     )
 
@@ -80,7 +81,7 @@ def test_within_a_quarter_of_what_a_method_allocates(wide, random_pairs, name, s
     real = allocated(
         model.hf, lambda: method(name, **settings).scores(model, batch, METRICS["logit-difference"])
     )
-    job = Job(Shape(*shape, shared=shared_length(batch)), name, steps)
+    job = job_of(Shape(*shape, shared=shared_length(batch)), name, steps)
     assert beside_the_weights(config, job) == pytest.approx(real, rel=0.25)
 
 
@@ -90,7 +91,7 @@ def test_within_a_quarter_of_what_running_a_circuit_allocates(wide, random_pairs
     mask = torch.rand(model.layout.shape, generator=torch.Generator().manual_seed(0)) < 0.5
     circuit = Circuit(model.layout, mask & model.layout.mask)
     real = allocated(model.hf, lambda: CircuitRunner(model, batch).logits(circuit))
-    job = Job(Shape(2, 64, shared=shared_length(batch)), "evaluate")
+    job = job_of(Shape(2, 64, shared=shared_length(batch)), "evaluate")
     assert beside_the_weights(config, job) == pytest.approx(real, rel=0.25)
 
 
@@ -99,8 +100,8 @@ def test_within_a_quarter_of_what_comparing_two_models_allocates(wide, random_pa
     batch = next(random_pairs(n=2, length=96).batches(2))
     keys = HeadTypeKeys.of_text(batch, {})
     real = allocated(model.hf, lambda: read(model, model, batch, keys))
-    assert beside_the_weights(config, Job(Shape(2, 96), "diff")) == pytest.approx(real, rel=0.25)
-    one, two = (plan(config, Job(Shape(2, 96), name)) for name in ("random", "diff"))
+    assert beside_the_weights(config, job_of(Shape(2, 96), "diff")) == pytest.approx(real, rel=0.25)
+    one, two = (plan(config, job_of(Shape(2, 96), name)) for name in ("random", "diff"))
     assert two.lasting == {"weights": 2 * one.held}
 
 
@@ -118,13 +119,13 @@ def test_within_a_quarter_of_what_training_allocates(name, architecture, tmp_pat
     real = allocated(
         model, lambda: finetune(model, examples, tmp_path, settings=settings, progress=False)
     )
-    job = Job(Shape(batch, length, answer_positions=target), name, steps=2)
+    job = job_of(Shape(batch, length, answer_positions=target), name, steps=2)
     assert beside_the_weights(config, job) == pytest.approx(real, rel=0.25)
 
 
 @pytest.mark.parametrize("name", ["eap-ig", "evaluate", "finetune"])
 def test_the_largest_batch_fits_and_one_more_does_not(name):
-    job = Job(Shape(1, 32), name, n=1000)
+    job = job_of(Shape(1, 32), name, n=1000)
     available = 60_000_000
     batch = largest_batch(GPT2, job, available)
     assert 1 < batch < 1000
@@ -135,7 +136,7 @@ def test_the_largest_batch_fits_and_one_more_does_not(name):
 
 
 def test_suggestions_fit():
-    job = Job(Shape(64, 64), n=64)
+    job = job_of(Shape(64, 64), n=64)
     made = plan(GPT2, job, overhead=1_000_000)
     available = made.total // 4
     found = suggestions(GPT2, made, available)
@@ -149,14 +150,14 @@ def test_suggestions_fit():
 
 
 def test_an_adapter_is_suggested_where_all_weights_do_not_fit():
-    made, lora = (plan(GPT2, Job(Shape(1, 8), name)) for name in ("finetune", "lora"))
+    made, lora = (plan(GPT2, job_of(Shape(1, 8), name)) for name in ("finetune", "lora"))
     found = suggestions(GPT2, made, (made.total + lora.total) // 2)
     assert any(change.startswith("--method lora") for change in found)
     assert not any("bfloat16" in change for change in found)
 
 
 def test_seconds_add_up():
-    made = plan(GPT2, Job(Shape(2, 32), "eap-ig", 5, n=7))
+    made = plan(GPT2, job_of(Shape(2, 32), "eap-ig", 5, n=7))
     step, forward = made.traced.step, made.traced.forward
     only_attention = Rates(float("inf"), 1e9, float("inf"))
     expected = 4 * (5 * step.attention + 2 * forward.attention) / 1e9
@@ -168,20 +169,20 @@ def test_seconds_add_up():
     own -= 5 * step.matmul + 2 * forward.matmul
     edges = made.sizes.layout.n_edges
     assert own > 2 * 64 * edges * 32
-    evaluate = plan(GPT2, Job(Shape(2, 32), "evaluate", n=2)).seconds(only_attention)
+    evaluate = plan(GPT2, job_of(Shape(2, 32), "evaluate", n=2)).seconds(only_attention)
     assert evaluate == pytest.approx(52 * forward.attention / 1e9)
-    trained = plan(GPT2, Job(Shape(2, 32), "finetune", 7, n=4))
+    trained = plan(GPT2, job_of(Shape(2, 32), "finetune", 7, n=4))
     assert trained.seconds(only_attention) == pytest.approx(7 * trained.traced.step.attention / 1e9)
 
 
 def attention_passes(name, **settings):
     """Forward passes and steps that a method's time is made of, told apart by attention."""
-    made = plan(GPT2, Job(Shape(2, 32), name, n=2, **settings))
+    made = plan(GPT2, job_of(Shape(2, 32), name, n=2, **settings))
     return made.seconds(Rates(float("inf"), 1.0, float("inf"))), made.traced
 
 
 def test_methods_cost_the_passes_that_they_are_made_of():
-    layers, edges = 3, plan(GPT2, Job(Shape(2, 32))).sizes.layout.n_edges
+    layers, edges = 3, plan(GPT2, job_of(Shape(2, 32))).sizes.layout.n_edges
     for name, forwards, steps in [
         ("eap", 2, 1),
         ("clean-corrupted", 2, 2),
@@ -198,8 +199,8 @@ def test_methods_cost_the_passes_that_they_are_made_of():
 
 def test_what_is_shared_counts_only_where_it_is_run_once():
     for name in ("information-flow", "diff", "lora"):
-        assert Job(Shape(1, 32, shared=16), name).shape.shared == 0
-    shared, whole = (plan(GPT2, Job(Shape(1, 32, shared=n), "evaluate")) for n in (16, 0))
+        assert job_of(Shape(1, 32, shared=16), name).shape.shared == 0
+    shared, whole = (plan(GPT2, job_of(Shape(1, 32, shared=n), "evaluate")) for n in (16, 0))
     assert shared.working < whole.working
 
 
@@ -227,4 +228,4 @@ def test_what_is_shared_counts_only_where_it_is_run_once():
 )
 def test_what_cannot_be_planned_is_refused(config, job, message):
     with pytest.raises(CircuitsError, match=message):
-        plan(config, Job(**job))
+        plan(config, job_of(**job))

@@ -1,0 +1,98 @@
+"""All attribution methods: one entry each.
+
+A method is one class in a file of its own that says its name, what it costs and, in the cost model,
+what it is in a line. The command line, the planner and recipes know it from its entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+from circuits.attribution.clean_corrupted import CleanCorrupted
+from circuits.attribution.eap import EAP
+from circuits.attribution.eap_ig import EAPIG
+from circuits.attribution.eap_ig_activations import EAPIGActivations
+from circuits.attribution.exact import Exact
+from circuits.attribution.information_flow import InformationFlow
+from circuits.attribution.method import Method, PathMethod
+from circuits.attribution.random import Random
+from circuits.errors import CircuitsError
+from circuits.planning import JOBS, CostModel
+
+_PARTS = ("name", "cost", "validate", "scores")
+
+
+def registry(methods: Iterable[type[Any]]) -> dict[str, type[Any]]:
+    """Methods by name.
+
+    Raises:
+        TypeError: where one lacks a part that others rely on, such as its cost model, or bears a
+            name that is taken.
+    """
+    known: dict[str, type[Any]] = {}
+    for one in methods:
+        if missing := [part for part in _PARTS if not hasattr(one, part)]:
+            raise TypeError(f"{one.__name__} is no attribution method: it lacks {missing[0]}")
+        if one.cost.name != one.name or one.name in {*known, *JOBS}:
+            raise TypeError(f"{one.__name__}: its name {one.name!r} is taken, or not its cost's")
+        known[one.name] = one
+    return known
+
+
+METHODS = registry((EAPIG, EAPIGActivations, EAP, CleanCorrupted, Exact, InformationFlow, Random))
+
+
+def method(name: str, **settings: Any) -> Method:
+    """An attribution method by its name.
+
+    Args:
+        name: a key of `METHODS`.
+        settings: hyper-parameters of the method; None stands for its default.
+
+    Raises:
+        CircuitsError: for an unknown name or setting; it names those that are known.
+    """
+    if name not in METHODS:
+        raise CircuitsError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
+    given = {key: value for key, value in settings.items() if value is not None}
+    known = [field.name for field in fields(METHODS[name])]
+    if unknown := sorted(set(given) - set(known)):
+        takes = ", ".join(known) or "no settings"
+        raise CircuitsError(f"{name} does not take {', '.join(unknown)}; it takes {takes}")
+    chosen: Method = METHODS[name](**given)
+    return chosen
+
+
+def resolve(chosen: str | Method, settings: dict[str, Any]) -> Method:
+    """A method from its name and hyper-parameters, or from itself."""
+    if isinstance(chosen, str):
+        return method(chosen, **settings)
+    if settings:
+        raise CircuitsError("hyper-parameters belong in the method object that was given")
+    return chosen
+
+
+def cost_of(name: str) -> CostModel:
+    """What a method, or another job that can be planned (`planning.JOBS`), costs.
+
+    Raises:
+        CircuitsError: for an unknown name; it names those that are known.
+    """
+    costs = {**{known: one.cost for known, one in METHODS.items()}, **JOBS}
+    if name not in costs:
+        raise CircuitsError(f"no plan for {name!r}; known: {', '.join(costs)}")
+    cost: CostModel = costs[name]
+    return cost
+
+
+def described(*, jobs: bool = False) -> str:
+    """Each method with what it is, for help texts; jobs: and what else can be planned."""
+    costs = [one.cost for one in METHODS.values()] + (list(JOBS.values()) if jobs else [])
+    return "; ".join(f"{cost.name} ({cost.description})" for cost in costs)
+
+
+def node_methods() -> tuple[str, ...]:
+    """Names of the methods that score nodes and neurons too: those along a path."""
+    return tuple(name for name, one in METHODS.items() if issubclass(one, PathMethod))

@@ -1,0 +1,177 @@
+"""What jobs keep in memory while they work on a batch, and what they compute.
+
+A phase is what the model's passes keep alive (counted by `passes.trace`) and what our own code
+keeps beside them (`buffers`). Work is the passes that a job is made of and its own products.
+Attribution methods name theirs themselves, of these parts; `JOBS` are all others.
+"""
+
+from __future__ import annotations
+
+from circuits.planning import buffers
+from circuits.planning.jobs import ADAM, Case, CostModel, Phases
+from circuits.planning.passes import Workload
+from circuits.runtime.limits import PATTERN_READS
+
+_CURVE = 10 * 5  # points of a curve; signed, absolute and three random rankings
+_FLOAT = 4
+
+
+def path_phases(case: Case) -> Phases:
+    """Of methods that average gradients along a path."""
+    sizes, shape, passes = case.sizes, case.job.shape, case.job.passes
+    kept = buffers.engine_buffers(sizes, shape, passes)
+    return {
+        "clean and corrupted runs": {
+            "source outputs": 2 * buffers.source_bytes(sizes, shape),
+            "forward pass": case.traced.forward.peak,
+        },
+        "gradients along the path": {**kept, "forward and backward pass": case.traced.step.peak},
+        "sources against readers": {
+            **kept,
+            **buffers.contraction_buffers(sizes, shape, passes, case.traced.weights),
+        },
+    }
+
+
+def path_work(case: Case) -> Workload:
+    """Passes along a path, then sources against readers."""
+    traced, passes = case.traced, case.job.passes
+    return ends_work(case) + traced.step * passes + _contraction(case)
+
+
+def activations_phases(case: Case) -> Phases:
+    """Of a path for each group of sources: its outputs are held beside."""
+    outputs = buffers.module_outputs(case.sizes, case.job.shape)
+    return {
+        name: {**parts, "module outputs, clean and corrupted": outputs}
+        for name, parts in path_phases(case).items()
+    }
+
+
+def activations_work(case: Case) -> Workload:
+    """A path for each group of sources."""
+    groups = 1 + 2 * case.sizes.layout.n_layers
+    return ends_work(case) + (case.traced.step * case.job.passes + _contraction(case)) * groups
+
+
+def executor_phases(case: Case) -> Phases:
+    """Of running circuits."""
+    return {"running circuits": buffers.executor_buffers(case.sizes, case.job.shape)}
+
+
+def _evaluate_work(case: Case) -> Workload:
+    return ends_work(case) + (case.traced.forward + _sums_of_sources(case)) * _CURVE
+
+
+def exact_work(case: Case) -> Workload:
+    """A run for each edge."""
+    layout, tokens, sizes = case.sizes.layout, case.job.shape.tokens, case.sizes
+    # Of each run one reader is computed, from all the sources that it sees.
+    widen = 2 * tokens * sizes.d_model * (1 + sizes.d_head)
+    seen = int(layout.mask.sum(dim=0).square().sum())
+    return ends_work(case) + case.traced.forward * layout.n_edges + Workload(matmul=widen * seen)
+
+
+def flow_phases(case: Case) -> Phases:
+    """Of information-flow routes."""
+    sizes, shape = case.sizes, case.job.shape
+    kept = buffers.flow_buffers(sizes, shape)
+    return {
+        "clean run": {**kept, "forward pass": case.traced.forward.peak},
+        "sources near readers": {**kept, **buffers.proximity_buffers(sizes, shape)},
+    }
+
+
+def flow_work(case: Case) -> Workload:
+    """One clean run, and every source beside every reader."""
+    layout, sizes, tokens = case.sizes.layout, case.sizes, case.job.shape.tokens
+    widen = 2 * tokens * layout.n_layers * layout.n_heads * sizes.d_head * sizes.d_model
+    # q, k and v of a layer read the same. A source there: a difference, its size, their sum.
+    columns = [layout.logits_column, *map(layout.mlp_column, range(layout.n_layers))]
+    columns += [layout.attention_columns(layer).start for layer in range(layout.n_layers)]
+    pairs = sum(len(layout.visible(column)) for column in columns)
+    moved = 6 * _FLOAT * tokens * pairs * sizes.d_model
+    return ends_work(case) + Workload(matmul=widen, moved=moved)
+
+
+def ends_phases(case: Case) -> Phases:
+    """Of a clean and a corrupted run alone."""
+    return {"clean and corrupted runs": {"forward pass": case.traced.forward.peak}}
+
+
+def _diff_phases(case: Case) -> Phases:
+    sizes, shape = case.sizes, case.job.shape
+    kept = buffers.diff_buffers(sizes, shape, eager=case.traced.eager)
+    return {
+        "two runs": {**kept, "forward pass": case.traced.forward.peak},
+        "layers side by side": {**kept, **buffers.distribution_buffers(sizes, shape)},
+    }
+
+
+def _diff_work(case: Case) -> Workload:
+    sizes, shape = case.sizes, case.job.shape
+    pattern = shape.batch * sizes.layout.n_layers * sizes.layout.n_heads * shape.length**2 // 2
+    return case.traced.forward * 2 + Workload(
+        matmul=2 * 2 * pattern * sizes.d_head, moved=PATTERN_READS * _FLOAT * pattern
+    )
+
+
+def _training_phases(case: Case) -> Phases:
+    step = case.traced.step.peak - ADAM * case.traced.trained
+    return {"training": {"passes, gradients and the update": step}}
+
+
+def _training_work(case: Case) -> Workload:
+    return case.traced.step * case.job.passes
+
+
+def ends_work(case: Case) -> Workload:
+    """The shared start, and the clean and the corrupted run behind it."""
+    twice = case.traced.forward * 2
+    return twice if case.traced.prefix is None else twice + case.traced.prefix
+
+
+def _contraction(case: Case) -> Workload:
+    """The engine's last step, sources against readers, at all positions."""
+    sizes, layout, d = case.sizes, case.sizes.layout, case.sizes.d_model
+    sources, layers = layout.shape[0], layout.n_layers
+    widen = layers * (layout.n_heads + sizes.ports) * sizes.d_head * d
+    direct = layout.n_edges * d
+    rank_one = case.job.passes * (layers * sources * d + layout.n_edges)
+    return Workload(matmul=2 * case.job.shape.tokens * (widen + direct + rank_one))
+
+
+def _sums_of_sources(case: Case) -> Workload:
+    """What one run on a circuit computes beside the forward pass, at the mean size of a curve."""
+    share = 0.09  # mean of the fractions, where none and all of the edges need no sums
+    edges = round(share * case.sizes.layout.n_edges)
+    return Workload(matmul=2 * case.job.shape.tokens * edges * case.sizes.d_model)
+
+
+EVALUATE = CostModel(
+    "evaluate", "a faithfulness curve", executor_phases, _evaluate_work, splits=True
+)
+DIFF = CostModel(  # of two models: twice the queries, keys and streams
+    "diff", "two models side by side", _diff_phases, _diff_work, tokens=1024, models=2
+)
+FINETUNE = CostModel(
+    "finetune",
+    "training of all weights",
+    _training_phases,
+    _training_work,
+    300,
+    counted=True,
+    trains="weights",
+)
+LORA = CostModel(
+    "lora",
+    "training of an adapter of rank 8 on all layers",
+    _training_phases,
+    _training_work,
+    300,
+    counted=True,
+    trains="lora",
+)
+
+JOBS = {cost.name: cost for cost in (EVALUATE, DIFF, FINETUNE, LORA)}
+"""What can be planned beside attribution methods."""
