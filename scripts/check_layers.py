@@ -21,16 +21,18 @@ from check_statistics import COUNTS, coverage
 from populations import Population, real, simulated, unchanged
 
 from circuits.graph import EdgeScores
-from circuits.model_diff.criteria import CRITERIA, LayerValues, edge_change
-from circuits.model_diff.diff import ModelDiff
+from circuits.importance import edge_change
+from circuits.model_diff.diff import layer_changes
+from circuits.model_diff.documents import DocumentDiffs
 from circuits.statistics import generator
+from circuits.statistics.estimate import Estimates
 
 LAYERS, HEADS = 6, 6
-Sample = Callable[[int, int], dict[str, LayerValues]]
+Sample = Callable[[int, int], dict[str, Estimates]]
 
 
-def documents(n: int, seed: int) -> dict[str, LayerValues]:
-    """The criteria of internals, of n documents."""
+def documents(n: int, seed: int) -> dict[str, Estimates]:
+    """The criteria of a diff of models, of n documents."""
     draw = generator(seed)
     scale = torch.linspace(0.5, 2, LAYERS)
     kl = scale[:, None] * torch.randn(n, LAYERS, HEADS, generator=draw).div(2).exp()
@@ -39,25 +41,24 @@ def documents(n: int, seed: int) -> dict[str, LayerValues]:
     moved = torch.arange(HEADS) % 2 * 0.3 * scale[:, None]
     entropy = moved + normal[0] / (normal[1:].square().mean(dim=0)).sqrt()
     nothing = torch.zeros_like(update)
-    found = ModelDiff(
-        "a", "b", kl, entropy, torch.zeros_like(entropy), *[nothing] * 4, update, n_resamples=1
-    )
-    layers = found.critical_layers().values
-    return {name: layers[name] for name in CRITERIA}
+    before = torch.zeros_like(entropy)
+    found = DocumentDiffs(kl, entropy, before, *[nothing] * 4, update, {}, None)
+    changes = layer_changes(found, n_resamples=1, seed=0)
+    return {name: each.values for name, each in changes.items()}
 
 
 def edges_of(population: Population) -> Sample:
     """The criterion of edges, of n examples of a population."""
     layout = population.layout
 
-    def sample(n: int, seed: int) -> dict[str, LayerValues]:
+    def sample(n: int, seed: int) -> dict[str, Estimates]:
         sides = []
         for values in population.sample(n, generator(seed)):
             scores = torch.zeros(n, *layout.shape)
             scores[:, layout.mask] = values.float()
             data = {"data": {"fingerprint": "simulated"}}
             sides.append(EdgeScores(scores.mean(dim=0), layout, "simulated", data, scores))
-        return {"edges": edge_change(sides[1], sides[0], n_resamples=1, seed=seed)}
+        return {"edges": edge_change(sides[1], sides[0], n_resamples=1, seed=seed).values}
 
     return sample
 

@@ -40,7 +40,7 @@ from circuits.comparison import cross_evaluate
 from circuits.graph import Circuit
 from circuits.intervention import CircuitRunner
 from circuits.metrics import METRICS as KNOWN
-from circuits.model_diff import diff_models
+from circuits.model_diff import ModelDiff, diff_models
 from circuits.models import HookedModel, load_model
 from circuits.report import narrative
 from circuits.runtime.batching import over_batches
@@ -115,12 +115,12 @@ def main() -> None:
     parts.append(
         cross_evaluation_table(crossed, control, chosen, tuned_models, judged, arguments.threshold)
     )
-    inside = {
-        name: diff_models(model, models["base"], judged[: arguments.role_pairs])
+    diffs = {
+        name: diff_models(model, models["base"], judged[: arguments.head_type_pairs])
         for name, model in tuned_models.items()
     }
-    record["roles"] = roles_of(inside, chosen)
-    parts.append(roles_tables(record["roles"]))
+    record["head_types"] = head_types_of(diffs, chosen)
+    parts.append(head_type_tables(record["head_types"]))
     publish(out, parts, record)
 
 
@@ -131,7 +131,7 @@ def parsed() -> argparse.Namespace:
     made.add_argument("--epochs", type=int, default=5, help="over each share of them")
     made.add_argument("--learning-rate", type=float, default=1e-3, help="the highest")
     made.add_argument("--search-pairs", type=int, default=200, help="validation pairs for ACDC")
-    made.add_argument("--role-pairs", type=int, default=60, help="test pairs for heads' roles")
+    made.add_argument("--head-type-pairs", type=int, default=60, help="test pairs for head types")
     made.add_argument(
         "--threshold",
         type=float,
@@ -247,23 +247,23 @@ def summary(search: Search) -> dict[str, Any]:
     }
 
 
-def roles_of(inside: dict[str, Any], circuits: dict[str, Circuit]) -> dict[str, Any]:
-    """Per model: heads with each role, and which of them stay in the model's circuit."""
+def head_types_of(diffs: dict[str, ModelDiff], circuits: dict[str, Circuit]) -> dict[str, Any]:
+    """Per model: heads of each type, and which of them stay in the model's circuit."""
     record: dict[str, Any] = {}
-    for name, one in inside.items():
+    for name, diff in diffs.items():
         kept = set(circuits[name].nodes)
         record[name] = {
-            role: {
-                "heads": list(found.heads),
-                "kept": [head for head in found.heads if head in kept],
+            head_type.name: {
+                "heads": list(head_type.heads),
+                "kept": [head for head in head_type.heads if head in kept],
                 "mass": {
                     f"a{layer}.h{head}": float(value)
-                    for layer, row in enumerate(found.mass.mean(dim=0))
+                    for layer, row in enumerate(head_type.model.value)
                     for head, value in enumerate(row)
                 },
-                "chance": float(found.chance.mean()),
+                "chance": head_type.chance,
             }
-            for role, found in one.roles.items()
+            for head_type in diff.head_types
         }
     return record
 
@@ -326,7 +326,7 @@ def cross_evaluation_table(
     )
 
 
-def roles_tables(record: dict[str, Any]) -> str:
+def head_type_tables(record: dict[str, Any]) -> str:
     """Questions 4 and 5."""
     rows = []
     for name, roles in record.items():

@@ -138,10 +138,12 @@ def test_searches(both, random_pairs):
     assert found.heads == expected.heads
 
 
-def test_internals(both, hooked, random_pairs):
+def test_diffs_of_models(both, hooked, random_pairs):
     pairs = random_pairs(n=3, lengths=[9, 7, 9])
     found, expected = both(
-        lambda model: circuits.diff_models(model, model, pairs, n_resamples=20).to_dict()
+        lambda model: circuits.diff_models(model, model, pairs, n_resamples=20).model_dump(
+            mode="json"
+        )
     )
     close(found, expected)
 

@@ -1,5 +1,5 @@
 """What fine-tuning changed inside a model: attention, hidden states, neurons."""
 
-from circuits.model_diff.diff import ModelDiff, diff_models
+from circuits.model_diff.diff import ModelDiff, ModelDiffs, diff_models
 
-__all__ = ["ModelDiff", "diff_models"]
+__all__ = ["ModelDiff", "ModelDiffs", "diff_models"]

@@ -1,34 +1,32 @@
 """How single neurons changed between two models, in one pass and without keeping documents.
 
 A neuron is an input of an MLP's output matrix. Its activation is averaged over each document's
-positions; change = the mean over documents of (model - against), paired. Kept are sums over
+positions; change = the mean over documents of (model - base), paired. Kept are sums over
 documents, in `GROUPS` groups of them: memory grows with the neurons, not with the documents.
 
 - **changed**: a paired t test over documents, Benjamini-Hochberg over all neurons, q <= 5 %; the
   interval of the change is Student's.
-- **effect**: the change in units of the activation's own spread over tokens in `against` (Glass's
+- **effect**: the change in units of the activation's own spread over tokens in the base (Glass's
   delta: Glass 1976).
 - **changed substantially**: changed, and |effect| >= 0.5, a medium effect by Cohen (1988).
 - **polarity flip**: changed substantially, with means of opposite sign.
 
-Intervals of shares leave out one group of documents at a time (delete-a-group jackknife).
+Intervals of fractions leave out one group of documents at a time (delete-a-group jackknife).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.model_diff.averages import Averages
 from circuits.model_diff.trace import Neurons
-from circuits.runtime.files import number
+from circuits.runtime.result_file import MaybeUndefined, Record
 from circuits.statistics import (
     FALSE_DISCOVERY_RATE,
     LEVEL,
@@ -38,19 +36,75 @@ from circuits.statistics import (
     student_quantile,
     student_tail,
 )
+from circuits.statistics.estimate import Estimate, Estimates
 
 SUBSTANTIAL = 0.5
 GROUPS = 10
 TOP = 50
 
 
-@dataclass(frozen=True)
-class NeuronChanges:
-    """Every neuron's mean activation in two models, and what changed.
+class NeuronChange(Record):
+    """One neuron.
 
-    effect: change / spread over tokens in `against`. error: standard error of the change.
-    left_out: a row a group of documents left out; the share of neurons that changed substantially,
-        then of flips. Empty with fewer documents than groups need.
+    neuron: its name, `m2.n7` for neuron 7 of layer 2. model, base: mean activations.
+    change: model less base, with Student's interval over documents. effect: the change in units of
+    the activation's spread over tokens in the base. q: false discovery rate at which it changed.
+    flipped: whether it changed substantially, from one sign to the other.
+    """
+
+    neuron: str
+    model: MaybeUndefined
+    base: MaybeUndefined
+    change: Estimate
+    effect: MaybeUndefined
+    q: MaybeUndefined
+    flipped: bool
+
+    @property
+    def changed(self) -> bool:
+        """At a false discovery rate of 5 %."""
+        return self.q <= FALSE_DISCOVERY_RATE
+
+
+class NeuronCounts(Record):
+    """How many neurons changed, by layer."""
+
+    changed: tuple[int, ...]
+    substantial: tuple[int, ...]
+    flipped: tuple[int, ...]
+
+
+class NeuronChanges(Record):
+    """How many neurons of the model changed, and those that changed most.
+
+    n_neurons, n_documents: how many were tested, on how many documents.
+    n_changed: of which activation rose in n_rose and fell in n_fell.
+    n_substantial, n_flipped: as the module defines them. substantial_effect: the bar on |effect|.
+    substantial_fraction, flipped_fraction: of all neurons.
+    top: the neurons of largest |change|, first those whose change is significant.
+    """
+
+    n_neurons: int
+    n_documents: int
+    n_changed: int
+    n_rose: int
+    n_fell: int
+    n_substantial: int
+    n_flipped: int
+    substantial_effect: float
+    substantial_fraction: Estimate
+    flipped_fraction: Estimate
+    by_layer: NeuronCounts
+    top: tuple[NeuronChange, ...]
+
+
+@dataclass(frozen=True)
+class NeuronStatistics:
+    """Every neuron's mean activation in two models, and the test of its change.
+
+    effect: change / spread over tokens in the base. error: standard error of the change.
+    left_out: a row for each group of documents that is left out; the fraction of neurons that
+        changed substantially, then of flips.
     """
 
     model: Float[Tensor, "layer neuron"]
@@ -59,7 +113,7 @@ class NeuronChanges:
     error: Float[Tensor, "layer neuron"]
     effect: Float[Tensor, "layer neuron"]
     q: Float[Tensor, "layer neuron"]
-    documents: int
+    n_documents: int
     left_out: Float[Tensor, "group measure"]
 
     @property
@@ -77,75 +131,72 @@ class NeuronChanges:
         """Changed substantially, from one sign to the other."""
         return self.substantial & (self.model * self.base < 0)
 
-    @property
-    def shares(self) -> dict[str, Averages]:
-        """Shares of all neurons: `substantial` and `flipped`, with their intervals."""
-        masks = {"substantial": self.substantial, "flipped": self.flipped}
-        value = torch.stack([mask.double().mean() for mask in masks.values()])
+    def fractions(self) -> Estimates:
+        """The fraction of all neurons that changed substantially, then of those that flipped."""
+        value = torch.stack([mask.double().mean() for mask in (self.substantial, self.flipped)])
         low, high = jackknife_interval(value, self.left_out)
-        return {
-            name: Averages(value[place], low[place].clamp_min(0), high[place].clamp_max(1))
-            for place, name in enumerate(masks)
-        }
+        return Estimates(value, low.clamp_min(0), high.clamp_max(1), self.n_documents)
 
-    def top(self, count: int = TOP) -> list[dict[str, Any]]:
-        """The neurons with the largest |change|, those that changed for sure first."""
+    def top(self, count: int = TOP) -> tuple[NeuronChange, ...]:
+        """The neurons with the largest |change|, first those whose change is significant."""
         size = self.change.abs() / self.change.abs().max().clamp_min(1e-300)
         order = (2 * self.changed + size).flatten().argsort(descending=True, stable=True)
-        reach = student_quantile(LEVEL, self.documents - 1) * self.error
+        reach = student_quantile(LEVEL, self.n_documents - 1) * self.error
+        low, high = self.change - reach, self.change + reach
+        changes = Estimates(self.change, low, high, self.n_documents)
         width = self.change.shape[1]
-        rows = []
-        for place in order[:count].tolist():
-            at = divmod(place, width)
-            rows.append(
-                {
-                    "neuron": f"m{at[0]}.n{at[1]}",
-                    "model": number(self.model[at]),
-                    "against": number(self.base[at]),
-                    "change": number(self.change[at]),
-                    "low": number(self.change[at] - reach[at]),
-                    "high": number(self.change[at] + reach[at]),
-                    "effect": number(self.effect[at]),
-                    "q": number(self.q[at]),
-                    "flipped": bool(self.flipped[at]),
-                }
+        neurons = []
+        for index in order[:count].tolist():
+            at = divmod(index, width)
+            neurons.append(
+                NeuronChange(
+                    neuron=f"m{at[0]}.n{at[1]}",
+                    model=float(self.model[at]),
+                    base=float(self.base[at]),
+                    change=changes[at],
+                    effect=float(self.effect[at]),
+                    q=float(self.q[at]),
+                    flipped=bool(self.flipped[at]),
+                )
             )
-        return rows
+        return tuple(neurons)
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form: counts, shares overall and by layer, the largest changes."""
-        return {
-            "neurons": self.change.numel(),
-            "documents": self.documents,
-            "changed": int(self.changed.sum()),
-            "rose": int((self.changed & (self.change > 0)).sum()),
-            "fell": int((self.changed & (self.change < 0)).sum()),
-            "substantial": int(self.substantial.sum()),
-            "flipped": int(self.flipped.sum()),
-            "substantial_effect": SUBSTANTIAL,
-            "shares": {name: share.to_dict() for name, share in self.shares.items()},
-            "by_layer": {
-                "changed": self.changed.sum(dim=1).tolist(),
-                "substantial": self.substantial.sum(dim=1).tolist(),
-                "flipped": self.flipped.sum(dim=1).tolist(),
-            },
-            "top": self.top(),
-        }
+    def summary(self) -> NeuronChanges:
+        """Counts and fractions over all neurons and by layer, and the largest changes."""
+        substantial, flipped = self.fractions()
+        return NeuronChanges(
+            n_neurons=self.change.numel(),
+            n_documents=self.n_documents,
+            n_changed=int(self.changed.sum()),
+            n_rose=int((self.changed & (self.change > 0)).sum()),
+            n_fell=int((self.changed & (self.change < 0)).sum()),
+            n_substantial=int(self.substantial.sum()),
+            n_flipped=int(self.flipped.sum()),
+            substantial_effect=SUBSTANTIAL,
+            substantial_fraction=substantial,
+            flipped_fraction=flipped,
+            by_layer=NeuronCounts(
+                changed=tuple(self.changed.sum(dim=1).tolist()),
+                substantial=tuple(self.substantial.sum(dim=1).tolist()),
+                flipped=tuple(self.flipped.sum(dim=1).tolist()),
+            ),
+            top=self.top(),
+        )
 
 
 class NeuronSums:
-    """Sums over documents by group, and of squares over tokens in `against`."""
+    """Sums over documents by group, and of squares over tokens in the base."""
 
-    def __init__(self, documents: int) -> None:
-        if documents < 2:
+    def __init__(self, n_documents: int) -> None:
+        if n_documents < 2:
             raise CircuitsError("neurons: a paired test needs at least two documents")
-        self.documents = documents
-        self.groups = min(GROUPS, documents)
+        self.n_documents = n_documents
+        self.groups = min(GROUPS, n_documents)
         self._sums: Float[Tensor, "measure group layer neuron"] | None = None
         self._square: Float[Tensor, "layer neuron"] | None = None
 
     def add(self, index: Int[Tensor, " batch"], model: list[Neurons], base: list[Neurons]) -> None:
-        """Take in a batch; both lists hold a layer each. `index`: places in the set."""
+        """Add a batch; both lists hold a layer each. index: of its documents in the set."""
         groups = (index % self.groups).to(model[0].mean.device)
         if self._sums is not None and self._square is not None:  # read from a file, perhaps
             self._sums, self._square = self._sums.to(groups.device), self._square.to(groups.device)
@@ -154,11 +205,11 @@ class NeuronSums:
             self._sums = torch.zeros(shape, dtype=torch.float64, device=groups.device)
             self._square = torch.zeros(shape[2:], dtype=torch.float64, device=groups.device)
         assert self._square is not None
-        for layer, (one, other) in enumerate(zip(model, base, strict=True)):
-            values, others = one.mean.double(), other.mean.double()
-            for place, part in enumerate((values, others, (values - others).square())):
-                self._sums[place, :, layer].index_add_(0, groups, part)
-            self._square[layer] += other.square.double().sum(dim=0)
+        for layer, (tuned, original) in enumerate(zip(model, base, strict=True)):
+            x, y = tuned.mean.double(), original.mean.double()
+            for measure, values in enumerate((x, y, (x - y).square())):
+                self._sums[measure, :, layer].index_add_(0, groups, values)
+            self._square[layer] += original.square.double().sum(dim=0)
 
     def state(self) -> dict[str, Tensor]:
         """The sums, by name; none before the first batch."""
@@ -167,14 +218,14 @@ class NeuronSums:
         return {"neurons.sums": self._sums, "neurons.square": self._square}
 
     def restore(self, held: Mapping[str, Tensor]) -> bool:
-        """Take in what `state` gave; whether there was anything."""
+        """Go on from what `state` gave; says whether there was anything."""
         self._sums, self._square = held.get("neurons.sums"), held.get("neurons.square")
         return self._sums is not None
 
-    def changes(self) -> NeuronChanges:
-        """Tests and shares over all neurons of all documents so far."""
+    def statistics(self) -> NeuronStatistics:
+        """The tests of all neurons, over all documents."""
         assert self._sums is not None and self._square is not None, "no batch was added"
-        sums, n = self._sums.cpu(), self.documents
+        sums, n = self._sums.cpu(), self.n_documents
         counts = torch.arange(n).remainder(self.groups).bincount(minlength=self.groups)
         mean, mean_base, change, error = _statistics(sums.sum(dim=1), n)
         scale = torch.maximum(mean.abs().max(), mean_base.abs().max())
@@ -183,7 +234,7 @@ class NeuronSums:
         t = torch.where(still, 0.0, change.abs() / error)
         q = benjamini_hochberg(student_tail(t.flatten(), n - 1)).view_as(t)
         spread = (self._square.cpu() / n - mean_base.square()).clamp_min(0).sqrt()
-        found = NeuronChanges(
+        whole = NeuronStatistics(
             mean,
             mean_base,
             change,
@@ -194,16 +245,16 @@ class NeuronSums:
             torch.zeros(0, 2, dtype=torch.float64),
         )
         # The test's bar on |t|, and the spread, stay where all documents put them.
-        bar = float(t[found.changed].min()) if bool(found.changed.any()) else math.inf
-        rows = []
+        bar = float(t[whole.changed].min()) if bool(whole.changed.any()) else math.inf
+        left_out = []
         for group in range(self.groups):
             rest = n - int(counts[group])
-            one, other, moved, off = _statistics(sums.sum(dim=1) - sums[:, group], rest)
-            sure = (moved.abs() >= bar * off) & ~still if rest > 1 else found.changed
-            large = sure & (moved.abs() >= SUBSTANTIAL * spread)
-            flips = large & (one * other < 0)
-            rows.append(torch.stack([large.double().mean(), flips.double().mean()]))
-        return NeuronChanges(**{**vars(found), "left_out": torch.stack(rows)})
+            x, y, moved, error = _statistics(sums.sum(dim=1) - sums[:, group], rest)
+            changed = (moved.abs() >= bar * error) & ~still if rest > 1 else whole.changed
+            substantial = changed & (moved.abs() >= SUBSTANTIAL * spread)
+            flipped = substantial & (x * y < 0)
+            left_out.append(torch.stack([substantial.double().mean(), flipped.double().mean()]))
+        return replace(whole, left_out=torch.stack(left_out))
 
 
 def _statistics(

@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from circuits.comparison import compare, cross_evaluate
-from circuits.model_diff import diff_models
+from circuits.model_diff import ModelDiffs, diff_models
 from circuits.model_diff.hidden import representation_trajectory
 from circuits.pipeline.context import BASE, RunContext
-from circuits.runtime.files import write_json
 from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import Pieces
 from tasks.text.key_positions import key_positions
@@ -67,38 +66,38 @@ def cross_circuits(run: RunContext) -> None:
 
 
 def diff_checkpoints(run: RunContext) -> None:
-    """The base against the last checkpoint, and hidden states over all of them.
+    """How the last checkpoint differs inside from the base, and hidden states over all of them.
 
-    On the pairs for scoring: the LoRAs that are put where this points are judged on others.
+    On the pairs for scoring: the LoRAs whose layers are chosen by it are judged on others.
     """
     section = run.recipe.model_diff
     if section is None:
         return
 
-    def work(resume: Pieces) -> dict[str, list[float]]:
+    def work(resume: Pieces) -> None:
         pairs = run.data.pairs("score")[: section.documents]
-        found = diff_models(
+        options = RunOptions(section.batch_size, run.recipe.seed, run.progress)
+        diff = diff_models(
             run.model(run.last),
             run.model(BASE),
             pairs,
-            names=(run.last, BASE),
             key_positions=key_positions(run.data.tokenizer, pairs),
-            batch_size=section.batch_size,
-            seed=run.recipe.seed,
-            progress=run.progress,
+            options=options,
             resume=resume,
-        ).to_dict()
-        path = representation_trajectory(
+        ).renamed(run.last, BASE)
+        trajectory = representation_trajectory(
             {name: partial(run.model, name) for name in run.checkpoints},
             pairs,
-            batch_size=section.batch_size,
-            progress=run.progress,
+            options=options,
             resume=resume,
         )
-        record = {**found, "split": pairs.split, "path": path.to_dict()}
-        write_json(run.store.path("model_diff.json"), record)
-        importance: dict[str, list[float]] = found["importance"]
-        return importance
+        ModelDiffs(
+            task=pairs.task,
+            split=pairs.split,
+            models=run.sources,
+            comparisons=(diff,),
+            trajectory=trajectory,
+        ).save(run.store.path("model_diff.json"))
 
     run.store.stage_in_pieces(
         "model_diff",

@@ -33,6 +33,12 @@ class RunContext:
         return checkpoint_series(self.recipe.model, folder)
 
     @property
+    def sources(self) -> dict[str, str]:
+        """Where each checkpoint is, by its name; a folder of the run without the run's own path."""
+        prefix = f"{self.store.folder}/"
+        return {name: source.removeprefix(prefix) for name, source in self.checkpoints.items()}
+
+    @property
     def last(self) -> str:
         """The last checkpoint's name."""
         return list(self.checkpoints)[-1]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from circuits.importance import LayerImportance, importance_from_circuit
+from circuits.model_diff import ModelDiffs
+from circuits.model_diff.diff import CRITERIA, EDGES
 from circuits.pipeline.context import RunContext
 from circuits.pipeline.recipe import LoraSection
 from circuits.pipeline.settings import lora_settings
 from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
 from circuits.tuning.lora_targets import LoraTarget, standard_lora_targets
-
-EDGES = "edges"
-"""The criterion by the edges of the last checkpoint's circuit."""
 
 
 def compare_loras(run: RunContext) -> None:
@@ -54,12 +53,12 @@ def compare_loras(run: RunContext) -> None:
 
 def _importance(run: RunContext) -> dict[str, LayerImportance]:
     """Importance of layers by each criterion that the run computed; the circuit's edges last."""
-    changes: dict[str, list[float]] = {}
+    importance: dict[str, LayerImportance] = {}
     if run.recipe.model_diff is not None:
-        changes = run.store.results["model_diff"]
-    found = {name: LayerImportance(name, tuple(values)) for name, values in changes.items()}
-    found[EDGES] = importance_from_circuit(run.circuit(run.last), criterion=EDGES)
-    return found
+        (diff,) = ModelDiffs.load(run.store.path("model_diff.json")).comparisons
+        importance = {name: diff.layer_importance(name) for name in CRITERIA}
+    importance[EDGES] = importance_from_circuit(run.circuit(run.last), criterion=EDGES)
+    return importance
 
 
 def _targets(

@@ -11,6 +11,7 @@ from circuits.comparison import CrossEvaluation, Evolution
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, EdgeScores
 from circuits.intervention.patching import Patching
+from circuits.model_diff import ModelDiffs
 from circuits.runtime.files import read_json
 from circuits.runtime.result_file import ResultFile
 from circuits.tuning.lora_result import LoraComparison
@@ -134,6 +135,11 @@ class RunFolder:
     def lora(self) -> LoraComparison:
         """LoRAs on different layers, compared."""
         return self._load(LoraComparison, "lora.json")
+
+    @cached_property
+    def model_diff(self) -> ModelDiffs:
+        """How the last checkpoint differs inside from the base, and the hidden states of all."""
+        return self._load(ModelDiffs, "model_diff.json")
 
     @cached_property
     def recipe(self) -> str:

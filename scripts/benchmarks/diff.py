@@ -1,14 +1,14 @@
-"""Time of all internals of two models against the forward passes that they contain.
+"""Time of a diff of two models against the forward passes that it contains.
 
     python scripts/benchmarks/diff.py [--documents 100] [--length 256] [--threads 2]
 
 Two models of GPT-2-small shape with random weights. The floors are two plain forward passes of the
-Hugging Face models over the same documents in the same batches, by SDPA (what the internals run)
+Hugging Face models over the same documents in the same batches, by SDPA (what the diff runs)
 and by eager attention. Both leave the unembedding out, which makes them the strictest. The
 sides take turns document batch by document batch in one process,
 so that a noisy machine slows all of them; `cpu` counts processor seconds, which a busy machine
-lengthens less than the clock's. The internals' side includes the random sequences of the
-induction roles and all statistics at the end. One JSON line.
+lengthens less than the clock's. The diff's side includes the random sequences of the
+induction head types and all statistics at the end. One JSON line.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def forwards(both: tuple[HookedModel, HookedModel], pairs: PairSet, attention: s
 
 
 def ratios(taken: dict[str, float]) -> dict[str, float]:
-    """The internals' time against each floor's."""
-    ours = taken["internals"]
-    return {name: round(ours / value, 3) for name, value in taken.items() if name != "internals"}
+    """The diff's time against each floor's."""
+    ours = taken["diff"]
+    return {name: round(ours / value, 3) for name, value in taken.items() if name != "diff"}
 
 
 def main() -> None:
@@ -80,7 +80,7 @@ def main() -> None:
     both = models()
     size = arguments.documents // arguments.parts
     sides: dict[str, Callable[[PairSet], object]] = {
-        "internals": lambda part: diff_models(*both, part).to_dict(),
+        "diff": lambda part: diff_models(*both, part).model_dump(mode="json"),
         "sdpa": lambda part: forwards(both, part, "sdpa"),
         "eager": lambda part: forwards(both, part, "eager"),
     }

@@ -38,7 +38,7 @@ from circuits.evaluation import faithfulness
 from circuits.graph import EdgeScores
 from circuits.metrics import METRICS
 from circuits.model_diff.head_types import HeadTypeKeys
-from circuits.model_diff.paired_forward import read
+from circuits.model_diff.paired_forward import diff_batch
 from circuits.models import HookedModel
 from circuits.models.inputs import shared_length
 from circuits.planning import JOBS, Job, Shape, measure_rates, plan, resident_bytes
@@ -91,7 +91,7 @@ def job_of(
         return lambda: faithfulness(model, scores, wanted, batch_size=len(batch))
     if method == "internals":
         other = HookedModel(AutoModelForCausalLM.from_config(network.config), None, "other")
-        return lambda: read(model, other, batch, HeadTypeKeys.of_text(batch, {}))
+        return lambda: diff_batch(model, other, batch, HeadTypeKeys.of_text(batch, {}))
     chosen = attribution_method(method, steps=STEPS.get(method))
     return lambda: chosen.scores(model, batch, metric)
 

@@ -2,14 +2,15 @@
 
 import json
 import re
+from itertools import chain
 
 import pytest
 import torch
 import transformers
 from cli.inside import circuits
 
+from circuits.model_diff import ModelDiffs
 from circuits.models import load_model
-from circuits.runtime.files import read_json
 
 
 @pytest.fixture(scope="module")
@@ -72,18 +73,18 @@ def test_a_finetuned_model_and_a_lora_in_all_pairs(edited, lora, model_folder, t
         *("--n-resamples", 200, *common(table, tmp_path)),
     )
     assert done.returncode == 0, done.stderr
-    record = read_json(tmp_path / "model_diff.json")
-    couples = [(one["model"], one["against"]) for one in record["comparisons"]]
+    diffs = ModelDiffs.load(tmp_path / "model_diff.json")
+    couples = [(diff.model, diff.base) for diff in diffs.comparisons]
     assert couples == [("step-7", "llama"), ("lora", "llama"), ("lora", "step-7")]
-    assert record["models"] == {"llama": str(base), "step-7": str(edited), "lora": str(lora)}
-    first = record["comparisons"][0]
-    assert first["heads_by_kl"][0]["head"] == "a1.h2" and first["documents"] == 8
+    assert diffs.models == {"llama": str(base), "step-7": str(edited), "lora": str(lora)}
+    first = diffs.comparisons[0]
+    assert first.heads_by_kl[0][0] == "a1.h2" and first.n_documents == 8
     assert "moved most at a1.h2" in done.stdout
     assert re.search(r"KL \d+\.\d+ \[\d\.\d+, \d\.\d+\] nats", done.stdout)
-    assert first["roles"]["sentence-initial"]["n"] == 8 and "answer" in first["roles"]
-    assert len(first["neurons"]["top"]) == 50
-    assert record["path"]["checkpoints"] == ["llama", "step-7"]
-    assert record["path"]["steps"] == [0, 7]
+    assert first.head_type("sentence-initial").n == first.head_type("answer").n == 8
+    assert len(first.neurons.top) == 50
+    assert diffs.trajectory.checkpoints == ("llama", "step-7")
+    assert diffs.trajectory.steps == (0, 7)
     page = (tmp_path / "model_diff.html").read_text(encoding="utf-8")
     assert "<script src" not in page and "step-7 against llama" in page
     plots = json.loads(re.search(r'id="plots">(.*?)</script>', page, re.S)[1])
@@ -107,35 +108,40 @@ def test_a_model_against_itself_has_not_changed(model_folder, table, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "no change in attention, hidden states or neurons" in done.stdout
-    (only,) = read_json(tmp_path / "model_diff.json")["comparisons"]
-    assert only["identical"] and only["neurons"]["changed"] == 0
+    (only,) = ModelDiffs.load(tmp_path / "model_diff.json").comparisons
+    assert only.identical and only.neurons.n_changed == 0
 
 
 def test_edge_scores_are_a_fourth_criterion(edited, model_folder, table, tmp_path):
-    files = []
-    for name, model in (("model", edited), ("against", model_folder("llama"))):
+    files = {}
+    for option, model in (("--scores", edited), ("--base-scores", model_folder("llama"))):
+        files[option] = tmp_path / option
         done = circuits(
             *("discover", "--model", model, "--method", "eap", "--per-example"),
-            *common(table, tmp_path / name),
+            *common(table, files[option]),
         )
         assert done.returncode == 0, done.stderr
-        files += [f"--scores{'' if name == 'model' else '-against'}", tmp_path / name]
     out = tmp_path / "inside"
     done = circuits(
-        *("diff", "--model", edited, "--base", model_folder("llama"), *files),
+        *("diff", "--model", edited, "--base", model_folder("llama"), *chain(*files.items())),
         *("--n-resamples", 100, *common(table, out)),
     )
     assert done.returncode == 0, done.stderr
-    critical = read_json(out / "model_diff.json")["comparisons"][0]["critical_layers"]
-    assert set(critical["layers"]) == {"attention-kl", "entropy", "hidden-state", "edges"}
-    assert max(critical["layers"]["edges"]["value"]) > 0 and len(critical["agreement"]) == 6
+    critical = ModelDiffs.load(out / "model_diff.json").comparisons[0].critical_layers
+    names = [changes.criterion for changes in critical.criteria]
+    assert names == ["attention-kl", "entropy", "hidden-state", "edges"]
+    assert float(critical.by("edges").values.value.max()) > 0 and len(critical.agreement) == 6
     done = circuits(
         *("diff", "--model", edited, "--base", model_folder("llama")),
-        *("--scores", files[3], "--base-scores", files[1], "--n-resamples", 100),
+        *("--scores", files["--base-scores"], "--base-scores", files["--scores"]),
+        *("--n-resamples", 100),
         *common(table, tmp_path / "swapped"),
     )
     assert done.returncode == 2 and not (tmp_path / "swapped").exists()
-    assert f"{files[1]}: these scores were made from {edited}, and are used with" in done.stderr
+    assert (
+        f"{files['--scores']}: these scores were made from {edited}, and are used with"
+        in done.stderr
+    )
 
 
 def test_refusals_are_one_line(edited, model_folder, table, tmp_path):
@@ -166,7 +172,7 @@ def test_padding_of_the_vocabulary_is_no_other_shape(edited, model_folder, table
         arguments = ("diff", "--model", place, "--base", model_folder("llama"))
         done = circuits(*arguments, "--n-resamples", 100, *common(table, tmp_path / name))
         assert done.returncode == 0, done.stderr
-        found[name] = read_json(tmp_path / name / "model_diff.json")["comparisons"][0]
-    critical = found["same"]["critical_layers"]
-    assert critical == found["padded"]["critical_layers"]
-    assert max(critical["layers"]["attention-kl"]["value"]) > 0
+        found[name] = ModelDiffs.load(tmp_path / name / "model_diff.json").comparisons[0]
+    critical, padded = (found[name].critical_layers for name in ("same", "padded"))
+    assert critical.model_dump_json() == padded.model_dump_json()
+    assert float(critical.by("attention-kl").values.value.max()) > 0

@@ -1,16 +1,17 @@
-import json
-
 import pytest
 import torch
-from model_diff import inside
+from model_diff import eager_reading
 
 from circuits.model_diff import diff_models
-from circuits.model_diff.head_types import THRESHOLD, HeadType, HeadTypeKeys, RoleMasses
+from circuits.model_diff.documents import diff_documents
+from circuits.model_diff.head_types import THRESHOLD, HeadMasses, HeadTypeKeys, MassCollector
 from circuits.models import HookedModel
+from circuits.report.narrative_diff import summary
+from circuits.runtime.options import RunOptions
 from tasks.pairs import PairSet, PromptPair
 
 LENGTHS = [9, 4, 12, 7, 5]
-LANDMARKS = {"middle": [[0, 4, 6], [2], [], [3], [1, 2]]}
+POSITIONS = {"middle": [[0, 4, 6], [2], [], [3], [1, 2]]}
 
 
 def pair(tokens, answers):
@@ -25,7 +26,7 @@ def pairs():
     texts = [torch.randint(1, 399, (size,), generator=draw).tolist() for size in LENGTHS]
     answers = [
         [[texts[0][3], texts[0][5]]],  # either of two tokens of the text
-        [[texts[1][1]], [7], [texts[1][2]]],  # the last read sees both fed tokens
+        [[texts[1][1]], [7], [texts[1][2]]],  # the last position sees both fed tokens
         [[399]],  # nowhere
         [[texts[3][2]]],
         [[texts[4][4]], [texts[4][4]]],
@@ -34,19 +35,19 @@ def pairs():
 
 
 def slow_masses(run, one, marks):
-    """Every role of one document by loops; None where it has no query."""
+    """Every head type of one document by loops; None where it has no query."""
     text = [*one.clean, *one.teacher_forced]
     later = range(1, len(text))
     found = {
-        "previous-token": inside.role_mass(run, later, lambda i: [i - 1]),
-        "self": inside.role_mass(run, later, lambda i: [i]),
-        "first-token": inside.role_mass(run, later, lambda i: [0]),
+        "previous-token": eager_reading.mass_on(run, later, lambda i: [i - 1]),
+        "self": eager_reading.mass_on(run, later, lambda i: [i]),
+        "first-token": eager_reading.mass_on(run, later, lambda i: [0]),
         "middle": None,
         "answer": None,
     }
     queries = [i for i in later if any(mark <= i for mark in marks)]
     if queries:
-        found["middle"] = inside.role_mass(
+        found["middle"] = eager_reading.mass_on(
             run, queries, lambda i: [mark for mark in marks if mark <= i]
         )
     seen = {}
@@ -55,56 +56,55 @@ def slow_masses(run, one, marks):
         seen[at] = [key for key in range(at + 1) if text[key] in right]
     queries = [at for at, keys in seen.items() if keys]
     if queries:
-        found["answer"] = inside.role_mass(run, queries, lambda i: seen[i])
+        found["answer"] = eager_reading.mass_on(run, queries, lambda i: seen[i])
     return found
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_masses_match_loops_over_the_eager_patterns(name, hooked, pairs):
     model = hooked(name)
-    found = diff_models(model, model, pairs, key_positions=LANDMARKS, batch_size=3, n_resamples=50)
-    rows = dict.fromkeys(found.roles, 0)
-    for one, marks in zip(pairs, LANDMARKS["middle"], strict=True):
-        run = inside.run(model.name, [*one.clean, *one.teacher_forced])
-        for role, expected in slow_masses(run, one, marks).items():
+    options = RunOptions(batch_size=3)
+    found = diff_documents(model, model, pairs, key_positions=POSITIONS, options=options)
+    rows = dict.fromkeys(found.head_masses, 0)
+    for one, marks in zip(pairs, POSITIONS["middle"], strict=True):
+        run = eager_reading.run(model.name, [*one.clean, *one.teacher_forced])
+        for name, expected in slow_masses(run, one, marks).items():
             if expected is None:
                 continue
             assert expected.max() > 0
-            row = rows[role]
-            assert torch.allclose(
-                found.roles[role].mass[row].double(), expected, rtol=1e-4, atol=1e-6
-            ), role
-            rows[role] += 1
-    assert {role: rows[role] for role in ("self", "middle", "answer")} == {
+            mass = found.head_masses[name].model[rows[name]].double()
+            assert torch.allclose(mass, expected, rtol=1e-4, atol=1e-6), name
+            rows[name] += 1
+    assert {name: rows[name] for name in ("self", "middle", "answer")} == {
         "self": 5,
         "middle": 4,
         "answer": 4,
     }
-    assert all(len(found.roles[role]) == count for role, count in rows.items() if count)
+    assert all(len(found.head_masses[name]) == count for name, count in rows.items() if count)
 
 
 @pytest.mark.parametrize("end", [0, [0, 7, 8]])
 def test_induction_on_random_tokens_matches_loops(end, hooked, pairs, monkeypatch):
     model = hooked("llama")
     monkeypatch.setattr(model.hf.config, "eos_token_id", end)  # several in Llama 3 Instruct
-    found = diff_models(model, model, pairs, n_resamples=50).roles
-    assert found["induction"].unit == "random sequences" and len(found["induction"]) == 20
-    assert found["induction"].mass.shape == (20, 3, 4)
+    found = diff_documents(model, model, pairs).head_masses
+    assert found["induction"].sample == "random sequences" and len(found["induction"]) == 20
+    assert found["induction"].model.shape == (20, 3, 4)
     draw = torch.Generator().manual_seed(0)
     special = (0, 7, 8) if isinstance(end, list) else (0,)  # 0 begins and ends texts
     usual = torch.tensor([token for token in range(400) if token not in special])
     first = usual[torch.randperm(len(usual), generator=draw)[:25]].tolist()
-    run = inside.run(model.name, first * 2)
+    run = eager_reading.run(model.name, first * 2)
     second = range(25, 50)
-    for role, back in (("induction", 24), ("duplicate-token", 25)):
-        expected = inside.role_mass(run, second, lambda i, back=back: [i - back])
+    for name, back in (("induction", 24), ("duplicate-token", 25)):
+        expected = eager_reading.mass_on(run, second, lambda i, back=back: [i - back])
         assert expected.max() > 1e-3
-        assert torch.allclose(found[role].mass[0].double(), expected, rtol=1e-4, atol=1e-6)
+        assert torch.allclose(found[name].model[0].double(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_uniform_attention_has_the_mass_of_chance(pairs):
-    """A model that looks at all earlier tokens alike: mass = chance, for every role."""
-    keys = HeadTypeKeys.of_text(pairs.batch(list(range(len(pairs)))), LANDMARKS)
+    """A model that looks at all earlier tokens alike: mass = chance, for every type."""
+    keys = HeadTypeKeys.of_text(pairs.batch(list(range(len(pairs)))), POSITIONS)
     length = keys.weights.shape[-1]
     p = torch.ones(length, length).tril() / torch.arange(1, length + 1)[:, None]
     mass = keys.mass(p.expand(len(pairs), 2, length, length), slice(0, length))
@@ -118,7 +118,9 @@ def test_uniform_attention_has_the_mass_of_chance(pairs):
     assert torch.allclose(sum(parts), mass, atol=1e-6)
 
 
-def test_a_head_built_for_a_role_has_it_and_one_that_lost_it_is_named(hooked, model_folder, pairs):
+def test_a_head_built_for_a_type_is_of_it_and_one_that_lost_it_is_named(
+    hooked, model_folder, pairs
+):
     """Head 1 of layer 0 made to look at the position before, by its position embeddings."""
     import transformers
 
@@ -139,34 +141,33 @@ def test_a_head_built_for_a_role_has_it_and_one_that_lost_it_is_named(hooked, mo
         attention.bias[8:16] = 0.0
         attention.bias[40:48] = 0.0
     one, other = HookedModel(made, None, "made"), HookedModel(base, None, "base")
-    found = diff_models(one, other, pairs, n_resamples=200).roles["previous-token"]
-    assert float(found.model.value[0, 1]) > 0.9
+    found = diff_models(one, other, pairs, n_resamples=200).head_type("previous-token")
+    assert found.model[0, 1].value > 0.9 and found.threshold == THRESHOLD
     assert found.heads[0] == "a0.h1" and "a0.h1" not in found.heads_base
     assert "a0.h1" in found.gained and found.lost == ()
-    back = diff_models(other, one, pairs, n_resamples=200)
-    assert "a0.h1" in back.roles["previous-token"].lost
-    assert "a0.h1" in back.paragraph() and "lost the previous-token role" in back.paragraph()
-    record = json.loads(json.dumps(back.to_dict(), allow_nan=False))["roles"]["previous-token"]
-    assert record["heads_base"][0] == "a0.h1" and record["threshold"] == THRESHOLD
+    diff = diff_models(other, one, pairs, n_resamples=200)
+    back = diff.head_type("previous-token")
+    assert "a0.h1" in back.lost and back.heads_base[0] == "a0.h1"
+    assert "a0.h1" in summary(diff) and "lost the type previous-token" in summary(diff)
 
 
-def test_a_role_needs_its_whole_interval_above_the_threshold():
+def test_a_type_needs_its_whole_interval_above_the_threshold():
     draw = torch.Generator().manual_seed(0)
     sure = 0.1 + THRESHOLD + 0.05 + 0.01 * torch.randn(12, generator=draw)
     unsure = 0.1 + THRESHOLD + 0.05 + 0.5 * torch.randn(12, generator=draw)
     mass = torch.stack([sure, unsure], dim=1)[:, None]
-    role = HeadType("self", mass, mass, torch.full((12,), 0.1), n_resamples=500)
-    assert float(role.model.value[0, 1]) > 0.1 + THRESHOLD
-    assert role.heads == ("a0.h0",)
-    by_chance = HeadType("self", mass, mass, torch.full((12,), 0.2), n_resamples=500)
+    found = HeadMasses(mass, mass, torch.full((12,), 0.1)).head_type("self", n_resamples=500)
+    assert found.model[0, 1].value > 0.1 + THRESHOLD and found.n == 12
+    assert found.heads == ("a0.h0",)
+    by_chance = HeadMasses(mass, mass, torch.full((12,), 0.2)).head_type("self", n_resamples=500)
     assert by_chance.heads == ()
 
 
-def test_roles_of_fewer_than_two_documents_are_left_out(pairs):
+def test_types_of_fewer_than_two_documents_are_left_out(pairs):
     batch = pairs.batch([0, 1])
     keys = HeadTypeKeys.of_text(batch, {"middle": [[], [2]]})
-    masses = RoleMasses(2)
+    collector = MassCollector(2)
     mass = torch.rand(2, 3, 4, len(keys.names))
-    masses.add(keys, batch.index, mass, mass)
-    found = masses.roles(n_resamples=50, seed=0)
-    assert "middle" not in found and len(found["self"]) == 2
+    collector.add(keys, batch.index, mass, mass)
+    masses = collector.masses()
+    assert "middle" not in masses and len(masses["self"]) == 2

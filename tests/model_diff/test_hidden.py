@@ -1,15 +1,20 @@
-import json
 import sys
 import types
 
 import pytest
 import torch
 import transformers
-from model_diff import inside
+from model_diff import eager_reading
 
 from circuits.errors import CircuitsError
-from circuits.model_diff.hidden import GROUPS, RepresentationTrajectory, representation_trajectory
+from circuits.model_diff.hidden import (
+    GROUPS,
+    CheckpointStates,
+    checkpoint_states,
+    representation_trajectory,
+)
 from circuits.models import HookedModel
+from circuits.runtime.options import RunOptions
 
 LENGTHS = [9, 4, 12, 7, 5, 8]
 
@@ -39,12 +44,13 @@ def loaders(folders):
 
 
 def test_states_are_the_means_of_each_document_alone(checkpoints, pairs):
-    found = representation_trajectory(loaders(checkpoints), pairs, batch_size=4)
+    options = RunOptions(batch_size=4)
+    found = checkpoint_states(loaders(checkpoints), pairs, options=options)
     assert found.checkpoints == ("base", "step-10", "step-20")
-    assert found.states.shape == (3, 3, 6, 32) and found.documents == 6
+    assert found.states.shape == (3, 3, 6, 32) and found.n_documents == 6
     for place, folder in enumerate(checkpoints.values()):
         for row in (1, 2):
-            run = inside.run(folder, [*pairs[row].clean, *pairs[row].teacher_forced])
+            run = eager_reading.run(folder, [*pairs[row].clean, *pairs[row].teacher_forced])
             for layer in range(3):
                 expected = run.stream[layer + 1].mean(dim=0)
                 assert expected.abs().max() > 0.1
@@ -53,7 +59,7 @@ def test_states_are_the_means_of_each_document_alone(checkpoints, pairs):
 
 
 def test_distances_grow_from_the_layer_that_was_changed(checkpoints, pairs):
-    moved = representation_trajectory(loaders(checkpoints), pairs).moved()
+    moved = representation_trajectory(loaders(checkpoints), pairs).moved
     assert bool((moved.value[0] == 0).all()) and bool((moved.value[:, 0] == 0).all())
     assert float(moved.value[2, 1]) > float(moved.value[1, 1]) > 0.01
     assert bool((moved.low <= moved.value).all()) and bool((moved.value <= moved.high).all())
@@ -63,9 +69,9 @@ def test_distances_grow_from_the_layer_that_was_changed(checkpoints, pairs):
 def test_groups_bound_what_is_kept(checkpoints, random_pairs):
     many = random_pairs(n=3 * GROUPS + 5, length=4)
     two = dict(list(checkpoints.items())[:2])
-    found = representation_trajectory(loaders(two), many)
-    assert found.states.shape[2] == GROUPS and found.documents == len(many)
-    alone = representation_trajectory(loaders(two), many[7::GROUPS])
+    found = checkpoint_states(loaders(two), many)
+    assert found.states.shape[2] == GROUPS and found.n_documents == len(many)
+    alone = checkpoint_states(loaders(two), many[7::GROUPS])
     expected = torch.einsum("clgd,g->cld", alone.states, alone.sizes.float() / alone.sizes.sum())
     assert torch.allclose(found.states[:, :, 7], expected, atol=1e-5)
 
@@ -79,43 +85,43 @@ def made(checkpoints=4, groups=5, noise=0.01, seed=0):
     states = (steps @ axes)[:, None] + documents
     states = states + noise * torch.randn(states.shape, generator=draw)
     names = tuple(f"step-{10 * place}" for place in range(checkpoints))
-    return RepresentationTrajectory(names, states[:, None], torch.ones(groups)), steps
+    return CheckpointStates(names, states[:, None], torch.ones(groups)), steps
 
 
 def test_components_follow_the_path_and_not_the_documents():
-    path, steps = made()
-    places, shares = path.components(0)
-    assert places.shape == (4, 5, 3) and shares[0] > shares[1] > 0.05 > shares[2]
-    assert sum(shares) == pytest.approx(1, abs=1e-3)
-    found = torch.pdist(path.mean(places))
-    assert torch.allclose(found.float(), torch.pdist(steps), atol=0.05)
+    states, steps = made()
+    (layer,) = states.trajectory().layers
+    assert layer.pca.groups.shape == (4, 5, 3) and layer.umap is None
+    assert layer.variance[0] > layer.variance[1] > 0.05 > layer.variance[2]
+    assert sum(layer.variance) == pytest.approx(1, abs=1e-3)
+    assert torch.allclose(torch.pdist(layer.pca.path).float(), torch.pdist(steps), atol=0.05)
 
 
 def test_equal_checkpoints_stay_where_they_are():
-    path, _ = made(checkpoints=1, noise=0.0)
-    path = RepresentationTrajectory(("a", "b"), path.states.expand(2, -1, -1, -1), path.sizes)
-    assert float(path.moved().high.abs().max()) == 0.0
-    places, shares = path.components(0)
-    assert float(places.abs().max()) < 1e-5 and sum(shares) <= 1 + 1e-9
-    json.dumps(path.to_dict(), allow_nan=False)
+    states, _ = made(checkpoints=1, noise=0.0)
+    states = CheckpointStates(("a", "b"), states.states.expand(2, -1, -1, -1), states.sizes)
+    assert float(states.moved().high.abs().max()) == 0.0
+    coordinates, variance = states.components(0)
+    assert float(coordinates.abs().max()) < 1e-5 and sum(variance) <= 1 + 1e-9
+    assert states.trajectory().steps is None
 
 
 def test_two_checkpoints_and_one_document_have_fewer_components():
-    path, _ = made(checkpoints=2, groups=1)
-    places, shares = path.components(0)
-    assert places.shape == (2, 1, 3) and shares[1:] == pytest.approx([0.0, 0.0], abs=1e-9)
-    assert path.moved().value.shape == (2, 1)
+    states, _ = made(checkpoints=2, groups=1)
+    coordinates, variance = states.components(0)
+    assert coordinates.shape == (2, 1, 3) and variance[1:] == pytest.approx([0.0, 0.0], abs=1e-9)
+    assert states.moved().value.shape == (2, 1)
 
 
 def test_umap_is_an_extra(monkeypatch):
-    path, _ = made()
+    states, _ = made()
     monkeypatch.setitem(sys.modules, "umap", None)
-    with pytest.raises(CircuitsError, match=r"circuits\[umap\]"):
-        path.umap(0)
+    with pytest.raises(CircuitsError, match=r"circuit-discovery\[umap\]"):
+        states.umap(0)
 
 
 def test_umap_is_given_the_points_and_a_seed(monkeypatch):
-    path, _ = made()
+    states, _ = made()
     seen = {}
 
     class UMAP:
@@ -127,12 +133,12 @@ def test_umap_is_given_the_points_and_a_seed(monkeypatch):
             return points[:, :3]
 
     monkeypatch.setitem(sys.modules, "umap", types.SimpleNamespace(UMAP=UMAP))
-    found = path.umap(0, seed=3)
+    found = states.umap(0, seed=3)
     assert found.shape == (4, 5, 3)
     assert seen["points"].shape == (20, 16) and seen["random_state"] == 3
     assert seen["n_components"] == 3 and seen["n_neighbors"] == 15
     assert abs(seen["points"].reshape(4, 5, 16).mean(axis=0)).max() < 1e-6
-    assert len(path.to_dict(umap=True)["layers"][0]["umap"]["path"]) == 4
+    assert states.trajectory(umap=True).layers[0].umap.path.shape == (4, 3)
     few, _ = made(checkpoints=2, groups=2)
     with pytest.raises(CircuitsError, match="4 points"):
         few.umap(0)

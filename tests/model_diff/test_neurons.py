@@ -1,16 +1,16 @@
-import json
 import math
 
 import pytest
 import torch
 import transformers
-from model_diff import inside
+from model_diff import eager_reading
 
 from circuits.errors import CircuitsError
-from circuits.model_diff import diff_models
+from circuits.model_diff.documents import diff_documents
 from circuits.model_diff.neurons import NeuronSums
 from circuits.model_diff.trace import Neurons
 from circuits.models import HookedModel
+from circuits.runtime.options import RunOptions
 from circuits.statistics import student_quantile
 
 LENGTHS = [9, 4, 12, 7, 5, 8]
@@ -44,11 +44,12 @@ def moved(model_folder, tmp_path_factory):
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_means_and_intervals_match_a_slow_reading(name, hooked, moved, pairs):
     model, base = moved(name), hooked(name)
-    found = diff_models(model, base, pairs, batch_size=4, n_resamples=50).neurons
+    found = diff_documents(model, base, pairs, options=RunOptions(batch_size=4)).neurons
     documents, squares = [], []
     for pair in pairs:
         runs = [
-            inside.run(each.name, [*pair.clean, *pair.teacher_forced]) for each in (model, base)
+            eager_reading.run(each.name, [*pair.clean, *pair.teacher_forced])
+            for each in (model, base)
         ]
         documents.append([torch.stack([x.mean(dim=0) for x in run.neurons]) for run in runs])
         squares.append(torch.stack([x.square().mean(dim=0) for x in runs[1].neurons]))
@@ -67,18 +68,19 @@ def test_means_and_intervals_match_a_slow_reading(name, hooked, moved, pairs):
 
 
 def test_a_neuron_moved_by_hand_leads_and_is_seen_to_flip(hooked, moved, pairs):
-    found = diff_models(moved("gpt2"), hooked("gpt2"), pairs, n_resamples=50).neurons
-    rows = found.top()
-    assert rows[0]["neuron"] == "m2.n7" and len(rows) == 50
-    assert rows[0]["low"] < rows[0]["change"] < rows[0]["high"]
+    found = diff_documents(moved("gpt2"), hooked("gpt2"), pairs).neurons
+    first, *rest = found.top()
+    assert first.neuron == "m2.n7" and len(rest) == 49
+    change = first.change
+    assert change.low < change.value < change.high and first.changed
     reach = student_quantile(0.95, 5) * float(found.error[2, 7])
-    assert rows[0]["high"] - rows[0]["change"] == pytest.approx(reach)
+    assert change.high - change.value == pytest.approx(reach)
     assert bool(found.substantial[2, 7])
     assert float(found.base[2, 7]) < 0 < float(found.model[2, 7]) and bool(found.flipped[2, 7])
-    assert rows[0]["flipped"]
-    record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert record["by_layer"]["changed"][:2] == [0, 0]
-    assert record["changed"] == record["rose"] + record["fell"] >= 1
+    assert first.flipped
+    counts = found.summary()
+    assert counts.by_layer.changed[:2] == (0, 0) and counts.top == (first, *rest)
+    assert counts.n_changed == counts.n_rose + counts.n_fell >= 1
 
 
 def test_neurons_enter_the_last_map_also_where_all_maps_are_equally_wide(pairs, tmp_path):
@@ -93,8 +95,8 @@ def test_neurons_enter_the_last_map_also_where_all_maps_are_equally_wide(pairs, 
     torch.manual_seed(0)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     model = HookedModel.from_pretrained(tmp_path, device="cpu")
-    found = diff_models(model, model, pairs, n_resamples=50).neurons
-    runs = [inside.run(tmp_path, [*pair.clean, *pair.teacher_forced]) for pair in pairs]
+    found = diff_documents(model, model, pairs).neurons
+    runs = [eager_reading.run(tmp_path, [*pair.clean, *pair.teacher_forced]) for pair in pairs]
     expected = torch.stack(
         [torch.stack([x.mean(dim=0) for x in run.neurons]) for run in runs]
     ).mean(dim=0)
@@ -119,22 +121,22 @@ def test_thresholds_on_made_up_neurons():
     shift[100:150] = 0.8  # substantial
     shift[150:170] = -2.0  # flips
     noise = 0.02 * torch.randn(40, 1000, generator=draw)
-    found = sums_of(base + shift + noise, base, 7).changes()
+    found = sums_of(base + shift + noise, base, 7).statistics()
     assert int(found.changed[0, :170].sum()) == 170
     assert int(found.changed[0, 170:].sum()) <= 0.05 * 170 * 2  # the false discovery rate
     assert torch.equal(found.substantial[0].nonzero()[:, 0], torch.arange(100, 170))
     assert torch.equal(found.flipped[0].nonzero()[:, 0], torch.arange(150, 170))
-    share = found.shares["substantial"]
-    assert float(share.value) == pytest.approx(0.07)
-    assert float(share.low) <= 0.07 <= float(share.high)
+    substantial, flipped = found.fractions()
+    assert substantial.value == pytest.approx(0.07) and flipped.value == pytest.approx(0.02)
+    assert substantial.low <= 0.07 <= substantial.high
     whole, pieces = (
-        sums_of(base + shift, base, 40).changes(),
-        sums_of(base + shift, base, 3).changes(),
+        sums_of(base + shift, base, 40).statistics(),
+        sums_of(base + shift, base, 3).statistics(),
     )
     assert torch.allclose(whole.q, pieces.q) and torch.allclose(whole.left_out, pieces.left_out)
 
 
-def test_the_interval_of_the_share_covers_it():
+def test_the_interval_of_the_fraction_covers_it():
     """Effects near the bar: with other documents another share would come out."""
     draw = torch.Generator().manual_seed(0)
     truth = 0.5 + 0.15 * torch.randn(2000, generator=draw).clamp(-2.5, 2.5)
@@ -144,8 +146,8 @@ def test_the_interval_of_the_share_covers_it():
         common = 0.2 * torch.randn(30, 1, generator=draw)  # moves all neurons of a document
         base = 0.2 * torch.randn(30, 2000, generator=draw)
         change = truth + common + 0.1 * torch.randn(30, 2000, generator=draw)
-        share = sums_of(base + change, base, 30).changes().shares["substantial"]
-        covered += float(share.low) <= expected <= float(share.high)
+        fraction = sums_of(base + change, base, 30).statistics().fractions()[0]
+        covered += fraction.low <= expected <= fraction.high
     assert covered >= 0.85 * trials
 
 

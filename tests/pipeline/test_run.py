@@ -121,15 +121,18 @@ def test_evolution_and_internals_make_sense(folder):
     evolution = open_run(folder).comparison
     assert list(evolution.names) == NAMES and len(evolution.comparisons) == 3
     assert evolution.n == 16 and evolution.n_resamples == 200
-    model_diff = read(folder, "model_diff.json")
-    assert model_diff["split"] == "validation", "LoRAs are put by it and judged on test articles"
-    assert model_diff["documents"] == 12 and not model_diff["identical"]
-    assert all(kl >= 0 for layer in model_diff["kl"]["value"] for kl in layer)
-    assert (model_diff["model"], model_diff["against"]) == ("step-40", "base")
-    assert model_diff["roles"]["sentence-initial"]["n"] == 12
-    path = model_diff["path"]
-    assert path["checkpoints"] == NAMES and path["steps"] == [0, 20, 40]
-    assert all(moved > 0 for moved in path["moved"]["value"][-1])
+    diffs = open_run(folder).model_diff
+    assert diffs.split == "validation", "LoRAs are put by it and judged on test articles"
+    sources = {"base": "newsroom-gpt2"} | {name: f"checkpoints/{name}" for name in NAMES[1:]}
+    assert diffs.models == sources
+    (diff,) = diffs.comparisons
+    assert diff.n_documents == 12 and not diff.identical
+    assert float(diff.kl.value.min()) >= 0
+    assert (diff.model, diff.base) == ("step-40", "base")
+    assert diff.head_type("sentence-initial").n == 12
+    trajectory = diffs.trajectory
+    assert trajectory.checkpoints == tuple(NAMES) and trajectory.steps == (0, 20, 40)
+    assert float(trajectory.moved.value[-1].min()) > 0
     page = (folder / "report.html").read_text()
     assert '"type":"scatter3d"' in page and "sentence-initial" in page
 

@@ -80,8 +80,8 @@ def test_every_stage_is_about_the_text_model(tmp_path):
     assert moved["model.language_model.layers.0.mlp.up_proj.weight"]
     seen = [name for name in moved if "vision_tower" in name or "projector" in name]
     assert len(seen) > 10 and not any(moved[name] for name in seen)
-    model_diff = json.loads((folder / "model_diff.json").read_text())
-    assert len(model_diff["importance"]["attention-kl"]) == 2
+    (diff,) = open_run(folder).model_diff.comparisons
+    assert len(diff.layer_importance("attention-kl").values) == 2
     runs = open_run(folder).lora.of("targeted")
     (adapter,) = folder.glob("lora/targeted/seed-0/step-1/adapter_model.safetensors")
     with safe_open(str(adapter), framework="pt") as held:

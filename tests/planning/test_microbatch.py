@@ -113,17 +113,17 @@ def test_evaluation_runs_in_batches_that_fit(hooked, random_pairs, device_of, mo
     assert sizes == [2, 2, 2]
 
 
-def test_internals_run_in_batches_that_fit(hooked, random_pairs, device_of, monkeypatch):
+def test_a_diff_of_models_runs_in_batches_that_fit(hooked, random_pairs, device_of, monkeypatch):
     model, pairs = hooked("gpt2"), random_pairs(n=6, length=LENGTH)
     job = job_of(Shape(3, LENGTH), "diff")
     device_of(model, plan(CONFIGS["gpt2"](), job).working, models=2)
-    module = import_module("circuits.model_diff.diff")
-    sizes, real = [], module.read
+    module = import_module("circuits.model_diff.documents")
+    sizes, real = [], module.diff_batch
 
     def watched(model, base, batch, keys):
         sizes.append(len(batch))
         return real(model, base, batch, keys)
 
-    monkeypatch.setattr(module, "read", watched)
-    module.diff_models(model, model, pairs, n_resamples=20)
+    monkeypatch.setattr(module, "diff_batch", watched)
+    module.diff_documents(model, model, pairs)
     assert sizes[:2] == [3, 3]

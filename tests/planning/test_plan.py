@@ -14,7 +14,7 @@ from circuits.graph import Circuit
 from circuits.intervention import CircuitRunner
 from circuits.metrics import METRICS
 from circuits.model_diff.head_types import HeadTypeKeys
-from circuits.model_diff.paired_forward import read
+from circuits.model_diff.paired_forward import diff_batch
 from circuits.models import HookedModel
 from circuits.models.inputs import shared_length
 from circuits.planning import Rates, Shape, largest_batch, plan, suggestions
@@ -99,7 +99,7 @@ def test_within_a_quarter_of_what_comparing_two_models_allocates(wide, random_pa
     config, model = wide
     batch = next(random_pairs(n=2, length=96).batches(2))
     keys = HeadTypeKeys.of_text(batch, {})
-    real = allocated(model.hf, lambda: read(model, model, batch, keys))
+    real = allocated(model.hf, lambda: diff_batch(model, model, batch, keys))
     assert beside_the_weights(config, job_of(Shape(2, 96), "diff")) == pytest.approx(real, rel=0.25)
     one, two = (plan(config, job_of(Shape(2, 96), name)) for name in ("random", "diff"))
     assert two.lasting == {"weights": 2 * one.held}

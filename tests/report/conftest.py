@@ -22,7 +22,8 @@ from circuits.graph import Circuit, EdgeScores, Layout, Provenance, select
 from circuits.graph.provenance import DataRecord, ModelRecord
 from circuits.importance import LayerImportance
 from circuits.intervention.patching import Axis, Patching
-from circuits.model_diff.diff import ModelDiff
+from circuits.model_diff.diff import ModelDiffs, summarize
+from circuits.model_diff.documents import DocumentDiffs
 from circuits.report.run import Run
 from circuits.runtime.files import write_json, write_text
 from circuits.statistics.estimate import Estimate
@@ -178,16 +179,14 @@ def write_evaluation(folder: Path, draw: torch.Generator) -> None:
     )
 
 
-def write_internals(folder: Path, draw: torch.Generator) -> None:
+def write_model_diff(folder: Path, draw: torch.Generator) -> None:
     heads, layers = (16, 4, 4), (16, 4)
 
     def random(shape: tuple[int, ...]) -> torch.Tensor:
         return torch.rand(shape, generator=draw, dtype=torch.float64)
 
     before = random(heads) * 2
-    found = ModelDiff(
-        name="step-300",
-        base="base",
+    documents = DocumentDiffs(
         kl=random(heads).pow(3),
         entropy=before - 0.2 + random(heads) * 0.3,
         entropy_base=before,
@@ -196,9 +195,16 @@ def write_internals(folder: Path, draw: torch.Generator) -> None:
         activation_base=random(layers),
         stream_change=random(layers) + 0.1,
         update_change=random(layers) + 0.2,
-        n_resamples=100,
+        head_masses={},
+        neurons=None,
     )
-    write_json(folder / "model_diff.json", found.to_dict())
+    ModelDiffs(
+        task="newsroom",
+        split="validation",
+        models={name: name for name in ORDER},
+        comparisons=(summarize(documents, ("step-300", "base"), n_resamples=100),),
+        trajectory=None,
+    ).save(folder / "model_diff.json")
 
 
 def write_cross_evaluation(folder: Path) -> None:
@@ -368,7 +374,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = compare(scores, names=ORDER, sizes=(0.02, 0.05, 0.1), n_resamples=60)
     found.save(folder / "comparison.json")
     write_cross_evaluation(folder)
-    write_internals(folder, draw)
+    write_model_diff(folder, draw)
     lora().save(folder / "lora.json")
     patching().save(folder / "patching.json")
     write_rest(folder)

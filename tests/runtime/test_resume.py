@@ -15,15 +15,16 @@ from circuits.evaluation import EvalConfig, evaluate
 from circuits.graph import select
 from circuits.intervention.patching import PatchSpec, patch, path_patch
 from circuits.model_diff import diff_models
-from circuits.model_diff.hidden import representation_trajectory
+from circuits.model_diff.documents import diff_documents
+from circuits.model_diff.hidden import checkpoint_states
 from circuits.runtime import resume as module
 from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import NAME, PartialResults, Pieces
 
 SCORING = sys.modules["circuits.attribution.dataset_scores"]
 MEASURE = sys.modules["circuits.evaluation.measure"]
-INSIDE, HIDDEN = (
-    sys.modules[function.__module__] for function in (diff_models, representation_trajectory)
+DOCUMENTS, HIDDEN = (
+    sys.modules[function.__module__] for function in (diff_documents, checkpoint_states)
 )
 SWEEP, PATH = (sys.modules[function.__module__] for function in (patch, path_patch))
 
@@ -195,36 +196,36 @@ def test_cross_evaluation_goes_on_too(hooked, random_pairs, tmp_path):
 
 
 @pytest.mark.parametrize("batches", [1, 3])
-def test_internals_go_on_too(batches, hooked, random_pairs, tmp_path):
+def test_a_diff_of_models_goes_on_too(batches, hooked, random_pairs, tmp_path):
     model, base = hooked("llama"), hooked("qwen2")
     pairs, path = random_pairs(n=5), tmp_path / "model_diff.partial"
     places = {"marks": [[1, 2]] * 5}
 
     def looked():
         with Pieces(path) as resume:
-            settings = {"batch_size": 2, "key_positions": places, "n_resamples": 100}
-            found = diff_models(model, base, pairs, resume=resume, **settings)
-        return json.dumps(found.to_dict(), sort_keys=True)
+            settings = {"options": RunOptions(2), "key_positions": places, "n_resamples": 100}
+            diff = diff_models(model, base, pairs, resume=resume, **settings)
+        return diff.model_dump_json()
 
     whole = looked()
     with pytest.MonkeyPatch.context() as half_way:
-        first = stop_after(half_way, batches, INSIDE)
+        first = stop_after(half_way, batches, DOCUMENTS)
         with pytest.raises(Stopped):
             looked()
     with pytest.MonkeyPatch.context() as counting:
-        second = stop_after(counting, 99, INSIDE)
+        second = stop_after(counting, 99, DOCUMENTS)
         assert looked() == whole
     assert (len(first), len(second)) == (batches, 4 - batches)
     assert not path.exists()
 
 
-def test_paths_of_hidden_states_go_on_too(hooked, random_pairs, tmp_path):
+def test_trajectories_of_hidden_states_go_on_too(hooked, random_pairs, tmp_path):
     models = {"a": lambda: hooked("llama"), "b": lambda: hooked("mistral")}
     pairs, path = random_pairs(n=5), tmp_path / "model_diff.partial"
 
     def walked():
         with Pieces(path) as resume:
-            return representation_trajectory(models, pairs, batch_size=2, resume=resume).states
+            return checkpoint_states(models, pairs, options=RunOptions(2), resume=resume).states
 
     whole = walked()
     with pytest.MonkeyPatch.context() as half_way:

@@ -144,7 +144,18 @@ def test_pairs_of_one_template(script):
 @pytest.mark.exhaustive
 def test_transitive(script, tmp_path, capsys):
     out = tmp_path / "run"
-    sizes = ("--examples", 40, "--epochs", 1, "--search-pairs", 4, "--pairs", 6, "--role-pairs", 4)
+    sizes = (
+        "--examples",
+        40,
+        "--epochs",
+        1,
+        "--search-pairs",
+        4,
+        "--pairs",
+        6,
+        "--head-type-pairs",
+        4,
+    )
     arguments = ("--out", out, "--steps", 3, *sizes, "--threads", 1, "--device", "cpu")
     script("reproduce_transitive", *arguments)
     tables = json.loads((out / "tables.json").read_text())

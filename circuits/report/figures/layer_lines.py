@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from circuits.format import compact, estimate
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import band, label
+from circuits.statistics.estimate import Estimates
 
 _COLOURS = ("$positive", "$negative", "$green", "$purple", "$markline", "$control")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 
 
-def layer_lines(
-    found: Mapping[str, Mapping[str, Sequence[float]]], title: str, *, from_zero: bool = True
-) -> Plot:
+def layer_lines(lines: Mapping[str, Estimates], title: str) -> Plot:
     """A measure by layer, with a band for its interval.
 
-    found: `value`, `low` and `high` by layer, by the name of the line.
+    lines: estimates by layer, by the name of the line.
     """
     data: list[dict[str, Any]] = []
-    for place, (name, one) in enumerate(found.items()):
-        colour, symbol = (each[place % len(each)] for each in (_COLOURS, _SYMBOLS))
-        layers = [float(layer) for layer in range(len(one["value"]))]
-        data.append(
-            band(layers, compact(list(one["low"])), compact(list(one["high"])), colour)
-            | {"legendgroup": name}
-        )
+    for index, (name, values) in enumerate(lines.items()):
+        colour, symbol = (each[index % len(each)] for each in (_COLOURS, _SYMBOLS))
+        layers = [float(layer) for layer in range(len(values))]
+        low, high = compact(values.low.tolist()), compact(values.high.tolist())
+        data.append(band(layers, low, high, colour) | {"legendgroup": name})
         data.append(
             {
                 "type": "scatter",
@@ -36,31 +33,25 @@ def layer_lines(
                 "legendgroup": name,
                 "showlegend": True,
                 "x": layers,
-                "y": compact(list(one["value"])),
+                "y": compact(values.value.tolist()),
                 "line": {"color": colour, "width": 2},
                 "marker": {"color": colour, "size": 7, "symbol": symbol},
-                "customdata": [
-                    estimate({"value": value, "low": low, "high": high}, 4)
-                    for value, low, high in zip(one["value"], one["low"], one["high"], strict=True)
-                ],
+                "customdata": [estimate(value, 4) for value in values],
                 "hovertemplate": f"<b>{label(name)}</b>, layer %{{x}}<br>%{{customdata}}"
                 "<extra></extra>",
             }
         )
-    layers_count = max(len(one["value"]) for one in found.values())
+    n_layers = max(len(values) for values in lines.values())
     return {
         "data": data,
         "layout": {
             "xaxis": {
                 "title": {"text": "layer"},
                 "showgrid": False,
-                "dtick": max(1, layers_count // 16),
-                "range": [-0.3, layers_count - 0.7],
+                "dtick": max(1, n_layers // 16),
+                "range": [-0.3, n_layers - 0.7],
             },
-            "yaxis": {
-                "title": {"text": title},
-                **({"rangemode": "tozero"} if from_zero else {}),
-            },
+            "yaxis": {"title": {"text": title}, "rangemode": "tozero"},
             "margin": {"t": 40},
         },
     }

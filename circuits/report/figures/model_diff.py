@@ -9,6 +9,7 @@ from circuits.format import compact, estimate, signed
 from circuits.report.blocks import Plot
 from circuits.report.figures.dots import Dot, Series, dot_panels
 from circuits.report.figures.panels import panel_grid
+from circuits.statistics.estimate import Estimates
 
 _NUMBERED = 16  # heads up to which a cell holds its number
 
@@ -18,9 +19,9 @@ def heads_height(layers: int) -> int:
     return 110 + layers * max(14, min(46, 560 // layers))
 
 
-def head_heatmaps(kl: Mapping[str, Any], entropy_change: Mapping[str, Any]) -> Plot:
+def head_heatmaps(kl: Estimates, entropy_change: Estimates) -> Plot:
     """KL of attention, and the change of its entropy, by layer and head."""
-    layers, heads = len(kl["value"]), len(kl["value"][0])
+    layers, heads = kl.value.shape
     layout = panel_grid(
         ["KL divergence of attention (nats)", "Change of attention entropy (nats)"],
         columns=2,
@@ -30,7 +31,7 @@ def head_heatmaps(kl: Mapping[str, Any], entropy_change: Mapping[str, Any]) -> P
         xaxis={"title": {"text": "head"}, "showgrid": False, "ticks": "", **_whole(heads)},
         yaxis={"title": {"text": "layer"}, "showgrid": False, "ticks": "", **_whole(layers)},
     )
-    largest = max(abs(float(x)) for row in entropy_change["value"] for x in row) or 1.0
+    largest = float(entropy_change.value.abs().max()) or 1.0
     layout["coloraxis"] = {
         "colorscale": "$balance",
         "cmin": -largest,
@@ -38,13 +39,15 @@ def head_heatmaps(kl: Mapping[str, Any], entropy_change: Mapping[str, Any]) -> P
         "colorbar": {"x": 1.01, "len": 1, "nticks": 5, "title": {"text": "nats"}},
     }
     layout["margin"] = {"t": 34}
-    both = []
-    for number, found in (("", kl), ("2", entropy_change)):
+    both: list[dict[str, Any]] = []
+    for number, values in (("", kl), ("2", entropy_change)):
         both.append(
             {
                 "type": "heatmap",
-                "z": compact(found["value"]),
-                "customdata": _intervals(found),
+                "z": compact(values.value.tolist()),
+                "customdata": [
+                    [estimate(value) for value in values.row(layer)] for layer in range(layers)
+                ],
                 "hovertemplate": "a%{y}.h%{x}: %{customdata}<extra></extra>",
                 "xgap": 2,
                 "ygap": 2,
@@ -54,13 +57,13 @@ def head_heatmaps(kl: Mapping[str, Any], entropy_change: Mapping[str, Any]) -> P
         )
         if heads <= _NUMBERED:
             both[-1] |= {
-                "text": [[signed(float(x), 2) for x in row] for row in found["value"]],
+                "text": [[signed(value, 2) for value in row] for row in values.value.tolist()],
                 "texttemplate": "%{text}",
                 "textfont": {"size": 10},
             }
     both[0] |= {
         "zmin": 0,
-        "zmax": max(float(x) for row in kl["value"] for x in row) or 1.0,
+        "zmax": float(kl.value.max()) or 1.0,
         "colorbar": {
             "x": 0.42,
             "xanchor": "left",
@@ -78,34 +81,19 @@ def _whole(count: int) -> dict[str, Any]:
     return {"tickvals": list(range(0, count, step)), "range": [-0.5, count - 0.5]}
 
 
-def _intervals(found: Mapping[str, Any]) -> list[list[str]]:
-    return [
-        [
-            estimate({"value": value, "low": low, "high": high})
-            for value, low, high in zip(*rows, strict=True)
-        ]
-        for rows in zip(found["value"], found["low"], found["high"], strict=True)
-    ]
-
-
-def layer_dots(found: Mapping[str, Mapping[str, Any]], titles: Sequence[str]) -> Plot:
-    """One panel a measure, one row a layer, the last layer on top.
-
-    found: averages by measure, each with `value`, `low` and `high` by layer.
-    """
-    layers = len(next(iter(found.values()))["value"])
+def layer_dots(measures: Mapping[str, Estimates], titles: Sequence[str]) -> Plot:
+    """One panel a measure, one row a layer, the last layer on top."""
+    layers = len(next(iter(measures.values())))
     dots = [
-        Dot(panel, layers - 1 - layer, value, low, high)
-        for panel, one in enumerate(found.values())
-        for layer, (value, low, high) in enumerate(
-            zip(one["value"], one["low"], one["high"], strict=True)
-        )
+        Dot(panel, layers - 1 - layer, estimate.value, estimate.low, estimate.high)
+        for panel, values in enumerate(measures.values())
+        for layer, estimate in enumerate(values)
     ]
     return dot_panels(
-        list(found),
+        list(measures),
         [f"layer {layer}" for layer in reversed(range(layers))],
         [Series("mean over documents", "$positive", dots)],
-        columns=len(found),
+        columns=len(measures),
         title=titles,
         pixels=26,
     )

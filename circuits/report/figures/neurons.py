@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from circuits.format import signed
+from circuits.format import estimate, signed
+from circuits.model_diff.neurons import NeuronChange
 from circuits.report.blocks import Plot
 from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
 
 _PIXELS = 15
-_DISCOVERY = 0.05
 
 
 def neurons_height(rows: int) -> int:
@@ -18,27 +17,26 @@ def neurons_height(rows: int) -> int:
     return dots_height(1, rows, 1, _PIXELS)
 
 
-def neuron_dots(top: Sequence[Mapping[str, Any]]) -> Plot:
+def neuron_dots(top: Sequence[NeuronChange]) -> Plot:
     """Change of mean activation with its interval; those that changed sign stand apart."""
     kinds: dict[str, list[Dot]] = {"flipped": [], "changed": [], "unsure": []}
-    for row, one in enumerate(top):
-        unsure = one["q"] is None or one["q"] > _DISCOVERY
-        kind = "unsure" if unsure else "flipped" if one["flipped"] else "changed"
+    for row, neuron in enumerate(top):
+        kind = "unsure" if not neuron.changed else "flipped" if neuron.flipped else "changed"
+        change = neuron.change
         text = (
-            f"<b>{one['neuron']}</b><br>{signed(one['against'])} → {signed(one['model'])}, change "
-            f"{signed(one['change'])} [{signed(one['low'])}, {signed(one['high'])}]<br>"
-            f"{signed(one['effect'], 2)} of its spread over tokens"
+            f"<b>{neuron.neuron}</b><br>{signed(neuron.base)} → {signed(neuron.model)}, change "
+            f"{estimate(change)}<br>{signed(neuron.effect, 2)} of its spread over tokens"
         )
-        kinds[kind].append(Dot(0, row, one["change"], one["low"], one["high"], text))
+        kinds[kind].append(Dot(0, row, change.value, change.low, change.high, text))
     series = [
         Series("changed", "$positive", kinds["changed"], size=8),
         Series("changed its sign", "$negative", kinds["flipped"], symbol="diamond", size=9),
-        Series("no sure change", "$control", kinds["unsure"], symbol="circle-open", size=8),
+        Series("no significant change", "$control", kinds["unsure"], symbol="circle-open", size=8),
     ]
     return dot_panels(
         [""],
-        [one["neuron"] for one in top],
-        [one for one in series if one.dots],
+        [neuron.neuron for neuron in top],
+        [each for each in series if each.dots],
         columns=1,
         title="change of mean activation",
         pixels=_PIXELS,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from circuits.format import compact, percent
+from circuits.model_diff.hidden import Projection, RepresentationTrajectory
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import label
 
@@ -15,25 +16,25 @@ HEIGHT = 520
 _SHOWN = 4  # layers with a tab of their own
 
 
-def path_views(found: Mapping[str, Any]) -> dict[str, Plot]:
+def path_views(states: RepresentationTrajectory) -> dict[str, Plot]:
     """Plots by the name of their tab: some layers in space, the last one flat and as UMAP."""
-    layers = found["layers"]
-    last = len(layers) - 1
-    chosen = sorted({round(last * share / (_SHOWN - 1)) for share in range(_SHOWN)}, reverse=True)
+    last = len(states.layers) - 1
+    shown = sorted({round(last * share / (_SHOWN - 1)) for share in range(_SHOWN)}, reverse=True)
     views = {}
-    for layer in chosen:
-        one = layers[layer]
-        names = [f"PC{k + 1} ({percent(share, 0)})" for k, share in enumerate(one["variance"])]
-        views[f"layer {layer}"] = space(found, one, names)
+    for layer in shown:
+        trajectory = states.layers[layer]
+        shares = enumerate(trajectory.variance, start=1)
+        names = [f"PC{number} ({percent(share, 0)})" for number, share in shares]
+        views[f"layer {layer}"] = space(states, trajectory.pca, names)
         if layer == last:
-            views[f"layer {layer}, flat"] = flat(found, one, names)
-            if "umap" in one:
-                axes = [f"UMAP {k + 1}" for k in range(3)]
-                views[f"layer {layer}, UMAP"] = space(found, one["umap"], axes)
+            views[f"layer {layer}, flat"] = flat(states, trajectory.pca, names)
+            if trajectory.umap is not None:
+                axes = [f"UMAP {number + 1}" for number in range(3)]
+                views[f"layer {layer}, UMAP"] = space(states, trajectory.umap, axes)
     return views
 
 
-def space(found: Mapping[str, Any], one: Mapping[str, Any], names: Sequence[str]) -> Plot:
+def space(states: RepresentationTrajectory, projection: Projection, names: Sequence[str]) -> Plot:
     """Three components."""
     axis = {
         "showbackground": False,
@@ -49,16 +50,16 @@ def space(found: Mapping[str, Any], one: Mapping[str, Any], names: Sequence[str]
     return {
         "data": [
             {**trace, "type": "scatter3d", "z": z}
-            for trace, z in zip(*_traces(found, one), strict=True)
+            for trace, z in zip(*_traces(states, projection), strict=True)
         ],
         "layout": {
             "scene": {
                 **axes,
                 "aspectmode": "data",
-                "camera": {"eye": eye(one["path"])},
+                "camera": {"eye": eye(projection.path.tolist())},
             },
             "showlegend": False,
-            "coloraxis": _coloraxis(found),
+            "coloraxis": _coloraxis(states),
             "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
         },
     }
@@ -76,73 +77,73 @@ def eye(path: Sequence[Sequence[float]]) -> dict[str, float]:
     return dict(zip("xyz", places[:, best].round(3).tolist(), strict=True))
 
 
-def flat(found: Mapping[str, Any], one: Mapping[str, Any], names: Sequence[str]) -> Plot:
+def flat(states: RepresentationTrajectory, projection: Projection, names: Sequence[str]) -> Plot:
     """The first two components, for where there is no WebGL."""
     return {
-        "data": [{**trace, "type": "scatter"} for trace in _traces(found, one)[0]],
+        "data": [{**trace, "type": "scatter"} for trace in _traces(states, projection)[0]],
         "layout": {
             "xaxis": {"title": {"text": names[0]}},
             "yaxis": {"title": {"text": names[1]}, "scaleanchor": "x"},
             "showlegend": False,
-            "coloraxis": _coloraxis(found),
+            "coloraxis": _coloraxis(states),
             "margin": {"t": 16},
         },
     }
 
 
-def _coloraxis(found: Mapping[str, Any]) -> dict[str, Any]:
-    order = _order(found)
+def _coloraxis(states: RepresentationTrajectory) -> dict[str, Any]:
+    order = _order(states)
     return {
         "colorscale": "$course",
         "cmin": min(order),
         "cmax": max(order),
-        "colorbar": {"title": {"text": _what(found)}, "len": 0.8},
+        "colorbar": {"title": {"text": _what(states)}, "len": 0.8},
     }
 
 
-def _order(found: Mapping[str, Any]) -> list[int]:
-    """Training steps; places where the checkpoints' names do not tell them."""
-    return list(found["steps"] or range(len(found["checkpoints"])))
+def _order(states: RepresentationTrajectory) -> list[int]:
+    """Training steps, or 0, 1, 2, ... where the checkpoints' names do not tell them."""
+    return list(range(len(states.checkpoints)) if states.steps is None else states.steps)
 
 
-def _what(found: Mapping[str, Any]) -> str:
-    return "training step" if found["steps"] else "place in the order"
+def _what(states: RepresentationTrajectory) -> str:
+    return "place in the order" if states.steps is None else "training step"
 
 
 def _traces(
-    found: Mapping[str, Any], one: Mapping[str, Any]
+    states: RepresentationTrajectory, projection: Projection
 ) -> tuple[list[dict[str, Any]], list[Any]]:
     """The cloud of document groups and the path through their means; the third coordinates."""
-    names = [label(name) for name in found["checkpoints"]]
-    steps = _order(found)
-    groups = len(one["groups"][0])
-    cloud = [point for checkpoint in one["groups"] for point in checkpoint]
+    names = [label(name) for name in states.checkpoints]
+    steps = _order(states)
+    n_groups = projection.groups.shape[1]
+    cloud = projection.groups.flatten(0, 1).T.tolist()  # component (checkpoint group)
+    path = projection.path.T.tolist()  # component checkpoint
     traces = [
         {
             "mode": "markers",
-            "x": compact([point[0] for point in cloud]),
-            "y": compact([point[1] for point in cloud]),
+            "x": compact(cloud[0]),
+            "y": compact(cloud[1]),
             "marker": {
-                "color": [step for step in steps for _ in range(groups)],
+                "color": [step for step in steps for _ in range(n_groups)],
                 "coloraxis": "coloraxis",
                 "size": 4,
                 "opacity": 0.45,
             },
-            "customdata": [name for name in names for _ in range(groups)],
+            "customdata": [name for name in names for _ in range(n_groups)],
             "hovertemplate": "some documents, %{customdata}<extra></extra>",
         },
         {
             "mode": "lines+markers+text",
-            "x": compact([point[0] for point in one["path"]]),
-            "y": compact([point[1] for point in one["path"]]),
+            "x": compact(path[0]),
+            "y": compact(path[1]),
             "text": names,
             "textposition": "top center",
             "textfont": {"size": 11, "color": "$ink"},
             "line": {"color": "$faint", "width": 3},
             "marker": {"color": steps, "coloraxis": "coloraxis", "size": 9},
             "customdata": steps,
-            "hovertemplate": f"<b>%{{text}}</b>, {_what(found)} %{{customdata}}<extra></extra>",
+            "hovertemplate": f"<b>%{{text}}</b>, {_what(states)} %{{customdata}}<extra></extra>",
         },
     ]
-    third = [[point[2] for point in cloud], [point[2] for point in one["path"]]]
-    return traces, compact(third)
+    return traces, compact([cloud[2], path[2]])

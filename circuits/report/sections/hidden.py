@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from circuits.format import count
+from circuits.model_diff import ModelDiff
+from circuits.model_diff.hidden import RepresentationTrajectory
 from circuits.report.blocks import Block, Figure, Method
 from circuits.report.figures.layer_lines import layer_lines
 from circuits.report.figures.path import HEIGHT, path_views
+from circuits.statistics.estimate import Estimates
 
 LINES_HEIGHT = 340
 
 
-def magnitudes(comparisons: Sequence[Mapping[str, Any]]) -> Figure:
-    """Mean |activation| by layer, a line a model, from records of `Internals.to_dict`."""
-    lines: dict[str, Any] = {}
-    for one in comparisons:
-        lines[one["against"]] = one["activation_base"]
-        lines[one["model"]] = one["activation"]
+def magnitudes(comparisons: Sequence[ModelDiff]) -> Figure:
+    """Mean |activation| by layer, a line for each model."""
+    lines: dict[str, Estimates] = {}
+    for diff in comparisons:
+        lines[diff.base] = diff.activation_base
+        lines[diff.model] = diff.activation
     return Figure(
         caption="Activation magnitude by layer: mean |hidden state| after each block, with 95 % "
-        f"intervals over {count(comparisons[0]['documents'])} documents.",
+        f"intervals over {count(comparisons[0].n_documents)} documents.",
         views={"": layer_lines(lines, "mean |activation|")},
         height=LINES_HEIGHT,
         method=Method(steps=("A mean over the residual stream's width and over positions.",)),
     )
 
 
-def path(found: Mapping[str, Any]) -> Iterator[Block]:
-    """The path over checkpoints and how far each layer moved, from `HiddenPath.to_dict`."""
-    n = count(found["documents"])
-    views = path_views(found)
+def trajectory(states: RepresentationTrajectory) -> Iterator[Block]:
+    """The path over checkpoints, and how far each layer moved."""
+    n = count(states.n_documents)
+    views = path_views(states)
+    order = "the order given" if states.steps is None else "training step"
     yield Figure(
         caption=f"The mean hidden state from checkpoint to checkpoint on {n} documents, coloured "
-        f"by {'training step' if found['steps'] else 'the order given'}. Large points: the mean "
-        "over documents; small ones: groups of them, what a group's documents have in common at "
-        "all checkpoints removed.",
+        f"by {order}. Large points: the mean over documents; small ones: groups of them, what a "
+        "group's documents have in common at all checkpoints removed.",
         views=views,
         height=HEIGHT,
         method=Method(
@@ -49,14 +51,10 @@ def path(found: Mapping[str, Any]) -> Iterator[Block]:
         ),
         chosen=next(iter(views)),
     )
-    names = found["checkpoints"]
-    moved = {
-        name: {end: found["moved"][end][place] for end in ("value", "low", "high")}
-        for place, name in enumerate(names)
-        if place
-    }
+    first, *later = states.checkpoints
+    moved = {name: states.moved.row(row) for row, name in enumerate(later, start=1)}
     yield Figure(
-        caption=f"How far the mean hidden state of each layer has moved from {names[0]}'s, "
+        caption=f"How far the mean hidden state of each layer has moved from {first}'s, "
         f"relative to its length, with 95 % jackknife intervals over {n} documents.",
         views={"": layer_lines(moved, "‖change‖ / ‖first‖")},
         height=LINES_HEIGHT,

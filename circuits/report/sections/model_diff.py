@@ -1,119 +1,118 @@
-"""How attention, hidden states, neurons and the roles of heads moved."""
+"""How attention, head types, hidden states and neurons moved."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from circuits.format import count, estimate, listed, p_value, percent, signed, typeset
+from circuits.model_diff import ModelDiff
+from circuits.model_diff.diff import EDGES
+from circuits.model_diff.neurons import NeuronChanges
 from circuits.report.blocks import Block, Figure, Heading, Method, Table, Text
 from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
 from circuits.report.figures.model_diff import head_heatmaps, heads_height, layer_dots
 from circuits.report.figures.neurons import neuron_dots, neurons_height
+from circuits.report.narrative_diff import summary
 from circuits.report.run import Run
 from circuits.report.sections import hidden
+from circuits.statistics.estimate import Estimate
 
-_BY_LAYER = {
-    "Cosine of hidden states": "cosine",
-    "Change of the block's update": "update_change",
-}
-_SETTINGS = ("documents", "split", "n_resamples", "seed")
 _NAMED = 6  # heads named in a cell
 
 
 def inside(run: Run) -> Iterator[Block]:
-    """Attention, hidden states, neurons, roles, and the layers that all of them point to."""
-    yield Heading("Inside: attention, hidden states and neurons")
-    found = run.json("model_diff.json")
-    yield from comparison(found)
-    yield hidden.magnitudes([found])
-    if found.get("path"):
-        yield from hidden.path(found["path"])
+    """Attention, head types, hidden states, neurons, and the layers that all of them point to."""
+    yield Heading("Model diff: attention, hidden states and neurons")
+    diffs = run.model_diff
+    n = count(diffs.comparisons[0].n_documents)
+    yield Text(f"On {n} clean prompts of {diffs.task} ({diffs.split}), the same for every model.")
+    for diff in diffs.comparisons:
+        yield from comparison(diff)
+    yield hidden.magnitudes(diffs.comparisons)
+    if diffs.trajectory is not None:
+        yield from hidden.trajectory(diffs.trajectory)
 
 
-def comparison(found: Mapping[str, Any]) -> Iterator[Block]:
-    """Everything about two models, from `Internals.to_dict`."""
-    if found.get("paragraph"):
-        yield Text(typeset(found["paragraph"]))
-    yield from _heads_and_layers(found)
-    if found.get("roles"):
-        yield _roles(found)
-    if found.get("neurons"):
-        changed = any(neuron["change"] for neuron in found["neurons"]["top"])
-        yield _neurons(found) if changed else Text("No neuron's mean activation changed.")
-    if found.get("critical_layers"):
-        yield from _criteria(found["critical_layers"], found)
+def comparison(diff: ModelDiff) -> Iterator[Block]:
+    """Everything about two models."""
+    yield Text(typeset(summary(diff)))
+    yield from _heads_and_layers(diff)
+    if diff.head_types:
+        yield _head_types(diff)
+    if diff.neurons is not None:
+        changed = any(neuron.change.value for neuron in diff.neurons.top)
+        text = Text("No neuron's mean activation changed.")
+        yield _neurons(diff, diff.neurons) if changed else text
+    yield from _criteria(diff)
 
 
-def _heads_and_layers(found: Mapping[str, Any]) -> Iterator[Block]:
-    n = count(found["documents"])
-    layers = len(found["kl"]["value"])
-    model, base = _names(found)
-    pair = f"{model} against {base}"
+def _heads_and_layers(diff: ModelDiff) -> Iterator[Block]:
+    n = count(diff.n_documents)
+    pair = f"{diff.model} against {diff.base}"
     yield Figure(
         caption=f"Heads of {pair} on the same {n} documents. Left: how far the attention patterns "
         "are apart. Right: change of their entropy; orange grew sharper, blue more diffuse. Hover "
         "for 95 % intervals.",
-        views={"": head_heatmaps(found["kl"], found["entropy_change"])},
-        height=heads_height(layers),
+        views={"": head_heatmaps(diff.kl, diff.entropy_change)},
+        height=heads_height(diff.n_layers),
         method=Method(
             steps=(
                 "Both models read the same clean prompts. Each figure is a mean over the positions "
                 "of a document, then over documents.",
             ),
             formula="KL = Σ p log(p / q),  entropy = - Σ p log p,  p and q the attention of "
-            f"{model} and {base}",
-            settings=_settings(found),
+            f"{diff.model} and {diff.base}",
+            settings=_settings(diff),
         ),
     )
-    shown = {title: found[key] for title, key in _BY_LAYER.items() if key in found}
-    if shown:
-        yield Figure(
-            caption=f"Layer by layer, {pair}, means over {n} documents with 95 % intervals. Left: "
-            "cosine of the two hidden states after each block (1: the same direction). Right: "
-            "how much the block's own update changed, relative to its size.",
-            views={"": layer_dots(shown, ["cosine", "‖change‖ / ‖before‖"][: len(shown)])},
-            height=dots_height(1, layers, 2, 26),
-            method=Method(
-                steps=(
-                    "The hidden state after a block carries every earlier change along and only "
-                    "moves apart with depth; the block's own update says where the change is made.",
-                ),
-                settings=_settings(found),
+    measures = {
+        "Cosine of hidden states": diff.cosine,
+        "Change of the block's update": diff.update_change,
+    }
+    yield Figure(
+        caption=f"Layer by layer, {pair}, means over {n} documents with 95 % intervals. Left: "
+        "cosine of the two hidden states after each block (1: the same direction). Right: "
+        "how much the block's own update changed, relative to its size.",
+        views={"": layer_dots(measures, ["cosine", "‖change‖ / ‖before‖"])},
+        height=dots_height(1, diff.n_layers, 2, 26),
+        method=Method(
+            steps=(
+                "The hidden state after a block carries every earlier change along and only "
+                "moves apart with depth; the block's own update says where the change is made.",
             ),
-        )
+            settings=_settings(diff),
+        ),
+    )
 
 
-def _roles(found: Mapping[str, Any]) -> Table:
-    model, base = _names(found)
+def _head_types(diff: ModelDiff) -> Table:
     rows = []
-    for name, role in found["roles"].items():
-        layer, head = _strongest(role["model"]["value"])
-        place = {end: role["model"][end][layer][head] for end in ("value", "low", "high")}
+    for one in diff.head_types:
+        layer, head = divmod(int(one.model.value.argmax()), one.model.value.shape[1])
         rows.append(
             [
-                name,
-                signed(role["chance"]),
-                f"a{layer}.h{head}: {estimate(place)}",
-                _heads(role["heads_base"]),
-                _heads(role["heads"]),
-                _heads(role["gained"]),
-                _heads(role["lost"]),
-                f"{count(role['n'])} {role['unit']}",
+                one.name,
+                signed(one.chance),
+                f"a{layer}.h{head}: {estimate(one.model[layer, head])}",
+                _heads(one.heads_base),
+                _heads(one.heads),
+                _heads(one.gained),
+                _heads(one.lost),
+                f"{count(one.n)} {one.sample}",
             ]
         )
-    threshold = next(iter(found["roles"].values()))["threshold"]
+    threshold = diff.head_types[0].threshold
     return Table(
-        caption="What heads attend to. A head has a role when the attention that it gives to the "
-        f"role's tokens exceeds what uniform attention would give by more than {threshold}, at the "
-        "lower end of its 95 % interval; it gained or lost one when its attention changed for sure "
-        "besides.",
+        caption="What heads attend to. A head is of a type when the attention that it gives to the "
+        "type's tokens exceeds what uniform attention would give by more than "
+        f"{threshold}, at the lower end of its 95 % interval. It gained (lost) a type if it is of "
+        "it in only one of the two models and the 95 % interval of the change excludes zero.",
         head=[
-            "role",
+            "head type",
             "uniform attention",
-            f"strongest head of {model}",
-            f"heads of {base}",
-            f"heads of {model}",
+            f"strongest head of {diff.model}",
+            f"heads of {diff.base}",
+            f"heads of {diff.model}",
             "gained",
             "lost",
             "n",
@@ -127,89 +126,77 @@ def _roles(found: Mapping[str, Any]) -> Table:
                 "duplicate-token: on random tokens that come twice, from the second copy to the "
                 "token after the first copy, and to the first copy.",
             ),
-            settings=_settings(found),
+            settings=_settings(diff),
             source="Olsson et al. 2022 (induction), Wang et al. 2022 (duplicate-token), "
             "Xiao et al. 2023 (first-token)",
         ),
     )
 
 
-def _strongest(mass: list[list[float]]) -> tuple[int, int]:
-    places = (
-        (value, layer, head) for layer, row in enumerate(mass) for head, value in enumerate(row)
-    )
-    _, layer, head = max(places, key=lambda place: place[0])
-    return layer, head
-
-
-def _heads(names: list[str]) -> str:
+def _heads(names: Sequence[str]) -> str:
     if not names:
         return "none"
     rest = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _neurons(found: Mapping[str, Any]) -> Figure:
-    neurons = found["neurons"]
-    model, base = _names(found)
-    shares = neurons["shares"]
-    substantial, flipped = (
-        f"{percent(share['value'])} [{percent(share['low'])}, {percent(share['high'])}]"
-        for share in (shares["substantial"], shares["flipped"])
-    )
-    top = neurons["top"]
+def _neurons(diff: ModelDiff, neurons: NeuronChanges) -> Figure:
+    substantial = _percent(neurons.substantial_fraction)
     return Figure(
-        caption=f"The {len(top)} neurons of {count(neurons['neurons'])} whose mean activation "
-        f"changed most from {base} to {model}, with 95 % intervals over "
-        f"{count(neurons['documents'])} documents. {count(neurons['changed'])} changed at a false "
-        f"discovery rate of 5 %, {substantial} substantially; {flipped} changed their sign.",
-        views={"": neuron_dots(top)},
-        height=neurons_height(len(top)),
+        caption=f"The {len(neurons.top)} neurons of {count(neurons.n_neurons)} whose mean "
+        f"activation changed most from {diff.base} to {diff.model}, with 95 % intervals over "
+        f"{count(neurons.n_documents)} documents. {count(neurons.n_changed)} changed at a false "
+        f"discovery rate of 5 %, {substantial} substantially; {_percent(neurons.flipped_fraction)} "
+        "changed their sign.",
+        views={"": neuron_dots(neurons.top)},
+        height=neurons_height(len(neurons.top)),
         method=Method(
             steps=(
                 "A neuron is an input of an MLP's output matrix. Its activation is averaged over a "
                 "document's positions; the changes are tested over documents (paired t), with "
                 "Benjamini and Hochberg's correction over all neurons. Substantially: by at least "
-                f"{neurons['substantial_effect']} of the activation's spread over tokens in "
-                f"{base} (Glass's delta), a medium effect by Cohen (1988). Intervals of shares "
-                "leave out one of ten groups of documents at a time.",
+                f"{neurons.substantial_effect} of the activation's spread over tokens in "
+                f"{diff.base} (Glass's delta), a medium effect by Cohen (1988). Intervals of "
+                "fractions leave out one of ten groups of documents at a time.",
             ),
-            settings=_settings(found),
+            settings=_settings(diff),
         ),
     )
 
 
-def _criteria(critical: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Block]:
-    layers = critical["layers"]
-    depth = len(next(iter(layers.values()))["value"])
-    sure: list[Dot] = []
+def _percent(fraction: Estimate) -> str:
+    interval = f"{percent(fraction.low)}, {percent(fraction.high)}"
+    return f"{percent(fraction.value)} [{interval}]"
+
+
+def _criteria(diff: ModelDiff) -> Iterator[Block]:
+    criteria, depth = diff.critical_layers.criteria, diff.n_layers
+    critical: list[Dot] = []
     rest: list[Dot] = []
-    for panel, one in enumerate(layers.values()):
-        for layer, (value, low, high) in enumerate(
-            zip(one["value"], one["low"], one["high"], strict=True)
-        ):
-            dot = Dot(panel, depth - 1 - layer, value, low, high)
-            (sure if layer in one["critical"] else rest).append(dot)
-    n = count(found["documents"])
-    examples = layers.get("edges", {}).get("examples")
-    others = "" if examples is None else f" (edges: {count(examples)} examples)"
+    for panel, changes in enumerate(criteria):
+        for layer, one in enumerate(changes.values):
+            dot = Dot(panel, depth - 1 - layer, one.value, one.low, one.high)
+            (critical if layer in changes.critical else rest).append(dot)
+    n = count(diff.n_documents)
+    edges = [changes for changes in criteria if changes.criterion == EDGES]
+    others = "".join(f" (edges: {count(changes.values.n)} examples)" for changes in edges)
     yield Figure(
         caption=f"How much each layer changed, by each criterion, with 95 % intervals over {n} "
         f"documents{others}. Filled: the quarter of the layers that changed most.",
         views={
             "": dot_panels(
-                [str(name) for name in layers],
+                [changes.criterion for changes in criteria],
                 [f"layer {layer}" for layer in reversed(range(depth))],
                 [
-                    Series("critical by this criterion", "$negative", sure),
+                    Series("critical by this criterion", "$negative", critical),
                     Series("other layers", "$control", rest, filled=False),
                 ],
-                columns=len(layers),
+                columns=len(criteria),
                 title="",
                 pixels=26,
             )
         },
-        height=dots_height(1, depth, len(layers), 26),
+        height=dots_height(1, depth, len(criteria), 26),
         method=Method(
             steps=(
                 "attention-kl: mean over heads of KL, nats. entropy: mean over heads of the "
@@ -220,16 +207,12 @@ def _criteria(critical: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator
                 "of absolute means, the delete-d jackknife on random halves, for what so many "
                 "documents or examples give on average, noise included.",
             ),
-            settings=_settings(found),
+            settings=_settings(diff),
         ),
     )
     rows = [
-        [
-            f"{listed(one['criteria'])}",
-            estimate(one["tau"]),
-            p_value(one["p"]),
-        ]
-        for one in critical["agreement"]
+        [listed(pair.criteria), estimate(pair.tau), p_value(pair.p)]
+        for pair in diff.critical_layers.agreement
     ]
     yield Table(
         caption=f"Whether the criteria order the {depth} layers alike: Kendall's tau "
@@ -243,15 +226,11 @@ def _criteria(critical: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator
                 "errors, is for other documents and these layers; p is for the layers: the share "
                 "of 9,999 random orders with |tau| as large.",
             ),
-            settings=_settings(found),
+            settings=_settings(diff),
             source="Kendall 1945",
         ),
     )
 
 
-def _settings(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: found[name] for name in _SETTINGS if name in found}
-
-
-def _names(found: Mapping[str, Any]) -> tuple[str, str]:
-    return str(found["model"]), str(found["against"])
+def _settings(diff: ModelDiff) -> dict[str, int]:
+    return {"documents": diff.n_documents, "resamples": diff.n_resamples, "seed": diff.seed}

@@ -19,7 +19,7 @@ from circuits.format import (
     sure,
     typeset,
 )
-from circuits.report import narrative
+from circuits.report import narrative, narrative_diff
 from circuits.report.blocks import Block, Bullets, Note
 from circuits.report.figures.training import measured
 from circuits.report.run import UNSHOWABLE, Run, reason
@@ -302,11 +302,9 @@ def _beside_chance(single: VarianceShare) -> str:
     )
 
 
-def _inside(run: Run) -> Finding:
-    found = run.json("model_diff.json")
-    if not found.get("paragraph"):
-        raise MissingResultError("model_diff.json has no paragraph.")
-    return "Inside", _say("{}", typeset(found["paragraph"]))
+def _model_diff(run: Run) -> Finding:
+    said = [narrative_diff.summary(diff) for diff in run.model_diff.comparisons]
+    return "Attention, hidden states, neurons", _say("{}", typeset(" ".join(said)))
 
 
 def _lora(run: Run) -> Finding:
@@ -359,7 +357,7 @@ _FINDINGS = (
     ("faithfulness", _elsewhere),
     ("comparison", _change),
     ("comparison", _kind),
-    ("comparison", _inside),
+    ("comparison", _model_diff),
     ("lora", _lora),
 )
 """Each finding, and the section that it comes from."""

@@ -12,23 +12,25 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from circuits.model_diff.criteria import LayerValues
-from circuits.model_diff.diff import ModelDiff
-from circuits.model_diff.head_types import HeadType
-from circuits.model_diff.hidden import RepresentationTrajectory
+from circuits.importance import ResampledChanges
+from circuits.model_diff.diff import ModelDiff, ModelDiffs, summarize
+from circuits.model_diff.documents import DocumentDiffs
+from circuits.model_diff.head_types import HeadMasses
+from circuits.model_diff.hidden import CheckpointStates
 from circuits.model_diff.neurons import NeuronSums
 from circuits.model_diff.trace import Neurons
 from circuits.report.blocks import Text
 from circuits.report.figures.path import eye, path_views
-from circuits.report.inside import write_diff_page
+from circuits.report.model_diff_page import write_model_diff_page
 from circuits.report.palette import DARK, LIGHT, resolve
 from circuits.report.sections import hidden
 from circuits.report.sections.model_diff import comparison
+from circuits.statistics.estimate import Estimate
 
 DOCUMENTS, LAYERS, HEADS = 12, 4, 4
 
 
-def made(name: str, base: str, seed: int) -> ModelDiff:
+def made(name: str, base: str, seed: int, edges: ResampledChanges | None = None) -> ModelDiff:
     draw = torch.Generator().manual_seed(seed)
 
     def random(*shape: int) -> torch.Tensor:
@@ -45,9 +47,7 @@ def made(name: str, base: str, seed: int) -> ModelDiff:
     after = mass.clone()
     after[:, 2, 1] += 0.7
     chance = torch.full((DOCUMENTS,), 0.05)
-    return ModelDiff(
-        name,
-        base,
+    documents = DocumentDiffs(
         random(HEADS),
         random(HEADS),
         random(HEADS),
@@ -56,34 +56,35 @@ def made(name: str, base: str, seed: int) -> ModelDiff:
         random(),
         random(),
         random(),
-        {"previous-token": HeadType("previous-token", after, mass, chance, n_resamples=100)},
-        sums.changes(),
-        100,
+        {"previous-token": HeadMasses(after, mass, chance)},
+        sums.statistics(),
     )
+    return summarize(documents, (name, base), edges=edges, n_resamples=100)
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
     draw = torch.Generator().manual_seed(0)
     drawn = torch.arange(4.0) + 0.1 * torch.randn(9, 4, generator=draw)
-    edges = LayerValues.of_means(drawn, n_resamples=100, seed=0)
-    path = RepresentationTrajectory(
+    edges = ResampledChanges.of_means(drawn, n_resamples=100, seed=0)
+    states = CheckpointStates(
         ("base", "a<b>/step-10", "a<b>/step-90"),
         torch.randn(3, LAYERS, 6, 8, generator=draw),
         torch.full((6,), 2.0),
     )
-    record = {
-        "task": "newsroom",
-        "split": "test",
-        "comparisons": [
-            made("a<b>/step-90", "base", 0).to_dict(edges),
-            made("lora", "base", 1).to_dict(),
-            made("lora", "a<b>/step-90", 2).to_dict(),
-        ],
-        "path": path.to_dict(),
-    }
-    json.dumps(record, allow_nan=False)
-    where = write_diff_page(record, tmp_path_factory.mktemp("inside") / "page.html")
+    folder = tmp_path_factory.mktemp("model_diff")
+    file = ModelDiffs(
+        task="newsroom",
+        split="test",
+        models={},
+        comparisons=(
+            made("a<b>/step-90", "base", 0, edges),
+            made("lora", "base", 1),
+            made("lora", "a<b>/step-90", 2),
+        ),
+        trajectory=states.trajectory(),
+    ).save(folder / "model_diff.json")
+    where = write_model_diff_page(ModelDiffs.load(file), folder / "page.html")
     assert isinstance(where, Path)
     text = where.read_text(encoding="utf-8")
     found = re.search(r'id="plots">(.*?)</script>', text, re.DOTALL)
@@ -123,18 +124,18 @@ def test_the_path_is_coloured_by_step(page: tuple[str, dict[str, Any]]) -> None:
 def test_a_path_without_steps_is_coloured_by_order() -> None:
     draw = torch.Generator().manual_seed(0)
     states = torch.randn(3, LAYERS, 6, 8, generator=draw)
-    found = RepresentationTrajectory(("base", "tuned", "lora"), states, torch.ones(6)).to_dict()
-    assert found["steps"] is None
+    found = CheckpointStates(("base", "tuned", "lora"), states, torch.ones(6)).trajectory()
+    assert found.steps is None
     plot = path_views(found)["layer 3"]
     assert plot["data"][1]["marker"]["color"] == [0, 1, 2]
     assert "step" not in json.dumps(plot)
-    figures = list(hidden.path(found))
+    figures = list(hidden.trajectory(found))
     assert "coloured by the order given" in str(figures[0].caption)
 
 
-def test_roles_and_flips_are_told(page: tuple[str, dict[str, Any]]) -> None:
+def test_head_types_and_flips_are_told(page: tuple[str, dict[str, Any]]) -> None:
     text = page[0]
-    assert "a2.h1 gained the previous-token role" in text
+    assert "a2.h1 gained the type previous-token" in text
     (top,) = (views[""]["data"] for name, views in page[1].items() if name == "figure-5")
     kinds = {trace["name"]: trace for trace in top}
     assert set(kinds) == {"changed", "changed its sign"}
@@ -163,10 +164,15 @@ def test_checkpoints_in_one_place_can_be_looked_at() -> None:
 
 
 def test_neurons_of_a_model_against_itself_are_not_listed() -> None:
-    found = made("a", "b", 0).to_dict()
-    for neuron in found["neurons"]["top"]:
-        neuron["change"] = 0.0
-    captions = [str(getattr(block, "caption", "")) for block in comparison(found)]
-    texts = [str(block.text) for block in comparison(found) if isinstance(block, Text)]
+    diff = made("a", "b", 0)
+    assert diff.neurons is not None
+    still = tuple(
+        neuron.model_copy(update={"change": Estimate(0.0, 0.0, 0.0, DOCUMENTS)})
+        for neuron in diff.neurons.top
+    )
+    neurons = diff.neurons.model_copy(update={"top": still})
+    blocks = list(comparison(diff.model_copy(update={"neurons": neurons})))
+    captions = [str(getattr(block, "caption", "")) for block in blocks]
+    texts = [str(block.text) for block in blocks if isinstance(block, Text)]
     assert "No neuron's mean activation changed." in texts
     assert not any("changed most" in caption and "neurons" in caption for caption in captions)

@@ -7,8 +7,9 @@ from scipy.stats import kendalltau
 
 from circuits.errors import CircuitsError
 from circuits.graph import Layout
-from circuits.model_diff.criteria import LayerValues, critical_layers, edge_change, kendall
-from circuits.model_diff.diff import ModelDiff
+from circuits.importance import ResampledChanges, compare_criteria, edge_change
+from circuits.importance.agreement import kendall
+from circuits.statistics.estimate import Estimates
 
 
 def test_tau_is_scipys_with_and_without_ties():
@@ -29,23 +30,26 @@ def values(value, noise=0.0, seed=0):
     draw = torch.Generator().manual_seed(seed)
     value = torch.as_tensor(value, dtype=torch.float64)
     resampled = value + noise * torch.randn(500, len(value), generator=draw)
-    return LayerValues(value, value, value, resampled, 10)
+    return ResampledChanges(Estimates(value, value, value, 10), resampled)
 
 
 def test_agreement_and_its_interval():
     up = list(range(12))
     swapped = [1, 0, *range(2, 12)]
     other = [5, 1, 8, 3, 11, 0, 7, 2, 10, 4, 9, 6]
-    found = critical_layers({"a": values(up), "b": values(swapped), "c": values(other, 2.0)})
-    assert float(found.tau["a", "b"].value) == pytest.approx(kendalltau(up, swapped).statistic)
-    assert float(found.tau["a", "b"].low) == pytest.approx(kendalltau(up, swapped).statistic)
-    assert found.p["a", "b"] < 0.001 and found.p["a", "c"] > 0.05
-    noisy = found.tau["a", "c"]
-    assert -1 <= float(noisy.low) < float(noisy.value) < float(noisy.high) <= 1
-    record = found.to_dict()
-    assert record["layers"]["a"]["critical"] == [9, 10, 11]
-    assert record["layers"]["a"]["inclusion"] == [0.0] * 9 + [1.0] * 3
-    assert sum(record["layers"]["c"]["inclusion"]) == pytest.approx(3)
+    found = compare_criteria({"a": values(up), "b": values(swapped), "c": values(other, 2.0)})
+    by_pair = {pair.criteria: pair for pair in found.agreement}
+    assert set(by_pair) == {("a", "b"), ("a", "c"), ("b", "c")}
+    alike = by_pair["a", "b"]
+    expected = kendalltau(up, swapped).statistic
+    assert [alike.tau.value, alike.tau.low, alike.tau.high] == pytest.approx([expected] * 3)
+    assert alike.p < 0.001 and by_pair["a", "c"].p > 0.05
+    noisy = by_pair["a", "c"].tau
+    assert -1 <= noisy.low < noisy.value < noisy.high <= 1 and noisy.n == 10
+    assert found.by("a").critical == (9, 10, 11)
+    assert found.by("a").importance.ranking == tuple(reversed(range(12)))
+    assert found.by("a").inclusion.tolist() == [0.0] * 9 + [1.0] * 3
+    assert float(found.by("c").inclusion.sum()) == pytest.approx(3)
 
 
 def test_chance_agreement_is_uniform():
@@ -54,37 +58,9 @@ def test_chance_agreement_is_uniform():
     small = 0
     for _ in range(100):
         a, b = torch.rand(2, 8, generator=draw).tolist()
-        small += critical_layers({"a": values(a), "b": values(b)}).p["a", "b"] <= 0.05
+        (pair,) = compare_criteria({"a": values(a), "b": values(b)}).agreement
+        small += pair.p <= 0.05
     assert small <= 10
-
-
-def test_criteria_of_internals_by_hand():
-    draw = torch.Generator().manual_seed(0)
-    kl = torch.rand(6, 4, 2, generator=draw)
-    entropy, before = torch.rand(2, 6, 4, 2, generator=draw)
-    layers = torch.rand(5, 6, 4, generator=draw)
-    found = ModelDiff("a", "b", kl, entropy, before, *layers, n_resamples=50)
-    for layer in range(4):
-        expected = [
-            sum(float(kl[d, layer, h]) for d in range(6) for h in range(2)) / 12,
-            sum(
-                abs(sum(float(entropy[d, layer, h] - before[d, layer, h]) for d in range(6)) / 6)
-                for h in range(2)
-            )
-            / 2,
-            sum(float(layers[4, d, layer]) for d in range(6)) / 6,
-        ]
-        got = [
-            found.layer_importance(c)[layer] for c in ("attention-kl", "entropy", "hidden-state")
-        ]
-        assert got == pytest.approx(expected)
-    with pytest.raises(CircuitsError, match="unknown criterion 'edges'"):
-        found.layer_importance("edges")
-    with pytest.raises(CircuitsError, match="3 layers for a model of 4"):
-        found.critical_layers(values([1.0, 2.0, 3.0]))
-    both = found.critical_layers(values([4.0, 3.0, 2.0, 1.0])).to_dict()
-    assert list(both["layers"]) == ["attention-kl", "entropy", "hidden-state", "edges"]
-    assert len(both["agreement"]) == 6
 
 
 def test_edges_count_half_for_each_end(layout, make_scores):
@@ -95,9 +71,9 @@ def test_edges_count_half_for_each_end(layout, make_scores):
         row, column = layout.edge(name)
         after[:, row, column] += change
     found = edge_change(make_scores(layout, after), make_scores(layout, before), n_resamples=20)
-    assert found.value.tolist() == pytest.approx([2.0, 1.5, 2.0], abs=1e-5)
+    assert found.values.value.tolist() == pytest.approx([2.0, 1.5, 2.0], abs=1e-5)
     assert found.resampled.shape == (20, 3)
-    assert torch.allclose(found.resampled, found.value.expand(20, 3), atol=1e-5)
+    assert torch.allclose(found.resampled, found.values.value.expand(20, 3), atol=1e-5)
 
 
 def test_edge_scores_that_cannot_be_compared_are_refused(layout, make_scores):
@@ -114,11 +90,10 @@ def test_edge_scores_that_cannot_be_compared_are_refused(layout, make_scores):
 
 def test_a_layer_that_did_not_change_is_not_critical():
     """Two of eight layers are asked for, and one of them changed."""
-    found = LayerValues.of_means(
-        torch.eye(8)[7].expand(6, 8) * torch.rand(6, 1), n_resamples=50, seed=0
-    ).to_dict(2)
-    assert found["critical"] == [7] and found["inclusion"] == [0.0] * 7 + [1.0]
-    assert found["examples"] == 6
+    changed = torch.eye(8)[7].expand(6, 8) * torch.rand(6, 1)
+    found = ResampledChanges.of_means(changed, n_resamples=50, seed=0).summary("x", 2)
+    assert found.critical == (7,) and found.inclusion.tolist() == [0.0] * 7 + [1.0]
+    assert found.values.n == 6
 
 
 @pytest.mark.parametrize("moved", [0.0, 0.05])
@@ -131,7 +106,7 @@ def test_intervals_of_the_change_of_edges_cover_its_own_mean(moved, make_scores)
     found = []
     for _ in range(40):
         sample = true + 0.2 * torch.randn(30, *layout.shape, generator=draw)
-        found.append(edge_change(make_scores(layout, sample), nothing, n_resamples=1))
+        found.append(edge_change(make_scores(layout, sample), nothing, n_resamples=1).values)
     mean = torch.stack([one.value for one in found]).mean(dim=0)
     held = torch.stack([(one.low <= mean) & (mean <= one.high) for one in found]).double()
     assert float(mean.min()) > 1 and float(held.mean()) >= 0.9

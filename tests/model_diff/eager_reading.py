@@ -12,7 +12,7 @@ LAYERS, HEADS = 3, 4
 
 
 @dataclass
-class Run:
+class EagerRun:
     """One document alone. pattern: layer, head, query, key. stream: before and after each block."""
 
     pattern: torch.Tensor
@@ -20,7 +20,7 @@ class Run:
     neurons: list[torch.Tensor]
 
 
-def run(folder, tokens) -> Run:
+def run(folder, tokens) -> EagerRun:
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
     model = model.double().eval()
     blocks = model.transformer.h if hasattr(model, "transformer") else model.model.layers
@@ -39,12 +39,12 @@ def run(folder, tokens) -> Run:
         handle.remove()
     # Hugging Face's last hidden state has been through the final norm.
     stream = [state[0] for state in out.hidden_states[:-1]] + [last[0].reshape(len(tokens), -1)]
-    return Run(torch.cat(out.attentions), stream, neurons)
+    return EagerRun(torch.cat(out.attentions), stream, neurons)
 
 
-def compare(one: Run, other: Run) -> dict[str, torch.Tensor]:
+def compare(model: EagerRun, base: EagerRun) -> dict[str, torch.Tensor]:
     """Everything that is kept by document."""
-    length = one.pattern.shape[2]
+    length = model.pattern.shape[2]
     kl, high, high_base = torch.zeros(3, LAYERS, HEADS, dtype=torch.float64)
     names = ("cosine", "activation", "activation_base", "stream_change", "update_change")
     states = {name: torch.zeros(LAYERS, dtype=torch.float64) for name in names}
@@ -52,16 +52,16 @@ def compare(one: Run, other: Run) -> dict[str, torch.Tensor]:
         for head in range(HEADS):
             for query in range(length):
                 for key in range(query + 1):
-                    p = float(one.pattern[layer, head, query, key])
-                    q = float(other.pattern[layer, head, query, key])
+                    p = float(model.pattern[layer, head, query, key])
+                    q = float(base.pattern[layer, head, query, key])
                     if p > 0:
                         kl[layer, head] += p * math.log(p / q) / length
                         high[layer, head] -= p * math.log(p) / length
                     if q > 0:
                         high_base[layer, head] -= q * math.log(q) / length
         for at in range(length):
-            u, v = one.stream[layer + 1][at], other.stream[layer + 1][at]
-            du, dv = u - one.stream[layer][at], v - other.stream[layer][at]
+            u, v = model.stream[layer + 1][at], base.stream[layer + 1][at]
+            du, dv = u - model.stream[layer][at], v - base.stream[layer][at]
             states["cosine"][layer] += (u @ v) / (u.norm() * v.norm()) / length
             states["activation"][layer] += u.abs().mean() / length
             states["activation_base"][layer] += v.abs().mean() / length
@@ -70,7 +70,7 @@ def compare(one: Run, other: Run) -> dict[str, torch.Tensor]:
     return {"kl": kl, "entropy": high, "entropy_base": high_base, **states}
 
 
-def role_mass(one: Run, queries, keys_of) -> torch.Tensor:
+def mass_on(one: EagerRun, queries, keys_of) -> torch.Tensor:
     """Mean over queries of the attention given to `keys_of(query)`: layer, head."""
     mass = torch.zeros(LAYERS, HEADS, dtype=torch.float64)
     for query in queries:
