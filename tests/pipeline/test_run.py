@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,9 +38,9 @@ MINIATURE = [
     "evaluation.quality=12",
     "comparison.n_resamples=200",
     "model_diff.documents=12",
-    "lora.steps=10",
+    "lora.steps=5",
     "lora.warmup_steps=2",
-    "lora.examples=160",
+    "lora.examples=80",
     "lora.held_out=8",
     "lora.seeds=[0,1]",
 ]
@@ -165,7 +167,7 @@ def test_loras_are_compared_at_equal_size_and_steps(folder):
 
 def test_the_recipe_is_written_as_resolved(folder):
     written = yaml.safe_load((folder / "recipe.yaml").read_text())
-    assert written["lora"]["steps"] == 10 and written["attribution"]["quadrature"] == "midpoint"
+    assert written["lora"]["steps"] == 5 and written["attribution"]["quadrature"] == "midpoint"
     environment = read(folder, "environment.json")
     assert set(environment["seconds"]) >= {"pairs", "checkpoints", "scores/base", "lora"}
 
@@ -176,6 +178,19 @@ def test_a_second_run_makes_nothing_again(folder):
     before = {path: path.stat().st_mtime_ns for path in kept}
     run(load_recipe("quickstart", MINIATURE), folder, progress=False)
     assert {path: path.stat().st_mtime_ns for path in kept} == before
+
+
+def test_a_run_that_lost_a_stage_makes_it_again_to_the_same_bytes(folder, tmp_path):
+    """As one that was killed before it recorded the stage; kills themselves are exhaustive."""
+    killed = shutil.copytree(folder, tmp_path / "killed")
+    scores = Path("scores", "step-40.safetensors")
+    for lost in (Path(".stages", "scores-step-40.json"), scores, Path("circuits", "step-40.json")):
+        (killed / lost).unlink()
+    kept = (killed / "scores" / "step-20.safetensors").stat().st_mtime_ns
+    run(load_recipe("quickstart", MINIATURE), killed, progress=False)
+    for name in (scores, Path("circuits", "step-40.json")):
+        assert (killed / name).read_bytes() == (folder / name).read_bytes(), name
+    assert (killed / "scores" / "step-20.safetensors").stat().st_mtime_ns == kept
 
 
 def test_another_recipe_is_refused(folder):
