@@ -157,6 +157,7 @@ def test_until_stable_says_where_it_ran_out_of_pairs(tmp_path):
         refused(circuits(*arguments, *given), message)
 
 
+@pytest.mark.exhaustive
 def test_until_stable_goes_on_after_a_kill_to_the_same_bytes(tmp_path, monkeypatch):
     scoring = import_module("circuits.attribution.dataset_scores")
     over, ran = scoring.over_batches, []

@@ -247,6 +247,7 @@ def _blind(line):
     return f"{clean},{corrupted},1,2,{split}"
 
 
+@pytest.mark.exhaustive
 def test_stopped_half_way_it_goes_on_to_the_same_bytes(discovered, tmp_path, monkeypatch):
     """Also in the midst of choosing the ranking: that costs runs too."""
     arguments = (

@@ -57,6 +57,7 @@ def measured(layout, means, count, seed):
     return dict(zip(names, found, strict=True))
 
 
+@pytest.mark.exhaustive
 def test_the_gap_to_the_noise_ceiling_is_nothing_where_nothing_changed(layout, means):
     """The true gap is 0: 40 samples, 95 % less three standard errors is 85 %."""
     found = [measured(layout, (means[0], means[0]), 30, seed) for seed in range(40)]

@@ -32,7 +32,9 @@ def oracle_share(model, pairs, mask):
     return (totals[2] - totals[1]) / (totals[0] - totals[1])
 
 
-@pytest.fixture(scope="module", params=["gpt2", "llama"])
+@pytest.fixture(
+    scope="module", params=[pytest.param("gpt2", marks=pytest.mark.exhaustive), "llama"]
+)
 def scored(request, hooked, random_pairs):
     model = hooked(request.param)
     return model, circuits.attribute(model, random_pairs(n=6, seed=1)), random_pairs(n=6, seed=2)
@@ -67,7 +69,6 @@ def test_the_whole_model_is_complete(scored):
     assert found.mean.value == pytest.approx(0, abs=1e-5) == found.greedy.gap.value
 
 
-@pytest.mark.exhaustive_but("llama")
 def test_the_greedy_set_is_the_widest_that_it_tried(scored):
     """With every pair twice, the two halves are the same and the search's own gap is reported."""
     model, scores, pairs = scored

@@ -25,7 +25,9 @@ EVERY = EvalConfig(
 )
 
 
-@pytest.fixture(scope="module", params=["gpt2", "llama"])
+@pytest.fixture(
+    scope="module", params=[pytest.param("gpt2", marks=pytest.mark.exhaustive), "llama"]
+)
 def scored(request, hooked, random_pairs):
     model = hooked(request.param)
     scores = circuits.attribute(model, random_pairs(n=6, seed=1), per_example=True)

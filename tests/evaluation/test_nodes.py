@@ -28,7 +28,9 @@ EVERY = EvalConfig(
 )
 
 
-@pytest.fixture(scope="module", params=["gpt2", "llama"])
+@pytest.fixture(
+    scope="module", params=[pytest.param("gpt2", marks=pytest.mark.exhaustive), "llama"]
+)
 def model(request, hooked):
     return hooked(request.param)
 

@@ -58,6 +58,7 @@ def test_random_circuits_equal_the_oracle(name, hooked, random_pairs):
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.exhaustive_but("llama")
 def test_two_hundred_random_circuits_equal_the_oracle(name, hooked, random_pairs):
     """To 1e-5 of the largest difference that any circuit makes to a logit."""
     model = hooked(name)

@@ -63,6 +63,7 @@ def same(found, expected, model, pairs, tolerance=1e-6):
 @pytest.mark.parametrize("direction", ["denoise", "noise"])
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 @pytest.mark.parametrize("site", VECTORS)
+@pytest.mark.exhaustive_but("*-llama-denoise", "*-gpt2-noise")
 def test_vectors_equal_transformer_lens(site, name, direction, precise, random_pairs):
     model, pairs = precise(name), random_pairs(n=2, length=8)
     found = patch(model, pairs, PatchSpec(site, direction=direction, sweep=("layer", "position")))
@@ -93,6 +94,7 @@ def test_heads_equal_transformer_lens(site, name, direction, precise, random_pai
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 @pytest.mark.parametrize("site", HEADS)
+@pytest.mark.exhaustive_but("*-llama", "pattern-gpt2")
 def test_heads_by_position_equal_transformer_lens(site, name, precise, random_pairs):
     model, pairs = precise(name), random_pairs(n=2, length=8)
     found = patch(model, pairs, PatchSpec(site, sweep=("layer", "head", "position")))

@@ -73,7 +73,7 @@ def beside_the_weights(config, job):
     ],
 )
 @pytest.mark.parametrize("shape", [(2, 64), (1, 192)])
-@pytest.mark.exhaustive_but("*-shape0-*")
+@pytest.mark.exhaustive_but("llama-shape0-*", "gpt2-shape0-eap-ig-8")
 def test_within_a_quarter_of_what_a_method_allocates(wide, random_pairs, name, steps, shape):
     config, model = wide
     batch = next(random_pairs(n=shape[0], length=shape[1]).batches(shape[0]))
@@ -107,6 +107,7 @@ def test_within_a_quarter_of_what_comparing_two_models_allocates(wide, random_pa
 
 @pytest.mark.parametrize("name", ["finetune", "lora"])
 @pytest.mark.parametrize("architecture", WIDE)
+@pytest.mark.exhaustive_but("llama-lora", "gpt2-finetune")
 def test_within_a_quarter_of_what_training_allocates(name, architecture, tmp_path):
     config, batch, length, target = WIDE[architecture], 4, 64, 16
     torch.manual_seed(0)
@@ -124,6 +125,7 @@ def test_within_a_quarter_of_what_training_allocates(name, architecture, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["eap-ig", "evaluate", "finetune"])
+@pytest.mark.exhaustive_but("eap-ig")
 def test_the_largest_batch_fits_and_one_more_does_not(name):
     job = job_of(Shape(1, 32), name, n=1000)
     available = 60_000_000

@@ -145,6 +145,7 @@ def everything(model, scores, circuit, pairs, path, **other):
 
 
 @pytest.mark.parametrize("batches", [1, 9])
+@pytest.mark.exhaustive_but("9")
 def test_evaluation_goes_on_too(batches, hooked, random_pairs, tmp_path):
     model, pairs, path = hooked("gpt2"), random_pairs(n=4), tmp_path / "evaluation.partial"
     scores = attribute(model, random_pairs(n=2, seed=1), per_example=True)

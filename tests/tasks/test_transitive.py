@@ -97,6 +97,7 @@ def test_splits_share_no_noun(word_tokenizer):
     assert len(used["train"]) > 300
 
 
+@pytest.mark.exhaustive
 def test_the_evaluation_sets_of_the_original(word_tokenizer):
     task = Transitive()
     assert len(task.pairs(word_tokenizer, split="validation")) == 1150
