@@ -30,7 +30,13 @@ TokenSet = tuple[int, ...]
 
 @dataclass(frozen=True)
 class TrainingExample:
-    """A prompt and what should follow it, for training and for generation."""
+    """A prompt and what should follow it, for training and for generation.
+
+    Attributes:
+        prompt: token ids.
+        target: token ids that should follow; the loss is on these.
+        source: where it came from; error messages begin with it.
+    """
 
     prompt: tuple[int, ...]
     target: tuple[int, ...]
@@ -45,12 +51,14 @@ class TrainingExample:
 class PromptPair:
     """One clean prompt, its corrupted twin, and the answer.
 
-    clean, corrupted: prompt token ids, equal in number and not identical.
-    answer: per answer position, the tokens counted as right; the first of each is the one fed to
-        the model, so an answer of several positions takes one token at each.
-    wrong: per answer position, the tokens counted as wrong; empty when the task has none.
-    spans: half-open token ranges of the prompt that were corrupted on purpose.
-    source: where the pair came from ("pairs.csv, row 3"); error messages begin with it.
+    Attributes:
+        clean: token ids of the prompt.
+        corrupted: token ids of its twin, equal in number and not identical.
+        answer: per answer position, the tokens counted as right; the first of each is the one fed
+            to the model, so an answer of several positions takes one token at each.
+        wrong: per answer position, the tokens counted as wrong; empty when the task has none.
+        spans: half-open token ranges of the prompt that were corrupted on purpose.
+        source: where the pair came from ("pairs.csv, row 3"); error messages begin with it.
     """
 
     clean: tuple[int, ...]
@@ -125,14 +133,19 @@ class PromptPair:
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Pairs as tensors, right-padded. A *read* is one place where logits are looked at.
+    """Pairs as tensors, right-padded. Logits are looked at in the *answer positions* only.
 
-    clean, corrupted: token ids, answers included; padding is 0 where `mask` is False.
-    example_index, position: for each read, which example of the batch it is of, and where in the
-        text; reads of one example stand together, in order.
-    answer, wrong: for each read, the token sets, padded with -1.
-    index: where each example stands in the set that the batch came from.
-    sources: each example's `PromptPair.source`.
+    Attributes:
+        clean: token ids, answers included; padding is 0 where `mask` is False.
+        corrupted: the same of the corrupted prompts.
+        mask: False at padding.
+        example_index: for each answer position, which example of the batch it is of; those of one
+            example stand together, in order.
+        position: for each answer position, where in the text it is.
+        answer: for each answer position, the right tokens, padded with -1.
+        wrong: for each answer position, the wrong tokens, padded with -1.
+        index: for each example, its index in the set that the batch came from.
+        sources: each example's `PromptPair.source`.
     """
 
     clean: Int[Tensor, "batch pos"]
@@ -154,7 +167,14 @@ class PairBatch:
         return not bool(self.mask.all())
 
     def select(self, chosen: Bool[Tensor, " batch"]) -> PairBatch:
-        """The chosen examples alone, as they are padded."""
+        """Some of the examples, with the padding that they have.
+
+        Args:
+            chosen: which examples stay.
+
+        Returns:
+            A batch of those alone.
+        """
         answer_positions = chosen[self.example_index]
         places = chosen.cumsum(dim=0) - 1
         return replace(
@@ -173,7 +193,14 @@ class PairBatch:
         )
 
     def repeat(self, n: int) -> PairBatch:
-        """All examples, then all of them again, `n` times in all: copy after copy."""
+        """All examples, then all of them again, and so on.
+
+        Args:
+            n: how many copies there are in all.
+
+        Returns:
+            The batch with `n` times as many examples, copy after copy.
+        """
         if n == 1:
             return self
         return replace(
@@ -190,7 +217,14 @@ class PairBatch:
         )
 
     def to(self, device: torch.device | str) -> PairBatch:
-        """The same batch on another device."""
+        """The same batch on another device.
+
+        Args:
+            device: where its tensors should be.
+
+        Returns:
+            The batch there.
+        """
         return replace(
             self,
             clean=self.clean.to(device),
@@ -208,8 +242,12 @@ class PairBatch:
 class PairSet(Sequence[PromptPair]):
     """Prompt pairs of one task and split.
 
-    metric: the metric that the task is usually read by (a name from `circuits.metrics`).
-    skipped: rows that were left out, as they could not be used.
+    Attributes:
+        pairs: the pairs, at least one.
+        task: the task's name.
+        split: which part of the task's data they are.
+        metric: the metric that the task is usually read by (a name from `circuits.metrics`).
+        skipped: rows that were left out, as they could not be used.
     """
 
     pairs: tuple[PromptPair, ...]
@@ -248,20 +286,40 @@ class PairSet(Sequence[PromptPair]):
         return [_hashed(pair.content)[:16] for pair in self.pairs]
 
     def shared(self, fingerprints: Iterable[str]) -> int:
-        """How many of the pairs have one of these fingerprints."""
+        """How many of the pairs are among those of another set.
+
+        Args:
+            fingerprints: the other set's `fingerprints`.
+
+        Returns:
+            The number of this set's pairs that have one of them.
+        """
         known = set(fingerprints)
         return sum(one in known for one in self.fingerprints)
 
     def without(self, fingerprints: Iterable[str]) -> tuple[PromptPair, ...]:
-        """The pairs that have none of these fingerprints, which may be none."""
+        """The pairs that another set does not have.
+
+        Args:
+            fingerprints: the other set's `fingerprints`.
+
+        Returns:
+            The pairs that have none of them; there may be none.
+        """
         known = set(fingerprints)
         marks = zip(self.pairs, self.fingerprints, strict=True)
         return tuple(pair for pair, mark in marks if mark not in known)
 
     def validate(self, *, d_vocab: int, n_ctx: int | None, encoder_decoder: bool = False) -> None:
-        """Refuse, naming the row, any pair that a model of this size cannot read.
+        """Refuse pairs that a model of this size cannot read.
 
-        encoder_decoder: whether prompt and answer are read apart, each in a window of its own.
+        Args:
+            d_vocab: number of token ids that the model knows.
+            n_ctx: its context length in tokens; None checks no length.
+            encoder_decoder: whether prompt and answer are read apart, each in a window of its own.
+
+        Raises:
+            InputError: for the first such pair, by its source.
         """
         for pair in self.pairs:
             read = {"answer included": len(pair)}
@@ -281,9 +339,18 @@ class PairSet(Sequence[PromptPair]):
                 )
 
     def batches(self, size: int, *, apart: int | None = None) -> Iterator[PairBatch]:
-        """The pairs, longest first, in batches of at most `size` with little padding.
+        """The pairs, longest first, in batches with little padding.
 
-        apart: pairs of more tokens than this share no batch with the others.
+        Args:
+            size: most examples in a batch.
+            apart: pairs of more tokens than this share no batch with the others; None separates
+                none.
+
+        Yields:
+            The batches, on the CPU.
+
+        Raises:
+            CircuitsError: for a size below 1.
         """
         if size < 1:
             raise InputError(f"batch size {size}: it must be at least 1")
@@ -294,7 +361,14 @@ class PairSet(Sequence[PromptPair]):
                 yield self.batch(group[start : start + size])
 
     def batch(self, index: list[int]) -> PairBatch:
-        """The pairs at these places of the set as one batch."""
+        """Some of the pairs as one batch.
+
+        Args:
+            index: their indices in the set.
+
+        Returns:
+            The batch, on the CPU.
+        """
         chosen = [self.pairs[i] for i in index]
         length = max(len(pair) for pair in chosen)
         answer_positions = [
@@ -318,7 +392,11 @@ class PairSet(Sequence[PromptPair]):
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the set as JSON lines: a header, then a pair a line."""
+        """Write the set as JSON lines: a header, then a line for each pair.
+
+        Args:
+            path: the file.
+        """
         header: dict[str, Any] = {"task": self.task, "split": self.split, "metric": self.metric}
         if self.skipped:
             header["skipped"] = [asdict(row) for row in self.skipped]
@@ -327,7 +405,17 @@ class PairSet(Sequence[PromptPair]):
 
     @classmethod
     def load(cls, path: str | Path) -> PairSet:
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The set.
+
+        Raises:
+            InputError: where the file cannot be read, by its line.
+        """
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()
         except OSError as error:

@@ -61,19 +61,44 @@ def names() -> tuple[str, ...]:
 
 
 def describe(name: str) -> str:
-    """One line on a task, for a listing."""
+    """One line on a task, for a listing.
+
+    Args:
+        name: one of `names()`.
+
+    Returns:
+        What the task asks, without a full stop.
+
+    Raises:
+        CircuitsError: for an unknown name.
+    """
     return _entry(name).description
 
 
 def options(name: str) -> dict[str, Any]:
-    """What `load(name, ...)` accepts: option name -> default (`inspect.Parameter.empty` when the
-    option has to be given).
+    """What `load(name, ...)` accepts.
+
+    Args:
+        name: one of `names()`.
+
+    Returns:
+        Option name -> default; `inspect.Parameter.empty` for an option that must be given.
+
+    Raises:
+        CircuitsError: for an unknown name.
     """
     return {key: value.default for key, value in _signature(name).items()}
 
 
 def option_types(name: str) -> dict[str, tuple[str, ...]]:
-    """The types of each option as its class names them, such as ("int", "None")."""
+    """The types of each option as its class names them.
+
+    Args:
+        name: one of `names()`.
+
+    Returns:
+        Option name -> type names, such as ("int", "None").
+    """
     return {
         key: tuple(str(value.annotation).split(" | ")) for key, value in _signature(name).items()
     }
@@ -88,7 +113,18 @@ def _class(entry: _Entry) -> Any:
 
 
 def load(name: str, **given: Any) -> Task:
-    """The task of that name, made with these options."""
+    """Make the task of that name.
+
+    Args:
+        name: one of `names()`.
+        **given: the task's options, see `options`.
+
+    Returns:
+        The task; its `pairs(tokenizer, n)` makes prompt pairs.
+
+    Raises:
+        CircuitsError: for an unknown name or option, and where a required option is missing.
+    """
     known = options(name)
     for option in given:
         if option not in known:

@@ -39,8 +39,22 @@ class Task(Protocol):
         seed: int = 0,
         n_ctx: int | None = None,
     ) -> PairSet:
-        """`n` clean/corrupted pairs. `context` is the model's window: what exceeds it is refused,
-        with the row named. A task that reads rows also takes `n=None`: all of the split.
+        """Clean and corrupted prompts with their answers.
+
+        Args:
+            tokenizer: of the model that will read the prompts.
+            n: how many pairs; a task that reads rows also takes None, for all of the split.
+            split: "train", "validation" or "test", which share no example; "all" of a task that
+                reads rows.
+            seed: which pairs are drawn; a larger `n` with the same seed extends a smaller one.
+            n_ctx: the model's context length in tokens; None checks nothing.
+
+        Returns:
+            The pairs.
+
+        Raises:
+            CircuitsError: for a row that cannot be used or exceeds `n_ctx`, by its name, and where
+                there are fewer than `n`.
         """
         ...
 
@@ -58,7 +72,18 @@ class TrainableTask(Task, Protocol):
         seed: int = 0,
         n_ctx: int | None = None,
     ) -> list[TrainingExample]:
-        """`n` prompts with their targets, ready for a loss on the target tokens only."""
+        """Prompts with their targets, ready for a loss on the target tokens only.
+
+        Args:
+            tokenizer: of the model that will be trained.
+            n: how many examples.
+            split: as for `pairs`.
+            seed: which examples are drawn.
+            n_ctx: the model's context length in tokens; None checks nothing.
+
+        Returns:
+            The examples.
+        """
         ...
 
 
@@ -85,5 +110,16 @@ class ArticleTask(Task, Protocol):
         seed: int = 0,
         n_ctx: int | None = None,
     ) -> list[AnnotatedArticle]:
-        """The articles of `pairs` (same arguments), the corrupted sentences marked."""
+        """The articles of `pairs`, with the corrupted sentences marked.
+
+        Args:
+            tokenizer: as for `pairs`.
+            n: as for `pairs`.
+            split: as for `pairs`.
+            seed: as for `pairs`.
+            n_ctx: as for `pairs`.
+
+        Returns:
+            An article for each pair, in the same order.
+        """
         ...

@@ -90,7 +90,6 @@ def search(
     and goes on where it stopped when it was killed; head-pruning to heads.json.
 
     Examples:
-
     circuits search --model newsroom-gpt2 --task newsroom --n 32 --threshold 0.05
 
     circuits search --model newsroom-gpt2 --task newsroom --n 32 --metric kl-divergence

@@ -67,7 +67,7 @@ def measure(
     """Run every circuit on every pair; circuits share each batch's clean and corrupted runs.
 
     ablation: what stands in for what is left out: "corrupted", "mean" or "mean-positional" (over
-    these pairs' clean prompts, or from `Means.of` over others), "zero".
+    these pairs' clean prompts, or from `MeanActivations.of` over others), "zero".
     batch_size: None takes what the memory plan says (`planning.choose_batch_size`).
     unfinished: where it is kept what was measured, as the next piece.
 

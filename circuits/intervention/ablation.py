@@ -104,8 +104,12 @@ def _keep(values: dict[Key, Tensor], key: Key, x: Tensor) -> None:
 class MeanActivations:
     """The mean output of every source, by position or over all of them.
 
-    inputs, z, mlp, hidden: as in `SourceStates`, float32, (pos, ...), with one position unless
-    positional; no hidden unless neurons were asked for.
+    Attributes:
+        ablation: "mean" or "mean-positional".
+        inputs: per stream, as in `SourceActivations`; float32, (pos, ...), one position for "mean".
+        z: the same per attention.
+        mlp: the same per MLP.
+        hidden: the same of each MLP's neurons; empty where they were not asked for.
     """
 
     ablation: str
@@ -124,9 +128,20 @@ class MeanActivations:
         neurons: bool = False,
         batch_size: int | None = None,
     ) -> MeanActivations:
-        """Over the clean prompts of a set; one forward pass of each, padding left out.
+        """Take means over the clean prompts of a set; one forward pass of each, padding left out.
 
-        neurons: also of the neurons of MLPs, which circuits of neurons need.
+        Args:
+            model: the model to run.
+            pairs: what the means are over.
+            ablation: "mean" over all positions, or "mean-positional".
+            neurons: also of the neurons of MLPs, which circuits of neurons need.
+            batch_size: pairs at a time; None takes the usual number.
+
+        Returns:
+            The means.
+
+        Raises:
+            CircuitsError: for another ablation, and for models whose norms rescale the stream.
         """
         if ablation not in ("mean", "mean-positional"):
             raise CircuitsError(f"no mean for {ablation!r}; known: mean, mean-positional")
@@ -171,7 +186,15 @@ class MeanActivations:
         return cls(ablation, *(tuple(islice(left, size)) for size in sizes))
 
     def states(self, model: HookedModel, batch: PairBatch) -> SourceActivations:
-        """These means as the sources of a batch."""
+        """These means as the sources of a batch.
+
+        Args:
+            model: the model that the means were taken of.
+            batch: gives the number of examples and positions.
+
+        Returns:
+            What each source gives at each position of the batch.
+        """
         shapes = _shapes(model, batch)
         dtype = model.hf.dtype
 
@@ -270,10 +293,20 @@ def constants(
     *,
     neurons: bool = False,
 ) -> Constants | None:
-    """What gives every source's stand-in for a batch; None for the corrupted run itself.
+    """What takes the place of removed sources.
 
-    ablation: one of ABLATIONS, or means taken before. pairs: what means are taken over.
-    neurons: whether circuits of neurons are to run, so that means are taken of them as well.
+    Args:
+        ablation: one of ABLATIONS, or means taken before.
+        model: the model that will be run.
+        pairs: what means are taken over; not needed for "corrupted", "zero" and means taken before.
+        neurons: whether circuits of neurons are to run, so that means are taken of them as well.
+
+    Returns:
+        A function from model and batch to every source's constants; None for the corrupted run
+        itself.
+
+    Raises:
+        CircuitsError: for an unknown ablation, and where pairs are missing.
     """
     if isinstance(ablation, MeanActivations):
         means = ablation

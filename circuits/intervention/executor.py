@@ -51,7 +51,9 @@ _CORRUPTED, _COMPUTED, _ALONE = 0, 1, 2  # what a reader is given
 class CircuitRunner:
     """Runs circuits on one batch; they share its clean and reference runs.
 
-    clean, corrupted: float32 logits at the batch's reads. corrupted is the reference's: of no edge.
+    Attributes:
+        clean: float32 logits of the whole model at the batch's answer positions.
+        corrupted: the same of the reference: of no edge.
     """
 
     def __init__(
@@ -59,8 +61,11 @@ class CircuitRunner:
     ) -> None:
         """Run the batch clean and corrupted once.
 
-        constants: what stands in for the sources left out, from `ablation.constants`; None
-            replaces them by the corrupted run.
+        Args:
+            model: the model.
+            batch: on the model's device.
+            constants: what takes the place of removed sources, from `ablation.constants`; None
+                takes the corrupted run.
         """
         self.model, self.batch = model, batch
         self._by_corruption = constants is None
@@ -75,7 +80,18 @@ class CircuitRunner:
                 self.corrupted = self.logits(Circuit.empty(model.layout))
 
     def logits(self, circuit: AnyCircuit) -> Logits:
-        """Logits at the batch's reads with only the circuit's edges, nodes or neurons left."""
+        """Run the model with only a circuit's edges, nodes or neurons left.
+
+        Args:
+            circuit: of a model of the same layout.
+
+        Returns:
+            float32 logits at the batch's answer positions.
+
+        Raises:
+            CircuitsError: for a circuit of another layout, and for a circuit of neurons where the
+                means are of whole MLPs.
+        """
         if circuit.layout != self.model.layout:
             raise CircuitsError(
                 f"a circuit of a model with {circuit.layout.summary} cannot run on one with "
@@ -98,7 +114,7 @@ class CircuitRunner:
         if not self._by_corruption:
             raise CircuitsError(
                 "these means are of whole MLPs; for circuits of neurons take them by "
-                "Means.of(..., neurons=True)"
+                "MeanActivations.of(..., neurons=True)"
             )
         hooks = Hooks()
         self._reference.states.record_neurons(hooks)

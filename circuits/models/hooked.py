@@ -51,7 +51,12 @@ if TYPE_CHECKING:
 class HookedModel:
     """A frozen language model with its tokenizer, its graph and the hooks to run it.
 
-    hf: the Hugging Face model. view: what is where in it. layout: names of nodes and edges.
+    Attributes:
+        hf: the Hugging Face model, in evaluation mode, its parameters frozen.
+        view: what is where in it, as residual streams.
+        name: what it was loaded by; results record it.
+        gguf: the GGUF file that its weights were read from, if any.
+        asked_tokenizer: where the tokenizer is from, if it is not the model's own.
     """
 
     def __init__(
@@ -64,13 +69,19 @@ class HookedModel:
         gguf: Mapping[str, str] | None = None,
         asked_tokenizer: str | None = None,
     ) -> None:
-        """Wrap a loaded model: freezes it, describes it, and checks the description by running it.
+        """Wrap a loaded model: freeze it, describe it, and check the description by running it.
 
-        no_tokenizer: why there is none, said where one is asked for.
-        gguf: the file that the weights were read from; asked_tokenizer: where the tokenizer is from
-            if it is not the model's own; both for the records of results.
-        Raises CircuitsError, with the reason, for what is no plain Hugging Face model and when the
-        architecture does not fit.
+        Args:
+            hf: a plain Hugging Face language model; it is frozen in place.
+            tokenizer: its tokenizer, or None.
+            name: what to call it in results and messages.
+            no_tokenizer: why there is none; said where one is asked for.
+            gguf: the file that the weights were read from, for the records of results.
+            asked_tokenizer: where the tokenizer is from, if it is not the model's own.
+
+        Raises:
+            UnsupportedError: with the reason, for what is no plain Hugging Face model, and where
+                the architecture does not fit.
         """
         hf = require_plain(hf, name)
         hf.train(False)
@@ -91,12 +102,22 @@ class HookedModel:
         device: torch.device | str | None = None,
         dtype: torch.dtype | str = torch.float32,
     ) -> HookedModel:
-        """Load a hub id ("gpt2", "org/model@revision"), a local folder, a GGUF file, a packaged
-        model ("smollm2-135m"), or a PEFT adapter's folder.
+        """Load a model with its tokenizer.
 
-        base: the model under an adapter, when the adapter's own record of it does not serve.
-        tokenizer: such a source, whose tokenizer is taken in place of the model's own.
-        device: None takes the first accelerator, or the CPU.
+        Args:
+            source: a hub id ("gpt2", "org/model@revision"), a local folder, a GGUF file, a packaged
+                model ("smollm2-135m"), or the folder of a PEFT adapter, which is merged.
+            base: the model under an adapter, where the adapter's own record of it does not serve.
+            tokenizer: such a source, whose tokenizer is taken in place of the model's own.
+            device: where to; None takes the first accelerator, or the CPU.
+            dtype: what to compute in.
+
+        Returns:
+            The model, frozen and checked.
+
+        Raises:
+            CircuitsError: where it cannot be loaded, is damaged, or is of a kind that is not
+                supported.
         """
         found = load(source, base=base, tokenizer=tokenizer, device=device, dtype=dtype)
         return cls(
@@ -145,8 +166,13 @@ class HookedModel:
         return longrope_window(self.hf.config)
 
     def validate(self, pairs: PairSet) -> None:
-        """Refuse, naming the row, any pair that the model cannot read; say it where they lack the
-        begin token.
+        """Refuse pairs that the model cannot read, and log a line where they lack its begin token.
+
+        Args:
+            pairs: what is to be run.
+
+        Raises:
+            InputError: for the first such pair, by its source.
         """
         pairs.validate(
             d_vocab=self.d_vocab,
@@ -157,7 +183,14 @@ class HookedModel:
             say(line)
 
     def missing_begin(self, pairs: PairSet) -> str | None:
-        """One line on prompts that lack the begin token of this model, if they do."""
+        """Whether prompts lack the begin token of this model.
+
+        Args:
+            pairs: what is to be run.
+
+        Returns:
+            One line on it; None where nothing is missing.
+        """
         prompts = [pair.clean for pair in pairs]
         return begin.missing_begin(self.hf.config, self._tokenizer, prompts)
 
@@ -187,16 +220,30 @@ class HookedModel:
     def model_inputs(
         self, tokens: Int[Tensor, "batch pos"], batch: PairBatch, prefix: Prefix | None = None
     ) -> ModelInputs:
-        """What the model is given: the batch's clean or corrupted ids, by architecture."""
+        """What the model is given for a batch, by architecture.
+
+        Args:
+            tokens: the batch's clean or corrupted ids.
+            batch: where its answers are read.
+            prefix: what `share_prefix` cut off from the batch.
+
+        Returns:
+            Arguments of the model's forward, and where its logits are read.
+        """
         if self.layout.n_encoder_layers:
             return encoder_decoder(tokens, batch, self.hf.config)
         return decoder_only(tokens, batch, prefix)
 
     def share_prefix(self, batch: PairBatch) -> tuple[PairBatch, Prefix | None]:
-        """The batch without the positions that its prompts share, and those, run once.
+        """Run the positions that a batch's prompts share once, and cut them off.
 
-        (batch, None) where there is nothing to gain, for encoders, which look ahead, and for texts
-        behind LongRoPE's threshold, whose start alone would be turned by other factors.
+        Args:
+            batch: clean and corrupted prompts.
+
+        Returns:
+            The batch without those positions, and their keys and values. (batch, None) where there
+            is nothing to gain, for encoders, which look ahead, and for texts behind LongRoPE's
+            threshold, whose start alone would be turned by other factors.
         """
         length = 0 if self.layout.n_encoder_layers else shared_length(batch, self.longrope_window)
         if not length:
@@ -217,13 +264,21 @@ class HookedModel:
         *,
         last_layer_at_answers: bool = False,
     ) -> Float[Tensor, "read vocab"]:
-        """Run on `tokens` and return float32 logits at the batch's reads only.
+        """Run the model; the unembedding sees the answer positions alone.
 
-        tokens: the batch's clean or corrupted ids. The unembedding sees no other position, so the
-        cost of a large vocabulary is paid per read and not per token.
-        prefix: what `split` cut off from the batch.
-        narrow: run the last layer at the reads alone, where that saves anything; hooks then see
-            zeros, and what comes of them, at its other positions.
+        So the cost of a large vocabulary is paid for each answer position and not for each token.
+
+        Args:
+            tokens: the batch's clean or corrupted ids.
+            batch: where its answers are read.
+            hooks: edits and recordings during this run.
+            prefix: what `share_prefix` cut off from the batch.
+            last_layer_at_answers: run the last layer at the answer positions alone, where that
+                saves anything; hooks then see zeros, and what comes of them, at its other
+                positions.
+
+        Returns:
+            float32 logits, one row for each answer position of the batch.
         """
         hooks = hooks or Hooks()
         given = self.model_inputs(tokens, batch, prefix)

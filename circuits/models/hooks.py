@@ -25,23 +25,42 @@ class Hooks:
         self._handles: list[RemovableHandle] = []
 
     def before(self, module: nn.Module, edit: Edit) -> None:
-        """Call `edit` on what goes into the module."""
+        """Call `edit` on what goes into a module.
+
+        Args:
+            module: the module.
+            edit: is given the first tensor argument; returns another, or None to change nothing.
+        """
         self._wanted.append((module, True, edit))
 
     def after(self, module: nn.Module, edit: Edit) -> None:
-        """Call `edit` on what comes out of the module."""
+        """Call `edit` on what comes out of a module.
+
+        Args:
+            module: the module.
+            edit: is given the (first) output; returns another, or None to change nothing.
+        """
         self._wanted.append((module, False, edit))
 
     def replace(self, module: nn.Module, make: Callable[[Tensor], Tensor]) -> None:
-        """Put what `make` returns in the place of what comes out, which is not computed: the module
-        is given no rows, and `make` sees the output of none.
+        """Replace a module's output without computing it.
+
+        Args:
+            module: the module; it is given no rows.
+            make: makes the output; it is given the output of no rows.
         """
         self.before(module, lambda x: x[:0])
         self.after(module, make)
 
     def for_part(self, place: int, parts: int) -> Hooks:
-        """Hooks that run with these, and see one of several equal parts of a batch (place 0 is the
-        first); they edit nothing.
+        """Hooks that run with these and see one part of a batch; they edit nothing.
+
+        Args:
+            place: which of the equal parts, from 0.
+            parts: how many parts there are.
+
+        Returns:
+            Hooks to add recordings to; they need no `with` of their own.
         """
         return _Part(self, place, parts)
 

@@ -27,7 +27,12 @@ _WORTHWHILE = 16  # a prefix shorter than a sixteenth of the prompt is not split
 
 @dataclass(frozen=True)
 class Prefix:
-    """The shared start of a batch's prompts: its length, and each layer's keys and values."""
+    """The shared start of a batch's prompts, run once.
+
+    Attributes:
+        length: its number of positions.
+        layers: each layer's keys and values there.
+    """
 
     length: int
     layers: tuple[
@@ -42,7 +47,14 @@ class Prefix:
         return cache
 
     def repeat(self, n: int) -> Prefix:
-        """The prefix of `PairBatch.repeat(n)`: all examples `n` times, copy after copy."""
+        """The prefix of `PairBatch.repeat`.
+
+        Args:
+            n: how many copies of the examples there are in all.
+
+        Returns:
+            The prefix, copy after copy.
+        """
         layers = tuple(
             (keys.repeat(n, 1, 1, 1), values.repeat(n, 1, 1, 1)) for keys, values in self.layers
         )
@@ -52,7 +64,13 @@ class Prefix:
 def shared_length(batch: PairBatch, longrope_window: int | None = None) -> int:
     """Positions that a batch's clean and corrupted prompts share before anything is read.
 
-    short_context: the model's, see `HookedModel.short_context`; none is shared in longer batches.
+    Args:
+        batch: clean and corrupted prompts.
+        longrope_window: the model's, see `HookedModel.longrope_window`; longer batches share
+            nothing.
+
+    Returns:
+        Their number; 0 where it is too small to be worth a run of its own.
     """
     if longrope_window is not None and batch.clean.shape[1] > longrope_window:
         return 0
@@ -63,7 +81,15 @@ def shared_length(batch: PairBatch, longrope_window: int | None = None) -> int:
 
 
 def drop_prefix(batch: PairBatch, length: int) -> PairBatch:
-    """The batch without its first positions."""
+    """The batch without its first positions.
+
+    Args:
+        batch: prompts that share them.
+        length: how many positions to drop.
+
+    Returns:
+        The rest; answer positions count from its start.
+    """
     return replace(
         batch,
         clean=batch.clean[:, length:],
@@ -77,8 +103,11 @@ def drop_prefix(batch: PairBatch, length: int) -> PairBatch:
 class ModelInputs:
     """Arguments of the model's forward, and where its logits are read.
 
-    example_index, position: of each read, in the stream that is read. lengths: per stream and
-        example, positions that are no padding.
+    Attributes:
+        arguments: of the model's `forward`.
+        example_index: for each answer position, which example it is of.
+        position: for each answer position, where it is in the stream that is read.
+        lengths: per stream and example, positions that are no padding.
     """
 
     arguments: dict[str, Any]
@@ -90,7 +119,16 @@ class ModelInputs:
 def decoder_only(
     tokens: Int[Tensor, "batch pos"], batch: PairBatch, prefix: Prefix | None = None
 ) -> ModelInputs:
-    """The prompt and the answer as one text, perhaps behind a prefix that was run already."""
+    """The prompt and the answer as one text, perhaps behind a prefix that was run already.
+
+    Args:
+        tokens: the batch's clean or corrupted ids.
+        batch: where its answers are read.
+        prefix: what was cut off from the batch.
+
+    Returns:
+        The inputs of a decoder-only model.
+    """
     arguments: dict[str, Any] = {"input_ids": tokens, "use_cache": False}
     # Padding stands on the right, where causal attention never looks back at it; the mask is
     # passed all the same, for models that derive positions from it.
@@ -107,7 +145,19 @@ def decoder_only(
 def encoder_decoder(
     tokens: Int[Tensor, "batch pos"], batch: PairBatch, config: PretrainedConfig
 ) -> ModelInputs:
-    """The prompt to the encoder; the start token and the fed part of the answer to the decoder."""
+    """The prompt to the encoder; the start token and the fed part of the answer to the decoder.
+
+    Args:
+        tokens: the batch's clean or corrupted ids.
+        batch: where its answers are read.
+        config: of the model, which names its start token.
+
+    Returns:
+        The inputs of an encoder-decoder model.
+
+    Raises:
+        CircuitsError: where the configuration names no start token.
+    """
     start = getattr(config.get_text_config(), "decoder_start_token_id", None)
     if start is None:
         raise CircuitsError(

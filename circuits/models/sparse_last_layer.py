@@ -22,11 +22,18 @@ def sparse_last_layer(
     example_index: Int[Tensor, " read"],
     position: Int[Tensor, " read"],
 ) -> Iterator[None]:
-    """For one block of code, the modules see only some positions and give zeros at all others.
+    """For one block of code, modules see only some positions and give zeros at all others.
 
-    Hooks on them see whole tensors. example_index, position: which example each position to see is
-    of, and where in it; none twice, in `batch` examples. The modules are given (batch, pos,
-    feature) or (batch pos, feature).
+    Hooks on them see whole tensors.
+
+    Args:
+        modules: each is given (batch, pos, feature) or (batch pos, feature).
+        batch: number of examples.
+        example_index: which example each position to see is of.
+        position: where in it; no position twice.
+
+    Yields:
+        Nothing; on exit the modules run as before.
     """
     own = {module: vars(module).get("forward") for module in modules}
     for module in modules:  # an instance's `forward` goes before its class's

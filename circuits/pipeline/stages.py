@@ -1,7 +1,7 @@
-"""A run from base model to report, stage by stage.
+r"""A run from base model to report, stage by stage.
 
     pairs -> checkpoints -> quality, performance, scores -> circuits -> evaluation
-                                                        \\-> comparison
+                                                        \-> comparison
              checkpoints -> patching
              checkpoints -> model_diff -> lora (with circuits) -> report
 

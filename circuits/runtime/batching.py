@@ -16,7 +16,7 @@ from circuits.runtime.oom import out_of_memory
 from tasks.pairs import PairBatch, PairSet
 
 _log = logging.getLogger(__name__)
-_TOKENS = {"cpu": 2048}  # at a time unless told: two prompts of 1,024
+_TOKENS = {"cpu": 2048}  # at a time by default: two prompts of 1,024
 _TOKENS_ELSEWHERE = 8192
 
 Result = TypeVar("Result")
@@ -46,12 +46,20 @@ def over_batches(
 ) -> Iterator[tuple[PairBatch, Result]]:
     """Do `work` on every batch, longest first; out of memory halves the batch and says so.
 
-    Batches are on the model's device; pairs longer than its `longrope_window` share none with
-    others.
+    Args:
+        model: the batches are on its device; pairs longer than its `longrope_window` share none
+            with others.
+        pairs: what to work on.
+        work: is given a batch.
+        batch_size: most pairs in a batch; None takes the usual number, whether it fits or not.
+        done: examples to leave out of their batches, which stay as they are otherwise.
+        progress: the words beside a progress bar; None shows none.
 
-    batch_size: None takes the usual one, which asks nobody whether it fits.
-    done: examples to leave out of their batches, which stay as they are otherwise.
-    progress: the words beside a progress bar; None shows none.
+    Yields:
+        Each batch with what `work` returned.
+
+    Raises:
+        CircuitsError: for a batch size below 1, and where one example alone does not fit.
     """
     if batch_size is None:
         batch_size = usual_batch_size(max(len(pair) for pair in pairs), len(pairs), model.device)
@@ -85,10 +93,17 @@ def over_batches(
 def usual_batch_size(
     length: int, n: int, device: torch.device | str, tokens: int | None = None
 ) -> int:
-    """Pairs at a time that speed has a use for, fit or not; at most `n`, at least 1.
+    """Pairs at a time that speed has a use for, whether they fit or not.
 
-    length: tokens of the longest. tokens: most positions at a time, padding included; None takes
-        2,048 on a CPU, which has no use for more, and 8,192 elsewhere.
+    Args:
+        length: tokens of the longest prompt.
+        n: how many pairs there are.
+        device: where they are run.
+        tokens: most positions at a time, padding included; None takes 2,048 on a CPU, which gains
+            nothing from more, and 8,192 elsewhere.
+
+    Returns:
+        At least 1, at most `n`.
     """
     tokens = tokens or _TOKENS.get(torch.device(device).type, _TOKENS_ELSEWHERE)
     return max(1, min(n, tokens // length))

@@ -10,5 +10,9 @@ _log = logging.getLogger(__name__)
 
 @cache
 def say(line: str) -> None:
-    """Log a line as a warning, the first time that it is said."""
+    """Log a line as a warning, the first time that it is said.
+
+    Args:
+        line: what to say.
+    """
     _log.warning("warning: %s", line)

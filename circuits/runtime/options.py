@@ -16,9 +16,10 @@ T = TypeVar("T")
 class RunOptions:
     """Batches, the seed of every random draw, and progress.
 
-    batch_size: prompt pairs at a time; None asks the planner for as many as fit.
-    seed: of resamples, random circuits and every other draw.
-    progress: show a progress bar on stderr.
+    Attributes:
+        batch_size: prompt pairs at a time; None asks the planner for as many as fit.
+        seed: of resamples, random circuits and every other draw.
+        progress: show a progress bar on stderr.
     """
 
     batch_size: int | None = None

@@ -30,13 +30,17 @@ _COST = 20  # times as long as the last one took, at least: 5 % of the time
 class PartialResults:
     """The tensors that work on many examples fills, in a file for as long as it is not done.
 
-        with Unfinished(out / NAME) as unfinished:
-            attribute(model, pairs, unfinished=unfinished).save(out)
+        with PartialResults(out / NAME) as resume:
+            attribute(model, pairs, resume=resume).save(out)
 
     The file is written every half a minute, and when the block is left by an error or by Ctrl-C.
-    Left without one, the block removes it. The same work goes on from it, to the same bytes.
+    Left without one, the block removes it. The same work continues from it, and its result is
+    bit-identical.
 
-    path: None keeps nothing. replace: begin anew over a file of other work, instead of refusing it.
+    Attributes:
+        path: the file; None keeps nothing.
+        replace: start again over a file of other work, instead of refusing it.
+        done: which examples the tensors hold.
     """
 
     def __init__(self, path: str | Path | None = None, *, replace: bool = False) -> None:
@@ -48,9 +52,15 @@ class PartialResults:
         self._new, self._torn, self._due = False, False, 0.0
 
     def restore(self, n: int, identity: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Fill the tensors, and `done`, with what the file holds of the same work, if any.
+        """Fill tensors, and `done`, with what the file holds of the same work, if any.
 
-        n: examples. identity: JSON values that decide what the tensors come to hold.
+        Args:
+            n: number of examples.
+            identity: JSON values that decide what the tensors come to hold.
+            tensors: what the work fills, by name; filled in place.
+
+        Raises:
+            CircuitsError: where the file is damaged, or holds other work.
         """
         held = self.held(n, identity)
         if held:
@@ -59,8 +69,17 @@ class PartialResults:
         self.hold(tensors)
 
     def held(self, n: int, identity: Mapping[str, Any]) -> dict[str, Tensor]:
-        """What the file holds of the same work, if any, and `done` filled with its examples: for
-        tensors that come to be with the first batch (`hold`).
+        """What the file holds of the same work, for tensors that come with the first batch.
+
+        Args:
+            n: number of examples.
+            identity: JSON values that decide what the tensors come to hold.
+
+        Returns:
+            Tensors by name; none where there is no file. `done` is filled with their examples.
+
+        Raises:
+            CircuitsError: where the file is damaged, or holds other work.
         """
         self.done = torch.zeros(n, dtype=torch.bool)
         self._tensors = {"done": self.done}
@@ -75,13 +94,24 @@ class PartialResults:
         return held
 
     def hold(self, tensors: Mapping[str, Tensor]) -> None:
-        """Say which tensors are filled."""
+        """Say which tensors are filled.
+
+        Args:
+            tensors: by name; they are written as they are when it is time.
+        """
         self._tensors = {**tensors, "done": self.done}
 
     @contextmanager
     def taking(self, index: Tensor) -> Iterator[None]:
-        """A block that adds these examples to running sums: stopped within it, nothing is written,
-        as the sums hold a part of them.
+        """A block that adds examples to running sums.
+
+        Stopped within it, nothing is written, as the sums hold a part of the examples.
+
+        Args:
+            index: the examples' indices; when the block ends, they count as done.
+
+        Yields:
+            Nothing.
         """
         self._torn = True
         yield
@@ -89,7 +119,11 @@ class PartialResults:
         self.keep(index)
 
     def keep(self, index: Int[Tensor, " batch"]) -> None:
-        """Say that the tensors hold all of these examples; the file is written when it is time."""
+        """Say that the tensors hold all of these examples; the file is written when it is time.
+
+        Args:
+            index: the examples' indices.
+        """
         self.done[index.cpu()] = True
         self._new = True
         if time.monotonic() >= self._due:
@@ -144,14 +178,16 @@ class PartialResults:
 class Pieces:
     """Pieces of work, one after the other, kept in a folder for as long as not all are done.
 
-        with Pieces(out / "evaluation.partial") as unfinished:
-            write_json(out / "evaluation.json", evaluate(..., unfinished=unfinished))
+        with Pieces(out / "evaluation.partial") as resume:
+            evaluate(..., resume=resume)
 
-    The same work asks for the same pieces in the same order, finds those that are done, and goes on
-    in the midst of the next. Left without an error, the block removes the folder; so does a refusal
-    of what was begun in it, as other input is other work.
+    The same work asks for the same pieces in the same order, finds those that are done, and
+    continues within the next. Left without an error, the block removes the folder; so does a
+    refusal of what was begun in it, as other input is other work.
 
-    path, replace: as for `Unfinished`.
+    Attributes:
+        path: the folder; None keeps nothing.
+        replace: start again over other work, instead of refusing it.
     """
 
     def __init__(self, path: str | Path | None = None, *, replace: bool = False) -> None:
@@ -169,7 +205,18 @@ class Pieces:
         return self._last
 
     def value(self, identity: Mapping[str, Any], work: Callable[[], Any]) -> Any:
-        """The next piece, of JSON values: what the work returned before, or returns now."""
+        """The next piece, of JSON values.
+
+        Args:
+            identity: JSON values that decide what the work returns.
+            work: makes the piece where it is not there yet.
+
+        Returns:
+            What `work` returned before, or returns now.
+
+        Raises:
+            CircuitsError: where the folder holds other work.
+        """
         self._last.write()
         file = self._next("json")
         if file is None:
@@ -191,7 +238,18 @@ class Pieces:
     def once(
         self, identity: Mapping[str, Any], work: Callable[[], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """The next piece, of tensors that come in one go: what the work returned before, or now."""
+        """The next piece, of tensors that come in one go.
+
+        Args:
+            identity: JSON values that decide what the work returns.
+            work: makes the tensors where they are not there yet.
+
+        Returns:
+            What `work` returned before, or returns now.
+
+        Raises:
+            CircuitsError: where the folder holds other work.
+        """
         piece = self.tensors()
         held = piece.held(1, identity)
         if not held:
@@ -223,7 +281,14 @@ class Pieces:
 
 
 def digest(*tensors: Tensor | None) -> str:
-    """SHA-256 over the bytes of tensors: equal values, equal digests."""
+    """SHA-256 over the shapes, types and bytes of tensors.
+
+    Args:
+        *tensors: on any device; None is left out.
+
+    Returns:
+        The digest; equal tensors have equal ones.
+    """
     made = hashlib.sha256()
     for tensor in tensors:
         if tensor is not None:

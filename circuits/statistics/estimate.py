@@ -22,7 +22,11 @@ Statistic = Callable[[Float[Tensor, "*resample column"]], Float[Tensor, "*resamp
 class Estimate:
     """A figure with its 95 % interval over n examples.
 
-    value, low, high: NaN where undefined; of one example, low and high are.
+    Attributes:
+        value: the figure; NaN where undefined.
+        low: lower end; NaN where undefined, and of a single example.
+        high: upper end; the same.
+        n: number of examples.
     """
 
     value: MaybeUndefined
@@ -58,7 +62,14 @@ class Estimate:
         return Estimate(1 - self.value, 1 - self.high, 1 - self.low, self.n)
 
     def above(self, other: Estimate) -> bool:
-        """Whether this whole interval lies above the other's."""
+        """Whether this whole interval lies above another's.
+
+        Args:
+            other: the other figure.
+
+        Returns:
+            True where the lower end is above the other's upper end.
+        """
         return self.low > other.high
 
 
@@ -66,7 +77,11 @@ class Estimate:
 class Estimates:
     """Figures of one shape with their 95 % intervals over the same n examples.
 
-    value, low, high: tensors of the same shape; NaN where undefined.
+    Attributes:
+        value: the figures; NaN where undefined.
+        low: lower ends, of the same shape.
+        high: upper ends, of the same shape.
+        n: number of examples.
     """
 
     value: Annotated[Float[Tensor, "*shape"], AsList()]
@@ -87,11 +102,26 @@ class Estimates:
         return (self[index] for index in range(len(self)))
 
     def row(self, index: int) -> Estimates:
-        """The figures at one index of the first axis."""
+        """The figures at one index of the first axis.
+
+        Args:
+            index: which.
+
+        Returns:
+            Figures without the first axis.
+        """
         return Estimates(self.value[index], self.low[index], self.high[index], self.n)
 
     def clamped(self, least: float, most: float) -> Estimates:
-        """The ends of the intervals held to the values that the measure can have."""
+        """The ends of the intervals held to the values that the measure can have.
+
+        Args:
+            least: the smallest.
+            most: the largest.
+
+        Returns:
+            The same figures with such ends.
+        """
         return Estimates(
             self.value, self.low.clamp(least, most), self.high.clamp(least, most), self.n
         )
@@ -127,12 +157,22 @@ def estimates(
 ) -> list[Estimate]:
     """Bias-corrected and accelerated intervals (Efron and Tibshirani 1993, chapter 14).
 
-    statistic: from column means (leading axes are resamples) to k figures. Examples are resampled
-    together across columns, so whatever an example adds to both sides of a difference cancels.
+    Examples are resampled together across columns, so whatever an example adds to both sides of a
+    difference cancels. A ratio whose denominator is 0 in some resample has no value there; such
+    resamples are left out. A single example has no interval; of fewer than `FEW` it is narrow, of
+    two no more than their values.
 
-    A ratio whose denominator is 0 in some resample has no value there; such resamples are left out,
-    and if they are more than 5 %, no interval exists and `UndefinedMetricError` says so. A single
-    example has no interval; of fewer than `FEW` it is narrow, of two no more than their values.
+    Args:
+        values: one row for each example.
+        statistic: from column means (leading axes are resamples) to k figures.
+        n_resamples: bootstrap resamples of the examples.
+        seed: of the resamples.
+
+    Returns:
+        An estimate for each of the k figures.
+
+    Raises:
+        UndefinedMetricError: where more than 5 % of the resamples have no value.
     """
     n = values.shape[0]
     values = values.double()

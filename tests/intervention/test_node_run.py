@@ -196,7 +196,9 @@ def test_refusals(hooked, random_pairs):
     means = MeanActivations.of(model, pairs)
     assert not means.hidden
     by_means = CircuitRunner(model, pairs.batch([0, 1]), means.states)
-    with pytest.raises(CircuitsError, match=r"take them by Means.of\(..., neurons=True\)"):
+    with pytest.raises(
+        CircuitsError, match=r"take them by MeanActivations.of\(..., neurons=True\)"
+    ):
         by_means.logits(random_units(neurons_of(model), 0))
     some = random_units(Units.whole(model.layout), 0)
     close(by_means.logits(some), by_means.logits(some.edges()))
