@@ -15,7 +15,7 @@ from circuits.graph.findings import RankingChoice, Reliability, TaskPerformance
 from circuits.runtime.result_file import Record
 from tasks.pairs import PairSet
 
-Setting = bool | int | float | str
+Setting = bool | int | float | str | None
 
 
 class ModelRecord(Record):
