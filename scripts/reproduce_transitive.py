@@ -109,7 +109,7 @@ def main() -> None:
         name: found[name, "logit-difference", arguments.threshold].circuit for name in tuned_models
     }
     crossed = cross_evaluate(tuned_models, chosen, judged, metric="logit-difference")
-    record["crossing"] = crossed.to_json()
+    record["cross_evaluation"] = crossed.to_json()
     control = {name: controls(models[name], chosen[name], judged) for name in chosen}
     record["random_nodes"] = control
     parts.append(

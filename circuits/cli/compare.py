@@ -73,7 +73,7 @@ def compare(
     from circuits.graph import EdgeScores, select
     from circuits.models.steps import by_step, training_step, training_steps
     from circuits.report import narrative
-    from circuits.report.change import write_change_page
+    from circuits.report.comparison_page import write_comparison_page
     from circuits.runtime.options import RunOptions
     from circuits.runtime.resume import Pieces
     from tasks.skipping import Skipped
@@ -139,7 +139,7 @@ def compare(
         if matrix is not None:
             typer.echo(narrative.cross_evaluation(matrix))
             written.append(matrix.save(file))
-    use.echo_outputs(*written, write_change_page(out))
+    use.echo_outputs(*written, write_comparison_page(out))
 
 
 def _names(files: list[Path]) -> list[str]:

@@ -7,7 +7,7 @@ from circuits.comparison import compare
 from circuits.format import typeset
 from circuits.graph import EdgeScores
 from circuits.report import narrative
-from circuits.report.change import write_change_page
+from circuits.report.comparison_page import write_comparison_page
 from circuits.report.figures.comparison import turnover_bars
 from circuits.report.figures.dots import Dot, Series, dot_panels
 from circuits.report.figures.panels import balanced
@@ -25,7 +25,7 @@ from circuits.statistics.estimate import Estimate
 def page(whole_run, folder, *names):
     for name in names:
         shutil.copy(whole_run / name, folder / name)
-    return write_change_page(folder)
+    return write_comparison_page(folder)
 
 
 def test_the_page_holds_words_figures_and_the_matrix(whole_run, tmp_path):
@@ -48,7 +48,7 @@ def test_the_page_holds_words_figures_and_the_matrix(whole_run, tmp_path):
         assert caption in text
     assert "<both>" not in text, "what a file says is escaped"
     assert not [line for line in text.splitlines() if 'src="http' in line]
-    assert write_change_page(tmp_path).read_text() == text
+    assert write_comparison_page(tmp_path).read_text() == text
 
 
 def test_circuits_judged_on_what_they_were_chosen_on_are_said_to_be(whole_run, tmp_path):
@@ -60,7 +60,7 @@ def test_circuits_judged_on_what_they_were_chosen_on_are_said_to_be(whole_run, t
     matrix = run.cross_evaluation.model_copy(update={"pairs": ("c", "d", "b")})
     matrix.save(tmp_path / "cross_evaluation.json")
     said = "scored on 2 of these examples, which flatters f"
-    assert said in write_change_page(tmp_path).read_text()
+    assert said in write_comparison_page(tmp_path).read_text()
 
 
 def test_without_models_there_is_no_matrix(whole_run, tmp_path):
@@ -72,7 +72,7 @@ def test_a_checkpoint_against_itself(whole_run, tmp_path):
     scores = EdgeScores.load(whole_run / "scores" / "base.safetensors")
     found = compare([scores, scores], names=["one", "two"], n_resamples=100)
     found.save(tmp_path / "comparison.json")
-    text = write_change_page(tmp_path).read_text()
+    text = write_comparison_page(tmp_path).read_text()
     assert "no change" in text and "no edge and no node changed" in text
     assert "The largest changes" not in text, "rows of zeros say nothing"
 

@@ -15,7 +15,7 @@ from circuits.report.sections import comparison, trajectory
 from circuits.runtime.files import write_text
 
 
-def write_change_page(folder: str | Path) -> Path:
+def write_comparison_page(folder: str | Path) -> Path:
     """Write `comparison.html` beside comparison.json, and cross_evaluation.json if it is there.
 
     Args:
