@@ -172,7 +172,7 @@ def test_a_configuration_that_asks_for_a_package_of_attention(key, place):
 def test_a_configuration_as_training_leaves_it(place, hooked, random_pairs):
     configured(place, use_cache=False, output_attentions=True, output_hidden_states=True)
     found, expected = (
-        attribute(model, random_pairs(), "eap-ig", steps=2, progress=False).matrix
+        attribute(model, random_pairs(), "eap-ig", steps=2).matrix
         for model in (HookedModel.from_pretrained(place, device="cpu"), hooked("llama"))
     )
     assert expected.abs().max() > 0

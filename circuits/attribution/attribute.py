@@ -4,46 +4,62 @@ from __future__ import annotations
 
 from typing import Any
 
-from circuits.attribution.dataset_scores import DatasetScores, Growth, score_dataset
+from circuits.attribution.batch_scores import BatchScores
+from circuits.attribution.dataset_scores import (
+    DatasetScores,
+    GrowingPairs,
+    Scoring,
+    score_dataset,
+)
 from circuits.attribution.method import Method
 from circuits.attribution.registry import resolve
 from circuits.graph import EdgeScores
-from circuits.metrics import metric_for
 from circuits.models import HookedModel
+from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import PartialResults
-from tasks.pairs import PairSet
+from tasks.pairs import PairBatch, PairSet
 
 
 def attribute(
     model: HookedModel,
-    pairs: PairSet,
+    pairs: PairSet | GrowingPairs,
     method: str | Method = "eap-ig",
     *,
     metric: str | None = None,
-    batch_size: int | None = None,
-    per_example: bool = False,
-    progress: bool = False,
+    options: RunOptions | None = None,
+    per_example: bool | None = None,
     resume: PartialResults | None = None,
-    growth: Growth | None = None,
     **settings: Any,
 ) -> EdgeScores:
     """Score every edge: how much the metric falls, to first order, when the edge is corrupted.
 
-    method: a name from `METHODS`, whose hyper-parameters follow as keywords (steps=5,
-        quadrature="midpoint"), or a method object.
-    metric: a name from `circuits.metrics`; None takes the pairs' own. Units of the scores.
-    batch_size: None takes what the memory plan says (`planning.choose_batch_size`), a batch that
-        does not fit after all is halved. `provenance.batch_size` holds the number.
-    per_example: keep one matrix an example, which `compare` and intervals need.
-    unfinished: keeps what is done so far in a file; the same call goes on from it.
-    growth: scores the first pairs only, as many as it says (`evaluation.until_stable`).
-
-    Methods on the path from corrupted to clean say in `provenance.error` how far to trust them.
-
     Nothing here is random: the same input on the same machine gives the same bytes.
+
+    Args:
+        model: the model whose edges are scored.
+        pairs: clean and corrupted prompts; or `until_stable(...).over(pairs)`, to score the first
+            of them only, as many as it takes.
+        method: a name from `METHODS`, whose hyper-parameters follow as keywords (steps=5,
+            quadrature="midpoint"), or a method object.
+        metric: a name from `circuits.metrics`; None takes the pairs' own. Units of the scores.
+        options: batch size and progress. A batch size of None is chosen by the planner
+            (`planning.choose_batch_size`); a batch that does not fit after all is halved.
+            `provenance.batch_size` holds the number.
+        per_example: keep one matrix an example, which `compare` and intervals need. None keeps
+            them up to 1 GiB, and says so where they are left out.
+        resume: keeps what is done so far in a file; the same call goes on from it.
+        **settings: hyper-parameters of the method.
+
+    Returns:
+        One score per edge. Methods on the path from corrupted to clean say in `provenance.error`
+        how far to trust them.
+
+    Raises:
+        CircuitsError: for an unknown method, setting or metric, pairs that the model cannot read,
+            and scores that are not finite.
     """
     chosen = resolve(method, settings)
-    measure = metric_for(pairs, metric)
+    scoring = Scoring.of(model, pairs, chosen, metric, options, per_example, resume)
 
     def made(found: DatasetScores) -> EdgeScores:
         return EdgeScores(
@@ -55,18 +71,7 @@ def attribute(
             found.blocks,
         )
 
-    found = score_dataset(
-        model,
-        pairs,
-        chosen,
-        measure,
-        lambda batch: chosen.scores(model, batch, measure, progress),
-        model.layout.shape,
-        made,
-        batch_size=batch_size,
-        per_example=per_example,
-        progress=f"scoring edges ({chosen.name})" if progress else None,
-        resume=resume,
-        growth=growth,
-    )
-    return made(found)
+    def work(batch: PairBatch) -> BatchScores:
+        return chosen.scores(model, batch, scoring.metric, scoring.options.progress)
+
+    return made(score_dataset(scoring, "edges", work, model.layout.shape, made))

@@ -6,6 +6,7 @@ say how far to go on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,16 +22,21 @@ from circuits.errors import CircuitsError
 from circuits.graph import AnyScores
 from circuits.graph.blocks import COUNT, Blocks, block_of
 from circuits.graph.provenance import Provenance, QuadratureError
-from circuits.metrics import Metric
+from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
 from circuits.planning import choose_batch_size
 from circuits.provenance import describe_model, describe_pairs, versions
 from circuits.runtime.batching import over_batches
+from circuits.runtime.notices import say
+from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import PartialResults
 from tasks.pairs import PairBatch, PairSet
 
 PARTS = 64
 """Parts that a set grows in, at most; the last one takes all that is left."""
+KEPT_BYTES = 2**30
+"""Scores of single examples are kept by default up to 1 GiB (of float32): 8,000 examples of GPT-2
+small's 32,491 edges."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,18 @@ class Growth:
         if self.first < 1:
             raise CircuitsError(f"{self.first} examples to begin with; it must be at least 1")
 
+    def over(self, pairs: PairSet) -> GrowingPairs:
+        """These pairs, to be scored as far as this says: for `attribute` in place of a set."""
+        return GrowingPairs(pairs, self)
+
+
+@dataclass(frozen=True)
+class GrowingPairs:
+    """Pairs of which the first ones are scored, as many as the scores so far ask for."""
+
+    pairs: PairSet
+    growth: Growth
+
 
 @dataclass(frozen=True)
 class DatasetScores:
@@ -62,30 +80,91 @@ class DatasetScores:
     provenance: Provenance
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored, by which method, and what is kept.
+
+    pairs: all that may be scored; growth: how many of them are, None for all.
+    per_example: keep each example's scores; None keeps them up to `KEPT_BYTES`.
+    resume: keeps what is done so far in a file.
+    """
+
+    model: HookedModel
+    pairs: PairSet
+    growth: Growth | None
+    method: Method
+    metric: Metric
+    options: RunOptions
+    per_example: bool | None
+    resume: PartialResults
+
+    @classmethod
+    def of(
+        cls,
+        model: HookedModel,
+        pairs: PairSet | GrowingPairs,
+        method: Method,
+        metric: str | None,
+        options: RunOptions | None,
+        per_example: bool | None,
+        resume: PartialResults | None,
+    ) -> Scoring:
+        """From what `attribute` is given."""
+        growth = None
+        if isinstance(pairs, GrowingPairs):
+            growth, pairs = pairs.growth, pairs.pairs
+        return cls(
+            model,
+            pairs,
+            growth,
+            method,
+            metric_for(pairs, metric),
+            options or RunOptions(),
+            per_example,
+            resume or PartialResults(),
+        )
+
+    def keeps(self, shape: tuple[int, ...]) -> bool:
+        """Whether each example's scores, of this shape, are kept."""
+        if self.per_example is not None:
+            return self.per_example
+        size = 4 * len(self.pairs) * math.prod(shape)
+        if size <= KEPT_BYTES:
+            return True
+        say(
+            f"the scores of single examples would take {size / 2**30:.1f} GiB and are left out, so "
+            "there will be no intervals and no comparison with other scores; keep them with "
+            "per_example=True (--per-example)"
+        )
+        return False
+
+
 def score_dataset(
-    model: HookedModel,
-    pairs: PairSet,
-    chosen: Method,
-    metric: Metric,
+    scoring: Scoring,
+    what: str,
     work: Callable[[PairBatch], BatchScores],
     shape: tuple[int, ...],
     made: Callable[[DatasetScores], AnyScores],
-    *,
-    batch_size: int | None,
-    per_example: bool,
-    progress: str | None,
-    resume: PartialResults | None,
-    growth: Growth | None = None,
 ) -> DatasetScores:
     """Score pairs, batch by batch: all of them, or the first ones, as many as `growth` says.
 
-    shape: of one example's scores. made: scores as others know them, for `growth`.
+    Args:
+        scoring: what is scored, and how.
+        what: a name for it, on the progress bar.
+        work: the scores of a batch.
+        shape: of one example's scores.
+        made: scores as others know them, for `growth`.
     """
+    model, pairs, growth = scoring.model, scoring.pairs, scoring.growth
+    chosen, metric, resume = scoring.method, scoring.metric, scoring.resume
     model.validate(pairs)
     chosen.validate(model, pairs, metric)
+    batch_size = scoring.options.batch_size
     if batch_size is None:
         steps = getattr(chosen, "steps", None)
         batch_size = choose_batch_size(model, pairs, chosen.cost, steps)
+    per_example = scoring.keeps(shape)
+    progress = f"scoring {what} ({chosen.name})" if scoring.options.progress else None
     made_from = Provenance(
         settings={key: value for key, value in vars(chosen).items() if value is not None},
         metric=metric.name,
@@ -98,7 +177,6 @@ def score_dataset(
     )
     sums = _Sums.of(pairs, shape, per_example=per_example)
     parts = torch.zeros(PARTS, dtype=torch.long)
-    resume = resume or PartialResults()
     resume.restore(
         len(pairs),
         {

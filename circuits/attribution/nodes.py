@@ -18,50 +18,68 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from circuits.attribution.batch_scores import PathSamples
-from circuits.attribution.dataset_scores import DatasetScores, Growth, score_dataset
+from circuits.attribution.dataset_scores import (
+    DatasetScores,
+    GrowingPairs,
+    Scoring,
+    score_dataset,
+)
 from circuits.attribution.method import Method, PathMethod
 from circuits.attribution.passes import Passes, points_of
 from circuits.attribution.quadrature import Rule
 from circuits.attribution.registry import node_methods, resolve
 from circuits.errors import CircuitsError
 from circuits.graph import NodeScores, Units
-from circuits.metrics import Metric, metric_for
+from circuits.metrics import Metric
 from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
 from circuits.models.view import Attention
+from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import PartialResults
 from tasks.pairs import PairBatch, PairSet
 
-LEVELS = ("node", "neuron")
+NodeLevel = Literal["node", "neuron"]
+LEVELS: tuple[NodeLevel, ...] = get_args(NodeLevel)
 
 
 def attribute_nodes(
     model: HookedModel,
-    pairs: PairSet,
+    pairs: PairSet | GrowingPairs,
     method: str | Method = "eap-ig",
     *,
-    level: str = "node",
+    level: NodeLevel = "node",
     metric: str | None = None,
-    batch_size: int | None = None,
-    per_example: bool = False,
-    progress: bool = False,
+    options: RunOptions | None = None,
+    per_example: bool | None = None,
     resume: PartialResults | None = None,
-    growth: Growth | None = None,
     **settings: Any,
 ) -> NodeScores:
     """Score every node: how much the metric falls, to first order, when all of it is corrupted.
 
-    method: one that averages gradients on the path (eap-ig, eap, clean-corrupted), with its
-        hyper-parameters as keywords, or a method object.
-    level: "node", or "neuron" for the dimensions of heads and the hidden neurons of MLPs.
-    The rest is as in `attribute`.
+    Args:
+        model: the model whose nodes are scored.
+        pairs: as for `attribute`.
+        method: one that averages gradients on the path (eap-ig, eap, clean-corrupted), with its
+            hyper-parameters as keywords, or a method object.
+        level: "node", or "neuron" for the dimensions of heads and the hidden neurons of MLPs.
+        metric: as for `attribute`.
+        options: as for `attribute`.
+        per_example: as for `attribute`.
+        resume: as for `attribute`.
+        **settings: hyper-parameters of the method.
+
+    Returns:
+        One score per node, or per unit of each.
+
+    Raises:
+        CircuitsError: as `attribute`, and for a method that scores edges only.
     """
     chosen = resolve(method, settings)
     if level not in LEVELS:
@@ -71,13 +89,13 @@ def attribute_nodes(
             f"{chosen.name} scores edges only; for nodes and neurons take one of "
             f"{', '.join(node_methods())}"
         )
-    measure = metric_for(pairs, metric)
+    scoring = Scoring.of(model, pairs, chosen, metric, options, per_example, resume)
     units = Units.whole(model.layout)
     if level == "neuron":
         units = Units(model.layout, model.view.widths)
 
     def take(batch: PairBatch, rule: Rule) -> PathSamples:
-        return node_samples(model, batch, measure, rule, level)
+        return node_samples(model, batch, scoring.metric, rule, level)
 
     def made(found: DatasetScores) -> NodeScores:
         return NodeScores(
@@ -90,21 +108,8 @@ def attribute_nodes(
             found.blocks,
         )
 
-    found = score_dataset(
-        model,
-        pairs,
-        chosen,
-        measure,
-        partial(chosen.follow, take),
-        (len(units),),
-        made,
-        batch_size=batch_size,
-        per_example=per_example,
-        progress=f"scoring {level}s ({chosen.name})" if progress else None,
-        resume=resume,
-        growth=growth,
-    )
-    return made(found)
+    work = partial(chosen.follow, take)
+    return made(score_dataset(scoring, f"{level}s", work, (len(units),), made))
 
 
 def node_samples(

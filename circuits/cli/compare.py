@@ -18,7 +18,7 @@ def compare(
     scores: Annotated[
         list[Path],
         typer.Argument(
-            help="Score files of the checkpoints, made with discover --per-example; ordered by the "
+            help="Score files of the checkpoints, with those of single examples; ordered by the "
             "step in their names (base, step-20, final), or as given where a name tells no step."
         ),
     ],

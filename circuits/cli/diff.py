@@ -34,8 +34,8 @@ def diff(
     scores: Annotated[
         Path | None,
         typer.Option(
-            help="Edge scores of the first --model, kept --per-example: a fourth criterion of "
-            "layers."
+            help="Edge scores of the first --model, with those of single examples: a "
+            "fourth criterion of layers."
         ),
     ] = None,
     base_scores: Annotated[

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from circuits.cli import options as use
 from circuits.cli.ranking import AUTO, Ranking, say_look, show_inlets, with_others
 from circuits.errors import CircuitsError
+
+if TYPE_CHECKING:
+    from circuits.attribution.nodes import NodeLevel
 
 PASSES_A_PAIR = 2
 """Of a budget: more pairs with fewer gradients each are no better on two language models, and cost
@@ -87,8 +90,13 @@ def discover(
     ranking: use.AutoRanking = AUTO,
     positive_ratio: use.PositiveRatio = None,
     per_example: Annotated[
-        bool, typer.Option("--per-example", help="Keep a matrix an example; `compare` needs it.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--per-example/--no-per-example",
+            help="Keep the scores of single examples, which `compare` and intervals need. By "
+            "default they are kept up to 1 GiB.",
+        ),
+    ] = None,
     require_accuracy: use.RequireAccuracy = None,
     batch_size: use.BatchSize = None,
     tokenizer: use.Tokenizer = None,
@@ -116,6 +124,7 @@ def discover(
     from circuits.evaluation.until_stable import FIRST
     from circuits.graph import EdgeScores, NodeScores
     from circuits.graph.provenance import TaskRecord
+    from circuits.runtime.options import RunOptions
     from circuits.runtime.resume import NAME as PARTIAL
     from circuits.runtime.resume import PartialResults, Pieces
 
@@ -168,7 +177,9 @@ def discover(
         batch_size=batch_size,
         seed=seed,
     )
-    score = attribute if level == "edge" else partial(attribute_nodes, level=level)
+    score = (
+        attribute if level == "edge" else partial(attribute_nodes, level=cast("NodeLevel", level))
+    )
     with Pieces(out / "ranking.partial") as pieces, PartialResults(out / PARTIAL) as resume:
         with_only = None
         if size is not None:
@@ -197,14 +208,12 @@ def discover(
             )
         scores: EdgeScores | NodeScores = score(
             hooked,
-            pairs,
+            pairs if growth is None else growth.over(pairs),
             chosen,
             metric=metric,
-            batch_size=batch_size,
+            options=RunOptions(batch_size, progress=not quiet),
             per_example=per_example,
-            progress=not quiet,
             resume=resume,
-            growth=growth,
         )
         made_from = scores.provenance
         assert made_from.data is not None
@@ -263,7 +272,7 @@ def discover(
 
 
 def _check_choice(
-    out: Path, level: str, size: int | None, strategy: str, per_example: bool
+    out: Path, level: str, size: int | None, strategy: str, per_example: bool | None
 ) -> None:
     """Refuse before the scoring what would be refused, or be of no effect, after it."""
     from circuits.graph.orders import ORDERS
@@ -275,8 +284,8 @@ def _check_choice(
         raise CircuitsError(f"unknown strategy {strategy!r}; known: {', '.join(ORDERS)}")
     if strategy != "widest-path" and size is None:
         raise CircuitsError(f"--strategy {strategy} chooses edges; say how many with --size")
-    if strategy == "stable" and not per_example:
-        raise CircuitsError("--strategy stable needs --per-example")
+    if strategy == "stable" and per_example is False:
+        raise CircuitsError("--strategy stable needs the scores of single examples (--per-example)")
     if level == "edge" and size is None and stale.exists():
         raise CircuitsError(
             f"{stale}: it would stay beside scores that it was not chosen by; remove it, give "

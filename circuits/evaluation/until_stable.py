@@ -31,9 +31,9 @@ def until_stable(
     seed: int = 0,
     told: Callable[[Reliability], None] | None = None,
 ) -> Growth:
-    """For `attribute(growth=...)`: go on until circuits from as many other examples are this alike.
+    """For `attribute`: go on until circuits from as many other examples are this alike.
 
-        scores = attribute(model, pairs, growth=until_stable(0.8))
+        scores = attribute(model, until_stable(0.8).over(pairs))
 
     The pairs given are the most that are taken. The next number is the one that the scores so far
     call for, 1.25 to 2 times the last; the first estimate that reaches the target ends it. That

@@ -1,8 +1,9 @@
 """Names, scores and circuits: the graph without the model."""
 
 from circuits.graph.circuit import Circuit
-from circuits.graph.layout import Layout, Node
+from circuits.graph.layout import Layout
 from circuits.graph.levels import AnyCircuit, AnyScores, load_scores
+from circuits.graph.node import Node
 from circuits.graph.node_circuit import NodeCircuit
 from circuits.graph.node_scores import NodeScores
 from circuits.graph.node_selection import node_order, select_nodes

@@ -24,7 +24,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.graph.layout import Layout, Node
+from circuits.graph.layout import Layout
+from circuits.graph.node import Node
 from circuits.runtime.files import atomic_path
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import UnsupportedError
-from circuits.graph.layout import AttentionPlace, Layout, MLPPlace, Port
+from circuits.graph.layout import AttentionPlace, Layout, MLPPlace
+from circuits.graph.node import Port
 from circuits.models.norm import Norm
 
 

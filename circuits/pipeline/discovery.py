@@ -72,9 +72,8 @@ def score(run: RunContext, name: str) -> None:
                 run.data.pairs("score"),
                 chosen,
                 metric=section.metric,
-                batch_size=section.batch_size,
+                options=RunOptions(section.batch_size, progress=run.progress),
                 per_example=True,
-                progress=run.progress,
                 resume=resume,
             ).save(run.store.path("scores"), name)
 

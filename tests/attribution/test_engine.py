@@ -13,6 +13,8 @@ from circuits.comparison.similarity import spearman
 from circuits.errors import CircuitsError
 from circuits.metrics import METRICS, metric_for
 from circuits.models import HookedModel
+from circuits.runtime.notices import say
+from circuits.runtime.options import RunOptions
 
 TOLERANCE = 1e-5  # of the largest score
 
@@ -122,13 +124,13 @@ def test_eap_is_the_gradient_at_the_clean_run(hooked, random_pairs):
 def test_batch_padding_and_chunks_change_nothing(name, hooked, random_pairs, monkeypatch):
     model = hooked(name)
     pairs = random_pairs(n=4, answers=2, lengths=[9, 14, 6, 9])
-    alone = circuits.attribute(model, pairs, batch_size=1, per_example=True)
-    together = circuits.attribute(model, pairs, batch_size=4, per_example=True)
+    alone = circuits.attribute(model, pairs, options=RunOptions(1), per_example=True)
+    together = circuits.attribute(model, pairs, options=RunOptions(4), per_example=True)
     close(together.per_example, alone.per_example, 5e-6)
     for limit in ("CHUNK_BYTES", "CHUNK_SHARE", "READERS_AT_ONCE"):
         monkeypatch.setattr(f"circuits.attribution.contraction.{limit}", 0)
     monkeypatch.setattr("circuits.attribution.passes._TOKENS_AT_ONCE", 0)
-    chunked = circuits.attribute(model, pairs, batch_size=4, per_example=True)
+    chunked = circuits.attribute(model, pairs, options=RunOptions(4), per_example=True)
     close(chunked.per_example, alone.per_example, 5e-6)
 
 
@@ -141,8 +143,8 @@ def test_a_batch_is_its_examples_but_for_the_models_own_rounding(name, random_pa
     passes in float64 what is left is the engine's own."""
     model = HookedModel(make_model(name).double(), None, name)
     pairs = random_pairs(n=4, answers=2, lengths=[9, 14, 6, 9])
-    alone = circuits.attribute(model, pairs, batch_size=1, per_example=True)
-    together = circuits.attribute(model, pairs, batch_size=4, per_example=True)
+    alone = circuits.attribute(model, pairs, options=RunOptions(1), per_example=True)
+    together = circuits.attribute(model, pairs, options=RunOptions(4), per_example=True)
     close(together.per_example, alone.per_example, 1e-6)
 
 
@@ -194,7 +196,7 @@ def test_nan_names_the_example(hooked, random_pairs, monkeypatch):
 
 def test_out_of_memory_halves_the_batch(hooked, random_pairs, monkeypatch, caplog):
     model, pairs = hooked("gpt2"), random_pairs(n=5)
-    whole = circuits.attribute(model, pairs, batch_size=5, per_example=True)
+    whole = circuits.attribute(model, pairs, options=RunOptions(5), per_example=True)
     original = type(model).logits
 
     def small(self, tokens, batch, *rest, **options):
@@ -203,7 +205,7 @@ def test_out_of_memory_halves_the_batch(hooked, random_pairs, monkeypatch, caplo
         return original(self, tokens, batch, *rest, **options)
 
     monkeypatch.setattr(type(model), "logits", small)
-    halved = circuits.attribute(model, pairs, batch_size=5, per_example=True)
+    halved = circuits.attribute(model, pairs, options=RunOptions(5), per_example=True)
     close(halved.per_example, whole.per_example, 5e-6)
     assert "half as many" in caplog.text
 
@@ -228,3 +230,20 @@ def test_refusals(settings, message, hooked, random_pairs):
 def test_prompts_beyond_the_context_name_the_row(hooked, random_pairs):
     with pytest.raises(CircuitsError, match=r"random pair 1: 70 tokens .* context window holds 64"):
         circuits.attribute(hooked("gpt2"), random_pairs(n=2, lengths=[9, 70]))
+
+
+def test_scores_of_single_examples_are_kept_up_to_a_size(hooked, random_pairs, monkeypatch, caplog):
+    model, pairs = hooked("gpt2"), random_pairs(n=3)
+    size = 4 * 3 * torch.Size(model.layout.shape).numel()
+    monkeypatch.setattr("circuits.attribution.dataset_scores.KEPT_BYTES", size)
+    say.cache_clear()
+    kept = circuits.attribute(model, pairs, "eap")
+    assert kept.per_example.shape == (3, *model.layout.shape) and not caplog.text
+    torch.testing.assert_close(kept.per_example.mean(dim=0), kept.matrix)
+    assert circuits.attribute(model, pairs, "eap", per_example=False).per_example is None
+    monkeypatch.setattr("circuits.attribution.dataset_scores.KEPT_BYTES", size - 1)
+    left_out = [circuits.attribute(model, pairs, "eap") for _ in range(2)]
+    assert all(one.per_example is None for one in left_out)
+    (message,) = caplog.messages
+    assert "are left out" in message and "--per-example" in message
+    assert circuits.attribute(model, pairs, "eap", per_example=True).per_example is not None

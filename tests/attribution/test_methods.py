@@ -11,6 +11,7 @@ from circuits.attribution.quadrature import rule
 from circuits.errors import CircuitsError
 from circuits.metrics import METRICS
 from circuits.models import HookedModel
+from circuits.runtime.options import RunOptions
 from tasks.pairs import PairSet
 
 TOLERANCE = 1e-5  # of the largest score
@@ -243,7 +244,9 @@ def test_information_flow_routes_edge_by_edge(name, hooked, random_pairs, monkey
     """Mixed lengths in one batch, one position at a time: padding and chunks play no part."""
     model, pairs = hooked(name), random_pairs(n=2, lengths=[6, 9])
     monkeypatch.setattr("circuits.attribution.information_flow.FLOW_CHUNK_BYTES", 1)
-    found = circuits.attribute(model, pairs, "information-flow", batch_size=2, per_example=True)
+    found = circuits.attribute(
+        model, pairs, "information-flow", options=RunOptions(2), per_example=True
+    )
     paths, expected = oracle(model), torch.zeros(2, *model.layout.shape)
     for place, batch in enumerate(singles(pairs)):
         read = streams_of(model, batch.clean)
@@ -311,8 +314,8 @@ def test_a_divergence_is_scored_away_from_the_clean_run(settings, hooked, random
 def test_a_batch_is_its_examples(method, dtype, tolerance, random_pairs):
     model = HookedModel(make_model("llama").to(dtype), None, "llama")
     pairs = random_pairs(n=3, lengths=[9, 6, 9])
-    alone = circuits.attribute(model, pairs, method, batch_size=1, per_example=True)
-    together = circuits.attribute(model, pairs, method, batch_size=3, per_example=True)
+    alone = circuits.attribute(model, pairs, method, options=RunOptions(1), per_example=True)
+    together = circuits.attribute(model, pairs, method, options=RunOptions(3), per_example=True)
     assert alone.method == method
     close(together.per_example, alone.per_example, tolerance)
     assert together.provenance.metric_clean == pytest.approx(

@@ -11,6 +11,7 @@ from circuits.attribution.quadrature import rule
 from circuits.errors import CircuitsError
 from circuits.graph import NodeScores
 from circuits.metrics import METRICS
+from circuits.runtime.options import RunOptions
 
 
 def close(found, expected, tolerance=1e-5):
@@ -25,7 +26,9 @@ def test_neurons_equal_plain_autograd(name, hooked, random_pairs):
     model, pairs = hooked(name), random_pairs(n=2, answers=2, lengths=[9, 7])
     layout, points = model.layout, rule("midpoint", 3)
     oracle = NodeEffects(model.hf, layout.n_heads, layout.n_kv_heads, model.view.d_head)
-    found = attribute_nodes(model, pairs, level="neuron", steps=3, per_example=True, batch_size=2)
+    found = attribute_nodes(
+        model, pairs, level="neuron", steps=3, per_example=True, options=RunOptions(2)
+    )
     for place in range(2):
         batch = pairs.batch([place])
 

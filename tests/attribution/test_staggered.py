@@ -10,13 +10,14 @@ from circuits.attribution.quadrature import Rule, staggered
 from circuits.cli.app import app
 from circuits.errors import CircuitsError
 from circuits.metrics import metric_for
+from circuits.runtime.options import RunOptions
 
 
 @pytest.mark.parametrize("steps", [1, 2])
 def test_each_example_has_its_own_points(steps, hooked, random_pairs):
     model, pairs = hooked("llama"), random_pairs(n=4, lengths=[9, 7, 8, 9])
     found = attribute(
-        model, pairs, steps=steps, quadrature="staggered", per_example=True, batch_size=3
+        model, pairs, steps=steps, quadrature="staggered", per_example=True, options=RunOptions(3)
     )
     for place in range(4):
         shift = float(staggered(steps, torch.tensor([place])).shifts[0])

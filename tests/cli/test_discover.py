@@ -22,10 +22,13 @@ NEWSROOM = ("discover", "--model", "newsroom-gpt2", "--task", "newsroom", "--dev
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("--strategy", "foo"), "unknown rule 'foo'"),
-        (("--strategy", "foo", "--size", "9"), "unknown rule 'foo'"),
+        (("--strategy", "foo"), "unknown strategy 'foo'"),
+        (("--strategy", "foo", "--size", "9"), "unknown strategy 'foo'"),
         (("--strategy", "greedy"), "--strategy greedy chooses edges; say how many with --size"),
-        (("--strategy", "stable", "--size", "9"), "--strategy stable needs --per-example"),
+        (
+            ("--strategy", "stable", "--size", "9", "--no-per-example"),
+            "--strategy stable needs the scores of single examples",
+        ),
         ((), "it would stay beside scores that it was not chosen by"),
     ],
 )

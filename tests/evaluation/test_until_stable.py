@@ -11,6 +11,7 @@ from circuits.attribution.dataset_scores import Growth
 from circuits.errors import CircuitsError
 from circuits.evaluation import reliability, until_stable
 from circuits.models import HookedModel
+from circuits.runtime.options import RunOptions
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +27,11 @@ def test_grown_scores_are_those_of_the_pairs_at_once(hooked, random_pairs):
         asked.append((scores.provenance.data.n, scores.matrix.clone(), scores.blocks.examples))
         return {5: 12, 12: 19}.get(asked[-1][0], 0)
 
-    grown = attribute(model, pairs, steps=2, batch_size=3, growth=Growth(5, more))
+    how = {"steps": 2, "options": RunOptions(3), "per_example": False}
+    grown = attribute(model, Growth(5, more).over(pairs), **how)
     assert [n for n, *_ in asked] == [n for *_, n in asked] == [5, 12, 19]
     for n, matrix, _ in asked:
-        whole = attribute(model, pairs[:n], steps=2, batch_size=3)
+        whole = attribute(model, pairs[:n], **how)
         assert float(whole.matrix.abs().max()) > 0
         torch.testing.assert_close(matrix, whole.matrix, atol=1e-6, rtol=1e-5)
     assert grown.provenance.data == whole.provenance.data
@@ -44,7 +46,7 @@ def test_grown_scores_are_those_of_the_pairs_at_once(hooked, random_pairs):
 def test_points_that_differ_from_pair_to_pair_follow_the_place_in_the_whole(hooked, random_pairs):
     model, pairs = hooked("gpt2"), random_pairs(n=9)
     how = {"steps": 2, "quadrature": "staggered", "per_example": True}
-    grown = attribute(model, pairs, growth=Growth(4, lambda scores: 9), **how)
+    grown = attribute(model, Growth(4, lambda scores: 9).over(pairs), **how)
     whole = attribute(model, pairs, **how)
     assert float(whole.per_example[4:].abs().max()) > 0
     torch.testing.assert_close(grown.per_example, whole.per_example, atol=1e-6, rtol=1e-5)
@@ -56,7 +58,7 @@ def test_it_stops_where_the_target_is_reached(per_example, newsroom):
     looks = []
     pairs = tasks.load("newsroom").pairs(newsroom.tokenizer, 60, n_ctx=newsroom.n_ctx)
     growth = until_stable(0.7, first=6, size=80, told=looks.append)
-    scores = attribute(newsroom, pairs, steps=1, growth=growth, per_example=per_example)
+    scores = attribute(newsroom, growth.over(pairs), steps=1, per_example=per_example)
     n = scores.provenance.data.n
     assert looks[0].n == 6 and looks[-1].n == n < 60 and len(looks) > 1
     assert [one.reached for one in looks] == [*[False] * (len(looks) - 1), True]
@@ -76,7 +78,7 @@ def test_nodes_grow_too_by_a_ranking_chosen_once(hooked, random_pairs):
 
     looks = []
     growth = until_stable(0.99, first=5, ranking=choose, told=looks.append)
-    scores = attribute_nodes(model, pairs, steps=1, growth=growth)
+    scores = attribute_nodes(model, growth.over(pairs), steps=1)
     assert chosen == [5] and {one.ranking for one in looks} == {"signed"}
     assert scores.provenance.data.n == looks[-1].n or len(pairs) == scores.provenance.data.n
 

@@ -45,7 +45,7 @@ def test_text_and_ids_are_the_same_question(model, tmp_path):
         path.write_text(json.dumps([{**prompts, **row}]))
         pairs = tasks.load("table", path=path).pairs(tokenizer)
         assert (pairs[0].answer, pairs[0].wrong) == (((right,),), ((wrong,),))
-        scores = circuits.attribute(model, pairs, "eap", progress=False)
+        scores = circuits.attribute(model, pairs, "eap")
         assert scores.provenance.metric_clean == pytest.approx(expected, abs=1e-5)
         found = patch(
             model, pairs, PatchSpec("z"), metrics=["rank: Paris", "rank:Paris", f"rank:#{right}"]

@@ -62,10 +62,10 @@ def test_it_is_said_once_and_recorded_with_the_scores(tmp_path, caplog):
     say.cache_clear()
     with caplog.at_level(logging.WARNING):
         task = tasks.load("table", path=path)
-        scores = circuits.attribute(model, task.pairs(tokenizer), "eap", progress=False)
-        circuits.attribute(model, task.pairs(tokenizer), "eap", progress=False)
+        scores = circuits.attribute(model, task.pairs(tokenizer), "eap")
+        circuits.attribute(model, task.pairs(tokenizer), "eap")
     assert caplog.messages == [f"warning: {scores.provenance.begin}"]
     begun = tasks.load("table", path=path, add_bos=True).pairs(tokenizer)
-    assert circuits.attribute(model, begun, "eap", progress=False).provenance.begin is None
+    assert circuits.attribute(model, begun, "eap").provenance.begin is None
     short = PairSet((replace(begun[0], source="x"),))
     assert model.missing_begin(short) is None

@@ -64,8 +64,8 @@ def test_a_long_text_is_not_split(model, random_pairs):
 
 
 def test_texts_of_both_sides_share_no_batch(model, both_sides):
-    found = circuits.attribute(model, both_sides, "eap", batch_size=4, per_example=True)
-    one = circuits.attribute(model, both_sides, "eap", batch_size=1, per_example=True)
+    found = circuits.attribute(model, both_sides, "eap", options=RunOptions(4), per_example=True)
+    one = circuits.attribute(model, both_sides, "eap", options=RunOptions(1), per_example=True)
     reach = 1e-5 * float(one.per_example.abs().max())
     assert reach > 0
     assert torch.allclose(found.per_example, one.per_example, rtol=0, atol=reach)

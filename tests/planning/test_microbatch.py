@@ -13,6 +13,7 @@ from circuits.errors import CircuitsError
 from circuits.graph import Circuit
 from circuits.planning import Shape, choose_batch_size, largest_batch, plan
 from circuits.planning import microbatch as chooser
+from circuits.runtime.options import RunOptions
 
 LENGTH, N = 24, 100
 USUAL = 2048 // LENGTH
@@ -92,7 +93,7 @@ def test_scores_say_what_was_chosen(hooked, random_pairs, device_of):
     parts = circuits.attribute(model, pairs)
     nodes = circuits.attribution.attribute_nodes(model, pairs)
     assert parts.provenance.batch_size == nodes.provenance.batch_size == 2
-    assert circuits.attribute(model, pairs, batch_size=4).provenance.batch_size == 4
+    assert circuits.attribute(model, pairs, options=RunOptions(4)).provenance.batch_size == 4
     scale = float(whole.matrix.abs().max())
     assert scale > 1e-3
     torch.testing.assert_close(parts.matrix, whole.matrix, atol=1e-5 * scale, rtol=0)

@@ -52,7 +52,9 @@ def stop_after(monkeypatch, batches, where=SCORING):
 
 def scored(model, pairs, path, **settings):
     with PartialResults(path) as resume:
-        return attribute(model, pairs, batch_size=2, per_example=True, resume=resume, **settings)
+        return attribute(
+            model, pairs, options=RunOptions(2), per_example=True, resume=resume, **settings
+        )
 
 
 def stopped_half_way(model, pairs, path, **settings):
@@ -85,7 +87,7 @@ def test_nodes_go_on_too(hooked, random_pairs, tmp_path, monkeypatch):
 
     def nodes():
         with PartialResults(tmp_path / NAME) as resume:
-            return attribute_nodes(model, pairs, batch_size=1, resume=resume)
+            return attribute_nodes(model, pairs, options=RunOptions(1), resume=resume)
 
     whole = nodes()
     with monkeypatch.context() as patch:
@@ -296,9 +298,9 @@ def test_other_work_is_begun_anew_where_that_is_asked_for(hooked, random_pairs, 
     stopped_half_way(model, pairs, path)
     caplog.set_level(logging.INFO)
     with PartialResults(path, replace=True) as resume:
-        anew = attribute(model, pairs, batch_size=2, steps=3, resume=resume)
+        anew = attribute(model, pairs, options=RunOptions(2), steps=3, resume=resume)
     assert "of work with other per_example, settings; beginning anew" in caplog.text
-    assert torch.equal(anew.matrix, attribute(model, pairs, batch_size=2, steps=3).matrix)
+    assert torch.equal(anew.matrix, attribute(model, pairs, options=RunOptions(2), steps=3).matrix)
 
 
 def test_a_broken_file_is_named(hooked, random_pairs, tmp_path):

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from circuits.errors import CircuitsError
-from circuits.graph.layout import Node
+from circuits.graph.node import Node
 from circuits.models import HookedModel
 from circuits.models.hooks import Edit, Hooks
 from circuits.models.view import Layer, Projection, View, input_major
