@@ -5,7 +5,7 @@ some files `seq_labels` and `word_idxs`, which say what stands at a position and
 Prompts are text or token ids; answers are a list of texts or of token ids, each counted as right
 (or as wrong) at the one position behind the prompt. Source: `load_datasets_from_json` in
 UFO-101/auto-circuit, auto_circuit/data.py, which puts the beginning-of-text token before every text
-unless told otherwise: `add_bos` of `table`.
+by default: `add_bos` of `table`.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class EAPIG(PathMethod):
     quadrature: where the points lie, a name from `quadrature.RULES`; "left" is the paper's,
         "calibrated" fits the weights to each example. "auto" is calibrated;
         "staggered" takes other points for each example, for means over many.
-    tolerance: for "auto", the largest estimated error of an example, 0.02 unless told;
+    tolerance: for "auto", the largest estimated error of an example, 0.02 by default;
         docs/quadrature.md says what error of the mean scores that leaves.
     """
 

@@ -44,7 +44,9 @@ def convert(
     kv_heads: Annotated[
         int | None,
         typer.Option(
-            "--kv-heads", help="KV heads, where there is no --model; unless told, ungrouped.", min=1
+            "--kv-heads",
+            help="KV heads, where there is no --model (default: one for each head).",
+            min=1,
         ),
     ] = None,
     circuit: Annotated[
@@ -57,8 +59,9 @@ def convert(
     copies: Annotated[
         str,
         typer.Option(
-            help="What the k and v copies of one KV head come to: sum, or mean, as the shares of "
-            "information flow routes."
+            help="EAP-IG files hold a k and a v score for each query head; here there is one for "
+            "each KV head. How to combine those of a group: sum, or mean (for information "
+            "flow routes)."
         ),
     ] = "sum",
 ) -> None:
@@ -228,7 +231,8 @@ def _sizes(
         ungrouped = what == "KV heads" and found == heads and kv_heads is None
         if found not in (None, expected) and not ungrouped:
             raise CircuitsError(
-                f"{what}: {found} of {source} or as given, and {expected} of {model}; give the "
-                "model that the file was made from, and no number that it settles"
+                f"{what}: {found} of {source} or as given, and {expected} of {model}; --model "
+                "disagrees with the file. Pass the model the file was made from, and do not also "
+                "pass --d-model or --kv-heads"
             )
     return width, grouped

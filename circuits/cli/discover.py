@@ -34,7 +34,7 @@ def discover(
     split: Annotated[
         str | None,
         typer.Option(
-            help="train, validation, test or all; unless told, all rows of a file or validation."
+            help="train, validation, test or all (default: all rows of a file, or validation)."
         ),
     ] = None,
     method: Annotated[
@@ -86,7 +86,7 @@ def discover(
     size: Annotated[
         int | None, typer.Option(help="Also write circuit.json with so many edges.", min=1)
     ] = None,
-    strategy: use.Rule = "widest-path",
+    strategy: use.Strategy = "widest-path",
     ranking: use.AutoRanking = AUTO,
     positive_ratio: use.PositiveRatio = None,
     per_example: Annotated[
@@ -110,8 +110,8 @@ def discover(
     Writes scores.safetensors and scores.json (node_scores.* for nodes, neuron_scores.* for
     neurons), and with --size circuit.json, by the ranking that is most faithful on 16 more pairs,
     or on a quarter of the pairs at hand where the task has no more. Says how far the scores, and
-    circuits of that size (1 % of the edges unless told), depend on the examples, and how many it
-    takes. Stopped half-way, it leaves scores.partial there, and the same command goes on.
+    circuits of that size (default: 1 % of the edges), depend on the examples, and how many it
+    takes. Stopped half-way, it leaves scores.partial there, and the same command continues.
 
     Example: circuits discover --model newsroom-gpt2 --task newsroom --n 32 --out scores
     """
@@ -288,8 +288,8 @@ def _check_choice(
         raise CircuitsError("--strategy stable needs the scores of single examples (--per-example)")
     if level == "edge" and size is None and stale.exists():
         raise CircuitsError(
-            f"{stale}: it would stay beside scores that it was not chosen by; remove it, give "
-            "--size, or another --out"
+            f"{stale}: it exists already and was selected from other scores; delete it, pass "
+            "--size to overwrite it, or choose another --out"
         )
 
 

@@ -24,11 +24,14 @@ def evaluate(
     scores: Annotated[Path, typer.Option(help="Folder or file that `discover` wrote.")],
     out: use.Out = Path("evaluation"),
     model: Annotated[
-        str | None, typer.Option(help="Unless told, the one that the scores were made from.")
+        str | None,
+        typer.Option(help="The model (default: the one that the scores were made from)."),
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option("--task", help="Unless told, the scores' own, with its file and options."),
+        typer.Option(
+            "--task", help="The task (default: the scores' own, with its file and options)."
+        ),
     ] = None,
     data: use.Data = None,
     task_option: use.TaskOptions = None,
@@ -36,7 +39,7 @@ def evaluate(
     n: use.Number = None,
     split: Annotated[
         str | None,
-        typer.Option(help="train, validation, test or all; unless told, one not scored on."),
+        typer.Option(help="train, validation, test or all (default: one not scored on)."),
     ] = None,
     fraction: Annotated[
         float,
@@ -48,7 +51,7 @@ def evaluate(
             "--circuit", help="A circuit's file to look at closely, in place of --fraction."
         ),
     ] = None,
-    strategy: use.AnyRule = None,
+    strategy: use.AnyStrategy = None,
     ranking: use.AutoRanking = AUTO,
     positive_ratio: use.PositiveRatio = None,
     minimal: Annotated[
@@ -75,13 +78,14 @@ def evaluate(
 ) -> None:
     """Measure how faithful circuits are, on examples that were not scored on.
 
-    Circuits are of edges, or of nodes or neurons where the scores are; --circuit takes one of any
-    origin, such as `circuits search`. Unless told, absolute, signed and mixed ranking are tried on
-    16 more pairs, and the circuit is of the one most faithful there. Writes evaluation.json and
-    evaluation.html: faithfulness by circuit size, with bootstrap intervals over examples and a
-    random ranking as control; stability under resampling, where single examples' scores were kept.
+    The circuit has the same level as the scores (edge, node or neuron). Use --circuit to evaluate a
+    circuit from another source, for example `circuits search`. By default, absolute, signed and
+    mixed ranking are tried on 16 more pairs, and the most faithful one is taken. Writes
+    evaluation.json and evaluation.html: faithfulness by circuit size, with bootstrap intervals over
+    examples and a random ranking as control; stability under resampling, where single examples'
+    scores were kept.
 
-    Stopped half-way, it leaves evaluation.partial there, and the same command goes on from it.
+    Stopped half-way, it leaves evaluation.partial there, and the same command continues from it.
 
     Example: circuits evaluate --scores scores --split test --out evaluation
     """

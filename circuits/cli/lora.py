@@ -15,7 +15,7 @@ def lora(
     circuit: Annotated[Path, typer.Option(help="circuit.json that `discover --size` wrote.")],
     out: use.Out = Path("lora"),
     layers: Annotated[
-        int | None, typer.Option(help="How many layers; half of them unless told.", min=1)
+        int | None, typer.Option(help="How many layers (default: half of them).", min=1)
     ] = None,
     rank: Annotated[int, typer.Option(help="Rank of the adapter.", min=1)] = 8,
 ) -> None:

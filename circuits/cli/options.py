@@ -31,7 +31,7 @@ Model = Annotated[
 Tokenizer = Annotated[
     str | None,
     typer.Option(
-        "--tokenizer", help="Take the tokenizer from here, as --model; the model's own unless told."
+        "--tokenizer", help="Take the tokenizer from here, as --model (default: the model's own)."
     ),
 ]
 TaskName = Annotated[str, typer.Option("--task", help="Task name; see `circuits tasks`.")]
@@ -52,30 +52,31 @@ Skip = Annotated[
 ]
 Number = Annotated[
     int | None,
-    typer.Option("--n", help="How many pairs; unless told, all of a file or 100.", min=1),
+    typer.Option("--n", help="How many pairs (default: all of a file, or 100).", min=1),
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write into.")]
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1; the first accelerator unless told.")
+    str | None, typer.Option(help="cpu, cuda, cuda:1 (default: the first accelerator).")
 ]
 Dtype = Annotated[str, typer.Option(help="float32 or bfloat16.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
-Metric = Annotated[str | None, typer.Option(help="Metric; the task's own unless told.")]
-Rule = Annotated[str, typer.Option(help="paths, top-n, greedy or stable.")]
-AnyRule = Annotated[
-    str | None, typer.Option(help="paths (unless told), top-n, greedy or stable; nodes: top-n.")
+Metric = Annotated[str | None, typer.Option(help="Metric (default: the task's own).")]
+Strategy = Annotated[str, typer.Option(help="widest-path, top-n, greedy or stable.")]
+AnyStrategy = Annotated[
+    str | None,
+    typer.Option(help="widest-path (default), top-n, greedy or stable; for nodes, top-n only."),
 ]
 Ranking = Annotated[str, typer.Option(help="absolute, signed or mixed.")]
 AutoRanking = Annotated[
     str,
-    typer.Option(help="absolute, signed, mixed, or auto: chosen on 16 pairs of its own."),
+    typer.Option(help="absolute, signed, mixed, or auto: chosen on 16 extra pairs."),
 ]
 PositiveRatio = Annotated[
     float | None, typer.Option(help="For --ranking mixed, the share of the signed order.")
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(help="Pairs at a time; unless told, as many as serve speed and fit.", min=1),
+    typer.Option(help="Pairs at a time (default: as many as fit and still gain speed).", min=1),
 ]
 RequireAccuracy = Annotated[
     float | None,

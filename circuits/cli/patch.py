@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from circuits.intervention.patching import Patching
     from tasks.pairs import PairSet
 
-Numbers = Annotated[str | None, typer.Option(help="Which of them, as in 0-3,7; all unless told.")]
+Numbers = Annotated[str | None, typer.Option(help="Which of them, as in 0-3,7 (default: all).")]
 
 
 def patch(
@@ -24,7 +24,7 @@ def patch(
     site: Annotated[
         str | None,
         typer.Option(
-            help="resid_pre (or resid; unless told), resid_mid, resid_post, attn_out, mlp_out, z, "
+            help="resid_pre (default; or resid), resid_mid, resid_post, attn_out, mlp_out, z, "
             "q, k, v, pattern or neuron."
         ),
     ] = None,
@@ -43,14 +43,14 @@ def patch(
     split: Annotated[
         str | None,
         typer.Option(
-            help="train, validation, test or all; unless told, all rows of a file or validation."
+            help="train, validation, test or all (default: all rows of a file, or validation)."
         ),
     ] = None,
     direction: Annotated[
         str | None,
         typer.Option(
-            help="denoise (clean into corrupted; sites unless told) or noise (corrupted into "
-            "clean; paths unless told)."
+            help="denoise (clean into corrupted, the default for sites) or noise (corrupted into "
+            "clean, the default for paths)."
         ),
     ] = None,
     sweep: Annotated[
@@ -79,7 +79,7 @@ def patch(
         list[str] | None,
         typer.Option(
             help="Metric, probability, logit or rank of the answer or of a token ('rank: Paris'); "
-            "may be repeated; the task's own unless told."
+            "may be repeated (default: the task's own)."
         ),
     ] = None,
     require_accuracy: use.RequireAccuracy = None,

@@ -38,8 +38,8 @@ def plan(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            help="Pairs at a time; unless told, as many as the verbs take by themselves and as fit "
-            f"({_TRAINING_BATCH} in training).",
+            help="Pairs at a time (default: as many as the verbs take by themselves and as fit, "
+            f"or {_TRAINING_BATCH} in training).",
             min=1,
         ),
     ] = None,
@@ -55,7 +55,7 @@ def plan(
     device: use.Device = None,
     dtype: use.Dtype = "float32",
     memory: Annotated[
-        str | None, typer.Option(help="What the device has, as 24GB; measured unless told.")
+        str | None, typer.Option(help="What the device has, as 24GB (default: measured).")
     ] = None,
     seed: use.Seed = 0,
 ) -> None:

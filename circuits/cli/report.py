@@ -13,7 +13,7 @@ from circuits.cli import options as use
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder that `circuits run` wrote.")],
 ) -> None:
-    """Make a run's report.html anew.
+    """Make a run's report.html again.
 
     Example: circuits report runs/quickstart
     """

@@ -14,7 +14,7 @@ from circuits.cli.options import Quiet, Tokenizer, echo_outputs, silence_librari
 def run(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")],
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder; runs/<recipe's name> unless told.")
+        Path | None, typer.Option(help="The run's folder (default: runs/<recipe's name>).")
     ] = None,
     overrides: Annotated[
         list[str] | None,

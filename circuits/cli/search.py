@@ -35,7 +35,7 @@ def search(
     split: Annotated[
         str | None,
         typer.Option(
-            help="train, validation, test or all; unless told, all rows of a file or validation."
+            help="train, validation, test or all (default: all rows of a file, or validation)."
         ),
     ] = None,
     metric: use.Metric = None,
@@ -46,19 +46,21 @@ def search(
         str | None,
         typer.Option(
             help="acdc: make the threshold a share of the metric before the removal (current) or "
-            "of the whole model's (model); unless told, it is in the metric's units."
+            "of the whole model's (model). By default it is in the metric's units."
         ),
     ] = None,
     change: Annotated[
         str | None,
         typer.Option(
-            help="acdc: absolute (what changes the metric stays) or fall (what works against the "
-            "behaviour goes too, as in the paper); absolute unless told."
+            help="acdc: absolute (default: keep what changes the metric) or fall (also remove what "
+            "works against the behaviour, as in the paper)."
         ),
     ] = None,
     order: Annotated[
         str | None,
-        typer.Option(help="acdc: edges into a reader backward (unless told), forward, random."),
+        typer.Option(
+            help="acdc: try the edges into a reader backward (default), forward or random."
+        ),
     ] = None,
     ablation: Annotated[
         str | None,
@@ -74,7 +76,7 @@ def search(
         ),
     ] = None,
     evaluate_split: Annotated[
-        str | None, typer.Option(help="head-pruning: the split for that; test unless told.")
+        str | None, typer.Option(help="head-pruning: the split for that (default: test).")
     ] = None,
     require_accuracy: use.RequireAccuracy = None,
     batch_size: use.BatchSize = None,
@@ -84,10 +86,10 @@ def search(
     seed: use.Seed = 0,
     quiet: use.Quiet = False,
 ) -> None:
-    """Search for a circuit by taking parts of the model away.
+    """Search for a circuit by removing parts of the model one by one.
 
     Writes every trial with the metric before and after: acdc to search.json, beside circuit.json,
-    and goes on where it stopped when it was killed; head-pruning to heads.json.
+    and continues where it stopped when it was killed; head-pruning to heads.json.
 
     Examples:
     circuits search --model newsroom-gpt2 --task newsroom --n 32 --threshold 0.05

@@ -29,7 +29,7 @@ def select(
     threshold: Annotated[
         float | None, typer.Option(help="The least score of an edge, in place of --size.")
     ] = None,
-    strategy: use.AnyRule = None,
+    strategy: use.AnyStrategy = None,
     ranking: use.Ranking = "absolute",
     positive_ratio: use.PositiveRatio = None,
     prune: Annotated[
@@ -42,7 +42,7 @@ def select(
     """Choose a circuit from scores, without scoring again.
 
     Circuits are of edges, or of nodes or neurons where the scores are; `circuits evaluate
-    --circuit` tells how faithful one is. Ranked by absolute score unless told: scores alone do not
+    --circuit` tells how faithful one is. Ranked by absolute score by default: scores alone do not
     say which ranking is right, which `discover --size` and `evaluate` find out on pairs.
 
     Example: circuits select --scores scores --size 48 --out circuit.json

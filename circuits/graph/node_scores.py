@@ -97,7 +97,7 @@ class NodeScores:
     def save(self, folder: str | Path, name: str | None = None) -> Path:
         """Write `name.safetensors`, then `name.json`; returns the former's path.
 
-        name: node_scores or neuron_scores, by what they are of, unless told. Equal scores give
+        name: node_scores or neuron_scores, by what they are of, by default. Equal scores give
             equal bytes.
         """
         path = Path(folder) / f"{name or self.units.level + '_scores'}.safetensors"

@@ -16,7 +16,7 @@ from circuits.runtime.oom import out_of_memory
 from circuits.search.stacked import BatchedCircuitRunner
 from tasks.pairs import PairBatch, PairSet
 
-_TOKENS = 4096  # in one pass, copies included, unless told
+_TOKENS = 4096  # in one pass, copies included, by default
 
 
 class Trials:

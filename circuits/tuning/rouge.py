@@ -2,7 +2,7 @@
 
 ROUGE is the F1 of the `rouge-score` package (Lin 2004): n-grams for ROUGE-1 and -2, the longest
 common subsequence of the whole text for ROUGE-L; words are lower-cased, letters and digits only,
-and Porter-stemmed unless told otherwise. `rouge-score` sees a-z and 0-9; words of other scripts are
+and Porter-stemmed by default. `rouge-score` sees a-z and 0-9; words of other scripts are
 made as `tasks.text.rouge` says. All figures are kept example by example, so that
 intervals over examples can be drawn from them.
 """

@@ -29,7 +29,7 @@ NEWSROOM = ("discover", "--model", "newsroom-gpt2", "--task", "newsroom", "--dev
             ("--strategy", "stable", "--size", "9", "--no-per-example"),
             "--strategy stable needs the scores of single examples",
         ),
-        ((), "it would stay beside scores that it was not chosen by"),
+        ((), "it exists already and was selected from other scores"),
     ],
 )
 def test_a_choice_that_cannot_be_made(given, message, tmp_path, monkeypatch):

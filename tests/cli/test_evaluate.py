@@ -223,7 +223,7 @@ def test_what_cannot_be_evaluated_is_refused_and_leaves_nothing(discovered, rows
     command = ("evaluate", "--scores", discovered, "--device", "cpu", "--quiet")
     command += ("--out", tmp_path / "out")
     refused(circuits(*command, "--fraction", 2), "share 2.0: it must be above 0 and at most 1")
-    refused(circuits(*command, "--strategy", "luck"), "unknown rule 'luck'")
+    refused(circuits(*command, "--strategy", "luck"), "unknown strategy 'luck'")
     shutil.copytree(discovered, tmp_path / "odd")
     record = json.loads((discovered / "scores.json").read_text())
     record["provenance"]["task"] = None
