@@ -78,7 +78,7 @@ def run_body(model: HookedModel, tokens: Int[Tensor, "batch pos"], **settings: A
     """Run a decoder-only model without its unembedding; others are a CircuitsError."""
     if model.layout.n_encoder_layers:
         raise CircuitsError(
-            f"{model.name}: internals are compared for decoder-only models; this is an "
+            f"{model.name}: only decoder-only models can be compared inside; this is an "
             "encoder-decoder one"
         )
     with torch.no_grad():

@@ -89,7 +89,7 @@ def job_of(
         scores = EdgeScores(torch.randn(model.layout.shape) * model.layout.mask, model.layout, "")
         wanted = pair_set(batch)
         return lambda: faithfulness(model, scores, wanted, batch_size=len(batch))
-    if method == "internals":
+    if method == "diff":
         other = HookedModel(AutoModelForCausalLM.from_config(network.config), None, "other")
         return lambda: diff_batch(model, other, batch, HeadTypeKeys.of_text(batch, {}))
     chosen = attribution_method(method, steps=STEPS.get(method))
