@@ -128,7 +128,7 @@ def _require_equal(bridge: TransformerBridge, model: PreTrainedModel, name: str)
         why = f"; it does not heed {' and '.join(unread)}" if unread else ""
         raise UnsupportedError(
             f"{name}: TransformerLens's bridge computes other logits than the model, off by "
-            f"{error:.1e} of the largest{why}; scores, patching and internals use the model itself"
+            f"{error:.1e} of the largest{why}; scores, patching and diffs use the model itself"
         )
 
 

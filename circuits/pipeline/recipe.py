@@ -48,7 +48,7 @@ class FinetuneSection(_Section):
 
 
 class PairsSection(_Section):
-    """Numbers of pairs: to score edges and look inside on (validation), to evaluate on (test)."""
+    """Numbers of pairs: to score edges and diff models on (validation), to evaluate on (test)."""
 
     score: int = Field(64, gt=0)
     evaluate: int = Field(100, gt=0)

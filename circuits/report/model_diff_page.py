@@ -1,4 +1,4 @@
-"""The page that `circuits diff` writes: two or more models from the inside."""
+"""The page that `circuits diff` writes: how two or more models differ."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_model_diff_page(diffs: ModelDiffs, to: str | Path) -> Path:
         chapters.append((_section("trajectory", "Where hidden states go"), blocks))
     n = count(comparisons[0].n_documents)
     subtitle = f"{diffs.task} ({diffs.split}), {n} documents, the same for every model"
-    write_text(to, document(f"Inside {_title(comparisons[0])}", subtitle, chapters))
+    write_text(to, document(f"Model diff: {_title(comparisons[0])}", subtitle, chapters))
     return to
 
 

@@ -20,6 +20,7 @@ from circuits.report.sections import (
     key_figures,
     lora,
     minimality,
+    model_diff,
     patching,
     performance,
     reliability,
@@ -30,7 +31,6 @@ from circuits.report.sections import (
     task,
     trajectory,
 )
-from circuits.report.sections import model_diff as model_diff
 from circuits.runtime.files import write_text
 
 SECTIONS = (
@@ -62,7 +62,7 @@ SECTIONS = (
             trajectory.strengths,
             trajectory.inclusions,
             trajectory.cross_evaluation,
-            model_diff.inside,
+            model_diff.differences,
         ),
     ),
     Section("lora", "Where a LoRA should go", (lora.scores, lora.layers)),

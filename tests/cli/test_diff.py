@@ -121,7 +121,7 @@ def test_edge_scores_are_a_fourth_criterion(edited, model_folder, table, tmp_pat
             *common(table, files[option]),
         )
         assert done.returncode == 0, done.stderr
-    out = tmp_path / "inside"
+    out = tmp_path / "model_diff"
     done = circuits(
         *("diff", "--model", edited, "--base", model_folder("llama"), *chain(*files.items())),
         *("--n-resamples", 100, *common(table, out)),

@@ -89,7 +89,7 @@ def test_circuits_are_run_on_each_side_by_itself(model, both_sides):
     assert torch.allclose(together.circuits, one.circuits, rtol=1e-4)
 
 
-def test_internals_read_each_side_by_itself(model, both_sides):
+def test_diffs_read_each_side_by_itself(model, both_sides):
     other = HookedModel(randomised(model.hf.config, seed=1), None, "other")
     together, one = (
         circuits.diff_models(other, model, both_sides, options=RunOptions(size), n_resamples=20)

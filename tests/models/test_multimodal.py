@@ -122,7 +122,7 @@ def test_what_sees_is_its_text_model(name, seeing, random_pairs):
 
 
 @pytest.mark.parametrize("name", ["gemma3", "mistral3", "qwen2.5-vl"])
-def test_internals_patching_and_evaluation_read_the_text(name, seeing, random_pairs):
+def test_diffs_patching_and_evaluation_read_the_text(name, seeing, random_pairs):
     model, pairs = seeing(name), random_pairs(n=2)
     assert circuits.diff_models(model, model, pairs, n_resamples=20).identical
     patched = circuits.patch(model, pairs, PatchSpec("pattern"))

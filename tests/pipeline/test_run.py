@@ -119,7 +119,7 @@ def test_evaluation_makes_sense(folder):
     assert len(fingerprints) == len(found["pairs"]), "no set of pairs is used twice"
 
 
-def test_evolution_and_internals_make_sense(folder):
+def test_comparison_and_model_diff_make_sense(folder):
     evolution = open_run(folder).comparison
     assert list(evolution.names) == NAMES and len(evolution.comparisons) == 3
     assert evolution.n == 16 and evolution.n_resamples == 200

@@ -1,4 +1,4 @@
-"""The page of models from the inside, from made-up measurements."""
+"""The page of a diff of models, from made-up measurements."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from circuits.statistics.estimate import Estimate
 _NAMED = 6  # heads named in a cell
 
 
-def inside(run: Run) -> Iterator[Block]:
+def differences(run: Run) -> Iterator[Block]:
     """Attention, head types, hidden states, neurons, and the layers that all of them point to."""
     yield Heading("Model diff: attention, hidden states and neurons")
     diffs = run.model_diff
