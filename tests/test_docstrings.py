@@ -19,7 +19,6 @@ _PENDING = (
     "circuits.evaluation",
     "circuits.graph",
     "circuits.intervention.patching",
-    "circuits.model_diff",
     "circuits.runs",
     "circuits.statistics.estimate",
     "circuits.tuning",

@@ -135,7 +135,15 @@ class ModelDiff(Record):
         raise CircuitsError(f"no head type {name!r} was measured; known: {known}")
 
     def renamed(self, model: str, base: str) -> ModelDiff:
-        """The same diff with other names of the two models."""
+        """The same diff with other names of the two models, for words and figures.
+
+        Args:
+            model: the name of the model.
+            base: the name of its base.
+
+        Returns:
+            A copy.
+        """
         return self.model_copy(update={"model": model, "base": base})
 
 
