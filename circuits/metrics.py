@@ -1,6 +1,6 @@
 """What a run is judged by: one number an example, higher meaning closer to the clean behaviour.
 
-Every metric is the mean over an example's answer positions (the reads of `PairBatch`). Sets of
+Every metric is the mean over an example's answer positions (those of `PairBatch`). Sets of
 right and wrong tokens are as the pair gives them.
 """
 
@@ -63,7 +63,7 @@ class Metric:
 
 
 def metric_for(pairs: PairSet, name: str | None = None) -> Metric:
-    """The metric of that name, or the pairs' own; checked against the pairs."""
+    """The metric of that name, or the pairs' own; checked with the pairs."""
     name = name or pairs.metric
     if name not in METRICS:
         raise CircuitsError(f"unknown metric {name!r}; known: {', '.join(METRICS)}")
@@ -119,7 +119,7 @@ def per_example(
 ) -> Float[Tensor, " batch"]:
     """Mean over each example's reads, or over those counted.
 
-    values, counted: one a read of the batch, in its order.
+    values, counted: one for each answer position of the batch, in order.
     """
     weight = torch.ones_like(values) if counted is None else counted.to(values.dtype)
     total = values.new_zeros(len(batch)).index_add(0, batch.example_index, values * weight)

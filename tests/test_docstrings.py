@@ -17,7 +17,7 @@ _PENDING = (
     "circuits.attribution",
     "circuits.comparison",
     "circuits.evaluation",
-    "circuits.graph",
+    "circuits.graph.findings",
     "circuits.intervention.patching",
     "circuits.runs",
     "circuits.statistics.estimate",

@@ -1,4 +1,4 @@
-"""Random scores: the control that every other method is to be held against.
+"""Random scores: the control that every other method is compared with.
 
 Each edge's score is drawn from a standard normal distribution, once for all examples; the model is
 run on both prompts for the metric's sake only. Sign and size mean nothing.

@@ -63,7 +63,7 @@ def evaluate(
         any other, of which there is no stability.
     pairs: examples that the scores were not made from. conditions: other pair sets by name, for
     robustness. metric: None takes each pair set's own; a condition always does. ablation: as for
-    `measure`. unfinished: keeps what was measured until the whole is done.
+    `measure`. resume: keeps what was measured until the whole is done.
 
     Where clean and corrupted metric are equal, nothing can be said of the circuit: the record's
     `faithfulness` holds the reason as `undefined`, and the other parts are None or empty.

@@ -69,7 +69,7 @@ def measure(
     ablation: what stands in for what is left out: "corrupted", "mean" or "mean-positional" (over
     these pairs' clean prompts, or from `MeanActivations.of` over others), "zero".
     batch_size: None takes what the memory plan says (`planning.choose_batch_size`).
-    unfinished: where it is kept what was measured, as the next piece.
+    resume: where it is kept what was measured, as the next piece.
 
     Equal circuits run once: of a random ranking's small circuits, all that pruning leaves empty.
     """

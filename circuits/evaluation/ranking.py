@@ -55,7 +55,7 @@ def choose_ranking(
 
     pairs: neither scored on, which is refused, nor to be judged on; 16 or more.
     size: edges (nodes, neurons) before pruning. positives: shares of mixes to try, of edges only.
-    ablation, unfinished: as for `measure`. Costs a run of each pair on up to six circuits a
+    ablation, resume: as for `measure`. Costs a run of each pair on up to six circuits a
     ranking.
 
     Raises UndefinedMetricError where clean and corrupted metric are equal.

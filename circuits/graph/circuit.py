@@ -44,11 +44,14 @@ class CircuitFile(ResultFile):
 
 @dataclass(frozen=True)
 class Circuit:
-    """Edges kept; everything else is replaced when the circuit runs.
+    """Edges kept; everything else is ablated when the circuit runs.
 
-    mask: True for the edges kept.
-    scores: the scores that the edges were chosen by, where there were any.
-    provenance: what it was made from, and how it was chosen. level: what it is made of.
+    Attributes:
+        layout: the model's nodes and edges.
+        mask: True for the edges kept; (source, reader).
+        scores: the scores that the edges were chosen by, where there were any.
+        provenance: what it was made from, and how it was chosen.
+        level: what it is made of, "edge".
     """
 
     level: ClassVar[str] = "edge"
@@ -72,17 +75,42 @@ class Circuit:
 
     @classmethod
     def full(cls, layout: Layout) -> Circuit:
-        """Every edge: the model itself."""
+        """Every edge: the model itself.
+
+        Args:
+            layout: the model's nodes and edges.
+
+        Returns:
+            The circuit of all edges.
+        """
         return cls(layout, layout.mask.clone())
 
     @classmethod
     def empty(cls, layout: Layout) -> Circuit:
-        """No edge: the corrupted run."""
+        """No edge: the corrupted run.
+
+        Args:
+            layout: the model's nodes and edges.
+
+        Returns:
+            The circuit of no edge.
+        """
         return cls(layout, torch.zeros_like(layout.mask))
 
     @classmethod
     def of(cls, layout: Layout, edges: Iterable[str]) -> Circuit:
-        """The named edges."""
+        """The named edges.
+
+        Args:
+            layout: the model's nodes and edges.
+            edges: names, such as "a0.h3->a5.h1<q>" or "m2->logits".
+
+        Returns:
+            The circuit of these edges, not pruned.
+
+        Raises:
+            CircuitsError: for an unknown or impossible edge, by its name.
+        """
         mask = torch.zeros_like(layout.mask)
         for edge in edges:
             mask[layout.edge(edge)] = True
@@ -108,13 +136,27 @@ class Circuit:
         return self.layout.mask.flatten().nonzero().flatten()
 
     def with_only(self, places: Int[Tensor, " chosen"]) -> Circuit:
-        """The circuit of these places, in this one's stead."""
+        """A circuit of the same layout with other edges.
+
+        Args:
+            places: indices among `candidates`.
+
+        Returns:
+            The circuit of these edges alone.
+        """
         mask = torch.zeros_like(self.mask)
         mask.view(-1)[places] = True
         return replace(self, mask=mask, scores=None, provenance=Provenance())
 
     def candidate_name(self, place: int) -> str:
-        """The name of the edge at one of `choices`."""
+        """The name of an edge.
+
+        Args:
+            place: one of `candidates`.
+
+        Returns:
+            Its name.
+        """
         return self.layout.edge_name(*divmod(place, self.layout.shape[1]))
 
     def whole(self) -> Circuit:
@@ -172,11 +214,22 @@ class Circuit:
         return graph
 
     def chosen_by(self, choice: RankingChoice) -> Circuit:
-        """The same circuit, whose provenance says how its ranking was chosen."""
+        """The same circuit, whose provenance says how its ranking was chosen.
+
+        Args:
+            choice: what `circuits.choose_ranking` gave.
+
+        Returns:
+            The circuit with that choice.
+        """
         return replace(self, provenance=with_choice(self.provenance, choice))
 
     def save(self, path: str | Path) -> None:
-        """Write the circuit as JSON: layout, edges with their scores, and provenance."""
+        """Write the circuit as JSON: layout, edges with their scores, and provenance.
+
+        Args:
+            path: the file.
+        """
         scores = self.scores
         entries = (
             EdgeEntry(
@@ -190,6 +243,12 @@ class Circuit:
     @classmethod
     def load(cls, path: str | Path) -> Circuit:
         """Read what `save` wrote.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The circuit.
 
         Raises:
             CircuitsError: naming the file, and the edge if there is one at fault.

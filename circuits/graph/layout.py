@@ -70,12 +70,17 @@ MOST_HEADS = 100_000
 
 @dataclass(frozen=True)
 class Layout:
-    """The graph of a model, by its sizes alone.
+    """The graph of a model, by its sizes alone: rows and columns of its score matrix.
 
-    n_layers: of the decoder. n_kv_heads: equal to n_heads without grouped-query attention.
-    parallel: attention and MLP of a layer both read the layer's input (GPT-NeoX, GPT-J).
-    n_encoder_layers: more than 0 for an encoder-decoder, whose decoder layers cross-attend.
-    bias: each stream has a source of constants, because norms rescale the stream itself (BART).
+    Rows are sources, columns are readers.
+
+    Attributes:
+        n_layers: of the decoder.
+        n_heads: of each attention.
+        n_kv_heads: equal to n_heads without grouped-query attention.
+        parallel: attention and MLP of a layer both read the layer's input (GPT-NeoX, GPT-J).
+        n_encoder_layers: more than 0 for an encoder-decoder, whose decoder layers cross-attend.
+        bias: each stream has a source of constants, because norms rescale the stream itself (BART).
     """
 
     n_layers: int
@@ -150,24 +155,60 @@ class Layout:
     # -- positions. `layer` counts attentions (or MLPs), which are layers in a decoder-only model
 
     def head_rows(self, layer: int) -> slice:
-        """Rows of a layer's heads."""
+        """Rows of a layer's heads.
+
+        Args:
+            layer: of the decoder, from 0.
+
+        Returns:
+            One row for each head.
+        """
         return self._walk.attentions[layer].rows
 
     def mlp_row(self, layer: int) -> int:
-        """Row of a layer's MLP."""
+        """Row of a layer's MLP.
+
+        Args:
+            layer: of the decoder, from 0.
+
+        Returns:
+            The row.
+        """
         return self._walk.mlps[layer].row
 
     def attention_columns(self, layer: int) -> slice:
-        """Columns of a layer's q, then k, then v readers."""
+        """Columns of a layer's q, then k, then v readers.
+
+        Args:
+            layer: of the decoder, from 0.
+
+        Returns:
+            The columns, heads side by side.
+        """
         columns = self._walk.attentions[layer].columns
         return slice(columns[0].start, columns[2].stop)
 
     def port_columns(self, layer: int, port: Port) -> slice:
-        """Columns of one of q, k, v in a layer."""
+        """Columns of one of q, k, v in a layer.
+
+        Args:
+            layer: of the decoder, from 0.
+            port: "q", "k" or "v".
+
+        Returns:
+            One column for each head, of k and v for each KV head.
+        """
         return self._walk.attentions[layer].columns[PORTS.index(port)]
 
     def mlp_column(self, layer: int) -> int:
-        """Column of a layer's MLP reader."""
+        """Column of a layer's MLP reader.
+
+        Args:
+            layer: of the decoder, from 0.
+
+        Returns:
+            The column.
+        """
         return self._walk.mlps[layer].column
 
     @property
@@ -181,11 +222,25 @@ class Layout:
         return len(self.sources), len(self.readers)
 
     def visible(self, column: int) -> range:
-        """Rows of the sources that a reader can read."""
+        """Rows of the sources that a reader can read.
+
+        Args:
+            column: of the reader.
+
+        Returns:
+            Their rows.
+        """
         return self._walk.visible[column]
 
     def rows_seen(self, column: int) -> slice:
-        """`visible` as a slice."""
+        """`visible` as a slice.
+
+        Args:
+            column: of the reader.
+
+        Returns:
+            The rows of the sources that it can read.
+        """
         rows = self.visible(column)
         return slice(rows.start, rows.stop)
 
@@ -234,7 +289,17 @@ class Layout:
         return {name: column for column, name in enumerate(self.readers)}
 
     def edge(self, name: str) -> tuple[int, int]:
-        """Row and column of an edge, `m0->logits`; unknown or impossible edges are refused."""
+        """Where an edge stands in the matrix.
+
+        Args:
+            name: such as "m0->logits".
+
+        Returns:
+            Row and column.
+
+        Raises:
+            CircuitsError: for an unknown or impossible edge.
+        """
         source, arrow, reader = name.partition("->")
         if not arrow:
             raise CircuitsError(f"{name!r} is not an edge; write SOURCE->READER, as in m0->logits")
@@ -252,7 +317,15 @@ class Layout:
         return row, column
 
     def edge_name(self, row: int, column: int) -> str:
-        """The name of the edge at a place of the matrix."""
+        """The name of the edge at a place of the matrix.
+
+        Args:
+            row: of the source.
+            column: of the reader.
+
+        Returns:
+            The name, such as "m0->logits".
+        """
         return f"{self.sources[row]}->{self.readers[column]}"
 
     @property
@@ -276,7 +349,17 @@ class Layout:
 
     @classmethod
     def from_dict(cls, value: Any) -> Layout:
-        """Read `to_dict`'s form; a size that it does not know is refused by name."""
+        """Read `to_dict`'s form.
+
+        Args:
+            value: JSON values.
+
+        Returns:
+            The layout.
+
+        Raises:
+            CircuitsError: for a size that this version does not know, by its name.
+        """
         if isinstance(value, cls):
             return value
         known = {field.name: field.type for field in fields(cls)}

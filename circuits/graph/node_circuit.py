@@ -52,11 +52,13 @@ class NodeCircuitFile(ResultFile):
 
 @dataclass(frozen=True)
 class NodeCircuit:
-    """Units kept; everything else is replaced when the circuit runs.
+    """Nodes or neurons kept; everything else is ablated when the circuit runs.
 
-    mask: True for the units kept.
-    scores: the scores that they were chosen by, where there were any.
-    provenance: what it was made from, and how it was chosen.
+    Attributes:
+        units: what can be kept: nodes as wholes, or heads by dimension and MLPs by neuron.
+        mask: True for the units kept.
+        scores: the scores that they were chosen by, where there were any.
+        provenance: what it was made from, and how it was chosen.
     """
 
     units: Units
@@ -72,14 +74,29 @@ class NodeCircuit:
 
     @classmethod
     def inputs_only(cls, units: Units) -> NodeCircuit:
-        """What enters the model, and no node."""
+        """What enters the model, and no node.
+
+        Args:
+            units: what can be kept.
+
+        Returns:
+            The circuit of the inputs alone.
+        """
         return cls(units, units.roots.clone())
 
     @classmethod
     def of(cls, units: Units | Layout, names: Iterable[str]) -> NodeCircuit:
-        """The named nodes (`m3`) and units (`m3[17]`), and nothing else: `input` is one to name.
+        """The named nodes and units, and nothing else; `input` is one to name.
 
-        units: of a layout, nodes are taken whole.
+        Args:
+            units: what can be kept; of a layout, nodes are taken whole.
+            names: nodes ("m3") and units ("m3[17]").
+
+        Returns:
+            The circuit of these.
+
+        Raises:
+            CircuitsError: for an unknown name.
         """
         units = Units.whole(units) if isinstance(units, Layout) else units
         mask = torch.zeros(len(units), dtype=torch.bool)
@@ -111,13 +128,27 @@ class NodeCircuit:
         return (~self.units.roots).nonzero().flatten()
 
     def with_only(self, places: Int[Tensor, " chosen"]) -> NodeCircuit:
-        """The circuit of these places, in this one's stead, with what enters the model."""
+        """A circuit of other units, and what enters the model.
+
+        Args:
+            places: indices among `candidates`.
+
+        Returns:
+            The circuit of these alone.
+        """
         mask = self.units.roots.clone()
         mask[places] = True
         return replace(self, mask=mask, scores=None, provenance=Provenance())
 
     def candidate_name(self, place: int) -> str:
-        """The name of the unit at one of `choices`."""
+        """The name of a unit.
+
+        Args:
+            place: one of `candidates`.
+
+        Returns:
+            Its name.
+        """
         return self.units.name(place)
 
     def whole(self) -> NodeCircuit:
@@ -179,11 +210,22 @@ class NodeCircuit:
         return graph
 
     def chosen_by(self, choice: RankingChoice) -> NodeCircuit:
-        """The same circuit, whose provenance says how its ranking was chosen."""
+        """The same circuit, whose provenance says how its ranking was chosen.
+
+        Args:
+            choice: what `circuits.choose_ranking` gave.
+
+        Returns:
+            The circuit with that choice.
+        """
         return replace(self, provenance=with_choice(self.provenance, choice))
 
     def save(self, path: str | Path) -> None:
-        """Write the circuit as JSON: layout, units with their scores, and provenance."""
+        """Write the circuit as JSON: layout, units with their scores, and provenance.
+
+        Args:
+            path: the file.
+        """
         kept, scores = self.mask.nonzero().flatten().tolist(), self.scores
         entries = (
             UnitEntry(unit=name, score=None if scores is None else float(scores[place]))
@@ -199,6 +241,12 @@ class NodeCircuit:
     @classmethod
     def load(cls, path: str | Path) -> NodeCircuit:
         """Read what `save` wrote.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The circuit.
 
         Raises:
             CircuitsError: naming the file, and the unit if there is one at fault.

@@ -76,7 +76,14 @@ class NodeScores:
         return torch.stack([part.sum() for part in self.values.split(list(self.widths))])
 
     def top(self, n: int = 10) -> list[tuple[str, float]]:
-        """The n units largest in absolute value, with their scores."""
+        """The nodes (or neurons) with the largest scores by size.
+
+        Args:
+            n: how many.
+
+        Returns:
+            Names and scores, largest absolute value first.
+        """
         order = torch.argsort(self.values.abs(), descending=True, stable=True)[:n]
         return [(self.units.name(place), float(self.values[place])) for place in order.tolist()]
 
@@ -91,14 +98,26 @@ class NodeScores:
         return graph
 
     def noting(self, **parts: Any) -> NodeScores:
-        """The same scores, with these parts of their provenance in place of what it holds."""
+        """The same scores with another provenance.
+
+        Args:
+            **parts: fields of `Provenance`, in place of what it holds.
+
+        Returns:
+            The scores, which share their tensors with these.
+        """
         return replace(self, provenance=self.provenance.extended(**parts))
 
     def save(self, folder: str | Path, name: str | None = None) -> Path:
-        """Write `name.safetensors`, then `name.json`; returns the former's path.
+        """Write the scores; equal scores give equal bytes.
 
-        name: node_scores or neuron_scores, by what they are of, by default. Equal scores give
-            equal bytes.
+        Args:
+            folder: where to.
+            name: of the files, `name.safetensors` and then `name.json`; None takes node_scores or
+                neuron_scores, by the level.
+
+        Returns:
+            The path of the former.
         """
         path = Path(folder) / f"{name or self.units.level + '_scores'}.safetensors"
         record = NodeScoresFile(
@@ -113,7 +132,17 @@ class NodeScores:
 
     @classmethod
     def load(cls, path: str | Path) -> NodeScores:
-        """Read what `save` wrote, or a folder with scores of nodes, or else of neurons, in it."""
+        """Read what `save` wrote.
+
+        Args:
+            path: a `.safetensors`, or a folder with scores of nodes, or else of neurons, in it.
+
+        Returns:
+            The scores.
+
+        Raises:
+            CircuitsError: where a file is missing, damaged, or of another version.
+        """
         nodes, neurons = (Path(path) / f"{name}.safetensors" for name in FILES)
         level = "neuron" if neurons.is_file() and not nodes.is_file() else "node"
         path, tensors, record = read_scores(

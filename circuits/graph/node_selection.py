@@ -17,9 +17,14 @@ _RANKINGS = ("absolute", "signed")
 
 
 def node_order(scores: NodeScores, ranking: str = "absolute") -> Int[Tensor, " unit"]:
-    """Places of all nodes (or units), best first, without what enters the model.
+    """Indices of all nodes (or neurons), best first, without what enters the model.
 
-    ranking: "absolute", or "signed", which takes last what works against the behaviour.
+    Args:
+        scores: of nodes or of neurons.
+        ranking: "absolute", or "signed", which takes last what works against the behaviour.
+
+    Returns:
+        The indices.
     """
     if ranking not in _RANKINGS:
         raise CircuitsError(
@@ -30,12 +35,24 @@ def node_order(scores: NodeScores, ranking: str = "absolute") -> Int[Tensor, " u
     return order[~scores.units.roots[order]]
 
 
-def select_nodes(scores: NodeScores, n: int, *, ranking: str = "absolute") -> NodeCircuit:
-    """The n best nodes, or units of nodes, and what enters the model, which does not count."""
+def select_nodes(scores: NodeScores, size: int, *, ranking: str = "absolute") -> NodeCircuit:
+    """Choose the best nodes, or neurons, by their scores.
+
+    Args:
+        scores: of nodes or of neurons.
+        size: how many; what enters the model is kept besides and does not count.
+        ranking: "absolute", or "signed", which takes last what works against the behaviour.
+
+    Returns:
+        The circuit, which holds the scores and how it was chosen.
+
+    Raises:
+        CircuitsError: for a size that the model does not have.
+    """
     order = node_order(scores, ranking)
-    if not 0 <= n <= len(order):
-        raise CircuitsError(f"{n} {scores.units.level}s asked for; this model has {len(order)}")
-    selection = SelectionRecord(strategy="top-n", ranking=ranking, size=n)
+    if not 0 <= size <= len(order):
+        raise CircuitsError(f"{size} {scores.units.level}s asked for; this model has {len(order)}")
+    selection = SelectionRecord(strategy="top-n", ranking=ranking, size=size)
     made = selected(scores.method, scores.provenance, selection)
-    chosen = NodeCircuit.inputs_only(scores.units).with_only(order[:n])
+    chosen = NodeCircuit.inputs_only(scores.units).with_only(order[:size])
     return replace(chosen, scores=scores.values, provenance=made)

@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EdgeScores:
-    """One score per edge.
+    """One score for each edge, in the metric's units; positive: it supports the behaviour.
 
-    matrix: float32; impossible edges are 0.
-    per_example: the same for each example, in the order of the pair set, when kept.
-    method: the attribution method's name.
-    provenance: every hyper-parameter, the seed, versions, fingerprints of model and data.
-    blocks: sums over blocks of the examples, where single ones were not kept; in no file.
+    Attributes:
+        layout: the model's nodes and edges.
+        matrix: float32, (source, reader); impossible edges are 0.
+        method: the attribution method's name.
+        per_example: the same for each example, in the order of the pair set, when kept.
+        provenance: every hyper-parameter, the seed, versions, fingerprints of model and data.
+        blocks: sums over blocks of the examples, where single ones were not kept; in no file.
     """
 
     matrix: Float[Tensor, "source reader"]
@@ -69,7 +71,14 @@ class EdgeScores:
         return {}
 
     def top(self, n: int = 10) -> list[tuple[str, float]]:
-        """The n edges largest in absolute value, with their scores."""
+        """The edges with the largest scores by size.
+
+        Args:
+            n: how many.
+
+        Returns:
+            Names and scores, largest absolute value first.
+        """
         values = self.matrix.abs().masked_fill(~self.mask, -1.0).flatten()
         places = torch.argsort(values, descending=True, stable=True)[: min(n, self.layout.n_edges)]
         width = self.layout.shape[1]
@@ -89,13 +98,25 @@ class EdgeScores:
         return graph
 
     def noting(self, **parts: Any) -> EdgeScores:
-        """The same scores, with these parts of their provenance in place of what it holds."""
+        """The same scores with another provenance.
+
+        Args:
+            **parts: fields of `Provenance`, in place of what it holds.
+
+        Returns:
+            The scores, which share their tensors with these.
+        """
         return replace(self, provenance=self.provenance.extended(**parts))
 
     def save(self, folder: str | Path, name: str = "scores") -> Path:
-        """Write `name.safetensors`, then `name.json`; returns the former's path.
+        """Write the scores; equal scores give equal bytes.
 
-        Equal scores give equal bytes.
+        Args:
+            folder: where to.
+            name: of the files, `name.safetensors` and then `name.json`.
+
+        Returns:
+            The path of the former.
         """
         path = Path(folder) / f"{name}.safetensors"
         record = EdgeScoresFile(
@@ -110,7 +131,17 @@ class EdgeScores:
 
     @classmethod
     def load(cls, path: str | Path) -> EdgeScores:
-        """Read a `.safetensors` that `save` wrote, or a folder with `scores.safetensors` in it."""
+        """Read what `save` wrote.
+
+        Args:
+            path: a `.safetensors`, or a folder with `scores.safetensors` in it.
+
+        Returns:
+            The scores.
+
+        Raises:
+            CircuitsError: where a file is missing, damaged, or of another version.
+        """
         path, tensors, record = read_scores(path, "scores", "circuits discover", EdgeScoresFile)
         layout = record.layout
         if record.readers != layout.readers:

@@ -25,17 +25,28 @@ def select(
 ) -> Circuit:
     """Choose edges by their scores.
 
-    strategy: "widest-path", "top-n", "greedy" and "stable" take the first `size` edges of their
-        order, which `circuits.graph.orders` describes; "threshold" takes all of at least
-        `threshold`. "widest-path" gave the most faithful circuits where they were compared
-        (docs/method.md).
-    ranking: "absolute", which keeps edges that work against the behaviour too, "signed", or
-        "mixed", with positive_ratio= the share taken by signed score; `circuits.choose_ranking`
-        finds one on pairs of its own. By signed score, "widest-path" takes an edge that nearly all
-        score stands on at its size, whatever its sign: the circuit's provenance names such
-        edges as `joined`, and as `missing` where another strategy leaves them out.
-    prune: drop the edges that lie on no path from input to logits. `size` counts before pruning,
-        as in the MIB benchmark.
+    Args:
+        scores: of all edges.
+        size: how many edges; counted before pruning, as in the MIB benchmark.
+        threshold: the least score of an edge, for strategy "threshold" in place of `size`.
+        strategy: "widest-path", "top-n", "greedy" and "stable" take the first `size` edges of their
+            order, which `circuits.graph.orders` describes; "threshold" takes all of at least
+            `threshold`. "widest-path" gave the most faithful circuits where they were compared
+            (docs/method.md).
+        ranking: "absolute", which keeps edges that work against the behaviour too, "signed", or
+            "mixed"; `circuits.choose_ranking` finds one on pairs of its own. By signed score,
+            "widest-path" takes an edge that nearly all score depends on at its size, whatever its
+            sign: the circuit's provenance names such edges as `joined`, and as `missing` where
+            another strategy leaves them out.
+        positive_ratio: for "mixed", the share taken by signed score, from 0 to 1.
+        prune: drop the edges that lie on no path from input to logits.
+
+    Returns:
+        The circuit, which holds the scores and how it was chosen.
+
+    Raises:
+        CircuitsError: for settings that do not go together, and a size that the model does not
+            have.
     """
     said: dict[str, tuple[str, ...]] = {}
     if strategy not in (*ORDERS, "threshold"):

@@ -20,7 +20,7 @@ from circuits.models.adapter_vocabulary import fit_vocabulary
 from circuits.models.load_errors import LOAD_ERRORS, abbreviated, first_sentence, unfetched
 from circuits.runtime.files import read_json
 
-_PROBED = 8  # tokens that the merged model is held against the unmerged one on
+_PROBED = 8  # tokens on which the merged model is compared with the unmerged one
 _EXACT = 1e-4  # of the logits' spread, in float32
 _ROUNDINGS = 40  # of a weight's dtype
 
@@ -65,8 +65,8 @@ def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """The base with the adapter's weights added to its own; `model` itself is changed.
 
     Embeddings that were one matrix become two where the adapter changes either by itself, and get
-    the rows of tokens that were added in training. The result is held against the adapter unmerged,
-    on a few tokens.
+    the rows of tokens that were added in training. The result is compared with the unmerged
+    adapter, on a few tokens.
     Raises CircuitsError where the adapter cannot be read, where no one set of weights is equal to
     it, and where weights of it are missing: PEFT would take fresh ones, which change nothing.
     """
@@ -126,7 +126,7 @@ def _require_equal(
 ) -> None:
     """Refuse a merge that computes something else than the adapter does.
 
-    eps: of the weights' dtype, to which merging rounds; errors are held against the logits' spread.
+    eps: of the weights' dtype, to which merging rounds; errors are shares of the logits' spread.
     """
     if not (bool(apart.isfinite().all()) and bool(together.isfinite().all())):
         return  # the weights themselves are damaged, which is said where the model is looked at

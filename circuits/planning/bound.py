@@ -17,7 +17,7 @@ from circuits.planning.sizes import Sizes
 
 _TIMES = 2  # what goes into and comes out of linear maps, against all that lives at a time
 _PATTERNS = 6  # copies of a layer's attention pattern, where one is made
-_LOGITS = 8  # copies of the logits at the reads: float32, their softmax, its gradient
+_LOGITS = 8  # copies of the logits at answer positions: float32, their softmax, its gradient
 _FLOAT = 4
 
 

@@ -31,8 +31,8 @@ def choose_batch_size(
 
     cost: of what is done. steps: as an attribution method has them.
 
-    The plan is held against a fixed share of the memory that the device has, half of a CPU's and
-    80 % of a GPU's, and not against what is free just now: batches of another size round
+    The plan is compared with a fixed share of the memory that the device has, half of a CPU's and
+    80 % of a GPU's, and not with what is free just now: batches of another size round
     differently, and the same input on the same machine shall give the same bytes. What does not fit
     after all, `over_batches` halves. Models and devices that cannot be planned (encoder-decoders)
     get the usual size.

@@ -7,8 +7,8 @@ birth and death, so that the tensors which autograd keeps, and the highest mark 
 a time, are counted and not estimated by a formula for each architecture. Fused attention, which
 meta tensors do not choose by themselves, is put where the device would choose it.
 
-Scope: frozen weights, gradients to the embedding, logits and the last layer at the reads alone, as
-the attribution engine runs a model; or a training step as `tuning.finetune` takes it, dropout,
+Scope: frozen weights, gradients to the embedding, logits and the last layer at answer positions
+alone, as the attribution engine runs a model; or a training step as `tuning.finetune` takes it, dropout,
 clipping and AdamW included. Memory is that of tensors; allocators add their slack.
 """
 

@@ -63,7 +63,7 @@ class HeadAblationRun:
     def logits(
         self, batch: PairBatch, off: Bool[Tensor, "copy attention head"], first: int = 0
     ) -> Float[Tensor, "copy read vocab"]:
-        """Logits at the batch's reads without each copy's heads; before `first`, none is edited."""
+        """Answer logits without each copy's heads; before `first`, none is edited."""
         hooks = Hooks()
         for place, module in enumerate(_outputs(self.model)):
             if place >= first and off[:, place].any():

@@ -41,7 +41,7 @@ Stream = Float[Tensor, "batch pos d_model"]
 class BatchedCircuitRunner:
     """Runs circuits side by side on one batch; they share its clean and replaced runs.
 
-    clean, corrupted: float32 logits at the batch's reads, as `Executor` has them.
+    clean, corrupted: float32 logits at the batch's answer positions, as `Executor` has them.
     layers_run: layers run so far, times copies; the two reference runs are not counted.
     depth: layers of one whole run, an encoder's among them.
     """
@@ -94,7 +94,7 @@ class BatchedCircuitRunner:
         self.corrupted = corrupted
 
     def logits(self, keep: Bool[Tensor, "copy source reader"]) -> Float[Tensor, "copy read vocab"]:
-        """Logits at the batch's reads of each copy's circuit; no entry of `keep` but edges."""
+        """Logits at the batch's answer positions of each copy's circuit; no entry of `keep` but edges."""
         copies = keep.shape[0]
         if not self.view.sequential:
             self.layers_run += copies * self.depth

@@ -36,7 +36,7 @@ class ResumePoint:
 class ResumableRun:
     """One run of a batch with what is needed to go on from any place of it.
 
-    logits: float32, at the batch's reads.
+    logits: float32, at the batch's answer positions.
     """
 
     def __init__(

@@ -143,7 +143,7 @@ class _Paths:
             self.tokens, self.base, self.donor = batch.corrupted, corrupted, clean
 
     def logits(self, edges: Sequence[tuple[int, int]]) -> Float[Tensor, "read vocab"]:
-        """Logits at the batch's reads with these edges, as (row, column), patched together."""
+        """Answer logits of the batch with these edges, as (row, column), patched together."""
         senders: dict[int, set[int]] = {}
         for row, column in edges:
             senders.setdefault(column, set()).add(row)
