@@ -8,8 +8,8 @@ a time, are counted and not estimated by a formula for each architecture. Fused 
 meta tensors do not choose by themselves, is put where the device would choose it.
 
 Scope: frozen weights, gradients to the embedding, logits and the last layer at answer positions
-alone, as the attribution engine runs a model; or a training step as `tuning.finetune` takes it, dropout,
-clipping and AdamW included. Memory is that of tensors; allocators add their slack.
+alone, as the attribution engine runs a model; or a training step as `tuning.finetune` takes it,
+dropout, clipping and AdamW included. Memory is that of tensors; allocators add their slack.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class BatchedCircuitRunner:
         self.corrupted = corrupted
 
     def logits(self, keep: Bool[Tensor, "copy source reader"]) -> Float[Tensor, "copy read vocab"]:
-        """Logits at the batch's answer positions of each copy's circuit; no entry of `keep` but edges."""
+        """Answer logits of each copy's circuit; no entry of `keep` but edges."""
         copies = keep.shape[0]
         if not self.view.sequential:
             self.layers_run += copies * self.depth

@@ -1,6 +1,6 @@
 """Cross entropy of target tokens, in nats, with logits only where a target token is read.
 
-The hidden states at the answer positions are picked out in front of the unembedding, so that the largest
+The hidden states at answer positions are picked out in front of the unembedding, so that the largest
 tensor of a step is (reads, vocabulary) and not (batch, positions, vocabulary).
 """
 
@@ -46,7 +46,7 @@ class TargetScores:
 
 
 def target_logits(model: Any, batch: TargetBatch) -> Float[Tensor, "read vocabulary"]:
-    """Logits at the answer positions of a batch, in float32. `model`: Hugging Face causal, PEFT or not."""
+    """Answer logits of a batch, in float32. `model`: Hugging Face causal, PEFT or not."""
     with _only_at(model, batch):
         logits: Tensor = model(
             input_ids=batch.tokens, attention_mask=batch.mask.long(), use_cache=False
