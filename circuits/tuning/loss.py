@@ -1,7 +1,7 @@
 """Cross entropy of target tokens, in nats, with logits only where a target token is read.
 
-The hidden states at answer positions are picked out in front of the unembedding, so that the largest
-tensor of a step is (reads, vocabulary) and not (batch, positions, vocabulary).
+The hidden states at answer positions are picked out in front of the unembedding, so that the
+largest tensor of a step is (answer positions, vocabulary) and not (batch, positions, vocabulary).
 """
 
 from __future__ import annotations
