@@ -44,7 +44,7 @@ from circuits.model_diff import ModelDiff, diff_models
 from circuits.models import HookedModel, load_model
 from circuits.report import narrative
 from circuits.runtime.batching import over_batches
-from circuits.search import Search, acdc
+from circuits.search import AcdcConfig, Search, acdc
 from circuits.tuning.finetune import finetune
 from circuits.tuning.settings import FinetuneSettings
 from tasks.builtin.transitive.nouns import read_nouns
@@ -219,19 +219,12 @@ def controls(model: HookedModel, circuit: Circuit, pairs: PairSet) -> list[float
 
 
 def searched_nodes(
-    model: HookedModel, pairs: PairSet, metric: str, threshold: float, path: Path
+    model: HookedModel, pairs: PairSet, metric: str, tau: float, path: Path
 ) -> Search:
     """ACDC over nodes; a finished search is not run again."""
     file = path.with_name(f"{path.name}.json")
-    found = acdc(
-        model,
-        pairs,
-        threshold,
-        metric=metric,
-        relative_to="current",
-        nodes=True,
-        resume=file,
-    )
+    config = AcdcConfig(tau, relative_to="current", level="node")
+    found = acdc(model, pairs, config, metric=metric, resume=file)
     found.save(file)
     return found
 

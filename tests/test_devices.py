@@ -12,7 +12,7 @@ from circuits.evaluation.evaluate import EvalConfig
 from circuits.graph import select, select_nodes
 from circuits.intervention.patching import SITES, PatchSpec, patch, path_patch
 from circuits.models import HookedModel
-from circuits.search import acdc, prune_heads
+from circuits.search import AcdcConfig, acdc, prune_heads
 
 EVERY = EvalConfig(
     minimality=2, minimality_controls=2, completeness=2, completeness_sets=1, stability=3
@@ -132,7 +132,7 @@ def test_path_patching(both, random_pairs):
 @pytest.mark.exhaustive
 def test_searches(both, random_pairs):
     pairs = random_pairs(n=2)
-    found, expected = both(lambda model: acdc(model, pairs, 0.05).to_dict())
+    found, expected = both(lambda model: acdc(model, pairs, AcdcConfig(0.05)).to_json())
     close(found, expected)
     found, expected = both(lambda model: prune_heads(model, pairs, 0.05))
     assert found.heads == expected.heads

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from circuits.cli import options as use
 
 if TYPE_CHECKING:
+    from circuits.evaluation import TaskPerformance
     from circuits.models import HookedModel
-    from tasks.pairs import PairSet
+    from circuits.search import HeadPruning, Search
 
 METHODS = ("acdc", "head-pruning")
 
@@ -19,14 +20,19 @@ METHODS = ("acdc", "head-pruning")
 def search(
     model: use.Model,
     task: use.TaskName,
-    threshold: Annotated[
-        float,
-        typer.Option(
-            help="acdc: the most that a removal may change the metric, inf for any. head-pruning: "
-            "the share of a layer's baseline that may be lost in the layer."
-        ),
-    ],
     method: Annotated[str, typer.Option(help="acdc or head-pruning.")] = "acdc",
+    tau: Annotated[
+        float | None,
+        typer.Option(
+            help="acdc: the most that a removal may change the metric; inf for any change."
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="head-pruning: the share of a layer's baseline that may be lost in the layer."
+        ),
+    ] = None,
     out: use.Out = Path("search"),
     data: use.Data = None,
     task_option: use.TaskOptions = None,
@@ -39,27 +45,28 @@ def search(
         ),
     ] = None,
     metric: use.Metric = None,
-    nodes: Annotated[
-        bool, typer.Option("--nodes", help="acdc: remove whole heads and MLPs, not edges.")
-    ] = False,
+    level: Annotated[
+        str | None,
+        typer.Option(help="acdc: remove edges (edge, the default), or heads and MLPs (node)."),
+    ] = None,
     relative_to: Annotated[
         str | None,
         typer.Option(
-            help="acdc: make the threshold a share of the metric before the removal (current) or "
-            "of the whole model's (model). By default it is in the metric's units."
+            help="acdc: make tau a share of the metric before the removal (current) or of the "
+            "whole model's (model). By default it is in the metric's units."
         ),
     ] = None,
-    change: Annotated[
+    criterion: Annotated[
         str | None,
         typer.Option(
-            help="acdc: absolute (default: keep what changes the metric) or fall (also remove what "
+            help="acdc: absolute (default: keep what changes the metric) or signed (also remove what "
             "works against the behaviour, as in the paper)."
         ),
     ] = None,
     order: Annotated[
         str | None,
         typer.Option(
-            help="acdc: try the edges into a reader backward (default), forward or random."
+            help="acdc: try the edges into a reader backward (the default), forward or random."
         ),
     ] = None,
     ablation: Annotated[
@@ -92,27 +99,45 @@ def search(
     and continues where it stopped when it was killed; head-pruning to heads.json.
 
     Examples:
-    circuits search --model newsroom-gpt2 --task newsroom --n 32 --threshold 0.05
+    circuits search --model newsroom-gpt2 --task newsroom --n 32 --tau 0.05
 
     circuits search --model newsroom-gpt2 --task newsroom --n 32 --metric kl-divergence
-    --change fall --threshold 0.01 --out search-kl
+    --criterion signed --tau 0.01 --out search-kl
 
     circuits search --method head-pruning --model newsroom-gpt2 --task newsroom --n 32
-    --threshold 0.02 --evaluate-n 200
+    --max-drop 0.02 --evaluate-n 200
     """
     from circuits.errors import CircuitsError
+    from circuits.runtime.options import RunOptions, options_from
+    from circuits.search import AcdcConfig, acdc, prune_heads
+    from circuits.search.ablation import head_ablation
 
     use.require_writable(out)
-    of_acdc = {"relative_to": relative_to, "change": change, "order": order}
-    foreign: dict[str, Any] = {
-        "acdc": {"evaluate_n": evaluate_n, "evaluate_split": evaluate_split},
-        "head-pruning": {**of_acdc, "nodes": nodes or None},
-    }
     if method not in METHODS:
         raise CircuitsError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-    for name, value in foreign[method].items():
+    of_acdc = {
+        "tau": tau,
+        "relative_to": relative_to,
+        "criterion": criterion,
+        "level": level,
+        "order": order,
+    }
+    of_pruning = {
+        "max_drop": max_drop,
+        "evaluate_n": evaluate_n,
+        "evaluate_split": evaluate_split,
+    }
+    for name, value in (of_pruning if method == "acdc" else of_acdc).items():
         if value is not None:
-            raise CircuitsError(f"--{name.replace('_', '-')} is no option of {method}")
+            raise CircuitsError(f"--{name.replace('_', '-')} is not an option of {method}")
+    for option, value in (("--tau", tau),) if method == "acdc" else (("--max-drop", max_drop),):
+        if value is None:
+            raise CircuitsError(f"{method} needs {option}")
+    config = None
+    if method == "acdc":
+        chosen = {**of_acdc, "ablation": ablation}
+        given = {name: value for name, value in chosen.items() if value is not None}
+        config = options_from(AcdcConfig, **given)
     loaded = use.load_task(task, data, task_option, skip=skip_bad_rows)
     hooked = use.load_hooked(model, device, dtype, tokenizer)
     pairs = use.load_pairs(loaded, hooked, n, split, seed)
@@ -123,93 +148,82 @@ def search(
         required=require_accuracy,
         batch_size=batch_size,
         seed=seed,
-    ).to_dict()
-    common: dict[str, Any] = {
-        **({} if ablation is None else {"ablation": ablation}),
-        "metric": metric,
-        "batch_size": batch_size,
-        "seed": seed,
-        "progress": not quiet,
-    }
+    )
+    options = RunOptions(batch_size=batch_size, seed=seed, progress=not quiet)
     use.write_skipped(out, pairs.skipped)
-    if method == "acdc":
-        given = {key: value for key, value in of_acdc.items() if value is not None}
-        _acdc(hooked, pairs, threshold, out, {**common, **given, "nodes": nodes}, performance)
+    if config is not None:
+        found = acdc(
+            hooked, pairs, config, metric=metric, options=options, resume=out / "search.json"
+        )
+        _write_search(found, performance, len(pairs), out)
         return
     others = None
     if evaluate_n is not None or evaluate_split is not None:
         others = use.load_pairs(loaded, hooked, evaluate_n, evaluate_split or "test", seed)
         use.warn_of_seen(others, pairs.fingerprints, "searched on")
         use.write_skipped(out, (*pairs.skipped, *others.skipped))
-    _prune(hooked, pairs, threshold, out, {**common, "evaluate_on": others}, performance)
+    pruned = prune_heads(
+        hooked,
+        pairs,
+        max_drop or 0.0,
+        metric=metric,
+        ablation=head_ablation(ablation or "zero"),
+        evaluate_on=others,
+        options=options,
+    )
+    _write_pruning(pruned, performance, hooked, len(pairs), out)
 
 
-def _acdc(
-    model: HookedModel,
-    pairs: PairSet,
-    threshold: float,
-    out: Path,
-    settings: dict[str, Any],
-    performance: dict[str, Any],
-) -> None:
-    from circuits.search import acdc
-
-    found = acdc(model, pairs, threshold, resume=out / "search.json", **settings)
-    found.details["performance"] = performance
+def _write_search(found: Search, performance: TaskPerformance, n: int, out: Path) -> None:
+    """Write what ACDC found, and say it."""
+    origin = found.provenance.extended(performance=performance)
+    found = found.model_copy(update={"provenance": origin})
     found.save(out / "search.json")
     found.circuit.save(out / "circuit.json")
-    cost = found.cost
-    what = found.details["granularity"]
+    cost, what = found.cost, f"{found.config.level}s"
     typer.echo(
-        f"{found.details['metric']} on {len(pairs)} pairs: model {found.metric_model:.4f}, "
+        f"{origin.metric} on {n} pairs: model {found.metric_model:.4f}, "
         f"circuit {found.metric_circuit:.4f}, no edge {found.metric_empty:.4f}"
     )
     typer.echo(
-        f"{len(found.circuit)} of {model.layout.n_edges} edges stay, {len(found.nodes)} heads and "
+        f"{len(found.circuit)} of {found.layout.n_edges} edges stay, {len(found.nodes)} heads and "
         f"MLPs; {cost.decisions} {what} tried, {cost.untried} dropped untried"
     )
     typer.echo(
         f"{cost.runs} runs, {cost.layers_run} layers: {_compared(cost.saving)} than a whole "
         f"run for each of all {what}"
     )
-    weights = sorted(
+    kept = sorted(
         (step for step in found.history if step.kept),
         key=lambda step: -abs(step.after - step.before),
     )
-    for step in weights[:10]:
+    for step in kept[:10]:
         typer.echo(f"{step.before - step.after:+.5f}  {step.name}")
     use.echo_outputs(out / "search.json", out / "circuit.json")
 
 
-def _prune(
-    model: HookedModel,
-    pairs: PairSet,
-    threshold: float,
-    out: Path,
-    settings: dict[str, Any],
-    performance: dict[str, Any],
+def _write_pruning(
+    found: HeadPruning, performance: TaskPerformance, model: HookedModel, n: int, out: Path
 ) -> None:
-    from circuits.search import prune_heads
-
-    found = prune_heads(model, pairs, threshold, **settings)
-    found.details["performance"] = performance
-    found.save(out / "heads.json")
-    judge, places = found.details["metric"], model.layout.attentions
-    for place, kept, baseline in zip(places, found.kept, found.baselines, strict=True):
+    """Write what head pruning found, and say it."""
+    origin = found.provenance.extended(performance=performance)
+    found.model_copy(update={"provenance": origin}).save(out / "heads.json")
+    attentions = model.layout.attentions
+    for attention, kept, baseline in zip(attentions, found.kept, found.baselines, strict=True):
         heads = ", ".join(f"h{head}" for head in kept) or "none"
-        typer.echo(f"{place.prefix:>7}: {heads} stay; {judge} was {baseline:.4f}")
+        typer.echo(f"{attention.prefix:>7}: {heads} stay; {origin.metric} was {baseline:.4f}")
     typer.echo(
-        f"{len(found.heads)} of {len(found.history)} heads stay; {judge} on {len(pairs)} pairs: "
+        f"{len(found.heads)} of {len(found.history)} heads stay; {origin.metric} on {n} pairs: "
         f"model {found.metric_model:.4f}, pruned {found.metric_pruned:.4f}"
     )
-    seen = found.details.get("evaluated_on", {}).get("searched_on")
-    for name, figures in found.evaluation.items():
-        sides = (("model", figures.model), ("pruned", figures.pruned), ("fall", figures.fall))
-        told = ", ".join(
-            f"{side} {v:.4f} [{low:.4f}, {high:.4f}]" for side, (v, low, high) in sides
-        )
+    if found.evaluation is not None:
+        seen = found.evaluation.searched_on
         which = f"pairs, {seen} of them searched on" if seen else "other pairs"
-        typer.echo(f"{name} on {figures.n} {which}: {told}")
+        for name, metric in found.evaluation.metrics.items():
+            typer.echo(
+                f"{name} on {found.evaluation.data.n} {which}: model {metric.model}, "
+                f"pruned {metric.pruned}, drop {metric.drop}"
+            )
     use.echo_outputs(out / "heads.json")
 
 

@@ -1,7 +1,8 @@
 """Searching for a circuit by taking parts of the model away, one at a time."""
 
 from circuits.search.acdc import acdc
+from circuits.search.config import AcdcConfig
 from circuits.search.head_pruning import HeadPruning, prune_heads
 from circuits.search.result import Search
 
-__all__ = ["HeadPruning", "Search", "acdc", "prune_heads"]
+__all__ = ["AcdcConfig", "HeadPruning", "Search", "acdc", "prune_heads"]

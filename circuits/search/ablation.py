@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,7 +16,8 @@ from circuits.models.hooks import Hooks
 from circuits.runtime.batching import over_batches
 from tasks.pairs import PairBatch, PairSet
 
-HEAD_ABLATIONS = ("zero", "mean")
+HeadAblation = Literal["zero", "mean"]
+HEAD_ABLATIONS: tuple[HeadAblation, ...] = ("zero", "mean")
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,14 @@ class HeadAblationRun:
 
     @classmethod
     def of(
-        cls, model: HookedModel, ablation: str, pairs: PairSet, *, batch_size: int | None = None
+        cls,
+        model: HookedModel,
+        ablation: HeadAblation,
+        pairs: PairSet,
+        *,
+        batch_size: int | None = None,
     ) -> HeadAblationRun:
         """ablation: "zero", or "mean" over all positions of the pairs' clean prompts, unpadded."""
-        if ablation not in HEAD_ABLATIONS:
-            raise CircuitsError(
-                f"head pruning has no ablation {ablation!r}; known: {', '.join(HEAD_ABLATIONS)}"
-            )
         heads, outputs = model.layout.n_heads, _outputs(model)
         totals = torch.zeros(len(outputs), heads, model.view.d_head, device=model.device)
         if ablation == "zero":
@@ -77,6 +80,16 @@ class HeadAblationRun:
         z = x.view(len(off), -1, x.shape[1], off.shape[1], self.stand_in.shape[-1])
         gone = off.to(x.device)[:, None, None, :, None]
         return torch.where(gone, self.stand_in[place].to(x.dtype), z).view(x.shape)
+
+
+def head_ablation(name: str) -> HeadAblation:
+    """The ablation of that name; others are refused."""
+    for known in HEAD_ABLATIONS:
+        if name == known:
+            return known
+    raise CircuitsError(
+        f"head pruning has no ablation {name!r}; known: {', '.join(HEAD_ABLATIONS)}"
+    )
 
 
 def _outputs(model: HookedModel) -> list[nn.Module]:

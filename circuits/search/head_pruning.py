@@ -2,7 +2,7 @@
 
 1. Measure the metric at the start of the layer, with the heads removed so far: its baseline.
 2. Remove the layer's heads one after another, each on top of those removed before it; a head after
-   which the metric has fallen below (1 - threshold) x baseline is put back.
+   which the metric has fallen below (1 - max_drop) x baseline is put back.
 3. Go on with the next layer, from 0 upwards. MLPs stay as they are. Of an encoder-decoder every
    attention is a layer here: the encoder's, then self- and cross-attention of each decoder layer.
 4. Measure what is left on other, more examples than were searched on, with bootstrap intervals.
@@ -10,8 +10,8 @@
 A head is removed by setting z, its attention-weighted values, to zero, or to z's mean over all
 positions of the search's clean prompts. Only clean prompts run.
 
-The threshold bounds each layer's loss, not the whole: L layers may leave (1 - threshold)^L of the
-metric. Where the metric is negative, as log-probabilities are, the fall is a share of its size.
+`max_drop` bounds each layer's loss, not the whole: L layers may leave (1 - max_drop)^L of the
+metric. Where the metric is negative, as log-probabilities are, the drop is a share of its size.
 Layers below the one under search are not run again (an encoder-decoder runs whole), and a layer's
 heads are guessed ahead and run side by side (`speculation.py`); the verdicts are those of the plain
 search.
@@ -19,173 +19,165 @@ search.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Iterable
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from circuits.errors import CircuitsError, error_context
+from circuits.errors import CircuitsError
+from circuits.graph import Provenance
+from circuits.graph.provenance import DataRecord
 from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
 from circuits.provenance import describe_model, describe_pairs, versions
 from circuits.runtime.batching import over_batches
-from circuits.runtime.files import read_json, require_known, write_json
-from circuits.search.ablation import HeadAblationRun
+from circuits.runtime.options import RunOptions
+from circuits.runtime.result_file import Record, ResultFile
+from circuits.search.ablation import HeadAblation, HeadAblationRun
 from circuits.search.replay import CachedModules
-from circuits.search.result import Step, history_rows, history_steps
+from circuits.search.result import Step
 from circuits.search.speculation import decide
-from circuits.statistics import mean_interval, resample_weights
+from circuits.statistics.estimate import Estimate, mean_estimates
 from tasks.pairs import PairBatch, PairSet
 
 _TOKENS = 4096  # in one pass, copies included
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """The whole model and the pruned one on the same examples, 95 % bootstrap intervals.
+class PrunedMetric(Record):
+    """A metric of the whole model and of the pruned one on the same examples.
 
-    Each of model, pruned and fall (model - pruned, paired) is (value, low, high).
+    drop: model minus pruned, paired.
     """
 
-    n: int
-    model: tuple[float, float, float]
-    pruned: tuple[float, float, float]
-    fall: tuple[float, float, float]
+    model: Estimate
+    pruned: Estimate
+    drop: Estimate
 
 
-@dataclass(frozen=True)
-class HeadPruning:
-    """What is left of a model's heads.
+class PruningEvaluation(Record):
+    """The pruned model on other examples than it was searched on.
 
-    kept: per layer (attention), the heads that stay. baselines: the metric at the start of each, on
-        the searched examples. history: every trial. metric_model, metric_pruned: on those examples.
-    evaluation: on others, by metric; empty where none were given.
+    data: those examples. searched_on: how many of them were searched on all the same.
+    metrics: by name, the searched one first where it is made, in no order in a file.
     """
+
+    data: DataRecord
+    searched_on: int
+    metrics: dict[str, PrunedMetric]
+
+
+class HeadPruning(ResultFile):
+    """`heads.json`: what is left of a model's heads.
+
+    kept: per layer (attention), the heads that stay.
+    baselines: the metric at the start of each layer, on the searched examples.
+    history: every trial. metric_model, metric_pruned: on those examples.
+    max_drop, ablation: the settings. provenance: metric, data, model and versions.
+    evaluation: on other examples, where some were given.
+    """
+
+    KIND: ClassVar[str] = "head-pruning"
 
     kept: tuple[tuple[int, ...], ...]
     baselines: tuple[float, ...]
     history: tuple[Step, ...]
     metric_model: float
     metric_pruned: float
-    evaluation: Mapping[str, Evaluation] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
+    max_drop: float
+    ablation: HeadAblation
+    provenance: Provenance
+    evaluation: PruningEvaluation | None = Field(default=None)
 
     @property
     def heads(self) -> tuple[str, ...]:
         """Names of the heads kept."""
         return tuple(step.name for step in self.history if step.kept)
 
-    def save(self, path: str | Path) -> None:
-        """Write the search as JSON."""
-        write_json(
-            path,
-            {
-                "kept": [list(heads) for heads in self.kept],
-                "baselines": list(self.baselines),
-                "history": history_rows(self.history),
-                "metric_model": self.metric_model,
-                "metric_pruned": self.metric_pruned,
-                "evaluation": {name: asdict(each) for name, each in self.evaluation.items()},
-                "details": self.details,
-            },
-        )
-
-    @classmethod
-    def load(cls, path: str | Path) -> HeadPruning:
-        """Read what `save` wrote; a key that this version does not know is refused by name."""
-        record = read_json(path)
-        try:
-            with error_context(str(path)):
-                require_known(record, [field.name for field in fields(cls)])
-                return cls(
-                    tuple(tuple(heads) for heads in record["kept"]),
-                    tuple(record["baselines"]),
-                    history_steps(record["history"]),
-                    record["metric_model"],
-                    record["metric_pruned"],
-                    {name: _loaded(each) for name, each in record["evaluation"].items()},
-                    record["details"],
-                )
-        except CircuitsError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CircuitsError(f"{path}: not a head-pruning file ({error!r})") from error
-
 
 def prune_heads(
     model: HookedModel,
     pairs: PairSet,
-    threshold: float,
+    max_drop: float,
     *,
     metric: str | None = None,
-    ablation: str = "zero",
+    ablation: HeadAblation = "zero",
     evaluate_on: PairSet | None = None,
     evaluate_by: Iterable[str] = (),
-    batch_size: int | None = None,
-    seed: int = 0,
-    progress: bool = False,
+    options: RunOptions | None = None,
 ) -> HeadPruning:
     """Search for the heads that a behaviour needs.
 
-    threshold: the share of a layer's baseline that may be lost in the layer.
-    metric: a name from `circuits.metrics`; None takes the pairs' own.
-    ablation: "zero" or "mean" of a head's z.
-    evaluate_on: other examples for the pruned model, by `metric` and those of `evaluate_by`;
-        details["evaluated_on"]["searched_on"] says how many of them are not.
+    Args:
+        model: the model to prune.
+        pairs: examples; only their clean prompts run.
+        max_drop: the share of a layer's baseline that may be lost in the layer.
+        metric: a name from `circuits.metrics`; None takes the pairs' own.
+        ablation: what a removed head's z becomes: "zero", or its "mean".
+        evaluate_on: other examples for the pruned model.
+        evaluate_by: metrics to evaluate by, besides `metric`.
+        options: batch size, the seed of resamples, and progress bars.
+
+    Returns:
+        The heads that stay, every trial, and the pruned model's metrics on `evaluate_on`.
+
+    Raises:
+        CircuitsError: for a max_drop outside of 0..1, or a metric that is 0 for the whole model.
     """
+    options = options or RunOptions()
     judge = metric_for(pairs, metric)
-    if not 0 <= threshold < 1:
-        raise CircuitsError(f"threshold {threshold}: a share of the baseline, from 0 to below 1")
+    if not 0 <= max_drop < 1:
+        raise CircuitsError(f"max_drop {max_drop}: a share of the baseline, from 0 to below 1")
     if judge.needs_reference:
         raise CircuitsError(
-            f"{judge.name} is 0 for the whole model, so no threshold can be a share of it; prune "
+            f"{judge.name} is 0 for the whole model, so no max_drop can be a share of it; prune "
             "by accuracy, logit-difference or answer-log-probability"
         )
-    others = dict.fromkeys([judge.name, *evaluate_by])
-    judges = [] if evaluate_on is None else [metric_for(evaluate_on, name) for name in others]
+    names = tuple(dict.fromkeys([judge.name, *evaluate_by]))
+    judges = [] if evaluate_on is None else [metric_for(evaluate_on, name) for name in names]
     model.validate(pairs)
-    heads = HeadAblationRun.of(model, ablation, pairs, batch_size=batch_size)
-    search = _Pruning(heads, pairs, judge, threshold, batch_size)
+    heads = HeadAblationRun.of(model, ablation, pairs, batch_size=options.batch_size)
+    search = _Pruning(heads, pairs, judge, max_drop, options.batch_size)
     layers = range(len(model.layout.attentions))
     whole = search.current
     baselines = []
-    for layer in tqdm(layers, desc="pruning heads", unit="layer", disable=not progress):
+    for layer in tqdm(layers, desc="pruning heads", unit="layer", disable=not options.progress):
         baselines.append(search.current)
         search.prune(layer)
-    details: dict[str, Any] = {
-        "method": "head-pruning",
-        "settings": {"threshold": threshold, "ablation": ablation},
-        "metric": judge.name,
-        "batch_size": batch_size,
-        "seed": seed,
-        "data": describe_pairs(pairs).model_dump(mode="json"),
-        "pairs": pairs.fingerprints,
-        "model": describe_model(model).model_dump(mode="json"),
-        "versions": versions().model_dump(),
-    }
-    evaluation = {}
+    evaluation = None
     if evaluate_on is not None:
-        shared = evaluate_on.shared(pairs.fingerprints)
-        details["evaluated_on"] = {
-            **describe_pairs(evaluate_on).model_dump(mode="json"),
-            "searched_on": shared,
-        }
-        values = _measured(heads, search.off, evaluate_on, judges, batch_size, progress)
-        for name, each in zip(others, values, strict=True):
-            evaluation[name] = _estimated(each, seed)
+        values = _measured(heads, search.off, evaluate_on, judges, options)
+        evaluation = PruningEvaluation(
+            data=describe_pairs(evaluate_on),
+            searched_on=evaluate_on.shared(pairs.fingerprints),
+            metrics={
+                name: _estimated(each, options.seed)
+                for name, each in zip(names, values, strict=True)
+            },
+        )
     return HeadPruning(
-        tuple(tuple((~row).nonzero().flatten().tolist()) for row in search.off),
-        tuple(baselines),
-        tuple(search.history),
-        whole,
-        search.current,
-        evaluation,
-        details,
+        kept=tuple(tuple((~row).nonzero().flatten().tolist()) for row in search.off),
+        baselines=tuple(baselines),
+        history=tuple(search.history),
+        metric_model=whole,
+        metric_pruned=search.current,
+        max_drop=max_drop,
+        ablation=ablation,
+        provenance=Provenance(
+            method="head-pruning",
+            metric=judge.name,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            data=describe_pairs(pairs),
+            pairs=tuple(pairs.fingerprints),
+            model=describe_model(model),
+            versions=versions(),
+        ),
+        evaluation=evaluation,
     )
 
 
@@ -197,10 +189,10 @@ class _Pruning:
         heads: HeadAblationRun,
         pairs: PairSet,
         metric: Metric,
-        threshold: float,
+        max_drop: float,
         batch_size: int | None,
     ) -> None:
-        self.heads, self.metric, self.threshold, self.n = heads, metric, threshold, len(pairs)
+        self.heads, self.metric, self.max_drop, self.n = heads, metric, max_drop, len(pairs)
         self.model = heads.model
         layout = self.model.layout
         self.names = [attention.prefix for attention in layout.attentions]
@@ -226,7 +218,7 @@ class _Pruning:
         """Decide on a layer's heads, then let the layers above start from what is left of it."""
         size, base = abs(self.current), self.off.clone()
         first = layer if self.blocks else 0
-        floor = self.current - self.threshold * size
+        floor = self.current - self.max_drop * size
 
         def measure(sets: list[tuple[int, ...]]) -> list[float]:
             masks = base.repeat(len(sets), 1, 1)
@@ -242,9 +234,9 @@ class _Pruning:
             width=self.width,
             guess=lambda _: False,
         ):
-            name = f"{self.names[layer]}.h{made.cut}"
+            name = f"{self.names[layer]}.h{made.candidate}"
             self.history.append(Step(name, made.before, made.after, made.kept))
-            self.off[layer, made.cut] = not made.kept
+            self.off[layer, made.candidate] = not made.kept
             self.current = made.before if made.kept else made.after
         for batch, replay in self.batches if self.blocks else ():
             with replay.skipping(self.blocks[:layer]), replay.recording():
@@ -273,8 +265,7 @@ def _measured(
     off: Bool[Tensor, "layer head"],
     pairs: PairSet,
     metrics: list[Metric],
-    batch_size: int | None,
-    progress: bool,
+    options: RunOptions,
 ) -> Float[Tensor, "metric example 2"]:
     """Each example's metrics of the whole model and of the pruned one."""
     heads.model.validate(pairs)
@@ -294,25 +285,17 @@ def _measured(
         heads.model,
         pairs,
         work,
-        batch_size=batch_size,
-        progress="evaluating" if progress else None,
+        batch_size=options.batch_size,
+        progress="evaluating" if options.progress else None,
     ):
         values[:, batch.index.cpu()] = found.double().cpu()
     return values
 
 
-def _estimated(values: Float[Tensor, "example 2"], seed: int) -> Evaluation:
+def _estimated(values: Float[Tensor, "example 2"], seed: int) -> PrunedMetric:
     columns = torch.cat([values, values[:, :1] - values[:, 1:]], dim=1)
-    means = columns.mean(dim=0)
-    low, high = means, means
-    if len(values) > 1:
-        weights = resample_weights(len(values), 2000, seed=seed)
-        low, high = mean_interval(columns, weights)
-    rows = torch.stack([means, low, high], dim=1).tolist()
-    model, pruned, fall = ((float(a), float(b), float(c)) for a, b, c in rows)
-    return Evaluation(len(values), model, pruned, fall)
-
-
-def _loaded(record: dict[str, Any]) -> Evaluation:
-    require_known(record, [field.name for field in fields(Evaluation)])
-    return Evaluation(record["n"], *(tuple(record[k]) for k in ("model", "pruned", "fall")))
+    if len(values) == 1:  # no interval
+        model, pruned, drop = (Estimate(x, math.nan, math.nan, 1) for x in columns[0].tolist())
+    else:
+        model, pruned, drop = mean_estimates(columns, n_resamples=2000, seed=seed)
+    return PrunedMetric(model=model, pruned=pruned, drop=drop)

@@ -28,7 +28,8 @@ import tasks
 from circuits.graph import Circuit
 from circuits.intervention import CircuitRunner
 from circuits.models import HookedModel
-from circuits.search import Search, acdc
+from circuits.runtime.options import RunOptions
+from circuits.search import AcdcConfig, Search, acdc
 from circuits.search.stacked import BatchedCircuitRunner
 from tasks.pairs import PairBatch, PairSet, PromptPair
 
@@ -73,7 +74,12 @@ def searches(n: int, sample: int) -> None:
         found: list[Search] = []
         took = seconds(
             lambda threshold=threshold, found=found: found.append(
-                acdc(model, pairs, threshold, relative_to="current", batch_size=batches[0])
+                acdc(
+                    model,
+                    pairs,
+                    AcdcConfig(threshold, relative_to="current"),
+                    options=RunOptions(batch_size=batches[0]),
+                )
             )
         )
         search = found[0]
@@ -95,7 +101,7 @@ def searches(n: int, sample: int) -> None:
                     "threshold": threshold,
                     "edges": edges,
                     "kept": len(search.circuit),
-                    "cost": dict(vars(search.cost)),
+                    "cost": search.cost.model_dump(),
                     "layers_saved": round(search.cost.saving, 2),
                     "seconds": {side: round(value, 2) for side, value in sides.items()},
                     "times_faster": {side: round(value / took, 2) for side, value in sides.items()},

@@ -20,7 +20,7 @@ import circuits
 from circuits.errors import CircuitsError
 from circuits.intervention.patching import PatchSpec
 from circuits.models import HookedModel, load_model
-from circuits.search import acdc, prune_heads
+from circuits.search import AcdcConfig, acdc, prune_heads
 from circuits.tuning.finetune import finetune
 from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
 from circuits.tuning.lora_targets import LoraTarget
@@ -197,5 +197,5 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
     call = (tmp_path / "model", examples, examples[:2], [LoraTarget("one", (0,))], protocol)
     assert compare_lora_targets(*call, tmp_path / "loras", progress=False)
     again = HookedModel.from_pretrained(tmp_path / "whole" / "step-2", device="cpu")
-    assert acdc(again, other[:1], 0.5) and prune_heads(again, other[:2], 0.5)
+    assert acdc(again, other[:1], AcdcConfig(0.5)) and prune_heads(again, other[:2], 0.5)
     assert programs == []

@@ -1,7 +1,6 @@
 """ACDC against a slow search that reruns the whole model by the oracle, edge by edge."""
 
 import importlib
-import json
 import math
 
 import pytest
@@ -18,7 +17,8 @@ from circuits.intervention import CircuitRunner
 from circuits.intervention.ablation import constants
 from circuits.metrics import METRICS
 from circuits.report.figures.circuit_graph import circuit_graph
-from circuits.search import Search, acdc
+from circuits.runtime.options import RunOptions, options_from
+from circuits.search import AcdcConfig, Search, acdc
 from circuits.search.speculation import decide
 from tasks.pairs import PairSet, PromptPair
 
@@ -93,7 +93,10 @@ def test_same_trials_and_verdicts_as_the_slow_search(
     assert sum(kept for *_, kept in expected.values()) > 0
     assert threshold == 0 or not all(kept for *_, kept in expected.values())
     found = acdc(
-        model, one_pair, threshold, metric=metric, relative_to="current" if share else None, width=5
+        model,
+        one_pair,
+        AcdcConfig(threshold, relative_to="current" if share else None, width=5),
+        metric=metric,
     )
     assert [step.name for step in found.history] == list(expected)
     scale = max(abs(after) for _, after, _ in expected.values())
@@ -109,11 +112,11 @@ def test_same_trials_and_verdicts_as_the_slow_search(
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_at_zero_all_that_matters_stays_and_at_infinity_nothing(name, hooked, one_pair):
     model = hooked(name)
-    everything = acdc(model, one_pair, 0.0)
+    everything = acdc(model, one_pair, AcdcConfig(0.0))
     assert len(everything.circuit) > 0.8 * model.layout.n_edges
     for step in everything.history:
         assert step.kept == (abs(step.after - step.before) > 1e-5)
-    nothing = acdc(model, one_pair, math.inf)
+    nothing = acdc(model, one_pair, AcdcConfig(math.inf))
     assert len(nothing.circuit) == 0 and not any(step.kept for step in nothing.history)
     assert nothing.metric_circuit == pytest.approx(nothing.metric_empty, abs=1e-5)
     assert abs(nothing.metric_model - nothing.metric_empty) > 0.01
@@ -125,7 +128,7 @@ def test_at_zero_all_that_matters_stays_and_at_infinity_nothing(name, hooked, on
 def test_edges_that_cannot_matter_go_at_zero(hooked):
     """With one position to look at, what a query or a key reads changes nothing."""
     pairs = PairSet((PromptPair((5,), (9,), ((3,),), ((4,),)),), metric="logit-difference")
-    found = acdc(hooked("llama"), pairs, 0.0)
+    found = acdc(hooked("llama"), pairs, AcdcConfig(0.0))
     gone = {step.name for step in found.history if not step.kept}
     assert gone == {step.name for step in found.history if step.name.endswith(("<q>", "<k>"))}
     assert gone and any(step.name.endswith("<v>") for step in found.history)
@@ -133,11 +136,11 @@ def test_edges_that_cannot_matter_go_at_zero(hooked):
 
 def test_width_and_batches_change_no_verdict(hooked, random_pairs):
     model, pairs = hooked("llama"), random_pairs(n=2, lengths=[7, 5], seed=5)
-    alone = acdc(model, pairs, 0.03, width=1, batch_size=1)
+    alone = acdc(model, pairs, AcdcConfig(0.03, width=1), options=RunOptions(batch_size=1))
     assert alone.cost.runs == 2 * alone.cost.decisions
     assert 0 < len(alone.circuit) < model.layout.n_edges
     verdicts = [(step.name, step.kept) for step in alone.history]
-    together = acdc(model, pairs, 0.03, width=17)
+    together = acdc(model, pairs, AcdcConfig(0.03, width=17))
     assert [(step.name, step.kept) for step in together.history] == verdicts
 
 
@@ -145,20 +148,20 @@ def test_width_and_batches_change_no_verdict(hooked, random_pairs):
 @pytest.mark.exhaustive_but("random")
 def test_order_is_as_stated(order, hooked, one_pair):
     layout = hooked("gpt2").layout
-    found = acdc(hooked("gpt2"), one_pair, 0.02, order=order)
+    found = acdc(hooked("gpt2"), one_pair, AcdcConfig(0.02, order=order))
     into = [s.name.partition("->")[0] for s in found.history if s.name.endswith("->logits")]
     rows = [layout.sources.index(name) for name in into]
     assert sorted(rows) == list(range(layout.shape[0]))
     assert (rows == sorted(rows)) == (order == "forward")
     columns = [layout.edge(step.name)[1] for step in found.history]
     assert columns == sorted(columns, reverse=True)
-    again = acdc(hooked("gpt2"), one_pair, 0.02, order=order)
-    assert again.to_dict() == found.to_dict()
+    again = acdc(hooked("gpt2"), one_pair, AcdcConfig(0.02, order=order))
+    assert again.to_json() == found.to_json()
 
 
-def test_fall_lets_go_what_works_against_the_behaviour(hooked, one_pair):
+def test_the_signed_criterion_lets_go_what_works_against_the_behaviour(hooked, one_pair):
     model = hooked("gpt2")
-    found = acdc(model, one_pair, 0.0, change="fall")
+    found = acdc(model, one_pair, AcdcConfig(0.0, criterion="signed"))
     gone = [step for step in found.history if not step.kept]
     assert gone and all(step.after >= step.before - 1e-5 for step in gone)
     assert found.metric_circuit > found.metric_model + 0.1
@@ -185,7 +188,7 @@ def test_nodes_equal_a_slow_search(name, hooked, one_pair):
         if not verdicts[layout.sources[row]]:
             mask, current = trial, after
     assert len(set(verdicts.values())) == 2
-    found = acdc(model, one_pair, threshold, nodes=True, width=3)
+    found = acdc(model, one_pair, AcdcConfig(threshold, level="node", width=3))
     assert {step.name: step.kept for step in found.history}.items() <= verdicts.items()
     assert torch.equal(found.circuit.mask, Circuit(layout, mask).pruned().mask)
     assert set(found.nodes) == {name for name, kept in verdicts.items() if kept}
@@ -195,7 +198,7 @@ def test_a_killed_search_goes_on_and_ends_with_the_same_bytes(
     hooked, one_pair, tmp_path, monkeypatch
 ):
     model = hooked("gpt2")
-    whole = acdc(model, one_pair, 0.01, resume=tmp_path / "whole.json")
+    whole = acdc(model, one_pair, AcdcConfig(0.01), resume=tmp_path / "whole.json")
     whole.save(tmp_path / "whole.json")
 
     trials, calls = module.Trials.__call__, []
@@ -209,37 +212,42 @@ def test_a_killed_search_goes_on_and_ends_with_the_same_bytes(
     monkeypatch.setattr(module.Trials, "__call__", dying)
     path = tmp_path / "killed.json"
     with pytest.raises(KeyboardInterrupt):
-        acdc(model, one_pair, 0.01, resume=path)
-    with pytest.raises(CircuitsError, match="was stopped"):
+        acdc(model, one_pair, AcdcConfig(0.01), resume=path)
+    with pytest.raises(CircuitsError, match="stopped-search"):
         Search.load(path)
     with pytest.raises(CircuitsError, match="other settings"):
-        acdc(model, one_pair, 0.02, resume=path)
+        acdc(model, one_pair, AcdcConfig(0.02), resume=path)
     calls[:] = [0] * 12
-    resumed = acdc(model, one_pair, 0.01, resume=path)
+    resumed = acdc(model, one_pair, AcdcConfig(0.01), resume=path)
     assert 0 < sum(calls) < whole.cost.runs
     resumed.save(path)
     assert path.read_bytes() == (tmp_path / "whole.json").read_bytes()
     calls[:] = [0] * 12
-    again = acdc(model, one_pair, 0.01, resume=path)
-    assert sum(calls) == 0 and again.to_dict() == whole.to_dict()
+    again = acdc(model, one_pair, AcdcConfig(0.01), resume=path)
+    assert sum(calls) == 0 and again.to_json() == whole.to_json()
 
 
 def test_saved_and_loaded(hooked, one_pair, tmp_path):
-    found = acdc(hooked("llama"), one_pair, 0.05)
+    found = acdc(hooked("llama"), one_pair, AcdcConfig(0.05))
     found.save(tmp_path / "search.json")
     loaded = Search.load(tmp_path / "search.json")
-    assert loaded.to_dict() == found.to_dict() and loaded.history == found.history
-    assert json.loads((tmp_path / "search.json").read_text())["details"]["settings"]["threshold"]
+    assert loaded.to_json() == found.to_json() and loaded.history == found.history
+    assert loaded.config == found.config and loaded.config.width is not None
+    assert loaded.provenance == found.provenance and loaded.provenance.metric == "logit-difference"
+    assert torch.equal(loaded.circuit.mask, found.circuit.mask)
+    assert loaded.circuit.provenance.settings["tau"] == 0.05
+    never = acdc(hooked("gpt2"), one_pair, AcdcConfig(math.inf))
+    assert math.isinf(Search.load(never.save(tmp_path / "inf.json")).config.tau)
     for content in ('{"edges": []}', "[]"):
         (tmp_path / "bad.json").write_text(content)
-        with pytest.raises(CircuitsError, match=r"bad\.json: not a search file"):
+        with pytest.raises(CircuitsError, match=r"bad\.json: "):
             Search.load(tmp_path / "bad.json")
     refused(Search.load, tmp_path / "search.json", {(): "nodes", ("cost",): "layers"})
 
 
 def test_the_cost_counts_layers_from_the_reader_on(hooked, one_pair):
     model = hooked("gpt2")
-    found = acdc(model, one_pair, 0.0, width=1)
+    found = acdc(model, one_pair, AcdcConfig(0.0, width=1))
     layers = [model.layout.reader_nodes[model.layout.edge(s.name)[1]].layer for s in found.history]
     # A first trial at logits runs no layer; later ones run from the reader's layer on.
     assert found.cost.layers_run == sum(3 - (3 if layer is None else layer) for layer in layers)
@@ -250,7 +258,7 @@ def test_the_cost_counts_layers_from_the_reader_on(hooked, one_pair):
 def test_the_cost_counts_both_stacks_of_an_encoder_decoder(hooked, one_pair):
     """Every circuit is a whole run there: fewer circuits than nodes are fewer layers."""
     model = hooked("bart")
-    found = acdc(model, one_pair, 0.0, nodes=True, width=1).cost
+    found = acdc(model, one_pair, AcdcConfig(0.0, level="node", width=1)).cost
     depth = model.layout.n_layers + model.layout.n_encoder_layers
     tried = found.decisions + found.untried
     assert (found.layers_run, found.naive_layers) == (depth * found.runs, depth * tried)
@@ -269,11 +277,11 @@ def test_other_ablations_equal_a_slow_search(ablation, hooked, random_pairs):
         return float(METRICS["logit-difference"](logits, batch).mean())
 
     mask, expected = slow_acdc(model.layout, measure, 0.1)
-    found = acdc(model, pairs, 0.1, ablation=ablation)
+    found = acdc(model, pairs, AcdcConfig(0.1, ablation=ablation))
     assert {s.name: s.kept for s in found.history} == {n: k for n, (_, _, k) in expected.items()}
     assert torch.equal(found.circuit.mask, mask)
     assert 0 < len(found.circuit) < model.layout.n_edges
-    corrupted = acdc(model, pairs, 0.1)
+    corrupted = acdc(model, pairs, AcdcConfig(0.1))
     assert abs(found.metric_empty - corrupted.metric_empty) > 0.01
 
 
@@ -287,53 +295,67 @@ def test_the_metric_is_that_of_the_circuit_returned(
 ):
     model, pairs = hooked("gpt2"), random_pairs(n=2, length=7, seed=4)
     threshold = 0.35 if nodes else threshold
-    found = acdc(model, pairs, threshold, ablation=ablation, nodes=nodes)
+    found = acdc(
+        model, pairs, AcdcConfig(threshold, ablation=ablation, level="node" if nodes else "edge")
+    )
     found.circuit.save(tmp_path / "circuit.json")
     circuit = Circuit.load(tmp_path / "circuit.json")
-    assert found.details["pruned"] == (ablation == "corrupted")
+    assert found.config.prunes == (ablation == "corrupted")
     assert 0 < len(circuit) < model.layout.n_edges
     measured = measure(model, pairs, [circuit, circuit.pruned()], ablation=ablation)
     own, pruned = measured.circuits.mean(dim=0).tolist()
     assert found.metric_circuit == pytest.approx(own, abs=1e-5)
     if not nodes:  # pruning changes the metric where it was left out, and nowhere else
-        assert (abs(pruned - own) < 1e-5) == found.details["pruned"]
+        assert (abs(pruned - own) < 1e-5) == found.config.prunes
     assert circuit_graph(circuit)["data"]
 
 
-def test_what_a_threshold_is_a_share_of():
+def test_what_tau_is_a_share_of():
     before, model = 1.0, 10.0
-    for rule, least in (
-        (module.Rule(0.1), 0.1),
-        (module.Rule(0.1, "current"), 0.1),
-        (module.Rule(0.1, "model"), 1.0),
-        (module.Rule(0.3, "current"), 0.3),
-        (module.Rule(0.3, "current", "fall"), 0.3),
+    for config, least in (
+        (AcdcConfig(0.1), 0.1),
+        (AcdcConfig(0.1, "current"), 0.1),
+        (AcdcConfig(0.1, "model"), 1.0),
+        (AcdcConfig(0.3, "current"), 0.3),
+        (AcdcConfig(0.3, "current", "signed"), 0.3),
     ):
-        assert rule.keeps(before, before - least - 0.01, model)
-        assert not rule.keeps(before, before - least + 0.01, model)
-        assert rule.keeps(before, before + least + 0.01, model) == (rule.change == "absolute")
-    assert module.Rule(0.1, "current").keeps(4.0, 3.5, model)
-    assert not module.Rule(0.1, "current").keeps(-4.0, -4.3, model)
+        assert config.keeps(before, before - least - 0.01, model)
+        assert not config.keeps(before, before - least + 0.01, model)
+        assert config.keeps(before, before + least + 0.01, model) == (
+            config.criterion == "absolute"
+        )
+    assert AcdcConfig(0.1, "current").keeps(4.0, 3.5, model)
+    assert not AcdcConfig(0.1, "current").keeps(-4.0, -4.3, model)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"threshold": 0.1, "ablation": "noise"}, "unknown ablation 'noise'"),
-        ({"threshold": -1.0}, "0 or more"),
-        ({"threshold": math.nan}, "0 or more"),
-        ({"threshold": 0.1, "order": "sideways"}, "known: backward, forward, random"),
-        ({"threshold": 0.1, "change": "rise"}, "known: absolute, fall"),
-        ({"threshold": 0.1, "relative_to": "baseline"}, "known: None, current, model"),
-        ({"threshold": 0.1, "relative_to": "model", "metric": "kl-divergence"}, "is 0 for"),
-        ({"threshold": 0.1, "resolution": -1.0}, "0 or more"),
-        ({"threshold": 0.1, "width": 0}, "at least 1"),
-        ({"threshold": 0.1, "metric": "beauty"}, "unknown metric"),
+        (
+            {"tau": 0.1, "ablation": "noise"},
+            "unknown ablation 'noise'; known: corrupted, mean",
+        ),
+        ({"tau": -1.0}, "0 or more"),
+        ({"tau": math.nan}, "0 or more"),
+        ({"tau": 0.1, "order": "sideways"}, "known: backward, forward, random"),
+        ({"tau": 0.1, "criterion": "rise"}, "known: absolute, signed"),
+        ({"tau": 0.1, "level": "layer"}, "known: edge, node"),
+        ({"tau": 0.1, "relative_to": "baseline"}, "known: current, model"),
+        ({"tau": 0.1, "resolution": -1.0}, "0 or more"),
+        ({"tau": 0.1, "width": 0}, "at least 1"),
     ],
 )
-def test_bad_settings_are_refused(given, message, hooked, one_pair):
+def test_bad_settings_are_refused(given, message):
     with pytest.raises(CircuitsError, match=message):
-        acdc(hooked("gpt2"), one_pair, **given)
+        options_from(AcdcConfig, **given)
+
+
+def test_a_metric_that_does_not_fit_is_refused(hooked, one_pair):
+    with pytest.raises(CircuitsError, match="unknown metric"):
+        acdc(hooked("gpt2"), one_pair, AcdcConfig(0.1), metric="beauty")
+    share = AcdcConfig(0.1, relative_to="model")
+    with pytest.raises(CircuitsError, match="is 0 for"):
+        acdc(hooked("gpt2"), one_pair, share, metric="kl-divergence")
 
 
 @given(
@@ -349,21 +371,21 @@ def test_guessing_ahead_decides_as_going_one_by_one(effects, interaction, width,
     def metric(gone):
         return sum(effects[i] for i in gone) + interaction * len(gone) ** 2 / 4
 
-    def spares(before, after):
+    def keeps(before, after):
         return abs(after - before) > 0.5
 
     gone, expected = [], []
     for cut in cuts:
         before, after = metric(gone), metric([*gone, cut])
-        expected.append((cut, before, after, spares(before, after)))
-        if not spares(before, after):
+        expected.append((cut, before, after, keeps(before, after)))
+        if not keeps(before, after):
             gone.append(cut)
     made = decide(
         cuts,
         metric([]),
         lambda sets: [metric(each) for each in sets],
-        spares,
+        keeps,
         width=width,
         guess=lambda cut: guesses[cut],
     )
-    assert [(d.cut, d.before, d.after, d.kept) for d in made] == expected
+    assert [(d.candidate, d.before, d.after, d.kept) for d in made] == expected

@@ -1,11 +1,14 @@
 """Head pruning against a plain search with hooks written out by hand."""
 
+import math
+
 import pytest
 import torch
 from unknown_keys import refused
 
 from circuits.errors import CircuitsError
 from circuits.metrics import METRICS
+from circuits.runtime.options import RunOptions
 from circuits.search import HeadPruning, prune_heads
 
 OUTPUTS = {
@@ -81,7 +84,7 @@ def mean_z(hf, name, pairs):
 
 
 @pytest.mark.parametrize(
-    ("name", "metric", "ablation", "threshold"),
+    ("name", "metric", "ablation", "max_drop"),
     [
         ("gpt2", "answer-log-probability", "zero", 0.02),
         ("llama", "logit-difference", "mean", 0.2),
@@ -92,7 +95,7 @@ def mean_z(hf, name, pairs):
     ],
 )
 @pytest.mark.exhaustive_but("llama-*", "bart-*", "gpt2-*")
-def test_equals_a_plain_search(name, metric, ablation, threshold, hooked, random_pairs):
+def test_equals_a_plain_search(name, metric, ablation, max_drop, hooked, random_pairs):
     model = hooked(name)
     pairs = random_pairs(n=4, lengths=[9, 6, 8, 9], answers=2, seed=7)
     means = mean_z(model.hf, name, pairs) if ablation == "mean" else None
@@ -107,12 +110,13 @@ def test_equals_a_plain_search(name, metric, ablation, threshold, hooked, random
         baselines.append(baseline)
         for head in range(4):
             after = measure(off | {(layer, head)})
-            kept = after < baseline - threshold * abs(baseline)
+            kept = after < baseline - max_drop * abs(baseline)
             trace.append((f"{layer}.h{head}", after, kept))
             if not kept:
                 off.add((layer, head))
     assert 0 < len(off) < len(trace)
-    found = prune_heads(model, pairs, threshold, metric=metric, ablation=ablation, batch_size=3)
+    options = RunOptions(batch_size=3)
+    found = prune_heads(model, pairs, max_drop, metric=metric, ablation=ablation, options=options)
     assert [(step.name, step.kept) for step in found.history] == [(n, k) for n, _, k in trace]
     for step, (_, after, _) in zip(found.history, trace, strict=True):
         assert step.after == pytest.approx(after, abs=1e-4)
@@ -136,23 +140,33 @@ def test_evaluated_on_other_examples_with_paired_intervals(hooked, random_pairs,
     assert off
     whole = plain(model.hf, "llama", others, set(), "logit-difference")
     pruned = plain(model.hf, "llama", others, off, "logit-difference")
-    assert set(found.evaluation) == {"logit-difference", "accuracy", "kl-divergence"}
-    figures = found.evaluation["logit-difference"]
-    assert figures.n == 30
-    assert figures.model[0] == pytest.approx(sum(whole) / 30, abs=1e-4)
-    assert figures.pruned[0] == pytest.approx(sum(pruned) / 30, abs=1e-4)
-    assert figures.fall[0] == pytest.approx(figures.model[0] - figures.pruned[0])
-    for value, low, high in (figures.model, figures.pruned, figures.fall):
-        assert low < value < high
-    assert found.evaluation["kl-divergence"].model[0] == pytest.approx(0, abs=1e-6)
-    assert found.evaluation["kl-divergence"].pruned[0] < -1e-3
-    found.save(tmp_path / "search.json")
-    assert HeadPruning.load(tmp_path / "search.json") == found
-    (tmp_path / "bad.json").write_text('{"kept": 3}')
-    with pytest.raises(CircuitsError, match=r"bad\.json: not a head-pruning file"):
+    assert found.evaluation is not None
+    assert (found.evaluation.data.n, found.evaluation.searched_on) == (30, 0)
+    metrics = found.evaluation.metrics
+    assert set(metrics) == {"logit-difference", "accuracy", "kl-divergence"}
+    figures = metrics["logit-difference"]
+    assert figures.model.n == 30
+    assert figures.model.value == pytest.approx(sum(whole) / 30, abs=1e-4)
+    assert figures.pruned.value == pytest.approx(sum(pruned) / 30, abs=1e-4)
+    assert figures.drop.value == pytest.approx(figures.model.value - figures.pruned.value)
+    for estimate in (figures.model, figures.pruned, figures.drop):
+        assert estimate.low < estimate.value < estimate.high
+    assert metrics["kl-divergence"].model.value == pytest.approx(0, abs=1e-6)
+    assert metrics["kl-divergence"].pruned.value < -1e-3
+    assert HeadPruning.load(found.save(tmp_path / "search.json")) == found
+    (tmp_path / "bad.json").write_text('{"kind": "head-pruning", "schema_version": 1, "kept": 3}')
+    with pytest.raises(CircuitsError, match=r"bad\.json: kept: "):
         HeadPruning.load(tmp_path / "bad.json")
-    places = {(): "neurons", ("evaluation", "accuracy"): "weights"}
+    places = {(): "neurons", ("evaluation", "metrics", "accuracy"): "weights"}
     refused(HeadPruning.load, tmp_path / "search.json", places)
+
+
+def test_one_example_has_no_interval(hooked, random_pairs):
+    model, other = hooked("llama"), random_pairs(n=1, seed=8)
+    found = prune_heads(model, random_pairs(n=2, seed=7), 0.2, evaluate_on=other).evaluation
+    (figures,) = found.metrics.values()
+    assert math.isfinite(figures.drop.value) and math.isnan(figures.drop.low)
+    assert figures.drop.n == 1
 
 
 def test_layers_below_are_not_run_again_and_the_model_is_left_as_it_was(hooked, random_pairs):
@@ -172,10 +186,9 @@ def test_layers_below_are_not_run_again_and_the_model_is_left_as_it_was(hooked, 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"threshold": 1.0}, "from 0 to below 1"),
-        ({"threshold": -0.1}, "from 0 to below 1"),
-        ({"threshold": 0.1, "ablation": "noise"}, "known: zero, mean"),
-        ({"threshold": 0.1, "metric": "kl-divergence"}, "is 0 for the whole model"),
+        ({"max_drop": 1.0}, "from 0 to below 1"),
+        ({"max_drop": -0.1}, "from 0 to below 1"),
+        ({"max_drop": 0.1, "metric": "kl-divergence"}, "is 0 for the whole model"),
     ],
 )
 def test_bad_settings_are_refused(given, message, hooked, random_pairs):

@@ -6,39 +6,39 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import groupby
+from typing import Literal
 
 from jaxtyping import Bool
 from torch import Tensor
 
-from circuits.errors import CircuitsError
 from circuits.graph import Layout
 
-ORDERS = ("backward", "forward", "random")
+Order = Literal["backward", "forward", "random"]
 
 
-class Walk(ABC):
-    """The graph as it shrinks: groups of cuts, each cut a name with the edges that it removes.
+class RemovalOrder(ABC):
+    """The graph as it shrinks: groups of candidates, each a name for the edges that go with it.
 
-    mask: the edges left. passed: cuts that lie behind, untried ones included. size: cuts in all.
+    mask: the edges left. n_done: candidates decided on, untried ones included.
+    size: candidates in all.
     """
 
-    unit: str
     size: int
 
     def __init__(self, layout: Layout) -> None:
-        self.layout, self.mask, self.passed = layout, layout.mask.clone(), 0
+        self.layout, self.mask, self.n_done = layout, layout.mask.clone(), 0
 
     @abstractmethod
     def groups(self) -> Iterator[list[str]]:
         """Cuts to decide together; each group sees what became of those before it."""
 
     @abstractmethod
-    def remove(self, mask: Bool[Tensor, "source reader"], cut: str) -> None:
-        """Take a cut's edges out of a mask."""
+    def remove(self, mask: Bool[Tensor, "source reader"], candidate: str) -> None:
+        """Take a candidate's edges out of a mask."""
 
-    def source(self, cut: str) -> str:
-        """The source that a cut cuts from."""
-        return cut.partition("->")[0]
+    def source(self, candidate: str) -> str:
+        """The source whose edges a candidate removes."""
+        return candidate.partition("->")[0]
 
     def drop_unread(self, column: int) -> bool:
         """Drop a reader's edges if nothing reads its node any more; whether it was so."""
@@ -49,15 +49,11 @@ class Walk(ABC):
         return unread
 
 
-class EdgeWalk(Walk):
+class EdgeOrder(RemovalOrder):
     """Reader by reader from the logits to the input; the edges into a reader in `order`."""
 
-    unit = "edge"
-
-    def __init__(self, layout: Layout, order: str, seed: int) -> None:
+    def __init__(self, layout: Layout, order: Order, seed: int) -> None:
         super().__init__(layout)
-        if order not in ORDERS:
-            raise CircuitsError(f"order {order!r}; known: {', '.join(ORDERS)}")
         self.size = layout.n_edges
         self.order, self.draw = order, random.Random(f"acdc {seed}")
 
@@ -71,17 +67,15 @@ class EdgeWalk(Walk):
                 self.draw.shuffle(rows)
             if not self.drop_unread(column):
                 yield [self.layout.edge_name(row, column) for row in rows]
-            self.passed += len(rows)
+            self.n_done += len(rows)
 
-    def remove(self, mask: Bool[Tensor, "source reader"], cut: str) -> None:
+    def remove(self, mask: Bool[Tensor, "source reader"], candidate: str) -> None:
         """Take one edge out."""
-        mask[self.layout.edge(cut)] = False
+        mask[self.layout.edge(candidate)] = False
 
 
-class NodeWalk(Walk):
-    """Attentions and MLPs from the last to the first; a node's cut takes all edges out of it."""
-
-    unit = "node"
+class NodeOrder(RemovalOrder):
+    """Attentions and MLPs from the last to the first; a candidate is a node with its edges."""
 
     def __init__(self, layout: Layout) -> None:
         super().__init__(layout)
@@ -102,8 +96,8 @@ class NodeWalk(Walk):
             for name in names:
                 for column in readers[self._rows[name]]:
                     self.drop_unread(column)
-            self.passed += len(names)
+            self.n_done += len(names)
 
-    def remove(self, mask: Bool[Tensor, "source reader"], cut: str) -> None:
+    def remove(self, mask: Bool[Tensor, "source reader"], candidate: str) -> None:
         """Take all edges out of one node."""
-        mask[self._rows[cut]] = False
+        mask[self._rows[candidate]] = False
