@@ -59,8 +59,8 @@ def search(
     criterion: Annotated[
         str | None,
         typer.Option(
-            help="acdc: absolute (default: keep what changes the metric) or signed (also remove what "
-            "works against the behaviour, as in the paper)."
+            help="acdc: absolute (default: keep what changes the metric) or signed (also remove "
+            "what works against the behaviour, as in the paper)."
         ),
     ] = None,
     order: Annotated[
