@@ -52,11 +52,11 @@ def convert(
     circuit: Annotated[
         Path | None, typer.Option(help="A circuit.json to write into the same file.")
     ] = None,
-    gradients_of: Annotated[
+    score_sign: Annotated[
         str,
         typer.Option(help="What a file's scores are the gradients of: loss, as MIB's, or metric."),
     ] = "loss",
-    copies: Annotated[
+    kv_reduction: Annotated[
         str,
         typer.Option(
             help="EAP-IG files hold a k and a v score for each query head; here there is one for "
@@ -92,7 +92,7 @@ def convert(
         return
     if circuit is not None:
         raise CircuitsError("--circuit goes with an --out of .json or .pt, or with a --to")
-    _read(source, out, model, kv_heads, gradients_of, copies)
+    _read(source, out, model, kv_heads, score_sign, kv_reduction)
 
 
 _FORM_OF = {
@@ -170,8 +170,8 @@ def _read(
     out: Path,
     model: str | None,
     kv_heads: int | None,
-    gradients_of: str,
-    copies: str,
+    score_sign: str,
+    kv_reduction: str,
 ) -> None:
     from circuits.errors import CircuitsError
     from circuits.graph.interchange import GraphFile
@@ -193,10 +193,10 @@ def _read(
                 raise
             typer.echo(f"note: its scores only; {error}", err=True)
     if graph.has_scores:
-        scores = graph.scores(n_kv_heads=kv_heads, of=gradients_of, copies=copies)
+        scores = graph.scores(n_kv_heads=kv_heads, score_sign=score_sign, kv_reduction=kv_reduction)
         use.echo_outputs(scores.save(out), out / "scores.json")
     if of_nodes:
-        nodes = graph.scores_of_nodes(n_kv_heads=kv_heads, of=gradients_of)
+        nodes = graph.scores_of_nodes(n_kv_heads=kv_heads, score_sign=score_sign)
         file = nodes.save(out / "nodes" if graph.has_scores else out)
         use.echo_outputs(file, file.with_suffix(".json"))
     if kept is not None:

@@ -26,7 +26,7 @@ def select(
     fraction: Annotated[
         float | None, typer.Option(help="Of all of them, in place of --size.")
     ] = None,
-    threshold: Annotated[
+    min_score: Annotated[
         float | None, typer.Option(help="The least score of an edge, in place of --size.")
     ] = None,
     strategy: use.AnyStrategy = None,
@@ -51,20 +51,20 @@ def select(
     from circuits.graph import select as select_edges
     from circuits.graph.levels import empty_like, select_size, size_of_fraction
 
-    if sum(given is not None for given in (size, fraction, threshold)) != 1:
-        raise CircuitsError("give one of --size, --fraction and --threshold")
+    if sum(given is not None for given in (size, fraction, min_score)) != 1:
+        raise CircuitsError("give one of --size, --fraction and --min-score")
     use.require_writable(out, file=True)
     found = load_scores(scores)
-    if threshold is not None:
+    if min_score is not None:
         if not isinstance(found, EdgeScores):
-            raise CircuitsError("--threshold is for edges; of nodes and neurons give --size")
+            raise CircuitsError("--min-score is for edges; of nodes and neurons give --size")
         if strategy is not None:
             raise CircuitsError(
-                f"--strategy {strategy} orders edges by --size; it takes no --threshold"
+                f"--strategy {strategy} orders edges by --size; it takes no --min-score"
             )
         circuit: AnyCircuit = select_edges(
             found,
-            threshold=threshold,
+            min_score=min_score,
             strategy="threshold",
             ranking=ranking,
             positive_ratio=positive_ratio,

@@ -8,9 +8,9 @@ hannamw/EAP-IG, src/eap/graph.py; MIB's `importances.json` is written by the sam
 **Sign.** There a score is (corrupted - clean) . gradient of a *loss*, and the loss is minus the
 metric (`partial(metric, loss=True)` in EAP-IG's notebooks and in MIB's run_attribution.py). Two
 minus signs: a file's positive edge supports the behaviour, as ours does, and nothing is flipped. A
-file whose scores were made with the metric itself (`loss=False`) is read with of="metric" and is
-flipped. Scores are kept signed; files of absolute or unsigned scores (information flow routes, UGS)
-stay as they are.
+file whose scores were made with the metric itself (`loss=False`) is read with score_sign="metric"
+and is flipped. Scores are kept signed; files of absolute or unsigned scores (information flow
+routes, UGS) stay as they are.
 
 **Scale.** EAP-IG takes the mean of the loss over a batch and then divides by the number of
 examples, so its scores are ours divided by the batch size. Rankings are equal; nothing is rescaled.
@@ -21,8 +21,8 @@ its copies, so reading with `n_kv_heads` sums a group's scores, exactly. Writing
 evenly over the copies: sums are kept, reading back gives the same scores, and each copy weighs what
 keeping it is worth on average. Scores that are no gradients do not add up so: under information
 flow routes each copy reads what the shared reader does and has its share, so they are written
-undivided, and are read with copies="mean". A circuit's edge becomes all of its copies; a file that
-keeps some copies of an edge and not others is no circuit of the grouped graph and is refused.
+undivided, and are read with kv_reduction="mean". A circuit's edge becomes all of its copies; a file
+that keeps some copies of an edge and not others is no circuit of the grouped graph and is refused.
 Without `n_kv_heads` a file is read as the ungrouped graph that it is.
 
 **Nodes.** A node's score there is what it is here (`NodeScores`), with an edge's sign and scale,
@@ -52,7 +52,7 @@ from circuits.graph.scores import EdgeScores
 from circuits.runtime.files import atomic_path, read_json, write_json
 
 _SIGNS = {"loss": 1.0, "metric": -1.0}
-_COPIES = ("sum", "mean")
+_REDUCTIONS = ("sum", "mean")
 _SHARES = "information-flow"  # the method whose scores are shares of what a reader reads
 
 
@@ -102,18 +102,20 @@ class GraphFile:
         return bool(self._edges("in_graph").any())
 
     def scores(
-        self, *, n_kv_heads: int | None = None, of: str = "loss", copies: str = "sum"
+        self, *, n_kv_heads: int | None = None, score_sign: str = "loss", kv_reduction: str = "sum"
     ) -> EdgeScores:
         """Edge scores in this package's sign.
 
         n_kv_heads: the model's, to make one of the copies of each k and v reader; None keeps the
             file's own ungrouped graph.
-        of: what the gradients were of; "loss" (minus the metric) or "metric".
-        copies: what becomes of a group's scores; "sum", or "mean" for information flow routes.
+        score_sign: what the gradients were of; "loss" (minus the metric) or "metric".
+        kv_reduction: of a group's scores; "sum", or "mean" for information flow routes.
         """
-        if copies not in _COPIES:
-            raise CircuitsError(f"copies {copies!r}: known are {', '.join(_COPIES)}")
-        sign = _sign(of)
+        if kv_reduction not in _REDUCTIONS:
+            raise CircuitsError(
+                f"kv_reduction {kv_reduction!r}: known are {', '.join(_REDUCTIONS)}"
+            )
+        sign = _sign(score_sign)
         matrix = self._edges("score")
         if not matrix.any():
             whose = "; its scores are of nodes" if self.node_scores() else ""
@@ -121,9 +123,9 @@ class GraphFile:
         layout = self._narrow(n_kv_heads)
         homes = _homes(self.wide, layout)
         total = torch.zeros(layout.shape).index_add_(1, homes, matrix)
-        if copies == "mean":
+        if kv_reduction == "mean":
             total /= torch.bincount(homes)
-        made = ImportRecord(file=str(self.path), gradients_of=of, copies=copies)
+        made = ImportRecord(file=str(self.path), score_sign=score_sign, kv_reduction=kv_reduction)
         return EdgeScores(total * sign, layout, "imported", Provenance(imported=made))
 
     def circuit(self, *, n_kv_heads: int | None = None) -> Circuit:
@@ -162,12 +164,14 @@ class GraphFile:
         numbers = {name: self._number(name, value) for name, value in found.items()}
         return {name: number for name, number in numbers.items() if not math.isnan(number)}
 
-    def scores_of_nodes(self, *, n_kv_heads: int | None = None, of: str = "loss") -> NodeScores:
+    def scores_of_nodes(
+        self, *, n_kv_heads: int | None = None, score_sign: str = "loss"
+    ) -> NodeScores:
         """Node scores in this package's sign: every source needs one, but for `input`.
 
-        n_kv_heads, of: as for `scores`.
+        n_kv_heads, score_sign: as for `scores`.
         """
-        sign, found = _sign(of), self.node_scores()
+        sign, found = _sign(score_sign), self.node_scores()
         layout = self._narrow(n_kv_heads)
         values = torch.zeros(len(layout.sources))
         for row, name in enumerate(layout.sources):
@@ -176,7 +180,7 @@ class GraphFile:
                     f"{self.path}: node {name} has no score, where {len(found)} others have one"
                 )
             values[row] = found.get(name, 0.0)
-        made = Provenance(imported=ImportRecord(file=str(self.path), gradients_of=of))
+        made = Provenance(imported=ImportRecord(file=str(self.path), score_sign=score_sign))
         return NodeScores(values * sign, layout, (1,) * len(values), "imported", made)
 
     def _narrow(self, n_kv_heads: int | None) -> Layout:
@@ -269,7 +273,7 @@ def write_graph(
     values, kept = torch.zeros(wide.shape), torch.zeros(wide.shape, dtype=torch.bool)
     if scores is not None:
         imported = scores.provenance.imported
-        averaged = imported is not None and imported.copies == "mean"
+        averaged = imported is not None and imported.kv_reduction == "mean"
         undivided = scores.method == _SHARES or averaged
         values = (scores.matrix if undivided else scores.matrix / torch.bincount(homes))[:, homes]
     if circuit is not None:
@@ -309,7 +313,7 @@ def write_graph(
 
 def _sign(of: str) -> float:
     if of not in _SIGNS:
-        raise CircuitsError(f"gradients of {of!r}: known are {', '.join(_SIGNS)}")
+        raise CircuitsError(f"score_sign {of!r}: known are {', '.join(_SIGNS)}")
     return _SIGNS[of]
 
 

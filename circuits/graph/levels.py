@@ -46,7 +46,7 @@ def load_circuit(path: str | Path) -> AnyCircuit:
 
 
 def empty_like(scores: AnyScores) -> AnyCircuit:
-    """The circuit of nothing, from which `choosing` makes others."""
+    """The circuit of nothing, from which `with_only` makes others."""
     if isinstance(scores, NodeScores):
         return NodeCircuit.inputs_only(scores.units)
     return Circuit.empty(scores.layout)
@@ -55,7 +55,7 @@ def empty_like(scores: AnyScores) -> AnyCircuit:
 def size_of_fraction(scores: AnyScores, fraction: float) -> int:
     """How many edges, nodes or neurons a share of all is, at least one."""
     if not 0 < fraction <= 1:
-        raise CircuitsError(f"share {fraction}: it must be above 0 and at most 1")
+        raise CircuitsError(f"fraction {fraction}: it must be above 0 and at most 1")
     return max(1, round(fraction * len(empty_like(scores).candidates)))
 
 
@@ -64,7 +64,7 @@ def order_of(
 ) -> Int[Tensor, " choice"]:
     """All places, best first, as `select` and `select_nodes` take them.
 
-    rule: None takes that of DEFAULT_RULES. Nodes and neurons have no other.
+    strategy: None takes that of DEFAULT_STRATEGIES. Nodes and neurons have no other.
     """
     if isinstance(scores, NodeScores):
         _require_top_n(scores, strategy)
@@ -86,7 +86,7 @@ def select_size(
         _require_top_n(scores, strategy)
         if positive_ratio is not None:
             raise CircuitsError(
-                f"positive={positive_ratio} is for edges ranked by a mix of two orders"
+                f"positive_ratio={positive_ratio} is for edges ranked by a mix of two orders"
             )
         return select_nodes(scores, size, ranking=ranking)
     strategy = strategy or DEFAULT_STRATEGIES["edge"]

@@ -1,22 +1,22 @@
-"""Rules by which edges enter a circuit, one after the other.
+"""Strategies by which edges enter a circuit, one after the other.
 
-A rule orders all edges once, best first, and a circuit of n edges is the first n: circuits of one
-rule and different sizes are nested.
+A strategy orders all edges once, best first, and a circuit of n edges is the first n: circuits of
+one strategy and different sizes are nested.
 
-- `top-n`   by worth alone.
-- `paths`   path after path from input to logits, those first whose weakest edge is worth most, so
-            that pruning has next to nothing to take away.
-- `greedy`  grows back from the logits, always by the best edge into a node that is in already
-            (Hanna et al. 2024).
-- `stable`  edges first whose score keeps its sign in 95 % of bootstrap resamples over examples;
-            within both groups by worth (after Nikankin et al. 2025, arXiv:2510.25786, who leave the
-            unstable ones out). Needs per-example scores.
+- `top-n`        by worth alone.
+- `widest-path`  path after path from input to logits, those first whose weakest edge is worth most,
+                 so that pruning has next to nothing to take away.
+- `greedy`       grows back from the logits, always by the best edge into a node that is in already
+                 (Hanna et al. 2024).
+- `stable`       edges first whose score keeps its sign in 95 % of bootstrap resamples over
+                 examples; within both groups by worth (after Nikankin et al. 2025,
+                 arXiv:2510.25786, who leave the unstable ones out). Needs per-example scores.
 
 A ranking says what an edge is worth: its `absolute` score, which keeps edges that work against the
 behaviour too, or its `signed` score. Whole paths by signed score may be joined: an edge that nearly
 all score stands on counts at its size then, whatever its sign (`circuits.graph.inlets`). `mixed`
-takes at every size a share `positive` of the edges from the signed order and the rest from the
-absolute one (the ratio selection of the same paper).
+takes at every size a share `positive_ratio` of the edges from the signed order and the rest from
+the absolute one (the ratio selection of the same paper).
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def edge_order(
     positive_ratio: float | None = None,
     join: bool = False,
 ) -> Int[Tensor, " edge"]:
-    """Flat matrix places of all edges in the order of the rule; ties in matrix order.
+    """Flat matrix places of all edges in the order of the strategy; ties in matrix order.
 
-    positive: for ranking `mixed`, and for it only: the share of the signed order, from 0 to 1.
+    positive_ratio: for ranking `mixed` only: the share of the signed order, from 0 to 1.
     join: whether whole paths by signed score take edges that nearly all score stands on at their
-        size; other rules go by the scores as they are.
+        size; other strategies go by the scores as they are.
 
     The order is kept with the scores: asked for again, it costs nothing.
     """
@@ -89,7 +89,7 @@ def _order(
 
 
 def require_ranking(ranking: str, positive_ratio: float | None) -> None:
-    """Refuse an unknown ranking, and a share `positive` where there is none to take."""
+    """Refuse an unknown ranking, and a `positive_ratio` where there is none to take."""
     if ranking not in RANKINGS:
         raise CircuitsError(f"unknown ranking {ranking!r}; known: {', '.join(RANKINGS)}")
     if (ranking == "mixed") != (positive_ratio is not None) or not 0 <= (positive_ratio or 0) <= 1:

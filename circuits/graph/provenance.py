@@ -84,14 +84,14 @@ class ImportRecord(Record):
     """A graph file of another tool that was read, and how (`circuits.graph.interchange`)."""
 
     file: str
-    gradients_of: str | None = None
-    copies: str | None = None
+    score_sign: str | None = None
+    kv_reduction: str | None = None
 
 
 class SelectionRecord(Record):
     """How a circuit was chosen from scores.
 
-    size: edges (nodes, neurons) asked for, before pruning; or threshold: the least score.
+    size: edges (nodes, neurons) asked for, before pruning; or min_score: the least score.
     positive_ratio: the share taken by signed score, of ranking "mixed".
     joined, missing: edges of negative score that nearly all score stands on: taken, or left out.
     choice: how the ranking was chosen, if it was.
@@ -100,7 +100,7 @@ class SelectionRecord(Record):
     strategy: str
     ranking: str
     size: int | None = None
-    threshold: float | None = None
+    min_score: float | None = None
     positive_ratio: float | None = None
     pruned: bool = False
     joined: tuple[str, ...] = ()

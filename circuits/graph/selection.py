@@ -17,7 +17,7 @@ def select(
     scores: EdgeScores,
     *,
     size: int | None = None,
-    threshold: float | None = None,
+    min_score: float | None = None,
     strategy: str = "widest-path",
     ranking: str = "absolute",
     positive_ratio: float | None = None,
@@ -28,10 +28,10 @@ def select(
     Args:
         scores: of all edges.
         size: how many edges; counted before pruning, as in the MIB benchmark.
-        threshold: the least score of an edge, for strategy "threshold" in place of `size`.
+        min_score: the least score of an edge, for strategy "threshold" in place of `size`.
         strategy: "widest-path", "top-n", "greedy" and "stable" take the first `size` edges of their
             order, which `circuits.graph.orders` describes; "threshold" takes all of at least
-            `threshold`. "widest-path" gave the most faithful circuits where they were compared
+            `min_score`. "widest-path" gave the most faithful circuits where they were compared
             (docs/method.md).
         ranking: "absolute", which keeps edges that work against the behaviour too, "signed", or
             "mixed"; `circuits.choose_ranking` finds one on pairs of its own. By signed score,
@@ -52,14 +52,14 @@ def select(
     if strategy not in (*ORDERS, "threshold"):
         raise CircuitsError(f"unknown strategy {strategy!r}; known: {', '.join(ORDERS)}, threshold")
     if strategy == "threshold":
-        if threshold is None or size is not None or positive_ratio is not None:
+        if min_score is None or size is not None or positive_ratio is not None:
             raise CircuitsError(
-                'strategy "threshold" takes threshold=, and no size= or positive_ratio='
+                'strategy "threshold" takes min_score=, and no size= or positive_ratio='
             )
-        mask = (ranking_keys(scores.matrix, ranking) >= threshold) & scores.mask
+        mask = (ranking_keys(scores.matrix, ranking) >= min_score) & scores.mask
     else:
-        if size is None or threshold is not None:
-            raise CircuitsError(f'strategy "{strategy}" takes size=, and no threshold=')
+        if size is None or min_score is not None:
+            raise CircuitsError(f'strategy "{strategy}" takes size=, and no min_score=')
         if not 0 <= size <= scores.layout.n_edges:
             raise CircuitsError(f"{size} edges asked for; this model has {scores.layout.n_edges}")
         order = edge_order(scores, strategy, ranking, positive_ratio=positive_ratio, join=True)
@@ -69,7 +69,7 @@ def select(
         strategy=strategy,
         ranking=ranking,
         size=size,
-        threshold=threshold,
+        min_score=min_score,
         positive_ratio=positive_ratio,
         pruned=prune,
         **said,

@@ -1,5 +1,7 @@
 """Nodes and neurons against plain autograd, and against the edges that they are made of."""
 
+import inspect
+
 import pytest
 import torch
 from conftest import CONFIGS
@@ -162,7 +164,7 @@ def test_refusals(hooked, random_pairs, tmp_path):
         ({"metric": "accuracy"}, "accuracy has no gradient"),
     ):
         with pytest.raises(CircuitsError, match=message):
-            attribute_nodes(model, pairs, **settings)
+            inspect.unwrap(attribute_nodes)(model, pairs, **settings)
     with pytest.raises(CircuitsError, match="each source needs one"):
         NodeScores(torch.zeros(2), layout, (1, 1), "eap")
     with pytest.raises(CircuitsError, match="2 scores for sources of"):

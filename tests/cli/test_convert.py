@@ -74,7 +74,7 @@ def test_shares_of_copies_are_their_mean(ours, tmp_path):
     shares = EdgeScores(scores.matrix, LAYOUT, "information-flow")
     file = write_graph(tmp_path / "graph.json", d_model=32, scores=shares)
     done = circuits(
-        *("convert", file, "--kv-heads", 2, "--copies", "mean", "--out", tmp_path / "back")
+        *("convert", file, "--kv-heads", 2, "--kv-reduction", "mean", "--out", tmp_path / "back")
     )
     assert done.returncode == 0, done.stderr
     torch.testing.assert_close(EdgeScores.load(tmp_path / "back").matrix, scores.matrix)

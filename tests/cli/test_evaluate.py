@@ -126,11 +126,11 @@ def test_select_and_given_circuits_are_refused_with_a_reason(discovered, tmp_pat
         return str(refusal.value)
 
     choose = ("select", "--scores", discovered, "--out", tmp_path / "x.json")
-    assert "one of --size, --fraction and --threshold" in said(*choose)
+    assert "one of --size, --fraction and --min-score" in said(*choose)
     assert "one of --size" in said(*choose, "--size", 3, "--fraction", 0.1)
     assert "share 1.5" in said(*choose, "--fraction", 1.5)
     assert "edges asked for; this model has" in said(*choose, "--size", 10**6)
-    assert "takes no --threshold" in said(*choose, "--threshold", 0.1, "--strategy", "widest-path")
+    assert "takes no --min-score" in said(*choose, "--min-score", 0.1, "--strategy", "widest-path")
     assert not (tmp_path / "x.json").exists()
     foreign = tmp_path / "foreign.json"
     Circuit.empty(Layout(1, 2, 2)).save(foreign)
@@ -222,7 +222,7 @@ def test_scores_of_nodes_and_neurons_are_evaluated_in_the_same_way(of_nodes, tmp
 def test_what_cannot_be_evaluated_is_refused_and_leaves_nothing(discovered, rows, tmp_path):
     command = ("evaluate", "--scores", discovered, "--device", "cpu", "--quiet")
     command += ("--out", tmp_path / "out")
-    refused(circuits(*command, "--fraction", 2), "share 2.0: it must be above 0 and at most 1")
+    refused(circuits(*command, "--fraction", 2), "fraction 2.0: it must be above 0 and at most 1")
     refused(circuits(*command, "--strategy", "luck"), "unknown strategy 'luck'")
     shutil.copytree(discovered, tmp_path / "odd")
     record = json.loads((discovered / "scores.json").read_text())

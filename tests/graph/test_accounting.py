@@ -199,7 +199,7 @@ def test_scores_of_nodes_are_scores_of_nodes(file, suffix):
             record["nodes"][name]["score"] = value
 
     path, *_ = file(suffix, change)
-    found = GraphFile.read(path).scores_of_nodes(of="metric")
+    found = GraphFile.read(path).scores_of_nodes(score_sign="metric")
     assert found.values.tolist() == [0.0, *(-values[1:]).tolist()]
     values[2] = math.nan
     path, *_ = file(suffix, change)

@@ -86,7 +86,7 @@ def test_ties_and_zeros_still_give_n_edges():
 
 def test_threshold():
     scores = random_scores(SMALL[1])
-    circuit = select(scores, threshold=1.0, strategy="threshold", prune=False)
+    circuit = select(scores, min_score=1.0, strategy="threshold", prune=False)
     assert torch.equal(circuit.mask, scores.matrix.abs() >= 1.0)
 
 
@@ -117,7 +117,7 @@ def test_greedy_takes_the_best_edge_it_can_see():
         ({"size": 3, "strategy": "best"}, "unknown strategy 'best'"),
         ({"size": 3, "ranking": "upside-down"}, "unknown ranking"),
         ({"size": 10**6}, "1000000 edges asked for; this model has"),
-        ({"strategy": "threshold"}, "takes threshold="),
+        ({"strategy": "threshold"}, "takes min_score="),
         ({"strategy": "top-n"}, "takes size="),
     ],
 )

@@ -169,12 +169,12 @@ def test_shares_of_a_reader_are_those_of_each_copy(suffix, hooked, random_pairs,
     written = write_graph(tmp_path / f"grouped{suffix}", d_model=32, scores=own)
     close(read_scores(written).matrix, wide.matrix)
     written = write_graph(tmp_path / f"wide{suffix}", d_model=32, scores=wide)
-    found = read_scores(written, n_kv_heads=2, copies="mean")
+    found = read_scores(written, n_kv_heads=2, kv_reduction="mean")
     close(found.matrix, own.matrix)
     again = write_graph(tmp_path / f"again{suffix}", d_model=32, scores=found)
     close(read_scores(again).matrix, wide.matrix)
-    with pytest.raises(CircuitsError, match="copies 'all': known are sum, mean"):
-        read_scores(written, copies="all")
+    with pytest.raises(CircuitsError, match="kv_reduction 'all': known are sum, mean"):
+        read_scores(written, kv_reduction="all")
 
 
 def test_sign_is_that_of_eap_ig(hooked, random_pairs, tmp_path):
@@ -202,7 +202,7 @@ def test_sign_is_that_of_eap_ig(hooked, random_pairs, tmp_path):
         read_scores(file).matrix * batch_size, ours, atol=1e-5 * scale, rtol=0
     )
     torch.testing.assert_close(
-        read_scores(file, of="metric").matrix * -batch_size, ours, atol=1e-5 * scale, rtol=0
+        read_scores(file, score_sign="metric").matrix * -batch_size, ours, atol=1e-5 * scale, rtol=0
     )
 
 
@@ -331,8 +331,8 @@ def test_what_cannot_be_converted_is_refused(tmp_path):
         read_circuit(path, n_kv_heads=2)
     with pytest.raises(CircuitsError, match="n_kv_heads=3"):
         read_circuit(path, n_kv_heads=3)
-    with pytest.raises(CircuitsError, match="gradients of 'luck'"):
-        read_scores(path, of="luck")
+    with pytest.raises(CircuitsError, match="score_sign 'luck'"):
+        read_scores(path, score_sign="luck")
     with pytest.raises(CircuitsError, match=r"write a \.json or a \.pt"):
         write_graph(tmp_path / "g.txt", d_model=8, scores=scores)
     with pytest.raises(CircuitsError, match="give scores, a circuit, or both of one model"):

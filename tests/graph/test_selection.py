@@ -224,5 +224,5 @@ def test_stable_puts_edges_with_a_sure_sign_first():
 def test_refusals(arguments, message):
     with pytest.raises(CircuitsError, match=message):
         edge_order(random_scores(SMALL[0]), **arguments)
-    with pytest.raises(CircuitsError, match=r"takes threshold=, and no size= or positive_ratio="):
-        select(random_scores(SMALL[0]), strategy="threshold", threshold=0.1, positive_ratio=0.2)
+    with pytest.raises(CircuitsError, match=r"takes min_score=, and no size= or positive_ratio="):
+        select(random_scores(SMALL[0]), strategy="threshold", min_score=0.1, positive_ratio=0.2)

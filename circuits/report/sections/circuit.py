@@ -150,7 +150,7 @@ def _selection(circuit: Circuit) -> str:
         "stable": "The edges of the highest rank are taken, those first whose score keeps its sign "
         "when the examples are resampled",
         "top-n": "The edges of the highest rank are taken",
-        "threshold": "Edges of at least a threshold are taken",
+        "threshold": "Edges of at least a least score are taken",
         "greedy": "The circuit is grown back from the logits, always by the highest edge into a "
         "node that is in it already",
     }
