@@ -265,11 +265,10 @@ def kept(
     path: Path,
 ) -> Patching:
     """A sweep from its file, or run and written there."""
-    described = {"data": describe_pairs(pairs), "model": describe_model(model)}
-    identity = {name: part.model_dump(mode="json") for name, part in described.items()}
     if path.exists():
         found = Patching.load(path)
-        if any(found.details.get(key) != value for key, value in identity.items()):
+        origin = found.provenance
+        if (origin.data, origin.model) != (describe_pairs(pairs), describe_model(model)):
             raise CircuitsError(
                 f"{path}: belongs to another model or other pairs; write to another place, or "
                 "delete it"
@@ -282,7 +281,6 @@ def kept(
         metrics=metrics,
         options=RunOptions(progress=True),
     )
-    found.details.update(identity)
     found.save(path)
     return found
 

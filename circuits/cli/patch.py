@@ -99,7 +99,6 @@ def patch(
     """
     from circuits.intervention.patching import PatchSpec, path_patch
     from circuits.intervention.patching import patch as patch_sites
-    from circuits.provenance import describe_model, describe_pairs, versions
     from circuits.report.patching import write_patching
     from circuits.runtime.options import RunOptions, options_from
     from circuits.runtime.resume import PartialResults
@@ -142,13 +141,8 @@ def patch(
             )
         else:
             found = patch_sites(hooked, pairs, spec, metrics=metric, options=options, resume=resume)
-        found.details.update(
-            seed=seed,
-            data=describe_pairs(pairs).model_dump(mode="json"),
-            model=describe_model(hooked).model_dump(mode="json"),
-            versions=versions().model_dump(),
-            performance=performance.to_dict(),
-        )
+        origin = found.provenance.extended(seed=seed, performance=performance)
+        found = found.model_copy(update={"provenance": origin})
         found.save(out / "patching.json")
     name = Path(model).name
     write_patching(

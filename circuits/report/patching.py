@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from circuits.format import MISSING, count, general, interval, signed
@@ -59,11 +60,11 @@ def blocks(found: Patching) -> Iterator[Block]:
         chosen=found.metrics[0],
         method=Method(
             steps=(
-                _PATHS[bool(found.details["freeze_mlps"])] if found.site == "path" else _SWEEP,
+                _SWEEP if found.freeze_mlps is None else _PATHS[found.freeze_mlps],
                 *_STEPS,
             ),
             formula="recovery = (patched - corrupted) / (clean - corrupted), lost = 1 - recovery",
-            settings={name: _setting(value) for name, value in sorted(found.details.items())},
+            settings=_settings(found),
             source=_SOURCE,
         ),
     )
@@ -141,9 +142,20 @@ def _rows(found: Patching, metric: str) -> list[tuple[str, ...]]:
     ]
 
 
+def _settings(found: Patching) -> dict[str, str]:
+    """What was patched, and the model and data that it was patched on."""
+    values: dict[str, object] = {} if found.spec is None else asdict(found.spec)
+    if found.freeze_mlps is not None:
+        values["freeze_mlps"] = found.freeze_mlps
+    model, data = found.provenance.model, found.provenance.data
+    if model is not None:
+        values["model"] = f"{model.name} ({model.architecture}, {model.dtype})"
+    if data is not None:
+        values["data"] = f"{data.task}, {data.split}, n = {data.n}"
+    return {name: _setting(value) for name, value in values.items() if value is not None}
+
+
 def _setting(value: object) -> str:
-    if isinstance(value, list) and len(value) > 12:
+    if isinstance(value, tuple) and len(value) > 12:
         return f"{value[0]} … {value[-1]} ({len(value)})"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {one}" for key, one in sorted(value.items()))
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

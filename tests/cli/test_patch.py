@@ -69,8 +69,9 @@ def test_a_sweep_is_written_drawn_and_summed_up(table, model_folder, hooked, tok
     for metric in expected.metrics:
         here, there = found.values[metric], expected.values[metric]
         assert torch.allclose(here, there, atol=1e-5) and float(here.std()) > 1e-3
-    assert found.details["seed"] == 0 and found.details["data"]["n"] == 3
-    assert found.details["model"]["architecture"] == "LlamaForCausalLM"
+    assert found.provenance.seed == 0 and found.provenance.data.n == 3
+    assert found.provenance.model.architecture == "LlamaForCausalLM"
+    assert found.provenance.performance is not None and found.spec.layers == (0, 1)
     assert "logit-difference on 3 pairs: clean " in done.output
     assert found.top(1)[0][0] in done.output
     assert "Patching llama on table" in (tmp_path / "patching.html").read_text(encoding="utf-8")
@@ -94,7 +95,7 @@ def test_paths_are_patched_in_the_papers_direction(
     assert done.exit_code == 0, done.output
     found = Patching.load(tmp_path / "patching.json")
     expected = path_patch(hooked("llama"), pairs_of(table, tokenizer), paths, freeze_mlps=False)
-    assert found.direction == "noise" and found.details["freeze_mlps"] is False
+    assert found.direction == "noise" and found.freeze_mlps is False and found.spec is None
     here, there = found.values["logit-difference"], expected.values["logit-difference"]
     assert torch.allclose(here, there, atol=1e-5) and float(here.std()) > 1e-3
     (view,) = plots(tmp_path / "patching.html").values()

@@ -23,7 +23,6 @@ def made(values, clean, corrupted, direction="denoise"):
         values={"m": values},
         clean={"m": torch.tensor(clean).double()},
         corrupted={"m": torch.tensor(corrupted).double()},
-        details={"sweep": ["layer"]},
     )
 
 
@@ -127,7 +126,8 @@ def test_files_hold_everything(hooked, random_pairs, tmp_path):
     found.save(tmp_path / "patching.json")
     again = Patching.load(tmp_path / "patching.json")
     assert again.axes == found.axes and again.metrics == ("rank", "logit")
-    assert (again.site, again.direction, again.details) == ("z", "denoise", found.details)
+    assert (again.site, again.direction, again.spec) == ("z", "denoise", found.spec)
+    assert again.provenance == found.provenance and again.provenance.data.n == 3
     assert found.values["rank"].isnan().any()
     for name in found.metrics:
         for part in ("values", "clean", "corrupted"):

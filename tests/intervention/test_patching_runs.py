@@ -180,7 +180,7 @@ def test_out_of_memory_halves_the_batch(hooked, random_pairs, monkeypatch):
 def test_short_names_and_labels(hooked, random_pairs):
     model, pairs = hooked("llama"), random_pairs(n=1)
     found = patch(model, pairs, PatchSpec("resid", layers=(1,)))
-    assert found.site == "resid_pre" and found.details["layers"] == [1]
+    assert found.site == "resid_pre" and found.spec.layers == (1,)
     places = found.axes[1].labels
     word = model.tokenizer.decode
     clean, corrupted = pairs[0].clean, pairs[0].corrupted

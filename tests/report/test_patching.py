@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from circuits.format import MISSING
-from circuits.intervention.patching import Axis, Patching
+from circuits.intervention.patching import Axis, Patching, PatchSpec
 from circuits.report.figures.patching import patching_height, patching_plot
 from circuits.report.palette import DARK, LIGHT, resolve
 from circuits.report.patching import doubt, write_patching, write_patchings
@@ -33,7 +33,7 @@ def made(*axes: Axis, direction: str = "denoise", gap: float = 2.0) -> Patching:
         values={"m": values},
         clean={"m": ends + gap},
         corrupted={"m": ends},
-        details={"sweep": [axis.name for axis in axes], "layers": list(range(20))},
+        spec=PatchSpec("z", layers=tuple(range(20))),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool
@@ -14,7 +14,7 @@ from circuits.errors import CircuitsError
 from circuits.intervention.patching.labels import position_labels
 from circuits.intervention.patching.result import Axis
 from circuits.intervention.patching.sites import Site, site_named
-from circuits.intervention.patching.spec import Direction, PatchSpec
+from circuits.intervention.patching.spec import Direction, PatchSpec, SweepAxis
 from circuits.models import HookedModel
 from tasks.pairs import PairBatch, PairSet
 
@@ -81,18 +81,21 @@ class SweepGrid:
         return torch.Size([len(self.layers), len(self.units), len(self.positions)])
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """What is patched, as a result keeps it."""
+    def spec(self) -> PatchSpec:
+        """What is patched, with nothing left to a default."""
         kind = _kind(self.site)
-        units = {} if kind is None else {f"{kind}s": [unit for one in self.units for unit in one]}
-        axes = ("layer", kind, "position")
-        return {
-            "sweep": [axes[index] for index in self.swept],
-            "layers": [layer for entry in self.layers for layer in entry],
-            **units,
-            "positions": [position for entry in self.positions for position in entry],
-            "align": "end" if self.from_end else "start",
-        }
+        axes: tuple[SweepAxis | None, ...] = ("layer", kind, "position")
+        units = tuple(unit for entry in self.units for unit in entry)
+        return PatchSpec(
+            site=self.site.name,
+            direction=self.direction,
+            sweep=tuple(axis for index in self.swept if (axis := axes[index]) is not None),
+            layers=tuple(layer for entry in self.layers for layer in entry),
+            positions=tuple(position for entry in self.positions for position in entry),
+            heads=units if kind == "head" else None,
+            neurons=units if kind == "neuron" else None,
+            align="end" if self.from_end else "start",
+        )
 
     def axis(self, index: int, model: HookedModel, pairs: PairSet) -> Axis:
         """A swept axis with its labels."""

@@ -29,6 +29,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
+from circuits.intervention.patching.origin import origin
 from circuits.intervention.patching.readouts import readouts
 from circuits.intervention.patching.result import Axis, Patching
 from circuits.intervention.patching.sites import SITES, HookPoint, Value, reader_hook_point
@@ -124,7 +125,8 @@ def path_patch(
         values={name: found[:, 2:] for name, found in kept.items()},
         clean={name: found[:, 0] for name, found in kept.items()},
         corrupted={name: found[:, 1] for name, found in kept.items()},
-        details={"freeze_mlps": freeze_mlps},
+        freeze_mlps=freeze_mlps,
+        provenance=origin(model, pairs, options),
     )
 
 

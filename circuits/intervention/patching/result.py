@@ -15,11 +15,12 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import TypeAdapter, model_validator
 from torch import Tensor
 
 from circuits.errors import CircuitsError, UndefinedMetricError
-from circuits.intervention.patching.spec import Direction
+from circuits.graph import Provenance
+from circuits.intervention.patching.spec import Direction, PatchSpec
 from circuits.runtime.result_file import AsList, ResultFile
 from circuits.statistics import bca_interval, mean_interval, resample_weights
 from circuits.statistics.estimate import Estimate, Estimates
@@ -71,7 +72,9 @@ class Patching(ResultFile):
         such position.
     clean, corrupted: by metric, one number an example, of the runs without a patch.
     metrics: their names, the one that was asked for first in front.
-    details: all settings of the sweep.
+    spec: what was patched, of a sweep over sites. freeze_mlps: of path patching, whether MLPs
+        between sender and receiver kept their base output.
+    provenance: model, data and versions.
     """
 
     KIND: ClassVar[str] = "patching"
@@ -83,7 +86,9 @@ class Patching(ResultFile):
     clean: dict[str, Annotated[Float[Tensor, " example"], AsList()]]
     corrupted: dict[str, Annotated[Float[Tensor, " example"], AsList()]]
     metrics: tuple[str, ...] = ()
-    details: dict[str, Any] = Field(default_factory=dict)
+    spec: PatchSpec | None = None
+    freeze_mlps: bool | None = None
+    provenance: Provenance = Provenance()
 
     @model_validator(mode="before")
     @classmethod

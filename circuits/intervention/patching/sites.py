@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from circuits.errors import CircuitsError
 from circuits.graph.node import Node
+from circuits.intervention.patching.spec import SiteName
 from circuits.models import HookedModel
 from circuits.models.hooks import Edit, Hooks
 from circuits.models.view import Layer, Projection, View, input_major
@@ -74,7 +75,7 @@ class Site:
     whole: setting it needs the run's earlier positions, so the run cannot start at a later one.
     """
 
-    name: str
+    name: SiteName
     about: str
     hook_point: Callable[[Layer], HookPoint]
     unit: str | None = None

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from tqdm.auto import tqdm
 
 from circuits.intervention.patching.base import ResumableRun, ResumePoint
 from circuits.intervention.patching.grid import SweepGrid
+from circuits.intervention.patching.origin import origin
 from circuits.intervention.patching.readouts import readouts
 from circuits.intervention.patching.result import Patching
 from circuits.intervention.patching.spec import PatchSpec
@@ -89,9 +91,7 @@ def patch(
     resume.restore(
         len(pairs),
         {
-            "site": grid.site.name,
-            "direction": grid.direction,
-            **grid.settings,
+            **asdict(grid.spec),
             "metrics": [judge.name for judge in judges],
             "model": [model.fingerprint, str(model.hf.dtype)],
             "pairs": pairs.fingerprints,
@@ -130,7 +130,8 @@ def patch(
         values={name: found.reshape(-1, *shape) for name, found in zip(names, values, strict=True)},
         clean=dict(zip(names, ends[0], strict=True)),
         corrupted=dict(zip(names, ends[1], strict=True)),
-        details=grid.settings,
+        spec=grid.spec,
+        provenance=origin(model, pairs, options),
     )
 
 
