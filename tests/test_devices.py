@@ -84,6 +84,7 @@ def both(hooked):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.exhaustive_but("eap", "clean-corrupted", "random", "information-flow")
 def test_scores_by_every_method(method, both, random_pairs):
     pairs = random_pairs(n=2)
     close(*both(lambda model: circuits.attribute(model, pairs, method).matrix))

@@ -160,6 +160,7 @@ def test_a_bfloat16_model_ranks_edges_alike(name, random_pairs):
     assert float(spearman(exact.matrix[exact.mask], rounded.matrix[exact.mask])) > 0.98
 
 
+@pytest.mark.exhaustive
 def test_summed_edge_scores_complete_the_path_integral(hooked, random_pairs):
     """Sources into logits alone do not add up, but the input's direct and indirect effects do:
     the integral of the gradient at the embedding is the metric's difference."""

@@ -211,7 +211,7 @@ def run(*arguments):
 
 
 @pytest.mark.parametrize("name", ["gemma3", "llava"])
-@pytest.mark.exhaustive_but("gemma3")
+@pytest.mark.exhaustive
 def test_every_verb_takes_a_model_that_sees(name, folder, tmp_path, random_pairs):
     import json
 
