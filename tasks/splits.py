@@ -28,7 +28,14 @@ _ALIASES: dict[str, Split] = {
 
 
 def part(text: str) -> Split:
-    """The split that a text belongs to by its hash."""
+    """The split that a text belongs to by its hash.
+
+    Args:
+        text: what is hashed.
+
+    Returns:
+        "train", "validation" or "test".
+    """
     digit = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 10
     return "train" if digit < 8 else "validation" if digit == 8 else "test"
 
@@ -39,9 +46,16 @@ def choose(
     text: Callable[[Row], str],
     left_out: list[Skipped] | None = None,
 ) -> Sequence[Row]:
-    """The rows of one split, in order. `text` gives what is hashed; "all" is every row.
+    """The rows of one split, in order.
 
-    left_out: takes the rows whose split cannot be told, which are refused without it.
+    Args:
+        rows: all rows.
+        split: "all" is every row.
+        text: what of a row is hashed.
+        left_out: takes the rows whose split cannot be told, which are refused without it.
+
+    Returns:
+        The rows of the split.
     """
     check(split)
     if split == "all":
@@ -62,16 +76,32 @@ def choose(
 
 
 def check(split: Any) -> None:
-    """Refuse what is not the name of a split."""
+    """Refuse what is not the name of a split.
+
+    Args:
+        split: what was given.
+
+    Raises:
+        CircuitsError: for another value.
+    """
     if split not in get_args(Split):
         raise CircuitsError(f"unknown split {split!r}; it is one of: {', '.join(get_args(Split))}")
 
 
 def draw(available: int, n: int | None, seed: int, where: str) -> list[int]:
-    """The order in which rows are taken: a shuffle by `seed`, or the file's order when `n` is None.
+    """The order in which rows are taken: a shuffle by `seed`, or the file's order.
 
-    All `available` indices come back, the first `n` being the sample, so that a larger `n` extends
-    a smaller one. `where` begins the error message when there are too few.
+    Args:
+        available: how many rows there are.
+        n: how many are asked for; None takes all in the file's order.
+        seed: of the shuffle.
+        where: begins the error message where there are too few.
+
+    Returns:
+        All indices; the first `n` are the sample, so that a larger `n` extends a smaller one.
+
+    Raises:
+        TooFewError: where there are fewer than `n`.
     """
     if n is not None and n < 1:
         raise CircuitsError(f"{n} rows asked for; it must be at least 1")

@@ -18,7 +18,6 @@ _PENDING = (
     "circuits.comparison",
     "circuits.evaluation",
     "circuits.graph.findings",
-    "circuits.intervention.patching",
     "circuits.runs",
     "circuits.statistics.estimate",
     "circuits.tuning",

@@ -27,42 +27,7 @@ from pydantic_core import core_schema
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.graph.node import PORTS, Node, Port
-
-
-@dataclass(frozen=True)
-class AttentionPlace:
-    """Where an attention's heads write and read.
-
-    rows: of its heads. columns: of its q, k and v readers. layer, encoder, cross: which it is.
-    """
-
-    rows: slice
-    columns: tuple[slice, slice, slice]
-    layer: int
-    encoder: bool
-    cross: bool
-
-    @property
-    def prefix(self) -> str:
-        """What its nodes' names begin with: a3, enc.a3, x3."""
-        return f"{'enc.' if self.encoder else ''}{'x' if self.cross else 'a'}{self.layer}"
-
-
-@dataclass(frozen=True)
-class MLPPlace:
-    """Where an MLP writes and reads."""
-
-    row: int
-    column: int
-    layer: int
-    encoder: bool
-
-    @property
-    def name(self) -> str:
-        """Its node's name: m3, enc.m3."""
-        return f"{'enc.' if self.encoder else ''}m{self.layer}"
-
+from circuits.graph.node import PORTS, AttentionPlace, MLPPlace, Node, Port
 
 MOST_HEADS = 100_000
 """Six times those of Llama 3.1 405B: a file that says more would only fill the memory."""
@@ -159,9 +124,6 @@ class Layout:
 
         Args:
             layer: of the decoder, from 0.
-
-        Returns:
-            One row for each head.
         """
         return self._walk.attentions[layer].rows
 
@@ -170,9 +132,6 @@ class Layout:
 
         Args:
             layer: of the decoder, from 0.
-
-        Returns:
-            The row.
         """
         return self._walk.mlps[layer].row
 
@@ -181,9 +140,6 @@ class Layout:
 
         Args:
             layer: of the decoder, from 0.
-
-        Returns:
-            The columns, heads side by side.
         """
         columns = self._walk.attentions[layer].columns
         return slice(columns[0].start, columns[2].stop)
@@ -205,9 +161,6 @@ class Layout:
 
         Args:
             layer: of the decoder, from 0.
-
-        Returns:
-            The column.
         """
         return self._walk.mlps[layer].column
 
@@ -226,9 +179,6 @@ class Layout:
 
         Args:
             column: of the reader.
-
-        Returns:
-            Their rows.
         """
         return self._walk.visible[column]
 
@@ -237,9 +187,6 @@ class Layout:
 
         Args:
             column: of the reader.
-
-        Returns:
-            The rows of the sources that it can read.
         """
         rows = self.visible(column)
         return slice(rows.start, rows.stop)

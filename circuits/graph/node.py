@@ -1,4 +1,7 @@
-"""A node's name taken apart; what the names mean, `circuits.graph.layout` says."""
+"""Nodes: names taken apart, and where attentions and MLPs stand in the score matrix.
+
+What the names mean, `circuits.graph.layout` says.
+"""
 
 from __future__ import annotations
 
@@ -54,3 +57,37 @@ class Node:
         port: Any = match["port"]
         layer, head = int(match["layer"]), int(match["head"])
         return cls(name, "head", layer, head, port, encoder, match["attention"] == "x")
+
+
+@dataclass(frozen=True)
+class AttentionPlace:
+    """Where an attention's heads write and read.
+
+    rows: of its heads. columns: of its q, k and v readers. layer, encoder, cross: which it is.
+    """
+
+    rows: slice
+    columns: tuple[slice, slice, slice]
+    layer: int
+    encoder: bool
+    cross: bool
+
+    @property
+    def prefix(self) -> str:
+        """What its nodes' names begin with: a3, enc.a3, x3."""
+        return f"{'enc.' if self.encoder else ''}{'x' if self.cross else 'a'}{self.layer}"
+
+
+@dataclass(frozen=True)
+class MLPPlace:
+    """Where an MLP writes and reads."""
+
+    row: int
+    column: int
+    layer: int
+    encoder: bool
+
+    @property
+    def name(self) -> str:
+        """Its node's name: m3, enc.m3."""
+        return f"{'enc.' if self.encoder else ''}m{self.layer}"

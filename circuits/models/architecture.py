@@ -21,8 +21,8 @@ from transformers.activations import ACT2CLS
 from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import UnsupportedError
-from circuits.graph.layout import AttentionPlace, Layout, MLPPlace
-from circuits.graph.node import PORTS
+from circuits.graph.layout import Layout
+from circuits.graph.node import PORTS, AttentionPlace, MLPPlace
 from circuits.models.language import tower
 from circuits.models.norm import Norm
 from circuits.models.view import (

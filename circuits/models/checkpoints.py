@@ -71,12 +71,21 @@ def load_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """Load a model and, where there is one that can be read, its tokenizer.
 
-    source: "gpt2", "org/model@revision", an embedded model ("newsroom-gpt2"), a local folder, a
-        GGUF file, a folder with one, a packaged one ("smollm2-135m", "gemma3-270m"), or a folder
-        with a PEFT adapter, which is merged into its base.
-    tokenizer: such a source, whose tokenizer is taken in place of the model's own.
-    Raises CircuitsError for a missing or incomplete folder, for an unreachable hub, and for weights
-    that the model has and the checkpoint has not: transformers would draw them at random.
+    Args:
+        source: "gpt2", "org/model@revision", an embedded model ("newsroom-gpt2"), a local folder, a
+            GGUF file, a folder with one, a packaged one ("smollm2-135m", "gemma3-270m"), or a
+            folder with a PEFT adapter, which is merged into its base.
+        base: the model under an adapter, where its own record of it does not serve.
+        tokenizer: such a source, whose tokenizer is taken in place of the model's own.
+        device: where to; None takes the first accelerator, or the CPU.
+        dtype: what to compute in.
+
+    Returns:
+        The model, and its tokenizer or None.
+
+    Raises:
+        CircuitsError: for a missing or incomplete folder, for an unreachable hub, and for weights
+            that the model has and the checkpoint has not: transformers would draw them at random.
     """
     loaded = load(source, base=base, tokenizer=tokenizer, device=device, dtype=dtype)
     return loaded.model, loaded.tokenizer
@@ -191,8 +200,14 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
 
 
 def checkpoint_series(base: str | Path, folder: str | Path) -> dict[str, str]:
-    """A training run as names and places, in order: "base", then its `step-N` folders, or the
-    `checkpoint-N` folders of transformers' Trainer.
+    """A training run as names and places, in order.
+
+    Args:
+        base: what the run began with.
+        folder: with `step-N` folders, or the `checkpoint-N` folders of transformers' Trainer.
+
+    Returns:
+        "base" and the folders' names -> places.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -46,7 +46,11 @@ class SourceActivations:
     hidden: dict[int, Float[Tensor, "*batch neuron"]] = field(default_factory=dict)
 
     def record(self, hooks: Hooks) -> None:
-        """Fill this object during the run that `hooks` are in place for."""
+        """Fill this object during the run that `hooks` are in place for.
+
+        Args:
+            hooks: of the run.
+        """
         for place, stream in enumerate(self.view.streams):
             hooks.before(stream.entry, partial(self._enter, place))
             for event in stream.events:
@@ -63,7 +67,11 @@ class SourceActivations:
                     hooks.before(event.norm.module, scale)
 
     def record_neurons(self, hooks: Hooks) -> None:
-        """Fill `hidden` during the run that `hooks` are in place for."""
+        """Fill `hidden` during the run that `hooks` are in place for.
+
+        Args:
+            hooks: of the run.
+        """
         for index, mlp in enumerate(self.view.mlps):
             hooks.before(mlp.hidden, partial(self._neurons, index))
 
@@ -86,7 +94,14 @@ class SourceActivations:
         self.sigmas[key] = norm.sigma(x.detach())
 
     def subtract(self, other: SourceActivations) -> SourceActivations:
-        """This run less another, in place; only where sources stay as they were written."""
+        """This run less another, in place; only where sources stay as they were written.
+
+        Args:
+            other: another run of the same batch.
+
+        Returns:
+            This object.
+        """
         assert self.view.linear
         for mine, theirs in (
             (self.inputs, other.inputs),
@@ -98,7 +113,14 @@ class SourceActivations:
         return self
 
     def output(self, row: int) -> Float[Tensor, "batch pos d_model"]:
-        """One source's output, d_model wide; only where sources stay as they were written."""
+        """One source's output, d_model wide; only where sources stay as they were written.
+
+        Args:
+            row: of the source in the layout.
+
+        Returns:
+            Its output at every position.
+        """
         assert self.view.linear
         for place, stream in enumerate(self.view.streams):
             if row == stream.rows.start:
@@ -113,7 +135,15 @@ class SourceActivations:
         raise IndexError(row)
 
     def widened(self, example: int, positions: slice) -> Float[Tensor, "source pos d_model"]:
-        """All sources' outputs of one example at some positions of a decoder-only model."""
+        """All sources' outputs of one example at some positions of a decoder-only model.
+
+        Args:
+            example: its index in the batch.
+            positions: which of its positions.
+
+        Returns:
+            One output for each source.
+        """
         (stream,) = self.view.streams
         wide = DecomposedStream(stream, [self], (example, positions))
         for event in stream.events:
@@ -151,14 +181,25 @@ class DecomposedStream:
             values[0] = entering
 
     def seen(self, rows: range) -> Float[Tensor, "source *at d_model"]:
-        """What these sources (rows of the layout) bring, or the difference between the runs."""
+        """What these sources (rows of the layout) bring, or the difference between the runs.
+
+        Args:
+            rows: of the layout.
+
+        Returns:
+            One contribution for each source.
+        """
         part = slice(rows.start - self.stream.rows.start, rows.stop - self.stream.rows.start)
         if len(self.runs) == 1:
             return self.values[0, part]
         return self.values[0, part] - self.values[1, part]
 
     def pass_by(self, event: Event) -> None:
-        """Take a step of the walk; readers change nothing."""
+        """Take a step of the walk; readers change nothing.
+
+        Args:
+            event: of the stream, in order.
+        """
         if isinstance(event, WritesHeads):
             self._heads(event.attention, event.index)
         elif isinstance(event, WritesMLP):

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import UnsupportedError
-from circuits.graph.layout import AttentionPlace, Layout, MLPPlace
-from circuits.graph.node import Port
+from circuits.graph.layout import Layout
+from circuits.graph.node import AttentionPlace, MLPPlace, Port
 from circuits.models.norm import Norm
 
 

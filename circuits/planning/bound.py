@@ -22,9 +22,16 @@ _FLOAT = 4
 
 
 def obviously_fits(model: PreTrainedModel, job: Job, weights: int, available: int) -> bool:
-    """Whether the job's phases stay within `available` bytes whatever exactly its passes keep.
+    """Whether the job's phases stay within memory whatever exactly its passes keep.
 
-    weights: bytes of the loaded model. False says nothing.
+    Args:
+        model: the loaded model.
+        job: what is to be done.
+        weights: bytes of the loaded model.
+        available: bytes that there are.
+
+    Returns:
+        True where it fits for certain; False says nothing.
     """
     if job.cost.trains:
         return False

@@ -80,7 +80,14 @@ class Counter(TorchDispatchMode):
 
 
 def storages(tensors: Iterable[Tensor]) -> dict[int, int]:
-    """Bytes of each storage, by identity; what tensors share counts once."""
+    """Bytes of each storage, by identity; what tensors share counts once.
+
+    Args:
+        tensors: which may share storage.
+
+    Returns:
+        Identity -> bytes.
+    """
     return {id(t.untyped_storage()): t.untyped_storage().nbytes() for t in tensors}
 
 

@@ -31,12 +31,29 @@ class Rates:
     moved: float
 
     def seconds(self, work: Workload) -> float:
-        """How long so much work takes."""
+        """How long so much work takes.
+
+        Args:
+            work: operations and bytes.
+
+        Returns:
+            Seconds.
+        """
         return work.matmul / self.matmul + work.attention / self.attention + work.moved / self.moved
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes of "24GB", "512 MiB" or a plain number; B counts thousands, iB powers of 1,024."""
+    """Bytes of "24GB", "512 MiB" or a plain number; B counts thousands, iB powers of 1,024.
+
+    Args:
+        text: the size.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        CircuitsError: for what is no size.
+    """
     match = _SIZE.fullmatch(text.strip())
     try:
         if match is None:
@@ -50,14 +67,28 @@ def parse_bytes(text: str) -> int:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that can still be allocated on the device."""
+    """Bytes that can still be allocated on the device.
+
+    Args:
+        device: where.
+
+    Returns:
+        Bytes.
+    """
     if device.type == "cpu":
         return host_memory("MemAvailable")
     return _on_cuda(device)[0]
 
 
 def total_memory(device: torch.device) -> int:
-    """Bytes that the device has, whoever holds them now."""
+    """Bytes that the device has, whoever holds them now.
+
+    Args:
+        device: where.
+
+    Returns:
+        Bytes.
+    """
     if device.type == "cpu":
         return host_memory("MemTotal")
     return _on_cuda(device)[1]
@@ -75,7 +106,12 @@ def _on_cuda(device: torch.device) -> tuple[int, int]:
 def host_memory(of: str, root: str | Path = "/") -> int:
     """Bytes of host memory: what the kernel says, or what the control group allows if less.
 
-    of: "MemTotal" for all there is, "MemAvailable" for what is left.
+    Args:
+        of: "MemTotal" for all there is, "MemAvailable" for what is left.
+        root: where the system's files are.
+
+    Returns:
+        Bytes.
     """
     root = Path(root)
     try:
@@ -121,7 +157,15 @@ def measure_rates(
 ) -> Rates:
     """Measure a device at a model's shapes, for a fraction of a second each.
 
-    clock: `time.process_time` measures CPU seconds, which other processes disturb less.
+    Args:
+        sizes: of the model.
+        length: tokens of a prompt.
+        device: what to measure.
+        dtype: what the model computes in.
+        clock: `time.process_time` measures CPU seconds, which other processes disturb less.
+
+    Returns:
+        Operations and bytes in a second.
     """
     d, heads = sizes.d_model, sizes.layout.n_heads
 

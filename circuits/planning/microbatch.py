@@ -29,13 +29,20 @@ def choose_batch_size(
 ) -> int:
     """Pairs at a time: as many as speed has a use for, or as fit where those do not.
 
-    cost: of what is done. steps: as an attribution method has them.
-
     The plan is compared with a fixed share of the memory that the device has, half of a CPU's and
-    80 % of a GPU's, and not with what is free just now: batches of another size round
-    differently, and the same input on the same machine shall give the same bytes. What does not fit
-    after all, `over_batches` halves. Models and devices that cannot be planned (encoder-decoders)
-    get the usual size.
+    80 % of a GPU's, and not with what is free just now: batches of another size round differently,
+    and the same input on the same machine must give a bit-identical result. What does not fit after
+    all, `over_batches` halves. Models and devices that cannot be planned (encoder-decoders) get the
+    usual size.
+
+    Args:
+        model: what is run.
+        pairs: what it is run on.
+        cost: of what is done.
+        steps: as an attribution method has them.
+
+    Returns:
+        Pairs at a time, at least 1.
     """
     kind, lengths = model.device.type, {len(pair) for pair in pairs}
     usual = usual_batch_size(max(lengths), len(pairs), kind, cost.tokens)

@@ -114,10 +114,18 @@ class TracedPasses:
 def trace(config: PreTrainedConfig, shape: Shape, *, trains: str | None = None) -> TracedPasses:
     """Count the passes of a model of this configuration. No weight is read, nothing is allocated.
 
-    trains: "weights" for a step that trains all of them, "lora" for one that trains an adapter of
-        rank 8 on all layers; `step` then holds the optimizer's moments too.
-    Raises CircuitsError for a model that cannot be run without data, and for one that `HookedModel`
-    would refuse.
+    Args:
+        config: of the model.
+        shape: of a batch.
+        trains: "weights" for a step that trains all of them, "lora" for one that trains an adapter
+            of rank 8 on all layers; `step` then holds the optimizer's moments too.
+
+    Returns:
+        Memory and operations of each pass.
+
+    Raises:
+        CircuitsError: for a model that cannot be run without data, and for one that `HookedModel`
+            would refuse.
     """
     model = _empty(config, shape.dtype)
     tail: tuple[nn.Module, ...] = ()

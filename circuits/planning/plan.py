@@ -62,7 +62,14 @@ class Plan:
         return self.held + self.working
 
     def seconds(self, rates: Rates) -> float:
-        """Time for all pairs, all batches full and as long as the longest; or for all training."""
+        """Time for all pairs, all batches full and as long as the longest; or for all training.
+
+        Args:
+            rates: of the device, from `measure_rates`.
+
+        Returns:
+            Seconds.
+        """
         cost = self.job.cost
         one = rates.seconds(cost.work(Case(self.job, self.sizes, self.traced)))
         return one if cost.trains else one * math.ceil(self.job.n / self.job.shape.batch)
@@ -71,7 +78,16 @@ class Plan:
 def plan(config: PreTrainedConfig, job: Job, *, overhead: int = 0) -> Plan:
     """Plan a job on a model of this configuration.
 
-    overhead: bytes held before anything is loaded; `device.resident_bytes` on a CPU.
+    Args:
+        config: of the model; no weight is read.
+        job: what is to be done.
+        overhead: bytes held before anything is loaded; `device.resident_bytes` on a CPU.
+
+    Returns:
+        What it takes, phase by phase.
+
+    Raises:
+        CircuitsError: for a model that cannot be planned.
     """
     sizes = Sizes.of(config)
     if sizes.n_ctx is not None and job.shape.length > sizes.n_ctx:
@@ -84,7 +100,15 @@ def plan(config: PreTrainedConfig, job: Job, *, overhead: int = 0) -> Plan:
 
 
 def with_slack(tensors: int, device: str) -> int:
-    """Bytes that the allocator holds for so many bytes of tensors."""
+    """Bytes that the allocator holds for so many bytes of tensors.
+
+    Args:
+        tensors: their bytes.
+        device: "cpu" or "cuda".
+
+    Returns:
+        Bytes held.
+    """
     return round((1 + _SLACK.get(device, 0.1)) * tensors)
 
 
@@ -93,6 +117,14 @@ def largest_batch(config: PreTrainedConfig, job: Job, available: int) -> int:
 
     Memory is a maximum of straight lines over the batch, so where the chord between a batch that
     fits and one that does not crosses the limit, a batch fits.
+
+    Args:
+        config: of the model.
+        job: what is to be done; its own batch does not matter.
+        available: bytes.
+
+    Returns:
+        Pairs at a time, from 0 to `job.n`.
     """
 
     def working(batch: int) -> int:
@@ -116,7 +148,16 @@ def largest_batch(config: PreTrainedConfig, job: Job, available: int) -> int:
 
 
 def suggestions(config: PreTrainedConfig, made: Plan, available: int) -> list[str]:
-    """What to change so that a job fits that does not; empty where nothing of this helps."""
+    """What to change so that a job fits that does not; empty where nothing of this helps.
+
+    Args:
+        config: of the model.
+        made: the plan that does not fit.
+        available: bytes.
+
+    Returns:
+        Sentences, the most useful first.
+    """
     job, found = made.job, []
 
     def fits(other: Job) -> bool:

@@ -29,7 +29,17 @@ class Sizes:
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> Sizes:
-        """Read a decoder-only configuration; a CircuitsError names what it lacks."""
+        """Read a decoder-only configuration.
+
+        Args:
+            config: of the model.
+
+        Returns:
+            Its sizes.
+
+        Raises:
+            CircuitsError: for what it lacks, by name.
+        """
         text = config.get_text_config()
         if text.is_encoder_decoder:
             raise CircuitsError(

@@ -29,6 +29,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     A process killed at any moment leaves `path` as it was. A folder takes the place of a folder
     that was there; a file never does.
+
+    Args:
+        path: what to write.
+
+    Yields:
+        The temporary path to write to.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +54,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def drop_folder(path: Path) -> None:
-    """Remove a folder that a killed process must not leave half of: first its name goes."""
+    """Remove a folder that a killed process must not leave half of: first its name goes.
+
+    Args:
+        path: the folder.
+    """
     holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     path.rename(holder / path.name)
     shutil.rmtree(holder, ignore_errors=True)
@@ -58,8 +68,18 @@ def drop_folder(path: Path) -> None:
 def working_in(folder: str | Path, names: str) -> Iterator[None]:
     """Make a folder and work in it alone: another process is refused until the block ends.
 
-    names: a regular expression for what is written here; what a killed process left half written
-        of that is removed. The system frees the lock of a process that dies.
+    The system frees the lock of a process that dies.
+
+    Args:
+        folder: where to work.
+        names: a regular expression for what is written here; what a killed process left half
+            written of that is removed.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        CircuitsError: where another process works in it.
     """
     folder = Path(folder)
     try:
@@ -78,19 +98,37 @@ def working_in(folder: str | Path, names: str) -> Iterator[None]:
 
 
 def leftovers(folder: Path, names: str) -> list[Path]:
-    """Temporary folders that `atomic_path` made in a folder for the names that match."""
+    """Temporary folders that `atomic_path` made in a folder for the names that match.
+
+    Args:
+        folder: where to look.
+        names: a regular expression for the names of what was written.
+
+    Returns:
+        The temporary folders.
+    """
     made = re.compile(rf"\.({names})\.[a-z0-9_]{{8}}")  # as `tempfile.mkdtemp` ends names
     return [path for path in folder.glob(".*") if path.is_dir() and made.fullmatch(path.name)]
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Write UTF-8 text atomically.
+
+    Args:
+        path: the file.
+        text: its content.
+    """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON atomically: sorted keys, so that equal values are equal bytes; no NaN."""
+    """Write JSON atomically: sorted keys, so that equal values are equal bytes; no NaN.
+
+    Args:
+        path: the file.
+        value: JSON values.
+    """
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
     write_text(path, text + "\n")
 
@@ -99,6 +137,15 @@ def read_json(path: str | Path) -> Any:
     """Read JSON; what is missing or malformed is a `CircuitsError` that names the file.
 
     So is an object that has a key twice.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its JSON values.
+
+    Raises:
+        CircuitsError: where it is missing or malformed, or an object has a key twice, by its name.
     """
     try:
         with error_context(str(path)):
@@ -118,7 +165,13 @@ def read_json(path: str | Path) -> Any:
 def require_known(values: Any, known: Collection[str]) -> None:
     """Refuse an object with a key that this version does not know: it may change what it means.
 
-    Raises TypeError for what is no object.
+    Args:
+        values: the object.
+        known: the keys that may be there.
+
+    Raises:
+        CircuitsError: for another key, by its name.
+        TypeError: for what is no object.
     """
     if not isinstance(values, Mapping):
         raise TypeError(f"{type(values).__name__} where an object is expected")
@@ -133,6 +186,12 @@ def fingerprint(path: str | Path) -> str:
     """SHA-256 of a file's bytes, or of the names and bytes of a folder's files.
 
     Hidden files do not count, nor do folders within the folder.
+
+    Args:
+        path: a file, or a folder.
+
+    Returns:
+        The digest.
     """
     path = Path(path)
     if path.is_dir():

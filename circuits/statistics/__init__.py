@@ -6,7 +6,6 @@ from circuits.statistics.inference import (
     LEVEL,
     RESOLUTION,
     bca_interval,
-    benjamini_hochberg,
     generator,
     half_weights,
     jackknife_error,
@@ -17,11 +16,10 @@ from circuits.statistics.inference import (
     random_halves,
     resample_weights,
     sign_flips,
-    student_quantile,
-    student_tail,
     subset_interval,
     subset_weights,
 )
+from circuits.statistics.significance import benjamini_hochberg, student_quantile, student_tail
 
 __all__ = [
     "FALSE_DISCOVERY_RATE",

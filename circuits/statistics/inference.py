@@ -28,6 +28,7 @@ from scipy import special
 from torch import Tensor
 
 from circuits.errors import CircuitsError
+from circuits.statistics.significance import student_quantile, student_tail
 
 LEVEL = 0.95
 FALSE_DISCOVERY_RATE = 0.05
@@ -39,12 +40,31 @@ _NORMAL = torch.distributions.Normal(0.0, 1.0)
 
 
 def generator(seed: int) -> torch.Generator:
-    """A CPU generator: resamples never depend on the device or on other draws."""
+    """A CPU generator: resamples never depend on the device or on other draws.
+
+    Args:
+        seed: of its draws.
+
+    Returns:
+        The generator.
+    """
     return torch.Generator().manual_seed(seed)
 
 
 def resample_weights(examples: int, n_resamples: int, *, seed: int) -> Float[Tensor, "resample n"]:
-    """Bootstrap resamples as weights: how often each example was drawn, over their number."""
+    """Bootstrap resamples as weights: how often each example was drawn, over their number.
+
+    Args:
+        examples: how many there are.
+        n_resamples: how many resamples to draw, one row each.
+        seed: of the draws.
+
+    Returns:
+        Weights that sum to 1 in each row.
+
+    Raises:
+        CircuitsError: where either number is below 1.
+    """
     if examples < 1 or n_resamples < 1:
         raise CircuitsError(
             f"{n_resamples} resamples of {examples} examples: both must be positive"
@@ -58,7 +78,20 @@ def resample_weights(examples: int, n_resamples: int, *, seed: int) -> Float[Ten
 def subset_weights(
     examples: int, subsets: int, *, seed: int, share: float = 0.5
 ) -> Float[Tensor, "subset n"]:
-    """Random subsets of that share of the examples as weights, for `subset_interval`."""
+    """Random subsets of that share of the examples as weights, for `subset_interval`.
+
+    Args:
+        examples: how many there are.
+        subsets: how many subsets to draw, one row each.
+        seed: of the draws.
+        share: of the examples that a subset has.
+
+    Returns:
+        Weights that sum to 1 in each row, 0 outside the subset.
+
+    Raises:
+        CircuitsError: for a share that leaves no example in or out.
+    """
     size = round(share * examples)
     if not 0 < size < examples:
         raise CircuitsError(f"{share:.0%} of {examples} examples is no proper part of them")
@@ -67,7 +100,16 @@ def subset_weights(
 
 
 def random_halves(examples: int, splits: int, *, seed: int) -> Bool[Tensor, "split n"]:
-    """Random splits of the examples in two: True for those of the first half."""
+    """Random splits of the examples in two: True for those of the first half.
+
+    Args:
+        examples: how many there are.
+        splits: how many splits to draw, one row each.
+        seed: of the draws.
+
+    Returns:
+        True for the examples of the first half.
+    """
     order = torch.rand(splits, examples, generator=generator(seed), dtype=torch.float64)
     return order.argsort(dim=1).argsort(dim=1) < examples // 2
 
@@ -78,6 +120,13 @@ def half_weights(
     """Each row's weights on the first half of the examples, and on the second.
 
     A half without any weight keeps its examples equally.
+
+    Args:
+        weights: of resamples, one row each.
+        first: True for the examples of the first half, one row for each of them.
+
+    Returns:
+        The weights on the first and on the second half; each row sums to 1.
     """
     sides = []
     for half in (first, ~first):
@@ -88,7 +137,16 @@ def half_weights(
 
 
 def sign_flips(examples: int, flips: int, *, seed: int) -> Float[Tensor, "flip n"]:
-    """Random signs, one an example: the labels of two checkpoints swapped at random."""
+    """Random signs, one an example: the labels of two checkpoints swapped at random.
+
+    Args:
+        examples: how many there are.
+        flips: how many rows to draw.
+        seed: of the draws.
+
+    Returns:
+        1 or -1 for each example.
+    """
     draws = torch.randint(2, (flips, examples), generator=generator(seed))
     return draws.double() * 2 - 1
 
@@ -102,7 +160,16 @@ def mean_interval(
     *,
     level: float = LEVEL,
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
-    """Symmetric bootstrap-t interval of the mean of each column; see `mean_inference`."""
+    """Symmetric bootstrap-t interval of the mean of each column; see `mean_inference`.
+
+    Args:
+        values: one row for each example.
+        weights: resamples of the examples, from `resample_weights`.
+        level: how often the interval should hold the truth.
+
+    Returns:
+        Lower and upper ends.
+    """
     low, high, _ = mean_inference(values, weights, level=level)
     return low, high
 
@@ -118,10 +185,18 @@ def mean_inference(
     The interval is mean +- reach * standard error: reach is the quantile of |t| among the resamples
     (Hall 1988), and never less than Student's, which resamples of a handful of examples fall below.
     Of fewer than `FEW` examples it is Student's: many resamples of so few draw nearly one value
-    only, and the quantile of their |t| says how many do.
-    p is that of Student's t with its scale widened as far: at most 1 - level exactly where the
-    interval excludes 0, yet with a tail as fine as a correction over tens of thousands of columns
-    needs. A column of equal values has an interval of no width, and p = 1 or 0.
+    only, and the quantile of their |t| says how many do. p is that of Student's t with its scale
+    widened as far: at most 1 - level exactly where the interval excludes 0, yet with a tail as fine
+    as a correction over tens of thousands of columns needs. A column of equal values has an
+    interval of no width, and p = 1 or 0.
+
+    Args:
+        values: one row for each example.
+        weights: resamples of the examples, from `resample_weights`.
+        level: how often the interval should hold the truth.
+
+    Returns:
+        Lower ends, upper ends, and p-values.
     """
     count, columns = values.shape
     student = student_quantile(level, count - 1)
@@ -162,8 +237,15 @@ def bca_interval(
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
     """Bias-corrected and accelerated interval of any statistic.
 
-    influence: how each example moves the statistic, up to a positive factor: its residual for a
-        mean, jackknife mean minus jackknife value for others.
+    Args:
+        estimate: the statistic.
+        replicates: the same of resamples.
+        influence: how each example moves the statistic, up to a positive factor: its residual for a
+            mean, jackknife mean minus jackknife value for others.
+        level: how often the interval should hold the truth.
+
+    Returns:
+        Lower and upper ends.
     """
     count = replicates.shape[0]
     # Of few examples many resamples are the sample itself, but for the order of a sum.
@@ -192,6 +274,14 @@ def normal_interval(
     """The estimate plus and minus a multiple of the resamples' standard deviation.
 
     NaN replicates are left out.
+
+    Args:
+        estimate: the statistic.
+        replicates: the same of resamples.
+        level: how often the interval should hold the truth.
+
+    Returns:
+        Lower and upper ends.
     """
     reach = _NORMAL.icdf(torch.tensor((1 + level) / 2)) * _spread(replicates)
     return estimate - reach, estimate + reach
@@ -207,17 +297,24 @@ def subset_interval(
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
     """The estimate plus and minus Student's quantile of its delete-d jackknife error.
 
-    Shao and Wu 1989, "A general theory for jackknife variance estimation".
-
-    replicates: the statistic on the subsets that `weights` of `subset_weights` stand for. For
-    statistics that are not smooth, such as the overlap of two top-n sets. The interval is for what
-    a sample of this size gives on average. NaN replicates are left out.
-    freedom: degrees of freedom of each error, at least 1, infinite for a normal interval; None
-        takes those of a mean, n - 1.
+    Shao and Wu 1989, "A general theory for jackknife variance estimation". For statistics that are
+    not smooth, such as the overlap of two top-n sets. The interval is for what a sample of this
+    size gives on average. NaN replicates are left out.
 
     Of a smooth statistic every share of the examples gives the same error. Of a count of means that
     pass a threshold, their margins spread evenly, the variance goes with the standard deviation of
     the noise: subsets of a share s give sqrt(s / (1 - s)) times the right one. Halves are right.
+
+    Args:
+        estimate: the statistic.
+        replicates: the same on the subsets of `weights`.
+        weights: of subsets, from `subset_weights`.
+        freedom: degrees of freedom of each error, at least 1, infinite for a normal interval; None
+            takes those of a mean, n - 1.
+        level: how often the interval should hold the truth.
+
+    Returns:
+        Lower and upper ends.
     """
     count, size = weights.shape[1], int((weights[0] > 0).sum())
     if freedom is None:
@@ -232,14 +329,29 @@ def jackknife_interval(
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
     """The estimate plus and minus its jackknife standard error times Student's quantile.
 
-    left_out: the statistic without each example in turn. For smooth statistics only.
+    For smooth statistics only.
+
+    Args:
+        estimate: the statistic.
+        left_out: the same without each example in turn.
+        level: how often the interval should hold the truth.
+
+    Returns:
+        Lower and upper ends.
     """
     reach = student_quantile(level, len(left_out) - 1) * jackknife_error(left_out)
     return estimate - reach, estimate + reach
 
 
 def jackknife_error(left_out: Float[Tensor, "n k"]) -> Float[Tensor, " k"]:
-    """Standard error of a smooth statistic from its values without each example in turn."""
+    """Standard error of a smooth statistic from its values without each example in turn.
+
+    Args:
+        left_out: the statistic without each example in turn.
+
+    Returns:
+        The standard error of each column.
+    """
     count = left_out.shape[0]
     return (left_out - left_out.mean(dim=0)).square().sum(dim=0).mul((count - 1) / count).sqrt()
 
@@ -247,35 +359,3 @@ def jackknife_error(left_out: Float[Tensor, "n k"]) -> Float[Tensor, " k"]:
 def _spread(replicates: Float[Tensor, "resample k"]) -> Float[Tensor, " k"]:
     """Standard deviation of each column's defined values."""
     return (replicates - replicates.nanmean(dim=0)).square().nanmean(dim=0).sqrt()
-
-
-# -- tests
-
-
-def student_tail(t: Float[Tensor, " k"], freedom: int) -> Float[Tensor, " k"]:
-    """P(|T| >= |t|) under Student's t, with relative precision in the far tail; 0 at infinity."""
-    tail = special.stdtr(_with_freedom(freedom), -t.double().abs().numpy())
-    return 2 * torch.from_numpy(tail)
-
-
-def student_quantile(level: float, freedom: int) -> float:
-    """The t that |T| stays below with probability `level`."""
-    return float(special.stdtrit(_with_freedom(freedom), (1 + level) / 2))
-
-
-def _with_freedom(freedom: int) -> int:
-    if freedom < 1:
-        raise CircuitsError("a t test needs at least two examples")
-    return freedom
-
-
-def benjamini_hochberg(p: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
-    """q-values: the false discovery rate at which each hypothesis would just be rejected."""
-    from scipy.stats import false_discovery_control  # takes most of a second to import
-
-    if bool(p.isnan().any()):
-        raise CircuitsError(
-            "a p-value is undefined: what is tested holds NaN or infinities, perhaps by overflow "
-            "in the model (try float32)"
-        )
-    return torch.tensor(false_discovery_control(p.double().numpy()))

@@ -19,7 +19,16 @@ Span = tuple[int, int]
 
 
 def filler(tokens: Sequence[int], span: Span, token_id: int) -> tuple[int, ...]:
-    """`tokens` with every token of the span replaced by `token_id`."""
+    """`tokens` with every token of the span replaced by `token_id`.
+
+    Args:
+        tokens: of a prompt.
+        span: half-open range of them.
+        token_id: what takes their place.
+
+    Returns:
+        As many tokens.
+    """
     start, end = _checked(tokens, span)
     return _replaced(tokens, span, [token_id] * (end - start))
 
@@ -27,7 +36,16 @@ def filler(tokens: Sequence[int], span: Span, token_id: int) -> tuple[int, ...]:
 def swap(tokens: Sequence[int], span: Span, replacement: Sequence[int]) -> tuple[int, ...]:
     """`tokens` with the span replaced by the first tokens of `replacement`, equal in number.
 
-    A longer replacement is cut at its end; a shorter one is refused.
+    Args:
+        tokens: of a prompt.
+        span: half-open range of them.
+        replacement: at least as long as the span; what is over is cut off.
+
+    Returns:
+        As many tokens.
+
+    Raises:
+        CircuitsError: for a replacement that is too short.
     """
     start, end = _checked(tokens, span)
     if len(replacement) < end - start:
@@ -41,7 +59,16 @@ def swap(tokens: Sequence[int], span: Span, replacement: Sequence[int]) -> tuple
 def shuffle(tokens: Sequence[int], span: Span, rng: random.Random) -> tuple[int, ...]:
     """`tokens` with the span's own tokens in another order, never the one they had.
 
-    A span whose tokens are all the same has no other order and is refused.
+    Args:
+        tokens: of a prompt.
+        span: half-open range of them.
+        rng: draws the order.
+
+    Returns:
+        As many tokens.
+
+    Raises:
+        CircuitsError: for a span whose tokens are all the same.
     """
     start, end = _checked(tokens, span)
     inside = list(tokens[start:end])
@@ -57,7 +84,15 @@ def shuffle(tokens: Sequence[int], span: Span, rng: random.Random) -> tuple[int,
 
 
 def differing(clean: Sequence[int], corrupted: Sequence[int]) -> tuple[Span, ...]:
-    """The spans at which two prompts of equal length differ, in order, each as long as can be."""
+    """The spans at which two prompts of equal length differ, in order, each as long as can be.
+
+    Args:
+        clean: tokens of a prompt.
+        corrupted: as many of its twin.
+
+    Returns:
+        Half-open ranges.
+    """
     spans: list[Span] = []
     for position, (a, b) in enumerate(zip(clean, corrupted, strict=True)):
         if a != b:

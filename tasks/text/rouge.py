@@ -35,20 +35,44 @@ _SEEN = regex.compile("[a-z0-9]")
 
 
 def require_words(words: str) -> None:
-    """Refuse what is no way to make words."""
+    """Refuse what is no way to make words.
+
+    Args:
+        words: the name of a way.
+
+    Raises:
+        CircuitsError: for an unknown one.
+    """
     if words not in WORDS:
         raise CircuitsError(f"unknown words {words!r}; known: {', '.join(WORDS)}")
 
 
 def unicode_words(text: str) -> list[str]:
-    """The words of a text of any script, as they are compared, not stemmed."""
+    """The words of a text of any script, as they are compared, not stemmed.
+
+    Args:
+        text: of any script.
+
+    Returns:
+        Its words, in order.
+    """
     return list(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
 @lru_cache(maxsize=256)
 def chosen_words(reference: str, words: str = "auto") -> str:
-    """How the words of a reference are made: `ascii` or `unicode`. Refused where its words are
-    made in a way that sees none of them: every score would be 0.
+    """How the words of a reference are made.
+
+    Args:
+        reference: the text.
+        words: "auto", "ascii" or "unicode".
+
+    Returns:
+        "ascii" or "unicode".
+
+    Raises:
+        CircuitsError: where its words are made in a way that sees none of them: every score would
+            be 0.
     """
     require_words(words)
     found = unicode_words(reference)
@@ -69,6 +93,16 @@ def f_measures(
     """F1 of each kind of ROUGE (rouge1, rouge2, rougeL) of a text against a reference, in [0, 1].
 
     A reference without any word scores 1 against itself, and 0 against anything else.
+
+    Args:
+        reference: the text to compare with.
+        text: what is scored.
+        kinds: of "rouge1", "rouge2", "rougeL".
+        words: "auto", "ascii" or "unicode".
+        stem: whether words are Porter-stemmed.
+
+    Returns:
+        Kind -> F1.
     """
     chosen = chosen_words(reference, words)
     if not unicode_words(reference):

@@ -45,9 +45,16 @@ class AnnotatedArticle:
 
 
 def annotate(article: str, summary: str, limit: int, words: str = "auto") -> tuple[Sentence, ...]:
-    """All sentences of the article, in order, at most `limit` of them marked salient.
+    """All sentences of the article, in order, with the salient ones marked.
 
-    words: how words are made (`tasks.text.rouge`).
+    Args:
+        article: its text.
+        summary: the reference.
+        limit: most sentences to mark.
+        words: how words are made (`tasks.text.rouge`).
+
+    Returns:
+        The sentences.
     """
     ranges = [core(article, *span) for span in sentence_ranges(article)]
     texts = [article[start:end] for start, end in ranges]
@@ -60,7 +67,17 @@ def annotate(article: str, summary: str, limit: int, words: str = "auto") -> tup
 
 
 def oracle(sentences: Sequence[str], summary: str, limit: int, words: str = "auto") -> set[int]:
-    """Indices of the greedily chosen sentences; empty when none shares a word with the summary."""
+    """Indices of the greedily chosen sentences; empty when none shares a word with the summary.
+
+    Args:
+        sentences: of an article.
+        summary: the reference.
+        limit: most sentences to choose.
+        words: how words are made (`tasks.text.rouge`).
+
+    Returns:
+        Indices.
+    """
     chosen: set[int] = set()
     best = 0.0
     while len(chosen) < limit:
@@ -78,6 +95,15 @@ def oracle(sentences: Sequence[str], summary: str, limit: int, words: str = "aut
 
 
 def rouge(summary: str, text: str, words: str = "auto") -> float:
-    """Mean F1 of ROUGE-1 and ROUGE-2 of `text` against `summary`, in [0, 1]."""
+    """Mean F1 of ROUGE-1 and ROUGE-2 of `text` against `summary`, in [0, 1].
+
+    Args:
+        summary: the reference.
+        text: what is scored.
+        words: how words are made (`tasks.text.rouge`).
+
+    Returns:
+        The score.
+    """
     scores = f_measures(summary, text, ("rouge1", "rouge2"), words=words)
     return (scores["rouge1"] + scores["rouge2"]) / 2

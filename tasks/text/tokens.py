@@ -33,7 +33,13 @@ def encode(
 ) -> tuple[int, ...]:
     """The token ids of a text, nothing added.
 
-    control: read the control tokens that are written in it as such.
+    Args:
+        tokenizer: of the model.
+        text: the text.
+        control: read the control tokens that are written in it as such.
+
+    Returns:
+        The ids.
     """
     return tuple(tokenizer(text, **_arguments(tokenizer, text, control))["input_ids"])
 
@@ -41,7 +47,19 @@ def encode(
 def encode_with_offsets(
     tokenizer: PreTrainedTokenizerBase, text: str, *, control: bool = False
 ) -> Encoding:
-    """As `encode`, with where each token stands in the text. Needs a fast tokenizer."""
+    """As `encode`, with where each token stands in the text. Needs a fast tokenizer.
+
+    Args:
+        tokenizer: of the model.
+        text: the text.
+        control: as for `encode`.
+
+    Returns:
+        Ids, and a half-open range of characters for each.
+
+    Raises:
+        CircuitsError: for a tokenizer that is not a fast one.
+    """
     if not tokenizer.is_fast:
         raise InputError(
             f"the tokenizer {type(tokenizer).__name__} is a slow one, which does not tell where a "
@@ -61,7 +79,14 @@ def _arguments(tokenizer: PreTrainedTokenizerBase, text: str, control: bool) -> 
 
 
 def control_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
-    """What finds the tokenizer's control tokens in a text; None where it has none."""
+    """What finds the tokenizer's control tokens in a text; None where it has none.
+
+    Args:
+        tokenizer: of the model.
+
+    Returns:
+        The pattern, or None.
+    """
     added = tokenizer.added_tokens_decoder.values()
     names = {token.content for token in added if token.special and token.content}
     if not names:
@@ -70,14 +95,29 @@ def control_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | Non
 
 
 def control_token(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[str, int] | None:
-    """The first control token that is written in a text, and the character where it begins."""
+    """The first control token that is written in a text, and the character where it begins.
+
+    Args:
+        tokenizer: of the model.
+        text: the text.
+
+    Returns:
+        Token and character, or None.
+    """
     pattern = control_pattern(tokenizer)
     found = pattern.search(text) if pattern else None
     return (found[0], found.start()) if found else None
 
 
 def control_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The ids of all control tokens."""
+    """The ids of all control tokens.
+
+    Args:
+        tokenizer: of the model.
+
+    Returns:
+        The ids.
+    """
     added = tokenizer.added_tokens_decoder.items()
     return {token for token, content in added if content.special} | set(tokenizer.all_special_ids)
 
@@ -86,6 +126,12 @@ def added_begin(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The tokens that the tokenizer puts before a text by itself; none, one or several.
 
     Found by tokenising: `add_bos_token` and `bos_token` need not agree with what a tokenizer does.
+
+    Args:
+        tokenizer: of the model.
+
+    Returns:
+        The ids.
     """
     with_added = list(tokenizer(_WORD, verbose=False)["input_ids"])
     plain = list(tokenizer(_WORD, add_special_tokens=False, verbose=False)["input_ids"])
@@ -96,7 +142,14 @@ def added_begin(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 
 
 def beginning(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """What the tokenizer puts before a text, else its beginning-of-text token."""
+    """What the tokenizer puts before a text, else its beginning-of-text token.
+
+    Args:
+        tokenizer: of the model.
+
+    Returns:
+        The ids; none where it has neither.
+    """
     if added := added_begin(tokenizer):
         return added
     if tokenizer.bos_token_id is None:
@@ -105,10 +158,19 @@ def beginning(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 
 
 def continuation(tokenizer: PreTrainedTokenizerBase, text: str, addition: str) -> tuple[int, ...]:
-    """The tokens that `addition` contributes when it follows `text`.
+    """The tokens that `addition` contributes when it follows `text`, tokenised as one text.
 
-    Both are tokenised as one text. An addition that merges with the end of the text is refused: the
-    prompt's own tokens would change.
+    Args:
+        tokenizer: of the model.
+        text: what comes before.
+        addition: what follows, with its space if it has one.
+
+    Returns:
+        The ids.
+
+    Raises:
+        CircuitsError: for an addition that merges with the end of the text: the prompt's own tokens
+            would change.
     """
     return behind(encode(tokenizer, text), encode(tokenizer, text + addition), text, addition)
 
@@ -116,7 +178,20 @@ def continuation(tokenizer: PreTrainedTokenizerBase, text: str, addition: str) -
 def behind(
     before: tuple[int, ...], both: tuple[int, ...], text: str, addition: str
 ) -> tuple[int, ...]:
-    """What `both`, the tokens of `text + addition`, has behind `before`, those of `text`."""
+    """What `both`, the tokens of `text + addition`, has behind `before`, those of `text`.
+
+    Args:
+        before: tokens of `text`.
+        both: tokens of `text + addition`.
+        text: for the message.
+        addition: for the message.
+
+    Returns:
+        The ids.
+
+    Raises:
+        CircuitsError: where the addition merges with the end of the text.
+    """
     if both[: len(before)] != before:
         raise InputError(
             f"{addition[:40]!r} merges with the end of {text[-20:]!r} into other tokens; begin it "
@@ -137,7 +212,14 @@ def following(
     The tokens are turned to text again, all of them or as few of the last as are read back as they
     were. Where none are, the addition is taken to stand behind a word.
 
-    control: read the control tokens that are written in the addition as such.
+    Args:
+        tokenizer: of the model.
+        ids: what comes before.
+        addition: what follows, with its space if it has one.
+        control: read the control tokens that are written in the addition as such.
+
+    Returns:
+        The ids.
     """
     if not control and control_token(tokenizer, addition):
         return continuation(tokenizer, _WORD, addition)
@@ -152,7 +234,15 @@ def following(
 
 
 def token_named(tokenizer: PreTrainedTokenizerBase, name: str) -> int | None:
-    """The id of the control or added token of that very name, if there is one."""
+    """The id of the control or added token of that very name, if there is one.
+
+    Args:
+        tokenizer: of the model.
+        name: as it is written.
+
+    Returns:
+        The id, or None.
+    """
     found = tokenizer.get_added_vocab().get(name)
     return None if found is None else int(found)
 
@@ -162,6 +252,13 @@ def token_spans(offsets: Sequence[Span], ranges: Sequence[Span]) -> tuple[Span, 
 
     A token that overlaps two ranges goes to the first. A range that no token is left for comes back
     as an empty span.
+
+    Args:
+        offsets: a half-open range of characters for each token.
+        ranges: half-open ranges of characters.
+
+    Returns:
+        A half-open range of tokens for each.
     """
     spans = []
     token = 0

@@ -115,7 +115,14 @@ class Patching(ResultFile):
         return len(self.clean[self.metrics[0]])
 
     def mean(self, metric: str | None = None) -> Float[Tensor, "*axes"]:
-        """Mean value over the examples that have the site, in the metric's units."""
+        """Mean value over the examples that have the site, in the metric's units.
+
+        Args:
+            metric: one of the sweep's; None takes the first.
+
+        Returns:
+            One value for each site.
+        """
         return self.values[self._metric(metric)].nanmean(dim=0)
 
     def gap(self, metric: str | None = None) -> Estimate:
@@ -136,7 +143,14 @@ class Patching(ResultFile):
         return Estimate(float(gap.mean()), low, high, len(gap))
 
     def undefined(self, metric: str | None = None) -> UndefinedRecoveryError | None:
-        """The error that `recovery` raises; None where this metric has a recovery."""
+        """The error that `recovery` raises; None where this metric has a recovery.
+
+        Args:
+            metric: one of the sweep's; None takes the first.
+
+        Returns:
+            The error, or None.
+        """
         name = self._metric(metric)
         clean, corrupted = self.clean[name].mean(), self.corrupted[name].mean()
         if not _equal(clean, corrupted):
@@ -181,6 +195,12 @@ class Patching(ResultFile):
         """Indices into the flattened sweep, those that matter most in front.
 
         Those that recover most when denoising, those that leave least when noising.
+
+        Args:
+            metric: one of the sweep's; None takes the first.
+
+        Returns:
+            Indices of all sites.
         """
         recovery = self.recovery(metric).value.flatten()
         sign = 1 if self.direction == "denoise" else -1
@@ -188,12 +208,27 @@ class Patching(ResultFile):
         return [index for index in order.tolist() if not recovery[index].isnan()]
 
     def top(self, n: int = 10, metric: str | None = None) -> list[tuple[str, float]]:
-        """The n sites that matter most, with their recovery."""
+        """The n sites that matter most, with their recovery.
+
+        Args:
+            n: how many.
+            metric: one of the sweep's; None takes the first.
+
+        Returns:
+            Names and recoveries.
+        """
         recovery = self.recovery(metric).value.flatten()
         return [(self.name(index), float(recovery[index])) for index in self.ranked(metric)[:n]]
 
     def name(self, index: int) -> str:
-        """A site in words, by its index into the flattened sweep."""
+        """A site in words, by its index into the flattened sweep.
+
+        Args:
+            index: into the flattened sweep.
+
+        Returns:
+            Its name.
+        """
         along = torch.unravel_index(
             torch.tensor(index), tuple(len(axis.values) for axis in self.axes)
         )
