@@ -30,11 +30,6 @@ def general(value: Number | None) -> str:
     return f"{value:.3g}".replace("-", "\u2212")
 
 
-def level(one: Mapping[str, Any]) -> str:
-    """What a circuit or a curve is made of: edge, node or neuron."""
-    return str(one.get("level", "edge"))
-
-
 def percent(share: Number | None, digits: int = 1) -> str:
     """A share as a percentage, a thin space before the sign."""
     if share is None or not math.isfinite(share):

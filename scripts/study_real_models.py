@@ -31,12 +31,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from studies import publish, table
 
 import tasks
 from circuits.attribution import attribute
-from circuits.evaluation import choose_ranking, faithfulness, measure, stability, task_performance
-from circuits.evaluation.measure import shares
+from circuits.evaluation import (
+    CurveConfig,
+    Estimate,
+    Faithfulness,
+    RankingTrials,
+    Stability,
+    choose_ranking,
+    faithfulness,
+    faithfulness_from_means,
+    measure,
+    stability,
+    task_performance,
+)
 from circuits.graph import EdgeScores, select
 from circuits.models import HookedModel
 from circuits.runtime.files import read_json, write_json
@@ -123,23 +135,27 @@ def cell(
     size = max(1, round(SHARE * model.layout.n_edges))
     return {
         "edges": model.layout.n_edges,
-        "performance": task_performance(model, scored).to_dict(),
+        "performance": task_performance(model, scored).model_dump(mode="json"),
         "five_midpoints_off": float((five.matrix - reference).abs().sum() / reference.abs().sum()),
         "estimated_off": five.provenance.error.estimate,
         "defaults": defaults(model, five, others, judged),
         "curves": {
-            name: faithfulness(
-                model,
-                scores,
-                judged,
-                fractions=FRACTIONS,
-                controls=given.controls if name == "EAP-IG" else 0,
-            ).to_dict()
+            name: _as_json(
+                faithfulness(
+                    model,
+                    scores,
+                    judged,
+                    curve=CurveConfig(
+                        fractions=FRACTIONS,
+                        n_random=given.controls if name == "EAP-IG" else 0,
+                    ),
+                )
+            )
             for name, scores in made.items()
         },
-        "stability": stability(
-            made["EAP-IG"], size=size, ranking="signed", n_resamples=100
-        ).to_dict(),
+        "stability": _as_json(
+            stability(made["EAP-IG"], size=size, ranking="signed", n_resamples=100)
+        ),
         "where": where(made["EAP-IG"]),
     }
 
@@ -151,13 +167,13 @@ def defaults(
     made = {}
     for share in DEFAULTS:
         size = round(share * scores.layout.n_edges)
-        choice = choose_ranking(model, scores, others, size=size)
+        choice = choose_ranking(model, scores, others, RankingTrials(size))
         measured = measure(model, judged, [choice.select(scores)])
         made[str(share)] = {
             "ranking": choice.ranking,
             "positive_ratio": choice.positive_ratio,
-            "f": estimates(measured.columns, shares)[0].to_dict(),
-            "tried": [one.to_dict() for one in choice.tried],
+            "f": _as_json(estimates(measured.columns, faithfulness_from_means)[0]),
+            "tried": [one.model_dump(mode="json") for one in choice.trials],
         }
     return made
 
@@ -247,13 +263,16 @@ def _doing(one: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _faithful(curve: Mapping[str, Any], one: Mapping[str, Any]) -> tuple[str, ...]:
-    random = one["curves"]["EAP-IG"]["curves"]["random"]["area"]
+    random = one["curves"]["EAP-IG"]["curves"]["random"]["area_f"]
     return (
-        _told(curve["cpr"]),
-        _told(curve["cmd"]),
+        _told(curve["curves"]["signed"]["area_f"]),
+        _told(curve["curves"]["absolute"]["area_abs_gap"]),
         _told(random),
         *(_smallest(curve, ranking) for ranking in ("signed", "absolute")),
-        *(_told(curve["curves"][ranking]["at"]["0.01"]) for ranking in ("signed", "absolute")),
+        *(
+            _told(curve["curves"][ranking]["values"][curve["fractions"].index(0.01)])
+            for ranking in ("signed", "absolute")
+        ),
     )
 
 
@@ -280,9 +299,14 @@ def _smallest(curve: Mapping[str, Any], ranking: str) -> str:
 def _stable(one: Mapping[str, Any]) -> tuple[str, ...]:
     found = one["stability"]
     return (
-        *(_told(found[name]) for name in ("halves", "overlap", "control")),
+        *(_told(found[name]) for name in ("split_half_jaccard", "resample_jaccard", "control")),
         *(f"{one['where'][kind]:.2f}" for kind in KINDS),
     )
+
+
+def _as_json(found: Faithfulness | Stability | Estimate) -> Any:
+    """The fields of a result as JSON values."""
+    return TypeAdapter(type(found)).dump_python(found, mode="json")
 
 
 def _told(estimate: Mapping[str, Any]) -> str:

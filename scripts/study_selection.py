@@ -29,8 +29,13 @@ from torch import Tensor
 
 import tasks
 from circuits.attribution import attribute
-from circuits.evaluation import FRACTIONS, measure, tune_positive_ratio
-from circuits.evaluation.measure import shares
+from circuits.evaluation import (
+    FRACTIONS,
+    RatioConfig,
+    faithfulness_from_means,
+    measure,
+    tune_positive_ratio,
+)
 from circuits.graph import Circuit, EdgeScores, edge_order, top_mask
 from circuits.models import HookedModel
 from circuits.runtime.files import write_json
@@ -87,10 +92,11 @@ def all_orders(
         orders |= {
             f"{strategy}, {ranking}": edge_order(scores, strategy, ranking) for strategy in RULES
         }
-    for strategy, aim in product(("top-n", "widest-path"), ("cpr", "cmd")):
-        share = tune_positive_ratio(model, scores, pairs, strategy=strategy, aim=aim).positive_ratio
-        mixes[f"{strategy} {aim}"] = share
-        orders[f"{strategy}, mixed {aim}"] = edge_order(
+    for strategy, objective in product(("top-n", "widest-path"), ("cpr", "cmd")):
+        config = RatioConfig(objective, strategy=strategy)
+        share = tune_positive_ratio(model, scores, pairs, config=config).positive_ratio
+        mixes[f"{strategy} {objective}"] = share
+        orders[f"{strategy}, mixed {objective}"] = edge_order(
             scores, strategy, "mixed", positive_ratio=share
         )
     return orders, mixes
@@ -122,7 +128,9 @@ def judged(values: Float[Tensor, "seed example column"], rules: list[str]) -> di
     base = [rules.index(f"top-n, {ranking}") for ranking in JUDGED_BY.values()]
 
     def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
-        f = shares(means.unflatten(-1, (seeds, columns))).unflatten(-1, (len(rules), len(axis)))
+        f = faithfulness_from_means(means.unflatten(-1, (seeds, columns))).unflatten(
+            -1, (len(rules), len(axis))
+        )
         log = axis.log()
         areas = [
             torch.trapezoid(f, axis),

@@ -15,7 +15,12 @@ from circuits.models import HookedModel
 from circuits.search import AcdcConfig, acdc, prune_heads
 
 EVERY = EvalConfig(
-    minimality=2, minimality_controls=2, completeness=2, completeness_sets=1, stability=3
+    n_minimality_pairs=2,
+    n_minimality_controls=2,
+    n_completeness_pairs=2,
+    n_completeness_sets=1,
+    n_resamples=3,
+    ablation="mean",
 )
 METHODS = ("eap", "clean-corrupted", "eap-ig-activations", "random", "information-flow")
 
@@ -107,7 +112,8 @@ def test_evaluation_of_edges(both, hooked, random_pairs):
     circuit, pairs = select(scores, size=30), random_pairs(n=4, seed=2)
 
     def work(model):
-        return circuits.evaluate(*(model, scores, circuit, pairs), questions=EVERY, ablation="mean")
+        found = circuits.evaluate(*(model, scores, circuit, pairs), config=EVERY)
+        return found.model_dump(mode="json")
 
     close(*both(work))
 
@@ -116,7 +122,11 @@ def test_evaluation_of_neurons(both, hooked, random_pairs):
     scored_on, pairs = random_pairs(n=4, seed=1), random_pairs(n=4, seed=2)
     scores = circuits.attribute_nodes(hooked("gpt2"), scored_on, level="neuron", per_example=True)
     circuit = select_nodes(scores, 8)
-    close(*both(lambda model: circuits.evaluate(model, scores, circuit, pairs)))
+
+    def evaluated(model):
+        return circuits.evaluate(model, scores, circuit, pairs).model_dump(mode="json")
+
+    close(*both(evaluated))
 
 
 @pytest.mark.parametrize("site", SITES)

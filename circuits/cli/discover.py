@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from circuits.cli import options as use
-from circuits.cli.ranking import AUTO, Ranking, say_look, show_inlets, with_others
+from circuits.cli.ranking import AUTO, Chooser, Ranking, say_look, show_inlets, with_others
 from circuits.errors import CircuitsError
 
 if TYPE_CHECKING:
@@ -118,10 +118,10 @@ def discover(
     from circuits.attribution import attribute, attribute_nodes
     from circuits.attribution import method as chosen_method
     from circuits.attribution.quadrature import STAGGERED
-    from circuits.evaluation import reliability
+    from circuits.evaluation import RankingTrials, reliability
     from circuits.evaluation import until_stable as stable
     from circuits.evaluation.reliability import FEWEST, TARGET
-    from circuits.evaluation.until_stable import FIRST
+    from circuits.evaluation.until_stable import N_FIRST
     from circuits.graph import EdgeScores, NodeScores
     from circuits.graph.provenance import TaskRecord
     from circuits.runtime.options import RunOptions
@@ -171,7 +171,7 @@ def discover(
         chosen = chosen_method(method, steps=budget // len(pairs), quadrature=STAGGERED)
     performance = use.check_task(
         hooked,
-        pairs[: n or FIRST] if growing else pairs,
+        pairs[: n or N_FIRST] if growing else pairs,
         metric=metric,
         required=require_accuracy,
         batch_size=batch_size,
@@ -181,30 +181,27 @@ def discover(
         attribute if level == "edge" else partial(attribute_nodes, level=cast("NodeLevel", level))
     )
     with Pieces(out / "ranking.partial") as pieces, PartialResults(out / PARTIAL) as resume:
-        with_only = None
+        chooser = None
         if size is not None:
-            with_only = {
-                "model": hooked,
-                "others": others,
-                "size": size,
-                "strategy": strategy,
-                "metric": metric,
-                "batch_size": batch_size,
-                "seed": seed,
-                "progress": not quiet,
-            }
-        taken = Ranking(ranking, positive_ratio, pieces, with_only)
+            chooser = Chooser(
+                hooked,
+                others,
+                RankingTrials(size, strategy),
+                metric,
+                RunOptions(batch_size, seed, not quiet),
+            )
+        taken = Ranking(ranking, positive_ratio, pieces, chooser)
         growth = None
         if until_stable is not None:
             growth = stable(
                 until_stable,
-                first=n or FIRST,
+                n_first=n or N_FIRST,
                 size=size,
                 strategy=strategy if level == "edge" else None,
                 ranking=taken.name if ranking == AUTO else ranking,
                 positive_ratio=positive_ratio,
                 seed=seed,
-                told=None if quiet else say_look,
+                on_look=None if quiet else say_look,
             )
         scores: EdgeScores | NodeScores = score(
             hooked,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from circuits.cli import options as use
-from circuits.cli.ranking import AUTO, chosen_circuit, show_inlets, with_others
+from circuits.cli.ranking import AUTO, Chooser, show_inlets, with_others
 from circuits.errors import CircuitsError
 
 if TYPE_CHECKING:
+    from circuits.evaluation import CircuitEvaluation, Evaluation, Faithfulness
     from circuits.graph import AnyCircuit, AnyScores
     from circuits.graph.provenance import DataRecord
+    from circuits.models import HookedModel
     from tasks.pairs import PairSet
 
 
@@ -89,14 +92,14 @@ def evaluate(
 
     Example: circuits evaluate --scores scores --split test --out evaluation
     """
-    from circuits.evaluation import EvalConfig
+    from circuits.evaluation import EvalConfig, RankingTrials, Undefined
     from circuits.evaluation import evaluate as evaluation_of
     from circuits.evaluation import perturb as perturbed
     from circuits.graph import load_scores
     from circuits.graph.levels import select_size, size_of_fraction
-    from circuits.provenance import describe_model, source_of_other_weights
+    from circuits.provenance import source_of_other_weights
     from circuits.report import write_report
-    from circuits.runtime.files import write_json
+    from circuits.runtime.options import RunOptions
     from circuits.runtime.resume import Pieces
 
     use.require_writable(out)
@@ -143,68 +146,37 @@ def evaluate(
     other = source_of_other_weights(hooked, found.provenance)
     if other is not None:
         typer.echo(f"note: the scores were made from another model, {other}", err=True)
+    options = RunOptions(batch_size, seed, not quiet)
     with Pieces(out / PARTIAL) as resume:
         if given is None and ranking == AUTO:
-            circuit = chosen_circuit(
-                hooked,
-                found,
-                others,
-                size,
-                strategy=strategy,
-                metric=metric,
-                ablation=ablation,
-                batch_size=batch_size,
-                seed=seed,
-                progress=not quiet,
-                resume=resume,
-            )
+            trials = RankingTrials(size, strategy)
+            chooser = Chooser(hooked, others, trials, metric, options, ablation, resume)
+            circuit = chooser.circuit(found)
         show_inlets(circuit)
         conditions = {
             kind: perturbed(pairs, kind, hooked.tokenizer, n_ctx=hooked.n_ctx, seed=seed)
             for kind in perturb or ()
         }
-        record = evaluation_of(
+        evaluated = evaluation_of(
             hooked,
             found,
             circuit,
             pairs,
-            conditions=conditions,
-            questions=EvalConfig(
-                minimality=len(pairs) if minimal else None,
-                completeness=len(pairs) if complete else None,
-                stability=200,
+            config=EvalConfig(
+                n_minimality_pairs=len(pairs) if minimal else None,
+                n_completeness_pairs=len(pairs) if complete else None,
+                n_resamples=200,
+                metric=metric,
+                ablation=ablation,
             ),
-            metric=metric,
-            ablation=ablation,
-            batch_size=batch_size,
-            seed=seed,
-            progress=not quiet,
+            conditions=conditions,
+            options=options,
             resume=resume,
         )
-        if "undefined" in record["faithfulness"]:
-            raise CircuitsError(record["faithfulness"]["undefined"])
-        _show(record, pairs, found.provenance.metric)
-        name, selection = Path(hooked.name).name, circuit.provenance.selection
-        used = {"n": len(pairs), "split": pairs.split, "fingerprint": pairs.fingerprint}
-        write_json(
-            out / "evaluation.json",
-            {
-                "order": [name],
-                "checkpoints": {name: record},
-                "pairs": {
-                    "score": {} if scored is None else scored.model_dump(mode="json"),
-                    "evaluate": used,
-                },
-                "made": {
-                    "task": pairs.task,
-                    "method": found.method,
-                    "metric": found.provenance.metric,
-                    "strategy": None if selection is None else selection.strategy,
-                    "model": describe_model(hooked).model_dump(mode="json"),
-                    "scores_of_another_model": other,
-                },
-            },
-        )
+        if isinstance(evaluated.faithfulness, Undefined):
+            raise CircuitsError(evaluated.faithfulness.undefined_reason)
+        _show(evaluated, evaluated.faithfulness, pairs, found.provenance.metric)
+        _result(evaluated, hooked, found, circuit, pairs, other).save(out / "evaluation.json")
     page = write_report(out, name="evaluation.html", anchors=["faithfulness"])
     use.echo_outputs(out / "evaluation.json", page, *use.write_skipped(out, pairs.skipped))
 
@@ -250,79 +222,113 @@ def _warn_of_few(pairs: PairSet) -> None:
         typer.echo(f"warning: {said}; evaluate {FEW} or more", err=True)
 
 
-def _show(record: dict[str, Any], pairs: PairSet, scored_by: str | None) -> None:
-    """The curve as a table, the areas, and a line on every other question that was asked."""
-    curve, circuit = record["faithfulness"], record["circuit"]
-    from circuits.evaluation import Reliability
+def _result(
+    evaluated: CircuitEvaluation,
+    model: HookedModel,
+    scores: AnyScores,
+    circuit: AnyCircuit,
+    pairs: PairSet,
+    other: str | None,
+) -> Evaluation:
+    """The content of evaluation.json. other: the model that the scores are of, if it is another."""
+    from circuits.evaluation import (
+        CheckpointEvaluation,
+        Evaluation,
+        EvaluationProvenance,
+        PairsUsed,
+    )
+    from circuits.provenance import describe_model
 
-    lines, units = curve["curves"], f"{curve['level']}s"
-    judged = f"of {curve['metric']}"
-    if scored_by not in (None, curve["metric"]):
+    name, selection = Path(model.name).name, circuit.provenance.selection
+    used, scored = {"evaluate": PairsUsed.of(pairs)}, scores.provenance.data
+    if scored is not None:
+        used["score"] = PairsUsed(n=scored.n, split=scored.split, fingerprint=scored.fingerprint)
+    return Evaluation(
+        order=(name,),
+        checkpoints={name: CheckpointEvaluation(**dict(evaluated))},
+        pairs=used,
+        provenance=EvaluationProvenance(
+            task=pairs.task,
+            method=scores.method,
+            metric=scores.provenance.metric,
+            strategy=None if selection is None else selection.strategy,
+            model=describe_model(model),
+            scores_of_another_model=other,
+        ),
+    )
+
+
+def _show(
+    found: CircuitEvaluation, curve: Faithfulness, pairs: PairSet, scored_by: str | None
+) -> None:
+    """The curve as a table, the areas, and a line on every other question that was asked."""
+    judged = f"of {curve.metric}"
+    if scored_by not in (None, curve.metric):
         judged += f" (the scores are of {scored_by})"
     typer.echo(f"faithfulness f on {len(pairs)} pairs ({pairs.split}), 95 % intervals, {judged}")
     _show_curve(curve)
-    typer.echo(f"CPR {_said(curve['cpr'])} (random {_said(lines['random']['area'])})")
-    typer.echo(f"CMD {_said(curve['cmd'])} (random {_said(lines['random']['distance'])})")
-    typer.echo(f"area on the log axis {_said(lines['absolute']['log_area'])}")
-    nodes = "" if units == "nodes" else f", {circuit['nodes']} nodes"
-    typer.echo(f"\nthe circuit of {circuit[units]} {units}{nodes}")
-    if circuit["nothing_left"]:
-        typer.echo(f"  {circuit['nothing_left']}")
-    for name, one in record["robustness"].items():
-        said = one["undefined"] or f"{_said(one['circuit'])} (random {_said(one['control'])})"
+    random = curve.curves["random"]
+    typer.echo(f"CPR {curve.cpr} (random {random.area_f})")
+    typer.echo(f"CMD {curve.cmd} (random {random.area_abs_gap})")
+    typer.echo(f"area on the log axis {curve.curves['absolute'].log_area_f}")
+    circuit = found.circuit
+    nodes = "" if circuit.level == "node" else f", {circuit.n_nodes} nodes"
+    typer.echo(f"\nthe circuit of {circuit.size} {circuit.level}s{nodes}")
+    if circuit.degenerate_reason:
+        typer.echo(f"  {circuit.degenerate_reason}")
+    for name, one in found.robustness.items():
+        said = one.undefined_reason or f"{one.circuit} (random {one.control})"
         typer.echo(f"  f, {name}: {said}")
-    for question, answer in (
-        ("idle {unit}", "minimality"),
-        ("gap of incompleteness", "completeness"),
-        ("overlap under resampling", "stability"),
-    ):
-        one = record[answer]
-        if one is not None:
-            asked = question.format(unit=one.get("unit", units))
-            typer.echo(f"  {asked}: {one.get('undefined') or _ANSWERS[answer](one)}")
-    if record["reliability"] is not None:
-        for line in Reliability.from_dict(record["reliability"]).lines():
-            typer.echo(f"  {line}")
+    for line in _answers(found):
+        typer.echo(f"  {line}")
 
 
-def _show_curve(curve: dict[str, Any]) -> None:
+def _show_curve(curve: Faithfulness) -> None:
     """Faithfulness by size, a column for each ranking as wide as its widest interval."""
-    lines, units = curve["curves"], f"{curve['level']}s"
+    absolute = curve.curves["absolute"]
     columns = {
-        name: [_said(value) for value in lines[name]["values"]]
+        name: [str(value) for value in curve.curves[name].values]
         for name in ("absolute", "signed", "random")
     }
     width = max(22, *(len(said) for column in columns.values() for said in column)) + 2
     typer.echo(
-        f"{'share':>7} {units:>7} {'kept':>7}  {'absolute':<{width}}{'signed':<{width}}random"
+        f"{'fraction':>8} {curve.level + 's':>7} {'kept':>7}  "
+        f"{'absolute':<{width}}{'signed':<{width}}random"
     )
-    for place, fraction in enumerate(curve["fractions"]):
-        absolute, signed, random = (column[place] for column in columns.values())
-        size, kept = (lines["absolute"][part][place] for part in (units, "kept"))
-        note = lines["absolute"]["notes"][place]
+    for index, fraction in enumerate(curve.fractions):
+        of_absolute, of_signed, of_random = (column[index] for column in columns.values())
+        reason = absolute.degenerate_reasons[index]
         typer.echo(
-            f"{fraction:>7.1%} {size:>7} {kept:>7.0f}  {absolute:<{width}}{signed:<{width}}{random}"
-            + (f"  ({note})" if note else "")
+            f"{fraction:>8.1%} {absolute.sizes[index]:>7} {absolute.kept[index]:>7.0f}  "
+            f"{of_absolute:<{width}}{of_signed:<{width}}{of_random}"
+            + (f"  ({reason})" if reason else "")
         )
 
 
-_ANSWERS: dict[str, Any] = {
-    "minimality": lambda one: (
-        f"{one['idle']:.0%} of {len(one['falls'])}"
-        + ("" if one["control_idle"] is None else f" (outside it {one['control_idle']:.0%})")
-    ),
-    "completeness": lambda one: (
-        f"{_said(one['mean'])} (random {_said(one['control'])}), "
-        f"greedy {_said(one['greedy']['gap'])}"
-    ),
-    "stability": lambda one: (
-        f"{_said(one['overlap'])} (random {_said(one['control'])}), "
-        f"{one['core']} {one['unit']} in 95 % of resamples"
-    ),
-}
+def _answers(found: CircuitEvaluation) -> Iterator[str]:
+    """A line on each question that was asked beside the curve."""
+    from circuits.evaluation import Undefined
 
-
-def _said(value: dict[str, Any] | None) -> str:
-    from circuits.evaluation import Estimate
-
-    return "undefined" if value is None else str(Estimate.from_dict(value))
+    minimal, complete, stable = found.minimality, found.completeness, found.stability
+    if isinstance(minimal, Undefined):
+        yield f"minimality: {minimal.undefined_reason}"
+    elif minimal is not None:
+        outside = minimal.control_redundant_fraction
+        yield (
+            f"redundant {minimal.level}s: {minimal.redundant_fraction:.0%} of {len(minimal.drops)}"
+            + ("" if outside is None else f" (outside it {outside:.0%})")
+        )
+    if isinstance(complete, Undefined):
+        yield f"completeness: {complete.undefined_reason}"
+    elif complete is not None:
+        yield (
+            f"incompleteness: {complete.incompleteness} (random {complete.control}), "
+            f"greedy {complete.greedy.incompleteness}"
+        )
+    if stable is not None:
+        yield (
+            f"Jaccard index under resampling: {stable.resample_jaccard} (random {stable.control}), "
+            f"{stable.n_stable} {stable.level}s in 95 % of resamples"
+        )
+    if found.reliability is not None:
+        yield from found.reliability.lines()

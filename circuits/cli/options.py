@@ -192,12 +192,14 @@ def check_task(
 ) -> TaskPerformance:
     """Say whether the model does the task at all, before the expensive part; stop if it must."""
     from circuits.evaluation import task_performance
+    from circuits.runtime.options import RunOptions
 
-    found = task_performance(model, pairs, metric=metric, batch_size=batch_size, seed=seed)
+    options = RunOptions(batch_size, seed)
+    found = task_performance(model, pairs, metric=metric, options=options)
     for line in found.lines():
         typer.echo(line, err=line.startswith("warning"))
     if required is not None:
-        found.validate(required)
+        found.require_accuracy(required)
     return found
 
 

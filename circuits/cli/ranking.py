@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
@@ -11,9 +11,10 @@ import typer
 from circuits.errors import CircuitsError
 
 if TYPE_CHECKING:
-    from circuits.evaluation import RankingChoice, Reliability
+    from circuits.evaluation import RankingChoice, RankingTrials, Reliability
     from circuits.graph import AnyCircuit, AnyScores
     from circuits.models import HookedModel
+    from circuits.runtime.options import RunOptions
     from circuits.runtime.resume import Pieces
     from tasks.pairs import PairSet
     from tasks.task import Split, Task
@@ -60,12 +61,12 @@ def with_others(
 
 @dataclass(frozen=True)
 class Picked:
-    """The ranking taken. choice: how, if it was chosen. lines: what is said of it."""
+    """The ranking taken. choice: made on other pairs, if one was. lines: what is said of it."""
 
     ranking: str
     positive_ratio: float | None
-    choice: RankingChoice | None
-    lines: Sequence[str]
+    choice: RankingChoice | None = None
+    lines: Sequence[str] = ()
 
     def say(self) -> None:
         """Print the lines."""
@@ -84,54 +85,55 @@ class Picked:
         )
         return circuit if self.choice is None else circuit.chosen_by(self.choice)
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        choice = None if self.choice is None else self.choice.to_dict()
-        return {**vars(self), "choice": choice, "lines": list(self.lines)}
 
-    @classmethod
-    def from_json(cls, kept: dict[str, Any]) -> Picked:
-        """What `to_json` gave."""
-        from pydantic import TypeAdapter
+@dataclass(frozen=True)
+class Chooser:
+    """Chooses a ranking by scores: the arguments of `choose_ranking` beside them.
 
-        from circuits.graph.findings import RankingChoice
-
-        choice = kept["choice"]
-        if choice is not None:
-            choice = TypeAdapter(RankingChoice).validate_python(choice)
-        return cls(**{**kept, "choice": choice})
-
-
-def pick(
-    model: HookedModel, scores: AnyScores, others: PairSet | None, size: int, **how: Any
-) -> Picked:
-    """The ranking chosen on the other pairs, or by absolute score where there are none, or where
-    they do not tell.
-
-    how: rule, metric, ablation, batch_size, seed, as for `choose_ranking`.
+    others: pairs to choose it on; None where there are too few.
     """
-    from circuits.errors import UndefinedMetricError
-    from circuits.evaluation import choose_ranking
 
-    why = "there are too few pairs to choose it on others"
-    if others is not None:
+    model: HookedModel
+    others: PairSet | None
+    trials: RankingTrials
+    metric: str | None
+    options: RunOptions
+    ablation: str = "corrupted"
+    resume: Pieces | None = None
+
+    def pick(self, scores: AnyScores) -> Picked:
+        """The ranking chosen on the other pairs, or by absolute score where there are none, or
+        where they do not tell.
+        """
+        return _picked(self.outcome(scores))
+
+    def outcome(self, scores: AnyScores) -> dict[str, Any]:
+        """The choice, or why there is none, as JSON."""
+        from circuits.errors import UndefinedMetricError
+        from circuits.evaluation import choose_ranking
+
+        if self.others is None:
+            return {"reason": "there are too few pairs to choose it on others"}
         try:
-            choice = choose_ranking(model, scores, others, size=size, **how)
+            choice = choose_ranking(
+                self.model,
+                scores,
+                self.others,
+                self.trials,
+                metric=self.metric,
+                ablation=self.ablation,
+                options=self.options,
+                resume=self.resume,
+            )
         except UndefinedMetricError as error:
-            why = str(error)
-        else:
-            return Picked(choice.ranking, choice.positive_ratio, choice, _lines(choice))
-    said = f"ranking: absolute, for {why} (--ranking names another)"
-    return Picked("absolute", None, None, (said,))
+            return {"reason": str(error)}
+        return {"choice": choice.model_dump(mode="json")}
 
-
-def chosen_circuit(
-    model: HookedModel, scores: AnyScores, others: PairSet | None, size: int, **how: Any
-) -> AnyCircuit:
-    """The circuit by what `pick` takes; says which, and how the rankings compare."""
-    picked = pick(model, scores, others, size, **how)
-    picked.say()
-    return picked.select(scores, size, how.get("strategy"))
+    def circuit(self, scores: AnyScores) -> AnyCircuit:
+        """The circuit by what is picked; says which ranking, and how the others compare."""
+        picked = self.pick(scores)
+        picked.say()
+        return picked.select(scores, self.trials.size, self.trials.strategy)
 
 
 class Ranking:
@@ -140,34 +142,30 @@ class Ranking:
     """
 
     def __init__(
-        self,
-        named: str,
-        positive_ratio: float | None,
-        pieces: Pieces,
-        how: Mapping[str, Any] | None,
+        self, named: str, positive_ratio: float | None, pieces: Pieces, chooser: Chooser | None
     ) -> None:
-        """How: the arguments of `pick` by name but the scores; None where nothing is chosen."""
-        absolute = Picked("absolute", None, None, ())
-        self._taken = absolute if how is None else None
+        """chooser: None where nothing is chosen, and circuits are by absolute score."""
+        self._taken = Picked("absolute", None) if chooser is None else None
         if named != AUTO:
-            self._taken = Picked(named, positive_ratio, None, ())
-        self._pieces, self._how = pieces, how
+            self._taken = Picked(named, positive_ratio)
+        self._pieces, self._chooser = pieces, chooser
 
     def __call__(self, scores: AnyScores) -> Picked:
         """What was taken, or is taken by these scores."""
         if self._taken is None:
-            assert self._how is not None
-            others, how = self._how["others"], self._how
+            chooser = self._chooser
+            assert chooser is not None
             identity = {
                 "method": scores.method,
                 **scores.provenance.model_dump(
                     mode="json", include={"settings", "metric", "model"}
                 ),
-                "choice": None if others is None else others.fingerprint,
-                **{name: how[name] for name in ("size", "strategy", "seed")},
+                "choice": None if chooser.others is None else chooser.others.fingerprint,
+                "trials": asdict(chooser.trials),
+                "seed": chooser.options.seed,
             }
-            made = self._pieces.value(identity, lambda: pick(scores=scores, **how).to_json())
-            self._taken = Picked.from_json(made)
+            found = self._pieces.value(identity, lambda: chooser.outcome(scores))
+            self._taken = _picked(found)
         return self._taken
 
     def name(self, scores: AnyScores) -> tuple[str, float | None]:
@@ -181,17 +179,20 @@ def say_look(found: Reliability) -> None:
     typer.echo(f"{found.n} pairs: others would share {found.likeness} ({found.ranking})")
 
 
-def _lines(choice: RankingChoice) -> tuple[str, ...]:
-    taken = next(
-        one
-        for one in choice.tried
-        if (one.ranking, one.positive_ratio) == (choice.ranking, choice.positive_ratio)
-    )
-    return (
+def _picked(outcome: Mapping[str, Any]) -> Picked:
+    """From what `Chooser.outcome` says."""
+    from circuits.evaluation import RankingChoice
+
+    if "choice" not in outcome:
+        said = f"ranking: absolute, for {outcome['reason']} (--ranking names another)"
+        return Picked("absolute", None, None, (said,))
+    choice = RankingChoice.model_validate(outcome["choice"])
+    lines = (
         f"ranking chosen on {choice.n} other pairs ({choice.split}), circuits of {choice.size}:",
-        *(f"  {one.name:<12} f {one.f!s:<24} CMD {one.cmd}" for one in choice.tried),
-        f"  taken: {taken.name}; {choice.why}",
+        *(f"  {one.name:<12} f {one.f!s:<24} CMD {one.area_abs_gap}" for one in choice.trials),
+        f"  taken: {choice.taken.name}; {choice.reason}",
     )
+    return Picked(choice.ranking, choice.positive_ratio, choice, lines)
 
 
 def show_inlets(circuit: AnyCircuit) -> None:

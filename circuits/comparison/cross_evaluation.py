@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError, UndefinedMetricError
-from circuits.evaluation.measure import measure, shares
+from circuits.evaluation.measure import faithfulness_from_means, measure
 from circuits.evaluation.robustness import random_circuit
 from circuits.graph import Circuit
 from circuits.graph.provenance import DataRecord
@@ -204,7 +204,7 @@ def _with_losses(
     """f of each circuit and of the control, then how far each is behind the model's own circuit."""
 
     def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample k"]:
-        f = shares(means)
+        f = faithfulness_from_means(means)
         if own is None:
             return f
         return torch.cat([f, f[..., own : own + 1] - f[..., :-1]], dim=-1)

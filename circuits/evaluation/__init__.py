@@ -1,14 +1,30 @@
 """How far a circuit's claim holds."""
 
-from circuits.evaluation.completeness import Completeness, completeness
+from circuits.evaluation.completeness import Completeness, CompletenessConfig, completeness
 from circuits.evaluation.evaluate import EvalConfig, evaluate
-from circuits.evaluation.faithfulness import FRACTIONS, Curve, Faithfulness, faithfulness
-from circuits.evaluation.measure import measure, nothing_left
-from circuits.evaluation.minimality import Minimality, minimality
+from circuits.evaluation.faithfulness import (
+    FRACTIONS,
+    Curve,
+    CurveConfig,
+    Faithfulness,
+    faithfulness,
+)
+from circuits.evaluation.measure import degenerate_reason, faithfulness_from_means, measure
+from circuits.evaluation.minimality import Minimality, MinimalityConfig, minimality
 from circuits.evaluation.perturbations import PERTURBATIONS, perturb
-from circuits.evaluation.positive_ratio import RatioSearch, tune_positive_ratio
-from circuits.evaluation.ranking import choose_ranking
+from circuits.evaluation.positive_ratio import RatioConfig, RatioSearch, tune_positive_ratio
+from circuits.evaluation.ranking import RankingTrials, choose_ranking
 from circuits.evaluation.reliability import reliability
+from circuits.evaluation.results import (
+    CheckpointEvaluation,
+    CircuitEvaluation,
+    CircuitSummary,
+    Evaluation,
+    EvaluationProvenance,
+    PairsUsed,
+    SummaryQuality,
+    Undefined,
+)
 from circuits.evaluation.robustness import Condition, robustness
 from circuits.evaluation.stability import Stability, stability
 from circuits.evaluation.task_performance import task_performance
@@ -19,25 +35,39 @@ from circuits.statistics.estimate import Estimate
 __all__ = [
     "FRACTIONS",
     "PERTURBATIONS",
+    "CheckpointEvaluation",
+    "CircuitEvaluation",
+    "CircuitSummary",
     "Completeness",
+    "CompletenessConfig",
     "Condition",
     "Curve",
+    "CurveConfig",
     "Estimate",
     "EvalConfig",
+    "Evaluation",
+    "EvaluationProvenance",
     "Faithfulness",
     "Minimality",
+    "MinimalityConfig",
+    "PairsUsed",
     "RankingChoice",
+    "RankingTrials",
+    "RatioConfig",
     "RatioSearch",
     "Reliability",
     "Stability",
+    "SummaryQuality",
     "TaskPerformance",
+    "Undefined",
     "choose_ranking",
     "completeness",
+    "degenerate_reason",
     "evaluate",
     "faithfulness",
+    "faithfulness_from_means",
     "measure",
     "minimality",
-    "nothing_left",
     "perturb",
     "reliability",
     "robustness",

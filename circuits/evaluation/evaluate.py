@@ -1,45 +1,65 @@
-"""Everything that is said of one circuit, as one record: what `evaluation.json` holds of it."""
+"""All that is said of one circuit, in one call."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from circuits.errors import UndefinedMetricError
-from circuits.evaluation.completeness import Completeness, completeness
-from circuits.evaluation.faithfulness import faithfulness
-from circuits.evaluation.measure import nothing_left
-from circuits.evaluation.minimality import Minimality, minimality
+from circuits.evaluation.completeness import CompletenessConfig, completeness
+from circuits.evaluation.faithfulness import CurveConfig, faithfulness
+from circuits.evaluation.knockout import components_inside
+from circuits.evaluation.measure import degenerate_reason
+from circuits.evaluation.minimality import MinimalityConfig, minimality
 from circuits.evaluation.reliability import FEWEST, reliability
+from circuits.evaluation.results import OWN, CircuitEvaluation, CircuitSummary, Undefined
 from circuits.evaluation.robustness import robustness
-from circuits.evaluation.stability import stability
-from circuits.evaluation.units import units_inside
+from circuits.evaluation.stability import Stability, stability
 from circuits.graph import AnyCircuit, AnyScores
+from circuits.graph.findings import Reliability
 from circuits.graph.levels import select_size
 from circuits.graph.orders import ORDERS
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
+from circuits.runtime.options import RunOptions
+from circuits.runtime.result_file import Record
 from circuits.runtime.resume import Pieces, digest
 from tasks.pairs import PairSet
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """What is asked beside the curve and the circuit's own faithfulness; None leaves a part out.
+    """How a circuit is evaluated, and what is asked beside the curve and its own faithfulness.
 
-    minimality, completeness: numbers of pairs to ask it on, the first of the set. stability: number
-    of resamples, where the scores hold single examples.
+    n_minimality_pairs: prompt pairs to ask minimality on, the first of the set; None leaves it out.
+    n_minimality_controls, epsilon: as for `MinimalityConfig`.
+    n_completeness_pairs: prompt pairs to ask completeness on; None leaves it out.
+    n_completeness_sets: random sets that are knocked out.
+    n_resamples: of stability, where the scores hold single examples; None leaves it out.
+    metric: its name; None takes each pair set's own. Further conditions always take theirs.
+    ablation: what stands in for what is left out, as for `measure`.
     """
 
-    minimality: int | None = None
-    minimality_controls: int = 50
+    n_minimality_pairs: int | None = None
+    n_minimality_controls: int = 50
     epsilon: float = 0.005
-    completeness: int | None = None
-    completeness_sets: int = 10
-    stability: int | None = None
+    n_completeness_pairs: int | None = None
+    n_completeness_sets: int = 10
+    n_resamples: int | None = None
+    metric: str | None = None
+    ablation: str | MeanActivations = "corrupted"
+
+
+class _FromExamples(Record):
+    """What the scores of single examples say; no model is run for it."""
+
+    stability: Stability | None = None
+    reliability: Reliability | None = None
 
 
 def evaluate(
@@ -48,123 +68,108 @@ def evaluate(
     circuit: AnyCircuit,
     pairs: PairSet,
     *,
+    config: EvalConfig | None = None,
     conditions: Mapping[str, PairSet] | None = None,
-    questions: EvalConfig | None = None,
-    metric: str | None = None,
-    ablation: str | MeanActivations = "corrupted",
-    batch_size: int | None = None,
-    seed: int = 0,
-    progress: bool = False,
+    options: RunOptions | None = None,
     resume: Pieces | None = None,
-) -> dict[str, Any]:
-    """The faithfulness curve of the scores, and what is asked of the circuit, as JSON values.
+) -> CircuitEvaluation:
+    """Measure the faithfulness curve of the scores, and how well one circuit stands.
 
-    circuit: as `select` or `select_nodes` made it from the scores, whose rule the curve follows; or
-        any other, of which there is no stability.
-    pairs: examples that the scores were not made from. conditions: other pair sets by name, for
-    robustness. metric: None takes each pair set's own; a condition always does. ablation: as for
-    `measure`. resume: keeps what was measured until the whole is done.
+    Where clean and corrupted metric are equal, nothing can be said of the circuit: `faithfulness`
+    holds the reason, and other parts are None or empty.
 
-    Where clean and corrupted metric are equal, nothing can be said of the circuit: the record's
-    `faithfulness` holds the reason as `undefined`, and the other parts are None or empty.
+    Args:
+        model: the model that was scored, or another of the same graph.
+        scores: of edges, nodes or neurons.
+        circuit: as `select` or `select_nodes` made it from the scores, whose strategy the curve
+            follows; or any other, of which there is no stability.
+        pairs: prompt pairs that the scores were not made from.
+        config: what is asked; None takes the defaults of `EvalConfig`.
+        conditions: other pair sets by name, for robustness.
+        options: batches, seed, progress.
+        resume: keeps what was measured until the whole is done.
+
+    Returns:
+        Everything that was asked, with 95 % intervals over the pairs and random controls.
+
+    Raises:
+        CircuitsError: where metric or ablation are not known.
     """
-    questions = questions or EvalConfig()
-    shared: dict[str, Any] = {
-        "ablation": ablation,
-        "batch_size": batch_size,
-        "seed": seed,
-        "progress": progress,
-        "resume": resume,
-    }
-    selection = circuit.provenance.selection
-    choice = None if selection is None else selection.choice
-    record: dict[str, Any] = {
-        "circuit": {
-            "level": circuit.level,
-            "fraction": circuit.fraction,
-            "nodes": len(circuit.nodes),
-            f"{circuit.level}s": len(circuit),
-            "faithfulness": None,
-            "ablation": ablation if isinstance(ablation, str) else "means",
-            "nothing_left": nothing_left(circuit, ablation),
-            **({} if choice is None else {"choice": choice.to_dict()}),
-        },
-        "minimality": None,
-        "completeness": None,
-        "robustness": {},
-        **(resume or Pieces()).value(
+    config, options = config or EvalConfig(), options or RunOptions()
+    metric, ablation = config.metric, config.ablation
+    shared: dict[str, Any] = {"ablation": ablation, "options": options, "resume": resume}
+    from_examples = _FromExamples.model_validate(
+        (resume or Pieces()).value(
             {
-                "stability": questions.stability,
-                "seed": seed,
+                "stability": config.n_resamples,
+                "seed": options.seed,
                 "circuit": digest(circuit.mask),
                 "scores": digest(scores.per_example) if resume else None,
             },
-            lambda: _of_other_examples(scores, circuit, questions.stability, seed),
-        ),
+            lambda: _of_other_examples(scores, circuit, config.n_resamples, options.seed),
+        )
+    )
+    selection = circuit.provenance.selection
+    summary = CircuitSummary(
+        level=circuit.level,
+        size=len(circuit),
+        fraction=circuit.fraction,
+        n_nodes=len(circuit.nodes),
+        ablation=ablation if isinstance(ablation, str) else "given means",
+        faithfulness=None,
+        degenerate_reason=degenerate_reason(circuit, ablation),
+        choice=None if selection is None else selection.choice,
+    )
+    parts: dict[str, Any] = dict(from_examples)
+    strategy = None if selection is None else selection.strategy
+    curve = CurveConfig(next((known for known in ORDERS if known == strategy), None))
+    curves = _or_reason(
+        lambda: faithfulness(model, scores, pairs, metric=metric, curve=curve, **shared)
+    )
+    if isinstance(curves, Undefined):
+        return CircuitEvaluation(circuit=summary, faithfulness=curves, **parts)
+    parts["robustness"] = {
+        **robustness(model, circuit, {OWN: pairs}, metric=metric, **shared),
+        **robustness(model, circuit, conditions or {}, **shared),
     }
-    try:
-        strategy = selection.strategy if selection and selection.strategy in ORDERS else None
-        curve = faithfulness(model, scores, pairs, metric=metric, strategy=strategy, **shared)
-    except UndefinedMetricError as error:
-        return {**record, "faithfulness": {"undefined": str(error)}}
-    own = robustness(model, circuit, {"evaluate": pairs}, metric=metric, **shared)
-    found = own | robustness(model, circuit, conditions or {}, **shared)
-    record["faithfulness"] = curve.to_dict()
-    record["robustness"] = {name: one.to_dict() for name, one in found.items()}
-    record["circuit"]["faithfulness"] = record["robustness"]["evaluate"]["circuit"]
-    if record["circuit"]["nothing_left"]:
-        return record
-    if questions.minimality:
-        record["minimality"] = _asked(
-            lambda: minimality(
-                model,
-                circuit,
-                pairs[: questions.minimality],
-                metric=metric,
-                epsilon=questions.epsilon,
-                controls=questions.minimality_controls,
-                **shared,
-            )
+    own = parts["robustness"][OWN].circuit
+    summary = summary.model_copy(update={"faithfulness": own})
+    alive = summary.degenerate_reason is None
+    if alive and config.n_minimality_pairs:
+        removed = MinimalityConfig(None, config.n_minimality_controls, config.epsilon)
+        few = pairs[: config.n_minimality_pairs]
+        parts["minimality"] = _or_reason(
+            lambda: minimality(model, circuit, few, config=removed, metric=metric, **shared)
         )
-    if questions.completeness and units_inside(circuit, "nodes"):
-        record["completeness"] = _asked(
-            lambda: completeness(
-                model,
-                circuit,
-                pairs[: questions.completeness],
-                sets=questions.completeness_sets,
-                metric=metric,
-                **shared,
-            )
+    if alive and config.n_completeness_pairs and components_inside(circuit, "node"):
+        sets = CompletenessConfig(n_sets=config.n_completeness_sets)
+        some = pairs[: config.n_completeness_pairs]
+        parts["completeness"] = _or_reason(
+            lambda: completeness(model, circuit, some, config=sets, metric=metric, **shared)
         )
-    return record
+    return CircuitEvaluation(circuit=summary, faithfulness=curves, **parts)
 
 
-def _asked(question: Callable[[], Minimality | Completeness]) -> dict[str, Any]:
-    """The answer, or why there is none on so few pairs."""
+def _or_reason(measured: Callable[[], R]) -> R | Undefined:
+    """The answer, or why there is none on these pairs."""
     try:
-        return question().to_dict()
+        return measured()
     except UndefinedMetricError as error:
-        return {"undefined": str(error)}
+        return Undefined(undefined_reason=str(error))
 
 
 def _of_other_examples(
     scores: AnyScores, circuit: AnyCircuit, n_resamples: int | None, seed: int
-) -> dict[str, dict[str, Any] | None]:
-    """Stability and reliability of the circuit's own selection, if these scores give it.
+) -> dict[str, Any]:
+    """Stability and reliability of the circuit's own selection, if these scores give it, as JSON.
 
     Where single examples were not kept, the reliability is what the scoring said of its own size.
     """
-    selection, n = circuit.provenance.selection, 0
-    said = scores.provenance.reliability
-    found: dict[str, dict[str, Any] | None] = {
-        "stability": None,
-        "reliability": None if said is None else said.to_dict(),
-    }
-    if scores.per_example is not None:
-        n = len(scores.per_example)
+    selection = circuit.provenance.selection
+    found = _FromExamples(reliability=scores.provenance.reliability)
+    n = 0 if scores.per_example is None else len(scores.per_example)
     if n < 2 or selection is None or selection.size is None:
-        return found
+        return found.model_dump(mode="json")
     size, prune = selection.size, selection.pruned
     how: dict[str, Any] = {
         "strategy": selection.strategy,
@@ -172,10 +177,11 @@ def _of_other_examples(
         "positive_ratio": selection.positive_ratio,
     }
     if not torch.equal(select_size(scores, size, **how, prune=prune).mask, circuit.mask):
-        return found  # it was chosen from others
+        return found.model_dump(mode="json")  # it was chosen from others
     if n_resamples:
         again = stability(scores, size=size, **how, prune=prune, n_resamples=n_resamples, seed=seed)
-        found["stability"] = again.to_dict()
+        found = found.model_copy(update={"stability": again})
     if n >= FEWEST and size:
-        found["reliability"] = reliability(scores, size=size, **how, seed=seed).to_dict()
-    return found
+        anew = reliability(scores, size=size, **how, seed=seed)
+        found = found.model_copy(update={"reliability": anew})
+    return found.model_dump(mode="json")

@@ -1,88 +1,117 @@
 """Faithfulness by circuit size, as the MIB benchmark measures it, with intervals and a control.
 
 f(C) = (m(C) - m(none)) / (m(model) - m(none)); 1 is the model, 0 the corrupted run.
-CPR: area under f over the share of edges kept, edges ranked by signed score; higher is better.
+CPR: area under f over the fraction of edges kept, edges ranked by signed score; higher is better.
 CMD: area under |1 - f|, ranked by absolute score; lower is better.
-Scores of nodes or of neurons give the same curves over the share of nodes or neurons kept.
+Scores of nodes or of neurons give the same curves over the fraction of nodes or neurons kept.
 Source: Mueller et al. (2025), "MIB: A Mechanistic Interpretability Benchmark". As in its code, a
-share k of N edges is the first int(k N) of a ranking, pruned; the area's axis is k; beside each
+fraction k of N edges is the first int(k N) of a ranking, pruned; the area's axis is k; beside each
 point stands the number of edges that pruning leaves (`weighted_edge_count` there, and in EAP-IG,
-where an edge weighs as much as the share of its source's neurons that is kept: 1 in circuits of
+where an edge weighs as much as the fraction of its source's neurons that is kept: 1 in circuits of
 whole edges).
 
-The linear axis gives everything below 5 % of the edges 7 % of the weight; `log_area` is the area
-under f over log(share), divided by the axis's length, and `at` gives f at 1, 2 and 5 %.
+The linear axis gives everything below 5 % of the edges 7 % of the weight; `log_area_f` is the area
+under f over log(fraction), divided by the axis's length, and `at` gives f at one fraction.
 A random ranking scores CPR near 0.25 and CMD near 0.75: half of the area under the last step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.evaluation.measure import measure, nothing_left, shares
-from circuits.graph import AnyScores
+from circuits.evaluation.measure import degenerate_reason, faithfulness_from_means, measure
+from circuits.graph import AnyScores, Level
 from circuits.graph.levels import DEFAULT_STRATEGIES, empty_like, order_of
+from circuits.graph.orders import ORDERS, Strategy
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
+from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import Pieces
 from circuits.statistics.estimate import Estimate, Statistic, estimates
 from tasks.pairs import PairSet
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-EARLY = (0.01, 0.02, 0.05)
 
-Order = Int[Tensor, " choice"]
+Order = Int[Tensor, " candidate"]
+
+
+@dataclass(frozen=True)
+class CurveConfig:
+    """Which circuits the faithfulness curves are made of.
+
+    strategy: how a ranking becomes an order, one of `circuits.graph.orders.ORDERS`; None takes
+        "widest-path" for edges, and "top-n", the only one there is, for nodes and neurons. "top-n"
+        is the benchmark's.
+    fractions: circuit sizes as rising fractions of all edges (nodes, neurons), above 0, at most 1.
+    n_random: how many random rankings the control is the mean of.
+    extra_orders: more curves by name, each of them an order of all `candidates` of a circuit (edges
+        as flat indices of the score matrix).
+    """
+
+    strategy: Strategy | None = None
+    fractions: tuple[float, ...] = FRACTIONS
+    n_random: int = 3
+    extra_orders: Mapping[str, Order] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.strategy not in (None, *ORDERS):
+            raise CircuitsError(f"unknown strategy {self.strategy!r}; known: {', '.join(ORDERS)}")
+        rising = list(self.fractions) == sorted({*self.fractions})
+        if not self.fractions or not rising or not all(0 < one <= 1 for one in self.fractions):
+            raise CircuitsError(
+                f"fractions {list(self.fractions)}: give fractions that rise, above 0, at most 1"
+            )
+        if self.n_random < 0:
+            raise CircuitsError(f"n_random {self.n_random}: it must be 0 or more")
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Faithfulness of one ranking.
+    """Faithfulness f of the circuits of one ranking, by their size.
 
-    level: what is ranked, "edge", "node" or "neuron". values: f at each fraction. sizes: how many
-    were selected there. kept: how many of them pruning left; a mean where the curve is the mean of
-    several rankings.
-    area: under f. distance: under |1 - f|. log_area: under f over log share, per unit of it.
-    notes: for each point, why its circuit can do nothing; None where it can.
+    level: what is ranked, "edge", "node" or "neuron". ranking: its name.
+    fractions: circuit sizes as fractions of all. sizes: how many were selected at each fraction.
+    kept: how many of them pruning left; a mean where the curve is the mean of several rankings.
+    values: f at each fraction.
+    area_f: area under f. area_abs_gap: area under |1 - f|. log_area_f: area under f over the
+        logarithm of the fraction, per unit of it.
+    degenerate_reasons: for each fraction, why its circuit can do nothing; None where it can.
     """
 
-    level: str
+    level: Level
     ranking: str
     fractions: tuple[float, ...]
     sizes: tuple[int, ...]
     kept: tuple[float, ...]
     values: tuple[Estimate, ...]
-    area: Estimate
-    distance: Estimate
-    log_area: Estimate
-    notes: tuple[str | None, ...]
+    area_f: Estimate
+    area_abs_gap: Estimate
+    log_area_f: Estimate
+    degenerate_reasons: tuple[str | None, ...]
 
     def at(self, fraction: float) -> Estimate:
-        """f at one of the fractions."""
+        """f at one of the fractions.
+
+        Args:
+            fraction: one of `fractions`.
+
+        Returns:
+            f there.
+
+        Raises:
+            CircuitsError: where f was not measured at that fraction.
+        """
         if fraction not in self.fractions:
             raise CircuitsError(
                 f"f was not measured at {fraction}; only at {', '.join(map(str, self.fractions))}"
             )
         return self.values[self.fractions.index(fraction)]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            f"{self.level}s": list(self.sizes),
-            "kept": list(self.kept),
-            "values": [value.to_dict() for value in self.values],
-            "at": {str(k): self.at(k).to_dict() for k in EARLY if k in self.fractions},
-            "area": self.area.to_dict(),
-            "distance": self.distance.to_dict(),
-            "log_area": self.log_area.to_dict(),
-            "notes": list(self.notes),
-        }
 
 
 @dataclass(frozen=True)
@@ -90,46 +119,37 @@ class Faithfulness:
     """Curves of the signed, the absolute and a random ranking on the same examples.
 
     level: what is ranked, "edge", "node" or "neuron".
+    metric: its name. metric_clean, metric_corrupted: its means over the clean and the corrupted
+        runs of the whole model.
+    fractions: circuit sizes as fractions of all.
+    curves: by the ranking's name: "signed", "absolute", "random" where there is a control, and
+        those of `CurveConfig.extra_orders`.
+    n: examples. strategy: how the rankings became orders.
     """
 
-    level: str
+    level: Level
     metric: str
     metric_clean: float
     metric_corrupted: float
     fractions: tuple[float, ...]
     curves: dict[str, Curve]
     n: int
-    strategy: str
+    strategy: Strategy
 
     @property
     def cpr(self) -> Estimate:
         """Area under f, signed ranking: higher is better."""
-        return self.curves["signed"].area
+        return self.curves["signed"].area_f
 
     @property
     def cmd(self) -> Estimate:
         """Area under |1 - f|, absolute ranking: lower is better."""
-        return self.curves["absolute"].distance
+        return self.curves["absolute"].area_abs_gap
 
     @property
     def values(self) -> tuple[Estimate, ...]:
         """f at each fraction, absolute ranking."""
         return self.curves["absolute"].values
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            "level": self.level,
-            "metric": self.metric,
-            "metric_clean": self.metric_clean,
-            "metric_corrupted": self.metric_corrupted,
-            "fractions": list(self.fractions),
-            "n": self.n,
-            "strategy": self.strategy,
-            "cpr": self.cpr.to_dict(),
-            "cmd": self.cmd.to_dict(),
-            "curves": {name: curve.to_dict() for name, curve in self.curves.items()},
-        }
 
 
 def faithfulness(
@@ -139,38 +159,43 @@ def faithfulness(
     *,
     metric: str | None = None,
     ablation: str | MeanActivations = "corrupted",
-    strategy: str | None = None,
-    fractions: Sequence[float] = FRACTIONS,
-    others: Mapping[str, Order] | None = None,
-    controls: int = 3,
-    batch_size: int | None = None,
-    seed: int = 0,
-    progress: bool = False,
+    curve: CurveConfig | None = None,
+    options: RunOptions | None = None,
     resume: Pieces | None = None,
 ) -> Faithfulness:
-    """Faithfulness curves of the scores' rankings and of random ones.
+    """Measure how much of the behaviour circuits of every size keep, with a random control.
 
-    scores: of edges, nodes or neurons. pairs: examples that they were not made from. rule: how a
-    ranking becomes an order, from `circuits.graph.orders`; "top-n" is the benchmark's own, and the
-    only one of nodes and neurons; None takes "widest-path" for edges. others: more curves by name,
-    each of them
-    an order of all `choices` of a circuit (edges as flat matrix places). controls: how many random
-    rankings the control is the mean of. ablation: as for `measure`. Circuits are pruned before
-    they run, which changes no logit where the corrupted run is what replaces.
+    Circuits are pruned before they run, which changes no logit where the corrupted run is what
+    stands in for the edges left out.
 
-    Raises UndefinedMetricError where clean and corrupted metric are equal.
+    Args:
+        model: the model that was scored, or another of the same graph.
+        scores: of edges, nodes or neurons.
+        pairs: prompt pairs that the scores were not made from.
+        metric: its name; None takes the pairs' own.
+        ablation: what stands in for what is left out, as for `measure`.
+        curve: which circuits are run; None takes the defaults of `CurveConfig`.
+        options: batches, seed, progress; the seed is of the random rankings and of the bootstrap.
+        resume: keeps what was measured until the whole is done.
+
+    Returns:
+        A curve for each ranking, with 95 % intervals over the pairs.
+
+    Raises:
+        UndefinedMetricError: where clean and corrupted metric are equal.
+        CircuitsError: where metric or ablation are not known, or a strategy does not fit the level.
     """
+    curve, options = curve or CurveConfig(), options or RunOptions()
+    fractions, n_random = curve.fractions, curve.n_random
     nothing = empty_like(scores)
-    if not all(0 < share <= 1 for share in fractions) or list(fractions) != sorted({*fractions}):
-        raise CircuitsError(f"fractions {list(fractions)}: rising shares above 0, at most 1")
-    orders = {name: [order_of(scores, strategy, name)] for name in ("signed", "absolute")}
-    orders |= {name: [order] for name, order in (others or {}).items()}
-    draw = torch.Generator().manual_seed(seed)
+    orders = {name: [order_of(scores, curve.strategy, name)] for name in ("signed", "absolute")}
+    orders |= {name: [order] for name, order in curve.extra_orders.items()}
+    draw = torch.Generator().manual_seed(options.seed)
     places = nothing.candidates
     orders["random"] = [
-        places[torch.randperm(len(places), generator=draw)] for _ in range(controls)
+        places[torch.randperm(len(places), generator=draw)] for _ in range(n_random)
     ]
-    sizes = tuple(int(share * len(places)) for share in fractions)
+    sizes = tuple(int(fraction * len(places)) for fraction in fractions)
     selected = {
         name: [[nothing.with_only(order[:size]) for size in sizes] for order in lines]
         for name, lines in orders.items()
@@ -186,8 +211,8 @@ def faithfulness(
         [circuit for line in pruned.values() for circuit in line],
         metric=metric,
         ablation=ablation,
-        batch_size=batch_size,
-        progress="faithfulness" if progress else None,
+        batch_size=options.batch_size,
+        progress="faithfulness" if options.progress else None,
         resume=resume,
     )
     axis = torch.tensor(fractions, dtype=torch.float64)
@@ -195,31 +220,33 @@ def faithfulness(
     for name, line in pruned.items():
         lines = len(selected[name])
         columns = measured.of(range(first, first + len(line)))
-        *values, area, distance, log_area = estimates(columns, _statistic(lines, axis), seed=seed)
+        *values, area_f, area_abs_gap, log_area_f = estimates(
+            columns, _statistic(lines, axis), seed=options.seed
+        )
         kept = torch.tensor([float(len(circuit)) for circuit in line]).view(lines, -1)
-        notes = tuple(map(nothing_left, selected[name][0])) if lines == 1 else (None,) * len(sizes)
+        reasons = tuple(map(degenerate_reason, selected[name][0]))
         curves[name] = Curve(
-            nothing.level,
-            name,
-            tuple(fractions),
-            sizes,
-            tuple(kept.mean(dim=0).tolist()),
-            tuple(values),
-            area,
-            distance,
-            log_area,
-            notes,
+            level=nothing.level,
+            ranking=name,
+            fractions=fractions,
+            sizes=sizes,
+            kept=tuple(kept.mean(dim=0).tolist()),
+            values=tuple(values),
+            area_f=area_f,
+            area_abs_gap=area_abs_gap,
+            log_area_f=log_area_f,
+            degenerate_reasons=reasons if lines == 1 else (None,) * len(sizes),
         )
         first += len(line)
     return Faithfulness(
-        nothing.level,
-        measured.metric,
-        float(measured.clean.mean()),
-        float(measured.corrupted.mean()),
-        tuple(fractions),
-        curves,
-        len(pairs),
-        strategy or DEFAULT_STRATEGIES[nothing.level],
+        level=nothing.level,
+        metric=measured.metric,
+        metric_clean=float(measured.clean.mean()),
+        metric_corrupted=float(measured.corrupted.mean()),
+        fractions=fractions,
+        curves=curves,
+        n=len(pairs),
+        strategy=curve.strategy or DEFAULT_STRATEGIES[nothing.level],
     )
 
 
@@ -227,7 +254,7 @@ def _statistic(lines: int, axis: Float[Tensor, " point"]) -> Statistic:
     """From metric means to f at each fraction, then the three areas; several lines are averaged."""
 
     def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
-        f = shares(means).unflatten(-1, (lines, len(axis)))
+        f = faithfulness_from_means(means).unflatten(-1, (lines, len(axis)))
         log = axis.log()
         areas = [
             torch.trapezoid(f, axis),

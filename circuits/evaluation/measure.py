@@ -66,12 +66,25 @@ def measure(
 ) -> Measured:
     """Run every circuit on every pair; circuits share each batch's clean and corrupted runs.
 
-    ablation: what stands in for what is left out: "corrupted", "mean" or "mean-positional" (over
-    these pairs' clean prompts, or from `MeanActivations.of` over others), "zero".
-    batch_size: None takes what the memory plan says (`planning.choose_batch_size`).
-    resume: where it is kept what was measured, as the next piece.
-
     Equal circuits run once: of a random ranking's small circuits, all that pruning leaves empty.
+
+    Args:
+        model: what is run.
+        pairs: prompt pairs.
+        circuits: of edges, nodes or neurons of this model.
+        metric: its name; None takes the pairs' own.
+        ablation: what stands in for what is left out: "corrupted", "mean" or "mean-positional"
+            (over these pairs' clean prompts, or from `MeanActivations.of` over others), "zero".
+        batch_size: pairs at a time; None asks the planner for as many as fit.
+        progress: what a progress bar is titled; None shows none.
+        resume: keeps what was measured, as its next piece.
+
+    Returns:
+        The metric of every run, pair by pair.
+
+    Raises:
+        UndefinedMetricError: where the clean and the corrupted metric are equal on average.
+        CircuitsError: where the metric or the ablation is not known.
     """
     judge = metric_for(pairs, metric)
     model.validate(pairs)
@@ -135,10 +148,18 @@ def _described(ablation: str | MeanActivations) -> str | list[str]:
     return [ablation.ablation, digest(*(tensor for part in parts for tensor in part))]
 
 
-def nothing_left(circuit: AnyCircuit, ablation: str | MeanActivations = "corrupted") -> str | None:
-    """Why a circuit can do nothing; else None. f is 0 then: what runs is the corrupted prompt.
+def degenerate_reason(
+    circuit: AnyCircuit, ablation: str | MeanActivations = "corrupted"
+) -> str | None:
+    """Say why a circuit can do nothing: f is 0 then, as what runs is the corrupted prompt.
 
-    Under means or zeros an edge does something without a path from the input.
+    Args:
+        circuit: of edges, nodes or neurons.
+        ablation: what stands in for what is left out. Under means or zeros an edge does something
+            without a path from the input.
+
+    Returns:
+        The reason; None where the circuit can do something.
     """
     if not len(circuit):
         return f"an empty circuit: no {circuit.level} was selected"
@@ -147,7 +168,9 @@ def nothing_left(circuit: AnyCircuit, ablation: str | MeanActivations = "corrupt
     return None
 
 
-def shares(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample circuit"]:
+def faithfulness_from_means(
+    means: Float[Tensor, "*resample column"],
+) -> Float[Tensor, "*resample circuit"]:
     """Faithfulness f = (m(C) - m(none)) / (m(model) - m(none)) from means of `Measured.columns`."""
     clean, corrupted = means[..., :1], means[..., 1:2]
     return (means[..., 2:] - corrupted) / (clean - corrupted)

@@ -1,4 +1,4 @@
-"""Does every edge (node, neuron) of a circuit matter? The fall in f when it alone is removed.
+"""Does every edge (node, neuron) of a circuit matter? The drop in f when it alone is removed.
 
 Control: random edges (nodes, neurons) from outside, each added alone. What adding an irrelevant one
 does to f is the size of a change that means nothing.
@@ -7,62 +7,73 @@ Source: Wang et al. (2022), "Interpretability in the Wild" (there of nodes).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.evaluation.measure import measure, shares
-from circuits.evaluation.units import units_inside, units_outside
-from circuits.graph import AnyCircuit, Circuit
+from circuits.evaluation.knockout import components_inside, components_outside
+from circuits.evaluation.measure import faithfulness_from_means, measure
+from circuits.graph import AnyCircuit, Circuit, Level
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
+from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import Pieces
 from circuits.statistics.estimate import Estimate, estimates
 from tasks.pairs import PairSet
 
 
 @dataclass(frozen=True)
-class Minimality:
-    """Changes of f, unit by unit.
+class MinimalityConfig:
+    """What is removed and added.
 
-    falls: f(C) - f(C without the unit), units of the circuit, largest first.
-    control: f(C with the unit) - f(C), random units from outside.
-    idle: share of the circuit's units whose removal moves f by less than `epsilon`.
+    level: "edge", "node", or "neuron", of which there are many; None takes edges of a circuit of
+        edges, and nodes of the others.
+    n_controls: how many random ones from outside are added, each alone.
+    epsilon: a change of f below it counts as none.
     """
 
+    level: Level | None = None
+    n_controls: int = 50
+    epsilon: float = 0.005
+
+    def __post_init__(self) -> None:
+        if self.n_controls < 0 or self.epsilon <= 0:
+            raise CircuitsError("minimality: n_controls must be 0 or more, epsilon above 0")
+
+
+@dataclass(frozen=True)
+class Minimality:
+    """Changes of f, one edge (node, neuron) at a time.
+
+    level: what was removed and added.
+    faithfulness: f of the circuit on these examples.
+    drops: f(C) - f(C without x), by the name of x, largest first where they were measured just now.
+    control: f(C with x) - f(C), of random ones from outside.
+    epsilon: a change of f below it counts as none.
+    """
+
+    level: Level
     faithfulness: Estimate
     drops: dict[str, Estimate]
     control: dict[str, Estimate]
     epsilon: float
-    unit: str = "edges"
 
     @property
     def redundant_fraction(self) -> float:
-        """Share of the circuit whose removal moves f by less than epsilon."""
-        still = sum(abs(fall.value) < self.epsilon for fall in self.drops.values())
-        return still / len(self.drops)
+        """Fraction of the circuit whose removal, one by one, moves f by less than epsilon."""
+        return self._redundant(self.drops.values())
 
     @property
     def control_redundant_fraction(self) -> float | None:
-        """The same share in the control; None where nothing lies outside."""
-        if not self.control:
-            return None
-        still = sum(abs(change.value) < self.epsilon for change in self.control.values())
-        return still / len(self.control)
+        """The same fraction of the control; None where nothing lies outside."""
+        return self._redundant(self.control.values()) if self.control else None
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            "unit": self.unit,
-            "faithfulness": self.faithfulness.to_dict(),
-            "epsilon": self.epsilon,
-            "idle": self.redundant_fraction,
-            "control_idle": self.control_redundant_fraction,
-            "falls": {edge: fall.to_dict() for edge, fall in self.drops.items()},
-            "control": {edge: change.to_dict() for edge, change in self.control.items()},
-        }
+    def _redundant(self, changes: Collection[Estimate]) -> float:
+        return sum(abs(change.value) < self.epsilon for change in changes) / len(changes)
 
 
 def minimality(
@@ -70,26 +81,37 @@ def minimality(
     circuit: AnyCircuit,
     pairs: PairSet,
     *,
-    unit: str | None = None,
+    config: MinimalityConfig | None = None,
     metric: str | None = None,
     ablation: str | MeanActivations = "corrupted",
-    epsilon: float = 0.005,
-    controls: int = 50,
-    batch_size: int | None = None,
-    seed: int = 0,
-    progress: bool = False,
+    options: RunOptions | None = None,
     resume: Pieces | None = None,
 ) -> Minimality:
-    """Remove each unit of the circuit alone, and add some others alone.
+    """Remove each edge (node, neuron) of the circuit alone, and add some others alone.
 
-    unit: "edges" (unless told, of a circuit of edges), "nodes" (of others), or "neurons", of which
-        there are many.
+    Args:
+        model: the model of the circuit.
+        circuit: of edges, nodes or neurons; not empty.
+        pairs: prompt pairs; every one is run once for each edge.
+        config: what is removed and added; None takes the defaults of `MinimalityConfig`.
+        metric: its name; None takes the pairs' own.
+        ablation: what stands in for what is left out, as for `measure`.
+        options: batches, seed, progress; the seed is of the control and of the bootstrap.
+        resume: keeps what was measured until the whole is done.
+
+    Returns:
+        The drop in f for each, and the control's changes, with intervals.
+
+    Raises:
+        UndefinedMetricError: where clean and corrupted metric are equal.
+        CircuitsError: where the circuit is empty, or has none of what is to be removed.
     """
-    unit = unit or ("edges" if isinstance(circuit, Circuit) else "nodes")
-    inside = units_inside(circuit, unit)
+    config, options = config or MinimalityConfig(), options or RunOptions()
+    level = config.level or ("edge" if isinstance(circuit, Circuit) else "node")
+    inside = components_inside(circuit, level)
     if not inside:
-        raise CircuitsError(f"an empty circuit has no {unit} to remove; select more edges")
-    outside = units_outside(circuit, unit, controls, seed=seed)
+        raise CircuitsError(f"an empty circuit has no {level} to remove; select more edges")
+    outside = components_outside(circuit, level, config.n_controls, seed=options.seed)
     masks = [circuit.mask]
     masks += [circuit.mask & ~taken for taken in inside.values()]
     masks += [circuit.mask | brought for brought in outside.values()]
@@ -99,17 +121,17 @@ def minimality(
         [replace(circuit, mask=mask) for mask in masks],
         metric=metric,
         ablation=ablation,
-        batch_size=batch_size,
-        progress="minimality" if progress else None,
+        batch_size=options.batch_size,
+        progress="minimality" if options.progress else None,
         resume=resume,
     )
     sign = torch.tensor([1.0] * len(inside) + [-1.0] * len(outside), dtype=torch.float64)
 
-    def figures(means: torch.Tensor) -> torch.Tensor:
-        f = shares(means)
+    def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
+        f = faithfulness_from_means(means)
         return torch.cat([f[..., :1], (f[..., :1] - f[..., 1:]) * sign], dim=-1)
 
-    whole, *changes = estimates(measured.columns, figures, seed=seed)
+    whole, *changes = estimates(measured.columns, figures, seed=options.seed)
     found = list(zip([*inside, *outside], changes, strict=True))
     drops = sorted(found[: len(inside)], key=lambda item: -item[1].value)
-    return Minimality(whole, dict(drops), dict(found[len(inside) :]), epsilon, unit)
+    return Minimality(level, whole, dict(drops), dict(found[len(inside) :]), config.epsilon)

@@ -1,41 +1,63 @@
-"""Which mix of positive and negative scores to keep, chosen on examples of its own.
+"""Which share of positive scores to keep, chosen on examples of its own.
 
-Ranking `mixed` fills a share of each circuit by signed score. The best share differs from task to
-task, and one chosen on the examples that it is then judged on looks better than it is: choose it
-here on a validation split, and judge it on another.
+Ranking `mixed` fills a share of each circuit by signed score, the rest by absolute score. The best
+share differs from task to task, and one chosen on the examples that it is then judged on looks
+better than it is: choose it here on a validation split, and judge it on another.
 Source: Nikankin et al. (2025), arXiv:2510.25786.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, get_args
 
 from circuits.errors import CircuitsError
-from circuits.evaluation.faithfulness import FRACTIONS, faithfulness
+from circuits.evaluation.faithfulness import FRACTIONS, CurveConfig, faithfulness
 from circuits.graph import EdgeScores, edge_order
+from circuits.graph.orders import Strategy
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
+from circuits.runtime.options import RunOptions
 from circuits.statistics.estimate import Estimate
 from tasks.pairs import PairSet
 
-SHARES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-AIMS = ("cmd", "cpr")
+Objective = Literal["cmd", "cpr"]
+
+
+@dataclass(frozen=True)
+class RatioConfig:
+    """What is tried, and what makes one ratio better than another.
+
+    objective: "cmd" for the least area under |1 - f|, "cpr" for the largest under f.
+    positive_ratios: shares of each circuit that are filled by signed score, each from 0 to 1.
+    strategy: how the ranking becomes an order, as for `select`.
+    fractions: circuit sizes along the curve, as for `CurveConfig`.
+    """
+
+    objective: Objective = "cmd"
+    positive_ratios: tuple[float, ...] = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    strategy: Strategy = "widest-path"
+    fractions: tuple[float, ...] = FRACTIONS
+
+    def __post_init__(self) -> None:
+        if self.objective not in get_args(Objective):
+            raise CircuitsError(
+                f"unknown objective {self.objective!r}; known: {', '.join(get_args(Objective))}"
+            )
+        if not self.positive_ratios:
+            raise CircuitsError("tune_positive_ratio: no ratios to try; give at least one")
 
 
 @dataclass(frozen=True)
 class RatioSearch:
-    """The share chosen, and the area of each share tried (under |1 - f| for aim "cmd")."""
+    """The ratio taken, and the area of each one tried.
+
+    areas: under |1 - f| for objective "cmd", under f for "cpr", by the ratio.
+    """
 
     positive_ratio: float
-    aim: str
-    tried: dict[float, Estimate]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        tried = {str(share): area.to_dict() for share, area in self.tried.items()}
-        return {"positive_ratio": self.positive_ratio, "aim": self.aim, "tried": tried}
+    objective: Objective
+    areas: dict[float, Estimate]
 
 
 def tune_positive_ratio(
@@ -43,47 +65,53 @@ def tune_positive_ratio(
     scores: EdgeScores,
     pairs: PairSet,
     *,
-    strategy: str = "widest-path",
-    aim: str = "cmd",
-    shares: Sequence[float] = SHARES,
+    config: RatioConfig | None = None,
     metric: str | None = None,
     ablation: str | MeanActivations = "corrupted",
-    fractions: Sequence[float] = FRACTIONS,
-    batch_size: int | None = None,
-    progress: bool = False,
+    options: RunOptions | None = None,
 ) -> RatioSearch:
-    """The share of signed ranking with the best curve on these pairs; the lowest of equal ones.
+    """Find the share of signed score with the best faithfulness curve on these pairs.
 
-    aim: "cmd" for the least area under |1 - f|, "cpr" for the largest under f.
+    Args:
+        model: the model that was scored.
+        scores: of edges.
+        pairs: prompt pairs that were not scored on, and that the circuit is not judged on later.
+        config: what is tried, and the objective; None takes the defaults of `RatioConfig`.
+        metric: its name; None takes the pairs' own.
+        ablation: what stands in for the edges left out, as for `measure`.
+        options: batches, seed, progress; the seed is of the bootstrap.
+
+    Returns:
+        The best ratio, the lowest of equal ones, and the area of each.
+
+    Raises:
+        UndefinedMetricError: where clean and corrupted metric are equal.
+        CircuitsError: where the scores were made from these pairs.
     """
-    if aim not in AIMS:
-        raise CircuitsError(f"unknown aim {aim!r}; known: {', '.join(AIMS)}")
-    if not shares:
-        raise CircuitsError("choose_mix: no shares to try")
+    config = config or RatioConfig()
     if scores.provenance.is_of(pairs):
         raise CircuitsError(
-            "the scores were made from these examples; choose the mix on others, or it will fit "
+            "the scores were made from these examples; choose the ratio on others, or it will fit "
             "their noise"
         )
+    orders = {
+        str(ratio): edge_order(scores, config.strategy, "mixed", positive_ratio=ratio)
+        for ratio in config.positive_ratios
+    }
     curves = faithfulness(
         model,
         scores,
         pairs,
         metric=metric,
         ablation=ablation,
-        strategy=strategy,
-        fractions=fractions,
-        others={
-            str(share): edge_order(scores, strategy, "mixed", positive_ratio=share)
-            for share in shares
-        },
-        controls=0,
-        batch_size=batch_size,
-        progress=progress,
+        curve=CurveConfig(config.strategy, config.fractions, n_random=0, extra_orders=orders),
+        options=options,
     ).curves
-    tried = {
-        share: curves[str(share)].distance if aim == "cmd" else curves[str(share)].area
-        for share in shares
-    }
-    sign = 1 if aim == "cmd" else -1
-    return RatioSearch(min(tried, key=lambda share: (sign * tried[share].value, share)), aim, tried)
+    least = config.objective == "cmd"
+    areas = {}
+    for ratio in config.positive_ratios:
+        curve = curves[str(ratio)]
+        areas[ratio] = curve.area_abs_gap if least else curve.area_f
+    sign = 1 if least else -1
+    best = min(areas, key=lambda ratio: (sign * areas[ratio].value, ratio))
+    return RatioSearch(best, config.objective, areas)

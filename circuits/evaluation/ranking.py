@@ -14,64 +14,95 @@ curve, on pairs that were neither scored on nor are judged on later.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.evaluation.measure import measure, shares
+from circuits.evaluation.measure import faithfulness_from_means, measure
 from circuits.graph import AnyScores, EdgeScores
-from circuits.graph.findings import RankingChoice, Tried
+from circuits.graph.findings import RankingChoice, RankingTrial
 from circuits.graph.levels import empty_like, select_size
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
+from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import Pieces
 from circuits.statistics.estimate import Estimate, Statistic, estimates
 from tasks.pairs import PairSet
 
 FRACTIONS = (0.01, 0.05, 0.2, 0.5, 1.0)
 """Where the short curve is measured, beside the size asked for."""
-POSITIVES = (0.8,)
-"""Shares of signed score that are tried as a mix."""
+
+
+@dataclass(frozen=True)
+class RankingTrials:
+    """Which circuits are tried.
+
+    size: edges (nodes, neurons) of the circuit asked for, before pruning.
+    strategy: as for `select`; None takes "widest-path" for edges, "top-n" for nodes and neurons.
+    positive_ratios: shares of signed score that are tried as a mix, of edges only.
+    """
+
+    size: int
+    strategy: str | None = None
+    positive_ratios: tuple[float, ...] = (0.8,)
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            raise CircuitsError(f"a circuit of size {self.size}: it must be 0 or more")
 
 
 def choose_ranking(
     model: HookedModel,
     scores: AnyScores,
     pairs: PairSet,
+    trials: RankingTrials,
     *,
-    size: int,
-    strategy: str | None = None,
-    positives: Sequence[float] = POSITIVES,
     metric: str | None = None,
     ablation: str | MeanActivations = "corrupted",
-    batch_size: int | None = None,
-    seed: int = 0,
-    progress: bool = False,
+    options: RunOptions | None = None,
     resume: Pieces | None = None,
 ) -> RankingChoice:
-    """The ranking for a circuit of this size, by how faithful its circuits are on these pairs.
+    """Find the ranking whose circuits of one size are most faithful on these pairs.
 
-    pairs: neither scored on, which is refused, nor to be judged on; 16 or more.
-    size: edges (nodes, neurons) before pruning. positives: shares of mixes to try, of edges only.
-    ablation, resume: as for `measure`. Costs a run of each pair on up to six circuits a
-    ranking.
+    Costs a run of each pair on up to six circuits a ranking.
 
-    Raises UndefinedMetricError where clean and corrupted metric are equal.
+    Args:
+        model: the model that was scored.
+        scores: of edges, nodes or neurons.
+        pairs: prompt pairs neither scored on, which is refused, nor to be judged on; 16 or more.
+        trials: the size, and what is tried.
+        metric: its name; None takes the pairs' own.
+        ablation: what stands in for what is left out, as for `measure`.
+        options: batches, seed, progress; the seed is of the bootstrap.
+        resume: keeps what was measured until the whole is done.
+
+    Returns:
+        The ranking taken, and every one tried, with intervals over the pairs.
+
+    Raises:
+        UndefinedMetricError: where clean and corrupted metric are equal.
+        CircuitsError: where pairs were scored on.
     """
+    options = options or RunOptions()
     _refuse_scored(scores, pairs)
     every = len(empty_like(scores).candidates)
     rankings: list[tuple[str, float | None]] = [("absolute", None), ("signed", None)]
     if isinstance(scores, EdgeScores):
-        rankings += [("mixed", share) for share in positives]
-    sizes = sorted({size, *(max(1, int(share * every)) for share in FRACTIONS)})
+        rankings += [("mixed", ratio) for ratio in trials.positive_ratios]
+    sizes = sorted({trials.size, *(max(1, int(fraction * every)) for fraction in FRACTIONS)})
     lines = [
         [
             select_size(
-                scores, one, strategy=strategy, ranking=ranking, positive_ratio=positive_ratio
+                scores,
+                size,
+                strategy=trials.strategy,
+                ranking=ranking,
+                positive_ratio=positive_ratio,
             )
-            for one in sizes
+            for size in sizes
         ]
         for ranking, positive_ratio in rankings
     ]
@@ -81,67 +112,67 @@ def choose_ranking(
         [circuit for line in lines for circuit in line],
         metric=metric,
         ablation=ablation,
-        batch_size=batch_size,
-        progress="choosing the ranking" if progress else None,
+        batch_size=options.batch_size,
+        progress="choosing the ranking" if options.progress else None,
         resume=resume,
     )
-    asked, axis = sizes.index(size), torch.tensor(sizes, dtype=torch.float64) / every
-    found = estimates(measured.columns, _statistic(len(lines), asked, axis), seed=seed)
+    asked, axis = sizes.index(trials.size), torch.tensor(sizes, dtype=torch.float64) / every
     n = len(lines)
+    figures = estimates(measured.columns, _statistic(n, asked, axis), seed=options.seed)
     tried = tuple(
-        Tried(
-            ranking,
-            positive_ratio,
-            found[place],
-            found[n + place],
-            found[2 * n + place],
-            len(lines[place][asked]),
+        RankingTrial(
+            ranking=ranking,
+            positive_ratio=positive_ratio,
+            f=figures[index],
+            abs_gap=figures[n + index],
+            area_abs_gap=figures[2 * n + index],
+            n_kept=len(lines[index][asked]),
         )
-        for place, (ranking, positive_ratio) in enumerate(rankings)
+        for index, (ranking, positive_ratio) in enumerate(rankings)
     )
-    differences = [found[3 * n + place * n : 3 * n + (place + 1) * n] for place in range(n)]
-    chosen, why = _decide(tried, differences)
+    differences = [figures[(3 + index) * n : (4 + index) * n] for index in range(n)]
+    taken, not_told_apart = _decide(tried, differences)
     return RankingChoice(
-        chosen.ranking,
-        chosen.positive_ratio,
-        why,
-        size,
-        strategy,
-        measured.metric,
-        len(pairs),
-        pairs.split,
-        pairs.fingerprint,
-        tried,
+        ranking=taken.ranking,
+        positive_ratio=taken.positive_ratio,
+        not_told_apart=tuple(one.name for one in not_told_apart),
+        size=trials.size,
+        strategy=trials.strategy,
+        metric=measured.metric,
+        n=len(pairs),
+        split=pairs.split,
+        fingerprint=pairs.fingerprint,
+        trials=tried,
     )
 
 
-def _decide(tried: Sequence[Tried], differences: list[list[Estimate]]) -> tuple[Tried, str]:
-    """The one taken, and why. differences: [a][b] of the distance of a less that of b."""
-    lead = min(range(len(tried)), key=lambda place: tried[place].distance.value)
+def _decide(
+    trials: Sequence[RankingTrial], differences: list[list[Estimate]]
+) -> tuple[RankingTrial, list[RankingTrial]]:
+    """The one taken, and those that its |1 - f| is not told from.
+
+    differences: [a][b] of |1 - f| of a less that of b.
+    """
+    lead = min(range(len(trials)), key=lambda index: trials[index].abs_gap.value)
     near = [
-        place
-        for place in range(len(tried))
-        if place == lead or not differences[place][lead].low > 0
+        index
+        for index in range(len(trials))
+        if index == lead or not differences[index][lead].low > 0
     ]
-    taken = min(near, key=lambda place: (tried[place].cmd.value, place))
-    if len(near) == 1:
-        return tried[lead], "f is nearest to 1 at this size"
-    others = " and ".join(tried[place].name for place in near if place != taken)
-    return tried[taken], (
-        f"f at this size does not tell it from {others}, and its area under |1 - f| is the least"
-    )
+    taken = min(near, key=lambda index: (trials[index].area_abs_gap.value, index))
+    return trials[taken], [trials[index] for index in near if index != taken]
 
 
 def _statistic(lines: int, asked: int, axis: Float[Tensor, " point"]) -> Statistic:
-    """From metric means to each line's f, distance and area, then all differences of distances."""
+    """From metric means to each line's f, |1 - f| and area, then all differences of |1 - f|."""
 
     def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
-        f = shares(means).unflatten(-1, (lines, len(axis)))
+        f = faithfulness_from_means(means).unflatten(-1, (lines, len(axis)))
         here = f[..., asked]
-        distance = (1 - here).abs()
-        area = torch.trapezoid((1 - f).abs(), axis) if len(axis) > 1 else distance
-        pairwise = (distance[..., :, None] - distance[..., None, :]).flatten(-2)
-        return torch.cat([here, distance, area, pairwise], dim=-1)
+        gap = (1 - here).abs()
+        area = torch.trapezoid((1 - f).abs(), axis) if len(axis) > 1 else gap
+        pairwise = (gap[..., :, None] - gap[..., None, :]).flatten(-2)
+        return torch.cat([here, gap, area, pairwise], dim=-1)
 
     return figures
 

@@ -9,7 +9,7 @@ No model is run; sums of scores over random blocks of the examples are enough. F
   the error of quadrature, which is of the same kind. Half the difference of two halves errs as the
   mean of all does. The norm, which noise makes too large, is extrapolated from halves and whole.
 - *Likeness*: the Jaccard index of circuits from two disjoint sets of as many examples. Circuits of
-  the two halves of many splits are chosen by the rule and size in question. Halves are half as
+  the two halves of many splits are chosen by the strategy and size in question. Halves are half as
   many: every edge's mean and standard error say what circuits would share (`likeness.shared`); the
   errors are scaled by the one factor that makes that right for the halves, and then by the root of
   the number of examples.
@@ -35,7 +35,7 @@ from circuits.errors import CircuitsError
 from circuits.evaluation.draws import Chosen, drawn, with_values
 from circuits.evaluation.likeness import jaccard_of, shared
 from circuits.evaluation.sampling import Sample
-from circuits.graph import AnyScores
+from circuits.graph import AnyScores, Level
 from circuits.graph.blocks import Blocks, block_of, blocks_of_examples
 from circuits.graph.findings import MOST, Needed, Reliability
 from circuits.graph.levels import DEFAULT_STRATEGIES, empty_like, select_size
@@ -45,8 +45,8 @@ from circuits.statistics.estimate import Estimate
 TARGET = 0.8
 FEWEST = 4
 """Examples below which halves of one or two say nothing."""
-SHARES = {"edge": 0.01, "node": 0.1, "neuron": 0.01}
-"""Size of a circuit as a share of all, where none is asked for."""
+FRACTIONS: dict[Level, float] = {"edge": 0.01, "node": 0.1, "neuron": 0.01}
+"""Size of a circuit as a fraction of all, where none is asked for."""
 _FOOTHOLD = 0.2
 _SPLITS = 12
 _FACTORS = (1 / 32, 32.0)
@@ -64,9 +64,22 @@ def reliability(
 ) -> Reliability:
     """How far these scores, and a circuit chosen by them, depend on their examples.
 
-    scores: fresh ones of `attribute`, or ones of which single examples were kept.
-    size: edges (nodes, neurons) of the circuit, before pruning; None takes `SHARES` of all.
-    rule, ranking, positive: as for `select`. target: the Jaccard index to be reached.
+    No model is run.
+
+    Args:
+        scores: fresh ones of `attribute`, or ones of which single examples were kept.
+        size: edges (nodes, neurons) of the circuit, before pruning; None takes 1 % of all edges or
+            neurons, 10 % of all nodes.
+        strategy, ranking, positive_ratio: as for `select`.
+        target: the Jaccard index to be reached, between 0 and 1.
+        seed: of the splits in halves.
+
+    Returns:
+        Reliability of the scores, sampling error, likeness of circuits, and the examples needed,
+        with 95 % intervals.
+
+    Raises:
+        CircuitsError: where there are fewer than 4 examples, or nothing of single ones is known.
     """
     if not 0 < target < 1:
         raise CircuitsError(f"target={target}: a Jaccard index between 0 and 1")
@@ -77,7 +90,7 @@ def reliability(
         )
     empty = empty_like(scores)
     if size is None:
-        size = max(1, round(SHARES[empty.level] * len(empty.candidates)))
+        size = max(1, round(FRACTIONS[empty.level] * len(empty.candidates)))
     strategy = strategy or DEFAULT_STRATEGIES[empty.level]
     sample = Sample.of(blocks, empty.candidates)
     rest = [sample.without(place) for place in range(len(blocks.sizes))]
@@ -105,20 +118,20 @@ def reliability(
     errors = [float(one.error(n).sum()) for one in (sample, *rest)]
     apart = [halves.apart / norm * one / max(errors[0], 1e-300) for one in errors]
     return Reliability(
-        f"{empty.level}s",
-        n,
-        size,
-        strategy,
-        ranking,
-        _estimate([one.reliability(n) for one in (sample, *rest)], n, _FREE),
-        _estimate(apart, n, _POSITIVE),
-        jaccard_of(halves.share),
-        _estimate([alike(one, n) for one in (sample, *rest)], n, _SHARE, halves.spread),
-        target,
-        _needed(alike, sample, rest, target, halves.spread)
+        level=empty.level,
+        n=n,
+        size=size,
+        strategy=strategy,
+        ranking=ranking,
+        scores=_estimate([one.reliability(n) for one in (sample, *rest)], n, _FREE),
+        sampling_error=_estimate(apart, n, _POSITIVE),
+        split_half_jaccard=jaccard_of(halves.share),
+        likeness=_estimate([alike(one, n) for one in (sample, *rest)], n, _SHARE, halves.spread),
+        target=target,
+        needed=_needed(alike, sample, rest, target, halves.spread)
         if jaccard_of(halves.share) >= _FOOTHOLD
         else None,
-        tuple(
+        curve=tuple(
             (number, alike(sample, number))
             for number in sorted({max(1, round(n * 2.0**power)) for power in range(-2, 5)})
         ),

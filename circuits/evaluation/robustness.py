@@ -1,4 +1,4 @@
-"""Does the circuit hold elsewhere? f of the same circuit on other prompts.
+"""Is the circuit robust? f of the same circuit on other prompts.
 
 Each condition is a pair set: other examples, another corruption or template of the task, or the
 same prompts perturbed (`perturbations`). The control is a random circuit of as many edges (nodes,
@@ -9,27 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from circuits.errors import UndefinedMetricError
-from circuits.evaluation.measure import measure, shares
+from circuits.evaluation.measure import faithfulness_from_means, measure
 from circuits.graph import AnyCircuit, Provenance
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
+from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import Pieces
 from circuits.statistics.estimate import Estimate, estimates
 from tasks.pairs import PairSet
 
-Kind = TypeVar("Kind", bound=AnyCircuit)
+C = TypeVar("C", bound=AnyCircuit)
 
 
 @dataclass(frozen=True)
 class Condition:
     """f of the circuit and of the control under one condition.
 
-    undefined: why there is no f, where clean and corrupted metric are equal.
+    metric: its name. circuit, control: f; None where it is undefined.
+    metric_clean, metric_corrupted: means over the clean and the corrupted runs of the whole model.
+    undefined_reason: why there is no f, where clean and corrupted metric are equal.
     """
 
     metric: str
@@ -37,18 +40,7 @@ class Condition:
     control: Estimate | None
     metric_clean: float | None = None
     metric_corrupted: float | None = None
-    undefined: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            "metric": self.metric,
-            "circuit": None if self.circuit is None else self.circuit.to_dict(),
-            "control": None if self.control is None else self.control.to_dict(),
-            "metric_clean": self.metric_clean,
-            "metric_corrupted": self.metric_corrupted,
-            "undefined": self.undefined,
-        }
+    undefined_reason: str | None = None
 
 
 def robustness(
@@ -58,13 +50,29 @@ def robustness(
     *,
     metric: str | None = None,
     ablation: str | MeanActivations = "corrupted",
-    batch_size: int | None = None,
-    seed: int = 0,
-    progress: bool = False,
+    options: RunOptions | None = None,
     resume: Pieces | None = None,
 ) -> dict[str, Condition]:
-    """f of the circuit under each named condition; metric None takes each pair set's own."""
-    control = random_circuit(circuit, seed=seed)
+    """Run one circuit on other prompts, beside a random circuit of its size.
+
+    Args:
+        model: the model of the circuit.
+        circuit: of edges, nodes or neurons.
+        conditions: prompt pairs by the name of the condition.
+        metric: its name; None takes each condition's own.
+        ablation: what stands in for what is left out, as for `measure`.
+        options: batches, seed, progress; the seed is of the random circuit and of the bootstrap.
+        resume: keeps what was measured until the whole is done.
+
+    Returns:
+        f of circuit and control for each condition; where clean and corrupted metric are equal, the
+        reason why there is none.
+
+    Raises:
+        CircuitsError: where the metric or the ablation is not known.
+    """
+    options = options or RunOptions()
+    control = random_circuit(circuit, seed=options.seed)
     found = {}
     for name, pairs in conditions.items():
         try:
@@ -74,13 +82,13 @@ def robustness(
                 [circuit, control],
                 metric=metric,
                 ablation=ablation,
-                batch_size=batch_size,
-                progress=f"robustness ({name})" if progress else None,
+                batch_size=options.batch_size,
+                progress=f"robustness ({name})" if options.progress else None,
                 resume=resume,
             )
-            kept, random = estimates(measured.columns, shares, seed=seed)
+            kept, random = estimates(measured.columns, faithfulness_from_means, seed=options.seed)
         except UndefinedMetricError as error:
-            found[name] = Condition(metric or pairs.metric, None, None, undefined=str(error))
+            found[name] = Condition(metric or pairs.metric, None, None, undefined_reason=str(error))
             continue
         found[name] = Condition(
             measured.metric,
@@ -92,7 +100,7 @@ def robustness(
     return found
 
 
-def random_circuit(circuit: Kind, *, seed: int) -> Kind:
+def random_circuit(circuit: C, *, seed: int) -> C:
     """As many random edges (nodes, neurons) of the same model, unpruned: a control."""
     places = circuit.candidates
     shuffled = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))]

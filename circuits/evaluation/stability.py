@@ -1,13 +1,14 @@
 """Would other examples have given the same circuit? Selection repeated on other draws of them.
 
 The examples that the scores were made from are drawn anew, mean scores are formed, and a circuit is
-selected by the same rule, size and pruning. No model is run. Two figures, both Jaccard indices of
-edges (nodes, neurons) with the central 95 % of draws, enclose the likeness that circuits of as many
-new examples would have:
+selected by the same strategy, size and pruning. No model is run. Two figures, both Jaccard indices
+of edges (nodes, neurons) with the central 95 % of draws, enclose the likeness that circuits of as
+many new examples would have:
 
-- `overlap`, of a bootstrap resample's circuit with the circuit found, is too high, since resamples
-  are centred on the examples that the circuit was picked by;
-- `halves`, of the circuits of two random disjoint halves, is too low, since a half is noisier.
+- `resample_jaccard`, of a bootstrap resample's circuit with the circuit found, is too high, since
+  resamples are centred on the examples that the circuit was picked by;
+- `split_half_jaccard`, of the circuits of two random disjoint halves, is too low, since a half is
+  noisier.
 
 On scores with a known truth and noise from a tenth to the whole of it, new examples gave a likeness
 between the two each time (tests/evaluation/test_stability.py). Control: circuits selected in the
@@ -18,54 +19,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from circuits.errors import CircuitsError
 from circuits.evaluation.draws import Chosen, drawn, jaccard, with_values
-from circuits.graph import AnyScores
+from circuits.graph import AnyScores, Level
 from circuits.graph.levels import empty_like, select_size
 from circuits.statistics import LEVEL, resample_weights
 from circuits.statistics.estimate import Estimate
 
-CORE = 0.95
+STABLE = 0.95
+"""The share of resamples that select what is called stable."""
 
 
 @dataclass(frozen=True)
 class Stability:
     """Likeness of circuits selected from other draws of the examples.
 
-    unit: what is selected: "edges", "nodes" or "neurons".
-    frequencies: of each unit that any resample selected, the share of resamples that did, highest
-        first. It is itself a statement of uncertainty over examples, and so has no interval.
-    chance: that share for a unit picked at random.
-    circuit: its units. core: how many of them at least 95 % of the resamples select.
+    level: what is selected: "edge", "node" or "neuron".
+    resample_jaccard: of a bootstrap resample's circuit and the circuit. split_half_jaccard: of the
+        circuits of two random disjoint halves. control: of the circuit and those of random scores.
+        Each is a mean with the central 95 % of the draws.
+    frequencies: of each edge (node, neuron) that any resample selected, the share of resamples that
+        did, highest first where it was counted just now. It is itself a statement of uncertainty
+        over examples, and so has no interval.
+    chance: that share for one picked at random.
+    circuit: the names of the circuit's own. n_stable: how many of them at least 95 % of the
+        resamples select.
+    n_resamples: draws of each kind.
     """
 
-    unit: str
-    overlap: Estimate
-    halves: Estimate
+    level: Level
+    resample_jaccard: Estimate
+    split_half_jaccard: Estimate
     control: Estimate
     frequencies: dict[str, float]
     chance: float
     circuit: tuple[str, ...]
-    core: int
+    n_stable: int
     n_resamples: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            "unit": self.unit,
-            "overlap": self.overlap.to_dict(),
-            "halves": self.halves.to_dict(),
-            "control": self.control.to_dict(),
-            "frequencies": self.frequencies,
-            "chance": self.chance,
-            "circuit": list(self.circuit),
-            "core": self.core,
-            "n_resamples": self.n_resamples,
-        }
 
 
 def stability(
@@ -79,10 +72,23 @@ def stability(
     n_resamples: int = 200,
     seed: int = 0,
 ) -> Stability:
-    """Select a circuit again from `resamples` bootstrap resamples, and as many splits in halves.
+    """Select a circuit again from bootstrap resamples of the examples, and from halves of them.
 
-    size: edges (nodes, neurons) selected. rule, ranking, positive, prune: as for `select`; of nodes
-    and neurons the best are taken.
+    No model is run.
+
+    Args:
+        scores: with those of single examples (`per_example=True`), of two at least.
+        size: edges (nodes, neurons) of the circuit, before pruning.
+        strategy, ranking, positive_ratio, prune: as for `select`; of nodes and neurons the best are
+            taken.
+        n_resamples: bootstrap resamples, and as many splits in halves; at least 2.
+        seed: of the draws.
+
+    Returns:
+        How alike the circuits are, and how often each edge (node, neuron) is selected.
+
+    Raises:
+        CircuitsError: where the scores do not hold single examples, or `n_resamples` is below 2.
     """
     if scores.per_example is None or len(scores.per_example) < 2:
         raise CircuitsError(
@@ -124,15 +130,15 @@ def stability(
     names = [empty_like(scores).candidate_name(place) for place in candidates.tolist()]
     often = share.argsort(descending=True, stable=True)[: int((share > 0).sum())].tolist()
     return Stability(
-        f"{empty_like(scores).level}s",
-        _central([jaccard(circuit, mask) for mask in masks], n),
-        _central([jaccard(a, b) for a, b in halves], n),
-        _central([jaccard(circuit, mask) for mask in random], n),
-        {names[place]: float(share[place]) for place in often},
-        float(share.mean()),
-        tuple(names[place] for place in circuit.nonzero().flatten().tolist()),
-        int((share[circuit] >= CORE).sum()),
-        n_resamples,
+        level=empty_like(scores).level,
+        resample_jaccard=_central([jaccard(circuit, mask) for mask in masks], n),
+        split_half_jaccard=_central([jaccard(one, other) for one, other in halves], n),
+        control=_central([jaccard(circuit, mask) for mask in random], n),
+        frequencies={names[index]: float(share[index]) for index in often},
+        chance=float(share.mean()),
+        circuit=tuple(names[index] for index in circuit.nonzero().flatten().tolist()),
+        n_stable=int((share[circuit] >= STABLE).sum()),
+        n_resamples=n_resamples,
     )
 
 

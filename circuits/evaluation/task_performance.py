@@ -24,6 +24,7 @@ from circuits.graph.findings import TaskPerformance
 from circuits.metrics import Logits, metric_for, per_example
 from circuits.models import HookedModel
 from circuits.runtime.batching import over_batches
+from circuits.runtime.options import RunOptions
 from circuits.statistics import LEVEL
 from circuits.statistics.estimate import Estimate, estimates
 from tasks.pairs import PairBatch, PairSet
@@ -34,14 +35,24 @@ def task_performance(
     pairs: PairSet,
     *,
     metric: str | None = None,
-    batch_size: int | None = None,
-    seed: int = 0,
-    progress: bool = False,
+    options: RunOptions | None = None,
 ) -> TaskPerformance:
     """Run every pair clean and corrupted, and say how often the model is right.
 
-    metric: None takes the pairs' own. seed: of the bootstrap.
+    Args:
+        model: the model in question.
+        pairs: prompt pairs.
+        metric: its name; None takes the pairs' own.
+        options: batches, seed, progress; the seed is of the bootstrap.
+
+    Returns:
+        Accuracy, chance and the metric, with 95 % intervals over the pairs.
+
+    Raises:
+        CircuitsError: where the metric is not known, or the pairs do not fit the model.
     """
+    options = options or RunOptions()
+    seed = options.seed
     judge = metric_for(pairs, metric)
     model.validate(pairs)
     choice = all(any(pair.wrong) for pair in pairs)
@@ -55,14 +66,27 @@ def task_performance(
         return torch.stack([*columns, _guess(batch)], dim=1)
 
     values = torch.zeros(len(pairs), 5, dtype=torch.float64)
-    desc = "doing the task" if progress else None
-    for batch, found in over_batches(model, pairs, work, batch_size=batch_size, progress=desc):
+    batches = over_batches(
+        model,
+        pairs,
+        work,
+        batch_size=options.batch_size,
+        progress="doing the task" if options.progress else None,
+    )
+    for batch, found in batches:
         values[batch.index.cpu()] = found.double().cpu()
     clean, corrupted, difference = estimates(values[:, :2], _with_difference, seed=seed)
     right, otherwise = (_share(values[:, column], seed) for column in (2, 3))
     chance = float(values[:, 4].mean()) if choice else _constant_guess(pairs)
     return TaskPerformance(
-        judge.name, clean, corrupted, difference, right, otherwise, chance, choice
+        metric=judge.name,
+        clean=clean,
+        corrupted=corrupted,
+        difference=difference,
+        accuracy=right,
+        corrupted_accuracy=otherwise,
+        chance=chance,
+        choice=choice,
     )
 
 

@@ -11,7 +11,7 @@ from circuits.evaluation.reliability import FEWEST, TARGET, reliability
 from circuits.graph import AnyScores
 from circuits.graph.findings import Reliability
 
-FIRST = 32
+N_FIRST = 32
 """Examples to begin with."""
 _STEPS = (1.25, 2.0)
 """The next number of examples as a multiple of the last, at least and at most."""
@@ -23,13 +23,13 @@ Ranked = tuple[str, float | None]
 def until_stable(
     target: float = TARGET,
     *,
-    first: int = FIRST,
+    n_first: int = N_FIRST,
     size: int | None = None,
     strategy: str | None = None,
     ranking: str | Callable[[AnyScores], Ranked] = "absolute",
     positive_ratio: float | None = None,
     seed: int = 0,
-    told: Callable[[Reliability], None] | None = None,
+    on_look: Callable[[Reliability], None] | None = None,
 ) -> Growth:
     """For `attribute`: go on until circuits from as many other examples are this alike.
 
@@ -40,16 +40,27 @@ def until_stable(
     many looks find one too good is of little weight: in simulations circuits were truly .79 to .81
     alike on average where .8 was asked, .67 at the worst (docs/statistics.md).
 
-    target: Jaccard index of circuits from two disjoint sets of as many examples.
-    size, rule, positive: of the circuit, as for `reliability`.
-    ranking: a name, or what chooses one from the first scores.
-    told: is given what each look finds.
+    Args:
+        target: Jaccard index of circuits from two disjoint sets of as many examples, between 0
+            and 1.
+        n_first: examples to begin with, 4 or more.
+        size, strategy, positive_ratio: of the circuit, as for `reliability`.
+        ranking: a name, or what chooses one, with its share of a mix, from the first scores.
+        seed: of the splits in halves.
+        on_look: is given what each look finds.
+
+    Returns:
+        What `attribute` takes as `growth`.
+
+    Raises:
+        CircuitsError: where target or `n_first` are out of range.
     """
     if not 0 < target < 1:
         raise CircuitsError(f"until stable {target}: a Jaccard index between 0 and 1")
-    if first < FEWEST:
+    if n_first < FEWEST:
         raise CircuitsError(
-            f"{first} examples to begin with: how far scores depend on them takes at least {FEWEST}"
+            f"{n_first} examples to begin with: how far scores depend on them takes at least "
+            f"{FEWEST}"
         )
     chosen: list[Ranked] = [] if callable(ranking) else [(ranking, positive_ratio)]
 
@@ -68,14 +79,14 @@ def until_stable(
 
     def more(scores: AnyScores) -> int:
         found = look(scores)
-        if told is not None:
-            told(found)
+        if on_look is not None:
+            on_look(found)
         least, most = (round(found.n * step) for step in _STEPS)
         asked = most if found.needed is None else found.needed.value
         return found.n if found.reached else min(max(asked, least, found.n + 1), most)
 
     return Growth(
-        first,
+        n_first,
         more,
         {
             "target": target,

@@ -19,6 +19,7 @@ from circuits.graph.findings import RankingChoice
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, network
 from circuits.graph.provenance import Provenance
+from circuits.graph.units import Level
 from circuits.runtime.result_file import Record, ResultFile
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Circuit:
         level: what it is made of, "edge".
     """
 
-    level: ClassVar[str] = "edge"
+    level: ClassVar[Level] = "edge"
 
     layout: Layout
     mask: Bool[Tensor, "source reader"]

@@ -7,10 +7,13 @@ circuit file carries them in its provenance.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from circuits.errors import CircuitsError
+from circuits.format import listed
+from circuits.graph.units import Level
+from circuits.runtime.result_file import Record
 from circuits.statistics.estimate import Estimate
 
 if TYPE_CHECKING:
@@ -20,8 +23,7 @@ MOST = 100_000
 """Examples beyond which nothing is extrapolated."""
 
 
-@dataclass(frozen=True)
-class TaskPerformance:
+class TaskPerformance(Record):
     """How well a model does a task, over n pairs.
 
     metric: its name; clean, corrupted: its means. difference: clean minus corrupted, paired.
@@ -64,7 +66,7 @@ class TaskPerformance:
             )
         return tuple(found)
 
-    def validate(self, accuracy: float) -> None:
+    def require_accuracy(self, accuracy: float) -> None:
         """Refuse a model whose accuracy on the clean prompts is lower."""
         if self.accuracy.value < accuracy:
             raise CircuitsError(
@@ -83,24 +85,6 @@ class TaskPerformance:
         ]
         return told + [f"warning: does the model do the task? {doubt}" for doubt in self.doubts]
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        figures = {
-            name: value.to_dict() if isinstance(value, Estimate) else value
-            for name, value in vars(self).items()
-        }
-        return {**figures, "doubts": list(self.doubts)}
-
-    @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> TaskPerformance:
-        """What `to_dict` gave."""
-        given: dict[str, Any] = {
-            name: Estimate.from_dict(value) if isinstance(value, dict) else value
-            for name, value in record.items()
-            if name != "doubts"
-        }
-        return cls(**given)
-
 
 @dataclass(frozen=True)
 class Needed:
@@ -111,60 +95,30 @@ class Needed:
     high: int
 
 
-@dataclass(frozen=True)
-class Reliability:
+class Reliability(Record):
     """How far scores and a circuit depend on the examples that they come from.
 
-    unit: what is scored: "edges", "nodes" or "neurons". n: examples. size, rule, ranking: of the
-        circuit.
-    scores: correlation of mean scores with those of n others. sampling: relative L1 error.
-    halves: Jaccard index of circuits of two disjoint halves, mean over splits.
+    level: what is scored: "edge", "node" or "neuron". n: examples.
+    size, strategy, ranking: of the circuit.
+    scores: correlation of mean scores with those of n others. sampling_error: relative L1 error.
+    split_half_jaccard: Jaccard index of circuits of two disjoint halves, mean over splits.
     likeness: the same of circuits of two sets of n.
-    needed: n for a likeness of `target`; None where the halves are too unlike to tell.
+    target: the likeness asked for. needed: n for it; None where the halves are too unlike to tell.
     curve: numbers of examples, and the likeness of circuits of so many.
     """
 
-    unit: str
+    level: Level
     n: int
     size: int
     strategy: str
     ranking: str
     scores: Estimate
-    sampling: Estimate
-    halves: float
+    sampling_error: Estimate
+    split_half_jaccard: float
     likeness: Estimate
     target: float
     needed: Needed | None
     curve: tuple[tuple[int, float], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            **asdict(self),
-            **{name: getattr(self, name).to_dict() for name in ("scores", "sampling", "likeness")},
-            "curve": [list(point) for point in self.curve],
-        }
-
-    @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> Reliability:
-        """What `to_dict` gave."""
-        try:
-            needed = record["needed"]
-            return cls(
-                **{
-                    **record,
-                    **{
-                        name: Estimate.from_dict(record[name])
-                        for name in ("scores", "sampling", "likeness")
-                    },
-                    "needed": None if needed is None else Needed(**needed),
-                    "curve": tuple((int(n), float(value)) for n, value in record["curve"]),
-                }
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CircuitsError(
-                f"what the scores say of their reliability cannot be read ({error}); score anew"
-            ) from error
 
     def lines(self, quadrature: float | None = None) -> tuple[str, str]:
         """What it says, of the scores and of circuits.
@@ -174,16 +128,17 @@ class Reliability:
         beside = "" if quadrature is None else f", of quadrature {quadrature:.1%}"
         return (
             f"reliability of the scores over {self.n} examples {self.scores}; error of sampling "
-            f"{_percent(self.sampling)}{beside}",
-            f"circuits of {self.size} {self.unit} ({self.strategy}, {self.ranking}) from {self.n} "
-            f"other examples would share {self.likeness} of them (Jaccard); {self.takes}",
+            f"{_percent(self.sampling_error)}{beside}",
+            f"circuits of {self.size} {self.level}s ({self.strategy}, {self.ranking}) from "
+            f"{self.n} other examples would share {self.likeness} of them (Jaccard); {self.takes}",
         )
 
     @property
     def takes(self) -> str:
         """How many examples the target takes, in words."""
         if self.needed is None:
-            return f"those of halves share {self.halves:.2f}: too little to tell what more would do"
+            share = f"those of halves share {self.split_half_jaccard:.2f}"
+            return f"{share}: too little to tell what more would do"
         if self.needed.value >= MOST:
             return f"{self.target:g} takes more than {MOST:,} examples"
         ends = f"[{self.needed.low}, {self.needed.high}]"
@@ -195,63 +150,75 @@ class Reliability:
         return self.likeness.value >= self.target
 
 
-@dataclass(frozen=True)
-class Tried:
+class RankingTrial(Record):
     """One ranking on the pairs of the choice.
 
-    positive: the share by signed score, of a mix. f: at the size asked for. distance: of f from 1
-    there. cmd: area under |1 - f| along the short curve. kept: edges (nodes, neurons) left by
-    pruning at that size.
+    positive_ratio: the share by signed score, of a mix. f: at the size asked for. abs_gap: |1 - f|
+    there. area_abs_gap: area under |1 - f| along the short curve. n_kept: edges (nodes, neurons)
+    left by pruning at that size.
     """
 
     ranking: str
     positive_ratio: float | None
     f: Estimate
-    distance: Estimate
-    cmd: Estimate
-    kept: int
+    abs_gap: Estimate
+    area_abs_gap: Estimate
+    n_kept: int
 
     @property
     def name(self) -> str:
-        """The ranking in words."""
-        return (
-            self.ranking
-            if self.positive_ratio is None
-            else f"{self.ranking} {self.positive_ratio:g}"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            "ranking": self.ranking,
-            "positive_ratio": self.positive_ratio,
-            "f": self.f.to_dict(),
-            "distance": self.distance.to_dict(),
-            "cmd": self.cmd.to_dict(),
-            "kept": self.kept,
-        }
+        """The ranking, with the share of a mix."""
+        if self.positive_ratio is None:
+            return self.ranking
+        return f"{self.ranking} {self.positive_ratio:g}"
 
 
-@dataclass(frozen=True)
-class RankingChoice:
-    """The ranking taken, why, and all that were tried.
+class RankingChoice(Record):
+    """The ranking taken, and all that were tried.
 
-    size: edges (nodes, neurons) asked for. n, split, fingerprint: of the pairs of the choice.
+    not_told_apart: names of the trials whose |1 - f| at this size could not be told from that of
+        the one taken, which then has the least area under |1 - f|.
+    size: edges (nodes, neurons) asked for. strategy: as for `select`.
+    metric: its name. n, split, fingerprint: of the pairs of the choice.
     """
 
     ranking: str
     positive_ratio: float | None
-    why: str
+    not_told_apart: tuple[str, ...]
     size: int
     strategy: str | None
     metric: str
     n: int
     split: str
     fingerprint: str
-    tried: tuple[Tried, ...]
+    trials: tuple[RankingTrial, ...]
+
+    @property
+    def taken(self) -> RankingTrial:
+        """The trial of the ranking that was taken."""
+        wanted = (self.ranking, self.positive_ratio)
+        return next(one for one in self.trials if (one.ranking, one.positive_ratio) == wanted)
+
+    @property
+    def reason(self) -> str:
+        """Why it was taken, as part of a sentence."""
+        if not self.not_told_apart:
+            return "f is nearest to 1 at this size"
+        return (
+            f"f at this size does not tell it from {listed(self.not_told_apart)}, and its area "
+            "under |1 - f| is the least"
+        )
 
     def select(self, scores: AnyScores, *, prune: bool = True) -> AnyCircuit:
-        """The circuit of this size and ranking, whose provenance says how it was chosen."""
+        """Choose the circuit of this size by this ranking.
+
+        Args:
+            scores: those that the choice was made for.
+            prune: whether to leave out what is on no path from input to logits.
+
+        Returns:
+            The circuit, whose provenance says how it was chosen.
+        """
         from circuits.graph.levels import select_size  # circuits carry choices, so not above
 
         circuit = select_size(
@@ -263,21 +230,6 @@ class RankingChoice:
             prune=prune,
         )
         return circuit.chosen_by(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            "ranking": self.ranking,
-            "positive_ratio": self.positive_ratio,
-            "why": self.why,
-            "size": self.size,
-            "strategy": self.strategy,
-            "metric": self.metric,
-            "n": self.n,
-            "split": self.split,
-            "fingerprint": self.fingerprint,
-            "tried": [one.to_dict() for one in self.tried],
-        }
 
 
 def _percent(estimate: Estimate) -> str:

@@ -15,12 +15,17 @@ from circuits.graph.circuit import Circuit
 from circuits.graph.node_circuit import NodeCircuit, NodeCircuitFile
 from circuits.graph.node_scores import FILES, NodeScores
 from circuits.graph.node_selection import node_order, select_nodes
-from circuits.graph.orders import edge_order
+from circuits.graph.orders import Strategy, edge_order
 from circuits.graph.scores import EdgeScores
 from circuits.graph.selection import select
+from circuits.graph.units import Level
 from circuits.runtime.files import read_json
 
-DEFAULT_STRATEGIES = {"edge": "widest-path", "node": "top-n", "neuron": "top-n"}
+DEFAULT_STRATEGIES: dict[Level, Strategy] = {
+    "edge": "widest-path",
+    "node": "top-n",
+    "neuron": "top-n",
+}
 
 AnyScores = EdgeScores | NodeScores
 AnyCircuit = Circuit | NodeCircuit

@@ -25,7 +25,7 @@ from circuits.graph.findings import RankingChoice
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, add_units, network
 from circuits.graph.provenance import Provenance
-from circuits.graph.units import Units
+from circuits.graph.units import Level, Units
 from circuits.runtime.result_file import Record, ResultFile
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class NodeCircuit:
         return self.units.layout
 
     @property
-    def level(self) -> str:
+    def level(self) -> Level:
         """What it is made of: "node" or "neuron"."""
         return self.units.level
 

@@ -22,6 +22,7 @@ the absolute one (the ratio selection of the same paper).
 from __future__ import annotations
 
 import heapq
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -33,8 +34,10 @@ from circuits.graph.inlets import entries, joined
 from circuits.graph.layout import Layout
 from circuits.graph.scores import EdgeScores
 
-ORDERS = ("top-n", "widest-path", "greedy", "stable")
-RANKINGS = ("absolute", "signed", "mixed")
+Strategy = Literal["top-n", "widest-path", "greedy", "stable"]
+Ranking = Literal["absolute", "signed", "mixed"]
+ORDERS: tuple[Strategy, ...] = get_args(Strategy)
+RANKINGS: tuple[Ranking, ...] = get_args(Ranking)
 
 Matrix = Float[Tensor, "source reader"]
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from typing import Literal
 
 import torch
 from jaxtyping import Bool
@@ -20,6 +21,9 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.graph.layout import Layout
+
+Level = Literal["edge", "node", "neuron"]
+"""What scores and circuits are of."""
 
 _UNIT = re.compile(r"(?P<source>[^\[\]]+)(?:\[(?P<unit>\d+)\])?")
 
@@ -50,7 +54,7 @@ class Units:
         return sum(self.widths)
 
     @property
-    def level(self) -> str:
+    def level(self) -> Level:
         """What a unit is: "node" or "neuron"."""
         return "node" if max(self.widths) == 1 else "neuron"
 

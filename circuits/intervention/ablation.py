@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 import torch
 from jaxtyping import Float
@@ -27,7 +27,8 @@ from tasks.pairs import PairBatch, PairSet
 
 Key = TypeVar("Key")
 
-ABLATIONS = ("corrupted", "mean", "mean-positional", "zero")
+Ablation = Literal["corrupted", "mean", "mean-positional", "zero"]
+ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)
 
 
 @dataclass

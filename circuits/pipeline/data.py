@@ -161,7 +161,7 @@ class Data:
         """Refuse now what the stages after the fine-tuning would find too few or too long."""
         lora, quality = self.recipe.lora, self.recipe.evaluation.quality
         if quality is not None and self.trainable is not None:
-            self.examples("test", quality)
+            self.examples("test", quality.n_examples)
         if lora is not None:
             self.examples("train", lora.examples)
             self.examples("test", lora.held_out)

@@ -9,7 +9,11 @@ from typing import Any
 from circuits.attribution import attribute
 from circuits.errors import TooFewError, UndefinedMetricError
 from circuits.evaluation import (
+    CheckpointEvaluation,
     EvalConfig,
+    Evaluation,
+    PairsUsed,
+    RankingTrials,
     TaskPerformance,
     choose_ranking,
     evaluate,
@@ -19,7 +23,6 @@ from circuits.graph import AnyCircuit, EdgeScores, select
 from circuits.intervention.patching import PatchSpec, patch
 from circuits.pipeline.context import RunContext
 from circuits.pipeline.settings import attribution_of
-from circuits.runtime.files import write_json
 from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import PartialResults, Pieces
 
@@ -38,11 +41,9 @@ def check_task(run: RunContext, name: str) -> None:
             run.model(name),
             run.data.pairs("score"),
             metric=section.metric,
-            batch_size=section.batch_size,
-            seed=run.recipe.seed,
-            progress=run.progress,
+            options=RunOptions(section.batch_size, run.recipe.seed, run.progress),
         )
-        return found.to_dict()
+        return found.model_dump(mode="json")
 
     record = run.store.stage(
         f"performance/{name}",
@@ -50,13 +51,13 @@ def check_task(run: RunContext, name: str) -> None:
         work,
         after=["pairs", "checkpoints"],
     )
-    found = TaskPerformance.from_dict(record)
+    found = TaskPerformance.model_validate(record)
     for line in found.lines():
         _log.log(
             logging.WARNING if line.startswith("warning") else logging.INFO, "%s: %s", name, line
         )
     if section.require_accuracy is not None and name == run.last:
-        found.validate(section.require_accuracy)
+        found.require_accuracy(section.require_accuracy)
 
 
 def score(run: RunContext, name: str) -> None:
@@ -126,13 +127,10 @@ def _choose_ranking(run: RunContext, name: str, scores: EdgeScores, size: int) -
             run.model(name),
             scores,
             replace(more, pairs=others),
-            size=size,
-            strategy=section.strategy,
+            RankingTrials(size, section.strategy),
             metric=run.recipe.attribution.metric,
             ablation=run.recipe.evaluation.ablation,
-            batch_size=run.recipe.evaluation.batch_size,
-            seed=run.recipe.seed,
-            progress=run.progress,
+            options=RunOptions(run.recipe.evaluation.batch_size, run.recipe.seed, run.progress),
         ).select(scores)
     except (UndefinedMetricError, TooFewError) as error:
         _log.warning("%s: the ranking is absolute, for none can be chosen: %s", name, error)
@@ -143,28 +141,31 @@ def evaluate_circuit(run: RunContext, name: str) -> None:
     """All that is said of one checkpoint's circuit."""
     section = run.recipe.evaluation
 
+    minimal, complete, stable = section.minimality, section.completeness, section.stability
+    unasked = EvalConfig()
+    config = EvalConfig(
+        n_minimality_pairs=minimal.n_pairs if minimal else None,
+        n_minimality_controls=minimal.n_controls if minimal else unasked.n_minimality_controls,
+        epsilon=minimal.epsilon if minimal else unasked.epsilon,
+        n_completeness_pairs=complete.n_pairs if complete else None,
+        n_completeness_sets=complete.n_sets if complete else unasked.n_completeness_sets,
+        n_resamples=stable.n_resamples if stable else None,
+        metric=run.recipe.attribution.metric,
+        ablation=section.ablation,
+    )
+
     def work(resume: Pieces) -> dict[str, Any]:
-        return evaluate(
+        found = evaluate(
             run.model(name),
             run.scores(name),
             run.circuit(name),
             run.data.pairs("evaluate"),
+            config=config,
             conditions={one: run.data.pairs(one) for one in run.data.conditions},
-            questions=EvalConfig(
-                minimality=section.minimality,
-                minimality_controls=section.minimality_controls,
-                epsilon=section.epsilon,
-                completeness=section.completeness,
-                completeness_sets=section.completeness_sets,
-                stability=section.stability,
-            ),
-            metric=run.recipe.attribution.metric,
-            ablation=section.ablation,
-            batch_size=section.batch_size,
-            seed=run.recipe.seed,
-            progress=run.progress,
+            options=RunOptions(section.batch_size, run.recipe.seed, run.progress),
             resume=resume,
         )
+        return found.model_dump(mode="json")
 
     run.store.stage_in_pieces(
         f"evaluation/{name}",
@@ -177,25 +178,18 @@ def evaluate_circuit(run: RunContext, name: str) -> None:
 def write_evaluation(run: RunContext) -> None:
     """`evaluation.json`: every checkpoint's part, and what pairs were used."""
     results = run.store.results
-    write_json(
-        run.store.path("evaluation.json"),
-        {
-            "order": list(run.checkpoints),
-            "quality": results.get("quality", {}),
-            "checkpoints": {
-                name: {
-                    **results[f"evaluation/{name}"],
-                    "performance": results[f"performance/{name}"],
-                }
-                for name in run.checkpoints
-            },
-            "pairs": {
-                name: {"n": len(pairs), "split": pairs.split, "fingerprint": pairs.fingerprint}
-                for name in ("score", "evaluate", *run.data.conditions)
-                for pairs in [run.data.pairs(name)]
-            },
+    names = ("score", "evaluate", *run.data.conditions)
+    Evaluation(
+        order=tuple(run.checkpoints),
+        checkpoints={
+            name: CheckpointEvaluation(
+                **results[f"evaluation/{name}"], performance=results[f"performance/{name}"]
+            )
+            for name in run.checkpoints
         },
-    )
+        quality=results.get("quality", {}),
+        pairs={name: PairsUsed.of(run.data.pairs(name)) for name in names},
+    ).save(run.store.path("evaluation.json"))
 
 
 def patch_activations(run: RunContext) -> None:

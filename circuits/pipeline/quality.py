@@ -1,21 +1,20 @@
-"""Intervals of a model's summaries, over articles."""
+"""How good a model's summaries are, with intervals over articles."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.evaluation import SummaryQuality
 from circuits.statistics.estimate import estimates
 from circuits.tuning.rouge import SummaryScores
 
 _MEANS = ("rouge1", "rouge2", "rougeL", "exact_match")
 
 
-def quality_intervals(scores: SummaryScores, *, seed: int) -> dict[str, Any]:
-    """Bootstrap intervals of every figure of `SummaryScores.means`, by its name.
+def summary_quality(scores: SummaryScores, *, seed: int) -> SummaryQuality:
+    """Every figure of `SummaryScores.means` with its bootstrap interval.
 
     Loss and token accuracy are sums over sums of tokens, resampled by article.
     """
@@ -28,6 +27,14 @@ def quality_intervals(scores: SummaryScores, *, seed: int) -> dict[str, Any]:
         plain, sums, tokens = means.split([len(_MEANS), 2, 1], dim=-1)
         return torch.cat([plain, sums / tokens], dim=-1)
 
-    found = estimates(values, figures, seed=seed)
-    names = (*_MEANS, "loss", "token_accuracy")
-    return {name: one.to_dict() for name, one in zip(names, found, strict=True)}
+    rouge1, rouge2, rouge_l, exact, loss, accuracy = estimates(values, figures, seed=seed)
+    return SummaryQuality(
+        rouge1=rouge1,
+        rouge2=rouge2,
+        rougeL=rouge_l,
+        exact_match=exact,
+        token_accuracy=accuracy,
+        loss=loss,
+        n=len(scores),
+        n_unicode=scores.unicode,
+    )

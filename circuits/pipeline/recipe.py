@@ -83,29 +83,60 @@ class CircuitSection(_Section):
     choose: int = Field(16, gt=1)
 
 
+class MinimalitySection(_Section):
+    """Each edge removed alone, a run an edge.
+
+    n_pairs: of those for evaluation, the first. n_controls: random edges added, each alone.
+    epsilon: a change of f below it counts as none.
+    """
+
+    n_pairs: int = Field(32, gt=0)
+    n_controls: int = Field(50, ge=0)
+    epsilon: float = Field(0.005, gt=0)
+
+
+class CompletenessSection(_Section):
+    """Sets of nodes knocked out.
+
+    n_pairs: of those for evaluation, the first. n_sets: random sets.
+    """
+
+    n_pairs: int = Field(32, gt=1)
+    n_sets: int = Field(10, gt=0)
+
+
+class StabilitySection(_Section):
+    """The circuit selected again. n_resamples: draws of the scored examples."""
+
+    n_resamples: int = Field(200, gt=1)
+
+
+class QualitySection(_Section):
+    """ROUGE and loss of every checkpoint. n_examples: held-out articles."""
+
+    n_examples: int = Field(100, gt=0)
+
+
 class EvaluationSection(_Section):
     """What is asked of each circuit.
 
     For robustness: corruptions of the task; variants, other options of it by name (a template);
-    perturbations of the evaluation pairs (typos, longer, shorter, sentence-order); other_examples.
+    perturbations of the evaluation pairs (typos, longer, shorter, sentence-order); other_examples,
+    a number of pairs.
     No two of these have one name, and none is called score, evaluate, example or other-examples.
-    minimality, completeness: pairs used, None to leave it out (minimality costs a run an edge).
-    ablation: what stands in for edges left out. stability: resamples, None to leave it out.
-    quality: held-out articles for ROUGE and loss.
+    minimality, completeness, stability, quality: null leaves the question out.
+    ablation: what stands in for edges left out.
     """
 
     corruptions: tuple[str, ...] = ()
     variants: dict[str, dict[str, Any]] = {}
     perturbations: tuple[str, ...] = ()
     other_examples: int = Field(50, ge=0)
-    minimality: int | None = Field(32, gt=0)
-    minimality_controls: int = Field(50, ge=0)
-    epsilon: float = Field(0.005, gt=0)
     ablation: str = "corrupted"
-    completeness: int | None = Field(32, gt=1)
-    completeness_sets: int = Field(10, gt=0)
-    stability: int | None = Field(200, gt=1)
-    quality: int | None = Field(100, gt=0)
+    minimality: MinimalitySection | None = MinimalitySection()
+    completeness: CompletenessSection | None = CompletenessSection()
+    stability: StabilitySection | None = StabilitySection()
+    quality: QualitySection | None = QualitySection()
     batch_size: int | None = Field(None, gt=0)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from circuits.models import load_model
 from circuits.pipeline.context import BASE, RunContext
-from circuits.pipeline.quality import quality_intervals
+from circuits.pipeline.quality import summary_quality
 from circuits.pipeline.settings import finetune_settings
 from circuits.runtime.files import fingerprint
 from circuits.runtime.resume import Pieces
@@ -53,9 +52,10 @@ def make_checkpoints(run: RunContext) -> None:
 
 def measure_quality(run: RunContext) -> None:
     """ROUGE and loss of every checkpoint on held-out examples."""
-    n = run.recipe.evaluation.quality
-    if n is None or run.data.trainable is None:
+    section = run.recipe.evaluation.quality
+    if section is None or run.data.trainable is None:
         return
+    n = section.n_examples
     examples = run.data.examples("test", n)
 
     def measured(name: str) -> dict[str, Any]:
@@ -63,12 +63,7 @@ def measure_quality(run: RunContext) -> None:
             run.checkpoints[name], device=run.recipe.device, dtype=run.recipe.dtype
         )
         scores = evaluate_summaries(model, run.data.tokenizer, examples, words=run.data.words)
-        return {
-            **asdict(scores.means),
-            "n": len(scores),
-            **({"unicode_words": scores.unicode} if scores.unicode else {}),
-            "intervals": quality_intervals(scores, seed=run.recipe.seed),
-        }
+        return summary_quality(scores, seed=run.recipe.seed).model_dump(mode="json")
 
     inputs = [n, run.recipe.seed]
 

@@ -31,6 +31,7 @@ from circuits.report.sections import (
     task,
     trajectory,
 )
+from circuits.runs import MissingResultError
 from circuits.runtime.files import write_text
 
 SECTIONS = (
@@ -124,12 +125,14 @@ def _heading(run: Run) -> tuple[str, str]:
     if run.order:
         facts.append(f"{counted(len(run.order), 'checkpoint')}: {', '.join(run.order)}")
     try:
-        made = run.part("evaluation.json", "made")
-        facts.append(f"task {made['task']}, scores by {made['method']}, rule {made['strategy']}")
-        if other := made["scores_of_another_model"]:
+        made = run.evaluation.provenance
+    except MissingResultError:
+        made = None
+    if made is not None:
+        strategy = f", strategy {made.strategy}" if made.strategy else ""
+        facts.append(f"task {made.task}, scores by {made.method}{strategy}")
+        if other := made.scores_of_another_model:
             facts.append(f"scores of another model, {other}")
-    except UNSHOWABLE:
-        pass  # a run by a recipe, which says so
     try:
         layout = next(iter(run.scores.values())).layout
         facts.append(f"{layout.summary}, {count(layout.n_edges)} edges")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import yaml
@@ -62,20 +61,3 @@ class Run(RunFolder):
         except (*UNSHOWABLE, yaml.YAMLError):
             pass  # no recipe, or one that does not say
         return frozenset(unasked)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """How many prompt pairs of which split were used for something."""
-
-    n: int
-    split: str
-
-    @classmethod
-    def of(cls, run: Run, use: str) -> Pair | None:
-        """The pairs used to `score` or for `evaluation`, if the run says so."""
-        try:
-            found = run.part("evaluation.json", "pairs", use)
-        except MissingResultError:
-            return None
-        return cls(int(found["n"]), str(found.get("split", "")))

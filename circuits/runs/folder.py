@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from circuits.comparison import CrossEvaluation, Evolution
 from circuits.errors import CircuitsError
+from circuits.evaluation import Evaluation
 from circuits.graph import Circuit, EdgeScores
 from circuits.intervention.patching import Patching
 from circuits.model_diff import ModelDiffs
@@ -63,25 +64,24 @@ class RunFolder:
         return found
 
     @cached_property
+    def evaluation(self) -> Evaluation:
+        """How far the circuit of each checkpoint holds: evaluation.json."""
+        return self._load(Evaluation, "evaluation.json")
+
+    @cached_property
     def order(self) -> tuple[str, ...]:
         """Checkpoints, first to last, as the evaluation lists them; else by their score files."""
         try:
-            return tuple(self.part("evaluation.json", "order"))
+            return self.evaluation.order
         except MissingResultError:
             names = [path.stem for path in (self.folder / "scores").glob("*.safetensors")]
             return tuple(sorted(names, key=_natural))
 
     @property
-    def ends(self) -> tuple[str, str]:
+    def first_last(self) -> tuple[str, str]:
         """The first and the last checkpoint that were evaluated."""
-        order = self.part("evaluation.json", "order")
-        return str(order[0]), str(order[-1])
-
-    @cached_property
-    def checkpoints(self) -> dict[str, dict[str, Any]]:
-        """The evaluation of each checkpoint, in order."""
-        found = self.part("evaluation.json", "checkpoints")
-        return {name: found[name] for name in self.order if name in found}
+        order = self.evaluation.order
+        return order[0], order[-1]
 
     @cached_property
     def scores(self) -> dict[str, EdgeScores]:

@@ -42,6 +42,7 @@ from circuits.model_diff.paired_forward import diff_batch
 from circuits.models import HookedModel
 from circuits.models.inputs import shared_length
 from circuits.planning import JOBS, Job, Shape, measure_rates, plan, resident_bytes
+from circuits.runtime.options import RunOptions
 from circuits.tuning.finetune import finetune
 from circuits.tuning.settings import FinetuneSettings
 from circuits.tuning.targets import lora_config, wrap
@@ -88,7 +89,8 @@ def job_of(
     if method == "evaluate":
         scores = EdgeScores(torch.randn(model.layout.shape) * model.layout.mask, model.layout, "")
         wanted = pair_set(batch)
-        return lambda: faithfulness(model, scores, wanted, batch_size=len(batch))
+        options = RunOptions(batch_size=len(batch))
+        return lambda: faithfulness(model, scores, wanted, options=options)
     if method == "diff":
         other = HookedModel(AutoModelForCausalLM.from_config(network.config), None, "other")
         return lambda: diff_batch(model, other, batch, HeadTypeKeys.of_text(batch, {}))

@@ -1,6 +1,7 @@
 """`circuits evaluate` as a user has it, on a Llama with GQA."""
 
 import json
+import math
 import shutil
 from itertools import permutations
 
@@ -12,6 +13,7 @@ from runtime.test_resume import MEASURE, Stopped, stop_after
 from circuits.cli.app import app
 from circuits.cli.evaluate import _show_curve
 from circuits.errors import CircuitsError
+from circuits.evaluation import Curve, Estimate, Evaluation, Faithfulness
 from circuits.graph import Circuit, EdgeScores, Layout, select
 
 WORDS = ["Mary", "John", "Paris", "Rome", "book"]
@@ -50,26 +52,31 @@ def test_it_needs_the_scores_alone_and_takes_a_split_that_they_have_not_seen(dis
     )
     assert done.returncode == 0 and not done.stderr, done.stderr
     assert "faithfulness f on 10 pairs (test), 95 % intervals" in done.stdout
-    for words in ("CPR", "CMD", "(random", "100.0%", "idle edges", "gap of", "overlap under"):
+    for words in (
+        "CPR",
+        "CMD",
+        "(random",
+        "100.0%",
+        "redundant edges",
+        "incompleteness:",
+        "under resampling",
+    ):
         assert words in done.stdout, words
-    written = json.loads((tmp_path / "evaluation.json").read_text())
-    (record,) = written["checkpoints"].values()
-    lines = record["faithfulness"]["curves"]
-    assert lines["absolute"]["values"][-1]["value"] == pytest.approx(1, abs=1e-3)
-    assert f"CPR {_said(lines['signed']['area'])}" in done.stdout
-    assert f"CMD {_said(lines['absolute']['distance'])}" in done.stdout
-    assert written["pairs"]["evaluate"]["split"] == "test"
-    assert written["pairs"]["score"]["split"] == "validation"
-    fingerprints = {written["pairs"][use]["fingerprint"] for use in ("score", "evaluate")}
-    assert len(fingerprints) == 2
+    written = Evaluation.load(tmp_path / "evaluation.json")
+    curves = written.last.curves
+    assert curves.values[-1].value == pytest.approx(1, abs=1e-3)
+    assert f"CPR {curves.cpr}" in done.stdout and f"CMD {curves.cmd}" in done.stdout
+    score, evaluate = written.pairs["score"], written.pairs["evaluate"]
+    assert (score.split, evaluate.split) == ("validation", "test")
+    assert score.fingerprint != evaluate.fingerprint
     page = (tmp_path / "evaluation.html").read_text()
     assert "How far the claim holds" in page and "Does it hold all that matters?" in page
     assert "1 checkpoint:" in page and "1 checkpoint," in page
     assert "What fine-tuning changed" not in page and "could not be made" not in page
     made = json.loads((discovered / "scores.json").read_text())["provenance"]["model"]
-    assert written["made"]["model"] == made and made["fingerprint"]
-    assert written["made"]["scores_of_another_model"] is None
-    assert "task table, scores by eap-ig, rule paths" in page
+    assert written.provenance.model.model_dump() == made and made["fingerprint"]
+    assert written.provenance.scores_of_another_model is None
+    assert "task table, scores by eap-ig, strategy widest-path" in page
 
 
 def test_a_note_says_that_the_scores_are_of_another_model_or_metric(discovered, tmp_path):
@@ -87,8 +94,8 @@ def test_a_note_says_that_the_scores_are_of_another_model_or_metric(discovered, 
     assert done.returncode == 0, done.stderr
     assert f"note: the scores were made from another model, {name}" in done.stderr
     assert "of logit-difference (the scores are of kl-divergence)" in done.stdout
-    written = json.loads((tmp_path / "evaluation.json").read_text())
-    assert written["made"]["scores_of_another_model"] == name
+    written = Evaluation.load(tmp_path / "evaluation.json")
+    assert written.provenance.scores_of_another_model == name
     page = (tmp_path / "evaluation.html").read_text()
     assert "holds no minimality: it was made without --minimality" in page
     assert f"scores of another model, {name}" in page and "the recipe leaves" not in page
@@ -104,7 +111,7 @@ def test_a_circuit_chosen_from_scores_is_the_one_evaluated(discovered, tmp_path)
     assert Circuit.load(chosen).edges == wanted.edges and len(wanted) > 3
     other = tmp_path / "other.json"
     Circuit.of(scores.layout, wanted.edges[:-1]).save(other)
-    records = []
+    found = []
     for circuit in (("--circuit", chosen), ("--circuit", other)):
         out = tmp_path / circuit[1].stem
         done = circuits(
@@ -112,11 +119,10 @@ def test_a_circuit_chosen_from_scores_is_the_one_evaluated(discovered, tmp_path)
             *circuit,
         )
         assert done.returncode == 0, done.stderr
-        (record,) = json.loads((out / "evaluation.json").read_text())["checkpoints"].values()
-        records.append(record)
-    first, second = records
-    assert (first["circuit"]["edges"], second["circuit"]["edges"]) == (len(wanted), len(wanted) - 1)
-    assert first["stability"] is not None and second["stability"] is None
+        found.append(Evaluation.load(out / "evaluation.json").last)
+    first, second = found
+    assert (first.circuit.size, second.circuit.size) == (len(wanted), len(wanted) - 1)
+    assert first.stability is not None and second.stability is None
 
 
 def test_select_and_given_circuits_are_refused_with_a_reason(discovered, tmp_path):
@@ -139,10 +145,6 @@ def test_select_and_given_circuits_are_refused_with_a_reason(discovered, tmp_pat
     assert "chosen already" in said(*look, "--strategy", "top-n")
 
 
-def _said(value):
-    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-
-
 def test_examples_that_were_scored_on_are_warned_of(discovered, rows, tmp_path):
     command = ("evaluate", "--scores", discovered, "--out", tmp_path, "--device", "cpu", "--quiet")
     for given, words in (
@@ -162,9 +164,8 @@ def test_intervals_of_few_pairs_are_warned_of(n, words, discovered, tmp_path):
     command = ("evaluate", "--scores", discovered, "--out", tmp_path, "--device", "cpu", "--quiet")
     done = circuits(*command, "--n", n, "--minimality")
     assert done.returncode == 0 and words in done.stderr, done.stderr
-    (record,) = json.loads((tmp_path / "evaluation.json").read_text())["checkpoints"].values()
-    ends = record["circuit"]["faithfulness"]
-    assert (ends["low"] is None) == (ends["high"] is None) == (n == 1) and ends["n"] == n
+    f = Evaluation.load(tmp_path / "evaluation.json").last.circuit.faithfulness
+    assert math.isnan(f.low) == math.isnan(f.high) == (n == 1) and f.n == n
     assert ("[-, -]" in done.stdout) == (n == 1)
     assert "could not be made" not in (tmp_path / "evaluation.html").read_text()
 
@@ -176,13 +177,13 @@ def test_pairs_that_were_scored_on_are_warned_of(discovered, tmp_path):
 
 
 def test_wide_intervals_leave_the_columns_apart(capsys):
-    wide = {"value": -12345.678, "low": -98765.432, "high": 98765.432, "n": 10}
-    curve = {"values": [wide], "edges": [9], "kept": [9.0], "notes": [None]}
-    lines = dict.fromkeys(("absolute", "signed", "random"), curve)
-    _show_curve({"curves": lines, "level": "edge", "fractions": [0.5]})
+    wide = Estimate(-12345.678, -98765.432, 98765.432, 10)
+    curve = Curve("edge", "any", (0.5,), (9,), (9.0,), (wide,), wide, wide, wide, (None,))
+    curves = dict.fromkeys(("absolute", "signed", "random"), curve)
+    _show_curve(Faithfulness("edge", "m", 1.0, 0.0, (0.5,), curves, 10, "top-n"))
     head, row = capsys.readouterr().out.splitlines()
-    assert row.split("  ")[-3:] == [_said(wide)] * 3
-    assert row.index(_said(wide), row.index(_said(wide)) + 1) == head.index("signed")
+    assert row.split("  ")[-3:] == [str(wide)] * 3
+    assert row.index(str(wide), row.index(str(wide)) + 1) == head.index("signed")
 
 
 @pytest.fixture(scope="module", params=[("gpt2", "node"), ("llama", "neuron")])
@@ -203,19 +204,24 @@ def test_scores_of_nodes_and_neurons_are_evaluated_in_the_same_way(of_nodes, tmp
     command = ("evaluate", "--scores", scores, "--out", tmp_path, "--device", "cpu", "--quiet")
     done = circuits(*command, "--minimality", "--completeness")
     assert done.returncode == 0 and not done.stderr, done.stderr
-    for words in (f"{level}s    kept", "CPR", "(random", "100.0%", "idle nodes", "overlap under"):
+    for words in (
+        f"{level}s    kept",
+        "CPR",
+        "(random",
+        "100.0%",
+        "redundant nodes",
+        "under resampling",
+    ):
         assert words in done.stdout, (words, done.stdout)
-    written = json.loads((tmp_path / "evaluation.json").read_text())
-    (record,) = written["checkpoints"].values()
-    curves = record["faithfulness"]["curves"]
-    assert curves["absolute"]["values"][-1]["value"] == pytest.approx(1, abs=1e-3)
-    assert f"CMD {_said(curves['absolute']['distance'])}" in done.stdout
-    assert f"{record['stability']['core']} {level}s in 95 %" in done.stdout
+    found = Evaluation.load(tmp_path / "evaluation.json").last
+    assert found.curves.values[-1].value == pytest.approx(1, abs=1e-3)
+    assert f"CMD {found.curves.cmd}" in done.stdout
+    assert f"{found.stability.n_stable} {level}s in 95 %" in done.stdout
     page = (tmp_path / "evaluation.html").read_text()
-    assert f"share of {level}s kept" in page and "could not be made" not in page
+    assert f"fraction of {level}s kept" in page and "could not be made" not in page
     refused(
         circuits(*command, "--strategy", "greedy"),
-        f"rule 'greedy' orders edges; {level}s are taken by rule \"top-n\"",
+        f"strategy 'greedy' orders edges; {level}s are taken by strategy \"top-n\"",
     )
 
 

@@ -1,14 +1,18 @@
 """Faithfulness, minimality, robustness."""
 
-import json
-
 import pytest
 import torch
 from oracles.split_paths import SplitPaths
 
 import circuits
 from circuits.errors import UndefinedMetricError
-from circuits.evaluation import faithfulness, minimality, robustness
+from circuits.evaluation import (
+    CurveConfig,
+    MinimalityConfig,
+    faithfulness,
+    minimality,
+    robustness,
+)
 from circuits.graph import Circuit, EdgeScores, select
 from circuits.metrics import METRICS
 from circuits.statistics.estimate import estimates
@@ -41,7 +45,7 @@ def oracle_share(model, pairs, circuit):
 
 def test_curve_ends_at_the_model_and_equals_the_oracle(scored):
     model, scores, pairs = scored
-    curve = faithfulness(model, scores, pairs, fractions=(0.1, 0.5, 1.0))
+    curve = faithfulness(model, scores, pairs, curve=CurveConfig(fractions=(0.1, 0.5, 1.0)))
     for name in ("signed", "absolute", "random"):
         assert curve.curves[name].values[-1].value == pytest.approx(1.0, abs=1e-4)
         assert curve.curves[name].sizes[-1] == scores.layout.n_edges
@@ -50,13 +54,12 @@ def test_curve_ends_at_the_model_and_equals_the_oracle(scored):
         found = curve.values[place]
         assert found.value == pytest.approx(oracle_share(model, pairs, circuit), abs=1e-3)
         assert found.low <= found.value <= found.high
-    json.dumps(curve.to_dict(), allow_nan=False)
 
 
 def test_areas_are_trapezoids(scored):
     model, scores, pairs = scored
     axis = (0.2, 0.5, 1.0)
-    curve = faithfulness(model, scores, pairs, fractions=axis)
+    curve = faithfulness(model, scores, pairs, curve=CurveConfig(fractions=axis))
     signed = [value.value for value in curve.curves["signed"].values]
     area = 0.3 * (signed[0] + signed[1]) / 2 + 0.5 * (signed[1] + signed[2]) / 2
     assert curve.cpr.value == pytest.approx(area, abs=1e-6)
@@ -82,10 +85,10 @@ def test_equal_metrics_are_named(hooked):
         faithfulness(model, scores, Early(late.pairs, metric="logit-difference"))
 
 
-def test_minimality_equals_the_oracle_and_finds_the_idle_edge(scored):
+def test_minimality_equals_the_oracle_and_finds_the_redundant_edge(scored):
     model, scores, pairs = scored
     circuit = select(scores, size=20)
-    # An edge that leads nowhere is idle by construction.
+    # An edge that leads nowhere is redundant by construction.
     outside = (scores.mask & ~circuit.mask).nonzero().tolist()
     dead = next(
         (row, column)
@@ -94,7 +97,7 @@ def test_minimality_equals_the_oracle_and_finds_the_idle_edge(scored):
         == len(circuit)
     )
     padded = Circuit(circuit.layout, circuit.mask | _one(circuit, *dead))
-    found = minimality(model, padded, pairs, controls=5)
+    found = minimality(model, padded, pairs, config=MinimalityConfig(n_controls=5))
     assert found.drops[circuit.layout.edge_name(*dead)].value == pytest.approx(0.0, abs=1e-6)
     whole = oracle_share(model, pairs, circuit)
     assert found.faithfulness.value == pytest.approx(whole, abs=1e-3)

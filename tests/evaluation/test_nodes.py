@@ -1,7 +1,5 @@
 """Figures of circuits of nodes and neurons, against the oracle that swaps units one by one."""
 
-import json
-
 import pytest
 import torch
 from oracles.unit_swaps import UnitSwaps
@@ -9,22 +7,29 @@ from oracles.unit_swaps import UnitSwaps
 import circuits
 from circuits.attribution import attribute_nodes
 from circuits.evaluation import (
+    CompletenessConfig,
+    CurveConfig,
     EvalConfig,
+    MinimalityConfig,
     completeness,
+    degenerate_reason,
     evaluate,
     faithfulness,
     measure,
     minimality,
-    nothing_left,
     stability,
 )
-from circuits.evaluation.measure import shares
-from circuits.evaluation.units import units_inside, units_outside
+from circuits.evaluation.knockout import components_inside, components_outside
+from circuits.evaluation.measure import faithfulness_from_means
 from circuits.graph import Circuit, NodeCircuit, node_order, select_nodes
 from circuits.metrics import METRICS
 
 EVERY = EvalConfig(
-    minimality=3, minimality_controls=4, completeness=4, completeness_sets=2, stability=6
+    n_minimality_pairs=3,
+    n_minimality_controls=4,
+    n_completeness_pairs=4,
+    n_completeness_sets=2,
+    n_resamples=6,
 )
 
 
@@ -61,7 +66,8 @@ def oracle_share(model, pairs, circuit):
 
 def test_the_curve_equals_the_oracle(scored):
     model, scores, pairs = scored
-    curve = faithfulness(model, scores, pairs, fractions=(0.01, 0.1, 0.5, 1.0), controls=2)
+    points = CurveConfig(fractions=(0.01, 0.1, 0.5, 1.0), n_random=2)
+    curve = faithfulness(model, scores, pairs, curve=points)
     total = len(scores.values) - 1
     assert (curve.level, curve.strategy) == (scores.units.level, "top-n")
     absolute, random = curve.curves["absolute"], curve.curves["random"]
@@ -69,61 +75,64 @@ def test_the_curve_equals_the_oracle(scored):
     assert absolute.kept == tuple(map(float, absolute.sizes))
     for ranking in ("absolute", "signed"):
         line = curve.curves[ranking]
-        for size, value, note in zip(line.sizes, line.values, line.notes, strict=True):
+        for size, value, reason in zip(
+            line.sizes, line.values, line.degenerate_reasons, strict=True
+        ):
             circuit = select_nodes(scores, size, ranking=ranking)
             assert value.value == pytest.approx(oracle_share(model, pairs, circuit), abs=1e-3)
             assert value.low <= value.value <= value.high and value.n == 5
-            assert note == nothing_left(circuit) and (note is None) == (size > 0)
+            assert reason == degenerate_reason(circuit) and (reason is None) == (size > 0)
         assert line.values[-1].value == pytest.approx(1, abs=1e-4)
     assert random.values[-1].value == pytest.approx(1, abs=1e-4)
     assert abs(random.values[2].value - absolute.values[2].value) > 1e-3
-    assert curve.cmd == absolute.distance and curve.cpr == curve.curves["signed"].area
-    written = curve.to_dict()
-    assert written["curves"]["random"][f"{curve.level}s"] == list(absolute.sizes)
-    json.dumps(written, allow_nan=False)
+    assert curve.cmd == absolute.area_abs_gap
+    assert curve.cpr == curve.curves["signed"].area_f and random.sizes == absolute.sizes
 
 
 def test_an_order_of_ones_own_gets_a_curve(scored):
     model, scores, pairs = scored
-    mine = {"mine": node_order(scores)}
-    found = faithfulness(model, scores, pairs, fractions=(0.2, 1.0), others=mine, controls=0)
+    mine = CurveConfig(None, (0.2, 1.0), 0, {"mine": node_order(scores)})
+    found = faithfulness(model, scores, pairs, curve=mine)
     assert found.curves["mine"].values == found.curves["absolute"].values
-    with pytest.raises(circuits.CircuitsError, match="rule 'paths' orders edges"):
-        faithfulness(model, scores, pairs, strategy="widest-path")
+    with pytest.raises(circuits.CircuitsError, match="strategy 'widest-path' orders edges"):
+        faithfulness(model, scores, pairs, curve=CurveConfig("widest-path"))
 
 
-def test_units_of_a_node_circuit(scored):
+def test_what_is_knocked_out_of_a_node_circuit(scored):
     model, scores, _ = scored
     circuit = select_nodes(scores, len(scores.values) // 4)
-    inside, outside = units_inside(circuit, "nodes"), units_outside(circuit, "nodes", 99, seed=0)
+    inside = components_inside(circuit, "node")
+    outside = components_outside(circuit, "node", 99, seed=0)
     nodes = set(model.layout.sources) - {"input"}
     assert set(inside) == set(circuit.nodes) - {"input", "logits"}
     assert set(inside) | set(outside) == nodes and not set(inside) & set(outside)
     for name, mask in (inside | outside).items():
         assert torch.equal(mask, NodeCircuit.of(circuit.units, [name]).mask)
-    singles = units_inside(circuit, "neurons")
+    singles = components_inside(circuit, "neuron")
     assert set(singles) == set(circuit.names) - {"input"}
     assert all(int(mask.sum()) == 1 for mask in singles.values())
-    assert not set(units_outside(circuit, "neurons", 5, seed=0)) & set(singles)
-    with pytest.raises(circuits.CircuitsError, match="unknown unit 'edges' of a circuit of n"):
-        units_inside(circuit, "edges")
+    assert not set(components_outside(circuit, "neuron", 5, seed=0)) & set(singles)
     with pytest.raises(
-        circuits.CircuitsError, match="unknown unit 'neurons' of a circuit of edges"
+        circuits.CircuitsError, match="no edge can be knocked out of a circuit of n"
     ):
-        units_inside(Circuit.full(model.layout), "neurons")
+        components_inside(circuit, "edge")
+    with pytest.raises(
+        circuits.CircuitsError, match="no neuron can be knocked out of a circuit of edges"
+    ):
+        components_inside(Circuit.full(model.layout), "neuron")
 
 
 def test_minimality_equals_the_oracle(scored):
     model, scores, pairs = scored
     circuit = select_nodes(scores, len(scores.values) // 3)
-    found = minimality(model, circuit, pairs, controls=2)
+    found = minimality(model, circuit, pairs, config=MinimalityConfig(n_controls=2))
     whole = oracle_share(model, pairs, circuit)
-    assert found.unit == "nodes" and found.faithfulness.value == pytest.approx(whole, abs=1e-3)
-    assert max(abs(fall.value) for fall in found.drops.values()) > 0.05
-    for name, mask in list(units_inside(circuit, "nodes").items())[:4]:
+    assert found.level == "node" and found.faithfulness.value == pytest.approx(whole, abs=1e-3)
+    assert max(abs(drop.value) for drop in found.drops.values()) > 0.05
+    for name, mask in list(components_inside(circuit, "node").items())[:4]:
         left = oracle_share(model, pairs, NodeCircuit(circuit.units, circuit.mask & ~mask))
         assert found.drops[name].value == pytest.approx(whole - left, abs=3e-3)
-    brought = units_outside(circuit, "nodes", 2, seed=0)
+    brought = components_outside(circuit, "node", 2, seed=0)
     assert set(found.control) == set(brought)
     for name, mask in brought.items():
         more = oracle_share(model, pairs, NodeCircuit(circuit.units, circuit.mask | mask))
@@ -133,15 +142,16 @@ def test_minimality_equals_the_oracle(scored):
 def test_completeness_equals_the_oracle(scored):
     model, scores, pairs = scored
     circuit = select_nodes(scores, len(scores.values) // 2)
-    found = completeness(model, circuit, pairs, sets=2, steps=1, candidates=2)
-    units = units_inside(circuit, "nodes")
+    few = CompletenessConfig(n_sets=2, n_steps=1, n_candidates=2)
+    found = completeness(model, circuit, pairs, config=few)
+    nodes = components_inside(circuit, "node")
     for one in found.random:
-        out = torch.stack([units[name] for name in one.units]).any(dim=0)
+        out = torch.stack([nodes[name] for name in one.components]).any(dim=0)
         variants = [NodeCircuit(circuit.units, mask & ~out) for mask in (circuit.mask, out | True)]
         kept, whole = (oracle_share(model, pairs[::2], variant) for variant in variants)
         assert one.circuit.value == pytest.approx(kept, abs=2e-3)
         assert one.model.value == pytest.approx(whole, abs=2e-3)
-    assert found.mean.value > 1e-3
+    assert found.incompleteness.value > 1e-3
 
 
 def test_stability_counts_the_resamples(scored):
@@ -158,32 +168,32 @@ def test_stability_counts_the_resamples(scored):
             name = scores.units.name(place)
             counts[name] = counts.get(name, 0) + 1
     assert {name: round(25 * share) for name, share in found.frequencies.items()} == counts
-    assert found.unit == f"{scores.units.level}s" and len(found.circuit) == 6
+    assert found.level == scores.units.level and len(found.circuit) == 6
     assert set(found.circuit) | {"input"} == set(select_nodes(scores, 6, ranking="signed").names)
     assert found.chance == pytest.approx(6 / (len(scores.values) - 1))
-    assert 1 > found.overlap.value > found.control.value
+    assert 1 > found.resample_jaccard.value > found.control.value
 
 
-def test_everything_is_in_the_record(scored, random_pairs):
+def test_everything_is_evaluated(scored, random_pairs):
     model, scores, pairs = scored
     level = scores.units.level
     circuit = select_nodes(scores, len(scores.values) // 4)
     found = evaluate(
         *(model, scores, circuit, pairs),
         conditions={"longer": random_pairs(n=4, length=14)},
-        questions=EVERY,
+        config=EVERY,
     )
-    json.dumps(found, allow_nan=False)
-    assert found["circuit"][f"{level}s"] == len(circuit) and found["circuit"]["level"] == level
-    assert found["faithfulness"] == faithfulness(model, scores, pairs).to_dict()
-    assert set(found["robustness"]) == {"evaluate", "longer"}
-    control = found["robustness"]["evaluate"]["control"]
-    assert control is not None and control != found["circuit"]["faithfulness"]
-    assert found["minimality"]["unit"] == "nodes" == found["completeness"]["unit"]
-    assert found["stability"]["unit"] == f"{level}s"
-    none = evaluate(model, scores, select_nodes(scores, 0), pairs, questions=EVERY)
-    assert none["circuit"]["nothing_left"] == f"an empty circuit: no {level} was selected"
-    assert none["minimality"] is none["completeness"] is None
+    assert found.circuit.size == len(circuit) and found.circuit.level == level
+    assert found.circuit.n_nodes == len(circuit.nodes)
+    assert found.faithfulness == faithfulness(model, scores, pairs)
+    assert set(found.robustness) == {"evaluate", "longer"}
+    control = found.robustness["evaluate"].control
+    assert control is not None and control != found.circuit.faithfulness
+    assert found.minimality.level == "node" == found.completeness.level
+    assert found.stability.level == level
+    none = evaluate(model, scores, select_nodes(scores, 0), pairs, config=EVERY)
+    assert none.circuit.degenerate_reason == f"an empty circuit: no {level} was selected"
+    assert none.minimality is none.completeness is None
 
 
 @pytest.mark.parametrize("ablation", ["mean", "zero"])
@@ -191,18 +201,22 @@ def test_what_is_left_out_may_be_replaced_otherwise(scored, ablation):
     model, scores, pairs = scored
     circuit = select_nodes(scores, len(scores.values) // 2)
     figures = [
-        float(shares(measure(model, pairs, [circuit], ablation=how).columns.mean(dim=0))[0])
+        float(
+            faithfulness_from_means(
+                measure(model, pairs, [circuit], ablation=how).columns.mean(dim=0)
+            )[0]
+        )
         for how in ("corrupted", ablation)
     ]
     assert abs(figures[0] - figures[1]) > 1e-3
-    found = evaluate(model, scores, circuit, pairs, ablation=ablation)
-    assert found["circuit"]["faithfulness"]["value"] == pytest.approx(figures[1], abs=1e-6)
+    found = evaluate(model, scores, circuit, pairs, config=EvalConfig(ablation=ablation))
+    assert found.circuit.faithfulness.value == pytest.approx(figures[1], abs=1e-6)
 
 
 def test_t5_and_bart_have_curves_too(hooked, random_pairs):
     for name in ("t5", "bart"):
         model = hooked(name)
         scores = attribute_nodes(model, random_pairs(n=3, seed=1, answers=2), level="neuron")
-        curve = faithfulness(model, scores, random_pairs(n=3, seed=2, answers=2), controls=1)
+        curve = faithfulness(model, scores, random_pairs(n=3, seed=2, answers=2))
         assert curve.values[-1].value == pytest.approx(1, abs=1e-4)
         assert len({round(value.value, 4) for value in curve.values}) > 4

@@ -89,13 +89,13 @@ def test_as_many_and_more_new_examples_bring_what_was_said(how):
 
     def met(n):
         pairs = combinations([scores_of(n, seed) for seed in seeds], 2)
-        return sum(likeness(a, b, edges=20, **how) for a, b in pairs) / math.comb(len(seeds), 2)
+        return sum(likeness(a, b, size=20, **how) for a, b in pairs) / math.comb(len(seeds), 2)
 
     assert said == pytest.approx(met(24), abs=0.06)
     needed = sorted(one.needed.value for one in each)[len(each) // 2]
     assert met(needed) == pytest.approx(0.8, abs=0.06)
     for found in each:
-        assert found.halves < found.likeness.value < 0.8
+        assert found.split_half_jaccard < found.likeness.value < 0.8
         assert found.likeness.low < found.likeness.value < found.likeness.high
         assert found.needed.low < found.needed.value < found.needed.high
         assert not found.reached and f"about {found.needed.value}" in found.takes
@@ -110,15 +110,15 @@ def test_the_error_of_sampling_is_that_of_the_truth():
         errors.append(float((mean - truth).abs().sum() / truth.abs().sum()))
     met = sum(errors) / 6
     assert met > 0.05
-    said = [reliability(scores_of(24, seed), size=20).sampling.value for seed in range(6)]
+    said = [reliability(scores_of(24, seed), size=20).sampling_error.value for seed in range(6)]
     assert sum(said) / 6 == pytest.approx(met, rel=0.15)
 
 
 def test_equal_examples_leave_no_doubt():
     found = reliability(scores_of(9, spread=0.0), size=20)
-    assert found.halves == 1 and found.reached
+    assert found.split_half_jaccard == 1 and found.reached
     assert found.scores.value == pytest.approx(1, abs=1e-5)
-    assert found.sampling.value < 1e-5
+    assert found.sampling_error.value < 1e-5
 
 
 def test_noise_alone_gives_no_foothold():
@@ -143,18 +143,18 @@ def test_sums_over_blocks_do_as_well_as_single_examples(hooked, random_pairs):
     assert whole.per_example is None and kept.blocks is None
     assert torch.equal(whole.matrix, kept.matrix)
     of_sums, of_examples = (reliability(one, size=12) for one in (whole, kept))
-    assert of_sums.n == 9 and of_sums.halves == pytest.approx(of_examples.halves)
+    assert of_sums.n == 9 and of_sums.split_half_jaccard == pytest.approx(
+        of_examples.split_half_jaccard
+    )
     assert of_sums.scores.value == pytest.approx(of_examples.scores.value, abs=1e-4)
-    assert of_sums.sampling.value == pytest.approx(of_examples.sampling.value, rel=1e-4)
+    assert of_sums.sampling_error.value == pytest.approx(of_examples.sampling_error.value, rel=1e-4)
     nodes = attribute_nodes(model, pairs, steps=2)
-    assert reliability(nodes).unit == "nodes" and float(nodes.values.abs().max()) > 0
+    assert reliability(nodes).level == "node" and float(nodes.values.abs().max()) > 0
 
 
 def test_it_comes_back_from_json():
     found = reliability(scores_of(12), size=20)
-    assert Reliability.from_dict(found.to_dict()) == found
-    with pytest.raises(CircuitsError, match=r"reliability cannot be read .*score anew"):
-        Reliability.from_dict({"n": 3})
+    assert Reliability.model_validate(found.model_dump(mode="json")) == found
 
 
 @pytest.mark.parametrize(

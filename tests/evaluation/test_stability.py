@@ -26,11 +26,22 @@ def test_resamples_are_as_alike_as_the_noise_lets_them(strategy):
         stability(scores_of(noise), size=20, strategy=strategy, n_resamples=60)
         for noise in (0.0, 0.3, 20.0)
     )
-    assert none.overlap.value == none.halves.value == none.overlap.low == 1
-    assert none.core == len(none.circuit) and set(none.frequencies.values()) == {1.0}
-    assert 1 > little.overlap.value > much.overlap.value > much.control.value
-    assert little.overlap.value > little.halves.value and little.overlap.n == 24
-    assert all(one.overlap.low <= one.overlap.value <= one.overlap.high for one in (little, much))
+    assert (
+        none.resample_jaccard.value
+        == none.split_half_jaccard.value
+        == none.resample_jaccard.low
+        == 1
+    )
+    assert none.n_stable == len(none.circuit) and set(none.frequencies.values()) == {1.0}
+    assert 1 > little.resample_jaccard.value > much.resample_jaccard.value > much.control.value
+    assert (
+        little.resample_jaccard.value > little.split_half_jaccard.value
+        and little.resample_jaccard.n == 24
+    )
+    assert all(
+        one.resample_jaccard.low <= one.resample_jaccard.value <= one.resample_jaccard.high
+        for one in (little, much)
+    )
 
 
 def test_frequencies_count_the_resamples():
@@ -48,13 +59,13 @@ def test_frequencies_count_the_resamples():
     assert len(set(counts.values())) > 3
     assert list(found.frequencies.values()) == sorted(found.frequencies.values(), reverse=True)
     assert found.chance == pytest.approx(sum(counts.values()) / 25 / LAYOUT.n_edges)
-    assert found.core == sum(counts.get(edge, 0) >= 24 for edge in found.circuit)
+    assert found.n_stable == sum(counts.get(edge, 0) >= 24 for edge in found.circuit)
 
 
 @pytest.mark.parametrize("strategy", ["widest-path", "top-n"])
 @pytest.mark.parametrize("noise", [0.5, 1.5, 4.0])
 @pytest.mark.exhaustive_but("1.5-*")
-def test_new_examples_give_a_likeness_between_halves_and_overlap(strategy, noise):
+def test_new_examples_give_a_likeness_between_halves_and_resamples(strategy, noise):
     """Draws from a known truth, 24 examples each; the truth's scores have a spread of 1."""
     truth = torch.randn(LAYOUT.shape, generator=torch.Generator().manual_seed(0))
     high, low, circuits = [], [], []
@@ -64,8 +75,8 @@ def test_new_examples_give_a_likeness_between_halves_and_overlap(strategy, noise
         scores = EdgeScores(each.mean(0), LAYOUT, "planted", per_example=each)
         found = stability(scores, size=20, strategy=strategy, n_resamples=12)
         circuits.append(set(found.circuit))
-        high.append(found.overlap.value)
-        low.append(found.halves.value)
+        high.append(found.resample_jaccard.value)
+        low.append(found.split_half_jaccard.value)
     fresh = [
         len(one & other) / len(one | other) if one | other else 1.0
         for one, other in combinations(circuits, 2)
@@ -77,7 +88,7 @@ def mean(values):
     return sum(values) / len(values)
 
 
-def test_the_core_is_of_the_circuits_own_edges():
+def test_what_is_stable_is_of_the_circuits_own_edges():
     """An edge whose examples cancel is in nearly every resample, but not in the circuit."""
     edges = ["input->m0", "m0->logits", "input->m1", "m1->logits", "m0->m1"]
     each = torch.zeros(24, *LAYOUT.shape)
@@ -86,14 +97,14 @@ def test_the_core_is_of_the_circuits_own_edges():
     each[(slice(None), *LAYOUT.edge("input->logits"))] = 100 * (torch.arange(24) - 11.5)
     scores = EdgeScores(each.mean(0), LAYOUT, "planted", per_example=each)
     found = stability(scores, size=5, strategy="top-n")
-    assert set(found.circuit) == set(edges) and found.unit == "edges"
+    assert set(found.circuit) == set(edges) and found.level == "edge"
     assert found.frequencies["input->logits"] >= 0.95 and found.frequencies["m0->m1"] < 0.05
-    assert found.core == 4
+    assert found.n_stable == 4
 
 
 def test_the_stable_rule_can_be_resampled():
     found = stability(scores_of(1.0, n=8), size=10, strategy="stable", n_resamples=3)
-    assert 0 < found.overlap.value <= 1
+    assert 0 < found.resample_jaccard.value <= 1
 
 
 def test_an_unpruned_circuit_is_resampled_unpruned():

@@ -60,14 +60,21 @@ def test_a_model_that_guesses_is_doubted(hooked, random_pairs):
     assert any("chance" in doubt for doubt in found.doubts)
     assert any(line.startswith("warning") for line in found.lines())
     with pytest.raises(CircuitsError, match=r"below the required 0\.99"):
-        found.validate(0.99)
-    found.validate(found.accuracy.value)
+        found.require_accuracy(0.99)
+    found.require_accuracy(found.accuracy.value)
 
 
 def made(accuracy, difference):
     middle = Estimate(1.0, 0.9, 1.1, 50)
     return TaskPerformance(
-        "logit-difference", middle, middle, difference, accuracy, middle, 0.5, True
+        metric="logit-difference",
+        clean=middle,
+        corrupted=middle,
+        difference=difference,
+        accuracy=accuracy,
+        corrupted_accuracy=middle,
+        chance=0.5,
+        choice=True,
     )
 
 
@@ -81,7 +88,7 @@ def test_doubts_are_of_chance_and_of_the_difference():
 
 def test_json_form_comes_back(hooked, random_pairs):
     found = task_performance(hooked("gpt2"), random_pairs(n=5))
-    assert TaskPerformance.from_dict(found.to_dict()) == found
+    assert TaskPerformance.model_validate(found.model_dump(mode="json")) == found
 
 
 def test_one_pair_has_no_interval_of_the_metric(hooked, random_pairs):

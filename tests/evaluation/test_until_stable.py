@@ -57,7 +57,7 @@ def test_points_that_differ_from_pair_to_pair_follow_the_place_in_the_whole(hook
 def test_it_stops_where_the_target_is_reached(per_example, newsroom):
     looks = []
     pairs = tasks.load("newsroom").pairs(newsroom.tokenizer, 60, n_ctx=newsroom.n_ctx)
-    growth = until_stable(0.7, first=6, size=80, told=looks.append)
+    growth = until_stable(0.7, n_first=6, size=80, on_look=looks.append)
     scores = attribute(newsroom, growth.over(pairs), steps=1, per_example=per_example)
     n = scores.provenance.data.n
     assert looks[0].n == 6 and looks[-1].n == n < 60 and len(looks) > 1
@@ -77,7 +77,7 @@ def test_nodes_grow_too_by_a_ranking_chosen_once(hooked, random_pairs):
         return "signed", None
 
     looks = []
-    growth = until_stable(0.99, first=5, ranking=choose, told=looks.append)
+    growth = until_stable(0.99, n_first=5, ranking=choose, on_look=looks.append)
     scores = attribute_nodes(model, growth.over(pairs), steps=1)
     assert chosen == [5] and {one.ranking for one in looks} == {"signed"}
     assert scores.provenance.data.n == looks[-1].n or len(pairs) == scores.provenance.data.n
@@ -85,7 +85,7 @@ def test_nodes_grow_too_by_a_ranking_chosen_once(hooked, random_pairs):
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"target": 1.0}, "between 0 and 1"), ({"first": 3}, "takes at least 4")],
+    [({"target": 1.0}, "between 0 and 1"), ({"n_first": 3}, "takes at least 4")],
 )
 def test_what_cannot_be_asked(given, message):
     with pytest.raises(CircuitsError, match=message):

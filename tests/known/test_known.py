@@ -5,8 +5,17 @@ import torch
 from known.build import KNOWN
 
 import circuits
-from circuits.evaluation import completeness, faithfulness, measure, minimality, robustness
-from circuits.evaluation.measure import shares
+from circuits.evaluation import (
+    CompletenessConfig,
+    CurveConfig,
+    MinimalityConfig,
+    completeness,
+    faithfulness,
+    measure,
+    minimality,
+    robustness,
+)
+from circuits.evaluation.measure import faithfulness_from_means
 from circuits.graph import Circuit, NodeCircuit, select_nodes
 
 THIRD = pytest.approx(1 / 3, abs=0.02)
@@ -55,21 +64,22 @@ def test_edges_are_found(known):
     assert auroc(scores, edges) > 0.99
     assert all(scores[edge] > 1 for edge in edges)
     for strategy in ("widest-path", "top-n", "greedy", "stable"):
-        circuit = circuits.select(scores, edges=len(edges), strategy=strategy)
+        circuit = circuits.select(scores, size=len(edges), strategy=strategy)
         assert set(circuit.edges) == edges, strategy
 
 
 def test_the_curve_steps_up_at_the_circuits_size(known):
     _, model, scores, pairs, edges = known
     n = scores.layout.n_edges
-    shares = [(size + 0.5) / n for size in (1, len(edges) - 1, len(edges), 2 * len(edges))]
-    curve = faithfulness(model, scores, pairs, fractions=shares)
+    sizes = (1, len(edges) - 1, len(edges), 2 * len(edges))
+    points = CurveConfig(fractions=tuple((size + 0.5) / n for size in sizes))
+    curve = faithfulness(model, scores, pairs, curve=points)
     below, short, exact, more = curve.values
     assert below.value == 0 and short.value < 0.8
     assert exact.value == pytest.approx(1, abs=0.01) and more.value == pytest.approx(1, abs=0.01)
-    assert curve.curves["absolute"].sizes == (1, len(edges) - 1, len(edges), 2 * len(edges))
-    assert curve.curves["absolute"].notes[0] == "a circuit without a path from input to logits"
-    assert curve.curves["absolute"].notes[2] is None
+    assert curve.curves["absolute"].sizes == sizes
+    reasons = curve.curves["absolute"].degenerate_reasons
+    assert reasons[0] == "a circuit without a path from input to logits" and reasons[2] is None
 
 
 def test_every_edge_is_worth_what_it_was_built_for(known):
@@ -90,7 +100,8 @@ def test_every_edge_is_worth_what_it_was_built_for(known):
 
 def test_nodes_are_worth_what_they_were_built_for(known):
     name, model, scores, pairs, edges = known
-    found = minimality(model, Circuit.of(scores.layout, edges), pairs, unit="nodes")
+    nodes = MinimalityConfig("node")
+    found = minimality(model, Circuit.of(scores.layout, edges), pairs, config=nodes)
     assert set(found.drops) == ({"a0.h0", "a1.h1"} if name == "induction" else {"m0", "a1.h2"})
     assert found.redundant_fraction == 0 and found.control_redundant_fraction == 1
     assert len(found.control) == len(scores.layout.sources) - 1 - len(found.drops)
@@ -103,22 +114,26 @@ def test_the_nodes_alone_do_the_task(known):
     kept = NodeCircuit.of(scores.layout, {"input", *built})
     lacking = [NodeCircuit.of(scores.layout, {"input", one}) for one in sorted(built)]
     others = NodeCircuit.of(scores.layout, set(scores.layout.sources) - built)
-    f = shares(measure(model, pairs, [kept, *lacking, others]).columns.mean(dim=0)).tolist()
+    f = faithfulness_from_means(
+        measure(model, pairs, [kept, *lacking, others]).columns.mean(dim=0)
+    ).tolist()
     assert f[0] == pytest.approx(1, abs=0.01) and max(f[1:]) < 0.8
     found = circuits.attribution.attribute_nodes(model, pairs, "eap-ig", steps=5)
     assert set(select_nodes(found, 2).names) == {"input", *built}
 
 
-@pytest.mark.parametrize("unit", ["edges", "nodes"])
-def test_the_circuit_is_complete_and_half_of_it_is_not(known, unit):
+@pytest.mark.parametrize("level", ["edge", "node"])
+def test_the_circuit_is_complete_and_half_of_it_is_not(known, level):
     _, model, scores, pairs, edges = known
-    whole = completeness(model, Circuit.of(scores.layout, edges), pairs, unit=unit, sets=4)
-    assert whole.mean.value < 0.02 and whole.greedy.gap.value < 0.02
+    four = CompletenessConfig(level, n_sets=4)
+    whole = completeness(model, Circuit.of(scores.layout, edges), pairs, config=four)
+    assert whole.incompleteness.value < 0.02 and whole.greedy.incompleteness.value < 0.02
     assert whole.control.value > 0.05
-    if unit == "edges":
+    if level == "edge":
         short = Circuit.of(scores.layout, [edge for edge in edges if "<q>" not in edge])
-        lacking = completeness(model, short, pairs, unit=unit, sets=8)
-        assert lacking.mean.value > 0.05
+        eight = CompletenessConfig(level, n_sets=8)
+        lacking = completeness(model, short, pairs, config=eight)
+        assert lacking.incompleteness.value > 0.05
 
 
 def test_a_circuit_holds_on_other_pairs_and_a_random_one_does_not(known):
@@ -133,8 +148,8 @@ def test_a_circuit_holds_on_other_pairs_and_a_random_one_does_not(known):
 def test_resamples_give_the_same_circuit(known):
     _, _, scores, _, edges = known
     found = circuits.evaluation.stability(scores, size=len(edges), n_resamples=30)
-    assert found.overlap.value == 1 == found.halves.value
-    assert set(found.circuit) == edges == set(found.frequencies) and found.core == len(edges)
+    assert found.resample_jaccard.value == 1 == found.split_half_jaccard.value
+    assert set(found.circuit) == edges == set(found.frequencies) and found.n_stable == len(edges)
     assert found.control.high < 0.5
 
 

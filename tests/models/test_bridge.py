@@ -18,6 +18,7 @@ from conftest import (
 
 import circuits
 from circuits.errors import CircuitsError
+from circuits.evaluation import CompletenessConfig, MinimalityConfig, RankingTrials, RatioConfig
 from circuits.intervention.patching import PatchSpec
 from circuits.models import HookedModel, load_model
 from circuits.search import AcdcConfig, acdc, prune_heads
@@ -163,19 +164,23 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
         "attribute_nodes": nodes,
         "faithfulness": circuits.faithfulness(model, scores, other),
         "evaluate": circuits.evaluate(model, scores, circuit, other),
-        "completeness": circuits.completeness(model, circuit, other, sets=2),
-        "minimality": circuits.minimality(model, circuit, other, controls=2),
+        "completeness": circuits.completeness(
+            model, circuit, other, config=CompletenessConfig(n_sets=2)
+        ),
+        "minimality": circuits.minimality(
+            model, circuit, other, config=MinimalityConfig(n_controls=2)
+        ),
         "robustness": circuits.robustness(model, circuit, {"other": other}),
         "stability": circuits.stability(scores, size=12, n_resamples=10),
         "tune_positive_ratio": circuits.tune_positive_ratio(
-            model, scores, other, shares=(0.0, 1.0)
+            model, scores, other, config=RatioConfig(positive_ratios=(0.0, 1.0))
         ),
         "compare": circuits.compare([scores, scores], names=["a", "b"], n_resamples=100),
         "cross_evaluate": circuits.cross_evaluate(
             {"a": model}, {"a": circuit}, other, n_resamples=100
         ),
         "diff_models": circuits.diff_models(model, model, pairs, n_resamples=20),
-        "choose_ranking": circuits.choose_ranking(model, scores, other, size=12),
+        "choose_ranking": circuits.choose_ranking(model, scores, other, RankingTrials(12)),
         "reliability": circuits.reliability(scores),
         "task_performance": circuits.task_performance(model, pairs),
         "patch": circuits.patch(model, pairs, PatchSpec("z")),

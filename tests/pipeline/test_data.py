@@ -71,7 +71,12 @@ def test_examples_that_would_be_missing_later_are_missed_at_once(tmp_path):
     ]
     (tmp_path / "articles.json").write_text(json.dumps(rows))
     overrides = ["task.name=summarization", f"task.options={{path: {tmp_path / 'articles.json'}}}"]
-    overrides += ["pairs.score=8", "pairs.evaluate=8", "lora=null", "evaluation.quality=11"]
+    overrides += [
+        "pairs.score=8",
+        "pairs.evaluate=8",
+        "lora=null",
+        "evaluation.quality.n_examples=11",
+    ]
     with Store.open(tmp_path / "run", load_recipe("quickstart", overrides)) as store:
         data = Data(store.recipe, store)
         with pytest.raises(CircuitsError, match=r"test.*: 11 rows are asked for, and there are 10"):
@@ -91,7 +96,12 @@ def test_a_run_keeps_a_list_of_the_rows_that_it_left_out(tmp_path):
     (tmp_path / "articles.json").write_text(json.dumps(rows))
     options = f"{{path: {tmp_path / 'articles.json'}, skip: true, corruption: filler}}"
     overrides = ["task.name=summarization", f"task.options={options}"]
-    overrides += ["pairs.score=8", "pairs.evaluate=3", "lora=null", "evaluation.quality=4"]
+    overrides += [
+        "pairs.score=8",
+        "pairs.evaluate=3",
+        "lora=null",
+        "evaluation.quality.n_examples=4",
+    ]
     overrides += ["evaluation.corruptions=[shuffle]", "evaluation.perturbations=[]"]
     overrides += ["evaluation.other_examples=2"]
     with Store.open(tmp_path / "run", load_recipe("quickstart", overrides)) as store:

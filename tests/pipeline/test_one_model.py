@@ -1,7 +1,5 @@
 """A recipe about one model: no checkpoints, activation patching, whether it does the task."""
 
-import json
-
 import pytest
 
 from circuits.errors import CircuitsError, TooFewError
@@ -10,6 +8,7 @@ from circuits.intervention.patching import Patching, patch
 from circuits.models import HookedModel
 from circuits.pipeline import load_recipe, run
 from circuits.pipeline.data import Data
+from circuits.runs import open_run
 from tasks.pairs import PairSet
 
 ONE_MODEL = [
@@ -25,7 +24,7 @@ ONE_MODEL = [
     "evaluation.other_examples=0",
     "evaluation.minimality=null",
     "evaluation.completeness=null",
-    "evaluation.stability=20",
+    "evaluation.stability.n_resamples=20",
     "evaluation.quality=null",
     "patching={pairs: 2}",
 ]
@@ -39,11 +38,10 @@ def folder(tmp_path_factory):
 
 
 def test_the_base_is_scored_evaluated_and_patched_and_nothing_is_compared(folder):
-    found = json.loads((folder / "evaluation.json").read_text())
-    assert found["order"] == ["base"]
-    assert found["checkpoints"]["base"]["faithfulness"]["curves"]
-    performance = found["checkpoints"]["base"]["performance"]
-    assert performance["accuracy"]["n"] == 6 and 0 <= performance["chance"] < 1
+    found = open_run(folder).evaluation
+    assert found.order == ("base",) and found.last.curves is not None
+    performance = found.last.performance
+    assert performance.n == 6 and 0 <= performance.chance < 1
     for name in ("comparison.json", "cross_evaluation.json", "model_diff.json", "lora.json"):
         assert not (folder / name).exists()
 
@@ -67,14 +65,13 @@ def test_the_ranking_is_chosen_on_pairs_of_its_own_and_both_stand_in_the_report(
     selection = Circuit.load(folder / "circuits" / "base.json").provenance.selection
     choice = selection.choice
     assert choice.n == 4 and choice.split == "validation"
-    assert [one.ranking for one in choice.tried] == ["absolute", "signed", "mixed"]
+    assert [one.ranking for one in choice.trials] == ["absolute", "signed", "mixed"]
     assert selection.ranking == choice.ranking
     scored = PairSet.load(folder / "pairs" / "score.jsonl")
     assert choice.fingerprint != scored.fingerprint
-    found = json.loads((folder / "evaluation.json").read_text())["checkpoints"]["base"]
-    assert found["circuit"]["choice"] == choice.to_dict()
+    assert open_run(folder).evaluation.last.circuit.choice == choice
     page = (folder / "report.html").read_text()
-    assert "The ranking was chosen on 4 other pairs" in page and choice.why in page
+    assert "The ranking was chosen on 4 other pairs" in page and choice.reason in page
 
 
 def test_patching_is_that_of_the_verb(folder):

@@ -29,13 +29,11 @@ MINIATURE = [
     "pairs.score=16",
     "pairs.evaluate=12",
     "evaluation.other_examples=8",
-    "evaluation.minimality=4",
-    "evaluation.minimality_controls=5",
-    "evaluation.completeness=4",
-    "evaluation.completeness_sets=3",
-    "evaluation.stability=20",
+    "evaluation.minimality={n_pairs: 4, n_controls: 5}",
+    "evaluation.completeness={n_pairs: 4, n_sets: 3}",
+    "evaluation.stability.n_resamples=20",
     "evaluation.perturbations=[typos]",
-    "evaluation.quality=12",
+    "evaluation.quality.n_examples=12",
     "comparison.n_resamples=200",
     "model_diff.documents=12",
     "lora.steps=5",
@@ -92,19 +90,19 @@ def test_scores_and_circuits_make_sense(folder):
 
 
 def test_evaluation_makes_sense(folder):
-    found = read(folder, "evaluation.json")
-    assert found["order"] == NAMES
-    quality = [found["quality"][name]["loss"] for name in NAMES]
-    assert quality[-1] < quality[0] - 1, "fine-tuning lowers the held-out loss"
-    for name in NAMES:
-        one = found["checkpoints"][name]
-        curves = one["faithfulness"]["curves"]
+    found = open_run(folder).evaluation
+    assert list(found.order) == NAMES == list(found.checkpoints)
+    losses = [one.loss.value for one in found.quality.values()]
+    assert losses[-1] < losses[0] - 1, "fine-tuning lowers the held-out loss"
+    for one in found.checkpoints.values():
+        curves = one.curves.curves
         for curve in curves.values():
-            assert curve["values"][-1]["value"] == pytest.approx(1.0, abs=1e-3)
-            assert all(v["low"] <= v["value"] <= v["high"] for v in curve["values"])
-        assert curves["random"]["area"]["value"] == pytest.approx(0.25, abs=0.12)
-        assert one["circuit"]["faithfulness"]["value"] > curves["random"]["values"][-2]["value"]
-        assert set(one["robustness"]) == {
+            assert curve.values[-1].value == pytest.approx(1.0, abs=1e-3)
+            assert all(f.low <= f.value <= f.high for f in curve.values)
+        assert curves["random"].area_f.value == pytest.approx(0.25, abs=0.12)
+        assert one.circuit.faithfulness.value > curves["random"].values[-2].value
+        assert one.performance.n == 16
+        assert set(one.robustness) == {
             "evaluate",
             "filler",
             "swap",
@@ -112,11 +110,11 @@ def test_evaluation_makes_sense(folder):
             "typos",
             "other-examples",
         }
-        assert one["minimality"]["faithfulness"]["n"] == 4
-        assert one["completeness"]["mean"]["n"] == 2 and len(one["completeness"]["random"]) == 3
-        assert one["stability"]["overlap"]["value"] > one["stability"]["control"]["high"]
-    fingerprints = {entry["fingerprint"] for entry in found["pairs"].values()}
-    assert len(fingerprints) == len(found["pairs"]), "no set of pairs is used twice"
+        assert one.minimality.faithfulness.n == 4 and len(one.minimality.control) == 5
+        assert one.completeness.incompleteness.n == 2 and len(one.completeness.random) == 3
+        assert one.stability.resample_jaccard.value > one.stability.control.high
+    fingerprints = {pairs.fingerprint for pairs in found.pairs.values()}
+    assert len(fingerprints) == len(found.pairs), "no set of pairs is used twice"
 
 
 def test_comparison_and_model_diff_make_sense(folder):
@@ -143,10 +141,10 @@ def test_circuits_are_cross_evaluated(folder):
     found = open_run(folder).cross_evaluation
     assert list(found.circuits) == NAMES == list(found.models)
     assert found.training_steps == [0, 20, 40] and found.n == 12
-    own = read(folder, "evaluation.json")["checkpoints"]
+    own = open_run(folder).evaluation.checkpoints
     for place, row in enumerate(found.rows):
         assert len(row.f) == 3 and row.behind[place].value == 0
-        expected = own[row.model]["circuit"]["faithfulness"]["value"]
+        expected = own[row.model].circuit.faithfulness.value
         assert found.own(row.model).value == pytest.approx(expected, abs=1e-6)
     assert found.rows[-1].f[-1].value > found.rows[-1].control.value
     assert "Circuits in other checkpoints" in (folder / "report.html").read_text()
@@ -256,7 +254,7 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         "finetune.checkpoint_steps=[2]",
         "pairs.score=10",
         "pairs.evaluate=8",
-        "evaluation.quality=4",
+        "evaluation.quality.n_examples=4",
         "evaluation.other_examples=4",
         "comparison.n_resamples=100",
         "model_diff.documents=8",
@@ -269,8 +267,7 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
     ]
     report = run(load_recipe("gpt2-cnn-dailymail", overrides), tmp_path / "run", progress=False)
     assert report.read_text().startswith("<!")
-    evaluation = read(tmp_path / "run", "evaluation.json")
-    assert evaluation["order"] == ["base", "step-2", "step-3"]
+    assert open_run(tmp_path / "run").order == ("base", "step-2", "step-3")
     shown = read(tmp_path / "run", "pairs/example.json")
     salient = next(s["text"] for s in shown["sentences"] if s["salient"])
     assert salient.startswith("Mary gave John")
@@ -306,7 +303,10 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         (["attribution.metric=accuracy"], r"attribution\.metric 'accuracy': it has no gradient"),
         (["attribution.batch_size=0"], r"attribution\.batch_size: .*greater than 0"),
         (["pairs.score=7"], r"pairs\.score 7: comparing checkpoints takes at least 8"),
-        (["evaluation.minimality=-5"], r"evaluation\.minimality: .*greater than 0"),
+        (
+            ["evaluation.minimality.n_pairs=-5"],
+            r"evaluation\.minimality\.n_pairs: .*greater than 0",
+        ),
         (["comparison.sizes=[0.1, 2]"], r"comparison\.sizes\.1: .*less than or equal to 1"),
         (["model_diff.documents=1"], r"model_diff\.documents: .*greater than 1"),
         (["lora.layers=5"], r"lora\.layers 5: newsroom-gpt2 has 4"),

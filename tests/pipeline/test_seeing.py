@@ -21,8 +21,9 @@ SMALL = [
     "finetune={examples: 16, validation: 8, steps: 2, warmup_steps: 1, batch_size: 8, "
     "learning_rate: 1.0e-3, checkpoint_steps: []}",
     "pairs={score: 8, evaluate: 4}",
-    "evaluation={corruptions: [], perturbations: [typos], other_examples: 2, minimality: 2, "
-    "minimality_controls: 2, completeness: 2, stability: 3, quality: 2}",
+    "evaluation={corruptions: [], perturbations: [typos], other_examples: 2, "
+    "minimality: {n_pairs: 2, n_controls: 2}, completeness: {n_pairs: 2}, "
+    "stability: {n_resamples: 3}, quality: {n_examples: 2}}",
     "comparison={sizes: [0.1], n_resamples: 100, cross_evaluation: 4}",
     "model_diff={documents: 4}",
     "lora={layers: 1, rank: 2, steps: 1, warmup_steps: 1, examples: 8, held_out: 2, batch_size: 8, "

@@ -11,6 +11,13 @@ import torch
 
 from circuits.comparison import compare
 from circuits.comparison.cross_evaluation import CrossEvaluation, Row
+from circuits.evaluation import (
+    CheckpointEvaluation,
+    CircuitSummary,
+    Evaluation,
+    PairsUsed,
+    SummaryQuality,
+)
 from circuits.evaluation.completeness import Completeness, Knockout
 from circuits.evaluation.faithfulness import Curve, Faithfulness
 from circuits.evaluation.minimality import Minimality
@@ -48,7 +55,8 @@ def curve(name: str, exponent: float) -> Curve:
     area = 1 / (1 + exponent)
     areas = (estimate(area), estimate(1 - area), estimate(area / 2))
     kept = tuple(map(float, sizes))
-    return Curve("edge", name, FRACTIONS, sizes, kept, values, *areas, notes=(None,) * len(sizes))
+    alive = (None,) * len(sizes)
+    return Curve("edge", name, FRACTIONS, sizes, kept, values, *areas, alive)
 
 
 def faithfulness(place: int) -> Faithfulness:
@@ -68,25 +76,27 @@ def faithfulness(place: int) -> Faithfulness:
     )
 
 
-def completeness(unit: str = "nodes") -> Completeness:
-    def knocked(*units: str) -> Knockout:
-        return Knockout(units, estimate(0.5), estimate(0.52), estimate(0.02), estimate(0.4))
+def completeness() -> Completeness:
+    def knocked(*nodes: str) -> Knockout:
+        return Knockout(nodes, estimate(0.5), estimate(0.52), estimate(0.02), estimate(0.4))
 
     sets = tuple(knocked(f"a0.h{place}") for place in range(3))
-    return Completeness(unit, estimate(0.021), estimate(0.39), sets, knocked("m0", "a1.h2"), 50, 3)
+    return Completeness(
+        "node", estimate(0.021), estimate(0.39), sets, knocked("m0", "a1.h2"), 50, 3
+    )
 
 
 def minimality(circuit: Circuit, draw: torch.Generator) -> Minimality:
     drops = torch.rand(len(circuit), generator=draw).pow(4) * 0.4 - 0.01
     drops = drops.sort(descending=True).values.tolist()
     control = (torch.randn(30, generator=draw) * 0.004).tolist()
-    inside = dict(zip(circuit.edges, (estimate(fall, 0.012, 32) for fall in drops), strict=True))
+    inside = dict(zip(circuit.edges, (estimate(drop, 0.012, 32) for drop in drops), strict=True))
     others = (LAYOUT.mask & ~circuit.mask).nonzero()[:30].tolist()
     outside = {
         LAYOUT.edge_name(*place): estimate(change, 0.004, 32)
         for place, change in zip(others, control, strict=True)
     }
-    return Minimality(estimate(0.91), inside, outside, 0.005)
+    return Minimality("edge", estimate(0.91), inside, outside, 0.005)
 
 
 def robustness(place: int) -> dict[str, Condition]:
@@ -96,7 +106,7 @@ def robustness(place: int) -> dict[str, Condition]:
         "filler": Condition("answer-log-probability", estimate(0.55), estimate(0.05), -1.0, -9.0),
         "shuffle": Condition("answer-log-probability", estimate(0.06), estimate(0.05), -1.0, -3.0)
         if place
-        else Condition("answer-log-probability", None, None, undefined=vanishing),
+        else Condition("answer-log-probability", None, None, undefined_reason=vanishing),
     }
 
 
@@ -130,52 +140,47 @@ def write_evaluation(folder: Path, draw: torch.Generator) -> None:
     checkpoints = {}
     for place, name in enumerate(ORDER):
         circuit = Circuit.load(folder / "circuits" / f"{name}.json")
-        checkpoints[name] = {
-            "faithfulness": faithfulness(place).to_dict(),
-            "circuit": {
-                "edges": len(circuit),
-                "fraction": circuit.fraction,
-                "nodes": len(circuit.nodes),
-                "faithfulness": estimate(0.913, 0.02).to_dict(),
-            },
-            "minimality": minimality(circuit, draw).to_dict(),
-            "completeness": completeness().to_dict(),
-            "stability": stability(
-                EdgeScores.load(folder / "scores" / f"{name}.safetensors"), size=48, n_resamples=20
-            ).to_dict(),
-            "reliability": reliability(
-                EdgeScores.load(folder / "scores" / f"{name}.safetensors"), size=48
-            ).to_dict(),
-            "robustness": {key: one.to_dict() for key, one in robustness(place).items()},
-            "performance": performance().to_dict(),
-        }
-    quality = {
-        name: {
-            "loss": 4.6 / (1 + 9 * place),
-            "token_accuracy": (0.363, 0.878, 0.956, 0.977)[place],
-            "rouge1": (0.045, 0.837, 0.945, 0.970)[place],
-            "rouge2": (0.002, 0.672, 0.884, 0.931)[place],
-            "rougeL": (0.0441, 0.8312, 0.9413, 0.9674)[place],
-            "exact_match": (0.0, 0.25, 0.69, 0.8)[place],
-            "n": 100,
-        }
-        for place, name in enumerate(ORDER)
-    }
-    for one in quality.values():
-        one["intervals"] = {
-            name: estimate(value, 0.02).to_dict() for name, value in one.items() if name != "n"
-        }
-    write_json(
-        folder / "evaluation.json",
-        {
-            "order": list(ORDER),
-            "quality": quality,
-            "checkpoints": checkpoints,
-            "pairs": {
-                "score": {"n": N, "split": "validation"},
-                "evaluate": {"n": 100, "split": "test"},
-            },
+        scores = EdgeScores.load(folder / "scores" / f"{name}.safetensors")
+        checkpoints[name] = CheckpointEvaluation(
+            circuit=CircuitSummary(
+                level="edge",
+                size=len(circuit),
+                fraction=circuit.fraction,
+                n_nodes=len(circuit.nodes),
+                ablation="corrupted",
+                faithfulness=estimate(0.913, 0.02),
+                degenerate_reason=None,
+                choice=None,
+            ),
+            faithfulness=faithfulness(place),
+            minimality=minimality(circuit, draw),
+            completeness=completeness(),
+            robustness=robustness(place),
+            stability=stability(scores, size=48, n_resamples=20),
+            reliability=reliability(scores, size=48),
+            performance=performance(),
+        )
+    Evaluation(
+        order=ORDER,
+        checkpoints=checkpoints,
+        quality={name: quality(place) for place, name in enumerate(ORDER)},
+        pairs={
+            "score": PairsUsed(n=N, split="validation", fingerprint="da7a"),
+            "evaluate": PairsUsed(n=100, split="test", fingerprint="7e57"),
         },
+    ).save(folder / "evaluation.json")
+
+
+def quality(place: int) -> SummaryQuality:
+    """Of the checkpoint at this place of the order: each is better than the one before."""
+    return SummaryQuality(
+        loss=estimate(4.6 / (1 + 9 * place), 0.02),
+        token_accuracy=estimate((0.363, 0.878, 0.956, 0.977)[place], 0.02),
+        rouge1=estimate((0.045, 0.837, 0.945, 0.970)[place], 0.02),
+        rouge2=estimate((0.002, 0.672, 0.884, 0.931)[place], 0.02),
+        rougeL=estimate((0.0441, 0.8312, 0.9413, 0.9674)[place], 0.02),
+        exact_match=estimate((0.0, 0.25, 0.69, 0.8)[place], 0.02),
+        n=100,
     )
 
 

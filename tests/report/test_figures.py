@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import plotly.graph_objects as go
 import pytest
 import torch
 
+from circuits.evaluation import Estimate
 from circuits.graph import Circuit, Layout
 from circuits.report.blocks import Figure
 from circuits.report.figures.circuit_graph import circuit_graph, drawn_lines
@@ -146,29 +148,32 @@ def test_a_price_is_no_colour() -> None:
 
 
 def test_curves_carry_the_values_of_the_file(run: Run) -> None:
-    found = {name: one["faithfulness"] for name, one in run.checkpoints.items()}
-    circuits = {name: one["circuit"] for name, one in run.checkpoints.items()}
+    checkpoints = run.evaluation.checkpoints
+    found = {name: one.faithfulness for name, one in checkpoints.items()}
+    circuits = {name: one.circuit for name, one in checkpoints.items()}
     plot = faithfulness_curves(found, circuits)
     lines = [t for t in plot["data"] if t.get("name") == "ranked by |score|"]
     assert len(lines) == len(found)
-    for line, one in zip(lines, found.values(), strict=True):
-        assert line["x"] == one["fractions"]
-        values = [point["value"] for point in one["curves"]["absolute"]["values"]]
-        assert line["y"] == pytest.approx(values, rel=1e-3)
+    for line, one in zip(lines, checkpoints.values(), strict=True):
+        curve = one.curves.curves["absolute"]
+        assert tuple(line["x"]) == curve.fractions
+        assert line["y"] == pytest.approx([value.value for value in curve.values], rel=1e-3)
     assert sum(trace.get("showlegend", True) for trace in plot["data"]) == 4
+    (alone,) = faithfulness_curves({"a": found["base"]}, columns=1)["layout"]["annotations"]
+    assert alone["text"] == "<b>a</b>"
 
 
-def test_minimality_tells_sure_falls_from_others(run: Run) -> None:
-    found = run.checkpoints["step-300"]["minimality"]
+def test_minimality_tells_sure_drops_from_others(run: Run) -> None:
+    found = run.evaluation.last.minimality
     sure, unsure, *_ = minimality_dots(found)["data"]
-    drops = list(found["falls"].values())
+    drops = list(found.drops.values())
     assert len(sure["x"]) + len(unsure["x"]) == len(drops)
-    assert len(sure["x"]) == sum(fall["low"] > 0 or fall["high"] < 0 for fall in drops)
+    assert len(sure["x"]) == sum(drop.low > 0 or drop.high < 0 for drop in drops)
 
 
 def test_the_band_of_the_control_is_its_central_95_percent(run: Run) -> None:
-    found = dict(run.checkpoints["step-300"]["minimality"])
-    found["control"] = {f"e{place}": {"value": place / 40} for place in (39, *range(39), 40)}
+    control = {f"e{place}": Estimate(place / 40, 0.0, 1.0, 9) for place in (39, *range(39), 40)}
+    found = replace(run.evaluation.last.minimality, control=control)
     band = minimality_dots(found)["layout"]["shapes"][0]
     assert (band["y0"], band["y1"]) == pytest.approx((0.025, 0.975))
 

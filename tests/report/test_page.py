@@ -11,6 +11,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from circuits import CircuitsError
+from circuits.evaluation import CheckpointEvaluation, Evaluation, Undefined
 from circuits.importance import LayerImportance
 from circuits.report import write_report
 from circuits.report.blocks import Figure
@@ -88,9 +89,9 @@ def test_the_same_files_give_the_same_bytes(html: str, folder: Path) -> None:
 
 
 def test_the_summary_holds_the_numbers_of_the_files(page: Page, whole_run: Path) -> None:
-    last = read_json(whole_run / "evaluation.json")["checkpoints"]["step-300"]
+    circuit = Run(whole_run).evaluation.last.circuit
     assert "0.044 [0.024, 0.064] in base to 0.967 [0.947, 0.987] in step-300" in page.text
-    assert f"({last['circuit']['edges']} edges, {last['circuit']['nodes']} nodes)" in page.text
+    assert f"({circuit.size} edges, {circuit.n_nodes} nodes)" in page.text
     assert "f = 0.913 [0.893, 0.933] of the behaviour (n = 100)" in page.text
     assert "keeps 0.040 [0.010, 0.070]: the intervals are apart" in page.text
     assert "random rankings reach 0.25 [0.22, 0.28] and 0.75 [0.72, 0.78]" in page.text
@@ -129,16 +130,6 @@ def test_a_checkpoint_that_hardly_does_the_task_is_said(page: Page) -> None:
     assert "base hardly does the task" in page.text
 
 
-def test_quality_without_intervals_is_said(folder: Path) -> None:
-    found = read_json(folder / "evaluation.json")
-    for one in found["quality"].values():
-        del one["intervals"]
-    write_json(folder / "evaluation.json", found)
-    text = Page(write_report(folder).read_text(encoding="utf-8")).text
-    assert "0.044 in base to 0.967 in step-300" in text
-    assert "100 held-out articles; per-article values were not kept." in text
-
-
 def test_overlapping_conditions_are_not_ranked(folder: Path) -> None:
     lora = LoraComparison.load(folder / "lora.json")
     runs = [
@@ -159,12 +150,13 @@ def test_a_circuit_no_better_than_chance_is_said(folder: Path) -> None:
 
 
 def test_greedy_sets_share_a_row_where_a_circuit_has_fewer_random_ones(folder: Path) -> None:
-    record = read_json(folder / "evaluation.json")
-    first, *_, last = record["order"]
-    asked = {name: record["checkpoints"][name]["completeness"] for name in (first, last)}
-    asked[first]["random"] = asked[first]["random"][:1]
-    asked[last]["asked"] = 10
-    write_json(folder / "evaluation.json", record)
+    evaluation = read_json(folder / "evaluation.json")
+    first, *_, last = (
+        evaluation["checkpoints"][name]["completeness"] for name in evaluation["order"]
+    )
+    first["random"] = first["random"][:1]
+    last["n_requested"] = 10
+    write_json(folder / "evaluation.json", evaluation)
     figure = next(block for block in gaps(Run(folder)) if isinstance(block, Figure))
     rows = [round(y) for y in figure.views[""]["data"][0]["y"]]
     assert rows == [0, 3], "one random set, and the greedy one beside the others' greedy ones"
@@ -172,14 +164,14 @@ def test_greedy_sets_share_a_row_where_a_circuit_has_fewer_random_ones(folder: P
 
 
 def test_undefined_faithfulness_is_said(folder: Path) -> None:
-    found = read_json(folder / "evaluation.json")
+    found = Evaluation.load(folder / "evaluation.json")
     reason = "faithfulness is not defined: the metric is 1 on both"
-    found["checkpoints"]["base"] = {
-        "faithfulness": {"undefined": reason},
-        "circuit": {"edges": 48, "share": 0.1, "nodes": 12},
-        "robustness": {},
-    }
-    write_json(folder / "evaluation.json", found)
+    base = CheckpointEvaluation(
+        circuit=found.checkpoints["base"].circuit.model_copy(update={"faithfulness": None}),
+        faithfulness=Undefined(undefined_reason=reason),
+    )
+    changed = {"checkpoints": {**found.checkpoints, "base": base}}
+    found.model_copy(update=changed).save(folder / "evaluation.json")
     text = Page(write_report(folder).read_text(encoding="utf-8")).text
     assert f"base: {reason}" in text
     assert "Faithfulness is undefined in base." in text

@@ -1,6 +1,5 @@
 """Work stopped half-way: what was done is kept, goes on to the same bytes, and is never mixed."""
 
-import json
 import logging
 import sys
 from itertools import chain
@@ -137,13 +136,25 @@ def test_patching_goes_on_too(where, given, hooked, random_pairs, tmp_path, monk
 
 
 def everything(model, scores, circuit, pairs, path, **other):
-    questions = EvalConfig(
-        minimality=2, minimality_controls=2, completeness=4, completeness_sets=2, stability=3
+    config = EvalConfig(
+        n_minimality_pairs=2,
+        n_minimality_controls=2,
+        n_completeness_pairs=4,
+        n_completeness_sets=2,
+        n_resamples=3,
+        **other,
     )
-    settings = {"batch_size": 2, "questions": questions, "conditions": {"more": pairs[:3]}}
+    options = RunOptions(batch_size=2)
+    more = {"more": pairs[:3]}
     with Pieces(path) as resume:
-        record = evaluate(model, scores, circuit, pairs, resume=resume, **settings, **other)
-    return json.dumps(record, sort_keys=True)
+        found = evaluate(
+            *(model, scores, circuit, pairs),
+            config=config,
+            conditions=more,
+            options=options,
+            resume=resume,
+        )
+    return found.model_dump_json()
 
 
 @pytest.mark.parametrize("batches", [1, 9])

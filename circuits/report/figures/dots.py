@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from circuits.evaluation import Estimate
 from circuits.format import Number, compact, signed
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import axes_of, label, panel_grid
@@ -23,6 +25,12 @@ class Dot:
     low: Number | None = None
     high: Number | None = None
     text: str = ""
+
+    @classmethod
+    def of(cls, panel: int, row: int, estimate: Estimate) -> Dot:
+        """An estimate, with its interval where it has one."""
+        low, high = (None if math.isnan(end) else end for end in (estimate.low, estimate.high))
+        return cls(panel, row, estimate.value, low, high)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from circuits.format import compact, estimate, level, percent, signed
+from circuits.evaluation import CircuitSummary, Curve, Faithfulness, Undefined
+from circuits.format import compact, estimate, percent, signed
+from circuits.graph import Level
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import axes_of, band, panel_grid
 
@@ -26,14 +28,20 @@ def faithfulness_height(panels: int, columns: int) -> int:
 
 
 def faithfulness_curves(
-    found: Mapping[str, Mapping[str, Any]],
-    circuits: Mapping[str, Mapping[str, Any]],
+    found: Mapping[str, Faithfulness | Undefined],
+    circuits: Mapping[str, CircuitSummary] | None = None,
     *,
     columns: int = 3,
 ) -> Plot:
-    """f with 95 % bands over the share of edges kept; the star is the run's circuit.
+    """f with 95 % bands over the fraction of edges kept, a panel for each checkpoint.
 
-    found: `Faithfulness.to_dict()` by checkpoint, or why it is undefined.
+    Args:
+        found: curves by checkpoint, or why they are undefined.
+        circuits: by checkpoint; each is a star in its panel.
+        columns: panels side by side.
+
+    Returns:
+        The figure, for plotly.
     """
     titles = list(found)
     layout = panel_grid(
@@ -42,27 +50,25 @@ def faithfulness_curves(
         height=faithfulness_height(len(titles), columns) - 110,
         xaxis={
             "type": "log",
-            "title": {"text": f"share of {_units(found)} kept"},
+            "title": {"text": f"fraction of {_level(found)}s kept"},
             "tickvals": [0.001, 0.01, 0.1, 1],
             "ticktext": ["0.1 %", "1 %", "10 %", "100 %"],
             "range": [-3.1, 0.1],
         },
-        yaxis={"title": {"text": "faithfulness f"}, "range": _span(found)},
+        yaxis={"title": {"text": "faithfulness f"}, "range": _span(found.values())},
     )
     data: list[dict[str, Any]] = []
     named: set[str] = set()
     for place, (name, one) in enumerate(found.items()):
-        if "curves" not in one:
+        if isinstance(one, Undefined):
             layout["annotations"].append(_undefined(place))
             continue
         for ranking, (title, colour, symbol) in RANKINGS.items():
-            if ranking in one["curves"]:
-                points = one["curves"][ranking]["values"]
-                data += _line(
-                    one, points, place, ranking, title, colour, symbol, first=title not in named
-                )
+            if ranking in one.curves:
+                first = title not in named
+                data += _line(one.curves[ranking], place, title, colour, symbol, first=first)
                 named.add(title)
-        star = _star(circuits.get(name, {}), place, first="star" not in named)
+        star = _star((circuits or {}).get(name), place, first="star" not in named)
         if star:
             named.add("star")
             data.append(star)
@@ -87,24 +93,14 @@ def faithfulness_curves(
 
 
 def _line(
-    one: Mapping[str, Any],
-    points: list[Mapping[str, Any]],
-    place: int,
-    ranking: str,
-    title: str,
-    colour: str,
-    symbol: str,
-    *,
-    first: bool,
+    curve: Curve, place: int, title: str, colour: str, symbol: str, *, first: bool
 ) -> list[dict[str, Any]]:
-    x = list(one["fractions"])
-    units = f"{level(one)}s"
-    sizes = one["curves"][ranking][units]
+    x, signed_ranking = list(curve.fractions), curve.ranking == "signed"
     axes = axes_of(place)
     shade = band(
         x,
-        compact([point["low"] for point in points]),
-        compact([point["high"] for point in points]),
+        compact([point.low for point in curve.values]),
+        compact([point.high for point in curve.values]),
         colour,
     )
     return [
@@ -116,16 +112,17 @@ def _line(
             "legendgroup": title,
             "showlegend": first,
             "x": x,
-            "y": compact([point["value"] for point in points]),
+            "y": compact([point.value for point in curve.values]),
             "customdata": [
-                f"<b>{title}</b><br>{count} {units} ({percent(share)})<br>f = {estimate(point)}"
-                for share, count, point in zip(x, sizes, points, strict=True)
+                f"<b>{title}</b><br>{size} {curve.level}s ({percent(fraction)})"
+                f"<br>f = {estimate(value)}"
+                for fraction, size, value in zip(x, curve.sizes, curve.values, strict=True)
             ],
             "hovertemplate": "%{customdata}<extra></extra>",
-            "line": {"color": colour, "width": 4 if ranking == "signed" else 2},
+            "line": {"color": colour, "width": 4 if signed_ranking else 2},
             "marker": {
                 "color": colour,
-                "size": 9 if ranking == "signed" else 6,
+                "size": 9 if signed_ranking else 6,
                 "symbol": symbol,
             },
             **axes,
@@ -133,22 +130,21 @@ def _line(
     ]
 
 
-def _star(circuit: Mapping[str, Any], place: int, *, first: bool) -> dict[str, Any] | None:
-    kept = circuit.get("faithfulness")
-    if not kept:
+def _star(circuit: CircuitSummary | None, place: int, *, first: bool) -> dict[str, Any] | None:
+    if circuit is None or circuit.faithfulness is None:
         return None
-    units = f"{level(circuit)}s"
+    f = circuit.faithfulness
     return {
         "type": "scatter",
         "mode": "markers",
         "name": "the circuit of this run",
         "legendgroup": "star",
         "showlegend": first,
-        "x": [circuit["fraction"]],
-        "y": compact([kept["value"]]),
+        "x": [circuit.fraction],
+        "y": compact([f.value]),
         "customdata": [
-            f"<b>circuit</b><br>{circuit[units]} {units} ({percent(circuit['fraction'])})"
-            f"<br>f = {estimate(kept)}"
+            f"<b>circuit</b><br>{circuit.size} {circuit.level}s ({percent(circuit.fraction)})"
+            f"<br>f = {estimate(f)}"
         ],
         "hovertemplate": "%{customdata}<extra></extra>",
         "marker": {
@@ -161,8 +157,9 @@ def _star(circuit: Mapping[str, Any], place: int, *, first: bool) -> dict[str, A
     }
 
 
-def _units(found: Mapping[str, Mapping[str, Any]]) -> str:
-    return f"{next((level(one) for one in found.values() if 'curves' in one), 'edge')}s"
+def _level(found: Mapping[str, Faithfulness | Undefined]) -> Level:
+    defined = (one.level for one in found.values() if isinstance(one, Faithfulness))
+    return next(defined, "edge")
 
 
 def _undefined(place: int) -> dict[str, Any]:
@@ -184,21 +181,22 @@ def clipped(values: Iterable[float]) -> str:
     return f" The axis ends at {signed(LOWEST, 1)} and {signed(HIGHEST, 1)}; some lie beyond."
 
 
-def ends_of(found: Mapping[str, Mapping[str, Any]]) -> list[float]:
-    """Every value of the curves and of their intervals."""
+def values_of(found: Iterable[Faithfulness | Undefined]) -> list[float]:
+    """Every value of the curves and the ends of their intervals, as far as there are any."""
     return [
-        float(point[end])
-        for one in found.values()
-        for curve in one.get("curves", {}).values()
-        for point in curve["values"]
-        for end in ("low", "high", "value")
-        if point[end] is not None and math.isfinite(point[end])
+        number
+        for one in found
+        if isinstance(one, Faithfulness)
+        for curve in one.curves.values()
+        for value in curve.values
+        for number in (value.low, value.high, value.value)
+        if math.isfinite(number)
     ]
 
 
-def _span(found: Mapping[str, Mapping[str, Any]]) -> list[float]:
+def _span(found: Iterable[Faithfulness | Undefined]) -> list[float]:
     """One range for all panels, within limits."""
-    ends = ends_of(found)
-    low, high = min([*ends, 0.0]), max([*ends, 1.0])
+    values = values_of(found)
+    low, high = min([*values, 0.0]), max([*values, 1.0])
     margin = 0.06 * (min(high, HIGHEST) - max(low, LOWEST))
     return [max(low, LOWEST) - margin, min(high, HIGHEST) + margin]

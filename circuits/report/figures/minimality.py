@@ -1,41 +1,46 @@
-"""What each edge of a circuit is worth: the fall in f when it alone is removed."""
+"""What each edge of a circuit is worth: the drop in f when it alone is removed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from typing import Any
 
 import numpy as np
 
-from circuits.format import compact, estimate, sure
+from circuits.evaluation import Estimate, Minimality
+from circuits.format import compact, estimate
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import label
 
 SHOWN = 48
-"""Edges shown; of more, those of the largest |fall|, still in order."""
+"""Edges shown; of more, those of the largest |drop|, still in order."""
 
 
-def minimality_dots(found: Mapping[str, Any]) -> Plot:
-    """Falls from the largest, before the band of the control: random edges added alone.
+def minimality_dots(found: Minimality) -> Plot:
+    """Drops in f from the largest, before the band of the control: random edges added alone.
 
-    found: `Minimality.to_dict()`; its falls need not be sorted.
+    Args:
+        found: whose drops need not be sorted.
+
+    Returns:
+        The figure, for plotly.
     """
-    drops = sorted(found["falls"].items(), key=lambda item: -abs(item[1]["value"]))[:SHOWN]
-    drops.sort(key=lambda item: -item[1]["value"])
+    drops = sorted(found.drops.items(), key=lambda item: -abs(item[1].value))[:SHOWN]
+    drops.sort(key=lambda item: -item[1].value)
     names = [name for name, _ in drops]
-    values = [fall for _, fall in drops]
-    certain = [sure(fall) for fall in values]
+    values = [drop for _, drop in drops]
+    certain = [drop.excludes_zero for drop in values]
     data = [
         {
             "type": "scatter",
             "mode": "markers",
             "name": title,
             "x": [place for place, kept in enumerate(certain) if kept is chosen],
-            "y": compact([fall["value"] for fall, kept in zip(values, certain, strict=True)
+            "y": compact([drop.value for drop, kept in zip(values, certain, strict=True)
                           if kept is chosen]),
             "customdata": [
-                f"<b>{label(name)}</b><br>fall in f: {estimate(fall, 4)}"
-                for name, fall, kept in zip(names, values, certain, strict=True)
+                f"<b>{label(name)}</b><br>drop in f: {estimate(drop, 4)}"
+                for name, drop, kept in zip(names, values, certain, strict=True)
                 if kept is chosen
             ],
             "hovertemplate": "%{customdata}<extra></extra>",
@@ -45,7 +50,7 @@ def minimality_dots(found: Mapping[str, Any]) -> Plot:
                 "line": {"color": "$positive", "width": 1.4},
             },
             "error_y": _bars(
-                [fall for fall, kept in zip(values, certain, strict=True) if kept is chosen]
+                [drop for drop, kept in zip(values, certain, strict=True) if kept is chosen]
             ),
         }
         for chosen, title in (
@@ -53,14 +58,12 @@ def minimality_dots(found: Mapping[str, Any]) -> Plot:
             (False, "interval holds 0"),
         )
     ]  # fmt: skip
-    control = [one["value"] for one in found["control"].values()]
+    control = [change.value for change in found.control.values()]
     shapes: list[dict[str, Any]] = []
     if control:
         low, high = np.quantile(control, [0.025, 0.975]).tolist()
         shapes.append(_across(low, high, "$control/40"))
-        data.append(
-            _legend_only(f"random {found['unit']} added alone, central 95 %", "$control/60")
-        )
+        data.append(_legend_only(f"random {found.level}s added alone, central 95 %", "$control/60"))
     return {
         "data": data,
         "layout": {
@@ -73,20 +76,20 @@ def minimality_dots(found: Mapping[str, Any]) -> Plot:
                 "showgrid": False,
                 "range": [-0.8, len(names) - 0.2],
             },
-            "yaxis": {"title": {"text": "fall in f without it"}},
+            "yaxis": {"title": {"text": "drop in f when removed"}},
             "margin": {"t": 46},
         },
     }
 
 
-def _bars(drops: list[Mapping[str, Any]]) -> dict[str, Any]:
-    if any(fall["low"] is None for fall in drops):  # of a single example
+def _bars(drops: list[Estimate]) -> dict[str, Any]:
+    if any(math.isnan(drop.low) for drop in drops):  # of a single example
         return {}
     return {
         "type": "data",
         "symmetric": False,
-        "array": compact([fall["high"] - fall["value"] for fall in drops]),
-        "arrayminus": compact([fall["value"] - fall["low"] for fall in drops]),
+        "array": compact([drop.high - drop.value for drop in drops]),
+        "arrayminus": compact([drop.value - drop.low for drop in drops]),
         "color": "$positive",
         "thickness": 1.2,
         "width": 0,

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from circuits.evaluation import Stability
 from circuits.format import compact, percent
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import label
 
 
-def inclusion(found: Mapping[str, Any]) -> Plot:
-    """Edges (nodes, neurons) from the most to the least often selected.
-
-    found: `Stability.to_dict()`.
-    """
-    ordered = sorted(found["frequencies"].items(), key=lambda item: (-item[1], item[0]))
-    inside = set(found["circuit"])
+def inclusion(found: Stability) -> Plot:
+    """Edges (nodes, neurons) from the most to the least often selected."""
+    ordered = sorted(found.frequencies.items(), key=lambda item: (-item[1], item[0]))
+    inside = set(found.circuit)
     data = [
         {
             "type": "scatter",
@@ -47,14 +42,14 @@ def inclusion(found: Mapping[str, Any]) -> Plot:
                     "xref": "x domain",
                     "x0": 0,
                     "x1": 1,
-                    "y0": found["chance"],
-                    "y1": found["chance"],
+                    "y0": found.chance,
+                    "y1": found.chance,
                     "line": {"color": "$faint", "width": 1, "dash": "dash"},
                     "layer": "below",
                 }
             ],
             "xaxis": {
-                "title": {"text": f"{found['unit']}, most often selected first"},
+                "title": {"text": f"{found.level}s, most often selected first"},
                 "showgrid": False,
             },
             "yaxis": {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from circuits.evaluation import Estimate, SummaryQuality
 from circuits.format import compact, estimate
 from circuits.report.blocks import Plot
 from circuits.report.figures.panels import axes_of, label, panel_grid
@@ -74,27 +76,26 @@ def training_curves(log: TrainingLog, checkpoints: Sequence[int]) -> Plot:
     return {"data": data, "layout": layout}
 
 
-def measured(one: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A quality measure of a checkpoint as an estimate, with its interval where one was kept."""
-    kept = one.get("intervals", {}).get(name, {})
-    return {"value": one.get(name), "low": None, "high": None, **kept}
+def quality_curves(quality: Mapping[str, SummaryQuality]) -> Plot:
+    """Each quality measure by checkpoint, with its interval.
 
+    Args:
+        quality: by checkpoint, first to last.
 
-def quality_curves(quality: Mapping[str, Mapping[str, Any]]) -> Plot:
-    """Each quality measure by checkpoint, with its interval where one was kept."""
+    Returns:
+        The figure, for plotly.
+    """
     names = list(quality)
     data = []
     for key, (title, colour, symbol) in MEASURES.items():
-        found = [measured(quality[name], key) for name in names]
-        if all(one["value"] is None for one in found):
-            continue
+        found: list[Estimate] = [getattr(one, key) for one in quality.values()]
         data.append(
             {
                 "type": "scatter",
                 "mode": "lines+markers",
                 "name": title,
                 "x": [label(name) for name in names],
-                "y": compact([one["value"] for one in found]),
+                "y": compact([one.value for one in found]),
                 "error_y": _bars(found, colour),
                 "customdata": [estimate(one) for one in found],
                 "line": {"color": colour, "width": 2},
@@ -111,15 +112,15 @@ def quality_curves(quality: Mapping[str, Mapping[str, Any]]) -> Plot:
     }
 
 
-def _bars(found: Sequence[Mapping[str, Any]], colour: str) -> dict[str, Any]:
-    def away(one: Mapping[str, Any], end: str) -> float:
-        return 0.0 if one[end] is None else abs(one[end] - one["value"])
+def _bars(found: Sequence[Estimate], colour: str) -> dict[str, Any]:
+    def away(one: Estimate, end: float) -> float:
+        return 0.0 if math.isnan(end) else abs(end - one.value)
 
     return {
         "type": "data",
         "symmetric": False,
-        "array": compact([away(one, "high") for one in found]),
-        "arrayminus": compact([away(one, "low") for one in found]),
+        "array": compact([away(one, one.high) for one in found]),
+        "arrayminus": compact([away(one, one.low) for one in found]),
         "color": colour,
         "thickness": 1.2,
         "width": 0,

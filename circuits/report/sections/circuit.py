@@ -169,11 +169,12 @@ def _selection(circuit: Circuit) -> str:
 def _choice(choice: RankingChoice) -> str:
     """How the rankings compared, where one was chosen on pairs of its own."""
     tried = ", ".join(
-        f"{one.name} f = {one.f.value:.2f} and CMD = {one.cmd.value:.3f}" for one in choice.tried
+        f"{one.name} f = {one.f.value:.2f} and CMD = {one.area_abs_gap.value:.3f}"
+        for one in choice.trials
     )
     return (
         f" The ranking was chosen on {choice.n} other pairs ({choice.split}), at circuits of "
-        f"{choice.size}: {tried}; taken because {choice.why}."
+        f"{choice.size}: {tried}; taken because {choice.reason}."
     )
 
 

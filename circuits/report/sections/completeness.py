@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from circuits.evaluation import Completeness, Estimate, Undefined
+from circuits.evaluation.completeness import Knockout
 from circuits.format import count, estimate, listed
 from circuits.report.blocks import Block, Figure, Heading, Method, Note, Table
 from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
@@ -18,21 +19,21 @@ def gaps(run: Run) -> Iterator[Block]:
     """What knocking sets out of the circuit and out of the model does."""
     yield Heading("Does it hold all that matters?")
     asked = {
-        name: one["completeness"]
-        for name, one in run.checkpoints.items()
-        if one.get("completeness")
+        name: one.completeness
+        for name, one in run.evaluation.checkpoints.items()
+        if one.completeness is not None
     }
     if not asked:
         raise run.unasked("completeness")
+    found = {name: one for name, one in asked.items() if not isinstance(one, Undefined)}
     for name, one in asked.items():
-        if "undefined" in one:
-            yield Note(f"{name}, completeness: {one['undefined']}")
-    found = {name: one for name, one in asked.items() if "undefined" not in one}
+        if isinstance(one, Undefined):
+            yield Note(f"{name}, completeness: {one.undefined_reason}")
     if not found:
         return
     last = found[list(found)[-1]]
-    most = max(len(one["random"]) for one in found.values())  # a small circuit has fewer
-    sets = [[*enumerate(one["random"]), (most, one["greedy"])] for one in found.values()]
+    most = max(len(one.random) for one in found.values())  # a small circuit has fewer
+    sets = [[*enumerate(one.random), (most, one.greedy)] for one in found.values()]
     names = [f"random {place + 1}" for place in range(most)] + ["greedy"]
     columns = balanced(list(found))
     series = [
@@ -40,32 +41,32 @@ def gaps(run: Run) -> Iterator[Block]:
             title,
             colour,
             [
-                Dot(panel, row, one[key]["value"], one[key]["low"], one[key]["high"])
+                Dot.of(panel, row, of_set(knockout))
                 for panel, knocked in enumerate(sets)
-                for row, one in knocked
+                for row, knockout in knocked
             ],
             symbol,
             place,
             size,
         )
-        for key, title, colour, symbol, place, size in (
-            ("control", "random circuit (control)", "$control", "diamond", 0.16, 7),
-            ("gap", "circuit", "$positive", "circle", -0.12, 9),
+        for of_set, title, colour, symbol, place, size in (
+            (_control, "random circuit (control)", "$control", "diamond", 0.16, 7),
+            (_own, "circuit", "$positive", "circle", -0.12, 9),
         )
     ]
     yield Figure(
-        caption=f"How far circuit and model are apart once a set of the circuit's {last['unit']} "
+        caption=f"How far circuit and model are apart once a set of the circuit's {last.level}s "
         "is knocked out of both (rows), with 95 % intervals; 0: nothing outside the circuit takes "
         "part. Grey: a random circuit of as many edges in its place. n = "
-        f"{count(last['mean']['n'])} examples; the greedy set was searched on "
-        f"{count(last['searched'])} others.",
+        f"{count(last.incompleteness.n)} examples; the greedy set was searched on "
+        f"{count(last.n_search_examples)} others.",
         views={
             "": dot_panels(
                 list(found),
                 names,
                 series,
                 columns=columns,
-                title="gap in f",
+                title="incompleteness (gap in f)",
                 pixels=24,
                 references=(0,),
                 span=(-0.04, _reach(series)),
@@ -80,8 +81,8 @@ def gaps(run: Run) -> Iterator[Block]:
                 "does, on examples of its own.",
                 BOOTSTRAP,
             ),
-            formula="gap(K) = |f(C without K) - f(model without K)|",
-            settings={"unit": last["unit"], "random sets": _drawn(last)},
+            formula="incompleteness(K) = |f(C without K) - f(model without K)|",
+            settings={"level": last.level, "random sets": _drawn(last)},
             source="Wang et al. (2022), Interpretability in the Wild, 4.1.",
         ),
     )
@@ -93,10 +94,10 @@ def gaps(run: Run) -> Iterator[Block]:
             "": [
                 [
                     name,
-                    estimate(one["mean"]),
-                    estimate(one["control"]),
-                    listed(one["greedy"]["units"]),
-                    estimate(one["greedy"]["gap"]),
+                    estimate(one.incompleteness),
+                    estimate(one.control),
+                    listed(one.greedy.components),
+                    estimate(one.greedy.incompleteness),
                 ]
                 for name, one in found.items()
             ]
@@ -104,10 +105,19 @@ def gaps(run: Run) -> Iterator[Block]:
     )
 
 
-def _drawn(one: dict[str, Any]) -> str:
-    drawn, asked = len(one["random"]), one.get("asked")
-    fewer = asked is not None and drawn < asked
-    return f"{drawn}" + (f" of {asked}: the circuit has no more of their sizes" if fewer else "")
+def _own(knockout: Knockout) -> Estimate:
+    return knockout.incompleteness
+
+
+def _control(knockout: Knockout) -> Estimate:
+    return knockout.control
+
+
+def _drawn(one: Completeness) -> str:
+    n = len(one.random)
+    if n == one.n_requested:
+        return str(n)
+    return f"{n} of {one.n_requested}: the circuit has no more of their sizes"
 
 
 def _reach(series: list[Series]) -> float:

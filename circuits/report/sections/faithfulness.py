@@ -6,13 +6,15 @@ from collections.abc import Iterator
 
 from markupsafe import Markup
 
-from circuits.format import MISSING, count, counted, estimate, general, level, percent
+from circuits.evaluation import Faithfulness, Undefined
+from circuits.format import MISSING, count, counted, estimate, general, percent
+from circuits.graph import Level
 from circuits.report.blocks import Block, Figure, Method, Note, Table, Text
 from circuits.report.figures.faithfulness import (
     clipped,
-    ends_of,
     faithfulness_curves,
     faithfulness_height,
+    values_of,
 )
 from circuits.report.figures.panels import balanced
 from circuits.report.run import Run
@@ -27,41 +29,42 @@ BOOTSTRAP = (
 
 def curves(run: Run) -> Iterator[Block]:
     """f by circuit size for every checkpoint."""
-    found = {name: one["faithfulness"] for name, one in run.checkpoints.items()}
-    if not found:
+    checkpoints = run.evaluation.checkpoints
+    if not checkpoints:
         raise MissingResultError("evaluation.json evaluates no checkpoint.")
-    defined = {name: one for name, one in found.items() if "curves" in one}
+    found = {name: one.faithfulness for name, one in checkpoints.items()}
     for name, one in found.items():
-        if name not in defined:
-            yield Note(f"{name}: {one.get('undefined', 'faithfulness is not defined')}")
+        if isinstance(one, Undefined):
+            yield Note(f"{name}: {one.undefined_reason}")
+    defined = [one for one in found.values() if isinstance(one, Faithfulness)]
     if not defined:
         return
-    one = next(iter(defined.values()))
-    units = f"{level(one)}s"
+    first = defined[0]
+    level = first.level
     yield Text(
-        f"Faithfulness f asks how much of the behaviour a circuit keeps when every {level(one)} "
+        f"Faithfulness f asks how much of the behaviour a circuit keeps when every {level} "
         "outside it carries its corrupted value: 1 is the whole model, 0 the corrupted run. It can "
-        f"pass either, since {units} may work against the behaviour."
+        f"pass either, since {level}s may work against the behaviour."
     )
     columns = balanced(list(found))
     yield Figure(
         caption=f"Faithfulness by circuit size, {counted(len(defined), 'checkpoint')}, metric: "
-        f"{one['metric']}, n = {count(one['n'])} examples. Bands: 95 % intervals. Grey: random "
-        "rankings, the control. Star: the circuit of this run." + clipped(ends_of(defined)),
+        f"{first.metric}, n = {count(first.n)} examples. Bands: 95 % intervals. Grey: random "
+        "rankings, the control. Star: the circuit of this run." + clipped(values_of(defined)),
         views={
             "": faithfulness_curves(
                 found,
-                {name: one.get("circuit", {}) for name, one in run.checkpoints.items()},
+                {name: one.circuit for name, one in checkpoints.items()},
                 columns=columns,
             )
         },
         height=faithfulness_height(len(found), columns),
         method=Method(
             steps=(
-                f"At each share the first {units} by the run's rule are kept"
+                f"At each fraction the first {level}s by the run's strategy are kept"
                 + (
                     ", pruned to what lies on a path from input to logits, "
-                    if level(one) == "edge"
+                    if level == "edge"
                     else " with what enters the model, "
                 )
                 + "and the model is run on them; m is the mean metric over the examples. The "
@@ -70,10 +73,10 @@ def curves(run: Run) -> Iterator[Block]:
             ),
             formula=DEFINITION,
             settings={
-                "metric": one["metric"],
-                "strategy": one.get("strategy"),
-                "shares": ", ".join(f"{share:g}" for share in one["fractions"]),
-                "examples": one["n"],
+                "metric": first.metric,
+                "strategy": first.strategy,
+                "fractions": ", ".join(f"{fraction:g}" for fraction in first.fractions),
+                "examples": first.n,
             },
             source="Mueller et al. (2025), MIB: A Mechanistic Interpretability Benchmark, 3.2.",
         ),
@@ -82,36 +85,30 @@ def curves(run: Run) -> Iterator[Block]:
 
 def areas(run: Run) -> Iterator[Block]:
     """CPR, CMD and the circuit of the run, with the random control."""
-    rows, units = [], "edges"
-    for name, one in run.checkpoints.items():
-        found = one["faithfulness"]
-        if "curves" not in found:
+    rows: list[list[str]] = []
+    level: Level = "edge"
+    for name, one in run.evaluation.checkpoints.items():
+        found, circuit = one.curves, one.circuit
+        if found is None:
             rows.append([name, *["undefined"] * 4])
             continue
-        random, chosen = found["curves"].get("random"), one.get("circuit", {})
-        units = f"{level(found)}s"
+        random, level = found.curves.get("random"), found.level
         rows.append(
             [
                 name,
-                _over(general(found["metric_clean"]), general(found["metric_corrupted"])),
-                _over(estimate(found["cpr"]), estimate(random["area"]) if random else MISSING),
-                _over(estimate(found["cmd"]), estimate(random["distance"]) if random else MISSING),
+                _over(general(found.metric_clean), general(found.metric_corrupted)),
+                _over(estimate(found.cpr), estimate(random.area_f) if random else MISSING),
+                _over(estimate(found.cmd), estimate(random.area_abs_gap) if random else MISSING),
                 _over(
-                    estimate(chosen.get("faithfulness")),
-                    f"{count(chosen[units])} {units}, {percent(chosen['fraction'])}",
-                )
-                if units in chosen
-                else MISSING,
+                    estimate(circuit.faithfulness),
+                    f"{count(circuit.size)} {level}s, {percent(circuit.fraction)}",
+                ),
             ]
         )
     yield Table(
         caption="Areas with 95 % intervals. CPR: under f, signed ranking, higher is better. CMD: "
         "under |1 - f|, ranking by |score|, lower is better. "
-        + (
-            "A random ranking must come out near CPR 0.25 and CMD 0.75. "
-            if units == "edges"
-            else ""
-        )
+        + ("A random ranking must come out near CPR 0.25 and CMD 0.75. " if level == "edge" else "")
         + "Last column: f of the circuit of this run.",
         head=[
             "checkpoint",
@@ -123,10 +120,11 @@ def areas(run: Run) -> Iterator[Block]:
         views={"": rows},
         method=Method(
             steps=(
-                f"Trapezoids over the share of {units} kept, on the linear axis, as the benchmark "
-                f"defines them; everything below 5 % of the {units} has 7 % of the weight.",
+                f"Trapezoids over the fraction of {level}s kept, on the linear axis, as the "
+                f"benchmark defines them; everything below 5 % of the {level}s has 7 % of the "
+                "weight.",
             ),
-            formula=f"CPR = ∫ f dk,  CMD = ∫ |1 - f| dk,  k the share of {units} kept",
+            formula=f"CPR = ∫ f dk,  CMD = ∫ |1 - f| dk,  k the fraction of {level}s kept",
             source="Mueller et al. (2025), MIB, 3.2.",
         ),
     )

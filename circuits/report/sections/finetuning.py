@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterator
 
 from markupsafe import Markup
 
+from circuits.evaluation import Estimate, SummaryQuality
 from circuits.format import count, interval, signed
 from circuits.report.blocks import Block, Figure, Method, Table
-from circuits.report.figures.training import measured, quality_curves, training_curves
+from circuits.report.figures.training import quality_curves, training_curves
 from circuits.report.run import Run
+from circuits.runs import MissingResultError
 from circuits.tuning.training_log import TrainingLog
 
 _COLUMNS = {
@@ -61,47 +63,46 @@ def _best(log: TrainingLog, saved: Collection[int]) -> str:
 
 def quality(run: Run) -> Iterator[Block]:
     """What each checkpoint writes, held against the references."""
-    found = run.part("evaluation.json", "quality")
-    found = {name: found[name] for name in run.order if name in found}
-    sizes = sorted({int(one["n"]) for one in found.values() if one.get("n")})
-    n = " to ".join(count(size) for size in sizes) or "an unstated number of"
+    found = run.evaluation.quality
+    if not found:
+        raise MissingResultError("evaluation.json holds no quality.")
+    n = " to ".join(count(size) for size in sorted({one.n for one in found.values()}))
     example, answers = run.words.example, run.words.answers
-    unicode = max((int(one.get("unicode_words", 0)) for one in found.values()), default=0)
+    unicode = max(one.n_unicode for one in found.values())
     method = Method(
         steps=(
             f"{answers.capitalize()} are decoded greedily from the held-out {example}s. ROUGE is "
             "the F1 of the rouge-score package with stemming; exact match asks for the very text.",
             "Token accuracy and loss are teacher-forced: each token of the reference given those "
             "before it.",
-            f"Intervals, where there are any, are bootstrap intervals over {example}s.",
+            f"Intervals are bootstrap intervals over {example}s.",
             *_other_scripts(unicode, n),
         ),
         settings={f"held-out {example}s": n},
         source="Lin (2004), ROUGE.",
     )
-    kept = all("intervals" in one for one in found.values())
-    within = ", with 95 % intervals" if kept else f"; per-{example} values were not kept"
     yield Figure(
-        caption=f"The {answers} by checkpoint, means over {n} held-out {example}s{within}.",
+        caption=f"The {answers} by checkpoint, means over {n} held-out {example}s, with "
+        "95 % intervals.",
         views={"": quality_curves(found)},
         height=320,
         method=method,
     )
     yield Table(
-        caption=f"The same in numbers; n = {n}{within}.",
+        caption=f"The same in numbers; n = {n}, with 95 % intervals.",
         head=["checkpoint", *_COLUMNS.values()],
         views={"": [[name, *_cells(one)] for name, one in found.items()]},
     )
 
 
-def _cells(one: Mapping[str, Any]) -> Iterator[Markup | str]:
+def _cells(one: SummaryQuality) -> Iterator[Markup | str]:
     """A checkpoint's figures, each over its interval."""
     for key in _COLUMNS:
-        found = measured(one, key)
-        if found["low"] is None:
-            yield signed(found["value"])
+        found: Estimate = getattr(one, key)
+        if math.isnan(found.low):
+            yield signed(found.value)
         else:
-            yield Markup("{}<small>{}</small>").format(signed(found["value"]), interval(found))
+            yield Markup("{}<small>{}</small>").format(signed(found.value), interval(found))
 
 
 def _other_scripts(unicode: int, n: str) -> tuple[str, ...]:

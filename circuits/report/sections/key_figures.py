@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
+from circuits.evaluation import CircuitSummary, Faithfulness, SummaryQuality
 from circuits.format import count, counted, interval, percent, signed
 from circuits.report.blocks import Block, StatCard, StatCards
 from circuits.report.run import UNSHOWABLE, Run
@@ -27,55 +27,63 @@ def _or_none(made: Callable[[Run], StatCard], run: Run) -> StatCard | None:
 
 
 def _quality_tile(run: Run) -> StatCard:
-    first, last = (run.part("evaluation.json", "quality", name) for name in run.ends)
+    first, last = ends_of_quality(run)
     return StatCard(
-        f"{signed(first['rougeL'], 2)} → {signed(last['rougeL'], 2)}",
+        f"{signed(first.rougeL.value, 2)} → {signed(last.rougeL.value, 2)}",
         f"ROUGE-L of the {run.words.answers}",
-        f"{run.ends[0]} to {run.ends[1]}, n = {counted(last['n'], run.words.example)}",
+        f"{' to '.join(run.first_last)}, n = {counted(last.n, run.words.example)}",
     )
 
 
 def _size_tile(run: Run) -> StatCard:
-    circuit = last_checkpoint(run)["circuit"]
+    circuit = run.evaluation.last.circuit
     return StatCard(
-        percent(circuit["fraction"]),
-        f"of the edges: the circuit of {run.ends[1]}",
-        f"{count(circuit['edges'])} edges, {count(circuit['nodes'])} nodes",
+        percent(circuit.fraction),
+        f"of the {circuit.level}s: the circuit of {run.first_last[1]}",
+        size_of(circuit),
     )
 
 
 def _faithfulness_tile(run: Run) -> StatCard:
-    kept = last_checkpoint(run)["circuit"].get("faithfulness")
-    if kept is None:
+    f = run.evaluation.last.circuit.faithfulness
+    if f is None:
         raise MissingResultError("the last circuit has no faithfulness.")
     return StatCard(
-        signed(kept["value"], 2),
+        signed(f.value, 2),
         "of the behaviour kept by that circuit (f)",
-        f"95 % interval {interval(kept, 2)}, n = {count(kept['n'])}",
+        f"95 % interval {interval(f, 2)}, n = {count(f.n)}",
     )
 
 
 def _area_tile(run: Run) -> StatCard:
     found = last_curves(run)
-    random = found["curves"].get("random", {}).get("area")
+    random = found.curves.get("random")
     return StatCard(
-        signed(found["cpr"]["value"], 2),
-        f"CPR of {run.ends[1]}",
-        f"{interval(found['cpr'], 2)}; random ranking {signed(random['value'], 2)}"
-        if random
-        else interval(found["cpr"], 2),
+        signed(found.cpr.value, 2),
+        f"CPR of {run.first_last[1]}",
+        interval(found.cpr, 2)
+        + (f"; random ranking {signed(random.area_f.value, 2)}" if random else ""),
     )
 
 
-def last_checkpoint(run: Run) -> dict[str, Any]:
-    """The evaluation of the last checkpoint."""
-    found: dict[str, Any] = run.part("evaluation.json", "checkpoints", run.ends[1])
-    return found
+def ends_of_quality(run: Run) -> tuple[SummaryQuality, SummaryQuality]:
+    """How good the answers of the first and of the last checkpoint are."""
+    quality = run.evaluation.quality
+    if not quality:
+        raise MissingResultError("evaluation.json holds no quality.")
+    first, last = run.first_last
+    return quality[first], quality[last]
 
 
-def last_curves(run: Run) -> dict[str, Any]:
+def last_curves(run: Run) -> Faithfulness:
     """The faithfulness of the last checkpoint, where it is defined."""
-    found: dict[str, Any] = last_checkpoint(run)["faithfulness"]
-    if "curves" not in found:
-        raise MissingResultError(f"faithfulness is undefined in {run.ends[1]}.")
+    found = run.evaluation.last.curves
+    if found is None:
+        raise MissingResultError(f"faithfulness is undefined in {run.first_last[1]}.")
     return found
+
+
+def size_of(circuit: CircuitSummary) -> str:
+    """How many edges (nodes, neurons) a circuit has, and how many nodes."""
+    nodes = f", {counted(circuit.n_nodes, 'node')}" if circuit.level != "node" else ""
+    return f"{counted(circuit.size, circuit.level)}{nodes}"

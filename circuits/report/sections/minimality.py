@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from circuits.evaluation import Undefined
 from circuits.format import count, general, percent
 from circuits.report.blocks import Block, Figure, Heading, Method, Note, Table
 from circuits.report.figures.minimality import SHOWN, minimality_dots
@@ -15,57 +16,65 @@ def drops(run: Run) -> Iterator[Block]:
     """What each edge is worth."""
     yield Heading("Does every part matter?")
     asked = {
-        name: one["minimality"] for name, one in run.checkpoints.items() if one.get("minimality")
+        name: one.minimality
+        for name, one in run.evaluation.checkpoints.items()
+        if one.minimality is not None
     }
     if not asked:
         raise run.unasked("minimality")
+    found = {name: one for name, one in asked.items() if not isinstance(one, Undefined)}
     for name, one in asked.items():
-        if "undefined" in one:
-            yield Note(f"{name}, minimality: {one['undefined']}")
-    found = {name: one for name, one in asked.items() if "undefined" not in one}
+        if isinstance(one, Undefined):
+            yield Note(f"{name}, minimality: {one.undefined_reason}")
     if not found:
         return
-    last = list(found)[-1]
-    units = found[last]["unit"]
-    single = units.removesuffix("s")
-    most = max(len(one["falls"]) for one in found.values())
+    last = found[list(found)[-1]]
+    level = last.level
+    most = max(len(one.drops) for one in found.values())
     yield Figure(
-        caption=f"The fall in f when one {single} alone is removed from the circuit, with 95 % "
-        f"intervals; filled where the interval excludes 0 ({single} by {single}, not corrected for "
-        f"their number). Grey band: the central 95 % of what random {units} from outside do when "
-        f"added alone. n = {count(found[last]['faithfulness']['n'])} examples."
-        + (f" Of more than {SHOWN} {units}, those of the largest |fall| are shown."
+        caption=f"The drop in f when one {level} alone is removed from the circuit, with 95 % "
+        f"intervals; filled where the interval excludes 0 ({level} by {level}, not corrected for "
+        f"their number). Grey band: the central 95 % of what random {level}s from outside do when "
+        f"added alone. n = {count(last.faithfulness.n)} examples."
+        + (f" Of more than {SHOWN} {level}s, those of the largest |drop| are shown."
            if most > SHOWN else ""),
         views={name: minimality_dots(one) for name, one in found.items()},
         height=430,
         method=Method(
             steps=(
-                f"The circuit is run without the {single}, everything else as it was. Control: "
-                f"{units} from outside, added alone; the size of a change that means nothing.",
+                f"The circuit is run without the {level}, everything else as it was. Control: "
+                f"{level}s from outside, added alone; the size of a change that means nothing.",
                 BOOTSTRAP,
             ),
-            formula="fall(x) = f(C) - f(C without x)",
+            formula="drop(x) = f(C) - f(C without x)",
             settings={
-                "epsilon": found[last]["epsilon"],
-                f"control {units}": len(found[last]["control"]),
-                "examples": found[last]["faithfulness"]["n"],
+                "epsilon": last.epsilon,
+                f"control {level}s": len(last.control),
+                "examples": last.faithfulness.n,
             },
             source="Wang et al. (2022), Interpretability in the Wild, 4.2.",
         ),
-        chosen=last,
+        chosen=list(found)[-1],
     )  # fmt: skip
     yield Table(
-        caption=f"Idle {units}: removing (control: adding) them moves f by less than epsilon.",
-        head=["checkpoint", units, "idle", f"control {units}", "idle in control", "epsilon"],
+        caption=f"Redundant {level}s: removing (control: adding) one moves f by less than epsilon.",
+        head=[
+            "checkpoint",
+            f"{level}s",
+            "redundant",
+            f"control {level}s",
+            "redundant in control",
+            "epsilon",
+        ],
         views={
             "": [
                 [
                     name,
-                    count(len(one["falls"])),
-                    percent(one["idle"], 0),
-                    count(len(one["control"])),
-                    percent(one["control_idle"], 0),
-                    general(one["epsilon"]),
+                    count(len(one.drops)),
+                    percent(one.redundant_fraction, 0),
+                    count(len(one.control)),
+                    percent(one.control_redundant_fraction, 0),
+                    general(one.epsilon),
                 ]
                 for name, one in found.items()
             ]

@@ -14,14 +14,12 @@ from circuits.runs import MissingResultError
 def accuracy(run: Run) -> Iterator[Block]:
     """A row a checkpoint, then what is doubtful."""
     found = {
-        name: TaskPerformance.from_dict(one["performance"])
-        for name, one in run.checkpoints.items()
-        if one.get("performance")
+        name: one.performance
+        for name, one in run.evaluation.checkpoints.items()
+        if one.performance is not None
     }
     if not found:
-        raise MissingResultError(
-            "evaluation.json holds no performance: the run is older than that."
-        )
+        raise MissingResultError("evaluation.json holds no performance: it was not measured.")
     first = next(iter(found.values()))
     yield Table(
         caption="Does the model do the task? "
@@ -48,10 +46,10 @@ _ARGMAX = "Accuracy is of the most likely token of the whole vocabulary"
 def _row(name: str, one: TaskPerformance) -> list[str]:
     return [
         name,
-        estimate(one.accuracy.to_dict(), 2),
-        estimate(one.corrupted_accuracy.to_dict(), 2),
+        estimate(one.accuracy, 2),
+        estimate(one.corrupted_accuracy, 2),
         signed(one.chance, 2),
-        estimate(one.clean.to_dict(), 2),
-        estimate(one.corrupted.to_dict(), 2),
-        estimate(one.difference.to_dict(), 2),
+        estimate(one.clean, 2),
+        estimate(one.corrupted, 2),
+        estimate(one.difference, 2),
     ]

@@ -17,15 +17,15 @@ def examples(run: Run) -> Iterator[Block]:
     """Reliability of scores and circuits at the examples there were, and at more of them."""
     yield Heading("How many examples does it take?")
     found = {
-        name: Reliability.from_dict(one["reliability"])
-        for name, one in run.checkpoints.items()
-        if one.get("reliability")
+        name: one.reliability
+        for name, one in run.evaluation.checkpoints.items()
+        if one.reliability is not None
     }
     if not found:
         raise MissingResultError("evaluation.json holds no reliability.")
     *_, (latest, last) = found.items()
     yield Figure(
-        caption=f"Jaccard index of circuits of {count(last.size)} {last.unit} from two disjoint "
+        caption=f"Jaccard index of circuits of {count(last.size)} {last.level}s from two disjoint "
         f"sets of so many examples. Marker: of as many as the scores come from (n = "
         f"{count(last.n)}), with its 95 % interval; elsewhere extrapolated. Dashed: "
         f"{last.target:g}.",
@@ -33,7 +33,7 @@ def examples(run: Run) -> Iterator[Block]:
         height=320,
         method=Method(
             steps=(
-                "Circuits of random disjoint halves are chosen by the run's own rule and size. "
+                "Circuits of random disjoint halves are chosen by the run's own strategy and size. "
                 "What their means and standard errors say that circuits share is scaled to what "
                 "halves do share; then the errors fall with the root of the number of examples.",
                 "Reliability is the correlation of mean scores over edges with those of as many "
@@ -55,10 +55,10 @@ def examples(run: Run) -> Iterator[Block]:
                 [
                     name,
                     count(one.n),
-                    estimate(one.scores.to_dict(), 2),
-                    f"{percent(one.sampling.value)} [{percent(one.sampling.low)}, "
-                    f"{percent(one.sampling.high)}]",
-                    estimate(one.likeness.to_dict(), 2),
+                    estimate(one.scores, 2),
+                    f"{percent(one.sampling_error.value)} [{percent(one.sampling_error.low)}, "
+                    f"{percent(one.sampling_error.high)}]",
+                    estimate(one.likeness, 2),
                     _needed(one),
                 ]
                 for name, one in found.items()

@@ -24,24 +24,23 @@ _CONDITIONS = {
 
 def conditions(run: Run) -> Iterator[Block]:
     """The same circuit on other prompts."""
-    yield Heading("Does it hold elsewhere?")
+    yield Heading("Does it hold on other prompts?")
     found = {
-        name: one["robustness"] for name, one in run.checkpoints.items() if one.get("robustness")
+        name: one.robustness for name, one in run.evaluation.checkpoints.items() if one.robustness
     }
     if not found:
         raise MissingResultError("evaluation.json holds no robustness.")
     rows = list(dict.fromkeys(condition for one in found.values() for condition in one))
     circuits, controls, notes = [], [], []
     for panel, one in enumerate(found.values()):
-        for row, condition in enumerate(rows):
-            said = one.get(condition)
-            if said is None or said["circuit"] is None:
-                notes.append((panel, row, "undefined" if said else "not measured"))
+        for row, name in enumerate(rows):
+            condition = one.get(name)
+            if condition is None or condition.circuit is None:
+                notes.append((panel, row, "undefined" if condition else "not measured"))
                 continue
-            kept, random = said["circuit"], said["control"]
-            circuits.append(Dot(panel, row, kept["value"], kept["low"], kept["high"]))
-            if random is not None:
-                controls.append(Dot(panel, row, random["value"], random["low"], random["high"]))
+            circuits.append(Dot.of(panel, row, condition.circuit))
+            if condition.control is not None:
+                controls.append(Dot.of(panel, row, condition.control))
     ends = [
         value for dot in (*circuits, *controls) for value in (dot.value, dot.low, dot.high)
         if value is not None
@@ -52,8 +51,14 @@ def conditions(run: Run) -> Iterator[Block]:
         for dot in circuits
         if not span[0] <= dot.value <= span[1]
     ]
-    sizes = sorted({said["circuit"]["n"] for one in found.values() for said in one.values()
-                    if said["circuit"]})  # fmt: skip
+    sizes = sorted(
+        {
+            condition.circuit.n
+            for one in found.values()
+            for condition in one.values()
+            if condition.circuit is not None
+        }
+    )
     columns = balanced(list(found))
     yield Figure(
         caption="f of each checkpoint's circuit under other conditions (rows), blue, beside a "
@@ -87,8 +92,8 @@ def conditions(run: Run) -> Iterator[Block]:
             ),
             formula=DEFINITION,
             settings={
-                f"metric, {condition}": said["metric"]
-                for condition, said in next(reversed(found.values())).items()
+                f"metric, {name}": condition.metric
+                for name, condition in next(reversed(found.values())).items()
             },
         ),
     )
@@ -105,25 +110,25 @@ def conditions(run: Run) -> Iterator[Block]:
             "corrupted",
         ],
         views={
-            name: [
+            checkpoint: [
                 [
-                    _CONDITIONS.get(condition, condition),
-                    estimate(said["circuit"]),
-                    estimate(said["control"]),
-                    said["metric"],
-                    general(said["metric_clean"]),
-                    general(said["metric_corrupted"]),
+                    _CONDITIONS.get(name, name),
+                    estimate(condition.circuit),
+                    estimate(condition.control),
+                    condition.metric,
+                    general(condition.metric_clean),
+                    general(condition.metric_corrupted),
                 ]
-                for condition, said in one.items()
+                for name, condition in one.items()
             ]
-            for name, one in found.items()
+            for checkpoint, one in found.items()
         },
         chosen=last,
     )
-    for name, one in found.items():
-        for condition, said in one.items():
-            if said.get("undefined"):
-                yield Note(f"{name}, {condition}: {said['undefined']}")
+    for checkpoint, one in found.items():
+        for name, condition in one.items():
+            if condition.undefined_reason:
+                yield Note(f"{checkpoint}, {name}: {condition.undefined_reason}")
 
 
 def _written(dot: Dot) -> str:

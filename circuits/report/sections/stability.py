@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from circuits.evaluation import Estimate, Stability
 from circuits.format import count, estimate, percent
 from circuits.report.blocks import Block, Figure, Heading, Method, Table
 from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
@@ -16,39 +17,43 @@ def resampling(run: Run) -> Iterator[Block]:
     """The circuit selected again from resamples."""
     yield Heading("Would other examples have given the same circuit?")
     found = {
-        name: one["stability"] for name, one in run.checkpoints.items() if one.get("stability")
+        name: one.stability
+        for name, one in run.evaluation.checkpoints.items()
+        if one.stability is not None
     }
     if not found:
         raise MissingResultError("evaluation.json holds no stability.")
     names = list(found)
     last = found[names[-1]]
-    units = last["unit"]
+    level = last.level
     series = [
         Series(
             title,
             colour,
             [
-                Dot(0, row, one[key]["value"], one[key]["low"], one[key]["high"])
-                for row, one in enumerate(found.values())
+                Dot.of(0, row, estimates[index])
+                for row, estimates in enumerate(map(_figures, found.values()))
             ],
             symbol,
             place,
             size,
         )
-        for key, title, colour, symbol, place, size in (
-            ("control", "random rankings (control)", "$control", "diamond", 0.26, 7),
-            ("halves", "two disjoint halves", "$negative", "square", 0.06, 7),
-            ("overlap", "a resample and the circuit", "$positive", "circle", -0.14, 9),
+        for index, (title, colour, symbol, place, size) in enumerate(
+            (
+                ("random rankings (control)", "$control", "diamond", 0.26, 7),
+                ("two disjoint halves", "$negative", "square", 0.06, 7),
+                ("a resample and the circuit", "$positive", "circle", -0.14, 9),
+            )
         )
     ]
     yield Figure(
-        caption=f"Jaccard index of {units}: mean and central 95 % of "
-        f"{count(last['n_resamples'])} draws of the examples that they were scored on, n = "
-        f"{count(last['overlap']['n'])}. The likeness that as many new examples would give lies "
+        caption=f"Jaccard index of {level}s: mean and central 95 % of "
+        f"{count(last.n_resamples)} draws of the examples that they were scored on, n = "
+        f"{count(last.resample_jaccard.n)}. The likeness that as many new examples would give lies "
         "between blue and orange.",
         views={
             "": dot_panels(
-                [f"{units} shared"],
+                [f"{level}s shared"],
                 names,
                 series,
                 columns=1,
@@ -61,18 +66,19 @@ def resampling(run: Run) -> Iterator[Block]:
         method=Method(
             steps=(
                 "Examples are drawn anew, mean scores formed again, and a circuit selected by the "
-                "run's own rule and size. A bootstrap resample's likeness to the circuit is higher "
-                "than that of new examples would be, since the circuit was picked by the examples "
-                "that resamples are drawn from; that of two disjoint halves is lower, since each "
-                "has half of the examples. As many new examples would give a likeness in between.",
+                "run's own strategy and size. A bootstrap resample's likeness to the circuit is "
+                "higher than that of new examples would be, since the circuit was picked by the "
+                "examples that resamples are drawn from; that of two disjoint halves is lower, "
+                "since each has half of the examples. As many new examples would give a likeness "
+                "in between.",
             ),
-            settings={"n_resamples": last["n_resamples"], "examples": last["overlap"]["n"]},
+            settings={"resamples": last.n_resamples, "examples": last.resample_jaccard.n},
         ),
     )
     yield Figure(
-        caption=f"How often each is selected, over {last['n_resamples']} resamples of "
-        f"{last['overlap']['n']} examples; filled: {units} of the circuit. Dashed: one picked at "
-        f"random, {percent(last['chance'])}.",
+        caption=f"How often each is selected, over {last.n_resamples} resamples of "
+        f"{last.resample_jaccard.n} examples; filled: {level}s of the circuit. Dashed: one picked "
+        f"at random, {percent(last.chance)}.",
         views={name: inclusion(one) for name, one in found.items()},
         height=300,
         method=Method(
@@ -80,24 +86,29 @@ def resampling(run: Run) -> Iterator[Block]:
                 "The share of the resamples' circuits that hold it. It is a statement of "
                 "uncertainty over examples itself, and so has no interval.",
             ),
-            settings={"n_resamples": last["n_resamples"]},
+            settings={"resamples": last.n_resamples},
         ),
         chosen=names[-1],
     )
     yield Table(
-        caption=f"{units.capitalize()} that at least 95 % of the resamples select are the "
-        "circuit's core.",
-        head=["checkpoint", units, "core", "n_resamples", "halves", "random"],
+        caption=f"Stable: {level}s of the circuit that at least 95 % of the resamples select. "
+        "Then the Jaccard indices of the figure.",
+        head=["checkpoint", f"{level}s", "stable", "random", "halves", "resamples"],
         views={
             "": [
                 [
                     name,
-                    count(len(one["circuit"])),
-                    f"{count(one['core'])} "
-                    f"({percent(one['core'] / max(len(one['circuit']), 1), 0)})",
-                    *(estimate(one[key]) for key in ("overlap", "halves", "control")),
+                    count(len(one.circuit)),
+                    f"{count(one.n_stable)} "
+                    f"({percent(one.n_stable / max(len(one.circuit), 1), 0)})",
+                    *map(estimate, _figures(one)),
                 ]
                 for name, one in found.items()
             ]
         },
     )
+
+
+def _figures(found: Stability) -> tuple[Estimate, Estimate, Estimate]:
+    """Jaccard indices of the control, of halves and of resamples."""
+    return found.control, found.split_half_jaccard, found.resample_jaccard

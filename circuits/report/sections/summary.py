@@ -8,22 +8,21 @@ from collections.abc import Iterator
 from markupsafe import Markup
 
 from circuits.comparison.variance import VarianceShare
+from circuits.evaluation import Undefined
+from circuits.evaluation.results import OWN
 from circuits.format import (
-    above,
     count,
     estimate,
     general,
     listed,
     percent,
     signed,
-    sure,
     typeset,
 )
 from circuits.report import narrative, narrative_diff
 from circuits.report.blocks import Block, Bullets, Note
-from circuits.report.figures.training import measured
 from circuits.report.run import UNSHOWABLE, Run, reason
-from circuits.report.sections.key_figures import last_checkpoint, last_curves
+from circuits.report.sections.key_figures import ends_of_quality, last_curves, size_of
 from circuits.runs import MissingResultError
 from circuits.tuning.lora_result import Spread
 from circuits.tuning.rouge import SummaryMeans
@@ -52,62 +51,65 @@ def findings(run: Run) -> Iterator[Block]:
 
 
 def _performance(run: Run) -> Finding:
-    found = last_checkpoint(run).get("performance")
-    if not found:
+    found = run.evaluation.last.performance
+    if found is None:
         raise MissingResultError("whether the model does the task was not measured.")
     text = _say(
         "{} is right on *{}* of the prompts (chance {}); {} is {} on clean prompts and {} on "
         "corrupted ones (n = {}).",
-        run.ends[1],
-        estimate(found["accuracy"], 2),
-        signed(found["chance"], 2),
-        found["metric"],
-        estimate(found["clean"], 2),
-        estimate(found["corrupted"], 2),
-        count(found["accuracy"]["n"]),
+        run.first_last[1],
+        estimate(found.accuracy, 2),
+        signed(found.chance, 2),
+        found.metric,
+        estimate(found.clean, 2),
+        estimate(found.corrupted, 2),
+        count(found.n),
     )
-    if found["doubts"]:
+    if found.doubts:
         text += _say(" *{}*", "It is not shown to do the task, so its circuit may be of nothing:")
-        text += _say(" {}.", typeset("; ".join(found["doubts"])))
+        text += _say(" {}.", typeset("; ".join(found.doubts)))
     return "Task", text
 
 
 def _quality(run: Run) -> Finding:
-    first, last = (run.part("evaluation.json", "quality", name) for name in run.ends)
+    first, last = ends_of_quality(run)
     return "Fine-tuning", _say(
         "ROUGE-L went from {} in {} to *{}* in {}, token accuracy from {} to *{}* (n = {} held-out "
         "{}s).",
-        estimate(measured(first, "rougeL")),
-        run.ends[0],
-        estimate(measured(last, "rougeL")),
-        run.ends[1],
-        estimate(measured(first, "token_accuracy")),
-        estimate(measured(last, "token_accuracy")),
-        count(last["n"]),
+        estimate(first.rougeL),
+        run.first_last[0],
+        estimate(last.rougeL),
+        run.first_last[1],
+        estimate(first.token_accuracy),
+        estimate(last.token_accuracy),
+        count(last.n),
         run.words.example,
     )
 
 
 def _circuit(run: Run) -> Finding:
-    last, circuit = run.ends[1], last_checkpoint(run)["circuit"]
-    kept = circuit.get("faithfulness")
-    if kept is None:
+    last, found = run.first_last[1], run.evaluation.last
+    f = found.circuit.faithfulness
+    if f is None:
         raise MissingResultError(f"the faithfulness of the circuit of {last} is undefined.")
+    level = found.circuit.level
     text = _say(
-        "In {}, *{}* of the edges ({}) keep f = *{}* of the behaviour (n = {}).",
+        "In {}, *{}* of the {}s ({}) keep f = *{}* of the behaviour (n = {}).",
         last,
-        percent(circuit["fraction"]),
-        f"{count(circuit['edges'])} edges, {count(circuit['nodes'])} nodes",
-        estimate(kept),
-        count(kept["n"]),
+        percent(found.circuit.fraction),
+        level,
+        size_of(found.circuit),
+        estimate(f),
+        count(f.n),
     )
-    control = (last_checkpoint(run).get("robustness") or {}).get("evaluate", {}).get("control")
-    if control:
+    control = found.robustness[OWN].control
+    if control is not None:
         text += _say(
-            " A random circuit of as many edges keeps *{}*: {}.",
+            " A random circuit of as many {}s keeps *{}*: {}.",
+            level,
             estimate(control),
             "the intervals are apart"
-            if above(kept, control)
+            if f.above(control)
             else "the intervals overlap, so the circuit is not shown to be better than chance",
         )
     return "Circuit", text
@@ -115,34 +117,35 @@ def _circuit(run: Run) -> Finding:
 
 def _curve(run: Run) -> Finding:
     found = last_curves(run)
-    curves = found["curves"]
     text = _say(
         "Over all circuit sizes {} reaches CPR *{}* and CMD *{}*",
-        run.ends[1],
-        estimate(found["cpr"], 2),
-        estimate(found["cmd"], 2),
+        run.first_last[1],
+        estimate(found.cpr, 2),
+        estimate(found.cmd, 2),
     )
-    if "random" in curves:
+    random = found.curves.get("random")
+    if random is not None:
         text += _say(
             "; random rankings reach *{}* and *{}* (n = {}).",
-            estimate(curves["random"]["area"], 2),
-            estimate(curves["random"]["distance"], 2),
-            count(found["n"]),
+            estimate(random.area_f, 2),
+            estimate(random.area_abs_gap, 2),
+            count(found.n),
         )
     else:
-        text += _say(" (n = {}); no random control was run.", count(found["n"]))
-    return "Over all sizes", text + _thin_ground(run)
+        text += _say(" (n = {}); no random control was run.", count(found.n))
+    return "Faithfulness curve", text + _thin_ground(run)
 
 
 def _thin_ground(run: Run) -> Markup:
     """Checkpoints whose f says little, since there is little to explain."""
+    curves = {name: one.curves for name, one in run.evaluation.checkpoints.items()}
     gaps = {
-        name: abs(one["faithfulness"]["metric_clean"] - one["faithfulness"]["metric_corrupted"])
-        for name, one in run.checkpoints.items()
-        if "curves" in one["faithfulness"]
+        name: abs(found.metric_clean - found.metric_corrupted)
+        for name, found in curves.items()
+        if found is not None
     }
-    whole = gaps[run.ends[1]]
-    small = [name for name, gap in gaps.items() if gap < _NEAR * whole]
+    last = run.first_last[1]
+    small = [name for name, gap in gaps.items() if gap < _NEAR * gaps[last]]
     text = Markup()
     if small:
         text += _say(
@@ -151,65 +154,64 @@ def _thin_ground(run: Run) -> Markup:
             listed(small),
             "does" if len(small) == 1 else "do",
             listed([general(gaps[name]) for name in small]),
-            general(whole),
-            run.ends[1],
+            general(gaps[last]),
+            last,
         )
-    undefined = [
-        name for name, one in run.checkpoints.items() if "curves" not in one["faithfulness"]
-    ]
+    undefined = [name for name, found in curves.items() if found is None]
     if undefined:
         text += _say(" Faithfulness is undefined in {}.", listed(undefined))
     return text
 
 
-def _least(run: Run) -> Finding:
-    found = last_checkpoint(run).get("minimality")
-    if not found:
+def _minimality(run: Run) -> Finding:
+    found = run.evaluation.last.minimality
+    if found is None:
         raise MissingResultError("minimality was not measured.")
-    drops = found["falls"]
-    certain = sum(sure(fall) for fall in drops.values())
-    name, most = max(drops.items(), key=lambda item: item[1]["value"])
+    if isinstance(found, Undefined):
+        raise MissingResultError(f"minimality is undefined: {found.undefined_reason}.")
+    certain = sum(drop.excludes_zero for drop in found.drops.values())
+    name, most = max(found.drops.items(), key=lambda item: item[1].value)
     text = _say(
-        "*{}* of the {} edges of {} are idle: without one of them f moves by less than {}",
-        percent(found["idle"], 0),
-        count(len(drops)),
-        run.ends[1],
-        general(found["epsilon"]),
+        "*{}* of the {} {}s of {} are redundant: without one of them f moves by less than {}",
+        percent(found.redundant_fraction, 0),
+        count(len(found.drops)),
+        found.level,
+        run.first_last[1],
+        general(found.epsilon),
     )
-    if found["control_idle"] is not None:
+    if found.control_redundant_fraction is not None:
         text += _say(
-            " (random edges from outside: *{}* of {})",
-            percent(found["control_idle"], 0),
-            count(len(found["control"])),
+            " (random {}s from outside: *{}* of {})",
+            found.level,
+            percent(found.control_redundant_fraction, 0),
+            count(len(found.control)),
         )
     return "Minimality", text + _say(
-        ". *{}* have a fall whose interval excludes 0, edge by edge; the largest is {}, *{}* "
+        ". *{}* have a drop in f whose interval excludes 0, {} by {}; the largest is {}, *{}* "
         "(n = {}).",
         count(certain),
+        found.level,
+        found.level,
         name,
         estimate(most),
-        count(most["n"]),
+        count(most.n),
     )
 
 
-def _elsewhere(run: Run) -> Finding:
-    found = {
-        name: one
-        for name, one in (last_checkpoint(run).get("robustness") or {}).items()
-        if name != "evaluate"
-    }
+def _robustness(run: Run) -> Finding:
+    found = {name: one for name, one in run.evaluation.last.robustness.items() if name != OWN}
     if not found:
         raise MissingResultError("robustness was not measured.")
-    measured = {name: one for name, one in found.items() if one["circuit"]}
+    measured = {name: one for name, one in found.items() if one.circuit is not None}
     apart = [
         name
         for name, one in measured.items()
-        if one["control"] and above(one["circuit"], one["control"])
+        if one.circuit is not None and one.control is not None and one.circuit.above(one.control)
     ]
     text = _say(
         "The circuit of {} keeps {}.",
-        run.ends[1],
-        listed([f"{estimate(one['circuit'], 2)} under {name}" for name, one in measured.items()])
+        run.first_last[1],
+        listed([f"{estimate(one.circuit, 2)} under {name}" for name, one in measured.items()])
         or "nothing that is defined elsewhere",
     )
     if measured:
@@ -223,7 +225,7 @@ def _elsewhere(run: Run) -> Finding:
     undefined = [name for name in found if name not in measured]
     if undefined:
         text += _say(" Undefined under {}.", listed(undefined))
-    return "Elsewhere", text
+    return "Robustness", text
 
 
 def _change(run: Run) -> Finding:
@@ -353,8 +355,8 @@ _FINDINGS = (
     ("fine-tuning", _quality),
     ("circuits", _circuit),
     ("faithfulness", _curve),
-    ("faithfulness", _least),
-    ("faithfulness", _elsewhere),
+    ("faithfulness", _minimality),
+    ("faithfulness", _robustness),
     ("comparison", _change),
     ("comparison", _kind),
     ("comparison", _model_diff),

@@ -9,7 +9,7 @@ from typing import Any
 from circuits.format import count
 from circuits.report.blocks import Article, Block, Method, Sentence, Text
 from circuits.report.nouns import ARTICLES
-from circuits.report.run import Pair, Run
+from circuits.report.run import Run
 from circuits.runs import MissingResultError
 
 _ARTICLES = (
@@ -85,8 +85,8 @@ def _prompt(found: dict[str, Any]) -> Article:
 
 def sizes(run: Run) -> Iterator[Block]:
     """How many pairs were used for what."""
-    score = Pair.of(run, "score")
-    evaluate = Pair.of(run, "evaluate") or Pair.of(run, "evaluation")
+    pairs = run.evaluation.pairs
+    score, evaluate = pairs.get("score"), pairs.get("evaluate")
     if score is None or evaluate is None:
         raise MissingResultError("evaluation.json does not say how many pairs were used.")
     yield Text(

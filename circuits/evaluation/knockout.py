@@ -1,4 +1,4 @@
-"""What is taken out of a circuit, or put into it, at a time: an edge, a node, a neuron."""
+"""What is knocked out of a circuit, or put into it, at a time: an edge, a node, a neuron."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.graph import AnyCircuit, Circuit, Layout, NodeCircuit
-
-UNITS = ("edges", "nodes", "neurons")
+from circuits.graph import AnyCircuit, Circuit, Layout, Level, NodeCircuit
 
 Mask = Bool[Tensor, "source reader"] | Bool[Tensor, " unit"]
 
+_LEVELS: dict[bool, tuple[Level, ...]] = {True: ("edge", "node"), False: ("node", "neuron")}
+"""What can be knocked out of a circuit: by whether it is one of edges."""
 
-def units_inside(circuit: AnyCircuit, unit: str) -> dict[str, Mask]:
+
+def components_inside(circuit: AnyCircuit, level: Level) -> dict[str, Mask]:
     """What each of the circuit's edges (nodes, neurons) takes with it when it is knocked out.
 
     A node is knocked out by cutting all that it writes: then nothing that it reads matters. What
-    enters a stream (`input`, `bias`) and `logits` are no units, since nothing is left without them.
+    enters a stream (`input`, `bias`) and `logits` cannot be, since nothing is left without them.
     Masks reach beyond the circuit, so that a node can be knocked out of the whole model as well.
     """
-    _require(circuit, unit)
+    _check(circuit, level)
     if isinstance(circuit, NodeCircuit):
         return {
-            name: mask for name, mask in _parts(circuit, unit) if bool((mask & circuit.mask).any())
+            name: mask for name, mask in _parts(circuit, level) if bool((mask & circuit.mask).any())
         }
     layout = circuit.layout
-    if unit == "edges":
+    if level == "edge":
         return {name: _only(layout, name) for name in circuit.edges}
     return {
         layout.sources[row]: _row(layout, row)
@@ -38,37 +39,39 @@ def units_inside(circuit: AnyCircuit, unit: str) -> dict[str, Mask]:
     }
 
 
-def units_outside(circuit: AnyCircuit, unit: str, n: int, *, seed: int) -> dict[str, Mask]:
+def components_outside(circuit: AnyCircuit, level: Level, n: int, *, seed: int) -> dict[str, Mask]:
     """What up to n random edges (nodes, neurons) from outside bring with them.
 
     A node brings every edge that joins it to the circuit's readers and sources.
     """
-    _require(circuit, unit)
+    _check(circuit, level)
     draw = torch.Generator().manual_seed(seed)
     if isinstance(circuit, NodeCircuit):
-        units = [one for one in _parts(circuit, unit) if not bool((one[1] & circuit.mask).any())]
-        return dict(units[place] for place in torch.randperm(len(units), generator=draw)[:n])
+        others = [
+            part for part in _parts(circuit, level) if not bool((part[1] & circuit.mask).any())
+        ]
+        return dict(others[index] for index in torch.randperm(len(others), generator=draw)[:n])
     layout = circuit.layout
-    if unit == "edges":
-        others = (layout.mask & ~circuit.mask).nonzero()
-        chosen = others[torch.randperm(len(others), generator=draw)[:n]].tolist()
+    if level == "edge":
+        absent = (layout.mask & ~circuit.mask).nonzero()
+        chosen = absent[torch.randperm(len(absent), generator=draw)[:n]].tolist()
         names = [layout.edge_name(row, column) for row, column in chosen]
         return {name: _only(layout, name) for name in names}
     rows, columns = circuit.mask.any(dim=1), circuit.mask.any(dim=0)
     nodes = [row for row in _components(layout) if not rows[row]]
     brought = {}
-    for place in torch.randperm(len(nodes), generator=draw)[:n].tolist():
-        row = nodes[place]
+    for index in torch.randperm(len(nodes), generator=draw)[:n].tolist():
+        row = nodes[index]
         reads = torch.tensor([row in fed for fed in layout.feeds])
         new = (rows[:, None] & reads[None, :]) | (_row(layout, row) & columns[None, :])
         brought[layout.sources[row]] = new & layout.mask
     return brought
 
 
-def _parts(circuit: NodeCircuit, unit: str) -> Iterator[tuple[str, Mask]]:
+def _parts(circuit: NodeCircuit, level: Level) -> Iterator[tuple[str, Mask]]:
     """All nodes, or neurons, of the model but what enters it, each as a mask of its own."""
     units = circuit.units
-    if unit == "nodes":
+    if level == "node":
         places = [(units.layout.sources[row], units.of(row)) for row in _components(units.layout)]
     else:
         places = [
@@ -97,9 +100,10 @@ def _row(layout: Layout, row: int) -> Mask:
     return mask
 
 
-def _require(circuit: AnyCircuit, unit: str) -> None:
-    known = UNITS[:2] if isinstance(circuit, Circuit) else UNITS[1:]
-    if unit not in known:
+def _check(circuit: AnyCircuit, level: Level) -> None:
+    known = _LEVELS[isinstance(circuit, Circuit)]
+    if level not in known:
         raise CircuitsError(
-            f"unknown unit {unit!r} of a circuit of {circuit.level}s; known: {', '.join(known)}"
+            f"no {level} can be knocked out of a circuit of {circuit.level}s; known: "
+            f"{', '.join(known)}"
         )
