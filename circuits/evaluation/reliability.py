@@ -70,7 +70,10 @@ def reliability(
         scores: fresh ones of `attribute`, or ones of which single examples were kept.
         size: edges (nodes, neurons) of the circuit, before pruning; None takes 1 % of all edges or
             neurons, 10 % of all nodes.
-        strategy, ranking, positive_ratio: as for `select`.
+        strategy: how the ranking becomes an order, as for `select`; None takes "widest-path" for
+            edges, "top-n" for nodes and neurons.
+        ranking: "absolute", "signed" or "mixed".
+        positive_ratio: the share by signed score, of "mixed".
         target: the Jaccard index to be reached, between 0 and 1.
         seed: of the splits in halves.
 

@@ -79,8 +79,11 @@ def stability(
     Args:
         scores: with those of single examples (`per_example=True`), of two at least.
         size: edges (nodes, neurons) of the circuit, before pruning.
-        strategy, ranking, positive_ratio, prune: as for `select`; of nodes and neurons the best are
-            taken.
+        strategy: how the ranking becomes an order, as for `select`; None takes "widest-path" for
+            edges, "top-n" for nodes and neurons.
+        ranking: "absolute", "signed" or "mixed".
+        positive_ratio: the share by signed score, of "mixed".
+        prune: whether to leave out what is on no path from input to logits.
         n_resamples: bootstrap resamples, and as many splits in halves; at least 2.
         seed: of the draws.
 

@@ -44,8 +44,10 @@ def until_stable(
         target: Jaccard index of circuits from two disjoint sets of as many examples, between 0
             and 1.
         n_first: examples to begin with, 4 or more.
-        size, strategy, positive_ratio: of the circuit, as for `reliability`.
+        size: edges (nodes, neurons) of the circuit; None as for `reliability`.
+        strategy: how the ranking becomes an order, as for `select`.
         ranking: a name, or what chooses one, with its share of a mix, from the first scores.
+        positive_ratio: the share by signed score, of ranking "mixed".
         seed: of the splits in halves.
         on_look: is given what each look finds.
 
