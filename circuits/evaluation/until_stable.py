@@ -52,7 +52,7 @@ def until_stable(
         on_look: is given what each look finds.
 
     Returns:
-        What `attribute` takes as `growth`.
+        The growth, whose `over` makes of pairs what `attribute` takes.
 
     Raises:
         CircuitsError: where target or `n_first` are out of range.

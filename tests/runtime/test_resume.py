@@ -1,5 +1,6 @@
 """Work stopped half-way: what was done is kept, goes on to the same bytes, and is never mixed."""
 
+import json
 import logging
 import sys
 from itertools import chain
@@ -154,7 +155,7 @@ def everything(model, scores, circuit, pairs, path, **other):
             options=options,
             resume=resume,
         )
-    return found.model_dump_json()
+    return json.dumps(found.model_dump(mode="json"), sort_keys=True)
 
 
 @pytest.mark.parametrize("batches", [1, 9])
