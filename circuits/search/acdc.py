@@ -118,7 +118,7 @@ def acdc(
             layers_run=spent.layers_run,
             decisions=len(search.history),
             untried=order.size - len(search.history),
-            naive_layers=order.size * sum(runner.depth for runner in trials.executors),
+            naive_layers=order.size * sum(runner.depth for runner in trials.runners),
         ),
         config=config,
         provenance=provenance,

@@ -1,7 +1,7 @@
 """Several circuits at once on one batch, from the first layer where any of them differs.
 
-`Executor` runs one circuit from the embedding on. A search asks for thousands that differ in a few
-edges, so here
+`CircuitRunner` runs one circuit from the embedding on. A search asks for thousands that differ in a
+few edges, so here
 
 - copies of the batch stand one after another along the batch axis, one circuit each;
 - layers before the first reader that lacks an edge in any copy are not run: all that they compute
@@ -11,7 +11,7 @@ edges, so here
 - a reader's input is built from whichever are fewer, the edges it keeps or those it lacks:
   x'_v + sum over kept (a_u - a'_u), or x_v - sum over lacking (a_u - a'_u).
 
-The logits are those of `Executor`, up to rounding.
+The logits are those of `CircuitRunner`, up to rounding.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Stream = Float[Tensor, "batch pos d_model"]
 class BatchedCircuitRunner:
     """Runs circuits side by side on one batch; they share its clean and replaced runs.
 
-    clean, corrupted: float32 logits at the batch's answer positions, as `Executor` has them.
+    clean, corrupted: float32 logits at the batch's answer positions, as `CircuitRunner` has them.
     layers_run: layers run so far, times copies; the two reference runs are not counted.
     depth: layers of one whole run, an encoder's among them.
     """
@@ -59,8 +59,8 @@ class BatchedCircuitRunner:
         self.clean: Logits
         self.corrupted: Logits
         if not self.view.sequential:  # every circuit by itself, from the embedding on
-            self._executor = CircuitRunner(model, batch, constants)
-            self.clean, self.corrupted = self._executor.clean, self._executor.corrupted
+            self._runner = CircuitRunner(model, batch, constants)
+            self.clean, self.corrupted = self._runner.clean, self._runner.corrupted
             return
         self.live, hooks = SourceActivations(self.view), Hooks()
         self.live.record(hooks)
@@ -99,7 +99,7 @@ class BatchedCircuitRunner:
         if not self.view.sequential:
             self.layers_run += copies * self.depth
             circuits = [Circuit(self.model.layout, mask) for mask in keep]
-            return torch.stack([self._executor.logits(circuit) for circuit in circuits])
+            return torch.stack([self._runner.logits(circuit) for circuit in circuits])
         run = _Run(self, keep)
         self.layers_run += copies * (len(self.view.layers) - run.start)
         hooks = Hooks()

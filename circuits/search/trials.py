@@ -39,9 +39,9 @@ class Trials:
         """Run all pairs clean and corrupted; one that cannot be read is refused with its row."""
         model.validate(pairs)
         self.metric, self.pairs, self.runs = metric, pairs, 0
-        self.executors = [
-            executor
-            for _, executor in over_batches(
+        self.runners = [
+            runner
+            for _, runner in over_batches(
                 model,
                 pairs,
                 lambda batch: BatchedCircuitRunner(model, batch, constants),
@@ -49,43 +49,43 @@ class Trials:
                 progress="reference runs" if progress else None,
             )
         ]
-        self.full = self._mean([self._total(each, each.clean) for each in self.executors])
-        self.empty = self._mean([self._total(each, each.corrupted) for each in self.executors])
+        self.full = self._mean([self._total(each, each.clean) for each in self.runners])
+        self.empty = self._mean([self._total(each, each.corrupted) for each in self.runners])
 
     @property
     def layers_run(self) -> int:
         """Decoder layers run for circuits so far."""
-        return sum(executor.layers_run for executor in self.executors)
+        return sum(runner.layers_run for runner in self.runners)
 
     @property
     def width(self) -> int:
         """How many circuits fit in one pass."""
-        most = max(executor.batch.clean.numel() for executor in self.executors)
+        most = max(runner.batch.clean.numel() for runner in self.runners)
         return max(1, min(32, _TOKENS // most))
 
     def __call__(self, masks: Sequence[Bool[Tensor, "source reader"]]) -> list[float]:
         """The mean metric of each circuit."""
         keep = torch.stack(list(masks))
-        totals = [self._totals(executor, keep) for executor in self.executors]
+        totals = [self._totals(runner, keep) for runner in self.runners]
         return [self._mean(list(column)) for column in zip(*totals, strict=True)]
 
     def _totals(
-        self, executor: BatchedCircuitRunner, keep: Bool[Tensor, "copy source reader"]
+        self, runner: BatchedCircuitRunner, keep: Bool[Tensor, "copy source reader"]
     ) -> list[float]:
         """The metric of each copy, summed over one batch; what does not fit is halved."""
         try:
-            logits = executor.logits(keep)
+            logits = runner.logits(keep)
         except RuntimeError as error:
             if len(keep) == 1 or not out_of_memory(error):
                 raise
             middle = len(keep) // 2
-            return self._totals(executor, keep[:middle]) + self._totals(executor, keep[middle:])
+            return self._totals(runner, keep[:middle]) + self._totals(runner, keep[middle:])
         self.runs += len(keep)
-        return [self._total(executor, each) for each in logits]
+        return [self._total(runner, each) for each in logits]
 
-    def _total(self, executor: BatchedCircuitRunner, logits: Tensor) -> float:
-        batch: PairBatch = executor.batch
-        return float(self.metric(logits, batch, executor.clean).double().sum())
+    def _total(self, runner: BatchedCircuitRunner, logits: Tensor) -> float:
+        batch: PairBatch = runner.batch
+        return float(self.metric(logits, batch, runner.clean).double().sum())
 
     def _mean(self, totals: list[float]) -> float:
         return sum(totals) / len(self.pairs)

@@ -1,4 +1,4 @@
-"""Circuits run side by side against `Executor`, which is tested against the oracle."""
+"""Circuits run side by side against `CircuitRunner`, which is tested against the oracle."""
 
 import pytest
 import torch
