@@ -54,12 +54,15 @@ if TYPE_CHECKING:
         select,
         select_nodes,
     )
+    from circuits.graph.provenance import Provenance
+    from circuits.importance import LayerImportance
     from circuits.intervention import MeanActivations
     from circuits.intervention.patching import Patching, PatchSpec, patch, path_patch
     from circuits.model_diff import ModelDiff, diff_models
     from circuits.models import HookedModel
     from circuits.runs import MissingResultError, RunFolder, open_run
     from circuits.runtime.options import RunOptions
+    from circuits.runtime.resume import PartialResults, Pieces
     from circuits.statistics.estimate import Estimate, Estimates
     from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
     from circuits.tuning.lora_result import LoraComparison
@@ -116,11 +119,14 @@ _HOMES = {
         "select",
         "select_nodes",
     ),
+    "circuits.graph.provenance": ("Provenance",),
+    "circuits.importance": ("LayerImportance",),
     "circuits.intervention": ("MeanActivations",),
     "circuits.intervention.patching": ("PatchSpec", "Patching", "patch", "path_patch"),
     "circuits.model_diff": ("ModelDiff", "diff_models"),
     "circuits.models": ("HookedModel",),
     "circuits.runs": ("MissingResultError", "RunFolder", "open_run"),
+    "circuits.runtime.resume": ("PartialResults", "Pieces"),
     "circuits.runtime.options": ("RunOptions",),
     "circuits.statistics.estimate": ("Estimate", "Estimates"),
     "circuits.tuning.lora_comparison": ("LoraProtocol", "compare_lora_targets"),
@@ -150,6 +156,7 @@ __all__ = [
     "Faithfulness",
     "HookedModel",
     "InputError",
+    "LayerImportance",
     "Layout",
     "LoraComparison",
     "LoraProtocol",
@@ -161,8 +168,11 @@ __all__ = [
     "ModelDiff",
     "NodeCircuit",
     "NodeScores",
+    "PartialResults",
     "PatchSpec",
     "Patching",
+    "Pieces",
+    "Provenance",
     "RankingChoice",
     "RankingTrials",
     "RatioConfig",

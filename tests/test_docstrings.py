@@ -14,13 +14,10 @@ import tasks
 
 # Modules whose docstrings are still of another form.
 _PENDING = (
-    "circuits.attribution",
-    "circuits.comparison",
     "circuits.evaluation",
     "circuits.graph.findings",
     "circuits.runs",
     "circuits.statistics.estimate",
-    "circuits.tuning",
 )
 
 

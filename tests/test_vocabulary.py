@@ -16,6 +16,8 @@ ROOT = Path(circuits.__file__).parent.parent
 # The word, as a part of a snake_case or CamelCase name -> what to say instead.
 BANNED = {
     "against": "base",
+    "arm": "lora_target",
+    "arms": "lora_targets",
     "bakeoff": "compare_lora_targets",
     "crossing": "cross_evaluation",
     "evolutions": "comparisons",
@@ -30,7 +32,6 @@ BANNED = {
 # Whole names, where the word is right as a part of others, or as the name of a class.
 BANNED_NAMES = {
     "choose_mix": "tune_positive_ratio",
-    "journal": "resume",
     "n_bootstrap": "n_resamples",
     "naming": "error_context",
     "resamples": "n_resamples",

@@ -113,7 +113,14 @@ class CrossEvaluation(ResultFile):
         return row.f[self.circuits.index(circuit)] if row.f else None
 
     def own(self, model: str) -> Estimate | None:
-        """Faithfulness of a model's own circuit; None where it has none or f is undefined."""
+        """Faithfulness of a model's own circuit.
+
+        Args:
+            model: its name.
+
+        Returns:
+            f; None where it has no circuit or f is undefined.
+        """
         return self.f(model, model) if model in self.circuits else None
 
 

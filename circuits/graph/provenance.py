@@ -145,19 +145,39 @@ class Provenance(Record):
     def extended(self, **parts: Any) -> Provenance:
         """The same with these parts in place of its own.
 
+        Args:
+            **parts: fields, by name.
+
+        Returns:
+            Another record.
+
         Raises:
             pydantic.ValidationError: for a part of unknown name or of another type.
         """
         return Provenance(**{**dict(self), **parts})
 
     def scored_on(self, pairs: PairSet) -> int:
-        """How many of these pairs the scores were made from, as far as is known."""
+        """How many of these pairs the scores were made from, as far as is known.
+
+        Args:
+            pairs: a pair set.
+
+        Returns:
+            Their number.
+        """
         if self.pairs is not None:
             return pairs.shared(self.pairs)
         return len(pairs) if self.is_of(pairs) else 0
 
     def is_of(self, pairs: PairSet) -> bool:
-        """Whether the scores are known to be made from exactly this set of pairs."""
+        """Whether the scores are known to be made from exactly this set of pairs.
+
+        Args:
+            pairs: a pair set.
+
+        Returns:
+            False where it is another set, or not known.
+        """
         return self.data is not None and self.data.fingerprint == pairs.fingerprint
 
 

@@ -44,7 +44,14 @@ class LayerImportance:
         return sum(value > 0 for value in self.values)
 
     def largest(self, k: int) -> tuple[int, ...]:
-        """At most k layers, the most important ones, in the order of the model; none of them 0."""
+        """At most k layers, the most important ones, in the order of the model; none of them 0.
+
+        Args:
+            k: how many.
+
+        Returns:
+            Layers.
+        """
         return tuple(sorted(self.ranking[: min(k, self.positive)]))
 
 

@@ -85,15 +85,36 @@ class LoraComparison(ResultFile):
         return tuple(run.seed for run in self.of(self.targets[0].name))
 
     def of(self, condition: str) -> tuple[LoraRun, ...]:
-        """The runs of one condition, by seed."""
+        """The runs of one condition, by seed.
+
+        Args:
+            condition: its name.
+
+        Returns:
+            The runs.
+        """
         return tuple(run for run in self.runs if run.condition == condition)
 
     def layers(self, condition: str) -> tuple[int, ...]:
-        """The layers that any run of a condition adapted, in order."""
+        """The layers that any run of a condition adapted, in order.
+
+        Args:
+            condition: its name.
+
+        Returns:
+            Layers, in order.
+        """
         return tuple(sorted({layer for run in self.of(condition) for layer in run.layers}))
 
     def parameters(self, condition: str) -> float:
-        """Trained parameters of a condition, the mean over its seeds."""
+        """Trained parameters of a condition, the mean over its seeds.
+
+        Args:
+            condition: its name.
+
+        Returns:
+            Their number.
+        """
         return statistics.fmean(run.parameters for run in self.of(condition))
 
     def spread(self, condition: str, score: Callable[[SummaryMeans], float]) -> Spread:

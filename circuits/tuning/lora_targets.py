@@ -40,21 +40,56 @@ class LoraTarget:
 
     @classmethod
     def standard(cls, name: str = "standard") -> LoraTarget:
-        """Every layer."""
+        """Every layer.
+
+        Args:
+            name: of the condition.
+
+        Returns:
+            The condition.
+        """
         return cls(name)
 
     @classmethod
     def important(cls, name: str, importance: LayerImportance, k: int) -> LoraTarget:
-        """The k most important layers."""
+        """The k most important layers.
+
+        Args:
+            name: of the condition.
+            importance: of every layer, by one criterion.
+            k: how many layers.
+
+        Returns:
+            The condition.
+        """
         return cls(name, critical_layers(importance, k), criterion=importance.criterion)
 
     @classmethod
     def random(cls, k: int, name: str = "random") -> LoraTarget:
-        """k layers, drawn for each seed."""
+        """k layers, drawn for each seed.
+
+        Args:
+            k: how many layers.
+            name: of the condition.
+
+        Returns:
+            The condition.
+        """
         return cls(name, draw=k, criterion="random")
 
     def choose(self, n_layers: int, seed: int) -> tuple[int, ...]:
-        """The layers to adapt in a model of `n_layers` layers, in order."""
+        """The layers to adapt in a model of `n_layers` layers, in order.
+
+        Args:
+            n_layers: of the model.
+            seed: of the draw, where layers are drawn.
+
+        Returns:
+            Layers.
+
+        Raises:
+            CircuitsError: where the model has too few layers.
+        """
         if self.draw is not None:
             if self.draw > n_layers:
                 raise CircuitsError(f"condition {self.name!r}: {self.draw} of {n_layers} layers")
