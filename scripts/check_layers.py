@@ -20,7 +20,8 @@ import torch
 from check_statistics import COUNTS, coverage
 from populations import Population, real, simulated, unchanged
 
-from circuits.graph import EdgeScores
+from circuits.graph import EdgeScores, Provenance
+from circuits.graph.provenance import DataRecord
 from circuits.importance import edge_change
 from circuits.model_diff.diff import layer_changes
 from circuits.model_diff.documents import DocumentDiffs
@@ -56,8 +57,9 @@ def edges_of(population: Population) -> Sample:
         for values in population.sample(n, generator(seed)):
             scores = torch.zeros(n, *layout.shape)
             scores[:, layout.mask] = values.float()
-            data = {"data": {"fingerprint": "simulated"}}
-            sides.append(EdgeScores(scores.mean(dim=0), layout, "simulated", data, scores))
+            data = DataRecord(task="simulated", split="all", n=n, fingerprint="simulated")
+            made_from = Provenance(data=data)
+            sides.append(EdgeScores(scores.mean(dim=0), layout, "simulated", made_from, scores))
         return {"edges": edge_change(sides[1], sides[0], n_resamples=1, seed=seed).values}
 
     return sample

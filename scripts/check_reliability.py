@@ -21,7 +21,7 @@ from statistics import mean, median, stdev
 import torch
 
 from circuits.evaluation import reliability, until_stable
-from circuits.graph import EdgeScores, Layout, select
+from circuits.graph import EdgeScores, Layout, Provenance, select
 
 LAYOUT = Layout(3, 4, 4)
 SIZE = 20
@@ -38,7 +38,7 @@ def sample(n: int, seed: int) -> EdgeScores:
     draw = torch.Generator().manual_seed(100 + seed)
     noise = torch.randn(n, *LAYOUT.shape, generator=draw)
     each = (means + (1.5 * means.abs() ** 0.7 + 0.1) * noise) * LAYOUT.mask
-    return EdgeScores(each.mean(0), LAYOUT, "simulated", {}, each)
+    return EdgeScores(each.mean(0), LAYOUT, "simulated", Provenance(), each)
 
 
 def met(n: int, strategy: str, ranking: str) -> float:
@@ -57,7 +57,7 @@ def stopped(seed: int, strategy: str, ranking: str) -> int | None:
     growth = until_stable(size=SIZE, strategy=strategy, ranking=ranking)
     n = growth.first
     while n <= MOST:
-        part = EdgeScores(whole[:n].mean(0), LAYOUT, "simulated", {}, whole[:n])
+        part = EdgeScores(whole[:n].mean(0), LAYOUT, "simulated", Provenance(), whole[:n])
         if (asked := growth.more(part)) <= n:
             return n
         n = asked

@@ -346,7 +346,7 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=300, help="samples of each population")
     parser.add_argument("--examples", type=int, nargs="+", default=COUNTS)
-    parser.add_argument("--only", candidates=("coverage", "discoveries"), help="one of the two")
+    parser.add_argument("--only", choices=("coverage", "discoveries"), help="one of the two")
     options = parser.parse_args()
     models = range(max(1, options.repeats // A_MODEL))
     kinds = [

@@ -168,7 +168,7 @@ def parsed() -> argparse.Namespace:
         "--tuning-steps", type=int, default=6000, help="of the small GPT-2's fine-tuning"
     )
     made.add_argument(
-        "--corruption", default=CORRUPTIONS[0], candidates=CORRUPTIONS, help="of the comparison"
+        "--corruption", default=CORRUPTIONS[0], choices=CORRUPTIONS, help="of the comparison"
     )
     return made.parse_args()
 

@@ -136,7 +136,7 @@ def parsed() -> argparse.Namespace:
         "--threshold",
         type=float,
         default=0.05,
-        candidates=THRESHOLDS,
+        choices=THRESHOLDS,
         help="of the crossed circuits",
     )
     made.add_argument("--corruption", default="exchange", help="exchange, replace or unlink")

@@ -85,7 +85,7 @@ def main() -> None:
     """Make what is missing, then the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="+", default=["smollm2-135m", "gemma3-270m"])
-    parser.add_argument("--tasks", nargs="+", candidates=QUESTIONS, default=list(QUESTIONS))
+    parser.add_argument("--tasks", nargs="+", choices=QUESTIONS, default=list(QUESTIONS))
     parser.add_argument("--score", type=int, default=32, help="pairs to score edges on")
     parser.add_argument("--judge", type=int, default=32, help="pairs to judge circuits on")
     parser.add_argument("--steps", type=int, default=20, help="midpoints of the reference")

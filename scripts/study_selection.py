@@ -58,7 +58,7 @@ Draws = Iterator[tuple[HookedModel, PairSet, PairSet, PairSet]]
 def main() -> None:
     """Judge every rule and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("study", candidates=("newsroom", "names"))
+    parser.add_argument("study", choices=("newsroom", "names"))
     parser.add_argument("--checkpoint", default="runs/quickstart/checkpoints/step-200")
     parser.add_argument("--score", type=int, default=96, help="examples to score edges on")
     parser.add_argument("--judge", type=int, default=100, help="examples to judge circuits on")

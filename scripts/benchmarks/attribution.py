@@ -267,7 +267,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--model", candidates=CONFIGS, default="gpt2")
+    parser.add_argument("--model", choices=CONFIGS, default="gpt2")
     parser.add_argument("--layers", type=int, help="fewer than the shape has")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")

@@ -164,7 +164,7 @@ def measure(
 def main() -> None:
     """Print one JSON line a model, method and shape, each from a fresh process."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--models", nargs="+", candidates=MODELS, default=["gpt2", "llama"])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=["gpt2", "llama"])
     parser.add_argument("--methods", nargs="+", choices=[*METHODS, *JOBS], default=["eap-ig"])
     parser.add_argument("--shapes", nargs="+", default=["2x128", "1x512", "1x1024"])
     parser.add_argument("--shared", type=int, default=0, help="tokens that the prompts share")
