@@ -283,7 +283,7 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         (["task.name=poetry"], "unknown task 'poetry'"),
         (["task.options.corruption=typo"], "typo"),
         (["attribution.method=guess"], "unknown method 'guess'"),
-        (["circuit.strategy=luck"], r"circuit\.rule 'luck': known are top-n, paths"),
+        (["circuit.strategy=luck"], r"circuit\.strategy 'luck': known are top-n, widest-path"),
         (["evaluation.perturbations=[noise]"], r"perturbations 'noise': known are typos"),
         (["evaluation.variants={odd: {corruption: odd}}"], "unknown corruption 'odd'"),
         (["evaluation.variants={evaluate: {}}"], r"evaluation\.variants 'evaluate': a pair set"),
