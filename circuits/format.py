@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from circuits.statistics.estimate import Estimate
@@ -47,41 +47,18 @@ def counted(number: int, noun: str) -> str:
     return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
-def interval(value: Estimate | Mapping[str, Any], digits: int = 3) -> str:
+def interval(value: Estimate, digits: int = 3) -> str:
     """The interval of an estimate, without its value."""
-    found = _estimate(value)
-    return f"[{signed(found.low, digits)}, {signed(found.high, digits)}]"
+    return f"[{signed(value.low, digits)}, {signed(value.high, digits)}]"
 
 
-def estimate(value: Estimate | Mapping[str, Any] | None, digits: int = 3) -> str:
+def estimate(value: Estimate | None, digits: int = 3) -> str:
     """An estimate with its interval, where it has one."""
-    if value is None:
+    if value is None or math.isnan(value.value):
         return "undefined"
-    found = _estimate(value)
-    if math.isnan(found.value):
-        return "undefined"
-    if math.isnan(found.low):
-        return signed(found.value, digits)
-    return f"{signed(found.value, digits)} {interval(found, digits)}"
-
-
-def sure(value: Estimate | Mapping[str, Any]) -> bool:
-    """Whether an estimate has an interval, and it excludes 0."""
-    return _estimate(value).excludes_zero
-
-
-def above(one: Estimate | Mapping[str, Any], other: Estimate | Mapping[str, Any]) -> bool:
-    """Whether both estimates have intervals, and the one's is above the other's."""
-    return _estimate(one).above(_estimate(other))
-
-
-def _estimate(value: Estimate | Mapping[str, Any]) -> Estimate:
-    """A mapping of value, low and high as an estimate."""
-    if isinstance(value, Estimate):
-        return value
-    figures = [value.get(name) for name in ("value", "low", "high")]
-    number, low, high = (math.nan if figure is None else float(figure) for figure in figures)
-    return Estimate(number, low, high, n=0)
+    if math.isnan(value.low):
+        return signed(value.value, digits)
+    return f"{signed(value.value, digits)} {interval(value, digits)}"
 
 
 def p_value(p: Number | None) -> str:

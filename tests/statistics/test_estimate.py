@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from circuits.format import above, estimate, interval, sure
+from circuits.format import estimate, interval
 from circuits.statistics import mean_interval, resample_weights
 from circuits.statistics.estimate import Estimate, mean_estimates
 
@@ -26,6 +26,10 @@ def test_estimates_are_written_with_what_they_have():
     assert (estimate(whole, 2), interval(whole, 2)) == ("0.50 [0.25, 0.75]", "[0.25, 0.75]")
     assert estimate(Estimate(0.5, math.nan, math.nan, 1), 2) == "0.50"
     assert estimate(Estimate(math.nan, math.nan, math.nan, 0)) == estimate(None) == "undefined"
-    assert sure(whole) and not sure(Estimate(0.5, -0.1, 1.0, 9))
-    assert not sure(Estimate(0.5, math.nan, math.nan, 1))
-    assert above(whole, Estimate(0.1, 0.0, 0.2, 9)) and not above(whole, whole)
+
+
+def test_an_estimate_without_an_interval_is_told_from_nothing():
+    whole, lone = Estimate(0.5, 0.25, 0.75, 9), Estimate(0.5, math.nan, math.nan, 1)
+    assert whole.excludes_zero and not Estimate(0.5, -0.1, 1.0, 9).excludes_zero
+    assert whole.above(Estimate(0.1, 0.0, 0.2, 9)) and not whole.above(whole)
+    assert not (lone.excludes_zero or lone.above(whole) or whole.above(lone))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from circuits.evaluation import Estimate
 from circuits.format import count, estimate, general
 from circuits.report.blocks import Block, Figure, Heading, Method, Note, Table
 from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
@@ -32,12 +33,14 @@ def conditions(run: Run) -> Iterator[Block]:
         raise MissingResultError("evaluation.json holds no robustness.")
     rows = list(dict.fromkeys(condition for one in found.values() for condition in one))
     circuits, controls, notes = [], [], []
+    values: dict[tuple[int, int], Estimate] = {}
     for panel, one in enumerate(found.values()):
         for row, name in enumerate(rows):
             condition = one.get(name)
             if condition is None or condition.circuit is None:
                 notes.append((panel, row, "undefined" if condition else "not measured"))
                 continue
+            values[panel, row] = condition.circuit
             circuits.append(Dot.of(panel, row, condition.circuit))
             if condition.control is not None:
                 controls.append(Dot.of(panel, row, condition.control))
@@ -47,9 +50,9 @@ def conditions(run: Run) -> Iterator[Block]:
     ]  # fmt: skip
     span = (max(LOWEST, min([0.0, *ends]) - 0.08), min(HIGHEST, max([1.0, *ends]) + 0.08))
     notes += [
-        (dot.panel, dot.row, f"circuit: {_written(dot)}")
-        for dot in circuits
-        if not span[0] <= dot.value <= span[1]
+        (*place, f"circuit: {estimate(f, 1)}")
+        for place, f in values.items()
+        if not span[0] <= f.value <= span[1]
     ]
     sizes = sorted(
         {
@@ -129,7 +132,3 @@ def conditions(run: Run) -> Iterator[Block]:
         for name, condition in one.items():
             if condition.undefined_reason:
                 yield Note(f"{checkpoint}, {name}: {condition.undefined_reason}")
-
-
-def _written(dot: Dot) -> str:
-    return estimate({"value": dot.value, "low": dot.low, "high": dot.high}, 1)
