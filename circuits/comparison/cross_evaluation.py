@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -26,11 +26,16 @@ from circuits.graph.provenance import DataRecord
 from circuits.models import HookedModel
 from circuits.models.steps import training_steps
 from circuits.provenance import describe_pairs
+from circuits.runtime.display import Plotted
 from circuits.runtime.options import RunOptions
 from circuits.runtime.result_file import MaybeUndefined, ResultFile
 from circuits.runtime.resume import Pieces
 from circuits.statistics.estimate import Estimate, estimates
 from tasks.pairs import PairSet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 Loader = Callable[[], HookedModel]
 
@@ -60,7 +65,7 @@ class Row:
     undefined: str | None = None
 
 
-class CrossEvaluation(ResultFile):
+class CrossEvaluation(Plotted, ResultFile):
     """The faithfulness of every circuit in every model: cross_evaluation.json.
 
     Attributes:
@@ -82,6 +87,34 @@ class CrossEvaluation(ResultFile):
     circuits: tuple[str, ...]
     sizes: tuple[int, ...]
     rows: tuple[Row, ...]
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "circuits": ", ".join(self.circuits),
+            "models": ", ".join(self.models),
+            "metric": f"{self.metric}, {self.n} examples",
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Faithfulness of every circuit in every model, a row each.
+
+        Returns:
+            Columns model, circuit, f, low, high; NaN where f is undefined.
+        """
+        import pandas as pd
+
+        rows = [(row.model, name, row.f[i] if row.f else None) for row in self.rows
+                for i, name in enumerate(self.circuits)]  # fmt: skip
+        return pd.DataFrame(
+            {
+                "model": model,
+                "circuit": name,
+                "f": math.nan if f is None else f.value,
+                "low": math.nan if f is None else f.low,
+                "high": math.nan if f is None else f.high,
+            }
+            for model, name, f in rows
+        )
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from circuits.comparison.changes import Changes
 from circuits.comparison.circuit_similarity import (
@@ -17,7 +17,12 @@ from circuits.errors import CircuitsError
 from circuits.graph import Layout
 from circuits.graph.provenance import DataRecord
 from circuits.models.steps import training_steps
+from circuits.runtime.display import Plotted
 from circuits.runtime.result_file import ResultFile
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 TOP = 50
 """Edges in comparison.json, besides all others that changed."""
@@ -69,7 +74,7 @@ class Comparison:
         return self.sizes[len(self.sizes) // 2]
 
 
-class Evolution(ResultFile):
+class Evolution(Plotted, ResultFile):
     """Checkpoints compared, each with the next and each with the last: comparison.json.
 
     The file keeps, of each comparison, every edge that changed and at least the 50 largest changes;
@@ -102,6 +107,43 @@ class Evolution(ResultFile):
     seed: int
     comparisons: tuple[Comparison, ...]
     trajectory: Trajectory
+
+    def _facts(self) -> dict[str, str]:
+        overall = self.overall
+        changed = (
+            f"{len(overall.edges.changed)} edges, {len(overall.node_totals.changed)} node totals "
+            f"from {overall.before} to {overall.after}, false discovery rate 5 %"
+        )
+        return {
+            "checkpoints": ", ".join(self.names),
+            "scores": f"{self.method}, {self.n} examples",
+            "changed": "nothing" if overall.identical else changed,
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """The comparisons, a row each.
+
+        Returns:
+            Columns before, after, spearman, weighted_jaccard (between the two checkpoints),
+            spearman_ceiling and weighted_jaccard_ceiling (within one), changed_edges,
+            changed_node_totals, and p of "no edge changed".
+        """
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "before": one.before,
+                "after": one.after,
+                "spearman": one.spearman.between,
+                "spearman_ceiling": one.spearman.within,
+                "weighted_jaccard": one.weighted_jaccard.between,
+                "weighted_jaccard_ceiling": one.weighted_jaccard.within,
+                "changed_edges": len(one.edges.changed),
+                "changed_node_totals": len(one.node_totals.changed),
+                "p": one.variance.p,
+            }
+            for one in self.comparisons
+        )
 
     def between(self, before: str, after: str) -> Comparison:
         """The comparison of two named checkpoints.

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -31,10 +32,14 @@ from circuits.graph.levels import DEFAULT_STRATEGIES, empty_like, order_of
 from circuits.graph.orders import ORDERS, Strategy
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
+from circuits.runtime.display import Plotted
 from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import Pieces
 from circuits.statistics.estimate import Estimate, Statistic, estimates
 from tasks.pairs import PairSet
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -114,8 +119,8 @@ class Curve:
         return self.values[self.fractions.index(fraction)]
 
 
-@dataclass(frozen=True)
-class Faithfulness:
+@dataclass(frozen=True, repr=False)
+class Faithfulness(Plotted):
     """Curves of the signed, the absolute and a random ranking on the same examples.
 
     level: what is ranked, "edge", "node" or "neuron".
@@ -135,6 +140,40 @@ class Faithfulness:
     curves: dict[str, Curve]
     n: int
     strategy: Strategy
+
+    def _facts(self) -> dict[str, str]:
+        known = {
+            "CPR": self.cpr if "signed" in self.curves else None,
+            "CMD": self.cmd if "absolute" in self.curves else None,
+        }
+        return {
+            "of": f"{self.level}s, {self.n} examples, {self.metric}",
+            **{name: str(area) for name, area in known.items() if area is not None},
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every point of every curve, a row each.
+
+        Returns:
+            Columns ranking, fraction, size, kept (after pruning), f, low, high.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "ranking": name,
+                "fraction": fraction,
+                "size": size,
+                "kept": kept,
+                "f": f.value,
+                "low": f.low,
+                "high": f.high,
+            }
+            for name, curve in self.curves.items()
+            for fraction, size, kept, f in zip(
+                curve.fractions, curve.sizes, curve.kept, curve.values, strict=True
+            )
+        )
 
     @property
     def cpr(self) -> Estimate:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -14,9 +15,13 @@ from circuits.evaluation.stability import Stability
 from circuits.graph import Level
 from circuits.graph.findings import RankingChoice, Reliability, TaskPerformance
 from circuits.graph.provenance import ModelRecord
+from circuits.runtime.display import Plotted
 from circuits.runtime.result_file import Record, ResultFile
 from circuits.statistics.estimate import Estimate
 from tasks.pairs import PairSet
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OWN = "evaluate"
 """The condition of the evaluation's own pairs."""
@@ -134,7 +139,7 @@ class EvaluationProvenance(Record):
     scores_of_another_model: str | None
 
 
-class Evaluation(ResultFile):
+class Evaluation(Plotted, ResultFile):
     """How far the circuits of one or more checkpoints hold: `evaluation.json`.
 
     order: names of the checkpoints, first to last.
@@ -163,6 +168,38 @@ class Evaluation(ResultFile):
                 if name in found:
                     found[name] = found.pop(name)
         return self
+
+    def _facts(self) -> dict[str, str]:
+        return {"checkpoints": ", ".join(self.order)}
+
+    def to_frame(self) -> pd.DataFrame:
+        """The checkpoints, a row each.
+
+        Returns:
+            Columns checkpoint, level, size, fraction, f, low, high (of the circuit), cpr, cmd; NaN
+            where f is undefined.
+        """
+        import pandas as pd
+
+        rows = []
+        for name in self.order:
+            one = self.checkpoints[name]
+            f = one.circuit.faithfulness or Estimate(math.nan, math.nan, math.nan, 0)
+            curves = one.curves
+            rows.append(
+                {
+                    "checkpoint": name,
+                    "level": one.circuit.level,
+                    "size": one.circuit.size,
+                    "fraction": one.circuit.fraction,
+                    "f": f.value,
+                    "low": f.low,
+                    "high": f.high,
+                    "cpr": math.nan if curves is None else curves.cpr.value,
+                    "cmd": math.nan if curves is None else curves.cmd.value,
+                }
+            )
+        return pd.DataFrame(rows)
 
     @property
     def last(self) -> CheckpointEvaluation:

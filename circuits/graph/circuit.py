@@ -20,10 +20,12 @@ from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, network
 from circuits.graph.provenance import Provenance
 from circuits.graph.units import Level
+from circuits.runtime.display import Plotted
 from circuits.runtime.result_file import Record, ResultFile
 
 if TYPE_CHECKING:
     import networkx as nx
+    import pandas as pd
 
 
 class EdgeEntry(Record):
@@ -43,8 +45,8 @@ class CircuitFile(ResultFile):
     provenance: Provenance
 
 
-@dataclass(frozen=True)
-class Circuit:
+@dataclass(frozen=True, repr=False)
+class Circuit(Plotted):
     """Edges kept; everything else is ablated when the circuit runs.
 
     Attributes:
@@ -124,6 +126,36 @@ class Circuit:
     def fraction(self) -> float:
         """Edges kept as a share of all the model's edges."""
         return len(self) / self.layout.n_edges
+
+    def _facts(self) -> dict[str, str]:
+        selection = self.provenance.selection
+        return {
+            "edges": f"{len(self)} of {self.layout.n_edges} ({self.fraction:.2%})",
+            "nodes": f"{len(self.nodes)}",
+            "model": self.layout.summary,
+            **(
+                {}
+                if selection is None
+                else {"selected by": f"{selection.strategy}, ranking {selection.ranking}"}
+            ),
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """The edges kept.
+
+        Returns:
+            Columns source, reader, score (NaN where the circuit was not chosen by scores), the
+            largest |score| first.
+        """
+        import pandas as pd
+
+        scores = [
+            math.nan if self.scores is None else float(self.scores[self.layout.edge(name)])
+            for name in self.edges
+        ]
+        named = [(*name.split("->"), score) for name, score in zip(self.edges, scores, strict=True)]
+        frame = pd.DataFrame(named, columns=["source", "reader", "score"])
+        return frame.sort_values("score", key=abs, ascending=False, ignore_index=True)
 
     @property
     def edges(self) -> tuple[str, ...]:

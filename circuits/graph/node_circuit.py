@@ -8,6 +8,7 @@ nodes are an edge circuit with every edge out of the nodes kept and none out of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -26,10 +27,12 @@ from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, add_units, network
 from circuits.graph.provenance import Provenance
 from circuits.graph.units import Level, Units
+from circuits.runtime.display import Displayed
 from circuits.runtime.result_file import Record, ResultFile
 
 if TYPE_CHECKING:
     import networkx as nx
+    import pandas as pd
 
 
 class UnitEntry(Record):
@@ -50,8 +53,8 @@ class NodeCircuitFile(ResultFile):
     provenance: Provenance
 
 
-@dataclass(frozen=True)
-class NodeCircuit:
+@dataclass(frozen=True, repr=False)
+class NodeCircuit(Displayed):
     """Nodes or neurons kept; everything else is ablated when the circuit runs.
 
     Attributes:
@@ -103,6 +106,26 @@ class NodeCircuit:
         for name in names:
             mask[units.find(name)] = True
         return cls(units, mask)
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            f"{self.level}s": f"{len(self)} of {len(self.candidates)} ({self.fraction:.2%})",
+            "model": self.layout.summary,
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """The nodes (neurons) kept.
+
+        Returns:
+            Columns name, score (NaN where the circuit was not chosen by scores), the largest
+            |score| first.
+        """
+        import pandas as pd
+
+        kept = self.mask.nonzero().flatten().tolist()
+        scores = [math.nan if self.scores is None else float(self.scores[row]) for row in kept]
+        frame = pd.DataFrame({"name": self.names, "score": scores})
+        return frame.sort_values("score", key=abs, ascending=False, ignore_index=True)
 
     def __len__(self) -> int:
         return int(self.mask[self.candidates].sum())

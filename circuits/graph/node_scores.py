@@ -26,16 +26,18 @@ from circuits.graph.network import add_units, network
 from circuits.graph.provenance import Provenance
 from circuits.graph.score_files import NodeScoresFile, read_scores, write_scores
 from circuits.graph.units import Units
+from circuits.runtime.display import Displayed
 
 if TYPE_CHECKING:
     import networkx as nx
+    import pandas as pd
 
 FILES = ("node_scores", "neuron_scores")
 """What the files are called, without their endings."""
 
 
-@dataclass(frozen=True)
-class NodeScores:
+@dataclass(frozen=True, repr=False)
+class NodeScores(Displayed):
     """One score for each unit of each source, sources in the layout's order.
 
     values: float32, units of a source side by side.
@@ -64,6 +66,24 @@ class NodeScores:
     def __getitem__(self, name: str) -> float:
         """The score of a source ("m3", its units together) or of a unit ("m3[17]")."""
         return float(self.values[self.units.find(name)].sum())
+
+    def _facts(self) -> dict[str, str]:
+        data = self.provenance.data
+        return {
+            f"{self.units.level}s": f"{len(self.units)} of {self.layout.summary}",
+            "method": self.method,
+            "examples": "unknown" if data is None else f"{data.n} of {data.task}",
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every node (neuron) with its score.
+
+        Returns:
+            Columns name, score (in the metric's units), the largest |score| first.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self.top(len(self.units)), columns=["name", "score"])
 
     @cached_property
     def units(self) -> Units:

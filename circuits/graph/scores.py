@@ -22,13 +22,15 @@ from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, network
 from circuits.graph.provenance import Provenance
 from circuits.graph.score_files import EdgeScoresFile, read_scores, write_scores
+from circuits.runtime.display import Plotted
 
 if TYPE_CHECKING:
     import networkx as nx
+    import pandas as pd
 
 
-@dataclass(frozen=True)
-class EdgeScores:
+@dataclass(frozen=True, repr=False)
+class EdgeScores(Plotted):
     """One score for each edge, in the metric's units; positive: it supports the behaviour.
 
     Attributes:
@@ -64,6 +66,27 @@ class EdgeScores:
     def mask(self) -> Bool[Tensor, "source reader"]:
         """True where an edge exists."""
         return self.layout.mask
+
+    def _facts(self) -> dict[str, str]:
+        data = self.provenance.data
+        kept = "their mean alone" if self.per_example is None else "each example's kept"
+        return {
+            "edges": f"{self.layout.n_edges} of {self.layout.summary}",
+            "method": self.method,
+            "examples": "unknown" if data is None else f"{data.n} of {data.task}, {kept}",
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every edge with its score.
+
+        Returns:
+            Columns source, reader, score (in the metric's units; above 0 it supports the
+            behaviour), the largest |score| first.
+        """
+        import pandas as pd
+
+        named = [(*name.split("->"), score) for name, score in self.top(self.layout.n_edges)]
+        return pd.DataFrame(named, columns=["source", "reader", "score"])
 
     @cached_property
     def orders(self) -> dict[tuple[Any, ...], Int[Tensor, " edge"]]:

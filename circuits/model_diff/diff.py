@@ -18,7 +18,7 @@ depth and would name the last layers):
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -36,6 +36,7 @@ from circuits.model_diff.head_types import HeadType, KeyPositions, head_name
 from circuits.model_diff.hidden import RepresentationTrajectory
 from circuits.model_diff.neurons import NeuronChanges
 from circuits.models import HookedModel
+from circuits.runtime.display import Plotted
 from circuits.runtime.options import RunOptions
 from circuits.runtime.result_file import Record, ResultFile
 from circuits.runtime.resume import Pieces
@@ -43,12 +44,16 @@ from circuits.statistics import resample_weights
 from circuits.statistics.estimate import Estimate, Estimates, mean_estimates
 from tasks.pairs import PairSet
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+
 Criterion = Literal["attention-kl", "entropy", "hidden-state"]
 CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
 EDGES = "edges"
 
 
-class ModelDiff(Record):
+class ModelDiff(Plotted, Record):
     """How a model's insides differ from its base's.
 
     model, base: what the two are called. identical: neither attention nor hidden states differ
@@ -88,6 +93,36 @@ class ModelDiff(Record):
     head_types: tuple[HeadType, ...]
     neurons: NeuronChanges | None
     critical_layers: CriticalLayers
+
+    def _facts(self) -> dict[str, str]:
+        name, kl = self.heads_by_kl[0]
+        return {
+            "models": f"{self.model} against {self.base}",
+            "documents": str(self.n_documents),
+            "attention": "the same" if self.same_attention else f"most apart at {name}, KL {kl}",
+            "heads that grew sharper": str(self.sharpened_fraction),
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every head, a row each, the one whose attention is most apart first.
+
+        Returns:
+            Columns head, kl, kl_low, kl_high (nats), entropy, entropy_base (nats).
+        """
+        import pandas as pd
+
+        layers, heads = self.kl.value.shape
+        return pd.DataFrame(
+            {
+                "head": head_name(index, heads),
+                "kl": float(self.kl.value.flatten()[index]),
+                "kl_low": float(self.kl.low.flatten()[index]),
+                "kl_high": float(self.kl.high.flatten()[index]),
+                "entropy": float(self.entropy.value.flatten()[index]),
+                "entropy_base": float(self.entropy_base.value.flatten()[index]),
+            }
+            for index in range(layers * heads)
+        ).sort_values("kl", ascending=False, ignore_index=True)
 
     @property
     def n_layers(self) -> int:

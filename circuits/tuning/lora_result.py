@@ -10,12 +10,16 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from circuits.importance import LayerImportance
+from circuits.runtime.display import Plotted
 from circuits.runtime.result_file import ResultFile
 from circuits.tuning.lora_targets import LoraTarget
 from circuits.tuning.rouge import SummaryMeans, SummaryScores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Spread:
         return cls(statistics.fmean(values), sd, min(values), max(values))
 
 
-class LoraComparison(ResultFile):
+class LoraComparison(Plotted, ResultFile):
     """All runs of a comparison.
 
     targets: the conditions. runs: by condition, then by seed.
@@ -78,6 +82,34 @@ class LoraComparison(ResultFile):
     steps: int
     held_out: int
     importance: tuple[LayerImportance, ...] = ()
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "conditions": ", ".join(target.name for target in self.targets),
+            "runs": f"{len(self.seeds)} seeds of {self.steps} steps",
+            "parameters": f"{self.budget:,} aimed at",
+            "held-out examples": str(self.held_out),
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every run, a row each.
+
+        Returns:
+            Columns condition, seed, layers, parameters, loss (held out, nats a token), rougeL.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "condition": run.condition,
+                "seed": run.seed,
+                "layers": ", ".join(map(str, run.layers)),
+                "parameters": run.parameters,
+                "loss": run.scores.loss,
+                "rougeL": run.scores.rougeL,
+            }
+            for run in self.runs
+        )
 
     @property
     def seeds(self) -> tuple[int, ...]:

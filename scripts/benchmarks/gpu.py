@@ -48,7 +48,7 @@ LINE = 60  # seconds that a line should be given at least
 
 
 @dataclass(frozen=True)
-class VarianceShare:
+class Part:
     """One model, and the prompts that it is measured on, as (pairs, tokens)."""
 
     model: str
@@ -58,19 +58,19 @@ class VarianceShare:
 
 
 PARTS = (
-    VarianceShare("gpt2", "float32", ((2, 128), (16, 128), (1, 1024))),
-    VarianceShare("llama-3.1-8b", "bfloat16", ((1, 512), (1, 1024))),
+    Part("gpt2", "float32", ((2, 128), (16, 128), (1, 1024))),
+    Part("llama-3.1-8b", "bfloat16", ((1, 512), (1, 1024))),
 )
 
 
-def rehearsed(part: VarianceShare) -> VarianceShare:
+def rehearsed(part: Part) -> Part:
     """The part on one layer of GPT-2's shape, with short prompts: 8B takes minutes to draw."""
     shapes = tuple((n, length // 16) for n, length in part.shapes)
     return replace(part, model="gpt2", layers=1, shapes=shapes)
 
 
 def score_line(
-    model: HookedModel, part: VarianceShare, n: int, length: int, rates: Rates, repeats: int
+    model: HookedModel, part: Part, n: int, length: int, rates: Rates, repeats: int
 ) -> dict[str, Any]:
     """EAP-IG on one shape: seconds and bytes of both sides, and what the plan says of them."""
     batch = pairs(n, length, 0, model.device)
@@ -158,7 +158,7 @@ def card(device: torch.device) -> str:
 
 
 def measure(
-    parts: list[VarianceShare], options: argparse.Namespace, keep: Callable[[dict[str, Any]], None]
+    parts: list[Part], options: argparse.Namespace, keep: Callable[[dict[str, Any]], None]
 ) -> list[str]:
     """Every line in turn, each kept at once; returns the names of those that time ran out for."""
     began, left_out = time.perf_counter(), []

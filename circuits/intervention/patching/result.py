@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,9 +21,14 @@ from torch import Tensor
 from circuits.errors import CircuitsError, UndefinedMetricError
 from circuits.graph import Provenance
 from circuits.intervention.patching.spec import Direction, PatchSpec
+from circuits.runtime.display import Plotted
 from circuits.runtime.result_file import AsList, ResultFile
 from circuits.statistics import bca_interval, mean_interval, resample_weights
 from circuits.statistics.estimate import Estimate, Estimates
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 DIRECTIONS: dict[Direction, str] = {
     "denoise": "activations of the clean run are put into the corrupted run",
@@ -64,7 +69,7 @@ class Recovery(Estimates):
     examples: Annotated[Int[Tensor, "*axes"], AsList(torch.int64)]
 
 
-class Patching(ResultFile):
+class Patching(Plotted, ResultFile):
     """Metrics of the patched runs.
 
     site: a name from `SITES`, or "path". axes: those that were swept.
@@ -108,6 +113,44 @@ class Patching(ResultFile):
             "gaps": _GAPS.dump_python(gaps, mode="json"),
             "recoveries": _RECOVERIES.dump_python(recoveries, mode="json"),
         }
+
+    def _facts(self) -> dict[str, str]:
+        axes = " x ".join(f"{len(axis.values)} {axis.name}s" for axis in self.axes)
+        return {
+            "site": f"{self.site}, {self.direction}",
+            "swept": axes or "one patch",
+            "metric": f"{self.metrics[0]}, gap {self.gap()}, {self.n} examples",
+        }
+
+    def to_frame(self, metric: str | None = None) -> pd.DataFrame:
+        """Every patch, a row each, those that matter most first.
+
+        Args:
+            metric: its name; None is the first.
+
+        Returns:
+            Columns site, recovery, low, high (shares of the gap), value (in the metric's units),
+            examples. Recovery is NaN throughout where clean and corrupted agree.
+        """
+        import pandas as pd
+
+        means = self.mean(metric).flatten()
+        undefined = self.undefined(metric) is not None
+        nothing = torch.full_like(means, math.nan)
+        recovery = Estimates(nothing, nothing, nothing, self.n)
+        if not undefined:
+            recovery = self.recovery(metric)
+        order = list(range(means.numel())) if undefined else self.ranked(metric)
+        there = (~self.values[self._metric(metric)].isnan()).sum(dim=0).flatten()
+        columns = {
+            "recovery": recovery.value.flatten(),
+            "low": recovery.low.flatten(),
+            "high": recovery.high.flatten(),
+            "value": means,
+            "examples": there,
+        }
+        rows = {name: column[order].tolist() for name, column in columns.items()}
+        return pd.DataFrame({"site": [self.name(index) for index in order], **rows})
 
     @property
     def n(self) -> int:

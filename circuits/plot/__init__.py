@@ -1,0 +1,49 @@
+"""The report's figures, one result each, as plotly figures that stand alone.
+
+figure = circuits.plot.faithfulness(found)   # or found.plot()
+circuits.plot.save(figure, "faithfulness.svg")
+"""
+
+from circuits.plot.draw import (
+    attention,
+    circuit,
+    cross_evaluation,
+    draw,
+    evaluation,
+    faithfulness,
+    inclusion,
+    loras,
+    minimality,
+    patching,
+    reliability,
+    representations,
+    scores,
+    similarity,
+    stability,
+    training,
+    turnover,
+    variance,
+)
+from circuits.plot.plotly_figure import save
+
+__all__ = [
+    "attention",
+    "circuit",
+    "cross_evaluation",
+    "draw",
+    "evaluation",
+    "faithfulness",
+    "inclusion",
+    "loras",
+    "minimality",
+    "patching",
+    "reliability",
+    "representations",
+    "save",
+    "scores",
+    "similarity",
+    "stability",
+    "training",
+    "turnover",
+    "variance",
+]

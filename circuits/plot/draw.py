@@ -1,0 +1,339 @@
+"""The report's figures of one result each. Every function takes `dark=True` for a dark ground."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import Any
+
+from plotly.graph_objects import Figure  # singledispatch reads it at run time
+
+from circuits.comparison import Comparison, CrossEvaluation, Evolution
+from circuits.errors import InputError
+from circuits.evaluation import Evaluation, Faithfulness, Minimality, Reliability, Stability
+from circuits.graph import Circuit, EdgeScores
+from circuits.intervention.patching import Patching
+from circuits.model_diff import ModelDiff
+from circuits.model_diff.hidden import RepresentationTrajectory
+from circuits.plot.plotly_figure import as_figure
+from circuits.report.figures import circuit_graph as graph
+from circuits.report.figures import comparison as compared
+from circuits.report.figures import faithfulness as curves
+from circuits.report.figures import lora as lora_figures
+from circuits.report.figures import minimality as removed
+from circuits.report.figures import model_diff as heads
+from circuits.report.figures import patching as patched
+from circuits.report.figures import reliability as likeness
+from circuits.report.figures import score_heatmap as heatmap
+from circuits.report.figures import stability as included
+from circuits.report.figures import trajectory as courses
+from circuits.report.figures.dots import dots_height
+from circuits.report.figures.panels import balanced
+from circuits.report.figures.path import HEIGHT, path_views
+from circuits.report.figures.training import training_curves
+from circuits.tuning.lora_result import LoraComparison
+from circuits.tuning.training_log import TrainingLog
+
+
+@singledispatch
+def draw(result: object, **how: Any) -> Figure:
+    """The figure of a result; which one, its type decides.
+
+    Args:
+        result: a result that has a figure.
+        **how: as for the function that draws it.
+
+    Returns:
+        A plotly figure.
+
+    Raises:
+        InputError: where such a result has no figure.
+    """
+    said = f"no figure of a {type(result).__name__}{' with ' + ', '.join(how) if how else ''}"
+    raise InputError(f"{said}; see circuits.plot for what has one")
+
+
+@draw.register
+def circuit(circuit: Circuit, *, dark: bool = False) -> Figure:
+    """The circuit as a graph, from the input below to the logits above.
+
+    Args:
+        circuit: of edges.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure; blue edges score above 0, orange ones below.
+    """
+    height = graph.graph_height(circuit.layout)
+    return as_figure(graph.circuit_graph(circuit), height=height, dark=dark)
+
+
+@draw.register
+def scores(scores: EdgeScores, *, circuit: Circuit | None = None, dark: bool = False) -> Figure:
+    """Every edge's score, sources against readers.
+
+    Args:
+        scores: of edges.
+        circuit: framed in the heat map.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure.
+    """
+    plot = heatmap.score_heatmap(scores, circuit)
+    return as_figure(plot, height=heatmap.heatmap_height(scores.layout), dark=dark)
+
+
+@draw.register
+def faithfulness(found: Faithfulness, *, dark: bool = False) -> Figure:
+    """Faithfulness by circuit size, of the signed, the absolute and a random ranking.
+
+    Args:
+        found: what `circuits.faithfulness` returned.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure; bands are 95 % intervals.
+    """
+    plot = curves.faithfulness_curves({found.metric: found}, columns=1)
+    return as_figure(plot, height=curves.faithfulness_height(1, 1), dark=dark)
+
+
+@draw.register
+def evaluation(found: Evaluation, *, dark: bool = False) -> Figure:
+    """Faithfulness by circuit size of every checkpoint; a star is its circuit.
+
+    Args:
+        found: `circuits.open_run(...).evaluation`.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure, a panel for each checkpoint.
+    """
+    columns = balanced(list(found.order))
+    plot = curves.faithfulness_curves(
+        {name: one.faithfulness for name, one in found.checkpoints.items()},
+        {name: one.circuit for name, one in found.checkpoints.items()},
+        columns=columns,
+    )
+    height = curves.faithfulness_height(len(found.order), columns)
+    return as_figure(plot, height=height, dark=dark)
+
+
+@draw.register
+def minimality(found: Minimality, *, dark: bool = False) -> Figure:
+    """The drop in f when each edge (node, neuron) alone is removed.
+
+    Args:
+        found: what `circuits.minimality` returned.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure.
+    """
+    return as_figure(removed.minimality_dots(found), height=430, dark=dark)
+
+
+@draw.register
+def stability(found: Stability, *, dark: bool = False) -> Figure:
+    """How often resamples of the examples select each edge (node, neuron).
+
+    Args:
+        found: what `circuits.stability` returned.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure.
+    """
+    return as_figure(included.inclusion(found), height=300, dark=dark)
+
+
+@draw.register
+def reliability(found: Reliability, *, dark: bool = False) -> Figure:
+    """The likeness of circuits of two sets of so many examples.
+
+    Args:
+        found: what `circuits.reliability` returned.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure.
+    """
+    return as_figure(likeness.likeness_by_examples(found), height=320, dark=dark)
+
+
+@draw.register
+def similarity(evolution: Evolution, *, dark: bool = False) -> Figure:
+    """How similar checkpoints are, beside how similar one is to itself.
+
+    Args:
+        evolution: what `circuits.compare` returned.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure, a panel for each two checkpoints.
+    """
+    shown = _shown(evolution)
+    columns = _columns(shown)
+    height = dots_height(len(shown), len(compared.SIMILARITIES), columns, 30)
+    return as_figure(compared.similarity_dots(shown, columns), height=height, dark=dark)
+
+
+def turnover(evolution: Evolution, *, dark: bool = False) -> Figure:
+    """How many edges of growing circuits came and went, and whether nodes or rewiring did it.
+
+    Args:
+        evolution: what `circuits.compare` returned.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure, a panel for each two checkpoints.
+    """
+    shown = _shown(evolution)
+    columns = _columns(shown)
+    height = compared.turnover_height(len(shown), columns)
+    return as_figure(compared.turnover_bars(shown, columns), height=height, dark=dark)
+
+
+def variance(evolution: Evolution, *, dark: bool = False) -> Figure:
+    """Where the variance of the score change lies: in sources, in readers, or in single edges.
+
+    Args:
+        evolution: what `circuits.compare` returned.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure, a panel for each two checkpoints.
+    """
+    shown = _shown(evolution)
+    columns = _columns(shown)
+    height = dots_height(len(shown), len(compared.VARIANCE), columns, 38)
+    return as_figure(compared.variance_dots(shown, columns), height=height, dark=dark)
+
+
+def inclusion(evolution: Evolution, *, dark: bool = False) -> Figure:
+    """The edges of the last circuit, by the checkpoint whose circuit holds them first.
+
+    Args:
+        evolution: what `circuits.compare` returned.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure; colour is the share of resamples whose circuit holds the edge.
+    """
+    trajectory = evolution.trajectory
+    height = courses.raster_height(trajectory)
+    return as_figure(courses.inclusion_raster(trajectory), height=height, dark=dark)
+
+
+@draw.register
+def cross_evaluation(cross: CrossEvaluation, *, dark: bool = False) -> Figure:
+    """Faithfulness of each checkpoint's circuit (columns) in each checkpoint (rows).
+
+    Args:
+        cross: what `circuits.cross_evaluate` returned.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure.
+    """
+    height = courses.matrix_height(cross)
+    return as_figure(courses.cross_evaluation_matrix(cross), height=height, dark=dark)
+
+
+@draw.register
+def attention(diff: ModelDiff, *, dark: bool = False) -> Figure:
+    """How far the heads' attention is apart, and how its entropy changed.
+
+    Args:
+        diff: what `circuits.diff_models` returned.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure, layers from below, heads from the left.
+    """
+    plot = heads.head_heatmaps(diff.kl, diff.entropy_change)
+    return as_figure(plot, height=heads.heads_height(diff.n_layers), dark=dark)
+
+
+@draw.register
+def representations(
+    states: RepresentationTrajectory, *, view: str | None = None, dark: bool = False
+) -> Figure:
+    """The mean hidden state from checkpoint to checkpoint.
+
+    Args:
+        states: what `circuits.model_diff.hidden.representation_trajectory` returned.
+        view: name of a projection; None takes the first.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure.
+
+    Raises:
+        InputError: where there is no such projection.
+    """
+    views = path_views(states)
+    view = view or next(iter(views))
+    if view not in views:
+        raise InputError(f"view {view!r}: there are {', '.join(views)}")
+    return as_figure(views[view], height=HEIGHT, dark=dark)
+
+
+@draw.register
+def patching(found: Patching, *, metric: str | None = None, dark: bool = False) -> Figure:
+    """The share of the gap that each patch recovers, or loses.
+
+    Args:
+        found: what `circuits.patch` or `circuits.path_patch` returned.
+        metric: one of those measured; None takes the first.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure.
+
+    Raises:
+        InputError: where the metric was not measured.
+    """
+    metric = metric or found.metrics[0]
+    if metric not in found.metrics:
+        raise InputError(f"metric {metric!r}: measured were {', '.join(found.metrics)}")
+    height = patched.patching_height(found)
+    return as_figure(patched.patching_plot(found, metric), height=height, dark=dark)
+
+
+@draw.register
+def loras(found: LoraComparison, *, dark: bool = False) -> Figure:
+    """Held-out loss of LoRAs on different layers, by seed and in the mean.
+
+    Args:
+        found: what `circuits.compare_lora_targets` returned.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure.
+    """
+    height = dots_height(1, len(found.targets), 1, 36)
+    return as_figure(lora_figures.lora_dots(found), height=height, dark=dark)
+
+
+@draw.register
+def training(log: TrainingLog, *, checkpoints: tuple[int, ...] = (), dark: bool = False) -> Figure:
+    """Loss and token accuracy while training.
+
+    Args:
+        log: of a fine-tuning.
+        checkpoints: steps that are marked.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure.
+    """
+    return as_figure(training_curves(log, list(checkpoints)), height=340, dark=dark)
+
+
+def _shown(evolution: Evolution) -> list[Comparison]:
+    return [evolution.overall, *evolution.steps_between]
+
+
+def _columns(shown: list[Comparison]) -> int:
+    return balanced([compared.title_of(comparison) for comparison in shown])

@@ -1,0 +1,63 @@
+"""What a result shows of itself: a table in a notebook, a data frame, a figure.
+
+A result says what it holds as `_facts` (a line of text each) and as rows (`to_frame`). Its figure
+is drawn by `circuits.plot`, which stands far above the rooms that make results, so it is looked up
+by name when it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from plotly.graph_objects import Figure
+
+_ROWS = 10
+
+
+class Displayed:
+    """A result that shows itself: `repr`, a table in a notebook, `to_frame()`."""
+
+    def _facts(self) -> dict[str, str]:
+        """What it is, in a few words each, by name."""
+        raise NotImplementedError
+
+    def to_frame(self) -> pd.DataFrame:
+        """The result as a table, a row for each thing that it says something of."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name} {value}" for name, value in self._facts().items())
+        return f"<{type(self).__name__}: {facts}>"
+
+    def _repr_html_(self) -> str:
+        frame = self.to_frame()
+        head = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th>"
+            f"<td style='text-align:left'>{escape(value)}</td></tr>"
+            for name, value in self._facts().items()
+        )
+        left = len(frame) - _ROWS
+        more = f"<p>and {left} more rows: <code>.to_frame()</code></p>" if left > 0 else ""
+        table = frame.head(_ROWS).to_html(index=False, border=0, float_format="{:.4g}".format)
+        return f"<b>{type(self).__name__}</b><table>{head}</table>{table}{more}"
+
+
+class Plotted(Displayed):
+    """A result that also has a figure: `plot()`."""
+
+    def plot(self, **how: Any) -> Figure:
+        """The report's figure of this result.
+
+        Args:
+            **how: as for the function of `circuits.plot` that draws it; `dark=True` draws it on a
+                dark ground.
+
+        Returns:
+            A plotly figure; `circuits.plot.save(figure, "name.svg")` writes it as SVG, PNG or HTML.
+        """
+        figure: Figure = importlib.import_module("circuits.plot").draw(self, **how)
+        return figure
