@@ -12,14 +12,6 @@ import pytest
 import circuits
 import tasks
 
-# Modules whose docstrings are still of another form.
-_PENDING = (
-    "circuits.evaluation",
-    "circuits.graph.findings",
-    "circuits.runs",
-    "circuits.statistics.estimate",
-)
-
 
 def _functions(public: type | Callable[..., Any]) -> Iterator[tuple[str, Callable[..., Any]]]:
     """A public function, or the public methods that a class of ours defines, by name."""
@@ -58,11 +50,7 @@ def _without_description(function: Callable[..., Any]) -> list[str]:
 def test_every_argument_of_a_public_function_is_described():
     functions = _public()
     assert {"circuits.attribute", "circuits.HookedModel.logits", "tasks.load"} <= functions.keys()
-    missing = {
-        name: _without_description(function)
-        for name, function in functions.items()
-        if not function.__module__.startswith(_PENDING)
-    }
+    missing = {name: _without_description(function) for name, function in functions.items()}
     assert not {name: left for name, left in missing.items() if left}
 
 

@@ -67,7 +67,14 @@ class TaskPerformance(Record):
         return tuple(found)
 
     def require_accuracy(self, accuracy: float) -> None:
-        """Refuse a model whose accuracy on the clean prompts is lower."""
+        """Refuse a model whose accuracy on the clean prompts is lower.
+
+        Args:
+            accuracy: the least that will do, from 0 to 1.
+
+        Raises:
+            CircuitsError: where it is lower.
+        """
         if self.accuracy.value < accuracy:
             raise CircuitsError(
                 f"accuracy {self.accuracy.value:.3f} on {self.n} pairs is below the required "
@@ -124,6 +131,13 @@ class Reliability(Record):
         """What it says, of the scores and of circuits.
 
         quadrature: the estimated error of quadrature, to stand beside that of sampling.
+
+        Args:
+            quadrature: the error of quadrature, to say beside that of sampling; None says nothing
+                of it.
+
+        Returns:
+            A line on the scores, and one on circuits.
         """
         beside = "" if quadrature is None else f", of quadrature {quadrature:.1%}"
         return (

@@ -44,7 +44,14 @@ class RunFolder:
         return self.folder.resolve().name
 
     def json(self, name: str) -> dict[str, Any]:
-        """A JSON file of the folder."""
+        """A JSON file of the folder.
+
+        Args:
+            name: of the file in the folder.
+
+        Returns:
+            Its JSON values.
+        """
         if name not in self._read:
             if not (self.folder / name).is_file():
                 raise MissingResultError(f"{name} is not in the run folder.")
@@ -55,7 +62,15 @@ class RunFolder:
         return found
 
     def part(self, name: str, *keys: str) -> Any:
-        """What stands at a path of keys in a JSON file."""
+        """What stands at a path of keys in a JSON file.
+
+        Args:
+            name: of the file in the folder.
+            *keys: of the part, outermost first.
+
+        Returns:
+            Its JSON values.
+        """
         found: Any = self.json(name)
         for depth, key in enumerate(keys, start=1):
             if not isinstance(found, dict) or found.get(key) in (None, {}, []):

@@ -47,7 +47,14 @@ class Estimate:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Estimate:
-        """What `to_dict` gave."""
+        """What `to_dict` gave.
+
+        Args:
+            record: the JSON form.
+
+        Returns:
+            The figure.
+        """
         ends: dict[str, Any] = {name: math.nan if x is None else x for name, x in record.items()}
         return cls(**ends)
 
