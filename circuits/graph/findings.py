@@ -130,8 +130,6 @@ class Reliability(Record):
     def lines(self, quadrature: float | None = None) -> tuple[str, str]:
         """What it says, of the scores and of circuits.
 
-        quadrature: the estimated error of quadrature, to stand beside that of sampling.
-
         Args:
             quadrature: the error of quadrature, to say beside that of sampling; None says nothing
                 of it.
