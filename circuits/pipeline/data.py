@@ -106,18 +106,15 @@ class Data:
             self.store.path("pairs").mkdir(exist_ok=True)
             for name, pairs in made.items():
                 pairs.save(self.store.path("pairs", f"{name}.jsonl"))
-            write_json(
-                self.store.path("pairs", "example.json"),
-                example_article(
-                    self.task(),
-                    self.tokenizer,
-                    made["evaluate"],
-                    {name: made[name] for name in recipe.evaluation.corruptions},
-                    split="test",
-                    seed=recipe.seed,
-                    n_ctx=self.n_ctx,
-                ),
-            )
+            example_article(
+                self.task(),
+                self.tokenizer,
+                made["evaluate"],
+                {name: made[name] for name in recipe.evaluation.corruptions},
+                split="test",
+                seed=recipe.seed,
+                n_ctx=self.n_ctx,
+            ).save(self.store.path("pairs", "example.json"))
             return {name: pairs.fingerprint for name, pairs in made.items()}
 
         self.store.stage(

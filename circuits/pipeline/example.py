@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from itertools import pairwise
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from circuits.runs.records import ExampleFile, ExampleSentence, Segment
 from tasks.pairs import PairSet, PromptPair
 from tasks.task import ArticleTask, Task
 
@@ -21,46 +23,57 @@ def example_article(
     split: Any,
     seed: int,
     n_ctx: int | None = None,
-) -> dict[str, Any]:
+) -> ExampleFile:
     """The first evaluation pair as text: its sentences, and what each corruption makes of it.
 
     conditions: pair sets of the same articles under other corruptions.
     """
     first = pairs[0]
-    shown: dict[str, Any] = {
-        "title": first.source,
-        "sentences": [],
-        "summary": _text(tokenizer, [tokens[0] for tokens in first.answer]).strip(),
-        "clean_prompt": _text(tokenizer, first.clean),
-        "corruptions": {},
-        "segments": {},
-    }
+    answer = _text(tokenizer, [tokens[0] for tokens in first.answer]).strip()
+    sentences: tuple[ExampleSentence, ...] = ()
     if isinstance(task, ArticleTask):
         (article,) = task.annotate(tokenizer, 1, split=split, seed=seed, n_ctx=n_ctx)
-        shown["summary"] = article.summary
-        shown["sentences"] = [
-            {"text": sentence.text, "score": sentence.score, "salient": sentence.salient}
-            for sentence in article.sentences
-        ]
+        answer = article.summary
+        sentences = tuple(
+            ExampleSentence(text=one.text, score=one.score, salient=one.salient)
+            for one in article.sentences
+        )
     own = str(getattr(task, "corruption", "corrupted"))
-    for name, others in {own: pairs, **conditions}.items():
-        twin = others[0]
-        if twin.clean == first.clean:
-            shown["corruptions"][name] = _text(tokenizer, twin.corrupted)
-            shown["segments"][name] = _segments(tokenizer, twin)
-    return shown
+    twins = {name: others[0] for name, others in {own: pairs, **conditions}.items()}
+    return ExampleFile(
+        title=first.source,
+        sentences=sentences,
+        answer=answer,
+        clean_prompt=_text(tokenizer, first.clean),
+        corruptions={
+            name: _segments(tokenizer, twin) if twin.spans else _words(tokenizer, twin)
+            for name, twin in twins.items()
+            if twin.clean == first.clean
+        },
+    )
 
 
-def _segments(tokenizer: PreTrainedTokenizerBase, pair: PromptPair) -> list[dict[str, Any]]:
+def _segments(tokenizer: PreTrainedTokenizerBase, pair: PromptPair) -> tuple[Segment, ...]:
     """The corrupted prompt's text, cut where the corrupted spans begin and end."""
     cuts = sorted({0, len(pair.clean), *(place for span in pair.spans for place in span)})
-    return [
-        {
-            "text": _behind(tokenizer, pair.corrupted, start, end),
-            "corrupted": any(low <= start < high for low, high in pair.spans),
-        }
+    return tuple(
+        Segment(
+            text=_behind(tokenizer, pair.corrupted, start, end),
+            corrupted=any(low <= start < high for low, high in pair.spans),
+        )
         for start, end in pairwise(cuts)
-    ]
+    )
+
+
+def _words(tokenizer: PreTrainedTokenizerBase, pair: PromptPair) -> tuple[Segment, ...]:
+    """The corrupted prompt's text, cut where its words begin and cease to be the clean ones."""
+    clean, corrupted = (_text(tokenizer, one).split(" ") for one in (pair.clean, pair.corrupted))
+    changes = SequenceMatcher(None, clean, corrupted, False).get_opcodes()
+    return tuple(
+        Segment(text=" ".join(corrupted[start:end]) + " ", corrupted=kind != "equal")
+        for kind, _, _, start, end in changes
+        if end > start
+    )
 
 
 def _behind(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], start: int, end: int) -> str:

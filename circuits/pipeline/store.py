@@ -26,6 +26,7 @@ from circuits.errors import CircuitsError
 from circuits.models.load_errors import abbreviated
 from circuits.pipeline.recipe import Recipe
 from circuits.provenance import versions
+from circuits.runs.records import Environment
 from circuits.runtime.files import LOCK, leftovers, read_json, working_in, write_json, write_text
 from circuits.runtime.resume import Pieces
 
@@ -126,17 +127,14 @@ class Store:
 
     def write_environment(self, device: str) -> None:
         """Machine, versions, and how long each stage took."""
-        write_json(
-            self.path("environment.json"),
-            {
-                "versions": versions().model_dump(),
-                "python": platform.python_version(),
-                "platform": platform.platform(),
-                "threads": torch.get_num_threads(),
-                "device": device,
-                "seconds": self.seconds,
-            },
-        )
+        Environment(
+            versions=versions(),
+            python=platform.python_version(),
+            platform=platform.platform(),
+            threads=torch.get_num_threads(),
+            device=device,
+            seconds=self.seconds,
+        ).save(self.path("environment.json"))
 
 
 def _changed(file: Path, text: str) -> str:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import yaml
-
 from circuits.format import count, counted
 from circuits.report.blocks import Block, Note, Section
 from circuits.report.document import document
-from circuits.report.run import UNSHOWABLE, Run, reason
+from circuits.report.run import Run
 from circuits.report.sections import (
     circuit,
     comparison,
@@ -81,7 +79,10 @@ def write_report(
     """Write `report.html` into a run folder, from the folder's files only; returns its path.
 
     anchors: of the sections to show; None shows all.
-    A file that is missing or unreadable costs its part of the page, which says so in a line.
+    A file that is missing costs its part of the page, which says so in a line.
+
+    Raises:
+        CircuitsError: where a file is broken, or of another schema version; names it.
     """
     run = Run(run_folder)
     path = run.folder / name
@@ -106,8 +107,8 @@ def _blocks(section: Section, run: Run) -> Iterator[Block]:
     for part in section.parts:
         try:
             yield from list(part(run))
-        except UNSHOWABLE as error:
-            why = reason(error)
+        except MissingResultError as error:
+            why = str(error)
             if why not in said:
                 said.add(why)
                 yield Note(why)
@@ -115,11 +116,11 @@ def _blocks(section: Section, run: Run) -> Iterator[Block]:
 
 def _heading(run: Run) -> tuple[str, str]:
     """Title and subtitle, from the recipe where there is one."""
-    try:
-        recipe = yaml.safe_load(run.recipe)
-        model, name = str(recipe["model"]), str(recipe["task"]["name"])
+    settings = run.settings
+    if settings.get("model") and settings.get("task"):
+        model, name = str(settings["model"]), str(settings["task"]["name"])
         title = f"The circuits behind {name} in {Path(model).name}"
-    except (*UNSHOWABLE, yaml.YAMLError):
+    else:
         title = f"Circuits of {run.name}"
     facts = [f"run {run.name}"]
     if run.order:
@@ -136,6 +137,6 @@ def _heading(run: Run) -> tuple[str, str]:
     try:
         layout = next(iter(run.scores.values())).layout
         facts.append(f"{layout.summary}, {count(layout.n_edges)} edges")
-    except UNSHOWABLE:
+    except MissingResultError:
         pass
     return title, " · ".join(facts)

@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import yaml
 
 from circuits.errors import CircuitsError
 from circuits.report.nouns import ARTICLES, PROMPTS, TaskNouns
 from circuits.runs import MissingResultError, RunFolder
-
-UNSHOWABLE = (
-    MissingResultError,
-    CircuitsError,
-    KeyError,
-    IndexError,
-    TypeError,
-    ValueError,
-    AttributeError,
-)
-"""What reading a file that is missing, broken or of another shape may raise."""
-
-
-def reason(error: Exception) -> str:
-    """Why something cannot be shown, in a line."""
-    if isinstance(error, MissingResultError | CircuitsError):
-        return str(error)
-    what = f"{type(error).__name__}: {error}"
-    return f"This part could not be made; a file of the run is not as expected ({what})."
 
 
 class Run(RunFolder):
@@ -43,21 +25,32 @@ class Run(RunFolder):
     def words(self) -> TaskNouns:
         """What to call examples: articles only if the one laid open has sentences that say so."""
         try:
-            self.part("pairs/example.json", "sentences")
-        except UNSHOWABLE:
+            return ARTICLES if self.example.sentences else PROMPTS
+        except MissingResultError:
             return PROMPTS
-        return ARTICLES
 
     @cached_property
     def unasked_sections(self) -> frozenset[str]:
         """Anchors of sections that a recipe leaves out; the page says nothing of them."""
         unasked = set() if (self.folder / "patching.json").is_file() else {"patching"}
-        try:
-            recipe = yaml.safe_load(self.recipe)
-            if recipe.get("patching"):
-                unasked.clear()
-            if recipe["finetune"] is None and recipe["checkpoints"] is None:
-                unasked |= {"fine-tuning", "comparison", "lora"}
-        except (*UNSHOWABLE, yaml.YAMLError):
-            pass  # no recipe, or one that does not say
+        settings = self.settings
+        if settings.get("patching"):
+            unasked.clear()
+        if all(settings.get(name, "unsaid") is None for name in ("finetune", "checkpoints")):
+            unasked |= {"fine-tuning", "comparison", "lora"}
         return frozenset(unasked)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The recipe's settings; empty where there is no recipe."""
+        try:
+            text = self.recipe
+        except MissingResultError:
+            return {}
+        try:
+            found = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise CircuitsError(f"{self.folder / 'recipe.yaml'}: not YAML; make it anew") from error
+        if not isinstance(found, dict):
+            raise CircuitsError(f"{self.folder / 'recipe.yaml'}: not a recipe; make it anew")
+        return found

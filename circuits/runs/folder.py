@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from circuits.comparison import CrossEvaluation, Evolution
 from circuits.errors import CircuitsError
@@ -13,7 +13,7 @@ from circuits.evaluation import Evaluation
 from circuits.graph import Circuit, EdgeScores
 from circuits.intervention.patching import Patching
 from circuits.model_diff import ModelDiffs
-from circuits.runtime.files import read_json
+from circuits.runs.records import Environment, ExampleFile
 from circuits.runtime.result_file import ResultFile
 from circuits.tuning.lora_result import LoraComparison
 from circuits.tuning.training_log import TrainingLog
@@ -36,47 +36,11 @@ class RunFolder:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise CircuitsError(f"{self.folder}: no such run folder; make one with `circuits run`")
-        self._read: dict[str, Any] = {}
 
     @property
     def name(self) -> str:
         """The folder's own name."""
         return self.folder.resolve().name
-
-    def json(self, name: str) -> dict[str, Any]:
-        """A JSON file of the folder.
-
-        Args:
-            name: of the file in the folder.
-
-        Returns:
-            Its JSON values.
-        """
-        if name not in self._read:
-            if not (self.folder / name).is_file():
-                raise MissingResultError(f"{name} is not in the run folder.")
-            self._read[name] = read_json(self.folder / name)
-        found = self._read[name]
-        if not isinstance(found, dict) or not found:
-            raise MissingResultError(f"{name} holds nothing.")
-        return found
-
-    def part(self, name: str, *keys: str) -> Any:
-        """What stands at a path of keys in a JSON file.
-
-        Args:
-            name: of the file in the folder.
-            *keys: of the part, outermost first.
-
-        Returns:
-            Its JSON values.
-        """
-        found: Any = self.json(name)
-        for depth, key in enumerate(keys, start=1):
-            if not isinstance(found, dict) or found.get(key) in (None, {}, []):
-                raise MissingResultError(f"{name} has no “{' / '.join(keys[:depth])}”.")
-            found = found[key]
-        return found
 
     @cached_property
     def evaluation(self) -> Evaluation:
@@ -163,6 +127,16 @@ class RunFolder:
         if not path.is_file():
             raise MissingResultError("recipe.yaml is not in the run folder.")
         return path.read_text(encoding="utf-8")
+
+    @cached_property
+    def example(self) -> ExampleFile:
+        """One prompt pair of the evaluation set as text."""
+        return self._load(ExampleFile, "pairs/example.json")
+
+    @cached_property
+    def environment(self) -> Environment:
+        """Machine and versions, and how long each stage took."""
+        return self._load(Environment, "environment.json")
 
     def _load(self, kind: type[R], name: str) -> R:
         """A result file of the folder as its object."""

@@ -11,6 +11,7 @@ from circuits.pipeline import load_recipe
 from circuits.pipeline.data import Data
 from circuits.pipeline.recipe import parse
 from circuits.pipeline.store import Store
+from circuits.runs.records import ExampleFile
 
 
 def rows(last):
@@ -108,10 +109,10 @@ def test_a_run_keeps_a_list_of_the_rows_that_it_left_out(tmp_path):
         data = Data(store.recipe, store)
         data.make_pairs()
         first = data.pairs("evaluate")[0]
-        example = json.loads(store.path("pairs", "example.json").read_text())
+        example = ExampleFile.load(store.path("pairs", "example.json"))
         listed = json.loads(store.path("skipped.json").read_text())
-    assert example["title"] == first.source
-    assert example["clean_prompt"].lstrip().startswith(example["sentences"][0]["text"])
+    assert example.title == first.source
+    assert example.clean_prompt.lstrip().startswith(example.sentences[0].text)
     assert [row["source"] for row in listed["validation"]] == ["articles.json, row 6"]
     left_out = {row["source"] for row in listed["test"]}
     assert len(left_out) == len(listed["test"]) > 4

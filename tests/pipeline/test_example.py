@@ -23,11 +23,10 @@ def test_the_pieces_are_the_corrupted_text(kind):
         tasks.load("capitals"), tokenizer, PairSet((pair,)), {}, split="all", seed=0
     )
     begin = "<s> " if "bos" in kind else ""
-    (pieces,) = shown["segments"].values()
-    assert [piece["corrupted"] for piece in pieces] == [False, True, False]
-    assert "".join(piece["text"] for piece in pieces) == begin + said
-    assert list(shown["corruptions"].values()) == [begin + said]
-    assert pieces[1]["text"].startswith(" ") and pieces[2]["text"] == " is there ."
+    (pieces,) = shown.corruptions.values()
+    assert [piece.corrupted for piece in pieces] == [False, True, False]
+    assert "".join(piece.text for piece in pieces) == begin + said
+    assert pieces[1].text.startswith(" ") and pieces[2].text == " is there ."
 
 
 def test_a_letter_that_is_cut_in_two_is_left_as_its_bytes_read():
@@ -38,5 +37,20 @@ def test_a_letter_that_is_cut_in_two_is_left_as_its_bytes_read():
     shown = example_article(
         tasks.load("capitals"), tokenizer, PairSet((pair,)), {}, split="all", seed=0
     )
-    (pieces,) = shown["segments"].values()
-    assert [piece["text"] for piece in pieces] == ["a\ufffd", "\ufffdb"]
+    (pieces,) = shown.corruptions.values()
+    assert [piece.text for piece in pieces] == ["a\ufffd", "\ufffdb"]
+
+
+def test_without_spans_the_words_that_differ_are_marked():
+    tokenizer = make_tokenizer()
+    clean, corrupted = (
+        tuple(tokenizer(text)["input_ids"])
+        for text in ("Mary gave John a book", "Mary gave Paris a book")
+    )
+    pair = PromptPair(clean[: len(corrupted)], corrupted[: len(clean)], ((5,),), source="a row")
+    shown = example_article(
+        tasks.load("capitals"), tokenizer, PairSet((pair,)), {}, split="all", seed=0
+    )
+    (pieces,) = shown.corruptions.values()
+    marked = [piece.text for piece in pieces if piece.corrupted]
+    assert marked[0] == "Paris " and pieces[0].text == "Mary gave "

@@ -166,8 +166,12 @@ def test_loras_are_compared_at_equal_size_and_steps(folder):
 def test_the_recipe_is_written_as_resolved(folder):
     written = yaml.safe_load((folder / "recipe.yaml").read_text())
     assert written["lora"]["steps"] == 5 and written["attribution"]["quadrature"] == "midpoint"
-    environment = read(folder, "environment.json")
-    assert set(environment["seconds"]) >= {"pairs", "checkpoints", "scores/base", "lora"}
+    assert set(open_run(folder).environment.seconds) >= {
+        "pairs",
+        "checkpoints",
+        "scores/base",
+        "lora",
+    }
 
 
 def test_a_second_run_makes_nothing_again(folder):
@@ -268,8 +272,8 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
     report = run(load_recipe("gpt2-cnn-dailymail", overrides), tmp_path / "run", progress=False)
     assert report.read_text().startswith("<!")
     assert open_run(tmp_path / "run").order == ("base", "step-2", "step-3")
-    shown = read(tmp_path / "run", "pairs/example.json")
-    salient = next(s["text"] for s in shown["sentences"] if s["salient"])
+    shown = open_run(tmp_path / "run").example
+    salient = next(s.text for s in shown.sentences if s.salient)
     assert salient.startswith("Mary gave John")
 
 

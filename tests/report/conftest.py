@@ -26,13 +26,14 @@ from circuits.evaluation.robustness import Condition
 from circuits.evaluation.stability import stability
 from circuits.evaluation.task_performance import TaskPerformance
 from circuits.graph import Circuit, EdgeScores, Layout, Provenance, select
-from circuits.graph.provenance import DataRecord, ModelRecord
+from circuits.graph.provenance import DataRecord, ModelRecord, Versions
 from circuits.importance import LayerImportance
 from circuits.intervention.patching import Axis, Patching
 from circuits.model_diff.diff import ModelDiffs, summarize
 from circuits.model_diff.documents import DocumentDiffs
 from circuits.report.run import Run
-from circuits.runtime.files import write_json, write_text
+from circuits.runs.records import Environment, ExampleFile, ExampleSentence, Segment
+from circuits.runtime.files import write_text
 from circuits.statistics.estimate import Estimate
 from circuits.tuning.lora_result import LoraComparison, LoraRun
 from circuits.tuning.lora_targets import LoraTarget
@@ -320,53 +321,54 @@ def write_rest(folder: Path) -> None:
     write_text(
         folder / "recipe.yaml", "name: fake\nmodel: newsroom-gpt2\ntask:\n  name: newsroom\n"
     )
-    write_json(
-        folder / "environment.json",
-        {
-            "versions": {"torch": "2.13.0", "circuits": "0.1.0"},
-            "platform": "Linux",
-            "threads": 2,
-            "device": "cpu",
-            "seconds": {"pairs": 0.4, "scores/base": 6.1},
-        },
-    )
+    Environment(
+        versions=Versions(
+            circuits="0.1.0", torch="2.13.0", transformers="5.0", transformer_lens="4.3"
+        ),
+        python="3.11",
+        platform="Linux",
+        threads=2,
+        device="cpu",
+        seconds={"pairs": 0.4, "scores/base": 6.1},
+    ).save(folder / "environment.json")
     training_log().save(folder / "checkpoints" / "training_log.json")
-    write_json(
-        folder / "pairs" / "example.json",
-        {
-            "title": "newsroom test article 0",
-            "sentences": [
-                {"text": "Rain <b>fell</b> & fell in Ardon.", "score": 0.0, "salient": False},
-                {
-                    "text": "Lena Voss resigned as mayor of Ardon.",
-                    "score": 0.8,
-                    "salient": True,
-                },
-                {"text": "The step came after protests.", "score": 0.2, "salient": True},
-                {
-                    "text": "A concert in Brill drew many visitors.",
-                    "score": 0.0,
-                    "salient": False,
-                },
-            ],
-            "summary": "Lena Voss resigned as mayor of Ardon after protests.",
-            "clean_prompt": "Rain <b>fell</b> & fell in Ardon. Lena Voss resigned as mayor of "
-            "Ardon. The step came after protests. A concert in Brill drew many visitors. TL;DR:",
-            "corruptions": {
-                "counterfactual": "Rain <b>fell</b> & fell in Ardon. Otto Grau resigned as judge "
-                "of Senn. The step came after threats. A concert in Brill drew many visitors. "
-                "TL;DR:",
-                "filler": "Rain fell in Ardon.<|endoftext|><|endoftext|> TL;DR:",
-            },
-            "segments": {
-                "filler": [
-                    {"text": "Rain fell in Ardon.", "corrupted": False},
-                    {"text": "<|endoftext|><|endoftext|>", "corrupted": True},
-                    {"text": " TL;DR:", "corrupted": False},
-                ]
-            },
-        },
+    sentences = (
+        ("Rain <b>fell</b> & fell in Ardon.", 0.0, False),
+        ("Lena Voss resigned as mayor of Ardon.", 0.8, True),
+        ("The step came after protests.", 0.2, True),
+        ("A concert in Brill drew many visitors.", 0.0, False),
     )
+    corruptions = {
+        "counterfactual": (
+            ("Rain <b>fell</b> & fell in Ardon. ", False),
+            ("Otto Grau ", True),
+            ("resigned as ", False),
+            ("judge ", True),
+            ("of ", False),
+            ("Senn. ", True),
+            ("The step came after ", False),
+            ("threats. ", True),
+            ("A concert in Brill drew many visitors. TL;DR:", False),
+        ),
+        "filler": (
+            ("Rain fell in Ardon.", False),
+            ("<|endoftext|><|endoftext|>", True),
+            (" TL;DR:", False),
+        ),
+    }
+    ExampleFile(
+        title="newsroom test article 0",
+        sentences=tuple(
+            ExampleSentence(text=text, score=score, salient=salient)
+            for text, score, salient in sentences
+        ),
+        answer="Lena Voss resigned as mayor of Ardon after protests.",
+        clean_prompt=" ".join(text for text, _, _ in sentences) + " TL;DR:",
+        corruptions={
+            name: tuple(Segment(text=text, corrupted=there) for text, there in pieces)
+            for name, pieces in corruptions.items()
+        },
+    ).save(folder / "pairs" / "example.json")
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,14 @@ from plotly.offline import get_plotlyjs
 from circuits import CircuitsError
 from circuits.evaluation import CheckpointEvaluation, Evaluation, Undefined
 from circuits.importance import LayerImportance
+from circuits.report import page as pages
 from circuits.report import write_report
-from circuits.report.blocks import Figure
+from circuits.report.blocks import Block, Figure, Section
 from circuits.report.page import SECTIONS
 from circuits.report.run import Run
 from circuits.report.sections.completeness import gaps
 from circuits.runs import open_run
+from circuits.runs.records import ExampleFile, Segment
 from circuits.runtime.files import read_json, write_json
 from circuits.tuning.lora_result import LoraComparison
 from circuits.tuning.training_log import TrainingLog
@@ -208,13 +210,25 @@ def test_an_empty_run_still_makes_a_page(tmp_path: Path) -> None:
     assert page.text.count("is not in the run folder") >= len(SECTIONS)
 
 
-def test_a_malformed_file_costs_its_part_only(folder: Path) -> None:
+def test_a_broken_file_is_refused_by_name(folder: Path) -> None:
     (folder / "lora.json").write_text("{", encoding="utf-8")
+    with pytest.raises(CircuitsError, match=r"lora\.json: not a JSON file"):
+        write_report(folder)
+
+
+def test_a_file_of_another_kind_is_refused_by_name(folder: Path) -> None:
     write_json(folder / "model_diff.json", {"unexpected": 1})
-    text = Page(write_report(folder).read_text(encoding="utf-8")).text
-    assert "lora.json: not a JSON file" in text
-    assert "model_diff.json: a file that names no kind" in text
-    assert "keep f = 0.913" in text
+    with pytest.raises(CircuitsError, match=r"model_diff\.json: a file that names no kind"):
+        write_report(folder)
+
+
+def test_a_bug_in_a_section_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(run: Run) -> list[Block]:
+        raise KeyError("a typing error")
+
+    monkeypatch.setattr(pages, "SECTIONS", (Section("summary", "Summary", (broken,)),))
+    with pytest.raises(KeyError, match="a typing error"):
+        write_report(folder)
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
@@ -238,23 +252,15 @@ def test_names_cannot_close_the_data_script(folder: Path) -> None:
 
 
 def test_a_task_without_articles_is_not_called_one_of_summaries(folder: Path) -> None:
-    write_json(
-        folder / "pairs" / "example.json",
-        {
-            "title": "pairs.csv, row 1",
-            "sentences": [],
-            "summary": "Ardon",
-            "clean_prompt": "Ana Bell resigned as mayor of",
-            "corruptions": {"corrupted": "Ana Bell resigned as judge of"},
-            "segments": {
-                "corrupted": [
-                    {"text": "Ana Bell resigned as", "corrupted": False},
-                    {"text": " judge", "corrupted": True},
-                    {"text": " of", "corrupted": False},
-                ]
-            },
+    pieces = (("Ana Bell resigned as", False), (" judge", True), (" of", False))
+    ExampleFile(
+        title="pairs.csv, row 1",
+        answer="Ardon",
+        clean_prompt="Ana Bell resigned as mayor of",
+        corruptions={
+            "corrupted": tuple(Segment(text=text, corrupted=there) for text, there in pieces)
         },
-    )
+    ).save(folder / "pairs" / "example.json")
     html = write_report(folder).read_text(encoding="utf-8").replace(get_plotlyjs(), "")
     assert "goes on with an answer" in html and "<span>Answer</span>Ardon" in html
     assert "<mark> judge</mark>" in html and "100 held-out examples" in html

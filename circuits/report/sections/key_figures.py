@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from circuits.evaluation import CircuitSummary, Faithfulness, SummaryQuality
 from circuits.format import count, counted, interval, percent, signed
 from circuits.report.blocks import Block, StatCard, StatCards
-from circuits.report.run import UNSHOWABLE, Run
+from circuits.report.run import Run
 from circuits.runs import MissingResultError
 
 
@@ -22,7 +22,7 @@ def tiles(run: Run) -> Iterator[Block]:
 def _or_none(made: Callable[[Run], StatCard], run: Run) -> StatCard | None:
     try:
         return made(run)
-    except UNSHOWABLE:
+    except MissingResultError:
         return None
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from markupsafe import Markup
 
@@ -27,18 +26,22 @@ def recipe(run: Run) -> Iterator[Block]:
 
 def environment(run: Run) -> Iterator[Block]:
     """Versions and machine, and how long each stage took."""
-    found = run.json("environment.json")
-    machine = {name: value for name, value in found.items() if not isinstance(value, Mapping)}
-    rows = [[name, str(value)] for name, value in (machine | _of(found, "versions")).items()]
+    found = run.environment
+    machine = {
+        "python": found.python,
+        "platform": found.platform,
+        "threads": found.threads,
+        "device": found.device,
+        **found.versions.model_dump(),
+    }
+    rows = [[name, str(value)] for name, value in machine.items()]
     yield Table(caption="Where it ran, and on what versions.", head=["", ""], views={"": rows})
-    seconds = _of(found, "seconds")
-    if seconds:
-        longest = sorted(seconds.items(), key=lambda item: -float(item[1]))
-        total = sum(float(value) for value in seconds.values())
+    if found.seconds:
+        longest = sorted(found.seconds.items(), key=lambda item: -item[1])
         yield Table(
-            caption=f"Time by stage, {count(total)} s in all.",
+            caption=f"Time by stage, {count(sum(found.seconds.values()))} s in all.",
             head=["stage", "seconds"],
-            views={"": [[name, f"{float(value):.1f}"] for name, value in longest]},
+            views={"": [[name, f"{seconds:.1f}"] for name, seconds in longest]},
         )
 
 
@@ -57,8 +60,3 @@ def fingerprints(run: Run) -> Iterator[Block]:
         head=["checkpoint", "of", "fingerprint"],
         views={"": rows},
     )
-
-
-def _of(found: Mapping[str, Any], key: str) -> dict[str, Any]:
-    part = found.get(key)
-    return dict(part) if isinstance(part, Mapping) else {}

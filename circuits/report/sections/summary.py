@@ -21,7 +21,7 @@ from circuits.format import (
 )
 from circuits.report import narrative, narrative_diff
 from circuits.report.blocks import Block, Bullets, Note
-from circuits.report.run import UNSHOWABLE, Run, reason
+from circuits.report.run import Run
 from circuits.report.sections.key_figures import ends_of_quality, last_curves, size_of
 from circuits.runs import MissingResultError
 from circuits.tuning.lora_result import Spread
@@ -42,8 +42,8 @@ def findings(run: Run) -> Iterator[Block]:
             continue
         try:
             items.append(made(run))
-        except UNSHOWABLE as error:
-            absent.append(reason(error))
+        except MissingResultError as error:
+            absent.append(str(error))
     if items:
         yield Bullets(items)
     if absent:

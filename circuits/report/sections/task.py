@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from difflib import SequenceMatcher
-from typing import Any
+from collections.abc import Iterator
 
 from circuits.format import count
 from circuits.report.blocks import Article, Block, Method, Sentence, Text
 from circuits.report.nouns import ARTICLES
 from circuits.report.run import Run
 from circuits.runs import MissingResultError
+from circuits.runs.records import ExampleFile
 
 _ARTICLES = (
     "The model reads an article and a cue and goes on with a summary. Each article has a "
@@ -29,25 +28,23 @@ _MATTERS = (
 
 def example(run: Run) -> Iterator[Block]:
     """An article as a clipping, or a prompt; then the corrupted ones."""
-    found = run.json("pairs/example.json")
+    found = run.example
     of_articles = run.words is ARTICLES
     yield Text((_ARTICLES if of_articles else _PROMPTS) + _MATTERS)
     yield _article(found) if of_articles else _prompt(found)
 
 
-def _article(found: dict[str, Any]) -> Article:
-    sentences = [
-        Sentence(one["text"], bool(one["salient"]), one.get("score")) for one in found["sentences"]
-    ]
+def _article(found: ExampleFile) -> Article:
+    sentences = [Sentence(one.text, one.salient, one.score) for one in found.sentences]
     masked = sum(sentence.masked for sentence in sentences)
     return Article(
         caption="One article of the evaluation set. Marked: the "
         + ("sentence" if masked == 1 else f"{masked} sentences")
         + " that the summary needs and that every corruption changes; the number behind a sentence"
         " is its own ROUGE against the summary.",
-        title=str(found.get("title", "")),
+        title=found.title,
         sentences=sentences,
-        answer=str(found.get("summary", "")),
+        answer=found.answer,
         label="Summary",
         variants=_variants(found),
         method=Method(
@@ -65,13 +62,13 @@ def _article(found: dict[str, Any]) -> Article:
     )
 
 
-def _prompt(found: dict[str, Any]) -> Article:
+def _prompt(found: ExampleFile) -> Article:
     return Article(
         caption="One prompt of the evaluation set, with its right answer (the first, where several "
         "count). Marked in the corrupted prompts: what differs.",
-        title=str(found.get("title", "")),
-        sentences=[Sentence(str(found.get("clean_prompt", "")), False, None)],
-        answer=str(found.get("summary", "")),
+        title=found.title,
+        sentences=[Sentence(found.clean_prompt, False, None)],
+        answer=found.answer,
         label="Answer",
         variants=_variants(found),
         method=Method(
@@ -99,24 +96,9 @@ def sizes(run: Run) -> Iterator[Block]:
     )
 
 
-def _variants(found: dict[str, Any]) -> dict[str, list[tuple[str, bool]]]:
+def _variants(found: ExampleFile) -> dict[str, list[tuple[str, bool]]]:
     """The corrupted prompts in pieces, by the name of the corruption."""
-    segments = found.get("segments", {})
     return {
-        name: _marked(found, text, segments.get(name))
-        for name, text in found.get("corruptions", {}).items()
+        name: [(piece.text, piece.corrupted) for piece in pieces]
+        for name, pieces in found.corruptions.items()
     }
-
-
-def _marked(
-    example: dict[str, Any], text: str, segments: Sequence[dict[str, Any]] | None
-) -> list[tuple[str, bool]]:
-    """The corrupted text in pieces, each with whether it was replaced."""
-    if segments:
-        return [(str(one["text"]), bool(one["corrupted"])) for one in segments]
-    clean, corrupted = str(example.get("clean_prompt", "")).split(" "), text.split(" ")
-    pieces = []
-    for kind, _, _, start, end in SequenceMatcher(None, clean, corrupted, False).get_opcodes():
-        if end > start:
-            pieces.append((" ".join(corrupted[start:end]) + " ", kind != "equal"))
-    return pieces
