@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from circuits.errors import CircuitsError, InputError, UndefinedMetricError, UnsupportedError
 
 if TYPE_CHECKING:
+    from circuits import plot
     from circuits.attribution import attribute, attribute_nodes
     from circuits.comparison import Comparison, CrossEvaluation, Evolution, compare, cross_evaluate
     from circuits.evaluation import (
@@ -200,6 +201,7 @@ __all__ = [
     "open_run",
     "patch",
     "path_patch",
+    "plot",
     "reliability",
     "robustness",
     "select",
@@ -214,6 +216,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
+    if name == "plot":
+        return importlib.import_module("circuits.plot")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'circuits' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME_OF[name]), name)
