@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from circuits.errors import CircuitsError, InputError, UndefinedMetricError, UnsupportedError
 
 if TYPE_CHECKING:
-    from circuits import plot
     from circuits.attribution import attribute, attribute_nodes
     from circuits.comparison import Comparison, CrossEvaluation, Evolution, compare, cross_evaluate
     from circuits.evaluation import (

@@ -20,6 +20,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, get_args
 
 from beartype import beartype
+from beartype.door import die_if_unbearable
 from jaxtyping import AbstractArray, config, jaxtyped
 
 _NAME = "__check_shapes__"
@@ -58,6 +59,8 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _bind(function: FunctionType) -> Callable[..., Any]:
     """The compiled check of the code, calling this very closure; itself if nothing is annotated."""
+    if inspect.isgeneratorfunction(function):
+        return _checked_at_the_call(function)
     code = function.__code__
     if id(code) not in _compiled:
         typed = _with_types(function)
@@ -76,6 +79,24 @@ def _bind(function: FunctionType) -> Callable[..., Any]:
     def within(*args: Any, **kwargs: Any) -> Any:
         with jaxtyped("context"):
             return bound(*args, **kwargs)
+
+    return within
+
+
+def _checked_at_the_call(function: FunctionType) -> Callable[..., Any]:
+    """A generator's arguments, checked when it is called.
+
+    beartype checks them at the first step: among the dimensions of whoever steps, by then.
+    """
+    annotations, signature = _with_types(function).__annotations__, inspect.signature(function)
+
+    def within(*args: Any, **kwargs: Any) -> Any:
+        with jaxtyped("context"):
+            for name, value in signature.bind(*args, **kwargs).arguments.items():
+                kind = signature.parameters[name].kind
+                if name in annotations and kind not in (kind.VAR_POSITIONAL, kind.VAR_KEYWORD):
+                    die_if_unbearable(value, annotations[name])
+        return function(*args, **kwargs)
 
     return within
 

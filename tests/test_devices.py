@@ -165,6 +165,6 @@ def test_circuits_in_other_checkpoints(both, hooked, random_pairs):
 
     def work(model):
         models = dict.fromkeys(chosen, model)
-        return circuits.cross_evaluate(models, chosen, pairs, n_resamples=20).to_dict()
+        return circuits.cross_evaluate(models, chosen, pairs, n_resamples=20).to_json()
 
     close(*both(work))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from circuits.models import HookedModel
     from tasks.pairs import PairSet
 
+_RESAMPLES = 200  # of the examples that the scores were made from, for stability
+
 
 PARTIAL = "evaluation.partial"
 
@@ -165,7 +167,7 @@ def evaluate(
             config=EvalConfig(
                 n_minimality_pairs=len(pairs) if minimal else None,
                 n_completeness_pairs=len(pairs) if complete else None,
-                n_resamples=200,
+                n_resamples=_RESAMPLES,
                 metric=metric,
                 ablation=ablation,
             ),

@@ -220,7 +220,7 @@ def test_out_of_memory_halves_the_batch(hooked, random_pairs, monkeypatch, caplo
         ({"method": "eap", "steps": 5}, "eap does not take steps"),
         ({"metric": "bleu"}, "unknown metric 'bleu'; known: logit-difference"),
         ({"metric": "accuracy"}, "has no gradient"),
-        ({"batch_size": 0}, "batch size 0"),
+        ({"options": RunOptions(batch_size=0)}, "batch size 0"),
     ],
 )
 def test_refusals(settings, message, hooked, random_pairs):

@@ -147,6 +147,7 @@ def test_until_stable_scores_as_many_pairs_as_it_takes_and_says_so(tmp_path):
     assert one.provenance.pairs == other.provenance.pairs
 
 
+@pytest.mark.exhaustive
 def test_until_stable_says_where_it_ran_out_of_pairs(tmp_path):
     arguments = [*NEWSROOM, "--steps", "1", "--size", "150", "--quiet", "--out", tmp_path]
     arguments += ["--ranking", "absolute"]

@@ -21,7 +21,7 @@ VERBS = {
     "diff": (*NOTHING, "--base", "nowhere/at-all"),
     "lora": ("--model", "nowhere/at-all", "--circuit", "nothing"),
     "patch": NOTHING,
-    "search": (*NOTHING, "--threshold", "1"),
+    "search": (*NOTHING, "--tau", "1"),
 }
 
 

@@ -28,7 +28,7 @@ def table(tmp_path):
 VERBS = {
     "discover": [],
     "patch": [],
-    "search": ["--threshold", "1"],
+    "search": ["--tau", "1"],
     "plan": [],
     "diff": ["--base", "MODEL"],
     "evaluate": ["--scores", "SCORES"],

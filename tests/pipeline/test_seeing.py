@@ -31,6 +31,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.exhaustive
 def test_every_stage_is_about_the_text_model(tmp_path):
     config = SEEING["gemma3"]()
     config.text_config.max_position_embeddings = config.text_config.sliding_window = 256

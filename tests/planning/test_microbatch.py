@@ -53,6 +53,7 @@ def test_no_more_than_fits(hooked, random_pairs, device_of, method):
     assert choose_batch_size(model, pairs, cost_of(method)) == 1
 
 
+@pytest.mark.exhaustive
 def test_steps_and_lengths_count(hooked, random_pairs, device_of):
     model, pairs = hooked("llama"), random_pairs(n=N, length=LENGTH)
     device_of(model, plan(CONFIGS["llama"](), job_of(Shape(20, LENGTH), steps=5)).working)
@@ -109,7 +110,7 @@ def test_evaluation_runs_in_batches_that_fit(hooked, random_pairs, device_of, mo
         sizes.append(len(batch))
         return real(model, batch, constants)
 
-    monkeypatch.setattr(module, "Executor", watched)
+    monkeypatch.setattr(module, "CircuitRunner", watched)
     module.measure(model, pairs, [Circuit.empty(model.layout)])
     assert sizes == [2, 2, 2]
 

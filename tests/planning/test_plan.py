@@ -154,7 +154,7 @@ def test_suggestions_fit():
 def test_an_adapter_is_suggested_where_all_weights_do_not_fit():
     made, lora = (plan(GPT2, job_of(Shape(1, 8), name)) for name in ("finetune", "lora"))
     found = suggestions(GPT2, made, (made.total + lora.total) // 2)
-    assert any(change.startswith("--method lora") for change in found)
+    assert any(change.startswith("--job lora") for change in found)
     assert not any("bfloat16" in change for change in found)
 
 
