@@ -261,7 +261,7 @@ def test_estimate_falls_with_the_true_error(name, hooked, random_pairs, converge
 
 
 @pytest.mark.parametrize("lengths", [[9, 14, 6], [9, 14, 6, 9, 11, 7]], ids=["three", "six"])
-@pytest.mark.exhaustive_but("three")
+@pytest.mark.exhaustive
 def test_auto_spends_on_each_example_what_it_needs(lengths, hooked, random_pairs):
     model, pairs = hooked("llama"), random_pairs(n=len(lengths), lengths=lengths)
     exact = circuits.attribute(model, pairs, steps=100, per_example=True).per_example

@@ -192,7 +192,12 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
     }
     assert all(one is not None for one in done.values()) and programs == []
     functions = {name for name in circuits.__all__ if name.islower()}
-    apart = {"compare_lora_targets", "open_run", "until_stable"}  # below, or without a model
+    apart = {
+        "compare_lora_targets",
+        "open_run",
+        "plot",
+        "until_stable",
+    }  # below, or without a model
     assert functions <= done.keys() | apart, "a function of the API is not tried"
     training = {"settings": settings, "progress": False}
     whole, _ = load_model(tmp_path / "model", device="cpu")

@@ -49,6 +49,7 @@ def adapter(tmp_path_factory):
     return folder
 
 
+@pytest.mark.exhaustive
 def test_a_run_goes_on_from_the_merged_model(adapter, tmp_path):
     recipe = load_recipe("quickstart", [f"model={adapter}", *SMALL])
     report = run(recipe, tmp_path / "run", progress=False)

@@ -43,6 +43,7 @@ def hub(tmp_path, monkeypatch):
     return [repository / "snapshots" / (letter * 40) for letter in "ab"]
 
 
+@pytest.mark.exhaustive
 def test_every_stage_takes_the_revision(hub, tmp_path):
     small = [override for override in SMALL if not override.startswith("lora")]
     assert "model_diff=null" in small, "the circuit points without it"

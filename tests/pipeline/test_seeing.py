@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import torch
 from cli.inside import circuits as verb
 from conftest import make_tokenizer, randomised

@@ -137,6 +137,7 @@ def test_the_largest_batch_fits_and_one_more_does_not(name):
     assert largest_batch(GPT2, dataclasses.replace(job, n=3), available) == 3
 
 
+@pytest.mark.exhaustive
 def test_suggestions_fit():
     job = job_of(Shape(64, 64), n=64)
     made = plan(GPT2, job, overhead=1_000_000)

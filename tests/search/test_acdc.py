@@ -134,6 +134,7 @@ def test_edges_that_cannot_matter_go_at_zero(hooked):
     assert gone and any(step.name.endswith("<v>") for step in found.history)
 
 
+@pytest.mark.exhaustive
 def test_width_and_batches_change_no_verdict(hooked, random_pairs):
     model, pairs = hooked("llama"), random_pairs(n=2, lengths=[7, 5], seed=5)
     alone = acdc(model, pairs, AcdcConfig(0.03, width=1), options=RunOptions(batch_size=1))

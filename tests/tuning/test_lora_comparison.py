@@ -181,6 +181,7 @@ def test_invalid_targets_cannot_be_made(make, message):
         make()
 
 
+@pytest.mark.exhaustive
 def test_a_comparison_on_another_device(small_gpt2_folder, data, tmp_path):
     train, held_out = data
     targets = standard_lora_targets(
