@@ -19,6 +19,7 @@ estimate of their error that every result holds.
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -47,8 +48,8 @@ def calibrated_weights(
     if len(nodes) > 3:
         rows.append(risen)
         known.append(_integral(nodes, risen, slope, moved))
-    matrix = torch.stack(rows).permute(2, 0, 1)  # example, equation, point
-    target = torch.stack(known, dim=1)
+    matrix = rearrange(rows, "equation point example -> example equation point")
+    target = rearrange(known, "equation example -> example equation")
     size = matrix.abs().amax(dim=2).clamp(min=torch.finfo(matrix.dtype).tiny)
     matrix, target = matrix / size[..., None], target / size
     normal = torch.einsum("bik,k,bjk->bij", matrix, own, matrix)

@@ -50,6 +50,7 @@ from functools import cached_property
 from typing import Any, NoReturn
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -222,7 +223,9 @@ def agreement(
     split = half_weights(
         larger.repeat_interleave(GAP_SPLITS, dim=0), halves[:GAP_SPLITS].repeat(GAP_SUBSETS, 1)
     )
-    gaps = torch.sub(*engine.run(*split)).unflatten(1, (GAP_SUBSETS, GAP_SPLITS)).nanmean(dim=2)
+    gaps = torch.sub(*engine.run(*split))
+    gaps = rearrange(gaps, "pair (subset split) k -> pair subset split k", subset=GAP_SUBSETS)
+    gaps = gaps.nanmean(dim=2)
     permuted = engine.permuted(sign_flips(count, PERMUTATIONS, seed=seed + 3))
     bar.close()
     tails = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)

@@ -25,6 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor
 
@@ -63,7 +64,7 @@ class EdgeNodes:
         # Ranks as a matrix of sources by readers; places without an edge never enter.
         filled = ranks.new_full((len(ranks), sources * readers), never)
         filled[:, self.positions] = ranks
-        matrix = filled.unflatten(1, (sources, readers))
+        matrix = rearrange(filled, "k (source reader) -> k source reader", source=sources)
         entered = ranks.new_full((len(ranks), sources + 1), never)
         entered[:, :-1] = matrix.amin(dim=2)  # by the edges that leave it; logits has none
         # By the edges that enter it: a node has several readers (q, k, v), and under grouped-query

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -205,7 +206,8 @@ class _Bench:
             left = [name for name in self.components if name not in grown]
             tried = [(*grown, name) for name in _drawn(left, config.n_candidates, draw)]
             measured = self.measure(pairs, tried, [self.circuit])
-            f = faithfulness_from_means(measured.columns.mean(dim=0)).view(2, len(tried))
+            f = faithfulness_from_means(measured.columns.mean(dim=0))
+            f = rearrange(f, "(run tried) -> run tried", run=2)
             gap, index = (f[1] - f[0]).abs().max(dim=0)
             if float(gap) <= widest:
                 break
@@ -237,7 +239,8 @@ def _figures(n_sets: int) -> Statistic:
     """Mean gap of circuit and control; then, set by set, f of circuit and model, and both gaps."""
 
     def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
-        f = faithfulness_from_means(means).unflatten(-1, (3, n_sets))
+        f = faithfulness_from_means(means)
+        f = rearrange(f, "... (run knockout) -> ... run knockout", knockout=n_sets)
         whole, kept, control = f.unbind(dim=-2)
         gap, other = (kept - whole).abs(), (control - whole).abs()
         averages = [gaps[..., :-1].mean(dim=-1, keepdim=True) for gaps in (gap, other)]

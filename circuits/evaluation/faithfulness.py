@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
+from einops import rearrange, reduce
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -262,14 +263,15 @@ def faithfulness(
         *values, area_f, area_abs_gap, log_area_f = estimates(
             columns, _statistic(lines, axis), seed=options.seed
         )
-        kept = torch.tensor([float(len(circuit)) for circuit in line]).view(lines, -1)
+        kept = torch.tensor([float(len(circuit)) for circuit in line])
+        kept = reduce(kept, "(line point) -> point", "mean", line=lines)
         reasons = tuple(map(degenerate_reason, selected[name][0]))
         curves[name] = Curve(
             level=nothing.level,
             ranking=name,
             fractions=fractions,
             sizes=sizes,
-            kept=tuple(kept.mean(dim=0).tolist()),
+            kept=tuple(kept.tolist()),
             values=tuple(values),
             area_f=area_f,
             area_abs_gap=area_abs_gap,
@@ -293,7 +295,8 @@ def _statistic(lines: int, axis: Float[Tensor, " point"]) -> Statistic:
     """From metric means to f at each fraction, then the three areas; several lines are averaged."""
 
     def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
-        f = faithfulness_from_means(means).unflatten(-1, (lines, len(axis)))
+        f = faithfulness_from_means(means)
+        f = rearrange(f, "... (line point) -> ... line point", line=lines)
         log = axis.log()
         areas = [
             torch.trapezoid(f, axis),

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -167,7 +168,8 @@ def _statistic(lines: int, asked: int, axis: Float[Tensor, " point"]) -> Statist
     """From metric means to each line's f, |1 - f| and area, then all differences of |1 - f|."""
 
     def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
-        f = faithfulness_from_means(means).unflatten(-1, (lines, len(axis)))
+        f = faithfulness_from_means(means)
+        f = rearrange(f, "... (line point) -> ... line point", line=lines)
         here = f[..., asked]
         gap = (1 - here).abs()
         area = torch.trapezoid((1 - f).abs(), axis) if len(axis) > 1 else gap

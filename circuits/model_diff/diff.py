@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
+from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
 
@@ -296,7 +297,8 @@ def layer_changes(
 
     def entropy(weights: Float[Tensor, "m doc"]) -> Float[Tensor, "m layer"]:
         means = weights @ change.flatten(1)
-        return means.abs().view(len(weights), *change.shape[1:]).mean(dim=2)
+        n_layers = change.shape[1]
+        return reduce(means.abs(), "m (layer head) -> m layer", "mean", layer=n_layers)
 
     of_means = partial(ResampledChanges.of_means, n_resamples=n_resamples, seed=seed)
     changes: dict[Criterion, ResampledChanges] = {

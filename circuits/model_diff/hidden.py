@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -263,7 +264,9 @@ def _group_sums(
         by_layer: list[Tensor] = []
 
         def note(x: Tensor) -> None:
-            by_layer.append(over_positions(x.transpose(1, 2), batch.mask).cpu())
+            by_layer.append(
+                over_positions(rearrange(x, "batch pos d -> batch d pos"), batch.mask).cpu()
+            )
 
         hooks = Hooks()
         for layer in model.view.layers:

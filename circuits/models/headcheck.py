@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -78,7 +79,7 @@ class _Drawn:
                 return new
 
             pushed = self._mixed((self.ends[projection.port], disturb))
-            moved = (pushed - still).view(*still.shape[:2], heads, -1)
+            moved = rearrange(pushed - still, "batch pos (head d) -> batch pos head d", head=heads)
             mine, others = moved[:, :, -group:], moved[:, :, :-group]
             if others.any():
                 return False

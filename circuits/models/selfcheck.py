@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -180,8 +181,12 @@ def _enter(value: Callable[[], Tensor], x: Tensor) -> Tensor:
 def _project(value: Callable[[], Tensor], projections: list[Projection], x: Tensor) -> Tensor:
     new = x.clone()
     for projection in projections:
-        weight = projection.weight.float().transpose(0, 1).flatten(1)
-        output = (value() @ weight).unflatten(-1, (projection.n_heads, projection.d_head))
+        weight = rearrange(
+            projection.weight.float(), "head d_model d_head -> d_model (head d_head)"
+        )
+        output = rearrange(
+            value() @ weight, "... (head d_head) -> ... head d_head", head=projection.n_heads
+        )
         if projection.bias is not None:
             output = output + projection.bias.float()
         projection.heads(new).copy_(output)

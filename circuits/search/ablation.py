@@ -7,6 +7,7 @@ from functools import partial
 from typing import Literal
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -48,7 +49,8 @@ class HeadAblationRun:
 
         def add(place: int, lengths: Int[Tensor, " batch"], z: Tensor) -> None:
             inside = torch.arange(z.shape[1], device=z.device) < lengths[:, None]
-            totals[place] += z.unflatten(-1, (heads, -1)).float()[inside].sum(dim=0)
+            by_head = rearrange(z, "batch pos (head d) -> batch pos head d", head=heads)
+            totals[place] += by_head.float()[inside].sum(dim=0)
             counts[place] += inside.sum()
 
         def work(batch: PairBatch) -> None:
@@ -74,10 +76,11 @@ class HeadAblationRun:
         copies = batch.repeat(len(off))
         with torch.no_grad():
             logits: Tensor = self.model.logits(copies.clean, copies, hooks)
-        return logits.view(len(off), -1, logits.shape[1])
+        return rearrange(logits, "(copy read) vocab -> copy read vocab", copy=len(off))
 
     def _without(self, place: int, off: Bool[Tensor, "copy head"], x: Tensor) -> Tensor:
-        z = x.view(len(off), -1, x.shape[1], off.shape[1], self.stand_in.shape[-1])
+        shape = {"copy": len(off), "head": off.shape[1]}
+        z = rearrange(x, "(copy batch) pos (head d) -> copy batch pos head d", **shape)
         gone = off.to(x.device)[:, None, None, :, None]
         return torch.where(gone, self.stand_in[place].to(x.dtype), z).view(x.shape)
 

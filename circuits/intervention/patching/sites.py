@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -167,7 +168,7 @@ class _Pattern(Site):
                     "not what its heads' outputs are made with, so an edit of them would mean "
                     "nothing; use z, q or k"
                 )
-            found[layer] = pattern.transpose(1, 2)
+            found[layer] = rearrange(pattern, "batch head query key -> batch query head key")
         return found
 
     def attach(self, hooks: Hooks, layer: Layer, chosen: Chosen, donor: Value) -> None:
@@ -180,7 +181,12 @@ class _Pattern(Site):
 
         values.hook(hooks, keep)
         point.hook(
-            hooks, lambda x: point.written(x, chosen, _mixed(donor.transpose(1, 2), live[0]))
+            hooks,
+            lambda x: point.written(
+                x,
+                chosen,
+                _mixed(rearrange(donor, "batch query head key -> batch head query key"), live[0]),
+            ),
         )
 
 
@@ -188,8 +194,15 @@ def _mixed(
     pattern: Float[Tensor, "batch head query key"], v: Float[Tensor, "batch key kv width"]
 ) -> Float[Tensor, "batch query head width"]:
     """z of each head; heads of one group share a KV head."""
-    grouped = pattern.unflatten(1, (v.shape[2], -1))
-    return torch.einsum("bkgqs,bskw->bqkgw", grouped.to(v.dtype), v).flatten(2, 3)
+    grouped = rearrange(
+        pattern, "batch (kv group) query key -> batch kv group query key", kv=v.shape[2]
+    )
+    z = einsum(
+        grouped.to(v.dtype),
+        v,
+        "batch kv group query key, batch key kv width -> batch query kv group width",
+    )
+    return rearrange(z, "batch query kv group width -> batch query (kv group) width")
 
 
 def _makes(
