@@ -20,8 +20,8 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError, UndefinedMetricError
 from circuits.evaluation.measure import faithfulness_from_means, measure
-from circuits.evaluation.robustness import random_circuit
 from circuits.graph import Circuit
+from circuits.graph.controls import random_circuit
 from circuits.graph.provenance import DataRecord
 from circuits.models import HookedModel
 from circuits.models.steps import training_steps

@@ -28,8 +28,8 @@ from torch import Tensor
 from circuits.errors import CircuitsError
 from circuits.evaluation.knockout import Mask, components_inside
 from circuits.evaluation.measure import Measured, faithfulness_from_means, measure
-from circuits.evaluation.robustness import random_circuit
 from circuits.graph import AnyCircuit, Level
+from circuits.graph.controls import random_circuit
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
 from circuits.runtime.options import RunOptions

@@ -8,14 +8,13 @@ neurons), on the same prompts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
-
-import torch
 
 from circuits.errors import UndefinedMetricError
 from circuits.evaluation.measure import faithfulness_from_means, measure
-from circuits.graph import AnyCircuit, Provenance
+from circuits.graph import AnyCircuit
+from circuits.graph.controls import random_circuit
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
 from circuits.runtime.options import RunOptions
@@ -98,11 +97,3 @@ def robustness(
             float(measured.corrupted.mean()),
         )
     return found
-
-
-def random_circuit(circuit: C, *, seed: int) -> C:
-    """As many random edges (nodes, neurons) of the same model, unpruned: a control."""
-    places = circuit.candidates
-    shuffled = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))]
-    mask = circuit.with_only(shuffled[: len(circuit)]).mask
-    return replace(circuit, mask=mask, scores=None, provenance=Provenance())

@@ -9,8 +9,8 @@ import circuits
 from circuits.comparison import CrossEvaluation, cross_evaluate
 from circuits.errors import CircuitsError
 from circuits.evaluation import measure
-from circuits.evaluation.robustness import random_circuit
 from circuits.graph import Circuit, Layout, select
+from circuits.graph.controls import random_circuit
 from circuits.report import narrative
 
 
