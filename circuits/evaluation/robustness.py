@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 from circuits.errors import UndefinedMetricError
 from circuits.evaluation.measure import faithfulness_from_means, measure
@@ -21,8 +20,6 @@ from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import Pieces
 from circuits.statistics.estimate import Estimate, estimates
 from tasks.pairs import PairSet
-
-C = TypeVar("C", bound=AnyCircuit)
 
 
 @dataclass(frozen=True)
