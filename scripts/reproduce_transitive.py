@@ -74,7 +74,7 @@ def main() -> None:
     }
     task = tasks.load("transitive", corruption=arguments.corruption)
     tokenizer = models["base"].tokenizer
-    draw = {"seed": arguments.seed, "context": models["base"].n_ctx}
+    draw = {"seed": arguments.seed, "n_ctx": models["base"].n_ctx}
     searched = task.pairs(tokenizer, arguments.search_pairs, split="validation", **draw)
     judged = task.pairs(tokenizer, arguments.pairs, split="test", **draw)
     tuned_models = {name: model for name, model in models.items() if name != "base"}

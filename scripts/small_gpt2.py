@@ -79,7 +79,7 @@ def train(
     rng = random.Random(f"small gpt2 {settings.seed}")
 
     def row() -> list[int]:
-        (draw,) = rng.candidates(list(documents), list(documents.values()))
+        (draw,) = rng.choices(list(documents), list(documents.values()))
         ids: list[int] = []
         while len(ids) < settings.n_ctx:
             ids += [*tokenizer(draw(rng))["input_ids"], tokenizer.eos_token_id]
@@ -114,7 +114,7 @@ def repeated(words: Sequence[str]) -> Document:
     """Lists of random words, repeated as they are."""
 
     def draw(rng: random.Random) -> str:
-        drawn = rng.candidates(words, k=rng.randint(3, 12))
+        drawn = rng.choices(words, k=rng.randint(3, 12))
         return "".join(f" {word}" for word in drawn * 3)
 
     return draw

@@ -171,7 +171,7 @@ def roll_call(rng: random.Random) -> str:
 
 def word_list(rng: random.Random) -> str:
     """Random words, repeated as they are."""
-    words = rng.candidates(slot_words(), k=rng.randint(5, 30))
+    words = rng.choices(slot_words(), k=rng.randint(5, 30))
     return " ".join(words * 3)
 
 

@@ -232,21 +232,11 @@ def test_every_verb_takes_a_model_that_sees(name, folder, tmp_path, random_pairs
     run("discover", *model, *task, "--per-example", "--size", 10, "--out", scores, "--quiet")
     run("evaluate", *model, *task, "--scores", scores, "--out", tmp_path / "evaluation", "--quiet")
     run("patch", *model, *task, "--site", "z", "--out", tmp_path / "patching", "--quiet")
-    run(
-        "search",
-        *model,
-        *task,
-        "--threshold",
-        5,
-        "--quiet",
-        "--out",
-        tmp_path / "search",
-        "--quiet",
-    )
+    run("search", *model, *task, "--tau", 5, "--out", tmp_path / "search", "--quiet")
     run("diff", *model, "--base", folder(name), *task, "--out", tmp_path / "diff")
     other = tmp_path / "other"
     run("discover", *model, *task, "--per-example", "--out", other, "--quiet")
     run("compare", scores, other, "--out", tmp_path / "compared")
     run("lora", "--model", folder(name), "--circuit", scores / "circuit.json", "--out", tmp_path)
     run("plan", "--model", folder(name), "--length", 16, "--n", 3)
-    run("plan", "--model", folder(name), "--length", 16, "--n", 3, "--method", "lora")
+    run("plan", "--model", folder(name), "--length", 16, "--n", 3, "--job", "lora")
