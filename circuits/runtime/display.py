@@ -33,6 +33,9 @@ class Displayed:
         facts = ", ".join(f"{name} {value}" for name, value in self._facts().items())
         return f"<{type(self).__name__}: {facts}>"
 
+    def __str__(self) -> str:  # pydantic's own would print every field
+        return repr(self)
+
     def _repr_html_(self) -> str:
         frame = self.to_frame()
         head = "".join(

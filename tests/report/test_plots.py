@@ -54,6 +54,7 @@ def test_a_result_shows_itself(opened: RunFolder, place: str) -> None:
     shown = result._repr_html_()
     assert type(result).__name__ in shown and "<table" in shown
     assert repr(result).startswith(f"<{type(result).__name__}: ") and len(repr(result)) < 400
+    assert str(result) == repr(result)
 
 
 def test_a_point_of_the_curve_is_the_number_of_the_result(opened: RunFolder) -> None:
