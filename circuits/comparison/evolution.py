@@ -176,6 +176,11 @@ class Evolution(Plotted, ResultFile):
         return consecutive if len(consecutive) > 1 else ()
 
     @property
+    def overview(self) -> tuple[Comparison, ...]:
+        """First checkpoint with the last, then the steps between."""
+        return (self.overall, *self.steps_between)
+
+    @property
     def training_steps(self) -> list[int] | None:
         """Training step of each checkpoint; None where a name does not tell it."""
         return training_steps(self.names)

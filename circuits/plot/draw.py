@@ -172,7 +172,7 @@ def similarity(evolution: Evolution, *, dark: bool = False) -> Figure:
     Returns:
         A plotly figure, a panel for each two checkpoints.
     """
-    shown = _shown(evolution)
+    shown = evolution.overview
     columns = _columns(shown)
     height = dots_height(len(shown), len(compared.SIMILARITIES), columns, 30)
     return as_figure(compared.similarity_dots(shown, columns), height=height, dark=dark)
@@ -188,7 +188,7 @@ def turnover(evolution: Evolution, *, dark: bool = False) -> Figure:
     Returns:
         A plotly figure, a panel for each two checkpoints.
     """
-    shown = _shown(evolution)
+    shown = evolution.overview
     columns = _columns(shown)
     height = compared.turnover_height(len(shown), columns)
     return as_figure(compared.turnover_bars(shown, columns), height=height, dark=dark)
@@ -204,7 +204,7 @@ def variance(evolution: Evolution, *, dark: bool = False) -> Figure:
     Returns:
         A plotly figure, a panel for each two checkpoints.
     """
-    shown = _shown(evolution)
+    shown = evolution.overview
     columns = _columns(shown)
     height = dots_height(len(shown), len(compared.VARIANCE), columns, 38)
     return as_figure(compared.variance_dots(shown, columns), height=height, dark=dark)
@@ -331,9 +331,5 @@ def training(log: TrainingLog, *, checkpoints: tuple[int, ...] = (), dark: bool 
     return as_figure(training_curves(log, list(checkpoints)), height=340, dark=dark)
 
 
-def _shown(evolution: Evolution) -> list[Comparison]:
-    return [evolution.overall, *evolution.steps_between]
-
-
-def _columns(shown: list[Comparison]) -> int:
+def _columns(shown: tuple[Comparison, ...]) -> int:
     return balanced([compared.title_of(comparison) for comparison in shown])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 WIDTH = 920
-_IMAGES = (".svg", ".png", ".pdf")
+_IMAGES = (".svg", ".png")
 
 
 def as_figure(plot: Plot, *, height: int, dark: bool = False) -> Figure:
@@ -45,14 +45,14 @@ def save(figure: Figure, path: str | Path, *, scale: float = 2.0) -> Path:
 
     Args:
         figure: what a function of `circuits.plot` gave.
-        path: ends in .html (opens offline), .svg, .png or .pdf.
+        path: ends in .html (opens offline), .svg or .png.
         scale: pixels of a PNG for each pixel of the figure.
 
     Returns:
         The path.
 
     Raises:
-        CircuitsError: for another ending, or where SVG, PNG or PDF is asked for and the optional
+        CircuitsError: for another ending, or where SVG or PNG is asked for and the optional
             package kaleido, or the browser that it draws with, is not installed.
     """
     path = Path(path)

@@ -8,6 +8,7 @@ by name when it is asked for.
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +19,16 @@ if TYPE_CHECKING:
 _ROWS = 10
 
 
-class Displayed:
+class Displayed(ABC):
     """A result that shows itself: `repr`, a table in a notebook, `to_frame()`."""
 
+    @abstractmethod
     def _facts(self) -> dict[str, str]:
         """What it is, in a few words each, by name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_frame(self) -> pd.DataFrame:
         """The result as a table, a row for each thing that it says something of."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         facts = ", ".join(f"{name} {value}" for name, value in self._facts().items())

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -162,26 +161,6 @@ def read_json(path: str | Path) -> Any:
         raise CircuitsError(f"{path}: not a JSON file ({error})") from error
 
 
-def require_known(values: Any, known: Collection[str]) -> None:
-    """Refuse an object with a key that this version does not know: it may change what it means.
-
-    Args:
-        values: the object.
-        known: the keys that may be there.
-
-    Raises:
-        CircuitsError: for another key, by its name.
-        TypeError: for what is no object.
-    """
-    if not isinstance(values, Mapping):
-        raise TypeError(f"{type(values).__name__} where an object is expected")
-    if unknown := sorted(key for key in values if key not in known):
-        raise CircuitsError(
-            f"unknown key {unknown[0]!r} (known: {', '.join(known)}); it may be of a later version "
-            "and change what the file means, so remove it only if it does not"
-        )
-
-
 def fingerprint(path: str | Path) -> str:
     """SHA-256 of a file's bytes, or of the names and bytes of a folder's files.
 
@@ -222,9 +201,3 @@ def _sync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def number(value: SupportsFloat) -> float | None:
-    """A JSON number; None for what is undefined."""
-    value = float(value)
-    return value if math.isfinite(value) else None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -40,23 +40,6 @@ class Estimate:
             for x in (self.value, self.low, self.high)
         )
         return f"{value} [{low}, {high}]"
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form; None for an end that is undefined."""
-        return {name: None if math.isnan(x) else x for name, x in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> Estimate:
-        """What `to_dict` gave.
-
-        Args:
-            record: the JSON form.
-
-        Returns:
-            The figure.
-        """
-        ends: dict[str, Any] = {name: math.nan if x is None else x for name, x in record.items()}
-        return cls(**ends)
 
     @property
     def excludes_zero(self) -> bool:

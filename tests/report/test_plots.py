@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from pathlib import Path
 from typing import Any
 
@@ -143,12 +142,9 @@ def test_images_are_asked_of_plotly(
         plot.save(figure, tmp_path / "circuit.svg")
 
 
-def test_a_run_opens_without_torch_work(whole_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is read before it is asked for."""
-    opened = []
-    real = builtins.open
-    monkeypatch.setattr(
-        builtins, "open", lambda f, *a, **k: (opened.append(f), real(f, *a, **k))[1]
-    )
-    circuits.open_run(whole_run)
-    assert opened == []
+def test_nothing_is_read_before_it_is_asked_for(folder: Path) -> None:
+    (folder / "evaluation.json").write_text("{", encoding="utf-8")
+    opened = circuits.open_run(folder)
+    assert opened.comparison.n > 0
+    with pytest.raises(CircuitsError, match=r"evaluation\.json: not a JSON file"):
+        _ = opened.evaluation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from circuits.comparison import Comparison, Evolution
+from circuits.comparison import Evolution
 from circuits.comparison.changes import Change
 from circuits.format import count, general, listed, p_value, percent, typeset
 from circuits.report import narrative
@@ -30,7 +30,7 @@ _JACKKNIFE = "Shao and Wu (1989), A general theory for jackknife variance estima
 
 def similarity(run: Run) -> Iterator[Block]:
     """How similar checkpoints are, beside how similar one is to itself."""
-    found, chosen = run.comparison, _shown(run.comparison)
+    found, chosen = run.comparison, run.comparison.overview
     columns = balanced([title_of(one) for one in chosen])
     size, samples = chosen[0].middle, found.samples
     yield Figure(
@@ -68,7 +68,7 @@ def similarity(run: Run) -> Iterator[Block]:
 def turnover(run: Run) -> Iterator[Block]:
     """Node changes or rewiring?"""
     yield Heading("Node changes or rewiring?")
-    found, chosen = run.comparison, _shown(run.comparison)
+    found, chosen = run.comparison, run.comparison.overview
     columns = balanced([title_of(one) for one in chosen])
     yield Figure(
         caption="Edges in one circuit and not in the other, as a share of the edges in either, at "
@@ -174,11 +174,6 @@ def _row(row: Change) -> list[str]:
         f"[{general(row.change.low)}, {general(row.change.high)}]",
         "< 0.001" if row.q < 0.001 else general(row.q),
     ]
-
-
-def _shown(found: Evolution) -> list[Comparison]:
-    """First and last checkpoint, then the steps between."""
-    return [found.overall, *found.steps_between]
 
 
 def _settings(found: Evolution) -> dict[str, Any]:
