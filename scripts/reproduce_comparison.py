@@ -46,8 +46,8 @@ from circuits.errors import CircuitsError
 from circuits.intervention.patching import Patching, PatchSpec, patch
 from circuits.intervention.patching.spec import Direction, SiteName
 from circuits.models import HookedModel
+from circuits.plot.figures.patching import Effect
 from circuits.provenance import describe_model, describe_pairs
-from circuits.report.figures.patching import Effect
 from circuits.report.patching import write_patchings
 from circuits.runtime.options import RunOptions
 from tasks.builtin.comparison import CORRUPTIONS

@@ -280,3 +280,13 @@ def make_scores():
         return EdgeScores(values.mean(dim=0), layout, "eap-ig", Provenance(data=data), values)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory):
+    """A complete run folder of made-up numbers; not to be written to."""
+    from made_run import write_run
+
+    folder = tmp_path_factory.mktemp("runs") / "fake"
+    write_run(folder)
+    return folder

@@ -1,4 +1,6 @@
-"""The report's figures, one result each, as plotly figures that stand alone.
+"""Figures of results, one result each, as plotly figures that stand alone.
+
+`figures/` draw, as plain values that the report embeds, too; `draw` makes plotly figures of them.
 
 figure = circuits.plot.faithfulness(found)   # or found.plot()
 circuits.plot.save(figure, "faithfulness.svg")

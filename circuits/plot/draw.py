@@ -1,4 +1,4 @@
-"""The report's figures of one result each. Every function takes `dark=True` for a dark ground."""
+"""One figure of one result. Every function takes `dark=True` for a dark ground."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from circuits.graph import Circuit, EdgeScores
 from circuits.intervention.patching import Patching
 from circuits.model_diff import ModelDiff
 from circuits.model_diff.hidden import RepresentationTrajectory
+from circuits.plot.figures import circuit_graph as graph
+from circuits.plot.figures import comparison as compared
+from circuits.plot.figures import faithfulness as curves
+from circuits.plot.figures import lora as lora_figures
+from circuits.plot.figures import minimality as removed
+from circuits.plot.figures import model_diff as heads
+from circuits.plot.figures import patching as patched
+from circuits.plot.figures import reliability as likeness
+from circuits.plot.figures import score_heatmap as heatmap
+from circuits.plot.figures import stability as included
+from circuits.plot.figures import trajectory as courses
+from circuits.plot.figures.dots import dots_height
+from circuits.plot.figures.panels import balanced
+from circuits.plot.figures.path import HEIGHT, path_views
+from circuits.plot.figures.training import training_curves
 from circuits.plot.plotly_figure import as_figure
-from circuits.report.figures import circuit_graph as graph
-from circuits.report.figures import comparison as compared
-from circuits.report.figures import faithfulness as curves
-from circuits.report.figures import lora as lora_figures
-from circuits.report.figures import minimality as removed
-from circuits.report.figures import model_diff as heads
-from circuits.report.figures import patching as patched
-from circuits.report.figures import reliability as likeness
-from circuits.report.figures import score_heatmap as heatmap
-from circuits.report.figures import stability as included
-from circuits.report.figures import trajectory as courses
-from circuits.report.figures.dots import dots_height
-from circuits.report.figures.panels import balanced
-from circuits.report.figures.path import HEIGHT, path_views
-from circuits.report.figures.training import training_curves
 from circuits.tuning.lora_result import LoraComparison
 from circuits.tuning.training_log import TrainingLog
 

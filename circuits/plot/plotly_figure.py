@@ -1,23 +1,25 @@
-"""The report's plots as plotly figures that stand alone, and on disk."""
+"""Plots as plotly figures that stand alone, and on disk."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from circuits.errors import CircuitsError
-from circuits.report.blocks import Plot
-from circuits.report.palette import DARK, LIGHT, TEMPLATE, resolve
+from circuits.plot.palette import DARK, LIGHT, TEMPLATE, resolve
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+Plot = dict[str, Any]
+"""Plotly `data` and `layout` as plain values; colours by name, see `palette`."""
 
 WIDTH = 920
 _IMAGES = (".svg", ".png")
 
 
 def as_figure(plot: Plot, *, height: int, dark: bool = False) -> Figure:
-    """A plot in one of the report's two colour schemes.
+    """A plot in one of the two colour schemes.
 
     Args:
         plot: plotly `data` and `layout` with colours by name.

@@ -1,7 +1,8 @@
 """The report: one self-contained HTML page from the files of a run folder.
 
-`run` reads the folder, `sections/` say in words what is in it, `figures/` draw it, `page` puts it
-together. Nothing here computes a result: every number on the page stands in a file of the folder.
+`run` reads the folder, `sections/` describe it in words, tables and the figures of `circuits.plot`,
+`page` puts them together. Nothing here computes a result: every number on the page is in a file of
+the folder.
 """
 
 from circuits.report.page import write_report

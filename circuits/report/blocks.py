@@ -8,10 +8,8 @@ from typing import Any, ClassVar
 
 from markupsafe import Markup
 
+from circuits.plot.plotly_figure import Plot
 from circuits.report.run import Run
-
-Plot = dict[str, Any]
-"""Plotly `data` and `layout` as plain values; colours by name, see `palette`."""
 
 
 @dataclass(frozen=True)

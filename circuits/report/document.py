@@ -12,8 +12,8 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from circuits.plot.palette import COLOURS, DARK, LIGHT, TEMPLATE
 from circuits.report.blocks import Article, Block, Figure, Section, Table
-from circuits.report.palette import COLOURS, DARK, LIGHT, TEMPLATE
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from circuits.format import count
 from circuits.model_diff import ModelDiff, ModelDiffs
+from circuits.plot.figures.layer_lines import layer_lines
 from circuits.report.blocks import Block, Figure, Method, Section
 from circuits.report.document import document
-from circuits.report.figures.layer_lines import layer_lines
 from circuits.report.sections.hidden import LINES_HEIGHT, magnitudes, trajectory
 from circuits.report.sections.model_diff import comparison
 from circuits.runtime.files import write_text

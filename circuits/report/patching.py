@@ -9,9 +9,9 @@ from pathlib import Path
 from circuits.format import MISSING, count, general, interval, signed
 from circuits.intervention.patching import SITES, Patching
 from circuits.intervention.patching.result import DIRECTIONS
+from circuits.plot.figures.patching import Effect, patching_height, patching_plot
 from circuits.report.blocks import Block, Figure, Method, Note, Section, StatCard, StatCards, Table
 from circuits.report.document import document
-from circuits.report.figures.patching import Effect, patching_height, patching_plot
 from circuits.runtime.files import write_text
 from circuits.statistics import FEW
 from circuits.statistics.estimate import Estimates

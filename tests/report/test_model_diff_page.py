@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ from circuits.model_diff.head_types import HeadMasses
 from circuits.model_diff.hidden import CheckpointStates
 from circuits.model_diff.neurons import NeuronSums
 from circuits.model_diff.trace import Neurons
+from circuits.plot.figures.path import path_views
+from circuits.plot.palette import DARK, LIGHT, resolve
 from circuits.report.blocks import Text
-from circuits.report.figures.path import eye, path_views
 from circuits.report.model_diff_page import write_model_diff_page
-from circuits.report.palette import DARK, LIGHT, resolve
 from circuits.report.sections import hidden
 from circuits.report.sections.model_diff import comparison
 from circuits.statistics.estimate import Estimate
@@ -149,18 +148,6 @@ def test_the_criteria_say_over_how_many_examples(page: tuple[str, dict[str, Any]
 
 def test_nothing_is_loaded(page: tuple[str, dict[str, Any]]) -> None:
     assert not re.search(r"<(script|link)[^>]+(src|href)=\"http", page[0])
-
-
-@pytest.mark.parametrize("moved", [(3.0, 0.0, 0.0), (0.0, 3.0, 0.0), (2.0, 2.0, 0.5)])
-def test_a_path_is_looked_at_from_the_side(moved: tuple[float, ...]) -> None:
-    """Along the largest movement it would not be seen."""
-    found = eye([(1.0, 1.0, 1.0), tuple(1 + x for x in moved), (1.0, 1.0, 1.0)])
-    depth = sum(x * y for x, y in zip(found.values(), moved, strict=True))
-    assert abs(depth) < 0.3 * math.hypot(*found.values()) * math.hypot(*moved)
-
-
-def test_checkpoints_in_one_place_can_be_looked_at() -> None:
-    assert set(eye([(1.0, 2.0, 3.0)] * 2)) == set("xyz")
 
 
 def test_neurons_of_a_model_against_itself_are_not_listed() -> None:

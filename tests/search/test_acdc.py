@@ -16,7 +16,7 @@ from circuits.graph import Circuit
 from circuits.intervention import CircuitRunner
 from circuits.intervention.ablation import constants
 from circuits.metrics import METRICS
-from circuits.report.figures.circuit_graph import circuit_graph
+from circuits.plot.figures.circuit_graph import circuit_graph
 from circuits.runtime.options import RunOptions, options_from
 from circuits.search import AcdcConfig, Search, acdc
 from circuits.search.speculation import decide

@@ -8,9 +8,9 @@ from typing import Any
 from circuits.format import MISSING, count, general, percent
 from circuits.graph import Circuit, EdgeScores, Provenance
 from circuits.graph.findings import RankingChoice
+from circuits.plot.figures.circuit_graph import DRAWN, circuit_graph, graph_height
+from circuits.plot.figures.score_heatmap import DOTTED, heatmap_height, score_heatmap
 from circuits.report.blocks import Block, Figure, Method, Table, Text
-from circuits.report.figures.circuit_graph import DRAWN, circuit_graph, graph_height
-from circuits.report.figures.score_heatmap import DOTTED, heatmap_height, score_heatmap
 from circuits.report.run import Run
 from circuits.runs import MissingResultError
 from circuits.statistics import mean_interval, resample_weights

@@ -8,9 +8,7 @@ from typing import Any
 from circuits.comparison import Evolution
 from circuits.comparison.changes import Change
 from circuits.format import count, general, listed, p_value, percent, typeset
-from circuits.report import narrative
-from circuits.report.blocks import Block, Details, Figure, Heading, Method, Table, Text
-from circuits.report.figures.comparison import (
+from circuits.plot.figures.comparison import (
     SIMILARITIES,
     VARIANCE,
     similarity_dots,
@@ -19,8 +17,10 @@ from circuits.report.figures.comparison import (
     turnover_height,
     variance_dots,
 )
-from circuits.report.figures.dots import dots_height
-from circuits.report.figures.panels import balanced
+from circuits.plot.figures.dots import dots_height
+from circuits.plot.figures.panels import balanced
+from circuits.report import narrative
+from circuits.report.blocks import Block, Details, Figure, Heading, Method, Table, Text
 from circuits.report.run import Run
 
 _TOP = 12

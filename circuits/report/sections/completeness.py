@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from circuits.evaluation import Completeness, Estimate, Undefined
 from circuits.evaluation.completeness import Knockout
 from circuits.format import count, estimate, listed
+from circuits.plot.figures.dots import Dot, Series, ValueAxis, dot_panels, dots_height
+from circuits.plot.figures.faithfulness import HIGHEST
+from circuits.plot.figures.panels import balanced
 from circuits.report.blocks import Block, Figure, Heading, Method, Note, Table
-from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
-from circuits.report.figures.faithfulness import HIGHEST
-from circuits.report.figures.panels import balanced
 from circuits.report.run import Run
 from circuits.report.sections.faithfulness import BOOTSTRAP
 
@@ -65,11 +65,11 @@ def gaps(run: Run) -> Iterator[Block]:
                 list(found),
                 names,
                 series,
+                ValueAxis(
+                    "incompleteness (gap in f)", references=(0,), span=(-0.04, _reach(series))
+                ),
                 columns=columns,
-                title="incompleteness (gap in f)",
                 pixels=24,
-                references=(0,),
-                span=(-0.04, _reach(series)),
             )
         },
         height=dots_height(len(found), len(names), columns, 24),

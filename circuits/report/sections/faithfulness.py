@@ -9,14 +9,14 @@ from markupsafe import Markup
 from circuits.evaluation import Faithfulness, Undefined
 from circuits.format import MISSING, count, counted, estimate, general, percent
 from circuits.graph import Level
-from circuits.report.blocks import Block, Figure, Method, Note, Table, Text
-from circuits.report.figures.faithfulness import (
+from circuits.plot.figures.faithfulness import (
     clipped,
     faithfulness_curves,
     faithfulness_height,
     values_of,
 )
-from circuits.report.figures.panels import balanced
+from circuits.plot.figures.panels import balanced
+from circuits.report.blocks import Block, Figure, Method, Note, Table, Text
 from circuits.report.run import Run
 from circuits.runs import MissingResultError
 

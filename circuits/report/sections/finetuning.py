@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from circuits.evaluation import Estimate, SummaryQuality
 from circuits.format import count, interval, signed
+from circuits.plot.figures.training import quality_curves, training_curves
 from circuits.report.blocks import Block, Figure, Method, Table
-from circuits.report.figures.training import quality_curves, training_curves
 from circuits.report.run import Run
 from circuits.runs import MissingResultError
 from circuits.tuning.training_log import TrainingLog

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from circuits.format import count
 from circuits.model_diff import ModelDiff
 from circuits.model_diff.hidden import RepresentationTrajectory
+from circuits.plot.figures.layer_lines import layer_lines
+from circuits.plot.figures.path import HEIGHT, path_views
 from circuits.report.blocks import Block, Figure, Method
-from circuits.report.figures.layer_lines import layer_lines
-from circuits.report.figures.path import HEIGHT, path_views
 from circuits.statistics.estimate import Estimates
 
 LINES_HEIGHT = 340

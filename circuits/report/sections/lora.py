@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 
 from circuits.format import count, listed, percent, signed
+from circuits.plot.figures.dots import dots_height
+from circuits.plot.figures.lora import SCORES, layer_choice, layers_height, lora_dots
 from circuits.report.blocks import Block, Figure, Method, Table, Text
-from circuits.report.figures.dots import dots_height
-from circuits.report.figures.lora import SCORES, layer_choice, layers_height, lora_dots
 from circuits.report.run import Run
 from circuits.tuning.lora_result import LoraComparison
 from circuits.tuning.lora_targets import LoraTarget

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from circuits.evaluation import Undefined
 from circuits.format import count, general, percent
+from circuits.plot.figures.minimality import SHOWN, minimality_dots
 from circuits.report.blocks import Block, Figure, Heading, Method, Note, Table
-from circuits.report.figures.minimality import SHOWN, minimality_dots
 from circuits.report.run import Run
 from circuits.report.sections.faithfulness import BOOTSTRAP
 

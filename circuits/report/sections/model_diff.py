@@ -8,10 +8,10 @@ from circuits.format import count, estimate, listed, p_value, percent, signed, t
 from circuits.model_diff import ModelDiff
 from circuits.model_diff.diff import EDGES
 from circuits.model_diff.neurons import NeuronChanges
+from circuits.plot.figures.dots import Dot, Series, ValueAxis, dot_panels, dots_height
+from circuits.plot.figures.model_diff import head_heatmaps, heads_height, layer_dots
+from circuits.plot.figures.neurons import neuron_dots, neurons_height
 from circuits.report.blocks import Block, Figure, Heading, Method, Table, Text
-from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
-from circuits.report.figures.model_diff import head_heatmaps, heads_height, layer_dots
-from circuits.report.figures.neurons import neuron_dots, neurons_height
 from circuits.report.narrative_diff import summary
 from circuits.report.run import Run
 from circuits.report.sections import hidden
@@ -191,8 +191,8 @@ def _criteria(diff: ModelDiff) -> Iterator[Block]:
                     Series("critical by this criterion", "$negative", critical),
                     Series("other layers", "$control", rest, filled=False),
                 ],
+                ValueAxis(),
                 columns=len(criteria),
-                title="",
                 pixels=26,
             )
         },

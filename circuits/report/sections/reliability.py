@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from circuits.evaluation import Reliability
 from circuits.format import count, estimate, percent
 from circuits.graph.findings import MOST
+from circuits.plot.figures.reliability import likeness_by_examples
 from circuits.report.blocks import Block, Figure, Heading, Method, Table
-from circuits.report.figures.reliability import likeness_by_examples
 from circuits.report.run import Run
 from circuits.runs import MissingResultError
 

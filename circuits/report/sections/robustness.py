@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from circuits.evaluation import Estimate
 from circuits.format import count, estimate, general
+from circuits.plot.figures.dots import Dot, Series, ValueAxis, dot_panels, dots_height
+from circuits.plot.figures.faithfulness import HIGHEST, LOWEST, clipped
+from circuits.plot.figures.panels import balanced
 from circuits.report.blocks import Block, Figure, Heading, Method, Note, Table
-from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
-from circuits.report.figures.faithfulness import HIGHEST, LOWEST, clipped
-from circuits.report.figures.panels import balanced
 from circuits.report.run import Run
 from circuits.report.sections.faithfulness import BOOTSTRAP, DEFINITION
 from circuits.runs import MissingResultError
@@ -76,10 +76,8 @@ def conditions(run: Run) -> Iterator[Block]:
                     Series("random circuit (control)", "$control", controls, "diamond", 0.16, 7),
                     Series("circuit", "$positive", circuits, place=-0.12),
                 ],
+                ValueAxis("faithfulness f", references=(0, 1), span=span),
                 columns=columns,
-                title="faithfulness f",
-                references=(0, 1),
-                span=span,
                 notes=notes,
             )
         },

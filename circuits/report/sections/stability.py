@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from circuits.evaluation import Estimate, Stability
 from circuits.format import count, estimate, percent
+from circuits.plot.figures.dots import Dot, Series, ValueAxis, dot_panels, dots_height
+from circuits.plot.figures.stability import inclusion
 from circuits.report.blocks import Block, Figure, Heading, Method, Table
-from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
-from circuits.report.figures.stability import inclusion
 from circuits.report.run import Run
 from circuits.runs import MissingResultError
 
@@ -56,10 +56,8 @@ def resampling(run: Run) -> Iterator[Block]:
                 [f"{level}s shared"],
                 names,
                 series,
+                ValueAxis("Jaccard index", references=(0, 1), span=(-0.04, 1.04)),
                 columns=1,
-                title="Jaccard index",
-                references=(0, 1),
-                span=(-0.04, 1.04),
             )
         },
         height=dots_height(1, len(names), 1),

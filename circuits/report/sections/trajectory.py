@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from circuits.comparison import CrossEvaluation, Evolution
 from circuits.format import count, typeset
 from circuits.graph.provenance import DataRecord
-from circuits.report import narrative
-from circuits.report.blocks import Block, Details, Figure, Heading, Method
-from circuits.report.figures.trajectory import (
+from circuits.plot.figures.trajectory import (
     Line,
     cross_evaluation_lines,
     cross_evaluation_matrix,
@@ -20,6 +18,8 @@ from circuits.report.figures.trajectory import (
     shown_of,
     trajectory_lines,
 )
+from circuits.report import narrative
+from circuits.report.blocks import Block, Details, Figure, Heading, Method
 from circuits.report.run import Run
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from circuits.evaluation import Stability
 from circuits.format import compact, percent
-from circuits.report.blocks import Plot
-from circuits.report.figures.panels import label
+from circuits.plot.figures.panels import label
+from circuits.plot.plotly_figure import Plot
 
 
 def inclusion(found: Stability) -> Plot:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from circuits.format import compact
-from circuits.report.blocks import Plot
-from circuits.report.figures.dots import Dot, Series, dot_panels
-from circuits.report.figures.panels import label, panel_grid
+from circuits.plot.figures.dots import Dot, Series, ValueAxis, dot_panels
+from circuits.plot.figures.panels import label, panel_grid
+from circuits.plot.plotly_figure import Plot
 from circuits.tuning.lora_result import LoraComparison
 from circuits.tuning.rouge import SummaryMeans
 
@@ -55,8 +55,8 @@ def lora_dots(found: LoraComparison) -> Plot:
             Series("mean of the seeds", "$ink", means, symbol="line-ns-open", size=18),
             Series("one seed", "$positive", runs, size=9),
         ],
+        ValueAxis(),
         columns=3,
-        title="",
         pixels=36,
     )
 

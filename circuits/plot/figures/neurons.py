@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from circuits.format import estimate, signed
 from circuits.model_diff.neurons import NeuronChange
-from circuits.report.blocks import Plot
-from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
+from circuits.plot.figures.dots import Dot, Series, ValueAxis, dot_panels, dots_height
+from circuits.plot.plotly_figure import Plot
 
 _PIXELS = 15
 
@@ -37,8 +37,7 @@ def neuron_dots(top: Sequence[NeuronChange]) -> Plot:
         [""],
         [neuron.neuron for neuron in top],
         [each for each in series if each.dots],
+        ValueAxis("change of mean activation", references=(0,)),
         columns=1,
-        title="change of mean activation",
         pixels=_PIXELS,
-        references=(0,),
     )

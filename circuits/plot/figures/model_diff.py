@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from circuits.format import compact, estimate, signed
-from circuits.report.blocks import Plot
-from circuits.report.figures.dots import Dot, Series, dot_panels
-from circuits.report.figures.panels import panel_grid
+from circuits.plot.figures.dots import Dot, Series, ValueAxis, dot_panels
+from circuits.plot.figures.panels import panel_grid
+from circuits.plot.plotly_figure import Plot
 from circuits.statistics.estimate import Estimates
 
 _NUMBERED = 16  # heads up to which a cell holds its number
@@ -93,7 +93,7 @@ def layer_dots(measures: Mapping[str, Estimates], titles: Sequence[str]) -> Plot
         list(measures),
         [f"layer {layer}" for layer in reversed(range(layers))],
         [Series("mean over documents", "$positive", dots)],
+        ValueAxis(titles),
         columns=len(measures),
-        title=titles,
         pixels=26,
     )

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from circuits.comparison import Comparison
 from circuits.comparison.circuit_similarity import CircuitSimilarity, SimilarityEstimate
 from circuits.format import compact, estimate, percent
-from circuits.report.blocks import Plot
-from circuits.report.figures.dots import Dot, Series, dot_panels
-from circuits.report.figures.panels import axes_of, panel_grid
+from circuits.plot.figures.dots import Dot, Series, ValueAxis, dot_panels
+from circuits.plot.figures.panels import axes_of, panel_grid
+from circuits.plot.plotly_figure import Plot
 from circuits.statistics.estimate import Estimate
 
 SIMILARITIES = (
@@ -56,10 +56,9 @@ def similarity_dots(comparisons: Sequence[Comparison], columns: int) -> Plot:
             ),
             Series("the two checkpoints", "$positive", between),
         ],
+        ValueAxis("similarity (1 = identical)", span=_span([*between, *within])),
         columns=columns,
-        title="similarity (1 = identical)",
         pixels=30,
-        span=_span([*between, *within]),
         notes=notes,
     )
 
@@ -200,9 +199,8 @@ def variance_dots(comparisons: Sequence[Comparison], columns: int) -> Plot:
             ),
             Series("the change, noise left out", "$positive", shares, place=-0.14),
         ],
+        ValueAxis("share of the variance", span=_span([*shares, *chance])),
         columns=columns,
-        title="share of the variance",
         pixels=38,
-        span=_span([*shares, *chance]),
         notes=notes,
     )

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from circuits.format import compact, general, interval, signed
 from circuits.intervention.patching import Axis, Patching
-from circuits.report.blocks import Plot
-from circuits.report.figures.dots import Dot, Series, dot_panels, dots_height
-from circuits.report.figures.panels import label
+from circuits.plot.figures.dots import Dot, Series, ValueAxis, dot_panels, dots_height
+from circuits.plot.figures.panels import label
+from circuits.plot.plotly_figure import Plot
 from circuits.statistics.estimate import Estimates
 
 _NUMBERED = 16  # columns up to which a cell holds its number
@@ -74,10 +74,9 @@ def _dots(found: Patching, metric: str, effect: Effect) -> Plot:
         [metric],
         found.axes[0].labels,
         [Series(effect.words, "$positive", dots)],
+        ValueAxis(effect.words, references=(0.0, 1.0) if effect.of_gap else (0.0,)),
         columns=1,
-        title=effect.words,
         pixels=_DOTS,
-        references=(0.0, 1.0) if effect.of_gap else (0.0,),
     )
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from circuits.format import compact, percent
 from circuits.model_diff.hidden import Projection, RepresentationTrajectory
-from circuits.report.blocks import Plot
-from circuits.report.figures.panels import label
+from circuits.plot.figures.panels import label
+from circuits.plot.plotly_figure import Plot
 
 HEIGHT = 520
 _SHOWN = 4  # layers with a tab of their own

@@ -9,8 +9,8 @@ from typing import Any
 
 from circuits.evaluation import Estimate
 from circuits.format import Number, compact, signed
-from circuits.report.blocks import Plot
-from circuits.report.figures.panels import axes_of, label, panel_grid
+from circuits.plot.figures.panels import axes_of, label, panel_grid
+from circuits.plot.plotly_figure import Plot
 
 _ROUNDING = 1e-6
 
@@ -47,6 +47,21 @@ class Series:
     filled: bool = True
 
 
+@dataclass(frozen=True)
+class ValueAxis:
+    """The x axis, along which dots lie.
+
+    Attributes:
+        title: of every panel's axis, or one for each panel.
+        references: values that a dashed line marks.
+        span: first and last value of every panel; None fits each panel to its own dots.
+    """
+
+    title: str | Sequence[str] = ""
+    references: Sequence[Number] = ()
+    span: tuple[Number, Number] | None = None
+
+
 def dots_height(panels: int, rows: int, columns: int, pixels: int = 34) -> int:
     """Pixels that the figure needs, legend and axis titles included."""
     return 110 + (-(-panels // columns)) * (rows * pixels + 24) + (-(-panels // columns) - 1) * 56
@@ -56,18 +71,25 @@ def dot_panels(
     panels: Sequence[str],
     rows: Sequence[str],
     series: Sequence[Series],
+    axis: ValueAxis,
     *,
     columns: int,
-    title: str | Sequence[str],
     pixels: int = 34,
-    references: Sequence[Number] = (),
-    span: tuple[Number, Number] | None = None,
     notes: Sequence[tuple[int, int, str]] = (),
 ) -> Plot:
     """Values along x, rows from the top.
 
-    title: of the x axis, or of each panel's. references: values marked by a line. span: of all x
-    axes. notes: (panel, row, text) in place of a dot.
+    Args:
+        panels: titles of the panels.
+        rows: names of the rows, the same in every panel.
+        series: what is drawn.
+        axis: of the values.
+        columns: panels side by side.
+        pixels: height of a row.
+        notes: (panel, row, text), each in place of a dot.
+
+    Returns:
+        The figure, for plotly.
     """
     columns = min(columns, len(panels))
     height = dots_height(len(panels), len(rows), columns, pixels) - 110
@@ -76,7 +98,7 @@ def dot_panels(
         columns=columns,
         height=height,
         gap=0.04,
-        xaxis={"nticks": 6, **({"range": list(span)} if span else {})},
+        xaxis={"nticks": 6, **({"range": list(axis.span)} if axis.span else {})},
         yaxis={
             "tickvals": list(range(len(rows))),
             "ticktext": [label(row) for row in rows],
@@ -86,10 +108,10 @@ def dot_panels(
         },
     )
     for place in range(len(panels)):
-        axis = layout[f"xaxis{place + 1 if place else ''}"]
-        axis["title"] = {"text": title if isinstance(title, str) else title[place]}
-        if span is None and (around := _one_value(series, place)):
-            axis["range"] = around
+        drawn = layout[f"xaxis{place + 1 if place else ''}"]
+        drawn["title"] = {"text": axis.title if isinstance(axis.title, str) else axis.title[place]}
+        if axis.span is None and (around := _one_value(series, place)):
+            drawn["range"] = around
     layout["shapes"] = [
         {
             "type": "line",
@@ -103,7 +125,7 @@ def dot_panels(
             "layer": "below",
         }
         for place in range(len(panels))
-        for value in references
+        for value in axis.references
     ]
     for place, row, text in notes:
         layout["annotations"].append(

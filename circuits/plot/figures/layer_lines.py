@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from circuits.format import compact, estimate
-from circuits.report.blocks import Plot
-from circuits.report.figures.panels import band, label
+from circuits.plot.figures.panels import band, label
+from circuits.plot.plotly_figure import Plot
 from circuits.statistics.estimate import Estimates
 
 _COLOURS = ("$positive", "$negative", "$green", "$purple", "$markline", "$control")

@@ -1,4 +1,4 @@
-"""Colours of the report, light and dark, and the one plotly template made of them.
+"""Colours of figures and report, light and dark, and the one plotly template made of them.
 
 A plot names its colours (`$positive`, or `$positive/22` with an alpha in hexadecimal) and the page
 looks them up in the scheme that the reader's system asks for. `resolve` does the same in Python.

@@ -8,8 +8,8 @@ from typing import Any
 
 from circuits.format import general
 from circuits.graph import Circuit, Layout, Node
-from circuits.report.blocks import Plot
-from circuits.report.figures.panels import label
+from circuits.plot.figures.panels import label
+from circuits.plot.plotly_figure import Plot
 
 DRAWN = 150
 """Edges drawn at most, the largest by |score|."""

@@ -9,8 +9,8 @@ from typing import Any
 from circuits.evaluation import CircuitSummary, Curve, Faithfulness, Undefined
 from circuits.format import compact, estimate, percent, signed
 from circuits.graph import Level
-from circuits.report.blocks import Plot
-from circuits.report.figures.panels import axes_of, band, panel_grid
+from circuits.plot.figures.panels import axes_of, band, panel_grid
+from circuits.plot.plotly_figure import Plot
 
 RANKINGS = {
     "random": ("random ranking (control)", "$control", "x-thin-open"),

@@ -9,8 +9,8 @@ import numpy as np
 
 from circuits.evaluation import Estimate, Minimality
 from circuits.format import compact, estimate
-from circuits.report.blocks import Plot
-from circuits.report.figures.panels import label
+from circuits.plot.figures.panels import label
+from circuits.plot.plotly_figure import Plot
 
 SHOWN = 48
 """Edges shown; of more, those of the largest |drop|, still in order."""

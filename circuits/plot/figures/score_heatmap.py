@@ -6,8 +6,8 @@ from typing import Any
 
 from circuits.format import compact, general
 from circuits.graph import Circuit, EdgeScores, Layout
-from circuits.report.blocks import Plot
-from circuits.report.figures.panels import label
+from circuits.plot.figures.panels import label
+from circuits.plot.plotly_figure import Plot
 
 DOTTED = 120
 """Readers up to which the circuit's cells are marked."""

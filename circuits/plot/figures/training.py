@@ -8,8 +8,8 @@ from typing import Any
 
 from circuits.evaluation import Estimate, SummaryQuality
 from circuits.format import compact, estimate
-from circuits.report.blocks import Plot
-from circuits.report.figures.panels import axes_of, label, panel_grid
+from circuits.plot.figures.panels import axes_of, label, panel_grid
+from circuits.plot.plotly_figure import Plot
 from circuits.tuning.training_log import TrainingLog, TrainingStep, ValidationStep
 
 MEASURES = {

@@ -12,8 +12,8 @@ from typing import Any
 from circuits.comparison import CrossEvaluation
 from circuits.comparison.trajectory import Trajectory
 from circuits.format import compact, estimate, general, percent, signed
-from circuits.report.blocks import Plot
-from circuits.report.figures.panels import label
+from circuits.plot.figures.panels import label
+from circuits.plot.plotly_figure import Plot
 from circuits.statistics.estimate import Estimate
 
 _COLOURS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from circuits.evaluation import Reliability
 from circuits.format import compact
-from circuits.report.blocks import Plot
+from circuits.plot.plotly_figure import Plot
 
 
 def likeness_by_examples(found: Reliability) -> Plot:

@@ -10,11 +10,10 @@ import plotly.graph_objects as go
 import pytest
 from plotly.graph_objects import Figure
 
-import circuits
 from circuits import plot
 from circuits.errors import CircuitsError
 from circuits.evaluation import Faithfulness
-from circuits.report.palette import DARK, LIGHT
+from circuits.plot.palette import DARK, LIGHT
 from circuits.runs import RunFolder
 
 DISPLAYED = [
@@ -28,11 +27,6 @@ DISPLAYED = [
     "evaluation.last.faithfulness",
     "model_diff.comparisons[0]",
 ]
-
-
-@pytest.fixture(scope="module")
-def opened(whole_run: Path) -> RunFolder:
-    return circuits.open_run(whole_run)
 
 
 def part(opened: RunFolder, place: str) -> Any:
@@ -140,11 +134,3 @@ def test_images_are_asked_of_plotly(
     monkeypatch.setattr(Figure, "write_image", missing)
     with pytest.raises(CircuitsError, match=r"svg needs the package kaleido and a Chrome"):
         plot.save(figure, tmp_path / "circuit.svg")
-
-
-def test_nothing_is_read_before_it_is_asked_for(folder: Path) -> None:
-    (folder / "evaluation.json").write_text("{", encoding="utf-8")
-    opened = circuits.open_run(folder)
-    assert opened.comparison.n > 0
-    with pytest.raises(CircuitsError, match=r"evaluation\.json: not a JSON file"):
-        _ = opened.evaluation

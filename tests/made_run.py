@@ -1,0 +1,382 @@
+"""A run folder made of the real classes, filled with numbers that hang together."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+
+from circuits.comparison import compare
+from circuits.comparison.cross_evaluation import CrossEvaluation, Row
+from circuits.evaluation import (
+    CheckpointEvaluation,
+    CircuitSummary,
+    Evaluation,
+    PairsUsed,
+    SummaryQuality,
+)
+from circuits.evaluation.completeness import Completeness, Knockout
+from circuits.evaluation.faithfulness import Curve, Faithfulness
+from circuits.evaluation.minimality import Minimality
+from circuits.evaluation.reliability import reliability
+from circuits.evaluation.robustness import Condition
+from circuits.evaluation.stability import stability
+from circuits.evaluation.task_performance import TaskPerformance
+from circuits.graph import Circuit, EdgeScores, Layout, Provenance, select
+from circuits.graph.provenance import DataRecord, ModelRecord, Versions
+from circuits.importance import LayerImportance
+from circuits.intervention.patching import Axis, Patching
+from circuits.model_diff.diff import ModelDiffs, summarize
+from circuits.model_diff.documents import DocumentDiffs
+from circuits.runs.records import Environment, ExampleFile, ExampleSentence, Segment
+from circuits.runtime.files import write_text
+from circuits.statistics.estimate import Estimate
+from circuits.tuning.lora_result import LoraComparison, LoraRun
+from circuits.tuning.lora_targets import LoraTarget
+from circuits.tuning.rouge import SummaryMeans
+from circuits.tuning.training_log import TrainingLog, TrainingStep, ValidationStep
+
+ORDER = ("base", "step-100", "step-200", "step-300")
+LAYOUT = Layout(n_layers=4, n_heads=4, n_kv_heads=4)
+FRACTIONS = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+N = 24
+
+
+def estimate(value: float, half: float = 0.03, n: int = 100) -> Estimate:
+    return Estimate(value, value - half, value + half, n)
+
+
+def curve(name: str, exponent: float) -> Curve:
+    sizes = tuple(max(1, round(share * LAYOUT.n_edges)) for share in FRACTIONS)
+    values = tuple(estimate(share**exponent, 0.05 * (1 - share)) for share in FRACTIONS)
+    area = 1 / (1 + exponent)
+    areas = (estimate(area), estimate(1 - area), estimate(area / 2))
+    kept = tuple(map(float, sizes))
+    alive = (None,) * len(sizes)
+    return Curve("edge", name, FRACTIONS, sizes, kept, values, *areas, alive)
+
+
+def faithfulness(place: int) -> Faithfulness:
+    return Faithfulness(
+        "edge",
+        "logit-difference",
+        0.2 + 1.5 * place,
+        -0.1 - place,
+        FRACTIONS,
+        {
+            "signed": curve("signed", 0.1),
+            "absolute": curve("absolute", 0.15),
+            "random": curve("random", 3.0),
+        },
+        100,
+        "widest-path",
+    )
+
+
+def completeness() -> Completeness:
+    def knocked(*nodes: str) -> Knockout:
+        return Knockout(nodes, estimate(0.5), estimate(0.52), estimate(0.02), estimate(0.4))
+
+    sets = tuple(knocked(f"a0.h{place}") for place in range(3))
+    return Completeness(
+        "node", estimate(0.021), estimate(0.39), sets, knocked("m0", "a1.h2"), 50, 3
+    )
+
+
+def minimality(circuit: Circuit, draw: torch.Generator) -> Minimality:
+    drops = torch.rand(len(circuit), generator=draw).pow(4) * 0.4 - 0.01
+    drops = drops.sort(descending=True).values.tolist()
+    control = (torch.randn(30, generator=draw) * 0.004).tolist()
+    inside = dict(zip(circuit.edges, (estimate(drop, 0.012, 32) for drop in drops), strict=True))
+    others = (LAYOUT.mask & ~circuit.mask).nonzero()[:30].tolist()
+    outside = {
+        LAYOUT.edge_name(*place): estimate(change, 0.004, 32)
+        for place, change in zip(others, control, strict=True)
+    }
+    return Minimality("edge", estimate(0.91), inside, outside, 0.005)
+
+
+def robustness(place: int) -> dict[str, Condition]:
+    vanishing = "faithfulness is not defined: the metric is 0 on both"
+    return {
+        "evaluate": Condition("logit-difference", estimate(0.91), estimate(0.04), 4.0, -3.0),
+        "filler": Condition("answer-log-probability", estimate(0.55), estimate(0.05), -1.0, -9.0),
+        "shuffle": Condition("answer-log-probability", estimate(0.06), estimate(0.05), -1.0, -3.0)
+        if place
+        else Condition("answer-log-probability", None, None, undefined_reason=vanishing),
+    }
+
+
+def write_scores(folder: Path, draw: torch.Generator) -> list[EdgeScores]:
+    heavy = torch.randn(LAYOUT.shape, generator=draw).pow(3) * 0.03
+    made = []
+    for place, name in enumerate(ORDER):
+        drift = torch.randn(LAYOUT.shape, generator=draw).pow(3) * 0.02
+        mean = (heavy * min(1.0, 0.15 + place * 0.4) + drift / (1 + place)) * LAYOUT.mask
+        noise = torch.randn(N, *LAYOUT.shape, generator=draw) * 0.02 * LAYOUT.mask
+        each = mean + noise
+        made_from = Provenance(
+            settings={"steps": 5, "quadrature": "midpoint"},
+            metric="logit-difference",
+            data=DataRecord(task="newsroom", split="validation", n=N, fingerprint="da7a"),
+            model=ModelRecord(
+                name=name,
+                architecture="GPT2LMHeadModel",
+                dtype="float32",
+                fingerprint=f"0de1{place}",
+            ),
+        )
+        scores = EdgeScores(each.mean(dim=0), LAYOUT, "eap-ig", made_from, each)
+        scores.save(folder / "scores", name)
+        select(scores, size=48).save(folder / "circuits" / f"{name}.json")
+        made.append(scores)
+    return made
+
+
+def write_evaluation(folder: Path, draw: torch.Generator) -> None:
+    checkpoints = {}
+    for place, name in enumerate(ORDER):
+        circuit = Circuit.load(folder / "circuits" / f"{name}.json")
+        scores = EdgeScores.load(folder / "scores" / f"{name}.safetensors")
+        checkpoints[name] = CheckpointEvaluation(
+            circuit=CircuitSummary(
+                level="edge",
+                size=len(circuit),
+                fraction=circuit.fraction,
+                n_nodes=len(circuit.nodes),
+                ablation="corrupted",
+                faithfulness=estimate(0.913, 0.02),
+                degenerate_reason=None,
+                choice=None,
+            ),
+            faithfulness=faithfulness(place),
+            minimality=minimality(circuit, draw),
+            completeness=completeness(),
+            robustness=robustness(place),
+            stability=stability(scores, size=48, n_resamples=20),
+            reliability=reliability(scores, size=48),
+            performance=performance(),
+        )
+    Evaluation(
+        order=ORDER,
+        checkpoints=checkpoints,
+        quality={name: quality(place) for place, name in enumerate(ORDER)},
+        pairs={
+            "score": PairsUsed(n=N, split="validation", fingerprint="da7a"),
+            "evaluate": PairsUsed(n=100, split="test", fingerprint="7e57"),
+        },
+    ).save(folder / "evaluation.json")
+
+
+def quality(place: int) -> SummaryQuality:
+    """Of the checkpoint at this place of the order: each is better than the one before."""
+    return SummaryQuality(
+        loss=estimate(4.6 / (1 + 9 * place), 0.02),
+        token_accuracy=estimate((0.363, 0.878, 0.956, 0.977)[place], 0.02),
+        rouge1=estimate((0.045, 0.837, 0.945, 0.970)[place], 0.02),
+        rouge2=estimate((0.002, 0.672, 0.884, 0.931)[place], 0.02),
+        rougeL=estimate((0.0441, 0.8312, 0.9413, 0.9674)[place], 0.02),
+        exact_match=estimate((0.0, 0.25, 0.69, 0.8)[place], 0.02),
+        n=100,
+    )
+
+
+def write_model_diff(folder: Path, draw: torch.Generator) -> None:
+    heads, layers = (16, 4, 4), (16, 4)
+
+    def random(shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.rand(shape, generator=draw, dtype=torch.float64)
+
+    before = random(heads) * 2
+    documents = DocumentDiffs(
+        kl=random(heads).pow(3),
+        entropy=before - 0.2 + random(heads) * 0.3,
+        entropy_base=before,
+        cosine=1 - random(layers) * torch.linspace(0.1, 0.5, 4),
+        activation=random(layers),
+        activation_base=random(layers),
+        stream_change=random(layers) + 0.1,
+        update_change=random(layers) + 0.2,
+        head_masses={},
+        neurons=None,
+    )
+    ModelDiffs(
+        task="newsroom",
+        split="validation",
+        models={name: name for name in ORDER},
+        comparisons=(summarize(documents, ("step-300", "base"), n_resamples=100),),
+        trajectory=None,
+    ).save(folder / "model_diff.json")
+
+
+def write_cross_evaluation(folder: Path) -> None:
+    rows = [
+        Row(
+            model,
+            0.2 + place,
+            -0.1 - place,
+            tuple(estimate(0.9 - 0.2 * abs(place - other)) for other in range(len(ORDER))),
+            tuple(estimate(0.2 * abs(place - other)) for other in range(len(ORDER))),
+            estimate(0.02),
+        )
+        for place, model in enumerate(ORDER)
+    ]
+    vanishing = "faithfulness is not defined: <both> are 0"
+    rows[0] = Row("base", math.nan, math.nan, undefined=vanishing)
+    CrossEvaluation(
+        metric="logit-difference",
+        data=DataRecord(task="newsroom", split="test", n=100, fingerprint="7e57"),
+        pairs=tuple(f"pair-{number}" for number in range(100)),
+        n=100,
+        circuits=ORDER,
+        sizes=(40, 41, 42, 43),
+        rows=tuple(rows),
+    ).save(folder / "cross_evaluation.json")
+
+
+def lora() -> LoraComparison:
+    """A comparison in which the standard condition is best by loss, seed by seed."""
+    targets = (
+        LoraTarget.standard(),
+        LoraTarget("targeted", (0, 2), criterion="attention-kl"),
+        LoraTarget("circuit", (0, 1), criterion="edges"),
+        LoraTarget.random(2),
+    )
+    runs = []
+    for place, target in enumerate(targets):
+        for seed in (0, 1):
+            score = 0.70 - 0.03 * place + 0.02 * seed
+            means = SummaryMeans(score, score - 0.2, score, 0.1, score + 0.05, 2 - score)
+            runs.append(
+                LoraRun(
+                    condition=target.name,
+                    seed=seed,
+                    layers=target.choose(4, seed),
+                    rank=8 if place == 0 else 16,
+                    parameters=65_536,
+                    seconds=8.0,
+                    scores=means,
+                    adapter=f"{target.name}/seed-{seed}/step-60",
+                )
+            )
+    return LoraComparison(
+        targets=targets,
+        runs=tuple(runs),
+        base=SummaryMeans(0.05, 0.05, 0.05, 0.05, 0.05, 0.05),
+        budget=65_536,
+        steps=60,
+        held_out=60,
+        importance=(
+            LayerImportance("attention-kl", (0.4, 0.1, 0.3, 0.2)),
+            LayerImportance("edges", (3.0, 2.0, 0.5, 0.1)),
+        ),
+    )
+
+
+def training_log() -> TrainingLog:
+    """300 steps of falling loss, validated every 50."""
+    steps = [
+        TrainingStep(step, 4.6 * 0.985**step + 0.1, 1 - 0.65 * 0.985**step, 1e-3)
+        for step in range(1, 301)
+    ]
+    validation = [ValidationStep(s.step, s.loss, s.token_accuracy) for s in steps[49::50]]
+    return TrainingLog(
+        steps=tuple(steps), validation=tuple(validation), seconds=90.0, finished=True
+    )
+
+
+def patching() -> Patching:
+    """Two layers by two positions, on five examples."""
+    values = torch.rand(5, 2, 2, generator=torch.Generator().manual_seed(0)).double()
+    ends = torch.arange(5.0).double()
+    return Patching(
+        site="resid_pre",
+        direction="denoise",
+        axes=(Axis("layer", (0, 1), ("layer 0", "layer 1")), Axis("position", (0, 1), ("a", "b"))),
+        values={"m": values},
+        clean={"m": ends + 2},
+        corrupted={"m": ends},
+    )
+
+
+def performance() -> TaskPerformance:
+    """Of a model that does the task."""
+    return TaskPerformance(
+        metric="logit-difference",
+        clean=estimate(3.0, n=N),
+        corrupted=estimate(0.5, n=N),
+        difference=estimate(2.5, n=N),
+        accuracy=estimate(0.9, n=N),
+        corrupted_accuracy=estimate(0.4, n=N),
+        chance=0.5,
+        choice=True,
+    )
+
+
+def write_rest(folder: Path) -> None:
+    write_text(
+        folder / "recipe.yaml", "name: fake\nmodel: newsroom-gpt2\ntask:\n  name: newsroom\n"
+    )
+    Environment(
+        versions=Versions(
+            circuits="0.1.0", torch="2.13.0", transformers="5.0", transformer_lens="4.3"
+        ),
+        python="3.11",
+        platform="Linux",
+        threads=2,
+        device="cpu",
+        seconds={"pairs": 0.4, "scores/base": 6.1},
+    ).save(folder / "environment.json")
+    training_log().save(folder / "checkpoints" / "training_log.json")
+    sentences = (
+        ("Rain <b>fell</b> & fell in Ardon.", 0.0, False),
+        ("Lena Voss resigned as mayor of Ardon.", 0.8, True),
+        ("The step came after protests.", 0.2, True),
+        ("A concert in Brill drew many visitors.", 0.0, False),
+    )
+    corruptions = {
+        "counterfactual": (
+            ("Rain <b>fell</b> & fell in Ardon. ", False),
+            ("Otto Grau ", True),
+            ("resigned as ", False),
+            ("judge ", True),
+            ("of ", False),
+            ("Senn. ", True),
+            ("The step came after ", False),
+            ("threats. ", True),
+            ("A concert in Brill drew many visitors. TL;DR:", False),
+        ),
+        "filler": (
+            ("Rain fell in Ardon.", False),
+            ("<|endoftext|><|endoftext|>", True),
+            (" TL;DR:", False),
+        ),
+    }
+    ExampleFile(
+        title="newsroom test article 0",
+        sentences=tuple(
+            ExampleSentence(text=text, score=score, salient=salient)
+            for text, score, salient in sentences
+        ),
+        answer="Lena Voss resigned as mayor of Ardon after protests.",
+        clean_prompt=" ".join(text for text, _, _ in sentences) + " TL;DR:",
+        corruptions={
+            name: tuple(Segment(text=text, corrupted=there) for text, there in pieces)
+            for name, pieces in corruptions.items()
+        },
+    ).save(folder / "pairs" / "example.json")
+
+
+def write_run(folder: Path) -> None:
+    """A complete run folder."""
+    draw = torch.Generator().manual_seed(0)
+    scores = write_scores(folder, draw)
+    write_evaluation(folder, draw)
+    found = compare(scores, names=ORDER, sizes=(0.02, 0.05, 0.1), n_resamples=60)
+    found.save(folder / "comparison.json")
+    write_cross_evaluation(folder)
+    write_model_diff(folder, draw)
+    lora().save(folder / "lora.json")
+    patching().save(folder / "patching.json")
+    write_rest(folder)
