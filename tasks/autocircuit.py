@@ -11,7 +11,6 @@ by default: `add_bos` of `table`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from tasks.errors import InputError
 
@@ -19,15 +18,12 @@ _HARMLESS = ("seq_labels", "word_idxs")
 _COLUMNS = {"corrupt": "corrupted", "answers": "correct", "wrong_answers": "incorrect"}
 
 
-def is_prompts(record: Mapping[str, Any]) -> bool:
+def is_prompts(record: Mapping[str, object]) -> bool:
     """Whether an object is such a file's."""
-    prompts = record.get("prompts")
-    return isinstance(prompts, list) and any(
-        isinstance(prompt, dict) and "corrupt" in prompt for prompt in prompts
-    )
+    return any(isinstance(prompt, dict) and "corrupt" in prompt for prompt in _prompts(record))
 
 
-def rows(name: str, record: Mapping[str, Any]) -> Iterator[Any]:
+def rows(name: str, record: Mapping[str, object]) -> Iterator[object]:
     """The prompts with `table`'s columns beside their own; `name` is the file's, for messages.
 
     An answer list of one text is that text, which may be several tokens. A key of the file that is
@@ -38,22 +34,28 @@ def rows(name: str, record: Mapping[str, Any]) -> Iterator[Any]:
             f"{name}: the key {unknown[0]!r} beside 'prompts' is none of AutoCircuit's "
             f"({', '.join(_HARMLESS)}); remove it if the prompts mean the same without it"
         )
-    for prompt in record["prompts"]:
+    for prompt in _prompts(record):
         yield {**prompt, **dict(_columns(prompt))} if isinstance(prompt, dict) else prompt
 
 
-def _columns(prompt: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _prompts(record: Mapping[str, object]) -> list[object]:
+    prompts = record.get("prompts")
+    return prompts if isinstance(prompts, list) else []
+
+
+def _columns(prompt: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     for theirs, ours in _COLUMNS.items():
         value = prompt.get(theirs)
         if theirs in prompt and ours not in prompt and f"{ours}_idx" not in prompt:
             yield (f"{ours}_idx" if _are_ids(theirs, value) else ours), _alone(theirs, value)
 
 
-def _are_ids(column: str, value: Any) -> bool:
+def _are_ids(column: str, value: object) -> bool:
     numbers = value if isinstance(value, list) else [value]
     return column != "corrupt" and any(isinstance(number, int | float) for number in numbers)
 
 
-def _alone(column: str, value: Any) -> Any:
-    lone = column != "corrupt" and isinstance(value, list) and len(value) == 1
-    return value[0] if lone else value
+def _alone(column: str, value: object) -> object:
+    if column != "corrupt" and isinstance(value, list) and len(value) == 1:
+        return value[0]
+    return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 
 class CircuitsError(ValueError):
@@ -49,7 +48,7 @@ def error_context(source: str) -> Iterator[None]:
         raise named from error
 
 
-def unrepeated(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def unrepeated(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     """A JSON object from its keys and values, for `json.loads(object_pairs_hook=...)`.
 
     Args:
@@ -62,7 +61,7 @@ def unrepeated(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         InputError: For a key that comes twice: Python would keep the last value and drop the
             others.
     """
-    made: dict[str, Any] = {}
+    made: dict[str, object] = {}
     for key, value in pairs:
         if key in made:
             raise InputError(f"the key {key!r} stands twice in one JSON object; keep one of them")

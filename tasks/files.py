@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tasks import autocircuit, saved
 from tasks.csv_records import CsvRecords
@@ -41,7 +40,7 @@ class Row:
     """
 
     source: str
-    values: Mapping[str, Any]
+    values: Mapping[str, object]
     alone: bool = False
 
     def text(self, column: str) -> str:
@@ -65,7 +64,7 @@ class Row:
                 "expected (of pandas: to_json(orient='records'))"
             )
 
-    def cell(self, column: str) -> Any:
+    def cell(self, column: str) -> object:
         """The value in a column; it must be there."""
         if self.values.get(column) is None:
             found = ", ".join(repr(name) for name in self.values) or "none"
@@ -271,6 +270,7 @@ def _json(path: Path, left_out: LeftOut) -> Iterator[Row]:
             values = loads(text, hook)
     except json.JSONDecodeError as error:
         raise InputError(f"{path.name}, line {error.lineno}: not JSON ({error.msg})") from error
+    assert isinstance(values, list)  # the text begins with a bracket
     for number, value in enumerate(values, start=1):
         source = f"{path.name}, row {number}"
         yield from _kept(source, partial(_row, source, value), left_out)
@@ -337,14 +337,14 @@ def _starts_with_bracket(path: Path) -> bool:
         return next((line for line in file if line.strip()), "").lstrip().startswith("[")
 
 
-def _holds_objects(value: Any) -> bool:
+def _holds_objects(value: object) -> bool:
     """Whether a cell is an object or a list with one in it, as no column's value is."""
     return isinstance(value, dict) or (
         isinstance(value, list) and any(isinstance(part, dict) for part in value)
     )
 
 
-def _row(source: str, value: Any) -> Row:
+def _row(source: str, value: object) -> Row:
     if why := repeated(value):
         raise InputError(f"{source}: {why}") from why
     if not isinstance(value, dict):
@@ -354,5 +354,5 @@ def _row(source: str, value: Any) -> Row:
     return Row(source, {name: None if _is_gap(cell) else cell for name, cell in value.items()})
 
 
-def _is_gap(cell: Any) -> bool:
+def _is_gap(cell: object) -> bool:
     return isinstance(cell, float) and math.isnan(cell)

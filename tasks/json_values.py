@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 from tasks.errors import CircuitsError, InputError, unrepeated
 
 
-def loads(text: str, hook: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> Any:
+def loads(text: str, hook: Callable[[list[tuple[str, object]]], dict[str, object]]) -> object:
     """A JSON text's value; what Python does not take of JSON is a CircuitsError."""
     try:
         return json.loads(text, object_pairs_hook=hook)
@@ -21,7 +20,7 @@ def loads(text: str, hook: Callable[[list[tuple[str, Any]]], dict[str, Any]]) ->
         raise InputError("JSON with a number of thousands of digits") from error
 
 
-class Repeated(dict[str, Any]):
+class Repeated(dict[str, object]):
     """A JSON object that has a key twice, or holds one that has: no row, and said when it is one.
 
     why: what a refusal says of it.
@@ -30,7 +29,7 @@ class Repeated(dict[str, Any]):
     why: CircuitsError
 
     @classmethod
-    def made(cls, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def made(cls, pairs: list[tuple[str, object]]) -> dict[str, object]:
         """As `unrepeated`, without raising, so that the rows after it are read."""
         try:
             found = unrepeated(pairs)
@@ -44,7 +43,7 @@ class Repeated(dict[str, Any]):
         return bad
 
 
-def repeated(value: Any) -> CircuitsError | None:
+def repeated(value: object) -> CircuitsError | None:
     """Why a JSON value is none, where a key stands twice in it."""
     if isinstance(value, list):
         return next(filter(None, map(repeated, value)), None)

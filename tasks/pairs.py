@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import torch
 from jaxtyping import Int
@@ -123,7 +123,7 @@ class PromptPair:
         return tuple(tokens[0] for tokens in self.answer[:-1])
 
     @property
-    def content(self) -> tuple[Any, ...]:
+    def content(self) -> tuple[object, ...]:
         """All ids: two pairs are the same question if and only if these are equal."""
         return self.clean, self.corrupted, self.answer, self.wrong
 
@@ -293,7 +293,7 @@ class PairSet(Sequence[PromptPair]):
         Args:
             path: the file.
         """
-        header: dict[str, Any] = {"task": self.task, "split": self.split, "metric": self.metric}
+        header: dict[str, object] = {"task": self.task, "split": self.split, "metric": self.metric}
         if self.skipped:
             header["skipped"] = [asdict(row) for row in self.skipped]
         lines = [json.dumps(header), *(json.dumps(asdict(pair)) for pair in self.pairs)]
@@ -319,27 +319,27 @@ class PairSet(Sequence[PromptPair]):
         rows = []
         for number, line in enumerate(lines, start=1):
             try:
-                rows.append(json.loads(line))
+                rows.append(json.loads(line, object_hook=_tuples))
             except json.JSONDecodeError as error:
                 raise InputError(f"{path}, line {number}: not JSON ({error.msg})") from error
         if not rows:
             raise InputError(f"{path}: the file is empty")
         try:
-            pairs = tuple(PromptPair(**_tuples(row)) for row in rows[1:])
+            pairs = tuple(PromptPair(**row) for row in rows[1:])
             skipped = tuple(Skipped(**row) for row in rows[0].pop("skipped", ()))
             return cls(pairs=pairs, skipped=skipped, **rows[0])
         except TypeError as error:
             raise InputError(f"{path}: not a file written by PairSet.save ({error})") from error
 
 
-def _hashed(content: Any) -> str:
+def _hashed(content: object) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _tuples(row: dict[str, Any]) -> dict[str, Any]:
+def _tuples(row: dict[str, object]) -> dict[str, object]:
     """Lists, as JSON has them, back to the tuples of a frozen pair."""
 
-    def freeze(value: Any) -> Any:
+    def freeze(value: object) -> object:
         return tuple(freeze(item) for item in value) if isinstance(value, list) else value
 
     return {name: freeze(value) for name, value in row.items()}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from tasks.errors import CircuitsError
 
@@ -75,7 +75,7 @@ def describe(name: str) -> str:
     return _entry(name).description
 
 
-def options(name: str) -> dict[str, Any]:
+def options(name: str) -> dict[str, object]:
     """What `load(name, ...)` accepts.
 
     Args:
@@ -108,11 +108,12 @@ def _signature(name: str) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(_class(_entry(name))).parameters
 
 
-def _class(entry: _Entry) -> Any:
-    return getattr(importlib.import_module(entry.module), entry.cls)
+def _class(entry: _Entry) -> Callable[..., Task]:
+    made: Callable[..., Task] = getattr(importlib.import_module(entry.module), entry.cls)
+    return made
 
 
-def load(name: str, **given: Any) -> Task:
+def load(name: str, **given: object) -> Task:
     """Make the task of that name.
 
     Args:
@@ -134,7 +135,7 @@ def load(name: str, **given: Any) -> Task:
     for option, default in known.items():
         if default is inspect.Parameter.empty and option not in given:
             raise CircuitsError(f"task {name!r} needs the option {option!r}")
-    return cast("Task", _class(_entry(name))(**given))
+    return _class(_entry(name))(**given)
 
 
 def _entry(name: str) -> _Entry:

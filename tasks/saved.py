@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 from tasks.errors import InputError
 
 _ONE, _SEVERAL = "state.json", "dataset_dict.json"
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """What is used of a `datasets.Dataset`: rows as column -> value."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Mapping[str, object]]: ...
+    def __getitem__(self, index: int, /) -> Mapping[str, object]: ...
 
 
 def is_saved(path: str | Path) -> bool:
@@ -21,8 +30,8 @@ def has_splits(path: str | Path) -> bool:
     return (Path(path) / _SEVERAL).is_file()
 
 
-def load(path: str | Path) -> Mapping[str, Any]:
-    """A saved folder as split -> `datasets.Dataset`; one without splits is all `train`."""
+def load(path: str | Path) -> Mapping[str, Rows]:
+    """A saved folder as split -> its `datasets.Dataset`; one without splits is all `train`."""
     import datasets
     import pyarrow  # type: ignore[import-untyped]
 

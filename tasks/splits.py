@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import get_args
 
 from tasks.errors import CircuitsError, TooFewError
 from tasks.files import Row
 from tasks.skipping import Skipped
 from tasks.task import Split
 
+_SPLITS: tuple[Split, ...] = get_args(Split)
 _ALIASES: dict[str, Split] = {
     "train": "train",
     "validation": "validation",
@@ -75,17 +76,22 @@ def choose(
     return chosen
 
 
-def check(split: Any) -> None:
-    """Refuse what is not the name of a split.
+def check(split: object) -> Split:
+    """The name of a split; anything else is refused.
 
     Args:
         split: what was given.
 
+    Returns:
+        The split.
+
     Raises:
         CircuitsError: for another value.
     """
-    if split not in get_args(Split):
-        raise CircuitsError(f"unknown split {split!r}; it is one of: {', '.join(get_args(Split))}")
+    for known in _SPLITS:
+        if known == split:
+            return known
+    raise CircuitsError(f"unknown split {split!r}; it is one of: {', '.join(_SPLITS)}")
 
 
 def draw(available: int, n: int | None, seed: int, where: str) -> list[int]:

@@ -22,7 +22,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, SupportsFloat
 
 from transformers import PreTrainedTokenizerBase
 
@@ -217,7 +217,7 @@ class Table(FramedTask):
         return (tuple(tokens[0] for tokens in alternatives),)
 
     def _tokens(
-        self, framing: Framing, prompt: Framed, row: Row, column: str, text: Any
+        self, framing: Framing, prompt: Framed, row: Row, column: str, text: object
     ) -> tuple[int, ...]:
         """The tokens of an answer's text where it follows the clean prompt."""
         if not isinstance(text, str):
@@ -271,12 +271,13 @@ def _given(row: Row, column: str) -> str:
     return column if _filled(row, column) else indices
 
 
-def _ids(row: Row, column: str, values: list[Any]) -> tuple[int, ...]:
+def _ids(row: Row, column: str, values: list[object]) -> tuple[int, ...]:
     ids = []
     for value in values:
         try:
-            number = float(value)  # pandas writes 464.0 in a column with gaps
-        except (TypeError, ValueError):
+            # pandas writes 464.0 in a column with gaps
+            number = float(value) if isinstance(value, str | bytes | SupportsFloat) else math.nan
+        except ValueError:
             number = math.nan
         if isinstance(value, bool) or not number.is_integer():
             raise InputError(
@@ -291,7 +292,7 @@ def _filled(row: Row, *columns: str) -> bool:
     return any(row.values.get(column) not in (None, "") for column in columns)
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: object) -> object:
     """A cell whose text is a list, in JSON or Python, as that list; any other value as it is."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         for read in (json.loads, ast.literal_eval):

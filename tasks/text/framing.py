@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -195,7 +194,7 @@ class Framing:
             )
 
     @cached_property
-    def _control(self) -> Any:
+    def _control(self) -> re.Pattern[str] | None:
         return control_pattern(self.tokenizer)
 
     @cached_property

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import unicodedata
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import regex
 
@@ -23,6 +23,7 @@ from tasks.errors import CircuitsError
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import Tokenizer
 
 WORDS = ("auto", "ascii", "unicode")
 
@@ -120,11 +121,16 @@ def _scorer(kinds: tuple[str, ...], words: str, stem: bool) -> RougeScorer:
     return RougeScorer(list(kinds), use_stemmer=stem, tokenizer=tokenizer)
 
 
-def _tokenizer(stem: bool) -> Any:
+@runtime_checkable
+class _Stemmer(Protocol):
+    def stem(self, word: str) -> str: ...
+
+
+def _tokenizer(stem: bool) -> Tokenizer:
     from nltk.stem.porter import PorterStemmer
     from rouge_score.tokenizers import Tokenizer
 
-    stemmer = PorterStemmer()
+    stemmer: _Stemmer = PorterStemmer()
 
     class Unicode(Tokenizer):  # type: ignore[misc]
         def tokenize(self, text: str) -> list[str]:
@@ -134,5 +140,5 @@ def _tokenizer(stem: bool) -> Any:
     return Unicode()
 
 
-def _stemmed(stemmer: Any, word: str) -> str:
-    return str(stemmer.stem(word)) if word.isascii() and len(word) > _STEMMED else word
+def _stemmed(stemmer: _Stemmer, word: str) -> str:
+    return stemmer.stem(word) if word.isascii() and len(word) > _STEMMED else word

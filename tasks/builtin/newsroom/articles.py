@@ -19,7 +19,7 @@ from functools import cache
 from importlib.resources import files
 from itertools import islice, product
 from string import Formatter
-from typing import Any
+from typing import TypedDict
 
 from tasks.errors import CircuitsError
 from tasks.task import Split
@@ -70,11 +70,41 @@ class Story:
     twin: Article
 
 
+class EventWords(TypedDict):
+    """One kind of event, as `words.json` defines it: templates of its sentences."""
+
+    kind: str
+    section: str
+    leads: list[str]
+    summary: str
+    followup: str
+
+
+class DetailWords(TypedDict):
+    """The detail sentences: how large a share of the articles has one, and their templates."""
+
+    share: float
+    sentences: list[str]
+    summary: str
+
+
+class Words(TypedDict):
+    """The content of `words.json`; `words` are by slot."""
+
+    version: int
+    words: dict[str, list[str]]
+    events: list[EventWords]
+    detail: DetailWords
+    fillers: list[str]
+    followups: list[str]
+    tag: str
+
+
 @cache
-def definition() -> Mapping[str, Any]:
+def definition() -> Words:
     """The content of `words.json`: slot words, event templates, fillers."""
     text = files("tasks.builtin.newsroom").joinpath("words.json").read_text(encoding="utf-8")
-    loaded: dict[str, Any] = json.loads(text)
+    loaded: Words = json.loads(text)
     return loaded
 
 
@@ -128,7 +158,7 @@ class _Draw:
 
     def _word(self, slot: str) -> str:
         words = definition()["words"][slot]
-        word: str = self._rng.choice([word for word in words if word not in self._used])
+        word = self._rng.choice([word for word in words if word not in self._used])
         self._used.add(word)
         return word
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 from tasks import saved, splits
 from tasks.errors import InputError
@@ -131,7 +131,7 @@ def known_dataset(name: str) -> KnownDataset | None:
     return ids.get(name.lower())
 
 
-def _load(name: str, known: KnownDataset | None, config: str | None) -> Any:
+def _load(name: str, known: KnownDataset | None, config: str | None) -> Mapping[str, saved.Rows]:
     import datasets
 
     hub_id, own, revision = known[:3] if known else (name, None, None)
@@ -140,7 +140,10 @@ def _load(name: str, known: KnownDataset | None, config: str | None) -> Any:
     if hub_id.startswith((".", "/", "~")) and not Path(hub_id).exists():
         raise InputError(f"dataset {name!r}: no such folder")
     try:
-        return datasets.load_dataset(hub_id, config or own, revision=revision)
+        loaded: Mapping[str, saved.Rows] = datasets.load_dataset(
+            hub_id, config or own, revision=revision
+        )
+        return loaded
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         while isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__:
             error = error.__cause__  # which says no more than that there was one
@@ -168,7 +171,7 @@ class _DatasetRows(Sequence[Row]):
     """The rows of a `datasets.Dataset`, or of several one after the other, read when asked for."""
 
     name: str
-    parts: tuple[tuple[str, Any], ...]
+    parts: tuple[tuple[str, saved.Rows], ...]
 
     def __len__(self) -> int:
         return sum(len(part) for _, part in self.parts)
