@@ -48,7 +48,7 @@ from circuits.intervention.patching.spec import Direction, SiteName
 from circuits.models import HookedModel
 from circuits.plot.figures.patching import Effect
 from circuits.provenance import describe_model, describe_pairs
-from circuits.report.patching import write_patchings
+from circuits.report.patching_page import write_patchings
 from circuits.runtime.options import RunOptions
 from tasks.builtin.comparison import CORRUPTIONS
 from tasks.generated import Generated, Prompts

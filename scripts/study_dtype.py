@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 import transformers
+from scipy.stats import spearmanr
 from study_quadrature import relative, subjects
 from torch import Tensor
 
 from circuits.attribution import attribute
-from circuits.comparison.similarity import spearman
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
 
@@ -40,7 +40,8 @@ def agreement(one: Tensor, other: Tensor) -> str:
     size = max(1, round(TOP * len(one)))
     top = [set(each.abs().topk(size).indices.tolist()) for each in (one, other)]
     return (
-        f"{float(spearman(one, other)):.4f} | {float(spearman(one.abs(), other.abs())):.4f} | "
+        f"{spearmanr(one, other).statistic:.4f} | "
+        f"{spearmanr(one.abs(), other.abs()).statistic:.4f} | "
         f"{len(top[0] & top[1]) / size:.2f} | {relative(other, one):.1%}"
     )
 

@@ -179,7 +179,7 @@ def evaluate(
             raise CircuitsError(evaluated.faithfulness.undefined_reason)
         _show(evaluated, evaluated.faithfulness, pairs, found.provenance.metric)
         _result(evaluated, hooked, found, circuit, pairs, other).save(out / "evaluation.json")
-    page = write_report(out, name="evaluation.html", anchors=["faithfulness"])
+    page = write_report(out, name="evaluation.html", anchors=["evaluation"])
     use.echo_outputs(out / "evaluation.json", page, *use.write_skipped(out, pairs.skipped))
 
 

@@ -75,8 +75,8 @@ def finetune(
     taught, held_out = draw(examples, split="train"), draw(validation, split="validation")
     left_out = [row for made in (taught, held_out) for row in getattr(made, "skipped", ())]
     use.say_skipped(left_out)
-    if line := missing_begin(network.config, words, [example.prompt for example in taught]):
-        typer.echo(f"warning: {line}", err=True)
+    if missing := missing_begin(network.config, words, [example.prompt for example in taught]):
+        typer.echo(f"warning: {missing}", err=True)
     result = train(
         network,
         taught,

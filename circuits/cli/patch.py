@@ -99,7 +99,7 @@ def patch(
     """
     from circuits.intervention.patching import PatchSpec, path_patch
     from circuits.intervention.patching import patch as patch_sites
-    from circuits.report.patching import write_patching
+    from circuits.report.patching_page import write_patching
     from circuits.runtime.options import RunOptions, options_from
     from circuits.runtime.resume import PartialResults
 
@@ -158,7 +158,7 @@ def patch(
 
 def _say(found: Patching, pairs: PairSet) -> None:
     """The unpatched runs and what matters most, by each metric."""
-    from circuits.report.patching import doubt
+    from circuits.report.patching_page import doubt
 
     for metric in found.metrics:
         clean, corrupted = (float(ends[metric].mean()) for ends in (found.clean, found.corrupted))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -108,6 +108,37 @@ class SelectionRecord(Record):
     choice: RankingChoice | None = None
 
 
+class MissingBegin(Record):
+    """Prompts that lack the token which the texts of the model begin with.
+
+    ids: what a text begins with. token: the same as text; None where no tokenizer has it.
+    named_by: who says so. n_lacking: prompts without it, of n.
+    offered: the task can put it there (`add_bos`). str() says it all in a line.
+    """
+
+    ids: tuple[int, ...]
+    token: str | None
+    named_by: Literal["tokenizer", "configuration"]
+    n_lacking: int
+    n: int
+    offered: bool
+
+    def __str__(self) -> str:
+        name = f"of id {self.ids[0]}" if self.token is None else repr(self.token)
+        all_lack_it = self.n_lacking == self.n
+        which = "the prompts" if all_lack_it else f"{self.n_lacking} of {self.n} prompts"
+        if self.named_by == "tokenizer":
+            return (
+                f"{which} do not begin with {name}, which the tokenizer puts before a text by "
+                "itself; the model may be out of its depth without it (add_bos=auto puts it there)"
+            )
+        offer = "; if the model was trained behind it, add_bos=true puts it there"
+        return (
+            f"the model's configuration names the begin token {name}, and neither the tokenizer "
+            f"nor {which} put it first{offer if self.offered else ''}"
+        )
+
+
 class Provenance(Record):
     """What scores or a circuit were made from, and how; what is not known is None.
 
@@ -116,7 +147,7 @@ class Provenance(Record):
     metric: whose units scores have. metric_clean, metric_corrupted: its means over the pairs.
     batch_size: asked for, or chosen by the planner. seed: of every random choice.
     data: the pairs as a set. pairs: a fingerprint of each, in order.
-    begin: what the prompts lack at their beginning, in a line.
+    begin: what prompts lack at their beginning; None where they lack nothing.
     error: of the quadrature. performance: whether the model does the task.
     reliability: how far scores, and a circuit chosen by them, depend on their examples.
     task: to make more pairs with. imported: the file of another tool that they were read from.
@@ -134,7 +165,7 @@ class Provenance(Record):
     pairs: tuple[str, ...] | None = None
     model: ModelRecord | None = None
     versions: Versions | None = None
-    begin: str | None = None
+    begin: MissingBegin | None = None
     error: QuadratureError | None = None
     performance: TaskPerformance | None = None
     reliability: Reliability | None = None

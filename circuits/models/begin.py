@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from circuits.graph.provenance import MissingBegin
 from circuits.models.special_tokens import token_ids
 from tasks.text.tokens import added_begin
 
@@ -17,8 +18,8 @@ def missing_begin(
     config: PreTrainedConfig,
     tokenizer: PreTrainedTokenizerBase | None,
     prompts: Collection[Sequence[int]],
-) -> str | None:
-    """One line on prompts that lack the begin token; None where they have it or there is none.
+) -> MissingBegin | None:
+    """What prompts lack at their beginning; None where they have the token or there is none.
 
     It is what the tokenizer puts before a text by itself; where it puts nothing, what the
     configuration names, unless that also ends texts (GPT-2's end-of-text token parts documents, and
@@ -37,18 +38,12 @@ def missing_begin(
     lacking = sum(tuple(prompt[: len(begin)]) != begin for prompt in prompts)
     if not lacking:
         return None
-    said = "" if tokenizer is None else str(tokenizer.decode(list(begin)))
-    name = repr(said) if said else f"of id {begin[0]}"  # which the tokenizer may not have
-    which = "the prompts" if lacking == len(prompts) else f"{lacking} of {len(prompts)} prompts"
-    if by_tokenizer:
-        return (
-            f"{which} do not begin with {name}, which the tokenizer puts before a text by itself; "
-            "the model may be out of its depth without it (add_bos=auto puts it there)"
-        )
-    offer = ""
-    if tokenizer is not None and tokenizer.bos_token_id == begin[0]:
-        offer = "; if the model was trained behind it, add_bos=true puts it there"
-    return (
-        f"the model's configuration names the begin token {name}, and neither the tokenizer nor "
-        f"{which} put it first{offer}"
+    token = "" if tokenizer is None else str(tokenizer.decode(list(begin)))
+    return MissingBegin(
+        ids=begin,
+        token=token or None,  # the tokenizer may not have it
+        named_by="tokenizer" if by_tokenizer else "configuration",
+        n_lacking=lacking,
+        n=len(prompts),
+        offered=by_tokenizer or (tokenizer is not None and tokenizer.bos_token_id == begin[0]),
     )

@@ -22,6 +22,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError, UnsupportedError
 from circuits.graph.layout import Layout
+from circuits.graph.provenance import MissingBegin
 from circuits.models import begin
 from circuits.models.architecture import describe
 from circuits.models.bridge import bridge_of
@@ -179,17 +180,17 @@ class HookedModel:
             n_ctx=self.n_ctx,
             encoder_decoder=self.layout.n_encoder_layers > 0,
         )
-        if line := self.missing_begin(pairs):
-            say(line)
+        if missing := self.missing_begin(pairs):
+            say(str(missing))
 
-    def missing_begin(self, pairs: PairSet) -> str | None:
-        """Whether prompts lack the begin token of this model.
+    def missing_begin(self, pairs: PairSet) -> MissingBegin | None:
+        """Which prompts lack the begin token of this model.
 
         Args:
             pairs: what is to be run.
 
         Returns:
-            One line on it; None where nothing is missing.
+            How many, and of which token; None where nothing is missing.
         """
         prompts = [pair.clean for pair in pairs]
         return begin.missing_begin(self.hf.config, self._tokenizer, prompts)

@@ -101,8 +101,8 @@ class Data:
                     "train", recipe.evaluation.other_examples, seed=recipe.seed + 1
                 )
             prompts = [pair.clean for pair in made["score"]]
-            if line := missing_begin(load_config(recipe.model), self.tokenizer, prompts):
-                say(line)
+            if missing := missing_begin(load_config(recipe.model), self.tokenizer, prompts):
+                say(str(missing))
             self.store.path("pairs").mkdir(exist_ok=True)
             for name, pairs in made.items():
                 pairs.save(self.store.path("pairs", f"{name}.jsonl"))

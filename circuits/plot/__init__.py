@@ -2,7 +2,7 @@
 
 `figures/` draw, as plain values that the report embeds, too; `draw` makes plotly figures of them.
 
-figure = circuits.plot.faithfulness(found)   # or found.plot()
+figure = circuits.plot.faithfulness(curve)   # or curve.plot()
 circuits.plot.save(figure, "faithfulness.svg")
 """
 

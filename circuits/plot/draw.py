@@ -21,7 +21,7 @@ from circuits.plot.figures import lora as lora_figures
 from circuits.plot.figures import minimality as removed
 from circuits.plot.figures import model_diff as heads
 from circuits.plot.figures import patching as patched
-from circuits.plot.figures import reliability as likeness
+from circuits.plot.figures import reliability as required
 from circuits.plot.figures import score_heatmap as heatmap
 from circuits.plot.figures import stability as included
 from circuits.plot.figures import trajectory as courses
@@ -48,8 +48,8 @@ def draw(result: object, **how: Any) -> Figure:
     Raises:
         InputError: where such a result has no figure.
     """
-    said = f"no figure of a {type(result).__name__}{' with ' + ', '.join(how) if how else ''}"
-    raise InputError(f"{said}; see circuits.plot for what has one")
+    message = f"no figure of a {type(result).__name__}{' with ' + ', '.join(how) if how else ''}"
+    raise InputError(f"{message}; see circuits.plot for what has one")
 
 
 @draw.register
@@ -84,86 +84,86 @@ def scores(scores: EdgeScores, *, circuit: Circuit | None = None, dark: bool = F
 
 
 @draw.register
-def faithfulness(found: Faithfulness, *, dark: bool = False) -> Figure:
+def faithfulness(result: Faithfulness, *, dark: bool = False) -> Figure:
     """Faithfulness by circuit size, of the signed, the absolute and a random ranking.
 
     Args:
-        found: what `circuits.faithfulness` returned.
+        result: what `circuits.faithfulness` returned.
         dark: on a dark ground.
 
     Returns:
         A plotly figure; bands are 95 % intervals.
     """
-    plot = curves.faithfulness_curves({found.metric: found}, columns=1)
+    plot = curves.faithfulness_curves({result.metric: result}, columns=1)
     return as_figure(plot, height=curves.faithfulness_height(1, 1), dark=dark)
 
 
 @draw.register
-def evaluation(found: Evaluation, *, dark: bool = False) -> Figure:
+def evaluation(result: Evaluation, *, dark: bool = False) -> Figure:
     """Faithfulness by circuit size of every checkpoint; a star is its circuit.
 
     Args:
-        found: `circuits.open_run(...).evaluation`.
+        result: `circuits.open_run(...).evaluation`.
         dark: on a dark ground.
 
     Returns:
         A plotly figure, a panel for each checkpoint.
     """
-    columns = balanced(list(found.order))
+    columns = balanced(list(result.order))
     plot = curves.faithfulness_curves(
-        {name: one.faithfulness for name, one in found.checkpoints.items()},
-        {name: one.circuit for name, one in found.checkpoints.items()},
+        {name: one.faithfulness for name, one in result.checkpoints.items()},
+        {name: one.circuit for name, one in result.checkpoints.items()},
         columns=columns,
     )
-    height = curves.faithfulness_height(len(found.order), columns)
+    height = curves.faithfulness_height(len(result.order), columns)
     return as_figure(plot, height=height, dark=dark)
 
 
 @draw.register
-def minimality(found: Minimality, *, dark: bool = False) -> Figure:
+def minimality(result: Minimality, *, dark: bool = False) -> Figure:
     """The drop in f when each edge (node, neuron) alone is removed.
 
     Args:
-        found: what `circuits.minimality` returned.
+        result: what `circuits.minimality` returned.
         dark: on a dark ground.
 
     Returns:
         A plotly figure.
     """
-    return as_figure(removed.minimality_dots(found), height=430, dark=dark)
+    return as_figure(removed.minimality_dots(result), height=430, dark=dark)
 
 
 @draw.register
-def stability(found: Stability, *, dark: bool = False) -> Figure:
+def stability(result: Stability, *, dark: bool = False) -> Figure:
     """How often resamples of the examples select each edge (node, neuron).
 
     Args:
-        found: what `circuits.stability` returned.
+        result: what `circuits.stability` returned.
         dark: on a dark ground.
 
     Returns:
         A plotly figure.
     """
-    return as_figure(included.inclusion(found), height=300, dark=dark)
+    return as_figure(included.inclusion(result), height=300, dark=dark)
 
 
 @draw.register
-def reliability(found: Reliability, *, dark: bool = False) -> Figure:
-    """The likeness of circuits of two sets of so many examples.
+def reliability(result: Reliability, *, dark: bool = False) -> Figure:
+    """The Jaccard index of circuits of two sets of examples, by the number of examples.
 
     Args:
-        found: what `circuits.reliability` returned.
+        result: what `circuits.reliability` returned.
         dark: on a dark ground.
 
     Returns:
         A plotly figure.
     """
-    return as_figure(likeness.likeness_by_examples(found), height=320, dark=dark)
+    return as_figure(required.jaccard_by_examples(result), height=320, dark=dark)
 
 
 @draw.register
 def similarity(evolution: Evolution, *, dark: bool = False) -> Figure:
-    """How similar checkpoints are, beside how similar one is to itself.
+    """How similar checkpoints are, beside how similar a checkpoint is to itself.
 
     Args:
         evolution: what `circuits.compare` returned.
@@ -179,7 +179,7 @@ def similarity(evolution: Evolution, *, dark: bool = False) -> Figure:
 
 
 def turnover(evolution: Evolution, *, dark: bool = False) -> Figure:
-    """How many edges of growing circuits came and went, and whether nodes or rewiring did it.
+    """How many edges of growing circuits were added or removed, with a node or by rewiring.
 
     Args:
         evolution: what `circuits.compare` returned.
@@ -242,7 +242,7 @@ def cross_evaluation(cross: CrossEvaluation, *, dark: bool = False) -> Figure:
 
 @draw.register
 def attention(diff: ModelDiff, *, dark: bool = False) -> Figure:
-    """How far the heads' attention is apart, and how its entropy changed.
+    """How far attention differs by head, and how its entropy changed.
 
     Args:
         diff: what `circuits.diff_models` returned.
@@ -280,11 +280,11 @@ def representations(
 
 
 @draw.register
-def patching(found: Patching, *, metric: str | None = None, dark: bool = False) -> Figure:
+def patching(result: Patching, *, metric: str | None = None, dark: bool = False) -> Figure:
     """The share of the gap that each patch recovers, or loses.
 
     Args:
-        found: what `circuits.patch` or `circuits.path_patch` returned.
+        result: what `circuits.patch` or `circuits.path_patch` returned.
         metric: one of those measured; None takes the first.
         dark: on a dark ground.
 
@@ -294,26 +294,26 @@ def patching(found: Patching, *, metric: str | None = None, dark: bool = False) 
     Raises:
         InputError: where the metric was not measured.
     """
-    metric = metric or found.metrics[0]
-    if metric not in found.metrics:
-        raise InputError(f"metric {metric!r}: measured were {', '.join(found.metrics)}")
-    height = patched.patching_height(found)
-    return as_figure(patched.patching_plot(found, metric), height=height, dark=dark)
+    metric = metric or result.metrics[0]
+    if metric not in result.metrics:
+        raise InputError(f"metric {metric!r}: measured were {', '.join(result.metrics)}")
+    height = patched.patching_height(result)
+    return as_figure(patched.patching_plot(result, metric), height=height, dark=dark)
 
 
 @draw.register
-def loras(found: LoraComparison, *, dark: bool = False) -> Figure:
+def loras(result: LoraComparison, *, dark: bool = False) -> Figure:
     """Held-out loss of LoRAs on different layers, by seed and in the mean.
 
     Args:
-        found: what `circuits.compare_lora_targets` returned.
+        result: what `circuits.compare_lora_targets` returned.
         dark: on a dark ground.
 
     Returns:
         A plotly figure.
     """
-    height = dots_height(1, len(found.targets), 1, 36)
-    return as_figure(lora_figures.lora_dots(found), height=height, dark=dark)
+    height = dots_height(1, len(result.targets), 1, 36)
+    return as_figure(lora_figures.lora_dots(result), height=height, dark=dark)
 
 
 @draw.register

@@ -53,7 +53,7 @@ class Note:
 class Bullets:
     """A list of findings, each with a word that says what it is about."""
 
-    kind: ClassVar[str] = "points"
+    kind: ClassVar[str] = "bullets"
     items: Sequence[tuple[str, str | Markup]]
 
 
@@ -70,7 +70,7 @@ class StatCard:
 class StatCards:
     """Key figures side by side."""
 
-    kind: ClassVar[str] = "tiles"
+    kind: ClassVar[str] = "stat_cards"
     items: Sequence[StatCard]
 
 
@@ -138,7 +138,7 @@ class Code:
 class Details:
     """Prose, folded away."""
 
-    kind: ClassVar[str] = "fold"
+    kind: ClassVar[str] = "details"
     title: str
     text: str
 

@@ -17,7 +17,7 @@ from circuits.report.blocks import Article, Block, Figure, Section, Table
 
 
 @dataclass(frozen=True)
-class Numbered:
+class NumberedBlock:
     """A block with its number among the figures or the tables; None for other blocks."""
 
     block: Block
@@ -54,7 +54,7 @@ def document(title: str, subtitle: str, chapters: Iterable[tuple[Section, Sequen
 
 def _numbered(
     chapters: Iterable[tuple[Section, Sequence[Block]]],
-) -> Iterator[tuple[Section, list[Numbered]]]:
+) -> Iterator[tuple[Section, list[NumberedBlock]]]:
     figures = tables = 0
     for section, blocks in chapters:
         numbered = []
@@ -64,7 +64,7 @@ def _numbered(
                 number = figures = figures + 1
             elif isinstance(block, Table):
                 number = tables = tables + 1
-            numbered.append(Numbered(block, number))
+            numbered.append(NumberedBlock(block, number))
         yield section, numbered
 
 

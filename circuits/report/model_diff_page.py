@@ -52,13 +52,16 @@ def _title(diff: ModelDiff) -> str:
 def _divergence(comparisons: Sequence[ModelDiff]) -> Figure:
     """KL of attention by layer, a line for each pair of models."""
     return Figure(
-        caption="Divergence of attention by layer for each pair of models: the mean over a "
-        f"layer's heads, with 95 % intervals over {count(comparisons[0].n_documents)} documents.",
+        caption="The divergence of attention by layer for each pair of models: the mean over a "
+        f"layer's heads, with 95 % intervals over {count(comparisons[0].n_documents)} "
+        "documents.",
         views={
             "": layer_lines(
                 {_title(diff): diff.kl_by_layer for diff in comparisons}, "KL of attention (nats)"
             )
         },
         height=LINES_HEIGHT,
-        method=Method(steps=("KL(first || second), a mean over positions and heads.",)),
+        method=Method(
+            steps=("The figure is KL(first || second), as a mean over positions and heads.",)
+        ),
     )

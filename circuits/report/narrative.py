@@ -16,9 +16,10 @@ from circuits.statistics.estimate import Estimate
 def evolution(result: Evolution) -> str:
     """First and last checkpoint in full, then a sentence for each step between."""
     text = (
-        f"{result.n} examples, the same for every checkpoint; intervals are 95 %, over examples "
-        f"({result.n_resamples} resamples for edges and node totals, {result.samples.halves} "
-        f"random halves for similarity and turnover). {comparison(result.overall)}"
+        f"All checkpoints are compared on the same {result.n} examples. Intervals are 95 %, over "
+        f"examples ({result.n_resamples} resamples for edges and node totals, "
+        f"{result.samples.halves} random halves for similarity and turnover). "
+        f"{comparison(result.overall)}"
     )
     return " ".join([text, *(_step(one) for one in result.steps_between)])
 
@@ -60,7 +61,8 @@ def cross_evaluation(found: CrossEvaluation) -> str:
     """How faithful each checkpoint's circuit is in itself, and in the first and the last model."""
     text = (
         f"f is the share of the {found.metric} that a circuit alone recovers, on {found.n} "
-        "examples that are the same for every model; 95 % bootstrap intervals over examples."
+        "examples that are the same for every model. Intervals are 95 % bootstrap intervals "
+        "over examples."
     )
     known = {row.model: row for row in found.rows if row.f}
     own = {name: found.own(name) for name in known}
@@ -93,8 +95,8 @@ def counted(changes: Changes, what: str, written: Callable[[int], str] = str) ->
 def verdict(similarity: SimilarityEstimate) -> str:
     """What the gap between two checkpoints and the noise ceiling says."""
     if similarity.below_ceiling:
-        return "less than noise alone would leave"
-    return "not told apart from noise"
+        return "less than noise alone explains"
+    return "not distinguishable from noise"
 
 
 # -- helpers
@@ -111,7 +113,10 @@ def _in_another_model(row: Row, found: CrossEvaluation, circuit: str) -> str:
     if behind.high < 0:
         ahead = f"{figure(-behind.value)} {bracketed(-behind.high, -behind.low)}"
         return f"{text}, ahead of its own circuit by {ahead}."
-    return f"{text}, not told apart from its own circuit (behind by {_estimate(behind)})."
+    return (
+        f"{text}, which cannot be distinguished from its own circuit (behind by "
+        f"{_estimate(behind)})."
+    )
 
 
 def _estimate(one: Estimate) -> str:
@@ -156,14 +161,15 @@ def _turnover(size: CircuitSimilarity) -> str:
     if not math.isfinite(rewired.estimate.value):
         return "No edge of the circuit was added or removed."
     by_chance = (
-        f"{_estimate(rewired.permuted)} are, of a turnover of {_estimate(size.permuted_turnover)} "
-        f"of the edges in place of {figure(size.turnover.value)}"
+        f"{_estimate(rewired.permuted)} of them are rewired, and the turnover is "
+        f"{_estimate(size.permuted_turnover)} of the edges, compared with "
+        f"{figure(size.turnover.value)}"
         if math.isfinite(rewired.permuted.value)
         else "no edge is added or removed"
     )
     return (
         f"Of the edges that were added or removed, {_estimate(rewired.estimate)} were rewired "
-        "among nodes of both circuits and the rest were added or removed with a node; with labels "
+        "among nodes of both circuits; the rest were added or removed with a node. With labels "
         f"swapped at random by example, {by_chance}."
     )
 
@@ -171,14 +177,16 @@ def _turnover(size: CircuitSimilarity) -> str:
 def _variance(found: Comparison) -> str:
     split = found.variance
     if not math.isfinite(split.source.estimate.value):
-        return "The change is too small beside the noise to be split into nodes and edges."
+        return (
+            "Compared with the noise, the change is too small to be divided into nodes and edges."
+        )
     source, reader, single = (
         _estimate(part.estimate) for part in (split.source, split.reader, split.interaction)
     )
     return (
-        f"Of the variance of the score change, noise left out, {source} lies in what sources "
+        f"Of the variance of the score change (without the noise), {source} lies in what sources "
         f"send in total, {reader} in what readers receive in total, and {single} in single edges "
-        "beyond either; with labels swapped at random the last is "
+        "beyond both. With labels swapped at random, the last share is "
         f"{_estimate(split.interaction.permuted)}."
     )
 

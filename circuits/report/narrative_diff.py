@@ -22,7 +22,7 @@ def summary(diff: ModelDiff) -> str:
         return f"{names}: no change in attention, hidden states or neurons."
     most = int(diff.update_change.value.argmax())
     sentences = [
-        f"{names}; 95 % intervals over documents. {_attention(diff)}",
+        f"{names}. Intervals are 95 %, over documents. {_attention(diff)}",
         "The hidden states after the last block have a cosine of "
         f"{_figure(diff.cosine[diff.n_layers - 1])}; block {most}'s own update changed most, by "
         f"{_figure(diff.update_change[most])} of its length.",
@@ -36,13 +36,14 @@ def summary(diff: ModelDiff) -> str:
 def _attention(diff: ModelDiff) -> str:
     if diff.same_attention:
         return (
-            "No attention pattern changed; changes of values and outputs are found by "
-            "`circuits compare` on edge scores."
+            "No attention pattern changed. `circuits compare` on edge scores finds changes of "
+            "values and outputs."
         )
     head, kl = diff.heads_by_kl[0]
     return (
-        f"Attention moved most at {head} (KL {_figure(kl)} nats). It grew sharper (its entropy "
-        f"fell) in {_figure(diff.sharpened_fraction)} of the heads; the mean change of entropy is "
+        f"Attention moved most at {head} (KL {_figure(kl)} nats). It became sharper (its entropy "
+        f"fell) in {_figure(diff.sharpened_fraction)} of the heads; the mean change of entropy "
+        "is "
         f"{_figure(diff.mean_entropy_change)} nats."
     )
 
@@ -55,7 +56,7 @@ def _neurons(neurons: NeuronChanges) -> str:
     return (
         f"{_figure(neurons.substantial_fraction)} of the neurons changed substantially (by half "
         "their own spread or more, at a false discovery rate of 5 %), and "
-        f"{_figure(neurons.flipped_fraction)} flipped their sign."
+        f"{_figure(neurons.flipped_fraction)} changed their sign."
     )
 
 

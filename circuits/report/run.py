@@ -15,14 +15,14 @@ from circuits.runs import MissingResultError, RunFolder
 class Run(RunFolder):
     """A run folder, with what the page says of it."""
 
-    def unasked(self, question: str) -> MissingResultError:
+    def not_measured(self, question: str) -> MissingResultError:
         """Why the evaluation does not answer a question."""
         by_recipe = (self.folder / "recipe.yaml").is_file()
         how = "the recipe leaves it out" if by_recipe else f"it was made without --{question}"
         return MissingResultError(f"evaluation.json holds no {question}: {how}.")
 
     @cached_property
-    def words(self) -> TaskNouns:
+    def nouns(self) -> TaskNouns:
         """What to call examples: articles only if the one laid open has sentences that say so."""
         try:
             return ARTICLES if self.example.sentences else PROMPTS
@@ -30,15 +30,15 @@ class Run(RunFolder):
             return PROMPTS
 
     @cached_property
-    def unasked_sections(self) -> frozenset[str]:
+    def omitted_sections(self) -> frozenset[str]:
         """Anchors of sections that a recipe leaves out; the page says nothing of them."""
-        unasked = set() if (self.folder / "patching.json").is_file() else {"patching"}
+        omitted = set() if (self.folder / "patching.json").is_file() else {"patching"}
         settings = self.settings
         if settings.get("patching"):
-            unasked.clear()
+            omitted.clear()
         if all(settings.get(name, "unsaid") is None for name in ("finetune", "checkpoints")):
-            unasked |= {"fine-tuning", "comparison", "lora"}
-        return frozenset(unasked)
+            omitted |= {"fine-tuning", "comparison", "lora"}
+        return frozenset(omitted)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -50,7 +50,11 @@ class Run(RunFolder):
         try:
             found = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise CircuitsError(f"{self.folder / 'recipe.yaml'}: not YAML; make it anew") from error
+            raise CircuitsError(
+                f"{self.folder / 'recipe.yaml'}: not YAML; run the recipe again"
+            ) from error
         if not isinstance(found, dict):
-            raise CircuitsError(f"{self.folder / 'recipe.yaml'}: not a recipe; make it anew")
+            raise CircuitsError(
+                f"{self.folder / 'recipe.yaml'}: not a recipe; run the recipe again"
+            )
         return found

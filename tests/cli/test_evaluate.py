@@ -77,7 +77,7 @@ def test_it_needs_the_scores_alone_and_takes_a_split_that_they_have_not_seen(dis
     assert (score.split, evaluate.split) == ("validation", "test")
     assert score.fingerprint != evaluate.fingerprint
     page = (tmp_path / "evaluation.html").read_text()
-    assert "How far the claim holds" in page and "Does it hold all that matters?" in page
+    assert "Circuit evaluation" in page and "Completeness: does the circuit" in page
     assert "1 checkpoint:" in page and "1 checkpoint," in page
     assert "What fine-tuning changed" not in page and "could not be made" not in page
     made = json.loads((discovered / "scores.json").read_text())["provenance"]["model"]

@@ -113,7 +113,7 @@ def test_a_real_change_stands_out_from_the_noise_ceiling(layout, base, make_scor
     )
     assert size.edge_jaccard.below_ceiling and one.spearman.gap.high < 0
     assert shared < size.edge_jaccard.within
-    assert narrative.verdict(size.edge_jaccard) == "less than noise alone would leave"
+    assert narrative.verdict(size.edge_jaccard) == "less than noise alone explains"
     assert node_driven + rewired == pytest.approx(1 - shared) == size.turnover.value
     assert size.turnover.low == pytest.approx(1 - size.edge_jaccard.estimate.high)
 

@@ -9,6 +9,7 @@ from prepending import prepending
 
 import circuits
 import tasks
+from circuits.graph.provenance import MissingBegin
 from circuits.models import HookedModel
 from circuits.models.begin import missing_begin
 from circuits.runtime.notices import say
@@ -24,25 +25,27 @@ def config(**given):
 def test_what_the_tokenizer_would_put_there():
     tokenizer = prepending(bos=True)
     assert missing_begin(config(), tokenizer, [WITH, WITH]) is None
-    line = missing_begin(config(bos_token_id=None), tokenizer, [WITH, WITHOUT])
-    assert line is not None
+    missing = missing_begin(config(bos_token_id=None), tokenizer, [WITH, WITHOUT])
+    assert missing == MissingBegin(
+        ids=(1,), token="<s>", named_by="tokenizer", n_lacking=1, n=2, offered=True
+    )
+    line = str(missing)
     assert line.startswith("1 of 2 prompts do not begin with '<s>', which the tokenizer puts")
     assert "\n" not in line
 
 
 def test_what_the_configuration_names_and_nobody_puts_there():
     tokenizer = prepending()
-    line = missing_begin(config(), tokenizer, [WITHOUT])
-    assert line is not None
+    line = str(missing_begin(config(), tokenizer, [WITHOUT]))
     assert line.startswith("the model's configuration names the begin token '<s>', and neither")
     assert "add_bos=true puts it there" in line
     assert missing_begin(config(), tokenizer, [WITH]) is None
     other = missing_begin(config(bos_token_id=7), tokenizer, [WITHOUT])
-    assert other is not None and "add_bos" not in other
+    assert other is not None and not other.offered and "add_bos" not in str(other)
     beyond = missing_begin(config(bos_token_id=10**4), tokenizer, [WITHOUT])
-    assert beyond is not None and "the begin token of id 10000, and" in beyond
+    assert "the begin token of id 10000, and" in str(beyond)
     bare = missing_begin(config(), None, [WITHOUT])
-    assert bare is not None and "the begin token of id 1, and" in bare
+    assert "the begin token of id 1, and" in str(bare)
 
 
 @pytest.mark.parametrize("begin, end", [(0, 0), (None, 2), (2, [1, 2])])
@@ -65,6 +68,9 @@ def test_it_is_said_once_and_recorded_with_the_scores(tmp_path, caplog):
         scores = circuits.attribute(model, task.pairs(tokenizer), "eap")
         circuits.attribute(model, task.pairs(tokenizer), "eap")
     assert caplog.messages == [f"warning: {scores.provenance.begin}"]
+    scores.save(tmp_path / "scores.safetensors")
+    loaded = circuits.EdgeScores.load(tmp_path / "scores.safetensors").provenance.begin
+    assert loaded == scores.provenance.begin and loaded.n_lacking == loaded.n == 1
     begun = tasks.load("table", path=path, add_bos=True).pairs(tokenizer)
     assert circuits.attribute(model, begun, "eap").provenance.begin is None
     short = PairSet((replace(begun[0], source="x"),))

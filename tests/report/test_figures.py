@@ -10,8 +10,8 @@ import pytest
 
 from circuits.plot.palette import DARK, LIGHT, resolve
 from circuits.report.blocks import Figure
-from circuits.report.page import SECTIONS
 from circuits.report.run import Run
+from circuits.report.run_page import SECTIONS
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_captions_say_how_many_examples(figures: list[Figure]) -> None:
     counted = re.compile(r"n = \d+|\d+ (examples|documents|held-out|steps)")
     silent = [str(one.caption)[:40] for one in figures if not counted.search(str(one.caption))]
     assert silent == [
-        "The circuit of each checkpoint, input at",
+        "The circuit of each checkpoint, with the",
         "Left: the layers that each condition ada",
     ]
 

@@ -38,7 +38,7 @@ def test_a_circuit_in_another_model_is_behind_ahead_or_not_told_apart() -> None:
         (Estimate(-0.3, -0.5, -0.1, 20), "ahead of its own circuit by 0.30 [0.10, 0.50]."),
         (
             Estimate(0.3, -0.1, 0.7, 20),
-            "not told apart from its own circuit (behind by 0.30 [-0.10, 0.70]).",
+            "which cannot be distinguished from its own circuit (behind by 0.30 [-0.10, 0.70]).",
         ),
     ):
         text = narrative.cross_evaluation(cross_evaluated(behind))

@@ -1,4 +1,4 @@
-"""How alike circuits are, by the number of examples that they come from."""
+"""The Jaccard index of circuits, by the number of examples that they come from."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from circuits.format import compact
 from circuits.plot.plotly_figure import Plot
 
 
-def likeness_by_examples(found: Reliability) -> Plot:
-    """A line; the marker, with its interval, is at the examples that there were."""
+def jaccard_by_examples(found: Reliability) -> Plot:
+    """A line, with a marker and its interval at the examples that the scores come from."""
     numbers, values = zip(*found.curve, strict=True)
     measured = found.likeness
     data = [
@@ -24,7 +24,7 @@ def likeness_by_examples(found: Reliability) -> Plot:
         {
             "type": "scatter",
             "mode": "markers",
-            "name": "as many as there were",
+            "name": "measured",
             "x": [found.n],
             "y": compact([measured.value]),
             "error_y": {

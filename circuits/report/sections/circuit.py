@@ -34,7 +34,7 @@ def graphs(run: Run) -> Iterator[Block]:
         f"The model is a residual stream that {layout.shape[0]} sources (the input, heads and "
         f"MLPs) write to and {layout.shape[1]} readers (each head's query, key and value; MLPs; "
         f"the logits) read from: {count(layout.n_edges)} edges in all. A circuit is a set of "
-        "edges; all others carry what they carry on the corrupted twin."
+        "edges; every other edge carries the value that it has on the corrupted twin."
     )
     kept = [count(len(one)) for one in circuits.values()]
     sizes = (
@@ -44,19 +44,20 @@ def graphs(run: Run) -> Iterator[Block]:
     )
     cut = max(map(len, circuits.values())) > DRAWN
     yield Figure(
-        caption="The circuit of each checkpoint, input at the bottom, logits on top; dots are "
+        caption="The circuit of each checkpoint, with the input at the bottom and the logits on "
+        "top. Dots are "
         + ("heads (diamonds of cross-attention), " if layout.n_encoder_layers else "heads, ")
-        + "squares MLPs, faint nodes lie outside the circuit. Blue edges support the "
-        "behaviour, orange ones work against it; width grows with the root of |score|, relative "
-        f"to the strongest edge of that checkpoint. {sizes}."
-        + (f" Of larger circuits the {DRAWN} strongest edges are drawn." if cut else ""),
+        + "squares are MLPs, and faint nodes are outside the circuit. Blue edges support the "
+        "behaviour, orange ones work against it. The width grows with the root of |score|, "
+        f"relative to the strongest edge of that checkpoint. Size: {sizes}."
+        + (f" Larger circuits are drawn by their {DRAWN} strongest edges." if cut else ""),
         views={name: circuit_graph(one) for name, one in circuits.items()},
         height=graph_height(layout),
         method=Method(
             steps=(
                 _selection(circuits[last]),
-                "Nodes and edges that lie on no path from input to logits are dropped; the number "
-                "of edges below counts before that.",
+                "Nodes and edges on no path from the input to the logits are removed. The "
+                "number of edges below was counted before.",
             ),
             settings=_settings(circuits[last].provenance),
         ),
@@ -74,11 +75,15 @@ def heatmaps(run: Run) -> Iterator[Block]:
     last = list(scores)[-1]
     layout = scores[last].layout
     yield Figure(
-        caption="Every edge's score: sources from bottom to top, readers from left to right (q, k "
-        "and v of each layer's heads, m its MLP). Blue supports the behaviour, orange works "
-        "against it; colour goes as the root of |score|, each checkpoint on its own scale. Blank "
-        "cells are no edges."
-        + (" Small dots: edges of the circuit." if layout.shape[1] <= DOTTED and circuits else "")
+        caption="The score of every edge, with sources from bottom to top and readers from left "
+        "to right (q, k and v of each layer's heads; m is its MLP). Blue supports the "
+        "behaviour, orange works against it. The colour shows the root of |score|, on a "
+        "scale of its own for each checkpoint. A blank cell has no edge."
+        + (
+            " Small dots mark the edges of the circuit."
+            if layout.shape[1] <= DOTTED and circuits
+            else ""
+        )
         + _n(scores[last]),
         views={name: score_heatmap(one, circuits.get(name)) for name, one in scores.items()},
         height=heatmap_height(layout),
@@ -94,7 +99,11 @@ def top_edges(run: Run) -> Iterator[Block]:
     kept = scores[last].per_example is not None
     yield Table(
         caption=f"The {TOP} edges of the largest |score| in each checkpoint, in the metric's units"
-        + (", with 95 % bootstrap intervals." if kept else "; per-example scores were not kept.")
+        + (
+            ", with 95 % bootstrap intervals."
+            if kept
+            else ". They have no intervals, since scores were not kept by example."
+        )
         + _n(scores[last]),
         head=["edge", "score", "95 % interval", "share of all |score|"],
         views={name: _rows(one) for name, one in scores.items()},
@@ -145,24 +154,24 @@ def _method(scores: EdgeScores) -> Method:
 
 def _selection(circuit: Circuit) -> str:
     rules = {
-        "widest-path": "Whole paths from input to logits are taken, those whose weakest edge ranks "
-        "highest first",
-        "stable": "The edges of the highest rank are taken, those first whose score keeps its sign "
-        "when the examples are resampled",
-        "top-n": "The edges of the highest rank are taken",
-        "threshold": "Edges of at least a least score are taken",
-        "greedy": "The circuit is grown back from the logits, always by the highest edge into a "
-        "node that is in it already",
+        "widest-path": "Whole paths from the input to the logits are taken, in the order of the "
+        "rank of their weakest edge",
+        "stable": "Edges are taken by rank. Edges whose score keeps its sign when the examples "
+        "are resampled come first",
+        "top-n": "The highest-ranked edges are taken",
+        "threshold": "All edges whose score reaches the threshold are taken",
+        "greedy": "The circuit grows backwards from the logits. Each step adds the "
+        "highest-ranked edge into a node that is already in it",
     }
     selection = circuit.provenance.selection
     if selection is None:
-        return "Edges were chosen as the settings say."
+        return "The settings say how edges were selected."
     ranked = {
-        "absolute": ", ranked by |score|",
-        "signed": ", ranked by signed score",
-        "mixed": ", a share by signed score and the rest by |score|",
+        "absolute": "Edges are ranked by |score|.",
+        "signed": "Edges are ranked by signed score.",
+        "mixed": "A share of them is ranked by signed score, the rest by |score|.",
     }
-    said = rules[selection.strategy] + ranked[selection.ranking] + "."
+    said = f"{rules[selection.strategy]}. {ranked[selection.ranking]}"
     return said if selection.choice is None else said + _choice(selection.choice)
 
 
@@ -189,8 +198,9 @@ def _settings(provenance: Provenance) -> dict[str, Any]:
     """All that a provenance says, as `outer.inner` rows, but the fingerprints of single pairs and
     the choice of the ranking, which is told in words.
     """
-    told: Any = {"pairs": True, "selection": {"choice"}}
-    return _plain(provenance.model_dump(mode="json", exclude=told))
+    told: Any = {"pairs": True, "begin": True, "selection": {"choice"}}
+    begin = {} if provenance.begin is None else {"begin": str(provenance.begin)}
+    return _plain({**provenance.model_dump(mode="json", exclude=told), **begin})
 
 
 def _plain(parts: Mapping[str, Any]) -> dict[str, Any]:

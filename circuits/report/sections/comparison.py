@@ -34,21 +34,22 @@ def similarity(run: Run) -> Iterator[Block]:
     columns = balanced([title_of(one) for one in chosen])
     size, samples = chosen[0].middle, found.samples
     yield Figure(
-        caption="Similarity of two checkpoints, blue, beside that of one checkpoint with itself, "
-        "grey; both on disjoint halves of the examples. The interval is that of the difference to "
-        "the grey mark: where it holds the mark, the two are as similar as "
-        f"{count(found.n)} examples can tell. Shared edges and nodes: circuits of "
-        f"{count(size.size)} edges ({percent(size.fraction)}).",
+        caption="Blue: the similarity of two checkpoints. Grey: the similarity of one "
+        "checkpoint with itself. Both compare disjoint halves of the examples. The interval "
+        "is that of the difference from the grey mark; where it includes the mark, "
+        f"{count(found.n)} examples show no difference beyond noise. Shared edges and nodes "
+        f"are those of circuits of {count(size.size)} edges ({percent(size.fraction)}).",
         views={"": similarity_dots(chosen, columns)},
         height=dots_height(len(chosen), len(SIMILARITIES), columns, 30),
         method=Method(
             steps=(
-                "Two checkpoints scored on the same examples share those examples' noise; hence "
-                "both sides are measured between disjoint halves, many times. Circuits are the top "
-                "edges by |score|, unpruned, equally many in each.",
-                "Rank correlation is Spearman's, of |score|; the weighted Jaccard index is the sum "
-                "of the smaller over the sum of the larger |score|, each side scaled to a sum of "
-                "1.",
+                "Two checkpoints that are scored on the same examples share the noise of these "
+                "examples. Both similarities are therefore measured between disjoint halves, "
+                "many times. Each circuit consists of the top edges by |score|, without "
+                "pruning; all have the same size.",
+                "The rank correlation is Spearman's, of |score|. The weighted Jaccard index is "
+                "the sum of the smaller |score| over the sum of the larger one, after each side "
+                "is scaled to a sum of 1.",
                 "Intervals: delete-d jackknife, on random subsets of the examples.",
                 _COVERAGE,
             ),
@@ -71,19 +72,19 @@ def turnover(run: Run) -> Iterator[Block]:
     found, chosen = run.comparison, run.comparison.overview
     columns = balanced([title_of(one) for one in chosen])
     yield Figure(
-        caption="Edges in one circuit and not in the other, as a share of the edges in either, at "
-        "several circuit sizes. Orange: added or removed with a node, which is absent from the "
-        "other circuit. Blue: both nodes are in both circuits, so the edge was rewired. Pale "
-        "bars: the same when the checkpoints' labels are swapped at random by example. Lines: the "
-        "95 % interval of the whole turnover; of the pale bars, its central 95 %. n = "
-        f"{count(found.n)} examples.",
+        caption="The share of edges that are in only one of the two circuits, at several "
+        "circuit sizes. Orange: the edge was added or removed together with a node that the "
+        "other circuit does not have. Blue: both of its nodes are in both circuits, so the "
+        "edge was rewired. Pale bars show the same after the checkpoints' labels are "
+        "swapped at random, example by example. Lines show the 95 % interval of the whole "
+        f"turnover, and on pale bars its central 95 %. n = {count(found.n)} examples.",
         views={"": turnover_bars(chosen, columns)},
         height=turnover_height(len(chosen), columns),
         method=Method(
             steps=(
-                "Circuits are the top edges by |score| at each size. With growing size every node "
-                "is in every circuit, and what turns over can only be rewired: read the bars "
-                "beside the pale ones.",
+                "A circuit consists of the top edges by |score| at each size. Large circuits "
+                "contain nearly every node, so their edges can only be rewired: compare each "
+                "bar with the pale bar beside it.",
                 "Intervals: delete-d jackknife, on random halves of the examples.",
                 _COVERAGE,
             ),
@@ -97,10 +98,11 @@ def turnover(run: Run) -> Iterator[Block]:
         ),
     )
     yield Figure(
-        caption="Where the variance of the score change lies, over all edges, noise left out, with "
-        "95 % intervals: in what sources send in total, in what readers receive in total, or in "
-        "single edges beyond either. Grey: the same when the checkpoints' labels are swapped at "
-        "random by example, mean and central 95 %. Test of no change at all: "
+        caption="Where the variance of the score change lies, over all edges and without the "
+        "noise: in what sources send in total, in what readers receive in total, or in "
+        "single edges beyond both. Intervals are 95 %. Grey shows the mean and central 95 % "
+        "after the checkpoints' labels are swapped at random, example by example. Test of "
+        "no change at all: "
         + "; ".join(f"{title_of(one)} {p_value(one.variance.p)}" for one in chosen)
         + f". n = {count(found.n)} examples.",
         views={"": variance_dots(chosen, columns)},
@@ -108,11 +110,13 @@ def turnover(run: Run) -> Iterator[Block]:
         method=Method(
             steps=(
                 "The change of every edge is modelled as a mean, an effect of its source, an "
-                "effect of its reader, and a rest, by least squares. Had fine-tuning only turned "
-                "nodes up and down, the first two would explain it; the rest is single edges "
-                "rewired. Overlap between the two effects is shared evenly (Shapley value).",
+                "effect of its reader, and a rest, by least squares. If fine-tuning had only "
+                "turned nodes up and down, the first two effects would explain the change; the "
+                "rest comes from single rewired edges. What both effects could explain is split "
+                "evenly (Shapley value).",
                 "Products of an example with itself are left out, which removes the variance that "
-                "the mean of noisy scores adds. A share may pass 0 or 1 by its uncertainty.",
+                "the mean of noisy scores adds. Because of its uncertainty, a share may lie "
+                "below 0 or above 1.",
                 "Intervals: Student's t with the unbiased variance of a U-statistic.",
                 _COVERAGE,
             ),
@@ -142,8 +146,8 @@ def edges(run: Run) -> Iterator[Block]:
     }
     counts = [narrative.counted(table, name, count) for name, table in tables.items()]
     yield Table(
-        caption=f"The largest changes, {title_of(overall)}. At a false discovery rate of 5 % there "
-        f"changed {listed(counts)}. n = {count(found.n)} examples.",
+        caption=f"The largest changes, {title_of(overall)}. At a false discovery rate of 5 %, "
+        f"{listed(counts)} changed. n = {count(found.n)} examples.",
         head=["", "before", "after", "change", "95 % interval", "q"],
         views={
             name: [_row(table.row(index)) for index in table.order()[:_TOP]]
@@ -152,10 +156,11 @@ def edges(run: Run) -> Iterator[Block]:
         chosen="edges",
         method=Method(
             steps=(
-                "Changes are paired by example. Edges and node totals (the signed sum of a node's "
-                "outgoing edges): symmetric bootstrap-t intervals, p from the same t. Node "
-                "strengths (the sum of |mean score| of the outgoing edges): jackknife. "
-                "Benjamini-Hochberg over all edges, and over all nodes.",
+                "Changes are paired by example. Edges and node totals (the signed sum of a "
+                "node's outgoing edges) have symmetric bootstrap-t intervals, and p comes from "
+                "the same t. Node strengths (the sum of |mean score| of the outgoing edges) "
+                "have jackknife intervals. q is Benjamini and Hochberg's, over all edges and "
+                "over all nodes.",
                 _COVERAGE,
             ),
             settings={**_settings(found), "n_resamples": found.n_resamples},

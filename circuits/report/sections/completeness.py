@@ -17,14 +17,14 @@ from circuits.report.sections.faithfulness import BOOTSTRAP
 
 def gaps(run: Run) -> Iterator[Block]:
     """What knocking sets out of the circuit and out of the model does."""
-    yield Heading("Does it hold all that matters?")
+    yield Heading("Completeness: does the circuit contain all that matters?")
     asked = {
         name: one.completeness
         for name, one in run.evaluation.checkpoints.items()
         if one.completeness is not None
     }
     if not asked:
-        raise run.unasked("completeness")
+        raise run.not_measured("completeness")
     found = {name: one for name, one in asked.items() if not isinstance(one, Undefined)}
     for name, one in asked.items():
         if isinstance(one, Undefined):
@@ -55,9 +55,9 @@ def gaps(run: Run) -> Iterator[Block]:
         )
     ]
     yield Figure(
-        caption=f"How far circuit and model are apart once a set of the circuit's {last.level}s "
-        "is knocked out of both (rows), with 95 % intervals; 0: nothing outside the circuit takes "
-        "part. Grey: a random circuit of as many edges in its place. n = "
+        caption=f"How far circuit and model differ when a set of the circuit's {last.level}s is "
+        "knocked out of both (one set a row), with 95 % intervals. At 0, nothing outside "
+        "the circuit takes part. Grey: a random circuit with as many edges. n = "
         f"{count(last.incompleteness.n)} examples; the greedy set was searched on "
         f"{count(last.n_search_examples)} others.",
         views={
@@ -75,10 +75,11 @@ def gaps(run: Run) -> Iterator[Block]:
         height=dots_height(len(found), len(names), columns, 24),
         method=Method(
             steps=(
-                "A node is knocked out by cutting all that it writes. Random sets have sizes "
-                "spread from one to half of the circuit's nodes, no two of them alike. The greedy "
-                "set grows by whichever of a few random candidates widens the gap most, until none "
-                "does, on examples of its own.",
+                "A node is knocked out by removing everything that it writes. The sizes of "
+                "random sets range from one node to half of the circuit's nodes, and no two "
+                "sets are equal. The greedy set grows step by step: of a few random candidates, "
+                "the one that widens the gap most is added, until none widens it. It is "
+                "searched on other examples.",
                 BOOTSTRAP,
             ),
             formula="incompleteness(K) = |f(C without K) - f(model without K)|",
@@ -87,8 +88,8 @@ def gaps(run: Run) -> Iterator[Block]:
         ),
     )
     yield Table(
-        caption="Gaps, and the greedy set. A small mean says that what the circuit leaves out is "
-        "not needed even when parts of the circuit are missing.",
+        caption="The gaps, and the greedy set. A small mean shows that what the circuit leaves "
+        "out is not needed, even when parts of the circuit are missing.",
         head=["checkpoint", "mean of random sets", "control", "greedy set", "its gap"],
         views={
             "": [

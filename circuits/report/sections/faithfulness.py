@@ -42,15 +42,16 @@ def curves(run: Run) -> Iterator[Block]:
     first = defined[0]
     level = first.level
     yield Text(
-        f"Faithfulness f asks how much of the behaviour a circuit keeps when every {level} "
-        "outside it carries its corrupted value: 1 is the whole model, 0 the corrupted run. It can "
-        f"pass either, since {level}s may work against the behaviour."
+        f"Faithfulness f measures how much of the behaviour a circuit keeps when every {level} "
+        "outside it carries its corrupted value: 1 is the whole model, 0 the corrupted run. It "
+        f"can be below 0 or above 1, since {level}s may work against the behaviour."
     )
     columns = balanced(list(found))
     yield Figure(
         caption=f"Faithfulness by circuit size, {counted(len(defined), 'checkpoint')}, metric: "
         f"{first.metric}, n = {count(first.n)} examples. Bands: 95 % intervals. Grey: random "
-        "rankings, the control. Star: the circuit of this run." + clipped(values_of(defined)),
+        "rankings (the control). The star is the circuit of this run."
+        + clipped(values_of(defined)),
         views={
             "": faithfulness_curves(
                 found,
@@ -61,13 +62,13 @@ def curves(run: Run) -> Iterator[Block]:
         height=faithfulness_height(len(found), columns),
         method=Method(
             steps=(
-                f"At each fraction the first {level}s by the run's strategy are kept"
+                f"At each fraction, the first {level}s by the run's strategy are kept"
                 + (
                     ", pruned to what lies on a path from input to logits, "
                     if level == "edge"
                     else " with what enters the model, "
                 )
-                + "and the model is run on them; m is the mean metric over the examples. The "
+                + "and the model is run on them. m is the mean metric over the examples. The "
                 "random curve is the mean of several random orders.",
                 BOOTSTRAP,
             ),
@@ -106,10 +107,15 @@ def areas(run: Run) -> Iterator[Block]:
             ]
         )
     yield Table(
-        caption="Areas with 95 % intervals. CPR: under f, signed ranking, higher is better. CMD: "
-        "under |1 - f|, ranking by |score|, lower is better. "
-        + ("A random ranking must come out near CPR 0.25 and CMD 0.75. " if level == "edge" else "")
-        + "Last column: f of the circuit of this run.",
+        caption="Areas with 95 % intervals. CPR is the area under f with the signed ranking; "
+        "higher is better. CMD is the area under |1 - f| with the ranking by |score|; lower "
+        "is better. "
+        + (
+            "A random ranking should give a CPR near 0.25 and a CMD near 0.75. "
+            if level == "edge"
+            else ""
+        )
+        + "The last column is f of the circuit of this run.",
         head=[
             "checkpoint",
             _over("metric, clean", "corrupted"),
@@ -120,9 +126,9 @@ def areas(run: Run) -> Iterator[Block]:
         views={"": rows},
         method=Method(
             steps=(
-                f"Trapezoids over the fraction of {level}s kept, on the linear axis, as the "
-                f"benchmark defines them; everything below 5 % of the {level}s has 7 % of the "
-                "weight.",
+                f"The areas are sums of trapezoids over the fraction of {level}s kept, on a "
+                "linear axis, as the benchmark defines them. Fractions below 5 % have 7 % of "
+                "the weight.",
             ),
             formula=f"CPR = ∫ f dk,  CMD = ∫ |1 - f| dk,  k the fraction of {level}s kept",
             source="Mueller et al. (2025), MIB, 3.2.",

@@ -33,17 +33,18 @@ def curves(run: Run) -> Iterator[Block]:
     stopped = " Training stopped early." if log.stopped_early else ""
     stopped += _best(log, saved)
     yield Figure(
-        caption=f"Fine-tuning, {count(len(log.steps))} steps. Grey: the loss and the share of "
-        "target tokens predicted first, on each training batch; blue: on the validation set. "
-        f"Dotted lines: the checkpoints compared in this report.{stopped}",
+        caption=f"Fine-tuning, {count(len(log.steps))} steps. Left: the loss. Right: the share "
+        "of target tokens that the model predicts as the most likely. Grey: each training "
+        "batch; blue: the validation set. Dotted lines are the checkpoints of this "
+        f"report.{stopped}",
         views={"": training_curves(log, saved)},
         height=340,
         method=Method(
             steps=(
-                f"Cross entropy of {run.words.target}, given {run.words.given}; nothing else is "
+                f"Cross entropy of {run.nouns.target}, given {run.nouns.given}; nothing else is "
                 "trained on.",
-                "AdamW with a linear warm-up and cosine decay to zero; the settings stand in the "
-                "recipe at the end of the page.",
+                "The optimizer is AdamW, with a linear warm-up and a cosine decay to zero. The "
+                "settings are in the recipe at the end of the page.",
             ),
         ),
     )
@@ -67,14 +68,15 @@ def quality(run: Run) -> Iterator[Block]:
     if not found:
         raise MissingResultError("evaluation.json holds no quality.")
     n = " to ".join(count(size) for size in sorted({one.n for one in found.values()}))
-    example, answers = run.words.example, run.words.answers
+    example, answers = run.nouns.example, run.nouns.answers
     unicode = max(one.n_unicode for one in found.values())
     method = Method(
         steps=(
             f"{answers.capitalize()} are decoded greedily from the held-out {example}s. ROUGE is "
-            "the F1 of the rouge-score package with stemming; exact match asks for the very text.",
-            "Token accuracy and loss are teacher-forced: each token of the reference given those "
-            "before it.",
+            "the F1 of the rouge-score package with stemming; exact match is the share of "
+            "answers that equal the reference.",
+            "Token accuracy and loss are teacher-forced: each token of the reference is "
+            "predicted from those before it.",
             f"Intervals are bootstrap intervals over {example}s.",
             *_other_scripts(unicode, n),
         ),
@@ -110,5 +112,5 @@ def _other_scripts(unicode: int, n: str) -> tuple[str, ...]:
         return ()
     return (
         f"For {unicode} of {n} references ROUGE counts words of any script, which the rouge-score "
-        "package alone does not see: those figures are not the literature's.",
+        "package alone does not see. These figures cannot be compared with the literature's.",
     )

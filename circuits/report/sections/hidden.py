@@ -26,7 +26,11 @@ def magnitudes(comparisons: Sequence[ModelDiff]) -> Figure:
         f"intervals over {count(comparisons[0].n_documents)} documents.",
         views={"": layer_lines(lines, "mean |activation|")},
         height=LINES_HEIGHT,
-        method=Method(steps=("A mean over the residual stream's width and over positions.",)),
+        method=Method(
+            steps=(
+                "Each value is a mean over the width of the residual stream and over positions.",
+            )
+        ),
     )
 
 
@@ -37,16 +41,16 @@ def trajectory(states: RepresentationTrajectory) -> Iterator[Block]:
     order = "the order given" if states.steps is None else "training step"
     yield Figure(
         caption=f"The mean hidden state from checkpoint to checkpoint on {n} documents, coloured "
-        f"by {order}. Large points: the mean over documents; small ones: groups of them, what a "
-        "group's documents have in common at all checkpoints removed.",
+        f"by {order}. Large points are means over documents. Small points are groups of "
+        "documents, without what a group has in common at all checkpoints.",
         views=views,
         height=HEIGHT,
         method=Method(
             steps=(
                 "States are means over a document's positions, then over groups of documents. "
                 "The axes are the first three principal components of the groups' states, with "
-                "their share of the variance; UMAP keeps near points near and means nothing by "
-                "far distances.",
+                "their share of the variance; UMAP keeps near points near; its large distances "
+                "have no meaning.",
             ),
         ),
         chosen=next(iter(views)),
@@ -58,5 +62,5 @@ def trajectory(states: RepresentationTrajectory) -> Iterator[Block]:
         f"relative to its length, with 95 % jackknife intervals over {n} documents.",
         views={"": layer_lines(moved, "‖change‖ / ‖first‖")},
         height=LINES_HEIGHT,
-        method=Method(steps=("The interval leaves out one group of documents at a time.",)),
+        method=Method(steps=("The jackknife leaves out one group of documents at a time.",)),
     )

@@ -30,8 +30,8 @@ def _quality_tile(run: Run) -> StatCard:
     first, last = ends_of_quality(run)
     return StatCard(
         f"{signed(first.rougeL.value, 2)} → {signed(last.rougeL.value, 2)}",
-        f"ROUGE-L of the {run.words.answers}",
-        f"{' to '.join(run.first_last)}, n = {counted(last.n, run.words.example)}",
+        f"ROUGE-L of the {run.nouns.answers}",
+        f"{' to '.join(run.first_last)}, n = {counted(last.n, run.nouns.example)}",
     )
 
 

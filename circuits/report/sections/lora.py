@@ -18,7 +18,7 @@ def scores(run: Run) -> Iterator[Block]:
     """Scores of every condition."""
     found = run.lora
     seeds = len(found.seeds)
-    examples = f"{run.words.example}s"
+    examples = f"{run.nouns.example}s"
     yield Text(
         "Every condition starts from the base model and takes the same steps on the same batches; "
         "its rank is set so that it trains about as many parameters as a LoRA on all layers. The "
@@ -26,17 +26,17 @@ def scores(run: Run) -> Iterator[Block]:
     )
     yield Figure(
         caption=f"LoRAs after {count(found.steps)} steps, on {count(found.held_out)} held-out "
-        f"{examples}. Dots: one seed each ({seeds} a condition); bar: their mean. The axes do not "
-        "begin at 0. Base model: "
+        f"{examples}. Each dot is one seed ({seeds} for each condition); the bar is their mean. "
+        "The axes do not start at 0. Base model: "
         + ", ".join(f"{score.name} {signed(score.of(found.base))}" for score in SCORES)
         + ".",
         views={"": lora_dots(found)},
         height=dots_height(1, len(found.targets), 1, 36),
         method=Method(
             steps=(
-                "Seeds set the order of the data, the first weights of the adapter, and the layers "
-                "of a random condition. Steps are few, far from convergence: the comparison says "
-                "which layers learn fastest, not which end best.",
+                "A seed sets the order of the data, the initial weights of the adapter, and the "
+                "layers of a random condition. The steps are few and far from convergence: the "
+                "comparison shows which layers learn fastest, not which are best in the end.",
             ),
             settings={
                 "steps": found.steps,
@@ -47,8 +47,8 @@ def scores(run: Run) -> Iterator[Block]:
         ),
     )
     yield Table(
-        caption=f"The same in numbers: mean ± standard deviation over {seeds} seeds (a spread over "
-        f"seeds, not an interval over {examples}).",
+        caption=f"The same in numbers: mean ± standard deviation over {seeds} seeds. This is a "
+        f"spread over seeds, not an interval over {examples}.",
         head=[
             "condition",
             "layers chosen by",
@@ -65,17 +65,19 @@ def layers(run: Run) -> Iterator[Block]:
     """Where each condition has its adapters, and by what they were put there."""
     found = run.lora
     yield Figure(
-        caption="Left: the layers that each condition adapted (share of its seeds; a random "
-        "condition draws for each). Right: the importance of each layer by every criterion that "
+        caption="Left: the layers that each condition adapted, as a share of its seeds (a "
+        "random condition draws layers for each seed). Right: the importance of each layer "
+        "by every criterion that "
         "was computed, as a share of its sum over layers.",
         views={"": layer_choice(found)},
         height=layers_height(found),
         method=Method(
             steps=(
-                "edges: |score| of the last checkpoint's circuit, half of each edge to the layer "
-                "of its source and half to that of its reader. attention-kl, entropy and "
-                "hidden-state: change of attention, of its entropy, and of each block's own update "
-                "between the base and the last checkpoint.",
+                "edges is the |score| of the last checkpoint's circuit: half of each edge "
+                "counts for the layer of its source and half for that of its reader. "
+                "attention-kl, entropy and hidden-state are the changes of attention, of its "
+                "entropy, and of each block's own update between the base and the last "
+                "checkpoint.",
             ),
         ),
     )

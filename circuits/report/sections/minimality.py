@@ -14,14 +14,14 @@ from circuits.report.sections.faithfulness import BOOTSTRAP
 
 def drops(run: Run) -> Iterator[Block]:
     """What each edge is worth."""
-    yield Heading("Does every part matter?")
+    yield Heading("Minimality: does every part matter?")
     asked = {
         name: one.minimality
         for name, one in run.evaluation.checkpoints.items()
         if one.minimality is not None
     }
     if not asked:
-        raise run.unasked("minimality")
+        raise run.not_measured("minimality")
     found = {name: one for name, one in asked.items() if not isinstance(one, Undefined)}
     for name, one in asked.items():
         if isinstance(one, Undefined):
@@ -33,17 +33,19 @@ def drops(run: Run) -> Iterator[Block]:
     most = max(len(one.drops) for one in found.values())
     yield Figure(
         caption=f"The drop in f when one {level} alone is removed from the circuit, with 95 % "
-        f"intervals; filled where the interval excludes 0 ({level} by {level}, not corrected for "
-        f"their number). Grey band: the central 95 % of what random {level}s from outside do when "
-        f"added alone. n = {count(last.faithfulness.n)} examples."
-        + (f" Of more than {SHOWN} {level}s, those of the largest |drop| are shown."
+            f"intervals. Filled dots: the interval excludes 0 (each {level} by itself, without "
+            "correction for their number). Grey band: the central 95 % of the changes when a "
+            f"random {level} from outside is added alone. n = {count(last.faithfulness.n)} "
+            "examples."
+        + (f" Only the {SHOWN} {level}s with the largest |drop| are shown."
            if most > SHOWN else ""),
         views={name: minimality_dots(one) for name, one in found.items()},
         height=430,
         method=Method(
             steps=(
-                f"The circuit is run without the {level}, everything else as it was. Control: "
-                f"{level}s from outside, added alone; the size of a change that means nothing.",
+                f"The circuit is run without the {level}; nothing else is changed. As a control, "
+                f"{level}s from outside are added, each alone: this shows how large a change "
+                "without meaning is.",
                 BOOTSTRAP,
             ),
             formula="drop(x) = f(C) - f(C without x)",
@@ -57,7 +59,8 @@ def drops(run: Run) -> Iterator[Block]:
         chosen=list(found)[-1],
     )  # fmt: skip
     yield Table(
-        caption=f"Redundant {level}s: removing (control: adding) one moves f by less than epsilon.",
+        caption=f"A {level} is redundant if removing it (in the control, adding it) changes f by "
+        "less than epsilon.",
         head=[
             "checkpoint",
             f"{level}s",

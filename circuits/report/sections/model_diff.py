@@ -51,8 +51,8 @@ def _heads_and_layers(diff: ModelDiff) -> Iterator[Block]:
     pair = f"{diff.model} against {diff.base}"
     yield Figure(
         caption=f"Heads of {pair} on the same {n} documents. Left: how far the attention patterns "
-        "are apart. Right: change of their entropy; orange grew sharper, blue more diffuse. Hover "
-        "for 95 % intervals.",
+        "are apart. Right: the change of their entropy; orange heads became sharper, blue ones "
+        "more diffuse. Hover for 95 % intervals.",
         views={"": head_heatmaps(diff.kl, diff.entropy_change)},
         height=heads_height(diff.n_layers),
         method=Method(
@@ -70,15 +70,15 @@ def _heads_and_layers(diff: ModelDiff) -> Iterator[Block]:
         "Change of the block's update": diff.update_change,
     }
     yield Figure(
-        caption=f"Layer by layer, {pair}, means over {n} documents with 95 % intervals. Left: "
+        caption=f"Layer by layer, {pair}: means over {n} documents with 95 % intervals. Left: "
         "cosine of the two hidden states after each block (1: the same direction). Right: "
         "how much the block's own update changed, relative to its size.",
         views={"": layer_dots(measures, ["cosine", "‖change‖ / ‖before‖"])},
         height=dots_height(1, diff.n_layers, 2, 26),
         method=Method(
             steps=(
-                "The hidden state after a block carries every earlier change along and only "
-                "moves apart with depth; the block's own update says where the change is made.",
+                "The hidden state after a block contains every earlier change, so the models "
+                "move apart with depth. The block's own update shows where the change is made.",
             ),
             settings=_settings(diff),
         ),
@@ -103,10 +103,10 @@ def _head_types(diff: ModelDiff) -> Table:
         )
     threshold = diff.head_types[0].threshold
     return Table(
-        caption="What heads attend to. A head is of a type when the attention that it gives to the "
+        caption="What heads attend to. A head has a type if the attention that it gives to the "
         "type's tokens exceeds what uniform attention would give by more than "
-        f"{threshold}, at the lower end of its 95 % interval. It gained (lost) a type if it is of "
-        "it in only one of the two models and the 95 % interval of the change excludes zero.",
+        f"{threshold}, at the lower end of its 95 % interval. It gained (lost) a type if it has "
+        "the type in only one of the two models and the 95 % interval of the change excludes 0.",
         head=[
             "head type",
             "uniform attention",
@@ -120,11 +120,12 @@ def _head_types(diff: ModelDiff) -> Table:
         views={"": rows},
         method=Method(
             steps=(
-                "previous-token, self, first-token: from every position but the first. "
-                "Beginnings of sentences and paragraphs: from the first of them on. answer: from "
-                "the positions that predict the answer to its tokens in the text. induction, "
-                "duplicate-token: on random tokens that come twice, from the second copy to the "
-                "token after the first copy, and to the first copy.",
+                "previous-token, self and first-token are measured from every position but the "
+                "first. Starts of sentences and paragraphs are measured from the first start "
+                "on. answer is the attention from the positions that predict the answer to its "
+                "tokens in the text. induction and duplicate-token are measured on random "
+                "tokens that come twice: the attention from the second copy to the token after "
+                "the first copy, and to the first copy itself.",
             ),
             settings=_settings(diff),
             source="Olsson et al. 2022 (induction), Wang et al. 2022 (duplicate-token), "
@@ -181,8 +182,8 @@ def _criteria(diff: ModelDiff) -> Iterator[Block]:
     edges = [changes for changes in criteria if changes.criterion == EDGES]
     others = "".join(f" (edges: {count(changes.values.n)} examples)" for changes in edges)
     yield Figure(
-        caption=f"How much each layer changed, by each criterion, with 95 % intervals over {n} "
-        f"documents{others}. Filled: the quarter of the layers that changed most.",
+        caption=f"How much each layer changed by each criterion, with 95 % intervals over {n} "
+        f"documents{others}. Filled dots are the quarter of the layers that changed most.",
         views={
             "": dot_panels(
                 [changes.criterion for changes in criteria],
@@ -199,13 +200,14 @@ def _criteria(diff: ModelDiff) -> Iterator[Block]:
         height=dots_height(1, depth, len(criteria), 26),
         method=Method(
             steps=(
-                "attention-kl: mean over heads of KL, nats. entropy: mean over heads of the "
-                "absolute change of mean entropy, nats. hidden-state: change of the block's own "
-                "update relative to its size. edges: sum of absolute changes of edge scores, half "
-                "to each end.",
-                "Intervals: symmetric bootstrap-t of means; for entropy and edges, which are sums "
-                "of absolute means, the delete-d jackknife on random halves, for what so many "
-                "documents or examples give on average, noise included.",
+                "attention-kl is the mean KL over heads, in nats. entropy is the mean over "
+                "heads of the absolute change of the mean entropy, in nats. hidden-state is the "
+                "change of the block's own update, relative to its size. edges is the sum of "
+                "absolute changes of edge scores; half of each counts for the layer of its "
+                "source and half for that of its reader.",
+                "Intervals of means are symmetric bootstrap-t. entropy and edges are sums of "
+                "absolute means; their intervals are delete-d jackknife on random halves, for "
+                "the average result of as many documents or examples, with their noise.",
             ),
             settings=_settings(diff),
         ),
@@ -215,16 +217,16 @@ def _criteria(diff: ModelDiff) -> Iterator[Block]:
         for pair in diff.critical_layers.agreement
     ]
     yield Table(
-        caption=f"Whether the criteria order the {depth} layers alike: Kendall's tau "
-        f"(1: the same order, 0: unrelated), interval over {n} documents{others}, and the chance "
-        "that random orders agree as well.",
+        caption=f"Do the criteria rank the {depth} layers alike? Kendall's tau (1: the same "
+        f"order, 0: unrelated), with its interval over {n} documents{others}, and the "
+        "probability that random orders agree as well.",
         head=["criteria", "tau", "random orders"],
         views={"": rows},
         method=Method(
             steps=(
-                "tau-b over all pairs of layers. Its interval, estimate ± 1.96 bootstrap standard "
-                "errors, is for other documents and these layers; p is for the layers: the share "
-                "of 9,999 random orders with |tau| as large.",
+                "The figure is tau-b over all pairs of layers. Its interval (estimate ± 1.96 "
+                "bootstrap standard errors) is for other documents and the same layers. p is "
+                "the share of 9,999 random orders of the layers with a |tau| as large.",
             ),
             settings=_settings(diff),
             source="Kendall 1945",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from circuits.report.blocks import Block
-from circuits.report.patching import blocks
+from circuits.report.patching_page import blocks
 from circuits.report.run import Run
 
 

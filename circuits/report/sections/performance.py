@@ -22,16 +22,23 @@ def accuracy(run: Run) -> Iterator[Block]:
         raise MissingResultError("evaluation.json holds no performance: it was not measured.")
     first = next(iter(found.values()))
     yield Table(
-        caption="Does the model do the task? "
-        + ("Accuracy is of the right answer over the wrong one" if first.choice else _ARGMAX)
+        caption="Can the model do the task? "
+        + (
+            "Accuracy is the share of prompts where the right answer is more likely than the "
+            "wrong one"
+            if first.choice
+            else _ARGMAX
+        )
         + f", on the pairs that edges are scored on (n = {count(first.n)}), with 95 % intervals.",
         head=("", "accuracy", "corrupted", "chance", f"{first.metric}", "corrupted", "difference"),
         views={"": [_row(name, one) for name, one in found.items()]},
         method=Method(
             steps=(
-                "Two forward passes a pair. Chance is a blind choice among a pair's right and "
-                "wrong tokens, or, without wrong ones, the most frequent answer.",
-                "Wilson's interval of a share of examples; bootstrap over examples elsewhere.",
+                "Each pair takes two forward passes. Chance is a blind choice among a pair's "
+                "right and wrong tokens or, if there are no wrong ones, the most frequent "
+                "answer.",
+                "Shares of examples have Wilson's interval; the other figures have bootstrap "
+                "intervals over examples.",
             )
         ),
     )
@@ -40,7 +47,10 @@ def accuracy(run: Run) -> Iterator[Block]:
             yield Note(f"Does {name} do the task? {doubt[0].upper()}{doubt[1:]}.")
 
 
-_ARGMAX = "Accuracy is of the most likely token of the whole vocabulary"
+_ARGMAX = (
+    "Accuracy is the share of prompts where the right answer is the most likely token of the "
+    "whole vocabulary"
+)
 
 
 def _row(name: str, one: TaskPerformance) -> list[str]:

@@ -1,4 +1,4 @@
-"""How many examples does it take?"""
+"""Reliability: how many examples does it take?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from circuits.evaluation import Reliability
 from circuits.format import count, estimate, percent
 from circuits.graph.findings import MOST
-from circuits.plot.figures.reliability import likeness_by_examples
+from circuits.plot.figures.reliability import jaccard_by_examples
 from circuits.report.blocks import Block, Figure, Heading, Method, Table
 from circuits.report.run import Run
 from circuits.runs import MissingResultError
@@ -15,7 +15,7 @@ from circuits.runs import MissingResultError
 
 def examples(run: Run) -> Iterator[Block]:
     """Reliability of scores and circuits at the examples there were, and at more of them."""
-    yield Heading("How many examples does it take?")
+    yield Heading("Reliability: how many examples does it take?")
     found = {
         name: one.reliability
         for name, one in run.evaluation.checkpoints.items()
@@ -25,31 +25,32 @@ def examples(run: Run) -> Iterator[Block]:
         raise MissingResultError("evaluation.json holds no reliability.")
     *_, (latest, last) = found.items()
     yield Figure(
-        caption=f"Jaccard index of circuits of {count(last.size)} {last.level}s from two disjoint "
-        f"sets of so many examples. Marker: of as many as the scores come from (n = "
-        f"{count(last.n)}), with its 95 % interval; elsewhere extrapolated. Dashed: "
-        f"{last.target:g}.",
-        views={name: likeness_by_examples(one) for name, one in found.items()},
+        caption=f"The Jaccard index of circuits of {count(last.size)} {last.level}s from two "
+        "disjoint sets of examples, by the size of a set. The marker is at the number of "
+        f"examples that the scores come from (n = {count(last.n)}), with its 95 % interval; "
+        f"the line is extrapolated from there. Dashed: {last.target:g}.",
+        views={name: jaccard_by_examples(one) for name, one in found.items()},
         height=320,
         method=Method(
             steps=(
-                "Circuits of random disjoint halves are chosen by the run's own strategy and size. "
-                "What their means and standard errors say that circuits share is scaled to what "
-                "halves do share; then the errors fall with the root of the number of examples.",
-                "Reliability is the correlation of mean scores over edges with those of as many "
-                "other examples, by Spearman and Brown's formula. The error of sampling is the L1 "
-                "error of mean scores over the L1 norm of the true ones. Intervals: delete-a-block "
-                "jackknife.",
+                "Circuits of random disjoint halves are selected by the run's own strategy and "
+                "size. The overlap that means and standard errors predict is scaled to the "
+                "overlap of these halves. For other numbers of examples, the errors fall with "
+                "the root of the number.",
+                "Reliability is the correlation, over edges, of mean scores with those of as "
+                "many other examples, by Spearman and Brown's formula. The sampling error is "
+                "the L1 error of mean scores divided by the L1 norm of the true scores. "
+                "Intervals come from a delete-a-block jackknife.",
             ),
             settings={"target": last.target, "strategy": last.strategy, "ranking": last.ranking},
-            source="Spearman (1910); Brown (1910). The bar of .8: arXiv:2510.00845.",
+            source="Spearman (1910); Brown (1910). The target of 0.8: arXiv:2510.00845.",
         ),
         chosen=latest,
     )
     yield Table(
-        caption=f"How far scores and circuits depend on the examples, and how many it takes for "
-        f"circuits to share {last.target:g}.",
-        head=["checkpoint", "n", "reliability", "error of sampling", "Jaccard", "examples needed"],
+        caption="How much scores and circuits depend on the examples, and how many examples two "
+        f"circuits need to reach a Jaccard index of {last.target:g}.",
+        head=["checkpoint", "n", "reliability", "sampling error", "Jaccard", "examples needed"],
         views={
             "": [
                 [
@@ -69,7 +70,7 @@ def examples(run: Run) -> Iterator[Block]:
 
 def _needed(one: Reliability) -> str:
     if one.needed is None:
-        return "cannot be told"
+        return "unknown"
     if one.needed.value >= MOST:
         return f"more than {count(MOST)}"
     return f"{count(one.needed.value)} [{count(one.needed.low)}, {count(one.needed.high)}]"

@@ -16,9 +16,9 @@ def recipe(run: Run) -> Iterator[Block]:
     """The recipe as it was resolved."""
     yield Text(
         Markup(
-            "Every figure above carries its own account, folded away under it. The recipe below "
-            "holds every setting, defaults filled in; saved as a file, <code>circuits run "
-            "recipe.yaml</code> makes the run again."
+            "Under every figure, a fold says how it was computed. The recipe below contains "
+            "every setting, with the defaults filled in. Save it as recipe.yaml, and "
+            "<code>circuits run recipe.yaml</code> repeats the run."
         )
     )
     yield Code("recipe.yaml, as resolved", run.recipe)
@@ -35,7 +35,7 @@ def environment(run: Run) -> Iterator[Block]:
         **found.versions.model_dump(),
     }
     rows = [[name, str(value)] for name, value in machine.items()]
-    yield Table(caption="Where it ran, and on what versions.", head=["", ""], views={"": rows})
+    yield Table(caption="The machine and the versions of the run.", head=["", ""], views={"": rows})
     if found.seconds:
         longest = sorted(found.seconds.items(), key=lambda item: -item[1])
         yield Table(

@@ -25,7 +25,7 @@ _CONDITIONS = {
 
 def conditions(run: Run) -> Iterator[Block]:
     """The same circuit on other prompts."""
-    yield Heading("Does it hold on other prompts?")
+    yield Heading("Robustness: does the circuit work on other prompts?")
     found = {
         name: one.robustness for name, one in run.evaluation.checkpoints.items() if one.robustness
     }
@@ -64,10 +64,10 @@ def conditions(run: Run) -> Iterator[Block]:
     )
     columns = balanced(list(found))
     yield Figure(
-        caption="f of each checkpoint's circuit under other conditions (rows), blue, beside a "
-        "random circuit of its size, grey; 95 % intervals, "
+        caption="Blue: f of each checkpoint's circuit under other conditions (rows). Grey: a "
+        "random circuit of its size. Intervals are 95 %, "
         f"n = {' to '.join(count(n) for n in (sizes[:1] + sizes[1:][-1:])) or '0'} examples. "
-        "The evaluation set has the task's own corruption." + clipped(ends),
+        "The evaluation set uses the task's own corruption." + clipped(ends),
         views={
             "": dot_panels(
                 list(found),
@@ -84,11 +84,10 @@ def conditions(run: Run) -> Iterator[Block]:
         height=dots_height(len(found), len(rows), columns),
         method=Method(
             steps=(
-                "The circuit is kept as it was found and run on other pair sets. Each condition "
-                "has its own clean and corrupted metric; the corruptions without a wrong answer "
-                "use the log-probability of the reference.",
-                "Where clean and corrupted metric are equal there is no f; such a condition is "
-                "called undefined.",
+                "The circuit stays as it was found and is run on other pairs. Each condition "
+                "has its own clean and corrupted metric. Corruptions without a wrong answer use "
+                "the log-probability of the reference.",
+                "If the clean and the corrupted metric are equal, f is undefined.",
                 BOOTSTRAP,
             ),
             formula=DEFINITION,
@@ -100,8 +99,8 @@ def conditions(run: Run) -> Iterator[Block]:
     )
     last = list(found)[-1]
     yield Table(
-        caption="The same in numbers, with the metric of each condition. Where clean and corrupted "
-        "metric lie close, f divides by little and its interval is wide.",
+        caption="The same in numbers, with the metric of each condition. If the clean and the "
+        "corrupted metric are close, f divides by a small number and its interval is wide.",
         head=[
             "condition",
             "f of the circuit",

@@ -1,4 +1,4 @@
-"""Would other examples have given the same circuit?"""
+"""Stability: would other examples give the same circuit?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from circuits.runs import MissingResultError
 
 def resampling(run: Run) -> Iterator[Block]:
     """The circuit selected again from resamples."""
-    yield Heading("Would other examples have given the same circuit?")
+    yield Heading("Stability: would other examples give the same circuit?")
     found = {
         name: one.stability
         for name, one in run.evaluation.checkpoints.items()
@@ -47,10 +47,10 @@ def resampling(run: Run) -> Iterator[Block]:
         )
     ]
     yield Figure(
-        caption=f"Jaccard index of {level}s: mean and central 95 % of "
+        caption=f"The Jaccard index of {level}s: mean and central 95 % over "
         f"{count(last.n_resamples)} draws of the examples that they were scored on, n = "
-        f"{count(last.resample_jaccard.n)}. The likeness that as many new examples would give lies "
-        "between blue and orange.",
+        f"{count(last.resample_jaccard.n)}. As many new examples would give an index between "
+        "blue and orange.",
         views={
             "": dot_panels(
                 [f"{level}s shared"],
@@ -63,34 +63,34 @@ def resampling(run: Run) -> Iterator[Block]:
         height=dots_height(1, len(names), 1),
         method=Method(
             steps=(
-                "Examples are drawn anew, mean scores formed again, and a circuit selected by the "
-                "run's own strategy and size. A bootstrap resample's likeness to the circuit is "
-                "higher than that of new examples would be, since the circuit was picked by the "
-                "examples that resamples are drawn from; that of two disjoint halves is lower, "
-                "since each has half of the examples. As many new examples would give a likeness "
-                "in between.",
+                "Examples are drawn again, mean scores are computed again, and a circuit is "
+                "selected by the run's own strategy and size. A bootstrap resample shares more "
+                "with the circuit than new examples would, since the circuit was selected on "
+                "the examples that resamples are drawn from. Two disjoint halves share less, "
+                "since each has half of the examples. As many new examples would share an "
+                "amount between the two.",
             ),
             settings={"resamples": last.n_resamples, "examples": last.resample_jaccard.n},
         ),
     )
     yield Figure(
-        caption=f"How often each is selected, over {last.n_resamples} resamples of "
-        f"{last.resample_jaccard.n} examples; filled: {level}s of the circuit. Dashed: one picked "
-        f"at random, {percent(last.chance)}.",
+        caption=f"How often each {level} is selected, over {last.n_resamples} resamples of "
+        f"{last.resample_jaccard.n} examples. Filled dots are {level}s of the circuit. "
+        f"Dashed line: a {level} picked at random, {percent(last.chance)}.",
         views={name: inclusion(one) for name, one in found.items()},
         height=300,
         method=Method(
             steps=(
-                "The share of the resamples' circuits that hold it. It is a statement of "
-                "uncertainty over examples itself, and so has no interval.",
+                f"The share of resamples whose circuit contains the {level}. It has no interval, "
+                "since it is itself a statement of uncertainty over examples.",
             ),
             settings={"resamples": last.n_resamples},
         ),
         chosen=names[-1],
     )
     yield Table(
-        caption=f"Stable: {level}s of the circuit that at least 95 % of the resamples select. "
-        "Then the Jaccard indices of the figure.",
+        caption=f"A {level} of the circuit is stable if at least 95 % of the resamples select "
+        "it. The last three columns are the Jaccard indices of the figure.",
         head=["checkpoint", f"{level}s", "stable", "random", "halves", "resamples"],
         views={
             "": [

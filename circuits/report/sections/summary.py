@@ -38,7 +38,7 @@ def findings(run: Run) -> Iterator[Block]:
     items: list[tuple[str, str | Markup]] = []
     absent = []
     for anchor, made in _FINDINGS:
-        if anchor in run.unasked_sections:
+        if anchor in run.omitted_sections:
             continue
         try:
             items.append(made(run))
@@ -66,7 +66,11 @@ def _performance(run: Run) -> Finding:
         count(found.n),
     )
     if found.doubts:
-        text += _say(" *{}*", "It is not shown to do the task, so its circuit may be of nothing:")
+        text += _say(
+            " *{}*",
+            "These pairs do not show that the model can do the task, so its "
+            "circuit may be meaningless:",
+        )
         text += _say(" {}.", typeset("; ".join(found.doubts)))
     return "Task", text
 
@@ -83,7 +87,7 @@ def _quality(run: Run) -> Finding:
         estimate(first.token_accuracy),
         estimate(last.token_accuracy),
         count(last.n),
-        run.words.example,
+        run.nouns.example,
     )
 
 
@@ -108,7 +112,7 @@ def _circuit(run: Run) -> Finding:
             " A random circuit of as many {}s keeps *{}*: {}.",
             level,
             estimate(control),
-            "the intervals are apart"
+            "the intervals do not overlap"
             if f.above(control)
             else "the intervals overlap, so the circuit is not shown to be better than chance",
         )
@@ -149,8 +153,8 @@ def _thin_ground(run: Run) -> Markup:
     text = Markup()
     if small:
         text += _say(
-            " {} hardly {} the task (clean and corrupted metric differ by {}, against {} in {}), "
-            "so shares of that difference say little there.",
+            " {} hardly {} the task: clean and corrupted metric differ by {}, and by {} in {}. "
+            "Shares of such a small difference say little.",
             listed(small),
             "does" if len(small) == 1 else "do",
             listed([general(gaps[name]) for name in small]),
@@ -172,7 +176,8 @@ def _minimality(run: Run) -> Finding:
     certain = sum(drop.excludes_zero for drop in found.drops.values())
     name, most = max(found.drops.items(), key=lambda item: item[1].value)
     text = _say(
-        "*{}* of the {} {}s of {} are redundant: without one of them f moves by less than {}",
+        "*{}* of the {} {}s of {} are redundant: f changes by less than {} when one of them is "
+        "removed",
         percent(found.redundant_fraction, 0),
         count(len(found.drops)),
         found.level,
@@ -187,8 +192,8 @@ def _minimality(run: Run) -> Finding:
             count(len(found.control)),
         )
     return "Minimality", text + _say(
-        ". *{}* have a drop in f whose interval excludes 0, {} by {}; the largest is {}, *{}* "
-        "(n = {}).",
+        ". For *{}* of them, tested {} by {}, the interval of the drop in f excludes 0; the "
+        "largest drop is that of {}, *{}* (n = {}).",
         count(certain),
         found.level,
         found.level,
@@ -212,11 +217,12 @@ def _robustness(run: Run) -> Finding:
         "The circuit of {} keeps {}.",
         run.first_last[1],
         listed([f"{estimate(one.circuit, 2)} under {name}" for name, one in measured.items()])
-        or "nothing that is defined elsewhere",
+        or "no behaviour that is defined on other prompts",
     )
     if measured:
         text += _say(
-            " It is above a random circuit of its size, intervals apart, in *{}* of {} conditions",
+            " It is better than a random circuit of its size, with intervals that do not "
+            "overlap, in *{}* of {} conditions",
             count(len(apart)),
             count(len(measured)),
         )
@@ -255,12 +261,14 @@ def _change(run: Run) -> Finding:
     )
 
 
-def _kind(run: Run) -> Finding:
+def _nodes_or_edges(run: Run) -> Finding:
     title = "Node changes or rewiring"
     overall, n = run.comparison.overall, count(run.comparison.n)
     split = overall.variance
     if math.isnan(split.interaction.estimate.low):
-        return title, _say("The change is too small to be split (n = {}).", n)
+        return title, _say(
+            "The change is too small to be divided into nodes and edges (n = {}).", n
+        )
     text = _say(
         "Of the variance of the change, *{}* lies in what sources send, *{}* in what readers "
         "receive, and *{}* in single edges beyond both (n = {}): {}. {}",
@@ -275,7 +283,7 @@ def _kind(run: Run) -> Finding:
     if not math.isnan(rewired.estimate.low):
         text += _say(
             " Of the edges that were added or removed, *{}* were rewired between nodes of both "
-            "circuits (turnover that is noise alone: {}).",
+            "circuits (in turnover by noise alone: {}).",
             estimate(rewired.estimate, 2),
             signed(rewired.within, 2),
         )
@@ -285,12 +293,12 @@ def _kind(run: Run) -> Finding:
 _MOSTLY = {
     "edges": "most lies in single edges",
     "nodes": "most lies in node totals",
-    None: "neither nodes nor single edges are shown to hold most",
+    None: "it is not clear whether nodes or single edges hold most",
 }
 _BESIDE_CHANCE = {
-    "below": "the change lies in nodes more than chance would have it",
-    "above": "the change lies in single edges more than chance would have it",
-    "within": "the split is no other than chance gives",
+    "below": "more of the change lies in nodes than chance gives",
+    "above": "more of the change lies in single edges than chance gives",
+    "within": "the split is what chance gives",
 }
 
 
@@ -322,7 +330,9 @@ def _lora(run: Run) -> Finding:
     )
     close = [name for name in rest if rouge[name].high >= rouge[best].low]
     if close:
-        text += _say(" {} is not told apart from {}: their ranges overlap.", best, listed(close))
+        text += _say(
+            " {} cannot be distinguished from {}: their ranges overlap.", best, listed(close)
+        )
     elif rest:
         text += _say(" Every seed of {} is above every seed of the other conditions.", best)
     beaten = [name for name in rest if name not in close]
@@ -330,7 +340,7 @@ def _lora(run: Run) -> Finding:
         text += _say(" Every seed of {} is above every seed of {}.", best, listed(beaten))
     loss = {target.name: found.spread(target.name, _loss) for target in found.targets}
     low = min(loss, key=lambda name: loss[name].mean)
-    text += _say(" The lowest held-out loss has {}: {} nats.", low, _over_seeds(loss[low]))
+    text += _say(" {} has the lowest held-out loss: {} nats.", low, _over_seeds(loss[low]))
     touched: dict[tuple[int, ...], list[str]] = {}
     for target in found.targets:
         if target.layers is not None:
@@ -354,11 +364,11 @@ _FINDINGS = (
     ("task", _performance),
     ("fine-tuning", _quality),
     ("circuits", _circuit),
-    ("faithfulness", _curve),
-    ("faithfulness", _minimality),
-    ("faithfulness", _robustness),
+    ("evaluation", _curve),
+    ("evaluation", _minimality),
+    ("evaluation", _robustness),
     ("comparison", _change),
-    ("comparison", _kind),
+    ("comparison", _nodes_or_edges),
     ("comparison", _model_diff),
     ("lora", _lora),
 )

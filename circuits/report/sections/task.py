@@ -12,24 +12,24 @@ from circuits.runs import MissingResultError
 from circuits.runs.records import ExampleFile
 
 _ARTICLES = (
-    "The model reads an article and a cue and goes on with a summary. Each article has a "
-    "corrupted twin of equal length, in which the sentences that the summary is made of are "
+    "The model reads an article and a cue, and continues with a summary. Each article has a "
+    "corrupted twin of equal length, in which the sentences that the summary is made from are "
     "replaced."
 )
 _PROMPTS = (
-    "The model reads a prompt and goes on with an answer. Each prompt has a corrupted twin of "
+    "The model reads a prompt and continues with an answer. Each prompt has a corrupted twin of "
     "equal length."
 )
 _MATTERS = (
-    " An edge of the model matters for the task as far as the metric falls when the edge carries "
-    "what it would carry on the corrupted twin."
+    " An edge of the model matters for the task if the metric falls when the edge carries the "
+    "value that it has on the corrupted twin."
 )
 
 
 def example(run: Run) -> Iterator[Block]:
     """An article as a clipping, or a prompt; then the corrupted ones."""
     found = run.example
-    of_articles = run.words is ARTICLES
+    of_articles = run.nouns is ARTICLES
     yield Text((_ARTICLES if of_articles else _PROMPTS) + _MATTERS)
     yield _article(found) if of_articles else _prompt(found)
 
@@ -50,8 +50,9 @@ def _article(found: ExampleFile) -> Article:
         method=Method(
             steps=(
                 "Sentences are marked by the task: the newsroom task knows which of its sentences "
-                "it wrote the summary from; for other articles a greedy oracle adds the sentence "
-                "that raises the ROUGE of the chosen ones against the summary the most.",
+                "it wrote the summary from; for other articles, a greedy search adds the "
+                "sentence that raises the ROUGE of the chosen sentences against the summary the "
+                "most.",
                 "The score of a sentence is the mean F1 of ROUGE-1 and ROUGE-2 of that sentence "
                 "alone against the whole summary.",
                 "Only tokens of the marked sentences differ between a prompt and its twin; the "
@@ -65,7 +66,7 @@ def _article(found: ExampleFile) -> Article:
 def _prompt(found: ExampleFile) -> Article:
     return Article(
         caption="One prompt of the evaluation set, with its right answer (the first, where several "
-        "count). Marked in the corrupted prompts: what differs.",
+        "count). In the corrupted prompts, what differs is marked.",
         title=found.title,
         sentences=[Sentence(found.clean_prompt, False, None)],
         answer=found.answer,
@@ -88,10 +89,11 @@ def sizes(run: Run) -> Iterator[Block]:
         raise MissingResultError("evaluation.json does not say how many pairs were used.")
     yield Text(
         f"Edges were scored on {count(score.n)} pairs of the {score.split} split. Circuits were "
-        f"then judged on {count(evaluate.n)} pairs of the {evaluate.split} split, none of which "
+        f"then evaluated on {count(evaluate.n)} pairs of the {evaluate.split} split, none of "
+        "which "
         "was used for scoring."
         if score.split != evaluate.split
-        else f"Edges were scored on {count(score.n)} pairs and circuits judged on "
+        else f"Edges were scored on {count(score.n)} pairs and circuits were evaluated on "
         f"{count(evaluate.n)}, both of the {score.split} split."
     )
 

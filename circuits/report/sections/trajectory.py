@@ -42,17 +42,19 @@ def strengths(run: Run) -> Iterator[Block]:
     }
     yield Heading("From checkpoint to checkpoint")
     yield Figure(
-        caption="Strength by training step of the edges and of the nodes that are strongest at any "
-        "checkpoint, in the metric's units, with 95 % intervals: an edge's mean score; a node's "
-        f"sum of |mean score| over its outgoing edges. n = {count(found.n)} examples.",
+        caption="The edges and nodes that are strongest at any checkpoint, by training step, in "
+        "the metric's units and with 95 % intervals. The strength of an edge is its mean "
+        "score; that of a node is the sum of |mean score| over its outgoing edges. n = "
+        f"{count(found.n)} examples.",
         views=views,
         chosen="edges",
         height=380,
         method=Method(
             steps=(
-                "Scores of different checkpoints are in the same units, but a model that does the "
-                "task better has more of the metric to lose: compare shapes as well as heights.",
-                "Intervals: symmetric bootstrap-t for edges, jackknife for nodes.",
+                "Scores of all checkpoints are in the same units, but a model that is better at "
+                "the task has more of the metric to lose. Compare the shapes as well as the "
+                "heights.",
+                "Edges have symmetric bootstrap-t intervals, nodes jackknife intervals.",
             ),
             settings={"n_resamples": found.n_resamples, "seed": found.seed},
         ),
@@ -65,17 +67,17 @@ def inclusions(run: Run) -> Iterator[Block]:
     trajectory, last = found.trajectory, found.names[-1]
     method = _inclusion_method(found)
     yield Figure(
-        caption=f"When the {count(trajectory.size)} edges of {last}'s circuit were included: how "
-        "many are in a checkpoint's circuit of equal size for the first time, and how many from "
-        f"then on. n = {count(found.n)} examples.",
+        caption=f"When the {count(trajectory.size)} edges of {last}'s circuit were included. "
+        "Blue: edges that are in a checkpoint's circuit of equal size for the first time. "
+        f"Green: edges that are in it from then on. n = {count(found.n)} examples.",
         views={"": inclusion_bars(trajectory)},
         height=280,
         method=method,
     )
     yield Figure(
-        caption=f"The edges of {last}'s circuit, by the checkpoint whose circuit holds them first "
-        "(ring). Colour: the share of resamples of the examples whose circuit holds the edge; a "
-        "ring in a pale cell is an inclusion that may be due to chance."
+        caption=f"The edges of {last}'s circuit, in the order of the checkpoint whose circuit "
+        "holds them first (ring). The colour is the share of resamples of the examples "
+        "whose circuit contains the edge. A ring in a pale cell may be due to chance."
         f"{shown_of(trajectory)} n = {count(found.n)} examples.",
         views={"": inclusion_raster(trajectory)},
         height=raster_height(trajectory),
@@ -95,10 +97,10 @@ def cross_evaluation(run: Run) -> Iterator[Block]:
     )
     method = Method(
         steps=(
-            "Each circuit runs in each model with all other edges taken from the corrupted run. f "
-            "is relative to the model's own metric on clean and corrupted prompts: where these "
-            "hardly differ, f says little.",
-            "Bias-corrected and accelerated bootstrap intervals over examples.",
+            "Each circuit runs in each model, with all other edges taken from the corrupted "
+            "run. f is relative to the model's own metric on clean and corrupted prompts. If "
+            "these hardly differ, f says little.",
+            "Intervals are bias-corrected and accelerated bootstrap intervals over examples.",
         ),
         formula="f = (metric of the circuit - corrupted) / (clean - corrupted)",
         settings={
@@ -110,8 +112,8 @@ def cross_evaluation(run: Run) -> Iterator[Block]:
     )
     yield Heading("Circuits in other checkpoints")
     yield Figure(
-        caption=f"Faithfulness by training step, with 95 % intervals over {n} examples. Grey: as "
-        f"many random edges as the circuit of {found.circuits[-1]} has.{flattered}",
+        caption=f"Faithfulness by training step, with 95 % intervals over {n} examples. Grey: a "
+        f"random circuit with as many edges as that of {found.circuits[-1]}.{flattered}",
         views={"": cross_evaluation_lines(found)},
         height=340,
         method=method,
@@ -129,9 +131,9 @@ def cross_evaluation(run: Run) -> Iterator[Block]:
 def _inclusion_method(found: Evolution) -> Method:
     return Method(
         steps=(
-            f"Circuits are the {count(found.trajectory.size)} edges highest by |mean score| at "
-            "each checkpoint, unpruned. An edge that leaves the circuit and comes back is included "
-            "for the first time at the first of the two, and from then on at the second.",
+            f"A circuit consists of the {count(found.trajectory.size)} edges with the highest "
+            "|mean score| at each checkpoint, without pruning. If an edge leaves the circuit "
+            "and comes back, the first inclusion counts for blue and the second for green.",
         ),
         settings={"n_resamples": found.n_resamples, "seed": found.seed},
     )

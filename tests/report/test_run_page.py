@@ -13,11 +13,11 @@ from plotly.offline import get_plotlyjs
 from circuits import CircuitsError
 from circuits.evaluation import CheckpointEvaluation, Evaluation, Undefined
 from circuits.importance import LayerImportance
-from circuits.report import page as pages
+from circuits.report import run_page as pages
 from circuits.report import write_report
 from circuits.report.blocks import Block, Figure, Section
-from circuits.report.page import SECTIONS
 from circuits.report.run import Run
+from circuits.report.run_page import SECTIONS
 from circuits.report.sections.completeness import gaps
 from circuits.runs import open_run
 from circuits.runs.records import ExampleFile, Segment
@@ -95,11 +95,11 @@ def test_the_summary_holds_the_numbers_of_the_files(page: Page, whole_run: Path)
     assert "0.044 [0.024, 0.064] in base to 0.967 [0.947, 0.987] in step-300" in page.text
     assert f"({circuit.size} edges, {circuit.n_nodes} nodes)" in page.text
     assert "f = 0.913 [0.893, 0.933] of the behaviour (n = 100)" in page.text
-    assert "keeps 0.040 [0.010, 0.070]: the intervals are apart" in page.text
+    assert "keeps 0.040 [0.010, 0.070]: the intervals do not overlap" in page.text
     assert "random rankings reach 0.25 [0.22, 0.28] and 0.75 [0.72, 0.78]" in page.text
     assert "0.55 [0.52, 0.58] under filler and 0.06 [0.03, 0.09] under shuffle" in page.text
     assert "not under shuffle" in page.text
-    assert "standard is not told apart from targeted: their ranges overlap" not in page.text
+    assert "standard cannot be distinguished from targeted: their ranges overlap" not in page.text
     edges = open_run(whole_run).comparison.overall.edges
     changed = len(edges.changed)
     assert changed > 0
@@ -124,7 +124,7 @@ def test_the_best_step_is_named(folder: Path) -> None:
 
 
 def test_the_loss_of_the_loras_is_not_called_one_of_validation(html: str, page: Page) -> None:
-    assert "The lowest held-out loss has standard: 1.290" in page.text
+    assert "standard has the lowest held-out loss: 1.290" in page.text
     assert "validation loss" not in html.replace(get_plotlyjs(), "")
 
 
@@ -139,7 +139,7 @@ def test_overlapping_conditions_are_not_ranked(folder: Path) -> None:
     ]
     lora.model_copy(update={"runs": tuple(runs)}).save(folder / "lora.json")
     text = Page(write_report(folder).read_text(encoding="utf-8")).text
-    assert "standard is not told apart from targeted, circuit and random" in text
+    assert "standard cannot be distinguished from targeted, circuit and random" in text
     assert "Every seed of" not in text
 
 
@@ -262,7 +262,7 @@ def test_a_task_without_articles_is_not_called_one_of_summaries(folder: Path) ->
         },
     ).save(folder / "pairs" / "example.json")
     html = write_report(folder).read_text(encoding="utf-8").replace(get_plotlyjs(), "")
-    assert "goes on with an answer" in html and "<span>Answer</span>Ardon" in html
+    assert "continues with an answer" in html and "<span>Answer</span>Ardon" in html
     assert "<mark> judge</mark>" in html and "100 held-out examples" in html
     assert "Cross entropy of the target&#39;s tokens, given the tokens before" in html
     text = Page(html).text.lower()

@@ -12,7 +12,7 @@ from made_sweeps import HEADS, LAYERS, PLACES, made, of_gaps
 
 from circuits.format import MISSING
 from circuits.plot.figures.patching import patching_plot
-from circuits.report.patching import doubt, write_patching, write_patchings
+from circuits.report.patching_page import doubt, write_patching, write_patchings
 
 
 def test_a_site_that_no_example_has_is_blank(tmp_path) -> None:
@@ -67,11 +67,13 @@ def test_a_gap_that_may_be_nothing_is_said(tmp_path) -> None:
     gaps = [1.0, 3.0, -2.0, 0.5]
     line = doubt(of_gaps(gaps), "m")
     assert line is not None and "m differs by 0.625 [" in line
-    assert line.endswith("which cannot be told apart from 0 with n = 4 examples")
+    assert line.endswith("which n = 4 examples cannot distinguish from 0")
     write_patching(of_gaps(gaps), tmp_path / "page.html", "A", "about")
-    assert "n = 4 examples." in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "which n = 4 examples cannot distinguish from 0." in (tmp_path / "page.html").read_text(
+        encoding="utf-8"
+    )
     more = doubt(of_gaps(gaps * 2), "m")
-    assert more is not None and more.endswith("does not tell these prompts apart")
+    assert more is not None and more.endswith("does not distinguish these prompts")
     assert doubt(of_gaps([3.44, 5.38, 5.59, 3.12]), "m") is None, "four gaps clearly above 0"
     assert doubt(of_gaps([0.1]), "m") is None, "one example has no interval"
     undefined = doubt(of_gaps([1.0, -1.0]), "m")

@@ -19,10 +19,10 @@ from circuits.statistics.estimate import Estimates
 _TOP = 12
 _SHARES = {"denoise": "recovered", "noise": "lost"}
 _PATHS = {
-    True: "The sender's output in what the receiver reads is the other run's; every other head "
-    "and MLP is frozen there.",
-    False: "The receiver reads what it would with the sender's output from the other run and all "
-    "other heads frozen; MLPs between them are recomputed.",
+    True: "In what the receiver reads, the sender's output comes from the other run. Every "
+    "other head and MLP is frozen.",
+    False: "The receiver reads what it would read if the sender's output came from the other "
+    "run. All other heads are frozen; MLPs between the two are recomputed.",
 }
 
 
@@ -49,9 +49,9 @@ def blocks(found: Patching) -> Iterator[Block]:
         if line := doubt(found, metric):
             yield Note(f"{line}.")
     yield Figure(
-        caption=f"{_about(found)}, n = {count(found.n)}. Zero: as without the patch. "
+        caption=f"{_about(found)}, n = {count(found.n)}. 0 means as without the patch. "
         + (
-            "One: as in the other run. Hover for 95 % intervals over examples."
+            "1 means as in the other run. Hover for 95 % intervals over examples."
             if any(found.undefined(metric) is None for metric in found.metrics)
             else ""
         ),
@@ -73,9 +73,9 @@ def blocks(found: Patching) -> Iterator[Block]:
     }
     if views:
         yield Table(
-            caption=f"The {_TOP} that matter most, with 95 % intervals over examples."
+            caption=f"The {_TOP} patches that matter most, with 95 % intervals over examples."
             if len(next(iter(views.values()))) == _TOP
-            else "All of them, with 95 % intervals over examples.",
+            else "All patches, with 95 % intervals over examples.",
             head=("", _SHARES[found.direction], "interval", "metric", "n"),
             views=views,
             chosen=next(iter(views)),
@@ -89,21 +89,21 @@ def doubt(found: Patching, metric: str) -> str | None:
     gap = found.gap(metric)
     if gap.n == 1 or gap.excludes_zero:
         return None
-    few = f"which cannot be told apart from 0 with n = {gap.n} examples"
+    few = f"which n = {gap.n} examples cannot distinguish from 0"
     return (
-        f"the gap that recovery is a share of may be nothing: {metric} differs by "
+        f"recovery is a share of a gap that may be 0: {metric} differs by "
         f"{gap.value:.4g} [{gap.low:.4g}, {gap.high:.4g}] between clean and corrupted, "
-        + (few if gap.n < FEW else "so this model does not tell these prompts apart")
+        + (few if gap.n < FEW else "so this model does not distinguish these prompts")
     )
 
 
 _SWEEP = (
-    "At each site the activation of the one run stands in for the other's; everything after it is "
-    "recomputed. Nothing is approximated."
+    "At each site, the activation of one run replaces that of the other, and everything after "
+    "it is recomputed. Nothing is approximated."
 )
 _STEPS = (
-    "Means over examples, above and below the line; bias-corrected and accelerated bootstrap over "
-    "examples.",
+    "Numerator and denominator are means over examples. Intervals are bias-corrected and "
+    "accelerated bootstrap intervals over examples.",
 )
 _SOURCE = (
     "Meng et al. 2022, arXiv:2202.05262; Wang et al. 2022, arXiv:2211.00593; Zhang and Nanda 2023, "

@@ -38,8 +38,8 @@ SECTIONS = (
     Section("fine-tuning", "Fine-tuning", (finetuning.curves, finetuning.quality)),
     Section("circuits", "Circuits", (circuit.graphs, circuit.heatmaps, circuit.top_edges)),
     Section(
-        "faithfulness",
-        "How far the claim holds",
+        "evaluation",
+        "Circuit evaluation",
         (
             faithfulness.curves,
             faithfulness.areas,
@@ -92,11 +92,11 @@ def write_report(
 
 def render(run: Run, anchors: Sequence[str] | None = None) -> str:
     """The page as HTML. The same files give the same text."""
-    unasked = run.unasked_sections
+    omitted = run.omitted_sections
     chapters = [
         (section, list(_blocks(section, run)))
         for section in SECTIONS
-        if (section.anchor not in unasked if anchors is None else section.anchor in anchors)
+        if (section.anchor not in omitted if anchors is None else section.anchor in anchors)
     ]
     return document(*_heading(run), chapters)
 
