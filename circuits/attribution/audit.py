@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuits.attribution.contraction import columns_of, contract
+from circuits.attribution.contraction import add_edge_scores, columns_of
 from circuits.attribution.passes import Passes
 from circuits.attribution.reader_gradients import ReaderGradients, Reads
 from circuits.models import SourceActivations, View
@@ -46,7 +46,7 @@ class Audit:
         scores = torch.zeros(batch, *view.layout.shape, device=self.columns.device)
         for stream, length in zip(view.streams, self.passes.lengths, strict=True):
             bytes_ = self.passes.model.weight_bytes
-            contract(scores, stream, self.runs, self.gradients, length, bytes_)
+            add_edge_scores(scores, stream, self.runs, self.gradients, length, bytes_)
         self.values.append(scores[..., self.columns])
 
 

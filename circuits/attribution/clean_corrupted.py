@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from circuits.attribution.method import PathMethod
-from circuits.attribution.quadrature import ENDS, Rule
+from circuits.attribution.quadrature import ENDPOINTS, Rule
 from circuits.planning.costs import path_phases, path_work
 from circuits.planning.jobs import CostModel
 
@@ -26,6 +26,6 @@ class CleanCorrupted(PathMethod):
     )
 
     @property
-    def at(self) -> Rule:
+    def quadrature_rule(self) -> Rule:
         """Both ends."""
-        return ENDS
+        return ENDPOINTS

@@ -22,7 +22,7 @@ from circuits.runtime.limits import CHUNK_BYTES, CHUNK_SHARE, READERS_AT_ONCE
 _BLOCKS = (8, 4, 2, 1)
 
 
-def contract(
+def add_edge_scores(
     scores: Float[Tensor, "batch source reader"],
     stream: Stream,
     runs: list[SourceActivations],
@@ -38,13 +38,13 @@ def contract(
     room = max(CHUNK_BYTES, int(CHUNK_SHARE * model_bytes))
     size = max(1, room // (4 * gradients.view.d_model * (rows + readers)))
     size = min(size, int(lengths.max()))
-    meeting = _Meeting(gradients, rows, readers, size)
+    buffers = _ScoreBuffers(gradients, rows, readers, size)
     for example, positions in chunks(lengths, size):
-        wide = DecomposedStream(stream, runs, (example, positions), meeting.sources)
+        wide = DecomposedStream(stream, runs, (example, positions), buffers.sources)
         for events, together in rounds:
             for event in events:
                 wide.pass_by(event)
-            meeting.add(scores[example], wide, together)
+            buffers.add(scores[example], wide, together)
 
 
 def _rounds(stream: Stream, gradients: ReaderGradients) -> list[tuple[list[Event], list[Reads]]]:
@@ -73,8 +73,8 @@ def chunks(lengths: Tensor, size: int) -> Iterator[tuple[int, slice]]:
             yield example, slice(start, min(start + size, length))
 
 
-class _Meeting:
-    """The buffers, and what is done in them. sources: for `Wide`."""
+class _ScoreBuffers:
+    """The buffers, and what is done in them. sources: for `DecomposedStream`."""
 
     def __init__(self, gradients: ReaderGradients, rows: int, readers: int, size: int) -> None:
         view = self.view = gradients.view

@@ -25,6 +25,6 @@ class EAP(PathMethod):
     )
 
     @property
-    def at(self) -> Rule:
+    def quadrature_rule(self) -> Rule:
         """The clean end alone."""
         return CLEAN

@@ -15,7 +15,7 @@ import torch
 from circuits.attribution.batch_scores import BatchScores
 from circuits.attribution.method import PathMethod
 from circuits.attribution.quadrature import LEVELS, STAGGERED, Rule, rule, staggered
-from circuits.attribution.refinement import ScoreFunction, refined
+from circuits.attribution.refinement import ScoreFunction, adaptive
 from circuits.errors import CircuitsError
 from circuits.planning.costs import path_phases, path_work
 from circuits.planning.jobs import CostModel
@@ -69,20 +69,20 @@ class EAPIG(PathMethod):
             raise CircuitsError(f"tolerance={self.tolerance}: it must lie between 0 and 1")
 
     @property
-    def at(self) -> Rule:
+    def quadrature_rule(self) -> Rule:
         """The points asked for; with "auto", those that every example needs."""
         if self.quadrature == STAGGERED and isinstance(self.steps, int):
             return staggered(self.steps, torch.zeros(1, dtype=torch.long))
         return rule(self.quadrature, self.steps) if isinstance(self.steps, int) else LEVELS[0]
 
-    def follow(self, take: ScoreFunction, batch: PairBatch) -> BatchScores:
+    def integrate(self, score_at: ScoreFunction, batch: PairBatch) -> BatchScores:
         """The points asked for, or as many as each example needs.
 
         Of staggered points the completeness gap of an example says nothing of the mean.
         """
         if self.quadrature == STAGGERED and isinstance(self.steps, int):
-            found = take(batch, staggered(self.steps, batch.index)).scores()
+            found = score_at(batch, staggered(self.steps, batch.index)).scores()
             return BatchScores(found.scores, found.clean, found.corrupted)
         if isinstance(self.steps, int):
-            return take(batch, self.at).scores()
-        return refined(take, batch, self.tolerance or TOLERANCE)
+            return score_at(batch, self.quadrature_rule).scores()
+        return adaptive(score_at, batch, self.tolerance or TOLERANCE)

@@ -65,7 +65,7 @@ class EAPIGActivations(GradientMethod):
             )
 
     @property
-    def at(self) -> Rule:
+    def quadrature_rule(self) -> Rule:
         """The points of each group's own line."""
         return rule(self.quadrature, self.steps)
 
@@ -78,7 +78,7 @@ class EAPIGActivations(GradientMethod):
         clean, corrupted = (run.states for run in runs)
         outputs = [clean.subtract(corrupted)] if model.view.linear else [clean, corrupted]
         groups = list(_groups(model.view))
-        points = points_of(self.at)
+        points = points_of(self.quadrature_rule)
         total = torch.zeros(len(batch), *model.layout.shape, device=model.device)
         bar = tqdm(groups, desc="moving activations", leave=False, disable=not progress)
         for rows, module in bar:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from circuits.attribution.audit import Audit
 from circuits.attribution.batch_scores import PathSamples
-from circuits.attribution.contraction import contract
+from circuits.attribution.contraction import add_edge_scores
 from circuits.attribution.passes import Passes, Point, points_of
 from circuits.attribution.quadrature import Rule
 from circuits.attribution.reader_gradients import ReaderGradients
@@ -49,7 +49,7 @@ def edge_samples(model: HookedModel, batch: PairBatch, metric: Metric, rule: Rul
     audit = Audit(passes, runs, None if rule.calibrated else AUDITED)
     whole = None
     if rule.calibrated:
-        metrics, slopes = passes.take(
+        metrics, slopes = passes.run_points(
             points_of(rule), lambda hooks, *_: audit.record(hooks), audit.meet
         )
     else:
@@ -92,8 +92,8 @@ def integrated(
     for first in range(0, len(points), STEPS_AT_ONCE):
         gradients.reset()
         some = points[first : first + STEPS_AT_ONCE]
-        seen.append(passes.take(some, attach, None if audit is None else audit.meet))
+        seen.append(passes.run_points(some, attach, None if audit is None else audit.meet))
         for stream, length in zip(view.streams, passes.lengths, strict=True):
-            contract(scores, stream, runs, gradients, length, passes.model.weight_bytes)
+            add_edge_scores(scores, stream, runs, gradients, length, passes.model.weight_bytes)
     metric, slope = (torch.cat(parts) for parts in zip(*seen, strict=True))
     return scores, metric, slope

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from circuits.attribution.batch_scores import BatchScores
 from circuits.attribution.contraction import chunks
-from circuits.attribution.method import MetricFree, run_ends
+from circuits.attribution.method import MetricFree, run_clean_corrupted
 from circuits.graph import Layout
 from circuits.metrics import Metric
 from circuits.models import DecomposedStream, HookedModel, SourceActivations
@@ -64,7 +64,7 @@ class InformationFlow(MetricFree):
                 elif isinstance(event, ReadsInput):
                     at = event.module if event.norm is None else event.norm.module
                     hooks.before(at, partial(_keep, read, event))
-        clean, corrupted = run_ends(model, batch, metric, hooks)
+        clean, corrupted = run_clean_corrupted(model, batch, metric, hooks)
         scores = torch.zeros(len(batch), *model.layout.shape, device=model.device)
         lengths = model.model_inputs(batch.clean, batch).lengths
         for stream, extents in zip(model.view.streams, lengths, strict=True):

@@ -57,7 +57,7 @@ class GradientMethod(ABC):
 
     @property
     @abstractmethod
-    def at(self) -> Rule:
+    def quadrature_rule(self) -> Rule:
         """Where on the path gradients are taken; the first of them, where the rest depend."""
 
     def validate(self, _: HookedModel, __: PairSet, metric: Metric) -> None:
@@ -66,7 +66,7 @@ class GradientMethod(ABC):
             raise CircuitsError(
                 f"{metric.name} has no gradient; score with another metric, or by method exact"
             )
-        if metric.needs_reference and set(self.at.nodes) == {1.0}:
+        if metric.needs_reference and set(self.quadrature_rule.nodes) == {1.0}:
             raise CircuitsError(
                 f"{metric.name} is at its best on the clean run, so its gradient there is 0 and "
                 f"{self.name} would give rounding noise; take eap-ig"
@@ -76,9 +76,9 @@ class GradientMethod(ABC):
 class PathMethod(GradientMethod):
     """A method that averages gradients on the path from corrupted to clean."""
 
-    def follow(self, take: ScoreFunction, batch: PairBatch) -> BatchScores:
-        """Take what is asked for, of edges or of nodes, by this method's rule."""
-        return take(batch, self.at).scores()
+    def integrate(self, score_at: ScoreFunction, batch: PairBatch) -> BatchScores:
+        """Scores of edges or of nodes, integrated by this method's rule."""
+        return score_at(batch, self.quadrature_rule).scores()
 
     def scores(
         self,
@@ -88,7 +88,7 @@ class PathMethod(GradientMethod):
         progress: bool = False,  # noqa: ARG002 - few passes
     ) -> BatchScores:
         """Scores of every edge for every example."""
-        return self.follow(lambda part, rule: edge_samples(model, part, metric, rule), batch)
+        return self.integrate(lambda part, rule: edge_samples(model, part, metric, rule), batch)
 
 
 class MetricFree:
@@ -99,7 +99,7 @@ class MetricFree:
 
 
 @torch.no_grad()
-def run_ends(
+def run_clean_corrupted(
     model: HookedModel, batch: PairBatch, metric: Metric, on_clean: Hooks | None = None
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """The metric of the clean and of the corrupted run; `on_clean` hooks see the former."""

@@ -94,7 +94,7 @@ def attribute_nodes(
     if level == "neuron":
         units = Units(model.layout, model.view.widths)
 
-    def take(batch: PairBatch, rule: Rule) -> PathSamples:
+    def score_at(batch: PairBatch, rule: Rule) -> PathSamples:
         return node_samples(model, batch, scoring.metric, rule, level)
 
     def made(found: DatasetScores) -> NodeScores:
@@ -108,7 +108,7 @@ def attribute_nodes(
             found.blocks,
         )
 
-    work = partial(chosen.follow, take)
+    work = partial(chosen.integrate, score_at)
     return made(score_dataset(scoring, f"{level}s", work, (len(units),), made))
 
 
@@ -123,7 +123,7 @@ def node_samples(
     )
     units = _Units(clean, corrupted, neurons=neurons)
     values: list[Tensor] = []
-    seen = passes.take(points_of(rule), units.record, lambda: values.append(units.taken()))
+    seen = passes.run_points(points_of(rule), units.record, lambda: values.append(units.taken()))
     whole = None
     if not rule.calibrated:
         whole = torch.zeros_like(values[0])

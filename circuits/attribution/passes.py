@@ -63,7 +63,7 @@ class Passes:
         self._logits = partial(model.logits, last_layer_at_answers=True)
         self.batch, self.prefix = model.share_prefix(batch)
         with torch.no_grad():
-            found = self._ends((on_clean, on_corrupted))
+            found = self._endpoints((on_clean, on_corrupted))
         (self.reference, ends), (corrupted, self.starts) = found
         self.clean = metric(self.reference, self.batch, self.reference)
         self.corrupted = metric(corrupted, self.batch, self.reference)
@@ -74,7 +74,7 @@ class Passes:
         """Per stream, each example's positions that are no padding."""
         return self.model.model_inputs(self.batch.clean, self.batch, self.prefix).lengths
 
-    def _ends(
+    def _endpoints(
         self, attach: tuple[Attach, Attach]
     ) -> list[tuple[Float[Tensor, "read vocab"], list[Float[Tensor, "batch _ d_model"]]]]:
         """Logits of both ends and what entered the streams; in one run where that is short."""
@@ -100,7 +100,7 @@ class Passes:
             hooks.before(stream.entry, lambda x: inputs.append(x.detach()))
         attach(hooks)
 
-    def take(
+    def run_points(
         self,
         points: Sequence[Point],
         attach: Callable[[Hooks, int, float], None],

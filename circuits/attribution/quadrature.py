@@ -148,7 +148,7 @@ STAGGERED = "staggered"
 CLEAN = Rule((1.0,), (1.0,))
 """The gradient of the clean run alone."""
 
-ENDS = trapezoid(2)
+ENDPOINTS = trapezoid(2)
 """The corrupted and the clean run alone."""
 
 LEVELS = (

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 
 from circuits.attribution.batch_scores import BatchScores
-from circuits.attribution.method import MetricFree, run_ends
+from circuits.attribution.method import MetricFree, run_clean_corrupted
 from circuits.errors import CircuitsError
 from circuits.metrics import Metric
 from circuits.models import HookedModel
@@ -46,4 +46,4 @@ class Random(MetricFree):
         draw = torch.Generator().manual_seed(self.seed)
         matrix = torch.randn(model.layout.shape, generator=draw) * model.layout.mask
         scores = matrix.expand(len(batch), *matrix.shape).to(model.device)
-        return BatchScores(scores, *run_ends(model, batch, metric))
+        return BatchScores(scores, *run_clean_corrupted(model, batch, metric))

@@ -19,7 +19,7 @@ ScoreFunction = Callable[[PairBatch, Rule], PathSamples]
 """Scores of edges, or of nodes, at the points of a rule."""
 
 
-def refined(take: ScoreFunction, batch: PairBatch, tolerance: float) -> PathScores:
+def adaptive(score_at: ScoreFunction, batch: PairBatch, tolerance: float) -> PathScores:
     """Scores whose estimated error is at most `tolerance`.
 
     Each example takes as many gradients as it needs, 4, 7, 15, 31 or 63, none computed twice; what
@@ -27,18 +27,18 @@ def refined(take: ScoreFunction, batch: PairBatch, tolerance: float) -> PathScor
     agree, with and without calibrated weights. One that has not come down to the tolerance at the
     last level is named in a warning and returned as it is.
     """
-    samples = take(batch, LEVELS[0])
+    samples = score_at(batch, LEVELS[0])
     found = samples.scores()
     open_ = torch.arange(len(found.clean), device=found.clean.device)
     for before, rule in pairwise(LEVELS):
-        rough = found.error[open_] > tolerance
-        if not rough.any():
+        above = found.error[open_] > tolerance
+        if not above.any():
             return found
-        open_ = open_[rough]
+        open_ = open_[above]
         chosen = torch.zeros(len(found.clean), dtype=torch.bool, device=open_.device)
         chosen[open_] = True
-        more = take(batch.select(chosen), _others(rule, before))
-        samples = samples.select(rough).joined(more, rule)
+        more = score_at(batch.select(chosen), _others(rule, before))
+        samples = samples.select(above).joined(more, rule)
         found = _with(found, open_, samples.scores())
     if (missed := found.error > tolerance).any():
         _log.warning(

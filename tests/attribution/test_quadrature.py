@@ -14,7 +14,7 @@ import circuits
 from circuits.attribution import method
 from circuits.attribution.calibration import calibrated_weights
 from circuits.attribution.engine import edge_samples
-from circuits.attribution.quadrature import ENDS, LEVELS, RULES, Rule, rule
+from circuits.attribution.quadrature import ENDPOINTS, LEVELS, RULES, Rule, rule
 from circuits.errors import CircuitsError
 from circuits.metrics import metric_for
 
@@ -65,7 +65,7 @@ def test_corrected_midpoint_moves_a_twenty_fourth_of_a_weight():
 def test_left_is_the_papers_sum_and_the_ends_are_clean_and_corrupted():
     assert rule("left", 5).nodes == pytest.approx((0, 0.2, 0.4, 0.6, 0.8))
     assert rule("right", 5).nodes == pytest.approx((0.2, 0.4, 0.6, 0.8, 1))
-    assert ENDS.nodes == (0.0, 1.0) and ENDS.weights == (0.5, 0.5)
+    assert ENDPOINTS.nodes == (0.0, 1.0) and ENDPOINTS.weights == (0.5, 0.5)
 
 
 def test_calibrated_points_are_crowded_in_the_middle():

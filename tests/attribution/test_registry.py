@@ -12,7 +12,7 @@ from circuits.attribution import METHODS, cost_of
 from circuits.attribution import registry as registered
 from circuits.attribution.batch_scores import BatchScores
 from circuits.attribution.eap import EAP
-from circuits.attribution.method import MetricFree, run_ends
+from circuits.attribution.method import MetricFree, run_clean_corrupted
 from circuits.cli.app import app
 from circuits.errors import CircuitsError
 from circuits.planning import CostModel, Job, Shape
@@ -29,7 +29,7 @@ class Ones(MetricFree):
 
     def scores(self, model, batch, metric, progress=False):
         scores = self.height * model.layout.mask.expand(len(batch), -1, -1)
-        return BatchScores(scores, *run_ends(model, batch, metric))
+        return BatchScores(scores, *run_clean_corrupted(model, batch, metric))
 
 
 def test_one_entry_makes_a_method_known_everywhere(hooked, random_pairs, monkeypatch):
