@@ -25,7 +25,7 @@ def test_the_page_holds_words_figures_and_the_matrix(whole_run, tmp_path):
         narrative.evolution(run.comparison),
         narrative.cross_evaluation(run.cross_evaluation),
     ):
-        assert typeset(words).split(";")[0] in text
+        assert typeset(words).split(". ")[0] in text
     for caption in (
         "noise ceiling",
         "labels swapped",
