@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from circuits.model_diff import ModelDiff, diff_models
     from circuits.models import HookedModel
     from circuits.runs import MissingResultError, RunFolder, open_run
+    from circuits.runtime.cluster.engine import RayEngine
     from circuits.runtime.options import RunOptions
     from circuits.runtime.resume import PartialResults, Pieces
     from circuits.statistics.estimate import Estimate, Estimates
@@ -127,6 +128,7 @@ _HOMES = {
     "circuits.models": ("HookedModel",),
     "circuits.runs": ("MissingResultError", "RunFolder", "open_run"),
     "circuits.runtime.resume": ("PartialResults", "Pieces"),
+    "circuits.runtime.cluster.engine": ("RayEngine",),
     "circuits.runtime.options": ("RunOptions",),
     "circuits.statistics.estimate": ("Estimate", "Estimates"),
     "circuits.tuning.lora_comparison": ("LoraProtocol", "compare_lora_targets"),
@@ -177,6 +179,7 @@ __all__ = [
     "RankingTrials",
     "RatioConfig",
     "RatioSearch",
+    "RayEngine",
     "Reliability",
     "RunFolder",
     "RunOptions",

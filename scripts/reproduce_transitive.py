@@ -192,8 +192,8 @@ def accuracy(model: HookedModel, pairs: PairSet, circuits: list[Circuit]) -> lis
     """Share of pairs that a model answers rightly with each circuit alone."""
     totals = torch.zeros(len(circuits), dtype=torch.float64)
 
-    def work(batch: PairBatch) -> Tensor:
-        executor = CircuitRunner(model, batch)
+    def work(hooked: HookedModel, batch: PairBatch) -> Tensor:
+        executor = CircuitRunner(hooked, batch)
         hits = [KNOWN["accuracy"](executor.logits(each), batch).sum() for each in circuits]
         return torch.stack(hits).double().cpu()
 

@@ -49,9 +49,9 @@ def baseline(
     """Each metric of the whole model on the clean or the corrupted prompts."""
     values = torch.zeros(len(pairs), len(metrics), dtype=torch.float64)
 
-    def work(batch: PairBatch) -> Tensor:
+    def work(hooked: HookedModel, batch: PairBatch) -> Tensor:
         with torch.no_grad():
-            logits = model.logits(getattr(batch, side), batch)
+            logits = hooked.logits(getattr(batch, side), batch)
         return torch.stack([METRICS[metric](logits, batch) for metric in metrics], dim=1)
 
     for batch, found in over_batches(model, pairs, work):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from circuits.attribution.batch_scores import BatchScores
@@ -14,6 +15,7 @@ from circuits.attribution.dataset_scores import (
 from circuits.attribution.method import Method
 from circuits.attribution.registry import resolve
 from circuits.graph import EdgeScores
+from circuits.metrics import Metric
 from circuits.models import HookedModel
 from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import PartialResults
@@ -71,7 +73,17 @@ def attribute(
             found.blocks,
         )
 
-    def work(batch: PairBatch) -> BatchScores:
-        return chosen.scores(model, batch, scoring.metric, scoring.options.progress)
-
+    work = _Scores(chosen, scoring.metric, scoring.options.progress)
     return made(score_dataset(scoring, "edges", work, model.layout.shape, made))
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """The work on a batch."""
+
+    method: Method
+    metric: Metric
+    progress: bool
+
+    def __call__(self, model: HookedModel, batch: PairBatch) -> BatchScores:
+        return self.method.scores(model, batch, self.metric, self.progress)

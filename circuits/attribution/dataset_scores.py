@@ -27,6 +27,7 @@ from circuits.models import HookedModel
 from circuits.planning import choose_batch_size
 from circuits.provenance import describe_model, describe_pairs, versions
 from circuits.runtime.batching import over_batches
+from circuits.runtime.cluster.engine import RayEngine
 from circuits.runtime.notices import say
 from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import PartialResults
@@ -37,6 +38,10 @@ PARTS = 64
 KEPT_BYTES = 2**30
 """Scores of single examples are kept by default up to 1 GiB (of float32): 8,000 examples of GPT-2
 small's 32,491 edges."""
+
+
+Work = Callable[[HookedModel, PairBatch], BatchScores]
+"""The scores of a batch by a model."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ class Scoring:
 def score_dataset(
     scoring: Scoring,
     what: str,
-    work: Callable[[PairBatch], BatchScores],
+    work: Work,
     shape: tuple[int, ...],
     made: Callable[[DatasetScores], AnyScores],
 ) -> DatasetScores:
@@ -151,7 +156,7 @@ def score_dataset(
     Args:
         scoring: what is scored, and how.
         what: a name for it, on the progress bar.
-        work: the scores of a batch.
+        work: the scores of a batch by a model; it can be pickled.
         shape: of one example's scores.
         made: scores as others know them, for `growth`.
     """
@@ -206,6 +211,7 @@ def score_dataset(
             resume,
             batch_size,
             progress if progress is None or not start else f"{progress}, from {start}",
+            scoring.options.engine,
         )
     return so_far(end)
 
@@ -214,11 +220,12 @@ def _take(
     model: HookedModel,
     pairs: PairSet,
     start: int,
-    work: Callable[[PairBatch], BatchScores],
+    work: Work,
     sums: _Sums,
     resume: PartialResults,
     batch_size: int,
     progress: str | None,
+    engine: RayEngine | None,
 ) -> None:
     """Add a part's scores to the sums. start: its first example's place in the whole set."""
     for batch, found in over_batches(
@@ -228,6 +235,7 @@ def _take(
         batch_size=batch_size,
         done=resume.done[start : start + len(pairs)],
         progress=progress,
+        engine=engine,
     ):
         place = batch.index.cpu() + start
         scores = found.scores.cpu()
@@ -236,9 +244,9 @@ def _take(
             sums.add(place, scores, found)
 
 
-def _placed(work: Callable[[PairBatch], BatchScores], start: int, batch: PairBatch) -> BatchScores:
+def _placed(work: Work, start: int, model: HookedModel, batch: PairBatch) -> BatchScores:
     """The work on a batch of a part, its examples placed in the whole set."""
-    return work(replace(batch, index=batch.index + start))
+    return work(model, replace(batch, index=batch.index + start))
 
 
 def _parts(

@@ -17,6 +17,7 @@ no readers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -24,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.attribution.batch_scores import PathSamples
+from circuits.attribution.batch_scores import BatchScores, PathSamples
 from circuits.attribution.dataset_scores import (
     DatasetScores,
     GrowingPairs,
@@ -94,9 +95,6 @@ def attribute_nodes(
     if level == "neuron":
         units = Units(model.layout, model.view.widths)
 
-    def score_at(batch: PairBatch, rule: Rule) -> PathSamples:
-        return node_samples(model, batch, scoring.metric, rule, level)
-
     def made(found: DatasetScores) -> NodeScores:
         return NodeScores(
             found.mean,
@@ -108,8 +106,23 @@ def attribute_nodes(
             found.blocks,
         )
 
-    work = partial(chosen.integrate, score_at)
+    work = _Scores(chosen, scoring.metric, level)
     return made(score_dataset(scoring, f"{level}s", work, (len(units),), made))
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """The work on a batch."""
+
+    method: PathMethod
+    metric: Metric
+    level: NodeLevel
+
+    def __call__(self, model: HookedModel, batch: PairBatch) -> BatchScores:
+        def score_at(part: PairBatch, rule: Rule) -> PathSamples:
+            return node_samples(model, part, self.metric, rule, self.level)
+
+        return self.method.integrate(score_at, batch)
 
 
 def node_samples(

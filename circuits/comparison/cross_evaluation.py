@@ -203,7 +203,7 @@ def cross_evaluate(
                 pairs,
                 [*circuits.values(), control],
                 metric=metric,
-                batch_size=options.batch_size,
+                options=options,
                 progress=f"circuits in {name}" if options.progress else None,
                 resume=resume,
             )

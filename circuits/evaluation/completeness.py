@@ -133,7 +133,7 @@ def completeness(
         raise CircuitsError("completeness needs two pairs: one half to search on, one to report on")
     search, report = (replace(pairs, pairs=pairs.pairs[half::2]) for half in (1, 0))
     draw = torch.Generator().manual_seed(options.seed)
-    bench = _Bench(model, circuit, components, metric, ablation, options.batch_size, resume)
+    bench = _Bench(model, circuit, components, metric, ablation, options, resume)
     sets = _distinct(list(components), config.n_sets, draw)
     sets.append(bench.greedy(search, config, draw))
     control = random_circuit(circuit, seed=options.seed)
@@ -165,7 +165,7 @@ class _Bench:
     components: dict[str, Mask]
     metric: str | None
     ablation: str | MeanActivations
-    batch_size: int | None
+    options: RunOptions
     resume: Pieces | None
 
     def measure(
@@ -187,7 +187,7 @@ class _Bench:
             variants,
             metric=self.metric,
             ablation=self.ablation,
-            batch_size=self.batch_size,
+            options=self.options,
             progress=progress,
             resume=self.resume,
         )

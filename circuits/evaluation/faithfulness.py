@@ -251,7 +251,7 @@ def faithfulness(
         [circuit for line in pruned.values() for circuit in line],
         metric=metric,
         ablation=ablation,
-        batch_size=options.batch_size,
+        options=options,
         progress="faithfulness" if options.progress else None,
         resume=resume,
     )

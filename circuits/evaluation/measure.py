@@ -12,11 +12,13 @@ from torch import Tensor
 from circuits.errors import UndefinedMetricError
 from circuits.graph import AnyCircuit
 from circuits.intervention import CircuitRunner, MeanActivations, constants
-from circuits.metrics import metric_for
+from circuits.intervention.ablation import Constants
+from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
 from circuits.planning import choose_batch_size
 from circuits.planning.costs import EVALUATE
 from circuits.runtime.batching import over_batches
+from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import PartialResults, Pieces, digest
 from tasks.pairs import PairBatch, PairSet
 
@@ -60,7 +62,7 @@ def measure(
     *,
     metric: str | None = None,
     ablation: str | MeanActivations = "corrupted",
-    batch_size: int | None = None,
+    options: RunOptions | None = None,
     progress: str | None = None,
     resume: Pieces | None = None,
 ) -> Measured:
@@ -75,7 +77,7 @@ def measure(
         metric: its name; None takes the pairs' own.
         ablation: what stands in for what is left out: "corrupted", "mean" or "mean-positional"
             (over these pairs' clean prompts, or from `MeanActivations.of` over others), "zero".
-        batch_size: pairs at a time; None asks the planner for as many as fit.
+        options: batch size and engine; a batch size of None asks the planner for as many as fit.
         progress: what a progress bar is titled; None shows none.
         resume: keeps what was measured, as its next piece.
 
@@ -88,6 +90,8 @@ def measure(
     """
     judge = metric_for(pairs, metric)
     model.validate(pairs)
+    options = options or RunOptions()
+    batch_size = options.batch_size
     if batch_size is None:
         batch_size = choose_batch_size(model, pairs, EVALUATE)
     masks = [(circuit.level, circuit.mask.numpy().tobytes()) for circuit in circuits]
@@ -113,32 +117,41 @@ def measure(
         if bool(piece.done.all()):
             return Measured(judge.name, values[:, 0], values[:, 1], values[:, columns])
     neurons = any(circuit.level == "neuron" for circuit in circuits)
-    stand_in = constants(ablation, model, pairs, neurons=neurons)
-
-    def work(batch: PairBatch) -> Float[Tensor, "batch column"]:
-        executor = CircuitRunner(model, batch, stand_in)
-        runs = map(executor.logits, distinct.values())
-        return torch.stack(
-            [
-                judge(logits, batch, executor.clean)
-                for logits in (executor.clean, executor.corrupted, *runs)
-            ],
-            dim=1,
-        )
-
+    stand_in = constants(ablation, model, pairs, neurons=neurons, engine=options.engine)
     for batch, found in over_batches(
         model,
         pairs,
-        work,
+        _Columns(tuple(distinct.values()), judge, stand_in),
         batch_size=batch_size,
         done=piece.done if len(piece.done) else None,
         progress=progress,
+        engine=options.engine,
     ):
         values[batch.index.cpu()] = found.double().cpu()
         if resume is not None:
             piece.keep(batch.index)
     piece.write()
     return Measured(judge.name, values[:, 0], values[:, 1], values[:, columns])
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The work on a batch: clean, corrupted, then the circuits."""
+
+    circuits: tuple[AnyCircuit, ...]
+    metric: Metric
+    stand_in: Constants | None
+
+    def __call__(self, model: HookedModel, batch: PairBatch) -> Float[Tensor, "batch column"]:
+        executor = CircuitRunner(model, batch, self.stand_in)
+        runs = map(executor.logits, self.circuits)
+        return torch.stack(
+            [
+                self.metric(logits, batch, executor.clean)
+                for logits in (executor.clean, executor.corrupted, *runs)
+            ],
+            dim=1,
+        )
 
 
 def _described(ablation: str | MeanActivations) -> str | list[str]:

@@ -121,7 +121,7 @@ def minimality(
         [replace(circuit, mask=mask) for mask in masks],
         metric=metric,
         ablation=ablation,
-        batch_size=options.batch_size,
+        options=options,
         progress="minimality" if options.progress else None,
         resume=resume,
     )

@@ -113,7 +113,7 @@ def choose_ranking(
         [circuit for line in lines for circuit in line],
         metric=metric,
         ablation=ablation,
-        batch_size=options.batch_size,
+        options=options,
         progress="choosing the ranking" if options.progress else None,
         resume=resume,
     )

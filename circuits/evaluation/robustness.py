@@ -78,7 +78,7 @@ def robustness(
                 [circuit, control],
                 metric=metric,
                 ablation=ablation,
-                batch_size=options.batch_size,
+                options=options,
                 progress=f"robustness ({name})" if options.progress else None,
                 resume=resume,
             )

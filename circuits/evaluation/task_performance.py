@@ -15,13 +15,14 @@ Intervals: Wilson's for a share of examples (Wilson 1927; by scipy), bootstrap f
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from circuits.graph.findings import TaskPerformance
-from circuits.metrics import Logits, metric_for, per_example
+from circuits.metrics import Logits, Metric, metric_for, per_example
 from circuits.models import HookedModel
 from circuits.runtime.batching import over_batches
 from circuits.runtime.options import RunOptions
@@ -57,21 +58,14 @@ def task_performance(
     model.validate(pairs)
     choice = all(any(pair.wrong) for pair in pairs)
 
-    @torch.no_grad()
-    def work(batch: PairBatch) -> Float[Tensor, "batch 5"]:
-        clean = model.logits(batch.clean, batch)
-        corrupted = model.logits(batch.corrupted, batch)
-        columns = [judge(clean, batch, clean), judge(corrupted, batch, clean)]
-        columns += [_right(logits, batch, choice) for logits in (clean, corrupted)]
-        return torch.stack([*columns, _guess(batch)], dim=1)
-
     values = torch.zeros(len(pairs), 5, dtype=torch.float64)
     batches = over_batches(
         model,
         pairs,
-        work,
+        _Answers(judge, choice),
         batch_size=options.batch_size,
         progress="doing the task" if options.progress else None,
+        engine=options.engine,
     )
     for batch, found in batches:
         values[batch.index.cpu()] = found.double().cpu()
@@ -88,6 +82,22 @@ def task_performance(
         chance=chance,
         choice=choice,
     )
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The work on a batch: metric and share right, clean and corrupted, and what a guess gets."""
+
+    metric: Metric
+    choice: bool
+
+    @torch.no_grad()
+    def __call__(self, model: HookedModel, batch: PairBatch) -> Float[Tensor, "batch 5"]:
+        clean = model.logits(batch.clean, batch)
+        corrupted = model.logits(batch.corrupted, batch)
+        columns = [self.metric(clean, batch, clean), self.metric(corrupted, batch, clean)]
+        columns += [_right(logits, batch, self.choice) for logits in (clean, corrupted)]
+        return torch.stack([*columns, _guess(batch)], dim=1)
 
 
 def _with_difference(means: Float[Tensor, "*resample 2"]) -> Float[Tensor, "*resample 3"]:

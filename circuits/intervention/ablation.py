@@ -23,6 +23,7 @@ from circuits.models.hooks import Hooks
 from circuits.models.inputs import Prefix
 from circuits.models.view import ReadsHeads, ReadsInput, View, WritesHeads
 from circuits.runtime.batching import over_batches
+from circuits.runtime.cluster.engine import RayEngine
 from tasks.pairs import PairBatch, PairSet
 
 Key = TypeVar("Key")
@@ -128,6 +129,7 @@ class MeanActivations:
         *,
         neurons: bool = False,
         batch_size: int | None = None,
+        engine: RayEngine | None = None,
     ) -> MeanActivations:
         """Take means over the clean prompts of a set; one forward pass of each, padding left out.
 
@@ -137,6 +139,7 @@ class MeanActivations:
             ablation: "mean" over all positions, or "mean-positional".
             neurons: also of the neurons of MLPs, which circuits of neurons need.
             batch_size: pairs at a time; None takes the usual number.
+            engine: whose workers run the model; None runs it in this process.
 
         Returns:
             The means.
@@ -151,26 +154,15 @@ class MeanActivations:
         sums: list[Tensor] = []
         counts: list[Tensor] = []
 
-        def work(batch: PairBatch) -> None:
-            states, hooks = SourceActivations(model.view), Hooks()
-            states.record(hooks)
-            if neurons:
-                states.record_neurons(hooks)
-            with torch.no_grad():
-                model.logits(batch.clean, batch, hooks)
-            lengths = model.model_inputs(batch.clean, batch).lengths
-            for place, (values, stream) in enumerate(_flat(states)):
-                length = values.shape[1]
-                inside = torch.arange(length, device=values.device) < lengths[stream][:, None]
-                kept = values.float() * inside.view(*inside.shape, *[1] * (values.ndim - 2))
+        for _, found in over_batches(
+            model, pairs, _Sums(neurons), batch_size=batch_size, engine=engine
+        ):
+            for place, (total, count) in enumerate(found):
                 if place == len(sums):
-                    sums.append(values.new_zeros(longest, *values.shape[2:], dtype=torch.float64))
-                    counts.append(values.new_zeros(longest, dtype=torch.float64))
-                sums[place][:length] += kept.sum(dim=0)
-                counts[place][:length] += inside.sum(dim=0)
-
-        for _ in over_batches(model, pairs, work, batch_size=batch_size):
-            pass
+                    sums.append(total.new_zeros(longest, *total.shape[1:], dtype=torch.float64))
+                    counts.append(total.new_zeros(longest, dtype=torch.float64))
+                sums[place][: len(total)] += total
+                counts[place][: len(count)] += count
         means = []
         for total, count in zip(sums, counts, strict=True):
             shape = (-1, *[1] * (total.ndim - 1))
@@ -197,7 +189,7 @@ class MeanActivations:
             What each source gives at each position of the batch.
         """
         shapes = _shapes(model, batch)
-        dtype = model.hf.dtype
+        device, dtype = model.device, model.hf.dtype
 
         def spread(mean: Tensor, stream: int) -> Tensor:
             n, length = shapes[stream]
@@ -208,7 +200,7 @@ class MeanActivations:
                     if short <= 0
                     else torch.cat([mean, mean[-1:].expand(short, *mean.shape[1:])])
                 )
-            return mean.to(dtype).expand(n, length, *mean.shape[1:])
+            return mean.to(device, dtype).expand(n, length, *mean.shape[1:])
 
         owners = _owners(model.view)
         return SourceActivations(
@@ -220,6 +212,31 @@ class MeanActivations:
                 index: spread(mean, owners[1][index]) for index, mean in enumerate(self.hidden)
             },
         )
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """The work on a batch: each tensor's sum over examples and how many there are, by position.
+
+    neurons: also of the neurons of MLPs.
+    """
+
+    neurons: bool
+
+    def __call__(self, model: HookedModel, batch: PairBatch) -> list[tuple[Tensor, Tensor]]:
+        states, hooks = SourceActivations(model.view), Hooks()
+        states.record(hooks)
+        if self.neurons:
+            states.record_neurons(hooks)
+        with torch.no_grad():
+            model.logits(batch.clean, batch, hooks)
+        lengths = model.model_inputs(batch.clean, batch).lengths
+        found = []
+        for values, stream in _flat(states):
+            inside = torch.arange(values.shape[1], device=values.device) < lengths[stream][:, None]
+            kept = values.float() * inside.view(*inside.shape, *[1] * (values.ndim - 2))
+            found.append((kept.sum(dim=0), inside.sum(dim=0)))
+        return found
 
 
 def zeros(model: HookedModel, batch: PairBatch) -> SourceActivations:
@@ -293,6 +310,7 @@ def constants(
     pairs: PairSet | None,
     *,
     neurons: bool = False,
+    engine: RayEngine | None = None,
 ) -> Constants | None:
     """What takes the place of removed sources.
 
@@ -301,6 +319,7 @@ def constants(
         model: the model that will be run.
         pairs: what means are taken over; not needed for "corrupted", "zero" and means taken before.
         neurons: whether circuits of neurons are to run, so that means are taken of them as well.
+        engine: whose workers take means; None takes them in this process.
 
     Returns:
         A function from model and batch to every source's constants; None for the corrupted run
@@ -310,8 +329,7 @@ def constants(
         CircuitsError: for an unknown ablation, and where pairs are missing.
     """
     if isinstance(ablation, MeanActivations):
-        means = ablation
-        return lambda model, batch: means.states(model, batch)
+        return ablation.states
     if ablation == "corrupted":
         return None
     if ablation == "zero":
@@ -320,4 +338,4 @@ def constants(
         raise CircuitsError(f"unknown ablation {ablation!r}; known: {', '.join(ABLATIONS)}")
     if pairs is None:
         raise CircuitsError(f"{ablation} ablation needs the pairs that the mean is over")
-    return MeanActivations.of(model, pairs, ablation, neurons=neurons).states
+    return MeanActivations.of(model, pairs, ablation, neurons=neurons, engine=engine).states

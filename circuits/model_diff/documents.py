@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError
+from circuits.model_diff.both_models import BothModels
 from circuits.model_diff.head_types import (
     REPEATED,
     SEQUENCES,
@@ -121,16 +122,14 @@ def diff_documents(
         }
         documents.restore(piece.held(len(pairs), same))
 
-    def work(batch: PairBatch) -> BatchDiff:
-        return diff_batch(model, base, batch, HeadTypeKeys.of_text(batch, key_positions))
-
     for batch, differences in over_batches(
-        model,
+        BothModels(model, base),
         pairs,
-        work,
+        _OfText(key_positions),
         batch_size=batch_size,
         done=piece.done if len(piece.done) else None,
         progress=f"{base.name} and {model.name}" if options.progress else None,
+        engine=options.engine,
     ):
         if piece.path is None:
             documents.add(batch, differences)
@@ -138,7 +137,7 @@ def diff_documents(
         with piece.taking(batch.index):
             documents.add(batch, differences)
             piece.hold(documents.state())
-    return documents.finish(_induction(model, base, options.seed, resume.tensors()))
+    return documents.finish(_induction(model, base, options, resume.tensors()))
 
 
 class _Documents:
@@ -186,14 +185,30 @@ class _Documents:
         )
 
 
+@dataclass(frozen=True)
+class _OfText:
+    """The work on a batch of documents."""
+
+    key_positions: KeyPositions
+
+    def __call__(self, both: BothModels, batch: PairBatch) -> BatchDiff:
+        keys = HeadTypeKeys.of_text(batch, self.key_positions)
+        return diff_batch(both.model, both.base, batch, keys)
+
+
+def _of_repeated(both: BothModels, batch: PairBatch) -> BatchDiff:
+    """The work on a batch of random tokens that come twice."""
+    return diff_batch(both.model, both.base, batch, HeadTypeKeys.of_repeated(batch))
+
+
 def _induction(
-    model: HookedModel, base: HookedModel, seed: int, piece: PartialResults
+    model: HookedModel, base: HookedModel, options: RunOptions, piece: PartialResults
 ) -> dict[str, HeadMasses]:
     """The masses of the induction types, on random tokens that come twice."""
     special, n_tokens = special_tokens(model.hf.config), min(model.d_vocab, base.d_vocab)
     usual = torch.tensor([token for token in range(n_tokens) if token not in special])
     length = min(REPEATED, len(usual), (model.n_ctx or 2 * REPEATED) // 2)
-    draw = generator(seed)
+    draw = generator(options.seed)
     drawn = [usual[torch.randperm(len(usual), generator=draw)[:length]] for _ in range(SEQUENCES)]
     pairs = PairSet(
         tuple(
@@ -208,14 +223,13 @@ def _induction(
     )
     masses = MassCollector(SEQUENCES, "random sequences")
 
-    def work(batch: PairBatch) -> BatchDiff:
-        return diff_batch(model, base, batch, HeadTypeKeys.of_repeated(batch))
-
     if piece.path is not None:
         both = [[each.fingerprint, str(each.hf.dtype)] for each in (model, base)]
         masses.restore(piece.held(SEQUENCES, {"models": both, "pairs": pairs.fingerprint}))
     done = piece.done if len(piece.done) else None
-    for batch, differences in over_batches(model, pairs, work, done=done):
+    for batch, differences in over_batches(
+        BothModels(model, base), pairs, _of_repeated, done=done, engine=options.engine
+    ):
         masses.add(differences.keys, batch.index, differences.mass, differences.mass_base)
         piece.hold(masses.state())
         if piece.path is not None:

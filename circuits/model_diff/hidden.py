@@ -237,7 +237,7 @@ def checkpoint_states(
         first = summary
         piece = (resume or Pieces()).tensors()
         label = name if options.progress else None
-        sums = _group_sums(model, pairs, member, options.batch_size, label, piece)
+        sums = _group_sums(model, pairs, member, options, label, piece)
         states.append(sums / sizes[:, None])
     return CheckpointStates(tuple(models), torch.stack(states).float(), sizes)
 
@@ -246,7 +246,7 @@ def _group_sums(
     model: HookedModel,
     pairs: PairSet,
     member: Tensor,
-    batch_size: int | None,
+    options: RunOptions,
     progress: str | None,
     piece: PartialResults,
 ) -> Float[Tensor, "layer group d_model"]:
@@ -256,32 +256,18 @@ def _group_sums(
         same = {
             "model": [model.fingerprint, str(model.hf.dtype)],
             "pairs": pairs.fingerprint,
-            "batch size": batch_size,
+            "batch size": options.batch_size,
         }
         total = piece.held(len(pairs), same).get("total")
-
-    def work(batch: PairBatch) -> Tensor:
-        by_layer: list[Tensor] = []
-
-        def note(x: Tensor) -> None:
-            by_layer.append(
-                over_positions(rearrange(x, "batch pos d -> batch d pos"), batch.mask).cpu()
-            )
-
-        hooks = Hooks()
-        for layer in model.view.layers:
-            hooks.after(layer.block, note)
-        with hooks:
-            run_body(model, batch.clean)
-        return torch.stack(by_layer)  # layer batch d_model
 
     done = over_batches(
         model,
         pairs,
-        work,
-        batch_size=batch_size,
+        _mean_states,
+        batch_size=options.batch_size,
         done=piece.done if len(piece.done) else None,
         progress=progress,
+        engine=options.engine,
     )
     for batch, means in done:
         if total is None:
@@ -296,6 +282,23 @@ def _group_sums(
     piece.write()
     assert total is not None
     return total
+
+
+def _mean_states(model: HookedModel, batch: PairBatch) -> Float[Tensor, "layer batch d_model"]:
+    """The work on a batch: each document's mean state in every layer."""
+    by_layer: list[Tensor] = []
+
+    def note(x: Tensor) -> None:
+        by_layer.append(
+            over_positions(rearrange(x, "batch pos d -> batch d pos"), batch.mask).cpu()
+        )
+
+    hooks = Hooks()
+    for layer in model.view.layers:
+        hooks.after(layer.block, note)
+    with hooks:
+        run_body(model, batch.clean)
+    return torch.stack(by_layer)
 
 
 def _distance(

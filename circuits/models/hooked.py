@@ -39,6 +39,7 @@ from circuits.models.inputs import (
 )
 from circuits.models.load_errors import first_sentence
 from circuits.models.plain import quantisation, require_plain
+from circuits.models.recipe import CheckedRecipe, FromMemory, FromSource
 from circuits.models.selfcheck import check_view
 from circuits.models.sparse_last_layer import sparse_last_layer
 from circuits.runtime.notices import say
@@ -89,6 +90,7 @@ class HookedModel:
         self.hf = hf.requires_grad_(False)
         self._tokenizer, self._no_tokenizer = tokenizer, no_tokenizer
         self.name, self.gguf, self.asked_tokenizer = name, gguf, asked_tokenizer
+        self._source: FromSource | None = None
         with _as_unsupported(hf, name):
             self.view = describe(hf)
             check_view(self)
@@ -121,7 +123,7 @@ class HookedModel:
                 supported.
         """
         found = load(source, base=base, tokenizer=tokenizer, device=device, dtype=dtype)
-        return cls(
+        made = cls(
             found.model,
             found.tokenizer,
             str(source),
@@ -129,6 +131,18 @@ class HookedModel:
             gguf=found.gguf,
             asked_tokenizer=None if tokenizer is None else str(tokenizer),
         )
+        made._source = FromSource.of(source, base, tokenizer, dtype)
+        return made
+
+    def recipe(self) -> CheckedRecipe[HookedModel]:
+        """How another process comes by this model, on a device of its own.
+
+        Returns:
+            By the source that it was loaded from; a model that was wrapped travels itself. What is
+            loaded is compared with this model's fingerprint.
+        """
+        maker = self._source or FromMemory(self.hf, self._tokenizer, self.name, self.gguf)
+        return CheckedRecipe(self.name, self.fingerprint, maker)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:

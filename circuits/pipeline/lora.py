@@ -8,6 +8,7 @@ from circuits.model_diff.diff import CRITERIA, EDGES
 from circuits.pipeline.context import RunContext
 from circuits.pipeline.recipe import LoraSection
 from circuits.pipeline.settings import lora_settings
+from circuits.runtime.options import RunOptions
 from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
 from circuits.tuning.lora_targets import LoraTarget, standard_lora_targets
 
@@ -36,7 +37,7 @@ def compare_loras(run: RunContext) -> None:
             protocol,
             run.store.path("lora"),
             device=run.recipe.device,
-            progress=run.progress,
+            options=RunOptions(progress=run.progress),
         )
         found = found.model_copy(update={"importance": tuple(importance.values())})
         found.save(run.store.path("lora.json"))

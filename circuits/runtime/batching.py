@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool
@@ -12,6 +13,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from circuits.errors import CircuitsError
+from circuits.runtime.cluster.engine import RayEngine
+from circuits.runtime.hands import InProcess, OnDevice, Ticket, hired
 from circuits.runtime.oom import out_of_memory
 from tasks.pairs import PairBatch, PairSet
 
@@ -19,30 +22,19 @@ _log = logging.getLogger(__name__)
 _TOKENS = {"cpu": 2048}  # at a time by default: two prompts of 1,024
 _TOKENS_ELSEWHERE = 8192
 
+Model = TypeVar("Model", bound=OnDevice)
 Result = TypeVar("Result")
 
 
-@runtime_checkable
-class OnDevice(Protocol):
-    """What batches must know of a model: a `circuits.models.HookedModel`, which stands above."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where its weights are."""
-
-    @property
-    def longrope_window(self) -> int | None:
-        """Length from which a prompt shares no batch with shorter ones."""
-
-
 def over_batches(
-    model: OnDevice,
+    model: Model,
     pairs: PairSet,
-    work: Callable[[PairBatch], Result],
+    work: Callable[[Model, PairBatch], Result],
     *,
     batch_size: int | None = None,
     done: Bool[Tensor, " example"] | None = None,
     progress: str | None = None,
+    engine: RayEngine | None = None,
 ) -> Iterator[tuple[PairBatch, Result]]:
     """Do `work` on every batch, longest first; out of memory halves the batch and says so.
 
@@ -50,16 +42,20 @@ def over_batches(
         model: the batches are on its device; pairs longer than its `longrope_window` share none
             with others.
         pairs: what to work on.
-        work: is given a batch.
+        work: is given the model and a batch. For an engine it can be pickled, and refers to the
+            model by its argument alone.
         batch_size: most pairs in a batch; None takes the usual number, whether it fits or not.
         done: examples to leave out of their batches, which stay as they are otherwise.
         progress: the words beside a progress bar; None shows none.
+        engine: whose workers do it; None does it in this process.
 
     Yields:
-        Each batch with what `work` returned.
+        Each batch with what `work` returned, in the same order whoever does it. What workers
+        return, and its batch, are on the CPU.
 
     Raises:
-        CircuitsError: for a batch size below 1, and where one example alone does not fit.
+        CircuitsError: for a batch size below 1, where one example alone does not fit, and where
+            the engine has no worker.
     """
     if batch_size is None:
         batch_size = usual_batch_size(max(len(pair) for pair in pairs), len(pairs), model.device)
@@ -68,26 +64,31 @@ def over_batches(
     left = torch.ones(len(pairs), dtype=torch.bool) if done is None else ~done
     batches = pairs.batches(batch_size, apart=model.longrope_window)
     rest = (batch.index[left[batch.index]].tolist() for batch in batches)
-    queue = [index for index in rest if index]
-    with tqdm(
+    queue = deque(index for index in rest if index)
+    bar = tqdm(
         desc=progress,
         total=len(pairs),
         initial=len(pairs) - int(left.sum()),
         unit="pair",
         disable=progress is None,
-    ) as bar:
-        while queue:
-            batch = pairs.batch(queue[0]).to(model.device)
+    )
+    hands = InProcess(model, work) if engine is None or not queue else hired(engine, model, work)
+    with bar, hands:
+        given: deque[Ticket[Result]] = deque()
+        while queue or given:
+            while queue and len(given) < hands.window:
+                given.append(hands.give(pairs.batch(queue.popleft())))
+            ticket = given.popleft()
             try:
-                result = work(batch)
+                result = ticket.result()
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
-                queue[:1] = _halved(queue[0], batch, error)
+                halves = _halved(ticket.batch, error)
+                given.extendleft(reversed([hands.give(pairs.batch(half)) for half in halves]))
                 continue
-            queue.pop(0)
-            yield batch, result
-            bar.update(len(batch))
+            yield ticket.batch, result
+            bar.update(len(ticket.batch))
 
 
 def usual_batch_size(
@@ -109,7 +110,8 @@ def usual_batch_size(
     return max(1, min(n, tokens // length))
 
 
-def _halved(index: list[int], batch: PairBatch, error: Exception) -> list[list[int]]:
+def _halved(batch: PairBatch, error: Exception) -> list[list[int]]:
+    index = batch.index.tolist()
     if len(index) == 1:
         raise CircuitsError(
             f"{batch.sources[0]}: out of memory with one example of {batch.clean.shape[1]} tokens; "

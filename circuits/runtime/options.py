@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from circuits.errors import CircuitsError
+from circuits.runtime.cluster.engine import RayEngine
 
 T = TypeVar("T")
 
@@ -20,11 +21,13 @@ class RunOptions:
         batch_size: prompt pairs at a time; None asks the planner for as many as fit.
         seed: of resamples, random circuits and every other draw.
         progress: show a progress bar on stderr.
+        engine: whose workers run the batches; None runs them in this process.
     """
 
     batch_size: int | None = None
     seed: int = 0
     progress: bool = False
+    engine: RayEngine | None = None
 
 
 def options_from(kind: type[T], **values: Any) -> T:

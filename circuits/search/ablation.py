@@ -15,6 +15,7 @@ from circuits.errors import CircuitsError
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
 from circuits.runtime.batching import over_batches
+from circuits.runtime.options import RunOptions
 from tasks.pairs import PairBatch, PairSet
 
 HeadAblation = Literal["zero", "mean"]
@@ -38,31 +39,23 @@ class HeadAblationRun:
         ablation: HeadAblation,
         pairs: PairSet,
         *,
-        batch_size: int | None = None,
+        options: RunOptions,
     ) -> HeadAblationRun:
         """ablation: "zero", or "mean" over all positions of the pairs' clean prompts, unpadded."""
-        heads, outputs = model.layout.n_heads, _outputs(model)
-        totals = torch.zeros(len(outputs), heads, model.view.d_head, device=model.device)
+        shape = (len(model.view.attentions), model.layout.n_heads, model.view.d_head)
+        totals = torch.zeros(shape, device=model.device)
         if ablation == "zero":
             return cls(model, totals)
-        counts = torch.zeros(len(outputs), 1, 1, device=model.device)
-
-        def add(place: int, lengths: Int[Tensor, " batch"], z: Tensor) -> None:
-            inside = torch.arange(z.shape[1], device=z.device) < lengths[:, None]
-            by_head = rearrange(z, "batch pos (head d) -> batch pos head d", head=heads)
-            totals[place] += by_head.float()[inside].sum(dim=0)
-            counts[place] += inside.sum()
-
-        def work(batch: PairBatch) -> None:
-            lengths, hooks = model.model_inputs(batch.clean, batch).lengths, Hooks()
-            for place, attention in enumerate(model.view.attentions):
-                stream = lengths[0 if attention.place.encoder else -1]
-                hooks.before(outputs[place], partial(add, place, stream))
-            with torch.no_grad():
-                model.logits(batch.clean, batch, hooks)
-
-        for _ in over_batches(model, pairs, work, batch_size=batch_size):
-            pass
+        counts = torch.zeros(shape[0], 1, 1, device=model.device)
+        for _, (total, count) in over_batches(
+            model,
+            pairs,
+            _head_sums,
+            batch_size=options.batch_size,
+            engine=options.engine,
+        ):
+            totals += total.to(model.device)
+            counts += count.to(model.device)
         return cls(model, totals / counts)
 
     def logits(
@@ -83,6 +76,33 @@ class HeadAblationRun:
         z = rearrange(x, "(copy batch) pos (head d) -> copy batch pos head d", **shape)
         gone = off.to(x.device)[:, None, None, :, None]
         return torch.where(gone, self.stand_in[place].to(x.dtype), z).view(x.shape)
+
+
+def _head_sums(
+    model: HookedModel, batch: PairBatch
+) -> tuple[Float[Tensor, "attention head d_head"], Float[Tensor, "attention 1 1"]]:
+    """The work on a batch: the sum of each head's z over positions, and how many there are."""
+    lengths, hooks, outputs = (
+        model.model_inputs(batch.clean, batch).lengths,
+        Hooks(),
+        _outputs(model),
+    )
+    heads = model.layout.n_heads
+    totals = torch.zeros(len(outputs), heads, model.view.d_head, device=model.device)
+    counts = torch.zeros(len(outputs), 1, 1, device=model.device)
+
+    def add(place: int, lengths: Int[Tensor, " batch"], z: Tensor) -> None:
+        inside = torch.arange(z.shape[1], device=z.device) < lengths[:, None]
+        by_head = rearrange(z, "batch pos (head d) -> batch pos head d", head=heads)
+        totals[place] += by_head.float()[inside].sum(dim=0)
+        counts[place] += inside.sum()
+
+    for place, attention in enumerate(model.view.attentions):
+        stream = lengths[0 if attention.place.encoder else -1]
+        hooks.before(outputs[place], partial(add, place, stream))
+    with torch.no_grad():
+        model.logits(batch.clean, batch, hooks)
+    return totals, counts
 
 
 def head_ablation(name: str) -> HeadAblation:

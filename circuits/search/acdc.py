@@ -75,7 +75,7 @@ def acdc(
         model,
         pairs,
         judge,
-        constants=constants(config.ablation, model, pairs),
+        constants=constants(config.ablation, model, pairs, engine=options.engine),
         batch_size=options.batch_size,
         progress=options.progress,
     )

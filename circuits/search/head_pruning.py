@@ -140,7 +140,7 @@ def prune_heads(
     names = tuple(dict.fromkeys([judge.name, *evaluate_by]))
     judges = [] if evaluate_on is None else [metric_for(evaluate_on, name) for name in names]
     model.validate(pairs)
-    heads = HeadAblationRun.of(model, ablation, pairs, batch_size=options.batch_size)
+    heads = HeadAblationRun.of(model, ablation, pairs, options=options)
     search = _Pruning(heads, pairs, judge, max_drop, options.batch_size)
     layers = range(len(model.layout.attentions))
     whole = search.current
@@ -253,7 +253,7 @@ class _Pruning:
         means: list[float] = (totals / self.n).tolist()
         return means
 
-    def _start(self, batch: PairBatch) -> CachedModules:
+    def _start(self, _: HookedModel, batch: PairBatch) -> CachedModules:
         replay = CachedModules(self.blocks)
         with replay.recording():
             self.heads.logits(batch, self.off[None])
@@ -272,7 +272,7 @@ def _measured(
     values = torch.zeros(len(metrics), len(pairs), 2, dtype=torch.float64)
     both = torch.stack([torch.zeros_like(off), off])
 
-    def work(batch: PairBatch) -> Float[Tensor, "metric batch 2"]:
+    def work(_: HookedModel, batch: PairBatch) -> Float[Tensor, "metric batch 2"]:
         whole, pruned = heads.logits(batch, both)
         return torch.stack(
             [

@@ -44,7 +44,7 @@ class Trials:
             for _, runner in over_batches(
                 model,
                 pairs,
-                lambda batch: BatchedCircuitRunner(model, batch, constants),
+                lambda hooked, batch: BatchedCircuitRunner(hooked, batch, constants),
                 batch_size=batch_size,
                 progress="reference runs" if progress else None,
             )

@@ -9,8 +9,10 @@ first weights of the adapter, and the layers of a random condition).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from tqdm import tqdm
 from circuits.errors import CircuitsError
 from circuits.models.checkpoints import Loaded, as_device, load, resolve
 from circuits.runtime.files import working_in
+from circuits.runtime.hands import done_in_order
+from circuits.runtime.options import RunOptions
 from circuits.tuning.batches import require_examples
 from circuits.tuning.finetune import finetune
 from circuits.tuning.lora_result import BaseResult, LoraComparison, LoraRun, RunResult
@@ -78,7 +82,7 @@ def compare_lora_targets(
     out: str | Path,
     *,
     device: torch.device | str | None = None,
-    progress: bool = True,
+    options: RunOptions | None = None,
 ) -> LoraComparison:
     """Train and score a LoRA for every condition and seed, all from one base model.
 
@@ -93,7 +97,8 @@ def compare_lora_targets(
         out: folder for `<condition>/seed-<n>/` with the adapter (`step-<steps>/`),
             `training_log.json` and `result.json` (scores of every example).
         device: None takes the first accelerator, or the CPU.
-        progress: show progress bars on stderr.
+        options: progress bars, and an engine, whose workers train conditions side by side and write
+            to `out`; batches and seeds are the protocol's.
 
     Returns:
         Every run, and the scores of the untrained base model.
@@ -102,6 +107,7 @@ def compare_lora_targets(
         CircuitsError: if two conditions have one name, if the folder holds another comparison, or
             if another process works in it.
     """
+    options = options or RunOptions()
     if not targets or len({target.name for target in targets}) != len(targets):
         raise CircuitsError("a comparison needs one condition or more, each with its own name")
     with working_in(out, r"run\.json|base\.json"):
@@ -109,8 +115,15 @@ def compare_lora_targets(
             str(model_folder), train, held_out, protocol, Path(out), as_device(device)
         )
         todo = [(target, seed) for seed in protocol.seeds for target in targets]
-        bar = tqdm(todo, desc="LoRA targets", unit="run", disable=not progress)
-        runs = [comparison.run(target, seed, progress=progress) for target, seed in bar]
+        engine = options.engine
+        work = comparison.run
+        if engine is not None:
+            work = comparison.elsewhere(engine.device).run
+        elif options.progress:
+            work = partial(comparison.run, progress=True)
+        done = done_in_order(work, todo, called=_named, engine=engine)
+        bar = tqdm(done, "LoRA targets", len(todo), unit="run", disable=not options.progress)
+        runs = list(bar)
     order = [target.name for target in targets]
     return LoraComparison(
         targets=tuple(targets),
@@ -179,8 +192,17 @@ class _Comparison:
             words=self.protocol.words,
         )
 
-    def run(self, target: LoraTarget, seed: int, *, progress: bool) -> LoraRun:
+    def elsewhere(self, device: str) -> _Comparison:
+        """The same, for a process that may stand in another folder and computes on this device."""
+        other = copy.copy(self)
+        other.device, other.out = torch.device(device), self.out.absolute()
+        if Path(self.model_folder).exists():
+            other.model_folder = str(Path(self.model_folder).absolute())
+        return other
+
+    def run(self, what: tuple[LoraTarget, int], *, progress: bool = False) -> LoraRun:
         """Train and score one condition with one seed, or read what an earlier call found."""
+        target, seed = what
         layers = target.choose(self.projections.n_layers, seed)
         rank = self.projections.matching_rank(layers, self.budget)
         folder = self.out / target.name / f"seed-{seed}"
@@ -212,6 +234,10 @@ class _Comparison:
                 f"{found.rank}, now {list(layers)} at {rank}; choose another folder or remove it"
             )
         return found
+
+
+def _named(what: tuple[LoraTarget, int]) -> str:
+    return f"LoRA {what[0].name}, seed {what[1]}"
 
 
 _NOT_SHARED = {"seed", "save_state_every", "checkpoint_steps", "validate_every", "patience"}

@@ -53,11 +53,11 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     over, ran = scoring.over_batches, []
 
     def interrupted(model, pairs, work, **settings):
-        def once(batch):
+        def once(hooked, batch):
             if len(ran) == 1:
                 raise KeyboardInterrupt
             ran.append(batch)
-            return work(batch)
+            return work(hooked, batch)
 
         return over(model, pairs, once, **settings)
 
@@ -169,11 +169,11 @@ def test_until_stable_goes_on_after_a_kill_to_the_same_bytes(tmp_path, monkeypat
     over, ran = scoring.over_batches, []
 
     def interrupted(model, pairs, work, **settings):
-        def once(batch):
+        def once(hooked, batch):
             if len(ran) == 6:
                 raise KeyboardInterrupt
             ran.append(batch)
-            return work(batch)
+            return work(hooked, batch)
 
         return over(model, pairs, once, **settings)
 

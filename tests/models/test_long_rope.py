@@ -84,7 +84,9 @@ def test_texts_of_both_sides_share_no_batch(model, both_sides):
 
 def test_circuits_are_run_on_each_side_by_itself(model, both_sides):
     chosen = [circuits.select(circuits.attribute(model, both_sides, "eap"), size=40)]
-    together, one = (measure(model, both_sides, chosen, batch_size=size) for size in (4, 1))
+    together, one = (
+        measure(model, both_sides, chosen, options=RunOptions(size)) for size in (4, 1)
+    )
     assert float(one.circuits.abs().min()) > 0
     assert torch.allclose(together.circuits, one.circuits, rtol=1e-4)
 

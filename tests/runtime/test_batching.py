@@ -25,7 +25,7 @@ def sizes_of(hooked):
 
 
 def test_a_host_without_memory_halves_too(sizes_of, random_pairs, caplog):
-    def work(batch):
+    def work(_, batch):
         return torch.empty(2**62 if len(batch) > 2 else 1, dtype=torch.uint8)
 
     assert sizes_of(random_pairs(n=7), work, batch_size=7) == [1, 2, 2, 2]
@@ -34,11 +34,11 @@ def test_a_host_without_memory_halves_too(sizes_of, random_pairs, caplog):
 
 def test_one_example_that_does_not_fit_is_named(sizes_of, random_pairs):
     with pytest.raises(CircuitsError, match="random pair 0: out of memory with one example of 9"):
-        sizes_of(random_pairs(n=2), lambda _: torch.empty(2**62, dtype=torch.uint8))
+        sizes_of(random_pairs(n=2), lambda *_: torch.empty(2**62, dtype=torch.uint8))
 
 
 def test_other_failures_stay_what_they_are(sizes_of, random_pairs):
-    def work(_):
+    def work(*_):
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes do not match"):

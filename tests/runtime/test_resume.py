@@ -38,11 +38,11 @@ def stop_after(monkeypatch, batches, where=SCORING):
     over, ran = where.over_batches, []
 
     def counted(model, pairs, work, **settings):
-        def stop_or_work(batch):
+        def stop_or_work(hooked, batch):
             if len(ran) == batches:
                 raise Stopped
             ran.append(batch.index.tolist())
-            return work(batch)
+            return work(hooked, batch)
 
         return over(model, pairs, stop_or_work, **settings)
 

@@ -43,7 +43,7 @@ def test_a_comparison(name, model_folder, data, comparison, tokenizer, monkeypat
     train, held_out = data
     protocol = LoraProtocol(SETTINGS, (0, 1), rank=2)
     call = (model_folder(name), train, held_out, TARGETS, protocol, comparison / name)
-    result = compare_lora_targets(*call, progress=False)
+    result = compare_lora_targets(*call)
     assert [(run.condition, run.seed) for run in result.runs] == [
         (target.name, seed) for target in TARGETS for seed in (0, 1)
     ]
@@ -78,7 +78,7 @@ def test_a_comparison(name, model_folder, data, comparison, tokenizer, monkeypat
     assert evaluate_summaries(adapted, tokenizer, held_out).means == run.scores
 
     monkeypatch.setattr("circuits.tuning.lora_comparison.finetune", None)
-    assert compare_lora_targets(*call, progress=False) == result
+    assert compare_lora_targets(*call) == result
     path = result.save(tmp_path / "lora.json")
     assert LoraComparison.load(path) == result
     kept = RunResult.load(comparison / name / "random" / "seed-1" / "result.json")
@@ -95,7 +95,7 @@ def test_a_killed_comparison_repeats_only_what_is_missing(model_folder, data, tm
         LoraProtocol(SETTINGS, (0,)),
         tmp_path,
     )
-    first = compare_lora_targets(*call, progress=False)
+    first = compare_lora_targets(*call)
     weights = tmp_path / first.of("targeted")[0].adapter / "adapter_model.safetensors"
     before = weights.read_bytes()
     for path in weights.parent.iterdir():
@@ -104,7 +104,7 @@ def test_a_killed_comparison_repeats_only_what_is_missing(model_folder, data, tm
     (tmp_path / "targeted" / "seed-0" / "training_log.json").unlink()
     (tmp_path / "targeted" / "seed-0" / "result.json").unlink()
     kept = (tmp_path / "standard" / "seed-0" / "result.json").stat().st_mtime_ns
-    again = compare_lora_targets(*call, progress=False)
+    again = compare_lora_targets(*call)
     assert weights.read_bytes() == before
     assert again.of("targeted")[0].scores == first.of("targeted")[0].scores
     assert (tmp_path / "standard" / "seed-0" / "result.json").stat().st_mtime_ns == kept
@@ -115,7 +115,7 @@ def test_parameters_that_cannot_match_are_reported(model_folder, data, tmp_path)
     protocol = LoraProtocol(replace(SETTINGS, steps=1), (0,), rank=1)
     targets = (LoraTarget.random(2),)
     result = compare_lora_targets(
-        model_folder("gpt2"), train, held_out, targets, protocol, tmp_path, progress=False
+        model_folder("gpt2"), train, held_out, targets, protocol, tmp_path
     )
     assert [run.rank for run in result.runs] == [2]
     assert result.parameters("random") / result.budget == pytest.approx(4 / 3)
@@ -128,7 +128,7 @@ def test_a_comparison_in_use_is_refused(model_folder, data, tmp_path):
         working_in(tmp_path, "x"),
         pytest.raises(CircuitsError, match="another process works in this folder"),
     ):
-        compare_lora_targets(*call, progress=False)
+        compare_lora_targets(*call)
 
 
 def test_random_layers_are_drawn_for_each_seed():
@@ -146,7 +146,12 @@ def test_refusals(model_folder, data, tmp_path):
     def compare(targets=TARGETS[:1], settings=SETTINGS, seeds=(0,), out="x", data=train):
         protocol = LoraProtocol(settings, seeds)
         compare_lora_targets(
-            folder, data, held_out, targets, protocol, tmp_path / out, progress=False
+            folder,
+            data,
+            held_out,
+            targets,
+            protocol,
+            tmp_path / out,
         )
 
     with pytest.raises(CircuitsError, match="early stopping"):
@@ -191,7 +196,7 @@ def test_a_comparison_on_another_device(small_gpt2_folder, data, tmp_path):
 
     def compare(device):
         call = (small_gpt2_folder, train, held_out, targets, protocol, tmp_path / str(device))
-        return compare_lora_targets(*call, device=device, progress=False)
+        return compare_lora_targets(*call, device=device)
 
     with elsewhere():
         found = compare(DEVICE)

@@ -22,6 +22,7 @@ Source: Wang et al. 2022 (arXiv:2211.00593), section 3.1 and appendix B.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -34,6 +35,7 @@ from circuits.intervention.patching.readouts import readouts
 from circuits.intervention.patching.result import Axis, Patching
 from circuits.intervention.patching.sites import SITES, HookPoint, Value, reader_hook_point
 from circuits.intervention.patching.spec import Direction
+from circuits.metrics import Metric
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
 from circuits.models.stream import SourceActivations
@@ -86,12 +88,6 @@ def path_patch(
     judges = readouts(model, pairs, metrics)
     values = torch.zeros(len(judges), len(pairs), 2 + len(edges), dtype=torch.float64)
 
-    def work(batch: PairBatch) -> Float[Tensor, "metric batch run"]:
-        runs = _Paths(model, batch, direction, freeze_mlps)
-        logits = [runs.clean, runs.corrupted, *map(runs.logits, edges)]
-        read = [[judge(one, batch, runs.clean) for one in logits] for judge in judges]
-        return torch.stack([torch.stack(one, dim=1) for one in read])
-
     resume = resume or PartialResults()
     resume.restore(
         len(pairs),
@@ -109,10 +105,11 @@ def path_patch(
     for batch, found in over_batches(
         model,
         pairs,
-        work,
+        _Effects(edges, direction, freeze_mlps, judges),
         batch_size=options.batch_size,
         done=resume.done,
         progress="patching paths" if options.progress else None,
+        engine=options.engine,
     ):
         values[:, batch.index.cpu()] = found.double().cpu()
         resume.keep(batch.index)
@@ -128,6 +125,23 @@ def path_patch(
         freeze_mlps=freeze_mlps,
         provenance=origin(model, pairs, options),
     )
+
+
+@dataclass(frozen=True)
+class _Effects:
+    """The work on a batch. edges: those that are patched together, as (row, column)."""
+
+    edges: list[list[tuple[int, int]]]
+    direction: Direction
+    freeze_mlps: bool
+    judges: tuple[Metric, ...]
+
+    @torch.no_grad()
+    def __call__(self, model: HookedModel, batch: PairBatch) -> Float[Tensor, "metric batch run"]:
+        runs = _Paths(model, batch, self.direction, self.freeze_mlps)
+        logits = [runs.clean, runs.corrupted, *map(runs.logits, self.edges)]
+        read = [[judge(one, batch, runs.clean) for one in logits] for judge in self.judges]
+        return torch.stack([torch.stack(one, dim=1) for one in read])
 
 
 class _Paths:

@@ -15,9 +15,8 @@ on directions and metrics.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 
 import torch
 from jaxtyping import Float
@@ -84,7 +83,9 @@ def patch(
     options = options or RunOptions()
     grid = SweepGrid.of(model, pairs, spec or PatchSpec())
     judges = readouts(model, pairs, metrics)
-    fit = tokens or _TOKENS.get(model.device.type, _TOKENS_ELSEWHERE)
+    engine = options.engine
+    device = model.device.type if engine is None else engine.device
+    fit = tokens or _TOKENS.get(device, _TOKENS_ELSEWHERE)
     values = torch.zeros(len(judges), len(pairs), *grid.shape, dtype=torch.float64)
     ends = torch.zeros(2, len(judges), len(pairs), dtype=torch.float64)
     resume = resume or PartialResults()
@@ -107,18 +108,22 @@ def patch(
         disable=not options.progress,
     ) as bar:
 
-        def work(batch: PairBatch) -> _Sweep:
-            bar.n = finished * grid.shape.numel()  # a batch that was halved starts anew
-            sweep = _Sweep(model, batch, grid, judges, fit)
-            sweep.run(bar)
-            return sweep
+        def show(runs: int = 0) -> None:
+            """runs: of the batch at hand; one that was halved starts anew."""
+            bar.update(finished * grid.shape.numel() + runs - bar.n)
 
-        for batch, sweep in over_batches(
-            model, pairs, work, batch_size=options.batch_size, done=resume.done
+        for batch, found in over_batches(
+            model,
+            pairs,
+            _Sweeps(grid, judges, fit, show if engine is None else None),
+            batch_size=options.batch_size,
+            done=resume.done,
+            engine=engine,
         ):
             place = batch.index.cpu()
-            values[:, place], ends[:, :, place] = sweep.values.cpu(), sweep.ends.cpu()
+            values[:, place], ends[:, :, place] = (each.cpu() for each in found)
             finished += len(batch)
+            show()
             resume.keep(place)
     axes = tuple(grid.axis(index, model, pairs) for index in grid.swept)
     shape = [len(axis.values) for axis in axes]
@@ -133,6 +138,29 @@ def patch(
         spec=grid.spec,
         provenance=origin(model, pairs, options),
     )
+
+
+@dataclass(frozen=True)
+class _Sweeps:
+    """The work on a batch; gives its `_Sweep.values` and `ends`.
+
+    show: is told how many runs of the batch are done; None where that is out of sight.
+    """
+
+    grid: SweepGrid
+    judges: tuple[Metric, ...]
+    tokens: int
+    show: Callable[[int], None] | None
+
+    @torch.no_grad()
+    def __call__(self, model: HookedModel, batch: PairBatch) -> tuple[Tensor, Tensor]:
+        sweep = _Sweep(model, batch, self.grid, self.judges, self.tokens)
+        done = 0
+        for runs in sweep.run():
+            done += runs
+            if self.show is not None:
+                self.show(done)
+        return sweep.values, sweep.ends
 
 
 class _Sweep:
@@ -167,8 +195,8 @@ class _Sweep:
         unpatched = self.ends[int(denoise)]
         self.values = unpatched[..., None, None, None].repeat(1, 1, *grid.shape)
 
-    def run(self, bar: tqdm[Any]) -> None:
-        """Fill in `values`."""
+    def run(self) -> Iterator[int]:
+        """Fill in `values`, and say how many runs were made at a time, or needed none."""
         firsts = self._first_changes()
         cells = [
             (position, unit)
@@ -187,12 +215,12 @@ class _Sweep:
                 read = self._read(self.base.run_from(start, len(part), hooks))
                 for place, (position, unit) in enumerate(part):
                     self.values[:, :, entry, unit, position] = read[..., place]
-                bar.update(len(part) * len(self.batch))
-        idle = self.grid.shape.numel() - len(cells) * len(self.grid.layers)
-        bar.update(idle * len(self.batch))
+                yield len(part) * len(self.batch)
         if _POSITION in self.grid.swept:
             absent = ~self.where.any(dim=2).T  # example, position
             self.values.masked_fill_(absent[None, :, None, None, :], torch.nan)
+        idle = self.grid.shape.numel() - len(cells) * len(self.grid.layers)
+        yield idle * len(self.batch)
 
     def _first_changes(self) -> dict[int, int]:
         """The first column, in any example, that an entry of positions can change; if any."""

@@ -192,9 +192,10 @@ def _minimality(run: Run) -> Finding:
             count(len(found.control)),
         )
     return "Minimality", text + _say(
-        ". *{}* {}s, each tested by itself, have a drop in f whose interval excludes 0; the "
+        ". For *{}* of them, tested {} by {}, the interval of the drop in f excludes 0; the "
         "largest drop is that of {}, *{}* (n = {}).",
         count(certain),
+        found.level,
         found.level,
         name,
         estimate(most),

@@ -1,0 +1,1 @@
+"""Work on the processes of a Ray cluster: settings, the connection, workers, and their pool."""

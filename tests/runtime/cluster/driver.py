@@ -1,0 +1,23 @@
+"""A process of its own that scores with two workers, batch by batch, for tests that stop it.
+
+Arguments: folder of a model, pickled pairs, partial file.
+"""
+
+import pickle
+import sys
+from pathlib import Path
+
+from circuits.attribution import attribute
+from circuits.models import HookedModel
+from circuits.runtime import resume as module
+from circuits.runtime.cluster.engine import RayEngine
+from circuits.runtime.options import RunOptions
+from circuits.runtime.resume import PartialResults
+
+if __name__ == "__main__":
+    module._EVERY = module._COST = 0  # written after every batch
+    model = HookedModel.from_pretrained(sys.argv[1], device="cpu")
+    pairs = pickle.loads(Path(sys.argv[2]).read_bytes())
+    options = RunOptions(1, engine=RayEngine(workers=2))
+    with PartialResults(sys.argv[3]) as resume:
+        attribute(model, pairs, "eap-ig", steps=50, options=options, resume=resume)
