@@ -33,6 +33,7 @@ def describe_model(model: HookedModel) -> ModelRecord:
         architecture=type(model.hf).__name__,
         dtype=model.dtype_name,
         fingerprint=model.fingerprint,
+        quantisation=model.quantisation,
         gguf=model.gguf,
         tokenizer=model.asked_tokenizer,
     )

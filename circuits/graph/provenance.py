@@ -21,6 +21,8 @@ Setting = bool | int | float | str | None
 class ModelRecord(Record):
     """Which model: its name or folder, class, dtype, and a hash of its weights as loaded.
 
+    quantisation: how the weights are kept, by which version of what ("bitsandbytes 0.50.2 nf4");
+    None where they are the numbers that are computed with.
     gguf: the file that the weights were read from. tokenizer: where it is from, if asked for.
     """
 
@@ -28,14 +30,22 @@ class ModelRecord(Record):
     architecture: str
     dtype: str
     fingerprint: str
+    quantisation: str | None = None
     gguf: Mapping[str, str] | None = None
     tokenizer: str | None = None
 
     def has_other_weights(self, other: ModelRecord) -> bool:
-        """Whether the two are known to differ: hashes can be held against each other in one dtype
-        only.
+        """Whether the two are known to differ: hashes can be held against each other in one
+        precision only.
         """
-        return self.dtype == other.dtype and self.fingerprint != other.fingerprint
+        return self.precision == other.precision and self.fingerprint != other.fingerprint
+
+    @property
+    def precision(self) -> str:
+        """The dtype, and how the weights are quantised if they are."""
+        if self.quantisation is None:
+            return self.dtype
+        return f"{self.quantisation}, computed in {self.dtype}"
 
 
 class DataRecord(Record):

@@ -25,6 +25,7 @@ from circuits.graph.layout import Layout
 from circuits.graph.node import PORTS, AttentionPlace, MLPPlace
 from circuits.models.language import tower
 from circuits.models.norm import Norm
+from circuits.models.quantised import QuantisedLinear
 from circuits.models.view import (
     MLP,
     Attention,
@@ -55,6 +56,7 @@ _POST_NORM = ("bart",)
 _BY_POSITION: tuple[type, ...] = (
     nn.Linear,
     Conv1D,
+    QuantisedLinear,
     *(
         kind
         for each in ACT2CLS.values()

@@ -26,6 +26,8 @@ from circuits.models.adapters import merge, recorded_base
 from circuits.models.gguf.sources import gguf_of
 from circuits.models.language import auto_class
 from circuits.models.load_errors import LOAD_ERRORS, first_sentence, reason, unfetched
+from circuits.models.quantised import quantise
+from circuits.models.weight_loading import PLAIN, WeightLoading
 from circuits.models.whole import require_sizes, require_whole
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -98,14 +100,21 @@ def load(
     tokenizer: str | Path | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str = torch.float32,
+    weights: WeightLoading = PLAIN,
 ) -> Loaded:
-    """As `load_model`, with why there is no tokenizer, and what file the weights are from."""
+    """As `load_model`, with why there is no tokenizer, and what file the weights are from.
+
+    weights: how they are kept.
+    """
     precision = as_dtype(dtype)
     target = as_device(device)
     name, revision = resolve(source)
     folder = Path(name)
     if (folder / "adapter_config.json").is_file():
-        return _load_adapter(folder, base, tokenizer, target, precision)
+        merged = _load_adapter(folder, base, tokenizer, target, precision)
+        if weights.quantize is not None:
+            quantise(merged.model, weights.quantize)
+        return merged
     if base is not None:
         raise CircuitsError(f"{source}: a base model was given, but this is no PEFT adapter folder")
     asked = None if tokenizer is None else tokenizer_of(tokenizer)
@@ -114,9 +123,10 @@ def load(
         from circuits.models.gguf.weights import load_weights
 
         file = GGUF.read(folder)
-        made = Loaded(load_weights(file, precision), asked, gguf=file.record)
+        how = weights.arguments(target, precision)
+        made = Loaded(load_weights(file, precision, how), asked, gguf=file.record)
     else:
-        made = Loaded(_load_weights(source, name, revision, precision), asked)
+        made = Loaded(_load_weights(source, target, precision, weights), asked)
     torch.nn.Module.to(made.model, target)
     return made if asked else _with_tokenizer(made, name, revision)
 
@@ -288,10 +298,12 @@ def named_device(device: torch.device | str | None) -> torch.device:
 
 
 def _load_weights(
-    source: str | Path, name: str, revision: str | None, dtype: torch.dtype
+    source: str | Path, device: torch.device, dtype: torch.dtype, weights: WeightLoading
 ) -> PreTrainedModel:
     """From a folder or the hub."""
+    name, revision = resolve(source)
     config = load_config(source)
+    weights.require_unquantised(source, config)
     try:
         model, loaded = auto_class(config).from_pretrained(
             name,
@@ -300,6 +312,7 @@ def _load_weights(
             dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, by name
+            **weights.arguments(device, dtype),
         )
     except LOAD_ERRORS as error:
         raise CircuitsError(_why(source, Path(name), error)) from error

@@ -28,6 +28,7 @@ from circuits.models.architecture import describe
 from circuits.models.bridge import bridge_of
 from circuits.models.checkpoints import load, required
 from circuits.models.context_length import context_window, longrope_window
+from circuits.models.gradcheck import wrong_gradients
 from circuits.models.hooks import Hooks
 from circuits.models.inputs import (
     ModelInputs,
@@ -38,10 +39,12 @@ from circuits.models.inputs import (
     shared_length,
 )
 from circuits.models.load_errors import first_sentence
-from circuits.models.plain import quantisation, require_plain
+from circuits.models.plain import quantisation, quantised_layers, require_plain
+from circuits.models.quantised import exact_products
 from circuits.models.recipe import CheckedRecipe, FromMemory, FromSource
 from circuits.models.selfcheck import check_view
 from circuits.models.sparse_last_layer import sparse_last_layer
+from circuits.models.weight_loading import PLAIN, WeightLoading
 from circuits.runtime.notices import say
 from circuits.runtime.oom import out_of_memory
 from tasks.pairs import PairBatch, PairSet
@@ -73,6 +76,9 @@ class HookedModel:
     ) -> None:
         """Wrap a loaded model: freeze it, describe it, and check the description by running it.
 
+        Quantised layers of bitsandbytes are made to multiply with just what their weights stand
+        for (`models/quantised.py`); others, too, are taken where their gradients are of that.
+
         Args:
             hf: a plain Hugging Face language model; it is frozen in place.
             tokenizer: its tokenizer, or None.
@@ -92,6 +98,14 @@ class HookedModel:
         self.name, self.gguf, self.asked_tokenizer = name, gguf, asked_tokenizer
         self._source: FromSource | None = None
         with _as_unsupported(hf, name):
+            exact_products(hf)
+            wrong = wrong_gradients(hf, quantised_layers(hf))
+        if wrong:
+            raise UnsupportedError(
+                f"{name}: its weights are quantised ({quantisation(hf)}), and its layers {wrong}; "
+                "load it unquantised, or with quantize int8 or nf4"
+            )
+        with _as_unsupported(hf, name):
             self.view = describe(hf)
             check_view(self)
 
@@ -104,6 +118,7 @@ class HookedModel:
         tokenizer: str | Path | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | str = torch.float32,
+        weights: WeightLoading = PLAIN,
     ) -> HookedModel:
         """Load a model with its tokenizer.
 
@@ -114,6 +129,7 @@ class HookedModel:
             tokenizer: such a source, whose tokenizer is taken in place of the model's own.
             device: where to; None takes the first accelerator, or the CPU.
             dtype: what to compute in.
+            weights: how they are kept: quantised, or plain.
 
         Returns:
             The model, frozen and checked.
@@ -122,7 +138,9 @@ class HookedModel:
             CircuitsError: where it cannot be loaded, is damaged, or is of a kind that is not
                 supported.
         """
-        found = load(source, base=base, tokenizer=tokenizer, device=device, dtype=dtype)
+        found = load(
+            source, base=base, tokenizer=tokenizer, device=device, dtype=dtype, weights=weights
+        )
         made = cls(
             found.model,
             found.tokenizer,
@@ -131,7 +149,7 @@ class HookedModel:
             gguf=found.gguf,
             asked_tokenizer=None if tokenizer is None else str(tokenizer),
         )
-        made._source = FromSource.of(source, base, tokenizer, dtype)
+        made._source = FromSource.of(source, base, tokenizer, dtype, weights)
         return made
 
     def recipe(self) -> CheckedRecipe[HookedModel]:
@@ -211,17 +229,21 @@ class HookedModel:
 
     @property
     def dtype_name(self) -> str:
-        """What the model computes in, "float32", with how its weights are quantised, if they are:
-        "quanto qint8, computed in float32".
+        """What the model computes in: "float32"."""
+        return str(self.hf.dtype).removeprefix("torch.")
+
+    @property
+    def quantisation(self) -> str | None:
+        """How its weights are kept, with what version ("bitsandbytes 0.50.2 nf4"); None if they are
+        the numbers that it computes with.
         """
-        computed = str(self.hf.dtype).removeprefix("torch.")
-        kind = quantisation(self.hf)
-        return computed if kind is None else f"{kind}, computed in {computed}"
+        return quantisation(self.hf)
 
     @cached_property
     def weight_bytes(self) -> int:
         """Memory that the weights take."""
-        return sum(p.numel() * p.element_size() for p in self.hf.parameters())
+        kept = (*self.hf.parameters(), *self.hf.buffers())
+        return sum(one.numel() * one.element_size() for one in kept)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -5,6 +5,7 @@ with. What is not is named, since a view of it would fail for reasons that are n
 from __future__ import annotations
 
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel
 
 from circuits.errors import UnsupportedError
 from circuits.models.load_errors import abbreviated
+from circuits.models.quantised import QuantisedLinear
 
 # Packages of quantised layers or weights, by the beginning of a class's module.
 _PACKAGES = {
@@ -31,6 +33,7 @@ _PACKAGES = {
     "compressed_tensors": "compressed-tensors",
     "fbgemm_gpu": "FBGEMM",
 }
+_DISTRIBUTIONS = {"quanto": "optimum-quanto"}  # where another than the package is called
 _COUNTED = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _WRAPPERS = {  # class -> where the plain model is
     "DataParallel": "module",
@@ -79,21 +82,41 @@ def require_plain(model: Any, name: str) -> PreTrainedModel:
 
 
 def quantisation(model: nn.Module) -> str | None:
-    """How the weights are quantised ("bitsandbytes nf4", "quanto qint8"); None if they are not.
+    """How the weights are quantised, with what version: "bitsandbytes 0.50.2 nf4", "quanto 0.2.7
+    qint8"; None if they are not.
 
     The configuration is not asked: it may speak of weights that were dequantised since.
     """
-    for module in model.modules():
-        weights = [
-            one
-            for name in ("weight", "qweight", "W_q", "weight_packed")
-            if isinstance(one := module._parameters.get(name, module._buffers.get(name)), Tensor)
-        ]
-        package = _package(module) or next((_package(one) for one in weights if _package(one)), "")
-        low = next((one for one in weights if one.dtype not in _COUNTED), None)
-        if package or low is not None:
-            return " ".join(filter(None, (package, _form(module, weights, low))))
-    return None
+    return next(filter(None, map(_quantisation, model.modules())), None)
+
+
+def quantised_layers(model: nn.Module) -> list[nn.Module]:
+    """The modules whose own weights are quantised."""
+    return [module for module in model.modules() if _quantisation(module)]
+
+
+def _quantisation(module: nn.Module) -> str | None:
+    if isinstance(module, QuantisedLinear):
+        return f"{_versioned('bitsandbytes')} {module.kind}"
+    weights = [
+        one
+        for name in ("weight", "qweight", "W_q", "weight_packed")
+        if isinstance(one := module._parameters.get(name, module._buffers.get(name)), Tensor)
+    ]
+    package = _package(module) or next((_package(one) for one in weights if _package(one)), "")
+    low = next((one for one in weights if one.dtype not in _COUNTED), None)
+    if not package and low is None:
+        return None
+    form = _form(module, weights, low)
+    return " ".join(filter(None, (_versioned(package) if package else "", form)))
+
+
+def _versioned(package: str) -> str:
+    """A package of quantised layers with its version, where that is known."""
+    try:
+        return f"{package} {version(_DISTRIBUTIONS.get(package, package))}"
+    except PackageNotFoundError:
+        return package
 
 
 def _adapter_layers(model: nn.Module) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
+from circuits.models.weight_loading import WeightLoading
 
 if TYPE_CHECKING:
     from circuits.models.hooked import HookedModel
@@ -69,6 +70,7 @@ class FromSource:
     base: str | None
     tokenizer: str | None
     dtype: torch.dtype | str
+    weights: WeightLoading
 
     @classmethod
     def of(
@@ -77,6 +79,7 @@ class FromSource:
         base: str | Path | None,
         tokenizer: str | Path | None,
         dtype: torch.dtype | str,
+        weights: WeightLoading,
     ) -> FromSource:
         """Folders and files by their whole paths, as another process may stand elsewhere."""
         return cls(
@@ -84,6 +87,7 @@ class FromSource:
             None if base is None else _placed(base),
             None if tokenizer is None else _placed(tokenizer),
             dtype,
+            weights,
         )
 
     def __call__(self, device: str) -> HookedModel:
@@ -96,6 +100,7 @@ class FromSource:
             tokenizer=self.tokenizer,
             device=device,
             dtype=self.dtype,
+            weights=self.weights,
         )
 
 

@@ -14,10 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from circuits.errors import UnsupportedError
 from circuits.graph.layout import Layout
 from circuits.graph.node import AttentionPlace, MLPPlace, Port
 from circuits.models.norm import Norm
+from circuits.models.quantised import QuantisedLinear, dequantised
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +233,7 @@ class View:
             for row in range(attention.place.rows.start, attention.place.rows.stop):
                 widths[row] = self.d_head
         for mlp in self.mlps:
-            widths[mlp.place.row] = input_major(mlp.hidden).shape[0]
+            widths[mlp.place.row] = input_size(mlp.hidden)
         return tuple(widths)
 
     @property
@@ -245,8 +245,13 @@ class View:
 
 
 def input_major(module: nn.Module) -> Float[Tensor, "input output"]:
-    """A linear module's matrix as (input, output), whichever way it is stored."""
-    weight = module.weight
-    if not isinstance(weight, Tensor) or weight.ndim != 2:
-        raise UnsupportedError(f"{type(module).__name__}: not a linear projection")
-    return weight.detach() if isinstance(module, Conv1D) else weight.detach().T
+    """A linear module's matrix as (input, output), whichever way it is stored; what is quantised is
+    turned back for whoever asks, and not kept.
+    """
+    weight = dequantised(module)
+    return weight if isinstance(module, Conv1D) else weight.T
+
+
+def input_size(module: nn.Module) -> int:
+    """How many features a linear module reads."""
+    return module.shape[1] if isinstance(module, QuantisedLinear) else input_major(module).shape[0]

@@ -149,7 +149,7 @@ def _settings(found: Patching) -> dict[str, str]:
         values["freeze_mlps"] = found.freeze_mlps
     model, data = found.provenance.model, found.provenance.data
     if model is not None:
-        values["model"] = f"{model.name} ({model.architecture}, {model.dtype})"
+        values["model"] = f"{model.name} ({model.architecture}, {model.precision})"
     if data is not None:
         values["data"] = f"{data.task}, {data.split}, n = {data.n}"
     return {name: _setting(value) for name, value in values.items() if value is not None}

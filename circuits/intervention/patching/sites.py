@@ -30,7 +30,7 @@ from circuits.graph.node import Node
 from circuits.intervention.patching.spec import SiteName
 from circuits.models import HookedModel
 from circuits.models.hooks import Edit, Hooks
-from circuits.models.view import Layer, Projection, View, input_major
+from circuits.models.view import Layer, Projection, View, input_size
 from tasks.pairs import PairBatch
 
 Value = Float[Tensor, "batch pos unit width"]
@@ -261,7 +261,7 @@ def _attention_output(layer: Layer) -> HookPoint:
 
 def _neurons(layer: Layer) -> HookPoint:
     """What enters the MLP's last matrix."""
-    width = input_major(layer.mlp.hidden).shape[0]
+    width = input_size(layer.mlp.hidden)
     return HookPoint(layer.mlp.hidden, before=True, units=width)
 
 

@@ -7,6 +7,8 @@ transformers' own `gguf_file=` marks the model as quantised for good: `float()`,
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,8 +27,11 @@ _OF_ROPE = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short
 _NAME = re.compile(r"(?:blk\.(\d+)\.)?([a-z_]+)\.(weight|bias)")
 
 
-def load_weights(file: GGUF, dtype: torch.dtype) -> PreTrainedModel:
-    """The model with its weights out of their quantisation, on the CPU.
+def load_weights(
+    file: GGUF, dtype: torch.dtype, how: Mapping[str, Any] = MappingProxyType({})
+) -> PreTrainedModel:
+    """The model with its weights out of the file's quantisation, on the CPU if `how`, of arguments
+    for transformers, names no other place.
 
     Raises CircuitsError for tensors that the model has no place for, and for those that it lacks.
     """
@@ -42,6 +47,7 @@ def load_weights(file: GGUF, dtype: torch.dtype) -> PreTrainedModel:
             dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, by name
+            **how,
         )
     except LOAD_ERRORS as error:
         raise CircuitsError(
