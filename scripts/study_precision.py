@@ -5,10 +5,11 @@
 
 Indirect objects. Of each model and precision: EAP-IG on `--score` pairs of the training split, held
 against float32's on the same pairs by the rank correlation of all edges' scores and by what the
-largest 1 % share; and the circuit of 1 % of the edges, by its own scores, run on `--judge` pairs of the test split in the model itself and in the float32 one. The row "other
-pairs" is float32 on as many other pairs of the training split: what the choice of examples alone
-does. One JSON file a cell under `--out`, beside the scores; those that are there are not made
-again, so that a killed study goes on. The table is printed.
+largest 1 % share; and the circuit of 1 % of the edges, by its own scores, run on `--judge` pairs
+of the test split in the model itself and in the float32 one. The row "other pairs" is float32 on as
+many other pairs of the training split: what the choice of examples alone does. One JSON file a cell
+under `--out`, beside the scores; those that are there are not made again, so that a killed study
+goes on. The table is printed.
 """
 
 from __future__ import annotations

@@ -6,14 +6,26 @@ answers: circuits found in it are circuits of another model.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from circuits.comparison.similarity import spearman
+from scipy.stats import spearmanr
+
+from circuits.attribution import attribute
+from circuits.attribution.method import Method
 from circuits.errors import CircuitsError
 from circuits.format import signed
 from circuits.graph import EdgeScores
+from circuits.models import HookedModel
+from circuits.models.quantised import unquantised_bytes
+from circuits.planning.device import available_memory
+from circuits.runtime.options import RunOptions
+from tasks.pairs import PairSet
 
 TOP = 0.01
+N_COMPARED = 8
+_ROOM = 1.5  # of the unquantised weights' size, for them and a pass of one pair
+_COARSE = ("nf4", "fp4")
 
 
 @dataclass(frozen=True)
@@ -59,4 +71,47 @@ def agreement_of(one: EdgeScores, other: EdgeScores) -> PrecisionAgreement:
     size = max(1, round(TOP * len(values[0])))
     top = [set(each.abs().topk(size).indices.tolist()) for each in values]
     n = min(0 if data is None else data.n for data in (one.provenance.data, other.provenance.data))
-    return PrecisionAgreement(n, float(spearman(*values)), len(top[0] & top[1]) / size)
+    return PrecisionAgreement(n, float(spearmanr(*values).statistic), len(top[0] & top[1]) / size)
+
+
+def beside_unquantised(
+    model: HookedModel,
+    pairs: PairSet,
+    method: str | Method,
+    load: Callable[[], HookedModel],
+    options: RunOptions | None = None,
+) -> str:
+    """What quantising did to the scores of a model, on the first pairs.
+
+    Args:
+        model: quantised.
+        pairs: what is scored; the first 8 are compared.
+        method: of the scores.
+        load: loads the same model unquantised; called where it fits beside this one.
+        options: batches and progress.
+
+    Returns:
+        One line: how its weights are kept, that a model of 4 bits is another model, and how alike
+        the scores are, or why that is not known.
+
+    Raises:
+        CircuitsError: for a model that is not quantised.
+    """
+    kind = model.quantisation
+    if kind is None:
+        raise CircuitsError(f"{model.name}: its weights are not quantised")
+    said = f"{model.name}: its weights are quantised ({kind})"
+    if kind.endswith(_COARSE):
+        said = f"{said}; circuits of 4 bits are circuits of another model"
+    needed, free = _ROOM * unquantised_bytes(model.hf), available_memory(model.device)
+    if needed > free:
+        return (
+            f"{said}; not compared with it unquantised, which needs {needed / 1e9:.1f} GB "
+            f"where {free / 1e9:.1f} GB are free"
+        )
+    some = pairs[:N_COMPARED]
+    found = [
+        attribute(each, some, method, options=options, per_example=False)
+        for each in (model, load())
+    ]
+    return f"{said}; its edges' scores against the unquantised model's: {agreement_of(*found)}"

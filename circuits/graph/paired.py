@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from circuits.errors import CircuitsError
 from circuits.graph.scores import EdgeScores
+from circuits.runtime.notices import say
 
 MIN_EXAMPLES = 8
 _OF_COST = ("force",)  # settings that no score depends on
@@ -15,7 +16,8 @@ def require_paired(scores: Sequence[EdgeScores], names: Sequence[str]) -> None:
     """Refuse scores of other shapes, methods, settings, metrics or examples, or too few examples.
 
     A setting or metric that is not recorded is taken to be the same.
-    Raises CircuitsError naming both sides of what differs.
+    Raises CircuitsError naming both sides of what differs. Models in several precisions are taken,
+    and that they are is said.
     """
     first = scores[0]
     for name, other in zip(names, scores, strict=True):
@@ -46,6 +48,30 @@ def require_paired(scores: Sequence[EdgeScores], names: Sequence[str]) -> None:
                 f"{name}: {len(other.per_example)} examples; resampling needs at least "
                 f"{MIN_EXAMPLES}"
             )
+    if line := other_precision(scores, names):
+        say(line)
+
+
+def other_precision(scores: Sequence[EdgeScores], names: Sequence[str]) -> str | None:
+    """A line on models that were scored in several precisions; None where they are of one.
+
+    Args:
+        scores: of the models, as far as they tell.
+        names: of the models.
+
+    Returns:
+        Which model was in which, and that differences may come of it.
+    """
+    models = [one.provenance.model for one in scores]
+    found = {
+        name: model.precision
+        for name, model in zip(names, models, strict=True)
+        if model is not None
+    }
+    if len(set(found.values())) < 2:
+        return None
+    said = ", ".join(f"{name} in {precision}" for name, precision in found.items())
+    return f"models of other precision are compared: {said}; what differs may come of that alone"
 
 
 def _require_one_way(first: EdgeScores, other: EdgeScores, both: str) -> None:

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from circuits.errors import UnsupportedError
 from circuits.models.load_errors import first_sentence
+from circuits.models.plain import quantisation
 from circuits.runtime.oom import out_of_memory
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ def bridge_of(
     Raises CircuitsError where TransformerLens cannot make one, with what is missing, and where the
     bridge computes other logits than the model.
     """
+    if kind := quantisation(model):
+        raise UnsupportedError(
+            f"{name}: TransformerLens's bridge shares a model's plain weights, and these are "
+            f"quantised ({kind}); load it unquantised for its bridge"
+        )
     try:
         bridge = _made(model, tokenizer, name)
     except ImportError as error:

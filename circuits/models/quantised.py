@@ -217,6 +217,20 @@ _READ = {
 }
 
 
+def unquantised_bytes(model: nn.Module) -> int:
+    """Memory that a model's weights would take as plain numbers of the type that it computes in.
+
+    Args:
+        model: with a `QuantisedLinear` where bitsandbytes' layers were.
+
+    Returns:
+        Bytes.
+    """
+    kept = sum(one.numel() * one.element_size() for one in model.parameters())
+    layers = (layer for layer in model.modules() if isinstance(layer, QuantisedLinear))
+    return kept + sum(layer.shape[0] * layer.shape[1] * layer.dtype.itemsize for layer in layers)
+
+
 def dequantised(module: nn.Module) -> Tensor:
     """The matrix that a linear layer stands for, out of its quantisation if it has one.
 
