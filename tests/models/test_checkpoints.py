@@ -61,9 +61,9 @@ def test_truncated_weights_are_refused(tmp_path):
 def test_a_quantised_checkpoint_needs_its_package(tmp_path):
     make_model("llama").save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    config["quantization_config"] = {"quant_method": "quanto", "weights": "int8"}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CircuitsError, match=r"cannot be loaded .*bitsandbytes"):
+    with pytest.raises(CircuitsError, match=r"cannot be loaded .*quanto"):
         load_model(tmp_path, device="cpu")
 
 
