@@ -42,6 +42,7 @@ from circuits.comparison.changes import (
 )
 from circuits.comparison.turnover import EdgeNodes
 from circuits.comparison.variance import PARTS, decompose_variance, sums_of_squares
+from circuits.graph.edge_values import EdgeValues
 from circuits.statistics import (
     bca_interval,
     benjamini_hochberg,
@@ -91,7 +92,7 @@ def other_intervals(
 def true_shares(population: Population) -> Float[Tensor, " part"]:
     """Of the variance of the true change."""
     change = (population.after - population.before)[None]
-    parts = sums_of_squares(population.layout, change)[:, 0, 0]
+    parts = sums_of_squares(population.layout, [(slice(None), change)])[:, 0, 0]
     return parts / parts.sum()
 
 
@@ -114,11 +115,12 @@ def means_and_nodes(population: Population, n: int, seed: int) -> Found:
     )
     low, high, _ = mean_inference(by_source(after - before, layout), weights)
     found["node: change of total"] = (low, high, totals[1] - totals[0])
-    one, other = (Strengths.of(layout, side) for side in (before, after))
+    sides = [EdgeValues(layout, side) for side in (before, after)]
+    one, other = (Strengths.of(side) for side in sides)
     nodes = strength_changes(layout, one, other)
     found["node: change of strength"] = (nodes.change.low, nodes.change.high, sizes[1] - sizes[0])
     found["node: strength"] = (*jackknife_interval(other.value, other.left_out), sizes[1])
-    split = decompose_variance(layout, before, after, permutations=100, seed=seed)
+    split = decompose_variance(*sides, permutations=100, seed=seed)
     for name, share in zip(PARTS, true_shares(population), strict=True):
         part = getattr(split, name).estimate
         if math.isfinite(part.value):  # where a change stands out
@@ -129,8 +131,8 @@ def means_and_nodes(population: Population, n: int, seed: int) -> Found:
 def similarity(population: Population, n: int, seed: int) -> Found:
     """Intervals of one sample: similarity and turnover."""
     layout = population.layout
-    pair = [side.float() for side in population.sample(n, generator(seed))]
-    (measures,) = agreement(pair, [(0, 1)], layout=layout, sizes=sizes_of(population), seed=seed)
+    pair = [EdgeValues(layout, side.float()) for side in population.sample(n, generator(seed))]
+    (measures,) = agreement(pair, [(0, 1)], sizes=sizes_of(population), seed=seed)
     names = [*WHOLE, *(f"{name} at {share:.0%}" for share in SIZES for name in SIZED)]
     found: Found = {}
     for name, one, *truth in zip(names, measures, *own_means(population, n), strict=True):
@@ -252,13 +254,13 @@ def false_alarms(population: Population, n: int, repeats: int) -> dict[str, floa
     """How often something is found where no mean changed, by everything that may find it."""
     layout, found = population.layout, defaultdict(float)
     for seed in range(repeats):
-        before, after = population.sample(n, generator(seed))
+        before, after = (EdgeValues(layout, side) for side in population.sample(n, generator(seed)))
         weights = resample_weights(n, RESAMPLES, seed=seed)
-        totals = total_changes(layout, before, after, weights)
-        strengths = strength_changes(layout, *(Strengths.of(layout, x) for x in (before, after)))
-        split = decompose_variance(layout, before, after, permutations=199, seed=seed)
+        totals = total_changes(before, after, weights)
+        strengths = strength_changes(layout, *(Strengths.of(x) for x in (before, after)))
+        split = decompose_variance(before, after, permutations=199, seed=seed)
         alarms = {
-            "edges: any q <= .05": bool(edge_changes(layout, before, after, weights).changed),
+            "edges: any q <= .05": bool(edge_changes(before, after, weights).changed),
             "node totals: any q <= .05": bool(totals.changed),
             "node strengths: any q <= .05": bool(strengths.changed),
             "variance: p <= .05": split.p <= FALSE,

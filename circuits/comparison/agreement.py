@@ -65,7 +65,7 @@ from circuits.comparison.similarity import (
     weighted_jaccard_from_sums,
 )
 from circuits.comparison.turnover import EdgeNodes, counts_below, turnover
-from circuits.graph import Layout
+from circuits.graph.edge_values import EdgeValues
 from circuits.runtime.resume import Pieces, digest
 from circuits.statistics import (
     LEVEL,
@@ -91,6 +91,7 @@ DRAWN = SampleCounts(
     label_swaps=PERMUTATIONS,
 )
 _CHUNK = 2**19  # numbers held at once per checkpoint and buffer
+_MEANS = 2**28  # mean scores held at once, of all checkpoints: 1 GiB; fewer would mean more reading
 
 WHOLE = ("spearman", "weighted_jaccard")
 SIZED = (
@@ -183,10 +184,9 @@ def _weighted(a: Snapshot, b: Snapshot) -> Float[Tensor, "m size"]:
 
 
 def agreement(
-    scores: Sequence[Float[Tensor, "n edge"]],
+    scores: Sequence[EdgeValues],
     compared: Sequence[tuple[int, int]],
     *,
-    layout: Layout,
     sizes: Sequence[int],
     seed: int,
     progress: bool = False,
@@ -194,14 +194,14 @@ def agreement(
 ) -> list[list[SimilarityEstimate]]:
     """For each compared pair of checkpoints, its measures in the order of `similarities`.
 
-    scores: per-example scores of each checkpoint over the possible edges, in matrix order.
+    scores: per-example scores of each checkpoint.
     resume: keeps what was measured until all is done.
     """
-    count = scores[0].shape[0]
+    count, layout = len(scores[0]), scores[0].layout
     total = 1 + 2 * SUBSETS + SPLITS + GAP_SUBSETS * GAP_SPLITS + PERMUTATIONS
     bar = tqdm(total=total, desc="similarity", unit="sample", disable=not progress)
     identity = {
-        "scores": digest(*scores),
+        "scores": [one.looks.digest for one in scores],
         "layout": layout.to_dict(),
         "compared": list(compared),
         "sizes": list(sizes),
@@ -273,7 +273,7 @@ class _Engine:
     resume: takes a piece for each call. identity: what decides a piece, apart from its samples.
     """
 
-    scores: Sequence[Float[Tensor, "n edge"]]
+    scores: Sequence[EdgeValues]
     compared: Sequence[tuple[int, int]]
     sizes: tuple[int, ...]
     edge_nodes: EdgeNodes
@@ -290,12 +290,13 @@ class _Engine:
         """
         between, within = self._empty(len(first)), self._empty(len(first))
         filled = {"between": between, "within": within}
-        for part in self._todo(len(first), digest(first, second), filled):
-            a = self._snapshots(first[part])
-            if second is None:
+        weights = (first,) if second is None else (first, second)
+        for part, means in self._todo(weights, filled):
+            a, *others = (self._snapshots(side) for side in means)
+            if not others:
                 between[:, part] = torch.stack([similarities(a[i], a[j]) for i, j in self.compared])
                 continue
-            b = self._snapshots(second[part])
+            (b,) = others
             between[:, part] = torch.stack(
                 [
                     _mean(similarities(a[i], b[j]), similarities(a[j], b[i]))
@@ -308,19 +309,17 @@ class _Engine:
 
     def permuted(self, signs: Float[Tensor, "m n"]) -> Float[Tensor, "pair m measure"]:
         """Similarity of each pair, with the labels of the examples of sign -1 swapped."""
-        kept = (signs > 0).to(self.scores[0].dtype) / signs.shape[1]
-        swapped = (signs < 0).to(kept.dtype) / signs.shape[1]
+        weights = [side.float() / signs.shape[1] for side in (signs > 0, signs < 0)]
         found = self._empty(len(signs))
-        for part in self._todo(len(signs), digest(signs), {"permuted": found}):
-            keep, swap = kept[part], swapped[part]
-            rows = []
-            for i, j in self.compared:
-                a, b = self.scores[i], self.scores[j]
-                mixed = (keep @ a + swap @ b, keep @ b + swap @ a)
-                rows.append(
-                    similarities(*(Snapshot(one, self.sizes, self.edge_nodes) for one in mixed))
-                )
-            found[:, part] = torch.stack(rows)
+        for part, (kept, swapped) in self._todo(weights, {"permuted": found}):
+            found[:, part] = torch.stack(
+                [
+                    similarities(
+                        *self._snapshots([kept[i] + swapped[j], kept[j] + swapped[i]]),
+                    )
+                    for i, j in self.compared
+                ]
+            )
         return found
 
     def freedom(self, weights: Float[Tensor, "m n"]) -> Float[Tensor, "pair measure"]:
@@ -330,8 +329,8 @@ class _Engine:
         """
         nodes = self.edge_nodes.layout.shape[0] + 1  # and the logits
         present = torch.zeros(len(self.scores), len(self.sizes), nodes, dtype=torch.float64)
-        for part in self._todo(len(weights), digest(weights), {"present": present}, sums=True):
-            for counts, side in zip(present, self._snapshots(weights[part]), strict=True):
+        for _, (means,) in self._todo([weights], {"present": present}, sums=True):
+            for counts, side in zip(present, self._snapshots(means), strict=True):
                 counts += torch.stack([(side.node_entry < size).sum(dim=0) for size in self.sizes])
         share = present / len(weights)  # p: how often each node is in the circuit
         unsure = share * (1 - share)  # v = p (1 - p), 0 for a node that is always or never there
@@ -350,26 +349,47 @@ class _Engine:
         return torch.zeros(len(self.compared), samples, measures, dtype=torch.float64)
 
     def _todo(
-        self, samples: int, drawn: str, filled: Mapping[str, Tensor], *, sums: bool = False
-    ) -> Iterator[Int[Tensor, " part"]]:
+        self,
+        weights: Sequence[Float[Tensor, "m n"]],
+        filled: Mapping[str, Tensor],
+        *,
+        sums: bool = False,
+    ) -> Iterator[tuple[Int[Tensor, " part"], list[list[Float[Tensor, "part edge"]]]]]:
         """Samples that are not done, chunk by chunk; a chunk is done when the next is asked for.
+
+        With each comes its mean scores: by each set of weights, those of each checkpoint. Values
+        that are read from a file are walked over once for as many chunks as `_MEANS` holds.
 
         filled: what they fill. sums: whether it adds them up, so that half a chunk spoils it.
         """
+        samples, edges = len(weights[0]), len(self.scores[0].places)
         piece = self.resume.tensors()
-        piece.restore(samples, {**self.identity, "drawn": drawn}, filled)
-        for part in torch.arange(samples).split(max(1, _CHUNK // self.scores[0].shape[1])):
-            if not bool(piece.done[part].all()):
-                with piece.taking(part) if sums else nullcontext():
-                    yield part
-                piece.keep(part)
-            self.bar.update(len(part))
+        piece.restore(samples, {**self.identity, "drawn": digest(*weights)}, filled)
+        size = max(1, _CHUNK // edges)
+        held = size * edges * len(self.scores) * len(weights)
+        walk = size
+        if not all(one.in_one_block for one in self.scores):
+            walk *= max(1, _MEANS // held)
+        for walked in torch.arange(samples).split(walk):
+            # All of them, done or not: what goes on has to round as what never stopped does.
+            if not bool(piece.done[walked].all()):
+                sets = [one[walked] for one in weights]
+                of_checkpoints = [one.resampled(*sets) for one in self.scores]
+            for rows, part in zip(
+                torch.arange(len(walked)).split(size), walked.split(size), strict=True
+            ):
+                if not bool(piece.done[part].all()):
+                    where = slice(int(rows[0]), int(rows[-1]) + 1)
+                    means = [
+                        [one[where] for one in side] for side in zip(*of_checkpoints, strict=True)
+                    ]
+                    with piece.taking(part) if sums else nullcontext():
+                        yield part, means
+                    piece.keep(part)
+                self.bar.update(len(part))
 
-    def _snapshots(self, weights: Float[Tensor, "m n"]) -> list[Snapshot]:
-        return [
-            Snapshot(weights.to(values.dtype) @ values, self.sizes, self.edge_nodes)
-            for values in self.scores
-        ]
+    def _snapshots(self, means: Sequence[Float[Tensor, "m edge"]]) -> list[Snapshot]:
+        return [Snapshot(one, self.sizes, self.edge_nodes) for one in means]
 
 
 def _mean(a: Float[Tensor, "m k"], b: Float[Tensor, "m k"]) -> Float[Tensor, "m k"]:

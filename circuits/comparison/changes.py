@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuits.graph import Layout
+from circuits.graph.edge_values import EdgeValues
 from circuits.runtime.result_file import AsList, MaybeUndefined
 from circuits.statistics import (
     FALSE_DISCOVERY_RATE,
@@ -22,8 +24,6 @@ from circuits.statistics import (
     student_tail,
 )
 from circuits.statistics.estimate import Estimate, Estimates
-
-_CHUNK = 2**21  # numbers held at once per buffer
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,10 @@ class Changes:
         return Changes(names, before, after, change, p, q, self.tested)
 
 
+_Columns = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""Of some rows of `Changes`: score before, change, its low and high end, p."""
+
+
 def mean_changes(
     names: tuple[str, ...],
     before: Float[Tensor, "n k"],
@@ -130,53 +134,65 @@ def mean_changes(
     weights: Float[Tensor, "resample n"],
 ) -> Changes:
     """Changes of means, paired by example; see `mean_inference`."""
-    difference = after.double() - before.double()
     scale = torch.maximum(before.abs().amax(), after.abs().amax())
+    return _changes(names, _paired(before, after, scale, weights), len(before))
+
+
+def edge_changes(
+    before: EdgeValues, after: EdgeValues, weights: Float[Tensor, "resample n"]
+) -> Changes:
+    """Change of every possible edge's mean score."""
+    scale = torch.maximum(before.looks.largest, after.looks.largest)
+    parts = [
+        _paired(old, new, scale, weights)
+        for (_, old), (_, new) in zip(before.blocks(), after.blocks(), strict=True)
+    ]
+    start, change, low, high, p = (torch.cat(column) for column in zip(*parts, strict=True))
+    return _changes(edge_names(before.layout), (start, change, low, high, p), len(before))
+
+
+def _paired(
+    before: Float[Tensor, "n k"],
+    after: Float[Tensor, "n k"],
+    scale: Float[Tensor, ""],
+    weights: Float[Tensor, "resample n"],
+) -> _Columns:
+    """scale: the largest |score| of all rows, beside which a difference may be rounding."""
+    difference = after.double() - before.double()
     # Two runs of one checkpoint may differ in the last bit; that is no change.
     difference = torch.where(difference.abs().amax(0) <= RESOLUTION * scale, 0.0, difference)
     low, high, p = mean_inference(difference, weights)
-    start = before.double().mean(dim=0)
-    change = difference.mean(dim=0)
+    return before.double().mean(dim=0), difference.mean(dim=0), low, high, p
+
+
+def _changes(names: tuple[str, ...], columns: _Columns, n: int) -> Changes:
+    start, change, low, high, p = columns
     return Changes(
         names,
         start,
         start + change,
-        Estimates(change, low, high, len(before)),
+        Estimates(change, low, high, n),
         p,
         benjamini_hochberg(p),
         len(names),
     )
 
 
-def edge_changes(
-    layout: Layout,
-    before: Float[Tensor, "n edge"],
-    after: Float[Tensor, "n edge"],
-    weights: Float[Tensor, "resample n"],
-) -> Changes:
-    """Change of every possible edge's mean score."""
-    return mean_changes(edge_names(layout), before, after, weights)
-
-
+@lru_cache(maxsize=1)
 def edge_names(layout: Layout) -> tuple[str, ...]:
-    """Names of the possible edges, in matrix order."""
+    """Names of the possible edges, in matrix order; of a large model made once only."""
     return tuple(layout.edge_name(row, column) for row, column in layout.mask.nonzero().tolist())
 
 
 def total_changes(
-    layout: Layout,
-    before: Float[Tensor, "n edge"],
-    after: Float[Tensor, "n edge"],
-    weights: Float[Tensor, "resample n"],
+    before: EdgeValues, after: EdgeValues, weights: Float[Tensor, "resample n"]
 ) -> Changes:
     """Change of every node's total: the signed sum of its outgoing edges' scores.
 
     To first order that is how much the metric falls when the whole node is corrupted. It is linear
     in the examples, so its mean carries no bias.
     """
-    return mean_changes(
-        layout.sources, by_source(before, layout), by_source(after, layout), weights
-    )
+    return mean_changes(before.layout.sources, before.by_source, after.by_source, weights)
 
 
 @dataclass(frozen=True)
@@ -194,12 +210,15 @@ class Strengths:
     left_out: Float[Tensor, "n source"]
 
     @classmethod
-    def of(cls, layout: Layout, values: Float[Tensor, "n edge"]) -> Strengths:
-        """From per-example scores over the possible edges, in matrix order."""
-        count, total = len(values), values.sum(dim=0)
-        parts = values.split(max(1, _CHUNK // values.shape[1]))
-        left_out = [by_source(((total - part) / (count - 1)).abs(), layout) for part in parts]
-        return cls(by_source((total / count).abs()[None], layout)[0], torch.cat(left_out))
+    def of(cls, values: EdgeValues) -> Strengths:
+        """From per-example scores."""
+        count, layout = len(values), values.layout
+        total, rows = values.looks.total, values.places // layout.shape[1]
+        left_out = torch.zeros(count, layout.shape[0], dtype=torch.float64)
+        for edges, part in values.blocks():
+            others = (total[edges] - part).div_(count - 1).abs_()
+            left_out.index_add_(1, rows[edges], others.double())
+        return cls(by_source((total / count).abs()[None], layout)[0], left_out)
 
     @property
     def estimates(self) -> Estimates:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -30,9 +28,10 @@ from circuits.comparison.trajectory import trajectory
 from circuits.comparison.variance import decompose_variance
 from circuits.errors import CircuitsError
 from circuits.graph import EdgeScores, Layout
+from circuits.graph.edge_values import EdgeValues
 from circuits.graph.paired import require_paired
 from circuits.runtime.options import RunOptions
-from circuits.runtime.resume import Pieces, digest
+from circuits.runtime.resume import Pieces
 from circuits.statistics import RESOLUTION, resample_weights
 
 SIZES = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -73,9 +72,9 @@ def compare(
     require_paired(scores, names)
     layout = scores[0].layout
     counts = _counts(sizes, layout)
-    values = [_possible(one) for one in scores]
+    values = [EdgeValues.of(one) for one in scores]
     weights = resample_weights(len(values[0]), n_resamples, seed=options.seed)
-    strengths = [Strengths.of(layout, one) for one in values]
+    strengths = [Strengths.of(one) for one in values]
 
     resume = resume or Pieces()
     last = len(scores) - 1
@@ -83,7 +82,6 @@ def compare(
     similarity = agreement(
         values,
         compared,
-        layout=layout,
         sizes=counts,
         seed=options.seed + 1,
         progress=options.progress,
@@ -98,21 +96,20 @@ def compare(
     bar = tqdm(compared, desc="changes", unit="pair", disable=not options.progress)
     for (i, j), measures in zip(bar, similarity, strict=True):
         before, after = values[i], values[j]
-        scale = max(float(before.abs().max()), float(after.abs().max()))
 
         def found(i: int = i, j: int = j) -> dict[str, Tensor]:
             tables = {
-                "edges": edge_changes(layout, values[i], values[j], weights),
+                "edges": edge_changes(values[i], values[j], weights),
                 "node_strengths": strength_changes(layout, strengths[i], strengths[j]),
-                "node_totals": total_changes(layout, values[i], values[j], weights),
+                "node_totals": total_changes(values[i], values[j], weights),
             }
             variance = decompose_variance(
-                layout, values[i], values[j], permutations=n_resamples, seed=options.seed + 3
+                values[i], values[j], permutations=n_resamples, seed=options.seed + 3
             )
             return to_tensors(tables, variance)
 
         identity = {
-            "scores": digest(before, after),
+            "scores": [before.looks.digest, after.looks.digest],
             "n_resamples": n_resamples,
             "seed": options.seed,
         }
@@ -121,7 +118,7 @@ def compare(
             Comparison(
                 before=names[i],
                 after=names[j],
-                identical=float((after - before).abs().max()) <= RESOLUTION * scale,
+                identical=_identical(before, after),
                 edges=tables["edges"],
                 node_strengths=tables["node_strengths"],
                 node_totals=tables["node_totals"],
@@ -144,9 +141,7 @@ def compare(
         samples=DRAWN,
         seed=options.seed,
         comparisons=tuple(comparisons),
-        trajectory=trajectory(
-            layout, values, names, weights, strengths, size=counts[len(counts) // 2]
-        ),
+        trajectory=trajectory(values, names, weights, strengths, size=counts[len(counts) // 2]),
     )
 
 
@@ -193,11 +188,8 @@ def _counts(sizes: Sequence[int | float], layout: Layout) -> tuple[int, ...]:
     return tuple(sorted(counts))
 
 
-def _possible(scores: EdgeScores) -> Float[Tensor, "n edge"]:
-    """Per-example scores of the edges that exist, in matrix order."""
-    assert scores.per_example is not None
-    values = scores.per_example[:, scores.mask].float()
-    if not torch.isfinite(values).all():
-        example = int((~torch.isfinite(values)).any(dim=1).nonzero()[0])
-        raise CircuitsError(f"the scores of example {example} are not finite")
-    return values
+def _identical(before: EdgeValues, after: EdgeValues) -> bool:
+    """Whether no score of any example differs beyond rounding."""
+    most = RESOLUTION * max(float(before.looks.largest), float(after.looks.largest))
+    blocks = zip(before.blocks(), after.blocks(), strict=True)
+    return all(float((new - old).abs().max()) <= most for (_, old), (_, new) in blocks)

@@ -10,12 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.comparison.changes import Strengths
-from circuits.graph import Layout
+from circuits.graph.edge_values import EdgeValues
 from circuits.statistics import mean_interval
 from circuits.statistics.estimate import Estimates
 
 TOP = 30
-_CHUNK = 2**21
+_CHUNK = 2**21  # numbers held at once
+_MEANS = 2**28  # mean scores held at once: 1 GiB; fewer would mean more reading
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,7 @@ class Trajectory:
 
 
 def trajectory(
-    layout: Layout,
-    scores: Sequence[Float[Tensor, "n edge"]],
+    scores: Sequence[EdgeValues],
     names: Sequence[str],
     weights: Float[Tensor, "resample n"],
     strengths: Sequence[Strengths],
@@ -81,13 +81,14 @@ def trajectory(
 ) -> Trajectory:
     """Follow the edges strongest at any checkpoint, every node, and the final circuit's edges.
 
-    scores: per-example scores of each checkpoint over the possible edges, in matrix order.
+    scores: per-example scores of each checkpoint.
     strengths: of the nodes, for each checkpoint.
     """
+    layout = scores[0].layout
     places = layout.mask.nonzero()
-    means = torch.stack([values.double().mean(dim=0) for values in scores])
+    means = torch.stack([values.looks.mean for values in scores])
     strongest = means.abs().amax(dim=0).argsort(descending=True, stable=True)[:top]
-    bounds = [mean_interval(values[:, strongest], weights) for values in scores]
+    bounds = [mean_interval(values.columns(strongest), weights) for values in scores]
     low, high = (torch.stack(side) for side in zip(*bounds, strict=True))
     count = len(weights.T)
     edges = [
@@ -126,12 +127,16 @@ def trajectory(
 
 
 def _inclusion_frequency(
-    values: Float[Tensor, "n edge"], weights: Float[Tensor, "resample n"], size: int
+    values: EdgeValues, weights: Float[Tensor, "resample n"], size: int
 ) -> Float[Tensor, " edge"]:
     """How often each edge makes the circuit of so many edges, among resamples of the examples."""
-    edges = values.shape[1]
+    edges = len(values.places)
     included = torch.zeros(edges, dtype=torch.float64)
-    for part in weights.to(values.dtype).split(max(1, _CHUNK // edges)):
-        chosen = (part @ values).abs().topk(size, dim=1, sorted=False).indices.flatten()
-        included += torch.bincount(chosen, minlength=edges)
+    at_once = max(1, _CHUNK // edges)
+    walk = at_once if values.in_one_block else max(at_once, _MEANS // edges)
+    for walked in weights.split(walk):
+        (means,) = values.resampled(walked)
+        for part in means.split(at_once):
+            chosen = part.abs().topk(size, dim=1, sorted=False).indices.flatten()
+            included += torch.bincount(chosen, minlength=edges)
     return included / len(weights)

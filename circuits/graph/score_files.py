@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.graph.layout import Layout
 from circuits.graph.provenance import Provenance
 from circuits.runtime.files import atomic_path
+from circuits.runtime.mapped import mapped, place_of, write_tensors
 from circuits.runtime.result_file import ResultFile
 
 
@@ -57,18 +57,18 @@ def write_scores(
     record: EdgeScoresFile | NodeScoresFile,
 ) -> None:
     """Write a `.safetensors`, then a `.json` beside it."""
-    tensors = {"scores": scores.contiguous()}
+    tensors = {"scores": scores}
     if per_example is not None:
-        tensors["per_example"] = per_example.contiguous()
+        tensors["per_example"] = per_example
     with atomic_path(path) as temporary:
-        save_file(tensors, str(temporary))
+        write_tensors(temporary, tensors)
     record.save(path.with_suffix(".json"))
 
 
 def read_scores(
     path: str | Path, name: str, verb: str, kind: type[F]
 ) -> tuple[Path, dict[str, Tensor], F]:
-    """The file's path, its tensors and its record.
+    """The file's path, its tensors and its record; scores of single examples stay in the file.
 
     Args:
         path: the `.safetensors`, or a folder with `name.safetensors` in it.
@@ -86,22 +86,30 @@ def read_scores(
         raise CircuitsError(f"{path}: no such score file; write one with `{verb}`")
     record = kind.load(path.with_suffix(".json"))
     try:
-        tensors = load_file(str(path))
+        with safe_open(str(path), framework="pt") as file:  # refuses a file that is cut short
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            scores = file.get_tensor("scores") if "scores" in parts else None
     except SafetensorError as error:
         raise CircuitsError(f"{path}: not a score file ({error})") from error
-    if "scores" not in tensors:
+    if scores is None:
         raise CircuitsError(f"{path}: not a score file (it holds no scores)")
     if record.sources != record.layout.sources:
         raise CircuitsError(f"{path}: its names do not match its layout ({record.layout.summary})")
-    if unknown := sorted(set(tensors) - {"scores", "per_example"}):
+    if unknown := sorted(set(parts) - {"scores", "per_example"}):
         raise CircuitsError(
             f"{path}: unknown tensor {unknown[0]!r} (known: scores, per_example); it may be of a "
             "later version and change what the scores mean"
         )
-    each, shape = tensors.get("per_example"), tensors["scores"].shape
-    if each is not None and each.shape[1:] != shape:
-        raise CircuitsError(
-            f"{path}: per_example is {tuple(each.shape)}, where scores are {tuple(shape)} and an "
-            "example's are too"
-        )
+    for name, part in parts.items():
+        if part.get_dtype() != "F32":
+            raise CircuitsError(f"{path}: {name} holds {part.get_dtype()}; scores are float32")
+    tensors = {"scores": scores}
+    if "per_example" in parts:
+        each, offset = place_of(path, "per_example")
+        if each[1:] != scores.shape:
+            raise CircuitsError(
+                f"{path}: per_example is {each}, where scores are {tuple(scores.shape)} and an "
+                "example's are too"
+            )
+        tensors["per_example"] = mapped(path, each, offset)
     return path, tensors, record

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuits.graph import EdgeScores
+from circuits.graph import EdgeScores, Layout
+from circuits.graph.edge_values import EdgeValues
 from circuits.graph.paired import require_paired
 from circuits.importance.layers import LayerImportance
 from circuits.runtime.result_file import AsList, Record
@@ -120,19 +121,27 @@ def edge_change(
         CircuitsError: where the scores cannot be compared (`require_paired`).
     """
     require_paired([base, model], names[::-1])
-    assert model.per_example is not None and base.per_example is not None
-    layout = model.layout
-    edges = layout.mask.nonzero()  # edge (source, reader)
-    change = (model.per_example - base.per_example)[:, layout.mask].double()
+    now, then = EdgeValues.of(model), EdgeValues.of(base)
+    places = model.layout.mask.nonzero()  # edge (source, reader)
+
+    def by_layer(weights: Float[Tensor, "m n"]) -> Float[Tensor, "m layer"]:
+        found = torch.zeros(len(weights), model.layout.n_layers, dtype=torch.float64)
+        for (edges, new), (_, old) in zip(now.blocks(), then.blocks(), strict=True):
+            change, shares = (new - old).double(), _shares(model.layout, places[edges])
+            at_once = max(1, 2**22 // change.shape[1])
+            for part, sums in zip(weights.split(at_once), found.split(at_once), strict=True):
+                sums += (part @ change).abs() @ shares
+        return found
+
+    return ResampledChanges.of(by_layer, len(now), n_resamples=n_resamples, seed=seed)
+
+
+def _shares(layout: Layout, edges: Int[Tensor, "edge 2"]) -> Float[Tensor, "edge layer"]:
+    """How much of each edge, given by source and reader, is a layer's."""
     shares = torch.zeros(len(edges), layout.n_layers, dtype=torch.float64)
     for nodes, column in ((layout.source_nodes, 0), (layout.reader_nodes, 1)):
         layers = torch.tensor([-1 if node.layer is None else node.layer for node in nodes])
         layer_of_edge = layers[edges[:, column]]
         within = (layer_of_edge >= 0).nonzero()[:, 0]
         shares[within, layer_of_edge[within]] += 0.5
-
-    def by_layer(weights: Float[Tensor, "m n"]) -> Float[Tensor, "m layer"]:
-        parts = weights.split(max(1, 2**22 // len(edges)))
-        return torch.cat([(part @ change).abs() @ shares for part in parts])
-
-    return ResampledChanges.of(by_layer, len(change), n_resamples=n_resamples, seed=seed)
+    return shares

@@ -14,6 +14,7 @@ from circuits.comparison.evolution import TOP, Evolution
 from circuits.comparison.turnover import EdgeNodes
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, EdgeScores, Layout, select
+from circuits.graph.edge_values import EdgeValues
 from circuits.report import narrative
 from circuits.runtime.options import RunOptions
 from circuits.statistics import (
@@ -192,7 +193,8 @@ def test_swapped_labels_against_a_loop(layout, base, make_scores):
     """The scores of a flipped example change sides; a hundred flips, one by one."""
     after = base + torch.randn(layout.shape, generator=torch.Generator().manual_seed(4))
     values = [(side * layout.mask).float()[:, layout.mask] for side in (base, after)]
-    engine = _Engine(values, [(0, 1)], (20,), EdgeNodes.of(layout), tqdm(disable=True))
+    held = [EdgeValues(layout, side) for side in values]
+    engine = _Engine(held, [(0, 1)], (20,), EdgeNodes.of(layout), tqdm(disable=True))
     signs = sign_flips(len(base), 100, seed=0)
     found = engine.permuted(signs)[0, :, len(WHOLE)]  # edge_jaccard
     for row, sign in enumerate(signs):
@@ -215,7 +217,7 @@ def unsure(base, layout):
 def test_freedom_counts_the_nodes_that_are_in_some_halves_only(layout, base):
     """By names, half by half; what is said of edges has no such bound."""
     sides = [(side * layout.mask).float() for side in unsure(base, layout)]
-    values, sizes = [side[:, layout.mask] for side in sides], (4, 12)
+    values, sizes = [EdgeValues(layout, side) for side in sides], (4, 12)
     engine = _Engine(values, [(0, 1)], sizes, EdgeNodes.of(layout), tqdm(disable=True))
     halves = subset_weights(len(base), 30, seed=0)
     found = engine.freedom(halves)[0, len(WHOLE) :].unflatten(0, (len(sizes), len(SIZED)))
@@ -293,11 +295,11 @@ def test_equal_seeds_give_equal_results(layout, base, make_scores):
 
 def test_tables_match_the_definitions(layout, base):
     after = shifted(base, layout, "m0->m2")
-    x, y = base[:, layout.mask], after[:, layout.mask]
+    x, y = (EdgeValues(layout, side) for side in (base, after))
     weights = resample_weights(len(x), 50, seed=0)
-    edges = edge_changes(layout, x, y, weights)
-    nodes = strength_changes(layout, *(Strengths.of(layout, side) for side in (x, y)))
-    totals = total_changes(layout, x, y, weights)
+    edges = edge_changes(x, y, weights)
+    nodes = strength_changes(layout, *(Strengths.of(side) for side in (x, y)))
+    totals = total_changes(x, y, weights)
     masked = [(side * layout.mask).mean(dim=0) for side in (base, after)]
     place = edges.names.index("m0->m2")
     row, column = layout.edge("m0->m2")
@@ -311,9 +313,9 @@ def test_tables_match_the_definitions(layout, base):
 
 
 def test_strengths_without_each_example_in_turn(layout, base, monkeypatch):
-    values = base[:, layout.mask]
-    monkeypatch.setattr("circuits.comparison.changes._CHUNK", 3 * layout.n_edges)
-    found = Strengths.of(layout, values)
+    values = EdgeValues(layout, base)
+    monkeypatch.setattr("circuits.runtime.mapped.BLOCK", 7 * len(base))
+    found = Strengths.of(values)
     for place in range(len(values)):
         others = torch.cat([base[:place], base[place + 1 :]]) * layout.mask
         expected = others.mean(dim=0).abs().sum(dim=1)

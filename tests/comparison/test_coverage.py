@@ -8,6 +8,7 @@ import torch
 
 from circuits.comparison.agreement import SIZED, WHOLE, agreement
 from circuits.comparison.changes import Strengths, edge_changes, strength_changes, total_changes
+from circuits.graph.edge_values import EdgeValues
 from circuits.statistics import generator, resample_weights
 
 
@@ -35,12 +36,12 @@ def test_changes_of_edges_and_nodes(layout, means, count):
     sizes[layout.mask] = means[1].abs() - means[0].abs()
     covered = {"edges": [], "totals": [], "strengths": []}
     for seed in range(60):
-        before, after = sample(layout, means, count, seed)
+        before, after = (EdgeValues(layout, side) for side in sample(layout, means, count, seed))
         weights = resample_weights(count, 200, seed=seed)
-        strengths = [Strengths.of(layout, side) for side in (before, after)]
+        strengths = [Strengths.of(side) for side in (before, after)]
         for name, table, truth in (
-            ("edges", edge_changes(layout, before, after, weights), true[layout.mask]),
-            ("totals", total_changes(layout, before, after, weights), true.sum(dim=1)),
+            ("edges", edge_changes(before, after, weights), true[layout.mask]),
+            ("totals", total_changes(before, after, weights), true.sum(dim=1)),
             ("strengths", strength_changes(layout, *strengths), sizes.sum(dim=1)),
         ):
             covered[name].append((table.change.low <= truth) & (truth <= table.change.high))
@@ -51,8 +52,8 @@ def test_changes_of_edges_and_nodes(layout, means, count):
 
 
 def measured(layout, means, count, seed):
-    sides = [side.float() for side in sample(layout, means, count, seed)]
-    (found,) = agreement(sides, [(0, 1)], layout=layout, sizes=(13, 40), seed=seed)
+    sides = [EdgeValues(layout, side.float()) for side in sample(layout, means, count, seed)]
+    (found,) = agreement(sides, [(0, 1)], sizes=(13, 40), seed=seed)
     names = [*WHOLE, *(f"{name} {size}" for size in (13, 40) for name in SIZED)]
     return dict(zip(names, found, strict=True))
 

@@ -3,6 +3,7 @@ import torch
 
 from circuits.comparison.changes import Strengths
 from circuits.comparison.trajectory import trajectory
+from circuits.graph.edge_values import EdgeValues
 from circuits.statistics import resample_weights
 
 
@@ -15,11 +16,11 @@ def followed(layout, noisy):
         means = torch.zeros(layout.shape)
         for edge, values in strengths.items():
             means[layout.edge(edge)] = float(values[place])
-        scores.append(noisy(layout, means, noise=0.3, seed=place)[:, layout.mask])
+        scores.append(EdgeValues(layout, noisy(layout, means, noise=0.3, seed=place)))
     names = ("base", "1", "2", "3")
     weights = resample_weights(40, 100, seed=0)
-    strengths = [Strengths.of(layout, values) for values in scores]
-    return trajectory(layout, scores, names, weights, strengths, size=3, top=5)
+    strengths = [Strengths.of(values) for values in scores]
+    return trajectory(scores, names, weights, strengths, size=3, top=5)
 
 
 def test_inclusions(followed):

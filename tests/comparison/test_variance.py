@@ -10,6 +10,7 @@ from circuits.comparison.variance import (
     standard_error,
     sums_of_squares,
 )
+from circuits.graph.edge_values import EdgeValues
 
 
 def slow_split(layout, change):
@@ -49,13 +50,15 @@ def split(layout, change, noise, n=40, seed=0):
     edges = layout.n_edges
     before = torch.randn(n, edges, generator=draw)
     after = before + change + noise * torch.randn(n, edges, generator=draw)
-    return decompose_variance(layout, before, after, permutations=300, seed=2)
+    sides = [EdgeValues(layout, side) for side in (before, after)]
+    return decompose_variance(*sides, permutations=300, seed=2)
 
 
 def test_observed_shares_match_least_squares(layout):
     draw = torch.Generator().manual_seed(3)
     before, after = torch.randn(2, 20, layout.n_edges, generator=draw).double()
-    found = decompose_variance(layout, before, after, permutations=50, seed=0)
+    sides = [EdgeValues(layout, side) for side in (before, after)]
+    found = decompose_variance(*sides, permutations=50, seed=0)
     expected = slow_split(layout, (after - before).mean(dim=0))
     for name, share in zip(PARTS, expected, strict=True):
         assert getattr(found, name).observed == pytest.approx(share, abs=1e-9)
@@ -64,7 +67,8 @@ def test_observed_shares_match_least_squares(layout):
 def test_parts_add_up_to_the_whole(layout):
     values = torch.randn(6, layout.n_edges, generator=torch.Generator().manual_seed(0)).double()
     centred = values - values.mean(dim=1, keepdim=True)
-    assert torch.allclose(sums_of_squares(layout, values).sum(dim=0), centred @ centred.T)
+    found = sums_of_squares(layout, EdgeValues(layout, values).blocks())
+    assert torch.allclose(found.sum(dim=0), centred @ centred.T)
 
 
 @pytest.mark.parametrize("kind", ["source", "reader"])
@@ -116,8 +120,8 @@ def test_no_change_is_found_as_often_as_it_says(layout):
 
 
 def test_equal_checkpoints_have_nothing_to_split(layout):
-    values = torch.randn(20, layout.n_edges)
-    found = decompose_variance(layout, values, values, permutations=50, seed=0)
+    values = EdgeValues(layout, torch.randn(20, layout.n_edges))
+    found = decompose_variance(values, values, permutations=50, seed=0)
     assert found.p == 1.0
     assert math.isnan(found.noise_share) and math.isnan(found.interaction.observed)
 

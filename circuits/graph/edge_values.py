@@ -1,0 +1,138 @@
+"""Every example's scores of the edges that exist, looked at some edges at a time.
+
+Scores of many examples of a large model do not fit in memory. What is said of them comes from sums
+over blocks of edges, and each edge's own figures from its column alone, so a block at a time is
+enough. How wide blocks are depends on the number of examples and on nothing else: scores in a file
+and the same ones in memory give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from circuits.graph.layout import Layout
+from circuits.graph.scores import EdgeScores
+from circuits.runtime import mapped
+from circuits.runtime.resume import digest
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What one look at all values says.
+
+    mean: of each edge, float64. total: the sum over examples. largest: of all |values|.
+    digest: of the values.
+    """
+
+    mean: Float[Tensor, " edge"]
+    total: Float[Tensor, " edge"]
+    largest: Float[Tensor, ""]
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeValues:
+    """Scores of single examples, over the possible edges in matrix order.
+
+    held: (n, source, reader), in memory or in a file; or (n, edge), the possible edges alone.
+    """
+
+    layout: Layout
+    held: Float[Tensor, "n ..."]
+
+    @classmethod
+    def of(cls, scores: EdgeScores) -> EdgeValues:
+        """Of scores that were kept example by example."""
+        assert scores.per_example is not None
+        return cls(scores.layout, scores.per_example)
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    @cached_property
+    def places(self) -> Int[Tensor, " edge"]:
+        """Where the edges stand in the flattened matrix."""
+        return self.layout.mask.flatten().nonzero().flatten()
+
+    @property
+    def _width(self) -> int:
+        return max(1, mapped.BLOCK // len(self))
+
+    @property
+    def in_one_block(self) -> bool:
+        """Whether all are few enough to be looked at, and kept in memory, at once."""
+        return len(self.places) <= self._width
+
+    @cached_property
+    def _all(self) -> Float[Tensor, "n edge"]:
+        return self._at(slice(0, len(self.places)))
+
+    def _at(self, edges: slice) -> Float[Tensor, "n edge"]:
+        if self.held.dim() == 2:
+            return self.held[:, edges]
+        places = self.places[edges]
+        first = int(places[0])
+        near = self.held.flatten(1)[:, first : int(places[-1]) + 1]
+        found = near.index_select(1, places - first).float()
+        mapped.let_go(self.held)
+        return found
+
+    def blocks(self) -> Iterator[tuple[slice, Float[Tensor, "n edge"]]]:
+        """Which edges, and their scores; all edges in turn."""
+        if self.in_one_block:
+            yield slice(0, len(self.places)), self._all
+            return
+        for start in range(0, len(self.places), self._width):
+            edges = slice(start, min(start + self._width, len(self.places)))
+            yield edges, self._at(edges)
+
+    def columns(self, edges: Int[Tensor, " k"]) -> Float[Tensor, "n k"]:
+        """Scores of some edges, by their numbers."""
+        flat, places = self.held.flatten(1), self.places[edges]
+        return flat[:, edges] if self.held.dim() == 2 else flat[:, places].float()
+
+    def resampled(self, *weights: Float[Tensor, "m n"]) -> list[Float[Tensor, "m edge"]]:
+        """Weighted sums over the examples for several sets of weights, in one walk."""
+        if self.in_one_block:
+            return [one.to(self._all.dtype) @ self._all for one in weights]
+        found = [torch.empty(len(one), len(self.places)) for one in weights]
+        for edges, values in self.blocks():
+            for sums, one in zip(found, weights, strict=True):
+                sums[:, edges] = one.to(values.dtype) @ values
+        return found
+
+    @cached_property
+    def looks(self) -> Looks:
+        """What one look at all of them says.
+
+        Raises:
+            CircuitsError: where a score is not finite.
+        """
+        means, totals, largest, digests = [], [], [], []
+        for _, values in self.blocks():
+            if not torch.isfinite(values).all():
+                example = int((~torch.isfinite(values)).any(dim=1).nonzero()[0])
+                raise CircuitsError(f"the scores of example {example} are not finite")
+            means.append(values.double().mean(dim=0))
+            totals.append(values.sum(dim=0))
+            largest.append(values.abs().amax())
+            digests.append(digest(values))
+        together = hashlib.sha256("".join(digests).encode()).hexdigest()
+        return Looks(torch.cat(means), torch.cat(totals), torch.stack(largest).amax(), together)
+
+    @cached_property
+    def by_source(self) -> Float[Tensor, "n source"]:
+        """Sum over each source's outgoing edges, float64."""
+        totals = torch.zeros(len(self), self.layout.shape[0], dtype=torch.float64)
+        rows = self.places // self.layout.shape[1]
+        for edges, values in self.blocks():
+            totals.index_add_(1, rows[edges], values.double())
+        return totals
