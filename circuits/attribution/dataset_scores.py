@@ -28,6 +28,7 @@ from circuits.planning import choose_batch_size
 from circuits.provenance import describe_model, describe_pairs, versions
 from circuits.runtime.batching import over_batches
 from circuits.runtime.cluster.engine import RayEngine
+from circuits.runtime.example_rows import ExampleRows, room
 from circuits.runtime.notices import say
 from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import PartialResults
@@ -38,6 +39,9 @@ PARTS = 64
 KEPT_BYTES = 2**30
 """Scores of single examples are kept by default up to 1 GiB (of float32): 8,000 examples of GPT-2
 small's 32,491 edges."""
+KEPT_SHARE = 0.25
+"""Where they go to disk as they come, up to this share of what is free there: saving them takes
+their size a second time."""
 
 
 Work = Callable[[HookedModel, PairBatch], BatchScores]
@@ -90,8 +94,9 @@ class Scoring:
     """What is scored, by which method, and what is kept.
 
     pairs: all that may be scored; growth: how many of them are, None for all.
-    per_example: keep each example's scores; None keeps them up to `KEPT_BYTES`.
-    resume: keeps what is done so far in a file.
+    per_example: keep each example's scores; None keeps them up to `KEPT_BYTES`, or up to
+        `KEPT_SHARE` of the disk where `resume` has a place there.
+    resume: keeps what is done so far in files.
     """
 
     model: HookedModel
@@ -131,15 +136,26 @@ class Scoring:
 
     def keeps(self, shape: tuple[int, ...]) -> bool:
         """Whether each example's scores, of this shape, are kept."""
+        size, rows = 4 * len(self.pairs) * math.prod(shape), self.resume.rows_path
+        free = None if rows is None else room(rows)
         if self.per_example is not None:
+            if self.per_example and free is not None and 2 * size > free:
+                raise CircuitsError(
+                    f"{rows}: the scores of single examples take {size / 2**30:.1f} GiB, and as "
+                    f"much again while they are saved; {free / 2**30:.1f} GiB are free. Make room, "
+                    "score fewer pairs, or leave them out (per_example=False, --no-per-example)"
+                )
             return self.per_example
-        size = 4 * len(self.pairs) * math.prod(shape)
-        if size <= KEPT_BYTES:
+        begun = self.resume.recorded("per_example")
+        if begun is not None:  # by then its rows take a part of what was free
+            return bool(begun)
+        if size <= KEPT_BYTES or (free is not None and size <= KEPT_SHARE * free):
             return True
+        most = "1 GiB" if free is None else f"a quarter of the {free / 2**30:.1f} GiB free on disk"
         say(
-            f"the scores of single examples would take {size / 2**30:.1f} GiB and are left out, so "
-            "there will be no intervals and no comparison with other scores; keep them with "
-            "per_example=True (--per-example)"
+            f"the scores of single examples would take {size / 2**30:.1f} GiB, more than {most}, "
+            "and are left out, so there will be no intervals and no comparison with other scores; "
+            "keep them with per_example=True (--per-example)"
         )
         return False
 
@@ -180,7 +196,10 @@ def score_dataset(
         versions=versions(),
         begin=model.missing_begin(pairs),
     )
-    sums = _Sums.of(pairs, shape, per_example=per_example)
+    rows = None
+    if per_example and resume.rows_path is not None:
+        rows = ExampleRows(resume.rows_path, len(pairs), shape)
+    sums = _Sums.of(pairs, shape, rows, per_example=per_example)
     parts = torch.zeros(PARTS, dtype=torch.long)
     resume.restore(
         len(pairs),
@@ -192,7 +211,8 @@ def score_dataset(
             "blocks": COUNT,
             **({} if growth is None else {"growth": {"first": growth.first, **growth.settings}}),
         },
-        {**vars(sums), **({} if growth is None else {"parts": parts})},
+        {**sums.tensors, **({} if growth is None else {"parts": parts})},
+        rows,
     )
 
     def so_far(end: int) -> DatasetScores:
@@ -240,6 +260,8 @@ def _take(
         place = batch.index.cpu() + start
         scores = found.scores.cpu()
         _require_finite(scores, batch)
+        if sums.rows is not None:
+            sums.rows.put(place, scores)
         with resume.taking(place):
             sums.add(place, scores, found)
 
@@ -278,11 +300,13 @@ def _parts(
 class _Sums:
     """What is kept of all examples: sums, and what each is known by.
 
-    total: of scores. kept: scores of each example, or of none. sums: of blocks, or of none.
+    rows: scores of each example where they go to disk. total: of scores. kept: scores of each
+    example where they stay in memory. sums: of blocks, where single examples are not kept.
     ends: the metric, clean and corrupted. path: error and gradients. doubt, stands_for: of
     `PathScores`.
     """
 
+    rows: ExampleRows | None
     total: Float[Tensor, "*unit"]
     kept: Float[Tensor, "kept ..."]
     sums: Float[Tensor, "block ..."]
@@ -292,17 +316,25 @@ class _Sums:
     stands_for: Float[Tensor, " column"]
 
     @classmethod
-    def of(cls, pairs: PairSet, shape: tuple[int, ...], *, per_example: bool) -> _Sums:
+    def of(
+        cls, pairs: PairSet, shape: tuple[int, ...], rows: ExampleRows | None, *, per_example: bool
+    ) -> _Sums:
         n = len(pairs)
         return cls(
+            rows,
             torch.zeros(shape, dtype=torch.float64),
-            torch.zeros(n if per_example else 0, *shape),
+            torch.zeros(n if per_example and rows is None else 0, *shape),
             torch.zeros(0 if per_example else min(COUNT, n), *shape),
             torch.zeros(2, n),
             torch.full((2, n), torch.nan),
             torch.zeros(shape, dtype=torch.float64),
             torch.zeros(shape[-1]),
         )
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """By name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     @property
     def blocks(self) -> Int[Tensor, " example"]:
@@ -320,7 +352,7 @@ class _Sums:
             self.stands_for.copy_(found.stands_for)
         if len(self.kept):
             self.kept[place] = scores
-        else:
+        elif len(self.sums):
             self.sums.index_add_(0, self.blocks[place], scores)
 
     def gathered(self, n: int, made_from: Provenance) -> DatasetScores:
@@ -330,7 +362,9 @@ class _Sums:
         if not path.isnan().any():
             error = describe_error(path, self.doubt, self.total, self.stands_for)
         each, blocks = None, None
-        if len(self.kept):
+        if self.rows is not None:
+            each = self.rows.first(n)
+        elif len(self.kept):
             each = self.kept[:n] if n == len(self.kept) else self.kept[:n].clone()
         else:
             sizes = self.blocks[:n].bincount(minlength=len(self.sums))

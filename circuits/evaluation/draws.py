@@ -1,30 +1,56 @@
-"""Scores as other draws of their examples would give them, and how alike two circuits are."""
+"""Scores as other draws of their examples would give them, and how alike two circuits are.
+
+No draw is a copy of the examples: each is a row of weights, and the mean scores of many draws come
+of one walk over the examples' scores, which may be in a file.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from jaxtyping import Bool, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.graph import AnyScores, NodeScores
+from circuits.runtime import mapped
 
 Chosen = Bool[Tensor, " choice"]
 """Which edges (nodes, neurons) a circuit holds."""
+_MEANS = 2**26  # numbers held at once
 
 
-def drawn(scores: AnyScores, places: Int[Tensor, " drawn"]) -> AnyScores:
-    """The scores of the examples at these places."""
-    assert scores.per_example is not None
-    examples = scores.per_example[places]
-    return with_values(scores, examples.double().mean(dim=0).float(), examples)
+def drawn(scores: AnyScores, draws: Sequence[Int[Tensor, " drawn"]]) -> Iterator[AnyScores]:
+    """For each draw, the scores of the examples at these places, some perhaps several times."""
+    each = scores.per_example
+    assert each is not None
+    counts = torch.stack([one.bincount(minlength=len(each)) for one in draws]).double()
+    weights = counts / counts.sum(dim=1, keepdim=True)
+    numbers = each[0].numel()
+    walk = max(1, _MEANS // numbers)
+    for start in range(0, len(draws), walk):
+        part = weights[start : start + walk]
+        means = torch.empty(len(part), numbers)
+        for columns, values in mapped.columns(each):
+            means[:, columns] = part @ values.double()
+        for places, mean in zip(draws[start : start + walk], means, strict=True):
+            yield _with(scores, mean.view(each.shape[1:]), places)
 
 
-def with_values(scores: AnyScores, values: Tensor, per_example: Tensor | None) -> AnyScores:
-    """Other values in the scores' place."""
+def with_values(scores: AnyScores, values: Float[Tensor, ...]) -> AnyScores:
+    """Other values in the scores' place, of no examples."""
+    return _with(scores, values, None)
+
+
+def _with(
+    scores: AnyScores, values: Float[Tensor, ...], places: Int[Tensor, " drawn"] | None
+) -> AnyScores:
     if isinstance(scores, NodeScores):
-        return replace(scores, values=values, per_example=per_example, blocks=None)
-    return replace(scores, matrix=values * scores.mask, per_example=per_example, blocks=None)
+        return replace(scores, values=values, per_example=None, blocks=None)
+    each = None if places is None else scores.per_example
+    values = values * scores.mask
+    return replace(scores, matrix=values, per_example=each, blocks=None, drawn=places)
 
 
 def jaccard(a: Chosen, b: Chosen) -> float:

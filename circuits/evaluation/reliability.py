@@ -25,7 +25,7 @@ for whole paths (docs/statistics.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,20 +178,21 @@ class _Halves:
         seed: int,
     ) -> _Halves:
         count = len(blocks.sizes)
-        where = None
+        splits = random_halves(count, _SPLITS, seed=seed)
+        draws: Iterator[AnyScores] | None = None
         if scores.per_example is not None:
             where = block_of(len(scores.per_example), count)
+            sides = (half[where] for first in splits for half in (first, ~first))
+            draws = drawn(scores, [side.nonzero().flatten() for side in sides])
         found = []
-        for first in random_halves(count, _SPLITS, seed=seed):
+        for first in splits:
             chosen, means, sizes = [], [], []
             for half in (first, ~first):
                 sizes.append(int(blocks.sizes[half].sum()))
                 mean = blocks.sums[half].sum(dim=0, dtype=torch.float64) / sizes[-1]
                 means.append(mean.flatten()[sample.candidates])
-                if where is None:
-                    chosen.append(choose(with_values(scores, mean.float(), None)))
-                else:
-                    chosen.append(choose(drawn(scores, half[where].nonzero().flatten())))
+                one = with_values(scores, mean.float()) if draws is None else next(draws)
+                chosen.append(choose(one))
             both = 1 / sizes[0] + 1 / sizes[1]
             found.append(
                 (

@@ -15,46 +15,53 @@ from circuits.graph.blocks import Blocks
 class Sample:
     """Edges (nodes, neurons) that can be chosen, by block of the examples.
 
-    sums: of their scores. sizes: examples of each block. choices: their flat places.
+    sums: of the scores, of all blocks. sizes: examples of each. kept: the blocks that count.
+    candidates: flat places of what can be chosen.
     """
 
     sums: Float[Tensor, "block choice"]
     sizes: Float[Tensor, " block"]
+    kept: Int[Tensor, " kept"]
     candidates: Int[Tensor, " choice"]
     mean: Float[Tensor, " choice"]
     variance: Float[Tensor, " choice"]
     """Of one example's score, unbiased."""
+    common: float
+    """The variance that all edges share, which moves their mean and no correlation."""
 
     @classmethod
     def of(cls, blocks: Blocks, candidates: Int[Tensor, " choice"]) -> Sample:
         """From the sums over blocks."""
-        return cls._of(
-            blocks.sums.flatten(1)[:, candidates].double(), blocks.sizes.double(), candidates
-        )
+        sums, sizes = blocks.sums.flatten(1)[:, candidates].double(), blocks.sizes.double()
+        return cls._of(sums, sizes, torch.arange(len(sizes)), candidates)
 
     @classmethod
     def _of(
         cls,
         sums: Float[Tensor, "block choice"],
         sizes: Float[Tensor, " block"],
+        kept: Int[Tensor, " kept"],
         candidates: Int[Tensor, " choice"],
     ) -> Sample:
-        mean = sums.sum(dim=0) / sizes.sum()
+        some, own = sums[kept], sizes[kept]
+        mean = some.sum(dim=0) / own.sum()
         # A block of c examples has a mean of variance 1 / c, and so weighs c.
         squares = torch.zeros_like(mean)
-        for one, size in zip(sums, sizes.tolist(), strict=True):
+        for one, size in zip(some, own.tolist(), strict=True):
             squares += size * (one / size - mean).square()
-        return cls(sums, sizes, candidates, mean, squares / (len(sizes) - 1))
+        offsets = some.mean(dim=1) / own
+        centre = float(some.sum(dim=0).mean() / own.sum())
+        common = float((own * (offsets - centre).square()).sum() / (len(own) - 1))
+        return cls(sums, sizes, kept, candidates, mean, squares / (len(own) - 1), common)
 
     @property
     def examples(self) -> int:
-        """Of all blocks."""
-        return int(self.sizes.sum())
+        """Of the blocks that count."""
+        return int(self.sizes[self.kept].sum())
 
     def without(self, block: int) -> Sample:
-        """All blocks but one."""
-        rest = torch.arange(len(self.sizes)) != block
-        return self._of(self.sums[rest], self.sizes[rest], self.candidates)
+        """All blocks but one; the sums stay where they are."""
+        return self._of(self.sums, self.sizes, self.kept[self.kept != block], self.candidates)
 
     def error(self, number: float | int) -> Float[Tensor, " choice"]:
         """Standard error of the mean scores of so many examples."""
@@ -65,13 +72,7 @@ class Sample:
 
         That of halves by the formula of Spearman and Brown, over all splits of the blocks in two.
         """
-        noise = float((self.variance - self._common()).mean())
+        noise = float((self.variance - self.common).mean())
         total = float(self.mean.var(correction=0))
         signal = total - noise / self.examples
         return signal / max(signal + noise / number, 1e-300) if total > 0 else 1.0
-
-    def _common(self) -> float:
-        """The variance that all edges share, which moves their mean and no correlation."""
-        offsets = self.sums.mean(dim=1) / self.sizes
-        centre = float(self.sums.sum(dim=0).mean() / self.sizes.sum())
-        return float((self.sizes * (offsets - centre).square()).sum() / (len(self.sizes) - 1))

@@ -116,27 +116,31 @@ def stability(
     n = len(scores.per_example)
     circuit = chosen(scores)
     counts = (n * resample_weights(n, n_resamples, seed=seed)).round().long()
-    masks = [chosen(drawn(scores, torch.arange(n).repeat_interleave(row))) for row in counts]
+    share = torch.zeros(len(candidates), dtype=torch.float64)
+    resampled = []
+    for one in drawn(scores, [torch.arange(n).repeat_interleave(row) for row in counts]):
+        mask = chosen(one)
+        share += mask
+        resampled.append(jaccard(circuit, mask))
+    share /= n_resamples
     draw = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(n, generator=draw) for _ in range(n_resamples)]
-    halves = [
-        [chosen(drawn(scores, half)) for half in (order[: n // 2], order[n // 2 :])]
-        for order in orders
-    ]
+    sides = drawn(scores, [half for order in orders for half in order.tensor_split([n // 2])])
+    halves = [jaccard(chosen(one), chosen(next(sides))) for one in sides]
     # Random scores have no examples, so no sign is stabler than another: "stable" is "top-n" there.
     unguided = "top-n" if strategy == "stable" else strategy
+    shape = scores.per_example.shape[1:]
     random = [
-        chosen(with_values(scores, noise, None), unguided)
-        for noise in torch.rand(n_resamples, *scores.per_example.shape[1:], generator=draw)
+        jaccard(circuit, chosen(with_values(scores, torch.rand(shape, generator=draw)), unguided))
+        for _ in range(n_resamples)
     ]
-    share = torch.stack(masks).double().mean(dim=0)
     names = [empty_like(scores).candidate_name(place) for place in candidates.tolist()]
     often = share.argsort(descending=True, stable=True)[: int((share > 0).sum())].tolist()
     return Stability(
         level=empty_like(scores).level,
-        resample_jaccard=_central([jaccard(circuit, mask) for mask in masks], n),
-        split_half_jaccard=_central([jaccard(one, other) for one, other in halves], n),
-        control=_central([jaccard(circuit, mask) for mask in random], n),
+        resample_jaccard=_central(resampled, n),
+        split_half_jaccard=_central(halves, n),
+        control=_central(random, n),
         frequencies={names[index]: float(share[index]) for index in often},
         chance=float(share.mean()),
         circuit=tuple(names[index] for index in circuit.nonzero().flatten().tolist()),

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuits.runtime.mapped import columns
+
 COUNT = 16
 """Blocks that running sums are kept of; of fewer examples, each is one."""
 
@@ -53,5 +55,6 @@ def blocks_of_examples(per_example: Float[Tensor, "example ..."], blocks: int = 
     count = min(blocks, len(per_example))
     where = block_of(len(per_example), count)
     sums = torch.zeros(count, *per_example.shape[1:], dtype=torch.float64)
-    sums.index_add_(0, where, per_example.double())
+    for numbers, values in columns(per_example):
+        sums.flatten(1)[:, numbers].index_add_(0, where, values.double())
     return Blocks(sums, where.bincount(minlength=count))

@@ -33,6 +33,7 @@ from circuits.errors import CircuitsError
 from circuits.graph.inlets import entries, joined
 from circuits.graph.layout import Layout
 from circuits.graph.scores import EdgeScores
+from circuits.runtime.mapped import columns
 
 Strategy = Literal["top-n", "widest-path", "greedy", "stable"]
 Ranking = Literal["absolute", "signed", "mixed"]
@@ -128,19 +129,19 @@ def sign_stability(scores: EdgeScores, *, seed: int = 0) -> Matrix:
             "the stability of signs needs per-example scores; score with per_example=True "
             "(--per-example)"
         )
-    values = scores.per_example.flatten(1).double()
-    n = len(values)
+    examples = len(scores.per_example)
+    places = torch.arange(examples) if scores.drawn is None else scores.drawn
+    n = len(places)
     draws = torch.randint(n, (_RESAMPLES, n), generator=torch.Generator().manual_seed(seed))
-    weights = torch.nn.functional.one_hot(draws, n).sum(dim=1).double() / n
-    signs = values.mean(dim=0).sign()
-    kept = [
-        ((weights @ part).sign() == sign).double().mean(dim=0)
-        for part, sign in zip(
-            values.split(max(1, _CHUNK // _RESAMPLES), dim=1),
-            signs.split(max(1, _CHUNK // _RESAMPLES)),
-            strict=True,
-        )
-    ]
+    # How often each example is there: sums have the signs of means.
+    weights = torch.zeros(_RESAMPLES, examples, dtype=torch.float64)
+    weights.scatter_add_(1, places[draws], torch.ones_like(draws, dtype=torch.float64))
+    whole = places.bincount(minlength=examples).double()
+    kept = []
+    for _, block in columns(scores.per_example):
+        for part in block.split(max(1, _CHUNK // _RESAMPLES), dim=1):
+            values = part.double()
+            kept.append(((weights @ values).sign() == (whole @ values).sign()).double().mean(dim=0))
     return torch.cat(kept).float().view(scores.layout.shape)
 
 

@@ -40,6 +40,8 @@ class EdgeScores(Plotted):
         per_example: the same for each example, in the order of the pair set, when kept.
         provenance: every hyper-parameter, the seed, versions, fingerprints of model and data.
         blocks: sums over blocks of the examples, where single ones were not kept; in no file.
+        drawn: the places in `per_example` that these are the scores of, some perhaps several times;
+            None for all of them. In no file.
     """
 
     matrix: Float[Tensor, "source reader"]
@@ -48,6 +50,7 @@ class EdgeScores(Plotted):
     provenance: Provenance = field(default_factory=Provenance)
     per_example: Float[Tensor, "example source reader"] | None = None
     blocks: Blocks | None = None
+    drawn: Int[Tensor, " drawn"] | None = None
 
     def __post_init__(self) -> None:
         if tuple(self.matrix.shape) != self.layout.shape:

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from circuits.errors import CircuitsError
+from circuits.runtime.example_rows import ExampleRows
 from circuits.runtime.files import atomic_path, drop_folder, read_json, write_json
 
 NAME = "scores.partial"
@@ -35,7 +36,7 @@ class PartialResults:
 
     The file is written every half a minute, and when the block is left by an error or by Ctrl-C.
     Left without one, the block removes it. The same work continues from it, and its result is
-    bit-identical.
+    bit-identical. What there is of every example goes to a file of its own beside it (`rows`).
 
     Attributes:
         path: the file; None keeps nothing.
@@ -48,24 +49,55 @@ class PartialResults:
         self.replace = replace
         self.done: Bool[Tensor, " example"] = torch.zeros(0, dtype=torch.bool)
         self._tensors: dict[str, Tensor] = {}
+        self._rows: ExampleRows | None = None
         self._identity = ""
         self._new, self._torn, self._due = False, False, 0.0
 
-    def restore(self, n: int, identity: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    @property
+    def rows_path(self) -> Path | None:
+        """Where what there is of every example goes; None where nothing is kept."""
+        return None if self.path is None else self.path.with_name(f"{self.path.name}.rows")
+
+    def recorded(self, key: str) -> Any:
+        """What the file says that unfinished work was begun with.
+
+        Args:
+            key: of the identity that `restore` was given.
+
+        Returns:
+            Its value; None where there is no such work.
+        """
+        if self.path is None or not self.path.exists():
+            return None
+        return json.loads(self._read(self.path)[0]).get(key)
+
+    def restore(
+        self,
+        n: int,
+        identity: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        rows: ExampleRows | None = None,
+    ) -> None:
         """Fill tensors, and `done`, with what the file holds of the same work, if any.
 
         Args:
             n: number of examples.
             identity: JSON values that decide what the tensors come to hold.
             tensors: what the work fills, by name; filled in place.
+            rows: what it puts a row into for each example, at `rows_path`.
 
         Raises:
             CircuitsError: where the file is damaged, or holds other work.
         """
+        if rows is not None:
+            tensors = {**tensors, "checks": rows.checks}
         held = self.held(n, identity)
         if held:
             for name, tensor in tensors.items():
                 tensor.copy_(held[name])
+        if rows is not None:
+            rows.open(self.done)
+            self._rows = rows
         self.hold(tensors)
 
     def held(self, n: int, identity: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -86,7 +118,7 @@ class PartialResults:
         self._identity = json.dumps(identity, sort_keys=True)
         held = {}
         if self.path is not None and self.path.exists():
-            held = self._read(self.path)
+            held = self._same(self.path)
             if held:
                 self.done.copy_(held.pop("done"))
                 _log.info("%s: going on after %d of %d examples", self.path, self.done.sum(), n)
@@ -134,6 +166,8 @@ class PartialResults:
         if self.path is None or not self._new or self._torn:
             return
         began = time.monotonic()
+        if self._rows is not None:
+            self._rows.flush()
         held = {name: tensor.contiguous() for name, tensor in self._tensors.items()}
         with atomic_path(self.path) as temporary:
             save_file(held, str(temporary), metadata={"work": self._identity})
@@ -150,18 +184,27 @@ class PartialResults:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None:
-            self.write()
-        elif self.path is not None:
-            self.path.unlink(missing_ok=True)
+        try:
+            if error is not None:
+                self.write()
+            elif self.path is not None:
+                self.path.unlink(missing_ok=True)
+        finally:
+            if self._rows is not None:
+                self._rows.close(remove=error is None)
 
-    def _read(self, path: Path) -> dict[str, Tensor]:
+    def _read(self, path: Path) -> tuple[str, dict[str, Tensor]]:
+        """The identity of the work in the file, and its tensors."""
         try:
             with safe_open(str(path), framework="pt") as file:
                 work = (file.metadata() or {}).get("work", "{}")
                 held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise CircuitsError(f"{path}: cannot be read ({error}); remove it") from error
+        return work, held
+
+    def _same(self, path: Path) -> dict[str, Tensor]:
+        work, held = self._read(path)
         if work != self._identity:
             was, now = json.loads(work), json.loads(self._identity)
             other = ", ".join(sorted(key for key in now if was.get(key) != now[key]))

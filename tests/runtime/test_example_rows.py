@@ -1,0 +1,177 @@
+"""Rows that go to disk as they come: none that counts is torn, and what is spoiled is found."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from killing import ENVIRONMENT
+from safetensors.torch import save_file
+
+from circuits.attribution import attribute
+from circuits.errors import CircuitsError
+from circuits.runtime import example_rows, mapped
+from circuits.runtime.example_rows import ExampleRows
+from circuits.runtime.options import RunOptions
+from circuits.runtime.resume import NAME, PartialResults
+
+SHAPE = (3, 5)
+ROWS = torch.arange(60.0).view(4, *SHAPE)
+
+
+class Died(BaseException):
+    """As a kill: no Exception, and nothing is written any more."""
+
+
+def begun(folder, done=2):
+    """Some rows that count, as a process leaves them that is killed in the midst of the next."""
+    resume = PartialResults(folder / NAME)
+    rows = ExampleRows(resume.rows_path, 4, SHAPE)
+    resume.restore(4, {"what": "a test"}, {}, rows)
+    for place in range(done):
+        rows.put(torch.tensor([place]), ROWS[place : place + 1])
+        resume.keep(torch.tensor([place]))
+    resume.write()
+    with pytest.MonkeyPatch.context() as dying:
+        whole = os.pwrite
+
+        def torn(handle, content, at):
+            whole(handle, content[:25], at)
+            raise Died
+
+        dying.setattr(os, "pwrite", torn)
+        with pytest.raises(Died):
+            rows.put(torch.tensor([done]), 1 + ROWS[done : done + 1])
+    rows.close(remove=False)
+    return resume.rows_path
+
+
+def gone_on(folder):
+    with PartialResults(folder / NAME) as resume:
+        rows = ExampleRows(resume.rows_path, 4, SHAPE)
+        resume.restore(4, {"what": "a test"}, {}, rows)
+        left = (~resume.done).nonzero().flatten()
+        rows.put(left, ROWS[left])
+        resume.keep(left)
+        return left.tolist(), rows.first(4)
+
+
+def test_a_torn_row_does_not_count(tmp_path):
+    begun(tmp_path)
+    left, found = gone_on(tmp_path)
+    assert left == [2, 3] and torch.equal(found, ROWS)
+    assert not list(tmp_path.iterdir()), "both files go, and the rows stay for who holds them"
+    assert torch.equal(found, ROWS)
+
+
+def test_rows_without_a_word_of_what_counts_are_begun_anew(tmp_path):
+    begun(tmp_path)
+    (tmp_path / NAME).unlink()
+    left, found = gone_on(tmp_path)
+    assert left == [0, 1, 2, 3] and torch.equal(found, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: os.truncate(path, 100), "100 bytes, where 240 were written"),
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: flip(path, 70), "example 2 is not as it was written"),
+    ],
+)
+def test_what_is_spoiled_is_refused_in_a_line(spoil, message, tmp_path):
+    spoil(begun(tmp_path))
+    with pytest.raises(CircuitsError, match=message) as refused:
+        gone_on(tmp_path)
+    assert "scores.partial.rows" in str(refused.value) and "\n" not in str(refused.value)
+    assert (tmp_path / NAME).exists(), "nothing is removed unasked"
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_full_disk_is_a_line(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(CircuitsError, match=r"rows: cannot be written \(No space left on device\)"):
+        gone_on(tmp_path)
+
+
+def test_scores_on_disk_are_those_in_memory(hooked, random_pairs, tmp_path):
+    model, pairs = hooked("gpt2"), random_pairs(n=5)
+    how = {"options": RunOptions(2), "per_example": True}
+    attribute(model, pairs, **how).save(tmp_path / "memory")
+    with PartialResults(tmp_path / NAME) as resume:
+        attribute(model, pairs, resume=resume, **how).save(tmp_path / "disk")
+    first, second = (
+        (tmp_path / side / "scores.safetensors").read_bytes() for side in ("memory", "disk")
+    )
+    assert first == second and len(first) > 5 * 4 * torch.Size(model.layout.shape).numel()
+
+
+@pytest.mark.parametrize("block", [7, 2**23])
+def test_files_are_laid_out_as_safetensors_does_it(block, tmp_path, monkeypatch):
+    monkeypatch.setattr(mapped, "BLOCK", block)
+    made = {"scores": ROWS[0], "per_example": ROWS.clone(), "empty": torch.zeros(0, 3)}
+    save_file(made, tmp_path / "theirs")
+    mapped.write_tensors(tmp_path / "ours", made)
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+    found = mapped.mapped(tmp_path / "ours", *mapped.place_of(tmp_path / "ours", "per_example"))
+    for _ in range(2):
+        assert torch.equal(
+            torch.cat([part for _, part in mapped.columns(found)], 1).view(ROWS.shape), ROWS
+        )
+        mapped.let_go(found)
+    found += 1  # never in the file, and not to be lost
+    mapped.let_go(found)
+    assert torch.equal(found, ROWS + 1)
+
+
+def test_by_default_a_share_of_the_free_disk_is_taken(
+    hooked, random_pairs, tmp_path, monkeypatch, caplog
+):
+    model, pairs = hooked("gpt2"), random_pairs(n=3)
+    size = 4 * 3 * torch.Size(model.layout.shape).numel()
+    monkeypatch.setattr("circuits.attribution.dataset_scores.KEPT_BYTES", size - 1)
+
+    def kept(free, **how):
+        monkeypatch.setattr("circuits.attribution.dataset_scores.room", lambda _: free)
+        with PartialResults(tmp_path / NAME) as resume:
+            return attribute(model, pairs, "eap", resume=resume, **how).per_example is not None
+
+    assert kept(4 * size)
+    assert not kept(4 * size - 4)
+    assert "more than a quarter of the 0.0 GiB free on disk" in caplog.text
+    assert kept(2 * size, per_example=True)
+    with pytest.raises(CircuitsError, match=r"rows: the scores of single examples take .*no-per"):
+        kept(2 * size - 1, per_example=True)
+
+
+def test_what_was_begun_goes_on_with_less_room(tmp_path, monkeypatch):
+    begun(tmp_path)
+    resume = PartialResults(tmp_path / NAME)
+    assert resume.recorded("what") == "a test" and resume.recorded("other") is None
+    assert PartialResults(tmp_path / "none").recorded("what") is None
+    monkeypatch.setattr(example_rows.shutil, "disk_usage", lambda _: type("Disk", (), {"free": 7}))
+    assert example_rows.room(resume.rows_path) > 7
+    assert example_rows.room(tmp_path / "no" / "such") == 7
+
+
+@pytest.mark.exhaustive
+def test_killed_in_the_midst_of_writing(tmp_path):
+    worker = Path(__file__).with_name("rows_worker.py")
+    subprocess.run([sys.executable, worker, tmp_path], env=ENVIRONMENT, check=True, timeout=600)
+    whole = (tmp_path / "whole" / "scores.safetensors").read_bytes()
+    killed = json.loads((tmp_path / "killed.json").read_text())
+    assert len(killed) == 5 and sum(left < 12 for left in killed.values()) >= 3
+    for folder in killed:
+        assert (tmp_path / folder / "scores.safetensors").read_bytes() == whole, folder
+        assert not list((tmp_path / folder).glob("scores.partial*"))
