@@ -48,8 +48,10 @@ def attribute(
             (`planning.choose_batch_size`); a batch that does not fit after all is halved.
             `provenance.batch_size` holds the number.
         per_example: keep one matrix an example, which `compare` and intervals need. None keeps
-            them up to 1 GiB, and says so where they are left out.
-        resume: keeps what is done so far in a file; the same call goes on from it.
+            them up to 1 GiB, or with `resume` up to a quarter of what is free on its disk, and
+            says so where they are left out.
+        resume: keeps what is done so far in files; the same call goes on from it. Matrices of
+            single examples are on disk from the start then, and never all in memory.
         **settings: hyper-parameters of the method.
 
     Returns:

@@ -94,7 +94,7 @@ def discover(
         typer.Option(
             "--per-example/--no-per-example",
             help="Keep the scores of single examples, which `compare` and intervals need. By "
-            "default they are kept up to 1 GiB.",
+            "default they are kept up to 1 GiB, or a quarter of the free disk.",
         ),
     ] = None,
     require_accuracy: use.RequireAccuracy = None,

@@ -370,18 +370,18 @@ class _Engine:
         walk = size
         if not all(one.in_one_block for one in self.scores):
             walk *= max(1, _MEANS // held)
+        of_checkpoints: list[list[Tensor]] = []
         for walked in torch.arange(samples).split(walk):
+            of_checkpoints.clear()  # before the next are made
             # All of them, done or not: what goes on has to round as what never stopped does.
             if not bool(piece.done[walked].all()):
                 sets = [one[walked] for one in weights]
-                of_checkpoints = [one.resampled(*sets) for one in self.scores]
-            for rows, part in zip(
-                torch.arange(len(walked)).split(size), walked.split(size), strict=True
-            ):
+                of_checkpoints += [one.resampled(*sets) for one in self.scores]
+            for part in walked.split(size):
                 if not bool(piece.done[part].all()):
-                    where = slice(int(rows[0]), int(rows[-1]) + 1)
+                    own = part - walked[0]  # by places, which copies: nobody holds a whole walk
                     means = [
-                        [one[where] for one in side] for side in zip(*of_checkpoints, strict=True)
+                        [one[own] for one in side] for side in zip(*of_checkpoints, strict=True)
                     ]
                     with piece.taking(part) if sums else nullcontext():
                         yield part, means

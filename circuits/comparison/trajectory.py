@@ -16,7 +16,7 @@ from circuits.statistics.estimate import Estimates
 
 TOP = 30
 _CHUNK = 2**21  # numbers held at once
-_MEANS = 2**28  # mean scores held at once: 1 GiB; fewer would mean more reading
+_MEANS = 2**27  # mean scores of a walk: 512 MiB; fewer would mean more reading
 
 
 @dataclass(frozen=True)
