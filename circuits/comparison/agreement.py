@@ -201,7 +201,7 @@ def agreement(
     total = 1 + 2 * SUBSETS + SPLITS + GAP_SUBSETS * GAP_SPLITS + PERMUTATIONS
     bar = tqdm(total=total, desc="similarity", unit="sample", disable=not progress)
     identity = {
-        "scores": [one.looks.digest for one in scores],
+        "scores": [one.summary.digest for one in scores],
         "layout": layout.to_dict(),
         "compared": list(compared),
         "sizes": list(sizes),

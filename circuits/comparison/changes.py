@@ -142,7 +142,7 @@ def edge_changes(
     before: EdgeValues, after: EdgeValues, weights: Float[Tensor, "resample n"]
 ) -> Changes:
     """Change of every possible edge's mean score."""
-    scale = torch.maximum(before.looks.largest, after.looks.largest)
+    scale = torch.maximum(before.summary.largest, after.summary.largest)
     parts = [
         _paired(old, new, scale, weights)
         for (_, old), (_, new) in zip(before.blocks(), after.blocks(), strict=True)
@@ -213,7 +213,7 @@ class Strengths:
     def of(cls, values: EdgeValues) -> Strengths:
         """From per-example scores."""
         count, layout = len(values), values.layout
-        total, rows = values.looks.total, values.places // layout.shape[1]
+        total, rows = values.summary.total, values.places // layout.shape[1]
         left_out = torch.zeros(count, layout.shape[0], dtype=torch.float64)
         for edges, part in values.blocks():
             others = (total[edges] - part).div_(count - 1).abs_()

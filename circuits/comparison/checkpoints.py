@@ -109,7 +109,7 @@ def compare(
             return to_tensors(tables, variance)
 
         identity = {
-            "scores": [before.looks.digest, after.looks.digest],
+            "scores": [before.summary.digest, after.summary.digest],
             "n_resamples": n_resamples,
             "seed": options.seed,
         }
@@ -190,6 +190,6 @@ def _counts(sizes: Sequence[int | float], layout: Layout) -> tuple[int, ...]:
 
 def _identical(before: EdgeValues, after: EdgeValues) -> bool:
     """Whether no score of any example differs beyond rounding."""
-    most = RESOLUTION * max(float(before.looks.largest), float(after.looks.largest))
+    most = RESOLUTION * max(float(before.summary.largest), float(after.summary.largest))
     blocks = zip(before.blocks(), after.blocks(), strict=True)
     return all(float((new - old).abs().max()) <= most for (_, old), (_, new) in blocks)

@@ -86,7 +86,7 @@ def trajectory(
     """
     layout = scores[0].layout
     places = layout.mask.nonzero()
-    means = torch.stack([values.looks.mean for values in scores])
+    means = torch.stack([values.summary.mean for values in scores])
     strongest = means.abs().amax(dim=0).argsort(descending=True, stable=True)[:top]
     bounds = [mean_interval(values.columns(strongest), weights) for values in scores]
     low, high = (torch.stack(side) for side in zip(*bounds, strict=True))

@@ -169,7 +169,7 @@ def decompose_variance(
 
 def _change(before: EdgeValues, after: EdgeValues) -> Iterator[tuple[slice, Tensor]]:
     """after - before, block by block; 0 where they differ by rounding."""
-    scale = torch.maximum(before.looks.largest, after.looks.largest)
+    scale = torch.maximum(before.summary.largest, after.summary.largest)
     for (edges, old), (_, new) in zip(before.blocks(), after.blocks(), strict=True):
         change = new.double() - old.double()
         yield edges, torch.where(change.abs() <= RESOLUTION * scale, 0.0, change)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from circuits.graph import AnyScores, NodeScores
@@ -38,14 +38,12 @@ def drawn(scores: AnyScores, draws: Sequence[Int[Tensor, " drawn"]]) -> Iterator
             yield _with(scores, mean.view(each.shape[1:]), places)
 
 
-def with_values(scores: AnyScores, values: Float[Tensor, ...]) -> AnyScores:
+def with_values(scores: AnyScores, values: Tensor) -> AnyScores:
     """Other values in the scores' place, of no examples."""
     return _with(scores, values, None)
 
 
-def _with(
-    scores: AnyScores, values: Float[Tensor, ...], places: Int[Tensor, " drawn"] | None
-) -> AnyScores:
+def _with(scores: AnyScores, values: Tensor, places: Int[Tensor, " drawn"] | None) -> AnyScores:
     if isinstance(scores, NodeScores):
         return replace(scores, values=values, per_example=None, blocks=None)
     each = None if places is None else scores.per_example

@@ -25,7 +25,7 @@ from circuits.runtime.resume import digest
 
 
 @dataclass(frozen=True)
-class Looks:
+class Summary:
     """What one look at all values says.
 
     mean: of each edge, float64. total: the sum over examples. largest: of all |values|.
@@ -110,7 +110,7 @@ class EdgeValues:
         return found
 
     @cached_property
-    def looks(self) -> Looks:
+    def summary(self) -> Summary:
         """What one look at all of them says.
 
         Raises:
@@ -126,7 +126,7 @@ class EdgeValues:
             largest.append(values.abs().amax())
             digests.append(digest(values))
         together = hashlib.sha256("".join(digests).encode()).hexdigest()
-        return Looks(torch.cat(means), torch.cat(totals), torch.stack(largest).amax(), together)
+        return Summary(torch.cat(means), torch.cat(totals), torch.stack(largest).amax(), together)
 
     @cached_property
     def by_source(self) -> Float[Tensor, "n source"]:

@@ -11,17 +11,17 @@ from __future__ import annotations
 import json
 import math
 import mmap
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 BLOCK = 2**23
 """Numbers of a large tensor that are looked at or written at a time: 32 MiB of float32."""
 _DROP = getattr(mmap, "MADV_DONTNEED", None)  # no such call on Windows
-_maps: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+_maps: dict[int, mmap.mmap] = {}  # by the id of the tensor, for as long as it is there
 
 
 def mapped(path: Path, shape: tuple[int, ...], offset: int = 0) -> Tensor:
@@ -41,7 +41,8 @@ def mapped(path: Path, shape: tuple[int, ...], offset: int = 0) -> Tensor:
     with path.open("rb") as file:
         memory = mmap.mmap(file.fileno(), offset + 4 * count, access=mmap.ACCESS_COPY)
     found = torch.frombuffer(memory, dtype=torch.float32, count=count, offset=offset).view(shape)
-    _maps[found] = memory
+    _maps[id(found)] = memory
+    weakref.finalize(found, _maps.pop, id(found), None)
     return found
 
 
@@ -51,7 +52,7 @@ def let_go(tensor: Tensor) -> None:
     Args:
         tensor: as `mapped` gave it, not a part of it.
     """
-    memory = _maps.get(tensor)
+    memory = _maps.get(id(tensor))
     if memory is not None and _DROP is not None and not tensor._version:
         memory.madvise(_DROP)
 

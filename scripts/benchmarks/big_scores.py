@@ -105,7 +105,7 @@ def run(side: str, folder: Path, n_resamples: int) -> dict[str, float | str]:
     if side == "resampling":
         values = [EdgeValues.of(one) for one in scores]
         for one in values:
-            _ = one.looks
+            _ = one.summary
         resampled(values, n_resamples)
     else:
         compare(scores, n_resamples=n_resamples).save(folder / f"{side}.json")
