@@ -35,10 +35,10 @@ class ExampleRows:
         self.path, self.shape = path, shape
         self.checks: Int[Tensor, " example"] = torch.zeros(examples, dtype=torch.int64)
         self._bytes = 4 * math.prod(shape)
-        self._handle = -1
+        self._handle, self._new = -1, True
 
     def open(self, done: Bool[Tensor, " example"]) -> None:
-        """Go on with a file, or begin one where no example is done.
+        """Go on with a file; where no example is done, one begins with the first row.
 
         Args:
             done: the examples whose rows count; `checks` holds theirs.
@@ -46,17 +46,9 @@ class ExampleRows:
         Raises:
             CircuitsError: where the file is missing, cut short, or a row that counts is damaged.
         """
-        whole = len(self.checks) * self._bytes
-        try:
-            if bool(done.any()):
-                self._require(done, whole)
-                self._handle = os.open(self.path, os.O_RDWR)
-                return
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
-            os.ftruncate(self._handle, whole)  # takes room only as rows come
-        except OSError as error:
-            raise CircuitsError(f"{self.path}: {error.strerror}") from error
+        self._new = not bool(done.any())
+        if not self._new:
+            self._require(done)
 
     def put(self, places: Int[Tensor, " batch"], rows: Float[Tensor, "batch ..."]) -> None:
         """Write the rows of some examples.
@@ -68,6 +60,8 @@ class ExampleRows:
         Raises:
             CircuitsError: where the disk takes no more.
         """
+        if self._handle < 0:
+            self._handle = self._begin()
         for place, row in zip(places.tolist(), rows, strict=True):
             content = memoryview(row.detach().float().contiguous().numpy()).cast("B")
             self.checks[place] = zlib.crc32(content)
@@ -84,7 +78,8 @@ class ExampleRows:
 
     def flush(self) -> None:
         """Return when all that was put is on the disk."""
-        os.fsync(self._handle)
+        if self._handle >= 0:
+            os.fsync(self._handle)
 
     def first(self, examples: int) -> Float[Tensor, "example ..."]:
         """The rows of the first examples, which stay in the file.
@@ -109,13 +104,24 @@ class ExampleRows:
         if remove:
             self.path.unlink(missing_ok=True)
 
-    def _require(self, done: Bool[Tensor, " example"], whole: int) -> None:
+    def _begin(self) -> int:
+        try:
+            if not self._new:
+                return os.open(self.path, os.O_RDWR)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+            os.ftruncate(handle, len(self.checks) * self._bytes)  # takes room only as rows come
+        except OSError as error:
+            raise CircuitsError(f"{self.path}: cannot be written ({error.strerror})") from error
+        return handle
+
+    def _require(self, done: Bool[Tensor, " example"]) -> None:
         if not self.path.exists():
             raise CircuitsError(
                 f"{self.path}: it is missing, and holds the examples that are done; remove "
                 f"{self.path.with_suffix('').name} too, to begin anew"
             )
-        found = self.path.stat().st_size
+        found, whole = self.path.stat().st_size, len(self.checks) * self._bytes
         if found != whole:
             raise self._damaged(f"{found} bytes, where {whole} were written")
         with self.path.open("rb") as file:

@@ -190,8 +190,8 @@ class PartialResults:
             elif self.path is not None:
                 self.path.unlink(missing_ok=True)
         finally:
-            if self._rows is not None:
-                self._rows.close(remove=error is None)
+            if self._rows is not None and self.path is not None:
+                self._rows.close(remove=not self.path.exists())  # without it, none of them counts
 
     def _read(self, path: Path) -> tuple[str, dict[str, Tensor]]:
         """The identity of the work in the file, and its tensors."""

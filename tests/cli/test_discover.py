@@ -70,13 +70,14 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
         done = discover("stopped")
     assert done.returncode == 130, done.stderr
     assert done.stderr.strip() == "circuits: interrupted; run again to go on"
-    assert [path.name for path in (tmp_path / "stopped").iterdir()] == ["scores.partial"]
+    left = sorted(path.name for path in (tmp_path / "stopped").iterdir())
+    assert left == ["scores.partial", "scores.partial.rows"]
     for out in ("stopped", "whole"):
         assert discover(out).returncode == 0
     for name in ("scores.safetensors", "scores.json"):
         one, other = (tmp_path / out / name for out in ("stopped", "whole"))
         assert one.read_bytes() == other.read_bytes()
-    assert not (tmp_path / "stopped" / "scores.partial").exists()
+    assert not list((tmp_path / "stopped").glob("scores.partial*"))
 
 
 def test_nodes_and_neurons_have_files_of_their_own(tmp_path):
@@ -186,7 +187,7 @@ def test_until_stable_goes_on_after_a_kill_to_the_same_bytes(tmp_path, monkeypat
         patch.setattr(scoring, "over_batches", interrupted)
         assert discover("stopped").returncode == 130
     left = sorted(path.name for path in (tmp_path / "stopped").iterdir())
-    assert left == ["ranking.partial", "scores.partial"]
+    assert left == ["ranking.partial", "scores.partial", "scores.partial.rows"]
     again, whole = discover("stopped"), discover("whole")
     assert again.returncode == whole.returncode == 0, again.stderr
     assert "\n6 pairs: others" in whole.stdout and "\n6 pairs: others" not in again.stdout

@@ -103,6 +103,7 @@ def test_a_full_disk_is_a_line(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(CircuitsError, match=r"rows: cannot be written \(No space left on device\)"):
         gone_on(tmp_path)
+    assert not list(tmp_path.iterdir()), "rows that nothing counts are not left behind"
 
 
 def test_scores_on_disk_are_those_in_memory(hooked, random_pairs, tmp_path):
