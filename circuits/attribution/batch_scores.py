@@ -10,6 +10,7 @@ from torch import Tensor
 
 from circuits.attribution.calibration import calibrated_weights
 from circuits.attribution.quadrature import Rule
+from circuits.graph.provenance import QuadratureError
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,24 @@ def relative_l1(
     """L1 norm of the doubt as a share of the scores', by batch row."""
     off, size = ((x.abs() * stands_for).flatten(1).sum(dim=1) for x in (doubt, scores))
     return off / size.clamp(min=torch.finfo(size.dtype).tiny)
+
+
+def describe_error(
+    path: Float[Tensor, "2 example"],
+    doubt: Float[Tensor, "*unit column"],
+    total: Float[Tensor, "*unit column"],
+    stands_for: Float[Tensor, " column"],
+) -> QuadratureError:
+    """What a result says of its quadrature, from sums of `PathScores` over all examples.
+
+    path: rows are each example's error and gradients.
+    """
+    errors, gradients = path.double()
+    return QuadratureError(
+        estimate=float(relative_l1(doubt[None], total[None], stands_for.double())),
+        worst=float(errors.max()),
+        gradients=float(gradients.mean()),
+    )
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuits.attribution.batch_scores import BatchScores, PathScores, relative_l1
+from circuits.attribution.batch_scores import BatchScores, PathScores, describe_error
 from circuits.attribution.method import Method
 from circuits.errors import CircuitsError
 from circuits.graph import AnyScores
 from circuits.graph.blocks import COUNT, Blocks, block_of
-from circuits.graph.provenance import Provenance, QuadratureError
+from circuits.graph.provenance import Provenance
 from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
 from circuits.planning import choose_batch_size
@@ -379,24 +379,6 @@ class _Sums:
                 error=error,
             ),
         )
-
-
-def describe_error(
-    path: Float[Tensor, "2 example"],
-    doubt: Float[Tensor, "*unit column"],
-    total: Float[Tensor, "*unit column"],
-    stands_for: Float[Tensor, " column"],
-) -> QuadratureError:
-    """What a result says of its quadrature, from sums of `PathScores` over all examples.
-
-    path: rows are each example's error and gradients.
-    """
-    errors, gradients = path.double()
-    return QuadratureError(
-        estimate=float(relative_l1(doubt[None], total[None], stands_for.double())),
-        worst=float(errors.max()),
-        gradients=float(gradients.mean()),
-    )
 
 
 def _require_finite(scores: torch.Tensor, batch: PairBatch) -> None:
