@@ -60,12 +60,13 @@ if TYPE_CHECKING:
     from circuits.intervention.patching import Patching, PatchSpec, patch, path_patch
     from circuits.model_diff import ModelDiff, diff_models
     from circuits.models import HookedModel
+    from circuits.options.run import RunOptions
+    from circuits.options.tuning import LoraProtocol
     from circuits.runs import MissingResultError, RunFolder, open_run
     from circuits.runtime.cluster.engine import RayEngine
-    from circuits.runtime.options import RunOptions
     from circuits.runtime.resume import PartialResults, Pieces
     from circuits.statistics.estimate import Estimate, Estimates
-    from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
+    from circuits.tuning.lora_comparison import compare_lora_targets
     from circuits.tuning.lora_result import LoraComparison
     from circuits.tuning.lora_targets import LoraTarget
     from circuits.tuning.targets import lora_config
@@ -129,9 +130,10 @@ _HOMES = {
     "circuits.runs": ("MissingResultError", "RunFolder", "open_run"),
     "circuits.runtime.resume": ("PartialResults", "Pieces"),
     "circuits.runtime.cluster.engine": ("RayEngine",),
-    "circuits.runtime.options": ("RunOptions",),
+    "circuits.options.run": ("RunOptions",),
     "circuits.statistics.estimate": ("Estimate", "Estimates"),
-    "circuits.tuning.lora_comparison": ("LoraProtocol", "compare_lora_targets"),
+    "circuits.options.tuning": ("LoraProtocol",),
+    "circuits.tuning.lora_comparison": ("compare_lora_targets",),
     "circuits.tuning.lora_result": ("LoraComparison",),
     "circuits.tuning.lora_targets": ("LoraTarget",),
     "circuits.tuning.targets": ("lora_config",),

@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 import tasks
 from circuits.models import load_model
+from circuits.options.tuning import FinetuneSettings
 from circuits.tuning.finetune import finetune
-from circuits.tuning.settings import FinetuneSettings
 from tasks.builtin.comparison import NUMBERS, ORIGINAL_PLAYERS, TEMPLATE
 from tasks.builtin.name_copying import FILLERS, INTRODUCTIONS, MENTIONS, ORIGINAL
 from tasks.generated import Generated

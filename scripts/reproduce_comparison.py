@@ -44,12 +44,12 @@ import tasks
 from circuits.cli.options import silence_libraries
 from circuits.errors import CircuitsError
 from circuits.intervention.patching import Patching, PatchSpec, patch
-from circuits.intervention.patching.spec import Direction, SiteName
 from circuits.models import HookedModel
+from circuits.options.choices import Direction, SiteName
+from circuits.options.run import RunOptions
 from circuits.plot.figures.patching import Effect
 from circuits.provenance import describe_model, describe_pairs
 from circuits.report.patching_page import write_patchings
-from circuits.runtime.options import RunOptions
 from tasks.builtin.comparison import CORRUPTIONS
 from tasks.generated import Generated, Prompts
 from tasks.pairs import PairSet, PromptPair

@@ -42,11 +42,11 @@ from circuits.intervention import CircuitRunner
 from circuits.metrics import METRICS as KNOWN
 from circuits.model_diff import ModelDiff, diff_models
 from circuits.models import HookedModel, load_model
+from circuits.options.tuning import FinetuneSettings
 from circuits.report import narrative
 from circuits.runtime.batching import over_batches
 from circuits.search import AcdcConfig, Search, acdc
 from circuits.tuning.finetune import finetune
-from circuits.tuning.settings import FinetuneSettings
 from tasks.builtin.transitive.nouns import read_nouns
 from tasks.builtin.transitive.task import TEMPLATES
 from tasks.pairs import PairBatch, PairSet

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from circuits.runtime.options import RunOptions
 from pydantic import TypeAdapter
 
 import tasks
@@ -32,7 +33,6 @@ from circuits.graph import EdgeScores
 from circuits.models import HookedModel
 from circuits.models.weight_loading import WeightLoading
 from circuits.runtime.files import read_json, write_json
-from circuits.runtime.options import RunOptions
 
 MODELS = ("smollm2-135m", "gemma3-270m")
 ROWS = ("float32", "bfloat16", "int8", "nf4", "other pairs")

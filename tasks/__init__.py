@@ -15,8 +15,9 @@ from tasks.namesake import refuse_namesake
 from tasks.registry import describe, load, names, options
 
 if TYPE_CHECKING:
+    from tasks.named_splits import Split
     from tasks.pairs import PairBatch, PairSet, PromptPair, TrainingExample
-    from tasks.task import Split, Task, TrainableTask
+    from tasks.task import Task, TrainableTask
 
 __all__ = [
     "CircuitsError",

@@ -16,8 +16,8 @@ from typing import ClassVar
 from transformers import PreTrainedTokenizerBase
 
 from tasks.errors import CircuitsError, TooFewError, error_context
+from tasks.named_splits import Split
 from tasks.pairs import PairSet, PromptPair, TokenSet
-from tasks.task import Split
 from tasks.text.framing import Framed, FramedTask, Framing
 from tasks.text.lexicon import require_split
 from tasks.text.masking import differing

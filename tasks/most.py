@@ -5,8 +5,9 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerBase
 
 from tasks.errors import TooFewError
+from tasks.named_splits import Split
 from tasks.pairs import PairSet
-from tasks.task import Split, Task
+from tasks.task import Task
 
 
 def most_pairs(

@@ -14,8 +14,8 @@ from typing import get_args
 
 from tasks.errors import CircuitsError, TooFewError
 from tasks.files import Row
+from tasks.named_splits import Split
 from tasks.skipping import Skipped
-from tasks.task import Split
 
 _SPLITS: tuple[Split, ...] = get_args(Split)
 _ALIASES: dict[str, Split] = {

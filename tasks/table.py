@@ -29,9 +29,9 @@ from transformers import PreTrainedTokenizerBase
 from tasks import saved, splits
 from tasks.errors import InputError, error_context
 from tasks.files import Row, read_rows
+from tasks.named_splits import Split
 from tasks.pairs import PairSet, PromptPair, TokenSet
 from tasks.skipping import Skipped, keep
-from tasks.task import Split
 from tasks.text.framing import Framed, FramedTask, Framing
 from tasks.text.masking import differing
 from tasks.text.tokens import control_token

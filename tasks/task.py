@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from transformers import PreTrainedTokenizerBase
 
+from tasks.named_splits import Split
 from tasks.pairs import PairSet, TrainingExample
 from tasks.text.salience import AnnotatedArticle
 
-Split = Literal["train", "validation", "test", "all"]
 """A part of a task's data; "all" is every row of a task that reads its rows from a file."""
 
 

@@ -9,6 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("JAXTYPING_DISABLE", "0")
 
+import jaxtyping
 import pytest
 import shapes
 import torch
@@ -290,3 +291,12 @@ def whole_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "fake"
     write_run(folder)
     return folder
+
+
+@pytest.fixture
+def untyped():
+    """No types are checked, as for users: the function itself refuses what it cannot take."""
+    checked = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", checked)

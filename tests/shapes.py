@@ -9,6 +9,7 @@ and bound anew to each closure over that code.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -37,6 +38,7 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     if isinstance(function, type):
         if dataclasses.is_dataclass(function) and "__init__" in vars(function):
+            _type_inherited(function)
             function.__init__ = check(function.__init__)
         return function
     if not isinstance(function, FunctionType) or not function.__annotations__:
@@ -55,6 +57,18 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
         return bound[0](*args, **kwargs)
 
     return checked
+
+
+def _type_inherited(kind: type) -> None:
+    """Evaluate the annotations of fields from other modules there, where their names are known."""
+    annotations = kind.__init__.__annotations__
+    for base in kind.__mro__[1:]:
+        if dataclasses.is_dataclass(base):
+            scope = vars(sys.modules[base.__module__])
+            for name, annotation in vars(base).get("__annotations__", {}).items():
+                if isinstance(annotation, str) and annotations.get(name) == annotation:
+                    with contextlib.suppress(NameError):  # imported for type checkers alone
+                        annotations[name] = eval(annotation, scope)
 
 
 def _bind(function: FunctionType) -> Callable[..., Any]:

@@ -8,18 +8,21 @@ from conftest import CONFIGS, ENCODER_DECODERS
 from elsewhere import DEVICE, elsewhere
 
 import circuits
-from circuits.evaluation.evaluate import EvalConfig
 from circuits.graph import select, select_nodes
 from circuits.intervention.patching import SITES, PatchSpec, patch, path_patch
 from circuits.models import HookedModel
-from circuits.search import AcdcConfig, acdc, prune_heads
+from circuits.options.evaluation import (
+    CompletenessConfig,
+    EvalConfig,
+    MinimalityConfig,
+    StabilityConfig,
+)
+from circuits.search import AcdcConfig, HeadPruningConfig, acdc, prune_heads
 
 EVERY = EvalConfig(
-    n_minimality_pairs=2,
-    n_minimality_controls=2,
-    n_completeness_pairs=2,
-    n_completeness_sets=1,
-    n_resamples=3,
+    minimality=MinimalityConfig(n_controls=2, n_pairs=2),
+    completeness=CompletenessConfig(n_sets=1, n_pairs=2),
+    stability=StabilityConfig(3),
     ablation="mean",
 )
 METHODS = ("eap", "clean-corrupted", "eap-ig-activations", "random", "information-flow")
@@ -146,7 +149,7 @@ def test_searches(both, random_pairs):
     pairs = random_pairs(n=2)
     found, expected = both(lambda model: acdc(model, pairs, AcdcConfig(0.05)).to_json())
     close(found, expected)
-    found, expected = both(lambda model: prune_heads(model, pairs, 0.05))
+    found, expected = both(lambda model: prune_heads(model, pairs, HeadPruningConfig(0.05)))
     assert found.heads == expected.heads
 
 

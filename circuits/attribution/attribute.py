@@ -17,7 +17,7 @@ from circuits.attribution.registry import resolve
 from circuits.graph import EdgeScores
 from circuits.metrics import Metric
 from circuits.models import HookedModel
-from circuits.runtime.options import RunOptions
+from circuits.options.run import RunOptions
 from circuits.runtime.resume import PartialResults
 from tasks.pairs import PairBatch, PairSet
 

@@ -8,7 +8,7 @@ backward passes and two forwards; "auto", two forwards more for each level.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
@@ -17,11 +17,12 @@ from circuits.attribution.method import PathMethod
 from circuits.attribution.quadrature import LEVELS, STAGGERED, Rule, rule, staggered
 from circuits.attribution.refinement import ScoreFunction, adaptive
 from circuits.errors import CircuitsError
+from circuits.options.choices import Quadrature
 from circuits.planning.costs import path_phases, path_work
 from circuits.planning.jobs import CostModel
 from tasks.pairs import PairBatch
 
-AUTO = "auto"
+AUTO: Literal["auto"] = "auto"
 TOLERANCE = 0.02
 
 
@@ -46,8 +47,8 @@ class EAPIG(PathMethod):
         counted=True,
         splits=True,
     )
-    steps: int | str = 5
-    quadrature: str = "midpoint"
+    steps: int | Literal["auto"] = 5
+    quadrature: Quadrature = "midpoint"
     tolerance: float | None = None
 
     def __post_init__(self) -> None:

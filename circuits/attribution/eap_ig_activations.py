@@ -32,6 +32,7 @@ from circuits.errors import CircuitsError
 from circuits.metrics import Metric
 from circuits.models import HookedModel, SourceActivations, View
 from circuits.models.hooks import Hooks
+from circuits.options.choices import Quadrature
 from circuits.planning.costs import activations_phases, activations_work
 from circuits.planning.jobs import CostModel
 from tasks.pairs import PairBatch
@@ -54,7 +55,7 @@ class EAPIGActivations(GradientMethod):
         splits=True,
     )
     steps: int = 5
-    quadrature: str = "midpoint"
+    quadrature: Quadrature = "midpoint"
     gradients: str = "all"
 
     def __post_init__(self) -> None:

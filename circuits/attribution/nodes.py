@@ -42,7 +42,7 @@ from circuits.metrics import Metric
 from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
 from circuits.models.view import Attention
-from circuits.runtime.options import RunOptions
+from circuits.options.run import RunOptions
 from circuits.runtime.resume import PartialResults
 from tasks.pairs import PairBatch, PairSet
 

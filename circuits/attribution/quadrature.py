@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
+from circuits.options.choices import Quadrature
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _inside(panels: int) -> Rule:
     return _crowded([k / panels for k in range(1, panels)], weights, _CROWDING_NESTED)
 
 
-RULES: dict[str, Callable[[int], Rule]] = {
+RULES: dict[Quadrature, Callable[[int], Rule]] = {
     "midpoint": midpoint,
     "corrected-midpoint": corrected_midpoint,
     "gauss-legendre": gauss_legendre,
@@ -119,7 +120,7 @@ RULES: dict[str, Callable[[int], Rule]] = {
 """Quadratures by name."""
 
 
-def rule(quadrature: str, steps: int) -> Rule:
+def rule(quadrature: Quadrature, steps: int) -> Rule:
     """The named quadrature with `steps` nodes."""
     if steps < 1:
         raise CircuitsError(f"steps={steps}: it must be at least 1")

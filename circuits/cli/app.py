@@ -14,6 +14,7 @@ from circuits.cli.diff import diff
 from circuits.cli.discover import discover
 from circuits.cli.evaluate import evaluate
 from circuits.cli.finetune import finetune
+from circuits.cli.flags import with_flags
 from circuits.cli.help_texts import ListingCommand
 from circuits.cli.lora import lora
 from circuits.cli.patch import patch
@@ -50,7 +51,7 @@ for verb in (
     search,
     tasks,
 ):
-    app.command(cls=ListingCommand if verb in (discover, plan) else None)(verb)
+    app.command(cls=ListingCommand if verb in (discover, plan) else None)(with_flags(verb))
 
 _INTERRUPTED = 130  # what Typer makes of Ctrl-C
 _GO_ON = ("run", "discover", "patch", "search", "finetune")

@@ -10,11 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from circuits.cli import options as use
+from circuits.cli.flags import Without
 from circuits.cli.scored_model import load_scored
 from circuits.cli.unique_suffixes import unique_suffixes
+from circuits.options.attribution import MetricOptions
+from circuits.options.circuit import CircuitOptions
+from circuits.options.comparison import ResampleOptions
+from circuits.options.model import LoadOptions
+from tasks.named_splits import Split
 
 
 def compare(
+    *,
     scores: Annotated[
         list[Path],
         typer.Argument(
@@ -34,27 +41,20 @@ def compare(
     base: Annotated[
         str | None, typer.Option(help="With a folder of models: the model named base.")
     ] = None,
+    loading: LoadOptions,
     task: Annotated[
         str | None, typer.Option(help="Task of the cross-evaluation; see `circuits tasks`.")
     ] = None,
-    fraction: Annotated[
-        float,
-        typer.Option(help="Size of the circuits of the cross-evaluation, as a share of all edges."),
-    ] = 0.1,
-    data: use.Data = None,
-    task_option: use.TaskOptions = None,
-    skip_bad_rows: use.Skip = False,
-    n: use.Number = None,
+    source: use.DataOptions,
     split: Annotated[
-        str | None, typer.Option(help="Examples that the scores were not made from.")
+        Split | None, typer.Option(help="Examples that the scores were not made from.")
     ] = None,
-    metric: use.Metric = None,
-    batch_size: use.BatchSize = None,
-    n_resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=100)] = 1000,
-    tokenizer: use.Tokenizer = None,
-    device: use.Device = None,
-    dtype: use.Dtype = "float32",
-    seed: use.Seed = 0,
+    chosen_by: Annotated[
+        CircuitOptions, Without("strategy", "ranking", "positive_ratio", "choose")
+    ],
+    judged: Annotated[MetricOptions, Without("require_accuracy")],
+    resampled: ResampleOptions,
+    run: use.Run,
     quiet: use.Quiet = False,
 ) -> None:
     """Say what changed between checkpoints.
@@ -74,15 +74,12 @@ def compare(
     from circuits.models.steps import by_step, training_step, training_steps
     from circuits.report import narrative
     from circuits.report.comparison_page import write_comparison_page
-    from circuits.runtime.options import RunOptions
     from circuits.runtime.resume import Pieces
     from tasks.skipping import Skipped
 
     use.require_writable(out)
     if (task is None) != (not models):
         raise CircuitsError("--model and --task go together: the models, and what to run them on")
-    if not 0 < fraction <= 1:
-        raise CircuitsError(f"--fraction {fraction}: it must be above 0 and at most 1")
     names = _names(scores)
     order = by_step(names)
     names, files = [names[place] for place in order], [scores[place] for place in order]
@@ -95,26 +92,24 @@ def compare(
     load: dict[str, Any] = {}
     pairs, left_out = None, list[Skipped]()
     if task is not None:
-        chosen = use.load_task(task, data, task_option, skip=skip_bad_rows)
-        held_out = split or ("all" if data is not None else "test")
+        chosen = use.load_task(task, source)
+        held_out = split or ("all" if source.data is not None else "test")
         load = {
-            name: partial(
-                load_scored, sources[name], device, dtype, file, loaded[name].provenance, tokenizer
-            )
+            name: partial(load_scored, sources[name], loading, file, loaded[name].provenance)
             for name, file in zip(names, files, strict=True)
         }
         first = load[names[0]]()
-        pairs = use.load_pairs(chosen, first, n, held_out, seed)
+        pairs = use.load_pairs(chosen, first, source.n, held_out, run.seed)
         del first
         use.warn_of_scored(loaded[names[0]].provenance, pairs)
         left_out += pairs.skipped
 
-    options = RunOptions(batch_size, seed, progress=not quiet)
+    options = use.running(run, quiet)
     with Pieces(out / "comparison.partial") as resume:
         evolution = compare_scores(
             list(loaded.values()),
             names=names,
-            n_resamples=n_resamples,
+            n_resamples=resampled.n_resamples,
             options=options,
             resume=resume,
         )
@@ -123,12 +118,12 @@ def compare(
             matrix = cross_evaluate(
                 load,
                 {
-                    name: select(one, size=max(1, round(fraction * one.layout.n_edges)))
+                    name: select(one, size=max(1, round(chosen_by.fraction * one.layout.n_edges)))
                     for name, one in loaded.items()
                 },
                 pairs,
-                metric=metric,
-                n_resamples=n_resamples,
+                metric=judged.metric,
+                n_resamples=resampled.n_resamples,
                 options=options,
                 resume=resume,
             )

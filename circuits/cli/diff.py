@@ -12,6 +12,8 @@ import typer
 from circuits.cli import options as use
 from circuits.cli.scored_model import load_scored
 from circuits.cli.unique_suffixes import unique_suffixes
+from circuits.options.comparison import ResampleOptions
+from circuits.options.model import LoadOptions
 
 if TYPE_CHECKING:
     from circuits.model_diff import ModelDiff
@@ -21,12 +23,13 @@ _PAIRED = 3  # models up to which every pair is compared
 
 
 def diff(
+    *,
     model: Annotated[
         list[str],
         typer.Option(help="A fine-tuned model; repeat for a series of checkpoints, in order."),
     ],
     base: Annotated[str, typer.Option(help="The base: the model that they are compared with.")],
-    task: use.TaskName,
+    source: use.TaskOptions,
     out: use.Out = Path("model_diff"),
     lora: Annotated[
         str | None, typer.Option(help="A LoRA of the base to compare as well: its PEFT folder.")
@@ -44,17 +47,9 @@ def diff(
     umap: Annotated[
         bool, typer.Option("--umap", help="Also show the hidden states by UMAP (extra `umap`).")
     ] = False,
-    data: use.Data = None,
-    task_option: use.TaskOptions = None,
-    skip_bad_rows: use.Skip = False,
-    n: use.Number = None,
-    split: Annotated[str | None, typer.Option(help="train, validation, test or all.")] = None,
-    n_resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=100)] = 1000,
-    batch_size: use.BatchSize = None,
-    tokenizer: use.Tokenizer = None,
-    device: use.Device = None,
-    dtype: use.Dtype = "float32",
-    seed: use.Seed = 0,
+    loading: LoadOptions,
+    resampled: ResampleOptions,
+    run: use.Run,
     quiet: use.Quiet = False,
 ) -> None:
     """Show how models differ inside.
@@ -74,7 +69,6 @@ def diff(
     from circuits.model_diff.hidden import representation_trajectory, require_umap
     from circuits.report.model_diff_page import write_model_diff_page
     from circuits.report.narrative_diff import summary
-    from circuits.runtime.options import RunOptions
     from circuits.runtime.resume import Pieces
     from tasks.text.key_positions import key_positions
 
@@ -88,26 +82,29 @@ def diff(
     if scores is not None and base_scores is not None:
         both = [EdgeScores.load(path) for path in (scores, base_scores)]
         edges = edge_change(
-            *both, names=(str(scores), str(base_scores)), n_resamples=n_resamples, seed=seed
+            *both,
+            names=(str(scores), str(base_scores)),
+            n_resamples=resampled.n_resamples,
+            seed=run.seed,
         )
         files = zip((model[0], base), (scores, base_scores), both, strict=True)
-        scored = {source: (file, each.provenance) for source, file, each in files}
+        scored = {place: (file, each.provenance) for place, file, each in files}
 
-    def load(source: str) -> HookedModel:
-        file, provenance = scored.get(source, (None, Provenance()))
-        return load_scored(source, device, dtype, file, provenance, tokenizer)
+    def load(place: str) -> HookedModel:
+        file, provenance = scored.get(place, (None, Provenance()))
+        return load_scored(place, loading, file, provenance)
 
-    options = RunOptions(batch_size, seed, progress=not quiet)
-    loaded_task = use.load_task(task, data, task_option, skip=skip_bad_rows)
+    options = use.running(run, quiet)
+    loaded_task = use.load_task(source.task, source)
     base_model = load(base)
-    pairs = use.load_pairs(loaded_task, base_model, n, split, seed)
+    pairs = use.load_pairs(loaded_task, base_model, source.n, source.split, run.seed)
     positions = key_positions(base_model.tokenizer, pairs)
     del base_model  # two models are held at a time
     sources = [*model, *([] if lora is None else [lora])]
     names = dict(zip([base, *sources], unique_suffixes([base, *sources]), strict=True))
     if lora is not None and "lora" not in names[lora].lower():
         names[lora] = f"LoRA {names[lora]}"
-    couples = [(source, base) for source in sources]
+    couples = [(place, base) for place in sources]
     if len(sources) < _PAIRED:
         couples += [(later, earlier) for earlier, later in combinations(sources, 2)]
     with Pieces(out / "model_diff.partial") as resume:
@@ -119,13 +116,13 @@ def diff(
                 pairs,
                 key_positions=positions,
                 edges=None if comparisons else edges,
-                n_resamples=n_resamples,
+                n_resamples=resampled.n_resamples,
                 options=options,
                 resume=resume,
             ).renamed(names[tuned], names[original])
             comparisons.append(comparison)
             typer.echo(summary(comparison))
-        checkpoints = {names[source]: partial(load, source) for source in (base, *model)}
+        checkpoints = {names[place]: partial(load, place) for place in (base, *model)}
         trajectory = None
         if len(checkpoints) > 1:
             trajectory = representation_trajectory(
@@ -134,7 +131,7 @@ def diff(
         diffs = ModelDiffs(
             task=pairs.task,
             split=pairs.split,
-            models={name: source for source, name in names.items()},
+            models={name: place for place, name in names.items()},
             comparisons=tuple(comparisons),
             trajectory=trajectory,
         )

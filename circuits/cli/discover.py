@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
 from circuits.cli import options as use
-from circuits.cli.ranking import AUTO, Chooser, Ranking, say_look, show_inlets, with_others
+from circuits.cli.flags import Without
+from circuits.cli.ranking import Chooser, Ranking, say_look, show_inlets, with_others
 from circuits.errors import CircuitsError
-
-if TYPE_CHECKING:
-    from circuits.attribution.nodes import NodeLevel
+from circuits.options.attribution import AttributionOptions, MetricOptions
+from circuits.options.choices import Level, Strategy
+from circuits.options.choices import Ranking as RankingName
+from circuits.options.circuit import CircuitOptions
+from circuits.options.model import ModelOptions
 
 PASSES_A_PAIR = 2
 """Of a budget: more pairs with fewer gradients each are no better on two language models, and cost
@@ -24,42 +28,15 @@ MOST = 2000
 
 
 def discover(
-    model: use.Model,
-    task: use.TaskName,
+    *,
+    model: ModelOptions,
+    source: use.TaskOptions,
     out: use.Out = Path("scores"),
-    data: use.Data = None,
-    task_option: use.TaskOptions = None,
-    skip_bad_rows: use.Skip = False,
-    n: use.Number = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="train, validation, test or all (default: all rows of a file, or validation)."
-        ),
-    ] = None,
-    method: Annotated[
-        str,
-        typer.Option(help="How scores are made: {methods}."),
-    ] = "eap-ig",
+    how: AttributionOptions,
     level: Annotated[
-        str,
-        typer.Option(help="edge; node or neuron, by {node_methods}."),
+        Level,
+        typer.Option(help="What is scored; nodes and neurons by {node_methods}."),
     ] = "edge",
-    steps: Annotated[
-        str | None,
-        typer.Option(help="Points on the path, or auto: as many as an example needs (eap-ig: 5)."),
-    ] = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(help="For --steps auto: the largest estimated error of an example (0.02)."),
-    ] = None,
-    quadrature: Annotated[
-        str | None,
-        typer.Option(
-            help="midpoint, corrected-midpoint, gauss-legendre, trapezoid, right, left (EAP-IG's "
-            "own) or calibrated (eap-ig: midpoint)."
-        ),
-    ] = None,
     budget: Annotated[
         int | None,
         typer.Option(
@@ -79,16 +56,10 @@ def discover(
         int | None,
         typer.Option(help="For --until-stable: the most pairs to score (2000).", min=1),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Run the method exact however long it takes.")
-    ] = False,
-    metric: use.Metric = None,
     size: Annotated[
         int | None, typer.Option(help="Also write circuit.json with so many edges.", min=1)
     ] = None,
-    strategy: use.Strategy = "widest-path",
-    ranking: use.AutoRanking = AUTO,
-    positive_ratio: use.PositiveRatio = None,
+    chosen_by: Annotated[CircuitOptions, Without("fraction")],
     per_example: Annotated[
         bool | None,
         typer.Option(
@@ -97,12 +68,8 @@ def discover(
             "default they are kept up to 1 GiB, or a quarter of the free disk.",
         ),
     ] = None,
-    require_accuracy: use.RequireAccuracy = None,
-    batch_size: use.BatchSize = None,
-    tokenizer: use.Tokenizer = None,
-    device: use.Device = None,
-    dtype: use.Dtype = "float32",
-    seed: use.Seed = 0,
+    judged: MetricOptions,
+    run: use.Run,
     quiet: use.Quiet = False,
 ) -> None:
     """Score every edge, node or neuron of a model on a task.
@@ -124,62 +91,52 @@ def discover(
     from circuits.evaluation.until_stable import N_FIRST
     from circuits.graph import EdgeScores, NodeScores
     from circuits.graph.provenance import TaskRecord
-    from circuits.runtime.options import RunOptions
     from circuits.runtime.resume import NAME as PARTIAL
     from circuits.runtime.resume import PartialResults, Pieces
 
     use.require_writable(out)
+    options = use.running(run, quiet)
+    strategy, positive_ratio = chosen_by.strategy, chosen_by.positive_ratio
+    named = None if chosen_by.ranking == "auto" else chosen_by.ranking
     _check_choice(out, level, size, strategy, per_example)
-    _check_ranking(size, ranking, positive_ratio)
-    if budget is not None and (steps, quadrature, tolerance, method) != (
-        None,
-        None,
-        None,
-        "eap-ig",
-    ):
+    _check_ranking(size, named, positive_ratio)
+    if budget is not None and how != AttributionOptions():
         raise CircuitsError("--budget says how eap-ig takes its steps; give no other method of it")
     if until_stable is None and max_n is not None:
         raise CircuitsError("--max-n goes with --until-stable")
-    if until_stable is not None and (budget is not None or method == "random"):
+    if until_stable is not None and (budget is not None or how.method == "random"):
         raise CircuitsError("--until-stable goes neither with --budget nor with random scores")
     chosen = chosen_method(
-        method,
-        steps=int(steps) if steps is not None and steps.isdecimal() else steps,
-        tolerance=tolerance,
-        quadrature=quadrature,
-        force=force or None,
-        seed=seed if method == "random" else None,
+        how.method, **how.settings, seed=run.seed if how.method == "random" else None
     )
-    loaded = use.load_task(task, data, task_option, skip=skip_bad_rows)
-    hooked = use.load_hooked(model, device, dtype, tokenizer)
+    loaded = use.load_task(source.task, source)
+    hooked = use.load_hooked(model.model, model)
     if size is not None and size > hooked.layout.n_edges:
         raise CircuitsError(f"--size {size}: this model has {hooked.layout.n_edges}")
-    if budget is not None and n is None and data is None:
+    n = source.n
+    if budget is not None and n is None and source.data is None:
         n = max(1, budget // PASSES_A_PAIR)
     growing = until_stable is not None
     pairs = use.load_pairs(
-        loaded, hooked, n, split, seed, most=(max_n or MOST) if growing else None
+        loaded, hooked, n, source.split, run.seed, most=(max_n or MOST) if growing else None
     )
     others = None
-    if size is not None and ranking == AUTO:
-        pairs, others = with_others(loaded, hooked, pairs, seed)
+    if size is not None and named is None:
+        pairs, others = with_others(loaded, hooked, pairs, run.seed, enough=chosen_by.choose)
     if budget is not None:
         if budget < len(pairs):
             raise CircuitsError(
                 f"--budget {budget}: fewer passes than the {len(pairs)} pairs; give --n"
             )
-        chosen = chosen_method(method, steps=budget // len(pairs), quadrature=STAGGERED)
+        chosen = chosen_method(how.method, steps=budget // len(pairs), quadrature=STAGGERED)
     performance = use.check_task(
         hooked,
         pairs[: n or N_FIRST] if growing else pairs,
-        metric=metric,
-        required=require_accuracy,
-        batch_size=batch_size,
-        seed=seed,
+        metric=judged.metric,
+        required=judged.require_accuracy,
+        run=run,
     )
-    score = (
-        attribute if level == "edge" else partial(attribute_nodes, level=cast("NodeLevel", level))
-    )
+    score = attribute if level == "edge" else partial(attribute_nodes, level=level)
     with Pieces(out / "ranking.partial") as pieces, PartialResults(out / PARTIAL) as resume:
         chooser = None
         if size is not None:
@@ -187,10 +144,10 @@ def discover(
                 hooked,
                 others,
                 RankingTrials(size, strategy),
-                metric,
-                RunOptions(batch_size, seed, not quiet),
+                judged.metric,
+                options,
             )
-        taken = Ranking(ranking, positive_ratio, pieces, chooser)
+        taken = Ranking(named, positive_ratio, pieces, chooser)
         growth = None
         if until_stable is not None:
             growth = stable(
@@ -198,17 +155,17 @@ def discover(
                 n_first=n or N_FIRST,
                 size=size,
                 strategy=strategy if level == "edge" else None,
-                ranking=taken.name if ranking == AUTO else ranking,
+                ranking=taken.name if named is None else named,
                 positive_ratio=positive_ratio,
-                seed=seed,
+                seed=run.seed,
                 on_look=None if quiet else say_look,
             )
         scores: EdgeScores | NodeScores = score(
             hooked,
             pairs if growth is None else growth.over(pairs),
             chosen,
-            metric=metric,
-            options=RunOptions(batch_size, progress=not quiet),
+            metric=judged.metric,
+            options=replace(options, seed=0),
             per_example=per_example,
             resume=resume,
         )
@@ -217,7 +174,7 @@ def discover(
         pairs = pairs[: made_from.data.n]
         pick = taken(scores)
         reliable = None
-        if method != "random" and len(pairs) >= FEWEST:
+        if how.method != "random" and len(pairs) >= FEWEST:
             reliable = reliability(
                 scores,
                 size=size,
@@ -225,16 +182,16 @@ def discover(
                 ranking=pick.ranking,
                 positive_ratio=pick.positive_ratio,
                 target=until_stable or TARGET,
-                seed=seed,
+                seed=run.seed,
             )
         scores = scores.noting(
-            seed=seed,
+            seed=run.seed,
             performance=performance,
             reliability=reliable,
             task=TaskRecord(
-                name=task,
-                data=None if data is None else str(data),
-                options=(*(task_option or ()), *(["skip=true"] if skip_bad_rows else ())),
+                name=source.task,
+                data=None if source.data is None else str(source.data),
+                options=source.given,
             ),
         )
         file = scores.save(out)
@@ -269,17 +226,13 @@ def discover(
 
 
 def _check_choice(
-    out: Path, level: str, size: int | None, strategy: str, per_example: bool | None
+    out: Path, level: Level, size: int | None, strategy: Strategy | None, per_example: bool | None
 ) -> None:
     """Refuse before the scoring what would be refused, or be of no effect, after it."""
-    from circuits.graph.orders import ORDERS
-
     stale = out / "circuit.json"
     if level != "edge" and size is not None:
         raise CircuitsError(f"--size chooses among edges; it does not go with --level {level}")
-    if strategy not in ORDERS:
-        raise CircuitsError(f"unknown strategy {strategy!r}; known: {', '.join(ORDERS)}")
-    if strategy != "widest-path" and size is None:
+    if strategy is not None and size is None:
         raise CircuitsError(f"--strategy {strategy} chooses edges; say how many with --size")
     if strategy == "stable" and per_example is False:
         raise CircuitsError("--strategy stable needs the scores of single examples (--per-example)")
@@ -290,10 +243,15 @@ def _check_choice(
         )
 
 
-def _check_ranking(size: int | None, ranking: str, positive_ratio: float | None) -> None:
+def _check_ranking(
+    size: int | None, ranking: RankingName | None, positive_ratio: float | None
+) -> None:
+    """ranking: the one that is named; None where it is to be chosen."""
     from circuits.graph.orders import require_ranking
 
-    if ranking == AUTO and positive_ratio is None:
+    if ranking is None:
+        if positive_ratio is not None:
+            raise CircuitsError("--positive-ratio goes with --ranking mixed")
         return
     require_ranking(ranking, positive_ratio)
     if size is None:

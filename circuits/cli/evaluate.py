@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from circuits.cli import options as use
-from circuits.cli.ranking import AUTO, Chooser, show_inlets, with_others
+from circuits.cli.ranking import Chooser, show_inlets, with_others
 from circuits.errors import CircuitsError
+from circuits.options.circuit import CircuitOptions
+from circuits.options.evaluation import (
+    CompletenessConfig,
+    EvalConfig,
+    MinimalityConfig,
+    PerturbationOptions,
+    StabilityConfig,
+)
+from circuits.options.model import LoadOptions
+from tasks.named_splits import Split
 
 if TYPE_CHECKING:
     from circuits.evaluation import CircuitEvaluation, Evaluation, Faithfulness
@@ -19,46 +30,35 @@ if TYPE_CHECKING:
     from circuits.models import HookedModel
     from tasks.pairs import PairSet
 
-_RESAMPLES = 200  # of the examples that the scores were made from, for stability
-
-
 PARTIAL = "evaluation.partial"
 
 
 def evaluate(
+    *,
     scores: Annotated[Path, typer.Option(help="Folder or file that `discover` wrote.")],
     out: use.Out = Path("evaluation"),
     model: Annotated[
         str | None,
         typer.Option(help="The model (default: the one that the scores were made from)."),
     ] = None,
+    loading: LoadOptions,
     task: Annotated[
         str | None,
         typer.Option(
             "--task", help="The task (default: the scores' own, with its file and options)."
         ),
     ] = None,
-    data: use.Data = None,
-    task_option: use.TaskOptions = None,
-    skip_bad_rows: use.Skip = False,
-    n: use.Number = None,
+    source: use.DataOptions,
     split: Annotated[
-        str | None,
-        typer.Option(help="train, validation, test or all (default: one not scored on)."),
+        Split | None, typer.Option(help="Part of the examples (default: one not scored on).")
     ] = None,
-    fraction: Annotated[
-        float,
-        typer.Option(help="Size of the circuit looked at closely, of all edges, nodes or neurons."),
-    ] = 0.1,
+    chosen_by: CircuitOptions,
     given: Annotated[
         Path | None,
         typer.Option(
             "--circuit", help="A circuit's file to look at closely, in place of --fraction."
         ),
     ] = None,
-    strategy: use.AnyStrategy = None,
-    ranking: use.AutoRanking = AUTO,
-    positive_ratio: use.PositiveRatio = None,
     minimal: Annotated[
         bool,
         typer.Option("--minimality", help="Also remove each edge or node alone, a run each."),
@@ -66,19 +66,9 @@ def evaluate(
     complete: Annotated[
         bool, typer.Option("--completeness", help="Also knock sets of nodes out.")
     ] = False,
-    perturb: Annotated[
-        list[str] | None,
-        typer.Option(help="typos, longer, shorter or sentence-order; may be repeated."),
-    ] = None,
-    metric: use.Metric = None,
-    ablation: Annotated[
-        str, typer.Option(help="For what is left out: corrupted, mean, mean-positional or zero.")
-    ] = "corrupted",
-    batch_size: use.BatchSize = None,
-    tokenizer: use.Tokenizer = None,
-    device: use.Device = None,
-    dtype: use.Dtype = "float32",
-    seed: use.Seed = 0,
+    perturbed: PerturbationOptions,
+    config: EvalConfig,
+    run: use.Run,
     quiet: use.Quiet = False,
 ) -> None:
     """Measure how faithful circuits are, on examples that were not scored on.
@@ -94,28 +84,30 @@ def evaluate(
 
     Example: circuits evaluate --scores scores --split test --out evaluation
     """
-    from circuits.evaluation import EvalConfig, RankingTrials, Undefined
+    from circuits.evaluation import RankingTrials, Undefined, perturb
     from circuits.evaluation import evaluate as evaluation_of
-    from circuits.evaluation import perturb as perturbed
     from circuits.graph import load_scores
     from circuits.graph.levels import select_size, size_of_fraction
     from circuits.provenance import source_of_other_weights
     from circuits.report import write_report
-    from circuits.runtime.options import RunOptions
     from circuits.runtime.resume import Pieces
 
     use.require_writable(out)
     found = load_scores(scores)
     scored = found.provenance.data
-    size = 0
+    automatic = given is None and chosen_by.ranking == "auto"
+    strategy, size = chosen_by.strategy, 0
     if given is None:
-        size = size_of_fraction(found, fraction)
-        named = "absolute" if ranking == AUTO else ranking
+        size = size_of_fraction(found, chosen_by.fraction)
         circuit = select_size(
-            found, size, strategy=strategy, ranking=named, positive_ratio=positive_ratio
+            found,
+            size,
+            strategy=strategy,
+            ranking="absolute" if chosen_by.ranking == "auto" else chosen_by.ranking,
+            positive_ratio=chosen_by.positive_ratio,
         )
     else:
-        if (strategy, ranking, positive_ratio) != (None, AUTO, None):
+        if replace(chosen_by, fraction=CircuitOptions.fraction) != CircuitOptions():
             raise CircuitsError(
                 "--circuit is chosen already; --strategy and --ranking do not go with it"
             )
@@ -123,53 +115,58 @@ def evaluate(
     if task is None:
         recorded = found.provenance.task
         if recorded is not None:
-            data = data or (None if recorded.data is None else Path(recorded.data))
-            task_option = task_option or list(recorded.options)
+            source = replace(
+                source,
+                data=source.data or (None if recorded.data is None else Path(recorded.data)),
+                task_option=source.task_option or list(recorded.options),
+            )
     loaded = use.load_task(
         _known(task, None if scored is None else scored.task, "--task"),
-        data,
-        task_option,
-        skip=skip_bad_rows,
+        source,
     )
     made_with = found.provenance.model
     hooked = use.load_hooked(
         _known(model, None if made_with is None else made_with.name, "--model"),
-        device,
-        dtype,
-        tokenizer or (None if made_with is None else made_with.tokenizer),
+        replace(
+            loading,
+            tokenizer=loading.tokenizer or (None if made_with is None else made_with.tokenizer),
+        ),
     )
-    pairs = use.load_pairs(loaded, hooked, n, split or _unseen(scored, data is not None), seed)
+    pairs = use.load_pairs(
+        loaded, hooked, source.n, split or _unseen(scored, source.data is not None), run.seed
+    )
     others = None
-    if given is None and ranking == AUTO:
+    if automatic:
         known = found.provenance.pairs or ()
-        pairs, others = with_others(loaded, hooked, pairs, seed, known)
+        pairs, others = with_others(loaded, hooked, pairs, run.seed, known, enough=chosen_by.choose)
     use.warn_of_scored(found.provenance, pairs)
     _warn_of_few(pairs)
     other = source_of_other_weights(hooked, found.provenance)
     if other is not None:
         typer.echo(f"note: the scores were made from another model, {other}", err=True)
-    options = RunOptions(batch_size, seed, not quiet)
+    options = use.running(run, quiet)
     with Pieces(out / PARTIAL) as resume:
-        if given is None and ranking == AUTO:
+        if automatic:
             trials = RankingTrials(size, strategy)
-            chooser = Chooser(hooked, others, trials, metric, options, ablation, resume)
+            chooser = Chooser(
+                hooked, others, trials, config.metric, options, config.ablation, resume
+            )
             circuit = chooser.circuit(found)
         show_inlets(circuit)
-        conditions = {
-            kind: perturbed(pairs, kind, hooked.tokenizer, n_ctx=hooked.n_ctx, seed=seed)
-            for kind in perturb or ()
+        conditions: dict[str, PairSet] = {
+            kind: perturb(pairs, kind, hooked.tokenizer, n_ctx=hooked.n_ctx, seed=run.seed)
+            for kind in perturbed.perturbations
         }
         evaluated = evaluation_of(
             hooked,
             found,
             circuit,
             pairs,
-            config=EvalConfig(
-                n_minimality_pairs=len(pairs) if minimal else None,
-                n_completeness_pairs=len(pairs) if complete else None,
-                n_resamples=_RESAMPLES,
-                metric=metric,
-                ablation=ablation,
+            config=replace(
+                config,
+                minimality=MinimalityConfig() if minimal else None,
+                completeness=CompletenessConfig() if complete else None,
+                stability=StabilityConfig(),
             ),
             conditions=conditions,
             options=options,
@@ -204,7 +201,7 @@ def _known(given: str | None, recorded: str | None, option: str) -> str:
     return value
 
 
-def _unseen(scored: DataRecord | None, reads_file: bool) -> str:
+def _unseen(scored: DataRecord | None, reads_file: bool) -> Split:
     """A split that the scores were not made from; all of a file, if they were made from all."""
     split = None if scored is None else scored.split
     if reads_file and split in ("all", None):

@@ -8,16 +8,17 @@ from typing import Annotated
 import typer
 
 from circuits.cli import options as use
+from circuits.cli.flags import Without
+from circuits.options.model import ModelOptions
+from circuits.options.tuning import LoraOptions
 
 
 def lora(
-    model: use.Model,
+    *,
+    model: Annotated[ModelOptions, Without("tokenizer", "device", "dtype")],
     circuit: Annotated[Path, typer.Option(help="circuit.json that `discover --size` wrote.")],
     out: use.Out = Path("lora"),
-    layers: Annotated[
-        int | None, typer.Option(help="How many layers (default: half of them).", min=1)
-    ] = None,
-    rank: Annotated[int, typer.Option(help="Rank of the adapter.", min=1)] = 8,
+    adapter: LoraOptions,
 ) -> None:
     """Turn a circuit into a LoRA configuration.
 
@@ -36,15 +37,15 @@ def lora(
     use.require_writable(out)
     use.silence_libraries()
     importance = importance_from_circuit(Circuit.load(circuit))
-    network, _ = load_model(model, device="cpu")
-    config = lora_config(importance, network, rank, k=layers)
+    network, _ = load_model(model.model, device="cpu")
+    config = lora_config(importance, network, adapter.rank, k=adapter.layers)
     adapted = wrap(network, config)
     parameters, touched = trainable_parameters(adapted), adapted_layers(adapted)
     for layer, value in enumerate(importance.values):
         chosen = " <- chosen" if layer in touched else ""
         typer.echo(f"layer {layer:>3}: {value:.4f}{chosen}")
-    typer.echo(f"{parameters} trainable parameters at rank {rank}")
-    config.base_model_name_or_path = resolve(model)[0]
+    typer.echo(f"{parameters} trainable parameters at rank {adapter.rank}")
+    config.base_model_name_or_path = resolve(model.model)[0]
     with atomic_path(out / "adapter_config.json") as temporary:
         config.save_pretrained(str(temporary.parent))
     use.echo_outputs(out / "adapter_config.json")

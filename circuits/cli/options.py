@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from circuits.cli.flags import Without
 from circuits.errors import CircuitsError
+from circuits.options.choices import Positive
+from circuits.options.declared import Options
+from circuits.options.model import LoadOptions
+from circuits.options.run import RunOptions
+from tasks.named_splits import Split
 
 if TYPE_CHECKING:
     from circuits.evaluation import TaskPerformance
@@ -21,87 +27,63 @@ if TYPE_CHECKING:
     from tasks.skipping import Skipped
     from tasks.task import Task
 
-Model = Annotated[
-    str,
-    typer.Option(
-        help="Hub id (with @revision), local folder, GGUF file, PEFT adapter folder, or one of "
-        "newsroom-gpt2, smollm2-135m, gemma3-270m."
-    ),
-]
-Tokenizer = Annotated[
-    str | None,
-    typer.Option(
-        "--tokenizer", help="Take the tokenizer from here, as --model (default: the model's own)."
-    ),
-]
-TaskName = Annotated[str, typer.Option("--task", help="Task name; see `circuits tasks`.")]
-Data = Annotated[
-    Path | None, typer.Option(help="The task's file, for tasks that read one (its `path` option).")
-]
-TaskOptions = Annotated[
-    list[str] | None,
-    typer.Option("--task-option", help="Another option of the task, key=value; may be repeated."),
-]
-Skip = Annotated[
-    bool,
-    typer.Option(
-        "--skip-bad-rows",
-        help="Leave out rows of a file or data set that cannot be used, and list them in "
-        "skipped.json.",
-    ),
-]
-Number = Annotated[
-    int | None,
-    typer.Option("--n", help="How many pairs (default: all of a file, or 100).", min=1),
-]
 Out = Annotated[Path, typer.Option(help="Folder to write into.")]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1 (default: the first accelerator).")
-]
-Dtype = Annotated[str, typer.Option(help="float32 or bfloat16.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
-Metric = Annotated[str | None, typer.Option(help="Metric (default: the task's own).")]
-Strategy = Annotated[str, typer.Option(help="widest-path, top-n, greedy or stable.")]
-AnyStrategy = Annotated[
-    str | None,
-    typer.Option(help="widest-path (default), top-n, greedy or stable; for nodes, top-n only."),
-]
-Ranking = Annotated[str, typer.Option(help="absolute, signed or mixed.")]
-AutoRanking = Annotated[
-    str,
-    typer.Option(help="absolute, signed, mixed, or auto: chosen on 16 extra pairs."),
-]
-PositiveRatio = Annotated[
-    float | None, typer.Option(help="For --ranking mixed, the share of the signed order.")
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(help="Pairs at a time (default: as many as fit and still gain speed).", min=1),
-]
-RequireAccuracy = Annotated[
-    float | None,
-    typer.Option(
-        help="Stop before the work if the model's accuracy on the clean prompts is lower, as in "
-        ".6; it is measured and said in any case.",
-        min=0,
-        max=1,
-    ),
-]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+Run = Annotated[RunOptions, Without("progress")]
+"""Batches and seed; the verb adds progress from --quiet, by `running`."""
 
 
-def load_task(name: str, data: Path | None, given: list[str] | None, *, skip: bool = False) -> Task:
-    """The task that --task, --data, --task-option and --skip-bad-rows describe."""
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Options):
+    """Where a task's examples come from.
+
+    Attributes:
+        data: The task's file, for tasks that read one (its `path` option).
+        task_option: Another option of the task, key=value; may be repeated.
+        skip_bad_rows: Leave out rows of a file or data set that cannot be used, and list them in
+            skipped.json.
+        n: How many pairs (default: all of a file, or 100).
+    """
+
+    data: Path | None = None
+    task_option: list[str] | None = None
+    skip_bad_rows: bool = False
+    n: Positive | None = None
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Options of the task as text, --skip-bad-rows among them."""
+        return (*(self.task_option or ()), *(["skip=true"] if self.skip_bad_rows else ()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions(DataOptions):
+    """A task, and where its examples come from.
+
+    Attributes:
+        task: Task name; see `circuits tasks`.
+        split: Part of the examples (default: all rows of a file, or validation).
+    """
+
+    task: str
+    split: Split | None = None
+
+
+def running(run: RunOptions, quiet: bool) -> RunOptions:
+    """The options of a run, with progress bars unless --quiet."""
+    return replace(run, progress=not quiet)
+
+
+def load_task(name: str, source: DataOptions) -> Task:
+    """The task of that name, as --data, --task-option and --skip-bad-rows describe it."""
     import tasks
     from tasks.registry import option_types
 
-    if skip and "skip" not in tasks.options(name):
+    if source.skip_bad_rows and "skip" not in tasks.options(name):
         raise CircuitsError(f"--skip-bad-rows: task {name!r} makes its prompts and reads no rows")
-    given = [*(given or ()), *(["skip=true"] if skip else ())]
-
     types = option_types(name)
-    options: dict[str, Any] = {} if data is None else {"path": data}
-    for option in given:
+    options: dict[str, Any] = {} if source.data is None else {"path": source.data}
+    for option in source.given:
         key, equals, value = option.partition("=")
         if not equals:
             raise CircuitsError(f"--task-option {option!r}: write key=value, as in corruption=swap")
@@ -136,7 +118,7 @@ def load_pairs(
     task: Task,
     model: HookedModel,
     n: int | None,
-    split: str | None,
+    split: Split | None,
     seed: int,
     *,
     most: int | None = None,
@@ -187,15 +169,12 @@ def check_task(
     *,
     metric: str | None,
     required: float | None,
-    batch_size: int | None,
-    seed: int,
+    run: RunOptions,
 ) -> TaskPerformance:
     """Say whether the model does the task at all, before the expensive part; stop if it must."""
     from circuits.evaluation import task_performance
-    from circuits.runtime.options import RunOptions
 
-    options = RunOptions(batch_size, seed)
-    found = task_performance(model, pairs, metric=metric, options=options)
+    found = task_performance(model, pairs, metric=metric, options=replace(run, progress=False))
     for line in found.lines():
         typer.echo(line, err=line.startswith("warning"))
     if required is not None:
@@ -237,16 +216,14 @@ def require_writable(out: Path, *, file: bool = False) -> None:
         raise CircuitsError(f"{out}: cannot be written to ({error.strerror})") from error
 
 
-def load_hooked(
-    source: str, device: str | None, dtype: str, tokenizer: str | None = None
-) -> HookedModel:
-    """The model that --model, --tokenizer, --device and --dtype describe, without the loader's own
-    bars.
-    """
+def load_hooked(source: str, loading: LoadOptions) -> HookedModel:
+    """The model, as --tokenizer, --device and --dtype say, without the loader's own bars."""
     from circuits.models import HookedModel
 
     silence_libraries()
-    return HookedModel.from_pretrained(source, tokenizer=tokenizer, device=device, dtype=dtype)
+    return HookedModel.from_pretrained(
+        source, tokenizer=loading.tokenizer, device=loading.device, dtype=loading.dtype
+    )
 
 
 def silence_libraries() -> None:

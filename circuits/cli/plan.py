@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from circuits.cli import options as use
 from circuits.errors import CircuitsError
+from circuits.options.model import ModelOptions
+from circuits.options.tuning import TrainingOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
     from circuits.planning import Job, Plan, Rates, Shape
 
-_TRAINING_BATCH = 32  # as `circuits finetune` takes
-
 
 def plan(
-    model: use.Model,
+    *,
+    model: ModelOptions,
     length: Annotated[
         int | None, typer.Option(help="Tokens of the longest prompt, answer included.", min=1)
     ] = None,
@@ -31,18 +31,7 @@ def plan(
     task: Annotated[
         str | None, typer.Option(help="Instead of --length: a task whose prompts are measured.")
     ] = None,
-    data: use.Data = None,
-    task_option: use.TaskOptions = None,
-    skip_bad_rows: use.Skip = False,
-    n: use.Number = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Pairs at a time (default: as many as the verbs take by themselves and as fit, "
-            f"or {_TRAINING_BATCH} in training).",
-            min=1,
-        ),
-    ] = None,
+    source: use.DataOptions,
     job_name: Annotated[
         str,
         typer.Option("--job", help="What is done: {jobs}."),
@@ -51,13 +40,10 @@ def plan(
         int | None,
         typer.Option(help="Points on the path (eap-ig: 5), or optimizer steps (finetune: 300)."),
     ] = None,
-    tokenizer: use.Tokenizer = None,
-    device: use.Device = None,
-    dtype: use.Dtype = "float32",
     memory: Annotated[
         str | None, typer.Option(help="What the device has, as 24GB (default: measured).")
     ] = None,
-    seed: use.Seed = 0,
+    run: use.Run,
 ) -> None:
     """Tell memory and time of a job before anything is loaded.
 
@@ -84,33 +70,25 @@ def plan(
     from circuits.planning import plan as planned
 
     use.silence_libraries()
-    config, target = load_config(model), named_device(device)
+    n = source.n
+    config, target = load_config(model.model), named_device(model.device)
     if task is not None and length is None:
-        shape, n = _measured(
-            task,
-            tokenizer or model,
-            config,
-            data,
-            task_option,
-            n,
-            seed,
-            skip_bad_rows=skip_bad_rows,
-        )
+        shape, n = _measured(task, model.tokenizer or model.model, config, source, run.seed)
     elif length is not None and task is None:
         shape = Shape(1, length, answer_positions, shared=shared)
     else:
         raise CircuitsError("say how long the prompts are: --length 512, or --task NAME")
     on_host = target.type == "cpu"
-    shape = replace(shape, dtype=as_dtype(dtype), device=target.type)
+    shape = replace(shape, dtype=as_dtype(model.dtype), device=target.type)
     job = Job(shape, cost_of(job_name), steps, n or 100)
     overhead = resident_bytes() if on_host else 0
     # This process holds the overhead already.
     has = parse_bytes(memory) if memory is not None else available_memory(target) + overhead
     one = planned(config, job, overhead=overhead)
     largest = largest_batch(config, job, has - one.held)
-    job = job.of(batch_size or max(1, min(_usual(job), largest)))
+    job = job.of(run.batch_size or max(1, min(_usual(job), largest)))
     made = planned(config, job, overhead=overhead)
-    _show(model, made, has)
+    _show(model.model, made, has)
     if made.total > has:
         typer.echo(f"does not fit: {made.total / has:.2f} x what {target} has")
         for change in suggestions(config, made, has) or ["nothing here helps; a larger device"]:
@@ -126,14 +104,10 @@ def plan(
 
 def _measured(
     task: str,
-    source: str,
+    tokenizer_source: str,
     config: PreTrainedConfig,
-    data: Path | None,
-    task_option: list[str] | None,
-    n: int | None,
+    source: use.DataOptions,
     seed: int,
-    *,
-    skip_bad_rows: bool,
 ) -> tuple[Shape, int]:
     """The shape of a task's pairs, and their number."""
     from circuits.models.checkpoints import tokenizer_of
@@ -141,16 +115,16 @@ def _measured(
     from circuits.models.inputs import shared_length
     from circuits.planning import Shape
 
-    loaded = use.load_task(task, data, task_option, skip=skip_bad_rows)
+    loaded = use.load_task(task, source)
     try:
-        tokenizer = tokenizer_of(source)
+        tokenizer = tokenizer_of(tokenizer_source)
     except CircuitsError as error:
         raise CircuitsError(
             f"no tokenizer to measure prompts with; give --length ({error})"
         ) from error
     arguments: dict[str, Any] = {
-        "n": n or (None if data else 100),
-        "split": "all" if data else "validation",
+        "n": source.n or (None if source.data else 100),
+        "split": "all" if source.data else "validation",
     }
     pairs = loaded.pairs(tokenizer, seed=seed, n_ctx=context_window(config), **arguments)
     lengths = {len(pair) for pair in pairs}
@@ -167,7 +141,7 @@ def _usual(job: Job) -> int:
     from circuits.runtime.batching import usual_batch_size
 
     if job.cost.trains:
-        return _TRAINING_BATCH
+        return TrainingOptions.batch_size
     return usual_batch_size(job.shape.length, job.n, job.shape.device, job.cost.tokens)
 
 

@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from circuits.errors import CircuitsError
+from circuits.options.choices import Ablation, Strategy
+from circuits.options.choices import Ranking as RankingName
+from circuits.options.circuit import CircuitOptions
 
 if TYPE_CHECKING:
     from circuits.evaluation import RankingChoice, RankingTrials, Reliability
     from circuits.graph import AnyCircuit, AnyScores
     from circuits.models import HookedModel
-    from circuits.runtime.options import RunOptions
+    from circuits.options.run import RunOptions
     from circuits.runtime.resume import Pieces
+    from tasks.named_splits import Split
     from tasks.pairs import PairSet
-    from tasks.task import Split, Task
+    from tasks.task import Task
 
-AUTO = "auto"
-ENOUGH, LEAST = 16, 8
-"""Pairs to choose a ranking on: as many as are asked for, and the least to be had for it."""
+LEAST = 8
+"""The least pairs to choose a ranking on."""
 
 
 def with_others(
@@ -30,19 +33,22 @@ def with_others(
     pairs: PairSet,
     seed: int,
     known: Iterable[str] = (),
+    *,
+    enough: int = CircuitOptions.choose,
 ) -> tuple[PairSet, PairSet | None]:
     """The pairs to go on with, and others to choose a ranking on.
 
     More are drawn of the same split where the task has them, and the pairs stay as they are. Else a
     quarter of them is split off, or none where that would be fewer than LEAST.
 
+    enough: pairs to choose it on, as many as are asked for.
     known: fingerprints of pairs that will not do for the choice.
     """
     avoided = {*pairs.fingerprints, *known}
     try:
         more = task.pairs(
             model.tokenizer,
-            n=len(pairs) + ENOUGH,
+            n=len(pairs) + enough,
             split=cast("Split", pairs.split),
             seed=seed,
             n_ctx=model.n_ctx,
@@ -50,10 +56,10 @@ def with_others(
     except CircuitsError:  # the split has no more
         more = None
     if more is not None:
-        others = more.without(avoided)[:ENOUGH]
-        if len(others) >= LEAST:
+        others = more.without(avoided)[:enough]
+        if len(others) >= min(LEAST, enough):
             return pairs, replace(more, pairs=others)
-    count = min(ENOUGH, len(pairs) // 4)
+    count = min(enough, len(pairs) // 4)
     if count < LEAST or {*pairs.fingerprints[-count:]} & {*known}:
         return pairs, None
     return pairs[:-count], pairs[-count:]
@@ -63,7 +69,7 @@ def with_others(
 class Picked:
     """The ranking taken. choice: made on other pairs, if one was. lines: what is said of it."""
 
-    ranking: str
+    ranking: RankingName
     positive_ratio: float | None
     choice: RankingChoice | None = None
     lines: Sequence[str] = ()
@@ -72,7 +78,7 @@ class Picked:
         """Print the lines."""
         typer.echo("\n".join(self.lines))
 
-    def select(self, scores: AnyScores, size: int, strategy: str | None) -> AnyCircuit:
+    def select(self, scores: AnyScores, size: int, strategy: Strategy | None) -> AnyCircuit:
         """The circuit of that size, whose provenance says how its ranking was chosen."""
         from circuits.graph.levels import select_size
 
@@ -98,7 +104,7 @@ class Chooser:
     trials: RankingTrials
     metric: str | None
     options: RunOptions
-    ablation: str = "corrupted"
+    ablation: Ablation = "corrupted"
     resume: Pieces | None = None
 
     def pick(self, scores: AnyScores) -> Picked:
@@ -142,11 +148,18 @@ class Ranking:
     """
 
     def __init__(
-        self, named: str, positive_ratio: float | None, pieces: Pieces, chooser: Chooser | None
+        self,
+        named: RankingName | None,
+        positive_ratio: float | None,
+        pieces: Pieces,
+        chooser: Chooser | None,
     ) -> None:
-        """chooser: None where nothing is chosen, and circuits are by absolute score."""
+        """named: None where it is to be chosen.
+
+        chooser: None where nothing is chosen, and circuits are by absolute score.
+        """
         self._taken = Picked("absolute", None) if chooser is None else None
-        if named != AUTO:
+        if named is not None:
             self._taken = Picked(named, positive_ratio)
         self._pieces, self._chooser = pieces, chooser
 
@@ -168,7 +181,7 @@ class Ranking:
             self._taken = _picked(found)
         return self._taken
 
-    def name(self, scores: AnyScores) -> tuple[str, float | None]:
+    def name(self, scores: AnyScores) -> tuple[RankingName, float | None]:
         """Its name, and its share by signed score."""
         taken = self(scores)
         return taken.ranking, taken.positive_ratio

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from circuits.cli.options import Quiet, Tokenizer, echo_outputs, silence_libraries
+from circuits.cli.flags import Without
+from circuits.cli.options import Quiet, echo_outputs, silence_libraries
+from circuits.options.model import LoadOptions
 
 
 def run(
@@ -20,7 +22,8 @@ def run(
         list[str] | None,
         typer.Option("--set", help="Change a key of the recipe, as in --set lora.steps=20."),
     ] = None,
-    tokenizer: Tokenizer = None,
+    *,
+    loading: Annotated[LoadOptions, Without("device", "dtype")],
     quiet: Quiet = False,
 ) -> None:
     """Do everything in a recipe, from pairs to report.
@@ -35,6 +38,10 @@ def run(
     silence_libraries()
     logging.getLogger("circuits.pipeline").setLevel(logging.INFO)
     resolved = load_recipe(
-        recipe, [*(overrides or []), *([] if tokenizer is None else [f"tokenizer={tokenizer}"])]
+        recipe,
+        [
+            *(overrides or []),
+            *([] if loading.tokenizer is None else [f"tokenizer={loading.tokenizer}"]),
+        ],
     )
     echo_outputs(run_pipeline(resolved, out or Path("runs", resolved.name), progress=not quiet))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from circuits.cli.options import load_hooked
 from circuits.errors import CircuitsError
+from circuits.options.model import LoadOptions
 
 if TYPE_CHECKING:
     from circuits.graph import Provenance
@@ -15,16 +16,14 @@ if TYPE_CHECKING:
 
 def load_scored(
     source: str,
-    device: str | None,
-    dtype: str,
+    loading: LoadOptions,
     file: Path | None,
     made_from: Provenance,
-    tokenizer: str | None = None,
 ) -> HookedModel:
     """The model, refused where the scores in the file say that they were made from another."""
     from circuits.provenance import source_of_other_weights
 
-    model = load_hooked(source, device, dtype, tokenizer)
+    model = load_hooked(source, loading)
     if other := source_of_other_weights(model, made_from):
         what = f"from other weights than {source} holds now" if other == source else f"from {other}"
         raise CircuitsError(

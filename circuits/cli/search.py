@@ -3,79 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from circuits.cli import options as use
+from circuits.cli.flags import Given, Label
+from circuits.options.attribution import MetricOptions
+from circuits.options.model import ModelOptions
+from circuits.options.search import AcdcConfig, HeadPruningConfig
+from tasks.named_splits import Split
 
 if TYPE_CHECKING:
     from circuits.evaluation import TaskPerformance
     from circuits.models import HookedModel
     from circuits.search import HeadPruning, Search
 
-METHODS = ("acdc", "head-pruning")
+SearchMethod = Literal["acdc", "head-pruning"]
 
 
 def search(
-    model: use.Model,
-    task: use.TaskName,
-    method: Annotated[str, typer.Option(help="acdc or head-pruning.")] = "acdc",
-    tau: Annotated[
-        float | None,
-        typer.Option(
-            help="acdc: the most that a removal may change the metric; inf for any change."
-        ),
-    ] = None,
-    max_drop: Annotated[
-        float | None,
-        typer.Option(
-            help="head-pruning: the share of a layer's baseline that may be lost in the layer."
-        ),
-    ] = None,
+    *,
+    model: ModelOptions,
+    source: use.TaskOptions,
+    method: Annotated[SearchMethod, typer.Option(help="How parts are removed.")] = "acdc",
+    of_acdc: Annotated[Given[AcdcConfig], Label("acdc")],
+    of_pruning: Annotated[Given[HeadPruningConfig], Label("head-pruning")],
     out: use.Out = Path("search"),
-    data: use.Data = None,
-    task_option: use.TaskOptions = None,
-    skip_bad_rows: use.Skip = False,
-    n: use.Number = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="train, validation, test or all (default: all rows of a file, or validation)."
-        ),
-    ] = None,
-    metric: use.Metric = None,
-    level: Annotated[
-        str | None,
-        typer.Option(help="acdc: remove edges (edge, the default), or heads and MLPs (node)."),
-    ] = None,
-    relative_to: Annotated[
-        str | None,
-        typer.Option(
-            help="acdc: make tau a share of the metric before the removal (current) or of the "
-            "whole model's (model). By default it is in the metric's units."
-        ),
-    ] = None,
-    criterion: Annotated[
-        str | None,
-        typer.Option(
-            help="acdc: absolute (default: keep what changes the metric) or signed (also remove "
-            "what works against the behaviour, as in the paper)."
-        ),
-    ] = None,
-    order: Annotated[
-        str | None,
-        typer.Option(
-            help="acdc: try the edges into a reader backward (the default), forward or random."
-        ),
-    ] = None,
-    ablation: Annotated[
-        str | None,
-        typer.Option(
-            help="What takes the place of removed parts. acdc: corrupted (the default), mean, "
-            "mean-positional or zero; head-pruning: zero (the default) or mean."
-        ),
-    ] = None,
     evaluate_n: Annotated[
         int | None,
         typer.Option(
@@ -83,14 +37,10 @@ def search(
         ),
     ] = None,
     evaluate_split: Annotated[
-        str | None, typer.Option(help="head-pruning: the split for that (default: test).")
+        Split | None, typer.Option(help="head-pruning: the split for that (default: test).")
     ] = None,
-    require_accuracy: use.RequireAccuracy = None,
-    batch_size: use.BatchSize = None,
-    tokenizer: use.Tokenizer = None,
-    device: use.Device = None,
-    dtype: use.Dtype = "float32",
-    seed: use.Seed = 0,
+    judged: MetricOptions,
+    run: use.Run,
     quiet: use.Quiet = False,
 ) -> None:
     """Search for a circuit by removing parts of the model one by one.
@@ -108,67 +58,49 @@ def search(
     --max-drop 0.02 --evaluate-n 200
     """
     from circuits.errors import CircuitsError
-    from circuits.runtime.options import RunOptions, options_from
-    from circuits.search import AcdcConfig, acdc, prune_heads
-    from circuits.search.ablation import head_ablation
+    from circuits.search import acdc, prune_heads
 
     use.require_writable(out)
-    if method not in METHODS:
-        raise CircuitsError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-    of_acdc = {
-        "tau": tau,
-        "relative_to": relative_to,
-        "criterion": criterion,
-        "level": level,
-        "order": order,
-    }
-    of_pruning = {
-        "max_drop": max_drop,
-        "evaluate_n": evaluate_n,
-        "evaluate_split": evaluate_split,
-    }
-    for name, value in (of_pruning if method == "acdc" else of_acdc).items():
-        if value is not None:
-            raise CircuitsError(f"--{name.replace('_', '-')} is not an option of {method}")
-    for option, value in (("--tau", tau),) if method == "acdc" else (("--max-drop", max_drop),):
-        if value is None:
-            raise CircuitsError(f"{method} needs {option}")
-    config = None
+    asked, others = (of_acdc, of_pruning) if method == "acdc" else (of_pruning, of_acdc)
+    strange = {*others.values} - {*asked.values}
     if method == "acdc":
-        chosen = {**of_acdc, "ablation": ablation}
-        given = {name: value for name, value in chosen.items() if value is not None}
-        config = options_from(AcdcConfig, **given)
-    loaded = use.load_task(task, data, task_option, skip=skip_bad_rows)
-    hooked = use.load_hooked(model, device, dtype, tokenizer)
-    pairs = use.load_pairs(loaded, hooked, n, split, seed)
+        evaluating = {"evaluate_n": evaluate_n, "evaluate_split": evaluate_split}
+        strange |= {name for name, value in evaluating.items() if value is not None}
+    for name in sorted(strange):
+        raise CircuitsError(f"--{name.replace('_', '-')} is not an option of {method}")
+    needed = "tau" if method == "acdc" else "max_drop"
+    if needed not in asked.values:
+        raise CircuitsError(f"{method} needs --{needed.replace('_', '-')}")
+    config = asked.make()
+    loaded = use.load_task(source.task, source)
+    hooked = use.load_hooked(model.model, model)
+    pairs = use.load_pairs(loaded, hooked, source.n, source.split, run.seed)
     performance = use.check_task(
         hooked,
         pairs,
-        metric=metric,
-        required=require_accuracy,
-        batch_size=batch_size,
-        seed=seed,
+        metric=judged.metric,
+        required=judged.require_accuracy,
+        run=run,
     )
-    options = RunOptions(batch_size=batch_size, seed=seed, progress=not quiet)
+    options = use.running(run, quiet)
     use.write_skipped(out, pairs.skipped)
-    if config is not None:
+    if isinstance(config, AcdcConfig):
         found = acdc(
-            hooked, pairs, config, metric=metric, options=options, resume=out / "search.json"
+            hooked, pairs, config, metric=judged.metric, options=options, resume=out / "search.json"
         )
         _write_search(found, performance, len(pairs), out)
         return
-    others = None
+    unseen = None
     if evaluate_n is not None or evaluate_split is not None:
-        others = use.load_pairs(loaded, hooked, evaluate_n, evaluate_split or "test", seed)
-        use.warn_of_seen(others, pairs.fingerprints, "searched on")
-        use.write_skipped(out, (*pairs.skipped, *others.skipped))
+        unseen = use.load_pairs(loaded, hooked, evaluate_n, evaluate_split or "test", run.seed)
+        use.warn_of_seen(unseen, pairs.fingerprints, "searched on")
+        use.write_skipped(out, (*pairs.skipped, *unseen.skipped))
     pruned = prune_heads(
         hooked,
         pairs,
-        max_drop or 0.0,
-        metric=metric,
-        ablation=head_ablation(ablation or "zero"),
-        evaluate_on=others,
+        config,
+        metric=judged.metric,
+        evaluate_on=unseen,
         options=options,
     )
     _write_pruning(pruned, performance, hooked, len(pairs), out)

@@ -10,6 +10,8 @@ import typer
 from circuits.cli import options as use
 from circuits.cli.ranking import show_inlets
 from circuits.errors import CircuitsError
+from circuits.options.choices import Ranking
+from circuits.options.circuit import SelectionOptions
 
 if TYPE_CHECKING:
     from circuits.graph import AnyCircuit, AnyScores
@@ -24,20 +26,13 @@ def select(
         int | None, typer.Option(help="Edges, nodes or neurons, before pruning.", min=1)
     ] = None,
     fraction: Annotated[
-        float | None, typer.Option(help="Of all of them, in place of --size.")
+        float | None, typer.Option(help="Fraction of all of them, in place of --size.")
     ] = None,
     min_score: Annotated[
         float | None, typer.Option(help="The least score of an edge, in place of --size.")
     ] = None,
-    strategy: use.AnyStrategy = None,
-    ranking: use.Ranking = "absolute",
-    positive_ratio: use.PositiveRatio = None,
-    prune: Annotated[
-        bool,
-        typer.Option(
-            "--prune/--no-prune", help="Drop edges on no path from input to logits, or keep them."
-        ),
-    ] = True,
+    *,
+    how: SelectionOptions,
 ) -> None:
     """Choose a circuit from scores, without scoring again.
 
@@ -58,27 +53,27 @@ def select(
     if min_score is not None:
         if not isinstance(found, EdgeScores):
             raise CircuitsError("--min-score is for edges; of nodes and neurons give --size")
-        if strategy is not None:
+        if how.strategy is not None:
             raise CircuitsError(
-                f"--strategy {strategy} orders edges by --size; it takes no --min-score"
+                f"--strategy {how.strategy} orders edges by --size; it takes no --min-score"
             )
         circuit: AnyCircuit = select_edges(
             found,
             min_score=min_score,
             strategy="threshold",
-            ranking=ranking,
-            positive_ratio=positive_ratio,
-            prune=prune,
+            ranking=how.ranking,
+            positive_ratio=how.positive_ratio,
+            prune=how.prune,
         )
     else:
         size = size or size_of_fraction(found, fraction or 0)
         circuit = select_size(
             found,
             size,
-            strategy=strategy,
-            ranking=ranking,
-            positive_ratio=positive_ratio,
-            prune=prune,
+            strategy=how.strategy,
+            ranking=how.ranking,
+            positive_ratio=how.positive_ratio,
+            prune=how.prune,
         )
     circuit.save(out)
     every, unit = len(empty_like(found).candidates), f"{circuit.level}s"
@@ -86,13 +81,11 @@ def select(
     typer.echo(f"{len(circuit)} of {every} {unit}{between}")
     show_inlets(circuit)
     if size is not None:
-        _show_other(found, circuit, size, strategy, prune=prune)
+        _show_other(found, circuit, size, how)
     use.echo_outputs(out)
 
 
-def _show_other(
-    scores: AnyScores, circuit: AnyCircuit, size: int, strategy: str | None, *, prune: bool
-) -> None:
+def _show_other(scores: AnyScores, circuit: AnyCircuit, size: int, how: SelectionOptions) -> None:
     """How much the circuit shares with that of the other ranking; only pairs can tell which is
     right.
     """
@@ -100,8 +93,8 @@ def _show_other(
 
     selection = circuit.provenance.selection
     signed = selection is not None and selection.ranking == "signed"
-    ranking = "absolute" if signed else "signed"
-    other = select_size(scores, size, strategy=strategy, ranking=ranking, prune=prune)
+    ranking: Ranking = "absolute" if signed else "signed"
+    other = select_size(scores, size, strategy=how.strategy, ranking=ranking, prune=how.prune)
     shared, either = ((circuit.mask & other.mask).sum(), (circuit.mask | other.mask).sum())
     typer.echo(
         f"by {ranking} score: {len(other)} {circuit.level}s, Jaccard {shared / either:.2f} with "

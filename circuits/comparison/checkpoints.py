@@ -30,7 +30,7 @@ from circuits.errors import CircuitsError
 from circuits.graph import EdgeScores, Layout
 from circuits.graph.edge_values import EdgeValues
 from circuits.graph.paired import require_paired
-from circuits.runtime.options import RunOptions
+from circuits.options.run import RunOptions
 from circuits.runtime.resume import Pieces
 from circuits.statistics import RESOLUTION, resample_weights
 

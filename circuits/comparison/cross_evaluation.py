@@ -25,9 +25,9 @@ from circuits.graph.controls import random_circuit
 from circuits.graph.provenance import DataRecord
 from circuits.models import HookedModel
 from circuits.models.steps import training_steps
+from circuits.options.run import RunOptions
 from circuits.provenance import describe_pairs
 from circuits.runtime.display import Plotted
-from circuits.runtime.options import RunOptions
 from circuits.runtime.result_file import MaybeUndefined, ResultFile
 from circuits.runtime.resume import Pieces
 from circuits.statistics.estimate import Estimate, estimates

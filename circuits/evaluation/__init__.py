@@ -1,7 +1,7 @@
 """How far a circuit's claim holds."""
 
-from circuits.evaluation.completeness import Completeness, CompletenessConfig, completeness
-from circuits.evaluation.evaluate import EvalConfig, evaluate
+from circuits.evaluation.completeness import Completeness, completeness
+from circuits.evaluation.evaluate import evaluate
 from circuits.evaluation.faithfulness import (
     FRACTIONS,
     Curve,
@@ -10,7 +10,7 @@ from circuits.evaluation.faithfulness import (
     faithfulness,
 )
 from circuits.evaluation.measure import degenerate_reason, faithfulness_from_means, measure
-from circuits.evaluation.minimality import Minimality, MinimalityConfig, minimality
+from circuits.evaluation.minimality import Minimality, minimality
 from circuits.evaluation.perturbations import PERTURBATIONS, perturb
 from circuits.evaluation.positive_ratio import RatioConfig, RatioSearch, tune_positive_ratio
 from circuits.evaluation.ranking import RankingTrials, choose_ranking
@@ -30,6 +30,12 @@ from circuits.evaluation.stability import Stability, stability
 from circuits.evaluation.task_performance import task_performance
 from circuits.evaluation.until_stable import until_stable
 from circuits.graph.findings import RankingChoice, Reliability, TaskPerformance
+from circuits.options.evaluation import (
+    CompletenessConfig,
+    EvalConfig,
+    MinimalityConfig,
+    StabilityConfig,
+)
 from circuits.statistics.estimate import Estimate
 
 __all__ = [
@@ -57,6 +63,7 @@ __all__ = [
     "RatioSearch",
     "Reliability",
     "Stability",
+    "StabilityConfig",
     "SummaryQuality",
     "TaskPerformance",
     "Undefined",

@@ -28,33 +28,16 @@ from torch import Tensor
 from circuits.errors import CircuitsError
 from circuits.evaluation.knockout import Mask, components_inside
 from circuits.evaluation.measure import Measured, faithfulness_from_means, measure
-from circuits.graph import AnyCircuit, Level
+from circuits.graph import AnyCircuit
 from circuits.graph.controls import random_circuit
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
-from circuits.runtime.options import RunOptions
+from circuits.options.choices import Ablation, Level
+from circuits.options.evaluation import CompletenessConfig
+from circuits.options.run import RunOptions
 from circuits.runtime.resume import Pieces
 from circuits.statistics.estimate import Estimate, Statistic, estimates
 from tasks.pairs import PairSet
-
-
-@dataclass(frozen=True)
-class CompletenessConfig:
-    """Which sets are knocked out.
-
-    level: what they are sets of: "node", or "edge" (of circuits of edges), or "neuron" (of others).
-    n_sets: how many random sets. n_steps: how many members the greedy set has at most.
-    n_candidates: how many random members each step of the greedy search tries.
-    """
-
-    level: Level = "node"
-    n_sets: int = 10
-    n_steps: int = 4
-    n_candidates: int = 6
-
-    def __post_init__(self) -> None:
-        if min(self.n_sets, self.n_steps, self.n_candidates) < 1:
-            raise CircuitsError("completeness: n_sets, n_steps and n_candidates must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -100,7 +83,7 @@ def completeness(
     *,
     config: CompletenessConfig | None = None,
     metric: str | None = None,
-    ablation: str | MeanActivations = "corrupted",
+    ablation: Ablation | MeanActivations = "corrupted",
     options: RunOptions | None = None,
     resume: Pieces | None = None,
 ) -> Completeness:
@@ -109,7 +92,8 @@ def completeness(
     Args:
         model: the model of the circuit.
         circuit: of edges, nodes or neurons; not empty.
-        pairs: at least two prompt pairs; half of them serve the greedy search.
+        pairs: at least two prompt pairs, of which the first `config.n_pairs` are taken; half of
+            them serve the greedy search.
         config: which sets; None takes the defaults of `CompletenessConfig`.
         metric: its name; None takes the pairs' own.
         ablation: what stands in for what is left out, as for `measure`.
@@ -129,6 +113,7 @@ def completeness(
         raise CircuitsError(
             f"an empty circuit has no {config.level}s to knock out; select more edges"
         )
+    pairs = pairs[: config.n_pairs]
     if len(pairs) < 2:
         raise CircuitsError("completeness needs two pairs: one half to search on, one to report on")
     search, report = (replace(pairs, pairs=pairs.pairs[half::2]) for half in (1, 0))
@@ -164,7 +149,7 @@ class _Bench:
     circuit: AnyCircuit
     components: dict[str, Mask]
     metric: str | None
-    ablation: str | MeanActivations
+    ablation: Ablation | MeanActivations
     options: RunOptions
     resume: Pieces | None
 

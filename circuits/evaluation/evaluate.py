@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 
 from circuits.errors import UndefinedMetricError
-from circuits.evaluation.completeness import CompletenessConfig, completeness
+from circuits.evaluation.completeness import completeness
 from circuits.evaluation.faithfulness import CurveConfig, faithfulness
 from circuits.evaluation.knockout import components_inside
 from circuits.evaluation.measure import degenerate_reason
-from circuits.evaluation.minimality import MinimalityConfig, minimality
+from circuits.evaluation.minimality import minimality
 from circuits.evaluation.reliability import FEWEST, reliability
 from circuits.evaluation.results import OWN, CircuitEvaluation, CircuitSummary, Undefined
 from circuits.evaluation.robustness import robustness
@@ -22,37 +21,14 @@ from circuits.graph import AnyCircuit, AnyScores
 from circuits.graph.findings import Reliability
 from circuits.graph.levels import select_size
 from circuits.graph.orders import ORDERS
-from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
-from circuits.runtime.options import RunOptions
+from circuits.options.evaluation import EvalConfig, StabilityConfig
+from circuits.options.run import RunOptions
 from circuits.runtime.result_file import Record
 from circuits.runtime.resume import Pieces, digest
 from tasks.pairs import PairSet
 
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    """How a circuit is evaluated, and what is asked beside the curve and its own faithfulness.
-
-    n_minimality_pairs: prompt pairs to ask minimality on, the first of the set; None leaves it out.
-    n_minimality_controls, epsilon: as for `MinimalityConfig`.
-    n_completeness_pairs: prompt pairs to ask completeness on; None leaves it out.
-    n_completeness_sets: random sets that are knocked out.
-    n_resamples: of stability, where the scores hold single examples; None leaves it out.
-    metric: its name; None takes each pair set's own. Further conditions always take theirs.
-    ablation: what stands in for what is left out, as for `measure`.
-    """
-
-    n_minimality_pairs: int | None = None
-    n_minimality_controls: int = 50
-    epsilon: float = 0.005
-    n_completeness_pairs: int | None = None
-    n_completeness_sets: int = 10
-    n_resamples: int | None = None
-    metric: str | None = None
-    ablation: str | MeanActivations = "corrupted"
 
 
 class _FromExamples(Record):
@@ -101,12 +77,12 @@ def evaluate(
     from_examples = _FromExamples.model_validate(
         (resume or Pieces()).value(
             {
-                "stability": config.n_resamples,
+                "stability": None if config.stability is None else config.stability.n_resamples,
                 "seed": options.seed,
                 "circuit": digest(circuit.mask),
                 "scores": digest(scores.per_example) if resume else None,
             },
-            lambda: _of_other_examples(scores, circuit, config.n_resamples, options.seed),
+            lambda: _of_other_examples(scores, circuit, config.stability, options.seed),
         )
     )
     selection = circuit.provenance.selection
@@ -115,7 +91,7 @@ def evaluate(
         size=len(circuit),
         fraction=circuit.fraction,
         n_nodes=len(circuit.nodes),
-        ablation=ablation if isinstance(ablation, str) else "given means",
+        ablation=ablation,
         faithfulness=None,
         degenerate_reason=degenerate_reason(circuit, ablation),
         choice=None if selection is None else selection.choice,
@@ -135,17 +111,14 @@ def evaluate(
     own = parts["robustness"][OWN].circuit
     summary = summary.model_copy(update={"faithfulness": own})
     alive = summary.degenerate_reason is None
-    if alive and config.n_minimality_pairs:
-        removed = MinimalityConfig(None, config.n_minimality_controls, config.epsilon)
-        few = pairs[: config.n_minimality_pairs]
+    removed, sets = config.minimality, config.completeness
+    if alive and removed is not None:
         parts["minimality"] = _or_reason(
-            lambda: minimality(model, circuit, few, config=removed, metric=metric, **shared)
+            lambda: minimality(model, circuit, pairs, config=removed, metric=metric, **shared)
         )
-    if alive and config.n_completeness_pairs and components_inside(circuit, "node"):
-        sets = CompletenessConfig(n_sets=config.n_completeness_sets)
-        some = pairs[: config.n_completeness_pairs]
+    if alive and sets is not None and components_inside(circuit, sets.level):
         parts["completeness"] = _or_reason(
-            lambda: completeness(model, circuit, some, config=sets, metric=metric, **shared)
+            lambda: completeness(model, circuit, pairs, config=sets, metric=metric, **shared)
         )
     return CircuitEvaluation(circuit=summary, faithfulness=curves, **parts)
 
@@ -159,7 +132,7 @@ def _or_reason(measured: Callable[[], R]) -> R | Undefined:
 
 
 def _of_other_examples(
-    scores: AnyScores, circuit: AnyCircuit, n_resamples: int | None, seed: int
+    scores: AnyScores, circuit: AnyCircuit, asked: StabilityConfig | None, seed: int
 ) -> dict[str, Any]:
     """Stability and reliability of the circuit's own selection, if these scores give it, as JSON.
 
@@ -178,7 +151,8 @@ def _of_other_examples(
     }
     if not torch.equal(select_size(scores, size, **how, prune=prune).mask, circuit.mask):
         return found.model_dump(mode="json")  # it was chosen from others
-    if n_resamples:
+    if asked is not None:
+        n_resamples = asked.n_resamples
         again = stability(scores, size=size, **how, prune=prune, n_resamples=n_resamples, seed=seed)
         found = found.model_copy(update={"stability": again})
     if n >= FEWEST and size:

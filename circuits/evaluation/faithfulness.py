@@ -28,13 +28,14 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.evaluation.measure import degenerate_reason, faithfulness_from_means, measure
-from circuits.graph import AnyScores, Level
+from circuits.graph import AnyScores
 from circuits.graph.levels import DEFAULT_STRATEGIES, empty_like, order_of
-from circuits.graph.orders import ORDERS, Strategy
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
+from circuits.options.choices import Ablation, Count, Level, Strategy
+from circuits.options.declared import Options
+from circuits.options.run import RunOptions
 from circuits.runtime.display import Plotted
-from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import Pieces
 from circuits.statistics.estimate import Estimate, Statistic, estimates
 from tasks.pairs import PairSet
@@ -48,33 +49,30 @@ Order = Int[Tensor, " candidate"]
 
 
 @dataclass(frozen=True)
-class CurveConfig:
+class CurveConfig(Options):
     """Which circuits the faithfulness curves are made of.
 
-    strategy: how a ranking becomes an order, one of `circuits.graph.orders.ORDERS`; None takes
-        "widest-path" for edges, and "top-n", the only one there is, for nodes and neurons. "top-n"
-        is the benchmark's.
-    fractions: circuit sizes as rising fractions of all edges (nodes, neurons), above 0, at most 1.
-    n_random: how many random rankings the control is the mean of.
-    extra_orders: more curves by name, each of them an order of all `candidates` of a circuit (edges
-        as flat indices of the score matrix).
+    Attributes:
+        strategy: How a ranking becomes an order (default: widest-path; for nodes and neurons top-n,
+            the only one there is); top-n is the benchmark's.
+        fractions: Circuit sizes as rising fractions of all edges (nodes, neurons).
+        n_random: How many random rankings the control is the mean of.
+        extra_orders: More curves by name, each of them an order of all `candidates` of a circuit
+            (edges as flat indices of the score matrix).
     """
 
     strategy: Strategy | None = None
     fractions: tuple[float, ...] = FRACTIONS
-    n_random: int = 3
+    n_random: Count = 3
     extra_orders: Mapping[str, Order] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.strategy not in (None, *ORDERS):
-            raise CircuitsError(f"unknown strategy {self.strategy!r}; known: {', '.join(ORDERS)}")
+        super().__post_init__()
         rising = list(self.fractions) == sorted({*self.fractions})
         if not self.fractions or not rising or not all(0 < one <= 1 for one in self.fractions):
             raise CircuitsError(
                 f"fractions {list(self.fractions)}: give fractions that rise, above 0, at most 1"
             )
-        if self.n_random < 0:
-            raise CircuitsError(f"n_random {self.n_random}: it must be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -198,7 +196,7 @@ def faithfulness(
     pairs: PairSet,
     *,
     metric: str | None = None,
-    ablation: str | MeanActivations = "corrupted",
+    ablation: Ablation | MeanActivations = "corrupted",
     curve: CurveConfig | None = None,
     options: RunOptions | None = None,
     resume: Pieces | None = None,

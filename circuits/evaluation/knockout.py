@@ -9,7 +9,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.graph import AnyCircuit, Circuit, Layout, Level, NodeCircuit
+from circuits.graph import AnyCircuit, Circuit, Layout, NodeCircuit
+from circuits.options.choices import Level
 
 Mask = Bool[Tensor, "source reader"] | Bool[Tensor, " unit"]
 

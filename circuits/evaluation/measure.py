@@ -15,10 +15,11 @@ from circuits.intervention import CircuitRunner, MeanActivations, constants
 from circuits.intervention.ablation import Constants
 from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
+from circuits.options.choices import Ablation
+from circuits.options.run import RunOptions
 from circuits.planning import choose_batch_size
 from circuits.planning.costs import EVALUATE
 from circuits.runtime.batching import over_batches
-from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import PartialResults, Pieces, digest
 from tasks.pairs import PairBatch, PairSet
 
@@ -61,7 +62,7 @@ def measure(
     circuits: Sequence[AnyCircuit],
     *,
     metric: str | None = None,
-    ablation: str | MeanActivations = "corrupted",
+    ablation: Ablation | MeanActivations = "corrupted",
     options: RunOptions | None = None,
     progress: str | None = None,
     resume: Pieces | None = None,
@@ -154,7 +155,7 @@ class _Columns:
         )
 
 
-def _described(ablation: str | MeanActivations) -> str | list[str]:
+def _described(ablation: Ablation | MeanActivations) -> str | list[str]:
     if isinstance(ablation, str):
         return ablation
     parts = (ablation.inputs, ablation.z, ablation.mlp, ablation.hidden)
@@ -162,7 +163,7 @@ def _described(ablation: str | MeanActivations) -> str | list[str]:
 
 
 def degenerate_reason(
-    circuit: AnyCircuit, ablation: str | MeanActivations = "corrupted"
+    circuit: AnyCircuit, ablation: Ablation | MeanActivations = "corrupted"
 ) -> str | None:
     """Say why a circuit can do nothing: f is 0 then, as what runs is the corrupted prompt.
 

@@ -17,32 +17,15 @@ from torch import Tensor
 from circuits.errors import CircuitsError
 from circuits.evaluation.knockout import components_inside, components_outside
 from circuits.evaluation.measure import faithfulness_from_means, measure
-from circuits.graph import AnyCircuit, Circuit, Level
+from circuits.graph import AnyCircuit, Circuit
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
-from circuits.runtime.options import RunOptions
+from circuits.options.choices import Ablation, Level
+from circuits.options.evaluation import MinimalityConfig
+from circuits.options.run import RunOptions
 from circuits.runtime.resume import Pieces
 from circuits.statistics.estimate import Estimate, estimates
 from tasks.pairs import PairSet
-
-
-@dataclass(frozen=True)
-class MinimalityConfig:
-    """What is removed and added.
-
-    level: "edge", "node", or "neuron", of which there are many; None takes edges of a circuit of
-        edges, and nodes of the others.
-    n_controls: how many random ones from outside are added, each alone.
-    epsilon: a change of f below it counts as none.
-    """
-
-    level: Level | None = None
-    n_controls: int = 50
-    epsilon: float = 0.005
-
-    def __post_init__(self) -> None:
-        if self.n_controls < 0 or self.epsilon <= 0:
-            raise CircuitsError("minimality: n_controls must be 0 or more, epsilon above 0")
 
 
 @dataclass(frozen=True)
@@ -83,7 +66,7 @@ def minimality(
     *,
     config: MinimalityConfig | None = None,
     metric: str | None = None,
-    ablation: str | MeanActivations = "corrupted",
+    ablation: Ablation | MeanActivations = "corrupted",
     options: RunOptions | None = None,
     resume: Pieces | None = None,
 ) -> Minimality:
@@ -92,7 +75,7 @@ def minimality(
     Args:
         model: the model of the circuit.
         circuit: of edges, nodes or neurons; not empty.
-        pairs: prompt pairs; every one is run once for each edge.
+        pairs: prompt pairs, of which the first `config.n_pairs` are run once for each edge.
         config: what is removed and added; None takes the defaults of `MinimalityConfig`.
         metric: its name; None takes the pairs' own.
         ablation: what stands in for what is left out, as for `measure`.
@@ -107,6 +90,7 @@ def minimality(
         CircuitsError: where the circuit is empty, or has none of what is to be removed.
     """
     config, options = config or MinimalityConfig(), options or RunOptions()
+    pairs = pairs[: config.n_pairs]
     level = config.level or ("edge" if isinstance(circuit, Circuit) else "node")
     inside = components_inside(circuit, level)
     if not inside:

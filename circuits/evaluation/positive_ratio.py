@@ -9,15 +9,16 @@ Source: Nikankin et al. (2025), arXiv:2510.25786.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from circuits.errors import CircuitsError
 from circuits.evaluation.faithfulness import FRACTIONS, CurveConfig, faithfulness
 from circuits.graph import EdgeScores, edge_order
-from circuits.graph.orders import Strategy
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
-from circuits.runtime.options import RunOptions
+from circuits.options.choices import Ablation, Share, Strategy
+from circuits.options.declared import Options
+from circuits.options.run import RunOptions
 from circuits.statistics.estimate import Estimate
 from tasks.pairs import PairSet
 
@@ -25,25 +26,23 @@ Objective = Literal["cmd", "cpr"]
 
 
 @dataclass(frozen=True)
-class RatioConfig:
+class RatioConfig(Options):
     """What is tried, and what makes one ratio better than another.
 
-    objective: "cmd" for the least area under |1 - f|, "cpr" for the largest under f.
-    positive_ratios: shares of each circuit that are filled by signed score, each from 0 to 1.
-    strategy: how the ranking becomes an order, as for `select`.
-    fractions: circuit sizes along the curve, as for `CurveConfig`.
+    Attributes:
+        objective: The least area under |1 - f| (cmd), or the largest under f (cpr).
+        positive_ratios: Shares of each circuit that are filled by signed score.
+        strategy: How a ranking becomes an order.
+        fractions: Circuit sizes along the curve, as for `CurveConfig`.
     """
 
     objective: Objective = "cmd"
-    positive_ratios: tuple[float, ...] = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    positive_ratios: tuple[Share, ...] = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     strategy: Strategy = "widest-path"
     fractions: tuple[float, ...] = FRACTIONS
 
     def __post_init__(self) -> None:
-        if self.objective not in get_args(Objective):
-            raise CircuitsError(
-                f"unknown objective {self.objective!r}; known: {', '.join(get_args(Objective))}"
-            )
+        super().__post_init__()
         if not self.positive_ratios:
             raise CircuitsError("tune_positive_ratio: no ratios to try; give at least one")
 
@@ -67,7 +66,7 @@ def tune_positive_ratio(
     *,
     config: RatioConfig | None = None,
     metric: str | None = None,
-    ablation: str | MeanActivations = "corrupted",
+    ablation: Ablation | MeanActivations = "corrupted",
     options: RunOptions | None = None,
 ) -> RatioSearch:
     """Find the share of signed score with the best faithfulness curve on these pairs.

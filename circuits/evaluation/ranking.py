@@ -28,7 +28,9 @@ from circuits.graph.findings import RankingChoice, RankingTrial
 from circuits.graph.levels import empty_like, select_size
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
-from circuits.runtime.options import RunOptions
+from circuits.options.choices import Ablation, Count, Ranking, Share, Strategy
+from circuits.options.declared import Options
+from circuits.options.run import RunOptions
 from circuits.runtime.resume import Pieces
 from circuits.statistics.estimate import Estimate, Statistic, estimates
 from tasks.pairs import PairSet
@@ -38,21 +40,19 @@ FRACTIONS = (0.01, 0.05, 0.2, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
-class RankingTrials:
+class RankingTrials(Options):
     """Which circuits are tried.
 
-    size: edges (nodes, neurons) of the circuit asked for, before pruning.
-    strategy: as for `select`; None takes "widest-path" for edges, "top-n" for nodes and neurons.
-    positive_ratios: shares of signed score that are tried as a mix, of edges only.
+    Attributes:
+        size: Edges (nodes, neurons) of the circuit asked for, before pruning.
+        strategy: How a ranking becomes an order (default: widest-path; for nodes and neurons top-n,
+            the only one there is).
+        positive_ratios: Shares of signed score that are tried as a mix, of edges only.
     """
 
-    size: int
-    strategy: str | None = None
-    positive_ratios: tuple[float, ...] = (0.8,)
-
-    def __post_init__(self) -> None:
-        if self.size < 0:
-            raise CircuitsError(f"a circuit of size {self.size}: it must be 0 or more")
+    size: Count
+    strategy: Strategy | None = None
+    positive_ratios: tuple[Share, ...] = (0.8,)
 
 
 def choose_ranking(
@@ -62,7 +62,7 @@ def choose_ranking(
     trials: RankingTrials,
     *,
     metric: str | None = None,
-    ablation: str | MeanActivations = "corrupted",
+    ablation: Ablation | MeanActivations = "corrupted",
     options: RunOptions | None = None,
     resume: Pieces | None = None,
 ) -> RankingChoice:
@@ -90,7 +90,7 @@ def choose_ranking(
     options = options or RunOptions()
     _refuse_scored(scores, pairs)
     every = len(empty_like(scores).candidates)
-    rankings: list[tuple[str, float | None]] = [("absolute", None), ("signed", None)]
+    rankings: list[tuple[Ranking, float | None]] = [("absolute", None), ("signed", None)]
     if isinstance(scores, EdgeScores):
         rankings += [("mixed", ratio) for ratio in trials.positive_ratios]
     sizes = sorted({trials.size, *(max(1, int(fraction * every)) for fraction in FRACTIONS)})

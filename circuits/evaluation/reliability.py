@@ -35,10 +35,11 @@ from circuits.errors import CircuitsError
 from circuits.evaluation.draws import Chosen, drawn, with_values
 from circuits.evaluation.likeness import jaccard_of, shared
 from circuits.evaluation.sampling import Sample
-from circuits.graph import AnyScores, Level
+from circuits.graph import AnyScores
 from circuits.graph.blocks import Blocks, block_of, blocks_of_examples
 from circuits.graph.findings import MOST, Needed, Reliability
 from circuits.graph.levels import DEFAULT_STRATEGIES, empty_like, select_size
+from circuits.options.choices import Level, Ranking, Strategy
 from circuits.statistics import LEVEL, jackknife_error, random_halves, student_quantile
 from circuits.statistics.estimate import Estimate
 
@@ -56,8 +57,8 @@ def reliability(
     scores: AnyScores,
     *,
     size: int | None = None,
-    strategy: str | None = None,
-    ranking: str = "absolute",
+    strategy: Strategy | None = None,
+    ranking: Ranking = "absolute",
     positive_ratio: float | None = None,
     target: float = TARGET,
     seed: int = 0,

@@ -12,9 +12,9 @@ from circuits.evaluation.faithfulness import Faithfulness
 from circuits.evaluation.minimality import Minimality
 from circuits.evaluation.robustness import Condition
 from circuits.evaluation.stability import Stability
-from circuits.graph import Level
 from circuits.graph.findings import RankingChoice, Reliability, TaskPerformance
 from circuits.graph.provenance import ModelRecord
+from circuits.options.choices import Level
 from circuits.runtime.display import Plotted
 from circuits.runtime.result_file import Record, ResultFile
 from circuits.statistics.estimate import Estimate

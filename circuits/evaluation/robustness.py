@@ -16,7 +16,8 @@ from circuits.graph import AnyCircuit
 from circuits.graph.controls import random_circuit
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
-from circuits.runtime.options import RunOptions
+from circuits.options.choices import Ablation
+from circuits.options.run import RunOptions
 from circuits.runtime.resume import Pieces
 from circuits.statistics.estimate import Estimate, estimates
 from tasks.pairs import PairSet
@@ -45,7 +46,7 @@ def robustness(
     conditions: Mapping[str, PairSet],
     *,
     metric: str | None = None,
-    ablation: str | MeanActivations = "corrupted",
+    ablation: Ablation | MeanActivations = "corrupted",
     options: RunOptions | None = None,
     resume: Pieces | None = None,
 ) -> dict[str, Condition]:

@@ -24,8 +24,9 @@ import torch
 
 from circuits.errors import CircuitsError
 from circuits.evaluation.draws import Chosen, drawn, jaccard, with_values
-from circuits.graph import AnyScores, Level
+from circuits.graph import AnyScores
 from circuits.graph.levels import empty_like, select_size
+from circuits.options.choices import Level, Ranking, Strategy
 from circuits.statistics import LEVEL, resample_weights
 from circuits.statistics.estimate import Estimate
 
@@ -65,8 +66,8 @@ def stability(
     scores: AnyScores,
     *,
     size: int,
-    strategy: str | None = None,
-    ranking: str = "absolute",
+    strategy: Strategy | None = None,
+    ranking: Ranking = "absolute",
     positive_ratio: float | None = None,
     prune: bool = True,
     n_resamples: int = 200,
@@ -102,7 +103,7 @@ def stability(
         raise CircuitsError(f"{n_resamples} resamples: at least 2 are needed")
     candidates = empty_like(scores).candidates
 
-    def chosen(one: AnyScores, strategy: str | None = strategy) -> Chosen:
+    def chosen(one: AnyScores, strategy: Strategy | None = strategy) -> Chosen:
         circuit = select_size(
             one,
             size,

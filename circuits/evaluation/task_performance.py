@@ -24,8 +24,8 @@ from torch import Tensor
 from circuits.graph.findings import TaskPerformance
 from circuits.metrics import Logits, Metric, metric_for, per_example
 from circuits.models import HookedModel
+from circuits.options.run import RunOptions
 from circuits.runtime.batching import over_batches
-from circuits.runtime.options import RunOptions
 from circuits.statistics import LEVEL
 from circuits.statistics.estimate import Estimate, estimates
 from tasks.pairs import PairBatch, PairSet

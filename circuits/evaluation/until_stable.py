@@ -10,13 +10,14 @@ from circuits.errors import CircuitsError
 from circuits.evaluation.reliability import FEWEST, TARGET, reliability
 from circuits.graph import AnyScores
 from circuits.graph.findings import Reliability
+from circuits.options.choices import Ranking, Strategy
 
 N_FIRST = 32
 """Examples to begin with."""
 _STEPS = (1.25, 2.0)
 """The next number of examples as a multiple of the last, at least and at most."""
 
-Ranked = tuple[str, float | None]
+Ranked = tuple[Ranking, float | None]
 """A ranking, and the share by signed score of a mix."""
 
 
@@ -25,8 +26,8 @@ def until_stable(
     *,
     n_first: int = N_FIRST,
     size: int | None = None,
-    strategy: str | None = None,
-    ranking: str | Callable[[AnyScores], Ranked] = "absolute",
+    strategy: Strategy | None = None,
+    ranking: Ranking | Callable[[AnyScores], Ranked] = "absolute",
     positive_ratio: float | None = None,
     seed: int = 0,
     on_look: Callable[[Reliability], None] | None = None,

@@ -11,7 +11,7 @@ from circuits.graph.orders import edge_order, top_mask
 from circuits.graph.provenance import Provenance
 from circuits.graph.scores import EdgeScores
 from circuits.graph.selection import select
-from circuits.graph.units import Level, Units
+from circuits.graph.units import Units
 
 __all__ = [
     "AnyCircuit",
@@ -19,7 +19,6 @@ __all__ = [
     "Circuit",
     "EdgeScores",
     "Layout",
-    "Level",
     "Node",
     "NodeCircuit",
     "NodeScores",

@@ -19,7 +19,7 @@ from circuits.graph.findings import RankingChoice
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, network
 from circuits.graph.provenance import Provenance
-from circuits.graph.units import Level
+from circuits.options.choices import Level
 from circuits.runtime.display import Plotted
 from circuits.runtime.result_file import Record, ResultFile
 

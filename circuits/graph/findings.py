@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from circuits.errors import CircuitsError
 from circuits.format import listed
-from circuits.graph.units import Level
+from circuits.options.choices import Level, Ranking, Strategy
 from circuits.runtime.result_file import Record
 from circuits.statistics.estimate import Estimate
 
@@ -117,8 +117,8 @@ class Reliability(Record):
     level: Level
     n: int
     size: int
-    strategy: str
-    ranking: str
+    strategy: Strategy
+    ranking: Ranking
     scores: Estimate
     sampling_error: Estimate
     split_half_jaccard: float
@@ -170,7 +170,7 @@ class RankingTrial(Record):
     left by pruning at that size.
     """
 
-    ranking: str
+    ranking: Ranking
     positive_ratio: float | None
     f: Estimate
     abs_gap: Estimate
@@ -194,11 +194,11 @@ class RankingChoice(Record):
     metric: its name. n, split, fingerprint: of the pairs of the choice.
     """
 
-    ranking: str
+    ranking: Ranking
     positive_ratio: float | None
     not_told_apart: tuple[str, ...]
     size: int
-    strategy: str | None
+    strategy: Strategy | None
     metric: str
     n: int
     split: str

@@ -15,10 +15,10 @@ from circuits.graph.circuit import Circuit
 from circuits.graph.node_circuit import NodeCircuit, NodeCircuitFile
 from circuits.graph.node_scores import FILES, NodeScores
 from circuits.graph.node_selection import node_order, select_nodes
-from circuits.graph.orders import Strategy, edge_order
+from circuits.graph.orders import edge_order
 from circuits.graph.scores import EdgeScores
 from circuits.graph.selection import select
-from circuits.graph.units import Level
+from circuits.options.choices import Level, Ranking, Strategy
 from circuits.runtime.files import read_json
 
 DEFAULT_STRATEGIES: dict[Level, Strategy] = {
@@ -65,7 +65,7 @@ def size_of_fraction(scores: AnyScores, fraction: float) -> int:
 
 
 def order_of(
-    scores: AnyScores, strategy: str | None = None, ranking: str = "absolute"
+    scores: AnyScores, strategy: Strategy | None = None, ranking: Ranking = "absolute"
 ) -> Int[Tensor, " choice"]:
     """All places, best first, as `select` and `select_nodes` take them.
 
@@ -81,8 +81,8 @@ def select_size(
     scores: AnyScores,
     size: int,
     *,
-    strategy: str | None = None,
-    ranking: str = "absolute",
+    strategy: Strategy | None = None,
+    ranking: Ranking = "absolute",
     positive_ratio: float | None = None,
     prune: bool = True,
 ) -> AnyCircuit:
@@ -105,7 +105,7 @@ def select_size(
     )
 
 
-def _require_top_n(scores: NodeScores, strategy: str | None) -> None:
+def _require_top_n(scores: NodeScores, strategy: Strategy | None) -> None:
     if strategy not in (None, "top-n"):
         raise CircuitsError(
             f"strategy {strategy!r} orders edges; {scores.units.level}s are taken by "

@@ -26,7 +26,8 @@ from circuits.graph.findings import RankingChoice
 from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, add_units, network
 from circuits.graph.provenance import Provenance
-from circuits.graph.units import Level, Units
+from circuits.graph.units import Units
+from circuits.options.choices import Level
 from circuits.runtime.display import Displayed
 from circuits.runtime.result_file import Record, ResultFile
 

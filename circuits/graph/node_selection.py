@@ -12,11 +12,12 @@ from circuits.errors import CircuitsError
 from circuits.graph.node_circuit import NodeCircuit
 from circuits.graph.node_scores import NodeScores
 from circuits.graph.provenance import SelectionRecord, selected
+from circuits.options.choices import Ranking
 
 _RANKINGS = ("absolute", "signed")
 
 
-def node_order(scores: NodeScores, ranking: str = "absolute") -> Int[Tensor, " unit"]:
+def node_order(scores: NodeScores, ranking: Ranking = "absolute") -> Int[Tensor, " unit"]:
     """Indices of all nodes (or neurons), best first, without what enters the model.
 
     Args:
@@ -35,7 +36,7 @@ def node_order(scores: NodeScores, ranking: str = "absolute") -> Int[Tensor, " u
     return order[~scores.units.roots[order]]
 
 
-def select_nodes(scores: NodeScores, size: int, *, ranking: str = "absolute") -> NodeCircuit:
+def select_nodes(scores: NodeScores, size: int, *, ranking: Ranking = "absolute") -> NodeCircuit:
     """Choose the best nodes, or neurons, by their scores.
 
     Args:

@@ -22,7 +22,7 @@ the absolute one (the ratio selection of the same paper).
 from __future__ import annotations
 
 import heapq
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -33,10 +33,10 @@ from circuits.errors import CircuitsError
 from circuits.graph.inlets import entries, joined
 from circuits.graph.layout import Layout
 from circuits.graph.scores import EdgeScores
+from circuits.options.choices import Ranking, Strategy
+from circuits.options.declared import require_known
 from circuits.runtime.mapped import columns
 
-Strategy = Literal["top-n", "widest-path", "greedy", "stable"]
-Ranking = Literal["absolute", "signed", "mixed"]
 ORDERS: tuple[Strategy, ...] = get_args(Strategy)
 RANKINGS: tuple[Ranking, ...] = get_args(Ranking)
 
@@ -49,8 +49,8 @@ _CHUNK = 2**22  # numbers held at once
 
 def edge_order(
     scores: EdgeScores,
-    strategy: str = "widest-path",
-    ranking: str = "absolute",
+    strategy: Strategy = "widest-path",
+    ranking: Ranking = "absolute",
     *,
     positive_ratio: float | None = None,
     join: bool = False,
@@ -63,8 +63,7 @@ def edge_order(
 
     The order is kept with the scores: asked for again, it costs nothing.
     """
-    if strategy not in ORDERS:
-        raise CircuitsError(f"unknown strategy {strategy!r}; known: {', '.join(ORDERS)}")
+    require_known("strategy", strategy, ORDERS)
     require_ranking(ranking, positive_ratio)
     each = scores.per_example
     versions = (scores.matrix._version, 0 if each is None else each._version)
@@ -75,7 +74,11 @@ def edge_order(
 
 
 def _order(
-    scores: EdgeScores, strategy: str, ranking: str, positive_ratio: float | None, join: bool
+    scores: EdgeScores,
+    strategy: Strategy,
+    ranking: Ranking,
+    positive_ratio: float | None,
+    join: bool,
 ) -> Int[Tensor, " edge"]:
     if positive_ratio is not None:
         signed = edge_order(scores, strategy, "signed", join=join)
@@ -92,10 +95,9 @@ def _order(
     return _sorted(scores.layout, worth)
 
 
-def require_ranking(ranking: str, positive_ratio: float | None) -> None:
+def require_ranking(ranking: Ranking, positive_ratio: float | None) -> None:
     """Refuse an unknown ranking, and a `positive_ratio` where there is none to take."""
-    if ranking not in RANKINGS:
-        raise CircuitsError(f"unknown ranking {ranking!r}; known: {', '.join(RANKINGS)}")
+    require_known("ranking", ranking, RANKINGS)
     if (ranking == "mixed") != (positive_ratio is not None) or not 0 <= (positive_ratio or 0) <= 1:
         raise CircuitsError(
             f'ranking {ranking!r}, positive_ratio={positive_ratio}: ranking "mixed" takes a '
@@ -104,7 +106,7 @@ def require_ranking(ranking: str, positive_ratio: float | None) -> None:
         )
 
 
-def ranking_keys(matrix: Matrix, ranking: str) -> Matrix:
+def ranking_keys(matrix: Matrix, ranking: Ranking) -> Matrix:
     """What edges are worth, highest first."""
     if ranking == "absolute":
         return matrix.abs()

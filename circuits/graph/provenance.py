@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from circuits.graph.findings import RankingChoice, Reliability, TaskPerformance
+from circuits.options.choices import Ranking, Strategy
 from circuits.runtime.result_file import Record
 from tasks.pairs import PairSet
 
@@ -107,8 +108,8 @@ class SelectionRecord(Record):
     choice: how the ranking was chosen, if it was.
     """
 
-    strategy: str
-    ranking: str
+    strategy: Strategy | Literal["threshold"]
+    ranking: Ranking
     size: int | None = None
     min_score: float | None = None
     positive_ratio: float | None = None

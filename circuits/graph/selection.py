@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from jaxtyping import Bool
 from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.graph.circuit import Circuit
 from circuits.graph.inlets import needed
-from circuits.graph.orders import ORDERS, edge_order, ranking_keys, top_mask
+from circuits.graph.orders import ORDERS, RANKINGS, edge_order, ranking_keys, top_mask
 from circuits.graph.provenance import SelectionRecord, selected
 from circuits.graph.scores import EdgeScores
+from circuits.options.choices import Ranking, Strategy
+from circuits.options.declared import require_known
 
 
 def select(
@@ -18,8 +22,8 @@ def select(
     *,
     size: int | None = None,
     min_score: float | None = None,
-    strategy: str = "widest-path",
-    ranking: str = "absolute",
+    strategy: Strategy | Literal["threshold"] = "widest-path",
+    ranking: Ranking = "absolute",
     positive_ratio: float | None = None,
     prune: bool = True,
 ) -> Circuit:
@@ -49,8 +53,8 @@ def select(
             have.
     """
     said: dict[str, tuple[str, ...]] = {}
-    if strategy not in (*ORDERS, "threshold"):
-        raise CircuitsError(f"unknown strategy {strategy!r}; known: {', '.join(ORDERS)}, threshold")
+    require_known("strategy", strategy, (*ORDERS, "threshold"))
+    require_known("ranking", ranking, RANKINGS)
     if strategy == "threshold":
         if min_score is None or size is not None or positive_ratio is not None:
             raise CircuitsError(

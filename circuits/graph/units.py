@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Literal
 
 import torch
 from jaxtyping import Bool
@@ -21,9 +20,7 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.graph.layout import Layout
-
-Level = Literal["edge", "node", "neuron"]
-"""What scores and circuits are of."""
+from circuits.options.choices import Level
 
 _UNIT = re.compile(r"(?P<source>[^\[\]]+)(?:\[(?P<unit>\d+)\])?")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar, get_args
 
 import torch
 from jaxtyping import Float
@@ -22,13 +22,14 @@ from circuits.models import DecomposedStream, HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
 from circuits.models.inputs import Prefix
 from circuits.models.view import ReadsHeads, ReadsInput, View, WritesHeads
+from circuits.options.choices import Ablation
+from circuits.options.declared import require_known
 from circuits.runtime.batching import over_batches
 from circuits.runtime.cluster.engine import RayEngine
 from tasks.pairs import PairBatch, PairSet
 
 Key = TypeVar("Key")
 
-Ablation = Literal["corrupted", "mean", "mean-positional", "zero"]
 ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)
 
 
@@ -114,7 +115,7 @@ class MeanActivations:
         hidden: the same of each MLP's neurons; empty where they were not asked for.
     """
 
-    ablation: str
+    ablation: Ablation
     inputs: tuple[Tensor, ...]
     z: tuple[Tensor, ...]
     mlp: tuple[Tensor, ...]
@@ -125,7 +126,7 @@ class MeanActivations:
         cls,
         model: HookedModel,
         pairs: PairSet,
-        ablation: str = "mean",
+        ablation: Ablation = "mean",
         *,
         neurons: bool = False,
         batch_size: int | None = None,
@@ -261,7 +262,7 @@ def zeros(model: HookedModel, batch: PairBatch) -> SourceActivations:
     )
 
 
-def require_linear(view: View, ablation: str) -> None:
+def require_linear(view: View, ablation: Ablation) -> None:
     """Refuse constants where a run's own norms decide what a source brings to a reader."""
     if not view.linear:
         raise CircuitsError(
@@ -305,7 +306,7 @@ Constants = Callable[[HookedModel, PairBatch], SourceActivations]
 
 
 def constants(
-    ablation: str | MeanActivations,
+    ablation: Ablation | MeanActivations,
     model: HookedModel,
     pairs: PairSet | None,
     *,
@@ -330,12 +331,11 @@ def constants(
     """
     if isinstance(ablation, MeanActivations):
         return ablation.states
+    require_known("ablation", ablation, ABLATIONS)
     if ablation == "corrupted":
         return None
     if ablation == "zero":
         return zeros
-    if ablation not in ABLATIONS:
-        raise CircuitsError(f"unknown ablation {ablation!r}; known: {', '.join(ABLATIONS)}")
     if pairs is None:
         raise CircuitsError(f"{ablation} ablation needs the pairs that the mean is over")
     return MeanActivations.of(model, pairs, ablation, neurons=neurons, engine=engine).states

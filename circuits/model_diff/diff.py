@@ -37,8 +37,8 @@ from circuits.model_diff.head_types import HeadType, KeyPositions, head_name
 from circuits.model_diff.hidden import RepresentationTrajectory
 from circuits.model_diff.neurons import NeuronChanges
 from circuits.models import HookedModel
+from circuits.options.run import RunOptions
 from circuits.runtime.display import Plotted
-from circuits.runtime.options import RunOptions
 from circuits.runtime.result_file import Record, ResultFile
 from circuits.runtime.resume import Pieces
 from circuits.statistics import resample_weights

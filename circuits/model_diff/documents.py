@@ -30,10 +30,10 @@ from circuits.model_diff.neurons import NeuronStatistics, NeuronSums
 from circuits.model_diff.paired_forward import BatchDiff, diff_batch
 from circuits.models import HookedModel
 from circuits.models.language import special_tokens
+from circuits.options.run import RunOptions
 from circuits.planning import choose_batch_size
 from circuits.planning.costs import DIFF
 from circuits.runtime.batching import over_batches
-from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import PartialResults, Pieces
 from circuits.statistics import generator
 from tasks.pairs import PairBatch, PairSet, PromptPair

@@ -29,8 +29,8 @@ from circuits.model_diff.trace import run_body
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
 from circuits.models.steps import training_steps
+from circuits.options.run import RunOptions
 from circuits.runtime.batching import over_batches
-from circuits.runtime.options import RunOptions
 from circuits.runtime.result_file import AsList, Record
 from circuits.runtime.resume import PartialResults, Pieces
 from circuits.statistics import jackknife_interval

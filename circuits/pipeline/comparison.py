@@ -7,8 +7,9 @@ from functools import partial
 from circuits.comparison import compare, cross_evaluate
 from circuits.model_diff import ModelDiffs, diff_models
 from circuits.model_diff.hidden import representation_trajectory
+from circuits.options.run import RunOptions
 from circuits.pipeline.context import BASE, RunContext
-from circuits.runtime.options import RunOptions
+from circuits.pipeline.recipe import plain
 from circuits.runtime.resume import Pieces
 from tasks.text.key_positions import key_positions
 
@@ -101,7 +102,7 @@ def diff_checkpoints(run: RunContext) -> None:
 
     run.store.stage_in_pieces(
         "model_diff",
-        [section.model_dump(), run.recipe.seed],
+        [plain(section), run.recipe.seed],
         work,
         after=["pairs", "checkpoints"],
         files=["model_diff.json"],

@@ -14,7 +14,7 @@ from circuits.models.begin import missing_begin
 from circuits.models.checkpoints import bases, load_config, resolve, tokenizer_of
 from circuits.models.context_length import context_window
 from circuits.pipeline.example import example_article
-from circuits.pipeline.recipe import Recipe
+from circuits.pipeline.recipe import Recipe, plain
 from circuits.pipeline.store import Store
 from circuits.runtime.files import fingerprint, read_json, write_json
 from circuits.runtime.notices import say
@@ -120,8 +120,8 @@ class Data:
         self.store.stage(
             "pairs",
             [
-                recipe.task.model_dump(mode="json"),
-                recipe.pairs.model_dump(),
+                plain(recipe.task),
+                plain(recipe.pairs),
                 recipe.evaluation.corruptions,
                 recipe.evaluation.variants,
                 recipe.evaluation.perturbations,

@@ -21,9 +21,12 @@ from circuits.evaluation import (
 )
 from circuits.graph import AnyCircuit, EdgeScores, select
 from circuits.intervention.patching import PatchSpec, patch
+from circuits.options.circuit import CircuitOptions
+from circuits.options.declared import narrowed
+from circuits.options.run import RunOptions
 from circuits.pipeline.context import RunContext
+from circuits.pipeline.recipe import plain
 from circuits.pipeline.settings import attribution_of
-from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import PartialResults, Pieces
 
 _log = logging.getLogger(__name__)
@@ -80,7 +83,7 @@ def score(run: RunContext, name: str) -> None:
 
     run.store.stage(
         f"scores/{name}",
-        section.model_dump(exclude={"require_accuracy"}),
+        plain(replace(section, require_accuracy=None)),
         work,
         after=["pairs", "checkpoints"],
         files=[f"scores/{name}.safetensors", f"scores/{name}.json"],
@@ -90,7 +93,7 @@ def score(run: RunContext, name: str) -> None:
 def choose_circuit(run: RunContext, name: str) -> None:
     """The circuit that the recipe asks for."""
     section = run.recipe.circuit
-    asked = [section.model_dump(), run.recipe.evaluation.ablation, run.recipe.seed]
+    asked = [plain(section), run.recipe.evaluation.ablation, run.recipe.seed]
 
     def work() -> None:
         scores = run.scores(name)
@@ -102,7 +105,7 @@ def choose_circuit(run: RunContext, name: str) -> None:
             circuit = select(
                 scores,
                 size=size,
-                strategy=section.strategy,
+                strategy=section.strategy or "widest-path",
                 ranking=section.ranking,
                 positive_ratio=section.positive_ratio,
             )
@@ -110,7 +113,9 @@ def choose_circuit(run: RunContext, name: str) -> None:
 
     run.store.stage(
         f"circuits/{name}",
-        section.model_dump(exclude={"choose"}) if section.ranking != "auto" else asked,
+        plain(replace(section, choose=CircuitOptions.choose))
+        if section.ranking != "auto"
+        else asked,
         work,
         after=[f"scores/{name}"],
         files=[f"circuits/{name}.json"],
@@ -134,25 +139,15 @@ def _choose_ranking(run: RunContext, name: str, scores: EdgeScores, size: int) -
         ).select(scores)
     except (UndefinedMetricError, TooFewError) as error:
         _log.warning("%s: the ranking is absolute, for none can be chosen: %s", name, error)
-        return select(scores, size=size, strategy=section.strategy)
+        return select(scores, size=size, strategy=section.strategy or "widest-path")
 
 
 def evaluate_circuit(run: RunContext, name: str) -> None:
     """All that is said of one checkpoint's circuit."""
     section = run.recipe.evaluation
 
-    minimal, complete, stable = section.minimality, section.completeness, section.stability
-    unasked = EvalConfig()
-    config = EvalConfig(
-        n_minimality_pairs=minimal.n_pairs if minimal else None,
-        n_minimality_controls=minimal.n_controls if minimal else unasked.n_minimality_controls,
-        epsilon=minimal.epsilon if minimal else unasked.epsilon,
-        n_completeness_pairs=complete.n_pairs if complete else None,
-        n_completeness_sets=complete.n_sets if complete else unasked.n_completeness_sets,
-        n_resamples=stable.n_resamples if stable else None,
-        metric=run.recipe.attribution.metric,
-        ablation=section.ablation,
-    )
+    metric = section.metric or run.recipe.attribution.metric
+    config = narrowed(section, EvalConfig, metric=metric)
 
     def work(resume: Pieces) -> dict[str, Any]:
         found = evaluate(
@@ -169,7 +164,7 @@ def evaluate_circuit(run: RunContext, name: str) -> None:
 
     run.store.stage_in_pieces(
         f"evaluation/{name}",
-        [section.model_dump(mode="json"), run.recipe.seed],
+        [plain(section), metric, run.recipe.seed],
         work,
         after=["pairs", f"circuits/{name}"],
     )
@@ -204,7 +199,7 @@ def patch_activations(run: RunContext) -> None:
             found = patch(
                 run.model(run.last),
                 run.data.pairs("evaluate")[: section.pairs],
-                PatchSpec(site=section.site, direction=section.direction, align=section.align),
+                narrowed(section, PatchSpec),
                 metrics=run.recipe.attribution.metric,
                 options=RunOptions(batch_size=section.batch_size, progress=run.progress),
                 resume=resume,
@@ -213,7 +208,7 @@ def patch_activations(run: RunContext) -> None:
 
     run.store.stage(
         "patching",
-        [section.model_dump(mode="json"), run.recipe.attribution.metric],
+        [plain(section), run.recipe.attribution.metric],
         work,
         after=["pairs", "checkpoints"],
         files=["patching.json"],

@@ -5,11 +5,12 @@ from __future__ import annotations
 from circuits.importance import LayerImportance, importance_from_circuit
 from circuits.model_diff import ModelDiffs
 from circuits.model_diff.diff import CRITERIA, EDGES
+from circuits.options.run import RunOptions
+from circuits.options.tuning import LoraComparisonOptions, LoraProtocol
 from circuits.pipeline.context import RunContext
-from circuits.pipeline.recipe import LoraSection
+from circuits.pipeline.recipe import plain
 from circuits.pipeline.settings import lora_settings
-from circuits.runtime.options import RunOptions
-from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
+from circuits.tuning.lora_comparison import compare_lora_targets
 from circuits.tuning.lora_targets import LoraTarget, standard_lora_targets
 
 
@@ -45,7 +46,7 @@ def compare_loras(run: RunContext) -> None:
     diffed = [] if run.recipe.model_diff is None else ["model_diff"]
     run.store.stage(
         "lora",
-        [section.model_dump(mode="json"), run.data.base],
+        [plain(section), run.data.base],
         work,
         after=["pairs", *diffed, f"circuits/{run.last}"],
         files=["lora.json"],
@@ -63,8 +64,9 @@ def _importance(run: RunContext) -> dict[str, LayerImportance]:
 
 
 def _targets(
-    section: LoraSection, importance: dict[str, LayerImportance]
+    section: LoraComparisonOptions, importance: dict[str, LayerImportance]
 ) -> tuple[LoraTarget, ...]:
     """The conditions; the circuit has one of its own where the targeted one is not by it."""
     circuit = None if section.criterion == EDGES else importance[EDGES]
-    return standard_lora_targets(importance[section.criterion], section.layers, circuit)
+    layers = section.layers or max(1, len(importance[EDGES].values) // 2)
+    return standard_lora_targets(importance[section.criterion], layers, circuit)

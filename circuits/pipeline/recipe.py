@@ -6,245 +6,181 @@ filled in, and the recipe as resolved is written into the run folder.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from circuits.errors import CircuitsError
-from circuits.intervention.patching.spec import Alignment, Direction, SiteName
+from circuits.options.attribution import AttributionOptions, MetricOptions
+from circuits.options.choices import Count, Positive
+from circuits.options.circuit import CircuitOptions
+from circuits.options.comparison import ComparisonOptions
+from circuits.options.declared import Options, Within, options_from
+from circuits.options.evaluation import EvalConfig, PerturbationOptions
+from circuits.options.model import ModelOptions
+from circuits.options.patching import PatchSpec
+from circuits.options.tuning import FinetuneOptions, LoraComparisonOptions
 
-Share = Annotated[float, Field(gt=0, le=1)]
+AtLeastTwo = Annotated[int, Within(at_least=2)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class TaskSection(Options):
+    """The task, and what it is loaded with.
 
-
-class TaskSection(_Section):
-    """The task, and what it is loaded with."""
+    Attributes:
+        name: Task name.
+        options: Its options by name.
+    """
 
     name: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = field(default_factory=dict)
 
 
-class FinetuneSection(_Section):
-    """How the checkpoints are made. examples, validation: numbers of articles."""
+@dataclass(frozen=True, kw_only=True)
+class PairsSection(Options):
+    """Numbers of pairs.
 
-    examples: int = Field(gt=0)
-    validation: int = Field(100, gt=0)
-    steps: int = Field(gt=0)
-    checkpoint_steps: tuple[int, ...] = ()
-    learning_rate: float = Field(gt=0)
-    warmup_steps: int = 10
-    batch_size: int = Field(32, gt=0)
-    weight_decay: float = 0.01
-    validate_every: int = Field(50, gt=0)
-    patience: int | None = None
-    save_state_every: int = Field(50, gt=0)
-
-
-class PairsSection(_Section):
-    """Numbers of pairs: to score edges and diff models on (validation), to evaluate on (test)."""
-
-    score: int = Field(64, gt=0)
-    evaluate: int = Field(100, gt=0)
-
-
-class AttributionSection(_Section):
-    """How edges are scored. metric: None takes the task's own.
-
-    require_accuracy: stop before the scoring where the last checkpoint's accuracy on the clean
-    prompts is lower.
+    Attributes:
+        score: Pairs to score edges and to diff models on (validation).
+        evaluate: Pairs to evaluate on (test).
     """
 
-    method: str = "eap-ig"
-    steps: int | None = 5
-    quadrature: str | None = "midpoint"
-    metric: str | None = None
-    batch_size: int | None = Field(None, gt=0)
-    require_accuracy: float | None = Field(None, ge=0, le=1)
+    score: Positive = 64
+    evaluate: Positive = 100
 
 
-class CircuitSection(_Section):
-    """How a circuit is chosen. share: of all edges, before pruning. positive: for mixed ranking.
+@dataclass(frozen=True, kw_only=True)
+class AttributionSection(AttributionOptions, MetricOptions):
+    """How edges are scored; the accuracy required is the last checkpoint's.
 
-    ranking: absolute, signed, mixed, or auto: the one whose circuits are most faithful on `choose`
-    more pairs (validation), absolute where the task has none.
+    Attributes:
+        batch_size: Prompt pairs at a time; by default as many as fit and still gain speed.
     """
 
-    fraction: float = Field(0.1, gt=0, le=1)
-    strategy: str = "widest-path"
-    ranking: str = "auto"
-    positive_ratio: float | None = Field(None, ge=0, le=1)
-    choose: int = Field(16, gt=1)
+    batch_size: Positive | None = None
 
 
-class MinimalitySection(_Section):
-    """Each edge removed alone, a run an edge.
+@dataclass(frozen=True, kw_only=True)
+class QualityConfig(Options):
+    """ROUGE and loss of every checkpoint.
 
-    n_pairs: of those for evaluation, the first. n_controls: random edges added, each alone.
-    epsilon: a change of f below it counts as none.
+    Attributes:
+        n_examples: Held-out examples.
     """
 
-    n_pairs: int = Field(32, gt=0)
-    n_controls: int = Field(50, ge=0)
-    epsilon: float = Field(0.005, gt=0)
+    n_examples: Positive = 100
 
 
-class CompletenessSection(_Section):
-    """Sets of nodes knocked out.
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSection(EvalConfig, PerturbationOptions):
+    """What is asked of each circuit, and the conditions of robustness.
 
-    n_pairs: of those for evaluation, the first. n_sets: random sets.
-    """
+    No two conditions have one name, and none is called score, evaluate, example or other-examples.
 
-    n_pairs: int = Field(32, gt=1)
-    n_sets: int = Field(10, gt=0)
-
-
-class StabilitySection(_Section):
-    """The circuit selected again. n_resamples: draws of the scored examples."""
-
-    n_resamples: int = Field(200, gt=1)
-
-
-class QualitySection(_Section):
-    """ROUGE and loss of every checkpoint. n_examples: held-out articles."""
-
-    n_examples: int = Field(100, gt=0)
-
-
-class EvaluationSection(_Section):
-    """What is asked of each circuit.
-
-    For robustness: corruptions of the task; variants, other options of it by name (a template);
-    perturbations of the evaluation pairs (typos, longer, shorter, sentence-order); other_examples,
-    a number of pairs.
-    No two of these have one name, and none is called score, evaluate, example or other-examples.
-    minimality, completeness, stability, quality: null leaves the question out.
-    ablation: what stands in for edges left out.
+    Attributes:
+        metric: Metric (default: that of the attribution, or else each pair set's own).
+        corruptions: Other corruptions of the task.
+        variants: Other options of the task by name, such as a template.
+        other_examples: Pairs of other examples.
+        quality: How good what a checkpoint writes is; None leaves the question out.
+        batch_size: Prompt pairs at a time; by default as many as fit and still gain speed.
     """
 
     corruptions: tuple[str, ...] = ()
-    variants: dict[str, dict[str, Any]] = {}
-    perturbations: tuple[str, ...] = ()
-    other_examples: int = Field(50, ge=0)
-    ablation: str = "corrupted"
-    minimality: MinimalitySection | None = MinimalitySection()
-    completeness: CompletenessSection | None = CompletenessSection()
-    stability: StabilitySection | None = StabilitySection()
-    quality: QualitySection | None = QualitySection()
-    batch_size: int | None = Field(None, gt=0)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    other_examples: Count = 50
+    quality: QualityConfig | None = None
+    batch_size: Positive | None = None
 
 
-class ComparisonSection(_Section):
-    """Comparison of checkpoints. sizes: circuit sizes as shares of all edges.
-
-    cross_evaluation: pairs on which every checkpoint's circuit is run on every checkpoint; null for
-        none.
-    """
-
-    sizes: tuple[Share, ...] = Field((0.02, 0.05, 0.1, 0.2), min_length=1)
-    n_resamples: int = Field(1000, gt=0)
-    cross_evaluation: int | None = Field(100, gt=0)
-
-
-class ModelDiffSection(_Section):
+@dataclass(frozen=True, kw_only=True)
+class ModelDiffSection(Options):
     """Attention and hidden states of the base and the last checkpoint.
 
-    documents: clean prompts, of the pairs that edges are scored on.
+    Attributes:
+        documents: Clean prompts, of the pairs that edges are scored on.
+        batch_size: Prompt pairs at a time; by default as many as fit and still gain speed.
     """
 
-    documents: int = Field(64, gt=1)
-    batch_size: int = Field(8, gt=0)
+    documents: AtLeastTwo = 64
+    batch_size: Positive | None = None
 
 
-class PatchingSection(_Section):
+@dataclass(frozen=True, kw_only=True)
+class PatchingSection(PatchSpec):
     """Exact activation patching of the last checkpoint.
 
-    pairs: of those for evaluation, the first. site, direction, align: as for `circuits patch`.
+    Attributes:
+        pairs: Pairs, the first of those for evaluation.
+        batch_size: Prompt pairs at a time; by default as many as fit and still gain speed.
     """
 
-    pairs: int = Field(16, gt=0)
-    site: SiteName = "resid_pre"
-    direction: Direction = "denoise"
-    align: Alignment = "start"
-    batch_size: int | None = Field(None, gt=0)
+    pairs: Positive = 16
+    batch_size: Positive | None = None
 
 
-class LoraSection(_Section):
-    """The comparison of LoRA targets.
+@dataclass(frozen=True, kw_only=True)
+class Recipe(ModelOptions):
+    """A whole run; its model is the base.
 
-    layers: how many the conditions other than the standard one adapt. rank: of the standard
-    condition, on all layers; the others take the rank that gives as many parameters.
-    criterion: what the targeted condition chooses its layers by: edges, those of the last
-    checkpoint's circuit; or attention-kl, entropy or hidden-state, which need `model_diff`. The
-    circuit then has a condition of its own.
-    """
-
-    layers: int = Field(gt=0)
-    rank: int = Field(8, gt=0)
-    steps: int = Field(gt=0)
-    examples: int = Field(gt=0)
-    held_out: int = Field(100, gt=0)
-    learning_rate: float = Field(gt=0)
-    warmup_steps: int = 10
-    batch_size: int = Field(32, gt=0)
-    seeds: tuple[int, ...] = Field((0, 1), min_length=1)
-    criterion: Literal["edges", "attention-kl", "entropy", "hidden-state"] = "edges"
-
-
-class Recipe(_Section):
-    """A whole run.
-
-    model: the base. finetune: how its checkpoints are made, or checkpoints: a folder of `step-N`
-    folders that exist already. With neither, the run is about the one model, and what compares
+    With neither `finetune` nor `checkpoints`, the run is about the one model, and what compares
     checkpoints is left out.
-    tokenizer: where another one than the model's own is taken from, as `model`.
+
+    Attributes:
+        name: Of the run, and of its folder: without spaces and slashes.
+        task: The task.
+        seed: Seed of every random choice.
+        finetune: How the checkpoints are made.
+        checkpoints: A folder of `step-N` folders that exist already.
+        pairs: Numbers of pairs.
+        attribution: How edges are scored.
+        circuit: How a circuit is chosen.
+        evaluation: What is asked of each circuit.
+        patching: Exact activation patching; None leaves it out.
+        comparison: The comparison of checkpoints.
+        model_diff: The comparison inside the models; None leaves it out.
+        lora: The comparison of LoRA targets; None leaves it out.
     """
 
     name: str
-    model: str
-    tokenizer: str | None = None
     task: TaskSection
-    seed: int = Field(0, ge=0)
-    device: str | None = None
-    dtype: str = "float32"
-    finetune: FinetuneSection | None = None
+    seed: Count = 0
+    finetune: FinetuneOptions | None = None
     checkpoints: str | None = None
     pairs: PairsSection = PairsSection()
     attribution: AttributionSection = AttributionSection()
-    circuit: CircuitSection = CircuitSection()
+    circuit: CircuitOptions = field(default_factory=CircuitOptions)
     evaluation: EvaluationSection = EvaluationSection()
     patching: PatchingSection | None = None
-    comparison: ComparisonSection = ComparisonSection()
+    comparison: ComparisonOptions = field(default_factory=ComparisonOptions)
     model_diff: ModelDiffSection | None = ModelDiffSection()
-    lora: LoraSection | None = None
+    lora: LoraComparisonOptions | None = None
 
-    @field_validator("name")
-    @classmethod
-    def _is_folder_name(cls, name: str) -> str:
-        if not name or any(character in name for character in "/\\ "):
-            raise ValueError("a name without spaces and slashes; it names the run's folder")
-        return name
-
-    @model_validator(mode="after")
-    def _has_one_origin_of_checkpoints(self) -> Recipe:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.name or any(character in self.name for character in "/\\ "):
+            raise CircuitsError(
+                f"name {self.name!r}: a name without spaces and slashes; it names the run's folder"
+            )
         if self.finetune is not None and self.checkpoints is not None:
-            raise ValueError("give `finetune` or `checkpoints`, not both")
-        if self.single and self.lora is not None:
-            raise ValueError(
+            raise CircuitsError("give `finetune` or `checkpoints`, not both")
+        if self.lora is None:
+            return
+        if self.single:
+            raise CircuitsError(
                 "`lora` needs `finetune` or `checkpoints`: it follows what they change"
             )
-        if self.lora is not None and self.lora.criterion != "edges" and self.model_diff is None:
-            raise ValueError(
+        if self.lora.criterion != "edges" and self.model_diff is None:
+            raise CircuitsError(
                 f"`lora.criterion` {self.lora.criterion!r} needs `model_diff`, which measures it; "
                 "choose edges, or do not leave `model_diff` out"
             )
-        return self
 
     @property
     def single(self) -> bool:
@@ -253,7 +189,13 @@ class Recipe(_Section):
 
     def to_yaml(self) -> str:
         """The recipe as resolved."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return yaml.safe_dump(plain(self), sort_keys=False)
+
+
+def plain(section: Options) -> dict[str, Any]:
+    """A recipe, or a section of it, as JSON and YAML hold it."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(section)))
+    return values
 
 
 def shipped() -> tuple[str, ...]:
@@ -281,13 +223,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def parse(values: Mapping[str, Any], place: str) -> Recipe:
     """A recipe from plain values; errors begin with `place`."""
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        what = first["msg"].removeprefix("Value error, ")
-        raise CircuitsError(f"{place}: {key + ': ' if key else ''}{what}") from error
+    return options_from(Recipe, values, place)
 
 
 def _read(name: str | Path) -> tuple[str, str]:

@@ -9,15 +9,14 @@ import tasks
 from circuits.attribution import method
 from circuits.attribution.method import GradientMethod, Method
 from circuits.errors import CircuitsError
-from circuits.evaluation import PERTURBATIONS
-from circuits.graph.orders import ORDERS, require_ranking
+from circuits.graph.orders import require_ranking
 from circuits.graph.paired import MIN_EXAMPLES
-from circuits.intervention.ablation import ABLATIONS
 from circuits.metrics import METRICS
 from circuits.models import checkpoint_series
-from circuits.models.checkpoints import as_device, as_dtype, load_config, tokenizer_of
+from circuits.models.checkpoints import as_device, load_config, tokenizer_of
+from circuits.options.declared import narrowed
+from circuits.options.tuning import FinetuneSettings
 from circuits.pipeline.recipe import Recipe
-from circuits.tuning.settings import FinetuneSettings
 from tasks.errors import error_context
 from tasks.task import Task, TrainableTask
 
@@ -42,28 +41,17 @@ def check(recipe: Recipe) -> None:
         raise CircuitsError(
             f"pairs.score {recipe.pairs.score}: comparing checkpoints takes at least {MIN_EXAMPLES}"
         )
-    if recipe.circuit.strategy not in ORDERS:
-        raise CircuitsError(
-            f"circuit.strategy {recipe.circuit.strategy!r}: known are {', '.join(ORDERS)}"
-        )
-    automatic = recipe.circuit.ranking == "auto" and recipe.circuit.positive_ratio is None
-    if not automatic:
-        with error_context("circuit"):
-            require_ranking(recipe.circuit.ranking, recipe.circuit.positive_ratio)
-    if recipe.evaluation.ablation not in ABLATIONS:
-        raise CircuitsError(
-            f"evaluation.ablation {recipe.evaluation.ablation!r}: known are {', '.join(ABLATIONS)}"
-        )
-    if unknown := sorted(set(recipe.evaluation.perturbations) - set(PERTURBATIONS)):
-        raise CircuitsError(
-            f"evaluation.perturbations {unknown[0]!r}: known are {', '.join(PERTURBATIONS)}"
-        )
+    circuit = recipe.circuit
+    with error_context("circuit"):
+        if circuit.ranking != "auto":
+            require_ranking(circuit.ranking, circuit.positive_ratio)
+        elif circuit.positive_ratio is not None:
+            raise CircuitsError("positive_ratio is for ranking mixed, and auto chooses its own")
     _check_conditions(recipe)
     _check_patching(recipe)
     finetune_settings(recipe)
     _check_lora(recipe)
     as_device(recipe.device)
-    as_dtype(recipe.dtype)
     _check_model(recipe)
 
 
@@ -100,6 +88,8 @@ def _check_lora(recipe: Recipe) -> None:
     section, settings = recipe.lora, lora_settings(recipe)
     if section is None or settings is None:
         return
+    if not section.seeds:
+        raise CircuitsError("lora.seeds: at least 1 is needed")
     if len(set(section.seeds)) != len(section.seeds):
         raise CircuitsError(f"lora.seeds {list(section.seeds)}: no two alike")
     with error_context("lora.seeds"):
@@ -123,7 +113,7 @@ def _check_model(recipe: Recipe) -> None:
             "models; leave out `patching`"
         )
     layers = config.num_hidden_layers
-    if recipe.lora and recipe.lora.layers > layers:
+    if recipe.lora and (recipe.lora.layers or 1) > layers:
         raise CircuitsError(f"lora.layers {recipe.lora.layers}: {recipe.model} has {layers}")
     try:
         tokenizer_of(recipe.tokenizer or recipe.model)
@@ -156,20 +146,18 @@ def _check_conditions(recipe: Recipe) -> None:
 def attribution_of(recipe: Recipe) -> Method:
     """The attribution method that the recipe asks for."""
     section = recipe.attribution
-    return method(section.method, steps=section.steps, quadrature=section.quadrature)
+    return method(section.method, **section.settings)
 
 
 def finetune_settings(recipe: Recipe) -> FinetuneSettings | None:
     """How the recipe fine-tunes, if it does."""
     if recipe.finetune is None:
         return None
-    given = recipe.finetune.model_dump(exclude={"examples", "validation"})
-    return FinetuneSettings(seed=recipe.seed, **given)
+    return narrowed(recipe.finetune, FinetuneSettings, seed=recipe.seed)
 
 
 def lora_settings(recipe: Recipe) -> FinetuneSettings | None:
     """How the recipe trains its LoRAs, if it does; each seed replaces the one here."""
     if recipe.lora is None:
         return None
-    shared = {"steps", "learning_rate", "warmup_steps", "batch_size"}
-    return FinetuneSettings(**recipe.lora.model_dump(include=shared))
+    return narrowed(recipe.lora, FinetuneSettings)

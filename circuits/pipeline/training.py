@@ -8,6 +8,7 @@ from typing import Any
 from circuits.models import load_model
 from circuits.pipeline.context import BASE, RunContext
 from circuits.pipeline.quality import summary_quality
+from circuits.pipeline.recipe import plain
 from circuits.pipeline.settings import finetune_settings
 from circuits.runtime.files import fingerprint
 from circuits.runtime.resume import Pieces
@@ -43,7 +44,7 @@ def make_checkpoints(run: RunContext) -> None:
 
     run.store.stage(
         "checkpoints",
-        [run.data.base, section.model_dump(mode="json"), run.recipe.seed],
+        [run.data.base, plain(section), run.recipe.seed],
         work,
         after=["pairs"],
         files=["checkpoints/training_log.json"],

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from circuits.errors import CircuitsError
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
+from circuits.options.choices import HeadAblation
+from circuits.options.run import RunOptions
 from circuits.runtime.batching import over_batches
-from circuits.runtime.options import RunOptions
 from tasks.pairs import PairBatch, PairSet
-
-HeadAblation = Literal["zero", "mean"]
-HEAD_ABLATIONS: tuple[HeadAblation, ...] = ("zero", "mean")
 
 
 @dataclass(frozen=True)
@@ -103,16 +99,6 @@ def _head_sums(
     with torch.no_grad():
         model.logits(batch.clean, batch, hooks)
     return totals, counts
-
-
-def head_ablation(name: str) -> HeadAblation:
-    """The ablation of that name; others are refused."""
-    for known in HEAD_ABLATIONS:
-        if name == known:
-            return known
-    raise CircuitsError(
-        f"head pruning has no ablation {name!r}; known: {', '.join(HEAD_ABLATIONS)}"
-    )
 
 
 def _outputs(model: HookedModel) -> list[nn.Module]:

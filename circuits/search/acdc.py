@@ -31,9 +31,9 @@ from circuits.graph import Circuit, Provenance
 from circuits.intervention.ablation import constants
 from circuits.metrics import metric_for
 from circuits.models import HookedModel
+from circuits.options.run import RunOptions
+from circuits.options.search import AcdcConfig
 from circuits.provenance import describe_model, describe_pairs, versions
-from circuits.runtime.options import RunOptions
-from circuits.search.config import AcdcConfig
 from circuits.search.removal_order import EdgeOrder, NodeOrder, RemovalOrder
 from circuits.search.result import Cost, Journal, RunCost, Search, Step
 from circuits.search.speculation import decide
@@ -70,7 +70,11 @@ def acdc(
     """
     options = options or RunOptions()
     judge = metric_for(pairs, metric)
-    config.check(judge)
+    if config.relative_to is not None and judge.name == "kl-divergence":
+        raise CircuitsError(
+            "kl-divergence is 0 for the whole model, so no tau can be a share of it; leave "
+            "relative_to out"
+        )
     trials = Trials(
         model,
         pairs,

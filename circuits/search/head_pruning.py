@@ -34,11 +34,13 @@ from circuits.graph import Provenance
 from circuits.graph.provenance import DataRecord
 from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
+from circuits.options.choices import HeadAblation
+from circuits.options.run import RunOptions
+from circuits.options.search import HeadPruningConfig
 from circuits.provenance import describe_model, describe_pairs, versions
 from circuits.runtime.batching import over_batches
-from circuits.runtime.options import RunOptions
 from circuits.runtime.result_file import Record, ResultFile
-from circuits.search.ablation import HeadAblation, HeadAblationRun
+from circuits.search.ablation import HeadAblationRun
 from circuits.search.replay import CachedModules
 from circuits.search.result import Step
 from circuits.search.speculation import decide
@@ -102,10 +104,9 @@ class HeadPruning(ResultFile):
 def prune_heads(
     model: HookedModel,
     pairs: PairSet,
-    max_drop: float,
+    config: HeadPruningConfig,
     *,
     metric: str | None = None,
-    ablation: HeadAblation = "zero",
     evaluate_on: PairSet | None = None,
     evaluate_by: Iterable[str] = (),
     options: RunOptions | None = None,
@@ -115,9 +116,8 @@ def prune_heads(
     Args:
         model: the model to prune.
         pairs: examples; only their clean prompts run.
-        max_drop: the share of a layer's baseline that may be lost in the layer.
+        config: the share of the metric that may be lost, and the ablation.
         metric: a name from `circuits.metrics`; None takes the pairs' own.
-        ablation: what a removed head's z becomes: "zero", or its "mean".
         evaluate_on: other examples for the pruned model.
         evaluate_by: metrics to evaluate by, besides `metric`.
         options: batch size, the seed of resamples, and progress bars.
@@ -126,12 +126,10 @@ def prune_heads(
         The heads that stay, every trial, and the pruned model's metrics on `evaluate_on`.
 
     Raises:
-        CircuitsError: for a max_drop outside of 0..1, or a metric that is 0 for the whole model.
+        CircuitsError: for a metric that is 0 for the whole model.
     """
     options = options or RunOptions()
     judge = metric_for(pairs, metric)
-    if not 0 <= max_drop < 1:
-        raise CircuitsError(f"max_drop {max_drop}: a share of the baseline, from 0 to below 1")
     if judge.needs_reference:
         raise CircuitsError(
             f"{judge.name} is 0 for the whole model, so no max_drop can be a share of it; prune "
@@ -140,8 +138,8 @@ def prune_heads(
     names = tuple(dict.fromkeys([judge.name, *evaluate_by]))
     judges = [] if evaluate_on is None else [metric_for(evaluate_on, name) for name in names]
     model.validate(pairs)
-    heads = HeadAblationRun.of(model, ablation, pairs, options=options)
-    search = _Pruning(heads, pairs, judge, max_drop, options.batch_size)
+    heads = HeadAblationRun.of(model, config.ablation, pairs, options=options)
+    search = _Pruning(heads, pairs, judge, config.max_drop, options.batch_size)
     layers = range(len(model.layout.attentions))
     whole = search.current
     baselines = []
@@ -165,8 +163,8 @@ def prune_heads(
         history=tuple(search.history),
         metric_model=whole,
         metric_pruned=search.current,
-        max_drop=max_drop,
-        ablation=ablation,
+        max_drop=config.max_drop,
+        ablation=config.ablation,
         provenance=Provenance(
             method="head-pruning",
             metric=judge.name,

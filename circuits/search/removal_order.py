@@ -6,14 +6,12 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Literal
 
 from jaxtyping import Bool
 from torch import Tensor
 
 from circuits.graph import Layout
-
-Order = Literal["backward", "forward", "random"]
+from circuits.options.choices import TrialOrder
 
 
 class RemovalOrder(ABC):
@@ -52,7 +50,7 @@ class RemovalOrder(ABC):
 class EdgeOrder(RemovalOrder):
     """Reader by reader from the logits to the input; the edges into a reader in `order`."""
 
-    def __init__(self, layout: Layout, order: Order, seed: int) -> None:
+    def __init__(self, layout: Layout, order: TrialOrder, seed: int) -> None:
         super().__init__(layout)
         self.size = layout.n_edges
         self.order, self.draw = order, random.Random(f"acdc {seed}")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import PlainSerializer
 
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, Layout, Provenance
+from circuits.options.search import AcdcConfig
 from circuits.runtime.files import read_json
 from circuits.runtime.result_file import Record, ResultFile
-from circuits.search.config import AcdcConfig
+
+
+def _plain(config: AcdcConfig) -> dict[str, Any]:
+    """The settings for JSON, which has no number for an infinite tau."""
+    return {**asdict(config), "tau": config.tau if math.isfinite(config.tau) else str(config.tau)}
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class Search(ResultFile):
     metric_empty: float
     metric_circuit: float
     cost: Cost
-    config: AcdcConfig
+    config: Annotated[AcdcConfig, PlainSerializer(_plain, when_used="json")]
     provenance: Provenance
 
     @cached_property
@@ -104,7 +112,7 @@ class StoppedSearch(ResultFile):
 
     history: tuple[Step, ...]
     cost: RunCost
-    config: AcdcConfig
+    config: Annotated[AcdcConfig, PlainSerializer(_plain, when_used="json")]
     provenance: Provenance
 
 

@@ -23,9 +23,9 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
+from circuits.options.tuning import FinetuneSettings
 from circuits.tuning.batches import require_examples, training_batches
 from circuits.tuning.loss import score_targets, target_loss
-from circuits.tuning.settings import FinetuneSettings
 from circuits.tuning.training_folder import (
     TrainingFolder,
     fingerprint_examples,

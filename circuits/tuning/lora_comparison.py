@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,16 @@ from tqdm import tqdm
 
 from circuits.errors import CircuitsError
 from circuits.models.checkpoints import Loaded, as_device, load, resolve
+from circuits.options.run import RunOptions
+from circuits.options.tuning import LoraProtocol
 from circuits.runtime.files import working_in
 from circuits.runtime.hands import done_in_order
-from circuits.runtime.options import RunOptions
 from circuits.tuning.batches import require_examples
 from circuits.tuning.finetune import finetune
 from circuits.tuning.lora_result import BaseResult, LoraComparison, LoraRun, RunResult
 from circuits.tuning.lora_targets import LoraTarget
 from circuits.tuning.rouge import SummaryScores, evaluate_summaries
-from circuits.tuning.settings import FinetuneSettings
 from circuits.tuning.targets import (
-    PARTS,
-    AdapterPart,
     Projections,
     lora_config,
     trainable_parameters,
@@ -40,37 +38,6 @@ from circuits.tuning.targets import (
 )
 from circuits.tuning.training_folder import claim_folder, fingerprint_examples, fingerprint_model
 from tasks.pairs import TrainingExample
-
-
-@dataclass(frozen=True)
-class LoraProtocol:
-    """What every condition of a comparison shares.
-
-    training: `seed` is replaced by each of `seeds`. Early stopping is refused, since every
-        condition takes equal steps.
-    seeds: one run of each condition for each.
-    rank: of the LoRA on all layers that sets the number of parameters.
-    parts: which projections of a layer get an adapter.
-    max_new_tokens: the longest a summary may get; None takes the length of the longest target.
-    words: what ROUGE counts (`tasks.text.rouge`).
-    tokenizer: a folder or hub id, where another tokenizer than the model's own is used.
-    """
-
-    training: FinetuneSettings
-    seeds: tuple[int, ...]
-    rank: int = 8
-    parts: tuple[AdapterPart, ...] = PARTS
-    max_new_tokens: int | None = None
-    words: str = "auto"
-    tokenizer: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.training.patience is not None:
-            raise CircuitsError(
-                "patience: conditions take equal steps, so early stopping must be None"
-            )
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise CircuitsError("a comparison needs one seed or more, no two alike")
 
 
 def compare_lora_targets(

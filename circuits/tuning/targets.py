@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
@@ -23,9 +23,9 @@ from circuits.importance import LayerImportance, critical_layers, importance_fro
 from circuits.models import HookedModel
 from circuits.models.adapters import quiet_peft
 from circuits.models.language import tower
+from circuits.options.choices import AdapterPart
+from circuits.options.tuning import PARTS
 
-AdapterPart = Literal["qkv", "attention-output", "mlp"]
-PARTS: tuple[AdapterPart, ...] = ("qkv", "attention-output", "mlp")
 _QKV = {"c_attn", "q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value"}
 _BARE_MLP = {"fc1", "fc2"}  # OPT's stand in the layer itself
 

@@ -28,7 +28,7 @@ import tasks
 from circuits.graph import Circuit
 from circuits.intervention import CircuitRunner
 from circuits.models import HookedModel
-from circuits.runtime.options import RunOptions
+from circuits.options.run import RunOptions
 from circuits.search import AcdcConfig, Search, acdc
 from circuits.search.stacked import BatchedCircuitRunner
 from tasks.pairs import PairBatch, PairSet, PromptPair

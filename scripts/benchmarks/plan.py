@@ -41,10 +41,10 @@ from circuits.model_diff.head_types import HeadTypeKeys
 from circuits.model_diff.paired_forward import diff_batch
 from circuits.models import HookedModel
 from circuits.models.inputs import shared_length
+from circuits.options.run import RunOptions
+from circuits.options.tuning import FinetuneSettings
 from circuits.planning import JOBS, Job, Shape, measure_rates, plan, resident_bytes
-from circuits.runtime.options import RunOptions
 from circuits.tuning.finetune import finetune
-from circuits.tuning.settings import FinetuneSettings
 from circuits.tuning.targets import lora_config, wrap
 from tasks.pairs import PairBatch, PairSet, PromptPair, TrainingExample
 

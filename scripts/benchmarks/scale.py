@@ -24,8 +24,8 @@ import tasks
 from circuits.attribution import attribute
 from circuits.graph import EdgeScores
 from circuits.models import HookedModel
+from circuits.options.run import RunOptions
 from circuits.runtime.cluster.engine import RayEngine
-from circuits.runtime.options import RunOptions
 from tasks.pairs import PairSet
 
 

@@ -16,7 +16,7 @@ from typing import ClassVar
 from transformers import PreTrainedTokenizerBase
 
 from tasks.generated import Generated, Maker, Prompts
-from tasks.task import Split
+from tasks.named_splits import Split
 from tasks.text.lexicon import of_one_length, single_tokens, words
 
 OPENINGS = (

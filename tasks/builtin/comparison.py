@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerBase
 from tasks import splits
 from tasks.errors import CircuitsError
 from tasks.generated import Generated, Maker, Prompts, require_option
-from tasks.task import Split
+from tasks.named_splits import Split
 from tasks.text.lexicon import by_length, of_one_length, words
 
 TEMPLATE = (

@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.errors import CircuitsError
 from tasks.generated import Generated, Maker, Prompts
-from tasks.task import Split
+from tasks.named_splits import Split
 from tasks.text.lexicon import of_split, words
 from tasks.text.tokens import continuation, encode
 

@@ -19,7 +19,7 @@ from typing import ClassVar
 from transformers import PreTrainedTokenizerBase
 
 from tasks.generated import Generated, Maker, Prompts, require_option
-from tasks.task import Split
+from tasks.named_splits import Split
 from tasks.text.lexicon import of_split, single_tokens, words
 
 # one, two: the two names in the order in which they stand; giver: the second mention of S.

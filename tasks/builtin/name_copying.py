@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.errors import CircuitsError
 from tasks.generated import Generated, Maker, Prompts, require_option
-from tasks.task import Split
+from tasks.named_splits import Split
 from tasks.text.lexicon import of_one_length, of_split, words
 
 ORIGINAL = "{} {} was a top-notch student."

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks import splits
 from tasks.errors import CircuitsError
-from tasks.task import Split
+from tasks.named_splits import Split
 
 GENERATED = ("train", "validation", "test")
 _CARRIER = "the"  # a word in a slot follows another word

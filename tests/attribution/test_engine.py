@@ -13,8 +13,8 @@ from circuits.attribution.quadrature import rule
 from circuits.errors import CircuitsError
 from circuits.metrics import METRICS, metric_for
 from circuits.models import HookedModel
+from circuits.options.run import RunOptions
 from circuits.runtime.notices import say
-from circuits.runtime.options import RunOptions
 
 TOLERANCE = 1e-5  # of the largest score
 
@@ -223,6 +223,7 @@ def test_out_of_memory_halves_the_batch(hooked, random_pairs, monkeypatch, caplo
         ({"options": RunOptions(batch_size=0)}, "batch size 0"),
     ],
 )
+@pytest.mark.usefixtures("untyped")
 def test_refusals(settings, message, hooked, random_pairs):
     with pytest.raises(CircuitsError, match=message):
         circuits.attribute(hooked("gpt2"), random_pairs(n=1), **settings)

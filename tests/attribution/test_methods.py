@@ -11,7 +11,7 @@ from circuits.attribution.quadrature import rule
 from circuits.errors import CircuitsError
 from circuits.metrics import METRICS
 from circuits.models import HookedModel
-from circuits.runtime.options import RunOptions
+from circuits.options.run import RunOptions
 from tasks.pairs import PairSet
 
 TOLERANCE = 1e-5  # of the largest score

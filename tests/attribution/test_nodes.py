@@ -13,7 +13,7 @@ from circuits.attribution.quadrature import rule
 from circuits.errors import CircuitsError
 from circuits.graph import NodeScores
 from circuits.metrics import METRICS
-from circuits.runtime.options import RunOptions
+from circuits.options.run import RunOptions
 
 
 def close(found, expected, tolerance=1e-5):

@@ -157,6 +157,7 @@ def test_a_peak_in_the_middle_costs_the_calibrated_rule_less():
         ("trapezoid", 1, "needs at least 2"),
     ],
 )
+@pytest.mark.usefixtures("untyped")
 def test_refusals(name, steps, message):
     with pytest.raises(CircuitsError, match=message):
         rule(name, steps)

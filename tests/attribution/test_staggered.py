@@ -10,7 +10,7 @@ from circuits.attribution.quadrature import Rule, staggered
 from circuits.cli.app import app
 from circuits.errors import CircuitsError
 from circuits.metrics import metric_for
-from circuits.runtime.options import RunOptions
+from circuits.options.run import RunOptions
 
 
 @pytest.mark.parametrize("steps", [1, 2])

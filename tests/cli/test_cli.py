@@ -90,7 +90,7 @@ def test_lora_writes_a_config_that_peft_reads(discovered, model_folder, tmp_path
 def test_finetune_saves_checkpoints(tmp_path):
     done = circuits(
         *("finetune", "--model", "newsroom-gpt2", "--task", "newsroom", "--steps", 4),
-        *("--examples", 32, "--validation", 8, "--checkpoint", 2, "--learning-rate", 0.003),
+        *("--examples", 32, "--validation", 8, "--checkpoint-steps", 2, "--learning-rate", 0.003),
         *("--out", tmp_path / "run", "--device", "cpu", "--quiet"),
     )
     assert done.returncode == 0, done.stderr

@@ -243,7 +243,7 @@ def test_what_cannot_be_evaluated_is_refused_and_leaves_nothing(discovered, rows
     (tmp_path / "odd/scores.json").write_text(json.dumps(record))
     odd = circuits("evaluate", "--scores", tmp_path / "odd", *command[3:])
     refused(odd, "task 'table' needs the option 'path'")
-    refused(circuits(*command, "--perturb", "noise"), "unknown perturbation 'noise'")
+    refused(circuits(*command, "--perturbations", "noise"), "unknown perturbations 'noise'")
     same = rows.read_text().splitlines()
     same = [same[0], *(_blind(line) for line in same[1:])]
     (tmp_path / "blind.csv").write_text("\n".join(same))

@@ -83,7 +83,7 @@ def test_nodes_and_head_pruning(common, tmp_path):
         (("--tau", 0.1, "--ablation", "noise"), "unknown ablation 'noise'; known: corrupted, mean"),
         (
             ("--method", "head-pruning", "--max-drop", 0.1, "--ablation", "corrupted"),
-            "head pruning has no ablation 'corrupted'; known: zero, mean",
+            "unknown ablation 'corrupted'; known: zero, mean",
         ),
         (("--method", "head-pruning"), "head-pruning needs --max-drop"),
         (

@@ -15,8 +15,8 @@ from circuits.comparison.turnover import EdgeNodes
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, EdgeScores, Layout, select
 from circuits.graph.edge_values import EdgeValues
+from circuits.options.run import RunOptions
 from circuits.report import narrative
-from circuits.runtime.options import RunOptions
 from circuits.statistics import (
     resample_weights,
     sign_flips,

@@ -12,11 +12,14 @@ import circuits
 from circuits.errors import UndefinedMetricError
 from circuits.evaluation import (
     CheckpointEvaluation,
+    CompletenessConfig,
     CurveConfig,
     EvalConfig,
     Evaluation,
+    MinimalityConfig,
     PairsUsed,
     RatioConfig,
+    StabilityConfig,
     Undefined,
     degenerate_reason,
     evaluate,
@@ -32,11 +35,9 @@ from circuits.statistics.estimate import estimates
 from tasks.pairs import PairSet
 
 EVERY = EvalConfig(
-    n_minimality_pairs=3,
-    n_minimality_controls=4,
-    n_completeness_pairs=4,
-    n_completeness_sets=2,
-    n_resamples=6,
+    minimality=MinimalityConfig(n_controls=4, n_pairs=3),
+    completeness=CompletenessConfig(n_sets=2, n_pairs=4),
+    stability=StabilityConfig(6),
 )
 
 
@@ -68,7 +69,9 @@ def test_everything_is_evaluated(scored, random_pairs):
     assert set(found.stability.circuit) == set(circuit.edges)
     assert found.faithfulness.strategy == "widest-path" and found.curves is found.faithfulness
     whole = select(scores, size=30, strategy="top-n", prune=False)
-    resampled = evaluate(model, scores, whole, pairs, config=EvalConfig(n_resamples=2)).stability
+    resampled = evaluate(
+        model, scores, whole, pairs, config=EvalConfig(stability=StabilityConfig(2))
+    ).stability
     assert set(resampled.circuit) == set(whole.edges) != set(whole.pruned().edges)
     again = evaluate(*(model, scores, circuit, pairs), config=EVERY)
     assert again.completeness == found.completeness, "the same seed, the same figures"
@@ -246,6 +249,7 @@ def test_a_ratio_is_chosen_by_its_curve(scored):
         RatioConfig(positive_ratios=())
 
 
+@pytest.mark.usefixtures("untyped")
 def test_what_is_left_out_may_be_ablated_by_means_or_zero(scored):
     model, scores, pairs = scored
     circuit = select(scores, size=30)

@@ -11,6 +11,7 @@ from circuits.evaluation import (
     CurveConfig,
     EvalConfig,
     MinimalityConfig,
+    StabilityConfig,
     completeness,
     degenerate_reason,
     evaluate,
@@ -25,11 +26,9 @@ from circuits.graph import Circuit, NodeCircuit, node_order, select_nodes
 from circuits.metrics import METRICS
 
 EVERY = EvalConfig(
-    n_minimality_pairs=3,
-    n_minimality_controls=4,
-    n_completeness_pairs=4,
-    n_completeness_sets=2,
-    n_resamples=6,
+    minimality=MinimalityConfig(n_controls=4, n_pairs=3),
+    completeness=CompletenessConfig(n_sets=2, n_pairs=4),
+    stability=StabilityConfig(6),
 )
 
 

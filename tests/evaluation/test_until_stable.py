@@ -11,7 +11,7 @@ from circuits.attribution.dataset_scores import Growth
 from circuits.errors import CircuitsError
 from circuits.evaluation import reliability, until_stable
 from circuits.models import HookedModel
-from circuits.runtime.options import RunOptions
+from circuits.options.run import RunOptions
 
 
 @pytest.fixture(scope="module")

@@ -121,6 +121,7 @@ def test_greedy_takes_the_best_edge_it_can_see():
         ({"strategy": "top-n"}, "takes size="),
     ],
 )
+@pytest.mark.usefixtures("untyped")
 def test_refusals(arguments, message):
     with pytest.raises(CircuitsError, match=message):
         select(random_scores(SMALL[0]), **arguments)

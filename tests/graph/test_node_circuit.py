@@ -100,6 +100,7 @@ def test_levels_agree_on_sizes_and_orders():
         assert nothing.candidate_name(int(order[0])) in dict(found.top(len(order) + 1))
 
 
+@pytest.mark.usefixtures("untyped")
 def test_refusals():
     with pytest.raises(CircuitsError, match="7 nodes asked for; this model has 6"):
         select_nodes(scores(), 7)

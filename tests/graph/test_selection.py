@@ -221,6 +221,7 @@ def test_stable_puts_edges_with_a_sure_sign_first():
         ({"strategy": "stable"}, "needs per-example scores"),
     ],
 )
+@pytest.mark.usefixtures("untyped")
 def test_refusals(arguments, message):
     with pytest.raises(CircuitsError, match=message):
         edge_order(random_scores(SMALL[0]), **arguments)

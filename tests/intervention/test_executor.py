@@ -223,6 +223,7 @@ def test_constants_on_encoder_decoders(name, hooked, random_pairs):
         close(together[executor.batch.example_index == row], one.logits(circuit))
 
 
+@pytest.mark.usefixtures("untyped")
 def test_unknown_ablations_are_refused(hooked, random_pairs):
     with pytest.raises(CircuitsError, match="unknown ablation 'noise'; known: corrupted, mean"):
         constants("noise", hooked("gpt2"), random_pairs(n=1))

@@ -9,7 +9,8 @@ from circuits.intervention.patching import sites as sites_module
 from circuits.intervention.patching.base import ResumableRun, ResumePoint
 from circuits.metrics import METRICS
 from circuits.models.hooks import Hooks
-from circuits.runtime.options import RunOptions, options_from
+from circuits.options.declared import options_from
+from circuits.options.run import RunOptions
 from tasks.pairs import PairSet
 
 METRIC = "logit-difference"
@@ -133,7 +134,7 @@ def test_a_pattern_that_makes_nothing_is_refused(hooked, random_pairs, monkeypat
 )
 def test_a_spec_that_cannot_be_is_refused(spec, message, hooked, random_pairs):
     with pytest.raises(CircuitsError, match=message):
-        patch(hooked("llama"), random_pairs(n=1), options_from(PatchSpec, **spec))
+        patch(hooked("llama"), random_pairs(n=1), options_from(PatchSpec, spec))
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from circuits.model_diff.diff import CRITERIA, summarize
 from circuits.model_diff.documents import DocumentDiffs, diff_documents
 from circuits.model_diff.hidden import representation_trajectory
 from circuits.models import HookedModel
+from circuits.options.run import RunOptions
 from circuits.report.narrative_diff import summary
-from circuits.runtime.options import RunOptions
 from circuits.statistics.estimate import mean_estimates
 
 LENGTHS = [9, 4, 12, 7, 12, 5, 8, 10, 6]

@@ -6,8 +6,8 @@ from circuits.model_diff import diff_models
 from circuits.model_diff.documents import diff_documents
 from circuits.model_diff.head_types import THRESHOLD, HeadMasses, HeadTypeKeys, MassCollector
 from circuits.models import HookedModel
+from circuits.options.run import RunOptions
 from circuits.report.narrative_diff import summary
-from circuits.runtime.options import RunOptions
 from tasks.pairs import PairSet, PromptPair
 
 LENGTHS = [9, 4, 12, 7, 5]

@@ -14,7 +14,7 @@ from circuits.model_diff.hidden import (
     representation_trajectory,
 )
 from circuits.models import HookedModel
-from circuits.runtime.options import RunOptions
+from circuits.options.run import RunOptions
 
 LENGTHS = [9, 4, 12, 7, 5, 8]
 

@@ -10,7 +10,7 @@ from circuits.model_diff.documents import diff_documents
 from circuits.model_diff.neurons import NeuronSums
 from circuits.model_diff.trace import Neurons
 from circuits.models import HookedModel
-from circuits.runtime.options import RunOptions
+from circuits.options.run import RunOptions
 from circuits.statistics import student_quantile
 
 LENGTHS = [9, 4, 12, 7, 5, 8]

@@ -21,11 +21,11 @@ from circuits.errors import CircuitsError
 from circuits.evaluation import CompletenessConfig, MinimalityConfig, RankingTrials, RatioConfig
 from circuits.intervention.patching import PatchSpec
 from circuits.models import HookedModel, load_model
-from circuits.search import AcdcConfig, acdc, prune_heads
+from circuits.options.tuning import FinetuneSettings
+from circuits.search import AcdcConfig, HeadPruningConfig, acdc, prune_heads
 from circuits.tuning.finetune import finetune
 from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
 from circuits.tuning.lora_targets import LoraTarget
-from circuits.tuning.settings import FinetuneSettings
 from circuits.tuning.targets import lora_config, wrap
 from tasks.pairs import TrainingExample
 
@@ -207,5 +207,7 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
     call = (tmp_path / "model", examples, examples[:2], [LoraTarget("one", (0,))], protocol)
     assert compare_lora_targets(*call, tmp_path / "loras", progress=False)
     again = HookedModel.from_pretrained(tmp_path / "whole" / "step-2", device="cpu")
-    assert acdc(again, other[:1], AcdcConfig(0.5)) and prune_heads(again, other[:2], 0.5)
+    assert acdc(again, other[:1], AcdcConfig(0.5)) and prune_heads(
+        again, other[:2], HeadPruningConfig(0.5)
+    )
     assert programs == []

@@ -9,7 +9,7 @@ import circuits
 from circuits.evaluation.measure import measure
 from circuits.models import HookedModel
 from circuits.models.inputs import shared_length
-from circuits.runtime.options import RunOptions
+from circuits.options.run import RunOptions
 
 THRESHOLD = 16
 

@@ -174,9 +174,9 @@ def test_an_adapter_sits_on_the_language_tower_alone(name, folder, tmp_path):
 
 @pytest.mark.parametrize("name", ["gemma3", "mistral3"])
 def test_a_run_of_fine_tuning_is_saved_and_read_again(name, folder, tmp_path):
+    from circuits.options.tuning import FinetuneSettings
     from circuits.tuning.finetune import finetune
     from circuits.tuning.generation import generate
-    from circuits.tuning.settings import FinetuneSettings
     from circuits.tuning.targets import lora_config, wrap
     from tasks.pairs import TrainingExample
 

@@ -9,10 +9,10 @@ import torch
 from circuits.graph import EdgeScores
 from circuits.models import HookedModel, load_model
 from circuits.models.adapters import quiet_peft
+from circuits.options.tuning import FinetuneSettings
 from circuits.pipeline import load_recipe, run
 from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
 from circuits.tuning.lora_targets import LoraTarget
-from circuits.tuning.settings import FinetuneSettings
 from circuits.tuning.targets import lora_config, wrap
 from tasks.pairs import TrainingExample
 

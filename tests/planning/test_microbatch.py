@@ -11,9 +11,9 @@ import circuits
 from circuits.attribution import cost_of
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
+from circuits.options.run import RunOptions
 from circuits.planning import Shape, choose_batch_size, largest_batch, plan
 from circuits.planning import microbatch as chooser
-from circuits.runtime.options import RunOptions
 
 LENGTH, N = 24, 100
 USUAL = 2048 // LENGTH

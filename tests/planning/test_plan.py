@@ -17,10 +17,10 @@ from circuits.model_diff.head_types import HeadTypeKeys
 from circuits.model_diff.paired_forward import diff_batch
 from circuits.models import HookedModel
 from circuits.models.inputs import shared_length
+from circuits.options.tuning import FinetuneSettings
 from circuits.planning import Rates, Shape, largest_batch, plan, suggestions
 from circuits.planning.counter import Counter
 from circuits.tuning.finetune import finetune
-from circuits.tuning.settings import FinetuneSettings
 from circuits.tuning.targets import lora_config, wrap
 from tasks.pairs import TrainingExample
 

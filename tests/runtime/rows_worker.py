@@ -16,12 +16,12 @@ import sys
 from pathlib import Path
 
 import torch
+from circuits.runtime.options import RunOptions
 from killing import in_child
 
 import circuits
 import tasks
 from circuits.runtime import resume
-from circuits.runtime.options import RunOptions
 
 
 def child(out: Path, kill_at: int | None) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from circuits.runtime.options import RunOptions
 from killing import ENVIRONMENT
 from safetensors.torch import save_file
 
@@ -15,7 +16,6 @@ from circuits.attribution import attribute
 from circuits.errors import CircuitsError
 from circuits.runtime import example_rows, mapped
 from circuits.runtime.example_rows import ExampleRows
-from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import NAME, PartialResults
 
 SHAPE = (3, 5)

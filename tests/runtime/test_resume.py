@@ -17,8 +17,9 @@ from circuits.intervention.patching import PatchSpec, patch, path_patch
 from circuits.model_diff import diff_models
 from circuits.model_diff.documents import diff_documents
 from circuits.model_diff.hidden import checkpoint_states
+from circuits.options.evaluation import CompletenessConfig, MinimalityConfig, StabilityConfig
+from circuits.options.run import RunOptions
 from circuits.runtime import resume as module
-from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import NAME, PartialResults, Pieces
 
 SCORING = sys.modules["circuits.attribution.dataset_scores"]
@@ -138,11 +139,9 @@ def test_patching_goes_on_too(where, given, hooked, random_pairs, tmp_path, monk
 
 def everything(model, scores, circuit, pairs, path, **other):
     config = EvalConfig(
-        n_minimality_pairs=2,
-        n_minimality_controls=2,
-        n_completeness_pairs=4,
-        n_completeness_sets=2,
-        n_resamples=3,
+        minimality=MinimalityConfig(n_controls=2, n_pairs=2),
+        completeness=CompletenessConfig(n_sets=2, n_pairs=4),
+        stability=StabilityConfig(3),
         **other,
     )
     options = RunOptions(batch_size=2)

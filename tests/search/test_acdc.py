@@ -16,8 +16,9 @@ from circuits.graph import Circuit
 from circuits.intervention import CircuitRunner
 from circuits.intervention.ablation import constants
 from circuits.metrics import METRICS
+from circuits.options.declared import options_from
+from circuits.options.run import RunOptions
 from circuits.plot.figures.circuit_graph import circuit_graph
-from circuits.runtime.options import RunOptions, options_from
 from circuits.search import AcdcConfig, Search, acdc
 from circuits.search.speculation import decide
 from tasks.pairs import PairSet, PromptPair
@@ -348,7 +349,7 @@ def test_what_tau_is_a_share_of():
 )
 def test_bad_settings_are_refused(given, message):
     with pytest.raises(CircuitsError, match=message):
-        options_from(AcdcConfig, **given)
+        options_from(AcdcConfig, given)
 
 
 def test_a_metric_that_does_not_fit_is_refused(hooked, one_pair):

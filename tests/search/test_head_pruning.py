@@ -8,8 +8,8 @@ from unknown_keys import refused
 
 from circuits.errors import CircuitsError
 from circuits.metrics import METRICS
-from circuits.runtime.options import RunOptions
-from circuits.search import HeadPruning, prune_heads
+from circuits.options.run import RunOptions
+from circuits.search import HeadPruning, HeadPruningConfig, prune_heads
 
 OUTPUTS = {
     "gpt2": {f"a{n}": f"transformer.h.{n}.attn.c_proj" for n in range(3)},
@@ -116,7 +116,9 @@ def test_equals_a_plain_search(name, metric, ablation, max_drop, hooked, random_
                 off.add((layer, head))
     assert 0 < len(off) < len(trace)
     options = RunOptions(batch_size=3)
-    found = prune_heads(model, pairs, max_drop, metric=metric, ablation=ablation, options=options)
+    found = prune_heads(
+        model, pairs, HeadPruningConfig(max_drop, ablation), metric=metric, options=options
+    )
     assert [(step.name, step.kept) for step in found.history] == [(n, k) for n, _, k in trace]
     for step, (_, after, _) in zip(found.history, trace, strict=True):
         assert step.after == pytest.approx(after, abs=1e-4)
@@ -133,7 +135,11 @@ def test_equals_a_plain_search(name, metric, ablation, max_drop, hooked, random_
 def test_evaluated_on_other_examples_with_paired_intervals(hooked, random_pairs, tmp_path):
     model, pairs, others = hooked("llama"), random_pairs(n=4, seed=7), random_pairs(n=30, seed=8)
     found = prune_heads(
-        model, pairs, 0.2, evaluate_on=others, evaluate_by=["accuracy", "kl-divergence"]
+        model,
+        pairs,
+        HeadPruningConfig(0.2),
+        evaluate_on=others,
+        evaluate_by=["accuracy", "kl-divergence"],
     )
     off = {(layer, head) for layer in OUTPUTS["llama"] for head in range(4)}
     off -= {(f"a{layer}", head) for layer, heads in enumerate(found.kept) for head in heads}
@@ -163,7 +169,9 @@ def test_evaluated_on_other_examples_with_paired_intervals(hooked, random_pairs,
 
 def test_one_example_has_no_interval(hooked, random_pairs):
     model, other = hooked("llama"), random_pairs(n=1, seed=8)
-    found = prune_heads(model, random_pairs(n=2, seed=7), 0.2, evaluate_on=other).evaluation
+    found = prune_heads(
+        model, random_pairs(n=2, seed=7), HeadPruningConfig(0.2), evaluate_on=other
+    ).evaluation
     (figures,) = found.metrics.values()
     assert math.isfinite(figures.drop.value) and math.isnan(figures.drop.low)
     assert figures.drop.n == 1
@@ -176,7 +184,7 @@ def test_layers_below_are_not_run_again_and_the_model_is_left_as_it_was(hooked, 
         block.mlp.register_forward_hook(lambda *_, index=index: runs.append(index))
         for index, block in enumerate(model.hf.transformer.h)
     ]
-    prune_heads(model, pairs, 0.0)
+    prune_heads(model, pairs, HeadPruningConfig(0.0))
     for handle in handles:
         handle.remove()
     assert runs.count(0) < runs.count(1) < runs.count(2)
@@ -186,11 +194,12 @@ def test_layers_below_are_not_run_again_and_the_model_is_left_as_it_was(hooked, 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"max_drop": 1.0}, "from 0 to below 1"),
-        ({"max_drop": -0.1}, "from 0 to below 1"),
+        ({"max_drop": 1.0}, "at least 0 and below 1"),
+        ({"max_drop": -0.1}, "at least 0 and below 1"),
         ({"max_drop": 0.1, "metric": "kl-divergence"}, "is 0 for the whole model"),
     ],
 )
 def test_bad_settings_are_refused(given, message, hooked, random_pairs):
     with pytest.raises(CircuitsError, match=message):
-        prune_heads(hooked("gpt2"), random_pairs(n=1), **given)
+        drop = HeadPruningConfig(given.pop("max_drop"))
+        prune_heads(hooked("gpt2"), random_pairs(n=1), drop, **given)

@@ -9,8 +9,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import tasks
+from circuits.options.tuning import FinetuneSettings
 from circuits.tuning.finetune import finetune
-from circuits.tuning.settings import FinetuneSettings
 from tasks.builtin.transitive import TEMPLATES, Transitive, read_nouns
 from tasks.builtin.transitive import nouns as noun_lists
 from tasks.errors import CircuitsError

@@ -22,8 +22,8 @@ from killing import Moments, in_child
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
+from circuits.options.tuning import FinetuneSettings
 from circuits.tuning.finetune import finetune
-from circuits.tuning.settings import FinetuneSettings
 from circuits.tuning.targets import lora_config, wrap
 from tasks.pairs import TrainingExample
 

@@ -10,10 +10,10 @@ from conftest import make_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from circuits.errors import CircuitsError
+from circuits.options.tuning import FinetuneSettings
 from circuits.runtime.files import working_in
 from circuits.tuning.finetune import finetune
 from circuits.tuning.loss import score_targets
-from circuits.tuning.settings import FinetuneSettings
 from circuits.tuning.training_log import TrainingLog
 
 SHORT = FinetuneSettings(

@@ -15,12 +15,12 @@ from transformers import AutoModelForCausalLM
 
 from circuits.errors import CircuitsError
 from circuits.importance import LayerImportance
+from circuits.options.tuning import FinetuneSettings
 from circuits.runtime.files import working_in
 from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
 from circuits.tuning.lora_result import LoraComparison, RunResult
 from circuits.tuning.lora_targets import LoraTarget, standard_lora_targets
 from circuits.tuning.rouge import evaluate_summaries
-from circuits.tuning.settings import FinetuneSettings
 
 SETTINGS = FinetuneSettings(steps=4, learning_rate=1e-2, warmup_steps=1, batch_size=4)
 TARGETS = standard_lora_targets(

@@ -9,11 +9,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from circuits.errors import CircuitsError
+from circuits.options.tuning import FinetuneSettings
 from circuits.runtime.notices import say
 from circuits.tuning.finetune import finetune
 from circuits.tuning.generation import generate
 from circuits.tuning.rouge import SummaryMeans, evaluate_summaries, score_text
-from circuits.tuning.settings import FinetuneSettings
 from tasks.pairs import TrainingExample
 
 

@@ -14,8 +14,9 @@ from circuits.errors import CircuitsError
 from circuits.intervention.patching.labels import position_labels
 from circuits.intervention.patching.result import Axis
 from circuits.intervention.patching.sites import Site, site_named
-from circuits.intervention.patching.spec import Direction, PatchSpec, SweepAxis
 from circuits.models import HookedModel
+from circuits.options.choices import Direction, SweepAxis
+from circuits.options.patching import PatchSpec
 from tasks.pairs import PairBatch, PairSet
 
 Where = Bool[Tensor, "place batch pos"]

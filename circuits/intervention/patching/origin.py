@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from circuits.graph import Provenance
 from circuits.models import HookedModel
+from circuits.options.run import RunOptions
 from circuits.provenance import describe_model, describe_pairs, versions
-from circuits.runtime.options import RunOptions
 from tasks.pairs import PairSet
 
 

@@ -34,13 +34,13 @@ from circuits.intervention.patching.origin import origin
 from circuits.intervention.patching.readouts import readouts
 from circuits.intervention.patching.result import Axis, Patching
 from circuits.intervention.patching.sites import SITES, HookPoint, Value, reader_hook_point
-from circuits.intervention.patching.spec import Direction
 from circuits.metrics import Metric
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
 from circuits.models.stream import SourceActivations
+from circuits.options.choices import Direction
+from circuits.options.run import RunOptions
 from circuits.runtime.batching import over_batches
-from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import PartialResults
 from tasks.pairs import PairBatch, PairSet
 

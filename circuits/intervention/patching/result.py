@@ -20,7 +20,8 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError, UndefinedMetricError
 from circuits.graph import Provenance
-from circuits.intervention.patching.spec import Direction, PatchSpec
+from circuits.options.choices import Direction
+from circuits.options.patching import PatchSpec
 from circuits.runtime.display import Plotted
 from circuits.runtime.result_file import AsList, ResultFile
 from circuits.statistics import bca_interval, mean_interval, resample_weights

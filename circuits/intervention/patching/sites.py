@@ -27,10 +27,10 @@ from torch import Tensor, nn
 
 from circuits.errors import CircuitsError
 from circuits.graph.node import Node
-from circuits.intervention.patching.spec import SiteName
 from circuits.models import HookedModel
 from circuits.models.hooks import Edit, Hooks
 from circuits.models.view import Layer, Projection, View, input_size
+from circuits.options.choices import SiteName
 from tasks.pairs import PairBatch
 
 Value = Float[Tensor, "batch pos unit width"]

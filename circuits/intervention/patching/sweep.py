@@ -28,12 +28,12 @@ from circuits.intervention.patching.grid import SweepGrid
 from circuits.intervention.patching.origin import origin
 from circuits.intervention.patching.readouts import readouts
 from circuits.intervention.patching.result import Patching
-from circuits.intervention.patching.spec import PatchSpec
 from circuits.metrics import Metric
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
+from circuits.options.patching import PatchSpec
+from circuits.options.run import RunOptions
 from circuits.runtime.batching import over_batches
-from circuits.runtime.options import RunOptions
 from circuits.runtime.resume import PartialResults
 from tasks.pairs import PairBatch, PairSet
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from circuits.evaluation import CircuitSummary, Curve, Faithfulness, Undefined
 from circuits.format import compact, estimate, percent, signed
-from circuits.graph import Level
+from circuits.options.choices import Level
 from circuits.plot.figures.panels import axes_of, band, panel_grid
 from circuits.plot.plotly_figure import Plot
 

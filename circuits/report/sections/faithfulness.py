@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from circuits.evaluation import Faithfulness, Undefined
 from circuits.format import MISSING, count, counted, estimate, general, percent
-from circuits.graph import Level
+from circuits.options.choices import Level
 from circuits.plot.figures.faithfulness import (
     clipped,
     faithfulness_curves,

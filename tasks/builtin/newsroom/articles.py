@@ -22,7 +22,7 @@ from string import Formatter
 from typing import TypedDict
 
 from tasks.errors import CircuitsError
-from tasks.task import Split
+from tasks.named_splits import Split
 
 NamePair = tuple[str, str]
 

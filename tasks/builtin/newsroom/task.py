@@ -19,8 +19,8 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.builtin.newsroom.articles import Article, Story, stories
 from tasks.errors import CircuitsError
+from tasks.named_splits import Split
 from tasks.pairs import PairSet, PromptPair, TokenSet, TrainingExample
-from tasks.task import Split
 from tasks.text import masking
 from tasks.text.framing import Framed, FramedTask, Framing
 from tasks.text.salience import AnnotatedArticle, Sentence, rouge

@@ -10,8 +10,8 @@ from typing import NamedTuple, overload
 from tasks import saved, splits
 from tasks.errors import InputError
 from tasks.files import Row, read_rows
+from tasks.named_splits import Split
 from tasks.skipping import Skipped
-from tasks.task import Split
 
 _ARTICLE_COLUMNS = ("article", "document")
 _SUMMARY_COLUMNS = ("highlights", "summary")

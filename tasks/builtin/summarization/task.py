@@ -22,9 +22,9 @@ from tasks.builtin.summarization.articles import (
 from tasks.builtin.summarization.donors import Donors, lend
 from tasks.builtin.summarization.prompt import Prompt, make_prompt, truncate
 from tasks.errors import CircuitsError, error_context
+from tasks.named_splits import Split
 from tasks.pairs import PairSet, PromptPair, TrainingExample
 from tasks.skipping import Kept, keep
-from tasks.task import Split
 from tasks.text import masking
 from tasks.text.framing import Framed, FramedTask, Framing
 from tasks.text.rouge import require_words

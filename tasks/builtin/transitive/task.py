@@ -26,8 +26,8 @@ from transformers import PreTrainedTokenizerBase
 from tasks.builtin.transitive.nouns import noun_files, read_nouns
 from tasks.errors import CircuitsError
 from tasks.generated import Generated, Maker, Prompts, require_option
+from tasks.named_splits import Split
 from tasks.pairs import PairSet, TrainingExample
-from tasks.task import Split
 from tasks.text.lexicon import of_split, single_tokens
 
 # {x} stands where the corruption `unlink` puts d. The first begins with a space, as a noun at the

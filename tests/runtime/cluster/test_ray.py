@@ -18,11 +18,11 @@ from circuits.intervention.patching import PatchSpec, patch, path_patch
 from circuits.model_diff.documents import diff_documents
 from circuits.model_diff.hidden import checkpoint_states
 from circuits.models import HookedModel
+from circuits.options.run import RunOptions
 from circuits.runtime.batching import over_batches
 from circuits.runtime.cluster.connection import ray_package
 from circuits.runtime.cluster.engine import RayEngine
 from circuits.runtime.cluster.pool import pool_of
-from circuits.runtime.options import RunOptions
 from circuits.runtime.result_file import Record
 from circuits.runtime.resume import PartialResults
 

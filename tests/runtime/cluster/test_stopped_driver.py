@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from circuits.attribution import attribute
-from circuits.runtime.options import RunOptions
+from circuits.options.run import RunOptions
 from circuits.runtime.resume import NAME, PartialResults
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.ray]

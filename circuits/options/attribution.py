@@ -1,0 +1,52 @@
+"""How edges are scored, and by which metric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from circuits.options.choices import Quadrature, Share
+from circuits.options.declared import Options
+
+
+@dataclass(frozen=True)
+class MetricOptions(Options):
+    """What the model is judged by.
+
+    Attributes:
+        metric: Metric (default: the task's own).
+        require_accuracy: Stop before the work if the model's accuracy on the clean prompts is
+            lower, as in 0.6; it is measured and said in any case.
+    """
+
+    metric: str | None = None
+    require_accuracy: Share | None = None
+
+
+@dataclass(frozen=True)
+class AttributionOptions(Options):
+    """A method of `circuits.attribution.METHODS`, and its settings; None takes the method's own.
+
+    Attributes:
+        method: How scores are made: {methods}.
+        steps: Points on the path, or auto: as many as an example needs (eap-ig: 5).
+        tolerance: For steps auto, the largest estimated error of an example (0.02).
+        quadrature: Where the points lie (eap-ig: midpoint; left is EAP-IG's own).
+        force: Run the method exact however long it takes.
+    """
+
+    method: str = "eap-ig"
+    steps: int | Literal["auto"] | None = None
+    tolerance: float | None = None
+    quadrature: Quadrature | None = None
+    force: bool = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that were given, as `circuits.attribution.method` takes them."""
+        return {
+            "steps": self.steps,
+            "tolerance": self.tolerance,
+            "quadrature": self.quadrature,
+            "force": self.force or None,
+        }

@@ -1,0 +1,65 @@
+"""The words that options choose from, and the numbers that they allow."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from circuits.options.declared import Within
+
+Count = Annotated[int, Within(at_least=0)]
+Positive = Annotated[int, Within(at_least=1)]
+Fraction = Annotated[float, Within(above=0, at_most=1)]
+Share = Annotated[float, Within(at_least=0, at_most=1)]
+
+Dtype = Literal["float32", "bfloat16", "float16", "float64"]
+
+Level = Literal["edge", "node", "neuron"]
+"""What scores and circuits are of."""
+Strategy = Literal["top-n", "widest-path", "greedy", "stable"]
+"""How a ranking becomes an order, as `circuits.graph.orders` describes."""
+Ranking = Literal["absolute", "signed", "mixed"]
+"""What an edge is worth, as `circuits.graph.orders` describes."""
+RankingOrAuto = Literal["absolute", "signed", "mixed", "auto"]
+Ablation = Literal["corrupted", "mean", "mean-positional", "zero"]
+"""What stands in for what is left out, as `circuits.intervention.ablation` describes."""
+HeadAblation = Literal["zero", "mean"]
+Quadrature = Literal[
+    "midpoint",
+    "corrected-midpoint",
+    "gauss-legendre",
+    "trapezoid",
+    "left",
+    "right",
+    "calibrated",
+    "staggered",
+]
+"""Where gradients are taken on the path, as `circuits.attribution.quadrature` describes."""
+Perturbation = Literal["typos", "longer", "shorter", "sentence-order"]
+AdapterPart = Literal["qkv", "attention-output", "mlp"]
+LayerCriterion = Literal["edges", "attention-kl", "entropy", "hidden-state"]
+
+SiteName = Literal[
+    "resid",
+    "resid_pre",
+    "resid_mid",
+    "resid_post",
+    "attn_out",
+    "mlp_out",
+    "z",
+    "head",
+    "q",
+    "k",
+    "v",
+    "pattern",
+    "neuron",
+]
+"""A name from `circuits.intervention.patching.SITES`; `resid` is short for `resid_pre`, and `head`
+for `z`."""
+Direction = Literal["denoise", "noise"]
+Alignment = Literal["start", "end"]
+SweepAxis = Literal["layer", "position", "head", "neuron"]
+
+RelativeTo = Literal["current", "model"]
+RemovalCriterion = Literal["absolute", "signed"]
+RemovalLevel = Literal["edge", "node"]
+TrialOrder = Literal["backward", "forward", "random"]

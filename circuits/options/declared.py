@@ -1,0 +1,237 @@
+"""What makes a dataclass a declaration of options: checked values, a sentence for each field."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import UnionType
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from circuits.errors import CircuitsError
+
+T = TypeVar("T")
+_Checks = dict[str, tuple[tuple[str, ...] | None, "Within | None"]]
+_hints: dict[type[Any], dict[str, Any]] = {}
+_checked: dict[type[Any], _Checks] = {}
+
+
+@dataclass(frozen=True)
+class Within:
+    """Bounds of a number, as in `Annotated[int, Within(at_least=1)]`.
+
+    Attributes:
+        at_least: the least value.
+        above: what the value must exceed.
+        at_most: the largest value.
+        below: what the value must fall short of.
+    """
+
+    at_least: int | float = -math.inf
+    above: int | float = -math.inf
+    at_most: int | float = math.inf
+    below: int | float = math.inf
+
+    def __contains__(self, value: int | float) -> bool:
+        return self.at_least <= value <= self.at_most and self.above < value < self.below
+
+    def __str__(self) -> str:
+        said = {
+            "at least": self.at_least,
+            "above": self.above,
+            "at most": self.at_most,
+            "below": self.below,
+        }
+        return " and ".join(
+            f"{name} {bound:g}" for name, bound in said.items() if math.isfinite(bound)
+        )
+
+
+@dataclass(frozen=True)
+class Options:
+    """The base of every dataclass of options: it refuses values that a field cannot have.
+
+    Recipes and command lines convert values before (`options_from`); in Python a mistyped value is
+    found by the type checker, and here where none has run.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        for name, (known, bounds) in _checks(type(self)).items():
+            given = getattr(self, name)
+            for value in given if isinstance(given, tuple) else (given,):
+                if known is not None and isinstance(value, str) and value not in known:
+                    raise CircuitsError(unknown(name, value, known))
+                if bounds is not None and _is_number(value) and value not in bounds:
+                    raise CircuitsError(f"{name} {value}: it must be {bounds}")
+
+
+def unknown(name: str, value: object, known: tuple[str, ...]) -> str:
+    """The line on a value that is none of those known.
+
+    Args:
+        name: of the field.
+        value: what was given.
+        known: what it can be.
+
+    Returns:
+        The line.
+    """
+    return f"unknown {name} {value!r}; known: {', '.join(known)}"
+
+
+def require_known(name: str, value: object, known: tuple[str, ...]) -> None:
+    """Refuse a value that is none of those known, for functions that take one without a dataclass.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        known: what it can be, as `get_args` of its Literal gives it.
+
+    Raises:
+        CircuitsError: for another value; it names the known ones.
+    """
+    if value not in known:
+        raise CircuitsError(unknown(name, value, known))
+
+
+def hints(kind: type[Any]) -> dict[str, Any]:
+    """The types of a dataclass's fields, with what `Annotated` adds to them.
+
+    Args:
+        kind: the dataclass.
+
+    Returns:
+        Types by field, in the order of the fields.
+    """
+    if kind not in _hints:
+        types = get_type_hints(kind, include_extras=True)
+        _hints[kind] = {field.name: types[field.name] for field in fields(kind)}
+    return _hints[kind]
+
+
+def literals(hint: Any) -> tuple[str, ...]:
+    """The words that a type allows, inside of unions and tuples too.
+
+    Args:
+        hint: a type, such as `Strategy | None`.
+
+    Returns:
+        The words, in the order of the Literal; none where the type has no Literal.
+    """
+    if get_origin(hint) is Literal:
+        return tuple(str(value) for value in get_args(hint))
+    return tuple(value for part in get_args(hint) for value in literals(part))
+
+
+def sentence(kind: type[Any], name: str) -> str:
+    """What a field means, from under `Attributes:` of its class, or of the class it comes from.
+
+    Args:
+        kind: a dataclass of options.
+        name: one of its fields.
+
+    Returns:
+        The sentence, without line breaks.
+
+    Raises:
+        TypeError: where the field has none.
+    """
+    for one in kind.__mro__:
+        text = inspect.cleandoc(vars(one).get("__doc__") or "")
+        _, _, section = text.partition("\nAttributes:\n")
+        found = re.search(rf"^    {name}: (.*(?:\n        .*)*)", section, re.MULTILINE)
+        if found is not None:
+            return " ".join(found[1].split())
+    raise TypeError(f"{kind.__name__}.{name} has no sentence under Attributes")
+
+
+def options_from(kind: type[T], values: Mapping[str, Any], place: str = "") -> T:
+    """Typed options from values of a file or a command line, which no type checker has seen.
+
+    Args:
+        kind: a dataclass of options.
+        values: its fields, by name.
+        place: where the values are from; errors begin with it.
+
+    Returns:
+        The options.
+
+    Raises:
+        CircuitsError: for a value that a field cannot have, and a field that is not known.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        line = _refusal(error.errors()[0], kind)
+        raise CircuitsError(f"{place}: {line}" if place else line) from error
+
+
+def narrowed(options: Any, kind: type[T], **more: Any) -> T:
+    """Options of another kind, from the fields that both have.
+
+    Args:
+        options: of a dataclass that shares fields with `kind`.
+        kind: the dataclass wanted.
+        more: its other fields.
+
+    Returns:
+        The options of that kind.
+    """
+    shared = hints(type(options)).keys() & hints(kind).keys()
+    return kind(**{**{name: getattr(options, name) for name in shared}, **more})
+
+
+def _refusal(error: Any, kind: type[Any]) -> str:
+    """One line on what pydantic refused, in the words that `Options` uses."""
+    parts = [part for part in error["loc"] if isinstance(part, str)]
+    while len(parts) > 1 and (parts[-1] in ("int", "float") or parts[-1].startswith("literal[")):
+        parts.pop()  # which part of a union refused it
+    *parents, name = [str(part) for part in parts] or [""]
+    where = f"{'.'.join(parents)}: " if parents else ""
+    if error["type"] == "literal_error":
+        known = tuple(re.findall(r"'([^']*)'", error["ctx"]["expected"]))
+        return where + unknown(name, error["input"], known)
+    if error["type"] == "value_error":
+        place = ".".join(parts)
+        return f"{place + ': ' if place else ''}{error['ctx']['error']}"
+    if error["type"] == "unexpected_keyword_argument":
+        return f"{'.'.join(parts)}: no such key{_known_keys(kind, parents)}"
+    said = f"{error['msg'][0].lower()}{error['msg'][1:]}"
+    return f"{'.'.join(parts)}: {said}" if parts else said
+
+
+def _checks(kind: type[Any]) -> _Checks:
+    """Words and bounds of the fields that have them."""
+    if kind not in _checked:
+        found = {
+            name: (literals(hint) or None, _bounds(hint)) for name, hint in hints(kind).items()
+        }
+        _checked[kind] = {name: both for name, both in found.items() if both != (None, None)}
+    return _checked[kind]
+
+
+def _known_keys(kind: Any, parents: list[str]) -> str:
+    """The keys of the section that the parents lead to."""
+    for name in parents:
+        inner = hints(kind)[name]
+        kinds = [inner, *get_args(inner)]
+        kind = next(one for one in kinds if isinstance(one, type) and issubclass(one, Options))
+    return f"; known: {', '.join(hints(kind))}"
+
+
+def _bounds(hint: Any) -> Within | None:
+    for part in getattr(hint, "__metadata__", ()):
+        if isinstance(part, Within):
+            return part
+    inner = get_args(hint) if get_origin(hint) in (Union, UnionType, tuple) else ()
+    return next((bounds for part in inner if (bounds := _bounds(part)) is not None), None)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,26 @@
+"""How work runs: what every function that runs a model takes as `options`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from circuits.options.choices import Count, Positive
+from circuits.options.declared import Options
+from circuits.runtime.cluster.engine import RayEngine
+
+
+@dataclass(frozen=True)
+class RunOptions(Options):
+    """Batches, the seed of every random draw, and progress.
+
+    Attributes:
+        batch_size: Prompt pairs at a time; by default as many as fit and still gain speed.
+        seed: Seed of every random choice.
+        progress: Show a progress bar on stderr.
+        engine: Whose workers run the batches (default: this process).
+    """
+
+    batch_size: Positive | None = None
+    seed: Count = 0
+    progress: bool = False
+    engine: RayEngine | None = None

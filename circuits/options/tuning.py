@@ -1,0 +1,185 @@
+"""How a model is trained, and which layers a LoRA adapts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+from circuits.errors import CircuitsError
+from circuits.options.choices import AdapterPart, LayerCriterion, Positive
+from circuits.options.declared import Options, Within
+
+WARMUP_STEPS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(Options):
+    """AdamW with a linear warm-up and cosine decay to zero.
+
+    Attributes:
+        steps: Optimizer steps; the most, where training stops early.
+        learning_rate: Peak learning rate, reached after the warm-up.
+        warmup_steps: Steps of warm-up (default: 10, or all steps if they are fewer).
+        batch_size: Examples a step.
+        weight_decay: Weight decay of matrices; norms and biases are not decayed.
+        betas: AdamW's betas.
+        clip: The largest gradient norm; None clips nothing.
+    """
+
+    steps: Positive = 300
+    learning_rate: Annotated[float, Within(above=0, below=math.inf)] = 5e-5
+    warmup_steps: int | None = None
+    batch_size: Positive = 32
+    weight_decay: Annotated[float, Within(at_least=0, below=math.inf)] = 0.01
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip: Annotated[float, Within(above=0)] | None = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.warmup_steps is None:
+            object.__setattr__(self, "warmup_steps", min(WARMUP_STEPS, self.steps))
+        elif not 0 <= self.warmup_steps <= self.steps:
+            raise CircuitsError(
+                f"warmup_steps {self.warmup_steps}: it must lie between 0 and steps ({self.steps})"
+            )
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise CircuitsError(f"betas {self.betas}: two numbers of at least 0 and below 1")
+        object.__setattr__(self, "betas", tuple(self.betas))
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step.
+
+        Args:
+            step: from 1 to `steps`.
+
+        Returns:
+            The rate.
+        """
+        warmup = self.warmup_steps or 0
+        if step <= warmup:
+            return self.learning_rate * step / warmup
+        done = (step - 1 - warmup) / (self.steps - warmup)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointOptions(TrainingOptions):
+    """Training that leaves checkpoints.
+
+    Attributes:
+        checkpoint_steps: Steps after which the model is saved, as in 20,50; the last step always
+            is.
+        validate_every: Steps between validation losses, where there is a validation set.
+        patience: Stop after so many validations in a row without a new lowest loss, whose model is
+            kept too.
+        save_state_every: Steps between saves of the training state; no effect on the outcome.
+    """
+
+    checkpoint_steps: tuple[int, ...] = ()
+    validate_every: Positive = 50
+    patience: Positive | None = None
+    save_state_every: Positive = 50
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        outside = [step for step in self.checkpoint_steps if not 1 <= step <= self.steps]
+        if outside:
+            raise CircuitsError(
+                f"checkpoint_steps {outside}: a checkpoint comes after step 1 at the earliest and "
+                f"after step {self.steps} at the latest; step 0 is the base model itself"
+            )
+        object.__setattr__(self, "checkpoint_steps", tuple(sorted(set(self.checkpoint_steps))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings(CheckpointOptions):
+    """Every number that a fine-tuning depends on.
+
+    Attributes:
+        seed: Order of the examples, and dropout; below 2**31.
+    """
+
+    seed: Annotated[int, Within(at_least=0, below=2**31)] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(CheckpointOptions):
+    """A fine-tuning on a task's own examples; its seed is that of the whole.
+
+    Attributes:
+        examples: Training examples.
+        validation: Validation examples.
+    """
+
+    examples: Positive = 1000
+    validation: Positive = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraOptions(Options):
+    """Which layers a LoRA adapts, and how widely.
+
+    Attributes:
+        layers: How many layers (default: half of them).
+        rank: Rank of the adapter; in a comparison, of the one on all layers, whose number of
+            parameters the others equal.
+    """
+
+    layers: Positive | None = None
+    rank: Positive = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraComparisonOptions(LoraOptions, TrainingOptions):
+    """A comparison of LoRA targets on a task's own examples.
+
+    Attributes:
+        examples: Training examples.
+        held_out: Held-out examples that each LoRA is judged on.
+        seeds: One run of each condition for each seed.
+        criterion: What the targeted condition chooses its layers by: the edges of the last
+            checkpoint's circuit, or what the model diff measures; the circuit then has a condition
+            of its own.
+    """
+
+    examples: Positive = 1000
+    held_out: Positive = 100
+    seeds: tuple[int, ...] = (0, 1)
+    criterion: LayerCriterion = "edges"
+
+
+PARTS: tuple[AdapterPart, ...] = ("qkv", "attention-output", "mlp")
+
+
+@dataclass(frozen=True)
+class LoraProtocol(Options):
+    """What every condition of a comparison shares.
+
+    Attributes:
+        training: How each LoRA is trained; its seed is replaced by each of `seeds`. Early stopping
+            is refused, since every condition takes equal steps.
+        seeds: One run of each condition for each seed.
+        rank: Rank of the LoRA on all layers, which sets the number of parameters.
+        parts: Which projections of a layer get an adapter.
+        max_new_tokens: The longest a summary may get; None takes the length of the longest target.
+        words: What ROUGE counts (`tasks.text.rouge`).
+        tokenizer: A folder or hub id, where another tokenizer than the model's own is used.
+    """
+
+    training: FinetuneSettings
+    seeds: tuple[int, ...] = LoraComparisonOptions.seeds
+    rank: Positive = LoraOptions.rank
+    parts: tuple[AdapterPart, ...] = PARTS
+    max_new_tokens: int | None = None
+    words: str = "auto"
+    tokenizer: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.training.patience is not None:
+            raise CircuitsError(
+                "patience: conditions take equal steps, so early stopping must be None"
+            )
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise CircuitsError("a comparison needs one seed or more, no two alike")
