@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 import transformers
-from circuits.runtime.options import RunOptions
 from pydantic import TypeAdapter
 
 import tasks
@@ -32,6 +31,7 @@ from circuits.format import estimate, signed
 from circuits.graph import EdgeScores
 from circuits.models import HookedModel
 from circuits.models.weight_loading import WeightLoading
+from circuits.options.run import RunOptions
 from circuits.runtime.files import read_json, write_json
 
 MODELS = ("smollm2-135m", "gemma3-270m")

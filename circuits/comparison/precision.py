@@ -18,8 +18,8 @@ from circuits.format import signed
 from circuits.graph import EdgeScores
 from circuits.models import HookedModel
 from circuits.models.quantised import unquantised_bytes
+from circuits.options.run import RunOptions
 from circuits.planning.device import available_memory
-from circuits.runtime.options import RunOptions
 from tasks.pairs import PairSet
 
 TOP = 0.01

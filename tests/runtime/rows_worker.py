@@ -16,11 +16,11 @@ import sys
 from pathlib import Path
 
 import torch
-from circuits.runtime.options import RunOptions
 from killing import in_child
 
 import circuits
 import tasks
+from circuits.options.run import RunOptions
 from circuits.runtime import resume
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from circuits.runtime.options import RunOptions
 from killing import ENVIRONMENT
 from safetensors.torch import save_file
 
 from circuits.attribution import attribute
 from circuits.errors import CircuitsError
+from circuits.options.run import RunOptions
 from circuits.runtime import example_rows, mapped
 from circuits.runtime.example_rows import ExampleRows
 from circuits.runtime.resume import NAME, PartialResults
