@@ -60,10 +60,11 @@ if TYPE_CHECKING:
     from circuits.intervention.patching import Patching, PatchSpec, patch, path_patch
     from circuits.model_diff import ModelDiff, diff_models
     from circuits.models import HookedModel
+    from circuits.options.engine import RayEngine
     from circuits.options.run import RunOptions
     from circuits.options.tuning import LoraProtocol
     from circuits.runs import MissingResultError, RunFolder, open_run
-    from circuits.runtime.cluster.engine import RayEngine
+    from circuits.runtime.cluster.pool import close_engine
     from circuits.runtime.resume import PartialResults, Pieces
     from circuits.statistics.estimate import Estimate, Estimates
     from circuits.tuning.lora_comparison import compare_lora_targets
@@ -129,7 +130,8 @@ _HOMES = {
     "circuits.models": ("HookedModel",),
     "circuits.runs": ("MissingResultError", "RunFolder", "open_run"),
     "circuits.runtime.resume": ("PartialResults", "Pieces"),
-    "circuits.runtime.cluster.engine": ("RayEngine",),
+    "circuits.options.engine": ("RayEngine",),
+    "circuits.runtime.cluster.pool": ("close_engine",),
     "circuits.options.run": ("RunOptions",),
     "circuits.statistics.estimate": ("Estimate", "Estimates"),
     "circuits.options.tuning": ("LoraProtocol",),
@@ -193,6 +195,7 @@ __all__ = [
     "attribute",
     "attribute_nodes",
     "choose_ranking",
+    "close_engine",
     "compare",
     "compare_lora_targets",
     "completeness",

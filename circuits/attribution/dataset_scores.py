@@ -24,11 +24,11 @@ from circuits.graph.blocks import COUNT, Blocks, block_of
 from circuits.graph.provenance import Provenance
 from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
+from circuits.options.engine import RayEngine
 from circuits.options.run import RunOptions
 from circuits.planning import choose_batch_size
 from circuits.provenance import describe_model, describe_pairs, versions
 from circuits.runtime.batching import over_batches
-from circuits.runtime.cluster.engine import RayEngine
 from circuits.runtime.example_rows import ExampleRows, room
 from circuits.runtime.notices import say
 from circuits.runtime.resume import PartialResults

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -50,6 +51,7 @@ def diff(
     loading: LoadOptions,
     resampled: ResampleOptions,
     run: use.Run,
+    engine: use.Engine,
     quiet: use.Quiet = False,
 ) -> None:
     """Show how models differ inside.
@@ -94,7 +96,7 @@ def diff(
         file, provenance = scored.get(place, (None, Provenance()))
         return load_scored(place, loading, file, provenance)
 
-    options = use.running(run, quiet)
+    options = replace(use.running(run, quiet), engine=use.engine_of(engine))
     loaded_task = use.load_task(source.task, source)
     base_model = load(base)
     pairs = use.load_pairs(loaded_task, base_model, source.n, source.split, run.seed)

@@ -70,6 +70,7 @@ def discover(
     ] = None,
     judged: MetricOptions,
     run: use.Run,
+    engine: use.Engine,
     quiet: use.Quiet = False,
 ) -> None:
     """Score every edge, node or neuron of a model on a task.
@@ -94,6 +95,7 @@ def discover(
     from circuits.runtime.resume import NAME as PARTIAL
     from circuits.runtime.resume import PartialResults, Pieces
 
+    run = replace(run, engine=use.engine_of(engine))
     use.require_writable(out)
     options = use.running(run, quiet)
     strategy, positive_ratio = chosen_by.strategy, chosen_by.positive_ratio

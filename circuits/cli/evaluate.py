@@ -69,6 +69,7 @@ def evaluate(
     perturbed: PerturbationOptions,
     config: EvalConfig,
     run: use.Run,
+    engine: use.Engine,
     quiet: use.Quiet = False,
 ) -> None:
     """Measure how faithful circuits are, on examples that were not scored on.
@@ -92,6 +93,7 @@ def evaluate(
     from circuits.report import write_report
     from circuits.runtime.resume import Pieces
 
+    run = replace(run, engine=use.engine_of(engine))
     use.require_writable(out)
     found = load_scores(scores)
     scored = found.provenance.data

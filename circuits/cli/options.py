@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from circuits.cli.flags import Without
+from circuits.cli.flags import Given, Without
 from circuits.errors import CircuitsError
 from circuits.options.choices import Positive
-from circuits.options.declared import Options
+from circuits.options.declared import Options, narrowed
+from circuits.options.engine import EngineOptions, RayEngine
 from circuits.options.model import LoadOptions
 from circuits.options.run import RunOptions
 from tasks.named_splits import Split
@@ -31,6 +32,8 @@ Out = Annotated[Path, typer.Option(help="Folder to write into.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 Run = Annotated[RunOptions, Without("progress")]
 """Batches and seed; the verb adds progress from --quiet, by `running`."""
+Engine = Annotated[Given[EngineOptions], Without("start_timeout")]
+"""Where batches are worked on; the verb adds it to its run, by `engine_of`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,17 @@ class TaskOptions(DataOptions):
 def running(run: RunOptions, quiet: bool) -> RunOptions:
     """The options of a run, with progress bars unless --quiet."""
     return replace(run, progress=not quiet)
+
+
+def engine_of(asked: Given[EngineOptions]) -> RayEngine | None:
+    """The engine that was asked for; its other flags are refused without --engine."""
+    made = asked.make()
+    if made.engine is not None:
+        return narrowed(made, RayEngine)
+    if asked.values:
+        flag = next(iter(asked.values)).replace("_", "-")
+        raise CircuitsError(f"--{flag} is about workers; it goes with --engine ray")
+    return None
 
 
 def load_task(name: str, source: DataOptions) -> Task:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +50,7 @@ def patch(
     ] = None,
     judged: Annotated[MetricOptions, Without("metric")],
     run: use.Run,
+    engine: use.Engine,
     quiet: use.Quiet = False,
 ) -> None:
     """Put activations of one run into another, site by site, exactly.
@@ -63,6 +65,7 @@ def patch(
     from circuits.report.patching_page import write_patching
     from circuits.runtime.resume import PartialResults
 
+    run = replace(run, engine=use.engine_of(engine))
     use.require_writable(out)
     loaded = use.load_task(source.task, source)
     if path and {*asked.values} - {"direction", "align"}:

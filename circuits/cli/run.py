@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from circuits.cli.flags import Without
-from circuits.cli.options import Quiet, echo_outputs, silence_libraries
+from circuits.cli.options import Engine, Quiet, echo_outputs, engine_of, silence_libraries
 from circuits.options.model import LoadOptions
 
 
@@ -24,6 +25,7 @@ def run(
     ] = None,
     *,
     loading: Annotated[LoadOptions, Without("device", "dtype")],
+    engine: Engine,
     quiet: Quiet = False,
 ) -> None:
     """Do everything in a recipe, from pairs to report.
@@ -35,6 +37,7 @@ def run(
     from circuits.pipeline import load_recipe
     from circuits.pipeline import run as run_pipeline
 
+    asked = engine_of(engine)
     silence_libraries()
     logging.getLogger("circuits.pipeline").setLevel(logging.INFO)
     resolved = load_recipe(
@@ -44,4 +47,6 @@ def run(
             *([] if loading.tokenizer is None else [f"tokenizer={loading.tokenizer}"]),
         ],
     )
+    if asked is not None:
+        resolved = replace(resolved, engine=asked)
     echo_outputs(run_pipeline(resolved, out or Path("runs", resolved.name), progress=not quiet))

@@ -24,8 +24,8 @@ from circuits.models.inputs import Prefix
 from circuits.models.view import ReadsHeads, ReadsInput, View, WritesHeads
 from circuits.options.choices import Ablation
 from circuits.options.declared import require_known
+from circuits.options.engine import RayEngine
 from circuits.runtime.batching import over_batches
-from circuits.runtime.cluster.engine import RayEngine
 from tasks.pairs import PairBatch, PairSet
 
 Key = TypeVar("Key")

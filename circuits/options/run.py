@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from circuits.options.choices import Count, Positive
 from circuits.options.declared import Options
-from circuits.runtime.cluster.engine import RayEngine
+from circuits.options.engine import RayEngine
 
 
 @dataclass(frozen=True)

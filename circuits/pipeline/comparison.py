@@ -52,7 +52,7 @@ def cross_circuits(run: RunContext) -> None:
             pairs,
             metric=run.recipe.attribution.metric,
             n_resamples=section.n_resamples,
-            options=RunOptions(run.recipe.evaluation.batch_size, run.recipe.seed, run.progress),
+            options=run.options(run.recipe.evaluation.batch_size),
             resume=resume,
         )
         found.save(run.store.path("cross_evaluation.json"))
@@ -77,7 +77,7 @@ def diff_checkpoints(run: RunContext) -> None:
 
     def work(resume: Pieces) -> None:
         pairs = run.data.pairs("score")[: section.documents]
-        options = RunOptions(section.batch_size, run.recipe.seed, run.progress)
+        options = run.options(section.batch_size)
         diff = diff_models(
             run.model(run.last),
             run.model(BASE),

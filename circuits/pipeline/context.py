@@ -7,6 +7,7 @@ from functools import cached_property
 
 from circuits.graph import Circuit, EdgeScores
 from circuits.models import HookedModel, checkpoint_series
+from circuits.options.run import RunOptions
 from circuits.pipeline.data import Data
 from circuits.pipeline.recipe import Recipe
 from circuits.pipeline.store import Store
@@ -23,6 +24,10 @@ class RunContext:
     store: Store
     data: Data
     progress: bool
+
+    def options(self, batch_size: int | None = None) -> RunOptions:
+        """How a stage runs, with so many pairs at a time."""
+        return RunOptions(batch_size, self.recipe.seed, self.progress, self.recipe.engine)
 
     @cached_property
     def checkpoints(self) -> dict[str, str]:

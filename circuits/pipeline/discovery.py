@@ -23,7 +23,6 @@ from circuits.graph import AnyCircuit, EdgeScores, select
 from circuits.intervention.patching import PatchSpec, patch
 from circuits.options.circuit import CircuitOptions
 from circuits.options.declared import narrowed
-from circuits.options.run import RunOptions
 from circuits.pipeline.context import RunContext
 from circuits.pipeline.recipe import plain
 from circuits.pipeline.settings import attribution_of
@@ -44,7 +43,7 @@ def check_task(run: RunContext, name: str) -> None:
             run.model(name),
             run.data.pairs("score"),
             metric=section.metric,
-            options=RunOptions(section.batch_size, run.recipe.seed, run.progress),
+            options=run.options(section.batch_size),
         )
         return found.model_dump(mode="json")
 
@@ -76,7 +75,7 @@ def score(run: RunContext, name: str) -> None:
                 run.data.pairs("score"),
                 chosen,
                 metric=section.metric,
-                options=RunOptions(section.batch_size, progress=run.progress),
+                options=run.options(section.batch_size),
                 per_example=True,
                 resume=resume,
             ).save(run.store.path("scores"), name)
@@ -135,7 +134,7 @@ def _choose_ranking(run: RunContext, name: str, scores: EdgeScores, size: int) -
             RankingTrials(size, section.strategy),
             metric=run.recipe.attribution.metric,
             ablation=run.recipe.evaluation.ablation,
-            options=RunOptions(run.recipe.evaluation.batch_size, run.recipe.seed, run.progress),
+            options=run.options(run.recipe.evaluation.batch_size),
         ).select(scores)
     except (UndefinedMetricError, TooFewError) as error:
         _log.warning("%s: the ranking is absolute, for none can be chosen: %s", name, error)
@@ -157,7 +156,7 @@ def evaluate_circuit(run: RunContext, name: str) -> None:
             run.data.pairs("evaluate"),
             config=config,
             conditions={one: run.data.pairs(one) for one in run.data.conditions},
-            options=RunOptions(section.batch_size, run.recipe.seed, run.progress),
+            options=run.options(section.batch_size),
             resume=resume,
         )
         return found.model_dump(mode="json")
@@ -201,7 +200,7 @@ def patch_activations(run: RunContext) -> None:
                 run.data.pairs("evaluate")[: section.pairs],
                 narrowed(section, PatchSpec),
                 metrics=run.recipe.attribution.metric,
-                options=RunOptions(batch_size=section.batch_size, progress=run.progress),
+                options=run.options(section.batch_size),
                 resume=resume,
             )
             found.save(run.store.path("patching.json"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from circuits.importance import LayerImportance, importance_from_circuit
 from circuits.model_diff import ModelDiffs
 from circuits.model_diff.diff import CRITERIA, EDGES
-from circuits.options.run import RunOptions
 from circuits.options.tuning import LoraComparisonOptions, LoraProtocol
 from circuits.pipeline.context import RunContext
 from circuits.pipeline.recipe import plain
@@ -38,7 +37,7 @@ def compare_loras(run: RunContext) -> None:
             protocol,
             run.store.path("lora"),
             device=run.recipe.device,
-            options=RunOptions(progress=run.progress),
+            options=run.options(),
         )
         found = found.model_copy(update={"importance": tuple(importance.values())})
         found.save(run.store.path("lora.json"))

@@ -21,6 +21,7 @@ from circuits.options.choices import Count, Positive
 from circuits.options.circuit import CircuitOptions
 from circuits.options.comparison import ComparisonOptions
 from circuits.options.declared import Options, Within, options_from
+from circuits.options.engine import RayEngine
 from circuits.options.evaluation import EvalConfig, PerturbationOptions
 from circuits.options.model import ModelOptions
 from circuits.options.patching import PatchSpec
@@ -136,6 +137,8 @@ class Recipe(ModelOptions):
         name: Of the run, and of its folder: without spaces and slashes.
         task: The task.
         seed: Seed of every random choice.
+        engine: Workers that batches are handed to; None is this process. It is left out of the
+            run's own recipe, as it changes no result.
         finetune: How the checkpoints are made.
         checkpoints: A folder of `step-N` folders that exist already.
         pairs: Numbers of pairs.
@@ -151,6 +154,7 @@ class Recipe(ModelOptions):
     name: str
     task: TaskSection
     seed: Count = 0
+    engine: RayEngine | None = None
     finetune: FinetuneOptions | None = None
     checkpoints: str | None = None
     pairs: PairsSection = PairsSection()
@@ -188,8 +192,10 @@ class Recipe(ModelOptions):
         return self.finetune is None and self.checkpoints is None
 
     def to_yaml(self) -> str:
-        """The recipe as resolved."""
-        return yaml.safe_dump(plain(self), sort_keys=False)
+        """The recipe as resolved, without its engine."""
+        values = plain(self)
+        del values["engine"]
+        return yaml.safe_dump(values, sort_keys=False)
 
 
 def plain(section: Options) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from circuits.errors import CircuitsError
-from circuits.runtime.cluster.engine import RayEngine
+from circuits.options.engine import RayEngine
 from circuits.runtime.hands import InProcess, OnDevice, Ticket, hired
 from circuits.runtime.oom import out_of_memory
 from tasks.pairs import PairBatch, PairSet

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast, runtime_chec
 import torch
 
 from circuits.errors import CircuitsError
-from circuits.runtime.cluster.engine import Portable, RayEngine
+from circuits.options.engine import RayEngine
+from circuits.runtime.cluster.portable import Portable
 from tasks.pairs import PairBatch
 
 if TYPE_CHECKING:
@@ -199,6 +200,8 @@ class _Hired(Generic[Result]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        from circuits.runtime.cluster.pool import close_engine
+
         self._pool.abandon(self._pieces)
         if error is not None and not isinstance(error, Exception | GeneratorExit):
-            self._engine.close()  # Ctrl-C stops what runs, too
+            close_engine(self._engine)  # Ctrl-C stops what runs, too

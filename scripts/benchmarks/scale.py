@@ -24,8 +24,9 @@ import tasks
 from circuits.attribution import attribute
 from circuits.graph import EdgeScores
 from circuits.models import HookedModel
+from circuits.options.engine import RayEngine
 from circuits.options.run import RunOptions
-from circuits.runtime.cluster.engine import RayEngine
+from circuits.runtime.cluster.pool import close_engine
 from tasks.pairs import PairSet
 
 
@@ -45,7 +46,7 @@ def seconds(model: HookedModel, pairs: PairSet, workers: int, options: argparse.
     ready = time.perf_counter()
     found = scored(model, pairs, engine, options.steps, options.batch)
     done = time.perf_counter()
-    engine.close()
+    close_engine(engine)
     return {"start": ready - began, "scoring": done - ready, "mean": found.matrix}
 
 
@@ -61,7 +62,7 @@ def driver_memory(model: HookedModel, pairs: PairSet, options: argparse.Namespac
         for _ in range(times):
             scored(model, part, engine, 1, options.batch)
         peaks.append(round(peak(), 1))
-    engine.close()
+    close_engine(engine)
     return peaks
 
 

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from circuits.errors import CircuitsError
-from circuits.runtime.cluster.engine import RayEngine
+from circuits.options.engine import RayEngine
 
+_HTTP2_BEGINS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_SETTINGS_FRAME = bytes([4])
 _ANSWERS = 10.0  # seconds in which an address has to answer
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_DISABLE_IMPORT_WARNING": "1",
-    "RAY_raylet_start_wait_time_s": "300",  # a crowded machine takes longer than Ray's 30
-    "RAY_gcs_server_port_wait_time_s": "300",
+    "RAY_raylet_start_wait_time_s": "60",  # a crowded machine takes longer than Ray's 30
+    "RAY_gcs_server_port_wait_time_s": "60",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a worker without a device sees none
 }
 
@@ -85,28 +87,38 @@ def _connect(ray: Any, engine: RayEngine) -> None:
         settings |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     elif engine.address != "auto":
         _require_answer(engine.address)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    settings |= {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+    tries = 2 if engine.address is None else 1  # its parts wait 20 s for each other, then abort
+    for left in reversed(range(tries)):
         try:
-            ray.init(
-                **settings,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=False,
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ray.init(**settings)
+            return
         except Exception as error:  # of many classes, RuntimeError and ValueError among them
+            ray.shutdown()
+            if left:
+                continue
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             where = "on this machine" if engine.address is None else f"at {engine.address!r}"
             raise CircuitsError(f"engine: no Ray {where} ({first})") from error
 
 
 def _require_answer(address: str) -> None:
-    """Refuse an address at which nothing listens: Ray would try for minutes, then abort."""
+    """Refuse an address at which no Ray answers: Ray itself would try for a quarter of an hour.
+
+    Its head speaks HTTP/2, and so answers the beginning of a connection with its settings.
+    """
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal():
         raise CircuitsError(f"engine: address {address!r}: write host:port, or auto")
     try:
-        socket.create_connection((host, int(port)), timeout=_ANSWERS).close()
+        with socket.create_connection((host, int(port)), timeout=_ANSWERS) as made:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return
+            made.sendall(_HTTP2_BEGINS)
+            if made.recv(9)[3:4] != _SETTINGS_FRAME:
+                raise CircuitsError(f"engine: what answers at address {address!r} is no Ray")
     except (OSError, OverflowError) as error:
         raise CircuitsError(
             f"engine: nothing answers at address {address!r} ({error}); `ray status` on the "

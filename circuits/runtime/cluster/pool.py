@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from circuits.errors import CircuitsError
+from circuits.options.engine import RayEngine
 from circuits.runtime.cluster.connection import Connection
-from circuits.runtime.cluster.engine import RayEngine, Recipe
 from circuits.runtime.cluster.packing import packed, unpacked
+from circuits.runtime.cluster.portable import Recipe
 from circuits.runtime.cluster.worker import Job, Outcome, Worker
 
 _log = logging.getLogger(__name__)
@@ -241,12 +242,12 @@ def pool_of(engine: RayEngine) -> Pool:
     """
     if engine not in _pools:
         for other in list(_pools):
-            close(other)
+            close_engine(other)
         _pools[engine] = Pool(engine)
     return _pools[engine]
 
 
-def close(engine: RayEngine) -> None:
+def close_engine(engine: RayEngine) -> None:
     """Stop an engine's workers.
 
     Args:
@@ -260,4 +261,4 @@ def close(engine: RayEngine) -> None:
 @atexit.register
 def _close_all() -> None:
     for engine in list(_pools):
-        close(engine)
+        close_engine(engine)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from circuits.attribution import attribute
 from circuits.models import HookedModel
+from circuits.options.engine import RayEngine
 from circuits.options.run import RunOptions
 from circuits.runtime import resume as module
-from circuits.runtime.cluster.engine import RayEngine
 from circuits.runtime.resume import PartialResults
 
 if __name__ == "__main__":

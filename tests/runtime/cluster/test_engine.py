@@ -2,15 +2,19 @@
 
 import socket
 import sys
+import threading
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from circuits.cli.app import app
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel
+from circuits.options.engine import RayEngine
+from circuits.pipeline import load_recipe
 from circuits.runtime.batching import over_batches
 from circuits.runtime.cluster.connection import Connection, room
-from circuits.runtime.cluster.engine import RayEngine
 from circuits.runtime.cluster.packing import packed, unpacked
 from circuits.runtime.hands import done_in_order
 
@@ -18,16 +22,36 @@ from circuits.runtime.hands import done_in_order
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"workers": 0}, "engine: workers 0; it must be at least 1"),
-        ({"cpus_per_worker": 0}, "engine: cpus_per_worker 0"),
-        ({"retries": -1}, "engine: retries -1; it must be at least 0"),
-        ({"start_timeout": 0.0}, "engine: start_timeout 0"),
+        ({"workers": 0}, "workers 0: it must be at least 1"),
+        ({"cpus_per_worker": 0}, "cpus_per_worker 0: it must be at least 1"),
+        ({"retries": -1}, "retries -1: it must be at least 0"),
+        ({"start_timeout": 0.0}, "start_timeout 0.0: it must be above 0"),
         ({"address": "ray://head:10001"}, "run this on a machine of the cluster"),
     ],
 )
 def test_settings_that_cannot_be(settings, message):
     with pytest.raises(CircuitsError, match=message):
         RayEngine(**settings)
+
+
+def test_flags_of_workers_go_with_the_engine(tmp_path):
+    given = ("discover", "--model", "newsroom-gpt2", "--task", "newsroom", "--out", str(tmp_path))
+    done = CliRunner().invoke(app, [*given, "--gpus-per-worker", "1"])
+    assert str(done.exception) == ("--gpus-per-worker is about workers; it goes with --engine ray")
+    for flags, message in (
+        (("--engine", "dask"), "unknown engine 'dask'; known: ray"),
+        (("--engine", "ray", "--workers", "0"), "workers 0: it must be at least 1"),
+    ):
+        assert str(CliRunner().invoke(app, [*given, *flags]).exception) == message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_has_its_engine_and_a_run_does_not_depend_on_it():
+    plain, workers = (load_recipe("quickstart", more) for more in ([], ["engine={workers: 2}"]))
+    assert plain.engine is None and workers.engine == RayEngine(workers=2)
+    assert workers.to_yaml() == plain.to_yaml()
+    with pytest.raises(CircuitsError, match=r"engine.*workers 0: it must be at least 1"):
+        load_recipe("quickstart", ["engine={workers: 0}"])
 
 
 def test_a_worker_computes_on_the_devices_that_it_has():
@@ -43,6 +67,24 @@ def test_an_address_that_does_not_answer_is_refused_in_a_line(address, hooked, r
     with pytest.raises(CircuitsError, match=r"engine: .*address") as refused:
         list(over_batches(hooked("gpt2"), random_pairs(), lambda *_: 0, engine=engine))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("answer", "message"), [(b"HTTP/1.1 400 no", "is no Ray"), (b"", "timed")])
+def test_an_address_of_something_else_is_refused(answer, message, monkeypatch):
+    monkeypatch.setattr("circuits.runtime.cluster.connection._ANSWERS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        held = []
+
+        def serve():
+            held.append(server.accept()[0])
+            held[0].sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(CircuitsError, match=message):
+            Connection.to(RayEngine(f"127.0.0.1:{server.getsockname()[1]}"))
+        thread.join()
+        held[0].close()
 
 
 def test_more_workers_than_there_is_room_for():

@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 
 import pytest
 import torch
@@ -18,13 +18,18 @@ from circuits.intervention.patching import PatchSpec, patch, path_patch
 from circuits.model_diff.documents import diff_documents
 from circuits.model_diff.hidden import checkpoint_states
 from circuits.models import HookedModel
+from circuits.options.engine import RayEngine
 from circuits.options.run import RunOptions
+from circuits.options.tuning import FinetuneSettings
+from circuits.pipeline import load_recipe, run
 from circuits.runtime.batching import over_batches
 from circuits.runtime.cluster.connection import ray_package
-from circuits.runtime.cluster.engine import RayEngine
-from circuits.runtime.cluster.pool import pool_of
+from circuits.runtime.cluster.pool import close_engine, pool_of
 from circuits.runtime.result_file import Record
 from circuits.runtime.resume import PartialResults
+from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
+from circuits.tuning.lora_targets import LoraTarget
+from tasks.pairs import TrainingExample
 
 os.environ["RAY_AUTH_MODE"] = "disabled"  # a token would be written to the home folder
 
@@ -43,7 +48,7 @@ def cluster():
     )
     yield made
     for engine in engines_of(made):
-        engine.close()
+        close_engine(engine)
     made.shutdown()
 
 
@@ -225,6 +230,50 @@ def test_a_worker_that_cannot_load_the_model_says_so(two, model_folder, random_p
     shutil.rmtree(tmp_path / "model")
     with pytest.raises(CircuitsError, match=r"engine: a worker on .* could not load .*model"):
         scored(model, random_pairs(n=2), two)
+
+
+def test_loras_trained_side_by_side_are_those_of_one_process(two, model_folder, tmp_path):
+    train, held_out = (
+        [
+            TrainingExample((3 + row, 9, start), (5, row + 7, 0), f"{start}, {row}")
+            for row in range(6)
+        ]
+        for start in (20, 40)
+    )
+    training = FinetuneSettings(steps=2, learning_rate=1e-2, warmup_steps=1, batch_size=3)
+    targets = (LoraTarget.random(1), LoraTarget.random(2, name="random-2"))
+    found = {
+        name: compare_lora_targets(
+            model_folder("gpt2"),
+            train,
+            held_out,
+            targets,
+            LoraProtocol(training, (0, 1), rank=2),
+            tmp_path / name,
+            device="cpu",
+            options=RunOptions(engine=engine),
+        )
+        for name, engine in (("here", None), ("there", two))
+    }
+    here, there = ([replace(run, seconds=0.0) for run in one.runs] for one in found.values())
+    assert here == there and len(here) == 4
+    for path in (tmp_path / "here").rglob("adapter_model.safetensors"):
+        other = tmp_path / "there" / path.relative_to(tmp_path / "here")
+        assert path.read_bytes() == other.read_bytes()
+
+
+def test_a_run_with_an_engine_writes_the_same_score_files(two, tmp_path):
+    changes = [
+        *("finetune=null", "lora=null", "model_diff=null", "pairs.score=6", "pairs.evaluate=6"),
+        *("evaluation.corruptions=[]", "evaluation.perturbations=[]", "evaluation.quality=null"),
+        *("evaluation.other_examples=0", "evaluation.minimality=null", "device=cpu"),
+        *("evaluation.completeness=null", "evaluation.stability.n_resamples=20"),
+    ]
+    elsewhere = f"engine={{address: '{two.address}', workers: 2, retries: 1}}"
+    for name, more in (("here", []), ("there", [elsewhere])):
+        run(load_recipe("quickstart", [*changes, *more]), tmp_path / name, progress=False)
+    for file in ("recipe.yaml", "scores/base.safetensors", "scores/base.json", "evaluation.json"):
+        assert (tmp_path / "there" / file).read_bytes() == (tmp_path / "here" / file).read_bytes()
 
 
 def test_what_a_node_had_when_it_left_is_done_by_others(cluster, second, hooked, random_pairs):
