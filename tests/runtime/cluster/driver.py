@@ -1,6 +1,6 @@
 """A process of its own that scores with two workers, batch by batch, for tests that stop it.
 
-Arguments: folder of a model, pickled pairs, partial file.
+Arguments: folder of a model, pickled pairs, partial file, steps.
 """
 
 import pickle
@@ -20,4 +20,4 @@ if __name__ == "__main__":
     pairs = pickle.loads(Path(sys.argv[2]).read_bytes())
     options = RunOptions(1, engine=RayEngine(workers=2))
     with PartialResults(sys.argv[3]) as resume:
-        attribute(model, pairs, "eap-ig", steps=50, options=options, resume=resume)
+        attribute(model, pairs, "eap-ig", steps=int(sys.argv[4]), options=options, resume=resume)

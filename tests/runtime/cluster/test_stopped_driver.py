@@ -18,20 +18,29 @@ from circuits.runtime.resume import NAME, PartialResults
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.ray]
 
+PAIRS, STEPS = 30, 20
 MARK = "CIRCUITS_TEST_MARK"
 PATIENCE = 300  # seconds, on a crowded machine
 
 
+@pytest.fixture(scope="module")
+def here(hooked, random_pairs):
+    """The scores of a process that nobody stopped."""
+    return attribute(
+        hooked("gpt2"), random_pairs(n=PAIRS), "eap-ig", steps=STEPS, options=RunOptions(1)
+    )
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_driver_leaves_its_work_and_no_process(
-    how, model_folder, hooked, random_pairs, tmp_path
+    how, here, model_folder, hooked, random_pairs, tmp_path
 ):
-    pairs, mark = random_pairs(n=40), uuid.uuid4().hex
+    pairs, mark = random_pairs(n=PAIRS), uuid.uuid4().hex
     (tmp_path / "pairs").write_bytes(pickle.dumps(pairs))
     driver = subprocess.Popen(
         [
             *(sys.executable, Path(__file__).with_name("driver.py")),
-            *(model_folder("gpt2"), tmp_path / "pairs", tmp_path / NAME),
+            *(model_folder("gpt2"), tmp_path / "pairs", tmp_path / NAME, str(STEPS)),
         ],
         env={**os.environ, MARK: mark, "RAY_AUTH_MODE": "disabled"},
         start_new_session=True,
@@ -47,10 +56,9 @@ def test_a_stopped_driver_leaves_its_work_and_no_process(
 
     with Counting(tmp_path / NAME) as resume:
         there = attribute(
-            hooked("gpt2"), pairs, "eap-ig", steps=50, options=RunOptions(1), resume=resume
+            hooked("gpt2"), pairs, "eap-ig", steps=STEPS, options=RunOptions(1), resume=resume
         )
-    assert 0 < resume.taken < 40
-    here = attribute(hooked("gpt2"), pairs, "eap-ig", steps=50, options=RunOptions(1))
+    assert 0 < resume.taken < PAIRS
     assert bool(here.matrix.any())
     assert torch.equal(there.matrix, here.matrix)
     assert torch.equal(there.per_example, here.per_example)
