@@ -1,8 +1,9 @@
-"""A pretended accelerator: tensors in host memory that say they are on another device.
+"""Pretended accelerators: tensors in host memory that say they are on another device.
 
-A GPU refuses to mix its tensors with the host's, and so do these; what is done to them is done on
-the CPU. Code that runs here, and finds what it finds on the CPU, leaves no tensor behind on the
-wrong device, and none is made there. It says nothing about a GPU's own arithmetic.
+A GPU refuses to mix its tensors with the host's and with another GPU's, and so do these; what is
+done to them is done on the CPU. Code that runs here, and finds what it finds on the CPU, leaves no
+tensor behind on the wrong device, and none is made there. It says nothing about a GPU's own
+arithmetic.
 """
 
 from __future__ import annotations
@@ -18,24 +19,25 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 DEVICE = torch.device("lazy:0")  # of the types that exist, one that autograd runs on CPU threads
+SECOND = torch.device("lazy:1")
 aten = torch.ops.aten
 INDEXING = (aten.index, aten.index_put, aten.index_put_)
 
 
 class Far(Tensor):
-    """A host tensor, `inner`, that says it is on `DEVICE`."""
+    """A host tensor, `inner`, that says it is on `DEVICE` or `SECOND`."""
 
     inner: Tensor
 
     @staticmethod
-    def __new__(cls, inner: Tensor) -> Far:
+    def __new__(cls, inner: Tensor, device: torch.device = DEVICE) -> Far:
         made = Tensor._make_wrapper_subclass(
             cls,
             inner.shape,
             strides=inner.stride(),
             storage_offset=inner.storage_offset(),
             dtype=inner.dtype,
-            device=DEVICE,
+            device=device,
         )
         made.inner = inner
         return made
@@ -63,6 +65,9 @@ def _dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if far and near and not moves and not indexes:
         shapes = [[tuple(one.shape) for one in side] for side in (near, far)]
         raise RuntimeError(f"{func}: {shapes[0]} on the host, {shapes[1]} elsewhere")
+    places = {one.device for one in far if one.dim()}
+    if len(places) > 1 and not moves:
+        raise RuntimeError(f"{func}: tensors on {sorted(map(str, places))}")
     device = kwargs.get("device")
     if device is not None:
         kwargs = {**kwargs, "device": "cpu"}
@@ -70,6 +75,7 @@ def _dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if func is aten.copy_.default:
         return args[0]
     goes = bool(far) if device is None else torch.device(device).type == DEVICE.type
+    where = torch.device(device) if device is not None else next(iter(places), DEVICE)
     if not goes or func is aten._local_scalar_dense.default:
         return out
     known = {id(one.inner): one for one in far}  # what is changed in place stays itself
@@ -77,7 +83,7 @@ def _dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     def labelled(x: Any) -> Any:
         if not isinstance(x, Tensor):
             return x
-        return known[id(x)] if id(x) in known else Far(x)
+        return known[id(x)] if id(x) in known else Far(x, where)
 
     return tree_map(labelled, out)
 
@@ -116,7 +122,7 @@ def _refused(*_: Any, **__: Any) -> Any:
 
 
 def _new_tensor(_: Any, tensor: Far, data: Any, dtype: torch.dtype | None = None) -> Tensor:
-    return torch.tensor(data, dtype=dtype or tensor.dtype).to(DEVICE)
+    return torch.tensor(data, dtype=dtype or tensor.dtype).to(tensor.device)
 
 
 def _subscript(func: Any, tensor: Far, places: Any, *values: Any) -> Any:

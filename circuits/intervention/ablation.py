@@ -21,6 +21,7 @@ from circuits.errors import CircuitsError
 from circuits.models import DecomposedStream, HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
 from circuits.models.inputs import Prefix
+from circuits.models.placement import through
 from circuits.models.view import ReadsHeads, ReadsInput, View, WritesHeads
 from circuits.options.choices import Ablation
 from circuits.options.declared import require_known
@@ -91,9 +92,9 @@ class AblatedRun:
     def _project(self, event: ReadsHeads) -> None:
         value = self.inputs[event]
         if event.norm is not None:
-            value = event.norm.module.forward(value)
+            value = through(event.norm.module, value)
         for module in event.modules:
-            output = module.forward(value)
+            output = through(module, value)
             if module in self.values:  # q by one event, k and v by another
                 continue
             self.values[module] = output

@@ -36,6 +36,7 @@ from circuits.intervention.reader_inputs import ReaderInputs
 from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
 from circuits.models.norm import Norm
+from circuits.models.placement import through
 from circuits.models.view import (
     Projection,
     ReadsHeads,
@@ -199,7 +200,7 @@ class EdgeRun:
         if self.state[event.column] == _COMPUTED:
             ((_, (inputs,)),) = self.inputs[stream].of(event, [event.column])
         if event.norm is not None:
-            inputs = event.norm.module.forward(inputs)
+            inputs = through(event.norm.module, inputs)
         return inputs.reshape(x.shape)
 
     def _projected(
@@ -236,8 +237,7 @@ class EdgeRun:
 def _normed(
     norm: Norm, x: Float[Tensor, "reader batch pos d_model"]
 ) -> Float[Tensor, "reader batch pos d_model"]:
-    normed: Tensor = norm.module.forward(x)
-    return normed
+    return through(norm.module, x)
 
 
 def _instead(value: Tensor, x: Tensor) -> Tensor:

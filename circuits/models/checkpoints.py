@@ -107,10 +107,16 @@ def load(
     weights: how they are kept.
     """
     precision = as_dtype(dtype)
+    weights.require_one_place(source, device)
     target = as_device(device)
     name, revision = resolve(source)
     folder = Path(name)
     if (folder / "adapter_config.json").is_file():
+        if weights.device_map is not None:
+            raise CircuitsError(
+                f"{source}: an adapter is merged on one device; save what it is merged into, and "
+                "load that with a device map"
+            )
         merged = _load_adapter(folder, base, tokenizer, target, precision)
         if weights.quantize is not None:
             quantise(merged.model, weights.quantize)
@@ -127,7 +133,8 @@ def load(
         made = Loaded(load_weights(file, precision, how), asked, gguf=file.record)
     else:
         made = Loaded(_load_weights(source, target, precision, weights), asked)
-    torch.nn.Module.to(made.model, target)
+    if weights.device_map is None:
+        torch.nn.Module.to(made.model, target)
     return made if asked else _with_tokenizer(made, name, revision)
 
 

@@ -39,6 +39,7 @@ from circuits.models.inputs import (
     shared_length,
 )
 from circuits.models.load_errors import first_sentence
+from circuits.models.placement import held, home, settle
 from circuits.models.plain import quantisation, quantised_layers, require_plain
 from circuits.models.quantised import exact_products
 from circuits.models.recipe import CheckedRecipe, FromMemory, FromSource
@@ -93,6 +94,7 @@ class HookedModel:
         """
         hf = require_plain(hf, name)
         hf.train(False)
+        settle(hf)
         self.hf = hf.requires_grad_(False)
         self._tokenizer, self._no_tokenizer = tokenizer, no_tokenizer
         self.name, self.gguf, self.asked_tokenizer = name, gguf, asked_tokenizer
@@ -175,8 +177,8 @@ class HookedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return torch.device(self.hf.device)
+        """Where the weights are; of a model on several devices, where its parts come together."""
+        return home(self.hf)
 
     @property
     def d_vocab(self) -> int:
@@ -249,7 +251,11 @@ class HookedModel:
     def fingerprint(self) -> str:
         """BLAKE2 over the names and bytes of all weights."""
         digest = hashlib.blake2b(digest_size=16)
-        for name, tensor in sorted(self.hf.state_dict().items()):
+        for name in sorted(self.hf.state_dict()):
+            owner, _, leaf = name.rpartition(".")
+            tensor = held(self.hf.get_submodule(owner), leaf)
+            if tensor is None:
+                continue
             digest.update(name.encode())
             digest.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
@@ -329,7 +335,7 @@ class HookedModel:
             sparse_last_layer(tail, len(batch), given.example_index, given.position),
         ):
             logits: Tensor = self.hf(**given.arguments).logits
-        return logits[0].float()
+        return logits[0].float().to(self.device)
 
     @cached_property
     def bridge(self) -> TransformerBridge:

@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from circuits.models.placement import brought
+
 Edit = Callable[[Tensor], Tensor | None]
 
 
@@ -104,22 +106,33 @@ class _Part(Hooks):
         return see
 
 
+def _edited(module: nn.Module, edit: Edit, x: Tensor) -> Tensor | None:
+    """The edit of a tensor that is brought to the model's home and back, in the graph if there is
+    one: a gradient that is watched there is the branch's.
+    """
+    there = brought(module, x)
+    new = edit(there)
+    if there.device == x.device:
+        return new
+    return (there if new is None else new).to(x.device)
+
+
 def _before(edit: Edit) -> Callable[..., Any]:
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args:
-            new = edit(args[0])
+            new = _edited(module, edit, args[0])
             return None if new is None else ((new, *args[1:]), kwargs)
-        new = edit(kwargs["hidden_states"])
+        new = _edited(module, edit, kwargs["hidden_states"])
         return None if new is None else (args, {**kwargs, "hidden_states": new})
 
     return hook
 
 
 def _after(edit: Edit) -> Callable[..., Any]:
-    def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+    def hook(module: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
         if isinstance(output, tuple):
-            new = edit(output[0])
+            new = _edited(module, edit, output[0])
             return None if new is None else (new, *output[1:])
-        return edit(output)
+        return _edited(module, edit, output)
 
     return hook

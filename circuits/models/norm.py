@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from circuits.errors import UnsupportedError
+from circuits.models.placement import held, unhooked
 
 _KINDS: tuple[Literal["layer", "rms"], ...] = ("layer", "rms")
 
@@ -33,7 +34,7 @@ class Norm:
 
         It is run with other weights than its own, which may be zero and then tell nothing.
         """
-        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        weight, bias = held(module, "weight"), held(module, "bias")
         eps = getattr(module, "eps", getattr(module, "variance_epsilon", None))
         if weight is None or eps is None:
             raise UnsupportedError(f"{type(module).__name__}: a norm without weight or epsilon")
@@ -42,13 +43,13 @@ class Norm:
         other = torch.linspace(0.5, 1.5, weight.numel(), device=weight.device)
         other = other.to(weight.dtype).view_as(weight)
         drawn = {"weight": other} if bias is None else {"weight": other, "bias": other.flip(0)}
-        with torch.no_grad():
+        with torch.no_grad(), unhooked(module):
             expected = torch.func.functional_call(module, drawn, (probe,)).float()
             for kind in _KINDS:
                 for shift in (0, 1):
                     norm = cls(module, kind, shift + other, drawn.get("bias"), float(eps))
                     if torch.allclose(norm._formula(probe), expected, atol=1e-4, rtol=1e-2):
-                        effective = (1 + weight if shift else weight).detach()
+                        effective = 1 + weight if shift else weight
                         return cls(module, kind, effective, bias, float(eps))
         raise UnsupportedError(f"{type(module).__name__}: neither a LayerNorm nor an RMSNorm")
 

@@ -70,10 +70,11 @@ def require_plain(model: Any, name: str) -> PreTrainedModel:
         raise UnsupportedError(
             f"{name}: {kind} is no model of Hugging Face transformers; only those are looked at"
         )
-    if absent := [path for path, one in model.named_parameters() if one.is_meta]:
+    absent = [path for path, one in model.named_parameters() if one.is_meta]
+    if absent and getattr(model, "hf_device_map", None) is None:
         raise UnsupportedError(
             f"{name}: {len(absent)} weights hold no data here ({abbreviated(absent)}): they are on "
-            "the meta device, or offloaded; load the whole model onto one device"
+            "the meta device; load them, or have accelerate offload them"
         )
     # In a language model it may stand in the configuration of the text alone.
     if False in (model.config.return_dict, model.config.get_text_config().return_dict):

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError, UnsupportedError
+from circuits.models.placement import held
 
 Kind = Literal["int8", "nf4"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -243,10 +244,10 @@ def dequantised(module: nn.Module) -> Tensor:
     Raises:
         UnsupportedError: where it is no matrix of floating-point numbers, nor can be made one.
     """
-    weight = getattr(module, "weight", None)
+    weight = held(module, "weight")
     turn_back = getattr(weight, "dequantize", None)
     if isinstance(weight, Tensor) and type(weight) not in (Tensor, nn.Parameter) and turn_back:
         weight = turn_back()
     if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
         raise UnsupportedError(f"{type(module).__name__}: not a linear projection")
-    return weight.detach()
+    return weight

@@ -84,7 +84,11 @@ def _check_runs(model: HookedModel, batch: PairBatch) -> list[nn.Module]:
 
 
 def _require_finite_weights(model: HookedModel) -> None:
-    bad = [name for name, one in model.hf.named_parameters() if not one.isfinite().all()]
+    bad = [
+        name
+        for name, one in model.hf.named_parameters()
+        if not one.is_meta and not one.isfinite().all()
+    ]
     if bad:
         raise CircuitsError(
             f"{model.name}: weights hold NaN or infinity: {abbreviated(bad)}; the checkpoint is "
@@ -208,7 +212,7 @@ def _fresh_for_zeros(modules: Sequence[nn.Module]) -> Iterator[None]:
         id(parameter): parameter.data
         for module in modules
         for parameter in module.parameters()
-        if parameter.ndim > 1 and parameter.is_floating_point()
+        if parameter.ndim > 1 and parameter.is_floating_point() and not parameter.is_meta
     }
     kept = [(matrix, matrix.clone()) for matrix in matrices.values() if not matrix.all()]
     generator = torch.Generator().manual_seed(0)

@@ -56,7 +56,7 @@ def _at(
     x: Tensor,
 ) -> Tensor:
     flat = x.flatten(0, -2)
-    places = example_index * (len(flat) // batch) + position
+    places = (example_index * (len(flat) // batch) + position).to(flat.device)
     some = forward(flat[places])
     whole = some.new_zeros(len(flat), some.shape[-1])
     return whole.index_copy_(0, places, some).view(*x.shape[:-1], -1)

@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from circuits.graph.layout import Layout
 from circuits.graph.node import AttentionPlace, MLPPlace, Port
 from circuits.models.norm import Norm
+from circuits.models.placement import held
 from circuits.models.quantised import QuantisedLinear, dequantised
 
 
@@ -48,8 +49,8 @@ class Projection:
     @property
     def bias(self) -> Float[Tensor, "head d_head"] | None:
         """The projection's bias, if any."""
-        bias = self.module.bias
-        return self.heads(bias.detach()) if isinstance(bias, Tensor) else None
+        bias = held(self.module, "bias")
+        return None if bias is None else self.heads(bias)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +84,7 @@ class Attention:
     @property
     def output_bias(self) -> Float[Tensor, " d_model"] | None:
         """What the output module adds whatever the heads do."""
-        bias = self.output.bias
-        return bias.detach() if isinstance(bias, Tensor) else None
+        return held(self.output, "bias")
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,11 +23,20 @@ class WeightLoading:
 
     Attributes:
         quantize: int8 (a byte a weight) or nf4 (4 bits), by bitsandbytes; None keeps the dtype.
+        device_map: "auto" spreads the layers over all devices, by accelerate; or the device of each
+            part by its path, all parts named, "cpu" and "disk" among them; None takes one device.
+        max_memory: for "auto", what each device may hold: {"0": "20GB", "cpu": "60GB"}.
+        offload_folder: where weights on "disk" are kept.
     """
 
     quantize: Kind | None = None
+    device_map: DeviceMap | None = None
+    max_memory: Mapping[str, str] | None = None
+    offload_folder: str | None = None
 
     def __post_init__(self) -> None:
+        if self.max_memory is not None and self.device_map != "auto":
+            raise CircuitsError("max_memory says how device_map auto is made; give that too")
         if self.quantize is not None:
             require_package(self.quantize)
 
@@ -41,8 +50,9 @@ class WeightLoading:
         Returns:
             Keyword arguments; none for a plain model.
         """
+        placed = self._placed()
         if self.quantize is None:
-            return {}
+            return placed
         from transformers import BitsAndBytesConfig
 
         how = (
@@ -51,7 +61,36 @@ class WeightLoading:
             else {"load_in_4bit": True, "bnb_4bit_quant_type": self.quantize}
         )
         config = BitsAndBytesConfig(**how, bnb_4bit_compute_dtype=dtype)
-        return {"quantization_config": config, "device_map": {"": device}}
+        return {"quantization_config": config, "device_map": {"": device}, **placed}
+
+    def _placed(self) -> dict[str, Any]:
+        if self.device_map is None:
+            return {}
+        given: dict[str, Any] = {
+            "device_map": self.device_map if self.device_map == "auto" else {**self.device_map},
+            "offload_folder": self.offload_folder,
+        }
+        if self.max_memory is not None:
+            given["max_memory"] = {
+                int(name) if name.isdecimal() else name: size
+                for name, size in self.max_memory.items()
+            }
+        return given
+
+    def require_one_place(self, source: object, device: object) -> None:
+        """Refuse a device beside a device map, and a map of what is merged on one device.
+
+        Args:
+            source: what is loaded.
+            device: as asked for.
+
+        Raises:
+            CircuitsError: where both are given.
+        """
+        if self.device_map is not None and device is not None:
+            raise CircuitsError(
+                f"{source}: device {device} and a device map are given; leave one of them out"
+            )
 
     def require_unquantised(self, source: object, config: PreTrainedConfig) -> None:
         """Refuse to quantise what a checkpoint says is quantised already.
@@ -69,6 +108,27 @@ class WeightLoading:
                 f"{source}: its weights are quantised already; load it without quantize "
                 f"{self.quantize}"
             )
+
+
+def memory_limits(text: str) -> dict[str, str]:
+    """What each device may hold, from text.
+
+    Args:
+        text: as in "0=20GB,cpu=60GB".
+
+    Returns:
+        Sizes by device.
+
+    Raises:
+        CircuitsError: for what is not written so.
+    """
+    limits = {}
+    for part in text.split(","):
+        name, equals, size = (one.strip() for one in part.partition("="))
+        if not (name.isdecimal() or name in ("cpu", "disk", "mps")) or not equals or not size:
+            raise CircuitsError(f"max memory {part!r}: write device=size, as in 0=20GB,cpu=60GB")
+        limits[name] = size
+    return limits
 
 
 PLAIN = WeightLoading()

@@ -29,6 +29,7 @@ from circuits.intervention.executor import CircuitRunner, Logits
 from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
 from circuits.models.norm import Norm
+from circuits.models.placement import through
 from circuits.models.view import Layer, Projection, ReadsHeads
 from circuits.search.replay import CachedModules, repeated
 from tasks.pairs import PairBatch
@@ -215,7 +216,7 @@ class _Run:
                 continue
             inputs = self._inputs([columns.start + head for head in heads], at, self.streams[at])
             # Not through the norm's hooks, which see the stream.
-            normed = inputs if norm is None else norm.module.forward(inputs)
+            normed = inputs if norm is None else through(norm.module, inputs)
             value = torch.einsum("hbpd,hdk->bphk", normed, projection.weight[heads])
             if projection.bias is not None:
                 value = value + projection.bias[heads]
