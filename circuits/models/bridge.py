@@ -43,6 +43,11 @@ def bridge_of(
             f"{name}: TransformerLens's bridge shares a model's plain weights, and these are "
             f"quantised ({kind}); load it unquantised for its bridge"
         )
+    if getattr(model, "hf_device_map", None) is not None:
+        raise UnsupportedError(
+            f"{name}: TransformerLens's bridge needs a model on one device, and this one is spread by "
+            "a device map"
+        )
     try:
         bridge = _made(model, tokenizer, name)
     except ImportError as error:
