@@ -45,8 +45,8 @@ def bridge_of(
         )
     if getattr(model, "hf_device_map", None) is not None:
         raise UnsupportedError(
-            f"{name}: TransformerLens's bridge needs a model on one device, and this one is spread by "
-            "a device map"
+            f"{name}: TransformerLens's bridge needs a model on one device, and this one is "
+            "spread by a device map"
         )
     try:
         bridge = _made(model, tokenizer, name)
