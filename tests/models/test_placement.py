@@ -1,7 +1,6 @@
 """Models on several devices: over two pretended ones, by accelerate, and offloaded to disk."""
 
 import copy
-import json
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ import circuits
 from circuits.errors import CircuitsError
 from circuits.evaluation import measure
 from circuits.graph import select
-from circuits.intervention.patching import PatchSpec, patch, path_patch
+from circuits.intervention.patching import PatchSpec, patch
 from circuits.models import HookedModel, WeightLoading
 from circuits.models.weight_loading import memory_limits
 
@@ -39,27 +38,9 @@ def spread(name, second, first):
 def works(model, pairs):
     """Edge scores, a circuit run, and patched heads."""
     scores = circuits.attribute(model, pairs, steps=2)
-    circuit = [select(scores, size=30)]
-    found = [scores.matrix, measure(model, pairs, circuit).circuits]
-    found.append(measure(model, pairs, circuit, ablation="mean").circuits)
-    found.append(circuits.attribute_nodes(model, pairs, level="neuron").values)
-    found += patch(model, pairs, PatchSpec("z")).values.values()
-    found += path_patch(model, pairs, ["a0.h0->m1", "m0->logits"]).values.values()
-    return [one.cpu() for one in found]
-
-
-def differences(model, other, pairs):
-    """What a diff of models finds, as one line of numbers."""
-    made = circuits.diff_models(model, other, pairs, n_resamples=20).model_dump(mode="json")
-    return json.dumps(rounded(made))
-
-
-def rounded(value):
-    if isinstance(value, dict):
-        return {key: rounded(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [rounded(one) for one in value]
-    return round(value, 3) + 0.0 if isinstance(value, float) else value
+    ran = measure(model, pairs, [select(scores, size=30)]).circuits
+    (patched,) = patch(model, pairs, PatchSpec("z")).values.values()
+    return [scores.matrix.cpu(), ran.cpu(), patched.cpu()]
 
 
 def same(found, expected):
@@ -93,9 +74,7 @@ def test_weights_on_disk(name, model_folder, hooked, random_pairs, tmp_path):
     model = HookedModel.from_pretrained(model_folder(name), weights=where)
     assert any(one.is_meta for one in model.hf.parameters())
     assert model.fingerprint == hooked(name).fingerprint
-    plain = hooked(name)
-    same(works(model, pairs), works(plain, pairs))
-    assert differences(model, plain, pairs) == differences(plain, plain, pairs)
+    same(works(model, pairs), works(hooked(name), pairs))
 
 
 def test_a_device_beside_a_map_is_refused(model_folder):
