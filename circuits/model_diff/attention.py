@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -58,6 +58,11 @@ class Attention:
         """From the arguments of `torch.nn.functional.scaled_dot_product_attention`."""
         scale = 1 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
         return cls(query, key, scale, attn_mask, is_causal)
+
+    def to(self, device: torch.device) -> Attention:
+        """The same on a device."""
+        mask = None if self.mask is None else self.mask.to(device)
+        return replace(self, query=self.query.to(device), key=self.key.to(device), mask=mask)
 
     def log_probabilities(self, rows: slice) -> LogProbabilities:
         """Log of the attention of some queries; under a causal mask only over keys up to them."""

@@ -61,7 +61,9 @@ def trace(
     patterns = getattr(output, "attentions", None)
     if wants_patterns and patterns and all(pattern is not None for pattern in patterns):
         recorder.attention = {
-            layer: Pattern(pattern, _window(model.hf.config.get_text_config(), layer))
+            layer: Pattern(
+                pattern.to(model.device), _window(model.hf.config.get_text_config(), layer)
+            )
             for layer, pattern in enumerate(patterns)
         }
     return recorder.layers()
@@ -104,7 +106,7 @@ class _Recorder:
     """The hooks, and what they have seen so far."""
 
     def __init__(self, model: HookedModel, mask: Bool[Tensor, "batch pos"]) -> None:
-        self.name = model.name
+        self.name, self.home = model.name, model.device
         self.mask = mask
         self.hooks = Hooks()
         self.attention: dict[int, Attention | Pattern] = {}
@@ -119,7 +121,7 @@ class _Recorder:
 
     def on_attention(self, attention: Attention) -> None:
         """The SDPA call of the layer that is running."""
-        self.attention[self.layer] = attention
+        self.attention[self.layer] = attention.to(self.home)
 
     def layers(self) -> list[LayerTrace]:
         """Everything seen, in the order of the layers."""

@@ -12,7 +12,7 @@ import circuits
 from circuits.errors import CircuitsError
 from circuits.evaluation import measure
 from circuits.graph import select
-from circuits.intervention.patching import PatchSpec, patch
+from circuits.intervention.patching import PatchSpec, patch, path_patch
 from circuits.models import HookedModel, WeightLoading
 from circuits.models.weight_loading import memory_limits
 
@@ -36,11 +36,15 @@ def spread(name, second, first):
 
 
 def works(model, pairs):
-    """Edge scores, a circuit run, and patched heads."""
+    """Scores of edges and neurons, a circuit run, patched heads and paths."""
     scores = circuits.attribute(model, pairs, steps=2)
-    ran = measure(model, pairs, [select(scores, size=30)]).circuits
-    (patched,) = patch(model, pairs, PatchSpec("z")).values.values()
-    return [scores.matrix.cpu(), ran.cpu(), patched.cpu()]
+    circuit = [select(scores, size=30)]
+    found = [scores.matrix, measure(model, pairs, circuit).circuits]
+    found.append(measure(model, pairs, circuit, ablation="mean").circuits)
+    found.append(circuits.attribute_nodes(model, pairs, level="neuron").values)
+    found += patch(model, pairs, PatchSpec("z")).values.values()
+    found += path_patch(model, pairs, ["a0.h0->m1", "m0->logits"]).values.values()
+    return [one.cpu() for one in found]
 
 
 def same(found, expected):
