@@ -12,7 +12,7 @@ from circuits.attribution.dataset_scores import (
     Scoring,
     score_dataset,
 )
-from circuits.attribution.method import Method
+from circuits.attribution.method import GradientMethod, Method
 from circuits.attribution.registry import resolve
 from circuits.graph import EdgeScores
 from circuits.metrics import Metric
@@ -75,7 +75,7 @@ def attribute(
             found.blocks,
         )
 
-    work = _Scores(chosen, scoring.metric, scoring.options.progress)
+    work = _Scores(chosen, scoring.metric, scoring.options.progress, scoring.recompute)
     return made(score_dataset(scoring, "edges", work, model.layout.shape, made))
 
 
@@ -86,6 +86,10 @@ class _Scores:
     method: Method
     metric: Metric
     progress: bool
+    recompute: bool
 
     def __call__(self, model: HookedModel, batch: PairBatch) -> BatchScores:
-        return self.method.scores(model, batch, self.metric, self.progress)
+        given = (model, batch, self.metric, self.progress)
+        if isinstance(self.method, GradientMethod):
+            return self.method.scores(*given, recompute=self.recompute)
+        return self.method.scores(*given)

@@ -22,7 +22,13 @@ class CleanCorrupted(PathMethod):
 
     name: ClassVar[str] = "clean-corrupted"
     cost: ClassVar[CostModel] = CostModel(
-        "clean-corrupted", "gradients at both ends", path_phases, path_work, 2, splits=True
+        "clean-corrupted",
+        "gradients at both ends",
+        path_phases,
+        path_work,
+        2,
+        splits=True,
+        recomputes=True,
     )
 
     @property

@@ -1,4 +1,4 @@
-"""Sources meet readers: step 3 of the engine, one matrix product for many readers.
+"""Sources meet readers: steps 3 and 4 of the engine, one matrix product for many readers.
 
 Readers wait for each other, so that what the sources wrote is read once for all of them: it does
 not change afterwards, unless a norm rescales the stream. Buffers are made once, for on a CPU the
@@ -7,7 +7,7 @@ first touch of fresh memory costs more than the arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from math import prod
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from circuits.attribution.reader_gradients import ReaderGradients, Reads
 from circuits.models import DecomposedStream, SourceActivations
+from circuits.models.norm import Norm
 from circuits.models.view import Event, ReadsHeads, ReadsInput, Rescales, Stream
 from circuits.runtime.limits import CHUNK_BYTES, CHUNK_SHARE, READERS_AT_ONCE
 
@@ -27,18 +28,23 @@ def add_edge_scores(
     stream: Stream,
     runs: list[SourceActivations],
     gradients: ReaderGradients,
+    parts: tuple[Set[Reads], Set[Reads]],
     lengths: Tensor,
     model_bytes: int,
 ) -> None:
-    """Add the scores of a stream's sources, example by example, chunk by chunk of positions."""
-    rounds = _rounds(stream, gradients)
+    """Add the scores of a stream's sources, example by example, chunk by chunk of positions.
+
+    parts: the readers whose G meets the sources, and those whose norms, with the c of the last
+        pass, do.
+    """
+    rounds = _rounds(stream, parts)
     if not rounds:
         return
     rows, readers = len(stream) * len(runs), max(_width(together) for _, together in rounds)
     room = max(CHUNK_BYTES, int(CHUNK_SHARE * model_bytes))
     size = max(1, room // (4 * gradients.view.d_model * (rows + readers)))
     size = min(size, int(lengths.max()))
-    buffers = _ScoreBuffers(gradients, rows, readers, size)
+    buffers = _ScoreBuffers(gradients, parts, rows, readers, size)
     for example, positions in chunks(lengths, size):
         wide = DecomposedStream(stream, runs, (example, positions), buffers.sources)
         for events, together in rounds:
@@ -47,14 +53,16 @@ def add_edge_scores(
             buffers.add(scores[example], wide, together)
 
 
-def _rounds(stream: Stream, gradients: ReaderGradients) -> list[tuple[list[Event], list[Reads]]]:
+def _rounds(
+    stream: Stream, parts: tuple[Set[Reads], Set[Reads]]
+) -> list[tuple[list[Event], list[Reads]]]:
     """The walk in rounds: what is passed by, and the readers that meet the sources then."""
     rounds: list[tuple[list[Event], list[Reads]]] = []
     passed: list[Event] = []
     waiting: list[Reads] = []
     for event in (*stream.events, None):
         if isinstance(event, ReadsHeads | ReadsInput):
-            if event in gradients.projected or event in gradients.wide:
+            if event in parts[0] or event in parts[1]:
                 waiting.append(event)
             continue
         due = event is None or isinstance(event, Rescales) or _width(waiting) >= READERS_AT_ONCE
@@ -76,9 +84,16 @@ def chunks(lengths: Tensor, size: int) -> Iterator[tuple[int, slice]]:
 class _ScoreBuffers:
     """The buffers, and what is done in them. sources: for `DecomposedStream`."""
 
-    def __init__(self, gradients: ReaderGradients, rows: int, readers: int, size: int) -> None:
+    def __init__(
+        self,
+        gradients: ReaderGradients,
+        parts: tuple[Set[Reads], Set[Reads]],
+        rows: int,
+        readers: int,
+        size: int,
+    ) -> None:
         view = self.view = gradients.view
-        self.gradients = gradients
+        self.gradients, (self.direct, self.normed) = gradients, parts
         self.sources = torch.empty(rows * size * view.d_model, device=gradients.device)
         self.readers = torch.empty(readers * size * view.d_model, device=gradients.device)
         ports = max(
@@ -90,9 +105,28 @@ class _ScoreBuffers:
         self, scores: Float[Tensor, "source reader"], wide: DecomposedStream, events: list[Reads]
     ) -> None:
         """Add the scores of the edges into the readers of these events."""
-        visible = [self.view.layout.visible(columns_of(event).start) for event in events]
-        rows = range(min(one.start for one in visible), max(one.stop for one in visible))
-        delta, places = wide.seen(rows), list(_places(events))
+        visible = {event: self.view.layout.visible(columns_of(event).start) for event in events}
+        rows = range(
+            min(one.start for one in visible.values()), max(one.stop for one in visible.values())
+        )
+        delta = wide.seen(rows)
+        for parts in (self._by_gradients(delta, wide, events), self._by_norms(delta, wide, events)):
+            for event, part in parts:
+                seen = visible[event]
+                mine = slice(seen.start - rows.start, seen.stop - rows.start)
+                scores[seen.start : seen.stop, columns_of(event)] += part[mine]
+
+    def _by_gradients(
+        self,
+        delta: Float[Tensor, "source pos d_model"],
+        wide: DecomposedStream,
+        events: list[Reads],
+    ) -> Iterator[tuple[Reads, Float[Tensor, "source reader"]]]:
+        """What the sources wrote in the direction of each reader's gradient."""
+        events = [event for event in events if event in self.direct]
+        if not events:
+            return
+        places = list(_places(events))
         widened = _within(self.readers, places[-1].stop, *delta.shape[1:])
         for event, place in zip(events, places, strict=True):
             if isinstance(event, ReadsHeads):
@@ -100,33 +134,28 @@ class _ScoreBuffers:
                 torch.bmm(g, self._weight(event), out=widened[place])
             else:
                 widened[place] = self.gradients.wide[event][wide.at]
-        direct = _dot(delta.flatten(1), widened.flatten(1))
-        along = self._along(delta, wide, events)
-        for event, place, seen in zip(events, places, visible, strict=True):
-            mine = slice(seen.start - rows.start, seen.stop - rows.start)
-            part = direct[mine, place]
-            if isinstance(event, ReadsHeads) and event in along:
-                c = self.gradients.c[event][: self.gradients.taken, *wide.at].flatten(0, 1)
-                part = part - along[event][mine] @ c
-            scores[seen.start : seen.stop, columns_of(event)] += part
+        products = _dot(delta.flatten(1), widened.flatten(1))
+        for event, place in zip(events, places, strict=True):
+            yield event, products[:, place]
 
-    def _along(
+    def _by_norms(
         self,
         delta: Float[Tensor, "source pos d_model"],
         wide: DecomposedStream,
         events: list[Reads],
-    ) -> dict[ReadsHeads, Float[Tensor, "source step_pos"]]:
-        """What the sources wrote in the direction of what the norm before each event saw."""
-        xhats = {
-            event: self.gradients.normed[event.norm].xhat[: self.gradients.taken, *wide.at]
-            for event in events
-            if isinstance(event, ReadsHeads) and event.norm is not None
-        }
-        if not xhats:
-            return {}
-        found = torch.einsum("upd,kpd->ukp", delta, torch.cat(list(xhats.values())))
-        parts = found.split([len(xhat) for xhat in xhats.values()], dim=1)
-        return {event: part.flatten(1) for event, part in zip(xhats, parts, strict=True)}
+    ) -> Iterator[tuple[ReadsHeads, Float[Tensor, "source reader"]]]:
+        """What the sources wrote in the direction of what each reader's norm saw, times -c."""
+        behind: dict[Norm, list[ReadsHeads]] = {}
+        for event in events:
+            if event in self.normed and isinstance(event, ReadsHeads) and event.norm is not None:
+                behind.setdefault(event.norm, []).append(event)
+        if not behind:
+            return
+        xhats = torch.stack([self.gradients.xhat(norm, wide.at) for norm in behind])
+        along = torch.einsum("upd,npd->nup", delta, xhats)
+        for found, readers in zip(along, behind.values(), strict=True):
+            for event in readers:
+                yield event, -(found @ self.gradients.c[event][wide.at])
 
     def _weight(self, event: ReadsHeads) -> Float[Tensor, "port d_head d_model"]:
         """Wt of an event's readers, transposed to widen a d_head-wide gradient."""

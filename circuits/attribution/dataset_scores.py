@@ -26,7 +26,7 @@ from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
 from circuits.options.engine import RayEngine
 from circuits.options.run import RunOptions
-from circuits.planning import choose_batch_size
+from circuits.planning import choose_batch_size, choose_recomputation
 from circuits.provenance import describe_model, describe_pairs, versions
 from circuits.runtime.batching import over_batches
 from circuits.runtime.example_rows import ExampleRows, room
@@ -97,6 +97,7 @@ class Scoring:
     per_example: keep each example's scores; None keeps them up to `KEPT_BYTES`, or up to
         `KEPT_SHARE` of the disk where `resume` has a place there.
     resume: keeps what is done so far in files.
+    recompute: whether layers are run again in backward passes.
     """
 
     model: HookedModel
@@ -107,6 +108,7 @@ class Scoring:
     options: RunOptions
     per_example: bool | None
     resume: PartialResults
+    recompute: bool
 
     @classmethod
     def of(
@@ -123,15 +125,17 @@ class Scoring:
         growth = None
         if isinstance(pairs, GrowingPairs):
             growth, pairs = pairs.growth, pairs.pairs
+        options = options or RunOptions()
         return cls(
             model,
             pairs,
             growth,
             method,
             metric_for(pairs, metric),
-            options or RunOptions(),
+            options,
             per_example,
             resume or PartialResults(),
+            choose_recomputation(model, pairs, method.cost, options.recompute),
         )
 
     def keeps(self, shape: tuple[int, ...]) -> bool:
@@ -183,7 +187,9 @@ def score_dataset(
     batch_size = scoring.options.batch_size
     if batch_size is None:
         steps = getattr(chosen, "steps", None)
-        batch_size = choose_batch_size(model, pairs, chosen.cost, steps)
+        batch_size = choose_batch_size(
+            model, pairs, chosen.cost, steps, recompute=scoring.recompute
+        )
     per_example = scoring.keeps(shape)
     progress = f"scoring {what} ({chosen.name})" if scoring.options.progress else None
     made_from = Provenance(
@@ -210,6 +216,8 @@ def score_dataset(
             "per_example": per_example,
             "blocks": COUNT,
             **({} if growth is None else {"growth": {"first": growth.first, **growth.settings}}),
+            # Of decoders the bytes are the same; an encoder's gradient is summed in another order.
+            **({"recompute": True} if scoring.recompute and model.layout.n_encoder_layers else {}),
         },
         {**sums.tensors, **({} if growth is None else {"parts": parts})},
         rows,

@@ -21,7 +21,12 @@ class EAP(PathMethod):
 
     name: ClassVar[str] = "eap"
     cost: ClassVar[CostModel] = CostModel(
-        "eap", "one gradient, at the clean run", path_phases, path_work, splits=True
+        "eap",
+        "one gradient, at the clean run",
+        path_phases,
+        path_work,
+        splits=True,
+        recomputes=True,
     )
 
     @property

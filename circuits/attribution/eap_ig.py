@@ -46,6 +46,7 @@ class EAPIG(PathMethod):
         5,
         counted=True,
         splits=True,
+        recomputes=True,
     )
     steps: int | Literal["auto"] = 5
     quadrature: Quadrature = "midpoint"

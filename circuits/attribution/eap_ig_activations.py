@@ -53,6 +53,7 @@ class EAPIGActivations(GradientMethod):
         5,
         counted=True,
         splits=True,
+        recomputes=True,
     )
     steps: int = 5
     quadrature: Quadrature = "midpoint"
@@ -71,11 +72,18 @@ class EAPIGActivations(GradientMethod):
         return rule(self.quadrature, self.steps)
 
     def scores(
-        self, model: HookedModel, batch: PairBatch, metric: Metric, progress: bool = False
+        self,
+        model: HookedModel,
+        batch: PairBatch,
+        metric: Metric,
+        progress: bool = False,
+        *,
+        recompute: bool = False,
     ) -> BatchScores:
         """Scores of every edge for every example; units of the metric."""
         runs = [_Written(model.view) for _ in range(2)]
-        passes = Passes(model, batch, metric, runs[0].record, runs[1].record)
+        records = (runs[0].record, runs[1].record)
+        passes = Passes(model, batch, metric, records, recompute=recompute)
         clean, corrupted = (run.states for run in runs)
         outputs = [clean.subtract(corrupted)] if model.view.linear else [clean, corrupted]
         groups = list(_groups(model.view))
@@ -84,7 +92,7 @@ class EAPIGActivations(GradientMethod):
         bar = tqdm(groups, desc="moving activations", leave=False, disable=not progress)
         for rows, module in bar:
             moved = points if module is None else [_moving(runs, module, at) for at in points]
-            found = integrated(passes, outputs, moved)[0]
+            found = integrated(passes, outputs, moved)
             if self.gradients == "own":
                 total[:, rows] = found[:, rows]
             else:

@@ -10,11 +10,16 @@ output, d_head wide; delta_u = clean - corrupted output of source u; k the point
        dM/dx = Wt g / sigma - xhat c,   Wt = gamma * W (centred over d_model under LayerNorm),
        c = xhat . (Wt g) / (sigma d) = (q - q0) . g / (sigma d),
    with q the projection's output and q0 its value at xhat = 0. So only G = sum_k w_k g_k / sigma_k
-   and the scalars c are kept. MLP and logits readers keep the gradient at the stream.
-3. Once for several steps, not once per step:
-       score(u -> v) = sum_pos delta_u . (Wt G_v) - sum_pos,k (delta_u . xhat_k) c_{k,v},
-   one matrix product per layer with an inner dimension of positions x d_model, in chunks of
-   positions so that memory stays flat.
+   is kept of all points, and the scalars c and xhat of one. MLP and logits readers keep the
+   gradient at the stream.
+3. score(u -> v) = sum_pos delta_u . (Wt G_v) - sum_k,pos (delta_u . xhat_k) w_k c_{k,v}: the
+   second sum, which costs little, is taken behind every pass, so that nothing of one outlives it.
+4. The first sum is taken once, behind all passes: one matrix product for several layers with an
+   inner dimension of positions x d_model, in chunks of positions so that memory stays flat. Of a
+   few readers it is taken at every point, which tells the error of the path (`audit`).
+
+With `recompute`, layers keep only what goes into them until the backward pass runs them again
+(`models/recompute.py`).
 
 No parameter needs a gradient, the only leaves are the interpolated embeddings, logits exist and the
 last layer runs only where the metric reads them (no other position of it has a gradient), and
@@ -23,77 +28,122 @@ positions before the first difference are run once for all.
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.attribution.audit import Audit
+from circuits.attribution.audit import audited
 from circuits.attribution.batch_scores import PathSamples
 from circuits.attribution.contraction import add_edge_scores
 from circuits.attribution.passes import Passes, Point, points_of
 from circuits.attribution.quadrature import Rule
-from circuits.attribution.reader_gradients import ReaderGradients
+from circuits.attribution.reader_gradients import ReaderGradients, Reads
 from circuits.metrics import Metric
 from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
-from circuits.runtime.limits import AUDITED, STEPS_AT_ONCE
+from circuits.runtime.limits import AUDITED
 from tasks.pairs import PairBatch
 
 
-def edge_samples(model: HookedModel, batch: PairBatch, metric: Metric, rule: Rule) -> PathSamples:
-    """Scores of every edge for every example of a batch, along the path that `rule` samples."""
-    clean, corrupted = SourceActivations(model.view), SourceActivations(model.view)
-    passes = Passes(model, batch, metric, clean.record, corrupted.record)
-    runs = [clean.subtract(corrupted)] if model.view.linear else [clean, corrupted]
-    del clean, corrupted
-    audit = Audit(passes, runs, None if rule.calibrated else AUDITED)
+def edge_samples(
+    model: HookedModel, batch: PairBatch, metric: Metric, rule: Rule, *, recompute: bool = False
+) -> PathSamples:
+    """Scores of every edge for every example of a batch, along the path that `rule` samples.
+
+    recompute: run layers again in backward passes, see `HookedModel.logits`.
+    """
+    passes, runs = _ends(model, batch, metric, recompute=recompute)
+    single, stands_for = audited(model.view, None if rule.calibrated else AUDITED)
+    stands_for = stands_for.to(batch.clean.device)
+    columns = stands_for.nonzero()[:, 0]
+    meeting = _Meetings(passes, runs, single)
+    values: list[Tensor] = []
+    metrics, slopes = passes.run_points(
+        points_of(rule),
+        meeting.record,
+        lambda: values.append(meeting.after_a_pass()[..., columns]),
+    )
+    samples = torch.stack(values)
     whole = None
-    if rule.calibrated:
-        metrics, slopes = passes.run_points(
-            points_of(rule), lambda hooks, *_: audit.record(hooks), audit.meet
-        )
-    else:
-        whole, metrics, slopes = integrated(passes, runs, points_of(rule), audit)
+    if not rule.calibrated:
+        whole = meeting.after_all()
+        weights = samples.new_tensor(rule.weights)
+        whole[..., columns] = torch.einsum("k,kb...->b...", weights, samples)
     return PathSamples(
         rule,
         passes.clean,
         passes.corrupted,
         metrics,
         slopes,
-        torch.stack(audit.values),
-        audit.columns,
-        audit.stands_for,
+        samples,
+        columns,
+        stands_for,
         whole,
     )
 
 
+def _ends(
+    model: HookedModel, batch: PairBatch, metric: Metric, *, recompute: bool
+) -> tuple[Passes, list[SourceActivations]]:
+    """The passes of a batch, and what the sources wrote: clean less corrupted, or both where the
+    view is not linear.
+    """
+    clean, corrupted = SourceActivations(model.view), SourceActivations(model.view)
+    records = (clean.record, corrupted.record)
+    passes = Passes(model, batch, metric, records, recompute=recompute)
+    return passes, [clean.subtract(corrupted)] if model.view.linear else [clean, corrupted]
+
+
 def integrated(
-    passes: Passes, runs: list[SourceActivations], points: list[Point], audit: Audit | None = None
-) -> tuple[
-    Float[Tensor, "batch source reader"],
-    Float[Tensor, "point batch"],
-    Float[Tensor, "point batch"],
-]:
-    """Scores of every edge from the gradients at some points; the metric and its slope at each.
+    passes: Passes, runs: list[SourceActivations], points: list[Point]
+) -> Float[Tensor, "batch source reader"]:
+    """Scores of every edge from the gradients at some points.
 
     runs: what the sources wrote, clean less corrupted; or both, where the view is not linear.
-    audit: takes some of the scores at each point.
     """
-    view, batch = passes.model.view, passes.batch
-    scores = torch.zeros(len(batch), *view.layout.shape, device=batch.clean.device)
-    gradients = ReaderGradients(view, passes.starts, min(len(points), STEPS_AT_ONCE))
+    meeting = _Meetings(passes, runs, set())
+    passes.run_points(points, meeting.record, meeting.after_a_pass)
+    return meeting.after_all()
 
-    def attach(hooks: Hooks, step: int, weight: float) -> None:
-        gradients.record(hooks, step, weight)
-        if audit is not None:
-            audit.record(hooks)
 
-    seen = []
-    for first in range(0, len(points), STEPS_AT_ONCE):
-        gradients.reset()
-        some = points[first : first + STEPS_AT_ONCE]
-        seen.append(passes.run_points(some, attach, None if audit is None else audit.meet))
-        for stream, length in zip(view.streams, passes.lengths, strict=True):
-            add_edge_scores(scores, stream, runs, gradients, length, passes.model.weight_bytes)
-    metric, slope = (torch.cat(parts) for parts in zip(*seen, strict=True))
-    return scores, metric, slope
+class _Meetings:
+    """Sources meet readers, behind every pass and behind all of them.
+
+    single: readers whose scores each pass gives alone, unweighted; the others' are summed.
+    """
+
+    def __init__(self, passes: Passes, runs: list[SourceActivations], single: Set[Reads]) -> None:
+        self.passes, self.runs, self.single = passes, runs, single
+        self.gradients = ReaderGradients(passes.model.view, passes.starts, single)
+        self.readers: set[Reads] = {*self.gradients.projected, *self.gradients.wide}
+        self.total = self._none()
+
+    def record(self, hooks: Hooks, weight: float) -> None:
+        """Watch the backward pass of one point."""
+        self.gradients.record(hooks, weight)
+
+    def after_a_pass(self) -> Float[Tensor, "batch source reader"]:
+        """Scores by this pass: of single readers all; of the others what their norms give."""
+        scores = self._none()
+        self._meet(scores, self.single, self.readers)
+        self.total += scores
+        return scores
+
+    def after_all(self) -> Float[Tensor, "batch source reader"]:
+        """Scores of the readers whose gradients are summed; single readers' mean nothing here."""
+        self._meet(self.total, self.readers - self.single, set())
+        return self.total
+
+    def _none(self) -> Float[Tensor, "batch source reader"]:
+        view, batch = self.passes.model.view, self.passes.batch
+        return torch.zeros(len(batch), *view.layout.shape, device=batch.clean.device)
+
+    def _meet(self, scores: Tensor, direct: Set[Reads], normed: Set[Reads]) -> None:
+        model = self.passes.model
+        for stream, length in zip(model.view.streams, self.passes.lengths, strict=True):
+            parts = (direct, normed)
+            add_edge_scores(
+                scores, stream, self.runs, self.gradients, parts, length, model.weight_bytes
+            )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.attribution.batch_scores import BatchScores
+from circuits.attribution.batch_scores import BatchScores, PathSamples
 from circuits.attribution.engine import edge_samples
 from circuits.attribution.quadrature import Rule
 from circuits.attribution.refinement import ScoreFunction
@@ -50,7 +51,10 @@ class Method(Protocol):
 
 
 class GradientMethod(ABC):
-    """A method that differentiates the metric; its scores have the metric's units."""
+    """A method that differentiates the metric; its scores have the metric's units.
+
+    Its `scores` take `recompute` too: whether layers are run again in backward passes.
+    """
 
     name: ClassVar[str]
     cost: ClassVar[CostModel]
@@ -59,6 +63,18 @@ class GradientMethod(ABC):
     @abstractmethod
     def quadrature_rule(self) -> Rule:
         """Where on the path gradients are taken; the first of them, where the rest depend."""
+
+    @abstractmethod
+    def scores(
+        self,
+        model: HookedModel,
+        batch: PairBatch,
+        metric: Metric,
+        progress: bool = False,
+        *,
+        recompute: bool = False,
+    ) -> BatchScores:
+        """Scores of every edge for every example of a batch."""
 
     def validate(self, _: HookedModel, __: PairSet, metric: Metric) -> None:
         """Refuse a metric that has no gradient, at all or where this method takes it."""
@@ -86,9 +102,18 @@ class PathMethod(GradientMethod):
         batch: PairBatch,
         metric: Metric,
         progress: bool = False,  # noqa: ARG002 - few passes
+        *,
+        recompute: bool = False,
     ) -> BatchScores:
         """Scores of every edge for every example."""
-        return self.integrate(lambda part, rule: edge_samples(model, part, metric, rule), batch)
+        score_at = partial(_edges, model, metric, recompute=recompute)
+        return self.integrate(score_at, batch)
+
+
+def _edges(
+    model: HookedModel, metric: Metric, batch: PairBatch, rule: Rule, *, recompute: bool
+) -> PathSamples:
+    return edge_samples(model, batch, metric, rule, recompute=recompute)
 
 
 class MetricFree:

@@ -106,7 +106,7 @@ def attribute_nodes(
             found.blocks,
         )
 
-    work = _Scores(chosen, scoring.metric, level)
+    work = _Scores(chosen, scoring.metric, level, scoring.recompute)
     return made(score_dataset(scoring, f"{level}s", work, (len(units),), made))
 
 
@@ -117,23 +117,34 @@ class _Scores:
     method: PathMethod
     metric: Metric
     level: NodeLevel
+    recompute: bool
 
     def __call__(self, model: HookedModel, batch: PairBatch) -> BatchScores:
         def score_at(part: PairBatch, rule: Rule) -> PathSamples:
-            return node_samples(model, part, self.metric, rule, self.level)
+            return node_samples(
+                model, part, self.metric, rule, self.level, recompute=self.recompute
+            )
 
         return self.method.integrate(score_at, batch)
 
 
 def node_samples(
-    model: HookedModel, batch: PairBatch, metric: Metric, rule: Rule, level: str
+    model: HookedModel,
+    batch: PairBatch,
+    metric: Metric,
+    rule: Rule,
+    level: str,
+    *,
+    recompute: bool = False,
 ) -> PathSamples:
-    """Scores of all units for every example of a batch; (batch, unit), sources in row order."""
+    """Scores of all units for every example of a batch; (batch, unit), sources in row order.
+
+    recompute: as for `engine.edge_samples`.
+    """
     neurons = level == "neuron"
     clean, corrupted = (SourceActivations(model.view) for _ in range(2))
-    passes = Passes(
-        model, batch, metric, *(partial(_record, run, neurons) for run in (clean, corrupted))
-    )
+    records = (partial(_record, clean, neurons), partial(_record, corrupted, neurons))
+    passes = Passes(model, batch, metric, records, recompute=recompute)
     units = _Units(clean, corrupted, neurons=neurons)
     values: list[Tensor] = []
     seen = passes.run_points(points_of(rule), units.record, lambda: values.append(units.taken()))
@@ -177,20 +188,21 @@ class _Units:
         self.roots = dict.fromkeys(self.view.layout.roots, one)
         self.found = dict(self.roots)
 
-    def record(self, hooks: Hooks, _: int, __: float) -> None:
+    def record(self, hooks: Hooks, _: float) -> None:
         """Watch the backward pass of one point of the path."""
         for stream, change in zip(self.view.streams, self.inputs, strict=True):
             add = partial(self._add, stream.rows.start, change, whole=True)
-            hooks.before(stream.entry, partial(_watch, add))
+            hooks.before(stream.entry, partial(_watch, add), in_graph=True)
         for attention, z in zip(self.view.attentions, self.z, strict=True):
             written = attention.output if attention.post is None else attention.post.module
-            hooks.after(written, partial(_watch, partial(self._add_heads, attention, z)))
+            add = partial(self._add_heads, attention, z)
+            hooks.after(written, partial(_watch, add), in_graph=True)
         for mlp, change in zip(self.view.mlps, self.mlp, strict=True):
             add = partial(self._add, mlp.place.row, change, whole=not self.neurons)
             if self.neurons:
-                hooks.before(mlp.hidden, partial(_watch, add))
+                hooks.before(mlp.hidden, partial(_watch, add), in_graph=True)
             else:
-                hooks.after(mlp.output, partial(_watch, add))
+                hooks.after(mlp.output, partial(_watch, add), in_graph=True)
 
     def taken(self) -> Float[Tensor, "batch unit"]:
         """All units by that pass, in row order."""

@@ -55,19 +55,23 @@ class Passes:
         model: HookedModel,
         batch: PairBatch,
         metric: Metric,
-        on_clean: Attach,
-        on_corrupted: Attach,
+        ends: tuple[Attach, Attach],
+        *,
+        recompute: bool = False,
     ) -> None:
-        """Run clean and corrupted once, without gradients, hooks put in place by the last two."""
-        self.model, self.metric = model, metric
+        """Run clean and corrupted once, without gradients; `ends` put hooks in place for each.
+
+        recompute: run layers again in backward passes, see `HookedModel.logits`.
+        """
+        self.model, self.metric, self._recompute = model, metric, recompute
         self._logits = partial(model.logits, last_layer_at_answers=True)
         self.batch, self.prefix = model.share_prefix(batch)
         with torch.no_grad():
-            found = self._endpoints((on_clean, on_corrupted))
-        (self.reference, ends), (corrupted, self.starts) = found
+            found = self._endpoints(ends)
+        (self.reference, inputs), (corrupted, self.starts) = found
         self.clean = metric(self.reference, self.batch, self.reference)
         self.corrupted = metric(corrupted, self.batch, self.reference)
-        self.changes = [end - start for end, start in zip(ends, self.starts, strict=True)]
+        self.changes = [end - start for end, start in zip(inputs, self.starts, strict=True)]
 
     @property
     def lengths(self) -> tuple[Tensor, ...]:
@@ -103,8 +107,8 @@ class Passes:
     def run_points(
         self,
         points: Sequence[Point],
-        attach: Callable[[Hooks, int, float], None],
-        after: Callable[[], None] | None = None,
+        attach: Callable[[Hooks, float], None],
+        after: Callable[[], object],
     ) -> tuple[Float[Tensor, "point batch"], Float[Tensor, "point batch"]]:
         """Run all points; `attach` puts in place what watches the backward pass of each, `after` is
         called behind it.
@@ -112,14 +116,13 @@ class Passes:
         Returns the metric at each point and its derivative along the path, for each example.
         """
         found = []
-        for step, point in enumerate(points):
+        for point in points:
             hooks = Hooks()
             if point.edit is not None:
                 point.edit(hooks)
-            watch = partial(attach, hooks, step, point.weight)
+            watch = partial(attach, hooks, point.weight)
             found.append(self._slope(point.node, hooks, watch))
-            if after is not None:
-                after()
+            after()
         metric, slope = (torch.stack(values) for values in zip(*found, strict=True))
         return metric, slope
 
@@ -134,7 +137,9 @@ class Passes:
             hooks.before(stream.entry, partial(_instead, leaf))
         attach()
         with torch.enable_grad():
-            logits = self._logits(self.batch.clean, self.batch, hooks, self.prefix)
+            logits = self._logits(
+                self.batch.clean, self.batch, hooks, self.prefix, recompute=self._recompute
+            )
             metric = self.metric(logits, self.batch, self.reference)
             gradients = torch.autograd.grad(metric.sum(), leaves, allow_unused=True)
         slope = torch.zeros_like(self.clean)

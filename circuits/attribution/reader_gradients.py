@@ -1,4 +1,4 @@
-"""What the backward passes leave behind at the readers: see step 2 of the engine."""
+"""What the backward passes leave behind at the readers: see steps 2 and 3 of the engine."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ Reads = ReadsHeads | ReadsInput
 
 @dataclass
 class _Normed:
-    """What one norm saw: xhat per step taken, and this step's sigma."""
+    """What one norm saw in the last pass: its input, which the pass keeps anyway, and sigma."""
 
-    xhat: Float[Tensor, "step batch pos d_model"]
-    sigma: Float[Tensor, "batch pos 1"] | None = None
+    x: Float[Tensor, "batch pos d_model"]
+    sigma: Float[Tensor, "batch pos 1"]
 
 
 class ReaderGradients:
-    """What the backward passes leave behind: see step 2 of the module's docstring.
+    """What the backward passes leave behind.
 
-    projected: G of each attention's readers of a stream. c: for the rank-one correction, per step.
-    wide: the gradient at the stream of each MLP's and the logits' reader. normed: what every norm
-    in front of projections saw.
+    projected: G of each attention's readers of a stream. wide: the gradient at the stream of each
+    MLP's and the logits' reader. c: for the rank-one correction, of the last pass. normed: what
+    every norm in front of projections saw in it.
+    single: readers whose gradients are those of the last pass alone, unweighted; all others' are
+    summed over passes.
     """
 
     def __init__(
         self,
         view: View,
         like: list[Float[Tensor, "batch _ d_model"]],
-        steps: int,
-        readers: Set[Reads] | None = None,
+        single: Set[Reads] = frozenset(),
     ) -> None:
-        """readers: the ones to watch; None for all."""
-        self.view, self.device, self.taken = view, like[0].device, 0
+        """like: what enters the streams."""
+        self.view, self.device, self.single = view, like[0].device, single
         self.projected: dict[ReadsHeads, Tensor] = {}
         self.c: dict[ReadsHeads, Tensor] = {}
         self.wide: dict[ReadsInput, Tensor] = {}
         self.normed: dict[Norm, _Normed] = {}
+        norms: dict[Norm, None] = {}
         self.origins: dict[Projection, Tensor | None] = {}
         for stream, inputs in zip(view.streams, like, strict=True):
             batch, length, width = inputs.shape
-            room = partial(torch.empty, device=inputs.device)
+            room = partial(torch.zeros, device=inputs.device)
             for event in stream.events:
-                if readers is not None and event not in readers:
-                    continue
                 if isinstance(event, ReadsInput):
                     self.wide[event] = room(batch, length, width)
                 elif isinstance(event, ReadsHeads):
@@ -61,34 +61,39 @@ class ReaderGradients:
                     if event.norm is not None:
                         for projection in event.projections:
                             self.origins[projection] = _at_zero(projection, event.norm)
-                        self.c[event] = room(steps, batch, length, ports)
-                        if event.norm not in self.normed:
-                            self.normed[event.norm] = _Normed(room(steps, batch, length, width))
+                        self.c[event] = room(batch, length, ports)
+                        norms.setdefault(event.norm)
+        self.norms = tuple(norms)
 
-    def reset(self) -> None:
-        """Forget all steps. What norms see is written before it is read."""
-        self.taken = 0
-        for total in (*self.projected.values(), *self.wide.values(), *self.c.values()):
+    def record(self, hooks: Hooks, weight: float) -> None:
+        """Take one point of the path, by the backward pass of the run that `hooks` serve."""
+        self.normed.clear()
+        for total in self.c.values():  # a pass may not reach all
             total.zero_()
-
-    def record(self, hooks: Hooks, step: int, weight: float) -> None:
-        """Add one point of the path, by the backward pass of the run that `hooks` serve."""
-        self.taken = step + 1
-        for norm, seen in self.normed.items():
-            hooks.before(norm.module, partial(self._normalised, norm, seen, step))
+        for one in self.single:
+            (self.wide[one] if isinstance(one, ReadsInput) else self.projected[one]).zero_()
+        for norm in self.norms:
+            hooks.before(norm.module, partial(self._normalised, norm), in_graph=True)
         for stream in self.view.streams:
             for event in stream.events:
-                if isinstance(event, ReadsHeads) and event in self.projected:
+                own = 1.0 if event in self.single else weight
+                if isinstance(event, ReadsHeads):
                     for module, parts in event.modules.items():
-                        hooks.after(module, self._projected(event, parts, step, weight))
-                elif isinstance(event, ReadsInput) and event in self.wide:
-                    hooks.before(event.module, self._branch(event, step, weight))
+                        hooks.after(module, self._projected(event, parts, own), in_graph=True)
+                elif isinstance(event, ReadsInput):
+                    hooks.before(event.module, self._branch(event, own), in_graph=True)
 
-    def _normalised(self, norm: Norm, seen: _Normed, step: int, x: Tensor) -> None:
-        seen.sigma = norm.normalise(x.detach(), out=seen.xhat[step])[1]
+    def xhat(
+        self, norm: Norm, at: tuple[int | slice, slice] = (slice(None), slice(None))
+    ) -> Float[Tensor, "*at d_model"]:
+        """What a norm put out before its weight, of some examples and positions."""
+        return norm.normalise(self.normed[norm].x[at])[0]
+
+    def _normalised(self, norm: Norm, x: Tensor) -> None:
+        self.normed[norm] = _Normed(x.detach(), norm.sigma(x.detach()))
 
     def _projected(
-        self, event: ReadsHeads, parts: list[tuple[Projection, slice]], step: int, weight: float
+        self, event: ReadsHeads, parts: list[tuple[Projection, slice]], weight: float
     ) -> Callable[[Tensor], None]:
         def attach(output: Tensor) -> None:
             value = output.detach()
@@ -101,21 +106,19 @@ class ReaderGradients:
                     if event.norm is None:
                         total.add_(g, alpha=weight)
                         continue
-                    sigma = self.normed[event.norm].sigma
-                    assert sigma is not None
-                    scale = weight / sigma
+                    scale = weight / self.normed[event.norm].sigma
                     total.addcmul_(g, scale[..., None])
                     above = projection.heads(value).float()
                     if (origin := self.origins[projection]) is not None:
                         above = above - origin
                     along = (above * g).sum(dim=-1)
-                    self.c[event][step, ..., heads] = along * (scale / self.view.d_model)
+                    self.c[event][..., heads] = along * (scale / self.view.d_model)
 
             output.register_hook(on_gradient)
 
         return attach
 
-    def _branch(self, event: ReadsInput, step: int, weight: float) -> Callable[[Tensor], Tensor]:
+    def _branch(self, event: ReadsInput, weight: float) -> Callable[[Tensor], Tensor]:
         """The gradient of one branch alone: the reader gets a view of what it reads, and the view
         is hooked.
         """
@@ -124,9 +127,8 @@ class ReaderGradients:
             total = self.wide[event]
             gradient = gradient.view(total.shape)
             if event.norm is not None:
-                seen = self.normed[event.norm]
-                assert seen.sigma is not None
-                gradient = event.norm.pulled_back(gradient, seen.xhat[step], seen.sigma)
+                sigma = self.normed[event.norm].sigma
+                gradient = event.norm.pulled_back(gradient, self.xhat(event.norm), sigma)
             total.add_(gradient, alpha=weight)
 
         def edit(x: Tensor) -> Tensor:

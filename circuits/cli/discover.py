@@ -18,6 +18,7 @@ from circuits.options.choices import Level, Strategy
 from circuits.options.choices import Ranking as RankingName
 from circuits.options.circuit import CircuitOptions
 from circuits.options.model import ModelOptions
+from circuits.options.run import RecomputeOptions
 
 PASSES_A_PAIR = 2
 """Of a budget: more pairs with fewer gradients each are no better on two language models, and cost
@@ -70,6 +71,7 @@ def discover(
     ] = None,
     judged: MetricOptions,
     run: use.Run,
+    memory: RecomputeOptions,
     engine: use.Engine,
     quiet: use.Quiet = False,
 ) -> None:
@@ -95,7 +97,7 @@ def discover(
     from circuits.runtime.resume import NAME as PARTIAL
     from circuits.runtime.resume import PartialResults, Pieces
 
-    run = replace(run, engine=use.engine_of(engine))
+    run = replace(run, engine=use.engine_of(engine), recompute=memory.recompute)
     use.require_writable(out)
     options = use.running(run, quiet)
     strategy, positive_ratio = chosen_by.strategy, chosen_by.positive_ratio

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path, typer.Option(help="Folder to write into.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
-Run = Annotated[RunOptions, Without("progress")]
+Run = Annotated[RunOptions, Without("progress", "recompute")]
 """Batches and seed; the verb adds progress from --quiet, by `running`."""
 Engine = Annotated[Given[EngineOptions], Without("start_timeout")]
 """Where batches are worked on; the verb adds it to its run, by `engine_of`."""

@@ -9,6 +9,7 @@ import typer
 from circuits.cli import options as use
 from circuits.errors import CircuitsError
 from circuits.options.model import ModelOptions
+from circuits.options.run import RecomputeOptions
 from circuits.options.tuning import TrainingOptions
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def plan(
         int | None,
         typer.Option(help="Points on the path (eap-ig: 5), or optimizer steps (finetune: 300)."),
     ] = None,
+    layers: RecomputeOptions,
     memory: Annotated[
         str | None, typer.Option(help="What the device has, as 24GB (default: measured).")
     ] = None,
@@ -80,7 +82,7 @@ def plan(
         raise CircuitsError("say how long the prompts are: --length 512, or --task NAME")
     on_host = target.type == "cpu"
     shape = replace(shape, dtype=as_dtype(model.dtype), device=target.type)
-    job = Job(shape, cost_of(job_name), steps, n or 100)
+    job = Job(shape, cost_of(job_name), steps, n or 100, bool(layers.recompute))
     overhead = resident_bytes() if on_host else 0
     # This process holds the overhead already.
     has = parse_bytes(memory) if memory is not None else available_memory(target) + overhead
@@ -154,9 +156,9 @@ def _show(model: str, made: Plan, has: int) -> None:
         f"{model}: {traced.parameters / 1e6:,.1f} M parameters, {made.sizes.layout.summary}, "
         f"{made.sizes.layout.n_edges:,} edges"
     )
+    name = f"{job.cost.name}{steps}" + (", layers run again" if job.recompute else "")
     typer.echo(
-        f"{job.cost.name}{steps}: {what} of {job.shape.length} tokens, {job.shape.batch} at a "
-        f"time, {dtype}\n"
+        f"{name}: {what} of {job.shape.length} tokens, {job.shape.batch} at a time, {dtype}\n"
     )
     parts = made.phases[made.fullest]
     rows = [*made.lasting.items(), *parts.items()]

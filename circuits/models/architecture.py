@@ -26,6 +26,7 @@ from circuits.graph.node import PORTS, AttentionPlace, MLPPlace
 from circuits.models.language import tower
 from circuits.models.norm import Norm
 from circuits.models.quantised import QuantisedLinear
+from circuits.models.recompute import Recomputable
 from circuits.models.view import (
     MLP,
     Attention,
@@ -121,7 +122,7 @@ def describe(model: PreTrainedModel) -> View:
     config, mapping = _named_modules(model)
     heads = int(config.n_heads)
     sides = ["encoder_blocks", "decoder_blocks"] if "decoder_blocks" in mapping else ["blocks"]
-    blocks = [list(model.get_submodule(mapping[side].name).children()) for side in sides]
+    blocks = [_blocks(model, mapping, side) for side in sides]
     layout = Layout(
         len(blocks[-1]),
         heads,
@@ -139,15 +140,39 @@ def describe(model: PreTrainedModel) -> View:
         tuple(build.attentions),
         tuple(build.mlps),
         _tail(model, mapping),
+        _recomputable(model, mapping),
         layout,
         int(config.d_model),
         int(config.d_head),
     )
 
 
-def separable(model: PreTrainedModel) -> tuple[nn.Module, ...]:
-    """The view's `tail` of a model whose weights hold no data; refuses as `describe` does."""
-    return _tail(model, _named_modules(model)[1])
+def separable(model: PreTrainedModel) -> tuple[tuple[nn.Module, ...], Recomputable]:
+    """The view's `tail` and `recomputable` of a model whose weights hold no data; refuses as
+    `describe` does.
+    """
+    mapping = _named_modules(model)[1]
+    return _tail(model, mapping), _recomputable(model, mapping)
+
+
+def _blocks(model: PreTrainedModel, mapping: Mapping[str, Any], side: str) -> list[nn.Module]:
+    return list(model.get_submodule(mapping[side].name).children())
+
+
+def _recomputable(model: PreTrainedModel, mapping: Mapping[str, Any]) -> Recomputable:
+    layers: list[nn.Module] = []
+    added: list[nn.Module] = []
+    on_stream = model.config.get_text_config().model_type in _POST_NORM
+    for side in ("encoder_blocks", "decoder_blocks", "blocks"):
+        if side not in mapping:
+            continue
+        parts = mapping[side].submodules
+        for block in _blocks(model, mapping, side):
+            layers.append(block)
+            if not on_stream and "ln2_post" not in parts:
+                owner = block.get_submodule(parts["mlp"].name) if parts["mlp"].name else block
+                added.append(owner.get_submodule(parts["mlp"].submodules["out"].name))
+    return Recomputable(tuple(layers[:-1]), tuple(added))
 
 
 def _tail(model: PreTrainedModel, mapping: Mapping[str, Any]) -> tuple[nn.Module, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +43,7 @@ from circuits.models.placement import held, home, settle
 from circuits.models.plain import quantisation, quantised_layers, require_plain
 from circuits.models.quantised import exact_products
 from circuits.models.recipe import CheckedRecipe, FromMemory, FromSource
+from circuits.models.recompute import recomputed
 from circuits.models.selfcheck import check_view
 from circuits.models.sparse_last_layer import sparse_last_layer
 from circuits.models.weight_loading import PLAIN, WeightLoading
@@ -306,6 +307,7 @@ class HookedModel:
         prefix: Prefix | None = None,
         *,
         last_layer_at_answers: bool = False,
+        recompute: bool = False,
     ) -> Float[Tensor, "read vocab"]:
         """Run the model; the unembedding sees the answer positions alone.
 
@@ -319,6 +321,8 @@ class HookedModel:
             last_layer_at_answers: run the last layer at the answer positions alone, where that
                 saves anything; hooks then see zeros, and what comes of them, at its other
                 positions.
+            recompute: run all layers but the last again in the backward pass, and keep only what
+                goes into each until then; `hooks` are called both times.
 
         Returns:
             float32 logits, one row for each answer position of the batch.
@@ -333,6 +337,7 @@ class HookedModel:
             hooks,
             gather,
             sparse_last_layer(tail, len(batch), given.example_index, given.position),
+            recomputed(self.view.recomputable, hooks) if recompute else nullcontext(),
         ):
             logits: Tensor = self.hf(**given.arguments).logits
         return logits[0].float().to(self.device)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -26,23 +27,26 @@ class Hooks:
         self._wanted: list[tuple[nn.Module, bool, Edit]] = []
         self._handles: list[RemovableHandle] = []
 
-    def before(self, module: nn.Module, edit: Edit) -> None:
+    def before(self, module: nn.Module, edit: Edit, *, in_graph: bool = False) -> None:
         """Call `edit` on what goes into a module.
 
         Args:
             module: the module.
             edit: is given the first tensor argument; returns another, or None to change nothing.
+            in_graph: call it only while a graph is made for a backward pass; of a layer that is
+                run twice (`models/recompute.py`), that is the second time.
         """
-        self._wanted.append((module, True, edit))
+        self._wanted.append((module, True, _in_graph(edit) if in_graph else edit))
 
-    def after(self, module: nn.Module, edit: Edit) -> None:
+    def after(self, module: nn.Module, edit: Edit, *, in_graph: bool = False) -> None:
         """Call `edit` on what comes out of a module.
 
         Args:
             module: the module.
             edit: is given the (first) output; returns another, or None to change nothing.
+            in_graph: as for `before`.
         """
-        self._wanted.append((module, False, edit))
+        self._wanted.append((module, False, _in_graph(edit) if in_graph else edit))
 
     def replace(self, module: nn.Module, make: Callable[[Tensor], Tensor]) -> None:
         """Replace a module's output without computing it.
@@ -91,11 +95,11 @@ class _Part(Hooks):
         super().__init__()
         self._hooks, self._place, self._parts = hooks, place, parts
 
-    def before(self, module: nn.Module, edit: Edit) -> None:
-        self._hooks.before(module, self._see(edit))
+    def before(self, module: nn.Module, edit: Edit, *, in_graph: bool = False) -> None:
+        self._hooks.before(module, self._see(edit), in_graph=in_graph)
 
-    def after(self, module: nn.Module, edit: Edit) -> None:
-        self._hooks.after(module, self._see(edit))
+    def after(self, module: nn.Module, edit: Edit, *, in_graph: bool = False) -> None:
+        self._hooks.after(module, self._see(edit), in_graph=in_graph)
 
     def _see(self, edit: Edit) -> Edit:
         def see(x: Tensor) -> None:
@@ -115,6 +119,10 @@ def _edited(module: nn.Module, edit: Edit, x: Tensor) -> Tensor | None:
     if there.device == x.device:
         return new
     return (there if new is None else new).to(x.device)
+
+
+def _in_graph(edit: Edit) -> Edit:
+    return lambda x: edit(x) if torch.is_grad_enabled() else None
 
 
 def _before(edit: Edit) -> Callable[..., Any]:

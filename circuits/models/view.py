@@ -19,6 +19,7 @@ from circuits.graph.node import AttentionPlace, MLPPlace, Port
 from circuits.models.norm import Norm
 from circuits.models.placement import held
 from circuits.models.quantised import QuantisedLinear, dequantised
+from circuits.models.recompute import Recomputable
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +204,8 @@ class View:
 
     layers: the decoder's. attentions, mlps: all, in the layout's order. tail: linear maps and
     activation functions of the last layer, each of which works on every position alone; keys' and
-    values' maps left out, which other positions read.
+    values' maps left out, which other positions read. recomputable: what can be run again in the
+    backward pass.
     """
 
     streams: tuple[Stream, ...]
@@ -211,6 +213,7 @@ class View:
     attentions: tuple[Attention, ...]
     mlps: tuple[MLP, ...]
     tail: tuple[nn.Module, ...]
+    recomputable: Recomputable
     layout: Layout
     d_model: int
     d_head: int

@@ -9,9 +9,21 @@ from circuits.options.declared import Options
 from circuits.options.engine import RayEngine
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecomputeOptions(Options):
+    """What is kept for a backward pass.
+
+    Attributes:
+        recompute: Run layers again in the backward pass, for scores of gradients: less memory, more
+            time, the same scores (default: where not one pair fits without).
+    """
+
+    recompute: bool | None = None
+
+
 @dataclass(frozen=True)
-class RunOptions(Options):
-    """Batches, the seed of every random draw, and progress.
+class RunOptions(RecomputeOptions):
+    """Batches, memory, the seed of every random draw, and progress.
 
     Attributes:
         batch_size: Prompt pairs at a time; by default as many as fit and still gain speed.

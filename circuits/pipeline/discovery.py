@@ -75,14 +75,14 @@ def score(run: RunContext, name: str) -> None:
                 run.data.pairs("score"),
                 chosen,
                 metric=section.metric,
-                options=run.options(section.batch_size),
+                options=replace(run.options(section.batch_size), recompute=section.recompute),
                 per_example=True,
                 resume=resume,
             ).save(run.store.path("scores"), name)
 
     run.store.stage(
         f"scores/{name}",
-        plain(replace(section, require_accuracy=None)),
+        plain(replace(section, require_accuracy=None, recompute=None)),
         work,
         after=["pairs", "checkpoints"],
         files=[f"scores/{name}.safetensors", f"scores/{name}.json"],

@@ -25,6 +25,7 @@ from circuits.options.engine import RayEngine
 from circuits.options.evaluation import EvalConfig, PerturbationOptions
 from circuits.options.model import ModelOptions
 from circuits.options.patching import PatchSpec
+from circuits.options.run import RecomputeOptions
 from circuits.options.tuning import FinetuneOptions, LoraComparisonOptions
 
 AtLeastTwo = Annotated[int, Within(at_least=2)]
@@ -57,7 +58,7 @@ class PairsSection(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttributionSection(AttributionOptions, MetricOptions):
+class AttributionSection(AttributionOptions, MetricOptions, RecomputeOptions):
     """How edges are scored; the accuracy required is the last checkpoint's.
 
     Attributes:

@@ -10,7 +10,7 @@ from circuits.planning.device import (
     total_memory,
 )
 from circuits.planning.jobs import CostModel, Job
-from circuits.planning.microbatch import choose_batch_size
+from circuits.planning.microbatch import choose_batch_size, choose_recomputation
 from circuits.planning.passes import Shape
 from circuits.planning.plan import Plan, largest_batch, plan, suggestions
 
@@ -23,6 +23,7 @@ __all__ = [
     "Shape",
     "available_memory",
     "choose_batch_size",
+    "choose_recomputation",
     "largest_batch",
     "measure_rates",
     "parse_bytes",

@@ -18,7 +18,6 @@ from circuits.runtime.limits import (
     PATTERN_BYTES_CPU,
     PATTERN_BYTES_DEVICE,
     READERS_AT_ONCE,
-    STEPS_AT_ONCE,
 )
 
 _FLOAT = 4  # accumulators are float32 whatever the model is
@@ -35,7 +34,7 @@ def engine_buffers(sizes: Sizes, shape: Shape, steps: int) -> dict[str, int]:
     """What the attribution engine keeps from the first step to the end."""
     layers, d, tokens = sizes.layout.n_layers, sizes.d_model, shape.tokens
     sources, readers = sizes.layout.shape
-    item, held = shape.dtype.itemsize, min(steps, STEPS_AT_ONCE)
+    item = shape.dtype.itemsize
     audited = min(AUDITED, layers)
     turned = sizes.layout.n_heads + sizes.layout.n_kv_heads if sizes.rotary else 0
     return {
@@ -43,22 +42,20 @@ def engine_buffers(sizes: Sizes, shape: Shape, steps: int) -> dict[str, int]:
         "ends of the path": 3 * item * tokens * d,
         "projected gradients": _FLOAT * tokens * layers * sizes.ports * sizes.d_head,
         "MLP and logits gradients": _FLOAT * tokens * (layers + 1) * d,
-        "xhat": _FLOAT * tokens * held * layers * d,
-        "c": _FLOAT * tokens * held * layers * sizes.ports,
+        "c": _FLOAT * tokens * layers * sizes.ports,
+        # In float32 they are what the pass keeps anyway.
+        "inputs of norms": 0 if item == _FLOAT else item * tokens * layers * d,
         # The rest of the projections' outputs is what attention keeps anyway.
         "q and k before rotation": item * tokens * layers * turned * sizes.d_head,
         "scores": 2 * _FLOAT * shape.batch * sources * readers,  # a point's alone beside them
-        "audited gradients": _FLOAT
-        * tokens
-        * (audited * (sizes.ports * (sizes.d_head + 1) + 2 * d) + d),
         "audited scores": _FLOAT
         * (shape.batch * steps * sources)
         * (audited * (sizes.ports + 1) + 1),
     }
 
 
-def contraction_buffers(sizes: Sizes, shape: Shape, steps: int, model_bytes: int) -> dict[str, int]:
-    """What the last step, sources against readers, needs on top of `engine_buffers`."""
+def contraction_buffers(sizes: Sizes, shape: Shape, model_bytes: int) -> dict[str, int]:
+    """What sources against readers needs on top of `engine_buffers`."""
     layout, d = sizes.layout, sizes.d_model
     sources, layer = layout.shape[0], sizes.ports + 1
     layers = min(layout.n_layers, -(-READERS_AT_ONCE // layer))
@@ -69,7 +66,8 @@ def contraction_buffers(sizes: Sizes, shape: Shape, steps: int, model_bytes: int
         "widened sources": _FLOAT * sources * chunk * d,
         "widened gradients": _FLOAT * layers * layer * chunk * d,
         "reader weights of a layer": _FLOAT * sizes.ports * sizes.d_head * d,
-        "sources along xhat": _FLOAT * layers * min(steps, STEPS_AT_ONCE) * (sources + d) * chunk,
+        "sources along xhat": _FLOAT * layers * (sources + d) * chunk,
+        "inputs of norms": shape.dtype.itemsize * shape.tokens * layout.n_layers * d,
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from circuits.planning import buffers
 from circuits.planning.jobs import ADAM, Case, CostModel, Phases
 from circuits.planning.passes import Workload
-from circuits.runtime.limits import PATTERN_READS
+from circuits.runtime.limits import AUDITED, PATTERN_READS
 
 _CURVE = 10 * 5  # points of a curve; signed, absolute and three random rankings
 _FLOAT = 4
@@ -28,7 +28,7 @@ def path_phases(case: Case) -> Phases:
         "gradients along the path": {**kept, "forward and backward pass": case.traced.step.peak},
         "sources against readers": {
             **kept,
-            **buffers.contraction_buffers(sizes, shape, passes, case.traced.weights),
+            **buffers.contraction_buffers(sizes, shape, case.traced.weights),
         },
     }
 
@@ -51,7 +51,8 @@ def activations_phases(case: Case) -> Phases:
 def activations_work(case: Case) -> Workload:
     """A path for each group of sources."""
     groups = 1 + 2 * case.sizes.layout.n_layers
-    return ends_work(case) + (case.traced.step * case.job.passes + _contraction(case)) * groups
+    path = case.traced.step * case.job.passes + _contraction(case, audited=0)
+    return ends_work(case) + path * groups
 
 
 def executor_phases(case: Case) -> Phases:
@@ -131,14 +132,19 @@ def ends_work(case: Case) -> Workload:
     return twice if case.traced.prefix is None else twice + case.traced.prefix
 
 
-def _contraction(case: Case) -> Workload:
-    """The engine's last step, sources against readers, at all positions."""
-    sizes, layout, d = case.sizes, case.sizes.layout, case.sizes.d_model
+def _contraction(case: Case, *, audited: int = AUDITED) -> Workload:
+    """Sources against readers at all positions, behind every pass and behind all.
+
+    audited: layers whose readers meet the sources behind every pass.
+    """
+    sizes, layout, d, passes = case.sizes, case.sizes.layout, case.sizes.d_model, case.job.passes
     sources, layers = layout.shape[0], layout.n_layers
-    widen = layers * (layout.n_heads + sizes.ports) * sizes.d_head * d
-    direct = layout.n_edges * d
-    rank_one = case.job.passes * (layers * sources * d + layout.n_edges)
-    return Workload(matmul=2 * case.job.shape.tokens * (widen + direct + rank_one))
+    share = min(audited, layers) / layers
+    times = 1 - share + share * passes
+    widen = layers * sizes.d_head * d * (layout.n_heads * (passes + 1) + sizes.ports * times)
+    direct = layout.n_edges * d * times
+    rank_one = passes * (layers * sources * d + layout.n_edges)
+    return Workload(matmul=round(2 * case.job.shape.tokens * (widen + direct + rank_one)))
 
 
 def _sums_of_sources(case: Case) -> Workload:

@@ -23,12 +23,14 @@ class Job:
     cost: of what is done; `circuits.attribution.cost_of` gives it by name.
     steps: points on the path; of finetune and lora, optimizer steps, which then say how long it
         takes and not `n`. None takes what the method does unless told.
+    recompute: whether layers are run again in backward passes.
     """
 
     shape: Shape
     cost: CostModel
     steps: int | None = None
     n: int = 1
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         shape = self.shape
@@ -47,6 +49,8 @@ class Job:
             raise CircuitsError(f"{self.cost.name} takes no number of steps")
         if self.steps is not None and self.steps < 1:
             raise CircuitsError(f"steps={self.steps}: it must be at least 1")
+        if self.recompute:
+            self.cost.require_recomputable()
         if not self.cost.splits:
             object.__setattr__(self, "shape", replace(shape, shared=0))
         if self.cost.trains and shape.dtype != torch.float32:
@@ -87,7 +91,8 @@ class CostModel:
     steps: where nobody says. counted: whether the user says how many.
     trains: "weights", "lora" or None.
     splits: whether what prompts share is run once. tokens: at a time; None takes the usual number.
-    models: how many are loaded.
+    models: how many are loaded. recomputes: whether it has backward passes that may run layers
+    again.
     """
 
     name: str
@@ -100,3 +105,12 @@ class CostModel:
     splits: bool = False
     tokens: int | None = None
     models: int = 1
+    recomputes: bool = False
+
+    def require_recomputable(self) -> None:
+        """Refuse to recompute where there is nothing to."""
+        if not self.recomputes:
+            raise CircuitsError(
+                f"{self.name} keeps nothing for a backward pass that could be recomputed; leave "
+                "recompute out"
+            )

@@ -15,6 +15,7 @@ dropout, clipping and AdamW included. Memory is that of tensors; allocators add 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +31,7 @@ from circuits.errors import CircuitsError
 from circuits.models.adapters import quiet_peft
 from circuits.models.architecture import separable
 from circuits.models.language import auto_class, tower
+from circuits.models.recompute import Recomputable, recomputed
 from circuits.models.sparse_last_layer import sparse_last_layer
 from circuits.planning.counter import FUSED_ATTENTION, Counter, storages
 
@@ -111,7 +113,9 @@ class TracedPasses:
     prefix: Pass | None = None
 
 
-def trace(config: PreTrainedConfig, shape: Shape, *, trains: str | None = None) -> TracedPasses:
+def trace(
+    config: PreTrainedConfig, shape: Shape, *, trains: str | None = None, recompute: bool = False
+) -> TracedPasses:
     """Count the passes of a model of this configuration. No weight is read, nothing is allocated.
 
     Args:
@@ -119,6 +123,7 @@ def trace(config: PreTrainedConfig, shape: Shape, *, trains: str | None = None) 
         shape: of a batch.
         trains: "weights" for a step that trains all of them, "lora" for one that trains an adapter
             of rank 8 on all layers; `step` then holds the optimizer's moments too.
+        recompute: whether `step` runs layers again in its backward pass.
 
     Returns:
         Memory and operations of each pass.
@@ -129,8 +134,10 @@ def trace(config: PreTrainedConfig, shape: Shape, *, trains: str | None = None) 
     """
     model = _empty(config, shape.dtype)
     tail: tuple[nn.Module, ...] = ()
+    again = None
     if trains is None:  # refuses what cannot be scored or run on a circuit
-        tail = separable(model)
+        tail, parts = separable(model)
+        again = parts if recompute else None
     model.requires_grad_(trains == "weights")
     if trains == "lora":
         _adapt(model)
@@ -139,7 +146,7 @@ def trace(config: PreTrainedConfig, shape: Shape, *, trains: str | None = None) 
     try:
         forward = _run(model, shape, backward=False)
         torch.nn.Module.train(model, trains is not None)
-        step = _run(model, shape, backward=True, trained=trained, tail=tail)
+        step = _run(model, shape, backward=True, trained=trained, tail=tail, again=again)
         start = replace(shape, length=shape.shared, shared=0, answer_positions=1)
         prefix = _run(model, start, backward=False) if shape.shared else None
     except _FAILURES as error:
@@ -199,6 +206,7 @@ def _run(
     backward: bool,
     trained: Sequence[Tensor] = (),
     tail: Sequence[nn.Module] = (),
+    again: Recomputable | None = None,
 ) -> Pass:
     tokens = torch.zeros(shape.batch, shape.length, dtype=torch.long, device="meta")
     mask = torch.ones_like(tokens) if shape.padded else None
@@ -233,7 +241,9 @@ def _run(
         ]
         try:
             narrow = sparse_last_layer(tail, shape.batch, answer_positions, answer_positions)
-            with torch.set_grad_enabled(backward), narrow:
+            # `autograd.grad` runs outside of modes like `_Attention`.
+            twice = nullcontext() if again is None else recomputed(again, _Attention(shape))
+            with torch.set_grad_enabled(backward), narrow, twice:
                 logits = model(**arguments, attention_mask=mask).logits[0].float()
                 metric = torch.log_softmax(logits, dim=-1)[:, :1].sum()
                 alive = counter.live

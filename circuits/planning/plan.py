@@ -94,7 +94,7 @@ def plan(config: PreTrainedConfig, job: Job, *, overhead: int = 0) -> Plan:
         raise CircuitsError(
             f"{job.shape.length} tokens, but the model's context window holds {sizes.n_ctx}"
         )
-    traced = trace(config, job.shape, trains=job.cost.trains)
+    traced = trace(config, job.shape, trains=job.cost.trains, recompute=job.recompute)
     case = Case(job, sizes, traced)
     return Plan(job, sizes, traced, case.lasting, job.cost.phases(case), overhead)
 
@@ -173,6 +173,10 @@ def suggestions(config: PreTrainedConfig, made: Plan, available: int) -> list[st
             left = available - plan(config, half, overhead=made.overhead).held
             found.append(f"--dtype bfloat16 --batch-size {largest_batch(config, half, left)}")
     if batch < 1:
+        if job.cost.recomputes and not job.recompute:
+            again = replace(one, recompute=True, n=job.n)
+            if (batch := largest_batch(config, again, left)) >= 1:
+                found.append(f"--recompute --batch-size {batch}, which discover does by itself")
         halves = (job.shape.length >> k for k in range(1, job.shape.length.bit_length()))
         for length in halves:
             if fits(replace(one, shape=replace(one.shape, length=length))):

@@ -115,7 +115,8 @@ def _halved(batch: PairBatch, error: Exception) -> list[list[int]]:
     if len(index) == 1:
         raise CircuitsError(
             f"{batch.sources[0]}: out of memory with one example of {batch.clean.shape[1]} tokens; "
-            "shorten the text, use dtype bfloat16, or a larger device"
+            "shorten the text, use dtype bfloat16, run layers again for gradients (--recompute), "
+            "or take a larger device"
         ) from error
     _log.warning("out of memory with %d examples; going on with half as many", len(index))
     middle = len(index) // 2

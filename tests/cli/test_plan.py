@@ -50,6 +50,19 @@ def test_does_not_fit_and_says_what_would(config_alone):
     assert "does not fit: " in done.stdout and "  try --batch-size " in done.stdout
 
 
+def test_recomputation_is_planned(config_alone):
+    arguments = ("plan", "--model", config_alone, "--length", 64, "--n", 500, "--device", "cuda:7")
+    arguments += ("--batch-size", 500)
+    peaks = []
+    for flag in ((), ("--recompute",)):
+        done = circuits(*arguments, "--memory", "24GB", *flag)
+        assert done.returncode == 0, done.stderr
+        assert (", layers run again: 500 pairs" in done.stdout) == bool(flag)
+        peaks.append(float(done.stdout.partition("peak: ")[2].split(" MB")[0].split()[-1]))
+    assert peaks[1] < peaks[0]
+    refused(circuits(*arguments, "--recompute", "--job", "exact"), "exact keeps nothing for a")
+
+
 def test_a_device_that_is_not_here_is_planned_from_its_memory(config_alone):
     arguments = ("plan", "--model", config_alone, "--length", 32, "--device", "cuda:7")
     refused(circuits(*arguments), "cuda:7: no such device here; say its memory with --memory 24GB")

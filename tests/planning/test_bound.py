@@ -31,7 +31,7 @@ def test_what_obviously_fits_is_never_less_than_what_is_planned(name, shape):
 
 
 def test_nothing_is_traced_where_it_obviously_fits(hooked, random_pairs, monkeypatch):
-    monkeypatch.setattr(chooser, "_fitting", None)
+    monkeypatch.setattr(chooser, "_largest", None)
     pairs = random_pairs(n=100, length=24)
     assert choose_batch_size(hooked("llama"), pairs, cost_of("eap-ig"), 5) == 85
     monkeypatch.setattr(chooser, "total_memory", lambda _: 10**6)

@@ -12,8 +12,15 @@ from circuits.attribution import cost_of
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
 from circuits.options.run import RunOptions
-from circuits.planning import Shape, choose_batch_size, largest_batch, plan
+from circuits.planning import (
+    Shape,
+    choose_batch_size,
+    choose_recomputation,
+    largest_batch,
+    plan,
+)
 from circuits.planning import microbatch as chooser
+from circuits.runtime.notices import say
 
 LENGTH, N = 24, 100
 USUAL = 2048 // LENGTH
@@ -58,10 +65,39 @@ def test_steps_and_lengths_count(hooked, random_pairs, device_of):
     model, pairs = hooked("llama"), random_pairs(n=N, length=LENGTH)
     device_of(model, plan(CONFIGS["llama"](), job_of(Shape(20, LENGTH), steps=5)).working)
     cost = cost_of("eap-ig")
-    one, five, many = (choose_batch_size(model, pairs, cost, k) for k in (1, 5, "auto"))
-    assert USUAL > one > five > many > 1
+    one, five = (choose_batch_size(model, pairs, cost, k) for k in (1, 5))
+    assert USUAL > one >= five > 1
     mixed = random_pairs(n=2 * N, lengths=[LENGTH] * N + [2 * LENGTH] * N)
     assert choose_batch_size(model, mixed, cost_of("eap-ig"), 5) < five
+
+
+def test_recomputation_is_chosen_where_not_one_pair_fits(
+    hooked, random_pairs, device_of, caplog, monkeypatch
+):
+    """Sources meet readers in little room, so that the passes are what takes memory."""
+    monkeypatch.setattr("circuits.planning.buffers.CHUNK_BYTES", 1)
+    monkeypatch.setattr("circuits.planning.buffers.CHUNK_SHARE", 0)
+    model, pairs, cost = hooked("llama"), random_pairs(n=4, length=LENGTH), cost_of("eap-ig")
+    one, again = (
+        plan(CONFIGS["llama"](), job_of(Shape(1, LENGTH), recompute=told)).working
+        for told in (False, True)
+    )
+    assert again < one
+    say.cache_clear()
+    device_of(model, one)
+    assert not choose_recomputation(model, pairs, cost) and not caplog.text
+    expected = circuits.attribute(model, pairs, options=RunOptions(1), per_example=True)
+    device_of(model, one - 1000)
+    assert choose_recomputation(model, pairs, cost)
+    assert not choose_recomputation(model, pairs, cost, False)
+    assert not choose_recomputation(model, pairs, cost_of("evaluate"))
+    found = circuits.attribute(model, pairs, per_example=True)
+    assert caplog.messages == [
+        f"warning: not one pair of {LENGTH} tokens fits as it is, so layers are run again in the "
+        "backward pass, which takes about a third more time and gives the same scores (recompute)"
+    ]
+    assert found.provenance.batch_size == 1
+    assert torch.equal(found.per_example, expected.per_example)
 
 
 def test_usual_sizes_where_there_is_no_plan(hooked, random_pairs, monkeypatch):
@@ -79,7 +115,7 @@ def test_usual_sizes_where_there_is_no_plan(hooked, random_pairs, monkeypatch):
 
 
 def test_planning_draws_nothing(hooked, random_pairs):
-    chooser._fitting.cache_clear()
+    chooser._largest.cache_clear()
     before = torch.get_rng_state()
     choose_batch_size(hooked("gpt2"), random_pairs(n=N, length=LENGTH), cost_of("eap-ig"), 5)
     assert torch.equal(torch.get_rng_state(), before)

@@ -33,7 +33,7 @@ def saved_bytes(model, tokens, mask):
         model.get_output_embeddings().register_forward_pre_hook(lambda _, args: args[0][:, -1:]),
     ]
     rows, last = torch.arange(len(tokens)), torch.full((len(tokens),), tokens.shape[1] - 1)
-    narrow = sparse_last_layer(separable(model), len(tokens), rows, last)
+    narrow = sparse_last_layer(separable(model)[0], len(tokens), rows, last)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), narrow:
         logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
     for hook in hooks:

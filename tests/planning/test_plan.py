@@ -85,6 +85,27 @@ def test_within_a_quarter_of_what_a_method_allocates(wide, random_pairs, name, s
     assert beside_the_weights(config, job) == pytest.approx(real, rel=0.25)
 
 
+@pytest.mark.parametrize("shape", [(2, 64), (1, 192)])
+@pytest.mark.exhaustive_but("*-shape1")
+def test_recomputation_takes_what_is_planned_and_far_less(wide, random_pairs, shape, monkeypatch):
+    """Eight layers, for there is little to gain of few; sources meet readers in little room."""
+    for place in ("attribution.contraction", "planning.buffers"):
+        monkeypatch.setattr(f"circuits.{place}.CHUNK_BYTES", 2**19)
+    config = type(wide[0])(**{**wide[0].to_dict(), "num_hidden_layers": 8})
+    model = HookedModel(AutoModelForCausalLM.from_config(config), None, "deep")
+    batch = next(random_pairs(n=shape[0], length=shape[1]).batches(shape[0]))
+    given, wanted = (model, batch, METRICS["logit-difference"]), []
+    for recompute in (False, True):
+        real = allocated(
+            model.hf, lambda again=recompute: method("eap-ig").scores(*given, recompute=again)
+        )
+        shared = Shape(*shape, shared=shared_length(batch))
+        planned = beside_the_weights(config, job_of(shared, recompute=recompute))
+        assert planned == pytest.approx(real, rel=0.15)
+        wanted.append(real)
+    assert wanted[1] < 0.6 * wanted[0]
+
+
 def test_within_a_quarter_of_what_running_a_circuit_allocates(wide, random_pairs):
     config, model = wide
     batch = next(random_pairs(n=2, length=64).batches(2))
