@@ -220,13 +220,18 @@ def test_out_of_memory_halves_the_batch(hooked, random_pairs, monkeypatch, caplo
         ({"method": "eap", "steps": 5}, "eap does not take steps"),
         ({"metric": "bleu"}, "unknown metric 'bleu'; known: logit-difference"),
         ({"metric": "accuracy"}, "has no gradient"),
-        ({"options": RunOptions(batch_size=0)}, "batch size 0"),
     ],
 )
 @pytest.mark.usefixtures("untyped")
 def test_refusals(settings, message, hooked, random_pairs):
     with pytest.raises(CircuitsError, match=message):
         circuits.attribute(hooked("gpt2"), random_pairs(n=1), **settings)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_no_batch_is_empty():
+    with pytest.raises(CircuitsError, match="batch_size 0: it must be at least 1"):
+        RunOptions(batch_size=0)
 
 
 def test_prompts_beyond_the_context_name_the_row(hooked, random_pairs):
