@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from circuits.cli import options as use
+from circuits.options.choices import GraphForm, NetworkForm
+from circuits.options.exchange import ImportOptions
 
 if TYPE_CHECKING:
     from circuits.graph import Circuit, EdgeScores, Layout
@@ -28,10 +31,9 @@ def convert(
         ),
     ],
     to: Annotated[
-        str | None,
+        GraphForm | None,
         typer.Option(
-            help="The format, where the ending does not say: eap-ig, graphml, gexf, gml, dot, or "
-            "json for networkx's node-link JSON."
+            help="The format, where the ending does not say; json is networkx's node-link JSON."
         ),
     ] = None,
     model: Annotated[
@@ -41,29 +43,11 @@ def convert(
     d_model: Annotated[
         int | None, typer.Option("--d-model", help="The width, where there is no --model.", min=1)
     ] = None,
-    kv_heads: Annotated[
-        int | None,
-        typer.Option(
-            "--kv-heads",
-            help="KV heads, where there is no --model (default: one for each head).",
-            min=1,
-        ),
-    ] = None,
     circuit: Annotated[
         Path | None, typer.Option(help="A circuit.json to write into the same file.")
     ] = None,
-    score_sign: Annotated[
-        str,
-        typer.Option(help="What a file's scores are the gradients of: loss, as MIB's, or metric."),
-    ] = "loss",
-    kv_reduction: Annotated[
-        str,
-        typer.Option(
-            help="EAP-IG files hold a k and a v score for each query head; here there is one for "
-            "each KV head. How to combine those of a group: sum, or mean (for information "
-            "flow routes)."
-        ),
-    ] = "sum",
+    *,
+    how: ImportOptions,
 ) -> None:
     """Convert to and from the graph files of EAP-IG and MIB, and to those of graph tools.
 
@@ -92,24 +76,22 @@ def convert(
         return
     if circuit is not None:
         raise CircuitsError("--circuit goes with an --out of .json or .pt, or with a --to")
-    _read(source, out, model, kv_heads, score_sign, kv_reduction)
+    _read(source, out, model, how)
 
 
-_FORM_OF = {
+_FORM_OF: dict[str, GraphForm] = {
     **dict.fromkeys((".json", ".pt"), "eap-ig"),
     **{f".{form}": form for form in ("graphml", "gexf", "gml", "dot")},
 }
 
 
-def _draw(source: Path, out: Path, form: str, circuit: Path | None) -> None:
+def _draw(source: Path, out: Path, form: NetworkForm, circuit: Path | None) -> None:
     from circuits.errors import CircuitsError
     from circuits.graph import Circuit, EdgeScores, load_scores
     from circuits.graph.levels import load_circuit
-    from circuits.graph.network import FORMS, write_network
+    from circuits.graph.network import write_network
     from circuits.runtime.files import read_json
 
-    if form not in FORMS:
-        raise CircuitsError(f"--to {form}: known are eap-ig, {', '.join(FORMS)}")
     if source.suffix == ".pt" or (source.suffix == ".json" and "cfg" in read_json(source)):
         raise CircuitsError(
             f"{source}: a graph file of EAP-IG; convert it to a folder of this package first"
@@ -165,14 +147,7 @@ def _write(
         typer.echo(f"{ungrouped_share(kept):.2%} of the edges, as MIB counts them")
 
 
-def _read(
-    source: Path,
-    out: Path,
-    model: str | None,
-    kv_heads: int | None,
-    score_sign: str,
-    kv_reduction: str,
-) -> None:
+def _read(source: Path, out: Path, model: str | None, how: ImportOptions) -> None:
     from circuits.errors import CircuitsError
     from circuits.graph.interchange import GraphFile
 
@@ -182,21 +157,22 @@ def _read(
         raise CircuitsError(f"{source}: no edge has a score and none is in the graph")
     if model is not None:
         width = graph.record["cfg"].get("d_model")
-        kv_heads = _sizes(model, source, graph.wide, d_model=width, kv_heads=kv_heads)[1]
+        heads = _sizes(model, source, graph.wide, d_model=width, kv_heads=how.kv_heads)[1]
+        how = replace(how, kv_heads=heads)
     kept = None
     if graph.has_circuit:
         graph.circuit()  # a file that contradicts itself is refused, whatever else it holds
         try:
-            kept = graph.circuit(n_kv_heads=kv_heads)
+            kept = graph.circuit(how)
         except CircuitsError as error:
             if not (graph.has_scores or of_nodes):
                 raise
             typer.echo(f"note: its scores only; {error}", err=True)
     if graph.has_scores:
-        scores = graph.scores(n_kv_heads=kv_heads, score_sign=score_sign, kv_reduction=kv_reduction)
+        scores = graph.scores(how)
         use.echo_outputs(scores.save(out), out / "scores.json")
     if of_nodes:
-        nodes = graph.scores_of_nodes(n_kv_heads=kv_heads, score_sign=score_sign)
+        nodes = graph.scores_of_nodes(how)
         file = nodes.save(out / "nodes" if graph.has_scores else out)
         use.echo_outputs(file, file.with_suffix(".json"))
     if kept is not None:

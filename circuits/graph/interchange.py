@@ -17,13 +17,13 @@ examples, so its scores are ours divided by the batch size. Rankings are equal; 
 
 **Grouped-query attention.** There every query head has a k and a v reader of its own (*ungrouped*),
 here the heads of a group share one. A gradient at a shared reader is the sum of the gradients at
-its copies, so reading with `n_kv_heads` sums a group's scores, exactly. Writing divides a score
+its copies, so reading with `kv_heads` sums a group's scores, exactly. Writing divides a score
 evenly over the copies: sums are kept, reading back gives the same scores, and each copy weighs what
 keeping it is worth on average. Scores that are no gradients do not add up so: under information
 flow routes each copy reads what the shared reader does and has its share, so they are written
 undivided, and are read with kv_reduction="mean". A circuit's edge becomes all of its copies; a file
 that keeps some copies of an edge and not others is no circuit of the grouped graph and is refused.
-Without `n_kv_heads` a file is read as the ungrouped graph that it is.
+Without `kv_heads` a file is read as the ungrouped graph that it is.
 
 **Nodes.** A node's score there is what it is here (`NodeScores`), with an edge's sign and scale,
 and is converted. What else a file can say, of nodes and of neurons, is in `accounting.py`: nothing
@@ -49,10 +49,12 @@ from circuits.graph.layout import Layout
 from circuits.graph.node_scores import NodeScores
 from circuits.graph.provenance import ImportRecord, Provenance
 from circuits.graph.scores import EdgeScores
+from circuits.options.choices import ScoreSign
+from circuits.options.exchange import ImportOptions
 from circuits.runtime.files import atomic_path, read_json, write_json
 
-_SIGNS = {"loss": 1.0, "metric": -1.0}
-_REDUCTIONS = ("sum", "mean")
+AS_IN_FILE = ImportOptions()
+_SIGNS: dict[ScoreSign, float] = {"loss": 1.0, "metric": -1.0}
 _SHARES = "information-flow"  # the method whose scores are shares of what a reader reads
 
 
@@ -101,41 +103,49 @@ class GraphFile:
         """Whether any edge is in the graph."""
         return bool(self._edges("in_graph").any())
 
-    def scores(
-        self, *, n_kv_heads: int | None = None, score_sign: str = "loss", kv_reduction: str = "sum"
-    ) -> EdgeScores:
+    def scores(self, how: ImportOptions = AS_IN_FILE) -> EdgeScores:
         """Edge scores in this package's sign.
 
-        n_kv_heads: the model's, to make one of the copies of each k and v reader; None keeps the
-            file's own ungrouped graph.
-        score_sign: what the gradients were of; "loss" (minus the metric) or "metric".
-        kv_reduction: of a group's scores; "sum", or "mean" for information flow routes.
+        Args:
+            how: how the file is read. With `kv_heads`, the copies of a k or v reader become one;
+                without, the graph stays the file's own, ungrouped.
+
+        Returns:
+            The scores.
+
+        Raises:
+            CircuitsError: where no edge has a score.
         """
-        if kv_reduction not in _REDUCTIONS:
-            raise CircuitsError(
-                f"kv_reduction {kv_reduction!r}: known are {', '.join(_REDUCTIONS)}"
-            )
-        sign = _sign(score_sign)
         matrix = self._edges("score")
         if not matrix.any():
             whose = "; its scores are of nodes" if self.node_scores() else ""
             raise CircuitsError(f"{self.path}: the scores of its edges are all zero{whose}")
-        layout = self._narrow(n_kv_heads)
+        layout = self._narrow(how)
         homes = _homes(self.wide, layout)
         total = torch.zeros(layout.shape).index_add_(1, homes, matrix)
-        if kv_reduction == "mean":
+        if how.kv_reduction == "mean":
             total /= torch.bincount(homes)
-        made = ImportRecord(file=str(self.path), score_sign=score_sign, kv_reduction=kv_reduction)
-        return EdgeScores(total * sign, layout, "imported", Provenance(imported=made))
+        made = ImportRecord(
+            file=str(self.path), score_sign=how.score_sign, kv_reduction=how.kv_reduction
+        )
+        total *= _SIGNS[how.score_sign]
+        return EdgeScores(total, layout, "imported", Provenance(imported=made))
 
-    def circuit(self, *, n_kv_heads: int | None = None) -> Circuit:
+    def circuit(self, how: ImportOptions = AS_IN_FILE) -> Circuit:
         """The edges that are `in_graph`; those that the file does not mention are not.
 
-        n_kv_heads: as for `scores`; all copies of an edge must then agree.
+        Args:
+            how: as for `scores`; with `kv_heads`, all copies of an edge must agree.
+
+        Returns:
+            The circuit.
+
+        Raises:
+            CircuitsError: where copies of an edge do not agree.
         """
         kept = self._edges("in_graph")
         require_agreement(self.path, self.wide, self.record, kept.bool())
-        layout = self._narrow(n_kv_heads)
+        layout = self._narrow(how)
         homes = _homes(self.wide, layout)
         count = torch.zeros(layout.shape).index_add_(1, homes, kept)
         copies = torch.bincount(homes)
@@ -164,15 +174,19 @@ class GraphFile:
         numbers = {name: self._number(name, value) for name, value in found.items()}
         return {name: number for name, number in numbers.items() if not math.isnan(number)}
 
-    def scores_of_nodes(
-        self, *, n_kv_heads: int | None = None, score_sign: str = "loss"
-    ) -> NodeScores:
+    def scores_of_nodes(self, how: ImportOptions = AS_IN_FILE) -> NodeScores:
         """Node scores in this package's sign: every source needs one, but for `input`.
 
-        n_kv_heads, score_sign: as for `scores`.
+        Args:
+            how: as for `scores`.
+
+        Returns:
+            The scores.
+
+        Raises:
+            CircuitsError: where a source has none.
         """
-        sign, found = _sign(score_sign), self.node_scores()
-        layout = self._narrow(n_kv_heads)
+        found, layout = self.node_scores(), self._narrow(how)
         values = torch.zeros(len(layout.sources))
         for row, name in enumerate(layout.sources):
             if name not in found and row not in layout.roots:
@@ -180,16 +194,17 @@ class GraphFile:
                     f"{self.path}: node {name} has no score, where {len(found)} others have one"
                 )
             values[row] = found.get(name, 0.0)
-        made = Provenance(imported=ImportRecord(file=str(self.path), score_sign=score_sign))
-        return NodeScores(values * sign, layout, (1,) * len(values), "imported", made)
+        made = Provenance(imported=ImportRecord(file=str(self.path), score_sign=how.score_sign))
+        values *= _SIGNS[how.score_sign]
+        return NodeScores(values, layout, (1,) * len(values), "imported", made)
 
-    def _narrow(self, n_kv_heads: int | None) -> Layout:
-        if n_kv_heads is None:
+    def _narrow(self, how: ImportOptions) -> Layout:
+        if how.kv_heads is None:
             return self.wide
         try:
-            return replace(self.wide, n_kv_heads=n_kv_heads)
+            return replace(self.wide, n_kv_heads=how.kv_heads)
         except CircuitsError as error:
-            raise CircuitsError(f"{self.path}: n_kv_heads={n_kv_heads}: {error}") from error
+            raise CircuitsError(f"{self.path}: kv_heads {how.kv_heads}: {error}") from error
 
     def _edges(self, key: Literal["score", "in_graph"]) -> Float[Tensor, "source reader"]:
         """One property of every edge, in float32."""
@@ -309,12 +324,6 @@ def write_graph(
     else:
         raise CircuitsError(f"{path}: write a .json or a .pt")
     return path
-
-
-def _sign(of: str) -> float:
-    if of not in _SIGNS:
-        raise CircuitsError(f"score_sign {of!r}: known are {', '.join(_SIGNS)}")
-    return _SIGNS[of]
 
 
 def _homes(wide: Layout, layout: Layout) -> Int[Tensor, " wide_reader"]:

@@ -18,14 +18,15 @@ import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.errors import CircuitsError
 from circuits.graph.layout import Layout
 from circuits.graph.node import Node
+from circuits.options.choices import NetworkForm
+from circuits.options.declared import require_known
 from circuits.runtime.files import atomic_path
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _score(value: float | None) -> dict[str, float]:
     return {} if value is None or not math.isfinite(value) else {"score": float(value)}
 
 
-def write_network(graph: nx.MultiDiGraph, path: str | Path, form: str) -> Path:
+def write_network(graph: nx.MultiDiGraph, path: str | Path, form: NetworkForm) -> Path:
     """Write a graph for other tools.
 
     form: graphml, gexf, gml, dot or json (node-link), one of `FORMS`. networkx reads them back with
@@ -137,8 +138,7 @@ def write_network(graph: nx.MultiDiGraph, path: str | Path, form: str) -> Path:
         `read_gml(path)`, `node_link_graph(json.load(file), edges="edges")`; `read_gexf(path)` has
         the key as `id` too, and is no multigraph where no two edges are parallel.
     """
-    if form not in FORMS:
-        raise CircuitsError(f"no graph format {form!r}; known: {', '.join(FORMS)}")
+    require_known("form", form, get_args(NetworkForm))
     path = Path(path)
     with atomic_path(path) as temporary:
         FORMS[form](graph, temporary)
@@ -197,7 +197,7 @@ def _quoted(value: Any) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-FORMS: dict[str, Callable[[nx.MultiDiGraph, Path], None]] = {
+FORMS: dict[NetworkForm, Callable[[nx.MultiDiGraph, Path], None]] = {
     "graphml": _write_graphml,
     "gexf": _write_gexf,
     "gml": _write_gml,

@@ -59,6 +59,12 @@ Direction = Literal["denoise", "noise"]
 Alignment = Literal["start", "end"]
 SweepAxis = Literal["layer", "position", "head", "neuron"]
 
+NetworkForm = Literal["graphml", "gexf", "gml", "dot", "json"]
+"""What graph tools read, as `circuits.graph.network` describes."""
+GraphForm = Literal["eap-ig", "graphml", "gexf", "gml", "dot", "json"]
+ScoreSign = Literal["loss", "metric"]
+GroupReduction = Literal["sum", "mean"]
+
 RelativeTo = Literal["current", "model"]
 RemovalCriterion = Literal["absolute", "signed"]
 RemovalLevel = Literal["edge", "node"]

@@ -162,7 +162,10 @@ def test_graph_tools(ours, tmp_path):
     done = circuits("convert", folder, *mask)
     assert done.returncode == 0, done.stderr
     assert nx.utils.graphs_equal(nx.read_gml(tmp_path / "both.gml"), graph)
-    refused(circuits("convert", folder, "--to", "svg", "--out", out), "--to svg: known are eap-ig,")
+    refused(
+        circuits("convert", folder, "--to", "svg", "--out", out),
+        "unknown --to 'svg'; known: eap-ig,",
+    )
     theirs = write_graph(tmp_path / "g.json", d_model=8, circuit=circuit)
     refused(
         circuits("convert", theirs, "--out", tmp_path / "g.dot"), "g.json: a graph file of EAP-IG"

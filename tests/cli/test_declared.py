@@ -1,11 +1,12 @@
 """Options are declared once: Python, recipes and flags have the same defaults, values and words."""
 
+import importlib
 import inspect
 import re
 import subprocess
 import sys
 from dataclasses import MISSING, fields
-from typing import get_args
+from typing import Annotated, get_args, get_origin
 
 import pytest
 from typer.models import OptionInfo
@@ -13,90 +14,157 @@ from typer.testing import CliRunner
 
 from circuits.attribution.quadrature import RULES, STAGGERED
 from circuits.cli.app import app
+from circuits.cli.flags import Given, Without
 from circuits.errors import CircuitsError
 from circuits.evaluation import PERTURBATIONS
-from circuits.options.choices import Perturbation, Quadrature
+from circuits.graph.network import FORMS
+from circuits.options.choices import GraphForm, NetworkForm, Perturbation, Quadrature
 from circuits.options.circuit import SelectionOptions
 from circuits.options.declared import Options, hints, literals, sentence
 from circuits.pipeline.recipe import Recipe, parse
 
 SIMPLE = {"name": "run", "model": "newsroom-gpt2", "task": {"name": "newsroom"}}
 
-# Names that mean different things in different places, or nothing by default: (where, name).
-OTHERWISE = {
-    ("select", "fraction"),  # in place of --size, so none by default
-    ("evaluate", "model"),  # the scores say it
-    ("evaluate", "task"),
-    ("compare", "task"),
-    ("plan", "task"),
-    ("plan", "steps"),  # of any job
-    ("diff", "model"),  # several
-    ("convert", "model"),
-    ("patch", "metric"),  # several
-    ("search", "method"),  # of removing, not of scoring
-    ("discover", "level"),  # of scores; acdc's and minimality's are others
+# Flags of a verb that share a field's name and are not made of it, and why.
+OF_THE_VERB = {
+    ("select", "size"): "in place of --fraction, so none by default",
+    ("select", "fraction"): "in place of --size, so none by default",
+    ("evaluate", "model"): "the scores say it",
+    ("evaluate", "task"): "the scores say it",
+    ("evaluate", "split"): "by default one not scored on",
+    ("compare", "task"): "only with models",
+    ("compare", "split"): "by default one not scored on",
+    ("plan", "task"): "in place of --length",
+    ("plan", "steps"): "of any job",
+    ("diff", "model"): "several",
+    ("diff", "lora"): "a folder",
+    ("convert", "model"): "in place of --d-model",
+    ("patch", "metric"): "several",
+    ("search", "method"): "of removing, not of scoring",
+    ("discover", "level"): "of scores",
+    ("discover", "size"): "none by default: then no circuit is written",
 }
-# Fields of one name and several subjects.
-SEVERAL = {"level", "steps", "batch_size", "n_resamples", "ranking", "n_pairs"}
+
+# Fields of one name with several defaults or types: how many, and of what.
+SEVERAL = {
+    "ablation": (2, "of sources, of heads"),
+    "batch_size": (2, "pairs that fit, examples of a training step"),
+    "criterion": (2, "of layers, of a removal"),
+    "engine": (2, "a word among flags, its settings in Python and recipes"),
+    "layers": (2, "how many, which"),
+    "level": (3, "of what is removed alone, of sets, of a search"),
+    "n_pairs": (2, "sets need two"),
+    "n_resamples": (2, "of examples compared, of examples scored"),
+    "pairs": (2, "a recipe's section, a number"),
+    "positive_ratios": (2, "a whole curve, a trial"),
+    "ranking": (2, "by scores alone, or by pairs"),
+    "seed": (2, "PyTorch's is below 2**31"),
+    "steps": (2, "on a path, of an optimizer"),
+    "strategy": (2, "by the level, of one curve"),
+    "task": (2, "a recipe's section, a name"),
+}
 
 
 def declarations(kind=Options):
-    """Every dataclass of options."""
+    """Every dataclass of options in the packages."""
     for one in kind.__subclasses__():
-        yield one
+        if one.__module__.startswith("circuits."):
+            yield one
         yield from declarations(one)
 
 
-# An engine is a word among flags, and its settings in Python and recipes.
-OF_OTHER_WORDS = {"ablation", "criterion", "engine"}
-
-
-def declared():
-    """Default and words of every field, by its name; a set, as several subjects may share one."""
-    found = {}
-    for kind in declarations():
-        for field in fields(kind):
-            words = frozenset(literals(hints(kind)[field.name]))
-            found.setdefault(field.name, []).append((field.default, words))
-    return found
-
-
-def flags(verb):
-    """The flags of a verb that Typer reads, by their names in Python."""
-    for name, parameter in inspect.signature(verb).parameters.items():
-        option = next(o for o in get_args(parameter.annotation)[1:])
-        if isinstance(option, OptionInfo):
-            yield name, parameter, option
+def plain_fields(kind):
+    """The fields that are no options themselves."""
+    for name, hint in hints(kind).items():
+        parts = (hint, *get_args(hint))
+        if not any(isinstance(part, type) and issubclass(part, Options) for part in parts):
+            yield name
 
 
 VERBS = {command.callback.__name__: command.callback for command in app.registered_commands}
 
 
-def test_no_flag_states_another_default_or_other_words_than_a_field():
-    known, seen = declared(), 0
-    for verb, function in VERBS.items():
-        for name, parameter, option in flags(function):
-            if name not in known or (verb, name) in OTHERWISE:
-                continue
-            defaults = [default for default, _ in known[name]]
-            given = None if parameter.default is inspect.Parameter.empty else parameter.default
-            assert any(given in (default, None) for default in defaults), (verb, name)
-            words = frozenset((option.metavar or "").removesuffix(",...").split("|")) - {"int"}
-            every = frozenset().union(*(words for _, words in known[name]))
-            assert not (every and option.metavar) or words <= every | {""}, (verb, name)
-            seen += 1
-    assert seen > 100
+def as_written(verb):
+    """The parameters of a verb before flags were made of them."""
+    function = getattr(importlib.import_module(f"circuits.cli.{verb}"), verb)
+    return inspect.signature(function, eval_str=True).parameters.values()
 
 
-def test_a_field_of_one_name_has_one_default_and_one_set_of_words():
-    for name, found in declared().items():
-        if name not in SEVERAL:
-            assert len({str(default) for default, _ in found if default is not MISSING}) <= 2, name
-            assert len({words for _, words in found}) == 1 or name in OF_OTHER_WORDS, name
+def declared(verb):
+    """What flags of a verb are made of, by their names in Python: (class, whether only given)."""
+    found = {}
+    for parameter in as_written(verb):
+        kind, *notes = (
+            get_args(parameter.annotation)
+            if get_origin(parameter.annotation) is Annotated
+            else (parameter.annotation,)
+        )
+        partly = get_origin(kind) is Given
+        kind = get_args(kind)[0] if partly else kind
+        if isinstance(kind, type) and issubclass(kind, Options):
+            left_out = {name for note in notes if isinstance(note, Without) for name in note.names}
+            for name in {*plain_fields(kind)} - left_out:
+                found.setdefault(name, []).append((kind, partly))
+    return found
+
+
+def flags(verb):
+    """The flags of a verb that Typer reads, by their names in Python."""
+    for name, parameter in inspect.signature(VERBS[verb]).parameters.items():
+        option = next(one for one in get_args(parameter.annotation)[1:])
+        if isinstance(option, OptionInfo):
+            yield name, parameter, option
+
+
+def words(hint):
+    """What the help names as a field's values."""
+    return [*(["int"] if int in get_args(hint) and literals(hint) else []), *literals(hint)]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_flag_says_what_its_field_says(verb):
+    made_of = declared(verb)
+    every = {name for kind in declarations() for name in plain_fields(kind)}
+    seen = set()
+    for name, parameter, option in flags(verb):
+        if name not in made_of:
+            assert name not in every or (verb, name) in OF_THE_VERB, name
+            continue
+        seen.add(name)
+        known = []
+        for kind, partly in made_of[name]:
+            default = next(field.default for field in fields(kind) if field.name == name)
+            known += [word for word in words(hints(kind)[name]) if word not in known]
+            assert sentence(kind, name) in option.help, name
+            if default is MISSING and not partly:
+                assert parameter.default is inspect.Parameter.empty, name
+            elif partly or isinstance(default, tuple) or default is MISSING:
+                assert parameter.default is None, name  # the dataclass has it, and fills it in
+            else:
+                assert parameter.default == default, name
+        if known:
+            assert option.metavar.removesuffix(",...").split("|") == known, name
+    assert seen == {*made_of}
+
+
+def test_exemptions_are_of_flags_that_there_are():
+    for verb, name in OF_THE_VERB:
+        assert name in {flag for flag, *_ in flags(verb)} - {*declared(verb)}, (verb, name)
+
+
+def test_a_field_of_one_name_has_one_default_and_one_type():
+    found = {}
+    for kind in declarations():
+        for field in fields(kind):
+            found.setdefault(field.name, set()).add(
+                (repr(field.default), str(hints(kind)[field.name]))
+            )
+    several = {name: len(variants) for name, variants in found.items() if len(variants) > 1}
+    assert several == {name: n for name, (n, _) in SEVERAL.items()}
 
 
 def test_every_field_has_a_sentence():
-    kinds = [kind for kind in declarations() if kind.__module__.startswith("circuits.")]
+    kinds = [*declarations()]
     assert Recipe in kinds and len(kinds) > 20
     for kind in kinds:
         for field in fields(kind):
@@ -114,6 +182,8 @@ def test_a_field_without_a_sentence_is_found():
 def test_literals_name_what_the_registries_hold():
     assert set(get_args(Quadrature)) == {*RULES, STAGGERED}
     assert set(get_args(Perturbation)) == set(PERTURBATIONS)
+    assert get_args(NetworkForm) == tuple(FORMS)
+    assert get_args(GraphForm) == ("eap-ig", *FORMS)
 
 
 def test_a_mistyped_word_is_refused_alike_in_python_recipe_and_command():

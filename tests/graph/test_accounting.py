@@ -11,6 +11,7 @@ from circuits.errors import CircuitsError
 from circuits.graph import Circuit, EdgeScores, Layout, NodeCircuit, select
 from circuits.graph.interchange import GraphFile, write_graph
 from circuits.graph.units import Units
+from circuits.options.exchange import ImportOptions
 
 LAYOUT = Layout(2, 3, 3)
 WIDTH = 8
@@ -199,7 +200,7 @@ def test_scores_of_nodes_are_scores_of_nodes(file, suffix):
             record["nodes"][name]["score"] = value
 
     path, *_ = file(suffix, change)
-    found = GraphFile.read(path).scores_of_nodes(score_sign="metric")
+    found = GraphFile.read(path).scores_of_nodes(ImportOptions(score_sign="metric"))
     assert found.values.tolist() == [0.0, *(-values[1:]).tolist()]
     values[2] = math.nan
     path, *_ = file(suffix, change)

@@ -18,16 +18,17 @@ from circuits.graph.interchange import (
     write_graph,
 )
 from circuits.models import HookedModel
+from circuits.options.exchange import ImportOptions
 
 LAYOUTS = [Layout(2, 3, 3), Layout(3, 4, 2), Layout(2, 4, 1, parallel=True)]
 
 
 def read_scores(path, **settings):
-    return GraphFile.read(path).scores(**settings)
+    return GraphFile.read(path).scores(ImportOptions(**settings))
 
 
 def read_circuit(path, **settings):
-    return GraphFile.read(path).circuit(**settings)
+    return GraphFile.read(path).circuit(ImportOptions(**settings))
 
 
 def random_scores(layout, seed=0):
@@ -98,10 +99,10 @@ def test_round_trip(layout, suffix, tmp_path):
     circuit = select(scores, size=layout.n_edges // 3)
     assert 0 < len(circuit) < layout.n_edges
     path = write_graph(tmp_path / f"g.{suffix}", d_model=8, scores=scores, circuit=circuit)
-    back = read_scores(path, n_kv_heads=layout.n_kv_heads)
+    back = read_scores(path, kv_heads=layout.n_kv_heads)
     assert back.layout == layout
     torch.testing.assert_close(back.matrix, scores.matrix, atol=1e-6, rtol=1e-6)
-    kept = read_circuit(path, n_kv_heads=layout.n_kv_heads)
+    kept = read_circuit(path, kv_heads=layout.n_kv_heads)
     assert kept.layout == layout and torch.equal(kept.mask, circuit.mask)
 
 
@@ -157,7 +158,7 @@ def test_summing_the_copies_gives_the_grouped_scores(hooked, random_pairs, tmp_p
     expected = attribute(grouped, pairs, "eap-ig", steps=3)
     wide = attribute(twin_without_groups(grouped), pairs, "eap-ig", steps=3)
     path = write_graph(tmp_path / "g.json", d_model=32, scores=wide)
-    close(read_scores(path, n_kv_heads=2).matrix, expected.matrix)
+    close(read_scores(path, kv_heads=2).matrix, expected.matrix)
 
 
 @pytest.mark.parametrize("suffix", [".json", ".pt"])
@@ -169,12 +170,10 @@ def test_shares_of_a_reader_are_those_of_each_copy(suffix, hooked, random_pairs,
     written = write_graph(tmp_path / f"grouped{suffix}", d_model=32, scores=own)
     close(read_scores(written).matrix, wide.matrix)
     written = write_graph(tmp_path / f"wide{suffix}", d_model=32, scores=wide)
-    found = read_scores(written, n_kv_heads=2, kv_reduction="mean")
+    found = read_scores(written, kv_heads=2, kv_reduction="mean")
     close(found.matrix, own.matrix)
     again = write_graph(tmp_path / f"again{suffix}", d_model=32, scores=found)
     close(read_scores(again).matrix, wide.matrix)
-    with pytest.raises(CircuitsError, match="kv_reduction 'all': known are sum, mean"):
-        read_scores(written, kv_reduction="all")
 
 
 def test_sign_is_that_of_eap_ig(hooked, random_pairs, tmp_path):
@@ -317,6 +316,7 @@ def test_malformed_tensors_and_texts_are_refused(tmp_path):
         read_scores(tmp_path / "nothing.pt")
 
 
+@pytest.mark.usefixtures("untyped")
 def test_what_cannot_be_converted_is_refused(tmp_path):
     layout = LAYOUTS[1]
     scores = random_scores(layout)
@@ -328,11 +328,13 @@ def test_what_cannot_be_converted_is_refused(tmp_path):
     path.write_text(json.dumps(record))
     assert len(read_circuit(path)) == ungrouped(layout).n_edges - 1
     with pytest.raises(CircuitsError, match="1 of the 2 query heads that share input"):
-        read_circuit(path, n_kv_heads=2)
-    with pytest.raises(CircuitsError, match="n_kv_heads=3"):
-        read_circuit(path, n_kv_heads=3)
-    with pytest.raises(CircuitsError, match="score_sign 'luck'"):
+        read_circuit(path, kv_heads=2)
+    with pytest.raises(CircuitsError, match="kv_heads 3"):
+        read_circuit(path, kv_heads=3)
+    with pytest.raises(CircuitsError, match="unknown score_sign 'luck'; known: loss, metric"):
         read_scores(path, score_sign="luck")
+    with pytest.raises(CircuitsError, match="unknown kv_reduction 'all'; known: sum, mean"):
+        read_scores(path, kv_reduction="all")
     with pytest.raises(CircuitsError, match=r"write a \.json or a \.pt"):
         write_graph(tmp_path / "g.txt", d_model=8, scores=scores)
     with pytest.raises(CircuitsError, match="give scores, a circuit, or both of one model"):

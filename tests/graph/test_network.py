@@ -159,5 +159,5 @@ def test_every_node_has_a_place_of_its_own_and_edges_lead_upwards(layout):
 
 
 def test_an_unknown_format_is_refused(tmp_path):
-    with pytest.raises(CircuitsError, match="no graph format 'png'; known: graphml, gexf"):
+    with pytest.raises(CircuitsError, match="unknown form 'png'; known: graphml, gexf"):
         write_network(nx.MultiDiGraph(), tmp_path / "g.png", "png")
