@@ -196,7 +196,7 @@ def test_refusals(scored, table, tmp_path):
             (*scored, "--model", "a", "--model", "b", "--task", "table"),
             "2 models for 3 score files",
         ),
-        ((*scored, "--fraction", 0), "--fraction 0"),
+        ((*scored, "--fraction", 0), "fraction 0.0: it must be above 0"),
     ):
         done = compare(*arguments, "--out", tmp_path / "out", *QUICK)
         assert isinstance(done.exception, CircuitsError), done.output

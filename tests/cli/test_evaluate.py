@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from functools import partial
 from itertools import permutations
 
 import pytest
@@ -15,12 +16,13 @@ from circuits.cli.evaluate import _show_curve
 from circuits.errors import CircuitsError
 from circuits.evaluation import Curve, Estimate, Evaluation, Faithfulness
 from circuits.graph import Circuit, EdgeScores, Layout, select
+from circuits.options.evaluation import StabilityConfig
 
 
 @pytest.fixture(autouse=True)
 def fewer_resamples(monkeypatch):
     """What is looked at here are words and files; a tenth of the resamples writes them too."""
-    monkeypatch.setattr("circuits.cli.evaluate._RESAMPLES", 20)
+    monkeypatch.setattr("circuits.cli.evaluate.StabilityConfig", partial(StabilityConfig, 20))
 
 
 WORDS = ["Mary", "John", "Paris", "Rome", "book"]

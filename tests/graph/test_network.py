@@ -158,6 +158,7 @@ def test_every_node_has_a_place_of_its_own_and_edges_lead_upwards(layout):
         assert crosses or attends or places[target][1] > places[source][1]
 
 
+@pytest.mark.usefixtures("untyped")
 def test_an_unknown_format_is_refused(tmp_path):
     with pytest.raises(CircuitsError, match="unknown form 'png'; known: graphml, gexf"):
         write_network(nx.MultiDiGraph(), tmp_path / "g.png", "png")
