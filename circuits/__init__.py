@@ -6,7 +6,7 @@ Names are loaded when first used, so that `import circuits` and `circuits --help
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from circuits.errors import CircuitsError, InputError, UndefinedMetricError, UnsupportedError
 
@@ -220,7 +220,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "__version__":
         return _version()
     if name == "plot":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import overload
 
 from circuits.statistics.estimate import Estimate
 
@@ -68,7 +68,11 @@ def p_value(p: Number | None) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
-def compact(values: Any, digits: int = 4) -> Any:
+@overload
+def compact(values: Sequence[float], digits: int = 4) -> list[float | None]: ...
+@overload
+def compact(values: object, digits: int = 4) -> object: ...
+def compact(values: object, digits: int = 4) -> object:
     """Floats of any nesting at so many significant digits, None where not finite: smaller pages."""
     if isinstance(values, list | tuple):
         return [compact(value, digits) for value in values]

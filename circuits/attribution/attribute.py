@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from circuits.attribution.batch_scores import BatchScores
 from circuits.attribution.dataset_scores import (
@@ -31,7 +30,7 @@ def attribute(
     options: RunOptions | None = None,
     per_example: bool | None = None,
     resume: PartialResults | None = None,
-    **settings: Any,
+    **settings: object,
 ) -> EdgeScores:
     """Score every edge: how much the metric falls, to first order, when the edge is corrupted.
 

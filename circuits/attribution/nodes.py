@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -60,7 +60,7 @@ def attribute_nodes(
     options: RunOptions | None = None,
     per_example: bool | None = None,
     resume: PartialResults | None = None,
-    **settings: Any,
+    **settings: object,
 ) -> NodeScores:
     """Score every node: how much the metric falls, to first order, when all of it is corrupted.
 

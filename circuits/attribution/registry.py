@@ -6,7 +6,7 @@ what it is in a line. The command line, the planner and recipes know it from its
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -21,17 +21,19 @@ from circuits.attribution.random import Random
 from circuits.errors import CircuitsError
 from circuits.planning import JOBS, CostModel
 
+# Any: a class that is both a dataclass and a `Method`, which Python has no type for.
+_MethodClass = type[Any]
 _PARTS = ("name", "cost", "validate", "scores")
 
 
-def registry(methods: Iterable[type[Any]]) -> dict[str, type[Any]]:
+def registry(methods: Iterable[_MethodClass]) -> dict[str, _MethodClass]:
     """Methods by name.
 
     Raises:
         TypeError: where one lacks a part that others rely on, such as its cost model, or bears a
             name that is taken.
     """
-    known: dict[str, type[Any]] = {}
+    known: dict[str, _MethodClass] = {}
     for one in methods:
         if missing := [part for part in _PARTS if not hasattr(one, part)]:
             raise TypeError(f"{one.__name__} is no attribution method: it lacks {missing[0]}")
@@ -44,7 +46,7 @@ def registry(methods: Iterable[type[Any]]) -> dict[str, type[Any]]:
 METHODS = registry((EAPIG, EAPIGActivations, EAP, CleanCorrupted, Exact, InformationFlow, Random))
 
 
-def method(name: str, **settings: Any) -> Method:
+def method(name: str, **settings: object) -> Method:
     """An attribution method by its name.
 
     Args:
@@ -65,7 +67,7 @@ def method(name: str, **settings: Any) -> Method:
     return chosen
 
 
-def resolve(chosen: str | Method, settings: dict[str, Any]) -> Method:
+def resolve(chosen: str | Method, settings: Mapping[str, object]) -> Method:
     """A method from its name and hyper-parameters, or from itself."""
     if isinstance(chosen, str):
         return method(chosen, **settings)

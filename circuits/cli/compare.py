@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +19,9 @@ from circuits.options.circuit import CircuitOptions
 from circuits.options.comparison import ResampleOptions
 from circuits.options.model import LoadOptions
 from tasks.named_splits import Split
+
+if TYPE_CHECKING:
+    from circuits.models import HookedModel
 
 
 def compare(
@@ -89,7 +93,7 @@ def compare(
         typer.echo(f"note: {names[0]} is taken to be the base, at step 0", err=True)
     sources = _sources(models, base, names, order) if models else {}
     loaded = {name: EdgeScores.load(file) for name, file in zip(names, files, strict=True)}
-    load: dict[str, Any] = {}
+    load: dict[str, Callable[[], HookedModel]] = {}
     pairs, left_out = None, list[Skipped]()
     if task is not None:
         chosen = use.load_task(task, source)

@@ -90,9 +90,8 @@ def _draw(source: Path, out: Path, form: NetworkForm, circuit: Path | None) -> N
     from circuits.graph import Circuit, EdgeScores, load_scores
     from circuits.graph.levels import load_circuit
     from circuits.graph.network import write_network
-    from circuits.runtime.files import read_json
 
-    if source.suffix == ".pt" or (source.suffix == ".json" and "cfg" in read_json(source)):
+    if source.suffix == ".pt" or (source.suffix == ".json" and _has_cfg(source)):
         raise CircuitsError(
             f"{source}: a graph file of EAP-IG; convert it to a folder of this package first"
         )
@@ -112,6 +111,13 @@ def _draw(source: Path, out: Path, form: NetworkForm, circuit: Path | None) -> N
             graph = Circuit(kept.layout, kept.mask, scores.matrix, kept.provenance).to_networkx()
     use.echo_outputs(write_network(graph, out, form))
     typer.echo(f"{graph.number_of_nodes()} nodes, {graph.number_of_edges()} edges")
+
+
+def _has_cfg(file: Path) -> bool:
+    from circuits.runtime.files import read_json
+
+    content = read_json(file)
+    return isinstance(content, dict) and "cfg" in content
 
 
 def _require_one_model(scores: EdgeScores, kept: Circuit, source: Path, circuit: Path) -> None:
@@ -156,8 +162,7 @@ def _read(source: Path, out: Path, model: str | None, how: ImportOptions) -> Non
     if not (graph.has_scores or graph.has_circuit or of_nodes):
         raise CircuitsError(f"{source}: no edge has a score and none is in the graph")
     if model is not None:
-        width = graph.record["cfg"].get("d_model")
-        heads = _sizes(model, source, graph.wide, d_model=width, kv_heads=how.kv_heads)[1]
+        heads = _sizes(model, source, graph.wide, d_model=graph.d_model, kv_heads=how.kv_heads)[1]
         how = replace(how, kv_heads=heads)
     kept = None
     if graph.has_circuit:

@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperOption
 class ListingCommand(TyperCommand):
     """A command whose options' help may say {methods}, {node_methods} or {jobs}."""
 
+    # Any: a click.Context, which Typer 0.29 brings along under a private name.
     def get_help(self, ctx: Any) -> str:
         """The help, with the lists filled in."""
         from circuits.attribution.registry import described, node_methods

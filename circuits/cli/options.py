@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -96,7 +96,7 @@ def load_task(name: str, source: DataOptions) -> Task:
     if source.skip_bad_rows and "skip" not in tasks.options(name):
         raise CircuitsError(f"--skip-bad-rows: task {name!r} makes its prompts and reads no rows")
     types = option_types(name)
-    options: dict[str, Any] = {} if source.data is None else {"path": source.data}
+    options: dict[str, object] = {} if source.data is None else {"path": source.data}
     for option in source.given:
         key, equals, value = option.partition("=")
         if not equals:
@@ -105,14 +105,14 @@ def load_task(name: str, source: DataOptions) -> Task:
     return tasks.load(name, **options)
 
 
-_TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
+_TYPES: dict[str, tuple[str, Callable[[str], object]]] = {
     "bool": ("true or false", {"true": True, "false": False}.__getitem__),
     "int": ("a whole number", int),
     "float": ("a number", float),
 }
 
 
-def _read(key: str, text: str, types: tuple[str, ...]) -> Any:
+def _read(key: str, text: str, types: tuple[str, ...]) -> object:
     """An option's value from its text, which is the value where the option takes text."""
     known = [_TYPES[name] for name in types if name in _TYPES]
     if "bool" in types and text.lower() in ("true", "false"):
@@ -142,17 +142,16 @@ def load_pairs(
     most: take as many as there are, up to this number.
     """
     from tasks.most import most_pairs
+    from tasks.splits import check
 
     reads_file = getattr(task, "path", None) is not None
-    arguments: dict[str, Any] = {
-        "n": n if n is not None or reads_file else 100,
-        "split": split or ("all" if reads_file else "validation"),
-    }
-    arguments |= {"seed": seed, "n_ctx": model.n_ctx}
+    part = check(split or ("all" if reads_file else "validation"))
     if most is None:
-        pairs = task.pairs(model.tokenizer, **arguments)
+        make: Callable[..., PairSet] = task.pairs  # a task that reads rows takes n=None too
+        number = n if n is not None or reads_file else 100
+        pairs = make(model.tokenizer, n=number, split=part, seed=seed, n_ctx=model.n_ctx)
     else:
-        pairs = most_pairs(task, model.tokenizer, **{**arguments, "n": most})
+        pairs = most_pairs(task, model.tokenizer, n=most, split=part, seed=seed, n_ctx=model.n_ctx)
     say_skipped(pairs.skipped)
     return pairs
 

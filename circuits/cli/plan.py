@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
     from circuits.planning import Job, Plan, Rates, Shape
+    from tasks.pairs import PairSet
 
 
 def plan(
@@ -124,11 +126,14 @@ def _measured(
         raise CircuitsError(
             f"no tokenizer to measure prompts with; give --length ({error})"
         ) from error
-    arguments: dict[str, Any] = {
-        "n": source.n or (None if source.data else 100),
-        "split": "all" if source.data else "validation",
-    }
-    pairs = loaded.pairs(tokenizer, seed=seed, n_ctx=context_window(config), **arguments)
+    make: Callable[..., PairSet] = loaded.pairs  # a task that reads rows takes n=None too
+    pairs = make(
+        tokenizer,
+        n=source.n or (None if source.data else 100),
+        split="all" if source.data else "validation",
+        seed=seed,
+        n_ctx=context_window(config),
+    )
     lengths = {len(pair) for pair in pairs}
     use.say_skipped(pairs.skipped)
     answer_positions = max(len(pair.answer) for pair in pairs)

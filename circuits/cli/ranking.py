@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import typer
 
@@ -113,7 +113,7 @@ class Chooser:
         """
         return _picked(self.outcome(scores))
 
-    def outcome(self, scores: AnyScores) -> dict[str, Any]:
+    def outcome(self, scores: AnyScores) -> dict[str, object]:
         """The choice, or why there is none, as JSON."""
         from circuits.errors import UndefinedMetricError
         from circuits.evaluation import choose_ranking
@@ -178,6 +178,7 @@ class Ranking:
                 "seed": chooser.options.seed,
             }
             found = self._pieces.value(identity, lambda: chooser.outcome(scores))
+            assert isinstance(found, dict)  # as `outcome` gives it
             self._taken = _picked(found)
         return self._taken
 
@@ -192,7 +193,7 @@ def say_look(found: Reliability) -> None:
     typer.echo(f"{found.n} pairs: others would share {found.likeness} ({found.ranking})")
 
 
-def _picked(outcome: Mapping[str, Any]) -> Picked:
+def _picked(outcome: Mapping[str, object]) -> Picked:
     """From what `Chooser.outcome` says."""
     from circuits.evaluation import RankingChoice
 

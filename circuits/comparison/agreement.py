@@ -47,7 +47,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from einops import rearrange
@@ -279,7 +279,7 @@ class _Engine:
     edge_nodes: EdgeNodes
     bar: tqdm[NoReturn]
     resume: Pieces = field(default_factory=Pieces)
-    identity: Mapping[str, Any] = field(default_factory=dict)
+    identity: Mapping[str, object] = field(default_factory=dict)
 
     def run(
         self, first: Float[Tensor, "m n"], second: Float[Tensor, "m n"] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from circuits.comparison.changes import Changes
 from circuits.comparison.circuit_similarity import (
@@ -185,7 +185,7 @@ class Evolution(Plotted, ResultFile):
         """Training step of each checkpoint; None where a name does not tell it."""
         return training_steps(self.names)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The file's content, as JSON values."""
         comparisons = tuple(
             replace(one, edges=one.edges.top(max(TOP, len(one.edges.changed))))

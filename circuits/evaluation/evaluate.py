@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypedDict, TypeVar
 
 import torch
 
 from circuits.errors import UndefinedMetricError
-from circuits.evaluation.completeness import completeness
+from circuits.evaluation.completeness import Completeness, completeness
 from circuits.evaluation.faithfulness import CurveConfig, faithfulness
 from circuits.evaluation.knockout import components_inside
 from circuits.evaluation.measure import degenerate_reason
-from circuits.evaluation.minimality import minimality
+from circuits.evaluation.minimality import Minimality, minimality
 from circuits.evaluation.reliability import FEWEST, reliability
 from circuits.evaluation.results import OWN, CircuitEvaluation, CircuitSummary, Undefined
 from circuits.evaluation.robustness import robustness
@@ -22,6 +22,7 @@ from circuits.graph.findings import Reliability
 from circuits.graph.levels import select_size
 from circuits.graph.orders import ORDERS
 from circuits.models import HookedModel
+from circuits.options.choices import Ablation, Ranking, Strategy
 from circuits.options.evaluation import EvalConfig, StabilityConfig
 from circuits.options.run import RunOptions
 from circuits.runtime.result_file import Record
@@ -36,6 +37,22 @@ class _FromExamples(Record):
 
     stability: Stability | None = None
     reliability: Reliability | None = None
+
+
+class _Shared(TypedDict):
+    """What every measurement is given."""
+
+    ablation: Ablation
+    options: RunOptions
+    resume: Pieces | None
+
+
+class _Selection(TypedDict):
+    """How the circuit was selected."""
+
+    strategy: Strategy
+    ranking: Ranking
+    positive_ratio: float | None
 
 
 def evaluate(
@@ -73,7 +90,7 @@ def evaluate(
     """
     config, options = config or EvalConfig(), options or RunOptions()
     metric, ablation = config.metric, config.ablation
-    shared: dict[str, Any] = {"ablation": ablation, "options": options, "resume": resume}
+    shared: _Shared = {"ablation": ablation, "options": options, "resume": resume}
     from_examples = _FromExamples.model_validate(
         (resume or Pieces()).value(
             {
@@ -96,31 +113,44 @@ def evaluate(
         degenerate_reason=degenerate_reason(circuit, ablation),
         choice=None if selection is None else selection.choice,
     )
-    parts: dict[str, Any] = dict(from_examples)
     strategy = None if selection is None else selection.strategy
     curve = CurveConfig(next((known for known in ORDERS if known == strategy), None))
     curves = _or_reason(
         lambda: faithfulness(model, scores, pairs, metric=metric, curve=curve, **shared)
     )
     if isinstance(curves, Undefined):
-        return CircuitEvaluation(circuit=summary, faithfulness=curves, **parts)
-    parts["robustness"] = {
+        return CircuitEvaluation(
+            circuit=summary,
+            faithfulness=curves,
+            stability=from_examples.stability,
+            reliability=from_examples.reliability,
+        )
+    robust = {
         **robustness(model, circuit, {OWN: pairs}, metric=metric, **shared),
         **robustness(model, circuit, conditions or {}, **shared),
     }
-    own = parts["robustness"][OWN].circuit
-    summary = summary.model_copy(update={"faithfulness": own})
+    summary = summary.model_copy(update={"faithfulness": robust[OWN].circuit})
     alive = summary.degenerate_reason is None
     removed, sets = config.minimality, config.completeness
+    lean: Minimality | Undefined | None = None
+    whole: Completeness | Undefined | None = None
     if alive and removed is not None:
-        parts["minimality"] = _or_reason(
+        lean = _or_reason(
             lambda: minimality(model, circuit, pairs, config=removed, metric=metric, **shared)
         )
     if alive and sets is not None and components_inside(circuit, sets.level):
-        parts["completeness"] = _or_reason(
+        whole = _or_reason(
             lambda: completeness(model, circuit, pairs, config=sets, metric=metric, **shared)
         )
-    return CircuitEvaluation(circuit=summary, faithfulness=curves, **parts)
+    return CircuitEvaluation(
+        circuit=summary,
+        faithfulness=curves,
+        minimality=lean,
+        completeness=whole,
+        robustness=robust,
+        stability=from_examples.stability,
+        reliability=from_examples.reliability,
+    )
 
 
 def _or_reason(measured: Callable[[], R]) -> R | Undefined:
@@ -133,7 +163,7 @@ def _or_reason(measured: Callable[[], R]) -> R | Undefined:
 
 def _of_other_examples(
     scores: AnyScores, circuit: AnyCircuit, asked: StabilityConfig | None, seed: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Stability and reliability of the circuit's own selection, if these scores give it, as JSON.
 
     Where single examples were not kept, the reliability is what the scoring said of its own size.
@@ -141,10 +171,10 @@ def _of_other_examples(
     selection = circuit.provenance.selection
     found = _FromExamples(reliability=scores.provenance.reliability)
     n = 0 if scores.per_example is None else len(scores.per_example)
-    if n < 2 or selection is None or selection.size is None:
+    if n < 2 or selection is None or selection.size is None or selection.strategy == "threshold":
         return found.model_dump(mode="json")
     size, prune = selection.size, selection.pruned
-    how: dict[str, Any] = {
+    how: _Selection = {
         "strategy": selection.strategy,
         "ranking": selection.ranking,
         "positive_ratio": selection.positive_ratio,

@@ -27,7 +27,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -101,12 +100,15 @@ def reliability(
     n, signed = sample.examples, ranking == "signed"
 
     def choose(one: AnyScores) -> Chosen:
-        how: dict[str, Any] = {
-            "strategy": strategy,
-            "ranking": ranking,
-            "positive_ratio": positive_ratio,
-        }
-        return select_size(one, size, **how, prune=False).mask.flatten()[empty.candidates]
+        chosen = select_size(
+            one,
+            size,
+            strategy=strategy,
+            ranking=ranking,
+            positive_ratio=positive_ratio,
+            prune=False,
+        )
+        return chosen.mask.flatten()[empty.candidates]
 
     halves = _Halves.of(scores, blocks, sample, choose, seed)
     factor = _solved(

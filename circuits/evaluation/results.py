@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -22,6 +23,8 @@ from tasks.pairs import PairSet
 
 if TYPE_CHECKING:
     import pandas as pd
+
+V = TypeVar("V")
 
 OWN = "evaluate"
 """The condition of the evaluation's own pairs."""
@@ -160,13 +163,8 @@ class Evaluation(Plotted, ResultFile):
     @model_validator(mode="after")
     def _in_order(self) -> Evaluation:
         """Files keep the keys of a mapping sorted by name."""
-        mappings: tuple[dict[str, Any], ...] = (self.checkpoints, self.quality)
-        for found in mappings:
-            if unknown := found.keys() - {*self.order}:
-                raise ValueError(f"{min(unknown)!r} is not in the order of the checkpoints")
-            for name in self.order:
-                if name in found:
-                    found[name] = found.pop(name)
+        _put_in_order(self.checkpoints, self.order)
+        _put_in_order(self.quality, self.order)
         return self
 
     def _facts(self) -> dict[str, str]:
@@ -205,3 +203,11 @@ class Evaluation(Plotted, ResultFile):
     def last(self) -> CheckpointEvaluation:
         """The evaluation of the last checkpoint."""
         return self.checkpoints[self.order[-1]]
+
+
+def _put_in_order(found: dict[str, V], order: Sequence[str]) -> None:
+    if unknown := found.keys() - {*order}:
+        raise ValueError(f"{min(unknown)!r} is not in the order of the checkpoints")
+    for name in order:
+        if name in found:
+            found[name] = found.pop(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from circuits.attribution.dataset_scores import Growth
 from circuits.errors import CircuitsError
@@ -72,13 +71,15 @@ def until_stable(
             assert callable(ranking)
             chosen.append(ranking(scores))
         name, share = chosen[0]
-        how: dict[str, Any] = {
-            "ranking": name,
-            "positive_ratio": share,
-            "target": target,
-            "seed": seed,
-        }
-        return reliability(scores, size=size, strategy=strategy, **how)
+        return reliability(
+            scores,
+            size=size,
+            strategy=strategy,
+            ranking=name,
+            positive_ratio=share,
+            target=target,
+            seed=seed,
+        )
 
     def more(scores: AnyScores) -> int:
         found = look(scores)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Bool
@@ -45,15 +44,26 @@ _PT = (
     "neurons_scores",
 )
 
-NodeValues = Mapping[str, Any]
+NodeValues = Mapping[str, object]
 
 
-def account(path: Path, wide: Layout, record: Mapping[str, Any]) -> None:
+def sizes(record: Mapping[str, object]) -> Mapping[str, object]:
+    """A file's `cfg`; empty where it is none."""
+    cfg = record["cfg"]
+    return cfg if isinstance(cfg, dict) else {}
+
+
+def rows(value: object) -> list[object] | None:
+    """The rows of a matrix or a list; None where it is neither."""
+    return list(value) if isinstance(value, Tensor | list) else None
+
+
+def account(path: Path, wide: Layout, record: Mapping[str, object]) -> None:
     """Refuse, by name, what the reader does not take from a file and what may change its meaning.
 
     wide: the ungrouped graph of the file's `cfg`.
     """
-    if record["cfg"].get("attn_only"):
+    if sizes(record).get("attn_only"):
         raise CircuitsError(f"{path}: cfg has attn_only, a graph without MLPs; it is not supported")
     if "edges" in record and "edges_in_graph" not in record:
         _require_known(path, "", record, _JSON)
@@ -61,7 +71,7 @@ def account(path: Path, wide: Layout, record: Mapping[str, Any]) -> None:
     else:
         _require_known(path, "", record, _PT)
         neurons, scores = _pt_nodes(path, wide, record)
-    width = record["cfg"].get("d_model")
+    width = sizes(record).get("d_model")
     for name, value in neurons.items():
         _flags(path, name, "neurons", value, wide, width)
     for name, value in scores.items():
@@ -75,7 +85,7 @@ def account(path: Path, wide: Layout, record: Mapping[str, Any]) -> None:
 
 
 def require_agreement(
-    path: Path, wide: Layout, record: Mapping[str, Any], kept: Bool[Tensor, "source reader"]
+    path: Path, wide: Layout, record: Mapping[str, object], kept: Bool[Tensor, "source reader"]
 ) -> None:
     """Refuse a circuit whose nodes or neurons say otherwise than its edges.
 
@@ -86,13 +96,15 @@ def require_agreement(
         entered[list(wide.feeds[column])] = True
     entered[list(wide.roots)] = True
     if "nodes_in_graph" in record:
-        inside = dict(zip(wide.sources, record["nodes_in_graph"], strict=True))
         neurons, _ = _pt_nodes(path, wide, record)
+        held = rows(record["nodes_in_graph"])
+        inside = {} if held is None else dict(zip(wide.sources, map(bool, held), strict=True))
     else:
-        nodes = record.get("nodes", {})
-        inside = {name: _in_graph(node) for name, node in nodes.items() if name != "logits"}
+        nodes = record.get("nodes")
+        named = nodes.items() if isinstance(nodes, dict) else ()
+        inside = {name: _in_graph(node) for name, node in named if name != "logits"}
         neurons, _ = _json_nodes(path, record) if "edges" in record else ({}, {})
-    width = record["cfg"].get("d_model")
+    width = sizes(record).get("d_model")
     for row, name in enumerate(wide.sources):
         if leaves[row] and entered[row] and not inside.get(name, True) and any(inside.values()):
             raise CircuitsError(
@@ -108,24 +120,28 @@ def require_agreement(
                 )
 
 
-def require_nodes(path: Path, wide: Layout, record: Mapping[str, Any]) -> None:
+def require_nodes(path: Path, wide: Layout, record: Mapping[str, object]) -> None:
     """Refuse names of nodes that the graph does not have."""
-    for name in (*record.get("nodes", ()), *(record.get("neurons") or ())):
+    named = [part for key in ("nodes", "neurons") if isinstance(part := record.get(key), dict)]
+    for name in (name for part in named for name in part):
         if name not in wide.nodes:
             raise CircuitsError(f"{path}: no node {name!r} in this model ({wide.summary})")
 
 
-def _in_graph(node: Any) -> bool:
+def _in_graph(node: object) -> bool:
     return bool(node.get("in_graph", True) if isinstance(node, dict) else node)
 
 
-def _json_nodes(path: Path, record: Mapping[str, Any]) -> tuple[NodeValues, NodeValues]:
+def _json_nodes(path: Path, record: Mapping[str, object]) -> tuple[NodeValues, NodeValues]:
     """Neuron masks and neuron scores by node."""
     nodes, edges = record["nodes"], record["edges"]
     if not isinstance(nodes, dict):
         raise CircuitsError(f"{path}: nodes should be names and their properties")
-    neurons = dict(record.get("neurons") or {})
-    scores: dict[str, Any] = {}
+    neurons = record.get("neurons") or {}
+    if not isinstance(neurons, dict):
+        raise CircuitsError(f"{path}: neurons should be names of nodes and their masks")
+    neurons = dict(neurons)
+    scores: dict[str, object] = {}
     for name, node in nodes.items():
         if isinstance(node, dict):
             _require_known(path, f", node {name}", node, _NODE)
@@ -144,28 +160,30 @@ def _json_nodes(path: Path, record: Mapping[str, Any]) -> tuple[NodeValues, Node
     return neurons, scores
 
 
-def _pt_nodes(path: Path, wide: Layout, record: Mapping[str, Any]) -> tuple[NodeValues, NodeValues]:
+def _pt_nodes(
+    path: Path, wide: Layout, record: Mapping[str, object]
+) -> tuple[NodeValues, NodeValues]:
     """Neuron masks and neuron scores by node."""
     _require_same_names(path, "src_nodes", record.get("src_nodes"), wide.sources)
     _require_same_names(path, "dst_nodes", record.get("dst_nodes"), wide.readers)
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, object]] = {}
     for key in ("nodes_in_graph", "nodes_scores", "neurons", "neurons_in_graph", "neurons_scores"):
         value = record.get(key)
         if value is None:
             continue
-        rows = len(value) if isinstance(value, Tensor | list) else None
-        if rows != len(wide.sources):
+        held = rows(value)
+        if held is None or len(held) != len(wide.sources):
             raise CircuitsError(
                 f"{path}: {key} should have one row for each of {len(wide.sources)} sources; it "
-                f"has {rows}"
+                f"has {None if held is None else len(held)}"
             )
-        found[key] = dict(zip(wide.sources, value, strict=True))
+        found[key] = dict(zip(wide.sources, held, strict=True))
     masks = {**found.get("neurons", {}), **found.get("neurons_in_graph", {})}
     return masks, found.get("neurons_scores", {})
 
 
 def _flags(
-    path: Path, name: str, key: str, value: Any, wide: Layout, width: Any
+    path: Path, name: str, key: str, value: object, wide: Layout, width: object
 ) -> Bool[Tensor, " dimension"]:
     """A node's mask over the dimensions of its output: all of them or none, else refused."""
     flags = _tensor(path, name, key, value)
@@ -190,8 +208,8 @@ def _flags(
     return flags.bool()
 
 
-def _tensor(path: Path, name: str, key: str, value: Any) -> Tensor:
-    make: Callable[[Any], Tensor] = torch.as_tensor
+def _tensor(path: Path, name: str, key: str, value: object) -> Tensor:
+    make: Callable[[object], Tensor] = torch.as_tensor
     try:
         return make(value).float()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -199,7 +217,7 @@ def _tensor(path: Path, name: str, key: str, value: Any) -> Tensor:
 
 
 def _require_known(
-    path: Path, where: str, values: Mapping[str, Any], known: Collection[str]
+    path: Path, where: str, values: Mapping[str, object], known: Collection[str]
 ) -> None:
     if unknown := sorted(str(key) for key in values if key not in known):
         raise CircuitsError(
@@ -208,10 +226,11 @@ def _require_known(
         )
 
 
-def _require_same_names(path: Path, key: str, found: Any, expected: Collection[str]) -> None:
+def _require_same_names(path: Path, key: str, found: object, expected: Collection[str]) -> None:
     """Refuse names of rows or columns in another order than the graph's: matrices go by place."""
-    if found is not None and list(found) != list(expected):
-        pairs = zip([*found, None], [*expected, None], strict=False)
+    names = found if isinstance(found, list | tuple) else [found]
+    if found is not None and list(names) != list(expected):
+        pairs = zip([*names, None], [*expected, None], strict=False)
         theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])
         raise CircuitsError(
             f"{path}: {key} has {theirs!r} where {ours!r} is expected; the matrices go by place"

@@ -36,14 +36,14 @@ import math
 import operator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, SupportsFloat, SupportsIndex
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.graph.accounting import account, require_agreement, require_nodes
+from circuits.graph.accounting import account, require_agreement, require_nodes, rows, sizes
 from circuits.graph.circuit import Circuit
 from circuits.graph.layout import Layout
 from circuits.graph.node_scores import NodeScores
@@ -79,7 +79,7 @@ class GraphFile:
 
     path: Path
     wide: Layout
-    record: dict[str, Any]
+    record: dict[str, object]
 
     @classmethod
     def read(cls, path: str | Path) -> GraphFile:
@@ -89,6 +89,12 @@ class GraphFile:
         wide = _layout(path, record)
         account(path, wide, record)
         return cls(path, wide, record)
+
+    @property
+    def d_model(self) -> int | None:
+        """The model's width, where the file says it."""
+        width = sizes(self.record).get("d_model")
+        return width if isinstance(width, int) else None
 
     @property
     def has_scores(self) -> bool:
@@ -163,12 +169,13 @@ class GraphFile:
     def node_scores(self) -> dict[str, float]:
         """Scores of nodes, in the file's sign; nodes without one are left out."""
         if "edges" not in self.record:
-            values = self.record.get("nodes_scores")
+            values = rows(self.record.get("nodes_scores"))
             found = {} if values is None else dict(zip(self.wide.sources, values, strict=True))
         else:
+            nodes = self.record["nodes"]
             found = {
                 name: node["score"]
-                for name, node in self.record["nodes"].items()
+                for name, node in (nodes.items() if isinstance(nodes, dict) else ())
                 if isinstance(node, dict) and node.get("score") is not None and name != "logits"
             }
         numbers = {name: self._number(name, value) for name, value in found.items()}
@@ -250,15 +257,15 @@ class GraphFile:
             raise CircuitsError(f"{self.path}: edge {missing} has no score")
         return matrix
 
-    def _named_edges(self) -> dict[str, Any]:
+    def _named_edges(self) -> dict[str, object]:
         edges = self.record["edges"]
         if not isinstance(edges, dict):
             raise CircuitsError(f"{self.path}: edges should be names and their properties")
         return edges
 
-    def _number(self, what: str, value: Any) -> float:
+    def _number(self, what: str, value: object) -> float:
         try:
-            return float(value)
+            return float(value if isinstance(value, SupportsFloat) else str(value))
         except (TypeError, ValueError) as error:
             raise CircuitsError(f"{self.path}, {what}: {value!r} is no number") from error
 
@@ -301,7 +308,7 @@ def write_graph(
         "d_model": d_model,
     }
     if path.suffix == ".json":
-        edges: dict[str, dict[str, Any]] = {}
+        edges: dict[str, dict[str, object]] = {}
         for row, column in wide.mask.nonzero().tolist():
             edges[wide.edge_name(row, column)] = {
                 "score": float(values[row, column]),
@@ -311,7 +318,7 @@ def write_graph(
         inside = {name: {"in_graph": name in nodes or name == "logits"} for name in wide.nodes}
         write_json(path, {"cfg": cfg, "nodes": inside, "edges": edges})
     elif path.suffix == ".pt":
-        tensors: dict[str, Any] = {
+        tensors: dict[str, object] = {
             "cfg": cfg,
             "src_nodes": list(wide.sources),
             "dst_nodes": list(wide.readers),
@@ -341,7 +348,7 @@ def _homes(wide: Layout, layout: Layout) -> Int[Tensor, " wide_reader"]:
     return torch.tensor(columns)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     """The file's record, with what its form must hold."""
     if path.suffix == ".pt":
         try:
@@ -356,26 +363,32 @@ def _read(path: Path) -> dict[str, Any]:
     missing = [key for key in needed if not isinstance(record, dict) or key not in record]
     if missing:
         raise CircuitsError(f"{path}: not a graph file of EAP-IG; it has no {missing[0]!r}")
-    found: dict[str, Any] = record
+    found: dict[str, object] = record
     return found
 
 
-def _layout(path: Path, record: dict[str, Any]) -> Layout:
-    """The ungrouped graph that the file's `cfg` describes."""
-    cfg = record["cfg"]
+def _whole(value: object) -> int | None:
+    if not isinstance(value, SupportsIndex) or isinstance(value, bool):
+        return None
     try:
-        sizes = [operator.index(cfg[key]) for key in ("n_layers", "n_heads")]
-        numbers = not any(isinstance(cfg[key], bool) for key in ("n_layers", "n_heads"))
-    except (KeyError, TypeError):
-        numbers = False
-    if not numbers:
-        raise CircuitsError(f"{path}: cfg needs n_layers and n_heads, whole numbers; it is {cfg!r}")
+        return operator.index(value)
+    except TypeError:  # a tensor of fractions has the method too
+        return None
+
+
+def _layout(path: Path, record: dict[str, object]) -> Layout:
+    """The ungrouped graph that the file's `cfg` describes."""
+    cfg = sizes(record)
+    layers, heads = (_whole(cfg.get(key)) for key in ("n_layers", "n_heads"))
+    if layers is None or heads is None:
+        raise CircuitsError(
+            f"{path}: cfg needs n_layers and n_heads, whole numbers; it is {record['cfg']!r}"
+        )
     parallel, width = cfg.get("parallel_attn_mlp", False), cfg.get("d_model")
     if parallel not in (True, False, None):
         raise CircuitsError(f"{path}: cfg's parallel_attn_mlp is {parallel!r}, not true or false")
     if width is not None and (not isinstance(width, int) or isinstance(width, bool) or width < 1):
         raise CircuitsError(f"{path}: cfg's d_model is {width!r}, not a whole number above 0")
-    layers, heads = sizes
     try:
         return Layout(layers, heads, heads, bool(parallel))
     except CircuitsError as error:

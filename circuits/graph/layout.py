@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
 
 import torch
 from jaxtyping import Bool
@@ -283,7 +282,7 @@ class Layout:
         decoder = "decoder layers" if encoder else "layers"
         return f"{encoder}{self.n_layers} {decoder}, {self.n_heads} heads{kv}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON form: the sizes."""
         return {
             "n_layers": self.n_layers,
@@ -295,7 +294,7 @@ class Layout:
         }
 
     @classmethod
-    def from_dict(cls, value: Any) -> Layout:
+    def from_dict(cls, value: object) -> Layout:
         """Read `to_dict`'s form.
 
         Args:
@@ -326,7 +325,7 @@ class Layout:
 
     @classmethod
     def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
+        cls, source: object, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
         """How a layout stands in a result file: as `to_dict` says."""
         return core_schema.no_info_plain_validator_function(

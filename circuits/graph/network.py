@@ -18,7 +18,7 @@ import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from jaxtyping import Float
 from torch import Tensor
@@ -107,7 +107,7 @@ def positions(layout: Layout) -> dict[str, tuple[float, float]]:
     """Where to draw each node: a row a layer's attention or MLP, upwards from the input."""
     found: dict[str, tuple[float, float]] = {}
     width = (layout.n_heads + 1) * _STEP_X
-    rows: dict[tuple[bool, Any, str, bool], int] = {}
+    rows: dict[tuple[bool, int | None, str, bool], int] = {}
     for node in (*layout.source_nodes, Node("logits", "logits")):
         what = "head" if node.kind == "head" else "mlp" if node.kind == "mlp" else "end"
         row = (node.encoder, node.layer, node.kind if what == "end" else what, node.cross)
@@ -122,7 +122,7 @@ def positions(layout: Layout) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _given(**attributes: Any) -> dict[str, Any]:
+def _given(**attributes: object) -> dict[str, object]:
     return {name: value for name, value in attributes.items() if value is not None}
 
 
@@ -188,11 +188,11 @@ def _write_dot(graph: nx.MultiDiGraph, path: Path) -> None:
     path.write_text("\n".join([*lines, "}", ""]), encoding="utf-8")
 
 
-def _listed(values: Mapping[str, Any]) -> str:
+def _listed(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name}={_quoted(value)}" for name, value in values.items())
 
 
-def _quoted(value: Any) -> str:
+def _quoted(value: object) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 

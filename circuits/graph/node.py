@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from circuits.errors import CircuitsError
 
 Kind = Literal["input", "bias", "head", "mlp", "logits"]
 Port = Literal["q", "k", "v"]
 PORTS: tuple[Port, ...] = ("q", "k", "v")
+_ENDS: tuple[Kind, ...] = ("input", "bias", "logits")
 
 _NAME = re.compile(
     r"(?P<encoder>enc\.)?(?:"
@@ -49,12 +50,12 @@ class Node:
                 "logits, and of an encoder-decoder enc.a5.h3, x5.h3 (cross-attention), ..."
             )
         encoder = match["encoder"] is not None
-        if match["end"] is not None:
-            end: Any = match["end"]
-            return cls(name, end, encoder=encoder)
+        for end in _ENDS:
+            if match["end"] == end:
+                return cls(name, end, encoder=encoder)
         if match["mlp"] is not None:
             return cls(name, "mlp", int(match["mlp"]), encoder=encoder)
-        port: Any = match["port"]
+        port = next((port for port in PORTS if port == match["port"]), None)
         layer, head = int(match["layer"]), int(match["head"])
         return cls(name, "head", layer, head, port, encoder, match["attention"] == "x")
 

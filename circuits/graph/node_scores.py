@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -117,7 +117,7 @@ class NodeScores(Displayed):
         add_units(graph, self.units.parts((place, scores[place]) for place in range(len(scores))))
         return graph
 
-    def noting(self, **parts: Any) -> NodeScores:
+    def noting(self, **parts: object) -> NodeScores:
         """The same scores with another provenance.
 
         Args:

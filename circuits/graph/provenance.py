@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -184,7 +184,7 @@ class Provenance(Record):
     imported: ImportRecord | None = None
     selection: SelectionRecord | None = None
 
-    def extended(self, **parts: Any) -> Provenance:
+    def extended(self, **parts: object) -> Provenance:
         """The same with these parts in place of its own.
 
         Args:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -92,7 +92,7 @@ class EdgeScores(Plotted):
         return pd.DataFrame(named, columns=["source", "reader", "score"])
 
     @cached_property
-    def orders(self) -> dict[tuple[Any, ...], Int[Tensor, " edge"]]:
+    def orders(self) -> dict[tuple[object, ...], Int[Tensor, " edge"]]:
         """Orders of the edges made so far (`circuits.graph.orders`), by what they depend on."""
         return {}
 
@@ -123,7 +123,7 @@ class EdgeScores(Plotted):
         add_edges(graph, self.layout, places, self.layout.feeds.__getitem__, self.matrix)
         return graph
 
-    def noting(self, **parts: Any) -> EdgeScores:
+    def noting(self, **parts: object) -> EdgeScores:
         """The same scores with another provenance.
 
         Args:

@@ -300,7 +300,8 @@ def _shapes(model: HookedModel, batch: PairBatch) -> list[tuple[int, int]]:
     """Batch and positions of each stream."""
     arguments = model.model_inputs(batch.clean, batch).arguments
     names = ("input_ids", "decoder_input_ids")
-    return [tuple(arguments[name].shape) for name in names if name in arguments]
+    given = (arguments[name] for name in names if name in arguments)
+    return [(len(ids), ids.shape[1]) for ids in given if isinstance(ids, Tensor)]
 
 
 Constants = Callable[[HookedModel, PairBatch], SourceActivations]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -53,7 +52,7 @@ class Attention:
         dropout_p: float = 0.0,  # noqa: ARG003
         is_causal: bool = False,
         scale: float | None = None,
-        **_: Any,
+        **_: object,
     ) -> Attention:
         """From the arguments of `torch.nn.functional.scaled_dot_product_attention`."""
         scale = 1 / math.sqrt(query.shape[-1]) if scale is None else float(scale)

@@ -16,7 +16,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from types import ModuleType
+from typing import Annotated
 
 import torch
 from einops import rearrange
@@ -310,7 +311,7 @@ def _distance(
     return distance / size
 
 
-def require_umap() -> Any:
+def require_umap() -> ModuleType:
     """The package umap-learn; a CircuitsError says how to install it where it is missing."""
     try:
         return importlib.import_module("umap")

@@ -8,14 +8,15 @@ looks back at it, so no mask is passed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedConfig
+from transformers.utils.generic import ModelOutput
 
 from circuits.errors import CircuitsError
 from circuits.model_diff.attention import Attention, Pattern
@@ -69,14 +70,14 @@ def trace(
     return recorder.layers()
 
 
-def _window(config: Any, layer: int) -> int | None:
+def _window(config: PreTrainedConfig, layer: int) -> int | None:
     """How many keys a query of the layer sees, where its configuration limits them."""
     kinds = getattr(config, "layer_types", None)
     slides = kinds is None or kinds[layer] == "sliding_attention"
     return getattr(config, "sliding_window", None) if slides else None
 
 
-def run_body(model: HookedModel, tokens: Int[Tensor, "batch pos"], **settings: Any) -> Any:
+def run_body(model: HookedModel, tokens: Int[Tensor, "batch pos"], **settings: bool) -> ModelOutput:
     """Run a decoder-only model without its unembedding; others are a CircuitsError."""
     if model.layout.n_encoder_layers:
         raise CircuitsError(
@@ -84,7 +85,8 @@ def run_body(model: HookedModel, tokens: Int[Tensor, "batch pos"], **settings: A
             "encoder-decoder one"
         )
     with torch.no_grad():
-        return model.hf.base_model(input_ids=tokens, use_cache=False, **settings)
+        output: ModelOutput = model.hf.base_model(input_ids=tokens, use_cache=False, **settings)
+    return output
 
 
 class _SdpaCalls(TorchFunctionMode):
@@ -95,10 +97,15 @@ class _SdpaCalls(TorchFunctionMode):
         self._seen = seen
 
     def __torch_function__(
-        self, function: Any, _types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+        self,
+        function: Callable[..., object],
+        _types: Iterable[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         if function is torch.nn.functional.scaled_dot_product_attention:
-            self._seen(Attention.of_call(*args, **(kwargs or {})))
+            of_call: Callable[..., Attention] = Attention.of_call
+            self._seen(of_call(*args, **(kwargs or {})))
         return function(*args, **(kwargs or {}))
 
 

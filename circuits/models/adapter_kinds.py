@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from circuits.errors import UnsupportedError
 
@@ -22,7 +21,7 @@ _BY_INPUT = {
 _GONE = {"BONE": " (MiSS took its place)"}
 
 
-def require_mergeable(folder: Path, record: Mapping[str, Any]) -> None:
+def require_mergeable(folder: Path, record: Mapping[str, object]) -> None:
     """Refuse an adapter that no set of weights is equal to, and a record that PEFT misreads.
 
     record: the folder's adapter_config.json.
@@ -30,15 +29,17 @@ def require_mergeable(folder: Path, record: Mapping[str, Any]) -> None:
     import peft
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
-    kind = record.get("peft_type")
+    given = record.get("peft_type")
+    kind = str(given)
     installed = f"the installed PEFT {peft.__version__}"
-    if kind is None:
+    if given is None:
         raise UnsupportedError(
             f"{folder}: adapter_config.json names no peft_type; is it an adapter's?"
         )
-    if kind not in [known.value for known in PEFT_TYPE_TO_CONFIG_MAPPING]:
+    peft_type = next((one for one in PEFT_TYPE_TO_CONFIG_MAPPING if one.value == kind), None)
+    if peft_type is None:
         raise UnsupportedError(
-            f"{folder}: an adapter of type {kind!r}, which {installed} does not know"
+            f"{folder}: an adapter of type {given!r}, which {installed} does not know"
             f"{_GONE.get(kind, '')}; merge it with the PEFT that made it, save the model, and give "
             "that"
         )
@@ -47,7 +48,7 @@ def require_mergeable(folder: Path, record: Mapping[str, Any]) -> None:
             f"{folder}: an adapter of type {kind}: {_BY_INPUT[kind]}, so no one set of weights is "
             "equal to it, and it cannot be merged; only what can be merged is supported"
         )
-    if not hasattr(PEFT_TYPE_TO_TUNER_MAPPING.get(kind), "merge_and_unload"):
+    if not hasattr(PEFT_TYPE_TO_TUNER_MAPPING.get(peft_type), "merge_and_unload"):
         raise UnsupportedError(
             f"{folder}: an adapter of type {kind} adds to the prompt or to the layers; only what "
             "can be merged into the weights, such as a LoRA, is supported"
@@ -57,7 +58,7 @@ def require_mergeable(folder: Path, record: Mapping[str, Any]) -> None:
             f"{folder}: an activated LoRA (alora_invocation_tokens) works from certain tokens on, "
             "so no one set of weights is equal to it, and it cannot be merged"
         )
-    known = PEFT_TYPE_TO_CONFIG_MAPPING[kind].__dataclass_fields__
+    known = PEFT_TYPE_TO_CONFIG_MAPPING[peft_type].__dataclass_fields__
     for name, value in record.items():
         if name not in known and value not in (None, False, "", [], {}):
             raise UnsupportedError(
@@ -78,19 +79,19 @@ def require_mergeable(folder: Path, record: Mapping[str, Any]) -> None:
             )
 
 
-def _whole(value: Any) -> bool:
+def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _number(value: Any) -> bool:
+def _number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _names(value: Any) -> bool:
+def _names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+_FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "r": (_whole, "it must be a whole number above 0"),
     "lora_alpha": (_number, "it must be a number"),
     "lora_dropout": (_number, "it must be a number"),

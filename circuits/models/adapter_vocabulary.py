@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from circuits.errors import CircuitsError
@@ -20,7 +20,7 @@ from circuits.errors import CircuitsError
 Shape = tuple[int, ...]
 
 
-def fit_vocabulary(model: PreTrainedModel, folder: Path, record: Mapping[str, Any]) -> None:
+def fit_vocabulary(model: PreTrainedModel, folder: Path, record: Mapping[str, object]) -> None:
     """Give the base as many rows as the adapter in a folder was trained with.
 
     record: the folder's adapter_config.json.
@@ -89,16 +89,18 @@ def _partial_rows(shapes: Mapping[str, Shape], module: str) -> Iterator[int]:
             yield shape[0]
 
 
-def _trained_tokens(record: Mapping[str, Any]) -> set[int]:
+def _trained_tokens(record: Mapping[str, object]) -> set[int]:
     """Tokens whose rows the adapter holds one by one."""
     given = record.get("trainable_token_indices") or record.get("token_indices") or []
     lists = given.values() if isinstance(given, dict) else [given]
-    return {token for tokens in lists for token in tokens}
+    return {token for tokens in lists if isinstance(tokens, list) for token in tokens}
 
 
-def _height(embedding: Any) -> int:
+def _height(embedding: nn.Module) -> int:
     return int(_weight(embedding).shape[0])
 
 
-def _weight(embedding: Any) -> Any:
-    return embedding.weight
+def _weight(embedding: nn.Module) -> Tensor:
+    weight = embedding.weight
+    assert isinstance(weight, Tensor)
+    return weight

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -18,7 +18,10 @@ from circuits.errors import CircuitsError
 from circuits.models.adapter_kinds import require_mergeable
 from circuits.models.adapter_vocabulary import fit_vocabulary
 from circuits.models.load_errors import LOAD_ERRORS, abbreviated, first_sentence, unfetched
-from circuits.runtime.files import read_json
+from circuits.runtime.files import read_object
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 _PROBED = 8  # tokens on which the merged model is compared with the unmerged one
 _EXACT = 1e-4  # of the logits' spread, in float32
@@ -52,9 +55,9 @@ def recorded_base(folder: Path) -> str:
 
 
 def _recorded(folder: Path) -> str:
-    record = read_json(folder / "adapter_config.json")
+    record = read_object(folder / "adapter_config.json")
     base, revision = (record.get(key) for key in ("base_model_name_or_path", "revision"))
-    if not base:
+    if not isinstance(base, str) or not base:
         raise CircuitsError(f"{folder}: the adapter does not name its base model; give one")
     if not revision or "@" in base or Path(base).expanduser().is_dir():
         return str(base)
@@ -72,7 +75,7 @@ def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """
     from peft import PeftModel
 
-    record = read_json(folder / "adapter_config.json")
+    record = read_object(folder / "adapter_config.json")
     require_mergeable(folder, record)
     try:
         with quiet_peft():
@@ -107,10 +110,11 @@ def _why(error: Exception) -> str:
 
 
 @torch.no_grad()
-def _probe(model: Any) -> Float[Tensor, "pos vocab"]:
+def _probe(model: PreTrainedModel | PeftModel) -> Float[Tensor, "pos vocab"]:
     """Logits of a few tokens, in float32."""
-    rows = model.get_input_embeddings().weight.shape[0]
-    tokens = torch.randint(rows, (1, _PROBED), generator=torch.Generator().manual_seed(0))
+    weight = model.get_input_embeddings().weight
+    assert isinstance(weight, Tensor)
+    tokens = torch.randint(len(weight), (1, _PROBED), generator=torch.Generator().manual_seed(0))
     tokens = tokens.to(model.device)
     given = {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
     logits: Tensor = model(input_ids=tokens, **given).logits
@@ -119,7 +123,7 @@ def _probe(model: Any) -> Float[Tensor, "pos vocab"]:
 
 def _require_equal(
     folder: Path,
-    record: Mapping[str, Any],
+    record: Mapping[str, object],
     apart: Float[Tensor, "pos vocab"],
     together: Float[Tensor, "pos vocab"],
     eps: float,
@@ -145,11 +149,10 @@ def _untie(model: PreTrainedModel) -> None:
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    ends: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    ends: list[nn.Module] = [model.get_input_embeddings(), model.get_output_embeddings()]
     if not any(isinstance(end, BaseTunerLayer) for end in ends):
         return
-    plain: list[Any] = [
-        end.get_base_layer() if isinstance(end, BaseTunerLayer) else end for end in ends
-    ]
-    if plain[0].weight is plain[1].weight:
-        plain[1].weight = nn.Parameter(plain[1].weight.detach().clone(), requires_grad=False)
+    plain = [end.get_base_layer() if isinstance(end, BaseTunerLayer) else end for end in ends]
+    tied = plain[0].weight
+    if isinstance(tied, Tensor) and tied is plain[1].weight:
+        plain[1].weight = nn.Parameter(tied.detach().clone(), requires_grad=False)

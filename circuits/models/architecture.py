@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
 
 from torch import nn
+from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
+from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
 from transformer_lens.model_bridge.sources import build_bridge_config_from_hf
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2CLS
@@ -66,8 +67,13 @@ _BY_POSITION: tuple[type, ...] = (
     ),
 )
 
+_Parts = Mapping[str, GeneralizedComponent]
+"""What TransformerLens names in a model or in one of its parts."""
 
-def _named_modules(model: PreTrainedModel) -> tuple[Any, Mapping[str, Any]]:
+
+def _named_modules(
+    model: PreTrainedModel,
+) -> tuple[TransformerBridgeConfig, _Parts]:
     """TransformerLens's configuration of a model, and what it names; no weight is looked at.
 
     A `CircuitsError` says what is not supported.
@@ -79,7 +85,9 @@ def _named_modules(model: PreTrainedModel) -> tuple[Any, Mapping[str, Any]]:
             config, mapping = _adapter(model, text, _TEXT_ALONE[text.model_type])
             for name, component in mapping.items():
                 if name != "unembed":
-                    component.name = f"{tower(model)}.{component.name.removeprefix('model.')}"
+                    component.name = (
+                        f"{tower(model)}.{(component.name or '').removeprefix('model.')}"
+                    )
         else:
             config, mapping = _adapter(model, model.config, architecture)
     except (ValueError, AttributeError) as error:
@@ -90,9 +98,14 @@ def _named_modules(model: PreTrainedModel) -> tuple[Any, Mapping[str, Any]]:
     return config, mapping
 
 
+def _of(owner: nn.Module, part: GeneralizedComponent) -> nn.Module:
+    """The module that stands behind a part; the owner itself where the part has none."""
+    return owner.get_submodule(part.name or "")
+
+
 def _adapter(
     model: PreTrainedModel, config: PreTrainedConfig, architecture: str
-) -> tuple[Any, Mapping[str, Any]]:
+) -> tuple[TransformerBridgeConfig, _Parts]:
     config = _even(config)
     made = build_bridge_config_from_hf(config, architecture, str(model.name_or_path), model.dtype)
     adapter = ArchitectureAdapterFactory.select_architecture_adapter(made)
@@ -155,11 +168,11 @@ def separable(model: PreTrainedModel) -> tuple[tuple[nn.Module, ...], Recomputab
     return _tail(model, mapping), _recomputable(model, mapping)
 
 
-def _blocks(model: PreTrainedModel, mapping: Mapping[str, Any], side: str) -> list[nn.Module]:
-    return list(model.get_submodule(mapping[side].name).children())
+def _blocks(model: PreTrainedModel, mapping: _Parts, side: str) -> list[nn.Module]:
+    return list(_of(model, mapping[side]).children())
 
 
-def _recomputable(model: PreTrainedModel, mapping: Mapping[str, Any]) -> Recomputable:
+def _recomputable(model: PreTrainedModel, mapping: _Parts) -> Recomputable:
     layers: list[nn.Module] = []
     added: list[nn.Module] = []
     on_stream = model.config.get_text_config().model_type in _POST_NORM
@@ -170,24 +183,24 @@ def _recomputable(model: PreTrainedModel, mapping: Mapping[str, Any]) -> Recompu
         for block in _blocks(model, mapping, side):
             layers.append(block)
             if not on_stream and "ln2_post" not in parts:
-                owner = block.get_submodule(parts["mlp"].name) if parts["mlp"].name else block
-                added.append(owner.get_submodule(parts["mlp"].submodules["out"].name))
+                owner = _of(block, parts["mlp"])
+                added.append(_of(owner, parts["mlp"].submodules["out"]))
     return Recomputable(tuple(layers[:-1]), tuple(added))
 
 
-def _tail(model: PreTrainedModel, mapping: Mapping[str, Any]) -> tuple[nn.Module, ...]:
+def _tail(model: PreTrainedModel, mapping: _Parts) -> tuple[nn.Module, ...]:
     blocks = mapping["decoder_blocks" if "decoder_blocks" in mapping else "blocks"]
-    block, parts = list(model.get_submodule(blocks.name).children())[-1], blocks.submodules
+    block, parts = list(_of(model, blocks).children())[-1], blocks.submodules
     shared = set()
     for part in (parts[name] for name in ("attn", "self_attn", "cross_attn") if name in parts):
-        attention, names = block.get_submodule(part.name), part.submodules
+        attention, names = _of(block, part), part.submodules
         for port in ("qkv",) if "qkv" in names else ("k", "v"):
-            shared.add(attention.get_submodule(names[port].name))
+            shared.add(_of(attention, names[port]))
     alone = (module for module in block.modules() if isinstance(module, _BY_POSITION))
     return tuple(module for module in alone if module not in shared)
 
 
-def _refuse(model: PreTrainedModel, mapping: Mapping[str, Any]) -> None:
+def _refuse(model: PreTrainedModel, mapping: _Parts) -> None:
     architecture, config = type(model).__name__, model.config.get_text_config()
     if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not config.is_encoder_decoder:
         raise UnsupportedError(
@@ -236,7 +249,11 @@ class _Build:
     """Streams, layers and events as they come."""
 
     def __init__(
-        self, model: PreTrainedModel, mapping: Mapping[str, Any], layout: Layout, d_head: int
+        self,
+        model: PreTrainedModel,
+        mapping: _Parts,
+        layout: Layout,
+        d_head: int,
     ) -> None:
         self.model, self.mapping, self.layout, self.d_head = model, mapping, layout, d_head
         self.streams: list[Stream] = []
@@ -269,16 +286,21 @@ class _Build:
     def _final(self, *, encoder: bool, decoder: bool) -> nn.Module | None:
         prefix = "encoder_" if encoder else "decoder_" if decoder else ""
         name = f"{prefix}ln_final"
-        return self.model.get_submodule(self.mapping[name].name) if name in self.mapping else None
+        return _of(self.model, self.mapping[name]) if name in self.mapping else None
 
     def _layer(
-        self, events: list[Event], block: nn.Module, parts: Mapping[str, Any], *, decoder: bool
+        self,
+        events: list[Event],
+        block: nn.Module,
+        parts: _Parts,
+        *,
+        decoder: bool,
     ) -> None:
         before: dict[str, Norm | None] = {}
         after: dict[str, Norm | None] = {}
         mlp_name = "ln3" if "cross_attn" in parts else "ln2"
         for name in ("ln1", "ln2", "ln3"):
-            norm = Norm.of(block.get_submodule(parts[name].name)) if name in parts else None
+            norm = Norm.of(_of(block, parts[name])) if name in parts else None
             before[name], after[name] = (None, norm) if self.layout.bias else (norm, None)
         attention = self._attention(block, parts, "self_attn" if decoder else "attn", before["ln1"])
         heads = self._reads(attention, attention.projections, attention.norm)
@@ -319,15 +341,19 @@ class _Build:
         return ReadsHeads(projections, columns, norm, at)
 
     def _attention(
-        self, block: nn.Module, parts: Mapping[str, Any], name: str, norm: Norm | None
+        self,
+        block: nn.Module,
+        parts: _Parts,
+        name: str,
+        norm: Norm | None,
     ) -> Attention:
-        module = block.get_submodule(parts[name].name)
+        module = _of(block, parts[name])
         place: AttentionPlace = self.layout.attentions[len(self.attentions)]
         names = parts[name].submodules
         post = None
         if "ln1_post" in parts:
-            post = Norm.of(block.get_submodule(parts["ln1_post"].name))
-        output = module.get_submodule(names["o"].name)
+            post = Norm.of(_of(block, parts["ln1_post"]))
+        output = _of(module, names["o"])
         if post is not None and (post.kind != "rms" or post.bias is not None or output.bias):
             raise UnsupportedError(
                 f"{type(self.model).__name__}: a norm after attention that centres or adds a "
@@ -344,14 +370,14 @@ class _Build:
         )
 
     def _projections(
-        self, attention: nn.Module, names: Mapping[str, Any]
+        self, attention: nn.Module, names: _Parts
     ) -> tuple[Projection, Projection, Projection]:
         kind, size = self.model.config.get_text_config().model_type, self.d_head
         made, offset = [], 0
         for place, port in enumerate(PORTS):
             heads = self.layout.n_heads if port == "q" else self.layout.n_kv_heads
             fused = "qkv" in names
-            module = attention.get_submodule(names["qkv" if fused else port].name)
+            module = _of(attention, names["qkv" if fused else port])
             if not fused:
                 made.append(Projection(port, module, heads, size, 0, size))
             elif kind in _CONCATENATED:
@@ -370,23 +396,23 @@ class _Build:
     def _mlp(
         self,
         block: nn.Module,
-        parts: Mapping[str, Any],
+        parts: _Parts,
         norms: Mapping[str, Norm | None],
         norm_name: str,
     ) -> MLP:
-        owner = block.get_submodule(parts["mlp"].name) if parts["mlp"].name else block
+        owner = _of(block, parts["mlp"])
         names = parts["mlp"].submodules
-        hidden = owner.get_submodule(names["out"].name)
+        hidden = _of(owner, names["out"])
         output = hidden
         if "ln2_post" in parts:
-            output = block.get_submodule(parts["ln2_post"].name)
+            output = _of(block, parts["ln2_post"])
         place: MLPPlace = self.layout.mlps[len(self.mlps)]
         own, shared = norms[norm_name], None
         if own is not None:
             reader = own.module
         else:
             # Behind attention's norm (GPT-J), or the raw stream (OLMo 2, BART).
-            reader = owner if owner is not block else block.get_submodule(names["in"].name)
+            reader = owner if owner is not block else _of(block, names["in"])
             shared = norms["ln1"] if self.layout.parallel else None
             if norms["ln1"] is not None and shared is None:
                 raise UnsupportedError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,10 @@ from torch.utils.hooks import RemovableHandle
 from circuits.models.placement import brought
 
 Edit = Callable[[Tensor], Tensor | None]
+_PreHook = Callable[
+    [nn.Module, tuple[object, ...], dict[str, object]],
+    tuple[tuple[object, ...], dict[str, object]] | None,
+]
 
 
 class Hooks:
@@ -110,10 +113,11 @@ class _Part(Hooks):
         return see
 
 
-def _edited(module: nn.Module, edit: Edit, x: Tensor) -> Tensor | None:
+def _edited(module: nn.Module, edit: Edit, x: object) -> Tensor | None:
     """The edit of a tensor that is brought to the model's home and back, in the graph if there is
     one: a gradient that is watched there is the branch's.
     """
+    assert isinstance(x, Tensor)
     there = brought(module, x)
     new = edit(there)
     if there.device == x.device:
@@ -125,8 +129,10 @@ def _in_graph(edit: Edit) -> Edit:
     return lambda x: edit(x) if torch.is_grad_enabled() else None
 
 
-def _before(edit: Edit) -> Callable[..., Any]:
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _before(edit: Edit) -> _PreHook:
+    def hook(
+        module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> tuple[tuple[object, ...], dict[str, object]] | None:
         if args:
             new = _edited(module, edit, args[0])
             return None if new is None else ((new, *args[1:]), kwargs)
@@ -136,8 +142,8 @@ def _before(edit: Edit) -> Callable[..., Any]:
     return hook
 
 
-def _after(edit: Edit) -> Callable[..., Any]:
-    def hook(module: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+def _after(edit: Edit) -> Callable[[nn.Module, tuple[object, ...], object], object]:
+    def hook(module: nn.Module, __: tuple[object, ...], output: object) -> object:
         if isinstance(output, tuple):
             new = _edited(module, edit, output[0])
             return None if new is None else (new, *output[1:])

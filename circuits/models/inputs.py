@@ -12,7 +12,6 @@ and in every run between: a decoder-only model runs them once and keeps their ke
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -110,7 +109,7 @@ class ModelInputs:
         lengths: per stream and example, positions that are no padding.
     """
 
-    arguments: dict[str, Any]
+    arguments: dict[str, object]
     example_index: Int[Tensor, " read"]
     position: Int[Tensor, " read"]
     lengths: tuple[Int[Tensor, " batch"], ...]
@@ -129,7 +128,7 @@ def decoder_only(
     Returns:
         The inputs of a decoder-only model.
     """
-    arguments: dict[str, Any] = {"input_ids": tokens, "use_cache": False}
+    arguments: dict[str, object] = {"input_ids": tokens, "use_cache": False}
     # Padding stands on the right, where causal attention never looks back at it; the mask is
     # passed all the same, for models that derive positions from it.
     if batch.padded:
@@ -175,7 +174,7 @@ def encoder_decoder(
     decoder = tokens.gather(1, fed.clamp(max=length - 1))
     decoder[:, 0] = start
     encoder_length = int(first.max()) + 1
-    arguments: dict[str, Any] = {
+    arguments: dict[str, object] = {
         "input_ids": tokens[:, :encoder_length],
         "decoder_input_ids": decoder,
         "use_cache": False,

@@ -6,8 +6,6 @@ which may be as many and have the same names.
 
 from __future__ import annotations
 
-from typing import Any
-
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
@@ -17,11 +15,12 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from circuits.models.special_tokens import token_ids
 
 
-def auto_class(config: PreTrainedConfig) -> Any:
+def auto_class(config: PreTrainedConfig) -> type[_BaseAutoModelClass]:
     """What makes a language model of this configuration; one that sees takes text alone too."""
     if config.is_encoder_decoder:
         return AutoModelForSeq2SeqLM

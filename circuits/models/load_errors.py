@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from safetensors import SafetensorError
@@ -83,7 +82,7 @@ def wrapper(wanted: Collection[str], found: Collection[str]) -> str | None:
     return None
 
 
-def _guilty(error: Exception, config: Path) -> tuple[str, Any] | None:
+def _guilty(error: Exception, config: Path) -> tuple[str, object] | None:
     """The field that an error is about: its value is in the message, or without it all is well."""
     try:
         record = json.loads(config.read_text(encoding="utf-8"))
@@ -102,7 +101,7 @@ def _guilty(error: Exception, config: Path) -> tuple[str, Any] | None:
     return next(((name, record[name]) for name, rest in without if _can_be_made(rest)), None)
 
 
-def _leaves(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(record: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in record.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{name}.")
@@ -110,12 +109,13 @@ def _leaves(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
-def _can_be_made(record: dict[str, Any]) -> bool:
+def _can_be_made(record: dict[str, object]) -> bool:
     """Whether transformers makes a configuration of these fields."""
     from transformers import AutoConfig
 
     try:
-        AutoConfig.for_model(**record)
+        made: Callable[..., object] = AutoConfig.for_model
+        made(**record)
     except LOAD_ERRORS:
         return False
     return True

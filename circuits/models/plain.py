@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +42,7 @@ _WRAPPERS = {  # class -> where the plain model is
 }
 
 
-def require_plain(model: Any, name: str) -> PreTrainedModel:
+def require_plain(model: object, name: str) -> PreTrainedModel:
     """The model itself, or a CircuitsError that says what it is and how it becomes plain."""
     kind = type(model).__name__
     if not isinstance(model, nn.Module):
@@ -128,7 +127,7 @@ def _adapter_layers(model: nn.Module) -> list[str]:
     return [path for path, one in model.named_modules() if isinstance(one, BaseTunerLayer)]
 
 
-def _package(thing: Any) -> str:
+def _package(thing: object) -> str:
     """The package of quantised layers that an object's class, or one it builds on, is from."""
     for kind in type(thing).__mro__:
         for start, package in _PACKAGES.items():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -36,9 +36,15 @@ def require_sizes(source: str | Path, config: PreTrainedConfig) -> None:
             )
 
 
-def require_whole(
-    source: str | Path, model: PreTrainedModel, loaded: Mapping[str, Collection[Any]]
-) -> None:
+class LoadingInfo(TypedDict):
+    """What `from_pretrained(output_loading_info=True)` says, as far as it is looked at."""
+
+    missing_keys: Collection[str]
+    unexpected_keys: Collection[str]
+    mismatched_keys: Collection[tuple[object, ...]]
+
+
+def require_whole(source: str | Path, model: PreTrainedModel, loaded: LoadingInfo) -> None:
     """Refuse random weights. Tied ones, and those a model can do without, are not among them.
 
     What the checkpoint has beyond the model, as the head of a classifier, is said: it is left out.
@@ -49,7 +55,7 @@ def require_whole(
             "wrapped model (torch.compile, DistributedDataParallel); save the model within, or "
             "take the prefix off"
         )
-    mismatched = [name for name, *_ in loaded["mismatched_keys"]]
+    mismatched = [str(name) for name, *_ in loaded["mismatched_keys"]]
     for what, names in (("missing", loaded["missing_keys"]), ("of another shape", mismatched)):
         if names:
             raise CircuitsError(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
+from transformers import PreTrainedTokenizerBase
 
 import tasks
 from circuits.evaluation import perturb
@@ -18,9 +20,12 @@ from circuits.pipeline.recipe import Recipe, plain
 from circuits.pipeline.store import Store
 from circuits.runtime.files import fingerprint, read_json, write_json
 from circuits.runtime.notices import say
+from tasks.named_splits import Split
 from tasks.pairs import PairSet, TrainingExample
 from tasks.skipping import Skipped, described
 from tasks.task import FileTask, Task, TrainableTask
+
+_LISTED = TypeAdapter(dict[str, list[dict[str, str]]])
 
 
 @dataclass
@@ -30,7 +35,7 @@ class Data:
     recipe: Recipe
     store: Store
 
-    def task(self, **changes: Any) -> Task:
+    def task(self, **changes: object) -> Task:
         """The recipe's task, with other options where given."""
         section = self.recipe.task
         return tasks.load(section.name, **{**section.options, **changes})
@@ -62,7 +67,7 @@ class Data:
         return [*named, *(fingerprint(place) for place in places if Path(place).exists())]
 
     @cached_property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> PreTrainedTokenizerBase:
         """The base model's, or the one that is named; `check` has refused a missing one."""
         return tokenizer_of(self.recipe.tokenizer or self.recipe.model)
 
@@ -86,8 +91,9 @@ class Data:
                 made[corruption] = self.pairs_of(
                     "test", recipe.pairs.evaluate, corruption=corruption
                 )
+            anew: Callable[..., PairSet] = self.pairs_of  # options that the task alone knows
             for name, options in recipe.evaluation.variants.items():
-                made[name] = self.pairs_of("test", recipe.pairs.evaluate, **options)
+                made[name] = anew("test", recipe.pairs.evaluate, **options)
             for kind in recipe.evaluation.perturbations:
                 made[kind] = perturb(
                     made["evaluate"],
@@ -141,7 +147,9 @@ class Data:
         other = ["other-examples"] if asked.other_examples else []
         return [*asked.corruptions, *asked.variants, *asked.perturbations, *other]
 
-    def pairs_of(self, split: Any, n: int, *, seed: int | None = None, **changes: Any) -> PairSet:
+    def pairs_of(
+        self, split: Split, n: int, *, seed: int | None = None, **changes: object
+    ) -> PairSet:
         """Pairs made anew."""
         seed = self.recipe.seed if seed is None else seed
         pairs = self.task(**changes).pairs(
@@ -163,7 +171,7 @@ class Data:
             self.examples("train", lora.examples)
             self.examples("test", lora.held_out)
 
-    def examples(self, split: Any, n: int) -> list[TrainingExample]:
+    def examples(self, split: Split, n: int) -> list[TrainingExample]:
         """Training examples; `check` has refused tasks without any."""
         assert self.trainable is not None
         made = self.trainable.examples(
@@ -177,7 +185,7 @@ class Data:
         file = self.store.path("skipped.json")
         if not skipped:
             return
-        listed: dict[str, list[dict[str, str]]] = read_json(file) if file.exists() else {}
+        listed = _LISTED.validate_python(read_json(file)) if file.exists() else {}
         known = listed.setdefault(split, [])
         new = [row for row in skipped if asdict(row) not in known]
         if new:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any
 
 from circuits.attribution import attribute
 from circuits.errors import TooFewError, UndefinedMetricError
@@ -38,7 +37,7 @@ def check_task(run: RunContext, name: str) -> None:
     """
     section = run.recipe.attribution
 
-    def work() -> dict[str, Any]:
+    def work() -> dict[str, object]:
         found = task_performance(
             run.model(name),
             run.data.pairs("score"),
@@ -148,7 +147,7 @@ def evaluate_circuit(run: RunContext, name: str) -> None:
     metric = section.metric or run.recipe.attribution.metric
     config = narrowed(section, EvalConfig, metric=metric)
 
-    def work(resume: Pieces) -> dict[str, Any]:
+    def work(resume: Pieces) -> dict[str, object]:
         found = evaluate(
             run.model(name),
             run.scores(name),
@@ -176,8 +175,11 @@ def write_evaluation(run: RunContext) -> None:
     Evaluation(
         order=tuple(run.checkpoints),
         checkpoints={
-            name: CheckpointEvaluation(
-                **results[f"evaluation/{name}"], performance=results[f"performance/{name}"]
+            name: CheckpointEvaluation.model_validate(
+                {
+                    **_object(results[f"evaluation/{name}"]),
+                    "performance": results[f"performance/{name}"],
+                }
             )
             for name in run.checkpoints
         },
@@ -212,3 +214,8 @@ def patch_activations(run: RunContext) -> None:
         after=["pairs", "checkpoints"],
         files=["patching.json"],
     )
+
+
+def _object(result: object) -> dict[str, object]:
+    assert isinstance(result, dict)  # what the stage gave, or its record
+    return result

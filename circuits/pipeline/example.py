@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import pairwise
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from circuits.runs.records import ExampleFile, ExampleSentence, Segment
+from tasks.named_splits import Split
 from tasks.pairs import PairSet, PromptPair
 from tasks.task import ArticleTask, Task
 
@@ -20,7 +20,7 @@ def example_article(
     pairs: PairSet,
     conditions: Mapping[str, PairSet],
     *,
-    split: Any,
+    split: Split,
     seed: int,
     n_ctx: int | None = None,
 ) -> ExampleFile:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import yaml
 
@@ -41,7 +41,7 @@ class TaskSection(Options):
     """
 
     name: str
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class EvaluationSection(EvalConfig, PerturbationOptions):
     """
 
     corruptions: tuple[str, ...] = ()
-    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    variants: dict[str, dict[str, object]] = field(default_factory=dict)
     other_examples: Count = 50
     quality: QualityConfig | None = None
     batch_size: Positive | None = None
@@ -199,9 +199,9 @@ class Recipe(ModelOptions):
         return yaml.safe_dump(values, sort_keys=False)
 
 
-def plain(section: Options) -> dict[str, Any]:
+def plain(section: Options) -> dict[str, object]:
     """A recipe, or a section of it, as JSON and YAML hold it."""
-    values: dict[str, Any] = json.loads(json.dumps(asdict(section)))
+    values: dict[str, object] = json.loads(json.dumps(asdict(section)))
     return values
 
 
@@ -228,7 +228,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return parse(values, place)
 
 
-def parse(values: Mapping[str, Any], place: str) -> Recipe:
+def parse(values: Mapping[str, object], place: str) -> Recipe:
     """A recipe from plain values; errors begin with `place`."""
     return options_from(Recipe, values, place)
 
@@ -248,15 +248,16 @@ def _read(name: str | Path) -> tuple[str, str]:
         raise CircuitsError(f"{name}: cannot be read ({error})") from error
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+def _override(values: dict[str, object], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise CircuitsError(f"--set {override!r}: write key=value, as in lora.steps=20")
     *parents, last = key.split(".")
     for parent in parents:
-        if not isinstance(values.get(parent), dict):
-            values[parent] = {}
-        values = values[parent]
+        inner = values.get(parent)
+        if not isinstance(inner, dict):
+            values[parent] = inner = {}
+        values = inner
     try:
         values[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:

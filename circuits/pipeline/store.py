@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -28,10 +27,19 @@ from circuits.pipeline.recipe import Recipe
 from circuits.provenance import versions
 from circuits.runs.records import Environment
 from circuits.runtime.files import LOCK, leftovers, read_json, working_in, write_json, write_text
+from circuits.runtime.result_file import Record
 from circuits.runtime.resume import Pieces
 
 _log = logging.getLogger(__name__)
 _RECIPE = r"recipe\.yaml"
+
+
+class _Done(Record):
+    """What `.stages/` keeps of a stage."""
+
+    key: str
+    seconds: float
+    result: object
 
 
 @dataclass
@@ -44,7 +52,7 @@ class Store:
     folder: Path
     recipe: Recipe
     keys: dict[str, str] = field(default_factory=dict)
-    results: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, object] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -76,12 +84,12 @@ class Store:
     def stage(
         self,
         name: str,
-        inputs: Any,
-        work: Callable[[], Any],
+        inputs: object,
+        work: Callable[[], object],
         *,
         after: Sequence[str] = (),
         files: Sequence[str] = (),
-    ) -> Any:
+    ) -> object:
         """Do the work of a stage, or give what an earlier run of it returned (plain JSON values).
 
         inputs: plain values that it depends on. after: stages that it depends on. files: what it
@@ -93,11 +101,11 @@ class Store:
         self.keys[name] = key
         record = self.path(".stages", f"{name.replace('/', '-')}.json")
         if record.exists():
-            done = read_json(record)
-            if done["key"] == key and all(self.path(file).exists() for file in files):
-                self.seconds[name] = done["seconds"]
+            done = _Done.model_validate(read_json(record))
+            if done.key == key and all(self.path(file).exists() for file in files):
+                self.seconds[name] = done.seconds
                 _log.info("%s: done before", name)
-                self.results[name] = done["result"]
+                self.results[name] = done.result
                 return self.results[name]
         _log.info("%s", name)
         began = time.perf_counter()
@@ -110,15 +118,15 @@ class Store:
     def stage_in_pieces(
         self,
         name: str,
-        inputs: Any,
-        work: Callable[[Pieces], Any],
+        inputs: object,
+        work: Callable[[Pieces], object],
         *,
         after: Sequence[str] = (),
         files: Sequence[str] = (),
-    ) -> Any:
+    ) -> object:
         """As `stage`, for work that is given where to keep what it has done until it is whole."""
 
-        def whole() -> Any:
+        def whole() -> object:
             so_far = self.path(".stages", f"{name.replace('/', '-')}.partial")
             with Pieces(so_far, replace=True) as resume:
                 return work(resume)
@@ -147,11 +155,11 @@ def _changed(file: Path, text: str) -> str:
     return abbreviated([f"{key} was {was.get(key)}, now {now.get(key)}" for key in keys])
 
 
-def _flat(value: Any, place: str = "") -> dict[str, Any]:
+def _flat(value: object, place: str = "") -> dict[str, object]:
     """Values by dotted keys, as `--set` names them."""
     if not isinstance(value, dict):
         return {place: value}
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for key, inner in value.items():
         flat |= _flat(inner, f"{place}.{key}" if place else str(key))
     return flat

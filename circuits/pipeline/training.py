@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from circuits.models import load_model
 from circuits.pipeline.context import BASE, RunContext
@@ -59,7 +58,7 @@ def measure_quality(run: RunContext) -> None:
     n = section.n_examples
     examples = run.data.examples("test", n)
 
-    def measured(name: str) -> dict[str, Any]:
+    def measured(name: str) -> dict[str, object]:
         model, _ = load_model(
             run.checkpoints[name], device=run.recipe.device, dtype=run.recipe.dtype
         )
@@ -68,7 +67,7 @@ def measure_quality(run: RunContext) -> None:
 
     inputs = [n, run.recipe.seed]
 
-    def work(resume: Pieces) -> dict[str, Any]:
+    def work(resume: Pieces) -> dict[str, object]:
         key = [*inputs, run.store.keys["pairs"], run.store.keys["checkpoints"]]
         return {
             name: resume.value({"of": name, "key": key}, partial(measured, name))

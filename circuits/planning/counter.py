@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -41,13 +41,14 @@ class Counter(TorchDispatchMode):
 
     def __torch_dispatch__(
         self,
-        function: Any,
+        function: OpOverload,
         types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         kwargs = kwargs or {}
-        asked = function is _aten._local_scalar_dense.default and args[0].is_meta
+        scalar = function is _aten._local_scalar_dense.default
+        asked = scalar and isinstance(args[0], Tensor) and args[0].is_meta
         if asked and self.answer is not None:
             return self.answer
         output = function(*args, **kwargs)
@@ -91,5 +92,5 @@ def storages(tensors: Iterable[Tensor]) -> dict[int, int]:
     return {id(t.untyped_storage()): t.untyped_storage().nbytes() for t in tensors}
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def _tensors(value: object) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]

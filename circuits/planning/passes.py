@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -215,7 +214,7 @@ def _run(
     )
     leaves: list[Tensor] = []
 
-    def leaf(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
+    def leaf(_: nn.Module, __: object, output: Tensor) -> Tensor | None:
         if trained or not backward:
             return None
         leaves.append(output.detach().requires_grad_())
@@ -228,7 +227,7 @@ def _run(
     with counter, _Attention(shape):
         kept = _shared(model, tokens[:, : shape.shared]) if shape.shared else []
         optimizer = _begun(trained, shape.device) if trained else None
-        arguments: dict[str, Any] = {"input_ids": tokens[:, shape.shared :], "use_cache": False}
+        arguments: dict[str, object] = {"input_ids": tokens[:, shape.shared :], "use_cache": False}
         if kept:
             arguments["past_key_values"] = cache = DynamicCache()
             for layer, (keys, values) in enumerate(kept):
@@ -285,13 +284,14 @@ class _Attention(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        function: Callable[..., Any],
+        function: Callable[..., object],
         types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         if function is scaled_dot_product_attention:
-            return self._attend(*args, **(kwargs or {}))
+            attend: Callable[..., Tensor] = self._attend
+            return attend(*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
 
     def _attend(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import singledispatch
-from typing import Any
 
 from plotly.graph_objects import Figure  # singledispatch reads it at run time
 
@@ -35,7 +34,7 @@ from circuits.tuning.training_log import TrainingLog
 
 
 @singledispatch
-def draw(result: object, **how: Any) -> Figure:
+def draw(result: object, **how: object) -> Figure:
     """The figure of a result; which one, its type decides.
 
     Args:

@@ -9,9 +9,12 @@ blue (supports it), a pair told apart under every common form of colour blindnes
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
-Palette = dict[str, Any]
+Stop = list[float | str]
+"""A place between 0 and 1, and the colour there."""
+Palette = Mapping[str, str | list[Stop]]
+"""Colours and colour scales by name."""
 
 _STOPS = (0.0, 0.02, 0.06, 0.12, 0.22, 0.36, 0.56, 0.78, 1.0)
 
@@ -33,9 +36,11 @@ def _scales(paper: str, positive: tuple[str, str], negative: tuple[str, str]) ->
     `course`: of points, from early to late; its first colour still shows on the paper.
     """
 
-    def diverging(power: float, stops: tuple[float, ...]) -> list[list[Any]]:
-        up = [[(1 + s) / 2, _ramp(paper, *positive, s**power)] for s in stops]
-        down = [[(1 - s) / 2, _ramp(paper, *negative, s**power)] for s in reversed(stops[1:])]
+    def diverging(power: float, stops: tuple[float, ...]) -> list[Stop]:
+        up: list[Stop] = [[(1 + s) / 2, _ramp(paper, *positive, s**power)] for s in stops]
+        down: list[Stop] = [
+            [(1 - s) / 2, _ramp(paper, *negative, s**power)] for s in reversed(stops[1:])
+        ]
         return [*down, *up]
 
     return {
@@ -82,7 +87,7 @@ COLOURS = tuple(name for name, value in LIGHT.items() if isinstance(value, str))
 
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 
-_AXIS: dict[str, Any] = {
+_AXIS: dict[str, object] = {
     "automargin": True,
     "gridcolor": "$grid",
     "linecolor": "$faint",
@@ -102,7 +107,7 @@ _BAR = {
     "tickfont": {"size": 10, "color": "$muted"},
     "title": {"side": "right", "font": {"size": 11, "color": "$muted"}},
 }
-TEMPLATE: dict[str, Any] = {
+TEMPLATE: dict[str, object] = {
     "layout": {
         "font": {"family": FONT, "size": 12, "color": "$ink"},
         "paper_bgcolor": "rgba(0,0,0,0)",
@@ -137,7 +142,7 @@ TEMPLATE: dict[str, Any] = {
 }
 
 
-def resolve(value: Any, palette: Palette) -> Any:
+def resolve(value: object, palette: Palette) -> object:
     """A plot with its colour names replaced by the palette's colours."""
     if isinstance(value, dict):
         return {name: resolve(item, palette) for name, item in value.items()}
@@ -145,6 +150,7 @@ def resolve(value: Any, palette: Palette) -> Any:
         return [resolve(item, palette) for item in value]
     if isinstance(value, str) and value.startswith("$"):
         name, _, alpha = value[1:].partition("/")
-        if name in palette:  # a token may be a price
-            return palette[name] + alpha if alpha else palette[name]
+        colour = palette.get(name)  # none where a token is a price
+        if colour is not None:
+            return colour + alpha if isinstance(colour, str) else colour
     return value

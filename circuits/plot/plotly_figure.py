@@ -11,7 +11,7 @@ from circuits.plot.palette import DARK, LIGHT, TEMPLATE, resolve
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-Plot = dict[str, Any]
+Plot = dict[str, Any]  # Any: plotly types none of what a plot is made of
 """Plotly `data` and `layout` as plain values; colours by name, see `palette`."""
 
 WIDTH = 920

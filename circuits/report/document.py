@@ -6,13 +6,12 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from circuits.plot.palette import COLOURS, DARK, LIGHT, TEMPLATE
+from circuits.plot.palette import COLOURS, DARK, LIGHT, TEMPLATE, Palette
 from circuits.report.blocks import Article, Block, Figure, Section, Table
 
 
@@ -71,7 +70,7 @@ def _numbered(
 def _colours() -> str:
     """The palette as CSS variables, dark where the system asks for it."""
 
-    def variables(palette: dict[str, Any]) -> str:
+    def variables(palette: Palette) -> str:
         return "".join(f"--{name}:{palette[name]};" for name in COLOURS)
 
     return (
@@ -80,7 +79,7 @@ def _colours() -> str:
     )
 
 
-def _embedded(value: Any) -> Markup:
+def _embedded(value: object) -> Markup:
     """JSON that can stand inside a script element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 import yaml
 
@@ -41,7 +40,7 @@ class Run(RunFolder):
         return frozenset(omitted)
 
     @cached_property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """The recipe's settings; empty where there is no recipe."""
         try:
             text = self.recipe

@@ -117,8 +117,9 @@ def _blocks(section: Section, run: Run) -> Iterator[Block]:
 def _heading(run: Run) -> tuple[str, str]:
     """Title and subtitle, from the recipe where there is one."""
     settings = run.settings
-    if settings.get("model") and settings.get("task"):
-        model, name = str(settings["model"]), str(settings["task"]["name"])
+    task = settings.get("task")
+    if settings.get("model") and isinstance(task, dict) and task:
+        model, name = str(settings["model"]), str(task["name"])
         title = f"The circuits behind {name} in {Path(model).name}"
     else:
         title = f"Circuits of {run.name}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +53,7 @@ class Displayed(ABC):
 class Plotted(Displayed):
     """A result that also has a figure: `plot()`."""
 
-    def plot(self, **how: Any) -> Figure:
+    def plot(self, **how: object) -> Figure:
         """The report's figure of this result.
 
         Args:

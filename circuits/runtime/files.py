@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -121,7 +120,7 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | Path, value: Any) -> None:
+def write_json(path: str | Path, value: object) -> None:
     """Write JSON atomically: sorted keys, so that equal values are equal bytes; no NaN.
 
     Args:
@@ -132,7 +131,25 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, text + "\n")
 
 
-def read_json(path: str | Path) -> Any:
+def read_object(path: str | Path) -> dict[str, object]:
+    """Read a JSON file that holds an object.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its keys and values.
+
+    Raises:
+        CircuitsError: as `read_json`, and where the file holds no object.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise CircuitsError(f"{path}: holds no JSON object")
+    return found
+
+
+def read_json(path: str | Path) -> object:
     """Read JSON; what is missing or malformed is a `CircuitsError` that names the file.
 
     So is an object that has a key twice.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 import torch
 from pydantic import (
@@ -42,7 +42,7 @@ class AsList:
         self.dtype = dtype
 
     def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
+        self, source: object, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
             self._read,
@@ -51,12 +51,12 @@ class AsList:
             ),
         )
 
-    def _read(self, value: Any) -> Tensor:
+    def _read(self, value: object) -> Tensor:
         if isinstance(value, Tensor):
             return value
         return torch.tensor(_filled(value), dtype=self.dtype)
 
-    def _write(self, value: Tensor) -> Any:
+    def _write(self, value: Tensor) -> object:
         return _emptied(value.tolist())
 
 
@@ -79,9 +79,9 @@ class ResultFile(Record):
     KIND: ClassVar[str]
     SCHEMA_VERSION: ClassVar[int] = 1
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The file's content, as JSON values."""
-        content: dict[str, Any] = self.model_dump(mode="json")
+        content: dict[str, object] = self.model_dump(mode="json")
         return {"kind": self.KIND, "schema_version": self.SCHEMA_VERSION, **content}
 
     def save(self, path: str | Path) -> Path:
@@ -116,7 +116,7 @@ class ResultFile(Record):
         return cls.from_json(content, str(path))
 
     @classmethod
-    def from_json(cls: type[R], content: dict[str, Any], place: str) -> R:
+    def from_json(cls: type[R], content: dict[str, object], place: str) -> R:
         """The object of a file's content; `place` names the file in errors."""
         kind, version = content.get("kind"), content.get("schema_version")
         if kind != cls.KIND:
@@ -149,14 +149,14 @@ def _reason(error: ValidationError) -> str:
     return f"{'.'.join(loc) or 'the file'}: {said}; make the file anew"
 
 
-def _filled(value: Any) -> Any:
+def _filled(value: object) -> object:
     """NaN for null, at any depth."""
     if isinstance(value, list):
         return [_filled(inner) for inner in value]
     return math.nan if value is None else value
 
 
-def _emptied(value: Any) -> Any:
+def _emptied(value: object) -> object:
     """Null for what is not finite, at any depth."""
     if isinstance(value, list):
         return [_emptied(inner) for inner in value]

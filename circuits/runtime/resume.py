@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -58,7 +57,7 @@ class PartialResults:
         """Where what there is of every example goes; None where nothing is kept."""
         return None if self.path is None else self.path.with_name(f"{self.path.name}.rows")
 
-    def recorded(self, key: str) -> Any:
+    def recorded(self, key: str) -> object:
         """What the file says that unfinished work was begun with.
 
         Args:
@@ -74,7 +73,7 @@ class PartialResults:
     def restore(
         self,
         n: int,
-        identity: Mapping[str, Any],
+        identity: Mapping[str, object],
         tensors: Mapping[str, Tensor],
         rows: ExampleRows | None = None,
     ) -> None:
@@ -100,7 +99,7 @@ class PartialResults:
             self._rows = rows
         self.hold(tensors)
 
-    def held(self, n: int, identity: Mapping[str, Any]) -> dict[str, Tensor]:
+    def held(self, n: int, identity: Mapping[str, object]) -> dict[str, Tensor]:
         """What the file holds of the same work, for tensors that come with the first batch.
 
         Args:
@@ -247,7 +246,7 @@ class Pieces:
         self._last = PartialResults(self._next("safetensors"), replace=self.replace)
         return self._last
 
-    def value(self, identity: Mapping[str, Any], work: Callable[[], Any]) -> Any:
+    def value(self, identity: Mapping[str, object], work: Callable[[], object]) -> object:
         """The next piece, of JSON values.
 
         Args:
@@ -267,7 +266,7 @@ class Pieces:
         wanted = json.loads(json.dumps(identity))
         if file.exists():
             found = read_json(file)
-            if found["work"] == wanted:
+            if isinstance(found, dict) and found["work"] == wanted:
                 return found["value"]
             if not self.replace:
                 raise CircuitsError(
@@ -279,7 +278,7 @@ class Pieces:
         return value
 
     def once(
-        self, identity: Mapping[str, Any], work: Callable[[], dict[str, Tensor]]
+        self, identity: Mapping[str, object], work: Callable[[], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         """The next piece, of tensors that come in one go.
 

@@ -22,7 +22,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -143,7 +142,7 @@ class _Searching:
         # A source is guessed to fare as it did at the last reader; at first, to go.
         self.fate: dict[str, bool] = {}
 
-    def run(self, bar: Any) -> None:
+    def run(self, bar: tqdm) -> None:
         """Walk through all groups, from the journal as far as it goes."""
         steps, self.spent = self.journal.read()
         recorded = deque(steps)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ class CachedModules:
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         self._modules = list(modules)
-        self._outputs: dict[nn.Module, Any] = {}
+        self._outputs: dict[nn.Module, object] = {}
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -54,7 +53,7 @@ class CachedModules:
                 return module
         return None
 
-    def _keep(self, module: nn.Module, _: Any, output: Any) -> None:
+    def _keep(self, module: nn.Module, _: object, output: object) -> None:
         self._outputs[module] = output
 
 
@@ -63,16 +62,17 @@ def repeated(tensor: Tensor, copies: int) -> Tensor:
     return tensor if copies == 1 else tensor.repeat(copies, *(1,) * (tensor.ndim - 1))
 
 
-def _give(output: Any, *_: Any, **__: Any) -> Any:
+def _give(output: object, *_: object, **__: object) -> object:
     return output
 
 
-def _first(output: Any) -> Tensor:
-    tensor: Tensor = output[0] if isinstance(output, tuple) else output
+def _first(output: object) -> Tensor:
+    tensor = output[0] if isinstance(output, tuple) else output
+    assert isinstance(tensor, Tensor)
     return tensor
 
 
-def _map_first(output: Any, copies: int) -> Any:
+def _map_first(output: object, copies: int) -> object:
     if isinstance(output, tuple):
-        return (repeated(output[0], copies), *output[1:])
-    return repeated(output, copies)
+        return (repeated(_first(output), copies), *output[1:])
+    return repeated(_first(output), copies)

@@ -9,15 +9,19 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
+from peft import PeftModel
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from circuits.errors import CircuitsError
 from circuits.models.context_length import context_window
 from tasks.pairs import TrainingExample
+
+TunedModel = PreTrainedModel | PeftModel
+"""What is trained or asked for text: a causal Hugging Face model, or a PEFT model on one."""
 
 LARGEST_POOL = 8  # batches; shuffled examples are sorted by length within a pool
 
@@ -111,7 +115,7 @@ def by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
 
 
 def require_examples(
-    examples: Sequence[TrainingExample], model: Any, *, what: str = "training"
+    examples: Sequence[TrainingExample], model: TunedModel, *, what: str = "training"
 ) -> None:
     """Refuse a model that is no causal one, an empty set, and any example that a model of this size
     cannot read, by its name.
@@ -124,6 +128,7 @@ def require_examples(
     if not examples:
         raise CircuitsError(f"no {what} examples: an empty set")
     d_vocab = model.get_input_embeddings().num_embeddings
+    assert isinstance(d_vocab, int)
     n_ctx = context_window(model.config)
     for example in examples:
         tokens = (*example.prompt, *example.target)

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
 from circuits.options.tuning import FinetuneSettings
-from circuits.tuning.batches import require_examples, training_batches
+from circuits.tuning.batches import TargetBatch, TunedModel, require_examples, training_batches
 from circuits.tuning.loss import score_targets, target_loss
 from circuits.tuning.training_folder import (
     TrainingFolder,
@@ -64,7 +63,7 @@ class FinetuneResult:
 
 
 def finetune(
-    model: Any,
+    model: TunedModel,
     examples: Sequence[TrainingExample],
     out: str | Path,
     *,
@@ -101,7 +100,8 @@ def finetune(
         require_examples(validation, model, what="validation")
     elif settings.patience is not None:
         raise CircuitsError("patience needs validation examples; give some, or set it to None")
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    parameters: Iterable[tuple[str, Tensor]] = model.named_parameters()
+    trained = {name: p for name, p in parameters if p.requires_grad}
     if not trained:
         raise CircuitsError("no parameter of the model requires gradients; nothing to train")
     if any(parameter.dtype != torch.float32 for parameter in trained.values()):
@@ -129,7 +129,7 @@ def finetune(
 class _Run:
     """The moving parts of a run."""
 
-    model: Any
+    model: TunedModel
     trained: dict[str, Tensor]
     folder: TrainingFolder
     settings: FinetuneSettings
@@ -195,7 +195,7 @@ class _Run:
         self.folder.write_log(self.log)
         return self.log
 
-    def step(self, step: int, batch: Any) -> None:
+    def step(self, step: int, batch: TargetBatch) -> None:
         """One optimizer step, the `step`-th of the run."""
         torch.manual_seed(self.settings.seed * 2**32 + step)  # dropout
         for group in self.optimizer.param_groups:
@@ -208,7 +208,7 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.unread.append(torch.stack([loss.detach(), accuracy]))
 
-    def note(self, **changes: Any) -> None:
+    def note(self, **changes: object) -> None:
         """Change fields of the log."""
         self.log = self.log.model_copy(update=changes)
 

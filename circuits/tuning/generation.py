@@ -8,19 +8,18 @@ and where it believes itself to be, does not depend on the rows beside it.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from circuits.models.context_length import context_window
-from circuits.tuning.batches import by_length
+from circuits.tuning.batches import TunedModel, by_length
 from circuits.tuning.loss import evaluating
 
 
 def generate(
-    model: Any,
+    model: TunedModel,
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
@@ -44,7 +43,7 @@ def generate(
 
 
 def _decode(
-    model: Any, prompts: Sequence[Sequence[int]], steps: int, stop: Collection[int]
+    model: TunedModel, prompts: Sequence[Sequence[int]], steps: int, stop: Collection[int]
 ) -> Int[Tensor, "batch new"]:
     width = max(len(prompt) for prompt in prompts)
     device = model.device

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -25,7 +24,7 @@ from circuits.options.run import RunOptions
 from circuits.options.tuning import LoraProtocol
 from circuits.runtime.files import working_in
 from circuits.runtime.hands import done_in_order
-from circuits.tuning.batches import require_examples
+from circuits.tuning.batches import TunedModel, require_examples
 from circuits.tuning.finetune import finetune
 from circuits.tuning.lora_result import BaseResult, LoraComparison, LoraRun, RunResult
 from circuits.tuning.lora_targets import LoraTarget
@@ -149,7 +148,7 @@ class _Comparison:
             loaded.model.config.name_or_path = str(folder.resolve())
         return loaded
 
-    def score(self, model: Any) -> SummaryScores:
+    def score(self, model: TunedModel) -> SummaryScores:
         """Scores on the held-out examples."""
         return evaluate_summaries(
             model,

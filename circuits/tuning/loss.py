@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from circuits.errors import CircuitsError
-from circuits.tuning.batches import TargetBatch, by_length, collate, fed_length
+from circuits.tuning.batches import TargetBatch, TunedModel, by_length, collate, fed_length
 from tasks.pairs import TrainingExample
 
 
@@ -45,7 +44,7 @@ class TargetScores:
         return sum(self.correct) / sum(self.tokens)
 
 
-def target_logits(model: Any, batch: TargetBatch) -> Float[Tensor, "read vocabulary"]:
+def target_logits(model: TunedModel, batch: TargetBatch) -> Float[Tensor, "read vocabulary"]:
     """Answer logits of a batch, in float32. `model`: Hugging Face causal, PEFT or not."""
     with _only_at(model, batch):
         logits: Tensor = model(
@@ -59,7 +58,9 @@ def target_logits(model: Any, batch: TargetBatch) -> Float[Tensor, "read vocabul
     return logits[0].float()
 
 
-def target_loss(model: Any, batch: TargetBatch) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+def target_loss(
+    model: TunedModel, batch: TargetBatch
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Mean cross entropy over the target tokens of a batch, and the share predicted first."""
     logits = target_logits(model, batch)
     correct = (logits.detach().argmax(-1) == batch.labels).float()
@@ -67,7 +68,7 @@ def target_loss(model: Any, batch: TargetBatch) -> tuple[Float[Tensor, ""], Floa
 
 
 def score_targets(
-    model: Any, examples: Sequence[TrainingExample], *, batch_size: int = 32
+    model: TunedModel, examples: Sequence[TrainingExample], *, batch_size: int = 32
 ) -> TargetScores:
     """Teacher-forced loss and accuracy of each example, dropout off."""
     loss, correct = [0.0] * len(examples), [0] * len(examples)
@@ -88,7 +89,7 @@ def score_targets(
 
 
 @contextmanager
-def evaluating(model: Any) -> Iterator[None]:
+def evaluating(model: TunedModel) -> Iterator[None]:
     """Dropout off and no gradients within the block; the mode is put back after it."""
     training = model.training
     model.eval()
@@ -100,8 +101,8 @@ def evaluating(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _only_at(model: Any, batch: TargetBatch) -> Iterator[None]:
-    def pick(_: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _only_at(model: TunedModel, batch: TargetBatch) -> Iterator[None]:
+    def pick(_: object, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (args[0][batch.example_index, batch.position][None], *args[1:])
 
     handle = model.get_output_embeddings().register_forward_pre_hook(pick)

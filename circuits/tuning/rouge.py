@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
 from circuits.models.special_tokens import token_ids
 from circuits.runtime.notices import say
-from circuits.tuning.batches import require_examples
+from circuits.tuning.batches import TunedModel, require_examples
 from circuits.tuning.generation import generate
 from circuits.tuning.loss import TargetScores, score_targets
 from tasks.errors import error_context
@@ -84,7 +83,7 @@ class SummaryScores:
 
 
 def evaluate_summaries(
-    model: Any,
+    model: TunedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[TrainingExample],
     *,
@@ -164,7 +163,7 @@ def _words(source: str, reference: str, words: str) -> str:
 
 
 def _end_tokens(
-    model: Any, tokenizer: PreTrainedTokenizerBase, examples: Sequence[TrainingExample]
+    model: TunedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[TrainingExample]
 ) -> set[int]:
     """What ends a text, or the turn of a chat, where the targets end with one."""
     configured = getattr(model.generation_config, "eos_token_id", None)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
@@ -227,7 +226,7 @@ def _wanted(model: PreTrainedModel, config: LoraConfig) -> set[str]:
     return names
 
 
-def _linear(module: nn.Module) -> Iterator[tuple[str, Any]]:
+def _linear(module: nn.Module) -> Iterator[tuple[str, nn.Linear | Conv1D]]:
     for name, child in module.named_modules():
         if isinstance(child, nn.Linear | Conv1D):
             yield name, child

@@ -19,11 +19,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
@@ -36,6 +36,15 @@ from tasks.pairs import TrainingExample
 _WRITTEN = r"run\.json|state\.pt|training_log\.json|step-\d+|result\.json"
 
 
+class TrainingState(TypedDict):
+    """All that the steps after this one depend on, tensors on the CPU."""
+
+    step: int
+    parameters: dict[str, Tensor]
+    optimizer: dict[str, object]
+    log: dict[str, object]
+
+
 @dataclass(frozen=True)
 class TrainingFolder:
     """The folder of one training run, held by `open`."""
@@ -44,7 +53,7 @@ class TrainingFolder:
 
     @classmethod
     @contextmanager
-    def open(cls, path: str | Path, identity: Mapping[str, Any]) -> Iterator[TrainingFolder]:
+    def open(cls, path: str | Path, identity: Mapping[str, object]) -> Iterator[TrainingFolder]:
         """Claim the folder for the length of the block, or refuse and say why.
 
         identity: whatever decides the outcome, as plain values; compared with the folder's own.
@@ -65,13 +74,14 @@ class TrainingFolder:
         """Replace the training log."""
         log.save(self.path / "training_log.json")
 
-    def read_state(self) -> dict[str, Any] | None:
+    def read_state(self) -> TrainingState | None:
         """The latest training state, tensors on the CPU, or None."""
         if not self._state.exists():
             return None
-        return dict(torch.load(self._state, map_location="cpu", weights_only=True))
+        state: TrainingState = torch.load(self._state, map_location="cpu", weights_only=True)
+        return state
 
-    def write_state(self, state: Mapping[str, Any]) -> None:
+    def write_state(self, state: TrainingState) -> None:
         """Replace the training state."""
         with atomic_path(self._state) as temporary:
             torch.save(dict(state), temporary)
@@ -102,7 +112,7 @@ class TrainingFolder:
         return self.path / "state.pt"
 
 
-def claim_folder(path: Path, identity: Mapping[str, Any]) -> None:
+def claim_folder(path: Path, identity: Mapping[str, object]) -> None:
     """Write `identity` to `run.json` in an unclaimed folder; refuse one claimed by other work."""
     file = path / "run.json"
     wanted = json.loads(json.dumps(identity))
@@ -171,6 +181,6 @@ def fingerprint_model(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 16 else f"{text[:8]}..."

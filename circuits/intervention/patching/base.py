@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache
+from transformers.cache_utils import CacheLayerMixin
 
 from circuits.models import HookedModel
 from circuits.models.hooks import Hooks
@@ -112,7 +112,7 @@ class ResumableRun:
                 stack.enter_context(_arguments(self.model.hf, **self._memory(start, copies)))
             yield
 
-    def _memory(self, start: ResumePoint, copies: int) -> dict[str, Any]:
+    def _memory(self, start: ResumePoint, copies: int) -> dict[str, object]:
         """The arguments by which the model knows of the positions before the start's."""
         past = DynamicCache()
         for layer, known in enumerate(self._past):
@@ -123,15 +123,17 @@ class ResumableRun:
         mask = self.batch.mask.long().repeat(copies, 1) if self.batch.padded else None
         return {"past_key_values": past, "use_cache": True, "attention_mask": mask}
 
-    def _see_return(self, _: nn.Module, __: Any, output: Any) -> None:
+    def _see_return(self, _: nn.Module, __: object, output: object) -> None:
         self._returns.append(len(output) if isinstance(output, tuple) else None)
 
 
 @contextmanager
-def _arguments(model: nn.Module, **given: Any) -> Iterator[None]:
+def _arguments(model: nn.Module, **given: object) -> Iterator[None]:
     """Have a module called with these keyword arguments."""
 
-    def add(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+    def add(
+        _: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
         return args, {**kwargs, **given}
 
     handle = model.register_forward_pre_hook(add, with_kwargs=True)
@@ -155,9 +157,11 @@ def _skipped(block: nn.Module, returns: int | None) -> Iterator[None]:
             block.forward = before
 
 
-def _hand_through(returns: int | None, hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+def _hand_through(returns: int | None, hidden_states: Tensor, *_: object, **__: object) -> object:
     return hidden_states if returns is None else (hidden_states, *[None] * (returns - 1))
 
 
-def _keys_and_values(layer: Any) -> tuple[Tensor, Tensor]:
+def _keys_and_values(layer: object) -> tuple[Tensor, Tensor]:
+    assert isinstance(layer, CacheLayerMixin)
+    assert layer.keys is not None and layer.values is not None
     return layer.keys, layer.values

@@ -10,8 +10,9 @@ together above and below the line. Where clean and corrupted agree there is no s
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -98,12 +99,13 @@ class Patching(Plotted, ResultFile):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_file(cls, content: dict[str, Any]) -> dict[str, Any]:
+    def _of_file(cls, content: dict[str, object]) -> dict[str, object]:
         """Fields alone, with the order of the metrics, which a file's mappings do not keep."""
         fields = {name: value for name, value in content.items() if name not in _DERIVED}
-        return {"metrics": tuple(fields.get("values", ())), **fields}
+        values = fields.get("values")
+        return {"metrics": tuple(values) if isinstance(values, Mapping) else (), **fields}
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The fields, and by metric the gap between clean and corrupted, and the recovery."""
         recoveries = {
             name: None if self.undefined(name) else self.recovery(name) for name in self.metrics

@@ -6,7 +6,7 @@ may change what the model computes, and is refused by name.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import transformers
@@ -102,7 +102,7 @@ def _tied(file: GGUF) -> bool:
     return bool(np.array_equal(one, other))
 
 
-def _value(file: GGUF, key: str) -> Any:
+def _value(file: GGUF, key: str) -> object:
     """A value; one that is given for each layer must be the same for all."""
     value = file.get(key)
     if isinstance(value, list):
@@ -142,7 +142,7 @@ def _of_rope(file: GGUF, name: str) -> bool:
     return name.startswith("rope.") and file.architecture != "gpt2"
 
 
-def _special_ids(file: GGUF) -> dict[str, int | None]:
+def _special_ids(file: GGUF) -> dict[str, object]:
     """The tokens that begin, end and fill a text; None for what the file does not name, since a
     class in transformers has ids of its own for it.
     """
@@ -150,10 +150,10 @@ def _special_ids(file: GGUF) -> dict[str, int | None]:
     return {name: file.metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in keys.items()}
 
 
-def _of_architecture(file: GGUF, settings: dict[str, Any]) -> dict[str, Any]:
+def _of_architecture(file: GGUF, settings: dict[str, object]) -> dict[str, object]:
     """What architectures have to themselves. Changes `settings` where names differ."""
     kind = file.architecture
-    made: dict[str, Any] = {}
+    made: dict[str, object] = {}
     for key, kinds in _OWN.items():  # told as 0 or none elsewhere
         if kind not in kinds and key in _FIELDS:
             settings.pop(_FIELDS[key], None)
@@ -162,7 +162,7 @@ def _of_architecture(file: GGUF, settings: dict[str, Any]) -> dict[str, Any]:
         made["n_inner"] = settings.pop("intermediate_size", None)
         _refuse_grouped(file, settings)
         return made
-    heads = settings["num_attention_heads"]
+    heads = _whole(file, settings, "num_attention_heads")
     made["head_dim"] = head = _head_dim(file, heads)
     if kind == "gptneox":
         _refuse_grouped(file, settings)
@@ -176,30 +176,41 @@ def _of_architecture(file: GGUF, settings: dict[str, Any]) -> dict[str, Any]:
         made["mlp_bias"] = "blk.0.ffn_up.bias" in file.tensors
     if kind in _CAPPED:
         whole = settings["num_hidden_layers"] == _GEMMA_27B[kind]
-        made["query_pre_attn_scalar"] = settings["hidden_size"] // heads if whole else head
+        made["query_pre_attn_scalar"] = (
+            _whole(file, settings, "hidden_size") // heads if whole else head
+        )
     made["rope_parameters"] = rope_parameters(file, head)
     if kind == "phi3" and (original := file.get("rope.scaling.original_context_length")):
         made["original_max_position_embeddings"] = original
     if kind == "gemma3":
-        made["layer_types"] = _layer_types(file, settings["num_hidden_layers"])
+        made["layer_types"] = _layer_types(file, _whole(file, settings, "num_hidden_layers"))
     return made
+
+
+def _whole(file: GGUF, settings: Mapping[str, object], name: str) -> int:
+    value = settings[name]
+    if not isinstance(value, int):
+        raise CircuitsError(f"{file.path}: its {name} is {value!r}, not a whole number")
+    return value
 
 
 def _layer_types(file: GGUF, layers: int) -> list[str]:
     """Which layers see a window only: told for each, or all but every sixth (or another number)."""
     pattern = file.get("attention.sliding_window_pattern", 6)
     if isinstance(pattern, int):
-        pattern = [not pattern or (layer + 1) % pattern > 0 for layer in range(layers)]
-    if len(pattern) != layers:
+        windowed = [not pattern or (layer + 1) % pattern > 0 for layer in range(layers)]
+    else:
+        windowed = pattern if isinstance(pattern, list) else []
+    if len(windowed) != layers:
         raise CircuitsError(
-            f"{file.path}: {file.architecture}.attention.sliding_window_pattern has {len(pattern)} "
-            f"entries for {layers} layers"
+            f"{file.path}: {file.architecture}.attention.sliding_window_pattern has "
+            f"{len(windowed)} entries for {layers} layers"
         )
-    return ["sliding_attention" if one else "full_attention" for one in pattern]
+    return ["sliding_attention" if one else "full_attention" for one in windowed]
 
 
 def _head_dim(file: GGUF, heads: int) -> int:
-    head: int = file.get("attention.key_length") or file.get("embedding_length") // heads
+    head = file.whole("attention.key_length", 0) or file.whole("embedding_length") // heads
     value = file.get("attention.value_length", head)
     if value != head:
         raise CircuitsError(
@@ -209,6 +220,6 @@ def _head_dim(file: GGUF, heads: int) -> int:
     return head
 
 
-def _refuse_grouped(file: GGUF, settings: dict[str, Any]) -> None:
+def _refuse_grouped(file: GGUF, settings: dict[str, object]) -> None:
     if settings.pop("num_key_value_heads", None) not in (None, settings["num_attention_heads"]):
         raise CircuitsError(f"{file.path}: grouped KV heads in a file of {file.architecture}")

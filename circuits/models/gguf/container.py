@@ -17,9 +17,10 @@ from math import prod
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from circuits.errors import CircuitsError
 from circuits.models.gguf.sources import sha256
@@ -40,6 +41,8 @@ _SCALARS = {
 }
 _STRING, _ARRAY = 8, 9
 
+D = TypeVar("D")
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -56,7 +59,7 @@ class GGUF:
     """A file whose header was read: keys and values, and places of tensors by name."""
 
     path: Path
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, object]
     tensors: Mapping[str, Stored]
 
     @classmethod
@@ -70,7 +73,7 @@ class GGUF:
         except OSError as error:
             raise CircuitsError(f"{path}: cannot be read ({error.strerror})") from error
 
-    def tensor(self, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def tensor(self, name: str) -> npt.NDArray[np.float32]:
         """A tensor's values, out of its quantisation."""
         gguf, place = package(), self.tensors[name]
         raw = np.memmap(self.path, np.uint8, "r", place.start, (place.size,))
@@ -86,9 +89,27 @@ class GGUF:
         values = np.asarray(values, np.float32).reshape(place.shape)
         return values if values.flags.writeable else values.copy()  # not the mapped file itself
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> object:
         """A value of the model's architecture: `block_count` is `llama.block_count`."""
         return self.metadata.get(f"{self.architecture}.{key}", default)
+
+    def whole(self, key: str, default: int | None = None) -> int:
+        """A whole number of the model's architecture; without a default it must be there."""
+        value = self.get(key, default)
+        if not isinstance(value, int):
+            raise CircuitsError(
+                f"{self.path}: {self.architecture}.{key} is {value!r}, not a whole number"
+            )
+        return value
+
+    def number(self, key: str, default: D) -> int | float | D:
+        """A number of the model's architecture, or the default where the file has none."""
+        value = self.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, int | float):
+            raise CircuitsError(f"{self.path}: {self.architecture}.{key} is {value!r}, no number")
+        return value
 
     @cached_property
     def architecture(self) -> str:
@@ -159,13 +180,13 @@ class _Header:
         if self.content[:4] != MAGIC:
             raise CircuitsError(f"{self.path}: not a GGUF file (it does not begin with GGUF)")
         self.at = 4
-        version = self.scalar("I")
+        version = self.whole("I")
         if version not in (2, 3):
             raise CircuitsError(
                 f"{self.path}: GGUF of version {version}, where 2 and 3 are read"
                 + (" (big-endian files are not)" if version & 0xFFFF == 0 else "")
             )
-        n_tensors, n_keys = self.scalar("Q"), self.scalar("Q")
+        n_tensors, n_keys = self.whole("Q"), self.whole("Q")
         metadata = dict(self.pair() for _ in range(n_keys))
         self.refuse_parts(metadata)
         entries = [self.entry() for _ in range(n_tensors)]
@@ -175,13 +196,13 @@ class _Header:
         start = -(-self.at // alignment) * alignment
         return GGUF(self.path, metadata, dict(self.placed(entries, start)))
 
-    def pair(self) -> tuple[str, Any]:
-        return self.text(), self.value(self.scalar("I"))
+    def pair(self) -> tuple[str, object]:
+        return self.text(), self.value(self.whole("I"))
 
     def entry(self) -> tuple[str, tuple[int, ...], int, int]:
         name = self.text()
-        shape = tuple(self.scalar("Q") for _ in range(self.scalar("I")))
-        return name, shape[::-1], self.scalar("I"), self.scalar("Q")
+        shape = tuple(self.whole("Q") for _ in range(self.whole("I")))
+        return name, shape[::-1], self.whole("I"), self.whole("Q")
 
     def placed(
         self, entries: list[tuple[str, tuple[int, ...], int, int]], start: int
@@ -210,17 +231,20 @@ class _Header:
                 )
             yield name, place
 
-    def refuse_parts(self, metadata: Mapping[str, Any]) -> None:
-        if (parts := metadata.get("split.count", 0)) > 1:
+    def refuse_parts(self, metadata: Mapping[str, object]) -> None:
+        parts = metadata.get("split.count", 0)
+        if isinstance(parts, int) and parts > 1:
             raise CircuitsError(
                 f"{self.path}: one of {parts} parts of a model; join them with llama.cpp's "
                 "llama-gguf-split --merge"
             )
 
-    def scalar(self, kind: str) -> Any:
-        return self.numbers(kind, 1)[0]
+    def whole(self, kind: str) -> int:
+        (found,) = self.numbers(kind, 1)
+        assert isinstance(found, int)
+        return found
 
-    def numbers(self, kind: str, count: int) -> tuple[Any, ...]:
+    def numbers(self, kind: str, count: int) -> tuple[int | float, ...]:
         form = f"<{count}{kind}"
         self.need(struct.calcsize(form) if count < len(self.content) else count)
         found = struct.unpack_from(form, self.content, self.at)
@@ -228,7 +252,7 @@ class _Header:
         return found
 
     def text(self) -> str:
-        length = self.scalar("Q")
+        length = self.whole("Q")
         self.need(length)
         found = self.content[self.at : self.at + length]
         self.at += length
@@ -239,18 +263,18 @@ class _Header:
                 f"{self.path}: damaged: text at byte {self.at - length:,} is not UTF-8"
             ) from error
 
-    def value(self, kind: int) -> Any:
+    def value(self, kind: int) -> object:
         if kind == _STRING:
             return self.text()
         if kind == _ARRAY:
-            inner, count = self.scalar("I"), self.scalar("Q")
+            inner, count = self.whole("I"), self.whole("Q")
             if inner in _SCALARS:
                 return list(self.numbers(_SCALARS[inner], count))
             self.need(count)
             return [self.value(inner) for _ in range(count)]
         if kind not in _SCALARS:
             raise CircuitsError(f"{self.path}: damaged: no value is of type {kind} ({self.at:,})")
-        return self.scalar(_SCALARS[kind])
+        return self.numbers(_SCALARS[kind], 1)[0]
 
     def need(self, size: int) -> None:
         if self.at + size > len(self.content):

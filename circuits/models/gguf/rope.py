@@ -7,7 +7,6 @@ holds the resulting divisors alone (`rope_freqs.weight`): they are recomputed fr
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -37,15 +36,15 @@ _LLAMA3 = {
 """The constants of Llama 3.1 to 3.3; only the factor is another for the small ones."""
 
 
-def rope_parameters(file: GGUF, head_dim: int) -> dict[str, Any]:
+def rope_parameters(file: GGUF, head_dim: int) -> dict[str, object]:
     """transformers' `rope_parameters`; a CircuitsError names what is not read.
 
     head_dim: the width of a head; where fewer dimensions are turned, their share is told.
     """
     _refuse_unknown(file)
-    turned = file.get("rope.dimension_count", head_dim)
-    base = float(file.get("rope.freq_base", 10000.0))
-    plain: dict[str, Any] = {"rope_type": "default", "rope_theta": base}
+    turned = file.whole("rope.dimension_count", head_dim)
+    base = float(file.number("rope.freq_base", 10000.0))
+    plain: dict[str, object] = {"rope_type": "default", "rope_theta": base}
     if turned != head_dim:
         if file.architecture not in ("phi3", "gptneox"):
             raise CircuitsError(
@@ -58,7 +57,7 @@ def rope_parameters(file: GGUF, head_dim: int) -> dict[str, Any]:
     scaled = {**plain, **_scaling(file, base, turned)}
     if file.architecture != "gemma3":
         return scaled
-    local = float(file.get("rope.freq_base_swa", 10000.0))
+    local = float(file.number("rope.freq_base_swa", 10000.0))
     return {
         "full_attention": scaled,
         "sliding_attention": {"rope_type": "default", "rope_theta": local},
@@ -75,26 +74,26 @@ def _refuse_unknown(file: GGUF) -> None:
             )
 
 
-def _scaling(file: GGUF, base: float, turned: int) -> dict[str, Any]:
+def _scaling(file: GGUF, base: float, turned: int) -> dict[str, object]:
     if "rope_freqs.weight" in file.tensors:
         return _llama3(file, base, turned)
     if "rope_factors_long.weight" in file.tensors:
         return _longrope(file)
-    linear = file.get("rope.scale_linear")
+    linear = file.number("rope.scale_linear", None)
     kind = file.get("rope.scaling.type", "linear" if linear else "none")
-    factor = file.get("rope.scaling.factor", linear)
-    if kind == "none" or (kind == "linear" and factor in (None, 0.0, 1.0)):
+    factor = file.number("rope.scaling.factor", linear)
+    if kind == "none" or (kind == "linear" and (factor is None or factor in (0.0, 1.0))):
         return {}
-    if kind == "linear":
+    if kind == "linear" and factor is not None:
         return {"rope_type": "linear", "factor": float(factor)}
     original = file.get("rope.scaling.original_context_length")
     if kind == "yarn" and factor and original:
-        found = {"rope_type": "yarn", "factor": float(factor)}
+        found: dict[str, object] = {"rope_type": "yarn", "factor": float(factor)}
         found["original_max_position_embeddings"] = original
         for name in ("beta_fast", "beta_slow"):
-            if (value := file.get(f"rope.scaling.yarn_{name}")) is not None:
+            if (value := file.number(f"rope.scaling.yarn_{name}", None)) is not None:
                 found[name] = float(value)
-        if (attention := file.get("rope.scaling.attn_factor", 1.0)) != 1.0:
+        if (attention := file.number("rope.scaling.attn_factor", 1.0)) != 1.0:
             found["attention_factor"] = float(attention) * (0.1 * math.log(factor) + 1.0)
         return found
     raise CircuitsError(
@@ -102,7 +101,7 @@ def _scaling(file: GGUF, base: float, turned: int) -> dict[str, Any]:
     )
 
 
-def _longrope(file: GGUF) -> dict[str, Any]:
+def _longrope(file: GGUF) -> dict[str, object]:
     n_ctx = file.get("context_length")
     original = file.get("rope.scaling.original_context_length", n_ctx)
     found = {
@@ -111,12 +110,12 @@ def _longrope(file: GGUF) -> dict[str, Any]:
         "long_factor": file.tensor("rope_factors_long.weight").tolist(),
         "short_factor": file.tensor("rope_factors_short.weight").tolist(),
     }
-    if (attention := file.get("rope.scaling.attn_factor")) is not None:
+    if (attention := file.number("rope.scaling.attn_factor", None)) is not None:
         found["attention_factor"] = float(attention)
     return found
 
 
-def _llama3(file: GGUF, base: float, turned: int) -> dict[str, Any]:
+def _llama3(file: GGUF, base: float, turned: int) -> dict[str, object]:
     """Llama 3's scaling: frequencies divided by `factor` where waves are long, smoothed between."""
     stored = file.tensor("rope_freqs.weight").astype(np.float64)
     factor = round(float(stored.max()), 4)

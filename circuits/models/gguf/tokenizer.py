@@ -6,7 +6,7 @@ for cutting text, and SentencePiece BPE (`llama`), whose merges follow from its 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 from tokenizers import (
     AddedToken,
@@ -65,13 +65,16 @@ def load_tokenizer(file: GGUF) -> PreTrainedTokenizerFast:
     return made
 
 
+T = TypeVar("T")
+
+
 class _Words:
     """What the file says of its tokenizer, each list as long as the vocabulary."""
 
     def __init__(self, file: GGUF) -> None:
         self.file = file
-        self.tokens: list[str] = self.entries("tokens")
-        self.types: list[int] = self.entries("token_type", [_NORMAL] * len(self.tokens))
+        self.tokens: list[str] = self.entries("tokens", str)
+        self.types: list[int] = self.entries("token_type", int, [_NORMAL] * len(self.tokens))
         self.tokens = [token or f"[EMPTY_{place}]" for place, token in enumerate(self.tokens)]
         self.places = {token: place for place, token in enumerate(self.tokens)}
         if len(self.places) != len(self.tokens):
@@ -80,10 +83,10 @@ class _Words:
                 f"{file.path}: tokens stand twice in the vocabulary: {abbreviated(twice)}"
             )
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> object:
         return self.file.metadata.get(f"tokenizer.ggml.{key}", default)
 
-    def entries(self, key: str, default: list[Any] | None = None) -> list[Any]:
+    def entries(self, key: str, kind: type[T], default: list[T] | None = None) -> list[T]:
         found = self.get(key, default)
         if not isinstance(found, list):
             raise CircuitsError(f"{self.file.path}: its tokenizer has no {key}")
@@ -92,14 +95,19 @@ class _Words:
                 f"{self.file.path}: its tokenizer has {len(self.tokens)} tokens and {len(found)} "
                 f"entries in {key}"
             )
-        return found
+        entries = [one for one in found if isinstance(one, kind)]
+        if len(entries) != len(found):
+            raise CircuitsError(
+                f"{self.file.path}: {key} of its tokenizer are not all of type {kind.__name__}"
+            )
+        return entries
 
     def role(self, role: str) -> int | None:
         """The id of the begin token, say, if there is one in the vocabulary."""
         place = self.get(f"{_ROLES[role]}_token_id")
         if place is None and self.get("model") == "llama":
             place = _SENTENCEPIECE_IDS.get(role)
-        return place if place is not None and 0 <= place < len(self.tokens) else None
+        return place if isinstance(place, int) and 0 <= place < len(self.tokens) else None
 
     def of_type(self, *types: int) -> list[int]:
         return [place for place, one in enumerate(self.types) if one in types]
@@ -128,7 +136,7 @@ def _rule(words: _Words) -> Rule:
 
 def _byte_level(words: _Words, rule: Rule) -> Tokenizer:
     merges = []
-    for line in words.entries("merges"):
+    for line in words.entries("merges", str):
         at = line.find(" ", 1)
         merges.append((line[:at], line[at + 1 :]))
     tokenizer = _made(words, merges, ignore_merges=rule.whole_words)
@@ -156,7 +164,7 @@ def _sentencepiece(words: _Words) -> Tokenizer:
     return tokenizer
 
 
-def _made(words: _Words, merges: list[tuple[str, str]], **settings: Any) -> Tokenizer:
+def _made(words: _Words, merges: list[tuple[str, str]], **settings: object) -> Tokenizer:
     try:
         return Tokenizer(models.BPE(vocab=words.places, merges=merges, **settings))
     except Exception as error:  # what tokenizers raises has no type of its own
@@ -167,7 +175,7 @@ def _made(words: _Words, merges: list[tuple[str, str]], **settings: Any) -> Toke
 
 def _merges(words: _Words) -> list[tuple[str, str]]:
     """Pairs of pieces by the score of what they make, as SentencePiece joins them."""
-    scores = words.entries("scores")
+    scores = words.entries("scores", float)
     normal = words.of_type(_NORMAL)
     places = {words.tokens[place]: place for place in normal}
     found: list[tuple[str, str]] = []
@@ -204,7 +212,7 @@ def _frame(tokenizer: Tokenizer, words: _Words, adds_bos: bool) -> None:
         )
 
 
-def _chat_template(file: GGUF) -> Any:
+def _chat_template(file: GGUF) -> object:
     """One template, or several by name."""
     one = file.metadata.get("tokenizer.chat_template")
     prefix = "tokenizer.chat_template."

@@ -7,11 +7,11 @@ transformers' own `gguf_file=` marks the model as quantised for good: `float()`,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import transformers
 from torch import Tensor
@@ -22,13 +22,14 @@ from circuits.models.gguf.architectures import Architecture, architecture_of
 from circuits.models.gguf.configuration import configuration
 from circuits.models.gguf.container import GGUF
 from circuits.models.load_errors import LOAD_ERRORS, abbreviated, first_sentence
+from circuits.models.whole import LoadingInfo
 
 _OF_ROPE = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 _NAME = re.compile(r"(?:blk\.(\d+)\.)?([a-z_]+)\.(weight|bias)")
 
 
 def load_weights(
-    file: GGUF, dtype: torch.dtype, how: Mapping[str, Any] = MappingProxyType({})
+    file: GGUF, dtype: torch.dtype, how: Mapping[str, object] = MappingProxyType({})
 ) -> PreTrainedModel:
     """The model with its weights out of the file's quantisation, on the CPU if `how`, of arguments
     for transformers, names no other place.
@@ -38,9 +39,10 @@ def load_weights(
     architecture = architecture_of(file.path, file.architecture)
     config = configuration(file)
     state = _state(file, architecture, config, dtype)
-    kind: Any = getattr(transformers, architecture.model_class)
+    kind: type[PreTrainedModel] = getattr(transformers, architecture.model_class)
+    load: Callable[..., object] = kind.from_pretrained
     try:
-        model, loaded = kind.from_pretrained(
+        found = load(
             None,
             config=config,
             state_dict=state,
@@ -53,9 +55,12 @@ def load_weights(
         raise CircuitsError(
             f"{file.path}: the file cannot be loaded ({first_sentence(error)})"
         ) from error
+    assert isinstance(found, tuple)
+    model: PreTrainedModel = found[0]
+    loaded: LoadingInfo = found[1]
     for what, names in (
         ("missing", loaded["missing_keys"]),
-        ("of another shape", [name for name, *_ in loaded["mismatched_keys"]]),
+        ("of another shape", [str(name) for name, *_ in loaded["mismatched_keys"]]),
         ("without a place in it", loaded["unexpected_keys"]),
     ):
         if names:
@@ -64,8 +69,7 @@ def load_weights(
                 f"{abbreviated(sorted(names))}; the file is incomplete, or of another model"
             )
     model.config.name_or_path = str(file.path.absolute())
-    made: PreTrainedModel = model
-    return made
+    return model
 
 
 def _state(
@@ -94,8 +98,8 @@ def _state(
 
 
 def _as_transformers(
-    values: Any, stem: str, architecture: Architecture, config: PreTrainedConfig
-) -> Any:
+    values: npt.NDArray[np.float32], stem: str, architecture: Architecture, config: PreTrainedConfig
+) -> npt.NDArray[np.float32]:
     """A tensor with llama.cpp's changes to it taken back."""
     if architecture.norm_offset and stem.endswith("norm"):
         return values - np.float32(architecture.norm_offset)
@@ -111,7 +115,7 @@ def _as_transformers(
     return values
 
 
-def halved(values: Any, heads: int) -> Any:
+def halved(values: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
     """Rows [heads * d_head, ...]: a head's with the first of each pair of neighbours in front.
 
     GGML turns dimensions 2i and 2i + 1 together, transformers i and i + d_head / 2.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 from circuits.format import general
 from circuits.graph import Circuit, Layout, Node
@@ -159,7 +158,7 @@ def _floors(layout: Layout, rows: dict[_Row, int]) -> dict[str, tuple[int, int]]
     return floors
 
 
-def _ground(low: int, high: int, wide: float) -> dict[str, Any]:
+def _ground(low: int, high: int, wide: float) -> Plot:
     """A faint ground under a layer."""
     return {
         "type": "rect",
@@ -173,7 +172,7 @@ def _ground(low: int, high: int, wide: float) -> dict[str, Any]:
     }
 
 
-def _nodes(circuit: Circuit, points: dict[str, tuple[float, float]]) -> list[dict[str, Any]]:
+def _nodes(circuit: Circuit, points: dict[str, tuple[float, float]]) -> list[Plot]:
     """Traces of nodes: those of the circuit by kind, then the others."""
     inside = set(circuit.nodes)
     roomy = circuit.layout.n_heads <= _ROOMY
@@ -239,7 +238,7 @@ def _described(circuit: Circuit) -> dict[str, str]:
     }
 
 
-def _handles(middles: list[tuple[float, float, Line]]) -> dict[str, Any]:
+def _handles(middles: list[tuple[float, float, Line]]) -> Plot:
     """Unseen points on the edges that show their names and scores on hovering."""
     return {
         "type": "scatter",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from circuits.comparison import Comparison
 from circuits.comparison.circuit_similarity import CircuitSimilarity, SimilarityEstimate
@@ -132,10 +132,10 @@ def turnover_bars(comparisons: Sequence[Comparison], columns: int) -> Plot:
     return {"data": data, "layout": layout}
 
 
-def _bars(panel: int, sizes: Sequence[CircuitSimilarity]) -> Iterator[dict[str, Any]]:
+def _bars(panel: int, sizes: Sequence[CircuitSimilarity]) -> Iterator[Plot]:
     for kind in _BARS:
         shares = [kind.share(size) for size in sizes]
-        bar = {
+        bar: Plot = {
             "type": "bar",
             "name": kind.title,
             "legendgroup": kind.title,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from circuits.evaluation import Estimate
 from circuits.format import Number, compact, signed
@@ -165,9 +164,9 @@ def _first(series: Series) -> int:
     return min((dot.panel for dot in series.dots), default=0)
 
 
-def _trace(series: Series, panel: int, rows: Sequence[str], *, first: bool) -> dict[str, Any]:
+def _trace(series: Series, panel: int, rows: Sequence[str], *, first: bool) -> Plot:
     dots = [dot for dot in series.dots if dot.panel == panel]
-    trace: dict[str, Any] = {
+    trace: Plot = {
         "type": "scatter",
         "mode": "markers",
         "name": series.name,

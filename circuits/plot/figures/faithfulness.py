@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from circuits.evaluation import CircuitSummary, Curve, Faithfulness, Undefined
 from circuits.format import compact, estimate, percent, signed
@@ -57,7 +56,7 @@ def faithfulness_curves(
         },
         yaxis={"title": {"text": "faithfulness f"}, "range": _span(found.values())},
     )
-    data: list[dict[str, Any]] = []
+    data: list[Plot] = []
     named: set[str] = set()
     for place, (name, one) in enumerate(found.items()):
         if isinstance(one, Undefined):
@@ -94,7 +93,7 @@ def faithfulness_curves(
 
 def _line(
     curve: Curve, place: int, title: str, colour: str, symbol: str, *, first: bool
-) -> list[dict[str, Any]]:
+) -> list[Plot]:
     x, signed_ranking = list(curve.fractions), curve.ranking == "signed"
     axes = axes_of(place)
     shade = band(
@@ -130,7 +129,7 @@ def _line(
     ]
 
 
-def _star(circuit: CircuitSummary | None, place: int, *, first: bool) -> dict[str, Any] | None:
+def _star(circuit: CircuitSummary | None, place: int, *, first: bool) -> Plot | None:
     if circuit is None or circuit.faithfulness is None:
         return None
     f = circuit.faithfulness
@@ -162,7 +161,7 @@ def _level(found: Mapping[str, Faithfulness | Undefined]) -> Level:
     return next(defined, "edge")
 
 
-def _undefined(place: int) -> dict[str, Any]:
+def _undefined(place: int) -> Plot:
     axes = axes_of(place)
     return {
         "text": "undefined: clean and corrupted<br>metric are equal",

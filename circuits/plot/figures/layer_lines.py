@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from circuits.format import compact, estimate
 from circuits.plot.figures.panels import band, label
@@ -19,7 +18,7 @@ def layer_lines(lines: Mapping[str, Estimates], title: str) -> Plot:
 
     lines: estimates by layer, by the name of the line.
     """
-    data: list[dict[str, Any]] = []
+    data: list[Plot] = []
     for index, (name, values) in enumerate(lines.items()):
         colour, symbol = (each[index % len(each)] for each in (_COLOURS, _SYMBOLS))
         layers = [float(layer) for layer in range(len(values))]

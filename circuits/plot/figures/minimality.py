@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -59,7 +58,7 @@ def minimality_dots(found: Minimality) -> Plot:
         )
     ]  # fmt: skip
     control = [change.value for change in found.control.values()]
-    shapes: list[dict[str, Any]] = []
+    shapes: list[Plot] = []
     if control:
         low, high = np.quantile(control, [0.025, 0.975]).tolist()
         shapes.append(_across(low, high, "$control/40"))
@@ -82,7 +81,7 @@ def minimality_dots(found: Minimality) -> Plot:
     }
 
 
-def _bars(drops: list[Estimate]) -> dict[str, Any]:
+def _bars(drops: list[Estimate]) -> Plot:
     if any(math.isnan(drop.low) for drop in drops):  # of a single example
         return {}
     return {
@@ -96,8 +95,8 @@ def _bars(drops: list[Estimate]) -> dict[str, Any]:
     }
 
 
-def _across(low: float, high: float, colour: str) -> dict[str, Any]:
-    shape: dict[str, Any] = {
+def _across(low: float, high: float, colour: str) -> Plot:
+    shape: Plot = {
         "type": "rect" if high > low else "line",
         "xref": "x domain",
         "x0": 0,
@@ -110,7 +109,7 @@ def _across(low: float, high: float, colour: str) -> dict[str, Any]:
     return {**shape, "fillcolor": colour} if high > low else shape
 
 
-def _legend_only(name: str, colour: str) -> dict[str, Any]:
+def _legend_only(name: str, colour: str) -> Plot:
     """An entry of the legend for what a shape shows."""
     return {
         "type": "scatter",

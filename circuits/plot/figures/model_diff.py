@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from circuits.format import compact, estimate, signed
 from circuits.plot.figures.dots import Dot, Series, ValueAxis, dot_panels
@@ -39,7 +38,7 @@ def head_heatmaps(kl: Estimates, entropy_change: Estimates) -> Plot:
         "colorbar": {"x": 1.01, "len": 1, "nticks": 5, "title": {"text": "nats"}},
     }
     layout["margin"] = {"t": 34}
-    both: list[dict[str, Any]] = []
+    both: list[Plot] = []
     for number, values in (("", kl), ("2", entropy_change)):
         both.append(
             {
@@ -76,7 +75,7 @@ def head_heatmaps(kl: Estimates, entropy_change: Estimates) -> Plot:
     return {"data": both, "layout": layout}
 
 
-def _whole(count: int) -> dict[str, Any]:
+def _whole(count: int) -> Plot:
     step = max(1, count // 16)
     return {"tickvals": list(range(0, count, step)), "range": [-0.5, count - 0.5]}
 

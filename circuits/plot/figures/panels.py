@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from typing import Any
+
+from circuits.plot.plotly_figure import Plot
 
 _WIDTH, _LETTER, _MARGIN = 700, 7, 16  # pixels: of all panels, of a title's letter, between titles
 
@@ -19,12 +20,12 @@ def panel_grid(
     *,
     columns: int,
     height: int,
-    xaxis: dict[str, Any],
-    yaxis: dict[str, Any],
+    xaxis: Plot,
+    yaxis: Plot,
     share_y: bool = True,
     gap: float = 0.05,
     gap_pixels: int = 76,
-) -> dict[str, Any]:
+) -> Plot:
     """Axes and titles of a grid, row by row from the top.
 
     height: of the plot area in pixels, from which the gap between rows is taken. With `share_y`
@@ -35,7 +36,7 @@ def panel_grid(
     width = (1 - gap * (columns - 1)) / columns
     space = gap_pixels / height
     tall = (1 - space * (rows - 1)) / rows
-    layout: dict[str, Any] = {"annotations": []}
+    layout: Plot = {"annotations": []}
     for place, title in enumerate(titles):
         row, column = divmod(place, columns)
         left, top = column * (width + gap), 1 - row * (tall + space)
@@ -85,7 +86,7 @@ def axes_of(place: int) -> dict[str, str]:
 
 def band(
     x: Sequence[float], low: Sequence[float | None], high: Sequence[float | None], colour: str
-) -> dict[str, Any]:
+) -> Plot:
     """A filled band between two lines."""
     return {
         "type": "scatter",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -85,7 +84,7 @@ def _heatmap(found: Patching, effect: Effect, metric: str) -> Plot:
     rows = _rows(tuple(outer))
     value = effect.estimates.value.reshape(len(rows), -1)
     largest = float(value.nan_to_num(0.0, posinf=0.0, neginf=0.0).abs().max()) or 1.0
-    trace: dict[str, Any] = {
+    trace: Plot = {
         "type": "heatmap",
         "z": compact(value.tolist()),
         "customdata": _hovers(found, effect, metric, rows),
@@ -143,7 +142,7 @@ def _short(name: str) -> str:
     return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
 
 
-def _ticks(names: list[str]) -> dict[str, Any]:
+def _ticks(names: list[str]) -> Plot:
     step = -(-len(names) // _TICKS)
     ticks = list(range(0, len(names), step))
     return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -91,7 +90,7 @@ def flat(states: RepresentationTrajectory, projection: Projection, names: Sequen
     }
 
 
-def _coloraxis(states: RepresentationTrajectory) -> dict[str, Any]:
+def _coloraxis(states: RepresentationTrajectory) -> Plot:
     order = _order(states)
     return {
         "colorscale": "$course",
@@ -112,7 +111,7 @@ def _what(states: RepresentationTrajectory) -> str:
 
 def _traces(
     states: RepresentationTrajectory, projection: Projection
-) -> tuple[list[dict[str, Any]], list[Any]]:
+) -> tuple[list[Plot], list[list[float | None]]]:
     """The cloud of document groups and the path through their means; the third coordinates."""
     names = [label(name) for name in states.checkpoints]
     steps = _order(states)
@@ -146,4 +145,4 @@ def _traces(
             "hovertemplate": f"<b>%{{text}}</b>, {_what(states)} %{{customdata}}<extra></extra>",
         },
     ]
-    return traces, compact([cloud[2], path[2]])
+    return traces, [compact(cloud[2]), compact(path[2])]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from circuits.format import compact, general
 from circuits.graph import Circuit, EdgeScores, Layout
 from circuits.plot.figures.panels import label
@@ -32,7 +30,7 @@ def score_heatmap(scores: EdgeScores, circuit: Circuit | None = None) -> Plot:
         for row, kept in zip(scores.matrix.tolist(), mask, strict=True)
     ]
     largest = float(scores.matrix.abs().max()) or 1.0
-    data: list[dict[str, Any]] = [
+    data: list[Plot] = [
         {
             "type": "heatmap",
             "x": readers,
@@ -100,7 +98,7 @@ def _middle(names: list[str], start: int, stop: int) -> str:
     return names[(start + stop - 1) // 2]
 
 
-def _source_ticks(layout: Layout, sources: list[str]) -> dict[str, Any]:
+def _source_ticks(layout: Layout, sources: list[str]) -> Plot:
     if len(sources) <= _NAMED:
         return {"tickvals": sources, "ticktext": sources}
     names = [_middle(sources, *_span(layout, layer)) for layer in range(layout.n_layers)]
@@ -116,7 +114,7 @@ def _span(layout: Layout, layer: int) -> tuple[int, int]:
     return rows.start, rows.stop + 1
 
 
-def _lines(layout: Layout) -> list[dict[str, Any]]:
+def _lines(layout: Layout) -> list[Plot]:
     """Lines between the layers, fainter ones between q, k, v and m."""
     wide, high = layout.shape[1], layout.shape[0]
     lines = []
@@ -154,7 +152,7 @@ def _ports(layout: Layout, layer: int) -> list[tuple[slice, str]]:
     ]
 
 
-def _reader_names(layout: Layout) -> list[dict[str, Any]]:
+def _reader_names(layout: Layout) -> list[Plot]:
     """q, k, v and m under their columns, the layers' names under those, and the logits'."""
     names: list[tuple[float, str, int]] = [(layout.shape[1] - 1.5, "logits", -18)]
     for layer in range(layout.n_layers):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from circuits.evaluation import Estimate, SummaryQuality
 from circuits.format import compact, estimate
@@ -112,7 +111,7 @@ def quality_curves(quality: Mapping[str, SummaryQuality]) -> Plot:
     }
 
 
-def _bars(found: Sequence[Estimate], colour: str) -> dict[str, Any]:
+def _bars(found: Sequence[Estimate], colour: str) -> Plot:
     def away(one: Estimate, end: float) -> float:
         return 0.0 if math.isnan(end) else abs(end - one.value)
 

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from circuits.comparison import CrossEvaluation
 from circuits.comparison.trajectory import Trajectory
@@ -243,7 +242,7 @@ def shown_of(trajectory: Trajectory) -> str:
     return f" The {_AT_MOST} strongest of {edges} ({percent(_AT_MOST / edges, 0)}) are shown."
 
 
-def _places(checkpoints: Sequence[str], steps: Sequence[int] | None) -> list[Any]:
+def _places(checkpoints: Sequence[str], steps: Sequence[int] | None) -> Sequence[str | int]:
     if not steps:
         return [label(checkpoint) for checkpoint in checkpoints]
     return list(map(str, steps)) if _crowded(steps) else list(steps)
@@ -255,7 +254,7 @@ def _crowded(steps: Sequence[int]) -> bool:
     return bool(gaps) and min(gaps) < min(_APART * sum(gaps), sum(gaps) / len(gaps) / 4)
 
 
-def _axis(steps: Sequence[int] | None) -> dict[str, Any]:
+def _axis(steps: Sequence[int] | None) -> Plot:
     if not steps:
         return {"type": "category", "showgrid": False}
     if _crowded(steps):
@@ -265,6 +264,6 @@ def _axis(steps: Sequence[int] | None) -> dict[str, Any]:
     return {**axis, "tickvals": list(steps)} if len(steps) <= _TICKS else axis
 
 
-def _lengths(values: Iterable[float]) -> Any:
+def _lengths(values: Iterable[float]) -> list[float | None]:
     """Of error bars; 0 where there is no interval."""
     return compact([0.0 if math.isnan(value) else value for value in values])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from circuits.format import MISSING, count, general, percent
 from circuits.graph import Circuit, EdgeScores, Provenance
@@ -194,18 +193,20 @@ def _n(scores: EdgeScores) -> str:
     return "" if data is None else f" n = {data.n} examples."
 
 
-def _settings(provenance: Provenance) -> dict[str, Any]:
+def _settings(provenance: Provenance) -> dict[str, object]:
     """All that a provenance says, as `outer.inner` rows, but the fingerprints of single pairs and
     the choice of the ranking, which is told in words.
     """
-    told: Any = {"pairs": True, "begin": True, "selection": {"choice"}}
     begin = {} if provenance.begin is None else {"begin": str(provenance.begin)}
-    return _plain({**provenance.model_dump(mode="json", exclude=told), **begin})
+    told = provenance.model_dump(
+        mode="json", exclude={"pairs": True, "begin": True, "selection": {"choice"}}
+    )
+    return _plain({**told, **begin})
 
 
-def _plain(parts: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(parts: Mapping[str, object]) -> dict[str, object]:
     """Nested parts as `outer.inner` rows."""
-    plain: dict[str, Any] = {}
+    plain: dict[str, object] = {}
     for name, value in parts.items():
         if isinstance(value, Mapping):
             plain |= {f"{name}.{inner}": item for inner, item in _plain(value).items()}

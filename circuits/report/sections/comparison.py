@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from circuits.comparison import Evolution
 from circuits.comparison.changes import Change
@@ -181,6 +180,6 @@ def _row(row: Change) -> list[str]:
     ]
 
 
-def _settings(found: Evolution) -> dict[str, Any]:
+def _settings(found: Evolution) -> dict[str, object]:
     """What every figure depends on."""
     return {"method": found.method, "examples": found.n, "seed": found.seed}
