@@ -33,7 +33,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedT
 
 from circuits.runtime.files import atomic_path
 from tasks.builtin.newsroom import Article, stories
-from tasks.builtin.newsroom.articles import definition, name_pairs, slot_words
+from tasks.builtin.newsroom.articles import EventWords, definition, name_pairs, slot_words
 
 END = "<|endoftext|>"
 CONTEXT = 128
@@ -123,7 +123,7 @@ def template_words() -> set[str]:
     texts = [*content["fillers"], *content["followups"], *content["detail"]["sentences"]]
     texts += [content["detail"]["summary"], content["tag"], "Invited Present"]
     for each in content["events"]:
-        texts += [*each["leads"], *(each[key] for key in ("summary", "followup", "section"))]
+        texts += [*each["leads"], each["summary"], each["followup"], each["section"]]
     return set(re.findall(r"[A-Za-z]+", re.sub(r"{\w+}", " ", " ".join(texts))))
 
 
@@ -152,11 +152,10 @@ def followed(rng: random.Random, article: Article) -> str:
 
 def tag(article: Article) -> str:
     """The section of the paper that the article stands in."""
-    line: str = definition()["tag"].format(section=event(article)["section"])
-    return line
+    return definition()["tag"].format(section=event(article)["section"])
 
 
-def event(article: Article) -> dict[str, str]:
+def event(article: Article) -> EventWords:
     """The definition of the event that the article reports."""
     return next(each for each in definition()["events"] if each["kind"] == article.kind)
 
