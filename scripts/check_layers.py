@@ -43,7 +43,18 @@ def documents(n: int, seed: int) -> dict[str, Estimates]:
     entropy = moved + normal[0] / (normal[1:].square().mean(dim=0)).sqrt()
     nothing = torch.zeros_like(update)
     before = torch.zeros_like(entropy)
-    found = DocumentDiffs(kl, entropy, before, *[nothing] * 4, update, {}, None)
+    found = DocumentDiffs(
+        kl,
+        entropy,
+        before,
+        cosine=nothing,
+        activation=nothing,
+        activation_base=nothing,
+        stream_change=nothing,
+        update_change=update,
+        head_masses={},
+        neurons=None,
+    )
     changes = layer_changes(found, n_resamples=1, seed=0)
     return {name: each.values for name, each in changes.items()}
 

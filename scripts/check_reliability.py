@@ -22,13 +22,18 @@ import torch
 
 from circuits.evaluation import reliability, until_stable
 from circuits.graph import EdgeScores, Layout, Provenance, select
+from circuits.options.choices import Ranking, Strategy
 
 LAYOUT = Layout(3, 4, 4)
 SIZE = 20
 OTHERS = range(1000, 1030)
 MOST = 1024
 NUMBERS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, MOST)
-WAYS = (("top-n", "absolute"), ("top-n", "signed"), ("widest-path", "absolute"))
+WAYS: tuple[tuple[Strategy, Ranking], ...] = (
+    ("top-n", "absolute"),
+    ("top-n", "signed"),
+    ("widest-path", "absolute"),
+)
 
 
 def sample(n: int, seed: int) -> EdgeScores:
@@ -41,7 +46,7 @@ def sample(n: int, seed: int) -> EdgeScores:
     return EdgeScores(each.mean(0), LAYOUT, "simulated", Provenance(), each)
 
 
-def met(n: int, strategy: str, ranking: str) -> float:
+def met(n: int, strategy: Strategy, ranking: Ranking) -> float:
     """The Jaccard index that circuits of n examples do have, over pairs of samples."""
     masks = [
         select(sample(n, seed), size=SIZE, strategy=strategy, ranking=ranking, prune=False).mask
@@ -50,7 +55,7 @@ def met(n: int, strategy: str, ranking: str) -> float:
     return mean(float((a & b).sum()) / float((a | b).sum()) for a, b in combinations(masks, 2))
 
 
-def stopped(seed: int, strategy: str, ranking: str) -> int | None:
+def stopped(seed: int, strategy: Strategy, ranking: Ranking) -> int | None:
     """Examples at which `until_stable` ends; None where it would take more than there are."""
     whole = sample(MOST, seed).per_example
     assert whole is not None
@@ -64,7 +69,7 @@ def stopped(seed: int, strategy: str, ranking: str) -> int | None:
     return None
 
 
-def stops(repeats: int, strategy: str, ranking: str) -> str:
+def stops(repeats: int, strategy: Strategy, ranking: Ranking) -> str:
     """A row: where it stops, and how alike circuits of so many examples truly are."""
     curve = torch.tensor([met(n, strategy, ranking) for n in NUMBERS])
     axis = torch.tensor(NUMBERS).log()

@@ -252,7 +252,8 @@ def without_the_largest(pool: Float[Tensor, "example edge"], n: int, repeats: in
 
 def false_alarms(population: Population, n: int, repeats: int) -> dict[str, float]:
     """How often something is found where no mean changed, by everything that may find it."""
-    layout, found = population.layout, defaultdict(float)
+    layout = population.layout
+    found: dict[str, float] = defaultdict(float)
     for seed in range(repeats):
         before, after = (EdgeValues(layout, side) for side in population.sample(n, generator(seed)))
         weights = resample_weights(n, RESAMPLES, seed=seed)

@@ -84,9 +84,11 @@ def as_originally(
     texts = [introduced(rng) for _ in range(n)]
     return [
         TrainingExample(
-            *(tuple(tokenizer(part)["input_ids"]) for part in text), source="introduction"
+            tuple(tokenizer(prompt)["input_ids"]),
+            tuple(tokenizer(target)["input_ids"]),
+            source="introduction",
         )
-        for text in texts
+        for prompt, target in texts
     ]
 
 

@@ -128,7 +128,8 @@ def main() -> None:
     pages = []
     for question in questions(arguments.corruption):
         parts.append(f"## {question.title}\n")
-        asked = record["questions"][question.name] = {}
+        asked: dict[str, dict[str, Any]] = {}
+        record["questions"][question.name] = asked
         for kind in ("original", "generated"):
             try:
                 prompts, pairs = drawn(model, question, kind, arguments.pairs, arguments.seed)
@@ -136,7 +137,8 @@ def main() -> None:
                 asked[kind] = {"refused": str(error)}
                 parts.append(f"### The {kind} pairs\n\nNot asked: {error}\n")
                 continue
-            found = asked[kind] = {"data": describe_pairs(pairs).model_dump(mode="json")}
+            found: dict[str, Any] = {"data": describe_pairs(pairs).model_dump(mode="json")}
+            asked[kind] = found
             parts.append(heading(kind, prompts, pairs))
             if kind == "original":
                 found["top"] = top_tokens(model, pairs[0])
@@ -203,10 +205,10 @@ def _without(text: str, names: Sequence[str]) -> str:
 def top_tokens(model: HookedModel, pair: PromptPair) -> dict[str, list[tuple[str, float]]]:
     """Tokens and probabilities, the most likely first, after the clean and the corrupted prompt."""
     batch = PairSet((pair,)).batch([0]).to(model.device)
-    found = {}
+    found: dict[str, list[tuple[str, float]]] = {}
     for side in ("clean", "corrupted"):
         likely = model.logits(getattr(batch, side), batch)[0].softmax(dim=-1).topk(TOP)
-        texts = [model.tokenizer.decode([token]) for token in likely.indices.tolist()]
+        texts = [str(model.tokenizer.decode([token])) for token in likely.indices.tolist()]
         found[side] = list(zip(texts, likely.values.tolist(), strict=True))
     return found
 

@@ -50,6 +50,7 @@ from circuits.tuning.finetune import finetune
 from tasks.builtin.transitive.nouns import read_nouns
 from tasks.builtin.transitive.task import TEMPLATES
 from tasks.pairs import PairBatch, PairSet
+from tasks.task import TrainableTask
 
 FRACTIONS = (0.1, 0.3, 0.5)
 METRICS = ("accuracy", "answer-log-probability", "logit-difference")
@@ -166,6 +167,7 @@ def tuned(base: str, fraction: float, arguments: argparse.Namespace) -> str:
     if tokenizer is None:
         raise SystemExit(f"{base}: no tokenizer beside the model")
     task = tasks.load("transitive", fraction=fraction)
+    assert isinstance(task, TrainableTask)
     examples = task.examples(tokenizer, arguments.examples, split="train", seed=arguments.seed)
     batch = min(32, len(examples))
     steps = max(1, arguments.epochs * len(examples) // batch)

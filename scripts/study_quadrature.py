@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 import tasks
 from circuits.attribution import method
-from circuits.attribution.batch_scores import PathSamples, relative_l1
+from circuits.attribution.batch_scores import PathSamples, PathScores, relative_l1
 from circuits.attribution.calibration import calibrated_weights
 from circuits.attribution.engine import edge_samples
 from circuits.attribution.quadrature import RULES, Rule, midpoint, rule
@@ -46,15 +46,23 @@ TARGET = 0.01
 SEPARATOR, GAVE = 1, 2
 NAMES, KEYS, VALUES = (4, 28), (4, 30), (34, 60)
 
-_SIZES = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 32,
-    "bos_token_id": 0,
-    "eos_token_id": 0,
-}
+
+def sized(
+    kind: Callable[..., transformers.PreTrainedConfig], **more: object
+) -> transformers.PreTrainedConfig:
+    """A configuration of the toys' size."""
+    return kind(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=32,
+        bos_token_id=0,
+        eos_token_id=0,
+        **more,
+    )
+
+
 SHAPES: dict[str, Callable[[], transformers.PreTrainedConfig]] = {
     "gpt2": lambda: transformers.GPT2Config(
         vocab_size=VOCABULARY,
@@ -68,10 +76,13 @@ SHAPES: dict[str, Callable[[], transformers.PreTrainedConfig]] = {
         bos_token_id=0,
         eos_token_id=0,
     ),
-    "llama": lambda: transformers.LlamaConfig(
-        **_SIZES, intermediate_size=160, num_key_value_heads=2, tie_word_embeddings=False
+    "llama": lambda: sized(
+        transformers.LlamaConfig,
+        intermediate_size=160,
+        num_key_value_heads=2,
+        tie_word_embeddings=False,
     ),
-    "pythia": lambda: transformers.GPTNeoXConfig(**_SIZES, intermediate_size=256),
+    "pythia": lambda: sized(transformers.GPTNeoXConfig, intermediate_size=256),
 }
 TOYS = (
     ("gpt2", "induction"),
@@ -129,11 +140,8 @@ def pair(task: str, draw: torch.Generator) -> PromptPair:
     ids = TASKS[task][0](1, draw)[0].tolist()
 
     def fresh(low: int, high: int) -> int:
-        return next(
-            token
-            for token in torch.randint(low, high, (99,), generator=draw).tolist()
-            if token not in ids
-        )
+        drawn: list[int] = torch.randint(low, high, (99,), generator=draw).tolist()
+        return next(token for token in drawn if token not in ids)
 
     if task == "ioi":
         clean, right, wrong = ids[:-1], ids[-1], ids[10]
@@ -292,6 +300,7 @@ def by_tolerance(subject: Subject) -> list[str]:
     for tolerance in (0.05, 0.02, 0.01):
         auto = method("eap-ig", steps="auto", tolerance=tolerance)
         found = auto.scores(subject.model, subject.batch, subject.metric)
+        assert isinstance(found, PathScores)
         scores = found.scores[:, subject.model.layout.mask].double()
         worst = max(map(relative, scores, subject.exact))
         cells.append(

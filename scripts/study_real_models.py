@@ -130,6 +130,7 @@ def cell(
         "EAP": attribute(model, scored, "eap"),
     }
     five = attribute(model, scored, "eap-ig", steps=5)
+    assert five.provenance.error is not None
     reference = made["EAP-IG"].matrix
     made["EAP-IG"].save(scores_in, "eap-ig")
     size = max(1, round(SHARE * model.layout.n_edges))

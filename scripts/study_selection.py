@@ -19,7 +19,6 @@ import argparse
 import json
 import random
 from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
 
 import torch
@@ -36,13 +35,23 @@ from circuits.evaluation import (
     measure,
     tune_positive_ratio,
 )
+from circuits.evaluation.positive_ratio import Objective
 from circuits.graph import Circuit, EdgeScores, edge_order, top_mask
 from circuits.models import HookedModel
+from circuits.options.choices import Ranking, Strategy
 from circuits.runtime.files import write_json
 from circuits.statistics.estimate import estimates
+from tasks.named_splits import Split
 from tasks.pairs import PairSet, PromptPair
 
-RULES = ("top-n", "widest-path", "greedy", "stable")
+RULES: tuple[Strategy, ...] = ("top-n", "widest-path", "greedy", "stable")
+RANKINGS: tuple[Ranking, ...] = ("signed", "absolute")
+MIXED: tuple[tuple[Strategy, Objective], ...] = (
+    ("top-n", "cpr"),
+    ("top-n", "cmd"),
+    ("widest-path", "cpr"),
+    ("widest-path", "cmd"),
+)
 JUDGED_BY = {
     "CPR": "signed",
     "CMD": "absolute",
@@ -52,6 +61,7 @@ JUDGED_BY = {
     "f at 5 %": "absolute",
 }
 FIGURES = tuple(JUDGED_BY)
+Judged = dict[str, dict[str, dict[str, str]]]
 Draws = Iterator[tuple[HookedModel, PairSet, PairSet, PairSet]]
 
 
@@ -87,12 +97,13 @@ def all_orders(
     model: HookedModel, scores: EdgeScores, pairs: PairSet
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Every rule by both rankings; the mix that did best on `pairs` for each aim."""
-    orders, mixes = {}, {}
-    for ranking in ("signed", "absolute"):
+    orders: dict[str, Tensor] = {}
+    mixes: dict[str, float] = {}
+    for ranking in RANKINGS:
         orders |= {
             f"{strategy}, {ranking}": edge_order(scores, strategy, ranking) for strategy in RULES
         }
-    for strategy, objective in product(("top-n", "widest-path"), ("cpr", "cmd")):
+    for strategy, objective in MIXED:
         config = RatioConfig(objective, strategy=strategy)
         share = tune_positive_ratio(model, scores, pairs, config=config).positive_ratio
         mixes[f"{strategy} {objective}"] = share
@@ -116,7 +127,7 @@ def run(
     return measure(model, pairs, circuits).columns
 
 
-def judged(values: Float[Tensor, "seed example column"], rules: list[str]) -> dict[str, dict]:
+def judged(values: Float[Tensor, "seed example column"], rules: list[str]) -> Judged:
     """Every figure by rule, and its difference to top-n by that figure's ranking; means over seeds.
 
 
@@ -153,7 +164,7 @@ def judged(values: Float[Tensor, "seed example column"], rules: list[str]) -> di
     }
 
 
-def show(found: dict[str, dict], model: HookedModel, given: argparse.Namespace) -> None:
+def show(found: Judged, model: HookedModel, given: argparse.Namespace) -> None:
     """Print two tables."""
     print(
         f"\n{given.study}: {model.name}, {model.layout.n_edges} edges; {given.seeds} seeds, "
@@ -173,7 +184,7 @@ def newsroom(checkpoint: str, score: int, judge: int, seeds: int) -> Draws:
     model = HookedModel.from_pretrained(checkpoint)
     task = tasks.load("newsroom")
 
-    def drawn(n: int, split: str, seed: int) -> PairSet:
+    def drawn(n: int, split: Split, seed: int) -> PairSet:
         return task.pairs(model.tokenizer, n, split=split, seed=seed, n_ctx=model.n_ctx)
 
     for seed in range(seeds):
@@ -191,8 +202,9 @@ PEOPLE, PLACES, THINGS, WORDS = 30, 10, 10, 12
 VOCABULARY = WORDS + PEOPLE + PLACES + THINGS
 
 
-def sentence(a: int, b: int, giver: int, place: int, thing: int, shape: int) -> list[int]:
+def sentence(people: list[int], giver: int, place: int, thing: int, shape: int) -> list[int]:
     """Three sentence shapes over made-up word ids: 0 When, 1 and, 2 went to the, 3 gave a, ..."""
+    a, b = people
     if shape == 0:
         return [0, a, 1, b, 2, place, 4, giver, 3, thing, 5]
     if shape == 1:
@@ -207,8 +219,8 @@ def one_pair(draw: random.Random, source: str) -> PromptPair:
     thing = WORDS + PEOPLE + PLACES + draw.randrange(THINGS)
     shape = draw.randrange(3)
     giver, getter = draw.sample(people, 2)
-    clean = sentence(*people, giver, place, thing, shape)
-    corrupted = sentence(*people, getter, place, thing, shape)
+    clean = sentence(people, giver, place, thing, shape)
+    corrupted = sentence(people, getter, place, thing, shape)
     return PromptPair(tuple(clean), tuple(corrupted), ((getter,),), ((giver,),), source=source)
 
 

@@ -80,11 +80,11 @@ def main() -> None:
                 pad_token_id=tokenizer.eos_token_id,
             )
         )
-        log = train(model, tokenizer, seed=args.seed, steps=args.steps, threads=args.threads)
+        log, loss = train(model, tokenizer, seed=args.seed, steps=args.steps, threads=args.threads)
         model.half().save_pretrained(folder)
         (folder / "training_log.json").write_text(json.dumps(log, indent=1) + "\n")
     size = sum(file.stat().st_size for file in args.out.iterdir())
-    print(f"wrote {args.out}: {size / 1e6:.2f} MB, last loss {log['curve'][-1]['loss']:.3f}")
+    print(f"wrote {args.out}: {size / 1e6:.2f} MB, last loss {loss:.3f}")
 
 
 def train_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
@@ -114,6 +114,7 @@ def train_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     loaded = AutoTokenizer.from_pretrained(folder)
     split = [word for word in slot_words() if len(loaded(f" {word}")["input_ids"]) != 1]
     assert not split, f"not one token each: {split}"
+    assert isinstance(loaded, PreTrainedTokenizerFast)
     return loaded
 
 
@@ -195,11 +196,11 @@ def train(
     seed: int,
     steps: int,
     threads: int,
-) -> dict[str, object]:
-    """Train in place; return the log."""
+) -> tuple[dict[str, object], float]:
+    """Train in place; return the log, and the last loss."""
     started = time.perf_counter()
     curve = fit(model, rows(tokenizer, seed, steps), steps)
-    return {
+    log = {
         "seed": seed,
         "steps": steps,
         "tokens": steps * BATCH * (CONTEXT - 1),
@@ -216,6 +217,7 @@ def train(
         },
         "curve": curve,
     }
+    return log, curve[-1]["loss"]
 
 
 def fit(
@@ -247,8 +249,10 @@ def fit(
         model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for each in (*optimizers, *schedules):
-            each.step()
+        for optimizer in optimizers:
+            optimizer.step()
+        for schedule in schedules:
+            schedule.step()
         recent.append(loss.item())
         if step % 50 == 0 or step == steps:
             mean = sum(recent) / len(recent)

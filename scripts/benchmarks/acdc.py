@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
+from functools import partial
 
 import torch
 from attribution import seconds
@@ -60,7 +62,7 @@ def runs(model: HookedModel, batch: PairBatch, trials: list[Tensor]) -> tuple[fl
     with torch.no_grad():
         for trial in trials:
             circuit = Circuit(model.layout, trial)
-            on_circuit += seconds(lambda circuit=circuit: executor.logits(circuit))
+            on_circuit += seconds(partial(executor.logits, circuit))
             plain += seconds(lambda: model.logits(batch.clean, batch))
     return on_circuit / len(trials), plain / len(trials)
 
@@ -69,20 +71,15 @@ def searches(n: int, sample: int) -> None:
     """Whole searches on the embedded model."""
     model = HookedModel.from_pretrained("newsroom-gpt2", device="cpu")
     pairs = tasks.load("newsroom").pairs(model.tokenizer, n, split="validation")
-    batches = [len(pairs)]
     for threshold in THRESHOLDS:
-        found: list[Search] = []
-        took = seconds(
-            lambda threshold=threshold, found=found: found.append(
-                acdc(
-                    model,
-                    pairs,
-                    AcdcConfig(threshold, relative_to="current"),
-                    options=RunOptions(batch_size=batches[0]),
-                )
-            )
+        began = time.perf_counter()
+        search = acdc(
+            model,
+            pairs,
+            AcdcConfig(threshold, relative_to="current"),
+            options=RunOptions(batch_size=len(pairs)),
         )
-        search = found[0]
+        took = time.perf_counter() - began
         batch = pairs.batch(list(range(len(pairs))))
         executor, plain = runs(model, batch, masks(search, sample))
         edges = model.layout.n_edges
@@ -134,7 +131,7 @@ def single_trials(n: int, sample: int) -> None:
         rows = torch.randperm(int(layout.mask[:, column].sum()), generator=draw)[:width]
         group = mask.repeat(len(rows), 1, 1)
         group[torch.arange(len(rows)), rows, column] = False
-        took += seconds(lambda group=group: stacked.logits(group))
+        took += seconds(partial(stacked.logits, group))
         trials += list(group)
     executor, plain = runs(model, batch, trials)
     trial = took / len(trials)

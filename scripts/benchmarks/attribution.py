@@ -26,6 +26,7 @@ shapes share nothing.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import resource
 import statistics
@@ -36,8 +37,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig
 
 from circuits.attribution import method
@@ -102,7 +105,11 @@ def floor(model: HookedModel, batch: PairBatch, steps: int = STEPS) -> None:
     for _ in range(steps):
         leaf = model.hf.get_input_embeddings()(batch.clean).detach().requires_grad_()
         hooks = Hooks()
-        hooks.before(model.view.layers[0].block, lambda _, leaf=leaf: leaf)
+
+        def from_leaf(_: Tensor, leaf: Tensor = leaf) -> Tensor:
+            return leaf
+
+        hooks.before(model.view.layers[0].block, from_leaf)
         torch.autograd.grad(metric(model.logits(batch.clean, batch, hooks), batch).sum(), leaf)
 
 
@@ -118,13 +125,12 @@ def engine(
 def split_hook(model: HookedModel, batch: PairBatch, *, frozen: bool = True) -> None:
     """The same scores from hooks on a copy of the stream for every reader."""
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-    from oracles.split_hooks import SplitHooks
-
+    oracles: Any = importlib.import_module("oracles.split_hooks")
     metric, tokenizer = METRICS["logit-difference"], load_tokenizer(resolve("newsroom-gpt2")[0])
     with tempfile.TemporaryDirectory() as folder:  # the bridge reads a configuration
         model.hf.config.save_pretrained(folder)
         bridge = HookedModel(model.hf, tokenizer, folder).bridge
-    oracle = SplitHooks(bridge, frozen=frozen)
+    oracle = oracles.SplitHooks(bridge, frozen=frozen)
     oracle.scores(
         batch.clean,
         batch.corrupted,

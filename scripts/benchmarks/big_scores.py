@@ -27,11 +27,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import torch
 
 from circuits.comparison import agreement as module
-from circuits.comparison import checkpoints, compare
+from circuits.comparison import compare
 from circuits.graph import EdgeScores, Layout
 from circuits.graph.edge_values import EdgeValues
 from circuits.graph.provenance import DataRecord, Provenance
@@ -101,7 +102,7 @@ def run(side: str, folder: Path, n_resamples: int) -> dict[str, float | str]:
     began = time.process_time()
     scores = [EdgeScores.load(file) for file in files]
     if side == "memory":
-        checkpoints.EdgeValues.of = staticmethod(in_memory)
+        mock.patch.object(EdgeValues, "of", staticmethod(in_memory)).start()
     if side == "resampling":
         values = [EdgeValues.of(one) for one in scores]
         for one in values:

@@ -24,7 +24,7 @@ import datetime
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -99,9 +99,10 @@ def score_line(
         "planned_bytes": made.total - made.overhead,
         "met": {"time": ratio <= TIME},
     }
-    if bytes_of["floor"] is not None:
+    least, most = bytes_of["floor"], bytes_of["engine"]
+    if least is not None and most is not None:
         line["bytes"] = bytes_of
-        line["memory_ratio"] = round(bytes_of["engine"] / bytes_of["floor"], 3)
+        line["memory_ratio"] = round(most / least, 3)
         line["met"]["memory"] = line["memory_ratio"] <= MEMORY
     return line
 
@@ -113,7 +114,7 @@ def circuit_line(model: HookedModel, n: int, length: int, repeats: int) -> dict[
     ratios = {}
     for share in SHARES:
         circuit = random_circuit(model.layout, share)
-        sides = {
+        sides: dict[str, Callable[[], object]] = {
             "plain": partial(plain, model, batch),
             "circuit": partial(executor.logits, circuit),
         }
@@ -132,7 +133,7 @@ def circuit_line(model: HookedModel, n: int, length: int, repeats: int) -> dict[
     }
 
 
-def in_turn(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+def in_turn(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Seconds of each side, alternately; the first round warms up and does not count."""
     found: dict[str, list[float]] = {name: [] for name in sides}
     for repeat in range(repeats + 1):

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
+from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from circuits.models import HookedModel, load_model
@@ -81,8 +82,10 @@ def shortened(source: str, share: int) -> PreTrainedModel:
     """A model's first layers."""
     model = load_model(source, device="cpu")[0]
     layers = model.base_model.layers
-    model.base_model.layers = layers[: len(layers) // share]
-    model.config.num_hidden_layers = len(model.base_model.layers)
+    assert isinstance(layers, nn.ModuleList)
+    kept = layers[: len(layers) // share]
+    model.base_model.layers = kept
+    model.config.num_hidden_layers = len(kept)
     return model
 
 

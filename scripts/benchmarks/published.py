@@ -99,7 +99,7 @@ def main() -> None:
     corrupted[:, : LENGTH // 10] = torch.randint(50_000, (PROMPTS, LENGTH // 10))
     plain = GPT2LMHeadModel(GPT2Config()).requires_grad_(False)
     plain.train(False)
-    works = {
+    works: dict[str, Callable[[], object]] = {
         "floor": partial(floor, plain, clean, corrupted),
         "published": published(clean, corrupted, frozen=False),
         "frozen": published(clean, corrupted, frozen=True),

@@ -17,8 +17,10 @@ import os
 import resource
 import statistics
 import time
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 import tasks
 from circuits.attribution import attribute
@@ -38,7 +40,16 @@ def scored(
     return attribute(model, pairs, "eap-ig", steps=steps, options=options, per_example=False)
 
 
-def seconds(model: HookedModel, pairs: PairSet, workers: int, options: argparse.Namespace) -> dict:
+@dataclass(frozen=True)
+class Run:
+    """Seconds of start-up and of scoring, and the mean scores."""
+
+    start: float
+    scoring: float
+    mean: Tensor
+
+
+def seconds(model: HookedModel, pairs: PairSet, workers: int, options: argparse.Namespace) -> Run:
     """Start-up and scoring with so many workers, and the scores."""
     engine = RayEngine(workers=workers)
     began = time.perf_counter()
@@ -47,7 +58,7 @@ def seconds(model: HookedModel, pairs: PairSet, workers: int, options: argparse.
     found = scored(model, pairs, engine, options.steps, options.batch)
     done = time.perf_counter()
     close_engine(engine)
-    return {"start": ready - began, "scoring": done - ready, "mean": found.matrix}
+    return Run(ready - began, done - ready, found.matrix)
 
 
 def peak() -> float:
@@ -84,19 +95,19 @@ def main() -> None:
     began = time.perf_counter()
     here = scored(model, pairs, None, options.steps, options.batch)
     in_process = time.perf_counter() - began
-    sides: dict[int, list[dict]] = {1: [], options.workers: []}
+    sides: dict[int, list[Run]] = {1: [], options.workers: []}
     for _ in range(options.repeats):
         for workers, runs in sides.items():
             runs.append(seconds(model, pairs, workers, options))
     found = {
         workers: {
-            part: round(statistics.median(run[part] for run in runs), 2)
-            for part in ("start", "scoring")
+            "start": round(statistics.median(run.start for run in runs), 2),
+            "scoring": round(statistics.median(run.scoring for run in runs), 2),
         }
         for workers, runs in sides.items()
     }
     ratios = [
-        one["scoring"] / many["scoring"]
+        one.scoring / many.scoring
         for one, many in zip(sides[1], sides[options.workers], strict=True)
     ]
     record = {
@@ -109,7 +120,7 @@ def main() -> None:
         "ratios": [round(ratio, 3) for ratio in ratios],
         "peak_mb": memory,
         "same_bytes": all(
-            torch.equal(run["mean"], here.matrix) for runs in sides.values() for run in runs
+            torch.equal(run.mean, here.matrix) for runs in sides.values() for run in runs
         ),
     }
     print(json.dumps(record))

@@ -10,12 +10,24 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 PATHS = sorted(SCRIPTS.rglob("*.py"))
 
 
+@pytest.fixture
+def alone():
+    """Leaves no module behind: scripts import one another under names that others use too."""
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file is not None and SCRIPTS in Path(file).parents:
+            del sys.modules[name]
+
+
 def test_all_are_found():
     names = {str(path.relative_to(SCRIPTS)) for path in PATHS}
     assert {"studies.py", "check_statistics.py", "benchmarks/attribution.py"} <= names
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(SCRIPTS)))
+@pytest.mark.usefixtures("alone")
 def test_help(path, monkeypatch, capsys):
     for folder in (SCRIPTS, path.parent):  # as Python does for what it runs
         monkeypatch.syspath_prepend(str(folder))
