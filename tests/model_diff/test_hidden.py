@@ -132,7 +132,9 @@ def test_umap_is_given_the_points_and_a_seed(monkeypatch):
             seen["points"] = points
             return points[:, :3]
 
-    monkeypatch.setitem(sys.modules, "umap", types.SimpleNamespace(UMAP=UMAP))
+    module = types.ModuleType("umap")
+    module.UMAP = UMAP
+    monkeypatch.setitem(sys.modules, "umap", module)
     found = states.umap(0, seed=3)
     assert found.shape == (4, 5, 3)
     assert seen["points"].shape == (20, 16) and seen["random_state"] == 3
