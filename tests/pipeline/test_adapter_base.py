@@ -28,7 +28,7 @@ SMALL = [
     "pairs.evaluate=4",
     "evaluation={corruptions: [], other_examples: 0, minimality: null, completeness: null, "
     "stability: null, quality: {n_examples: 2}}",
-    "comparison={sizes: [0.1], n_resamples: 20, cross_evaluation: null}",
+    "comparison={sizes: [0.1], n_resamples: 100, cross_evaluation: null}",
     "model_diff=null",
     "lora=null",
 ]
@@ -77,7 +77,7 @@ def test_compared_loras_record_the_adapter_as_their_base(adapter, tmp_path):
     examples = [TrainingExample((5, 6, 7 + i), (9, 10), f"row {i}") for i in range(4)]
     settings = FinetuneSettings(steps=1, learning_rate=1e-3, warmup_steps=1, batch_size=4)
     protocol, targets = LoraProtocol(settings, (0,)), [LoraTarget("one", (1,))]
-    compare_lora_targets(adapter, examples, examples, targets, protocol, tmp_path, progress=False)
+    compare_lora_targets(adapter, examples, examples, targets, protocol, tmp_path)
     (record,) = tmp_path.rglob("step-1/adapter_config.json")
     assert json.loads(record.read_text())["base_model_name_or_path"] == str(adapter)
     with quiet_peft():

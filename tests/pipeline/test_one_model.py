@@ -86,7 +86,7 @@ def test_patching_is_that_of_the_verb(folder):
 
 def test_the_page_shows_what_was_asked_and_complains_of_nothing_else(folder):
     page = (folder / "report.html").read_text()
-    assert "Activation patching" in page and "Does the model do the task?" in page
+    assert "Activation patching" in page and "Can the model do the task?" in page
     for absent in (
         "What fine-tuning changed",
         "Where a LoRA should go",
@@ -108,12 +108,15 @@ def test_a_model_out_of_its_depth_is_stopped_before_it_is_scored(tmp_path):
         (["finetune=null"], "`lora` needs `finetune` or `checkpoints`"),
         (
             [*ONE_MODEL, "patching.site=soul"],
-            r"patching\.site: Input should be 'resid', 'resid_pre'",
+            "patching: unknown site 'soul'; known: resid, resid_pre",
         ),
-        ([*ONE_MODEL, "patching.direction=up"], r"patching\.direction: Input should be 'denoise'"),
+        (
+            [*ONE_MODEL, "patching.direction=up"],
+            "patching: unknown direction 'up'; known: denoise, noise",
+        ),
         (
             [*ONE_MODEL, "patching.align=middle"],
-            r"patching\.align: Input should be 'start' or 'end'",
+            "patching: unknown align 'middle'; known: start, end",
         ),
         ([*ONE_MODEL, "patching.pairs=9"], r"patching\.pairs 9: there are 8"),
     ],

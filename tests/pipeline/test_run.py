@@ -298,7 +298,10 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         (["evaluation.corruptions=[swap, swap]"], "corruptions 'swap': .* there already"),
         (["circuit.ranking=sideways"], "circuit: unknown ranking 'sideways'; known: absolute"),
         (["circuit.ranking=mixed"], 'circuit: .* "mixed" takes a positive_ratio='),
-        (["circuit.positive_ratio=0.5"], "circuit: positive_ratio is for ranking mixed"),
+        (
+            ["circuit.positive_ratio=0.5"],
+            "circuit: ranking 'absolute', positive_ratio=0.5: ranking",
+        ),
         (["attribution.metric=luck"], r"attribution\.metric 'luck': known are logit-difference"),
         (
             ["attribution.metric=probability-difference", "task.options.corruption=filler"],
@@ -309,7 +312,7 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         (["pairs.score=7"], r"pairs\.score 7: comparing checkpoints takes at least 8"),
         (
             ["evaluation.minimality.n_pairs=-5"],
-            r"evaluation\.minimality: n_pairs 0: it must be at least 1",
+            r"evaluation\.minimality: n_pairs -5: it must be at least 1",
         ),
         (
             ["comparison.sizes=[0.1, 2]"],
