@@ -91,14 +91,14 @@ class FromSource:
         )
 
     def __call__(self, device: str) -> HookedModel:
-        """Load it as it was loaded."""
+        """Load it as it was loaded; one that is spread over devices, over those that are here."""
         from circuits.models.hooked import HookedModel
 
         return HookedModel.from_pretrained(
             self.source,
             base=self.base,
             tokenizer=self.tokenizer,
-            device=device,
+            device=device if self.weights.device_map is None else None,
             dtype=self.dtype,
             weights=self.weights,
         )

@@ -100,3 +100,10 @@ def test_limits_are_of_a_map_that_is_made():
 def test_weights_without_data_are_still_refused():
     with pytest.raises(CircuitsError, match="hold no data here"):
         HookedModel(make_model("gpt2").to("meta"), None, "mine")
+
+
+def test_a_worker_spreads_a_model_as_its_driver_did(model_folder):
+    where = WeightLoading(device_map={"": "cpu"})
+    model = HookedModel.from_pretrained(model_folder("llama"), weights=where)
+    there = model.recipe()("cpu")  # a worker's own device says nothing then
+    assert there.fingerprint == model.fingerprint
