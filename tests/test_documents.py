@@ -26,7 +26,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("t
 EXAMPLE = re.compile(
     r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```python\n(?P<source>.*?)```", re.S
 )
-NOT_RUN = 0
+NOT_RUN = 1
 LAYERS = {"patching.md": 7}  # it names heads of layer 5
 PAIRS = 6
 

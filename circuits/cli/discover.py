@@ -11,6 +11,7 @@ import typer
 
 from circuits.cli import options as use
 from circuits.cli.flags import Without
+from circuits.cli.precision import require_quantised, say_precision
 from circuits.cli.ranking import Chooser, Ranking, say_look, show_inlets, with_others
 from circuits.errors import CircuitsError
 from circuits.options.attribution import AttributionOptions, MetricOptions
@@ -69,6 +70,14 @@ def discover(
             "default they are kept up to 1 GiB, or a quarter of the free disk.",
         ),
     ] = None,
+    compare_precision: Annotated[
+        bool | None,
+        typer.Option(
+            "--compare-precision/--no-compare-precision",
+            help="With --quantize: score 8 pairs in both precisions and say how alike the scores "
+            "are, where the unquantised model fits too (default: for nf4).",
+        ),
+    ] = None,
     judged: MetricOptions,
     run: use.Run,
     memory: RecomputeOptions,
@@ -97,13 +106,14 @@ def discover(
     from circuits.runtime.resume import NAME as PARTIAL
     from circuits.runtime.resume import PartialResults, Pieces
 
-    run = replace(run, engine=use.engine_of(engine), recompute=memory.recompute)
+    run = replace(run, engine=use.engine_of(engine, model), recompute=memory.recompute)
     use.require_writable(out)
     options = use.running(run, quiet)
     strategy, positive_ratio = chosen_by.strategy, chosen_by.positive_ratio
     named = None if chosen_by.ranking == "auto" else chosen_by.ranking
     _check_choice(out, level, size, strategy, per_example)
     _check_ranking(size, named, positive_ratio)
+    require_quantised(model, compare_precision)
     if budget is not None and how != AttributionOptions():
         raise CircuitsError("--budget says how eap-ig takes its steps; give no other method of it")
     if until_stable is None and max_n is not None:
@@ -139,6 +149,15 @@ def discover(
         metric=judged.metric,
         required=judged.require_accuracy,
         run=run,
+    )
+    say_precision(
+        hooked,
+        model,
+        pairs,
+        chosen,
+        compare_precision,
+        metric=judged.metric,
+        options=options,
     )
     score = attribute if level == "edge" else partial(attribute_nodes, level=level)
     with Pieces(out / "ranking.partial") as pieces, PartialResults(out / PARTIAL) as resume:

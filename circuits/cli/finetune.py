@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def finetune(
     *,
-    model: Annotated[ModelOptions, Without("dtype")],
+    model: Annotated[ModelOptions, use.AsOnePlainModel],
     source: Annotated[use.TaskOptions, Without("n", "split")],
     out: use.Out = Path("checkpoints"),
     training: FinetuneOptions,

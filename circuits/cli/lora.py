@@ -15,7 +15,7 @@ from circuits.options.tuning import LoraOptions
 
 def lora(
     *,
-    model: Annotated[ModelOptions, Without("tokenizer", "device", "dtype")],
+    model: Annotated[ModelOptions, Without("tokenizer", "device", *use.AsOnePlainModel.names)],
     circuit: Annotated[Path, typer.Option(help="circuit.json that `discover --size` wrote.")],
     out: use.Out = Path("lora"),
     adapter: LoraOptions,

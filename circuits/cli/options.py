@@ -32,6 +32,8 @@ Out = Annotated[Path, typer.Option(help="Folder to write into.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 Run = Annotated[RunOptions, Without("progress", "recompute")]
 """Batches and seed; the verb adds progress from --quiet, by `running`."""
+AsOnePlainModel = Without("dtype", "quantize", "device_map", "max_memory")
+"""Of models that are trained: their weights are plain float32, on one device."""
 Engine = Annotated[Given[EngineOptions], Without("start_timeout")]
 """Where batches are worked on; the verb adds it to its run, by `engine_of`."""
 
@@ -77,10 +79,14 @@ def running(run: RunOptions, quiet: bool) -> RunOptions:
     return replace(run, progress=not quiet)
 
 
-def engine_of(asked: Given[EngineOptions]) -> RayEngine | None:
-    """The engine that was asked for; its other flags are refused without --engine."""
+def engine_of(asked: Given[EngineOptions], loading: LoadOptions) -> RayEngine | None:
+    """The engine that was asked for; its other flags are refused without --engine.
+
+    loading: of the model that its workers are to load.
+    """
     made = asked.make()
     if made.engine is not None:
+        loading.require_one_device_a_worker()
         return narrowed(made, RayEngine)
     if asked.values:
         flag = next(iter(asked.values)).replace("_", "-")
@@ -230,12 +236,16 @@ def require_writable(out: Path, *, file: bool = False) -> None:
 
 
 def load_hooked(source: str, loading: LoadOptions) -> HookedModel:
-    """The model, as --tokenizer, --device and --dtype say, without the loader's own bars."""
-    from circuits.models import HookedModel
+    """The model, loaded as the options say, without the loader's own bars."""
+    from circuits.models import HookedModel, WeightLoading
 
     silence_libraries()
     return HookedModel.from_pretrained(
-        source, tokenizer=loading.tokenizer, device=loading.device, dtype=loading.dtype
+        source,
+        tokenizer=loading.tokenizer,
+        device=loading.device,
+        dtype=loading.dtype,
+        weights=WeightLoading.of(loading),
     )
 
 

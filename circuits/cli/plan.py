@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from circuits.cli import options as use
+from circuits.cli.flags import Without
 from circuits.errors import CircuitsError
 from circuits.options.model import ModelOptions
 from circuits.options.run import RecomputeOptions
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def plan(
     *,
-    model: ModelOptions,
+    model: Annotated[ModelOptions, Without("quantize", "device_map", "max_memory")],
     length: Annotated[
         int | None, typer.Option(help="Tokens of the longest prompt, answer included.", min=1)
     ] = None,

@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 from circuits.cli.flags import Without
-from circuits.cli.options import Engine, Quiet, echo_outputs, engine_of, silence_libraries
+from circuits.cli.options import (
+    AsOnePlainModel,
+    Engine,
+    Quiet,
+    echo_outputs,
+    engine_of,
+    silence_libraries,
+)
 from circuits.options.model import LoadOptions
 
 
@@ -24,7 +31,7 @@ def run(
         typer.Option("--set", help="Change a key of the recipe, as in --set lora.steps=20."),
     ] = None,
     *,
-    loading: Annotated[LoadOptions, Without("device", "dtype")],
+    loading: Annotated[LoadOptions, Without("device", *AsOnePlainModel.names)],
     engine: Engine,
     quiet: Quiet = False,
 ) -> None:
@@ -37,7 +44,7 @@ def run(
     from circuits.pipeline import load_recipe
     from circuits.pipeline import run as run_pipeline
 
-    asked = engine_of(engine)
+    asked = engine_of(engine, loading)
     silence_libraries()
     logging.getLogger("circuits.pipeline").setLevel(logging.INFO)
     resolved = load_recipe(

@@ -74,12 +74,30 @@ def agreement_of(one: EdgeScores, other: EdgeScores) -> PrecisionAgreement:
     return PrecisionAgreement(n, float(spearmanr(*values).statistic), len(top[0] & top[1]) / size)
 
 
+def precision_of(model: HookedModel) -> str | None:
+    """How a quantised model's weights are kept, and what that means.
+
+    Args:
+        model: as loaded.
+
+    Returns:
+        A line: that a model of 4 bits is another model; None for plain weights.
+    """
+    kind = model.quantisation
+    if kind is None:
+        return None
+    said = f"{model.name}: its weights are quantised ({kind})"
+    coarse = kind.endswith(_COARSE)
+    return f"{said}; circuits of 4 bits are circuits of another model" if coarse else said
+
+
 def beside_unquantised(
     model: HookedModel,
     pairs: PairSet,
     method: str | Method,
     load: Callable[[], HookedModel],
     options: RunOptions | None = None,
+    metric: str | None = None,
 ) -> str:
     """What quantising did to the scores of a model, on the first pairs.
 
@@ -89,6 +107,7 @@ def beside_unquantised(
         method: of the scores.
         load: loads the same model unquantised; called where it fits beside this one.
         options: batches and progress.
+        metric: that scores are of; by default the pairs' own.
 
     Returns:
         One line: how its weights are kept, that a model of 4 bits is another model, and how alike
@@ -97,12 +116,9 @@ def beside_unquantised(
     Raises:
         CircuitsError: for a model that is not quantised.
     """
-    kind = model.quantisation
-    if kind is None:
+    said = precision_of(model)
+    if said is None:
         raise CircuitsError(f"{model.name}: its weights are not quantised")
-    said = f"{model.name}: its weights are quantised ({kind})"
-    if kind.endswith(_COARSE):
-        said = f"{said}; circuits of 4 bits are circuits of another model"
     needed, free = _ROOM * unquantised_bytes(model.hf), available_memory(model.device)
     if needed > free:
         return (
@@ -111,7 +127,7 @@ def beside_unquantised(
         )
     some = pairs[:N_COMPARED]
     found = [
-        attribute(each, some, method, options=options, per_example=False)
+        attribute(each, some, method, metric=metric, options=options, per_example=False)
         for each in (model, load())
     ]
     return f"{said}; its edges' scores against the unquantised model's: {agreement_of(*found)}"

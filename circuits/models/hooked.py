@@ -47,6 +47,7 @@ from circuits.models.recompute import recomputed
 from circuits.models.selfcheck import check_view
 from circuits.models.sparse_last_layer import sparse_last_layer
 from circuits.models.weight_loading import PLAIN, WeightLoading
+from circuits.options.model import WORKERS_AND_MAP
 from circuits.runtime.notices import say
 from circuits.runtime.oom import out_of_memory
 from tasks.pairs import PairBatch, PairSet
@@ -161,7 +162,12 @@ class HookedModel:
         Returns:
             By the source that it was loaded from; a model that was wrapped travels itself. What is
             loaded is compared with this model's fingerprint.
+
+        Raises:
+            CircuitsError: for a model that is spread over several devices.
         """
+        if len({*(getattr(self.hf, "hf_device_map", None) or {}).values()}) > 1:
+            raise CircuitsError(f"{self.name}: {WORKERS_AND_MAP}")
         maker = self._source or FromMemory(self.hf, self._tokenizer, self.name, self.gguf)
         return CheckedRecipe(self.name, self.fingerprint, maker)
 

@@ -10,7 +10,7 @@ turns one layer's at a time back into floating point, in the forward pass and in
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Float
@@ -20,9 +20,9 @@ from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError, UnsupportedError
 from circuits.models.placement import held
+from circuits.options.choices import Quantisation
 
-Kind = Literal["int8", "nf4"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[Quantisation, ...] = get_args(Quantisation)
 _BLOCK = 64  # neighbours that share a scale in 4 bits, as in bitsandbytes' own layers
 
 
@@ -59,7 +59,7 @@ class QuantisedLinear(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
     @classmethod
-    def of(cls, module: nn.Module, kind: Kind) -> QuantisedLinear:
+    def of(cls, module: nn.Module, kind: Quantisation) -> QuantisedLinear:
         """Quantise a linear layer.
 
         Args:
@@ -135,7 +135,7 @@ def require_package(kind: str) -> None:
         ) from error
 
 
-def quantise(model: PreTrainedModel, kind: Kind) -> None:
+def quantise(model: PreTrainedModel, kind: Quantisation) -> None:
     """Quantise the linear layers of a model in place, one after the other, but not its ends.
 
     Args:

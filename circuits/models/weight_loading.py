@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from circuits.errors import CircuitsError
-from circuits.models.quantised import Kind, require_package
+from circuits.models.quantised import require_package
+from circuits.options.choices import Quantisation
+from circuits.options.model import LoadOptions, memory_limits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -29,7 +31,7 @@ class WeightLoading:
         offload_folder: where weights on "disk" are kept.
     """
 
-    quantize: Kind | None = None
+    quantize: Quantisation | None = None
     device_map: DeviceMap | None = None
     max_memory: Mapping[str, str] | None = None
     offload_folder: str | None = None
@@ -39,6 +41,19 @@ class WeightLoading:
             raise CircuitsError("max_memory says how device_map auto is made; give that too")
         if self.quantize is not None:
             require_package(self.quantize)
+
+    @classmethod
+    def of(cls, options: LoadOptions) -> WeightLoading:
+        """As a command line or a recipe asks for it.
+
+        Args:
+            options: of the model.
+
+        Returns:
+            How its weights are loaded.
+        """
+        limits = None if options.max_memory is None else memory_limits(options.max_memory)
+        return cls(options.quantize, options.device_map, limits)
 
     def arguments(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         """For `from_pretrained` of transformers.
@@ -108,27 +123,6 @@ class WeightLoading:
                 f"{source}: its weights are quantised already; load it without quantize "
                 f"{self.quantize}"
             )
-
-
-def memory_limits(text: str) -> dict[str, str]:
-    """What each device may hold, from text.
-
-    Args:
-        text: as in "0=20GB,cpu=60GB".
-
-    Returns:
-        Sizes by device.
-
-    Raises:
-        CircuitsError: for what is not written so.
-    """
-    limits = {}
-    for part in text.split(","):
-        name, equals, size = (one.strip() for one in part.partition("="))
-        if not (name.isdecimal() or name in ("cpu", "disk", "mps")) or not equals or not size:
-            raise CircuitsError(f"max memory {part!r}: write device=size, as in 0=20GB,cpu=60GB")
-        limits[name] = size
-    return limits
 
 
 PLAIN = WeightLoading()

@@ -12,6 +12,8 @@ Fraction = Annotated[float, Within(above=0, at_most=1)]
 Share = Annotated[float, Within(at_least=0, at_most=1)]
 
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
+Quantisation = Literal["int8", "nf4"]
+"""How a quantised weight is kept: in a byte, or in 4 bits."""
 
 Level = Literal["edge", "node", "neuron"]
 """What scores and circuits are of."""

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Literal
 
-from circuits.options.choices import Dtype
+from circuits.errors import CircuitsError
+from circuits.options.choices import Dtype, Quantisation
 from circuits.options.declared import Options
+
+WORKERS_AND_MAP = (
+    "an engine's workers load the model on one device each, and a device map spreads it over the "
+    "devices of one process; leave out the engine or the device map"
+)
+_SIZE = r"\d+(\.\d+)?[KMG]i?B"  # as accelerate reads it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,11 +25,39 @@ class LoadOptions(Options):
         tokenizer: Where to take the tokenizer from, as for the model (default: the model's own).
         device: Device, as in cpu, cuda, cuda:1 (default: the first accelerator).
         dtype: Type of the weights.
+        quantize: Keep the weights of layers in fewer bits, by bitsandbytes, and compute with what
+            they stand for; circuits of 4 bits are circuits of another model.
+        device_map: Spread the layers over all devices that are here, by accelerate, auto, instead
+            of taking one.
+        max_memory: For a device map: what each device may hold, as in 0=20GB,cpu=60GB.
     """
 
     tokenizer: str | None = None
     device: str | None = None
     dtype: Dtype = "float32"
+    quantize: Quantisation | None = None
+    device_map: Literal["auto"] | None = None
+    max_memory: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.device_map is not None and self.device is not None:
+            raise CircuitsError(
+                f"device {self.device} and a device map are given; leave one of them out"
+            )
+        if self.max_memory is not None:
+            if self.device_map is None:
+                raise CircuitsError("max_memory says how device_map auto is made; give that too")
+            memory_limits(self.max_memory)
+
+    def require_one_device_a_worker(self) -> None:
+        """Refuse a device map where workers load the model.
+
+        Raises:
+            CircuitsError: where one is given.
+        """
+        if self.device_map is not None:
+            raise CircuitsError(WORKERS_AND_MAP)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,3 +70,24 @@ class ModelOptions(LoadOptions):
     """
 
     model: str
+
+
+def memory_limits(text: str) -> dict[str, str]:
+    """What each device may hold, from text.
+
+    Args:
+        text: as in "0=20GB,cpu=60GB".
+
+    Returns:
+        Sizes by device.
+
+    Raises:
+        CircuitsError: for what is not written so.
+    """
+    limits = {}
+    for part in text.split(","):
+        name, _, size = (one.strip() for one in part.partition("="))
+        if not re.fullmatch(r"\d+|cpu|mps", name) or not re.fullmatch(_SIZE, size):
+            raise CircuitsError(f"max_memory {part!r}: write device=size, as in 0=20GB,cpu=60GB")
+        limits[name] = size
+    return limits

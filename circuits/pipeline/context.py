@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from circuits.graph import Circuit, EdgeScores
-from circuits.models import HookedModel, checkpoint_series
+from circuits.models import HookedModel, WeightLoading, checkpoint_series
 from circuits.options.run import RunOptions
 from circuits.pipeline.data import Data
 from circuits.pipeline.recipe import Recipe
@@ -55,6 +55,7 @@ class RunContext:
             tokenizer=self.recipe.tokenizer,
             device=self.recipe.device,
             dtype=self.recipe.dtype,
+            weights=WeightLoading.of(self.recipe),
         )
 
     def scores(self, name: str) -> EdgeScores:

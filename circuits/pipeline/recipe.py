@@ -132,7 +132,8 @@ class Recipe(ModelOptions):
     """A whole run; its model is the base.
 
     With neither `finetune` nor `checkpoints`, the run is about the one model, and what compares
-    checkpoints is left out.
+    checkpoints is left out. What is trained has plain float32 weights on one device; `dtype`,
+    `quantize` and `device_map` are of the models that are scored, evaluated and compared.
 
     Attributes:
         name: Of the run, and of its folder: without spaces and slashes.
@@ -175,6 +176,8 @@ class Recipe(ModelOptions):
             )
         if self.finetune is not None and self.checkpoints is not None:
             raise CircuitsError("give `finetune` or `checkpoints`, not both")
+        if self.engine is not None:
+            self.require_one_device_a_worker()
         if self.lora is None:
             return
         if self.single:

@@ -59,9 +59,7 @@ def measure_quality(run: RunContext) -> None:
     examples = run.data.examples("test", n)
 
     def measured(name: str) -> dict[str, object]:
-        model, _ = load_model(
-            run.checkpoints[name], device=run.recipe.device, dtype=run.recipe.dtype
-        )
+        model = run.model(name).hf
         scores = evaluate_summaries(model, run.data.tokenizer, examples, words=run.data.words)
         return summary_quality(scores, seed=run.recipe.seed).model_dump(mode="json")
 

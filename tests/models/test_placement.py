@@ -14,7 +14,7 @@ from circuits.evaluation import measure
 from circuits.graph import select
 from circuits.intervention.patching import PatchSpec, patch, path_patch
 from circuits.models import HookedModel, WeightLoading
-from circuits.models.weight_loading import memory_limits
+from circuits.options.model import memory_limits
 
 PARTS = {
     "llama": ["model.embed_tokens", "model.rotary_emb", "model.norm", "lm_head"],
@@ -65,6 +65,8 @@ def test_two_devices_that_refuse_to_mix(name, hooked, random_pairs):
         assert there.device == DEVICE
         assert {one.device for one in there.hf.parameters()} == {DEVICE, SECOND}
         found = works(there, pairs)
+        with pytest.raises(CircuitsError, match="workers load the model on one device each"):
+            there.recipe()
         with pytest.raises(RuntimeError, match=r"tensors on \['lazy:0', 'lazy:1'\]"):
             torch.ones(2, device=DEVICE) + torch.ones(2, device=SECOND)
     same(found, expected)
