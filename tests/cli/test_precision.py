@@ -119,11 +119,11 @@ def test_a_recipe_loads_what_it_names(tmp_path):
     with Store.open(tmp_path / "run", eight) as store:
         model = RunContext(eight, store, Data(eight, store), False).model("base").hf
     assert sum(isinstance(one, QuantisedLinear) for one in model.modules()) == 16
-    with Store.open(tmp_path, plain):
+    with Store.open(tmp_path / "plain", plain):
         pass
     with (
         pytest.raises(CircuitsError, match="quantize was None, now int8"),
-        Store.open(tmp_path, eight),
+        Store.open(tmp_path / "plain", eight),
     ):
         pass
 
