@@ -158,7 +158,7 @@ def test_extra_orders_get_curves_of_their_own(scored):
             ({"fractions": fractions}, "fractions that rise, above 0, at most 1")
             for fractions in ((0.5, 0.1), (0.0, 0.5), (0.5, 1.5), (0.5, 0.5), ())
         ),
-        ({"n_random": -1}, "n_random -1: it must be 0 or more"),
+        ({"n_random": -1}, "n_random -1: it must be at least 0"),
         ({"strategy": "luck"}, "unknown strategy 'luck'; known: top-n, widest-path"),
     ],
 )
