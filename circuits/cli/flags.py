@@ -13,8 +13,8 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from types import UnionType
-from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
+from types import GenericAlias, UnionType
+from typing import Annotated, Generic, TypeVar, Union, get_args, get_origin
 
 import typer
 from typer.models import OptionInfo
@@ -57,9 +57,9 @@ class Given(Generic[T]):
     """
 
     kind: type[T]
-    values: dict[str, Any]
+    values: dict[str, object]
 
-    def make(self, **more: Any) -> T:
+    def make(self, **more: object) -> T:
         """The dataclass, from what was given and what the verb adds; the latter wins."""
         return options_from(self.kind, {**self.values, **more})
 
@@ -82,8 +82,8 @@ def with_flags(verb: Callable[..., None]) -> Callable[..., None]:
             shared = flags.get(flag.name)
             flags[flag.name] = flag if shared is None else _merged(shared, flag)
 
-    def flat(**values: Any) -> None:
-        taken = {name: group.build(values) for name, group in groups.items()}
+    def flat(**values: object) -> None:
+        taken: dict[str, object] = {name: group.build(values) for name, group in groups.items()}
         for name, known in words.items():
             taken[name] = values[name]
             if known and values[name] is not None:
@@ -123,7 +123,7 @@ class _Group:
         made = [_flag(self, name, defaults[name]) for name in self.names]
         return sorted(made, key=lambda flag: flag.default is not inspect.Parameter.empty)
 
-    def build(self, values: dict[str, Any]) -> Any:
+    def build(self, values: dict[str, object]) -> Given[Options] | Options:
         types = hints(self.kind)
         given = {
             name: _read(name, values[name], types[name])
@@ -133,7 +133,7 @@ class _Group:
         return Given(self.kind, given) if self.partly else options_from(self.kind, given)
 
 
-def _group(annotation: Any) -> _Group | None:
+def _group(annotation: object) -> _Group | None:
     kind, *notes = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
     partly = get_origin(kind) is Given
     kind = get_args(kind)[0] if partly else kind
@@ -144,7 +144,7 @@ def _group(annotation: Any) -> _Group | None:
     return _Group(kind, partly, left_out, label)
 
 
-def _flag(group: _Group, name: str, default: Any) -> inspect.Parameter:
+def _flag(group: _Group, name: str, default: object) -> inspect.Parameter:
     hint = hints(group.kind)[name]
     kind, metavar = _taken_as(hint)
     required = default is MISSING and not group.partly
@@ -194,12 +194,12 @@ def _option(flag: inspect.Parameter) -> OptionInfo:
     return next(one for one in get_args(flag.annotation) if isinstance(one, OptionInfo))
 
 
-def _is_nested(hint: Any) -> bool:
+def _is_nested(hint: object) -> bool:
     kinds = (hint, *get_args(hint))
     return any(isinstance(kind, type) and is_dataclass(kind) for kind in kinds)
 
 
-def _taken_as(hint: Any) -> tuple[Any, str | None]:
+def _taken_as(hint: object) -> tuple[type[object] | GenericAlias, str | None]:
     """The type that Typer reads a field as, and what stands for its value in the help."""
     if get_origin(hint) is Annotated:
         return _taken_as(get_args(hint)[0])
@@ -210,14 +210,15 @@ def _taken_as(hint: Any) -> tuple[Any, str | None]:
         return str, f"{'|'.join(known)},..." if known else "NUMBER,..."
     if known:
         return str, "|".join([*(["int"] if int in parts else []), *known])
+    assert isinstance(hint, type | GenericAlias)  # such as list[str]
     return hint, None
 
 
-def _shown(default: Any) -> str:
+def _shown(default: object) -> str:
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-def _read(name: str, value: Any, hint: Any) -> Any:
+def _read(name: str, value: object, hint: object) -> object:
     """A value as the field takes it: the parts of a text, where the field is a tuple."""
     if get_origin(hint) in (Union, UnionType):
         hint = next(part for part in get_args(hint) if part is not type(None))

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from transformers import Cache
 from transformers.pytorch_utils import Conv1D
 
+_Context = Any  # torch makes it anew for every run, and takes any attribute
+
 
 @dataclass(frozen=True, eq=False)
 class Recomputable:
@@ -61,7 +63,7 @@ def recomputed(parts: Recomputable, around: AbstractContextManager[object]) -> I
             _put_back(layer, forward)
 
 
-def _put_back(module: nn.Module, forward: Callable[..., Any] | None) -> None:
+def _put_back(module: nn.Module, forward: Callable[..., object] | None) -> None:
     if forward is None:
         del vars(module)["forward"]
     else:
@@ -74,12 +76,12 @@ def _plain(module: nn.Module) -> bool:
 
 
 def _keeping_inputs(
-    forward: Callable[..., Any],
+    forward: Callable[..., object],
     added: Sequence[nn.Module],
     around: AbstractContextManager[object],
-    *args: Any,
-    **kwargs: Any,
-) -> Any:
+    *args: object,
+    **kwargs: object,
+) -> object:
     """A layer's forward. The stream is its first output; the others have no gradient."""
     given = dict(enumerate(args)) | kwargs
     leading = {k: x for k, x in given.items() if isinstance(x, Tensor) and x.requires_grad}
@@ -89,7 +91,7 @@ def _keeping_inputs(
     # the last layer's keys, whose graph leads here.
     kept = {k: _own(x) if isinstance(x, Cache) else x for k, x in given.items() if k not in leading}
     leading_names, n_args = list(leading), len(args)
-    beside: list[Any] = []
+    beside: list[object] = []
 
     def run(*inputs: Tensor) -> Tensor:
         everything = kept | dict(zip(leading_names, inputs, strict=True))
@@ -101,7 +103,8 @@ def _keeping_inputs(
         )
         if isinstance(found, tuple):
             beside[:] = found
-        stream: Tensor = found[0] if beside else found
+        stream = beside[0] if beside else found
+        assert isinstance(stream, Tensor)
         return stream
 
     def run_again(*inputs: Tensor) -> Tensor:
@@ -129,7 +132,7 @@ class _Again(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _Context,
         run: Callable[..., Tensor],
         run_again: Callable[..., Tensor],
         *inputs: Tensor,
@@ -139,7 +142,7 @@ class _Again(torch.autograd.Function):
         return run(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         inputs = [x.detach().requires_grad_() for x in ctx.saved_tensors]
         with torch.enable_grad():
             stream = ctx.run_again(*inputs)
@@ -170,10 +173,10 @@ class _Zeros(torch.autograd.Function):
     """Zeros for a product, and the product's gradient."""
 
     @staticmethod
-    def forward(ctx: Any, matrix: Tensor, x: Tensor) -> Tensor:
+    def forward(ctx: _Context, matrix: Tensor, x: Tensor) -> Tensor:
         ctx.matrix, ctx.shape = matrix, x.shape
         return x.new_zeros(1).expand(*x.shape[:-1], len(matrix))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[None, Tensor]:
         return None, gradient.flatten(0, -2).mm(ctx.matrix).view(ctx.shape)

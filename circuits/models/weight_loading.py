@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -55,7 +55,7 @@ class WeightLoading:
         limits = None if options.max_memory is None else memory_limits(options.max_memory)
         return cls(options.quantize, options.device_map, limits)
 
-    def arguments(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    def arguments(self, device: torch.device, dtype: torch.dtype) -> dict[str, object]:
         """For `from_pretrained` of transformers.
 
         Args:
@@ -78,10 +78,10 @@ class WeightLoading:
         config = BitsAndBytesConfig(**how, bnb_4bit_compute_dtype=dtype)
         return {"quantization_config": config, "device_map": {"": device}, **placed}
 
-    def _placed(self) -> dict[str, Any]:
+    def _placed(self) -> dict[str, object]:
         if self.device_map is None:
             return {}
-        given: dict[str, Any] = {
+        given: dict[str, object] = {
             "device_map": self.device_map if self.device_map == "auto" else {**self.device_map},
             "offload_folder": self.offload_folder,
         }

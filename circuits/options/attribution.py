@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from circuits.options.choices import Quadrature, Share
 from circuits.options.declared import Options
@@ -42,7 +42,7 @@ class AttributionOptions(Options):
     force: bool = False
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """The settings that were given, as `circuits.attribution.method` takes them."""
         return {
             "steps": self.steps,

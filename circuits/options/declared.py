@@ -5,17 +5,29 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from types import UnionType
-from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    ClassVar,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from circuits.errors import CircuitsError
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+T = TypeVar("T", bound="Options")
 _Checks = dict[str, tuple[tuple[str, ...] | None, "Within | None"]]
-_hints: dict[type[Any], dict[str, Any]] = {}
-_checked: dict[type[Any], _Checks] = {}
+_hints: dict[type[Options], dict[str, object]] = {}
+_checked: dict[type[Options], _Checks] = {}
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class Options:
     found by the type checker, and here where none has run.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         for name, (known, bounds) in _checks(type(self)).items():
@@ -98,7 +110,7 @@ def require_known(name: str, value: object, known: tuple[str, ...]) -> None:
         raise CircuitsError(unknown(name, value, known))
 
 
-def hints(kind: type[Any]) -> dict[str, Any]:
+def hints(kind: type[Options]) -> dict[str, object]:
     """The types of a dataclass's fields, with what `Annotated` adds to them.
 
     Args:
@@ -113,7 +125,7 @@ def hints(kind: type[Any]) -> dict[str, Any]:
     return _hints[kind]
 
 
-def literals(hint: Any) -> tuple[str, ...]:
+def literals(hint: object) -> tuple[str, ...]:
     """The words that a type allows, inside of unions and tuples too.
 
     Args:
@@ -127,7 +139,7 @@ def literals(hint: Any) -> tuple[str, ...]:
     return tuple(value for part in get_args(hint) for value in literals(part))
 
 
-def sentence(kind: type[Any], name: str) -> str:
+def sentence(kind: type[Options], name: str) -> str:
     """What a field means, from under `Attributes:` of its class, or of the class it comes from.
 
     Args:
@@ -149,7 +161,7 @@ def sentence(kind: type[Any], name: str) -> str:
     raise TypeError(f"{kind.__name__}.{name} has no sentence under Attributes")
 
 
-def options_from(kind: type[T], values: Mapping[str, Any], place: str = "") -> T:
+def options_from(kind: type[T], values: Mapping[str, object], place: str = "") -> T:
     """Typed options from values of a file or a command line, which no type checker has seen.
 
     Args:
@@ -172,7 +184,7 @@ def options_from(kind: type[T], values: Mapping[str, Any], place: str = "") -> T
         raise CircuitsError(f"{place}: {line}" if place else line) from error
 
 
-def narrowed(options: Any, kind: type[T], **more: Any) -> T:
+def narrowed(options: Options, kind: type[T], **more: object) -> T:
     """Options of another kind, from the fields that both have.
 
     Args:
@@ -184,10 +196,11 @@ def narrowed(options: Any, kind: type[T], **more: Any) -> T:
         The options of that kind.
     """
     shared = hints(type(options)).keys() & hints(kind).keys()
-    return kind(**{**{name: getattr(options, name) for name in shared}, **more})
+    make: Callable[..., T] = kind
+    return make(**{**{name: getattr(options, name) for name in shared}, **more})
 
 
-def _refusal(error: Any, kind: type[Any]) -> str:
+def _refusal(error: ErrorDetails, kind: type[Options]) -> str:
     """One line on what pydantic refused, in the words that `Options` uses."""
     parts = [part for part in error["loc"] if isinstance(part, str)]
     while len(parts) > 1 and (parts[-1] in ("int", "float") or parts[-1].startswith("literal[")):
@@ -206,7 +219,7 @@ def _refusal(error: Any, kind: type[Any]) -> str:
     return f"{'.'.join(parts)}: {said}" if parts else said
 
 
-def _checks(kind: type[Any]) -> _Checks:
+def _checks(kind: type[Options]) -> _Checks:
     """Words and bounds of the fields that have them."""
     if kind not in _checked:
         found = {
@@ -216,7 +229,7 @@ def _checks(kind: type[Any]) -> _Checks:
     return _checked[kind]
 
 
-def _known_keys(kind: Any, parents: list[str]) -> str:
+def _known_keys(kind: type[Options], parents: list[str]) -> str:
     """The keys of the section that the parents lead to."""
     for name in parents:
         inner = hints(kind)[name]
@@ -225,7 +238,7 @@ def _known_keys(kind: Any, parents: list[str]) -> str:
     return f"; known: {', '.join(hints(kind))}"
 
 
-def _bounds(hint: Any) -> Within | None:
+def _bounds(hint: object) -> Within | None:
     for part in getattr(hint, "__metadata__", ()):
         if isinstance(part, Within):
             return part

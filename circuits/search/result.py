@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import PlainSerializer
 
@@ -17,7 +17,7 @@ from circuits.runtime.files import read_json
 from circuits.runtime.result_file import Record, ResultFile
 
 
-def _plain(config: AcdcConfig) -> dict[str, Any]:
+def _plain(config: AcdcConfig) -> dict[str, object]:
     """The settings for JSON, which has no number for an infinite tau."""
     return {**asdict(config), "tau": config.tau if math.isfinite(config.tau) else str(config.tau)}
 

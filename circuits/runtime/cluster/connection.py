@@ -8,7 +8,7 @@ import os
 import socket
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
 from circuits.errors import CircuitsError
 from circuits.options.engine import RayEngine
@@ -33,7 +33,7 @@ class Connection:
     was made here, and ends with the work; a Ray of this process's own then ends too.
     """
 
-    ray: Any
+    ray: ModuleType
     workers: int
     own: bool
 
@@ -57,7 +57,7 @@ class Connection:
             self.ray.shutdown()
 
 
-def ray_package() -> Any:
+def ray_package() -> ModuleType:
     """Ray, set up to be quiet and patient; a CircuitsError says how to install it.
 
     Returns:
@@ -81,8 +81,8 @@ def ray_package() -> Any:
         ) from error
 
 
-def _connect(ray: Any, engine: RayEngine) -> None:
-    settings: dict[str, Any] = {"address": engine.address or "local"}
+def _connect(ray: ModuleType, engine: RayEngine) -> None:
+    settings: dict[str, object] = {"address": engine.address or "local"}
     if engine.address is None:
         settings |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     elif engine.address != "auto":

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections import ChainMap
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -24,15 +23,19 @@ def packed(thing: object) -> bytes:
     """
     from ray import cloudpickle
 
-    base: Any = cloudpickle.CloudPickler
-    table = ChainMap({Tensor: _tensor_parts, nn.Parameter: _parameter_parts}, base.dispatch_table)
-    pickler: Any = type("TensorsOnCpu", (base,), {"dispatch_table": table})
+    base: type[pickle.Pickler] = cloudpickle.CloudPickler
+    table: dict[type, Callable[..., object]] = {
+        **base.dispatch_table,
+        Tensor: _tensor_parts,
+        nn.Parameter: _parameter_parts,
+    }
+    pickler = type("TensorsOnCpu", (base,), {"dispatch_table": table})
     file = io.BytesIO()
     pickler(file, protocol=5).dump(thing)
     return file.getvalue()
 
 
-def unpacked(data: bytes) -> Any:
+def unpacked(data: bytes) -> object:
     """What was packed.
 
     Args:
@@ -44,16 +47,16 @@ def unpacked(data: bytes) -> Any:
     return pickle.loads(data)
 
 
-def _tensor_parts(tensor: Tensor) -> tuple[Any, ...]:
+def _tensor_parts(tensor: Tensor) -> tuple[object, ...]:
     """A tensor by its bytes; NumPy does not know bfloat16."""
     if tensor.layout != torch.strided:
-        parts: tuple[Any, ...] = tensor.__reduce_ex__(5)
+        parts: tuple[object, ...] = tensor.__reduce_ex__(5)
         return parts
     plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     return _tensor, (plain.flatten().view(torch.uint8).numpy(), plain.dtype, tuple(plain.shape))
 
 
-def _parameter_parts(parameter: nn.Parameter) -> tuple[Any, ...]:
+def _parameter_parts(parameter: nn.Parameter) -> tuple[object, ...]:
     return nn.Parameter, (parameter.data, parameter.requires_grad)
 
 

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from circuits.errors import CircuitsError
 from circuits.options.engine import RayEngine
@@ -21,6 +21,9 @@ from circuits.runtime.cluster.connection import Connection
 from circuits.runtime.cluster.packing import packed, unpacked
 from circuits.runtime.cluster.portable import Recipe
 from circuits.runtime.cluster.worker import Job, Outcome, Worker
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
 
 _log = logging.getLogger(__name__)
 _AHEAD = 3  # pieces of each worker's that are handed out or waiting: what the driver holds at most
@@ -44,11 +47,11 @@ class Piece:
 class _Hired:
     """A worker. starting: answered when it is there. has: its pieces, in the order given."""
 
-    actor: Any
-    starting: Any
+    actor: Any  # Ray makes its methods by their names
+    starting: object
     node: str = ""
     pid: int = 0
-    has: dict[Any, Piece] = field(default_factory=dict)
+    has: dict[object, Piece] = field(default_factory=dict)
 
     @property
     def ready(self) -> bool:
@@ -65,7 +68,7 @@ class Pool:
         self._ray = self.connection.ray
         self.workers: list[_Hired] = []
         self._waiting: deque[Piece] = deque()
-        self._recipe: tuple[str, Any] | None = None
+        self._recipe: tuple[str, ObjectRef[bytes]] | None = None
         self._failed_starts = 0
         self._alone_since = time.monotonic()
 
@@ -74,7 +77,7 @@ class Pool:
         """How many pieces are to be handed in before the first outcome is asked for."""
         return _AHEAD * self.size
 
-    def job(self, recipe: Recipe[Any] | None, work: object) -> Job:
+    def job(self, recipe: Recipe[object] | None, work: object) -> Job:
         """Work that workers can fetch, on a model or on none."""
         key = uuid.uuid4().hex
         put = self._ray.put
@@ -158,7 +161,7 @@ class Pool:
                 "full or out of nodes (`ray status` tells); what is done so far is kept"
             )
 
-    def _take(self, worker: _Hired, ref: Any) -> None:
+    def _take(self, worker: _Hired, ref: object) -> None:
         """An answer of a worker's, or the news of its death."""
         if worker not in self.workers:
             return
@@ -182,11 +185,13 @@ class Pool:
             return
         piece = worker.has.pop(ref)
         if not piece.abandoned:
-            piece.outcome = unpacked(answer)
-            if piece.outcome.kind == "load":
+            outcome = unpacked(answer)
+            assert isinstance(outcome, Outcome)
+            piece.outcome = outcome
+            if outcome.kind == "load":
                 raise CircuitsError(
                     f"engine: a worker on {worker.node} could not load {piece.job.name}: "
-                    f"{piece.outcome.text}"
+                    f"{outcome.text}"
                 )
 
     def _lost(self, worker: _Hired, error: Exception) -> None:

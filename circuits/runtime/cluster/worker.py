@@ -7,13 +7,16 @@ import os
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from circuits.errors import CircuitsError
 from circuits.runtime.cluster.packing import packed, unpacked
 from circuits.runtime.oom import out_of_memory
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
 
 Kind = Literal["done", "memory", "load", "error"]
 
@@ -27,7 +30,7 @@ class Outcome:
     """
 
     kind: Kind
-    value: Any = None
+    value: object = None
     error: Exception | None = None
     text: str = ""
 
@@ -43,9 +46,9 @@ class Job:
 
     model: str | None
     name: str
-    recipe: list[Any]
+    recipe: list[ObjectRef[bytes]]
     key: str
-    work: list[Any]
+    work: list[ObjectRef[bytes]]
 
 
 class Worker:
@@ -60,9 +63,9 @@ class Worker:
         logging.disable(logging.WARNING)  # the driver says once what all would say
         self._device = device
         self._model_key: str | None = None
-        self._model: Any = None
+        self._model: object = None
         self._work_key = ""
-        self._work: Callable[..., Any] | None = None
+        self._work: Callable[..., object] | None = None
 
     def place(self) -> tuple[str, int]:
         """The machine that it is on, and its process there."""
@@ -96,10 +99,14 @@ class Worker:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             if job.model is not None:
-                self._model = unpacked(ray.get(job.recipe[0]))(self._device)
+                load = unpacked(ray.get(job.recipe[0]))
+                assert callable(load)
+                self._model = load(self._device)
             self._model_key = job.model
         if job.key != self._work_key:
-            self._work = unpacked(ray.get(job.work[0]))
+            work = unpacked(ray.get(job.work[0]))
+            assert callable(work)
+            self._work = work
             self._work_key = job.key
 
 
