@@ -96,7 +96,7 @@ def diff(
         file, provenance = scored.get(place, (None, Provenance()))
         return load_scored(place, loading, file, provenance)
 
-    options = replace(use.running(run, quiet), engine=use.engine_of(engine, loading))
+    options = replace(use.running(run, quiet), engine=use.engine_of(engine))
     loaded_task = use.load_task(source.task, source)
     base_model = load(base)
     pairs = use.load_pairs(loaded_task, base_model, source.n, source.split, run.seed)

@@ -106,7 +106,7 @@ def discover(
     from circuits.runtime.resume import NAME as PARTIAL
     from circuits.runtime.resume import PartialResults, Pieces
 
-    run = replace(run, engine=use.engine_of(engine, model), recompute=memory.recompute)
+    run = replace(run, engine=use.engine_of(engine), recompute=memory.recompute)
     use.require_writable(out)
     options = use.running(run, quiet)
     strategy, positive_ratio = chosen_by.strategy, chosen_by.positive_ratio

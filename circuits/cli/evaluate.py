@@ -93,7 +93,7 @@ def evaluate(
     from circuits.report import write_report
     from circuits.runtime.resume import Pieces
 
-    run = replace(run, engine=use.engine_of(engine, loading))
+    run = replace(run, engine=use.engine_of(engine))
     use.require_writable(out)
     found = load_scores(scores)
     scored = found.provenance.data

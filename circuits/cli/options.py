@@ -79,14 +79,10 @@ def running(run: RunOptions, quiet: bool) -> RunOptions:
     return replace(run, progress=not quiet)
 
 
-def engine_of(asked: Given[EngineOptions], loading: LoadOptions) -> RayEngine | None:
-    """The engine that was asked for; its other flags are refused without --engine.
-
-    loading: of the model that its workers are to load.
-    """
+def engine_of(asked: Given[EngineOptions]) -> RayEngine | None:
+    """The engine that was asked for; its other flags are refused without --engine."""
     made = asked.make()
     if made.engine is not None:
-        loading.require_one_device_a_worker()
         return narrowed(made, RayEngine)
     if asked.values:
         flag = next(iter(asked.values)).replace("_", "-")

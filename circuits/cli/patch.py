@@ -65,7 +65,7 @@ def patch(
     from circuits.report.patching_page import write_patching
     from circuits.runtime.resume import PartialResults
 
-    run = replace(run, engine=use.engine_of(engine, model))
+    run = replace(run, engine=use.engine_of(engine))
     use.require_writable(out)
     loaded = use.load_task(source.task, source)
     if path and {*asked.values} - {"direction", "align"}:

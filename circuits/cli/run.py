@@ -44,7 +44,7 @@ def run(
     from circuits.pipeline import load_recipe
     from circuits.pipeline import run as run_pipeline
 
-    asked = engine_of(engine, loading)
+    asked = engine_of(engine)
     silence_libraries()
     logging.getLogger("circuits.pipeline").setLevel(logging.INFO)
     resolved = load_recipe(

@@ -47,7 +47,6 @@ from circuits.models.recompute import recomputed
 from circuits.models.selfcheck import check_view
 from circuits.models.sparse_last_layer import sparse_last_layer
 from circuits.models.weight_loading import PLAIN, WeightLoading
-from circuits.options.model import WORKERS_AND_MAP
 from circuits.runtime.notices import say
 from circuits.runtime.oom import out_of_memory
 from tasks.pairs import PairBatch, PairSet
@@ -164,10 +163,14 @@ class HookedModel:
             loaded is compared with this model's fingerprint.
 
         Raises:
-            CircuitsError: for a model that is spread over several devices.
+            CircuitsError: for a model that was spread over several devices and then wrapped.
         """
-        if len({*(getattr(self.hf, "hf_device_map", None) or {}).values()}) > 1:
-            raise CircuitsError(f"{self.name}: {WORKERS_AND_MAP}")
+        places = {*(getattr(self.hf, "hf_device_map", None) or {}).values()}
+        if self._source is None and len(places) > 1:
+            raise CircuitsError(
+                f"{self.name}: it is spread over several devices, and cannot be handed on to "
+                "workers so; load it from its source: HookedModel.from_pretrained(..., weights=)"
+            )
         maker = self._source or FromMemory(self.hf, self._tokenizer, self.name, self.gguf)
         return CheckedRecipe(self.name, self.fingerprint, maker)
 

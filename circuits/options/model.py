@@ -10,10 +10,6 @@ from circuits.errors import CircuitsError
 from circuits.options.choices import Dtype, Quantisation
 from circuits.options.declared import Options
 
-WORKERS_AND_MAP = (
-    "an engine's workers load the model on one device each, and a device map spreads it over the "
-    "devices of one process; leave out the engine or the device map"
-)
 _SIZE = r"\d+(\.\d+)?[KMG]i?B"  # as accelerate reads it
 
 
@@ -49,15 +45,6 @@ class LoadOptions(Options):
             if self.device_map is None:
                 raise CircuitsError("max_memory says how device_map auto is made; give that too")
             memory_limits(self.max_memory)
-
-    def require_one_device_a_worker(self) -> None:
-        """Refuse a device map where workers load the model.
-
-        Raises:
-            CircuitsError: where one is given.
-        """
-        if self.device_map is not None:
-            raise CircuitsError(WORKERS_AND_MAP)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -176,8 +176,6 @@ class Recipe(ModelOptions):
             )
         if self.finetune is not None and self.checkpoints is not None:
             raise CircuitsError("give `finetune` or `checkpoints`, not both")
-        if self.engine is not None:
-            self.require_one_device_a_worker()
         if self.lora is None:
             return
         if self.single:

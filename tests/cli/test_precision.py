@@ -47,10 +47,6 @@ def test_discover_in_8_bits(tmp_path):
             ("--device-map", "auto", "--device", "cpu"),
             "device cpu and a device map are given; leave one of them out",
         ),
-        (
-            ("--device-map", "auto", "--engine", "ray"),
-            "workers load the model on one device each, and a device map spreads it",
-        ),
         (("--compare-precision",), "--compare-precision goes with --quantize int8 or nf4"),
     ],
 )
@@ -128,9 +124,9 @@ def test_a_recipe_loads_what_it_names(tmp_path):
         pass
 
 
-def test_a_recipe_refuses_workers_beside_a_device_map():
-    with pytest.raises(CircuitsError, match=r"an engine's workers load the model on one device"):
-        load_recipe("quickstart", ["device=null", "device_map=auto", "engine={workers: 2}"])
+def test_a_recipe_spreads_a_model_as_it_is_told():
+    with pytest.raises(CircuitsError, match="device cpu and a device map are given"):
+        load_recipe("quickstart", ["device_map=auto"])
     spread = load_recipe(
         "quickstart", ["device=null", "device_map=auto", "max_memory=0=2GB,cpu=1.5GiB"]
     )

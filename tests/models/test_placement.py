@@ -65,7 +65,7 @@ def test_two_devices_that_refuse_to_mix(name, hooked, random_pairs):
         assert there.device == DEVICE
         assert {one.device for one in there.hf.parameters()} == {DEVICE, SECOND}
         found = works(there, pairs)
-        with pytest.raises(CircuitsError, match="workers load the model on one device each"):
+        with pytest.raises(CircuitsError, match="cannot be handed on to workers"):
             there.recipe()
         with pytest.raises(RuntimeError, match=r"tensors on \['lazy:0', 'lazy:1'\]"):
             torch.ones(2, device=DEVICE) + torch.ones(2, device=SECOND)
