@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import UnionType
 from typing import (
@@ -180,7 +180,7 @@ def options_from(kind: type[T], values: Mapping[str, object], place: str = "") -
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
-        line = _refusal(error.errors()[0], kind)
+        line = _refusal(error.errors(), kind)
         raise CircuitsError(f"{place}: {line}" if place else line) from error
 
 
@@ -200,23 +200,43 @@ def narrowed(options: Options, kind: type[T], **more: object) -> T:
     return make(**{**{name: getattr(options, name) for name in shared}, **more})
 
 
-def _refusal(error: ErrorDetails, kind: type[Options]) -> str:
-    """One line on what pydantic refused, in the words that `Options` uses."""
+_EXPECTED = {
+    "int": "it must be a whole number",
+    "float": "it must be a number",
+    "bool": "it must be true or false",
+    "string": "it must be text",
+    "tuple": "it must be a list",
+    "dataclass": "write its keys below it",
+}
+
+
+def _refusal(errors: Sequence[ErrorDetails], kind: type[Options]) -> str:
+    """One line on what pydantic refused first, in the words that `Options` uses.
+
+    errors: of every field, and of every part of a union.
+    """
+    error = errors[0]
     parts = [part for part in error["loc"] if isinstance(part, str)]
     while len(parts) > 1 and (parts[-1] in ("int", "float") or parts[-1].startswith("literal[")):
         parts.pop()  # which part of a union refused it
     *parents, name = [str(part) for part in parts] or [""]
-    where = f"{'.'.join(parents)}: " if parents else ""
+    where, place = f"{'.'.join(parents)}: " if parents else "", ".".join(parts)
     if error["type"] == "literal_error":
         known = tuple(re.findall(r"'([^']*)'", error["ctx"]["expected"]))
         return where + unknown(name, error["input"], known)
     if error["type"] == "value_error":
-        place = ".".join(parts)
         return f"{place + ': ' if place else ''}{error['ctx']['error']}"
     if error["type"] == "unexpected_keyword_argument":
-        return f"{'.'.join(parts)}: no such key{_known_keys(kind, parents)}"
-    said = f"{error['msg'][0].lower()}{error['msg'][1:]}"
-    return f"{'.'.join(parts)}: {said}" if parts else said
+        return f"{place}: no such key{_known_keys(kind, parents)}"
+    said = _EXPECTED.get(error["type"].split("_")[0])
+    if said is None:
+        said = f"{error['msg'][0].lower()}{error['msg'][1:]}"
+        return f"{place}: {said}" if place else said
+    words = [one for one in errors[1:] if one["type"] == "literal_error"]
+    others = [one["ctx"]["expected"] for one in words if one["loc"][:-1] == error["loc"][:-1]]
+    if others:
+        said += f", or one of {others[0]}"
+    return f"{place} {error['input']!r}: {said}"
 
 
 def _checks(kind: type[Options]) -> _Checks:

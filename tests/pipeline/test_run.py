@@ -308,6 +308,10 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
             "needs wrong answers, .* use answer-log-probability",
         ),
         (["attribution.metric=accuracy"], r"attribution\.metric 'accuracy': it has no gradient"),
+        (["lora.steps=abc"], r"lora\.steps 'abc': it must be a whole number$"),
+        (["attribution.steps=x"], r"\.steps 'x': it must be a whole number, or one of 'auto'$"),
+        (["comparison.sizes=0.1"], r"comparison\.sizes 0\.1: it must be a list$"),
+        (["evaluation.quality=yes"], r"evaluation\.quality True: write its keys below it$"),
         (["attribution.batch_size=0"], "attribution: batch_size 0: it must be at least 1"),
         (["pairs.score=7"], r"pairs\.score 7: comparing checkpoints takes at least 8"),
         (
