@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def plan(
     *,
-    model: Annotated[ModelOptions, Without("quantize", "device_map", "max_memory")],
+    model: Annotated[ModelOptions, Without("device_map", "max_memory")],
     length: Annotated[
         int | None, typer.Option(help="Tokens of the longest prompt, answer included.", min=1)
     ] = None,
@@ -85,7 +85,7 @@ def plan(
         raise CircuitsError("say how long the prompts are: --length 512, or --task NAME")
     on_host = target.type == "cpu"
     shape = replace(shape, dtype=as_dtype(model.dtype), device=target.type)
-    job = Job(shape, cost_of(job_name), steps, n or 100, bool(layers.recompute))
+    job = Job(shape, cost_of(job_name), steps, n or 100, bool(layers.recompute), model.quantize)
     overhead = resident_bytes() if on_host else 0
     # This process holds the overhead already.
     has = parse_bytes(memory) if memory is not None else available_memory(target) + overhead
@@ -158,6 +158,8 @@ def _show(model: str, made: Plan, has: int) -> None:
     steps = f", {job.passes} steps" if job.cost.counted else ""
     what = "examples" if job.cost.trains else f"{job.n} pairs"
     dtype = str(job.shape.dtype).removeprefix("torch.")
+    if job.quantize is not None:
+        dtype = f"{dtype}, weights of layers in {job.quantize}"
     typer.echo(
         f"{model}: {traced.parameters / 1e6:,.1f} M parameters, {made.sizes.layout.summary}, "
         f"{made.sizes.layout.n_edges:,} edges"

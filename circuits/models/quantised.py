@@ -81,11 +81,39 @@ class QuantisedLinear(nn.Module):
         codes, state = functional.quantize_4bit(matrix, blocksize=_BLOCK, quant_type=kind)
         return cls(kind, shape, codes, state.absmax, bias, dtype=dtype)
 
+    @classmethod
+    def without_data(cls, module: nn.Module, kind: Quantisation) -> QuantisedLinear:
+        """What `of` makes, on the meta device, where nothing is computed.
+
+        Args:
+            module: `nn.Linear` or GPT-2's `Conv1D`, on the meta device.
+            kind: int8 or nf4.
+
+        Returns:
+            A layer in its place, with as many bytes.
+        """
+        weight, bias = module.weight, module.bias
+        assert isinstance(weight, Tensor) and (bias is None or isinstance(bias, Tensor))
+        rows, columns = weight.T.shape if isinstance(module, Conv1D) else weight.shape
+        shape, count = (rows, columns), rows * columns
+        coded = {"int8": (shape, torch.int8, rows), "nf4": ((-(-count // 2), 1), torch.uint8, 0)}
+        size, dtype, scales = coded[kind]
+        return cls(
+            kind,
+            shape,
+            torch.empty(size, dtype=dtype, device="meta"),
+            torch.empty(scales or -(-count // _BLOCK), device="meta"),
+            bias,
+            dtype=weight.dtype,
+        )
+
     @property
     def weight(self) -> Float[Tensor, "output input"]:
         """What the codes stand for, made anew each time that it is read."""
         if self.kind == "int8":
             return (self.codes * (self.scales / 127)[:, None]).to(self.dtype)
+        if self.codes.is_meta:
+            return torch.empty(self.shape, dtype=self.dtype, device="meta")
         from bitsandbytes import functional
 
         state = functional.QuantState(
@@ -142,13 +170,28 @@ def quantise(model: PreTrainedModel, kind: Quantisation) -> None:
         model: on the device that it is to stay on.
         kind: int8 or nf4.
     """
+    for path, module in quantisable(model):
+        model.set_submodule(path, QuantisedLinear.of(module, kind))
+
+
+def quantisable(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
+    """The layers of a model that are quantised.
+
+    Args:
+        model: with plain weights.
+
+    Returns:
+        Linear layers by their paths, without the unembedding and what the model keeps in float32.
+    """
     ends = [model.get_input_embeddings(), model.get_output_embeddings()]
     wide = tuple(model._keep_in_fp32_modules or ())  # what transformers' own way leaves out too
-    for path, module in list(model.named_modules()):
-        if type(module) not in (nn.Linear, Conv1D) or module in ends:
-            continue
-        if not any(name in path.split(".") for name in wide):
-            model.set_submodule(path, QuantisedLinear.of(module, kind))
+    return [
+        (path, module)
+        for path, module in model.named_modules()
+        if type(module) in (nn.Linear, Conv1D)
+        and module not in ends
+        and not any(name in path.split(".") for name in wide)
+    ]
 
 
 def exact_products(model: nn.Module) -> None:

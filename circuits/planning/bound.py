@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from circuits.models.quantised import QuantisedLinear
 from circuits.planning.jobs import Case, Job
 from circuits.planning.passes import Pass, Shape, TracedPasses
 from circuits.planning.plan import with_slack
@@ -18,6 +19,7 @@ from circuits.planning.sizes import Sizes
 _TIMES = 2  # what goes into and comes out of linear maps, against all that lives at a time
 _PATTERNS = 6  # copies of a layer's attention pattern, where one is made
 _LOGITS = 8  # copies of the logits at answer positions: float32, their softmax, its gradient
+_COPIES = 3  # of a quantised matrix that is turned back: in float32, its dtype, the input's
 _FLOAT = 4
 
 
@@ -55,12 +57,17 @@ def _most(model: PreTrainedModel, shape: Shape) -> int:
     sizes = Sizes.of(model.config)
     layers, heads = sizes.layout.n_layers, sizes.layout.n_heads
     unembedding = model.get_output_embeddings()
-    features = 2 * sizes.d_model + sum(
-        sum(module.weight.shape)
+    linear = [
+        module
         for module in model.modules()
-        if isinstance(module, (nn.Linear, Conv1D)) and module is not unembedding
+        if isinstance(module, (nn.Linear, Conv1D, QuantisedLinear)) and module is not unembedding
+    ]
+    features = 2 * sizes.d_model + sum(
+        sum(one.shape if isinstance(one, QuantisedLinear) else one.weight.shape) for one in linear
     )
+    plain = [one.shape for one in linear if isinstance(one, QuantisedLinear)]
+    turned_back = _COPIES * max((rows * columns for rows, columns in plain), default=0)
     item, positions = max(shape.dtype.itemsize, _FLOAT), shape.batch * shape.length
     patterns = _PATTERNS * layers * heads * positions * shape.length
     logits = _LOGITS * shape.batch * shape.answer_positions * sizes.d_vocab
-    return item * (_TIMES * positions * features + patterns + logits)
+    return item * (_TIMES * positions * features + patterns + logits + turned_back)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from circuits.errors import CircuitsError
+from circuits.options.choices import Quantisation
 from circuits.planning.passes import Shape, TracedPasses, Workload
 from circuits.planning.sizes import Sizes
 
@@ -24,6 +25,7 @@ class Job:
     steps: points on the path; of finetune and lora, optimizer steps, which then say how long it
         takes and not `n`. None takes what the method does unless told.
     recompute: whether layers are run again in backward passes.
+    quantize: how the weights of layers are kept; None keeps them in the shape's dtype.
     """
 
     shape: Shape
@@ -31,6 +33,7 @@ class Job:
     steps: int | None = None
     n: int = 1
     recompute: bool = False
+    quantize: Quantisation | None = None
 
     def __post_init__(self) -> None:
         shape = self.shape
@@ -49,6 +52,8 @@ class Job:
             raise CircuitsError(f"{self.cost.name} takes no number of steps")
         if self.steps is not None and self.steps < 1:
             raise CircuitsError(f"steps={self.steps}: it must be at least 1")
+        if self.cost.trains and self.quantize is not None:
+            raise CircuitsError(f"{self.cost.name} trains plain weights; leave quantize out")
         if self.recompute:
             self.cost.require_recomputable()
         if not self.cost.splits:

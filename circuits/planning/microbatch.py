@@ -10,6 +10,8 @@ from transformers import AutoConfig
 
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel
+from circuits.models.quantised import KINDS
+from circuits.options.choices import Quantisation
 from circuits.planning.bound import obviously_fits
 from circuits.planning.counter import storages
 from circuits.planning.device import total_memory
@@ -55,7 +57,7 @@ def choose_batch_size(
     if usual == 1:
         return 1
     points = None if isinstance(steps, str) else steps
-    job = Job(_shape(model, pairs, usual), cost, points, n=usual, recompute=recompute)
+    job = Job(_shape(model, pairs, usual), cost, points, usual, recompute, _kept(model))
     return max(1, _fitting(model, job))
 
 
@@ -85,7 +87,7 @@ def choose_recomputation(
         return wanted
     if not cost.recomputes:
         return False
-    job = Job(_shape(model, pairs, 1), cost)
+    job = Job(_shape(model, pairs, 1), cost, quantize=_kept(model))
     if _fitting(model, job):
         return False
     say(
@@ -106,6 +108,12 @@ def _shape(model: HookedModel, pairs: PairSet, batch: int) -> Shape:
         model.device.type,
         padded=batch > 1 and len(lengths) > 1,
     )
+
+
+def _kept(model: HookedModel) -> Quantisation | None:
+    """How the weights are kept, where the plan knows that way."""
+    words = (model.quantisation or "").split()
+    return next((kind for kind in KINDS if kind in words), None)
 
 
 def _fitting(model: HookedModel, job: Job) -> int:

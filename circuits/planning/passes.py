@@ -30,8 +30,10 @@ from circuits.errors import CircuitsError
 from circuits.models.adapters import quiet_peft
 from circuits.models.architecture import separable
 from circuits.models.language import auto_class, tower
+from circuits.models.quantised import QuantisedLinear, quantisable
 from circuits.models.recompute import Recomputable, recomputed
 from circuits.models.sparse_last_layer import sparse_last_layer
+from circuits.options.choices import Quantisation
 from circuits.planning.counter import FUSED_ATTENTION, Counter, storages
 
 _WIDEST_FUSED = 256  # d_head of CUDA's fused kernels
@@ -113,7 +115,12 @@ class TracedPasses:
 
 
 def trace(
-    config: PreTrainedConfig, shape: Shape, *, trains: str | None = None, recompute: bool = False
+    config: PreTrainedConfig,
+    shape: Shape,
+    *,
+    trains: str | None = None,
+    recompute: bool = False,
+    quantize: Quantisation | None = None,
 ) -> TracedPasses:
     """Count the passes of a model of this configuration. No weight is read, nothing is allocated.
 
@@ -123,6 +130,7 @@ def trace(
         trains: "weights" for a step that trains all of them, "lora" for one that trains an adapter
             of rank 8 on all layers; `step` then holds the optimizer's moments too.
         recompute: whether `step` runs layers again in its backward pass.
+        quantize: how the weights of layers are kept; each is turned back where it is multiplied.
 
     Returns:
         Memory and operations of each pass.
@@ -132,6 +140,10 @@ def trace(
             would refuse.
     """
     model = _empty(config, shape.dtype)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    if quantize is not None:
+        for path, module in quantisable(model):
+            model.set_submodule(path, QuantisedLinear.without_data(module, quantize))
     tail: tuple[nn.Module, ...] = ()
     again = None
     if trains is None:  # refuses what cannot be scored or run on a circuit
@@ -153,8 +165,10 @@ def trace(
             f"{type(model).__name__}: it cannot be planned, since its code depends on data "
             f"({(str(error) or type(error).__name__).splitlines()[0]})"
         ) from error
+    if trains == "lora":
+        parameters += sum(parameter.numel() for parameter in trained)
     return TracedPasses(
-        sum(parameter.numel() for parameter in model.parameters()),
+        parameters,
         sum(tensors.values()),
         sum(storages(trained).values()),
         getattr(model.config, "_attn_implementation", None) != "sdpa",

@@ -94,7 +94,9 @@ def plan(config: PreTrainedConfig, job: Job, *, overhead: int = 0) -> Plan:
         raise CircuitsError(
             f"{job.shape.length} tokens, but the model's context window holds {sizes.n_ctx}"
         )
-    traced = trace(config, job.shape, trains=job.cost.trains, recompute=job.recompute)
+    traced = trace(
+        config, job.shape, trains=job.cost.trains, recompute=job.recompute, quantize=job.quantize
+    )
     case = Case(job, sizes, traced)
     return Plan(job, sizes, traced, case.lasting, job.cost.phases(case), overhead)
 

@@ -63,6 +63,14 @@ def test_recomputation_is_planned(config_alone):
     refused(circuits(*arguments, "--recompute", "--job", "exact"), "exact keeps nothing for a")
 
 
+def test_quantised_weights_are_planned(config_alone):
+    arguments = ("plan", "--model", config_alone, "--length", 32, "--device", "cpu")
+    done = circuits(*arguments, "--memory", "24GB", "--quantize", "nf4")
+    assert done.returncode == 0 and "float32, weights of layers in nf4" in done.stdout, done.stderr
+    done = circuits(*arguments, "--quantize", "int8", "--job", "finetune")
+    refused(done, "finetune trains plain weights; leave quantize out")
+
+
 def test_a_device_that_is_not_here_is_planned_from_its_memory(config_alone):
     arguments = ("plan", "--model", config_alone, "--length", 32, "--device", "cuda:7")
     refused(circuits(*arguments), "cuda:7: no such device here; say its memory with --memory 24GB")

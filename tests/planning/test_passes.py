@@ -9,8 +9,9 @@ from transformers import GPT2Config, T5Config
 
 from circuits.errors import CircuitsError
 from circuits.models.architecture import separable
+from circuits.models.quantised import QuantisedLinear, quantise
 from circuits.models.sparse_last_layer import sparse_last_layer
-from circuits.planning.counter import Counter
+from circuits.planning.counter import Counter, storages
 from circuits.planning.passes import Shape, trace
 from circuits.tuning.targets import Projections
 
@@ -71,6 +72,25 @@ def test_operations_and_weights_by_hand(dtype):
     buffers = sum(buffer.nbytes for buffer in make_model("gpt2").buffers())
     assert traced.weights == traced.parameters * dtype.itemsize + buffers
     assert traced.forward.kept < traced.forward.peak < traced.step.kept < traced.step.peak
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_quantised_weights_have_the_bytes_of_a_quantised_model(name, kind):
+    model = make_model(name)
+    plain = trace(CONFIGS[name](), Shape(2, 20))
+    traced = trace(CONFIGS[name](), Shape(2, 20), quantize=kind)
+    quantise(model, kind)
+    assert traced.weights == sum(storages([*model.parameters(), *model.buffers()]).values())
+    assert traced.weights < 0.7 * plain.weights
+    assert traced.parameters == plain.parameters == make_model(name).num_parameters()
+    layers = [one for one in model.modules() if isinstance(one, QuantisedLinear)]
+    largest = 4 * max(layer.shape[0] * layer.shape[1] for layer in layers)
+    long = Shape(2, 1)
+    beside = trace(CONFIGS[name](), long, quantize=kind).forward.peak
+    assert beside > trace(CONFIGS[name](), long).forward.peak
+    assert largest < beside
+    assert traced.step.matmul == plain.step.matmul
 
 
 def test_costs_grow_as_they_should():

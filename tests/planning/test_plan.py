@@ -17,6 +17,7 @@ from circuits.model_diff.head_types import HeadTypeKeys
 from circuits.model_diff.paired_forward import diff_batch
 from circuits.models import HookedModel
 from circuits.models.inputs import shared_length
+from circuits.models.quantised import quantise
 from circuits.options.tuning import FinetuneSettings
 from circuits.planning import Rates, Shape, largest_batch, plan, suggestions
 from circuits.planning.counter import Counter
@@ -104,6 +105,19 @@ def test_recomputation_takes_what_is_planned_and_far_less(wide, random_pairs, sh
         assert planned == pytest.approx(real, rel=0.15)
         wanted.append(real)
     assert wanted[1] < 0.6 * wanted[0]
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_within_a_quarter_of_what_a_quantised_model_allocates(wide, random_pairs, kind):
+    plain = AutoModelForCausalLM.from_config(wide[0])
+    quantise(plain, kind)
+    model = HookedModel(plain, None, kind)
+    batch = next(random_pairs(n=2, length=64).batches(2))
+    chosen = method("eap-ig", steps=2)
+    real = allocated(plain, lambda: chosen.scores(model, batch, METRICS["logit-difference"]))
+    shared = Shape(2, 64, shared=shared_length(batch))
+    job = dataclasses.replace(job_of(shared, "eap-ig", 2), quantize=kind)
+    assert beside_the_weights(wide[0], job) == pytest.approx(real, rel=0.25)
 
 
 def test_within_a_quarter_of_what_running_a_circuit_allocates(wide, random_pairs):
