@@ -312,6 +312,7 @@ def test_a_choice_of_examples_is_the_batch_without_the_others(random_pairs):
         ({"steps": 5, "tolerance": 0.1}, "a tolerance belongs to steps='auto'"),
     ],
 )
+@pytest.mark.usefixtures("untyped")
 def test_refused_settings(settings, message):
     with pytest.raises(CircuitsError, match=message):
         method("eap-ig", **settings)

@@ -47,13 +47,17 @@ def cluster():
         head_node_args={"num_cpus": 2, "include_dashboard": False, "object_store_memory": 10**8},
     )
     yield made
-    for engine in engines_of(made):
+    for engine in (*engines_of(made), engine_of_two(made)):
         close_engine(engine)
     made.shutdown()
 
 
 def engines_of(cluster):
     return [RayEngine(cluster.address, workers) for workers in (1, 2, 4)]
+
+
+def engine_of_two(cluster):
+    return RayEngine(cluster.address, 2, retries=1)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +67,7 @@ def second(cluster):
 
 @pytest.fixture
 def two(cluster, second):
-    return RayEngine(cluster.address, 2, retries=1)
+    return engine_of_two(cluster)
 
 
 def same(one, other):
