@@ -27,10 +27,16 @@ def plan(
     length: Annotated[
         int | None, typer.Option(help="Tokens of the longest prompt, answer included.", min=1)
     ] = None,
-    answer_positions: Annotated[int, typer.Option(help="Answer tokens of a prompt.", min=1)] = 1,
+    answer_positions: Annotated[
+        int, typer.Option("--answer-tokens", help="Answer tokens of a prompt.", min=1)
+    ] = 1,
     shared: Annotated[
         int,
-        typer.Option(help="Tokens at the start that clean and corrupted prompts share.", min=0),
+        typer.Option(
+            "--shared-prefix",
+            help="Tokens at the start that clean and corrupted prompts share.",
+            min=0,
+        ),
     ] = 0,
     task: Annotated[
         str | None, typer.Option(help="Instead of --length: a task whose prompts are measured.")

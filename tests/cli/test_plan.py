@@ -63,6 +63,17 @@ def test_recomputation_is_planned(config_alone):
     refused(circuits(*arguments, "--recompute", "--job", "exact"), "exact keeps nothing for a")
 
 
+def test_a_shared_prefix_saves_memory_and_answers_take_some(config_alone):
+    arguments = ("plan", "--model", config_alone, "--length", 64, "--n", 500, "--device", "cuda:7")
+    arguments += ("--batch-size", 500, "--memory", "24GB")
+    peaks = []
+    for flags in (("--shared-prefix", 32), (), ("--answer-tokens", 16)):
+        done = circuits(*arguments, *flags)
+        assert done.returncode == 0, done.stderr
+        peaks.append(float(done.stdout.partition("peak: ")[2].split(" MB")[0].split()[-1]))
+    assert peaks == sorted(set(peaks))
+
+
 def test_quantised_weights_are_planned(config_alone):
     arguments = ("plan", "--model", config_alone, "--length", 32, "--device", "cpu")
     done = circuits(*arguments, "--memory", "24GB", "--quantize", "nf4")
