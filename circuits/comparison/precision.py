@@ -17,7 +17,7 @@ from circuits.errors import CircuitsError
 from circuits.format import signed
 from circuits.graph import EdgeScores
 from circuits.models import HookedModel
-from circuits.models.quantised import unquantised_bytes
+from circuits.models.quantised import kept_as, unquantised_bytes
 from circuits.options.run import RunOptions
 from circuits.planning.device import available_memory
 from tasks.pairs import PairSet
@@ -87,7 +87,7 @@ def precision_of(model: HookedModel) -> str | None:
     if kind is None:
         return None
     said = f"{model.name}: its weights are quantised ({kind})"
-    coarse = kind.endswith(_COARSE)
+    coarse = kept_as(model.hf) in _COARSE
     return f"{said}; circuits of 4 bits are circuits of another model" if coarse else said
 
 

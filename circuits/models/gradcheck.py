@@ -8,8 +8,8 @@ their dequantised weights, made one at a time and again in the backward pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from circuits.models.forwards import replaced_forwards
 from circuits.models.quantised import dequantised
 
 _EXAMPLES, _LENGTH = 2, 6
@@ -102,20 +103,10 @@ def _run(
     return logits.detach(), torch.cat(known) if known else None
 
 
-@contextmanager
-def _plain_products(layers: Sequence[nn.Module]) -> Iterator[None]:
+def _plain_products(layers: Sequence[nn.Module]) -> AbstractContextManager[None]:
     """For one block of code, layers multiply with their dequantised weights."""
-    own = {layer: vars(layer).get("forward") for layer in layers}
-    for layer in layers:
-        vars(layer)["forward"] = partial(checkpoint, partial(_product, layer), use_reentrant=False)
-    try:
-        yield
-    finally:
-        for layer, forward in own.items():
-            if forward is None:
-                del vars(layer)["forward"]
-            else:
-                vars(layer)["forward"] = forward
+    again = partial(checkpoint, use_reentrant=False)
+    return replaced_forwards({layer: partial(again, partial(_product, layer)) for layer in layers})
 
 
 def _product(layer: nn.Module, x: Tensor) -> Tensor:

@@ -9,11 +9,12 @@ in which their module runs; they are read from where accelerate keeps them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
+
+from circuits.models.forwards import replaced_forwards
 
 _HOME = "_home"
 
@@ -87,22 +88,14 @@ def through(module: nn.Module, x: Tensor) -> Tensor:
     return made.to(x.device)
 
 
-@contextmanager
-def unhooked(module: nn.Module) -> Iterator[None]:
+def unhooked(module: nn.Module) -> AbstractContextManager[None]:
     """For one block of code, a module runs without accelerate's moving of weights and inputs.
 
     Args:
         module: of the model.
 
-    Yields:
-        Nothing.
+    Returns:
+        The block, for `with`.
     """
-    own = vars(module).get("forward")
     plain = getattr(module, "_old_forward", None)
-    if plain is not None:
-        vars(module)["forward"] = plain
-    try:
-        yield
-    finally:
-        if plain is not None and own is not None:
-            vars(module)["forward"] = own
+    return replaced_forwards({} if plain is None else {module: plain})

@@ -21,6 +21,7 @@ from transformers.pytorch_utils import Conv1D
 from circuits.errors import CircuitsError, UnsupportedError
 from circuits.models.placement import held
 from circuits.options.choices import Quantisation
+from circuits.options.declared import require_known
 
 KINDS: tuple[Quantisation, ...] = get_args(Quantisation)
 _BLOCK = 64  # neighbours that share a scale in 4 bits, as in bitsandbytes' own layers
@@ -152,8 +153,7 @@ class _Product(torch.autograd.Function):
 
 def require_package(kind: str) -> None:
     """Refuse to quantise without the package that does it."""
-    if kind not in KINDS:
-        raise CircuitsError(f"unknown quantisation {kind!r}; known: {', '.join(KINDS)}")
+    require_known("quantisation", kind, KINDS)
     try:
         import bitsandbytes  # noqa: F401
     except ImportError as error:
@@ -259,6 +259,18 @@ _READ = {
     "LinearNF4": _of_4bit,
     "LinearFP4": _of_4bit,
 }
+
+
+def kept_as(model: nn.Module) -> str | None:
+    """How the weights of a model's `QuantisedLinear` layers are kept.
+
+    Args:
+        model: any.
+
+    Returns:
+        int8, nf4 or fp4; None where it has no such layer.
+    """
+    return next((one.kind for one in model.modules() if isinstance(one, QuantisedLinear)), None)
 
 
 def unquantised_bytes(model: nn.Module) -> int:

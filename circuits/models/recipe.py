@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
@@ -15,16 +15,6 @@ from circuits.models.weight_loading import WeightLoading
 
 if TYPE_CHECKING:
     from circuits.models.hooked import HookedModel
-
-Model = TypeVar("Model", covariant=True)
-
-
-@runtime_checkable
-class Maker(Protocol[Model]):
-    """Makes a model on a device."""
-
-    def __call__(self, device: str) -> Model:
-        """The model."""
 
 
 @runtime_checkable
@@ -43,12 +33,12 @@ Known = TypeVar("Known", bound=Fingerprinted)
 class CheckedRecipe(Generic[Known]):
     """A recipe whose model must be the one that it was written for.
 
-    name: of the model. key: its fingerprint. make: loads it.
+    name: of the model. key: its fingerprint. make: loads it on a device.
     """
 
     name: str
     key: str
-    make: Maker[Known]
+    make: Callable[[str], Known]
 
     def __call__(self, device: str) -> Known:
         """Load the model, and compare its weights' fingerprint."""

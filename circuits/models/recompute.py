@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from transformers import Cache
 from transformers.pytorch_utils import Conv1D
 
+from circuits.models.forwards import replaced_forwards
+
 _Context = Any  # torch makes it anew for every run, and takes any attribute
 
 
@@ -51,23 +53,13 @@ def recomputed(parts: Recomputable, around: AbstractContextManager[object]) -> I
     Yields:
         Nothing; on exit the layers run as before.
     """
-    own = {layer: vars(layer).get("forward") for layer in parts.layers}
-    for layer in parts.layers:  # an instance's `forward` goes before its class's
+    forwards = {}
+    for layer in parts.layers:
         inside = set(layer.modules())
         added = [module for module in parts.added if module in inside and _plain(module)]
-        vars(layer)["forward"] = partial(_keeping_inputs, layer.forward, added, around)
-    try:
+        forwards[layer] = partial(_keeping_inputs, layer.forward, added, around)
+    with replaced_forwards(forwards):
         yield
-    finally:
-        for layer, forward in own.items():
-            _put_back(layer, forward)
-
-
-def _put_back(module: nn.Module, forward: Callable[..., object] | None) -> None:
-    if forward is None:
-        del vars(module)["forward"]
-    else:
-        vars(module)["forward"] = forward
 
 
 def _plain(module: nn.Module) -> bool:
@@ -150,17 +142,9 @@ class _Again(torch.autograd.Function):
         return None, None, *found
 
 
-@contextmanager
-def _not_multiplied(modules: Sequence[nn.Module]) -> Iterator[None]:
+def _not_multiplied(modules: Sequence[nn.Module]) -> AbstractContextManager[None]:
     """For one block of code, modules give zeros, with the gradient of what they would give."""
-    own = {module: vars(module).get("forward") for module in modules}
-    for module in modules:
-        vars(module)["forward"] = partial(_Zeros.apply, _matrix(module))
-    try:
-        yield
-    finally:
-        for module, forward in own.items():
-            _put_back(module, forward)
+    return replaced_forwards({one: partial(_Zeros.apply, _matrix(one)) for one in modules})
 
 
 def _matrix(module: nn.Module) -> Float[Tensor, "output input"]:

@@ -14,6 +14,8 @@ from functools import partial
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from circuits.models.forwards import replaced_forwards
+
 
 @contextmanager
 def sparse_last_layer(
@@ -35,17 +37,9 @@ def sparse_last_layer(
     Yields:
         Nothing; on exit the modules run as before.
     """
-    own = {module: vars(module).get("forward") for module in modules}
-    for module in modules:  # an instance's `forward` goes before its class's
-        vars(module)["forward"] = partial(_at, module.forward, batch, example_index, position)
-    try:
+    given = (batch, example_index, position)
+    with replaced_forwards({one: partial(_at, one.forward, *given) for one in modules}):
         yield
-    finally:
-        for module, forward in own.items():
-            if forward is None:
-                del vars(module)["forward"]
-            else:
-                vars(module)["forward"] = forward
 
 
 def _at(

@@ -9,6 +9,17 @@ from circuits.options.declared import Options
 from circuits.options.engine import RayEngine
 
 
+@dataclass(frozen=True)
+class BatchOptions(Options):
+    """What is run at a time.
+
+    Attributes:
+        batch_size: Prompt pairs at a time; by default as many as fit and still gain speed.
+    """
+
+    batch_size: Positive | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecomputeOptions(Options):
     """What is kept for a backward pass.
@@ -22,17 +33,15 @@ class RecomputeOptions(Options):
 
 
 @dataclass(frozen=True)
-class RunOptions(RecomputeOptions):
+class RunOptions(BatchOptions, RecomputeOptions):
     """Batches, memory, the seed of every random draw, and progress.
 
     Attributes:
-        batch_size: Prompt pairs at a time; by default as many as fit and still gain speed.
         seed: Seed of every random choice.
         progress: Show a progress bar on stderr.
         engine: Whose workers run the batches (default: this process).
     """
 
-    batch_size: Positive | None = None
     seed: Count = 0
     progress: bool = False
     engine: RayEngine | None = None

@@ -25,7 +25,7 @@ from circuits.options.engine import RayEngine
 from circuits.options.evaluation import EvalConfig, PerturbationOptions
 from circuits.options.model import ModelOptions
 from circuits.options.patching import PatchSpec
-from circuits.options.run import RecomputeOptions
+from circuits.options.run import BatchOptions, RecomputeOptions
 from circuits.options.tuning import FinetuneOptions, LoraComparisonOptions
 
 AtLeastTwo = Annotated[int, Within(at_least=2)]
@@ -58,14 +58,8 @@ class PairsSection(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttributionSection(AttributionOptions, MetricOptions, RecomputeOptions):
-    """How edges are scored; the accuracy required is the last checkpoint's.
-
-    Attributes:
-        batch_size: Prompt pairs at a time; by default as many as fit and still gain speed.
-    """
-
-    batch_size: Positive | None = None
+class AttributionSection(AttributionOptions, MetricOptions, BatchOptions, RecomputeOptions):
+    """How edges are scored; the accuracy required is the last checkpoint's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +74,7 @@ class QualityConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationSection(EvalConfig, PerturbationOptions):
+class EvaluationSection(EvalConfig, PerturbationOptions, BatchOptions):
     """What is asked of each circuit, and the conditions of robustness.
 
     No two conditions have one name, and none is called score, evaluate, example or other-examples.
@@ -91,40 +85,34 @@ class EvaluationSection(EvalConfig, PerturbationOptions):
         variants: Other options of the task by name, such as a template.
         other_examples: Pairs of other examples.
         quality: How good what a checkpoint writes is; None leaves the question out.
-        batch_size: Prompt pairs at a time; by default as many as fit and still gain speed.
     """
 
     corruptions: tuple[str, ...] = ()
     variants: dict[str, dict[str, object]] = field(default_factory=dict)
     other_examples: Count = 50
     quality: QualityConfig | None = None
-    batch_size: Positive | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelDiffSection(Options):
+class ModelDiffSection(BatchOptions):
     """Attention and hidden states of the base and the last checkpoint.
 
     Attributes:
         documents: Clean prompts, of the pairs that edges are scored on.
-        batch_size: Prompt pairs at a time; by default as many as fit and still gain speed.
     """
 
     documents: AtLeastTwo = 64
-    batch_size: Positive | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatchingSection(PatchSpec):
+class PatchingSection(PatchSpec, BatchOptions):
     """Exact activation patching of the last checkpoint.
 
     Attributes:
         pairs: Pairs, the first of those for evaluation.
-        batch_size: Prompt pairs at a time; by default as many as fit and still gain speed.
     """
 
     pairs: Positive = 16
-    batch_size: Positive | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from transformers import AutoConfig
 
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel
-from circuits.models.quantised import KINDS
+from circuits.models.quantised import KINDS, kept_as
 from circuits.options.choices import Quantisation
 from circuits.planning.bound import obviously_fits
 from circuits.planning.counter import storages
@@ -112,8 +112,8 @@ def _shape(model: HookedModel, pairs: PairSet, batch: int) -> Shape:
 
 def _kept(model: HookedModel) -> Quantisation | None:
     """How the weights are kept, where the plan knows that way."""
-    words = (model.quantisation or "").split()
-    return next((kind for kind in KINDS if kind in words), None)
+    kind = kept_as(model.hf)
+    return next((known for known in KINDS if known == kind), None)
 
 
 def _fitting(model: HookedModel, job: Job) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+from circuits.models.forwards import replaced_forwards
 
 
 class CachedModules:
@@ -31,20 +33,12 @@ class CachedModules:
             for handle in handles:
                 handle.remove()
 
-    @contextmanager
-    def skipping(self, modules: Iterable[nn.Module], copies: int = 1) -> Iterator[None]:
+    def skipping(
+        self, modules: Iterable[nn.Module], copies: int = 1
+    ) -> AbstractContextManager[None]:
         """Inside the block these modules compute nothing; hooks on them still run."""
-        taken = {module: module.__dict__.get("forward") for module in modules}
-        for module in taken:
-            module.forward = partial(_give, _map_first(self._outputs[module], copies))
-        try:
-            yield
-        finally:
-            for module, forward in taken.items():
-                if forward is None:
-                    del module.forward
-                else:
-                    module.forward = forward
+        given = {one: _map_first(self._outputs[one], copies) for one in modules}
+        return replaced_forwards({one: partial(_give, output) for one, output in given.items()})
 
     def widest(self, modules: Sequence[nn.Module]) -> nn.Module | None:
         """The first before the last that gives just what the last does, nothing added to it."""

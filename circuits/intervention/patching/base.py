@@ -21,6 +21,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
 from circuits.models import HookedModel
+from circuits.models.forwards import replaced_forwards
 from circuits.models.hooks import Hooks
 from tasks.pairs import PairBatch
 
@@ -105,8 +106,8 @@ class ResumableRun:
             stream = self._streams[start.layer][:, start.position :]
             inject.after(skipped[-1][0], lambda x: stream.repeat(copies, 1, 1).view(x.shape))
         with ExitStack() as stack:
-            for block, returns in skipped:
-                stack.enter_context(_skipped(block, returns))
+            forwards = {block: partial(_hand_through, returns) for block, returns in skipped}
+            stack.enter_context(replaced_forwards(forwards))
             stack.enter_context(inject)
             if start.position:
                 stack.enter_context(_arguments(self.model.hf, **self._memory(start, copies)))
@@ -143,21 +144,8 @@ def _arguments(model: nn.Module, **given: object) -> Iterator[None]:
         handle.remove()
 
 
-@contextmanager
-def _skipped(block: nn.Module, returns: int | None) -> Iterator[None]:
-    """Have a block hand its input through; `returns` is how many things it returns."""
-    before = block.__dict__.get("forward")  # accelerate wraps a module's forward in this way
-    block.forward = partial(_hand_through, returns)
-    try:
-        yield
-    finally:
-        if before is None:
-            del block.forward
-        else:
-            block.forward = before
-
-
 def _hand_through(returns: int | None, hidden_states: Tensor, *_: object, **__: object) -> object:
+    """What a block gives that hands its input through; `returns` is how many things it returns."""
     return hidden_states if returns is None else (hidden_states, *[None] * (returns - 1))
 
 

@@ -45,12 +45,13 @@ class Piece:
 
 @dataclass(eq=False)
 class _Hired:
-    """A worker. starting: answered when it is there. has: its pieces, in the order given."""
+    """A worker. starting: answered with its node when it is there. has: its pieces, in the order
+    given.
+    """
 
     actor: Any  # Ray makes its methods by their names
     starting: object
     node: str = ""
-    pid: int = 0
     has: dict[object, Piece] = field(default_factory=dict)
 
     @property
@@ -127,7 +128,7 @@ class Pool:
                 )
                 .remote(engine.cpus_per_worker, engine.device)
             )
-            self.workers.append(_Hired(actor, actor.place.remote()))
+            self.workers.append(_Hired(actor, actor.node.remote()))
 
     def _assign(self) -> None:
         """Give waiting pieces to the workers with least to do; a second one only while there are
@@ -180,7 +181,7 @@ class Pool:
                 self._failed(worker, error)
             return
         if not worker.ready:
-            worker.starting, (worker.node, worker.pid) = None, answer
+            worker.starting, worker.node = None, answer
             self._failed_starts = 0
             return
         piece = worker.has.pop(ref)

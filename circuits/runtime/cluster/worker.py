@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,11 +66,11 @@ class Worker:
         self._work_key = ""
         self._work: Callable[..., object] | None = None
 
-    def place(self) -> tuple[str, int]:
-        """The machine that it is on, and its process there."""
+    def node(self) -> str:
+        """The machine that it is on."""
         import ray
 
-        return str(ray.util.get_node_ip_address()), os.getpid()
+        return str(ray.util.get_node_ip_address())
 
     def run(self, job: Job, argument: bytes) -> bytes:
         """Do a job's work on one piece; whatever goes wrong is told and not raised."""
