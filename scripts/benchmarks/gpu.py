@@ -12,6 +12,10 @@ Llama 3.1 8B (bfloat16: 1 x 512 and 1 x 1,024), drawn on the card itself. Of eac
 
 Then one circuit of random edges at several sizes beside one plain forward pass: the dearest kind.
 
+Then (`gpu_limits.py`) whether scores on the card are those of the processor, also with layers run
+again and with most layers in the processor's memory; and the most memory that the 8B shape takes
+at 1 x 1,024 in bfloat16, and in int8 and nf4 with layers run again.
+
 One JSON file, written anew after every line, so that a run that is cut off has kept what it did.
 Lines that the budget (`--budget`, seconds) leaves no time for are named under `left_out`. Targets:
 engine / floor at most 1.15 in time and 1.25 in memory on each line; `met` says of which it holds.
@@ -21,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import gc
 import json
 import statistics
 import time
@@ -33,6 +38,7 @@ from typing import Any
 import torch
 from attribution import STEPS, engine, floor, pairs, random_model, seconds
 from evaluation import plain, random_circuit
+from gpu_limits import LIMITS, exact_line, size_line
 
 from circuits.attribution import cost_of
 from circuits.intervention import CircuitRunner
@@ -188,9 +194,25 @@ def measure(
         if not late(f"{part.model} circuits"):
             keep(circuit_line(model, *part.shapes[0], options.repeats))
         del model
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        emptied()
+    sizes_of = argparse.Namespace(device=options.device, layers=None, length=128)
+    sizes_of.big, sizes_of.long, sizes_of.dtype = "llama-3.1-8b", 1024, "bfloat16"
+    if options.small:
+        sizes_of.layers, sizes_of.length, sizes_of.big, sizes_of.long = 1, 8, "gpt2", 64
+    if not late("scores beside the processor's"):
+        keep(exact_line(sizes_of))
+    for kind, recompute, limit in LIMITS:
+        if not late(f"memory, {kind or 'plain'}"):
+            keep(size_line(sizes_of, kind, limit, allocated, recompute=recompute))
+            emptied()
     return left_out
+
+
+def emptied() -> None:
+    """Give back what nothing holds any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def main() -> None:
