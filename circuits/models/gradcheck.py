@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from circuits.models.forwards import replaced_forwards
 from circuits.models.quantised import dequantised
+from circuits.models.rounding import allowed_error
 
 _EXAMPLES, _LENGTH = 2, 6
 
@@ -33,8 +34,7 @@ def wrong_gradients(model: PreTrainedModel, layers: Sequence[nn.Module]) -> str 
 
     Returns:
         What the layers do, in words, where gradients or logits differ from those of the
-        dequantised weights by more than 1e-4 of the largest in float32, and 5e-2 in narrower
-        types; None where they do not.
+        dequantised weights by more than rounding does; None where they do not.
     """
     if not layers:
         return None
@@ -48,7 +48,7 @@ def wrong_gradients(model: PreTrainedModel, layers: Sequence[nn.Module]) -> str 
     assert theirs is not None
     if mine is None:
         return "give no gradients with respect to the embeddings"
-    tolerance = 1e-4 if model.dtype == torch.float32 else 5e-2
+    tolerance = allowed_error(model.dtype)
     for what, one, other in (
         ("other logits than", found, expected),
         ("other gradients with respect to the embeddings than those of", mine, theirs),

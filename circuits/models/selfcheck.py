@@ -29,6 +29,7 @@ from circuits.errors import CircuitsError
 from circuits.models.headcheck import check_heads
 from circuits.models.hooks import Hooks
 from circuits.models.load_errors import abbreviated
+from circuits.models.rounding import allowed_error
 from circuits.models.running import Running, require_order
 from circuits.models.stream import SourceActivations
 from circuits.models.view import (
@@ -73,7 +74,7 @@ def _check_runs(model: HookedModel, batch: PairBatch) -> list[nn.Module]:
     compare = partial(_compare, type(model.hf).__name__, model.hf.dtype)
     compare("with every edge kept, the clean", kept, clean)
     compare("with no edge kept, the corrupted", none, corrupted)
-    if _error(both, clean) > _tolerance(model.hf.dtype):  # which of the two it is
+    if _error(both, clean) > allowed_error(model.hf.dtype):  # which of the two it is
         cached = model.logits(rest.clean, rest, prefix=prefix)
         compare("behind a cached prefix, the clean", cached, clean)
     compare("with the last layer run where it is read, the clean", both, clean)
@@ -110,10 +111,6 @@ def _probe(d_vocab: int, length: int) -> PairBatch:
     return next(PairSet(pairs).batches(2))
 
 
-def _tolerance(dtype: torch.dtype) -> float:
-    return 1e-4 if dtype == torch.float32 else 5e-2
-
-
 def _error(found: Float[Tensor, "read vocab"], expected: Float[Tensor, "read vocab"]) -> float:
     """The largest difference, as a share of the largest logit; equal zeros differ by nothing."""
     difference = float((found - expected).abs().max())
@@ -127,7 +124,7 @@ def _compare(
     found: Float[Tensor, "read vocab"],
     expected: Float[Tensor, "read vocab"],
 ) -> None:
-    error, tolerance = _error(found, expected), _tolerance(dtype)
+    error, tolerance = _error(found, expected), allowed_error(dtype)
     if not error <= tolerance:
         raise CircuitsError(
             f"{architecture}: the residual-stream view is wrong for this model: {what} logits are "

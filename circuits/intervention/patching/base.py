@@ -23,6 +23,7 @@ from transformers.cache_utils import CacheLayerMixin
 from circuits.models import HookedModel
 from circuits.models.forwards import replaced_forwards
 from circuits.models.hooks import Hooks
+from circuits.models.rounding import allowed_error
 from tasks.pairs import PairBatch
 
 
@@ -94,8 +95,8 @@ class ResumableRun:
         middle = min(self.tokens.shape[1] // 2, int(self.batch.position.min()))
         start = ResumePoint(len(self._returns) // 2, middle)
         error = (self.run_from(start, 2, Hooks()) - self.logits).abs().max()
-        tolerance = 1e-4 if self.model.hf.dtype == torch.float32 else 5e-2
-        return bool(error <= tolerance * self.logits.abs().max())
+        allowed = allowed_error(self.model.hf.dtype)
+        return bool(error <= allowed * self.logits.abs().max())
 
     @contextmanager
     def _going_on(self, start: ResumePoint, copies: int) -> Iterator[None]:
