@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from attribution import STEPS, pairs, random_model, seconds
 
-from circuits.attribution import cost_of, method
+from circuits.attribution import cost_of
+from circuits.attribution.eap_ig import EAPIG
 from circuits.metrics import METRICS
 from circuits.models import HookedModel
 from circuits.models.checkpoints import as_dtype
@@ -35,8 +36,9 @@ LIMITS: tuple[tuple[Quantisation | None, bool, int | None], ...] = (
 
 def scored(model: HookedModel, batch: PairBatch, *, recompute: bool = False) -> torch.Tensor:
     """Scores of EAP-IG on the processor, each example by itself."""
-    how = method("eap-ig", steps=STEPS, quadrature="midpoint")
-    found = how.scores(model, batch, METRICS["logit-difference"], recompute=recompute)
+    found = EAPIG(steps=STEPS).scores(
+        model, batch, METRICS["logit-difference"], recompute=recompute
+    )
     return found.scores.detach().float().cpu()
 
 
@@ -73,7 +75,7 @@ def exact_line(options: argparse.Namespace) -> dict[str, Any]:
             limits = {"0": f"{size // 4 // 10**6}MB", "cpu": "16GB"}
             weights = WeightLoading(device_map="auto", max_memory=limits)
             spread = HookedModel.from_pretrained(folder, weights=weights)
-            places = sorted({str(one) for one in spread.hf.hf_device_map.values()})
+            places = sorted({str(one) for one in vars(spread.hf)["hf_device_map"].values()})
             line["spread over"] = places
             line["spread"] = apart(scored(spread, batch.to(spread.device)), right)
     return line
