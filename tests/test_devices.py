@@ -21,7 +21,7 @@ from circuits.search import AcdcConfig, HeadPruningConfig, acdc, prune_heads
 
 EVERY = EvalConfig(
     minimality=MinimalityConfig(n_controls=2, n_pairs=2),
-    completeness=CompletenessConfig(n_sets=1, n_pairs=2),
+    completeness=CompletenessConfig(n_sets=1, n_steps=1, n_candidates=2, n_pairs=2),
     stability=StabilityConfig(3),
     ablation="mean",
 )
@@ -134,6 +134,7 @@ def test_evaluation_of_neurons(both, hooked, random_pairs):
 
 
 @pytest.mark.parametrize("site", SITES)
+@pytest.mark.exhaustive_but("resid_mid", "neuron", "z", "q", "pattern")
 def test_patching(site, both, random_pairs):
     pairs = random_pairs(n=2)
     close(*both(lambda model: patch(model, pairs, PatchSpec(site)).values))

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -139,7 +140,28 @@ def trace(
         CircuitsError: for a model that cannot be run without data, and for one that `HookedModel`
             would refuse.
     """
-    model = _empty(config, shape.dtype)
+    content = _Content(config.to_json_string(use_diff=False), type(config), config)
+    return _traced(content, shape, trains, recompute, quantize)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """A configuration, which is another where it says something else."""
+
+    text: str
+    kind: type[PreTrainedConfig]
+    config: PreTrainedConfig = field(compare=False)
+
+
+@lru_cache(maxsize=256)  # a plan asks for the same passes again while it looks for a batch
+def _traced(
+    content: _Content,
+    shape: Shape,
+    trains: str | None,
+    recompute: bool,
+    quantize: Quantisation | None,
+) -> TracedPasses:
+    model = _empty(content.config, shape.dtype)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     if quantize is not None:
         for path, module in quantisable(model):

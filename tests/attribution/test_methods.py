@@ -101,6 +101,7 @@ def activations_oracle(model, batch, points, own):
 
 @pytest.mark.parametrize("gradients", ["all", "own"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.exhaustive_but("gpt2-own", "llama-all")
 def test_activations_move_group_by_group(name, gradients, hooked, random_pairs):
     model, pairs = hooked(name), random_pairs(n=2)
     found = circuits.attribute(
@@ -123,6 +124,7 @@ def test_activations_move_group_by_group(name, gradients, hooked, random_pairs):
 
 
 @pytest.mark.parametrize("name", ["gemma2", "gpt-neox", "t5", "bart"])
+@pytest.mark.exhaustive_but("gemma2", "bart")
 def test_activations_of_an_input_alone_are_those_of_the_path(name, hooked, random_pairs):
     """Edges out of the embedding, by its own points, are EAP-IG's; on other architectures too."""
     model, pairs = hooked(name), random_pairs(n=2)
@@ -197,7 +199,7 @@ def test_exact_is_what_eap_estimates(hooked, random_pairs):
 
 
 def test_exact_refuses_long_work_unless_forced(hooked, random_pairs, monkeypatch):
-    model, pairs = hooked("gpt2"), random_pairs(n=2)
+    model, pairs = hooked("gpt2-long"), random_pairs(n=2)
     edges = model.layout.n_edges
     monkeypatch.setattr("circuits.attribution.exact.LIMIT", edges)
     with pytest.raises(CircuitsError, match=f"{edges} edges on each of 2 examples, {2 * edges}"):

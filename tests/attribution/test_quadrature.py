@@ -187,7 +187,7 @@ def one_by_one(model, pairs, points):
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "bart", "t5"])
 @pytest.mark.parametrize("quadrature", ["calibrated", "midpoint", "left"])
-@pytest.mark.exhaustive_but("*-llama", "*-gemma2", "midpoint-bart", "midpoint-t5")
+@pytest.mark.exhaustive_but("*-llama", "calibrated-gemma2", "midpoint-bart", "midpoint-t5")
 def test_estimate_is_the_move_to_calibrated_weights(name, quadrature, hooked, random_pairs):
     model, pairs, points = hooked(name), random_pairs(n=2), rule(quadrature, 5)
     samples = one_by_one(model, pairs, points)

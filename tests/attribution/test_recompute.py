@@ -32,8 +32,7 @@ def scored(model, pairs, way, *, recompute):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", [*CONFIGS, *ENCODER_DECODERS])
 @pytest.mark.exhaustive_but(
-    "gpt2-edges", "gemma2-edges", "t5-edges", "bart-edges", "llama-calibrated", "gptj-activations",
-    "llama-neuron", "bart-node",
+    "gpt2-edges", "gemma2-edges", "t5-edges", "llama-calibrated", "gptj-activations", "bart-node",
 )  # fmt: skip
 def test_the_same_bytes(name, way, hooked, random_pairs):
     """An encoder's gradient is summed layer by layer, where one graph sums reader by reader."""

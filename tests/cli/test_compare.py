@@ -65,13 +65,13 @@ def test_files_are_ordered_by_step_and_make_a_page(scored, tmp_path):
 @pytest.mark.exhaustive
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(scored, tmp_path):
     worker = Path(__file__).with_name("compare_worker.py")
-    command = [sys.executable, str(worker), str(tmp_path), "4", *map(str, scored)]
+    command = [sys.executable, str(worker), str(tmp_path), "3", *map(str, scored[:2])]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     whole = (tmp_path / "whole" / "comparison.json").read_bytes()
     events = json.loads((tmp_path / "events.json").read_text())
     every = events.pop("whole")
-    assert len(events) == 4 and every > 100
+    assert len(events) == 3 and every > 30
     for name, counted in events.items():
         folder = tmp_path / name
         assert (folder / "comparison.json").read_bytes() == whole

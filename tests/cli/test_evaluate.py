@@ -16,13 +16,18 @@ from circuits.cli.evaluate import _show_curve
 from circuits.errors import CircuitsError
 from circuits.evaluation import Curve, Estimate, Evaluation, Faithfulness
 from circuits.graph import Circuit, EdgeScores, Layout, select
-from circuits.options.evaluation import StabilityConfig
+from circuits.options.evaluation import CompletenessConfig, MinimalityConfig, StabilityConfig
 
 
 @pytest.fixture(autouse=True)
 def fewer_resamples(monkeypatch):
-    """What is looked at here are words and files; a tenth of the resamples writes them too."""
-    monkeypatch.setattr("circuits.cli.evaluate.StabilityConfig", partial(StabilityConfig, 20))
+    """What is looked at here are words and files; a tenth of the work writes them too."""
+    verb = "circuits.cli.evaluate"
+    monkeypatch.setattr(f"{verb}.StabilityConfig", partial(StabilityConfig, 20))
+    monkeypatch.setattr(f"{verb}.MinimalityConfig", partial(MinimalityConfig, n_controls=5))
+    monkeypatch.setattr(
+        f"{verb}.CompletenessConfig", partial(CompletenessConfig, n_sets=3, n_steps=2)
+    )
 
 
 WORDS = ["Mary", "John", "Paris", "Rome", "book"]

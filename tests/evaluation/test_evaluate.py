@@ -36,7 +36,7 @@ from tasks.pairs import PairSet
 
 EVERY = EvalConfig(
     minimality=MinimalityConfig(n_controls=4, n_pairs=3),
-    completeness=CompletenessConfig(n_sets=2, n_pairs=4),
+    completeness=CompletenessConfig(n_sets=2, n_steps=2, n_candidates=3, n_pairs=4),
     stability=StabilityConfig(6),
 )
 

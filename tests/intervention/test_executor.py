@@ -58,7 +58,7 @@ def test_random_circuits_equal_the_oracle(name, hooked, random_pairs):
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
-@pytest.mark.exhaustive_but("llama")
+@pytest.mark.exhaustive
 def test_two_hundred_random_circuits_equal_the_oracle(name, hooked, random_pairs):
     """To 1e-5 of the largest difference that any circuit makes to a logit."""
     model = hooked(name)
@@ -96,6 +96,7 @@ def test_each_single_edge_removed_equals_the_oracle(name, hooked, random_pairs):
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gpt-neox", "bart"])
 @pytest.mark.parametrize("few", [0, 1000])
 @pytest.mark.parametrize(("limit", "value"), [("INPUT_BYTES", 1), ("INPUTS_AT_ONCE", 7)])
+@pytest.mark.exhaustive_but("*-llama", "*-bart")
 def test_readers_in_blocks_of_any_size_and_either_way_of_adding(
     name, few, limit, value, hooked, random_pairs, monkeypatch
 ):

@@ -80,6 +80,7 @@ def test_vectors_equal_transformer_lens(site, name, direction, precise, random_p
 @pytest.mark.parametrize("direction", ["denoise", "noise"])
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 @pytest.mark.parametrize("site", HEADS)
+@pytest.mark.exhaustive_but("*-llama-denoise", "*-gpt2-noise")
 def test_heads_equal_transformer_lens(site, name, direction, precise, random_pairs):
     model, pairs = precise(name), random_pairs(n=2, length=8)
     setter = {"pattern": slow.layer_head_pattern_patch_setter}
@@ -94,7 +95,7 @@ def test_heads_equal_transformer_lens(site, name, direction, precise, random_pai
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 @pytest.mark.parametrize("site", HEADS)
-@pytest.mark.exhaustive_but("*-llama", "pattern-gpt2")
+@pytest.mark.exhaustive_but("q-llama", "v-llama", "pattern-*")
 def test_heads_by_position_equal_transformer_lens(site, name, precise, random_pairs):
     model, pairs = precise(name), random_pairs(n=2, length=8)
     found = patch(model, pairs, PatchSpec(site, sweep=("layer", "head", "position")))
@@ -170,7 +171,7 @@ def loop(model, pairs, site, entries, direction="denoise"):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.exhaustive_but("gpt2", "llama", "gemma2", "opt", "gptj", "bloom")
+@pytest.mark.exhaustive_but("gpt2", "gemma2", "opt", "gptj")
 def test_every_architecture_equals_a_plain_loop(name, hooked, random_pairs):
     """Also where attention has a window of 6: the runs that go on start after it."""
     model, pairs = hooked(name), random_pairs(n=2, length=15)
@@ -235,6 +236,7 @@ def test_the_middle_and_the_pattern_of_all_layers_at_once_equal_the_bridge(preci
 
 @pytest.mark.parametrize("align", ["start", "end"])
 @pytest.mark.parametrize("answers", [1, 3])
+@pytest.mark.exhaustive_but("3-*")
 def test_padding_changes_nothing(align, answers, hooked, random_pairs):
     """Reads before the patch, too: an answer of three tokens is read at three positions."""
     model = hooked("llama")

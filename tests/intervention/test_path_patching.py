@@ -25,6 +25,7 @@ def edges_of(model, every):
 
 @pytest.mark.parametrize("direction", ["noise", "denoise"])
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.exhaustive_but("gpt2-noise", "llama-denoise")
 def test_single_edges_equal_both_slow_ways(name, direction, hooked, random_pairs):
     model, pairs = hooked(name), random_pairs(n=2)
     batch = whole(pairs)

@@ -165,7 +165,7 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
         "faithfulness": circuits.faithfulness(model, scores, other),
         "evaluate": circuits.evaluate(model, scores, circuit, other),
         "completeness": circuits.completeness(
-            model, circuit, other, config=CompletenessConfig(n_sets=2)
+            model, circuit, other, config=CompletenessConfig(n_sets=2, n_steps=1, n_candidates=2)
         ),
         "minimality": circuits.minimality(
             model, circuit, other, config=MinimalityConfig(n_controls=2)

@@ -1,5 +1,7 @@
 """Models that see, through all that is done with a model: the text's configuration and layers."""
 
+from functools import partial
+
 import pytest
 import torch
 import transformers
@@ -10,6 +12,7 @@ from circuits.cli.app import app
 from circuits.intervention.patching import PatchSpec
 from circuits.models import HookedModel, load_model
 from circuits.models.language import auto_class, special_tokens, tower
+from circuits.options.evaluation import StabilityConfig
 
 TEXT = {
     "vocab_size": VOCABULARY,
@@ -103,6 +106,7 @@ def seeing(folder):
 
 
 @pytest.mark.parametrize("name", SEEING)
+@pytest.mark.exhaustive_but("gemma3", "qwen2.5-vl")
 def test_what_sees_is_its_text_model(name, seeing, random_pairs):
     model, pairs = seeing(name), random_pairs(n=2)
     assert (model.layout.n_layers, model.layout.n_kv_heads, model.n_ctx) == (2, 2, CONTEXT)
@@ -212,8 +216,11 @@ def run(*arguments):
 
 @pytest.mark.parametrize("name", ["gemma3", "llava"])
 @pytest.mark.exhaustive
-def test_every_verb_takes_a_model_that_sees(name, folder, tmp_path, random_pairs):
+def test_every_verb_takes_a_model_that_sees(name, folder, tmp_path, random_pairs, monkeypatch):
     import json
+
+    fewer = partial(StabilityConfig, 20)  # what is looked at is that each verb goes through
+    monkeypatch.setattr("circuits.cli.evaluate.StabilityConfig", fewer)
 
     rows = [
         {
@@ -236,7 +243,7 @@ def test_every_verb_takes_a_model_that_sees(name, folder, tmp_path, random_pairs
     run("diff", *model, "--base", folder(name), *task, "--out", tmp_path / "diff")
     other = tmp_path / "other"
     run("discover", *model, *task, "--per-example", "--out", other, "--quiet")
-    run("compare", scores, other, "--out", tmp_path / "compared")
+    run("compare", scores, other, "--out", tmp_path / "compared", "--n-resamples", 100)
     run("lora", "--model", folder(name), "--circuit", scores / "circuit.json", "--out", tmp_path)
     run("plan", "--model", folder(name), "--length", 16, "--n", 3)
     run("plan", "--model", folder(name), "--length", 16, "--n", 3, "--job", "lora")

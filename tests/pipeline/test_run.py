@@ -21,28 +21,38 @@ from circuits.pipeline import load_recipe, run, shipped
 from circuits.runs import open_run
 
 MINIATURE = [
-    "finetune.steps=40",
-    "finetune.examples=640",
-    "finetune.checkpoint_steps=[20,40]",
-    "finetune.validation=16",
+    "finetune.steps=24",
+    "finetune.batch_size=16",
+    "finetune.examples=384",
+    "finetune.checkpoint_steps=[12,24]",
+    "finetune.validation=8",
     "finetune.save_state_every=5",
     "pairs.score=16",
-    "pairs.evaluate=12",
+    "pairs.evaluate=8",
     "evaluation.other_examples=8",
     "evaluation.minimality={n_pairs: 4, n_controls: 5}",
-    "evaluation.completeness={n_pairs: 4, n_sets: 3}",
+    "evaluation.completeness={n_pairs: 4, n_sets: 3, n_steps: 2, n_candidates: 3}",
     "evaluation.stability.n_resamples=20",
     "evaluation.perturbations=[typos]",
-    "evaluation.quality.n_examples=12",
+    "evaluation.quality.n_examples=4",
     "comparison.n_resamples=200",
     "model_diff.documents=12",
-    "lora.steps=5",
+    "lora.steps=4",
+    "lora.batch_size=8",
     "lora.warmup_steps=2",
-    "lora.examples=80",
-    "lora.held_out=8",
+    "lora.examples=32",
+    "lora.held_out=4",
     "lora.seeds=[0,1]",
 ]
-NAMES = ["base", "step-20", "step-40"]
+UNASKED = [
+    "evaluation.corruptions=[]",
+    "evaluation.perturbations=[]",
+    "evaluation.other_examples=0",
+    "evaluation.minimality=null",
+    "evaluation.completeness=null",
+    "evaluation.quality=null",
+]
+NAMES = ["base", "step-12", "step-24"]
 
 
 @pytest.fixture(scope="module")
@@ -128,10 +138,10 @@ def test_comparison_and_model_diff_make_sense(folder):
     (diff,) = diffs.comparisons
     assert diff.n_documents == 12 and not diff.identical
     assert float(diff.kl.value.min()) >= 0
-    assert (diff.model, diff.base) == ("step-40", "base")
+    assert (diff.model, diff.base) == ("step-24", "base")
     assert diff.head_type("sentence-initial").n == 12
     trajectory = diffs.trajectory
-    assert trajectory.checkpoints == tuple(NAMES) and trajectory.steps == (0, 20, 40)
+    assert trajectory.checkpoints == tuple(NAMES) and trajectory.steps == (0, 12, 24)
     assert float(trajectory.moved.value[-1].min()) > 0
     page = (folder / "report.html").read_text()
     assert '"type":"scatter3d"' in page and "sentence-initial" in page
@@ -140,7 +150,7 @@ def test_comparison_and_model_diff_make_sense(folder):
 def test_circuits_are_cross_evaluated(folder):
     found = open_run(folder).cross_evaluation
     assert list(found.circuits) == NAMES == list(found.models)
-    assert found.training_steps == [0, 20, 40] and found.n == 12
+    assert found.training_steps == [0, 12, 24] and found.n == 8
     own = open_run(folder).evaluation.checkpoints
     for place, row in enumerate(found.rows):
         assert len(row.f) == 3 and row.behind[place].value == 0
@@ -165,7 +175,7 @@ def test_loras_are_compared_at_equal_size_and_steps(folder):
 
 def test_the_recipe_is_written_as_resolved(folder):
     written = yaml.safe_load((folder / "recipe.yaml").read_text())
-    assert written["lora"]["steps"] == 5 and written["attribution"]["quadrature"] == "midpoint"
+    assert written["lora"]["steps"] == 4 and written["attribution"]["quadrature"] == "midpoint"
     assert set(open_run(folder).environment.seconds) >= {
         "pairs",
         "checkpoints",
@@ -185,14 +195,14 @@ def test_a_second_run_makes_nothing_again(folder):
 def test_a_run_that_lost_a_stage_makes_it_again_to_the_same_bytes(folder, tmp_path):
     """As one that was killed before it recorded the stage; kills themselves are exhaustive."""
     killed = shutil.copytree(folder, tmp_path / "killed")
-    scores = Path("scores", "step-40.safetensors")
-    for lost in (Path(".stages", "scores-step-40.json"), scores, Path("circuits", "step-40.json")):
+    scores = Path("scores", "step-24.safetensors")
+    for lost in (Path(".stages", "scores-step-24.json"), scores, Path("circuits", "step-24.json")):
         (killed / lost).unlink()
-    kept = (killed / "scores" / "step-20.safetensors").stat().st_mtime_ns
+    kept = (killed / "scores" / "step-12.safetensors").stat().st_mtime_ns
     run(load_recipe("quickstart", MINIATURE), killed, progress=False)
-    for name in (scores, Path("circuits", "step-40.json")):
+    for name in (scores, Path("circuits", "step-24.json")):
         assert (killed / name).read_bytes() == (folder / name).read_bytes(), name
-    assert (killed / "scores" / "step-20.safetensors").stat().st_mtime_ns == kept
+    assert (killed / "scores" / "step-12.safetensors").stat().st_mtime_ns == kept
 
 
 def test_another_recipe_is_refused(folder):
@@ -209,14 +219,14 @@ def test_a_foreign_folder_is_refused(tmp_path):
 
 @pytest.mark.exhaustive
 def test_killed_runs_end_with_the_same_scores(tmp_path):
-    small = [*MINIATURE, "lora=null", "model_diff=null", "evaluation.minimality=null"]
+    small = [*MINIATURE, "lora=null", "model_diff=null", "comparison.n_resamples=100", *UNASKED]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run(load_recipe("quickstart", small), whole, progress=False)
     arguments = [option for override in small for option in ("--set", override)]
     command = [sys.executable, "-m", "circuits.cli", "run", "quickstart", "--quiet"]
     command += ["--out", str(killed), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for landmark in ["checkpoints/state.pt", "checkpoints/step-20", "scores/base.safetensors"]:
+    for landmark in ["checkpoints/state.pt", "checkpoints/step-12", "scores/base.safetensors"]:
         process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 600
         while not list(killed.glob(landmark.replace("state.pt", "*state*"))):
@@ -268,6 +278,9 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         "lora.warmup_steps=1",
         "lora.examples=16",
         "lora.held_out=4",
+        "evaluation.stability.n_resamples=20",
+        "evaluation.minimality={n_pairs: 2, n_controls: 2}",
+        "evaluation.completeness={n_pairs: 2, n_sets: 2}",
     ]
     report = run(load_recipe("gpt2-cnn-dailymail", overrides), tmp_path / "run", progress=False)
     assert report.read_text().startswith("<!")

@@ -140,7 +140,7 @@ def test_patching_goes_on_too(where, given, hooked, random_pairs, tmp_path, monk
 def everything(model, scores, circuit, pairs, path, **other):
     config = EvalConfig(
         minimality=MinimalityConfig(n_controls=2, n_pairs=2),
-        completeness=CompletenessConfig(n_sets=2, n_pairs=4),
+        completeness=CompletenessConfig(n_sets=2, n_steps=2, n_candidates=3, n_pairs=4),
         stability=StabilityConfig(3),
         **other,
     )

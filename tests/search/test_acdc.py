@@ -292,6 +292,7 @@ def test_other_ablations_equal_a_slow_search(ablation, hooked, random_pairs):
     ("ablation", "threshold"),
     [("corrupted", 0.1), ("mean", 0.1), ("mean-positional", 0.1), ("zero", 0.35)],
 )
+@pytest.mark.exhaustive_but("corrupted-*", "mean-0.1-*")
 def test_the_metric_is_that_of_the_circuit_returned(
     ablation, threshold, nodes, hooked, random_pairs, tmp_path
 ):

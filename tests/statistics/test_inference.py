@@ -241,6 +241,7 @@ def test_benjamini_hochberg_matches_the_definition():
 
 
 @pytest.mark.parametrize("name", ["normal", "product"])
+@pytest.mark.exhaustive_but("product")
 def test_false_discoveries_with_no_true_change_and_with_some(name):
     """Under no change, P(any discovery) <= 5 % (+ 3 standard errors over 300 samples)."""
     draw = torch.Generator().manual_seed(0)

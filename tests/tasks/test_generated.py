@@ -83,10 +83,7 @@ def test_the_seed_decides(word_tokenizer, name, options):
 @every
 @pytest.mark.exhaustive_but(
     "transitive-exchange",
-    "comparison-numbers-both",
-    "name-copying-surname",
     "ioi-abc-both",
-    "greater-than-",
     "agreement-number-both-any",
     "capitals-",
 )

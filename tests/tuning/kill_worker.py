@@ -41,14 +41,20 @@ EXAMPLES = [TrainingExample((i + 1, i + 2, *range(i)), (i + 3, 7), f"row {i}") f
 OTHER = TrainingExample((40, 2), (60, 9), "row 8")  # nothing of it is learned
 
 
-def train(model_folder: str, out: Path, kind: str) -> None:
+def made(model_folder: str, kind: str) -> torch.nn.Module:
+    """The model to train."""
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    if kind != "lora":
+        return model
+    torch.manual_seed(0)
+    return wrap(model, lora_config([1], model, rank=2, dropout=0.1))
+
+
+def train(model_folder: str, out: Path, kind: str) -> None:
+    model = made(model_folder, kind)
     settings, validation = SETTINGS, EXAMPLES[:3]
     if kind == "stopping":
         settings, validation = STOPPING, [EXAMPLES[0], OTHER]
-    if kind == "lora":
-        torch.manual_seed(0)
-        model = wrap(model, lora_config([1], model, rank=2, dropout=0.1))
     finetune(model, EXAMPLES, out, settings=settings, validation=validation, progress=False)
 
 
@@ -71,6 +77,7 @@ def main(model_folder: str, out: Path, moments: int, kind: str) -> int:
     warnings.simplefilter("error")
     logging.disable_progress_bar()
     torch.set_num_threads(1)
+    made(model_folder, kind)  # what it imports is imported once, and not in every child
     if child(model_folder, out / "whole", kind, None) != 0:
         return 1
     events = int((out / "events").read_text())

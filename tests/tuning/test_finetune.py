@@ -14,6 +14,7 @@ from circuits.options.tuning import FinetuneSettings
 from circuits.runtime.files import working_in
 from circuits.tuning.finetune import finetune
 from circuits.tuning.loss import score_targets
+from circuits.tuning.targets import lora_config, wrap
 from circuits.tuning.training_log import TrainingLog
 
 SHORT = FinetuneSettings(
@@ -103,6 +104,41 @@ def test_a_finished_run_is_loaded_not_repeated(load, make_examples, tmp_path, mo
     assert again == first
     saved = AutoModelForCausalLM.from_pretrained(first.last, dtype="auto")
     assert torch.equal(model.lm_head.weight, saved.lm_head.weight)
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(
+    kind, load, make_examples, tmp_path, monkeypatch
+):
+    """Of the weights, with what dropout drew; processes that are killed are exhaustive."""
+    examples, step = make_examples(9), torch.optim.AdamW.step
+    settings = replace(SHORT, save_state_every=2, validate_every=2)
+
+    def trained(out, most=999):
+        model, taken = load("gpt2"), []
+        if kind == "lora":
+            torch.manual_seed(0)
+            model = wrap(model, lora_config([1], model, rank=2, dropout=0.1))
+
+        def counted(*given, **named):
+            if len(taken) == most:
+                raise KeyboardInterrupt
+            taken.append(step(*given, **named))
+
+        monkeypatch.setattr(torch.optim.AdamW, "step", counted)
+        given = {"settings": settings, "validation": examples[:3], "progress": False}
+        finetune(model, examples, tmp_path / out, **given)
+        return len(taken)
+
+    assert trained("whole") == 6
+    with pytest.raises(KeyboardInterrupt):
+        trained("stopped", most=5)
+    assert trained("stopped") == 2, "from the state after step 4 on"
+    weights = sorted((tmp_path / "whole").glob("step-*/*.safetensors"))
+    assert len(weights) == 2 and weights[0].read_bytes() != weights[1].read_bytes()
+    for file in weights:
+        other = tmp_path / "stopped" / file.relative_to(tmp_path / "whole")
+        assert other.read_bytes() == file.read_bytes()
 
 
 def test_half_precision_is_trained_and_saved_in_float32(load, make_examples, tmp_path):

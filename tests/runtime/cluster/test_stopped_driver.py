@@ -18,7 +18,7 @@ from circuits.runtime.resume import NAME, PartialResults
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.ray]
 
-PAIRS, STEPS = 30, 20
+PAIRS, STEPS = 24, 10
 MARK = "CIRCUITS_TEST_MARK"
 PATIENCE = 300  # seconds, on a crowded machine
 
@@ -90,4 +90,4 @@ def wait_until(holds):
     end = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < end
-        time.sleep(0.2)
+        time.sleep(0.05)
