@@ -24,6 +24,7 @@ class PairBatch:
         wrong: for each answer position, the wrong tokens, padded with -1.
         index: for each example, its index in the set that the batch came from.
         sources: each example's `PromptPair.source`.
+        padded: whether any position is padding; no device is asked for it.
     """
 
     clean: Int[Tensor, "batch pos"]
@@ -35,14 +36,10 @@ class PairBatch:
     wrong: Int[Tensor, "read wrong"]
     index: Int[Tensor, " batch"]
     sources: tuple[str, ...]
+    padded: bool
 
     def __len__(self) -> int:
         return self.clean.shape[0]
-
-    @property
-    def padded(self) -> bool:
-        """Whether any position is padding."""
-        return not bool(self.mask.all())
 
     def select(self, chosen: Bool[Tensor, " batch"]) -> PairBatch:
         """Some of the examples, with the padding that they have.
@@ -68,6 +65,7 @@ class PairBatch:
             sources=tuple(
                 name for name, keep in zip(self.sources, chosen.tolist(), strict=True) if keep
             ),
+            padded=not bool(self.mask[chosen].all()),
         )
 
     def repeat(self, n: int) -> PairBatch:
@@ -81,12 +79,13 @@ class PairBatch:
         """
         if n == 1:
             return self
+        shifts = len(self) * torch.arange(n, device=self.example_index.device)
         return replace(
             self,
             clean=self.clean.repeat(n, 1),
             corrupted=self.corrupted.repeat(n, 1),
             mask=self.mask.repeat(n, 1),
-            example_index=torch.cat([self.example_index + len(self) * i for i in range(n)]),
+            example_index=(shifts[:, None] + self.example_index).flatten(),
             position=self.position.repeat(n),
             answer=self.answer.repeat(n, 1),
             wrong=self.wrong.repeat(n, 1),

@@ -285,6 +285,7 @@ class PairSet(Sequence[PromptPair]):
             wrong=_padded([read[3] for read in answer_positions], None, -1),
             index=torch.tensor(index),
             sources=tuple(pair.source for pair in chosen),
+            padded=any(len(pair) < length for pair in chosen),
         )
 
     def save(self, path: str | Path) -> None:

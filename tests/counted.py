@@ -1,8 +1,9 @@
 """What a block of code has an accelerator do: operations, and moments at which the host waits.
 
 Works on a real accelerator, and on the pretended one of `elsewhere.py`, where a machine without any
-counts the same. An operation is one call of a PyTorch kernel on the accelerator's tensors; views
-and memory that nothing is written to are none. A few are more than one launch (a sort), none less.
+counts the same. An operation is one call of a PyTorch kernel on the accelerator's tensors; views,
+memory that nothing is written to and what has no numbers are none. A few are more than one launch
+(a sort), none less.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Counted:
         if packet is aten.copy_ or packet is aten._to_copy:
             source, target = (args[1], args[0]) if packet is aten.copy_ else (args[0], output)
             if self.there(source) != self.there(target):
-                self.sent += self.there(target)
+                self.sent += self.there(target) and source.numel() > 0
                 self.waits += self.there(source)
                 return
         if packet in _INDEXING:
@@ -83,7 +84,8 @@ class Counted:
             self.waits += any(x.dtype in (torch.bool, torch.uint8) for x in places)
             self.sent += sum(not self.there(x) for x in places)
         self.waits += packet in _WAITING
-        if not (function.is_view or packet in _FREE or packet is aten._local_scalar_dense):
+        free = function.is_view or packet in _FREE or packet is aten._local_scalar_dense
+        if not free and any(x.numel() for x in outputs):
             self.kinds[str(packet).removeprefix("aten.")] += 1
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from circuits.intervention.picking import Picked, Places
 from circuits.models import SourceActivations
 from circuits.models.view import (
+    Attention,
+    Event,
     ReadsHeads,
     ReadsInput,
     Rescales,
@@ -19,85 +24,106 @@ from circuits.models.view import (
 
 class Differences:
     """Differences of a stream's used sources between this run and the reference, as readers see
-    them.
+    them. A token is a position of an example.
+
+    rows: of the sources whose differences are made, in the order in which they write: those that
+        are used, and heads beside them where all of an attention's are quicker made than some.
     """
 
     def __init__(
         self,
         stream: Stream,
-        index: int,
         live: SourceActivations,
         reference: SourceActivations,
-        used: Bool[Tensor, " source"],
+        used: Collection[int],
+        picks: tuple[Places, int],
     ) -> None:
-        self.stream, self.index = stream, index
+        """used: rows of the stream. picks: the run's, and how many heads may be made in vain."""
+        self.stream, self.index = stream, live.view.streams.index(stream)
         self.runs = (live, reference)
-        self.used = [row for row in range(stream.rows.start, stream.rows.stop) if used[row]]
-        self.place = {row: place for place, row in enumerate(self.used)}
-        self.rows: list[int] = []
-        self.passed = -1
+        self._heads: dict[Attention, Picked] = {}
+        places, vain = picks
+        made = set(used)
+        for event in stream.events:
+            if isinstance(event, WritesHeads):
+                rows = event.attention.place.rows
+                heads = [head for head, row in enumerate(_span(rows)) if row in made]
+                if not heads:
+                    continue
+                if event.attention.n_heads - len(heads) <= vain:
+                    heads = list(range(event.attention.n_heads))
+                    made.update(_span(rows))
+                self._heads[event.attention] = places.pick(heads)
+        self.rows = sorted(made)
+        self._place = {row: place for place, row in enumerate(self.rows)}
+        self._written, self._passed = 0, -1
         # A run each where norms rescale what sources wrote, else the difference alone.
-        self.values: Tensor | None = None
+        self._values: Tensor | None = None
 
-    def until(
-        self, event: ReadsHeads | ReadsInput
-    ) -> tuple[list[int], Float[Tensor, "source batch pos d_model"]]:
-        """Rows of the used sources that have written by then, and their differences."""
+    def until(self, event: ReadsHeads | ReadsInput) -> Float[Tensor, "source token d_model"]:
+        """Differences of the first of `rows`, those that have written by then."""
         live, reference = self.runs
         entering = live.inputs[self.index]
-        if self.values is None:
+        if self._values is None:
             runs = 1 if live.view.linear else 2
-            self.values = entering.new_empty(runs, len(self.used), *entering.shape)
+            tokens = entering.shape[:2].numel()
+            self._values = entering.new_empty(runs, len(self.rows), tokens, entering.shape[2])
             self._write(self.stream.rows.start, entering, reference.inputs[self.index])
-            if runs == 2:
-                self._write(self.stream.rows.start + 1, *[torch.zeros_like(entering)] * 2)
-        while self.stream.events[self.passed + 1] is not event:
-            self.passed += 1
-            self._pass_by(self.stream.events[self.passed])
-        ready = self.values[:, : len(self.rows)]
-        return self.rows, ready[0] if len(ready) == 1 else ready[0] - ready[1]
+            if runs == 2 and self.stream.rows.start + 1 in self._place:
+                self._values[:, self._written] = 0
+                self._written += 1
+        while self.stream.events[self._passed + 1] is not event:
+            self._passed += 1
+            self._pass_by(self.stream.events[self._passed])
+        ready = self._values[:, : self._written]
+        return ready[0] if len(ready) == 1 else ready[0] - ready[1]
 
-    def _write(self, row: int, *values: Tensor) -> None:
-        """What a source wrote in this run and in the reference."""
-        if row not in self.place:
-            return
-        assert self.values is not None
-        self.rows.append(row)
-        if len(self.values) == 1:
-            torch.sub(*values, out=self.values[0, self.place[row]])
-        else:
-            self.values[0, self.place[row]], self.values[1, self.place[row]] = values
-
-    def _write_head(self, row: int, weight: Tensor, live: Tensor, reference: Tensor) -> None:
-        assert self.values is not None
-        if len(self.values) == 2:
-            self._write(row, live @ weight, reference @ weight)
-            return
-        self.rows.append(row)
-        torch.matmul(live - reference, weight, out=self.values[0, self.place[row]])
-
-    def _pass_by(self, event: object) -> None:
+    def _pass_by(self, event: Event) -> None:
         if isinstance(event, WritesMLP):
-            row = event.mlp.place.row
-            self._write(row, *[run.mlp[event.index] for run in self.runs])
+            self._write(event.mlp.place.row, *[run.mlp[event.index] for run in self.runs])
         elif isinstance(event, WritesHeads):
-            first = event.attention.place.rows.start
-            wanted = [head for head in range(event.attention.n_heads) if first + head in self.place]
-            weight = event.attention.output_weight
-            for head in wanted:
-                z = [run.z[event.index][:, :, head] for run in self.runs]
-                self._write_head(first + head, weight[head], *z)
+            self._write_heads(event)
             self._constant(event.attention.output_bias)
         elif isinstance(event, Rescales):
-            assert self.values is not None
-            norm = event.norm
-            for values, run in zip(self.values, self.runs, strict=True):
-                scale = norm.weight / run.sigmas[self.index, event.index].to(values.dtype)
+            assert self._values is not None
+            norm, written = event.norm, self._values[:, : self._written]
+            for values, run in zip(written, self.runs, strict=True):
+                sigma = run.sigmas[self.index, event.index].flatten(0, 1)
+                scale = norm.weight / sigma.to(values.dtype)
                 values.copy_(norm.centred(values) * scale)
             self._constant(norm.bias)
 
+    def _write(self, row: int, live: Tensor, reference: Tensor) -> None:
+        """What a source wrote in this run and in the reference."""
+        if row not in self._place:
+            return
+        assert self._values is not None
+        written = self._values[:, self._written].unflatten(1, live.shape[:2])
+        if len(written) == 1:
+            torch.sub(live, reference, out=written[0])
+        else:
+            written[0], written[1] = live, reference
+        self._written += 1
+
+    def _write_heads(self, event: WritesHeads) -> None:
+        if event.attention not in self._heads:
+            return
+        assert self._values is not None
+        heads = self._heads[event.attention]
+        weight = heads.of(event.attention.output_weight, 0)
+        written = self._values[:, self._written : self._written + len(heads)]
+        live, reference = (run.z[event.index] for run in self.runs)
+        narrow = [live - reference] if len(written) == 1 else [live, reference]
+        for out, z in zip(written, narrow, strict=True):
+            torch.bmm(heads.of(z, 2).flatten(0, 1).transpose(0, 1), weight, out=out)
+        self._written += len(heads)
+
     def _constant(self, bias: Tensor | None) -> None:
         row = self.stream.rows.start + 1
-        if bias is None or self.values is None or len(self.values) == 1 or row not in self.place:
+        if bias is None or self._values is None or len(self._values) == 1 or row not in self._place:
             return
-        self.values[:, self.place[row]] += bias
+        self._values[:, self._place[row]] += bias
+
+
+def _span(rows: slice) -> range:
+    return range(rows.start, rows.stop)

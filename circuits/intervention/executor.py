@@ -23,6 +23,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -31,22 +33,17 @@ from circuits.errors import CircuitsError
 from circuits.graph import AnyCircuit, Circuit, NodeCircuit
 from circuits.intervention.ablation import AblatedRun, Constants
 from circuits.intervention.differences import Differences
+from circuits.intervention.head_readers import ALONE, COMPUTED, CORRUPTED, HeadReaders
 from circuits.intervention.node_run import NodeRun
+from circuits.intervention.picking import Places, made_in_vain
 from circuits.intervention.reader_inputs import ReaderInputs
 from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
-from circuits.models.norm import Norm
 from circuits.models.placement import through
-from circuits.models.view import (
-    Projection,
-    ReadsHeads,
-    ReadsInput,
-    Stream,
-)
+from circuits.models.view import ReadsHeads, ReadsInput, Stream
 from tasks.pairs import PairBatch
 
 Logits = Float[Tensor, "read vocab"]
-_CORRUPTED, _COMPUTED, _ALONE = 0, 1, 2  # what a reader is given
 
 
 class CircuitRunner:
@@ -139,26 +136,47 @@ class EdgeRun:
         by_corruption: bool,
     ) -> None:
         """by_corruption: whether the reference is the corrupted run, and not constants."""
-        self.view, self.keep, self.reference = model.view, keep, reference
+        self.view, self.reference = model.view, reference
+        self.keep: npt.NDArray[np.bool_] = keep.numpy()
         self.live = SourceActivations(model.view)
-        kept = keep.sum(dim=0)
-        visible = model.layout.mask.sum(dim=0)
-        self.state: list[int] = torch.where(
-            kept == 0, _CORRUPTED, torch.where(kept == visible, _ALONE, _COMPUTED)
-        ).tolist()
+        kept, visible = self.keep.sum(axis=0), model.layout.mask.numpy().sum(axis=0)
+        state = np.where(kept == 0, CORRUPTED, np.where(kept == visible, ALONE, COMPUTED))
+        self.state: list[int] = state.tolist()
         self.idle = self._idle(by_corruption) if self.view.linear else set()
-        computed = [column for column, state in enumerate(self.state) if state == _COMPUTED]
-        used = keep[:, computed].any(dim=1)
-        self.inputs = {
-            stream: ReaderInputs(
-                stream,
-                Differences(stream, index, self.live, reference.states, used),
-                reference,
-                keep,
-                frozenset(computed),
-            )
-            for index, stream in enumerate(self.view.streams)
-        }
+        self.heads: dict[ReadsHeads, list[HeadReaders]] = {}
+        self.inputs: dict[Stream, ReaderInputs] = {}
+        places = Places(model.device)
+        for stream in self.view.streams:
+            self._serve(stream, places)
+
+    def _serve(self, stream: Stream, places: Places) -> None:
+        """Who is given what in a stream."""
+        states = self.reference.states
+        picks = places, made_in_vain(states.inputs[self.view.streams.index(stream)])
+        readers: list[tuple[ReadsHeads | ReadsInput, int]] = []
+        served: list[int] = []
+        for event in stream.events:
+            start = len(served)
+            if isinstance(event, ReadsHeads):
+                self.heads[event] = []
+                for module in event.modules:
+                    values = self.reference.values[module]
+                    args = event, module, self.state, values, picks, len(served)
+                    if (found := HeadReaders.of(*args)) is not None:
+                        self.heads[event].append(found)
+                        served += found.served
+            elif isinstance(event, ReadsInput):
+                due = self.state[event.column] == COMPUTED and event.column not in self.idle
+                served += [event.column] if due else []
+            else:
+                continue
+            readers.append((event, len(served) - start))
+        keep = self.keep[:, served]
+        rows = slice(stream.rows.start, stream.rows.stop)
+        used = (np.flatnonzero(np.any(keep[rows], axis=1)) + rows.start).tolist()
+        differences = Differences(stream, self.live, states, used, picks)
+        keep = np.ascontiguousarray(keep[differences.rows].T)
+        self.inputs[stream] = ReaderInputs(differences, self.reference, readers, keep)
 
     def _idle(self, by_corruption: bool) -> set[int]:
         """MLPs (by column) that need not run: no reader wants what they write, or they write what
@@ -166,12 +184,12 @@ class EdgeRun:
 
         Where norms rescale the stream itself, every MLP has a part in their scales.
         """
-        read = self.keep.any(dim=1).tolist()
+        read = np.any(self.keep, axis=1)
         return {
             mlp.place.column
             for mlp in self.view.mlps
             if not read[mlp.place.row]
-            or (by_corruption and self.state[mlp.place.column] == _CORRUPTED)
+            or (by_corruption and self.state[mlp.place.column] == CORRUPTED)
         }
 
     def attach(self, hooks: Hooks) -> None:
@@ -179,65 +197,26 @@ class EdgeRun:
         for index, mlp in enumerate(self.view.mlps):
             if mlp.place.column in self.idle:
                 hooks.after(mlp.output, partial(_instead, self.reference.states.mlp[index]))
-        self.live.record(hooks)
-        for stream in self.view.streams:
+        if any(inputs.keep.any() for inputs in self.inputs.values()):
+            self.live.record(hooks)
+        for stream, inputs in self.inputs.items():
             for event in stream.events:
                 if isinstance(event, ReadsHeads):
-                    for module, parts in event.modules.items():
-                        states = {state for _, columns in parts for state in self.state[columns]}
-                        if states == {_ALONE}:
-                            continue
-                        values = self.reference.values[module]
-                        edit = partial(self._projected, stream, event, parts, values)
-                        (hooks.after if _ALONE in states else hooks.replace)(module, edit)
+                    for readers in self.heads[event]:
+                        put = hooks.replace if readers.alone is None else hooks.after
+                        put(readers.module, partial(readers.given, inputs))
                 elif isinstance(event, ReadsInput) and event.column in self.idle:
                     hooks.before(event.module, lambda x: x[:0])
-                elif isinstance(event, ReadsInput) and self.state[event.column] != _ALONE:
-                    hooks.before(event.module, partial(self._entering, stream, event))
+                elif isinstance(event, ReadsInput) and self.state[event.column] != ALONE:
+                    hooks.before(event.module, partial(self._entering, inputs, event))
 
-    def _entering(self, stream: Stream, event: ReadsInput, x: Tensor) -> Tensor:
-        inputs = self.reference.inputs[event]
-        if self.state[event.column] == _COMPUTED:
-            ((_, (inputs,)),) = self.inputs[stream].of(event, [event.column])
+    def _entering(self, inputs: ReaderInputs, event: ReadsInput, x: Tensor) -> Tensor:
+        if self.state[event.column] == COMPUTED:
+            return inputs.one(event).reshape(x.shape)
+        given = self.reference.inputs[event]
         if event.norm is not None:
-            inputs = through(event.norm.module, inputs)
-        return inputs.reshape(x.shape)
-
-    def _projected(
-        self,
-        stream: Stream,
-        event: ReadsHeads,
-        parts: list[tuple[Projection, slice]],
-        reference: Float[Tensor, "batch pos feature"],
-        output: Float[Tensor, "batch_or_0 pos feature"],
-    ) -> Float[Tensor, "batch pos feature"]:
-        """A projection's output with each head's reader given its own input. `output`, the model's
-        own, has no rows if no reader is left alone.
-        """
-        new = reference.clone()
-        for projection, columns in parts:
-            states = self.state[columns]
-            mine = projection.heads(new)
-            alone = [head for head, state in enumerate(states) if state == _ALONE]
-            if alone:
-                mine[:, :, alone] = projection.heads(output)[:, :, alone]
-            computed = [head for head, state in enumerate(states) if state == _COMPUTED]
-            wanted = [columns.start + head for head in computed]
-            weight, bias = projection.weight, projection.bias
-            for part, inputs in self.inputs[stream].of(event, wanted):
-                heads = computed[part]
-                normed = inputs if event.norm is None else _normed(event.norm, inputs)
-                value = normed.flatten(1, 2) @ weight[heads]
-                if bias is not None:
-                    value += bias[heads].unsqueeze(1)
-                mine[:, :, heads] = value.view(*normed.shape[:3], -1).permute(1, 2, 0, 3)
-        return new
-
-
-def _normed(
-    norm: Norm, x: Float[Tensor, "reader batch pos d_model"]
-) -> Float[Tensor, "reader batch pos d_model"]:
-    return through(norm.module, x)
+            given = through(event.norm.module, given)
+        return given.reshape(x.shape)
 
 
 def _instead(value: Tensor, x: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
 """Run a model on a circuit of nodes or neurons: what it leaves out is replaced where it writes.
 
 An MLP or the embedding that is left out writes what it wrote in the reference. A head is taken by
-its z: kept dimensions are this run's, the others the reference's, and the output matrix widens the
-mix (where a norm follows it, each share over the sigma of its own run, as in `models/stream.py`).
-An MLP of which some neurons are kept reads the others from the reference; one of which none is,
-writes the reference's output, its bias and a norm behind it included.
+its z: kept dimensions are this run's, the others the reference's, and the model's own output matrix
+widens the mix (where a norm follows it, each share over the sigma of its own run, as in
+`models/stream.py`). An MLP of which some neurons are kept reads the others from the reference; one
+of which none is, writes the reference's output, its bias and a norm behind it included.
 
 So every reader sees x' + sum over kept sources of (a - a'), which is the edge circuit with all
 edges out of the nodes kept. Where norms rescale the stream itself (BART) it is not: here the run's
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -25,7 +26,7 @@ from circuits.graph import NodeCircuit
 from circuits.intervention.ablation import AblatedRun
 from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
-from circuits.models.view import MLP, Attention
+from circuits.models.view import Attention
 
 
 class NodeRun:
@@ -44,49 +45,56 @@ class NodeRun:
                 f"on a model with {self.view.widths[row]}"
             )
         self.live = SourceActivations(self.view)
-        self.kept = circuit.mask.to(model.device).split(list(widths))
-        self.needs_neurons = any(self._in_part(mlp) for mlp in self.view.mlps)
+        self.units, self.kept = circuit.units, circuit.mask.to(model.device)
+        starts = np.cumsum((0, *widths[:-1]))
+        numbers = np.add.reduceat(circuit.mask.numpy(), starts, dtype=int)
+        shares = zip(numbers.tolist(), widths, strict=True)
+        self.share = ["none" if not n else "all" if n == of else "part" for n, of in shares]
+        self.needs_neurons = any(self.share[mlp.place.row] == "part" for mlp in self.view.mlps)
 
     def attach(self, hooks: Hooks) -> None:
         """Replace what is left out."""
         reference = self.reference.states
-        self.live.record(hooks)
+        if any(attention.post is not None for attention in self.view.attentions):
+            self.live.record(hooks)
         for place, stream in enumerate(self.view.streams):
-            if not self.kept[stream.rows.start]:
+            if self.share[stream.rows.start] == "none":
                 hooks.before(stream.entry, partial(_instead, reference.inputs[place]))
         for index, attention in enumerate(self.view.attentions):
             rows = attention.place.rows
-            kept = torch.stack(self.kept[rows.start : rows.stop])  # (head, d_head or 1)
-            if not kept.all():
-                written = attention.output if attention.post is None else attention.post.module
-                hooks.after(written, partial(self._heads, attention, index, kept))
+            if {*self.share[rows]} == {"all"}:
+                continue
+            first, last = self.units.of(rows.start), self.units.of(rows.stop - 1)
+            kept = self.kept[first.start : last.stop].view(attention.n_heads, -1)
+            if attention.post is None:
+                hooks.before(attention.output, partial(_mixed, kept, reference.z[index]))
+            else:
+                written = partial(self._written, attention, index, kept)
+                hooks.after(attention.post.module, written)
         for index, mlp in enumerate(self.view.mlps):
-            kept = self.kept[mlp.place.row]
-            if self._in_part(mlp):
+            row = mlp.place.row
+            if self.share[row] == "part":
+                kept = self.kept[self.units.of(row)]
                 hooks.before(mlp.hidden, partial(_mixed, kept, reference.hidden[index]))
-            elif not kept.any():
+            elif self.share[row] == "none":
                 hooks.after(mlp.output, partial(_instead, reference.mlp[index]))
 
-    def _in_part(self, mlp: MLP) -> bool:
-        kept = self.kept[mlp.place.row]
-        return bool(kept.any()) and not kept.all()
-
-    def _heads(
+    def _written(
         self,
         attention: Attention,
         index: int,
         kept: Bool[Tensor, "head _"],
         written: Float[Tensor, "batch pos d_model"],
     ) -> Float[Tensor, "batch pos d_model"]:
+        """What the heads write behind a norm, by z over the sigma of each run."""
         z = torch.where(kept, self.live.z[index], self.reference.states.z[index])
-        new = z.flatten(2) @ attention.output_weight.flatten(0, 1)
-        bias = attention.output_bias
-        return (new if bias is None else new + bias).to(written.dtype)
+        return (z.flatten(2) @ attention.output_weight.flatten(0, 1)).to(written.dtype)
 
 
 def _instead(value: Tensor, x: Tensor) -> Tensor:
     return value.reshape(x.shape)
 
 
-def _mixed(kept: Bool[Tensor, " neuron"], reference: Tensor, x: Tensor) -> Tensor:
-    return torch.where(kept, x, reference.reshape(x.shape))
+def _mixed(kept: Bool[Tensor, "*unit"], reference: Tensor, x: Tensor) -> Tensor:
+    """`x` where a unit is kept, else the reference."""
+    return torch.where(kept, x.reshape(reference.shape), reference).reshape(x.shape)

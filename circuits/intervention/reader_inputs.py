@@ -1,132 +1,175 @@
 """What the readers of one stream are given: the reference's stream and the kept edges' differences.
 
-Readers are served in blocks that may span layers. When the first of a block is due, what has been
-written by then is added for all of them by one product of kept edges and differences, so that the
-differences of all sources are read from memory once a block and not once a projection; what is
-written in the meantime is added when a reader is due.
+Readers are served in blocks. When the first of a block is due, what has been written by then is
+added for all of them by one product of kept edges and differences; what is written in the meantime
+is added when a reader is due. On a CPU a block may span layers, so that the differences of all
+sources are read from memory once a block and not once a projection. An accelerator reads memory
+quickly, and is given as few operations as can be: a block is one event's readers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
-from jaxtyping import Bool, Float
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from circuits.intervention.ablation import AblatedRun
 from circuits.intervention.differences import Differences
-from circuits.models.view import ReadsHeads, ReadsInput, Rescales, Stream
+from circuits.models.placement import through
+from circuits.models.view import ReadsHeads, ReadsInput, Rescales
 from circuits.runtime.limits import INPUT_BYTES, INPUTS_AT_ONCE
 
-_FEW = 4  # kept edges a reader, up to which adding them one by one beats a product with all
+_FEW = 4  # kept edges a reader, up to which a CPU adds them quicker one by one than by a product
 
 Reads = ReadsHeads | ReadsInput
+Inputs = Float[Tensor, "reader token d_model"]
+Deltas = Float[Tensor, "source token d_model"]
 
 
 class ReaderInputs:
-    """Inputs of the readers at some columns, each to be asked for once in a forward pass."""
+    """Inputs of the readers that a circuit serves in one stream, in one forward pass.
+
+    The served readers have places of their own, from 0, in the order in which they are due. A token
+    is a position of an example.
+    """
 
     def __init__(
         self,
-        stream: Stream,
         differences: Differences,
         reference: AblatedRun,
-        keep: Bool[Tensor, "source reader"],
-        columns: Collection[int],
+        readers: list[tuple[Reads, int]],
+        keep: npt.NDArray[np.bool_],
     ) -> None:
-        self.stream, self.differences, self.reference = stream, differences, reference
-        self.keep, self.columns = keep, columns
-        self.blocks: dict[int, list[tuple[int, Reads]]] = {}  # column: the block that it is in
-        self.made: _Block | None = None
-
-    def of(
-        self, event: Reads, columns: Sequence[int]
-    ) -> Iterator[tuple[slice, Float[Tensor, "reader batch pos d_model"]]]:
-        """Inputs of readers of one event, in parts: which of `columns`, and their inputs.
-
-        columns: rising.
+        """readers: the events, with how many readers of theirs are served. keep: (served, source)
+        with the sources in the order of the differences.
         """
-        rows, deltas = self.differences.until(event)
-        if not self.blocks:
-            self._plan(deltas[0] if len(deltas) else self.reference.inputs[event])
-        start = 0
-        while start < len(columns):
-            block = self.blocks[columns[start]]
-            if self.made is None or self.made.readers is not block:
-                self.made = None  # its memory, before the next is made
-                self.made = self._make(block, deltas, rows)
-            first = self.made.places[columns[start]]
-            stop = start + 1
-            while stop < len(columns) and columns[stop] in self.made.places:
-                stop += 1
-            inputs = self.made.inputs[first : first + stop - start]
-            self._add(inputs, columns[start:stop], rows, deltas, self.made.seen)
-            yield slice(start, stop), inputs
-            start = stop
+        self.differences, self.reference, self.keep = differences, reference, keep
+        self._like = reference.states.inputs[differences.index]
+        self._on_cpu = self._like.device.type == "cpu"
+        self._sections = self._planned(readers)
+        self._only = {section.event: section for section in self._sections}
+        self._block: tuple[int, Inputs] | None = None  # place of its first reader
+        self._normed: tuple[_Section, Inputs] | None = None
 
-    def _plan(self, like: Tensor) -> None:
-        """Blocks of readers in their order; none spans a norm on the stream, and one that spans
+    def of(self, event: Reads, places: range) -> Iterator[tuple[slice, Inputs]]:
+        """Inputs of readers of one event, through its norm if any, in parts: which of `places`,
+        and what they are given.
+        """
+        deltas = self.differences.until(event)
+        at = places.start
+        while at < places.stop:
+            section = self._sections[at]
+            stop = min(places.stop, section.stop)
+            inputs = self._of(section, deltas)[at - section.start : stop - section.start]
+            yield slice(at - places.start, stop - places.start), inputs
+            at = stop
+
+    def one(self, event: ReadsInput) -> Float[Tensor, "token d_model"]:
+        """The input of an event's only reader, through the event's norm if any."""
+        deltas = self.differences.until(event)
+        return self._of(self._only[event], deltas)[0]
+
+    def _planned(self, readers: list[tuple[Reads, int]]) -> list[_Section]:
+        """The section of every place. No block spans a norm on the stream, and one that spans
         several events holds them whole.
         """
-        size = max(1, min(INPUTS_AT_ONCE, INPUT_BYTES // (like.numel() * like.element_size())))
-        block: list[tuple[int, Reads]] = []
-        for event in self.stream.events:
+        stream = self._like.numel() * self._like.element_size()
+        size = max(1, min(INPUTS_AT_ONCE, INPUT_BYTES // stream))
+        numbers = dict(readers)
+        sections: list[_Section] = []
+        block: list[_Section] = []
+        for event in self.differences.stream.events:
             if isinstance(event, Rescales):
                 block = []
             if not isinstance(event, ReadsHeads | ReadsInput):
                 continue
-            first, stop = (
-                (event.span.start, event.span.stop)
-                if isinstance(event, ReadsHeads)
-                else (event.column, event.column + 1)
-            )
-            mine = [column for column in range(first, stop) if column in self.columns]
-            for start in range(0, len(mine), size):
-                part = mine[start : start + size]
-                if len(block) + len(part) > size:
+            left = numbers.get(event, 0)
+            while left:
+                n = min(left, size)
+                if not self._on_cpu or sum(map(len, block)) + n > size:
                     block = []
-                block += [(column, event) for column in part]
-                self.blocks.update(dict.fromkeys(part, block))
+                section = _Section(event, len(sections), len(sections) + n, block)
+                block.append(section)
+                sections += [section] * n
+                left -= n
+        return sections
 
-    def _make(
-        self,
-        block: list[tuple[int, Reads]],
-        deltas: Float[Tensor, "source batch pos d_model"],
-        rows: list[int],
-    ) -> _Block:
-        """The block's inputs as far as these rows go."""
-        first = self.reference.inputs[block[0][1]]
-        shape = first.shape if len(deltas) == 0 else deltas.shape[1:]
-        inputs = first.new_empty(len(block), *shape)
-        for mine, (_, event) in zip(inputs, block, strict=True):
-            mine.copy_(self.reference.inputs[event].view(shape))
-        columns = [column for column, _ in block]
-        self._add(inputs, columns, rows, deltas, 0)
-        return _Block(block, inputs, len(rows))
+    def _of(self, section: _Section, deltas: Deltas) -> Inputs:
+        if self._normed is None or self._normed[0] is not section:
+            self._normed = None  # its memory, before the next is made
+            self._normed = section, self._made(section, deltas)
+        return self._normed[1]
 
-    def _add(
-        self,
-        inputs: Float[Tensor, "reader batch pos d_model"],
-        columns: Sequence[int],
-        rows: list[int],
-        deltas: Float[Tensor, "source batch pos d_model"],
-        start: int,
-    ) -> None:
-        """Add the kept edges from the sources of `rows[start:]`."""
-        if start == len(rows):
-            return
-        keep = self.keep[rows[start:]][:, list(columns)].T
-        deltas = deltas[start:]
-        if keep.sum() > _FEW * len(columns):
-            inputs.flatten(1).addmm_(keep.to(deltas), deltas.flatten(1))
-            return
-        for mine, places in keep.nonzero().tolist():
-            inputs[mine] += deltas[places]
+    def _made(self, section: _Section, deltas: Deltas) -> Inputs:
+        """A section's inputs, with all that these sources bring, behind its norm."""
+        block = section.block
+        first = block[0].start
+        if self._block is None or self._block[0] != first:
+            self._block = None
+            self._block = first, self._begun(block, deltas)
+        inputs = self._block[1][section.start - first : section.stop - first]
+        if section.seen < len(deltas):
+            self._add(inputs, slice(section.start, section.stop), section.seen, deltas)
+            section.seen = len(deltas)
+        if section is block[-1]:
+            self._block = None
+        norm = section.event.norm
+        return inputs if norm is None else through(norm.module, inputs)
+
+    def _begun(self, block: list[_Section], deltas: Deltas) -> Inputs:
+        """A block's inputs as far as these sources go."""
+        places, shape = slice(block[0].start, block[-1].stop), self._like.shape[-1:]
+        bases = [self.reference.inputs[section.event].reshape(-1, *shape) for section in block]
+        for section in block:
+            section.seen = len(deltas)
+        if len(block) == 1 and self._dense(self.keep[places, : len(deltas)]):
+            kept = self._kept[places, : len(deltas)]
+            whole = torch.addmm(bases[0].view(-1), kept, deltas.flatten(1))
+            return whole.view(-1, *bases[0].shape)
+        inputs = self._like.new_empty(places.stop - places.start, *bases[0].shape)
+        for section, base in zip(block, bases, strict=True):
+            inputs[section.start - places.start : section.stop - places.start] = base
+        self._add(inputs, places, 0, deltas)
+        return inputs
+
+    def _add(self, inputs: Inputs, places: slice, start: int, deltas: Deltas) -> None:
+        """Add the kept edges from the sources from `start` on."""
+        at = places, slice(start, len(deltas))
+        edges = self.keep[at]
+        if self._dense(edges):
+            inputs.flatten(1).addmm_(self._kept[at], deltas[start:].flatten(1))
+        elif edges.any():
+            for mine, place in np.argwhere(edges).tolist():
+                inputs[mine] += deltas[start + place]
+
+    def _dense(self, edges: npt.NDArray[np.bool_]) -> bool:
+        """Whether these are added by a product with all sources, kept or not."""
+        return int(np.count_nonzero(edges)) > (_FEW * len(edges) if self._on_cpu else 0)
+
+    @cached_property
+    def _kept(self) -> Float[Tensor, "served source"]:
+        return torch.from_numpy(self.keep).to(self._like.device, self._like.dtype)
 
 
-class _Block:
-    """Readers with their inputs, which hold what the first `seen` sources bring."""
+@dataclass(eq=False)
+class _Section:
+    """Readers of one event, in one block.
 
-    def __init__(self, readers: list[tuple[int, Reads]], inputs: Tensor, seen: int) -> None:
-        self.readers, self.inputs, self.seen = readers, inputs, seen
-        self.places = {column: place for place, (column, _) in enumerate(readers)}
+    start, stop: their places. block: the sections that are begun together, this among them.
+    seen: how many sources their inputs hold.
+    """
+
+    event: Reads
+    start: int
+    stop: int
+    block: list[_Section]
+    seen: int = 0
+
+    def __len__(self) -> int:
+        return self.stop - self.start

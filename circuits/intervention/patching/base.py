@@ -14,10 +14,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache
-from transformers.cache_utils import CacheLayerMixin
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer
 
 from circuits.models import HookedModel
 from circuits.models.forwards import replaced_forwards
@@ -57,7 +58,9 @@ class ResumableRun:
                 stack.callback(block.register_forward_hook(self._see_return).remove)
             stack.enter_context(_arguments(model.hf, past_key_values=past, use_cache=True))
             self.logits: Float[Tensor, "read vocab"] = model.logits(tokens, batch, hooks)
-        self._past = [_keys_and_values(layer) for layer in past.layers]
+        # Of every layer, keys and values: all are copied at once.
+        self._past = torch.stack([x for layer in past.layers for x in _keys_and_values(layer)])
+        self._reads: list[int] = batch.position.tolist()
 
     def run_from(
         self, start: ResumePoint, copies: int, hooks: Hooks
@@ -68,30 +71,35 @@ class ResumableRun:
             start's on. Reads before the start's position keep the base run's logits.
         """
         batch, at = self.batch, start.position
-        alive = batch.position >= at
+        alive = [row for row, position in enumerate(self._reads) if position >= at]
         part = replace(
             batch,
-            example_index=batch.example_index[alive],
-            position=batch.position[alive] - at,
-            answer=batch.answer[alive],
-            wrong=batch.wrong[alive],
+            position=batch.position - at,
             mask=batch.mask[:, at:],
             clean=batch.clean[:, at:],
             corrupted=batch.corrupted[:, at:],
         )
+        whole = len(alive) == len(self._reads)
+        if not whole:
+            rows = torch.tensor(alive, dtype=torch.long).to(batch.position.device)
+            part = replace(
+                part,
+                example_index=part.example_index[rows],
+                position=part.position[rows],
+                answer=part.answer[rows],
+                wrong=part.wrong[rows],
+            )
         tokens = self.tokens[:, at:].repeat(copies, 1)
         with self._going_on(start, copies):
             found = self.model.logits(tokens, part.repeat(copies), hooks)
         found = found.view(copies, -1, found.shape[-1])
-        if bool(alive.all()):
+        if whole:
             return found
-        logits = self.logits.expand(copies, *self.logits.shape).clone()
-        logits[:, alive] = found
-        return logits
+        return self.logits.expand(copies, *self.logits.shape).index_copy(1, rows, found)
 
     def check_resumable(self) -> bool:
         """Whether going on from the middle without an edit gives the base run's logits."""
-        middle = min(self.tokens.shape[1] // 2, int(self.batch.position.min()))
+        middle = min(self.tokens.shape[1] // 2, *self._reads)
         start = ResumePoint(len(self._returns) // 2, middle)
         error = (self.run_from(start, 2, Hooks()) - self.logits).abs().max()
         allowed = allowed_error(self.model.hf.dtype)
@@ -115,12 +123,12 @@ class ResumableRun:
 
     def _memory(self, start: ResumePoint, copies: int) -> dict[str, object]:
         """The arguments by which the model knows of the positions before the start's."""
+        known = self._past[..., : start.position, :]
+        # A skipped layer's are only asked for their length.
+        copied = known[2 * start.layer :].repeat(1, copies, 1, 1, 1)
+        each = [*known[: 2 * start.layer], *copied]
         past = DynamicCache()
-        for layer, known in enumerate(self._past):
-            # A skipped layer's are only asked for their length.
-            times = copies if layer >= start.layer else 1
-            keys, values = (x[..., : start.position, :].repeat(times, 1, 1, 1) for x in known)
-            past.update(keys, values, layer)
+        past.layers = [_filled(*pair) for pair in zip(each[::2], each[1::2], strict=True)]
         mask = self.batch.mask.long().repeat(copies, 1) if self.batch.padded else None
         return {"past_key_values": past, "use_cache": True, "attention_mask": mask}
 
@@ -153,3 +161,13 @@ def _keys_and_values(layer: object) -> tuple[Tensor, Tensor]:
     assert isinstance(layer, CacheLayerMixin)
     assert layer.keys is not None and layer.values is not None
     return layer.keys, layer.values
+
+
+def _filled(
+    keys: Float[Tensor, "batch head pos d_head"], values: Float[Tensor, "batch head pos d_head"]
+) -> DynamicLayer:
+    """A layer's memory that holds these, where `update` would copy them once more."""
+    layer = DynamicLayer()
+    layer.lazy_initialization(keys, values)
+    layer.keys, layer.values = keys, values
+    return layer

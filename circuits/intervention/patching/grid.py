@@ -111,10 +111,20 @@ class SweepGrid:
     def where(self, batch: PairBatch) -> Where:
         """For each entry of positions, the places of each example that it stands for."""
         lengths = batch.mask.sum(dim=1, keepdim=True)
-        columns = torch.arange(batch.mask.shape[1], device=lengths.device)
+        longest = batch.mask.shape[1]
+        columns = torch.arange(longest, device=lengths.device)
         counted = columns - lengths if self.from_end else columns.expand(len(lengths), -1)
-        places = [torch.isin(counted, counted.new_tensor(entry)) for entry in self.positions]
-        return torch.stack(places) & batch.mask
+        named = torch.zeros(len(self.positions), 2 * longest, dtype=torch.bool)  # -longest first
+        for entry, places in zip(named, self.positions, strict=True):
+            entry[[place + longest for place in places if -longest <= place < longest]] = True
+        return named.to(lengths.device)[:, counted + longest] & batch.mask
+
+    def units_of(self, width: int) -> Bool[Tensor, "entry unit"]:
+        """For each entry of units, which of so many it stands for."""
+        units = torch.zeros(len(self.units), width, dtype=torch.bool)
+        for entry, places in zip(units, self.units, strict=True):
+            entry[list(places)] = True
+        return units
 
 
 def _kind(site: Site) -> Literal["head", "neuron"] | None:

@@ -179,10 +179,13 @@ class _Paths:
         if 0 in senders:
             hooks.before(view.layers[0].block, lambda _: self.donor.inputs[0])
         for index, layer in enumerate(view.layers):
-            z = self.base.z[index].clone()
+            z = self.base.z[index]
             first = layout.head_rows(index).start
             heads = [row - first for row in senders if row in range(first, first + z.shape[2])]
-            z[:, :, heads] = self.donor.z[index][:, :, heads]
+            if heads:
+                z = z.clone()
+                for head in heads:
+                    z[:, :, head] = self.donor.z[index][:, :, head]
             SITES["z"].hook_point(layer).hook(hooks, partial(_instead, z))
             sends = layout.mlp_row(index) in senders
             if sends or self.freeze_mlps:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -191,6 +191,7 @@ class _Sweep:
         used = [layer for entry in grid.layers for layer in entry]
         self.donor = grid.site.record(model, batch, given, sorted(set(used)))
         self.where = grid.where(batch)
+        self.units = grid.units_of(self.donor[used[0]].shape[2]).to(self.where.device)
         self.ends = torch.stack([self._read(one[None])[..., 0] for one in (self.clean, corrupted)])
         unpatched = self.ends[int(denoise)]
         self.values = unpatched[..., None, None, None].repeat(1, 1, *grid.shape)
@@ -203,19 +204,21 @@ class _Sweep:
             for position in sorted(firsts, key=lambda place: firsts[place])
             for unit in range(len(self.grid.units))
         ]
+        places = torch.tensor(cells, dtype=torch.long).view(-1, 2).T.to(self.where.device)
         for entry, layers in enumerate(self.grid.layers):
             for first, part in self._passes(cells, firsts):
                 start = ResumePoint(0, 0)
                 if self.resumes:
                     layer = min(layers) + self.grid.site.offset
                     start = ResumePoint(layer, 0 if self.grid.site.whole else first)
+                position, unit = places[:, part]
+                chosen = self._chosen(position, unit)[..., start.position :, :]
                 hooks = Hooks()
                 for layer in layers:
-                    self._patch(hooks, layer, start, part)
-                read = self._read(self.base.run_from(start, len(part), hooks))
-                for place, (position, unit) in enumerate(part):
-                    self.values[:, :, entry, unit, position] = read[..., place]
-                yield len(part) * len(self.batch)
+                    self._patch(hooks, layer, start, chosen)
+                read = self._read(self.base.run_from(start, len(chosen), hooks))
+                self.values[:, :, entry, unit, position] = read
+                yield len(chosen) * len(self.batch)
         if _POSITION in self.grid.swept:
             absent = ~self.where.any(dim=2).T  # example, position
             self.values.masked_fill_(absent[None, :, None, None, :], torch.nan)
@@ -229,34 +232,42 @@ class _Sweep:
         last = last.scatter_reduce(0, self.batch.example_index, self.batch.position, "amax")
         differs = self.batch.clean != self.batch.corrupted
         open_ = (differs.cumsum(dim=1) > 0) & (columns <= last[:, None])
-        alive = (self.where & open_).any(dim=1)  # entry, column
-        return {place: int(row.nonzero()[0]) for place, row in enumerate(alive) if bool(row.any())}
+        alive = (self.where & open_).any(dim=1).tolist()  # entry, column
+        return {place: row.index(True) for place, row in enumerate(alive) if any(row)}
 
-    def _passes(
-        self, cells: list[Cell], firsts: dict[int, int]
-    ) -> Iterator[tuple[int, list[Cell]]]:
-        """Cells that are run together, with the first column that any of them can change."""
+    def _passes(self, cells: list[Cell], firsts: dict[int, int]) -> Iterator[tuple[int, slice]]:
+        """Which cells are run together, with the first column that any of them can change."""
         reads, d_vocab = self.clean.shape
-        while cells:
-            first = firsts[cells[0][0]]
+        begin = 0
+        while begin < len(cells):
+            first = firsts[cells[begin][0]]
             width = self.batch.mask.shape[1] - first
             fit = min(self.tokens // (len(self.batch) * width), _LOGITS // (reads * d_vocab))
-            yield first, cells[: max(1, fit)]
-            cells = cells[max(1, fit) :]
+            part = slice(begin, min(begin + max(1, fit), len(cells)))
+            yield first, part
+            begin = part.stop
 
-    def _patch(self, hooks: Hooks, layer: int, start: ResumePoint, part: list[Cell]) -> None:
-        """Edits of one layer: in each copy, its units at its positions take the donor's value."""
+    def _chosen(
+        self, position: Int[Tensor, " copy"], unit: Int[Tensor, " copy"]
+    ) -> Bool[Tensor, "copy batch pos unit"]:
+        """What each copy has patched: its entry of positions, at its entry of units."""
+        where, units = self.where.index_select(0, position), self.units.index_select(0, unit)
+        return where[..., None] & units[:, None, None]
+
+    def _patch(
+        self,
+        hooks: Hooks,
+        layer: int,
+        start: ResumePoint,
+        chosen: Bool[Tensor, "copy batch pos unit"],
+    ) -> None:
+        """Edits of one layer: what is chosen takes the donor's value."""
         donor = self.donor[layer][:, start.position :]
-        units = torch.zeros(len(part), donor.shape[2], dtype=torch.bool, device=donor.device)
-        for copy, (_, unit) in enumerate(part):
-            units[copy, list(self.grid.units[unit])] = True
-        where = self.where[[position for position, _ in part]][..., start.position :]
-        chosen = where[..., None] & units[:, None, None]  # copy, example, column, unit
         self.grid.site.attach(
             hooks,
             self.model.view.layers[layer],
             chosen.flatten(0, 1),
-            donor.repeat(len(part), 1, 1, 1),
+            donor.repeat(len(chosen), 1, 1, 1),
         )
 
     def _read(self, logits: Logits) -> Float[Tensor, "metric batch copy"]:
