@@ -1,8 +1,4 @@
-"""Workers on a real Ray: the same bytes as one process, whatever happens to a worker or a node.
-
-Starting a worker takes seconds, and an engine's are stopped where another's start: the tests stand
-in an order in which each finds those of the one before it, or needs others.
-"""
+"""Workers on a real Ray: the same bytes as one process, whatever happens to a worker or a node."""
 
 import os
 import shutil
@@ -70,7 +66,7 @@ def second(cluster):
 
 
 @pytest.fixture
-def two(cluster):
+def two(cluster, second):
     return engine_of_two(cluster)
 
 
@@ -119,30 +115,6 @@ def test_1_2_and_4_workers_and_one_process_give_the_same_bytes(
     for engine in engines_of(cluster):
         assert same(scored(model, pairs, engine), here), engine
         assert len(pool_of(engine).workers) == engine.workers
-
-
-def test_what_a_node_had_when_it_left_is_done_by_others(cluster, second, hooked, random_pairs):
-    model, pairs = hooked("gpt2"), random_pairs(n=24)
-    engine = RayEngine(cluster.address, 4)
-    here = scored(model, pairs, None)
-    assert same(scored(model, pairs, engine), here)  # all four are there
-    there = scored(model, pairs, engine, resume=Leaving(cluster, second))
-    assert same(there, here)
-    assert len([one for one in pool_of(engine).workers if one.ready]) == 2
-
-
-class Leaving(PartialResults):
-    """Removes a node when the first batch is taken in."""
-
-    def __init__(self, cluster, node):
-        super().__init__()
-        self.cluster, self.node = cluster, node
-
-    def keep(self, index):
-        super().keep(index)
-        if self.node is not None:
-            self.cluster.remove_node(self.node, allow_graceful=False)
-            self.node = None
 
 
 def test_whatever_runs_batches_gives_the_bytes_of_one_process(two, hooked, random_pairs):
@@ -306,3 +278,27 @@ def test_a_run_with_an_engine_writes_the_same_score_files(two, tmp_path):
         run(load_recipe("quickstart", [*changes, *more]), tmp_path / name, progress=False)
     for file in ("recipe.yaml", "scores/base.safetensors", "scores/base.json", "evaluation.json"):
         assert (tmp_path / "there" / file).read_bytes() == (tmp_path / "here" / file).read_bytes()
+
+
+def test_what_a_node_had_when_it_left_is_done_by_others(cluster, second, hooked, random_pairs):
+    model, pairs = hooked("gpt2"), random_pairs(n=24)
+    engine = RayEngine(cluster.address, 4)
+    here = scored(model, pairs, None)
+    assert same(scored(model, pairs, engine), here)  # all four are there
+    there = scored(model, pairs, engine, resume=Leaving(cluster, second))
+    assert same(there, here)
+    assert len([one for one in pool_of(engine).workers if one.ready]) == 2
+
+
+class Leaving(PartialResults):
+    """Removes a node when the first batch is taken in."""
+
+    def __init__(self, cluster, node):
+        super().__init__()
+        self.cluster, self.node = cluster, node
+
+    def keep(self, index):
+        super().keep(index)
+        if self.node is not None:
+            self.cluster.remove_node(self.node, allow_graceful=False)
+            self.node = None
