@@ -1,166 +1,210 @@
 """Sources meet readers: steps 3 and 4 of the engine, one matrix product for many readers.
 
 Readers wait for each other, so that what the sources wrote is read once for all of them: it does
-not change afterwards, unless a norm rescales the stream. Buffers are made once, for on a CPU the
-first touch of fresh memory costs more than the arithmetic.
+not change afterwards, unless a norm rescales the stream. They meet in blocks of as many examples,
+or positions of one example, as the memory for it holds: an accelerator takes longer to start a
+small operation than to do it. Buffers are made once for all blocks, for on a CPU the first touch of
+fresh memory costs more than the arithmetic.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
+from itertools import groupby
 from math import prod
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuits.attribution.narrow import narrow_products
 from circuits.attribution.reader_gradients import ReaderGradients, Reads
-from circuits.models import DecomposedStream, SourceActivations
+from circuits.models import DecomposedStream, HookedModel, SourceActivations
 from circuits.models.norm import Norm
 from circuits.models.view import Event, ReadsHeads, ReadsInput, Rescales, Stream
-from circuits.runtime.limits import CHUNK_BYTES, CHUNK_SHARE, READERS_AT_ONCE
+from circuits.runtime.limits import READERS_AT_ONCE
 
-_BLOCKS = (8, 4, 2, 1)
+Block = tuple[slice, slice]
+"""Examples, and positions of them."""
+
+_CUTS = (32, 16, 8, 4, 2, 1)
+_PRODUCTS_CPU, _PRODUCTS_DEVICE = 8, 64  # that a long one is cut into, all examples together
 
 
-def add_edge_scores(
-    scores: Float[Tensor, "batch source reader"],
-    stream: Stream,
-    runs: list[SourceActivations],
-    gradients: ReaderGradients,
-    parts: tuple[Set[Reads], Set[Reads]],
-    lengths: Tensor,
-    model_bytes: int,
-) -> None:
-    """Add the scores of a stream's sources, example by example, chunk by chunk of positions.
-
-    parts: the readers whose G meets the sources, and those whose norms, with the c of the last
-        pass, do.
+@dataclass(frozen=True)
+class _Round:
+    """passed: events of the walk since the last round. direct: readers whose G meets the sources
+    then. normed: those whose norms, with the c of each pass, do.
     """
-    rounds = _rounds(stream, parts)
-    if not rounds:
-        return
-    rows, readers = len(stream) * len(runs), max(_width(together) for _, together in rounds)
-    room = max(CHUNK_BYTES, int(CHUNK_SHARE * model_bytes))
-    size = max(1, room // (4 * gradients.view.d_model * (rows + readers)))
-    size = min(size, int(lengths.max()))
-    buffers = _ScoreBuffers(gradients, parts, rows, readers, size)
-    for example, positions in chunks(lengths, size):
-        wide = DecomposedStream(stream, runs, (example, positions), buffers.sources)
-        for events, together in rounds:
-            for event in events:
-                wide.pass_by(event)
-            buffers.add(scores[example], wide, together)
+
+    passed: tuple[Event, ...]
+    direct: tuple[Reads, ...]
+    normed: tuple[tuple[ReadsHeads, Norm], ...]
 
 
-def _rounds(
-    stream: Stream, parts: tuple[Set[Reads], Set[Reads]]
-) -> list[tuple[list[Event], list[Reads]]]:
-    """The walk in rounds: what is passed by, and the readers that meet the sources then."""
-    rounds: list[tuple[list[Event], list[Reads]]] = []
-    passed: list[Event] = []
-    waiting: list[Reads] = []
-    for event in (*stream.events, None):
-        if isinstance(event, ReadsHeads | ReadsInput):
-            if event in parts[0] or event in parts[1]:
-                waiting.append(event)
-            continue
-        due = event is None or isinstance(event, Rescales) or _width(waiting) >= READERS_AT_ONCE
-        if waiting and due:
-            rounds.append((passed, waiting))
-            passed, waiting = [], []
-        if event is not None:
-            passed.append(event)
-    return rounds
+class Contraction:
+    """One stream's sources against some of its readers, as often as these have something new.
 
-
-def chunks(lengths: Tensor, size: int) -> Iterator[tuple[int, slice]]:
-    """Every example with its positions, `size` at a time; padding left out."""
-    for example, length in enumerate(lengths.tolist()):
-        for start in range(0, length, size):
-            yield example, slice(start, min(start + size, length))
-
-
-class _ScoreBuffers:
-    """The buffers, and what is done in them. sources: for `DecomposedStream`."""
+    What is of single passes is met for several of them at once, the `held` ones.
+    """
 
     def __init__(
         self,
+        model: HookedModel,
+        stream: Stream,
+        runs: Sequence[SourceActivations],
         gradients: ReaderGradients,
-        parts: tuple[Set[Reads], Set[Reads]],
-        rows: int,
-        readers: int,
-        size: int,
+        lengths: list[int],
+        direct: Set[Reads],
+        room: int,
+        *,
+        norms: bool,
+        held: int = 1,
     ) -> None:
-        view = self.view = gradients.view
-        self.gradients, (self.direct, self.normed) = gradients, parts
-        self.sources = torch.empty(rows * size * view.d_model, device=gradients.device)
-        self.readers = torch.empty(readers * size * view.d_model, device=gradients.device)
-        ports = max(
-            (event.span.stop - event.span.start for event in gradients.projected), default=0
-        )
-        self.weights = torch.empty(ports * view.d_model * view.d_head, device=gradients.device)
+        """lengths: of each example, positions that are no padding. direct: readers whose G meets
+        the sources. room: bytes for it. norms: whether all readers' norms do, with the c of each
+        pass. held: passes at once, at most.
+        """
+        self.view, self.device, self.dtype = model.view, gradients.device, model.hf.dtype
+        self.stream, self.runs, self.gradients = stream, runs, gradients
+        self.rounds = _rounds(stream, direct, READERS_AT_ONCE // held, norms=norms)
+        self.examples, rows = len(lengths), len(stream) * len(runs)
+        readers = held * max((_width(one.direct) for one in self.rounds), default=0)
+        normed = held * max((len(one.normed) for one in self.rounds), default=0)
+        # What norms saw is stacked, and what they put out stands beside it.
+        position = 4 * self.view.d_model * (rows + readers + 2 * normed)
+        self.blocks = list(blocks(lengths, max(1, room // position)))
+        self.rows, self.readers = rows, readers
+        self._direct = self._places([event for one in self.rounds for event in one.direct])
+        self._normed = self._places([event for one in self.rounds for event, _ in one.normed])
 
-    def add(
-        self, scores: Float[Tensor, "source reader"], wide: DecomposedStream, events: list[Reads]
-    ) -> None:
-        """Add the scores of the edges into the readers of these events."""
-        visible = {event: self.view.layout.visible(columns_of(event).start) for event in events}
-        rows = range(
-            min(one.start for one in visible.values()), max(one.stop for one in visible.values())
-        )
-        delta = wide.seen(rows)
-        for parts in (self._by_gradients(delta, wide, events), self._by_norms(delta, wide, events)):
-            for event, part in parts:
-                seen = visible[event]
-                mine = slice(seen.start - rows.start, seen.stop - rows.start)
-                scores[seen.start : seen.stop, columns_of(event)] += part[mine]
+    def _places(self, events: Sequence[Reads]) -> tuple[int, Int[Tensor, " reader"]]:
+        """How many readers these are, and where each of the layout's stands among them; the rest
+        stands behind them.
+        """
+        count, start = _width(events), 0
+        places = torch.full((self.view.layout.shape[1],), count)
+        for event in events:
+            end = start + _width([event])
+            places[columns_of(event)] = torch.arange(start, end)
+            start = end
+        return count, places.to(self.device)
+
+    def add_to(self, scores: Float[Tensor, "held batch source reader"]) -> None:
+        """Add the scores of the edges from the stream's sources to these readers."""
+        if not self.rounds:
+            return
+        both = [
+            torch.zeros(len(scores), self.examples, len(self.stream), count + 1, device=self.device)
+            for count, _ in (self._direct, self._normed)
+        ]
+        with narrow_products(self.device, narrow=self.dtype.itemsize < 4):
+            buffers = _Buffers(self)
+            for block in self.blocks:
+                self._meet(block, buffers, *(total[:, block[0]] for total in both))
+        unseen = ~self.view.layout.mask[self.stream.rows].to(self.device)
+        for total, (_, places) in zip(both, (self._direct, self._normed), strict=True):
+            # The column behind the readers is zero, and stands for all that are not among them.
+            found = total.index_select(3, places)
+            scores[:, :, self.stream.rows] += found.masked_fill_(unseen, 0)
+
+    def _meet(self, block: Block, buffers: _Buffers, direct: Tensor, normed: Tensor) -> None:
+        """Fill the scores of a block's examples, pass by pass, readers in the order of the walk."""
+        wide = DecomposedStream(self.stream, self.runs, block, buffers.sources)
+        start = 0
+        for one in self.rounds:
+            for event in one.passed:
+                wide.pass_by(event)
+            for group in (one.direct, [event for event, _ in one.normed]):
+                if not group:
+                    continue
+                rows = self._seen(group)
+                mine = slice(
+                    rows.start - self.stream.rows.start, rows.stop - self.stream.rows.start
+                )
+                delta = wide.seen(rows)
+                if group is one.direct:
+                    end = start + _width(group)
+                    found = self._by_gradients(delta, block, buffers, group, len(direct))
+                    direct[:, :, mine, start:end] += found
+                    start = end
+                else:
+                    self._by_norms(normed[:, :, mine], delta, block, one.normed)
+
+    def _seen(self, events: Sequence[Reads]) -> range:
+        """From the first to the last row that any of these readers sees."""
+        seen = [self.view.layout.visible(columns_of(event).start) for event in events]
+        return range(min(one.start for one in seen), max(one.stop for one in seen))
 
     def _by_gradients(
         self,
-        delta: Float[Tensor, "source pos d_model"],
-        wide: DecomposedStream,
-        events: list[Reads],
-    ) -> Iterator[tuple[Reads, Float[Tensor, "source reader"]]]:
+        delta: Float[Tensor, "source batch pos d_model"],
+        block: Block,
+        buffers: _Buffers,
+        events: Sequence[Reads],
+        held: int,
+    ) -> Float[Tensor, "held batch source reader"]:
         """What the sources wrote in the direction of each reader's gradient."""
-        events = [event for event in events if event in self.direct]
-        if not events:
-            return
-        places = list(_places(events))
-        widened = _within(self.readers, places[-1].stop, *delta.shape[1:])
-        for event, place in zip(events, places, strict=True):
+        width, start = _width(events), 0
+        widened = _within(buffers.readers, width, held, *delta.shape[1:])
+        for event in events:
+            end = start + _width([event])
             if isinstance(event, ReadsHeads):
-                g = self.gradients.projected[event][wide.at].transpose(0, 1)
-                torch.bmm(g, self._weight(event), out=widened[place])
+                g = self.gradients.projected[event][:held, *block].permute(3, 0, 1, 2, 4)
+                wide = widened[start:end].flatten(1, 3)
+                torch.bmm(g.flatten(1, 3), buffers.weight(event), out=wide)
             else:
-                widened[place] = self.gradients.wide[event][wide.at]
-        products = _dot(delta.flatten(1), widened.flatten(1))
-        for event, place in zip(events, places, strict=True):
-            yield event, products[:, place]
+                widened[start] = self.gradients.wide[event][:held, *block]
+            start = end
+        products = _PRODUCTS_CPU if self.device.type == "cpu" else _PRODUCTS_DEVICE
+        found = _dot(delta.flatten(2), widened.flatten(0, 1).flatten(2), products)
+        by_pass: Tensor = found.unflatten(2, (width, held)).permute(3, 0, 1, 2)
+        return by_pass
 
     def _by_norms(
         self,
-        delta: Float[Tensor, "source pos d_model"],
-        wide: DecomposedStream,
-        events: list[Reads],
-    ) -> Iterator[tuple[ReadsHeads, Float[Tensor, "source reader"]]]:
-        """What the sources wrote in the direction of what each reader's norm saw, times -c."""
-        behind: dict[Norm, list[ReadsHeads]] = {}
-        for event in events:
-            if event in self.normed and isinstance(event, ReadsHeads) and event.norm is not None:
-                behind.setdefault(event.norm, []).append(event)
-        if not behind:
-            return
-        xhats = torch.stack([self.gradients.xhat(norm, wide.at) for norm in behind])
-        along = torch.einsum("upd,npd->nup", delta, xhats)
-        for found, readers in zip(along, behind.values(), strict=True):
-            for event in readers:
-                yield event, -(found @ self.gradients.c[event][wide.at])
+        total: Float[Tensor, "held batch source reader"],
+        delta: Float[Tensor, "source batch pos d_model"],
+        block: Block,
+        events: Sequence[tuple[ReadsHeads, Norm]],
+    ) -> None:
+        """Take off what the sources wrote in the direction of what each reader's norm saw, times
+        c: at once for norms of a kind that as many readers stand behind.
+        """
+        held = len(total)
+        c = self.gradients.c[self.stream][:held, *block]
+        for (width, *_), group in groupby(events, key=_alike):
+            behind = list(group)
+            saw = self.gradients.normed[:held]
+            xhat = behind[0][1].normalise(
+                torch.stack([one[norm].x[block] for one in saw for _, norm in behind])
+            )
+            along = torch.einsum("ubpd,nbpd->bpun", delta, xhat).unflatten(3, (held, -1))
+            places = [self.gradients.places[event] for event, _ in behind]
+            mine = slice(places[0].start, places[-1].stop)
+            by_norm = c[..., mine].unflatten(-1, (len(behind), width))
+            part = torch.einsum("bpukn,kbpnr->kbunr", along, by_norm).flatten(3)
+            total[..., mine].sub_(part, alpha=1 / self.view.d_model)
 
-    def _weight(self, event: ReadsHeads) -> Float[Tensor, "port d_head d_model"]:
+
+class _Buffers:
+    """Memory for a block's source outputs, readers' gradients, and one event's weights."""
+
+    def __init__(self, of: Contraction) -> None:
+        width = of.view.d_model
+        tokens = max(_tokens(block) for block in of.blocks)
+        self.sources = torch.empty(of.rows * tokens * width, device=of.device)
+        self.readers = torch.empty(of.readers * tokens * width, device=of.device)
+        ports = [_width([event]) for one in of.rounds for event in one.direct]
+        self._weights = torch.empty(
+            max(ports, default=0) * width * of.view.d_head, device=of.device
+        )
+        self._shape = (width, of.view.d_head)
+
+    def weight(self, event: ReadsHeads) -> Float[Tensor, "port d_head d_model"]:
         """Wt of an event's readers, transposed to widen a d_head-wide gradient."""
-        ports = event.span.stop - event.span.start
-        weight = _within(self.weights, ports, self.view.d_model, self.view.d_head)
+        weight = _within(self._weights, _width([event]), *self._shape)
         torch.cat([projection.weight for projection in event.projections], out=weight)
         if (norm := event.norm) is not None:
             weight *= norm.weight.float()[:, None]
@@ -169,31 +213,78 @@ class _ScoreBuffers:
         return weight.transpose(1, 2)
 
 
+def _rounds(stream: Stream, direct: Set[Reads], most: int, *, norms: bool) -> list[_Round]:
+    """The walk in rounds. Norms' readers wait to the end, or until the stream is rescaled: they are
+    few numbers, of which those for sources behind a reader are put to zero.
+    """
+    rounds: list[_Round] = []
+    passed: list[Event] = []
+    waiting: list[Reads] = []
+    normed: list[tuple[ReadsHeads, Norm]] = []
+    for event in (*stream.events, None):
+        if isinstance(event, ReadsHeads | ReadsInput):
+            if event in direct:
+                waiting.append(event)
+            if norms and isinstance(event, ReadsHeads) and event.norm is not None:
+                normed.append((event, event.norm))
+            continue
+        changes = event is None or isinstance(event, Rescales)
+        if (changes and (waiting or normed)) or _width(waiting) >= max(1, most):
+            rounds.append(_Round(tuple(passed), tuple(waiting), tuple(normed) if changes else ()))
+            passed, waiting, normed = [], [], [] if changes else normed
+        if event is not None:
+            passed.append(event)
+    return rounds
+
+
+def blocks(lengths: list[int], size: int) -> Iterator[Block]:
+    """All examples whole, several at a time, or each in parts of its positions, padding left out.
+
+    Args:
+        lengths: of each example, positions that are no padding.
+        size: positions of all a block's examples together, at most.
+    """
+    together = size // max(lengths)
+    if together:
+        for start in range(0, len(lengths), together):
+            several = slice(start, min(start + together, len(lengths)))
+            yield several, slice(0, max(lengths[several]))
+        return
+    for example, length in enumerate(lengths):
+        for start in range(0, length, size):
+            yield slice(example, example + 1), slice(start, min(start + size, length))
+
+
 def columns_of(event: Reads) -> slice:
     """A reader's columns of the score matrix."""
     return event.span if isinstance(event, ReadsHeads) else slice(event.column, event.column + 1)
 
 
-def _width(events: list[Reads]) -> int:
+def _width(events: Sequence[Reads]) -> int:
     return sum(columns.stop - columns.start for columns in map(columns_of, events))
 
 
-def _places(events: list[Reads]) -> Iterator[slice]:
-    """Where each event's readers stand among all."""
-    start = 0
-    for event in events:
-        width = _width([event])
-        yield slice(start, start + width)
-        start += width
+def _alike(one: tuple[ReadsHeads, Norm]) -> tuple[int, str, float]:
+    event, norm = one
+    return _width([event]), norm.kind, norm.eps
+
+
+def _tokens(block: Block) -> int:
+    return prod(one.stop - one.start for one in block)
 
 
 def _within(room: Float[Tensor, " number"], *shape: int) -> Tensor:
     return room[: prod(shape)].view(shape)
 
 
-def _dot(a: Float[Tensor, "m long"], b: Float[Tensor, "n long"]) -> Float[Tensor, "m n"]:
-    """a @ b.T in blocks of the long dimension, which is faster where m and n are small."""
-    blocks = next(count for count in _BLOCKS if a.shape[1] % count == 0)
-    left = a.view(len(a), blocks, -1).transpose(0, 1)
-    right = b.view(len(b), blocks, -1).permute(1, 2, 0)
-    return torch.bmm(left, right).sum(dim=0)
+def _dot(
+    a: Float[Tensor, "m batch long"], b: Float[Tensor, "n batch long"], products: int
+) -> Float[Tensor, "batch m n"]:
+    """a @ b.T of each example, cut along the long dimension, which is faster where m and n are
+    small: into as many as make so many products of all examples.
+    """
+    batch, long = a.shape[1:]
+    cuts = next(cut for cut in _CUTS if long % cut == 0 and (cut == 1 or cut * batch <= products))
+    left, right = (x.reshape(len(x), batch * cuts, -1) for x in (a, b))
+    found = torch.bmm(left.transpose(0, 1), right.permute(1, 2, 0))
+    return found.view(batch, cuts, len(a), len(b)).sum(dim=1)

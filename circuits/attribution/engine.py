@@ -10,13 +10,15 @@ output, d_head wide; delta_u = clean - corrupted output of source u; k the point
        dM/dx = Wt g / sigma - xhat c,   Wt = gamma * W (centred over d_model under LayerNorm),
        c = xhat . (Wt g) / (sigma d) = (q - q0) . g / (sigma d),
    with q the projection's output and q0 its value at xhat = 0. So only G = sum_k w_k g_k / sigma_k
-   is kept of all points, and the scalars c and xhat of one. MLP and logits readers keep the
+   is kept of all points, and the scalars c and xhat of a few. MLP and logits readers keep the
    gradient at the stream.
 3. score(u -> v) = sum_pos delta_u . (Wt G_v) - sum_k,pos (delta_u . xhat_k) w_k c_{k,v}: the
-   second sum, which costs little, is taken behind every pass, so that nothing of one outlives it.
+   second sum is taken behind every few passes, as many as there is room for (`meetings`), for what
+   it costs is to widen what the sources wrote.
 4. The first sum is taken once, behind all passes: one matrix product for several layers with an
-   inner dimension of positions x d_model, in chunks of positions so that memory stays flat. Of a
-   few readers it is taken at every point, which tells the error of the path (`audit`).
+   inner dimension of positions x d_model, in blocks of examples or positions so that memory stays
+   flat (`contraction`). Of a few readers it is taken for each point, beside the second sum, which
+   tells the error of the path (`audit`).
 
 With `recompute`, layers keep only what goes into them until the backward pass runs them again
 (`models/recompute.py`).
@@ -28,21 +30,17 @@ positions before the first difference are run once for all.
 
 from __future__ import annotations
 
-from collections.abc import Set
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from circuits.attribution.audit import audited
 from circuits.attribution.batch_scores import PathSamples
-from circuits.attribution.contraction import add_edge_scores
+from circuits.attribution.meetings import Meetings
 from circuits.attribution.passes import Passes, Point, points_of
 from circuits.attribution.quadrature import Rule
-from circuits.attribution.reader_gradients import ReaderGradients, Reads
 from circuits.metrics import Metric
 from circuits.models import HookedModel, SourceActivations
-from circuits.models.hooks import Hooks
 from circuits.runtime.limits import AUDITED
 from tasks.pairs import PairBatch
 
@@ -58,17 +56,13 @@ def edge_samples(
     single, stands_for = audited(model.view, None if rule.calibrated else AUDITED)
     stands_for = stands_for.to(batch.clean.device)
     columns = stands_for.nonzero()[:, 0]
-    meeting = _Meetings(passes, runs, single)
-    values: list[Tensor] = []
-    metrics, slopes = passes.run_points(
-        points_of(rule),
-        meeting.record,
-        lambda: values.append(meeting.after_a_pass()[..., columns]),
-    )
-    samples = torch.stack(values)
+    points = points_of(rule)
+    meetings = Meetings(passes, runs, len(points), single, columns)
+    metrics, slopes = passes.run_points(points, meetings.record, meetings.after_a_pass)
+    samples = meetings.of_each_pass()
     whole = None
     if not rule.calibrated:
-        whole = meeting.after_all()
+        whole = meetings.of_all()
         weights = samples.new_tensor(rule.weights)
         whole[..., columns] = torch.einsum("k,kb...->b...", weights, samples)
     return PathSamples(
@@ -103,47 +97,6 @@ def integrated(
 
     runs: what the sources wrote, clean less corrupted; or both, where the view is not linear.
     """
-    meeting = _Meetings(passes, runs, set())
-    passes.run_points(points, meeting.record, meeting.after_a_pass)
-    return meeting.after_all()
-
-
-class _Meetings:
-    """Sources meet readers, behind every pass and behind all of them.
-
-    single: readers whose scores each pass gives alone, unweighted; the others' are summed.
-    """
-
-    def __init__(self, passes: Passes, runs: list[SourceActivations], single: Set[Reads]) -> None:
-        self.passes, self.runs, self.single = passes, runs, single
-        self.gradients = ReaderGradients(passes.model.view, passes.starts, single)
-        self.readers: set[Reads] = {*self.gradients.projected, *self.gradients.wide}
-        self.total = self._none()
-
-    def record(self, hooks: Hooks, weight: float) -> None:
-        """Watch the backward pass of one point."""
-        self.gradients.record(hooks, weight)
-
-    def after_a_pass(self) -> Float[Tensor, "batch source reader"]:
-        """Scores by this pass: of single readers all; of the others what their norms give."""
-        scores = self._none()
-        self._meet(scores, self.single, self.readers)
-        self.total += scores
-        return scores
-
-    def after_all(self) -> Float[Tensor, "batch source reader"]:
-        """Scores of the readers whose gradients are summed; single readers' mean nothing here."""
-        self._meet(self.total, self.readers - self.single, set())
-        return self.total
-
-    def _none(self) -> Float[Tensor, "batch source reader"]:
-        view, batch = self.passes.model.view, self.passes.batch
-        return torch.zeros(len(batch), *view.layout.shape, device=batch.clean.device)
-
-    def _meet(self, scores: Tensor, direct: Set[Reads], normed: Set[Reads]) -> None:
-        model = self.passes.model
-        for stream, length in zip(model.view.streams, self.passes.lengths, strict=True):
-            parts = (direct, normed)
-            add_edge_scores(
-                scores, stream, self.runs, self.gradients, parts, length, model.weight_bytes
-            )
+    meetings = Meetings(passes, runs, len(points))
+    passes.run_points(points, meetings.record, meetings.after_a_pass)
+    return meetings.of_all()

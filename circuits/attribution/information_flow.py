@@ -15,6 +15,7 @@ q, k and v readers of a layer all read the same stream. Cost: two forward passes
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -24,7 +25,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.attribution.batch_scores import BatchScores
-from circuits.attribution.contraction import chunks
 from circuits.attribution.method import MetricFree, run_clean_corrupted
 from circuits.graph import Layout
 from circuits.metrics import Metric
@@ -69,7 +69,7 @@ class InformationFlow(MetricFree):
         lengths = model.model_inputs(batch.clean, batch).lengths
         for stream, extents in zip(model.view.streams, lengths, strict=True):
             chunk = max(1, FLOW_CHUNK_BYTES // (4 * len(stream) * model.view.d_model))
-            for example, positions in chunks(extents, chunk):
+            for example, positions in _chunks(extents, chunk):
                 wide = DecomposedStream(stream, [states], (example, positions))
                 for event in stream.events:
                     if event in read:
@@ -80,6 +80,13 @@ class InformationFlow(MetricFree):
                         part += share.sum(dim=1)[:, None] / extents[example]
                     wide.pass_by(event)
         return BatchScores(scores, clean, corrupted)
+
+
+def _chunks(lengths: Tensor, size: int) -> Iterator[tuple[int, slice]]:
+    """Every example with its positions, `size` at a time; padding left out."""
+    for example, length in enumerate(lengths.tolist()):
+        for start in range(0, length, size):
+            yield example, slice(start, min(start + size, length))
 
 
 def importance(

@@ -63,7 +63,7 @@ class Passes:
 
         recompute: run layers again in backward passes, see `HookedModel.logits`.
         """
-        self.model, self.metric, self._recompute = model, metric, recompute
+        self.model, self.metric, self.recompute = model, metric, recompute
         self._logits = partial(model.logits, last_layer_at_answers=True)
         self.batch, self.prefix = model.share_prefix(batch)
         with torch.no_grad():
@@ -138,7 +138,7 @@ class Passes:
         attach()
         with torch.enable_grad():
             logits = self._logits(
-                self.batch.clean, self.batch, hooks, self.prefix, recompute=self._recompute
+                self.batch.clean, self.batch, hooks, self.prefix, recompute=self.recompute
             )
             metric = self.metric(logits, self.batch, self.reference)
             gradients = torch.autograd.grad(metric.sum(), leaves, allow_unused=True)

@@ -12,89 +12,122 @@ from torch import Tensor
 
 from circuits.models.hooks import Hooks
 from circuits.models.norm import Norm
-from circuits.models.view import Projection, ReadsHeads, ReadsInput, View
+from circuits.models.view import Projection, ReadsHeads, ReadsInput, Stream, View
 
 Reads = ReadsHeads | ReadsInput
 
 
 @dataclass
 class _Normed:
-    """What one norm saw in the last pass: its input, which the pass keeps anyway, and sigma."""
+    """What one norm saw in a pass: its input, which the pass keeps anyway, and 1 / sigma."""
 
     x: Float[Tensor, "batch pos d_model"]
-    sigma: Float[Tensor, "batch pos 1"]
+    inverse: Float[Tensor, "batch pos 1"]
 
 
 class ReaderGradients:
-    """What the backward passes leave behind.
+    """What the backward passes leave behind, until it has met the sources.
 
     projected: G of each attention's readers of a stream. wide: the gradient at the stream of each
-    MLP's and the logits' reader. c: for the rank-one correction, of the last pass. normed: what
-    every norm in front of projections saw in it.
-    single: readers whose gradients are those of the last pass alone, unweighted; all others' are
-    summed over passes.
+    MLP's and the logits' reader. c: of each stream, for the rank-one correction, times d_model;
+    `places` has each attention's readers in it. normed: what every norm in front of projections
+    saw. c and normed are of each pass by itself, in `held` places that are used in turn.
+    single: readers whose gradients, too, are of each pass by itself, unweighted; all others' are
+    summed over passes, in one place.
     """
+
+    projected: dict[ReadsHeads, Float[Tensor, "held batch pos port d_head"]]
+    wide: dict[ReadsInput, Float[Tensor, "held batch pos d_model"]]
+    c: dict[Stream, Float[Tensor, "held batch pos reader"]]
 
     def __init__(
         self,
         view: View,
         like: list[Float[Tensor, "batch _ d_model"]],
         single: Set[Reads] = frozenset(),
+        held: int = 1,
     ) -> None:
         """like: what enters the streams."""
         self.view, self.device, self.single = view, like[0].device, single
-        self.projected: dict[ReadsHeads, Tensor] = {}
-        self.c: dict[ReadsHeads, Tensor] = {}
-        self.wide: dict[ReadsInput, Tensor] = {}
-        self.normed: dict[Norm, _Normed] = {}
+        self.projected, self.wide, self.c = {}, {}, {}
+        self.places: dict[ReadsHeads, slice] = {}
+        self.normed: list[dict[Norm, _Normed]] = [{} for _ in range(held)]
+        self._scales: dict[ReadsHeads, Tensor] = {}
         norms: dict[Norm, None] = {}
-        self.origins: dict[Projection, Tensor | None] = {}
+        self._origins: dict[Projection, Tensor | None] = {}
         for stream, inputs in zip(view.streams, like, strict=True):
             batch, length, width = inputs.shape
-            room = partial(torch.zeros, device=inputs.device)
+            room, corrected = partial(torch.zeros, device=inputs.device), 0
             for event in stream.events:
+                each = held if event in single else 1
                 if isinstance(event, ReadsInput):
-                    self.wide[event] = room(batch, length, width)
+                    self.wide[event] = room(each, batch, length, width)
                 elif isinstance(event, ReadsHeads):
                     ports = event.span.stop - event.span.start
-                    self.projected[event] = room(batch, length, ports, view.d_head)
+                    self.projected[event] = room(each, batch, length, ports, view.d_head)
                     if event.norm is not None:
-                        for projection in event.projections:
-                            self.origins[projection] = _at_zero(projection, event.norm)
-                        self.c[event] = room(batch, length, ports)
+                        for parts in event.joined.values():
+                            for projection, _ in parts:
+                                self._origins[projection] = _at_zero(projection, event.norm)
+                        self.places[event] = slice(corrected, corrected + ports)
+                        corrected += ports
                         norms.setdefault(event.norm)
+            self.c[stream] = room(held, batch, length, corrected)
         self.norms = tuple(norms)
 
-    def record(self, hooks: Hooks, weight: float) -> None:
-        """Take one point of the path, by the backward pass of the run that `hooks` serve."""
-        self.normed.clear()
+    def clear(self) -> None:
+        """Forget what is of single passes; the sources have met it."""
+        for seen in self.normed:
+            seen.clear()
         for total in self.c.values():  # a pass may not reach all
             total.zero_()
         for one in self.single:
             (self.wide[one] if isinstance(one, ReadsInput) else self.projected[one]).zero_()
+
+    def record(self, hooks: Hooks, weight: float, place: int) -> None:
+        """Take one point of the path, by the backward pass of the run that `hooks` serve.
+
+        place: of those held, where to keep what is of this pass by itself.
+        """
+        self._scales.clear()
         for norm in self.norms:
-            hooks.before(norm.module, partial(self._normalised, norm), in_graph=True)
+            hooks.before(norm.module, partial(self._normalised, place, norm), in_graph=True)
         for stream in self.view.streams:
+            c = self.c[stream][place]
             for event in stream.events:
-                own = 1.0 if event in self.single else weight
+                own, at = (1.0, place) if event in self.single else (weight, 0)
                 if isinstance(event, ReadsHeads):
-                    for module, parts in event.modules.items():
-                        hooks.after(module, self._projected(event, parts, own), in_graph=True)
+                    into = (self.projected[event][at], c)
+                    seen = self.normed[place]
+                    for module, parts in event.joined.items():
+                        watch = self._projected(event, parts, into, seen, own)
+                        hooks.after(module, watch, in_graph=True)
                 elif isinstance(event, ReadsInput):
-                    hooks.before(event.module, self._branch(event, own), in_graph=True)
+                    branch = self._branch(event, self.wide[event][at], self.normed[place], own)
+                    hooks.before(event.module, branch, in_graph=True)
 
-    def xhat(
-        self, norm: Norm, at: tuple[int | slice, slice] = (slice(None), slice(None))
-    ) -> Float[Tensor, "*at d_model"]:
-        """What a norm put out before its weight, of some examples and positions."""
-        return norm.normalise(self.normed[norm].x[at])[0]
+    def _normalised(self, place: int, norm: Norm, x: Tensor) -> None:
+        self.normed[place][norm] = _Normed(x.detach(), norm.inverse(x.detach()))
 
-    def _normalised(self, norm: Norm, x: Tensor) -> None:
-        self.normed[norm] = _Normed(x.detach(), norm.sigma(x.detach()))
+    def _scale(
+        self, event: ReadsHeads, seen: _Normed, weight: float
+    ) -> Float[Tensor, "batch pos 1"]:
+        """The point's weight over sigma, made once for all modules of an event."""
+        if event not in self._scales:
+            self._scales[event] = weight * seen.inverse
+        return self._scales[event]
 
     def _projected(
-        self, event: ReadsHeads, parts: list[tuple[Projection, slice]], weight: float
+        self,
+        event: ReadsHeads,
+        parts: list[tuple[Projection, slice]],
+        into: tuple[Tensor, Tensor],
+        seen: dict[Norm, _Normed],
+        weight: float,
     ) -> Callable[[Tensor], None]:
+        """into: G of the event's readers, and c of the stream's."""
+        gradients, c = into
+
         def attach(output: Tensor) -> None:
             value = output.detach()
 
@@ -102,33 +135,36 @@ class ReaderGradients:
                 for projection, columns in parts:
                     heads = slice(columns.start - event.span.start, columns.stop - event.span.start)
                     g = projection.heads(gradient).float()
-                    total = self.projected[event][..., heads, :]
+                    total = gradients[..., heads, :]
                     if event.norm is None:
                         total.add_(g, alpha=weight)
                         continue
-                    scale = weight / self.normed[event.norm].sigma
+                    scale = self._scale(event, seen[event.norm], weight)
                     total.addcmul_(g, scale[..., None])
                     above = projection.heads(value).float()
-                    if (origin := self.origins[projection]) is not None:
+                    if (origin := self._origins[projection]) is not None:
                         above = above - origin
-                    along = (above * g).sum(dim=-1)
-                    self.c[event][..., heads] = along * (scale / self.view.d_model)
+                    start = self.places[event].start
+                    mine = c[..., start + heads.start : start + heads.stop]
+                    torch.mul((above * g).sum(dim=-1), scale, out=mine)
 
             output.register_hook(on_gradient)
 
         return attach
 
-    def _branch(self, event: ReadsInput, weight: float) -> Callable[[Tensor], Tensor]:
+    def _branch(
+        self, event: ReadsInput, total: Tensor, saw: dict[Norm, _Normed], weight: float
+    ) -> Callable[[Tensor], Tensor]:
         """The gradient of one branch alone: the reader gets a view of what it reads, and the view
         is hooked.
         """
 
         def add(gradient: Tensor) -> None:
-            total = self.wide[event]
             gradient = gradient.view(total.shape)
             if event.norm is not None:
-                sigma = self.normed[event.norm].sigma
-                gradient = event.norm.pulled_back(gradient, self.xhat(event.norm), sigma)
+                seen = saw[event.norm]
+                xhat = event.norm.normalise(seen.x)
+                gradient = event.norm.pulled_back(gradient, xhat, seen.inverse)
             total.add_(gradient, alpha=weight)
 
         def edit(x: Tensor) -> Tensor:
@@ -137,6 +173,25 @@ class ReaderGradients:
             return branch
 
         return edit
+
+
+def bytes_of_a_pass(
+    view: View, like: list[Float[Tensor, "batch _ d_model"]], single: Set[Reads]
+) -> int:
+    """What one pass leaves behind that is of it alone: c, what norms saw, single readers' G."""
+    found = 0
+    for stream, inputs in zip(view.streams, like, strict=True):
+        heads = [event for event in stream.events if isinstance(event, ReadsHeads)]
+        ports = {event: event.span.stop - event.span.start for event in heads}
+        norms = {event.norm for event in heads if event.norm is not None}
+        alone = sum(count * view.d_head for event, count in ports.items() if event in single)
+        alone += inputs.shape[-1] * sum(
+            isinstance(event, ReadsInput) and event in single for event in stream.events
+        )
+        position = 4 * (sum(ports.values()) + alone)
+        position += inputs.element_size() * inputs.shape[-1] * len(norms)
+        found += position * inputs.shape[0] * inputs.shape[1]
+    return found
 
 
 def _at_zero(projection: Projection, norm: Norm) -> Float[Tensor, "head d_head"] | None:

@@ -144,4 +144,4 @@ class _Drawn:
 def _without_weights(norm: Norm, hooks: Hooks) -> None:
     given: list[Tensor] = []
     hooks.before(norm.module, given.append)
-    hooks.after(norm.module, lambda output: norm.normalise(given.pop())[0].to(output.dtype))
+    hooks.after(norm.module, lambda output: norm.normalise(given.pop()).to(output.dtype))

@@ -53,18 +53,29 @@ class Norm:
                         return cls(module, kind, effective, bias, float(eps))
         raise UnsupportedError(f"{type(module).__name__}: neither a LayerNorm nor an RMSNorm")
 
+    def inverse(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch 1"]:
+        """1 / sigma, in float32."""
+        if self.kind == "layer":
+            return self._layer_norm(x)[1]
+        x = x.float() if x.dtype == torch.float64 else x
+        length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        return length.square().div_(x.shape[-1]).add_(self.eps).rsqrt_()
+
     def sigma(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch 1"]:
         """The scale, in float32."""
-        return self.normalise(x)[1]
+        return self.inverse(x).reciprocal_()
 
-    def normalise(
-        self, x: Float[Tensor, "*batch d_model"], out: Float[Tensor, "*batch d_model"] | None = None
-    ) -> tuple[Float[Tensor, "*batch d_model"], Float[Tensor, "*batch 1"]]:
-        """xhat, written to `out` if given, and sigma, in float32."""
-        x = self.centred(x.float())
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        sigma = (length.square() / x.shape[-1] + self.eps).sqrt()
-        return torch.div(x, sigma, out=out), sigma
+    def normalise(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """xhat, in float32."""
+        if self.kind == "layer":
+            return self._layer_norm(x)[0]
+        x = x.float() if x.dtype == torch.float64 else x
+        return x * self.inverse(x)
+
+    def _layer_norm(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        # One operation that gives xhat and 1 / sigma; on a CPU as fast as four.
+        xhat, _, inverse = torch.native_layer_norm(x.float(), x.shape[-1:], None, None, self.eps)
+        return xhat, inverse
 
     def centred(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """x without its mean under LayerNorm, x itself under RMSNorm."""
@@ -74,12 +85,14 @@ class Norm:
         self,
         gradient: Float[Tensor, "*batch d_model"],
         xhat: Float[Tensor, "*batch d_model"],
-        sigma: Float[Tensor, "*batch 1"],
+        inverse: Float[Tensor, "*batch 1"],
     ) -> Float[Tensor, "*batch d_model"]:
-        """The gradient at the norm's input from the one at its output, in float32."""
+        """The gradient at the norm's input from the one at its output, in float32; inverse:
+        1 / sigma.
+        """
         inner = self.centred(gradient.float() * self.weight.float())
-        return (inner - xhat * (xhat * inner).mean(dim=-1, keepdim=True)) / sigma
+        return (inner - xhat * (xhat * inner).mean(dim=-1, keepdim=True)) * inverse
 
     def _formula(self, x: Tensor) -> Tensor:
-        y = self.normalise(x)[0] * self.weight.float()
+        y = self.normalise(x) * self.weight.float()
         return y if self.bias is None else y + self.bias.float()

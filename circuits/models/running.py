@@ -45,7 +45,7 @@ class Running:
         total = self._before(place)
         if norm is None:
             return total
-        total = norm.normalise(total)[0] * norm.weight.float()
+        total = norm.normalise(total) * norm.weight.float()
         return total if norm.bias is None else total + norm.bias.float()
 
     def _before(self, place: int) -> Float[Tensor, "batch pos d_model"]:

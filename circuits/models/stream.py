@@ -85,7 +85,7 @@ class SourceActivations:
         self.z[index] = x.detach().view(*x.shape[:2], self.view.layout.n_heads, -1)
 
     def _share(self, index: int, norm: Norm, x: Tensor) -> None:
-        self.z[index] = (self.z[index] / norm.sigma(x.detach())[..., None]).to(x.dtype)
+        self.z[index] = (self.z[index] * norm.inverse(x.detach())[..., None]).to(x.dtype)
 
     def _mlp(self, place: int, index: int, x: Tensor) -> None:
         self.mlp[index] = x.detach().view(self.inputs[place].shape)
@@ -215,7 +215,7 @@ class DecomposedStream:
         weight = attention.output_weight.float()
         for values, run in zip(self.values, self.runs, strict=True):
             z = run.z[index][self.at].float().flatten(0, -3).transpose(0, 1)
-            values[rows] = torch.bmm(z, weight).view_as(values[rows])
+            torch.bmm(z, weight, out=values[rows].flatten(1, -2))
             if attention.output_bias is not None and not run.view.linear:
                 values[1] += attention.output_bias.float()
 

@@ -7,7 +7,7 @@ stream; attribution, execution and the self-check walk those lists and know no a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from jaxtyping import Float
@@ -41,6 +41,11 @@ class Projection:
         """This port's heads in the module's output; a view, so writes go through."""
         end = self.offset + (self.n_heads - 1) * self.stride + self.d_head
         return output[..., self.offset : end].unfold(-1, self.d_head, self.stride)
+
+    def leads_to(self, other: Projection) -> bool:
+        """Whether another's heads go on where this one's end, in the same strides."""
+        end = self.offset + self.n_heads * self.stride
+        return self.stride == other.stride and end == other.offset
 
     @property
     def weight(self) -> Float[Tensor, "head d_model d_head"]:
@@ -126,6 +131,21 @@ class ReadsHeads:
         groups: dict[nn.Module, list[tuple[Projection, slice]]] = {}
         for projection, columns in zip(self.projections, self.columns, strict=True):
             groups.setdefault(projection.module, []).append((projection, columns))
+        return groups
+
+    @cached_property
+    def joined(self) -> dict[nn.Module, list[tuple[Projection, slice]]]:
+        """`modules`, where projections whose heads lie one behind the other are one."""
+        groups: dict[nn.Module, list[tuple[Projection, slice]]] = {}
+        for module, parts in self.modules.items():
+            found = groups[module] = parts[:1]
+            for part, columns in parts[1:]:
+                last, before = found[-1]
+                if last.leads_to(part):
+                    both = replace(last, n_heads=last.n_heads + part.n_heads)
+                    found[-1] = (both, slice(before.start, columns.stop))
+                else:
+                    found.append((part, columns))
         return groups
 
 

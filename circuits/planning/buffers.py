@@ -6,18 +6,21 @@ model's dtype. tests/planning compares the sums with what the engine and the exe
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from circuits.planning.passes import Shape
 from circuits.planning.sizes import Sizes
 from circuits.runtime.limits import (
     AUDITED,
-    CHUNK_BYTES,
-    CHUNK_SHARE,
     FLOW_CHUNK_BYTES,
     INPUT_BYTES,
     INPUTS_AT_ONCE,
+    PASS_VECTORS,
     PATTERN_BYTES_CPU,
     PATTERN_BYTES_DEVICE,
     READERS_AT_ONCE,
+    chunk_bytes,
+    held_passes,
 )
 
 _FLOAT = 4  # accumulators are float32 whatever the model is
@@ -30,45 +33,96 @@ def source_bytes(sizes: Sizes, shape: Shape) -> int:
     return item * shape.tokens * (sizes.d_model + layers * (heads + sizes.d_model))
 
 
-def engine_buffers(sizes: Sizes, shape: Shape, steps: int) -> dict[str, int]:
-    """What the attribution engine keeps from the first step to the end."""
-    layers, d, tokens = sizes.layout.n_layers, sizes.d_model, shape.tokens
-    sources, readers = sizes.layout.shape
-    item = shape.dtype.itemsize
-    audited = min(AUDITED, layers)
-    turned = sizes.layout.n_heads + sizes.layout.n_kv_heads if sizes.rotary else 0
-    return {
-        "source deltas": source_bytes(sizes, shape),
-        "ends of the path": 3 * item * tokens * d,
-        "projected gradients": _FLOAT * tokens * layers * sizes.ports * sizes.d_head,
-        "MLP and logits gradients": _FLOAT * tokens * (layers + 1) * d,
-        "c": _FLOAT * tokens * layers * sizes.ports,
-        # In float32 they are what the pass keeps anyway.
-        "inputs of norms": 0 if item == _FLOAT else item * tokens * layers * d,
-        # The rest of the projections' outputs is what attention keeps anyway.
-        "q and k before rotation": item * tokens * layers * turned * sizes.d_head,
-        "scores": 2 * _FLOAT * shape.batch * sources * readers,  # a point's alone beside them
-        "audited scores": _FLOAT
-        * (shape.batch * steps * sources)
-        * (audited * (sizes.ports + 1) + 1),
-    }
+@dataclass(frozen=True)
+class Engine:
+    """What the attribution engine takes of one batch, see `attribution/meetings.py`.
 
+    steps: points on the path. weights: the model's bytes. recompute: layers run again.
+    """
 
-def contraction_buffers(sizes: Sizes, shape: Shape, model_bytes: int) -> dict[str, int]:
-    """What sources against readers needs on top of `engine_buffers`."""
-    layout, d = sizes.layout, sizes.d_model
-    sources, layer = layout.shape[0], sizes.ports + 1
-    layers = min(layout.n_layers, -(-READERS_AT_ONCE // layer))
-    room = max(CHUNK_BYTES, int(CHUNK_SHARE * model_bytes))
-    chunk = max(1, room // (_FLOAT * d * (sources + layers * layer)))
-    chunk = min(shape.length - shape.shared, chunk)
-    return {
-        "widened sources": _FLOAT * sources * chunk * d,
-        "widened gradients": _FLOAT * layers * layer * chunk * d,
-        "reader weights of a layer": _FLOAT * sizes.ports * sizes.d_head * d,
-        "sources along xhat": _FLOAT * layers * (sources + d) * chunk,
-        "inputs of norms": shape.dtype.itemsize * shape.tokens * layout.n_layers * d,
-    }
+    sizes: Sizes
+    shape: Shape
+    steps: int
+    weights: int
+    recompute: bool = False
+
+    @property
+    def audited(self) -> int:
+        """Layers whose readers' scores are taken pass by pass."""
+        return min(AUDITED, self.sizes.layout.n_layers)
+
+    @property
+    def held(self) -> int:
+        """Passes that meet the sources together."""
+        if self.recompute:
+            return 1
+        sizes, layers = self.sizes, self.sizes.layout.n_layers
+        alone = self.audited * sizes.ports * sizes.d_head + (self.audited + 1) * sizes.d_model
+        a_position = _FLOAT * (layers * sizes.ports + alone)
+        a_position += self.shape.dtype.itemsize * sizes.d_model * layers
+        a_pass = self.shape.tokens * a_position
+        return held_passes(self.weights, self.pass_bytes, a_pass, self.steps)
+
+    @property
+    def pass_bytes(self) -> int:
+        """What a pass keeps at least until it is done."""
+        vectors = PASS_VECTORS * self.sizes.layout.n_layers * self.shape.tokens
+        return vectors * self.sizes.d_model * self.shape.dtype.itemsize
+
+    def kept(self) -> dict[str, int]:
+        """What is kept from the first step to the end."""
+        sizes, shape, held = self.sizes, self.shape, self.held
+        layers, d, tokens = sizes.layout.n_layers, sizes.d_model, shape.tokens
+        sources, readers = sizes.layout.shape
+        item, matrix = shape.dtype.itemsize, shape.batch * sources * readers
+        places = layers + self.audited * (held - 1)
+        turned = sizes.layout.n_heads + sizes.layout.n_kv_heads if sizes.rotary else 0
+        # In float32 those of the last pass are what it keeps anyway.
+        norms = held - 1 if item == _FLOAT else held
+        return {
+            "source deltas": source_bytes(sizes, shape),
+            "ends of the path": 3 * item * tokens * d,
+            "projected gradients": _FLOAT * tokens * places * sizes.ports * sizes.d_head,
+            "MLP and logits gradients": _FLOAT * tokens * (places + held) * d,
+            "c": _FLOAT * tokens * held * layers * sizes.ports,
+            "inputs of norms": item * tokens * norms * layers * d,
+            # The rest of the projections' outputs is what attention keeps anyway.
+            "q and k before rotation": item * tokens * layers * turned * sizes.d_head,
+            "scores": _FLOAT * matrix,
+            "audited scores": _FLOAT
+            * (shape.batch * self.steps * sources)
+            * (self.audited * (sizes.ports + 1) + 1),
+        }
+
+    def meeting(self) -> dict[str, int]:
+        """What sources against readers needs on top: of a few passes, or of all, whichever more."""
+        audited = self.audited * (self.sizes.ports + 1) + 1
+        ways = (self._meeting(audited, self.held, self.sizes.layout.n_layers), self._of_all())
+        return max(ways, key=lambda parts: sum(parts.values()))
+
+    def _of_all(self) -> dict[str, int]:
+        return self._meeting(self.sizes.layout.shape[1], 1, 0)
+
+    def _meeting(self, readers: int, held: int, norms: int) -> dict[str, int]:
+        """readers: that G is widened of. norms: whose inputs are stacked."""
+        sizes, shape, d = self.sizes, self.shape, self.sizes.d_model
+        sources, layer = sizes.layout.shape[0], sizes.ports + 1
+        most = max(1, READERS_AT_ONCE // held)
+        width = held * min(readers, -(-most // layer) * layer)
+        room = chunk_bytes(self.weights, 0 if self.recompute else self.pass_bytes, shape.device)
+        size = max(1, room // (_FLOAT * d * (sources + width + 2 * held * norms)))
+        length = shape.length - shape.shared
+        together = min(shape.batch, size // length)
+        tokens = together * length if together else size
+        accumulators = 2 * _FLOAT * held * shape.batch * sources * sizes.layout.shape[1]
+        return {
+            "widened sources": _FLOAT * sources * tokens * d,
+            "widened gradients": _FLOAT * width * tokens * d,
+            "reader weights of a layer": _FLOAT * sizes.ports * sizes.d_head * d,
+            "sources along xhat": _FLOAT * held * norms * (sources + 2 * d) * tokens,
+            "scores of a meeting": accumulators,
+            "inputs of norms": shape.dtype.itemsize * shape.tokens * sizes.layout.n_layers * d,
+        }
 
 
 def executor_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:

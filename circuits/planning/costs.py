@@ -18,18 +18,16 @@ _FLOAT = 4
 
 def path_phases(case: Case) -> Phases:
     """Of methods that average gradients along a path."""
-    sizes, shape, passes = case.sizes, case.job.shape, case.job.passes
-    kept = buffers.engine_buffers(sizes, shape, passes)
+    sizes, shape, job = case.sizes, case.job.shape, case.job
+    engine = buffers.Engine(sizes, shape, job.passes, case.traced.weights, job.recompute)
+    kept = engine.kept()
     return {
         "clean and corrupted runs": {
             "source outputs": 2 * buffers.source_bytes(sizes, shape),
             "forward pass": case.traced.forward.peak,
         },
         "gradients along the path": {**kept, "forward and backward pass": case.traced.step.peak},
-        "sources against readers": {
-            **kept,
-            **buffers.contraction_buffers(sizes, shape, case.traced.weights),
-        },
+        "sources against readers": {**kept, **engine.meeting()},
     }
 
 

@@ -5,7 +5,15 @@ Each bounds memory, and none changes a result. They stand below both who works w
 """
 
 CHUNK_BYTES, CHUNK_SHARE = 16 * 2**20, 1 / 16
-"""Widened source outputs and gradients held at a time: a share of the model's own bytes."""
+CHUNK_BYTES_DEVICE, CHUNK_SHARE_DEVICE = 2**27, 1 / 8
+"""Widened source outputs and gradients held at a time: so much, or a share of the model's own
+bytes. They are held between passes, when what a pass kept is free again."""
+HELD_BYTES, HELD_SHARE = 2**24, 1 / 4
+"""What passes leave behind for sources to meet at once: so much, or a share of what the model's
+weights and a pass take."""
+PASS_VECTORS = 12
+"""Of a position and layer, at least so many vectors of d_model numbers a pass keeps; between passes
+there is room for as many."""
 READERS_AT_ONCE = 128  # so many, or a few more, wait for each other
 FLOW_CHUNK_BYTES = 32 * 2**20  # of widened source outputs, in information-flow routes
 INPUT_BYTES, INPUTS_AT_ONCE = 2**26, 64
@@ -14,3 +22,35 @@ AUDITED = 4  # layers whose scores are taken point by point, for the estimate of
 PATTERN_BYTES_CPU, PATTERN_BYTES_DEVICE = 2**21, 2**28
 """Bytes of one attention pattern that two models are compared by at a time: about a CPU's cache."""
 PATTERN_READS = 31  # times that model_diff/paired_forward.py reads or writes one, of both models
+
+
+def chunk_bytes(model_bytes: int, pass_bytes: int, device: str) -> int:
+    """How much of widened source outputs and gradients is held at a time.
+
+    Args:
+        model_bytes: of the model's weights.
+        pass_bytes: that one pass keeps at least and has given back by then.
+        device: "cpu", or the kind of an accelerator.
+
+    Returns:
+        Bytes.
+    """
+    if device == "cpu":
+        return max(CHUNK_BYTES, int(CHUNK_SHARE * model_bytes))
+    return max(CHUNK_BYTES_DEVICE, int(CHUNK_SHARE_DEVICE * model_bytes), pass_bytes)
+
+
+def held_passes(model_bytes: int, pass_bytes: int, left: int, points: int) -> int:
+    """How many passes go by before what they left behind meets the sources.
+
+    Args:
+        model_bytes: of the model's weights.
+        pass_bytes: that one pass keeps at least until it is done.
+        left: bytes that one pass leaves behind.
+        points: passes in all.
+
+    Returns:
+        At least one.
+    """
+    room = max(HELD_BYTES, int(HELD_SHARE * (model_bytes + pass_bytes)))
+    return max(1, min(points, room // max(1, left)))

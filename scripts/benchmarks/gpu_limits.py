@@ -50,7 +50,7 @@ def apart(one: torch.Tensor, other: torch.Tensor) -> float:
 def exact_line(options: argparse.Namespace) -> dict[str, Any]:
     """Scores of GPT-2's shape on the card beside the processor's: alone, twice, and spread.
 
-    `spread` is a model whose layers accelerate puts onto the card as far as a quarter of its
+    `spread` is a model whose layers accelerate puts onto the card as far as half of its
     weights, and the rest into the processor's memory (`device_map="auto"`).
     """
     wanted = argparse.Namespace(model="gpt2", layers=options.layers, device="cpu", dtype="float32")
@@ -72,10 +72,10 @@ def exact_line(options: argparse.Namespace) -> dict[str, Any]:
             "same bytes twice": bool(torch.equal(found, again)),
         }
         if options.device != "cpu":
-            limits = {"0": f"{size // 4 // 10**6}MB", "cpu": "16GB"}
+            limits = {"0": f"{size // 2 // 10**6}MB", "cpu": "16GB"}
             weights = WeightLoading(device_map="auto", max_memory=limits)
             spread = HookedModel.from_pretrained(folder, weights=weights)
-            places = sorted({str(one) for one in vars(spread.hf)["hf_device_map"].values()})
+            places = sorted({str(one) for one in getattr(spread.hf, "hf_device_map", {}).values()})
             line["spread over"] = places
             line["spread"] = apart(scored(spread, batch.to(spread.device)), right)
     return line

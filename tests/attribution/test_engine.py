@@ -127,11 +127,32 @@ def test_batch_padding_and_chunks_change_nothing(name, hooked, random_pairs, mon
     alone = circuits.attribute(model, pairs, options=RunOptions(1), per_example=True)
     together = circuits.attribute(model, pairs, options=RunOptions(4), per_example=True)
     close(together.per_example, alone.per_example, 5e-6)
-    for limit in ("CHUNK_BYTES", "CHUNK_SHARE", "READERS_AT_ONCE"):
-        monkeypatch.setattr(f"circuits.attribution.contraction.{limit}", 0)
+    monkeypatch.setattr("circuits.attribution.contraction.READERS_AT_ONCE", 0)
+    monkeypatch.setattr("circuits.attribution.meetings.chunk_bytes", lambda *_: 0)
     monkeypatch.setattr("circuits.attribution.passes._TOKENS_AT_ONCE", 0)
     chunked = circuits.attribute(model, pairs, options=RunOptions(4), per_example=True)
     close(chunked.per_example, alone.per_example, 5e-6)
+
+
+@pytest.mark.parametrize("quadrature", ["midpoint", "calibrated"])
+@pytest.mark.parametrize("name", ["gpt2", "bart", "t5"])
+@pytest.mark.exhaustive_but("gpt2-midpoint", "bart-calibrated")
+def test_how_many_passes_meet_the_sources_at_once_changes_nothing(
+    name, quadrature, hooked, random_pairs, monkeypatch
+):
+    model, pairs = hooked(name), random_pairs(n=3, answers=2, lengths=[9, 14, 6])
+    found, errors = [], []
+    for most in (5, 1, 2):  # two leave one over
+        monkeypatch.setattr("circuits.attribution.meetings.held_passes", lambda *_, most=most: most)
+        one = circuits.attribute(
+            model, pairs, steps=5, quadrature=quadrature, options=RunOptions(3), per_example=True
+        )
+        found.append(one.per_example)
+        errors.append(one.provenance.error.estimate)
+    assert found[0].abs().max() > 1e-3
+    for one in found[1:]:
+        close(one, found[0], 1e-6)
+    assert errors[1:] == pytest.approx([errors[0]] * 2, rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,8 @@ def test_recomputation_is_chosen_where_not_one_pair_fits(
     hooked, random_pairs, device_of, caplog, monkeypatch
 ):
     """Sources meet readers in little room, so that the passes are what takes memory."""
-    monkeypatch.setattr("circuits.planning.buffers.CHUNK_BYTES", 1)
-    monkeypatch.setattr("circuits.planning.buffers.CHUNK_SHARE", 0)
+    monkeypatch.setattr("circuits.runtime.limits.CHUNK_BYTES", 1)
+    monkeypatch.setattr("circuits.runtime.limits.CHUNK_SHARE", 0)
     model, pairs, cost = hooked("llama"), random_pairs(n=4, length=LENGTH), cost_of("eap-ig")
     one, again = (
         plan(CONFIGS["llama"](), job_of(Shape(1, LENGTH), recompute=told)).working
@@ -87,7 +87,7 @@ def test_recomputation_is_chosen_where_not_one_pair_fits(
     device_of(model, one)
     assert not choose_recomputation(model, pairs, cost) and not caplog.text
     expected = circuits.attribute(model, pairs, options=RunOptions(1), per_example=True)
-    device_of(model, one - 1000)
+    device_of(model, again)
     assert choose_recomputation(model, pairs, cost)
     assert not choose_recomputation(model, pairs, cost, False)
     assert not choose_recomputation(model, pairs, cost_of("evaluate"))
@@ -97,7 +97,8 @@ def test_recomputation_is_chosen_where_not_one_pair_fits(
         "backward pass, which takes about a third more time and gives the same scores (recompute)"
     ]
     assert found.provenance.batch_size == 1
-    assert torch.equal(found.per_example, expected.per_example)
+    off = (found.per_example - expected.per_example).abs().max()
+    assert off <= 1e-6 * expected.per_example.abs().max()
 
 
 def test_usual_sizes_where_there_is_no_plan(hooked, random_pairs, monkeypatch):

@@ -90,8 +90,7 @@ def test_within_a_quarter_of_what_a_method_allocates(wide, random_pairs, name, s
 @pytest.mark.exhaustive_but("*-shape1")
 def test_recomputation_takes_what_is_planned_and_far_less(wide, random_pairs, shape, monkeypatch):
     """Eight layers, for there is little to gain of few; sources meet readers in little room."""
-    for place in ("attribution.contraction", "planning.buffers"):
-        monkeypatch.setattr(f"circuits.{place}.CHUNK_BYTES", 2**19)
+    monkeypatch.setattr("circuits.runtime.limits.CHUNK_BYTES", 2**19)
     config = type(wide[0])(**{**wide[0].to_dict(), "num_hidden_layers": 8})
     model = HookedModel(AutoModelForCausalLM.from_config(config), None, "deep")
     batch = next(random_pairs(n=shape[0], length=shape[1]).batches(shape[0]))
