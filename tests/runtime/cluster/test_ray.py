@@ -146,23 +146,28 @@ def test_a_model_that_was_wrapped_travels_itself(two, tokenizer, random_pairs):
 
 def test_a_worker_that_is_killed_is_replaced(two, hooked, random_pairs, caplog):
     model, pairs = hooked("gpt2"), random_pairs(n=12)
-    resume = Killing(two)
+    scored(model, pairs[:2], two)  # so that workers are there
+    resume = Killing(pid_of(pool_of(two).workers[0]))
     there = scored(model, pairs, two, resume=resume)
     assert resume.killed and same(there, scored(model, pairs, None))
     assert "its work goes to others" in caplog.text
 
 
+def pid_of(worker):
+    return ray_package().get(worker.actor.__ray_call__.remote(lambda _: os.getpid()))
+
+
 class Killing(PartialResults):
     """Kills a worker when the first batch is taken in."""
 
-    def __init__(self, engine):
+    def __init__(self, pid):
         super().__init__()
-        self.engine, self.killed = engine, False
+        self.pid, self.killed = pid, False
 
     def keep(self, index):
         super().keep(index)
         if not self.killed:
-            os.kill(pool_of(self.engine).workers[0].pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
             self.killed = True
 
 
