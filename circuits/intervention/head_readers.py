@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -20,9 +19,6 @@ from circuits.intervention.picking import Picked, Places
 from circuits.intervention.reader_inputs import ReaderInputs
 from circuits.models.placement import held
 from circuits.models.view import ReadsHeads, input_major
-
-_Slots = dict[nn.Module, dict[int, int]]
-_KNOWN: WeakKeyDictionary[ReadsHeads, _Slots] = WeakKeyDictionary()  # once a model, not a circuit
 
 CORRUPTED, COMPUTED, ALONE = 0, 1, 2  # what a reader is given
 
@@ -58,7 +54,7 @@ class HeadReaders:
         """Those of a module, from what each reader of the model is given; None if all are left
         alone. picks: as for `Differences`. start: the first free place.
         """
-        slots = _slots(event)[module]
+        slots = event.slots[module]
         groups: tuple[dict[int, int], ...] = ({}, {}, {})
         for slot, column in slots.items():
             groups[state[column]][slot] = column
@@ -116,21 +112,3 @@ class HeadReaders:
 
     def _groups(self, x: Tensor) -> Float[Tensor, "*batch group d_head"]:
         return x.unfold(-1, self.d_head, self.d_head)
-
-
-def _slots(event: ReadsHeads) -> _Slots:
-    """By module, the group of `d_head` features in its output that each reader's head is, rising,
-    and that reader's column.
-    """
-    if event not in _KNOWN:
-        _KNOWN[event] = {
-            module: dict(
-                sorted(
-                    ((one.offset + head * one.stride) // one.d_head, columns.start + head)
-                    for one, columns in parts
-                    for head in range(one.n_heads)
-                )
-            )
-            for module, parts in event.modules.items()
-        }
-    return _KNOWN[event]

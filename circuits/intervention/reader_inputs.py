@@ -23,7 +23,7 @@ from circuits.intervention.ablation import AblatedRun
 from circuits.intervention.differences import Differences
 from circuits.models.placement import through
 from circuits.models.view import ReadsHeads, ReadsInput, Rescales
-from circuits.runtime.limits import INPUT_BYTES, INPUTS_AT_ONCE
+from circuits.runtime.limits import INPUTS_AT_ONCE, input_bytes
 
 _FEW = 4  # kept edges a reader, up to which a CPU adds them quicker one by one than by a product
 
@@ -80,7 +80,7 @@ class ReaderInputs:
         several events holds them whole.
         """
         stream = self._like.numel() * self._like.element_size()
-        size = max(1, min(INPUTS_AT_ONCE, INPUT_BYTES // stream))
+        size = max(1, min(INPUTS_AT_ONCE, input_bytes(self._like.device.type) // stream))
         numbers = dict(readers)
         sections: list[_Section] = []
         block: list[_Section] = []

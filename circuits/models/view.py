@@ -134,6 +134,22 @@ class ReadsHeads:
         return groups
 
     @cached_property
+    def slots(self) -> dict[nn.Module, dict[int, int]]:
+        """By module, the group of `d_head` features in its output that each reader's head is,
+        rising, and that reader's column.
+        """
+        return {
+            module: dict(
+                sorted(
+                    ((one.offset + head * one.stride) // one.d_head, columns.start + head)
+                    for one, columns in parts
+                    for head in range(one.n_heads)
+                )
+            )
+            for module, parts in self.modules.items()
+        }
+
+    @cached_property
     def joined(self) -> dict[nn.Module, list[tuple[Projection, slice]]]:
         """`modules`, where projections whose heads lie one behind the other are one."""
         groups: dict[nn.Module, list[tuple[Projection, slice]]] = {}

@@ -13,7 +13,6 @@ from circuits.planning.sizes import Sizes
 from circuits.runtime.limits import (
     AUDITED,
     FLOW_CHUNK_BYTES,
-    INPUT_BYTES,
     INPUTS_AT_ONCE,
     PASS_VECTORS,
     PATTERN_BYTES_CPU,
@@ -21,6 +20,7 @@ from circuits.runtime.limits import (
     READERS_AT_ONCE,
     chunk_bytes,
     held_passes,
+    input_bytes,
 )
 
 _FLOAT = 4  # accumulators are float32 whatever the model is
@@ -130,8 +130,8 @@ def executor_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:
     layers, d, tokens = sizes.layout.n_layers, sizes.d_model, shape.tokens
     item = shape.dtype.itemsize
     stream = item * tokens * d
-    fitting = max(1, INPUT_BYTES // stream)
-    block, normed = min(INPUTS_AT_ONCE, fitting), min(sizes.layout.n_heads, fitting)
+    fitting = max(1, input_bytes(shape.device) // stream)
+    block, normed = min(INPUTS_AT_ONCE, fitting), min(sizes.ports, fitting)
     return {
         "sources, corrupted and live": 2 * source_bytes(sizes, shape),
         "corrupted readers": item * tokens * (layers * (2 * d + sizes.ports * sizes.d_head) + d),

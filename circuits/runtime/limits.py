@@ -16,7 +16,7 @@ PASS_VECTORS = 12
 there is room for as many."""
 READERS_AT_ONCE = 128  # so many, or a few more, wait for each other
 FLOW_CHUNK_BYTES = 32 * 2**20  # of widened source outputs, in information-flow routes
-INPUT_BYTES, INPUTS_AT_ONCE = 2**26, 64
+INPUT_BYTES, INPUT_BYTES_DEVICE, INPUTS_AT_ONCE = 2**26, 2**28, 64
 """Readers' inputs that the executor makes at a time: bytes, and how many at most."""
 AUDITED = 4  # layers whose scores are taken point by point, for the estimate of the error
 PATTERN_BYTES_CPU, PATTERN_BYTES_DEVICE = 2**21, 2**28
@@ -54,3 +54,15 @@ def held_passes(model_bytes: int, pass_bytes: int, left: int, points: int) -> in
     """
     room = max(HELD_BYTES, int(HELD_SHARE * (model_bytes + pass_bytes)))
     return max(1, min(points, room // max(1, left)))
+
+
+def input_bytes(device: str) -> int:
+    """How much of readers' inputs the executor makes at a time.
+
+    Args:
+        device: "cpu", or the kind of an accelerator.
+
+    Returns:
+        Bytes.
+    """
+    return INPUT_BYTES if device == "cpu" else INPUT_BYTES_DEVICE

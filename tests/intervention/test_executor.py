@@ -95,7 +95,11 @@ def test_each_single_edge_removed_equals_the_oracle(name, hooked, random_pairs):
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gpt-neox", "bart"])
 @pytest.mark.parametrize("few", [0, 1000])
-@pytest.mark.parametrize(("limit", "value"), [("INPUT_BYTES", 1), ("INPUTS_AT_ONCE", 7)])
+@pytest.mark.parametrize(
+    ("limit", "value"),
+    [("input_bytes", lambda _: 1), ("INPUTS_AT_ONCE", 7)],
+    ids=["bytes", "count"],
+)
 @pytest.mark.exhaustive_but("*-llama", "*-bart")
 def test_readers_in_blocks_of_any_size_and_either_way_of_adding(
     name, few, limit, value, hooked, random_pairs, monkeypatch
