@@ -59,7 +59,7 @@ def drops(run: Run) -> Iterator[Block]:
         chosen=list(found)[-1],
     )  # fmt: skip
     yield Table(
-        caption=f"A {level} is redundant if removing it (in the control, adding it) changes f by "
+        caption=f"Redundant {level}s: removing one alone (in the control, adding it) changes f by "
         "less than epsilon.",
         head=[
             "checkpoint",

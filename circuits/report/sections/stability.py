@@ -89,8 +89,8 @@ def resampling(run: Run) -> Iterator[Block]:
         chosen=names[-1],
     )
     yield Table(
-        caption=f"A {level} of the circuit is stable if at least 95 % of the resamples select "
-        "it. The last three columns are the Jaccard indices of the figure.",
+        caption=f"Stable {level}s of the circuit: at least 95 % of the resamples select them. "
+        "The last three columns are the Jaccard indices of the figure.",
         head=["checkpoint", f"{level}s", "stable", "random", "halves", "resamples"],
         views={
             "": [
