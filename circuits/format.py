@@ -47,6 +47,20 @@ def counted(number: int, noun: str) -> str:
     return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
+def memory(size: int) -> str:
+    """Bytes in MB, or from 10 GB on in GB."""
+    return f"{size / 1e6:,.0f} MB" if size < 1e10 else f"{size / 1e9:,.2f} GB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, of which there are fewer than 100."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
 def interval(value: Estimate, digits: int = 3) -> str:
     """The interval of an estimate, without its value."""
     return f"[{signed(value.low, digits)}, {signed(value.high, digits)}]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,14 +11,16 @@ import typer
 from circuits.cli import options as use
 from circuits.cli.flags import Without
 from circuits.errors import CircuitsError
+from circuits.format import duration, memory
 from circuits.options.model import ModelOptions
 from circuits.options.run import RecomputeOptions
 from circuits.options.tuning import TrainingOptions
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedConfig
 
-    from circuits.planning import Job, Plan, Rates, Shape
+    from circuits.planning import Devices, Job, Plan, Rates, Shape
     from tasks.pairs import PairSet
 
 
@@ -51,14 +54,25 @@ def plan(
         typer.Option(help="Points on the path (eap-ig: 5), or optimizer steps (finetune: 300)."),
     ] = None,
     layers: RecomputeOptions,
-    memory: Annotated[
-        str | None, typer.Option(help="What the device has, as 24GB (default: measured).")
+    has: Annotated[
+        str | None,
+        typer.Option("--memory", help="What the device has, as 24GB (default: measured)."),
+    ] = None,
+    named: Annotated[
+        str | None,
+        typer.Option(
+            "--devices",
+            help="Instead of --device and --memory: what there is, as '24GB x 2', 80GB or cpu. "
+            "Tells the cheapest settings that fit.",
+        ),
     ] = None,
     run: use.Run,
 ) -> None:
     """Tell memory and time of a job before anything is loaded.
 
-    From config.json alone; no weight is read. Ends with status 1 where the job does not fit.
+    From config.json alone; no weight is read. Where the job does not fit, and with --devices, tells
+    the cheapest settings with which it does, each with its flags. Ends with status 1 where the job
+    does not fit, or with --devices where no settings help.
 
     Example: circuits plan --model gpt2 --length 1024 --n 100 --device cpu --memory 8GB
     """
@@ -67,50 +81,84 @@ def plan(
     import torch
 
     from circuits.attribution import cost_of
-    from circuits.models.checkpoints import as_dtype, load_config, named_device
+    from circuits.cli.combination_lines import combination_lines
+    from circuits.models.checkpoints import as_dtype, load_config
     from circuits.planning import (
         Job,
         Shape,
-        available_memory,
+        combinations,
+        guessed_rates,
         largest_batch,
         measure_rates,
-        parse_bytes,
-        resident_bytes,
-        suggestions,
     )
     from circuits.planning import plan as planned
 
     use.silence_libraries()
-    n = source.n
-    config, target = load_config(model.model), named_device(model.device)
+    n, (target, devices) = source.n, _devices(named, has, model.device)
+    config = load_config(model.model)
     if task is not None and length is None:
         shape, n = _measured(task, model.tokenizer or model.model, config, source, run.seed)
     elif length is not None and task is None:
         shape = Shape(1, length, answer_positions, shared=shared)
     else:
         raise CircuitsError("say how long the prompts are: --length 512, or --task NAME")
-    on_host = target.type == "cpu"
-    shape = replace(shape, dtype=as_dtype(model.dtype), device=target.type)
+    shape = replace(shape, dtype=as_dtype(model.dtype), device=devices.kind)
     job = Job(shape, cost_of(job_name), steps, n or 100, bool(layers.recompute), model.quantize)
-    overhead = resident_bytes() if on_host else 0
-    # This process holds the overhead already.
-    has = parse_bytes(memory) if memory is not None else available_memory(target) + overhead
-    one = planned(config, job, overhead=overhead)
-    largest = largest_batch(config, job, has - one.held)
-    job = job.of(run.batch_size or max(1, min(_usual(job), largest)))
-    made = planned(config, job, overhead=overhead)
-    _show(model.model, made, has)
-    if made.total > has:
-        typer.echo(f"does not fit: {made.total / has:.2f} x what {target} has")
-        for change in suggestions(config, made, has) or ["nothing here helps; a larger device"]:
-            typer.echo(f"  try {change}")
-        raise typer.Exit(1)
-    room = f", with room for batches of {largest}" if largest > job.shape.batch else ""
-    typer.echo(f"fits {target}{room}")
-    if on_host or torch.cuda.is_available():
-        _show_time(made, measure_rates(made.sizes, shape.length, target, shape.dtype))
+    one = planned(config, job, overhead=devices.overhead)
+    largest = largest_batch(config, job, devices.bytes_each - one.held)
+    usual = _usual(job)  # training is asked for with so many, whether they fit or not
+    job = job.of(run.batch_size or (usual if job.cost.trains else max(1, min(usual, largest))))
+    made = planned(config, job, overhead=devices.overhead)
+    _show(model.model, made, devices.bytes_each)
+    here = devices.kind == "cpu" or torch.cuda.is_available()
+
+    @cache
+    def rates(dtype: torch.dtype) -> Rates:
+        if not here:
+            return guessed_rates(dtype)
+        return measure_rates(made.sizes, shape.length, target, dtype)
+
+    if made.total <= devices.bytes_each:
+        room = f", with room for batches of {largest}" if largest > job.shape.batch else ""
+        typer.echo(f"fits {target}{room}")
+        if here:
+            _show_time(made, rates(shape.dtype))
+        elif named is None:
+            typer.echo(f"time not told: no {target} here to measure")
+        if named is None:
+            return
     else:
-        typer.echo(f"time not told: no {target} here to measure")
+        typer.echo(f"does not fit: {made.total / devices.bytes_each:.2f} x what {target} has")
+    found = combinations(
+        config, job, devices, rates, batch=run.batch_size, recompute=layers.recompute
+    )
+    guess = "" if here else "; times are a guess, no such device is here to measure"
+    typer.echo(f"the cheapest settings on {named or target}{guess}:")
+    for line in combination_lines(job, found, devices):
+        typer.echo(line)
+    if named is None or not found.fits:
+        raise typer.Exit(1)
+
+
+def _devices(
+    named: str | None, memory: str | None, device: str | None
+) -> tuple[torch.device, Devices]:
+    """What is planned for, and where that is measured if it is here."""
+    import torch
+
+    from circuits.models.checkpoints import named_device
+    from circuits.planning import Devices, available_memory, parse_bytes, resident_bytes
+
+    if named is not None:
+        if memory is not None or device is not None:
+            raise CircuitsError("--devices says what --device and --memory say; leave those out")
+        devices = Devices.parse(named)
+        return torch.device(devices.kind), devices
+    target = named_device(device)
+    overhead = resident_bytes() if target.type == "cpu" else 0
+    # This process holds the overhead already.
+    has = available_memory(target) + overhead if memory is None else parse_bytes(memory)
+    return target, Devices(1, has, target.type, overhead)
 
 
 def _measured(
@@ -178,22 +226,15 @@ def _show(model: str, made: Plan, has: int) -> None:
     rows = [*made.lasting.items(), *parts.items()]
     rows.append(("the allocator's slack", made.working - sum(parts.values())))
     if made.overhead:
-        rows.append(("Python and libraries", made.overhead))
+        rows.append(("Python and libraries, or CUDA itself", made.overhead))
     for name, size in rows:
-        typer.echo(f"{name:<40}{_amount(size):>10}")
-    typer.echo(f"{'peak: ' + made.fullest:<40}{_amount(made.total):>10} of {_amount(has)}")
-
-
-def _amount(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB" if size < 1e10 else f"{size / 1e9:,.2f} GB"
+        typer.echo(f"{name:<40}{memory(size):>10}")
+    typer.echo(f"{'peak: ' + made.fullest:<40}{memory(made.total):>10} of {memory(has)}")
 
 
 def _show_time(made: Plan, rates: Rates) -> None:
-    seconds = made.seconds(rates)
-    told = f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-    if seconds >= 100 * 60:
-        told = f"{seconds / 3600:,.1f} h"
     typer.echo(
-        f"about {told} (matrix products at {rates.matmul / 1e9:,.0f} GFLOP/s, attention at "
-        f"{rates.attention / 1e9:,.0f}, other operations at {rates.moved / 1e9:,.0f} GB/s)"
+        f"about {duration(made.seconds(rates))} (matrix products at "
+        f"{rates.matmul / 1e9:,.0f} GFLOP/s, attention at {rates.attention / 1e9:,.0f}, other operations at {rates.moved / 1e9:,.0f} GB/s, "
+        f"{rates.launch * 1e6:,.1f} us an operation at least)"
     )

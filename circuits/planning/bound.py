@@ -15,6 +15,7 @@ from circuits.planning.jobs import Case, Job
 from circuits.planning.passes import Pass, Shape, TracedPasses
 from circuits.planning.plan import with_slack
 from circuits.planning.sizes import Sizes
+from circuits.planning.spread import Parts
 
 _TIMES = 2  # what goes into and comes out of linear maps, against all that lives at a time
 _PATTERNS = 6  # copies of a layer's attention pattern, where one is made
@@ -45,7 +46,7 @@ def obviously_fits(model: PreTrainedModel, job: Job, weights: int, available: in
         eager=getattr(model.config, "_attn_implementation", None) != "sdpa",
         forward=Pass(peak=most),
         step=Pass(peak=most),
-        prefix=None,
+        parts=Parts(),
     )
     phases = job.cost.phases(Case(job, Sizes.of(model.config), passes))
     fullest = max(sum(parts.values()) for parts in phases.values())

@@ -1,14 +1,15 @@
 """What jobs keep in memory while they work on a batch, and what they compute.
 
 A phase is what the model's passes keep alive (counted by `passes.trace`) and what our own code
-keeps beside them (`buffers`). Work is the passes that a job is made of and its own products.
+keeps beside them (`buffers`). Work is the passes that a job is made of, each kind with its own
+bound, and its own products, of whose operations only the sizes are counted.
 Attribution methods name theirs themselves, of these parts; `JOBS` are all others.
 """
 
 from __future__ import annotations
 
 from circuits.planning import buffers
-from circuits.planning.jobs import ADAM, Case, CostModel, Phases
+from circuits.planning.jobs import ADAM, Case, CostModel, Phases, Work
 from circuits.planning.passes import Workload
 from circuits.runtime.limits import AUDITED, PATTERN_READS
 
@@ -31,10 +32,10 @@ def path_phases(case: Case) -> Phases:
     }
 
 
-def path_work(case: Case) -> Workload:
+def path_work(case: Case) -> Work:
     """Passes along a path, then sources against readers."""
     traced, passes = case.traced, case.job.passes
-    return ends_work(case) + traced.step * passes + _contraction(case)
+    return (*ends_work(case), traced.step * passes, _contraction(case))
 
 
 def activations_phases(case: Case) -> Phases:
@@ -46,11 +47,11 @@ def activations_phases(case: Case) -> Phases:
     }
 
 
-def activations_work(case: Case) -> Workload:
+def activations_work(case: Case) -> Work:
     """A path for each group of sources."""
     groups = 1 + 2 * case.sizes.layout.n_layers
-    path = case.traced.step * case.job.passes + _contraction(case, audited=0)
-    return ends_work(case) + path * groups
+    path = case.traced.step * case.job.passes, _contraction(case, audited=0)
+    return (*ends_work(case), *(part * groups for part in path))
 
 
 def executor_phases(case: Case) -> Phases:
@@ -58,17 +59,19 @@ def executor_phases(case: Case) -> Phases:
     return {"running circuits": buffers.executor_buffers(case.sizes, case.job.shape)}
 
 
-def _evaluate_work(case: Case) -> Workload:
-    return ends_work(case) + (case.traced.forward + _sums_of_sources(case)) * _CURVE
+def _evaluate_work(case: Case) -> Work:
+    curve = case.traced.forward, _sums_of_sources(case)
+    return (*ends_work(case), *(part * _CURVE for part in curve))
 
 
-def exact_work(case: Case) -> Workload:
+def exact_work(case: Case) -> Work:
     """A run for each edge."""
     layout, tokens, sizes = case.sizes.layout, case.job.shape.tokens, case.sizes
     # Of each run one reader is computed, from all the sources that it sees.
     widen = 2 * tokens * sizes.d_model * (1 + sizes.d_head)
     seen = int(layout.mask.sum(dim=0).square().sum())
-    return ends_work(case) + case.traced.forward * layout.n_edges + Workload(matmul=widen * seen)
+    runs = case.traced.forward * layout.n_edges
+    return (*ends_work(case), runs, Workload(matmul=widen * seen))
 
 
 def flow_phases(case: Case) -> Phases:
@@ -81,7 +84,7 @@ def flow_phases(case: Case) -> Phases:
     }
 
 
-def flow_work(case: Case) -> Workload:
+def flow_work(case: Case) -> Work:
     """One clean run, and every source beside every reader."""
     layout, sizes, tokens = case.sizes.layout, case.sizes, case.job.shape.tokens
     widen = 2 * tokens * layout.n_layers * layout.n_heads * sizes.d_head * sizes.d_model
@@ -90,7 +93,7 @@ def flow_work(case: Case) -> Workload:
     columns += [layout.attention_columns(layer).start for layer in range(layout.n_layers)]
     pairs = sum(len(layout.visible(column)) for column in columns)
     moved = 6 * _FLOAT * tokens * pairs * sizes.d_model
-    return ends_work(case) + Workload(matmul=widen, moved=moved)
+    return (*ends_work(case), Workload(matmul=widen, moved=moved))
 
 
 def ends_phases(case: Case) -> Phases:
@@ -107,12 +110,13 @@ def _diff_phases(case: Case) -> Phases:
     }
 
 
-def _diff_work(case: Case) -> Workload:
+def _diff_work(case: Case) -> Work:
     sizes, shape = case.sizes, case.job.shape
     pattern = shape.batch * sizes.layout.n_layers * sizes.layout.n_heads * shape.length**2 // 2
-    return case.traced.forward * 2 + Workload(
+    patterns = Workload(
         matmul=2 * 2 * pattern * sizes.d_head, moved=PATTERN_READS * _FLOAT * pattern
     )
+    return case.traced.forward * 2, patterns
 
 
 def _training_phases(case: Case) -> Phases:
@@ -120,14 +124,14 @@ def _training_phases(case: Case) -> Phases:
     return {"training": {"passes, gradients and the update": step}}
 
 
-def _training_work(case: Case) -> Workload:
-    return case.traced.step * case.job.passes
+def _training_work(case: Case) -> Work:
+    return (case.traced.step * case.job.passes,)
 
 
-def ends_work(case: Case) -> Workload:
+def ends_work(case: Case) -> Work:
     """The shared start, and the clean and the corrupted run behind it."""
-    twice = case.traced.forward * 2
-    return twice if case.traced.prefix is None else twice + case.traced.prefix
+    twice, prefix = case.traced.forward * 2, case.traced.prefix
+    return (twice,) if prefix is None else (prefix, twice)
 
 
 def _contraction(case: Case, *, audited: int = AUDITED) -> Workload:

@@ -12,11 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from circuits.planning.remembered import Remembered
+
 _aten = torch.ops.aten
 FUSED_ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu
 _FUSED_BACKWARD = _aten._scaled_dot_product_flash_attention_for_cpu_backward
 _PRODUCTS = {FUSED_ATTENTION: 2, _FUSED_BACKWARD: 5}
 """Matrix products in a fused attention kernel; the backward one computes the pattern again."""
+_VIEWS = (_aten.detach, _aten._unsafe_view)  # and those that say so themselves
 
 
 class Counter(TorchDispatchMode):
@@ -24,6 +27,7 @@ class Counter(TorchDispatchMode):
 
     matmul, attention: floating-point operations of matrix products and of fused attention.
     moved: bytes read and written by all other operations but views.
+    launches: how many operations there are, views left out.
     live, peak: bytes of all tensors born inside that are alive now, and the most at a time.
     """
 
@@ -35,8 +39,9 @@ class Counter(TorchDispatchMode):
             them refuse.
         """
         TorchDispatchMode.__init__(self)
-        self.matmul = self.attention = self.moved = self.live = self.peak = 0
+        self.matmul = self.attention = self.moved = self.launches = self.live = self.peak = 0
         self.answer = answer
+        self._made = Remembered()
         self._known: dict[int, object] = dict.fromkeys(storages(outside))
 
     def __torch_dispatch__(
@@ -51,17 +56,23 @@ class Counter(TorchDispatchMode):
         asked = scalar and isinstance(args[0], Tensor) and args[0].is_meta
         if asked and self.answer is not None:
             return self.answer
-        output = function(*args, **kwargs)
+        packet = function.overloadpacket
+        if function.is_view or packet in _VIEWS:
+            output = function(*args, **kwargs)
+            for tensor in _tensors(output):
+                self._born(tensor)
+            return output
+        output = self._made.output(function, args, kwargs)
         inputs, outputs = _tensors(args), _tensors(output)
         for tensor in outputs:
             self._born(tensor)
-        packet = function.overloadpacket
+        self.launches += 1
         if packet in _PRODUCTS:
             query, key = inputs[:2] if packet is FUSED_ATTENTION else inputs[1:3]
             self.attention += 2 * _PRODUCTS[packet] * query.numel() * key.shape[-2]
         elif packet in flop_registry:
             self.matmul += flop_registry[packet](*args, **kwargs, out_val=output)
-        elif not function.is_view and packet not in (_aten.detach, _aten._unsafe_view):
+        else:
             self.moved += sum(x.numel() * x.element_size() for x in (*inputs, *outputs))
         return output
 

@@ -17,6 +17,7 @@ from circuits.planning.passes import Workload
 from circuits.planning.sizes import Sizes
 
 _ENOUGH = 0.02  # seconds that the work measured should take
+_TINY = 100  # operations in a row that tell how long one takes to be handed over
 _BUDGET = 0.1  # seconds spent on one measurement, at least three repetitions
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _SIZE = re.compile(r"([\d.]+)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
@@ -24,22 +25,27 @@ _SIZE = re.compile(r"([\d.]+)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Rates:
-    """matmul, attention: floating-point operations a second. moved: bytes a second."""
+    """matmul, attention: floating-point operations a second. moved: bytes a second.
+
+    launch: seconds from one operation to the next, however small they are.
+    """
 
     matmul: float
     attention: float
     moved: float
+    launch: float = 0.0
 
     def seconds(self, work: Workload) -> float:
-        """How long so much work takes.
+        """How long so much work takes, on a device that works while it is given more.
 
         Args:
             work: operations and bytes.
 
         Returns:
-            Seconds.
+            Seconds: of the work itself or of handing it over, whichever takes longer.
         """
-        return work.matmul / self.matmul + work.attention / self.attention + work.moved / self.moved
+        done = work.matmul / self.matmul + work.attention / self.attention + work.moved / self.moved
+        return max(done, work.launches * self.launch)
 
 
 def parse_bytes(text: str) -> int:
@@ -165,7 +171,7 @@ def measure_rates(
         clock: `time.process_time` measures CPU seconds, which other processes disturb less.
 
     Returns:
-        Operations and bytes in a second.
+        Operations and bytes in a second, and seconds between operations.
     """
     d, heads = sizes.d_model, sizes.layout.n_heads
 
@@ -190,6 +196,18 @@ def measure_rates(
         passed = 2 + 3 + 2 + 3  # tensors read and written, in the order of the operations
         return lambda: torch.tanh(x * 0.5 + y) * x, passed * float(x.numel() * x.element_size())
 
+    def launch() -> float:
+        """Seconds an operation, in both directions: a graph costs time whatever is in it."""
+        x = new(1).requires_grad_()
+
+        def work() -> object:
+            y = x
+            for _ in range(_TINY):
+                y = y * 0.5
+            return torch.autograd.grad(y, x)
+
+        return _shortest(work, device, clock) / (2 * _TINY)
+
     def rate(make: Callable[[int], tuple[Callable[[], object], float]], most: int) -> float:
         size = 1
         while True:
@@ -200,7 +218,7 @@ def measure_rates(
             size *= 2
 
     with torch.enable_grad():
-        return Rates(rate(matmul, 64), rate(attention, heads), rate(elementwise, 64))
+        return Rates(rate(matmul, 64), rate(attention, heads), rate(elementwise, 64), launch())
 
 
 def _shortest(

@@ -15,6 +15,8 @@ from circuits.planning.sizes import Sizes
 ADAM = 2  # moments of each weight that is trained
 
 Phases = dict[str, dict[str, int]]
+Work = tuple[Workload, ...]
+"""What is done one after the other. Each part takes as long as what bounds it."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class CostModel:
     name: str
     description: str
     phases: Callable[[Case], Phases]
-    work: Callable[[Case], Workload]
+    work: Callable[[Case], Work]
     steps: int = 1
     counted: bool = False
     trains: str | None = None

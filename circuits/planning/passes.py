@@ -36,6 +36,7 @@ from circuits.models.recompute import Recomputable, recomputed
 from circuits.models.sparse_last_layer import sparse_last_layer
 from circuits.options.choices import Quantisation
 from circuits.planning.counter import FUSED_ATTENTION, Counter, storages
+from circuits.planning.spread import Parts
 
 _WIDEST_FUSED = 256  # d_head of CUDA's fused kernels
 _RANK = 8  # of the LoRA that is planned, on all layers
@@ -69,21 +70,19 @@ class Shape:
 
 @dataclass(frozen=True)
 class Workload:
-    """Floating-point operations of matrix products and of fused attention, and bytes that all other
-    operations read and write.
+    """Floating-point operations of matrix products and of fused attention, bytes that all other
+    operations read and write, and how many operations a device is given one by one.
     """
 
     matmul: int = 0
     attention: int = 0
     moved: int = 0
-
-    def __add__(self, other: Workload) -> Workload:
-        return Workload(
-            self.matmul + other.matmul, self.attention + other.attention, self.moved + other.moved
-        )
+    launches: int = 0
 
     def __mul__(self, times: int) -> Workload:
-        return Workload(self.matmul * times, self.attention * times, self.moved * times)
+        return Workload(
+            self.matmul * times, self.attention * times, self.moved * times, self.launches * times
+        )
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,7 @@ class TracedPasses:
     prefix: the run of the shared start alone, if there is one.
     weights: bytes of parameters and buffers, tied ones once. parameters: their number. trained:
     bytes of those that are trained. eager: whether the model computes attention by itself.
+    parts: what is put on a device as a whole, where a model is spread over several.
     """
 
     parameters: int
@@ -112,6 +112,7 @@ class TracedPasses:
     eager: bool
     forward: Pass
     step: Pass
+    parts: Parts
     prefix: Pass | None = None
 
 
@@ -196,6 +197,7 @@ def _traced(
         getattr(model.config, "_attn_implementation", None) != "sdpa",
         forward,
         step,
+        Parts.of(model),
         prefix,
     )
 
@@ -268,7 +270,7 @@ def _run(
             arguments["past_key_values"] = cache = DynamicCache()
             for layer, (keys, values) in enumerate(kept):
                 cache.update(keys, values, layer)
-        counter.matmul = counter.attention = counter.moved = 0
+        counter.matmul = counter.attention = counter.moved = counter.launches = 0
         counter.peak = counter.live
         handles = [
             model.get_input_embeddings().register_forward_hook(leaf),
@@ -291,7 +293,14 @@ def _run(
         finally:
             for handle in handles:
                 handle.remove()
-    return Pass(counter.matmul, counter.attention, counter.moved, alive, counter.peak)
+    return Pass(
+        counter.matmul,
+        counter.attention,
+        counter.moved,
+        counter.launches,
+        alive,
+        counter.peak,
+    )
 
 
 def _begun(trained: Sequence[Tensor], device: str) -> torch.optim.Optimizer:

@@ -10,13 +10,11 @@ rates.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
 from transformers import PreTrainedConfig
 
 from circuits.errors import CircuitsError
-from circuits.planning.costs import FINETUNE, LORA
 from circuits.planning.device import Rates
 from circuits.planning.jobs import Case, Job, Phases
 from circuits.planning.passes import TracedPasses, trace
@@ -71,7 +69,7 @@ class Plan:
             Seconds.
         """
         cost = self.job.cost
-        one = rates.seconds(cost.work(Case(self.job, self.sizes, self.traced)))
+        one = sum(map(rates.seconds, cost.work(Case(self.job, self.sizes, self.traced))))
         return one if cost.trains else one * math.ceil(self.job.n / self.job.shape.batch)
 
 
@@ -147,45 +145,3 @@ def largest_batch(config: PreTrainedConfig, job: Job, available: int) -> int:
     while low + 1 < high and working(low + 1) <= available:  # bytes are rounded
         low += 1
     return low
-
-
-def suggestions(config: PreTrainedConfig, made: Plan, available: int) -> list[str]:
-    """What to change so that a job fits that does not; empty where nothing of this helps.
-
-    Args:
-        config: of the model.
-        made: the plan that does not fit.
-        available: bytes.
-
-    Returns:
-        Sentences, the most useful first.
-    """
-    job, found = made.job, []
-
-    def fits(other: Job) -> bool:
-        return plan(config, other, overhead=made.overhead).total <= available
-
-    left = available - made.held
-    if (batch := largest_batch(config, job, left)) >= 1:
-        found.append(f"--batch-size {batch}")
-    one = job.of(1)
-    if job.shape.dtype == torch.float32 and not job.cost.trains:
-        half = replace(one, shape=replace(one.shape, dtype=torch.bfloat16))
-        if fits(half):
-            left = available - plan(config, half, overhead=made.overhead).held
-            found.append(f"--dtype bfloat16 --batch-size {largest_batch(config, half, left)}")
-    if batch < 1:
-        if job.cost.recomputes and not job.recompute:
-            again = replace(one, recompute=True, n=job.n)
-            if (batch := largest_batch(config, again, left)) >= 1:
-                found.append(f"--recompute --batch-size {batch}, which discover does by itself")
-        halves = (job.shape.length >> k for k in range(1, job.shape.length.bit_length()))
-        for length in halves:
-            if fits(replace(one, shape=replace(one.shape, length=length))):
-                found.append(f"prompts of at most {length} tokens, one at a time")
-                break
-        if job.cost.name == "eap-ig" and fits(replace(one, steps=1)):
-            found.append("--job eap, or fewer steps")
-        if job.cost == FINETUNE and fits(replace(one, cost=LORA)):
-            found.append("--job lora, which trains an adapter of rank 8")
-    return found

@@ -52,6 +52,7 @@ from tasks.pairs import PairBatch, PairSet, PromptPair
 
 SHAPES = ((2, 128, 0), (1, 1024, 0), (2, 128, 42), (1, 1024, 341))
 STEPS, ACCURATE = 5, 3
+VOCABULARY = 49_000  # tokens that every model here knows
 CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
     "gpt2": GPT2Config,
     "llama-3.1-8b": lambda: LlamaConfig(
@@ -88,10 +89,10 @@ def pairs(n: int, length: int, shared: int, device: torch.device | str = "cpu") 
     draw = torch.Generator().manual_seed(0)
     made = []
     for _ in range(n):
-        clean = torch.randint(50_000, (length,), generator=draw).tolist()
+        clean = torch.randint(VOCABULARY, (length,), generator=draw).tolist()
         corrupted = list(clean)
         end = shared + max(1, length // 10)
-        corrupted[shared:end] = torch.randint(50_000, (end - shared,), generator=draw).tolist()
+        corrupted[shared:end] = torch.randint(VOCABULARY, (end - shared,), generator=draw).tolist()
         made.append(PromptPair(tuple(clean), tuple(corrupted), ((1,),), ((2,),)))
     return next(PairSet(tuple(made), metric="logit-difference").batches(n)).to(device)
 

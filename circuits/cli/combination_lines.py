@@ -1,0 +1,79 @@
+"""What `circuits plan` says of combinations of settings: a line each, which ends with the flags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from circuits.format import duration, memory
+from circuits.planning import Change, Devices, Fit, Found, Job
+
+_VERBS = {"evaluate": ("evaluate",), "diff": ("diff",), "finetune": ("finetune",)}
+_LORA = ("run", "RECIPE")  # adapters are trained by recipes alone
+_MEGABYTES = 10**8  # limits above are told in megabytes
+_CHANGES: dict[Change, str] = {
+    "nothing": "nothing changes but last digits",
+    "examples": "another training, of fewer examples a step",
+    "bfloat16": "numbers of 8 significant bits",
+    "int8": "weights rounded to 8 bits",
+    "nf4": "weights of 4 bits: scores of another model",
+}
+
+
+def combination_lines(job: Job, found: Found, devices: Devices) -> Iterator[str]:
+    """What was found, the least change first; or by how much nothing fits.
+
+    Args:
+        job: what is done.
+        found: by `planning.combinations`.
+        devices: what it was found for.
+
+    Yields:
+        Lines.
+    """
+    has = memory(devices.bytes_each)
+    for fit in found.fits:
+        words = " ".join(flags(job, fit, devices))
+        told = f"{memory(fit.bytes)} of {has}, about {duration(fit.seconds)}"
+        yield f"  {_CHANGES[fit.changes]}: {told}: {words}"
+    if found.nearest is not None:
+        near = found.nearest
+        yield (
+            f"  nothing fits {has}: the nearest takes {memory(near.bytes)}, "
+            f"{memory(near.bytes - devices.bytes_each)} more "
+            f"({' '.join(flags(job, near, devices))}); shorter prompts or larger devices would help"
+        )
+
+
+def flags(job: Job, fit: Fit, devices: Devices) -> list[str]:
+    """The verb that does a job, and all flags that a combination of settings is made of.
+
+    Args:
+        job: what is done.
+        fit: the combination.
+        devices: what it was found for.
+
+    Returns:
+        Words of a command line, without what the verb needs beside (a model, a task).
+    """
+    one, name = fit.combination, job.cost.name
+    if name == "lora":
+        return [*_LORA, "--set", f"lora.batch_size={one.batch}"]
+    words = [*_VERBS.get(name, ("discover",))]
+    dtype = str(one.dtype).removeprefix("torch.")
+    words += [] if dtype == "float32" else ["--dtype", dtype]
+    words += [] if one.quantize is None else ["--quantize", one.quantize]
+    words += ["--recompute"] if one.recompute else []
+    words += ["--batch-size", str(one.batch)]
+    if fit.spread is not None:
+        limits = ",".join(f"{i}={_limit(limit)}" for i, limit in enumerate(fit.spread.limits))
+        words += ["--device-map", "auto", "--max-memory", limits]
+    elif devices.kind == "cpu" or one.workers > 1:
+        words += ["--device", "cpu"]  # of workers: the driver's own model takes no GPU then
+    if one.workers > 1:
+        words += ["--engine", "ray", "--workers", str(one.workers)]
+        words += ["--gpus-per-worker", str(one.devices)]
+    return words
+
+
+def _limit(size: int) -> str:
+    return f"{size // 10**6}MB" if size > _MEGABYTES else f"{size // 1000}KB"
