@@ -233,8 +233,9 @@ def _show(model: str, made: Plan, has: int) -> None:
 
 
 def _show_time(made: Plan, rates: Rates) -> None:
+    giga = [f"{rate / 1e9:,.0f}" for rate in (rates.matmul, rates.attention, rates.moved)]
     typer.echo(
-        f"about {duration(made.seconds(rates))} (matrix products at "
-        f"{rates.matmul / 1e9:,.0f} GFLOP/s, attention at {rates.attention / 1e9:,.0f}, other operations at {rates.moved / 1e9:,.0f} GB/s, "
-        f"{rates.launch * 1e6:,.1f} us an operation at least)"
+        f"about {duration(made.seconds(rates))} (matrix products at {giga[0]} GFLOP/s, attention "
+        f"at {giga[1]}, other operations at {giga[2]} GB/s, none in less than "
+        f"{rates.launch * 1e6:,.1f} us)"
     )

@@ -47,6 +47,7 @@ from circuits.models.recompute import recomputed
 from circuits.models.selfcheck import check_view
 from circuits.models.sparse_last_layer import sparse_last_layer
 from circuits.models.weight_loading import PLAIN, WeightLoading
+from circuits.runtime.heap import release_freed
 from circuits.runtime.notices import say
 from circuits.runtime.oom import out_of_memory
 from tasks.pairs import PairBatch, PairSet
@@ -153,6 +154,7 @@ class HookedModel:
             asked_tokenizer=None if tokenizer is None else str(tokenizer),
         )
         made._source = FromSource.of(source, base, tokenizer, dtype, weights)
+        release_freed()
         return made
 
     def recipe(self) -> CheckedRecipe[HookedModel]:

@@ -110,7 +110,7 @@ def combinations(
             changes. Its batch is one that training asks for; `batch` says it of all else.
         devices: what there is.
         rates: of such a device, by the dtype of the model.
-        batch: pairs at a time; None tries all up to the number that speed has a use for.
+        batch: the most pairs at a time; None takes the number that speed has a use for.
         recompute: whether layers are run again; None tries both.
 
     Returns:
@@ -188,9 +188,8 @@ class _Search:
         job = self.job
         if job.cost.trains:
             return [job.shape.batch]
-        if asked is not None:
-            return [asked]
-        most = usual_batch_size(job.shape.length, job.n, job.shape.device, job.cost.tokens)
+        shape, tokens = job.shape, job.cost.tokens
+        most = asked or usual_batch_size(shape.length, job.n, shape.device, tokens)
         sizes = {math.ceil(job.n / number) for number in range(1, job.n + 1)}
         return sorted(size for size in sizes if size <= most)
 

@@ -5,6 +5,7 @@ import json
 import pytest
 from cli.inside import circuits
 from cli.test_cli import refused
+from cli.test_combination_lines import parsed
 
 
 @pytest.fixture
@@ -43,11 +44,48 @@ def test_batches_are_those_of_the_verbs(config_alone):
 
 def test_does_not_fit_and_says_what_would(config_alone):
     done = circuits(
-        *("plan", "--model", config_alone, "--length", 64, "--batch-size", 4000),
-        *("--n", 4000, "--device", "cpu", "--memory", "2GB"),
+        *("plan", "--model", config_alone, "--length", 64, "--batch-size", 400),
+        *("--n", 400, "--device", "cuda:7", "--memory", "100MB"),
     )
     assert done.returncode == 1, done.stderr
-    assert "does not fit: " in done.stdout and "  try --batch-size " in done.stdout
+    head, _, found = done.stdout.partition("the cheapest settings on cuda:7; times are a guess, ")
+    assert "does not fit: " in head and found.startswith("no such device is here to measure:\n")
+    lines = found.splitlines()[1:]
+    assert lines[0].startswith("  nothing changes but last digits: ")
+    for line in lines:
+        assert 1 <= parsed(line.rpartition(": ")[2].split())["batch_size"] < 400
+
+
+def test_devices_that_are_named_get_the_cheapest_settings(config_alone):
+    arguments = ("plan", "--model", config_alone, "--length", 64, "--n", 20, "--steps", 2)
+    done = circuits(*arguments, "--devices", "2GB x 2")
+    assert done.returncode == 0, done.stderr
+    head, _, lines = done.stdout.partition(
+        "the cheapest settings on 2GB x 2; times are a guess, no such device is here to measure:\n"
+    )
+    assert "fits cuda" in head and "time not told" not in head
+    found = [line.rpartition(": ") for line in lines.splitlines()]
+    assert 1 <= len(found) <= 4
+    assert [line.partition(": ")[0].strip() for line in lines.splitlines()][:2] == [
+        "nothing changes but last digits",
+        "numbers of 8 significant bits",
+    ]
+    for before, _, words in found:
+        assert " of 2,000 MB, about " in before
+        assert parsed(words.split())["batch_size"] >= 1
+    done = circuits(*arguments, "--devices", "500KB", "--batch-size", 1)
+    assert done.returncode == 1 and "  nothing fits 0 MB: the nearest takes 5" in done.stdout
+
+
+def test_training_that_does_not_fit_is_of_fewer_examples(config_alone):
+    done = circuits(
+        *("plan", "--model", config_alone, "--length", 64, "--job", "finetune"),
+        *("--devices", "520MB"),
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.partition("to measure:\n")[2].splitlines()
+    assert line.startswith("  another training, of fewer examples a step: ")
+    assert 1 <= parsed(line.rpartition(": ")[2].split())["batch_size"] < 32
 
 
 def test_recomputation_is_planned(config_alone):
@@ -60,7 +98,8 @@ def test_recomputation_is_planned(config_alone):
         assert (", layers run again: 500 pairs" in done.stdout) == bool(flag)
         peaks.append(float(done.stdout.partition("peak: ")[2].split(" MB")[0].split()[-1]))
     assert peaks[1] < peaks[0]
-    refused(circuits(*arguments, "--recompute", "--job", "exact"), "exact keeps nothing for a")
+    arguments += ("--memory", "24GB", "--recompute")
+    refused(circuits(*arguments, "--job", "exact"), "exact keeps nothing for a")
 
 
 def test_a_shared_prefix_saves_memory_and_answers_take_some(config_alone):
@@ -125,6 +164,7 @@ def test_what_is_no_plain_decoder_is_refused_with_the_reason(model_folder, tmp_p
         (["--length", 8, "--task", "newsroom"], "say how long the prompts are"),
         (["--length", 65], "65 tokens, but the model's context window holds 64"),
         (["--length", 8, "--memory", "much"], "'much' is no amount of memory"),
+        (["--length", 8, "--devices", "1GB"], "--devices says what --device and --memory say"),
         (["--length", 8, "--job", "luck"], "no plan for 'luck'; known: eap-ig"),
         (["--length", 8, "--job", "eap", "--steps", 2], "eap takes no number of steps"),
         (["--length", 8, "--device", "gpu0"], "unknown device 'gpu0'; try cpu, cuda or cuda:0"),

@@ -82,11 +82,14 @@ def test_rates_are_work_over_the_shortest_time():
     assert rates.matmul == 2 * 64 * d * 4 * d
     assert rates.attention == 2 * 7 * 16**2 * 8
     assert rates.moved == 10 * 64 * 4 * d * 4
+    assert rates.launch == 1 / 200  # a tick for a hundred operations and their gradients
     real = measure_rates(sizes, 16, torch.device("cpu"), torch.float32)
     assert min(real.matmul, real.attention, real.moved) > 1e4
+    assert 1e-7 < real.launch < 1e-2
 
 
 def test_seconds_of_a_pass():
-    cost = Pass(matmul=100, attention=20, moved=3, kept=0, peak=0)
-    assert Rates(10.0, 5.0, 3.0).seconds(cost) == 10 + 4 + 1
-    assert cost * 2 + Workload(moved=1) == Workload(200, 40, 7)
+    cost = Pass(matmul=100, attention=20, moved=3, launches=7, kept=0, peak=0)
+    assert Rates(10.0, 5.0, 3.0, launch=2.0).seconds(cost) == 10 + 4 + 1
+    assert Rates(10.0, 5.0, 3.0, launch=3.0).seconds(cost) == 7 * 3
+    assert cost * 2 == Workload(200, 40, 6, 14)

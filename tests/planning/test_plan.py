@@ -19,7 +19,7 @@ from circuits.models import HookedModel
 from circuits.models.inputs import shared_length
 from circuits.models.quantised import quantise
 from circuits.options.tuning import FinetuneSettings
-from circuits.planning import Rates, Shape, largest_batch, plan, suggestions
+from circuits.planning import Rates, Shape, largest_batch, plan
 from circuits.planning.counter import Counter
 from circuits.tuning.finetune import finetune
 from circuits.tuning.targets import lora_config, wrap
@@ -177,28 +177,6 @@ def test_the_largest_batch_fits_and_one_more_does_not(name):
     assert largest_batch(GPT2, dataclasses.replace(job, n=3), available) == 3
 
 
-@pytest.mark.exhaustive
-def test_suggestions_fit():
-    job = job_of(Shape(64, 64), n=64)
-    made = plan(GPT2, job, overhead=1_000_000)
-    available = made.total // 4
-    found = suggestions(GPT2, made, available)
-    assert found[0].startswith("--batch-size ") and found[1].startswith("--dtype bfloat16")
-    assert plan(GPT2, job.of(int(found[0].split()[1])), overhead=1_000_000).total <= available
-    one = plan(GPT2, job.of(1), overhead=1_000_000)
-    tight = suggestions(GPT2, one, one.total - one.working // 4)
-    assert not any(change.startswith("--batch-size") for change in tight)
-    assert "prompts of at most 32 tokens, one at a time" in tight
-    assert suggestions(GPT2, one, 10) == []
-
-
-def test_an_adapter_is_suggested_where_all_weights_do_not_fit():
-    made, lora = (plan(GPT2, job_of(Shape(1, 8), name)) for name in ("finetune", "lora"))
-    found = suggestions(GPT2, made, (made.total + lora.total) // 2)
-    assert any(change.startswith("--job lora") for change in found)
-    assert not any("bfloat16" in change for change in found)
-
-
 def test_seconds_add_up():
     made = plan(GPT2, job_of(Shape(2, 32), "eap-ig", 5, n=7))
     step, forward = made.traced.step, made.traced.forward
@@ -216,6 +194,21 @@ def test_seconds_add_up():
     assert evaluate == pytest.approx(52 * forward.attention / 1e9)
     trained = plan(GPT2, job_of(Shape(2, 32), "finetune", 7, n=4))
     assert trained.seconds(only_attention) == pytest.approx(7 * trained.traced.step.attention / 1e9)
+
+
+def test_a_pass_takes_no_less_than_its_operations_take_to_be_handed_over():
+    made = plan(GPT2, job_of(Shape(2, 32), "eap-ig", 5, n=2))
+    step, forward = made.traced.step, made.traced.forward
+    assert step.launches > 2 * forward.launches > 100
+    bound = {"matmul": 1e30, "attention": float("inf"), "moved": float("inf")}
+    expected = 1e-3 * (5 * step.launches + 2 * forward.launches)
+    assert made.seconds(Rates(**bound, launch=1e-3)) == pytest.approx(expected)
+    # Each kind of pass by what bounds it: here the steps' operations, and the ends' bytes.
+    work = forward.moved / forward.launches, step.moved / step.launches
+    assert work[0] > work[1]
+    rates = Rates(float("inf"), float("inf"), 1.0, launch=sum(work) / 2)
+    expected = 5 * step.launches * rates.launch + 2 * forward.moved
+    assert made.seconds(rates) == pytest.approx(expected)
 
 
 def attention_passes(name, **settings):
