@@ -26,7 +26,7 @@ def placed(model, limits):
 
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "neox"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gpt-neox"])
 @pytest.mark.exhaustive_but("gpt2-True-3", "llama-False-2")
 def test_accelerate_spreads_a_model_so(name, tied, count):
     config = CONFIGS[name]()
@@ -41,7 +41,7 @@ def test_accelerate_spreads_a_model_so(name, tied, count):
     whole = sum(x.nbytes for x in [*model.parameters(), *model.buffers()])
     assert parts.first + sum(parts.layers) + parts.last == whole
     found = spreads(parts, count)
-    assert len(found) > 1
+    assert found
     for spread in found:
         assert placed(model, spread.limits) == spread.layers
         assert sum(spread.layers) == 12 and sum(spread.weights) == whole
