@@ -11,7 +11,6 @@ import typer
 from circuits.cli import options as use
 from circuits.cli.flags import Without
 from circuits.errors import CircuitsError
-from circuits.format import duration, memory
 from circuits.options.model import ModelOptions
 from circuits.options.run import RecomputeOptions
 from circuits.options.tuning import TrainingOptions
@@ -208,6 +207,8 @@ def _usual(job: Job) -> int:
 
 
 def _show(model: str, made: Plan, has: int) -> None:
+    from circuits.format import memory
+
     job, traced = made.job, made.traced
     steps = f", {job.passes} steps" if job.cost.counted else ""
     what = "examples" if job.cost.trains else f"{job.n} pairs"
@@ -233,6 +234,8 @@ def _show(model: str, made: Plan, has: int) -> None:
 
 
 def _show_time(made: Plan, rates: Rates) -> None:
+    from circuits.format import duration
+
     giga = [f"{rate / 1e9:,.0f}" for rate in (rates.matmul, rates.attention, rates.moved)]
     typer.echo(
         f"about {duration(made.seconds(rates))} (matrix products at {giga[0]} GFLOP/s, attention "
