@@ -94,10 +94,11 @@ class SourceActivations:
         self.sigmas[key] = norm.sigma(x.detach())
 
     def subtract(self, other: SourceActivations) -> SourceActivations:
-        """This run less another, in place; only where sources stay as they were written.
+        """This run less another; only where sources stay as they were written.
 
         Args:
-            other: another run of the same batch.
+            other: another run of the same batch, which is used up: two runs that were one share
+                their memory, and it is free when neither holds it.
 
         Returns:
             This object.
@@ -108,8 +109,8 @@ class SourceActivations:
             (self.z, other.z),
             (self.mlp, other.mlp),
         ):
-            for key, value in mine.items():
-                value.sub_(theirs[key])
+            for key in mine:
+                mine[key] = mine[key] - theirs.pop(key)
         return self
 
     def output(self, row: int) -> Float[Tensor, "batch pos d_model"]:

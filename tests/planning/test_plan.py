@@ -99,6 +99,7 @@ def test_recomputation_takes_what_is_planned_and_far_less(wide, random_pairs, sh
     model = HookedModel(AutoModelForCausalLM.from_config(config), None, "deep")
     batch = next(random_pairs(n=shape[0], length=shape[1]).batches(shape[0]))
     given, wanted = (model, batch, METRICS["logit-difference"]), []
+    method("eap-ig", steps=1).scores(*given)  # what is made once a model is no part of it
     for recompute in (False, True):
         real = allocated(
             model.hf,
