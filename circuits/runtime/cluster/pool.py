@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ray import ObjectRef
 
 _log = logging.getLogger(__name__)
-_AHEAD = 3  # pieces of each worker's that are handed out or waiting: what the driver holds at most
+AHEAD = 3  # pieces of each worker's that are handed out or waiting: what the driver holds at most
 _QUEUED = 2  # pieces that a worker has, so that it never waits for the driver
 _LOOK = 1.0  # seconds between two looks at a clock
 
@@ -76,7 +76,7 @@ class Pool:
     @property
     def window(self) -> int:
         """How many pieces are to be handed in before the first outcome is asked for."""
-        return _AHEAD * self.size
+        return AHEAD * self.size
 
     def job(self, recipe: Recipe[object] | None, work: object) -> Job:
         """Work that workers can fetch, on a model or on none."""
