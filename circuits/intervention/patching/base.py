@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 
 import torch
 from jaxtyping import Float, Int
@@ -58,8 +59,10 @@ class ResumableRun:
                 stack.callback(block.register_forward_hook(self._see_return).remove)
             stack.enter_context(_arguments(model.hf, past_key_values=past, use_cache=True))
             self.logits: Float[Tensor, "read vocab"] = model.logits(tokens, batch, hooks)
-        # Of every layer, keys and values: all are copied at once.
-        self._past = torch.stack([x for layer in past.layers for x in _keys_and_values(layer)])
+        # Of every layer, keys and values: those that are alike and in one place are copied at once.
+        known = (x for layer in past.layers for x in _keys_and_values(layer))
+        alike = groupby(known, key=lambda x: (x.device, x.shape))
+        self._past = [torch.stack([*group]) for _, group in alike]
         self._reads: list[int] = batch.position.tolist()
 
     def run_from(
@@ -123,10 +126,12 @@ class ResumableRun:
 
     def _memory(self, start: ResumePoint, copies: int) -> dict[str, object]:
         """The arguments by which the model knows of the positions before the start's."""
-        known = self._past[..., : start.position, :]
-        # A skipped layer's are only asked for their length.
-        copied = known[2 * start.layer :].repeat(1, copies, 1, 1, 1)
-        each = [*known[: 2 * start.layer], *copied]
+        each: list[Tensor] = []
+        for several in self._past:
+            known = several[..., : start.position, :]
+            # A skipped layer's are only asked for their length.
+            skipped = min(max(2 * start.layer - len(each), 0), len(known))
+            each += [*known[:skipped], *known[skipped:].repeat(1, copies, 1, 1, 1)]
         past = DynamicCache()
         past.layers = [_filled(*pair) for pair in zip(each[::2], each[1::2], strict=True)]
         mask = self.batch.mask.long().repeat(copies, 1) if self.batch.padded else None
