@@ -4,7 +4,7 @@ Each bounds memory, and none changes a result. They stand below both who works w
 `planning`, which foretells what they come to.
 """
 
-CHUNK_BYTES, CHUNK_SHARE = 16 * 2**20, 1 / 16
+CHUNK_BYTES, CHUNK_SHARE, CHUNK_SHARE_MOST = 16 * 2**20, 1 / 16, 1 / 4
 CHUNK_BYTES_DEVICE, CHUNK_SHARE_DEVICE = 2**27, 1 / 8
 """Widened source outputs and gradients held at a time: so much, or a share of the model's own
 bytes. They are held between passes, when what a pass kept is free again."""
@@ -36,7 +36,9 @@ def chunk_bytes(model_bytes: int, pass_bytes: int, device: str) -> int:
         Bytes.
     """
     if device == "cpu":
-        return max(CHUNK_BYTES, int(CHUNK_SHARE * model_bytes))
+        # Larger blocks turn readers' weights less often, and fresh memory is dear on a CPU.
+        given_back = min(pass_bytes, int(CHUNK_SHARE_MOST * model_bytes))
+        return max(CHUNK_BYTES, int(CHUNK_SHARE * model_bytes), given_back)
     return max(CHUNK_BYTES_DEVICE, int(CHUNK_SHARE_DEVICE * model_bytes), pass_bytes)
 
 
