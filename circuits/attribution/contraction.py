@@ -116,26 +116,26 @@ class Contraction:
         for one in self.rounds:
             for event in one.passed:
                 wide.pass_by(event)
-            for group in (one.direct, [event for event, _ in one.normed]):
-                if not group:
-                    continue
-                rows = self._seen(group)
-                mine = slice(
-                    rows.start - self.stream.rows.start, rows.stop - self.stream.rows.start
-                )
-                delta = wide.seen(rows)
-                if group is one.direct:
-                    end = start + _width(group)
-                    found = self._by_gradients(delta, block, buffers, group, len(direct))
-                    direct[:, :, mine, start:end] += found
-                    start = end
-                else:
-                    self._by_norms(normed[:, :, mine], delta, block, one.normed)
+            if one.direct:
+                end = start + _width(one.direct)
+                rows, delta = self._seen(wide, one.direct)
+                found = self._by_gradients(delta, block, buffers, one.direct, len(direct))
+                direct[:, :, rows, start:end] += found
+                start = end
+            if one.normed:
+                rows, delta = self._seen(wide, [event for event, _ in one.normed])
+                self._by_norms(normed[:, :, rows], delta, block, one.normed)
 
-    def _seen(self, events: Sequence[Reads]) -> range:
-        """From the first to the last row that any of these readers sees."""
+    def _seen(
+        self, wide: DecomposedStream, events: Sequence[Reads]
+    ) -> tuple[slice, Float[Tensor, "source batch pos d_model"]]:
+        """From the first to the last source that any of these readers sees: their places in the
+        stream, and what they brought.
+        """
         seen = [self.view.layout.visible(columns_of(event).start) for event in events]
-        return range(min(one.start for one in seen), max(one.stop for one in seen))
+        rows = range(min(one.start for one in seen), max(one.stop for one in seen))
+        first = self.stream.rows.start
+        return slice(rows.start - first, rows.stop - first), wide.seen(rows)
 
     def _by_gradients(
         self,

@@ -12,8 +12,9 @@ import torch
 def narrow_products(device: torch.device, *, narrow: bool) -> Iterator[None]:
     """For one block of code, CUDA multiplies float32 matrices as TensorFloat-32, if `narrow`.
 
-    That rounds factors to 10 bits behind the point: what a model in bfloat16 (7) or float16 (10)
-    wrote passes whole, sums are taken in float32 as ever, and it is up to eight times as fast.
+    That rounds factors to 10 bits behind the point, and sums in float32 as ever. Weights and z of a
+    model in bfloat16 (7 bits) or float16 (10) pass whole; what was computed from them in float32,
+    gradients over sigma and what norms put out, is rounded more finely than bfloat16 rounded it.
     """
     if device.type != "cuda" or not narrow:
         yield

@@ -43,11 +43,13 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig
 
-from circuits.attribution import method
+from circuits.attribution.batch_scores import BatchScores
+from circuits.attribution.eap_ig import EAPIG
 from circuits.metrics import METRICS
 from circuits.models import HookedModel
 from circuits.models.checkpoints import as_device, as_dtype, load_tokenizer, resolve
 from circuits.models.hooks import Hooks
+from circuits.options.choices import Quadrature
 from tasks.pairs import PairBatch, PairSet, PromptPair
 
 SHAPES = ((2, 128, 0), (1, 1024, 0), (2, 128, 42), (1, 1024, 341))
@@ -115,12 +117,16 @@ def floor(model: HookedModel, batch: PairBatch, steps: int = STEPS) -> None:
 
 
 def engine(
-    model: HookedModel, batch: PairBatch, steps: int = STEPS, quadrature: str = "midpoint"
-) -> None:
+    model: HookedModel,
+    batch: PairBatch,
+    steps: int = STEPS,
+    quadrature: Quadrature = "midpoint",
+    *,
+    recompute: bool = False,
+) -> BatchScores:
     """EAP-IG with a fixed number of steps."""
-    method("eap-ig", steps=steps, quadrature=quadrature).scores(
-        model, batch, METRICS["logit-difference"]
-    )
+    how = EAPIG(steps=steps, quadrature=quadrature)
+    return how.scores(model, batch, METRICS["logit-difference"], recompute=recompute)
 
 
 def split_hook(model: HookedModel, batch: PairBatch, *, frozen: bool = True) -> None:
@@ -177,15 +183,24 @@ def high_water() -> int:
     return int(next(x for x in status.read_text().splitlines() if x.startswith("VmHWM")).split()[1])
 
 
+def allocated(device: torch.device, work: Callable[[], object]) -> int | None:
+    """The most bytes that CUDA holds for tensors during the work, weights included."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    return torch.cuda.max_memory_allocated(device)
+
+
 def peak_memory(model: HookedModel, side: str, shape: tuple[int, int, int]) -> float:
     """Peak gigabytes of one side, weights included.
 
     Of CUDA, what this process allocates; of the CPU, what a process of its own holds, with Python.
     """
-    if model.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(model.device)
-        SIDES[side](model, pairs(*shape, model.device))
-        return torch.cuda.max_memory_allocated(model.device) / 2**30
+    batch = pairs(*shape, model.device)
+    most = allocated(model.device, lambda: SIDES[side](model, batch))
+    if most is not None:
+        return most / 2**30
     command = [sys.executable, *sys.argv, "--only", side, *map(str, shape)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(done.stdout) / 2**20
@@ -230,7 +245,7 @@ def compare(model: HookedModel, shape: tuple[int, int, int], repeats: int) -> di
 
 def cost(model: HookedModel) -> dict[str, dict[str, list[float]]]:
     """Seconds of floor and engine by tokens and by steps, the sides in turn."""
-    works: dict[str, Callable[..., None]] = {"floor": floor, "engine": engine}
+    works: dict[str, Callable[..., object]] = {"floor": floor, "engine": engine}
 
     def lines(settings: list[tuple[PairBatch, int]]) -> dict[str, list[float]]:
         for work in works.values():  # warms up

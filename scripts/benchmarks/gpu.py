@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from attribution import STEPS, engine, floor, pairs, random_model, seconds
+from attribution import STEPS, allocated, engine, floor, pairs, random_model, seconds
 from evaluation import plain, random_circuit
 from gpu_limits import LIMITS, exact_line, size_line
 
@@ -80,7 +80,10 @@ def score_line(
 ) -> dict[str, Any]:
     """EAP-IG on one shape: seconds and bytes of both sides, and what the plan says of them."""
     batch = pairs(n, length, 0, model.device)
-    sides = {"floor": partial(floor, model, batch), "engine": partial(engine, model, batch)}
+    sides: dict[str, Callable[[], object]] = {
+        "floor": partial(floor, model, batch),
+        "engine": partial(engine, model, batch),
+    }
     found = in_turn(sides, repeats)
     bytes_of = {name: allocated(model.device, work) for name, work in sides.items()}
     job = Job(
@@ -150,15 +153,6 @@ def in_turn(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str
     return found
 
 
-def allocated(device: torch.device, work: Callable[[], object]) -> int | None:
-    """The most bytes that CUDA holds for tensors during the work, weights included."""
-    if device.type != "cuda":
-        return None
-    torch.cuda.reset_peak_memory_stats(device)
-    work()
-    return torch.cuda.max_memory_allocated(device)
-
-
 def card(device: torch.device) -> str:
     """The device's name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -203,7 +197,7 @@ def measure(
         keep(exact_line(sizes_of))
     for kind, recompute, limit in LIMITS:
         if not late(f"memory, {kind or 'plain'}"):
-            keep(size_line(sizes_of, kind, limit, allocated, recompute=recompute))
+            keep(size_line(sizes_of, kind, limit, recompute=recompute))
             emptied()
     return left_out
 

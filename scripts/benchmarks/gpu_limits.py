@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from attribution import STEPS, pairs, random_model, seconds
+from attribution import STEPS, allocated, engine, pairs, random_model, seconds
 
 from circuits.attribution import cost_of
-from circuits.attribution.eap_ig import EAPIG
-from circuits.metrics import METRICS
 from circuits.models import HookedModel
 from circuits.models.checkpoints import as_dtype
 from circuits.models.quantised import quantise
@@ -35,11 +32,8 @@ LIMITS: tuple[tuple[Quantisation | None, bool, int | None], ...] = (
 
 
 def scored(model: HookedModel, batch: PairBatch, *, recompute: bool = False) -> torch.Tensor:
-    """Scores of EAP-IG on the processor, each example by itself."""
-    found = EAPIG(steps=STEPS).scores(
-        model, batch, METRICS["logit-difference"], recompute=recompute
-    )
-    return found.scores.detach().float().cpu()
+    """Each example's scores where the model is, brought to the processor."""
+    return engine(model, batch, recompute=recompute).scores.cpu()
 
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -85,7 +79,6 @@ def size_line(
     options: argparse.Namespace,
     kind: Quantisation | None,
     limit: int | None,
-    allocated: Callable[[torch.device, Callable[[], object]], int | None],
     *,
     recompute: bool,
 ) -> dict[str, Any]:

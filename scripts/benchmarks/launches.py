@@ -34,6 +34,7 @@ from typing import Any
 import torch
 from attribution import STEPS, engine, floor, pairs
 from evaluation import plain, random_circuit
+from gpu import SHARES
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from circuits.graph import NodeCircuit, Units
@@ -43,7 +44,6 @@ from circuits.models import HookedModel
 from circuits.search.stacked import BatchedCircuitRunner
 from tasks.pairs import PairBatch, PairSet, PromptPair
 
-SHARES = (0.001, 0.01, 0.1, 0.5, 1.0)  # those of gpu.py
 COPIES, PATCHED = 8, 16
 
 Work = Callable[[], object]

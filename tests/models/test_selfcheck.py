@@ -123,6 +123,15 @@ def test_a_norm_on_the_stream_left_out_is_seen_behind_an_unembedding_of_zeros(ho
         check_view(model)
 
 
+@pytest.mark.parametrize("name", ["gemma2", "olmo2"])
+def test_narrow_types_are_allowed_more_and_a_norm_left_out_is_still_seen(name):
+    model = HookedModel(make_model(name).to(torch.bfloat16), None, name)
+    check_view(model)
+    refused = pytest.raises(CircuitsError, match=r"are missed by .* of their largest")
+    with exchanged(model.view.attentions[0], "post", None), refused:
+        check_view(model)
+
+
 @pytest.mark.parametrize("name", ["llama", "t5", "gptj"])
 def test_a_source_left_out_is_seen(name, hooked):
     model = hooked(name)
