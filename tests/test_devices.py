@@ -25,7 +25,15 @@ EVERY = EvalConfig(
     stability=StabilityConfig(3),
     ablation="mean",
 )
-METHODS = ("eap", "clean-corrupted", "eap-ig-activations", "random", "information-flow")
+METHODS = (
+    "eap",
+    "clean-corrupted",
+    "relp",
+    "gim",
+    "eap-ig-activations",
+    "random",
+    "information-flow",
+)
 
 
 def far(model):
@@ -92,7 +100,7 @@ def both(hooked):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.exhaustive_but("eap", "clean-corrupted", "random", "information-flow")
+@pytest.mark.exhaustive_but("eap", "clean-corrupted", "relp", "gim", "random", "information-flow")
 def test_scores_by_every_method(method, both, random_pairs):
     pairs = random_pairs(n=2)
     close(*both(lambda model: circuits.attribute(model, pairs, method).matrix))

@@ -41,18 +41,26 @@ from circuits.attribution.passes import Passes, Point, points_of
 from circuits.attribution.quadrature import Rule
 from circuits.metrics import Metric
 from circuits.models import HookedModel, SourceActivations
+from circuits.models.backward.rules import PLAIN, BackwardRules
 from circuits.runtime.limits import AUDITED
 from tasks.pairs import PairBatch
 
 
 def edge_samples(
-    model: HookedModel, batch: PairBatch, metric: Metric, rule: Rule, *, recompute: bool = False
+    model: HookedModel,
+    batch: PairBatch,
+    metric: Metric,
+    rule: Rule,
+    *,
+    recompute: bool = False,
+    rules: BackwardRules = PLAIN,
 ) -> PathSamples:
     """Scores of every edge for every example of a batch, along the path that `rule` samples.
 
-    recompute: run layers again in backward passes, see `HookedModel.logits`.
+    recompute: run layers again in backward passes, see `HookedModel.logits`. rules: that backward
+    passes follow; where they freeze norms, c of step 2 is 0.
     """
-    passes, runs = _ends(model, batch, metric, recompute=recompute)
+    passes, runs = _ends(model, batch, metric, recompute=recompute, rules=rules)
     single, stands_for = audited(model.view, None if rule.calibrated else AUDITED)
     stands_for = stands_for.to(batch.clean.device)
     columns = stands_for.nonzero()[:, 0]
@@ -79,14 +87,14 @@ def edge_samples(
 
 
 def _ends(
-    model: HookedModel, batch: PairBatch, metric: Metric, *, recompute: bool
+    model: HookedModel, batch: PairBatch, metric: Metric, *, recompute: bool, rules: BackwardRules
 ) -> tuple[Passes, list[SourceActivations]]:
     """The passes of a batch, and what the sources wrote: clean less corrupted, or both where the
     view is not linear.
     """
     clean, corrupted = SourceActivations(model.view), SourceActivations(model.view)
     records = (clean.record, corrupted.record)
-    passes = Passes(model, batch, metric, records, recompute=recompute)
+    passes = Passes(model, batch, metric, records, recompute=recompute, rules=rules)
     return passes, [clean.subtract(corrupted)] if model.view.linear else [clean, corrupted]
 
 

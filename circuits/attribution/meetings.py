@@ -48,7 +48,8 @@ class Meetings:
             left = bytes_of_a_pass(model.view, inputs, single)
             self._most = held_passes(size, kept, left, points)
         self._passes, self._columns, self._held = passes, columns, 0
-        self._gradients = ReaderGradients(model.view, inputs, single, self._most)
+        frozen = passes.rules.frozen_norms
+        self._gradients = ReaderGradients(model.view, inputs, single, self._most, frozen=frozen)
         self._samples: list[Tensor] = []
         room = chunk_bytes(size, kept, kind)
         lengths = [one.tolist() for one in passes.lengths]
@@ -70,7 +71,7 @@ class Meetings:
                 for stream, extents in zip(model.view.streams, lengths, strict=True)
             ]
 
-        self._of_passes = contractions(single, self._most, norms=True)
+        self._of_passes = contractions(single, self._most, norms=not frozen)
         self._of_all = contractions(readers - single, 1, norms=False)
         self._total = self._none(1)
 

@@ -17,6 +17,7 @@ from circuits.attribution.refinement import ScoreFunction
 from circuits.errors import CircuitsError
 from circuits.metrics import Metric
 from circuits.models import HookedModel
+from circuits.models.backward.rules import PLAIN, BackwardRules
 from circuits.models.hooks import Hooks
 from circuits.planning import CostModel
 from tasks.pairs import PairBatch, PairSet
@@ -92,6 +93,11 @@ class GradientMethod(ABC):
 class PathMethod(GradientMethod):
     """A method that averages gradients on the path from corrupted to clean."""
 
+    @property
+    def rules(self) -> BackwardRules:
+        """What its backward passes follow: the gradient itself, unless a method says otherwise."""
+        return PLAIN
+
     def integrate(self, score_at: ScoreFunction, batch: PairBatch) -> BatchScores:
         """Scores of edges or of nodes, integrated by this method's rule."""
         return score_at(batch, self.quadrature_rule).scores()
@@ -106,14 +112,20 @@ class PathMethod(GradientMethod):
         recompute: bool = False,
     ) -> BatchScores:
         """Scores of every edge for every example."""
-        score_at = partial(_edges, model, metric, recompute=recompute)
+        score_at = partial(_edges, model, metric, recompute=recompute, rules=self.rules)
         return self.integrate(score_at, batch)
 
 
 def _edges(
-    model: HookedModel, metric: Metric, batch: PairBatch, rule: Rule, *, recompute: bool
+    model: HookedModel,
+    metric: Metric,
+    batch: PairBatch,
+    rule: Rule,
+    *,
+    recompute: bool,
+    rules: BackwardRules,
 ) -> PathSamples:
-    return edge_samples(model, batch, metric, rule, recompute=recompute)
+    return edge_samples(model, batch, metric, rule, recompute=recompute, rules=rules)
 
 
 class MetricFree:

@@ -40,6 +40,7 @@ from circuits.errors import CircuitsError
 from circuits.graph import NodeScores, Units
 from circuits.metrics import Metric
 from circuits.models import HookedModel, SourceActivations
+from circuits.models.backward.rules import PLAIN, BackwardRules
 from circuits.models.hooks import Hooks
 from circuits.models.view import Attention
 from circuits.options.run import RunOptions
@@ -67,8 +68,8 @@ def attribute_nodes(
     Args:
         model: the model whose nodes are scored.
         pairs: as for `attribute`.
-        method: one that averages gradients on the path (eap-ig, eap, clean-corrupted), with its
-            hyper-parameters as keywords, or a method object.
+        method: one that takes gradients on the path (eap-ig, eap, clean-corrupted, relp, gim), with
+            its hyper-parameters as keywords, or a method object.
         level: "node", or "neuron" for the dimensions of heads and the hidden neurons of MLPs.
         metric: as for `attribute`.
         options: as for `attribute`.
@@ -122,7 +123,13 @@ class _Scores:
     def __call__(self, model: HookedModel, batch: PairBatch) -> BatchScores:
         def score_at(part: PairBatch, rule: Rule) -> PathSamples:
             return node_samples(
-                model, part, self.metric, rule, self.level, recompute=self.recompute
+                model,
+                part,
+                self.metric,
+                rule,
+                self.level,
+                recompute=self.recompute,
+                rules=self.method.rules,
             )
 
         return self.method.integrate(score_at, batch)
@@ -136,15 +143,16 @@ def node_samples(
     level: str,
     *,
     recompute: bool = False,
+    rules: BackwardRules = PLAIN,
 ) -> PathSamples:
     """Scores of all units for every example of a batch; (batch, unit), sources in row order.
 
-    recompute: as for `engine.edge_samples`.
+    recompute, rules: as for `engine.edge_samples`.
     """
     neurons = level == "neuron"
     clean, corrupted = (SourceActivations(model.view) for _ in range(2))
     records = (partial(_record, clean, neurons), partial(_record, corrupted, neurons))
-    passes = Passes(model, batch, metric, records, recompute=recompute)
+    passes = Passes(model, batch, metric, records, recompute=recompute, rules=rules)
     units = _Units(clean, corrupted, neurons=neurons)
     values: list[Tensor] = []
     seen = passes.run_points(points_of(rule), units.record, lambda: values.append(units.taken()))

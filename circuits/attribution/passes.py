@@ -13,6 +13,7 @@ from torch import Tensor
 from circuits.attribution.quadrature import Rule
 from circuits.metrics import Metric
 from circuits.models import HookedModel
+from circuits.models.backward.rules import PLAIN, BackwardRules
 from circuits.models.hooks import Hooks
 from tasks.pairs import PairBatch
 
@@ -58,12 +59,14 @@ class Passes:
         ends: tuple[Attach, Attach],
         *,
         recompute: bool = False,
+        rules: BackwardRules = PLAIN,
     ) -> None:
         """Run clean and corrupted once, without gradients; `ends` put hooks in place for each.
 
-        recompute: run layers again in backward passes, see `HookedModel.logits`.
+        recompute: run layers again in backward passes, see `HookedModel.logits`. rules: that
+        backward passes follow.
         """
-        self.model, self.metric, self.recompute = model, metric, recompute
+        self.model, self.metric, self.recompute, self.rules = model, metric, recompute, rules
         self._logits = partial(model.logits, last_layer_at_answers=True)
         self.batch, self.prefix = model.share_prefix(batch)
         with torch.no_grad():
@@ -136,7 +139,7 @@ class Passes:
         for stream, leaf in zip(self.model.view.streams, leaves, strict=True):
             hooks.before(stream.entry, partial(_instead, leaf))
         attach()
-        with torch.enable_grad():
+        with self.rules.followed(self.model), torch.enable_grad():
             logits = self._logits(
                 self.batch.clean, self.batch, hooks, self.prefix, recompute=self.recompute
             )

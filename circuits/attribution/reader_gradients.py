@@ -33,7 +33,8 @@ class ReaderGradients:
     `places` has each attention's readers in it. normed: what every norm in front of projections
     saw. c and normed are of each pass by itself, in `held` places that are used in turn.
     single: readers whose gradients, too, are of each pass by itself, unweighted; all others' are
-    summed over passes, in one place.
+    summed over passes, in one place. frozen: whether norms' scales are constants, so that there is
+    no c.
     """
 
     projected: dict[ReadsHeads, Float[Tensor, "held batch pos port d_head"]]
@@ -46,9 +47,11 @@ class ReaderGradients:
         like: list[Float[Tensor, "batch _ d_model"]],
         single: Set[Reads] = frozenset(),
         held: int = 1,
+        *,
+        frozen: bool = False,
     ) -> None:
         """like: what enters the streams."""
-        self.view, self.device, self.single = view, like[0].device, single
+        self.view, self.device, self.single, self.frozen = view, like[0].device, single, frozen
         self.projected, self.wide, self.c = {}, {}, {}
         self.places: dict[ReadsHeads, slice] = {}
         self.normed: list[dict[Norm, _Normed]] = [{} for _ in range(held)]
@@ -141,6 +144,8 @@ class ReaderGradients:
                         continue
                     scale = self._scale(event, seen[event.norm], weight)
                     total.addcmul_(g, scale[..., None])
+                    if self.frozen:
+                        continue
                     above = projection.heads(value).float()
                     if (origin := self._origins[projection]) is not None:
                         above = above - origin
@@ -163,8 +168,11 @@ class ReaderGradients:
             gradient = gradient.view(total.shape)
             if event.norm is not None:
                 seen = saw[event.norm]
-                xhat = event.norm.normalise(seen.x)
-                gradient = event.norm.pulled_back(gradient, xhat, seen.inverse)
+                if self.frozen:
+                    gradient = event.norm.scaled_back(gradient, seen.inverse)
+                else:
+                    xhat = event.norm.normalise(seen.x)
+                    gradient = event.norm.pulled_back(gradient, xhat, seen.inverse)
             total.add_(gradient, alpha=weight)
 
         def edit(x: Tensor) -> Tensor:

@@ -15,9 +15,11 @@ from circuits.attribution.eap import EAP
 from circuits.attribution.eap_ig import EAPIG
 from circuits.attribution.eap_ig_activations import EAPIGActivations
 from circuits.attribution.exact import Exact
+from circuits.attribution.gim import GIM
 from circuits.attribution.information_flow import InformationFlow
 from circuits.attribution.method import Method, PathMethod
 from circuits.attribution.random import Random
+from circuits.attribution.relp import RelP
 from circuits.errors import CircuitsError
 from circuits.planning import JOBS, CostModel
 
@@ -43,7 +45,9 @@ def registry(methods: Iterable[_MethodClass]) -> dict[str, _MethodClass]:
     return known
 
 
-METHODS = registry((EAPIG, EAPIGActivations, EAP, CleanCorrupted, Exact, InformationFlow, Random))
+METHODS = registry(
+    (EAPIG, EAPIGActivations, EAP, CleanCorrupted, RelP, GIM, Exact, InformationFlow, Random)
+)
 
 
 def method(name: str, **settings: object) -> Method:

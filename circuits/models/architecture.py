@@ -11,12 +11,12 @@ from collections.abc import Mapping
 
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.activations import ACT2CLS
 from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import UnsupportedError
 from circuits.graph.layout import Layout
 from circuits.graph.node import PORTS, AttentionPlace, MLPPlace
+from circuits.models.activation_functions import ACTIVATIONS
 from circuits.models.named_parts import Parts, module_of, named_parts
 from circuits.models.norm import Norm
 from circuits.models.quantised import QuantisedLinear
@@ -41,18 +41,8 @@ _CONCATENATED = ("gpt2", "phi3")
 _INTERLEAVED = ("gpt_neox", "bloom")
 # The norms follow attention and MLP on the stream itself: x = norm(x + attention(x)).
 _POST_NORM = ("bart",)
-# What gives each position its own output: linear maps, activation functions (some with settings).
-_BY_POSITION: tuple[type, ...] = (
-    nn.Linear,
-    Conv1D,
-    QuantisedLinear,
-    *(
-        kind
-        for each in ACT2CLS.values()
-        for kind in (each if isinstance(each, tuple) else (each,))
-        if isinstance(kind, type)
-    ),
-)
+# What gives each position its own output.
+_BY_POSITION: tuple[type, ...] = (nn.Linear, Conv1D, QuantisedLinear, *ACTIVATIONS)
 
 
 def describe(model: PreTrainedModel) -> View:

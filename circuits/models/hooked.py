@@ -25,6 +25,7 @@ from circuits.graph.layout import Layout
 from circuits.graph.provenance import MissingBegin
 from circuits.models import begin
 from circuits.models.architecture import describe
+from circuits.models.backward.parts import NonlinearParts
 from circuits.models.bridge import bridge_of
 from circuits.models.checkpoints import load, required
 from circuits.models.context_length import context_window, longrope_window
@@ -352,6 +353,11 @@ class HookedModel:
         ):
             logits: Tensor = self.hf(**given.arguments).logits
         return logits[0].float().to(self.device)
+
+    @cached_property
+    def nonlinear(self) -> NonlinearParts:
+        """What of the model a backward pass may treat otherwise (`models/backward`)."""
+        return NonlinearParts.of(self)
 
     @cached_property
     def bridge(self) -> TransformerBridge:

@@ -93,6 +93,15 @@ class Norm:
         inner = self.centred(gradient.float() * self.weight.float())
         return (inner - xhat * (xhat * inner).mean(dim=-1, keepdim=True)) * inverse
 
+    def scaled_back(
+        self,
+        gradient: Float[Tensor, "*batch d_model"],
+        inverse: Float[Tensor, "*batch 1"],
+    ) -> Float[Tensor, "*batch d_model"]:
+        """As `pulled_back`, through a norm whose sigma is taken for a constant."""
+        weight = self.weight.to(gradient.device, torch.float32)
+        return self.centred(gradient.float() * weight) * inverse
+
     def _formula(self, x: Tensor) -> Tensor:
         y = self.normalise(x) * self.weight.float()
         return y if self.bias is None else y + self.bias.float()

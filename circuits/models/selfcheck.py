@@ -51,8 +51,7 @@ _LENGTH, _SHARED, _ANSWER = 4, 2, 3  # a decoder reads three positions: q and k 
 def check_view(model: HookedModel) -> None:
     """Raise `CircuitsError` if the model does not compute what its view says."""
     require_order(model.view, type(model.hf).__name__)
-    length = min(_LENGTH, (model.n_ctx or 2 * _LENGTH) - _ANSWER)
-    batch = _probe(model.d_vocab, length).to(model.device)
+    batch = probe(model)
     with torch.no_grad():
         if silent := _check_runs(model, batch):
             with _fresh_for_zeros(silent):
@@ -97,7 +96,10 @@ def _require_finite_weights(model: HookedModel) -> None:
         )
 
 
-def _probe(d_vocab: int, length: int) -> PairBatch:
+def probe(model: HookedModel) -> PairBatch:
+    """Two pairs of a few random tokens, on the model's device, to prove things on."""
+    d_vocab = model.d_vocab
+    length = min(_LENGTH, (model.n_ctx or 2 * _LENGTH) - _ANSWER)
     generator = torch.Generator().manual_seed(0)
     draw = torch.randint(d_vocab, (2, 2, length), generator=generator)
     draw[1] = torch.where(draw[1] == draw[0], (draw[1] + 1) % d_vocab, draw[1])
@@ -108,7 +110,7 @@ def _probe(d_vocab: int, length: int) -> PairBatch:
         PromptPair(tuple(clean), tuple(corrupted), answer, source="self-check")
         for clean, corrupted in zip(*draw.tolist(), strict=True)
     )
-    return next(PairSet(pairs).batches(2))
+    return next(PairSet(pairs).batches(2)).to(model.device)
 
 
 def _error(found: Float[Tensor, "read vocab"], expected: Float[Tensor, "read vocab"]) -> float:

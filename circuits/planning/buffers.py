@@ -125,6 +125,13 @@ class Engine:
         }
 
 
+def softer_attention(sizes: Sizes, shape: Shape, *, eager: bool) -> int:
+    """What attention's second run keeps for the backward pass: outputs, and weights (no SDPA)."""
+    heads, item = sizes.layout.n_layers * sizes.layout.n_heads, shape.dtype.itemsize
+    kept = item * heads * shape.tokens * sizes.d_head
+    return kept + (_FLOAT * heads * shape.tokens * shape.length if eager else 0)
+
+
 def executor_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:
     """What running circuits keeps: the corrupted run, the live one, and widened differences."""
     layers, d, tokens = sizes.layout.n_layers, sizes.d_model, shape.tokens

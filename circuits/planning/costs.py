@@ -38,6 +38,25 @@ def path_work(case: Case) -> Work:
     return (*ends_work(case), traced.step * passes, _contraction(case))
 
 
+def softer_phases(case: Case) -> Phases:
+    """Of one pass in which attention is run again at another temperature."""
+    kept = buffers.softer_attention(case.sizes, case.job.shape, eager=case.traced.eager)
+    passes = "gradients along the path"
+    return {
+        name: {**parts, "attention at its temperature": kept} if name == passes else parts
+        for name, parts in path_phases(case).items()
+    }
+
+
+def softer_work(case: Case) -> Work:
+    """Such a pass, then sources against readers."""
+    step = case.traced.step
+    pattern = case.job.shape.batch * case.sizes.layout.n_heads * case.job.shape.length**2
+    moved = PATTERN_READS * _FLOAT * case.sizes.layout.n_layers * pattern
+    again = Workload(attention=step.attention, moved=moved if case.traced.eager else 0)
+    return (*path_work(case), again)
+
+
 def activations_phases(case: Case) -> Phases:
     """Of a path for each group of sources: its outputs are held beside."""
     outputs = buffers.module_outputs(case.sizes, case.job.shape)

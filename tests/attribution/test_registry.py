@@ -67,4 +67,4 @@ def test_a_method_without_a_part_is_refused_at_once():
 def test_every_method_says_what_it_is_and_costs():
     for name, one in METHODS.items():
         assert one.cost.name == name and one.cost.description, name
-    assert set(registered.node_methods()) == {"eap-ig", "eap", "clean-corrupted"}
+    assert set(registered.node_methods()) == {"eap-ig", "eap", "clean-corrupted", "relp", "gim"}

@@ -70,6 +70,8 @@ def beside_the_weights(config, job):
         ("eap-ig-activations", 1),
         ("eap", None),
         ("clean-corrupted", None),
+        ("relp", None),
+        ("gim", None),
         ("information-flow", None),
     ],
 )
@@ -223,6 +225,8 @@ def test_methods_cost_the_passes_that_they_are_made_of():
     for name, forwards, steps in [
         ("eap", 2, 1),
         ("clean-corrupted", 2, 2),
+        ("relp", 2, 1),
+        ("gim", 2, 2),
         ("eap-ig-activations", 2, 5 * (1 + 2 * layers)),
         ("exact", 2 + edges, 0),
         ("information-flow", 2, 0),
