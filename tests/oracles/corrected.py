@@ -82,9 +82,7 @@ def gated(module, share):
 
 def softmax(scores, temperature):
     weights = scores.softmax(dim=-1).detach()
-    if not temperature:
-        return weights
-    softer = (scores / temperature).softmax(dim=-1)
+    softer = (scores / (temperature or 1.0)).softmax(dim=-1)
     return weights + temperature * (softer - softer.detach())
 
 
@@ -148,6 +146,7 @@ def corrected(model, stops):
             own = {"eager_attention_forward": attention(stops)}
             stack.enter_context(patch.dict(source, own))
         if model.config.model_type == "bloom":
-            by = SimpleNamespace(softmax=lambda x, dim, dtype: softmax(x, stops.softer))
-            stack.enter_context(patch.dict(source, {"F": by}))
+            by = {"softmax": lambda x, dim, dtype: softmax(x, stops.softer)}
+            functions = SimpleNamespace(**{**vars(torch.nn.functional), **by})
+            stack.enter_context(patch.dict(source, {"F": functions}))
         yield
