@@ -20,7 +20,7 @@ from circuits.graph.layout import Layout
 from circuits.graph.network import add_edges, network
 from circuits.graph.provenance import Provenance
 from circuits.options.choices import Level
-from circuits.runtime.display import Plotted
+from circuits.runtime.display import Shown
 from circuits.runtime.result_file import Record, ResultFile
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class CircuitFile(ResultFile):
 
 
 @dataclass(frozen=True, repr=False)
-class Circuit(Plotted):
+class Circuit(Shown):
     """Edges kept; everything else is ablated when the circuit runs.
 
     Attributes:

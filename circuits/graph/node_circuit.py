@@ -28,7 +28,7 @@ from circuits.graph.network import add_edges, add_units, network
 from circuits.graph.provenance import Provenance
 from circuits.graph.units import Units
 from circuits.options.choices import Level
-from circuits.runtime.display import Displayed
+from circuits.runtime.display import Shown
 from circuits.runtime.result_file import Record, ResultFile
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class NodeCircuitFile(ResultFile):
 
 
 @dataclass(frozen=True, repr=False)
-class NodeCircuit(Displayed):
+class NodeCircuit(Shown):
     """Nodes or neurons kept; everything else is ablated when the circuit runs.
 
     Attributes:

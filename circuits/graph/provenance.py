@@ -232,10 +232,16 @@ def selected(method: str, scores: Provenance, selection: SelectionRecord) -> Pro
         selection: how the circuit is chosen.
 
     Returns:
-        The method, the model without the folders that it lay in, so that equal runs give equal
-        files, and the selection.
+        The method, the metric, the pairs as a set, the model without the folders that it lay in, so
+        that equal runs give equal files, and the selection.
     """
     model = scores.model
     if model is not None:
         model = model.model_copy(update={"name": Path(model.name).name})
-    return Provenance(method=method, model=model, selection=selection)
+    return Provenance(
+        method=method,
+        metric=scores.metric,
+        data=scores.data,
+        model=model,
+        selection=selection,
+    )

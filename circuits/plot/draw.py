@@ -9,7 +9,7 @@ from plotly.graph_objects import Figure  # singledispatch reads it at run time
 from circuits.comparison import Comparison, CrossEvaluation, Evolution
 from circuits.errors import InputError
 from circuits.evaluation import Evaluation, Faithfulness, Minimality, Reliability, Stability
-from circuits.graph import Circuit, EdgeScores
+from circuits.graph import AnyCircuit, Circuit, EdgeScores, NodeCircuit
 from circuits.intervention.patching import Patching
 from circuits.model_diff import ModelDiff
 from circuits.model_diff.hidden import RepresentationTrajectory
@@ -51,12 +51,13 @@ def draw(result: object, **how: object) -> Figure:
     raise InputError(f"{message}; see circuits.plot for what has one")
 
 
-@draw.register
-def circuit(circuit: Circuit, *, dark: bool = False) -> Figure:
+@draw.register(Circuit)
+@draw.register(NodeCircuit)
+def circuit(circuit: AnyCircuit, *, dark: bool = False) -> Figure:
     """The circuit as a graph, from the input below to the logits above.
 
     Args:
-        circuit: of edges.
+        circuit: of edges; of nodes or neurons, its nodes are drawn.
         dark: on a dark ground.
 
     Returns:

@@ -142,6 +142,18 @@ TEMPLATE: dict[str, object] = {
 }
 
 
+def css_variables(selector: str) -> str:
+    """The palette as CSS variables of what is selected, dark where the system asks for it."""
+
+    def variables(palette: Palette) -> str:
+        return "".join(f"--{name}:{palette[name]};" for name in COLOURS)
+
+    return (
+        f"{selector}{{color-scheme:light dark;{variables(LIGHT)}}}\n"
+        f"@media (prefers-color-scheme:dark){{{selector}{{{variables(DARK)}}}}}\n"
+    )
+
+
 def resolve(value: object, palette: Palette) -> object:
     """A plot with its colour names replaced by the palette's colours."""
     if isinstance(value, dict):

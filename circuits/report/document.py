@@ -11,7 +11,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from circuits.plot.palette import COLOURS, DARK, LIGHT, TEMPLATE, Palette
+from circuits.plot.palette import DARK, LIGHT, TEMPLATE, css_variables
 from circuits.report.blocks import Article, Block, Figure, Section, Table
 
 
@@ -43,7 +43,7 @@ def document(title: str, subtitle: str, chapters: Iterable[tuple[Section, Sequen
         title=title,
         subtitle=subtitle,
         chapters=numbered,
-        style=Markup(_colours() + _asset("page.css")),
+        style=Markup(css_variables(":root") + _asset("page.css")),
         plotly=Markup(get_plotlyjs()),
         script=Markup(_asset("page.js")),
         plots=_embedded(views),
@@ -65,18 +65,6 @@ def _numbered(
                 number = tables = tables + 1
             numbered.append(NumberedBlock(block, number))
         yield section, numbered
-
-
-def _colours() -> str:
-    """The palette as CSS variables, dark where the system asks for it."""
-
-    def variables(palette: Palette) -> str:
-        return "".join(f"--{name}:{palette[name]};" for name in COLOURS)
-
-    return (
-        f":root{{color-scheme:light dark;{variables(LIGHT)}}}\n"
-        f"@media (prefers-color-scheme:dark){{:root{{{variables(DARK)}}}}}\n"
-    )
 
 
 def _embedded(value: object) -> Markup:

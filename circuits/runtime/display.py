@@ -1,4 +1,4 @@
-"""What a result shows of itself: a table in a notebook, a data frame, a figure.
+"""What a result shows of itself: a table in a notebook, a data frame, a figure, a page.
 
 A result says what it holds as `_facts` (a line of text each) and as rows (`to_frame`). Its figure
 is drawn by `circuits.plot`, which stands far above the rooms that make results, so it is looked up
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -65,3 +66,23 @@ class Plotted(Displayed):
         """
         figure: Figure = importlib.import_module("circuits.plot").draw(self, **how)
         return figure
+
+
+class Shown(Plotted):
+    """A result that also has a page of its own: `show()`."""
+
+    def show(self, path: str | Path | None = None) -> None:
+        """Show it, with what it says in plain words.
+
+        In a notebook it stands below the cell. Elsewhere it is written as one file that opens
+        offline in a browser, and the file's place is said.
+
+        Args:
+            path: a file to write, .html or .svg (the drawing alone), in a notebook too; by default
+                a page in the current folder, named for what is shown.
+
+        Raises:
+            CircuitsError: for another ending, and where the default file is there already and is
+                not a page of this kind.
+        """
+        importlib.import_module("circuits.report.circuit_page").show(self, path)

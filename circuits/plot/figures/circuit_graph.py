@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from circuits.format import general
-from circuits.graph import Circuit, Layout, Node
+from circuits.graph import AnyCircuit, Layout, Node, NodeCircuit
 from circuits.plot.figures.panels import label
 from circuits.plot.plotly_figure import Plot
 
@@ -29,8 +29,13 @@ class Line:
     score: float | None
 
 
-def drawn_lines(circuit: Circuit, limit: int = DRAWN) -> list[Line]:
-    """The circuit's largest edges, smallest first, so that the strongest is drawn last."""
+def drawn_lines(circuit: AnyCircuit, limit: int = DRAWN) -> list[Line]:
+    """The circuit's largest edges, smallest first, so that the strongest is drawn last.
+
+    A circuit of nodes has none: all its nodes read all that stand before them.
+    """
+    if isinstance(circuit, NodeCircuit):
+        return []
     layout = circuit.layout
     places = circuit.mask.nonzero().tolist()
     if circuit.scores is not None:
@@ -51,7 +56,23 @@ def graph_height(layout: Layout) -> int:
     return 70 + len(_rows(layout)) * _row_pixels(layout)
 
 
-def circuit_graph(circuit: Circuit) -> Plot:
+def legend(circuit: AnyCircuit, strongest: str = "the strongest edge") -> str:
+    """What the marks of the drawing mean, in sentences.
+
+    strongest: the edge that widths are relative to.
+    """
+    crossed = "heads (diamonds of cross-attention)"
+    heads = crossed if circuit.layout.n_encoder_layers else "heads"
+    marks = f"Dots are {heads}, squares are MLPs, and faint nodes are outside the circuit."
+    if isinstance(circuit, NodeCircuit):
+        return f"{marks} No edges are drawn: each node reads all that stand before it."
+    return (
+        f"{marks} Blue edges support the behaviour, orange ones work against it. The width grows "
+        f"with the root of |score|, relative to {strongest}."
+    )
+
+
+def circuit_graph(circuit: AnyCircuit) -> Plot:
     """Nodes of the circuit with their names, all others faint; edges as curves."""
     layout = circuit.layout
     lines = drawn_lines(circuit)
@@ -172,7 +193,7 @@ def _ground(low: int, high: int, wide: float) -> Plot:
     }
 
 
-def _nodes(circuit: Circuit, points: dict[str, tuple[float, float]]) -> list[Plot]:
+def _nodes(circuit: AnyCircuit, points: dict[str, tuple[float, float]]) -> list[Plot]:
     """Traces of nodes: those of the circuit by kind, then the others."""
     inside = set(circuit.nodes)
     roomy = circuit.layout.n_heads <= _ROOMY
@@ -219,8 +240,10 @@ def _short(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _described(circuit: Circuit) -> dict[str, str]:
+def _described(circuit: AnyCircuit) -> dict[str, str]:
     """What hovering over a node says."""
+    if isinstance(circuit, NodeCircuit):
+        return _kept(circuit)
     leaving: dict[str, int] = defaultdict(int)
     arriving: dict[str, int] = defaultdict(int)
     layout = circuit.layout
@@ -236,6 +259,23 @@ def _described(circuit: Circuit) -> dict[str, str]:
         else f"<b>{name}</b><br>not in the circuit"
         for name in layout.nodes
     }
+
+
+def _kept(circuit: NodeCircuit) -> dict[str, str]:
+    """What hovering over a node of a circuit of nodes, or of their units, says."""
+    widths = list(circuit.units.widths)
+    scores = [None] * len(widths)
+    if circuit.scores is not None:
+        held = circuit.scores.where(circuit.mask, 0.0)
+        scores = [float(part.sum()) for part in held.split(widths)]
+    said = {"logits": "<b>logits</b>"}
+    parts = zip(circuit.layout.sources, circuit.mask.split(widths), scores, strict=True)
+    for name, part, score in parts:
+        n = int(part.sum())
+        of = f"{n} of {len(part)} units kept, " if len(part) > 1 else ""
+        words = f"{of}score {general(score)}" if n else "not in the circuit"
+        said[name] = f"<b>{name}</b><br>{words}"
+    return said
 
 
 def _handles(middles: list[tuple[float, float, Line]]) -> Plot:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from circuits.format import MISSING, count, general, percent
 from circuits.graph import Circuit, EdgeScores, Provenance
 from circuits.graph.findings import RankingChoice
-from circuits.plot.figures.circuit_graph import DRAWN, circuit_graph, graph_height
+from circuits.plot.figures.circuit_graph import DRAWN, circuit_graph, graph_height, legend
 from circuits.plot.figures.score_heatmap import DOTTED, heatmap_height, score_heatmap
 from circuits.report.blocks import Block, Figure, Method, Table, Text
 from circuits.report.run import Run
@@ -44,11 +44,7 @@ def graphs(run: Run) -> Iterator[Block]:
     cut = max(map(len, circuits.values())) > DRAWN
     yield Figure(
         caption="The circuit of each checkpoint, with the input at the bottom and the logits on "
-        "top. Dots are "
-        + ("heads (diamonds of cross-attention), " if layout.n_encoder_layers else "heads, ")
-        + "squares are MLPs, and faint nodes are outside the circuit. Blue edges support the "
-        "behaviour, orange ones work against it. The width grows with the root of |score|, "
-        f"relative to the strongest edge of that checkpoint. Size: {sizes}."
+        f"top. {legend(circuits[last], 'the strongest edge of that checkpoint')} Size: {sizes}."
         + (f" Larger circuits are drawn by their {DRAWN} strongest edges." if cut else ""),
         views={name: circuit_graph(one) for name, one in circuits.items()},
         height=graph_height(layout),
