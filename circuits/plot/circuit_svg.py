@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import re
 
-from circuits.format import count
+from circuits.format import Number, count
 from circuits.graph import AnyCircuit
 from circuits.plot.figures.circuit_graph import circuit_graph, graph_height
 from circuits.plot.palette import COLOURS, DARK, FONT, LIGHT
@@ -64,9 +64,9 @@ class _Places:
         names = layout["yaxis"]["ticktext"]
         self.left = 22 + round(_LETTER * max(map(len, names), default=0), 1)
         (x0, x1), (y0, y1) = layout["xaxis"]["range"], layout["yaxis"]["range"]
-        self._x0, self._y1 = x0, y1
-        self._across = (WIDTH - self.left - _RIGHT) / (x1 - x0)
-        self._down = (height - _TOP - _BOTTOM) / (y1 - y0)
+        self._x0, self._y1 = float(x0), float(y1)
+        self._across: float = (WIDTH - self.left - _RIGHT) / (x1 - x0)
+        self._down: float = (height - _TOP - _BOTTOM) / (y1 - y0)
 
     def x(self, value: float) -> float:
         return round(self.left + (value - self._x0) * self._across, 1)
@@ -127,7 +127,7 @@ def _shape(symbol: str, x: float, y: float, r: float) -> str:
 
 
 def _text(
-    text: str, x: float, y: float, size: float, colour: str, *, anchor: str = "middle"
+    text: str, x: float, y: float, size: Number, colour: str, *, anchor: str = "middle"
 ) -> str:
     return (
         f'<text x="{x}" y="{y}" dy="0.35em" font-size="{size}" text-anchor="{anchor}" '

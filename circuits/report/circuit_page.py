@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from circuits.errors import CircuitsError
 from circuits.format import count, counted, general, percent
@@ -75,7 +75,7 @@ def write_circuit(circuit: AnyCircuit, path: str | Path) -> Path:
     elif path.suffix == ".html":
         style = css_variables(":root") + "body{margin:0;background:var(--paper)}"
         style += ".circuits-shown{margin:0 auto}"
-        head = f"{_HEAD}<title>{_title(circuit)}</title>\n<style>{style}</style>\n</head>\n"
+        head = f"{_HEAD}<title>{escape(_title(circuit))}</title>\n<style>{style}</style>\n</head>\n"
         page = f"{head}<body>\n{circuit_html(circuit)}\n</body>\n</html>\n"
         write_text(path, page)
     else:

@@ -31,6 +31,11 @@ class Displayed(ABC):
     def to_frame(self) -> pd.DataFrame:
         """The result as a table, a row for each thing that it says something of."""
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What it is, in a few words each, by name."""
+        return self._facts()
+
     def __repr__(self) -> str:
         facts = ", ".join(f"{name} {value}" for name, value in self._facts().items())
         return f"<{type(self).__name__}: {facts}>"

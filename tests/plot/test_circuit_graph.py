@@ -50,6 +50,15 @@ def test_a_shared_key_head_is_drawn_into_every_head_of_its_group() -> None:
     assert circuit_graph(Circuit.of(layout, ["m0->a1.kv1<k>"]))["data"]
 
 
+def test_an_edge_into_a_shared_head_leads_to_no_node_outside_the_circuit() -> None:
+    layout = Layout(2, 4, 2)
+    circuit = Circuit.of(layout, ["m0->a1.kv1<k>", "a1.h3->logits"])
+    assert {line.target for line in drawn_lines(circuit)} == {"a1.h3", "logits"}
+    words = [word for trace in circuit_graph(circuit)["data"][:-1] for word in trace["customdata"]]
+    assert "<b>a1.h3</b><br>1 edges in, 1 out" in words
+    assert "<b>a1.h2</b><br>not in the circuit" in words
+
+
 @pytest.mark.parametrize("layout", [Layout(3, 4, 2), T5, BART], ids=["decoder", "t5", "bart"])
 def test_every_node_of_the_graph_has_a_place_of_its_own(layout: Layout) -> None:
     plot = circuit_graph(Circuit.full(layout))

@@ -13,13 +13,13 @@ from circuits.graph import Circuit, Layout, NodeCircuit, Provenance
 from circuits.graph.provenance import DataRecord
 from circuits.report.circuit_page import circuit_html, write_circuit
 from circuits.report.edge_words import edge_in_words, node_in_words
-from circuits.runs import RunFolder
+from circuits.report.run import Run
 
 LAYOUT = Layout(2, 3, 3)
 
 
-def test_the_page_says_what_is_kept_and_names_the_strongest(opened: RunFolder) -> None:
-    circuit = opened.circuits["step-300"]
+def test_the_page_says_what_is_kept_and_names_the_strongest(run: Run) -> None:
+    circuit = run.circuits["step-300"]
     page = circuit_html(circuit)
     assert f"A circuit of {len(circuit)} edges" in page
     assert f"keeps {len(circuit)} of {circuit.layout.n_edges} edges" in page

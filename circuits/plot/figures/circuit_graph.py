@@ -44,7 +44,7 @@ def drawn_lines(circuit: AnyCircuit, limit: int = DRAWN) -> list[Line]:
     lines = []
     for row, column in reversed(places[:limit]):
         score = None if circuit.scores is None else float(circuit.scores[row, column])
-        targets = [layout.sources[target] for target in layout.feeds[column]] or ["logits"]
+        targets = [layout.sources[target] for target in circuit.ends(column)] or ["logits"]
         lines += [
             Line(layout.sources[row], target, layout.readers[column], score) for target in targets
         ]
@@ -249,9 +249,10 @@ def _described(circuit: AnyCircuit) -> dict[str, str]:
     layout = circuit.layout
     for row, column in circuit.mask.nonzero().tolist():
         leaving[layout.sources[row]] += 1
-        for target in layout.feeds[column]:
+        targets = circuit.ends(column)
+        for target in targets:
             arriving[layout.sources[target]] += 1
-        if not layout.feeds[column]:
+        if not targets:
             arriving["logits"] += 1
     return {
         name: f"<b>{name}</b><br>{arriving[name]} edges in, {leaving[name]} out"
@@ -264,7 +265,7 @@ def _described(circuit: AnyCircuit) -> dict[str, str]:
 def _kept(circuit: NodeCircuit) -> dict[str, str]:
     """What hovering over a node of a circuit of nodes, or of their units, says."""
     widths = list(circuit.units.widths)
-    scores = [None] * len(widths)
+    scores: list[float] | list[None] = [None] * len(widths)
     if circuit.scores is not None:
         held = circuit.scores.where(circuit.mask, 0.0)
         scores = [float(part.sum()) for part in held.split(widths)]
