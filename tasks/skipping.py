@@ -48,11 +48,13 @@ def keep(
     source: Callable[[int], str],
     where: str,
     skip: bool,
+    always: type[CircuitsError] | None = None,
     before: Sequence[Skipped] = (),
 ) -> Kept[T]:
     """What `make` makes of the first `n` rows, in order; None takes all.
 
     skip: go on to the next row where one cannot be used, to `n` that can; else that row is refused.
+    always: an error after which to go on in any case.
     source: a row's name.
     where: what the rows are of, for the message where too few can be used.
     before: rows that were left out already.
@@ -65,7 +67,7 @@ def keep(
         try:
             made.append(make(place))
         except CircuitsError as error:
-            if not skip:
+            if not skip and (always is None or not isinstance(error, always)):
                 raise
             skipped.append(Skipped.of(source(place), error))
     if len(made) < (1 if n is None else n):

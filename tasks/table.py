@@ -11,6 +11,10 @@ A list in an answer column, in JSON or as Python writes it, is a set of tokens a
 counted as right (or as wrong): ids in `*_idx`, texts of one token each in `correct` and
 `incorrect`. The `*_idx` columns are those of EAP-IG's data files; files with other names for them
 are read by the options of the same names.
+
+Each of these options may also be a template over any columns: clean="The capital of {country} is",
+correct=" {capital}". Where only the clean prompt and its answer are given so, the corrupted prompt
+and the wrong answer are those of a peer row (`tasks.peers`).
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ import ast
 import json
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, SupportsFloat
@@ -27,16 +32,19 @@ from typing import ClassVar, SupportsFloat
 from transformers import PreTrainedTokenizerBase
 
 from tasks import saved, splits
-from tasks.errors import InputError, error_context
+from tasks.errors import CircuitsError, InputError, error_context
 from tasks.files import Row, read_rows
 from tasks.named_splits import Split
 from tasks.pairs import PairSet, PromptPair, TokenSet
+from tasks.peers import NoPeerError, Peers
 from tasks.skipping import Skipped, keep
+from tasks.templates import Template, filled, is_template, require_gap
 from tasks.text.framing import Framed, FramedTask, Framing
 from tasks.text.masking import differing
 from tasks.text.tokens import control_token
 
 CONTROL = ("refuse", "text", "token")
+_NO_PEER = "no peer: no other row of the split has a prompt of {} tokens and another answer"
 _PADDING = 1024  # rows that a model may have beyond its tokenizer's tokens
 _YEARS = re.compile(r"(\d\d)(\d\d) to the year \1$")
 
@@ -50,9 +58,9 @@ class Table(FramedTask):
         that `datasets.save_to_disk` wrote.
     add_bos: auto (what the tokenizer puts before a text by itself; prompts of token ids stay as
         they are), true (ids too) or false.
-    clean, corrupted: the columns of the prompts.
+    clean, corrupted: the columns of the prompts, or templates ("{question}", "{peer.question}").
     correct, incorrect: the columns of the answers, for files that name them otherwise: token ids
-        where the name ends in `_idx`, text where it does not.
+        where the name ends in `_idx`, text where it does not. Or templates (" {answer}").
     control: what control tokens written in a text are ("<|im_end|>"): `refuse`, `text` (the
         characters that they are written with) or `token`. A begin token at the very beginning of a
         prompt is always one, and no second is put before it.
@@ -80,6 +88,8 @@ class Table(FramedTask):
             )
         if self.chat and self.control != "refuse":
             raise InputError("table: with chat, the template alone writes control tokens")
+        if "incorrect" in self._templates:
+            return
         wrong = [_filled(row, *self._wrong_columns) for row in self._rows]
         if self.incorrect is not None and not any(wrong):
             self._rows[0].cell(self.incorrect)  # refuses, naming the columns that there are
@@ -114,12 +124,16 @@ class Table(FramedTask):
     ) -> PairSet:
         """All rows in the file's order, or `n` of them drawn by `seed`; of one split if asked."""
         left_out: list[Skipped] | None = [*self._unread] if self.skip else None
-        rows = splits.choose(self._rows, split, lambda row: str(row.cell(self.clean)), left_out)
+        rows = splits.choose(self._rows, split, self._text, left_out)
         where = f"{Path(self.path).name}, split {split!r}"
         framing = self._framing(tokenizer)
+        peers = self._peers(framing, rows, seed)
 
         def make(index: int) -> PromptPair:
-            pair = self._pair(framing, rows[index])
+            if peers is None:
+                pair = self._pair(framing, filled(rows[index], self._templates))
+            else:
+                pair = self._pair_with_peer(framing, rows, index, peers)
             _require_ids(pair, len(tokenizer))
             PairSet((pair,)).validate(d_vocab=max(pair.tokens) + 1, n_ctx=n_ctx)
             return pair
@@ -131,6 +145,7 @@ class Table(FramedTask):
             source=lambda index: rows[index].source,
             where=where,
             skip=self.skip,
+            always=NoPeerError,
             before=left_out or (),
         )
         return PairSet(
@@ -138,13 +153,81 @@ class Table(FramedTask):
         )
 
     @cached_property
+    def _templates(self) -> dict[str, Template]:
+        """The cells that are made of templates; those of a peer where nothing else is given."""
+        given = {
+            name: Template(text, name)
+            for name in ("clean", "corrupted", "correct", "incorrect")
+            if is_template(text := getattr(self, name))
+        }
+        columns = {name for row in self._rows for name in row.values}
+        if "clean" in given and self.corrupted == "corrupted" and "corrupted" not in columns:
+            given["corrupted"] = given["clean"].of_peer("corrupted")
+        peered = any(one.needs_peer for one in given.values())
+        if peered and self.incorrect is None and not columns & {"incorrect", "incorrect_idx"}:
+            answer = given.get("correct")
+            if answer is None and (self.correct or "correct") in columns:
+                answer = Template(f"{{{self.correct or 'correct'}}}", "correct")
+            if answer is not None:
+                given["incorrect"] = answer.of_peer("incorrect")
+        return given
+
+    def _text(self, row: Row) -> str:
+        """What of a row says which split it belongs to, where no column does."""
+        template = self._templates.get("clean")
+        if template is None or template.needs_peer:
+            return str(row.cell(self._column("clean")))
+        return template.filled(row)
+
+    def _column(self, option: str) -> str:
+        """The cell that an option stands for."""
+        return option if option in self._templates else str(getattr(self, option))
+
+    def _peers(self, framing: Framing, rows: Sequence[Row], seed: int) -> Peers | None:
+        """Who can be whose peer; None where no template asks for one."""
+        if not any(one.needs_peer for one in self._templates.values()):
+            return None
+        own = {name: one for name, one in self._templates.items() if not one.needs_peer}
+
+        def likeness(index: int) -> tuple[int, str]:
+            row = filled(rows[index], own)
+            prompt = self._prompt(framing, row, self._column("clean"))
+            return len(prompt.ids), str(row.cell(self._answer_column(row, "correct")))
+
+        return Peers(len(rows), likeness, seed)
+
+    def _pair_with_peer(
+        self, framing: Framing, rows: Sequence[Row], index: int, peers: Peers
+    ) -> PromptPair:
+        """The pair of a row and of the first peer that serves."""
+        row, why = rows[index], ""
+        for other in peers.of(index):
+            try:
+                pair = self._pair(framing, filled(row, self._templates, rows[other]))
+            except CircuitsError as error:
+                why = why or str(error)
+                continue
+            if len(pair.clean) == len(pair.corrupted) and pair.clean != pair.corrupted:
+                place = rows[other].source.rpartition(", ")[2]
+                return replace(pair, source=f"{row.source} (peer {place})")
+        clean = filled(row, {k: v for k, v in self._templates.items() if not v.needs_peer})
+        n = len(self._prompt(framing, clean, self._column("clean")).ids)
+        raise NoPeerError(
+            f"{row.source}: {why.removeprefix(row.source).lstrip(', :') or _NO_PEER.format(n)}"
+        )
+
+    @cached_property
     def _has_wrong(self) -> bool:
         """Whether the rows have wrong answers; with `skip`, whether most have."""
+        if "incorrect" in self._templates:
+            return True
         rows = self._rows if self.skip else self._rows[:1]
         return 2 * sum(_filled(row, *self._wrong_columns) for row in rows) >= len(rows)
 
     @property
     def _wrong_columns(self) -> tuple[str, ...]:
+        if "incorrect" in self._templates:
+            return ("incorrect",)
         return (self.incorrect,) if self.incorrect else ("incorrect", "incorrect_idx")
 
     @cached_property
@@ -157,17 +240,16 @@ class Table(FramedTask):
         return []
 
     def _pair(self, framing: Framing, row: Row) -> PromptPair:
-        prompt = self._prompt(framing, row, self.clean)
-        clean, corrupted = prompt.ids, self._prompt(framing, row, self.corrupted).ids
+        prompt = self._prompt(framing, row, self._column("clean"))
+        clean, corrupted = prompt.ids, self._prompt(framing, row, self._column("corrupted")).ids
         self._refuse_years(row)
-        answer = self._answer(framing, prompt, row, self.correct or _given(row, "correct"))
+        answer = self._answer(framing, prompt, row, self._answer_column(row, "correct"))
         wrong: tuple[TokenSet, ...] = ()
         if _filled(row, *self._wrong_columns) != self._has_wrong:
             here, there = ("no", "one") if self._has_wrong else ("a", "none")
             raise InputError(f"{row.source}: {here} wrong answer, where most rows have {there}")
         if self._has_wrong:
-            column = self.incorrect or _given(row, "incorrect")
-            wrong = self._answer(framing, prompt, row, column)
+            wrong = self._answer(framing, prompt, row, self._answer_column(row, "incorrect"))
         if len(wrong) == len(answer) > 1 and wrong != answer:
             # " New York" and " New Delhi": where the two agree there is nothing to tell apart.
             wrong = tuple(
@@ -198,6 +280,13 @@ class Table(FramedTask):
             self._check_control(framing, text, len(value) - len(text))
             return framing.prompt(text, begin=begin, control=self.control == "token")
 
+    def _answer_column(self, row: Row, option: str) -> str:
+        """The cell of the right or of the wrong answer."""
+        if option in self._templates:
+            return option
+        named: str | None = getattr(self, option)
+        return named or _given(row, option)
+
     def _answer(
         self, framing: Framing, prompt: Framed, row: Row, column: str
     ) -> tuple[TokenSet, ...]:
@@ -222,6 +311,8 @@ class Table(FramedTask):
         """The tokens of an answer's text where it follows the clean prompt."""
         if not isinstance(text, str):
             raise InputError(f"{row.source}: column {column!r} holds {text!r}, which is not text")
+        if column in self._templates and prompt.text is not None and not self.chat:
+            require_gap(prompt.text, text, row.source)
         with error_context(f"{row.source}: column {column!r}"):
             self._check_control(framing, text)
             tokens = framing.answer(prompt, text, control=self.control == "token")
@@ -242,7 +333,7 @@ class Table(FramedTask):
 
     def _refuse_years(self, row: Row) -> None:
         """EAP-IG's greater-than file has the year's last digits where others have a token id."""
-        years = _YEARS.search(str(row.cell(self.clean)))
+        years = _YEARS.search(str(row.cell(self._column("clean"))))
         index = row.values.get(self.correct or "correct_idx")
         if years and not self._has_wrong and str(index) in (years[2], str(int(years[2]))):
             raise InputError(

@@ -68,6 +68,7 @@ def write_files(folder, words):
     tables = {
         "pairs.csv": texts | {"correct": " Paris", "incorrect": " Rome"},
         "ioi.csv": {"clean": texts["clean"], "corrupted_hard": texts["corrupted"], **ids},
+        "capitals.csv": {"country": "{:02d}", "capital": "{:02d}"},
         "hypernymy.csv": texts | {"answers_idx": one[0], "corrupted_answers_idx": other[0]},
     }
     for name, cells in tables.items():

@@ -56,7 +56,7 @@ def finetune(
         draw(training.validation, split="validation"),
     )
     left_out = [row for made in (taught, held_out) for row in getattr(made, "skipped", ())]
-    use.say_skipped(left_out)
+    use.say_skipped(left_out, len(taught) + len(held_out))
     if missing := missing_begin(network.config, words, [example.prompt for example in taught]):
         typer.echo(f"warning: {missing}", err=True)
     result = train(

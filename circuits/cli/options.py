@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from circuits.cli.flags import Given, Without
+from circuits.cli.steps import step
 from circuits.errors import CircuitsError
 from circuits.options.choices import Positive
 from circuits.options.declared import Options, narrowed
@@ -154,16 +155,16 @@ def load_pairs(
         pairs = make(model.tokenizer, n=number, split=part, seed=seed, n_ctx=model.n_ctx)
     else:
         pairs = most_pairs(task, model.tokenizer, n=most, split=part, seed=seed, n_ctx=model.n_ctx)
-    say_skipped(pairs.skipped)
+    say_skipped(pairs.skipped, len(pairs))
     return pairs
 
 
-def say_skipped(skipped: Sequence[Skipped]) -> None:
-    """Say how many rows were left out, and why."""
+def say_skipped(skipped: Sequence[Skipped], kept: int) -> None:
+    """Say how many rows were kept and how many left out, and why."""
     from tasks.skipping import described
 
     if skipped:
-        typer.echo(f"warning: {described(skipped)}", err=True)
+        typer.echo(f"warning: {kept} rows kept, {described(skipped)}", err=True)
 
 
 def write_skipped(out: Path, skipped: Sequence[Skipped]) -> list[Path]:
@@ -236,13 +237,14 @@ def load_hooked(source: str, loading: LoadOptions) -> HookedModel:
     from circuits.models import HookedModel, WeightLoading
 
     silence_libraries()
-    return HookedModel.from_pretrained(
-        source,
-        tokenizer=loading.tokenizer,
-        device=loading.device,
-        dtype=loading.dtype,
-        weights=WeightLoading.of(loading),
-    )
+    with step(f"loading {Path(source).name}"):
+        return HookedModel.from_pretrained(
+            source,
+            tokenizer=loading.tokenizer,
+            device=loading.device,
+            dtype=loading.dtype,
+            weights=WeightLoading.of(loading),
+        )
 
 
 def silence_libraries() -> None:

@@ -189,7 +189,7 @@ def _measured(
         n_ctx=context_window(config),
     )
     lengths = {len(pair) for pair in pairs}
-    use.say_skipped(pairs.skipped)
+    use.say_skipped(pairs.skipped, len(pairs))
     answer_positions = max(len(pair.answer) for pair in pairs)
     shared = shared_length(pairs.batch(list(range(len(pairs)))), longrope_window(config))
     return Shape(1, max(lengths), answer_positions, padded=len(lengths) > 1, shared=shared), len(

@@ -30,7 +30,10 @@ def test_discover_leaves_rows_out_only_when_told(pairs):
     assert refused.stderr.startswith("circuits: pairs.json, row 2: the clean prompt has 3 tokens")
     made = discover(pairs, "--skip-bad-rows")
     assert made.returncode == 0, made.stderr
-    assert "warning: 1 row left out: 1 x the clean prompt has 3 tokens and the cor" in made.stderr
+    assert (
+        "warning: 2 rows kept, 1 row left out: 1 x the clean prompt has 3 tokens and "
+        in made.stderr
+    )
     out = pairs.parent / "scores"
     (row,) = json.loads((out / "skipped.json").read_text())
     assert row["source"] == "pairs.json, row 2" and "equal lengths" in row["reason"]
