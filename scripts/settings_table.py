@@ -1,0 +1,100 @@
+"""Write docs/settings.md, the table of every setting, from the dataclasses that declare them."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import circuits.options
+from circuits.attribution.registry import METHODS
+from circuits.options.declared import Options
+from circuits.options.listing import settings
+from circuits.runtime.files import write_text
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "settings.md"
+_MORE = (
+    "circuits.evaluation.ranking",
+    "circuits.evaluation.faithfulness",
+    "circuits.evaluation.positive_ratio",
+    "circuits.cli.options",
+    "circuits.pipeline.recipe",
+)
+"""Modules outside of circuits.options that declare settings."""
+_HEAD = """# Every setting
+
+Made from the dataclasses by `python scripts/settings_table.py`; do not edit it by hand.
+
+In Python a setting is a field of the dataclass that stands above its table. On the command line it
+is a flag (`batch_size` is `--batch-size`; `circuits VERB --help` says which verb has it), and in a
+recipe a key. A dataclass that builds on another has the settings of that one too. "none" as the
+default means that the value is found by itself, or that the question is left out, as the sentence
+says.
+"""
+
+
+def page() -> str:
+    """The document."""
+    parts = [_HEAD]
+    for module in _modules():
+        kinds = [*_declared(module)]
+        if any(settings(kind) for kind in kinds):
+            title = (inspect.getdoc(module) or "").partition("\n\n")[0].rstrip(".")
+            parts.append(f"## {' '.join(title.split())}\n")
+            parts += [_section(kind) for kind in kinds]
+    return "\n".join(parts)
+
+
+def _modules() -> Iterator[ModuleType]:
+    names = [one.name for one in pkgutil.iter_modules(circuits.options.__path__)]
+    for name in [*(f"circuits.options.{one}" for one in names), *_MORE]:
+        yield importlib.import_module(name)
+
+
+def _declared(module: ModuleType) -> Iterator[type[Options]]:
+    """The dataclasses of a module, in the order that it declares them."""
+    for kind in vars(module).values():
+        ours = isinstance(kind, type) and issubclass(kind, Options) and kind is not Options
+        if ours and kind.__module__ == module.__name__:
+            yield kind
+
+
+def _section(kind: type[Options]) -> str:
+    said = " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
+    bases = [base.__name__ for base in kind.__bases__ if base is not Options]
+    more = f" Also the settings of {' and '.join(f'`{base}`' for base in bases)}." if bases else ""
+    lines = [f"### `{kind.__name__}`\n", f"{said}{more}\n"]
+    rows = settings(kind)
+    if rows:
+        lines += ["| setting | default | valid | meaning |", "|---|---|---|---|"]
+        lines += [
+            f"| `{row.name}` | {_cell(row.default)} | {row.valid} | {_filled(row.meaning)} |"
+            for row in rows
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(default: str | None) -> str:
+    return "must be given" if default is None else default
+
+
+def _filled(meaning: str) -> str:
+    return meaning.replace("{methods}", ", ".join(METHODS)).replace("|", "\\|")
+
+
+def main() -> None:
+    """Write the document, or say with --check whether it is what the code says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; status 1 where old")
+    if parser.parse_args().check:
+        raise SystemExit(int(DOCUMENT.read_text(encoding="utf-8") != page()))
+    write_text(DOCUMENT, page())
+
+
+if __name__ == "__main__":
+    main()
