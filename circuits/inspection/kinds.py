@@ -1,0 +1,152 @@
+"""Result files by the kind that they name: what each is in words, and what is worth telling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from circuits.comparison import CrossEvaluation, Evolution
+from circuits.evaluation import Evaluation
+from circuits.export import AblatedModel
+from circuits.format import count, counted, duration
+from circuits.graph import Circuit, EdgeScores, NodeCircuit, NodeScores, Provenance
+from circuits.graph.circuit import CircuitFile
+from circuits.graph.node_circuit import NodeCircuitFile
+from circuits.graph.provenance import ModelRecord
+from circuits.graph.score_files import EdgeScoresFile, NodeScoresFile
+from circuits.intervention.patching import Patching
+from circuits.model_diff import ModelDiffs
+from circuits.runs.records import Environment, ExampleFile
+from circuits.runtime.display import Displayed
+from circuits.runtime.result_file import ResultFile
+from circuits.search import HeadPruning, Search
+from circuits.search.result import StoppedSearch
+from circuits.tuning.lora_result import BaseResult, LoraComparison, RunResult
+from circuits.tuning.training_log import TrainingLog
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of result file.
+
+    what: it is, in words. file: the class whose JSON it is. load: reads what it stands for.
+    """
+
+    what: str
+    file: type[ResultFile]
+    load: Callable[[Path], object]
+
+
+def _beside(load: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Scores are read by their tensors' name; the record stands beside them."""
+    return lambda path: load(path.with_suffix(".safetensors"))
+
+
+def _plain(what: str, file: type[ResultFile]) -> Kind:
+    return Kind(what, file, file.load)
+
+
+_KINDS = (
+    Kind("scores of every edge", EdgeScoresFile, _beside(EdgeScores.load)),
+    Kind("scores of nodes or neurons", NodeScoresFile, _beside(NodeScores.load)),
+    Kind("a circuit of edges", CircuitFile, Circuit.load),
+    Kind("a circuit of nodes or neurons", NodeCircuitFile, NodeCircuit.load),
+    _plain("an evaluation of circuits", Evaluation),
+    _plain("an exact activation patching sweep", Patching),
+    _plain("a comparison of checkpoints", Evolution),
+    _plain("every checkpoint's circuit in every checkpoint", CrossEvaluation),
+    _plain("what changed inside of models", ModelDiffs),
+    _plain("a comparison of LoRAs", LoraComparison),
+    _plain("the base model in a comparison of LoRAs", BaseResult),
+    _plain("one run of a comparison of LoRAs", RunResult),
+    _plain("the log of a fine-tuning", TrainingLog),
+    _plain("an ACDC search", Search),
+    _plain("an ACDC search that was stopped; the same command goes on", StoppedSearch),
+    _plain("a head pruning", HeadPruning),
+    _plain("a model on a circuit, as Hugging Face keeps models", AblatedModel),
+    _plain("one prompt pair of a run, as text", ExampleFile),
+    _plain("the machine and the versions of a run", Environment),
+)
+KINDS = {one.file.KIND: one for one in _KINDS}
+
+
+def facts_of(found: object) -> dict[str, str]:
+    """What is worth telling of a result, a few words each, by name."""
+    if isinstance(found, Displayed):
+        return {name: value for name, value in found.facts.items() if name != "model"}
+    for kind, told in _TOLD.items():
+        if isinstance(found, kind):
+            return told(found)
+    return {}
+
+
+def model_of(found: object) -> str | None:
+    """The model that a result is about, where it says so."""
+    if isinstance(found, ModelDiffs):
+        return ", ".join(found.models)
+    if isinstance(found, AblatedModel):
+        model: ModelRecord | None = found.model
+    else:
+        model = getattr(getattr(found, "provenance", None), "model", None)
+    return None if model is None else f"{model.name} ({model.architecture}, {model.precision})"
+
+
+def task_of(found: object) -> str | None:
+    """The task that a result is about, where it says so."""
+    if isinstance(found, ModelDiffs):
+        return f"{found.task}, {found.split}"
+    made = found.circuit if isinstance(found, AblatedModel) else getattr(found, "provenance", None)
+    data = made.data if isinstance(made, Provenance) else getattr(found, "data", None)
+    if data is not None:
+        return f"{data.task}, {data.split}, {counted(data.n, 'pair')}"
+    task: str | None = getattr(made, "task", None) if not isinstance(made, Provenance) else None
+    return task
+
+
+def _search(found: Search) -> dict[str, str]:
+    return {
+        "circuit": f"{counted(len(found.edges), 'edge')} of {count(found.layout.n_edges)}",
+        "trials": count(len(found.history)),
+        "metric": f"{found.metric_circuit:.4g} (whole model {found.metric_model:.4g})",
+    }
+
+
+def _environment(found: Environment) -> dict[str, str]:
+    versions = found.versions
+    return {
+        "versions": f"circuits {versions.circuits}, torch {versions.torch}, "
+        f"transformers {versions.transformers}",
+        "device": found.device,
+        "took": f"{duration(sum(found.seconds.values()))} in {len(found.seconds)} stages",
+    }
+
+
+def _training(found: TrainingLog) -> dict[str, str]:
+    last = f", loss {found.steps[-1].loss:.4g} at the last" if found.steps else ""
+    return {
+        "steps": f"{len(found.steps)}{last}",
+        "state": "finished" if found.finished else "not finished; the same command goes on",
+    }
+
+
+_TOLD: dict[type, Callable[..., dict[str, str]]] = {
+    Search: _search,
+    StoppedSearch: lambda found: {"trials": f"{count(len(found.history))} so far"},
+    HeadPruning: lambda found: {
+        "heads": f"{len(found.heads)} kept of {len(found.history)} tried",
+        "metric": f"{found.metric_pruned:.4g} (whole model {found.metric_model:.4g})",
+    },
+    Environment: _environment,
+    AblatedModel: lambda found: {
+        "kept": f"{count(found.kept)} of {count(found.of)} {found.level}s, {found.ablation} for "
+        "the others",
+        "checked": f"logits within {found.difference:.1e} of the executor's",
+    },
+    TrainingLog: _training,
+    ExampleFile: lambda found: {"title": found.title, "answer": found.answer},
+    RunResult: lambda found: {"condition": f"{found.run.condition}, seed {found.run.seed}"},
+    ModelDiffs: lambda found: {
+        "compared": "; ".join(f"{one.model} with {one.base}" for one in found.comparisons)
+    },
+}
