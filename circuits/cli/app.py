@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Annotated
 
 import typer
 from safetensors import SafetensorError
 
+from circuits import __version__
 from circuits.cli.compare import compare
 from circuits.cli.convert import convert
 from circuits.cli.diff import diff
 from circuits.cli.discover import discover
+from circuits.cli.doctor import doctor
 from circuits.cli.evaluate import evaluate
+from circuits.cli.export import export
 from circuits.cli.finetune import finetune
 from circuits.cli.flags import with_flags
 from circuits.cli.help_texts import ListingCommand
+from circuits.cli.inspect import inspect
 from circuits.cli.lora import lora
 from circuits.cli.patch import patch
 from circuits.cli.plan import plan
@@ -31,10 +36,10 @@ app = typer.Typer(
     help="Which edges between heads and MLPs carry a task, how far that claim holds, and what "
     "fine-tuning changed.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+_LONG = (run, discover, evaluate, compare, finetune, diff, export, patch, search)
 for verb in (
     run,
     discover,
@@ -42,6 +47,7 @@ for verb in (
     evaluate,
     compare,
     convert,
+    export,
     finetune,
     diff,
     lora,
@@ -50,8 +56,30 @@ for verb in (
     report,
     search,
     tasks,
+    inspect,
+    doctor,
 ):
-    app.command(cls=ListingCommand if verb in (discover, plan) else None)(with_flags(verb))
+    listing = ListingCommand if verb in (discover, plan) else None
+    app.command(cls=listing)(with_flags(verb, tell_time=verb in _LONG))
+
+
+def _say_version(asked: bool) -> bool:
+    if asked:
+        typer.echo(f"circuits {__version__}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Say the version.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Options before any verb; Typer reads them from here."""
+    del version  # its callback has said it
+
 
 _INTERRUPTED = 130  # what Typer makes of Ctrl-C
 _GO_ON = ("run", "discover", "patch", "search", "finetune")

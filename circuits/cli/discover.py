@@ -13,6 +13,7 @@ from circuits.cli import options as use
 from circuits.cli.flags import Without
 from circuits.cli.precision import require_quantised, say_precision
 from circuits.cli.ranking import Chooser, Ranking, say_look, show_inlets, with_others
+from circuits.cli.steps import step
 from circuits.errors import CircuitsError
 from circuits.options.attribution import AttributionOptions, MetricOptions
 from circuits.options.choices import Level, Strategy
@@ -183,15 +184,16 @@ def discover(
                 seed=run.seed,
                 on_look=None if quiet else say_look,
             )
-        scores: EdgeScores | NodeScores = score(
-            hooked,
-            pairs if growth is None else growth.over(pairs),
-            chosen,
-            metric=judged.metric,
-            options=replace(options, seed=0),
-            per_example=per_example,
-            resume=resume,
-        )
+        with step(f"scoring {level}s"):
+            scores: EdgeScores | NodeScores = score(
+                hooked,
+                pairs if growth is None else growth.over(pairs),
+                chosen,
+                metric=judged.metric,
+                options=replace(options, seed=0),
+                per_example=per_example,
+                resume=resume,
+            )
         made_from = scores.provenance
         assert made_from.data is not None
         pairs = pairs[: made_from.data.n]

@@ -11,6 +11,7 @@ import typer
 
 from circuits.cli import options as use
 from circuits.cli.ranking import Chooser, show_inlets, with_others
+from circuits.cli.steps import step
 from circuits.errors import CircuitsError
 from circuits.options.circuit import CircuitOptions
 from circuits.options.evaluation import (
@@ -159,21 +160,23 @@ def evaluate(
             kind: perturb(pairs, kind, hooked.tokenizer, n_ctx=hooked.n_ctx, seed=run.seed)
             for kind in perturbed.perturbations
         }
-        evaluated = evaluation_of(
-            hooked,
-            found,
-            circuit,
-            pairs,
-            config=replace(
-                config,
-                minimality=MinimalityConfig() if minimal else None,
-                completeness=CompletenessConfig() if complete else None,
-                stability=StabilityConfig(),
-            ),
-            conditions=conditions,
-            options=options,
-            resume=resume,
+        asked = replace(
+            config,
+            minimality=MinimalityConfig() if minimal else None,
+            completeness=CompletenessConfig() if complete else None,
+            stability=StabilityConfig(),
         )
+        with step("evaluating circuits"):
+            evaluated = evaluation_of(
+                hooked,
+                found,
+                circuit,
+                pairs,
+                config=asked,
+                conditions=conditions,
+                options=options,
+                resume=resume,
+            )
         if isinstance(evaluated.faithfulness, Undefined):
             raise CircuitsError(evaluated.faithfulness.undefined_reason)
         _show(evaluated, evaluated.faithfulness, pairs, found.provenance.metric)

@@ -12,6 +12,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import GenericAlias, UnionType
 from typing import Annotated, Generic, TypeVar, Union, get_args, get_origin
@@ -19,6 +20,8 @@ from typing import Annotated, Generic, TypeVar, Union, get_args, get_origin
 import typer
 from typer.models import OptionInfo
 
+from circuits.cli.completion import completed
+from circuits.cli.steps import timed
 from circuits.errors import CircuitsError
 from circuits.options.declared import (
     Options,
@@ -64,9 +67,11 @@ class Given(Generic[T]):
         return options_from(self.kind, {**self.values, **more})
 
 
-def with_flags(verb: Callable[..., None]) -> Callable[..., None]:
+def with_flags(verb: Callable[..., None], *, tell_time: bool = False) -> Callable[..., None]:
     """The verb as Typer takes it, with a flag for every field of the dataclasses among its
     parameters. A flag that two of them share is given to both.
+
+    tell_time: tell at the end how long it took.
     """
     groups: dict[str, _Group] = {}
     flags: dict[str, inspect.Parameter] = {}
@@ -88,11 +93,12 @@ def with_flags(verb: Callable[..., None]) -> Callable[..., None]:
             taken[name] = values[name]
             if known and values[name] is not None:
                 require_known(f"--{name.replace('_', '-')}", values[name], known)
-        verb(**taken)
+        with timed(verb.__name__) if tell_time else nullcontext():
+            verb(**taken)
 
     made = functools.update_wrapper(flat, verb)
     del made.__wrapped__  # or Typer would look through it
-    kept = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in flags.values()]
+    kept = [completed(one).replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in flags.values()]
     made.__signature__ = inspect.Signature(kept)  # type: ignore[attr-defined]
     made.__annotations__ = {one.name: one.annotation for one in kept}
     return made

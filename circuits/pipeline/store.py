@@ -22,6 +22,7 @@ import torch
 import yaml
 
 from circuits.errors import CircuitsError
+from circuits.format import duration
 from circuits.models.load_errors import abbreviated
 from circuits.pipeline.recipe import Recipe
 from circuits.provenance import versions
@@ -111,6 +112,7 @@ class Store:
         began = time.perf_counter()
         result = work()
         self.seconds[name] = round(time.perf_counter() - began, 2)
+        _log.info("%s: done in %s", name, duration(self.seconds[name]))
         write_json(record, {"key": key, "seconds": self.seconds[name], "result": result})
         self.results[name] = result
         return result

@@ -1,6 +1,7 @@
 """The command line, from its words to what it prints and leaves."""
 
 import json
+import re
 import subprocess
 import sys
 from itertools import combinations
@@ -61,6 +62,13 @@ def test_discover_writes_the_two_files(discovered, model_folder, hooked):
     assert set(made["versions"]) == {"circuits", "torch", "transformers", "transformer_lens"}
     for file in ("scores.safetensors", "scores.json", "circuit.json"):
         assert f"wrote {out / file}" in done.stdout
+
+
+def test_it_is_told_at_the_end_how_long_the_steps_took(discovered):
+    last = discovered[1].stdout.splitlines()[-1]
+    assert re.fullmatch(
+        r"discover took \d+\.\d s \(loading \S+ \d+\.\d s, scoring edges \d+\.\d s\)", last
+    )
 
 
 def test_compare_names_checkpoints_and_sees_no_change_in_itself(discovered, tmp_path):

@@ -39,6 +39,7 @@ OF_THE_VERB = {
     ("diff", "model"): "several",
     ("diff", "lora"): "a folder",
     ("convert", "model"): "in place of --d-model",
+    ("export", "ablation"): "what weights can hold",
     ("patch", "metric"): "several",
     ("search", "method"): "of removing, not of scoring",
     ("discover", "level"): "of scores",
