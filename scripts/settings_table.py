@@ -11,7 +11,6 @@ from pathlib import Path
 from types import ModuleType
 
 import circuits.options
-from circuits.attribution.registry import METHODS
 from circuits.options.declared import Options
 from circuits.options.listing import settings
 from circuits.runtime.files import write_text
@@ -84,7 +83,9 @@ def _cell(default: str | None) -> str:
 
 
 def _filled(meaning: str) -> str:
-    return meaning.replace("{methods}", ", ".join(METHODS)).replace("|", "\\|")
+    return meaning.replace("{methods}", "a name of `circuits.attribution.METHODS`").replace(
+        "|", "\\|"
+    )
 
 
 def main() -> None:
