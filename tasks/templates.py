@@ -7,7 +7,7 @@ row of the same split. Braces that are meant stand doubled, as in Python's `str.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import Formatter
 
 from tasks.errors import InputError
@@ -121,7 +121,7 @@ def filled(row: Row, templates: Mapping[str, Template], peer: Row | None = None)
         The row, which has these cells in place of its own of the same name.
     """
     made = {name: template.filled(row, peer) for name, template in templates.items()}
-    return Row(row.source, {**row.values, **made})
+    return replace(row, values={**row.values, **made})
 
 
 def require_gap(prompt: str, answer: str, source: str) -> None:
