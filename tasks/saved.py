@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from tasks.errors import InputError
 
@@ -30,8 +30,10 @@ def has_splits(path: str | Path) -> bool:
     return (Path(path) / _SEVERAL).is_file()
 
 
-def load(path: str | Path) -> Mapping[str, Rows]:
-    """A saved folder as split -> its `datasets.Dataset`; one without splits is all `train`."""
+def load(path: str | Path, *, stream: bool = False) -> Mapping[str, Any]:
+    """A saved folder as split -> its `datasets.Dataset`, or what streams it; one without splits is
+    all `train`.
+    """
     import datasets
     import pyarrow  # type: ignore[import-untyped]
 
@@ -40,7 +42,8 @@ def load(path: str | Path) -> Mapping[str, Rows]:
     except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: the saved dataset cannot be read ({said})") from error
-    return dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
+    parts = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
+    return {name: part.to_iterable_dataset() for name, part in parts.items()} if stream else parts
 
 
 def files(path: str | Path) -> tuple[Path, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -40,44 +40,65 @@ class Kept(list[T]):
         self.skipped = tuple(skipped)
 
 
+def usable(
+    places: Iterable[int],
+    make: Callable[[int], T],
+    n: int | None,
+    *,
+    source: Callable[[int], str],
+    left_out: list[Skipped],
+    skips: type[CircuitsError] | None,
+) -> Iterator[T]:
+    """What `make` makes of the first `n` rows, in order; None takes all.
+
+    source: a row's name.
+    left_out: takes the rows that could not be used.
+    skips: the error after which to go on to the next row, to `n` that can be used; after any other,
+        and None is all of them, the row is refused.
+    """
+    made = 0
+    for place in places:
+        if made == n:
+            return
+        try:
+            item = make(place)
+        except CircuitsError as error:
+            if skips is None or not isinstance(error, skips):
+                raise
+            left_out.append(Skipped.of(source(place), error))
+            continue
+        made += 1
+        yield item
+
+
+def require_enough(made: int, n: int | None, left_out: Sequence[Skipped], where: str) -> None:
+    """Refuse fewer than `n`, or none where all were asked for.
+
+    where: what the rows are of, for the message.
+    """
+    if made < (1 if n is None else n):
+        asked = "" if n is None else f"{n} are asked for, and "
+        raise TooFewError(
+            f"{where}: {asked}{made} of {made + len(left_out)} rows can be used "
+            f"({described(left_out)})",
+            made,
+        )
+
+
 def keep(
-    places: Sequence[int],
+    places: Iterable[int],
     make: Callable[[int], T],
     n: int | None,
     *,
     source: Callable[[int], str],
     where: str,
-    skip: bool,
-    always: type[CircuitsError] | None = None,
-    before: Sequence[Skipped] = (),
+    left_out: list[Skipped],
+    skips: type[CircuitsError] | None,
 ) -> Kept[T]:
-    """What `make` makes of the first `n` rows, in order; None takes all.
-
-    skip: go on to the next row where one cannot be used, to `n` that can; else that row is refused.
-    always: an error after which to go on in any case.
-    source: a row's name.
-    where: what the rows are of, for the message where too few can be used.
-    before: rows that were left out already.
-    """
-    made: list[T] = []
-    skipped = [*before]
-    for place in places:
-        if n is not None and len(made) == n:
-            break
-        try:
-            made.append(make(place))
-        except CircuitsError as error:
-            if not skip and (always is None or not isinstance(error, always)):
-                raise
-            skipped.append(Skipped.of(source(place), error))
-    if len(made) < (1 if n is None else n):
-        asked = "" if n is None else f"{n} are asked for, and "
-        raise TooFewError(
-            f"{where}: {asked}{len(made)} of {len(made) + len(skipped)} rows can be used "
-            f"({described(skipped)})",
-            len(made),
-        )
-    return Kept(made, skipped)
+    """All of `usable`, as many as are asked for, with the rows that were left out."""
+    made = list(usable(places, make, n, source=source, left_out=left_out, skips=skips))
+    require_enough(len(made), n, left_out, where)
+    return Kept(made, left_out)
 
 
 def described(skipped: Sequence[Skipped]) -> str:

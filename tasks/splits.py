@@ -65,7 +65,7 @@ def choose(
     chosen = []
     for row in rows:
         try:
-            its = _named(row) if named else part(text(row))
+            its = of_row(row, text, named=named)
         except CircuitsError as error:
             if left_out is None:
                 raise
@@ -74,6 +74,24 @@ def choose(
         if its == split:
             chosen.append(row)
     return chosen
+
+
+def of_row(row: Row, text: Callable[[Row], str], *, named: bool | None = None) -> Split:
+    """The split of one row: its `split` column, or its text by the hash.
+
+    Args:
+        row: the row.
+        text: what of it is hashed.
+        named: whether rows have the column; None asks this one.
+
+    Returns:
+        "train", "validation" or "test".
+
+    Raises:
+        CircuitsError: where the column names none of them.
+    """
+    named = "split" in row.values if named is None else named
+    return _named(row) if named else part(text(row))
 
 
 def check(split: object) -> Split:
@@ -94,6 +112,19 @@ def check(split: object) -> Split:
     raise CircuitsError(f"unknown split {split!r}; it is one of: {', '.join(_SPLITS)}")
 
 
+def check_number(n: int | None) -> None:
+    """Refuse a number of rows that is none.
+
+    Args:
+        n: how many are asked for; None is all.
+
+    Raises:
+        CircuitsError: below 1.
+    """
+    if n is not None and n < 1:
+        raise CircuitsError(f"{n} rows asked for; it must be at least 1")
+
+
 def draw(available: int, n: int | None, seed: int, where: str) -> list[int]:
     """The order in which rows are taken: a shuffle by `seed`, or the file's order.
 
@@ -109,8 +140,7 @@ def draw(available: int, n: int | None, seed: int, where: str) -> list[int]:
     Raises:
         TooFewError: where there are fewer than `n`.
     """
-    if n is not None and n < 1:
-        raise CircuitsError(f"{n} rows asked for; it must be at least 1")
+    check_number(n)
     if not available:
         raise CircuitsError(
             f"{where}: no rows are in it; mark some in a column `split`, or use the split 'all'"

@@ -144,9 +144,8 @@ class Table(FramedTask):
             n,
             source=lambda index: rows[index].source,
             where=where,
-            skip=self.skip,
-            always=NoPeerError,
-            before=left_out or (),
+            left_out=left_out or [],
+            skips=CircuitsError if self.skip else NoPeerError,
         )
         return PairSet(
             tuple(kept), task=self.name, split=split, metric=self.metric, skipped=kept.skipped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -71,7 +72,7 @@ class TrainableTask(Task, Protocol):
         split: Split = "train",
         seed: int = 0,
         n_ctx: int | None = None,
-    ) -> list[TrainingExample]:
+    ) -> Sequence[TrainingExample]:
         """Prompts with their targets, ready for a loss on the target tokens only.
 
         Args:

@@ -171,7 +171,7 @@ class Data:
             self.examples("train", lora.examples)
             self.examples("test", lora.held_out)
 
-    def examples(self, split: Split, n: int) -> list[TrainingExample]:
+    def examples(self, split: Split, n: int) -> Sequence[TrainingExample]:
         """Training examples; `check` has refused tasks without any."""
         assert self.trainable is not None
         made = self.trainable.examples(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tasks.text.rouge import f_measures
 from tasks.text.sentences import core, sentence_ranges
@@ -44,6 +45,7 @@ class AnnotatedArticle:
     sentences: tuple[Sentence, ...]
 
 
+@lru_cache(maxsize=4096)  # pair sets of one article differ in how it is corrupted
 def annotate(article: str, summary: str, limit: int, words: str = "auto") -> tuple[Sentence, ...]:
     """All sentences of the article, in order, with the salient ones marked.
 

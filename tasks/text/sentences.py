@@ -1,4 +1,6 @@
-"""Sentences of an English text, by the rules of `sentencex` (Wikimedia; offline)."""
+"""Sentences of an English text, by the rules of `sentencex` (Wikimedia; offline); those of a
+dialogue are its turns.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,20 @@ import re
 
 import sentencex
 
+from tasks.text.turns import turn_ranges
+
 # sentencex 1.0 fails on whitespace outside ASCII (a no-break space after an initial).
 _WHITESPACE = re.compile(r"[^\S\n\r\t ]")
 
 
 def sentence_ranges(text: str) -> tuple[tuple[int, int], ...]:
     """Half-open character ranges of the sentences, which tile the text: each begins where the one
-    before ends. The whitespace after a sentence belongs to it. A blank text has no sentences.
+    before ends. The whitespace after a sentence belongs to it. A blank text has no sentences. Turns
+    of a dialogue (`tasks.text.turns`) are sentences whole.
     """
+    turns = turn_ranges(text)
+    if turns is not None:
+        return turns
     ranges: list[tuple[int, int]] = []
     start = end = 0
     for piece in sentencex.segment("en", _WHITESPACE.sub(" ", text)):

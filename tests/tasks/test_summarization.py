@@ -10,6 +10,7 @@ from tasks.builtin.summarization.donors import lend
 from tasks.builtin.summarization.prompt import Prompt
 from tasks.errors import CircuitsError
 from tasks.task import TrainableTask
+from tasks.text.sentences import sentence_ranges
 
 SALIENT = "resigned as"
 
@@ -122,6 +123,34 @@ def test_truncation_keeps_whole_sentences(load, tokenizer, articles):
         assert len(tasks.text.tokens.encode(tokenizer, text)) <= 45 < len(whole.clean)
     with pytest.raises(CircuitsError, match=r"line 1: the article's first sentence is longer than"):
         load(max_article_tokens=2).pairs(tokenizer, split="all")
+
+
+@pytest.mark.parametrize("n_ctx", [40, 60, 90, 400])
+def test_fit_leaves_room_for_the_summary(load, tokenizer, articles, n_ctx):
+    """The most whole sentences that fit, of the pairs and of the examples alike."""
+    task, plain = load(fit=True, corruption="filler"), load(corruption="filler")
+    texts = {row["article"]: row for row in articles}
+    for example in task.examples(tokenizer, 18, split="all", n_ctx=n_ctx):
+        assert len(example.prompt) + len(example.target) - 1 <= n_ctx
+        text = tokenizer.decode(example.prompt).removesuffix(" TL;DR:")
+        (whole,) = [one for one in texts if one.startswith(text)]
+        ends = [end for _, end in sentence_ranges(whole)]
+        assert len(text) in [len(whole[:end].rstrip()) for end in ends]
+        longer = next((whole[:end].rstrip() for end in ends if end > len(text) + 2), None)
+        if longer is not None:
+            tokens = len(tokenizer(longer + " TL;DR:").input_ids)
+            assert tokens + len(example.target) - 1 > n_ctx
+    unbound = plain.examples(tokenizer, 18, split="all")
+    assert list(task.examples(tokenizer, 18, split="all")) == list(unbound)
+    if n_ctx == 400:
+        assert list(task.examples(tokenizer, 18, split="all", n_ctx=n_ctx)) == list(unbound)
+    pairs = load(fit=True, corruption="filler", skip=True).pairs(
+        tokenizer, split="all", n_ctx=n_ctx
+    )
+    prompts = {one.prompt for one in task.examples(tokenizer, 18, split="all", n_ctx=n_ctx)}
+    assert {pair.clean for pair in pairs} <= prompts
+    with pytest.raises(CircuitsError, match=r"first sentence is longer than the \d+ tokens that"):
+        task.examples(tokenizer, 1, split="all", n_ctx=12)
 
 
 def test_columns_found_and_named(tmp_path, tokenizer, articles):
@@ -262,7 +291,7 @@ def test_a_known_dataset_is_asked_for_by_its_hub_name(folder, tokenizer, monkeyp
     assert task.pairs(tokenizer, 1)[0].source.startswith("cnn_dailymail, train row ")
     task.pairs(tokenizer, 2)
     assert asked == [(("abisee/cnn_dailymail", "3.0.0"), {"revision": None})]
-    assert set(KNOWN_DATASETS) == {"cnn_dailymail", "xsum", "multi_news"}
+    assert set(KNOWN_DATASETS) == {"cnn_dailymail", "xsum", "multi_news", "samsum"}
     for name in ("abisee/cnn_dailymail", "Abisee/CNN_DailyMail"):  # the hub's ids have no case
         task = tasks.load("summarization", dataset=name, config="2.0.0")
         assert task.pairs(tokenizer, 1)[0].source.startswith(f"{name}, train row ")

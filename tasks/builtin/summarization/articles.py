@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 from tasks import saved, splits
 from tasks.errors import InputError
@@ -13,7 +13,7 @@ from tasks.files import Row, read_rows
 from tasks.named_splits import Split
 from tasks.skipping import Skipped
 
-_ARTICLE_COLUMNS = ("article", "document")
+_ARTICLE_COLUMNS = ("article", "document", "dialogue")
 _SUMMARY_COLUMNS = ("highlights", "summary")
 
 
@@ -35,6 +35,7 @@ KNOWN_DATASETS = {
     "multi_news": KnownDataset(
         "alexfabbri/multi_news", None, "refs/convert/parquet", "document", "summary"
     ),
+    "samsum": KnownDataset("knkarthick/samsum", None, None, "dialogue", "summary"),
 }
 
 
@@ -75,8 +76,7 @@ def from_file(
     """
     left_out: list[Skipped] | None = [] if skip else None
     rows = read_rows(path, left_out)
-    article = article or _column(rows[0], _ARTICLE_COLUMNS, "article")
-    summary = summary or _column(rows[0], _SUMMARY_COLUMNS, "summary")
+    article, summary = article_column(rows[0], article), summary_column(rows[0], summary)
     chosen = splits.choose(rows, split, lambda row: row.text(article), left_out)
     return Articles(chosen, article, summary, tuple(left_out or ()))
 
@@ -96,22 +96,33 @@ def from_dataset(
     """
     splits.check(split)
     known = known_dataset(name)
-    loaded = _load(name, known, config)
-    if split != "all" and split not in loaded:
-        raise InputError(
-            f"dataset {name!r} has no split {split!r}; it has: {', '.join(map(str, loaded))}"
-        )
+    loaded = load_dataset(name, config)
+    require_split(name, loaded, split)
     parts = [str(part) for part in loaded] if split == "all" else [split]
     rows = _DatasetRows(name, tuple((part, loaded[part]) for part in parts))
     if not rows:
         raise InputError(f"dataset {name!r}: split {split!r} has no rows")
     if known is not None:
         article, summary = article or known.article, summary or known.summary
-    return Articles(
-        rows,
-        article or _column(rows[0], _ARTICLE_COLUMNS, "article"),
-        summary or _column(rows[0], _SUMMARY_COLUMNS, "summary"),
-    )
+    return Articles(rows, article_column(rows[0], article), summary_column(rows[0], summary))
+
+
+def require_split(name: str, loaded: Mapping[str, object], split: Split) -> None:
+    """Refuse a split that a dataset has not, unless all are asked for."""
+    if split != "all" and split not in loaded:
+        raise InputError(
+            f"dataset {name!r} has no split {split!r}; it has: {', '.join(map(str, loaded))}"
+        )
+
+
+def article_column(row: Row, given: str | None) -> str:
+    """The column of articles: the one that is given, or that has a usual name."""
+    return given or _column(row, _ARTICLE_COLUMNS, "article")
+
+
+def summary_column(row: Row, given: str | None) -> str:
+    """The column of summaries: the one that is given, or that has a usual name."""
+    return given or _column(row, _SUMMARY_COLUMNS, "summary")
 
 
 def local_files(name: str) -> tuple[Path, ...]:
@@ -131,17 +142,21 @@ def known_dataset(name: str) -> KnownDataset | None:
     return ids.get(name.lower())
 
 
-def _load(name: str, known: KnownDataset | None, config: str | None) -> Mapping[str, saved.Rows]:
+def load_dataset(name: str, config: str | None, *, stream: bool = False) -> Mapping[str, Any]:
+    """A dataset as split -> rows: known ones by their hub id, and a folder that `save_to_disk`
+    wrote. stream: rows that come when they are gone through, without a number.
+    """
     import datasets
 
+    known = known_dataset(name)
     hub_id, own, revision = known[:3] if known else (name, None, None)
     if known is None and saved.is_saved(name):
-        return saved.load(name)
+        return saved.load(name, stream=stream)
     if hub_id.startswith((".", "/", "~")) and not Path(hub_id).exists():
         raise InputError(f"dataset {name!r}: no such folder")
     try:
-        loaded: Mapping[str, saved.Rows] = datasets.load_dataset(
-            hub_id, config or own, revision=revision
+        loaded: Mapping[str, Any] = datasets.load_dataset(
+            hub_id, config or own, revision=revision, **({"streaming": True} if stream else {})
         )
         return loaded
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from transformers import PreTrainedTokenizerBase
 
-from tasks.builtin.summarization.articles import Articles
 from tasks.builtin.summarization.prompt import Prompt, bare
+from tasks.builtin.summarization.sample import Sample
 from tasks.errors import CircuitsError
-
-_SEARCHED = 10  # articles searched for sentences of the right length
 
 
 def lend(donors: Iterable[Prompt], length: int, *, opening: bool) -> tuple[int, ...]:
@@ -44,34 +42,25 @@ class Donors:
     by the first. With `skip`, articles that cannot be read lend nothing.
     """
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        articles: Articles,
-        order: Sequence[int],
-        *,
-        skip: bool,
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, sample: Sample, *, skip: bool) -> None:
         self._skip = skip
         self._tokenizer = tokenizer
-        self._articles = articles
-        self._order = order
+        self._sample = sample
         self._made: dict[int, Prompt] = {}
 
     def after(self, place: int) -> list[Prompt]:
         """Up to ten articles after that place in the order, less those with the same text."""
-        text = self._articles[self._order[place]].text
+        text = self._sample.article(place).text
         lenders = []
-        for step in range(1, min(_SEARCHED + 1, len(self._order))):
-            index = self._order[(place + step) % len(self._order)]
+        for other in self._sample.following(place):
             try:
-                other = self._articles[index].text
+                lent = self._sample.article(other).text
             except CircuitsError:
                 if not self._skip:
                     raise
                 continue
-            if other != text:
-                if index not in self._made:
-                    self._made[index] = bare(self._tokenizer, other)
-                lenders.append(self._made[index])
+            if lent != text:
+                if other not in self._made:
+                    self._made[other] = bare(self._tokenizer, lent)
+                lenders.append(self._made[other])
         return lenders

@@ -35,8 +35,10 @@ def bare(tokenizer: PreTrainedTokenizerBase, article: str) -> Prompt:
     return Prompt(ids, _sentences(article, offsets))
 
 
-def truncate(tokenizer: PreTrainedTokenizerBase, article: str, limit: int) -> str:
-    """The article's first sentences, as many as stand on at most `limit` tokens."""
+def truncate(tokenizer: PreTrainedTokenizerBase, article: str, limit: int, why: str) -> str:
+    """The article's first sentences, as many as stand on at most `limit` tokens. `why`: what says
+    how many, for the message.
+    """
     _, offsets = encode_with_offsets(tokenizer, article)
     if len(offsets) <= limit:
         return article
@@ -47,10 +49,17 @@ def truncate(tokenizer: PreTrainedTokenizerBase, article: str, limit: int) -> st
         if tokens <= limit
     ]
     if not ends:
-        raise InputError(f"the article's first sentence is longer than max_article_tokens={limit}")
+        raise InputError(f"the article's first sentence is longer than {why}")
     return article[: ends[-1]]
 
 
 def _sentences(article: str, offsets: Sequence[Span]) -> tuple[Span, ...]:
     cores = [core(article, *span) for span in sentence_ranges(article)]
     return token_spans(offsets, cores)
+
+
+def shorten(tokenizer: PreTrainedTokenizerBase, article: str, tokens: int) -> str:
+    """The article without its last sentences, so that it has that many tokens less, or fewer."""
+    left = len(encode_with_offsets(tokenizer, article)[0]) - tokens
+    room = f"the {max(0, left)} tokens that the context window leaves for it beside the summary"
+    return truncate(tokenizer, article, left, room)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -17,14 +18,18 @@ from tasks.builtin.summarization.articles import (
     Articles,
     from_dataset,
     from_file,
+    known_dataset,
     local_files,
 )
 from tasks.builtin.summarization.donors import Donors, lend
-from tasks.builtin.summarization.prompt import Prompt, make_prompt, truncate
+from tasks.builtin.summarization.prompt import Prompt, make_prompt, shorten, truncate
+from tasks.builtin.summarization.sample import DrawnSample, Sample, StreamedSample
+from tasks.builtin.summarization.stream import stream_dataset, stream_file
 from tasks.errors import CircuitsError, error_context
 from tasks.named_splits import Split
 from tasks.pairs import PairSet, PromptPair, TrainingExample
-from tasks.skipping import Kept, keep
+from tasks.skipping import Kept, Skipped, keep, require_enough, usable
+from tasks.stored import StoredExamples
 from tasks.text import masking
 from tasks.text.framing import Framed, FramedTask, Framing
 from tasks.text.rouge import require_words
@@ -43,8 +48,9 @@ class Summarization(FramedTask):
     path: a local .jsonl, .json, .csv, .tsv or .parquet file.
     dataset: instead of a file, a name of `KNOWN_DATASETS` or what `datasets.load_dataset` takes.
     config: one of the dataset's configurations, where it has several.
-    article_column, summary_column: found by themselves when called article or document, and
-        highlights or summary.
+    stream: go through the rows one after the other, of a dataset of any size (`stream.py`).
+    article_column, summary_column: found by themselves when called article, document or dialogue,
+        and highlights or summary.
     corruption: what happens to the salient sentences. "swap": text of another article, whole
         sentences where the length allows; "filler": one token repeated; "shuffle": their own tokens
         in another order.
@@ -52,6 +58,8 @@ class Summarization(FramedTask):
     prompt: what stands between the article and the summary.
     max_article_tokens: keep the article's first sentences up to so many tokens; None keeps all.
     max_summary_tokens: keep so many tokens of the summary; None keeps all.
+    fit: keep only as many of the article's first sentences as leave room, in the model's context
+        window, for what stands behind them and for the summary.
     filler: the text of the filler token, or the name of a control token.
     words: what ROUGE counts: ascii (rouge-score's own words), unicode (words of any script), or
         auto (unicode where the summary has words without a-z or 0-9).
@@ -76,6 +84,8 @@ class Summarization(FramedTask):
     add_bos: bool | str = "auto"
     chat: bool = False
     skip: bool = False
+    fit: bool = False
+    stream: bool = False
 
     name: ClassVar[str] = "summarization"
     metric: ClassVar[str] = "answer-log-probability"
@@ -140,21 +150,22 @@ class Summarization(FramedTask):
         split: Split = "train",
         seed: int = 0,
         n_ctx: int | None = None,
-    ) -> list[TrainingExample]:
+    ) -> Sequence[TrainingExample]:
         """The articles of `pairs` (same `n`, `split`, `seed`) as prompts. The target is the summary
-        and the end-of-text token; a summary cut by `max_summary_tokens` has no end.
+        and the end-of-text token; a summary cut by `max_summary_tokens` has no end. Those of a
+        stream are kept on disk.
         """
         if tokenizer.eos_token_id is None:
             raise CircuitsError("summarization: the tokenizer has no end-of-text token to train on")
         framing = self._framing(tokenizer)
         end = framing.end
         assert end is not None  # the end-of-text token, unless a template has another
-        articles, order = self._draw(n, split, seed)
+        sample = self._sample(n, split, seed)
 
         def make(place: int) -> TrainingExample:
-            article = articles[order[place]]
+            article = sample.article(place)
             with error_context(article.source):
-                article = self._truncated(tokenizer, article)
+                article = self._truncated(framing, article, n_ctx)
                 framed = framing.prompt(article.text + self.prompt)
                 prompt, summary = framed.ids, self._summary(framing, framed, article)
                 target = summary[: self.max_summary_tokens]
@@ -163,7 +174,15 @@ class Summarization(FramedTask):
                 _fit(len(prompt) + len(target) - 1, n_ctx)
             return TrainingExample(prompt, target, article.source)
 
-        return self._kept(articles, order, make, n, split)
+        if not self.stream:
+            return self._kept(sample, make, n, split)
+        left_out, skips = sample.left_out, CircuitsError if self.skip else None
+        places, source = sample.places(), sample.source
+        made = usable(places, make, n, source=source, left_out=left_out, skips=skips)
+        stored = StoredExamples(made)
+        require_enough(len(stored), n, left_out, self._where(split))
+        stored.skipped = tuple(left_out)
+        return stored
 
     def annotate(
         self,
@@ -177,18 +196,19 @@ class Summarization(FramedTask):
         """The articles of `pairs` (same arguments) to look at: every sentence with its ROUGE score,
         the corrupted ones marked.
         """
-        articles, order = self._draw(n, split, seed)
         if self.skip:
-            chosen = [index for index, _ in self._kept_pairs(tokenizer, n, split, seed, n_ctx)]
-        else:
-            chosen = order[:n]
-        made = []
-        for index in chosen:
-            with error_context(articles[index].source):
-                article = self._truncated(tokenizer, articles[index])
-            sentences = annotate(article.text, article.summary, self.salient, self.words)
-            made.append(AnnotatedArticle(article.source, article.text, article.summary, sentences))
+            kept = self._kept_pairs(tokenizer, n, split, seed, n_ctx)
+            return [self._annotated(article) for article, _ in kept]
+        framing, sample, made = self._framing(tokenizer), self._sample(n, split, seed), []
+        for place in islice(sample.places(), n):
+            article = sample.article(place)
+            with error_context(article.source):
+                made.append(self._annotated(self._truncated(framing, article, n_ctx)))
         return made
+
+    def _annotated(self, article: Article) -> AnnotatedArticle:
+        sentences = annotate(article.text, article.summary, self.salient, self.words)
+        return AnnotatedArticle(article.source, article.text, article.summary, sentences)
 
     def _kept_pairs(
         self,
@@ -197,21 +217,21 @@ class Summarization(FramedTask):
         split: Split,
         seed: int,
         n_ctx: int | None,
-    ) -> Kept[tuple[int, PromptPair]]:
-        """The pairs, each with its article's place among those of the split."""
-        articles, order = self._draw(n, split, seed)
+    ) -> Kept[tuple[Article, PromptPair]]:
+        """The pairs, each with its article."""
+        sample = self._sample(n, split, seed)
         donors = None
         if self.corruption == "swap":
-            donors = Donors(tokenizer, articles, order, skip=self.skip)
+            donors = Donors(tokenizer, sample, skip=self.skip)
         framing = self._framing(tokenizer)
         if self.skip and self.corruption == "filler":
             self._filler(tokenizer)  # where it is none, no row is at fault
 
-        def make(place: int) -> tuple[int, PromptPair]:
-            article = articles[order[place]]
+        def make(place: int) -> tuple[Article, PromptPair]:
+            article = sample.article(place)
             lenders = donors.after(place) if donors else []
             with error_context(article.source):
-                article = self._truncated(tokenizer, article)
+                article = self._truncated(framing, article, n_ctx)
                 framed, prompt = make_prompt(framing, article.text, self.prompt)
                 answer = self._summary(framing, framed, article)[: self.max_summary_tokens]
                 _fit(len(prompt.ids) + len(answer) - 1, n_ctx)
@@ -224,27 +244,22 @@ class Summarization(FramedTask):
                 spans=spans,
                 source=article.source,
             )
-            return order[place], pair
+            return article, pair
 
-        return self._kept(articles, order, make, n, split)
+        return self._kept(sample, make, n, split)
 
     def _kept(
-        self,
-        articles: Articles,
-        order: list[int],
-        make: Callable[[int], T],
-        n: int | None,
-        split: Split,
+        self, sample: Sample, make: Callable[[int], T], n: int | None, split: Split
     ) -> Kept[T]:
-        """What is made of the articles at places of the order."""
+        """What is made of the articles of a sample."""
         return keep(
-            range(len(order)),
+            sample.places(),
             make,
             n,
-            source=lambda place: articles.rows[order[place]].source,
+            source=sample.source,
             where=self._where(split),
-            skip=self.skip,
-            before=articles.left_out,
+            left_out=sample.left_out,
+            skips=CircuitsError if self.skip else None,
         )
 
     def _salient(self, article: Article, prompt: Prompt) -> tuple[Span, ...]:
@@ -287,10 +302,20 @@ class Summarization(FramedTask):
                 tokens = masking.swap(tokens, span, lent)
         return tokens
 
-    def _truncated(self, tokenizer: PreTrainedTokenizerBase, article: Article) -> Article:
-        if self.max_article_tokens is None:
-            return article
-        return replace(article, text=truncate(tokenizer, article.text, self.max_article_tokens))
+    def _truncated(self, framing: Framing, article: Article, n_ctx: int | None) -> Article:
+        """The article, cut where it is longer than asked for, or where the summary has no room."""
+        text, most = article.text, self.max_article_tokens
+        if most is not None:
+            text = truncate(framing.tokenizer, text, most, f"max_article_tokens={most}")
+        while self.fit and n_ctx is not None:
+            framed = framing.prompt(text + self.prompt)
+            summary = self._summary(framing, framed, article)[: self.max_summary_tokens]
+            # The last token of what follows is not fed: of an example, the end-of-text token.
+            over = len(framed.ids) + len(summary) - n_ctx
+            if over <= 0:
+                break
+            text = shorten(framing.tokenizer, text, over)
+        return replace(article, text=text)
 
     def _framing(self, tokenizer: PreTrainedTokenizerBase) -> Framing:
         if found := control_token(tokenizer, self.prompt):
@@ -315,8 +340,10 @@ class Summarization(FramedTask):
             )
         return ids[0]
 
-    def _draw(self, n: int | None, split: Split, seed: int) -> tuple[Articles, list[int]]:
-        """The articles of a split and the order in which they are taken."""
+    def _sample(self, n: int | None, split: Split, seed: int) -> Sample:
+        """The articles of a split in the order in which they are taken."""
+        if self.stream:
+            return self._streamed(n, split, seed)
         if split not in self._loaded:
             columns = (self.article_column, self.summary_column)
             self._loaded[split] = (
@@ -325,7 +352,24 @@ class Summarization(FramedTask):
                 else from_file(str(self.path), split, *columns, skip=self.skip)
             )
         articles = self._loaded[split]
-        return articles, splits.draw(len(articles), n, seed, self._where(split))
+        order = splits.draw(len(articles), n, seed, self._where(split))
+        return DrawnSample(articles, order, [*articles.left_out])
+
+    def _streamed(self, n: int | None, split: Split, seed: int) -> Sample:
+        """The same from a stream, mixed by `seed` unless all are taken."""
+        splits.check_number(n)
+        mixed = None if n is None else seed
+        left_out: list[Skipped] = []
+        columns = (self.article_column, self.summary_column)
+        if self.dataset is None:
+            kept = left_out if self.skip else None
+            rows = stream_file(str(self.path), split, columns[0], seed=mixed, left_out=kept)
+        else:
+            rows = stream_dataset(self.dataset, split, config=self.config, seed=mixed)
+            known = known_dataset(self.dataset)
+            if known is not None:
+                columns = (columns[0] or known.article, columns[1] or known.summary)
+        return StreamedSample(rows, columns, left_out)
 
     def _where(self, split: Split) -> str:
         return f"{self.dataset or Path(str(self.path)).name}, split {split!r}"

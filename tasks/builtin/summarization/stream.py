@@ -1,0 +1,101 @@
+"""Rows one after the other, from the hub or from files of any size, by `datasets`' streaming.
+
+Nothing is downloaded or converted before it is asked for. Rows are mixed within a buffer, as
+`datasets` does it: a sample's first rows come from the beginning of a stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tasks import saved, splits
+from tasks.builtin.summarization.articles import article_column, load_dataset, require_split
+from tasks.errors import CircuitsError, InputError
+from tasks.files import Row
+from tasks.named_splits import Split
+from tasks.skipping import Skipped
+
+LeftOut = list[Skipped] | None
+MIXED = 1000  # rows in the buffer that a draw is mixed in
+_NUMBER = "row number"  # a column of our own, gone before a row is seen
+_BUILDERS: dict[str, tuple[str, dict[str, object]]] = {
+    ".jsonl": ("json", {}),
+    ".ndjson": ("json", {}),
+    ".json": ("json", {}),
+    ".csv": ("csv", {"keep_default_na": False}),
+    ".tsv": ("csv", {"keep_default_na": False, "sep": "\t"}),
+    ".parquet": ("parquet", {}),
+}
+
+
+def stream_file(
+    path: str | Path, split: Split, article: str | None, *, seed: int | None, left_out: LeftOut
+) -> Iterator[Row]:
+    """The rows of one split of a file, or of a folder that `save_to_disk` wrote.
+
+    seed: of the order; None keeps the file's. left_out: takes rows whose split cannot be told,
+    which are refused without it.
+    """
+    path = Path(path)
+    if saved.is_saved(path):
+        yield from stream_dataset(str(path), split, config=None, seed=seed)
+        return
+    splits.check(split)
+    if path.suffix.lower() not in _BUILDERS:
+        known = ", ".join(_BUILDERS)
+        raise InputError(f"{path}: the ending {path.suffix!r} is not one of {known}")
+    for row in _rows(path.name, "", _file(path), seed):
+        try:
+            its = split if split == "all" else splits.of_row(row, _text(article))
+        except CircuitsError as error:
+            if left_out is None:
+                raise
+            left_out.append(Skipped.of(row.source, error))
+            continue
+        if its == split:
+            yield row
+
+
+def stream_dataset(
+    name: str, split: Split, *, config: str | None, seed: int | None
+) -> Iterator[Row]:
+    """The rows of one split of a dataset, as `articles.from_dataset` names them."""
+    splits.check(split)
+    parts = load_dataset(name, config, stream=True)
+    require_split(name, parts, split)
+    for part, rows in parts.items():
+        if split in ("all", part):
+            yield from _rows(name, f"{part} ", rows, seed)
+
+
+def _text(column: str | None) -> Callable[[Row], str]:
+    return lambda row: row.text(article_column(row, column))
+
+
+def _rows(name: str, part: str, rows: Any, seed: int | None) -> Iterator[Row]:
+    numbered = rows.map(lambda _, index: {_NUMBER: index + 1}, with_indices=True)
+    if seed is not None:
+        numbered = numbered.shuffle(seed=seed, buffer_size=MIXED)
+    try:
+        for values in numbered:
+            number = values.pop(_NUMBER)
+            yield Row(f"{name}, {part}row {number}", values)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        if isinstance(error, CircuitsError):
+            raise
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{name}: the stream cannot be read on ({said}); without stream=true, rows that cannot "
+            "be read are named, or left out by skip"
+        ) from error
+
+
+def _file(path: Path) -> Any:
+    import datasets
+
+    builder, options = _BUILDERS[path.suffix.lower()]
+    return datasets.load_dataset(
+        builder, data_files=str(path), split="train", streaming=True, **options
+    )
