@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,8 @@ from circuits.options.tuning import FinetuneOptions, FinetuneSettings
 if TYPE_CHECKING:
     from circuits.tuning.finetune import FinetuneResult
 
+_LOOKED_AT = 1000  # prompts whose beginning is looked at
+
 
 def finetune(
     *,
@@ -30,7 +33,8 @@ def finetune(
 ) -> None:
     """Fine-tune on a task, saving checkpoints.
 
-    The loss is on the targets only. Killed and started again, it goes on where it was.
+    The loss is on the targets only. Killed and started again, it goes on where it was. `accelerate
+    launch -m circuits.cli finetune ...` spreads it over GPUs.
 
     Example: circuits finetune --model newsroom-gpt2 --task newsroom --steps 100
     """
@@ -39,6 +43,7 @@ def finetune(
     from circuits.models.checkpoints import load
     from circuits.models.context_length import context_window
     from circuits.tuning.finetune import finetune as train
+    from circuits.tuning.training_arguments import launched, leads
     from tasks.task import TrainableTask
 
     use.require_writable(out)
@@ -47,7 +52,8 @@ def finetune(
     loaded = use.load_task(source.task, source)
     if not isinstance(loaded, TrainableTask):
         raise CircuitsError(f"task {source.task!r} has no targets to train on; try summarization")
-    found = load(model.model, tokenizer=model.tokenizer, device=model.device)
+    device = model.device if launched() == 1 else "cpu"  # from where each goes to its own
+    found = load(model.model, tokenizer=model.tokenizer, device=device)
     network, words = found.model, found.words
     n_ctx = context_window(network.config)
     draw = partial(loaded.examples, words, seed=run.seed, n_ctx=n_ctx)
@@ -56,9 +62,11 @@ def finetune(
         draw(training.validation, split="validation"),
     )
     left_out = [row for made in (taught, held_out) for row in getattr(made, "skipped", ())]
-    use.say_skipped(left_out, len(taught) + len(held_out))
-    if missing := missing_begin(network.config, words, [example.prompt for example in taught]):
-        typer.echo(f"warning: {missing}", err=True)
+    if leads():
+        use.say_skipped(left_out, len(taught) + len(held_out))
+        prompts = [example.prompt for example in islice(taught, _LOOKED_AT)]
+        if missing := missing_begin(network.config, words, prompts):
+            typer.echo(f"warning: {missing}", err=True)
     result = train(
         network,
         taught,
@@ -68,6 +76,8 @@ def finetune(
         tokenizer=words,
         progress=not quiet,
     )
+    if not leads():
+        return
     for entry in result.log.validation:
         typer.echo(
             f"step {entry.step}: validation loss {entry.loss:.4f}, "

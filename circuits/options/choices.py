@@ -38,6 +38,7 @@ Quadrature = Literal[
 """Where gradients are taken on the path, as `circuits.attribution.quadrature` describes."""
 Perturbation = Literal["typos", "longer", "shorter", "sentence-order"]
 AdapterPart = Literal["qkv", "attention-output", "mlp"]
+LogFormat = Literal["csv", "tensorboard"]
 LayerCriterion = Literal["edges", "attention-kl", "entropy", "hidden-state"]
 
 SiteName = Literal[

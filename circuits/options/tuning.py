@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from circuits.errors import CircuitsError
-from circuits.options.choices import AdapterPart, LayerCriterion, Positive
+from circuits.options.choices import AdapterPart, LayerCriterion, LogFormat, Positive
 from circuits.options.declared import Options, Within
 
 WARMUP_STEPS = 10
@@ -25,6 +25,10 @@ class TrainingOptions(Options):
         weight_decay: Weight decay of matrices; norms and biases are not decayed.
         betas: AdamW's betas.
         clip: The largest gradient norm; None clips nothing.
+        accumulation: Pieces that a step's batch is run in, one after the other: less memory, the
+            same step.
+        recompute: Run layers again in the backward pass: less memory, more time, the same step.
+        bf16: Multiply in bfloat16 (mixed precision); weights, loss and updates stay in float32.
     """
 
     steps: Positive = 300
@@ -34,6 +38,9 @@ class TrainingOptions(Options):
     weight_decay: Annotated[float, Within(at_least=0, below=math.inf)] = 0.01
     betas: tuple[float, float] = (0.9, 0.98)
     clip: Annotated[float, Within(above=0)] | None = 1.0
+    accumulation: Positive = 1
+    recompute: bool = False
+    bf16: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,16 +77,22 @@ class CheckpointOptions(TrainingOptions):
     Attributes:
         checkpoint_steps: Steps after which the model is saved, as in 20,50; the last step always
             is.
+        log_checkpoints: Save after so many steps more, whose logarithms are evenly spaced from the
+            first step to the last.
         validate_every: Steps between validation losses, where there is a validation set.
         patience: Stop after so many validations in a row without a new lowest loss, whose model is
             kept too.
         save_state_every: Steps between saves of the training state; no effect on the outcome.
+        log_to: Where losses are written too: csv, a table training_log.csv; tensorboard, a folder
+            of that name (with the extra tensorboard).
     """
 
     checkpoint_steps: tuple[int, ...] = ()
+    log_checkpoints: Positive | None = None
     validate_every: Positive = 50
     patience: Positive | None = None
     save_state_every: Positive = 50
+    log_to: tuple[LogFormat, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,6 +103,14 @@ class CheckpointOptions(TrainingOptions):
                 f"after step {self.steps} at the latest; step 0 is the base model itself"
             )
         object.__setattr__(self, "checkpoint_steps", tuple(sorted(set(self.checkpoint_steps))))
+        object.__setattr__(self, "log_to", tuple(self.log_to))
+
+    @property
+    def kept_steps(self) -> frozenset[int]:
+        """Steps after which a checkpoint stays, besides the last one and the best."""
+        spaced, points = self.log_checkpoints or 0, range(self.log_checkpoints or 0)
+        found = {round(self.steps ** (point / max(1, spaced - 1))) for point in points}
+        return frozenset(found) | frozenset(self.checkpoint_steps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,16 @@ from tasks.pairs import TrainingExample
 TunedModel = PreTrainedModel | PeftModel
 """What is trained or asked for text: a causal Hugging Face model, or a PEFT model on one."""
 
+
+def without_adapter(model: TunedModel) -> PreTrainedModel:
+    """The Hugging Face model itself; adapters stay inside its layers."""
+    if not isinstance(model, PeftModel):
+        return model
+    plain = model.get_base_model()
+    assert isinstance(plain, PreTrainedModel)
+    return plain
+
+
 LARGEST_POOL = 8  # batches; shuffled examples are sorted by length within a pool
 
 
@@ -95,16 +105,59 @@ def training_order(lengths: Sequence[int], size: int, *, seed: int, epoch: int) 
     return batches
 
 
-def training_batches(
-    examples: Sequence[TrainingExample], size: int, *, seed: int, start: int = 0
-) -> Iterator[TargetBatch]:
-    """Batches without end, epoch after epoch, beginning with batch number `start`."""
+@dataclass(frozen=True)
+class Share:
+    """What one process runs of each step: the step's batch is cut into `pieces` for each of
+    `processes`, as even as can be, and this is process number `rank` (from 0).
+    """
+
+    pieces: int = 1
+    processes: int = 1
+    rank: int = 0
+
+    def of(self, index: Sequence[int]) -> list[list[int]]:
+        """The pieces of a batch that this process runs, in order; one may be empty."""
+        parts = self.pieces * self.processes
+        cuts = [len(index) * part // parts for part in range(parts + 1)]
+        own = range(self.rank, parts, self.processes)
+        return [list(index[cuts[part] : cuts[part + 1]]) for part in own]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is run at once. step_targets: target tokens of the whole step, all pieces of it."""
+
+    batch: TargetBatch
+    step_targets: int
+
+
+def training_pieces(
+    examples: Sequence[TrainingExample],
+    size: int,
+    *,
+    seed: int,
+    start: int = 0,
+    share: Share | None = None,
+) -> Iterator[Piece]:
+    """Pieces of steps without end, epoch after epoch, beginning with step number `start` + 1."""
+    share = share or Share()
     lengths = [fed_length(example) for example in examples]
     epoch, position = divmod(start, -(-len(examples) // size))
     while True:
         for index in training_order(lengths, size, seed=seed, epoch=epoch)[position:]:
-            yield collate([examples[i] for i in index])
+            targets = sum(len(examples[i].target) for i in index)
+            for piece in share.of(index):
+                chosen = [examples[i] for i in piece]
+                yield Piece(collate(chosen) if chosen else _nothing(examples[index[0]]), targets)
         epoch, position = epoch + 1, 0
+
+
+def _nothing(example: TrainingExample) -> TargetBatch:
+    """A batch without reads: its loss is 0 and so are its gradients, which other processes wait
+    for.
+    """
+    batch, none = collate([example]), torch.empty(0, dtype=torch.long)
+    return replace(batch, example_index=none, position=none, labels=none)
 
 
 def by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:

@@ -1,21 +1,27 @@
-"""Greedy decoding in batches, each prompt as if it were alone.
+"""Greedy decoding in batches by `model.generate`, each prompt as if it were alone.
 
 Prompts of unequal length are left-padded, so that every row's next token comes at the same place,
-with the padding masked and each row's own positions given to the model: what a row attends to,
-and where it believes itself to be, does not depend on the rows beside it.
+with the padding masked: what a row attends to, and where it believes itself to be, does not depend
+on the rows beside it. Where one row of a batch reaches the end of the context window, the others
+are taken up again without it. What a checkpoint's own generation settings ask for (sampling,
+penalties, tokens that must not come) is left out: the most probable token is the next one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel
 
 from circuits.models.context_length import context_window
-from circuits.tuning.batches import TunedModel, by_length
+from circuits.tuning.batches import TunedModel, by_length, without_adapter
 from circuits.tuning.loss import evaluating
+
+_ENDLESS = 2**31
+_PADDING = 0  # masked, so that any token would do
 
 
 def generate(
@@ -31,50 +37,56 @@ def generate(
     A continuation ends before the first token of `stop`, after `max_new_tokens`, or where the
     model's context window ends.
     """
+    plain = without_adapter(model)
+    n_ctx = context_window(model.config) or _ENDLESS
     found: list[tuple[int, ...]] = [()] * len(prompts)
-    with evaluating(model):
+    with evaluating(model), _plain_generation(plain):
         for index in by_length([len(prompt) for prompt in prompts], batch_size):
-            tokens = _decode(model, [prompts[i] for i in index], max_new_tokens, stop)
-            n_ctx = context_window(model.config)
-            for i, row in zip(index, tokens.tolist(), strict=True):
-                room = max_new_tokens if n_ctx is None else n_ctx - len(prompts[i])
-                found[i] = _until(row[:room], stop)
+            going = {i: tuple(prompts[i]) for i in index}
+            while going:
+                room = {i: n_ctx - len(text) for i, text in going.items()}
+                steps = min(max_new_tokens - len(found[next(iter(going))]), *room.values())
+                new = _decode(plain, list(going.values()), steps, stop)
+                for i, tokens in zip(list(going), new, strict=True):
+                    found[i] += tokens
+                    going[i] += tokens
+                    done = len(tokens) < steps or len(found[i]) == max_new_tokens
+                    if done or len(going[i]) == n_ctx:
+                        del going[i]
     return found
 
 
 def _decode(
-    model: TunedModel, prompts: Sequence[Sequence[int]], steps: int, stop: Collection[int]
-) -> Int[Tensor, "batch new"]:
-    width = max(len(prompt) for prompt in prompts)
-    device = model.device
-    tokens = torch.tensor([[*[0] * (width - len(p)), *p] for p in prompts], device=device)
-    mask = torch.tensor([[i >= width - len(p) for i in range(width)] for p in prompts])
-    mask = mask.long().to(device)
-    n_ctx = context_window(model.config) or width + steps
-    endings = torch.tensor(sorted(stop), dtype=torch.long, device=device)
-    ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    chosen: list[Tensor] = []
-    cache = None
-    for _ in range(steps):
-        # A row past its context window goes on, clamped, until the others end; it is cut later.
-        positions = (mask.cumsum(-1) - 1).clamp(0, n_ctx - 1)[:, -tokens.shape[1] :]
-        output = model(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache, tokens = output.past_key_values, output.logits[:, -1].argmax(-1, keepdim=True)
-        chosen.append(tokens)
-        ended |= torch.isin(tokens[:, 0], endings)
-        if bool(ended.all()):
-            break
-        mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
-    return torch.cat(chosen, dim=1)
+    model: PreTrainedModel, texts: Sequence[Sequence[int]], steps: int, stop: Collection[int]
+) -> list[tuple[int, ...]]:
+    """What follows each text, `steps` tokens or fewer where one of `stop` came."""
+    width = max(map(len, texts))
+    tokens = [[*[_PADDING] * (width - len(text)), *text] for text in texts]
+    mask = [[0] * (width - len(text)) + [1] * len(text) for text in texts]
+    made: Tensor = model.generate(  # type: ignore[operator]  # a mixin's, to mypy a tensor
+        torch.tensor(tokens, device=model.device),
+        attention_mask=torch.tensor(mask, device=model.device),
+        generation_config=GenerationConfig(
+            max_new_tokens=steps,
+            do_sample=False,
+            eos_token_id=sorted(stop) or None,
+            pad_token_id=_PADDING,
+        ),
+    )
+    return [_until(row[width:], stop) for row in made.tolist()]
 
 
 def _until(row: Sequence[int], stop: Collection[int]) -> tuple[int, ...]:
     end = next((place for place, token in enumerate(row) if token in stop), len(row))
     return tuple(row[:end])
+
+
+@contextmanager
+def _plain_generation(model: PreTrainedModel) -> Iterator[None]:
+    """Without the checkpoint's own settings, which fill in whatever a call leaves open."""
+    own = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own

@@ -206,4 +206,12 @@ def _named(what: tuple[LoraTarget, int]) -> str:
     return f"LoRA {what[0].name}, seed {what[1]}"
 
 
-_NOT_SHARED = {"seed", "save_state_every", "checkpoint_steps", "validate_every", "patience"}
+_NOT_SHARED = {
+    "seed",
+    "save_state_every",
+    "checkpoint_steps",
+    "log_checkpoints",
+    "validate_every",
+    "patience",
+    "log_to",
+}

@@ -6,12 +6,13 @@ largest tensor of a step is (answer positions, vocabulary) and not (batch, posit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -44,10 +45,14 @@ class TargetScores:
         return sum(self.correct) / sum(self.tokens)
 
 
-def target_logits(model: TunedModel, batch: TargetBatch) -> Float[Tensor, "read vocabulary"]:
-    """Answer logits of a batch, in float32. `model`: Hugging Face causal, PEFT or not."""
+def target_logits(
+    model: TunedModel, batch: TargetBatch, *, run: Callable[..., Any] | None = None
+) -> Float[Tensor, "read vocabulary"]:
+    """Answer logits of a batch, in float32. `model`: Hugging Face causal, PEFT or not. `run`: the
+    same, as it is called where it is spread over processes.
+    """
     with _only_at(model, batch):
-        logits: Tensor = model(
+        logits: Tensor = (run or model)(
             input_ids=batch.tokens, attention_mask=batch.mask.long(), use_cache=False
         ).logits
     if logits.shape[:2] != (1, len(batch.example_index)):
@@ -58,13 +63,15 @@ def target_logits(model: TunedModel, batch: TargetBatch) -> Float[Tensor, "read 
     return logits[0].float()
 
 
-def target_loss(
-    model: TunedModel, batch: TargetBatch
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Mean cross entropy over the target tokens of a batch, and the share predicted first."""
-    logits = target_logits(model, batch)
-    correct = (logits.detach().argmax(-1) == batch.labels).float()
-    return cross_entropy(logits, batch.labels), correct.mean()
+def summed_loss(
+    outputs: Float[Tensor, "read vocabulary"],
+    labels: Int[Tensor, " read"],
+    num_items_in_batch: int,
+) -> Float[Tensor, ""]:
+    """Cross entropy summed over reads, in units of the targets of the whole step: over all pieces
+    of a step it adds up to the mean. The names are those that Trainer knows.
+    """
+    return cross_entropy(outputs, labels, reduction="sum") / num_items_in_batch
 
 
 def score_targets(

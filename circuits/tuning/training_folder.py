@@ -1,8 +1,10 @@
 """A training run on disk: what it is, how far it came, what it saved.
 
     run.json            what the run is made of; another run is refused the folder
-    state.pt            parameters, optimizer and log at some step; gone when the run is finished
-    training_log.json   losses and accuracies so far
+    state-<n>/          weights, optimizer, schedule and log after step n, to go on from; gone when
+                        the run is finished
+    training_log.json   losses and accuracies so far; where asked for, training_log.csv and
+                        tensorboard/ say the same
     step-<n>/           a checkpoint, Hugging Face or PEFT, with the tokenizer
     result.json         scores, where the run is part of a comparison (`compare_lora_targets`)
     .lock               held while a process works in the folder
@@ -15,11 +17,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 import torch
 from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
@@ -33,16 +35,10 @@ from circuits.runtime.files import atomic_path, drop_folder, read_json, working_
 from circuits.tuning.training_log import TrainingLog
 from tasks.pairs import TrainingExample
 
-_WRITTEN = r"run\.json|state\.pt|training_log\.json|step-\d+|result\.json"
-
-
-class TrainingState(TypedDict):
-    """All that the steps after this one depend on, tensors on the CPU."""
-
-    step: int
-    parameters: dict[str, Tensor]
-    optimizer: dict[str, object]
-    log: dict[str, object]
+_WRITTEN = (
+    r"run\.json|state-\d+|training_log\.json|training_log\.csv|tensorboard|step-\d+|result\.json"
+)
+_STATE = re.compile(r"state-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class TrainingFolder:
 
     @classmethod
     @contextmanager
-    def open(cls, path: str | Path, identity: Mapping[str, object]) -> Iterator[TrainingFolder]:
+    def held(cls, path: str | Path, identity: Mapping[str, object]) -> Iterator[TrainingFolder]:
         """Claim the folder for the length of the block, or refuse and say why.
 
         identity: whatever decides the outcome, as plain values; compared with the folder's own.
@@ -74,42 +70,50 @@ class TrainingFolder:
         """Replace the training log."""
         log.save(self.path / "training_log.json")
 
-    def read_state(self) -> TrainingState | None:
-        """The latest training state, tensors on the CPU, or None."""
-        if not self._state.exists():
-            return None
-        state: TrainingState = torch.load(self._state, map_location="cpu", weights_only=True)
-        return state
+    @contextmanager
+    def state(self, step: int) -> Iterator[Path]:
+        """A folder for the state after a step, which is there when the block has ended."""
+        with atomic_path(self.path / f"state-{step}") as temporary:
+            temporary.mkdir()
+            yield temporary
 
-    def write_state(self, state: TrainingState) -> None:
-        """Replace the training state."""
-        with atomic_path(self._state) as temporary:
-            torch.save(dict(state), temporary)
+    def latest_state(self) -> Path | None:
+        """The folder of the latest state, or None."""
+        states = self._states()
+        return states[max(states)] if states else None
 
-    def drop_state(self) -> None:
-        """Remove the training state: a finished run has no use for it."""
-        self._state.unlink(missing_ok=True)
+    def drop_states(self, *, before: int | None = None) -> None:
+        """Remove the states of steps before that one; all of them, as a finished run has no use
+        for any.
+        """
+        for step, path in self._states().items():
+            if before is None or step < before:
+                drop_folder(path)
+
+    def _states(self) -> dict[int, Path]:
+        named = ((_STATE.fullmatch(path.name), path) for path in self.path.iterdir())
+        return {int(match[1]): path for match, path in named if match}
 
     @property
     def checkpoints(self) -> dict[int, Path]:
         """Saved checkpoints by step, in order."""
         return saved_steps(self.path)
 
-    def save_checkpoint(
-        self, step: int, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None
-    ) -> None:
-        """Save the model as `step-<n>`; one that is there already is the same and is kept."""
+    @contextmanager
+    def checkpoint(self, step: int) -> Iterator[Path | None]:
+        """A folder for `step-<n>`, which is there when the block has ended; None where one is
+        there already: it is the same.
+        """
         path = self.path / f"step-{step}"
-        if not path.exists():
-            save_model(model, path, tokenizer)
+        if path.exists():
+            yield None
+            return
+        with atomic_path(path) as temporary:
+            yield temporary
 
     def drop_checkpoint(self, step: int) -> None:
         """Remove a checkpoint: gone at once, whole."""
         drop_folder(self.path / f"step-{step}")
-
-    @property
-    def _state(self) -> Path:
-        return self.path / "state.pt"
 
 
 def claim_folder(path: Path, identity: Mapping[str, object]) -> None:
@@ -138,19 +142,23 @@ def claim_folder(path: Path, identity: Mapping[str, object]) -> None:
         )
 
 
-def save_model(
-    model: nn.Module, path: str | Path, tokenizer: PreTrainedTokenizerBase | None = None
+def write_model(
+    model: nn.Module,
+    path: Path,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    weights: dict[str, Tensor] | None = None,
 ) -> None:
-    """Save weights and configuration (an adapter alone, if there is one), whole or not at all."""
-    with atomic_path(path) as temporary:
-        if isinstance(model, PeftModel):
-            model.save_pretrained(str(temporary), save_embedding_layers=False)
-        elif isinstance(model, PreTrainedModel):
-            model.save_pretrained(str(temporary))
-        else:
-            raise CircuitsError(f"{type(model).__name__}: neither a Hugging Face nor a PEFT model")
-        if tokenizer is not None:
-            tokenizer.save_pretrained(str(temporary))
+    """Write weights and configuration to a folder (an adapter alone, if there is one), and the
+    tokenizer. weights: in place of the model's own, where those are spread over processes.
+    """
+    if isinstance(model, PeftModel):
+        model.save_pretrained(str(path), save_embedding_layers=False, state_dict=weights)
+    elif isinstance(model, PreTrainedModel):
+        model.save_pretrained(str(path), state_dict=weights)
+    else:
+        raise CircuitsError(f"{type(model).__name__}: neither a Hugging Face nor a PEFT model")
+    if tokenizer is not None:
+        tokenizer.save_pretrained(str(path))
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -166,8 +174,10 @@ def fingerprint_examples(examples: Sequence[TrainingExample] | None) -> str | No
     """SHA-256 over all ids: equal data, equal fingerprints."""
     if examples is None:
         return None
-    content = [(example.prompt, example.target) for example in examples]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for example in examples:  # one at a time: they may be more than memory holds
+        digest.update(json.dumps((example.prompt, example.target)).encode())
+    return digest.hexdigest()
 
 
 def fingerprint_model(model: nn.Module) -> str:

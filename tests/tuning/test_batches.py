@@ -12,8 +12,8 @@ from circuits.tuning.batches import (
     collate,
     fed_length,
     require_examples,
-    training_batches,
     training_order,
+    training_pieces,
 )
 from tasks.pairs import TrainingExample
 
@@ -48,10 +48,10 @@ def test_little_padding(make_examples):
 
 def test_batches_can_be_taken_up_at_any_step(make_examples):
     examples = make_examples(10)
-    through = list(islice(training_batches(examples, 4, seed=3), 9))
+    through = list(islice(training_pieces(examples, 4, seed=3), 9))
     for start in range(9):
-        resumed = next(training_batches(examples, 4, seed=3, start=start))
-        assert torch.equal(resumed.tokens, through[start].tokens)
+        resumed = next(training_pieces(examples, 4, seed=3, start=start))
+        assert torch.equal(resumed.batch.tokens, through[start].batch.tokens)
 
 
 def test_refusals_name_the_example(load, make_examples):

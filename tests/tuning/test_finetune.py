@@ -37,6 +37,8 @@ SHORT = FinetuneSettings(
         ({"checkpoint_steps": (0, 5)}, r"checkpoint_steps \[0\].*base model"),
         ({"checkpoint_steps": (301,)}, "checkpoint_steps"),
         ({"save_state_every": 0}, "save_state_every"),
+        ({"accumulation": 0}, "accumulation 0"),
+        ({"log_checkpoints": 0}, "log_checkpoints 0"),
     ],
 )
 def test_invalid_settings_cannot_be_made(change, message):
@@ -98,7 +100,7 @@ def test_checkpoints_log_and_weights(name, load, tokenizer, make_examples, tmp_p
 def test_a_finished_run_is_loaded_not_repeated(load, make_examples, tmp_path, monkeypatch):
     examples = make_examples(9)
     first = finetune(load("gpt2"), examples, tmp_path, settings=SHORT, progress=False)
-    monkeypatch.setattr("circuits.tuning.finetune.target_loss", None)
+    monkeypatch.setattr("circuits.tuning.finetune.TargetTrainer", None)
     model = load("gpt2")
     again = finetune(model, examples, tmp_path, settings=SHORT, progress=False)
     assert again == first

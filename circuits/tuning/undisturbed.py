@@ -1,0 +1,64 @@
+"""What training leaves as it was: random numbers, and all of the model but its weights."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from circuits.errors import CircuitsError
+from circuits.tuning.batches import TunedModel, without_adapter
+
+_PREPARED = ("forward", "_original_forward", "_is_accelerate_prepared")
+"""What accelerate sets on a model, which must not be there when it is trained or wrapped again."""
+
+
+@contextmanager
+def own_random_numbers() -> Iterator[None]:
+    """Python's, NumPy's and torch's generators are put back after the block: Trainer seeds all."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@contextmanager
+def model_as_found(model: TunedModel) -> Iterator[None]:
+    """Mode and `forward` are put back after the block."""
+    training = model.training
+    before = {name: vars(model)[name] for name in _PREPARED if name in vars(model)}
+    try:
+        yield
+    finally:
+        model.train(training)
+        for name in _PREPARED:
+            vars(model).pop(name, None)
+        vars(model).update(before)
+
+
+@contextmanager
+def layers_run_again(model: TunedModel) -> Iterator[None]:
+    """Within, layers keep nothing for the backward pass and are run again in it, dropout alike."""
+    plain = without_adapter(model)
+    if not plain.supports_gradient_checkpointing:
+        raise CircuitsError(
+            f"recompute: a {plain.config.model_type} cannot run its layers again; leave it out, "
+            "and use accumulation for less memory"
+        )
+    # transformers 5.2x gave it another name, and warns of the old one
+    word = "activation" if hasattr(plain, "activation_checkpointing_enable") else "gradient"
+    how = {f"{word}_checkpointing_kwargs": {"use_reentrant": False}}
+    getattr(plain, f"{word}_checkpointing_enable")(**how)
+    # It also asks for gradients of the embeddings, of a LoRA on the upper layers down to the first,
+    # and goes on to when it is disabled. Only the reentrant kind needs them.
+    plain.disable_input_require_grads()
+    try:
+        yield
+    finally:
+        getattr(plain, f"{word}_checkpointing_disable")()
