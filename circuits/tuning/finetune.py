@@ -32,7 +32,12 @@ from circuits.tuning.training_folder import (
 )
 from circuits.tuning.training_log import TrainingLog
 from circuits.tuning.training_tables import require_writers, write_tables
-from circuits.tuning.undisturbed import layers_run_again, model_as_found, own_random_numbers
+from circuits.tuning.undisturbed import (
+    layers_run_again,
+    model_as_found,
+    only_new_garbage,
+    own_random_numbers,
+)
 from tasks.pairs import TrainingExample
 
 _NO_MATTER = ("save_state_every", "log_to")
@@ -130,9 +135,13 @@ def finetune(
                 write_tables(log, folder.path, settings.log_to)
         else:
             data = TrainingData(examples, validation, tokenizer)
-            with layers_run_again(model) if settings.recompute else nullcontext():
+            with (
+                only_new_garbage(),
+                layers_run_again(model) if settings.recompute else nullcontext(),
+            ):
                 trainer = TargetTrainer(model, arguments, settings, data, folder)
                 log = trainer.run(progress=progress)
+                del trainer  # with the state of its optimizer
         PartialState().wait_for_everyone()
         if arguments.should_save:
             folder.drop_states()

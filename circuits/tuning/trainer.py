@@ -107,7 +107,6 @@ class TargetTrainer(Trainer):
             )
         self.note(finished=True)
         self.write_log()
-        self.accelerator.free_memory()
         return self.log_so_far
 
     # What is trained on
@@ -352,7 +351,11 @@ class _Schedule(TrainerCallback):
     def on_step_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        torch.manual_seed(self.trainer.settings.seed * 2**32 + state.global_step + 1)  # dropout
+        seed = self.trainer.settings.seed * 2**32 + state.global_step + 1  # of dropout
+        if self.trainer.args.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # others are put off with a whole traceback
+        else:
+            torch.manual_seed(seed)
 
     @override
     def on_step_end(

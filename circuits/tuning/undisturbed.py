@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,22 @@ def model_as_found(model: TunedModel) -> Iterator[None]:
         for name in _PREPARED:
             vars(model).pop(name, None)
         vars(model).update(before)
+
+
+@contextmanager
+def only_new_garbage() -> Iterator[None]:
+    """Within, garbage is looked for among what is made within: accelerate asks for it at every
+    start, which takes half a second where a few large libraries are imported.
+    """
+    if gc.get_freeze_count():  # the caller has set objects apart, which are not ours to put back
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.collect()
+        gc.unfreeze()
 
 
 @contextmanager

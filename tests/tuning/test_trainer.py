@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gc
 import random
+import weakref
 from dataclasses import replace
 from itertools import islice
 
@@ -26,7 +28,7 @@ from circuits.tuning.finetune import finetune
 from circuits.tuning.loss import target_logits
 from circuits.tuning.targets import lora_config, wrap
 from circuits.tuning.training_tables import require_writers
-from circuits.tuning.undisturbed import own_random_numbers
+from circuits.tuning.undisturbed import only_new_garbage, own_random_numbers
 
 PLAIN = FinetuneSettings(
     steps=5, learning_rate=1e-2, warmup_steps=2, batch_size=4, weight_decay=0.1, clip=0.5
@@ -218,3 +220,27 @@ def test_checkpoints_evenly_spaced_in_their_logarithms(load, make_examples, tmp_
     settings = replace(PLAIN, steps=9, log_checkpoints=3, checkpoint_steps=(5,))
     result = finetune(load("gpt2"), make_examples(4), tmp_path, settings=settings, progress=False)
     assert list(result.checkpoints) == [1, 3, 5, 9]
+
+
+def test_garbage_of_a_run_is_gone_after_it(load, make_examples, tmp_path):
+    """What was there before is set apart, and put back; a caller's own setting apart is left."""
+    states = []
+    init = torch.optim.AdamW.__init__
+
+    class Watched(torch.optim.AdamW):
+        def __init__(self, *given, **named):
+            init(self, *given, **named)
+            states.append(weakref.ref(self))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.optim.AdamW", Watched)
+        finetune(load("gpt2"), make_examples(4), tmp_path, settings=PLAIN, progress=False)
+    assert [state() for state in states] == [None]
+    assert gc.get_freeze_count() == 0
+    gc.freeze()
+    try:
+        with only_new_garbage():
+            pass
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
