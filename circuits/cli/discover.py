@@ -200,15 +200,16 @@ def discover(
         pick = taken(scores)
         reliable = None
         if how.method != "random" and len(pairs) >= FEWEST:
-            reliable = reliability(
-                scores,
-                size=size,
-                strategy=strategy if level == "edge" else None,
-                ranking=pick.ranking,
-                positive_ratio=pick.positive_ratio,
-                target=until_stable or TARGET,
-                seed=run.seed,
-            )
+            with step("resampling"):
+                reliable = reliability(
+                    scores,
+                    size=size,
+                    strategy=strategy if level == "edge" else None,
+                    ranking=pick.ranking,
+                    positive_ratio=pick.positive_ratio,
+                    target=until_stable or TARGET,
+                    seed=run.seed,
+                )
         scores = scores.noting(
             seed=run.seed,
             performance=performance,

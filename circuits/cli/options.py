@@ -190,7 +190,8 @@ def check_task(
     """Say whether the model does the task at all, before the expensive part; stop if it must."""
     from circuits.evaluation import task_performance
 
-    found = task_performance(model, pairs, metric=metric, options=replace(run, progress=False))
+    with step("trying the task"):
+        found = task_performance(model, pairs, metric=metric, options=replace(run, progress=False))
     for line in found.lines():
         typer.echo(line, err=line.startswith("warning"))
     if required is not None:

@@ -49,6 +49,14 @@ class Inspection:
         """
         return datetime.fromtimestamp(self.path.stat().st_mtime).astimezone()
 
+    @property
+    def gist(self) -> str:
+        """What matters most beside what it is, in brackets; nothing where nothing does."""
+        said = self.problem or next(iter(self.facts.items()), None)
+        if isinstance(said, tuple):
+            said = f"{said[0]}: {said[1]}"
+        return f" ({said})" if said else ""
+
     def lines(self) -> list[str]:
         """What there is to say, a line each."""
         version = "" if self.schema_version is None else f", schema version {self.schema_version}"
@@ -65,9 +73,7 @@ class Inspection:
         lines = [f"{self.path}: {self.what}"]
         lines += [f"  {name:<{wide}}  {value}" for name, value in said.items() if value]
         return lines + [
-            f"  {_within(part.path, self.path)}: {part.what}"
-            + (f" ({part.problem})" if part.problem else "")
-            for part in self.parts
+            f"  {_within(part.path, self.path)}: {part.what}{part.gist}" for part in self.parts
         ]
 
     def to_json(self) -> dict[str, object]:

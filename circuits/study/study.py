@@ -34,6 +34,7 @@ from circuits.study.summary import Summary
 from tasks.most import most_pairs
 from tasks.named_splits import Split
 from tasks.pairs import PairSet
+from tasks.skipping import described
 from tasks.task import Task
 
 T = TypeVar("T")
@@ -237,7 +238,7 @@ class Study:
 
     def _take(self, role: str, split: Split, n: int) -> PairSet:
         """Pairs for a role, of a split of its own."""
-        self.pairs[role] = most_pairs(
+        pairs = most_pairs(
             self.task,
             self.model.tokenizer,
             n,
@@ -245,7 +246,10 @@ class Study:
             seed=self.options.seed,
             n_ctx=self.model.n_ctx,
         )
-        return self.pairs[role]
+        self.pairs[role] = pairs
+        if pairs.skipped:
+            self._say(f"{len(pairs)} rows kept, {described(pairs.skipped)}")
+        return pairs
 
     def _select(
         self, scores: EdgeScores, size: int | float, ranking: RankingOrAuto
@@ -269,9 +273,12 @@ class Study:
         yield step
         step.seconds = time.perf_counter() - began
         self.steps = [one for one in self.steps if one.name != step.name] + [step]
+        on = f" ({step.on})" if step.on else ""
+        self._say(f"{step.name}: {step.found}{on}, {duration(step.seconds)}")
+
+    def _say(self, line: str) -> None:
         if not self._quiet:
-            on = f" ({step.on})" if step.on else ""
-            sys.stderr.write(f"{step.name}: {step.found}{on}, {duration(step.seconds)}\n")
+            sys.stdout.write(f"{line}\n")
 
 
 def _made(value: T | None, advice: str) -> T:

@@ -67,7 +67,9 @@ def test_discover_writes_the_two_files(discovered, model_folder, hooked):
 def test_it_is_told_at_the_end_how_long_the_steps_took(discovered):
     last = discovered[1].stdout.splitlines()[-1]
     assert re.fullmatch(
-        r"discover took \d+\.\d s \(loading \S+ \d+\.\d s, scoring edges \d+\.\d s\)", last
+        r"discover took \d+\.\d s \(loading \S+ \d+\.\d s, trying the task \d+\.\d s, "
+        r"scoring edges \d+\.\d s, resampling \d+\.\d s\)",
+        last,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -89,8 +91,17 @@ def test_a_long_finding_is_wrapped():
 def test_steps_are_told_with_their_time(capsys):
     study = Study("newsroom-gpt2", "newsroom", options=RunOptions(seed=1))
     study.discover(n=2, size=0.05, ranking="absolute", method="eap")
-    said = capsys.readouterr().err.splitlines()
+    said = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in said] == ["does the task", "scores", "circuit"]
     assert said[1].startswith("scores: 479 edges by eap (2 pairs (train)), ")
     assert all(line.endswith(" s") for line in said)
     assert "choose" not in study.pairs
+
+
+def test_rows_that_are_left_out_are_told(tmp_path, capsys):
+    rows = [{"person": name, "answer": f" {name}"} for name in ("Ana", "Eva", "Ana Eva Ana")]
+    (tmp_path / "rows.json").write_text(json.dumps([{**row, "split": "train"} for row in rows]))
+    task = tasks.load("table", path=tmp_path / "rows.json", clean="Mr {person}", correct="{answer}")
+    study = Study("newsroom-gpt2", task)
+    study.discover(n=3, size=9, ranking="absolute", method="eap")
+    assert "2 rows kept, 1 row left out: 1 x no peer" in capsys.readouterr().out
