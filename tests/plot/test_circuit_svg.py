@@ -61,6 +61,18 @@ def test_edges_start_and_end_at_their_nodes() -> None:
     assert edge[1].get("d", "").startswith(f"M{place}C")
 
 
+def test_the_input_is_below_and_the_logits_above() -> None:
+    heights = {}
+    for group in parsed(scored()).iter(f"{SVG}g"):
+        text = group.find(f"{SVG}text")
+        if text is not None:
+            name = group.findtext(f"{SVG}title", "").partition(":")[0]
+            heights[name] = float(text.get("y", "0"))
+    order = ["logits", "m1", "a1.h0", "m0", "a0.h2", "input"]
+    assert [heights[name] for name in order] == sorted(heights[name] for name in order)
+    assert len({heights[name] for name in order}) == len(order)
+
+
 @pytest.mark.parametrize("layout", [LAYOUT, T5], ids=["decoder", "t5"])
 def test_every_node_stands_inside_and_is_named(layout: Layout) -> None:
     svg = parsed(Circuit.full(layout))
