@@ -122,17 +122,31 @@ class SourceActivations:
         Returns:
             Its output at every position.
         """
+        value, weight = self.written(row)
+        return value if weight is None else value @ weight
+
+    def written(
+        self, row: int
+    ) -> tuple[Float[Tensor, "batch pos width"], Float[Tensor, "width d_model"] | None]:
+        """What one source gives, before the matrix that it writes by; as `output` has it.
+
+        Args:
+            row: of the source in the layout.
+
+        Returns:
+            A head's z and its part of the output matrix; of any other source its output, and None.
+        """
         assert self.view.linear
         for place, stream in enumerate(self.view.streams):
             if row == stream.rows.start:
-                return self.inputs[place]
+                return self.inputs[place], None
         for index, mlp in enumerate(self.view.mlps):
             if row == mlp.place.row:
-                return self.mlp[index]
+                return self.mlp[index], None
         for index, attention in enumerate(self.view.attentions):
             head = row - attention.place.rows.start
             if 0 <= head < attention.n_heads:
-                return self.z[index][:, :, head] @ attention.output_weight[head]
+                return self.z[index][:, :, head], attention.output_weight[head]
         raise IndexError(row)
 
     def widened(self, example: int, positions: slice) -> Float[Tensor, "source pos d_model"]:

@@ -6,10 +6,13 @@ few edges, so here
 - copies of the batch stand one after another along the batch axis, one circuit each;
 - layers before the first reader that lacks an edge in any copy are not run: all that they compute
   is as in the clean run;
+- positions before the first difference of clean and corrupted prompts are run once, unless sources
+  are ablated by constants;
 - an attention or MLP whose output no copy reads is not run, and readers of nodes that nothing
   reads are left as they are;
 - a reader's input is built from whichever are fewer, the edges it keeps or those it lacks:
-  x'_v + sum over kept (a_u - a'_u), or x_v - sum over lacking (a_u - a'_u).
+  x'_v + sum over kept (a_u - a'_u), or x_v - sum over lacking (a_u - a'_u); the logits' reader's at
+  the answer positions alone.
 
 The logits are those of `CircuitRunner`, up to rounding.
 """
@@ -28,10 +31,12 @@ from circuits.intervention.ablation import AblatedRun, Constants
 from circuits.intervention.executor import CircuitRunner, Logits
 from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
+from circuits.models.inputs import Prefix
 from circuits.models.norm import Norm
 from circuits.models.placement import through
 from circuits.models.view import Layer, Projection, ReadsHeads
 from circuits.search.replay import CachedModules, repeated
+from circuits.search.source_differences import Answers, CleanSums, SourceDifferences
 from tasks.pairs import PairBatch
 
 _HELD = 2**28  # numbers kept widened for each batch: 1 GB in float32
@@ -63,6 +68,7 @@ class BatchedCircuitRunner:
             self._runner = CircuitRunner(model, batch, constants)
             self.clean, self.corrupted = self._runner.clean, self._runner.corrupted
             return
+        self._rest, self._prefix = model.share_prefix(batch) if constants is None else (batch, None)
         self.live, hooks = SourceActivations(self.view), Hooks()
         self.live.record(hooks)
         layers = self.view.layers
@@ -72,16 +78,15 @@ class BatchedCircuitRunner:
             + [module for pair in parts for module in chain(*pair)]
         )
         with torch.no_grad(), self.replay.recording():
-            self.clean = model.logits(batch.clean, batch, hooks)
+            self.clean = model.logits(self._rest.clean, self._rest, hooks, self._prefix)
         # Per layer, what to leave out when no head, or not the MLP, is read.
         self.attentions, self.mlps = (
             [self.replay.widest(modules) for modules in column]
             for column in zip(*parts, strict=True)
         )
-        self._deltas: dict[int, Stream] = {}
-        self._held = 0
+        self._copied: tuple[int, PairBatch, Prefix | None] = (1, self._rest, self._prefix)
         if constants is None:
-            reference, corrupted = AblatedRun.corrupted(model, batch, None)
+            reference, corrupted = AblatedRun.corrupted(model, self._rest, self._prefix)
         else:
             reference = AblatedRun.constant(constants(model, batch))
         self.reference, shape = reference.states, self.live.inputs[0].shape
@@ -89,6 +94,12 @@ class BatchedCircuitRunner:
             event.at if isinstance(event, ReadsHeads) else event.module: stream.view(shape)
             for event, stream in reference.inputs.items()
         }
+        self.answers = self._rest.example_index, self._rest.position
+        rows = range(model.layout.shape[0])
+        self.sums, self.sums_at_answers = (
+            CleanSums(SourceDifferences(self.live, self.reference, rows, at=at, most=_HELD), _HELD)
+            for at in (None, self.answers)
+        )
         if constants is not None:
             corrupted = self.logits(torch.zeros(1, *model.layout.shape, dtype=torch.bool))[0]
             self.layers_run = 0
@@ -107,19 +118,16 @@ class BatchedCircuitRunner:
         run.attach(hooks)
         skipped = [layer.block for layer in self.view.layers[: run.start]] + run.idle
         with torch.no_grad(), self.replay.skipping(skipped, copies):
-            batch = self.batch.repeat(copies)
-            logits: Tensor = self.model.logits(batch.clean, batch, hooks)
+            batch, prefix = self._repeated(copies)
+            logits: Tensor = self.model.logits(batch.clean, batch, hooks, prefix)
             return logits.view(copies, -1, logits.shape[1])
 
-    def clean_delta(self, row: int) -> Stream:
-        """What corrupting a source changes in its output, when all before it is clean."""
-        if row in self._deltas:
-            return self._deltas[row]
-        delta = self.live.output(row) - self.reference.output(row)
-        if self._held + delta.numel() <= _HELD:
-            self._deltas[row] = delta
-            self._held += delta.numel()
-        return delta
+    def _repeated(self, copies: int) -> tuple[PairBatch, Prefix | None]:
+        """The batch so many times, and its prefix; the last one is kept, for searches ask again."""
+        if self._copied[0] != copies:
+            prefix = self._prefix and self._prefix.repeat(copies)
+            self._copied = (copies, self._rest.repeat(copies), prefix)
+        return self._copied[1:]
 
 
 def _parts(layer: Layer) -> tuple[list[nn.Module], list[nn.Module]]:
@@ -151,6 +159,8 @@ class _Run:
         touched = self.lacks.any(dim=1).any(dim=0).tolist()
         alive = [not rows or bool(read[list(rows)].any()) for rows in layout.feeds]
         self.touched = [one and other for one, other in zip(touched, alive, strict=True)]
+        # Readers that take what the model computes.
+        self.untouched = [one and not other for one, other in zip(alive, touched, strict=True)]
         per_layer = [
             any(self.touched[layout.attention_columns(index)])
             or self.touched[layout.mlp_column(index)]
@@ -174,8 +184,29 @@ class _Run:
             if attention is not None and not read[layout.head_rows(index)].any():
                 self.idle.append(attention)
                 self.live.z[index] = repeated(base.live.z[index], self.copies)
-        self.deltas: dict[int, Tensor] = {}
         self.streams: dict[nn.Module, Stream] = {}
+        # Each touched reader takes the shorter sum, which is also the exacter: an input that is
+        # nothing but what replaces it comes out as that, not as a difference of large numbers.
+        columns = [column for column, touched in enumerate(self.touched) if touched]
+        self.place = {column: place for place, column in enumerate(columns)}
+        keeps, lacks = (part[:, :, columns].permute(2, 0, 1) for part in (keep, self.lacks))
+        self.adds = keeps.sum(dim=2) < lacks.sum(dim=2)  # reader, copy
+        self.weights = torch.where(
+            self.adds[..., None], keeps.to(torch.int8), -lacks.to(torch.int8)
+        )
+        self.sums = self._live_sums(
+            [column for column in columns if column != layout.logits_column], None
+        )
+        self.sums_at_answers = self._live_sums(
+            [column for column in columns if column == layout.logits_column], base.answers
+        )
+
+    def _live_sums(self, columns: list[int], at: Answers | None) -> SourceDifferences:
+        """Sums of what some readers read of this run's own sources."""
+        read = self.weights[[self.place[column] for column in columns]].flatten(0, 1).any(dim=0)
+        rows = [row for row in read.nonzero().flatten().tolist() if row >= self.first_live]
+        base = self.base
+        return SourceDifferences(self.live, base.reference, rows, copies=self.copies, at=at)
 
     def attach(self, hooks: Hooks) -> None:
         """Record the live sources and give the readers that lack an edge their own inputs."""
@@ -187,73 +218,80 @@ class _Run:
                 hooks.before(norm, partial(self.streams.__setitem__, norm))
             for module, parts in layer.reads.modules.items():
                 if any(any(self.touched[columns]) for _, columns in parts):
-                    hooks.after(module, partial(self._projected, norm, between, parts))
+                    in_vain = not any(any(self.untouched[columns]) for _, columns in parts)
+                    put = hooks.replace if in_vain else hooks.after
+                    put(module, partial(self._projected, norm, between, parts))
             self._replace_input(hooks, layer.mlp.reader, layout.mlp_column(index))
-        self._replace_input(hooks, self.view.final, layout.logits_column)
+        if self.touched[layout.logits_column]:
+            hooks.before(self.view.final, self._at_answers)
 
     def _replace_input(self, hooks: Hooks, norm: nn.Module, column: int) -> None:
         if not self.touched[column]:
             return
 
         def edit(x: Tensor) -> Tensor:
-            stream = x.view(-1, *self.base.live.inputs[0].shape[1:])  # OPT flattens it
-            return self._inputs([column], norm, stream)[0].reshape(x.shape)
+            stream = x.view(self.copies, -1, x.shape[-1])  # OPT flattens positions
+            return self._inputs((column,), norm, stream)[0].reshape(x.shape)
 
         hooks.before(norm, edit)
+
+    def _at_answers(self, x: Float[Tensor, "batch pos d_model"]) -> Tensor:
+        """What the logits' reader is given where answers are read; nobody looks elsewhere."""
+        new: Tensor = x.unflatten(0, (self.copies, -1)).clone()
+        example, position = self.base.answers
+        stream = new[:, example, position]
+        column = self.view.layout.logits_column
+        new[:, example, position] = self._inputs((column,), self.view.final, stream)[0]
+        return new.flatten(0, 1)
 
     def _projected(
         self,
         at: nn.Module,
         norm: Norm | None,
         parts: list[tuple[Projection, slice]],
-        output: Float[Tensor, "batch pos feature"],
+        output: Float[Tensor, "computed pos feature"],
     ) -> Float[Tensor, "batch pos feature"]:
-        """A projection's output with each touched head's reader given its own input."""
-        new = output.clone()
+        """A projection's output with each touched head's reader given its own input.
+
+        Where it was not computed, heads that nothing reads are given zeros.
+        """
+        shape = *self.streams[at].shape[:2], output.shape[-1]
+        new = output.clone() if len(output) else output.new_zeros(shape)
         for projection, columns in parts:
             heads = [head for head, touched in enumerate(self.touched[columns]) if touched]
             if not heads:
                 continue
-            inputs = self._inputs([columns.start + head for head in heads], at, self.streams[at])
+            readers = tuple(columns.start + head for head in heads)
+            stream = self.streams[at].view(self.copies, -1, self.streams[at].shape[-1])
+            inputs = self._inputs(readers, at, stream)
             # Not through the norm's hooks, which see the stream.
-            normed = inputs if norm is None else through(norm.module, inputs)
-            value = torch.einsum("hbpd,hdk->bphk", normed, projection.weight[heads])
+            normed: Tensor = inputs if norm is None else through(norm.module, inputs)
+            value = torch.einsum("hctd,hdk->cthk", normed, projection.weight[heads])
+            value = value.reshape(*shape[:2], *value.shape[2:])
             if projection.bias is not None:
                 value = value + projection.bias[heads]
             projection.heads(new)[:, :, heads] = value
         return new
 
     def _inputs(
-        self, columns: list[int], norm: nn.Module, stream: Stream
-    ) -> Float[Tensor, "reader batch pos d_model"]:
-        """What the readers at these columns are given.
-
-        Each from the shorter sum, which is also the exacter: an input that is nothing but what
-        replaces it comes out as that, and not as a difference of large numbers.
-        """
-        keeps, lacks = (part[:, :, columns].permute(2, 0, 1) for part in (self.keep, self.lacks))
-        adds = keeps.sum(dim=2) < lacks.sum(dim=2)  # reader, copy
-        weights = torch.where(adds[..., None], keeps.int(), -lacks.int())
-        live = stream.unflatten(0, (self.copies, -1))
-        inputs = torch.where(
-            adds.to(stream.device)[..., None, None, None], self.base.replaced[norm], live
+        self, columns: tuple[int, ...], norm: nn.Module, stream: Float[Tensor, "copy token d_model"]
+    ) -> Float[Tensor, "reader copy token d_model"]:
+        """What the readers at these columns, of one place in the stream, are given."""
+        base, replaced = self.base, self.base.replaced[norm]
+        clean, live = base.sums, self.sums
+        if norm is self.view.final:
+            replaced = replaced[base.answers]
+            clean, live = base.sums_at_answers, self.sums_at_answers
+        places = [self.place[column] for column in columns]
+        weights = self.weights[places]
+        adds = self.adds[places].to(stream.device)
+        inputs: Tensor = torch.where(
+            adds[..., None, None], replaced.reshape(stream.shape[1:]), stream
         )
-        rows = weights.flatten(0, 1).any(dim=0).nonzero().flatten().tolist()
-        for part, sources, spec in (
-            ([row for row in rows if row < self.first_live], self._clean, "ckr,rnpd->cknpd"),
-            ([row for row in rows if row >= self.first_live], self._live, "ckr,rknpd->cknpd"),
+        for found in (
+            clean.sums(columns, weights[:, :, : self.first_live]),
+            live.sums(weights[:, :, live.rows], self.view.layout.visible(columns[0]).stop),
         ):
-            if part:
-                weight = weights[:, :, part].to(stream)
-                deltas = torch.stack([sources(row) for row in part])
-                inputs = inputs + torch.einsum(spec, weight, deltas)
-        return inputs.flatten(1, 2)
-
-    def _clean(self, row: int) -> Stream:
-        return self.base.clean_delta(row)
-
-    def _live(self, row: int) -> Float[Tensor, "copy batch pos d_model"]:
-        if row not in self.deltas:
-            output = self.live.output(row).unflatten(0, (self.copies, -1))
-            self.deltas[row] = output - self.base.reference.output(row)
-        return self.deltas[row]
+            if found is not None:
+                inputs += found
+        return inputs
