@@ -178,6 +178,8 @@ class _Searching:
             yield step
 
     def _decided(self, candidates: list[str]) -> Iterator[Step]:
+        if len(candidates) > self.width:
+            self.trials.settle(self.order.mask)
         for made in decide(
             candidates,
             self.current,

@@ -23,6 +23,12 @@ class CachedModules:
         self._modules = list(modules)
         self._outputs: dict[nn.Module, object] = {}
 
+    def copy(self) -> CachedModules:
+        """The same outputs, to be replaced by those of another run where that computes them."""
+        other = CachedModules(self._modules)
+        other._outputs = dict(self._outputs)
+        return other
+
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Remember the outputs of a run inside the block."""

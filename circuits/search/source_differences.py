@@ -89,8 +89,8 @@ class SourceDifferences:
         return value.flatten(1, 2) if self._at is None else value[:, self._at[0], self._at[1]]
 
 
-class CleanSums:
-    """Sums over sources whose run is the clean one, whatever the circuit.
+class SettledSums:
+    """Sums over sources that are as they were in a run that is settled, whatever the circuit.
 
     Most readers lack the same edges in all circuits of a search's next trials, and in those that
     follow: their sums are kept, as many as there is room for.

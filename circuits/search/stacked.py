@@ -4,8 +4,9 @@
 few edges, so here
 
 - copies of the batch stand one after another along the batch axis, one circuit each;
-- layers before the first reader that lacks an edge in any copy are not run: all that they compute
-  is as in the clean run;
+- what they share with the clean run, or with the run of a circuit that was settled, is not run
+  again: only readers that lack other edges, and what is computed from them along edges that are
+  kept, can differ;
 - positions before the first difference of clean and corrupted prompts are run once, unless sources
   are ablated by constants;
 - an attention or MLP whose output no copy reads is not run, and readers of nodes that nothing
@@ -19,9 +20,11 @@ The logits are those of `CircuitRunner`, up to rounding.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -36,12 +39,26 @@ from circuits.models.norm import Norm
 from circuits.models.placement import through
 from circuits.models.view import Layer, Projection, ReadsHeads
 from circuits.search.replay import CachedModules, repeated
-from circuits.search.source_differences import Answers, CleanSums, SourceDifferences
+from circuits.search.source_differences import Answers, SettledSums, SourceDifferences
 from tasks.pairs import PairBatch
 
 _HELD = 2**28  # numbers kept widened for each batch: 1 GB in float32
 
 Stream = Float[Tensor, "batch pos d_model"]
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """A run that others start from.
+
+    mask: the circuit that was run.
+    """
+
+    mask: Bool[Tensor, "source reader"]
+    live: SourceActivations
+    replay: CachedModules
+    sums: SettledSums
+    sums_at_answers: SettledSums
 
 
 class BatchedCircuitRunner:
@@ -69,37 +86,32 @@ class BatchedCircuitRunner:
             self.clean, self.corrupted = self._runner.clean, self._runner.corrupted
             return
         self._rest, self._prefix = model.share_prefix(batch) if constants is None else (batch, None)
-        self.live, hooks = SourceActivations(self.view), Hooks()
-        self.live.record(hooks)
+        live, hooks = SourceActivations(self.view), Hooks()
+        live.record(hooks)
         layers = self.view.layers
         parts = [_parts(layer) for layer in layers]
-        self.replay = CachedModules(
+        replay = CachedModules(
             [layer.block for layer in layers]
             + [module for pair in parts for module in chain(*pair)]
         )
-        with torch.no_grad(), self.replay.recording():
+        with torch.no_grad(), replay.recording():
             self.clean = model.logits(self._rest.clean, self._rest, hooks, self._prefix)
         # Per layer, what to leave out when no head, or not the MLP, is read.
         self.attentions, self.mlps = (
-            [self.replay.widest(modules) for modules in column]
-            for column in zip(*parts, strict=True)
+            [replay.widest(modules) for modules in column] for column in zip(*parts, strict=True)
         )
         self._copied: tuple[int, PairBatch, Prefix | None] = (1, self._rest, self._prefix)
         if constants is None:
             reference, corrupted = AblatedRun.corrupted(model, self._rest, self._prefix)
         else:
             reference = AblatedRun.constant(constants(model, batch))
-        self.reference, shape = reference.states, self.live.inputs[0].shape
+        self.reference, shape = reference.states, live.inputs[0].shape
         self.replaced = {
             event.at if isinstance(event, ReadsHeads) else event.module: stream.view(shape)
             for event, stream in reference.inputs.items()
         }
         self.answers = self._rest.example_index, self._rest.position
-        rows = range(model.layout.shape[0])
-        self.sums, self.sums_at_answers = (
-            CleanSums(SourceDifferences(self.live, self.reference, rows, at=at, most=_HELD), _HELD)
-            for at in (None, self.answers)
-        )
+        self.whole = self.settled = self._settled(model.layout.mask, live, replay)
         if constants is not None:
             corrupted = self.logits(torch.zeros(1, *model.layout.shape, dtype=torch.bool))[0]
             self.layers_run = 0
@@ -112,15 +124,43 @@ class BatchedCircuitRunner:
             self.layers_run += copies * self.depth
             circuits = [Circuit(self.model.layout, mask) for mask in keep]
             return torch.stack([self._runner.logits(circuit) for circuit in circuits])
-        run = _Run(self, keep)
-        self.layers_run += copies * (len(self.view.layers) - run.start)
-        hooks = Hooks()
+        run = _Run(self, self.settled, keep)
+        logits = self._logits(run, Hooks())
+        return logits.view(copies, -1, logits.shape[1])
+
+    def settle(self, mask: Bool[Tensor, "source reader"]) -> None:
+        """Run a circuit that those to come differ little from; they then start from its run.
+
+        It is itself run from the whole model's, so that results do not depend on what was settled
+        before.
+        """
+        if not self.view.sequential:
+            return
+        self.settled = self.whole
+        if torch.equal(mask, self.whole.mask):
+            return
+        run, replay = _Run(self, self.whole, mask[None]), self.whole.replay.copy()
+        with replay.recording():
+            self._logits(run, Hooks())
+        self.settled = self._settled(mask.clone(), run.live, replay)
+
+    def _logits(self, run: _Run, hooks: Hooks) -> Float[Tensor, "read vocab"]:
         run.attach(hooks)
+        self.layers_run += run.copies * (len(self.view.layers) - run.start)
         skipped = [layer.block for layer in self.view.layers[: run.start]] + run.idle
-        with torch.no_grad(), self.replay.skipping(skipped, copies):
-            batch, prefix = self._repeated(copies)
-            logits: Tensor = self.model.logits(batch.clean, batch, hooks, prefix)
-            return logits.view(copies, -1, logits.shape[1])
+        with torch.no_grad(), run.base.replay.skipping(skipped, run.copies):
+            batch, prefix = self._repeated(run.copies)
+            return self.model.logits(batch.clean, batch, hooks, prefix)
+
+    def _settled(
+        self, mask: Bool[Tensor, "source reader"], live: SourceActivations, replay: CachedModules
+    ) -> _Settled:
+        rows = range(self.model.layout.shape[0])
+        sums = [
+            SettledSums(SourceDifferences(live, self.reference, rows, at=at, most=_HELD), _HELD)
+            for at in (None, self.answers)
+        ]
+        return _Settled(mask, live, replay, *sums)
 
     def _repeated(self, copies: int) -> tuple[PairBatch, Prefix | None]:
         """The batch so many times, and its prefix; the last one is kept, for searches ask again."""
@@ -146,67 +186,87 @@ def _parts(layer: Layer) -> tuple[list[nn.Module], list[nn.Module]]:
 
 
 class _Run:
-    """One forward pass of several copies."""
+    """One forward pass of several copies, from a settled run on."""
 
     def __init__(
-        self, base: BatchedCircuitRunner, keep: Bool[Tensor, "copy source reader"]
+        self,
+        runner: BatchedCircuitRunner,
+        base: _Settled,
+        keep: Bool[Tensor, "copy source reader"],
     ) -> None:
-        self.base, self.view, self.keep = base, base.view, keep
+        self.runner, self.base, self.view = runner, base, runner.view
         self.copies = keep.shape[0]
-        layout = self.view.layout
-        self.lacks = layout.mask & ~keep
+        layout, n_layers = self.view.layout, len(self.view.layers)
+        lacks = layout.mask & ~keep
         read = keep.any(dim=2).any(dim=0)  # sources that some copy reads
-        touched = self.lacks.any(dim=1).any(dim=0).tolist()
         alive = [not rows or bool(read[list(rows)].any()) for rows in layout.feeds]
-        self.touched = [one and other for one, other in zip(touched, alive, strict=True)]
-        # Readers that take what the model computes.
-        self.untouched = [one and not other for one, other in zip(alive, touched, strict=True)]
-        per_layer = [
-            any(self.touched[layout.attention_columns(index)])
-            or self.touched[layout.mlp_column(index)]
-            for index in range(len(self.view.layers))
-        ]
-        self.start = per_layer.index(True) if any(per_layer) else len(per_layer)
-        self.first_live = (
-            layout.head_rows(self.start).start if self.start < len(per_layer) else layout.shape[0]
-        )
-        above = range(self.start, len(per_layer))
+        differs = self._differing(keep, alive)
+        attentions = [any(differs[layout.attention_columns(index)]) for index in range(n_layers)]
+        mlps = [differs[layout.mlp_column(index)] for index in range(n_layers)]
+        parts = [one or other for one, other in zip(attentions, mlps, strict=True)]
+        self.start = parts.index(True) if any(parts) else n_layers
+        # What is left out is as in the settled run.
         self.idle: list[nn.Module] = []
-        # What is left out is as in the clean run.
         self.live = SourceActivations(self.view)
-        self.live.z = {index: base.live.z[index] for index in range(self.start)}
-        self.live.mlp = {index: base.live.mlp[index] for index in range(self.start)}
-        for index in above:
-            attention, mlp = base.attentions[index], base.mlps[index]
-            if mlp is not None and not read[layout.mlp_row(index)]:
-                self.idle.append(mlp)
-                self.live.mlp[index] = repeated(base.live.mlp[index], self.copies)
-            if attention is not None and not read[layout.head_rows(index)].any():
-                self.idle.append(attention)
+        # Sources that write anew, be it what they wrote, and readers that do.
+        self.fresh = torch.zeros(layout.shape[0], dtype=torch.bool)
+        runs = [False] * layout.shape[1]
+        runs[layout.logits_column] = True
+        for index in range(n_layers):
+            attention, mlp = runner.attentions[index], runner.mlps[index]
+            above = index >= self.start
+            if above and (attention is None or attentions[index]):
+                span = layout.attention_columns(index)
+                runs[span] = [True] * (span.stop - span.start)
+                self.fresh[layout.head_rows(index)] = True
+            else:
+                self.idle += [attention] if above and attention is not None else []
                 self.live.z[index] = repeated(base.live.z[index], self.copies)
+            if above and (mlp is None or mlps[index]):
+                runs[layout.mlp_column(index)] = True
+                self.fresh[layout.mlp_row(index)] = True
+            else:
+                self.idle += [mlp] if above and mlp is not None else []
+                self.live.mlp[index] = repeated(base.live.mlp[index], self.copies)
+        touched = lacks.any(dim=1).any(dim=0).tolist()
+        served = [one and other for one, other in zip(alive, runs, strict=True)]
+        self.touched = [one and other for one, other in zip(touched, served, strict=True)]
+        # Readers that take what the model computes.
+        self.untouched = [one and not other for one, other in zip(served, touched, strict=True)]
         self.streams: dict[nn.Module, Stream] = {}
         # Each touched reader takes the shorter sum, which is also the exacter: an input that is
         # nothing but what replaces it comes out as that, not as a difference of large numbers.
         columns = [column for column, touched in enumerate(self.touched) if touched]
         self.place = {column: place for place, column in enumerate(columns)}
-        keeps, lacks = (part[:, :, columns].permute(2, 0, 1) for part in (keep, self.lacks))
+        keeps, lacks = (part[:, :, columns].permute(2, 0, 1) for part in (keep, lacks))
         self.adds = keeps.sum(dim=2) < lacks.sum(dim=2)  # reader, copy
         self.weights = torch.where(
             self.adds[..., None], keeps.to(torch.int8), -lacks.to(torch.int8)
         )
-        self.sums = self._live_sums(
-            [column for column in columns if column != layout.logits_column], None
-        )
+        last = layout.logits_column
+        self.sums = self._live_sums([column for column in columns if column != last], None)
         self.sums_at_answers = self._live_sums(
-            [column for column in columns if column == layout.logits_column], base.answers
+            [column for column in columns if column == last], runner.answers
         )
+
+    def _differing(self, keep: Bool[Tensor, "copy source reader"], alive: list[bool]) -> list[bool]:
+        """Readers that may be given something else than in the settled run."""
+        changed = (keep != self.base.mask).any(dim=1).any(dim=0).tolist()
+        kept = keep.any(dim=0).T.numpy()
+        sources = np.zeros(kept.shape[1], dtype=bool)
+        readers = [False] * len(changed)
+        for column, rows in enumerate(self.view.layout.feeds):  # in the order of computation
+            if alive[column] and (changed[column] or (kept[column] & sources).any()):
+                readers[column] = True
+                sources[list(rows)] = True
+        return readers
 
     def _live_sums(self, columns: list[int], at: Answers | None) -> SourceDifferences:
         """Sums of what some readers read of this run's own sources."""
         read = self.weights[[self.place[column] for column in columns]].flatten(0, 1).any(dim=0)
-        rows = [row for row in read.nonzero().flatten().tolist() if row >= self.first_live]
-        base = self.base
-        return SourceDifferences(self.live, base.reference, rows, copies=self.copies, at=at)
+        rows = (read & self.fresh).nonzero().flatten().tolist()
+        reference = self.runner.reference
+        return SourceDifferences(self.live, reference, rows, copies=self.copies, at=at)
 
     def attach(self, hooks: Hooks) -> None:
         """Record the live sources and give the readers that lack an edge their own inputs."""
@@ -238,7 +298,7 @@ class _Run:
     def _at_answers(self, x: Float[Tensor, "batch pos d_model"]) -> Tensor:
         """What the logits' reader is given where answers are read; nobody looks elsewhere."""
         new: Tensor = x.unflatten(0, (self.copies, -1)).clone()
-        example, position = self.base.answers
+        example, position = self.runner.answers
         stream = new[:, example, position]
         column = self.view.layout.logits_column
         new[:, example, position] = self._inputs((column,), self.view.final, stream)[0]
@@ -277,20 +337,21 @@ class _Run:
         self, columns: tuple[int, ...], norm: nn.Module, stream: Float[Tensor, "copy token d_model"]
     ) -> Float[Tensor, "reader copy token d_model"]:
         """What the readers at these columns, of one place in the stream, are given."""
-        base, replaced = self.base, self.base.replaced[norm]
-        clean, live = base.sums, self.sums
+        replaced, settled, live = self.runner.replaced[norm], self.base.sums, self.sums
         if norm is self.view.final:
-            replaced = replaced[base.answers]
-            clean, live = base.sums_at_answers, self.sums_at_answers
+            replaced = replaced[self.runner.answers]
+            settled, live = self.base.sums_at_answers, self.sums_at_answers
         places = [self.place[column] for column in columns]
         weights = self.weights[places]
         adds = self.adds[places].to(stream.device)
         inputs: Tensor = torch.where(
             adds[..., None, None], replaced.reshape(stream.shape[1:]), stream
         )
+        stop = self.view.layout.visible(columns[0]).stop
+        fixed = weights * ~self.fresh
         for found in (
-            clean.sums(columns, weights[:, :, : self.first_live]),
-            live.sums(weights[:, :, live.rows], self.view.layout.visible(columns[0]).stop),
+            settled.sums(columns, fixed[:, :, :stop]),
+            live.sums(weights[:, :, live.rows], stop),
         ):
             if found is not None:
                 inputs += found

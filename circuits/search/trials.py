@@ -63,6 +63,11 @@ class Trials:
         most = max(runner.batch.clean.numel() for runner in self.runners)
         return max(1, min(32, _TOKENS // most))
 
+    def settle(self, mask: Bool[Tensor, "source reader"]) -> None:
+        """Run a circuit that those asked for next differ from in few edges."""
+        for runner in self.runners:
+            runner.settle(mask)
+
     def __call__(self, masks: Sequence[Bool[Tensor, "source reader"]]) -> list[float]:
         """The mean metric of each circuit."""
         keep = torch.stack(list(masks))

@@ -52,6 +52,54 @@ def test_parts_that_nothing_reads_are_left_out_wherever_they_are(name, hooked, r
     close(BatchedCircuitRunner(model, batch).logits(keep), expected(model, batch, keep))
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.exhaustive_but("gpt2", "llama", "gemma2", "opt")
+def test_circuits_near_a_settled_one_equal_the_executor(name, hooked, random_pairs):
+    """Whatever they differ in from it, and whatever was settled before."""
+    model = hooked(name)
+    layout = model.layout
+    batch = next(random_pairs(n=2).batches(2))
+    stacked, alone = (BatchedCircuitRunner(model, batch) for _ in range(2))
+    for share, seed in ((0.6, 1), (0.3, 2)):
+        mask = random_masks(layout, [share], seed)[0]
+        stacked.settle(mask)
+        keep = mask.repeat(6, 1, 1)
+        draw = torch.Generator().manual_seed(seed)
+        for copy in keep[1:]:
+            place = layout.mask.nonzero()[torch.randint(layout.n_edges, (8,), generator=draw)]
+            copy[place[:, 0], place[:, 1]] ^= True
+        reference = expected(model, batch, keep)
+        assert float((reference[0] - reference[1:]).abs().max()) > 1e-4
+        close(stacked.logits(keep), reference)
+        alone.settle(mask)
+        assert torch.equal(stacked.logits(keep[3:5]), alone.logits(keep[3:5]))
+        alone = BatchedCircuitRunner(model, batch)
+
+
+def test_only_what_differs_from_the_settled_circuit_runs(hooked, random_pairs):
+    """Layer 1's MLP lacks another edge; only layer 2's MLP reads it."""
+    model = hooked("gpt2")
+    layout = model.layout
+    batch = next(random_pairs(n=2).batches(2))
+    mask = layout.mask.clone()
+    mask[layout.mlp_row(1)] = False
+    mask[layout.mlp_row(1), layout.mlp_column(2)] = True
+    stacked, ran = BatchedCircuitRunner(model, batch), []
+    stacked.settle(mask)
+    keep = mask.repeat(2, 1, 1)
+    keep[:, layout.mlp_row(0), layout.mlp_column(1)] = False
+    handles = [
+        module.register_forward_hook(lambda *_, name=(layer, name): ran.append(name))
+        for layer, block in enumerate(model.hf.transformer.h)
+        for name, module in (("mlp", block.mlp.c_fc), ("attention", block.attn.c_attn))
+    ]
+    found = stacked.logits(keep)
+    for handle in handles:
+        handle.remove()
+    assert ran == [(1, "mlp"), (2, "mlp")]
+    close(found, expected(model, batch, keep))
+
+
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_layers_before_the_first_cut_are_not_run(name, hooked, random_pairs):
     """Cuts at one reader, whatever it is, run from its layer on and change what they should."""
