@@ -18,7 +18,7 @@ from circuits.model_diff.attention import (
     over_positions,
 )
 from circuits.model_diff.head_types import HeadTypeKeys
-from circuits.model_diff.trace import LayerTrace, Neurons, trace
+from circuits.model_diff.trace import LayerTrace, Neurons, run_layers
 from circuits.models import HookedModel
 from circuits.runtime.limits import PATTERN_BYTES_CPU, PATTERN_BYTES_DEVICE
 from tasks.pairs import PairBatch
@@ -52,7 +52,7 @@ def diff_batch(
 
     Raises CircuitsError where one model attends to what the other cannot see.
     """
-    runs = [trace(each, batch.clean, batch.mask) for each in (model, base)]
+    runs = [run_layers(each, batch.clean, batch.mask) for each in (model, base)]
     neurons = tuple([each.neurons for each in run if each.neurons is not None] for run in runs)
     n_layers = len(runs[0])
     values: dict[str, list[Tensor]] = {name: [] for name in (*PER_HEAD, *PER_LAYER)}

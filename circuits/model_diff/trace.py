@@ -48,7 +48,7 @@ class LayerTrace:
     neurons: Neurons | None
 
 
-def trace(
+def run_layers(
     model: HookedModel, tokens: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"]
 ) -> list[LayerTrace]:
     """Run the model's body once, without the unembedding.

@@ -1,6 +1,6 @@
 """What jobs keep in memory while they work on a batch, and what they compute.
 
-A phase is what the model's passes keep alive (counted by `passes.trace`) and what our own code
+A phase is what the passes keep alive (counted by `passes.count_passes`) and what our own code
 keeps beside them (`buffers`). Work is the passes that a job is made of, each kind with its own
 bound, and its own products, of whose operations only the sizes are counted.
 Attribution methods name theirs themselves, of these parts; `JOBS` are all others.

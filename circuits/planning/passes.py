@@ -116,7 +116,7 @@ class TracedPasses:
     prefix: Pass | None = None
 
 
-def trace(
+def count_passes(
     config: PreTrainedConfig,
     shape: Shape,
     *,

@@ -2,7 +2,7 @@
 
 Memory = what is there throughout (weights, an optimizer's moments) + the fullest phase of the job +
 the allocator's slack on it + Python and its libraries.
-A phase is what the model's passes keep alive (counted by `passes.trace`) and what our own code
+A phase is what the passes keep alive (counted by `passes.count_passes`) and what our own code
 keeps beside it (`buffers`). Time = operations counted by the same trace over the device's measured
 rates.
 """
@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig
 from circuits.errors import CircuitsError
 from circuits.planning.device import Rates
 from circuits.planning.jobs import Case, Job, Phases
-from circuits.planning.passes import TracedPasses, trace
+from circuits.planning.passes import TracedPasses, count_passes
 from circuits.planning.sizes import Sizes
 
 _SLACK = {"cpu": 0.5, "cuda": 0.1}
@@ -92,7 +92,7 @@ def plan(config: PreTrainedConfig, job: Job, *, overhead: int = 0) -> Plan:
         raise CircuitsError(
             f"{job.shape.length} tokens, but the model's context window holds {sizes.n_ctx}"
         )
-    traced = trace(
+    traced = count_passes(
         config, job.shape, trains=job.cost.trains, recompute=job.recompute, quantize=job.quantize
     )
     case = Case(job, sizes, traced)

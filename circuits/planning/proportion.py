@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from transformers import PreTrainedConfig
 
 from circuits.planning.jobs import Case, Job
-from circuits.planning.passes import Pass, TracedPasses, trace
+from circuits.planning.passes import Pass, TracedPasses, count_passes
 from circuits.planning.sizes import Sizes
 
 
@@ -39,7 +39,7 @@ class Proportion:
         """
 
         def traced(batch: int) -> TracedPasses:
-            return trace(
+            return count_passes(
                 config,
                 job.of(batch).shape,
                 trains=job.cost.trains,

@@ -8,7 +8,7 @@ import transformers
 from conftest import CONFIGS, make_model
 
 from circuits.model_diff.attention import Attention, Pattern
-from circuits.model_diff.trace import trace
+from circuits.model_diff.trace import run_layers
 from circuits.models import HookedModel
 
 OTHER_SCALES = {
@@ -41,7 +41,7 @@ def test_attention_is_the_eager_models_and_another_scale_would_show(name):
     tokens = torch.randint(1, 400, (2, 10), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         patterns = model_of(name, "eager")(tokens, output_attentions=True).attentions
-    layers = trace(HookedModel(model_of(name), None, name), tokens, torch.ones(2, 10).bool())
+    layers = run_layers(HookedModel(model_of(name), None, name), tokens, torch.ones(2, 10).bool())
     assert len(layers) == len(patterns) == 3
     for layer, (one, pattern) in enumerate(zip(layers, patterns, strict=True)):
         assert torch.allclose(distributions(one.attention), pattern, atol=1e-5), layer

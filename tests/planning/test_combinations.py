@@ -33,15 +33,15 @@ def traced_once():
     """Passes are counted once for all: both sides take them, and it is most of the time."""
     known = {}
 
-    def trace(config, shape, **settings):
+    def count_passes(config, shape, **settings):
         assert config is CONFIG
         key = shape, tuple(settings.items())
         if key not in known:
-            known[key] = passes.trace(config, shape, **settings)
+            known[key] = passes.count_passes(config, shape, **settings)
         return known[key]
 
-    places = (f"circuits.planning.{name}.trace" for name in ("plan", "proportion"))
-    with mock.patch(next(places), trace), mock.patch(next(places), trace):
+    places = (f"circuits.planning.{name}.count_passes" for name in ("plan", "proportion"))
+    with mock.patch(next(places), count_passes), mock.patch(next(places), count_passes):
         yield
 
 

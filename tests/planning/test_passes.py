@@ -12,7 +12,7 @@ from circuits.models.architecture import separable
 from circuits.models.quantised import QuantisedLinear, quantise
 from circuits.models.sparse_last_layer import sparse_last_layer
 from circuits.planning.counter import Counter, storages
-from circuits.planning.passes import Shape, trace
+from circuits.planning.passes import Shape, count_passes
 from circuits.tuning.targets import Projections
 
 
@@ -54,7 +54,7 @@ def test_kept_is_what_autograd_keeps(name, padded):
     mask = torch.ones_like(tokens)
     mask[1, 40:] = 0
     real = saved_bytes(model, tokens, mask if padded else None)
-    found = trace(CONFIGS[name](), Shape(3, 48, padded=padded)).step.kept
+    found = count_passes(CONFIGS[name](), Shape(3, 48, padded=padded)).step.kept
     assert real > 100_000
     assert found == pytest.approx(real, rel=0.1)
 
@@ -62,7 +62,7 @@ def test_kept_is_what_autograd_keeps(name, padded):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_operations_and_weights_by_hand(dtype):
     d, layers, d_vocab, batch, length, answer_positions = 32, 3, 400, 2, 20, 5
-    traced = trace(CONFIGS["gpt2"](), Shape(batch, length, answer_positions, dtype))
+    traced = count_passes(CONFIGS["gpt2"](), Shape(batch, length, answer_positions, dtype))
     tokens = batch * length
     unembedding = 2 * batch * answer_positions * d * d_vocab
     assert traced.forward.matmul == 2 * tokens * layers * 12 * d**2 + unembedding
@@ -81,8 +81,8 @@ def test_operations_and_weights_by_hand(dtype):
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_quantised_weights_have_the_bytes_of_a_quantised_model(name, kind):
     model = make_model(name)
-    plain = trace(CONFIGS[name](), Shape(2, 20))
-    traced = trace(CONFIGS[name](), Shape(2, 20), quantize=kind)
+    plain = count_passes(CONFIGS[name](), Shape(2, 20))
+    traced = count_passes(CONFIGS[name](), Shape(2, 20), quantize=kind)
     quantise(model, kind)
     assert traced.weights == sum(storages([*model.parameters(), *model.buffers()]).values())
     assert traced.weights < 0.7 * plain.weights
@@ -90,34 +90,34 @@ def test_quantised_weights_have_the_bytes_of_a_quantised_model(name, kind):
     layers = [one for one in model.modules() if isinstance(one, QuantisedLinear)]
     largest = 4 * max(layer.shape[0] * layer.shape[1] for layer in layers)
     long = Shape(2, 1)
-    beside = trace(CONFIGS[name](), long, quantize=kind).forward.peak
-    assert beside > trace(CONFIGS[name](), long).forward.peak
+    beside = count_passes(CONFIGS[name](), long, quantize=kind).forward.peak
+    assert beside > count_passes(CONFIGS[name](), long).forward.peak
     assert largest < beside
     assert traced.step.matmul == plain.step.matmul
 
 
 def test_the_same_passes_are_counted_once():
     config, shape = CONFIGS["llama"](), Shape(1, 4)
-    first = trace(config, shape)
-    assert trace(CONFIGS["llama"](), shape) is first
+    first = count_passes(config, shape)
+    assert count_passes(CONFIGS["llama"](), shape) is first
     config.num_hidden_layers = 2
-    assert trace(config, shape).parameters < first.parameters
+    assert count_passes(config, shape).parameters < first.parameters
 
 
 def test_costs_grow_as_they_should():
     config = CONFIGS["llama"]()
-    one, two = (trace(config, Shape(batch, 32)).step for batch in (1, 2))
+    one, two = (count_passes(config, Shape(batch, 32)).step for batch in (1, 2))
     assert two.matmul == 2 * one.matmul and two.attention == 2 * one.attention
     assert 1.9 * one.kept < two.kept < 2 * one.kept
-    long = trace(config, Shape(1, 64)).step
+    long = count_passes(config, Shape(1, 64)).step
     assert long.attention == 4 * one.attention and long.matmul < 2 * one.matmul
     assert long.kept < 2.1 * one.kept  # no attention pattern is kept
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_a_shared_start_is_run_once(name):
-    whole = trace(CONFIGS[name](), Shape(2, 48))
-    split = trace(CONFIGS[name](), Shape(2, 48, shared=32))
+    whole = count_passes(CONFIGS[name](), Shape(2, 48))
+    split = count_passes(CONFIGS[name](), Shape(2, 48, shared=32))
     assert split.prefix is not None and whole.prefix is None
     unembedding = 2 * 2 * 32 * 400
     assert split.forward.matmul - unembedding == (whole.forward.matmul - unembedding) / 3
@@ -128,7 +128,7 @@ def test_a_shared_start_is_run_once(name):
 
 def test_float32_on_cuda_keeps_the_pattern_of_grouped_heads_only():
     def kept(name, **device):
-        return trace(CONFIGS[name](), Shape(2, 64, **device)).step.kept
+        return count_passes(CONFIGS[name](), Shape(2, 64, **device)).step.kept
 
     patterns = 3 * 2 * 4 * 64**2 * 4
     assert kept("llama", device="cuda") > kept("llama") + 0.9 * patterns
@@ -139,7 +139,7 @@ def test_float32_on_cuda_keeps_the_pattern_of_grouped_heads_only():
 
 def test_training_keeps_moments_and_gradients_of_the_weights():
     config, shape = CONFIGS["gpt2"](), Shape(1, 4)
-    frozen, trained = trace(config, shape), trace(config, shape, trains="weights")
+    frozen, trained = count_passes(config, shape), count_passes(config, shape, trains="weights")
     parameters = 4 * trained.parameters
     assert trained.trained == parameters and frozen.trained == 0
     assert trained.step.peak > frozen.step.peak + 3 * parameters
@@ -151,7 +151,9 @@ def test_training_keeps_moments_and_gradients_of_the_weights():
 @pytest.mark.exhaustive_but("llama")
 def test_an_adapter_trains_little(name):
     shape = Shape(2, 32)
-    lora, whole = (trace(CONFIGS[name](), shape, trains=which) for which in ("lora", "weights"))
+    lora, whole = (
+        count_passes(CONFIGS[name](), shape, trains=which) for which in ("lora", "weights")
+    )
     model = make_model(name)
     by_hand = 4 * 8 * sum(sum(sizes.values()) for sizes in Projections.of(model).sizes)
     assert lora.trained == by_hand
@@ -169,11 +171,11 @@ def dropping(share):
 def test_dropout_in_training_keeps_the_pattern_on_a_cpu():
     on, off = (dropping(p) for p in (0.1, 0.0))
     shape, patterns = Shape(2, 64), 3 * 2 * 4 * 64**2 * 4
-    kept = [trace(config, shape, trains="weights").step.kept for config in (on, off)]
+    kept = [count_passes(config, shape, trains="weights").step.kept for config in (on, off)]
     assert kept[0] > kept[1] + 2 * patterns
     on_cuda = replace(shape, device="cuda")
-    assert trace(on, on_cuda, trains="weights").step.kept < kept[0] - 2 * patterns
-    assert trace(on, shape).step.kept == trace(off, shape).step.kept
+    assert count_passes(on, on_cuda, trains="weights").step.kept < kept[0] - 2 * patterns
+    assert count_passes(on, shape).step.kept == count_passes(off, shape).step.kept
 
 
 def test_counter_sees_births_and_deaths():
@@ -199,4 +201,4 @@ def test_counter_sees_births_and_deaths():
 )
 def test_what_cannot_be_traced_is_refused(config, message):
     with pytest.raises(CircuitsError, match=message):
-        trace(config, Shape(1, 8))
+        count_passes(config, Shape(1, 8))

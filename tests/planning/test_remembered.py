@@ -5,7 +5,7 @@ import torch
 from conftest import CONFIGS
 
 from circuits.planning import counter
-from circuits.planning.passes import Shape, trace
+from circuits.planning.passes import Shape, count_passes
 from circuits.planning.remembered import Remembered
 
 
@@ -23,9 +23,9 @@ class _Called:
 @pytest.mark.exhaustive_but("gpt2-settings0", "gemma2-settings1", "llama-settings2")
 def test_passes_are_the_same_without_it(name, settings, monkeypatch):
     config, shape = CONFIGS[name](), Shape(3, 48, padded=True, shared=0)
-    found = trace(config, shape, **settings)
+    found = count_passes(config, shape, **settings)
     monkeypatch.setattr(counter, "Remembered", _Called)
-    assert trace(config, shape, **settings) == found
+    assert count_passes(config, shape, **settings) == found
     assert found.step.peak > 100_000
 
 
