@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -102,6 +103,29 @@ def option_types(name: str) -> dict[str, tuple[str, ...]]:
     return {
         key: tuple(str(value.annotation).split(" | ")) for key, value in _signature(name).items()
     }
+
+
+def meanings(name: str) -> dict[str, str]:
+    """What the options of a task mean, as its class says it.
+
+    Args:
+        name: one of `names()`.
+
+    Returns:
+        Option name -> a sentence.
+
+    Raises:
+        CircuitsError: for an unknown name.
+    """
+    found: dict[str, str] = {}
+    made = _class(_entry(name))
+    assert isinstance(made, type)
+    for one in inspect.getmro(made):
+        text = inspect.cleandoc(vars(one).get("__doc__") or "")
+        for said in re.finditer(r"^(\w+(?:, \w+)*): (.*(?:\n    .*)*)", text, re.MULTILINE):
+            for option in said[1].split(", "):
+                found.setdefault(option, " ".join(said[2].split()))
+    return {option: found[option] for option in options(name)}
 
 
 def _signature(name: str) -> Mapping[str, inspect.Parameter]:

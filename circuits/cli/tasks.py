@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from typing import Annotated
 
 import typer
@@ -16,12 +17,16 @@ def tasks(
     Example: circuits tasks summarization
     """
     import tasks as known
+    from tasks.registry import meanings
 
     if name is None:
         for each in known.names():
             typer.echo(f"{each:<14} {known.describe(each)}")
         return
     typer.echo(known.describe(name))
+    said = meanings(name)
     for option, default in known.options(name).items():
         needed = default is inspect.Parameter.empty
         typer.echo(f"  {option:<20} {'(must be given)' if needed else repr(default)}")
+        for line in textwrap.wrap(said[option], 90):
+            typer.echo(f"      {line}")

@@ -111,6 +111,8 @@ def test_finetune_saves_checkpoints(tmp_path):
 def test_tasks_are_listed_with_their_options():
     assert "summarization" in circuits("tasks").stdout
     assert "corruption" in circuits("tasks", "newsroom").stdout
+    told = circuits("tasks", "table").stdout
+    assert "  clean                'clean'\n      the columns of the prompts, or templates" in told
 
 
 @pytest.mark.parametrize(
