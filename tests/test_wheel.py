@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -110,3 +111,10 @@ def test_the_readmes_first_lines_run_outside_the_checkout(
 def test_the_command_is_there(python: Path, tmp_path: Path) -> None:
     command = python.parent / "circuits"
     assert "discover" in run(command, "--help", cwd=tmp_path)
+    assert run(command, "--version", cwd=tmp_path) == f"circuits {circuits.__version__}\n"
+    found = json.loads(run(command, "doctor", "--json", cwd=tmp_path))
+    assert found["ok"] and found["findings"]["packages"]["said"].endswith("; no conflicts")
+    assert str(python.parents[1]) in found["findings"]["circuits"]["said"]
+    assert found["findings"]["circuits"]["status"] == "ok"
+    assert "umap" in found["findings"]["extras"]["said"]
+    assert "dev" not in found["findings"]["extras"]["said"]
