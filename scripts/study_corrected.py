@@ -1,18 +1,23 @@
-"""Node scores of gradient methods against exact patching: who is right about which nodes.
+"""Gradient methods against exact patching: who is right about which nodes; and their circuits.
 
     python scripts/study_corrected.py [--models smollm2-135m gemma3-270m] [--task ioi] [--n 16]
-        [--seeds 0 1]
+        [--seeds 0 1] [--judge 12]
 
 The exact effect of a head or an MLP is how much the metric falls when what it puts out is replaced,
 at all positions, by what it puts out on the corrupted prompt, everything behind it running again.
 Scores and effects are means over the same pairs. Of heads and of MLPs apart, for each seed of the
 pairs:
 
-- Pearson's r and Spearman's rho of scores with effects;
+- Pearson's r of scores with effects; r but one, without the node that the method misses most, for
+  one node of a large score is all that r looks at; Spearman's rho;
 - sign: of the nodes that make up 90 % of all |effect|, the share whose score has its sign, each
   counted by its effect;
 - size: sum of |scores| over sum of |effects|. A method may rank well and yet be off in size;
 - error: sum of |score - effect| over sum of |effect|; 1 is what scores of zero give.
+
+With `--judge`, circuits of edges by each method's scores of the same pairs, on so many pairs of the
+test split: CPR (signed) and CMD (absolute) on the shares of edges below, and f at 1 and 2 % by both
+rankings.
 """
 
 from __future__ import annotations
@@ -27,7 +32,8 @@ from scipy.stats import pearsonr, spearmanr
 from studies import table
 
 import tasks
-from circuits.attribution import attribute_nodes
+from circuits.attribution import attribute, attribute_nodes
+from circuits.evaluation import CurveConfig, faithfulness
 from circuits.intervention.patching import PatchSpec, patch
 from circuits.models import HookedModel
 from tasks.pairs import PairSet
@@ -45,6 +51,9 @@ SITES = {
     "MLPs": PatchSpec("mlp_out", "noise", ("layer",)),
 }
 MOST = 0.9
+COLUMNS = ("r", "r but one", "rho", "sign", "size", "error")
+FRACTIONS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+CURVE = ("CPR", "CMD", "1 % signed", "1 % absolute", "2 % signed", "2 % absolute")
 
 
 def effects(model: HookedModel, pairs: PairSet, kind: str) -> np.ndarray[Any, Any]:
@@ -56,20 +65,38 @@ def effects(model: HookedModel, pairs: PairSet, kind: str) -> np.ndarray[Any, An
 
 
 def compared(scores: np.ndarray[Any, Any], exact: np.ndarray[Any, Any]) -> list[float]:
-    """r, rho, sign, size, error."""
+    """The columns of the table."""
     order = np.argsort(-np.abs(exact))
     sizes = np.abs(exact)[order]
     large = order[: int(np.searchsorted(np.cumsum(sizes), MOST * sizes.sum())) + 1]
     weight = np.abs(exact[large])
     right = np.sign(scores[large]) == np.sign(exact[large])
     whole = np.abs(exact).sum()
+    rest = np.arange(len(exact)) != np.abs(scores - exact).argmax()
     return [
         float(pearsonr(scores, exact).statistic),
+        float(pearsonr(scores[rest], exact[rest]).statistic),
         float(spearmanr(scores, exact).statistic),
         float((weight * right).sum() / weight.sum()),
         float(np.abs(scores).sum() / whole),
         float(np.abs(scores - exact).sum() / whole),
     ]
+
+
+def circuit_rows(model: HookedModel, pairs: PairSet, judged: PairSet) -> list[list[str]]:
+    """Figures of each method's circuits of edges."""
+    rows = []
+    for name, (method, settings) in METHODS.items():
+        scores = attribute(model, pairs, method, **settings)
+        curve = CurveConfig(fractions=FRACTIONS, n_random=0)
+        found = faithfulness(model, scores, judged, curve=curve)
+        at = [
+            found.curves[ranking].at(share)
+            for share in (0.01, 0.02)
+            for ranking in ("signed", "absolute")
+        ]
+        rows.append([name, *(f"{one.value:.2f}" for one in (found.cpr, found.cmd, *at))])
+    return rows
 
 
 def main() -> None:
@@ -80,6 +107,7 @@ def main() -> None:
     parser.add_argument("--corruption", default=None, help="of ioi: abc or swap")
     parser.add_argument("--n", type=int, default=16)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--judge", type=int, default=0, help="pairs to judge circuits on; 0: none")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -101,7 +129,11 @@ def main() -> None:
                     rows[kind].append([name, *(f"{figure:.2f}" for figure in figures)])
             for kind in SITES:
                 print(f"\n{source}, seed {seed}, {len(exact[kind])} {kind}, n = {given.n}\n")
-                print(table(["method", "r", "rho", "sign", "size", "error"], rows[kind]))
+                print(table(["method", *COLUMNS], rows[kind]), flush=True)
+            if given.judge:
+                judged = task.pairs(model.tokenizer, n=given.judge, split="test", seed=seed)
+                print(f"\n{source}, seed {seed}, circuits of edges, n = {given.judge}\n")
+                print(table(["method", *CURVE], circuit_rows(model, pairs, judged)), flush=True)
 
 
 if __name__ == "__main__":

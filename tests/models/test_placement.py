@@ -36,12 +36,13 @@ def spread(name, second, first):
 
 
 def works(model, pairs):
-    """Scores of edges and neurons, a circuit run, patched heads and paths."""
+    """Scores of edges and neurons, corrected ones too, a circuit run, patched heads and paths."""
     scores = circuits.attribute(model, pairs, steps=2)
     circuit = [select(scores, size=30)]
     found = [scores.matrix, measure(model, pairs, circuit).circuits]
     found.append(measure(model, pairs, circuit, ablation="mean").circuits)
     found.append(circuits.attribute_nodes(model, pairs, level="neuron").values)
+    found += [circuits.attribute(model, pairs, how).matrix for how in ("relp", "gim")]
     found += patch(model, pairs, PatchSpec("z")).values.values()
     found += path_patch(model, pairs, ["a0.h0->m1", "m0->logits"]).values.values()
     return [one.cpu() for one in found]

@@ -60,10 +60,11 @@ def test_scores_are_those_of_the_dequantised_weights(name, kind, model_folder, r
         model_folder(name), device="cpu", weights=WeightLoading(kind)
     )
     plain, pairs = HookedModel(turned_back(model.hf), None, "plain"), random_pairs(n=2)
-    found, expected = (circuits.attribute(each, pairs, steps=2).matrix for each in (model, plain))
-    reach = float(expected.abs().max())
-    assert reach > 0
-    assert torch.allclose(found, expected, rtol=0, atol=1e-5 * reach)
+    for how in ({"method": "relp"}, {"method": "gim"}, {"steps": 2}):
+        found, expected = (circuits.attribute(each, pairs, **how).matrix for each in (model, plain))
+        reach = float(expected.abs().max())
+        assert reach > 0
+        assert torch.allclose(found, expected, rtol=0, atol=1e-5 * reach)
     unquantised = HookedModel.from_pretrained(model_folder(name), device="cpu")
     assert not torch.allclose(found, circuits.attribute(unquantised, pairs, steps=2).matrix)
     assert model.weight_bytes < 0.8 * unquantised.weight_bytes

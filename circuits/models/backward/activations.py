@@ -41,10 +41,10 @@ class _ByRatio(torch.autograd.Function):
     @staticmethod
     def forward(ctx: _Context, x: Tensor, own: Callable[[Tensor], Tensor]) -> Tensor:
         y = own(x)
-        ctx.save_for_backward((y / x).masked_fill_(x == 0, 0.0))
+        ctx.save_for_backward((y.to(x.device) / x).masked_fill_(x == 0, 0.0))
         return y
 
     @staticmethod
     def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None]:
         (ratio,) = ctx.saved_tensors
-        return gradient * ratio, None
+        return gradient.to(ratio.device) * ratio, None

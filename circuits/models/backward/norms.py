@@ -51,6 +51,7 @@ class _Frozen(torch.autograd.Function):
     def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None, None]:
         (inverse,) = ctx.saved_tensors
         norm: Norm = ctx.norm
+        gradient = gradient.to(inverse.device)  # of a model on several devices
         return norm.scaled_back(gradient, inverse).to(ctx.dtype), None, None
 
 
