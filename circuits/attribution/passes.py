@@ -139,7 +139,7 @@ class Passes:
         for stream, leaf in zip(self.model.view.streams, leaves, strict=True):
             hooks.before(stream.entry, partial(_instead, leaf))
         attach()
-        with self.rules.followed(self.model), torch.enable_grad():
+        with self.rules.followed(self.model, hooks), torch.enable_grad():
             logits = self._logits(
                 self.batch.clean, self.batch, hooks, self.prefix, recompute=self.recompute
             )

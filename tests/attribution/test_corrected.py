@@ -227,19 +227,20 @@ def test_relevance_is_conserved_where_nothing_is_added(name, hooked, random_pair
     """No biases: all relevance of the metric comes from the embedding, and all arrives there."""
     model, pairs = hooked(name), random_pairs(n=2, seed=1)
     batch = pairs.batch([0, 1])
-    leaves, hooks = [], Hooks()
+    leaves = []
 
     def enter(x):
         leaves.append(x.detach().requires_grad_())
         return leaves[-1]
 
-    for stream in model.view.streams:
-        hooks.before(stream.entry, enter)
     given = circuits.attribution.method("relp", attention="constant").rules
     found = {}
     for kind, rules in (("relp", given), ("gradient", BackwardRules())):
         leaves.clear()
-        with rules.followed(model), torch.enable_grad():
+        hooks = Hooks()
+        for stream in model.view.streams:
+            hooks.before(stream.entry, enter)
+        with rules.followed(model, hooks), torch.enable_grad():
             logits = model.logits(batch.clean, batch, hooks)
             metric = METRICS["logit-difference"](logits, batch).sum()
             gradients = torch.autograd.grad(metric, leaves)
@@ -294,7 +295,7 @@ def test_both_factors_of_a_gate_by_hand(random_pairs):
     hooks.after(mlp.up_proj, partial(leaf, "u", u))
     hooks.before(mlp.down_proj, lambda x: seen.setdefault("h", x))
     rules = circuits.attribution.method("relp").rules
-    with rules.followed(model), torch.enable_grad():
+    with rules.followed(model, hooks), torch.enable_grad():
         model.logits(batch.clean, batch, hooks)
         of_g, of_u, of_h = torch.autograd.grad(
             seen["h"].sum(), [seen["g"], seen["u"], seen["h"]], allow_unused=True

@@ -7,7 +7,7 @@ inside a factor of another one (the pattern, times the values), so a quarter is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -36,10 +36,10 @@ def share_gates(hooks: Hooks, hidden: nn.Module, share: float) -> None:
 def share_ports(hooks: Hooks, attention: Attention, shares: Mapping[str, float]) -> None:
     """Let queries, keys and values have a share of their gradient.
 
-    What watches a projection's output, by hooks that come after these, sees the share.
+    What watches a projection's output, by hooks that come before these, sees the share.
 
     Args:
-        hooks: to add to.
+        hooks: to add to, behind all that watches.
         attention: whose projections.
         shares: by port, "q", "k", "v"; 1 where one is left out.
     """
@@ -49,29 +49,26 @@ def share_ports(hooks: Hooks, attention: Attention, shares: Mapping[str, float])
     for module, found in by_module.items():
         if len(found) == 1:
             (share,) = found.values()
-            edit = partial(_watch, share)
+            edit = partial(_Share.apply, share)
         else:
-            edit = partial(_watch_features, attention, found)
+            edit = partial(_share_features, attention, found)
         hooks.after(module, edit, in_graph=True)
 
 
-def _watch(share: float | Tensor, output: Tensor) -> None:
-    output.register_hook(lambda gradient: gradient * share)
-
-
-def _watch_features(attention: Attention, shares: Mapping[str, float], output: Tensor) -> None:
+def _share_features(attention: Attention, shares: Mapping[str, float], output: Tensor) -> Tensor:
     of_features = torch.ones_like(output[0, :1])
     for one in attention.projections:
         if one.port in shares:
             one.heads(of_features).fill_(shares[one.port])
-    _watch(of_features[0], output)
+    shared: Callable[..., Tensor] = _Share.apply
+    return shared(of_features[0], output)
 
 
 class _Share(torch.autograd.Function):
     """The same tensor, and a share of its gradient."""
 
     @staticmethod
-    def forward(ctx: _Context, share: float, x: Tensor) -> Tensor:
+    def forward(ctx: _Context, share: float | Tensor, x: Tensor) -> Tensor:
         ctx.share = share
         return x.view_as(x)
 

@@ -70,14 +70,15 @@ class BackwardRules:
             )
 
     @contextmanager
-    def followed(self, model: HookedModel) -> Iterator[None]:
-        """For one block of code, backward passes follow these rules.
+    def followed(self, model: HookedModel, hooks: Hooks) -> Iterator[None]:
+        """For one block of code, the backward pass of one run follows these rules.
 
-        Both the forward pass and the backward pass belong into the block. Hooks that are put in
-        place within it see a projection's gradient behind its share, and a gated product's before.
+        Both the forward pass and the backward pass belong into the block. What watches the run sees
+        the share of a projection's gradient that goes on, and all of a gated product's.
 
         Args:
             model: one that `require` lets pass.
+            hooks: of that run, all that watches it added; they are added to.
 
         Yields:
             Nothing; on exit the model is as before.
@@ -85,7 +86,7 @@ class BackwardRules:
         if self == PLAIN:
             yield
             return
-        hooks = Hooks()
+        first = Hooks()
         forwards: dict[nn.Module, Callable[..., object]] = {}
         parts, view = model.nonlinear, model.view
         if self.frozen_norms:
@@ -94,7 +95,7 @@ class BackwardRules:
             forwards |= {module: by_ratio(module) for module in parts.activations}
         if self.gate_share is not None:
             for mlp in parts.gated:
-                share_gates(hooks, mlp.hidden, self.gate_share)
+                share_gates(first, mlp.hidden, self.gate_share)
         shares = {"q": self.score_share, "k": self.score_share, "v": self.value_share}
         given = {port: share for port, share in shares.items() if share is not None}
         for attention in view.attentions:
@@ -102,7 +103,7 @@ class BackwardRules:
                 share_ports(hooks, attention, given)
             if self.temperature is not None:
                 forwards[attention.module] = tempered(attention.module, self.temperature)
-        with replaced_forwards(forwards), hooks:
+        with replaced_forwards(forwards), first:
             yield
 
 
