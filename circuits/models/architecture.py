@@ -7,8 +7,9 @@ by model type; `selfcheck.py` proves the outcome. What does not fit is refused w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -111,8 +112,18 @@ def _tail(model: PreTrainedModel, mapping: Parts) -> tuple[nn.Module, ...]:
         attention, names = module_of(block, part), part.submodules
         for port in ("qkv",) if "qkv" in names else ("k", "v"):
             shared.add(module_of(attention, names[port]))
-    alone = (module for module in block.modules() if isinstance(module, _BY_POSITION))
-    return tuple(module for module in alone if module not in shared)
+    return tuple(_by_position(block, shared))
+
+
+def _by_position(module: nn.Module, left_out: set[nn.Module]) -> Iterator[nn.Module]:
+    """What of a module works on each position alone, an adapted map with its adapter as one."""
+    for child in module.children():
+        if child in left_out:
+            continue
+        if isinstance(child, (*_BY_POSITION, BaseTunerLayer)):
+            yield child
+        else:
+            yield from _by_position(child, left_out)
 
 
 class _Build:

@@ -31,6 +31,7 @@ from circuits.errors import CircuitsError
 from circuits.models.adapters import quiet_peft
 from circuits.models.architecture import separable
 from circuits.models.language import auto_class, tower
+from circuits.models.lean_training import fused_activations, last_layer_alone
 from circuits.models.quantised import QuantisedLinear, quantisable
 from circuits.models.recompute import Recomputable, recomputed
 from circuits.models.sparse_last_layer import sparse_last_layer
@@ -175,12 +176,15 @@ def _traced(
     model.requires_grad_(trains == "weights")
     if trains == "lora":
         _adapt(model)
+    if trains is not None:
+        tail = last_layer_alone(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     tensors = storages([*model.parameters(), *model.buffers()])
     try:
         forward = _run(model, shape, backward=False)
         torch.nn.Module.train(model, trains is not None)
-        step = _run(model, shape, backward=True, trained=trained, tail=tail, again=again)
+        with nullcontext() if trains is None else fused_activations(model):
+            step = _run(model, shape, backward=True, trained=trained, tail=tail, again=again)
         start = replace(shape, length=shape.shared, shared=0, answer_positions=1)
         prefix = _run(model, start, backward=False) if shape.shared else None
     except _FAILURES as error:

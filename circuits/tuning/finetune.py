@@ -20,6 +20,7 @@ from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
+from circuits.models.lean_training import fused_activations
 from circuits.options.tuning import FinetuneSettings
 from circuits.tuning.batches import TunedModel, require_examples
 from circuits.tuning.trainer import TargetTrainer, TrainingData
@@ -137,6 +138,7 @@ def finetune(
             data = TrainingData(examples, validation, tokenizer)
             with (
                 only_new_garbage(),
+                fused_activations(model),
                 layers_run_again(model) if settings.recompute else nullcontext(),
             ):
                 trainer = TargetTrainer(model, arguments, settings, data, folder)

@@ -13,11 +13,18 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from circuits.errors import CircuitsError
-from circuits.tuning.batches import TargetBatch, TunedModel, by_length, collate, fed_length
+from circuits.models.sparse_last_layer import sparse_last_layer
+from circuits.tuning.batches import (
+    TargetBatch,
+    TunedModel,
+    by_length,
+    collate,
+    fed_length,
+)
 from tasks.pairs import TrainingExample
 
 
@@ -46,12 +53,19 @@ class TargetScores:
 
 
 def target_logits(
-    model: TunedModel, batch: TargetBatch, *, run: Callable[..., Any] | None = None
+    model: TunedModel,
+    batch: TargetBatch,
+    *,
+    run: Callable[..., Any] | None = None,
+    tail: Sequence[nn.Module] = (),
 ) -> Float[Tensor, "read vocabulary"]:
-    """Answer logits of a batch, in float32. `model`: Hugging Face causal, PEFT or not. `run`: the
-    same, as it is called where it is spread over processes.
+    """Answer logits of a batch, in float32.
+
+    model: Hugging Face causal, PEFT or not. run: the same, as it is called where it is spread over
+    processes. tail: modules of the last layer that are run where a target is read, nowhere else.
     """
-    with _only_at(model, batch):
+    narrow = sparse_last_layer(tail, len(batch), batch.example_index, batch.position)
+    with _only_at(model, batch), narrow:
         logits: Tensor = (run or model)(
             input_ids=batch.tokens, attention_mask=batch.mask.long(), use_cache=False
         ).logits

@@ -39,8 +39,9 @@ from transformers import (
 from typing_extensions import override
 
 from circuits.errors import CircuitsError
+from circuits.models.lean_training import last_layer_alone
 from circuits.options.tuning import FinetuneSettings
-from circuits.tuning.batches import Piece, Share, TunedModel, training_pieces
+from circuits.tuning.batches import Piece, Share, TunedModel, training_pieces, without_adapter
 from circuits.tuning.loss import score_targets, summed_loss, target_logits
 from circuits.tuning.training_folder import TrainingFolder, load_weights, write_model
 from circuits.tuning.training_log import TrainingLog, TrainingStep, ValidationStep
@@ -78,6 +79,9 @@ class TargetTrainer(Trainer):
         self.state_goes_to = str(arguments.output_dir)
         matrices = [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
         self.decayed = matrices  # FSDP flattens them
+        # Run again in the backward pass, or spread, the last layer must be the same both times.
+        alone = arguments.world_size == 1 and not settings.recompute
+        self.tail = last_layer_alone(without_adapter(model)) if alone else ()
         self.bar: tqdm[Any] = tqdm(disable=True)
         use_cache = getattr(model.config, "use_cache", None)
         super().__init__(
@@ -153,7 +157,7 @@ class TargetTrainer(Trainer):
         """
         piece: Piece = inputs["piece"]
         batch = piece.batch.to(self.args.device)
-        logits = target_logits(self.tuned, batch, run=model)
+        logits = target_logits(self.tuned, batch, run=model, tail=self.tail)
         loss = summed_loss(logits, batch.labels, piece.step_targets)
         hits = (logits.detach().argmax(-1) == batch.labels).float().sum() / piece.step_targets
         self.unread.append(torch.stack([loss.detach(), hits]))

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from circuits.errors import CircuitsError
-from circuits.tuning.batches import collate
+from circuits.models.lean_training import last_layer_alone
+from circuits.tuning.batches import collate, without_adapter
 from circuits.tuning.loss import score_targets, summed_loss, target_logits
+from circuits.tuning.targets import lora_config, wrap
 
 MODELS = ["gpt2", "llama", "llama-mha"]
 
@@ -39,6 +41,59 @@ def test_loss_and_gradients_equal_the_reference(name, load, make_examples):
         scale = wanted[parameter_name].abs().max()
         assert scale > 0
         assert torch.allclose(parameter.grad, wanted[parameter_name], atol=1e-5 * float(scale))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gptj", "opt"])
+@pytest.mark.parametrize("adapted", [False, True])
+def test_the_last_layer_where_it_is_read_is_the_last_layer(name, adapted, load, make_examples):
+    """Loss and gradients, the adapter's own maps included."""
+    model = load(name).eval()
+    if adapted:
+        torch.manual_seed(0)
+        last = model.config.num_hidden_layers - 1
+        model = wrap(model, lora_config([0, last], model, rank=2))
+        with torch.no_grad():
+            for part, weight in model.named_parameters():
+                if "lora_B" in part:
+                    weight.normal_(std=0.3)
+    batch, found = collate(make_examples(6)), []
+    tail, seen = last_layer_alone(without_adapter(model)), []
+    handles = [part.register_forward_hook(lambda *given: seen.append(given[2])) for part in tail]
+    for modules in ((), tail):
+        model.zero_grad()
+        seen.clear()
+        loss = summed_loss(
+            target_logits(model, batch, tail=modules), batch.labels, len(batch.labels)
+        )
+        loss.backward()
+        grads = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        found.append((loss.item(), grads))
+    for handle in handles:
+        handle.remove()
+    assert len(tail) >= 4 and len(seen) == len(tail)
+    rows = [out.flatten(0, -2).abs().sum(-1) for out in seen]
+    assert all(int((row > 0).sum()) <= len(batch.labels) < len(row) for row in rows)
+    (expected, wanted), (loss, grads) = found
+    assert loss == pytest.approx(expected, rel=1e-6) and wanted.keys() == grads.keys()
+    for part, gradient in wanted.items():
+        scale = float(gradient.abs().max())
+        assert torch.allclose(grads[part], gradient, atol=1e-5 * scale, rtol=0), part
+    assert any(float(gradient.abs().max()) > 0 for gradient in wanted.values())
+
+
+def test_what_is_not_known_or_drops_is_run_everywhere(load, monkeypatch):
+    model = load("gpt2")
+    torch.manual_seed(0)
+    wrapped = wrap(model, lora_config([2], model, rank=2, parts=("mlp",), dropout=0.1))
+    assert (
+        len(last_layer_alone(wrapped.get_base_model())) == len(last_layer_alone(load("gpt2"))) - 2
+    )
+
+    def refuse(_):
+        raise CircuitsError("unknown parts")
+
+    monkeypatch.setattr("circuits.models.lean_training.separable", refuse)
+    assert last_layer_alone(model) == ()
 
 
 @pytest.mark.parametrize("name", MODELS)

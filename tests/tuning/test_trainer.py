@@ -6,6 +6,7 @@ import csv
 import gc
 import random
 import weakref
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 
@@ -16,6 +17,7 @@ from oracles import training
 from transformers import AutoModelForCausalLM, set_seed
 
 from circuits.errors import CircuitsError
+from circuits.models.lean_training import fused_activations
 from circuits.options.tuning import FinetuneSettings
 from circuits.tuning.batches import (
     Share,
@@ -220,6 +222,22 @@ def test_checkpoints_evenly_spaced_in_their_logarithms(load, make_examples, tmp_
     settings = replace(PLAIN, steps=9, log_checkpoints=3, checkpoint_steps=(5,))
     result = finetune(load("gpt2"), make_examples(4), tmp_path, settings=settings, progress=False)
     assert list(result.checkpoints) == [1, 3, 5, 9]
+
+
+def test_the_fused_gelu_is_the_same_function(load):
+    model = load("gpt2")
+    part = model.transformer.h[0].mlp.act
+    x = torch.linspace(-6, 6, 4001, requires_grad=True)
+    found = []
+    for context in (nullcontext(), fused_activations(model)):
+        with context:
+            y = part(x)
+        (slope,) = torch.autograd.grad(y.sum(), x)
+        found.append((y.detach(), slope, type(y.grad_fn).__name__))
+    (plain, slope, name), (fused, other, kernel) = found
+    assert name != kernel == "GeluBackward0"
+    assert torch.allclose(fused, plain, atol=2e-6) and torch.allclose(other, slope, atol=2e-6)
+    assert "forward" not in vars(part)
 
 
 def test_garbage_of_a_run_is_gone_after_it(load, make_examples, tmp_path):
