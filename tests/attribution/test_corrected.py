@@ -27,7 +27,7 @@ WAYS = {
     "relp-constant": ({"method": "relp", "attention": "constant"}, oracle.RELP_CONSTANT),
     "gim": ({"method": "gim"}, oracle.GIM),
 }
-KEPT = ("gpt2-relp", "gpt2-gim", "gemma2-relp-constant", "llama-gim", "bloom-gim", "gptj-relp")
+KEPT = ("gpt2-relp", "gpt2-gim", "gemma2-relp-constant", "qwen3-gim", "bloom-gim", "gptj-relp")
 
 
 def ruled(given):
