@@ -113,6 +113,13 @@ class TargetTrainer(Trainer):
         self.write_log()
         return self.log_so_far
 
+    @override
+    def create_accelerator_and_postprocess(self) -> None:
+        """Without a move to the first device, where accelerate would have it, of one process."""
+        super().create_accelerator_and_postprocess()
+        if self.args.world_size == 1:
+            self.accelerator.device_placement = False
+
     # What is trained on
 
     @override
