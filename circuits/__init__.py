@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from circuits.errors import CircuitsError, InputError, UndefinedMetricError, UnsupportedError
 
 if TYPE_CHECKING:
-    from circuits.attribution import attribute, attribute_nodes
+    from circuits.attribution import attribute, attribute_nodes, patch_edges
+    from circuits.attribution.edge_effects import EdgeEffects
     from circuits.comparison import Comparison, CrossEvaluation, Evolution, compare, cross_evaluate
     from circuits.doctor import Diagnosis, diagnose
     from circuits.evaluation import (
@@ -80,7 +81,8 @@ __version__ = "0.1.0"
 """The one place that says it: the distribution, `circuits --version` and result files take it."""
 
 _HOMES = {
-    "circuits.attribution": ("attribute", "attribute_nodes"),
+    "circuits.attribution": ("attribute", "attribute_nodes", "patch_edges"),
+    "circuits.attribution.edge_effects": ("EdgeEffects",),
     "circuits.comparison": (
         "Comparison",
         "CrossEvaluation",
@@ -166,6 +168,7 @@ __all__ = [
     "Curve",
     "CurveConfig",
     "Diagnosis",
+    "EdgeEffects",
     "EdgeScores",
     "Estimate",
     "Estimates",
@@ -226,6 +229,7 @@ __all__ = [
     "minimality",
     "open_run",
     "patch",
+    "patch_edges",
     "path_patch",
     "plot",
     "reliability",

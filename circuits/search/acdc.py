@@ -11,7 +11,7 @@
 first. `AcdcConfig` says what counts as a change, and of what the threshold is a share.
 
 Cost: one run of the layers from the reader's own on, for each trial; a reader's edges are guessed
-ahead and run side by side (`speculation.py`, `stacked.py`). Nothing is approximated.
+ahead and run side by side (`speculation.py`, `intervention.batched_runner`), exactly.
 Source: Conmy et al. (2023), "Towards Automated Circuit Discovery for Mechanistic Interpretability",
 algorithm 1.
 """

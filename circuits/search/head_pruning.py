@@ -32,6 +32,7 @@ from tqdm.auto import tqdm
 from circuits.errors import CircuitsError
 from circuits.graph import Provenance
 from circuits.graph.provenance import DataRecord
+from circuits.intervention.cached_modules import CachedModules
 from circuits.metrics import Metric, metric_for
 from circuits.models import HookedModel
 from circuits.options.choices import HeadAblation
@@ -41,7 +42,6 @@ from circuits.provenance import describe_model, describe_pairs, versions
 from circuits.runtime.batching import over_batches
 from circuits.runtime.result_file import Record, ResultFile
 from circuits.search.ablation import HeadAblationRun
-from circuits.search.replay import CachedModules
 from circuits.search.result import Step
 from circuits.search.speculation import decide
 from circuits.statistics.estimate import Estimate, mean_estimates

@@ -9,14 +9,12 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from circuits.intervention.ablation import Constants
+from circuits.intervention.batched_runner import BatchedCircuitRunner
 from circuits.metrics import Metric
 from circuits.models import HookedModel
 from circuits.runtime.batching import over_batches
 from circuits.runtime.oom import out_of_memory
-from circuits.search.stacked import BatchedCircuitRunner
 from tasks.pairs import PairBatch, PairSet
-
-_TOKENS = 4096  # in one pass, copies included, by default
 
 
 class Trials:
@@ -60,8 +58,7 @@ class Trials:
     @property
     def width(self) -> int:
         """How many circuits fit in one pass."""
-        most = max(runner.batch.clean.numel() for runner in self.runners)
-        return max(1, min(32, _TOKENS // most))
+        return min(runner.width for runner in self.runners)
 
     def settle(self, mask: Bool[Tensor, "source reader"]) -> None:
         """Run a circuit that those asked for next differ from in few edges."""

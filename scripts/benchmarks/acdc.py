@@ -29,10 +29,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import tasks
 from circuits.graph import Circuit
 from circuits.intervention import CircuitRunner
+from circuits.intervention.batched_runner import BatchedCircuitRunner
 from circuits.models import HookedModel
 from circuits.options.run import RunOptions
 from circuits.search import AcdcConfig, Search, acdc
-from circuits.search.stacked import BatchedCircuitRunner
 from tasks.pairs import PairBatch, PairSet, PromptPair
 
 THRESHOLDS = (0.0, 0.02, 0.2)

@@ -39,9 +39,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from circuits.graph import NodeCircuit, Units
 from circuits.intervention import CircuitRunner
+from circuits.intervention.batched_runner import BatchedCircuitRunner
 from circuits.intervention.patching import PatchSpec, patch
 from circuits.models import HookedModel
-from circuits.search.stacked import BatchedCircuitRunner
 from tasks.pairs import PairBatch, PairSet, PromptPair
 
 COPIES, PATCHED = 8, 16

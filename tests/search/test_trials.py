@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from circuits.intervention.batched_runner import BatchedCircuitRunner
 from circuits.metrics import metric_for
-from circuits.search.stacked import BatchedCircuitRunner
 from circuits.search.trials import Trials
 
 

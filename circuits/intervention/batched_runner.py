@@ -31,17 +31,18 @@ from torch import Tensor, nn
 
 from circuits.graph import Circuit
 from circuits.intervention.ablation import AblatedRun, Constants
+from circuits.intervention.cached_modules import CachedModules, repeated
 from circuits.intervention.executor import CircuitRunner, Logits
+from circuits.intervention.source_differences import Answers, SettledSums, SourceDifferences
 from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
 from circuits.models.inputs import Prefix
 from circuits.models.norm import Norm
 from circuits.models.placement import through
 from circuits.models.view import Layer, Projection, ReadsHeads
-from circuits.search.replay import CachedModules, repeated
-from circuits.search.source_differences import Answers, SettledSums, SourceDifferences
 from tasks.pairs import PairBatch
 
+_TOKENS = 4096  # in one pass, copies included
 _HELD = 2**28  # numbers kept widened for each batch: 1 GB in float32
 
 Stream = Float[Tensor, "batch pos d_model"]
@@ -116,6 +117,11 @@ class BatchedCircuitRunner:
             corrupted = self.logits(torch.zeros(1, *model.layout.shape, dtype=torch.bool))[0]
             self.layers_run = 0
         self.corrupted = corrupted
+
+    @property
+    def width(self) -> int:
+        """How many circuits are worth running side by side."""
+        return max(1, min(32, _TOKENS // self.batch.clean.numel()))
 
     def logits(self, keep: Bool[Tensor, "copy source reader"]) -> Float[Tensor, "copy read vocab"]:
         """Answer logits of each copy's circuit; no entry of `keep` but edges."""

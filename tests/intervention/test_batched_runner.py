@@ -7,7 +7,7 @@ from conftest import CONFIGS
 from circuits.graph import Circuit
 from circuits.intervention import CircuitRunner
 from circuits.intervention.ablation import constants
-from circuits.search.stacked import BatchedCircuitRunner
+from circuits.intervention.batched_runner import BatchedCircuitRunner
 
 
 def random_masks(layout, shares, seed=0):

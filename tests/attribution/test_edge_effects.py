@@ -1,0 +1,64 @@
+"""Effects of chosen edges, against the oracle by way of `exact`, which runs the model for each."""
+
+from html import escape
+
+import pytest
+import torch
+from conftest import CONFIGS
+
+import circuits
+from circuits.errors import CircuitsError
+from circuits.options.run import RunOptions
+
+
+def all_edges(layout):
+    return [layout.edge_name(row, column) for row, column in layout.mask.nonzero().tolist()]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.exhaustive_but("gpt2", "gemma2", "gptj")
+def test_equal_patching_every_edge_by_itself(name, hooked, random_pairs):
+    model, pairs = hooked(name), random_pairs(n=3, lengths=[9, 7, 9], answers=2)
+    exact = circuits.attribute(model, pairs, "exact", per_example=True)
+    names = [edge for edge, _ in exact.top(12)]
+    # And some of no weight, of every depth, in no order.
+    names = [*names[::-1], *[edge for edge in all_edges(model.layout)[::29] if edge not in names]]
+    found = circuits.patch_edges(model, pairs, names, options=RunOptions(batch_size=2))
+    expected = torch.stack(
+        [exact.per_example[:, row, column] for row, column in map(model.layout.edge, names)], dim=1
+    )
+    assert float(expected.abs().max()) > 1e-2
+    assert float((found.values - expected).abs().max()) <= 3e-5 * float(expected.abs().max())
+    assert found.edges == tuple(names) and found.metric == "logit-difference"
+
+
+def test_refined_scores_have_the_measured_effects(hooked, random_pairs):
+    model, pairs = hooked("gpt2"), random_pairs(n=3)
+    scores = circuits.attribute(model, pairs, "eap")
+    names = [edge for edge, _ in scores.top(20)]
+    effects = circuits.patch_edges(model, pairs, names)
+    refined = effects.refine(scores)
+    exact = circuits.attribute(model, pairs, "exact")
+    assert refined.method == "eap + 20 exact" and refined.per_example is None
+    for name in names:
+        assert refined[name] == pytest.approx(exact[name], abs=3e-5 * float(exact.matrix.max()))
+        assert refined[name] != scores[name]
+    others = [edge for edge in all_edges(model.layout) if edge not in names]
+    assert all(refined[edge] == scores[edge] for edge in others)
+
+    frame = effects.to_frame()
+    assert list(frame.columns) == ["edge", "effect", "low", "high"] and len(frame) == 20
+    assert ((frame.low <= frame.effect) & (frame.effect <= frame.high)).all()
+    assert "20 of" in repr(effects) and escape(names[0]) in effects._repr_html_()
+    with pytest.raises(CircuitsError, match="do not refine scores of one with"):
+        effects.refine(circuits.attribute(hooked("llama"), pairs, "eap"))
+
+
+def test_what_cannot_be_patched_is_refused(hooked, random_pairs):
+    model, pairs = hooked("gpt2"), random_pairs(n=1)
+    with pytest.raises(CircuitsError, match="m0->logits is named twice"):
+        circuits.patch_edges(model, pairs, ["m0->logits", "m1->logits", "m0->logits"])
+    with pytest.raises(CircuitsError, match="no edges to patch"):
+        circuits.patch_edges(model, pairs, [])
+    with pytest.raises(CircuitsError, match="m9"):
+        circuits.patch_edges(model, pairs, ["m9->logits"])
