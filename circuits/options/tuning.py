@@ -27,7 +27,8 @@ class TrainingOptions(Options):
         clip: The largest gradient norm; None clips nothing.
         accumulation: Pieces that a step's batch is run in, one after the other: less memory, the
             same step.
-        recompute: Run layers again in the backward pass: less memory, more time, the same step.
+        gradient_checkpointing: Run layers again in the backward pass: less memory, more time, the
+            same step.
         bf16: Multiply in bfloat16 (mixed precision); weights, loss and updates stay in float32.
     """
 
@@ -39,7 +40,7 @@ class TrainingOptions(Options):
     betas: tuple[float, float] = (0.9, 0.98)
     clip: Annotated[float, Within(above=0)] | None = 1.0
     accumulation: Positive = 1
-    recompute: bool = False
+    gradient_checkpointing: bool = False
     bf16: bool = False
 
     def __post_init__(self) -> None:

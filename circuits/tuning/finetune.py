@@ -139,7 +139,7 @@ def finetune(
             with (
                 only_new_garbage(),
                 fused_activations(model),
-                layers_run_again(model) if settings.recompute else nullcontext(),
+                layers_run_again(model) if settings.gradient_checkpointing else nullcontext(),
             ):
                 trainer = TargetTrainer(model, arguments, settings, data, folder)
                 log = trainer.run(progress=progress)

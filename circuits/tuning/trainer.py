@@ -80,7 +80,7 @@ class TargetTrainer(Trainer):
         matrices = [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
         self.decayed = matrices  # FSDP flattens them
         # Run again in the backward pass, or spread, the last layer must be the same both times.
-        alone = arguments.world_size == 1 and not settings.recompute
+        alone = arguments.world_size == 1 and not settings.gradient_checkpointing
         self.tail = last_layer_alone(without_adapter(model)) if alone else ()
         self.bar: tqdm[Any] = tqdm(disable=True)
         use_cache = getattr(model.config, "use_cache", None)

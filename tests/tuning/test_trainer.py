@@ -83,22 +83,22 @@ def test_training_equals_the_slow_way(accumulation, small_gpt2_folder, make_exam
 def test_layers_run_again_change_nothing(name, load, make_examples, tmp_path):
     """Dropout included, in the adapter and in the model."""
 
-    def trained(recompute):
+    def trained(checkpointing):
         model, runs = load(name), []
         torch.manual_seed(0)
         model = wrap(model, lora_config([0, 1], model, rank=2, dropout=0.2))
         layers = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList))
         inside = next(layers[1].children())  # the layer's own hooks stand outside of what is again
         inside.register_forward_pre_hook(lambda *_: runs.append(1))
-        settings = replace(PLAIN, recompute=recompute)
-        out = tmp_path / str(recompute)
+        settings = replace(PLAIN, gradient_checkpointing=checkpointing)
+        out = tmp_path / str(checkpointing)
         finetune(model, make_examples(6), out, settings=settings, progress=False)
         plain = model.get_base_model()
         assert not plain.is_activation_checkpointing
         assert not plain.get_input_embeddings()._forward_hooks
         return weights(model), len(runs)
 
-    (plain, once), (again, twice) = trained(recompute=False), trained(recompute=True)
+    (plain, once), (again, twice) = trained(False), trained(True)
     assert (once, twice) == (5, 10)
     assert_same(again, plain, tolerance=1e-6)
 
