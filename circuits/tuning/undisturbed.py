@@ -65,8 +65,8 @@ def layers_run_again(model: TunedModel) -> Iterator[None]:
     plain = without_adapter(model)
     if not plain.supports_gradient_checkpointing:
         raise CircuitsError(
-            f"gradient_checkpointing: a {plain.config.model_type} cannot run its layers again; leave it out, "
-            "and use accumulation for less memory"
+            f"gradient_checkpointing: a {plain.config.model_type} cannot run its layers again; "
+            "leave it out, and use accumulation for less memory"
         )
     # transformers 5.2x gave it another name, and warns of the old one
     word = "activation" if hasattr(plain, "activation_checkpointing_enable") else "gradient"
