@@ -27,7 +27,7 @@ from circuits.metrics import metric_for
 from circuits.models import HookedModel
 from circuits.options.run import RunOptions
 from circuits.runtime.batching import over_batches
-from circuits.runtime.display import Displayed
+from circuits.runtime.display import Plotted
 from circuits.statistics.estimate import Estimates, mean_estimates
 from tasks.pairs import PairBatch, PairSet
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class EdgeEffects(Displayed):
+class EdgeEffects(Plotted):
     """How much the metric falls when each of some edges is corrupted alone.
 
     Attributes:

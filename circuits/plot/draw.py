@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import singledispatch
 
 from plotly.graph_objects import Figure  # singledispatch reads it at run time
 
+from circuits.attribution.edge_effects import EdgeEffects
 from circuits.comparison import Comparison, CrossEvaluation, Evolution
 from circuits.errors import InputError
 from circuits.evaluation import Evaluation, Faithfulness, Minimality, Reliability, Stability
@@ -15,6 +17,7 @@ from circuits.model_diff import ModelDiff
 from circuits.model_diff.hidden import RepresentationTrajectory
 from circuits.plot.figures import circuit_graph as graph
 from circuits.plot.figures import comparison as compared
+from circuits.plot.figures import edge_effects as measured
 from circuits.plot.figures import faithfulness as curves
 from circuits.plot.figures import lora as lora_figures
 from circuits.plot.figures import minimality as removed
@@ -117,6 +120,26 @@ def evaluation(result: Evaluation, *, dark: bool = False) -> Figure:
     )
     height = curves.faithfulness_height(len(result.order), columns)
     return as_figure(plot, height=height, dark=dark)
+
+
+@draw.register
+def edge_effects(
+    effects: EdgeEffects, *, estimates: Sequence[EdgeScores] = (), dark: bool = False
+) -> Figure:
+    """What single edges do, or how far estimates are from it.
+
+    Args:
+        effects: what `circuits.patch_edges` returned.
+        estimates: scores of the same model; a panel for each holds them against the effects.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure.
+    """
+    height = measured.effects_height(effects, len(estimates))
+    if estimates:
+        return as_figure(measured.estimate_panels(effects, estimates), height=height, dark=dark)
+    return as_figure(measured.effect_dots(effects), height=height, dark=dark)
 
 
 @draw.register
