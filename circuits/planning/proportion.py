@@ -16,8 +16,9 @@ class Proportion:
     """A job whose passes were counted at one pair and at the most pairs that are asked about.
 
     What is computed and kept is a straight line over the batch, which both ends give exactly. Peaks
-    are the highest of several lines where layers are turned back out of their quantisation, which
-    takes as much for every batch: between the ends they lie on or below what is said here.
+    are the highest of several lines where something takes as much for every batch (layers that are
+    turned back out of their quantisation, the gradients of all weights in training): between the
+    ends they lie on or below what is said here.
     """
 
     sizes: Sizes

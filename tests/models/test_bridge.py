@@ -185,6 +185,8 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
         "task_performance": circuits.task_performance(model, pairs),
         "patch": circuits.patch(model, pairs, PatchSpec("z")),
         "path_patch": circuits.path_patch(model, pairs, ["a0.h0->logits", "input->m0"]),
+        "patch_edges": circuits.patch_edges(model, pairs, ["input->m0"]),
+        "inspect": circuits.inspect(tmp_path / "model"),
         "select": circuit,
         "select_nodes": circuits.select_nodes(nodes, 4),
         "lora_config": circuits.lora_config(circuit, model, rank=2),
@@ -193,12 +195,15 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
     assert all(one is not None for one in done.values()) and programs == []
     functions = {name for name in circuits.__all__ if name.islower()}
     apart = {
+        "ablated_model",
         "close_engine",
         "compare_lora_targets",
+        "diagnose",
+        "export_ablated",
         "open_run",
         "plot",
         "until_stable",
-    }  # below, or without a model
+    }  # below, without a model, or not for this architecture
     assert functions <= done.keys() | apart, "a function of the API is not tried"
     training = {"settings": settings, "progress": False}
     whole, _ = load_model(tmp_path / "model", device="cpu")

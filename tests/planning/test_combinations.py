@@ -183,6 +183,10 @@ def test_training_is_never_of_fewer_examples_unasked(name):
     assert fit.changes == "nothing" and fit.combination.batch == 8
     assert fit.combination.workers == 1 and fit.seconds == pytest.approx(one)
     tight = combinations(CONFIG, job, Devices(4, takes[4].total), rates(WORK_BOUND))
-    assert [(fit.changes, fit.combination.batch) for fit in tight.fits] == [("examples", 5)]
+    # Training's peak is the higher of two lines over the batch, so that four may be said of five.
+    (fewer,) = tight.fits
+    assert fewer.changes == "examples" and fewer.combination.batch == (
+        4 if name == "finetune" else 5
+    )
     none = combinations(CONFIG, job, Devices(4, 1000), rates(WORK_BOUND))
     assert none.fits == () and none.nearest.bytes == takes[0].total
