@@ -2,7 +2,7 @@
 
     python rows_worker.py OUT
 
-Scores twelve pairs once undisturbed, to OUT/whole. Then for five moments a child is killed
+Scores twelve pairs once undisturbed, to OUT/whole. Then for three moments a child is killed
 (SIGKILL) when half of a row is written, and another is left to finish in the same folder.
 OUT/killed.json says how many rows each of those had left to write.
 """
@@ -56,7 +56,7 @@ def main(out: Path) -> int:
     if child(out / "whole", None) != 0:
         return 1
     killed = {}
-    for moment in (1, 2, 5, 9, 12):
+    for moment in (1, 5, 12):
         folder = out / f"killed-{moment}"
         if child(folder, moment) != -signal.SIGKILL:
             return 2

@@ -172,7 +172,7 @@ def test_killed_in_the_midst_of_writing(tmp_path):
     subprocess.run([sys.executable, worker, tmp_path], env=ENVIRONMENT, check=True, timeout=600)
     whole = (tmp_path / "whole" / "scores.safetensors").read_bytes()
     killed = json.loads((tmp_path / "killed.json").read_text())
-    assert len(killed) == 5 and sum(left < 12 for left in killed.values()) >= 3
+    assert len(killed) == 3 and sum(left < 12 for left in killed.values()) >= 2
     for folder in killed:
         assert (tmp_path / folder / "scores.safetensors").read_bytes() == whole, folder
         assert not list((tmp_path / folder).glob("scores.partial*"))
