@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from circuits.graph import Circuit
 from circuits.intervention.ablation import AblatedRun, Constants
-from circuits.intervention.cached_modules import CachedModules, repeated
+from circuits.intervention.cached_modules import CachedModules
 from circuits.intervention.executor import CircuitRunner, Logits
 from circuits.intervention.source_differences import Answers, SettledSums, SourceDifferences
 from circuits.models import HookedModel, SourceActivations
@@ -43,7 +43,7 @@ from circuits.models.view import Layer, Projection, ReadsHeads
 from tasks.pairs import PairBatch
 
 _TOKENS = 4096  # in one pass, copies included
-_HELD = 2**28  # numbers kept widened for each batch: 1 GB in float32
+_HELD = 2**27  # numbers that a batch's two runs may each keep widened: 1 GB together in float32
 
 Stream = Float[Tensor, "batch pos d_model"]
 
@@ -131,14 +131,14 @@ class BatchedCircuitRunner:
             circuits = [Circuit(self.model.layout, mask) for mask in keep]
             return torch.stack([self._runner.logits(circuit) for circuit in circuits])
         run = _Run(self, self.settled, keep)
-        logits = self._logits(run, Hooks())
+        logits = self._logits(run)
         return logits.view(copies, -1, logits.shape[1])
 
     def settle(self, mask: Bool[Tensor, "source reader"]) -> None:
         """Run a circuit that those to come differ little from; they then start from its run.
 
-        It is itself run from the whole model's, so that results do not depend on what was settled
-        before.
+        It is itself run from the whole model's, which the whole mask goes back to, so that results
+        do not depend on what was settled before.
         """
         if not self.view.sequential:
             return
@@ -147,10 +147,11 @@ class BatchedCircuitRunner:
             return
         run, replay = _Run(self, self.whole, mask[None]), self.whole.replay.copy()
         with replay.recording():
-            self._logits(run, Hooks())
+            self._logits(run)
         self.settled = self._settled(mask.clone(), run.live, replay)
 
-    def _logits(self, run: _Run, hooks: Hooks) -> Float[Tensor, "read vocab"]:
+    def _logits(self, run: _Run) -> Float[Tensor, "read vocab"]:
+        hooks = Hooks()
         run.attach(hooks)
         self.layers_run += run.copies * (len(self.view.layers) - run.start)
         skipped = [layer.block for layer in self.view.layers[: run.start]] + run.idle
@@ -163,7 +164,9 @@ class BatchedCircuitRunner:
     ) -> _Settled:
         rows = range(self.model.layout.shape[0])
         sums = [
-            SettledSums(SourceDifferences(live, self.reference, rows, at=at, most=_HELD), _HELD)
+            SettledSums(
+                SourceDifferences(live, self.reference, rows, at=at, most=_HELD), _HELD // 2
+            )
             for at in (None, self.answers)
         ]
         return _Settled(mask, live, replay, *sums)
@@ -211,7 +214,7 @@ class _Run:
         mlps = [differs[layout.mlp_column(index)] for index in range(n_layers)]
         parts = [one or other for one, other in zip(attentions, mlps, strict=True)]
         self.start = parts.index(True) if any(parts) else n_layers
-        # What is left out is as in the settled run.
+        # What is left out is as in the settled run, for which one copy says it.
         self.idle: list[nn.Module] = []
         self.live = SourceActivations(self.view)
         # Sources that write anew, be it what they wrote, and readers that do.
@@ -227,13 +230,13 @@ class _Run:
                 self.fresh[layout.head_rows(index)] = True
             else:
                 self.idle += [attention] if above and attention is not None else []
-                self.live.z[index] = repeated(base.live.z[index], self.copies)
+                self.live.z[index] = base.live.z[index]
             if above and (mlp is None or mlps[index]):
                 runs[layout.mlp_column(index)] = True
                 self.fresh[layout.mlp_row(index)] = True
             else:
                 self.idle += [mlp] if above and mlp is not None else []
-                self.live.mlp[index] = repeated(base.live.mlp[index], self.copies)
+                self.live.mlp[index] = base.live.mlp[index]
         touched = lacks.any(dim=1).any(dim=0).tolist()
         served = [one and other for one, other in zip(alive, runs, strict=True)]
         self.touched = [one and other for one, other in zip(touched, served, strict=True)]

@@ -57,7 +57,7 @@ class CachedModules:
         self._outputs[module] = output
 
 
-def repeated(tensor: Tensor, copies: int) -> Tensor:
+def _repeated(tensor: Tensor, copies: int) -> Tensor:
     """Copies of a batch one after another along its axis."""
     return tensor if copies == 1 else tensor.repeat(copies, *(1,) * (tensor.ndim - 1))
 
@@ -74,5 +74,5 @@ def _first(output: object) -> Tensor:
 
 def _map_first(output: object, copies: int) -> object:
     if isinstance(output, tuple):
-        return (repeated(_first(output), copies), *output[1:])
-    return repeated(_first(output), copies)
+        return (_repeated(_first(output), copies), *output[1:])
+    return _repeated(_first(output), copies)

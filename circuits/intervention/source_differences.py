@@ -38,8 +38,11 @@ class SourceDifferences:
         copies: of the reference's batch in the run of `live`, one after another.
         most: numbers that may be kept; differences that take more are made anew for every sum.
         """
-        self.rows, self.copies, self._most = rows, copies, most
+        self.rows, self.copies = rows, copies
         self._runs, self._at = (live, reference), at
+        n, length, width = reference.inputs[0].shape
+        tokens = n * length if at is None else len(at[0])
+        self._keeps = most is None or len(rows) * copies * tokens * width <= most
         self._kept: Tensor | None = None
         self._n_kept = 0
 
@@ -53,10 +56,10 @@ class SourceDifferences:
         if not bool(weights[:, :, :n].any()):
             return None
         weights = weights[:, :, :n]
+        if not self._keeps:
+            return self._one_by_one(weights)
         if self._kept is None:
             difference = self._difference(0)
-            if self._most is not None and difference.numel() * len(self.rows) > self._most:
-                return self._one_by_one(weights.to(difference))
             self._kept = difference.new_empty(len(self.rows), *difference.shape)
         for index in range(self._n_kept, n):
             self._difference(index, self._kept[index])
@@ -66,10 +69,11 @@ class SourceDifferences:
         found: Tensor = torch.einsum(spec, weights.to(kept), kept)
         return found
 
-    def _one_by_one(self, weights: Float[Tensor, "reader copy source"]) -> Sums:
+    def _one_by_one(self, weights: Int8[Tensor, "reader copy source"]) -> Sums:
         total = None
         for index in weights.flatten(0, 1).any(dim=0).nonzero().flatten().tolist():
-            part = weights[:, :, index, None, None] * self._difference(index)
+            difference = self._difference(index)
+            part = weights[:, :, index, None, None].to(difference) * difference
             total = part if total is None else total.add_(part)
         assert total is not None
         return total

@@ -178,8 +178,9 @@ class _Searching:
             yield step
 
     def _decided(self, candidates: list[str]) -> Iterator[Step]:
-        if len(candidates) > self.width:
-            self.trials.settle(self.order.mask)
+        # Fewer are not worth a run; what they start from must not hang on where a search resumed.
+        many = len(candidates) > self.width
+        self.trials.settle(self.order.mask if many else self.order.layout.mask)
         for made in decide(
             candidates,
             self.current,

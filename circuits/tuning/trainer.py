@@ -77,8 +77,8 @@ class TargetTrainer(Trainer):
         self.log_so_far = TrainingLog()
         self.unread: list[Tensor] = []  # (loss, token accuracy) of each piece of the latest steps
         self.state_goes_to = str(arguments.output_dir)
-        matrices = [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
-        self.decayed = matrices  # FSDP flattens them
+        # Now, while they have their shapes: FSDP flattens them.
+        self.decayed = [name for name, each in model.named_parameters() if each.ndim > 1]
         # Run again in the backward pass, or spread, the last layer must be the same both times.
         alone = arguments.world_size == 1 and not settings.gradient_checkpointing
         self.tail = last_layer_alone(without_adapter(model)) if alone else ()

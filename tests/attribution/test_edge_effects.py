@@ -31,7 +31,7 @@ def test_equal_patching_every_edge_by_itself(name, hooked, random_pairs):
     assert found.edges == tuple(names) and found.metric == "logit-difference"
 
 
-def test_refined_scores_have_the_measured_effects(hooked, random_pairs):
+def test_refined_scores_have_the_measured_effects(hooked, random_pairs, tmp_path):
     model, pairs = hooked("gpt2"), random_pairs(n=3)
     scores = circuits.attribute(model, pairs, "eap")
     names = [edge for edge, _ in scores.top(20)]
@@ -44,6 +44,9 @@ def test_refined_scores_have_the_measured_effects(hooked, random_pairs):
         assert refined[name] != scores[name]
     others = [edge for edge in all_edges(model.layout) if edge not in names]
     assert all(refined[edge] == scores[edge] for edge in others)
+
+    refined.save(tmp_path)
+    assert circuits.EdgeScores.load(tmp_path).method == refined.method
 
     frame = effects.to_frame()
     assert list(frame.columns) == ["edge", "effect", "low", "high"] and len(frame) == 20

@@ -76,6 +76,18 @@ def test_circuits_near_a_settled_one_equal_the_executor(name, hooked, random_pai
         alone = BatchedCircuitRunner(model, batch)
 
 
+def test_without_room_sums_are_made_anew(hooked, random_pairs, monkeypatch):
+    model = hooked("llama")
+    batch = next(random_pairs(n=2).batches(2))
+    keep = random_masks(model.layout, [0.3, 0.6, 0.9])
+    monkeypatch.setattr("circuits.intervention.batched_runner._HELD", 0)
+    stacked = BatchedCircuitRunner(model, batch)
+    stacked.settle(keep[1])
+    close(stacked.logits(keep), expected(model, batch, keep))
+    assert stacked.settled.sums._differences._kept is None
+    assert not any(sums is not None for sums in stacked.settled.sums._kept.values())
+
+
 def test_only_what_differs_from_the_settled_circuit_runs(hooked, random_pairs):
     """Layer 1's MLP lacks another edge; only layer 2's MLP reads it."""
     model = hooked("gpt2")

@@ -196,36 +196,38 @@ def test_nodes_equal_a_slow_search(name, hooked, one_pair):
     assert set(found.nodes) == {name for name, kept in verdicts.items() if kept}
 
 
+@pytest.mark.parametrize(("width", "at"), [(None, 12), (2, 30), (2, 145)])
 def test_a_killed_search_goes_on_and_ends_with_the_same_bytes(
-    hooked, one_pair, tmp_path, monkeypatch
+    width, at, hooked, one_pair, tmp_path, monkeypatch
 ):
-    model = hooked("gpt2")
-    whole = acdc(model, one_pair, AcdcConfig(0.01), resume=tmp_path / "whole.json")
+    """Two side by side start from the circuit reached, but where a reader has few edges left."""
+    model, config = hooked("gpt2"), AcdcConfig(0.01, width=width)
+    whole = acdc(model, one_pair, config, resume=tmp_path / "whole.json")
     whole.save(tmp_path / "whole.json")
 
     trials, calls = module.Trials.__call__, []
 
     def dying(self, masks):
         calls.append(len(masks))
-        if len(calls) == 12:
+        if len(calls) == at:
             raise KeyboardInterrupt
         return trials(self, masks)
 
     monkeypatch.setattr(module.Trials, "__call__", dying)
     path = tmp_path / "killed.json"
     with pytest.raises(KeyboardInterrupt):
-        acdc(model, one_pair, AcdcConfig(0.01), resume=path)
+        acdc(model, one_pair, config, resume=path)
     with pytest.raises(CircuitsError, match="stopped-search"):
         Search.load(path)
     with pytest.raises(CircuitsError, match="other settings"):
-        acdc(model, one_pair, AcdcConfig(0.02), resume=path)
-    calls[:] = [0] * 12
-    resumed = acdc(model, one_pair, AcdcConfig(0.01), resume=path)
+        acdc(model, one_pair, AcdcConfig(0.02, width=width), resume=path)
+    calls[:] = [0] * at
+    resumed = acdc(model, one_pair, config, resume=path)
     assert 0 < sum(calls) < whole.cost.runs
     resumed.save(path)
     assert path.read_bytes() == (tmp_path / "whole.json").read_bytes()
-    calls[:] = [0] * 12
-    again = acdc(model, one_pair, AcdcConfig(0.01), resume=path)
+    calls[:] = [0] * at
+    again = acdc(model, one_pair, config, resume=path)
     assert sum(calls) == 0 and again.to_json() == whole.to_json()
 
 
