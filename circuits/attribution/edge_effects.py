@@ -1,12 +1,7 @@
 """What single edges do, measured: each corrupted alone, for the edges that matter to somebody.
 
-The effect of an edge = metric of the clean run - metric with this one edge corrupted and everything
-else live, which is what the gradient methods estimate to first order (`exact.py` has it of every
-edge). Here it is measured for chosen edges, as the first of a ranking: runs start from the reader's
-layer, several side by side.
-
-Source: path patching of single edges (Goldowsky-Dill et al. 2023, "Localizing Model Behavior with
-Path Patching"). Cost: the layers from each edge's reader on, once for each edge and batch.
+Of chosen edges, as the first of a ranking, what `single_edges` says of each; method `exact` has it
+of every edge.
 """
 
 from __future__ import annotations
@@ -20,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.attribution.single_edges import single_edge_effects
 from circuits.errors import CircuitsError
 from circuits.graph import EdgeScores, Layout
 from circuits.intervention.batched_runner import BatchedCircuitRunner
@@ -144,20 +140,12 @@ def patch_edges(
         twice = next((edge for edge in edges if list(edges).count(edge) > 1), None)
         raise CircuitsError("no edges to patch" if twice is None else f"{twice} is named twice")
     model.validate(pairs)
-    # Those of one reader side by side: they start from one layer.
-    order = sorted(range(len(places)), key=lambda index: (-places[index][1], places[index][0]))
 
     def work(model: HookedModel, batch: PairBatch) -> Float[Tensor, "batch edge"]:
-        runner = BatchedCircuitRunner(model, batch)
-        clean = judge(runner.clean, batch, runner.clean)
-        found = torch.zeros(len(batch), len(places), device=clean.device)
-        for start in range(0, len(order), runner.width):
-            chosen = order[start : start + runner.width]
-            keep = layout.mask.repeat(len(chosen), 1, 1)
-            for copy, index in enumerate(chosen):
-                keep[copy][places[index]] = False
-            for index, logits in zip(chosen, runner.logits(keep), strict=True):
-                found[:, index] = clean - judge(logits, batch, runner.clean)
+        runner = BatchedCircuitRunner(model, batch, alike=False)
+        found = torch.zeros(len(batch), len(places), device=runner.clean.device)
+        for some, effects in single_edge_effects(runner, judge, places):
+            found[:, some] = effects
         return found
 
     values = torch.zeros(len(pairs), len(places))

@@ -40,10 +40,8 @@ from circuits.models.inputs import Prefix
 from circuits.models.norm import Norm
 from circuits.models.placement import through
 from circuits.models.view import Layer, Projection, ReadsHeads
+from circuits.runtime.limits import HELD_DIFFERENCES, side_by_side
 from tasks.pairs import PairBatch
-
-_TOKENS = 4096  # in one pass, copies included
-_HELD = 2**27  # numbers that a batch's two runs may each keep widened: 1 GB together in float32
 
 Stream = Float[Tensor, "batch pos d_model"]
 
@@ -71,13 +69,21 @@ class BatchedCircuitRunner:
     """
 
     def __init__(
-        self, model: HookedModel, batch: PairBatch, constants: Constants | None = None
+        self,
+        model: HookedModel,
+        batch: PairBatch,
+        constants: Constants | None = None,
+        *,
+        alike: bool = True,
     ) -> None:
         """Run the batch clean and corrupted once.
 
         constants: what stands in for the sources left out; None takes the corrupted run.
+        alike: whether circuits lack the same edges at most readers as those before them, as those
+            of a search do: then what is read along the others is kept.
         """
         self.model, self.batch, self.view = model, batch, model.view
+        self._kept_sums = HELD_DIFFERENCES // 2 if alike else 0
         self.layers_run = 0
         self.depth = model.layout.n_layers + model.layout.n_encoder_layers
         self.clean: Logits
@@ -121,7 +127,7 @@ class BatchedCircuitRunner:
     @property
     def width(self) -> int:
         """How many circuits are worth running side by side."""
-        return max(1, min(32, _TOKENS // self.batch.clean.numel()))
+        return side_by_side(self.batch.clean.numel())
 
     def logits(self, keep: Bool[Tensor, "copy source reader"]) -> Float[Tensor, "copy read vocab"]:
         """Answer logits of each copy's circuit; no entry of `keep` but edges."""
@@ -165,7 +171,8 @@ class BatchedCircuitRunner:
         rows = range(self.model.layout.shape[0])
         sums = [
             SettledSums(
-                SourceDifferences(live, self.reference, rows, at=at, most=_HELD), _HELD // 2
+                SourceDifferences(live, self.reference, rows, at=at, most=HELD_DIFFERENCES),
+                self._kept_sums,
             )
             for at in (None, self.answers)
         ]

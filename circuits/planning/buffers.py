@@ -13,6 +13,7 @@ from circuits.planning.sizes import Sizes
 from circuits.runtime.limits import (
     AUDITED,
     FLOW_CHUNK_BYTES,
+    HELD_DIFFERENCES,
     INPUTS_AT_ONCE,
     PASS_VECTORS,
     PATTERN_BYTES_CPU,
@@ -21,6 +22,8 @@ from circuits.runtime.limits import (
     chunk_bytes,
     held_passes,
     input_bytes,
+    readers_side_by_side,
+    side_by_side,
 )
 
 _FLOAT = 4  # accumulators are float32 whatever the model is
@@ -145,6 +148,37 @@ def executor_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:
         "widened differences": sizes.layout.shape[0] * stream,
         "inputs of readers at once": (block + 2 * normed) * stream,
     }
+
+
+def cutting_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:
+    """What is kept while edges are cut one by one: two whole runs, and what sources changed."""
+    layout, d, tokens, item = sizes.layout, sizes.d_model, shape.tokens, shape.dtype.itemsize
+    rows, stream = layout.shape[0], item * tokens * d
+    return {
+        "sources, corrupted and clean": 2 * source_bytes(sizes, shape),
+        "corrupted readers": stream * (2 * layout.n_layers + 1)
+        + item * tokens * layout.n_layers * sizes.ports * sizes.d_head,
+        "outputs of layers": 2 * layout.n_layers * stream,
+        "what sources changed": stream * (rows if rows * tokens * d <= HELD_DIFFERENCES else 1),
+        "scores": _FLOAT * shape.batch * rows * layout.shape[1],
+    }
+
+
+def cut_readers(sizes: Sizes, shape: Shape) -> int:
+    """Bytes of what readers are given, in all runs together that each cut an edge into one of them:
+    of a layer's heads, where the first layers' see so few sources that a run has many readers.
+    """
+    layout, item, d = sizes.layout, shape.dtype.itemsize, sizes.d_model
+    most = side_by_side(shape.batch * shape.length)
+    # As runs are counted, what clean and corrupted prompts share is counted too.
+    room = readers_side_by_side(most * item * shape.batch * shape.length * d, shape.device)
+    found = 0
+    for layer in range(min(2, layout.n_layers)):
+        seen = 1 + layer * (layout.n_heads + 1)
+        runs = min(most, sizes.ports * seen)
+        readers = min(room, layout.n_heads, -(-runs // seen) + (seen > 1))
+        found = max(found, readers * runs)
+    return 3 * found * item * shape.tokens * d  # summed, and through their norm
 
 
 def module_outputs(sizes: Sizes, shape: Shape) -> int:

@@ -8,10 +8,12 @@ Attribution methods name theirs themselves, of these parts; `JOBS` are all other
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from circuits.planning import buffers
 from circuits.planning.jobs import ADAM, Case, CostModel, Phases, Work
 from circuits.planning.passes import Workload
-from circuits.runtime.limits import AUDITED, PATTERN_READS
+from circuits.runtime.limits import AUDITED, PATTERN_READS, side_by_side
 
 _CURVE = 10 * 5  # points of a curve; signed, absolute and three random rankings
 _FLOAT = 4
@@ -83,14 +85,58 @@ def _evaluate_work(case: Case) -> Work:
     return (*ends_work(case), *(part * _CURVE for part in curve))
 
 
+def exact_phases(case: Case) -> Phases:
+    """Of runs side by side that each cut one edge."""
+    sizes, shape, forward = case.sizes, case.job.shape, case.traced.forward
+    kept, sources = buffers.cutting_buffers(sizes, shape), buffers.source_bytes(sizes, shape)
+    runs = min(_runs(case), sizes.layout.n_edges)
+    return {
+        "clean and corrupted runs": {
+            "sources, clean and corrupted": 2 * sources,
+            "forward pass": forward.peak,
+        },
+        "readers that lack an edge": {
+            **kept,
+            "inputs of readers, side by side": buffers.cut_readers(sizes, shape),
+        },
+        "runs side by side": {
+            **kept,
+            "sources, side by side": runs * sources,
+            "forward passes": runs * forward.peak,
+        },
+    }
+
+
 def exact_work(case: Case) -> Work:
-    """A run for each edge."""
-    layout, tokens, sizes = case.sizes.layout, case.job.shape.tokens, case.sizes
-    # Of each run one reader is computed, from all the sources that it sees.
-    widen = 2 * tokens * sizes.d_model * (1 + sizes.d_head)
-    seen = int(layout.mask.sum(dim=0).square().sum())
-    runs = case.traced.forward * layout.n_edges
-    return (*ends_work(case), runs, Workload(matmul=widen * seen))
+    """The layers from each edge's reader on, several runs side by side."""
+    layout, shape, runs, forward = (
+        case.sizes.layout,
+        case.job.shape,
+        _runs(case),
+        case.traced.forward,
+    )
+    layers = layout.n_layers
+    places = [node.layer for node in layout.reader_nodes]
+    left = [0 if layer is None else layers - layer for layer in places]
+    edges = layout.mask.sum(dim=0).tolist()
+    layers_run = sum(some * mine for some, mine in zip(edges, left, strict=True))
+    # What no layer does is done for every edge; of it the logits count.
+    reads = shape.batch * shape.answer_positions
+    logits = 2 * reads * case.sizes.d_model * case.sizes.d_vocab
+    of_layers = Workload(
+        forward.matmul - logits, forward.attention, forward.moved, forward.launches // runs
+    )
+    one = Workload(
+        *(getattr(of_layers, kind.name) * layers_run // layers for kind in fields(Workload))
+    )
+    # Of each edge what its source changed, and the reader's own product with it.
+    cut = 2 * shape.tokens * case.sizes.d_model * (1 + case.sizes.d_head)
+    return (*ends_work(case), one, Workload(matmul=(logits + cut) * layout.n_edges))
+
+
+def _runs(case: Case) -> int:
+    """How many stand side by side."""
+    return side_by_side(case.job.shape.batch * case.job.shape.length)
 
 
 def flow_phases(case: Case) -> Phases:

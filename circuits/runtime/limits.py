@@ -18,6 +18,11 @@ READERS_AT_ONCE = 128  # so many, or a few more, wait for each other
 FLOW_CHUNK_BYTES = 32 * 2**20  # of widened source outputs, in information-flow routes
 INPUT_BYTES, INPUT_BYTES_DEVICE, INPUTS_AT_ONCE = 2**26, 2**28, 64
 """Readers' inputs that the executor makes at a time: bytes, and how many at most."""
+COPIES, COPIED_TOKENS = 32, 4096
+"""Circuits that run side by side on one batch: so many, or as many as make so many positions."""
+HELD_DIFFERENCES = 2**27
+"""Numbers that a batch's runs side by side may keep of what each source changed, widened: half a GB
+in float32."""
 AUDITED = 4  # layers whose scores are taken point by point, for the estimate of the error
 PATTERN_BYTES_CPU, PATTERN_BYTES_DEVICE = 2**21, 2**28
 """Bytes of one attention pattern that two models are compared by at a time: about a CPU's cache."""
@@ -68,3 +73,28 @@ def input_bytes(device: str) -> int:
         Bytes.
     """
     return INPUT_BYTES if device == "cpu" else INPUT_BYTES_DEVICE
+
+
+def side_by_side(tokens: int) -> int:
+    """How many circuits are worth running at once on one batch.
+
+    Args:
+        tokens: positions of the batch, padding included.
+
+    Returns:
+        At least one.
+    """
+    return max(1, min(COPIES, COPIED_TOKENS // tokens))
+
+
+def readers_side_by_side(stream: int, device: str) -> int:
+    """How many readers may lack edges in runs side by side that each cut one.
+
+    Args:
+        stream: bytes of one reader's input in all runs together.
+        device: "cpu", or the kind of an accelerator.
+
+    Returns:
+        At least one.
+    """
+    return max(1, input_bytes(device) // stream)

@@ -80,7 +80,7 @@ def test_without_room_sums_are_made_anew(hooked, random_pairs, monkeypatch):
     model = hooked("llama")
     batch = next(random_pairs(n=2).batches(2))
     keep = random_masks(model.layout, [0.3, 0.6, 0.9])
-    monkeypatch.setattr("circuits.intervention.batched_runner._HELD", 0)
+    monkeypatch.setattr("circuits.intervention.batched_runner.HELD_DIFFERENCES", 0)
     stacked = BatchedCircuitRunner(model, batch)
     stacked.settle(keep[1])
     close(stacked.logits(keep), expected(model, batch, keep))

@@ -23,11 +23,12 @@ from circuits.planning.bound import obviously_fits
 @pytest.mark.exhaustive_but("shape0-gpt2", "shape1-gemma2")
 def test_what_obviously_fits_is_never_less_than_what_is_planned(name, shape):
     model = make_model(name)
-    for method in ("eap-ig", "exact"):
+    # Of runs side by side each is bounded as if it kept what a backward pass needs.
+    for method, times in (("eap-ig", 8), ("exact", 32)):
         job = job_of(shape, method, n=shape.batch)
         made = plan(CONFIGS[name](), job)
         assert not obviously_fits(model, job, made.traced.weights, made.working - 1)
-        assert obviously_fits(model, job, made.traced.weights, 8 * made.working)
+        assert obviously_fits(model, job, made.traced.weights, times * made.working)
 
 
 def test_nothing_is_traced_where_it_obviously_fits(hooked, random_pairs, monkeypatch):

@@ -9,9 +9,11 @@ from named_job import job_of
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, T5Config
 
 from circuits.attribution import method
+from circuits.attribution.single_edges import single_edge_effects
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
 from circuits.intervention import CircuitRunner
+from circuits.intervention.batched_runner import BatchedCircuitRunner
 from circuits.metrics import METRICS
 from circuits.model_diff.head_types import HeadTypeKeys
 from circuits.model_diff.paired_forward import diff_batch
@@ -128,6 +130,27 @@ def test_within_a_quarter_of_what_a_quantised_model_allocates(wide, random_pairs
     assert beside_the_weights(wide[0], job) == pytest.approx(real, rel=0.25)
 
 
+@pytest.mark.parametrize("shape", [(2, 64), (1, 192)])
+@pytest.mark.exhaustive_but("llama-shape0", "gpt2-shape1")
+def test_within_a_quarter_of_what_cutting_edges_allocates(wide, random_pairs, shape):
+    """Into the first layers, above which most runs; and one behind all, which sees all sources."""
+    config, model = wide
+    batch = next(random_pairs(n=shape[0], length=shape[1]).batches(shape[0]))
+    layout = model.layout
+    columns = [*range(layout.attention_columns(1).start + 4), layout.logits_column]
+    places = [(row, column) for column in columns for row in layout.visible(column)]
+
+    def cut():
+        scores = torch.zeros(len(batch), *layout.shape)
+        runner = BatchedCircuitRunner(model, batch, alike=False)
+        for _ in single_edge_effects(runner, METRICS["logit-difference"], places):
+            assert scores.shape[1:] == layout.shape
+
+    real = allocated(model.hf, cut)
+    job = job_of(Shape(*shape, shared=shared_length(batch)), "exact")
+    assert beside_the_weights(config, job) == pytest.approx(real, rel=0.25)
+
+
 def test_within_a_quarter_of_what_running_a_circuit_allocates(wide, random_pairs):
     config, model = wide
     batch = next(random_pairs(n=2, length=64).batches(2))
@@ -221,14 +244,19 @@ def attention_passes(name, **settings):
 
 
 def test_methods_cost_the_passes_that_they_are_made_of():
-    layers, edges = 3, plan(GPT2, job_of(Shape(2, 32))).sizes.layout.n_edges
+    layers, layout = 3, plan(GPT2, job_of(Shape(2, 32))).sizes.layout
+    # Of a layer's readers, from theirs on; of the logits' none.
+    places = [node.layer for node in layout.reader_nodes]
+    shares = [0 if layer is None else 1 - layer / layers for layer in places]
+    of_layers = float((layout.mask.sum(dim=0) * torch.tensor(shares)).sum())
+    assert 0 < of_layers < layout.n_edges / 2
     for name, forwards, steps in [
         ("eap", 2, 1),
         ("clean-corrupted", 2, 2),
         ("relp", 2, 1),
         ("gim", 2, 2),
         ("eap-ig-activations", 2, 5 * (1 + 2 * layers)),
-        ("exact", 2 + edges, 0),
+        ("exact", 2 + of_layers, 0),
         ("information-flow", 2, 0),
         ("random", 2, 0),
         ("diff", 2, 0),
@@ -236,6 +264,18 @@ def test_methods_cost_the_passes_that_they_are_made_of():
         seconds, traced = attention_passes(name)
         expected = forwards * traced.forward.attention + steps * traced.step.attention
         assert seconds == pytest.approx(expected), name
+
+
+def test_runs_side_by_side_are_handed_over_together():
+    made = plan(GPT2, job_of(Shape(2, 32), "exact", n=2))
+    handed = made.seconds(
+        Rates(**dict.fromkeys(("matmul", "attention", "moved"), 1e30), launch=1.0)
+    )
+    forward = made.traced.forward.launches
+    assert 2 * forward < handed < 2 * forward + made.sizes.layout.n_edges * forward / 32
+    # 64 positions of a prompt 32 times are 2,048, and of 3 pairs of 64 are 4,096 at most.
+    few = plan(GPT2, job_of(Shape(3, 64), "exact", n=3))
+    assert few.seconds(Rates(1e30, 1e30, 1e30, launch=1.0)) > handed
 
 
 def test_what_is_shared_counts_only_where_it_is_run_once():

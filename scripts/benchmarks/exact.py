@@ -1,0 +1,83 @@
+"""What method `exact` costs, side by side from the reader's layer on, beside a run for each edge.
+
+    python scripts/benchmarks/exact.py [--model smollm2-135m] [--task ioi] [--n 8] [--share 0.01]
+
+Both sides on one batch, on a share of the passes that `exact` would make, taken evenly over all
+depths; times are for all edges, in proportion. `apart`: how far effects are from those of the runs
+for each edge, of the largest effect, over the edges that both sides cut. Processor seconds of one
+thread, the two sides in turn; one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import torch
+
+import tasks
+from circuits.attribution.single_edges import edges_together, single_edge_effects
+from circuits.graph import Circuit
+from circuits.intervention import CircuitRunner
+from circuits.intervention.batched_runner import BatchedCircuitRunner
+from circuits.metrics import metric_for
+from circuits.models import HookedModel
+
+ALONE = 4  # edges of each pass that are run by themselves
+
+
+def main() -> None:
+    """Print the line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--task", default="ioi")
+    parser.add_argument("--n", type=int, default=8)
+    parser.add_argument("--share", type=float, default=0.01, help="of the passes")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    model = HookedModel.from_pretrained(options.model, device="cpu")
+    pairs = tasks.load(options.task).pairs(model.tokenizer, n=options.n, split="test")
+    metric, layout = metric_for(pairs, None), model.layout
+    batch = next(pairs.batches(options.n)).to(model.device)
+    places = [(row, column) for row, column in layout.mask.nonzero().tolist()]
+    together, alone = BatchedCircuitRunner(model, batch, alike=False), CircuitRunner(model, batch)
+    clean = metric(alone.clean, batch, alone.clean)
+    passes = list(edges_together(together, places))
+    step = max(1, round(1 / options.share))
+    seconds, counts, largest, apart = [0.0, 0.0], [0, 0], 0.0, 0.0
+    for chosen in passes[step // 2 :: step]:
+        cut = [places[index] for index in chosen]
+        began = time.process_time()
+        effects = torch.zeros(len(batch), len(cut))
+        for some, found in single_edge_effects(together, metric, cut):
+            effects[:, some] = found
+        middle = time.process_time()
+        few = range(0, len(cut), max(1, len(cut) // ALONE))
+        for place in few:
+            keep = layout.mask.clone()
+            keep[cut[place]] = False
+            fall = clean - metric(alone.logits(Circuit(layout, keep)), batch, alone.clean)
+            largest = max(largest, float(fall.abs().max()))
+            apart = max(apart, float((fall - effects[:, place]).abs().max()))
+        seconds[0] += middle - began
+        seconds[1] += time.process_time() - middle
+        counts[0] += len(cut)
+        counts[1] += len(few)
+    whole = [layout.n_edges * taken / n for taken, n in zip(seconds, counts, strict=True)]
+    record = {
+        "model": options.model,
+        "pairs": options.n,
+        "tokens": batch.clean.shape[1],
+        "edges": layout.n_edges,
+        "side_by_side": together.width,
+        "edges_cut": counts,
+        "minutes": {"side by side": round(whole[0] / 60, 1), "each": round(whole[1] / 60, 1)},
+        "ratio": round(whole[1] / whole[0], 2),
+        "apart": apart / largest,
+    }
+    print(json.dumps(record))
+
+
+if __name__ == "__main__":
+    main()
