@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         tune_positive_ratio,
         until_stable,
     )
+    from circuits.explorer import explore
     from circuits.export import AblatedModel, ablated_model, export_ablated
     from circuits.graph import (
         Circuit,
@@ -122,6 +123,7 @@ _HOMES = {
         "tune_positive_ratio",
         "until_stable",
     ),
+    "circuits.explorer": ("explore",),
     "circuits.export": ("AblatedModel", "ablated_model", "export_ablated"),
     "circuits.graph": (
         "Circuit",
@@ -222,6 +224,7 @@ __all__ = [
     "diagnose",
     "diff_models",
     "evaluate",
+    "explore",
     "export_ablated",
     "faithfulness",
     "inspect",

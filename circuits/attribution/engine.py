@@ -60,7 +60,7 @@ def edge_samples(
     recompute: run layers again in backward passes, see `HookedModel.logits`. rules: that backward
     passes follow; where they freeze norms, c of step 2 is 0.
     """
-    passes, runs = _ends(model, batch, metric, recompute=recompute, rules=rules)
+    passes, runs = path_ends(model, batch, metric, recompute=recompute, rules=rules)
     single, stands_for = audited(model.view, None if rule.calibrated else AUDITED)
     stands_for = stands_for.to(batch.clean.device)
     columns = stands_for.nonzero()[:, 0]
@@ -86,8 +86,13 @@ def edge_samples(
     )
 
 
-def _ends(
-    model: HookedModel, batch: PairBatch, metric: Metric, *, recompute: bool, rules: BackwardRules
+def path_ends(
+    model: HookedModel,
+    batch: PairBatch,
+    metric: Metric,
+    *,
+    recompute: bool = False,
+    rules: BackwardRules = PLAIN,
 ) -> tuple[Passes, list[SourceActivations]]:
     """The passes of a batch, and what the sources wrote: clean less corrupted, or both where the
     view is not linear.

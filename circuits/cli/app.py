@@ -16,6 +16,7 @@ from circuits.cli.diff import diff
 from circuits.cli.discover import discover
 from circuits.cli.doctor import doctor
 from circuits.cli.evaluate import evaluate
+from circuits.cli.explore import explore
 from circuits.cli.export import export
 from circuits.cli.finetune import finetune
 from circuits.cli.flags import with_flags
@@ -50,6 +51,7 @@ for verb in (
     export,
     finetune,
     diff,
+    explore,
     lora,
     patch,
     plan,

@@ -143,7 +143,27 @@ class Details:
     text: str
 
 
-Block = Heading | Text | Note | Bullets | StatCards | Figure | Table | Article | Code | Details
+@dataclass(frozen=True)
+class Explorer:
+    """The explorer of the run's circuits; a page holds one at most. html: its own fragment."""
+
+    kind: ClassVar[str] = "explorer"
+    html: Markup
+
+
+Block = (
+    Heading
+    | Text
+    | Note
+    | Bullets
+    | StatCards
+    | Figure
+    | Table
+    | Article
+    | Code
+    | Details
+    | Explorer
+)
 Part = Callable[[Run], Iterable[Block]]
 
 

@@ -5,9 +5,7 @@ The same page stands below a notebook's cell. It has no script and loads nothing
 
 from __future__ import annotations
 
-import importlib
 import sys
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from circuits.plot.circuit_svg import circuit_svg
 from circuits.plot.figures.circuit_graph import DRAWN, legend
 from circuits.plot.palette import css_variables
 from circuits.report.edge_words import edge_in_words, node_in_words
+from circuits.runtime.display import notebook_display
 from circuits.runtime.files import write_text
 
 _TOP = 10
@@ -43,7 +42,7 @@ def show(circuit: AnyCircuit, path: str | Path | None = None) -> None:
     Raises:
         CircuitsError: for another ending, and where circuit.html is there and no such page.
     """
-    display = None if path is not None else _notebook_display()
+    display = None if path is not None else notebook_display()
     if display is not None:
         display({"text/html": circuit_html(circuit), "text/plain": str(circuit)}, raw=True)
         return
@@ -180,12 +179,3 @@ def _rows(circuit: AnyCircuit) -> list[tuple[str, str, str]]:
 def _is_ours(file: Path) -> bool:
     with file.open(encoding="utf-8", errors="replace") as text:
         return _MARK in text.read(500)
-
-
-def _notebook_display() -> Callable[..., None] | None:
-    """IPython's `display` where the code runs in a notebook's kernel; None elsewhere."""
-    ipython = sys.modules.get("IPython")  # not imported for this: a notebook has done so
-    if ipython is None or getattr(ipython.get_ipython(), "kernel", None) is None:
-        return None
-    display: Callable[..., None] = importlib.import_module("IPython.display").display
-    return display

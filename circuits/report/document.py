@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -13,6 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from circuits.plot.palette import DARK, LIGHT, TEMPLATE, css_variables
 from circuits.report.blocks import Article, Block, Figure, Section, Table
+from circuits.runtime.inline_json import inline_json
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def document(title: str, subtitle: str, chapters: Iterable[tuple[Section, Sequen
         style=Markup(css_variables(":root") + _asset("page.css")),
         plotly=Markup(get_plotlyjs()),
         script=Markup(_asset("page.js")),
-        plots=_embedded(views),
-        theme=_embedded({"light": LIGHT, "dark": DARK, "template": TEMPLATE}),
+        plots=Markup(inline_json(views)),
+        theme=Markup(inline_json({"light": LIGHT, "dark": DARK, "template": TEMPLATE})),
     )
 
 
@@ -65,14 +65,6 @@ def _numbered(
                 number = tables = tables + 1
             numbered.append(NumberedBlock(block, number))
         yield section, numbered
-
-
-def _embedded(value: object) -> Markup:
-    """JSON that can stand inside a script element."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
 
 
 def _asset(name: str) -> str:

@@ -8,7 +8,9 @@ by name when it is asked for.
 from __future__ import annotations
 
 import importlib
+import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,3 +93,12 @@ class Shown(Plotted):
                 not a page of this kind.
         """
         importlib.import_module("circuits.report.circuit_page").show(self, path)
+
+
+def notebook_display() -> Callable[..., None] | None:
+    """IPython's `display` where the code runs in a notebook's kernel; None elsewhere."""
+    ipython = sys.modules.get("IPython")  # not imported for this: a notebook has done so
+    if ipython is None or getattr(ipython.get_ipython(), "kernel", None) is None:
+        return None
+    display: Callable[..., None] = importlib.import_module("IPython.display").display
+    return display

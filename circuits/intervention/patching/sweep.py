@@ -14,7 +14,6 @@ on directions and metrics.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
@@ -23,9 +22,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from circuits.intervention.patching.base import ResumableRun, ResumePoint
+from circuits.intervention.patching.base import ResumePoint
 from circuits.intervention.patching.grid import SweepGrid
 from circuits.intervention.patching.origin import origin
+from circuits.intervention.patching.paired_runs import PairedRuns, Side
 from circuits.intervention.patching.readouts import readouts
 from circuits.intervention.patching.result import Patching
 from circuits.metrics import Metric
@@ -37,7 +37,6 @@ from circuits.runtime.batching import over_batches
 from circuits.runtime.resume import PartialResults
 from tasks.pairs import PairBatch, PairSet
 
-_log = logging.getLogger(__name__)
 _LOGITS = 2**26  # numbers in the logits of one pass, at most
 # Sites that share a pass start at the first one's position, so that full passes cost positions that
 # need no computing. On a CPU, 256 to 512 tokens were quickest of 128 to 2048.
@@ -142,7 +141,7 @@ def patch(
 
 @dataclass(frozen=True)
 class _Sweeps:
-    """The work on a batch; gives its `_Sweep.values` and `ends`.
+    """The work on a batch; gives its `BatchSweep.values` and `ends`.
 
     show: is told how many runs of the batch are done; None where that is out of sight.
     """
@@ -154,7 +153,7 @@ class _Sweeps:
 
     @torch.no_grad()
     def __call__(self, model: HookedModel, batch: PairBatch) -> tuple[Tensor, Tensor]:
-        sweep = _Sweep(model, batch, self.grid, self.judges, self.tokens)
+        sweep = BatchSweep(PairedRuns(model, batch), self.grid, self.judges, self.tokens)
         done = 0
         for runs in sweep.run():
             done += runs
@@ -163,38 +162,33 @@ class _Sweeps:
         return sweep.values, sweep.ends
 
 
-class _Sweep:
+class BatchSweep:
     """The sweep on one batch.
 
-    values: (metric, example, layer, unit, position). ends: (2, metric, example) of the clean and
-    the corrupted run.
+    values: (metric, example, layer, unit, position). known: which entries of the last three axes
+    have been run, or need no run. ends: (2, metric, example) of the clean and the corrupted run.
     """
 
     def __init__(
-        self,
-        model: HookedModel,
-        batch: PairBatch,
-        grid: SweepGrid,
-        judges: Sequence[Metric],
-        tokens: int,
+        self, runs: PairedRuns, grid: SweepGrid, judges: Sequence[Metric], tokens: int
     ) -> None:
-        self.model, self.batch, self.grid, self.judges = model, batch, grid, judges
+        """runs: of the batch; those that are missing are made. tokens: in one pass, at most."""
+        self.model, self.batch, self.grid, self.judges = runs.model, runs.batch, grid, judges
         self.tokens = tokens
         denoise = grid.direction == "denoise"
-        given, kept = (batch.clean, batch.corrupted) if denoise else (batch.corrupted, batch.clean)
-        self.base = ResumableRun(model, batch, kept)
-        self.resumes = self.base.check_resumable()
-        if not self.resumes:
-            _log.warning("%s cannot go on from a cache; running it whole", type(model.hf).__name__)
-        other = model.logits(given, batch)
-        self.clean, corrupted = (other, self.base.logits) if denoise else (self.base.logits, other)
-        used = [layer for entry in grid.layers for layer in entry]
-        self.donor = grid.site.record(model, batch, given, sorted(set(used)))
-        self.where = grid.where(batch)
+        sides: tuple[Side, Side] = ("clean", "corrupted")
+        given, kept = sides if denoise else sides[::-1]
+        self.base, self.resumes = runs.base(kept)
+        self.clean, corrupted = runs.logits("clean"), runs.logits("corrupted")
+        used = sorted({layer for entry in grid.layers for layer in entry})
+        self.donor = runs.donor(grid.site, given, used)
+        self.where = grid.where(self.batch)
         self.units = grid.units_of(self.donor[used[0]].shape[2]).to(self.where.device)
         self.ends = torch.stack([self._read(one[None])[..., 0] for one in (self.clean, corrupted)])
         unpatched = self.ends[int(denoise)]
         self.values = unpatched[..., None, None, None].repeat(1, 1, *grid.shape)
+        self.known = torch.ones(grid.shape, dtype=torch.bool, device=self.where.device)
+        self.known[:, :, list(self._first_changes())] = False
 
     def run(self) -> Iterator[int]:
         """Fill in `values`, and say how many runs were made at a time, or needed none."""
@@ -218,6 +212,7 @@ class _Sweep:
                     self._patch(hooks, layer, start, chosen)
                 read = self._read(self.base.run_from(start, len(chosen), hooks))
                 self.values[:, :, entry, unit, position] = read
+                self.known[entry, unit, position] = True
                 yield len(chosen) * len(self.batch)
         if _POSITION in self.grid.swept:
             absent = ~self.where.any(dim=2).T  # example, position

@@ -1,0 +1,136 @@
+// A clean and a corrupted prompt, typed: how they lie side by side, and what the model says of both.
+
+import { button, el, figure } from "./dom.js";
+
+const FIELDS = [
+  ["clean", "Clean prompt", 2],
+  ["corrupted", "Corrupted prompt", 2],
+  ["correct", "Right answer (empty: what the model says)", 1],
+  ["incorrect", "Wrong answer", 1],
+];
+
+export class Prompts {
+  constructor(session) {
+    this.session = session;
+    this.fields = {};
+    const rows = FIELDS.map(([name, text, lines]) => {
+      const field = el("textarea", { rows: lines, id: `explorer-${name}`, spellcheck: "false", maxlength: 20000 });
+      this.fields[name] = field;
+      field.addEventListener("keydown", (event) => {
+        if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.run();
+      });
+      return el("div", { class: "field" }, el("label", { for: field.id }, text), field);
+    });
+    this.aligned = el("div", { "aria-live": "polite" });
+    this.result = el("div", { "aria-live": "polite" });
+    this.index = -1;
+    const { task } = session.given;
+    this.place = el(
+      "section",
+      { "aria-label": "Prompts" },
+      el("h3", {}, "Prompts"),
+      el(
+        "div",
+        { class: "prompts" },
+        ...rows,
+        el(
+          "p",
+          { class: "buttons" },
+          button("Run", () => this.run(), { title: "Ctrl+Enter" }),
+          task ? button(`Next pair of ${task.name}`, () => this.next()) : null,
+        ),
+      ),
+      this.aligned,
+      this.result,
+    );
+  }
+
+  typed() {
+    return Object.fromEntries(FIELDS.map(([name]) => [name, this.fields[name].value]));
+  }
+
+  async run() {
+    const typed = this.typed();
+    await this.asked({ do: "prompts", ...typed }, { do: "prompts", ...typed });
+  }
+
+  async next() {
+    this.index += 1;
+    const found = await this.asked({ do: "task_prompts", index: this.index }, null);
+    if (!found) return;
+    const text = (tokens) => tokens.map((one) => one.text).join("");
+    this.index = found.index;
+    this.fields.clean.value = text(found.clean);
+    this.fields.corrupted.value = text(found.corrupted);
+    this.fields.correct.value = "";
+    this.fields.incorrect.value = "";
+    this.session.logged({ do: "task_prompts", index: found.index });
+  }
+
+  async asked(request, click) {
+    const { session } = this;
+    this.result.replaceChildren(el("p", { class: "hint" }, "Running …"));
+    try {
+      const { answer } = session.ask(request, (step) => {
+        if (step.clean) this.align(step.clean, step.corrupted);
+      });
+      const found = await answer;
+      this.align(found.clean, found.corrupted);
+      this.show(found);
+      if (click) session.logged({ ...click, ends: found.ends, answers: [found.right, found.wrong] });
+      session.took(found);
+      return found;
+    } catch (error) {
+      this.result.replaceChildren(el("p", { class: "error", role: "alert" }, error.message));
+      return null;
+    }
+  }
+
+  /** Both prompts, token below token. */
+  align(clean, corrupted) {
+    const length = Math.max(clean.length, corrupted.length);
+    const cells = Array.from({ length }, (_, place) => {
+      const [a, b] = [clean[place], corrupted[place]];
+      const same = a && b && a.id === b.id;
+      return el(
+        "span",
+        { class: same ? null : "differs" },
+        el("small", {}, String(place)),
+        el("span", {}, shown(a)),
+        same ? null : el("span", {}, shown(b)),
+      );
+    });
+    const said =
+      clean.length === corrupted.length
+        ? `${clean.length} tokens each; positions that differ are marked.`
+        : `${clean.length} tokens and ${corrupted.length} tokens: they do not lie side by side.`;
+    this.aligned.replaceChildren(el("div", { class: "aligned" }, cells), el("p", { class: "hint" }, said));
+  }
+
+  show(found) {
+    const answers = (sets) => sets.map((some) => some.map((one) => shown(one)).join(" or ")).join(" ");
+    const [clean, corrupted] = found.ends;
+    const wrong = found.wrong.length ? `, wrong: ${answers(found.wrong)}` : "";
+    this.result.replaceChildren(
+      el(
+        "p",
+        {},
+        found.source ? `${found.source}. ` : "",
+        `Right: ${answers(found.right)}${wrong}. ${found.metric}: clean ${figure(clean)}, corrupted ${figure(corrupted)}.`,
+      ),
+      this.session.answers.tops(
+        [
+          ["Clean", found.tops.clean],
+          ["Corrupted", found.tops.corrupted],
+        ],
+        found,
+      ),
+    );
+  }
+}
+
+/** A token as text, with what cannot be seen made visible. */
+export function shown(token) {
+  if (!token) return "∅";
+  return token.text.replaceAll("\n", "⏎").replaceAll("\t", "⇥").replace(/^ +| +$/g, (gap) => "·".repeat(gap.length)) || "∅";
+}

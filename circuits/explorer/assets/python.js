@@ -1,0 +1,72 @@
+// Python that repeats what was clicked. JSON's text is Python's text too.
+
+const text = (value) => JSON.stringify(value);
+const plain = (values) => `(${values.map((one) => `${one},`).join(" ")})`;
+
+function answer(typed, sets) {
+  if (typed) return text(typed);
+  // What the model said, by its id: a token's text alone need not become that token again.
+  return sets.length ? text(`#${sets[0][0].id}`) : text("");
+}
+
+function lines(click) {
+  switch (click.do) {
+    case "prompts": {
+      const [right, wrong] = click.answers;
+      return [
+        "pairs = typed_pairs(",
+        "    model,",
+        `    clean=${text(click.clean)},`,
+        `    corrupted=${text(click.corrupted)},`,
+        `    correct=${answer(click.correct, right)},`,
+        `    incorrect=${answer(click.incorrect, click.incorrect || !click.correct ? wrong : [])},`,
+        ")",
+      ];
+    }
+    case "task_prompts":
+      return [
+        "# the task's pairs are not in this file: make task_pairs as for `circuits explore`",
+        `pairs = task_pairs[${click.index}:${click.index + 1}]`,
+      ];
+    case "edge": {
+      const given = click.direction === "noise" ? "pairs" : "swapped(pairs)";
+      const back = click.direction === "noise" ? "" : "  # the corrupted prompt, with this edge restored";
+      return [`print(${text(click.edge)}, circuits.patch_edges(model, ${given}, [${text(click.edge)}], metric=pairs.metric).values)${back}`];
+    }
+    case "site": {
+      const unit = click.unit === undefined ? "" : `, heads=${plain([click.unit])}`;
+      const place = click.position === undefined ? "" : `, positions=${plain([click.position])}`;
+      return [
+        `spec = circuits.PatchSpec(${text(click.site)}, ${text(click.direction)}, sweep=("layer",), layers=${plain([click.layer])}${place}${unit})`,
+        "print(spec, circuits.patch(model, pairs, spec).mean())",
+      ];
+    }
+    case "sweep":
+      return [
+        `spec = circuits.PatchSpec(${text(click.site)}, ${text(click.direction)}, sweep=("layer", ${text(click.by)}))`,
+        "print(circuits.patch(model, pairs, spec).recovery().value)",
+      ];
+    case "circuit":
+      return [
+        `circuit = circuits.Circuit.of(model.layout, ${text(click.edges)})`,
+        "print(len(circuit), measure(model, pairs, [circuit]).circuits)",
+      ];
+    case "score":
+      return [`scores = circuits.attribute(model, ${click.of === "pair" ? "pairs" : "task_pairs"}, "eap-ig", steps=5)`, "print(scores.top(10))"];
+    default:
+      return [];
+  }
+}
+
+export function pythonOf(given, clicks) {
+  const head = [
+    '"""What was clicked in the explorer."""',
+    "",
+    "import circuits",
+    "from circuits.evaluation.measure import measure",
+    "from circuits.explorer.live.typed import swapped, typed_pairs",
+    "",
+    `model = ${given.load}`,
+  ];
+  return `${[...head, ...clicks.flatMap(lines)].join("\n")}\n`;
+}

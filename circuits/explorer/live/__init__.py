@@ -1,0 +1,1 @@
+"""The explorer's server: a model that answers clicks on localhost."""

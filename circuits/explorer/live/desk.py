@@ -1,0 +1,285 @@
+"""One window: the prompts it looks at, and what it asks for, as jobs of the worker."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+from circuits.errors import CircuitsError
+from circuits.explorer.contents import Json, checkpoint_contents
+from circuits.explorer.live import messages as ask
+from circuits.explorer.live.jobs import BACKGROUND, CLICK, WORK, Job, Steps, Told, Worker
+from circuits.explorer.live.pair import LivePair, circuit_of
+from circuits.explorer.live.scoring import scored
+from circuits.explorer.live.task_runs import TaskRuns
+from circuits.explorer.live.typed import SOURCE, Typed, texts_of, tokens_of, typed_pairs
+from circuits.explorer.page import page
+from circuits.models import HookedModel
+from circuits.options.patching import PatchSpec
+from tasks.pairs import PairSet
+
+_MESSAGE_S = 0.08
+"""Between two messages of a sweep, at least."""
+
+
+@dataclass
+class Backend:
+    """What all windows share.
+
+    contents: what the page is given. worker: its queue. model: None where there is none. task: its
+    task's pairs, if there are some. load: how the model is loaded in Python, for scripts.
+    """
+
+    contents: Json
+    worker: Worker
+    model: HookedModel | None = None
+    task: TaskRuns | None = None
+    load: str = ""
+
+    def about(self) -> Json:
+        """What the page is given, and what it can ask for."""
+        live: Json | None = None
+        if self.model is not None:
+            live = {
+                "model": self.model.name,
+                "load": self.load,
+                "patches": self.model.layout.n_encoder_layers == 0,
+                "layers": self.model.layout.n_layers,
+                "task": None
+                if self.task is None
+                else {
+                    "name": self.task.pairs.task,
+                    "n": len(self.task.pairs),
+                    "metric": self.task.judge.name,
+                },
+            }
+        return {**self.contents, "live": live}
+
+
+@dataclass(eq=False)
+class Desk:
+    """A window's requests. told: (id, what, content), from the worker's thread."""
+
+    backend: Backend
+    told: Callable[[int, str, Json], None]
+    pair: LivePair | None = None
+    _jobs: dict[int, Job] = field(default_factory=dict)
+
+    def ask(self, asked: ask.Asked) -> None:
+        """Put a request into the queue, or cancel one.
+
+        Raises:
+            CircuitsError: where too much of this window is waiting.
+        """
+        if isinstance(asked, ask.Cancel):
+            job = self._jobs.pop(asked.of, None)
+            if job is not None:
+                self.backend.worker.cancel(job)
+                self.told(asked.of, "cancelled", {})
+            return
+        steps, urgency = self._steps(asked)
+        self._jobs[asked.id] = self._give(steps, urgency, self._teller(asked.id))
+        if isinstance(asked, ask.Prompts | ask.TaskPrompts):
+            self._give(self._prepare(), WORK, lambda _, __: None)
+
+    def leave(self) -> None:
+        """The window is closed: stop its work."""
+        self.backend.worker.leave(self)
+
+    def _give(self, steps: Steps, urgency: int, told: Told) -> Job:
+        return self.backend.worker.give(Job(self, urgency, steps, told))
+
+    def _teller(self, number: int) -> Told:
+        def told(what: str, content: Json) -> None:
+            if what != "step":
+                self._jobs.pop(number, None)
+            if what != "step" or content:
+                self.told(number, what, content)
+
+        return told
+
+    def _steps(self, asked: ask.Asked) -> tuple[Steps, int]:
+        match asked:
+            case ask.Prompts():
+                typed = Typed(asked.clean, asked.corrupted, asked.correct, asked.incorrect)
+                return self._prompts(typed), CLICK
+            case ask.TaskPrompts():
+                return self._task_prompts(asked.index), CLICK
+            case ask.PatchSite():
+                return self._site(asked), CLICK
+            case ask.PatchEdge():
+                return self._edge(asked), CLICK
+            case ask.AboutNode():
+                return self._node(asked.node), CLICK
+            case ask.RunCircuit():
+                return self._circuit(asked.edges), WORK
+            case ask.Sweep():
+                return self._sweep(asked), WORK
+            case ask.Score():
+                return self._score(asked), BACKGROUND
+            case ask.Page():
+                return self._page(asked), WORK
+        raise AssertionError(asked)
+
+    @property
+    def _model(self) -> HookedModel:
+        if self.backend.model is None:
+            raise CircuitsError("there is no model here; give one with --model")
+        return self.backend.model
+
+    @property
+    def _ready(self) -> LivePair:
+        if self.pair is None:
+            raise CircuitsError("type a clean and a corrupted prompt first, and run them")
+        return self.pair
+
+    def _prompts(self, typed: Typed) -> Steps:
+        model = self._model
+        yield {
+            name: [asdict(one) for one in texts_of(model, tokens_of(model, text))]
+            for name, text in (("clean", typed.clean), ("corrupted", typed.corrupted))
+        }
+        pairs = typed_pairs(model, typed.clean, typed.corrupted, typed.correct, typed.incorrect)
+        yield {}
+        return self._took(pairs)
+
+    def _task_prompts(self, index: int) -> Steps:
+        task = self.backend.task
+        if task is None:
+            raise CircuitsError("there is no task here; give one with --task")
+        yield {}
+        place = index % len(task.pairs)
+        return {**self._took(task.pairs[place : place + 1]), "index": place}
+
+    def _took(self, pairs: PairSet) -> Json:
+        """The pair is this window's from here on; what both runs say."""
+        model, pair = self._model, LivePair(self._model, pairs)
+        tops = {"clean": pair.tops(pair.clean), "corrupted": pair.tops(pair.corrupted)}
+        self.pair = pair
+        (one,) = pairs.pairs
+        sides = {"clean": one.clean, "corrupted": one.corrupted}
+        answers = {"right": one.answer, "wrong": one.wrong}
+        return {
+            "source": None if one.source == SOURCE else one.source,
+            "metric": pair.judge.name,
+            "ends": list(pair.ends),
+            "tops": {side: [asdict(top) for top in found] for side, found in tops.items()},
+            **{
+                side: [asdict(token) for token in texts_of(model, (*tokens, *one.teacher_forced))]
+                for side, tokens in sides.items()
+            },
+            **{
+                side: [[asdict(token) for token in texts_of(model, some)] for some in sets]
+                for side, sets in answers.items()
+            },
+        }
+
+    def _prepare(self) -> Steps:
+        pair = self.pair
+        if pair is not None:
+            for _ in pair.prepare():
+                yield {}
+        return {}
+
+    def _site(self, asked: ask.PatchSite) -> Steps:
+        yield {}
+        return asdict(self._ready.site(_spec(asked)))
+
+    def _edge(self, asked: ask.PatchEdge) -> Steps:
+        yield {}
+        return asdict(self._ready.edge(asked.edge, asked.direction))
+
+    def _node(self, name: str) -> Steps:
+        yield {}
+        return asdict(self._ready.node(name))
+
+    def _sweep(self, asked: ask.Sweep) -> Steps:
+        pair = self._ready
+        spec = PatchSpec(site=asked.site, direction=asked.direction, sweep=("layer", asked.by))
+        sweep = pair.sweep(spec)
+        clean, corrupted = pair.ends
+        if pair.recovery(clean) is None:
+            raise CircuitsError(
+                f"{pair.judge.name} is {clean:.6g} on both prompts, so no patch recovers a share "
+                "of the gap; change the prompts or the answers"
+            )
+
+        def grid() -> Json:
+            axis = 2 if asked.by == "position" else 1
+            values = sweep.values[0, 0].select(3 - axis, 0)
+            known = sweep.known.select(3 - axis, 0)
+            shares = (values - corrupted) / (clean - corrupted)
+            return {
+                "recovery": [
+                    [round(share, 6) if there and not math.isnan(share) else None
+                     for share, there in zip(*rows, strict=True)]
+                    for rows in zip(shares.tolist(), known.tolist(), strict=True)
+                ]
+            }  # fmt: skip
+
+        yield grid()
+        last = time.monotonic()
+        for _ in sweep.run():
+            due = time.monotonic() - last >= _MESSAGE_S
+            yield grid() if due else {}
+            last = time.monotonic() if due else last
+        return grid()
+
+    def _circuit(self, edges: list[int]) -> Steps:
+        circuit = circuit_of(self._model, edges)
+        found: Json = {"size": len(circuit)}
+        yield {}
+        if self.pair is not None:
+            pair = self.pair
+            found["pair"] = {"metric": pair.judge.name, **asdict(pair.circuit(circuit.mask))}
+            yield found
+        if (task := self.backend.task) is not None:
+            for done, f in task.faithfulness(circuit):
+                if f is None:
+                    yield {"done": done, "of": len(task.pairs)}
+                else:
+                    ends = {"low": _number(f.low), "high": _number(f.high)}
+                    found["task"] = {
+                        "metric": task.judge.name, "n": f.n, "f": f.value, **ends
+                    }  # fmt: skip
+        return found
+
+    def _score(self, asked: ask.Score) -> Steps:
+        model = self._model
+        if asked.of == "pair":
+            pair = self._ready
+            name, given = "typed pair", (pair.pairs, [pair.batch], pair.judge)
+        elif (task := self.backend.task) is not None:
+            name, given = f"{task.pairs.task}, here", (task.pairs, task.batches, task.judge)
+        else:
+            raise CircuitsError("there is no task here; give one with --task")
+        yield {"done": 0.0}
+        work = scored(model, *given, asked.steps)
+        while True:
+            try:
+                yield {"done": next(work)}
+            except StopIteration as ended:
+                return {"checkpoint": checkpoint_contents(name, ended.value)}
+
+    def _page(self, asked: ask.Page) -> Steps:
+        yield {}
+        shown = self.backend.contents
+        known = shown["checkpoints"]
+        assert isinstance(known, list)
+        return {"page": page({**shown, "checkpoints": [*known, *asked.added]}, asked.state)}
+
+
+def _spec(asked: ask.PatchSite) -> PatchSpec:
+    return PatchSpec(
+        site=asked.site,
+        direction=asked.direction,
+        layers=(asked.layer,),
+        positions=None if asked.position is None else (asked.position,),
+        heads=None if asked.unit is None else (asked.unit,),
+    )
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
