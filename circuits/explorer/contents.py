@@ -226,7 +226,7 @@ def _circuit_f(evaluated: CheckpointEvaluation | None) -> Json | None:
     f = None if evaluated is None else evaluated.circuit.faithfulness
     if f is None:
         return None
-    return {name: some[0] for name, some in _estimates([f]).items()} | {"n": f.n}
+    return {"n": f.n, **{name: some[0] for name, some in _estimates([f]).items()}}
 
 
 def _estimates(figures: Sequence[Estimate]) -> dict[str, list[float | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import sys
 from collections.abc import Callable
@@ -72,13 +73,34 @@ def _served(
     model: HookedModel, pairs: PairSet | None, display: Callable[..., None] | None, height: int
 ) -> ExplorerServer:
     """Serve a model from a thread, and say where."""
-    server = server_of(model=model, pairs=pairs, in_notebook=display is not None)
+    server = server_of(model=sharing_weights(model), pairs=pairs, in_notebook=display is not None)
     server.start()
     if display is None:
         sys.stdout.write(f"the explorer is at {server.address.url}\n")
     else:
         _show(display, f'src="{escape(server.address.url, quote=True)}"', height)
     return server
+
+
+def sharing_weights(model: HookedModel) -> HookedModel:
+    """The same model with modules of its own over the same weights.
+
+    Hooks sit on modules, so a server's thread and a notebook's cells must not share them.
+
+    Args:
+        model: any; quantised weights and device maps have forwards of their own, which know their
+            modules, so such a model is given back as it is.
+
+    Returns:
+        The model, checked again.
+    """
+    if model.quantisation or getattr(model.hf, "hf_device_map", None):
+        return model
+    tensors = (*model.hf.parameters(), *model.hf.buffers())
+    twin = copy.deepcopy(model.hf, {id(one): one for one in tensors})
+    return HookedModel(
+        twin, model.tokenizer, model.name, gguf=model.gguf, asked_tokenizer=model.asked_tokenizer
+    )
 
 
 def server_of(

@@ -38,7 +38,7 @@ SECTIONS = (
     Section("task", "The task", (task.example, task.sizes, performance.accuracy)),
     Section("fine-tuning", "Fine-tuning", (finetuning.curves, finetuning.quality)),
     Section("circuits", "Circuits", (circuit.graphs, circuit.heatmaps, circuit.top_edges)),
-    Section("explorer", "Explore the circuits", (explorer.explorer,)),
+    Section("explore", "Explore the circuits", (explorer.explorer,)),
     Section(
         "evaluation",
         "Circuit evaluation",

@@ -39,6 +39,8 @@ OF_THE_VERB = {
     ("diff", "model"): "several",
     ("diff", "lora"): "a folder",
     ("convert", "model"): "in place of --d-model",
+    ("explore", "model"): "the run says it",
+    ("explore", "task"): "only without a run",
     ("export", "ablation"): "what weights can hold",
     ("patch", "metric"): "several",
     ("search", "method"): "of removing, not of scoring",

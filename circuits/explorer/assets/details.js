@@ -13,6 +13,7 @@ export class Details {
     this.act = act;
     this.live = live;
     this.body = el("div", {});
+    this.facts = el("div", {});
     this.place = el(
       "section",
       { class: "details", "aria-label": "What is chosen", "aria-live": "polite" },
@@ -34,20 +35,15 @@ export class Details {
       );
       return;
     }
-    const facts = selected.kind === "node" ? this.node(selected.name, state, view) : this.edge(selected.name, view);
-    const focused = document.activeElement?.getAttribute("data-act");
-    const inside = this.body.contains(document.activeElement);
-    const parts = [
-      el("h4", {}, selected.name.replace("->", " → ")),
-      ...facts,
-      this.actions(selected, state),
-    ];
-    if (this.live) {
-      this.results = same && this.results ? this.results : this.live(selected);
-      parts.push(this.results);
+    const facts =
+      selected.kind === "node" ? this.node(selected.name, state, view) : this.edge(selected.name, view);
+    this.facts.replaceChildren(el("h4", {}, selected.name.replace("->", " → ")), ...facts);
+    if (!same) {
+      this.fields = this.actions(selected);
+      const results = this.live ? [this.live(selected)] : [];
+      this.body.replaceChildren(this.facts, this.fields.place, ...results);
     }
-    this.body.replaceChildren(...parts);
-    if (inside && focused) this.body.querySelector(`[data-act="${CSS.escape(focused)}"]`)?.focus();
+    this.fields.show(state);
   }
 
   edge(name, view) {
@@ -101,7 +97,7 @@ export class Details {
     const into = all.filter((edge) => contents.targets(edge).includes(name));
     const byStrength = (a, b) => Math.abs(scores[b]) - Math.abs(scores[a]);
     const total = out.reduce((sum, edge) => sum + scores[edge], 0);
-    const group = Object.entries(state.groups).find(([, held]) => held.includes(name));
+    const group = groupOf(state, name);
     const list = (title, edges) => [
       el("h5", {}, `${title} (${edges.length})`),
       el(
@@ -126,7 +122,7 @@ export class Details {
       facts([
         ["role", this.role(name, into, out, scores)],
         ["sum of its out-edges", figure(total)],
-        ...(group ? [["group", group[0]]] : []),
+        ...(group ? [["group", group]] : []),
       ]),
       ...(name === "logits" ? [] : list("Out-edges", out)),
       ...(node.kind === "input" || node.kind === "bias" ? [] : list("In-edges", into)),
@@ -151,54 +147,45 @@ export class Details {
     return parts.join(", ");
   }
 
-  actions(selected, state) {
-    const { name, kind } = selected;
+  /** Buttons and fields of what is chosen; they stay while it is, so that the focus stays too. */
+  actions({ name, kind }) {
     const { act } = this;
-    const pressed = (list) => (list.includes(name) ? "true" : "false");
     const plain = this.contents.nodes.get(name)?.kind;
-    const note = el("textarea", {
-      rows: 2,
-      "aria-label": `Note on ${name}`,
-      placeholder: "A note",
-      "data-act": "note",
-      onchange: (event) => act.note(name, event.target.value),
-    });
-    note.value = state.notes[name] ?? "";
-    const parts = [
-      button("Pin", () => act.toggle("pinned", name), {
-        "aria-pressed": pressed(state.pinned),
-        "data-act": "pin",
-      }),
-    ];
-    if (kind === "node" && (plain === "head" || plain === "mlp")) {
-      parts.push(
-        button("Knock out", () => act.toggle("knocked", name), {
-          "aria-pressed": pressed(state.knocked),
-          "data-act": "knock",
-        }),
+    const toggles = new Map([["pinned", button("Pin", () => act.toggle("pinned", name), { "data-act": "pin" })]]);
+    if (plain === "head" || plain === "mlp") {
+      const cut = button("Knock out", () => act.toggle("knocked", name), { "data-act": "knock" });
+      toggles.set("knocked", cut);
+    }
+    const field = (tag, what, text, change) =>
+      el(tag, {
+        type: tag === "input" ? "text" : null,
+        rows: tag === "input" ? null : 2,
+        "aria-label": `${what} of ${name}`,
+        placeholder: text,
+        "data-act": what.toLowerCase(),
+        onchange: (event) => change(name, event.target.value),
+      });
+    const fields = [[field("textarea", "Note", "A note", act.note), (state) => state.notes[name]]];
+    if (kind === "node") {
+      fields.unshift(
+        [field("input", "Name", "A name", act.rename), (state) => state.names[name]],
+        [field("input", "Group", "A group", act.group), (state) => groupOf(state, name)],
       );
     }
-    if (kind === "node") {
-      const named = el("input", {
-        type: "text",
-        "aria-label": `Name of ${name}`,
-        placeholder: "A name",
-        "data-act": "name",
-        onchange: (event) => act.rename(name, event.target.value),
-      });
-      named.value = state.names[name] ?? "";
-      const group = el("input", {
-        type: "text",
-        "aria-label": `Group of ${name}`,
-        placeholder: "A group",
-        "data-act": "group",
-        onchange: (event) => act.group(name, event.target.value),
-      });
-      group.value = Object.entries(state.groups).find(([, held]) => held.includes(name))?.[0] ?? "";
-      parts.push(named, group);
-    }
-    return el("div", { class: "actions" }, ...parts, note);
+    return {
+      place: el("div", { class: "actions" }, ...toggles.values(), ...fields.map(([one]) => one)),
+      show(state) {
+        toggles.forEach((one, list) => one.setAttribute("aria-pressed", state[list].includes(name)));
+        fields.forEach(([one, value]) => {
+          if (one !== document.activeElement) one.value = value(state) ?? "";
+        });
+      },
+    };
   }
+}
+
+function groupOf(state, name) {
+  return Object.entries(state.groups).find(([, held]) => held.includes(name))?.[0];
 }
 
 function facts(rows) {

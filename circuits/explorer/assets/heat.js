@@ -33,7 +33,7 @@ export class Heat {
     this.said = el("div", { "aria-live": "polite" });
     this.place = el(
       "section",
-      { "aria-label": "Patching places" },
+      { "aria-label": "Patching places", class: "wide" },
       el("h3", {}, "Patching, place by place"),
       el(
         "div",

@@ -158,7 +158,7 @@ class Session {
 
   async measure() {
     clearTimeout(this.timer);
-    if (!this.edges?.length || (!this.pair && !this.given.task)) {
+    if (!this.contents.checkpoints.length || (!this.pair && !this.given.task)) {
       this.circuitPlace.replaceChildren(el("p", { class: "hint" }, this.hint()));
       return;
     }
@@ -183,7 +183,7 @@ class Session {
   }
 
   hint() {
-    if (!this.edges?.length) return "There is no circuit yet: score the edges below.";
+    if (!this.contents.checkpoints.length) return "There is no circuit yet: score the edges below.";
     return "Run a pair of prompts to see what this circuit makes of it.";
   }
 
@@ -240,6 +240,7 @@ class Session {
         this.logged({ do: "score", of });
         const size = Math.min(50, this.contents.nEdges);
         this.store.set({ checkpoint: index, by: "size", size });
+        this.act.refresh();
       } catch (error) {
         this.scoring.replaceChildren(el("p", { class: "error" }, error.message));
       }

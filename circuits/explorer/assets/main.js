@@ -101,6 +101,11 @@ export function start(root, raw, live = null, given = null) {
       store.set({ groups });
     },
     fit: () => graph.fit(),
+    /** What is known has changed, though what is asked for has not. */
+    refresh() {
+      view = null;
+      store.become(store.state);
+    },
     announce,
   };
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import suppress
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -84,9 +85,8 @@ async def _take(desk: Desk, text: str, outbox: asyncio.Queue[str]) -> None:
     try:
         desk.ask(read(text))
     except CircuitsError as error:
-        with suppress(ValueError):
-            asked = json.loads(text[: 10**6])
-            number = asked.get("id") if isinstance(asked, dict) else None
+        known = re.match(r'\s*\{\s*"id"\s*:\s*(\d{1,15})\b', text)
+        number = int(known[1]) if known else None
         await outbox.put(json.dumps({"id": number, "what": "error", "said": str(error)}))
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 
 from circuits.errors import CircuitsError
 from circuits.explorer.contents import Json, checkpoint_contents
-from circuits.explorer.live import messages as ask
+from circuits.explorer.live import messages
 from circuits.explorer.live.jobs import BACKGROUND, CLICK, WORK, Job, Steps, Told, Worker
 from circuits.explorer.live.pair import LivePair, circuit_of
 from circuits.explorer.live.scoring import scored
@@ -67,13 +67,13 @@ class Desk:
     pair: LivePair | None = None
     _jobs: dict[int, Job] = field(default_factory=dict)
 
-    def ask(self, asked: ask.Asked) -> None:
+    def ask(self, asked: messages.Asked) -> None:
         """Put a request into the queue, or cancel one.
 
         Raises:
             CircuitsError: where too much of this window is waiting.
         """
-        if isinstance(asked, ask.Cancel):
+        if isinstance(asked, messages.Cancel):
             job = self._jobs.pop(asked.of, None)
             if job is not None:
                 self.backend.worker.cancel(job)
@@ -81,7 +81,7 @@ class Desk:
             return
         steps, urgency = self._steps(asked)
         self._jobs[asked.id] = self._give(steps, urgency, self._teller(asked.id))
-        if isinstance(asked, ask.Prompts | ask.TaskPrompts):
+        if isinstance(asked, messages.Prompts | messages.TaskPrompts):
             self._give(self._prepare(), WORK, lambda _, __: None)
 
     def leave(self) -> None:
@@ -100,26 +100,26 @@ class Desk:
 
         return told
 
-    def _steps(self, asked: ask.Asked) -> tuple[Steps, int]:
+    def _steps(self, asked: messages.Asked) -> tuple[Steps, int]:
         match asked:
-            case ask.Prompts():
+            case messages.Prompts():
                 typed = Typed(asked.clean, asked.corrupted, asked.correct, asked.incorrect)
                 return self._prompts(typed), CLICK
-            case ask.TaskPrompts():
+            case messages.TaskPrompts():
                 return self._task_prompts(asked.index), CLICK
-            case ask.PatchSite():
+            case messages.PatchSite():
                 return self._site(asked), CLICK
-            case ask.PatchEdge():
+            case messages.PatchEdge():
                 return self._edge(asked), CLICK
-            case ask.AboutNode():
+            case messages.AboutNode():
                 return self._node(asked.node), CLICK
-            case ask.RunCircuit():
+            case messages.RunCircuit():
                 return self._circuit(asked.edges), WORK
-            case ask.Sweep():
+            case messages.Sweep():
                 return self._sweep(asked), WORK
-            case ask.Score():
+            case messages.Score():
                 return self._score(asked), BACKGROUND
-            case ask.Page():
+            case messages.Page():
                 return self._page(asked), WORK
         raise AssertionError(asked)
 
@@ -183,11 +183,11 @@ class Desk:
                 yield {}
         return {}
 
-    def _site(self, asked: ask.PatchSite) -> Steps:
+    def _site(self, asked: messages.PatchSite) -> Steps:
         yield {}
         return asdict(self._ready.site(_spec(asked)))
 
-    def _edge(self, asked: ask.PatchEdge) -> Steps:
+    def _edge(self, asked: messages.PatchEdge) -> Steps:
         yield {}
         return asdict(self._ready.edge(asked.edge, asked.direction))
 
@@ -195,7 +195,7 @@ class Desk:
         yield {}
         return asdict(self._ready.node(name))
 
-    def _sweep(self, asked: ask.Sweep) -> Steps:
+    def _sweep(self, asked: messages.Sweep) -> Steps:
         pair = self._ready
         spec = PatchSpec(site=asked.site, direction=asked.direction, sweep=("layer", asked.by))
         sweep = pair.sweep(spec)
@@ -246,7 +246,7 @@ class Desk:
                     }  # fmt: skip
         return found
 
-    def _score(self, asked: ask.Score) -> Steps:
+    def _score(self, asked: messages.Score) -> Steps:
         model = self._model
         if asked.of == "pair":
             pair = self._ready
@@ -263,7 +263,7 @@ class Desk:
             except StopIteration as ended:
                 return {"checkpoint": checkpoint_contents(name, ended.value)}
 
-    def _page(self, asked: ask.Page) -> Steps:
+    def _page(self, asked: messages.Page) -> Steps:
         yield {}
         shown = self.backend.contents
         known = shown["checkpoints"]
@@ -271,7 +271,7 @@ class Desk:
         return {"page": page({**shown, "checkpoints": [*known, *asked.added]}, asked.state)}
 
 
-def _spec(asked: ask.PatchSite) -> PatchSpec:
+def _spec(asked: messages.PatchSite) -> PatchSpec:
     return PatchSpec(
         site=asked.site,
         direction=asked.direction,

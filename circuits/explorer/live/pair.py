@@ -22,7 +22,7 @@ from circuits.graph import Circuit
 from circuits.graph.node import Node
 from circuits.intervention.batched_runner import BatchedCircuitRunner
 from circuits.intervention.patching.grid import SweepGrid
-from circuits.intervention.patching.paired_runs import PairedRuns
+from circuits.intervention.patching.paired_runs import PairedRuns, Side
 from circuits.intervention.patching.sites import SITES, site_named
 from circuits.intervention.patching.sweep import BatchSweep
 from circuits.metrics import Logits, Metric, metric_for
@@ -125,7 +125,8 @@ class LivePair:
 
     def prepare(self) -> Iterator[None]:
         """Make what clicks start from, a run at a time."""
-        for side in ("clean", "corrupted"):
+        sides: tuple[Side, Side] = ("clean", "corrupted")
+        for side in sides:
             self.runs.base(side)
             yield
         _ = self.clean_runner
@@ -135,7 +136,7 @@ class LivePair:
         if not self.model.layout.n_encoder_layers:
             layers = range(len(self.model.view.layers))
             for name in _WHOLE_VECTORS:
-                for side in ("clean", "corrupted"):
+                for side in sides:
                     self.runs.donor(SITES[name], side, layers)
                     yield
 

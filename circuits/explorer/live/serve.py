@@ -80,6 +80,7 @@ class ExplorerServer:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((host, port))
+            self._socket.listen(128)
         except OSError as error:
             self._socket.close()
             raise CircuitsError(f"{host}:{port}: cannot listen there ({error.strerror})") from error

@@ -78,5 +78,5 @@
     },
     { rootMargin: "-10% 0px -80% 0px" },
   );
-  document.querySelectorAll("section").forEach((section) => watcher.observe(section));
+  document.querySelectorAll("main > section").forEach((section) => watcher.observe(section));
 })();

@@ -16,9 +16,11 @@ def explorer(run: Run) -> Iterator[Block]:
     """The circuits to walk through, from the folder's files."""
     contents = run_contents(run, "", "")
     yield Text(
-        "Choose a checkpoint and a size, compare two checkpoints, point at an edge for its "
-        "interval and rank, choose a node for what it reads and writes. Everything is in this "
-        "file; `circuits explore`, given the run folder, shows the same beside the model, which "
-        "then answers clicks."
+        Markup(
+            "Choose a checkpoint and a size, compare two checkpoints, point at an edge for its "
+            "interval and rank, choose a node for what it reads and writes. Everything is in this "
+            "file; <code>circuits explore</code>, given the run folder, shows the same beside the "
+            "model, which then answers clicks."
+        )
     )
     yield Explorer(Markup(fragment(contents)))

@@ -1,0 +1,168 @@
+"""The page beside a model, in a browser: typed, clicked, cancelled, reloaded, closed."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+import circuits
+from circuits.explorer.live.backends import backend_of
+from circuits.explorer.live.serve import ExplorerServer
+from circuits.explorer.live.typed import typed_pairs
+from circuits.explorer.notebook import sharing_weights
+
+CLEAN, CORRUPTED = " the capital of France is", " the capital of Italy is"
+
+
+@pytest.fixture(scope="module")
+def model(hooked):
+    return hooked("llama")
+
+
+@pytest.fixture(scope="module")
+def server(model, random_pairs):
+    made = ExplorerServer(backend_of(model=sharing_weights(model), pairs=random_pairs(n=6)))
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def opened(watched, server):
+    address = server.address
+    return watched(address.url, f"http://127.0.0.1:{address.port}/")
+
+
+def run_prompts(page, clean=CLEAN, corrupted=CORRUPTED, correct=" Paris", incorrect=" Rome"):
+    page.get_by_label("Clean prompt").fill(clean)
+    page.get_by_label("Corrupted prompt").fill(corrupted)
+    page.get_by_label(re.compile("Right answer")).fill(correct)
+    page.get_by_label("Wrong answer").fill(incorrect)
+    page.get_by_role("button", name="Run", exact=True).click()
+
+
+def score(page):
+    page.get_by_role("button", name="Score the edges of this pair").click()
+    page.get_by_text("Scored: typed pair").first.wait_for()
+
+
+def settle(server):
+    """Wait until the worker has nothing left to do."""
+    for _ in range(1000):
+        if not server.backend.worker.waiting:
+            return
+        threading_sleep()
+    raise AssertionError("work went on")
+
+
+def threading_sleep():
+    import time
+
+    time.sleep(0.02)
+
+
+def test_from_prompts_to_an_edge_patched_and_saved_as_python(opened, model, server, tmp_path):
+    """What a person does who never saw the page: run, score, take the strongest edge, patch it."""
+    page = opened.page
+    run_prompts(page)
+    page.get_by_text("tokens each").wait_for()
+    assert page.locator(".aligned .differs").count() == 1
+    score(page)
+    page.get_by_text("Filters").click()
+    page.get_by_label("Names").fill("->logits")
+    first = page.locator("button[data-edge]").first
+    edge = first.get_attribute("data-edge")
+    first.click()
+    page.get_by_role("button", name="Corrupt it in the clean run").click()
+    page.locator(".details .answer").wait_for()
+    pairs = typed_pairs(model, CLEAN, CORRUPTED, " Paris", " Rome")
+    effect = float(circuits.patch_edges(model, pairs, [edge]).values)
+    assert abs(effect) > 1e-4
+    log = opened.run("() => explorer.session.log()")
+    ends = next(one["ends"] for one in log if one["do"] == "prompts")
+    assert ends[0] - log[-1]["value"] == pytest.approx(effect, rel=1e-4)
+    page.get_by_role("button", name="Restore it in the corrupted run").click()
+    page.wait_for_function("() => explorer.session.log().at(-1).direction === 'denoise'")
+    page.locator("button[data-act]").first.wait_for()
+    with page.expect_download() as found:
+        page.get_by_role("button", name="Python", exact=True).click()
+    found.value.save_as(tmp_path / "clicks.py")
+    source = (tmp_path / "clicks.py").read_text()
+    source = source.replace(server.backend.load, "given")
+    said = []
+    exec(compile(source, "clicks.py", "exec"), {"given": model, "print": lambda *a: said.append(a)})
+    assert any(
+        one[0] == edge and float(one[1]) == pytest.approx(effect, rel=1e-4)
+        for one in said
+        if len(one) == 2 and isinstance(one[1], torch.Tensor) and one[1].numel() == 1
+    )
+
+
+def test_a_grid_grows_is_cancelled_and_a_reload_ends_its_work(opened, server):
+    page = opened.page
+    run_prompts(page)
+    cell = page.get_by_role("button", name="layer 1, position 3")
+    cell.click()
+    page.get_by_text("resid_pre, layer 1, position 3").wait_for()
+    assert cell.get_attribute("data-known") is not None or "gap" in page.locator(
+        "[aria-label^='layer 1, position 3']"
+    ).get_attribute("aria-label")
+    page.get_by_role("button", name="Patch all").click()
+    page.get_by_text("All places are patched").wait_for()
+    assert page.locator(".heat [data-known]").count() == 15
+    page.get_by_role("button", name=re.compile("of 6 pairs")).click()
+    page.get_by_role("button", name="Cancel").last.click()
+    page.get_by_text("cancelled").wait_for()
+    page.get_by_role("button", name=re.compile("of 6 pairs")).click()
+    page.reload()
+    page.wait_for_selector("#explorer[data-ready=true]", state="attached")
+    settle(server)
+
+
+def test_two_windows_do_not_disturb_each_other(opened, watched, server):
+    home = f"http://127.0.0.1:{server.address.port}/"
+    other = watched(server.address.url, home)
+    run_prompts(opened.page)
+    run_prompts(other.page, clean=CORRUPTED, corrupted=CLEAN)
+    for one in (opened, other):
+        one.page.get_by_text("tokens each").wait_for()
+        one.page.wait_for_function("() => explorer.session.pair")
+    mine, others = (one.run("() => explorer.session.pair.ends") for one in (opened, other))
+    assert mine == others[::-1] and mine[0] != mine[1]
+    other.page.close()
+    score(opened.page)
+    settle(server)
+
+
+def test_what_is_typed_is_text_and_what_is_wrong_is_said(opened):
+    page = opened.page
+    hostile = "<script>alert(1)</script>"
+    run_prompts(page, hostile, hostile.replace("1", "2"), "", "")
+    page.get_by_text("tokens each").wait_for()
+    page.wait_for_function("() => explorer.session.pair")
+    run_prompts(page, "the capital of France", "the capital")
+    page.get_by_text("Patching needs equal lengths").wait_for()
+    page.get_by_text("they do not lie side by side").wait_for()
+
+
+def test_a_head_is_knocked_out_of_the_circuit_and_measured_again(opened):
+    page = opened.page
+    run_prompts(page)
+    score(page)
+    page.wait_for_function("() => explorer.session.found?.task")
+    before = opened.run("() => [explorer.session.found.size, explorer.session.found.task.f]")
+    said = page.locator("output.f").inner_text()
+    assert "measured now, n = 6" in said
+    head = opened.run("() => explorer.picture().nodes.find((n) => n.kind === 'head').name")
+    opened.run("(name) => explorer.store.set({selected: {kind: 'node', name}})", head)
+    page.get_by_role("button", name="What it does here").click()
+    page.get_by_text("The last position looks at").first.wait_for()
+    page.get_by_role("button", name="Knock out").click()
+    page.wait_for_function(
+        "(size) => (explorer.session.found?.size ?? size) !== size", arg=before[0]
+    )
+    page.wait_for_function("() => explorer.session.found?.task")
+    after = opened.run("() => [explorer.session.found.size, explorer.session.found.task.f]")
+    assert after[0] < before[0] and after[1] != before[1]
