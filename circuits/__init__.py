@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from circuits.inspection import Inspection, inspect
     from circuits.intervention import MeanActivations
     from circuits.intervention.patching import Patching, PatchSpec, patch, path_patch
+    from circuits.masks import LearnedMask, MaskConfig, learn_mask
     from circuits.model_diff import ModelDiff, diff_models
     from circuits.models import HookedModel
     from circuits.options.engine import RayEngine
@@ -140,6 +141,7 @@ _HOMES = {
     "circuits.inspection": ("Inspection", "inspect"),
     "circuits.intervention": ("MeanActivations",),
     "circuits.intervention.patching": ("PatchSpec", "Patching", "patch", "path_patch"),
+    "circuits.masks": ("LearnedMask", "MaskConfig", "learn_mask"),
     "circuits.model_diff": ("ModelDiff", "diff_models"),
     "circuits.models": ("HookedModel",),
     "circuits.runs": ("MissingResultError", "RunFolder", "open_run"),
@@ -183,9 +185,11 @@ __all__ = [
     "Inspection",
     "LayerImportance",
     "Layout",
+    "LearnedMask",
     "LoraComparison",
     "LoraProtocol",
     "LoraTarget",
+    "MaskConfig",
     "MeanActivations",
     "Minimality",
     "MinimalityConfig",
@@ -228,6 +232,7 @@ __all__ = [
     "export_ablated",
     "faithfulness",
     "inspect",
+    "learn_mask",
     "lora_config",
     "minimality",
     "open_run",

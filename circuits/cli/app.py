@@ -22,6 +22,7 @@ from circuits.cli.finetune import finetune
 from circuits.cli.flags import with_flags
 from circuits.cli.help_texts import ListingCommand
 from circuits.cli.inspect import inspect
+from circuits.cli.learn import learn
 from circuits.cli.lora import lora
 from circuits.cli.patch import patch
 from circuits.cli.plan import plan
@@ -40,11 +41,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_LONG = (run, discover, evaluate, compare, finetune, diff, export, patch, search)
+_LONG = (run, discover, learn, evaluate, compare, finetune, diff, export, patch, search)
 for verb in (
     run,
     discover,
     select,
+    learn,
     evaluate,
     compare,
     convert,
@@ -84,7 +86,7 @@ def about(
 
 
 _INTERRUPTED = 130  # what Typer makes of Ctrl-C
-_GO_ON = ("run", "discover", "patch", "search", "finetune")
+_GO_ON = ("run", "discover", "learn", "patch", "search", "finetune")
 
 
 def main() -> None:

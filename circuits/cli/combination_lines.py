@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from circuits.format import duration, memory
 from circuits.planning import Change, Devices, Fit, Found, Job
 
-_VERBS = {"evaluate": ("evaluate",), "diff": ("diff",), "finetune": ("finetune",)}
+_VERBS = {"evaluate": "evaluate", "mask": "learn", "diff": "diff", "finetune": "finetune"}
 _LORA = ("run", "RECIPE")  # adapters are trained by recipes alone
 _MEGABYTES = 10**8  # limits above are told in megabytes
 _CHANGES: dict[Change, str] = {
@@ -58,7 +58,7 @@ def flags(job: Job, fit: Fit, devices: Devices) -> list[str]:
     one, name = fit.combination, job.cost.name
     if name == "lora":
         return [*_LORA, "--set", f"lora.batch_size={one.batch}"]
-    words = [*_VERBS.get(name, ("discover",))]
+    words = [_VERBS.get(name, "discover")]
     dtype = str(one.dtype).removeprefix("torch.")
     words += [] if dtype == "float32" else ["--dtype", dtype]
     words += [] if one.quantize is None else ["--quantize", one.quantize]

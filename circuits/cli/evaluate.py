@@ -11,6 +11,7 @@ import typer
 
 from circuits.cli import options as use
 from circuits.cli.ranking import Chooser, show_inlets, with_others
+from circuits.cli.recorded import known, recorded_source
 from circuits.cli.steps import step
 from circuits.errors import CircuitsError
 from circuits.options.circuit import CircuitOptions
@@ -116,20 +117,14 @@ def evaluate(
             )
         circuit = _fitting(given, found)
     if task is None:
-        recorded = found.provenance.task
-        if recorded is not None:
-            source = replace(
-                source,
-                data=source.data or (None if recorded.data is None else Path(recorded.data)),
-                task_option=source.task_option or list(recorded.options),
-            )
+        source = recorded_source(source, found.provenance)
     loaded = use.load_task(
-        _known(task, None if scored is None else scored.task, "--task"),
+        known(task, None if scored is None else scored.task, "--task"),
         source,
     )
     made_with = found.provenance.model
     hooked = use.load_hooked(
-        _known(model, None if made_with is None else made_with.name, "--model"),
+        known(model, None if made_with is None else made_with.name, "--model"),
         replace(
             loading,
             tokenizer=loading.tokenizer or (None if made_with is None else made_with.tokenizer),
@@ -140,8 +135,10 @@ def evaluate(
     )
     others = None
     if automatic:
-        known = found.provenance.pairs or ()
-        pairs, others = with_others(loaded, hooked, pairs, run.seed, known, enough=chosen_by.choose)
+        scored_on = found.provenance.pairs or ()
+        pairs, others = with_others(
+            loaded, hooked, pairs, run.seed, scored_on, enough=chosen_by.choose
+        )
     use.warn_of_scored(found.provenance, pairs)
     _warn_of_few(pairs)
     other = source_of_other_weights(hooked, found.provenance)
@@ -196,14 +193,6 @@ def _fitting(file: Path, scores: AnyScores) -> AnyCircuit:
             f"are of {nothing.level}s of {nothing.layout.summary}"
         )
     return circuit
-
-
-def _known(given: str | None, recorded: str | None, option: str) -> str:
-    """What was asked for, or what the scores' file says they were made with."""
-    value = given or recorded
-    if not value:
-        raise CircuitsError(f"the scores do not say what they were made with; give {option}")
-    return value
 
 
 def _unseen(scored: DataRecord | None, reads_file: bool) -> Split:

@@ -50,7 +50,10 @@ def plan(
     ] = "eap-ig",
     steps: Annotated[
         int | None,
-        typer.Option(help="Points on the path (eap-ig: 5), or optimizer steps (finetune: 300)."),
+        typer.Option(
+            help="Points on the path (eap-ig: 5), epochs (mask: 40), or optimizer steps "
+            "(finetune: 300)."
+        ),
     ] = None,
     layers: RecomputeOptions,
     has: Annotated[
@@ -210,7 +213,8 @@ def _show(model: str, made: Plan, has: int) -> None:
     from circuits.format import memory
 
     job, traced = made.job, made.traced
-    steps = f", {job.passes} steps" if job.cost.counted else ""
+    unit = "epochs" if job.cost.alone else "steps"
+    steps = f", {job.passes} {unit}" if job.cost.counted else ""
     what = "examples" if job.cost.trains else f"{job.n} pairs"
     dtype = str(job.shape.dtype).removeprefix("torch.")
     if job.quantize is not None:

@@ -16,6 +16,7 @@ from circuits.graph.node_circuit import NodeCircuitFile
 from circuits.graph.provenance import ModelRecord
 from circuits.graph.score_files import EdgeScoresFile, NodeScoresFile
 from circuits.intervention.patching import Patching
+from circuits.masks import MaskRecord
 from circuits.model_diff import ModelDiffs
 from circuits.runs.records import Environment, ExampleFile
 from circuits.runtime.display import Displayed
@@ -64,6 +65,7 @@ _KINDS = (
     _plain("an ACDC search", Search),
     _plain("an ACDC search that was stopped; the same command goes on", StoppedSearch),
     _plain("a head pruning", HeadPruning),
+    _plain("the course of learning a mask", MaskRecord),
     _plain("a model on a circuit, as Hugging Face keeps models", AblatedModel),
     _plain("one prompt pair of a run, as text", ExampleFile),
     _plain("the machine and the versions of a run", Environment),
@@ -136,6 +138,10 @@ _TOLD: dict[type, Callable[..., dict[str, str]]] = {
     HeadPruning: lambda found: {
         "heads": f"{len(found.heads)} kept of {len(found.history)} tried",
         "metric": f"{found.metric_pruned:.4g} (whole model {found.metric_model:.4g})",
+    },
+    MaskRecord: lambda found: {
+        "gates": f"{count(found.config.size)} {found.level}s to stay of {found.start.method}'s",
+        "loss": f"{found.losses[0]:.4g} in the first epoch, {found.losses[-1]:.4g} in the last",
     },
     Environment: _environment,
     AblatedModel: lambda found: {

@@ -7,11 +7,11 @@ position. zero: nothing. Wang et al. (2022) ablate by the mean, Conmy et al. (20
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 import torch
 from jaxtyping import Float
@@ -31,6 +31,7 @@ from tasks.pairs import PairBatch, PairSet
 
 Key = TypeVar("Key")
 
+ConstantKind = Literal["mean", "mean-positional", "optimal"]
 ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)
 
 
@@ -89,6 +90,14 @@ class AblatedRun:
                 wide.pass_by(event)
         return reference
 
+    def tensors(self) -> Iterator[Tensor]:
+        """All that it holds."""
+        states = self.states
+        for held in (states.inputs, states.z, states.mlp, states.hidden):
+            yield from held.values()
+        yield from self.inputs.values()
+        yield from self.values.values()
+
     def _project(self, event: ReadsHeads) -> None:
         value = self.inputs[event]
         if event.norm is not None:
@@ -109,14 +118,14 @@ class MeanActivations:
     """The mean output of every source, by position or over all of them.
 
     Attributes:
-        ablation: "mean" or "mean-positional".
+        ablation: "mean" or "mean-positional"; "optimal" where they were learned.
         inputs: per stream, as in `SourceActivations`; float32, (pos, ...), one position for "mean".
         z: the same per attention.
         mlp: the same per MLP.
         hidden: the same of each MLP's neurons; empty where they were not asked for.
     """
 
-    ablation: Ablation
+    ablation: ConstantKind
     inputs: tuple[Tensor, ...]
     z: tuple[Tensor, ...]
     mlp: tuple[Tensor, ...]
@@ -179,6 +188,23 @@ class MeanActivations:
         sizes = (len(view.streams), len(view.attentions), len(view.mlps), len(view.mlps))
         left = iter(means)
         return cls(ablation, *(tuple(islice(left, size)) for size in sizes))
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of them."""
+        return (*self.inputs, *self.z, *self.mlp, *self.hidden)
+
+    def learnable(self) -> MeanActivations:
+        """Copies that ask for a gradient, as constants that are no means any more."""
+        return self._each("optimal", lambda one: one.clone().requires_grad_())
+
+    def detached(self) -> MeanActivations:
+        """The same without gradients."""
+        return self._each(self.ablation, Tensor.detach)
+
+    def _each(self, ablation: ConstantKind, change: Callable[[Tensor], Tensor]) -> MeanActivations:
+        parts = (self.inputs, self.z, self.mlp, self.hidden)
+        return MeanActivations(ablation, *(tuple(map(change, part)) for part in parts))
 
     def states(self, model: HookedModel, batch: PairBatch) -> SourceActivations:
         """These means as the sources of a batch.

@@ -97,9 +97,9 @@ class CircuitRunner:
             )
         hooks = Hooks()
         if isinstance(circuit, NodeCircuit):
-            run = NodeRun(self.model, self._reference, circuit)
-            if run.needs_neurons and not self._reference.states.hidden:
-                self._record_neurons()
+            run = NodeRun(self.model, self._reference, circuit.units, circuit.mask)
+            if run.needs_neurons:
+                self._require_neurons()
             run.attach(hooks)
         else:
             EdgeRun(
@@ -107,8 +107,16 @@ class CircuitRunner:
             ).attach(hooks)
         return self._run(hooks)
 
-    def _record_neurons(self) -> None:
+    @property
+    def n_bytes(self) -> int:
+        """What the runs that circuits share take."""
+        runs = (self.clean, self.corrupted, *self._reference.tensors())
+        return sum(one.numel() * one.element_size() for one in runs)
+
+    def _require_neurons(self) -> None:
         """Neurons of the corrupted run, by one more of it, when the first circuit asks for them."""
+        if self._reference.states.hidden:
+            return
         if not self._by_corruption:
             raise CircuitsError(
                 "these means are of whole MLPs; for circuits of neurons take them by "

@@ -8,19 +8,31 @@ well: with no kept edge they are given the reference's stream, and nothing needs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from circuits.intervention.picking import Picked, Places
-from circuits.intervention.reader_inputs import ReaderInputs
 from circuits.models.placement import held
 from circuits.models.view import ReadsHeads, input_major
 
 CORRUPTED, COMPUTED, ALONE = 0, 1, 2  # what a reader is given
+
+
+@runtime_checkable
+class GivesInputs(Protocol):
+    """Who makes what the readers of a stream are given."""
+
+    def of(
+        self, event: ReadsHeads, places: range
+    ) -> Iterator[tuple[slice, Float[Tensor, "reader token d_model"]]]:
+        """Inputs of readers of one event, through its norm if any, in parts: which of `places`,
+        and what they are given.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +87,7 @@ class HeadReaders:
             reference,
         )
 
-    def given(self, inputs: ReaderInputs, output: Tensor) -> Float[Tensor, "batch pos feature"]:
+    def given(self, inputs: GivesInputs, output: Tensor) -> Float[Tensor, "batch pos feature"]:
         """The module's output on the circuit.
 
         output: its own; no rows if no reader is left alone.
@@ -97,9 +109,7 @@ class HeadReaders:
             self.alone.put(self._groups(new), -2, own)
         return new
 
-    def _computed(
-        self, inputs: ReaderInputs, slots: Picked
-    ) -> Float[Tensor, "reader token d_head"]:
+    def _computed(self, inputs: GivesInputs, slots: Picked) -> Float[Tensor, "reader token d_head"]:
         weight = slots.of(self._groups(input_major(self.module)), 1).transpose(0, 1)
         bias = held(self.module, "bias")
         if bias is not None:

@@ -6,6 +6,8 @@ widens the mix (where a norm follows it, each share over the sigma of its own ru
 `models/stream.py`). An MLP of which some neurons are kept reads the others from the reference; one
 of which none is, writes the reference's output, its bias and a norm behind it included.
 
+A gate between 0 and 1 in the place of a choice mixes the two, and stays in the run's graph.
+
 So every reader sees x' + sum over kept sources of (a - a'), which is the edge circuit with all
 edges out of the nodes kept. Where norms rescale the stream itself (BART) it is not: here the run's
 own norms rescale what was replaced too. One forward pass; one more a batch when the first circuit
@@ -18,11 +20,11 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.graph import NodeCircuit
+from circuits.graph import Units
 from circuits.intervention.ablation import AblatedRun
 from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
@@ -35,22 +37,38 @@ class NodeRun:
     needs_neurons: whether the reference must hold the hidden neurons of MLPs.
     """
 
-    def __init__(self, model: HookedModel, reference: AblatedRun, circuit: NodeCircuit) -> None:
+    def __init__(
+        self,
+        model: HookedModel,
+        reference: AblatedRun,
+        units: Units,
+        kept: Shaped[Tensor, " unit"],
+    ) -> None:
+        """kept: which units are, or a gate for each: those of what enters the model are 1."""
         self.view, self.reference = model.view, reference
-        widths = circuit.units.widths
-        if circuit.level == "neuron" and widths != self.view.widths:
+        widths = units.widths
+        if units.level == "neuron" and widths != self.view.widths:
             row = next(row for row, n in enumerate(self.view.widths) if n != widths[row])
             raise CircuitsError(
-                f"a circuit with {widths[row]} units of {circuit.layout.sources[row]} cannot run "
+                f"a circuit with {widths[row]} units of {units.layout.sources[row]} cannot run "
                 f"on a model with {self.view.widths[row]}"
             )
-        self.live = SourceActivations(self.view)
-        self.units, self.kept = circuit.units, circuit.mask.to(model.device)
-        starts = np.cumsum((0, *widths[:-1]))
-        numbers = np.add.reduceat(circuit.mask.numpy(), starts, dtype=int)
-        shares = zip(numbers.tolist(), widths, strict=True)
-        self.share = ["none" if not n else "all" if n == of else "part" for n, of in shares]
-        self.needs_neurons = any(self.share[mlp.place.row] == "part" for mlp in self.view.mlps)
+        gates = kept.dtype != torch.bool
+        self.live = SourceActivations(self.view, attached=gates)
+        self.units, self.kept = units, kept.to(model.device)
+        self.share = ["part"] * len(widths)
+        if gates:
+            for row in units.layout.roots:
+                self.share[row] = "all"
+        else:
+            starts = np.cumsum((0, *widths[:-1]))
+            numbers = np.add.reduceat(kept.numpy(), starts, dtype=int)
+            shares = zip(numbers.tolist(), widths, strict=True)
+            self.share = ["none" if not n else "all" if n == of else "part" for n, of in shares]
+        self.needs_neurons = any(
+            self.share[mlp.place.row] == "part" and widths[mlp.place.row] > 1
+            for mlp in self.view.mlps
+        )
 
     def attach(self, hooks: Hooks) -> None:
         """Replace what is left out."""
@@ -73,8 +91,10 @@ class NodeRun:
                 hooks.after(attention.post.module, written)
         for index, mlp in enumerate(self.view.mlps):
             row = mlp.place.row
-            if self.share[row] == "part":
-                kept = self.kept[self.units.of(row)]
+            kept = self.kept[self.units.of(row)]
+            if self.share[row] == "part" and len(kept) == 1:
+                hooks.after(mlp.output, partial(_mixed, kept, reference.mlp[index]))
+            elif self.share[row] == "part":
                 hooks.before(mlp.hidden, partial(_mixed, kept, reference.hidden[index]))
             elif self.share[row] == "none":
                 hooks.after(mlp.output, partial(_instead, reference.mlp[index]))
@@ -83,11 +103,12 @@ class NodeRun:
         self,
         attention: Attention,
         index: int,
-        kept: Bool[Tensor, "head _"],
+        kept: Shaped[Tensor, "head _"],
         written: Float[Tensor, "batch pos d_model"],
     ) -> Float[Tensor, "batch pos d_model"]:
         """What the heads write behind a norm, by z over the sigma of each run."""
-        z = torch.where(kept, self.live.z[index], self.reference.states.z[index])
+        live = self.live.z[index]
+        z = _mixed(kept, self.reference.states.z[index], live)
         return (z.flatten(2) @ attention.output_weight.flatten(0, 1)).to(written.dtype)
 
 
@@ -95,6 +116,9 @@ def _instead(value: Tensor, x: Tensor) -> Tensor:
     return value.reshape(x.shape)
 
 
-def _mixed(kept: Bool[Tensor, "*unit"], reference: Tensor, x: Tensor) -> Tensor:
-    """`x` where a unit is kept, else the reference."""
-    return torch.where(kept, x.reshape(reference.shape), reference).reshape(x.shape)
+def _mixed(kept: Shaped[Tensor, "*unit"], reference: Tensor, x: Tensor) -> Tensor:
+    """`x` where a unit is kept, else the reference; by a gate, so much of the one and the other."""
+    own = x.reshape(reference.shape)
+    if kept.dtype == torch.bool:
+        return torch.where(kept, own, reference).reshape(x.shape)
+    return torch.lerp(reference, own, kept.to(own.dtype)).reshape(x.shape)

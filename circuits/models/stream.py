@@ -36,6 +36,7 @@ class SourceActivations:
     matrix, over sigma if a norm follows. mlp: per MLP, what it adds to the stream.
     sigmas: per stream and norm on the stream itself, its scale.
     hidden: per MLP, the neurons that its last matrix reads, where they were recorded.
+    attached: whether what is recorded stays in the run's graph, so that gradients reach it.
     """
 
     view: View
@@ -44,6 +45,7 @@ class SourceActivations:
     mlp: dict[int, Float[Tensor, "batch _ d_model"]] = field(default_factory=dict)
     sigmas: dict[tuple[int, int], Float[Tensor, "batch _ 1"]] = field(default_factory=dict)
     hidden: dict[int, Float[Tensor, "*batch neuron"]] = field(default_factory=dict)
+    attached: bool = False
 
     def record(self, hooks: Hooks) -> None:
         """Fill this object during the run that `hooks` are in place for.
@@ -76,22 +78,25 @@ class SourceActivations:
             hooks.before(mlp.hidden, partial(self._neurons, index))
 
     def _neurons(self, index: int, x: Tensor) -> None:
-        self.hidden[index] = x.detach()
+        self.hidden[index] = self._seen(x)
 
     def _enter(self, place: int, x: Tensor) -> None:
-        self.inputs[place] = x.detach()
+        self.inputs[place] = self._seen(x)
 
     def _heads(self, index: int, x: Tensor) -> None:
-        self.z[index] = x.detach().view(*x.shape[:2], self.view.layout.n_heads, -1)
+        self.z[index] = self._seen(x).view(*x.shape[:2], self.view.layout.n_heads, -1)
 
     def _share(self, index: int, norm: Norm, x: Tensor) -> None:
-        self.z[index] = (self.z[index] * norm.inverse(x.detach())[..., None]).to(x.dtype)
+        self.z[index] = (self.z[index] * norm.inverse(self._seen(x))[..., None]).to(x.dtype)
 
     def _mlp(self, place: int, index: int, x: Tensor) -> None:
-        self.mlp[index] = x.detach().view(self.inputs[place].shape)
+        self.mlp[index] = self._seen(x).view(self.inputs[place].shape)
 
     def _scale(self, key: tuple[int, int], norm: Norm, x: Tensor) -> None:
-        self.sigmas[key] = norm.sigma(x.detach())
+        self.sigmas[key] = norm.sigma(self._seen(x))
+
+    def _seen(self, x: Tensor) -> Tensor:
+        return x if self.attached else x.detach()
 
     def subtract(self, other: SourceActivations) -> SourceActivations:
         """This run less another; only where sources stay as they were written.

@@ -181,6 +181,21 @@ def cut_readers(sizes: Sizes, shape: Shape) -> int:
     return 3 * found * item * shape.tokens * d  # summed, and through their norm
 
 
+def gate_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:
+    """What a step with gates keeps: the run without gates, what sources wrote against it and what
+    comes back to them, and of every reader its input before and behind its norm.
+    """
+    runs = executor_buffers(sizes, shape)
+    sources, readers = sizes.layout.shape
+    stream = shape.dtype.itemsize * shape.tokens * sizes.d_model
+    return {
+        "sources without gates": source_bytes(sizes, shape),
+        "readers without gates": runs["corrupted readers"],
+        "widened differences, and their gradient": 2 * sources * stream,
+        "inputs of readers": 2 * readers * stream,
+    }
+
+
 def module_outputs(sizes: Sizes, shape: Shape) -> int:
     """What every attention and MLP wrote, in the clean and in the corrupted run."""
     return 2 * shape.dtype.itemsize * shape.tokens * 2 * sizes.layout.n_layers * sizes.d_model

@@ -210,7 +210,9 @@ class _Search:
         number = 1 if job.cost.trains else math.ceil(job.n / job.shape.batch)
         make = partial(Combination, job.shape.dtype, job.quantize, job.recompute, job.shape.batch)
         for each in range(1, 2 if job.cost.trains else self.devices.count + 1):
-            most = 1 if job.cost.trains else min(self.devices.count // each, number)
+            most = (
+                1 if job.cost.trains or job.cost.alone else min(self.devices.count // each, number)
+            )
             for workers in range(1, most + 1):
                 held = self._fullest(case, each, workers)
                 if held is not None:

@@ -17,6 +17,7 @@ from circuits.runtime.limits import AUDITED, PATTERN_READS, side_by_side
 
 _CURVE = 10 * 5  # points of a curve; signed, absolute and three random rankings
 _FLOAT = 4
+_INPUTS_MOVED = 12  # times that a step with gates reads or writes every reader's input
 
 
 def path_phases(case: Case) -> Phases:
@@ -78,6 +79,22 @@ def activations_work(case: Case) -> Work:
 def executor_phases(case: Case) -> Phases:
     """Of running circuits."""
     return {"running circuits": buffers.executor_buffers(case.sizes, case.job.shape)}
+
+
+def _mask_phases(case: Case) -> Phases:
+    kept = buffers.gate_buffers(case.sizes, case.job.shape)
+    return {"a step with gates": {**kept, "forward and backward pass": case.traced.step.peak}}
+
+
+def _mask_work(case: Case) -> Work:
+    """Runs without gates once, then passes with them."""
+    sizes, layout, tokens = case.sizes, case.sizes.layout, case.job.shape.tokens
+    stream = sizes.d_model * tokens
+    widen = 2 * stream * layout.n_layers * layout.n_heads * sizes.d_head
+    sums = Workload(matmul=3 * 2 * stream * layout.n_edges + 2 * widen)
+    inputs = Workload(moved=_INPUTS_MOVED * _FLOAT * stream * layout.shape[1])
+    epochs = case.job.passes
+    return (*ends_work(case), case.traced.step * epochs, sums * epochs, inputs * epochs)
 
 
 def _evaluate_work(case: Case) -> Work:
@@ -224,6 +241,16 @@ def _sums_of_sources(case: Case) -> Workload:
 EVALUATE = CostModel(
     "evaluate", "a faithfulness curve", executor_phases, _evaluate_work, splits=True
 )
+MASK = CostModel(
+    "mask",
+    "a mask learned in so many epochs",
+    _mask_phases,
+    _mask_work,
+    40,
+    counted=True,
+    splits=True,
+    alone=True,
+)
 DIFF = CostModel(  # of two models: twice the queries, keys and streams
     "diff", "two models side by side", _diff_phases, _diff_work, tokens=1024, models=2
 )
@@ -246,5 +273,5 @@ LORA = CostModel(
     trains="lora",
 )
 
-JOBS = {cost.name: cost for cost in (EVALUATE, DIFF, FINETUNE, LORA)}
+JOBS = {cost.name: cost for cost in (EVALUATE, MASK, DIFF, FINETUNE, LORA)}
 """What can be planned beside attribution methods."""

@@ -24,8 +24,8 @@ class Job:
     """What is to be done: on `n` pairs, in batches of a shape.
 
     cost: of what is done; `circuits.attribution.cost_of` gives it by name.
-    steps: points on the path; of finetune and lora, optimizer steps, which then say how long it
-        takes and not `n`. None takes what the method does unless told.
+    steps: points on the path; of a mask, epochs; of finetune and lora, optimizer steps, which then
+        say how long it takes and not `n`. None takes what the method does unless told.
     recompute: whether layers are run again in backward passes.
     quantize: how the weights of layers are kept; None keeps them in the shape's dtype.
     """
@@ -99,7 +99,7 @@ class CostModel:
     trains: "weights", "lora" or None.
     splits: whether what prompts share is run once. tokens: at a time; None takes the usual number.
     models: how many are loaded. recomputes: whether it has backward passes that may run layers
-    again.
+    again. alone: whether no worker can take a part of it.
     """
 
     name: str
@@ -113,6 +113,7 @@ class CostModel:
     tokens: int | None = None
     models: int = 1
     recomputes: bool = False
+    alone: bool = False
 
     def require_recomputable(self) -> None:
         """Refuse to recompute where there is nothing to."""

@@ -19,6 +19,7 @@ VERBS = typer.main.get_command(app).commands
 BESIDE = {
     "discover": ("--model", "gpt2", "--task", "ioi"),
     "evaluate": ("--scores", "scores"),
+    "learn": ("--scores", "scores", "--size", "9"),
     "diff": ("--model", "a", "--base", "b", "--task", "ioi"),
     "finetune": ("--model", "gpt2", "--task", "ioi"),
     "run": (),
@@ -53,6 +54,8 @@ def test_verbs_take_the_flags_for_what_they_say(name, devices, one, spread):
     job = job_of(Shape(4, 32), name)
     if job.cost.trains:  # plain, in this process
         one, spread = PLAIN, None
+    if job.cost.alone:
+        one = replace(one, workers=1)
     one = replace(one, recompute=one.recompute and job.cost.recomputes)
     words = flags(job, Fit("nothing", one, 10**9, 1.0, spread), devices)
     given = parsed(words)
@@ -71,6 +74,9 @@ def test_verbs_take_the_flags_for_what_they_say(name, devices, one, spread):
     assert (given["device_map"], given["max_memory"]) == ("auto" if spread else None, limits)
     on_cpu = devices is CPU or (one.workers > 1 and spread is None)
     assert given["device"] == ("cpu" if on_cpu else None)
+    if job.cost.alone:
+        assert "engine" not in given
+        return
     engine = (given["engine"], given["workers"], given["gpus_per_worker"])
     assert engine == (("ray", one.workers, one.devices) if one.workers > 1 else (None, None, None))
 

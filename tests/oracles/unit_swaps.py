@@ -61,6 +61,10 @@ class UnitSwaps:
 
         kept: by row the units kept, one or all of its own; the others are the reference's.
         """
+        return self.mixed(inputs, kept, reference)
+
+    def mixed(self, inputs, kept=None, reference=None):
+        """The same, in the graph, where `kept` may hold how much is kept of each unit."""
         seen, handles = {}, []
 
         def pre(module, hook):
@@ -103,15 +107,16 @@ class UnitSwaps:
             def dropped():
                 for head in range(self.h):
                     for unit, keeps in enumerate(kept[first + head].expand(size)):
-                        if not keeps:
-                            yield first + head, unit, head * size + unit
+                        if not keeps or keeps.is_floating_point():
+                            yield first + head, unit, head * size + unit, keeps.float()
 
             def swapped(x):
                 if kept is None:
                     return None
                 new = x.clone()
-                for row, unit, place in dropped():
-                    new[..., place] = reference[row][0][..., unit]
+                for row, unit, place, keeps in dropped():
+                    other = reference[row][0][..., unit]
+                    new[..., place] = other + keeps * (x[..., place] - other)
                 return new
 
             def behind_the_norm(x, written):
@@ -119,10 +124,11 @@ class UnitSwaps:
                 remember(scale)
                 if kept is None:
                     return None
-                for row, unit, place in dropped():
+                for row, unit, place, keeps in dropped():
                     z, its_scale = reference[row]
-                    written = written - state["z"][..., place, None] * weight[place] * scale
-                    written = written + z[..., unit, None] * weight[place] * its_scale
+                    mine = state["z"][..., place, None] * weight[place] * scale
+                    other = z[..., unit, None] * weight[place] * its_scale
+                    written = written + (1 - keeps) * (other - mine)
                 return written
 
             pre(out, z_of)
@@ -136,14 +142,18 @@ class UnitSwaps:
                 state["hidden"] = x
                 if kept is None or not kept[row].any():
                     return None
+                if len(kept[row]) == 1 and kept[row].is_floating_point():
+                    return None
                 new = x.clone()
                 for unit, keeps in enumerate(kept[row].expand(x.shape[-1])):
-                    if not keeps:
-                        new[..., unit] = reference[row][0][..., unit]
+                    other = reference[row][0][..., unit]
+                    new[..., unit] = other + keeps.float() * (x[..., unit] - other)
                 return new
 
             def output(_, x):
                 seen[row] = (state["hidden"], x)
+                if kept is not None and len(kept[row]) == 1 and kept[row].is_floating_point():
+                    return reference[row][1] + kept[row] * (x - reference[row][1])
                 return None if kept is None or kept[row].any() else reference[row][1]
 
             pre(last, neurons)

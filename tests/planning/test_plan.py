@@ -14,6 +14,7 @@ from circuits.errors import CircuitsError
 from circuits.graph import Circuit
 from circuits.intervention import CircuitRunner
 from circuits.intervention.batched_runner import BatchedCircuitRunner
+from circuits.intervention.gated_runner import GatedRunner
 from circuits.metrics import METRICS
 from circuits.model_diff.head_types import HeadTypeKeys
 from circuits.model_diff.paired_forward import diff_batch
@@ -159,6 +160,24 @@ def test_within_a_quarter_of_what_running_a_circuit_allocates(wide, random_pairs
     real = allocated(model.hf, lambda: CircuitRunner(model, batch).logits(circuit))
     job = job_of(Shape(2, 64, shared=shared_length(batch)), "evaluate")
     assert beside_the_weights(config, job) == pytest.approx(real, rel=0.25)
+
+
+def test_within_a_quarter_of_what_a_step_with_gates_allocates(wide, random_pairs):
+    config, model = wide
+    batch = next(random_pairs(n=2, length=64).batches(2))
+    gates = torch.rand(model.layout.shape, generator=torch.Generator().manual_seed(0))
+
+    def step():
+        runner = GatedRunner(model, batch)
+        runner.gradient(gates, lambda logits: METRICS["logit-difference"](logits, batch))
+
+    real = allocated(model.hf, step)
+    job = job_of(Shape(2, 64, shared=shared_length(batch)), "mask")
+    assert beside_the_weights(config, job) == pytest.approx(real, rel=0.25)
+    short, long = (job_of(Shape(2, 64), "mask", steps=epochs) for epochs in (10, 30))
+    only_matmul = Rates(1e9, float("inf"), float("inf"))
+    ratio = plan(config, long).seconds(only_matmul) / plan(config, short).seconds(only_matmul)
+    assert 2.5 < ratio < 3
 
 
 def test_within_a_quarter_of_what_comparing_two_models_allocates(wide, random_pairs):

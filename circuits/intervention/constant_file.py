@@ -1,0 +1,67 @@
+"""Constants that stand in for sources, in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from circuits.errors import CircuitsError
+from circuits.intervention.ablation import ConstantKind, MeanActivations
+from circuits.runtime.files import atomic_path
+
+_PARTS = ("inputs", "z", "mlp", "hidden")
+_KINDS: tuple[ConstantKind, ...] = get_args(ConstantKind)
+
+
+def save_constants(constants: MeanActivations, path: str | Path) -> Path:
+    """Write constants.
+
+    Args:
+        constants: means, or ones that were learned beside a mask.
+        path: the file, a `.safetensors`.
+
+    Returns:
+        The path.
+    """
+    path = Path(path)
+    tensors = {
+        f"{part}.{place}": one.detach().cpu().contiguous()
+        for part in _PARTS
+        for place, one in enumerate(getattr(constants, part))
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, str(temporary), metadata={"ablation": constants.ablation})
+    return path
+
+
+def load_constants(path: str | Path) -> MeanActivations:
+    """Read what `save_constants` wrote.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The constants, for `ablation=`.
+
+    Raises:
+        CircuitsError: where the file is missing, damaged or of another kind.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            kind = (file.metadata() or {}).get("ablation")
+            held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CircuitsError(f"{path}: cannot be read as constants ({error})") from error
+    known = next((one for one in _KINDS if one == kind), None)
+    if known is None:
+        raise CircuitsError(f"{path}: holds no constants; `circuits learn` writes them")
+    parts = (
+        tuple(
+            held[f"{part}.{place}"] for place in range(sum(n.startswith(f"{part}.") for n in held))
+        )
+        for part in _PARTS
+    )
+    return MeanActivations(known, *parts)
