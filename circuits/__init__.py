@@ -59,7 +59,7 @@ if TYPE_CHECKING:
         select_nodes,
     )
     from circuits.graph.provenance import Provenance
-    from circuits.importance import LayerImportance
+    from circuits.importance import LayerImportance, MapImportance, importance_of_maps
     from circuits.inspection import Inspection, inspect
     from circuits.intervention import MeanActivations
     from circuits.intervention.patching import Patching, PatchSpec, patch, path_patch
@@ -74,7 +74,8 @@ if TYPE_CHECKING:
     from circuits.runtime.resume import PartialResults, Pieces
     from circuits.statistics.estimate import Estimate, Estimates
     from circuits.study import Study
-    from circuits.tuning.lora_comparison import compare_lora_targets
+    from circuits.tuning.conditions import lora_targets
+    from circuits.tuning.lora_comparison import ComparedExamples, compare_lora_targets
     from circuits.tuning.lora_result import LoraComparison
     from circuits.tuning.lora_targets import LoraTarget
     from circuits.tuning.targets import lora_config
@@ -137,7 +138,7 @@ _HOMES = {
     ),
     "circuits.graph.provenance": ("Provenance",),
     "circuits.doctor": ("Diagnosis", "diagnose"),
-    "circuits.importance": ("LayerImportance",),
+    "circuits.importance": ("LayerImportance", "MapImportance", "importance_of_maps"),
     "circuits.inspection": ("Inspection", "inspect"),
     "circuits.intervention": ("MeanActivations",),
     "circuits.intervention.patching": ("PatchSpec", "Patching", "patch", "path_patch"),
@@ -152,7 +153,8 @@ _HOMES = {
     "circuits.statistics.estimate": ("Estimate", "Estimates"),
     "circuits.study": ("Study",),
     "circuits.options.tuning": ("LoraProtocol",),
-    "circuits.tuning.lora_comparison": ("compare_lora_targets",),
+    "circuits.tuning.conditions": ("lora_targets",),
+    "circuits.tuning.lora_comparison": ("ComparedExamples", "compare_lora_targets"),
     "circuits.tuning.lora_result": ("LoraComparison",),
     "circuits.tuning.lora_targets": ("LoraTarget",),
     "circuits.tuning.targets": ("lora_config",),
@@ -164,6 +166,7 @@ __all__ = [
     "Circuit",
     "CircuitEvaluation",
     "CircuitsError",
+    "ComparedExamples",
     "Comparison",
     "Completeness",
     "CompletenessConfig",
@@ -189,6 +192,7 @@ __all__ = [
     "LoraComparison",
     "LoraProtocol",
     "LoraTarget",
+    "MapImportance",
     "MaskConfig",
     "MeanActivations",
     "Minimality",
@@ -231,9 +235,11 @@ __all__ = [
     "explore",
     "export_ablated",
     "faithfulness",
+    "importance_of_maps",
     "inspect",
     "learn_mask",
     "lora_config",
+    "lora_targets",
     "minimality",
     "open_run",
     "patch",

@@ -4,6 +4,7 @@ from tasks.errors import CircuitsError, InputError, TooFewError, error_context, 
 
 __all__ = [
     "CircuitsError",
+    "DivergedError",
     "InputError",
     "TooFewError",
     "UndefinedMetricError",
@@ -19,3 +20,7 @@ class UndefinedMetricError(CircuitsError):
 
 class UnsupportedError(CircuitsError):
     """A model, an adapter or a file of a kind that this package does not read."""
+
+
+class DivergedError(CircuitsError):
+    """A training whose loss is no longer finite."""

@@ -47,6 +47,11 @@ def counted(number: int, noun: str) -> str:
     return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
+def span(least: int, most: int) -> str:
+    """The least and the largest of some whole numbers, or the one that they all are."""
+    return str(least) if least == most else f"{least} to {most}"
+
+
 def memory(size: int) -> str:
     """Bytes in MB, or from 10 GB on in GB."""
     return f"{size / 1e6:,.0f} MB" if size < 1e10 else f"{size / 1e9:,.2f} GB"

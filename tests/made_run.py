@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -32,7 +33,8 @@ from circuits.model_diff.documents import DocumentDiffs
 from circuits.runs.records import Environment, ExampleFile, ExampleSentence, Segment
 from circuits.runtime.files import write_text
 from circuits.statistics.estimate import Estimate
-from circuits.tuning.lora_result import LoraComparison, LoraRun
+from circuits.tuning.lora_differences import Difference
+from circuits.tuning.lora_result import LoraComparison, LoraRun, RateChoice, RateTrial
 from circuits.tuning.lora_targets import LoraTarget
 from circuits.tuning.rouge import SummaryMeans
 from circuits.tuning.training_log import TrainingLog, TrainingStep, ValidationStep
@@ -239,7 +241,7 @@ def lora() -> LoraComparison:
     """A comparison in which the standard condition is best by loss, seed by seed."""
     targets = (
         LoraTarget.standard(),
-        LoraTarget("targeted", (0, 2), criterion="attention-kl"),
+        LoraTarget("attention-kl", (0, 2), criterion="attention-kl"),
         LoraTarget("circuit", (0, 1), criterion="edges"),
         LoraTarget.random(2),
     )
@@ -253,10 +255,19 @@ def lora() -> LoraComparison:
                     condition=target.name,
                     seed=seed,
                     layers=target.choose(4, seed),
-                    rank=8 if place == 0 else 16,
+                    ranks={
+                        f"transformer.h.{layer}.attn.c_attn": 8 if place == 0 else 16
+                        for layer in target.choose(4, seed)
+                    },
                     parameters=65_536,
+                    learning_rate=1e-3 if place else 3e-3,
                     seconds=8.0,
                     scores=means,
+                    fitted=1.1 - 0.05 * place,
+                    validation=tuple(
+                        ValidationStep(step, means.loss + 0.9 - step / 60, 0.5)
+                        for step in (0, 20, 40, 60)
+                    ),
                     adapter=f"{target.name}/seed-{seed}/step-60",
                 )
             )
@@ -270,6 +281,20 @@ def lora() -> LoraComparison:
         importance=(
             LayerImportance("attention-kl", (0.4, 0.1, 0.3, 0.2)),
             LayerImportance("edges", (3.0, 2.0, 0.5, 0.1)),
+        ),
+        rates=(
+            RateChoice("standard", (RateTrial(1e-3, 1.4), RateTrial(3e-3, 1.3)), steps=30, seed=2),
+            RateChoice("random", (RateTrial(1e-3, 1.4), RateTrial(3e-3, math.nan)), 30, 2),
+        ),
+        differences=tuple(
+            Difference(
+                one,
+                other,
+                score,
+                Estimate(0.03 * apart, 0.03 * apart - 0.05, 0.03 * apart + 0.07, 60),
+            )
+            for one, other in combinations([*(target.name for target in targets), "none"], 2)
+            for score, apart in (("ROUGE-L", 1 if other != "none" else 20), ("held-out loss", -1))
         ),
     )
 

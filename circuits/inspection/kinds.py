@@ -23,7 +23,7 @@ from circuits.runtime.display import Displayed
 from circuits.runtime.result_file import ResultFile
 from circuits.search import HeadPruning, Search
 from circuits.search.result import StoppedSearch
-from circuits.tuning.lora_result import BaseResult, LoraComparison, RunResult
+from circuits.tuning.lora_result import BaseResult, LoraComparison, RunResult, TrialResult
 from circuits.tuning.training_log import TrainingLog
 
 
@@ -61,6 +61,7 @@ _KINDS = (
     _plain("a comparison of LoRAs", LoraComparison),
     _plain("the base model in a comparison of LoRAs", BaseResult),
     _plain("one run of a comparison of LoRAs", RunResult),
+    _plain("a learning rate tried in a comparison of LoRAs", TrialResult),
     _plain("the log of a fine-tuning", TrainingLog),
     _plain("an ACDC search", Search),
     _plain("an ACDC search that was stopped; the same command goes on", StoppedSearch),

@@ -18,7 +18,7 @@ depth and would name the last layers):
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 import torch
 from einops import reduce
@@ -37,6 +37,7 @@ from circuits.model_diff.head_types import HeadType, KeyPositions, head_name
 from circuits.model_diff.hidden import RepresentationTrajectory
 from circuits.model_diff.neurons import NeuronChanges
 from circuits.models import HookedModel
+from circuits.options.choices import LayerCriterion
 from circuits.options.run import RunOptions
 from circuits.runtime.display import Plotted
 from circuits.runtime.result_file import Record, ResultFile
@@ -49,8 +50,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-Criterion = Literal["attention-kl", "entropy", "hidden-state"]
-CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
+CRITERIA: tuple[LayerCriterion, ...] = get_args(LayerCriterion)
 EDGES = "edges"
 
 
@@ -301,7 +301,7 @@ def layer_changes(
         return reduce(means.abs(), "m (layer head) -> m layer", "mean", layer=n_layers)
 
     of_means = partial(ResampledChanges.of_means, n_resamples=n_resamples, seed=seed)
-    changes: dict[Criterion, ResampledChanges] = {
+    changes: dict[LayerCriterion, ResampledChanges] = {
         "attention-kl": of_means(documents.kl.mean(dim=2)),
         "entropy": ResampledChanges.of(entropy, len(documents), n_resamples=n_resamples, seed=seed),
         "hidden-state": of_means(documents.update_change),

@@ -37,9 +37,22 @@ Quadrature = Literal[
 ]
 """Where gradients are taken on the path, as `circuits.attribution.quadrature` describes."""
 Perturbation = Literal["typos", "longer", "shorter", "sentence-order"]
-AdapterPart = Literal["qkv", "attention-output", "mlp"]
+AdapterPart = Literal["q", "k", "v", "attention-output", "mlp"]
 LogFormat = Literal["csv", "tensorboard"]
-LayerCriterion = Literal["edges", "attention-kl", "entropy", "hidden-state"]
+LayerCriterion = Literal["attention-kl", "entropy", "hidden-state"]
+"""What `diff_models` measures of each layer."""
+LoraCondition = Literal[
+    "circuit",
+    "modules",
+    LayerCriterion,
+    "complement",
+    "random",
+    "standard",
+    "full",
+    "original-circuit",
+    "original-standard",
+]
+"""A way of choosing what is trained, as `circuits.tuning.conditions` describes."""
 
 SiteName = Literal[
     "resid",

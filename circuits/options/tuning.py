@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, get_args
 
 from circuits.errors import CircuitsError
-from circuits.options.choices import AdapterPart, LayerCriterion, LogFormat, Positive
+from circuits.options.choices import AdapterPart, Count, LogFormat, LoraCondition, Positive
 from circuits.options.declared import Options, Within
 
 WARMUP_STEPS = 10
@@ -139,7 +139,24 @@ class FinetuneOptions(CheckpointOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraOptions(Options):
+class AdapterOptions(Options):
+    """How an adapter is made, wherever it sits.
+
+    Attributes:
+        rslora: Scale by the square root of the rank (rank-stabilised LoRA), so that wide adapters
+            learn as fast as narrow ones; equal to LoRA at rank 8.
+        dora: Learn each output's magnitude apart from its direction (DoRA); the magnitudes count as
+            parameters.
+        dropout: Share of the adapter's inputs that is dropped in training.
+    """
+
+    rslora: bool = False
+    dora: bool = False
+    dropout: Annotated[float, Within(at_least=0, below=1)] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraOptions(AdapterOptions):
     """Which layers a LoRA adapts, and how widely.
 
     Attributes:
@@ -152,37 +169,73 @@ class LoraOptions(Options):
     rank: Positive = 8
 
 
+Rate = Annotated[float, Within(above=0, below=math.inf)]
+
+
 @dataclass(frozen=True, kw_only=True)
-class LoraComparisonOptions(LoraOptions, TrainingOptions):
-    """A comparison of LoRA targets on a task's own examples.
+class RateGrid(Options):
+    """How each condition's learning rate is tuned: on validation examples, by the last loss.
 
     Attributes:
-        examples: Training examples.
-        held_out: Held-out examples that each LoRA is judged on.
-        seeds: One run of each condition for each seed.
-        criterion: What the targeted condition chooses its layers by: the edges of the last
-            checkpoint's circuit, or what the model diff measures; the circuit then has a condition
-            of its own.
+        learning_rates: The grid; none gives every condition the same rate, `learning_rate`.
+        tuning_steps: Optimizer steps of each trial (default: those of a run), with a schedule of
+            their own and a seed that no run has.
     """
 
+    learning_rates: tuple[Rate, ...] = ()
+    tuning_steps: Positive | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "learning_rates", tuple(sorted(set(self.learning_rates))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraComparisonOptions(LoraOptions, TrainingOptions, RateGrid):
+    """A comparison of what a LoRA adapts, on a task's own examples.
+
+    Attributes:
+        conditions: What is compared, as docs/fine-tuning.md describes; each is set against those
+            after it, and all against the untrained base.
+        examples: Training examples.
+        held_out: Held-out examples that each run is judged on.
+        validation: Validation examples, for the learning rate and the steps to a target loss; 0
+            leaves both out.
+        validate_every: Steps between validation losses.
+        seeds: One run of each condition for each seed.
+        draws: Random sets of layers, at least; one for each seed where those are more.
+    """
+
+    conditions: tuple[LoraCondition, ...] = ("circuit", "random", "standard")
     examples: Positive = 1000
     held_out: Positive = 100
+    validation: Count = 100
+    validate_every: Positive = 50
     seeds: tuple[int, ...] = (0, 1)
-    criterion: LayerCriterion = "edges"
+    draws: Positive = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.conditions or len(set(self.conditions)) != len(self.conditions):
+            raise CircuitsError("conditions: one or more, no two alike")
+        if self.learning_rates and not self.validation:
+            raise CircuitsError("learning_rates: they are tuned on validation examples; give some")
 
 
-PARTS: tuple[AdapterPart, ...] = ("qkv", "attention-output", "mlp")
+PARTS: tuple[AdapterPart, ...] = get_args(AdapterPart)
 
 
-@dataclass(frozen=True)
-class LoraProtocol(Options):
+@dataclass(frozen=True, kw_only=True)
+class LoraProtocol(RateGrid):
     """What every condition of a comparison shares.
 
     Attributes:
-        training: How each LoRA is trained; its seed is replaced by each of `seeds`. Early stopping
+        training: How each run is trained; its seed is replaced by each of `seeds`. Early stopping
             is refused, since every condition takes equal steps.
         seeds: One run of each condition for each seed.
+        draws: Random sets of layers, at least; one for each seed where those are more.
         rank: Rank of the LoRA on all layers, which sets the number of parameters.
+        adapter: How each adapter is made.
         parts: Which projections of a layer get an adapter.
         max_new_tokens: The longest a summary may get; None takes the length of the longest target.
         words: What ROUGE counts (`tasks.text.rouge`).
@@ -191,7 +244,9 @@ class LoraProtocol(Options):
 
     training: FinetuneSettings
     seeds: tuple[int, ...] = LoraComparisonOptions.seeds
+    draws: Positive = LoraComparisonOptions.draws
     rank: Positive = LoraOptions.rank
+    adapter: AdapterOptions = field(default_factory=AdapterOptions)
     parts: tuple[AdapterPart, ...] = PARTS
     max_new_tokens: int | None = None
     words: str = "auto"
@@ -205,3 +260,16 @@ class LoraProtocol(Options):
             )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise CircuitsError("a comparison needs one seed or more, no two alike")
+
+    def draws_of(self, seed: int, *, random: bool) -> int:
+        """How often a condition is run with a seed: more than once only where layers are drawn.
+
+        Args:
+            seed: one of `seeds`.
+            random: whether the condition draws its layers.
+
+        Returns:
+            So often that all seeds together make at least `draws` runs of a random condition.
+        """
+        place, seeds = self.seeds.index(seed), len(self.seeds)
+        return max(1, -(-(self.draws - place) // seeds)) if random else 1

@@ -37,8 +37,7 @@ class Data:
 
     def task(self, **changes: object) -> Task:
         """The recipe's task, with other options where given."""
-        section = self.recipe.task
-        return tasks.load(section.name, **{**section.options, **changes})
+        return tasks.load(self.recipe.task.name, **{**self.recipe.task_options, **changes})
 
     @cached_property
     def trainable(self) -> TrainableTask | None:
@@ -170,6 +169,8 @@ class Data:
         if lora is not None:
             self.examples("train", lora.examples)
             self.examples("test", lora.held_out)
+            if lora.validation:
+                self.examples("validation", lora.validation)
 
     def examples(self, split: Split, n: int) -> Sequence[TrainingExample]:
         """Training examples; `check` has refused tasks without any."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from circuits.importance import LayerImportance, importance_from_circuit
+from circuits.importance import (
+    LayerImportance,
+    importance_from_circuit,
+    importance_of_maps,
+)
 from circuits.model_diff import ModelDiffs
 from circuits.model_diff.diff import CRITERIA, EDGES
-from circuits.options.tuning import LoraComparisonOptions, LoraProtocol
+from circuits.options.declared import narrowed
+from circuits.options.tuning import AdapterOptions, LoraProtocol
 from circuits.pipeline.context import RunContext
 from circuits.pipeline.recipe import plain
 from circuits.pipeline.settings import lora_settings
-from circuits.tuning.lora_comparison import compare_lora_targets
-from circuits.tuning.lora_targets import LoraTarget, standard_lora_targets
+from circuits.tuning.conditions import lora_targets
+from circuits.tuning.lora_comparison import ComparedExamples, compare_lora_targets
 
 
 def compare_loras(run: RunContext) -> None:
@@ -18,21 +23,31 @@ def compare_loras(run: RunContext) -> None:
     section, settings = run.recipe.lora, lora_settings(run.recipe)
     if section is None or settings is None:
         return
-    importance = _importance(run)
-    targets = _targets(section, importance)
-    protocol = LoraProtocol(
+    importance, circuit = _importance(run), run.circuit(run.last)
+    targets = lora_targets(
+        section.conditions,
+        importance,
+        importance_of_maps(circuit, criterion=EDGES),
+        section.layers or max(1, circuit.layout.n_layers // 2),
+    )
+    protocol = narrowed(
+        section,
+        LoraProtocol,
         training=settings,
-        seeds=section.seeds,
-        rank=section.rank,
+        adapter=narrowed(section, AdapterOptions),
         words=run.data.words,
         tokenizer=run.recipe.tokenizer,
     )
 
     def work() -> None:
+        number = section.validation
         found = compare_lora_targets(
             run.recipe.model,
-            run.data.examples("train", section.examples),
-            run.data.examples("test", section.held_out),
+            ComparedExamples(
+                train=run.data.examples("train", section.examples),
+                held_out=run.data.examples("test", section.held_out),
+                validation=run.data.examples("validation", number) if number else None,
+            ),
             targets,
             protocol,
             run.store.path("lora"),
@@ -60,12 +75,3 @@ def _importance(run: RunContext) -> dict[str, LayerImportance]:
         importance = {name: diff.layer_importance(name) for name in CRITERIA}
     importance[EDGES] = importance_from_circuit(run.circuit(run.last), criterion=EDGES)
     return importance
-
-
-def _targets(
-    section: LoraComparisonOptions, importance: dict[str, LayerImportance]
-) -> tuple[LoraTarget, ...]:
-    """The conditions; the circuit has one of its own where the targeted one is not by it."""
-    circuit = None if section.criterion == EDGES else importance[EDGES]
-    layers = section.layers or max(1, len(importance[EDGES].values) // 2)
-    return standard_lora_targets(importance[section.criterion], layers, circuit)

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import yaml
 
 from circuits.errors import CircuitsError
 from circuits.options.attribution import AttributionOptions, MetricOptions
-from circuits.options.choices import Count, Positive
+from circuits.options.choices import Count, LayerCriterion, Positive
 from circuits.options.circuit import CircuitOptions
 from circuits.options.comparison import ComparisonOptions
 from circuits.options.declared import Options, Within, options_from
@@ -126,6 +126,7 @@ class Recipe(ModelOptions):
     Attributes:
         name: Of the run, and of its folder: without spaces and slashes.
         task: The task.
+        data: The file that the task reads, for tasks that read one (its `path` option).
         seed: Seed of every random choice.
         engine: Workers that batches are handed to; None is this process. It is left out of the
             run's own recipe, as it changes no result.
@@ -143,6 +144,7 @@ class Recipe(ModelOptions):
 
     name: str
     task: TaskSection
+    data: str | None = None
     seed: Count = 0
     engine: RayEngine | None = None
     finetune: FinetuneOptions | None = None
@@ -162,6 +164,8 @@ class Recipe(ModelOptions):
             raise CircuitsError(
                 f"name {self.name!r}: a name without spaces and slashes; it names the run's folder"
             )
+        if self.data is not None and self.task.options.get("path") is not None:
+            raise CircuitsError("data: `task.options.path` names a file too; give one of the two")
         if self.finetune is not None and self.checkpoints is not None:
             raise CircuitsError("give `finetune` or `checkpoints`, not both")
         if self.lora is None:
@@ -170,16 +174,23 @@ class Recipe(ModelOptions):
             raise CircuitsError(
                 "`lora` needs `finetune` or `checkpoints`: it follows what they change"
             )
-        if self.lora.criterion != "edges" and self.model_diff is None:
+        measured = [name for name in self.lora.conditions if name in get_args(LayerCriterion)]
+        if measured and self.model_diff is None:
             raise CircuitsError(
-                f"`lora.criterion` {self.lora.criterion!r} needs `model_diff`, which measures it; "
-                "choose edges, or do not leave `model_diff` out"
+                f"`lora.conditions` {measured[0]!r} needs `model_diff`, which measures it; leave "
+                "that condition out, or do not leave `model_diff` out"
             )
 
     @property
     def single(self) -> bool:
         """Whether the run is about one model, without checkpoints of it."""
         return self.finetune is None and self.checkpoints is None
+
+    @property
+    def task_options(self) -> dict[str, object]:
+        """What the task is loaded with."""
+        given = {} if self.data is None else {"path": self.data}
+        return {**self.task.options, **given}
 
     def to_yaml(self) -> str:
         """The recipe as resolved, without its engine."""

@@ -26,11 +26,12 @@ RESERVED = ("score", "evaluate", "example", "other-examples")
 
 def check(recipe: Recipe) -> None:
     """Refuse before anything is written what would be refused an hour later."""
-    task = tasks.load(recipe.task.name, **recipe.task.options)
+    asked = recipe.task_options
+    task = tasks.load(recipe.task.name, **asked)
     for corruption in recipe.evaluation.corruptions:
-        tasks.load(recipe.task.name, **{**recipe.task.options, "corruption": corruption})
+        tasks.load(recipe.task.name, **{**asked, "corruption": corruption})
     for options in recipe.evaluation.variants.values():
-        tasks.load(recipe.task.name, **{**recipe.task.options, **options})
+        tasks.load(recipe.task.name, **{**asked, **options})
     if not isinstance(task, TrainableTask) and (recipe.finetune or recipe.lora):
         raise CircuitsError(
             f"task {recipe.task.name!r} has no training examples; leave out `finetune` and `lora`, "

@@ -66,7 +66,7 @@ SECTIONS = (
             model_diff.differences,
         ),
     ),
-    Section("lora", "Where a LoRA should go", (lora.scores, lora.layers)),
+    Section("lora", "Where a LoRA should go", (lora.scores, lora.differences, lora.layers)),
     Section(
         "reproducibility",
         "Reproducibility",

@@ -1,48 +1,77 @@
-"""A controlled comparison of LoRAs on different layers.
+"""A controlled comparison of LoRAs on different parts of a model, and of other ways to train it.
 
 Every condition starts from the same base and takes the same number of steps on the same batches.
 Ranks are set so that each condition trains as nearly as possible the parameters of a LoRA of the
-stated rank on all layers; integer ranks leave a remainder, so the counts and their ratio are
-reported. Scores are on held-out examples; each condition is run once per seed (order of the data,
-first weights of the adapter, and the layers of a random condition).
+stated rank on all layers, where it has no rank of its own; integer ranks leave a remainder, so the
+counts are reported. Scores are on held-out examples; each condition is run once for each seed
+(order of the data, first weights of the adapter, and the layers of a random condition).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import asdict, replace
-from functools import partial
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from tqdm import tqdm
 
-from circuits.errors import CircuitsError
+from circuits.errors import CircuitsError, DivergedError
 from circuits.models.checkpoints import Loaded, as_device, load, resolve
 from circuits.options.run import RunOptions
-from circuits.options.tuning import LoraProtocol
+from circuits.options.tuning import FinetuneSettings, LoraProtocol
 from circuits.runtime.files import working_in
 from circuits.runtime.hands import done_in_order
 from circuits.tuning.batches import TunedModel, require_examples
-from circuits.tuning.finetune import finetune
-from circuits.tuning.lora_result import BaseResult, LoraComparison, LoraRun, RunResult
-from circuits.tuning.lora_targets import LoraTarget
-from circuits.tuning.rouge import SummaryScores, evaluate_summaries
-from circuits.tuning.targets import (
-    Projections,
-    lora_config,
-    trainable_parameters,
-    wrap,
+from circuits.tuning.finetune import FinetuneResult, finetune
+from circuits.tuning.lora_differences import differences
+from circuits.tuning.lora_result import (
+    BaseResult,
+    LoraComparison,
+    LoraRun,
+    RateChoice,
+    RateTrial,
+    RunResult,
+    TrialResult,
 )
-from circuits.tuning.training_folder import claim_folder, fingerprint_examples, fingerprint_model
+from circuits.tuning.lora_targets import LoraTarget
+from circuits.tuning.loss import score_targets
+from circuits.tuning.projections import Projections, layers_of
+from circuits.tuning.rouge import SummaryScores, evaluate_summaries
+from circuits.tuning.targets import adapter_ranks, lora_config, trainable_parameters, wrap
+from circuits.tuning.training_folder import (
+    TrainingFolder,
+    claim_folder,
+    fingerprint_examples,
+    fingerprint_model,
+)
 from tasks.pairs import TrainingExample
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class ComparedExamples:
+    """What a comparison learns from and is judged on.
+
+    Attributes:
+        train: training examples.
+        held_out: other examples, for ROUGE, loss and token accuracy.
+        validation: others again, for learning rates and the steps to a loss; none leaves both out.
+    """
+
+    train: Sequence[TrainingExample]
+    held_out: Sequence[TrainingExample]
+    validation: Sequence[TrainingExample] | None = None
 
 
 def compare_lora_targets(
     model_folder: str | Path,
-    train: Sequence[TrainingExample],
-    held_out: Sequence[TrainingExample],
+    examples: ComparedExamples,
     targets: Sequence[LoraTarget],
     protocol: LoraProtocol,
     out: str | Path,
@@ -50,24 +79,26 @@ def compare_lora_targets(
     device: torch.device | str | None = None,
     options: RunOptions | None = None,
 ) -> LoraComparison:
-    """Train and score a LoRA for every condition and seed, all from one base model.
+    """Train and score every condition with every seed, all from one base model.
 
-    A finished run is not run again, and one that was killed continues.
+    Where the protocol has a grid of learning rates, each condition first takes the one of the
+    lowest validation loss. A finished run or trial is not run again, also where conditions, seeds
+    or rates were added, and one that was killed continues.
 
     Args:
         model_folder: a local folder with the tokenizer in it, a hub id, or a GGUF file.
-        train: training examples.
-        held_out: other examples, for ROUGE, loss and token accuracy.
-        targets: the conditions, each with a name of its own.
+        examples: what is trained and judged on.
+        targets: the conditions, each with a name of its own; each is compared with those after it.
         protocol: what all conditions share.
         out: folder for `<condition>/seed-<n>/` with the adapter (`step-<steps>/`),
-            `training_log.json` and `result.json` (scores of every example).
+            `training_log.json` and `result.json` (scores of every example), and for
+            `<condition>/rate-<r>/`, the trials.
         device: None takes the first accelerator, or the CPU.
         options: progress bars, and an engine, whose workers train conditions side by side and write
             to `out`; batches and seeds are the protocol's.
 
     Returns:
-        Every run, and the scores of the untrained base model.
+        Every run, the scores of the untrained base model, and every difference with its interval.
 
     Raises:
         CircuitsError: if two conditions have one name, if the folder holds another comparison, or
@@ -76,29 +107,56 @@ def compare_lora_targets(
     options = options or RunOptions()
     if not targets or len({target.name for target in targets}) != len(targets):
         raise CircuitsError("a comparison needs one condition or more, each with its own name")
+    if protocol.learning_rates and not examples.validation:
+        raise CircuitsError("learning_rates: they are tuned on validation examples; give some")
     with working_in(out, r"run\.json|base\.json"):
         comparison = _Comparison(
-            str(model_folder), train, held_out, protocol, Path(out), as_device(device)
+            str(model_folder), examples, protocol, Path(out), as_device(device)
         )
-        todo = [(target, seed) for seed in protocol.seeds for target in targets]
-        engine = options.engine
-        work = comparison.run
-        if engine is not None:
-            work = comparison.elsewhere(engine.device).run
-        elif options.progress:
-            work = partial(comparison.run, progress=True)
-        done = done_in_order(work, todo, called=_named, engine=engine)
-        bar = tqdm(done, "LoRA targets", len(todo), unit="run", disable=not options.progress)
-        runs = list(bar)
-    order = [target.name for target in targets]
+        trials = comparison.trials(targets)
+        tried = comparison.done(lambda one: one.trial, trials, options, "learning rates")
+        rates = _choices(trials, tried)
+        runs = comparison.done(
+            lambda one: one.run, comparison.planned(targets, rates), options, "LoRA targets"
+        )
+    order = {target.name: place for place, target in enumerate(targets)}
+    results = sorted(runs, key=lambda one: (order[one.run.condition], one.run.seed, one.run.draw))
+    scores: dict[str, dict[int, list[SummaryScores]]] = {}
+    for one in results:
+        scores.setdefault(one.run.condition, {}).setdefault(one.run.seed, []).append(one.scores)
     return LoraComparison(
         targets=tuple(targets),
-        runs=tuple(sorted(runs, key=lambda run: (order.index(run.condition), run.seed))),
+        runs=tuple(one.run for one in results),
         base=comparison.base.means,
         budget=comparison.budget,
         steps=protocol.training.steps,
-        held_out=len(held_out),
+        held_out=len(examples.held_out),
+        rates=rates,
+        differences=differences(scores, comparison.base),
     )
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A run to come, or a trial of a learning rate.
+
+    rate: None where the condition has its own, or the protocol's.
+    """
+
+    target: LoraTarget
+    seed: int
+    rate: float | None
+    draw: int = 0
+
+    def __str__(self) -> str:
+        drawn = f", draw {self.draw}" if self.draw else ""
+        return f"LoRA {self.target.name}, seed {self.seed}{drawn}"
+
+    @property
+    def folder(self) -> str:
+        """Where a run is kept, in the comparison's folder."""
+        drawn = f"-draw-{self.draw}" if self.draw else ""
+        return f"{self.target.name}/seed-{self.seed}{drawn}"
 
 
 class _Comparison:
@@ -107,28 +165,30 @@ class _Comparison:
     def __init__(
         self,
         model_folder: str,
-        train: Sequence[TrainingExample],
-        held_out: Sequence[TrainingExample],
+        examples: ComparedExamples,
         protocol: LoraProtocol,
         out: Path,
         device: torch.device,
     ) -> None:
         self.model_folder, self.device, self.protocol = model_folder, device, protocol
-        self.train, self.held_out, self.out = train, held_out, out
+        self.examples, self.out, self.progress = examples, out, False
         loaded = self.load()
         model, self.tokenizer = loaded.model, loaded.words
-        require_examples(train, model)
-        require_examples(held_out, model, what="held-out")
-        self.projections = Projections.of(model, protocol.parts)
-        self.budget = self.projections.parameters(range(self.projections.n_layers), protocol.rank)
+        require_examples(examples.train, model)
+        require_examples(examples.held_out, model, what="held-out")
+        self.projections = Projections.of(model, dora=protocol.adapter.dora)
+        shared = self.projections.only(protocol.parts)
+        self.budget = shared.parameters(range(shared.n_layers), protocol.rank)
         training = asdict(protocol.training)
         claim_folder(
             out,
             {
                 **{name: value for name, value in training.items() if name not in _NOT_SHARED},
+                **asdict(protocol.adapter),
                 "model": fingerprint_model(model),
-                "examples": fingerprint_examples(train),
-                "held_out": fingerprint_examples(held_out),
+                "examples": fingerprint_examples(examples.train),
+                "held_out": fingerprint_examples(examples.held_out),
+                "validation": fingerprint_examples(examples.validation),
                 "rank": protocol.rank,
                 "parts": sorted(protocol.parts),
                 "max_new_tokens": protocol.max_new_tokens,
@@ -153,7 +213,7 @@ class _Comparison:
         return evaluate_summaries(
             model,
             self.tokenizer,
-            self.held_out,
+            self.examples.held_out,
             max_new_tokens=self.protocol.max_new_tokens,
             words=self.protocol.words,
         )
@@ -166,44 +226,152 @@ class _Comparison:
             other.model_folder = str(Path(self.model_folder).absolute())
         return other
 
-    def run(self, what: tuple[LoraTarget, int], *, progress: bool = False) -> LoraRun:
-        """Train and score one condition with one seed, or read what an earlier call found."""
-        target, seed = what
-        layers = target.choose(self.projections.n_layers, seed)
-        rank = self.projections.matching_rank(layers, self.budget)
-        folder = self.out / target.name / f"seed-{seed}"
+    def done(
+        self,
+        work: Callable[[_Comparison], Callable[[_Planned], Result]],
+        todo: Sequence[_Planned],
+        options: RunOptions,
+        what: str,
+    ) -> list[Result]:
+        """What came of each piece of work, in order, by this process or an engine's workers."""
+        engine = options.engine
+        one = self if engine is None else self.elsewhere(engine.device)
+        one.progress = options.progress and engine is None
+        done = done_in_order(work(one), todo, called=str, engine=engine)
+        hidden = not options.progress or not todo
+        return list(tqdm(done, what, len(todo), unit="run", disable=hidden))
+
+    def trials(self, targets: Sequence[LoraTarget]) -> list[_Planned]:
+        """Every learning rate of every condition without its own, with a seed that no run has."""
+        seed = next(seed for seed in count() if seed not in self.protocol.seeds)
+        return [
+            _Planned(target, seed, rate)
+            for target in targets
+            if target.learning_rate is None
+            for rate in self.protocol.learning_rates
+        ]
+
+    def planned(
+        self, targets: Sequence[LoraTarget], choices: Sequence[RateChoice]
+    ) -> list[_Planned]:
+        """Every run, seed by seed."""
+        rates = {choice.condition: choice.rate for choice in choices}
+        return [
+            _Planned(target, seed, rates.get(target.name), draw)
+            for seed in self.protocol.seeds
+            for target in targets
+            for draw in range(self.protocol.draws_of(seed, random=target.draw is not None))
+        ]
+
+    def trial(self, what: _Planned) -> TrialResult:
+        """How good one learning rate is for one condition."""
+        folder = self.out / what.target.name / f"rate-{what.rate:g}"
+        settings = self.settings(what)
+        steps = self.protocol.tuning_steps or settings.steps
         file = folder / "result.json"
         if not file.exists():
-            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-                torch.manual_seed(seed)  # PEFT draws the adapter's first weights
-                base = self.load().model
-                config = lora_config(layers, base, rank, parts=self.protocol.parts)
-                model = wrap(base, config)
-            settings = replace(self.protocol.training, seed=seed)
-            result = finetune(model, self.train, folder, settings=settings, progress=progress)
+            warmup = min(settings.warmup_steps or 0, steps)
+            settings = replace(settings, steps=steps, warmup_steps=warmup, validate_every=steps)
+            try:
+                _, result = self.trained(what, settings, folder)
+                loss = result.log.validation[-1].loss
+            except DivergedError:
+                loss = math.nan
+            trial = RateTrial(settings.learning_rate, loss)
+            TrialResult(trial=trial, steps=steps, seed=what.seed).save(file)
+        found = TrialResult.load(file)
+        if (found.steps, found.seed) != (steps, what.seed):
+            raise CircuitsError(
+                f"{folder}: holds a trial of {found.steps} steps with seed {found.seed}, now "
+                f"{steps} with {what.seed}; choose another folder or remove it"
+            )
+        kept = TrainingFolder(folder)
+        for step in kept.checkpoints:  # nobody asks for it
+            kept.drop_checkpoint(step)
+        return found
+
+    def run(self, what: _Planned) -> RunResult:
+        """Train and score one condition with one seed, or read what an earlier call found."""
+        target, folder = what.target, self.out / what.folder
+        settings, ranks = self.settings(what), self.ranks(what)
+        layers = layers_of(ranks) or tuple(range(self.projections.n_layers))
+        file = folder / "result.json"
+        if not file.exists():
+            model, result = self.trained(what, settings, folder)
             scores = self.score(model)
+            fitted = score_targets(model, self.examples.train[: len(self.examples.held_out)])
             run = LoraRun(
                 condition=target.name,
-                seed=seed,
+                seed=what.seed,
                 layers=layers,
-                rank=rank,
+                ranks=adapter_ranks(model),
                 parameters=trainable_parameters(model),
+                learning_rate=settings.learning_rate,
                 seconds=result.log.seconds,
                 scores=scores.means,
+                fitted=fitted.mean_loss,
                 adapter=str(result.last.relative_to(self.out)),
+                validation=result.log.validation,
+                draw=what.draw,
             )
             RunResult(run=run, scores=scores).save(file)
-        found = RunResult.load(file).run
-        if (found.layers, found.rank) != (layers, rank):
+        found = RunResult.load(file)
+        before = found.run
+        if (before.ranks, before.learning_rate) != (ranks, settings.learning_rate):
             raise CircuitsError(
-                f"{folder}: holds condition {target.name!r} on layers {list(found.layers)} at rank "
-                f"{found.rank}, now {list(layers)} at {rank}; choose another folder or remove it"
+                f"{folder}: holds condition {target.name!r} on layers {list(before.layers)} with "
+                f"{before.parameters} parameters at a learning rate of {before.learning_rate:g}, "
+                f"now layers {list(layers)} at {settings.learning_rate:g}, or other ranks; choose "
+                "another folder or remove it"
             )
         return found
 
+    def settings(self, what: _Planned) -> FinetuneSettings:
+        """How a run is trained: what its condition says, then the rate that was tuned."""
+        training, target = self.protocol.training, what.target
+        return replace(
+            training,
+            seed=what.seed,
+            learning_rate=target.learning_rate or what.rate or training.learning_rate,
+            batch_size=target.batch_size or training.batch_size,
+        )
 
-def _named(what: tuple[LoraTarget, int]) -> str:
-    return f"LoRA {what[0].name}, seed {what[1]}"
+    def ranks(self, what: _Planned) -> dict[str, int]:
+        """The rank of every map that gets an adapter."""
+        own = self.projections.only(what.target.parts or self.protocol.parts)
+        return what.target.ranks(own, self.budget, what.seed, what.draw)
+
+    def trained(
+        self, what: _Planned, settings: FinetuneSettings, folder: Path
+    ) -> tuple[TunedModel, FinetuneResult]:
+        """The base with its adapter, or whole, after training."""
+        model: TunedModel
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(what.seed)  # PEFT draws the adapter's first weights
+            model = base = self.load().model
+            if not what.target.full:
+                adapter = asdict(self.protocol.adapter)
+                model = wrap(base, lora_config(self.ranks(what), base, **adapter))
+        result = finetune(
+            model,
+            self.examples.train,
+            folder,
+            settings=settings,
+            validation=self.examples.validation,
+            progress=self.progress,
+        )
+        return model, result
+
+
+def _choices(trials: Sequence[_Planned], results: Sequence[TrialResult]) -> tuple[RateChoice, ...]:
+    """The trials of each condition together."""
+    tried: dict[str, list[TrialResult]] = {}
+    for trial, result in zip(trials, results, strict=True):
+        tried.setdefault(trial.target.name, []).append(result)
+    return tuple(
+        RateChoice(name, tuple(one.trial for one in found), found[0].steps, found[0].seed)
+        for name, found in tried.items()
+    )
 
 
 _NOT_SHARED = {

@@ -1,4 +1,8 @@
-"""The conditions of a LoRA comparison: each says which layers get an adapter."""
+"""The conditions of a LoRA comparison: each says what of a model is trained, and how.
+
+What it does not say, all conditions share: the rank that gives everyone the same number of
+parameters, the parts of a layer, the learning rate or the grid that it is tuned on, the batch.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +11,55 @@ import re
 from dataclasses import dataclass
 
 from circuits.errors import CircuitsError
-from circuits.importance import LayerImportance, critical_layers
+from circuits.importance import LayerImportance, MapImportance, critical_layers
+from circuits.options.choices import AdapterPart
+from circuits.tuning.projections import Projections
+from circuits.tuning.ranks import ranks_by_importance
 
 
 @dataclass(frozen=True)
 class LoraTarget:
-    """A way of choosing layers: all of them, given ones, or a number drawn at random.
+    """What is trained: all layers, given ones, random ones, maps by importance, or all weights.
 
     name: the condition's name in tables; also a folder's name.
     layers: given layers, or None.
-    draw: number of layers drawn for each seed, or None. Any subset may come up, also one that
+    draw: number of layers drawn for each run, or None. Any subset may come up, also one that
         another condition uses: a control that avoided them would not be random.
-    criterion: how given layers were chosen, for tables.
+    maps: importance of linear maps, in whose proportion they get parameters; or None.
+    full: all weights are trained, and there is no adapter.
+    criterion: how this was chosen, for tables.
+    parts: projections that get an adapter; None takes those of the comparison.
+    rank: of the adapter, whatever number of parameters that gives; None takes the one that comes
+        nearest to the comparison's.
+    learning_rate: its own, which is not tuned; None takes the comparison's.
+    batch_size: its own; None takes the comparison's.
     """
 
     name: str
     layers: tuple[int, ...] | None = None
     draw: int | None = None
     criterion: str = "all layers"
+    maps: MapImportance | None = None
+    full: bool = False
+    parts: tuple[AdapterPart, ...] | None = None
+    rank: int | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
             raise CircuitsError(
                 f"condition {self.name!r}: a name of letters, digits, '-', '_' and '.'"
             )
-        if self.layers is not None and self.draw is not None:
-            raise CircuitsError(f"condition {self.name!r}: layers are given or drawn, not both")
+        if self.name == BASE:
+            raise CircuitsError(f"condition {BASE!r}: that is the untrained base")
+        if sum([self.layers is not None, self.draw is not None, self.maps is not None]) > 1:
+            raise CircuitsError(
+                f"condition {self.name!r}: layers are given or drawn, or maps are ranked; not "
+                "several at once"
+            )
+        if self.full and (self.layers, self.draw, self.maps, self.parts, self.rank) != (None,) * 5:
+            raise CircuitsError(f"condition {self.name!r}: all weights are trained, without a LoRA")
         if self.layers is not None and (not self.layers or min(self.layers) < 0):
             raise CircuitsError(f"condition {self.name!r}: no such layers as {list(self.layers)}")
         if self.draw is not None and self.draw < 1:
@@ -66,7 +93,7 @@ class LoraTarget:
 
     @classmethod
     def random(cls, k: int, name: str = "random") -> LoraTarget:
-        """k layers, drawn for each seed.
+        """k layers, drawn for each run.
 
         Args:
             k: how many layers.
@@ -77,12 +104,13 @@ class LoraTarget:
         """
         return cls(name, draw=k, criterion="random")
 
-    def choose(self, n_layers: int, seed: int) -> tuple[int, ...]:
-        """The layers to adapt in a model of `n_layers` layers, in order.
+    def choose(self, n_layers: int, seed: int, draw: int = 0) -> tuple[int, ...]:
+        """The layers to adapt in a model of `n_layers` layers, in order; all of ranked maps.
 
         Args:
             n_layers: of the model.
-            seed: of the draw, where layers are drawn.
+            seed: of the run.
+            draw: which of the draws with this seed, where layers are drawn.
 
         Returns:
             Layers.
@@ -93,35 +121,39 @@ class LoraTarget:
         if self.draw is not None:
             if self.draw > n_layers:
                 raise CircuitsError(f"condition {self.name!r}: {self.draw} of {n_layers} layers")
-            dice = random.Random(f"{self.name}/{seed}")
+            dice = random.Random(f"{self.name}/{seed}" + (f"/{draw}" if draw else ""))
             return tuple(sorted(dice.sample(range(n_layers), self.draw)))
         chosen = tuple(range(n_layers)) if self.layers is None else tuple(sorted(set(self.layers)))
         if chosen[-1] >= n_layers:
             raise CircuitsError(f"condition {self.name!r}: layer {chosen[-1]} of {n_layers} layers")
         return chosen
 
+    def ranks(
+        self, projections: Projections, budget: int, seed: int, draw: int = 0
+    ) -> dict[str, int]:
+        """The rank of every map that gets an adapter, by its name in the model.
 
-def standard_lora_targets(
-    targeted: LayerImportance, k: int, circuit: LayerImportance | None = None
-) -> tuple[LoraTarget, ...]:
-    """The conditions of a comparison: standard, targeted, circuit if given, and random.
+        Args:
+            projections: the maps of the comparison.
+            budget: parameters to come near to, where the condition has no rank of its own.
+            seed: of the run.
+            draw: which of the draws with this seed.
 
-    Args:
-        targeted: what the targeted condition chooses its layers by.
-        k: how many layers each condition but the standard one adapts.
-        circuit: the importance by the circuit's edges, where `targeted` is by another criterion.
+        Returns:
+            Ranks; none where all weights are trained.
 
-    Returns:
-        All layers ("standard"); the k most important ("targeted"); the k most important to the
-        circuit ("circuit"), if given; k at random ("random").
+        Raises:
+            CircuitsError: where the model has too few layers.
+        """
+        if self.full:
+            return {}
+        own = projections if self.parts is None else projections.only(self.parts)
+        if self.maps is not None:
+            return ranks_by_importance(own, self.maps, budget)
+        layers = self.choose(own.n_layers, seed, draw)
+        rank = own.matching_rank(layers, budget) if self.rank is None else self.rank
+        return dict.fromkeys(own.of_layers(layers), rank)
 
-    Raises:
-        CircuitsError: if fewer than k layers have any importance.
-    """
-    second = () if circuit is None else (LoraTarget.important("circuit", circuit, k),)
-    return (
-        LoraTarget.standard(),
-        LoraTarget.important("targeted", targeted, k),
-        *second,
-        LoraTarget.random(k),
-    )
+
+BASE = "none"
+"""What the untrained base is called among the conditions."""

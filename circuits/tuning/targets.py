@@ -1,118 +1,115 @@
-"""Which projections of which layers get a LoRA adapter, as a `peft.LoraConfig`.
+"""Which projections of a model get a LoRA adapter, as a `peft.LoraConfig`.
 
-Names are read from the model's own modules, and relative to the layer (`attn.c_proj`, not
-`c_proj`, which GPT-2 has twice). `wrap` looks at what PEFT did, because PEFT does not always
-heed `layers_to_transform` (peft #427) and says nothing when it does not.
+`wrap` looks at what PEFT did, because PEFT does not always heed `layers_to_transform` (peft #427)
+and says nothing when it does not.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit
-from circuits.importance import LayerImportance, critical_layers, importance_from_circuit
+from circuits.importance import (
+    LayerImportance,
+    MapImportance,
+    critical_layers,
+    importance_from_circuit,
+)
 from circuits.models import HookedModel
 from circuits.models.adapters import quiet_peft
-from circuits.models.language import tower
-from circuits.options.choices import AdapterPart
 from circuits.options.tuning import PARTS
+from circuits.tuning.projections import Projections, layers_of, linear_maps, pattern_of
+from circuits.tuning.ranks import ranks_by_importance
 
-_QKV = {"c_attn", "q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value"}
-_BARE_MLP = {"fc1", "fc2"}  # OPT's stand in the layer itself
-
-
-@dataclass(frozen=True)
-class Projections:
-    """The linear maps in a model's layers that an adapter can be put on.
-
-    stack: name of the list of layers within the model, e.g. `transformer.h`.
-    sizes: inputs + outputs of each map, by its name within the layer, for each layer; LoRA of rank
-        r adds r times that many parameters.
-    conv1d: whether the maps are GPT-2's `Conv1D`, whose weight is the transpose of a `Linear`'s.
-    """
-
-    stack: str
-    sizes: tuple[dict[str, int], ...]
-    conv1d: bool
-
-    @classmethod
-    def of(cls, model: PreTrainedModel, parts: Collection[str] = PARTS) -> Projections:
-        """Read from the model's modules; an architecture without any is refused."""
-        unknown = sorted(set(parts) - set(PARTS))
-        if unknown or not parts:
-            raise CircuitsError(f"adapter parts {unknown}: choose from {', '.join(PARTS)}")
-        if any("lora_" in name for name, _ in model.named_modules()):
-            raise CircuitsError("the model has LoRA adapters already; start from the plain model")
-        n_layers = model.config.get_text_config().num_hidden_layers
-        for stack, layers in _stacks(model):
-            if len(layers) != n_layers:
-                continue
-            found = [
-                {name: m for name, m in _linear(layer) if _part(name) in parts} for layer in layers
-            ]
-            if all({_part(name) for name in one} == set(parts) for one in found):
-                sizes = tuple({n: sum(m.weight.shape) for n, m in one.items()} for one in found)
-                return cls(stack, sizes, isinstance(next(iter(found[0].values())), Conv1D))
-        raise CircuitsError(
-            f"{type(model).__name__}: found no list of {n_layers} layers that all have linear "
-            f"projections of {', '.join(sorted(parts))}; write the peft.LoraConfig by hand"
-        )
-
-    @property
-    def n_layers(self) -> int:
-        """Layers of the model."""
-        return len(self.sizes)
-
-    def parameters(self, layers: Collection[int], rank: int) -> int:
-        """Trainable parameters of adapters of this rank on these layers."""
-        return rank * sum(sum(self.sizes[layer].values()) for layer in layers)
-
-    def matching_rank(self, layers: Collection[int], parameters: int) -> int:
-        """The rank, at least 1, whose adapters on these layers come nearest to this many."""
-        return max(1, round(parameters / self.parameters(layers, 1)))
+Target = Sequence[int] | Mapping[str, int] | LayerImportance | MapImportance | Circuit | None
+SCALE = 2.0
+_RSLORA_RANK = 8  # at which rank-stabilised LoRA has the same scale
 
 
 def lora_config(
-    target: Sequence[int] | LayerImportance | Circuit | None,
+    target: Target,
     model: PreTrainedModel | HookedModel,
     rank: int = 8,
     *,
     k: int | None = None,
     parts: Collection[str] = PARTS,
-    alpha: int | None = None,
     dropout: float = 0.0,
+    rslora: bool = False,
+    dora: bool = False,
 ) -> LoraConfig:
-    """A LoRA on some layers of a model.
+    """A LoRA on some parts of a model.
+
+    The adapter's scale is 2 at any rank, so that adapters of unequal rank learn at like speed.
 
     Args:
-        target: the layers; or an importance, of which the `k` largest layers are taken; or a
-            circuit, whose edges give the importance; or None for all layers.
+        target: the layers; or an importance of layers, of which the `k` largest are taken; or a
+            circuit, whose edges give that importance; or an importance of linear maps
+            (`circuits.importance_of_maps`), which get ranks in its proportion; or the rank of each
+            map by its name in the model; or None for all layers.
         model: the model that the configuration is for.
-        rank: of the adapter.
+        rank: of the adapter. By an importance of maps, of the one on all layers whose number of
+            parameters this one has.
         k: how many layers by importance. None takes half of them, or as many as have any.
-        parts: which projections of a layer: "qkv", "attention-output", "mlp". GPT-2 keeps q, k and
-            v in one.
-        alpha: LoRA's scale is alpha / rank. None gives a scale of 2 at any rank, so that
-            conditions of unequal rank learn at like speed.
+        parts: which projections of a layer: "q", "k", "v", "attention-output", "mlp". A model that
+            keeps q, k and v in one, as GPT-2 does, has them adapted together.
         dropout: of the adapter's input.
+        rslora: a scale of 2 at rank 8 that falls with the square root of the rank (rank-stabilised
+            LoRA, Kalajdzievski 2023).
+        dora: each output's magnitude learnt apart from its direction (DoRA, Liu et al. 2024).
 
     Returns:
         A configuration for `peft.get_peft_model`, or for `wrap`, which checks what PEFT did.
 
     Raises:
-        CircuitsError: for layers, a rank, a k or parts that the model does not have.
+        CircuitsError: for layers, maps, a rank, a k or parts that the model does not have.
     """
     network = model.hf if isinstance(model, HookedModel) else model
-    projections = Projections.of(network, parts)
-    n_layers = projections.n_layers
+    projections = Projections.of(network, parts, dora=dora)
+    if rank < 1:
+        raise CircuitsError(f"rank {rank}: it must be at least 1")
+    if k is not None and not isinstance(target, LayerImportance | Circuit):
+        raise CircuitsError("k chooses among layers by importance; give an importance, or no k")
+    if isinstance(target, MapImportance):
+        budget = projections.parameters(range(projections.n_layers), rank)
+        target = ranks_by_importance(projections, target, budget)
+    layers, others = None, dict[str, int]()
+    if isinstance(target, Mapping):
+        names = _known(target, projections)
+        [(rank, _)] = Counter(target.values()).most_common(1)
+        others = {name: one for name, one in target.items() if one != rank}
+    else:
+        layers = list(_layers(target, projections.n_layers, k))
+        names = sorted({name for layer in layers for name in projections.maps[layer]})
+    alpha: float = SCALE * math.sqrt(_RSLORA_RANK) if rslora else round(SCALE * rank)
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # any number will do, and JSON keeps it
+        rank_pattern=others,
+        alpha_pattern={} if rslora else {name: round(SCALE * one) for name, one in others.items()},
+        lora_dropout=dropout,
+        use_rslora=rslora,
+        use_dora=dora,
+        target_modules=names,
+        layers_to_transform=layers,
+        layers_pattern=None if layers is None else pattern_of(network, projections.stack),
+        fan_in_fan_out=projections.conv1d,
+    )
+
+
+def _layers(
+    target: Sequence[int] | LayerImportance | Circuit | None, n_layers: int, k: int | None
+) -> tuple[int, ...]:
+    """Layers to adapt, in order."""
     if isinstance(target, Circuit):
         target = importance_from_circuit(target)
     if isinstance(target, LayerImportance):
@@ -122,49 +119,25 @@ def lora_config(
                 f"{n_layers}"
             )
         usual = max(1, min(n_layers // 2, target.positive))
-        layers = critical_layers(target, usual if k is None else k)
-    elif k is not None:
-        raise CircuitsError("k chooses among layers by importance; give an importance, or no k")
-    else:
-        layers = tuple(range(n_layers)) if target is None else tuple(sorted(set(target)))
+        return critical_layers(target, usual if k is None else k)
+    layers = tuple(range(n_layers)) if target is None else tuple(sorted(set(target)))
     if not layers or not 0 <= layers[0] <= layers[-1] < n_layers:
         raise CircuitsError(f"layers {list(layers)}: the model has layers 0 to {n_layers - 1}")
-    if rank < 1:
-        raise CircuitsError(f"rank {rank}: it must be at least 1")
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=rank,
-        lora_alpha=2 * rank if alpha is None else alpha,
-        lora_dropout=dropout,
-        target_modules=sorted({name for layer in layers for name in projections.sizes[layer]}),
-        layers_to_transform=list(layers),
-        layers_pattern=_pattern(network, projections.stack),
-        fan_in_fan_out=projections.conv1d,
-    )
+    return layers
 
 
-def _stacks(model: PreTrainedModel) -> Iterator[tuple[str, nn.ModuleList]]:
-    """Lists of modules in the language model, by name; a vision tower's are none of them."""
-    inside = tower(model)
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and (not inside or name.startswith(f"{inside}.")):
-            yield name, module
-
-
-def _pattern(model: PreTrainedModel, stack: str) -> str:
-    """The end of a stack's name, as far as no other list of modules ends in it: PEFT would take a
-    vision tower's `layers` for the language model's.
-    """
-    others = [
-        f".{name}"
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and name != stack
-    ]
-    parts = stack.split(".")
-    ends = (".".join(parts[place:]) for place in reversed(range(len(parts))))
-    return next(
-        (end for end in ends if not any(name.endswith(f".{end}") for name in others)), stack
-    )
+def _known(ranks: Mapping[str, int], projections: Projections) -> list[str]:
+    """The names of the maps that get an adapter."""
+    unknown = sorted(set(ranks) - set(projections.all))
+    if unknown or not ranks:
+        raise CircuitsError(
+            f"maps {unknown}: name linear maps of the model's layers, such as "
+            f"{next(iter(projections.all))}"
+        )
+    least = min(ranks, key=lambda name: ranks[name])
+    if ranks[least] < 1:
+        raise CircuitsError(f"rank {ranks[least]} of {least}: it must be at least 1")
+    return sorted(ranks)
 
 
 def wrap(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
@@ -180,17 +153,18 @@ def wrap(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
         wrapped = get_peft_model(model, config)
     wrapped.peft_config["default"].base_model_name_or_path = path
     wrapped.peft_config["default"].revision = commit
-    got = {
-        name.removesuffix(".lora_A").removeprefix("base_model.model.")
-        for name, _ in wrapped.named_modules()
-        if name.endswith(".lora_A")
-    }
-    if got != wanted:
-        missing, extra = sorted(wanted - got), sorted(got - wanted)
+    got = adapter_ranks(wrapped)
+    if got.keys() != wanted.keys():
+        missing, extra = sorted(wanted.keys() - got.keys()), sorted(got.keys() - wanted.keys())
         raise CircuitsError(
             "the adapter does not sit where the configuration says: "
             f"missing on {missing or 'none'}, unasked on {extra or 'none'}; "
             "make the configuration with lora_config"
+        )
+    if other := [name for name in wanted if got[name] != wanted[name]]:
+        raise CircuitsError(
+            f"the adapter on {other[0]} has rank {got[other[0]]}, and the configuration asks for "
+            f"{wanted[other[0]]}; make the configuration with lora_config"
         )
     stray = [n for n, p in wrapped.named_parameters() if p.requires_grad and "lora_" not in n]
     if stray:
@@ -198,11 +172,18 @@ def wrap(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     return wrapped
 
 
+def adapter_ranks(model: nn.Module) -> dict[str, int]:
+    """The rank of every adapter of a wrapped model, by the name of its map in the plain model."""
+    return {
+        name.removeprefix("base_model.model."): int(module.r["default"])
+        for name, module in model.named_modules()
+        if isinstance(module, LoraLayer)
+    }
+
+
 def adapted_layers(model: nn.Module) -> tuple[int, ...]:
     """Layers of a wrapped model that hold an adapter."""
-    names = [name for name, _ in model.named_modules() if name.endswith(".lora_A")]
-    found = {int(match[1]) for name in names if (match := re.search(r"\.(\d+)\.", name))}
-    return tuple(sorted(found))
+    return layers_of(adapter_ranks(model))
 
 
 def trainable_parameters(model: nn.Module) -> int:
@@ -210,33 +191,17 @@ def trainable_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def _wanted(model: PreTrainedModel, config: LoraConfig) -> set[str]:
-    """Full names of the projections that a configuration asks for."""
+def _wanted(model: PreTrainedModel, config: LoraConfig) -> dict[str, int]:
+    """The projections that a configuration asks for, by their full names, and their ranks."""
     targets, layers = config.target_modules, config.layers_to_transform
     if targets is None or isinstance(targets, str):
         raise CircuitsError("target_modules must be a list of names; use lora_config")
-    stack = Projections.of(model).stack
+    stack, ranks = Projections.of(model).stack, config.rank_pattern or {}
     chosen = {layers} if isinstance(layers, int) else None if layers is None else set(layers)
-    names = set()
-    for name, _ in _linear(model):
+    wanted = {}
+    for name, _ in linear_maps(model):
         match = re.match(rf"{re.escape(stack)}\.(\d+)\.", name)
         inside = chosen is None or (match is not None and int(match[1]) in chosen)
         if inside and any(name == one or name.endswith(f".{one}") for one in targets):
-            names.add(name)
-    return names
-
-
-def _linear(module: nn.Module) -> Iterator[tuple[str, nn.Linear | Conv1D]]:
-    for name, child in module.named_modules():
-        if isinstance(child, nn.Linear | Conv1D):
-            yield name, child
-
-
-def _part(name: str) -> AdapterPart | None:
-    """Which part of a layer a linear map belongs to, by its name within the layer."""
-    block, _, leaf = name.rpartition(".")
-    if "mlp" in block or "feed_forward" in block or (not block and leaf in _BARE_MLP):
-        return "mlp"
-    if "attn" in block or "attention" in block:
-        return "qkv" if leaf in _QKV else "attention-output"
-    return None
+            wanted[name] = ranks.get(name, config.r)
+    return wanted

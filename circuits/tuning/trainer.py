@@ -38,7 +38,7 @@ from transformers import (
 )
 from typing_extensions import override
 
-from circuits.errors import CircuitsError
+from circuits.errors import DivergedError
 from circuits.models.lean_training import last_layer_alone
 from circuits.options.tuning import FinetuneSettings
 from circuits.tuning.batches import Piece, Share, TunedModel, training_pieces, without_adapter
@@ -389,6 +389,6 @@ class _Schedule(TrainerCallback):
 
 def _require_finite(loss: float, what: str) -> None:
     if not math.isfinite(loss):
-        raise CircuitsError(
+        raise DivergedError(
             f"{what} is {loss}; lower the learning rate, lengthen the warm-up or clip gradients"
         )

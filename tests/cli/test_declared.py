@@ -52,7 +52,7 @@ OF_THE_VERB = {
 SEVERAL = {
     "ablation": (2, "of sources, of heads"),
     "batch_size": (2, "pairs that fit, examples of a training step"),
-    "criterion": (2, "of layers, of a removal"),
+    "data": (2, "a path among flags, text in recipes"),
     "engine": (2, "a word among flags, its settings in Python and recipes"),
     "layers": (2, "how many, which"),
     "level": (3, "of what is removed alone, of sets, of a search"),
@@ -65,6 +65,7 @@ SEVERAL = {
     "steps": (2, "on a path, of an optimizer"),
     "strategy": (2, "by the level, of one curve"),
     "task": (2, "a recipe's section, a name"),
+    "validation": (2, "a fine-tuning has some examples, a comparison of LoRAs may have none"),
 }
 
 

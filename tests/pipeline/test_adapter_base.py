@@ -9,9 +9,9 @@ import torch
 from circuits.graph import EdgeScores
 from circuits.models import HookedModel, load_model
 from circuits.models.adapters import quiet_peft
-from circuits.options.tuning import FinetuneSettings
+from circuits.options.tuning import FinetuneSettings, LoraProtocol
 from circuits.pipeline import load_recipe, run
-from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
+from circuits.tuning.lora_comparison import ComparedExamples, compare_lora_targets
 from circuits.tuning.lora_targets import LoraTarget
 from circuits.tuning.targets import lora_config, wrap
 from tasks.pairs import TrainingExample
@@ -76,8 +76,9 @@ def test_a_run_goes_on_from_the_merged_model(adapter, tmp_path):
 def test_compared_loras_record_the_adapter_as_their_base(adapter, tmp_path):
     examples = [TrainingExample((5, 6, 7 + i), (9, 10), f"row {i}") for i in range(4)]
     settings = FinetuneSettings(steps=1, learning_rate=1e-3, warmup_steps=1, batch_size=4)
-    protocol, targets = LoraProtocol(settings, (0,)), [LoraTarget("one", (1,))]
-    compare_lora_targets(adapter, examples, examples, targets, protocol, tmp_path)
+    protocol, targets = LoraProtocol(training=settings, seeds=(0,)), [LoraTarget("one", (1,))]
+    compared = ComparedExamples(examples, examples)
+    compare_lora_targets(adapter, compared, targets, protocol, tmp_path)
     (record,) = tmp_path.rglob("step-1/adapter_config.json")
     assert json.loads(record.read_text())["base_model_name_or_path"] == str(adapter)
     with quiet_peft():

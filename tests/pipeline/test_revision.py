@@ -19,7 +19,7 @@ from circuits.tuning.rouge import evaluate_summaries
 
 LORA = (
     "lora={layers: 1, rank: 2, steps: 1, warmup_steps: 1, examples: 8, held_out: 4, batch_size: 8, "
-    "learning_rate: 1.0e-3, seeds: [0]}"
+    "learning_rate: 1.0e-3, seeds: [0], validation: 2, draws: 1}"
 )
 
 
@@ -59,8 +59,8 @@ def test_every_stage_takes_the_revision(hub, tmp_path):
         for model in (wanted, other)
     )
     found = open_run(folder).lora
-    assert {target.name for target in found.targets} == {"standard", "targeted", "random"}
-    assert found.targets[1].criterion == "edges"
+    assert {target.name for target in found.targets} == {"circuit", "random", "standard"}
+    assert found.targets[0].criterion == "edges"
     assert found.base.loss == pytest.approx(loss, rel=1e-5) != pytest.approx(others, rel=1e-3)
     (record,) = (folder / "lora").glob("standard/seed-0/step-1/adapter_config.json")
     made = json.loads(record.read_text())

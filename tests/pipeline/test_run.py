@@ -43,6 +43,8 @@ MINIATURE = [
     "lora.examples=32",
     "lora.held_out=4",
     "lora.seeds=[0,1]",
+    "lora.draws=2",
+    "lora.validation=4",
 ]
 UNASKED = [
     "evaluation.corruptions=[]",
@@ -163,7 +165,7 @@ def test_circuits_are_cross_evaluated(folder):
 def test_loras_are_compared_at_equal_size_and_steps(folder):
     found = open_run(folder).lora
     names = [target.name for target in found.targets]
-    assert names == ["standard", "targeted", "circuit", "random"] and found.seeds == (0, 1)
+    assert names == ["circuit", "attention-kl", "random", "standard"] and found.seeds == (0, 1)
     for name in names:
         assert found.parameters(name) / found.budget == pytest.approx(1.0, abs=0.1)
     assert found.layers("standard") == (0, 1, 2, 3) and len(found.layers("circuit")) == 2
@@ -260,7 +262,7 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         f"model={model_folder('gpt2-long')}",
         "device=cpu",
         "task.options.dataset=null",
-        f"task.options.path={data}",
+        f"data={data}",
         "finetune.examples=16",
         "finetune.validation=8",
         "finetune.steps=3",
@@ -278,6 +280,8 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         "lora.warmup_steps=1",
         "lora.examples=16",
         "lora.held_out=4",
+        "lora.validation=2",
+        "lora.draws=1",
         "evaluation.stability.n_resamples=20",
         "evaluation.minimality={n_pairs: 2, n_controls: 2}",
         "evaluation.completeness={n_pairs: 2, n_sets: 2}",
@@ -288,6 +292,15 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
     shown = open_run(tmp_path / "run").example
     salient = next(s.text for s in shown.sentences if s.salient)
     assert salient.startswith("Mary gave John")
+
+
+def test_data_is_the_file_that_the_task_reads():
+    recipe = load_recipe("smollm2-samsum", ["data=dialogues.jsonl"])
+    assert recipe.task_options == {**recipe.task.options, "path": "dialogues.jsonl"}
+    with pytest.raises(CircuitsError, match=r"of a recipe --set data=FILE\) or dataset="):
+        check(load_recipe("smollm2-samsum"))
+    with pytest.raises(CircuitsError, match="`task.options.path` names a file too"):
+        load_recipe("smollm2-samsum", ["data=a.jsonl", "task.options.path=b.jsonl"])
 
 
 @pytest.mark.parametrize(
@@ -345,8 +358,11 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         (["model=./nowhere"], "no such model folder"),
         (["finetune=null", "checkpoints=./nowhere"], "nowhere: no such folder of checkpoints"),
         (["finetune.warmup_steps=999"], "warmup_steps 999"),
-        (["lora.criterion=taste"], "lora: unknown criterion 'taste'; known: edges, attention-kl"),
-        (["model_diff=null"], r"`lora\.criterion` 'attention-kl' needs `model_diff`"),
+        (
+            ["lora.conditions=[taste]"],
+            "lora: unknown conditions 'taste'; known: circuit, modules, attention-kl",
+        ),
+        (["model_diff=null"], r"`lora\.conditions` 'attention-kl' needs `model_diff`"),
         (["name=a b"], "without spaces"),
     ],
 )

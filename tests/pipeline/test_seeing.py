@@ -28,7 +28,7 @@ SMALL = [
     "comparison={sizes: [0.1], n_resamples: 100, cross_evaluation: 4}",
     "model_diff={documents: 4}",
     "lora={layers: 1, rank: 2, steps: 1, warmup_steps: 1, examples: 8, held_out: 2, batch_size: 8, "
-    "learning_rate: 1.0e-3, seeds: [0], criterion: attention-kl}",
+    "learning_rate: 1.0e-3, seeds: [0], validation: 0, conditions: [attention-kl]}",
 ]
 
 
@@ -49,7 +49,7 @@ def test_every_stage_is_about_the_text_model(tmp_path):
         for i in range(64)
     ]
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    given = [f"model={tmp_path / 'model'}", f"task.options.path={tmp_path / 'rows.jsonl'}", *SMALL]
+    given = [f"model={tmp_path / 'model'}", f"data={tmp_path / 'rows.jsonl'}", *SMALL]
     settings = [part for one in given for part in ("--set", one)]
     folder = tmp_path / "run"
     done = verb("run", "gpt2-cnn-dailymail", "--out", folder, "--quiet", *settings)
@@ -85,8 +85,8 @@ def test_every_stage_is_about_the_text_model(tmp_path):
     assert len(seen) > 10 and not any(moved[name] for name in seen)
     (diff,) = open_run(folder).model_diff.comparisons
     assert len(diff.layer_importance("attention-kl").values) == 2
-    runs = open_run(folder).lora.of("targeted")
-    (adapter,) = folder.glob("lora/targeted/seed-0/step-1/adapter_model.safetensors")
+    runs = open_run(folder).lora.of("attention-kl")
+    (adapter,) = folder.glob("lora/attention-kl/seed-0/step-1/adapter_model.safetensors")
     with safe_open(str(adapter), framework="pt") as held:
         names = list(held.keys())
     layer = runs[0].layers

@@ -7,15 +7,18 @@ import re
 import pytest
 import torch
 import transformers
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
+from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError
-from circuits.importance import LayerImportance
+from circuits.importance import LayerImportance, MapImportance, RoleImportance
+from circuits.models.adapters import quiet_peft
+from circuits.tuning.projections import Projections
 from circuits.tuning.targets import (
-    Projections,
     adapted_layers,
+    adapter_ranks,
     lora_config,
     trainable_parameters,
     wrap,
@@ -72,10 +75,52 @@ def test_all_maps_of_the_layers_on_every_architecture(name, model_folder):
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_parts(name, load):
     model = load(name)
-    wrapped = wrap(model, lora_config([1], model, parts=("qkv", "mlp")))
+    wrapped = wrap(model, lora_config([1], model, parts=("q", "k", "v", "mlp")))
     output = {"gpt2": "attn.c_proj", "llama": "self_attn.o_proj"}[name]
     paths = (ATTENTION[name] | MLP[name]) - {output}
     assert adapters(wrapped) == {f"{STACK[name]}.1.{path}" for path in paths}
+
+
+@pytest.mark.parametrize("form", [{}, {"dora": True}, {"rslora": True}])
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_rank_for_each_map(name, form, load, tmp_path):
+    """By full names, in the form that plain PEFT reads; every adapter has the same scale."""
+    model = load(name)
+    projections = Projections.of(model, dora="dora" in form)
+    ranks = {one: 1 + place % 3 for place, one in enumerate(projections.all) if place % 2}
+    wrapped = wrap(model, lora_config(ranks, model, **form))
+    assert adapter_ranks(wrapped) == ranks and len(set(ranks.values())) == 3
+    assert trainable_parameters(wrapped) == projections.count(ranks)
+    scale = {one.scaling["default"] for one in wrapped.modules() if isinstance(one, LoraLayer)}
+    expected = {2 * (8 / rank) ** 0.5 if form == {"rslora": True} else 2 for rank in (1, 2, 3)}
+    assert sorted(scale) == pytest.approx(sorted(expected))
+    for parameter_name, parameter in wrapped.named_parameters():
+        if "lora_" in parameter_name:
+            torch.nn.init.normal_(parameter)
+    wrapped.save_pretrained(tmp_path)
+    with quiet_peft():
+        again = PeftModel.from_pretrained(load(name), tmp_path)
+    assert adapter_ranks(again) == ranks
+    tokens = torch.arange(1, 9)[None]
+    with torch.no_grad():
+        assert torch.equal(again(tokens).logits, wrapped.eval()(tokens).logits)
+
+
+def test_ranks_by_the_importance_of_maps(load):
+    model = load("llama")
+    given = MapImportance("x", 3, (RoleImportance(1, "v", (1.0, 0.0)),))
+    config = lora_config(given, model, rank=2)
+    only = Projections.of(model).maps[1]["self_attn.v_proj"]
+    widest = min(only.inputs, only.outputs)
+    assert adapter_ranks(wrap(model, config)) == {"model.layers.1.self_attn.v_proj": widest}
+
+
+def test_a_rank_that_peft_does_not_give_is_noticed(load):
+    model = load("llama")
+    config = lora_config({"model.layers.1.mlp.up_proj": 2}, model)
+    config.rank_pattern = {"up_proj": 5}
+    with pytest.raises(CircuitsError, match=r"layers\.1\.mlp\.up_proj has rank 5, and .* for 2"):
+        wrap(model, config)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
@@ -132,7 +177,9 @@ def test_layer_targeting_that_peft_ignores_is_noticed(load):
         (lambda m: lora_config([], m), "layers 0 to 2"),
         (lambda m: lora_config([0], m, rank=0), "rank 0"),
         (lambda m: lora_config([0], m, k=1), "k chooses"),
-        (lambda m: lora_config([0], m, parts=("norm",)), "qkv, attention-output, mlp"),
+        (lambda m: lora_config({"h.0.attn": 1}, m), r"maps \['h\.0\.attn'\]: name linear maps"),
+        (lambda m: lora_config({"transformer.h.0.attn.c_attn": 0}, m), "rank 0 of transformer"),
+        (lambda m: lora_config([0], m, parts=("norm",)), "q, k, v, attention-output, mlp"),
         (lambda m: lora_config(LayerImportance("x", (1.0,)), m), "1 layers for a model of 3"),
         (lambda m: wrap(m, LoraConfig(target_modules="all-linear")), "list of names"),
         (lambda m: lora_config([0], wrap(m, lora_config([0], m)).model), "already"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from circuits.format import compact
+from circuits.format import compact, count
 from circuits.plot.figures.dots import Dot, Series, ValueAxis, dot_panels
 from circuits.plot.figures.panels import label, panel_grid
 from circuits.plot.plotly_figure import Plot
@@ -44,7 +44,8 @@ def lora_dots(found: LoraComparison) -> Plot:
                     names.index(run.condition),
                     value,
                     text=f"<b>{label(run.condition)}</b>, seed {run.seed}<br>"
-                    f"layers {', '.join(map(str, run.layers))}, rank {run.rank}<br>"
+                    f"layers {', '.join(map(str, run.layers))}, "
+                    f"{count(run.parameters)} parameters<br>"
                     f"{value:.4f}",
                 )
             )

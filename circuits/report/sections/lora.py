@@ -1,15 +1,17 @@
-"""Which layers a LoRA should touch, and how that LoRA did against the others."""
+"""Which layers a LoRA should touch, and how it did beside others."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from statistics import fmean
 
-from circuits.format import count, listed, percent, signed
+from circuits.format import MISSING, count, counted, estimate, listed, percent, signed, span
 from circuits.plot.figures.dots import dots_height
 from circuits.plot.figures.lora import SCORES, layer_choice, layers_height, lora_dots
 from circuits.report.blocks import Block, Figure, Method, Table, Text
 from circuits.report.run import Run
+from circuits.tuning.lora_differences import Difference
 from circuits.tuning.lora_result import LoraComparison
 from circuits.tuning.lora_targets import LoraTarget
 
@@ -21,12 +23,12 @@ def scores(run: Run) -> Iterator[Block]:
     examples = f"{run.nouns.example}s"
     yield Text(
         "Every condition starts from the base model and takes the same steps on the same batches; "
-        "its rank is set so that it trains about as many parameters as a LoRA on all layers. The "
-        "conditions differ in the layers they adapt."
+        "its rank is set so that it trains about as many parameters as a LoRA on all layers, where "
+        "the condition is not about another number. The conditions differ in what they train."
     )
     yield Figure(
-        caption=f"LoRAs after {count(found.steps)} steps, on {count(found.held_out)} held-out "
-        f"{examples}. Each dot is one seed ({seeds} for each condition); the bar is their mean. "
+        caption=f"After {count(found.steps)} steps, on {count(found.held_out)} held-out "
+        f"{examples}. Each dot is one run ({counted(seeds, 'seed')}); the bar is their mean. "
         "The axes do not start at 0. Base model: "
         + ", ".join(f"{score.name} {signed(score.of(found.base))}" for score in SCORES)
         + ".",
@@ -37,6 +39,7 @@ def scores(run: Run) -> Iterator[Block]:
                 "A seed sets the order of the data, the initial weights of the adapter, and the "
                 "layers of a random condition. The steps are few and far from convergence: the "
                 "comparison shows which layers learn fastest, not which are best in the end.",
+                *_tuning(found),
             ),
             settings={
                 "steps": found.steps,
@@ -47,17 +50,49 @@ def scores(run: Run) -> Iterator[Block]:
         ),
     )
     yield Table(
-        caption=f"The same in numbers: mean ± standard deviation over {seeds} seeds. This is a "
-        f"spread over seeds, not an interval over {examples}.",
-        head=[
-            "condition",
-            "layers chosen by",
-            "layers",
-            "rank",
-            "parameters (budget)",
-            *(score.name for score in SCORES),
-        ],
+        caption=f"The same in numbers: mean ± standard deviation over {counted(seeds, 'seed')}. "
+        f"This is a spread over seeds, not an interval over {examples}.",
+        head=["condition", "layers", "rank", "parameters (budget)", *(one.name for one in SCORES)],
         views={"": [_row(found, target) for target in found.targets]},
+    )
+    goal = found.goal
+    reached = "" if goal is None else f" Steps to a validation loss of {signed(goal)}, by run."
+    yield Table(
+        caption="How each condition was trained, and what it cost. The gap is the held-out loss "
+        f"less the loss on training {examples}, both after the last step; seconds are spent "
+        f"training, in the mean of the runs.{reached}",
+        head=["condition", "chosen by", "learning rate", "gap, nats", "steps to loss", "seconds"],
+        views={"": [_cost(found, target) for target in found.targets]},
+    )
+
+
+def differences(run: Run) -> Iterator[Block]:
+    """Every difference with its interval and what it says."""
+    found = run.lora
+    if not found.differences:
+        return
+    pairs = len(found.differences) // 2
+    seeds = len(found.seeds)
+    over = f"seeds and {run.nouns.example}s" if seeds > 1 else f"{run.nouns.example}s alone"
+    by = {(one.first, one.second, one.score): one for one in found.differences}
+    yield Table(
+        caption="The first condition less the second, run by run and example by example: mean with "
+        f'its 95 % interval over {over}. Not shown: the interval holds 0. "none" is the '
+        f"untrained base. Of {counted(pairs, 'comparison')} without any difference, about "
+        f"{max(1, round(pairs / 20))} would be called better or worse by chance.",
+        head=["comparison", "ROUGE-L", "", "held-out loss, nats", ""],
+        views={
+            first: [
+                [
+                    f"{first} against {second}",
+                    *_difference(by[first, second, "ROUGE-L"]),
+                    *_difference(by[first, second, "held-out loss"]),
+                ]
+                for one, second, score in by
+                if one == first and score == "ROUGE-L"
+            ]
+            for first in dict.fromkeys(one for one, _, _ in by)
+        },
     )
 
 
@@ -83,15 +118,34 @@ def layers(run: Run) -> Iterator[Block]:
     )
 
 
+def _tuning(found: LoraComparison) -> Iterator[str]:
+    """How learning rates were tuned, where they were."""
+    if not found.rates:
+        return
+    one = found.rates[0]
+    rates = listed([f"{trial.rate:g}" for trial in one.trials])
+    edge = [choice.condition for choice in found.rates if choice.at_edge]
+    beyond = (
+        f" The best of {listed(edge)} lies at the end of the grid: others may be better."
+        if edge
+        else ""
+    )
+    yield (
+        f"Each condition takes the learning rate of {rates} with the lowest validation loss after "
+        f"{counted(one.steps, 'step')} with seed {one.seed}, which no run has: "
+        f"{count(len(one.trials) * one.steps)} steps a condition.{beyond}"
+    )
+
+
 def _row(found: LoraComparison, target: LoraTarget) -> list[str]:
     runs = found.of(target.name)
     chosen = dict.fromkeys(", ".join(map(str, run.layers)) for run in runs)
     parameters = found.parameters(target.name)
+    ranks = {rank for run in runs for rank in run.ranks.values()}
     row = [
         target.name,
-        target.criterion,
         " / ".join(chosen),
-        ", ".join(str(rank) for rank in sorted({run.rank for run in runs})),
+        MISSING if not ranks else span(min(ranks), max(ranks)),
         f"{count(parameters)} ({percent(parameters / found.budget, 0)})",
     ]
     for score in SCORES:
@@ -99,3 +153,22 @@ def _row(found: LoraComparison, target: LoraTarget) -> list[str]:
         deviation = "" if math.isnan(spread.sd) else f" ± {signed(spread.sd)}"
         row.append(signed(spread.mean) + deviation)
     return row
+
+
+def _cost(found: LoraComparison, target: LoraTarget) -> list[str]:
+    runs = found.of(target.name)
+    rates = dict.fromkeys(f"{run.learning_rate:g}" for run in runs)
+    edge = any(one.at_edge for one in found.rates if one.condition == target.name)
+    steps = found.steps_to_goal(target.name)
+    return [
+        target.name,
+        target.criterion,
+        ", ".join(rates) + (" (end of the grid)" if edge else ""),
+        signed(fmean(run.gap for run in runs)),
+        ", ".join(MISSING if step is None else str(step) for step in steps),
+        signed(fmean(run.seconds for run in runs), 1),
+    ]
+
+
+def _difference(one: Difference) -> list[str]:
+    return [estimate(one.value), one.found]

@@ -12,6 +12,7 @@ from circuits.evaluation import Undefined
 from circuits.evaluation.results import OWN
 from circuits.format import (
     count,
+    counted,
     estimate,
     general,
     listed,
@@ -321,23 +322,20 @@ def _lora(run: Run) -> Finding:
     found = run.lora
     rouge = {target.name: found.spread(target.name, _rouge) for target in found.targets}
     order = sorted(rouge, key=lambda name: -rouge[name].mean)
-    best, rest = order[0], order[1:]
     text = _say(
-        "After {} steps, ROUGE-L by condition (mean and range over {} seeds): {}.",
+        "After {} steps, ROUGE-L by condition (mean and range over {}): {}.",
         count(found.steps),
-        count(len(found.seeds)),
+        counted(len(found.seeds), "seed"),
         "; ".join(f"{name} {_over_seeds(rouge[name])}" for name in order),
     )
-    close = [name for name in rest if rouge[name].high >= rouge[best].low]
-    if close:
+    first = found.targets[0].name
+    apart = [one for one in found.differences if one.first == first and one.score == "ROUGE-L"]
+    if apart:
         text += _say(
-            " {} cannot be distinguished from {}: their ranges overlap.", best, listed(close)
+            " {} against each of the others: {}.",
+            first,
+            "; ".join(f"{one.second} {estimate(one.value)}, {one.found}" for one in apart),
         )
-    elif rest:
-        text += _say(" Every seed of {} is above every seed of the other conditions.", best)
-    beaten = [name for name in rest if name not in close]
-    if close and beaten:
-        text += _say(" Every seed of {} is above every seed of {}.", best, listed(beaten))
     loss = {target.name: found.spread(target.name, _loss) for target in found.targets}
     low = min(loss, key=lambda name: loss[name].mean)
     text += _say(" {} has the lowest held-out loss: {} nats.", low, _over_seeds(loss[low]))

@@ -95,7 +95,8 @@ class Summarization(FramedTask):
         super().__post_init__()
         if (self.path is None) == (self.dataset is None):
             raise CircuitsError(
-                "summarization: give either path= (a local file) or dataset= (a `datasets` name)"
+                "summarization: give either path= (a local file; --data FILE, of a recipe "
+                "--set data=FILE) or dataset= (a `datasets` name)"
             )
         if self.path is not None and self.config is not None:
             raise CircuitsError("config: a local file has no configurations; it goes with dataset")

@@ -20,14 +20,14 @@ from circuits.model_diff.hidden import checkpoint_states
 from circuits.models import HookedModel
 from circuits.options.engine import RayEngine
 from circuits.options.run import RunOptions
-from circuits.options.tuning import FinetuneSettings
+from circuits.options.tuning import FinetuneSettings, LoraProtocol
 from circuits.pipeline import load_recipe, run
 from circuits.runtime.batching import over_batches
 from circuits.runtime.cluster.connection import ray_package
 from circuits.runtime.cluster.pool import close_engine, pool_of
 from circuits.runtime.result_file import Record
 from circuits.runtime.resume import PartialResults
-from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
+from circuits.tuning.lora_comparison import ComparedExamples, compare_lora_targets
 from circuits.tuning.lora_targets import LoraTarget
 from tasks.pairs import TrainingExample
 
@@ -254,10 +254,9 @@ def test_loras_trained_side_by_side_are_those_of_one_process(two, model_folder, 
     found = {
         name: compare_lora_targets(
             model_folder("gpt2"),
-            train,
-            held_out,
+            ComparedExamples(train, held_out, held_out),
             targets,
-            LoraProtocol(training, (0, 1), rank=2),
+            LoraProtocol(training=training, seeds=(0, 1), draws=2, rank=2, learning_rates=(1e-3,)),
             tmp_path / name,
             device="cpu",
             options=RunOptions(engine=engine),
