@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Condition,
         Curve,
         CurveConfig,
+        EnsembleWeights,
         EvalConfig,
         Evaluation,
         Faithfulness,
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
         Stability,
         TaskPerformance,
         Undefined,
+        WeightTrials,
         choose_ranking,
+        choose_weights,
         completeness,
         evaluate,
         faithfulness,
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
         select,
         select_nodes,
     )
+    from circuits.graph.ensemble import ensemble
     from circuits.graph.provenance import Provenance
     from circuits.importance import LayerImportance, MapImportance, importance_of_maps
     from circuits.inspection import Inspection, inspect
@@ -67,6 +71,7 @@ if TYPE_CHECKING:
     from circuits.model_diff import ModelDiff, diff_models
     from circuits.models import HookedModel
     from circuits.options.engine import RayEngine
+    from circuits.options.ensemble import EnsembleConfig
     from circuits.options.run import RunOptions
     from circuits.options.tuning import LoraProtocol
     from circuits.runs import MissingResultError, RunFolder, open_run
@@ -100,6 +105,7 @@ _HOMES = {
         "Condition",
         "Curve",
         "CurveConfig",
+        "EnsembleWeights",
         "EvalConfig",
         "Evaluation",
         "Faithfulness",
@@ -113,7 +119,9 @@ _HOMES = {
         "Stability",
         "TaskPerformance",
         "Undefined",
+        "WeightTrials",
         "choose_ranking",
+        "choose_weights",
         "completeness",
         "evaluate",
         "faithfulness",
@@ -136,6 +144,7 @@ _HOMES = {
         "select",
         "select_nodes",
     ),
+    "circuits.graph.ensemble": ("ensemble",),
     "circuits.graph.provenance": ("Provenance",),
     "circuits.doctor": ("Diagnosis", "diagnose"),
     "circuits.importance": ("LayerImportance", "MapImportance", "importance_of_maps"),
@@ -148,6 +157,7 @@ _HOMES = {
     "circuits.runs": ("MissingResultError", "RunFolder", "open_run"),
     "circuits.runtime.resume": ("PartialResults", "Pieces"),
     "circuits.options.engine": ("RayEngine",),
+    "circuits.options.ensemble": ("EnsembleConfig",),
     "circuits.runtime.cluster.pool": ("close_engine",),
     "circuits.options.run": ("RunOptions",),
     "circuits.statistics.estimate": ("Estimate", "Estimates"),
@@ -177,6 +187,8 @@ __all__ = [
     "Diagnosis",
     "EdgeEffects",
     "EdgeScores",
+    "EnsembleConfig",
+    "EnsembleWeights",
     "Estimate",
     "Estimates",
     "EvalConfig",
@@ -220,10 +232,12 @@ __all__ = [
     "Undefined",
     "UndefinedMetricError",
     "UnsupportedError",
+    "WeightTrials",
     "ablated_model",
     "attribute",
     "attribute_nodes",
     "choose_ranking",
+    "choose_weights",
     "close_engine",
     "compare",
     "compare_lora_targets",
@@ -231,6 +245,7 @@ __all__ = [
     "cross_evaluate",
     "diagnose",
     "diff_models",
+    "ensemble",
     "evaluate",
     "explore",
     "export_ablated",

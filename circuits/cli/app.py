@@ -15,6 +15,7 @@ from circuits.cli.convert import convert
 from circuits.cli.diff import diff
 from circuits.cli.discover import discover
 from circuits.cli.doctor import doctor
+from circuits.cli.ensemble import ensemble
 from circuits.cli.evaluate import evaluate
 from circuits.cli.explore import explore
 from circuits.cli.export import export
@@ -41,12 +42,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_LONG = (run, discover, learn, evaluate, compare, finetune, diff, export, patch, search)
+_LONG = (run, discover, learn, ensemble, evaluate, compare, finetune, diff, export, patch, search)
 for verb in (
     run,
     discover,
     select,
     learn,
+    ensemble,
     evaluate,
     compare,
     convert,

@@ -82,7 +82,7 @@ def learn(
         loaded,
         hooked,
         source.n or (None if data is None else data.n),
-        split or _split(None if data is None else data.split),
+        split or use.split_of(made_from),
         run.seed,
     )
     use.check_task(hooked, pairs, metric=judged.metric, required=judged.require_accuracy, run=run)
@@ -94,12 +94,6 @@ def learn(
         files = learned.save(out)
     _show(learned, len(pairs))
     use.echo_outputs(*files, *use.write_skipped(out, pairs.skipped))
-
-
-def _split(recorded: str | None) -> Split | None:
-    from tasks.splits import check
-
-    return None if recorded is None else check(recorded)
 
 
 def _show(learned: LearnedMask, n: int) -> None:

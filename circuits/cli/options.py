@@ -159,6 +159,13 @@ def load_pairs(
     return pairs
 
 
+def split_of(made_from: Provenance) -> Split | None:
+    """The split that scores were made from, as far as they say."""
+    from tasks.splits import check
+
+    return None if made_from.data is None else check(made_from.data.split)
+
+
 def say_skipped(skipped: Sequence[Skipped], kept: int) -> None:
     """Say how many rows were kept and how many left out, and why."""
     from tasks.skipping import described

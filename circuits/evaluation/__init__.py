@@ -1,6 +1,7 @@
 """How far a circuit's claim holds."""
 
 from circuits.evaluation.completeness import Completeness, completeness
+from circuits.evaluation.ensemble_weights import EnsembleWeights, choose_weights
 from circuits.evaluation.evaluate import evaluate
 from circuits.evaluation.faithfulness import (
     FRACTIONS,
@@ -30,6 +31,7 @@ from circuits.evaluation.stability import Stability, stability
 from circuits.evaluation.task_performance import task_performance
 from circuits.evaluation.until_stable import until_stable
 from circuits.graph.findings import RankingChoice, Reliability, TaskPerformance
+from circuits.options.ensemble import WeightTrials
 from circuits.options.evaluation import (
     CompletenessConfig,
     EvalConfig,
@@ -49,6 +51,7 @@ __all__ = [
     "Condition",
     "Curve",
     "CurveConfig",
+    "EnsembleWeights",
     "Estimate",
     "EvalConfig",
     "Evaluation",
@@ -67,7 +70,9 @@ __all__ = [
     "SummaryQuality",
     "TaskPerformance",
     "Undefined",
+    "WeightTrials",
     "choose_ranking",
+    "choose_weights",
     "completeness",
     "degenerate_reason",
     "evaluate",

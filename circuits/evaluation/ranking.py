@@ -5,24 +5,14 @@ of the edges keeps f = .10 of the behaviour by absolute score and 1.15 by signed
 corrupted prompt has other names, and .83 and 2.52 when it has the names swapped; a mix of both
 orders keeps .67 and 1.21. So both, and the mix, are tried at the size asked for and along a short
 curve, on pairs that were neither scored on nor are judged on later.
-
-1. The ranking whose f is nearest to 1 at the size asked for leads.
-2. Of those whose distance from 1 there cannot be told from the leader's (the 95 % interval of the
-   difference, over the pairs, holds 0), the one of the least area under |1 - f| (CMD) is taken.
+`judged_lines.py` says how one is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from einops import rearrange
-from jaxtyping import Float
-from torch import Tensor
-
-from circuits.errors import CircuitsError
-from circuits.evaluation.measure import faithfulness_from_means, measure
+from circuits.evaluation.judged_lines import judge_lines, line_sizes, refuse_scored
 from circuits.graph import AnyScores, EdgeScores
 from circuits.graph.findings import RankingChoice, RankingTrial
 from circuits.graph.levels import empty_like, select_size
@@ -32,11 +22,7 @@ from circuits.options.choices import Ablation, Count, Ranking, Share, Strategy
 from circuits.options.declared import Options
 from circuits.options.run import RunOptions
 from circuits.runtime.resume import Pieces
-from circuits.statistics.estimate import Estimate, Statistic, estimates
 from tasks.pairs import PairSet
-
-FRACTIONS = (0.01, 0.05, 0.2, 0.5, 1.0)
-"""Where the short curve is measured, beside the size asked for."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +74,10 @@ def choose_ranking(
         CircuitsError: where pairs were scored on.
     """
     options = options or RunOptions()
-    _refuse_scored(scores, pairs)
-    every = len(empty_like(scores).candidates)
+    refuse_scored(scores, pairs, "choose_ranking: choose the ranking")
     rankings: list[tuple[Ranking, float | None]] = [("absolute", None), ("signed", None)]
     if isinstance(scores, EdgeScores):
         rankings += [("mixed", ratio) for ratio in trials.positive_ratios]
-    sizes = sorted({trials.size, *(max(1, int(fraction * every)) for fraction in FRACTIONS)})
     lines = [
         [
             select_size(
@@ -103,86 +87,34 @@ def choose_ranking(
                 ranking=ranking,
                 positive_ratio=positive_ratio,
             )
-            for size in sizes
+            for size in line_sizes(trials.size, len(empty_like(scores).candidates))
         ]
         for ranking, positive_ratio in rankings
     ]
-    measured = measure(
+    judged = judge_lines(
         model,
         pairs,
-        [circuit for line in lines for circuit in line],
+        lines,
+        trials.size,
         metric=metric,
         ablation=ablation,
         options=options,
-        progress="choosing the ranking" if options.progress else None,
         resume=resume,
     )
-    asked, axis = sizes.index(trials.size), torch.tensor(sizes, dtype=torch.float64) / every
-    n = len(lines)
-    figures = estimates(measured.columns, _statistic(n, asked, axis), seed=options.seed)
     tried = tuple(
-        RankingTrial(
-            ranking=ranking,
-            positive_ratio=positive_ratio,
-            f=figures[index],
-            abs_gap=figures[n + index],
-            area_abs_gap=figures[2 * n + index],
-            n_kept=len(lines[index][asked]),
-        )
-        for index, (ranking, positive_ratio) in enumerate(rankings)
+        RankingTrial(ranking=ranking, positive_ratio=positive_ratio, **vars(line))
+        for (ranking, positive_ratio), line in zip(rankings, judged.lines, strict=True)
     )
-    differences = [figures[(3 + index) * n : (4 + index) * n] for index in range(n)]
-    taken, not_told_apart = _decide(tried, differences)
+    taken = tried[judged.taken]
     return RankingChoice(
         ranking=taken.ranking,
         positive_ratio=taken.positive_ratio,
-        not_told_apart=tuple(one.name for one in not_told_apart),
+        not_told_apart=tuple(tried[index].name for index in judged.near),
         size=trials.size,
         strategy=trials.strategy,
-        metric=measured.metric,
+        metric=judged.metric,
         n=len(pairs),
         split=pairs.split,
         fingerprint=pairs.fingerprint,
         trials=tried,
     )
-
-
-def _decide(
-    trials: Sequence[RankingTrial], differences: list[list[Estimate]]
-) -> tuple[RankingTrial, list[RankingTrial]]:
-    """The one taken, and those that its |1 - f| is not told from.
-
-    differences: [a][b] of |1 - f| of a less that of b.
-    """
-    lead = min(range(len(trials)), key=lambda index: trials[index].abs_gap.value)
-    near = [
-        index
-        for index in range(len(trials))
-        if index == lead or not differences[index][lead].low > 0
-    ]
-    taken = min(near, key=lambda index: (trials[index].area_abs_gap.value, index))
-    return trials[taken], [trials[index] for index in near if index != taken]
-
-
-def _statistic(lines: int, asked: int, axis: Float[Tensor, " point"]) -> Statistic:
-    """From metric means to each line's f, |1 - f| and area, then all differences of |1 - f|."""
-
-    def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
-        f = faithfulness_from_means(means)
-        f = rearrange(f, "... (line point) -> ... line point", line=lines)
-        here = f[..., asked]
-        gap = (1 - here).abs()
-        area = torch.trapezoid((1 - f).abs(), axis) if len(axis) > 1 else gap
-        pairwise = (gap[..., :, None] - gap[..., None, :]).flatten(-2)
-        return torch.cat([here, gap, area, pairwise], dim=-1)
-
-    return figures
-
-
-def _refuse_scored(scores: AnyScores, pairs: PairSet) -> None:
-    shared = scores.provenance.scored_on(pairs)
-    if shared:
-        raise CircuitsError(
-            f"choose_ranking: {shared} of the {len(pairs)} pairs were scored on; choose the "
-            "ranking on others, or it will fit their noise"
-        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from circuits.comparison import CrossEvaluation, Evolution
-from circuits.evaluation import Evaluation
+from circuits.evaluation import EnsembleWeights, Evaluation
 from circuits.export import AblatedModel
 from circuits.format import count, counted, duration
 from circuits.graph import Circuit, EdgeScores, NodeCircuit, NodeScores, Provenance
@@ -54,6 +54,7 @@ _KINDS = (
     Kind("a circuit of edges", CircuitFile, Circuit.load),
     Kind("a circuit of nodes or neurons", NodeCircuitFile, NodeCircuit.load),
     _plain("an evaluation of circuits", Evaluation),
+    _plain("the weights of an ensemble of scores", EnsembleWeights),
     _plain("an exact activation patching sweep", Patching),
     _plain("a comparison of checkpoints", Evolution),
     _plain("every checkpoint's circuit in every checkpoint", CrossEvaluation),
@@ -143,6 +144,14 @@ _TOLD: dict[type, Callable[..., dict[str, str]]] = {
     MaskRecord: lambda found: {
         "gates": f"{count(found.config.size)} {found.level}s to stay of {found.start.method}'s",
         "loss": f"{found.losses[0]:.4g} in the first epoch, {found.losses[-1]:.4g} in the last",
+    },
+    EnsembleWeights: lambda found: {
+        "members": ", ".join(
+            f"{name} {weight:.2f}"
+            for name, weight in zip(found.members, found.weights, strict=True)
+        ),
+        "chosen on": f"{counted(found.n, 'pair')} ({found.split}), "
+        f"for circuits of {count(found.size)}",
     },
     Environment: _environment,
     AblatedModel: lambda found: {

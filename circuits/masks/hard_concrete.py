@@ -37,6 +37,22 @@ def sampled(logits: Logits, draw: torch.Generator, noise: float = 1.0) -> Logits
     return (s * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
 
 
+def settled(logits: Logits, size: int) -> Logits:
+    """The gates most likely to be open at 1, all others at 0: the circuit itself.
+
+    Args:
+        logits: a of every gate.
+        size: how many are open.
+
+    Returns:
+        Zeros and ones, differentiable as what `sampled` gives without noise.
+    """
+    soft = (torch.sigmoid(logits / BETA) * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
+    hard = torch.zeros_like(soft)
+    hard[logits.detach().topk(size).indices] = 1
+    return hard + (soft - soft.detach())
+
+
 def p_open(logits: Logits) -> Logits:
     """The probability that a gate is above 0; differentiable.
 

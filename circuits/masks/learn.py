@@ -9,7 +9,7 @@ sequential ensemble (Mondorf et al. 2025, arXiv:2510.06811).
    reader has an input of its own.
 3. Adam moves the logits along that gradient and the size's penalty; its multipliers move the other
    way. The size allowed falls from `start` times the one asked for down to it, and the draws' noise
-   to nothing.
+   to nothing; from then on the gates are 0 and 1, those of the circuit so far.
 4. The gates most likely to be open make the circuit.
 
 What is left out gives what it gave on the corrupted prompt, or constants: means, or ones that are
@@ -34,7 +34,7 @@ from circuits.graph.levels import empty_like, select_size
 from circuits.intervention import MeanActivations
 from circuits.masks.adam import Adam
 from circuits.masks.gate_gradient import GateGradient
-from circuits.masks.hard_concrete import p_open, sampled
+from circuits.masks.hard_concrete import p_open, sampled, settled
 from circuits.masks.result import LearnedMask, MaskRecord, WarmStart
 from circuits.masks.size_constraint import noise, penalty, target
 from circuits.masks.warm_start import LIMIT, first_logits, flat, places_of
@@ -196,6 +196,8 @@ class _Learning:
 
     def _drawn(self, logits: Gates, step: int) -> Gates:
         left = noise(self.config, step / self.steps)
+        if not left:
+            return settled(logits, self.config.size)
         return sampled(logits, _drawing(self.seed, _NOISE, step), left)
 
     def _order(self, first: int) -> Iterator[tuple[int, int]]:

@@ -29,8 +29,8 @@ class MaskConfig(Options):
         pairs_per_step: Pairs between two updates.
         start: Gates open at first, as a multiple of the size; they close while learning begins.
         closing: Share of the steps after which no more than the size may be open.
-        settling: Share of the steps after which gates are no longer random; the noise falls from
-            the first step on.
+        settling: Share of the steps after which gates are 0 and 1 and no longer random; the noise
+            falls from the first step on.
         contrast: How far the first gates follow the scores: the gate's logit grows by so much when
             a score is e times as large.
         learning_rate: Of the gates' logits, by Adam.
@@ -44,8 +44,8 @@ class MaskConfig(Options):
     epochs: Positive = 40
     pairs_per_step: Positive = 8
     start: Annotated[float, Within(at_least=1)] = 3.0
-    closing: Share = 0.6
-    settling: Share = 0.8
+    closing: Share = 0.5
+    settling: Share = 0.7
     contrast: Above0 = 2.0
     learning_rate: Above0 = 0.1
     constant_rate: Above0 = 0.02

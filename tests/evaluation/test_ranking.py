@@ -7,10 +7,9 @@ import pytest
 import circuits
 from circuits.errors import CircuitsError
 from circuits.evaluation import Estimate, RankingTrials, choose_ranking, measure
+from circuits.evaluation.judged_lines import JudgedLine, _decide
 from circuits.evaluation.measure import faithfulness_from_means
-from circuits.evaluation.ranking import _decide
 from circuits.graph import Circuit, EdgeScores, Provenance, select
-from circuits.graph.findings import RankingTrial
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +52,9 @@ def test_nodes_have_two_rankings_to_choose_from(hooked, random_pairs):
     assert choice.select(scores).provenance.selection.choice.size == 5
 
 
-def trial(name, f, area):
+def line(f, area):
     flat = Estimate(0.0, 0.0, 0.0, 9)
-    return RankingTrial(
-        ranking=name,
-        positive_ratio=None,
+    return JudgedLine(
         f=replace(flat, value=f),
         abs_gap=replace(flat, value=abs(1 - f)),
         area_abs_gap=replace(flat, value=area),
@@ -65,9 +62,9 @@ def trial(name, f, area):
     )
 
 
-@pytest.mark.parametrize(("surely", "taken"), [(True, "signed"), (False, "absolute")])
+@pytest.mark.parametrize(("surely", "taken"), [(True, 1), (False, 0)])
 def test_size_decides_where_it_can_and_the_area_where_it_cannot(surely, taken):
-    lines = [trial("absolute", 0.7, 0.1), trial("signed", 0.95, 0.3), trial("mixed", -1.0, 0.01)]
+    lines = [line(0.7, 0.1), line(0.95, 0.3), line(-1.0, 0.01)]
 
     def difference(a, b):
         value = lines[a].abs_gap.value - lines[b].abs_gap.value
@@ -75,8 +72,7 @@ def test_size_decides_where_it_can_and_the_area_where_it_cannot(surely, taken):
         return Estimate(value, value - width, value + width, 9)
 
     found, others = _decide(lines, [[difference(a, b) for b in range(3)] for a in range(3)])
-    assert found.ranking == taken
-    assert [one.name for one in others] == ([] if surely else ["signed"])
+    assert found == taken and others == (() if surely else (1,))
 
 
 def test_scored_pairs_are_refused(case, random_pairs):

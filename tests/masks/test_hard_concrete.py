@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from circuits.masks.hard_concrete import p_open, sampled, shifted_to
+from circuits.masks.hard_concrete import p_open, sampled, settled, shifted_to
 from circuits.masks.size_constraint import penalty, target
 from circuits.options.masks import MaskConfig
 
@@ -32,6 +32,16 @@ def test_the_gradient_is_the_slope_for_the_same_noise():
     inside = (slope > 0) & (down > 1e-3) & (up < 1 - 1e-3)
     assert inside.sum() > 100 and float(slope.max()) > 0.3
     assert torch.allclose(logits.grad[inside], slope[inside], rtol=1e-4)
+
+
+def test_settled_gates_are_the_best_and_have_the_slope_of_undrawn_ones():
+    one, other = LOGITS.clone().requires_grad_(), LOGITS.clone().requires_grad_()
+    gates, soft = settled(one, 2), sampled(other, draw(), noise=0.0)
+    assert gates.tolist() == [0, 0, 0, 1, 1] and 0 < float(soft.detach()[2]) < 1
+    weights = torch.arange(1.0, 6.0)
+    (gates * weights).sum().backward()
+    (soft * weights).sum().backward()
+    assert torch.allclose(one.grad, other.grad) and float(one.grad[2]) > 0.5
 
 
 @pytest.mark.parametrize("size", [0.5, 2.0, 4.7])

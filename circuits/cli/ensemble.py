@@ -1,0 +1,149 @@
+"""The verb `circuits ensemble`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from circuits.cli import options as use
+from circuits.cli.ranking import LEAST
+from circuits.cli.recorded import known, recorded_source
+from circuits.cli.scored_model import load_scored
+from circuits.cli.steps import step
+from circuits.errors import CircuitsError
+from circuits.options.choices import Strategy
+from circuits.options.ensemble import EnsembleConfig
+from circuits.options.model import LoadOptions
+from tasks.named_splits import Split
+
+if TYPE_CHECKING:
+    from circuits.evaluation import EnsembleWeights
+    from circuits.graph import AnyScores
+
+
+def ensemble(
+    *,
+    scores: Annotated[
+        list[Path],
+        typer.Argument(help="Two or more folders or files of scores of one model's edges (nodes)."),
+    ],
+    out: use.Out = Path("ensemble"),
+    how: EnsembleConfig,
+    weight: Annotated[
+        list[float] | None,
+        typer.Option(help="A member's weight; repeat in the order of the scores (default: alike)."),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            help="Choose the weights for circuits of this size, on pairs of their own.", min=1
+        ),
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(help="With --size: random weights that are tried (8).", min=0)
+    ] = None,
+    strategy: Annotated[
+        Strategy | None, typer.Option(help="With --size: how a ranking becomes an order.")
+    ] = None,
+    choose: Annotated[
+        int | None, typer.Option(help="With --size: how many pairs to choose on (16).", min=2)
+    ] = None,
+    split: Annotated[
+        Split | None, typer.Option(help="With --size: their split (default: the scores' own).")
+    ] = None,
+    loading: LoadOptions,
+    metric: Annotated[
+        str | None, typer.Option(help="With --size: metric (default: the task's own).")
+    ] = None,
+    run: use.Run,
+    quiet: use.Quiet = False,
+) -> None:
+    """Put several scores into one ranking: methods, corruptions, metrics, learned masks.
+
+    Members are made comparable and averaged. With --size the weights are chosen by how faithful
+    circuits of that size are, on pairs that no member was made from, and circuit.json is written.
+    Writes scores.safetensors and scores.json (node_scores.* and neuron_scores.* of nodes and
+    neurons), and with --size ensemble.json, which says what was tried.
+
+    Example: circuits ensemble scores other --size 24 --out ensemble
+    """
+    from circuits.evaluation import WeightTrials, choose_weights
+    from circuits.graph import load_scores
+    from circuits.graph.ensemble import ensemble as put_together
+    from circuits.graph.levels import select_size
+
+    use.require_writable(out)
+    members = [load_scores(one) for one in scores]
+    if size is None:
+        beside = {"draws": draws, "strategy": strategy, "choose": choose, "split": split}
+        for name, value in {**beside, "metric": metric}.items():
+            if value is not None:
+                raise CircuitsError(f"--{name} goes with --size")
+        found = put_together(members, weight, how)
+        file = found.save(out)
+        use.echo_outputs(file, file.with_suffix(".json"))
+        return
+    if weight:
+        raise CircuitsError("--size chooses the weights; leave --weight out")
+    put_together(members, None, how)  # refuses members that do not go together, before a model runs
+    made_from = members[0].provenance
+    recorded, data = made_from.model, made_from.data
+    loaded = use.load_task(
+        known(None, None if data is None else data.task, "scores of `circuits discover`"),
+        recorded_source(use.DataOptions(), made_from),
+    )
+    hooked = load_scored(
+        known(None, None if recorded is None else recorded.name, "scores of `circuits discover`"),
+        replace(
+            loading,
+            tokenizer=loading.tokenizer or (None if recorded is None else recorded.tokenizer),
+        ),
+        scores[0],
+        made_from,
+    )
+    scored = {mark for one in members for mark in one.provenance.pairs or ()}
+    enough = choose or 16
+    pairs = use.load_pairs(
+        loaded,
+        hooked,
+        len(scored) + enough,
+        split or use.split_of(made_from),
+        run.seed,
+    )
+    unseen = pairs.without(scored)[:enough]
+    if len(unseen) < min(LEAST, enough):
+        raise CircuitsError(
+            f"{len(unseen)} pairs are left that no member was made from; name another --split"
+        )
+    with step("choosing the weights"):
+        choice = choose_weights(
+            hooked,
+            members,
+            replace(pairs, pairs=unseen),
+            WeightTrials(size, **({} if draws is None else {"draws": draws}), strategy=strategy),
+            how,
+            metric=metric,
+            options=use.running(run, quiet),
+        )
+    found = choice.scores(members)
+    file = found.save(out)
+    choice.save(out / "ensemble.json")
+    circuit = select_size(found, size, strategy=strategy, ranking=choice.ranking)
+    circuit.save(out / "circuit.json")
+    _show(choice, members)
+    use.echo_outputs(file, file.with_suffix(".json"), out / "ensemble.json", out / "circuit.json")
+
+
+def _show(choice: EnsembleWeights, members: list[AnyScores]) -> None:
+    """What was tried, and what is taken."""
+    typer.echo(f"weights of {', '.join(one.method for one in members)} on {choice.n} other pairs:")
+    for trial in choice.trials:
+        taken = (trial.weights, trial.ranking) == (choice.weights, choice.ranking)
+        weights = " ".join(f"{weight:.2f}" for weight in trial.weights)
+        typer.echo(
+            f"{'*' if taken else ' '} {weights}  {trial.ranking:<9} f {trial.f!s:<24} "
+            f"CMD {trial.area_abs_gap}"
+        )
