@@ -1,14 +1,16 @@
 """What scoring a large model on many GPUs would cost, simulated from what was measured.
 
-    python scripts/simulate_scale.py [--pairs 10000] [--checkpoints 20] [--network 3e9] [--disk 2e9]
+    python scripts/simulate_scale.py [--pairs 10000] [--checkpoints 20] [--batch 8] [--no-disk]
+        [--network 3e9] [--disk 2e9]
 
-Workers score pairs one by one, the driver takes outcomes in order and adds them in float64, and no
-worker gets further ahead than the engine lets it (`runtime/cluster/pool.py`); each checkpoint is
-read anew by every machine, whose workers share its memory of files. Measured: seconds a pair on one
-card (docs/results.md, `MODELS`), and on this machine how long the driver takes to add one matrix.
-Assumed: bytes a second of the network into the driver, and of the disk that all machines read
-checkpoints from. Of a model that no card was measured with, seconds are those of the measured one
-times its weights.
+Workers score batches one by one, the driver takes what comes of them in order, and no worker gets
+further ahead than the engine lets it (`runtime/cluster/pool.py`); each checkpoint is read anew by
+every machine, whose workers share its memory of files. Workers write single examples' scores to a
+disk that all see, and the driver is sent a batch's sum; with `--no-disk` it is sent every matrix,
+and writes it. Measured: seconds a pair on one card (docs/results.md, `MODELS`), and on this machine
+how long the driver takes over one batch. Assumed: bytes a second of the network into the driver,
+and of the disk that all machines read checkpoints from and write to. Of a model that no card was
+measured with, seconds are those of the measured one times its weights.
 
 One row a model and number of GPUs: hours, GPU hours, how busy the driver is, and what limits.
 """
@@ -18,11 +20,14 @@ from __future__ import annotations
 import argparse
 import math
 import time
+import zlib
 from dataclasses import dataclass
 
 import torch
 
+from circuits.attribution.batch_sums import BatchSums, Doubt
 from circuits.graph import Layout
+from circuits.runtime.cluster.packing import packed, unpacked
 from circuits.runtime.cluster.pool import AHEAD
 
 GPUS = (1, 2, 4, 8, 16, 32, 64)
@@ -68,41 +73,62 @@ class Cost:
 
 
 def simulated(
-    workers: int, pairs: int, a_pair: float, a_matrix: float, loading: float, checkpoints: int
+    workers: int, batches: int, a_batch: float, taking: float, loading: float, checkpoints: int
 ) -> Cost:
     """Score all pairs of every checkpoint.
 
     Args:
-        workers: that each score one pair at a time.
-        pairs: of each checkpoint.
-        a_pair: seconds of a worker.
-        a_matrix: seconds of the driver, for one pair's scores.
-        loading: seconds before the first pair of a checkpoint.
+        workers: that each score one batch at a time.
+        batches: of each checkpoint.
+        a_batch: seconds of a worker.
+        taking: seconds of the driver, for what comes of a batch.
+        loading: seconds before the first batch of a checkpoint.
         checkpoints: one after the other.
 
     Returns:
         The cost.
     """
     free = [loading] * workers
-    taken: list[float] = []  # when the driver was done with each pair
+    taken: list[float] = []  # when the driver was done with each batch
     now = loading
-    for pair in range(pairs):
+    for batch in range(batches):
         first = min(range(workers), key=free.__getitem__)
-        given = taken[pair - AHEAD * workers] if pair >= AHEAD * workers else loading
-        free[first] = max(free[first], given) + a_pair
-        now = max(now, free[first]) + a_matrix
+        given = taken[batch - AHEAD * workers] if batch >= AHEAD * workers else loading
+        free[first] = max(free[first], given) + a_batch
+        now = max(now, free[first]) + taking
         taken.append(now)
-    return Cost(checkpoints * now, pairs * a_matrix / now)
+    return Cost(checkpoints * now, batches * taking / now)
 
 
-def seconds_to_add(matrix: int) -> float:
-    """How long this machine takes to add one example's scores to a sum in float64."""
-    one, total = torch.ones(matrix // 4), torch.zeros(matrix // 4, dtype=torch.float64)
-    total += one
-    began = time.perf_counter()
-    for _ in range(5):
-        total += one
-    return (time.perf_counter() - began) / 5
+def sent(shape: tuple[int, int], batch: int, *, by_workers: bool) -> BatchSums:
+    """What a worker hands on of a batch by EAP-IG, of whose readers an eighth are audited."""
+    columns = torch.arange(shape[1] // 8)
+    doubt = Doubt(
+        torch.ones(shape[0], len(columns), dtype=torch.float64),
+        columns,
+        torch.ones(shape[1]),
+        torch.ones(2, batch),
+    )
+    scores = None if by_workers else torch.ones(batch, *shape)
+    total = torch.ones(shape, dtype=torch.float64) if by_workers else None
+    checks = torch.ones(batch, dtype=torch.int64) if by_workers else None
+    return BatchSums(scores, checks, total, torch.ones(2, batch), doubt)
+
+
+def driver_takes(found: BatchSums, shape: tuple[int, int]) -> tuple[float, int]:
+    """Seconds of this machine over one batch, without the network and the disk; and its bytes."""
+    total, doubt = (torch.zeros(shape, dtype=torch.float64) for _ in range(2))
+    content, taken = packed(found), []
+    for _ in range(4):
+        began = time.process_time()
+        held = unpacked(content)
+        assert isinstance(held, BatchSums) and held.doubt is not None
+        held.add_to(total)
+        doubt[..., held.doubt.columns] += held.doubt.total
+        for row in () if held.scores is None else held.scores:
+            zlib.crc32(memoryview(row.numpy()).cast("B"))
+        taken.append(time.process_time() - began)
+    return min(taken[1:]), len(content)
 
 
 def main() -> None:
@@ -110,33 +136,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=int, default=10_000)
     parser.add_argument("--checkpoints", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=8, help="pairs a worker scores at a time")
+    parser.add_argument("--no-disk", action="store_true", help="that the workers could write to")
     parser.add_argument("--network", type=float, default=3e9, help="bytes a second to the driver")
     parser.add_argument("--gpus-a-machine", type=int, default=8)
-    parser.add_argument("--disk", type=float, default=2e9, help="bytes a second, of all readers")
+    parser.add_argument("--disk", type=float, default=2e9, help="bytes a second, of all machines")
     options = parser.parse_args()
+    torch.set_num_threads(1)
     print("| model | GPUs | hours | GPU hours | driver busy | limit |")
     print("|---|---|---|---|---|---|")
     for model in MODELS:
-        add = seconds_to_add(model.matrix)
-        matrix = add + model.matrix / options.network
+        found = sent(model.layout.shape, options.batch, by_workers=not options.no_disk)
+        seconds, size = driver_takes(found, model.layout.shape)
+        taking = seconds + size / options.network
+        if options.no_disk:
+            taking += options.batch * model.matrix / options.disk
+        batches = math.ceil(options.pairs / options.batch)
         for gpus in GPUS:
             workers = gpus // model.devices
             if not workers:
                 continue
             machines = math.ceil(gpus / options.gpus_a_machine)
             loading = machines * model.weights / options.disk
-            given = (workers, options.pairs, model.seconds, matrix, loading, options.checkpoints)
-            cost = simulated(*given)
+            a_batch = options.batch * model.seconds
+            cost = simulated(workers, batches, a_batch, taking, loading, options.checkpoints)
             parts = {
-                "workers": model.seconds * options.pairs / workers,
-                "driver": matrix * options.pairs,
-                "disk": loading,
+                "workers": a_batch * batches / workers,
+                "driver": taking * batches,
+                "disk": loading + options.pairs * model.matrix / options.disk,
             }
             limit = max(parts, key=parts.__getitem__)
             hours = cost.seconds / 3600
             row = (model.name, gpus, f"{hours:.1f}", f"{hours * gpus:.0f}", f"{cost.driver:.0%}")
             print("| " + " | ".join(map(str, row)) + f" | {limit} |", flush=True)
-        sizes = f"{model.matrix / 1e6:.1f} MB a matrix, {add * 1e3:.1f} ms to add it"
+        sizes = f"{size / 1e6:.1f} MB a batch of {options.batch}, {taking * 1e3:.0f} ms to take it"
         print(f"<!-- {model.name}: {sizes}; {model.seconds:.2f} s a pair ({model.measured}) -->")
 
 

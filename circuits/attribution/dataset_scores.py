@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuits.attribution.batch_scores import BatchScores, PathScores, describe_error
+from circuits.attribution.batch_scores import describe_error
+from circuits.attribution.batch_sums import BatchSums, Work, summed
 from circuits.attribution.method import Method
 from circuits.errors import CircuitsError
 from circuits.graph import AnyScores
@@ -31,7 +32,7 @@ from circuits.runtime.batching import over_batches
 from circuits.runtime.example_rows import ExampleRows, room
 from circuits.runtime.notices import say
 from circuits.runtime.resume import PartialResults
-from tasks.pairs import PairBatch, PairSet
+from tasks.pairs import PairSet
 
 PARTS = 64
 """Parts that a set grows in, at most; the last one takes all that is left."""
@@ -41,10 +42,6 @@ small's 32,491 edges."""
 KEPT_SHARE = 0.25
 """Where they go to disk as they come, up to this share of what is free there: saving them takes
 their size a second time."""
-
-
-Work = Callable[[HookedModel, PairBatch], BatchScores]
-"""The scores of a batch by a model."""
 
 
 @dataclass(frozen=True)
@@ -255,27 +252,20 @@ def _take(
     engine: RayEngine | None,
 ) -> None:
     """Add a part's scores to the sums. start: its first example's place in the whole set."""
+    shared = None if engine is None or sums.rows is None else sums.rows.shared()
     for batch, found in over_batches(
         model,
         pairs,
-        partial(_placed, work, start),
+        partial(summed, work, start, shared),
         batch_size=batch_size,
         done=resume.done[start : start + len(pairs)],
         progress=progress,
         engine=engine,
     ):
         place = batch.index.cpu() + start
-        scores = found.scores.cpu()
-        _require_finite(scores, batch)
-        if sums.rows is not None:
-            sums.rows.put(place, scores)
+        sums.keep(place, found)
         with resume.taking(place):
-            sums.add(place, scores, found)
-
-
-def _placed(work: Work, start: int, model: HookedModel, batch: PairBatch) -> BatchScores:
-    """The work on a batch of a part, its examples placed in the whole set."""
-    return work(model, replace(batch, index=batch.index + start))
+            sums.add(place, found)
 
 
 def _parts(
@@ -349,14 +339,25 @@ class _Sums:
         n = self.ends.shape[1]
         return block_of(n, min(COUNT, n))
 
-    def add(self, place: Int[Tensor, " batch"], scores: Tensor, found: BatchScores) -> None:
-        """Take in the scores of these examples, which are on the CPU."""
-        self.total.add_(scores.sum(dim=0, dtype=torch.float64))
-        self.ends[:, place] = torch.stack([found.clean, found.corrupted]).detach().cpu()
-        if isinstance(found, PathScores):
-            self.path[:, place] = torch.stack([found.error, found.gradients]).detach().cpu()
-            self.doubt.add_(found.doubt.cpu().sum(dim=0, dtype=torch.float64))
-            self.stands_for.copy_(found.stands_for)
+    def keep(self, place: Int[Tensor, " batch"], found: BatchSums) -> None:
+        """See that these examples' rows are in the file, where there is one."""
+        if self.rows is None:
+            return
+        if found.checks is not None:
+            self.rows.took(place, found.checks)
+        elif found.scores is not None:
+            self.rows.put(place, found.scores)
+
+    def add(self, place: Int[Tensor, " batch"], found: BatchSums) -> None:
+        """Take in the scores of these examples."""
+        found.add_to(self.total)
+        self.ends[:, place] = found.ends
+        if found.doubt is not None:
+            self.path[:, place] = found.doubt.path
+            self.doubt[..., found.doubt.columns] += found.doubt.total
+            self.stands_for.copy_(found.doubt.stands_for)
+        if (scores := found.scores) is None:
+            return
         if len(self.kept):
             self.kept[place] = scores
         elif len(self.sums):
@@ -386,10 +387,3 @@ class _Sums:
                 error=error,
             ),
         )
-
-
-def _require_finite(scores: torch.Tensor, batch: PairBatch) -> None:
-    finite = torch.isfinite(scores).flatten(1).all(dim=1)
-    if not finite.all():
-        bad = batch.sources[int((~finite).nonzero()[0])]
-        raise CircuitsError(f"{bad}: a score is not finite; try dtype float32")

@@ -13,6 +13,7 @@ import os
 import shutil
 import zlib
 from pathlib import Path
+from secrets import token_hex
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,6 +21,10 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.runtime import mapped
+from circuits.runtime.files import atomic_path
+from circuits.runtime.shared_rows import SharedRows, word_beside, write_row
+
+_LOOKS = 16  # batches that others wrote, until their disk is believed to be this one
 
 
 class ExampleRows:
@@ -36,6 +41,8 @@ class ExampleRows:
         self.checks: Int[Tensor, " example"] = torch.zeros(examples, dtype=torch.int64)
         self._bytes = 4 * math.prod(shape)
         self._handle, self._new = -1, True
+        self._word: str | None = None
+        self._looks = _LOOKS
 
     def open(self, done: Bool[Tensor, " example"]) -> None:
         """Go on with a file; where no example is done, one begins with the first row.
@@ -60,21 +67,45 @@ class ExampleRows:
         Raises:
             CircuitsError: where the disk takes no more.
         """
-        if self._handle < 0:
-            self._handle = self._begin()
+        self._begin()
         for place, row in zip(places.tolist(), rows, strict=True):
-            content = memoryview(row.detach().float().contiguous().numpy()).cast("B")
-            self.checks[place] = zlib.crc32(content)
-            written = 0
-            try:
-                while written < len(content):
-                    at = place * self._bytes + written
-                    written += os.pwrite(self._handle, content[written:], at)
-            except OSError as error:
-                raise CircuitsError(
-                    f"{self.path}: cannot be written ({error.strerror}); make room and start again "
-                    "to go on, or do not keep single examples (--no-per-example)"
-                ) from error
+            self.checks[place] = write_row(self._handle, self.path, place, row)
+
+    def shared(self) -> SharedRows:
+        """The file for other processes to write rows to; `took` takes them in.
+
+        Returns:
+            What they are to be told.
+
+        Raises:
+            CircuitsError: where the file cannot be made.
+        """
+        self._word = self._word or token_hex(16)
+        self._begin()
+        return SharedRows(self.path.absolute(), self._word)
+
+    def took(self, places: Int[Tensor, " batch"], checks: Int[Tensor, " batch"]) -> None:
+        """Take in rows that another process wrote. Of the first ones it is looked whether they are
+        there: a disk may show a file on two machines, and not what the other one writes to it.
+
+        Args:
+            places: of the examples.
+            checks: what `SharedRows.put` gave.
+
+        Raises:
+            CircuitsError: where a row is not as it was written.
+        """
+        self.checks[places] = checks
+        if self._looks:
+            self._looks -= 1
+            size = self._bytes
+            for place, check in zip(places.tolist(), checks.tolist(), strict=True):
+                if zlib.crc32(os.pread(self._handle, size, place * size)) != check:
+                    raise CircuitsError(
+                        f"{self.path}: what a worker wrote to it does not show here; write to a "
+                        "disk that all workers share, or leave single examples out "
+                        "(--no-per-example)"
+                    )
 
     def flush(self) -> None:
         """Return when all that was put is on the disk."""
@@ -98,22 +129,35 @@ class ExampleRows:
         Args:
             remove: whether it is of no more use.
         """
+        word_beside(self.path).unlink(missing_ok=True)  # nobody else writes from here on
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
         if remove:
             self.path.unlink(missing_ok=True)
 
-    def _begin(self) -> int:
+    def _begin(self) -> None:
+        if self._handle >= 0:
+            return
         try:
-            if not self._new:
-                return os.open(self.path, os.O_RDWR)
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
-            os.ftruncate(handle, len(self.checks) * self._bytes)  # takes room only as rows come
+            self._leave_word()
+            if not self._new:
+                self._handle = os.open(self.path, os.O_RDWR)
+                return
+            # Another file, not the old one emptied: a worker of earlier work may hold that.
+            self.path.unlink(missing_ok=True)
+            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            os.ftruncate(self._handle, len(self.checks) * self._bytes)  # room comes as rows do
         except OSError as error:
             raise CircuitsError(f"{self.path}: cannot be written ({error.strerror})") from error
-        return handle
+
+    def _leave_word(self) -> None:
+        beside = word_beside(self.path)
+        beside.unlink(missing_ok=True)
+        if self._word is not None:
+            with atomic_path(beside) as temporary:
+                temporary.write_text(self._word, encoding="ascii")
 
     def _require(self, done: Bool[Tensor, " example"]) -> None:
         if not self.path.exists():

@@ -2,8 +2,10 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,13 @@ from safetensors.torch import save_file
 
 from circuits.attribution import attribute
 from circuits.errors import CircuitsError
+from circuits.options.engine import RayEngine
 from circuits.options.run import RunOptions
-from circuits.runtime import example_rows, mapped
+from circuits.runtime import batching, example_rows, mapped
 from circuits.runtime.example_rows import ExampleRows
+from circuits.runtime.hands import InProcess
 from circuits.runtime.resume import NAME, PartialResults
+from circuits.runtime.shared_rows import SharedRows
 
 SHAPE = (3, 5)
 ROWS = torch.arange(60.0).view(4, *SHAPE)
@@ -176,3 +181,80 @@ def test_killed_in_the_midst_of_writing(tmp_path):
     for folder in killed:
         assert (tmp_path / folder / "scores.safetensors").read_bytes() == whole, folder
         assert not list((tmp_path / folder).glob("scores.partial*"))
+
+
+def test_another_process_writes_its_rows_where_it_sees_the_file(tmp_path):
+    with PartialResults(tmp_path / NAME) as resume:
+        rows = ExampleRows(resume.rows_path, 4, SHAPE)
+        resume.restore(4, {"what": "a test"}, {}, rows)
+        there = pickle.loads(pickle.dumps(rows.shared()))
+        for places in ([3, 1], [0, 2]):
+            place = torch.tensor(places)
+            rows.took(place, there.put(place, ROWS[place]))
+            resume.keep(place)
+        assert torch.equal(rows.first(4), ROWS) and there.path.is_absolute()
+        resume.write()
+        again = ExampleRows(resume.rows_path, 4, SHAPE)
+        resume.restore(4, {"what": "a test"}, {}, again)  # by checksums
+        elsewhere = replace(there, path=tmp_path / "elsewhere" / there.path.name)
+        elsewhere.path.parent.mkdir()
+        assert elsewhere.put(place, ROWS[place]) is None, "no such file"
+        elsewhere.path.write_bytes(there.path.read_bytes())
+        assert elsewhere.put(place, 1 + ROWS[place]) is None, "another machine's, of that name"
+        assert replace(there, word="another").put(place, 1 + ROWS[place]) is None
+        assert torch.equal(rows.first(4), ROWS)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["elsewhere"]
+
+
+def test_who_is_left_over_from_earlier_work_spoils_nothing(tmp_path):
+    path, place = tmp_path / "rows", torch.tensor([1])
+    earlier = ExampleRows(path, 4, SHAPE)
+    left_over = earlier.shared()
+    held = os.open(path, os.O_RDWR)
+    later = ExampleRows(path, 4, SHAPE)
+    later.put(place, ROWS[1:2])
+    os.pwrite(held, bytes(240), 0)  # between looking at the word and writing
+    assert left_over.put(place, 1 + ROWS[1:2]) is None
+    assert torch.equal(later.first(4)[1], ROWS[1]) and not later.first(4)[2].any()
+    for one in (earlier, later):
+        one.close(remove=True)
+    os.close(held)
+
+
+def test_what_does_not_show_here_is_refused(tmp_path):
+    rows = ExampleRows(tmp_path / "rows", 4, SHAPE)
+    rows.shared()
+    with pytest.raises(CircuitsError, match="does not show here; write to a disk that all workers"):
+        rows.took(torch.tensor([2]), torch.tensor([7]))
+    rows.close(remove=True)
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_workers_that_see_the_disk_hand_on_sums_alone(
+    sees, hooked, random_pairs, tmp_path, monkeypatch
+):
+    """The files have the bytes of one process, whoever wrote the rows."""
+    model, pairs, handed = hooked("gpt2"), random_pairs(n=5), []
+
+    class Elsewhere(InProcess):
+        def __init__(self, model, work):
+            def done(model, batch):
+                handed.append(pickle.loads(pickle.dumps(work(model, batch))))
+                return handed[-1]
+
+            super().__init__(model, done)
+
+    monkeypatch.setattr(batching, "hired", lambda _, model, work: Elsewhere(model, work))
+    if not sees:
+        monkeypatch.setattr(SharedRows, "put", lambda *_: None)
+    for side, engine in (("one", None), ("many", RayEngine(workers=2))):
+        options = RunOptions(2, engine=engine)
+        with PartialResults(tmp_path / NAME) as resume:
+            scores = attribute(model, pairs, options=options, resume=resume, per_example=True)
+            scores.save(tmp_path / side)
+    for name in ("scores.safetensors", "scores.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "many" / name).read_bytes()
+    assert len(handed) == 3
+    for one in handed:
+        assert (one.scores is None) == (one.checks is not None) == sees
+        assert (one.total is not None and bool(one.total.any())) == sees
