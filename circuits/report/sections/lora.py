@@ -93,6 +93,7 @@ def differences(run: Run) -> Iterator[Block]:
             ]
             for first in dict.fromkeys(one for one, _, _ in by)
         },
+        chosen=found.differences[0].first,
     )
 
 
