@@ -13,7 +13,15 @@ from circuits.errors import CircuitsError, InputError, UndefinedMetricError, Uns
 if TYPE_CHECKING:
     from circuits.attribution import attribute, attribute_nodes, patch_edges
     from circuits.attribution.edge_effects import EdgeEffects
-    from circuits.comparison import Comparison, CrossEvaluation, Evolution, compare, cross_evaluate
+    from circuits.comparison import (
+        Comparison,
+        CrossEvaluation,
+        CrossTasks,
+        Evolution,
+        compare,
+        cross_evaluate,
+        cross_tasks,
+    )
     from circuits.doctor import Diagnosis, diagnose
     from circuits.evaluation import (
         CircuitEvaluation,
@@ -94,9 +102,11 @@ _HOMES = {
     "circuits.comparison": (
         "Comparison",
         "CrossEvaluation",
+        "CrossTasks",
         "Evolution",
         "compare",
         "cross_evaluate",
+        "cross_tasks",
     ),
     "circuits.evaluation": (
         "CircuitEvaluation",
@@ -182,6 +192,7 @@ __all__ = [
     "CompletenessConfig",
     "Condition",
     "CrossEvaluation",
+    "CrossTasks",
     "Curve",
     "CurveConfig",
     "Diagnosis",
@@ -243,6 +254,7 @@ __all__ = [
     "compare_lora_targets",
     "completeness",
     "cross_evaluate",
+    "cross_tasks",
     "diagnose",
     "diff_models",
     "ensemble",

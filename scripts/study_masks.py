@@ -21,7 +21,6 @@ import tasks
 from circuits.evaluation.measure import faithfulness_from_means, measure
 from circuits.graph import Circuit, EdgeScores
 from circuits.masks import MaskConfig, learn_mask
-from circuits.metrics import METRICS
 from circuits.models import HookedModel
 from circuits.options.run import RunOptions
 from circuits.statistics.estimate import estimates
@@ -71,15 +70,17 @@ def main() -> None:
             pairs_per_step=given.pairs_per_step,
             objective=given.objective,
         )
-        rows = [
-            Row(f"EAP-IG, {ranking}", circuits.select(scores, size=size, ranking=ranking), 1.0)
-            for ranking in ("absolute", "signed")
-        ]
+        print(f"\n{size} edges, {len(unseen)} unseen pairs\n")
+        print(
+            "| | kept | f | 1 - f | KL | accuracy (model's) | time |\n|---|---|---|---|---|---|---|"
+        )
+        for ranking in ("absolute", "signed"):
+            circuit = circuits.select(scores, size=size, ranking=ranking)
+            _show(model, unseen, Row(f"EAP-IG, {ranking}", circuit, 1.0))
         starts = [(f"mask, seed {seed}", scores, seed) for seed in given.seeds]
-        starts += [] if given.no_control else [("mask from random scores", random, 0)]
+        starts += [] if given.no_control else [("mask from random scores", random, given.seeds[0])]
         for name, begin, seed in starts:
-            rows.append(_learned(name, begin, seed, model, pairs, config, unit))
-        _show(model, unseen, rows, size)
+            _show(model, unseen, _learned(name, begin, seed, model, pairs, config, unit))
 
 
 def _learned(
@@ -97,27 +98,18 @@ def _learned(
     return Row(name, found, (time.process_time() - began) / unit)
 
 
-def _show(model: HookedModel, pairs: PairSet, rows: list[Row], size: int) -> None:
-    chosen = [row.circuit for row in rows]
-    own = measure(model, pairs, chosen)
-    f = estimates(own.columns, faithfulness_from_means, seed=0)
-    others = {
-        name: measure(model, pairs, chosen, metric=name)
-        for name in ("kl-divergence", "accuracy")
-        if name in METRICS
-    }
-    accuracy = float(others["accuracy"].clean.mean())
-    print(
-        f"\n{size} edges, {len(pairs)} unseen pairs, {own.metric}; model's accuracy {accuracy:.2f}"
+def _show(model: HookedModel, pairs: PairSet, row: Row) -> None:
+    own, kl, accuracy = (
+        measure(model, pairs, [row.circuit], metric=name)
+        for name in (None, "kl-divergence", "accuracy")
     )
-    print("| | kept | f | 1 - f | KL | accuracy | time |\n|---|---|---|---|---|---|---|")
-    for place, row in enumerate(rows):
-        kl, right = (one.circuits[:, place].mean() for one in others.values())
-        print(
-            f"| {row.name} | {len(row.circuit)} | {f[place]} | {abs(1 - f[place].value):.3f} | "
-            f"{-float(kl):.3f} | {float(right):.2f} | {row.cost:.1f} |",
-            flush=True,
-        )
+    (f,) = estimates(own.columns, faithfulness_from_means, seed=0)
+    right, models = float(accuracy.circuits.mean()), float(accuracy.clean.mean())
+    print(
+        f"| {row.name} | {len(row.circuit)} | {f} | {abs(1 - f.value):.3f} | "
+        f"{-float(kl.circuits.mean()):.3f} | {right:.2f} ({models:.2f}) | {row.cost:.1f} |",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

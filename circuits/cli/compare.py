@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from circuits.cli import options as use
+from circuits.cli.compare_tasks import compare_tasks
 from circuits.cli.flags import Without
 from circuits.cli.scored_model import load_scored
 from circuits.cli.unique_suffixes import unique_suffixes
@@ -58,15 +59,23 @@ def compare(
     ],
     judged: Annotated[MetricOptions, Without("require_accuracy")],
     resampled: ResampleOptions,
+    across: Annotated[
+        bool,
+        typer.Option(
+            "--across",
+            help="The score files are of one model, by several methods, corruptions or tasks: run "
+            "each one's circuit on unseen pairs of all of them.",
+        ),
+    ] = False,
     run: use.Run,
     quiet: use.Quiet = False,
 ) -> None:
-    """Say what changed between checkpoints.
+    """Say what changed between checkpoints; with --across, what methods or tasks have in common.
 
     Edges, nodes, and which of the two; each beside its noise ceiling. With --model and --task, also
     how faithful each checkpoint's circuit is in every other. Writes comparison.json,
-    comparison.html and cross_evaluation.json. If it is stopped half-way, the same command continues
-    from comparison.partial.
+    comparison.html and cross_evaluation.json; with --across cross_tasks.json alone. If it is
+    stopped half-way, the same command continues from comparison.partial.
 
     Example: circuits compare runs/quickstart/scores/*.safetensors --out comparison
     --model runs/quickstart/checkpoints --base newsroom-gpt2 --task newsroom
@@ -82,6 +91,20 @@ def compare(
     from tasks.skipping import Skipped
 
     use.require_writable(out)
+    if across:
+        if models or task is not None or base is not None or source != use.DataOptions(n=source.n):
+            raise CircuitsError("--across takes model and tasks from the scores; leave them out")
+        compare_tasks(
+            dict(zip(_names(scores), scores, strict=True)),
+            out,
+            loading,
+            n=source.n,
+            split=split,
+            fraction=chosen_by.fraction,
+            n_resamples=resampled.n_resamples,
+            options=use.running(run, quiet),
+        )
+        return
     if (task is None) != (not models):
         raise CircuitsError("--model and --task go together: the models, and what to run them on")
     names = _names(scores)

@@ -28,7 +28,6 @@ from tasks.named_splits import Split
 if TYPE_CHECKING:
     from circuits.evaluation import CircuitEvaluation, Evaluation, Faithfulness
     from circuits.graph import AnyCircuit, AnyScores
-    from circuits.graph.provenance import DataRecord
     from circuits.models import HookedModel
     from tasks.pairs import PairSet
 
@@ -131,7 +130,11 @@ def evaluate(
         ),
     )
     pairs = use.load_pairs(
-        loaded, hooked, source.n, split or _unseen(scored, source.data is not None), run.seed
+        loaded,
+        hooked,
+        source.n,
+        split or use.unseen_split(found.provenance, reads_file=source.data is not None),
+        run.seed,
     )
     others = None
     if automatic:
@@ -193,14 +196,6 @@ def _fitting(file: Path, scores: AnyScores) -> AnyCircuit:
             f"are of {nothing.level}s of {nothing.layout.summary}"
         )
     return circuit
-
-
-def _unseen(scored: DataRecord | None, reads_file: bool) -> Split:
-    """A split that the scores were not made from; all of a file, if they were made from all."""
-    split = None if scored is None else scored.split
-    if reads_file and split in ("all", None):
-        return "all"
-    return "validation" if split == "test" else "test"
 
 
 def _warn_of_few(pairs: PairSet) -> None:

@@ -166,6 +166,20 @@ def split_of(made_from: Provenance) -> Split | None:
     return None if made_from.data is None else check(made_from.data.split)
 
 
+def unseen_split(made_from: Provenance, *, reads_file: bool | None = None) -> Split:
+    """A split that scores were not made from; all of a file, if they were made from all.
+
+    reads_file: whether pairs come from one; None asks the scores.
+    """
+    scored, task = made_from.data, made_from.task
+    split = None if scored is None else scored.split
+    if reads_file is None:
+        reads_file = task is not None and task.data is not None
+    if reads_file and split in ("all", None):
+        return "all"
+    return "validation" if split == "test" else "test"
+
+
 def say_skipped(skipped: Sequence[Skipped], kept: int) -> None:
     """Say how many rows were kept and how many left out, and why."""
     from tasks.skipping import described

@@ -208,7 +208,7 @@ def cross_evaluate(
                 resume=resume,
             )
             found = estimates(
-                measured.columns, _with_losses(own), n_resamples=n_resamples, seed=options.seed
+                measured.columns, with_losses(own), n_resamples=n_resamples, seed=options.seed
             )
         except UndefinedMetricError as error:
             rows.append(Row(name, math.nan, math.nan, undefined=str(error)))
@@ -238,7 +238,7 @@ def cross_evaluate(
     )
 
 
-def _with_losses(
+def with_losses(
     own: int | None,
 ) -> Callable[[Float[Tensor, "*resample column"]], Float[Tensor, "*resample k"]]:
     """f of each circuit and of the control, then how far each is behind the model's own circuit."""

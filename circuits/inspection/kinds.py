@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from circuits.comparison import CrossEvaluation, Evolution
+from circuits.comparison import CrossEvaluation, CrossTasks, Evolution
 from circuits.evaluation import EnsembleWeights, Evaluation
 from circuits.export import AblatedModel
 from circuits.format import count, counted, duration
@@ -58,6 +58,7 @@ _KINDS = (
     _plain("an exact activation patching sweep", Patching),
     _plain("a comparison of checkpoints", Evolution),
     _plain("every checkpoint's circuit in every checkpoint", CrossEvaluation),
+    _plain("one model's circuits on the pairs of several tasks", CrossTasks),
     _plain("what changed inside of models", ModelDiffs),
     _plain("a comparison of LoRAs", LoraComparison),
     _plain("the base model in a comparison of LoRAs", BaseResult),

@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cached_property
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -44,6 +43,7 @@ from circuits.options.masks import MaskConfig
 from circuits.options.run import RunOptions
 from circuits.provenance import describe_model, describe_pairs, versions
 from circuits.runtime.resume import PartialResults, digest
+from circuits.runtime.seeds import mixed_seed
 from tasks.pairs import PairSet
 
 METHOD = "learned-mask"
@@ -275,6 +275,5 @@ class _Learning:
 
 
 def _drawing(*numbers: int) -> torch.Generator:
-    """Random numbers of their own for each combination; torch looks at 32 bits of a seed alone."""
-    mixed = np.random.SeedSequence(numbers).generate_state(1)
-    return torch.Generator().manual_seed(int(mixed[0]))
+    """Random numbers of their own for each combination."""
+    return torch.Generator().manual_seed(mixed_seed(*numbers))

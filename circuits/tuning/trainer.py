@@ -41,6 +41,7 @@ from typing_extensions import override
 from circuits.errors import DivergedError
 from circuits.models.lean_training import last_layer_alone
 from circuits.options.tuning import FinetuneSettings
+from circuits.runtime.seeds import mixed_seed
 from circuits.tuning.batches import Piece, Share, TunedModel, training_pieces, without_adapter
 from circuits.tuning.loss import score_targets, summed_loss, target_logits
 from circuits.tuning.training_folder import TrainingFolder, load_weights, write_model
@@ -362,7 +363,7 @@ class _Schedule(TrainerCallback):
     def on_step_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        seed = self.trainer.settings.seed * 2**32 + state.global_step + 1  # of dropout
+        seed = mixed_seed(self.trainer.settings.seed, state.global_step)  # of dropout
         if self.trainer.args.device.type == "cpu":
             torch.default_generator.manual_seed(seed)  # others are put off with a whole traceback
         else:

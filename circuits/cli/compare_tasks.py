@@ -1,0 +1,86 @@
+"""`circuits compare --across`: circuits of one model by several methods, corruptions or tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from circuits.cli import options as use
+from circuits.cli.recorded import known, recorded_source
+from circuits.cli.scored_model import load_scored
+from circuits.errors import CircuitsError
+from circuits.options.model import LoadOptions
+from circuits.options.run import RunOptions
+from tasks.named_splits import Split
+
+if TYPE_CHECKING:
+    from circuits.graph import AnyScores
+    from tasks.pairs import PairSet
+
+
+def compare_tasks(
+    files: Mapping[str, Path],
+    out: Path,
+    loading: LoadOptions,
+    *,
+    n: int | None,
+    split: Split | None,
+    fraction: float,
+    n_resamples: int,
+    options: RunOptions,
+) -> None:
+    """Hold the circuits of score files against each other, each on the pairs of all of them.
+
+    files: of one model's scores, by name. n, split: of each file's own task; None takes 100 pairs
+    of a split that was not scored on. fraction: size of the circuits.
+    """
+    from circuits.comparison import cross_tasks
+    from circuits.graph import load_scores
+    from circuits.graph.levels import select_size, size_of_fraction
+
+    found = {name: load_scores(file) for name, file in files.items()}
+    first, file = next(iter(found.values())), next(iter(files.values()))
+    recorded = first.provenance.model
+    for name, one in found.items():
+        model = one.provenance.model
+        if recorded is not None and model is not None and model.has_other_weights(recorded):
+            raise CircuitsError(
+                f"{files[name]}: of another model than {file}; --across compares circuits of one, "
+                "and without it checkpoints are compared"
+            )
+    tokenizer = loading.tokenizer or (None if recorded is None else recorded.tokenizer)
+    hooked = load_scored(
+        known(None, None if recorded is None else recorded.name, "scores of `circuits discover`"),
+        replace(loading, tokenizer=tokenizer),
+        file,
+        first.provenance,
+    )
+    every = {mark for one in found.values() for mark in one.provenance.pairs or ()}
+    pairs: dict[str, PairSet] = {}
+    for name, one in found.items():
+        task = use.load_task(*_task(one))
+        drawn = use.load_pairs(
+            task, hooked, n, split or use.unseen_split(one.provenance), options.seed
+        )
+        use.warn_of_seen(drawn, every, "scored on")
+        pairs[name] = drawn
+    result = cross_tasks(
+        hooked,
+        {name: select_size(one, size_of_fraction(one, fraction)) for name, one in found.items()},
+        pairs,
+        n_resamples=n_resamples,
+        options=options,
+    )
+    written = result.save(out / "cross_tasks.json")
+    typer.echo("\n".join(result.lines()))
+    use.echo_outputs(written)
+
+
+def _task(one: AnyScores) -> tuple[str, use.DataOptions]:
+    data = one.provenance.data
+    name = known(None, None if data is None else data.task, "scores of `circuits discover`")
+    return name, recorded_source(use.DataOptions(), one.provenance)
