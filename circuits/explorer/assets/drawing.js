@@ -6,15 +6,10 @@ import { controls } from "./placement.js";
 export const DRAWN = 500;
 const WIDEST = 7;
 
-/** The edges to draw, the strongest last, at most DRAWN of them; with how many were left out. */
-function strongest(edges, scores) {
-  const sorted = [...edges].sort((a, b) => Math.abs(scores[b]) - Math.abs(scores[a]) || a - b);
-  return { drawn: sorted.slice(0, DRAWN).reverse(), left: Math.max(0, sorted.length - DRAWN) };
-}
-
-/** view: {edges, scores, largest, change: edge -> "kept" | "gained" | "lost", circuit}. */
+/** view: {edges (the strongest first), scores, largest, change: edge -> "kept" | "gained" | "lost", circuit}. */
 export function drawing(contents, state, view, places) {
-  const { drawn, left } = strongest(view.edges, view.scores);
+  const drawn = [...view.edges.subarray(0, DRAWN)].reverse(); // the strongest last, on top
+  const left = view.edges.length - drawn.length;
   const names = new Set([...state.pinned, ...state.knocked].filter((one) => contents.nodes.has(one)));
   const inCircuit = new Set(view.circuit ?? view.edges);
   const writing = new Set();

@@ -35,12 +35,10 @@ export class EdgeList {
     this.last = [view, selected, left];
     const { contents } = this;
     const { scores, checkpoint } = view;
-    const sorted = [...view.edges].sort(
-      (a, b) => Math.abs(scores[b]) - Math.abs(scores[a]) || a - b,
-    );
-    const drawn = left ? `; the strongest ${count(sorted.length - left)} are drawn` : "";
+    const all = view.edges.length;
+    const drawn = left ? `; the strongest ${count(all - left)} are drawn` : "";
     this.caption.textContent = `${view.said}${drawn}`;
-    const rows = sorted.slice(0, this.rows).map((edge) => {
+    const rows = [...view.edges.subarray(0, this.rows)].map((edge) => {
       const name = contents.edgeName(edge);
       const change = view.change?.get(edge);
       const bounds = checkpoint.interval(edge);
@@ -67,7 +65,7 @@ export class EdgeList {
       : null;
     this.body.replaceChildren(...rows);
     if (focused) this.body.querySelector(`[data-edge="${CSS.escape(focused)}"]`)?.focus();
-    this.more.hidden = sorted.length <= this.rows;
+    this.more.hidden = all <= this.rows;
   }
 
   /** Arrow keys walk from row to row. */

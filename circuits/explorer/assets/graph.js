@@ -216,14 +216,14 @@ export class Graph {
         },
       },
       { selector: "edge[?broken]", style: { "line-style": "dashed" } },
-      { selector: "edge.apart", style: { opacity: 0.12 } },
+      { selector: "edge.apart", style: { opacity: 0.22 } },
       { selector: "edge.joined", style: { opacity: 1 } },
       {
         selector: ".chosen",
         style: {
-          "overlay-color": colour.markline,
-          "overlay-opacity": 0.35,
-          "overlay-padding": 5,
+          "underlay-color": colour.markline,
+          "underlay-opacity": 0.6,
+          "underlay-padding": 5,
           opacity: 1,
         },
       },

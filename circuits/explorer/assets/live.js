@@ -94,6 +94,7 @@ class Session {
     this.heat = given.patches ? new Heat(this) : null;
     this.answers = new Answers(this);
     this.about = (selected) => this.answers.about(selected);
+    this.empty = this.invitation();
     this.place = el(
       "div",
       { class: "live" },
@@ -111,8 +112,23 @@ class Session {
     );
   }
 
+  /** What stands in the drawing's place until there are scores. */
+  invitation() {
+    const { task } = this.given;
+    const [words, text] = task
+      ? [`A pair of ${task.name} is taken below.`, "Score its edges"]
+      : ["Type a clean and a corrupted prompt below and run them; then", "Score their edges"];
+    return el("div", { class: "empty" }, el("p", {}, words), button(text, () => this.score("pair")));
+  }
+
   ask(request, step) {
     return this.link.ask(request, step);
+  }
+
+  /** The page stands: take the task's first pair, so that there is something to click. */
+  begin() {
+    this.empty.hidden = this.contents.checkpoints.length > 0;
+    if (this.given.task) this.prompts.next();
   }
 
   listen(act) {
@@ -223,34 +239,38 @@ class Session {
   }
 
   scoreButtons() {
-    const start = (of) => async () => {
-      const bar = el("progress", { max: 1, value: 0, "aria-label": "Edge scores" });
-      const { id, answer } = this.ask({ do: "score", of }, ({ done }) => {
-        bar.value = done;
-      });
-      this.scoring.replaceChildren(bar, button("Cancel", () => this.link.cancel(id)));
-      try {
-        const { checkpoint } = await answer;
-        const taken = new Set(this.contents.checkpoints.map((one) => one.name));
-        for (let n = 2; taken.has(checkpoint.name); n += 1) {
-          checkpoint.name = `${checkpoint.name.replace(/ #\d+$/, "")} #${n}`;
-        }
-        const index = this.contents.add({ ...checkpoint, added: true });
-        this.scoring.replaceChildren(el("p", {}, `Scored: ${checkpoint.name}`));
-        this.logged({ do: "score", of });
-        const size = Math.min(50, this.contents.nEdges);
-        this.store.set({ checkpoint: index, by: "size", size });
-        this.act.refresh();
-      } catch (error) {
-        this.scoring.replaceChildren(el("p", { class: "error" }, error.message));
-      }
-    };
     const { task } = this.given;
     return el(
       "p",
       { class: "buttons" },
-      button("Score the edges of this pair", start("pair")),
-      task ? button(`… of ${task.n} pairs of ${task.name}`, start("task")) : null,
+      button("Score the edges of this pair", () => this.score("pair")),
+      task ? button(`… of ${task.n} pairs of ${task.name}`, () => this.score("task")) : null,
     );
+  }
+
+  /** Score every edge of the pair, or of the task's pairs; then show the circuit of those scores. */
+  async score(of) {
+    const bar = el("progress", { max: 1, value: 0, "aria-label": "Edge scores" });
+    const { id, answer } = this.ask({ do: "score", of }, ({ done }) => {
+      bar.value = done;
+    });
+    this.scoring.replaceChildren(bar, button("Cancel", () => this.link.cancel(id)));
+    try {
+      const { checkpoint } = await answer;
+      const taken = new Set(this.contents.checkpoints.map((one) => one.name));
+      for (let n = 2; taken.has(checkpoint.name); n += 1) {
+        checkpoint.name = `${checkpoint.name.replace(/ #\d+$/, "")} #${n}`;
+      }
+      const index = this.contents.add({ ...checkpoint, added: true });
+      this.empty.hidden = true;
+      this.scoring.replaceChildren(el("p", {}, `Scored: ${checkpoint.name}`));
+      this.logged({ do: "score", of });
+      const size = Math.min(50, this.contents.nEdges);
+      this.store.set({ checkpoint: index, by: "size", size });
+      this.act.refresh();
+    } catch (error) {
+      this.scoring.replaceChildren(el("p", { class: "error" }, error.message));
+      this.act.announce(error.message);
+    }
   }
 }

@@ -109,6 +109,7 @@ export function start(root, raw, live = null, given = null) {
     announce,
   };
 
+  const session = live?.(contents, store, act);
   const canvas = el("div", { class: "canvas" });
   const tip = el("div", { class: "tip", hidden: true });
   const stage = el(
@@ -122,10 +123,10 @@ export function start(root, raw, live = null, given = null) {
     },
     canvas,
     tip,
+    session ? session.empty : null,
   );
   const controls = new Controls(contents, store, act);
   const list = new EdgeList(contents, act);
-  const session = live?.(contents, store, act);
   const details = new Details(contents, act, session?.about);
   const current = () => ({ view, picture });
   const files = exportsOf(contents, store, current, { graph: () => graph, root, session, announce });
@@ -165,6 +166,7 @@ export function start(root, raw, live = null, given = null) {
   session?.listen(() => {
     controls.show(store.state, view.whole.length, faithfulness(store.state));
   });
+  session?.begin();
   keys(root, stage, { contents, store, graph, act, current });
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => graph.restyle());
   new ResizeObserver(() => graph.cy.resize()).observe(canvas);

@@ -70,26 +70,31 @@ export function difference(before, after) {
   };
 }
 
-/** What is shown of some edges: those that pass the filters, and what is pinned. */
+/** What is shown of some edges, the strongest first: those that pass the filters, and what is
+ * pinned. Names are put together only where a filter asks for them. */
 export function passing(contents, state, edges, scores) {
+  const { sources, rows, columns, ports, readerLayers, nodes } = contents;
   const words = state.text.trim().toLowerCase().split(/\s+/).filter(Boolean);
   const pinned = new Set(state.pinned);
   const [low, high] = state.layers;
-  return [...edges].filter((edge) => {
-    const source = contents.sources[contents.rows[edge]];
-    const targets = contents.targets(edge);
-    const name = contents.edgeName(edge);
-    if (pinned.has(name) || pinned.has(source) || targets.some((one) => pinned.has(one))) {
-      return true;
-    }
-    const port = contents.ports[contents.columns[edge]];
-    if (port && !state.ports.includes(port)) return false;
-    if (state.sign === "+" && scores[edge] < 0) return false;
-    if (state.sign === "-" && scores[edge] >= 0) return false;
-    const layer = contents.readerLayers[contents.columns[edge]];
-    const from = contents.nodes.get(source).layer;
-    if (layer !== null && (layer < low || layer > high)) return false;
-    if (from !== null && (from < low || from > high)) return false;
-    return words.every((word) => name.toLowerCase().includes(word));
-  });
+  const layerOf = sources.map((name) => nodes.get(name).layer);
+  const outside = (layer) => layer !== null && (layer < low || layer > high);
+  const held = (edge) =>
+    pinned.has(sources[rows[edge]]) ||
+    pinned.has(contents.edgeName(edge)) ||
+    contents.targets(edge).some((one) => pinned.has(one));
+  const kept = [];
+  for (const edge of edges) {
+    const port = ports[columns[edge]];
+    const passes =
+      (!port || state.ports.includes(port)) &&
+      (state.sign === "both" || (state.sign === "+") === scores[edge] >= 0) &&
+      !outside(readerLayers[columns[edge]]) &&
+      !outside(layerOf[rows[edge]]) &&
+      words.every((word) => contents.edgeName(edge).toLowerCase().includes(word));
+    if (passes || (pinned.size && held(edge))) kept.push(edge);
+  }
+  const size = Float32Array.from(kept, (edge) => Math.abs(scores[edge]));
+  const order = Uint32Array.from(kept.keys()).sort((a, b) => size[b] - size[a] || kept[a] - kept[b]);
+  return Uint32Array.from(order, (place) => kept[place]);
 }
