@@ -142,7 +142,8 @@ def _pairs(
         return None, []
     if task is not None:
         loaded = use.load_task(task, asked)
-        return use.load_pairs(loaded, model, asked.n or _PAIRS, None, 0), []
+        most = None if asked.n else _PAIRS
+        return use.load_pairs(loaded, model, asked.n, None, 0, most=most), []
     if run is None:
         return None, ["No task was named (--task), so f is of the typed pair alone."]
     file = run.folder / "pairs" / "evaluate.jsonl"

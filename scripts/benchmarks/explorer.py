@@ -181,7 +181,8 @@ def clicks(source: str, task: str) -> None:
 
     mine, own = in_turns(here, lambda: patch(model, pairs, spec), 3)
     print(
-        f"sweep of {len(layers)} layers x positions: {mine:.2f} s, circuits.patch {own:.2f} s, {mine / own:.2f}x"
+        f"sweep of {len(layers)} layers x positions: {mine:.2f} s, circuits.patch {own:.2f} s, "
+        f"{mine / own:.2f}x"
     )
 
 

@@ -7,6 +7,10 @@ const WORDS = {
   noise: "Corrupt it in the clean run",
   denoise: "Restore it in the corrupted run",
 };
+const TITLES = {
+  noise: "The clean prompt, where this edge alone carries what it carries on the corrupted prompt",
+  denoise: "The corrupted prompt, where this edge alone carries what it carries on the clean prompt",
+};
 
 export class Answers {
   constructor(session) {
@@ -27,7 +31,10 @@ export class Answers {
     const buttons =
       selected.kind === "edge"
         ? ["noise", "denoise"].map((direction) =>
-            button(WORDS[direction], () => this.edge(selected.name, direction, results), { "data-act": direction }),
+            button(WORDS[direction], () => this.edge(selected.name, direction, results), {
+              "data-act": direction,
+              title: TITLES[direction],
+            }),
           )
         : [button("What it does here", () => this.node(selected.name, results), { "data-act": "node" })];
     return el("div", { class: "asked" }, el("div", { class: "buttons" }, buttons), results);
@@ -73,10 +80,12 @@ export class Answers {
   answered(found, direction) {
     const { pair } = this.session;
     const base = direction === "noise" ? pair.ends[0] : pair.ends[1];
-    const share = found.recovery === null ? "" : `; ${figure(100 * found.recovery)} % of the gap between the prompts is there`;
+    const verb = direction === "noise" ? "leaves" : "brings back";
+    const percent = found.recovery === null ? null : figure(100 * found.recovery);
+    const share = percent === null ? "" : `; this ${verb} ${percent} % of the gap between the prompts`;
     return [
       el("p", { class: "answer" }, `${pair.metric} ${figure(base)} → ${figure(found.value)} (${signed(found.value - base)})${share}.`),
-      this.tops([["Then likeliest", found.tops]]),
+      this.tops([[pair.right.length > 1 ? "Then likeliest first" : "Then likeliest", found.tops]]),
     ];
   }
 

@@ -38,9 +38,11 @@ export class Graph {
     this.cy.on("mouseout", "node[name], edge", () => {
       tip.hidden = true;
     });
-    this.cy.on("pan zoom", () => {
+    const away = () => {
       tip.hidden = true;
-    });
+    };
+    this.cy.on("pan zoom", away);
+    tip.parentElement.addEventListener("pointerleave", away);
   }
 
   point(event) {
