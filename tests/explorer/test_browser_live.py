@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 import torch
@@ -31,8 +32,15 @@ def server(model, random_pairs):
 
 @pytest.fixture
 def opened(watched, server):
+    """A window, behind the task's first pair, which it takes by itself."""
+    return window(watched, server)
+
+
+def window(watched, server):
     address = server.address
-    return watched(address.url, f"http://127.0.0.1:{address.port}/")
+    found = watched(address.url, f"http://127.0.0.1:{address.port}/")
+    found.page.get_by_text("random pair 0").wait_for()
+    return found
 
 
 def run_prompts(page, clean=CLEAN, corrupted=CORRUPTED, correct=" Paris", incorrect=" Rome"):
@@ -40,7 +48,11 @@ def run_prompts(page, clean=CLEAN, corrupted=CORRUPTED, correct=" Paris", incorr
     page.get_by_label("Corrupted prompt").fill(corrupted)
     page.get_by_label(re.compile("Right answer")).fill(correct)
     page.get_by_label("Wrong answer").fill(incorrect)
+    ran = "() => explorer.session.log().filter((one) => one.do === 'prompts').length"
+    before = page.evaluate(ran)
     page.get_by_role("button", name="Run", exact=True).click()
+    if len(clean.split()) == len(corrupted.split()):
+        page.wait_for_function(f"(n) => ({ran})() > n", arg=before)
 
 
 def score(page):
@@ -53,21 +65,14 @@ def settle(server):
     for _ in range(1000):
         if not server.backend.worker.waiting:
             return
-        threading_sleep()
+        time.sleep(0.02)
     raise AssertionError("work went on")
-
-
-def threading_sleep():
-    import time
-
-    time.sleep(0.02)
 
 
 def test_from_prompts_to_an_edge_patched_and_saved_as_python(opened, model, server, tmp_path):
     """What a person does who never saw the page: run, score, take the strongest edge, patch it."""
     page = opened.page
     run_prompts(page)
-    page.get_by_text("tokens each").wait_for()
     assert page.locator(".aligned .differs").count() == 1
     score(page)
     page.get_by_text("Filters").click()
@@ -106,15 +111,13 @@ def test_a_grid_grows_is_cancelled_and_a_reload_ends_its_work(opened, server):
     cell = page.get_by_role("button", name="layer 1, position 3")
     cell.click()
     page.get_by_text("resid_pre, layer 1, position 3").wait_for()
-    assert cell.get_attribute("data-known") is not None or "gap" in page.locator(
-        "[aria-label^='layer 1, position 3']"
-    ).get_attribute("aria-label")
+    page.locator("[aria-label^='layer 1, position 3: '][data-known]").wait_for()
     page.get_by_role("button", name="Patch all").click()
     page.get_by_text("All places are patched").wait_for()
     assert page.locator(".heat [data-known]").count() == 15
     page.get_by_role("button", name=re.compile("of 6 pairs")).click()
     page.get_by_role("button", name="Cancel").last.click()
-    page.get_by_text("cancelled").wait_for()
+    page.get_by_text("cancelled").first.wait_for()
     page.get_by_role("button", name=re.compile("of 6 pairs")).click()
     page.reload()
     page.wait_for_selector("#explorer[data-ready=true]", state="attached")
@@ -122,13 +125,9 @@ def test_a_grid_grows_is_cancelled_and_a_reload_ends_its_work(opened, server):
 
 
 def test_two_windows_do_not_disturb_each_other(opened, watched, server):
-    home = f"http://127.0.0.1:{server.address.port}/"
-    other = watched(server.address.url, home)
+    other = window(watched, server)
     run_prompts(opened.page)
     run_prompts(other.page, clean=CORRUPTED, corrupted=CLEAN)
-    for one in (opened, other):
-        one.page.get_by_text("tokens each").wait_for()
-        one.page.wait_for_function("() => explorer.session.pair")
     mine, others = (one.run("() => explorer.session.pair.ends") for one in (opened, other))
     assert mine == others[::-1] and mine[0] != mine[1]
     other.page.close()
@@ -140,8 +139,6 @@ def test_what_is_typed_is_text_and_what_is_wrong_is_said(opened):
     page = opened.page
     hostile = "<script>alert(1)</script>"
     run_prompts(page, hostile, hostile.replace("1", "2"), "", "")
-    page.get_by_text("tokens each").wait_for()
-    page.wait_for_function("() => explorer.session.pair")
     run_prompts(page, "the capital of France", "the capital")
     page.get_by_text("Patching needs equal lengths").wait_for()
     page.get_by_text("they do not lie side by side").wait_for()
@@ -154,7 +151,7 @@ def test_a_head_is_knocked_out_of_the_circuit_and_measured_again(opened):
     page.wait_for_function("() => explorer.session.found?.task")
     before = opened.run("() => [explorer.session.found.size, explorer.session.found.task.f]")
     said = page.locator("output.f").inner_text()
-    assert "measured now, n = 6" in said
+    assert "measured now in llama, n = 6" in said
     head = opened.run("() => explorer.picture().nodes.find((n) => n.kind === 'head').name")
     opened.run("(name) => explorer.store.set({selected: {kind: 'node', name}})", head)
     page.get_by_role("button", name="What it does here").click()

@@ -144,7 +144,7 @@ def test_an_edge_is_patched_as_the_package_patches_it(typed, model, direction):
     side = pairs if direction == "noise" else swapped(pairs)
     ends = measure(model, pairs, [])
     start = float(ends.clean if direction == "noise" else ends.corrupted)
-    for edge in ("input->a1.h2<q>", "a0.h1->a2.kv1<v>", "m1->logits"):
+    for edge in ("input->a1.h2<q>", "a0.h1->a2.kv1<v>"):
         _, found = typed.ask("edge", edge=edge, direction=direction)
         effect = float(patch_edges(model, side, [edge]).values)
         same(start - found["value"], effect)
@@ -207,10 +207,10 @@ def test_a_circuit_is_run_on_the_pair_and_on_the_task(typed, model, task_pairs):
 
 @pytest.mark.parametrize("of", ["pair", "task"])
 def test_scores_are_those_of_the_package(typed, model, task_pairs, of):
-    steps, found = typed.ask("score", of=of, steps=3)
+    steps, found = typed.ask("score", of=of, steps=2)
     assert [one["done"] for one in steps] == sorted(one["done"] for one in steps)
     pairs = typed_pairs(model, **TYPED) if of == "pair" else task_pairs
-    expected = circuits.attribute(model, pairs, "eap-ig", steps=3)
+    expected = circuits.attribute(model, pairs, "eap-ig", steps=2)
     scores = unpacked(found["checkpoint"]["scores"])
     flat = expected.matrix.flatten()[EdgeNumbers.of(model.layout).flat].numpy()
     assert abs(flat).max() > 0

@@ -92,7 +92,7 @@ export class Details {
     const node = contents.nodes.get(name);
     if (!node) return [el("p", {}, "This model has no such node.")];
     const { scores } = view.checkpoint;
-    const all = [...(view.circuit ?? view.edges)];
+    const all = [...view.whole];
     const out = all.filter((edge) => contents.sources[contents.rows[edge]] === name);
     const into = all.filter((edge) => contents.targets(edge).includes(name));
     const byStrength = (a, b) => Math.abs(scores[b]) - Math.abs(scores[a]);

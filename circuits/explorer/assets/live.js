@@ -231,7 +231,7 @@ class Session {
     if (!task) return null;
     if (!this.found?.task) return this.edges?.length ? (this.progress ?? null) : null;
     const { f, low, high, n } = this.found.task;
-    return `f = ${withInterval(f, low ?? NaN, high ?? NaN)} (measured now, n = ${n})`;
+    return `f = ${withInterval(f, low ?? NaN, high ?? NaN)} (measured now in ${this.given.model}, n = ${n})`;
   }
 
   measured() {
@@ -269,7 +269,7 @@ class Session {
       this.store.set({ checkpoint: index, by: "size", size });
       this.act.refresh();
     } catch (error) {
-      this.scoring.replaceChildren(el("p", { class: "error" }, error.message));
+      this.scoring.replaceChildren(el("p", { class: error.cancelled ? "hint" : "error" }, error.message));
       this.act.announce(error.message);
     }
   }

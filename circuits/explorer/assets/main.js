@@ -131,7 +131,7 @@ export function start(root, raw, live = null, given = null) {
   const current = () => ({ view, picture });
   const files = exportsOf(contents, store, current, { graph: () => graph, root, session, announce });
   const missing = raw.missing?.length
-    ? el("details", { class: "missing" }, el("summary", {}, `What is not here (${raw.missing.length})`), el("ul", {}, raw.missing.map((line) => el("li", {}, line))))
+    ? el("details", { class: "missing" }, el("summary", {}, `Notes on what is here (${raw.missing.length})`), el("ul", {}, raw.missing.map((line) => el("li", {}, line))))
     : null;
   root.replaceChildren(
     ...(raw.title ? [el("header", { class: "top" }, el("h2", {}, raw.title), el("p", {}, raw.subtitle ?? ""))] : []),

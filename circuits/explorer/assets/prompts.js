@@ -56,15 +56,17 @@ export class Prompts {
 
   async next() {
     this.index += 1;
+    const before = JSON.stringify(this.typed());
     const found = await this.asked({ do: "task_prompts", index: this.index }, null);
     if (!found) return;
     const text = (tokens) => tokens.map((one) => one.text).join("");
     this.index = found.index;
+    this.session.logged({ do: "task_prompts", index: found.index, pair: found });
+    if (JSON.stringify(this.typed()) !== before) return; // something was typed in the meantime
     this.fields.clean.value = text(found.clean);
     this.fields.corrupted.value = text(found.corrupted);
     this.fields.correct.value = "";
     this.fields.incorrect.value = "";
-    this.session.logged({ do: "task_prompts", index: found.index });
   }
 
   async asked(request, click) {

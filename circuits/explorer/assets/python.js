@@ -1,6 +1,7 @@
 // Python that repeats what was clicked. JSON's text is Python's text too.
 
 const text = (value) => JSON.stringify(value);
+const comment = (value) => value.replace(/[^ -~]+/g, " ");
 const plain = (values) => `(${values.map((one) => `${one},`).join(" ")})`;
 
 function answer(typed, sets) {
@@ -23,11 +24,20 @@ function lines(click) {
         ")",
       ];
     }
-    case "task_prompts":
+    case "task_prompts": {
+      // A task's prompts may hold control tokens, so they are repeated by their ids.
+      const { clean, corrupted, right, wrong, metric, source } = click.pair;
+      const length = clean.length - (right.length - 1); // the rest is the answer's
+      const ids = (tokens) => plain(tokens.slice(0, length).map((one) => one.id));
+      const sets = (some) => plain(some.map((set) => plain(set.map((one) => one.id))));
       return [
-        "# the task's pairs are not in this file: make task_pairs as for `circuits explore`",
-        `pairs = task_pairs[${click.index}:${click.index + 1}]`,
+        `# ${comment(source ?? "a pair of the task")}`,
+        "pairs = PairSet(",
+        `    (PromptPair(${ids(clean)}, ${ids(corrupted)}, ${sets(right)}, ${sets(wrong)}),),`,
+        `    metric=${text(metric)},`,
+        ")",
       ];
+    }
     case "edge": {
       const given = click.direction === "noise" ? "pairs" : "swapped(pairs)";
       const back = click.direction === "noise" ? "" : "  # the corrupted prompt, with this edge restored";
@@ -52,7 +62,8 @@ function lines(click) {
         "print(len(circuit), measure(model, pairs, [circuit]).circuits)",
       ];
     case "score":
-      return [`scores = circuits.attribute(model, ${click.of === "pair" ? "pairs" : "task_pairs"}, "eap-ig", steps=5)`, "print(scores.top(10))"];
+      if (click.of === "task") return ["# here the task's own pairs were scored: circuits discover --task"];
+      return ['scores = circuits.attribute(model, pairs, "eap-ig", steps=5)', "print(scores.top(10))"];
     default:
       return [];
   }
@@ -65,6 +76,7 @@ export function pythonOf(given, clicks) {
     "import circuits",
     "from circuits.evaluation.measure import measure",
     "from circuits.explorer.live.typed import swapped, typed_pairs",
+    "from tasks.pairs import PairSet, PromptPair",
     "",
     `model = ${given.load}`,
   ];

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from circuits.explorer.contents import Json, layout_contents, run_contents
 from circuits.explorer.live.desk import Backend
 from circuits.explorer.live.jobs import Worker
@@ -38,7 +40,7 @@ def backend_of(
     else:
         assert model is not None
         contents = {
-            "title": f"Circuits of {model.name}",
+            "title": f"Circuits of {Path(model.name).name}",
             "subtitle": _subtitle(model, pairs),
             "model": {"name": model.name, "fingerprint": model.fingerprint},
             "layout": layout_contents(model.layout),
@@ -60,7 +62,7 @@ def backend_of(
 
 
 def _subtitle(model: HookedModel | None, pairs: PairSet | None) -> str:
-    facts = [] if model is None else [f"{model.name}, {model.layout.summary}"]
+    facts = [] if model is None else [f"{Path(model.name).name}, {model.layout.summary}"]
     if pairs is not None:
         facts.append(f"{len(pairs)} pairs of {pairs.task}")
     return " · ".join(facts)

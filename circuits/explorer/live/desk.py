@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from circuits.errors import CircuitsError
 from circuits.explorer.contents import Json, checkpoint_contents
@@ -43,7 +44,7 @@ class Backend:
         live: Json | None = None
         if self.model is not None:
             live = {
-                "model": self.model.name,
+                "model": Path(self.model.name).name,
                 "load": self.load,
                 "patches": self.model.layout.n_encoder_layers == 0,
                 "layers": self.model.layout.n_layers,
