@@ -20,6 +20,7 @@ from circuits.explorer.live.serve import ExplorerServer
 from circuits.explorer.live.typed import swapped, typed_pairs
 from circuits.explorer.notebook import sharing_weights
 from circuits.graph import Circuit
+from circuits.intervention import CircuitRunner
 from circuits.intervention.patching import PatchSpec, patch
 
 TYPED = {
@@ -225,6 +226,12 @@ def test_a_node_says_where_it_looks_and_what_it_moves(typed, model):
     assert not pattern.triu(1).any()
     _, alone = typed.ask("edge", edge="a1.h2->logits", direction="noise")
     same(found["direct"]["value"], alone["value"])
+    runner = CircuitRunner(model, typed_pairs(model, **TYPED).batch([0]))
+    without = model.layout.mask.clone()
+    without[model.layout.edge("a1.h2->logits")] = False
+    change = (runner.logits(Circuit(model.layout, without)) - runner.clean)[0]
+    assert [one["id"] for one in found["moved"]] == change.abs().topk(10).indices.tolist()
+    same(found["moved"][0]["change"], float(change[found["moved"][0]["id"]]))
     assert "no node" in typed.refused("node", node="a9.h9")
 
 

@@ -59,6 +59,7 @@ export class Answers {
         parts.push(
           el("h5", {}, "Straight to the logits: its direct edge corrupted"),
           ...this.answered(found.direct, "noise"),
+          this.tops([["Moved most", found.moved]]),
         );
       }
       if (found.pattern) parts.push(el("h5", {}, "Attention on the clean prompt"), this.attention(found.pattern));

@@ -70,11 +70,13 @@ class NodeSaid:
     """What one node does on the pair.
 
     pattern: of a head, the clean prompt's attention, a row a query; None elsewhere. direct: what
-    its edge into the logits does when it alone is corrupted; None where it has no such edge.
+    its edge into the logits does when it alone is corrupted; None where it has no such edge. moved:
+    the tokens whose logits that changes most, the largest change first.
     """
 
     pattern: list[list[float]] | None
     direct: Answered | None
+    moved: tuple[TopToken, ...]
 
 
 @dataclass
@@ -160,20 +162,28 @@ class LivePair:
         beside: another run; its logits are taken off for `change`.
         """
         row = logits[0]
-        found = row.softmax(dim=0).topk(min(TOP, len(row)))
         change = None if beside is None else row - beside[0]
+        return self._listed(row, change, by=row)
+
+    def _listed(
+        self,
+        row: Float[Tensor, " vocab"],
+        change: Float[Tensor, " vocab"] | None,
+        *,
+        by: Float[Tensor, " vocab"],
+    ) -> tuple[TopToken, ...]:
+        """The first tokens by a number of each."""
+        probability = row.softmax(dim=0)
         decode = self.model.tokenizer.decode
         return tuple(
             TopToken(
                 token,
                 str(decode([token])),
-                probability,
+                float(probability[token]),
                 float(row[token]),
                 None if change is None else float(change[token]),
             )
-            for token, probability in zip(
-                found.indices.tolist(), found.values.tolist(), strict=True
-            )
+            for token in by.topk(min(TOP, len(row))).indices.tolist()
         )
 
     def answered(
@@ -185,11 +195,17 @@ class LivePair:
 
     def edge(self, name: str, direction: Direction) -> Answered:
         """One edge alone: corrupted in the clean run, or restored in the corrupted one."""
+        return self.answered(self._edge_logits(name, direction), self._patched(direction))
+
+    def _edge_logits(self, name: str, direction: Direction) -> Float[Tensor, "read vocab"]:
         keep = self.model.layout.mask.clone()
         keep[self.model.layout.edge(name)] = False
-        noise = direction == "noise"
-        runner = self.clean_runner if noise else self.corrupted_runner
-        return self.answered(runner.logits(keep[None])[0], self.clean if noise else self.corrupted)
+        runner = self.clean_runner if direction == "noise" else self.corrupted_runner
+        return runner.logits(keep[None])[0]
+
+    def _patched(self, direction: Direction) -> Float[Tensor, "read vocab"]:
+        """The run that a patch goes into."""
+        return self.clean if direction == "noise" else self.corrupted
 
     def circuit(self, mask: Bool[Tensor, "source reader"]) -> Answered:
         """The clean prompt with only these edges left."""
@@ -207,7 +223,7 @@ class LivePair:
 
     def site(self, spec: PatchSpec) -> Answered:
         """All places that a request names, patched at once."""
-        base = self.corrupted if spec.direction == "denoise" else self.clean
+        base = self._patched(spec.direction)
         seen = [base]
 
         def keep(logits: Logits, _: PairBatch, __: Logits) -> Float[Tensor, " batch"]:
@@ -226,10 +242,12 @@ class LivePair:
         if name not in layout.nodes:
             raise CircuitsError(f"{name!r}: no node of this model ({layout.summary})")
         node = Node.parse(name)
-        direct = None
-        if name != "logits" and not node.encoder:
-            direct = self.edge(f"{name}->logits", "noise")
-        return NodeSaid(self._pattern(node), direct)
+        if name == "logits" or node.encoder:
+            return NodeSaid(self._pattern(node), None, ())
+        logits = self._edge_logits(f"{name}->logits", "noise")
+        change = (logits - self.clean)[0]
+        moved = self._listed(logits[0], change, by=change.abs())
+        return NodeSaid(self._pattern(node), self.answered(logits, self.clean), moved)
 
     def _pattern(self, node: Node) -> list[list[float]] | None:
         plain = node.kind == "head" and not self.model.layout.n_encoder_layers
