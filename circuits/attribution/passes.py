@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,10 +16,12 @@ from circuits.metrics import Metric
 from circuits.models import HookedModel
 from circuits.models.backward.rules import PLAIN, BackwardRules
 from circuits.models.hooks import Hooks
+from circuits.runtime.heap import given_back_from
 from tasks.pairs import PairBatch
 
 Attach = Callable[[Hooks], None]
 
+_LEAST_APART = 2**20  # bytes, below which pages of its own cost a tensor more than they save
 _TOKENS_AT_ONCE = 512  # a processor is busier with as many than with half, and no more with twice
 
 
@@ -119,13 +122,18 @@ class Passes:
         Returns the metric at each point and its derivative along the path, for each example.
         """
         found = []
-        for point in points:
-            hooks = Hooks()
-            if point.edit is not None:
-                point.edit(hooks)
-            watch = partial(attach, hooks, point.weight)
-            found.append(self._slope(point.node, hooks, watch))
-            after()
+        # What layers make and give back again and again is larger than what they keep, and would
+        # leave the heap twice as large as all that lives.
+        stream = max(start.numel() * start.element_size() for start in self.starts)
+        apart = given_back_from(max(_LEAST_APART, 2 * stream)) if self.recompute else nullcontext()
+        with apart:
+            for point in points:
+                hooks = Hooks()
+                if point.edit is not None:
+                    point.edit(hooks)
+                watch = partial(attach, hooks, point.weight)
+                found.append(self._slope(point.node, hooks, watch))
+                after()
         metric, slope = (torch.stack(values) for values in zip(*found, strict=True))
         return metric, slope
 
