@@ -10,7 +10,8 @@ from known.build import induction
 import circuits
 from circuits.errors import CircuitsError
 from circuits.evaluation import measure
-from circuits.graph import EdgeScores
+from circuits.graph import Circuit, EdgeScores
+from circuits.graph.provenance import TaskRecord
 from circuits.inspection import inspect
 from circuits.intervention.constant_file import load_constants
 from circuits.masks import MaskConfig, MaskRecord, learn_mask
@@ -18,6 +19,7 @@ from circuits.masks.gate_gradient import GateGradient
 from circuits.metrics import metric_for
 from circuits.options.run import RunOptions
 from circuits.runtime.resume import PartialResults
+from tasks import load
 
 QUICK = MaskConfig(12, epochs=6, pairs_per_step=2)
 
@@ -39,8 +41,12 @@ def test_a_known_circuit_is_found_from_random_scores():
     record = found.record
     assert record.wanted[0] > 50 and record.wanted[-1] == 5
     assert record.sizes[-1] == pytest.approx(5, abs=2)
-    other = learn_mask(known.model, scores, known.pairs, config, options=RunOptions(seed=1))
-    assert other.record.losses != record.losses
+    short = replace(config, epochs=1)
+    one, other = (
+        learn_mask(known.model, scores, known.pairs, short, options=RunOptions(seed=seed)).record
+        for seed in range(2)
+    )
+    assert one.losses != other.losses
 
 
 @pytest.mark.parametrize("level", ["node", "neuron"])
@@ -62,7 +68,7 @@ def test_learned_constants_are_nearer_than_means(hooked, random_pairs, tmp_path)
     """Of two pairs, which constants can be made to fit."""
     model, pairs = hooked("llama"), random_pairs(n=2)
     scores = scored(model, pairs, steps=2)
-    config = MaskConfig(20, ablation="optimal", epochs=40, pairs_per_step=2, constant_rate=0.05)
+    config = MaskConfig(20, ablation="optimal", epochs=25, pairs_per_step=2, constant_rate=0.05)
     learned = learn_mask(model, scores, pairs, config)
     by_mean = learn_mask(model, scores, pairs, replace(config, ablation="mean", epochs=1))
     assert by_mean.constants is None and learned.constants.ablation == "optimal"
@@ -82,6 +88,7 @@ class StoppedError(Exception):
 
 
 @pytest.mark.parametrize("ablation", ["corrupted", "optimal"])
+@pytest.mark.exhaustive_but("optimal")
 def test_a_run_that_was_killed_ends_with_the_same_bits(
     ablation, hooked, random_pairs, tmp_path, monkeypatch
 ):
@@ -148,18 +155,19 @@ def test_what_cannot_be_learned_is_refused(hooked, random_pairs):
             learn_mask(model, begin, pairs, config, options=options)
 
 
-def test_on_the_command_line(model_folder, tmp_path):
+def test_on_the_command_line(hooked, tmp_path):
     rows = ["clean,corrupted,correct,incorrect"]
     for word, other in (("Mary", "John"), ("Paris", "Rome"), ("John", "Rome"), ("Rome", "Mary")):
         rows.append(f"and {word} gave a book to,and {other} gave a book to, {word}, {other}")
-    (tmp_path / "pairs.csv").write_text("\n".join(rows))
-    common = ("--device", "cpu", "--quiet")
-    task = ("--model", model_folder("gpt2"), "--task", "table", "--data", tmp_path / "pairs.csv")
-    done = run("discover", *task, *common, "--steps", 1, "--out", tmp_path / "scores")
-    assert done.returncode == 0, done.stderr
+    file = tmp_path / "pairs.csv"
+    file.write_text("\n".join(rows))
+    model = hooked("gpt2")
+    pairs = load("table", path=file).pairs(model.tokenizer, n=None, split="all")
+    task = TaskRecord(name="table", data=str(file))
+    scored(model, pairs, steps=1).noting(task=task).save(tmp_path / "scores")
     out = tmp_path / "learned"
-    learn = ("learn", "--scores", tmp_path / "scores", *common, "--epochs", 3, "--out", out)
-    done = run(*learn, "--size", 20, "--pairs-per-step", 2)
+    learn = ("learn", "--scores", tmp_path / "scores", "--device", "cpu", "--quiet", "--out", out)
+    done = run(*learn, "--size", 20, "--epochs", 3, "--pairs-per-step", 2)
     assert done.returncode == 0, done.stderr
     assert "4 pairs, 3 epochs; KL divergence in nats" in done.stdout
     assert f"wrote {out / 'mask.json'}" in done.stdout and not (out / "mask.partial").exists()
@@ -168,9 +176,6 @@ def test_on_the_command_line(model_folder, tmp_path):
     assert record.start.method == "eap-ig" and record.start.data.n == 4
     assert EdgeScores.load(out).method == "learned-mask"
     assert inspect(out / "mask.json").facts["gates"] == "20 edges to stay of eap-ig's"
-    judge = ("--scores", out, "--circuit", out / "circuit.json", "--out", tmp_path / "evaluation")
-    done = run("evaluate", *judge, *common)
-    assert done.returncode == 0, done.stderr
-    assert "4 of the 4 pairs were scored on" in done.stderr
+    assert Circuit.load(out / "circuit.json").provenance.method == "learned-mask"
     done = run(*learn, "--size", 0)
     assert done.returncode == 2 and "size 0: it must be at least 1" in done.stderr

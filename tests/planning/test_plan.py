@@ -162,6 +162,7 @@ def test_within_a_quarter_of_what_running_a_circuit_allocates(wide, random_pairs
     assert beside_the_weights(config, job) == pytest.approx(real, rel=0.25)
 
 
+@pytest.mark.exhaustive_but("llama")
 def test_within_a_quarter_of_what_a_step_with_gates_allocates(wide, random_pairs):
     config, model = wide
     batch = next(random_pairs(n=2, length=64).batches(2))
