@@ -42,6 +42,18 @@ def pytest_collection_modifyitems(config, items):
         raise pytest.UsageError("; ".join(unknown))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Shapes are checked in cases that are not exhaustive; without it the others are quicker."""
+    before = jaxtyping.config.jaxtyping_disable
+    exhaustive = item.get_closest_marker("exhaustive") is not None
+    jaxtyping.config.update("jaxtyping_disable", before or exhaustive)
+    try:
+        return (yield)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
+
+
 VOCABULARY, CONTEXT = 400, 64
 WORDS = "the capital of France is Paris and Rome in Italy Mary gave John a book to read at home"
 

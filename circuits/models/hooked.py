@@ -114,6 +114,11 @@ class HookedModel:
             self.view = describe(hf)
             check_view(self)
 
+    def __repr__(self) -> str:
+        layout = self.layout
+        size = f"layers {layout.n_layers}, heads {layout.n_heads}, edges {layout.n_edges:,}"
+        return f"<HookedModel: {self.name}, {size}, on {self.device}>"
+
     @classmethod
     def from_pretrained(
         cls,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -44,6 +45,8 @@ def child(scores: list[str], out: Path, events: Path, kill_at: int | None) -> in
 
 def main(out: Path, moments: int, scores: list[str]) -> int:
     torch.set_num_threads(1)
+    for name in ("scipy.stats", "circuits.report.comparison_page"):
+        import_module(name)  # once, and not again in every child
     events = out / "events.json"
     if child(scores, out / "whole", events, None) != 0:
         return 1

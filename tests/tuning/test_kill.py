@@ -28,7 +28,7 @@ def run(model_folder, out, moments, kind):
 
 @pytest.mark.parametrize(
     ("kind", "weights", "moments"),
-    [("full", "model.safetensors", 5), ("lora", "adapter_model.safetensors", 3)],
+    [("full", "model.safetensors", 3), ("lora", "adapter_model.safetensors", 3)],
 )
 @pytest.mark.exhaustive
 def test_killed_at_any_moment(kind, weights, moments, model_folder, tmp_path):
@@ -44,7 +44,7 @@ def test_killed_at_any_moment(kind, weights, moments, model_folder, tmp_path):
 
 @pytest.mark.exhaustive
 def test_early_stopping_keeps_its_best_step_however_it_is_killed(model_folder, tmp_path):
-    whole, killed = run(model_folder, tmp_path, 5, "stopping")
+    whole, killed = run(model_folder, tmp_path, 3, "stopping")
     log = TrainingLog.load(whole / "training_log.json")
     losses = [entry.loss for entry in log.validation]
     best, last = losses.index(min(losses)), len(log.steps)
