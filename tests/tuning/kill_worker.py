@@ -36,7 +36,9 @@ SETTINGS = FinetuneSettings(
     validate_every=2,
     save_state_every=2,
 )
-STOPPING = replace(SETTINGS, steps=14, checkpoint_steps=(), validate_every=1, patience=3)
+STOPPING = replace(
+    SETTINGS, steps=14, learning_rate=2e-2, checkpoint_steps=(), validate_every=1, patience=3
+)
 EXAMPLES = [TrainingExample((i + 1, i + 2, *range(i)), (i + 3, 7), f"row {i}") for i in range(8)]
 OTHER = TrainingExample((40, 2), (60, 9), "row 8")  # nothing of it is learned
 
