@@ -171,7 +171,7 @@ def run_contents(run: RunFolder, title: str, subtitle: str) -> Json:
             )
             for name, one in scores.items()
         ],
-        "changes": found(lambda: _changes(run)) or [],
+        "changes": (found(lambda: _changes(run)) or []) if len(run.order) > 1 else [],
         "example": found(lambda: _example(run)),
         "missing": missing,
     }

@@ -21,10 +21,16 @@ from circuits.errors import CircuitsError
 from circuits.evaluation import CompletenessConfig, MinimalityConfig, RankingTrials, RatioConfig
 from circuits.intervention.patching import PatchSpec
 from circuits.models import HookedModel, load_model
+from circuits.options.ensemble import WeightTrials
+from circuits.options.masks import MaskConfig
 from circuits.options.tuning import FinetuneSettings
 from circuits.search import AcdcConfig, HeadPruningConfig, acdc, prune_heads
 from circuits.tuning.finetune import finetune
-from circuits.tuning.lora_comparison import LoraProtocol, compare_lora_targets
+from circuits.tuning.lora_comparison import (
+    ComparedExamples,
+    LoraProtocol,
+    compare_lora_targets,
+)
 from circuits.tuning.lora_targets import LoraTarget
 from circuits.tuning.targets import lora_config, wrap
 from tasks.pairs import TrainingExample
@@ -190,6 +196,13 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
         "select": circuit,
         "select_nodes": circuits.select_nodes(nodes, 4),
         "lora_config": circuits.lora_config(circuit, model, rank=2),
+        "importance_of_maps": circuits.importance_of_maps(circuit),
+        "learn_mask": circuits.learn_mask(model, scores, pairs, MaskConfig(size=12, epochs=1)),
+        "ensemble": circuits.ensemble([scores, scores]),
+        "choose_weights": circuits.choose_weights(
+            model, [scores, scores], other, WeightTrials(size=12, draws=1)
+        ),
+        "cross_tasks": circuits.cross_tasks(model, {"a": circuit}, {"a": other}, n_resamples=100),
         "bridge": model.bridge,
     }
     assert all(one is not None for one in done.values()) and programs == []
@@ -199,18 +212,21 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
         "close_engine",
         "compare_lora_targets",
         "diagnose",
+        "explore",
         "export_ablated",
+        "lora_targets",
         "open_run",
         "plot",
         "until_stable",
-    }  # below, without a model, or not for this architecture
+    }  # below, without a model, a server, or not for this architecture
     assert functions <= done.keys() | apart, "a function of the API is not tried"
     training = {"settings": settings, "progress": False}
     whole, _ = load_model(tmp_path / "model", device="cpu")
     assert finetune(whole, examples, tmp_path / "whole", validation=examples[:2], **training)
     assert finetune(adapted, examples, tmp_path / "lora", **training)
-    protocol = LoraProtocol(settings, (0,), rank=2, max_new_tokens=2)
-    call = (tmp_path / "model", examples, examples[:2], [LoraTarget("one", (0,))], protocol)
+    protocol = LoraProtocol(training=settings, seeds=(0,), rank=2, max_new_tokens=2)
+    compared = ComparedExamples(examples, examples[:2])
+    call = (tmp_path / "model", compared, [LoraTarget("one", (0,))], protocol)
     assert compare_lora_targets(*call, tmp_path / "loras")
     again = HookedModel.from_pretrained(tmp_path / "whole" / "step-2", device="cpu")
     assert acdc(again, other[:1], AcdcConfig(0.5)) and prune_heads(

@@ -18,6 +18,7 @@ from circuits.graph import Circuit, EdgeScores
 from circuits.importance import critical_layers
 from circuits.models import HookedModel
 from circuits.pipeline import load_recipe, run, shipped
+from circuits.pipeline.settings import check
 from circuits.runs import open_run
 
 MINIATURE = [

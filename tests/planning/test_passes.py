@@ -155,7 +155,8 @@ def test_an_adapter_trains_little(name):
         count_passes(CONFIGS[name](), shape, trains=which) for which in ("lora", "weights")
     )
     model = make_model(name)
-    by_hand = 4 * 8 * sum(sum(sizes.values()) for sizes in Projections.of(model).sizes)
+    maps = [one for layer in Projections.of(model).maps for one in layer.values()]
+    by_hand = 4 * 8 * sum(one.inputs + one.outputs for one in maps)
     assert lora.trained == by_hand
     assert lora.weights == whole.weights + by_hand
     assert lora.step.peak < whole.step.peak - 2 * (whole.trained - lora.trained)

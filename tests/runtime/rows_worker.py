@@ -24,6 +24,15 @@ from circuits.options.run import RunOptions
 from circuits.runtime import resume
 
 
+def score(out: Path) -> None:
+    """Twelve pairs by EAP, in batches of three."""
+    model = circuits.HookedModel.from_pretrained("newsroom-gpt2", device="cpu")
+    pairs = tasks.load("newsroom").pairs(model.tokenizer, 12, split="validation")
+    with resume.PartialResults(out / resume.NAME) as so_far:
+        options = RunOptions(batch_size=3)
+        circuits.attribute(model, pairs, "eap", options=options, resume=so_far).save(out)
+
+
 def child(out: Path, kill_at: int | None) -> int:
     """Exit status of a child that scores, and is killed in its `kill_at`th row."""
     written = 0
@@ -40,12 +49,7 @@ def child(out: Path, kill_at: int | None) -> int:
     def work() -> None:
         resume._EVERY = resume._COST = 0
         os.pwrite = pwrite
-        model = circuits.HookedModel.from_pretrained("newsroom-gpt2", device="cpu")
-        pairs = tasks.load("newsroom").pairs(model.tokenizer, 12, split="validation")
-        with resume.PartialResults(out / resume.NAME) as so_far:
-            options = RunOptions(batch_size=3)
-            found = circuits.attribute(model, pairs, "eap", options=options, resume=so_far)
-            found.save(out)
+        score(out)
         (out / "written.json").write_text(json.dumps(written))
 
     return in_child(work)
@@ -53,6 +57,7 @@ def child(out: Path, kill_at: int | None) -> int:
 
 def main(out: Path) -> int:
     torch.set_num_threads(1)
+    score(out / "before")  # what it imports is imported once
     if child(out / "whole", None) != 0:
         return 1
     killed = {}
