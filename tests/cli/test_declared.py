@@ -49,6 +49,9 @@ OF_THE_VERB = {
     ("learn", "split"): "that of the scores",
     ("ensemble", "size"): "none by default: then no weights are chosen",
     ("ensemble", "draws"): "only with --size",
+    ("ensemble", "choose"): "only with --size",
+    ("ensemble", "split"): "that of the scores",
+    ("ensemble", "strategy"): "only with --size",
     ("discover", "level"): "of scores",
     ("discover", "size"): "none by default: then no circuit is written",
 }
