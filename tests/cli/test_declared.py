@@ -50,6 +50,7 @@ OF_THE_VERB = {
     ("ensemble", "size"): "none by default: then no weights are chosen",
     ("ensemble", "draws"): "only with --size",
     ("ensemble", "choose"): "only with --size",
+    ("ensemble", "metric"): "only with --size",
     ("ensemble", "split"): "that of the scores",
     ("ensemble", "strategy"): "only with --size",
     ("discover", "level"): "of scores",
