@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from circuits.cli import options as use
-from circuits.cli.recorded import known, recorded_source
+from circuits.cli.recorded import recorded_model, recorded_task
 from circuits.cli.scored_model import load_scored
 from circuits.errors import CircuitsError
 from circuits.options.model import LoadOptions
@@ -18,7 +17,6 @@ from circuits.options.run import RunOptions
 from tasks.named_splits import Split
 
 if TYPE_CHECKING:
-    from circuits.graph import AnyScores
     from tasks.pairs import PairSet
 
 
@@ -52,17 +50,11 @@ def compare_tasks(
                 f"{files[name]}: of another model than {file}; --across compares circuits of one, "
                 "and without it checkpoints are compared"
             )
-    tokenizer = loading.tokenizer or (None if recorded is None else recorded.tokenizer)
-    hooked = load_scored(
-        known(None, None if recorded is None else recorded.name, "scores of `circuits discover`"),
-        replace(loading, tokenizer=tokenizer),
-        file,
-        first.provenance,
-    )
+    hooked = load_scored(*recorded_model(None, loading, first.provenance), file, first.provenance)
     every = {mark for one in found.values() for mark in one.provenance.pairs or ()}
     pairs: dict[str, PairSet] = {}
     for name, one in found.items():
-        task = use.load_task(*_task(one))
+        task = use.load_task(*recorded_task(None, use.DataOptions(), one.provenance))
         drawn = use.load_pairs(
             task, hooked, n, split or use.unseen_split(one.provenance), options.seed
         )
@@ -78,9 +70,3 @@ def compare_tasks(
     written = result.save(out / "cross_tasks.json")
     typer.echo("\n".join(result.lines()))
     use.echo_outputs(written)
-
-
-def _task(one: AnyScores) -> tuple[str, use.DataOptions]:
-    data = one.provenance.data
-    name = known(None, None if data is None else data.task, "scores of `circuits discover`")
-    return name, recorded_source(use.DataOptions(), one.provenance)

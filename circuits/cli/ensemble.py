@@ -10,7 +10,7 @@ import typer
 
 from circuits.cli import options as use
 from circuits.cli.ranking import LEAST
-from circuits.cli.recorded import known, recorded_source
+from circuits.cli.recorded import recorded_model, recorded_task
 from circuits.cli.scored_model import load_scored
 from circuits.cli.steps import step
 from circuits.errors import CircuitsError
@@ -90,20 +90,8 @@ def ensemble(
         raise CircuitsError("--size chooses the weights; leave --weight out")
     put_together(members, None, how)  # refuses members that do not go together, before a model runs
     made_from = members[0].provenance
-    recorded, data = made_from.model, made_from.data
-    loaded = use.load_task(
-        known(None, None if data is None else data.task, "scores of `circuits discover`"),
-        recorded_source(use.DataOptions(), made_from),
-    )
-    hooked = load_scored(
-        known(None, None if recorded is None else recorded.name, "scores of `circuits discover`"),
-        replace(
-            loading,
-            tokenizer=loading.tokenizer or (None if recorded is None else recorded.tokenizer),
-        ),
-        scores[0],
-        made_from,
-    )
+    loaded = use.load_task(*recorded_task(None, use.DataOptions(), made_from))
+    hooked = load_scored(*recorded_model(None, loading, made_from), scores[0], made_from)
     scored = {mark for one in members for mark in one.provenance.pairs or ()}
     enough = choose or 16
     pairs = use.load_pairs(

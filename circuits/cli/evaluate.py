@@ -11,7 +11,7 @@ import typer
 
 from circuits.cli import options as use
 from circuits.cli.ranking import Chooser, show_inlets, with_others
-from circuits.cli.recorded import known, recorded_source
+from circuits.cli.recorded import recorded_model, recorded_task
 from circuits.cli.steps import step
 from circuits.errors import CircuitsError
 from circuits.options.circuit import CircuitOptions
@@ -38,17 +38,9 @@ def evaluate(
     *,
     scores: Annotated[Path, typer.Option(help="Folder or file that `discover` wrote.")],
     out: use.Out = Path("evaluation"),
-    model: Annotated[
-        str | None,
-        typer.Option(help="The model (default: the one that the scores were made from)."),
-    ] = None,
+    model: use.ScoredModel = None,
     loading: LoadOptions,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            "--task", help="The task (default: the scores' own, with its file and options)."
-        ),
-    ] = None,
+    task: use.ScoredTask = None,
     source: use.DataOptions,
     split: Annotated[
         Split | None, typer.Option(help="Part of the examples (default: one not scored on).")
@@ -97,7 +89,6 @@ def evaluate(
     run = replace(run, engine=use.engine_of(engine))
     use.require_writable(out)
     found = load_scores(scores)
-    scored = found.provenance.data
     automatic = given is None and chosen_by.ranking == "auto"
     strategy, size = chosen_by.strategy, 0
     if given is None:
@@ -115,20 +106,9 @@ def evaluate(
                 "--circuit is chosen already; --strategy and --ranking do not go with it"
             )
         circuit = _fitting(given, found)
-    if task is None:
-        source = recorded_source(source, found.provenance)
-    loaded = use.load_task(
-        known(task, None if scored is None else scored.task, "--task"),
-        source,
-    )
-    made_with = found.provenance.model
-    hooked = use.load_hooked(
-        known(model, None if made_with is None else made_with.name, "--model"),
-        replace(
-            loading,
-            tokenizer=loading.tokenizer or (None if made_with is None else made_with.tokenizer),
-        ),
-    )
+    task_name, source = recorded_task(task, source, found.provenance, "--task")
+    loaded = use.load_task(task_name, source)
+    hooked = use.load_hooked(*recorded_model(model, loading, found.provenance, "--model"))
     pairs = use.load_pairs(
         loaded,
         hooked,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from circuits.cli import options as use
-from circuits.cli.recorded import known, recorded_source
+from circuits.cli.recorded import recorded_model, recorded_task
 from circuits.cli.scored_model import load_scored
 from circuits.options.attribution import MetricOptions
 from circuits.options.masks import MaskConfig
@@ -26,17 +25,9 @@ def learn(
         Path, typer.Option(help="Folder or file that `discover` wrote: where the mask begins.")
     ],
     out: use.Out = Path("learned"),
-    model: Annotated[
-        str | None,
-        typer.Option(help="The model (default: the one that the scores were made from)."),
-    ] = None,
+    model: use.ScoredModel = None,
     loading: LoadOptions,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            "--task", help="The task (default: the scores' own, with its file and options)."
-        ),
-    ] = None,
+    task: use.ScoredTask = None,
     source: use.DataOptions,
     split: Annotated[
         Split | None,
@@ -65,18 +56,8 @@ def learn(
     use.require_writable(out)
     found = load_scores(scores)
     made_from = found.provenance
-    loaded = use.load_task(
-        known(task, None if made_from.data is None else made_from.data.task, "--task"),
-        source if task is not None else recorded_source(source, made_from),
-    )
-    recorded = made_from.model
-    tokenizer = loading.tokenizer or (None if recorded is None else recorded.tokenizer)
-    hooked = load_scored(
-        known(model, None if recorded is None else recorded.name, "--model"),
-        replace(loading, tokenizer=tokenizer),
-        scores,
-        made_from,
-    )
+    loaded = use.load_task(*recorded_task(task, source, made_from, "--task"))
+    hooked = load_scored(*recorded_model(model, loading, made_from, "--model"), scores, made_from)
     data = made_from.data
     pairs = use.load_pairs(
         loaded,

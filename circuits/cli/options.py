@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     from tasks.task import Task
 
 Out = Annotated[Path, typer.Option(help="Folder to write into.")]
+ScoredModel = Annotated[
+    str | None, typer.Option(help="The model (default: the one that the scores were made from).")
+]
+ScoredTask = Annotated[
+    str | None,
+    typer.Option("--task", help="The task (default: the scores' own, with its file and options)."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 Run = Annotated[RunOptions, Without("progress", "recompute")]
 """Batches and seed; the verb adds progress from --quiet, by `running`."""

@@ -11,23 +11,41 @@ from circuits.errors import CircuitsError
 if TYPE_CHECKING:
     from circuits.cli.options import DataOptions
     from circuits.graph import Provenance
+    from circuits.options.model import LoadOptions
 
 
-def recorded_source(source: DataOptions, made_from: Provenance) -> DataOptions:
-    """The source of the scores' own pairs, where the command line names no other."""
+_DISCOVERED = "scores of `circuits discover`"
+"""What to give, where a verb has no flag for what the scores do not say."""
+
+
+def recorded_task(
+    given: str | None, source: DataOptions, made_from: Provenance, option: str = _DISCOVERED
+) -> tuple[str, DataOptions]:
+    """The task and where its examples come from: as asked for, or as the scores say."""
+    if given:
+        return given, source
+    name = _known(None if made_from.data is None else made_from.data.task, option)
     recorded = made_from.task
     if recorded is None:
-        return source
-    return replace(
+        return name, source
+    return name, replace(
         source,
         data=source.data or (None if recorded.data is None else Path(recorded.data)),
         task_option=source.task_option or list(recorded.options),
     )
 
 
-def known(given: str | None, recorded: str | None, option: str) -> str:
-    """What was asked for, or what the scores' file says they were made with."""
-    value = given or recorded
-    if not value:
+def recorded_model(
+    given: str | None, loading: LoadOptions, made_from: Provenance, option: str = _DISCOVERED
+) -> tuple[str, LoadOptions]:
+    """The model and how to load it: as asked for, or as the scores say; their tokenizer too."""
+    recorded = made_from.model
+    tokenizer = loading.tokenizer or (None if recorded is None else recorded.tokenizer)
+    name = given or _known(None if recorded is None else recorded.name, option)
+    return name, replace(loading, tokenizer=tokenizer)
+
+
+def _known(recorded: str | None, option: str) -> str:
+    if not recorded:
         raise CircuitsError(f"the scores do not say what they were made with; give {option}")
-    return value
+    return recorded

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from circuits.comparison.cross_evaluation import with_losses
+from circuits.comparison.crossed import Crossed
 from circuits.errors import CircuitsError, UndefinedMetricError
 from circuits.evaluation.draws import jaccard
 from circuits.evaluation.measure import measure
@@ -25,7 +25,7 @@ from circuits.options.run import RunOptions
 from circuits.provenance import describe_pairs
 from circuits.runtime.display import Displayed
 from circuits.runtime.result_file import MaybeUndefined, Record, ResultFile
-from circuits.statistics.estimate import Estimate, estimates
+from circuits.statistics.estimate import Estimate
 from tasks.pairs import PairSet
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def cross_tasks(
     for name, some in pairs.items():
         own = names.index(name) if name in names else None
         control = random_circuit(circuits[names[own or 0]], seed=options.seed)
-        about = {"name": name, "data": describe_pairs(some), "metric": some.metric}
+        judged = some.metric
         try:
             measured = measure(
                 model,
@@ -159,26 +159,11 @@ def cross_tasks(
                 options=options,
                 progress=f"circuits on {name}" if options.progress else None,
             )
-            found = estimates(
-                measured.columns, with_losses(own), n_resamples=n_resamples, seed=options.seed
-            )
+            found = Crossed.of(measured, own, n_resamples=n_resamples, seed=options.seed)
+            judged = measured.metric
         except UndefinedMetricError as error:
-            undefined = {"clean": math.nan, "corrupted": math.nan, "undefined": str(error)}
-            rows.append(TaskRow.model_validate({**about, **undefined}))
-            continue
-        count = len(names)
-        rows.append(
-            TaskRow(
-                name=name,
-                data=describe_pairs(some),
-                metric=measured.metric,
-                clean=float(measured.clean.mean()),
-                corrupted=float(measured.corrupted.mean()),
-                f=tuple(found[:count]),
-                behind=None if own is None else tuple(found[count + 1 :]),
-                control=found[count],
-            )
-        )
+            found = Crossed.without(error)
+        rows.append(TaskRow(name=name, data=describe_pairs(some), metric=judged, **vars(found)))
     return CrossTasks(
         circuits=names,
         sizes=tuple(len(one) for one in circuits.values()),

@@ -14,12 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
+from circuits.comparison.crossed import Crossed
 from circuits.errors import CircuitsError, UndefinedMetricError
-from circuits.evaluation.measure import faithfulness_from_means, measure
+from circuits.evaluation.measure import measure
 from circuits.graph import Circuit
 from circuits.graph.controls import random_circuit
 from circuits.graph.provenance import DataRecord
@@ -30,7 +27,7 @@ from circuits.provenance import describe_pairs
 from circuits.runtime.display import Plotted
 from circuits.runtime.result_file import MaybeUndefined, ResultFile
 from circuits.runtime.resume import Pieces
-from circuits.statistics.estimate import Estimate, estimates
+from circuits.statistics.estimate import Estimate
 from tasks.pairs import PairSet
 
 if TYPE_CHECKING:
@@ -207,26 +204,13 @@ def cross_evaluate(
                 progress=f"circuits in {name}" if options.progress else None,
                 resume=resume,
             )
-            found = estimates(
-                measured.columns, with_losses(own), n_resamples=n_resamples, seed=options.seed
-            )
+            found = Crossed.of(measured, own, n_resamples=n_resamples, seed=options.seed)
+            judged = measured.metric
         except UndefinedMetricError as error:
-            rows.append(Row(name, math.nan, math.nan, undefined=str(error)))
-            continue
+            found = Crossed.without(error)
         finally:
             del loaded
-        count = len(names)
-        rows.append(
-            Row(
-                name,
-                float(measured.clean.mean()),
-                float(measured.corrupted.mean()),
-                tuple(found[:count]),
-                tuple(found[count + 1 :]) if own is not None else None,
-                found[count],
-            )
-        )
-        judged = measured.metric
+        rows.append(Row(name, **vars(found)))
     return CrossEvaluation(
         metric=judged,
         data=describe_pairs(pairs),
@@ -236,20 +220,6 @@ def cross_evaluate(
         sizes=tuple(len(circuit) for circuit in circuits.values()),
         rows=tuple(rows),
     )
-
-
-def with_losses(
-    own: int | None,
-) -> Callable[[Float[Tensor, "*resample column"]], Float[Tensor, "*resample k"]]:
-    """f of each circuit and of the control, then how far each is behind the model's own circuit."""
-
-    def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample k"]:
-        f = faithfulness_from_means(means)
-        if own is None:
-            return f
-        return torch.cat([f, f[..., own : own + 1] - f[..., :-1]], dim=-1)
-
-    return figures
 
 
 def _require_fit(name: str, model: HookedModel, circuits: Mapping[str, Circuit]) -> None:

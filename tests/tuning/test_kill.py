@@ -12,27 +12,28 @@ from killing import ENVIRONMENT
 from circuits.tuning.training_log import TrainingLog
 
 WORKER = Path(__file__).with_name("kill_worker.py")
+MOMENTS = 3
 
 
-def run(model_folder, out, moments, kind):
+def run(model_folder, out, kind):
     """The folder of the run that went through, and those of the runs that were killed."""
     command = [sys.executable, str(WORKER), str(model_folder("gpt2")), str(out)]
     done = subprocess.run(
-        [*command, str(moments), kind], capture_output=True, text=True, env=ENVIRONMENT
+        [*command, str(MOMENTS), kind], capture_output=True, text=True, env=ENVIRONMENT
     )
     assert done.returncode == 0, done.stderr
     killed = sorted(out.glob("killed-*"))
-    assert len(killed) == moments
+    assert len(killed) == MOMENTS
     return out / "whole", killed
 
 
 @pytest.mark.parametrize(
-    ("kind", "weights", "moments"),
-    [("full", "model.safetensors", 3), ("lora", "adapter_model.safetensors", 3)],
+    ("kind", "weights"),
+    [("full", "model.safetensors"), ("lora", "adapter_model.safetensors")],
 )
 @pytest.mark.exhaustive
-def test_killed_at_any_moment(kind, weights, moments, model_folder, tmp_path):
-    whole, killed = run(model_folder, tmp_path, moments, kind)
+def test_killed_at_any_moment(kind, weights, model_folder, tmp_path):
+    whole, killed = run(model_folder, tmp_path, kind)
     assert sorted(path.name for path in whole.glob("step-*")) == ["step-3", "step-5"]
     assert (whole / "step-3" / weights).read_bytes() != (whole / "step-5" / weights).read_bytes()
     names = sorted(path.relative_to(whole) for path in whole.rglob("*"))
@@ -44,7 +45,7 @@ def test_killed_at_any_moment(kind, weights, moments, model_folder, tmp_path):
 
 @pytest.mark.exhaustive
 def test_early_stopping_keeps_its_best_step_however_it_is_killed(model_folder, tmp_path):
-    whole, killed = run(model_folder, tmp_path, 3, "stopping")
+    whole, killed = run(model_folder, tmp_path, "stopping")
     log = TrainingLog.load(whole / "training_log.json")
     losses = [entry.loss for entry in log.validation]
     best, last = losses.index(min(losses)), len(log.steps)
