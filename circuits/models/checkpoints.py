@@ -27,6 +27,7 @@ from circuits.models.gguf.sources import gguf_of
 from circuits.models.language import auto_class
 from circuits.models.load_errors import LOAD_ERRORS, first_sentence, reason, unfetched
 from circuits.models.quantised import quantise
+from circuits.models.tokenizer_file import as_file_says
 from circuits.models.weight_loading import PLAIN, WeightLoading
 from circuits.models.whole import require_sizes, require_whole
 
@@ -213,7 +214,7 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
         raise CircuitsError(f"{name}: its tokenizer cannot be read ({reason})") from error
     if not tokenizer.vocab_size:
         raise CircuitsError(f"{name}: its tokenizer is empty")
-    return tokenizer
+    return as_file_says(tokenizer, name, revision)
 
 
 def checkpoint_series(base: str | Path, folder: str | Path) -> dict[str, str]:

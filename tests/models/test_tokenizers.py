@@ -6,6 +6,7 @@ import shutil
 import pytest
 import transformers
 from conftest import make_model, make_tokenizer
+from tokenizers import Tokenizer, models, normalizers, trainers
 
 from circuits.errors import CircuitsError
 from circuits.models import HookedModel, load_model
@@ -130,3 +131,52 @@ def test_a_named_tokenizer_that_is_broken_is_no_bases_fault(adapter, place):
     broken(bad)
     with pytest.raises(CircuitsError, match=rf"^{bad}: its tokenizer cannot be read \(.*\)$"):
         load_model(adapter, tokenizer=bad, device="cpu")
+
+
+def of_class(folder, declared, model):
+    """Give a folder the rules of a tokenizer under the name of a class of transformers."""
+    transformers.PreTrainedTokenizerFast(tokenizer_object=model).save_pretrained(folder)
+    config = folder / "tokenizer_config.json"
+    config.write_text(json.dumps({"tokenizer_class": declared, "bos_token": "<s>"}))
+    return folder
+
+
+def lower_case_bytes():
+    model = Tokenizer.from_str(make_tokenizer().backend_tokenizer.to_str())
+    model.normalizer = normalizers.Lowercase()
+    return model
+
+
+def nothing_before_the_first_word():
+    """As Yi's: spaces are marked, and no text is given one at its beginning."""
+    model = Tokenizer(models.BPE(byte_fallback=True))
+    model.normalizer = normalizers.Replace(" ", "▁")
+    words = ["Hello", "world", "Mary", "gave"]
+    letters = [*"".join(words), "▁"]
+    trainer = trainers.BpeTrainer(special_tokens=["<s>"], initial_alphabet=letters)
+    model.train_from_iterator([f" {word}" for word in words], trainer)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("declared", "make", "text"),
+    [
+        ("GPT2Tokenizer", lower_case_bytes, "Paris and Rome"),
+        ("LlamaTokenizer", nothing_before_the_first_word, "Mary gave"),
+    ],
+)
+def test_texts_are_cut_as_the_file_says(declared, make, text, place, caplog):
+    """Not as the class that is named: transformers 5 builds it anew without the file's rules."""
+    folder = of_class(place(), declared, make())
+    expected = make().encode(text).ids
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    assert type(theirs).__name__ == declared and theirs(text)["input_ids"] != expected
+    assert load_tokenizer(folder)(text)["input_ids"] == expected
+    (line,) = caplog.messages
+    assert f"reads its tokenizer as {declared}, which cuts 'Hello world' into" in line
+
+
+def test_a_class_that_cuts_as_the_file_says_is_kept(place, caplog):
+    same = Tokenizer.from_str(make_tokenizer().backend_tokenizer.to_str())
+    folder = of_class(place(), "GPT2Tokenizer", same)
+    assert type(load_tokenizer(folder)) is transformers.GPT2Tokenizer and not caplog.messages
