@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help quickstart real test test-all lint bench settings hooks install
+.PHONY: help quickstart real test test-all lint bench settings docs hooks install
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -39,6 +39,9 @@ bench: .venv/installed ## speed against the model's own forward and backward pas
 settings: .venv/installed ## docs/settings.md again, from the dataclasses
 	$(BIN)/python scripts/settings_table.py
 
+docs: .venv/installed ## the documentation's site in build/site, with warnings as errors
+	$(BIN)/python scripts/docs_site/make_site.py
+
 hooks: .venv/installed ## the linters before every commit, by pre-commit
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pre-commit
 	$(BIN)/pre-commit install
@@ -49,5 +52,5 @@ install: .venv/installed ## the environment, with all that developers need
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
-		-c constraints.txt -e ".[dev]"
+		-c constraints.txt -e ".[dev,docs]"
 	touch $@

@@ -19,10 +19,12 @@ from conftest import randomised
 from tokenizers_of_texts import of_words
 
 import tasks
+from circuits.graph import Circuit
+from circuits.metrics import METRICS
 from circuits.models import HookedModel
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("tasks/**/*.md")])]
+DOCUMENTS = [ROOT / "README.md", *sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("tasks/**/*.md")])]
 EXAMPLE = re.compile(
     r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```python\n(?P<source>.*?)```", re.S
 )
@@ -84,12 +86,20 @@ def write_files(folder, words):
     (folder / "articles.jsonl").write_text("\n".join(map(json.dumps, articles)))
 
 
+def write_circuit(folder, model):
+    """The circuit that a reader has found on the command line by then."""
+    (folder / "ioi").mkdir()
+    Circuit.full(model.layout).save(folder / "ioi" / "circuit.json")
+
+
 @pytest.mark.parametrize("document", WITH_EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
 @pytest.mark.exhaustive_but("README.md", "docs/tasks.md")
 def test_examples_run(document, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path, words)
     names = given(words, LAYERS.get(document.name, 2))
+    write_circuit(tmp_path, names["model"])
+    monkeypatch.setattr("circuits.metrics.METRICS", dict(METRICS))  # a page adds one
     for line, source, reason in examples(document):
         if reason is None:
             short = re.sub(r"\bn=(\d+)", lambda n: f"n={min(PAIRS, int(n[1]))}", source)

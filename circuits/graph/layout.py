@@ -330,6 +330,7 @@ class Layout:
         """How a layout stands in a result file: as `to_dict` says."""
         return core_schema.no_info_plain_validator_function(
             cls.from_dict,
+            json_schema_input_schema=core_schema.dict_schema(core_schema.str_schema()),
             serialization=core_schema.plain_serializer_function_ser_schema(
                 cls.to_dict, when_used="json"
             ),

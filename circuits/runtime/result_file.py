@@ -29,7 +29,9 @@ from circuits.runtime.files import read_json, write_json
 
 MaybeUndefined = Annotated[
     float,
-    BeforeValidator(lambda value: math.nan if value is None else value),
+    BeforeValidator(
+        lambda value: math.nan if value is None else value, json_schema_input_type=float | None
+    ),
     PlainSerializer(lambda value: value if math.isfinite(value) else None, when_used="json"),
 ]
 """A float, NaN where it is undefined; null in JSON."""
@@ -46,6 +48,7 @@ class AsList:
     ) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
             self._read,
+            json_schema_input_schema=core_schema.list_schema(),
             serialization=core_schema.plain_serializer_function_ser_schema(
                 self._write, when_used="json"
             ),

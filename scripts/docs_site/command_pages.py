@@ -1,0 +1,52 @@
+"""The page of the command line: every verb with its flags, as `--help` says them."""
+
+from __future__ import annotations
+
+import inspect
+
+import typer
+
+from circuits.cli.app import app
+
+PAGE = "reference/commands.md"
+_HEAD = """# Command line
+
+`circuits VERB --help` says the same in the terminal, and `circuits --install-completion` teaches
+the shell verbs, flags, tasks and models. What a setting means in full is in the [table of every
+setting](../settings.md).
+"""
+
+
+def page() -> str:
+    """The page.
+
+    Returns:
+        Markdown.
+    """
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    lines = [_HEAD]
+    for name, verb in group.commands.items():
+        lines += [f"## circuits {name}", "", *_told(inspect.cleandoc(verb.help or "")), ""]
+        context = typer.Context(verb, info_name=name)
+        records = (one.get_help_record(context) for one in verb.get_params(context))
+        lines += ["| flag | meaning |", "|---|---|"]
+        lines += [f"| `{_cell(flag)}` | {_cell(said)} |" for flag, said in filter(None, records)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _told(help_text: str) -> list[str]:
+    """Paragraphs of a help text, with examples as code."""
+    told = []
+    for paragraph in help_text.split("\n\n"):
+        said, mark, example = paragraph.partition("Example: ")
+        if said.strip():
+            told += [said.replace("<", "&lt;").strip(), ""]
+        if mark:
+            told += ["```", " ".join(example.split()), "```", ""]
+    return told
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "&#124;" if "`" in text else "\\|")

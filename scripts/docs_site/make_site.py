@@ -1,0 +1,91 @@
+"""Build the documentation's site into build/site, which opens from the disk: build/site/index.html.
+
+Pages are the documents, the notebooks as text, the Python reference from the docstrings, the verbs
+from their help, and the file formats from the classes. A warning, a link that leads nowhere, or
+anything that a page would load from a network ends the build with status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import link_check
+import source_pages
+import yaml
+
+from circuits.runtime.files import drop_folder
+
+SOURCES = source_pages.ROOT / "build" / "docs"
+SITE = source_pages.ROOT / "build" / "site"
+CONFIGURATION = source_pages.ROOT / "mkdocs.yml"
+
+
+def write_sources(folder: Path) -> None:
+    """Write what the site is made from.
+
+    Args:
+        folder: made anew.
+    """
+    import api_pages  # these import every package, which --help need not
+    import command_pages
+    import format_pages
+
+    made = source_pages.contents(source_pages.places())
+    written = {
+        **api_pages.pages(),
+        **format_pages.pages(),
+        command_pages.PAGE: command_pages.page(),
+    }
+    made.update({name: text.encode() for name, text in written.items()})
+    if folder.exists():
+        drop_folder(folder)
+    for name, content in made.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def menu_faults(sources: Path, configuration: Path) -> list[str]:
+    """Pages that no menu leads to.
+
+    Args:
+        sources: the folder of the site's sources.
+        configuration: the YAML file whose `nav` is the menu.
+
+    Returns:
+        A line for each.
+    """
+    menu = yaml.safe_load(configuration.read_text(encoding="utf-8"))["nav"]
+    listed = {*_leaves(menu)}
+    pages = {path.relative_to(sources).as_posix() for path in sources.rglob("*.md")}
+    return [f"{name}: not in the menu of {configuration.name}" for name in sorted(pages - listed)]
+
+
+def _leaves(menu: object) -> Iterator[str]:
+    if isinstance(menu, str):
+        yield menu
+    elif isinstance(menu, list | dict):
+        for part in menu.values() if isinstance(menu, dict) else menu:
+            yield from _leaves(part)
+
+
+def main() -> None:
+    """Build, and say what is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.parse_args()
+    write_sources(SOURCES)
+    wrong = menu_faults(SOURCES, CONFIGURATION)
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
+    built = subprocess.run(command, cwd=source_pages.ROOT, check=False)
+    wrong += link_check.faults(SITE)
+    for line in wrong:
+        print(line, file=sys.stderr)
+    raise SystemExit(built.returncode or int(bool(wrong)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The site's pages that are kept in the repository: which they are, and their links on the site.
+
+Documents link to one another by their places in the repository, so that they can be read there. On
+the site the README is the home page, notebooks are pages, and files that the site does not have
+(sources, tests) are named without a link.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from notebook_pages import as_markdown
+
+ROOT = Path(__file__).parents[2]
+_LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+_ELSEWHERE = re.compile(r"[a-z]+:|#")
+_FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
+
+
+def places(root: Path = ROOT) -> dict[str, str]:
+    """Where each file of the repository that the site shows stands on the site.
+
+    Args:
+        root: the repository.
+
+    Returns:
+        Its path in the repository, and its path among the site's sources.
+    """
+    found = {
+        "README.md": "index.md",
+        "CHANGELOG.md": "changelog.md",
+        "CONTRIBUTING.md": "contributing.md",
+        "CITATION.cff": "CITATION.cff",
+    }
+    for path in sorted((root / "docs").rglob("*")):
+        if path.is_file():
+            found[_name(root, path)] = _name(root / "docs", path)
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        found[_name(root, path)] = f"tutorials/{path.stem}.md"
+    for path in sorted((root / "tasks" / "builtin").glob("*/README.md")):
+        found[_name(root, path)] = f"tasks/{path.parent.name}.md"
+    return found
+
+
+def contents(where: Mapping[str, str], root: Path = ROOT) -> dict[str, bytes]:
+    """Every file of `places` as the site has it.
+
+    Args:
+        where: what `places` gave.
+        root: the repository.
+
+    Returns:
+        Contents by path among the site's sources; of a notebook also the notebook itself.
+    """
+    made: dict[str, bytes] = {}
+    for source, target in where.items():
+        path = root / source
+        if path.suffix == ".ipynb":
+            made[str(PurePosixPath(target).with_suffix(".ipynb"))] = path.read_bytes()
+            text = as_markdown(path)
+        elif path.suffix == ".md":
+            text = path.read_text(encoding="utf-8")
+        else:
+            made[target] = path.read_bytes()
+            continue
+        made[target] = with_site_links(text, source, where).encode()
+    return made
+
+
+def with_site_links(text: str, source: str, where: Mapping[str, str]) -> str:
+    """A document whose links to files lead to their places on the site.
+
+    Args:
+        text: Markdown.
+        source: the document's path in the repository.
+        where: what `places` gave.
+
+    Returns:
+        The text. A link to a file that the site lacks is its label alone; code is left alone.
+    """
+    here = posixpath.dirname(where[source])
+
+    def replaced(link: re.Match[str]) -> str:
+        mark, label, aim = link.groups()
+        if _ELSEWHERE.match(aim):
+            return link[0]
+        path, hash_, anchor = aim.partition("#")
+        target = where.get(posixpath.normpath(posixpath.join(posixpath.dirname(source), path)))
+        if target is None:
+            return str(label)
+        return f"{mark}[{label}]({posixpath.relpath(target, here or '.')}{hash_}{anchor})"
+
+    parts = _FENCE.split(text)
+    return "".join(part if part.startswith("```") else _LINK.sub(replaced, part) for part in parts)
+
+
+def _name(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
