@@ -9,9 +9,9 @@ A tokenizer has to write a year as one token for its last two digits after whate
 century (" 17" and "32"), as GPT-2's does for most years; those that it writes otherwise (" 1776")
 are not used. Splits share no event.
 
-With `digits=1`, for tokenizers that write every digit by itself (SmolLM2's, Gemma's), the prompt
-goes on to the decade, "from the year 1734 to the year 173": right are 5 to 9, wrong 0 to 4, and the
-corrupted prompt has 1730.
+With `digits=1`, for tokenizers that write every digit by itself (SmolLM2's, Gemma's, Qwen's) or
+three together (Llama 3's, GPT-4's: "173" and "2"), the prompt goes on to the decade, "from the year
+1734 to the year 173": right are 5 to 9, wrong 0 to 4, and the corrupted prompt has 1730.
 """
 
 from __future__ import annotations
@@ -162,10 +162,15 @@ def _two_digits(
 
 
 def _refusal(tokenizer: PreTrainedTokenizerBase) -> CircuitsError:
+    try:
+        _decades(tokenizer)
+        advice = "digits=1 works with it"
+    except CircuitsError:
+        advice = "use another task"
     return CircuitsError(
         "greater-than: this tokenizer does not write every two-digit number after a century as "
         f"one token of its own ({_written(tokenizer)}; needed are ' 17' and '32', as GPT-2 has "
-        "them); where every digit is a token, use digits=1; else another task"
+        f"them); {advice}"
     )
 
 

@@ -1,13 +1,11 @@
 """`circuits compare`: what it writes, says and refuses."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import killing
 import pytest
 import torch
-from killing import ENVIRONMENT
 from typer.testing import CliRunner
 
 import circuits
@@ -65,9 +63,7 @@ def test_files_are_ordered_by_step_and_make_a_page(scored, tmp_path):
 @pytest.mark.exhaustive
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(scored, tmp_path):
     worker = Path(__file__).with_name("compare_worker.py")
-    command = [sys.executable, str(worker), str(tmp_path), "3", *map(str, scored[:2])]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
+    killing.run(worker, tmp_path, 3, *scored[:2], said=tmp_path / "said.txt")
     whole = (tmp_path / "whole" / "comparison.json").read_bytes()
     events = json.loads((tmp_path / "events.json").read_text())
     every = events.pop("whole")

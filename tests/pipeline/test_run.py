@@ -1,18 +1,16 @@
 """The whole pipeline in miniature: every output is there, makes sense, and survives a kill."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import killing
 import pytest
 import torch
 import yaml
 
+from circuits import cli
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, EdgeScores
 from circuits.importance import critical_layers
@@ -56,6 +54,7 @@ UNASKED = [
     "evaluation.quality=null",
 ]
 NAMES = ["base", "step-12", "step-24"]
+MAIN = Path(cli.__file__).with_name("__main__.py")
 
 
 @pytest.fixture(scope="module")
@@ -228,21 +227,19 @@ def test_killed_runs_end_with_the_same_scores(tmp_path):
     small += ["pairs.score=8", "pairs.evaluate=4", "comparison.sizes=[0.1]"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run(load_recipe("quickstart", small), whole, progress=False)
-    arguments = [option for override in small for option in ("--set", override)]
-    command = [sys.executable, "-m", "circuits.cli", "run", "quickstart", "--quiet"]
-    command += ["--out", str(killed), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for landmark in ["checkpoints/state.pt", "scores/base.safetensors"]:
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    arguments = ["run", "quickstart", "--quiet", "--out", killed]
+    arguments += [option for override in small for option in ("--set", override)]
+    for landmark in ["checkpoints/*state*", "scores/base.safetensors"]:
+        process = killing.start(MAIN, *arguments)
         deadline = time.monotonic() + 600
-        while not list(killed.glob(landmark.replace("state.pt", "*state*"))):
-            assert process.poll() is None, "ended before it could be killed"
+        while not list(killed.glob(landmark)):
+            assert process.is_alive(), "ended before it could be killed"
             assert time.monotonic() < deadline, f"{landmark} did not appear"
             time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         assert not (killed / "report.html").exists()
-    subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
+    killing.run(MAIN, *arguments, said=tmp_path / "said.txt")
     for name in ("base", "step-3", "step-6"):
         for file in (f"scores/{name}.safetensors", f"circuits/{name}.json"):
             assert (killed / file).read_bytes() == (whole / file).read_bytes(), file

@@ -3,14 +3,12 @@
 import json
 import os
 import pickle
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+import killing
 import pytest
 import torch
-from killing import ENVIRONMENT
 from safetensors.torch import save_file
 
 from circuits.attribution import attribute
@@ -174,7 +172,7 @@ def test_what_was_begun_goes_on_with_less_room(tmp_path, monkeypatch):
 @pytest.mark.exhaustive
 def test_killed_in_the_midst_of_writing(tmp_path):
     worker = Path(__file__).with_name("rows_worker.py")
-    subprocess.run([sys.executable, worker, tmp_path], env=ENVIRONMENT, check=True, timeout=600)
+    killing.run(worker, tmp_path, said=tmp_path / "said.txt")
     whole = (tmp_path / "whole" / "scores.safetensors").read_bytes()
     killed = json.loads((tmp_path / "killed.json").read_text())
     assert len(killed) == 3 and sum(left < 12 for left in killed.values()) >= 2

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
+import killing
 import pytest
-from killing import ENVIRONMENT
 
 from circuits.tuning.training_log import TrainingLog
 
@@ -17,11 +15,7 @@ MOMENTS = 3
 
 def run(model_folder, out, kind):
     """The folder of the run that went through, and those of the runs that were killed."""
-    command = [sys.executable, str(WORKER), str(model_folder("gpt2")), str(out)]
-    done = subprocess.run(
-        [*command, str(MOMENTS), kind], capture_output=True, text=True, env=ENVIRONMENT
-    )
-    assert done.returncode == 0, done.stderr
+    killing.run(WORKER, model_folder("gpt2"), out, MOMENTS, kind, said=out / "said.txt")
     killed = sorted(out.glob("killed-*"))
     assert len(killed) == MOMENTS
     return out / "whole", killed

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import killing
 import pytest
 import torch
 from killing import ENVIRONMENT
@@ -17,26 +19,46 @@ from circuits.tuning.training_log import TrainingLog
 WORKER = Path(__file__).with_name("launch_worker.py")
 
 
-def launch(model_folder, out, processes, **environment):
-    """The exit status of a launch, and what it said."""
+def launch(model_folder, out):
+    """In two processes, as a user starts them."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu"]
-    command += ["--num_processes", str(processes), "--num_machines", "1", "--dynamo_backend", "no"]
+    command += ["--num_processes", "2", "--num_machines", "1", "--dynamo_backend", "no"]
     command += ["--mixed_precision", "no", "--main_process_port", "0"]
-    here = {**os.environ, **ENVIRONMENT, "OMP_NUM_THREADS": "1", **environment}
     done = subprocess.run(
         [*command, str(WORKER), str(model_folder("gpt2")), str(out)],
         capture_output=True,
         text=True,
-        env=here,
+        env={**os.environ, **ENVIRONMENT, "OMP_NUM_THREADS": "1"},
     )
-    return done.returncode, done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def forks(model_folder, out, n, **environment):
+    """Exit statuses of as many processes, each told its place as a launcher would tell it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    places = [
+        {"WORLD_SIZE": str(n), "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(n)
+    ]
+    started = [
+        killing.start(
+            *(WORKER, model_folder("gpt2"), out),
+            said=out.with_name(f"said-{rank}.txt"),
+            **(environment if n == 1 else {**environment, **shared, **place}),
+        )
+        for rank, place in enumerate(places)
+    ]
+    for process in started:
+        process.join(timeout=300)
+    return [process.exitcode for process in started]
 
 
 @pytest.mark.exhaustive
 def test_two_processes_train_as_one(model_folder, tmp_path):
-    for name, processes in (("one", 1), ("two", 2)):
-        status, said = launch(model_folder, tmp_path / name, processes)
-        assert status == 0, said
+    assert forks(model_folder, tmp_path / "one", 1) == [0]
+    launch(model_folder, tmp_path / "two")
     one, two = (TrainingLog.load(tmp_path / name / "training_log.json") for name in ("one", "two"))
     assert len(one.steps) == 7 and one.steps[0].loss > one.steps[-1].loss + 0.1
     for first, second in ((one.steps, two.steps), (one.validation, two.validation)):
@@ -51,14 +73,17 @@ def test_two_processes_train_as_one(model_folder, tmp_path):
     for name, tensor in expected.items():
         assert torch.allclose(found[name], tensor, atol=1e-3 * float(tensor.abs().max())), name
 
-    status, _ = launch(model_folder, tmp_path / "killed", 2, STOP_AT="6")
-    assert status != 0
+    # The launcher's own bytes differ from those of forks in the last bit: forks with forks.
+    assert forks(model_folder, tmp_path / "forked", 2) == [0, 0]
+    assert forks(model_folder, tmp_path / "killed", 2, STOP_AT="6") == [9, 9]
     assert list((tmp_path / "killed").glob("state-4/checkpoint-4/optimizer.pt"))
-    status, said = launch(model_folder, tmp_path / "killed", 2)
-    assert status == 0, said
+    assert forks(model_folder, tmp_path / "killed", 2) == [0, 0]
     for step in ("step-3", "step-7"):
         weights = Path(step, "model.safetensors")
-        killed, whole = tmp_path / "killed" / weights, tmp_path / "two" / weights
+        killed, whole = tmp_path / "killed" / weights, tmp_path / "forked" / weights
         assert killed.read_bytes() == whole.read_bytes()
-    names = [sorted(path.name for path in (tmp_path / out).iterdir()) for out in ("two", "killed")]
-    assert names[0] == names[1]
+    names = [
+        sorted(path.name for path in (tmp_path / out).iterdir())
+        for out in ("two", "forked", "killed")
+    ]
+    assert names[0] == names[1] == names[2]

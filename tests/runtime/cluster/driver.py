@@ -1,10 +1,13 @@
 """A process of its own that scores with two workers, batch by batch, for tests that stop it.
 
-Arguments: folder of a model, pickled pairs, partial file, steps.
+After so many pairs it waits for its end, while its workers go on.
+
+Arguments: folder of a model, pickled pairs, partial file, pairs to keep before it waits.
 """
 
 import pickle
 import sys
+import time
 from pathlib import Path
 
 from circuits.attribution import attribute
@@ -16,8 +19,18 @@ from circuits.runtime.resume import PartialResults
 
 if __name__ == "__main__":
     module._EVERY = module._COST = 0  # written after every batch
+    keep, kept = PartialResults.keep, []
+
+    def keep_and_wait(self, index):
+        keep(self, index)
+        kept.extend(index)
+        if len(kept) == int(sys.argv[4]):
+            Path(sys.argv[3]).with_name("waits").touch()
+            time.sleep(600)
+
+    PartialResults.keep = keep_and_wait
     model = HookedModel.from_pretrained(sys.argv[1], device="cpu")
     pairs = pickle.loads(Path(sys.argv[2]).read_bytes())
     options = RunOptions(1, engine=RayEngine(workers=2))
     with PartialResults(sys.argv[3]) as resume:
-        attribute(model, pairs, "eap-ig", steps=int(sys.argv[4]), options=options, resume=resume)
+        attribute(model, pairs, "eap-ig", options=options, resume=resume)
