@@ -24,12 +24,13 @@ def close(found, expected):
 @pytest.mark.parametrize("name", ["gpt2", "gemma2", "gptj", "t5"])
 @pytest.mark.exhaustive_but("gpt2", "gemma2")
 def test_equal_corrupting_every_edge_in_a_run_of_its_own(name, hooked, random_pairs):
-    """All of them, as a method and by name; the oracle, which is slow, every third."""
+    """All of them, as a method and by name; the oracle, which is slow, some."""
+    every = 12 if name == "t5" else 3
     model, pairs = hooked(name), random_pairs(n=3, lengths=[9, 7, 9], answers=2)
     exact = circuits.attribute(model, pairs, "exact", per_example=True)
     batch = next(pairs.batches(3))
-    edges = model.layout.mask.nonzero()[::3].T
-    expected = single_edges(model, batch, METRICS["logit-difference"], every=3)
+    edges = model.layout.mask.nonzero()[::every].T
+    expected = single_edges(model, batch, METRICS["logit-difference"], every=every)
     close(exact.per_example[batch.index][:, *edges], expected[:, *edges])
     assert not exact.matrix[~model.layout.mask].any()
 
