@@ -77,9 +77,12 @@ if TYPE_CHECKING:
     from circuits.intervention.patching import Patching, PatchSpec, patch, path_patch
     from circuits.masks import LearnedMask, MaskConfig, learn_mask
     from circuits.model_diff import ModelDiff, diff_models
+    from circuits.model_diff.restoration import restore_neurons
+    from circuits.model_diff.restored import Restoration
     from circuits.models import HookedModel
     from circuits.options.engine import RayEngine
     from circuits.options.ensemble import EnsembleConfig
+    from circuits.options.restoration import RestorationConfig
     from circuits.options.run import RunOptions
     from circuits.options.tuning import LoraProtocol
     from circuits.runs import MissingResultError, RunFolder, open_run
@@ -87,6 +90,7 @@ if TYPE_CHECKING:
     from circuits.runtime.resume import PartialResults, Pieces
     from circuits.statistics.estimate import Estimate, Estimates
     from circuits.study import Study
+    from circuits.tuning.adapter_circuits import AdapterCircuits, compare_adapter_circuits
     from circuits.tuning.conditions import lora_targets
     from circuits.tuning.lora_comparison import ComparedExamples, compare_lora_targets
     from circuits.tuning.lora_result import LoraComparison
@@ -163,16 +167,20 @@ _HOMES = {
     "circuits.intervention.patching": ("PatchSpec", "Patching", "patch", "path_patch"),
     "circuits.masks": ("LearnedMask", "MaskConfig", "learn_mask"),
     "circuits.model_diff": ("ModelDiff", "diff_models"),
+    "circuits.model_diff.restoration": ("restore_neurons",),
+    "circuits.model_diff.restored": ("Restoration",),
     "circuits.models": ("HookedModel",),
     "circuits.runs": ("MissingResultError", "RunFolder", "open_run"),
     "circuits.runtime.resume": ("PartialResults", "Pieces"),
     "circuits.options.engine": ("RayEngine",),
     "circuits.options.ensemble": ("EnsembleConfig",),
     "circuits.runtime.cluster.pool": ("close_engine",),
+    "circuits.options.restoration": ("RestorationConfig",),
     "circuits.options.run": ("RunOptions",),
     "circuits.statistics.estimate": ("Estimate", "Estimates"),
     "circuits.study": ("Study",),
     "circuits.options.tuning": ("LoraProtocol",),
+    "circuits.tuning.adapter_circuits": ("AdapterCircuits", "compare_adapter_circuits"),
     "circuits.tuning.conditions": ("lora_targets",),
     "circuits.tuning.lora_comparison": ("ComparedExamples", "compare_lora_targets"),
     "circuits.tuning.lora_result": ("LoraComparison",),
@@ -183,6 +191,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AblatedModel",
+    "AdapterCircuits",
     "Circuit",
     "CircuitEvaluation",
     "CircuitsError",
@@ -235,6 +244,8 @@ __all__ = [
     "RatioSearch",
     "RayEngine",
     "Reliability",
+    "Restoration",
+    "RestorationConfig",
     "RunFolder",
     "RunOptions",
     "Stability",
@@ -251,6 +262,7 @@ __all__ = [
     "choose_weights",
     "close_engine",
     "compare",
+    "compare_adapter_circuits",
     "compare_lora_targets",
     "completeness",
     "cross_evaluate",
@@ -274,6 +286,7 @@ __all__ = [
     "path_patch",
     "plot",
     "reliability",
+    "restore_neurons",
     "robustness",
     "select",
     "select_nodes",

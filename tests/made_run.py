@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 
 import torch
-from made_training import lora, training_log
+from made_adapters import lora_circuits, restoration
+from made_training import estimate, lora, training_log
 
 from circuits.comparison import compare
 from circuits.comparison.cross_evaluation import CrossEvaluation, Row
@@ -31,16 +32,11 @@ from circuits.model_diff.diff import ModelDiffs, summarize
 from circuits.model_diff.documents import DocumentDiffs
 from circuits.runs.records import Environment, ExampleFile, ExampleSentence, Segment
 from circuits.runtime.files import write_text
-from circuits.statistics.estimate import Estimate
 
 ORDER = ("base", "step-100", "step-200", "step-300")
 LAYOUT = Layout(n_layers=4, n_heads=4, n_kv_heads=4)
 FRACTIONS = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 N = 24
-
-
-def estimate(value: float, half: float = 0.03, n: int = 100) -> Estimate:
-    return Estimate(value, value - half, value + half, n)
 
 
 def curve(name: str, exponent: float) -> Curve:
@@ -206,17 +202,17 @@ def write_model_diff(folder: Path, draw: torch.Generator) -> None:
     ).save(folder / "model_diff.json")
 
 
-def write_cross_evaluation(folder: Path) -> None:
+def write_cross_evaluation(path: Path, models: tuple[str, ...] = ORDER) -> None:
     rows = [
         Row(
             model,
             0.2 + place,
             -0.1 - place,
-            tuple(estimate(0.9 - 0.2 * abs(place - other)) for other in range(len(ORDER))),
-            tuple(estimate(0.2 * abs(place - other)) for other in range(len(ORDER))),
+            tuple(estimate(0.9 - 0.2 * abs(place - other)) for other in range(len(models))),
+            tuple(estimate(0.2 * abs(place - other)) for other in range(len(models))),
             estimate(0.02),
         )
-        for place, model in enumerate(ORDER)
+        for place, model in enumerate(models)
     ]
     vanishing = "faithfulness is not defined: <both> are 0"
     rows[0] = Row("base", math.nan, math.nan, undefined=vanishing)
@@ -225,10 +221,10 @@ def write_cross_evaluation(folder: Path) -> None:
         data=DataRecord(task="newsroom", split="test", n=100, fingerprint="7e57"),
         pairs=tuple(f"pair-{number}" for number in range(100)),
         n=100,
-        circuits=ORDER,
-        sizes=(40, 41, 42, 43),
+        circuits=models,
+        sizes=tuple(range(40, 40 + len(models))),
         rows=tuple(rows),
-    ).save(folder / "cross_evaluation.json")
+    ).save(path)
 
 
 def patching() -> Patching:
@@ -320,8 +316,13 @@ def write_run(folder: Path) -> None:
     write_evaluation(folder, draw)
     found = compare(scores, names=ORDER, sizes=(0.02, 0.05, 0.1), n_resamples=60)
     found.save(folder / "comparison.json")
-    write_cross_evaluation(folder)
+    write_cross_evaluation(folder / "cross_evaluation.json")
     write_model_diff(folder, draw)
+    beside = lora_circuits(found, ORDER[0], ORDER[-2], ORDER[-1])
+    beside.save(folder / "lora_circuits.json")
+    names = (beside.base, *beside.adapters, beside.tuned)
+    write_cross_evaluation(folder / "lora_cross_evaluation.json", names)
     lora().save(folder / "lora.json")
     patching().save(folder / "patching.json")
+    restoration(ORDER[0], ORDER[-1]).save(folder / "restoration.json")
     write_rest(folder)

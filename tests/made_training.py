@@ -14,6 +14,10 @@ from circuits.tuning.rouge import SummaryMeans
 from circuits.tuning.training_log import TrainingLog, TrainingStep, ValidationStep
 
 
+def estimate(value: float, half: float = 0.03, n: int = 100) -> Estimate:
+    return Estimate(value, value - half, value + half, n)
+
+
 def lora() -> LoraComparison:
     """A comparison in which the standard condition is best by loss, seed by seed."""
     targets = (

@@ -13,7 +13,7 @@ from itertools import pairwise
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from circuits.comparison.agreement import DRAWN, SIZED, WHOLE, agreement
+from circuits.comparison.agreement import DRAWN, agreement
 from circuits.comparison.changes import (
     Strengths,
     edge_changes,
@@ -21,13 +21,13 @@ from circuits.comparison.changes import (
     strength_changes,
     total_changes,
 )
-from circuits.comparison.circuit_similarity import CircuitSimilarity, SimilarityEstimate
 from circuits.comparison.evolution import Comparison, Evolution
 from circuits.comparison.kept import from_tensors, to_tensors
+from circuits.comparison.overlap import circuit_sizes, overlap_of
 from circuits.comparison.trajectory import trajectory
 from circuits.comparison.variance import decompose_variance
 from circuits.errors import CircuitsError
-from circuits.graph import EdgeScores, Layout
+from circuits.graph import EdgeScores
 from circuits.graph.edge_values import EdgeValues
 from circuits.graph.paired import require_paired
 from circuits.options.run import RunOptions
@@ -71,7 +71,7 @@ def compare(
     names = _names(scores, names)
     require_paired(scores, names)
     layout = scores[0].layout
-    counts = _counts(sizes, layout)
+    counts = circuit_sizes(sizes, layout)
     values = [EdgeValues.of(one) for one in scores]
     weights = resample_weights(len(values[0]), n_resamples, seed=options.seed)
     strengths = [Strengths.of(one) for one in values]
@@ -114,6 +114,7 @@ def compare(
             "seed": options.seed,
         }
         tables, variance = from_tensors(rows, resume.once(identity, found))
+        overlap = overlap_of((names[i], names[j]), measures, counts, layout)
         comparisons.append(
             Comparison(
                 before=names[i],
@@ -122,9 +123,9 @@ def compare(
                 edges=tables["edges"],
                 node_strengths=tables["node_strengths"],
                 node_totals=tables["node_totals"],
-                spearman=measures[WHOLE.index("spearman")],
-                weighted_jaccard=measures[WHOLE.index("weighted_jaccard")],
-                sizes=_at_sizes(measures[len(WHOLE) :], counts, layout),
+                spearman=overlap.spearman,
+                weighted_jaccard=overlap.weighted_jaccard,
+                sizes=overlap.sizes,
                 variance=variance,
             )
         )
@@ -145,21 +146,6 @@ def compare(
     )
 
 
-def _at_sizes(
-    measures: Sequence[SimilarityEstimate], counts: Sequence[int], layout: Layout
-) -> tuple[CircuitSimilarity, ...]:
-    """measures: `SIZED` for each size in turn."""
-    starts = range(0, len(measures), len(SIZED))
-    return tuple(
-        CircuitSimilarity(
-            count,
-            count / layout.n_edges,
-            **dict(zip(SIZED, measures[start : start + len(SIZED)], strict=True)),
-        )
-        for count, start in zip(counts, starts, strict=True)
-    )
-
-
 def _names(scores: Sequence[EdgeScores], names: Sequence[str] | None) -> tuple[str, ...]:
     if len(scores) < 2:
         raise CircuitsError(f"{len(scores)} checkpoint to compare; it takes at least two")
@@ -170,22 +156,6 @@ def _names(scores: Sequence[EdgeScores], names: Sequence[str] | None) -> tuple[s
     if len(set(names)) != len(names):
         raise CircuitsError(f"two checkpoints share a name: {', '.join(names)}")
     return tuple(names)
-
-
-def _counts(sizes: Sequence[int | float], layout: Layout) -> tuple[int, ...]:
-    """Sizes as counts of edges, ascending, without repeats."""
-    counts = set()
-    for size in sizes:
-        count = size if isinstance(size, int) else max(1, round(size * layout.n_edges))
-        if not 1 <= count <= layout.n_edges:
-            raise CircuitsError(
-                f"a circuit of size {size}; it must be 1 to {layout.n_edges} edges, or a share "
-                "above 0 and up to 1.0"
-            )
-        counts.add(count)
-    if not counts:
-        raise CircuitsError("no circuit sizes to compare at")
-    return tuple(sorted(counts))
 
 
 def _identical(before: EdgeValues, after: EdgeValues) -> bool:

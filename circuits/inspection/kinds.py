@@ -18,11 +18,13 @@ from circuits.graph.score_files import EdgeScoresFile, NodeScoresFile
 from circuits.intervention.patching import Patching
 from circuits.masks import MaskRecord
 from circuits.model_diff import ModelDiffs
+from circuits.model_diff.restored import Restoration
 from circuits.runs.records import Environment, ExampleFile
 from circuits.runtime.display import Displayed
 from circuits.runtime.result_file import ResultFile
 from circuits.search import HeadPruning, Search
 from circuits.search.result import StoppedSearch
+from circuits.tuning.adapter_circuits import AdapterCircuits
 from circuits.tuning.lora_result import BaseResult, LoraComparison, RunResult, TrialResult
 from circuits.tuning.training_log import TrainingLog
 
@@ -60,7 +62,9 @@ _KINDS = (
     _plain("every checkpoint's circuit in every checkpoint", CrossEvaluation),
     _plain("one model's circuits on the pairs of several tasks", CrossTasks),
     _plain("what changed inside of models", ModelDiffs),
+    _plain("neurons that got the base's activations", Restoration),
     _plain("a comparison of LoRAs", LoraComparison),
+    _plain("LoRAs' circuits beside a fully fine-tuned model's", AdapterCircuits),
     _plain("the base model in a comparison of LoRAs", BaseResult),
     _plain("one run of a comparison of LoRAs", RunResult),
     _plain("a learning rate tried in a comparison of LoRAs", TrialResult),

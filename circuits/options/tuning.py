@@ -204,6 +204,8 @@ class LoraComparisonOptions(LoraOptions, TrainingOptions, RateGrid):
         validate_every: Steps between validation losses.
         seeds: One run of each condition for each seed.
         draws: Random sets of layers, at least; one for each seed where those are more.
+        circuits: Seeds whose LoRAs of every condition are scored, and their circuits and attention
+            held against the last checkpoint's; 0 leaves that out.
     """
 
     conditions: tuple[LoraCondition, ...] = ("circuit", "random", "standard")
@@ -213,6 +215,7 @@ class LoraComparisonOptions(LoraOptions, TrainingOptions, RateGrid):
     validate_every: Positive = 50
     seeds: tuple[int, ...] = (0, 1)
     draws: Positive = 5
+    circuits: Count = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

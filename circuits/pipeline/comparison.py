@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from circuits.comparison import compare, cross_evaluate
 from circuits.model_diff import ModelDiffs, diff_models
 from circuits.model_diff.hidden import representation_trajectory
+from circuits.model_diff.restoration import restore_neurons
 from circuits.options.run import RunOptions
 from circuits.pipeline.context import BASE, RunContext
 from circuits.pipeline.recipe import plain
@@ -38,8 +41,14 @@ def compare_scores(run: RunContext) -> None:
     )
 
 
-def cross_circuits(run: RunContext) -> None:
-    """Every checkpoint's circuit on every checkpoint."""
+def cross_circuits(
+    run: RunContext, names: Sequence[str] | None = None, file: str = "cross_evaluation"
+) -> None:
+    """Every model's circuit on every model: all checkpoints, or those of these names.
+
+    file: the result's, without its ending, and the stage's name.
+    """
+    names = names or list(run.checkpoints)
     section = run.recipe.comparison
     if section.cross_evaluation is None:
         return
@@ -47,22 +56,22 @@ def cross_circuits(run: RunContext) -> None:
 
     def work(resume: Pieces) -> None:
         found = cross_evaluate(
-            {name: partial(run.model, name) for name in run.checkpoints},
-            {name: run.circuit(name) for name in run.checkpoints},
+            {name: partial(run.model, name) for name in names},
+            {name: run.circuit(name) for name in names},
             pairs,
             metric=run.recipe.attribution.metric,
             n_resamples=section.n_resamples,
             options=run.options(run.recipe.evaluation.batch_size),
             resume=resume,
         )
-        found.save(run.store.path("cross_evaluation.json"))
+        found.save(run.store.path(f"{file}.json"))
 
     run.store.stage_in_pieces(
-        "cross_evaluation",
+        file,
         [section.cross_evaluation, section.n_resamples, run.recipe.seed],
         work,
-        after=["pairs", *(f"circuits/{name}" for name in run.checkpoints)],
-        files=["cross_evaluation.json"],
+        after=["pairs", *(f"circuits/{name}" for name in names)],
+        files=[f"{file}.json"],
     )
 
 
@@ -102,8 +111,35 @@ def diff_checkpoints(run: RunContext) -> None:
 
     run.store.stage_in_pieces(
         "model_diff",
-        [plain(section), run.recipe.seed],
+        [plain(replace(section, restore=None)), run.recipe.seed],
         work,
         after=["pairs", "checkpoints"],
         files=["model_diff.json"],
+    )
+
+
+def put_neurons_back(run: RunContext) -> None:
+    """What is left of fine-tuning where neurons of the last checkpoint do as the base's."""
+    section = run.recipe.model_diff
+    if section is None or section.restore is None:
+        return
+
+    def work(resume: Pieces) -> None:
+        restore_neurons(
+            run.model(run.last),
+            run.model(BASE),
+            run.data.pairs("evaluate"),
+            run.data.pairs("score")[: section.documents],
+            config=section.restore,
+            metric=run.recipe.attribution.metric,
+            options=run.options(section.batch_size),
+            resume=resume,
+        ).renamed(run.last, BASE).save(run.store.path("restoration.json"))
+
+    run.store.stage_in_pieces(
+        "restoration",
+        [plain(section), run.recipe.attribution.metric, run.recipe.seed],
+        work,
+        after=["pairs", "checkpoints"],
+        files=["restoration.json"],
     )

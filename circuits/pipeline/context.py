@@ -11,6 +11,7 @@ from circuits.options.run import RunOptions
 from circuits.pipeline.data import Data
 from circuits.pipeline.recipe import Recipe
 from circuits.pipeline.store import Store
+from circuits.tuning.lora_result import LoraComparison
 
 BASE = "base"
 """The name of the base model among the checkpoints."""
@@ -43,15 +44,29 @@ class RunContext:
         prefix = f"{self.store.folder}/"
         return {name: source.removeprefix(prefix) for name, source in self.checkpoints.items()}
 
+    @cached_property
+    def adapters(self) -> dict[str, str]:
+        """The LoRAs whose circuits are asked for, by name, and where they are, once trained."""
+        section = self.recipe.lora
+        if section is None or not section.circuits:
+            return {}
+        found = LoraComparison.load(self.store.path("lora.json"))
+        seeds = found.seeds[: section.circuits]
+        return {
+            f"{one.condition}-seed-{one.seed}": str(self.store.path("lora", one.adapter))
+            for one in found.runs
+            if one.seed in seeds and one.draw == 0
+        }
+
     @property
     def last(self) -> str:
         """The last checkpoint's name."""
         return list(self.checkpoints)[-1]
 
     def model(self, name: str) -> HookedModel:
-        """A checkpoint, loaded anew."""
+        """A checkpoint, or a LoRA of `adapters`, loaded anew."""
         return HookedModel.from_pretrained(
-            self.checkpoints[name],
+            self.checkpoints.get(name) or self.adapters[name],
             tokenizer=self.recipe.tokenizer,
             device=self.recipe.device,
             dtype=self.recipe.dtype,

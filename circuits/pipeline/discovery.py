@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 from circuits.attribution import attribute
@@ -61,8 +62,11 @@ def check_task(run: RunContext, name: str) -> None:
         found.require_accuracy(section.require_accuracy)
 
 
-def score(run: RunContext, name: str) -> None:
-    """Scores of every edge, example by example."""
+def score(run: RunContext, name: str, *, after: Sequence[str] = ("pairs", "checkpoints")) -> None:
+    """Scores of every edge, example by example.
+
+    after: the stages that made the pairs and the model.
+    """
     section = run.recipe.attribution
     chosen = attribution_of(run.recipe)
 
@@ -83,7 +87,7 @@ def score(run: RunContext, name: str) -> None:
         f"scores/{name}",
         plain(replace(section, require_accuracy=None, recompute=None)),
         work,
-        after=["pairs", "checkpoints"],
+        after=after,
         files=[f"scores/{name}.safetensors", f"scores/{name}.json"],
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from circuits.graph import Circuit
 from circuits.importance import (
@@ -50,7 +51,7 @@ def compare_loras(run: RunContext) -> None:
     diffed = [] if run.recipe.model_diff is None else ["model_diff"]
     run.store.stage(
         "lora",
-        [plain(section), run.data.base],
+        [plain(replace(section, circuits=LoraComparisonOptions.circuits)), run.data.base],
         work,
         after=["pairs", *diffed, f"circuits/{run.last}"],
         files=["lora.json"],

@@ -25,6 +25,7 @@ from circuits.options.engine import RayEngine
 from circuits.options.evaluation import EvalConfig, PerturbationOptions
 from circuits.options.model import ModelOptions
 from circuits.options.patching import PatchSpec
+from circuits.options.restoration import RestorationConfig
 from circuits.options.run import BatchOptions, RecomputeOptions
 from circuits.options.tuning import FinetuneOptions, LoraComparisonOptions
 
@@ -99,9 +100,12 @@ class ModelDiffSection(BatchOptions):
 
     Attributes:
         documents: Clean prompts, of the pairs that edges are scored on.
+        restore: Which neurons of the last checkpoint get the base's activations; None leaves that
+            out. They are chosen on those prompts and judged on the pairs for evaluation.
     """
 
     documents: AtLeastTwo = 64
+    restore: RestorationConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

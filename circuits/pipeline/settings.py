@@ -93,6 +93,10 @@ def _check_lora(recipe: Recipe) -> None:
         raise CircuitsError("lora.seeds: at least 1 is needed")
     if len(set(section.seeds)) != len(section.seeds):
         raise CircuitsError(f"lora.seeds {list(section.seeds)}: no two alike")
+    if section.circuits > len(section.seeds):
+        raise CircuitsError(
+            f"lora.circuits {section.circuits}: there are {len(section.seeds)} seeds (lora.seeds)"
+        )
     with error_context("lora.seeds"):
         for seed in section.seeds:
             replace(settings, seed=seed)

@@ -3,7 +3,7 @@ r"""A run from base model to report, stage by stage.
     pairs -> checkpoints -> quality, performance, scores -> circuits -> evaluation
                                                         \-> comparison
              checkpoints -> patching
-             checkpoints -> model_diff -> lora (with circuits) -> report
+             checkpoints -> model_diff -> lora (with circuits) -> circuits of LoRAs -> report
 
 Every stage is the package's public function on the recipe's settings. A recipe about one model
 leaves out what compares checkpoints.
@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from circuits.models.checkpoints import as_device
-from circuits.pipeline import comparison, discovery, lora, training
+from circuits.pipeline import comparison, discovery, lora, lora_circuits, training
 from circuits.pipeline.context import RunContext
 from circuits.pipeline.data import Data
 from circuits.pipeline.recipe import Recipe
@@ -48,4 +48,6 @@ def _stages(run: RunContext) -> None:
         comparison.compare_scores(run)
         comparison.cross_circuits(run)
         comparison.diff_checkpoints(run)
+        comparison.put_neurons_back(run)
         lora.compare_loras(run)
+        lora_circuits.compare_lora_circuits(run)

@@ -32,6 +32,7 @@ from circuits.plot.figures.panels import balanced
 from circuits.plot.figures.path import HEIGHT, path_views
 from circuits.plot.figures.training import training_curves
 from circuits.plot.plotly_figure import as_figure
+from circuits.tuning.adapter_circuits import AdapterCircuits
 from circuits.tuning.lora_result import LoraComparison
 from circuits.tuning.training_log import TrainingLog
 
@@ -198,7 +199,8 @@ def similarity(evolution: Evolution, *, dark: bool = False) -> Figure:
     shown = evolution.overview
     columns = _columns(shown)
     height = dots_height(len(shown), len(compared.SIMILARITIES), columns, 30)
-    return as_figure(compared.similarity_dots(shown, columns), height=height, dark=dark)
+    plot = compared.similarity_dots({compared.title_of(one): one for one in shown}, columns)
+    return as_figure(plot, height=height, dark=dark)
 
 
 def turnover(evolution: Evolution, *, dark: bool = False) -> Figure:
@@ -337,6 +339,23 @@ def loras(result: LoraComparison, *, dark: bool = False) -> Figure:
     """
     height = dots_height(1, len(result.targets), 1, 36)
     return as_figure(lora_figures.lora_dots(result), height=height, dark=dark)
+
+
+@draw.register
+def lora_circuits(result: AdapterCircuits, *, dark: bool = False) -> Figure:
+    """How similar base and adapters are to a fully fine-tuned model, beside noise ceilings.
+
+    Args:
+        result: what `circuits.compare_adapter_circuits` returned.
+        dark: on a dark ground.
+
+    Returns:
+        A plotly figure, a panel for each model.
+    """
+    panels = {one.model: one for one in result.overlaps}
+    columns = balanced(list(panels))
+    height = dots_height(len(panels), len(compared.SIMILARITIES), columns, 30)
+    return as_figure(compared.similarity_dots(panels, columns), height=height, dark=dark)
 
 
 @draw.register

@@ -13,8 +13,10 @@ from circuits.evaluation import Evaluation
 from circuits.graph import Circuit, EdgeScores
 from circuits.intervention.patching import Patching
 from circuits.model_diff import ModelDiffs
+from circuits.model_diff.restored import Restoration
 from circuits.runs.records import Environment, ExampleFile
 from circuits.runtime.result_file import ResultFile
+from circuits.tuning.adapter_circuits import AdapterCircuits
 from circuits.tuning.lora_result import LoraComparison
 from circuits.tuning.training_log import TrainingLog
 
@@ -116,9 +118,24 @@ class RunFolder:
         return self._load(LoraComparison, "lora.json")
 
     @cached_property
+    def lora_circuits(self) -> AdapterCircuits:
+        """LoRAs' circuits and attention beside the last checkpoint's."""
+        return self._load(AdapterCircuits, "lora_circuits.json")
+
+    @cached_property
+    def lora_cross_evaluation(self) -> CrossEvaluation:
+        """The circuits of base, LoRAs and last checkpoint in each of these models."""
+        return self._load(CrossEvaluation, "lora_cross_evaluation.json")
+
+    @cached_property
     def model_diff(self) -> ModelDiffs:
         """How the last checkpoint differs inside from the base, and the hidden states of all."""
         return self._load(ModelDiffs, "model_diff.json")
+
+    @cached_property
+    def restoration(self) -> Restoration:
+        """What is left of fine-tuning where neurons do as the base's do."""
+        return self._load(Restoration, "restoration.json")
 
     @cached_property
     def recipe(self) -> str:

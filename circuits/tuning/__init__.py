@@ -10,4 +10,5 @@ lora_targets            conditions of a comparison: what is trained; `conditions
 lora_comparison         the conditions compared, at equal steps
 lora_differences        how far they lie apart, over seeds and examples
 lora_result             what a comparison found
+adapter_circuits        whether adapters build the circuit that full fine-tuning builds
 """

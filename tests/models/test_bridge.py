@@ -185,6 +185,13 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
         "cross_evaluate": circuits.cross_evaluate(
             {"a": model}, {"a": circuit}, other, n_resamples=100
         ),
+        "compare_adapter_circuits": circuits.compare_adapter_circuits(
+            dict.fromkeys(("a", "b", "c"), scores),
+            dict.fromkeys(("a", "b", "c"), lambda: model),
+            pairs,
+            base="a",
+            tuned="b",
+        ),
         "diff_models": circuits.diff_models(model, model, pairs, n_resamples=20),
         "choose_ranking": circuits.choose_ranking(model, scores, other, RankingTrials(12)),
         "reliability": circuits.reliability(scores),

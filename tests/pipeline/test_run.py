@@ -352,6 +352,7 @@ def test_data_is_the_file_that_the_task_reads():
         (["model_diff.documents=1"], "model_diff: documents 1: it must be at least 2"),
         (["lora.layers=5"], r"lora\.layers 5: newsroom-gpt2 has 4"),
         (["lora.seeds=[]"], r"lora\.seeds: .*at least 1"),
+        (["lora.circuits=4"], r"lora\.circuits 4: there are 3 seeds"),
         (["lora.seeds=[0,0]"], r"lora\.seeds \[0, 0\]: no two alike"),
         (["lora.seeds=[-1]"], r"lora\.seeds: seed -1"),
         (["dtype=float31"], "unknown dtype 'float31'"),

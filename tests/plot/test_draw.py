@@ -22,6 +22,7 @@ DISPLAYED = [
     "cross_evaluation",
     "patching",
     "lora",
+    "lora_circuits",
     "scores['base']",
     "circuits['base']",
     "evaluation.last.faithfulness",

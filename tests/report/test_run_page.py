@@ -11,6 +11,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from circuits import CircuitsError
+from circuits.comparison.overlap import Overlap
 from circuits.evaluation import CheckpointEvaluation, Evaluation, Undefined
 from circuits.importance import LayerImportance
 from circuits.report import run_page as pages
@@ -275,3 +276,36 @@ def test_masked_sentences_are_marked(html: str) -> None:
     assert masked == ["Lena Voss resigned as mayor of Ardon.", "The step came after protests."]
     assert "<mark>&lt;|endoftext|&gt;&lt;|endoftext|&gt;</mark>" in html
     assert "<mark>Otto Grau </mark>resigned as <mark>judge </mark>of <mark>Senn. </mark>" in html
+
+
+def test_what_adapters_and_neurons_carry_is_told_where_it_was_asked(
+    page: Page, folder: Path
+) -> None:
+    """The control decides what overlap says; a run that does not ask says nothing of it."""
+    assert "Does an adapter build the same circuit?" in page.text
+    assert "circuit-seed-0" in page.text and "0.0123" in page.text
+    found = open_run(folder).lora_circuits
+    assert found.base in found.apart and "random-seed-0" in found.apart
+    assert "The circuit of base, the control, shares less with that of step-300" in page.text
+    sure = found.model_copy(update={"overlaps": tuple(map(_as_like, found.overlaps))})
+    sure.save(folder / "lora_circuits.json")
+    again = Page(write_report(folder).read_text(encoding="utf-8")).text
+    assert "24 examples cannot tell: even the circuit of base, which was not trained" in again
+    assert "all neurons of all MLPs together undo 0.800 [0.770, 0.830]" in page.text
+    assert "the sum of these shares is 0.630" in page.text
+    assert "0.315 (0.310 to 0.320)" in page.text
+    for name in ("lora_circuits.json", "restoration.json"):
+        (folder / name).unlink()
+    without = Page(write_report(folder).read_text(encoding="utf-8")).text
+    assert "build the same circuit" not in without and "few neurons carry it" not in without
+    assert "is not in the run folder" not in without
+
+
+def _as_like(one: Overlap) -> Overlap:
+    """The overlap, with gaps that hold 0."""
+    middle = one.middle
+    wide = replace(middle.edge_jaccard, gap=replace(middle.edge_jaccard.gap, high=0.01))
+    sizes = tuple(
+        replace(size, edge_jaccard=wide) if size is middle else size for size in one.sizes
+    )
+    return replace(one, sizes=sizes)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from circuits.comparison import Comparison
 from circuits.comparison.circuit_similarity import CircuitSimilarity, SimilarityEstimate
+from circuits.comparison.overlap import Overlap
 from circuits.format import compact, estimate, percent
 from circuits.plot.figures.dots import Dot, Series, ValueAxis, dot_panels
 from circuits.plot.figures.panels import axes_of, panel_grid
@@ -30,11 +31,14 @@ def title_of(comparison: Comparison) -> str:
     return f"{comparison.before} → {comparison.after}"
 
 
-def similarity_dots(comparisons: Sequence[Comparison], columns: int) -> Plot:
-    """Between checkpoints on disjoint halves, with the interval of the gap to the noise ceiling."""
+def similarity_dots(compared: Mapping[str, Comparison | Overlap], columns: int) -> Plot:
+    """Between models on disjoint halves, with the interval of the gap to the noise ceiling.
+
+    compared: two models each, by the title of their panel.
+    """
     between, within = [], []
     notes = []
-    for panel, one in enumerate(comparisons):
+    for panel, one in enumerate(compared.values()):
         for row, similarity in enumerate(_similarities(one)):
             if math.isnan(similarity.between) or math.isnan(similarity.within):
                 notes.append((panel, row, "undefined"))
@@ -44,17 +48,17 @@ def similarity_dots(comparisons: Sequence[Comparison], columns: int) -> Plot:
             between.append(Dot(panel, row, similarity.between, *bounds))
             within.append(Dot(panel, row, ceiling))
     return dot_panels(
-        [title_of(one) for one in comparisons],
+        list(compared),
         SIMILARITIES,
         [
             Series(
-                "one checkpoint with itself (noise ceiling)",
+                "one of the two with itself (noise ceiling)",
                 "$control",
                 within,
                 symbol="line-ns-open",
                 size=15,
             ),
-            Series("the two checkpoints", "$positive", between),
+            Series("the two with each other", "$positive", between),
         ],
         ValueAxis("similarity (1 = identical)", span=_span([*between, *within])),
         columns=columns,
@@ -63,7 +67,7 @@ def similarity_dots(comparisons: Sequence[Comparison], columns: int) -> Plot:
     )
 
 
-def _similarities(one: Comparison) -> tuple[SimilarityEstimate, ...]:
+def _similarities(one: Comparison | Overlap) -> tuple[SimilarityEstimate, ...]:
     """In the order of `SIMILARITIES`."""
     size = one.middle
     whole = (one.spearman, one.weighted_jaccard)

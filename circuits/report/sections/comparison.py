@@ -38,7 +38,7 @@ def similarity(run: Run) -> Iterator[Block]:
         "is that of the difference from the grey mark; where it includes the mark, "
         f"{count(found.n)} examples show no difference beyond noise. Shared edges and nodes "
         f"are those of circuits of {count(size.size)} edges ({percent(size.fraction)}).",
-        views={"": similarity_dots(chosen, columns)},
+        views={"": similarity_dots({title_of(one): one for one in chosen}, columns)},
         height=dots_height(len(chosen), len(SIMILARITIES), columns, 30),
         method=Method(
             steps=(
