@@ -5,7 +5,7 @@
 
 `--set` changes keys of the recipe's section `lora`. The run is only read; every training under
 `--out` is kept, so that a killed study goes on, and conditions or seeds that are added later cost
-only themselves. The tables are printed.
+only themselves. The tables are printed; circuits of LoRAs (`circuits`) are made by a run alone.
 """
 
 from __future__ import annotations

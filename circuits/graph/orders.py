@@ -54,12 +54,15 @@ def edge_order(
     *,
     positive_ratio: float | None = None,
     join: bool = False,
+    first: int | None = None,
 ) -> Int[Tensor, " edge"]:
     """Flat matrix places of all edges in the order of the strategy; ties in matrix order.
 
     positive_ratio: for ranking `mixed` only: the share of the signed order, from 0 to 1.
     join: whether whole paths by signed score take edges that nearly all score stands on at their
         size; other strategies go by the scores as they are.
+    first: give no more than so many edges: of a large model, whole paths to few edges cost a small
+        part of those to all.
 
     The order is kept with the scores: asked for again, it costs nothing.
     """
@@ -68,9 +71,11 @@ def edge_order(
     each = scores.per_example
     versions = (scores.matrix._version, 0 if each is None else each._version)
     key = (strategy, ranking, positive_ratio, join, *versions)
-    if key not in scores.orders:
-        scores.orders[key] = _order(scores, strategy, ranking, positive_ratio, join)
-    return scores.orders[key]
+    most = scores.layout.n_edges if first is None else min(first, scores.layout.n_edges)
+    kept = scores.orders.get(key)
+    if kept is None or len(kept) < most:
+        kept = scores.orders[key] = _order(scores, strategy, ranking, positive_ratio, join, most)
+    return kept if len(kept) == most else kept[:most]
 
 
 def _order(
@@ -79,17 +84,20 @@ def _order(
     ranking: Ranking,
     positive_ratio: float | None,
     join: bool,
+    most: int,
 ) -> Int[Tensor, " edge"]:
+    """The first `most` edges at least."""
     if positive_ratio is not None:
-        signed = edge_order(scores, strategy, "signed", join=join)
-        return _mixed(signed, edge_order(scores, strategy, "absolute"), positive_ratio)
+        signed = edge_order(scores, strategy, "signed", join=join, first=most)
+        absolute = edge_order(scores, strategy, "absolute", first=most)
+        return _mixed(signed, absolute, positive_ratio)
     worth = ranking_keys(scores.matrix, ranking)
     if join and strategy == "widest-path" and ranking == "signed":
         worth = joined(worth, scores.layout)
     if strategy == "widest-path":
-        return _whole_paths(worth, scores.layout)
+        return _whole_paths(worth, scores.layout, most)
     if strategy == "greedy":
-        return _greedy(worth, scores.layout)
+        return _greedy(worth, scores.layout, most)
     if strategy == "stable":
         return _sorted(scores.layout, (sign_stability(scores) >= _STABLE).float(), worth)
     return _sorted(scores.layout, worth)
@@ -158,7 +166,10 @@ def _sorted(layout: Layout, *keys: Matrix) -> Int[Tensor, " edge"]:
 def _mixed(
     signed: Int[Tensor, " edge"], absolute: Int[Tensor, " edge"], positive_ratio: float
 ) -> Int[Tensor, " edge"]:
-    """Take from the first order whenever less than its share is in, else from the second."""
+    """Take from the first order whenever less than its share is in, else from the second.
+
+    Of two orders that were cut at one length, so many: at each step no more of either are behind.
+    """
     orders = (signed.tolist(), absolute.tolist())
     at = [0, 0]
     order: list[int] = []
@@ -176,8 +187,8 @@ def _mixed(
     return torch.tensor(order, dtype=torch.long)
 
 
-def _whole_paths(worth: Matrix, layout: Layout) -> Int[Tensor, " edge"]:
-    """Add path after path, those first whose weakest edge is worth most.
+def _whole_paths(worth: Matrix, layout: Layout, most: int) -> Int[Tensor, " edge"]:
+    """Add path after path, those first whose weakest edge is worth most, to `most` edges.
 
     1. Going forward, the best path from input to each source; going back, from each reader to
        logits: each is as good as its weakest edge, and remembers the edge that it goes by.
@@ -216,11 +227,13 @@ def _whole_paths(worth: Matrix, layout: Layout) -> Int[Tensor, " edge"]:
             taken[row * columns + column] = None
             fed.update(layout.feeds[column])
             leading.add(column)
-    return torch.tensor(list(taken), dtype=torch.long)
+        if len(taken) >= most:
+            break
+    return torch.tensor(list(taken)[:most], dtype=torch.long)
 
 
-def _greedy(worth: Matrix, layout: Layout) -> Int[Tensor, " edge"]:
-    """Grow from the logits; a reader's edges become candidates when its node joins."""
+def _greedy(worth: Matrix, layout: Layout, most: int) -> Int[Tensor, " edge"]:
+    """Grow from the logits, to `most` edges; a reader's become candidates when its node joins."""
     values = worth.tolist()
     width = layout.shape[1]
     columns_of: dict[int, list[int]] = {}
@@ -238,7 +251,7 @@ def _greedy(worth: Matrix, layout: Layout) -> Int[Tensor, " edge"]:
 
     order: list[int] = []
     open_column(layout.logits_column)
-    while frontier:
+    while frontier and len(order) < most:
         _, row, column = heapq.heappop(frontier)
         order.append(row * width + column)
         for upstream in columns_of.get(row, ()):

@@ -66,7 +66,9 @@ def select(
             raise CircuitsError(f'strategy "{strategy}" takes size=, and no min_score=')
         if not 0 <= size <= scores.layout.n_edges:
             raise CircuitsError(f"{size} edges asked for; this model has {scores.layout.n_edges}")
-        order = edge_order(scores, strategy, ranking, positive_ratio=positive_ratio, join=True)
+        order = edge_order(
+            scores, strategy, ranking, positive_ratio=positive_ratio, join=True, first=size
+        )
         mask = top_mask(order, scores.layout, size)
         said = {} if ranking == "absolute" else _inlets(scores, mask, strategy)
     selection = SelectionRecord(

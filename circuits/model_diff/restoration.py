@@ -153,6 +153,13 @@ def _matched(found: NeuronStatistics, candidates: Places) -> Places:
     taken = torch.zeros_like(found.changed)
     for place in candidates:
         taken[place] = True
+    of_layer, width = taken.sum(dim=1), taken.shape[1]
+    if int(of_layer.max()) * 2 > width:
+        layer = int(of_layer.argmax())
+        raise CircuitsError(
+            f"layer {layer}: {int(of_layer[layer])} of its {width} neurons are candidates, and too "
+            "few are left as controls; give fewer candidates"
+        )
     matched = []
     for layer, neuron in candidates:
         apart = (found.base[layer] - found.base[layer, neuron]).abs()

@@ -96,6 +96,10 @@ def test_every_order_holds_every_edge_once(strategy, ranking):
             prune=False,
         )
         assert len(few) == 5 and len(more) == 9 and not (few.mask & ~more.mask).any()
+        for first in (1, layout.n_edges // 3, layout.n_edges):
+            fresh = random_scores(layout, examples=6)
+            few = edge_order(fresh, strategy, ranking, positive_ratio=positive_ratio, first=first)
+            assert torch.equal(few, order[:first]), first
 
 
 @settings(max_examples=30, deadline=None)

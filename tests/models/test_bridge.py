@@ -23,6 +23,7 @@ from circuits.intervention.patching import PatchSpec
 from circuits.models import HookedModel, load_model
 from circuits.options.ensemble import WeightTrials
 from circuits.options.masks import MaskConfig
+from circuits.options.restoration import RestorationConfig
 from circuits.options.tuning import FinetuneSettings
 from circuits.search import AcdcConfig, HeadPruningConfig, acdc, prune_heads
 from circuits.tuning.finetune import finetune
@@ -224,6 +225,7 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
         "lora_targets",
         "open_run",
         "plot",
+        "restore_neurons",
         "until_stable",
     }  # below, without a model, a server, or not for this architecture
     assert functions <= done.keys() | apart, "a function of the API is not tried"
@@ -236,6 +238,8 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
     call = (tmp_path / "model", compared, [LoraTarget("one", (0,))], protocol)
     assert compare_lora_targets(*call, tmp_path / "loras")
     again = HookedModel.from_pretrained(tmp_path / "whole" / "step-2", device="cpu")
+    few = RestorationConfig(candidates=1, sizes=(1,), greedy=0, draws=1, n_resamples=100)
+    assert circuits.restore_neurons(again, model, other, pairs, config=few)
     assert acdc(again, other[:1], AcdcConfig(0.5)) and prune_heads(
         again, other[:2], HeadPruningConfig(0.5)
     )
