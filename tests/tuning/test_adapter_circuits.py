@@ -63,7 +63,7 @@ def test_overlaps_are_those_of_two_models_compared_alone(found, scores):
     one, like = two.comparisons[0], found.overlap("like")
     assert one.middle.edge_jaccard.between > 0.1
     assert (like.spearman, like.weighted_jaccard) == (one.spearman, one.weighted_jaccard)
-    assert like.sizes == one.sizes
+    assert repr(like.sizes) == repr(one.sizes)  # where nothing was rewired, a share is NaN
 
 
 def test_who_has_another_circuit_is_told_from_who_has_the_same(found):
