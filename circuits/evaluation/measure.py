@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.errors import UndefinedMetricError
 from circuits.graph import AnyCircuit
 from circuits.intervention import CircuitRunner, MeanActivations, constants
 from circuits.intervention.ablation import Constants
-from circuits.metrics import Metric, metric_for
+from circuits.metrics import Logits, Metric, metric_for
 from circuits.models import HookedModel
 from circuits.options.choices import Ablation
 from circuits.options.run import RunOptions
@@ -80,7 +81,8 @@ def measure(
             (over these pairs' clean prompts, or from `MeanActivations.of` over others), "zero".
         options: batch size and engine; a batch size of None asks the planner for as many as fit.
         progress: what a progress bar is titled; None shows none.
-        resume: keeps what was measured, as its next piece.
+        resume: keeps what was measured, as its next piece, within this process circuit by circuit:
+            all circuits on one batch of a real model take many minutes of a CPU.
 
     Returns:
         The metric of every run, pair by pair.
@@ -100,6 +102,7 @@ def measure(
     places = {mask: place for place, mask in enumerate(distinct, start=2)}
     columns = [places[mask] for mask in masks]
     values = torch.zeros(len(pairs), 2 + len(distinct), dtype=torch.float64)
+    there = torch.zeros(values.shape, dtype=torch.bool)
 
     piece = PartialResults() if resume is None else resume.tensors()
     if resume is not None:
@@ -113,16 +116,18 @@ def measure(
                 "pairs": pairs.fingerprint,
                 "batch size": batch_size,
             },
-            {"values": values},
+            {"values": values, "there": there},
         )
         if bool(piece.done.all()):
             return Measured(judge.name, values[:, 0], values[:, 1], values[:, columns])
     neurons = any(circuit.level == "neuron" for circuit in circuits)
     stand_in = constants(ablation, model, pairs, neurons=neurons, engine=options.engine)
+    here = resume is not None and options.engine is None
+    kept = _Kept(values, there, piece) if here else None
     for batch, found in over_batches(
         model,
         pairs,
-        _Columns(tuple(distinct.values()), judge, stand_in),
+        _Columns(tuple(distinct.values()), judge, stand_in, kept),
         batch_size=batch_size,
         done=piece.done if len(piece.done) else None,
         progress=progress,
@@ -136,23 +141,56 @@ def measure(
 
 
 @dataclass(frozen=True)
+class _Kept:
+    """What was measured on a part of the circuits, for as long as a batch is not done.
+
+    values, there: a row an example and a column a run; the second says which values are there.
+    """
+
+    values: Float[Tensor, "example column"]
+    there: Bool[Tensor, "example column"]
+    piece: PartialResults
+
+    def once(
+        self, index: Int[Tensor, " batch"], column: int, work: Callable[[], Float[Tensor, " batch"]]
+    ) -> Float[Tensor, " batch"]:
+        """The column of these examples, made where it is not there."""
+        if not bool(self.there[index, column].all()):
+            self.values[index, column] = work().double().cpu()
+            self.there[index, column] = True
+            self.piece.keep(index[:0])  # no example is done yet
+        return self.values[index, column]
+
+
+@dataclass(frozen=True)
 class _Columns:
-    """The work on a batch: clean, corrupted, then the circuits."""
+    """The work on a batch: clean, corrupted, then the circuits.
+
+    kept: what is there already and what becomes of the rest; None for another process.
+    """
 
     circuits: tuple[AnyCircuit, ...]
     metric: Metric
     stand_in: Constants | None
+    kept: _Kept | None = None
 
     def __call__(self, model: HookedModel, batch: PairBatch) -> Float[Tensor, "batch column"]:
         executor = CircuitRunner(model, batch, self.stand_in)
-        runs = map(executor.logits, self.circuits)
-        return torch.stack(
-            [
-                self.metric(logits, batch, executor.clean)
-                for logits in (executor.clean, executor.corrupted, *runs)
-            ],
-            dim=1,
-        )
+
+        def judged(logits: Logits) -> Float[Tensor, " batch"]:
+            return self.metric(logits, batch, executor.clean)
+
+        def of(circuit: AnyCircuit) -> Float[Tensor, " batch"]:
+            return judged(executor.logits(circuit))
+
+        columns = [judged(executor.clean), judged(executor.corrupted)]
+        if self.kept is None:
+            return torch.stack([*columns, *map(of, self.circuits)], dim=1)
+        index = batch.index.cpu()
+        columns = [column.double().cpu() for column in columns]
+        for place, circuit in enumerate(self.circuits, len(columns)):
+            columns.append(self.kept.once(index, place, partial(of, circuit)))
+        return torch.stack(columns, dim=1)
 
 
 def _described(ablation: Ablation | MeanActivations) -> str | list[str]:

@@ -275,6 +275,8 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
         "evaluation.other_examples=4",
         "comparison.n_resamples=100",
         "model_diff.documents=8",
+        "model_diff.restore={candidates: 2, sizes: [1, 2], greedy: 1, draws: 1}",
+        "lora.circuits=1",
         "lora.layers=1",
         "lora.rank=2",
         "lora.steps=2",
@@ -293,6 +295,19 @@ def test_the_cnn_dailymail_recipe_on_local_stand_ins(tmp_path, model_folder):
     shown = open_run(tmp_path / "run").example
     salient = next(s.text for s in shown.sentences if s.salient)
     assert salient.startswith("Mary gave John")
+    opened = open_run(tmp_path / "run")
+    found, crossed = opened.lora_circuits, opened.lora_cross_evaluation
+    names = [f"{target.name}-seed-0" for target in opened.lora.targets]
+    assert list(found.adapters) == names and (found.base, found.tuned) == ("base", "step-3")
+    assert crossed.circuits == ("base", *names, "step-3") == crossed.models and crossed.n == 8
+    same = opened.cross_evaluation
+    assert crossed.f("base", "step-3") == same.f("base", "step-3"), "the same circuits and pairs"
+    assert found.scored == opened.comparison.data and found.read.n == 8
+    assert all(one.kl.value > 0 for one in found.attention)
+    assert len(found.attention) == 2 * len(names) + 1
+    put_back = opened.restoration
+    assert (put_back.data.n, put_back.chosen_on.n) == (8, 8)
+    assert (put_back.model, put_back.base) == ("step-3", "base")
 
 
 def test_data_is_the_file_that_the_task_reads():
