@@ -90,6 +90,15 @@ def attention(run: Run) -> Iterator[Block]:
         },
         chosen=f"from {found.base}",
         height=360,
+        method=Method(
+            steps=(
+                "Both models read the same clean prompts. Each figure is a mean over the positions "
+                "of a prompt, over heads, then over prompts; intervals are symmetric bootstrap-t.",
+            ),
+            formula="KL = Σ p log(p / q),  p the attention of the line's model, q that of the "
+            "other",
+            settings={"prompts": found.read.n, "resamples": found.n_resamples, "seed": found.seed},
+        ),
     )
     yield Table(
         caption=f"The mean over all heads: KL of the row's model from the column's, nats, with its "
@@ -121,6 +130,14 @@ def crossed(run: Run) -> Iterator[Block]:
         f"{count(found.n)} examples.",
         views={"": cross_evaluation_matrix(found)},
         height=matrix_height(found),
+        method=Method(
+            steps=(
+                "Each circuit runs in each model, with all other edges taken from the corrupted "
+                "run; f is relative to the model's own metric on clean and corrupted prompts.",
+            ),
+            formula="f = (metric of the circuit - corrupted) / (clean - corrupted)",
+            settings={"metric": found.metric, "examples": found.n},
+        ),
     )
 
 
