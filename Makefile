@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help quickstart real test test-all lint bench settings docs hooks install
+.PHONY: help quickstart real test test-all lint bench settings notebooks docs hooks install
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +38,9 @@ bench: .venv/installed ## speed against the model's own forward and backward pas
 
 settings: .venv/installed ## docs/settings.md again, from the dataclasses
 	$(BIN)/python scripts/settings_table.py
+
+notebooks: .venv/installed ## what the notebooks' cells show, for their pages on the site
+	$(BIN)/python scripts/notebook_outputs.py
 
 docs: .venv/installed ## the documentation's site in build/site, with warnings as errors
 	$(BIN)/python scripts/docs_site/make_site.py

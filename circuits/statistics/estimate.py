@@ -34,6 +34,9 @@ class Estimate:
     high: MaybeUndefined
     n: int
 
+    def __repr__(self) -> str:  # a result holds many: three times 17 digits could not be read
+        return f"Estimate({self.value:.6g} [{self.low:.6g}, {self.high:.6g}], n={self.n})"
+
     def __str__(self) -> str:
         value, low, high = (
             "-" if math.isnan(x) else f"{round(x, 3) + 0.0:.3f}"  # + 0.0: no minus before a zero

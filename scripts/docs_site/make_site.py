@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import link_check
+import plotly.offline
 import source_pages
 import yaml
+from notebook_pages import FIGURES
 
 from circuits.runtime.files import drop_folder
 
@@ -41,6 +43,7 @@ def write_sources(folder: Path) -> None:
         command_pages.PAGE: command_pages.page(),
     }
     made.update({name: text.encode() for name, text in written.items()})
+    made[FIGURES] = plotly.offline.get_plotlyjs().encode()
     if folder.exists():
         drop_folder(folder)
     for name, content in made.items():

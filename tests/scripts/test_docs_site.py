@@ -63,9 +63,16 @@ def test_a_notebook_becomes_text_and_code(tmp_path):
     path.write_text(
         json.dumps({"cells": [{"cell_type": kind, "source": [text]} for kind, text in cells]})
     )
-    page = notebook_pages.as_markdown(path)
-    assert page.startswith("# Title\n\nText.\n\n```python\n1 + 1\n```\n\nEnd.\n\n")
-    assert "[one.ipynb](one.ipynb)" in page
+    bare = "# Title\n\nText.\n\n```python\n1 + 1\n```\n\nEnd.\n\n"
+    page = notebook_pages.as_markdown(path, tmp_path)
+    assert page.startswith(bare) and "[one.ipynb](one.ipynb)" in page
+
+    held = {"code": notebook_pages.fingerprint(["1 + 1"]), "cells": [[{"text": "<2>\n"}]]}
+    (tmp_path / "one.json").write_text(json.dumps(held))
+    shown = '```\n\n<pre class="output">&lt;2&gt;</pre>\n\nEnd.'
+    assert shown in notebook_pages.as_markdown(path, tmp_path)
+    (tmp_path / "one.json").write_text(json.dumps({**held, "code": "of other code"}))
+    assert notebook_pages.as_markdown(path, tmp_path) == page
 
 
 def test_links_that_lead_nowhere_are_found(tmp_path):
