@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 import transformers
+import typer
 from conftest import randomised
 from tokenizers_of_texts import of_words
 
 import tasks
+from circuits.cli.app import app
 from circuits.graph import Circuit
 from circuits.metrics import METRICS
 from circuits.models import HookedModel
@@ -28,6 +30,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob
 EXAMPLE = re.compile(
     r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```python\n(?P<source>.*?)```", re.S
 )
+COMMAND = re.compile(r"(?:^|`| {4})circuits ([a-z]+)([^`\n]*)", re.M)
 NOT_RUN = 1
 LAYERS = {"patching.md": 7}  # it names heads of layer 5
 PAIRS = 6
@@ -104,6 +107,23 @@ def test_examples_run(document, words, tmp_path, monkeypatch):
         if reason is None:
             short = re.sub(r"\bn=(\d+)", lambda n: f"n={min(PAIRS, int(n[1]))}", source)
             exec(compile("\n" * line + short, str(document), "exec"), names)
+
+
+def test_commands_name_verbs_and_flags_that_there_are():
+    """In blocks and in code within sentences; a verb that is none counts where it has flags."""
+    verbs = typer.main.get_command(app).commands
+    flags = {
+        name: {flag for one in verb.params for flag in (*one.opts, *one.secondary_opts)}
+        for name, verb in verbs.items()
+    }
+    told = []
+    for document in [*DOCUMENTS, ROOT / "CONTRIBUTING.md"]:
+        text = document.read_text(encoding="utf-8").replace("\\\n", " ")
+        for verb, rest in COMMAND.findall(text):
+            given = re.findall(r"(?<=\s)--[a-z-]+", rest.partition(" #")[0])
+            told += [(document.name, verb, flag) for flag in given]
+    unknown = [one for one in told if one[2] not in {"--help", *flags.get(one[1], ())}]
+    assert not unknown and len(told) > 150
 
 
 def test_examples_that_are_not_run_are_few_and_say_why():
