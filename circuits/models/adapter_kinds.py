@@ -18,6 +18,14 @@ _BY_INPUT = {
     "LILY": "a router mixes its adapters anew for every input",
     "SHADOW": "what it adds depends on the input",
 }
+_MOVED = {
+    "pissa_niter_": "a factorisation that begins from random numbers",
+    "lora_ga": "gradients of its first training examples",
+    "corda": "activations on chosen examples",
+}
+"""Initialisations of a LoRA that take from the base what they begin with, by what decides it: when
+the adapter is loaded, PEFT 0.21 takes something else, or nothing (CorDA: it stops)."""
+
 _GONE = {"BONE": " (MiSS took its place)"}
 
 
@@ -58,6 +66,15 @@ def require_mergeable(folder: Path, record: Mapping[str, object]) -> None:
             f"{folder}: an activated LoRA (alora_invocation_tokens) works from certain tokens on, "
             "so no one set of weights is equal to it, and it cannot be merged"
         )
+    begun = str(record.get("init_lora_weights")).lower()
+    for init, decided in _MOVED.items():
+        if begun.startswith(init):
+            raise UnsupportedError(
+                f"{folder}: a LoRA initialised by {begun} is added to a base from which as much "
+                f"was taken; how much was decided by {decided}, and is not kept in the folder, so "
+                "the trained model cannot be made again; save it merged where it was trained, or "
+                "converted (PEFT's path_initial_model_for_weight_conversion), and give that"
+            )
     known = PEFT_TYPE_TO_CONFIG_MAPPING[peft_type].__dataclass_fields__
     for name, value in record.items():
         if name not in known and value not in (None, False, "", [], {}):

@@ -139,6 +139,9 @@ def test_what_has_no_merged_weights_is_refused_by_name(kind, message, adapted, m
         ({"use_xyz": True}, "has use_xyz True, which the installed PEFT .* does not know"),
         ({"alora_invocation_tokens": [5, 6]}, "an activated LoRA"),
         ({"layer_replication": [[0, 2], [1, 3]]}, "layer_replication makes several layers of one"),
+        ({"init_lora_weights": "pissa_niter_4"}, "initialised by pissa_niter_4 .* random numbers"),
+        ({"init_lora_weights": "lora_ga"}, "initialised by lora_ga .* gradients of its first"),
+        ({"init_lora_weights": "corda"}, "initialised by corda .* activations on chosen"),
     ],
 )
 def test_records_are_read_whole(change, message, adapted, model_folder):
