@@ -127,7 +127,7 @@ def _last_logits(model: HookedModel, tokens: Sequence[int]) -> torch.Tensor:
 
 def _answer(model: HookedModel, prompt: Sequence[int], text: str) -> tuple[int, ...]:
     """The tokens of an answer behind a prompt; none for an empty text."""
-    if text.startswith("#") and text[1:].isdigit():
+    if text.startswith("#") and text[1:].isdecimal():
         return (int(text[1:]),)
     return following(model.tokenizer, prompt, text) if text else ()
 
