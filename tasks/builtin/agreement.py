@@ -56,7 +56,8 @@ class Agreement(Generated):
     """Subject-verb agreement: the answer is the verb of the subject's number, the wrong answer that
     of the other; nouns and verbs are single tokens in both numbers.
 
-    corruption: number or noun.
+    corruption: number (the subject gets the other number, and the verb with it), or noun (another
+        noun of the other number).
     structure: phrase (the attractor stands in a prepositional phrase), clause (in a relative
         clause), or both, drawn.
     attractor: its number: any (drawn), same (as the subject's) or other.

@@ -48,7 +48,8 @@ class Comparison(Generated):
     other one. All surnames of a set have equally many tokens, one if the tokenizer allows it, and
     so have all numbers.
 
-    corruption: numbers, names or players.
+    corruption: numbers (the two change places), names (they do), or players (two others stand
+        there).
     order: less-first (the answer is named last), more-first, or both: each question in both orders,
         one pair after the other.
     source: generated; or original, the pair Ronaldo (5) and Messi (8) in every split.

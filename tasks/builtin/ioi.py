@@ -49,7 +49,8 @@ ORDERS = ("both", "abba", "baba")
 class IOI(Generated):
     """Indirect object identification: the answer is IO, the wrong answer S, both single tokens.
 
-    corruption: abc or swap.
+    corruption: abc (three other names in the three places), or swap (the giver becomes the other
+        one, and so does the answer).
     order: abba (IO first), baba (S first), or both, drawn.
     """
 

@@ -66,7 +66,7 @@ class NameCopying(Generated):
     one. All first names of a set have equally many tokens, one if the tokenizer allows it, and so
     have all surnames.
 
-    corruption: surname or first-name.
+    corruption: surname (the other surname is introduced), or first-name (somebody else is).
     distance: filler sentences between introduction and mention; drawn, 0 to 4, when not given.
     source: generated; or original, "Michelle Jones was a top-notch student. Michelle", with Smith
         as the other surname and Laura as the other first name, in every split.

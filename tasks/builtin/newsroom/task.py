@@ -36,7 +36,9 @@ SWAP_POOL = 64  # stories that replacement sentences are taken from
 class Newsroom(FramedTask):
     """The synthetic newsroom: `<article> TL;DR:` is followed by a one-sentence summary.
 
-    corruption: what happens to the salient sentences in the corrupted prompt.
+    corruption: what happens to the salient sentences: counterfactual (the same with other facts),
+        filler (one token repeated), swap (other stories' sentences), or shuffle (their own tokens
+        in another order).
     add_bos: auto (what the tokenizer puts before a text by itself), true or false.
     chat: put the prompt into the tokenizer's chat template, and the answer behind its header.
     """

@@ -53,7 +53,8 @@ the larger.
 class Transitive(Generated):
     """The transitive property problem: the answer is c, the wrong answer b.
 
-    corruption: exchange, replace or unlink.
+    corruption: exchange (b and c change places), replace (c becomes another noun), or unlink (the
+        second b does, so that nothing leads from a to c).
     nouns: own, wordnet (nltk's), or a text file with one noun a line.
     template: one of 1 to 7 alone, or all of them when not given.
     fraction: share of the training examples asked for that `examples` gives, the first of them: the
