@@ -49,15 +49,19 @@ def shown(output: Output) -> dict[str, object] | None:
 
 
 def main() -> None:
-    """Run them one after the other in an empty folder."""
-    argparse.ArgumentParser(
+    """Run them one after the other, each in an empty folder."""
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    )
+    parser.add_argument("names", nargs="*", help="such as 1_find_a_circuit; all, if none is named")
+    names = parser.parse_args().names
     import nbformat
     from nbclient import NotebookClient
 
     os.environ["TQDM_DISABLE"] = "1"
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        if names and path.stem not in names:
+            continue
         notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
         with tempfile.TemporaryDirectory() as folder:
             resources = {"metadata": {"path": folder}}
