@@ -229,7 +229,9 @@ def _result(
 def _show(
     found: CircuitEvaluation, curve: Faithfulness, pairs: PairSet, scored_by: str | None
 ) -> None:
-    """The curve as a table, the areas, and a line on every other question that was asked."""
+    """The curve as a table, the areas, a line on every other question, and the verdict in words."""
+    from circuits.evaluation.results import OWN
+
     judged = f"of {curve.metric}"
     if scored_by not in (None, curve.metric):
         judged += f" (the scores are of {scored_by})"
@@ -249,6 +251,8 @@ def _show(
         typer.echo(f"  f, {name}: {said}")
     for line in _answers(found):
         typer.echo(f"  {line}")
+    if judged_on := found.robustness.get(OWN):
+        typer.echo(f"\nin words: on {len(pairs)} pairs ({pairs.split}) {judged_on.verdict}")
 
 
 def _show_curve(curve: Faithfulness) -> None:

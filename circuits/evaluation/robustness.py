@@ -39,6 +39,20 @@ class Condition:
     metric_corrupted: float | None = None
     undefined_reason: str | None = None
 
+    @property
+    def verdict(self) -> str:
+        """What it says, in words."""
+        if self.circuit is None or self.control is None:
+            return f"nothing can be said: {self.undefined_reason}"
+        said = (
+            f"the circuit keeps {self.circuit.value:.0%} of the behaviour (95 % interval "
+            f"{self.circuit.low:.0%} to {self.circuit.high:.0%}), a random one of its size "
+            f"{self.control.value:.0%}"
+        )
+        if not self.circuit.above(self.control):
+            said += "; that it keeps more than a random one is not shown"
+        return said
+
 
 def robustness(
     model: HookedModel,

@@ -77,6 +77,8 @@ def test_it_needs_the_scores_alone_and_takes_a_split_that_they_have_not_seen(dis
     ):
         assert words in done.stdout, words
     written = Evaluation.load(tmp_path / "evaluation.json")
+    in_words = written.last.robustness["evaluate"].verdict
+    assert f"\nin words: on 10 pairs (test) {in_words}\n" in done.stdout
     curves = written.last.curves
     assert curves.values[-1].value == pytest.approx(1, abs=1e-3)
     assert f"CPR {curves.cpr}" in done.stdout and f"CMD {curves.cmd}" in done.stdout

@@ -7,6 +7,7 @@ from oracles.split_paths import SplitPaths
 import circuits
 from circuits.errors import UndefinedMetricError
 from circuits.evaluation import (
+    Condition,
     CurveConfig,
     MinimalityConfig,
     faithfulness,
@@ -15,7 +16,7 @@ from circuits.evaluation import (
 )
 from circuits.graph import Circuit, EdgeScores, select
 from circuits.metrics import METRICS
-from circuits.statistics.estimate import estimates
+from circuits.statistics.estimate import Estimate, estimates
 from tasks.pairs import PairSet, PromptPair
 
 
@@ -121,6 +122,29 @@ def test_an_empty_circuit_is_refused(scored):
     model, scores, pairs = scored
     with pytest.raises(circuits.CircuitsError, match="an empty circuit"):
         minimality(model, Circuit.empty(scores.layout), pairs)
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        (
+            Condition("m", Estimate(0.767, 0.55, 1.07, 16), Estimate(0.01, 0.0, 0.02, 16)),
+            "the circuit keeps 77% of the behaviour (95 % interval 55% to 107%), a random one of "
+            "its size 1%",
+        ),
+        (
+            Condition("m", Estimate(0.3, 0.1, 0.5, 16), Estimate(0.2, 0.0, 0.3, 16)),
+            "the circuit keeps 30% of the behaviour (95 % interval 10% to 50%), a random one of "
+            "its size 20%; that it keeps more than a random one is not shown",
+        ),
+        (
+            Condition("m", None, None, undefined_reason="both are 2"),
+            "nothing can be said: both are 2",
+        ),
+    ],
+)
+def test_a_verdict_in_words(condition, said):
+    assert condition.verdict == said
 
 
 def test_robustness_reports_each_condition_with_a_control(scored, random_pairs):
