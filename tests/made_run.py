@@ -17,14 +17,20 @@ from circuits.evaluation import (
     Evaluation,
     PairsUsed,
     SummaryQuality,
+    Undefined,
 )
+from circuits.evaluation.circuit_tests import CircuitTests, EquivalenceTest, IndependenceTest
+from circuits.evaluation.clusters import Clusters
 from circuits.evaluation.completeness import Completeness, Knockout
 from circuits.evaluation.faithfulness import Curve, Faithfulness
 from circuits.evaluation.minimality import Minimality
+from circuits.evaluation.null_model import NullDraw, NullModel
 from circuits.evaluation.reliability import reliability
-from circuits.evaluation.robustness import Condition
+from circuits.evaluation.rivals import RivalCircuit, Rivals
+from circuits.evaluation.robustness import Accuracy, Condition
 from circuits.evaluation.stability import stability
 from circuits.evaluation.task_performance import TaskPerformance
+from circuits.evaluation.worst_examples import WorstExamples
 from circuits.graph import Circuit, EdgeScores, Layout, Provenance, select
 from circuits.graph.provenance import DataRecord, ModelRecord, Versions
 from circuits.intervention.patching import Axis, Patching
@@ -46,7 +52,7 @@ def curve(name: str, exponent: float) -> Curve:
     areas = (estimate(area), estimate(1 - area), estimate(area / 2))
     kept = tuple(map(float, sizes))
     alive = (None,) * len(sizes)
-    return Curve("edge", name, FRACTIONS, sizes, kept, values, *areas, alive)
+    return Curve("edge", name, FRACTIONS, sizes, kept, values, *areas, alive, values)
 
 
 def faithfulness(place: int) -> Faithfulness:
@@ -63,6 +69,7 @@ def faithfulness(place: int) -> Faithfulness:
         },
         100,
         "widest-path",
+        estimate(0.95),
     )
 
 
@@ -89,10 +96,49 @@ def minimality(circuit: Circuit, draw: torch.Generator) -> Minimality:
     return Minimality("edge", estimate(0.91), inside, outside, 0.005)
 
 
+def accuracy() -> Accuracy:
+    return Accuracy(estimate(0.97), estimate(0.1), estimate(0.88), estimate(0.5))
+
+
+def doubts() -> dict[str, object]:
+    """Every answer but that of backups, which is the reason why there is none."""
+    inside = Condition(
+        "logit-difference", estimate(0.9), estimate(0.1), 4.0, -3.0, None, accuracy()
+    )
+    beyond = RivalCircuit(2, 96, estimate(0.4), estimate(0.5), 0.75)
+    return {
+        "ablations": {
+            "corrupted": inside,
+            "zero": Condition("logit-difference", None, None, undefined_reason="post-norm model"),
+        },
+        "worst": WorstExamples(estimate(0.3), estimate(-0.1), 10, 0.2, (("row 7", -0.25),)),
+        "rivals": Rivals(estimate(0.91), (beyond,)),
+        "null_model": NullModel(
+            *("shuffled", estimate(0.8), estimate(0.1), estimate(0.97)),
+            (NullDraw(40, estimate(0.3), estimate(0.2), estimate(0.5)),),
+            estimate(0.5),
+        ),
+        "backups": Undefined(undefined_reason="equal metrics of backups"),
+        "clusters": Clusters(
+            "edge",
+            0.4,
+            0.6,
+            0.005,
+            (14, 10),
+            (0,) * 14 + (1,) * 10,
+            (("m0->logits", 0.4, 0.1),),
+            24,
+        ),
+        "tests": CircuitTests(EquivalenceTest(3, 97, 0.1, 0.001), IndependenceTest(0.2, 0.4, 100)),
+    }
+
+
 def robustness(place: int) -> dict[str, Condition]:
     vanishing = "faithfulness is not defined: the metric is 0 on both"
     return {
-        "evaluate": Condition("logit-difference", estimate(0.91), estimate(0.04), 4.0, -3.0),
+        "evaluate": Condition(
+            "logit-difference", estimate(0.91), estimate(0.04), 4.0, -3.0, None, accuracy()
+        ),
         "filler": Condition("answer-log-probability", estimate(0.55), estimate(0.05), -1.0, -9.0),
         "shuffle": Condition("answer-log-probability", estimate(0.06), estimate(0.05), -1.0, -3.0)
         if place
@@ -149,6 +195,7 @@ def write_evaluation(folder: Path, draw: torch.Generator) -> None:
             stability=stability(scores, size=48, n_resamples=20),
             reliability=reliability(scores, size=48),
             performance=performance(),
+            **doubts(),
         )
     Evaluation(
         order=ORDER,

@@ -11,14 +11,16 @@ import typer
 
 from circuits.cli import options as use
 from circuits.cli.ranking import Chooser, show_inlets, with_others
-from circuits.cli.recorded import recorded_model, recorded_task
+from circuits.cli.recorded import recorded_model, recorded_task, scored_again
 from circuits.cli.steps import step
 from circuits.errors import CircuitsError
 from circuits.options.circuit import CircuitOptions
 from circuits.options.evaluation import (
+    BackupsConfig,
     CompletenessConfig,
     EvalConfig,
     MinimalityConfig,
+    NullModelConfig,
     PerturbationOptions,
     StabilityConfig,
 )
@@ -26,7 +28,7 @@ from circuits.options.model import LoadOptions
 from tasks.named_splits import Split
 
 if TYPE_CHECKING:
-    from circuits.evaluation import CircuitEvaluation, Evaluation, Faithfulness
+    from circuits.evaluation import CheckpointEvaluation, Evaluation, Faithfulness
     from circuits.graph import AnyCircuit, AnyScores
     from circuits.models import HookedModel
     from tasks.pairs import PairSet
@@ -59,6 +61,19 @@ def evaluate(
     complete: Annotated[
         bool, typer.Option("--completeness", help="Also knock sets of nodes out.")
     ] = False,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--backups", help="Also look for nodes that take over where the circuit is ablated."
+        ),
+    ] = False,
+    untaught: Annotated[
+        bool,
+        typer.Option(
+            "--null-model",
+            help="Also score a model of shuffled weights, which takes as long as the scoring did.",
+        ),
+    ] = False,
     perturbed: PerturbationOptions,
     config: EvalConfig,
     run: use.Run,
@@ -78,7 +93,13 @@ def evaluate(
 
     Example: circuits evaluate --scores scores --split test --out evaluation
     """
-    from circuits.evaluation import RankingTrials, Undefined, perturb
+    from circuits.evaluation import (
+        CheckpointEvaluation,
+        RankingTrials,
+        Undefined,
+        null_model,
+        perturb,
+    )
     from circuits.evaluation import evaluate as evaluation_of
     from circuits.graph import load_scores
     from circuits.graph.levels import select_size, size_of_fraction
@@ -123,6 +144,7 @@ def evaluate(
             loaded, hooked, pairs, run.seed, scored_on, enough=chosen_by.choose
         )
     use.warn_of_scored(found.provenance, pairs)
+    scored_pairs = scored_again(loaded, hooked, found) if untaught else None
     _warn_of_few(pairs)
     other = source_of_other_weights(hooked, found.provenance)
     if other is not None:
@@ -145,9 +167,11 @@ def evaluate(
             minimality=MinimalityConfig() if minimal else None,
             completeness=CompletenessConfig() if complete else None,
             stability=StabilityConfig(),
+            backups=BackupsConfig() if take_over else None,
+            null_model=NullModelConfig() if untaught else None,
         )
         with step("evaluating circuits"):
-            evaluated = evaluation_of(
+            part = evaluation_of(
                 hooked,
                 found,
                 circuit,
@@ -157,9 +181,19 @@ def evaluate(
                 options=options,
                 resume=resume,
             )
-        if isinstance(evaluated.faithfulness, Undefined):
-            raise CircuitsError(evaluated.faithfulness.undefined_reason)
-        _show(evaluated, evaluated.faithfulness, pairs, found.provenance.metric)
+        if isinstance(part.faithfulness, Undefined):
+            raise CircuitsError(part.faithfulness.undefined_reason)
+        evaluated = CheckpointEvaluation(**dict(part))
+        if scored_pairs is not None:
+            with step("scoring a model that learned nothing"):
+                null = null_model(
+                    *(hooked, found, circuit, scored_pairs, pairs),
+                    config=asked,
+                    options=options,
+                    resume=resume,
+                )
+            evaluated = evaluated.model_copy(update={"null_model": null})
+        _show(evaluated, part.faithfulness, pairs, found.provenance.metric)
         _result(evaluated, hooked, found, circuit, pairs, other).save(out / "evaluation.json")
     page = write_report(out, name="evaluation.html", anchors=["evaluation"])
     use.echo_outputs(out / "evaluation.json", page, *use.write_skipped(out, pairs.skipped))
@@ -191,7 +225,7 @@ def _warn_of_few(pairs: PairSet) -> None:
 
 
 def _result(
-    evaluated: CircuitEvaluation,
+    evaluated: CheckpointEvaluation,
     model: HookedModel,
     scores: AnyScores,
     circuit: AnyCircuit,
@@ -199,12 +233,7 @@ def _result(
     other: str | None,
 ) -> Evaluation:
     """The content of evaluation.json. other: the model that the scores are of, if it is another."""
-    from circuits.evaluation import (
-        CheckpointEvaluation,
-        Evaluation,
-        EvaluationProvenance,
-        PairsUsed,
-    )
+    from circuits.evaluation import Evaluation, EvaluationProvenance, PairsUsed
     from circuits.provenance import describe_model
 
     name, selection = Path(model.name).name, circuit.provenance.selection
@@ -213,7 +242,7 @@ def _result(
         used["score"] = PairsUsed(n=scored.n, split=scored.split, fingerprint=scored.fingerprint)
     return Evaluation(
         order=(name,),
-        checkpoints={name: CheckpointEvaluation(**dict(evaluated))},
+        checkpoints={name: evaluated},
         pairs=used,
         provenance=EvaluationProvenance(
             task=pairs.task,
@@ -227,7 +256,7 @@ def _result(
 
 
 def _show(
-    found: CircuitEvaluation, curve: Faithfulness, pairs: PairSet, scored_by: str | None
+    found: CheckpointEvaluation, curve: Faithfulness, pairs: PairSet, scored_by: str | None
 ) -> None:
     """The curve as a table, the areas, a line on every other question, and the verdict in words."""
     from circuits.evaluation.results import OWN
@@ -256,7 +285,9 @@ def _show(
 
 
 def _show_curve(curve: Faithfulness) -> None:
-    """Faithfulness by size, a column for each ranking as wide as its widest interval."""
+    """Faithfulness by size, a column for each ranking as wide as its widest interval; how many
+    edges pruning leaves, and how often the circuit is right, are of the absolute one.
+    """
     absolute = curve.curves["absolute"]
     columns = {
         name: [str(value) for value in curve.curves[name].values]
@@ -264,22 +295,23 @@ def _show_curve(curve: Faithfulness) -> None:
     }
     width = max(22, *(len(said) for column in columns.values() for said in column)) + 2
     typer.echo(
-        f"{'fraction':>8} {curve.level + 's':>7} {'kept':>7}  "
+        f"{'fraction':>8} {curve.level + 's':>7} {'kept':>7} {'right':>6}  "
         f"{'absolute':<{width}}{'signed':<{width}}random"
     )
     for index, fraction in enumerate(curve.fractions):
         of_absolute, of_signed, of_random = (column[index] for column in columns.values())
         reason = absolute.degenerate_reasons[index]
         typer.echo(
-            f"{fraction:>8.1%} {absolute.sizes[index]:>7} {absolute.kept[index]:>7.0f}  "
+            f"{fraction:>8.1%} {absolute.sizes[index]:>7} {absolute.kept[index]:>7.0f} "
+            f"{absolute.accuracy[index].value:>6.2f}  "
             f"{of_absolute:<{width}}{of_signed:<{width}}{of_random}"
             + (f"  ({reason})" if reason else "")
         )
 
 
-def _answers(found: CircuitEvaluation) -> Iterator[str]:
+def _answers(found: CheckpointEvaluation) -> Iterator[str]:
     """A line on each question that was asked beside the curve."""
-    from circuits.evaluation import Undefined
+    from circuits.evaluation import Undefined, doubts
 
     minimal, complete, stable = found.minimality, found.completeness, found.stability
     if isinstance(minimal, Undefined):
@@ -304,3 +336,9 @@ def _answers(found: CircuitEvaluation) -> Iterator[str]:
         )
     if found.reliability is not None:
         yield from found.reliability.lines()
+    for ablation, one in found.ablations.items():
+        right = "" if one.accuracy is None else f", accuracy {one.accuracy.circuit.value:.2f}"
+        said = one.undefined_reason or f"{one.circuit} (random {one.control}){right}"
+        yield f"f, {ablation} in the place of what is left out: {said}"
+    for question, answer in doubts(found):
+        yield f"{question}: {answer}"

@@ -10,8 +10,11 @@ from circuits.errors import CircuitsError
 
 if TYPE_CHECKING:
     from circuits.cli.options import DataOptions
-    from circuits.graph import Provenance
+    from circuits.graph import AnyScores, Provenance
+    from circuits.models import HookedModel
     from circuits.options.model import LoadOptions
+    from tasks.pairs import PairSet
+    from tasks.task import Task
 
 
 _DISCOVERED = "scores of `circuits discover`"
@@ -43,6 +46,30 @@ def recorded_model(
     tokenizer = loading.tokenizer or (None if recorded is None else recorded.tokenizer)
     name = given or _known(None if recorded is None else recorded.name, option)
     return name, replace(loading, tokenizer=tokenizer)
+
+
+def scored_again(task: Task, model: HookedModel, scores: AnyScores) -> PairSet:
+    """The pairs that scores were made from, made again.
+
+    Raises:
+        CircuitsError: where the task gives others now, or the scores do not say which.
+    """
+    from circuits.cli.options import load_pairs, split_of
+
+    made = scores.provenance
+    data, wanted = made.data, made.pairs
+    if data is not None and wanted is not None:
+        reads_file = made.task is not None and made.task.data is not None
+        for number in (None, data.n) if reads_file else (data.n,):
+            pairs = load_pairs(task, model, number, split_of(made), made.seed or 0)
+            known = dict(zip(pairs.fingerprints, pairs, strict=True))
+            if {*wanted} <= known.keys():
+                return replace(pairs, pairs=tuple(known[one] for one in wanted))
+    raise CircuitsError(
+        "--null-model: the pairs that were scored cannot be made again from what the scores say "
+        "(another file, other options, or pairs of --until-stable or --budget); in Python, give "
+        "them to circuits.evaluation.null_model"
+    )
 
 
 def _known(recorded: str | None, option: str) -> str:

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import astuple, replace
 from typing import TypedDict, TypeVar
 
 import torch
 
 from circuits.errors import UndefinedMetricError
+from circuits.evaluation.backups import Backups, backups
+from circuits.evaluation.circuit_tests import CircuitTests, equivalence_test, independence_test
+from circuits.evaluation.clusters import FEWEST as FEWEST_GROUPED
+from circuits.evaluation.clusters import Clusters, clusters
 from circuits.evaluation.completeness import Completeness, completeness
 from circuits.evaluation.faithfulness import CurveConfig, faithfulness
 from circuits.evaluation.knockout import components_inside
-from circuits.evaluation.measure import degenerate_reason
+from circuits.evaluation.measure import Judged, degenerate_reason, measure
 from circuits.evaluation.minimality import Minimality, minimality
 from circuits.evaluation.reliability import FEWEST, reliability
 from circuits.evaluation.results import OWN, CircuitEvaluation, CircuitSummary, Undefined
-from circuits.evaluation.robustness import robustness
+from circuits.evaluation.rivals import Rivals, rivals
+from circuits.evaluation.robustness import Condition, by_ablation, robustness
 from circuits.evaluation.stability import Stability, stability
-from circuits.graph import AnyCircuit, AnyScores
+from circuits.evaluation.worst_examples import worst_examples
+from circuits.graph import AnyCircuit, AnyScores, NodeCircuit
+from circuits.graph.controls import random_circuit
 from circuits.graph.findings import Reliability
 from circuits.graph.levels import select_size
 from circuits.graph.orders import ORDERS
 from circuits.models import HookedModel
 from circuits.options.choices import Ablation, Ranking, Strategy
-from circuits.options.evaluation import EvalConfig, StabilityConfig
+from circuits.options.evaluation import EvalConfig
 from circuits.options.run import RunOptions
 from circuits.runtime.result_file import Record
 from circuits.runtime.resume import Pieces, digest
@@ -31,12 +39,16 @@ from tasks.pairs import PairSet
 
 R = TypeVar("R")
 
+_REST = 2
+"""The column of the whole model without the circuit, among the circuits run on its own pairs."""
+
 
 class _FromExamples(Record):
     """What the scores of single examples say; no model is run for it."""
 
     stability: Stability | None = None
     reliability: Reliability | None = None
+    clusters: Clusters | None = None
 
 
 class _Shared(TypedDict):
@@ -95,11 +107,12 @@ def evaluate(
         (resume or Pieces()).value(
             {
                 "stability": None if config.stability is None else config.stability.n_resamples,
+                "clusters": None if config.clusters is None else list(astuple(config.clusters)),
                 "seed": options.seed,
                 "circuit": digest(circuit.mask),
                 "scores": digest(scores.per_example) if resume else None,
             },
-            lambda: _of_other_examples(scores, circuit, config.stability, options.seed),
+            lambda: _of_examples(scores, circuit, config, options.seed),
         )
     )
     selection = circuit.provenance.selection
@@ -122,11 +135,11 @@ def evaluate(
         return CircuitEvaluation(
             circuit=summary,
             faithfulness=curves,
-            stability=from_examples.stability,
-            reliability=from_examples.reliability,
+            **dict(from_examples),
         )
+    own = _own(model, circuit, pairs, metric, shared)
     robust = {
-        **robustness(model, circuit, {OWN: pairs}, metric=metric, **shared),
+        OWN: Condition.of(own, options.seed),
         **robustness(model, circuit, conditions or {}, **shared),
     }
     summary = summary.model_copy(update={"faithfulness": robust[OWN].circuit})
@@ -134,6 +147,8 @@ def evaluate(
     removed, sets = config.minimality, config.completeness
     lean: Minimality | Undefined | None = None
     whole: Completeness | Undefined | None = None
+    others: Rivals | Undefined | None = None
+    takers: Backups | Undefined | None = None
     if alive and removed is not None:
         lean = _or_reason(
             lambda: minimality(model, circuit, pairs, config=removed, metric=metric, **shared)
@@ -142,14 +157,56 @@ def evaluate(
         whole = _or_reason(
             lambda: completeness(model, circuit, pairs, config=sets, metric=metric, **shared)
         )
+    avoided, sought = config.rivals, config.backups
+    if alive and avoided is not None:
+        others = _or_reason(
+            lambda: rivals(model, scores, circuit, pairs, config=avoided, metric=metric, **shared)
+        )
+    if alive and sought is not None:
+        takers = _or_reason(
+            lambda: backups(model, circuit, pairs, config=sought, metric=metric, **shared)
+        )
+    stood_in = {ablation: robust[OWN]} | by_ablation(
+        *(model, circuit, pairs, [name for name in config.ablations if name != ablation]),
+        metric=metric,
+        options=options,
+        resume=resume,
+    )
     return CircuitEvaluation(
         circuit=summary,
         faithfulness=curves,
         minimality=lean,
         completeness=whole,
         robustness=robust,
-        stability=from_examples.stability,
-        reliability=from_examples.reliability,
+        ablations={name: stood_in[name] for name in config.ablations},
+        worst=worst_examples(own, [pair.source for pair in pairs], seed=options.seed),
+        tests=CircuitTests(
+            equivalence=equivalence_test(own.clean, own.circuits[:, 0]),
+            independence=independence_test(
+                *(own.clean, own.circuits[:, _REST], own.corrupted), seed=options.seed
+            ),
+        ),
+        rivals=others,
+        backups=takers,
+        **dict(from_examples),
+    )
+
+
+def _own(
+    model: HookedModel, circuit: AnyCircuit, pairs: PairSet, metric: str | None, shared: _Shared
+) -> Judged:
+    """Of the circuit, a random one, and the whole model without the circuit (`_REST`)."""
+    whole, options = circuit.whole(), shared["options"]
+    rest = replace(whole, mask=whole.mask & ~circuit.mask)
+    if isinstance(rest, NodeCircuit):  # what enters the model is data, and no part of a circuit
+        rest = replace(rest, mask=rest.mask | rest.units.roots)
+    return measure(
+        model,
+        pairs,
+        [circuit, random_circuit(circuit, seed=options.seed), rest],
+        metric=metric,
+        progress=f"robustness ({OWN})" if options.progress else None,
+        **shared,
     )
 
 
@@ -161,16 +218,20 @@ def _or_reason(measured: Callable[[], R]) -> R | Undefined:
         return Undefined(undefined_reason=str(error))
 
 
-def _of_other_examples(
-    scores: AnyScores, circuit: AnyCircuit, asked: StabilityConfig | None, seed: int
+def _of_examples(
+    scores: AnyScores, circuit: AnyCircuit, config: EvalConfig, seed: int
 ) -> dict[str, object]:
-    """Stability and reliability of the circuit's own selection, if these scores give it, as JSON.
+    """Groups of the examples; stability and reliability of the circuit's own selection, if these
+    scores give it; as JSON.
 
     Where single examples were not kept, the reliability is what the scoring said of its own size.
     """
-    selection = circuit.provenance.selection
+    selection, asked = circuit.provenance.selection, config.stability
     found = _FromExamples(reliability=scores.provenance.reliability)
     n = 0 if scores.per_example is None else len(scores.per_example)
+    if n >= FEWEST_GROUPED and config.clusters is not None:
+        groups = clusters(scores, config=config.clusters, seed=seed)
+        found = found.model_copy(update={"clusters": groups})
     if n < 2 or selection is None or selection.size is None or selection.strategy == "threshold":
         return found.model_dump(mode="json")
     size, prune = selection.size, selection.pruned

@@ -17,7 +17,7 @@ A random ranking scores CPR near 0.25 and CMD near 0.75: half of the area under 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.evaluation.measure import degenerate_reason, faithfulness_from_means, measure
+from circuits.evaluation.answers import share_right
+from circuits.evaluation.measure import (
+    Judged,
+    degenerate_reason,
+    faithfulness_from_means,
+    measure,
+)
 from circuits.graph import AnyScores
 from circuits.graph.levels import DEFAULT_STRATEGIES, empty_like, order_of
 from circuits.intervention.ablation import MeanActivations
@@ -82,7 +88,7 @@ class Curve:
     level: what is ranked, "edge", "node" or "neuron". ranking: its name.
     fractions: circuit sizes as fractions of all. sizes: how many were selected at each fraction.
     kept: how many of them pruning left; a mean where the curve is the mean of several rankings.
-    values: f at each fraction.
+    values: f at each fraction. accuracy: how often the circuit is right there (`answers.py`).
     area_f: area under f. area_abs_gap: area under |1 - f|. log_area_f: area under f over the
         logarithm of the fraction, per unit of it.
     degenerate_reasons: for each fraction, why its circuit can do nothing; None where it can.
@@ -98,6 +104,7 @@ class Curve:
     area_abs_gap: Estimate
     log_area_f: Estimate
     degenerate_reasons: tuple[str | None, ...]
+    accuracy: tuple[Estimate, ...]
 
     def at(self, fraction: float) -> Estimate:
         """f at one of the fractions.
@@ -129,6 +136,7 @@ class Faithfulness(Plotted):
     curves: by the ranking's name: "signed", "absolute", "random" where there is a control, and
         those of `CurveConfig.extra_orders`.
     n: examples. strategy: how the rankings became orders.
+    accuracy: how often the whole model is right, clean.
     """
 
     level: Level
@@ -139,6 +147,7 @@ class Faithfulness(Plotted):
     curves: dict[str, Curve]
     n: int
     strategy: Strategy
+    accuracy: Estimate
 
     def _facts(self) -> dict[str, str]:
         known = {
@@ -154,7 +163,7 @@ class Faithfulness(Plotted):
         """Every point of every curve, a row each.
 
         Returns:
-            Columns ranking, fraction, size, kept (after pruning), f, low, high.
+            Columns ranking, fraction, size, kept (after pruning), f, low, high (of f), accuracy.
         """
         import pandas as pd
 
@@ -167,10 +176,12 @@ class Faithfulness(Plotted):
                 "f": f.value,
                 "low": f.low,
                 "high": f.high,
+                "accuracy": right.value,
             }
             for name, curve in self.curves.items()
-            for fraction, size, kept, f in zip(
-                curve.fractions, curve.sizes, curve.kept, curve.values, strict=True
+            for fraction, size, kept, f, right in zip(
+                *(curve.fractions, curve.sizes, curve.kept, curve.values, curve.accuracy),
+                strict=True,
             )
         )
 
@@ -275,6 +286,7 @@ def faithfulness(
             area_abs_gap=area_abs_gap,
             log_area_f=log_area_f,
             degenerate_reasons=reasons if lines == 1 else (None,) * len(sizes),
+            accuracy=_accuracies(measured, range(first, first + len(line)), lines, options.seed),
         )
         first += len(line)
     return Faithfulness(
@@ -286,7 +298,17 @@ def faithfulness(
         curves=curves,
         n=len(pairs),
         strategy=curve.strategy or DEFAULT_STRATEGIES[nothing.level],
+        accuracy=share_right(measured.right[:, 0], options.seed),
     )
+
+
+def _accuracies(
+    measured: Judged, circuits: Sequence[int], lines: int, seed: int
+) -> tuple[Estimate, ...]:
+    """How often circuits are right at each fraction; several lines are averaged."""
+    right = measured.right[:, [2 + place for place in circuits]]
+    each = reduce(right, "example (line point) -> point example", "mean", line=lines)
+    return tuple(share_right(one, seed) for one in each)
 
 
 def _statistic(lines: int, axis: Float[Tensor, " point"]) -> Statistic:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuits.errors import UndefinedMetricError
+from circuits.evaluation.answers import is_choice, right
 from circuits.graph import AnyCircuit
 from circuits.intervention import CircuitRunner, MeanActivations, constants
 from circuits.intervention.ablation import Constants
@@ -57,6 +58,13 @@ class Measured:
         return torch.cat([self.clean[:, None], self.corrupted[:, None], chosen], dim=1)
 
 
+@dataclass(frozen=True)
+class Judged(Measured):
+    """With what share of an example's answers is right (`answers.py`), a column as in `columns`."""
+
+    right: Float[Tensor, "example column"]
+
+
 def measure(
     model: HookedModel,
     pairs: PairSet,
@@ -67,7 +75,7 @@ def measure(
     options: RunOptions | None = None,
     progress: str | None = None,
     resume: Pieces | None = None,
-) -> Measured:
+) -> Judged:
     """Run every circuit on every pair; circuits share each batch's clean and corrupted runs.
 
     Equal circuits run once: of a random ranking's small circuits, all that pruning leaves empty.
@@ -85,7 +93,7 @@ def measure(
             all circuits on one batch of a real model take many minutes of a CPU.
 
     Returns:
-        The metric of every run, pair by pair.
+        The metric of every run, pair by pair, and whether it is right.
 
     Raises:
         UndefinedMetricError: where the clean and the corrupted metric are equal on average.
@@ -101,8 +109,8 @@ def measure(
     distinct = dict(zip(masks, circuits, strict=True))
     places = {mask: place for place, mask in enumerate(distinct, start=2)}
     columns = [places[mask] for mask in masks]
-    values = torch.zeros(len(pairs), 2 + len(distinct), dtype=torch.float64)
-    there = torch.zeros(values.shape, dtype=torch.bool)
+    values = torch.zeros(len(pairs), 2, 2 + len(distinct), dtype=torch.float64)
+    there = torch.zeros(len(pairs), 2 + len(distinct), dtype=torch.bool)
 
     piece = PartialResults() if resume is None else resume.tensors()
     if resume is not None:
@@ -119,7 +127,7 @@ def measure(
             {"values": values, "there": there},
         )
         if bool(piece.done.all()):
-            return Measured(judge.name, values[:, 0], values[:, 1], values[:, columns])
+            return _measured(judge.name, values, columns)
     neurons = any(circuit.level == "neuron" for circuit in circuits)
     stand_in = constants(ablation, model, pairs, neurons=neurons, engine=options.engine)
     here = resume is not None and options.engine is None
@@ -127,7 +135,7 @@ def measure(
     for batch, found in over_batches(
         model,
         pairs,
-        _Columns(tuple(distinct.values()), judge, stand_in, kept),
+        _Columns(tuple(distinct.values()), judge, is_choice(pairs), stand_in, kept),
         batch_size=batch_size,
         done=piece.done if len(piece.done) else None,
         progress=progress,
@@ -137,7 +145,15 @@ def measure(
         if resume is not None:
             piece.keep(batch.index)
     piece.write()
-    return Measured(judge.name, values[:, 0], values[:, 1], values[:, columns])
+    return _measured(judge.name, values, columns)
+
+
+def _measured(
+    metric: str, values: Float[Tensor, "example 2 column"], columns: Sequence[int]
+) -> Judged:
+    """values: metric and whether it is right, clean, corrupted, then each distinct circuit."""
+    own, right = values.unbind(dim=1)
+    return Judged(metric, own[:, 0], own[:, 1], own[:, columns], right[:, [0, 1, *columns]])
 
 
 @dataclass(frozen=True)
@@ -147,50 +163,59 @@ class _Kept:
     values, there: a row an example and a column a run; the second says which values are there.
     """
 
-    values: Float[Tensor, "example column"]
+    values: Float[Tensor, "example 2 column"]
     there: Bool[Tensor, "example column"]
     piece: PartialResults
 
     def once(
-        self, index: Int[Tensor, " batch"], column: int, work: Callable[[], Float[Tensor, " batch"]]
-    ) -> Float[Tensor, " batch"]:
+        self,
+        index: Int[Tensor, " batch"],
+        column: int,
+        work: Callable[[], Float[Tensor, "batch 2"]],
+    ) -> Float[Tensor, "batch 2"]:
         """The column of these examples, made where it is not there."""
         if not bool(self.there[index, column].all()):
-            self.values[index, column] = work().double().cpu()
+            self.values[index, :, column] = work().double().cpu()
             self.there[index, column] = True
             self.piece.keep(index[:0])  # no example is done yet
-        return self.values[index, column]
+        return self.values[index, :, column]
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """The work on a batch: clean, corrupted, then the circuits.
+    """The work on a batch: metric and whether it is right, clean, corrupted, then the circuits.
 
+    choice: whether a right answer is one above the wrong ones.
     kept: what is there already and what becomes of the rest; None for another process.
     """
 
     circuits: tuple[AnyCircuit, ...]
     metric: Metric
+    choice: bool
     stand_in: Constants | None
     kept: _Kept | None = None
 
-    def __call__(self, model: HookedModel, batch: PairBatch) -> Float[Tensor, "batch column"]:
+    def __call__(self, model: HookedModel, batch: PairBatch) -> Float[Tensor, "batch 2 column"]:
         executor = CircuitRunner(model, batch, self.stand_in)
 
-        def judged(logits: Logits) -> Float[Tensor, " batch"]:
-            return self.metric(logits, batch, executor.clean)
+        def judged(logits: Logits) -> Float[Tensor, "batch 2"]:
+            figures = (
+                self.metric(logits, batch, executor.clean),
+                right(logits, batch, self.choice).to(logits.dtype),
+            )
+            return torch.stack(figures, dim=1)
 
-        def of(circuit: AnyCircuit) -> Float[Tensor, " batch"]:
+        def of(circuit: AnyCircuit) -> Float[Tensor, "batch 2"]:
             return judged(executor.logits(circuit))
 
         columns = [judged(executor.clean), judged(executor.corrupted)]
         if self.kept is None:
-            return torch.stack([*columns, *map(of, self.circuits)], dim=1)
+            return torch.stack([*columns, *map(of, self.circuits)], dim=2)
         index = batch.index.cpu()
         columns = [column.double().cpu() for column in columns]
         for place, circuit in enumerate(self.circuits, len(columns)):
             columns.append(self.kept.once(index, place, partial(of, circuit)))
-        return torch.stack(columns, dim=1)
+        return torch.stack(columns, dim=2)
 
 
 def _described(ablation: Ablation | MeanActivations) -> str | list[str]:

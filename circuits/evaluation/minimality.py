@@ -3,11 +3,17 @@
 Control: random edges (nodes, neurons) from outside, each added alone. What adding an irrelevant one
 does to f is the size of a change that means nothing.
 Source: Wang et al. (2022), "Interpretability in the Wild" (there of nodes).
+
+Test (of edges): a random path from input to logits is added to the circuit, and one of its new
+edges is removed again. An edge of the circuit is needed if its removal changes f by more than such
+removals do. H0 says that it does so of 9 in 10 of them or more; p is binomial, and an edge whose p
+is below .05 over the number of edges (Bonferroni) is rejected as no better than a random one.
+Source: Shi et al. (2024), arXiv 2410.13032, the test of minimality.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,9 +21,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.evaluation.knockout import components_inside, components_outside
+from circuits.evaluation.knockout import Mask, components_inside, components_outside
 from circuits.evaluation.measure import faithfulness_from_means, measure
 from circuits.graph import AnyCircuit, Circuit
+from circuits.graph.controls import random_path
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
 from circuits.options.choices import Ablation, Level
@@ -26,6 +33,30 @@ from circuits.options.run import RunOptions
 from circuits.runtime.resume import Pieces
 from circuits.statistics.estimate import Estimate, estimates
 from tasks.pairs import PairSet
+
+_ALPHA = 0.05
+_QUANTILE = 0.9
+_TRIALS = 4  # paths drawn for each that is wanted: some may lie within the circuit
+_SAME = 1e-6  # in f: a difference below it is rounding
+
+
+@dataclass(frozen=True)
+class MinimalityTest:
+    """Edges held against edges of random paths that were added to the circuit.
+
+    needless: edges rejected as no better than those, in the order of `Minimality.drops`.
+    n_paths: how many paths.
+    changes: the changes of |f| that removing an edge of a path made: median and quantile .9.
+    """
+
+    needless: tuple[str, ...]
+    n_paths: int
+    changes: tuple[float, float]
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the circuit is shown not to be minimal, at the 5 % level."""
+        return bool(self.needless)
 
 
 @dataclass(frozen=True)
@@ -37,6 +68,7 @@ class Minimality:
     drops: f(C) - f(C without x), by the name of x, largest first where they were measured just now.
     control: f(C with x) - f(C), of random ones from outside.
     epsilon: a change of f below it counts as none.
+    test: of edges; None for nodes and neurons.
     """
 
     level: Level
@@ -44,6 +76,7 @@ class Minimality:
     drops: dict[str, Estimate]
     control: dict[str, Estimate]
     epsilon: float
+    test: MinimalityTest | None = None
 
     @property
     def redundant_fraction(self) -> float:
@@ -99,6 +132,8 @@ def minimality(
     masks = [circuit.mask]
     masks += [circuit.mask & ~taken for taken in inside.values()]
     masks += [circuit.mask | brought for brought in outside.values()]
+    inflated = _inflated(circuit, config.n_controls, options.seed) if level == "edge" else []
+    masks += [mask for both in inflated for mask in both]
     measured = measure(
         model,
         pairs,
@@ -111,11 +146,48 @@ def minimality(
     )
     sign = torch.tensor([1.0] * len(inside) + [-1.0] * len(outside), dtype=torch.float64)
 
+    own = range(1 + len(sign))
+
     def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
         f = faithfulness_from_means(means)
         return torch.cat([f[..., :1], (f[..., :1] - f[..., 1:]) * sign], dim=-1)
 
-    whole, *changes = estimates(measured.columns, figures, seed=options.seed)
+    whole, *changes = estimates(measured.of(own), figures, seed=options.seed)
     found = list(zip([*inside, *outside], changes, strict=True))
-    drops = sorted(found[: len(inside)], key=lambda item: -item[1].value)
-    return Minimality(level, whole, dict(drops), dict(found[len(inside) :]), config.epsilon)
+    drops = dict(sorted(found[: len(inside)], key=lambda item: -item[1].value))
+    test = None
+    if inflated:
+        beside = measured.of(range(len(own), measured.circuits.shape[1]))
+        f = faithfulness_from_means(beside.mean(dim=0)).view(-1, 2)
+        test = _test(drops, (f[:, 0] - f[:, 1]).abs())
+    return Minimality(level, whole, drops, dict(found[len(inside) :]), config.epsilon, test)
+
+
+def _inflated(circuit: AnyCircuit, n: int, seed: int) -> list[tuple[Mask, Mask]]:
+    """The circuit with a random path that it lacks an edge of, and that without such an edge."""
+    assert isinstance(circuit, Circuit)
+    draw = torch.Generator().manual_seed(seed)
+    made: list[tuple[Mask, Mask]] = []
+    for _ in range(_TRIALS * n):
+        new = [edge for edge in random_path(circuit, draw) if not circuit.mask[edge]]
+        if new and len(made) < n:
+            mask = circuit.mask.clone()
+            mask[tuple(zip(*new, strict=True))] = True
+            without = mask.clone()
+            without[new[int(torch.randint(len(new), (), generator=draw))]] = False
+            made.append((mask, without))
+    return made
+
+
+def _test(drops: Mapping[str, Estimate], changes: Float[Tensor, " path"]) -> MinimalityTest:
+    """Each edge against all changes that edges of random paths made."""
+    from scipy.stats import binom  # takes most of a second to import
+
+    n = len(changes)
+    needless = []
+    for name, drop in drops.items():
+        beaten = int((changes < abs(drop.value) - _SAME).sum())
+        if binom.cdf(beaten, n, _QUANTILE) <= _ALPHA / len(drops):
+            needless.append(name)
+    ends = changes.quantile(torch.tensor([0.5, _QUANTILE], dtype=changes.dtype)).tolist()
+    return MinimalityTest(tuple(needless), n, (ends[0], ends[1]))

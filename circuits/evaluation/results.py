@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from pydantic import Field, model_validator
 
+from circuits.evaluation.backups import Backups
+from circuits.evaluation.circuit_tests import CircuitTests
+from circuits.evaluation.clusters import Clusters
 from circuits.evaluation.completeness import Completeness
 from circuits.evaluation.faithfulness import Faithfulness
 from circuits.evaluation.minimality import Minimality
+from circuits.evaluation.null_model import NullModel
+from circuits.evaluation.rivals import Rivals
 from circuits.evaluation.robustness import Condition
 from circuits.evaluation.stability import Stability
+from circuits.evaluation.worst_examples import WorstExamples
 from circuits.graph.findings import RankingChoice, Reliability, TaskPerformance
 from circuits.graph.provenance import ModelRecord
 from circuits.options.choices import Level
@@ -68,6 +74,11 @@ class CircuitEvaluation(Record):
     minimality, completeness: None also where the circuit can do nothing.
     robustness: f by condition; "evaluate" are the evaluation's own pairs. Empty where the curve is
         undefined.
+    ablations: f by what stands in for what is left out, on the evaluation's own pairs.
+    worst: the examples of which the circuit keeps least; None where the curve is undefined.
+    tests: of what an ideal circuit is; the same.
+    rivals, backups: None also where the circuit can do nothing.
+    clusters: None where the scores do not hold enough single examples.
     stability, reliability: None where the scores do not hold single examples, or the circuit was
         not chosen from them.
     """
@@ -77,6 +88,12 @@ class CircuitEvaluation(Record):
     minimality: Minimality | Undefined | None = None
     completeness: Completeness | Undefined | None = None
     robustness: dict[str, Condition] = Field(default_factory=dict)
+    ablations: dict[str, Condition] = Field(default_factory=dict)
+    worst: WorstExamples | None = None
+    tests: CircuitTests | None = None
+    rivals: Rivals | Undefined | None = None
+    backups: Backups | Undefined | None = None
+    clusters: Clusters | None = None
     stability: Stability | None = None
     reliability: Reliability | None = None
 
@@ -90,9 +107,12 @@ class CheckpointEvaluation(CircuitEvaluation):
     """The evaluation of one checkpoint's circuit.
 
     performance: how well the checkpoint does the task; None where that was not measured.
+    null_model: what the same scoring finds in a model that learned nothing; None where that was not
+        asked.
     """
 
     performance: TaskPerformance | None = None
+    null_model: NullModel | None = None
 
 
 class SummaryQuality(Record):

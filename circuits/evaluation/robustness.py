@@ -7,14 +7,15 @@ neurons), on the same prompts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from circuits.errors import UndefinedMetricError
-from circuits.evaluation.measure import faithfulness_from_means, measure
+from circuits.errors import CircuitsError, UndefinedMetricError
+from circuits.evaluation.answers import share_right
+from circuits.evaluation.measure import Judged, faithfulness_from_means, measure
 from circuits.graph import AnyCircuit
 from circuits.graph.controls import random_circuit
-from circuits.intervention.ablation import MeanActivations
+from circuits.intervention.ablation import MeanActivations, require_linear
 from circuits.models import HookedModel
 from circuits.options.choices import Ablation
 from circuits.options.run import RunOptions
@@ -24,12 +25,27 @@ from tasks.pairs import PairSet
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """How often answers are right (`answers.py`).
+
+    model, corrupted: of the whole model, clean and corrupted. circuit, control: of the circuit and
+        of a random one.
+    """
+
+    model: Estimate
+    corrupted: Estimate
+    circuit: Estimate
+    control: Estimate
+
+
+@dataclass(frozen=True)
 class Condition:
     """f of the circuit and of the control under one condition.
 
     metric: its name. circuit, control: f; None where it is undefined.
     metric_clean, metric_corrupted: means over the clean and the corrupted runs of the whole model.
     undefined_reason: why there is no f, where clean and corrupted metric are equal.
+    accuracy: how often circuit, control and model are right; None where f is undefined.
     """
 
     metric: str
@@ -38,6 +54,34 @@ class Condition:
     metric_clean: float | None = None
     metric_corrupted: float | None = None
     undefined_reason: str | None = None
+    accuracy: Accuracy | None = None
+
+    @classmethod
+    def of(cls, measured: Judged, seed: int) -> Condition:
+        """From runs of circuit and control, in this order.
+
+        Args:
+            measured: of these two, and perhaps of others behind them.
+            seed: of the bootstrap.
+
+        Returns:
+            f and accuracy of both, with 95 % intervals over the examples.
+
+        Raises:
+            UndefinedMetricError: where clean and corrupted metric are equal in many resamples.
+        """
+        kept, random = estimates(measured.of((0, 1)), faithfulness_from_means, seed=seed)
+        right = [share_right(measured.right[:, column], seed) for column in range(4)]
+        return cls(
+            measured.metric,
+            kept,
+            random,
+            float(measured.clean.mean()),
+            float(measured.corrupted.mean()),
+            accuracy=Accuracy(
+                model=right[0], corrupted=right[1], circuit=right[2], control=right[3]
+            ),
+        )
 
     @property
     def verdict(self) -> str:
@@ -97,15 +141,55 @@ def robustness(
                 progress=f"robustness ({name})" if options.progress else None,
                 resume=resume,
             )
-            kept, random = estimates(measured.columns, faithfulness_from_means, seed=options.seed)
+            found[name] = Condition.of(measured, options.seed)
         except UndefinedMetricError as error:
             found[name] = Condition(metric or pairs.metric, None, None, undefined_reason=str(error))
+    return found
+
+
+def by_ablation(
+    model: HookedModel,
+    circuit: AnyCircuit,
+    pairs: PairSet,
+    ablations: Sequence[Ablation],
+    *,
+    metric: str | None = None,
+    options: RunOptions | None = None,
+    resume: Pieces | None = None,
+) -> dict[str, Condition]:
+    """Run one circuit with other things in the place of what it leaves out.
+
+    Args:
+        model: the model of the circuit.
+        circuit: of edges, nodes or neurons.
+        pairs: prompt pairs; means are over their clean prompts.
+        ablations: what stands in, one after the other.
+        metric: its name; None takes the pairs' own.
+        options: as for `robustness`.
+        resume: as for `robustness`.
+
+    Returns:
+        f of circuit and control by ablation; where the model takes no such ablation, or metrics
+        are equal, the reason why there is none.
+
+    Raises:
+        CircuitsError: where the metric is not known.
+    """
+    found: dict[str, Condition] = {}
+    for ablation in ablations:
+        try:
+            if ablation != "corrupted":
+                require_linear(model.view, ablation)
+        except CircuitsError as error:
+            reason = str(error)
+            found[ablation] = Condition(metric or pairs.metric, None, None, undefined_reason=reason)
             continue
-        found[name] = Condition(
-            measured.metric,
-            kept,
-            random,
-            float(measured.clean.mean()),
-            float(measured.corrupted.mean()),
+        conditions: dict[str, PairSet] = {ablation: pairs}
+        found |= robustness(
+            *(model, circuit, conditions),
+            metric=metric,
+            ablation=ablation,
+            options=options,
+            resume=resume,
         )
     return found

@@ -9,25 +9,24 @@ same, and nothing in the scores tells. Two forward passes a pair do.
   whole vocabulary is a right one. Chance is the best constant guess: the share of positions at
   which the most frequent answer is right.
 
-Intervals: Wilson's for a share of examples (Wilson 1927; by scipy), bootstrap for the others.
+Intervals: Wilson's for a share of examples (Wilson 1927), bootstrap for the others.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuits.evaluation.answers import is_choice, right, share_right
 from circuits.graph.findings import TaskPerformance
-from circuits.metrics import Logits, Metric, metric_for, per_example
+from circuits.metrics import Metric, metric_for, per_example
 from circuits.models import HookedModel
 from circuits.options.run import RunOptions
 from circuits.runtime.batching import over_batches
-from circuits.statistics import LEVEL
-from circuits.statistics.estimate import Estimate, estimates
+from circuits.statistics.estimate import estimates
 from tasks.pairs import PairBatch, PairSet
 
 
@@ -56,7 +55,7 @@ def task_performance(
     seed = options.seed
     judge = metric_for(pairs, metric)
     model.validate(pairs)
-    choice = all(any(pair.wrong) for pair in pairs)
+    choice = is_choice(pairs)
 
     values = torch.zeros(len(pairs), 5, dtype=torch.float64)
     batches = over_batches(
@@ -70,14 +69,14 @@ def task_performance(
     for batch, found in batches:
         values[batch.index.cpu()] = found.double().cpu()
     clean, corrupted, difference = estimates(values[:, :2], _with_difference, seed=seed)
-    right, otherwise = (_share(values[:, column], seed) for column in (2, 3))
+    right_ones, otherwise = (share_right(values[:, column], seed) for column in (2, 3))
     chance = float(values[:, 4].mean()) if choice else _constant_guess(pairs)
     return TaskPerformance(
         metric=judge.name,
         clean=clean,
         corrupted=corrupted,
         difference=difference,
-        accuracy=right,
+        accuracy=right_ones,
         corrupted_accuracy=otherwise,
         chance=chance,
         choice=choice,
@@ -96,25 +95,12 @@ class _Answers:
         clean = model.logits(batch.clean, batch)
         corrupted = model.logits(batch.corrupted, batch)
         columns = [self.metric(clean, batch, clean), self.metric(corrupted, batch, clean)]
-        columns += [_right(logits, batch, self.choice) for logits in (clean, corrupted)]
+        columns += [right(logits, batch, self.choice) for logits in (clean, corrupted)]
         return torch.stack([*columns, _guess(batch)], dim=1)
 
 
 def _with_difference(means: Float[Tensor, "*resample 2"]) -> Float[Tensor, "*resample 3"]:
     return torch.cat([means, means[..., :1] - means[..., 1:]], dim=-1)
-
-
-def _right(logits: Logits, batch: PairBatch, choice: bool) -> Float[Tensor, " batch"]:
-    """Share of an example's answer positions at which the model is right."""
-    if not choice:
-        hit = (logits.argmax(dim=-1)[:, None] == batch.answer).any(dim=1)
-        return per_example(hit.to(logits.dtype), batch)
-    best = [
-        logits.gather(1, tokens.clamp(min=0)).masked_fill(tokens < 0, -math.inf).amax(dim=1)
-        for tokens in (batch.answer, batch.wrong)
-    ]
-    ahead = (best[0] > best[1]).to(logits.dtype)
-    return per_example(ahead, batch, (batch.wrong >= 0).any(dim=1))
 
 
 def _guess(batch: PairBatch) -> Float[Tensor, " batch"]:
@@ -131,14 +117,3 @@ def _constant_guess(pairs: PairSet) -> float:
             for token in set(tokens):
                 seen[token] = seen.get(token, 0.0) + 1 / len(pair.answer)
     return max(seen.values()) / len(pairs)
-
-
-def _share(values: Float[Tensor, " example"], seed: int) -> Estimate:
-    """A mean of shares: Wilson's interval where each example is right or wrong, else bootstrap."""
-    from scipy.stats import binomtest  # takes most of a second to import
-
-    n, mean = len(values), float(values.mean())
-    if not ((values == 0) | (values == 1)).all():
-        return estimates(values[:, None], lambda means: means, seed=seed)[0]
-    found = binomtest(round(float(values.sum())), n).proportion_ci(LEVEL, method="wilson")
-    return Estimate(mean, float(found.low), float(found.high), n)

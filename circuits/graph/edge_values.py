@@ -23,6 +23,11 @@ from circuits.graph.scores import EdgeScores
 from circuits.runtime import mapped
 from circuits.runtime.resume import digest
 
+_STEPS = 4
+"""Steps in which as much as `mapped.BLOCK` is looked at: 8 MiB each. Larger ones, and what is made
+of them, come from the system anew each time, and its pages cost more than the arithmetic on them.
+"""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -64,12 +69,12 @@ class EdgeValues:
 
     @property
     def _width(self) -> int:
-        return max(1, mapped.BLOCK // len(self))
+        return max(1, mapped.BLOCK // _STEPS // len(self))
 
     @property
     def in_one_block(self) -> bool:
         """Whether all are few enough to be looked at, and kept in memory, at once."""
-        return len(self.places) <= self._width
+        return len(self.places) <= mapped.BLOCK // len(self)
 
     @cached_property
     def _all(self) -> Float[Tensor, "n edge"]:

@@ -24,6 +24,8 @@ Ranking = Literal["absolute", "signed", "mixed"]
 RankingOrAuto = Literal["absolute", "signed", "mixed", "auto"]
 Ablation = Literal["corrupted", "mean", "mean-positional", "zero"]
 """What stands in for what is left out, as `circuits.intervention.ablation` describes."""
+NullWeights = Literal["shuffled", "initial"]
+"""How the weights of a model that learned nothing are made, as `circuits.models.scrambled` does."""
 HeadAblation = Literal["zero", "mean"]
 Quadrature = Literal[
     "midpoint",

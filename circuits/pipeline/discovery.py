@@ -17,6 +17,7 @@ from circuits.evaluation import (
     TaskPerformance,
     choose_ranking,
     evaluate,
+    null_model,
     task_performance,
 )
 from circuits.graph import AnyCircuit, EdgeScores, select
@@ -162,7 +163,16 @@ def evaluate_circuit(run: RunContext, name: str) -> None:
             options=run.options(section.batch_size),
             resume=resume,
         )
-        return found.model_dump(mode="json")
+        null = None
+        if config.null_model is not None and found.curves is not None:
+            null = null_model(
+                *(run.model(name), run.scores(name), run.circuit(name)),
+                *(run.data.pairs("score"), run.data.pairs("evaluate")),
+                config=config,
+                options=run.options(section.batch_size),
+                resume=resume,
+            )
+        return CheckpointEvaluation(**dict(found), null_model=null).model_dump(mode="json")
 
     run.store.stage_in_pieces(
         f"evaluation/{name}",

@@ -16,7 +16,12 @@ from circuits.cli.evaluate import _show_curve
 from circuits.errors import CircuitsError
 from circuits.evaluation import Curve, Estimate, Evaluation, Faithfulness
 from circuits.graph import Circuit, EdgeScores, Layout, select
-from circuits.options.evaluation import CompletenessConfig, MinimalityConfig, StabilityConfig
+from circuits.options.evaluation import (
+    BackupsConfig,
+    CompletenessConfig,
+    MinimalityConfig,
+    StabilityConfig,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +30,7 @@ def fewer_resamples(monkeypatch):
     verb = "circuits.cli.evaluate"
     monkeypatch.setattr(f"{verb}.StabilityConfig", partial(StabilityConfig, 20))
     monkeypatch.setattr(f"{verb}.MinimalityConfig", partial(MinimalityConfig, n_controls=5))
+    monkeypatch.setattr(f"{verb}.BackupsConfig", partial(BackupsConfig, 1, 1))
     monkeypatch.setattr(
         f"{verb}.CompletenessConfig", partial(CompletenessConfig, n_sets=3, n_steps=2)
     )
@@ -62,7 +68,7 @@ def discovered(rows, model_folder, tmp_path_factory):
 def test_it_needs_the_scores_alone_and_takes_a_split_that_they_have_not_seen(discovered, tmp_path):
     done = circuits(
         *("evaluate", "--scores", discovered, "--out", tmp_path, "--device", "cpu", "--quiet"),
-        *("--minimality", "--completeness"),
+        *("--minimality", "--completeness", "--backups", "--null-model"),
     )
     assert done.returncode == 0 and not done.stderr, done.stderr
     assert "faithfulness f on 10 pairs (test), 95 % intervals" in done.stdout
@@ -73,6 +79,12 @@ def test_it_needs_the_scores_alone_and_takes_a_split_that_they_have_not_seen(dis
         "100.0%",
         "redundant edges",
         "incompleteness:",
+        "f, zero in the place of what is left out:",
+        "accuracy:",
+        "another circuit that shares nothing with it:",
+        "a model of shuffled weights:",
+        "backups:",
+        "test of minimality:",
         "under resampling",
     ):
         assert words in done.stdout, words
@@ -194,9 +206,10 @@ def test_pairs_that_were_scored_on_are_warned_of(discovered, tmp_path):
 
 def test_wide_intervals_leave_the_columns_apart(capsys):
     wide = Estimate(-12345.678, -98765.432, 98765.432, 10)
-    curve = Curve("edge", "any", (0.5,), (9,), (9.0,), (wide,), wide, wide, wide, (None,))
+    right = Estimate(0.5, 0.4, 0.6, 10)
+    curve = Curve("edge", "any", (0.5,), (9,), (9.0,), (wide,), wide, wide, wide, (None,), (right,))
     curves = dict.fromkeys(("absolute", "signed", "random"), curve)
-    _show_curve(Faithfulness("edge", "m", 1.0, 0.0, (0.5,), curves, 10, "top-n"))
+    _show_curve(Faithfulness("edge", "m", 1.0, 0.0, (0.5,), curves, 10, "top-n", right))
     head, row = capsys.readouterr().out.splitlines()
     assert row.split("  ")[-3:] == [str(wide)] * 3
     assert row.index(str(wide), row.index(str(wide)) + 1) == head.index("signed")

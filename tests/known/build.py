@@ -55,8 +55,12 @@ D_MODEL, HEADS = 160, 4
 D_HEAD = D_MODEL // HEADS
 
 
-def induction(n: int, seed: int) -> Known:
+def induction(n: int, seed: int, spare: str | None = None) -> Known:
     """ "... A B ... A" is followed by B.
+
+    spare: "twin" gives both heads a twin, a0.h1 and a1.h0, which do the same beside them and share
+    no edge with them. "backup" puts a2.h0 above a1.h1, which does the same where `out` is empty;
+    else it looks at the first place, whose token it copies, and that is never an answer.
 
     a0.h0 attends to the token before and writes it into the slot `prev`; a1.h1 looks from the last
     token for where it stands in `prev`, and copies the token found there into `out`, which is all
@@ -70,7 +74,8 @@ def induction(n: int, seed: int) -> Known:
     )
     first, second = slots["idle"].split(TOKENS)
     config = transformers.GPT2Config(
-        vocab_size=TOKENS, n_positions=LENGTH, n_embd=D_MODEL, n_layer=2, n_head=HEADS,
+        vocab_size=TOKENS, n_positions=LENGTH, n_embd=D_MODEL,
+        n_layer=3 if spare == "backup" else 2, n_head=HEADS,
         tie_word_embeddings=False, bos_token_id=0, eos_token_id=0, layer_norm_epsilon=1e-8,
     )  # fmt: skip
     model = transformers.GPT2LMHeadModel(config)
@@ -85,9 +90,18 @@ def induction(n: int, seed: int) -> Known:
         _gpt2_head(model, 0, 2, place, place, token, first)
         _gpt2_head(model, 0, 3, token, token.roll(1, 0), token, 0.2 * first)
         _gpt2_head(model, 1, 1, token, slots["prev"], token, slots["out"])
-        _gpt2_head(model, 1, 3, place, before, slots["prev"], second)
+        if spare == "twin":
+            _gpt2_head(model, 0, 1, place, before, token, second)
+            _gpt2_head(model, 1, 0, token, second, token, slots["out"])
+        else:
+            _gpt2_head(model, 1, 3, place, before, slots["prev"], second)
+        if spare == "backup":
+            filled = 2 * slots["out"].sum(dim=0, keepdim=True)
+            query, key = torch.cat([token, filled]), torch.cat([slots["prev"], place[:1]])
+            _gpt2_head(model, 2, 0, query, key, token, slots["out"])
         # Codes in the stream: 2 at first, 4 after layer 0, 6 after layer 1.
-        for norm, codes in ((body.h[0].ln_1, 2), (body.h[1].ln_1, 4), (body.ln_f, 6)):
+        norms = [*(block.ln_1 for block in body.h), body.ln_f]
+        for norm, codes in zip(norms, (2, 4, 6, 6), strict=False):
             norm.weight.fill_((codes / D_MODEL) ** 0.5)
         model.lm_head.weight.copy_(LOUD * slots["out"])
     draw = random.Random(f"induction {seed}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from circuits.evaluation import Estimate
+from circuits.evaluation import Condition, Estimate
 from circuits.format import count, estimate, general
 from circuits.plot.figures.dots import Dot, Series, ValueAxis, dot_panels, dots_height
 from circuits.plot.figures.faithfulness import HIGHEST, LOWEST, clipped
@@ -105,6 +105,8 @@ def conditions(run: Run) -> Iterator[Block]:
             "condition",
             "f of the circuit",
             "f of a random circuit",
+            "accuracy of the circuit",
+            "accuracy of the model",
             "metric",
             "clean",
             "corrupted",
@@ -115,6 +117,7 @@ def conditions(run: Run) -> Iterator[Block]:
                     _CONDITIONS.get(name, name),
                     estimate(condition.circuit),
                     estimate(condition.control),
+                    *(estimate(right, 2) for right in _accuracies(condition)),
                     condition.metric,
                     general(condition.metric_clean),
                     general(condition.metric_corrupted),
@@ -129,3 +132,9 @@ def conditions(run: Run) -> Iterator[Block]:
         for name, condition in one.items():
             if condition.undefined_reason:
                 yield Note(f"{checkpoint}, {name}: {condition.undefined_reason}")
+
+
+def _accuracies(condition: Condition) -> tuple[Estimate | None, Estimate | None]:
+    """How often the circuit and the model are right."""
+    right = condition.accuracy
+    return (None, None) if right is None else (right.circuit, right.model)

@@ -1,0 +1,266 @@
+"""Which nodes take over where the circuit is ablated?
+
+A backup does little while the circuit is there: its own removal is made good, and scores of the
+whole model pass it by. So the circuit's edges (nodes, neurons) are taken out of the whole model,
+and what then keeps the behaviour up is looked for:
+
+1. Gates stand on all that is left, and one backward pass estimates what the removal of each node
+   would cost there, and what it costs in the whole model. Those whose cost grew most are
+   candidates.
+2. Each is removed in earnest. The one without which f falls most is a backup; it is taken out too.
+3. Again from 1, until no removal lowers f by `min_drop`.
+
+f(model without circuit) is what the circuit fails to explain (its incompleteness where all of it is
+knocked out, `completeness.py`); f(model without circuit and backups) is what is left of that once
+backups count as its parts. The search is made on one half of the examples and every figure is of
+the other. Control: as many random other nodes in the backups' place.
+Source: the growth of a removal's effect is Gong et al. (2026), "Conditional Co-Ablation", arXiv
+2607.01940 (there of the output distribution and without a search); backups are Wang et al. (2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from circuits.evaluation.knockout import Mask, components_inside
+from circuits.evaluation.measure import Measured, faithfulness_from_means, measure
+from circuits.graph import AnyCircuit, NodeCircuit
+from circuits.intervention import MeanActivations, constants
+from circuits.intervention.gated_runner import GatedRunner
+from circuits.metrics import metric_for
+from circuits.models import HookedModel
+from circuits.options.choices import Ablation
+from circuits.options.evaluation import BackupsConfig
+from circuits.options.run import RunOptions
+from circuits.runtime.batching import over_batches
+from circuits.runtime.resume import Pieces
+from circuits.statistics.estimate import Estimate, Statistic, estimates
+from tasks.pairs import PairBatch, PairSet
+
+_CONTROLS = 3
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A node that takes over.
+
+    name: of the node. in_circuit: whether the circuit holds it, by other edges.
+    alone: how much f of the whole model falls without it.
+    after: how much f falls without it once the circuit and the backups before it are out.
+    growth: after less alone, paired over the examples.
+    """
+
+    name: str
+    in_circuit: bool
+    alone: Estimate
+    after: Estimate
+    growth: Estimate
+
+
+@dataclass(frozen=True)
+class Backups:
+    """What keeps the behaviour up without the circuit.
+
+    rest: f of the model without the circuit. without: f without the backups, too. control: f
+        without as many random other nodes in their place, a mean of three draws.
+    found: the backups, in the order in which they were found.
+    n_search_examples: examples that they were searched on; none of them is in a figure.
+    """
+
+    rest: Estimate
+    without: Estimate
+    control: Estimate
+    found: tuple[Backup, ...]
+    n_search_examples: int
+
+
+def backups(
+    model: HookedModel,
+    circuit: AnyCircuit,
+    pairs: PairSet,
+    *,
+    config: BackupsConfig | None = None,
+    metric: str | None = None,
+    ablation: Ablation | MeanActivations = "corrupted",
+    options: RunOptions | None = None,
+    resume: Pieces | None = None,
+) -> Backups:
+    """Name the nodes that take over where the circuit is ablated.
+
+    Args:
+        model: the model of the circuit.
+        circuit: of edges, nodes or neurons.
+        pairs: at least two prompt pairs, of which the first `config.n_pairs` are taken; half of
+            them serve the search.
+        config: how far to search; None takes the defaults of `BackupsConfig`.
+        metric: its name, of one that has a gradient; None takes the pairs' own.
+        ablation: what stands in for what is taken out, as for `measure`.
+        options: batches, seed, progress; the seed is of the control and of the bootstrap.
+        resume: keeps what was measured until the whole is done.
+
+    Returns:
+        The backups, and f without them, with 95 % intervals over the pairs.
+
+    Raises:
+        UndefinedMetricError: where clean and corrupted metric are equal.
+        CircuitsError: where there are too few pairs, or the metric has no gradient.
+    """
+    config, options = config or BackupsConfig(), options or RunOptions()
+    judge = metric_for(pairs, metric)
+    if not judge.differentiable:
+        raise CircuitsError(
+            f"backups are looked for by gradients, and {judge.name} has none; name another metric"
+        )
+    pairs = pairs[: config.n_pairs]
+    if len(pairs) < 2:
+        raise CircuitsError("backups need two pairs: one half to search on, one to report on")
+    search, report = (replace(pairs, pairs=pairs.pairs[half::2]) for half in (1, 0))
+    whole = circuit.whole()
+    nodes = components_inside(whole, "node")
+    bench = _Bench(model, whole, nodes, circuit.mask, judge.name, ablation, options, resume)
+    names = bench.search(search, config)
+    controls = bench.random(names)
+    sets = [
+        *((False, (name,)) for name in names),
+        *((True, names[:count]) for count in range(len(names) + 1)),
+        *((True, control) for control in controls),
+    ]
+    measured = bench.measure(report, sets, "backups" if options.progress else None)
+    rest, without, control, *figures = estimates(
+        measured.columns, _figures(len(names)), seed=options.seed
+    )
+    n = len(names)
+    inside = {*circuit.nodes}
+    found = (Backup(name, name in inside, *figures[place::n]) for place, name in enumerate(names))
+    return Backups(rest, without, control, tuple(found), len(search))
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Runs of the whole model without nodes, and without the circuit.
+
+    whole: all that there is. nodes: what each takes with it. out: the circuit's mask.
+    """
+
+    model: HookedModel
+    whole: AnyCircuit
+    nodes: dict[str, Mask]
+    out: Mask
+    metric: str
+    ablation: Ablation | MeanActivations
+    options: RunOptions
+    resume: Pieces | None
+
+    def measure(
+        self,
+        pairs: PairSet,
+        sets: Sequence[tuple[bool, Sequence[str]]],
+        progress: str | None = None,
+    ) -> Measured:
+        """The model without each set of nodes; those of True without the circuit as well."""
+        return measure(
+            self.model,
+            pairs,
+            [replace(self.whole, mask=self._left(*one)) for one in sets],
+            metric=self.metric,
+            ablation=self.ablation,
+            options=self.options,
+            progress=progress,
+            resume=self.resume,
+        )
+
+    def search(self, pairs: PairSet, config: BackupsConfig) -> tuple[str, ...]:
+        """One backup after the other, for as long as its removal lowers f."""
+        at_first = self._costs(pairs, self.whole.mask)
+        found: tuple[str, ...] = ()
+        before: float | None = None
+        for _ in range(config.n_steps):
+            left = self._left(True, found)
+            costs = self._costs(pairs, left)
+            growth = {
+                name: costs[name] - at_first[name]
+                for name, mask in self.nodes.items()
+                if name not in found and bool((mask & left).any())
+            }
+            tried = sorted(growth, key=lambda name: -growth[name])[: config.n_candidates]
+            if not tried:
+                break
+            sets = [(True, found), *((True, (*found, name)) for name in tried)]
+            f = faithfulness_from_means(self.measure(pairs, sets).columns.mean(dim=0)).tolist()
+            before = f[0] if before is None else before
+            least = min(range(len(tried)), key=lambda place: f[1 + place])
+            if before - f[1 + least] < config.min_drop:
+                break
+            found, before = (*found, tried[least]), f[1 + least]
+        return found
+
+    def random(self, names: Sequence[str]) -> list[tuple[str, ...]]:
+        """As many other nodes that something is left of, in the model's order, some times over."""
+        draw = torch.Generator().manual_seed(self.options.seed)
+        left = self._left(True, ())
+        others = [
+            name for name, mask in self.nodes.items() if name not in names and (mask & left).any()
+        ]
+        orders = (torch.randperm(len(others), generator=draw) for _ in range(_CONTROLS))
+        return [
+            tuple(others[place] for place in order[: len(names)].sort().values.tolist())
+            for order in orders
+        ]
+
+    def _left(self, without_circuit: bool, names: Sequence[str]) -> Mask:
+        mask = self.whole.mask & ~self.out if without_circuit else self.whole.mask.clone()
+        for name in names:
+            mask &= ~self.nodes[name]
+        return self._with_roots(mask)
+
+    def _with_roots(self, mask: Mask) -> Mask:
+        """What enters the model is data: circuits of nodes keep it, whatever is taken out."""
+        if isinstance(self.whole, NodeCircuit):
+            return mask | self.whole.units.roots
+        return mask
+
+    def _costs(self, pairs: PairSet, mask: Mask) -> dict[str, float]:
+        """By how much the metric would fall without each node, to first order, where `mask` is
+        kept; 0 where gates are not to be had, so that all candidates are alike.
+        """
+        if not isinstance(self.whole, NodeCircuit) and not self.model.view.linear:
+            return dict.fromkeys(self.nodes, 0.0)
+        gradient = self._gradient(pairs, mask.float()) * mask
+        return {name: float(gradient[taken].sum()) for name, taken in self.nodes.items()}
+
+    def _gradient(self, pairs: PairSet, gates: Float[Tensor, "*gate"]) -> Float[Tensor, "*gate"]:
+        judge = metric_for(pairs, self.metric)
+        units = self.whole.units if isinstance(self.whole, NodeCircuit) else None
+        neurons = self.whole.level == "neuron"
+        stand_in = constants(self.ablation, self.model, pairs, neurons=neurons)
+
+        def work(model: HookedModel, batch: PairBatch) -> Float[Tensor, "*gate"]:
+            runner = GatedRunner(model, batch, stand_in)
+            _, found = runner.gradient(
+                gates, lambda logits: judge(logits, batch, runner.clean), units=units
+            )
+            return found.cpu()
+
+        total = torch.zeros_like(gates)
+        for _, found in over_batches(self.model, pairs, work, batch_size=self.options.batch_size):
+            total += found
+        return total / len(pairs)
+
+
+def _figures(n: int) -> Statistic:
+    """rest, without, control; then of every backup the drop alone, that after, and its growth."""
+
+    def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
+        f = faithfulness_from_means(means)
+        alone, joint, controls = f.split([n, n + 1, _CONTROLS], dim=-1)
+        drops = [1 - alone, joint[..., :-1] - joint[..., 1:]]
+        ends = [joint[..., :1], joint[..., -1:], controls.mean(dim=-1, keepdim=True)]
+        return torch.cat([*ends, *drops, drops[1] - drops[0]], dim=-1)
+
+    return figures

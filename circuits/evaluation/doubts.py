@@ -1,0 +1,160 @@
+"""What a reviewer asks of a circuit, each question with its answer in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from circuits.evaluation.minimality import Minimality
+from circuits.evaluation.results import (
+    OWN,
+    CheckpointEvaluation,
+    CircuitEvaluation,
+    Undefined,
+)
+from circuits.statistics.estimate import Estimate
+
+
+def doubts(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
+    """The questions that were asked.
+
+    Args:
+        found: an evaluation.
+
+    Yields:
+        What is asked, in a few words, and the answer with its control.
+    """
+    yield from _accuracy(found)
+    yield from _worst(found)
+    yield from _rivals(found)
+    if isinstance(found, CheckpointEvaluation):
+        yield from _null_model(found)
+    yield from _backups(found)
+    yield from _clusters(found)
+    yield from _tests(found)
+
+
+def _accuracy(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
+    own = found.robustness.get(OWN)
+    if own is not None and own.accuracy is not None:
+        right = own.accuracy
+        yield (
+            "accuracy",
+            f"{right.circuit}; the model {right.model}, corrupted {_short(right.corrupted)}, a "
+            f"random circuit {_short(right.control)}",
+        )
+
+
+def _worst(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
+    worst = found.worst
+    if worst is None:
+        return
+    row, share = worst.rows[0]
+    yield (
+        "worst tenth of the examples",
+        f"{worst.worst} is kept of {worst.n_worst} (random {worst.control}); less than half of "
+        f"{worst.below_half:.0%} of the examples; least of {row}: {share:.2f}",
+    )
+
+
+def _rivals(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
+    others = found.rivals
+    if others is None:
+        return
+    if isinstance(others, Undefined):
+        yield "another circuit", others.undefined_reason
+        return
+    said = "; ".join(
+        f"{one.multiple} x as many: {one.size} kept, f {one.f}, |1 - f| apart by {one.gap}"
+        for one in others.rivals
+    )
+    least = others.smallest
+    verdict = (
+        "none of these sizes is as faithful"
+        if least is None
+        else f"one of {least.size} is not shown to be less faithful; {least.shared_nodes:.0%} of "
+        "its heads and MLPs are the circuit's too"
+    )
+    yield "another circuit that shares nothing with it", f"{verdict} ({said})"
+
+
+def _null_model(found: CheckpointEvaluation) -> Iterator[tuple[str, str]]:
+    null = found.null_model
+    if null is None:
+        return
+    theirs = ", ".join(f"{draw.circuit} (random {_short(draw.control)})" for draw in null.draws)
+    verdict = "" if null.beaten else "not shown to be more: "
+    yield (
+        f"a model of {null.weights} weights",
+        f"{verdict}f by KL divergence {null.circuit} (random {_short(null.control)}) against "
+        f"{theirs}; difference {null.difference}",
+    )
+
+
+def _backups(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
+    taken = found.backups
+    if taken is None:
+        return
+    if isinstance(taken, Undefined):
+        yield "backups", taken.undefined_reason
+        return
+    named = ", ".join(
+        f"{one.name} (f falls by {_short(one.after)} without it, by {_short(one.alone)} in the "
+        "whole model)"
+        for one in taken.found
+    )
+    rest = f"the model without the circuit keeps f {taken.rest}"
+    if not named:
+        yield "backups", f"{rest}; no node was found that this stands on"
+        return
+    yield (
+        "backups",
+        f"{named}; {rest}, without these as well {taken.without} (random nodes {taken.control})",
+    )
+
+
+def _clusters(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
+    groups = found.clusters
+    if groups is None:
+        return
+    how = (
+        f"two groups leave {groups.within:.0%} of the variance within them, clouds with one "
+        f"centre {groups.expected:.0%}, p = {groups.p:.3f}, {groups.n} examples"
+    )
+    if not groups.found:
+        yield "groups of prompts", f"more than one is not shown ({how})"
+        return
+    telling = ", ".join(name for name, *_ in groups.telling[:3])
+    first, second = groups.sizes
+    yield "groups of prompts", f"two, of {first} and {second}, told by {telling} ({how})"
+
+
+def _tests(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
+    tests = found.tests
+    if tests is None:
+        return
+    same, rest = tests.equivalence, tests.independence
+    yield (
+        "test of equivalence",
+        f"{_verdict(same.rejected)}: above the model on {same.above} examples, below on "
+        f"{same.below}, p = {same.p:.3f}",
+    )
+    yield (
+        "test of independence",
+        f"{_verdict(rest.rejected)}: the model without the circuit keeps f {rest.rest:.3f}, "
+        f"p = {rest.p:.3f}",
+    )
+    lean = found.minimality
+    if isinstance(lean, Minimality) and lean.test is not None:
+        yield (
+            "test of minimality",
+            f"{_verdict(lean.test.rejected)}: {len(lean.test.needless)} of {len(lean.drops)} edges "
+            f"matter no more than those of {lean.test.n_paths} random paths",
+        )
+
+
+def _verdict(rejected: bool) -> str:
+    return "rejected, not ideal" if rejected else "not rejected"
+
+
+def _short(value: Estimate) -> str:
+    return f"{value.value:.2f}"

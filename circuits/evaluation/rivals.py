@@ -1,0 +1,181 @@
+"""Is the circuit the only one? Another by the same scores that shares nothing with it.
+
+Edges (nodes, neurons) of the circuit are left out, and the best of the others are selected by the
+same strategy and ranking: as many, and some multiples of as many. Where such a circuit is as
+faithful, "the circuit of the task" is one of several. Where none is, there may be one that these
+scores do not show: they say what edges do while the circuit is there, and backups do little then
+(`backups.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuits.errors import CircuitsError
+from circuits.evaluation.measure import faithfulness_from_means, measure
+from circuits.graph import AnyCircuit, AnyScores, Circuit, NodeScores
+from circuits.graph.levels import DEFAULT_STRATEGIES, empty_like, order_of
+from circuits.graph.orders import edge_order
+from circuits.intervention.ablation import MeanActivations
+from circuits.models import HookedModel
+from circuits.options.choices import Ablation
+from circuits.options.evaluation import RivalsConfig
+from circuits.options.run import RunOptions
+from circuits.runtime.resume import Pieces
+from circuits.statistics.estimate import Estimate, estimates
+from tasks.pairs import PairSet
+
+
+@dataclass(frozen=True)
+class RivalCircuit:
+    """A circuit of other edges (nodes, neurons).
+
+    multiple: of the circuit's size. size: how many it has, pruned.
+    f: of the behaviour. gap: |1 - f| less the circuit's, paired over the examples; below 0 where
+        it is the more faithful of the two.
+    shared_nodes: the share of its heads and MLPs that are in the circuit too, by other edges.
+    """
+
+    multiple: int
+    size: int
+    f: Estimate
+    gap: Estimate
+    shared_nodes: float
+
+    @property
+    def as_faithful(self) -> bool:
+        """Whether it is not shown to be further from the model than the circuit is."""
+        return not self.gap.low > 0
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Circuits that avoid the one found, smallest first.
+
+    circuit: f of the one found. rivals: the others.
+    """
+
+    circuit: Estimate
+    rivals: tuple[RivalCircuit, ...]
+
+    @property
+    def smallest(self) -> RivalCircuit | None:
+        """The smallest that is as faithful; None where none is."""
+        return next((one for one in self.rivals if one.as_faithful), None)
+
+
+def avoiding(scores: AnyScores, circuit: AnyCircuit, size: int) -> AnyCircuit:
+    """Select a circuit that shares no edge (node, neuron) with another.
+
+    Args:
+        scores: that the other was selected from; its strategy and ranking are followed.
+        circuit: the other.
+        size: how many to take, before pruning; fewer where fewer are left.
+
+    Returns:
+        The best of what the other leaves, pruned where that is of edges.
+
+    Raises:
+        CircuitsError: for a circuit of another level or model than the scores.
+    """
+    nothing = empty_like(scores)
+    if (circuit.layout, circuit.level) != (nothing.layout, nothing.level):
+        raise CircuitsError(
+            f"a circuit of {circuit.level}s of {circuit.layout.summary} is not of these scores, of "
+            f"{nothing.level}s of {nothing.layout.summary}"
+        )
+    order = _order_without(scores, circuit)
+    left = order[~circuit.mask.flatten()[order]]
+    return nothing.with_only(left[:size]).pruned()
+
+
+def rivals(
+    model: HookedModel,
+    scores: AnyScores,
+    circuit: AnyCircuit,
+    pairs: PairSet,
+    *,
+    config: RivalsConfig | None = None,
+    metric: str | None = None,
+    ablation: Ablation | MeanActivations = "corrupted",
+    options: RunOptions | None = None,
+    resume: Pieces | None = None,
+) -> Rivals:
+    """Run circuits of the same scores that avoid one.
+
+    Args:
+        model: the model of the circuit.
+        scores: of edges, nodes or neurons, that it was selected from.
+        circuit: the one to avoid; not empty.
+        pairs: prompt pairs that the scores were not made from.
+        config: sizes; None takes the defaults of `RivalsConfig`.
+        metric: its name; None takes the pairs' own.
+        ablation: what stands in for what is left out, as for `measure`.
+        options: batches, seed, progress; the seed is of the bootstrap.
+        resume: keeps what was measured until the whole is done.
+
+    Returns:
+        f of each, and how much further from the model it is than the circuit, with intervals.
+
+    Raises:
+        UndefinedMetricError: where clean and corrupted metric are equal.
+        CircuitsError: where circuit and scores are of different models or levels.
+    """
+    config, options = config or RivalsConfig(), options or RunOptions()
+    others = [avoiding(scores, circuit, many * len(circuit)) for many in config.multiples]
+    measured = measure(
+        model,
+        pairs,
+        [circuit, *others],
+        metric=metric,
+        ablation=ablation,
+        options=options,
+        progress="other circuits" if options.progress else None,
+        resume=resume,
+    )
+    whole, *figures = estimates(measured.columns, _figures, seed=options.seed)
+    shares = [_shared_nodes(other, circuit) for other in others]
+    n = len(others)
+    found = (
+        RivalCircuit(many, len(other), f, gap, shared)
+        for many, other, f, gap, shared in zip(
+            config.multiples, others, figures[:n], figures[n:], shares, strict=True
+        )
+    )
+    return Rivals(whole, tuple(found))
+
+
+def _order_without(scores: AnyScores, circuit: AnyCircuit) -> Int[Tensor, " choice"]:
+    """All places as the circuit's own selection orders them, once its scores are 0: whole paths
+    that need one of its edges come last.
+    """
+    selection = circuit.provenance.selection
+    strategy = (
+        None if selection is None or selection.strategy == "threshold" else selection.strategy
+    )
+    ranking = "absolute" if selection is None else selection.ranking
+    if isinstance(scores, NodeScores):
+        return order_of(scores, strategy, ranking)
+    assert isinstance(circuit, Circuit)
+    left = replace(scores, matrix=scores.matrix.masked_fill(circuit.mask, 0.0))
+    ratio = None if selection is None else selection.positive_ratio
+    chosen = strategy or DEFAULT_STRATEGIES["edge"]
+    return edge_order(left, chosen, ranking, positive_ratio=ratio, join=True)
+
+
+def _shared_nodes(other: AnyCircuit, circuit: AnyCircuit) -> float:
+    """The share of the other's heads and MLPs that are in the circuit."""
+    apart = {"input", "bias", "logits"}
+    theirs, ours = ({*one.nodes} - apart for one in (other, circuit))
+    return len(theirs & ours) / len(theirs) if theirs else 0.0
+
+
+def _figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
+    """f of the circuit, f of the others, then |1 - f| of each less the circuit's."""
+    f = faithfulness_from_means(means)
+    off = (1 - f).abs()
+    return torch.cat([f, off[..., 1:] - off[..., :1]], dim=-1)

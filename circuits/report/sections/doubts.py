@@ -1,0 +1,89 @@
+"""What a reviewer asks of a circuit, and f with other things in the place of what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from circuits.evaluation import doubts
+from circuits.format import count, estimate, typeset
+from circuits.report.blocks import Block, Heading, Method, Note, Table
+from circuits.report.run import Run
+from circuits.report.sections.faithfulness import BOOTSTRAP, DEFINITION
+from circuits.runs import MissingResultError
+
+
+def answers(run: Run) -> Iterator[Block]:
+    """Each question with its answer and control."""
+    yield Heading("Doubts: what else could explain this?")
+    found = {name: [*doubts(one)] for name, one in run.evaluation.checkpoints.items()}
+    if not any(found.values()):
+        raise MissingResultError("evaluation.json holds no answers to doubts.")
+    yield Table(
+        caption="What a reader may ask of each checkpoint's circuit. Intervals are 95 %.",
+        head=["question", "answer"],
+        views={
+            name: [
+                [question[:1].upper() + question[1:], typeset(answer)] for question, answer in one
+            ]
+            for name, one in found.items()
+            if one
+        },
+        method=Method(
+            steps=(
+                "Worst tenth: each example's share of the behaviour is measured in units of the "
+                "mean behaviour, and the tenth with the least share is averaged.",
+                "Another circuit: the best edges by the same scores, without those of the circuit. "
+                "A model of shuffled weights: its weights are the model's own in another order; "
+                "scoring and selection are repeated in it.",
+                "Backups: the circuit is removed from the whole model, and nodes are looked for "
+                "whose removal then costs more than before.",
+                "Groups of prompts: 2-means of the scores of single examples, held against "
+                "simulated clouds with one centre. A test that is rejected shows that the circuit "
+                "is not ideal; a test that is not rejected does not show that it is.",
+                BOOTSTRAP,
+            ),
+            source="Shi et al. (2024), Hypothesis Testing the Circuit Hypothesis in LLMs (tests); "
+            "Liu et al. (2008), SigClust (groups).",
+        ),
+        chosen=[name for name, one in found.items() if one][-1],
+    )
+
+
+def ablations(run: Run) -> Iterator[Block]:
+    """f of the circuit by what stands in for what it leaves out."""
+    found = {
+        name: one.ablations for name, one in run.evaluation.checkpoints.items() if one.ablations
+    }
+    if not found:
+        return
+    n = next((each.circuit.n for one in found.values() for each in one.values() if each.circuit), 0)
+    yield Table(
+        caption="The same circuit with other things in the place of what it leaves out, n = "
+        f"{count(n)} examples. Means are over the clean prompts of these examples.",
+        head=["in its place", "f of the circuit", "f of a random circuit", "accuracy", "random"],
+        views={
+            name: [
+                [
+                    ablation,
+                    estimate(each.circuit),
+                    estimate(each.control),
+                    estimate(None if each.accuracy is None else each.accuracy.circuit, 2),
+                    estimate(None if each.accuracy is None else each.accuracy.control, 2),
+                ]
+                for ablation, each in one.items()
+            ]
+            for name, one in found.items()
+        },
+        method=Method(
+            steps=(
+                "corrupted: what the same place gives on the corrupted prompt. mean: its mean over "
+                "prompts and positions; mean-positional: over prompts. zero: nothing.",
+            ),
+            formula=DEFINITION,
+        ),
+        chosen=list(found)[-1],
+    )
+    for name, one in found.items():
+        for ablation, each in one.items():
+            if each.undefined_reason:
+                yield Note(f"{name}, {ablation}: {each.undefined_reason}")
