@@ -12,7 +12,7 @@ import typer
 from circuits.cli import options as use
 from circuits.cli.flags import Without
 from circuits.cli.precision import require_quantised, say_precision
-from circuits.cli.ranking import Chooser, Ranking, say_look, show_inlets, with_others
+from circuits.cli.ranking import Chooser, Ranking, say_look, show_inlets, split_off, with_others
 from circuits.cli.steps import step
 from circuits.errors import CircuitsError
 from circuits.options.attribution import AttributionOptions, MetricOptions
@@ -131,13 +131,15 @@ def discover(
     n = source.n
     if budget is not None and n is None and source.data is None:
         n = max(1, budget // PASSES_A_PAIR)
-    growing = until_stable is not None
-    pairs = use.load_pairs(
-        loaded, hooked, n, source.split, run.seed, most=(max_n or MOST) if growing else None
-    )
+    growing, choosing = until_stable is not None, size is not None and named is None
+    enough = chosen_by.choose if choosing else 0
+    most = (max_n or MOST) + enough if growing else None
+    pairs = use.load_pairs(loaded, hooked, n, source.split, run.seed, most=most)
     others = None
-    if size is not None and named is None:
-        pairs, others = with_others(loaded, hooked, pairs, run.seed, enough=chosen_by.choose)
+    if choosing and growing:  # thousands of pairs are not made twice
+        pairs, others = split_off(pairs, enough=enough)
+    elif choosing:
+        pairs, others = with_others(loaded, hooked, pairs, run.seed, enough=enough)
     if budget is not None:
         if budget < len(pairs):
             raise CircuitsError(

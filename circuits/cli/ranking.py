@@ -59,6 +59,17 @@ def with_others(
         others = more.without(avoided)[:enough]
         if len(others) >= min(LEAST, enough):
             return pairs, replace(more, pairs=others)
+    return split_off(pairs, known, enough=enough)
+
+
+def split_off(
+    pairs: PairSet, known: Iterable[str] = (), *, enough: int
+) -> tuple[PairSet, PairSet | None]:
+    """The last pairs, at most a quarter of all, to choose a ranking on; None for fewer than LEAST.
+
+    enough: as many as are asked for.
+    known: fingerprints of pairs that will not do for the choice.
+    """
     count = min(enough, len(pairs) // 4)
     if count < LEAST or {*pairs.fingerprints[-count:]} & {*known}:
         return pairs, None

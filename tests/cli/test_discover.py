@@ -142,7 +142,17 @@ def test_pairs_are_split_off_where_a_file_has_no_more(tmp_path, tokenizer, model
 @pytest.mark.exhaustive
 def test_until_stable_scores_as_many_pairs_as_it_takes_and_says_so(tmp_path):
     arguments = [*NEWSROOM, "--steps", "1", "--size", "80"]
-    grown = circuits(*arguments, "--until-stable", "0.7", "--n", "6", "--out", tmp_path / "grown")
+    grown = circuits(
+        *arguments,
+        "--until-stable",
+        "0.7",
+        "--n",
+        "6",
+        "--max-n",
+        "100",
+        "--out",
+        tmp_path / "grown",
+    )
     assert grown.returncode == 0, grown.stderr
     made = EdgeScores.load(tmp_path / "grown").provenance
     n, found = made.data.n, made.reliability
