@@ -21,6 +21,7 @@ them, even the best of many useless neurons would seem to undo something.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,10 +101,10 @@ def restore_neurons(
     kinds += [("top", candidates[:size]) for size in config.sizes]
     kinds += [("greedy", greedy[: size + 1]) for size in range(len(greedy))]
     kinds += [
-        ("random", tuple(dice.sample(candidates, size)))
+        ("random", drawn)
         for size in config.sizes
         if size < len(candidates)
-        for _ in range(config.draws)
+        for drawn in _drawn(candidates, size, config.draws, dice)
     ]
     kinds += [("control", controls[:size]) for size in config.sizes]
     kinds.append(("all", None))
@@ -170,6 +171,14 @@ def _matched(found: NeuronStatistics, candidates: Places) -> Places:
         taken[layer, nearest] = True
         matched.append((layer, nearest))
     return tuple(matched)
+
+
+def _drawn(candidates: Places, size: int, draws: int, dice: random.Random) -> list[Places]:
+    """Random sets of so many candidates, no two alike."""
+    found: dict[Places, None] = {}
+    while len(found) < min(draws, math.comb(len(candidates), size)):
+        found[tuple(sorted(dice.sample(candidates, size)))] = None
+    return list(found)
 
 
 def _greedy(trials: _Trials, pairs: PairSet, candidates: Places, steps: int) -> Places:

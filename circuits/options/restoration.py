@@ -17,7 +17,7 @@ class RestorationConfig(Options):
         candidates: The neurons that changed most; sets are made of these.
         sizes: Neurons that are put back together; none is larger than `candidates`.
         greedy: Neurons that are chosen one after the other, whichever undoes most.
-        draws: Random sets of candidates of each size.
+        draws: Random sets of candidates of each size, no two alike.
         n_resamples: Bootstrap resamples of the examples.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from circuits.format import bracketed, figure
+from circuits.format import bracketed, count, figure, percent
 from circuits.importance import CriticalLayers
 from circuits.model_diff import ModelDiff
 from circuits.model_diff.head_types import HeadType
@@ -54,10 +54,16 @@ def _figure(estimate: Estimate) -> str:
 
 def _neurons(neurons: NeuronChanges) -> str:
     return (
-        f"{_figure(neurons.substantial_fraction)} of the neurons changed substantially (by half "
-        "their own spread or more, at a false discovery rate of 5 %), and "
-        f"{_figure(neurons.flipped_fraction)} changed their sign."
+        f"{count(neurons.n_substantial)} of {count(neurons.n_neurons)} neurons "
+        f"({_share(neurons.substantial_fraction)}) changed substantially (by half their own spread "
+        f"or more, at a false discovery rate of 5 %), and {count(neurons.n_flipped)} "
+        f"({_share(neurons.flipped_fraction)}) changed their sign."
     )
+
+
+def _share(fraction: Estimate) -> str:
+    low, high = percent(fraction.low, 2), percent(fraction.high, 2)
+    return f"{percent(fraction.value, 2)} [{low}, {high}]"
 
 
 def _head_types(types: Sequence[HeadType]) -> str:

@@ -92,7 +92,8 @@ def test_the_neurons_that_differ_are_found_and_undo_it_all(found):
     assert found.undone("top", 3)[0].value == pytest.approx(1.0, abs=1e-5)
     assert found.of("all")[0].undone.value == pytest.approx(1.0, abs=1e-5)
     assert found.of("all")[0].size == 3 * 128
-    assert len(found.undone("random", 2)) == 2
+    drawn = [one.neurons for one in found.of("random") if one.size == 2]
+    assert len(drawn) == len(set(drawn)) == len(found.undone("random", 2)) == 2
     controls = found.of("control")[-1].neurons
     assert not {*controls} & {*found.candidates}
     assert [at for at, _ in places_of(controls)] == [at for at, _ in places_of(found.candidates)]

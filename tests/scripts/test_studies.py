@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tasks
 from circuits.errors import CircuitsError
+from circuits.runs import open_run
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -181,3 +183,19 @@ def test_transitive(script, tmp_path, capsys):
     kept = [path for path in before if path.suffix == ".safetensors"]
     assert len(kept) >= 4 and all(again[path] == before[path] for path in kept)
     assert not [path for path in before if again[path][0] != before[path][0]]
+
+
+def test_tables_of_the_summaries_are_those_of_the_run(script, whole_run, tmp_path):
+    """Read from a finished run, of which one part is missing."""
+    folder = shutil.copytree(whole_run, tmp_path / "run")
+    (folder / "restoration.json").unlink()
+    text = script("reproduce_summarization")["tables"](open_run(folder))
+    found = open_run(folder)
+    for title in ("## 1. Summ", "## 2. Circ", "## 3. What", "## 4. Inside", "## 5. LoRAs"):
+        assert title in text
+    assert "| step-300 from base | 0.0600 [0.0300, 0.0900] |" in text
+    size = found.comparison.overall.middle
+    assert f"{size.edge_jaccard.between:.3f} / {size.edge_jaccard.within:.3f}" in text
+    assert "| standard | 0, 1, 2, 3 | 65\u202f536 |" in text
+    assert "(neurons: restoration.json is not in the run folder.)" in text
+    assert f"- ROUGE-L: {found.lora.differences[0].verdict}" in text

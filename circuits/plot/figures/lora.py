@@ -76,7 +76,7 @@ def layer_choice(found: LoraComparison) -> Plot:
             "title": {"text": "layer"},
             "showgrid": False,
             "ticks": "",
-            "tickvals": list(range(0, n_layers, max(1, n_layers // 16))),
+            "tickvals": list(range(0, n_layers, max(1, n_layers // 10))),
             "range": [-0.5, n_layers - 0.5],
         },
         yaxis={"showgrid": False, "ticks": "", "autorange": "reversed", "type": "category"},

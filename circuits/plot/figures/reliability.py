@@ -47,8 +47,7 @@ def jaccard_by_examples(found: Reliability) -> Plot:
         "x1": 1,
         "y0": found.target,
         "y1": found.target,
-        "line": {"color": "$faint", "width": 1, "dash": "dash"},
-        "layer": "below",
+        "line": {"color": "$muted", "width": 1, "dash": "dash"},  # a grid line may lie there
     }
     return {
         "data": data,

@@ -76,7 +76,7 @@ def resampling(run: Run) -> Iterator[Block]:
     yield Figure(
         caption=f"How often each {level} is selected, over {last.n_resamples} resamples of "
         f"{last.resample_jaccard.n} examples. Filled dots are {level}s of the circuit. "
-        f"Dashed line: a {level} picked at random, {percent(last.chance)}.",
+        f"Dashed line: any {level}, picked at random: {percent(last.chance)}.",
         views={name: inclusion(one) for name, one in found.items()},
         height=300,
         method=Method(

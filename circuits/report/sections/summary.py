@@ -323,8 +323,9 @@ def _lora(run: Run) -> Finding:
     rouge = {target.name: found.spread(target.name, _rouge) for target in found.targets}
     order = sorted(rouge, key=lambda name: -rouge[name].mean)
     text = _say(
-        "After {} steps, ROUGE-L by condition (mean and range over {}): {}.",
+        "After {} steps, ROUGE-L by condition ({}{}): {}.",
         count(found.steps),
+        "mean and range over " if len(found.seeds) > 1 else "",
         counted(len(found.seeds), "seed"),
         "; ".join(f"{name} {_over_seeds(rouge[name])}" for name in order),
     )
@@ -382,4 +383,6 @@ def _say(text: str, *values: object) -> Markup:
 
 
 def _over_seeds(spread: Spread) -> str:
+    if math.isnan(spread.sd):  # of one run
+        return signed(spread.mean)
     return f"{signed(spread.mean)} [{signed(spread.low)}, {signed(spread.high)}]"

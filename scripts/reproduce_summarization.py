@@ -1,0 +1,231 @@
+"""Redo the study of circuits behind fine-tuning for summaries, on any model and data.
+
+    python scripts/reproduce_summarization.py --out runs/summarization
+    python scripts/reproduce_summarization.py --recipe smollm2-samsum --set data=dialogues.jsonl \\
+        --out runs/dialogues
+    python scripts/reproduce_summarization.py --run runs/dialogues
+
+Its five stages, in the order in which they were first reported, and the table or figure of each:
+
+1. Fine-tuning with checkpoints: ROUGE, loss and accuracy of each.
+2. Circuits of every checkpoint: size, faithfulness, and what another choice of examples gives.
+3. What changed between checkpoints: edges that were added or removed with a node or rewired among
+   nodes that stay, edges and nodes that changed beyond chance, each beside its noise.
+4. Inside: KL and entropy of attention by layer, for the pairs of base, fine-tuned and LoRA; neurons
+   that changed, changed sign, or undo fine-tuning where they are put back.
+5. LoRAs on the layers that this points to, against random layers and all of them, at equal
+   parameters and as first reported (rank 8, queries and values of three layers, unequal numbers).
+
+--recipe is run as `circuits run` runs it, with what the study asks for beyond (LoRAs' circuits and
+neurons put back), and goes on where it was stopped; --run only reads a finished run. Either way
+`tables.md` is written beside the run's own files, and printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from studies import table
+
+from circuits.cli.options import silence_libraries
+from circuits.format import count, estimate, percent, signed
+from circuits.pipeline import load_recipe, run
+from circuits.runs import MissingResultError, RunFolder, open_run
+from circuits.runtime.files import write_text
+
+STUDY = (
+    "lora.circuits=1",
+    "model_diff.restore={candidates: 16, sizes: [1, 4, 16]}",
+    "lora.conditions=[circuit,attention-kl,entropy,hidden-state,random,standard,original-circuit,"
+    "original-standard]",
+)
+"""What the study asks for where a recipe does not say it; `--set` comes after."""
+
+
+def quality(found: RunFolder) -> Iterator[str]:
+    """What each checkpoint writes."""
+    yield "## 1. Summaries by checkpoint\n"
+    yield table(
+        ["checkpoint", "ROUGE-1", "ROUGE-2", "ROUGE-L", "loss, nats a token", "token accuracy"],
+        [
+            [
+                name,
+                *map(estimate, (one.rouge1, one.rouge2, one.rougeL, one.loss, one.token_accuracy)),
+            ]
+            for name, one in found.evaluation.quality.items()
+        ],
+    )
+
+
+def circuits(found: RunFolder) -> Iterator[str]:
+    """The circuit of each checkpoint, and how far it holds."""
+    yield "## 2. Circuits\n"
+    rows = []
+    for name, one in found.evaluation.checkpoints.items():
+        circuit, again = one.circuit, one.stability
+        rows.append(
+            [
+                name,
+                f"{count(circuit.size)} ({percent(circuit.fraction)})",
+                count(circuit.n_nodes),
+                estimate(circuit.faithfulness),
+                "not asked" if again is None else estimate(again.resample_jaccard),
+                "not asked" if again is None else estimate(again.control),
+            ]
+        )
+    head = ["checkpoint", "edges", "nodes", "f", "edges shared by resamples", "by random circuits"]
+    yield table(head, rows)
+
+
+def changes(found: RunFolder) -> Iterator[str]:
+    """Nodes or edges?"""
+    evolution = found.comparison
+    yield f"## 3. What changed ({count(evolution.n)} examples)\n"
+    rows = []
+    for one in evolution.comparisons:
+        size = one.middle
+        rows.append(
+            [
+                f"{one.before} to {one.after}",
+                f"{signed(size.edge_jaccard.between)} / {signed(size.edge_jaccard.within)}",
+                estimate(size.edge_jaccard.gap),
+                f"{estimate(size.rewired_share.estimate)} / {signed(size.rewired_share.within)}",
+                f"{count(len(one.edges.changed))} of {count(one.edges.tested)}",
+                f"{count(len(one.node_totals.changed))} of {count(one.node_totals.tested)}",
+            ]
+        )
+    yield table(
+        [
+            "checkpoints",
+            "edges shared / within one",
+            "difference",
+            "rewired share of turnover / by noise",
+            "edges changed",
+            "node totals changed",
+        ],
+        rows,
+    )
+
+
+def inside(found: RunFolder) -> Iterator[str]:
+    """Attention, neurons, and layers by each criterion."""
+    diff = found.model_diff.comparisons[0]
+    yield f"## 4. Inside: {diff.model} against {diff.base} ({count(diff.n_documents)} prompts)\n"
+    yield (
+        f"Entropy of attention changed by {estimate(diff.mean_entropy_change, 4)} nats; "
+        f"{estimate(diff.sharpened_fraction)} of the heads grew sharper.\n"
+    )
+    neurons = diff.neurons
+    if neurons is not None:
+        yield (
+            f"Of {count(neurons.n_neurons)} neurons {count(neurons.n_changed)} changed, "
+            f"{count(neurons.n_substantial)} substantially, {count(neurons.n_flipped)} their sign."
+            "\n"
+        )
+    rows = [
+        [one.criterion, ", ".join(map(str, one.critical))] for one in diff.critical_layers.criteria
+    ]
+    yield table(["criterion", "layers that changed most"], rows)
+
+
+def attention(found: RunFolder) -> Iterator[str]:
+    """KL of attention for the pairs of base, fine-tuned and LoRA."""
+    yield "### Attention of base, fine-tuned and LoRA\n"
+    beside = found.lora_circuits
+    rows = [[f"{one.model} from {one.base}", estimate(one.kl, 4)] for one in beside.attention]
+    yield table(["models", "KL, nats"], rows)
+    yield "### Does an adapter build the same circuit?\n"
+    yield table(
+        ["model", f"edges shared with {beside.tuned} / within one", "difference"],
+        [
+            [
+                one.model,
+                f"{signed(one.middle.edge_jaccard.between)} / "
+                f"{signed(one.middle.edge_jaccard.within)}",
+                estimate(one.middle.edge_jaccard.gap),
+            ]
+            for one in beside.overlaps
+        ],
+    )
+
+
+def neurons(found: RunFolder) -> Iterator[str]:
+    """What putting neurons back undoes."""
+    back = found.restoration
+    yield f"### Neurons that get the activations of {back.base} ({back.metric})\n"
+    rows = [
+        [one.kind, count(one.size), estimate(one.undone)]
+        for one in back.sets
+        if one.kind not in ("alone", "random")
+    ]
+    yield table(["chosen", "neurons", "share of the change undone"], rows)
+
+
+def loras(found: RunFolder) -> Iterator[str]:
+    """The conditions, and every difference in words."""
+    compared = found.lora
+    yield f"## 5. LoRAs ({count(compared.steps)} steps, {len(compared.seeds)} seeds)\n"
+    rows = []
+    for target in compared.targets:
+        rouge = compared.spread(target.name, lambda means: means.rougeL)
+        loss = compared.spread(target.name, lambda means: means.loss)
+        layers = dict.fromkeys(", ".join(map(str, one.layers)) for one in compared.of(target.name))
+        rows.append(
+            [
+                target.name,
+                " / ".join(layers),
+                count(compared.parameters(target.name)),
+                f"{signed(rouge.mean)} ({signed(rouge.low)} to {signed(rouge.high)})",
+                f"{signed(loss.mean)} ({signed(loss.low)} to {signed(loss.high)})",
+            ]
+        )
+    yield table(["condition", "layers", "parameters", "ROUGE-L", "held-out loss"], rows)
+    yield from (f"- {one.score}: {one.verdict}" for one in compared.differences)
+
+
+PARTS: tuple[Callable[[RunFolder], Iterator[str]], ...] = (
+    quality,
+    circuits,
+    changes,
+    inside,
+    attention,
+    neurons,
+    loras,
+)
+
+
+def tables(found: RunFolder) -> str:
+    """All tables as Markdown; what the run was not asked for is a line that says so."""
+    said = []
+    for part in PARTS:
+        try:
+            said += list(part(found))
+        except MissingResultError as missing:
+            said.append(f"({part.__name__}: {missing})\n")
+    return "\n".join(said) + "\n"
+
+
+def main() -> None:
+    """Run the recipe, or read the run, and write the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipe", default="quickstart", help="as for circuits run")
+    parser.add_argument("--out", type=Path, default=Path("runs/summarization"))
+    parser.add_argument("--set", action="append", default=[], help="as for circuits run")
+    parser.add_argument("--run", type=Path, help="a finished run: nothing is run")
+    given = parser.parse_args()
+    folder: Path = given.run or given.out
+    if given.run is None:
+        silence_libraries()
+        run(load_recipe(given.recipe, [*STUDY, *given.set]), folder)
+    text = tables(open_run(folder))
+    write_text(folder / "tables.md", text)
+    print(text)
+    print(f"wrote {folder / 'tables.md'}")
+
+
+if __name__ == "__main__":
+    main()
