@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
+from circuits.cli.steps import step
 from circuits.errors import CircuitsError
 from circuits.options.choices import Ablation, Strategy
 from circuits.options.choices import Ranking as RankingName
@@ -132,16 +133,17 @@ class Chooser:
         if self.others is None:
             return {"reason": "there are too few pairs to choose it on others"}
         try:
-            choice = choose_ranking(
-                self.model,
-                scores,
-                self.others,
-                self.trials,
-                metric=self.metric,
-                ablation=self.ablation,
-                options=self.options,
-                resume=self.resume,
-            )
+            with step("choosing the ranking"):
+                choice = choose_ranking(
+                    self.model,
+                    scores,
+                    self.others,
+                    self.trials,
+                    metric=self.metric,
+                    ablation=self.ablation,
+                    options=self.options,
+                    resume=self.resume,
+                )
         except UndefinedMetricError as error:
             return {"reason": str(error)}
         return {"choice": choice.model_dump(mode="json")}

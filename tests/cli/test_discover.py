@@ -109,6 +109,7 @@ def test_the_ranking_is_chosen_on_more_pairs_and_the_scores_stay(tmp_path):
     files = [tmp_path / name / "scores.safetensors" for name in ("plain", "chosen")]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert "ranking chosen on 16 other pairs (validation), circuits of 48:" in chosen.stdout
+    assert ", choosing the ranking " in chosen.stdout.splitlines()[-1]
     made = Circuit.load(tmp_path / "chosen" / "circuit.json").provenance.selection
     assert made.choice.n == 16 and made.ranking == made.choice.ranking
     assert f"taken: {made.ranking}" in chosen.stdout
