@@ -24,16 +24,18 @@ neurons put back), and goes on where it was stopped; --run only reads a finished
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from studies import table
 
 from circuits.cli.options import silence_libraries
-from circuits.format import count, estimate, percent, signed
+from circuits.format import count, counted, estimate, percent, signed
 from circuits.pipeline import load_recipe, run
 from circuits.runs import MissingResultError, RunFolder, open_run
 from circuits.runtime.files import write_text
+from circuits.tuning.lora_result import Spread
 
 STUDY = (
     "lora.circuits=1",
@@ -166,7 +168,7 @@ def neurons(found: RunFolder) -> Iterator[str]:
 def loras(found: RunFolder) -> Iterator[str]:
     """The conditions, and every difference in words."""
     compared = found.lora
-    yield f"## 5. LoRAs ({count(compared.steps)} steps, {len(compared.seeds)} seeds)\n"
+    yield f"## 5. LoRAs ({count(compared.steps)} steps, {counted(len(compared.seeds), 'seed')})\n"
     rows = []
     for target in compared.targets:
         rouge = compared.spread(target.name, lambda means: means.rougeL)
@@ -177,12 +179,17 @@ def loras(found: RunFolder) -> Iterator[str]:
                 target.name,
                 " / ".join(layers),
                 count(compared.parameters(target.name)),
-                f"{signed(rouge.mean)} ({signed(rouge.low)} to {signed(rouge.high)})",
-                f"{signed(loss.mean)} ({signed(loss.low)} to {signed(loss.high)})",
+                _over_runs(rouge),
+                _over_runs(loss),
             ]
         )
     yield table(["condition", "layers", "parameters", "ROUGE-L", "held-out loss"], rows)
     yield from (f"- {one.score}: {one.verdict}" for one in compared.differences)
+
+
+def _over_runs(spread: Spread) -> str:
+    several = "" if math.isnan(spread.sd) else f" ({signed(spread.low)} to {signed(spread.high)})"
+    return signed(spread.mean) + several
 
 
 PARTS: tuple[Callable[[RunFolder], Iterator[str]], ...] = (

@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from circuits import CircuitsError
 from circuits.comparison.overlap import Overlap
 from circuits.evaluation import CheckpointEvaluation, Evaluation, Undefined
+from circuits.format import signed
 from circuits.importance import LayerImportance
 from circuits.report import run_page as pages
 from circuits.report import write_report
@@ -287,6 +288,9 @@ def test_what_adapters_and_neurons_carry_is_told_where_it_was_asked(
     found = open_run(folder).lora_circuits
     assert found.base in found.apart and "random-seed-0" in found.apart
     assert "The circuit of base, the control, shares less with that of step-300" in page.text
+    told = found.overlap("base")
+    assert told.weighted_jaccard.below_ceiling and "other scores" in page.text
+    assert signed(told.weighted_jaccard.gap.value) in page.text
     sure = found.model_copy(update={"overlaps": tuple(map(_as_like, found.overlaps))})
     sure.save(folder / "lora_circuits.json")
     again = Page(write_report(folder).read_text(encoding="utf-8")).text

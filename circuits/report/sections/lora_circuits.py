@@ -55,14 +55,18 @@ def overlap(run: Run) -> Iterator[Block]:
     yield Table(
         caption=f"Circuits of {count(size.size)} edges: what each model shares with {found.tuned} "
         "on the other half of the examples, beside what one model shares with itself, and the "
-        f"difference with its 95 % interval. f of its circuit in {found.tuned}, and of the "
-        f"circuit of {found.tuned} in it, on {count(crossed.n)} other examples: 95 % intervals. "
+        "difference with its 95 % interval; then that difference by |score| over all edges "
+        "(weighted Jaccard), which no boundary between edges blurs. f of its circuit in "
+        f"{found.tuned}, and of the circuit of {found.tuned} in it, on {count(crossed.n)} other "
+        "examples: 95 % intervals. "
         f"A random circuit in {found.tuned}: f = {estimate(crossed.rows[-1].control)}.",
         head=[
             "model",
             "shared edges",
             "ceiling",
             "difference",
+            "",
+            "all edges",
             "",
             f"its circuit in {found.tuned}",
             f"{found.tuned}'s circuit in it",
@@ -172,13 +176,15 @@ def _verdict(found: AdapterCircuits) -> str:
 
 
 def _row(one: Overlap, found: AdapterCircuits, crossed: CrossEvaluation) -> list[str]:
-    shared = one.middle.edge_jaccard
+    shared, whole = one.middle.edge_jaccard, one.weighted_jaccard
     return [
         f"{one.model} (control)" if one.model == found.base else one.model,
         signed(shared.between),
         signed(shared.within),
         estimate(shared.gap),
         "another circuit" if shared.below_ceiling else "not shown",
+        estimate(whole.gap),
+        "other scores" if whole.below_ceiling else "not shown",
         estimate(crossed.f(found.tuned, one.model)),
         estimate(crossed.f(one.model, found.tuned)),
     ]
