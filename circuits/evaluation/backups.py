@@ -1,8 +1,8 @@
 """Which nodes take over where the circuit is ablated?
 
 A backup does little while the circuit is there: its own removal is made good, and scores of the
-whole model pass it by. So the circuit's edges (nodes, neurons) are taken out of the whole model,
-and what then keeps the behaviour up is looked for:
+whole model pass it by. So the circuit's edges (nodes, neurons), but for those out of the input, are
+taken out of the whole model, and what then keeps the behaviour up is looked for:
 
 1. Gates stand on all that is left, and one backward pass estimates what the removal of each node
    would cost there, and what it costs in the whole model. Those whose cost grew most are
@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.evaluation.knockout import Mask, components_inside
+from circuits.evaluation.knockout import Mask, components_inside, knocked_out
 from circuits.evaluation.measure import Measured, faithfulness_from_means, measure
 from circuits.graph import AnyCircuit, NodeCircuit
 from circuits.intervention import MeanActivations, constants
@@ -123,7 +123,7 @@ def backups(
     search, report = (replace(pairs, pairs=pairs.pairs[half::2]) for half in (1, 0))
     whole = circuit.whole()
     nodes = components_inside(whole, "node")
-    bench = _Bench(model, whole, nodes, circuit.mask, judge.name, ablation, options, resume)
+    bench = _Bench(model, whole, nodes, knocked_out(circuit), judge.name, ablation, options, resume)
     names = bench.search(search, config)
     controls = bench.random(names)
     sets = [
@@ -145,7 +145,7 @@ def backups(
 class _Bench:
     """Runs of the whole model without nodes, and without the circuit.
 
-    whole: all that there is. nodes: what each takes with it. out: the circuit's mask.
+    whole: all that there is. nodes: what each takes with it. out: what goes with the circuit.
     """
 
     model: HookedModel
@@ -217,12 +217,6 @@ class _Bench:
         mask = self.whole.mask & ~self.out if without_circuit else self.whole.mask.clone()
         for name in names:
             mask &= ~self.nodes[name]
-        return self._with_roots(mask)
-
-    def _with_roots(self, mask: Mask) -> Mask:
-        """What enters the model is data: circuits of nodes keep it, whatever is taken out."""
-        if isinstance(self.whole, NodeCircuit):
-            return mask | self.whole.units.roots
         return mask
 
     def _costs(self, pairs: PairSet, mask: Mask) -> dict[str, float]:

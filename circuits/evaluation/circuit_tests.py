@@ -5,18 +5,17 @@
   the chance of a count at least so uneven at the edge of H0, exact by the binomial distribution;
   equal metrics do not count. A circuit that is always a little below is rejected however little
   that is: the test asks whether the two differ, and f by how much.
-- Independence. What the model keeps without the circuit's edges (nodes, neurons) should know
-  nothing of the task: H0 says that its metric on an example is independent of the whole model's.
-  The statistic is the Hilbert-Schmidt criterion with Gaussian kernels as wide as the median
-  distance of either side's own values, p from permutations of the examples.
+- Independence. What the model keeps without the circuit's edges (nodes, neurons), those out of the
+  input apart, should know nothing of the task: H0 says that its metric on an example is independent
+  of the whole model's. The statistic is the Hilbert-Schmidt criterion with Gaussian kernels as wide
+  as the median distance of either side's own values, p from permutations of the examples.
 
 Rejected means: the circuit is not ideal. Not rejected means that these examples do not show it. The
 paper's third test, of minimality, is in `minimality.py`.
-Source: Shi et al. (2024), "Hypothesis
-Testing the Circuit Hypothesis in LLMs", arXiv 2410.13032, whose tests these are. Its code
-(blei-lab/circuitry) compares mean differences of the metric with one half where the paper counts
-signs, and takes one kernel width from distances across the two sides; here the paper's counts are
-taken, and a width of each side's own, so that units do not matter.
+Source: Shi et al. (2024), "Hypothesis Testing the Circuit Hypothesis in LLMs", arXiv 2410.13032,
+whose tests these are. Its code (blei-lab/circuitry) compares mean differences of the metric with
+one half where its text counts signs, and takes one kernel width from distances across the two
+sides; here signs are counted, and each side has a width of its own, so that units do not matter.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from circuits.evaluation.clusters import FEWEST as FEWEST_GROUPED
 from circuits.evaluation.clusters import Clusters, clusters
 from circuits.evaluation.completeness import Completeness, completeness
 from circuits.evaluation.faithfulness import CurveConfig, faithfulness
-from circuits.evaluation.knockout import components_inside
+from circuits.evaluation.knockout import components_inside, knocked_out
 from circuits.evaluation.measure import Judged, degenerate_reason, measure
 from circuits.evaluation.minimality import Minimality, minimality
 from circuits.evaluation.reliability import FEWEST, reliability
@@ -24,7 +24,7 @@ from circuits.evaluation.rivals import Rivals, rivals
 from circuits.evaluation.robustness import Condition, by_ablation, robustness
 from circuits.evaluation.stability import Stability, stability
 from circuits.evaluation.worst_examples import worst_examples
-from circuits.graph import AnyCircuit, AnyScores, NodeCircuit
+from circuits.graph import AnyCircuit, AnyScores
 from circuits.graph.controls import random_circuit
 from circuits.graph.findings import Reliability
 from circuits.graph.levels import select_size
@@ -197,9 +197,7 @@ def _own(
 ) -> Judged:
     """Of the circuit, a random one, and the whole model without the circuit (`_REST`)."""
     whole, options = circuit.whole(), shared["options"]
-    rest = replace(whole, mask=whole.mask & ~circuit.mask)
-    if isinstance(rest, NodeCircuit):  # what enters the model is data, and no part of a circuit
-        rest = replace(rest, mask=rest.mask | rest.units.roots)
+    rest = replace(whole, mask=whole.mask & ~knocked_out(circuit))
     return measure(
         model,
         pairs,

@@ -18,6 +18,19 @@ _LEVELS: dict[bool, tuple[Level, ...]] = {True: ("edge", "node"), False: ("node"
 """What can be knocked out of a circuit: by whether it is one of edges."""
 
 
+def knocked_out(circuit: AnyCircuit) -> Mask:
+    """What goes when a circuit is taken out of its model: all of it but what enters the model.
+
+    Edges out of `input` and `bias` stay, as those nodes do: they bring the data, and where one of
+    them feeds all that follows (the first MLP of many models) nothing is left without it.
+    """
+    if isinstance(circuit, NodeCircuit):
+        return circuit.mask & ~circuit.units.roots
+    mask = circuit.mask.clone()
+    mask[list(circuit.layout.roots)] = False
+    return mask
+
+
 def components_inside(circuit: AnyCircuit, level: Level) -> dict[str, Mask]:
     """What each of the circuit's edges (nodes, neurons) takes with it when it is knocked out.
 

@@ -1,7 +1,8 @@
 """Is the circuit the only one? Another by the same scores that shares nothing with it.
 
-Edges (nodes, neurons) of the circuit are left out, and the best of the others are selected by the
-same strategy and ranking: as many, and some multiples of as many. Where such a circuit is as
+Edges (nodes, neurons) of the circuit are left out, but for edges out of the input, which bring the
+data, and the best of the others are selected by the same strategy and ranking: as many, and some
+multiples of as many. Where such a circuit is as
 faithful, "the circuit of the task" is one of several. Where none is, there may be one that these
 scores do not show: they say what edges do while the circuit is there, and backups do little then
 (`backups.py`).
@@ -16,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
+from circuits.evaluation.knockout import knocked_out
 from circuits.evaluation.measure import faithfulness_from_means, measure
 from circuits.graph import AnyCircuit, AnyScores, Circuit, NodeScores
 from circuits.graph.levels import DEFAULT_STRATEGIES, empty_like, order_of
@@ -69,7 +71,7 @@ class Rivals:
 
 
 def avoiding(scores: AnyScores, circuit: AnyCircuit, size: int) -> AnyCircuit:
-    """Select a circuit that shares no edge (node, neuron) with another.
+    """Select a circuit that shares no edge (node, neuron) with another, but edges of the input.
 
     Args:
         scores: that the other was selected from; its strategy and ranking are followed.
@@ -89,7 +91,7 @@ def avoiding(scores: AnyScores, circuit: AnyCircuit, size: int) -> AnyCircuit:
             f"{nothing.level}s of {nothing.layout.summary}"
         )
     order = _order_without(scores, circuit)
-    left = order[~circuit.mask.flatten()[order]]
+    left = order[~knocked_out(circuit).flatten()[order]]
     return nothing.with_only(left[:size]).pruned()
 
 
@@ -161,7 +163,7 @@ def _order_without(scores: AnyScores, circuit: AnyCircuit) -> Int[Tensor, " choi
     if isinstance(scores, NodeScores):
         return order_of(scores, strategy, ranking)
     assert isinstance(circuit, Circuit)
-    left = replace(scores, matrix=scores.matrix.masked_fill(circuit.mask, 0.0))
+    left = replace(scores, matrix=scores.matrix.masked_fill(knocked_out(circuit), 0.0))
     ratio = None if selection is None else selection.positive_ratio
     chosen = strategy or DEFAULT_STRATEGIES["edge"]
     return edge_order(left, chosen, ranking, positive_ratio=ratio, join=True)

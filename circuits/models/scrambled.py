@@ -27,7 +27,7 @@ def scrambled(model: HookedModel, weights: NullWeights, *, seed: int) -> HookedM
         seed: of the order, or of the draw.
 
     Returns:
-        Another model, with no tokenizer.
+        Another model, with the same tokenizer if there is one.
 
     Raises:
         CircuitsError: for quantised weights, and a model over several devices.
@@ -51,4 +51,8 @@ def scrambled(model: HookedModel, weights: NullWeights, *, seed: int) -> HookedM
                 order = torch.randperm(tensor.numel(), generator=draw).to(tensor.device)
                 tensor.copy_(tensor.flatten()[order].view_as(tensor))
     name = f"{model.name} ({weights} weights, seed {seed})"
-    return HookedModel(hf, None, name, no_tokenizer="a model that learned nothing reads no text")
+    try:
+        tokenizer = model.tokenizer
+    except CircuitsError:
+        return HookedModel(hf, None, name)
+    return HookedModel(hf, tokenizer, name)
