@@ -7,8 +7,10 @@ taken out of the whole model, and what then keeps the behaviour up is looked for
 1. Gates stand on all that is left, and one backward pass estimates what the removal of each node
    would cost there, and what it costs in the whole model. Those whose cost grew most are
    candidates.
-2. Each is removed in earnest. The one without which f falls most is a backup; it is taken out too.
-3. Again from 1, until no removal lowers f by `min_drop`.
+2. Each is removed in earnest, there and in the whole model. The one whose cost grew most is a
+   backup, and is taken out too. A node that the whole model needs as much is none, nor is one
+   without which f does not fall (a head that works against the task, and now does so less).
+3. Again from 1, until no cost grew by `min_growth` of f.
 
 f(model without circuit) is what the circuit fails to explain (its incompleteness where all of it is
 knocked out, `completeness.py`); f(model without circuit and backups) is what is left of that once
@@ -176,28 +178,38 @@ class _Bench:
         )
 
     def search(self, pairs: PairSet, config: BackupsConfig) -> tuple[str, ...]:
-        """One backup after the other, for as long as its removal lowers f."""
+        """One backup after the other, for as long as the cost of its removal grew."""
         at_first = self._costs(pairs, self.whole.mask)
         found: tuple[str, ...] = ()
-        before: float | None = None
+        alone: dict[str, float] = {}
         for _ in range(config.n_steps):
             left = self._left(True, found)
             costs = self._costs(pairs, left)
-            growth = {
+            estimated = {
                 name: costs[name] - at_first[name]
                 for name, mask in self.nodes.items()
                 if name not in found and bool((mask & left).any())
             }
-            tried = sorted(growth, key=lambda name: -growth[name])[: config.n_candidates]
+            tried = sorted(estimated, key=lambda name: -estimated[name])[: config.n_candidates]
             if not tried:
                 break
+            new = [name for name in tried if name not in alone]
             sets = [(True, found), *((True, (*found, name)) for name in tried)]
+            sets += [(False, (name,)) for name in new]
             f = faithfulness_from_means(self.measure(pairs, sets).columns.mean(dim=0)).tolist()
-            before = f[0] if before is None else before
-            least = min(range(len(tried)), key=lambda place: f[1 + place])
-            if before - f[1 + least] < config.min_drop:
+            alone |= {
+                name: 1 - kept for name, kept in zip(new, f[len(f) - len(new) :], strict=True)
+            }
+            drops = {name: f[0] - f[place] for place, name in enumerate(tried, start=1)}
+            growth = {
+                name: drop - alone[name]
+                for name, drop in drops.items()
+                if drop >= config.min_growth  # a head that hurts less now takes nothing over
+            }
+            best = max(growth, key=growth.__getitem__, default="")
+            if not best or growth[best] < config.min_growth:
                 break
-            found, before = (*found, tried[least]), f[1 + least]
+            found = (*found, best)
         return found
 
     def random(self, names: Sequence[str]) -> list[tuple[str, ...]]:

@@ -110,13 +110,14 @@ class BackupsConfig(Options):
     Attributes:
         n_steps: How many are named at most.
         n_candidates: How many each step tries, those of the largest gradients.
-        min_drop: A step ends the search whose best candidate lowers f by less.
+        min_growth: A step ends the search where no candidate's removal costs so much of f, and so
+            much more than in the whole model.
         n_pairs: Prompt pairs to search and report on, the first of those given (default: all).
     """
 
     n_steps: Positive = 4
     n_candidates: Positive = 6
-    min_drop: Annotated[float, Within(above=0)] = 0.02
+    min_growth: Annotated[float, Within(above=0)] = 0.02
     n_pairs: Annotated[int, Within(at_least=2)] | None = None
 
 
