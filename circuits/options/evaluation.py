@@ -24,7 +24,7 @@ class MinimalityConfig(Options):
         level: What is removed and added; by default edges of a circuit of edges, and nodes of the
             others.
         n_controls: How many random ones from outside are added, each alone; of edges also how many
-            random paths edges are compared with.
+            random paths edges are compared with, 20 at most.
         epsilon: A change of f below it counts as none.
         n_pairs: Prompt pairs to ask it on, the first of those given (default: all).
     """
