@@ -26,6 +26,9 @@ ONE_MODEL = [
     "evaluation.completeness=null",
     "evaluation.stability.n_resamples=20",
     "evaluation.quality=null",
+    "evaluation.ablations=[]",
+    "evaluation.rivals=null",
+    "evaluation.null_model={}",
     "patching={pairs: 2}",
 ]
 
@@ -39,6 +42,7 @@ def folder(tmp_path_factory):
 
 def test_the_base_is_scored_evaluated_and_patched_and_nothing_is_compared(folder):
     found = open_run(folder).evaluation
+    assert len(found.last.null_model.draws) == 1 and found.last.rivals is None
     assert found.order == ("base",) and found.last.curves is not None
     performance = found.last.performance
     assert performance.n == 6 and 0 <= performance.chance < 1

@@ -52,6 +52,9 @@ UNASKED = [
     "evaluation.minimality=null",
     "evaluation.completeness=null",
     "evaluation.quality=null",
+    "evaluation.ablations=[]",
+    "evaluation.clusters=null",
+    "evaluation.rivals=null",
 ]
 NAMES = ["base", "step-12", "step-24"]
 MAIN = Path(cli.__file__).with_name("__main__.py")
