@@ -6,6 +6,7 @@ Arguments: folder of a model, pickled pairs, partial file, pairs to keep before 
 """
 
 import pickle
+import signal
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,8 @@ from circuits.runtime import resume as module
 from circuits.runtime.resume import PartialResults
 
 if __name__ == "__main__":
+    # A shell that starts tests in the background has them ignore Ctrl-C, and so what they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     module._EVERY = module._COST = 0  # written after every batch
     keep, kept = PartialResults.keep, []
 
