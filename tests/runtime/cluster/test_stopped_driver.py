@@ -40,7 +40,7 @@ def test_a_stopped_driver_leaves_its_work_and_no_process(
             *(sys.executable, Path(__file__).with_name("driver.py")),
             *(model_folder("gpt2"), tmp_path / "pairs", tmp_path / NAME, str(KEPT)),
         ],
-        env={**os.environ, MARK: mark, "RAY_AUTH_MODE": "disabled"},
+        env={**os.environ, MARK: mark, "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"},
         start_new_session=True,
         stderr=subprocess.PIPE,
     )
