@@ -30,7 +30,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.evaluation.knockout import Mask, components_inside, knocked_out
+from circuits.evaluation.knockout import (
+    Mask,
+    components_inside,
+    knocked_out,
+    search_and_report,
+)
 from circuits.evaluation.measure import Measured, faithfulness_from_means, measure
 from circuits.graph import AnyCircuit, NodeCircuit
 from circuits.intervention import MeanActivations, constants
@@ -119,10 +124,7 @@ def backups(
         raise CircuitsError(
             f"backups are looked for by gradients, and {judge.name} has none; name another metric"
         )
-    pairs = pairs[: config.n_pairs]
-    if len(pairs) < 2:
-        raise CircuitsError("backups need two pairs: one half to search on, one to report on")
-    search, report = (replace(pairs, pairs=pairs.pairs[half::2]) for half in (1, 0))
+    search, report = search_and_report(pairs, config.n_pairs, "backups need")
     whole = circuit.whole()
     nodes = components_inside(whole, "node")
     bench = _Bench(model, whole, nodes, knocked_out(circuit), judge.name, ablation, options, resume)

@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.evaluation.knockout import Mask, components_inside
+from circuits.evaluation.knockout import Mask, components_inside, search_and_report
 from circuits.evaluation.measure import Measured, faithfulness_from_means, measure
 from circuits.graph import AnyCircuit
 from circuits.graph.controls import random_circuit
@@ -113,10 +113,7 @@ def completeness(
         raise CircuitsError(
             f"an empty circuit has no {config.level}s to knock out; select more edges"
         )
-    pairs = pairs[: config.n_pairs]
-    if len(pairs) < 2:
-        raise CircuitsError("completeness needs two pairs: one half to search on, one to report on")
-    search, report = (replace(pairs, pairs=pairs.pairs[half::2]) for half in (1, 0))
+    search, report = search_and_report(pairs, config.n_pairs, "completeness needs")
     draw = torch.Generator().manual_seed(options.seed)
     bench = _Bench(model, circuit, components, metric, ablation, options, resume)
     sets = _distinct(list(components), config.n_sets, draw)

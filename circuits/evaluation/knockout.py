@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool
@@ -11,11 +12,24 @@ from torch import Tensor
 from circuits.errors import CircuitsError
 from circuits.graph import AnyCircuit, Circuit, Layout, NodeCircuit
 from circuits.options.choices import Level
+from tasks.pairs import PairSet
 
 Mask = Bool[Tensor, "source reader"] | Bool[Tensor, " unit"]
 
 _LEVELS: dict[bool, tuple[Level, ...]] = {True: ("edge", "node"), False: ("node", "neuron")}
 """What can be knocked out of a circuit: by whether it is one of edges."""
+
+
+def search_and_report(pairs: PairSet, n: int | None, what: str) -> tuple[PairSet, PairSet]:
+    """Halves of the first n pairs, or of all: what is found on one is reported on the other.
+
+    what: needs them, for the refusal of fewer than two.
+    """
+    pairs = pairs[:n]
+    if len(pairs) < 2:
+        raise CircuitsError(f"{what} two pairs: one half to search on, one to report on")
+    search, report = (replace(pairs, pairs=pairs.pairs[half::2]) for half in (1, 0))
+    return search, report
 
 
 def knocked_out(circuit: AnyCircuit) -> Mask:

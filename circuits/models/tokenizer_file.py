@@ -1,8 +1,8 @@
 """Whether a tokenizer cuts texts as its own `tokenizer.json` says.
 
 transformers 5 builds many tokenizers anew from a vocabulary, with the rules of the class that
-`tokenizer_config.json` names, and leaves the file's own rules aside (seen with 5.23.0: Yi, Granite,
-OLMo 2, and copies of GPT-4's). The model was trained with those of the file.
+`tokenizer_config.json` names, and leaves the file's own rules aside (seen with 5.23.0: Yi's, and
+copies of GPT-4's and GPT-4o's). The model was trained with those of the file.
 """
 
 from __future__ import annotations
@@ -45,12 +45,11 @@ def as_file_says(
     Returns:
         One of the two; what a text begins and ends with is for each as transformers makes it.
     """
-    rebuilt = isinstance(tokenizer, PreTrainedTokenizerFast)
-    if not rebuilt or type(tokenizer) is PreTrainedTokenizerFast or not _file(name, revision):
+    plain = PreTrainedTokenizerFast  # reads the file itself; its subclasses build anew
+    rebuilt = isinstance(tokenizer, plain) and type(tokenizer) is not plain
+    if not (rebuilt and _file(name, revision)):
         return tokenizer
-    told: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(
-        str(name), revision=revision or "main"
-    )
+    told: PreTrainedTokenizerBase = plain.from_pretrained(str(name), revision=revision or "main")
     for text in _PROBES:
         found, right = (
             one(text, add_special_tokens=False)["input_ids"] for one in (tokenizer, told)

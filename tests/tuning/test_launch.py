@@ -73,7 +73,7 @@ def test_two_processes_train_as_one(model_folder, tmp_path):
     for name, tensor in expected.items():
         assert torch.allclose(found[name], tensor, atol=1e-3 * float(tensor.abs().max())), name
 
-    # The launcher's own bytes differ from those of forks in the last bit: forks with forks.
+    # The launcher's own bytes differ a little from those of forks: forks with forks.
     assert forks(model_folder, tmp_path / "forked", 2) == [0, 0]
     assert forks(model_folder, tmp_path / "killed", 2, STOP_AT="6") == [9, 9]
     assert list((tmp_path / "killed").glob("state-4/checkpoint-4/optimizer.pt"))
