@@ -60,6 +60,39 @@ def score(page):
     page.get_by_text("Scored: typed pair").first.wait_for()
 
 
+def test_what_comes_too_late_is_not_shown_as_an_answer_to_something_else(opened):
+    """Another place is chosen in a sweep, another pair taken while an edge is patched."""
+    found = opened.run(
+        """async () => {
+      const {session} = explorer;
+      const {heat, answers} = session;
+      const real = session.ask;
+      let step, done;
+      session.ask = (request, act) => {
+        step = act;
+        return {id: 10 ** 6, answer: new Promise((resolve) => { done = resolve; })};
+      };
+      const sweep = heat.sweep();
+      const running = !heat.stop.hidden;
+      heat.site.value = "q";
+      heat.reset();
+      const late = {recovery: [[0.5, 0.5]]};
+      step(late);
+      done(late);
+      await sweep;
+      const cells = heat.cells.length;
+      const place = document.createElement("div");
+      const asked = answers.tried(place, async () => (await session.ask({}).answer).parts);
+      session.pair = {...session.pair};
+      done({parts: ["of the old pair"]});
+      await asked;
+      session.ask = real;
+      return {running, cells, stop: heat.stop.hidden, text: place.textContent};
+    }"""
+    )
+    assert found == {"running": True, "cells": 0, "stop": True, "text": "Running …"}
+
+
 def settle(server):
     """Wait until the worker has nothing left to do."""
     for _ in range(1000):

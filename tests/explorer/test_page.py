@@ -97,6 +97,48 @@ def test_a_difference_keeps_only_what_is_significant(opened, whole_run):
     assert shown(opened) == before | after
 
 
+def test_a_difference_looked_at_from_its_earlier_end_shows_the_same_figures(opened):
+    script = """() => {
+      const rows = [...document.querySelectorAll(".edges tbody tr")];
+      return rows.map((row) => row.textContent);
+    }"""
+    last = len(opened.run("() => explorer.contents.checkpoints")) - 1
+    set_state(opened, by="size", size=60, checkpoint=last, other=0, significant=False)
+    late = opened.run(script)
+    set_state(opened, checkpoint=0, other=last)
+    assert opened.run(script) == late and any("lost" in row for row in late)
+    opened.page.locator("tr.lost button").first.click()
+    chosen = opened.page.locator(".details").inner_text()
+    for name in opened.run("() => explorer.view().two.map((one) => one.name)"):
+        assert f"score, {name}" in chosen
+
+
+def test_groups_may_be_called_anything_and_find_a_name_of_their_own(opened):
+    set_state(opened, by="size", size=400)
+    tap = """([name, shiftKey]) => {
+      const node = explorer.graph.cy.nodes(`[name="${name}"]`);
+      node.emit({type: "tap", originalEvent: {shiftKey}});
+    }"""
+    first, *pairs = [("m0", "m1"), ("m2", "input"), ("m3", "logits")]
+    for name, mate in (first, pairs[0]):
+        opened.run(tap, [name, False])
+        opened.run(tap, [mate, True])
+    opened.run(tap, ["m0", False])
+    group = opened.page.locator("[data-act=group]")
+    group.fill("constructor")
+    group.blur()
+    opened.run(tap, ["m1", False])
+    group.fill("constructor")
+    group.blur()
+    for name, shift in zip(pairs[1], (False, True), strict=True):
+        opened.run(tap, [name, shift])
+    assert opened.run("() => explorer.store.state.groups") == {
+        "constructor": ["m0", "m1"],
+        "group 2": ["input", "m2"],
+        "group 1": ["logits", "m3"],
+    }
+
+
 def explorer_size(opened):
     return opened.run("() => explorer.store.state.size")
 
@@ -172,6 +214,11 @@ def test_what_is_saved_is_read_back(opened, watched, address, tmp_path):
     assert saved("PNG").read_bytes()[:4] == b"\x89PNG"
     row = saved("Table row").read_text().splitlines()
     assert row[0].startswith("model,") and f",{len(circuit)}," in row[1]
+    large = """() => import("circuits-explorer/exports.js").then(({tableRow}) => {
+      const view = {...explorer.view(), circuit: new Uint32Array(32491)};
+      return tableRow(explorer.contents, explorer.store.state, view, null);
+    })"""
+    assert ",32491," in opened.run(large)
     assert json.loads(saved("JSON").read_text())["notes"] == {"m0": HOSTILE}
     state = saved("State")
     again = watched(saved("This page").as_uri(), "file:///")

@@ -18,7 +18,7 @@ export class Answers {
     this.open = [];
   }
 
-  /** Another pair was taken: what was answered is of the old one. */
+  /** Another pair was taken: what was answered, or is yet to be, is of the old one. */
   reset() {
     this.open.forEach((act) => act());
     this.open = [];
@@ -69,11 +69,14 @@ export class Answers {
   }
 
   async tried(place, make) {
+    const { pair } = this.session;
+    const stale = () => pair !== this.session.pair;
     place.replaceChildren(el("p", { class: "hint" }, "Running …"));
     try {
-      place.replaceChildren(...(await make()));
+      const made = await make();
+      if (!stale()) place.replaceChildren(...made);
     } catch (error) {
-      place.replaceChildren(el("p", { class: "error", role: "alert" }, error.message));
+      if (!stale()) place.replaceChildren(el("p", { class: "error", role: "alert" }, error.message));
     }
   }
 

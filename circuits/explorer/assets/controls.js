@@ -204,15 +204,21 @@ function placeOf(contents, size) {
 
 /** What the run's evaluation says of f: of the saved circuit itself, else of the nearest size. */
 export function measuredF(checkpoint, size, saved) {
+  const found = evaluated(checkpoint, size, saved);
+  if (!found) return "f was not measured here";
+  const at = found.size === null ? "" : ` at ${count(found.size)} edges`;
+  return `f = ${withInterval(found.f, found.low, found.high)}${at} (measured, n = ${found.n})`;
+}
+
+/** What the run's evaluation has of a circuit's f: {f, low, high, n, size}, or null. The size is
+ * null where the saved circuit itself was evaluated; else it is the size on the curve that is
+ * nearest by ratio, as sizes are spaced. */
+export function evaluated(checkpoint, size, saved) {
   const { curve, raw } = checkpoint ?? {};
-  const own = saved ? raw?.circuit_f : null;
-  if (own) return `f = ${withInterval(own.f, own.low, own.high)} (measured, n = ${own.n})`;
-  if (!curve) return "f was not measured here";
-  let best = 0;
-  curve.sizes.forEach((one, place) => {
-    const [mine, other] = [one, curve.sizes[best]].map((n) => Math.abs(Math.log((n || 0.5) / size)));
-    if (mine < other) best = place;
-  });
-  const said = withInterval(curve.f[best], curve.low[best], curve.high[best]);
-  return `f = ${said} at ${count(curve.sizes[best])} edges (measured, n = ${curve.n})`;
+  if (saved && raw?.circuit_f) return { ...raw.circuit_f, size: null };
+  if (!curve) return null;
+  const far = (place) => Math.abs(Math.log((curve.sizes[place] || 0.5) / (size || 0.5)));
+  const best = [...curve.sizes.keys()].reduce((held, place) => (far(place) < far(held) ? place : held), 0);
+  const [f, low, high, at] = [curve.f, curve.low, curve.high, curve.sizes].map((all) => all[best]);
+  return { f, low, high, n: curve.n, size: at };
 }

@@ -24,11 +24,11 @@ export class Details {
 
   show(state, view) {
     const { selected } = state;
-    const key = JSON.stringify([selected, state.pinned, state.knocked, state.names, state.notes, state.groups, state.checkpoint, view.edges.length]);
-    if (key === this.key) return;
-    const same = this.shown === JSON.stringify(selected);
-    this.key = key;
-    this.shown = JSON.stringify(selected);
+    const chosen = JSON.stringify(selected);
+    const same = this.shown === chosen;
+    if (same && view === this.view) return; // a view is made anew whenever anything else changes
+    this.view = view;
+    this.shown = chosen;
     if (!selected) {
       this.body.replaceChildren(
         el("p", { class: "hint" }, "Choose a node or an edge, in the drawing or in the list."),
@@ -50,8 +50,8 @@ export class Details {
     const { contents } = this;
     const edge = contents.edgeNamed(name);
     if (edge < 0) return [el("p", {}, "This model has no such edge.")];
-    const { checkpoint } = view;
-    const bounds = checkpoint.interval(edge) ?? [];
+    const checkpoint = view.of(edge);
+    const scored = (one) => withInterval(one.scores[edge], ...(one.interval(edge) ?? []));
     const share = checkpoint.inclusion(edge);
     const source = contents.sources[contents.rows[edge]];
     const port = contents.ports[contents.columns[edge]];
@@ -68,7 +68,7 @@ export class Details {
         ".",
       ),
       facts([
-        ["score", withInterval(checkpoint.scores[edge], ...bounds)],
+        ...(view.two ?? [checkpoint]).map((one) => [view.two ? `score, ${one.name}` : "score", scored(one)]),
         ["rank", `${checkpoint.ranks[edge]} of ${contents.nEdges}`],
         ["in resampled circuits", share === null ? "not counted" : `${Math.round(share * 100)} %`],
         ...(change ? [["difference", `${change}${changed ? ", changed significantly" : ""}`]] : []),

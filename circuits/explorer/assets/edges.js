@@ -34,13 +34,14 @@ export class EdgeList {
   show(view, selected, left) {
     this.last = [view, selected, left];
     const { contents } = this;
-    const { scores, checkpoint } = view;
+    const { scores } = view;
     const all = view.edges.length;
     const drawn = left ? `; the strongest ${count(all - left)} are drawn` : "";
     this.caption.textContent = `${view.said}${drawn}`;
     const rows = [...view.edges.subarray(0, this.rows)].map((edge) => {
       const name = contents.edgeName(edge);
       const change = view.change?.get(edge);
+      const checkpoint = view.of(edge);
       const bounds = checkpoint.interval(edge);
       const interval = bounds ? `[${figure(bounds[0])}, ${figure(bounds[1])}]` : null;
       const chosen = selected?.kind === "edge" && selected.name === name;

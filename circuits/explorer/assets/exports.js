@@ -1,5 +1,6 @@
 // What can be taken along: pictures, the circuit as a file, a table row, the state, the page itself.
 
+import { evaluated } from "./controls.js";
 import { button, download, el, figure } from "./dom.js";
 import { palette } from "./drawing.js";
 import { asSvg } from "./svg.js";
@@ -25,7 +26,9 @@ export function exportsOf(contents, store, current, { graph, root, session, anno
         if (file.size > MOST) throw new Error("the file is too large for a state");
         const held = JSON.parse(await file.text());
         store.set(readState(contents, held, initial(contents)));
-        announce(`Opened ${file.name}`);
+        const [asked, now] = [held.checkpoint, contents.checkpoints[store.state.checkpoint]?.name];
+        const other = asked && asked !== now ? `; this run has no checkpoint ${asked}, so ${now} is shown` : "";
+        announce(`Opened ${file.name}${other}`);
       } catch (error) {
         announce(`${file.name}: ${error.message}`);
       }
@@ -91,9 +94,9 @@ function asJson(contents, state, view, session) {
     edges: [...view.edges].map((edge) => ({
       edge: contents.edgeName(edge),
       score: scores[edge],
-      rank: view.checkpoint.ranks[edge],
-      interval: view.checkpoint.interval(edge),
-      inclusion: view.checkpoint.inclusion(edge),
+      rank: view.of(edge).ranks[edge],
+      interval: view.of(edge).interval(edge),
+      inclusion: view.of(edge).inclusion(edge),
       ...(view.change ? { difference: view.change.get(edge) } : {}),
     })),
     notes: state.notes,
@@ -104,32 +107,25 @@ function asJson(contents, state, view, session) {
 }
 
 /** One row for a table of circuits, with its head. */
-function tableRow(contents, state, view, session) {
-  const { curve } = view.checkpoint;
-  const f = session?.measured();
-  const nearest = curve
-    ? curve.sizes.reduce(
-        (best, one, place) =>
-          Math.abs(one - view.whole.length) < Math.abs(curve.sizes[best] - view.whole.length)
-            ? place
-            : best,
-        0,
-      )
-    : null;
+export function tableRow(contents, state, view, session) {
+  const live = session?.measured();
+  const saved = state.by === "run" && !state.knocked.length;
+  const f = live ? { ...live, size: view.circuit.length } : evaluated(view.checkpoint, view.whole.length, saved);
   const row = {
     model: contents.raw.model?.name ?? "",
     checkpoint: view.checkpoint.name ?? "",
     method: view.checkpoint.raw?.method ?? "",
     edges: view.circuit.length,
     knocked_out: state.knocked.join(" "),
-    metric: f?.metric ?? curve?.metric ?? "",
-    f: f ? f.f : nearest === null ? "" : curve.f[nearest],
-    low: f ? f.low : nearest === null ? "" : curve.low[nearest],
-    high: f ? f.high : nearest === null ? "" : curve.high[nearest],
-    measured_at: f ? view.circuit.length : nearest === null ? "" : curve.sizes[nearest],
+    metric: f?.metric ?? view.checkpoint.curve?.metric ?? "",
+    f: f?.f,
+    low: f?.low,
+    high: f?.high,
+    measured_at: f && (f.size ?? view.whole.length),
   };
   const cell = (value) => {
-    const text = typeof value === "number" ? figure(value).replace("−", "-") : String(value ?? "");
+    const rounded = typeof value === "number" && !Number.isInteger(value);
+    const text = rounded ? figure(value).replace("−", "-") : String(value ?? "");
     return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   return `${Object.keys(row).join()}\n${Object.values(row).map(cell).join()}\n`;

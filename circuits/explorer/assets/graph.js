@@ -234,9 +234,10 @@ export class Graph {
 }
 
 /** What stands beside the pointer. */
-export function tipOf(contents, checkpoint, changes) {
+export function tipOf(view) {
   return (data) => {
     if (data.edge === undefined) return `${data.name}: ${data.words}`;
+    const checkpoint = view.of(data.edge);
     const bounds = checkpoint.interval(data.edge);
     const score = bounds
       ? `${figure(data.score)} [${figure(bounds[0])}, ${figure(bounds[1])}]`
@@ -244,7 +245,7 @@ export function tipOf(contents, checkpoint, changes) {
     const parts = [data.name, `score ${score}`, `rank ${checkpoint.ranks[data.edge]}`];
     const share = checkpoint.inclusion(data.edge);
     if (share !== null) parts.push(`in ${Math.round(share * 100)} % of resampled circuits`);
-    if (data.change) parts.push(changes?.set.has(data.edge) ? `${data.change} *` : data.change);
+    if (data.change) parts.push(view.changes?.set.has(data.edge) ? `${data.change} *` : data.change);
     return parts.join("\n");
   };
 }

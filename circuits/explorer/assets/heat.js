@@ -59,6 +59,7 @@ export class Heat {
     const { pair } = this.session;
     this.said.replaceChildren();
     this.start.disabled = !pair;
+    this.stop.hidden = true;
     if (!pair) {
       this.grid.replaceChildren(el("p", { class: "hint" }, "Run a pair of prompts first."));
       return;
@@ -133,10 +134,11 @@ export class Heat {
     };
     this.cells.flat().forEach((cell) => cell.removeAttribute("aria-selected"));
     this.cells[layer][place].setAttribute("aria-selected", "true");
+    const { cells } = this;
     await session.answers.tried(this.said, async () => {
       const found = await session.ask(request).answer;
       session.logged({ ...request, value: found.value });
-      if (found.recovery !== null) this.paint(layer, place, found.recovery);
+      if (found.recovery !== null && cells === this.cells) this.paint(layer, place, found.recovery);
       const where = el("h5", {}, `${this.site.value}, layer ${layer}, ${this.by} ${place}`);
       return [where, ...session.answers.answered(found, request.direction)];
     });
@@ -145,23 +147,28 @@ export class Heat {
   async sweep() {
     const { session } = this;
     const request = { do: "sweep", site: this.site.value, direction: this.direction.value, by: this.by };
+    let mine;
     const fill = ({ recovery }) => {
+      if (mine !== this.running) return; // another place was chosen, or another pair taken
       if (this.cells[0]?.length !== recovery[0].length) this.build(recovery[0].length);
       recovery.forEach((row, layer) => row.forEach((share, place) => this.paint(layer, place, share)));
     };
     const { id, answer } = session.ask(request, fill);
-    this.running = id;
+    mine = this.running = id;
     this.start.disabled = true;
     this.stop.hidden = false;
     try {
-      fill(await answer);
+      const found = await answer;
+      if (mine !== this.running) return;
+      fill(found);
       session.logged(request);
       this.said.replaceChildren(el("p", { class: "hint" }, "All places are patched. Choose one to see its tokens."));
     } catch (error) {
+      if (mine !== this.running) return;
       this.said.replaceChildren(el("p", { class: error.cancelled ? "hint" : "error" }, error.message));
     }
+    this.running = null;
     this.start.disabled = false;
     this.stop.hidden = true;
-    this.running = null;
   }
 }

@@ -167,6 +167,7 @@ class Session {
   circuit(view) {
     this.edges = [...view.circuit];
     this.found = null;
+    this.progress = null;
     clearTimeout(this.timer);
     if (this.running) this.link.cancel(this.running);
     this.timer = setTimeout(() => this.measure(), WAIT);
@@ -181,6 +182,7 @@ class Session {
     if (this.running) this.link.cancel(this.running);
     const edges = this.edges;
     const { id, answer } = this.ask({ do: "circuit", edges }, (step) => {
+      if (edges !== this.edges) return; // another circuit is shown by now
       if (step.of) this.say(`f on ${this.given.task.n} pairs: ${step.done} of ${step.of} done`);
       else this.shown(step);
     });
@@ -193,7 +195,7 @@ class Session {
       const names = edges.map((edge) => this.contents.edgeName(edge));
       this.logged({ do: "circuit", edges: names, pair: found.pair ?? null, task: found.task ?? null });
     } catch (error) {
-      if (!error.cancelled) this.circuitPlace.replaceChildren(el("p", { class: "error" }, error.message));
+      if (!error.cancelled && edges === this.edges) this.circuitPlace.replaceChildren(el("p", { class: "error" }, error.message));
     }
     this.listeners.forEach((act) => act());
   }

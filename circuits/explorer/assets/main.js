@@ -16,7 +16,8 @@ import { initial, readState, Store } from "./store.js";
 
 const NOTHING = { scores: new Float32Array(), largest: 0, ranks: [], interval: () => null, inclusion: () => null };
 
-/** What is to be shown: the circuit's edges that pass the filters, or the difference of two. */
+/** What is to be shown: the circuit's edges that pass the filters, or the difference of two.
+ * `of` gives the checkpoint that an edge's score is of. */
 export function viewOf(contents, state) {
   const checkpoint = contents.checkpoints[state.checkpoint] ?? NOTHING;
   const whole = circuitOf(contents, state);
@@ -29,7 +30,8 @@ export function viewOf(contents, state) {
       ? `; ${count(circuit.length)} are left without ${state.knocked.join(", ")}`
       : "";
     const said = `${count(whole.length)} edges in the circuit${hidden ? `, ${count(hidden)} filtered out` : ""}${gone}`;
-    return { checkpoint, scores: checkpoint.scores, largest: checkpoint.largest, edges, circuit, whole, said };
+    const { scores, largest } = checkpoint;
+    return { checkpoint, of: () => checkpoint, scores, largest, edges, circuit, whole, said };
   }
   // The earlier of the two is what the later is compared with.
   const [first, second] = [Math.min(state.checkpoint, state.other), Math.max(state.checkpoint, state.other)];
@@ -53,7 +55,9 @@ export function viewOf(contents, state) {
     `${before.name} to ${after.name}: ${count(parts.kept.length)} kept, ` +
     `${count(parts.gained.length)} ${which}gained, ${count(parts.lost.length)} ${which}lost${doubt}`;
   const largest = Math.max(before.largest, after.largest);
-  return { checkpoint, scores, largest, edges, circuit, whole, change, changes, said };
+  const of = (edge) => (change.get(edge) === "lost" ? before : after);
+  const two = [before, after];
+  return { checkpoint, of, two, scores, largest, edges, circuit, whole, change, changes, said };
 }
 
 export function start(root, raw, live = null, given = null) {
@@ -86,7 +90,7 @@ export function start(root, raw, live = null, given = null) {
       store.set({ names: without(store.state.names, name, text) });
     },
     group(name, group) {
-      const groups = {};
+      const groups = Object.create(null); // whatever a group is called
       for (const [one, held] of Object.entries(store.state.groups)) {
         const left = held.filter((member) => member !== name);
         if (left.length) groups[one] = left;
@@ -154,7 +158,7 @@ export function start(root, raw, live = null, given = null) {
     if (!view || changed(state, was)) {
       view = viewOf(contents, state);
       picture = drawing(contents, state, view, places);
-      graph.draw(picture, tipOf(contents, view.checkpoint, view.changes));
+      graph.draw(picture, tipOf(view));
       session?.circuit(view, state);
     }
     graph.mark(state.selected);
@@ -180,7 +184,9 @@ function changed(state, was) {
 
 function groupName(state, name) {
   const found = Object.entries(state.groups).find(([, held]) => held.includes(name));
-  return found ? found[0] : `group ${Object.keys(state.groups).length + 1}`;
+  let n = 1;
+  while (Object.hasOwn(state.groups, `group ${n}`)) n += 1;
+  return found ? found[0] : `group ${n}`;
 }
 
 function without(values, name, text) {

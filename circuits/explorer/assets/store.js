@@ -110,7 +110,8 @@ export function readState(contents, file, fallback) {
     const loose = ["selected", "other"].includes(name);
     if (same && (loose || sort(value) === sort(fallback[name]))) state[name] = value;
   }
-  state.checkpoint = Math.max(0, indexOf(file.checkpoint));
+  const place = indexOf(file.checkpoint);
+  state.checkpoint = place < 0 ? fallback.checkpoint : place;
   state.other = file.other === null ? null : indexOf(file.other);
   if (state.other !== null && state.other < 0) state.other = null;
   return state;
