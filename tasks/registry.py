@@ -36,6 +36,20 @@ _TASKS = {
         "a war from 1732 ends later (Hanna et al. 2023)",
     ),
     "ioi": _Entry("tasks.builtin.ioi", "IOI", "indirect object identification (Wang et al. 2022)"),
+    "mib-arc": _Entry(
+        "tasks.builtin.mib.choices", "MIBARC", "MIB's ARC, easy or challenge, from a copy of it"
+    ),
+    "mib-arithmetic": _Entry(
+        "tasks.builtin.mib.arithmetic",
+        "MIBArithmetic",
+        "MIB's two-digit addition or subtraction, from a copy of it",
+    ),
+    "mib-ioi": _Entry(
+        "tasks.builtin.mib.ioi", "MIBIOI", "MIB's indirect objects, from a copy of its data set"
+    ),
+    "mib-mcqa": _Entry(
+        "tasks.builtin.mib.choices", "MIBMCQA", "MIB's coloured objects, from a copy of it"
+    ),
     "name-copying": _Entry(
         "tasks.builtin.name_copying",
         "NameCopying",

@@ -17,6 +17,7 @@ import pytest
 import transformers
 import typer
 from conftest import randomised
+from mib_rows import ioi, write
 from tokenizers_of_texts import of_words
 
 import tasks
@@ -87,6 +88,16 @@ def write_files(folder, words):
         for i in range(40)
     ]
     (folder / "articles.jsonl").write_text("\n".join(map(json.dumps, articles)))
+    names = [("Anna", "Mark"), ("Lucy", "Adam"), ("Emma", "John"), ("Mary", "Eric")]
+    write(
+        folder / "mib_ioi.jsonl",
+        [
+            ioi(*pair, "Paul", split=split, place=place)
+            for split in ("train", "validation", "test")
+            for pair in names
+            for place in ("shop", "park")
+        ],
+    )
 
 
 def write_circuit(folder, model):

@@ -79,14 +79,20 @@ class Framing:
     """Turns the texts of one task into prompts and answers for one tokenizer."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, *, add_bos: bool | str = "auto", chat: bool
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        add_bos: bool | str = "auto",
+        chat: bool,
+        or_end: bool = False,
     ) -> None:
+        """or_end: `add_bos` True takes the end-of-text token where there is no other."""
         self.tokenizer = tokenizer
         self.chat = chat
         self._forced = add_bos is True
         self._first: tuple[int, ...] = ()
         if self._forced:
-            self._first = beginning(tokenizer)
+            self._first = beginning(tokenizer, or_end=or_end)
         elif add_bos == "auto" and not chat:  # a template writes what it wants first
             self._first = added_begin(tokenizer)
         if chat:

@@ -141,20 +141,27 @@ def added_begin(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     return tuple(with_added[:1]) if with_added[:1] == [tokenizer.bos_token_id] else ()
 
 
-def beginning(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+def beginning(tokenizer: PreTrainedTokenizerBase, *, or_end: bool = False) -> tuple[int, ...]:
     """What the tokenizer puts before a text, else its beginning-of-text token.
 
     Args:
         tokenizer: of the model.
+        or_end: where it has neither, take its end-of-text token, as TransformerLens does (Qwen).
 
     Returns:
-        The ids; none where it has neither.
+        The ids.
+
+    Raises:
+        InputError: where there is no such token.
     """
     if added := added_begin(tokenizer):
         return added
-    if tokenizer.bos_token_id is None:
+    begin = tokenizer.bos_token_id
+    if begin is None and or_end:
+        begin = tokenizer.eos_token_id
+    if begin is None:
         raise InputError("add_bos: the tokenizer has no beginning-of-text token")
-    return (int(tokenizer.bos_token_id),)
+    return (int(begin),)
 
 
 def continuation(tokenizer: PreTrainedTokenizerBase, text: str, addition: str) -> tuple[int, ...]:

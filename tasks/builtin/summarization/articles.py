@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
-from tasks import saved, splits
+from tasks import hub, splits
 from tasks.errors import InputError
 from tasks.files import Row, read_rows
 from tasks.named_splits import Split
@@ -97,22 +97,10 @@ def from_dataset(
     splits.check(split)
     known = known_dataset(name)
     loaded = load_dataset(name, config)
-    require_split(name, loaded, split)
-    parts = [str(part) for part in loaded] if split == "all" else [split]
-    rows = _DatasetRows(name, tuple((part, loaded[part]) for part in parts))
-    if not rows:
-        raise InputError(f"dataset {name!r}: split {split!r} has no rows")
+    rows = hub.rows_of_split(name, loaded, split)
     if known is not None:
         article, summary = article or known.article, summary or known.summary
     return Articles(rows, article_column(rows[0], article), summary_column(rows[0], summary))
-
-
-def require_split(name: str, loaded: Mapping[str, object], split: Split) -> None:
-    """Refuse a split that a dataset has not, unless all are asked for."""
-    if split != "all" and split not in loaded:
-        raise InputError(
-            f"dataset {name!r} has no split {split!r}; it has: {', '.join(map(str, loaded))}"
-        )
 
 
 def article_column(row: Row, given: str | None) -> str:
@@ -146,63 +134,16 @@ def load_dataset(name: str, config: str | None, *, stream: bool = False) -> Mapp
     """A dataset as split -> rows: known ones by their hub id, and a folder that `save_to_disk`
     wrote. stream: rows that come when they are gone through, without a number.
     """
-    import datasets
-
     known = known_dataset(name)
-    hub_id, own, revision = known[:3] if known else (name, None, None)
-    if known is None and saved.is_saved(name):
-        return saved.load(name, stream=stream)
-    if hub_id.startswith((".", "/", "~")) and not Path(hub_id).exists():
-        raise InputError(f"dataset {name!r}: no such folder")
-    try:
-        loaded: Mapping[str, Any] = datasets.load_dataset(
-            hub_id, config or own, revision=revision, **({"streaming": True} if stream else {})
-        )
-        return loaded
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        while isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__:
-            error = error.__cause__  # which says no more than that there was one
-        lines = (str(error).strip() or type(error).__name__).splitlines()
-        if "config" in lines[0].lower():  # it has several, and the second line names them
-            raise InputError(
-                f"dataset {name!r}: {' '.join(lines[:2])}; name one with the option `config`"
-            ) from error
-        if Path(hub_id).exists():
-            raise InputError(
-                f"dataset {name!r}: the local folder cannot be read ({lines[0]}); give one of its "
-                "files as `path`, where rows that cannot be read are named, or left out by `skip`"
-            ) from error
-        bare = "/" not in hub_id
-        hint = "an id of the hub is written namespace/name; " if bare else ""
-        raise InputError(
-            f"dataset {name!r} cannot be loaded ({lines[0]}); {hint}known names: "
-            f"{', '.join(KNOWN_DATASETS)}. Without a network, download it first or give a local "
-            "file as `path`"
-        ) from error
-
-
-@dataclass(frozen=True)
-class _DatasetRows(Sequence[Row]):
-    """The rows of a `datasets.Dataset`, or of several one after the other, read when asked for."""
-
-    name: str
-    parts: tuple[tuple[str, saved.Rows], ...]
-
-    def __len__(self) -> int:
-        return sum(len(part) for _, part in self.parts)
-
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        for split, part in self.parts:
-            if 0 <= index < len(part):
-                return Row(f"{self.name}, {split} row {index + 1}", part[index])
-            index -= len(part)
-        raise IndexError(index)
+    hub_id, own, revision = known[:3] if known else (None, None, None)
+    return hub.load_parts(
+        name,
+        config or own,
+        hub_id=hub_id,
+        revision=revision,
+        stream=stream,
+        hint=f"known names: {', '.join(KNOWN_DATASETS)}. ",
+    )
 
 
 def _column(row: Row, names: tuple[str, ...], what: str) -> str:

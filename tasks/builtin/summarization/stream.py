@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks import saved, splits
-from tasks.builtin.summarization.articles import article_column, load_dataset, require_split
+from tasks.builtin.summarization.articles import article_column, load_dataset
 from tasks.errors import CircuitsError, InputError
 from tasks.files import Row
+from tasks.hub import require_split
 from tasks.named_splits import Split
 from tasks.skipping import Skipped
 

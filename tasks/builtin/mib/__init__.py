@@ -1,0 +1,1 @@
+"""The tasks of MIB's circuit track, from copies of its data sets."""
