@@ -7,10 +7,10 @@ Workers score batches one by one, the driver takes what comes of them in order, 
 further ahead than the engine lets it (`runtime/cluster/pool.py`); each checkpoint is read anew by
 every machine, whose workers share its memory of files. Workers write single examples' scores to a
 disk that all see, and the driver is sent a batch's sum; with `--no-disk` it is sent every matrix,
-and writes it. Measured: seconds a pair on one card (docs/results/gpu.md, `MODELS`), and on this machine
-how long the driver takes over one batch. Assumed: bytes a second of the network into the driver,
-and of the disk that all machines read checkpoints from and write to. Of a model that no card was
-measured with, seconds are those of the measured one times its weights.
+and writes it. Measured: seconds a pair on one card (docs/results/gpu.md, `MODELS`), and on this
+machine how long the driver takes over one batch. Assumed: bytes a second of the network into the
+driver, and of the disk that all machines read checkpoints from and write to. Of a model that no
+card was measured with, seconds are those of the measured one times its weights.
 
 One row a model and number of GPUs: hours, GPU hours, how busy the driver is, and what limits.
 """
