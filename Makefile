@@ -1,6 +1,8 @@
 # Without a target, `make` says what there is.
 
 PYTHON ?= python3
+# Each process would compile half a minute of packages again where Python may not keep bytecode.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 
 .PHONY: help quickstart real test test-all lint bench settings notebooks docs hooks install

@@ -13,10 +13,13 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import marshal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import cache_from_source, source_hash
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, get_args
 
@@ -24,6 +27,7 @@ from beartype import beartype
 from beartype.door import die_if_unbearable
 from jaxtyping import AbstractArray, config, jaxtyped
 
+_SELF = Path(__file__).read_bytes()  # what was compiled by other rules is not taken
 _NAME = "__check_shapes__"
 _IMPORTS = "__imports_for_type_checkers__"
 # By identity: the code objects of two dataclasses' __init__ can be equal. The code is kept alive
@@ -177,18 +181,32 @@ class _Decorate(ast.NodeTransformer):
 
 
 class _Loader(SourceFileLoader):
-    def get_code(self, fullname: str) -> CodeType:
-        path = self.get_filename(fullname)
-        decorate = _Decorate()
-        tree = decorate.visit(ast.parse(self.get_data(path), path))
-        self._imports = compile(ast.Module(decorate.imports, []), path, "exec", dont_inherit=True)
-        return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+    """Compiles a module with its checks; what came out is kept beside Python's own bytecode."""
 
     def exec_module(self, module: ModuleType) -> None:
-        code = self.get_code(module.__name__)
+        code, imports = self._code_of(self.get_filename(module.__name__))
         setattr(module, _NAME, check)
-        setattr(module, _IMPORTS, self._imports)
+        setattr(module, _IMPORTS, imports)
         exec(code, vars(module))
+
+    def _code_of(self, path: str) -> tuple[CodeType, CodeType]:
+        source = self.get_data(path)
+        key = source_hash(source + _SELF)
+        kept = Path(cache_from_source(path, optimization="shapes"))
+        try:
+            held = kept.read_bytes()
+            if held.startswith(key):
+                return marshal.loads(held[len(key) :])
+        except (OSError, EOFError, ValueError, TypeError):  # not there, or cut off: made again
+            pass
+        decorate = _Decorate()
+        tree = ast.fix_missing_locations(decorate.visit(ast.parse(source, path)))
+        imports = ast.Module(decorate.imports, [])
+        both = tuple(compile(one, path, "exec", dont_inherit=True) for one in (tree, imports))
+        if not sys.dont_write_bytecode:
+            with contextlib.suppress(OSError):
+                self.set_data(str(kept), key + marshal.dumps(both))  # whole or not at all
+        return both
 
 
 class _Finder(MetaPathFinder):

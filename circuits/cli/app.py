@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 import typer
 from safetensors import SafetensorError
@@ -87,6 +88,12 @@ def about(
     del version  # its callback has said it
 
 
+@cache
+def _command() -> Any:  # one of Click's, of which Typer keeps a copy of its own without a type
+    """The verbs with their options: made once, as a process may run many."""
+    return typer.main.get_command(app)
+
+
 _INTERRUPTED = 130  # what Typer makes of Ctrl-C
 _GO_ON = ("run", "discover", "learn", "patch", "search", "finetune")
 
@@ -98,7 +105,7 @@ def main() -> None:
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
-        app()
+        _command()()
     except (CircuitsError, OSError, SafetensorError) as error:
         typer.echo(f"circuits: {error}", err=True)
         sys.exit(2)
