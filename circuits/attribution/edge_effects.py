@@ -24,6 +24,7 @@ from circuits.models import HookedModel
 from circuits.options.run import RunOptions
 from circuits.runtime.batching import over_batches
 from circuits.runtime.display import Plotted
+from circuits.runtime.runs_bar import RunsBar
 from circuits.statistics.estimate import Estimates, mean_estimates
 from tasks.pairs import PairBatch, PairSet
 
@@ -141,20 +142,22 @@ def patch_edges(
         raise CircuitsError("no edges to patch" if twice is None else f"{twice} is named twice")
     model.validate(pairs)
 
+    title = "corrupting edges" if options.progress else None
+    bar = RunsBar(title, examples=len(pairs), runs=len(places))
+
     def work(model: HookedModel, batch: PairBatch) -> Float[Tensor, "batch edge"]:
         runner = BatchedCircuitRunner(model, batch, alike=False)
         found = torch.zeros(len(batch), len(places), device=runner.clean.device)
+        done = 0
         for some, effects in single_edge_effects(runner, judge, places):
             found[:, some] = effects
+            done += effects.numel()
+            bar.within(done)
         return found
 
     values = torch.zeros(len(pairs), len(places))
-    for batch, found in over_batches(
-        model,
-        pairs,
-        work,
-        batch_size=options.batch_size,
-        progress="corrupting edges" if options.progress else None,
-    ):
-        values[batch.index.cpu()] = found.cpu()
+    with bar:
+        for batch, found in over_batches(model, pairs, work, batch_size=options.batch_size):
+            values[batch.index.cpu()] = found.cpu()
+            bar.finish(len(batch))
     return EdgeEffects(layout, tuple(edges), values, judge.name)

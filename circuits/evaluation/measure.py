@@ -23,6 +23,7 @@ from circuits.planning import choose_batch_size
 from circuits.planning.costs import EVALUATE
 from circuits.runtime.batching import over_batches
 from circuits.runtime.resume import PartialResults, Pieces, digest
+from circuits.runtime.runs_bar import RunsBar
 from tasks.pairs import PairBatch, PairSet
 
 
@@ -88,7 +89,7 @@ def measure(
         ablation: what stands in for what is left out: "corrupted", "mean" or "mean-positional"
             (over these pairs' clean prompts, or from `MeanActivations.of` over others), "zero".
         options: batch size and engine; a batch size of None asks the planner for as many as fit.
-        progress: what a progress bar is titled; None shows none.
+        progress: what a progress bar is titled, which counts each pair's runs; None shows none.
         resume: keeps what was measured, as its next piece, within this process circuit by circuit:
             all circuits on one batch of a real model take many minutes of a CPU.
 
@@ -132,18 +133,22 @@ def measure(
     stand_in = constants(ablation, model, pairs, neurons=neurons, engine=options.engine)
     here = resume is not None and options.engine is None
     kept = _Kept(values, there, piece) if here else None
-    for batch, found in over_batches(
-        model,
-        pairs,
-        _Columns(tuple(distinct.values()), judge, is_choice(pairs), stand_in, kept),
-        batch_size=batch_size,
-        done=piece.done if len(piece.done) else None,
-        progress=progress,
-        engine=options.engine,
-    ):
-        values[batch.index.cpu()] = found.double().cpu()
-        if resume is not None:
-            piece.keep(batch.index)
+    with RunsBar(
+        progress, examples=len(pairs), runs=values.shape[2], done=int(piece.done.sum())
+    ) as bar:
+        show = bar.within if options.engine is None else None
+        for batch, found in over_batches(
+            model,
+            pairs,
+            _Columns(tuple(distinct.values()), judge, is_choice(pairs), stand_in, kept, show),
+            batch_size=batch_size,
+            done=piece.done if len(piece.done) else None,
+            engine=options.engine,
+        ):
+            values[batch.index.cpu()] = found.double().cpu()
+            if resume is not None:
+                piece.keep(batch.index)
+            bar.finish(len(batch))
     piece.write()
     return _measured(judge.name, values, columns)
 
@@ -187,6 +192,7 @@ class _Columns:
 
     choice: whether a right answer is one above the wrong ones.
     kept: what is there already and what becomes of the rest; None for another process.
+    show: is told how many runs of the batch are done; None where that is out of sight.
     """
 
     circuits: tuple[AnyCircuit, ...]
@@ -194,6 +200,7 @@ class _Columns:
     choice: bool
     stand_in: Constants | None
     kept: _Kept | None = None
+    show: Callable[[int], None] | None = None
 
     def __call__(self, model: HookedModel, batch: PairBatch) -> Float[Tensor, "batch 2 column"]:
         executor = CircuitRunner(model, batch, self.stand_in)
@@ -209,12 +216,14 @@ class _Columns:
             return judged(executor.logits(circuit))
 
         columns = [judged(executor.clean), judged(executor.corrupted)]
-        if self.kept is None:
-            return torch.stack([*columns, *map(of, self.circuits)], dim=2)
         index = batch.index.cpu()
-        columns = [column.double().cpu() for column in columns]
+        if self.kept is not None:
+            columns = [column.double().cpu() for column in columns]
         for place, circuit in enumerate(self.circuits, len(columns)):
-            columns.append(self.kept.once(index, place, partial(of, circuit)))
+            if self.show is not None:
+                self.show(len(columns) * len(batch))
+            work = partial(of, circuit)
+            columns.append(work() if self.kept is None else self.kept.once(index, place, work))
         return torch.stack(columns, dim=2)
 
 

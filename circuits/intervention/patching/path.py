@@ -21,7 +21,7 @@ Source: Wang et al. 2022 (arXiv:2211.00593), section 3.1 and appendix B.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -42,6 +42,7 @@ from circuits.options.choices import Direction
 from circuits.options.run import RunOptions
 from circuits.runtime.batching import over_batches
 from circuits.runtime.resume import PartialResults
+from circuits.runtime.runs_bar import RunsBar
 from tasks.pairs import PairBatch, PairSet
 
 Path = str | Sequence[str]
@@ -102,17 +103,21 @@ def path_patch(
         },
         {"values": values},
     )
-    for batch, found in over_batches(
-        model,
-        pairs,
-        _Effects(edges, direction, freeze_mlps, judges),
-        batch_size=options.batch_size,
-        done=resume.done,
-        progress="patching paths" if options.progress else None,
-        engine=options.engine,
-    ):
-        values[:, batch.index.cpu()] = found.double().cpu()
-        resume.keep(batch.index)
+    title = "patching paths" if options.progress else None
+    done = int(resume.done.sum())
+    with RunsBar(title, examples=len(pairs), runs=values.shape[2], done=done) as bar:
+        show = bar.within if options.engine is None else None
+        for batch, found in over_batches(
+            model,
+            pairs,
+            _Effects(edges, direction, freeze_mlps, judges, show),
+            batch_size=options.batch_size,
+            done=resume.done,
+            engine=options.engine,
+        ):
+            values[:, batch.index.cpu()] = found.double().cpu()
+            resume.keep(batch.index)
+            bar.finish(len(batch))
     labels = tuple("+".join(path) for path in names)
     kept = {judge.name: found for judge, found in zip(judges, values, strict=True)}
     return Patching(
@@ -129,17 +134,26 @@ def path_patch(
 
 @dataclass(frozen=True)
 class _Effects:
-    """The work on a batch. edges: those that are patched together, as (row, column)."""
+    """The work on a batch.
+
+    edges: those that are patched together, as (row, column).
+    show: is told how many runs of the batch are done; None where that is out of sight.
+    """
 
     edges: list[list[tuple[int, int]]]
     direction: Direction
     freeze_mlps: bool
     judges: tuple[Metric, ...]
+    show: Callable[[int], None] | None
 
     @torch.no_grad()
     def __call__(self, model: HookedModel, batch: PairBatch) -> Float[Tensor, "metric batch run"]:
         runs = _Paths(model, batch, self.direction, self.freeze_mlps)
-        logits = [runs.clean, runs.corrupted, *map(runs.logits, self.edges)]
+        logits = [runs.clean, runs.corrupted]
+        for edges in self.edges:
+            if self.show is not None:
+                self.show(len(logits) * len(batch))
+            logits.append(runs.logits(edges))
         read = [[judge(one, batch, runs.clean) for one in logits] for judge in self.judges]
         return torch.stack([torch.stack(one, dim=1) for one in read])
 

@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from circuits.intervention.patching.base import ResumePoint
 from circuits.intervention.patching.grid import SweepGrid
@@ -35,6 +34,7 @@ from circuits.options.patching import PatchSpec
 from circuits.options.run import RunOptions
 from circuits.runtime.batching import over_batches
 from circuits.runtime.resume import PartialResults
+from circuits.runtime.runs_bar import RunsBar
 from tasks.pairs import PairBatch, PairSet
 
 _LOGITS = 2**26  # numbers in the logits of one pass, at most
@@ -99,30 +99,20 @@ def patch(
         },
         {"values": values, "ends": ends},
     )
-    finished = int(resume.done.sum())
-    with tqdm(
-        total=len(pairs) * grid.shape.numel(),
-        desc=f"patching {grid.site.name}",
-        unit="run",
-        disable=not options.progress,
-    ) as bar:
-
-        def show(runs: int = 0) -> None:
-            """runs: of the batch at hand; one that was halved starts anew."""
-            bar.update(finished * grid.shape.numel() + runs - bar.n)
-
+    title = f"patching {grid.site.name}" if options.progress else None
+    done = int(resume.done.sum())
+    with RunsBar(title, examples=len(pairs), runs=grid.shape.numel(), done=done) as bar:
         for batch, found in over_batches(
             model,
             pairs,
-            _Sweeps(grid, judges, fit, show if engine is None else None),
+            _Sweeps(grid, judges, fit, bar.within if engine is None else None),
             batch_size=options.batch_size,
             done=resume.done,
             engine=engine,
         ):
             place = batch.index.cpu()
             values[:, place], ends[:, :, place] = (each.cpu() for each in found)
-            finished += len(batch)
-            show()
+            bar.finish(len(batch))
             resume.keep(place)
     axes = tuple(grid.axis(index, model, pairs) for index in grid.swept)
     shape = [len(axis.values) for axis in axes]
