@@ -114,9 +114,14 @@ def option_types(name: str) -> dict[str, tuple[str, ...]]:
     Returns:
         Option name -> type names, such as ("int", "None").
     """
-    return {
-        key: tuple(str(value.annotation).split(" | ")) for key, value in _signature(name).items()
-    }
+    return {key: _type_names(value.annotation) for key, value in _signature(name).items()}
+
+
+def _type_names(annotation: object) -> tuple[str, ...]:
+    """Of an annotation as it is written, or as the type itself where it was made one."""
+    if isinstance(annotation, type):
+        return (annotation.__name__,)
+    return tuple(str(annotation).split(" | "))
 
 
 def meanings(name: str) -> dict[str, str]:

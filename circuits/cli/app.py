@@ -11,6 +11,7 @@ import typer
 from safetensors import SafetensorError
 
 from circuits import __version__
+from circuits.cli.benchmark import benchmark
 from circuits.cli.compare import compare
 from circuits.cli.convert import convert
 from circuits.cli.diff import diff
@@ -32,6 +33,7 @@ from circuits.cli.report import report
 from circuits.cli.run import run
 from circuits.cli.search import search
 from circuits.cli.select import select
+from circuits.cli.submission import submission
 from circuits.cli.tasks import tasks
 from circuits.errors import CircuitsError
 
@@ -43,7 +45,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_LONG = (run, discover, learn, ensemble, evaluate, compare, finetune, diff, export, patch, search)
+_LONG = (
+    *(run, discover, learn, ensemble, evaluate, benchmark, compare, finetune, diff, export, patch),
+    search,
+)
 for verb in (
     run,
     discover,
@@ -51,8 +56,10 @@ for verb in (
     learn,
     ensemble,
     evaluate,
+    benchmark,
     compare,
     convert,
+    submission,
     export,
     finetune,
     diff,

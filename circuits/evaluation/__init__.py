@@ -15,6 +15,7 @@ from circuits.evaluation.faithfulness import (
     faithfulness,
 )
 from circuits.evaluation.measure import degenerate_reason, faithfulness_from_means, measure
+from circuits.evaluation.mib import MIBCurve, MIBEvaluation, mib_evaluation
 from circuits.evaluation.minimality import Minimality, minimality
 from circuits.evaluation.null_model import NullModel, null_model
 from circuits.evaluation.perturbations import PERTURBATIONS, perturb
@@ -74,6 +75,8 @@ __all__ = [
     "Evaluation",
     "EvaluationProvenance",
     "Faithfulness",
+    "MIBCurve",
+    "MIBEvaluation",
     "Minimality",
     "MinimalityConfig",
     "NullModel",
@@ -108,6 +111,7 @@ __all__ = [
     "faithfulness_from_means",
     "independence_test",
     "measure",
+    "mib_evaluation",
     "minimality",
     "null_model",
     "perturb",

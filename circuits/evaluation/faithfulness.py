@@ -270,7 +270,7 @@ def faithfulness(
         lines = len(selected[name])
         columns = measured.of(range(first, first + len(line)))
         *values, area_f, area_abs_gap, log_area_f = estimates(
-            columns, _statistic(lines, axis), seed=options.seed
+            columns, curve_statistic(lines, axis), seed=options.seed
         )
         kept = torch.tensor([float(len(circuit)) for circuit in line])
         kept = reduce(kept, "(line point) -> point", "mean", line=lines)
@@ -311,8 +311,17 @@ def _accuracies(
     return tuple(share_right(one, seed) for one in each)
 
 
-def _statistic(lines: int, axis: Float[Tensor, " point"]) -> Statistic:
-    """From metric means to f at each fraction, then the three areas; several lines are averaged."""
+def curve_statistic(lines: int, axis: Float[Tensor, " point"]) -> Statistic:
+    """From metric means to f at each fraction, then three areas; several lines are averaged.
+
+    Args:
+        lines: how many rankings the columns are of, one after the other.
+        axis: the fractions.
+
+    Returns:
+        f at each fraction, the areas under f and under |1 - f|, and the area under f over the
+        logarithm of the fraction.
+    """
 
     def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
         f = faithfulness_from_means(means)

@@ -65,8 +65,42 @@ def ungrouped(layout: Layout) -> Layout:
 
 def ungrouped_share(circuit: Circuit) -> float:
     """Edges kept as a share of all edges, both counted ungrouped: MIB's percentage."""
+    wide = ungrouped_circuit(circuit)
+    return len(wide) / wide.layout.n_edges
+
+
+def ungrouped_scores(scores: EdgeScores) -> EdgeScores:
+    """Scores on the ungrouped graph, where each copy of a reader has its share (as in a file).
+
+    Args:
+        scores: of a model whose query heads share keys and values, or of any other.
+
+    Returns:
+        Scores of every edge as MIB counts them; the sum over copies is the edge's own score.
+    """
+    layout, wide = scores.layout, ungrouped(scores.layout)
+    if wide == layout:
+        return scores
+    homes = _homes(wide, layout)
+    imported = scores.provenance.imported
+    averaged = imported is not None and imported.kv_reduction == "mean"
+    undivided = scores.method == _SHARES or averaged
+    values = (scores.matrix if undivided else scores.matrix / torch.bincount(homes))[:, homes]
+    return EdgeScores(values, wide, scores.method, scores.provenance)
+
+
+def ungrouped_circuit(circuit: Circuit) -> Circuit:
+    """A circuit on the ungrouped graph: an edge becomes all of its copies.
+
+    Args:
+        circuit: of any graph.
+
+    Returns:
+        The circuit as MIB counts its edges.
+    """
     wide = ungrouped(circuit.layout)
-    return int(circuit.mask[:, _homes(wide, circuit.layout)].sum()) / wide.n_edges
+    homes = _homes(wide, circuit.layout)
+    return Circuit(wide, circuit.mask[:, homes], None, circuit.provenance)
 
 
 @dataclass(frozen=True)
@@ -288,18 +322,14 @@ def write_graph(
     given = [part.layout for part in (scores, circuit) if part is not None]
     if not given or any(other != given[0] for other in given):
         raise CircuitsError(f"{path}: give scores, a circuit, or both of one model")
-    layout, wide = given[0], ungrouped(given[0])
+    wide = ungrouped(given[0])
     if wide != Layout(wide.n_layers, wide.n_heads, wide.n_heads, wide.parallel):
-        raise CircuitsError(f"{path}: EAP-IG's format has no place for this graph: {layout}")
-    homes = _homes(wide, layout)
+        raise CircuitsError(f"{path}: EAP-IG's format has no place for this graph: {given[0]}")
     values, kept = torch.zeros(wide.shape), torch.zeros(wide.shape, dtype=torch.bool)
     if scores is not None:
-        imported = scores.provenance.imported
-        averaged = imported is not None and imported.kv_reduction == "mean"
-        undivided = scores.method == _SHARES or averaged
-        values = (scores.matrix if undivided else scores.matrix / torch.bincount(homes))[:, homes]
+        values = ungrouped_scores(scores).matrix
     if circuit is not None:
-        kept = circuit.mask[:, homes]
+        kept = ungrouped_circuit(circuit).mask
     nodes = set(Circuit(wide, kept).nodes)
     cfg = {
         "n_layers": wide.n_layers,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from circuits.comparison import CrossEvaluation, CrossTasks, Evolution
-from circuits.evaluation import EnsembleWeights, Evaluation
+from circuits.evaluation import EnsembleWeights, Evaluation, MIBEvaluation
 from circuits.export import AblatedModel
 from circuits.format import count, counted, duration
 from circuits.graph import Circuit, EdgeScores, NodeCircuit, NodeScores, Provenance
@@ -56,6 +56,7 @@ _KINDS = (
     Kind("a circuit of edges", CircuitFile, Circuit.load),
     Kind("a circuit of nodes or neurons", NodeCircuitFile, NodeCircuit.load),
     _plain("an evaluation of circuits", Evaluation),
+    _plain("an evaluation by MIB's own counting", MIBEvaluation),
     _plain("the weights of an ensemble of scores", EnsembleWeights),
     _plain("an exact activation patching sweep", Patching),
     _plain("a comparison of checkpoints", Evolution),

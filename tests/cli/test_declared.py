@@ -53,6 +53,8 @@ OF_THE_VERB = {
     ("ensemble", "metric"): "only with --size",
     ("ensemble", "split"): "that of the scores",
     ("ensemble", "strategy"): "only with --size",
+    ("submission", "strategy"): "none by default: then scores are written",
+    ("submission", "ranking"): "only with --strategy",
     ("discover", "level"): "of scores",
     ("discover", "size"): "none by default: then no circuit is written",
 }
