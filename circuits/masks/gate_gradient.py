@@ -67,7 +67,7 @@ class GateGradient:
         def work(model: HookedModel, batch: PairBatch) -> tuple[Tensor, Tensor]:
             key = (part, *batch.index.tolist())
             runner = self._kept.get(key) or self._runner(model, batch)
-            values, found = runner.gradient(
+            values, gate_gradient = runner.gradient(
                 gates,
                 partial(self._loss, batch, runner.clean, len(pairs)),
                 units=self._units,
@@ -76,26 +76,28 @@ class GateGradient:
             if key not in self._kept and runner.n_bytes <= self._room:
                 self._kept[key] = runner
                 self._room -= runner.n_bytes
-            return values, found
+            return values, gate_gradient
 
-        for _, (values, found) in over_batches(
+        for _, (values, batch_gradient) in over_batches(
             self._model, pairs, work, batch_size=self._batch_size
         ):
             loss += float(values.sum())
-            gradient += found.cpu()
+            gradient += batch_gradient.cpu()
         return loss, gradient
 
     def _loss(
         self,
         batch: PairBatch,
-        whole: Float[Tensor, "read vocab"],
+        whole_logits: Float[Tensor, "read vocab"],
         n: int,
         logits: Float[Tensor, "read vocab"],
     ) -> Float[Tensor, " batch"]:
-        """whole: logits of the whole model. n: pairs of the part."""
+        """whole_logits: logits of the whole model. n: pairs of the part."""
         if self._by_kl:
-            return -METRICS["kl-divergence"](logits, batch, whole) / n
-        off = self._metric(logits, batch, whole) - self._metric(whole, batch, whole)
+            return -METRICS["kl-divergence"](logits, batch, whole_logits) / n
+        off = self._metric(logits, batch, whole_logits) - self._metric(
+            whole_logits, batch, whole_logits
+        )
         return (off / self._gap).square() / n
 
     def _runner(self, model: HookedModel, batch: PairBatch) -> GatedRunner:
@@ -107,13 +109,13 @@ class GateGradient:
 
         def ends(model: HookedModel, batch: PairBatch) -> Float[Tensor, " batch"]:
             run = self._runner(model, batch)
-            whole, none = (
+            full, empty = (
                 self._metric(logits, batch, run.clean) for logits in (run.clean, run.corrupted)
             )
-            return whole - none
+            return full - empty
 
-        found = over_batches(self._model, pairs, ends, batch_size=self._batch_size)
-        gap = sum(float(values.sum()) for _, values in found) / len(pairs)
+        gaps = over_batches(self._model, pairs, ends, batch_size=self._batch_size)
+        gap = sum(float(values.sum()) for _, values in gaps) / len(pairs)
         if abs(gap) <= 1e-6:
             raise UndefinedMetricError(
                 f"no mask can be learned by {self._metric.name}: it is the same for the whole "

@@ -142,14 +142,14 @@ class _Learning:
         each, config = len(self.gradient.parts), self.config
         values = torch.zeros_like(flat(self.scores))
         values[self.places] = p_open(self.logits)
-        made = self.provenance
+        provenance = self.provenance
         scores: AnyScores
         if isinstance(self.scores, NodeScores):
             layout, widths = self.scores.layout, self.scores.widths
-            scores = NodeScores(values, layout, widths, METHOD, made)
+            scores = NodeScores(values, layout, widths, METHOD, provenance)
         else:
             matrix = values.view(self.scores.matrix.shape)
-            scores = EdgeScores(matrix, self.scores.layout, METHOD, made)
+            scores = EdgeScores(matrix, self.scores.layout, METHOD, provenance)
         by_epoch = (len(self.losses) // each, each)
         learned = None if config.ablation != "optimal" else self.constants
         return LearnedMask(
@@ -163,7 +163,7 @@ class _Learning:
                 sizes=tuple(self.sizes.view(by_epoch)[:, -1].tolist()),
                 wanted=tuple(self.wanted.view(by_epoch)[:, -1].tolist()),
                 config=config,
-                provenance=made,
+                provenance=provenance,
             ),
         )
 
@@ -187,10 +187,15 @@ class _Learning:
         self._of_logits.descend(logits.grad, step + 1)
         self.logits.clamp_(-LIMIT, LIMIT)
         self._of_multipliers.descend(-multipliers.grad, step + 1)
-        for one in self._of_constants:
-            found, one.values.grad = one.values.grad, None
+        for optimizer in self._of_constants:
+            constant_gradient, optimizer.values.grad = optimizer.values.grad, None
             with torch.no_grad():
-                one.descend(torch.zeros_like(one.values) if found is None else found, step + 1)
+                optimizer.descend(
+                    torch.zeros_like(optimizer.values)
+                    if constant_gradient is None
+                    else constant_gradient,
+                    step + 1,
+                )
         self.losses[step], self.sizes[step] = loss, float(n_open.detach())
         self.wanted[step] = wanted
 
@@ -204,9 +209,9 @@ class _Learning:
         """Steps from `first` on, each with its part; every epoch has an order of its own."""
         each = len(self.gradient.parts)
         for step in range(first, self.steps):
-            epoch, place = divmod(step, each)
+            epoch, index = divmod(step, each)
             order = torch.randperm(each, generator=_drawing(self.seed, _ORDER, epoch))
-            yield step, int(order[place])
+            yield step, int(order[index])
 
     @cached_property
     def _of_logits(self) -> Adam:
@@ -220,8 +225,11 @@ class _Learning:
     def _of_constants(self) -> list[Adam]:
         if self.constants is None or self.config.ablation != "optimal":
             return []
-        size = {one: float(one.detach().square().mean().sqrt()) for one in self.constants.tensors}
-        return [Adam(one, self.config.constant_rate * each) for one, each in size.items()]
+        size = {
+            constant: float(constant.detach().square().mean().sqrt())
+            for constant in self.constants.tensors
+        }
+        return [Adam(constant, self.config.constant_rate * each) for constant, each in size.items()]
 
     def _first_constants(self) -> MeanActivations | None:
         if self.config.ablation == "corrupted":
@@ -240,11 +248,11 @@ class _Learning:
             "wanted": self.wanted,
         }
         each = (self._of_logits, self._of_multipliers, *self._of_constants)
-        for place, one in enumerate(each):
-            for moment, tensor in enumerate(one.state):
-                state[f"moment {moment} of {place}"] = tensor
-            if place > 1:
-                state[f"constant {place}"] = one.values.detach()
+        for index, optimizer in enumerate(each):
+            for moment, tensor in enumerate(optimizer.state):
+                state[f"moment {moment} of {index}"] = tensor
+            if index > 1:
+                state[f"constant {index}"] = optimizer.values.detach()
         return state
 
     def _identity(self) -> dict[str, object]:
