@@ -74,18 +74,18 @@ def over_batches(
     )
     hands = InProcess(model, work) if engine is None or not queue else hired(engine, model, work)
     with bar, hands:
-        given: deque[Ticket[Result]] = deque()
-        while queue or given:
-            while queue and len(given) < hands.window:
-                given.append(hands.give(pairs.batch(queue.popleft())))
-            ticket = given.popleft()
+        tickets: deque[Ticket[Result]] = deque()
+        while queue or tickets:
+            while queue and len(tickets) < hands.window:
+                tickets.append(hands.give(pairs.batch(queue.popleft())))
+            ticket = tickets.popleft()
             try:
                 result = ticket.result()
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
                 halves = _halved(ticket.batch, error)
-                given.extendleft(reversed([hands.give(pairs.batch(half)) for half in halves]))
+                tickets.extendleft(reversed([hands.give(pairs.batch(half)) for half in halves]))
                 continue
             yield ticket.batch, result
             bar.update(len(ticket.batch))

@@ -68,8 +68,8 @@ class ExampleRows:
             CircuitsError: where the disk takes no more.
         """
         self._begin()
-        for place, row in zip(places.tolist(), rows, strict=True):
-            self.checks[place] = write_row(self._handle, self.path, place, row)
+        for index, row in zip(places.tolist(), rows, strict=True):
+            self.checks[index] = write_row(self._handle, self.path, index, row)
 
     def shared(self) -> SharedRows:
         """The file for other processes to write rows to; `took` takes them in.
@@ -99,8 +99,8 @@ class ExampleRows:
         if self._looks:
             self._looks -= 1
             size = self._bytes
-            for place, check in zip(places.tolist(), checks.tolist(), strict=True):
-                if zlib.crc32(os.pread(self._handle, size, place * size)) != check:
+            for index, check in zip(places.tolist(), checks.tolist(), strict=True):
+                if zlib.crc32(os.pread(self._handle, size, index * size)) != check:
                     raise CircuitsError(
                         f"{self.path}: what a worker wrote to it does not show here; write to a "
                         "disk that all workers share, or leave single examples out "
@@ -165,14 +165,14 @@ class ExampleRows:
                 f"{self.path}: it is missing, and holds the examples that are done; remove "
                 f"{self.path.with_suffix('').name} too, to begin anew"
             )
-        found, whole = self.path.stat().st_size, len(self.checks) * self._bytes
-        if found != whole:
-            raise self._damaged(f"{found} bytes, where {whole} were written")
+        size, expected = self.path.stat().st_size, len(self.checks) * self._bytes
+        if size != expected:
+            raise self._damaged(f"{size} bytes, where {expected} were written")
         with self.path.open("rb") as file:
-            for place in done.nonzero().flatten().tolist():
-                file.seek(place * self._bytes)
-                if zlib.crc32(file.read(self._bytes)) != int(self.checks[place]):
-                    raise self._damaged(f"example {place + 1} is not as it was written")
+            for index in done.nonzero().flatten().tolist():
+                file.seek(index * self._bytes)
+                if zlib.crc32(file.read(self._bytes)) != int(self.checks[index]):
+                    raise self._damaged(f"example {index + 1} is not as it was written")
 
     def _damaged(self, how: str) -> CircuitsError:
         return CircuitsError(
@@ -190,8 +190,8 @@ def room(path: Path) -> int:
     Returns:
         How many.
     """
-    place = path.absolute()
-    taken = place.stat().st_blocks * 512 if place.exists() else 0
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free + taken
+    ancestor = path.absolute()
+    taken = ancestor.stat().st_blocks * 512 if ancestor.exists() else 0
+    while not ancestor.exists():
+        ancestor = ancestor.parent
+    return shutil.disk_usage(ancestor).free + taken

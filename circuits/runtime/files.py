@@ -105,8 +105,8 @@ def leftovers(folder: Path, names: str) -> list[Path]:
     Returns:
         The temporary folders.
     """
-    made = re.compile(rf"\.({names})\.[a-z0-9_]{{8}}")  # as `tempfile.mkdtemp` ends names
-    return [path for path in folder.glob(".*") if path.is_dir() and made.fullmatch(path.name)]
+    pattern = re.compile(rf"\.({names})\.[a-z0-9_]{{8}}")  # as `tempfile.mkdtemp` ends names
+    return [path for path in folder.glob(".*") if path.is_dir() and pattern.fullmatch(path.name)]
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -143,10 +143,10 @@ def read_object(path: str | Path) -> dict[str, object]:
     Raises:
         CircuitsError: as `read_json`, and where the file holds no object.
     """
-    found = read_json(path)
-    if not isinstance(found, dict):
+    content = read_json(path)
+    if not isinstance(content, dict):
         raise CircuitsError(f"{path}: holds no JSON object")
-    return found
+    return content
 
 
 def read_json(path: str | Path) -> object:
@@ -191,7 +191,9 @@ def fingerprint(path: str | Path) -> str:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(one for one in path.iterdir() if one.is_file() and one.name[0] != ".")
+        files = sorted(
+            entry for entry in path.iterdir() if entry.is_file() and entry.name[0] != "."
+        )
         content = json.dumps([(file.name, fingerprint(file)) for file in files])
         return hashlib.sha256(content.encode()).hexdigest()
     try:

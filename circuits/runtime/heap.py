@@ -49,7 +49,7 @@ def given_back_from(size: int) -> Iterator[None]:
 def _of_glibc(name: str) -> Callable[..., int] | None:
     """A function of the C library; None where another one has none of the name."""
     try:
-        found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
+        function: Callable[..., int] = getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError, TypeError):
         return None
-    return found
+    return function

@@ -40,10 +40,10 @@ def mapped(path: Path, shape: tuple[int, ...], offset: int = 0) -> Tensor:
         return torch.zeros(shape)
     with path.open("rb") as file:
         memory = mmap.mmap(file.fileno(), offset + 4 * count, access=mmap.ACCESS_COPY)
-    found = torch.frombuffer(memory, dtype=torch.float32, count=count, offset=offset).view(shape)
-    _maps[id(found)] = memory
-    weakref.finalize(found, _maps.pop, id(found), None)
-    return found
+    tensor = torch.frombuffer(memory, dtype=torch.float32, count=count, offset=offset).view(shape)
+    _maps[id(tensor)] = memory
+    weakref.finalize(tensor, _maps.pop, id(tensor), None)
+    return tensor
 
 
 def let_go(tensor: Tensor) -> None:
@@ -103,11 +103,11 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         tensors: by name; float32, on the CPU.
     """
     ordered = sorted(tensors.items())
-    places, end = {}, 0
+    entries, end = {}, 0
     for name, tensor in ordered:
         start, end = end, end + 4 * tensor.numel()
-        places[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
-    header = json.dumps(places, separators=(",", ":"), ensure_ascii=False).encode()
+        entries[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+    header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)

@@ -123,8 +123,8 @@ class ResultFile(Record):
         """The object of a file's content; `place` names the file in errors."""
         kind, version = content.get("kind"), content.get("schema_version")
         if kind != cls.KIND:
-            said = f"a file of kind {kind}" if kind else "a file that names no kind"
-            raise CircuitsError(f"{place}: {said}, where {cls.KIND} is read; make it anew")
+            description = f"a file of kind {kind}" if kind else "a file that names no kind"
+            raise CircuitsError(f"{place}: {description}, where {cls.KIND} is read; make it anew")
         if version != cls.SCHEMA_VERSION:
             raise CircuitsError(
                 f"{place}: schema version {version}; this version of circuits reads "
@@ -148,8 +148,8 @@ def _reason(error: ValidationError) -> str:
             f"{inside}unknown key '{loc[-1]}'; it may be of a later version and change what the "
             "file means, so remove it only if it does not"
         )
-    said = first["msg"].removeprefix("Value error, ")
-    return f"{'.'.join(loc) or 'the file'}: {said}; make the file anew"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(loc) or 'the file'}: {message}; make the file anew"
 
 
 def _filled(value: object) -> object:

@@ -90,10 +90,10 @@ class PartialResults:
         """
         if rows is not None:
             tensors = {**tensors, "checks": rows.checks}
-        held = self.held(n, identity)
-        if held:
+        saved = self.held(n, identity)
+        if saved:
             for name, tensor in tensors.items():
-                tensor.copy_(held[name])
+                tensor.copy_(saved[name])
         if rows is not None:
             rows.open(self.done)
             self._rows = rows
@@ -115,14 +115,14 @@ class PartialResults:
         self.done = torch.zeros(n, dtype=torch.bool)
         self._tensors = {"done": self.done}
         self._identity = json.dumps(identity, sort_keys=True)
-        held = {}
+        tensors = {}
         if self.path is not None and self.path.exists():
-            held = self._same(self.path)
-            if held:
-                self.done.copy_(held.pop("done"))
+            tensors = self._same(self.path)
+            if tensors:
+                self.done.copy_(tensors.pop("done"))
                 _log.info("%s: going on after %d of %d examples", self.path, self.done.sum(), n)
         self._due = time.monotonic() + _EVERY
-        return held
+        return tensors
 
     def hold(self, tensors: Mapping[str, Tensor]) -> None:
         """Say which tensors are filled.
@@ -167,9 +167,9 @@ class PartialResults:
         began = time.monotonic()
         if self._rows is not None:
             self._rows.flush()
-        held = {name: tensor.contiguous() for name, tensor in self._tensors.items()}
+        tensors = {name: tensor.contiguous() for name, tensor in self._tensors.items()}
         with atomic_path(self.path) as temporary:
-            save_file(held, str(temporary), metadata={"work": self._identity})
+            save_file(tensors, str(temporary), metadata={"work": self._identity})
         self._new = False
         now = time.monotonic()
         self._due = now + max(_EVERY, _COST * (now - began))
@@ -197,13 +197,13 @@ class PartialResults:
         try:
             with safe_open(str(path), framework="pt") as file:
                 work = (file.metadata() or {}).get("work", "{}")
-                held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise CircuitsError(f"{path}: cannot be read ({error}); remove it") from error
-        return work, held
+        return work, tensors
 
     def _same(self, path: Path) -> dict[str, Tensor]:
-        work, held = self._read(path)
+        work, tensors = self._read(path)
         if work != self._identity:
             was, now = json.loads(work), json.loads(self._identity)
             other = ", ".join(sorted(key for key in now if was.get(key) != now[key]))
@@ -214,7 +214,7 @@ class PartialResults:
                 f"{path}: holds unfinished work with other {other or 'settings'}; give the same "
                 "settings to go on with it, write to another place, or remove it"
             )
-        return held
+        return tensors
 
 
 class Pieces:
@@ -235,8 +235,8 @@ class Pieces:
     def __init__(self, path: str | Path | None = None, *, replace: bool = False) -> None:
         self.path = None if path is None else Path(path)
         self.replace = replace
-        places = [] if self.path is None else [self.path, self.path.parent]
-        self._fresh = [place for place in places if not place.exists()]
+        targets = [] if self.path is None else [self.path, self.path.parent]
+        self._fresh = [target for target in targets if not target.exists()]
         self._last = PartialResults()
         self._count = 0
 
@@ -265,9 +265,9 @@ class Pieces:
             return work()
         wanted = json.loads(json.dumps(identity))
         if file.exists():
-            found = read_json(file)
-            if isinstance(found, dict) and found["work"] == wanted:
-                return found["value"]
+            record = read_json(file)
+            if isinstance(record, dict) and record["work"] == wanted:
+                return record["value"]
             if not self.replace:
                 raise CircuitsError(
                     f"{file.parent}: holds unfinished work with other settings; give the same to "
@@ -293,12 +293,12 @@ class Pieces:
             CircuitsError: where the folder holds other work.
         """
         piece = self.tensors()
-        held = piece.held(1, identity)
-        if not held:
-            held = work()
-            piece.hold(held)
+        tensors = piece.held(1, identity)
+        if not tensors:
+            tensors = work()
+            piece.hold(tensors)
             piece.keep(torch.zeros(1, dtype=torch.int64))
-        return held
+        return tensors
 
     def __enter__(self) -> Pieces:
         return self
@@ -331,10 +331,10 @@ def digest(*tensors: Tensor | None) -> str:
     Returns:
         The digest; equal tensors have equal ones.
     """
-    made = hashlib.sha256()
+    hasher = hashlib.sha256()
     for tensor in tensors:
         if tensor is not None:
-            made.update(json.dumps([list(tensor.shape), str(tensor.dtype)]).encode())
+            hasher.update(json.dumps([list(tensor.shape), str(tensor.dtype)]).encode())
             flat = tensor.detach().cpu().contiguous().reshape(-1)
-            made.update(flat.view(torch.uint8).numpy().data)
-    return made.hexdigest()
+            hasher.update(flat.view(torch.uint8).numpy().data)
+    return hasher.hexdigest()

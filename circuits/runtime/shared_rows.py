@@ -56,8 +56,8 @@ class SharedRows:
             if _read(word_beside(self.path)) != self.word:
                 return None
             checks = [
-                write_row(handle, self.path, place, row)
-                for place, row in zip(places.tolist(), rows, strict=True)
+                write_row(handle, self.path, index, row)
+                for index, row in zip(places.tolist(), rows, strict=True)
             ]
             os.fsync(handle)
         finally:

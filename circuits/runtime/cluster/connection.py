@@ -113,11 +113,11 @@ def _require_answer(address: str) -> None:
     if not colon or not port.isdecimal():
         raise CircuitsError(f"engine: address {address!r}: write host:port, or auto")
     try:
-        with socket.create_connection((host, int(port)), timeout=_ANSWERS) as made:
+        with socket.create_connection((host, int(port)), timeout=_ANSWERS) as connection:
             if os.environ.get("RAY_USE_TLS", "0") != "0":
                 return
-            made.sendall(_HTTP2_BEGINS)
-            if made.recv(9)[3:4] != _SETTINGS_FRAME:
+            connection.sendall(_HTTP2_BEGINS)
+            if connection.recv(9)[3:4] != _SETTINGS_FRAME:
                 raise CircuitsError(f"engine: what answers at address {address!r} is no Ray")
     except (OSError, OverflowError) as error:
         raise CircuitsError(

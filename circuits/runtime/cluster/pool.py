@@ -138,7 +138,7 @@ class Pool:
             there = [worker for worker in self.workers if worker.ready]
             if not there:
                 return
-            worker = min(there, key=lambda one: len(one.has))
+            worker = min(there, key=lambda candidate: len(candidate.has))
             spare = len(self._waiting) > len(there)
             if len(worker.has) >= (_QUEUED if spare else 1):
                 return
@@ -219,7 +219,7 @@ class Pool:
         if self._failed_starts <= self.engine.retries:
             return
         line = f"engine: workers cannot start ({_sentence(error)})"
-        if not any(one.ready for one in self.workers):
+        if not any(other.ready for other in self.workers):
             raise CircuitsError(f"{line}; is this package installed on every machine?")
         self.size = len(self.workers)
         _log.warning("%s; going on with %d", line, self.size)

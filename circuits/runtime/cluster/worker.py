@@ -79,9 +79,9 @@ class Worker:
         except Exception as error:
             return packed(Outcome("load", text=f"{type(error).__name__}: {error}"))
         try:
-            given = unpacked(argument)
+            piece = unpacked(argument)
             assert self._work is not None
-            value = self._work(given) if job.model is None else self._work(self._model, given)
+            value = self._work(piece) if job.model is None else self._work(self._model, piece)
             return packed(Outcome("done", value))
         except Exception as error:
             if isinstance(error, RuntimeError) and out_of_memory(error):
