@@ -64,9 +64,10 @@ def _most(model: PreTrainedModel, shape: Shape) -> int:
         if isinstance(module, (nn.Linear, Conv1D, QuantisedLinear)) and module is not unembedding
     ]
     features = 2 * sizes.d_model + sum(
-        sum(one.shape if isinstance(one, QuantisedLinear) else one.weight.shape) for one in linear
+        sum(module.shape if isinstance(module, QuantisedLinear) else module.weight.shape)
+        for module in linear
     )
-    plain = [one.shape for one in linear if isinstance(one, QuantisedLinear)]
+    plain = [module.shape for module in linear if isinstance(module, QuantisedLinear)]
     turned_back = _COPIES * max((rows * columns for rows, columns in plain), default=0)
     item, positions = max(shape.dtype.itemsize, _FLOAT), shape.batch * shape.length
     patterns = _PATTERNS * layers * heads * positions * shape.length

@@ -74,20 +74,20 @@ class Engine:
 
     def kept(self) -> dict[str, int]:
         """What is kept from the first step to the end."""
-        sizes, shape, held = self.sizes, self.shape, self.held
+        sizes, shape, n_passes = self.sizes, self.shape, self.held
         layers, d, tokens = sizes.layout.n_layers, sizes.d_model, shape.tokens
         sources, readers = sizes.layout.shape
         item, matrix = shape.dtype.itemsize, shape.batch * sources * readers
-        places = layers + self.audited * (held - 1)
+        n_gradients = layers + self.audited * (n_passes - 1)
         turned = sizes.layout.n_heads + sizes.layout.n_kv_heads if sizes.rotary else 0
         # In float32 those of the last pass are what it keeps anyway.
-        norms = held - 1 if item == _FLOAT else held
+        norms = n_passes - 1 if item == _FLOAT else n_passes
         return {
             "source deltas": source_bytes(sizes, shape),
             "ends of the path": 3 * item * tokens * d,
-            "projected gradients": _FLOAT * tokens * places * sizes.ports * sizes.d_head,
-            "MLP and logits gradients": _FLOAT * tokens * (places + held) * d,
-            "c": _FLOAT * tokens * held * layers * sizes.ports,
+            "projected gradients": _FLOAT * tokens * n_gradients * sizes.ports * sizes.d_head,
+            "MLP and logits gradients": _FLOAT * tokens * (n_gradients + n_passes) * d,
+            "c": _FLOAT * tokens * n_passes * layers * sizes.ports,
             "inputs of norms": item * tokens * norms * layers * d,
             # The rest of the projections' outputs is what attention keeps anyway.
             "q and k before rotation": item * tokens * layers * turned * sizes.d_head,
@@ -106,23 +106,23 @@ class Engine:
     def _of_all(self) -> dict[str, int]:
         return self._meeting(self.sizes.layout.shape[1], 1, 0)
 
-    def _meeting(self, readers: int, held: int, norms: int) -> dict[str, int]:
+    def _meeting(self, readers: int, n_passes: int, norms: int) -> dict[str, int]:
         """readers: that G is widened of. norms: whose inputs are stacked."""
         sizes, shape, d = self.sizes, self.shape, self.sizes.d_model
         sources, layer = sizes.layout.shape[0], sizes.ports + 1
-        most = max(1, READERS_AT_ONCE // held)
-        width = held * min(readers, -(-most // layer) * layer)
+        most = max(1, READERS_AT_ONCE // n_passes)
+        width = n_passes * min(readers, -(-most // layer) * layer)
         room = chunk_bytes(self.weights, 0 if self.recompute else self.pass_bytes, shape.device)
-        size = max(1, room // (_FLOAT * d * (sources + width + 2 * held * norms)))
+        size = max(1, room // (_FLOAT * d * (sources + width + 2 * n_passes * norms)))
         length = shape.length - shape.shared
         together = min(shape.batch, size // length)
         tokens = together * length if together else size
-        accumulators = 2 * _FLOAT * held * shape.batch * sources * sizes.layout.shape[1]
+        accumulators = 2 * _FLOAT * n_passes * shape.batch * sources * sizes.layout.shape[1]
         return {
             "widened sources": _FLOAT * sources * tokens * d,
             "widened gradients": _FLOAT * width * tokens * d,
             "reader weights of a layer": _FLOAT * sizes.ports * sizes.d_head * d,
-            "sources along xhat": _FLOAT * held * norms * (sources + 2 * d) * tokens,
+            "sources along xhat": _FLOAT * n_passes * norms * (sources + 2 * d) * tokens,
             "scores of a meeting": accumulators,
             "inputs of norms": shape.dtype.itemsize * shape.tokens * sizes.layout.n_layers * d,
         }
@@ -131,8 +131,8 @@ class Engine:
 def softer_attention(sizes: Sizes, shape: Shape, *, eager: bool) -> int:
     """What attention's second run keeps for the backward pass: outputs, and weights (no SDPA)."""
     heads, item = sizes.layout.n_layers * sizes.layout.n_heads, shape.dtype.itemsize
-    kept = item * heads * shape.tokens * sizes.d_head
-    return kept + (_FLOAT * heads * shape.tokens * shape.length if eager else 0)
+    output_bytes = item * heads * shape.tokens * sizes.d_head
+    return output_bytes + (_FLOAT * heads * shape.tokens * shape.length if eager else 0)
 
 
 def executor_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:
@@ -172,13 +172,13 @@ def cut_readers(sizes: Sizes, shape: Shape) -> int:
     most = side_by_side(shape.batch * shape.length)
     # As runs are counted, what clean and corrupted prompts share is counted too.
     room = readers_side_by_side(most * item * shape.batch * shape.length * d, shape.device)
-    found = 0
+    n_inputs = 0
     for layer in range(min(2, layout.n_layers)):
         seen = 1 + layer * (layout.n_heads + 1)
         runs = min(most, sizes.ports * seen)
         readers = min(room, layout.n_heads, -(-runs // seen) + (seen > 1))
-        found = max(found, readers * runs)
-    return 3 * found * item * shape.tokens * d  # summed, and through their norm
+        n_inputs = max(n_inputs, readers * runs)
+    return 3 * n_inputs * item * shape.tokens * d  # summed, and through their norm
 
 
 def gate_buffers(sizes: Sizes, shape: Shape) -> dict[str, int]:

@@ -77,9 +77,15 @@ class Fit:
     @property
     def rank(self) -> tuple[float, int, bool, int, int]:
         """Lower is better: time, told to a part in a thousand; then devices; then memory."""
-        one = self.combination
-        used = one.devices * one.workers
-        return float(f"{self.seconds:.3g}"), used, one.recompute, self.bytes, one.batch
+        combination = self.combination
+        used = combination.devices * combination.workers
+        return (
+            float(f"{self.seconds:.3g}"),
+            used,
+            combination.recompute,
+            self.bytes,
+            combination.batch,
+        )
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,7 @@ def _variants(job: Job) -> Iterator[tuple[Change, list[Job]]]:
             yield "bfloat16", narrow
     kinds: tuple[Quantisation, ...] = ("int8", "nf4")
     for kind in kinds[kinds.index(job.quantize) + 1 if job.quantize else 0 :]:
-        yield kind, [replace(one, quantize=kind) for one in (job, *narrow)]
+        yield kind, [replace(variant, quantize=kind) for variant in (job, *narrow)]
 
 
 class _Search:
@@ -166,7 +172,7 @@ class _Search:
 
     def best(self, batch: int | None, recompute: bool | None) -> Fit | None:
         """The fastest that fits."""
-        found: list[Fit] = []
+        fits: list[Fit] = []
         tried = [False, True] if self.job.cost.recomputes else [False]
         for again in tried if recompute is None else [recompute]:
             job = replace(self.job, recompute=again)
@@ -177,11 +183,11 @@ class _Search:
             every = [fit for size in batches for fit in self._of_batch(passes.case(job.of(size)))]
             there = [fit for fit in every if fit.bytes <= self.devices.bytes_each]
             self.misses += [] if there else every
-            found += there
+            fits += there
             fastest = min(every, key=lambda fit: fit.rank[0])
             if there and min(there, key=lambda fit: fit.rank[0]).rank[0] == fastest.rank[0]:
                 break  # layers run again would not be faster, whatever fits with them
-        return min(found, key=lambda fit: fit.rank, default=None)
+        return min(fits, key=lambda fit: fit.rank, default=None)
 
     def _batches(self, asked: int | None) -> list[int]:
         """Sizes worth trying: of each number of batches the smallest."""
@@ -205,7 +211,7 @@ class _Search:
     def _of_batch(self, case: Case) -> Iterator[Fit]:
         """All ways to share out the devices among workers."""
         job = case.job
-        one = sum(map(self.rates.seconds, job.cost.work(case)))
+        work_seconds = sum(map(self.rates.seconds, job.cost.work(case)))
         starting = _STARTING + job.cost.models * case.traced.weights / _READING
         number = 1 if job.cost.trains else math.ceil(job.n / job.shape.batch)
         make = partial(Combination, job.shape.dtype, job.quantize, job.recompute, job.shape.batch)
@@ -214,10 +220,10 @@ class _Search:
                 1 if job.cost.trains or job.cost.alone else min(self.devices.count // each, number)
             )
             for workers in range(1, most + 1):
-                held = self._fullest(case, each, workers)
-                if held is not None:
-                    seconds = math.ceil(number / workers) * one + starting * (workers > 1)
-                    yield Fit(self.change, make(each, workers), held[0], seconds, held[1])
+                fullest = self._fullest(case, each, workers)
+                if fullest is not None:
+                    seconds = math.ceil(number / workers) * work_seconds + starting * (workers > 1)
+                    yield Fit(self.change, make(each, workers), fullest[0], seconds, fullest[1])
 
     def _fullest(self, case: Case, each: int, workers: int) -> tuple[int, Spread | None] | None:
         """Bytes on the fullest device of a worker that has so many; None where no map fills them.
@@ -228,21 +234,21 @@ class _Search:
         overhead = self.devices.overhead
         if each == 1:
             phases = case.job.cost.phases(case)
-            made = Plan(case.job, case.sizes, case.traced, case.lasting, phases, overhead)
-            return made.total, None
+            plan = Plan(case.job, case.sizes, case.traced, case.lasting, phases, overhead)
+            return plan.total, None
         copies = case.job.cost.models * (2 if workers > 1 else 1)
         tried = (
             (max(map(partial(_on, case, spread, copies), range(each))) + overhead, spread)
             for spread in spreads(case.traced.parts, each)
         )
-        return min(tried, key=lambda one: one[0], default=None)
+        return min(tried, key=lambda load: load[0], default=None)
 
 
 def _on(case: Case, spread: Spread, copies: int, device: int) -> int:
     """Bytes of weights, passes and buffers on one of the devices that a model is spread over."""
     step, cost = case.traced.step, case.job.cost
-    kept = step.kept * spread.layers[device] // sum(spread.layers)
-    here = replace(case.traced, step=replace(step, peak=step.peak - step.kept + kept))
+    kept_bytes = step.kept * spread.layers[device] // sum(spread.layers)
+    here = replace(case.traced, step=replace(step, peak=step.peak - step.kept + kept_bytes))
     phases = cost.phases(replace(case, traced=here))
     ours = cost.phases(replace(case, traced=replace(here, forward=Pass(), step=Pass())))
     working = max(

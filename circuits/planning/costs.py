@@ -24,14 +24,17 @@ def path_phases(case: Case) -> Phases:
     """Of methods that average gradients along a path."""
     sizes, shape, job = case.sizes, case.job.shape, case.job
     engine = buffers.Engine(sizes, shape, job.passes, case.traced.weights, job.recompute)
-    kept = engine.kept()
+    engine_bytes = engine.kept()
     return {
         "clean and corrupted runs": {
             "source outputs": 2 * buffers.source_bytes(sizes, shape),
             "forward pass": case.traced.forward.peak,
         },
-        "gradients along the path": {**kept, "forward and backward pass": case.traced.step.peak},
-        "sources against readers": {**kept, **engine.meeting()},
+        "gradients along the path": {
+            **engine_bytes,
+            "forward and backward pass": case.traced.step.peak,
+        },
+        "sources against readers": {**engine_bytes, **engine.meeting()},
     }
 
 
@@ -43,10 +46,12 @@ def path_work(case: Case) -> Work:
 
 def softer_phases(case: Case) -> Phases:
     """Of one pass in which attention is run again at another temperature."""
-    kept = buffers.softer_attention(case.sizes, case.job.shape, eager=case.traced.eager)
+    attention_bytes = buffers.softer_attention(case.sizes, case.job.shape, eager=case.traced.eager)
     passes = "gradients along the path"
     return {
-        name: {**parts, "attention at its temperature": kept} if name == passes else parts
+        name: {**parts, "attention at its temperature": attention_bytes}
+        if name == passes
+        else parts
         for name, parts in path_phases(case).items()
     }
 
@@ -82,8 +87,8 @@ def executor_phases(case: Case) -> Phases:
 
 
 def _mask_phases(case: Case) -> Phases:
-    kept = buffers.gate_buffers(case.sizes, case.job.shape)
-    return {"a step with gates": {**kept, "forward and backward pass": case.traced.step.peak}}
+    gate_bytes = buffers.gate_buffers(case.sizes, case.job.shape)
+    return {"a step with gates": {**gate_bytes, "forward and backward pass": case.traced.step.peak}}
 
 
 def _mask_work(case: Case) -> Work:
@@ -105,7 +110,10 @@ def _evaluate_work(case: Case) -> Work:
 def exact_phases(case: Case) -> Phases:
     """Of runs side by side that each cut one edge."""
     sizes, shape, forward = case.sizes, case.job.shape, case.traced.forward
-    kept, sources = buffers.cutting_buffers(sizes, shape), buffers.source_bytes(sizes, shape)
+    cutting_bytes, sources = (
+        buffers.cutting_buffers(sizes, shape),
+        buffers.source_bytes(sizes, shape),
+    )
     runs = min(_runs(case), sizes.layout.n_edges)
     return {
         "clean and corrupted runs": {
@@ -113,11 +121,11 @@ def exact_phases(case: Case) -> Phases:
             "forward pass": forward.peak,
         },
         "readers that lack an edge": {
-            **kept,
+            **cutting_bytes,
             "inputs of readers, side by side": buffers.cut_readers(sizes, shape),
         },
         "runs side by side": {
-            **kept,
+            **cutting_bytes,
             "sources, side by side": runs * sources,
             "forward passes": runs * forward.peak,
         },
@@ -133,22 +141,22 @@ def exact_work(case: Case) -> Work:
         case.traced.forward,
     )
     layers = layout.n_layers
-    places = [node.layer for node in layout.reader_nodes]
-    left = [0 if layer is None else layers - layer for layer in places]
+    reader_layers = [node.layer for node in layout.reader_nodes]
+    left = [0 if layer is None else layers - layer for layer in reader_layers]
     edges = layout.mask.sum(dim=0).tolist()
-    layers_run = sum(some * mine for some, mine in zip(edges, left, strict=True))
+    layers_run = sum(n_edges * n_layers for n_edges, n_layers in zip(edges, left, strict=True))
     # What no layer does is done for every edge; of it the logits count.
     reads = shape.batch * shape.answer_positions
     logits = 2 * reads * case.sizes.d_model * case.sizes.d_vocab
     of_layers = Workload(
         forward.matmul - logits, forward.attention, forward.moved, forward.launches // runs
     )
-    one = Workload(
+    layer_work = Workload(
         *(getattr(of_layers, kind.name) * layers_run // layers for kind in fields(Workload))
     )
     # Of each edge what its source changed, and the reader's own product with it.
     cut = 2 * shape.tokens * case.sizes.d_model * (1 + case.sizes.d_head)
-    return (*ends_work(case), one, Workload(matmul=(logits + cut) * layout.n_edges))
+    return (*ends_work(case), layer_work, Workload(matmul=(logits + cut) * layout.n_edges))
 
 
 def _runs(case: Case) -> int:
@@ -159,10 +167,10 @@ def _runs(case: Case) -> int:
 def flow_phases(case: Case) -> Phases:
     """Of information-flow routes."""
     sizes, shape = case.sizes, case.job.shape
-    kept = buffers.flow_buffers(sizes, shape)
+    flow_bytes = buffers.flow_buffers(sizes, shape)
     return {
-        "clean run": {**kept, "forward pass": case.traced.forward.peak},
-        "sources near readers": {**kept, **buffers.proximity_buffers(sizes, shape)},
+        "clean run": {**flow_bytes, "forward pass": case.traced.forward.peak},
+        "sources near readers": {**flow_bytes, **buffers.proximity_buffers(sizes, shape)},
     }
 
 
@@ -185,10 +193,10 @@ def ends_phases(case: Case) -> Phases:
 
 def _diff_phases(case: Case) -> Phases:
     sizes, shape = case.sizes, case.job.shape
-    kept = buffers.diff_buffers(sizes, shape, eager=case.traced.eager)
+    diff_bytes = buffers.diff_buffers(sizes, shape, eager=case.traced.eager)
     return {
-        "two runs": {**kept, "forward pass": case.traced.forward.peak},
-        "layers side by side": {**kept, **buffers.distribution_buffers(sizes, shape)},
+        "two runs": {**diff_bytes, "forward pass": case.traced.forward.peak},
+        "layers side by side": {**diff_bytes, **buffers.distribution_buffers(sizes, shape)},
     }
 
 

@@ -103,8 +103,8 @@ def total_memory(device: torch.device) -> int:
 def _on_cuda(device: torch.device) -> tuple[int, int]:
     if device.type != "cuda":
         raise CircuitsError(f"{device}: its memory is not known; say it with --memory 24GB")
-    known = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if (device.index or 0) >= known:
+    n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (device.index or 0) >= n_devices:
         raise CircuitsError(f"{device}: no such device here; say its memory with --memory 24GB")
     return torch.cuda.mem_get_info(device)
 
@@ -122,17 +122,17 @@ def host_memory(of: str, root: str | Path = "/") -> int:
     root = Path(root)
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()
-        found = next(line for line in lines if line.startswith(f"{of}:"))
+        entry = next(line for line in lines if line.startswith(f"{of}:"))
     except (OSError, StopIteration) as error:
         raise CircuitsError("host memory is not known; say it with --memory 24GB") from error
-    limits = [int(found.split()[1]) * 1024]
+    limits = [int(entry.split()[1]) * 1024]
     for limit, used in _CONTROL_GROUPS:
         try:
             allowed = int((root / limit).read_text())
-            held = int((root / used).read_text()) if of == "MemAvailable" else 0
+            in_use = int((root / used).read_text()) if of == "MemAvailable" else 0
         except (OSError, ValueError):  # no such group, or "max"
             continue
-        limits.append(allowed - held)
+        limits.append(allowed - in_use)
     return max(0, min(limits))
 
 

@@ -42,8 +42,8 @@ class Devices:
             CircuitsError: for other text.
         """
         if text.strip().lower() == "cpu":
-            held = resident_bytes()
-            return cls(1, available_memory(torch.device("cpu")) + held, "cpu", held)
+            resident = resident_bytes()
+            return cls(1, available_memory(torch.device("cpu")) + resident, "cpu", resident)
         match = _TEXT.fullmatch(text.strip())
         if match is None:
             raise CircuitsError(f"devices {text!r}: {_LIKE}")

@@ -113,7 +113,7 @@ def _shape(model: HookedModel, pairs: PairSet, batch: int) -> Shape:
 def _kept(model: HookedModel) -> Quantisation | None:
     """How the weights are kept, where the plan knows that way."""
     kind = kept_as(model.hf)
-    return next((known for known in KINDS if known == kind), None)
+    return next((quantisation for quantisation in KINDS if quantisation == kind), None)
 
 
 def _fitting(model: HookedModel, job: Job) -> int:
@@ -135,7 +135,7 @@ def _fitting(model: HookedModel, job: Job) -> int:
 def _largest(config: str, job: Job, left: int) -> int:
     """The job's batch, or as much of it as `left` bytes hold."""
     try:
-        known = AutoConfig.for_model(**json.loads(config))
+        model_config = AutoConfig.for_model(**json.loads(config))
     except (ValueError, TypeError) as error:
         raise CircuitsError(f"no configuration of a known model ({error})") from error
-    return largest_batch(known, job, left)
+    return largest_batch(model_config, job, left)

@@ -267,12 +267,12 @@ def _run(
 
     counter = Counter([*model.parameters(), *model.buffers()], answer=not shape.padded)
     with counter, _Attention(shape):
-        kept = _shared(model, tokens[:, : shape.shared]) if shape.shared else []
+        prefix_cache = _shared(model, tokens[:, : shape.shared]) if shape.shared else []
         optimizer = _begun(trained, shape.device) if trained else None
         arguments: dict[str, object] = {"input_ids": tokens[:, shape.shared :], "use_cache": False}
-        if kept:
+        if prefix_cache:
             arguments["past_key_values"] = cache = DynamicCache()
-            for layer, (keys, values) in enumerate(kept):
+            for layer, (keys, values) in enumerate(prefix_cache):
                 cache.update(keys, values, layer)
         counter.matmul = counter.attention = counter.moved = counter.launches = 0
         counter.peak = counter.live

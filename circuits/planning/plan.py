@@ -69,8 +69,12 @@ class Plan:
             Seconds.
         """
         cost = self.job.cost
-        one = sum(map(rates.seconds, cost.work(Case(self.job, self.sizes, self.traced))))
-        return one if cost.trains else one * math.ceil(self.job.n / self.job.shape.batch)
+        work_seconds = sum(map(rates.seconds, cost.work(Case(self.job, self.sizes, self.traced))))
+        return (
+            work_seconds
+            if cost.trains
+            else work_seconds * math.ceil(self.job.n / self.job.shape.batch)
+        )
 
 
 def plan(config: PreTrainedConfig, job: Job, *, overhead: int = 0) -> Plan:

@@ -48,8 +48,8 @@ class Proportion:
                 quantize=job.quantize,
             )
 
-        one = traced(1)
-        return cls(Sizes.of(config), one, one if batch == 1 else traced(batch), batch)
+        single = traced(1)
+        return cls(Sizes.of(config), single, single if batch == 1 else traced(batch), batch)
 
     def case(self, job: Job) -> Case:
         """The job's own batch, with its passes.
@@ -63,13 +63,13 @@ class Proportion:
         batch = job.shape.batch
         if batch == 1:
             return Case(job, self.sizes, self.one)
-        one, most, ends = self.one, self.most, (1, self.batch)
+        single, most, ends = self.one, self.most, (1, self.batch)
         traced = replace(
-            one,
-            forward=_between(one.forward, most.forward, batch, ends),
-            step=_between(one.step, most.step, batch, ends),
-            prefix=_between(one.prefix, most.prefix, batch, ends)
-            if one.prefix and most.prefix
+            single,
+            forward=_between(single.forward, most.forward, batch, ends),
+            step=_between(single.step, most.step, batch, ends),
+            prefix=_between(single.prefix, most.prefix, batch, ends)
+            if single.prefix and most.prefix
             else None,
         )
         return Case(job, self.sizes, traced)
@@ -79,4 +79,4 @@ def _between(first: Pass, last: Pass, batch: int, ends: tuple[int, int]) -> Pass
     """The pass of a batch on the line between two, rounded up."""
     steps, of = batch - ends[0], ends[1] - ends[0]
     pairs = ((getattr(first, field.name), getattr(last, field.name)) for field in fields(Pass))
-    return Pass(*(one - (one - other) * steps // of for one, other in pairs))
+    return Pass(*(start - (start - end) * steps // of for start, end in pairs))

@@ -50,18 +50,18 @@ class Remembered:
         """
         key = (function, _signature(args), _signature(tuple(kwargs.items())))
         try:
-            known = self._known[key]
+            recipe = self._known[key]
         except KeyError:
             output = function(*args, **kwargs)
             self._known[key] = _made_anew((args, kwargs), output)
             return output
         except TypeError:  # what cannot be a key
             return function(*args, **kwargs)
-        if known is None:
+        if recipe is None:
             return function(*args, **kwargs)
-        if isinstance(known, _Fresh):
-            return known.new()
-        return tuple(None if one is None else one.new() for one in known)
+        if isinstance(recipe, _Fresh):
+            return recipe.new()
+        return tuple(None if fresh is None else fresh.new() for fresh in recipe)
 
 
 def _signature(value: object) -> object:
@@ -73,19 +73,25 @@ def _signature(value: object) -> object:
     return type(value), value
 
 
-def _made_anew(given: object, output: object) -> _Fresh | tuple[_Fresh | None, ...] | None:
+def _made_anew(inputs: object, output: object) -> _Fresh | tuple[_Fresh | None, ...] | None:
     """How an output is made without its function; None where it shares storage or holds data."""
-    shared = {id(one.untyped_storage()) for one in tree_leaves(given) if isinstance(one, Tensor)}
+    shared = {
+        id(leaf.untyped_storage()) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)
+    }
     outputs = output if isinstance(output, tuple) else (output,)
-    made: list[_Fresh | None] = []
-    for one in outputs:
-        if one is None:
-            made.append(None)
+    recipes: list[_Fresh | None] = []
+    for value in outputs:
+        if value is None:
+            recipes.append(None)
             continue
-        if not isinstance(one, Tensor) or not one.is_meta or id(one.untyped_storage()) in shared:
+        if (
+            not isinstance(value, Tensor)
+            or not value.is_meta
+            or id(value.untyped_storage()) in shared
+        ):
             return None
-        fresh = _Fresh(one.shape, one.stride(), one.dtype)
-        if fresh.new().untyped_storage().nbytes() != one.untyped_storage().nbytes():
+        fresh = _Fresh(value.shape, value.stride(), value.dtype)
+        if fresh.new().untyped_storage().nbytes() != value.untyped_storage().nbytes():
             return None
-        made.append(fresh)
-    return tuple(made) if isinstance(output, tuple) else made[0]
+        recipes.append(fresh)
+    return tuple(recipes) if isinstance(output, tuple) else recipes[0]

@@ -53,19 +53,21 @@ class Parts:
         """
         inside = model.get_submodule(path) if (path := tower(model)) else model
         n_layers = model.config.get_text_config().num_hidden_layers
-        rows = (one for one in inside.modules() if isinstance(one, nn.ModuleList))
-        blocks = list(next((one for one in rows if len(one) == n_layers), ()))
+        module_lists = (module for module in inside.modules() if isinstance(module, nn.ModuleList))
+        blocks = list(next((modules for modules in module_lists if len(modules) == n_layers), ()))
         layers = [_size([*block.parameters(), *block.buffers()]) for block in blocks]
         scales = [
-            _size([one.scales for one in block.modules() if isinstance(one, QuantisedLinear)])
+            _size(
+                [module.scales for module in block.modules() if isinstance(module, QuantisedLinear)]
+            )
             for block in blocks
         ]
-        whole = _size([*model.parameters(), *model.buffers()])
+        total = _size([*model.parameters(), *model.buffers()])
         shared = {id(x) for x in model.get_input_embeddings().parameters()}
         ends = model.get_output_embeddings().parameters()
         last = _size([x for x in ends if id(x) not in shared])
         return cls(
-            whole - sum(layers) - last,
+            total - sum(layers) - last,
             tuple(layers),
             last,
             tuple(size - more for size, more in zip(layers, scales, strict=True)),
@@ -117,16 +119,16 @@ def _spreads(parts: Parts, count: int) -> Iterator[Spread]:
         ends = [sum(layers[:device]) for device in range(count + 1)]
         pieces = [slice(*pair) for pair in pairwise(ends)]
         beside = [parts.first, *[0] * (count - 2), parts.last]
-        held = [sum(sizes[one]) + more for one, more in zip(pieces, beside, strict=True)]
-        held[0] += max(rest)
+        loads = [sum(sizes[piece]) + more for piece, more in zip(pieces, beside, strict=True)]
+        loads[0] += max(rest)
         # Half a layer more, for sizes are rounded when they are written down.
-        limits = [size + min(sizes) // 2 for size in held]
+        limits = [size + min(sizes) // 2 for size in loads]
         if max(limits[:-1]) <= share:
             weights = [
-                sum(parts.layers[one]) + more for one, more in zip(pieces, beside, strict=True)
+                sum(parts.layers[piece]) + more for piece, more in zip(pieces, beside, strict=True)
             ]
-            told = (int(limit / parts.allowed) for limit in limits)
-            yield Spread(tuple(layers), tuple(weights), tuple(told))
+            max_memory = (int(limit / parts.allowed) for limit in limits)
+            yield Spread(tuple(layers), tuple(weights), tuple(max_memory))
 
 
 def _evenly(sizes: Sequence[int], count: int) -> list[int] | None:
@@ -135,13 +137,13 @@ def _evenly(sizes: Sequence[int], count: int) -> list[int] | None:
     """
 
     def filled(most: int) -> list[int]:
-        numbers, held = [0], 0
+        numbers, load = [0], 0
         for size in sizes:
-            if held + size > most:
+            if load + size > most:
                 numbers.append(0)
-                held = 0
+                load = 0
             numbers[-1] += 1
-            held += size
+            load += size
         return numbers
 
     low = max(sizes)
