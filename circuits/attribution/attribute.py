@@ -61,20 +61,20 @@ def attribute(
         CircuitsError: for an unknown method, setting or metric, pairs that the model cannot read,
             and scores that are not finite.
     """
-    chosen = resolve(method, settings)
-    scoring = Scoring.of(model, pairs, chosen, metric, options, per_example, resume)
+    scoring_method = resolve(method, settings)
+    scoring = Scoring.of(model, pairs, scoring_method, metric, options, per_example, resume)
 
-    def made(found: DatasetScores) -> EdgeScores:
+    def made(dataset_scores: DatasetScores) -> EdgeScores:
         return EdgeScores(
-            found.mean,
+            dataset_scores.mean,
             model.layout,
-            chosen.name,
-            found.provenance,
-            found.per_example,
-            found.blocks,
+            scoring_method.name,
+            dataset_scores.provenance,
+            dataset_scores.per_example,
+            dataset_scores.blocks,
         )
 
-    work = _Scores(chosen, scoring.metric, scoring.options.progress, scoring.recompute)
+    work = _Scores(scoring_method, scoring.metric, scoring.options.progress, scoring.recompute)
     return made(score_dataset(scoring, "edges", work, model.layout.shape, made))
 
 
@@ -88,7 +88,7 @@ class _Scores:
     recompute: bool
 
     def __call__(self, model: HookedModel, batch: PairBatch) -> BatchScores:
-        given = (model, batch, self.metric, self.progress)
+        arguments = (model, batch, self.metric, self.progress)
         if isinstance(self.method, GradientMethod):
-            return self.method.scores(*given, recompute=self.recompute)
-        return self.method.scores(*given)
+            return self.method.scores(*arguments, recompute=self.recompute)
+        return self.method.scores(*arguments)

@@ -22,16 +22,16 @@ def audited(view: View, layers: int | None) -> tuple[set[Reads], Float[Tensor, "
 
     layers: how many; None for all.
     """
-    place = {mlp.place.column: (mlp.place.encoder, mlp.place.layer) for mlp in view.mlps}
+    layer_of_column = {mlp.place.column: (mlp.place.encoder, mlp.place.layer) for mlp in view.mlps}
     for attention in view.attentions:
         where = (attention.place.encoder, attention.place.layer)
-        place |= {columns.start: where for columns in attention.place.columns}
+        layer_of_column |= {columns.start: where for columns in attention.place.columns}
     looked: dict[tuple[bool, int], float] = {}
     for encoder in (False, True):
-        all_ = sorted({where for where in place.values() if where[0] == encoder})
+        all_ = sorted({where for where in layer_of_column.values() if where[0] == encoder})
         count = len(all_) if layers is None else min(layers, len(all_))
-        chosen = [all_[int((k + 0.5) * len(all_) / count)] for k in range(count)]
-        looked |= dict.fromkeys(chosen, len(all_) / max(1, count))
+        audited_layers = [all_[int((k + 0.5) * len(all_) / count)] for k in range(count)]
+        looked |= dict.fromkeys(audited_layers, len(all_) / max(1, count))
     readers: set[Reads] = set()
     stands_for = torch.zeros(view.layout.shape[1])
     for stream in view.streams:
@@ -39,7 +39,7 @@ def audited(view: View, layers: int | None) -> tuple[set[Reads], Float[Tensor, "
             if not isinstance(event, ReadsHeads | ReadsInput):
                 continue
             columns = columns_of(event)
-            layer = place.get(columns.start)
+            layer = layer_of_column.get(columns.start)
             counts = 1.0 if layer is None else looked.get(layer, 0.0)
             if counts:
                 readers.add(event)

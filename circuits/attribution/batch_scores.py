@@ -96,8 +96,8 @@ class PathSamples:
 
     def scores(self) -> PathScores:
         """The scores, and how far they are from those by calibrated weights."""
-        known = (self.metric, self.slope, self.corrupted, self.clean)
-        weights = calibrated_weights(self.rule, *known).to(self.values)
+        observations = (self.metric, self.slope, self.corrupted, self.clean)
+        weights = calibrated_weights(self.rule, *observations).to(self.values)
         own = weights.new_tensor(self.rule.weights)[:, None].expand_as(weights)
         doubt = self._weighted(weights - own)
         if self.whole is None:

@@ -93,14 +93,14 @@ def summed(
     Raises:
         CircuitsError: where a score is not finite.
     """
-    places = batch.index + start
-    found = BatchSums.of(work(model, replace(batch, index=places)))
-    assert found.scores is not None
-    _require_finite(found.scores, batch)
-    checks = None if rows is None else rows.put(places.cpu(), found.scores)
+    indices = batch.index + start
+    sums = BatchSums.of(work(model, replace(batch, index=indices)))
+    assert sums.scores is not None
+    _require_finite(sums.scores, batch)
+    checks = None if rows is None else rows.put(indices.cpu(), sums.scores)
     if checks is None:
-        return found
-    return replace(found, scores=None, checks=checks, total=_sum(found.scores))
+        return sums
+    return replace(sums, scores=None, checks=checks, total=_sum(sums.scores))
 
 
 def _require_finite(scores: Tensor, batch: PairBatch) -> None:

@@ -44,12 +44,12 @@ def calibrated_weights(
     if len(nodes) < 3:
         along, size = own @ slope, torch.maximum(own @ slope.abs(), moved.abs())
         return own[:, None] * (1 - (along - moved) / size.clamp(min=torch.finfo(size.dtype).tiny))
-    rows, known = [torch.ones_like(slope), slope], [torch.ones_like(moved), moved]
+    rows, targets = [torch.ones_like(slope), slope], [torch.ones_like(moved), moved]
     if len(nodes) > 3:
         rows.append(risen)
-        known.append(_integral(nodes, risen, slope, moved))
+        targets.append(_integral(nodes, risen, slope, moved))
     matrix = rearrange(rows, "equation point example -> example equation point")
-    target = rearrange(known, "equation example -> example equation")
+    target = rearrange(targets, "equation example -> example equation")
     size = matrix.abs().amax(dim=2).clamp(min=torch.finfo(matrix.dtype).tiny)
     matrix, target = matrix / size[..., None], target / size
     normal = torch.einsum("bik,k,bjk->bij", matrix, own, matrix)

@@ -70,26 +70,26 @@ class Contraction:
         self.stream, self.runs, self.gradients = stream, runs, gradients
         self.rounds = _rounds(stream, direct, READERS_AT_ONCE // held, norms=norms)
         self.examples, rows = len(lengths), len(stream) * len(runs)
-        readers = held * max((_width(one.direct) for one in self.rounds), default=0)
-        normed = held * max((len(one.normed) for one in self.rounds), default=0)
+        readers = held * max((_width(round_.direct) for round_ in self.rounds), default=0)
+        normed = held * max((len(round_.normed) for round_ in self.rounds), default=0)
         # What norms saw is stacked, and what they put out stands beside it.
         position = 4 * self.view.d_model * (rows + readers + 2 * normed)
         self.blocks = list(blocks(lengths, max(1, room // position)))
         self.rows, self.readers = rows, readers
-        self._direct = self._places([event for one in self.rounds for event in one.direct])
-        self._normed = self._places([event for one in self.rounds for event, _ in one.normed])
+        self._direct = self._places([event for round_ in self.rounds for event in round_.direct])
+        self._normed = self._places([event for round_ in self.rounds for event, _ in round_.normed])
 
     def _places(self, events: Sequence[Reads]) -> tuple[int, Int[Tensor, " reader"]]:
         """How many readers these are, and where each of the layout's stands among them; the rest
         stands behind them.
         """
         count, start = _width(events), 0
-        places = torch.full((self.view.layout.shape[1],), count)
+        slots = torch.full((self.view.layout.shape[1],), count)
         for event in events:
             end = start + _width([event])
-            places[columns_of(event)] = torch.arange(start, end)
+            slots[columns_of(event)] = torch.arange(start, end)
             start = end
-        return count, places.to(self.device)
+        return count, slots.to(self.device)
 
     def add_to(self, scores: Float[Tensor, "held batch source reader"]) -> None:
         """Add the scores of the edges from the stream's sources to these readers."""
@@ -104,27 +104,27 @@ class Contraction:
             for block in self.blocks:
                 self._meet(block, buffers, *(total[:, block[0]] for total in both))
         unseen = ~self.view.layout.mask[self.stream.rows].to(self.device)
-        for total, (_, places) in zip(both, (self._direct, self._normed), strict=True):
+        for total, (_, slots) in zip(both, (self._direct, self._normed), strict=True):
             # The column behind the readers is zero, and stands for all that are not among them.
-            found = total.index_select(3, places)
-            scores[:, :, self.stream.rows] += found.masked_fill_(unseen, 0)
+            edge_scores = total.index_select(3, slots)
+            scores[:, :, self.stream.rows] += edge_scores.masked_fill_(unseen, 0)
 
     def _meet(self, block: Block, buffers: _Buffers, direct: Tensor, normed: Tensor) -> None:
         """Fill the scores of a block's examples, pass by pass, readers in the order of the walk."""
         wide = DecomposedStream(self.stream, self.runs, block, buffers.sources)
         start = 0
-        for one in self.rounds:
-            for event in one.passed:
+        for round_ in self.rounds:
+            for event in round_.passed:
                 wide.pass_by(event)
-            if one.direct:
-                end = start + _width(one.direct)
-                rows, delta = self._seen(wide, one.direct)
-                found = self._by_gradients(delta, block, buffers, one.direct, len(direct))
-                direct[:, :, rows, start:end] += found
+            if round_.direct:
+                end = start + _width(round_.direct)
+                rows, delta = self._seen(wide, round_.direct)
+                edge_scores = self._by_gradients(delta, block, buffers, round_.direct, len(direct))
+                direct[:, :, rows, start:end] += edge_scores
                 start = end
-            if one.normed:
-                rows, delta = self._seen(wide, [event for event, _ in one.normed])
-                self._by_norms(normed[:, :, rows], delta, block, one.normed)
+            if round_.normed:
+                rows, delta = self._seen(wide, [event for event, _ in round_.normed])
+                self._by_norms(normed[:, :, rows], delta, block, round_.normed)
 
     def _seen(
         self, wide: DecomposedStream, events: Sequence[Reads]
@@ -133,7 +133,7 @@ class Contraction:
         stream, and what they brought.
         """
         seen = [self.view.layout.visible(columns_of(event).start) for event in events]
-        rows = range(min(one.start for one in seen), max(one.stop for one in seen))
+        rows = range(min(span.start for span in seen), max(span.stop for span in seen))
         first = self.stream.rows.start
         return slice(rows.start - first, rows.stop - first), wide.seen(rows)
 
@@ -143,23 +143,23 @@ class Contraction:
         block: Block,
         buffers: _Buffers,
         events: Sequence[Reads],
-        held: int,
+        n_passes: int,
     ) -> Float[Tensor, "held batch source reader"]:
         """What the sources wrote in the direction of each reader's gradient."""
         width, start = _width(events), 0
-        widened = _within(buffers.readers, width, held, *delta.shape[1:])
+        widened = _within(buffers.readers, width, n_passes, *delta.shape[1:])
         for event in events:
             end = start + _width([event])
             if isinstance(event, ReadsHeads):
-                g = self.gradients.projected[event][:held, *block].permute(3, 0, 1, 2, 4)
+                g = self.gradients.projected[event][:n_passes, *block].permute(3, 0, 1, 2, 4)
                 wide = widened[start:end].flatten(1, 3)
                 torch.bmm(g.flatten(1, 3), buffers.weight(event), out=wide)
             else:
-                widened[start] = self.gradients.wide[event][:held, *block]
+                widened[start] = self.gradients.wide[event][:n_passes, *block]
             start = end
         products = _PRODUCTS_CPU if self.device.type == "cpu" else _PRODUCTS_DEVICE
-        found = _dot(delta.flatten(2), widened.flatten(0, 1).flatten(2), products)
-        by_pass: Tensor = found.unflatten(2, (width, held)).permute(3, 0, 1, 2)
+        edge_scores = _dot(delta.flatten(2), widened.flatten(0, 1).flatten(2), products)
+        by_pass: Tensor = edge_scores.unflatten(2, (width, n_passes)).permute(3, 0, 1, 2)
         return by_pass
 
     def _by_norms(
@@ -172,20 +172,20 @@ class Contraction:
         """Take off what the sources wrote in the direction of what each reader's norm saw, times
         c: at once for norms of a kind that as many readers stand behind.
         """
-        held = len(total)
-        c = self.gradients.c[self.stream][:held, *block]
+        n_passes = len(total)
+        c = self.gradients.c[self.stream][:n_passes, *block]
         for (width, *_), group in groupby(events, key=_alike):
             behind = list(group)
-            saw = self.gradients.normed[:held]
+            saw = self.gradients.normed[:n_passes]
             xhat = behind[0][1].normalise(
-                torch.stack([one[norm].x[block] for one in saw for _, norm in behind])
+                torch.stack([seen[norm].x[block] for seen in saw for _, norm in behind])
             )
-            along = torch.einsum("ubpd,nbpd->bpun", delta, xhat).unflatten(3, (held, -1))
-            places = [self.gradients.places[event] for event, _ in behind]
-            mine = slice(places[0].start, places[-1].stop)
-            by_norm = c[..., mine].unflatten(-1, (len(behind), width))
+            along = torch.einsum("ubpd,nbpd->bpun", delta, xhat).unflatten(3, (n_passes, -1))
+            spans = [self.gradients.places[event] for event, _ in behind]
+            columns = slice(spans[0].start, spans[-1].stop)
+            by_norm = c[..., columns].unflatten(-1, (len(behind), width))
             part = torch.einsum("bpukn,kbpnr->kbunr", along, by_norm).flatten(3)
-            total[..., mine].sub_(part, alpha=1 / self.view.d_model)
+            total[..., columns].sub_(part, alpha=1 / self.view.d_model)
 
 
 class _Buffers:
@@ -196,7 +196,7 @@ class _Buffers:
         tokens = max(_tokens(block) for block in of.blocks)
         self.sources = torch.empty(of.rows * tokens * width, device=of.device)
         self.readers = torch.empty(of.readers * tokens * width, device=of.device)
-        ports = [_width([event]) for one in of.rounds for event in one.direct]
+        ports = [_width([event]) for round_ in of.rounds for event in round_.direct]
         self._weights = torch.empty(
             max(ports, default=0) * width * of.view.d_head, device=of.device
         )
@@ -264,13 +264,13 @@ def _width(events: Sequence[Reads]) -> int:
     return sum(columns.stop - columns.start for columns in map(columns_of, events))
 
 
-def _alike(one: tuple[ReadsHeads, Norm]) -> tuple[int, str, float]:
-    event, norm = one
+def _alike(pair: tuple[ReadsHeads, Norm]) -> tuple[int, str, float]:
+    event, norm = pair
     return _width([event]), norm.kind, norm.eps
 
 
 def _tokens(block: Block) -> int:
-    return prod(one.stop - one.start for one in block)
+    return prod(span.stop - span.start for span in block)
 
 
 def _within(room: Float[Tensor, " number"], *shape: int) -> Tensor:
@@ -286,5 +286,5 @@ def _dot(
     batch, long = a.shape[1:]
     cuts = next(cut for cut in _CUTS if long % cut == 0 and (cut == 1 or cut * batch <= products))
     left, right = (x.reshape(len(x), batch * cuts, -1) for x in (a, b))
-    found = torch.bmm(left.transpose(0, 1), right.permute(1, 2, 0))
-    return found.view(batch, cuts, len(a), len(b)).sum(dim=1)
+    partial_sums = torch.bmm(left.transpose(0, 1), right.permute(1, 2, 0))
+    return partial_sums.view(batch, cuts, len(a), len(b)).sum(dim=1)

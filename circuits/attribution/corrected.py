@@ -39,5 +39,5 @@ class CorrectedMethod(PathMethod):
 
     def integrate(self, score_at: ScoreFunction, batch: PairBatch) -> BatchScores:
         """Scores of edges or of nodes, without an estimate of their error."""
-        found = score_at(batch, CLEAN).scores()
-        return BatchScores(found.scores, found.clean, found.corrupted)
+        path_scores = score_at(batch, CLEAN).scores()
+        return BatchScores(path_scores.scores, path_scores.clean, path_scores.corrupted)

@@ -177,19 +177,19 @@ def score_dataset(
         made: scores as others know them, for `growth`.
     """
     model, pairs, growth = scoring.model, scoring.pairs, scoring.growth
-    chosen, metric, resume = scoring.method, scoring.metric, scoring.resume
+    method, metric, resume = scoring.method, scoring.metric, scoring.resume
     model.validate(pairs)
-    chosen.validate(model, pairs, metric)
+    method.validate(model, pairs, metric)
     batch_size = scoring.options.batch_size
     if batch_size is None:
-        steps = getattr(chosen, "steps", None)
+        steps = getattr(method, "steps", None)
         batch_size = choose_batch_size(
-            model, pairs, chosen.cost, steps, recompute=scoring.recompute
+            model, pairs, method.cost, steps, recompute=scoring.recompute
         )
     per_example = scoring.keeps(shape)
-    progress = f"scoring {what} ({chosen.name})" if scoring.options.progress else None
+    progress = f"scoring {what} ({method.name})" if scoring.options.progress else None
     made_from = Provenance(
-        settings={key: value for key, value in vars(chosen).items() if value is not None},
+        settings={key: value for key, value in vars(method).items() if value is not None},
         metric=metric.name,
         batch_size=batch_size,
         data=describe_pairs(pairs),
@@ -207,7 +207,7 @@ def score_dataset(
         len(pairs),
         {
             **made_from.model_dump(mode="json"),
-            "method": chosen.name,
+            "method": method.name,
             "shape": shape,
             "per_example": per_example,
             "blocks": COUNT,
@@ -253,7 +253,7 @@ def _take(
 ) -> None:
     """Add a part's scores to the sums. start: its first example's place in the whole set."""
     shared = None if engine is None or sums.rows is None else sums.rows.shared()
-    for batch, found in over_batches(
+    for batch, batch_sums in over_batches(
         model,
         pairs,
         partial(summed, work, start, shared),
@@ -262,10 +262,10 @@ def _take(
         progress=progress,
         engine=engine,
     ):
-        place = batch.index.cpu() + start
-        sums.keep(place, found)
-        with resume.taking(place):
-            sums.add(place, found)
+        indices = batch.index.cpu() + start
+        sums.keep(indices, batch_sums)
+        with resume.taking(indices):
+            sums.add(indices, batch_sums)
 
 
 def _parts(

@@ -83,8 +83,8 @@ class EAPIG(PathMethod):
         Of staggered points the completeness gap of an example says nothing of the mean.
         """
         if self.quadrature == STAGGERED and isinstance(self.steps, int):
-            found = score_at(batch, staggered(self.steps, batch.index)).scores()
-            return BatchScores(found.scores, found.clean, found.corrupted)
+            path_scores = score_at(batch, staggered(self.steps, batch.index)).scores()
+            return BatchScores(path_scores.scores, path_scores.clean, path_scores.corrupted)
         if isinstance(self.steps, int):
             return score_at(batch, self.quadrature_rule).scores()
         return adaptive(score_at, batch, self.tolerance or TOLERANCE)

@@ -92,11 +92,11 @@ class EAPIGActivations(GradientMethod):
         bar = tqdm(groups, desc="moving activations", leave=False, disable=not progress)
         for rows, module in bar:
             moved = points if module is None else [_moving(runs, module, at) for at in points]
-            found = integrated(passes, outputs, moved)
+            group_scores = integrated(passes, outputs, moved)
             if self.gradients == "own":
-                total[:, rows] = found[:, rows]
+                total[:, rows] = group_scores[:, rows]
             else:
-                total += found / len(groups)
+                total += group_scores / len(groups)
         return BatchScores(total, passes.clean, passes.corrupted)
 
 

@@ -136,28 +136,28 @@ def patch_edges(
     """
     options = options or RunOptions()
     judge, layout = metric_for(pairs, metric), model.layout
-    places = [layout.edge(edge) for edge in edges]
-    if not edges or len(set(places)) < len(places):
+    edge_indices = [layout.edge(edge) for edge in edges]
+    if not edges or len(set(edge_indices)) < len(edge_indices):
         twice = next((edge for edge in edges if list(edges).count(edge) > 1), None)
         raise CircuitsError("no edges to patch" if twice is None else f"{twice} is named twice")
     model.validate(pairs)
 
     title = "corrupting edges" if options.progress else None
-    bar = RunsBar(title, examples=len(pairs), runs=len(places))
+    bar = RunsBar(title, examples=len(pairs), runs=len(edge_indices))
 
     def work(model: HookedModel, batch: PairBatch) -> Float[Tensor, "batch edge"]:
         runner = BatchedCircuitRunner(model, batch, alike=False)
-        found = torch.zeros(len(batch), len(places), device=runner.clean.device)
+        all_effects = torch.zeros(len(batch), len(edge_indices), device=runner.clean.device)
         done = 0
-        for some, effects in single_edge_effects(runner, judge, places):
-            found[:, some] = effects
+        for some, effects in single_edge_effects(runner, judge, edge_indices):
+            all_effects[:, some] = effects
             done += effects.numel()
             bar.within(done)
-        return found
+        return all_effects
 
-    values = torch.zeros(len(pairs), len(places))
+    values = torch.zeros(len(pairs), len(edge_indices))
     with bar:
-        for batch, found in over_batches(model, pairs, work, batch_size=options.batch_size):
-            values[batch.index.cpu()] = found.cpu()
+        for batch, batch_effects in over_batches(model, pairs, work, batch_size=options.batch_size):
+            values[batch.index.cpu()] = batch_effects.cpu()
             bar.finish(len(batch))
     return EdgeEffects(layout, tuple(edges), values, judge.name)

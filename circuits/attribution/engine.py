@@ -68,11 +68,11 @@ def edge_samples(
     meetings = Meetings(passes, runs, len(points), single, columns)
     metrics, slopes = passes.run_points(points, meetings.record, meetings.after_a_pass)
     samples = meetings.of_each_pass()
-    whole = None
+    weighted_sum = None
     if not rule.calibrated:
-        whole = meetings.of_all()
+        weighted_sum = meetings.of_all()
         weights = samples.new_tensor(rule.weights)
-        whole[..., columns] = torch.einsum("k,kb...->b...", weights, samples)
+        weighted_sum[..., columns] = torch.einsum("k,kb...->b...", weights, samples)
     return PathSamples(
         rule,
         passes.clean,
@@ -82,7 +82,7 @@ def edge_samples(
         samples,
         columns,
         stands_for,
-        whole,
+        weighted_sum,
     )
 
 

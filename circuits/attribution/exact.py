@@ -63,16 +63,16 @@ class Exact:
         layout = model.layout
         runner = BatchedCircuitRunner(model, batch, alike=False)
         scores = torch.zeros(len(batch), *layout.shape, device=model.device)
-        places: list[Place] = [(row, column) for row, column in layout.mask.nonzero().tolist()]
+        edges: list[Place] = [(row, column) for row, column in layout.mask.nonzero().tolist()]
         with tqdm(
-            total=len(places),
+            total=len(edges),
             desc="corrupting edges",
             unit="edge",
             disable=not progress,
             leave=False,
         ) as bar:
-            for some, effects in single_edge_effects(runner, metric, places):
-                rows, columns = zip(*(places[index] for index in some), strict=True)
+            for some, effects in single_edge_effects(runner, metric, edges):
+                rows, columns = zip(*(edges[index] for index in some), strict=True)
                 scores[:, rows, columns] = effects
                 bar.update(len(some))
         clean, corrupted = (

@@ -37,25 +37,25 @@ class Meetings:
         """
         model, inputs = passes.model, passes.starts
         size, kind, self._most = model.weight_bytes, inputs[0].device.type, 1
-        kept = (
+        pass_bytes = (
             PASS_VECTORS
             * len(model.view.attentions)
-            * sum(one.numel() * one.element_size() for one in inputs)
+            * sum(tensor.numel() * tensor.element_size() for tensor in inputs)
         )
         if passes.recompute:
-            kept = 0  # and the less is to be held beside it
+            pass_bytes = 0  # and the less is to be held beside it
         else:
             left = bytes_of_a_pass(model.view, inputs, single)
-            self._most = held_passes(size, kept, left, points)
+            self._most = held_passes(size, pass_bytes, left, points)
         self._passes, self._columns, self._held = passes, columns, 0
         frozen = passes.rules.frozen_norms
         self._gradients = ReaderGradients(model.view, inputs, single, self._most, frozen=frozen)
         self._samples: list[Tensor] = []
-        room = chunk_bytes(size, kept, kind)
-        lengths = [one.tolist() for one in passes.lengths]
+        room = chunk_bytes(size, pass_bytes, kind)
+        lengths = [tensor.tolist() for tensor in passes.lengths]
         readers: set[Reads] = {*self._gradients.projected, *self._gradients.wide}
 
-        def contractions(direct: Set[Reads], held: int, *, norms: bool) -> list[Contraction]:
+        def contractions(direct: Set[Reads], n_passes: int, *, norms: bool) -> list[Contraction]:
             return [
                 Contraction(
                     model,
@@ -66,7 +66,7 @@ class Meetings:
                     direct,
                     room,
                     norms=norms,
-                    held=held,
+                    held=n_passes,
                 )
                 for stream, extents in zip(model.view.streams, lengths, strict=True)
             ]
@@ -89,8 +89,8 @@ class Meetings:
         if not self._held:
             return
         scores = self._none(self._held)
-        for one in self._of_passes:
-            one.add_to(scores)
+        for contraction in self._of_passes:
+            contraction.add_to(scores)
         self._total += scores.sum(dim=0)
         if self._columns is not None:
             self._samples.append(scores[..., self._columns])
@@ -105,10 +105,10 @@ class Meetings:
     def of_all(self) -> Float[Tensor, "batch source reader"]:
         """Scores of the readers whose gradients are summed; single readers' mean nothing here."""
         self._meet()
-        for one in self._of_all:
-            one.add_to(self._total)
+        for contraction in self._of_all:
+            contraction.add_to(self._total)
         return self._total[0]
 
-    def _none(self, held: int) -> Float[Tensor, "held batch source reader"]:
+    def _none(self, n_passes: int) -> Float[Tensor, "held batch source reader"]:
         shape, batch = self._passes.model.view.layout.shape, self._passes.batch
-        return torch.zeros(held, len(batch), *shape, device=batch.clean.device)
+        return torch.zeros(n_passes, len(batch), *shape, device=batch.clean.device)

@@ -83,31 +83,31 @@ def attribute_nodes(
     Raises:
         CircuitsError: as `attribute`, and for a method that scores edges only.
     """
-    chosen = resolve(method, settings)
+    scoring_method = resolve(method, settings)
     if level not in LEVELS:
         raise CircuitsError(f"unknown level {level!r}; known: edge, {', '.join(LEVELS)}")
-    if not isinstance(chosen, PathMethod):
+    if not isinstance(scoring_method, PathMethod):
         raise CircuitsError(
-            f"{chosen.name} scores edges only; for nodes and neurons take one of "
+            f"{scoring_method.name} scores edges only; for nodes and neurons take one of "
             f"{', '.join(node_methods())}"
         )
-    scoring = Scoring.of(model, pairs, chosen, metric, options, per_example, resume)
+    scoring = Scoring.of(model, pairs, scoring_method, metric, options, per_example, resume)
     units = Units.whole(model.layout)
     if level == "neuron":
         units = Units(model.layout, model.view.widths)
 
-    def made(found: DatasetScores) -> NodeScores:
+    def made(dataset_scores: DatasetScores) -> NodeScores:
         return NodeScores(
-            found.mean,
+            dataset_scores.mean,
             model.layout,
             units.widths,
-            chosen.name,
-            found.provenance,
-            found.per_example,
-            found.blocks,
+            scoring_method.name,
+            dataset_scores.provenance,
+            dataset_scores.per_example,
+            dataset_scores.blocks,
         )
 
-    work = _Scores(chosen, scoring.metric, level, scoring.recompute)
+    work = _Scores(scoring_method, scoring.metric, level, scoring.recompute)
     return made(score_dataset(scoring, f"{level}s", work, (len(units),), made))
 
 
@@ -156,11 +156,11 @@ def node_samples(
     units = _Units(clean, corrupted, neurons=neurons)
     values: list[Tensor] = []
     seen = passes.run_points(points_of(rule), units.record, lambda: values.append(units.taken()))
-    whole = None
+    weighted_sum = None
     if not rule.calibrated:
-        whole = torch.zeros_like(values[0])
+        weighted_sum = torch.zeros_like(values[0])
         for value, weight in zip(values, rule.weights, strict=True):
-            whole += weight * value
+            weighted_sum += weight * value
     ones = torch.ones(values[0].shape[1], device=values[0].device)
     return PathSamples(
         rule,
@@ -170,7 +170,7 @@ def node_samples(
         torch.stack(values),
         ones.nonzero()[:, 0],
         ones,
-        whole,
+        weighted_sum,
     )
 
 
@@ -188,12 +188,12 @@ class _Units:
     ) -> None:
         self.view, self.neurons = clean.view, neurons
         pairs = zip(clean.inputs.values(), corrupted.inputs.values(), strict=True)
-        self.inputs = [mine - theirs for mine, theirs in pairs]
+        self.inputs = [clean_input - corrupted_input for clean_input, corrupted_input in pairs]
         self.z = [z - corrupted.z[index] for index, z in sorted(clean.z.items())]
         of_mlps = [run.hidden if neurons else run.mlp for run in (clean, corrupted)]
         self.mlp = [x - of_mlps[1][index] for index, x in sorted(of_mlps[0].items())]
-        one = self.inputs[0].new_zeros(len(self.inputs[0]), 1, dtype=torch.float32)
-        self.roots = dict.fromkeys(self.view.layout.roots, one)
+        zeros = self.inputs[0].new_zeros(len(self.inputs[0]), 1, dtype=torch.float32)
+        self.roots = dict.fromkeys(self.view.layout.roots, zeros)
         self.found = dict(self.roots)
 
     def record(self, hooks: Hooks, _: float) -> None:

@@ -73,8 +73,8 @@ class Passes:
         self._logits = partial(model.logits, last_layer_at_answers=True)
         self.batch, self.prefix = model.share_prefix(batch)
         with torch.no_grad():
-            found = self._endpoints(ends)
-        (self.reference, inputs), (corrupted, self.starts) = found
+            endpoints = self._endpoints(ends)
+        (self.reference, inputs), (corrupted, self.starts) = endpoints
         self.clean = metric(self.reference, self.batch, self.reference)
         self.corrupted = metric(corrupted, self.batch, self.reference)
         self.changes = [end - start for end, start in zip(inputs, self.starts, strict=True)]
@@ -98,8 +98,8 @@ class Passes:
                 logits.append(self._logits(ids, self.batch, hooks, self.prefix))
         else:
             hooks = Hooks()
-            for place, (seen, put) in enumerate(zip(inputs, attach, strict=True)):
-                self._watch(hooks.for_part(place, 2), seen, put)
+            for part, (seen, put) in enumerate(zip(inputs, attach, strict=True)):
+                self._watch(hooks.for_part(part, 2), seen, put)
             prefix = None if self.prefix is None else self.prefix.repeat(2)
             both = self._logits(torch.cat(tokens), self.batch.repeat(2), hooks, prefix)
             logits = list(both.chunk(2))
@@ -121,7 +121,7 @@ class Passes:
 
         Returns the metric at each point and its derivative along the path, for each example.
         """
-        found = []
+        samples = []
         # What layers make and give back again and again is larger than what they keep, and would
         # leave the heap twice as large as all that lives.
         stream = max(start.numel() * start.element_size() for start in self.starts)
@@ -132,9 +132,9 @@ class Passes:
                 if point.edit is not None:
                     point.edit(hooks)
                 watch = partial(attach, hooks, point.weight)
-                found.append(self._slope(point.node, hooks, watch))
+                samples.append(self._slope(point.node, hooks, watch))
                 after()
-        metric, slope = (torch.stack(values) for values in zip(*found, strict=True))
+        metric, slope = (torch.stack(values) for values in zip(*samples, strict=True))
         return metric, slope
 
     def _slope(

@@ -93,8 +93,8 @@ def calibrated(steps: int) -> Rule:
     return _crowded([(k + 0.5) / steps for k in range(steps)], [1.0] * steps, _CROWDING)
 
 
-def _crowded(places: list[float], weights: list[float], crowding: float) -> Rule:
-    t = np.array(places)
+def _crowded(points: list[float], weights: list[float], crowding: float) -> Rule:
+    t = np.array(points)
     nodes = t + crowding / (2 * np.pi) * np.sin(2 * np.pi * t)
     scaled = np.array(weights) * (1 + crowding * np.cos(2 * np.pi * t))
     return Rule(tuple(nodes.tolist()), tuple((scaled / scaled.sum()).tolist()), calibrated=True)

@@ -84,8 +84,8 @@ class ReaderGradients:
             seen.clear()
         for total in self.c.values():  # a pass may not reach all
             total.zero_()
-        for one in self.single:
-            (self.wide[one] if isinstance(one, ReadsInput) else self.projected[one]).zero_()
+        for event in self.single:
+            (self.wide[event] if isinstance(event, ReadsInput) else self.projected[event]).zero_()
 
     def record(self, hooks: Hooks, weight: float, place: int) -> None:
         """Take one point of the path, by the backward pass of the run that `hooks` serve.
@@ -109,8 +109,8 @@ class ReaderGradients:
                     branch = self._branch(event, self.wide[event][at], self.normed[place], own)
                     hooks.before(event.module, branch, in_graph=True)
 
-    def _normalised(self, place: int, norm: Norm, x: Tensor) -> None:
-        self.normed[place][norm] = _Normed(x.detach(), norm.inverse(x.detach()))
+    def _normalised(self, index: int, norm: Norm, x: Tensor) -> None:
+        self.normed[index][norm] = _Normed(x.detach(), norm.inverse(x.detach()))
 
     def _scale(
         self, event: ReadsHeads, seen: _Normed, weight: float
@@ -150,8 +150,8 @@ class ReaderGradients:
                     if (origin := self._origins[projection]) is not None:
                         above = above - origin
                     start = self.places[event].start
-                    mine = c[..., start + heads.start : start + heads.stop]
-                    torch.mul((above * g).sum(dim=-1), scale, out=mine)
+                    c_of_part = c[..., start + heads.start : start + heads.stop]
+                    torch.mul((above * g).sum(dim=-1), scale, out=c_of_part)
 
             output.register_hook(on_gradient)
 
@@ -187,7 +187,7 @@ def bytes_of_a_pass(
     view: View, like: list[Float[Tensor, "batch _ d_model"]], single: Set[Reads]
 ) -> int:
     """What one pass leaves behind that is of it alone: c, what norms saw, single readers' G."""
-    found = 0
+    n_bytes = 0
     for stream, inputs in zip(view.streams, like, strict=True):
         heads = [event for event in stream.events if isinstance(event, ReadsHeads)]
         ports = {event: event.span.stop - event.span.start for event in heads}
@@ -198,8 +198,8 @@ def bytes_of_a_pass(
         )
         position = 4 * (sum(ports.values()) + alone)
         position += inputs.element_size() * inputs.shape[-1] * len(norms)
-        found += position * inputs.shape[0] * inputs.shape[1]
-    return found
+        n_bytes += position * inputs.shape[0] * inputs.shape[1]
+    return n_bytes
 
 
 def _at_zero(projection: Projection, norm: Norm) -> Float[Tensor, "head d_head"] | None:

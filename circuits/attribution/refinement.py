@@ -28,49 +28,49 @@ def adaptive(score_at: ScoreFunction, batch: PairBatch, tolerance: float) -> Pat
     last level is named in a warning and returned as it is.
     """
     samples = score_at(batch, LEVELS[0])
-    found = samples.scores()
-    open_ = torch.arange(len(found.clean), device=found.clean.device)
+    path_scores = samples.scores()
+    open_ = torch.arange(len(path_scores.clean), device=path_scores.clean.device)
     for before, rule in pairwise(LEVELS):
-        above = found.error[open_] > tolerance
+        above = path_scores.error[open_] > tolerance
         if not above.any():
-            return found
+            return path_scores
         open_ = open_[above]
-        chosen = torch.zeros(len(found.clean), dtype=torch.bool, device=open_.device)
-        chosen[open_] = True
-        more = score_at(batch.select(chosen), _others(rule, before))
+        example_mask = torch.zeros(len(path_scores.clean), dtype=torch.bool, device=open_.device)
+        example_mask[open_] = True
+        more = score_at(batch.select(example_mask), _others(rule, before))
         samples = samples.select(above).joined(more, rule)
-        found = _with(found, open_, samples.scores())
-    if (missed := found.error > tolerance).any():
+        path_scores = _with(path_scores, open_, samples.scores())
+    if (missed := path_scores.error > tolerance).any():
         _log.warning(
             "%s: estimated error %.1f %% after %d gradients, above the tolerance; "
             "%d such examples in this batch",
             batch.sources[int(missed.nonzero()[0])],
-            100 * float(found.error[missed][0]),
-            int(found.gradients.max()),
+            100 * float(path_scores.error[missed][0]),
+            int(path_scores.gradients.max()),
             int(missed.sum()),
         )
-    return found
+    return path_scores
 
 
 def _others(rule: Rule, before: Rule) -> Rule:
     """The points that the level before lacks; their weights come with the joined samples."""
-    known = {round(node, 9) for node in before.nodes}
+    sampled_nodes = {round(node, 9) for node in before.nodes}
     fresh = [
         point
         for point in zip(rule.nodes, rule.weights, strict=True)
-        if round(point[0], 9) not in known
+        if round(point[0], 9) not in sampled_nodes
     ]
     nodes, weights = zip(*fresh, strict=True)
     return Rule(nodes, weights, calibrated=True)
 
 
-def _with(found: PathScores, where: torch.Tensor, better: PathScores) -> PathScores:
+def _with(path_scores: PathScores, where: torch.Tensor, better: PathScores) -> PathScores:
     scores, doubt, gradients = (
         old.index_copy(0, where, new)
         for old, new in (
-            (found.scores, better.scores),
-            (found.doubt, better.doubt),
-            (found.gradients, better.gradients),
+            (path_scores.scores, better.scores),
+            (path_scores.doubt, better.doubt),
+            (path_scores.gradients, better.gradients),
         )
     )
-    return replace(found, scores=scores, doubt=doubt, gradients=gradients)
+    return replace(path_scores, scores=scores, doubt=doubt, gradients=gradients)

@@ -35,14 +35,19 @@ def registry(methods: Iterable[_MethodClass]) -> dict[str, _MethodClass]:
         TypeError: where one lacks a part that others rely on, such as its cost model, or bears a
             name that is taken.
     """
-    known: dict[str, _MethodClass] = {}
-    for one in methods:
-        if missing := [part for part in _PARTS if not hasattr(one, part)]:
-            raise TypeError(f"{one.__name__} is no attribution method: it lacks {missing[0]}")
-        if one.cost.name != one.name or one.name in {*known, *JOBS}:
-            raise TypeError(f"{one.__name__}: its name {one.name!r} is taken, or not its cost's")
-        known[one.name] = one
-    return known
+    by_name: dict[str, _MethodClass] = {}
+    for method_class in methods:
+        if missing := [part for part in _PARTS if not hasattr(method_class, part)]:
+            raise TypeError(
+                f"{method_class.__name__} is no attribution method: it lacks {missing[0]}"
+            )
+        if method_class.cost.name != method_class.name or method_class.name in {*by_name, *JOBS}:
+            raise TypeError(
+                f"{method_class.__name__}: its name {method_class.name!r} is taken, "
+                "or not its cost's"
+            )
+        by_name[method_class.name] = method_class
+    return by_name
 
 
 METHODS = registry(
@@ -62,13 +67,13 @@ def method(name: str, **settings: object) -> Method:
     """
     if name not in METHODS:
         raise CircuitsError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
-    given = {key: value for key, value in settings.items() if value is not None}
-    known = [field.name for field in fields(METHODS[name])]
-    if unknown := sorted(set(given) - set(known)):
-        takes = ", ".join(known) or "no settings"
+    arguments = {key: value for key, value in settings.items() if value is not None}
+    field_names = [field.name for field in fields(METHODS[name])]
+    if unknown := sorted(set(arguments) - set(field_names)):
+        takes = ", ".join(field_names) or "no settings"
         raise CircuitsError(f"{name} does not take {', '.join(unknown)}; it takes {takes}")
-    chosen: Method = METHODS[name](**given)
-    return chosen
+    instance: Method = METHODS[name](**arguments)
+    return instance
 
 
 def resolve(chosen: str | Method, settings: Mapping[str, object]) -> Method:
@@ -86,7 +91,7 @@ def cost_of(name: str) -> CostModel:
     Raises:
         CircuitsError: for an unknown name; it names those that are known.
     """
-    costs = {**{known: one.cost for known, one in METHODS.items()}, **JOBS}
+    costs = {**{key: method_class.cost for key, method_class in METHODS.items()}, **JOBS}
     if name not in costs:
         raise CircuitsError(f"no plan for {name!r}; known: {', '.join(costs)}")
     cost: CostModel = costs[name]
@@ -95,10 +100,14 @@ def cost_of(name: str) -> CostModel:
 
 def described(*, jobs: bool = False) -> str:
     """Each method with what it is, for help texts; jobs: and what else can be planned."""
-    costs = [one.cost for one in METHODS.values()] + (list(JOBS.values()) if jobs else [])
+    costs = [method_class.cost for method_class in METHODS.values()] + (
+        list(JOBS.values()) if jobs else []
+    )
     return "; ".join(f"{cost.name} ({cost.description})" for cost in costs)
 
 
 def node_methods() -> tuple[str, ...]:
     """Names of the methods that score nodes and neurons too: those along a path."""
-    return tuple(name for name, one in METHODS.items() if issubclass(one, PathMethod))
+    return tuple(
+        name for name, method_class in METHODS.items() if issubclass(method_class, PathMethod)
+    )

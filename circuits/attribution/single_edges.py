@@ -45,12 +45,12 @@ def single_edge_effects(
     """
     layout, batch = runner.model.layout, runner.batch
     clean = metric(runner.clean, batch, runner.clean)
-    for chosen in edges_together(runner, places):
-        keep = layout.mask.repeat(len(chosen), 1, 1)
-        for copy, index in enumerate(chosen):
+    for indices in edges_together(runner, places):
+        keep = layout.mask.repeat(len(indices), 1, 1)
+        for copy, index in enumerate(indices):
             keep[copy][places[index]] = False
-        found = [metric(logits, batch, runner.clean) for logits in runner.logits(keep)]
-        yield chosen, clean[:, None] - torch.stack(found, dim=1)
+        metrics = [metric(logits, batch, runner.clean) for logits in runner.logits(keep)]
+        yield indices, clean[:, None] - torch.stack(metrics, dim=1)
 
 
 def edges_together(runner: BatchedCircuitRunner, places: Sequence[Place]) -> Iterator[list[int]]:
@@ -61,17 +61,17 @@ def edges_together(runner: BatchedCircuitRunner, places: Sequence[Place]) -> Ite
     readers = readers_side_by_side(stream, batch.clean.device.type)
     order = sorted(range(len(places)), key=lambda index: (places[index][1], places[index][0]))
     for _, group in groupby(order, key=lambda index: _where(view.layout, places[index][1])):
-        chosen: list[int] = []
+        indices: list[int] = []
         columns: set[int] = set()
         for index in group:
             column = places[index][1]
             new = len(columns | {column}) > readers
-            if len(chosen) == runner.width or new:
-                yield chosen
-                chosen, columns = [], set()
-            chosen.append(index)
+            if len(indices) == runner.width or new:
+                yield indices
+                indices, columns = [], set()
+            indices.append(index)
             columns.add(column)
-        yield chosen
+        yield indices
 
 
 def _where(layout: Layout, column: int) -> int:
