@@ -37,17 +37,19 @@ def require_mergeable(folder: Path, record: Mapping[str, object]) -> None:
     import peft
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
-    given = record.get("peft_type")
-    kind = str(given)
+    type_name = record.get("peft_type")
+    kind = str(type_name)
     installed = f"the installed PEFT {peft.__version__}"
-    if given is None:
+    if type_name is None:
         raise UnsupportedError(
             f"{folder}: adapter_config.json names no peft_type; is it an adapter's?"
         )
-    peft_type = next((one for one in PEFT_TYPE_TO_CONFIG_MAPPING if one.value == kind), None)
+    peft_type = next(
+        (candidate for candidate in PEFT_TYPE_TO_CONFIG_MAPPING if candidate.value == kind), None
+    )
     if peft_type is None:
         raise UnsupportedError(
-            f"{folder}: an adapter of type {given!r}, which {installed} does not know"
+            f"{folder}: an adapter of type {type_name!r}, which {installed} does not know"
             f"{_GONE.get(kind, '')}; merge it with the PEFT that made it, save the model, and give "
             "that"
         )
@@ -75,9 +77,9 @@ def require_mergeable(folder: Path, record: Mapping[str, object]) -> None:
                 "the trained model cannot be made again; save it merged where it was trained, or "
                 "converted (PEFT's path_initial_model_for_weight_conversion), and give that"
             )
-    known = PEFT_TYPE_TO_CONFIG_MAPPING[peft_type].__dataclass_fields__
+    field_names = PEFT_TYPE_TO_CONFIG_MAPPING[peft_type].__dataclass_fields__
     for name, value in record.items():
-        if name not in known and value not in (None, False, "", [], {}):
+        if name not in field_names and value not in (None, False, "", [], {}):
             raise UnsupportedError(
                 f"{folder}: adapter_config.json has {name} {value!r}, which {installed} does not "
                 "know and would leave out; update PEFT, or remove it if it changes nothing"

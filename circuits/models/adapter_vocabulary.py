@@ -27,29 +27,29 @@ def fit_vocabulary(model: PreTrainedModel, folder: Path, record: Mapping[str, ob
     Raises CircuitsError where that is more than the base has and the adapter does not hold them.
     """
     ends = {"embeddings": model.get_input_embeddings(), "output": model.get_output_embeddings()}
-    places = {
+    module_names = {
         what: name
         for what, end in ends.items()
         for name, module in model.named_modules()
         if end is not None and module is end
     }
     shapes = dict(_shapes(folder))
-    held = {what: list(_rows(shapes, name)) for what, name in places.items()}
-    parts = {what: list(_partial_rows(shapes, name)) for what, name in places.items()}
-    found = {rows for each in (*held.values(), *parts.values()) for rows in each}
+    full_rows = {what: list(_rows(shapes, name)) for what, name in module_names.items()}
+    parts = {what: list(_partial_rows(shapes, name)) for what, name in module_names.items()}
+    row_counts = {rows for each in (*full_rows.values(), *parts.values()) for rows in each}
     tokens = _trained_tokens(record)
     have = _height(ends["embeddings"])
-    if not found and tokens and max(tokens) >= have:
-        found = {max(tokens) + 1}
-    if len(found) != 1 or (wanted := found.pop()) == have:
+    if not row_counts and tokens and max(tokens) >= have:
+        row_counts = {max(tokens) + 1}
+    if len(row_counts) != 1 or (wanted := row_counts.pop()) == have:
         return
     if wanted > have:
         covered = set(range(have, wanted)) <= tokens
         tied = ends["output"] is not None and _weight(ends["output"]) is _weight(ends["embeddings"])
-        for what in places:
-            of_tied = tied and any(held.values())
+        for what in module_names:
+            of_tied = tied and any(full_rows.values())
             tokens_do = covered and (what == "embeddings" or tied)
-            if not (held[what] or of_tied or tokens_do):
+            if not (full_rows[what] or of_tied or tokens_do):
                 raise CircuitsError(
                     f"{folder}: the adapter was trained with {wanted} tokens, its base has rows "
                     f"for {have}, and the adapter does not hold those of its {what}; resize the "
@@ -60,9 +60,9 @@ def fit_vocabulary(model: PreTrainedModel, folder: Path, record: Mapping[str, ob
 
 def _shapes(folder: Path) -> Iterator[tuple[str, Shape]]:
     """Names and shapes of the adapter's tensors; PEFT says so where there is no file of them."""
-    whole, pickled = folder / "adapter_model.safetensors", folder / "adapter_model.bin"
-    if whole.is_file():
-        with safe_open(str(whole), framework="pt") as file:
+    safetensors_path, pickled = folder / "adapter_model.safetensors", folder / "adapter_model.bin"
+    if safetensors_path.is_file():
+        with safe_open(str(safetensors_path), framework="pt") as file:
             names: list[str] = list(file.keys())
             for name in names:
                 yield name, tuple(file.get_slice(name).get_shape())
@@ -91,8 +91,8 @@ def _partial_rows(shapes: Mapping[str, Shape], module: str) -> Iterator[int]:
 
 def _trained_tokens(record: Mapping[str, object]) -> set[int]:
     """Tokens whose rows the adapter holds one by one."""
-    given = record.get("trainable_token_indices") or record.get("token_indices") or []
-    lists = given.values() if isinstance(given, dict) else [given]
+    indices = record.get("trainable_token_indices") or record.get("token_indices") or []
+    lists = indices.values() if isinstance(indices, dict) else [indices]
     return {token for tokens in lists if isinstance(tokens, list) for token in tokens}
 
 

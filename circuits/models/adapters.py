@@ -41,8 +41,8 @@ def recorded_base(folder: Path) -> str:
 
     It may be an adapter too; one that leads back to an adapter on the way is refused.
     """
-    found, way = _recorded(folder), [folder.resolve()]
-    under = Path(found).expanduser()
+    base, way = _recorded(folder), [folder.resolve()]
+    under = Path(base).expanduser()
     while (under / "adapter_config.json").is_file():
         if under.resolve() in way:
             raise CircuitsError(
@@ -51,7 +51,7 @@ def recorded_base(folder: Path) -> str:
             )
         way.append(under.resolve())
         under = Path(_recorded(under)).expanduser()
-    return found
+    return base
 
 
 def _recorded(folder: Path) -> str:
@@ -104,9 +104,9 @@ def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
 
 def _why(error: Exception) -> str:
-    said = first_sentence(error)
-    plain = isinstance(error, RuntimeError | ValueError | OSError) and said
-    return said if plain else f"{type(error).__name__}: {said}".removesuffix(": ")
+    message = first_sentence(error)
+    plain = isinstance(error, RuntimeError | ValueError | OSError) and message
+    return message if plain else f"{type(error).__name__}: {message}".removesuffix(": ")
 
 
 @torch.no_grad()
@@ -116,8 +116,8 @@ def _probe(model: PreTrainedModel | PeftModel) -> Float[Tensor, "pos vocab"]:
     assert isinstance(weight, Tensor)
     tokens = torch.randint(len(weight), (1, _PROBED), generator=torch.Generator().manual_seed(0))
     tokens = tokens.to(model.device)
-    given = {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
-    logits: Tensor = model(input_ids=tokens, **given).logits
+    decoder_inputs = {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
+    logits: Tensor = model(input_ids=tokens, **decoder_inputs).logits
     return logits[0].float()
 
 

@@ -254,24 +254,24 @@ class _Build:
         self, attention: nn.Module, names: Parts
     ) -> tuple[Projection, Projection, Projection]:
         kind, size = self.model.config.get_text_config().model_type, self.d_head
-        made, offset = [], 0
-        for place, port in enumerate(PORTS):
+        projections, offset = [], 0
+        for index, port in enumerate(PORTS):
             heads = self.layout.n_heads if port == "q" else self.layout.n_kv_heads
             fused = "qkv" in names
             module = module_of(attention, names["qkv" if fused else port])
             if not fused:
-                made.append(Projection(port, module, heads, size, 0, size))
+                projections.append(Projection(port, module, heads, size, 0, size))
             elif kind in _CONCATENATED:
-                made.append(Projection(port, module, heads, size, offset, size))
+                projections.append(Projection(port, module, heads, size, offset, size))
             elif kind in _INTERLEAVED:
-                made.append(Projection(port, module, heads, size, place * size, 3 * size))
+                projections.append(Projection(port, module, heads, size, index * size, 3 * size))
             else:
                 raise UnsupportedError(
                     f"{type(self.model).__name__}: the order of q, k and v in its fused "
                     "projection is not known"
                 )
             offset += heads * size
-        q, k, v = made
+        q, k, v = projections
         return q, k, v
 
     def _mlp(

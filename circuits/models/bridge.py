@@ -73,7 +73,7 @@ def _made(
     from transformer_lens.model_bridge.sources import build_bridge_from_module
 
     with TemporaryDirectory() as folder:
-        made: TransformerBridge = build_bridge_from_module(
+        bridge: TransformerBridge = build_bridge_from_module(
             _twin(model),
             type(model).__name__,
             hf_config=model.config,
@@ -83,9 +83,9 @@ def _made(
             model_name=name,
         )
     if tokenizer is not None:
-        made.tokenizer.name_or_path = name  # not the folder, which is gone
-        made.tokenizer.init_kwargs["name_or_path"] = name
-    return made
+        bridge.tokenizer.name_or_path = name  # not the folder, which is gone
+        bridge.tokenizer.init_kwargs["name_or_path"] = name
+    return bridge
 
 
 def _saved(
@@ -127,8 +127,8 @@ def _require_equal(bridge: TransformerBridge, model: PreTrainedModel, name: str)
     tokens = torch.randint(embedded.shape[0], (2, _LENGTH), generator=draw).to(model.device)
     with torch.no_grad():
         expected = _logits(model, tokens, model)
-        found = _logits(bridge, tokens, model)
-    error = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+        bridge_logits = _logits(bridge, tokens, model)
+    error = float((bridge_logits - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
     tolerance = 1e-3 if model.dtype == torch.float32 else 5e-2
     if not error <= tolerance:
         unread = [
@@ -146,10 +146,10 @@ def _require_equal(bridge: TransformerBridge, model: PreTrainedModel, name: str)
 def _logits(
     run: PreTrainedModel | TransformerBridge, tokens: Int[Tensor, "batch pos"], of: PreTrainedModel
 ) -> Float[Tensor, "batch pos vocabulary"]:
-    given = {"decoder_input": tokens} if of.config.is_encoder_decoder else {}
+    decoder_inputs = {"decoder_input": tokens} if of.config.is_encoder_decoder else {}
     if isinstance(run, PreTrainedModel):
-        given = {"decoder_input_ids": tokens} if given else {}
-        output: Tensor = run(input_ids=tokens, use_cache=False, **given).logits
+        decoder_inputs = {"decoder_input_ids": tokens} if decoder_inputs else {}
+        output: Tensor = run(input_ids=tokens, use_cache=False, **decoder_inputs).logits
     else:
-        output = run(tokens, **given)
+        output = run(tokens, **decoder_inputs)
     return output.float()

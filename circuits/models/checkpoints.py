@@ -131,12 +131,12 @@ def load(
 
         file = GGUF.read(folder)
         how = weights.arguments(target, precision)
-        made = Loaded(load_weights(file, precision, how), asked, gguf=file.record)
+        loaded = Loaded(load_weights(file, precision, how), asked, gguf=file.record)
     else:
-        made = Loaded(_load_weights(source, target, precision, weights), asked)
+        loaded = Loaded(_load_weights(source, target, precision, weights), asked)
     if weights.device_map is None:
-        torch.nn.Module.to(made.model, target)
-    return made if asked else _with_tokenizer(made, name, revision)
+        torch.nn.Module.to(loaded.model, target)
+    return loaded if asked else _with_tokenizer(loaded, name, revision)
 
 
 def required(
@@ -238,12 +238,12 @@ def checkpoint_series(base: str | Path, folder: str | Path) -> dict[str, str]:
 
 def saved_steps(folder: Path, prefix: str = _STEP) -> dict[int, Path]:
     """The `step-N` folders in a folder by N, in order."""
-    found = {
+    folders = {
         int(match[1]): path
         for path in folder.glob(f"{prefix}*")
         if path.is_dir() and (match := re.fullmatch(rf"{prefix}(\d+)", path.name))
     }
-    return dict(sorted(found.items()))
+    return dict(sorted(folders.items()))
 
 
 def resolve(source: str | Path) -> tuple[str, str | None]:
@@ -276,10 +276,10 @@ def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
     """A torch dtype from itself or its name ("bfloat16")."""
     if isinstance(dtype, torch.dtype):
         return dtype
-    known = {str(known).removeprefix("torch."): known for known in _DTYPES}
-    if dtype not in known:
-        raise CircuitsError(f"unknown dtype {dtype!r}; known: {', '.join(known)}")
-    return known[dtype]
+    by_name = {str(torch_dtype).removeprefix("torch."): torch_dtype for torch_dtype in _DTYPES}
+    if dtype not in by_name:
+        raise CircuitsError(f"unknown dtype {dtype!r}; known: {', '.join(by_name)}")
+    return by_name[dtype]
 
 
 def as_device(device: torch.device | str | None) -> torch.device:
@@ -325,8 +325,8 @@ def _load_weights(
     except LOAD_ERRORS as error:
         raise CircuitsError(_why(source, Path(name), error)) from error
     require_whole(source, model, loaded)
-    made: PreTrainedModel = model
-    return made
+    pretrained: PreTrainedModel = model
+    return pretrained
 
 
 def _load_adapter(
@@ -338,13 +338,13 @@ def _load_adapter(
 ) -> Loaded:
     """An adapter merged into its base, with its own tokenizer if it has one."""
     asked = None if tokenizer is None else tokenizer_of(tokenizer)
-    place = base or recorded_base(folder)
+    base_source = base or recorded_base(folder)
     with _named_by(None if base else folder):
-        under = load(place, device=device, dtype=dtype)
-    made = replace(under, model=merge(under.model, folder))
+        under = load(base_source, device=device, dtype=dtype)
+    merged = replace(under, model=merge(under.model, folder))
     if asked is not None:
-        return replace(made, tokenizer=asked, no_tokenizer="")
-    return _with_tokenizer(made, str(folder), None) if _holds_vocabulary(folder) else made
+        return replace(merged, tokenizer=asked, no_tokenizer="")
+    return _with_tokenizer(merged, str(folder), None) if _holds_vocabulary(folder) else merged
 
 
 @contextmanager
@@ -359,12 +359,12 @@ def _named_by(adapter: Path | None) -> Iterator[None]:
         raise CircuitsError(f"{error}; named by base_model_name_or_path in {record}") from error
 
 
-def _with_tokenizer(made: Loaded, name: str, revision: str | None) -> Loaded:
+def _with_tokenizer(loaded: Loaded, name: str, revision: str | None) -> Loaded:
     """With the tokenizer at a place, or with why there is none: ready token ids need none."""
     try:
-        return replace(made, tokenizer=load_tokenizer(name, revision), no_tokenizer="")
+        return replace(loaded, tokenizer=load_tokenizer(name, revision), no_tokenizer="")
     except CircuitsError as error:
-        return replace(made, tokenizer=None, no_tokenizer=str(error))
+        return replace(loaded, tokenizer=None, no_tokenizer=str(error))
 
 
 def _holds_vocabulary(folder: Path) -> bool:
@@ -377,8 +377,8 @@ def _commit(name: str, revision: str | None) -> str | None:
     transformers 5 does not say it any more, and an adapter on the model must.
     """
     file = try_to_load_from_cache(name, "config.json", revision=revision)
-    found = re.search(r"snapshots/([0-9a-f]{40})/", file) if isinstance(file, str) else None
-    return found[1] if found else None
+    match = re.search(r"snapshots/([0-9a-f]{40})/", file) if isinstance(file, str) else None
+    return match[1] if match else None
 
 
 def _why(source: str | Path, folder: Path, error: Exception) -> str:

@@ -42,18 +42,22 @@ def wrong_gradients(model: PreTrainedModel, layers: Sequence[nn.Module]) -> str 
     embedded = model.get_input_embeddings()
     size = (_EXAMPLES, _LENGTH)
     tokens = torch.randint(_rows(embedded), size, generator=draw).to(model.device)
-    found, mine = _run(model, tokens)
+    logits, gradient = _run(model, tokens)
     with _plain_products(layers):
-        expected, theirs = _run(model, tokens)
-    assert theirs is not None
-    if mine is None:
+        expected, expected_gradient = _run(model, tokens)
+    assert expected_gradient is not None
+    if gradient is None:
         return "give no gradients with respect to the embeddings"
     tolerance = allowed_error(model.dtype)
-    for what, one, other in (
-        ("other logits than", found, expected),
-        ("other gradients with respect to the embeddings than those of", mine, theirs),
+    for what, actual, reference in (
+        ("other logits than", logits, expected),
+        (
+            "other gradients with respect to the embeddings than those of",
+            gradient,
+            expected_gradient,
+        ),
     ):
-        error = float((one - other).abs().max() / other.abs().max().clamp(min=1e-30))
+        error = float((actual - reference).abs().max() / reference.abs().max().clamp(min=1e-30))
         if not error <= tolerance:
             return (
                 f"give {what} the weights that they stand for, off by {error:.1e} of the largest "
@@ -87,20 +91,24 @@ def _run(
         if isinstance(module, nn.Embedding) and module.weight is embedded
     ]
     handles = [module.register_forward_hook(leaf) for module in embeddings]
-    given = {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
+    decoder_inputs = {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
     try:
         with torch.enable_grad():
-            logits: Tensor = model(input_ids=tokens, use_cache=False, **given).logits.float()
+            logits: Tensor = model(
+                input_ids=tokens, use_cache=False, **decoder_inputs
+            ).logits.float()
             draw = torch.Generator().manual_seed(1)
             weights = torch.randn(logits.shape, generator=draw).to(logits.device)
             if not logits.requires_grad:
                 return logits, None
-            found = torch.autograd.grad((logits * weights).sum(), leaves, allow_unused=True)
+            leaf_gradients = torch.autograd.grad(
+                (logits * weights).sum(), leaves, allow_unused=True
+            )
     finally:
         for handle in handles:
             handle.remove()
-    known = [one.float() for one in found if one is not None]
-    return logits.detach(), torch.cat(known) if known else None
+    gradients = [gradient.float() for gradient in leaf_gradients if gradient is not None]
+    return logits.detach(), torch.cat(gradients) if gradients else None
 
 
 def _plain_products(layers: Sequence[nn.Module]) -> AbstractContextManager[None]:

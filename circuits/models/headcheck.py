@@ -80,18 +80,18 @@ class _Drawn:
 
             pushed = self._mixed((self.ends[projection.port], disturb))
             moved = rearrange(pushed - still, "batch pos (head d) -> batch pos head d", head=heads)
-            mine, others = moved[:, :, -group:], moved[:, :, :-group]
+            last_group, others = moved[:, :, -group:], moved[:, :, :-group]
             if others.any():
                 return False
             if projection.port == "v":
-                return bool(torch.allclose(mine, push.expand_as(mine), atol=0.05))
-            places = mine.abs().amax(dim=(0, 2, 3)) > 0
-            if not places.any():
+                return bool(torch.allclose(last_group, push.expand_as(last_group), atol=0.05))
+            positions = last_group.abs().amax(dim=(0, 2, 3)) > 0
+            if not positions.any():
                 continue
             if projection.port == "q":
-                return bool(places[_AT]) and int(places.sum()) == 1
+                return bool(positions[_AT]) and int(positions.sum()) == 1
             place = self.attention.place
-            return place.encoder or place.cross or not places[:_AT].any()
+            return place.encoder or place.cross or not positions[:_AT].any()
         return False
 
     def _mixed(
@@ -99,8 +99,8 @@ class _Drawn:
     ) -> Float[Tensor, "batch pos feature"]:
         """What the attention's output matrix reads, with the output of one module edited."""
         hooks = Hooks()
-        for place, module in enumerate(dict.fromkeys(self.ends.values())):
-            hooks.after(module, partial(self._draw, place))
+        for index, module in enumerate(dict.fromkeys(self.ends.values())):
+            hooks.after(module, partial(self._draw, index))
         for norm in self.norms:
             _without_weights(norm, hooks)
         if edit is not None:
@@ -121,10 +121,10 @@ class _Drawn:
             f"{self.attention.place.prefix} does not run; it is not supported"
         )
 
-    def _draw(self, place: int, output: Tensor) -> Tensor:
+    def _draw(self, seed: int, output: Tensor) -> Tensor:
         # Small enough that attention is far from saturated where q times k is not scaled down.
         size: float = self.model.view.d_head**-0.25
-        generator = torch.Generator().manual_seed(place)
+        generator = torch.Generator().manual_seed(seed)
         return (torch.randn(output.shape, generator=generator) * size).to(output)
 
     def _end(self, projection: Projection) -> nn.Module:
@@ -142,6 +142,6 @@ class _Drawn:
 
 
 def _without_weights(norm: Norm, hooks: Hooks) -> None:
-    given: list[Tensor] = []
-    hooks.before(norm.module, given.append)
-    hooks.after(norm.module, lambda output: norm.normalise(given.pop()).to(output.dtype))
+    inputs: list[Tensor] = []
+    hooks.before(norm.module, inputs.append)
+    hooks.after(norm.module, lambda output: norm.normalise(inputs.pop()).to(output.dtype))

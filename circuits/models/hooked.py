@@ -148,20 +148,20 @@ class HookedModel:
             CircuitsError: where it cannot be loaded, is damaged, or is of a kind that is not
                 supported.
         """
-        found = load(
+        loaded = load(
             source, base=base, tokenizer=tokenizer, device=device, dtype=dtype, weights=weights
         )
-        made = cls(
-            found.model,
-            found.tokenizer,
+        hooked = cls(
+            loaded.model,
+            loaded.tokenizer,
             str(source),
-            no_tokenizer=found.no_tokenizer,
-            gguf=found.gguf,
+            no_tokenizer=loaded.no_tokenizer,
+            gguf=loaded.gguf,
             asked_tokenizer=None if tokenizer is None else str(tokenizer),
         )
-        made._source = FromSource.of(source, base, tokenizer, dtype, weights)
+        hooked._source = FromSource.of(source, base, tokenizer, dtype, weights)
         release_freed()
-        return made
+        return hooked
 
     def recipe(self) -> CheckedRecipe[HookedModel]:
         """How another process comes by this model, on a device of its own.
@@ -173,8 +173,8 @@ class HookedModel:
         Raises:
             CircuitsError: for a model that was spread over several devices and then wrapped.
         """
-        places = {*(getattr(self.hf, "hf_device_map", None) or {}).values()}
-        if self._source is None and len(places) > 1:
+        devices = {*(getattr(self.hf, "hf_device_map", None) or {}).values()}
+        if self._source is None and len(devices) > 1:
             raise CircuitsError(
                 f"{self.name}: it is spread over several devices, and cannot be handed on to "
                 "workers so; load it from its source: HookedModel.from_pretrained(..., weights=)"
@@ -262,8 +262,8 @@ class HookedModel:
     @cached_property
     def weight_bytes(self) -> int:
         """Memory that the weights take."""
-        kept = (*self.hf.parameters(), *self.hf.buffers())
-        return sum(one.numel() * one.element_size() for one in kept)
+        tensors = (*self.hf.parameters(), *self.hf.buffers())
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -345,18 +345,18 @@ class HookedModel:
             float32 logits, one row for each answer position of the batch.
         """
         hooks = hooks or Hooks()
-        given = self.model_inputs(tokens, batch, prefix)
+        inputs = self.model_inputs(tokens, batch, prefix)
         unembedding: nn.Module = self.hf.get_output_embeddings()
         gather = Hooks()
-        gather.before(unembedding, lambda x: x[given.example_index, given.position][None])
+        gather.before(unembedding, lambda x: x[inputs.example_index, inputs.position][None])
         tail = self.view.tail if last_layer_at_answers else ()
         with (
             hooks,
             gather,
-            sparse_last_layer(tail, len(batch), given.example_index, given.position),
+            sparse_last_layer(tail, len(batch), inputs.example_index, inputs.position),
             recomputed(self.view.recomputable, hooks) if recompute else nullcontext(),
         ):
-            logits: Tensor = self.hf(**given.arguments).logits
+            logits: Tensor = self.hf(**inputs.arguments).logits
         return logits[0].float().to(self.device)
 
     @cached_property

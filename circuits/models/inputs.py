@@ -163,12 +163,12 @@ def encoder_decoder(
             f"{type(config).__name__}: no decoder_start_token_id; set it in the model's config.json"
         )
     n, length = tokens.shape
-    place = torch.arange(length, device=tokens.device)
+    positions = torch.arange(length, device=tokens.device)
     first = torch.full((n,), length, device=tokens.device).scatter_reduce(
         0, batch.example_index, batch.position, "amin"
     )
     last = torch.zeros_like(first).scatter_reduce(0, batch.example_index, batch.position, "amax")
-    prompt = place <= first[:, None]
+    prompt = positions <= first[:, None]
     wide = int((last - first).max()) + 1
     fed = first[:, None] + torch.arange(wide, device=tokens.device)
     decoder = tokens.gather(1, fed.clamp(max=length - 1))

@@ -39,16 +39,16 @@ def tower(model: PreTrainedModel) -> str:
     """The path of the language model's module in a model of several parts; "" for any other."""
     if not is_nested(model.config):
         return ""
-    found = model.get_decoder()
-    return next((name for name, module in model.named_modules() if module is found), "")
+    decoder = model.get_decoder()
+    return next((name for name, module in model.named_modules() if module is decoder), "")
 
 
 def special_tokens(config: PreTrainedConfig) -> set[int]:
     """Ids that begin, end and fill texts, where the whole configuration or the text's says so."""
     return token_ids(
         *(
-            getattr(one, name, None)
-            for one in (config, config.get_text_config())
+            getattr(part_config, name, None)
+            for part_config in (config, config.get_text_config())
             for name in ("bos_token_id", "eos_token_id", "pad_token_id")
         )
     )

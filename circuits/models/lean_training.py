@@ -44,8 +44,8 @@ def fused_activations(model: nn.Module) -> Iterator[None]:
     Yields:
         Nothing; on exit the activations run as before.
     """
-    known = [part for part in model.modules() if isinstance(part, NewGELUActivation)]
-    with replaced_forwards(dict.fromkeys(known, partial(gelu, approximate="tanh"))):
+    activations = [part for part in model.modules() if isinstance(part, NewGELUActivation)]
+    with replaced_forwards(dict.fromkeys(activations, partial(gelu, approximate="tanh"))):
         yield
 
 

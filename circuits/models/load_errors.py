@@ -54,15 +54,15 @@ def reason(error: Exception, config: Path) -> str:
     """
     if pointer := unfetched(config.parent):
         return pointer
-    said = first_sentence(error)
+    message = first_sentence(error)
     generation = config.with_name("generation_config.json")
     if generation.is_file() and not _can_be_read(generation):
-        return f"{generation.name}: {said}"
+        return f"{generation.name}: {message}"
     if not isinstance(error, _WORDLESS):
-        return said
+        return message
     guilty = _guilty(error, config)
     field = "" if guilty is None else f"; {config.name} has {guilty[0]} {guilty[1]!r}"
-    return f"{type(error).__name__}: {said}{field}"
+    return f"{type(error).__name__}: {message}{field}"
 
 
 def unfetched(folder: Path) -> str | None:
@@ -114,8 +114,8 @@ def _can_be_made(record: dict[str, object]) -> bool:
     from transformers import AutoConfig
 
     try:
-        made: Callable[..., object] = AutoConfig.for_model
-        made(**record)
+        make_config: Callable[..., object] = AutoConfig.for_model
+        make_config(**record)
     except LOAD_ERRORS:
         return False
     return True

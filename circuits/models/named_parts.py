@@ -67,9 +67,11 @@ def _adapter(
     model: PreTrainedModel, config: PreTrainedConfig, architecture: str
 ) -> tuple[TransformerBridgeConfig, Parts]:
     config = _even(config)
-    made = build_bridge_config_from_hf(config, architecture, str(model.name_or_path), model.dtype)
-    adapter = ArchitectureAdapterFactory.select_architecture_adapter(made)
-    return made, adapter.component_mapping or {}
+    bridge_config = build_bridge_config_from_hf(
+        config, architecture, str(model.name_or_path), model.dtype
+    )
+    adapter = ArchitectureAdapterFactory.select_architecture_adapter(bridge_config)
+    return bridge_config, adapter.component_mapping or {}
 
 
 def _even(config: PreTrainedConfig) -> PreTrainedConfig:

@@ -84,8 +84,8 @@ def held(module: nn.Module, name: str) -> Tensor | None:
 
 def through(module: nn.Module, x: Tensor) -> Tensor:
     """What a module makes of a tensor, without the hooks on it and where the tensor is."""
-    made: Tensor = module.forward(x)
-    return made.to(x.device)
+    output: Tensor = module.forward(x)
+    return output.to(x.device)
 
 
 def unhooked(module: nn.Module) -> AbstractContextManager[None]:

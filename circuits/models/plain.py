@@ -60,16 +60,16 @@ def require_plain(model: object, name: str) -> PreTrainedModel:
         raise UnsupportedError(
             f"{name}: {kind} wraps a model; give the model inside it (its .{_WRAPPERS[kind]})"
         )
-    for one in getattr(model, "peft_config", {}).values():
+    for adapter in getattr(model, "peft_config", {}).values():
         raise UnsupportedError(
-            f"{name}: {kind} is a PEFT model of type {getattr(one.peft_type, 'value', '')}; only "
-            "what can be merged into the weights, such as a LoRA, is supported"
+            f"{name}: {kind} is a PEFT model of type {getattr(adapter.peft_type, 'value', '')}; "
+            "only what can be merged into the weights, such as a LoRA, is supported"
         )
     if not isinstance(model, PreTrainedModel):
         raise UnsupportedError(
             f"{name}: {kind} is no model of Hugging Face transformers; only those are looked at"
         )
-    absent = [path for path, one in model.named_parameters() if one.is_meta]
+    absent = [path for path, parameter in model.named_parameters() if parameter.is_meta]
     if absent and getattr(model, "hf_device_map", None) is None:
         raise UnsupportedError(
             f"{name}: {len(absent)} weights hold no data here ({abbreviated(absent)}): they are on "
@@ -99,12 +99,14 @@ def _quantisation(module: nn.Module) -> str | None:
     if isinstance(module, QuantisedLinear):
         return f"{_versioned('bitsandbytes')} {module.kind}"
     weights = [
-        one
+        tensor
         for name in ("weight", "qweight", "W_q", "weight_packed")
-        if isinstance(one := module._parameters.get(name, module._buffers.get(name)), Tensor)
+        if isinstance(tensor := module._parameters.get(name, module._buffers.get(name)), Tensor)
     ]
-    package = _package(module) or next((_package(one) for one in weights if _package(one)), "")
-    low = next((one for one in weights if one.dtype not in _COUNTED), None)
+    package = _package(module) or next(
+        (_package(weight) for weight in weights if _package(weight)), ""
+    )
+    low = next((weight for weight in weights if weight.dtype not in _COUNTED), None)
     if not package and low is None:
         return None
     form = _form(module, weights, low)
@@ -124,7 +126,7 @@ def _adapter_layers(model: nn.Module) -> list[str]:
         return []
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    return [path for path, one in model.named_modules() if isinstance(one, BaseTunerLayer)]
+    return [path for path, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
 
 
 def _package(thing: object) -> str:

@@ -125,8 +125,8 @@ class QuantisedLinear(nn.Module):
             quant_type=self.kind,
             dtype=self.dtype,
         )
-        found: Tensor = functional.dequantize_4bit(self.codes, state)
-        return found
+        weight: Tensor = functional.dequantize_4bit(self.codes, state)
+        return weight
 
     def forward(self, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch output"]:
         """The product with `weight`, and the bias."""
@@ -270,7 +270,9 @@ def kept_as(model: nn.Module) -> str | None:
     Returns:
         int8, nf4 or fp4; None where it has no such layer.
     """
-    return next((one.kind for one in model.modules() if isinstance(one, QuantisedLinear)), None)
+    return next(
+        (layer.kind for layer in model.modules() if isinstance(layer, QuantisedLinear)), None
+    )
 
 
 def unquantised_bytes(model: nn.Module) -> int:
@@ -282,9 +284,13 @@ def unquantised_bytes(model: nn.Module) -> int:
     Returns:
         Bytes.
     """
-    kept = sum(one.numel() * one.element_size() for one in model.parameters())
+    parameter_bytes = sum(
+        parameter.numel() * parameter.element_size() for parameter in model.parameters()
+    )
     layers = (layer for layer in model.modules() if isinstance(layer, QuantisedLinear))
-    return kept + sum(layer.shape[0] * layer.shape[1] * layer.dtype.itemsize for layer in layers)
+    return parameter_bytes + sum(
+        layer.shape[0] * layer.shape[1] * layer.dtype.itemsize for layer in layers
+    )
 
 
 def dequantised(module: nn.Module) -> Tensor:

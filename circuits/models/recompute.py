@@ -75,27 +75,29 @@ def _keeping_inputs(
     **kwargs: object,
 ) -> object:
     """A layer's forward. The stream is its first output; the others have no gradient."""
-    given = dict(enumerate(args)) | kwargs
-    leading = {k: x for k, x in given.items() if isinstance(x, Tensor) and x.requires_grad}
+    arguments = dict(enumerate(args)) | kwargs
+    leading = {k: x for k, x in arguments.items() if isinstance(x, Tensor) and x.requires_grad}
     if not (torch.is_grad_enabled() and leading):
         return forward(*args, **kwargs)
     # Not what leads, or the graph would hold it; of a cache a copy, for the model's own will hold
     # the last layer's keys, whose graph leads here.
-    kept = {k: _own(x) if isinstance(x, Cache) else x for k, x in given.items() if k not in leading}
+    constant_arguments = {
+        k: _own(x) if isinstance(x, Cache) else x for k, x in arguments.items() if k not in leading
+    }
     leading_names, n_args = list(leading), len(args)
     beside: list[object] = []
 
     def run(*inputs: Tensor) -> Tensor:
-        everything = kept | dict(zip(leading_names, inputs, strict=True))
+        everything = constant_arguments | dict(zip(leading_names, inputs, strict=True))
         # A cache would take this run's keys and values, and the next run find them there.
         everything = {k: _own(x) if isinstance(x, Cache) else x for k, x in everything.items()}
-        found = forward(
-            *(everything[place] for place in range(n_args)),
+        outputs = forward(
+            *(everything[index] for index in range(n_args)),
             **{k: x for k, x in everything.items() if isinstance(k, str)},
         )
-        if isinstance(found, tuple):
-            beside[:] = found
-        stream = beside[0] if beside else found
+        if isinstance(outputs, tuple):
+            beside[:] = outputs
+        stream = beside[0] if beside else outputs
         assert isinstance(stream, Tensor)
         return stream
 
@@ -138,13 +140,13 @@ class _Again(torch.autograd.Function):
         inputs = [x.detach().requires_grad_() for x in ctx.saved_tensors]
         with torch.enable_grad():
             stream = ctx.run_again(*inputs)
-        found = torch.autograd.grad(stream, inputs, gradient, allow_unused=True)
-        return None, None, *found
+        gradients = torch.autograd.grad(stream, inputs, gradient, allow_unused=True)
+        return None, None, *gradients
 
 
 def _not_multiplied(modules: Sequence[nn.Module]) -> AbstractContextManager[None]:
     """For one block of code, modules give zeros, with the gradient of what they would give."""
-    return replaced_forwards({one: partial(_Zeros.apply, _matrix(one)) for one in modules})
+    return replaced_forwards({module: partial(_Zeros.apply, _matrix(module)) for module in modules})
 
 
 def _matrix(module: nn.Module) -> Float[Tensor, "output input"]:

@@ -48,14 +48,14 @@ class Running:
         total = norm.normalise(total) * norm.weight.float()
         return total if norm.bias is None else total + norm.bias.float()
 
-    def _before(self, place: int) -> Float[Tensor, "batch pos d_model"]:
+    def _before(self, event_index: int) -> Float[Tensor, "batch pos d_model"]:
         entered, total = self.states.inputs[self.index], self._sum
-        if total is None or entered is not self._entered or place < self._place:
+        if total is None or entered is not self._entered or event_index < self._place:
             total = entered.float()
             self._entered, self._place, self.silent = entered, 0, []
-        for event in self.stream.events[self._place : place]:
+        for event in self.stream.events[self._place : event_index]:
             total = self._past(event, total)
-        self._place, self._sum = place, total
+        self._place, self._sum = event_index, total
         return total
 
     def _past(self, event: Event, total: Tensor) -> Float[Tensor, "batch pos d_model"]:

@@ -32,8 +32,8 @@ def scrambled(model: HookedModel, weights: NullWeights, *, seed: int) -> HookedM
     Raises:
         CircuitsError: for quantised weights, and a model over several devices.
     """
-    places = {*(getattr(model.hf, "hf_device_map", None) or {}).values()}
-    if model.quantisation is not None or len(places) > 1:
+    devices = {*(getattr(model.hf, "hf_device_map", None) or {}).values()}
+    if model.quantisation is not None or len(devices) > 1:
         raise CircuitsError(
             f"{model.name}: a model that learned nothing is made of plain weights on one device; "
             "load it without quantize and device_map"

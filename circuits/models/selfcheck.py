@@ -65,14 +65,14 @@ def _check_runs(model: HookedModel, batch: PairBatch) -> list[nn.Module]:
     values = _record(model.view, record)
     corrupted = model.logits(batch.corrupted, batch, record)
     runs = _replace(model.view, values, hooks)
-    clean, kept, none = model.logits(thrice.clean, thrice, hooks).chunk(3)
+    clean, every_edge, no_edge = model.logits(thrice.clean, thrice, hooks).chunk(3)
     rest, prefix = model.share_prefix(batch)
     both = model.logits(rest.clean, rest, prefix=prefix, last_layer_at_answers=True)
     if not clean.isfinite().all():
         _require_finite_weights(model)
     compare = partial(_compare, type(model.hf).__name__, model.hf.dtype)
-    compare("with every edge kept, the clean", kept, clean)
-    compare("with no edge kept, the corrupted", none, corrupted)
+    compare("with every edge kept, the clean", every_edge, clean)
+    compare("with no edge kept, the corrupted", no_edge, corrupted)
     if _error(both, clean) > allowed_error(model.hf.dtype):  # which of the two it is
         cached = model.logits(rest.clean, rest, prefix=prefix)
         compare("behind a cached prefix, the clean", cached, clean)
@@ -86,8 +86,8 @@ def _check_runs(model: HookedModel, batch: PairBatch) -> list[nn.Module]:
 def _require_finite_weights(model: HookedModel) -> None:
     bad = [
         name
-        for name, one in model.hf.named_parameters()
-        if not one.is_meta and not one.isfinite().all()
+        for name, parameter in model.hf.named_parameters()
+        if not parameter.is_meta and not parameter.isfinite().all()
     ]
     if bad:
         raise CircuitsError(
@@ -113,9 +113,9 @@ def probe(model: HookedModel) -> PairBatch:
     return next(PairSet(pairs).batches(2)).to(model.device)
 
 
-def _error(found: Float[Tensor, "read vocab"], expected: Float[Tensor, "read vocab"]) -> float:
+def _error(logits: Float[Tensor, "read vocab"], expected: Float[Tensor, "read vocab"]) -> float:
     """The largest difference, as a share of the largest logit; equal zeros differ by nothing."""
-    difference = float((found - expected).abs().max())
+    difference = float((logits - expected).abs().max())
     return difference / float(expected.abs().max()) if difference else 0.0
 
 
@@ -123,10 +123,10 @@ def _compare(
     architecture: str,
     dtype: torch.dtype,
     what: str,
-    found: Float[Tensor, "read vocab"],
+    logits: Float[Tensor, "read vocab"],
     expected: Float[Tensor, "read vocab"],
 ) -> None:
-    error, tolerance = _error(found, expected), allowed_error(dtype)
+    error, tolerance = _error(logits, expected), allowed_error(dtype)
     if not error <= tolerance:
         raise CircuitsError(
             f"{architecture}: the residual-stream view is wrong for this model: {what} logits are "
@@ -165,12 +165,12 @@ def _replace(view: View, values: _Values, hooks: Hooks) -> list[Running]:
         return torch.cat([first, recompute(second), values[module]])
 
     for run, stream in zip(runs, view.streams, strict=True):
-        for place, event in enumerate(stream.events):
+        for index, event in enumerate(stream.events):
             if isinstance(event, ReadsInput):
-                enter = partial(_enter, partial(run.before, place, event.norm))
+                enter = partial(_enter, partial(run.before, index, event.norm))
                 hooks.before(event.module, partial(put, event.module, enter))
             elif isinstance(event, ReadsHeads):
-                value = partial(run.before, place, event.norm)
+                value = partial(run.before, index, event.norm)
                 for module, parts in event.modules.items():
                     project = partial(_project, value, [part for part, _ in parts])
                     hooks.after(module, partial(put, module, project))
@@ -213,13 +213,13 @@ def _fresh_for_zeros(modules: Sequence[nn.Module]) -> Iterator[None]:
         for parameter in module.parameters()
         if parameter.ndim > 1 and parameter.is_floating_point() and not parameter.is_meta
     }
-    kept = [(matrix, matrix.clone()) for matrix in matrices.values() if not matrix.all()]
+    originals = [(matrix, matrix.clone()) for matrix in matrices.values() if not matrix.all()]
     generator = torch.Generator().manual_seed(0)
     try:
-        for matrix, before in kept:
+        for matrix, before in originals:
             fresh = torch.randn(matrix.shape, generator=generator) * matrix.numel() ** -0.25
             matrix.copy_(torch.where(before == 0, fresh.to(before), before))
         yield
     finally:
-        for matrix, before in kept:
+        for matrix, before in originals:
             matrix.copy_(before)

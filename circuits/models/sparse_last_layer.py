@@ -37,8 +37,8 @@ def sparse_last_layer(
     Yields:
         Nothing; on exit the modules run as before.
     """
-    given = (batch, example_index, position)
-    with replaced_forwards({one: partial(_at, one.forward, *given) for one in modules}):
+    reads = (batch, example_index, position)
+    with replaced_forwards({module: partial(_at, module.forward, *reads) for module in modules}):
         yield
 
 
@@ -50,7 +50,7 @@ def _at(
     x: Tensor,
 ) -> Tensor:
     flat = x.flatten(0, -2)
-    places = (example_index * (len(flat) // batch) + position).to(flat.device)
-    some = forward(flat[places])
-    whole = some.new_zeros(len(flat), some.shape[-1])
-    return whole.index_copy_(0, places, some).view(*x.shape[:-1], -1)
+    rows = (example_index * (len(flat) // batch) + position).to(flat.device)
+    some = forward(flat[rows])
+    output = some.new_zeros(len(flat), some.shape[-1])
+    return output.index_copy_(0, rows, some).view(*x.shape[:-1], -1)

@@ -7,5 +7,5 @@ from collections.abc import Sequence
 
 def token_ids(*given: int | Sequence[int] | None) -> set[int]:
     """All ids that are given: `eos_token_id` is a list for Llama 3 Instruct and Gemma 3."""
-    several = [[one] if one is None or isinstance(one, int) else one for one in given]
+    several = [[ids] if ids is None or isinstance(ids, int) else ids for ids in given]
     return {token for tokens in several for token in tokens if token is not None}

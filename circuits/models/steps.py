@@ -21,8 +21,8 @@ def training_step(name: str) -> int | None:
     last = Path(name).name
     if last.lower() == "base":
         return 0
-    found = _STEP.search(last)
-    return int(found[1]) if found else None
+    match = _STEP.search(last)
+    return int(match[1]) if match else None
 
 
 def training_steps(names: Sequence[str]) -> list[int] | None:
@@ -31,10 +31,10 @@ def training_steps(names: Sequence[str]) -> list[int] | None:
     A first name without a step, "gpt2" before "step-100" and "step-200", is the base, unless it
     speaks of training ("final", "my-tuned-gpt2"). Elsewhere such a name might stand for any step.
     """
-    found = [training_step(name) for name in names]
-    if found[1:] and found[0] is None and not _LATE.search(Path(names[0]).name):
-        found[0] = 0
-    steps = [step for step in found if step is not None]
+    parsed_steps = [training_step(name) for name in names]
+    if parsed_steps[1:] and parsed_steps[0] is None and not _LATE.search(Path(names[0]).name):
+        parsed_steps[0] = 0
+    steps = [step for step in parsed_steps if step is not None]
     return steps if len(set(steps)) == len(names) else None
 
 
@@ -43,9 +43,9 @@ def by_step(names: Sequence[str]) -> list[int]:
 
     "final" or "last" stands behind them all, wherever a shell's `*` put it.
     """
-    end = [place for place, name in enumerate(names) if Path(name).name.lower() in _END]
-    places = [place for place in range(len(names)) if place not in end]
-    steps = training_steps([names[place] for place in places])
+    end = [index for index, name in enumerate(names) if Path(name).name.lower() in _END]
+    indices = [index for index in range(len(names)) if index not in end]
+    steps = training_steps([names[index] for index in indices])
     if steps is None or len(end) > 1:
         return list(range(len(names)))
-    return [place for _, place in sorted(zip(steps, places, strict=True))] + end
+    return [index for _, index in sorted(zip(steps, indices, strict=True))] + end

@@ -53,8 +53,8 @@ class SourceActivations:
         Args:
             hooks: of the run.
         """
-        for place, stream in enumerate(self.view.streams):
-            hooks.before(stream.entry, partial(self._enter, place))
+        for stream_index, stream in enumerate(self.view.streams):
+            hooks.before(stream.entry, partial(self._enter, stream_index))
             for event in stream.events:
                 if isinstance(event, WritesHeads):
                     attention = event.attention
@@ -63,9 +63,9 @@ class SourceActivations:
                         share = partial(self._share, event.index, attention.post)
                         hooks.before(attention.post.module, share)
                 elif isinstance(event, WritesMLP):
-                    hooks.after(event.mlp.output, partial(self._mlp, place, event.index))
+                    hooks.after(event.mlp.output, partial(self._mlp, stream_index, event.index))
                 elif isinstance(event, Rescales):
-                    scale = partial(self._scale, (place, event.index), event.norm)
+                    scale = partial(self._scale, (stream_index, event.index), event.norm)
                     hooks.before(event.norm.module, scale)
 
     def record_neurons(self, hooks: Hooks) -> None:
@@ -80,8 +80,8 @@ class SourceActivations:
     def _neurons(self, index: int, x: Tensor) -> None:
         self.hidden[index] = self._seen(x)
 
-    def _enter(self, place: int, x: Tensor) -> None:
-        self.inputs[place] = self._seen(x)
+    def _enter(self, stream_index: int, x: Tensor) -> None:
+        self.inputs[stream_index] = self._seen(x)
 
     def _heads(self, index: int, x: Tensor) -> None:
         self.z[index] = self._seen(x).view(*x.shape[:2], self.view.layout.n_heads, -1)
@@ -89,8 +89,8 @@ class SourceActivations:
     def _share(self, index: int, norm: Norm, x: Tensor) -> None:
         self.z[index] = (self.z[index] * norm.inverse(self._seen(x))[..., None]).to(x.dtype)
 
-    def _mlp(self, place: int, index: int, x: Tensor) -> None:
-        self.mlp[index] = self._seen(x).view(self.inputs[place].shape)
+    def _mlp(self, stream_index: int, index: int, x: Tensor) -> None:
+        self.mlp[index] = self._seen(x).view(self.inputs[stream_index].shape)
 
     def _scale(self, key: tuple[int, int], norm: Norm, x: Tensor) -> None:
         self.sigmas[key] = norm.sigma(self._seen(x))
@@ -109,13 +109,13 @@ class SourceActivations:
             This object.
         """
         assert self.view.linear
-        for mine, theirs in (
+        for tensors, other_tensors in (
             (self.inputs, other.inputs),
             (self.z, other.z),
             (self.mlp, other.mlp),
         ):
-            for key in mine:
-                mine[key] = mine[key] - theirs.pop(key)
+            for key in tensors:
+                tensors[key] = tensors[key] - other_tensors.pop(key)
         return self
 
     def output(self, row: int) -> Float[Tensor, "batch pos d_model"]:
@@ -142,9 +142,9 @@ class SourceActivations:
             A head's z and its part of the output matrix; of any other source its output, and None.
         """
         assert self.view.linear
-        for place, stream in enumerate(self.view.streams):
+        for stream_index, stream in enumerate(self.view.streams):
             if row == stream.rows.start:
-                return self.inputs[place], None
+                return self.inputs[stream_index], None
         for index, mlp in enumerate(self.view.mlps):
             if row == mlp.place.row:
                 return self.mlp[index], None

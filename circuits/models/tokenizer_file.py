@@ -49,18 +49,20 @@ def as_file_says(
     rebuilt = isinstance(tokenizer, plain) and type(tokenizer) is not plain
     if not (rebuilt and _file(name, revision)):
         return tokenizer
-    told: PreTrainedTokenizerBase = plain.from_pretrained(str(name), revision=revision or "main")
+    from_file: PreTrainedTokenizerBase = plain.from_pretrained(
+        str(name), revision=revision or "main"
+    )
     for text in _PROBES:
-        found, right = (
-            one(text, add_special_tokens=False)["input_ids"] for one in (tokenizer, told)
+        token_ids, right = (
+            cutter(text, add_special_tokens=False)["input_ids"] for cutter in (tokenizer, from_file)
         )
-        if found != right:
+        if token_ids != right:
             say(
                 f"{name}: transformers {transformers.__version__} reads its tokenizer as "
-                f"{type(tokenizer).__name__}, which cuts {text!r} into {_shown(found)}; "
+                f"{type(tokenizer).__name__}, which cuts {text!r} into {_shown(token_ids)}; "
                 f"its {_FILE} cuts it into {_shown(right)}, and that is what is taken"
             )
-            return told
+            return from_file
     return tokenizer
 
 

@@ -141,9 +141,12 @@ class ReadsHeads:
         return {
             module: dict(
                 sorted(
-                    ((one.offset + head * one.stride) // one.d_head, columns.start + head)
-                    for one, columns in parts
-                    for head in range(one.n_heads)
+                    (
+                        (projection.offset + head * projection.stride) // projection.d_head,
+                        columns.start + head,
+                    )
+                    for projection, columns in parts
+                    for head in range(projection.n_heads)
                 )
             )
             for module, parts in self.modules.items()
@@ -154,14 +157,14 @@ class ReadsHeads:
         """`modules`, where projections whose heads lie one behind the other are one."""
         groups: dict[nn.Module, list[tuple[Projection, slice]]] = {}
         for module, parts in self.modules.items():
-            found = groups[module] = parts[:1]
+            group = groups[module] = parts[:1]
             for part, columns in parts[1:]:
-                last, before = found[-1]
+                last, before = group[-1]
                 if last.leads_to(part):
                     both = replace(last, n_heads=last.n_heads + part.n_heads)
-                    found[-1] = (both, slice(before.start, columns.stop))
+                    group[-1] = (both, slice(before.start, columns.stop))
                 else:
-                    found.append((part, columns))
+                    group.append((part, columns))
         return groups
 
 

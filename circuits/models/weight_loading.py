@@ -81,16 +81,16 @@ class WeightLoading:
     def _placed(self) -> dict[str, object]:
         if self.device_map is None:
             return {}
-        given: dict[str, object] = {
+        arguments: dict[str, object] = {
             "device_map": self.device_map if self.device_map == "auto" else {**self.device_map},
             "offload_folder": self.offload_folder,
         }
         if self.max_memory is not None:
-            given["max_memory"] = {
+            arguments["max_memory"] = {
                 int(name) if name.isdecimal() else name: size
                 for name, size in self.max_memory.items()
             }
-        return given
+        return arguments
 
     def require_one_place(self, source: object, device: object) -> None:
         """Refuse a device beside a device map, and a map of what is merged on one device.

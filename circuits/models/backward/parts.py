@@ -55,14 +55,14 @@ class NonlinearParts:
         """
         run = _Run(model)
         norms, odd_norms = _described(run.norms)
-        found = [run.activations.get(mlp, []) for mlp in model.view.mlps]
+        activations = [run.activations.get(mlp, []) for mlp in model.view.mlps]
         return cls(
             norms,
-            tuple(dict.fromkeys(module for modules in found for module in modules)),
+            tuple(dict.fromkeys(module for modules in activations for module in modules)),
             tuple(mlp for mlp in model.view.mlps if mlp in run.gated),
             odd_norms,
             run.odd_mlps(),
-            _no_ratio([module for modules in found for module in modules]),
+            _no_ratio([module for modules in activations for module in modules]),
             run.odd_softmax(),
         )
 
@@ -76,7 +76,7 @@ class _Run:
         self.norms: list[nn.Module] = []
         self.activations: dict[MLP, list[nn.Module]] = {}
         self.gated: set[MLP] = set()
-        self.weights = {one.module: WeightsSeen() for one in self.view.attentions}
+        self.weights = {attention.module: WeightsSeen() for attention in self.view.attentions}
         self._odd: list[str] = []
         self._since: list[tuple[nn.Module, Tensor]] = []
         hooks = Hooks()
@@ -152,13 +152,13 @@ def _counted(
 
 
 def _described(modules: list[nn.Module]) -> tuple[tuple[Norm, ...], str]:
-    found = []
+    norms = []
     for module in dict.fromkeys(modules):
         try:
-            found.append(Norm.of(module))
+            norms.append(Norm.of(module))
         except UnsupportedError as error:
             return (), f"its norms cannot be frozen ({error})"
-    return tuple(found), ""
+    return tuple(norms), ""
 
 
 def _no_ratio(activations: list[nn.Module]) -> str:

@@ -44,22 +44,24 @@ def share_ports(hooks: Hooks, attention: Attention, shares: Mapping[str, float])
         shares: by port, "q", "k", "v"; 1 where one is left out.
     """
     by_module: dict[nn.Module, dict[str, float]] = {}
-    for one in attention.projections:
-        by_module.setdefault(one.module, {})[one.port] = shares.get(one.port, 1.0)
-    for module, found in by_module.items():
-        if len(found) == 1:
-            (share,) = found.values()
+    for projection in attention.projections:
+        by_module.setdefault(projection.module, {})[projection.port] = shares.get(
+            projection.port, 1.0
+        )
+    for module, port_shares in by_module.items():
+        if len(port_shares) == 1:
+            (share,) = port_shares.values()
             edit = partial(_Share.apply, share)
         else:
-            edit = partial(_share_features, attention, found)
+            edit = partial(_share_features, attention, port_shares)
         hooks.after(module, edit, in_graph=True)
 
 
 def _share_features(attention: Attention, shares: Mapping[str, float], output: Tensor) -> Tensor:
     of_features = torch.ones_like(output[0, :1])
-    for one in attention.projections:
-        if one.port in shares:
-            one.heads(of_features).fill_(shares[one.port])
+    for projection in attention.projections:
+        if projection.port in shares:
+            projection.heads(of_features).fill_(shares[projection.port])
     shared: Callable[..., Tensor] = _Share.apply
     return shared(of_features[0], output)
 

@@ -97,10 +97,10 @@ class BackwardRules:
             for mlp in parts.gated:
                 share_gates(first, mlp.hidden, self.gate_share)
         shares = {"q": self.score_share, "k": self.score_share, "v": self.value_share}
-        given = {port: share for port, share in shares.items() if share is not None}
+        port_shares = {port: share for port, share in shares.items() if share is not None}
         for attention in view.attentions:
-            if given:
-                share_ports(hooks, attention, given)
+            if port_shares:
+                share_ports(hooks, attention, port_shares)
             if self.temperature is not None:
                 forwards[attention.module] = tempered(attention.module, self.temperature)
         with replaced_forwards(forwards), first:

@@ -82,12 +82,12 @@ class _Softer(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> object:
-        given = kwargs or {}
+        keywords = kwargs or {}
         if func is scaled_dot_product_attention:
-            return _attention(self.temperature, *args, **given)
+            return _attention(self.temperature, *args, **keywords)
         if func in _SOFTMAX:
-            return _softmax(self.temperature, func, *args, **given)
-        return func(*args, **given)
+            return _softmax(self.temperature, func, *args, **keywords)
+        return func(*args, **keywords)
 
 
 def _softmax(

@@ -96,10 +96,12 @@ def _tied(file: GGUF) -> bool:
     if "output.weight" not in file.tensors:
         return True
     ends = [file.tensors[f"{name}.weight"] for name in ("token_embd", "output")]
-    if len({(place.kind, place.shape) for place in ends}) > 1:
+    if len({(entry.kind, entry.shape) for entry in ends}) > 1:
         return False
-    one, other = (np.memmap(file.path, np.uint8, "r", place.start, (place.size,)) for place in ends)
-    return bool(np.array_equal(one, other))
+    embedding, unembedding = (
+        np.memmap(file.path, np.uint8, "r", entry.start, (entry.size,)) for entry in ends
+    )
+    return bool(np.array_equal(embedding, unembedding))
 
 
 def _value(file: GGUF, key: str) -> object:
@@ -116,19 +118,19 @@ def _value(file: GGUF, key: str) -> object:
 
 
 def _rows(file: GGUF, name: str) -> int:
-    place = file.tensors.get(name)
-    if place is None:
+    entry = file.tensors.get(name)
+    if entry is None:
         raise CircuitsError(f"{file.path}: tensor {name} is missing; is it a whole model?")
-    return place.shape[0]
+    return entry.shape[0]
 
 
 def _refuse_unknown(file: GGUF) -> None:
     prefix = f"{file.architecture}."
     for key, value in file.metadata.items():
         name = key.removeprefix(prefix)
-        known = name in _FIELDS or name in _READ_ELSEWHERE or _of_rope(file, name)
-        known = known and file.architecture in _OWN.get(name, (file.architecture,))
-        if key.startswith(prefix) and not known and value not in (0, "", "none"):
+        is_known = name in _FIELDS or name in _READ_ELSEWHERE or _of_rope(file, name)
+        is_known = is_known and file.architecture in _OWN.get(name, (file.architecture,))
+        if key.startswith(prefix) and not is_known and value not in (0, "", "none"):
             raise CircuitsError(
                 f"{file.path}: {key} = {value!r} is not known here, and may change what the model "
                 "computes"
@@ -153,38 +155,40 @@ def _special_ids(file: GGUF) -> dict[str, object]:
 def _of_architecture(file: GGUF, settings: dict[str, object]) -> dict[str, object]:
     """What architectures have to themselves. Changes `settings` where names differ."""
     kind = file.architecture
-    made: dict[str, object] = {}
+    own_settings: dict[str, object] = {}
     for key, kinds in _OWN.items():  # told as 0 or none elsewhere
         if kind not in kinds and key in _FIELDS:
             settings.pop(_FIELDS[key], None)
     if kind == "gpt2":
-        made["layer_norm_epsilon"] = settings.pop("layer_norm_eps")
-        made["n_inner"] = settings.pop("intermediate_size", None)
+        own_settings["layer_norm_epsilon"] = settings.pop("layer_norm_eps")
+        own_settings["n_inner"] = settings.pop("intermediate_size", None)
         _refuse_grouped(file, settings)
-        return made
+        return own_settings
     heads = _whole(file, settings, "num_attention_heads")
-    made["head_dim"] = head = _head_dim(file, heads)
+    own_settings["head_dim"] = head = _head_dim(file, heads)
     if kind == "gptneox":
         _refuse_grouped(file, settings)
-        del made["head_dim"]
-        made["attention_bias"] = "blk.0.attn_qkv.bias" in file.tensors
+        del own_settings["head_dim"]
+        own_settings["attention_bias"] = "blk.0.attn_qkv.bias" in file.tensors
     else:
         settings.setdefault("num_key_value_heads", heads)
     if kind in ("llama", "qwen3"):
-        made["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
+        own_settings["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
     if kind == "llama":
-        made["mlp_bias"] = "blk.0.ffn_up.bias" in file.tensors
+        own_settings["mlp_bias"] = "blk.0.ffn_up.bias" in file.tensors
     if kind in _CAPPED:
-        whole = settings["num_hidden_layers"] == _GEMMA_27B[kind]
-        made["query_pre_attn_scalar"] = (
-            _whole(file, settings, "hidden_size") // heads if whole else head
+        is_27b = settings["num_hidden_layers"] == _GEMMA_27B[kind]
+        own_settings["query_pre_attn_scalar"] = (
+            _whole(file, settings, "hidden_size") // heads if is_27b else head
         )
-    made["rope_parameters"] = rope_parameters(file, head)
+    own_settings["rope_parameters"] = rope_parameters(file, head)
     if kind == "phi3" and (original := file.get("rope.scaling.original_context_length")):
-        made["original_max_position_embeddings"] = original
+        own_settings["original_max_position_embeddings"] = original
     if kind == "gemma3":
-        made["layer_types"] = _layer_types(file, _whole(file, settings, "num_hidden_layers"))
-    return made
+        own_settings["layer_types"] = _layer_types(
+            file, _whole(file, settings, "num_hidden_layers")
+        )
+    return own_settings
 
 
 def _whole(file: GGUF, settings: Mapping[str, object], name: str) -> int:
@@ -206,7 +210,7 @@ def _layer_types(file: GGUF, layers: int) -> list[str]:
             f"{file.path}: {file.architecture}.attention.sliding_window_pattern has "
             f"{len(windowed)} entries for {layers} layers"
         )
-    return ["sliding_attention" if one else "full_attention" for one in windowed]
+    return ["sliding_attention" if is_windowed else "full_attention" for is_windowed in windowed]
 
 
 def _head_dim(file: GGUF, heads: int) -> int:

@@ -75,18 +75,18 @@ class GGUF:
 
     def tensor(self, name: str) -> npt.NDArray[np.float32]:
         """A tensor's values, out of its quantisation."""
-        gguf, place = package(), self.tensors[name]
-        raw = np.memmap(self.path, np.uint8, "r", place.start, (place.size,))
-        kind = gguf.GGMLQuantizationType(place.kind)
+        gguf, entry = package(), self.tensors[name]
+        raw = np.memmap(self.path, np.uint8, "r", entry.start, (entry.size,))
+        kind = gguf.GGMLQuantizationType(entry.kind)
         _, size = gguf.GGML_QUANT_SIZES[kind]
         try:
-            values = gguf.dequantize(raw.reshape(-1, size * _together(place.size // size)), kind)
+            values = gguf.dequantize(raw.reshape(-1, size * _together(entry.size // size)), kind)
         except NotImplementedError as error:
             raise CircuitsError(
                 f"{self.path}: tensor {name} is quantised as {kind.name}, which the installed "
                 "package gguf cannot turn into numbers; take another quantisation of the model"
             ) from error
-        values = np.asarray(values, np.float32).reshape(place.shape)
+        values = np.asarray(values, np.float32).reshape(entry.shape)
         return values if values.flags.writeable else values.copy()  # not the mapped file itself
 
     def get(self, key: str, default: object = None) -> object:
@@ -128,8 +128,8 @@ class GGUF:
             return named.removeprefix("MOSTLY_").removeprefix("ALL_")
         except (KeyError, ValueError):
             numbers: Counter[int] = Counter()
-            for place in self.tensors.values():
-                numbers[place.kind] += prod(place.shape)
+            for entry in self.tensors.values():
+                numbers[entry.kind] += prod(entry.shape)
             return str(gguf.GGMLQuantizationType(numbers.most_common(1)[0][0]).name)
 
     @property
@@ -222,14 +222,14 @@ class _Header:
                     f"{self.path}: tensor {name} of shape {list(shape)} is no whole number of "
                     f"blocks of {block}"
                 )
-            place = Stored(shape, kind, start + offset, prod(shape) // block * size)
-            if place.start + place.size > len(self.content):
+            entry = Stored(shape, kind, start + offset, prod(shape) // block * size)
+            if entry.start + entry.size > len(self.content):
                 raise CircuitsError(
                     f"{self.path}: truncated: tensor {name} ends at byte "
-                    f"{place.start + place.size:,}, the file at {len(self.content):,}; "
+                    f"{entry.start + entry.size:,}, the file at {len(self.content):,}; "
                     "download or copy it again"
                 )
-            yield name, place
+            yield name, entry
 
     def refuse_parts(self, metadata: Mapping[str, object]) -> None:
         parts = metadata.get("split.count", 0)
@@ -240,24 +240,24 @@ class _Header:
             )
 
     def whole(self, kind: str) -> int:
-        (found,) = self.numbers(kind, 1)
-        assert isinstance(found, int)
-        return found
+        (number,) = self.numbers(kind, 1)
+        assert isinstance(number, int)
+        return number
 
     def numbers(self, kind: str, count: int) -> tuple[int | float, ...]:
         form = f"<{count}{kind}"
         self.need(struct.calcsize(form) if count < len(self.content) else count)
-        found = struct.unpack_from(form, self.content, self.at)
+        numbers = struct.unpack_from(form, self.content, self.at)
         self.at += struct.calcsize(form)
-        return found
+        return numbers
 
     def text(self) -> str:
         length = self.whole("Q")
         self.need(length)
-        found = self.content[self.at : self.at + length]
+        raw = self.content[self.at : self.at + length]
         self.at += length
         try:
-            return found.decode("utf-8")
+            return raw.decode("utf-8")
         except UnicodeDecodeError as error:
             raise CircuitsError(
                 f"{self.path}: damaged: text at byte {self.at - length:,} is not UTF-8"

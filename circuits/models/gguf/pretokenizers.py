@@ -55,7 +55,7 @@ class Rule:
 
     def pre_tokenizer(self) -> pre_tokenizers.PreTokenizer:
         """Cuts a text, and writes its bytes as GPT-2's letters."""
-        cuts = [pre_tokenizers.Split(Regex(one), "isolated") for one in self.patterns]
+        cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in self.patterns]
         letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         return pre_tokenizers.Sequence([*cuts, letters])
 

@@ -88,14 +88,14 @@ def _scaling(file: GGUF, base: float, turned: int) -> dict[str, object]:
         return {"rope_type": "linear", "factor": float(factor)}
     original = file.get("rope.scaling.original_context_length")
     if kind == "yarn" and factor and original:
-        found: dict[str, object] = {"rope_type": "yarn", "factor": float(factor)}
-        found["original_max_position_embeddings"] = original
+        scaling: dict[str, object] = {"rope_type": "yarn", "factor": float(factor)}
+        scaling["original_max_position_embeddings"] = original
         for name in ("beta_fast", "beta_slow"):
             if (value := file.number(f"rope.scaling.yarn_{name}", None)) is not None:
-                found[name] = float(value)
+                scaling[name] = float(value)
         if (attention := file.number("rope.scaling.attn_factor", 1.0)) != 1.0:
-            found["attention_factor"] = float(attention) * (0.1 * math.log(factor) + 1.0)
-        return found
+            scaling["attention_factor"] = float(attention) * (0.1 * math.log(factor) + 1.0)
+        return scaling
     raise CircuitsError(
         f"{file.path}: rotary embeddings scaled by {kind!r} (factor {factor}) are not read"
     )
@@ -104,15 +104,15 @@ def _scaling(file: GGUF, base: float, turned: int) -> dict[str, object]:
 def _longrope(file: GGUF) -> dict[str, object]:
     n_ctx = file.get("context_length")
     original = file.get("rope.scaling.original_context_length", n_ctx)
-    found = {
+    scaling = {
         "rope_type": "longrope",
         "original_max_position_embeddings": original,
         "long_factor": file.tensor("rope_factors_long.weight").tolist(),
         "short_factor": file.tensor("rope_factors_short.weight").tolist(),
     }
     if (attention := file.number("rope.scaling.attn_factor", None)) is not None:
-        found["attention_factor"] = float(attention)
-    return found
+        scaling["attention_factor"] = float(attention)
+    return scaling
 
 
 def _llama3(file: GGUF, base: float, turned: int) -> dict[str, object]:

@@ -57,11 +57,11 @@ def gguf_of(source: str | Path) -> Path | None:
     A folder with weights of its own is read as that. Raises CircuitsError for a package that is not
     installed or damaged, and for a folder with several GGUF files.
     """
-    place = Path(source).expanduser()
-    if place.is_file():
-        return place if place.suffix == ".gguf" else None
-    if place.is_dir():
-        return _in_folder(place)
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path if path.suffix == ".gguf" else None
+    if path.is_dir():
+        return _in_folder(path)
     packaged = PACKAGED.get(str(source))
     return None if packaged is None else _packaged(str(source), packaged)
 
@@ -85,17 +85,17 @@ def _sha256(path: Path, *_: int) -> str:
 
 
 def _in_folder(folder: Path) -> Path | None:
-    found = sorted(folder.glob("*.gguf"))
-    if not found or (folder / "adapter_config.json").is_file():
+    files = sorted(folder.glob("*.gguf"))
+    if not files or (folder / "adapter_config.json").is_file():
         return None
     if any(next(folder.glob(pattern), None) for pattern in _WEIGHTS):
         return None
-    if len(found) > 1:
+    if len(files) > 1:
         raise CircuitsError(
-            f"{folder}: holds {len(found)} GGUF files ({', '.join(one.name for one in found[:3])}"
-            f"{', ...' if len(found) > 3 else ''}); give one of them"
+            f"{folder}: holds {len(files)} GGUF files ({', '.join(file.name for file in files[:3])}"
+            f"{', ...' if len(files) > 3 else ''}); give one of them"
         )
-    return found[0]
+    return files[0]
 
 
 def _packaged(name: str, packaged: Packaged) -> Path:
@@ -118,10 +118,10 @@ def _packaged(name: str, packaged: Packaged) -> Path:
 
 def _join(name: str, parts: Sequence[Path], target: Path, packaged: Packaged) -> None:
     with atomic_path(target) as temporary:
-        with temporary.open("wb") as whole:
+        with temporary.open("wb") as output:
             for part in parts:
                 with part.open("rb") as piece:
-                    shutil.copyfileobj(piece, whole, 1 << 20)
+                    shutil.copyfileobj(piece, output, 1 << 20)
         if fingerprint(temporary) != packaged.sha256:
             raise CircuitsError(
                 f"{name}: its parts do not make the file that they should (sha256 "
@@ -137,10 +137,10 @@ def _file_of(name: str, package: str, packaged: Packaged) -> Path:
             f"{name}: its package {package.replace('_', '-')} is not installed; {packaged.install}"
         )
     folder = Path(next(iter(spec.submodule_search_locations)))
-    found = sorted(folder.glob(packaged.files))
-    if len(found) != 1:
+    files = sorted(folder.glob(packaged.files))
+    if len(files) != 1:
         raise CircuitsError(
             f"{name}: the installed package {package.replace('_', '-')} does not hold the model; "
             f"{packaged.install} --force-reinstall"
         )
-    return found[0]
+    return files[0]

@@ -46,23 +46,23 @@ def load_tokenizer(file: GGUF) -> PreTrainedTokenizerFast:
             else f"{file.path}: a tokenizer of kind {kind!r} is not read; known: gpt2 (byte-level "
             "BPE), llama (SentencePiece)"
         )
-    tokenizer.add_tokens([words.added(place) for place in words.of_type(_USER_DEFINED)])
+    tokenizer.add_tokens([words.added(token_id) for token_id in words.of_type(_USER_DEFINED)])
     tokenizer.add_special_tokens(
-        [words.added(place) for place in words.of_type(_CONTROL, _UNKNOWN)]
+        [words.added(token_id) for token_id in words.of_type(_CONTROL, _UNKNOWN)]
     )
     _frame(tokenizer, words, adds_bos)
-    made = PreTrainedTokenizerFast(
+    fast_tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         clean_up_tokenization_spaces=False,
         model_max_length=file.get("context_length", int(1e30)),
         **{
-            f"{role}_token": words.tokens[place]
+            f"{role}_token": words.tokens[special_id]
             for role in _ROLES
-            if (place := words.role(role)) is not None
+            if (special_id := words.role(role)) is not None
         },
     )
-    made.chat_template = _chat_template(file)
-    return made
+    fast_tokenizer.chat_template = _chat_template(file)
+    return fast_tokenizer
 
 
 T = TypeVar("T")
@@ -75,10 +75,14 @@ class _Words:
         self.file = file
         self.tokens: list[str] = self.entries("tokens", str)
         self.types: list[int] = self.entries("token_type", int, [_NORMAL] * len(self.tokens))
-        self.tokens = [token or f"[EMPTY_{place}]" for place, token in enumerate(self.tokens)]
-        self.places = {token: place for place, token in enumerate(self.tokens)}
+        self.tokens = [token or f"[EMPTY_{token_id}]" for token_id, token in enumerate(self.tokens)]
+        self.places = {token: token_id for token_id, token in enumerate(self.tokens)}
         if len(self.places) != len(self.tokens):
-            twice = [one for at, one in enumerate(self.tokens) if self.places[one] != at]
+            twice = [
+                token
+                for token_id, token in enumerate(self.tokens)
+                if self.places[token] != token_id
+            ]
             raise CircuitsError(
                 f"{file.path}: tokens stand twice in the vocabulary: {abbreviated(twice)}"
             )
@@ -87,16 +91,16 @@ class _Words:
         return self.file.metadata.get(f"tokenizer.ggml.{key}", default)
 
     def entries(self, key: str, kind: type[T], default: list[T] | None = None) -> list[T]:
-        found = self.get(key, default)
-        if not isinstance(found, list):
+        values = self.get(key, default)
+        if not isinstance(values, list):
             raise CircuitsError(f"{self.file.path}: its tokenizer has no {key}")
-        if key != "tokens" and key != "merges" and len(found) != len(self.tokens):
+        if key != "tokens" and key != "merges" and len(values) != len(self.tokens):
             raise CircuitsError(
-                f"{self.file.path}: its tokenizer has {len(self.tokens)} tokens and {len(found)} "
+                f"{self.file.path}: its tokenizer has {len(self.tokens)} tokens and {len(values)} "
                 f"entries in {key}"
             )
-        entries = [one for one in found if isinstance(one, kind)]
-        if len(entries) != len(found):
+        entries = [value for value in values if isinstance(value, kind)]
+        if len(entries) != len(values):
             raise CircuitsError(
                 f"{self.file.path}: {key} of its tokenizer are not all of type {kind.__name__}"
             )
@@ -104,13 +108,13 @@ class _Words:
 
     def role(self, role: str) -> int | None:
         """The id of the begin token, say, if there is one in the vocabulary."""
-        place = self.get(f"{_ROLES[role]}_token_id")
-        if place is None and self.get("model") == "llama":
-            place = _SENTENCEPIECE_IDS.get(role)
-        return place if isinstance(place, int) and 0 <= place < len(self.tokens) else None
+        token_id = self.get(f"{_ROLES[role]}_token_id")
+        if token_id is None and self.get("model") == "llama":
+            token_id = _SENTENCEPIECE_IDS.get(role)
+        return token_id if isinstance(token_id, int) and 0 <= token_id < len(self.tokens) else None
 
     def of_type(self, *types: int) -> list[int]:
-        return [place for place, one in enumerate(self.types) if one in types]
+        return [token_id for token_id, token_type in enumerate(self.types) if token_type in types]
 
     def added(self, place: int) -> AddedToken:
         """Found in the text as it is written, before anything else is."""
@@ -177,14 +181,18 @@ def _merges(words: _Words) -> list[tuple[str, str]]:
     """Pairs of pieces by the score of what they make, as SentencePiece joins them."""
     scores = words.entries("scores", float)
     normal = words.of_type(_NORMAL)
-    places = {words.tokens[place]: place for place in normal}
-    found: list[tuple[str, str]] = []
-    for place in sorted(normal, key=scores.__getitem__, reverse=True):
-        piece = words.tokens[place]
+    ids = {words.tokens[normal_id]: normal_id for normal_id in normal}
+    merges: list[tuple[str, str]] = []
+    for token_id in sorted(normal, key=scores.__getitem__, reverse=True):
+        piece = words.tokens[token_id]
         pairs = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
-        made = [pair for pair in pairs if pair[1] in places and pair[0] in places]
-        found += made if len(made) < 2 else sorted(made, key=lambda pair: places[pair[0]])
-    return found
+        valid_pairs = [pair for pair in pairs if pair[1] in ids and pair[0] in ids]
+        merges += (
+            valid_pairs
+            if len(valid_pairs) < 2
+            else sorted(valid_pairs, key=lambda pair: ids[pair[0]])
+        )
+    return merges
 
 
 def _frame(tokenizer: Tokenizer, words: _Words, adds_bos: bool) -> None:
@@ -194,12 +202,12 @@ def _frame(tokenizer: Tokenizer, words: _Words, adds_bos: bool) -> None:
     for role, into, default in (("bos", before, adds_bos), ("eos", behind, False)):
         if not words.get(f"add_{role}_token", default):
             continue
-        place = words.role(role)
-        if place is None:
+        token_id = words.role(role)
+        if token_id is None:
             raise CircuitsError(
                 f"{words.file.path}: its tokenizer adds a {role} token and does not name one"
             )
-        into.append((words.tokens[place], place))
+        into.append((words.tokens[token_id], token_id))
     if before or behind:
         single = [*(name for name, _ in before), "$A", *(name for name, _ in behind)]
         second = [
@@ -214,7 +222,7 @@ def _frame(tokenizer: Tokenizer, words: _Words, adds_bos: bool) -> None:
 
 def _chat_template(file: GGUF) -> object:
     """One template, or several by name."""
-    one = file.metadata.get("tokenizer.chat_template")
+    default = file.metadata.get("tokenizer.chat_template")
     prefix = "tokenizer.chat_template."
     named = {
         key.removeprefix(prefix): value
@@ -222,5 +230,5 @@ def _chat_template(file: GGUF) -> object:
         if key.startswith(prefix)
     }
     if not named:
-        return one
-    return {**({"default": one} if one else {}), **named}
+        return default
+    return {**({"default": default} if default else {}), **named}

@@ -42,7 +42,7 @@ def load_weights(
     kind: type[PreTrainedModel] = getattr(transformers, architecture.model_class)
     load: Callable[..., object] = kind.from_pretrained
     try:
-        found = load(
+        model_and_info = load(
             None,
             config=config,
             state_dict=state,
@@ -55,9 +55,9 @@ def load_weights(
         raise CircuitsError(
             f"{file.path}: the file cannot be loaded ({first_sentence(error)})"
         ) from error
-    assert isinstance(found, tuple)
-    model: PreTrainedModel = found[0]
-    loaded: LoadingInfo = found[1]
+    assert isinstance(model_and_info, tuple)
+    model: PreTrainedModel = model_and_info[0]
+    loaded: LoadingInfo = model_and_info[1]
     for what, names in (
         ("missing", loaded["missing_keys"]),
         ("of another shape", [str(name) for name, *_ in loaded["mismatched_keys"]]),
