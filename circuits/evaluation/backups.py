@@ -125,9 +125,11 @@ def backups(
             f"backups are looked for by gradients, and {judge.name} has none; name another metric"
         )
     search, report = search_and_report(pairs, config.n_pairs, "backups need")
-    whole = circuit.whole()
-    nodes = components_inside(whole, "node")
-    bench = _Bench(model, whole, nodes, knocked_out(circuit), judge.name, ablation, options, resume)
+    full_circuit = circuit.whole()
+    nodes = components_inside(full_circuit, "node")
+    bench = _Bench(
+        model, full_circuit, nodes, knocked_out(circuit), judge.name, ablation, options, resume
+    )
     names = bench.search(search, config)
     controls = bench.random(names)
     sets = [
@@ -141,8 +143,10 @@ def backups(
     )
     n = len(names)
     inside = {*circuit.nodes}
-    found = (Backup(name, name in inside, *figures[place::n]) for place, name in enumerate(names))
-    return Backups(rest, without, control, tuple(found), len(search))
+    backup_nodes = (
+        Backup(name, name in inside, *figures[index::n]) for index, name in enumerate(names)
+    )
+    return Backups(rest, without, control, tuple(backup_nodes), len(search))
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ class _Bench:
         return measure(
             self.model,
             pairs,
-            [replace(self.whole, mask=self._left(*one)) for one in sets],
+            [replace(self.whole, mask=self._left(*knockout)) for knockout in sets],
             metric=self.metric,
             ablation=self.ablation,
             options=self.options,
@@ -182,27 +186,27 @@ class _Bench:
     def search(self, pairs: PairSet, config: BackupsConfig) -> tuple[str, ...]:
         """One backup after the other, for as long as the cost of its removal grew."""
         at_first = self._costs(pairs, self.whole.mask)
-        found: tuple[str, ...] = ()
+        names: tuple[str, ...] = ()
         alone: dict[str, float] = {}
         for _ in range(config.n_steps):
-            left = self._left(True, found)
+            left = self._left(True, names)
             costs = self._costs(pairs, left)
             estimated = {
                 name: costs[name] - at_first[name]
                 for name, mask in self.nodes.items()
-                if name not in found and bool((mask & left).any())
+                if name not in names and bool((mask & left).any())
             }
             tried = sorted(estimated, key=lambda name: -estimated[name])[: config.n_candidates]
             if not tried:
                 break
             new = [name for name in tried if name not in alone]
-            sets = [(True, found), *((True, (*found, name)) for name in tried)]
+            sets = [(True, names), *((True, (*names, name)) for name in tried)]
             sets += [(False, (name,)) for name in new]
             f = faithfulness_from_means(self.measure(pairs, sets).columns.mean(dim=0)).tolist()
             alone |= {
-                name: 1 - kept for name, kept in zip(new, f[len(f) - len(new) :], strict=True)
+                name: 1 - value for name, value in zip(new, f[len(f) - len(new) :], strict=True)
             }
-            drops = {name: f[0] - f[place] for place, name in enumerate(tried, start=1)}
+            drops = {name: f[0] - f[index] for index, name in enumerate(tried, start=1)}
             growth = {
                 name: drop - alone[name]
                 for name, drop in drops.items()
@@ -211,8 +215,8 @@ class _Bench:
             best = max(growth, key=growth.__getitem__, default="")
             if not best or growth[best] < config.min_growth:
                 break
-            found = (*found, best)
-        return found
+            names = (*names, best)
+        return names
 
     def random(self, names: Sequence[str]) -> list[tuple[str, ...]]:
         """As many other nodes that something is left of, in the model's order, some times over."""
@@ -223,7 +227,7 @@ class _Bench:
         ]
         orders = (torch.randperm(len(others), generator=draw) for _ in range(_CONTROLS))
         return [
-            tuple(others[place] for place in order[: len(names)].sort().values.tolist())
+            tuple(others[index] for index in order[: len(names)].sort().values.tolist())
             for order in orders
         ]
 
@@ -250,14 +254,16 @@ class _Bench:
 
         def work(model: HookedModel, batch: PairBatch) -> Float[Tensor, "*gate"]:
             runner = GatedRunner(model, batch, stand_in)
-            _, found = runner.gradient(
+            _, gradient = runner.gradient(
                 gates, lambda logits: judge(logits, batch, runner.clean), units=units
             )
-            return found.cpu()
+            return gradient.cpu()
 
         total = torch.zeros_like(gates)
-        for _, found in over_batches(self.model, pairs, work, batch_size=self.options.batch_size):
-            total += found
+        for _, batch_gradient in over_batches(
+            self.model, pairs, work, batch_size=self.options.batch_size
+        ):
+            total += batch_gradient
         return total / len(pairs)
 
 

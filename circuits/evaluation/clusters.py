@@ -119,12 +119,12 @@ def _products(scores: AnyScores, n: int) -> Float[Tensor, "n n"]:
     """Inner products of the examples, block by block."""
     each = scores.per_example
     assert each is not None
-    kept = scores.mask.flatten() if isinstance(scores, EdgeScores) else None
+    edge_mask = scores.mask.flatten() if isinstance(scores, EdgeScores) else None
     total = torch.zeros(n, n, dtype=torch.float64)
     for part, values in mapped.columns(each):
         some = values[:n].double()
-        if kept is not None:
-            some = some * kept[part]
+        if edge_mask is not None:
+            some = some * edge_mask[part]
         total += some @ some.T
     return total
 
@@ -213,10 +213,10 @@ def _telling(
     means = torch.zeros(2, each[0].numel(), dtype=torch.float64)
     for part, values in mapped.columns(each):
         means[:, part] = weights @ values[:n].double()
-    places = nothing.candidates
-    apart = (means[0] - means[1]).abs()[places]
-    most = places[apart.argsort(descending=True, stable=True)[:_NAMED]].tolist()
+    candidates = nothing.candidates
+    apart = (means[0] - means[1]).abs()[candidates]
+    most = candidates[apart.argsort(descending=True, stable=True)[:_NAMED]].tolist()
     return tuple(
-        (nothing.candidate_name(place), float(means[0, place]), float(means[1, place]))
-        for place in most
+        (nothing.candidate_name(candidate), float(means[0, candidate]), float(means[1, candidate]))
+        for candidate in most
     )

@@ -159,8 +159,8 @@ class _Bench:
     ) -> Measured:
         """The whole model without each set, then each circuit without each set."""
         variants = [
-            replace(whole, mask=whole.mask & ~self._union(names))
-            for whole in (self.circuit.whole(), *circuits)
+            replace(circuit, mask=circuit.mask & ~self._union(names))
+            for circuit in (self.circuit.whole(), *circuits)
             for names in sets
         ]
         return measure(
@@ -209,12 +209,12 @@ def _drawn(names: Sequence[str], n: int, draw: torch.Generator) -> tuple[str, ..
 def _distinct(names: Sequence[str], n_sets: int, draw: torch.Generator) -> list[tuple[str, ...]]:
     """Sets of sizes spread from 1 to half of the names, no two alike; fewer if there are fewer."""
     most = max(1, len(names) // 2)
-    chosen: dict[tuple[str, ...], None] = {}
+    subsets: dict[tuple[str, ...], None] = {}
     for size, wanted in Counter(torch.linspace(1, most, n_sets).round().int().tolist()).items():
-        there = len(chosen) + min(wanted, math.comb(len(names), size))
-        while len(chosen) < there:
-            chosen[_drawn(names, size, draw)] = None
-    return list(chosen)
+        there = len(subsets) + min(wanted, math.comb(len(names), size))
+        while len(subsets) < there:
+            subsets[_drawn(names, size, draw)] = None
+    return list(subsets)
 
 
 def _figures(n_sets: int) -> Statistic:
@@ -223,9 +223,9 @@ def _figures(n_sets: int) -> Statistic:
     def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
         f = faithfulness_from_means(means)
         f = rearrange(f, "... (run knockout) -> ... run knockout", knockout=n_sets)
-        whole, kept, control = f.unbind(dim=-2)
-        gap, other = (kept - whole).abs(), (control - whole).abs()
+        f_model, f_circuit, f_control = f.unbind(dim=-2)
+        gap, other = (f_circuit - f_model).abs(), (f_control - f_model).abs()
         averages = [gaps[..., :-1].mean(dim=-1, keepdim=True) for gaps in (gap, other)]
-        return torch.cat([*averages, kept, whole, gap, other], dim=-1)
+        return torch.cat([*averages, f_circuit, f_model, gap, other], dim=-1)
 
     return figures

@@ -33,8 +33,8 @@ def doubts(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
     yield from _tests(found)
 
 
-def _accuracy(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
-    own = found.robustness.get(OWN)
+def _accuracy(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
+    own = evaluation.robustness.get(OWN)
     if own is not None and own.accuracy is not None:
         right = own.accuracy
         yield (
@@ -44,8 +44,8 @@ def _accuracy(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
         )
 
 
-def _worst(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
-    worst = found.worst
+def _worst(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
+    worst = evaluation.worst
     if worst is None:
         return
     row, share = worst.rows[0]
@@ -56,16 +56,16 @@ def _worst(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
     )
 
 
-def _rivals(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
-    others = found.rivals
+def _rivals(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
+    others = evaluation.rivals
     if others is None:
         return
     if isinstance(others, Undefined):
         yield "another circuit", others.undefined_reason
         return
-    said = "; ".join(
-        f"{one.multiple} x as many: {one.size} kept, f {one.f}, |1 - f| apart by {one.gap}"
-        for one in others.rivals
+    rival_list = "; ".join(
+        f"{rival.multiple} x as many: {rival.size} kept, f {rival.f}, |1 - f| apart by {rival.gap}"
+        for rival in others.rivals
     )
     least = others.smallest
     verdict = (
@@ -74,11 +74,11 @@ def _rivals(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
         else f"one of {least.size} is not shown to be less faithful; {least.shared_nodes:.0%} of "
         "its heads and MLPs are the circuit's too"
     )
-    yield "another circuit that shares nothing with it", f"{verdict} ({said})"
+    yield "another circuit that shares nothing with it", f"{verdict} ({rival_list})"
 
 
-def _null_model(found: CheckpointEvaluation) -> Iterator[tuple[str, str]]:
-    null = found.null_model
+def _null_model(evaluation: CheckpointEvaluation) -> Iterator[tuple[str, str]]:
+    null = evaluation.null_model
     if null is None:
         return
     theirs = ", ".join(f"{draw.circuit} (random {_short(draw.control)})" for draw in null.draws)
@@ -90,30 +90,31 @@ def _null_model(found: CheckpointEvaluation) -> Iterator[tuple[str, str]]:
     )
 
 
-def _backups(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
-    taken = found.backups
-    if taken is None:
+def _backups(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
+    backups = evaluation.backups
+    if backups is None:
         return
-    if isinstance(taken, Undefined):
-        yield "backups", taken.undefined_reason
+    if isinstance(backups, Undefined):
+        yield "backups", backups.undefined_reason
         return
     named = ", ".join(
-        f"{one.name} (f falls by {_short(one.after)} without it, by {_short(one.alone)} in the "
-        "whole model)"
-        for one in taken.found
+        f"{backup.name} (f falls by {_short(backup.after)} without it, by "
+        f"{_short(backup.alone)} in the whole model)"
+        for backup in backups.found
     )
-    rest = f"the model without the circuit keeps f {taken.rest}"
+    rest = f"the model without the circuit keeps f {backups.rest}"
     if not named:
         yield "backups", f"{rest}; no node was found that this stands on"
         return
     yield (
         "backups",
-        f"{named}; {rest}, without these as well {taken.without} (random nodes {taken.control})",
+        f"{named}; {rest}, without these as well {backups.without} (random nodes "
+        f"{backups.control})",
     )
 
 
-def _clusters(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
-    groups = found.clusters
+def _clusters(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
+    groups = evaluation.clusters
     if groups is None:
         return
     how = (
@@ -128,8 +129,8 @@ def _clusters(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
     yield "groups of prompts", f"two, of {first} and {second}, told by {telling} ({how})"
 
 
-def _tests(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
-    tests = found.tests
+def _tests(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
+    tests = evaluation.tests
     if tests is None:
         return
     same, rest = tests.equivalence, tests.independence
@@ -143,7 +144,7 @@ def _tests(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
         f"{_verdict(rest.rejected)}: the model without the circuit keeps f {rest.rest:.3f}, "
         f"p = {rest.p:.3f}",
     )
-    lean = found.minimality
+    lean = evaluation.minimality
     if isinstance(lean, Minimality) and lean.test is not None:
         yield (
             "test of minimality",

@@ -25,17 +25,17 @@ def drawn(scores: AnyScores, draws: Sequence[Int[Tensor, " drawn"]]) -> Iterator
     """For each draw, the scores of the examples at these places, some perhaps several times."""
     each = scores.per_example
     assert each is not None
-    counts = torch.stack([one.bincount(minlength=len(each)) for one in draws]).double()
+    counts = torch.stack([draw.bincount(minlength=len(each)) for draw in draws]).double()
     weights = counts / counts.sum(dim=1, keepdim=True)
     numbers = each[0].numel()
-    walk = max(1, _MEANS // numbers)
-    for start in range(0, len(draws), walk):
-        part = weights[start : start + walk]
+    chunk = max(1, _MEANS // numbers)
+    for start in range(0, len(draws), chunk):
+        part = weights[start : start + chunk]
         means = torch.empty(len(part), numbers)
         for columns, values in mapped.columns(each):
             means[:, columns] = part @ values.double()
-        for places, mean in zip(draws[start : start + walk], means, strict=True):
-            yield _with(scores, mean.view(each.shape[1:]), places)
+        for indices, mean in zip(draws[start : start + chunk], means, strict=True):
+            yield _with(scores, mean.view(each.shape[1:]), indices)
 
 
 def with_values(scores: AnyScores, values: Tensor) -> AnyScores:
@@ -43,12 +43,12 @@ def with_values(scores: AnyScores, values: Tensor) -> AnyScores:
     return _with(scores, values, None)
 
 
-def _with(scores: AnyScores, values: Tensor, places: Int[Tensor, " drawn"] | None) -> AnyScores:
+def _with(scores: AnyScores, values: Tensor, indices: Int[Tensor, " drawn"] | None) -> AnyScores:
     if isinstance(scores, NodeScores):
         return replace(scores, values=values, per_example=None, blocks=None)
-    each = None if places is None else scores.per_example
+    each = None if indices is None else scores.per_example
     values = values * scores.mask
-    return replace(scores, matrix=values, per_example=each, blocks=None, drawn=places)
+    return replace(scores, matrix=values, per_example=each, blocks=None, drawn=indices)
 
 
 def jaccard(a: Chosen, b: Chosen) -> float:

@@ -74,9 +74,9 @@ class EnsembleWeights(ResultFile):
         Returns:
             Its scores, which count the pairs of the choice among those that they were made from.
         """
-        made = ensemble(members, self.weights, self.config)
-        scored = made.provenance.pairs or ()
-        return made.noting(pairs=tuple(dict.fromkeys([*scored, *self.pairs])))
+        ensemble_scores = ensemble(members, self.weights, self.config)
+        scored = ensemble_scores.provenance.pairs or ()
+        return ensemble_scores.noting(pairs=tuple(dict.fromkeys([*scored, *self.pairs])))
 
 
 def choose_weights(
@@ -112,8 +112,8 @@ def choose_weights(
         CircuitsError: where pairs were scored on, and as `ensemble` does.
     """
     options, config = options or RunOptions(), config or EnsembleConfig()
-    for one in members:
-        refuse_scored(one, pairs, "choose_weights: choose the weights")
+    for member in members:
+        refuse_scored(member, pairs, "choose_weights: choose the weights")
     tried = [(weights, ranking) for weights in _drawn(len(members), trials, config, options.seed)
              for ranking in _RANKINGS]  # fmt: skip
     lines = []
@@ -135,7 +135,7 @@ def choose_weights(
     )
     weights, ranking = tried[judged.taken]
     return EnsembleWeights(
-        members=tuple(one.method for one in members),
+        members=tuple(m.method for m in members),
         weights=weights,
         ranking=ranking,
         not_told_apart=judged.near,
@@ -159,6 +159,6 @@ def _drawn(
     """All alike first, then each alone where that makes an ensemble, then random ones."""
     weights = [(1 / n,) * n]
     if config.reduction != "min":
-        weights += [tuple(float(at == place) for at in range(n)) for place in range(n)]
+        weights += [tuple(float(column == row) for column in range(n)) for row in range(n)]
     draw = np.random.default_rng(seed)
-    return weights + [tuple(one) for one in draw.dirichlet([1.0] * n, trials.draws).tolist()]
+    return weights + [tuple(row) for row in draw.dirichlet([1.0] * n, trials.draws).tolist()]

@@ -127,7 +127,7 @@ def evaluate(
         choice=None if selection is None else selection.choice,
     )
     strategy = None if selection is None else selection.strategy
-    curve = CurveConfig(next((known for known in ORDERS if known == strategy), None))
+    curve = CurveConfig(next((order for order in ORDERS if order == strategy), None))
     curves = _or_reason(
         lambda: faithfulness(model, scores, pairs, metric=metric, curve=curve, **shared)
     )
@@ -145,25 +145,25 @@ def evaluate(
     summary = summary.model_copy(update={"faithfulness": robust[OWN].circuit})
     alive = summary.degenerate_reason is None
     removed, sets = config.minimality, config.completeness
-    lean: Minimality | Undefined | None = None
-    whole: Completeness | Undefined | None = None
-    others: Rivals | Undefined | None = None
-    takers: Backups | Undefined | None = None
+    minimal: Minimality | Undefined | None = None
+    complete: Completeness | Undefined | None = None
+    rival_circuits: Rivals | Undefined | None = None
+    backup_nodes: Backups | Undefined | None = None
     if alive and removed is not None:
-        lean = _or_reason(
+        minimal = _or_reason(
             lambda: minimality(model, circuit, pairs, config=removed, metric=metric, **shared)
         )
     if alive and sets is not None and components_inside(circuit, sets.level):
-        whole = _or_reason(
+        complete = _or_reason(
             lambda: completeness(model, circuit, pairs, config=sets, metric=metric, **shared)
         )
     avoided, sought = config.rivals, config.backups
     if alive and avoided is not None:
-        others = _or_reason(
+        rival_circuits = _or_reason(
             lambda: rivals(model, scores, circuit, pairs, config=avoided, metric=metric, **shared)
         )
     if alive and sought is not None:
-        takers = _or_reason(
+        backup_nodes = _or_reason(
             lambda: backups(model, circuit, pairs, config=sought, metric=metric, **shared)
         )
     stood_in = {ablation: robust[OWN]} | by_ablation(
@@ -175,8 +175,8 @@ def evaluate(
     return CircuitEvaluation(
         circuit=summary,
         faithfulness=curves,
-        minimality=lean,
-        completeness=whole,
+        minimality=minimal,
+        completeness=complete,
         robustness=robust,
         ablations={name: stood_in[name] for name in config.ablations},
         worst=worst_examples(own, [pair.source for pair in pairs], seed=options.seed),
@@ -186,8 +186,8 @@ def evaluate(
                 *(own.clean, own.circuits[:, _REST], own.corrupted), seed=options.seed
             ),
         ),
-        rivals=others,
-        backups=takers,
+        rivals=rival_circuits,
+        backups=backup_nodes,
         **dict(from_examples),
     )
 
@@ -196,8 +196,8 @@ def _own(
     model: HookedModel, circuit: AnyCircuit, pairs: PairSet, metric: str | None, shared: _Shared
 ) -> Judged:
     """Of the circuit, a random one, and the whole model without the circuit (`_REST`)."""
-    whole, options = circuit.whole(), shared["options"]
-    rest = replace(whole, mask=whole.mask & ~knocked_out(circuit))
+    full_circuit, options = circuit.whole(), shared["options"]
+    rest = replace(full_circuit, mask=full_circuit.mask & ~knocked_out(circuit))
     return measure(
         model,
         pairs,
@@ -225,13 +225,13 @@ def _of_examples(
     Where single examples were not kept, the reliability is what the scoring said of its own size.
     """
     selection, asked = circuit.provenance.selection, config.stability
-    found = _FromExamples(reliability=scores.provenance.reliability)
+    from_examples = _FromExamples(reliability=scores.provenance.reliability)
     n = 0 if scores.per_example is None else len(scores.per_example)
     if n >= FEWEST_GROUPED and config.clusters is not None:
         groups = clusters(scores, config=config.clusters, seed=seed)
-        found = found.model_copy(update={"clusters": groups})
+        from_examples = from_examples.model_copy(update={"clusters": groups})
     if n < 2 or selection is None or selection.size is None or selection.strategy == "threshold":
-        return found.model_dump(mode="json")
+        return from_examples.model_dump(mode="json")
     size, prune = selection.size, selection.pruned
     how: _Selection = {
         "strategy": selection.strategy,
@@ -239,12 +239,12 @@ def _of_examples(
         "positive_ratio": selection.positive_ratio,
     }
     if not torch.equal(select_size(scores, size, **how, prune=prune).mask, circuit.mask):
-        return found.model_dump(mode="json")  # it was chosen from others
+        return from_examples.model_dump(mode="json")  # it was chosen from others
     if asked is not None:
         n_resamples = asked.n_resamples
         again = stability(scores, size=size, **how, prune=prune, n_resamples=n_resamples, seed=seed)
-        found = found.model_copy(update={"stability": again})
+        from_examples = from_examples.model_copy(update={"stability": again})
     if n >= FEWEST and size:
         anew = reliability(scores, size=size, **how, seed=seed)
-        found = found.model_copy(update={"reliability": anew})
-    return found.model_dump(mode="json")
+        from_examples = from_examples.model_copy(update={"reliability": anew})
+    return from_examples.model_dump(mode="json")

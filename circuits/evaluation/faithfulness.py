@@ -75,7 +75,11 @@ class CurveConfig(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         rising = list(self.fractions) == sorted({*self.fractions})
-        if not self.fractions or not rising or not all(0 < one <= 1 for one in self.fractions):
+        if (
+            not self.fractions
+            or not rising
+            or not all(0 < fraction <= 1 for fraction in self.fractions)
+        ):
             raise CircuitsError(
                 f"fractions {list(self.fractions)}: give fractions that rise, above 0, at most 1"
             )
@@ -150,13 +154,13 @@ class Faithfulness(Plotted):
     accuracy: Estimate
 
     def _facts(self) -> dict[str, str]:
-        known = {
+        areas = {
             "CPR": self.cpr if "signed" in self.curves else None,
             "CMD": self.cmd if "absolute" in self.curves else None,
         }
         return {
             "of": f"{self.level}s, {self.n} examples, {self.metric}",
-            **{name: str(area) for name, area in known.items() if area is not None},
+            **{name: str(area) for name, area in areas.items() if area is not None},
         }
 
     def to_frame(self) -> pd.DataFrame:
@@ -172,14 +176,14 @@ class Faithfulness(Plotted):
                 "ranking": name,
                 "fraction": fraction,
                 "size": size,
-                "kept": kept,
+                "kept": n_kept,
                 "f": f.value,
                 "low": f.low,
                 "high": f.high,
                 "accuracy": right.value,
             }
             for name, curve in self.curves.items()
-            for fraction, size, kept, f, right in zip(
+            for fraction, size, n_kept, f, right in zip(
                 *(curve.fractions, curve.sizes, curve.kept, curve.values, curve.accuracy),
                 strict=True,
             )
@@ -240,11 +244,11 @@ def faithfulness(
     orders = {name: [order_of(scores, curve.strategy, name)] for name in ("signed", "absolute")}
     orders |= {name: [order] for name, order in curve.extra_orders.items()}
     draw = torch.Generator().manual_seed(options.seed)
-    places = nothing.candidates
+    candidates = nothing.candidates
     orders["random"] = [
-        places[torch.randperm(len(places), generator=draw)] for _ in range(n_random)
+        candidates[torch.randperm(len(candidates), generator=draw)] for _ in range(n_random)
     ]
-    sizes = tuple(int(fraction * len(places)) for fraction in fractions)
+    sizes = tuple(int(fraction * len(candidates)) for fraction in fractions)
     selected = {
         name: [[nothing.with_only(order[:size]) for size in sizes] for order in lines]
         for name, lines in orders.items()
@@ -272,15 +276,15 @@ def faithfulness(
         *values, area_f, area_abs_gap, log_area_f = estimates(
             columns, curve_statistic(lines, axis), seed=options.seed
         )
-        kept = torch.tensor([float(len(circuit)) for circuit in line])
-        kept = reduce(kept, "(line point) -> point", "mean", line=lines)
+        n_kept = torch.tensor([float(len(circuit)) for circuit in line])
+        n_kept = reduce(n_kept, "(line point) -> point", "mean", line=lines)
         reasons = tuple(map(degenerate_reason, selected[name][0]))
         curves[name] = Curve(
             level=nothing.level,
             ranking=name,
             fractions=fractions,
             sizes=sizes,
-            kept=tuple(kept.tolist()),
+            kept=tuple(n_kept.tolist()),
             values=tuple(values),
             area_f=area_f,
             area_abs_gap=area_abs_gap,
@@ -306,9 +310,9 @@ def _accuracies(
     measured: Judged, circuits: Sequence[int], lines: int, seed: int
 ) -> tuple[Estimate, ...]:
     """How often circuits are right at each fraction; several lines are averaged."""
-    right = measured.right[:, [2 + place for place in circuits]]
+    right = measured.right[:, [2 + index for index in circuits]]
     each = reduce(right, "example (line point) -> point example", "mean", line=lines)
-    return tuple(share_right(one, seed) for one in each)
+    return tuple(share_right(row, seed) for row in each)
 
 
 def curve_statistic(lines: int, axis: Float[Tensor, " point"]) -> Statistic:

@@ -82,8 +82,8 @@ def components_outside(circuit: AnyCircuit, level: Level, n: int, *, seed: int) 
     layout = circuit.layout
     if level == "edge":
         absent = (layout.mask & ~circuit.mask).nonzero()
-        chosen = absent[torch.randperm(len(absent), generator=draw)[:n]].tolist()
-        names = [layout.edge_name(row, column) for row, column in chosen]
+        edges = absent[torch.randperm(len(absent), generator=draw)[:n]].tolist()
+        names = [layout.edge_name(row, column) for row, column in edges]
         return {name: _only(layout, name) for name in names}
     rows, columns = circuit.mask.any(dim=1), circuit.mask.any(dim=0)
     nodes = [row for row in _components(layout) if not rows[row]]
@@ -100,14 +100,15 @@ def _parts(circuit: NodeCircuit, level: Level) -> Iterator[tuple[str, Mask]]:
     """All nodes, or neurons, of the model but what enters it, each as a mask of its own."""
     units = circuit.units
     if level == "node":
-        places = [(units.layout.sources[row], units.of(row)) for row in _components(units.layout)]
+        parts = [(units.layout.sources[row], units.of(row)) for row in _components(units.layout)]
     else:
-        places = [
-            (units.name(place), slice(place, place + 1)) for place in circuit.candidates.tolist()
+        parts = [
+            (units.name(neuron), slice(neuron, neuron + 1))
+            for neuron in circuit.candidates.tolist()
         ]
-    for name, place in places:
+    for name, index in parts:
         mask = torch.zeros_like(circuit.mask)
-        mask[place] = True
+        mask[index] = True
         yield name, mask
 
 
@@ -129,9 +130,9 @@ def _row(layout: Layout, row: int) -> Mask:
 
 
 def _check(circuit: AnyCircuit, level: Level) -> None:
-    known = _LEVELS[isinstance(circuit, Circuit)]
-    if level not in known:
+    levels = _LEVELS[isinstance(circuit, Circuit)]
+    if level not in levels:
         raise CircuitsError(
             f"no {level} can be knocked out of a circuit of {circuit.level}s; known: "
-            f"{', '.join(known)}"
+            f"{', '.join(levels)}"
         )

@@ -55,8 +55,8 @@ class Measured:
 
     def of(self, circuits: Sequence[int]) -> Float[Tensor, "example column"]:
         """Clean, corrupted, then these circuits."""
-        chosen = self.circuits[:, list(circuits)]
-        return torch.cat([self.clean[:, None], self.corrupted[:, None], chosen], dim=1)
+        circuit_values = self.circuits[:, list(circuits)]
+        return torch.cat([self.clean[:, None], self.corrupted[:, None], circuit_values], dim=1)
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def measure(
         batch_size = choose_batch_size(model, pairs, EVALUATE)
     masks = [(circuit.level, circuit.mask.numpy().tobytes()) for circuit in circuits]
     distinct = dict(zip(masks, circuits, strict=True))
-    places = {mask: place for place, mask in enumerate(distinct, start=2)}
-    columns = [places[mask] for mask in masks]
+    column_of = {mask: column for column, mask in enumerate(distinct, start=2)}
+    columns = [column_of[mask] for mask in masks]
     values = torch.zeros(len(pairs), 2, 2 + len(distinct), dtype=torch.float64)
     there = torch.zeros(len(pairs), 2 + len(distinct), dtype=torch.bool)
 
@@ -132,20 +132,20 @@ def measure(
     neurons = any(circuit.level == "neuron" for circuit in circuits)
     stand_in = constants(ablation, model, pairs, neurons=neurons, engine=options.engine)
     here = resume is not None and options.engine is None
-    kept = _Kept(values, there, piece) if here else None
+    store = _Kept(values, there, piece) if here else None
     with RunsBar(
         progress, examples=len(pairs), runs=values.shape[2], done=int(piece.done.sum())
     ) as bar:
         show = bar.within if options.engine is None else None
-        for batch, found in over_batches(
+        for batch, batch_values in over_batches(
             model,
             pairs,
-            _Columns(tuple(distinct.values()), judge, is_choice(pairs), stand_in, kept, show),
+            _Columns(tuple(distinct.values()), judge, is_choice(pairs), stand_in, store, show),
             batch_size=batch_size,
             done=piece.done if len(piece.done) else None,
             engine=options.engine,
         ):
-            values[batch.index.cpu()] = found.double().cpu()
+            values[batch.index.cpu()] = batch_values.double().cpu()
             if resume is not None:
                 piece.keep(batch.index)
             bar.finish(len(batch))
@@ -219,11 +219,13 @@ class _Columns:
         index = batch.index.cpu()
         if self.kept is not None:
             columns = [column.double().cpu() for column in columns]
-        for place, circuit in enumerate(self.circuits, len(columns)):
+        for circuit_column, circuit in enumerate(self.circuits, len(columns)):
             if self.show is not None:
                 self.show(len(columns) * len(batch))
             work = partial(of, circuit)
-            columns.append(work() if self.kept is None else self.kept.once(index, place, work))
+            columns.append(
+                work() if self.kept is None else self.kept.once(index, circuit_column, work)
+            )
         return torch.stack(columns, dim=2)
 
 

@@ -135,7 +135,7 @@ def minimality(
     masks += [circuit.mask | brought for brought in outside.values()]
     n_paths = min(config.n_controls, _PATHS) if level == "edge" else 0
     inflated = _inflated(circuit, n_paths, options.seed) if n_paths else []
-    masks += [mask for both in inflated for mask in both]
+    masks += [mask for mask_pair in inflated for mask in mask_pair]
     measured = measure(
         model,
         pairs,
@@ -154,31 +154,33 @@ def minimality(
         f = faithfulness_from_means(means)
         return torch.cat([f[..., :1], (f[..., :1] - f[..., 1:]) * sign], dim=-1)
 
-    whole, *changes = estimates(measured.of(own), figures, seed=options.seed)
-    found = list(zip([*inside, *outside], changes, strict=True))
-    drops = dict(sorted(found[: len(inside)], key=lambda item: -item[1].value))
+    f_circuit, *changes = estimates(measured.of(own), figures, seed=options.seed)
+    named_changes = list(zip([*inside, *outside], changes, strict=True))
+    drops = dict(sorted(named_changes[: len(inside)], key=lambda item: -item[1].value))
     test = None
     if inflated:
         beside = measured.of(range(len(own), measured.circuits.shape[1]))
         f = faithfulness_from_means(beside.mean(dim=0)).view(-1, 2)
         test = _test(drops, (f[:, 0] - f[:, 1]).abs())
-    return Minimality(level, whole, drops, dict(found[len(inside) :]), config.epsilon, test)
+    return Minimality(
+        level, f_circuit, drops, dict(named_changes[len(inside) :]), config.epsilon, test
+    )
 
 
 def _inflated(circuit: AnyCircuit, n: int, seed: int) -> list[tuple[Mask, Mask]]:
     """The circuit with a random path that it lacks an edge of, and that without such an edge."""
     assert isinstance(circuit, Circuit)
     draw = torch.Generator().manual_seed(seed)
-    made: list[tuple[Mask, Mask]] = []
+    mask_pairs: list[tuple[Mask, Mask]] = []
     for _ in range(_TRIALS * n):
         new = [edge for edge in random_path(circuit, draw) if not circuit.mask[edge]]
-        if new and len(made) < n:
+        if new and len(mask_pairs) < n:
             mask = circuit.mask.clone()
             mask[tuple(zip(*new, strict=True))] = True
             without = mask.clone()
             without[new[int(torch.randint(len(new), (), generator=draw))]] = False
-            made.append((mask, without))
-    return made
+            mask_pairs.append((mask, without))
+    return mask_pairs
 
 
 def _test(drops: Mapping[str, Estimate], changes: Float[Tensor, " path"]) -> MinimalityTest:

@@ -119,19 +119,19 @@ def null_model(
     config, options = config or EvalConfig(), options or RunOptions()
     asked = config.null_model or NullModelConfig()
     _require_same(scores, circuit, scored_on)
-    found = []
+    null_runs = []
     for draw in range(asked.draws):
         null = scrambled(model, asked.weights, seed=options.seed + draw)
         again = _circuit_in(null, scores, circuit, scored_on, options, resume)
-        found.append((len(again), _judged(null, again, pairs, config, options, resume)))
+        null_runs.append((len(again), _judged(null, again, pairs, config, options, resume)))
     own = _judged(model, circuit, pairs, config, options, resume)
-    sides = [own, *(judged for _, judged in found)]
-    columns = torch.cat([one.columns for one in sides], dim=1)
+    sides = [own, *(judged for _, judged in null_runs)]
+    columns = torch.cat([side.columns for side in sides], dim=1)
     difference, *figures = estimates(columns, _figures(len(sides)), seed=options.seed)
-    right = [share_right(one.right[:, 0], options.seed) for one in sides]
+    right = [share_right(side.right[:, 0], options.seed) for side in sides]
     draws = [
-        NullDraw(size, figures[2 * place], figures[2 * place + 1], right[place])
-        for place, (size, _) in enumerate(found, start=1)
+        NullDraw(size, figures[2 * index], figures[2 * index + 1], right[index])
+        for index, (size, _) in enumerate(null_runs, start=1)
     ]
     return NullModel(asked.weights, figures[0], figures[1], right[0], tuple(draws), difference)
 
@@ -159,28 +159,28 @@ def _circuit_in(
     resume: Pieces | None,
 ) -> AnyCircuit:
     """What the same pipeline finds there."""
-    made, selection = scores.provenance, circuit.provenance.selection
+    provenance, selection = scores.provenance, circuit.provenance.selection
     assert selection is not None and selection.size is not None
     assert selection.strategy != "threshold"  # it has no size
-    chosen = method(scores.method, **made.settings)
+    scoring_method = method(scores.method, **provenance.settings)
     piece = None if resume is None else resume.tensors()
-    each = selection.strategy == "stable"
+    per_example = selection.strategy == "stable"
     if isinstance(scores, NodeScores):
         level: NodeLevel = "node" if scores.units.level == "node" else "neuron"
         again: AnyScores = attribute_nodes(
-            *(null, scored_on, chosen),
+            *(null, scored_on, scoring_method),
             level=level,
-            metric=made.metric,
+            metric=provenance.metric,
             options=options,
-            per_example=each,
+            per_example=per_example,
             resume=piece,
         )
     else:
         again = attribute(
-            *(null, scored_on, chosen),
-            metric=made.metric,
+            *(null, scored_on, scoring_method),
+            metric=provenance.metric,
             options=options,
-            per_example=each,
+            per_example=per_example,
             resume=piece,
         )
     return select_size(

@@ -61,22 +61,25 @@ def perturb(
     control = control_ids(tokenizer)
     cuts = [_text(pair, control, tokenizer) for pair in pairs]
     inner = [_cut(pair, *cut) for pair, cut in zip(pairs, cuts, strict=True)]
-    texts, whole = _Texts(tokenizer, replace(pairs, pairs=tuple(inner))), _Texts(tokenizer, pairs)
-    made = []
+    texts, full_texts = (
+        _Texts(tokenizer, replace(pairs, pairs=tuple(inner))),
+        _Texts(tokenizer, pairs),
+    )
+    new_pairs = []
     for number, (start, end) in enumerate(cuts):
         changed = PERTURBATIONS[kind](texts, number, draw)
         if changed is None:
             continue
-        places = whole.places(number)
-        pair = _pair(pairs[number], [*places[:start], *changed, *places[end:]], kind)
+        positions = full_texts.places(number)
+        pair = _pair(pairs[number], [*positions[:start], *changed, *positions[end:]], kind)
         if n_ctx is None or len(pair) <= n_ctx:
-            made.append(pair)
-    if not made:
+            new_pairs.append(pair)
+    if not new_pairs:
         raise CircuitsError(
             f"{pairs.task} ({pairs.split}): {kind} changes no pair; {_NEEDS[kind]}, and the result "
             "must fit into the context window"
         )
-    return replace(pairs, pairs=tuple(made))
+    return replace(pairs, pairs=tuple(new_pairs))
 
 
 def _text(
@@ -90,14 +93,17 @@ def _text(
     start = max((i + 1 for i in marks if i < differ[0]), default=0)
     end = min((i for i in marks if i > differ[-1]), default=len(pair.clean))
     if start > 1:  # not just a begin token
-        for place in range(start, min(start + _ROLE, differ[0])):
-            if str(tokenizer.decode([pair.clean[place]])).endswith("\n"):
-                return place + 1, end
+        for position in range(start, min(start + _ROLE, differ[0])):
+            if str(tokenizer.decode([pair.clean[position]])).endswith("\n"):
+                return position + 1, end
     return start, end
 
 
 def _cut(pair: PromptPair, start: int, end: int) -> PromptPair:
-    spans = ((max(one, start) - start, min(other, end) - start) for one, other in pair.spans)
+    spans = (
+        (max(span_start, start) - start, min(span_end, end) - start)
+        for span_start, span_end in pair.spans
+    )
     return replace(
         pair,
         clean=pair.clean[start:end],
@@ -115,20 +121,20 @@ class _Texts:
 
     def places(self, number: int) -> Places:
         pair = self.pairs[number]
-        said = {place for start, end in pair.spans for place in range(start, end)}
+        in_spans = {position for start, end in pair.spans for position in range(start, end)}
         return [
-            _Place(a, b, a != b or place in said)
-            for place, (a, b) in enumerate(zip(pair.clean, pair.corrupted, strict=True))
+            _Place(a, b, a != b or position in in_spans)
+            for position, (a, b) in enumerate(zip(pair.clean, pair.corrupted, strict=True))
         ]
 
     def sentences(self, number: int) -> tuple[list[Places], Places]:
         """The sentences, and what follows the last."""
-        found: list[Places] = [[]]
-        for place in self.places(number):
-            found[-1].append(place)
-            if self._ends(place.clean) and self._ends(place.corrupted):
-                found.append([])
-        return found[:-1], found[-1]
+        sentences: list[Places] = [[]]
+        for position in self.places(number):
+            sentences[-1].append(position)
+            if self._ends(position.clean) and self._ends(position.corrupted):
+                sentences.append([])
+        return sentences[:-1], sentences[-1]
 
     def said(self, token: int) -> str:
         """A token's text behind another: SentencePiece's decoders drop a first token's space."""
@@ -154,25 +160,25 @@ class _Texts:
 
 def _typos(texts: _Texts, number: int, draw: random.Random) -> Places | None:
     """Neither the answers nor words that differ anywhere are touched: the task hangs on them."""
-    places, pair = texts.places(number), texts.pairs[number]
-    kept = {token for tokens in (*pair.answer, *pair.wrong) for token in tokens}
-    kept |= {token for place in places if place.fixed for token in (place.clean, place.corrupted)}
+    positions, pair = texts.places(number), texts.pairs[number]
+    protected = {token for tokens in (*pair.answer, *pair.wrong) for token in tokens}
+    protected |= {token for p in positions if p.fixed for token in (p.clean, p.corrupted)}
     new: dict[int, list[int]] = {}
-    for at in range(1, len(places)):
-        token, word = places[at].clean, texts.said(places[at].clean)
-        if places[at].fixed or token in kept or len(word.strip()) < LETTERS:
+    for index in range(1, len(positions)):
+        token, word = positions[index].clean, texts.said(positions[index].clean)
+        if positions[index].fixed or token in protected or len(word.strip()) < LETTERS:
             continue
-        if word.strip().isalpha() and not places[at - 1].fixed:
-            spelled = texts.spelled(places[at - 1].clean, _misspelled(word, draw))
+        if word.strip().isalpha() and not positions[index - 1].fixed:
+            spelled = texts.spelled(positions[index - 1].clean, _misspelled(word, draw))
             if spelled and spelled != [token]:
-                new[at] = spelled
+                new[index] = spelled
     if not new:
         return None
-    chosen = draw.sample(sorted(new), max(1, round(RATE * len(new))))
+    typo_indices = draw.sample(sorted(new), max(1, round(RATE * len(new))))
     changed: Places = []
-    for at, place in enumerate(places):
-        ids = new[at] if at in chosen else None
-        changed += [place] if ids is None else [_Place(token, token, False) for token in ids]
+    for index, position in enumerate(positions):
+        ids = new[index] if index in typo_indices else None
+        changed += [position] if ids is None else [_Place(token, token, False) for token in ids]
     return changed
 
 
@@ -188,7 +194,7 @@ def _longer(texts: _Texts, number: int, draw: random.Random) -> Places | None:
     others = [other for other in range(len(texts.pairs)) if other != number]
     for other in draw.sample(others, len(others)):
         # A first sentence may lack the space before it.
-        shared = [one for one in texts.sentences(other)[0][1:] if _is_shared(one)]
+        shared = [sentence for sentence in texts.sentences(other)[0][1:] if _is_shared(sentence)]
         if sentences and shared:
             return _joined([sentences[0], draw.choice(shared), *sentences[1:], rest])
     return None
@@ -196,7 +202,7 @@ def _longer(texts: _Texts, number: int, draw: random.Random) -> Places | None:
 
 def _shorter(texts: _Texts, number: int, draw: random.Random) -> Places | None:
     sentences, rest = texts.sentences(number)
-    shared = [at for at, one in enumerate(sentences) if at and _is_shared(one)]
+    shared = [index for index, sentence in enumerate(sentences) if index and _is_shared(sentence)]
     if not shared:
         return None
     out = draw.choice(shared)
@@ -216,25 +222,25 @@ def _sentence_order(texts: _Texts, number: int, draw: random.Random) -> Places |
 
 
 def _is_shared(sentence: Sequence[_Place]) -> bool:
-    return not any(place.fixed for place in sentence)
+    return not any(position.fixed for position in sentence)
 
 
 def _joined(parts: Sequence[Places]) -> Places:
-    return [place for part in parts for place in part]
+    return [position for part in parts for position in part]
 
 
-def _pair(pair: PromptPair, places: Places, kind: str) -> PromptPair:
-    """The pair with these places; its spans where the fixed ones stand now."""
+def _pair(pair: PromptPair, positions: Places, kind: str) -> PromptPair:
+    """The pair with these positions; its spans where the fixed ones stand now."""
     ends = [0]
     runs = []
-    for fixed, run in groupby(places, lambda place: place.fixed):
+    for fixed, run in groupby(positions, lambda position: position.fixed):
         ends.append(ends[-1] + len(list(run)))
         runs.append(fixed)
     spans = tuple(span for span, fixed in zip(pairwise(ends), runs, strict=True) if fixed)
     return replace(
         pair,
-        clean=tuple(place.clean for place in places),
-        corrupted=tuple(place.corrupted for place in places),
+        clean=tuple(position.clean for position in positions),
+        corrupted=tuple(position.corrupted for position in positions),
         spans=spans,
         source=f"{pair.source}, {kind}",
     )

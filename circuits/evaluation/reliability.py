@@ -96,19 +96,19 @@ def reliability(
         size = max(1, round(FRACTIONS[empty.level] * len(empty.candidates)))
     strategy = strategy or DEFAULT_STRATEGIES[empty.level]
     sample = Sample.of(blocks, empty.candidates)
-    rest = [sample.without(place) for place in range(len(blocks.sizes))]
+    rest = [sample.without(block) for block in range(len(blocks.sizes))]
     n, signed = sample.examples, ranking == "signed"
 
-    def choose(one: AnyScores) -> Chosen:
-        chosen = select_size(
-            one,
+    def choose(half_scores: AnyScores) -> Chosen:
+        circuit = select_size(
+            half_scores,
             size,
             strategy=strategy,
             ranking=ranking,
             positive_ratio=positive_ratio,
             prune=False,
         )
-        return chosen.mask.flatten()[empty.candidates]
+        return circuit.mask.flatten()[empty.candidates]
 
     halves = _Halves.of(scores, blocks, sample, choose, seed)
     factor = _solved(
@@ -117,22 +117,24 @@ def reliability(
         *_FACTORS,
     )
 
-    def alike(one: Sample, number: float | int) -> float:
-        return jaccard_of(shared(one.mean, factor * one.error(number), size, signed=signed))
+    def alike(subsample: Sample, number: float | int) -> float:
+        return jaccard_of(
+            shared(subsample.mean, factor * subsample.error(number), size, signed=signed)
+        )
 
     norm = max(2 * float(sample.mean.abs().sum()) - halves.norm, 1e-300)
-    errors = [float(one.error(n).sum()) for one in (sample, *rest)]
-    apart = [halves.apart / norm * one / max(errors[0], 1e-300) for one in errors]
+    errors = [float(s.error(n).sum()) for s in (sample, *rest)]
+    apart = [halves.apart / norm * error / max(errors[0], 1e-300) for error in errors]
     return Reliability(
         level=empty.level,
         n=n,
         size=size,
         strategy=strategy,
         ranking=ranking,
-        scores=_estimate([one.reliability(n) for one in (sample, *rest)], n, _FREE),
+        scores=_estimate([s.reliability(n) for s in (sample, *rest)], n, _FREE),
         sampling_error=_estimate(apart, n, _POSITIVE),
         split_half_jaccard=jaccard_of(halves.share),
-        likeness=_estimate([alike(one, n) for one in (sample, *rest)], n, _SHARE, halves.spread),
+        likeness=_estimate([alike(s, n) for s in (sample, *rest)], n, _SHARE, halves.spread),
         target=target,
         needed=_needed(alike, sample, rest, target, halves.spread)
         if jaccard_of(halves.share) >= _FOOTHOLD
@@ -187,29 +189,31 @@ class _Halves:
             where = block_of(len(scores.per_example), count)
             sides = (half[where] for first in splits for half in (first, ~first))
             draws = drawn(scores, [side.nonzero().flatten() for side in sides])
-        found = []
+        split_values = []
         for first in splits:
-            chosen, means, sizes = [], [], []
+            circuits, means, sizes = [], [], []
             for half in (first, ~first):
                 sizes.append(int(blocks.sizes[half].sum()))
                 mean = blocks.sums[half].sum(dim=0, dtype=torch.float64) / sizes[-1]
                 means.append(mean.flatten()[sample.candidates])
-                one = with_values(scores, mean.float()) if draws is None else next(draws)
-                chosen.append(choose(one))
+                half_scores = with_values(scores, mean.float()) if draws is None else next(draws)
+                circuits.append(choose(half_scores))
             both = 1 / sizes[0] + 1 / sizes[1]
-            found.append(
+            split_values.append(
                 (
                     2 / both,
-                    2 * float((chosen[0] & chosen[1]).sum()) / float(sum(map(torch.sum, chosen))),
+                    2
+                    * float((circuits[0] & circuits[1]).sum())
+                    / float(sum(map(torch.sum, circuits))),
                     float((means[0] - means[1]).abs().sum())
                     * math.sqrt(1 / (blocks.examples * both)),
                     float(torch.stack(means).abs().sum()) / 2,
                 )
             )
         examples, share, apart, norm = (
-            sum(column) / len(found) for column in zip(*found, strict=True)
+            sum(column) / len(split_values) for column in zip(*split_values, strict=True)
         )
-        odds = torch.tensor([_SHARE.to(min(max(one[1], 0.02), 0.98)) for one in found])
+        odds = torch.tensor([_SHARE.to(min(max(row[1], 0.02), 0.98)) for row in split_values])
         return cls(examples, share, apart, norm, float(odds.std()))
 
 
@@ -235,10 +239,15 @@ def _needed(
     value = _solved(lambda number: -alike(sample, number), -target, 1.0, float(MOST))
     near = [alike(sample, value * step) for step in (0.8, 1.25)]
     slope = max((near[1] - near[0]) / math.log(1.25 / 0.8), 1e-6)
-    moved = [value * math.exp(min((target - alike(one, value)) / slope, 30.0)) for one in rest]
+    moved = [
+        value * math.exp(min((target - alike(subsample, value)) / slope, 30.0))
+        for subsample in rest
+    ]
     spread *= target * (1 - target) / slope
-    found = _estimate([value, *moved], sample.examples, _POSITIVE, spread)
-    return Needed(*(min(MOST, math.ceil(x - 1e-9)) for x in (found.value, found.low, found.high)))
+    estimate = _estimate([value, *moved], sample.examples, _POSITIVE, spread)
+    return Needed(
+        *(min(MOST, math.ceil(x - 1e-9)) for x in (estimate.value, estimate.low, estimate.high))
+    )
 
 
 @dataclass(frozen=True)
@@ -261,7 +270,7 @@ def _estimate(values: list[float], n: int, scale: _Scale, spread: float = 0.0) -
 
     spread: another standard error on that scale.
     """
-    moved = torch.tensor([[scale.to(one)] for one in values], dtype=torch.float64)
+    moved = torch.tensor([[scale.to(v)] for v in values], dtype=torch.float64)
     reach = student_quantile(LEVEL, len(moved) - 2)
     reach *= math.hypot(float(jackknife_error(moved[1:])), spread)
     low, high = (scale.back(min(float(moved[0]) + way * reach, 700.0)) for way in (-1, 1))

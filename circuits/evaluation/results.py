@@ -201,15 +201,15 @@ class Evaluation(Plotted, ResultFile):
 
         rows = []
         for name in self.order:
-            one = self.checkpoints[name]
-            f = one.circuit.faithfulness or Estimate(math.nan, math.nan, math.nan, 0)
-            curves = one.curves
+            evaluation = self.checkpoints[name]
+            f = evaluation.circuit.faithfulness or Estimate(math.nan, math.nan, math.nan, 0)
+            curves = evaluation.curves
             rows.append(
                 {
                     "checkpoint": name,
-                    "level": one.circuit.level,
-                    "size": one.circuit.size,
-                    "fraction": one.circuit.fraction,
+                    "level": evaluation.circuit.level,
+                    "size": evaluation.circuit.size,
+                    "fraction": evaluation.circuit.fraction,
                     "f": f.value,
                     "low": f.low,
                     "high": f.high,
@@ -225,9 +225,9 @@ class Evaluation(Plotted, ResultFile):
         return self.checkpoints[self.order[-1]]
 
 
-def _put_in_order(found: dict[str, V], order: Sequence[str]) -> None:
-    if unknown := found.keys() - {*order}:
+def _put_in_order(by_checkpoint: dict[str, V], order: Sequence[str]) -> None:
+    if unknown := by_checkpoint.keys() - {*order}:
         raise ValueError(f"{min(unknown)!r} is not in the order of the checkpoints")
     for name in order:
-        if name in found:
-            found[name] = found.pop(name)
+        if name in by_checkpoint:
+            by_checkpoint[name] = by_checkpoint.pop(name)

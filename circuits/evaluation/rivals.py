@@ -67,7 +67,7 @@ class Rivals:
     @property
     def smallest(self) -> RivalCircuit | None:
         """The smallest that is as faithful; None where none is."""
-        return next((one for one in self.rivals if one.as_faithful), None)
+        return next((rival for rival in self.rivals if rival.as_faithful), None)
 
 
 def avoiding(scores: AnyScores, circuit: AnyCircuit, size: int) -> AnyCircuit:
@@ -139,16 +139,16 @@ def rivals(
         progress="other circuits" if options.progress else None,
         resume=resume,
     )
-    whole, *figures = estimates(measured.columns, _figures, seed=options.seed)
+    f_circuit, *figures = estimates(measured.columns, _figures, seed=options.seed)
     shares = [_shared_nodes(other, circuit) for other in others]
     n = len(others)
-    found = (
+    rival_circuits = (
         RivalCircuit(many, len(other), f, gap, shared)
         for many, other, f, gap, shared in zip(
             config.multiples, others, figures[:n], figures[n:], shares, strict=True
         )
     )
-    return Rivals(whole, tuple(found))
+    return Rivals(f_circuit, tuple(rival_circuits))
 
 
 def _order_without(scores: AnyScores, circuit: AnyCircuit) -> Int[Tensor, " choice"]:
@@ -165,14 +165,14 @@ def _order_without(scores: AnyScores, circuit: AnyCircuit) -> Int[Tensor, " choi
     assert isinstance(circuit, Circuit)
     left = replace(scores, matrix=scores.matrix.masked_fill(knocked_out(circuit), 0.0))
     ratio = None if selection is None else selection.positive_ratio
-    chosen = strategy or DEFAULT_STRATEGIES["edge"]
-    return edge_order(left, chosen, ranking, positive_ratio=ratio, join=True)
+    edge_strategy = strategy or DEFAULT_STRATEGIES["edge"]
+    return edge_order(left, edge_strategy, ranking, positive_ratio=ratio, join=True)
 
 
 def _shared_nodes(other: AnyCircuit, circuit: AnyCircuit) -> float:
     """The share of the other's heads and MLPs that are in the circuit."""
     apart = {"input", "bias", "logits"}
-    theirs, ours = ({*one.nodes} - apart for one in (other, circuit))
+    theirs, ours = ({*c.nodes} - apart for c in (other, circuit))
     return len(theirs & ours) / len(theirs) if theirs else 0.0
 
 

@@ -70,12 +70,12 @@ class Condition:
         Raises:
             UndefinedMetricError: where clean and corrupted metric are equal in many resamples.
         """
-        kept, random = estimates(measured.of((0, 1)), faithfulness_from_means, seed=seed)
+        f_circuit, f_control = estimates(measured.of((0, 1)), faithfulness_from_means, seed=seed)
         right = [share_right(measured.right[:, column], seed) for column in range(4)]
         return cls(
             measured.metric,
-            kept,
-            random,
+            f_circuit,
+            f_control,
             float(measured.clean.mean()),
             float(measured.corrupted.mean()),
             accuracy=Accuracy(
@@ -88,14 +88,14 @@ class Condition:
         """What it says, in words."""
         if self.circuit is None or self.control is None:
             return f"nothing can be said: {self.undefined_reason}"
-        said = (
+        text = (
             f"the circuit keeps {self.circuit.value:.0%} of the behaviour (95 % interval "
             f"{self.circuit.low:.0%} to {self.circuit.high:.0%}), a random one of its size "
             f"{self.control.value:.0%}"
         )
         if not self.circuit.above(self.control):
-            said += "; that it keeps more than a random one is not shown"
-        return said
+            text += "; that it keeps more than a random one is not shown"
+        return text
 
 
 def robustness(
@@ -128,7 +128,7 @@ def robustness(
     """
     options = options or RunOptions()
     control = random_circuit(circuit, seed=options.seed)
-    found = {}
+    outcomes = {}
     for name, pairs in conditions.items():
         try:
             measured = measure(
@@ -141,10 +141,12 @@ def robustness(
                 progress=f"robustness ({name})" if options.progress else None,
                 resume=resume,
             )
-            found[name] = Condition.of(measured, options.seed)
+            outcomes[name] = Condition.of(measured, options.seed)
         except UndefinedMetricError as error:
-            found[name] = Condition(metric or pairs.metric, None, None, undefined_reason=str(error))
-    return found
+            outcomes[name] = Condition(
+                metric or pairs.metric, None, None, undefined_reason=str(error)
+            )
+    return outcomes
 
 
 def by_ablation(
@@ -175,21 +177,23 @@ def by_ablation(
     Raises:
         CircuitsError: where the metric is not known.
     """
-    found: dict[str, Condition] = {}
+    outcomes: dict[str, Condition] = {}
     for ablation in ablations:
         try:
             if ablation != "corrupted":
                 require_linear(model.view, ablation)
         except CircuitsError as error:
             reason = str(error)
-            found[ablation] = Condition(metric or pairs.metric, None, None, undefined_reason=reason)
+            outcomes[ablation] = Condition(
+                metric or pairs.metric, None, None, undefined_reason=reason
+            )
             continue
         conditions: dict[str, PairSet] = {ablation: pairs}
-        found |= robustness(
+        outcomes |= robustness(
             *(model, circuit, conditions),
             metric=metric,
             ablation=ablation,
             options=options,
             resume=resume,
         )
-    return found
+    return outcomes

@@ -43,16 +43,16 @@ class Sample:
         kept: Int[Tensor, " kept"],
         candidates: Int[Tensor, " choice"],
     ) -> Sample:
-        some, own = sums[kept], sizes[kept]
-        mean = some.sum(dim=0) / own.sum()
+        block_sums, block_sizes = sums[kept], sizes[kept]
+        mean = block_sums.sum(dim=0) / block_sizes.sum()
         # A block of c examples has a mean of variance 1 / c, and so weighs c.
         squares = torch.zeros_like(mean)
-        for one, size in zip(some, own.tolist(), strict=True):
-            squares += size * (one / size - mean).square()
-        offsets = some.mean(dim=1) / own
-        centre = float(some.sum(dim=0).mean() / own.sum())
-        common = float((own * (offsets - centre).square()).sum() / (len(own) - 1))
-        return cls(sums, sizes, kept, candidates, mean, squares / (len(own) - 1), common)
+        for block_sum, size in zip(block_sums, block_sizes.tolist(), strict=True):
+            squares += size * (block_sum / size - mean).square()
+        offsets = block_sums.mean(dim=1) / block_sizes
+        centre = float(block_sums.sum(dim=0).mean() / block_sizes.sum())
+        common = float((block_sizes * (offsets - centre).square()).sum() / (len(block_sizes) - 1))
+        return cls(sums, sizes, kept, candidates, mean, squares / (len(block_sizes) - 1), common)
 
     @property
     def examples(self) -> int:

@@ -103,9 +103,9 @@ def stability(
         raise CircuitsError(f"{n_resamples} resamples: at least 2 are needed")
     candidates = empty_like(scores).candidates
 
-    def chosen(one: AnyScores, strategy: Strategy | None = strategy) -> Chosen:
+    def chosen(sample_scores: AnyScores, strategy: Strategy | None = strategy) -> Chosen:
         circuit = select_size(
-            one,
+            sample_scores,
             size,
             strategy=strategy,
             ranking=ranking,
@@ -119,15 +119,15 @@ def stability(
     counts = (n * resample_weights(n, n_resamples, seed=seed)).round().long()
     share = torch.zeros(len(candidates), dtype=torch.float64)
     resampled = []
-    for one in drawn(scores, [torch.arange(n).repeat_interleave(row) for row in counts]):
-        mask = chosen(one)
+    for resample in drawn(scores, [torch.arange(n).repeat_interleave(row) for row in counts]):
+        mask = chosen(resample)
         share += mask
         resampled.append(jaccard(circuit, mask))
     share /= n_resamples
     draw = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(n, generator=draw) for _ in range(n_resamples)]
     sides = drawn(scores, [half for order in orders for half in order.tensor_split([n // 2])])
-    halves = [jaccard(chosen(one), chosen(next(sides))) for one in sides]
+    halves = [jaccard(chosen(half), chosen(next(sides))) for half in sides]
     # Random scores have no examples, so no sign is stabler than another: "stable" is "top-n" there.
     unguided = "top-n" if strategy == "stable" else strategy
     shape = scores.per_example.shape[1:]
@@ -135,7 +135,7 @@ def stability(
         jaccard(circuit, chosen(with_values(scores, torch.rand(shape, generator=draw)), unguided))
         for _ in range(n_resamples)
     ]
-    names = [empty_like(scores).candidate_name(place) for place in candidates.tolist()]
+    names = [empty_like(scores).candidate_name(index) for index in candidates.tolist()]
     often = share.argsort(descending=True, stable=True)[: int((share > 0).sum())].tolist()
     return Stability(
         level=empty_like(scores).level,
@@ -152,8 +152,8 @@ def stability(
 
 def _central(values: Sequence[float], n: int) -> Estimate:
     """The mean with the central 95 % of the values."""
-    found = torch.tensor(values, dtype=torch.float64)
-    low, high = found.quantile(
+    distribution = torch.tensor(values, dtype=torch.float64)
+    low, high = distribution.quantile(
         torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
     ).tolist()
-    return Estimate(float(found.mean()), low, high, n)
+    return Estimate(float(distribution.mean()), low, high, n)

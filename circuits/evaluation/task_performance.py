@@ -66,8 +66,8 @@ def task_performance(
         progress="doing the task" if options.progress else None,
         engine=options.engine,
     )
-    for batch, found in batches:
-        values[batch.index.cpu()] = found.double().cpu()
+    for batch, batch_values in batches:
+        values[batch.index.cpu()] = batch_values.double().cpu()
     clean, corrupted, difference = estimates(values[:, :2], _with_difference, seed=seed)
     right_ones, otherwise = (share_right(values[:, column], seed) for column in (2, 3))
     chance = float(values[:, 4].mean()) if choice else _constant_guess(pairs)

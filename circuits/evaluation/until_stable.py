@@ -64,13 +64,13 @@ def until_stable(
             f"{n_first} examples to begin with: how far scores depend on them takes at least "
             f"{FEWEST}"
         )
-    chosen: list[Ranked] = [] if callable(ranking) else [(ranking, positive_ratio)]
+    ranked: list[Ranked] = [] if callable(ranking) else [(ranking, positive_ratio)]
 
     def look(scores: AnyScores) -> Reliability:
-        if not chosen:
+        if not ranked:
             assert callable(ranking)
-            chosen.append(ranking(scores))
-        name, share = chosen[0]
+            ranked.append(ranking(scores))
+        name, share = ranked[0]
         return reliability(
             scores,
             size=size,
@@ -82,12 +82,12 @@ def until_stable(
         )
 
     def more(scores: AnyScores) -> int:
-        found = look(scores)
+        estimate = look(scores)
         if on_look is not None:
-            on_look(found)
-        least, most = (round(found.n * step) for step in _STEPS)
-        asked = most if found.needed is None else found.needed.value
-        return found.n if found.reached else min(max(asked, least, found.n + 1), most)
+            on_look(estimate)
+        least, most = (round(estimate.n * step) for step in _STEPS)
+        asked = most if estimate.needed is None else estimate.needed.value
+        return estimate.n if estimate.reached else min(max(asked, least, estimate.n + 1), most)
 
     return Growth(
         n_first,

@@ -68,7 +68,7 @@ def worst_examples(measured: Measured, sources: Sequence[str], *, seed: int) -> 
         control=of_control,
         n_worst=_count(len(shares)),
         below_half=float((shares < 0.5).double().mean()),
-        rows=tuple((sources[place], float(shares[place])) for place in order),
+        rows=tuple((sources[index], float(shares[index])) for index in order),
     )
 
 
@@ -79,11 +79,11 @@ def _count(n: int) -> int:
 def _estimate(measured: Measured, column: int, seed: int) -> Estimate:
     """The worst tenth's mean, of the examples, of resamples of them, and without each of them."""
     lost = measured.clean - measured.circuits[:, column]
-    whole = measured.clean - measured.corrupted
+    full_effect = measured.clean - measured.corrupted
     n = len(lost)
     # Where the corrupted metric is the higher one, what is lost is below 0.
-    worst_first = (lost * whole.mean().sign()).argsort(descending=True, stable=True)
-    lost, whole = lost[worst_first], whole[worst_first]
+    worst_first = (lost * full_effect.mean().sign()).argsort(descending=True, stable=True)
+    lost, full_effect = lost[worst_first], full_effect[worst_first]
 
     def tail(counts: Float[Tensor, "draw n"]) -> Float[Tensor, " draw"]:
         """counts: how often each example was drawn, worst first."""
@@ -91,7 +91,7 @@ def _estimate(measured: Measured, column: int, seed: int) -> Estimate:
         room = room.ceil()
         before = counts.cumsum(dim=1) - counts
         taken = (room - before).clamp(min=0).minimum(counts)
-        between = counts @ whole / counts.sum(dim=1)
+        between = counts @ full_effect / counts.sum(dim=1)
         return 1 - taken @ lost / room[:, 0] / between
 
     value = float(tail(torch.ones(1, n, dtype=torch.float64)))

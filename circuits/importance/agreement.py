@@ -47,8 +47,8 @@ class CriticalLayers(Record):
         for changes in self.criteria:
             if changes.criterion == criterion:
                 return changes
-        known = ", ".join(changes.criterion for changes in self.criteria)
-        raise CircuitsError(f"unknown criterion {criterion!r}; known: {known}")
+        names = ", ".join(changes.criterion for changes in self.criteria)
+        raise CircuitsError(f"unknown criterion {criterion!r}; known: {names}")
 
 
 def compare_criteria(changes: Mapping[str, ResampledChanges], *, seed: int = 0) -> CriticalLayers:

@@ -122,16 +122,16 @@ def edge_change(
     """
     require_paired([base, model], names[::-1])
     now, then = EdgeValues.of(model), EdgeValues.of(base)
-    places = model.layout.mask.nonzero()  # edge (source, reader)
+    edge_index = model.layout.mask.nonzero()  # edge (source, reader)
 
     def by_layer(weights: Float[Tensor, "m n"]) -> Float[Tensor, "m layer"]:
-        found = torch.zeros(len(weights), model.layout.n_layers, dtype=torch.float64)
+        totals = torch.zeros(len(weights), model.layout.n_layers, dtype=torch.float64)
         for (edges, new), (_, old) in zip(now.blocks(), then.blocks(), strict=True):
-            change, shares = (new - old).double(), _shares(model.layout, places[edges])
+            change, shares = (new - old).double(), _shares(model.layout, edge_index[edges])
             at_once = max(1, 2**22 // change.shape[1])
-            for part, sums in zip(weights.split(at_once), found.split(at_once), strict=True):
+            for part, sums in zip(weights.split(at_once), totals.split(at_once), strict=True):
                 sums += (part @ change).abs() @ shares
-        return found
+        return totals
 
     return ResampledChanges.of(by_layer, len(now), n_resamples=n_resamples, seed=seed)
 

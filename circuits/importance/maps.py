@@ -52,11 +52,12 @@ class MapImportance:
     roles: tuple[RoleImportance, ...]
 
     def __post_init__(self) -> None:
-        for one in self.roles:
-            if not all(math.isfinite(value) and value >= 0 for value in one.heads):
+        for importance in self.roles:
+            if not all(math.isfinite(value) and value >= 0 for value in importance.heads):
                 raise CircuitsError(
-                    f"{self.criterion}: the importance of {one.role} in layer {one.layer} is "
-                    f"{list(one.heads)}; each must be a finite number of at least 0"
+                    f"{self.criterion}: the importance of {importance.role} in layer "
+                    f"{importance.layer} is {list(importance.heads)}; each must be a finite number "
+                    "of at least 0"
                 )
 
     def of(self, layer: int, role: MapRole) -> float:
@@ -69,7 +70,7 @@ class MapImportance:
         Returns:
             A number of at least 0, in the unit of the scores.
         """
-        return math.fsum(one.total for one in self.roles if (one.layer, one.role) == (layer, role))
+        return math.fsum(r.total for r in self.roles if (r.layer, r.role) == (layer, role))
 
 
 def importance_of_maps(circuit: Circuit, *, criterion: str = "circuit") -> MapImportance:
@@ -111,5 +112,5 @@ def importance_of_maps(circuit: Circuit, *, criterion: str = "circuit") -> MapIm
                 heads = layout.n_heads if role == "q" else layout.n_kv_heads
             total = totals.setdefault((node.layer, role), [0.0] * heads)
             total[node.head or 0] += abs(weight) / 2
-    roles = (RoleImportance(*place, tuple(heads)) for place, heads in sorted(totals.items()))
+    roles = (RoleImportance(*key, tuple(heads)) for key, heads in sorted(totals.items()))
     return MapImportance(criterion, layout.n_layers, tuple(roles))

@@ -49,8 +49,8 @@ def crossed_mean(
     of_seeds = resample_weights(seeds, n_resamples, seed=seed)
     of_examples = resample_weights(examples, n_resamples, seed=seed + 1)
     resampled = ((of_seeds @ values) * of_examples).sum(dim=1)
-    found = by_seed * (seeds - 1) / seeds + by_example * (examples - 1) / examples
-    error = float(resampled.std()) * math.sqrt((by_seed + by_example) / found)
+    resampled_variance = by_seed * (seeds - 1) / seeds + by_example * (examples - 1) / examples
+    error = float(resampled.std()) * math.sqrt((by_seed + by_example) / resampled_variance)
     freedom = (by_seed + by_example) ** 2 / (
         by_seed**2 / (seeds - 1) + by_example**2 / (examples - 1)
     )

@@ -260,11 +260,11 @@ def bca_interval(
     ends = []
     for share in ((1 - level) / 2, (1 + level) / 2):
         shifted = bias + _NORMAL.icdf(torch.tensor(share, dtype=torch.float64))
-        place = _NORMAL.cdf(bias + shifted / (1 - acceleration * shifted)) * (count - 1)
-        lower = place.floor().long().clamp(0, count - 1)[None]
+        rank = _NORMAL.cdf(bias + shifted / (1 - acceleration * shifted)) * (count - 1)
+        lower = rank.floor().long().clamp(0, count - 1)[None]
         upper = (lower + 1).clamp_max(count - 1)
         start, end = ordered.gather(0, lower)[0], ordered.gather(0, upper)[0]
-        ends.append(torch.lerp(start, end, place - lower[0]))
+        ends.append(torch.lerp(start, end, rank - lower[0]))
     return ends[0], ends[1]
 
 
