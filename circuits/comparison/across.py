@@ -88,9 +88,9 @@ class CrossTasks(Displayed, ResultFile):
 
         nothing = Estimate(math.nan, math.nan, math.nan, 0)
         each = [
-            (row.name, name, row.f[place] if row.f else nothing)
+            (row.name, name, row.f[index] if row.f else nothing)
             for row in self.rows
-            for place, name in enumerate(self.circuits)
+            for index, name in enumerate(self.circuits)
         ]
         return pd.DataFrame(
             {"pairs": pairs, "circuit": name, "f": f.value, "low": f.low, "high": f.high}
@@ -99,18 +99,18 @@ class CrossTasks(Displayed, ResultFile):
 
     def lines(self) -> list[str]:
         """The result as text: a line for each set of pairs, then what circuits share."""
-        said = [f"circuits: {', '.join(map(_sized, self.circuits, self.sizes))}"]
+        lines = [f"circuits: {', '.join(map(_sized, self.circuits, self.sizes))}"]
         for row in self.rows:
             if row.undefined is not None:
-                said.append(f"{row.name}: {row.undefined}")
+                lines.append(f"{row.name}: {row.undefined}")
                 continue
             values = (f"{name} {f}" for name, f in zip(self.circuits, row.f, strict=True))
-            said.append(f"f on {row.name}: {'; '.join(values)}; random {row.control}")
-        for place, name in enumerate(self.circuits):
-            for other in range(place + 1, len(self.circuits)):
-                shared = self.jaccard[place][other]
-                said.append(f"Jaccard of {name} and {self.circuits[other]}: {shared:.2f}")
-        return said
+            lines.append(f"f on {row.name}: {'; '.join(values)}; random {row.control}")
+        for index, name in enumerate(self.circuits):
+            for other in range(index + 1, len(self.circuits)):
+                shared = self.jaccard[index][other]
+                lines.append(f"Jaccard of {name} and {self.circuits[other]}: {shared:.2f}")
+        return lines
 
 
 def cross_tasks(
@@ -143,7 +143,7 @@ def cross_tasks(
     if not circuits or not pairs:
         raise CircuitsError(f"{len(circuits)} circuits and {len(pairs)} sets of pairs to compare")
     options, names = options or RunOptions(), tuple(circuits)
-    if len({one.level for one in circuits.values()}) > 1:
+    if len({circuit.level for circuit in circuits.values()}) > 1:
         raise CircuitsError("circuits of edges, of nodes and of neurons are not compared")
     rows = []
     for name, some in pairs.items():
@@ -159,17 +159,19 @@ def cross_tasks(
                 options=options,
                 progress=f"circuits on {name}" if options.progress else None,
             )
-            found = Crossed.of(measured, own, n_resamples=n_resamples, seed=options.seed)
+            crossed = Crossed.of(measured, own, n_resamples=n_resamples, seed=options.seed)
             judged = measured.metric
         except UndefinedMetricError as error:
-            found = Crossed.without(error)
-        rows.append(TaskRow(name=name, data=describe_pairs(some), metric=judged, **vars(found)))
+            crossed = Crossed.without(error)
+        rows.append(TaskRow(name=name, data=describe_pairs(some), metric=judged, **vars(crossed)))
     return CrossTasks(
         circuits=names,
-        sizes=tuple(len(one) for one in circuits.values()),
+        sizes=tuple(len(circuit) for circuit in circuits.values()),
         jaccard=tuple(
-            tuple(jaccard(one.mask.flatten(), other.mask.flatten()) for other in circuits.values())
-            for one in circuits.values()
+            tuple(
+                jaccard(circuit.mask.flatten(), other.mask.flatten()) for other in circuits.values()
+            )
+            for circuit in circuits.values()
         ),
         rows=tuple(rows),
     )

@@ -158,10 +158,10 @@ def similarities(a: Snapshot, b: Snapshot) -> Float[Tensor, "m measure"]:
         rewired / either,
         rewired / added_or_removed,
     )
-    whole = (correlation(a.ranks, b.ranks), weighted_jaccard(a.means, b.means))
+    unsized = (correlation(a.ranks, b.ranks), weighted_jaccard(a.means, b.means))
     return torch.cat(
         [
-            torch.stack(whole, dim=1),
+            torch.stack(unsized, dim=1),
             torch.stack([column.double() for column in sized], dim=2).flatten(1),
         ],
         dim=1,
@@ -174,13 +174,13 @@ def _weighted(a: Snapshot, b: Snapshot) -> Float[Tensor, "m size"]:
     top = a.order[:, :most]
     theirs = b.means.abs().gather(1, top)
     entry = b.edge_entry.gather(1, top)
-    found = []
+    by_size = []
     for size in a.sizes:
-        mine = a.strengths[:, :size]
+        ours = a.strengths[:, :size]
         both = torch.where(entry[:, :size] < size, theirs[:, :size], 0.0)
-        sums = mine.sum(dim=1), b.strengths[:, :size].sum(dim=1)
-        found.append(weighted_jaccard_from_sums(mine, both, *sums))
-    return torch.stack(found, dim=1)
+        sums = ours.sum(dim=1), b.strengths[:, :size].sum(dim=1)
+        by_size.append(weighted_jaccard_from_sums(ours, both, *sums))
+    return torch.stack(by_size, dim=1)
 
 
 def agreement(
@@ -201,7 +201,7 @@ def agreement(
     total = 1 + 2 * SUBSETS + SPLITS + GAP_SUBSETS * GAP_SPLITS + PERMUTATIONS
     bar = tqdm(total=total, desc="similarity", unit="sample", disable=not progress)
     identity = {
-        "scores": [one.summary.digest for one in scores],
+        "scores": [values.summary.digest for values in scores],
         "layout": layout.to_dict(),
         "compared": list(compared),
         "sizes": list(sizes),
@@ -310,17 +310,17 @@ class _Engine:
     def permuted(self, signs: Float[Tensor, "m n"]) -> Float[Tensor, "pair m measure"]:
         """Similarity of each pair, with the labels of the examples of sign -1 swapped."""
         weights = [side.float() / signs.shape[1] for side in (signs > 0, signs < 0)]
-        found = self._empty(len(signs))
-        for part, (kept, swapped) in self._todo(weights, {"permuted": found}):
-            found[:, part] = torch.stack(
+        similarity = self._empty(len(signs))
+        for part, (unswapped, swapped) in self._todo(weights, {"permuted": similarity}):
+            similarity[:, part] = torch.stack(
                 [
                     similarities(
-                        *self._snapshots([kept[i] + swapped[j], kept[j] + swapped[i]]),
+                        *self._snapshots([unswapped[i] + swapped[j], unswapped[j] + swapped[i]]),
                     )
                     for i, j in self.compared
                 ]
             )
-        return found
+        return similarity
 
     def freedom(self, weights: Float[Tensor, "m n"]) -> Float[Tensor, "pair measure"]:
         """Degrees of freedom of each pair's node measures; infinite for the others.
@@ -334,15 +334,15 @@ class _Engine:
                 counts += torch.stack([(side.node_entry < size).sum(dim=0) for size in self.sizes])
         share = present / len(weights)  # p: how often each node is in the circuit
         unsure = share * (1 - share)  # v = p (1 - p), 0 for a node that is always or never there
-        found = torch.full((len(self.compared), len(self.sizes), len(SIZED)), math.inf)
+        degrees = torch.full((len(self.compared), len(self.sizes), len(SIZED)), math.inf)
         of_nodes = [SIZED.index(name) for name in OF_NODES]
-        for row, (i, j) in zip(found, self.compared, strict=True):
+        for row, (i, j) in zip(degrees, self.compared, strict=True):
             both = torch.cat([unsure[i], unsure[j]], dim=1)
             squares = both.square().sum(dim=1)
             members = torch.where(squares > 0, both.sum(dim=1).square() / squares, 1.0)
             row[:, of_nodes] = 2 * members[:, None].float()
-        whole = found.new_full((len(found), len(WHOLE)), math.inf)
-        return torch.cat([whole, found.flatten(1)], dim=1)
+        unsized = degrees.new_full((len(degrees), len(WHOLE)), math.inf)
+        return torch.cat([unsized, degrees.flatten(1)], dim=1)
 
     def _empty(self, samples: int) -> Float[Tensor, "pair m measure"]:
         measures = len(WHOLE) + len(SIZED) * len(self.sizes)
@@ -366,22 +366,23 @@ class _Engine:
         piece = self.resume.tensors()
         piece.restore(samples, {**self.identity, "drawn": digest(*weights)}, filled)
         size = max(1, _CHUNK // edges)
-        held = size * edges * len(self.scores) * len(weights)
+        numbers = size * edges * len(self.scores) * len(weights)
         walk = size
-        if not all(one.in_one_block for one in self.scores):
-            walk *= max(1, _MEANS // held)
+        if not all(values.in_one_block for values in self.scores):
+            walk *= max(1, _MEANS // numbers)
         of_checkpoints: list[list[Tensor]] = []
         for walked in torch.arange(samples).split(walk):
             of_checkpoints.clear()  # before the next are made
             # All of them, done or not: what goes on has to round as what never stopped does.
             if not bool(piece.done[walked].all()):
-                sets = [one[walked] for one in weights]
-                of_checkpoints += [one.resampled(*sets) for one in self.scores]
+                sets = [w[walked] for w in weights]
+                of_checkpoints += [values.resampled(*sets) for values in self.scores]
             for part in walked.split(size):
                 if not bool(piece.done[part].all()):
                     own = part - walked[0]  # by places, which copies: nobody holds a whole walk
                     means = [
-                        [one[own] for one in side] for side in zip(*of_checkpoints, strict=True)
+                        [checkpoint_means[own] for checkpoint_means in side]
+                        for side in zip(*of_checkpoints, strict=True)
                     ]
                     with piece.taking(part) if sums else nullcontext():
                         yield part, means
@@ -389,7 +390,7 @@ class _Engine:
                 self.bar.update(len(part))
 
     def _snapshots(self, means: Sequence[Float[Tensor, "m edge"]]) -> list[Snapshot]:
-        return [Snapshot(one, self.sizes, self.edge_nodes) for one in means]
+        return [Snapshot(m, self.sizes, self.edge_nodes) for m in means]
 
 
 def _mean(a: Float[Tensor, "m k"], b: Float[Tensor, "m k"]) -> Float[Tensor, "m k"]:

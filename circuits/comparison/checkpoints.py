@@ -72,9 +72,9 @@ def compare(
     require_paired(scores, names)
     layout = scores[0].layout
     counts = circuit_sizes(sizes, layout)
-    values = [EdgeValues.of(one) for one in scores]
+    values = [EdgeValues.of(s) for s in scores]
     weights = resample_weights(len(values[0]), n_resamples, seed=options.seed)
-    strengths = [Strengths.of(one) for one in values]
+    strengths = [Strengths.of(v) for v in values]
 
     resume = resume or Pieces()
     last = len(scores) - 1
@@ -150,7 +150,7 @@ def _names(scores: Sequence[EdgeScores], names: Sequence[str] | None) -> tuple[s
     if len(scores) < 2:
         raise CircuitsError(f"{len(scores)} checkpoint to compare; it takes at least two")
     if names is None:
-        return tuple(f"checkpoint {place}" for place in range(len(scores)))
+        return tuple(f"checkpoint {index}" for index in range(len(scores)))
     if len(names) != len(scores):
         raise CircuitsError(f"{len(names)} names for {len(scores)} checkpoints")
     if len(set(names)) != len(names):

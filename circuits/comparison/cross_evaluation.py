@@ -136,9 +136,9 @@ class CrossEvaluation(Plotted, ResultFile):
         Raises:
             CircuitsError: for a name that was not cross-evaluated.
         """
-        for name, known in ((model, self.models), (circuit, self.circuits)):
-            if name not in known:
-                raise CircuitsError(f"{name} was not cross-evaluated; known: {', '.join(known)}")
+        for name, names in ((model, self.models), (circuit, self.circuits)):
+            if name not in names:
+                raise CircuitsError(f"{name} was not cross-evaluated; known: {', '.join(names)}")
         row = self.rows[self.models.index(model)]
         return row.f[self.circuits.index(circuit)] if row.f else None
 
@@ -204,13 +204,13 @@ def cross_evaluate(
                 progress=f"circuits in {name}" if options.progress else None,
                 resume=resume,
             )
-            found = Crossed.of(measured, own, n_resamples=n_resamples, seed=options.seed)
+            crossed = Crossed.of(measured, own, n_resamples=n_resamples, seed=options.seed)
             judged = measured.metric
         except UndefinedMetricError as error:
-            found = Crossed.without(error)
+            crossed = Crossed.without(error)
         finally:
             del loaded
-        rows.append(Row(name, **vars(found)))
+        rows.append(Row(name, **vars(crossed)))
     return CrossEvaluation(
         metric=judged,
         data=describe_pairs(pairs),
@@ -223,10 +223,10 @@ def cross_evaluate(
 
 
 def _require_fit(name: str, model: HookedModel, circuits: Mapping[str, Circuit]) -> None:
-    for circuit, one in circuits.items():
-        if one.layout != model.layout:
+    for circuit_name, circuit in circuits.items():
+        if circuit.layout != model.layout:
             raise CircuitsError(
-                f"the circuit of {circuit} does not fit the model {name}: {one.layout.summary} "
-                f"({one.layout.shape[0]} x {one.layout.shape[1]}) and {model.layout.summary} "
-                f"({model.layout.shape[0]} x {model.layout.shape[1]})"
+                f"the circuit of {circuit_name} does not fit the model {name}: "
+                f"{circuit.layout.summary} ({circuit.layout.shape[0]} x {circuit.layout.shape[1]}) "
+                f"and {model.layout.summary} ({model.layout.shape[0]} x {model.layout.shape[1]})"
             )

@@ -47,14 +47,14 @@ class Crossed:
             The figures.
         """
         statistic = _with_losses(own)
-        found = estimates(measured.columns, statistic, n_resamples=n_resamples, seed=seed)
+        figures = estimates(measured.columns, statistic, n_resamples=n_resamples, seed=seed)
         count = measured.circuits.shape[1] - 1
         return cls(
             clean=float(measured.clean.mean()),
             corrupted=float(measured.corrupted.mean()),
-            f=tuple(found[:count]),
-            behind=None if own is None else tuple(found[count + 1 :]),
-            control=found[count],
+            f=tuple(figures[:count]),
+            behind=None if own is None else tuple(figures[count + 1 :]),
+            control=figures[count],
         )
 
     @classmethod

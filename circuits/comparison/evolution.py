@@ -132,17 +132,17 @@ class Evolution(Plotted, ResultFile):
 
         return pd.DataFrame(
             {
-                "before": one.before,
-                "after": one.after,
-                "spearman": one.spearman.between,
-                "spearman_ceiling": one.spearman.within,
-                "weighted_jaccard": one.weighted_jaccard.between,
-                "weighted_jaccard_ceiling": one.weighted_jaccard.within,
-                "changed_edges": len(one.edges.changed),
-                "changed_node_totals": len(one.node_totals.changed),
-                "p": one.variance.p,
+                "before": comparison.before,
+                "after": comparison.after,
+                "spearman": comparison.spearman.between,
+                "spearman_ceiling": comparison.spearman.within,
+                "weighted_jaccard": comparison.weighted_jaccard.between,
+                "weighted_jaccard_ceiling": comparison.weighted_jaccard.within,
+                "changed_edges": len(comparison.edges.changed),
+                "changed_node_totals": len(comparison.node_totals.changed),
+                "p": comparison.variance.p,
             }
-            for one in self.comparisons
+            for comparison in self.comparisons
         )
 
     def between(self, before: str, after: str) -> Comparison:
@@ -161,8 +161,8 @@ class Evolution(Plotted, ResultFile):
         for comparison in self.comparisons:
             if (comparison.before, comparison.after) == (before, after):
                 return comparison
-        known = ", ".join(f"{one.before} and {one.after}" for one in self.comparisons)
-        raise CircuitsError(f"{before} and {after} were not compared; compared: {known}")
+        compared = ", ".join(f"{c.before} and {c.after}" for c in self.comparisons)
+        raise CircuitsError(f"{before} and {after} were not compared; compared: {compared}")
 
     @property
     def overall(self) -> Comparison:
@@ -188,7 +188,7 @@ class Evolution(Plotted, ResultFile):
     def to_json(self) -> dict[str, object]:
         """The file's content, as JSON values."""
         comparisons = tuple(
-            replace(one, edges=one.edges.top(max(TOP, len(one.edges.changed))))
-            for one in self.comparisons
+            replace(comparison, edges=comparison.edges.top(max(TOP, len(comparison.edges.changed))))
+            for comparison in self.comparisons
         )
         return ResultFile.to_json(self.model_copy(update={"comparisons": comparisons}))

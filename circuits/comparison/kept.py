@@ -17,17 +17,17 @@ _BOUNDS = ("value", "low", "high")
 
 def to_tensors(tables: Mapping[str, Changes], variance: VarianceDecomposition) -> dict[str, Tensor]:
     """Every column of every table, and the variance decomposition; nothing is rounded."""
-    held: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, table in tables.items():
         # Cloned, since a safetensors file refuses two views of one tensor.
-        held |= {f"{name}.{column}": getattr(table, column).clone() for column in _COLUMNS}
-        held |= {f"{name}.change.{end}": getattr(table.change, end).clone() for end in _BOUNDS}
-        held[f"{name}.n"] = torch.tensor(table.change.n)
+        tensors |= {f"{name}.{column}": getattr(table, column).clone() for column in _COLUMNS}
+        tensors |= {f"{name}.change.{end}": getattr(table.change, end).clone() for end in _BOUNDS}
+        tensors[f"{name}.n"] = torch.tensor(table.change.n)
     parts = [getattr(variance, part).figures for part in PARTS]
-    held["variance.parts"] = torch.tensor(parts, dtype=torch.float64)
-    whole = [variance.p, variance.noise_share]
-    held["variance.whole"] = torch.tensor(whole, dtype=torch.float64)
-    return held
+    tensors["variance.parts"] = torch.tensor(parts, dtype=torch.float64)
+    scalars = [variance.p, variance.noise_share]
+    tensors["variance.whole"] = torch.tensor(scalars, dtype=torch.float64)
+    return tensors
 
 
 def from_tensors(

@@ -75,12 +75,12 @@ def overlaps(
         )
     require_paired(list(scores.values()), names)
     options = options or RunOptions()
-    layout, place = scores[other].layout, names.index(other)
+    layout, other_index = scores[other].layout, names.index(other)
     counts = circuit_sizes(sizes, layout)
-    beside = [number for number in range(len(names)) if number != place]
-    found = agreement(
-        [EdgeValues.of(one) for one in scores.values()],
-        [(number, place) for number in beside],
+    beside = [number for number in range(len(names)) if number != other_index]
+    similarity = agreement(
+        [EdgeValues.of(s) for s in scores.values()],
+        [(number, other_index) for number in beside],
         sizes=counts,
         seed=options.seed + 1,
         progress=options.progress,
@@ -88,7 +88,7 @@ def overlaps(
     )
     return tuple(
         overlap_of((names[number], other), measures, counts, layout)
-        for number, measures in zip(beside, found, strict=True)
+        for number, measures in zip(beside, similarity, strict=True)
     )
 
 
@@ -99,7 +99,7 @@ def overlap_of(
     layout: Layout,
 ) -> Overlap:
     """One pair's measures, in the order of `agreement`, under their names."""
-    spearman, weighted = (measures[place] for place in range(len(WHOLE)))
+    spearman, weighted = (measures[index] for index in range(len(WHOLE)))
     rest = measures[len(WHOLE) :]
     starts = range(0, len(rest), len(SIZED))
     return Overlap(

@@ -86,9 +86,9 @@ def precision_of(model: HookedModel) -> str | None:
     kind = model.quantisation
     if kind is None:
         return None
-    said = f"{model.name}: its weights are quantised ({kind})"
+    line = f"{model.name}: its weights are quantised ({kind})"
     coarse = kept_as(model.hf) in _COARSE
-    return f"{said}; circuits of 4 bits are circuits of another model" if coarse else said
+    return f"{line}; circuits of 4 bits are circuits of another model" if coarse else line
 
 
 def beside_unquantised(
@@ -116,18 +116,20 @@ def beside_unquantised(
     Raises:
         CircuitsError: for a model that is not quantised.
     """
-    said = precision_of(model)
-    if said is None:
+    line = precision_of(model)
+    if line is None:
         raise CircuitsError(f"{model.name}: its weights are not quantised")
     needed, free = _ROOM * unquantised_bytes(model.hf), available_memory(model.device)
     if needed > free:
         return (
-            f"{said}; not compared with it unquantised, which needs {needed / 1e9:.1f} GB "
+            f"{line}; not compared with it unquantised, which needs {needed / 1e9:.1f} GB "
             f"where {free / 1e9:.1f} GB are free"
         )
     some = pairs[:N_COMPARED]
-    found = [
-        attribute(each, some, method, metric=metric, options=options, per_example=False)
-        for each in (model, load())
+    both_scores = [
+        attribute(loaded, some, method, metric=metric, options=options, per_example=False)
+        for loaded in (model, load())
     ]
-    return f"{said}; its edges' scores against the unquantised model's: {agreement_of(*found)}"
+    return (
+        f"{line}; its edges' scores against the unquantised model's: {agreement_of(*both_scores)}"
+    )

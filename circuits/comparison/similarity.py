@@ -19,14 +19,14 @@ def sorted_ranks(
     count = ordered.shape[-1]
     starts = torch.ones_like(ordered, dtype=torch.bool)
     starts[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
-    place = torch.arange(count, dtype=ordered.dtype).expand(ordered.shape)
+    ranks = torch.arange(count, dtype=ordered.dtype).expand(ordered.shape)
     if not starts.all():
         ends = torch.ones_like(starts)
         ends[..., :-1] = starts[..., 1:]
-        first = torch.where(starts, place, 0).cummax(dim=-1).values
-        last = torch.where(ends, place, count).flip(-1).cummin(dim=-1).values.flip(-1)
-        place = (first + last) / 2
-    return torch.empty_like(ordered).scatter_(-1, order, place)
+        first = torch.where(starts, ranks, 0).cummax(dim=-1).values
+        last = torch.where(ends, ranks, count).flip(-1).cummin(dim=-1).values.flip(-1)
+        ranks = (first + last) / 2
+    return torch.empty_like(ordered).scatter_(-1, order, ranks)
 
 
 def order_by_size(values: Float[Tensor, "*batch k"]) -> Int[Tensor, "*batch k"]:

@@ -85,7 +85,7 @@ def trajectory(
     strengths: of the nodes, for each checkpoint.
     """
     layout = scores[0].layout
-    places = layout.mask.nonzero()
+    matrix_indices = layout.mask.nonzero()
     means = torch.stack([values.summary.mean for values in scores])
     strongest = means.abs().amax(dim=0).argsort(descending=True, stable=True)[:top]
     bounds = [mean_interval(values.columns(strongest), weights) for values in scores]
@@ -93,14 +93,15 @@ def trajectory(
     count = len(weights.T)
     edges = [
         ScoreTrajectory(
-            layout.edge_name(*places[edge].tolist()),
+            layout.edge_name(*matrix_indices[edge].tolist()),
             Estimates(means[:, edge], low[:, row], high[:, row], count),
         )
         for row, edge in enumerate(strongest.tolist())
     ]
-    of_nodes = [one.estimates for one in strengths]
+    of_nodes = [s.estimates for s in strengths]
     value, low, high = (
-        torch.stack([getattr(one, name) for one in of_nodes]) for name in ("value", "low", "high")
+        torch.stack([getattr(estimates, name) for estimates in of_nodes])
+        for name in ("value", "low", "high")
     )
     nodes = [
         ScoreTrajectory(name, Estimates(value[:, row], low[:, row], high[:, row], count))
@@ -109,21 +110,21 @@ def trajectory(
     orders = means.abs().argsort(dim=1, descending=True, stable=True)
     members = torch.zeros_like(means, dtype=torch.bool).scatter_(1, orders[:, :size], True)
     frequencies = [_inclusion_frequency(values, weights, size) for values in scores]
-    found = []
+    inclusions = []
     for edge in orders[-1, :size].tolist():
         inside = members[:, edge].tolist()
         since = len(inside) - 1
         while since > 0 and inside[since - 1]:
             since -= 1
-        found.append(
+        inclusions.append(
             Inclusion(
-                layout.edge_name(*places[edge].tolist()),
+                layout.edge_name(*matrix_indices[edge].tolist()),
                 names[inside.index(True)],
                 names[since],
                 tuple(float(frequency[edge]) for frequency in frequencies),
             )
         )
-    return Trajectory(tuple(names), tuple(edges), tuple(nodes), size, tuple(found))
+    return Trajectory(tuple(names), tuple(edges), tuple(nodes), size, tuple(inclusions))
 
 
 def _inclusion_frequency(
@@ -137,6 +138,6 @@ def _inclusion_frequency(
     for walked in weights.split(walk):
         (means,) = values.resampled(walked)
         for part in means.split(at_once):
-            chosen = part.abs().topk(size, dim=1, sorted=False).indices.flatten()
-            included += torch.bincount(chosen, minlength=edges)
+            top_edges = part.abs().topk(size, dim=1, sorted=False).indices.flatten()
+            included += torch.bincount(top_edges, minlength=edges)
     return included / len(weights)

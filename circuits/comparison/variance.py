@@ -146,10 +146,10 @@ def decompose_variance(
     noise = torch.stack(
         [_noise(sums_of_squares(layout, side.blocks())) for side in (before, after)]
     )
-    found = torch.tensor(p <= SIGNIFICANT)
+    significant = torch.tensor(p <= SIGNIFICANT)
     columns = (
         *(
-            torch.where(found, column, torch.nan)
+            torch.where(significant, column, torch.nan)
             for column in (value, value - reach, value + reach)
         ),
         _shares(observed[None])[0],
@@ -201,8 +201,8 @@ def sums_of_squares(
     source = (by_source / mask.sum(dim=1)) @ by_source.T - mean
     reader = (by_reader / mask.sum(dim=0)) @ by_reader.T - mean
     both = sums @ _inverse(layout) @ sums.T - mean
-    whole = products - mean
-    return torch.stack([(source + both - reader) / 2, (reader + both - source) / 2, whole - both])
+    centred = products - mean
+    return torch.stack([(source + both - reader) / 2, (reader + both - source) / 2, centred - both])
 
 
 @lru_cache(maxsize=1)

@@ -59,19 +59,19 @@ class HeadAblationRun:
     ) -> Float[Tensor, "copy read vocab"]:
         """Answer logits without each copy's heads; before `first`, none is edited."""
         hooks = Hooks()
-        for place, module in enumerate(_outputs(self.model)):
-            if place >= first and off[:, place].any():
-                hooks.before(module, partial(self._without, place, off[:, place]))
+        for index, module in enumerate(_outputs(self.model)):
+            if index >= first and off[:, index].any():
+                hooks.before(module, partial(self._without, index, off[:, index]))
         copies = batch.repeat(len(off))
         with torch.no_grad():
             logits: Tensor = self.model.logits(copies.clean, copies, hooks)
         return rearrange(logits, "(copy read) vocab -> copy read vocab", copy=len(off))
 
-    def _without(self, place: int, off: Bool[Tensor, "copy head"], x: Tensor) -> Tensor:
+    def _without(self, index: int, off: Bool[Tensor, "copy head"], x: Tensor) -> Tensor:
         shape = {"copy": len(off), "head": off.shape[1]}
         z = rearrange(x, "(copy batch) pos (head d) -> copy batch pos head d", **shape)
         gone = off.to(x.device)[:, None, None, :, None]
-        return torch.where(gone, self.stand_in[place].to(x.dtype), z).view(x.shape)
+        return torch.where(gone, self.stand_in[index].to(x.dtype), z).view(x.shape)
 
 
 def _head_sums(
@@ -87,15 +87,15 @@ def _head_sums(
     totals = torch.zeros(len(outputs), heads, model.view.d_head, device=model.device)
     counts = torch.zeros(len(outputs), 1, 1, device=model.device)
 
-    def add(place: int, lengths: Int[Tensor, " batch"], z: Tensor) -> None:
+    def add(row: int, lengths: Int[Tensor, " batch"], z: Tensor) -> None:
         inside = torch.arange(z.shape[1], device=z.device) < lengths[:, None]
         by_head = rearrange(z, "batch pos (head d) -> batch pos head d", head=heads)
-        totals[place] += by_head.float()[inside].sum(dim=0)
-        counts[place] += inside.sum()
+        totals[row] += by_head.float()[inside].sum(dim=0)
+        counts[row] += inside.sum()
 
-    for place, attention in enumerate(model.view.attentions):
+    for index, attention in enumerate(model.view.attentions):
         stream = lengths[0 if attention.place.encoder else -1]
-        hooks.before(outputs[place], partial(add, place, stream))
+        hooks.before(outputs[index], partial(add, index, stream))
     with torch.no_grad():
         model.logits(batch.clean, batch, hooks)
     return totals, counts

@@ -181,7 +181,7 @@ class _Searching:
         # Fewer are not worth a run; what they start from must not hang on where a search resumed.
         many = len(candidates) > self.width
         self.trials.settle(self.order.mask if many else self.order.layout.mask)
-        for made in decide(
+        for decision in decide(
             candidates,
             self.current,
             self._measure,
@@ -189,7 +189,7 @@ class _Searching:
             width=self.width,
             guess=lambda candidate: self.fate.get(self.order.source(candidate), False),
         ):
-            yield Step(made.candidate, made.before, made.after, made.kept)
+            yield Step(decision.candidate, decision.before, decision.after, decision.kept)
 
     def _measure(self, sets: list[tuple[str, ...]]) -> list[float]:
         masks = []

@@ -141,7 +141,7 @@ def prune_heads(
     heads = HeadAblationRun.of(model, config.ablation, pairs, options=options)
     search = _Pruning(heads, pairs, judge, config.max_drop, options.batch_size)
     layers = range(len(model.layout.attentions))
-    whole = search.current
+    full_metric = search.current
     baselines = []
     for layer in tqdm(layers, desc="pruning heads", unit="layer", disable=not options.progress):
         baselines.append(search.current)
@@ -161,7 +161,7 @@ def prune_heads(
         kept=tuple(tuple((~row).nonzero().flatten().tolist()) for row in search.off),
         baselines=tuple(baselines),
         history=tuple(search.history),
-        metric_model=whole,
+        metric_model=full_metric,
         metric_pruned=search.current,
         max_drop=config.max_drop,
         ablation=config.ablation,
@@ -197,8 +197,8 @@ class _Pruning:
         self.off = torch.zeros(len(self.names), layout.n_heads, dtype=torch.bool)
         self.history: list[Step] = []
         # An encoder-decoder's blocks hand on more than the stream, so none of them is skipped.
-        whole = layout.n_encoder_layers > 0
-        self.blocks = [] if whole else [layer.block for layer in self.model.view.layers]
+        encoder_decoder = layout.n_encoder_layers > 0
+        self.blocks = [] if encoder_decoder else [layer.block for layer in self.model.view.layers]
         self.batches = [
             (batch, replay)
             for batch, replay in over_batches(
@@ -224,7 +224,7 @@ class _Pruning:
                 mask[layer, list(heads)] = True
             return self.measure(masks, first)
 
-        for made in decide(
+        for decision in decide(
             range(self.off.shape[1]),
             self.current,
             measure,
@@ -232,10 +232,10 @@ class _Pruning:
             width=self.width,
             guess=lambda _: False,
         ):
-            name = f"{self.names[layer]}.h{made.candidate}"
-            self.history.append(Step(name, made.before, made.after, made.kept))
-            self.off[layer, made.candidate] = not made.kept
-            self.current = made.before if made.kept else made.after
+            name = f"{self.names[layer]}.h{decision.candidate}"
+            self.history.append(Step(name, decision.before, decision.after, decision.kept))
+            self.off[layer, decision.candidate] = not decision.kept
+            self.current = decision.before if decision.kept else decision.after
         for batch, replay in self.batches if self.blocks else ():
             with replay.skipping(self.blocks[:layer]), replay.recording():
                 self.heads.logits(batch, self.off[None], first=layer)
@@ -271,22 +271,25 @@ def _measured(
     both = torch.stack([torch.zeros_like(off), off])
 
     def work(_: HookedModel, batch: PairBatch) -> Float[Tensor, "metric batch 2"]:
-        whole, pruned = heads.logits(batch, both)
+        full_logits, pruned_logits = heads.logits(batch, both)
         return torch.stack(
             [
-                torch.stack([metric(each, batch, whole) for each in (whole, pruned)], dim=-1)
+                torch.stack(
+                    [metric(logits, batch, full_logits) for logits in (full_logits, pruned_logits)],
+                    dim=-1,
+                )
                 for metric in metrics
             ]
         )
 
-    for batch, found in over_batches(
+    for batch, batch_values in over_batches(
         heads.model,
         pairs,
         work,
         batch_size=options.batch_size,
         progress="evaluating" if options.progress else None,
     ):
-        values[:, batch.index.cpu()] = found.double().cpu()
+        values[:, batch.index.cpu()] = batch_values.double().cpu()
     return values
 
 

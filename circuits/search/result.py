@@ -131,15 +131,15 @@ class Journal:
         if self.path is None or not self.path.exists():
             return (), RunCost()
         content = read_json(self.path)
-        whole = isinstance(content, dict) and content.get("kind") == Search.KIND
-        found = Search.load(self.path) if whole else StoppedSearch.load(self.path)
-        if other := self._differences(found):
+        finished = isinstance(content, dict) and content.get("kind") == Search.KIND
+        search = Search.load(self.path) if finished else StoppedSearch.load(self.path)
+        if other := self._differences(search):
             raise CircuitsError(
                 f"{self.path}: belongs to a search with other {', '.join(other)}; "
                 "write to another place, or delete it"
             )
-        cost = RunCost(runs=found.cost.runs, layers_run=found.cost.layers_run)
-        return found.history, cost
+        cost = RunCost(runs=search.cost.runs, layers_run=search.cost.layers_run)
+        return search.history, cost
 
     def write(self, history: tuple[Step, ...], cost: RunCost) -> None:
         """Replace the file by one that says how far the search came."""
@@ -148,9 +148,9 @@ class Journal:
                 history=history, cost=cost, config=self.config, provenance=self.provenance
             ).save(self.path)
 
-    def _differences(self, found: Search | StoppedSearch) -> list[str]:
+    def _differences(self, search: Search | StoppedSearch) -> list[str]:
         """What decides the outcome and is not the same; performance decides nothing."""
-        before = found.provenance.extended(performance=self.provenance.performance)
+        before = search.provenance.extended(performance=self.provenance.performance)
         was, now = dict(before), dict(self.provenance)
         other = sorted(name for name in now if was[name] != now[name])
-        return (["settings"] if found.config != self.config else []) + other
+        return (["settings"] if search.config != self.config else []) + other
