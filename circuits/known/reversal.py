@@ -1,0 +1,91 @@
+"""Reversal: letters, a mirror, then the letters backwards."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+
+from circuits.known.gpt2 import GPT2
+from circuits.known.model import KnownModel
+from circuits.known.writer import LOUD, SHARP
+from circuits.models import HookedModel
+from tasks.pairs import PromptPair
+
+LETTERS, LENGTH = 10, 9
+MIRROR = LETTERS
+PLACES = (4, 5)
+"""Where the mirror may stand."""
+
+
+def reversal(interference: float) -> KnownModel:
+    """Write the model.
+
+    a0.h0 finds the mirror and says where it stands; m0 computes which place is as far before the
+    mirror (a neuron for each mirror and place); a1.h1 goes there and copies the letter.
+
+    Args:
+        interference: of the parts that are not used, as `load` says.
+
+    Returns:
+        The model with its edges.
+    """
+    sizes = {
+        "letter": LETTERS, "mirror": 1, "place": LENGTH, "at": LENGTH, "target": LENGTH,
+        "out": LETTERS,
+    }  # fmt: skip
+    model = GPT2(sizes, d_vocab=LETTERS + 1, length=LENGTH)
+    say = model.spaces
+    model.tokens[:LETTERS] = say["letter"]
+    model.tokens[MIRROR] = say["mirror"][0]
+    model.places[:] = say["place"]
+    model.head(
+        0, 0, query=torch.zeros_like(say["mirror"]), key=say["mirror"],
+        value=say["place"], output=say["at"],
+    )  # fmt: skip
+    model.always(0, 0, torch.tensor([SHARP]))
+    reads, writes = [], []
+    for mirror in PLACES:
+        for place in range(mirror, 2 * mirror):
+            if place < LENGTH:
+                reads.append(say["at"][mirror] + say["place"][place])
+                writes.append(say["target"][2 * mirror - 1 - place])
+    model.neurons(0, torch.stack(reads), -1.0, torch.stack(writes))
+    model.head(
+        1, 1, query=SHARP * say["target"], key=say["place"],
+        value=say["letter"], output=say["out"],
+    )  # fmt: skip
+    model.unembedding[:LETTERS] = LOUD * say["out"]
+    model.fill(interference)
+    return KnownModel(
+        "reversal",
+        "says letters backwards: an MLP computes from two places the place to look at",
+        HookedModel(model.hf, None, "known/reversal"),
+        {
+            "input->a0.h0<k>": "where the mirror is",
+            "a0.h0->m0": "its place",
+            "m0->a1.h1<q>": "the place to look at",
+            "input->a1.h1<v>": "the letters",
+            "a1.h1->logits": "the letter",
+        },
+        _pair,
+    )
+
+
+def _pair(draw: random.Random, row: int) -> PromptPair:
+    """Three letters are asked for at once, or one where mirror and next letter are exchanged."""
+    letters = draw.sample(range(LETTERS), 5)
+    source = f"reversal {row}"
+    if row % 2:
+        (at, other), place = draw.sample(PLACES, 2), draw.choice((5, 6, 7))
+        clean, corrupted = (
+            (*letters[:mirror], MIRROR, *letters[mirror:], *letters)[: place + 1]
+            for mirror in (at, other)
+        )
+        right, wrong = clean[2 * at - 1 - place], corrupted[2 * other - 1 - place]
+        return PromptPair(clean, corrupted, ((right,),), ((wrong,),), source=source)
+    shown = letters[: draw.choice(PLACES)]
+    turn = draw.randrange(1, len(shown))
+    moved = shown[turn:] + shown[:turn]
+    said, instead = (tuple((letter,) for letter in some[:-4:-1]) for some in (shown, moved))
+    return PromptPair((*shown, MIRROR), (*moved, MIRROR), said, instead, source=source)

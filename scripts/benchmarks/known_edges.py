@@ -1,0 +1,167 @@
+"""Does each attribution method find the edges that are known to matter? AUROC on written models.
+
+    python scripts/benchmarks/known_edges.py [--models induction backup] [--methods eap eap-ig]
+        [--interference 0 0.1] [--n 48] [--resamples 1000] [--out known-edges]
+
+Every registered method, at its defaults, on every model of `circuits.known`, whose edges are known
+from their construction. A table for each interference: AUROC of |mean score| (edges of the circuit
+against all others), with the 95 % percentile interval over resampled pairs; for method `random`,
+the mean and the range of 95 % of 200 seeds. The last rows are the mean over models, with the
+interval over resampled models, and the mean share of the circuit among as many edges of the highest
+|score|.
+
+What a method cannot score is said below the table, with the method's own reason. `--out` writes
+`known-edges.json` and `known-edges.md` into a folder; the tables are printed in any case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+import circuits
+from circuits import known
+from circuits.attribution import METHODS, method
+from circuits.errors import CircuitsError
+from circuits.known import KnownModel
+from circuits.statistics import resample_weights
+from tasks.pairs import PairSet
+
+SEEDS = 200  # of method random
+OUTSIDE = (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one model.
+
+    auroc: with its interval, low and high. found: share of the circuit among the first edges.
+    refused: why there are no scores; "" where there are.
+    """
+
+    model: str
+    method: str
+    interference: float
+    auroc: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+    found: float = float("nan")
+    refused: str = ""
+
+
+def cell(one: KnownModel, pairs: PairSet, name: str, interference: float, resamples: int) -> Cell:
+    """Score the model's edges and compare their ranking with what is known."""
+    mask = one.model.layout.mask
+    inside = one.circuit.mask[mask]
+    try:
+        if name == "random":
+            made = [method(name, seed=seed) for seed in range(SEEDS)]
+            drawn = [circuits.attribute(one.model, pairs[:1], each).matrix[mask] for each in made]
+            values = known.sizes(torch.stack(drawn))
+        else:
+            chosen = method(name, force=True) if name == "exact" else method(name)
+            scores = circuits.attribute(one.model, pairs, chosen, per_example=True)
+            assert scores.per_example is not None
+            weights = resample_weights(len(pairs), resamples, seed=0)
+            single = scores.per_example[:, mask].double()
+            values = known.sizes(torch.cat([single.mean(dim=0)[None], weights @ single]))
+    except CircuitsError as error:
+        return Cell(one.name, name, interference, refused=str(error))
+    found = known.auroc(values, inside).double()
+    first = known.found_first(values, inside).double()
+    low, high = found.quantile(torch.tensor(OUTSIDE, dtype=torch.float64)).tolist()
+    if name == "random":
+        return Cell(
+            one.name, name, interference, float(found.mean()), low, high, float(first.mean())
+        )
+    return Cell(one.name, name, interference, float(found[0]), low, high, float(first[0]))
+
+
+def over_models(values: Sequence[float], resamples: int) -> str:
+    """The mean with its interval over resampled models."""
+    column = torch.tensor(values, dtype=torch.float64)
+    means = resample_weights(len(values), resamples, seed=0) @ column
+    low, high = means.quantile(torch.tensor(OUTSIDE, dtype=torch.float64)).tolist()
+    return f"{short(float(column.mean()))} [{short(low)}, {short(high)}]"
+
+
+def short(value: float) -> str:
+    """Two digits, or three where two would round up to 1."""
+    if value < 1 and round(value, 2) == 1:
+        return f"{value:.3f}".lstrip("0") if round(value, 3) < 1 else ">.999"
+    return f"{value:.2f}".lstrip("0") if value < 1 else "1"
+
+
+def table(cells: Sequence[Cell], resamples: int) -> str:
+    """One Markdown table: a row for each model, a column for each method."""
+    methods = list(dict.fromkeys(one.method for one in cells))
+    models = list(dict.fromkeys(one.model for one in cells))
+    at = {(one.model, one.method): one for one in cells}
+    lines = [f"| | {' | '.join(methods)} |", "|---|" + "---|" * len(methods)]
+    for model in models:
+        row = [told(at[model, name]) for name in methods]
+        lines.append(f"| {model} | {' | '.join(row)} |")
+    columns = [
+        [at[model, name] for model in models if not at[model, name].refused] for name in methods
+    ]
+    means = [
+        over_models([one.auroc for one in column], resamples) if column else ""
+        for column in columns
+    ]
+    firsts = [
+        over_models([one.found for one in column], resamples) if column else ""
+        for column in columns
+    ]
+    lines += [f"| **mean** | {' | '.join(means)} |", f"| **found first** | {' | '.join(firsts)} |"]
+    reasons = {f"{one.method} on {one.model}: {one.refused}" for one in cells if one.refused}
+    return "\n".join([*lines, *(["", *sorted(reasons)] if reasons else [])])
+
+
+def told(one: Cell) -> str:
+    """A figure, with its interval where it has one."""
+    if one.refused:
+        return "not run"
+    if short(one.low) == short(one.high):
+        return short(one.auroc)
+    return f"{short(one.auroc)} [{short(one.low)}, {short(one.high)}]"
+
+
+def main() -> None:
+    """Score, compare, print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=known.names(), default=known.names())
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--interference", nargs="+", type=float, default=[0.0, 0.1])
+    parser.add_argument("--n", type=int, default=48, help="pairs of each task")
+    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    cells: list[Cell] = []
+    parts: list[str] = []
+    for interference in given.interference:
+        here: list[Cell] = []
+        for model in given.models:
+            one = known.load(model, interference=interference)
+            pairs = one.pairs(given.n)
+            here += [
+                cell(one, pairs, name, interference, given.resamples) for name in given.methods
+            ]
+        cells += here
+        parts.append(f"interference {interference:g}\n\n{table(here, given.resamples)}\n")
+    print("\n".join(parts))
+    if given.out:
+        given.out.mkdir(parents=True, exist_ok=True)
+        (given.out / "known-edges.md").write_text("\n".join(parts), encoding="utf-8")
+        rows = [asdict(one) for one in cells]
+        (given.out / "known-edges.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
