@@ -33,8 +33,8 @@ def combination_lines(job: Job, found: Found, devices: Devices) -> Iterator[str]
     has = memory(devices.bytes_each)
     for fit in found.fits:
         words = " ".join(flags(job, fit, devices))
-        told = f"{memory(fit.bytes)} of {has}, about {duration(fit.seconds)}"
-        yield f"  {_CHANGES[fit.changes]}: {told}: {words}"
+        cost = f"{memory(fit.bytes)} of {has}, about {duration(fit.seconds)}"
+        yield f"  {_CHANGES[fit.changes]}: {cost}: {words}"
     if found.nearest is not None:
         near = found.nearest
         yield (
@@ -55,23 +55,23 @@ def flags(job: Job, fit: Fit, devices: Devices) -> list[str]:
     Returns:
         Words of a command line, without what the verb needs beside (a model, a task).
     """
-    one, name = fit.combination, job.cost.name
+    combination, name = fit.combination, job.cost.name
     if name == "lora":
-        return [*_LORA, "--set", f"lora.batch_size={one.batch}"]
+        return [*_LORA, "--set", f"lora.batch_size={combination.batch}"]
     words = [_VERBS.get(name, "discover")]
-    dtype = str(one.dtype).removeprefix("torch.")
+    dtype = str(combination.dtype).removeprefix("torch.")
     words += [] if dtype == "float32" else ["--dtype", dtype]
-    words += [] if one.quantize is None else ["--quantize", one.quantize]
-    words += ["--recompute"] if one.recompute else []
-    words += ["--batch-size", str(one.batch)]
+    words += [] if combination.quantize is None else ["--quantize", combination.quantize]
+    words += ["--recompute"] if combination.recompute else []
+    words += ["--batch-size", str(combination.batch)]
     if fit.spread is not None:
         limits = ",".join(f"{i}={_limit(limit)}" for i, limit in enumerate(fit.spread.limits))
         words += ["--device-map", "auto", "--max-memory", limits]
-    elif devices.kind == "cpu" or one.workers > 1:
+    elif devices.kind == "cpu" or combination.workers > 1:
         words += ["--device", "cpu"]  # of workers: the driver's own model takes no GPU then
-    if one.workers > 1:
-        words += ["--engine", "ray", "--workers", str(one.workers)]
-        words += ["--gpus-per-worker", str(one.devices)]
+    if combination.workers > 1:
+        words += ["--engine", "ray", "--workers", str(combination.workers)]
+        words += ["--gpus-per-worker", str(combination.devices)]
     return words
 
 

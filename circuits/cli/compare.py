@@ -109,7 +109,7 @@ def compare(
         raise CircuitsError("--model and --task go together: the models, and what to run them on")
     names = _names(scores)
     order = by_step(names)
-    names, files = [names[place] for place in order], [scores[place] for place in order]
+    names, files = [names[index] for index in order], [scores[index] for index in order]
     if training_steps(names) is None:
         typer.echo(f"note: not every name tells its step; in order: {', '.join(names)}", err=True)
     elif training_step(names[0]) is None:
@@ -119,14 +119,14 @@ def compare(
     load: dict[str, Callable[[], HookedModel]] = {}
     pairs, left_out = None, list[Skipped]()
     if task is not None:
-        chosen = use.load_task(task, source)
+        loaded_task = use.load_task(task, source)
         held_out = split or ("all" if source.data is not None else "test")
         load = {
             name: partial(load_scored, sources[name], loading, file, loaded[name].provenance)
             for name, file in zip(names, files, strict=True)
         }
         first = load[names[0]]()
-        pairs = use.load_pairs(chosen, first, source.n, held_out, run.seed)
+        pairs = use.load_pairs(loaded_task, first, source.n, held_out, run.seed)
         del first
         use.warn_of_scored(loaded[names[0]].provenance, pairs)
         left_out += pairs.skipped
@@ -145,8 +145,11 @@ def compare(
             matrix = cross_evaluate(
                 load,
                 {
-                    name: select(one, size=max(1, round(chosen_by.fraction * one.layout.n_edges)))
-                    for name, one in loaded.items()
+                    name: select(
+                        edge_scores,
+                        size=max(1, round(chosen_by.fraction * edge_scores.layout.n_edges)),
+                    )
+                    for name, edge_scores in loaded.items()
                 },
                 pairs,
                 metric=judged.metric,
@@ -155,23 +158,21 @@ def compare(
                 resume=resume,
             )
         typer.echo(narrative.evolution(evolution))
-        written = [evolution.save(out / "comparison.json"), *use.write_skipped(out, left_out)]
+        outputs = [evolution.save(out / "comparison.json"), *use.write_skipped(out, left_out)]
         file = out / "cross_evaluation.json"
         file.unlink(missing_ok=True)
         if matrix is not None:
             typer.echo(narrative.cross_evaluation(matrix))
-            written.append(matrix.save(file))
-    use.echo_outputs(*written, write_comparison_page(out))
+            outputs.append(matrix.save(file))
+    use.echo_outputs(*outputs, write_comparison_page(out))
 
 
 def _names(files: list[Path]) -> list[str]:
     """Of the files, or of their folders where they are called scores; a second time with a 2."""
-    places = [path.absolute() for path in files]
-    places = [path.with_suffix("") if path.suffix == ".safetensors" else path for path in places]
+    paths = [path.absolute() for path in files]
+    paths = [path.with_suffix("") if path.suffix == ".safetensors" else path for path in paths]
     names, seen = [], Counter[str]()
-    for name in unique_suffixes(
-        [path.parent if path.name == "scores" else path for path in places]
-    ):
+    for name in unique_suffixes([path.parent if path.name == "scores" else path for path in paths]):
         seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return names
@@ -184,26 +185,26 @@ def _sources(
     from circuits.errors import CircuitsError
 
     if len(models) == len(names):
-        return {name: models[place] for name, place in zip(names, order, strict=True)}
+        return {name: models[index] for name, index in zip(names, order, strict=True)}
     if len(models) > 1:
         raise CircuitsError(f"{len(models)} models for {len(names)} score files; give one for each")
-    found = {name: str(Path(models[0]) / name) for name in names}
-    missing = [name for name, place in found.items() if not Path(place).is_dir()]
+    sources = {name: str(Path(models[0]) / name) for name in names}
+    missing = [name for name, source in sources.items() if not Path(source).is_dir()]
     if base is not None:
-        called = _base_of(names, missing)
-        if called is None:
+        base_name = _base_of(names, missing)
+        if base_name is None:
             raise CircuitsError(
                 f"--base {base}: none of {', '.join(names)} is the base; give its score file too, "
                 "or leave --base out"
             )
-        found[called] = base
-        missing = [name for name in missing if name != called]
+        sources[base_name] = base
+        missing = [name for name in missing if name != base_name]
     if missing:
         raise CircuitsError(
-            f"{found[missing[0]]}: no such model folder; give the base with --base, or repeat "
+            f"{sources[missing[0]]}: no such model folder; give the base with --base, or repeat "
             "--model"
         )
-    return found
+    return sources
 
 
 def _base_of(names: list[str], missing: list[str]) -> str | None:
@@ -212,5 +213,5 @@ def _base_of(names: list[str], missing: list[str]) -> str | None:
 
     steps = {name: training_step(name) for name in names}
     start = [name for name in names if steps[name] == 0]
-    chosen = start or [name for name in missing if steps[name] is None]
-    return chosen[0] if len(chosen) == 1 else None
+    candidates = start or [name for name in missing if steps[name] is None]
+    return candidates[0] if len(candidates) == 1 else None

@@ -40,33 +40,38 @@ def compare_tasks(
     from circuits.graph import load_scores
     from circuits.graph.levels import select_size, size_of_fraction
 
-    found = {name: load_scores(file) for name, file in files.items()}
-    first, file = next(iter(found.values())), next(iter(files.values()))
+    scores = {name: load_scores(file) for name, file in files.items()}
+    first, file = next(iter(scores.values())), next(iter(files.values()))
     recorded = first.provenance.model
-    for name, one in found.items():
-        model = one.provenance.model
+    for name, file_scores in scores.items():
+        model = file_scores.provenance.model
         if recorded is not None and model is not None and model.has_other_weights(recorded):
             raise CircuitsError(
                 f"{files[name]}: of another model than {file}; --across compares circuits of one, "
                 "and without it checkpoints are compared"
             )
     hooked = load_scored(*recorded_model(None, loading, first.provenance), file, first.provenance)
-    every = {mark for one in found.values() for mark in one.provenance.pairs or ()}
+    fingerprints = {
+        mark for file_scores in scores.values() for mark in file_scores.provenance.pairs or ()
+    }
     pairs: dict[str, PairSet] = {}
-    for name, one in found.items():
-        task = use.load_task(*recorded_task(None, use.DataOptions(), one.provenance))
-        drawn = use.load_pairs(
-            task, hooked, n, split or use.unseen_split(one.provenance), options.seed
+    for name, file_scores in scores.items():
+        task = use.load_task(*recorded_task(None, use.DataOptions(), file_scores.provenance))
+        task_pairs = use.load_pairs(
+            task, hooked, n, split or use.unseen_split(file_scores.provenance), options.seed
         )
-        use.warn_of_seen(drawn, every, "scored on")
-        pairs[name] = drawn
+        use.warn_of_seen(task_pairs, fingerprints, "scored on")
+        pairs[name] = task_pairs
     result = cross_tasks(
         hooked,
-        {name: select_size(one, size_of_fraction(one, fraction)) for name, one in found.items()},
+        {
+            name: select_size(file_scores, size_of_fraction(file_scores, fraction))
+            for name, file_scores in scores.items()
+        },
         pairs,
         n_resamples=n_resamples,
         options=options,
     )
-    written = result.save(out / "cross_tasks.json")
+    output = result.save(out / "cross_tasks.json")
     typer.echo("\n".join(result.lines()))
-    use.echo_outputs(written)
+    use.echo_outputs(output)

@@ -32,16 +32,16 @@ def completed(parameter: inspect.Parameter) -> inspect.Parameter:
     if get_origin(parameter.annotation) is not Annotated:
         return parameter
     kind, *notes = get_args(parameter.annotation)
-    told = next((one for one in notes if isinstance(one, ArgumentInfo | OptionInfo)), None)
+    info = next((note for note in notes if isinstance(note, ArgumentInfo | OptionInfo)), None)
     words = _BY_NAME.get(parameter.name)
-    if told is not None and told.metavar and "|" in told.metavar:
-        fixed = [word for word in told.metavar.removesuffix(",...").split("|") if word != "int"]
+    if info is not None and info.metavar and "|" in info.metavar:
+        fixed = [word for word in info.metavar.removesuffix(",...").split("|") if word != "int"]
         words = fixed.copy
-    if told is None or words is None:
+    if info is None or words is None:
         return parameter
-    made = copy.copy(told)
-    made.autocompletion = offering(words)
-    return parameter.replace(annotation=Annotated[kind, made])
+    completing = copy.copy(info)
+    completing.autocompletion = offering(words)
+    return parameter.replace(annotation=Annotated[kind, completing])
 
 
 def _tasks() -> Iterable[str]:

@@ -104,11 +104,13 @@ def _draw(source: Path, out: Path, form: NetworkForm, circuit: Path | None) -> N
         if circuit is None:
             graph = scores.to_networkx()
         else:
-            kept = load_circuit(circuit)
-            if not (isinstance(scores, EdgeScores) and isinstance(kept, Circuit)):
+            loaded_circuit = load_circuit(circuit)
+            if not (isinstance(scores, EdgeScores) and isinstance(loaded_circuit, Circuit)):
                 raise CircuitsError("--circuit and scores of edges go together here")
-            _require_one_model(scores, kept, source, circuit)
-            graph = Circuit(kept.layout, kept.mask, scores.matrix, kept.provenance).to_networkx()
+            _require_one_model(scores, loaded_circuit, source, circuit)
+            graph = Circuit(
+                loaded_circuit.layout, loaded_circuit.mask, scores.matrix, loaded_circuit.provenance
+            ).to_networkx()
     use.echo_outputs(write_network(graph, out, form))
     typer.echo(f"{graph.number_of_nodes()} nodes, {graph.number_of_edges()} edges")
 
@@ -120,15 +122,21 @@ def _has_cfg(file: Path) -> bool:
     return isinstance(content, dict) and "cfg" in content
 
 
-def _require_one_model(scores: EdgeScores, kept: Circuit, source: Path, circuit: Path) -> None:
+def _require_one_model(
+    scores: EdgeScores, loaded_circuit: Circuit, source: Path, circuit: Path
+) -> None:
     from circuits.errors import CircuitsError
 
-    mine, theirs = scores.provenance.model, kept.provenance.model
-    if mine is not None and theirs is not None and mine.has_other_weights(theirs):
+    scored_model, circuit_model = scores.provenance.model, loaded_circuit.provenance.model
+    if (
+        scored_model is not None
+        and circuit_model is not None
+        and scored_model.has_other_weights(circuit_model)
+    ):
         raise CircuitsError(f"{circuit}: its model is not the one that {source} was made from")
-    if scores.layout != kept.layout:
+    if scores.layout != loaded_circuit.layout:
         raise CircuitsError(
-            f"{circuit}: of a model of {kept.layout.summary}, where {source} has "
+            f"{circuit}: of a model of {loaded_circuit.layout.summary}, where {source} has "
             f"{scores.layout.summary}"
         )
 
@@ -141,16 +149,16 @@ def _write(
 
     is_circuit = source.suffix == ".json"
     scores = None if is_circuit else EdgeScores.load(source)
-    chosen = source if is_circuit else circuit
-    kept = None if chosen is None else Circuit.load(chosen)
-    if scores is not None and kept is not None and circuit is not None:
-        _require_one_model(scores, kept, source, circuit)
-    if model is not None and (part := scores or kept) is not None:
+    circuit_file = source if is_circuit else circuit
+    loaded_circuit = None if circuit_file is None else Circuit.load(circuit_file)
+    if scores is not None and loaded_circuit is not None and circuit is not None:
+        _require_one_model(scores, loaded_circuit, source, circuit)
+    if model is not None and (part := scores or loaded_circuit) is not None:
         d_model = _sizes(model, source, part.layout, d_model=d_model)[0]
     assert d_model is not None
-    use.echo_outputs(write_graph(out, d_model=d_model, scores=scores, circuit=kept))
-    if kept is not None:
-        typer.echo(f"{ungrouped_share(kept):.2%} of the edges, as MIB counts them")
+    use.echo_outputs(write_graph(out, d_model=d_model, scores=scores, circuit=loaded_circuit))
+    if loaded_circuit is not None:
+        typer.echo(f"{ungrouped_share(loaded_circuit):.2%} of the edges, as MIB counts them")
 
 
 def _read(source: Path, out: Path, model: str | None, how: ImportOptions) -> None:
@@ -164,11 +172,11 @@ def _read(source: Path, out: Path, model: str | None, how: ImportOptions) -> Non
     if model is not None:
         heads = _sizes(model, source, graph.wide, d_model=graph.d_model, kv_heads=how.kv_heads)[1]
         how = replace(how, kv_heads=heads)
-    kept = None
+    imported_circuit = None
     if graph.has_circuit:
         graph.circuit()  # a file that contradicts itself is refused, whatever else it holds
         try:
-            kept = graph.circuit(how)
+            imported_circuit = graph.circuit(how)
         except CircuitsError as error:
             if not (graph.has_scores or of_nodes):
                 raise
@@ -180,8 +188,8 @@ def _read(source: Path, out: Path, model: str | None, how: ImportOptions) -> Non
         nodes = graph.scores_of_nodes(how)
         file = nodes.save(out / "nodes" if graph.has_scores else out)
         use.echo_outputs(file, file.with_suffix(".json"))
-    if kept is not None:
-        kept.save(out / "circuit.json")
+    if imported_circuit is not None:
+        imported_circuit.save(out / "circuit.json")
         use.echo_outputs(out / "circuit.json")
 
 
@@ -203,16 +211,16 @@ def _sizes(
     config = load_config(model).get_text_config()
     heads, width = int(config.num_attention_heads), int(config.hidden_size)
     grouped = int(getattr(config, "num_key_value_heads", None) or heads)
-    for what, found, expected in (
+    for dimension, size, expected in (
         ("layers", layout.n_layers, int(config.num_hidden_layers)),
         ("heads", layout.n_heads, heads),
         ("KV heads", layout.n_kv_heads if kv_heads is None else kv_heads, grouped),
         ("width", d_model, width),
     ):
-        ungrouped = what == "KV heads" and found == heads and kv_heads is None
-        if found not in (None, expected) and not ungrouped:
+        ungrouped = dimension == "KV heads" and size == heads and kv_heads is None
+        if size not in (None, expected) and not ungrouped:
             raise CircuitsError(
-                f"{what}: {found} of {source} or as given, and {expected} of {model}; --model "
+                f"{dimension}: {size} of {source} or as given, and {expected} of {model}; --model "
                 "disagrees with the file. Pass the model the file was made from, and do not also "
                 "pass --d-model or --kv-heads"
             )

@@ -82,19 +82,21 @@ def diff(
     edges = None
     scored: dict[str, tuple[Path, Provenance]] = {}
     if scores is not None and base_scores is not None:
-        both = [EdgeScores.load(path) for path in (scores, base_scores)]
+        edge_scores = [EdgeScores.load(path) for path in (scores, base_scores)]
         edges = edge_change(
-            *both,
+            *edge_scores,
             names=(str(scores), str(base_scores)),
             n_resamples=resampled.n_resamples,
             seed=run.seed,
         )
-        files = zip((model[0], base), (scores, base_scores), both, strict=True)
-        scored = {place: (file, each.provenance) for place, file, each in files}
+        files = zip((model[0], base), (scores, base_scores), edge_scores, strict=True)
+        scored = {
+            model_id: (file, model_scores.provenance) for model_id, file, model_scores in files
+        }
 
-    def load(place: str) -> HookedModel:
-        file, provenance = scored.get(place, (None, Provenance()))
-        return load_scored(place, loading, file, provenance)
+    def load(model_id: str) -> HookedModel:
+        file, provenance = scored.get(model_id, (None, Provenance()))
+        return load_scored(model_id, loading, file, provenance)
 
     options = replace(use.running(run, quiet), engine=use.engine_of(engine))
     loaded_task = use.load_task(source.task, source)
@@ -106,7 +108,7 @@ def diff(
     names = dict(zip([base, *sources], unique_suffixes([base, *sources]), strict=True))
     if lora is not None and "lora" not in names[lora].lower():
         names[lora] = f"LoRA {names[lora]}"
-    couples = [(place, base) for place in sources]
+    couples = [(model_id, base) for model_id in sources]
     if len(sources) < _PAIRED:
         couples += [(later, earlier) for earlier, later in combinations(sources, 2)]
     with Pieces(out / "model_diff.partial") as resume:
@@ -124,7 +126,7 @@ def diff(
             ).renamed(names[tuned], names[original])
             comparisons.append(comparison)
             typer.echo(summary(comparison))
-        checkpoints = {names[place]: partial(load, place) for place in (base, *model)}
+        checkpoints = {names[model_id]: partial(load, model_id) for model_id in (base, *model)}
         trajectory = None
         if len(checkpoints) > 1:
             trajectory = representation_trajectory(
@@ -133,7 +135,7 @@ def diff(
         diffs = ModelDiffs(
             task=pairs.task,
             split=pairs.split,
-            models={name: place for place, name in names.items()},
+            models={name: model_id for model_id, name in names.items()},
             comparisons=tuple(comparisons),
             trajectory=trajectory,
         )

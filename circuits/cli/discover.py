@@ -111,9 +111,9 @@ def discover(
     use.require_writable(out)
     options = use.running(run, quiet)
     strategy, positive_ratio = chosen_by.strategy, chosen_by.positive_ratio
-    named = None if chosen_by.ranking == "auto" else chosen_by.ranking
+    ranking_name = None if chosen_by.ranking == "auto" else chosen_by.ranking
     _check_choice(out, level, size, strategy, per_example)
-    _check_ranking(size, named, positive_ratio)
+    _check_ranking(size, ranking_name, positive_ratio)
     require_quantised(model, compare_precision)
     if budget is not None and how != AttributionOptions():
         raise CircuitsError("--budget says how eap-ig takes its steps; give no other method of it")
@@ -121,7 +121,7 @@ def discover(
         raise CircuitsError("--max-n goes with --until-stable")
     if until_stable is not None and (budget is not None or how.method == "random"):
         raise CircuitsError("--until-stable goes neither with --budget nor with random scores")
-    chosen = chosen_method(
+    scoring_method = chosen_method(
         how.method, **how.settings, seed=run.seed if how.method == "random" else None
     )
     loaded = use.load_task(source.task, source)
@@ -131,7 +131,7 @@ def discover(
     n = source.n
     if budget is not None and n is None and source.data is None:
         n = max(1, budget // PASSES_A_PAIR)
-    growing, choosing = until_stable is not None, size is not None and named is None
+    growing, choosing = until_stable is not None, size is not None and ranking_name is None
     enough = chosen_by.choose if choosing else 0
     most = (max_n or MOST) + enough if growing else None
     pairs = use.load_pairs(loaded, hooked, n, source.split, run.seed, most=most)
@@ -145,7 +145,7 @@ def discover(
             raise CircuitsError(
                 f"--budget {budget}: fewer passes than the {len(pairs)} pairs; give --n"
             )
-        chosen = chosen_method(how.method, steps=budget // len(pairs), quadrature=STAGGERED)
+        scoring_method = chosen_method(how.method, steps=budget // len(pairs), quadrature=STAGGERED)
     performance = use.check_task(
         hooked,
         pairs[: n or N_FIRST] if growing else pairs,
@@ -157,7 +157,7 @@ def discover(
         hooked,
         model,
         pairs,
-        chosen,
+        scoring_method,
         compare_precision,
         metric=judged.metric,
         options=options,
@@ -173,7 +173,7 @@ def discover(
                 judged.metric,
                 options,
             )
-        taken = Ranking(named, positive_ratio, pieces, chooser)
+        ranking = Ranking(ranking_name, positive_ratio, pieces, chooser)
         growth = None
         if until_stable is not None:
             growth = stable(
@@ -181,7 +181,7 @@ def discover(
                 n_first=n or N_FIRST,
                 size=size,
                 strategy=strategy if level == "edge" else None,
-                ranking=taken.name if named is None else named,
+                ranking=ranking.name if ranking_name is None else ranking_name,
                 positive_ratio=positive_ratio,
                 seed=run.seed,
                 on_look=None if quiet else say_look,
@@ -190,7 +190,7 @@ def discover(
             scores: EdgeScores | NodeScores = score(
                 hooked,
                 pairs if growth is None else growth.over(pairs),
-                chosen,
+                scoring_method,
                 metric=judged.metric,
                 options=replace(options, seed=0),
                 per_example=per_example,
@@ -199,7 +199,7 @@ def discover(
         made_from = scores.provenance
         assert made_from.data is not None
         pairs = pairs[: made_from.data.n]
-        pick = taken(scores)
+        pick = ranking(scores)
         reliable = None
         if how.method != "random" and len(pairs) >= FEWEST:
             with step("resampling"):
@@ -223,13 +223,13 @@ def discover(
             ),
         )
         file = scores.save(out)
-    written = [file, file.with_suffix(".json"), *use.write_skipped(out, pairs.skipped)]
+    outputs = [file, file.with_suffix(".json"), *use.write_skipped(out, pairs.skipped)]
     if size is not None and isinstance(scores, EdgeScores):
         pick.say()
         circuit = pick.select(scores, size, strategy)
         show_inlets(circuit)
         circuit.save(out / "circuit.json")
-        written.append(out / "circuit.json")
+        outputs.append(out / "circuit.json")
     count = scores.layout.n_edges if isinstance(scores, EdgeScores) else len(scores.values)
     typer.echo(
         f"{count} {level}s on {len(pairs)} pairs; {made_from.metric}: clean "
@@ -250,7 +250,7 @@ def discover(
             )
     for name, value in scores.top(10):
         typer.echo(f"{value:+.5f}  {name}")
-    use.echo_outputs(*written)
+    use.echo_outputs(*outputs)
 
 
 def _check_choice(

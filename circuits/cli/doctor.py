@@ -25,10 +25,10 @@ def doctor(
     from circuits.doctor import diagnose
 
     silence_libraries()
-    found = diagnose()
+    diagnosis = diagnose()
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(diagnosis.to_json(), indent=1, ensure_ascii=False))
     else:
-        for line in found.lines():
+        for line in diagnosis.lines():
             typer.echo(line)
-    raise typer.Exit(1 if found.failed else 0)
+    raise typer.Exit(1 if diagnosis.failed else 0)

@@ -76,14 +76,14 @@ def ensemble(
     from circuits.graph.levels import select_size
 
     use.require_writable(out)
-    members = [load_scores(one) for one in scores]
+    members = [load_scores(path) for path in scores]
     if size is None:
         beside = {"draws": draws, "strategy": strategy, "choose": choose, "split": split}
         for name, value in {**beside, "metric": metric}.items():
             if value is not None:
                 raise CircuitsError(f"--{name} goes with --size")
-        found = put_together(members, weight, how)
-        file = found.save(out)
+        ensemble_scores = put_together(members, weight, how)
+        file = ensemble_scores.save(out)
         use.echo_outputs(file, file.with_suffix(".json"))
         return
     if weight:
@@ -92,7 +92,7 @@ def ensemble(
     made_from = members[0].provenance
     loaded = use.load_task(*recorded_task(None, use.DataOptions(), made_from))
     hooked = load_scored(*recorded_model(None, loading, made_from), scores[0], made_from)
-    scored = {mark for one in members for mark in one.provenance.pairs or ()}
+    scored = {mark for member in members for mark in member.provenance.pairs or ()}
     enough = choose or 16
     pairs = use.load_pairs(
         loaded,
@@ -116,10 +116,10 @@ def ensemble(
             metric=metric,
             options=use.running(run, quiet),
         )
-    found = choice.scores(members)
-    file = found.save(out)
+    ensemble_scores = choice.scores(members)
+    file = ensemble_scores.save(out)
     choice.save(out / "ensemble.json")
-    circuit = select_size(found, size, strategy=strategy, ranking=choice.ranking)
+    circuit = select_size(ensemble_scores, size, strategy=strategy, ranking=choice.ranking)
     circuit.save(out / "circuit.json")
     _show(choice, members)
     use.echo_outputs(file, file.with_suffix(".json"), out / "ensemble.json", out / "circuit.json")
@@ -127,11 +127,13 @@ def ensemble(
 
 def _show(choice: EnsembleWeights, members: list[AnyScores]) -> None:
     """What was tried, and what is taken."""
-    typer.echo(f"weights of {', '.join(one.method for one in members)} on {choice.n} other pairs:")
+    typer.echo(
+        f"weights of {', '.join(member.method for member in members)} on {choice.n} other pairs:"
+    )
     for trial in choice.trials:
-        taken = (trial.weights, trial.ranking) == (choice.weights, choice.ranking)
+        is_taken = (trial.weights, trial.ranking) == (choice.weights, choice.ranking)
         weights = " ".join(f"{weight:.2f}" for weight in trial.weights)
         typer.echo(
-            f"{'*' if taken else ' '} {weights}  {trial.ranking:<9} f {trial.f!s:<24} "
+            f"{'*' if is_taken else ' '} {weights}  {trial.ranking:<9} f {trial.f!s:<24} "
             f"CMD {trial.area_abs_gap}"
         )

@@ -109,13 +109,13 @@ def evaluate(
 
     run = replace(run, engine=use.engine_of(engine))
     use.require_writable(out)
-    found = load_scores(scores)
+    loaded_scores = load_scores(scores)
     automatic = given is None and chosen_by.ranking == "auto"
     strategy, size = chosen_by.strategy, 0
     if given is None:
-        size = size_of_fraction(found, chosen_by.fraction)
+        size = size_of_fraction(loaded_scores, chosen_by.fraction)
         circuit = select_size(
-            found,
+            loaded_scores,
             size,
             strategy=strategy,
             ranking="absolute" if chosen_by.ranking == "auto" else chosen_by.ranking,
@@ -126,27 +126,27 @@ def evaluate(
             raise CircuitsError(
                 "--circuit is chosen already; --strategy and --ranking do not go with it"
             )
-        circuit = _fitting(given, found)
-    task_name, source = recorded_task(task, source, found.provenance, "--task")
+        circuit = _fitting(given, loaded_scores)
+    task_name, source = recorded_task(task, source, loaded_scores.provenance, "--task")
     loaded = use.load_task(task_name, source)
-    hooked = use.load_hooked(*recorded_model(model, loading, found.provenance, "--model"))
+    hooked = use.load_hooked(*recorded_model(model, loading, loaded_scores.provenance, "--model"))
     pairs = use.load_pairs(
         loaded,
         hooked,
         source.n,
-        split or use.unseen_split(found.provenance, reads_file=source.data is not None),
+        split or use.unseen_split(loaded_scores.provenance, reads_file=source.data is not None),
         run.seed,
     )
     others = None
     if automatic:
-        scored_on = found.provenance.pairs or ()
+        scored_on = loaded_scores.provenance.pairs or ()
         pairs, others = with_others(
             loaded, hooked, pairs, run.seed, scored_on, enough=chosen_by.choose
         )
-    use.warn_of_scored(found.provenance, pairs)
-    scored_pairs = scored_again(loaded, hooked, found) if untaught else None
+    use.warn_of_scored(loaded_scores.provenance, pairs)
+    scored_pairs = scored_again(loaded, hooked, loaded_scores) if untaught else None
     _warn_of_few(pairs)
-    other = source_of_other_weights(hooked, found.provenance)
+    other = source_of_other_weights(hooked, loaded_scores.provenance)
     if other is not None:
         typer.echo(f"note: the scores were made from another model, {other}", err=True)
     options = use.running(run, quiet)
@@ -156,13 +156,13 @@ def evaluate(
             chooser = Chooser(
                 hooked, others, trials, config.metric, options, config.ablation, resume
             )
-            circuit = chooser.circuit(found)
+            circuit = chooser.circuit(loaded_scores)
         show_inlets(circuit)
         conditions: dict[str, PairSet] = {
             kind: perturb(pairs, kind, hooked.tokenizer, n_ctx=hooked.n_ctx, seed=run.seed)
             for kind in perturbed.perturbations
         }
-        asked = replace(
+        evaluation_config = replace(
             config,
             minimality=MinimalityConfig() if minimal else None,
             completeness=CompletenessConfig() if complete else None,
@@ -173,10 +173,10 @@ def evaluate(
         with step("evaluating circuits"):
             part = evaluation_of(
                 hooked,
-                found,
+                loaded_scores,
                 circuit,
                 pairs,
-                config=asked,
+                config=evaluation_config,
                 conditions=conditions,
                 options=options,
                 resume=resume,
@@ -187,14 +187,16 @@ def evaluate(
         if scored_pairs is not None:
             with step("scoring a model that learned nothing"):
                 null = null_model(
-                    *(hooked, found, circuit, scored_pairs, pairs),
-                    config=asked,
+                    *(hooked, loaded_scores, circuit, scored_pairs, pairs),
+                    config=evaluation_config,
                     options=options,
                     resume=resume,
                 )
             evaluated = evaluated.model_copy(update={"null_model": null})
-        _show(evaluated, part.faithfulness, pairs, found.provenance.metric)
-        _result(evaluated, hooked, found, circuit, pairs, other).save(out / "evaluation.json")
+        _show(evaluated, part.faithfulness, pairs, loaded_scores.provenance.metric)
+        _result(evaluated, hooked, loaded_scores, circuit, pairs, other).save(
+            out / "evaluation.json"
+        )
     page = write_report(out, name="evaluation.html", anchors=["evaluation"])
     use.echo_outputs(out / "evaluation.json", page, *use.write_skipped(out, pairs.skipped))
 
@@ -216,12 +218,12 @@ def _warn_of_few(pairs: PairSet) -> None:
     from circuits.statistics import FEW
 
     if len(pairs) < FEW:
-        said = (
+        caution = (
             "a single pair has no interval"
             if len(pairs) == 1
             else f"intervals of {len(pairs)} pairs are too narrow"
         )
-        typer.echo(f"warning: {said}; evaluate {FEW} or more", err=True)
+        typer.echo(f"warning: {caution}; evaluate {FEW} or more", err=True)
 
 
 def _result(
@@ -237,13 +239,15 @@ def _result(
     from circuits.provenance import describe_model
 
     name, selection = Path(model.name).name, circuit.provenance.selection
-    used, scored = {"evaluate": PairsUsed.of(pairs)}, scores.provenance.data
+    pairs_used, scored = {"evaluate": PairsUsed.of(pairs)}, scores.provenance.data
     if scored is not None:
-        used["score"] = PairsUsed(n=scored.n, split=scored.split, fingerprint=scored.fingerprint)
+        pairs_used["score"] = PairsUsed(
+            n=scored.n, split=scored.split, fingerprint=scored.fingerprint
+        )
     return Evaluation(
         order=(name,),
         checkpoints={name: evaluated},
-        pairs=used,
+        pairs=pairs_used,
         provenance=EvaluationProvenance(
             task=pairs.task,
             method=scores.method,
@@ -256,7 +260,7 @@ def _result(
 
 
 def _show(
-    found: CheckpointEvaluation, curve: Faithfulness, pairs: PairSet, scored_by: str | None
+    evaluated: CheckpointEvaluation, curve: Faithfulness, pairs: PairSet, scored_by: str | None
 ) -> None:
     """The curve as a table, the areas, a line on every other question, and the verdict in words."""
     from circuits.evaluation.results import OWN
@@ -270,17 +274,17 @@ def _show(
     typer.echo(f"CPR {curve.cpr} (random {random.area_f})")
     typer.echo(f"CMD {curve.cmd} (random {random.area_abs_gap})")
     typer.echo(f"area on the log axis {curve.curves['absolute'].log_area_f}")
-    circuit = found.circuit
+    circuit = evaluated.circuit
     nodes = "" if circuit.level == "node" else f", {circuit.n_nodes} nodes"
     typer.echo(f"\nthe circuit of {circuit.size} {circuit.level}s{nodes}")
     if circuit.degenerate_reason:
         typer.echo(f"  {circuit.degenerate_reason}")
-    for name, one in found.robustness.items():
-        said = one.undefined_reason or f"{one.circuit} (random {one.control})"
-        typer.echo(f"  f, {name}: {said}")
-    for line in _answers(found):
+    for name, condition in evaluated.robustness.items():
+        outcome = condition.undefined_reason or f"{condition.circuit} (random {condition.control})"
+        typer.echo(f"  f, {name}: {outcome}")
+    for line in _answers(evaluated):
         typer.echo(f"  {line}")
-    if judged_on := found.robustness.get(OWN):
+    if judged_on := evaluated.robustness.get(OWN):
         typer.echo(f"\nin words: on {len(pairs)} pairs ({pairs.split}) {judged_on.verdict}")
 
 
@@ -293,7 +297,7 @@ def _show_curve(curve: Faithfulness) -> None:
         name: [str(value) for value in curve.curves[name].values]
         for name in ("absolute", "signed", "random")
     }
-    width = max(22, *(len(said) for column in columns.values() for said in column)) + 2
+    width = max(22, *(len(cell) for column in columns.values() for cell in column)) + 2
     typer.echo(
         f"{'fraction':>8} {curve.level + 's':>7} {'kept':>7} {'right':>6}  "
         f"{'absolute':<{width}}{'signed':<{width}}random"
@@ -309,11 +313,11 @@ def _show_curve(curve: Faithfulness) -> None:
         )
 
 
-def _answers(found: CheckpointEvaluation) -> Iterator[str]:
+def _answers(evaluated: CheckpointEvaluation) -> Iterator[str]:
     """A line on each question that was asked beside the curve."""
     from circuits.evaluation import Undefined, doubts
 
-    minimal, complete, stable = found.minimality, found.completeness, found.stability
+    minimal, complete, stable = evaluated.minimality, evaluated.completeness, evaluated.stability
     if isinstance(minimal, Undefined):
         yield f"minimality: {minimal.undefined_reason}"
     elif minimal is not None:
@@ -334,11 +338,17 @@ def _answers(found: CheckpointEvaluation) -> Iterator[str]:
             f"Jaccard index under resampling: {stable.resample_jaccard} (random {stable.control}), "
             f"{stable.n_stable} {stable.level}s in 95 % of resamples"
         )
-    if found.reliability is not None:
-        yield from found.reliability.lines()
-    for ablation, one in found.ablations.items():
-        right = "" if one.accuracy is None else f", accuracy {one.accuracy.circuit.value:.2f}"
-        said = one.undefined_reason or f"{one.circuit} (random {one.control}){right}"
-        yield f"f, {ablation} in the place of what is left out: {said}"
-    for question, answer in doubts(found):
+    if evaluated.reliability is not None:
+        yield from evaluated.reliability.lines()
+    for ablation, condition in evaluated.ablations.items():
+        right = (
+            ""
+            if condition.accuracy is None
+            else f", accuracy {condition.accuracy.circuit.value:.2f}"
+        )
+        outcome = (
+            condition.undefined_reason or f"{condition.circuit} (random {condition.control}){right}"
+        )
+        yield f"f, {ablation} in the place of what is left out: {outcome}"
+    for question, answer in doubts(evaluated):
         yield f"{question}: {answer}"

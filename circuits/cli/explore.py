@@ -107,25 +107,25 @@ def _model(
         assert model is not None
         return use.load_hooked(model, loading), []
     last, scores = list(run.scores.items())[-1]
-    made = scores.provenance.model
-    here = run.folder / "checkpoints" / last
-    source = model or (str(here) if here.is_dir() else None if made is None else made.name)
+    record = scores.provenance.model
+    folder = run.folder / "checkpoints" / last
+    source = model or (str(folder) if folder.is_dir() else None if record is None else record.name)
     if source is None:
         return None, ["The scores do not say which model they are of; give it with --model."]
     try:
-        found = use.load_hooked(source, loading)
+        hooked = use.load_hooked(source, loading)
     except CircuitsError as error:
         if model is not None:
             raise
         return None, [f"The model of {last} is not here, so nothing answers clicks: {error}"]
-    if found.layout != scores.layout:
+    if hooked.layout != scores.layout:
         raise CircuitsError(
-            f"{source}: a model with {found.layout.summary}, where the run's scores are of one "
+            f"{source}: a model with {hooked.layout.summary}, where the run's scores are of one "
             f"with {scores.layout.summary}"
         )
-    if other := source_of_other_weights(found, scores.provenance):
-        return found, [f"The scores of {last} were made from {other}; {source} answers clicks."]
-    return found, [f"Clicks are answered by {last}."] if len(run.scores) > 1 else []
+    if other := source_of_other_weights(hooked, scores.provenance):
+        return hooked, [f"The scores of {last} were made from {other}; {source} answers clicks."]
+    return hooked, [f"Clicks are answered by {last}."] if len(run.scores) > 1 else []
 
 
 def _pairs(
@@ -137,16 +137,16 @@ def _pairs(
     """The pairs that circuits are measured on: of the task, or those that the run was judged by."""
     from tasks.pairs import PairSet
 
-    asked = source.make()
+    data_options = source.make()
     if model is None:
         return None, []
     if task is not None:
-        loaded = use.load_task(task, asked)
-        most = None if asked.n else _PAIRS
-        return use.load_pairs(loaded, model, asked.n, None, 0, most=most), []
+        loaded = use.load_task(task, data_options)
+        most = None if data_options.n else _PAIRS
+        return use.load_pairs(loaded, model, data_options.n, None, 0, most=most), []
     if run is None:
         return None, ["No task was named (--task), so f is of the typed pair alone."]
     file = run.folder / "pairs" / "evaluate.jsonl"
     if not file.is_file():
         return None, ["pairs/evaluate.jsonl is not in the run folder; --task makes other pairs."]
-    return PairSet.load(file)[: asked.n or _PAIRS], []
+    return PairSet.load(file)[: data_options.n or _PAIRS], []

@@ -39,16 +39,17 @@ def export(
     from circuits.intervention import MeanActivations
 
     use.require_writable(out)
-    kept = load_circuit(circuit)
+    loaded_circuit = load_circuit(circuit)
     loaded = use.load_task(source.task, source)
     hooked = use.load_hooked(model.model, model)
     pairs = use.load_pairs(loaded, hooked, source.n, source.split, run.seed)
     means = None
     if ablation == "mean":
-        means = MeanActivations.of(hooked, pairs, neurons=kept.level == "neuron")
-    made = export_ablated(hooked, kept, out, pairs, means=means)
+        means = MeanActivations.of(hooked, pairs, neurons=loaded_circuit.level == "neuron")
+    exported = export_ablated(hooked, loaded_circuit, out, pairs, means=means)
     typer.echo(
-        f"{made.kept} of {made.of} {made.level}s kept, {made.ablation} for the others; logits as "
-        f"the executor's to {made.difference:.1e} of the largest, on {made.n_checked} pairs"
+        f"{exported.kept} of {exported.of} {exported.level}s kept, {exported.ablation} for the "
+        f"others; logits as the executor's to {exported.difference:.1e} of the largest, on "
+        f"{exported.n_checked} pairs"
     )
     use.echo_outputs(out)

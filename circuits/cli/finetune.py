@@ -53,15 +53,15 @@ def finetune(
     if not isinstance(loaded, TrainableTask):
         raise CircuitsError(f"task {source.task!r} has no targets to train on; try summarization")
     device = model.device if launched() == 1 else "cpu"  # from where each goes to its own
-    found = load(model.model, tokenizer=model.tokenizer, device=device)
-    network, words = found.model, found.words
+    loaded_model = load(model.model, tokenizer=model.tokenizer, device=device)
+    network, words = loaded_model.model, loaded_model.words
     n_ctx = context_window(network.config)
     draw = partial(loaded.examples, words, seed=run.seed, n_ctx=n_ctx)
     taught, held_out = (
         draw(training.examples, split="train"),
         draw(training.validation, split="validation"),
     )
-    left_out = [row for made in (taught, held_out) for row in getattr(made, "skipped", ())]
+    left_out = [row for dataset in (taught, held_out) for row in getattr(dataset, "skipped", ())]
     if leads():
         use.say_skipped(left_out, len(taught) + len(held_out))
         prompts = [example.prompt for example in islice(taught, _LOOKED_AT)]
@@ -85,8 +85,8 @@ def finetune(
         )
     if (line := _best(result)) is not None:
         typer.echo(line)
-    written = [*result.checkpoints.values(), out / "training_log.json"]
-    use.echo_outputs(*written, *use.write_skipped(out, left_out))
+    outputs = [*result.checkpoints.values(), out / "training_log.json"]
+    use.echo_outputs(*outputs, *use.write_skipped(out, left_out))
 
 
 def _best(result: FinetuneResult) -> str | None:
@@ -98,5 +98,7 @@ def _best(result: FinetuneResult) -> str | None:
         return (
             f"lowest validation loss {best.loss:.4f}: the base model's; training did not lower it"
         )
-    where = result.best or f"not saved; keep it with --checkpoint-steps {best.step} or --patience"
-    return f"lowest validation loss {best.loss:.4f} at step {best.step}: {where}"
+    location = (
+        result.best or f"not saved; keep it with --checkpoint-steps {best.step} or --patience"
+    )
+    return f"lowest validation loss {best.loss:.4f} at step {best.step}: {location}"

@@ -88,20 +88,25 @@ def with_flags(verb: Callable[..., None], *, tell_time: bool = False) -> Callabl
             flags[flag.name] = flag if shared is None else _merged(shared, flag)
 
     def flat(**values: object) -> None:
-        taken: dict[str, object] = {name: group.build(values) for name, group in groups.items()}
-        for name, known in words.items():
-            taken[name] = values[name]
-            if known and values[name] is not None:
-                require_known(f"--{name.replace('_', '-')}", values[name], known)
+        arguments: dict[str, object] = {name: group.build(values) for name, group in groups.items()}
+        for name, choices in words.items():
+            arguments[name] = values[name]
+            if choices and values[name] is not None:
+                require_known(f"--{name.replace('_', '-')}", values[name], choices)
         with timed(verb.__name__) if tell_time else nullcontext():
-            verb(**taken)
+            verb(**arguments)
 
-    made = functools.update_wrapper(flat, verb)
-    del made.__wrapped__  # or Typer would look through it
-    kept = [completed(one).replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in flags.values()]
-    made.__signature__ = inspect.Signature(kept)  # type: ignore[attr-defined]
-    made.__annotations__ = {one.name: one.annotation for one in kept}
-    return made
+    wrapped = functools.update_wrapper(flat, verb)
+    del wrapped.__wrapped__  # or Typer would look through it
+    parameters = [
+        completed(flag_parameter).replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for flag_parameter in flags.values()
+    ]
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {
+        flag_parameter.name: flag_parameter.annotation for flag_parameter in parameters
+    }
+    return wrapped
 
 
 @dataclass(frozen=True)
@@ -126,17 +131,19 @@ class _Group:
     def flags(self) -> list[inspect.Parameter]:
         """A parameter for each field, those that must be given first."""
         defaults = {field.name: field.default for field in fields(self.kind)}
-        made = [_flag(self, name, defaults[name]) for name in self.names]
-        return sorted(made, key=lambda flag: flag.default is not inspect.Parameter.empty)
+        parameters = [_flag(self, name, defaults[name]) for name in self.names]
+        return sorted(parameters, key=lambda flag: flag.default is not inspect.Parameter.empty)
 
     def build(self, values: dict[str, object]) -> Given[Options] | Options:
         types = hints(self.kind)
-        given = {
+        field_values = {
             name: _read(name, values[name], types[name])
             for name in self.names
             if values[name] is not None
         }
-        return Given(self.kind, given) if self.partly else options_from(self.kind, given)
+        return (
+            Given(self.kind, field_values) if self.partly else options_from(self.kind, field_values)
+        )
 
 
 def _group(annotation: object) -> _Group | None:
@@ -155,16 +162,16 @@ def _flag(group: _Group, name: str, default: object) -> inspect.Parameter:
     kind, metavar = _taken_as(hint)
     required = default is MISSING and not group.partly
     silent = default in (MISSING, None, ()) or isinstance(default, bool)
-    shown: bool | str = not silent
+    shown_default: bool | str = not silent
     if not silent and (group.partly or isinstance(default, tuple)):
-        shown = _shown(default)
+        shown_default = _shown(default)
     flag = f"--{name.replace('_', '-')}"
-    told = kind is bool and default is not False
+    negatable = kind is bool and default is not False
     option = typer.Option(
-        f"{flag}/--no-{flag[2:]}" if told else flag,
+        f"{flag}/--no-{flag[2:]}" if negatable else flag,
         help=group.label + sentence(group.kind, name),
         metavar=metavar,
-        show_default=shown,
+        show_default=shown_default,
     )
     if group.partly or isinstance(default, tuple):
         default = None
@@ -176,18 +183,18 @@ def _flag(group: _Group, name: str, default: object) -> inspect.Parameter:
     )
 
 
-def _plain(parameter: inspect.Parameter, known: tuple[str, ...]) -> inspect.Parameter:
+def _plain(parameter: inspect.Parameter, choices: tuple[str, ...]) -> inspect.Parameter:
     """A parameter that Typer gets as it is; of one that takes certain words, a text."""
-    if not known:
+    if not choices:
         return parameter
-    option = copy.copy(next(one for one in get_args(parameter.annotation)[1:]))
-    option.metavar = "|".join(known)
+    option = copy.copy(next(note for note in get_args(parameter.annotation)[1:]))
+    option.metavar = "|".join(choices)
     return parameter.replace(annotation=Annotated[str | None, option])
 
 
 def _merged(first: inspect.Parameter, second: inspect.Parameter) -> inspect.Parameter:
     """One flag of two dataclasses: both their sentences, and all of their words."""
-    option, other = (copy.copy(_option(one)) for one in (first, second))
+    option, other = (copy.copy(_option(parameter)) for parameter in (first, second))
     option.help = f"{option.help} {other.help}"
     if option.metavar and other.metavar:
         words = [*option.metavar.split("|"), *other.metavar.split("|")]
@@ -197,7 +204,7 @@ def _merged(first: inspect.Parameter, second: inspect.Parameter) -> inspect.Para
 
 
 def _option(flag: inspect.Parameter) -> OptionInfo:
-    return next(one for one in get_args(flag.annotation) if isinstance(one, OptionInfo))
+    return next(note for note in get_args(flag.annotation) if isinstance(note, OptionInfo))
 
 
 def _is_nested(hint: object) -> bool:
@@ -209,13 +216,13 @@ def _taken_as(hint: object) -> tuple[type[object] | GenericAlias, str | None]:
     """The type that Typer reads a field as, and what stands for its value in the help."""
     if get_origin(hint) is Annotated:
         return _taken_as(get_args(hint)[0])
-    known, parts = literals(hint), [part for part in get_args(hint) if part is not type(None)]
+    choices, parts = literals(hint), [part for part in get_args(hint) if part is not type(None)]
     if get_origin(hint) in (Union, UnionType) and len(parts) == 1:
         return _taken_as(parts[0])
     if get_origin(hint) is tuple:
-        return str, f"{'|'.join(known)},..." if known else "NUMBER,..."
-    if known:
-        return str, "|".join([*(["int"] if int in parts else []), *known])
+        return str, f"{'|'.join(choices)},..." if choices else "NUMBER,..."
+    if choices:
+        return str, "|".join([*(["int"] if int in parts else []), *choices])
     assert isinstance(hint, type | GenericAlias)  # such as list[str]
     return hint, None
 

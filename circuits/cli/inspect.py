@@ -23,11 +23,11 @@ def inspect(
     """
     from circuits.inspection import inspect as inspected
 
-    found = inspected(path)
+    inspection = inspected(path)
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(inspection.to_json(), indent=1, ensure_ascii=False))
     else:
-        for line in found.lines():
+        for line in inspection.lines():
             typer.echo(line)
-    if found.problem is not None:
+    if inspection.problem is not None:
         raise typer.Exit(1)

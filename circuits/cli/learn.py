@@ -54,8 +54,8 @@ def learn(
     from circuits.runtime.resume import PartialResults
 
     use.require_writable(out)
-    found = load_scores(scores)
-    made_from = found.provenance
+    loaded_scores = load_scores(scores)
+    made_from = loaded_scores.provenance
     loaded = use.load_task(*recorded_task(task, source, made_from, "--task"))
     hooked = load_scored(*recorded_model(model, loading, made_from, "--model"), scores, made_from)
     data = made_from.data
@@ -70,7 +70,13 @@ def learn(
     options = use.running(run, quiet)
     with PartialResults(out / "mask.partial") as resume:
         learned = learn_mask(
-            hooked, found, pairs, config, metric=judged.metric, options=options, resume=resume
+            hooked,
+            loaded_scores,
+            pairs,
+            config,
+            metric=judged.metric,
+            options=options,
+            resume=resume,
         )
         files = learned.save(out)
     _show(learned, len(pairs))

@@ -56,20 +56,20 @@ def lora(
     use.silence_libraries()
     if modules and adapter.layers is not None:
         raise CircuitsError("--layers chooses whole layers; leave it out with --modules")
-    found = Circuit.load(circuit)
-    importance = importance_from_circuit(found)
+    loaded_circuit = Circuit.load(circuit)
+    importance = importance_from_circuit(loaded_circuit)
     network, _ = load_model(model.model, device="cpu")
     form = asdict(narrowed(adapter, AdapterOptions))
     config = (
-        lora_config(importance_of_maps(found), network, adapter.rank, **form)
+        lora_config(importance_of_maps(loaded_circuit), network, adapter.rank, **form)
         if modules
         else lora_config(importance, network, adapter.rank, k=adapter.layers, **form)
     )
     adapted = wrap(network, config)
     parameters, touched = trainable_parameters(adapted), adapted_layers(adapted)
     for layer, value in enumerate(importance.values):
-        chosen = " <- chosen" if layer in touched else ""
-        typer.echo(f"layer {layer:>3}: {value:.4f}{chosen}")
+        mark = " <- chosen" if layer in touched else ""
+        typer.echo(f"layer {layer:>3}: {value:.4f}{mark}")
     if modules:
         for name, rank in adapter_ranks(adapted).items():
             typer.echo(f"{name}: rank {rank}")

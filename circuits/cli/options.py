@@ -89,9 +89,9 @@ def running(run: RunOptions, quiet: bool) -> RunOptions:
 
 def engine_of(asked: Given[EngineOptions]) -> RayEngine | None:
     """The engine that was asked for; its other flags are refused without --engine."""
-    made = asked.make()
-    if made.engine is not None:
-        return narrowed(made, RayEngine)
+    options = asked.make()
+    if options.engine is not None:
+        return narrowed(options, RayEngine)
     if asked.values:
         flag = next(iter(asked.values)).replace("_", "-")
         raise CircuitsError(f"--{flag} is about workers; it goes with --engine ray")
@@ -124,18 +124,18 @@ _TYPES: dict[str, tuple[str, Callable[[str], object]]] = {
 
 def _read(key: str, text: str, types: tuple[str, ...]) -> object:
     """An option's value from its text, which is the value where the option takes text."""
-    known = [_TYPES[name] for name in types if name in _TYPES]
+    readers = [_TYPES[name] for name in types if name in _TYPES]
     if "bool" in types and text.lower() in ("true", "false"):
         return text.lower() == "true"
-    if "str" in types or not known:
+    if "str" in types or not readers:
         return text
     if "None" in types and text == "null":
         return None
-    what, read = known[0]
+    kind, read = readers[0]
     try:
         return read(text.lower())
     except (KeyError, ValueError) as error:
-        raise CircuitsError(f"--task-option {key}={text}: {key} is {what}") from error
+        raise CircuitsError(f"--task-option {key}={text}: {key} is {kind}") from error
 
 
 def load_pairs(
@@ -219,12 +219,14 @@ def check_task(
     from circuits.evaluation import task_performance
 
     with step("trying the task"):
-        found = task_performance(model, pairs, metric=metric, options=replace(run, progress=False))
-    for line in found.lines():
+        performance = task_performance(
+            model, pairs, metric=metric, options=replace(run, progress=False)
+        )
+    for line in performance.lines():
         typer.echo(line, err=line.startswith("warning"))
     if required is not None:
-        found.require_accuracy(required)
-    return found
+        performance.require_accuracy(required)
+    return performance
 
 
 def warn_of_seen(pairs: PairSet, fingerprints: Iterable[str], how: str) -> None:
@@ -251,11 +253,11 @@ def require_writable(out: Path, *, file: bool = False) -> None:
     if file and out.is_dir():
         raise CircuitsError(f"{out}: a folder; give a file")
     folder = out.absolute().parent if file else out.absolute()
-    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
-    if not there.is_dir():
-        raise CircuitsError(f"{out}: cannot be written to ({there} is no folder)")
+    existing = next(parent for parent in (folder, *folder.parents) if os.path.lexists(parent))
+    if not existing.is_dir():
+        raise CircuitsError(f"{out}: cannot be written to ({existing} is no folder)")
     try:
-        with TemporaryFile(dir=there):
+        with TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise CircuitsError(f"{out}: cannot be written to ({error.strerror})") from error

@@ -84,7 +84,7 @@ def patch(
     options = use.running(run, quiet)
     with PartialResults(out / "patching.partial") as resume:
         if path:
-            found = path_patch(
+            patching = path_patch(
                 hooked,
                 pairs,
                 path,
@@ -95,34 +95,38 @@ def patch(
                 resume=resume,
             )
         else:
-            found = patch_sites(hooked, pairs, spec, metrics=metric, options=options, resume=resume)
-        origin = found.provenance.extended(seed=run.seed, performance=performance)
-        found = found.model_copy(update={"provenance": origin})
-        found.save(out / "patching.json")
+            patching = patch_sites(
+                hooked, pairs, spec, metrics=metric, options=options, resume=resume
+            )
+        origin = patching.provenance.extended(seed=run.seed, performance=performance)
+        patching = patching.model_copy(update={"provenance": origin})
+        patching.save(out / "patching.json")
     name = Path(model.model).name
     write_patching(
-        found,
+        patching,
         out / "patching.html",
         title=f"Patching {name} on {pairs.task}",
-        subtitle=f"{'paths' if path else found.site} · {found.direction} · n = {found.n}",
+        subtitle=f"{'paths' if path else patching.site} · {patching.direction} · n = {patching.n}",
     )
-    _say(found, pairs)
+    _say(patching, pairs)
     left_out = use.write_skipped(out, pairs.skipped)
     use.echo_outputs(out / "patching.json", out / "patching.html", *left_out)
 
 
-def _say(found: Patching, pairs: PairSet) -> None:
+def _say(patching: Patching, pairs: PairSet) -> None:
     """The unpatched runs and what matters most, by each metric."""
     from circuits.report.patching_page import doubt
 
-    for metric in found.metrics:
-        clean, corrupted = (float(ends[metric].mean()) for ends in (found.clean, found.corrupted))
+    for metric in patching.metrics:
+        clean, corrupted = (
+            float(ends[metric].mean()) for ends in (patching.clean, patching.corrupted)
+        )
         typer.echo(f"{metric} on {len(pairs)} pairs: clean {clean:.4f}, corrupted {corrupted:.4f}")
-        line = doubt(found, metric)
-        if found.undefined(metric):
+        line = doubt(patching, metric)
+        if patching.undefined(metric):
             typer.echo(line)
             continue
         if line:
             typer.echo(f"Beware: {line}.")
-        for site, recovery in found.top(10, metric):
+        for site, recovery in patching.top(10, metric):
             typer.echo(f"{recovery:+.4f}  {site}")

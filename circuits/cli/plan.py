@@ -106,44 +106,44 @@ def plan(
         raise CircuitsError("say how long the prompts are: --length 512, or --task NAME")
     shape = replace(shape, dtype=as_dtype(model.dtype), device=devices.kind)
     job = Job(shape, cost_of(job_name), steps, n or 100, bool(layers.recompute), model.quantize)
-    one = planned(config, job, overhead=devices.overhead)
-    largest = largest_batch(config, job, devices.bytes_each - one.held)
+    plan_of_one = planned(config, job, overhead=devices.overhead)
+    largest = largest_batch(config, job, devices.bytes_each - plan_of_one.held)
     usual = _usual(job)  # training is asked for with so many, whether they fit or not
     job = job.of(run.batch_size or (usual if job.cost.trains else max(1, min(usual, largest))))
-    made = planned(config, job, overhead=devices.overhead)
-    _show(model.model, made, devices.bytes_each)
-    here = devices.kind == "cpu" or torch.cuda.is_available()
+    job_plan = planned(config, job, overhead=devices.overhead)
+    _show(model.model, job_plan, devices.bytes_each)
+    measurable = devices.kind == "cpu" or torch.cuda.is_available()
 
     @cache
     def rates(dtype: torch.dtype) -> Rates:
-        if not here:
+        if not measurable:
             return guessed_rates(dtype)
-        return measure_rates(made.sizes, shape.length, target, dtype)
+        return measure_rates(job_plan.sizes, shape.length, target, dtype)
 
-    if made.total <= devices.bytes_each:
+    if job_plan.total <= devices.bytes_each:
         room = f", with room for batches of {largest}" if largest > job.shape.batch else ""
         typer.echo(f"fits {target}{room}")
-        if here:
-            _show_time(made, rates(shape.dtype))
+        if measurable:
+            _show_time(job_plan, rates(shape.dtype))
         elif named is None:
             typer.echo(f"time not told: no {target} here to measure")
         if named is None:
             return
     else:
-        typer.echo(f"does not fit: {made.total / devices.bytes_each:.2f} x what {target} has")
-    found = combinations(
+        typer.echo(f"does not fit: {job_plan.total / devices.bytes_each:.2f} x what {target} has")
+    fitting = combinations(
         config, job, devices, rates, batch=run.batch_size, recompute=layers.recompute
     )
-    guess = "" if here else "; times are a guess, no such device is here to measure"
+    guess = "" if measurable else "; times are a guess, no such device is here to measure"
     typer.echo(f"the cheapest settings on {named or target}{guess}:")
-    for line in combination_lines(job, found, devices):
+    for line in combination_lines(job, fitting, devices):
         typer.echo(line)
-    if named is None or not found.fits:
+    if named is None or not fitting.fits:
         raise typer.Exit(1)
 
 
 def _devices(
-    named: str | None, memory: str | None, device: str | None
+    spec: str | None, memory: str | None, device: str | None
 ) -> tuple[torch.device, Devices]:
     """What is planned for, and where that is measured if it is here."""
     import torch
@@ -151,10 +151,10 @@ def _devices(
     from circuits.models.checkpoints import named_device
     from circuits.planning import Devices, available_memory, parse_bytes, resident_bytes
 
-    if named is not None:
+    if spec is not None:
         if memory is not None or device is not None:
             raise CircuitsError("--devices says what --device and --memory say; leave those out")
-        devices = Devices.parse(named)
+        devices = Devices.parse(spec)
         return torch.device(devices.kind), devices
     target = named_device(device)
     overhead = resident_bytes() if target.type == "cpu" else 0
@@ -209,40 +209,40 @@ def _usual(job: Job) -> int:
     return usual_batch_size(job.shape.length, job.n, job.shape.device, job.cost.tokens)
 
 
-def _show(model: str, made: Plan, has: int) -> None:
+def _show(model: str, job_plan: Plan, has: int) -> None:
     from circuits.format import memory
 
-    job, traced = made.job, made.traced
+    job, traced = job_plan.job, job_plan.traced
     unit = "epochs" if job.cost.alone else "steps"
     steps = f", {job.passes} {unit}" if job.cost.counted else ""
-    what = "examples" if job.cost.trains else f"{job.n} pairs"
+    workload = "examples" if job.cost.trains else f"{job.n} pairs"
     dtype = str(job.shape.dtype).removeprefix("torch.")
     if job.quantize is not None:
         dtype = f"{dtype}, weights of layers in {job.quantize}"
     typer.echo(
-        f"{model}: {traced.parameters / 1e6:,.1f} M parameters, {made.sizes.layout.summary}, "
-        f"{made.sizes.layout.n_edges:,} edges"
+        f"{model}: {traced.parameters / 1e6:,.1f} M parameters, {job_plan.sizes.layout.summary}, "
+        f"{job_plan.sizes.layout.n_edges:,} edges"
     )
     name = f"{job.cost.name}{steps}" + (", layers run again" if job.recompute else "")
     typer.echo(
-        f"{name}: {what} of {job.shape.length} tokens, {job.shape.batch} at a time, {dtype}\n"
+        f"{name}: {workload} of {job.shape.length} tokens, {job.shape.batch} at a time, {dtype}\n"
     )
-    parts = made.phases[made.fullest]
-    rows = [*made.lasting.items(), *parts.items()]
-    rows.append(("the allocator's slack", made.working - sum(parts.values())))
-    if made.overhead:
-        rows.append(("Python and libraries, or CUDA itself", made.overhead))
+    parts = job_plan.phases[job_plan.fullest]
+    rows = [*job_plan.lasting.items(), *parts.items()]
+    rows.append(("the allocator's slack", job_plan.working - sum(parts.values())))
+    if job_plan.overhead:
+        rows.append(("Python and libraries, or CUDA itself", job_plan.overhead))
     for name, size in rows:
         typer.echo(f"{name:<40}{memory(size):>10}")
-    typer.echo(f"{'peak: ' + made.fullest:<40}{memory(made.total):>10} of {memory(has)}")
+    typer.echo(f"{'peak: ' + job_plan.fullest:<40}{memory(job_plan.total):>10} of {memory(has)}")
 
 
-def _show_time(made: Plan, rates: Rates) -> None:
+def _show_time(job_plan: Plan, rates: Rates) -> None:
     from circuits.format import duration
 
     giga = [f"{rate / 1e9:,.0f}" for rate in (rates.matmul, rates.attention, rates.moved)]
     typer.echo(
-        f"about {duration(made.seconds(rates))} (matrix products at {giga[0]} GFLOP/s, attention "
-        f"at {giga[1]}, other operations at {giga[2]} GB/s, none in less than "
+        f"about {duration(job_plan.seconds(rates))} (matrix products at {giga[0]} GFLOP/s, "
+        f"attention at {giga[1]}, other operations at {giga[2]} GB/s, none in less than "
         f"{rates.launch * 1e6:,.1f} us)"
     )

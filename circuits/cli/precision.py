@@ -48,13 +48,13 @@ def say_precision(
     from circuits.attribution.method import GradientMethod
     from circuits.comparison.precision import beside_unquantised, precision_of
 
-    said = precision_of(hooked)
-    if said is None:
+    note = precision_of(hooked)
+    if note is None:
         return
     if model.quantize is not None and (
         compare or (compare is None and model.quantize == _BY_ITSELF)
     ):
-        said = beside_unquantised(
+        note = beside_unquantised(
             hooked,
             pairs,
             method if isinstance(method, GradientMethod) else _OTHERWISE,
@@ -62,4 +62,4 @@ def say_precision(
             replace(options, engine=None),
             metric,
         )
-    typer.echo(said)
+    typer.echo(note)

@@ -190,15 +190,15 @@ class Ranking:
                 "trials": asdict(chooser.trials),
                 "seed": chooser.options.seed,
             }
-            found = self._pieces.value(identity, lambda: chooser.outcome(scores))
-            assert isinstance(found, dict)  # as `outcome` gives it
-            self._taken = _picked(found)
+            outcome = self._pieces.value(identity, lambda: chooser.outcome(scores))
+            assert isinstance(outcome, dict)  # as `outcome` gives it
+            self._taken = _picked(outcome)
         return self._taken
 
     def name(self, scores: AnyScores) -> tuple[RankingName, float | None]:
         """Its name, and its share by signed score."""
-        taken = self(scores)
-        return taken.ranking, taken.positive_ratio
+        picked = self(scores)
+        return picked.ranking, picked.positive_ratio
 
 
 def say_look(found: Reliability) -> None:
@@ -211,12 +211,15 @@ def _picked(outcome: Mapping[str, object]) -> Picked:
     from circuits.evaluation import RankingChoice
 
     if "choice" not in outcome:
-        said = f"ranking: absolute, for {outcome['reason']} (--ranking names another)"
-        return Picked("absolute", None, None, (said,))
+        note = f"ranking: absolute, for {outcome['reason']} (--ranking names another)"
+        return Picked("absolute", None, None, (note,))
     choice = RankingChoice.model_validate(outcome["choice"])
     lines = (
         f"ranking chosen on {choice.n} other pairs ({choice.split}), circuits of {choice.size}:",
-        *(f"  {one.name:<12} f {one.f!s:<24} CMD {one.area_abs_gap}" for one in choice.trials),
+        *(
+            f"  {trial.name:<12} f {trial.f!s:<24} CMD {trial.area_abs_gap}"
+            for trial in choice.trials
+        ),
         f"  taken: {choice.taken.name}; {choice.reason}",
     )
     return Picked(choice.ranking, choice.positive_ratio, choice, lines)
@@ -227,7 +230,7 @@ def show_inlets(circuit: AnyCircuit) -> None:
     selection = circuit.provenance.selection
     if selection is None:
         return
-    for edges, said in (
+    for edges, reason in (
         (selection.joined, "put in in spite of its negative score"),
         (
             selection.missing,
@@ -235,4 +238,4 @@ def show_inlets(circuit: AnyCircuit) -> None:
         ),
     ):
         for edge in edges:
-            typer.echo(f"note: {edge} is {said}; half or more of all score stands on it")
+            typer.echo(f"note: {edge} is {reason}; half or more of all score stands on it")

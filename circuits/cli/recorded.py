@@ -56,15 +56,17 @@ def scored_again(task: Task, model: HookedModel, scores: AnyScores) -> PairSet:
     """
     from circuits.cli.options import load_pairs, split_of
 
-    made = scores.provenance
-    data, wanted = made.data, made.pairs
-    if data is not None and wanted is not None:
-        reads_file = made.task is not None and made.task.data is not None
+    provenance = scores.provenance
+    data, fingerprints = provenance.data, provenance.pairs
+    if data is not None and fingerprints is not None:
+        reads_file = provenance.task is not None and provenance.task.data is not None
         for number in (None, data.n) if reads_file else (data.n,):
-            pairs = load_pairs(task, model, number, split_of(made), made.seed or 0)
-            known = dict(zip(pairs.fingerprints, pairs, strict=True))
-            if {*wanted} <= known.keys():
-                return replace(pairs, pairs=tuple(known[one] for one in wanted))
+            pairs = load_pairs(task, model, number, split_of(provenance), provenance.seed or 0)
+            by_fingerprint = dict(zip(pairs.fingerprints, pairs, strict=True))
+            if {*fingerprints} <= by_fingerprint.keys():
+                return replace(
+                    pairs, pairs=tuple(by_fingerprint[fingerprint] for fingerprint in fingerprints)
+                )
     raise CircuitsError(
         "--null-model: the pairs that were scored cannot be made again from what the scores say "
         "(another file, other options, or pairs of --until-stable or --budget); in Python, give "

@@ -44,7 +44,7 @@ def run(
     from circuits.pipeline import load_recipe
     from circuits.pipeline import run as run_pipeline
 
-    asked = engine_of(engine)
+    ray_engine = engine_of(engine)
     silence_libraries()
     logging.getLogger("circuits.pipeline").setLevel(logging.INFO)
     resolved = load_recipe(
@@ -54,6 +54,6 @@ def run(
             *([] if loading.tokenizer is None else [f"tokenizer={loading.tokenizer}"]),
         ],
     )
-    if asked is not None:
-        resolved = replace(resolved, engine=asked)
+    if ray_engine is not None:
+        resolved = replace(resolved, engine=ray_engine)
     echo_outputs(run_pipeline(resolved, out or Path("runs", resolved.name), progress=not quiet))

@@ -25,9 +25,11 @@ def load_scored(
 
     model = load_hooked(source, loading)
     if other := source_of_other_weights(model, made_from):
-        what = f"from other weights than {source} holds now" if other == source else f"from {other}"
+        origin = (
+            f"from other weights than {source} holds now" if other == source else f"from {other}"
+        )
         raise CircuitsError(
-            f"{file}: these scores were made {what}, and are used with the model {source}; give "
+            f"{file}: these scores were made {origin}, and are used with the model {source}; give "
             "models in the order of their score files, or score this model anew"
         )
     return model

@@ -61,17 +61,19 @@ def search(
     from circuits.search import acdc, prune_heads
 
     use.require_writable(out)
-    asked, others = (of_acdc, of_pruning) if method == "acdc" else (of_pruning, of_acdc)
-    strange = {*others.values} - {*asked.values}
+    method_options, other_options = (
+        (of_acdc, of_pruning) if method == "acdc" else (of_pruning, of_acdc)
+    )
+    strange = {*other_options.values} - {*method_options.values}
     if method == "acdc":
         evaluating = {"evaluate_n": evaluate_n, "evaluate_split": evaluate_split}
         strange |= {name for name, value in evaluating.items() if value is not None}
     for name in sorted(strange):
         raise CircuitsError(f"--{name.replace('_', '-')} is not an option of {method}")
-    needed = "tau" if method == "acdc" else "max_drop"
-    if needed not in asked.values:
-        raise CircuitsError(f"{method} needs --{needed.replace('_', '-')}")
-    config = asked.make()
+    required = "tau" if method == "acdc" else "max_drop"
+    if required not in method_options.values:
+        raise CircuitsError(f"{method} needs --{required.replace('_', '-')}")
+    config = method_options.make()
     loaded = use.load_task(source.task, source)
     hooked = use.load_hooked(model.model, model)
     pairs = use.load_pairs(loaded, hooked, source.n, source.split, run.seed)
@@ -85,10 +87,10 @@ def search(
     options = use.running(run, quiet)
     use.write_skipped(out, pairs.skipped)
     if isinstance(config, AcdcConfig):
-        found = acdc(
+        acdc_search = acdc(
             hooked, pairs, config, metric=judged.metric, options=options, resume=out / "search.json"
         )
-        _write_search(found, performance, len(pairs), out)
+        _write_search(acdc_search, performance, len(pairs), out)
         return
     unseen = None
     if evaluate_n is not None or evaluate_split is not None:
@@ -106,54 +108,57 @@ def search(
     _write_pruning(pruned, performance, hooked, len(pairs), out)
 
 
-def _write_search(found: Search, performance: TaskPerformance, n: int, out: Path) -> None:
+def _write_search(acdc_search: Search, performance: TaskPerformance, n: int, out: Path) -> None:
     """Write what ACDC found, and say it."""
-    origin = found.provenance.extended(performance=performance)
-    found = found.model_copy(update={"provenance": origin})
-    found.save(out / "search.json")
-    found.circuit.save(out / "circuit.json")
-    cost, what = found.cost, f"{found.config.level}s"
+    origin = acdc_search.provenance.extended(performance=performance)
+    acdc_search = acdc_search.model_copy(update={"provenance": origin})
+    acdc_search.save(out / "search.json")
+    acdc_search.circuit.save(out / "circuit.json")
+    cost, units = acdc_search.cost, f"{acdc_search.config.level}s"
     typer.echo(
-        f"{origin.metric} on {n} pairs: model {found.metric_model:.4f}, "
-        f"circuit {found.metric_circuit:.4f}, no edge {found.metric_empty:.4f}"
+        f"{origin.metric} on {n} pairs: model {acdc_search.metric_model:.4f}, "
+        f"circuit {acdc_search.metric_circuit:.4f}, no edge {acdc_search.metric_empty:.4f}"
     )
     typer.echo(
-        f"{len(found.circuit)} of {found.layout.n_edges} edges stay, {len(found.nodes)} heads and "
-        f"MLPs; {cost.decisions} {what} tried, {cost.untried} dropped untried"
+        f"{len(acdc_search.circuit)} of {acdc_search.layout.n_edges} edges stay, "
+        f"{len(acdc_search.nodes)} heads and MLPs; {cost.decisions} {units} tried, {cost.untried} "
+        f"dropped untried"
     )
     typer.echo(
         f"{cost.runs} runs, {cost.layers_run} layers: {_compared(cost.saving)} than a whole "
-        f"run for each of all {what}"
+        f"run for each of all {units}"
     )
-    kept = sorted(
-        (step for step in found.history if step.kept),
+    kept_steps = sorted(
+        (step for step in acdc_search.history if step.kept),
         key=lambda step: -abs(step.after - step.before),
     )
-    for step in kept[:10]:
+    for step in kept_steps[:10]:
         typer.echo(f"{step.before - step.after:+.5f}  {step.name}")
     use.echo_outputs(out / "search.json", out / "circuit.json")
 
 
 def _write_pruning(
-    found: HeadPruning, performance: TaskPerformance, model: HookedModel, n: int, out: Path
+    pruning: HeadPruning, performance: TaskPerformance, model: HookedModel, n: int, out: Path
 ) -> None:
     """Write what head pruning found, and say it."""
-    origin = found.provenance.extended(performance=performance)
-    found.model_copy(update={"provenance": origin}).save(out / "heads.json")
+    origin = pruning.provenance.extended(performance=performance)
+    pruning.model_copy(update={"provenance": origin}).save(out / "heads.json")
     attentions = model.layout.attentions
-    for attention, kept, baseline in zip(attentions, found.kept, found.baselines, strict=True):
-        heads = ", ".join(f"h{head}" for head in kept) or "none"
+    for attention, kept_heads, baseline in zip(
+        attentions, pruning.kept, pruning.baselines, strict=True
+    ):
+        heads = ", ".join(f"h{head}" for head in kept_heads) or "none"
         typer.echo(f"{attention.prefix:>7}: {heads} stay; {origin.metric} was {baseline:.4f}")
     typer.echo(
-        f"{len(found.heads)} of {len(found.history)} heads stay; {origin.metric} on {n} pairs: "
-        f"model {found.metric_model:.4f}, pruned {found.metric_pruned:.4f}"
+        f"{len(pruning.heads)} of {len(pruning.history)} heads stay; {origin.metric} on {n} pairs: "
+        f"model {pruning.metric_model:.4f}, pruned {pruning.metric_pruned:.4f}"
     )
-    if found.evaluation is not None:
-        seen = found.evaluation.searched_on
-        which = f"pairs, {seen} of them searched on" if seen else "other pairs"
-        for name, metric in found.evaluation.metrics.items():
+    if pruning.evaluation is not None:
+        n_searched = pruning.evaluation.searched_on
+        sample = f"pairs, {n_searched} of them searched on" if n_searched else "other pairs"
+        for name, metric in pruning.evaluation.metrics.items():
             typer.echo(
-                f"{name} on {found.evaluation.data.n} {which}: model {metric.model}, "
+                f"{name} on {pruning.evaluation.data.n} {sample}: model {metric.model}, "
                 f"pruned {metric.pruned}, drop {metric.drop}"
             )
     use.echo_outputs(out / "heads.json")

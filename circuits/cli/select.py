@@ -46,19 +46,19 @@ def select(
     from circuits.graph import select as select_edges
     from circuits.graph.levels import empty_like, select_size, size_of_fraction
 
-    if sum(given is not None for given in (size, fraction, min_score)) != 1:
+    if sum(rule is not None for rule in (size, fraction, min_score)) != 1:
         raise CircuitsError("give one of --size, --fraction and --min-score")
     use.require_writable(out, file=True)
-    found = load_scores(scores)
+    loaded_scores = load_scores(scores)
     if min_score is not None:
-        if not isinstance(found, EdgeScores):
+        if not isinstance(loaded_scores, EdgeScores):
             raise CircuitsError("--min-score is for edges; of nodes and neurons give --size")
         if how.strategy is not None:
             raise CircuitsError(
                 f"--strategy {how.strategy} orders edges by --size; it takes no --min-score"
             )
         circuit: AnyCircuit = select_edges(
-            found,
+            loaded_scores,
             min_score=min_score,
             strategy="threshold",
             ranking=how.ranking,
@@ -66,9 +66,9 @@ def select(
             prune=how.prune,
         )
     else:
-        size = size or size_of_fraction(found, fraction or 0)
+        size = size or size_of_fraction(loaded_scores, fraction or 0)
         circuit = select_size(
-            found,
+            loaded_scores,
             size,
             strategy=how.strategy,
             ranking=how.ranking,
@@ -76,12 +76,12 @@ def select(
             prune=how.prune,
         )
     circuit.save(out)
-    every, unit = len(empty_like(found).candidates), f"{circuit.level}s"
+    n_candidates, unit = len(empty_like(loaded_scores).candidates), f"{circuit.level}s"
     between = f" between {len(circuit.nodes)} nodes" if circuit.level == "edge" else ""
-    typer.echo(f"{len(circuit)} of {every} {unit}{between}")
+    typer.echo(f"{len(circuit)} of {n_candidates} {unit}{between}")
     show_inlets(circuit)
     if size is not None:
-        _show_other(found, circuit, size, how)
+        _show_other(loaded_scores, circuit, size, how)
     use.echo_outputs(out)
 
 

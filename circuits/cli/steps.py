@@ -33,6 +33,6 @@ def timed(verb: str) -> Iterator[None]:
     yield
     from circuits.format import duration  # not before: it imports torch
 
-    steps = ", ".join(f"{what} {duration(seconds)}" for what, seconds in _done)
+    steps = ", ".join(f"{name} {duration(seconds)}" for name, seconds in _done)
     took = duration(time.perf_counter() - began)
     typer.echo(f"{verb} took {took}{f' ({steps})' if steps else ''}")

@@ -20,13 +20,13 @@ def tasks(
     from tasks.registry import meanings
 
     if name is None:
-        for each in known.names():
-            typer.echo(f"{each:<14} {known.describe(each)}")
+        for task_name in known.names():
+            typer.echo(f"{task_name:<14} {known.describe(task_name)}")
         return
     typer.echo(known.describe(name))
-    said = meanings(name)
+    descriptions = meanings(name)
     for option, default in known.options(name).items():
-        needed = default is inspect.Parameter.empty
-        typer.echo(f"  {option:<20} {'(must be given)' if needed else repr(default)}")
-        for line in textwrap.wrap(said[option], 90):
+        required = default is inspect.Parameter.empty
+        typer.echo(f"  {option:<20} {'(must be given)' if required else repr(default)}")
+        for line in textwrap.wrap(descriptions[option], 90):
             typer.echo(f"      {line}")
