@@ -51,8 +51,8 @@ def show(circuit: AnyCircuit, path: str | Path | None = None) -> None:
             f"{_FILE}: is there already, and show() did not write it; name another file, as in "
             'show("my-circuit.html")'
         )
-    written = write_circuit(circuit, path or _FILE)
-    sys.stdout.write(f"wrote {written.resolve()} (open it in a browser)\n")
+    page = write_circuit(circuit, path or _FILE)
+    sys.stdout.write(f"wrote {page.resolve()} (open it in a browser)\n")
 
 
 def write_circuit(circuit: AnyCircuit, path: str | Path) -> Path:
@@ -101,21 +101,23 @@ def circuit_html(circuit: AnyCircuit) -> str:
 
 
 def _title(circuit: AnyCircuit) -> str:
-    made = circuit.provenance
-    kept = counted(len(circuit), circuit.level)
-    model = f" of {made.model.name}" if made.model is not None else ""
-    task = f" for {made.data.task}" if made.data is not None else ""
-    return f"A circuit of {kept}{model}{task}" if model or task else f"A circuit of {kept}"
+    provenance = circuit.provenance
+    size = counted(len(circuit), circuit.level)
+    model = f" of {provenance.model.name}" if provenance.model is not None else ""
+    task = f" for {provenance.data.task}" if provenance.data is not None else ""
+    return f"A circuit of {size}{model}{task}" if model or task else f"A circuit of {size}"
 
 
 def _facts(circuit: AnyCircuit) -> str:
     """What it was made from, in a few words each."""
-    made, selection = circuit.provenance, circuit.provenance.selection
+    provenance, selection = circuit.provenance, circuit.provenance.selection
     facts = [circuit.layout.summary]
-    if made.data is not None:
-        facts.append(f"scored on {counted(made.data.n, 'prompt pair')} ({made.data.split})")
-    if made.method is not None:
-        facts.append(f"method {made.method}")
+    if provenance.data is not None:
+        facts.append(
+            f"scored on {counted(provenance.data.n, 'prompt pair')} ({provenance.data.split})"
+        )
+    if provenance.method is not None:
+        facts.append(f"method {provenance.method}")
     if selection is not None:
         facts.append(f"selected by {selection.strategy}, {selection.ranking} scores")
     return " · ".join(facts)
@@ -123,9 +125,9 @@ def _facts(circuit: AnyCircuit) -> str:
 
 def _said(circuit: AnyCircuit) -> str:
     """What the picture says, in plain words."""
-    kept, unit = len(circuit), circuit.level
+    n_kept, unit = len(circuit), circuit.level
     share = (
-        f"{count(kept)} of {count(len(circuit.candidates))} {unit}s ({percent(circuit.fraction)})"
+        f"{count(n_kept)} of {count(len(circuit.candidates))} {unit}s ({percent(circuit.fraction)})"
     )
     if not isinstance(circuit, Circuit):
         return (
@@ -171,8 +173,8 @@ def _rows(circuit: AnyCircuit) -> list[tuple[str, str, str]]:
         names = list(frame.name)
         words = map(node_in_words, names)
     return [
-        (name, general(score), said)
-        for name, score, said in zip(names, frame.score, words, strict=True)
+        (name, general(score), sentence)
+        for name, score, sentence in zip(names, frame.score, words, strict=True)
     ]
 
 

@@ -28,9 +28,9 @@ def write_comparison_page(folder: str | Path) -> Path:
         MissingResultError: without comparison.json.
     """
     run = Run(folder)
-    found = run.comparison
+    evolution = run.comparison
     matrix = run.cross_evaluation if (run.folder / "cross_evaluation.json").is_file() else None
-    summaries = [narrative.evolution(found)]
+    summaries = [narrative.evolution(evolution)]
     if matrix is not None:
         summaries.append(narrative.cross_evaluation(matrix))
     chapters = [
@@ -51,18 +51,18 @@ def write_comparison_page(folder: str | Path) -> Path:
         ),
     ]
     path = run.folder / "comparison.html"
-    title = f"What changed from {found.names[0]} to {found.names[-1]}"
-    write_text(path, document(title, _subtitle(found), chapters))
+    title = f"What changed from {evolution.names[0]} to {evolution.names[-1]}"
+    write_text(path, document(title, _subtitle(evolution), chapters))
     return path
 
 
 def _chapter(anchor: str, title: str, blocks: Iterable[Block]) -> tuple[Section, list[Block]]:
     """A section without its folded summaries: they are the first section."""
-    return Section(anchor, title, ()), [one for one in blocks if not isinstance(one, Details)]
+    return Section(anchor, title, ()), [block for block in blocks if not isinstance(block, Details)]
 
 
-def _subtitle(found: Evolution) -> str:
+def _subtitle(evolution: Evolution) -> str:
     return (
-        f"{listed(found.names)} · {count(found.n)} examples, the same for every checkpoint · "
-        f"{found.method}"
+        f"{listed(evolution.names)} · {count(evolution.n)} examples, the same for every checkpoint "
+        f"· {evolution.method}"
     )

@@ -34,10 +34,10 @@ def document(title: str, subtitle: str, chapters: Iterable[tuple[Section, Sequen
     )
     numbered = list(_numbered(chapters))
     views = {
-        f"figure-{one.number}": dict(one.block.views)
+        f"figure-{numbered_block.number}": dict(numbered_block.block.views)
         for _, blocks in numbered
-        for one in blocks
-        if isinstance(one.block, Figure)
+        for numbered_block in blocks
+        if isinstance(numbered_block.block, Figure)
     }
     return environment.get_template("page").render(
         title=title,

@@ -21,7 +21,7 @@ def evolution(result: Evolution) -> str:
         f"{result.samples.halves} random halves for similarity and turnover). "
         f"{comparison(result.overall)}"
     )
-    return " ".join([text, *(_step(one) for one in result.steps_between)])
+    return " ".join([text, *(_step(step) for step in result.steps_between)])
 
 
 def comparison(found: Comparison) -> str:
@@ -64,8 +64,8 @@ def cross_evaluation(found: CrossEvaluation) -> str:
         "examples that are the same for every model. Intervals are 95 % bootstrap intervals "
         "over examples."
     )
-    known = {row.model: row for row in found.rows if row.f}
-    own = {name: found.own(name) for name in known}
+    rows = {row.model: row for row in found.rows if row.f}
+    own = {name: found.own(name) for name in rows}
     reached = [f"{_estimate(f)} at {name}" for name, f in own.items() if f is not None]
     sentences = [text]
     if reached:
@@ -73,9 +73,9 @@ def cross_evaluation(found: CrossEvaluation) -> str:
     first, last = found.circuits[0], found.circuits[-1]
     if first != last:
         sentences += [
-            _in_another_model(known[model], found, circuit)
+            _in_another_model(rows[model], found, circuit)
             for circuit, model in ((last, first), (first, last))
-            if model in known
+            if model in rows
         ]
     sentences += [f"At {row.model} f is undefined." for row in found.rows if row.undefined]
     return " ".join(sentences)
@@ -102,8 +102,8 @@ def verdict(similarity: SimilarityEstimate) -> str:
 # -- helpers
 
 
-def _in_another_model(row: Row, found: CrossEvaluation, circuit: str) -> str:
-    index = found.circuits.index(circuit)
+def _in_another_model(row: Row, crossed: CrossEvaluation, circuit: str) -> str:
+    index = crossed.circuits.index(circuit)
     text = f"In {row.model}, the circuit of {circuit} reaches {_estimate(row.f[index])}"
     if row.behind is None:
         return text + "."
@@ -119,31 +119,31 @@ def _in_another_model(row: Row, found: CrossEvaluation, circuit: str) -> str:
     )
 
 
-def _estimate(one: Estimate) -> str:
-    return f"{figure(one.value)} {bracketed(one.low, one.high)}"
+def _estimate(estimate: Estimate) -> str:
+    return f"{figure(estimate.value)} {bracketed(estimate.low, estimate.high)}"
 
 
-def _largest(found: Comparison) -> str:
+def _largest(pair_comparison: Comparison) -> str:
     """Of the edges; where none changed, of the nodes."""
     tables = (
-        (found.edges, "edge"),
-        (found.node_totals, "total of"),
-        (found.node_strengths, "strength of"),
+        (pair_comparison.edges, "edge"),
+        (pair_comparison.node_totals, "total of"),
+        (pair_comparison.node_strengths, "strength of"),
     )
-    for changes, what in tables:
+    for changes, prefix in tables:
         if changes.changed:
             row = changes.row(changes.order()[0])
             return (
-                f"The largest change is at the {what} {row.name}: {_estimate(row.change)}, from "
+                f"The largest change is at the {prefix} {row.name}: {_estimate(row.change)}, from "
                 f"{figure(row.before)} to {figure(row.after)}."
             )
     return ""
 
 
-def _as_by_chance(found: Comparison) -> str:
+def _as_by_chance(pair_comparison: Comparison) -> str:
     return (
         "no larger than with the checkpoints' labels swapped at random "
-        f"(p = {figure(found.variance.p)})"
+        f"(p = {figure(pair_comparison.variance.p)})"
     )
 
 
@@ -174,8 +174,8 @@ def _turnover(size: CircuitSimilarity) -> str:
     )
 
 
-def _variance(found: Comparison) -> str:
-    split = found.variance
+def _variance(pair_comparison: Comparison) -> str:
+    split = pair_comparison.variance
     if not math.isfinite(split.source.estimate.value):
         return (
             "Compared with the noise, the change is too small to be divided into nodes and edges."
@@ -191,14 +191,15 @@ def _variance(found: Comparison) -> str:
     )
 
 
-def _step(found: Comparison) -> str:
-    if found.identical:
-        return f"From {found.before} to {found.after}: no change."
-    if not found.changed:
-        return f"From {found.before} to {found.after}: no change beyond noise."
-    size = found.middle
+def _step(pair_comparison: Comparison) -> str:
+    if pair_comparison.identical:
+        return f"From {pair_comparison.before} to {pair_comparison.after}: no change."
+    if not pair_comparison.changed:
+        return f"From {pair_comparison.before} to {pair_comparison.after}: no change beyond noise."
+    size = pair_comparison.middle
     return (
-        f"From {found.before} to {found.after}, {counted(found.edges, 'edges')} and "
-        f"{counted(found.node_totals, 'node totals')} changed; circuits of {size.size} edges share "
-        f"{_estimate(size.edge_jaccard.estimate)} of them."
+        f"From {pair_comparison.before} to {pair_comparison.after}, "
+        f"{counted(pair_comparison.edges, 'edges')} and "
+        f"{counted(pair_comparison.node_totals, 'node totals')} changed; circuits of {size.size} "
+        f"edges share {_estimate(size.edge_jaccard.estimate)} of them."
     )

@@ -80,17 +80,17 @@ def _head_types(types: Sequence[HeadType]) -> str:
 
 
 def _layers(layers: CriticalLayers) -> str:
-    named = [
+    layer_lists = [
         f"{', '.join(map(str, changes.critical))} by {changes.criterion}"
         for changes in layers.criteria
         if changes.critical
     ]
     agreement = [
-        f"{' and '.join(one.criteria)} {_figure(one.tau)} (p = {figure(one.p)})"
-        for one in layers.agreement
-        if math.isfinite(one.tau.value)
+        f"{' and '.join(pair.criteria)} {_figure(pair.tau)} (p = {figure(pair.p)})"
+        for pair in layers.agreement
+        if math.isfinite(pair.tau.value)
     ]
-    text = f"Most changed layers: {'; '.join(named)}." if named else ""
+    text = f"Most changed layers: {'; '.join(layer_lists)}." if layer_lists else ""
     if agreement:
         text += f" Kendall's tau of their rankings of the layers: {'; '.join(agreement)}."
     return text

@@ -36,8 +36,8 @@ def write_patchings(
 ) -> None:
     """Write several sweeps as one page, a section each, by the section's title."""
     chapters = [
-        (Section(f"patching-{number}", name, ()), list(blocks(one)))
-        for number, (name, one) in enumerate(found.items(), start=1)
+        (Section(f"patching-{number}", name, ()), list(blocks(patching)))
+        for number, (name, patching) in enumerate(found.items(), start=1)
     ]
     write_text(path, document(title, subtitle, chapters))
 
@@ -111,43 +111,48 @@ _SOURCE = (
 )
 
 
-def _about(found: Patching) -> str:
-    what = DIRECTIONS[found.direction]
-    if found.site == "path":
-        return f"Paths: {what}, along one edge or set of edges at a time"
-    return f"{SITES[found.site].about[0].upper()}{SITES[found.site].about[1:]}: {what}"
+def _about(patching: Patching) -> str:
+    direction = DIRECTIONS[patching.direction]
+    if patching.site == "path":
+        return f"Paths: {direction}, along one edge or set of edges at a time"
+    return f"{SITES[patching.site].about[0].upper()}{SITES[patching.site].about[1:]}: {direction}"
 
 
-def _tile(found: Patching, metric: str) -> StatCard:
-    clean, corrupted = float(found.clean[metric].mean()), float(found.corrupted[metric].mean())
+def _tile(patching: Patching, metric: str) -> StatCard:
+    clean, corrupted = (
+        float(patching.clean[metric].mean()),
+        float(patching.corrupted[metric].mean()),
+    )
     return StatCard(
-        f"{general(clean)} → {general(corrupted)}", metric, f"clean → corrupted, n = {found.n}"
+        f"{general(clean)} → {general(corrupted)}", metric, f"clean → corrupted, n = {patching.n}"
     )
 
 
-def _rows(found: Patching, metric: str) -> list[tuple[str, ...]]:
-    shown = Effect.of(found, metric).estimates
-    cells = Estimates(shown.value.flatten(), shown.low.flatten(), shown.high.flatten(), shown.n)
-    means = found.mean(metric).flatten()
-    examples = (~found.values[metric].isnan()).sum(dim=0).flatten()
+def _rows(patching: Patching, metric: str) -> list[tuple[str, ...]]:
+    estimates = Effect.of(patching, metric).estimates
+    cells = Estimates(
+        estimates.value.flatten(), estimates.low.flatten(), estimates.high.flatten(), estimates.n
+    )
+    means = patching.mean(metric).flatten()
+    examples = (~patching.values[metric].isnan()).sum(dim=0).flatten()
     return [
         (
-            found.name(index),
+            patching.name(index),
             signed(cells[index].value),
             interval(cells[index]) if examples[index] > 1 else MISSING,
             general(float(means[index])),
             count(int(examples[index])),
         )
-        for index in found.ranked(metric)[:_TOP]
+        for index in patching.ranked(metric)[:_TOP]
     ]
 
 
-def _settings(found: Patching) -> dict[str, str]:
+def _settings(patching: Patching) -> dict[str, str]:
     """What was patched, and the model and data that it was patched on."""
-    values: dict[str, object] = {} if found.spec is None else asdict(found.spec)
-    if found.freeze_mlps is not None:
-        values["freeze_mlps"] = found.freeze_mlps
-    model, data = found.provenance.model, found.provenance.data
+    values: dict[str, object] = {} if patching.spec is None else asdict(patching.spec)
+    if patching.freeze_mlps is not None:
+        values["freeze_mlps"] = patching.freeze_mlps
+    model, data = patching.provenance.model, patching.provenance.data
     if model is not None:
         values["model"] = f"{model.name} ({model.architecture}, {model.precision})"
     if data is not None:

@@ -47,13 +47,13 @@ class Run(RunFolder):
         except MissingResultError:
             return {}
         try:
-            found = yaml.safe_load(text)
+            recipe = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise CircuitsError(
                 f"{self.folder / 'recipe.yaml'}: not YAML; run the recipe again"
             ) from error
-        if not isinstance(found, dict):
+        if not isinstance(recipe, dict):
             raise CircuitsError(
                 f"{self.folder / 'recipe.yaml'}: not a recipe; run the recipe again"
             )
-        return found
+        return recipe

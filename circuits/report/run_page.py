@@ -122,14 +122,14 @@ def render(run: Run, anchors: Sequence[str] | None = None) -> str:
 
 def _blocks(section: Section, run: Run) -> Iterator[Block]:
     """All blocks of a section; a part that cannot be made becomes a line that says why."""
-    said = set()
+    reasons = set()
     for part in section.parts:
         try:
             yield from list(part(run))
         except MissingResultError as error:
             why = str(error)
-            if why not in said:
-                said.add(why)
+            if why not in reasons:
+                reasons.add(why)
                 yield Note(why)
 
 
@@ -146,13 +146,13 @@ def _heading(run: Run) -> tuple[str, str]:
     if run.order:
         facts.append(f"{counted(len(run.order), 'checkpoint')}: {', '.join(run.order)}")
     try:
-        made = run.evaluation.provenance
+        provenance = run.evaluation.provenance
     except MissingResultError:
-        made = None
-    if made is not None:
-        strategy = f", strategy {made.strategy}" if made.strategy else ""
-        facts.append(f"task {made.task}, scores by {made.method}{strategy}")
-        if other := made.scores_of_another_model:
+        provenance = None
+    if provenance is not None:
+        strategy = f", strategy {provenance.strategy}" if provenance.strategy else ""
+        facts.append(f"task {provenance.task}, scores by {provenance.method}{strategy}")
+        if other := provenance.scores_of_another_model:
             facts.append(f"scores of another model, {other}")
     try:
         layout = next(iter(run.scores.values())).layout

@@ -35,18 +35,18 @@ def graphs(run: Run) -> Iterator[Block]:
         f"the logits) read from: {count(layout.n_edges)} edges in all. A circuit is a set of "
         "edges; every other edge carries the value that it has on the corrupted twin."
     )
-    kept = [count(len(one)) for one in circuits.values()]
+    counts = [count(len(circuit)) for circuit in circuits.values()]
     sizes = (
-        f"{kept[0]} edges in each"
-        if len(set(kept)) == 1
-        else "; ".join(f"{name}: {n} edges" for name, n in zip(circuits, kept, strict=True))
+        f"{counts[0]} edges in each"
+        if len(set(counts)) == 1
+        else "; ".join(f"{name}: {n} edges" for name, n in zip(circuits, counts, strict=True))
     )
     cut = max(map(len, circuits.values())) > DRAWN
     yield Figure(
         caption="The circuit of each checkpoint, with the input at the bottom and the logits on "
         f"top. {legend(circuits[last], 'the strongest edge of that checkpoint')} Size: {sizes}."
         + (f" Larger circuits are drawn by their {DRAWN} strongest edges." if cut else ""),
-        views={name: circuit_graph(one) for name, one in circuits.items()},
+        views={name: circuit_graph(circuit) for name, circuit in circuits.items()},
         height=graph_height(layout),
         method=Method(
             steps=(
@@ -80,7 +80,10 @@ def heatmaps(run: Run) -> Iterator[Block]:
             else ""
         )
         + _n(scores[last]),
-        views={name: score_heatmap(one, circuits.get(name)) for name, one in scores.items()},
+        views={
+            name: score_heatmap(edge_scores, circuits.get(name))
+            for name, edge_scores in scores.items()
+        },
         height=heatmap_height(layout),
         method=_method(scores[last]),
         chosen=last,
@@ -91,24 +94,24 @@ def top_edges(run: Run) -> Iterator[Block]:
     """The strongest edges of each checkpoint with their intervals."""
     scores = run.scores
     last = list(scores)[-1]
-    kept = scores[last].per_example is not None
+    has_examples = scores[last].per_example is not None
     yield Table(
         caption=f"The {TOP} edges of the largest |score| in each checkpoint, in the metric's units"
         + (
             ", with 95 % bootstrap intervals."
-            if kept
+            if has_examples
             else ". They have no intervals, since scores were not kept by example."
         )
         + _n(scores[last]),
         head=["edge", "score", "95 % interval", "share of all |score|"],
-        views={name: _rows(one) for name, one in scores.items()},
+        views={name: _rows(edge_scores) for name, edge_scores in scores.items()},
         method=Method(
             steps=(
                 "The score of a set of examples is the mean over its examples; intervals are "
                 f"bootstrap-t over examples, {_RESAMPLES} resamples, seed 0.",
             ),
         )
-        if kept
+        if has_examples
         else None,
         chosen=last,
     )
@@ -119,8 +122,8 @@ def _rows(scores: EdgeScores) -> list[list[str]]:
     total = float(scores.matrix.abs().sum()) or 1.0
     bounds = [MISSING] * len(top)
     if scores.per_example is not None and len(scores.per_example) > 1:
-        places = [scores.layout.edge(name) for name, _ in top]
-        rows, columns = zip(*places, strict=True)
+        edge_indices = [scores.layout.edge(name) for name, _ in top]
+        rows, columns = zip(*edge_indices, strict=True)
         values = scores.per_example[:, list(rows), list(columns)]
         low, high = mean_interval(values, resample_weights(len(values), _RESAMPLES, seed=0))
         bounds = [
@@ -166,19 +169,19 @@ def _selection(circuit: Circuit) -> str:
         "signed": "Edges are ranked by signed score.",
         "mixed": "A share of them is ranked by signed score, the rest by |score|.",
     }
-    said = f"{rules[selection.strategy]}. {ranked[selection.ranking]}"
-    return said if selection.choice is None else said + _choice(selection.choice)
+    text = f"{rules[selection.strategy]}. {ranked[selection.ranking]}"
+    return text if selection.choice is None else text + _choice(selection.choice)
 
 
 def _choice(choice: RankingChoice) -> str:
     """How the rankings compared, where one was chosen on pairs of its own."""
-    tried = ", ".join(
-        f"{one.name} f = {one.f.value:.2f} and CMD = {one.area_abs_gap.value:.3f}"
-        for one in choice.trials
+    trials = ", ".join(
+        f"{trial.name} f = {trial.f.value:.2f} and CMD = {trial.area_abs_gap.value:.3f}"
+        for trial in choice.trials
     )
     return (
         f" The ranking was chosen on {choice.n} other pairs ({choice.split}), at circuits of "
-        f"{choice.size}: {tried}; taken because {choice.reason}."
+        f"{choice.size}: {trials}; taken because {choice.reason}."
     )
 
 
@@ -194,10 +197,10 @@ def _settings(provenance: Provenance) -> dict[str, object]:
     the choice of the ranking, which is told in words.
     """
     begin = {} if provenance.begin is None else {"begin": str(provenance.begin)}
-    told = provenance.model_dump(
+    record = provenance.model_dump(
         mode="json", exclude={"pairs": True, "begin": True, "selection": {"choice"}}
     )
-    return _plain({**told, **begin})
+    return _plain({**record, **begin})
 
 
 def _plain(parts: Mapping[str, object]) -> dict[str, object]:

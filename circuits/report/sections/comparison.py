@@ -29,17 +29,21 @@ _JACKKNIFE = "Shao and Wu (1989), A general theory for jackknife variance estima
 
 def similarity(run: Run) -> Iterator[Block]:
     """How similar checkpoints are, beside how similar one is to itself."""
-    found, chosen = run.comparison, run.comparison.overview
-    columns = balanced([title_of(one) for one in chosen])
-    size, samples = chosen[0].middle, found.samples
+    evolution, overview = run.comparison, run.comparison.overview
+    columns = balanced([title_of(comparison) for comparison in overview])
+    size, samples = overview[0].middle, evolution.samples
     yield Figure(
         caption="Blue: the similarity of two checkpoints. Grey: the similarity of one "
         "checkpoint with itself. Both compare disjoint halves of the examples. The interval "
         "is that of the difference from the grey mark; where it includes the mark, "
-        f"{count(found.n)} examples show no difference beyond noise. Shared edges and nodes "
+        f"{count(evolution.n)} examples show no difference beyond noise. Shared edges and nodes "
         f"are those of circuits of {count(size.size)} edges ({percent(size.fraction)}).",
-        views={"": similarity_dots({title_of(one): one for one in chosen}, columns)},
-        height=dots_height(len(chosen), len(SIMILARITIES), columns, 30),
+        views={
+            "": similarity_dots(
+                {title_of(comparison): comparison for comparison in overview}, columns
+            )
+        },
+        height=dots_height(len(overview), len(SIMILARITIES), columns, 30),
         method=Method(
             steps=(
                 "Two checkpoints that are scored on the same examples share the noise of these "
@@ -54,7 +58,7 @@ def similarity(run: Run) -> Iterator[Block]:
             ),
             formula="gap = similarity between checkpoints - similarity within one",
             settings={
-                **_settings(found),
+                **_settings(evolution),
                 "splits": samples.splits,
                 "gap subsets": samples.gap_subsets,
                 "gap splits": samples.gap_splits,
@@ -62,23 +66,23 @@ def similarity(run: Run) -> Iterator[Block]:
             source=_JACKKNIFE,
         ),
     )
-    yield Details("Summary of the comparison", typeset(narrative.evolution(found)))
+    yield Details("Summary of the comparison", typeset(narrative.evolution(evolution)))
 
 
 def turnover(run: Run) -> Iterator[Block]:
     """Node changes or rewiring?"""
     yield Heading("Node changes or rewiring?")
-    found, chosen = run.comparison, run.comparison.overview
-    columns = balanced([title_of(one) for one in chosen])
+    evolution, overview = run.comparison, run.comparison.overview
+    columns = balanced([title_of(comparison) for comparison in overview])
     yield Figure(
         caption="The share of edges that are in only one of the two circuits, at several "
         "circuit sizes. Orange: the edge was added or removed together with a node that the "
         "other circuit does not have. Blue: both of its nodes are in both circuits, so the "
         "edge was rewired. Pale bars show the same after the checkpoints' labels are "
         "swapped at random, example by example. Lines show the 95 % interval of the whole "
-        f"turnover, and on pale bars its central 95 %. n = {count(found.n)} examples.",
-        views={"": turnover_bars(chosen, columns)},
-        height=turnover_height(len(chosen), columns),
+        f"turnover, and on pale bars its central 95 %. n = {count(evolution.n)} examples.",
+        views={"": turnover_bars(overview, columns)},
+        height=turnover_height(len(overview), columns),
         method=Method(
             steps=(
                 "A circuit consists of the top edges by |score| at each size. Large circuits "
@@ -89,9 +93,9 @@ def turnover(run: Run) -> Iterator[Block]:
             ),
             formula="1 - Jaccard = share added or removed with a node + share rewired",
             settings={
-                **_settings(found),
-                "halves": found.samples.halves,
-                "label swaps": found.samples.label_swaps,
+                **_settings(evolution),
+                "halves": evolution.samples.halves,
+                "label swaps": evolution.samples.label_swaps,
             },
             source=_JACKKNIFE,
         ),
@@ -102,10 +106,12 @@ def turnover(run: Run) -> Iterator[Block]:
         "single edges beyond both. Intervals are 95 %. Grey shows the mean and central 95 % "
         "after the checkpoints' labels are swapped at random, example by example. Test of "
         "no change at all: "
-        + "; ".join(f"{title_of(one)} {p_value(one.variance.p)}" for one in chosen)
-        + f". n = {count(found.n)} examples.",
-        views={"": variance_dots(chosen, columns)},
-        height=dots_height(len(chosen), len(VARIANCE), columns, 38),
+        + "; ".join(
+            f"{title_of(comparison)} {p_value(comparison.variance.p)}" for comparison in overview
+        )
+        + f". n = {count(evolution.n)} examples.",
+        views={"": variance_dots(overview, columns)},
+        height=dots_height(len(overview), len(VARIANCE), columns, 38),
         method=Method(
             steps=(
                 "The change of every edge is modelled as a mean, an effect of its source, an "
@@ -120,7 +126,7 @@ def turnover(run: Run) -> Iterator[Block]:
                 _COVERAGE,
             ),
             formula="change(u → v) = mean + source(u) + reader(v) + rest(u → v)",
-            settings={**_settings(found), "n_resamples": found.n_resamples},
+            settings={**_settings(evolution), "n_resamples": evolution.n_resamples},
             source="Lindeman, Merenda and Gold (1980), for the shares; Hoeffding (1948), for the "
             "variance of a U-statistic.",
         ),
@@ -129,13 +135,13 @@ def turnover(run: Run) -> Iterator[Block]:
 
 def edges(run: Run) -> Iterator[Block]:
     """The edges that changed the most."""
-    found = run.comparison
+    evolution = run.comparison
     yield Heading("Edges and nodes that changed")
-    overall = found.overall
+    overall = evolution.overall
     if overall.identical:
         yield Text(
             f"{title_of(overall)}: every edge has the same score on every example, so no edge and "
-            f"no node changed. n = {count(found.n)} examples."
+            f"no node changed. n = {count(evolution.n)} examples."
         )
         return
     tables = {
@@ -146,7 +152,7 @@ def edges(run: Run) -> Iterator[Block]:
     counts = [narrative.counted(table, name, count) for name, table in tables.items()]
     yield Table(
         caption=f"The largest changes, {title_of(overall)}. At a false discovery rate of 5 %, "
-        f"{listed(counts)} changed. n = {count(found.n)} examples.",
+        f"{listed(counts)} changed. n = {count(evolution.n)} examples.",
         head=["", "before", "after", "change", "95 % interval", "q"],
         views={
             name: [_row(table.row(index)) for index in table.order()[:_TOP]]
@@ -162,7 +168,7 @@ def edges(run: Run) -> Iterator[Block]:
                 "over all nodes.",
                 _COVERAGE,
             ),
-            settings={**_settings(found), "n_resamples": found.n_resamples},
+            settings={**_settings(evolution), "n_resamples": evolution.n_resamples},
             source="Hall (1988), on symmetric bootstrap confidence intervals; Benjamini and "
             "Hochberg (1995).",
         ),
@@ -180,6 +186,6 @@ def _row(row: Change) -> list[str]:
     ]
 
 
-def _settings(found: Evolution) -> dict[str, object]:
+def _settings(evolution: Evolution) -> dict[str, object]:
     """What every figure depends on."""
-    return {"method": found.method, "examples": found.n, "seed": found.seed}
+    return {"method": evolution.method, "examples": evolution.n, "seed": evolution.seed}

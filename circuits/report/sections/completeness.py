@@ -18,24 +18,26 @@ from circuits.report.sections.faithfulness import BOOTSTRAP
 def gaps(run: Run) -> Iterator[Block]:
     """What knocking sets out of the circuit and out of the model does."""
     yield Heading("Completeness: does the circuit contain all that matters?")
-    asked = {
-        name: one.completeness
-        for name, one in run.evaluation.checkpoints.items()
-        if one.completeness is not None
+    answers = {
+        name: checkpoint.completeness
+        for name, checkpoint in run.evaluation.checkpoints.items()
+        if checkpoint.completeness is not None
     }
-    if not asked:
+    if not answers:
         raise run.not_measured("completeness")
-    found = {name: one for name, one in asked.items() if not isinstance(one, Undefined)}
-    for name, one in asked.items():
-        if isinstance(one, Undefined):
-            yield Note(f"{name}, completeness: {one.undefined_reason}")
-    if not found:
+    defined = {
+        name: answer for name, answer in answers.items() if not isinstance(answer, Undefined)
+    }
+    for name, answer in answers.items():
+        if isinstance(answer, Undefined):
+            yield Note(f"{name}, completeness: {answer.undefined_reason}")
+    if not defined:
         return
-    last = found[list(found)[-1]]
-    most = max(len(one.random) for one in found.values())  # a small circuit has fewer
-    sets = [[*enumerate(one.random), (most, one.greedy)] for one in found.values()]
-    names = [f"random {place + 1}" for place in range(most)] + ["greedy"]
-    columns = balanced(list(found))
+    last = defined[list(defined)[-1]]
+    most = max(len(answer.random) for answer in defined.values())  # a small circuit has fewer
+    sets = [[*enumerate(answer.random), (most, answer.greedy)] for answer in defined.values()]
+    names = [f"random {index + 1}" for index in range(most)] + ["greedy"]
+    columns = balanced(list(defined))
     series = [
         Series(
             title,
@@ -46,10 +48,10 @@ def gaps(run: Run) -> Iterator[Block]:
                 for row, knockout in knocked
             ],
             symbol,
-            place,
+            offset,
             size,
         )
-        for of_set, title, colour, symbol, place, size in (
+        for of_set, title, colour, symbol, offset, size in (
             (_control, "random circuit (control)", "$control", "diamond", 0.16, 7),
             (_own, "circuit", "$positive", "circle", -0.12, 9),
         )
@@ -62,7 +64,7 @@ def gaps(run: Run) -> Iterator[Block]:
         f"{count(last.n_search_examples)} others.",
         views={
             "": dot_panels(
-                list(found),
+                list(defined),
                 names,
                 series,
                 ValueAxis(
@@ -72,7 +74,7 @@ def gaps(run: Run) -> Iterator[Block]:
                 pixels=24,
             )
         },
-        height=dots_height(len(found), len(names), columns, 24),
+        height=dots_height(len(defined), len(names), columns, 24),
         method=Method(
             steps=(
                 "A node is knocked out by removing everything that it writes. The sizes of "
@@ -95,12 +97,12 @@ def gaps(run: Run) -> Iterator[Block]:
             "": [
                 [
                     name,
-                    estimate(one.incompleteness),
-                    estimate(one.control),
-                    listed(one.greedy.components),
-                    estimate(one.greedy.incompleteness),
+                    estimate(completeness.incompleteness),
+                    estimate(completeness.control),
+                    listed(completeness.greedy.components),
+                    estimate(completeness.greedy.incompleteness),
                 ]
-                for name, one in found.items()
+                for name, completeness in defined.items()
             ]
         },
     )
@@ -114,13 +116,13 @@ def _control(knockout: Knockout) -> Estimate:
     return knockout.control
 
 
-def _drawn(one: Completeness) -> str:
-    n = len(one.random)
-    if n == one.n_requested:
+def _drawn(completeness: Completeness) -> str:
+    n = len(completeness.random)
+    if n == completeness.n_requested:
         return str(n)
-    return f"{n} of {one.n_requested}: the circuit has no more of their sizes"
+    return f"{n} of {completeness.n_requested}: the circuit has no more of their sizes"
 
 
 def _reach(series: list[Series]) -> float:
-    ends = [float(dot.high or 0.0) for one in series for dot in one.dots]
+    ends = [float(dot.high or 0.0) for dots in series for dot in dots.dots]
     return min(HIGHEST, max([0.2, *ends]) + 0.04)

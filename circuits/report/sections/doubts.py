@@ -15,18 +15,21 @@ from circuits.runs import MissingResultError
 def answers(run: Run) -> Iterator[Block]:
     """Each question with its answer and control."""
     yield Heading("Doubts: what else could explain this?")
-    found = {name: [*doubts(one)] for name, one in run.evaluation.checkpoints.items()}
-    if not any(found.values()):
+    by_checkpoint = {
+        name: [*doubts(checkpoint)] for name, checkpoint in run.evaluation.checkpoints.items()
+    }
+    if not any(by_checkpoint.values()):
         raise MissingResultError("evaluation.json holds no answers to doubts.")
     yield Table(
         caption="What a reader may ask of each checkpoint's circuit. Intervals are 95 %.",
         head=["question", "answer"],
         views={
             name: [
-                [question[:1].upper() + question[1:], typeset(answer)] for question, answer in one
+                [question[:1].upper() + question[1:], typeset(answer)]
+                for question, answer in questions
             ]
-            for name, one in found.items()
-            if one
+            for name, questions in by_checkpoint.items()
+            if questions
         },
         method=Method(
             steps=(
@@ -45,18 +48,28 @@ def answers(run: Run) -> Iterator[Block]:
             source="Shi et al. (2024), Hypothesis Testing the Circuit Hypothesis in LLMs (tests); "
             "Liu et al. (2008), SigClust (groups).",
         ),
-        chosen=[name for name, one in found.items() if one][-1],
+        chosen=[name for name, questions in by_checkpoint.items() if questions][-1],
     )
 
 
 def ablations(run: Run) -> Iterator[Block]:
     """f of the circuit by what stands in for what it leaves out."""
-    found = {
-        name: one.ablations for name, one in run.evaluation.checkpoints.items() if one.ablations
+    by_checkpoint = {
+        name: checkpoint.ablations
+        for name, checkpoint in run.evaluation.checkpoints.items()
+        if checkpoint.ablations
     }
-    if not found:
+    if not by_checkpoint:
         return
-    n = next((each.circuit.n for one in found.values() for each in one.values() if each.circuit), 0)
+    n = next(
+        (
+            condition.circuit.n
+            for conditions in by_checkpoint.values()
+            for condition in conditions.values()
+            if condition.circuit
+        ),
+        0,
+    )
     yield Table(
         caption="The same circuit with other things in the place of what it leaves out, n = "
         f"{count(n)} examples. Means are over the clean prompts of these examples.",
@@ -65,14 +78,14 @@ def ablations(run: Run) -> Iterator[Block]:
             name: [
                 [
                     ablation,
-                    estimate(each.circuit),
-                    estimate(each.control),
-                    estimate(None if each.accuracy is None else each.accuracy.circuit, 2),
-                    estimate(None if each.accuracy is None else each.accuracy.control, 2),
+                    estimate(condition.circuit),
+                    estimate(condition.control),
+                    estimate(None if condition.accuracy is None else condition.accuracy.circuit, 2),
+                    estimate(None if condition.accuracy is None else condition.accuracy.control, 2),
                 ]
-                for ablation, each in one.items()
+                for ablation, condition in conditions.items()
             ]
-            for name, one in found.items()
+            for name, conditions in by_checkpoint.items()
         },
         method=Method(
             steps=(
@@ -81,9 +94,9 @@ def ablations(run: Run) -> Iterator[Block]:
             ),
             formula=DEFINITION,
         ),
-        chosen=list(found)[-1],
+        chosen=list(by_checkpoint)[-1],
     )
-    for name, one in found.items():
-        for ablation, each in one.items():
-            if each.undefined_reason:
-                yield Note(f"{name}, {ablation}: {each.undefined_reason}")
+    for name, conditions in by_checkpoint.items():
+        for ablation, condition in conditions.items():
+            if condition.undefined_reason:
+                yield Note(f"{name}, {ablation}: {condition.undefined_reason}")

@@ -32,11 +32,11 @@ def curves(run: Run) -> Iterator[Block]:
     checkpoints = run.evaluation.checkpoints
     if not checkpoints:
         raise MissingResultError("evaluation.json evaluates no checkpoint.")
-    found = {name: one.faithfulness for name, one in checkpoints.items()}
-    for name, one in found.items():
-        if isinstance(one, Undefined):
-            yield Note(f"{name}: {one.undefined_reason}")
-    defined = [one for one in found.values() if isinstance(one, Faithfulness)]
+    faithfulness = {name: checkpoint.faithfulness for name, checkpoint in checkpoints.items()}
+    for name, curve in faithfulness.items():
+        if isinstance(curve, Undefined):
+            yield Note(f"{name}: {curve.undefined_reason}")
+    defined = [curve for curve in faithfulness.values() if isinstance(curve, Faithfulness)]
     if not defined:
         return
     first = defined[0]
@@ -46,7 +46,7 @@ def curves(run: Run) -> Iterator[Block]:
         "outside it carries its corrupted value: 1 is the whole model, 0 the corrupted run. It "
         f"can be below 0 or above 1, since {level}s may work against the behaviour."
     )
-    columns = balanced(list(found))
+    columns = balanced(list(faithfulness))
     yield Figure(
         caption=f"Faithfulness by circuit size, {counted(len(defined), 'checkpoint')}, metric: "
         f"{first.metric}, n = {count(first.n)} examples. Bands: 95 % intervals. Grey: random "
@@ -54,12 +54,12 @@ def curves(run: Run) -> Iterator[Block]:
         + clipped(values_of(defined)),
         views={
             "": faithfulness_curves(
-                found,
-                {name: one.circuit for name, one in checkpoints.items()},
+                faithfulness,
+                {name: checkpoint.circuit for name, checkpoint in checkpoints.items()},
                 columns=columns,
             )
         },
-        height=faithfulness_height(len(found), columns),
+        height=faithfulness_height(len(faithfulness), columns),
         method=Method(
             steps=(
                 f"At each fraction, the first {level}s by the run's strategy are kept"
@@ -88,18 +88,20 @@ def areas(run: Run) -> Iterator[Block]:
     """CPR, CMD and the circuit of the run, with the random control."""
     rows: list[list[str]] = []
     level: Level = "edge"
-    for name, one in run.evaluation.checkpoints.items():
-        found, circuit = one.curves, one.circuit
-        if found is None:
+    for name, checkpoint in run.evaluation.checkpoints.items():
+        faithfulness, circuit = checkpoint.curves, checkpoint.circuit
+        if faithfulness is None:
             rows.append([name, *["undefined"] * 4])
             continue
-        random, level = found.curves.get("random"), found.level
+        random, level = faithfulness.curves.get("random"), faithfulness.level
         rows.append(
             [
                 name,
-                _over(general(found.metric_clean), general(found.metric_corrupted)),
-                _over(estimate(found.cpr), estimate(random.area_f) if random else MISSING),
-                _over(estimate(found.cmd), estimate(random.area_abs_gap) if random else MISSING),
+                _over(general(faithfulness.metric_clean), general(faithfulness.metric_corrupted)),
+                _over(estimate(faithfulness.cpr), estimate(random.area_f) if random else MISSING),
+                _over(
+                    estimate(faithfulness.cmd), estimate(random.area_abs_gap) if random else MISSING
+                ),
                 _over(
                     estimate(circuit.faithfulness),
                     f"{count(circuit.size)} {level}s, {percent(circuit.fraction)}",

@@ -29,15 +29,17 @@ _COLUMNS = {
 def curves(run: Run) -> Iterator[Block]:
     """Loss and accuracy while training."""
     log = run.training_log
-    saved = [int(found[1]) for name in run.order if (found := re.fullmatch(r"step-(\d+)", name))]
+    saved_steps = [
+        int(match[1]) for name in run.order if (match := re.fullmatch(r"step-(\d+)", name))
+    ]
     stopped = " Training stopped early." if log.stopped_early else ""
-    stopped += _best(log, saved)
+    stopped += _best(log, saved_steps)
     yield Figure(
         caption=f"Fine-tuning, {count(len(log.steps))} steps. Left: the loss. Right: the share "
         "of target tokens that the model predicts as the most likely. Grey: each training "
         "batch; blue: the validation set. Dotted lines are the checkpoints of this "
         f"report.{stopped}",
-        views={"": training_curves(log, saved)},
+        views={"": training_curves(log, saved_steps)},
         height=340,
         method=Method(
             steps=(
@@ -50,26 +52,28 @@ def curves(run: Run) -> Iterator[Block]:
     )
 
 
-def _best(log: TrainingLog, saved: Collection[int]) -> str:
+def _best(log: TrainingLog, saved_steps: Collection[int]) -> str:
     """Where the loss on the validation set was lowest, and whether that model is in the report."""
     best = log.best
     if best is None:
         return ""
     if best.step == 0:
         return " On the validation set the loss was lowest before training: the base model's."
-    kept = f"checkpoint step-{best.step}" if best.step in saved else "which was not saved"
-    where = f"at step {count(best.step)} ({best.loss:.3f})"
-    return f" On the validation set the loss was lowest {where}, {kept}."
+    checkpoint = (
+        f"checkpoint step-{best.step}" if best.step in saved_steps else "which was not saved"
+    )
+    location = f"at step {count(best.step)} ({best.loss:.3f})"
+    return f" On the validation set the loss was lowest {location}, {checkpoint}."
 
 
 def quality(run: Run) -> Iterator[Block]:
     """What each checkpoint writes, held against the references."""
-    found = run.evaluation.quality
-    if not found:
+    qualities = run.evaluation.quality
+    if not qualities:
         raise MissingResultError("evaluation.json holds no quality.")
-    n = " to ".join(count(size) for size in sorted({one.n for one in found.values()}))
+    n = " to ".join(count(size) for size in sorted({m.n for m in qualities.values()}))
     example, answers = run.nouns.example, run.nouns.answers
-    unicode = max(one.n_unicode for one in found.values())
+    unicode = max(measures.n_unicode for measures in qualities.values())
     method = Method(
         steps=(
             f"{answers.capitalize()} are decoded greedily from the held-out {example}s. ROUGE is "
@@ -86,25 +90,25 @@ def quality(run: Run) -> Iterator[Block]:
     yield Figure(
         caption=f"The {answers} by checkpoint, means over {n} held-out {example}s, with "
         "95 % intervals.",
-        views={"": quality_curves(found)},
+        views={"": quality_curves(qualities)},
         height=320,
         method=method,
     )
     yield Table(
         caption=f"The same in numbers; n = {n}, with 95 % intervals.",
         head=["checkpoint", *_COLUMNS.values()],
-        views={"": [[name, *_cells(one)] for name, one in found.items()]},
+        views={"": [[name, *_cells(measures)] for name, measures in qualities.items()]},
     )
 
 
-def _cells(one: SummaryQuality) -> Iterator[Markup | str]:
+def _cells(measures: SummaryQuality) -> Iterator[Markup | str]:
     """A checkpoint's figures, each over its interval."""
     for key in _COLUMNS:
-        found: Estimate = getattr(one, key)
-        if math.isnan(found.low):
-            yield signed(found.value)
+        estimate: Estimate = getattr(measures, key)
+        if math.isnan(estimate.low):
+            yield signed(estimate.value)
         else:
-            yield Markup("{}<small>{}</small>").format(signed(found.value), interval(found))
+            yield Markup("{}<small>{}</small>").format(signed(estimate.value), interval(estimate))
 
 
 def _other_scripts(unicode: int, n: str) -> tuple[str, ...]:

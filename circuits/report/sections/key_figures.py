@@ -13,15 +13,15 @@ from circuits.runs import MissingResultError
 
 def tiles(run: Run) -> Iterator[Block]:
     """A row of large numbers."""
-    made = (_quality_tile, _size_tile, _faithfulness_tile, _area_tile)
-    found = [tile for one in made if (tile := _or_none(one, run)) is not None]
-    if found:
-        yield StatCards(found)
+    makers = (_quality_tile, _size_tile, _faithfulness_tile, _area_tile)
+    cards = [tile for make in makers if (tile := _or_none(make, run)) is not None]
+    if cards:
+        yield StatCards(cards)
 
 
-def _or_none(made: Callable[[Run], StatCard], run: Run) -> StatCard | None:
+def _or_none(make: Callable[[Run], StatCard], run: Run) -> StatCard | None:
     try:
-        return made(run)
+        return make(run)
     except MissingResultError:
         return None
 
@@ -56,12 +56,12 @@ def _faithfulness_tile(run: Run) -> StatCard:
 
 
 def _area_tile(run: Run) -> StatCard:
-    found = last_curves(run)
-    random = found.curves.get("random")
+    faithfulness = last_curves(run)
+    random = faithfulness.curves.get("random")
     return StatCard(
-        signed(found.cpr.value, 2),
+        signed(faithfulness.cpr.value, 2),
         f"CPR of {run.first_last[1]}",
-        interval(found.cpr, 2)
+        interval(faithfulness.cpr, 2)
         + (f"; random ranking {signed(random.area_f.value, 2)}" if random else ""),
     )
 
@@ -77,10 +77,10 @@ def ends_of_quality(run: Run) -> tuple[SummaryQuality, SummaryQuality]:
 
 def last_curves(run: Run) -> Faithfulness:
     """The faithfulness of the last checkpoint, where it is defined."""
-    found = run.evaluation.last.curves
-    if found is None:
+    faithfulness = run.evaluation.last.curves
+    if faithfulness is None:
         raise MissingResultError(f"faithfulness is undefined in {run.first_last[1]}.")
-    return found
+    return faithfulness
 
 
 def size_of(circuit: CircuitSummary) -> str:

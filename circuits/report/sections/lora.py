@@ -18,8 +18,8 @@ from circuits.tuning.lora_targets import LoraTarget
 
 def scores(run: Run) -> Iterator[Block]:
     """Scores of every condition."""
-    found = run.lora
-    seeds = len(found.seeds)
+    comparison = run.lora
+    seeds = len(comparison.seeds)
     examples = f"{run.nouns.example}s"
     yield Text(
         "Every condition starts from the base model and takes the same steps on the same batches; "
@@ -27,54 +27,63 @@ def scores(run: Run) -> Iterator[Block]:
         "the condition is not about another number. The conditions differ in what they train."
     )
     yield Figure(
-        caption=f"After {count(found.steps)} steps, on {count(found.held_out)} held-out "
+        caption=f"After {count(comparison.steps)} steps, on {count(comparison.held_out)} held-out "
         f"{examples}. Each dot is one run ({counted(seeds, 'seed')}); the bar is their mean. "
         "The axes do not start at 0. Base model: "
-        + ", ".join(f"{score.name} {signed(score.of(found.base))}" for score in SCORES)
+        + ", ".join(f"{score.name} {signed(score.of(comparison.base))}" for score in SCORES)
         + ".",
-        views={"": lora_dots(found)},
-        height=dots_height(1, len(found.targets), 1, 36),
+        views={"": lora_dots(comparison)},
+        height=dots_height(1, len(comparison.targets), 1, 36),
         method=Method(
             steps=(
                 "A seed sets the order of the data, the initial weights of the adapter, and the "
                 "layers of a random condition. The steps are few and far from convergence: the "
                 "comparison shows which layers learn fastest, not which are best in the end.",
-                *_tuning(found),
+                *_tuning(comparison),
             ),
             settings={
-                "steps": found.steps,
-                f"held-out {examples}": found.held_out,
-                "parameter budget": found.budget,
-                "seeds": listed([str(seed) for seed in found.seeds]),
+                "steps": comparison.steps,
+                f"held-out {examples}": comparison.held_out,
+                "parameter budget": comparison.budget,
+                "seeds": listed([str(seed) for seed in comparison.seeds]),
             },
         ),
     )
     yield Table(
         caption=f"The same in numbers: mean ± standard deviation over {counted(seeds, 'seed')}. "
         f"This is a spread over seeds, not an interval over {examples}.",
-        head=["condition", "layers", "rank", "parameters (budget)", *(one.name for one in SCORES)],
-        views={"": [_row(found, target) for target in found.targets]},
+        head=[
+            "condition",
+            "layers",
+            "rank",
+            "parameters (budget)",
+            *(score.name for score in SCORES),
+        ],
+        views={"": [_row(comparison, target) for target in comparison.targets]},
     )
-    goal = found.goal
+    goal = comparison.goal
     reached = "" if goal is None else f" Steps to a validation loss of {signed(goal)}, by run."
     yield Table(
         caption="How each condition was trained, and what it cost. The gap is the held-out loss "
         f"less the loss on training {examples}, both after the last step; seconds are spent "
         f"training, in the mean of the runs.{reached}",
         head=["condition", "chosen by", "learning rate", "gap, nats", "steps to loss", "seconds"],
-        views={"": [_cost(found, target) for target in found.targets]},
+        views={"": [_cost(comparison, target) for target in comparison.targets]},
     )
 
 
 def differences(run: Run) -> Iterator[Block]:
     """Every difference with its interval and what it says."""
-    found = run.lora
-    if not found.differences:
+    comparison = run.lora
+    if not comparison.differences:
         return
-    pairs = len(found.differences) // 2
-    seeds = len(found.seeds)
+    pairs = len(comparison.differences) // 2
+    seeds = len(comparison.seeds)
     over = f"seeds and {run.nouns.example}s" if seeds > 1 else f"{run.nouns.example}s alone"
-    by = {(one.first, one.second, one.score): one for one in found.differences}
+    by = {
+        (difference.first, difference.second, difference.score): difference
+        for difference in comparison.differences
+    }
     yield Table(
         caption="The first condition less the second, run by run and example by example: mean with "
         f'its 95 % interval over {over}. Not shown: the interval holds 0. "none" is the '
@@ -88,25 +97,25 @@ def differences(run: Run) -> Iterator[Block]:
                     *_difference(by[first, second, "ROUGE-L"]),
                     *_difference(by[first, second, "held-out loss"]),
                 ]
-                for one, second, score in by
-                if one == first and score == "ROUGE-L"
+                for condition, second, score in by
+                if condition == first and score == "ROUGE-L"
             ]
-            for first in dict.fromkeys(one for one, _, _ in by)
+            for first in dict.fromkeys(condition for condition, _, _ in by)
         },
-        chosen=found.differences[0].first,
+        chosen=comparison.differences[0].first,
     )
 
 
 def layers(run: Run) -> Iterator[Block]:
     """Where each condition has its adapters, and by what they were put there."""
-    found = run.lora
+    comparison = run.lora
     yield Figure(
         caption="Left: the layers that each condition adapted, as a share of its seeds (a "
         "random condition draws layers for each seed). Right: the importance of each layer "
         "by every criterion that "
         "was computed, as a share of its sum over layers.",
-        views={"": layer_choice(found)},
-        height=layers_height(found),
+        views={"": layer_choice(comparison)},
+        height=layers_height(comparison),
         method=Method(
             steps=(
                 "edges is the |score| of the last checkpoint's circuit: half of each edge "
@@ -119,13 +128,13 @@ def layers(run: Run) -> Iterator[Block]:
     )
 
 
-def _tuning(found: LoraComparison) -> Iterator[str]:
+def _tuning(comparison: LoraComparison) -> Iterator[str]:
     """How learning rates were tuned, where they were."""
-    if not found.rates:
+    if not comparison.rates:
         return
-    one = found.rates[0]
-    rates = listed([f"{trial.rate:g}" for trial in one.trials])
-    edge = [choice.condition for choice in found.rates if choice.at_edge]
+    rate_choice = comparison.rates[0]
+    rates = listed([f"{trial.rate:g}" for trial in rate_choice.trials])
+    edge = [choice.condition for choice in comparison.rates if choice.at_edge]
     beyond = (
         f" The best of {listed(edge)} lies at the end of the grid: others may be better."
         if edge
@@ -133,34 +142,34 @@ def _tuning(found: LoraComparison) -> Iterator[str]:
     )
     yield (
         f"Each condition takes the learning rate of {rates} with the lowest validation loss after "
-        f"{counted(one.steps, 'step')} with seed {one.seed}, which no run has: "
-        f"{count(len(one.trials) * one.steps)} steps a condition.{beyond}"
+        f"{counted(rate_choice.steps, 'step')} with seed {rate_choice.seed}, which no run has: "
+        f"{count(len(rate_choice.trials) * rate_choice.steps)} steps a condition.{beyond}"
     )
 
 
-def _row(found: LoraComparison, target: LoraTarget) -> list[str]:
-    runs = found.of(target.name)
-    chosen = dict.fromkeys(", ".join(map(str, run.layers)) for run in runs)
-    parameters = found.parameters(target.name)
+def _row(comparison: LoraComparison, target: LoraTarget) -> list[str]:
+    runs = comparison.of(target.name)
+    layer_lists = dict.fromkeys(", ".join(map(str, run.layers)) for run in runs)
+    parameters = comparison.parameters(target.name)
     ranks = {rank for run in runs for rank in run.ranks.values()}
     row = [
         target.name,
-        " / ".join(chosen),
+        " / ".join(layer_lists),
         MISSING if not ranks else span(min(ranks), max(ranks)),
-        f"{count(parameters)} ({percent(parameters / found.budget, 0)})",
+        f"{count(parameters)} ({percent(parameters / comparison.budget, 0)})",
     ]
     for score in SCORES:
-        spread = found.spread(target.name, score.of)
+        spread = comparison.spread(target.name, score.of)
         deviation = "" if math.isnan(spread.sd) else f" ± {signed(spread.sd)}"
         row.append(signed(spread.mean) + deviation)
     return row
 
 
-def _cost(found: LoraComparison, target: LoraTarget) -> list[str]:
-    runs = found.of(target.name)
+def _cost(comparison: LoraComparison, target: LoraTarget) -> list[str]:
+    runs = comparison.of(target.name)
     rates = dict.fromkeys(f"{run.learning_rate:g}" for run in runs)
-    edge = any(one.at_edge for one in found.rates if one.condition == target.name)
-    steps = found.steps_to_goal(target.name)
+    edge = any(choice.at_edge for choice in comparison.rates if choice.condition == target.name)
+    steps = comparison.steps_to_goal(target.name)
     return [
         target.name,
         target.criterion,
@@ -171,5 +180,5 @@ def _cost(found: LoraComparison, target: LoraTarget) -> list[str]:
     ]
 
 
-def _difference(one: Difference) -> list[str]:
-    return [estimate(one.value), one.found]
+def _difference(difference: Difference) -> list[str]:
+    return [estimate(difference.value), difference.found]

@@ -15,22 +15,24 @@ from circuits.report.sections.faithfulness import BOOTSTRAP
 def drops(run: Run) -> Iterator[Block]:
     """What each edge is worth."""
     yield Heading("Minimality: does every part matter?")
-    asked = {
-        name: one.minimality
-        for name, one in run.evaluation.checkpoints.items()
-        if one.minimality is not None
+    answers = {
+        name: checkpoint.minimality
+        for name, checkpoint in run.evaluation.checkpoints.items()
+        if checkpoint.minimality is not None
     }
-    if not asked:
+    if not answers:
         raise run.not_measured("minimality")
-    found = {name: one for name, one in asked.items() if not isinstance(one, Undefined)}
-    for name, one in asked.items():
-        if isinstance(one, Undefined):
-            yield Note(f"{name}, minimality: {one.undefined_reason}")
-    if not found:
+    defined = {
+        name: answer for name, answer in answers.items() if not isinstance(answer, Undefined)
+    }
+    for name, answer in answers.items():
+        if isinstance(answer, Undefined):
+            yield Note(f"{name}, minimality: {answer.undefined_reason}")
+    if not defined:
         return
-    last = found[list(found)[-1]]
+    last = defined[list(defined)[-1]]
     level = last.level
-    most = max(len(one.drops) for one in found.values())
+    most = max(len(minimality.drops) for minimality in defined.values())
     yield Figure(
         caption=f"The drop in f when one {level} alone is removed from the circuit, with 95 % "
             f"intervals. Filled dots: the interval excludes 0 (each {level} by itself, without "
@@ -39,7 +41,7 @@ def drops(run: Run) -> Iterator[Block]:
             "examples."
         + (f" Only the {SHOWN} {level}s with the largest |drop| are shown."
            if most > SHOWN else ""),
-        views={name: minimality_dots(one) for name, one in found.items()},
+        views={name: minimality_dots(minimality) for name, minimality in defined.items()},
         height=430,
         method=Method(
             steps=(
@@ -56,7 +58,7 @@ def drops(run: Run) -> Iterator[Block]:
             },
             source="Wang et al. (2022), Interpretability in the Wild, 4.2.",
         ),
-        chosen=list(found)[-1],
+        chosen=list(defined)[-1],
     )  # fmt: skip
     yield Table(
         caption=f"Redundant {level}s: removing one alone (in the control, adding it) changes f by "
@@ -73,13 +75,13 @@ def drops(run: Run) -> Iterator[Block]:
             "": [
                 [
                     name,
-                    count(len(one.drops)),
-                    percent(one.redundant_fraction, 0),
-                    count(len(one.control)),
-                    percent(one.control_redundant_fraction, 0),
-                    general(one.epsilon),
+                    count(len(minimality.drops)),
+                    percent(minimality.redundant_fraction, 0),
+                    count(len(minimality.control)),
+                    percent(minimality.control_redundant_fraction, 0),
+                    general(minimality.epsilon),
                 ]
-                for name, one in found.items()
+                for name, minimality in defined.items()
             ]
         },
     )

@@ -87,18 +87,18 @@ def _heads_and_layers(diff: ModelDiff) -> Iterator[Block]:
 
 def _head_types(diff: ModelDiff) -> Table:
     rows = []
-    for one in diff.head_types:
-        layer, head = divmod(int(one.model.value.argmax()), one.model.value.shape[1])
+    for head_type in diff.head_types:
+        layer, head = divmod(int(head_type.model.value.argmax()), head_type.model.value.shape[1])
         rows.append(
             [
-                one.name,
-                signed(one.chance),
-                f"a{layer}.h{head}: {estimate(one.model[layer, head])}",
-                _heads(one.heads_base),
-                _heads(one.heads),
-                _heads(one.gained),
-                _heads(one.lost),
-                f"{count(one.n)} {one.sample}",
+                head_type.name,
+                signed(head_type.chance),
+                f"a{layer}.h{head}: {estimate(head_type.model[layer, head])}",
+                _heads(head_type.heads_base),
+                _heads(head_type.heads),
+                _heads(head_type.gained),
+                _heads(head_type.lost),
+                f"{count(head_type.n)} {head_type.sample}",
             ]
         )
     threshold = diff.head_types[0].threshold
@@ -175,8 +175,8 @@ def _criteria(diff: ModelDiff) -> Iterator[Block]:
     critical: list[Dot] = []
     rest: list[Dot] = []
     for panel, changes in enumerate(criteria):
-        for layer, one in enumerate(changes.values):
-            dot = Dot(panel, depth - 1 - layer, one.value, one.low, one.high)
+        for layer, change in enumerate(changes.values):
+            dot = Dot(panel, depth - 1 - layer, change.value, change.low, change.high)
             (critical if layer in changes.critical else rest).append(dot)
     n = count(diff.n_documents)
     edges = [changes for changes in criteria if changes.criterion == EDGES]

@@ -13,14 +13,14 @@ from circuits.runs import MissingResultError
 
 def accuracy(run: Run) -> Iterator[Block]:
     """A row a checkpoint, then what is doubtful."""
-    found = {
-        name: one.performance
-        for name, one in run.evaluation.checkpoints.items()
-        if one.performance is not None
+    performances = {
+        name: checkpoint.performance
+        for name, checkpoint in run.evaluation.checkpoints.items()
+        if checkpoint.performance is not None
     }
-    if not found:
+    if not performances:
         raise MissingResultError("evaluation.json holds no performance: it was not measured.")
-    first = next(iter(found.values()))
+    first = next(iter(performances.values()))
     yield Table(
         caption="Can the model do the task? "
         + (
@@ -31,7 +31,7 @@ def accuracy(run: Run) -> Iterator[Block]:
         )
         + f", on the pairs that edges are scored on (n = {count(first.n)}), with 95 % intervals.",
         head=("", "accuracy", "corrupted", "chance", f"{first.metric}", "corrupted", "difference"),
-        views={"": [_row(name, one) for name, one in found.items()]},
+        views={"": [_row(name, performance) for name, performance in performances.items()]},
         method=Method(
             steps=(
                 "Each pair takes two forward passes. Chance is a blind choice among a pair's "
@@ -42,8 +42,8 @@ def accuracy(run: Run) -> Iterator[Block]:
             )
         ),
     )
-    for name, one in found.items():
-        for doubt in one.doubts:
+    for name, performance in performances.items():
+        for doubt in performance.doubts:
             yield Note(f"Does {name} do the task? {doubt[0].upper()}{doubt[1:]}.")
 
 
@@ -53,13 +53,13 @@ _ARGMAX = (
 )
 
 
-def _row(name: str, one: TaskPerformance) -> list[str]:
+def _row(name: str, performance: TaskPerformance) -> list[str]:
     return [
         name,
-        estimate(one.accuracy, 2),
-        estimate(one.corrupted_accuracy, 2),
-        signed(one.chance, 2),
-        estimate(one.clean, 2),
-        estimate(one.corrupted, 2),
-        estimate(one.difference, 2),
+        estimate(performance.accuracy, 2),
+        estimate(performance.corrupted_accuracy, 2),
+        signed(performance.chance, 2),
+        estimate(performance.clean, 2),
+        estimate(performance.corrupted, 2),
+        estimate(performance.difference, 2),
     ]

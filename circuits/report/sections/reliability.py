@@ -16,20 +16,22 @@ from circuits.runs import MissingResultError
 def examples(run: Run) -> Iterator[Block]:
     """Reliability of scores and circuits at the examples there were, and at more of them."""
     yield Heading("Reliability: how many examples does it take?")
-    found = {
-        name: one.reliability
-        for name, one in run.evaluation.checkpoints.items()
-        if one.reliability is not None
+    by_checkpoint = {
+        name: checkpoint.reliability
+        for name, checkpoint in run.evaluation.checkpoints.items()
+        if checkpoint.reliability is not None
     }
-    if not found:
+    if not by_checkpoint:
         raise MissingResultError("evaluation.json holds no reliability.")
-    *_, (latest, last) = found.items()
+    *_, (latest, last) = by_checkpoint.items()
     yield Figure(
         caption=f"The Jaccard index of circuits of {count(last.size)} {last.level}s from two "
         "disjoint sets of examples, by the size of a set. The marker is at the number of "
         f"examples that the scores come from (n = {count(last.n)}), with its 95 % interval; "
         f"the line is extrapolated from there. Dashed: {last.target:g}.",
-        views={name: jaccard_by_examples(one) for name, one in found.items()},
+        views={
+            name: jaccard_by_examples(reliability) for name, reliability in by_checkpoint.items()
+        },
         height=320,
         method=Method(
             steps=(
@@ -55,22 +57,26 @@ def examples(run: Run) -> Iterator[Block]:
             "": [
                 [
                     name,
-                    count(one.n),
-                    estimate(one.scores, 2),
-                    f"{percent(one.sampling_error.value)} [{percent(one.sampling_error.low)}, "
-                    f"{percent(one.sampling_error.high)}]",
-                    estimate(one.likeness, 2),
-                    _needed(one),
+                    count(reliability.n),
+                    estimate(reliability.scores, 2),
+                    f"{percent(reliability.sampling_error.value)} "
+                    f"[{percent(reliability.sampling_error.low)}, "
+                    f"{percent(reliability.sampling_error.high)}]",
+                    estimate(reliability.likeness, 2),
+                    _needed(reliability),
                 ]
-                for name, one in found.items()
+                for name, reliability in by_checkpoint.items()
             ]
         },
     )
 
 
-def _needed(one: Reliability) -> str:
-    if one.needed is None:
+def _needed(reliability: Reliability) -> str:
+    if reliability.needed is None:
         return "unknown"
-    if one.needed.value >= MOST:
+    if reliability.needed.value >= MOST:
         return f"more than {count(MOST)}"
-    return f"{count(one.needed.value)} [{count(one.needed.low)}, {count(one.needed.high)}]"
+    return (
+        f"{count(reliability.needed.value)} "
+        f"[{count(reliability.needed.low)}, {count(reliability.needed.high)}]"
+    )

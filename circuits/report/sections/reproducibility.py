@@ -26,20 +26,20 @@ def recipe(run: Run) -> Iterator[Block]:
 
 def environment(run: Run) -> Iterator[Block]:
     """Versions and machine, and how long each stage took."""
-    found = run.environment
+    record = run.environment
     machine = {
-        "python": found.python,
-        "platform": found.platform,
-        "threads": found.threads,
-        "device": found.device,
-        **found.versions.model_dump(),
+        "python": record.python,
+        "platform": record.platform,
+        "threads": record.threads,
+        "device": record.device,
+        **record.versions.model_dump(),
     }
     rows = [[name, str(value)] for name, value in machine.items()]
     yield Table(caption="The machine and the versions of the run.", head=["", ""], views={"": rows})
-    if found.seconds:
-        longest = sorted(found.seconds.items(), key=lambda item: -item[1])
+    if record.seconds:
+        longest = sorted(record.seconds.items(), key=lambda item: -item[1])
         yield Table(
-            caption=f"Time by stage, {count(sum(found.seconds.values()))} s in all.",
+            caption=f"Time by stage, {count(sum(record.seconds.values()))} s in all.",
             head=["stage", "seconds"],
             views={"": [[name, f"{seconds:.1f}"] for name, seconds in longest]},
         )
@@ -49,10 +49,10 @@ def fingerprints(run: Run) -> Iterator[Block]:
     """What identifies the models and the data."""
     rows = []
     for name, scores in run.scores.items():
-        made = scores.provenance
-        for what, part in (("model", made.model), ("data", made.data)):
+        provenance = scores.provenance
+        for kind, part in (("model", provenance.model), ("data", provenance.data)):
             if part is not None:
-                rows.append([name, what, part.fingerprint])
+                rows.append([name, kind, part.fingerprint])
     if not rows:
         raise MissingResultError("the score files hold no fingerprints.")
     yield Table(

@@ -14,33 +14,33 @@ from circuits.report.run import Run
 def undone(run: Run) -> Iterator[Block]:
     """Sets of neurons, and how much of fine-tuning each undoes."""
     diff = run.settings.get("model_diff")
-    asked = isinstance(diff, dict) and bool(diff.get("restore"))
-    if not asked and not (run.folder / "restoration.json").is_file():
+    requested = isinstance(diff, dict) and bool(diff.get("restore"))
+    if not requested and not (run.folder / "restoration.json").is_file():
         return
-    found = run.restoration
-    n, examples = count(found.data.n), f"{run.nouns.example}s"
+    restoration = run.restoration
+    n, examples = count(restoration.data.n), f"{run.nouns.example}s"
     yield Heading("Do a few neurons carry it?")
     yield Text(
-        f"In {found.model} neurons got the activations that {found.base} has on the same prompts. "
-        f"Of the change of the {found.metric}, from {estimate(found.original)} in {found.base} to "
-        f"{estimate(found.tuned)}, all neurons of all MLPs together undo "
-        f"{estimate(found.of('all')[0].undone)}."
+        f"In {restoration.model} neurons got the activations that {restoration.base} has on the "
+        f"same prompts. Of the change of the {restoration.metric}, from "
+        f"{estimate(restoration.original)} in {restoration.base} to {estimate(restoration.tuned)}, "
+        f"all neurons of all MLPs together undo {estimate(restoration.of('all')[0].undone)}."
     )
-    sizes = sorted({one.size for one in found.sets if one.kind != "all"})
+    sizes = sorted({neuron_set.size for neuron_set in restoration.sets if neuron_set.kind != "all"})
     yield Table(
         caption="The share of the change that is undone where so many neurons are put back "
         f"together, with 95 % intervals over {n} {examples}. 1: the metric is that of "
-        f"{found.base}; 0: nothing is undone. Controls are other neurons of the same layers with "
-        "the nearest mean activation. Of random sets of the candidates: their mean and range.",
+        f"{restoration.base}; 0: nothing is undone. Controls are other neurons of the same layers "
+        "with the nearest mean activation. Of random sets of the candidates: their mean and range.",
         head=["neurons", "that changed most", "greedy", "random candidates", "controls"],
         views={
             "": [
                 [
                     count(size),
-                    _one(found, "top", size),
-                    _one(found, "greedy", size),
-                    _spread(found, size),
-                    _one(found, "control", size),
+                    _one(restoration, "top", size),
+                    _one(restoration, "greedy", size),
+                    _spread(restoration, size),
+                    _one(restoration, "control", size),
                 ]
                 for size in sizes
             ]
@@ -49,29 +49,38 @@ def undone(run: Run) -> Iterator[Block]:
             steps=(
                 "Candidates are the neurons whose mean activation changed most, in units of its "
                 "spread over tokens. They, the greedy sets and the controls were chosen on "
-                f"{count(found.chosen_on.n)} other {examples}. What neurons undo one by one does "
-                "not add up to what they undo together.",
+                f"{count(restoration.chosen_on.n)} other {examples}. What neurons undo one by one "
+                "does not add up to what they undo together.",
             ),
             formula="undone = (fine-tuned - put back) / (fine-tuned - base)",
-            settings={"candidates": len(found.candidates)},
+            settings={"candidates": len(restoration.candidates)},
         ),
     )
     yield Table(
         caption=f"Each candidate by itself, the one that changed most first. Together they undo "
-        f"{_one(found, 'top', len(found.candidates))}; the sum of these shares is "
-        f"{signed(sum(one.undone.value for one in found.of('alone')))}.",
+        f"{_one(restoration, 'top', len(restoration.candidates))}; the sum of these shares is "
+        f"{signed(sum(neuron_set.undone.value for neuron_set in restoration.of('alone')))}.",
         head=["neuron", "undone"],
-        views={"": [[one.neurons[0], estimate(one.undone)] for one in found.of("alone")]},
+        views={
+            "": [
+                [neuron_set.neurons[0], estimate(neuron_set.undone)]
+                for neuron_set in restoration.of("alone")
+            ]
+        },
     )
 
 
-def _one(found: Restoration, kind: SetKind, size: int) -> str:
-    shares = [one.undone for one in found.of(kind) if one.size == size]
+def _one(restoration: Restoration, kind: SetKind, size: int) -> str:
+    shares = [neuron_set.undone for neuron_set in restoration.of(kind) if neuron_set.size == size]
     return estimate(shares[0]) if shares else MISSING
 
 
-def _spread(found: Restoration, size: int) -> str:
-    shares = [one.undone.value for one in found.of("random") if one.size == size]
+def _spread(restoration: Restoration, size: int) -> str:
+    shares = [
+        neuron_set.undone.value
+        for neuron_set in restoration.of("random")
+        if neuron_set.size == size
+    ]
     if not shares:
         return MISSING
     return f"{signed(fmean(shares))} ({signed(min(shares))} to {signed(max(shares))})"

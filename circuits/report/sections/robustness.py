@@ -26,17 +26,23 @@ _CONDITIONS = {
 def conditions(run: Run) -> Iterator[Block]:
     """The same circuit on other prompts."""
     yield Heading("Robustness: does the circuit work on other prompts?")
-    found = {
-        name: one.robustness for name, one in run.evaluation.checkpoints.items() if one.robustness
+    by_checkpoint = {
+        name: evaluation.robustness
+        for name, evaluation in run.evaluation.checkpoints.items()
+        if evaluation.robustness
     }
-    if not found:
+    if not by_checkpoint:
         raise MissingResultError("evaluation.json holds no robustness.")
-    rows = list(dict.fromkeys(condition for one in found.values() for condition in one))
+    rows = list(
+        dict.fromkeys(
+            condition for robustness in by_checkpoint.values() for condition in robustness
+        )
+    )
     circuits, controls, notes = [], [], []
     values: dict[tuple[int, int], Estimate] = {}
-    for panel, one in enumerate(found.values()):
+    for panel, robustness in enumerate(by_checkpoint.values()):
         for row, name in enumerate(rows):
-            condition = one.get(name)
+            condition = robustness.get(name)
             if condition is None or condition.circuit is None:
                 notes.append((panel, row, "undefined" if condition else "not measured"))
                 continue
@@ -50,19 +56,19 @@ def conditions(run: Run) -> Iterator[Block]:
     ]  # fmt: skip
     span = (max(LOWEST, min([0.0, *ends]) - 0.08), min(HIGHEST, max([1.0, *ends]) + 0.08))
     notes += [
-        (*place, f"circuit: {estimate(f, 1)}")
-        for place, f in values.items()
+        (*cell, f"circuit: {estimate(f, 1)}")
+        for cell, f in values.items()
         if not span[0] <= f.value <= span[1]
     ]
     sizes = sorted(
         {
             condition.circuit.n
-            for one in found.values()
-            for condition in one.values()
+            for robustness in by_checkpoint.values()
+            for condition in robustness.values()
             if condition.circuit is not None
         }
     )
-    columns = balanced(list(found))
+    columns = balanced(list(by_checkpoint))
     yield Figure(
         caption="Blue: f of each checkpoint's circuit under other conditions (rows). Grey: a "
         "random circuit of its size. Intervals are 95 %, "
@@ -70,7 +76,7 @@ def conditions(run: Run) -> Iterator[Block]:
         "The evaluation set uses the task's own corruption." + clipped(ends),
         views={
             "": dot_panels(
-                list(found),
+                list(by_checkpoint),
                 [_CONDITIONS.get(row, row) for row in rows],
                 [
                     Series("random circuit (control)", "$control", controls, "diamond", 0.16, 7),
@@ -81,7 +87,7 @@ def conditions(run: Run) -> Iterator[Block]:
                 notes=notes,
             )
         },
-        height=dots_height(len(found), len(rows), columns),
+        height=dots_height(len(by_checkpoint), len(rows), columns),
         method=Method(
             steps=(
                 "The circuit stays as it was found and is run on other pairs. Each condition "
@@ -93,11 +99,11 @@ def conditions(run: Run) -> Iterator[Block]:
             formula=DEFINITION,
             settings={
                 f"metric, {name}": condition.metric
-                for name, condition in next(reversed(found.values())).items()
+                for name, condition in next(reversed(by_checkpoint.values())).items()
             },
         ),
     )
-    last = list(found)[-1]
+    last = list(by_checkpoint)[-1]
     yield Table(
         caption="The same in numbers, with the metric of each condition. If the clean and the "
         "corrupted metric are close, f divides by a small number and its interval is wide.",
@@ -122,14 +128,14 @@ def conditions(run: Run) -> Iterator[Block]:
                     general(condition.metric_clean),
                     general(condition.metric_corrupted),
                 ]
-                for name, condition in one.items()
+                for name, condition in robustness.items()
             ]
-            for checkpoint, one in found.items()
+            for checkpoint, robustness in by_checkpoint.items()
         },
         chosen=last,
     )
-    for checkpoint, one in found.items():
-        for name, condition in one.items():
+    for checkpoint, robustness in by_checkpoint.items():
+        for name, condition in robustness.items():
             if condition.undefined_reason:
                 yield Note(f"{checkpoint}, {name}: {condition.undefined_reason}")
 

@@ -16,15 +16,15 @@ from circuits.runs import MissingResultError
 def resampling(run: Run) -> Iterator[Block]:
     """The circuit selected again from resamples."""
     yield Heading("Stability: would other examples give the same circuit?")
-    found = {
-        name: one.stability
-        for name, one in run.evaluation.checkpoints.items()
-        if one.stability is not None
+    by_checkpoint = {
+        name: checkpoint.stability
+        for name, checkpoint in run.evaluation.checkpoints.items()
+        if checkpoint.stability is not None
     }
-    if not found:
+    if not by_checkpoint:
         raise MissingResultError("evaluation.json holds no stability.")
-    names = list(found)
-    last = found[names[-1]]
+    names = list(by_checkpoint)
+    last = by_checkpoint[names[-1]]
     level = last.level
     series = [
         Series(
@@ -32,13 +32,13 @@ def resampling(run: Run) -> Iterator[Block]:
             colour,
             [
                 Dot.of(0, row, estimates[index])
-                for row, estimates in enumerate(map(_figures, found.values()))
+                for row, estimates in enumerate(map(_figures, by_checkpoint.values()))
             ],
             symbol,
-            place,
+            offset,
             size,
         )
-        for index, (title, colour, symbol, place, size) in enumerate(
+        for index, (title, colour, symbol, offset, size) in enumerate(
             (
                 ("random rankings (control)", "$control", "diamond", 0.26, 7),
                 ("two disjoint halves", "$negative", "square", 0.06, 7),
@@ -77,7 +77,7 @@ def resampling(run: Run) -> Iterator[Block]:
         caption=f"How often each {level} is selected, over {last.n_resamples} resamples of "
         f"{last.resample_jaccard.n} examples. Filled dots are {level}s of the circuit. "
         f"Dashed line: any {level}, picked at random: {percent(last.chance)}.",
-        views={name: inclusion(one) for name, one in found.items()},
+        views={name: inclusion(stability) for name, stability in by_checkpoint.items()},
         height=300,
         method=Method(
             steps=(
@@ -96,17 +96,17 @@ def resampling(run: Run) -> Iterator[Block]:
             "": [
                 [
                     name,
-                    count(len(one.circuit)),
-                    f"{count(one.n_stable)} "
-                    f"({percent(one.n_stable / max(len(one.circuit), 1), 0)})",
-                    *map(estimate, _figures(one)),
+                    count(len(stability.circuit)),
+                    f"{count(stability.n_stable)} "
+                    f"({percent(stability.n_stable / max(len(stability.circuit), 1), 0)})",
+                    *map(estimate, _figures(stability)),
                 ]
-                for name, one in found.items()
+                for name, stability in by_checkpoint.items()
             ]
         },
     )
 
 
-def _figures(found: Stability) -> tuple[Estimate, Estimate, Estimate]:
+def _figures(stability: Stability) -> tuple[Estimate, Estimate, Estimate]:
     """Jaccard indices of the control, of halves and of resamples."""
-    return found.control, found.split_half_jaccard, found.resample_jaccard
+    return stability.control, stability.split_half_jaccard, stability.resample_jaccard

@@ -38,11 +38,11 @@ def findings(run: Run) -> Iterator[Block]:
     """One point a question. What the run does not answer is said below them."""
     items: list[tuple[str, str | Markup]] = []
     absent = []
-    for anchor, made in _FINDINGS:
+    for anchor, make in _FINDINGS:
         if anchor in run.omitted_sections:
             continue
         try:
-            items.append(made(run))
+            items.append(make(run))
         except MissingResultError as error:
             absent.append(str(error))
     if items:
@@ -52,27 +52,27 @@ def findings(run: Run) -> Iterator[Block]:
 
 
 def _performance(run: Run) -> Finding:
-    found = run.evaluation.last.performance
-    if found is None:
+    performance = run.evaluation.last.performance
+    if performance is None:
         raise MissingResultError("whether the model does the task was not measured.")
     text = _say(
         "{} is right on *{}* of the prompts (chance {}); {} is {} on clean prompts and {} on "
         "corrupted ones (n = {}).",
         run.first_last[1],
-        estimate(found.accuracy, 2),
-        signed(found.chance, 2),
-        found.metric,
-        estimate(found.clean, 2),
-        estimate(found.corrupted, 2),
-        count(found.n),
+        estimate(performance.accuracy, 2),
+        signed(performance.chance, 2),
+        performance.metric,
+        estimate(performance.clean, 2),
+        estimate(performance.corrupted, 2),
+        count(performance.n),
     )
-    if found.doubts:
+    if performance.doubts:
         text += _say(
             " *{}*",
             "These pairs do not show that the model can do the task, so its "
             "circuit may be meaningless:",
         )
-        text += _say(" {}.", typeset("; ".join(found.doubts)))
+        text += _say(" {}.", typeset("; ".join(performance.doubts)))
     return "Task", text
 
 
@@ -93,21 +93,21 @@ def _quality(run: Run) -> Finding:
 
 
 def _circuit(run: Run) -> Finding:
-    last, found = run.first_last[1], run.evaluation.last
-    f = found.circuit.faithfulness
+    last, checkpoint = run.first_last[1], run.evaluation.last
+    f = checkpoint.circuit.faithfulness
     if f is None:
         raise MissingResultError(f"the faithfulness of the circuit of {last} is undefined.")
-    level = found.circuit.level
+    level = checkpoint.circuit.level
     text = _say(
         "In {}, *{}* of the {}s ({}) keep f = *{}* of the behaviour (n = {}).",
         last,
-        percent(found.circuit.fraction),
+        percent(checkpoint.circuit.fraction),
         level,
-        size_of(found.circuit),
+        size_of(checkpoint.circuit),
         estimate(f),
         count(f.n),
     )
-    control = found.robustness[OWN].control
+    control = checkpoint.robustness[OWN].control
     if control is not None:
         text += _say(
             " A random circuit of as many {}s keeps *{}*: {}.",
@@ -121,33 +121,33 @@ def _circuit(run: Run) -> Finding:
 
 
 def _curve(run: Run) -> Finding:
-    found = last_curves(run)
+    faithfulness = last_curves(run)
     text = _say(
         "Over all circuit sizes {} reaches CPR *{}* and CMD *{}*",
         run.first_last[1],
-        estimate(found.cpr, 2),
-        estimate(found.cmd, 2),
+        estimate(faithfulness.cpr, 2),
+        estimate(faithfulness.cmd, 2),
     )
-    random = found.curves.get("random")
+    random = faithfulness.curves.get("random")
     if random is not None:
         text += _say(
             "; random rankings reach *{}* and *{}* (n = {}).",
             estimate(random.area_f, 2),
             estimate(random.area_abs_gap, 2),
-            count(found.n),
+            count(faithfulness.n),
         )
     else:
-        text += _say(" (n = {}); no random control was run.", count(found.n))
+        text += _say(" (n = {}); no random control was run.", count(faithfulness.n))
     return "Faithfulness curve", text + _thin_ground(run)
 
 
 def _thin_ground(run: Run) -> Markup:
     """Checkpoints whose f says little, since there is little to explain."""
-    curves = {name: one.curves for name, one in run.evaluation.checkpoints.items()}
+    curves = {name: checkpoint.curves for name, checkpoint in run.evaluation.checkpoints.items()}
     gaps = {
-        name: abs(found.metric_clean - found.metric_corrupted)
-        for name, found in curves.items()
-        if found is not None
+        name: abs(curve.metric_clean - curve.metric_corrupted)
+        for name, curve in curves.items()
+        if curve is not None
     }
     last = run.first_last[1]
     small = [name for name, gap in gaps.items() if gap < _NEAR * gaps[last]]
@@ -162,42 +162,42 @@ def _thin_ground(run: Run) -> Markup:
             general(gaps[last]),
             last,
         )
-    undefined = [name for name, found in curves.items() if found is None]
+    undefined = [name for name, curve in curves.items() if curve is None]
     if undefined:
         text += _say(" Faithfulness is undefined in {}.", listed(undefined))
     return text
 
 
 def _minimality(run: Run) -> Finding:
-    found = run.evaluation.last.minimality
-    if found is None:
+    minimality = run.evaluation.last.minimality
+    if minimality is None:
         raise MissingResultError("minimality was not measured.")
-    if isinstance(found, Undefined):
-        raise MissingResultError(f"minimality is undefined: {found.undefined_reason}.")
-    certain = sum(drop.excludes_zero for drop in found.drops.values())
-    name, most = max(found.drops.items(), key=lambda item: item[1].value)
+    if isinstance(minimality, Undefined):
+        raise MissingResultError(f"minimality is undefined: {minimality.undefined_reason}.")
+    certain = sum(drop.excludes_zero for drop in minimality.drops.values())
+    name, most = max(minimality.drops.items(), key=lambda item: item[1].value)
     text = _say(
         "*{}* of the {} {}s of {} are redundant: f changes by less than {} when one of them is "
         "removed",
-        percent(found.redundant_fraction, 0),
-        count(len(found.drops)),
-        found.level,
+        percent(minimality.redundant_fraction, 0),
+        count(len(minimality.drops)),
+        minimality.level,
         run.first_last[1],
-        general(found.epsilon),
+        general(minimality.epsilon),
     )
-    if found.control_redundant_fraction is not None:
+    if minimality.control_redundant_fraction is not None:
         text += _say(
             " (random {}s from outside: *{}* of {})",
-            found.level,
-            percent(found.control_redundant_fraction, 0),
-            count(len(found.control)),
+            minimality.level,
+            percent(minimality.control_redundant_fraction, 0),
+            count(len(minimality.control)),
         )
     return "Minimality", text + _say(
         ". For *{}* of them, tested {} by {}, the interval of the drop in f excludes 0; the "
         "largest drop is that of {}, *{}* (n = {}).",
         count(certain),
-        found.level,
-        found.level,
+        minimality.level,
+        minimality.level,
         name,
         estimate(most),
         count(most.n),
@@ -205,31 +205,33 @@ def _minimality(run: Run) -> Finding:
 
 
 def _robustness(run: Run) -> Finding:
-    found = {name: one for name, one in run.evaluation.last.robustness.items() if name != OWN}
-    if not found:
+    conditions = {name: c for name, c in run.evaluation.last.robustness.items() if name != OWN}
+    if not conditions:
         raise MissingResultError("robustness was not measured.")
-    measured = {name: one for name, one in found.items() if one.circuit is not None}
+    defined = {name: c for name, c in conditions.items() if c.circuit is not None}
     apart = [
         name
-        for name, one in measured.items()
-        if one.circuit is not None and one.control is not None and one.circuit.above(one.control)
+        for name, condition in defined.items()
+        if condition.circuit is not None
+        and condition.control is not None
+        and condition.circuit.above(condition.control)
     ]
     text = _say(
         "The circuit of {} keeps {}.",
         run.first_last[1],
-        listed([f"{estimate(one.circuit, 2)} under {name}" for name, one in measured.items()])
+        listed([f"{estimate(c.circuit, 2)} under {name}" for name, c in defined.items()])
         or "no behaviour that is defined on other prompts",
     )
-    if measured:
+    if defined:
         text += _say(
             " It is better than a random circuit of its size, with intervals that do not "
             "overlap, in *{}* of {} conditions",
             count(len(apart)),
-            count(len(measured)),
+            count(len(defined)),
         )
-        rest = [name for name in measured if name not in apart]
+        rest = [name for name in defined if name not in apart]
         text += _say("; not under {}." if rest else ".", *([listed(rest, "or")] if rest else []))
-    undefined = [name for name in found if name not in measured]
+    undefined = [name for name in conditions if name not in defined]
     if undefined:
         text += _say(" Undefined under {}.", listed(undefined))
     return "Robustness", text
@@ -237,16 +239,16 @@ def _robustness(run: Run) -> Finding:
 
 def _change(run: Run) -> Finding:
     overall = run.comparison.overall
-    where = f"from {overall.before} to {overall.after}"
+    span = f"from {overall.before} to {overall.after}"
     if overall.identical:
-        return "Change", _say("No score differs {}.", where)
+        return "Change", _say("No score differs {}.", span)
     edges, size = overall.edges, overall.middle
     shared = size.edge_jaccard
     text = _say(
         "*{}* of {} edges changed {} at a false discovery rate of 5 % (n = {}).",
         count(len(edges.changed)),
         count(edges.tested),
-        where,
+        span,
         count(run.comparison.n),
     )
     if math.isnan(shared.between) or math.isnan(shared.gap.high):
@@ -314,40 +316,47 @@ def _beside_chance(single: VarianceShare) -> str:
 
 
 def _model_diff(run: Run) -> Finding:
-    said = [narrative_diff.summary(diff) for diff in run.model_diff.comparisons]
-    return "Attention, hidden states, neurons", _say("{}", typeset(" ".join(said)))
+    summaries = [narrative_diff.summary(diff) for diff in run.model_diff.comparisons]
+    return "Attention, hidden states, neurons", _say("{}", typeset(" ".join(summaries)))
 
 
 def _lora(run: Run) -> Finding:
-    found = run.lora
-    rouge = {target.name: found.spread(target.name, _rouge) for target in found.targets}
+    comparison = run.lora
+    rouge = {target.name: comparison.spread(target.name, _rouge) for target in comparison.targets}
     order = sorted(rouge, key=lambda name: -rouge[name].mean)
     text = _say(
         "After {} steps, ROUGE-L by condition ({}{}): {}.",
-        count(found.steps),
-        "mean and range over " if len(found.seeds) > 1 else "",
-        counted(len(found.seeds), "seed"),
+        count(comparison.steps),
+        "mean and range over " if len(comparison.seeds) > 1 else "",
+        counted(len(comparison.seeds), "seed"),
         "; ".join(f"{name} {_over_seeds(rouge[name])}" for name in order),
     )
-    first = found.targets[0].name
-    apart = [one for one in found.differences if one.first == first and one.score == "ROUGE-L"]
+    first = comparison.targets[0].name
+    apart = [
+        difference
+        for difference in comparison.differences
+        if difference.first == first and difference.score == "ROUGE-L"
+    ]
     if apart:
         text += _say(
             " {} against each of the others: {}.",
             first,
-            "; ".join(f"{one.second} {estimate(one.value)}, {one.found}" for one in apart),
+            "; ".join(
+                f"{difference.second} {estimate(difference.value)}, {difference.found}"
+                for difference in apart
+            ),
         )
-    loss = {target.name: found.spread(target.name, _loss) for target in found.targets}
+    loss = {target.name: comparison.spread(target.name, _loss) for target in comparison.targets}
     low = min(loss, key=lambda name: loss[name].mean)
     text += _say(" {} has the lowest held-out loss: {} nats.", low, _over_seeds(loss[low]))
     touched: dict[tuple[int, ...], list[str]] = {}
-    for target in found.targets:
+    for target in comparison.targets:
         if target.layers is not None:
-            touched.setdefault(found.layers(target.name), []).append(target.name)
+            touched.setdefault(comparison.layers(target.name), []).append(target.name)
     for layers, names in touched.items():
         if len(names) > 1:
-            same = ", ".join(map(str, layers))
-            text += _say(" {} adapt the same layers ({}).", listed(names), same)
+            layer_list = ", ".join(map(str, layers))
+            text += _say(" {} adapt the same layers ({}).", listed(names), layer_list)
     return "LoRA", text
 
 

@@ -28,25 +28,28 @@ _MATTERS = (
 
 def example(run: Run) -> Iterator[Block]:
     """An article as a clipping, or a prompt; then the corrupted ones."""
-    found = run.example
+    example_file = run.example
     of_articles = run.nouns is ARTICLES
     yield Text((_ARTICLES if of_articles else _PROMPTS) + _MATTERS)
-    yield _article(found) if of_articles else _prompt(found)
+    yield _article(example_file) if of_articles else _prompt(example_file)
 
 
-def _article(found: ExampleFile) -> Article:
-    sentences = [Sentence(one.text, one.salient, one.score) for one in found.sentences]
+def _article(example_file: ExampleFile) -> Article:
+    sentences = [
+        Sentence(sentence.text, sentence.salient, sentence.score)
+        for sentence in example_file.sentences
+    ]
     masked = sum(sentence.masked for sentence in sentences)
     return Article(
         caption="One article of the evaluation set. Marked: the "
         + ("sentence" if masked == 1 else f"{masked} sentences")
         + " that the summary needs and that every corruption changes; the number behind a sentence"
         " is its own ROUGE against the summary.",
-        title=found.title,
+        title=example_file.title,
         sentences=sentences,
-        answer=found.answer,
+        answer=example_file.answer,
         label="Summary",
-        variants=_variants(found),
+        variants=_variants(example_file),
         method=Method(
             steps=(
                 "Sentences are marked by the task: the newsroom task knows which of its sentences "
@@ -63,15 +66,15 @@ def _article(found: ExampleFile) -> Article:
     )
 
 
-def _prompt(found: ExampleFile) -> Article:
+def _prompt(example_file: ExampleFile) -> Article:
     return Article(
         caption="One prompt of the evaluation set, with its right answer (the first, where several "
         "count). In the corrupted prompts, what differs is marked.",
-        title=found.title,
-        sentences=[Sentence(found.clean_prompt, False, None)],
-        answer=found.answer,
+        title=example_file.title,
+        sentences=[Sentence(example_file.clean_prompt, False, None)],
+        answer=example_file.answer,
         label="Answer",
-        variants=_variants(found),
+        variants=_variants(example_file),
         method=Method(
             steps=(
                 "A prompt and its twin differ in tokens of the same positions; the answer is fed "
@@ -98,9 +101,9 @@ def sizes(run: Run) -> Iterator[Block]:
     )
 
 
-def _variants(found: ExampleFile) -> dict[str, list[tuple[str, bool]]]:
+def _variants(example_file: ExampleFile) -> dict[str, list[tuple[str, bool]]]:
     """The corrupted prompts in pieces, by the name of the corruption."""
     return {
         name: [(piece.text, piece.corrupted) for piece in pieces]
-        for name, pieces in found.corruptions.items()
+        for name, pieces in example_file.corruptions.items()
     }
