@@ -97,8 +97,10 @@ def require_agreement(
     entered[list(wide.roots)] = True
     if "nodes_in_graph" in record:
         neurons, _ = _pt_nodes(path, wide, record)
-        held = rows(record["nodes_in_graph"])
-        inside = {} if held is None else dict(zip(wide.sources, map(bool, held), strict=True))
+        node_rows = rows(record["nodes_in_graph"])
+        inside = (
+            {} if node_rows is None else dict(zip(wide.sources, map(bool, node_rows), strict=True))
+        )
     else:
         nodes = record.get("nodes")
         named = nodes.items() if isinstance(nodes, dict) else ()
@@ -166,20 +168,20 @@ def _pt_nodes(
     """Neuron masks and neuron scores by node."""
     _require_same_names(path, "src_nodes", record.get("src_nodes"), wide.sources)
     _require_same_names(path, "dst_nodes", record.get("dst_nodes"), wide.readers)
-    found: dict[str, dict[str, object]] = {}
+    by_key: dict[str, dict[str, object]] = {}
     for key in ("nodes_in_graph", "nodes_scores", "neurons", "neurons_in_graph", "neurons_scores"):
         value = record.get(key)
         if value is None:
             continue
-        held = rows(value)
-        if held is None or len(held) != len(wide.sources):
+        node_rows = rows(value)
+        if node_rows is None or len(node_rows) != len(wide.sources):
             raise CircuitsError(
                 f"{path}: {key} should have one row for each of {len(wide.sources)} sources; it "
-                f"has {None if held is None else len(held)}"
+                f"has {None if node_rows is None else len(node_rows)}"
             )
-        found[key] = dict(zip(wide.sources, held, strict=True))
-    masks = {**found.get("neurons", {}), **found.get("neurons_in_graph", {})}
-    return masks, found.get("neurons_scores", {})
+        by_key[key] = dict(zip(wide.sources, node_rows, strict=True))
+    masks = {**by_key.get("neurons", {}), **by_key.get("neurons_in_graph", {})}
+    return masks, by_key.get("neurons_scores", {})
 
 
 def _flags(
@@ -198,10 +200,10 @@ def _flags(
         )
     if not bool(((flags == 0) | (flags == 1)).all()):
         raise CircuitsError(f"{path}, node {name}: {key} should be true or false each")
-    kept = int(flags.sum())
-    if 0 < kept < len(flags):
+    n_kept = int(flags.sum())
+    if 0 < n_kept < len(flags):
         raise CircuitsError(
-            f"{path}, node {name}: {key} keep {kept} of {len(flags)} dimensions of its output, "
+            f"{path}, node {name}: {key} keep {n_kept} of {len(flags)} dimensions of its output, "
             "which this package's neurons (of z and of an MLP's hidden layer) are not; a circuit "
             "of parts of nodes is not converted: keep whole nodes, or take the scores and select"
         )
@@ -217,19 +219,19 @@ def _tensor(path: Path, name: str, key: str, value: object) -> Tensor:
 
 
 def _require_known(
-    path: Path, where: str, values: Mapping[str, object], known: Collection[str]
+    path: Path, where: str, values: Mapping[str, object], expected: Collection[str]
 ) -> None:
-    if unknown := sorted(str(key) for key in values if key not in known):
+    if unknown := sorted(str(key) for key in values if key not in expected):
         raise CircuitsError(
-            f"{path}{where}: the key {unknown[0]!r} is none of EAP-IG's ({', '.join(known)}); "
+            f"{path}{where}: the key {unknown[0]!r} is none of EAP-IG's ({', '.join(expected)}); "
             "it may change what the file means, so remove it if it does not"
         )
 
 
-def _require_same_names(path: Path, key: str, found: object, expected: Collection[str]) -> None:
+def _require_same_names(path: Path, key: str, value: object, expected: Collection[str]) -> None:
     """Refuse names of rows or columns in another order than the graph's: matrices go by place."""
-    names = found if isinstance(found, list | tuple) else [found]
-    if found is not None and list(names) != list(expected):
+    names = value if isinstance(value, list | tuple) else [value]
+    if value is not None and list(names) != list(expected):
         pairs = zip([*names, None], [*expected, None], strict=False)
         theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])
         raise CircuitsError(

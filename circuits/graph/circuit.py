@@ -160,8 +160,8 @@ class Circuit(Shown):
     @property
     def edges(self) -> tuple[str, ...]:
         """Names of the edges, in the order of computation of their readers."""
-        places = self.mask.T.nonzero().tolist()
-        return tuple(self.layout.edge_name(row, column) for column, row in places)
+        indices = self.mask.T.nonzero().tolist()
+        return tuple(self.layout.edge_name(row, column) for column, row in indices)
 
     @property
     def candidates(self) -> Int[Tensor, " choice"]:
@@ -229,20 +229,20 @@ class Circuit(Shown):
         the path through it.
         """
         layout = self.layout
-        held = self.mask.numpy()  # many steps on few numbers, which torch is slow at
+        in_circuit = self.mask.numpy()  # many steps on few numbers, which torch is slow at
         reached = np.zeros(layout.shape[0], dtype=bool)
         reached[list(layout.roots)] = True
         for column in range(layout.shape[1]):
-            if (held[:, column] & reached).any():
+            if (in_circuit[:, column] & reached).any():
                 reached[list(layout.feeds[column])] = True
         leads = np.zeros(layout.shape[1], dtype=bool)
         leads[layout.logits_column] = True
-        used = held[:, layout.logits_column].copy()
+        used = in_circuit[:, layout.logits_column].copy()
         for column in reversed(range(layout.shape[1] - 1)):
             if used[list(layout.feeds[column])].any():
                 leads[column] = True
-                used |= held[:, column]
-        mask = torch.from_numpy(held & reached[:, None] & leads[None, :])
+                used |= in_circuit[:, column]
+        mask = torch.from_numpy(in_circuit & reached[:, None] & leads[None, :])
         return Circuit(layout, mask, self.scores, self.provenance)
 
     def to_networkx(self) -> nx.MultiDiGraph:
@@ -297,12 +297,12 @@ class Circuit(Shown):
         layout = file.layout
         with error_context(str(path)):
             entries = once("edge", ((entry.edge, entry.score) for entry in file.edges))
-            places = {name: layout.edge(name) for name in entries}
+            indices = {name: layout.edge(name) for name in entries}
         mask = torch.zeros_like(layout.mask)
         scores = torch.zeros(layout.shape)
         for name, score in entries.items():
-            mask[places[name]] = True
-            scores[places[name]] = score or 0.0
+            mask[indices[name]] = True
+            scores[indices[name]] = score or 0.0
         scored = bool(entries) and None not in entries.values()
         return cls(layout, mask, scores if scored else None, file.provenance)
 
@@ -320,16 +320,16 @@ def once(kind: str, entries: Iterable[tuple[str, float | None]]) -> dict[str, fl
     A name that stands twice, a score that is not finite and one that some have and others have not
     are refused by name.
     """
-    found: dict[str, float | None] = {}
+    scores: dict[str, float | None] = {}
     for name, score in entries:
-        if name in found:
+        if name in scores:
             raise CircuitsError(f"{kind} {name} stands twice")
         if score is not None and not math.isfinite(score):
             raise CircuitsError(f"{kind} {name}: its score is not finite")
-        if found and (score is None) != (next(iter(found.values())) is None):
-            without = name if score is None else next(iter(found))
+        if scores and (score is None) != (next(iter(scores.values())) is None):
+            without = name if score is None else next(iter(scores))
             raise CircuitsError(
                 f"{kind} {without} has no score, where another has one; give all or none"
             )
-        found[name] = score
-    return found
+        scores[name] = score
+    return scores

@@ -17,8 +17,10 @@ C = TypeVar("C", bound=AnyCircuit)
 
 def random_circuit(circuit: C, *, seed: int) -> C:
     """As many random edges (nodes, neurons) of the same model, unpruned: a control."""
-    places = circuit.candidates
-    shuffled = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))]
+    candidates = circuit.candidates
+    shuffled = candidates[
+        torch.randperm(len(candidates), generator=torch.Generator().manual_seed(seed))
+    ]
     mask = circuit.with_only(shuffled[: len(circuit)]).mask
     return replace(circuit, mask=mask, scores=None, provenance=Provenance())
 

@@ -83,12 +83,12 @@ class EdgeValues:
     def _at(self, edges: slice) -> Float[Tensor, "n edge"]:
         if self.held.dim() == 2:
             return self.held[:, edges]
-        places = self.places[edges]
-        first = int(places[0])
-        near = self.held.flatten(1)[:, first : int(places[-1]) + 1]
-        found = near.index_select(1, places - first).float()
+        flat_indices = self.places[edges]
+        first = int(flat_indices[0])
+        near = self.held.flatten(1)[:, first : int(flat_indices[-1]) + 1]
+        values = near.index_select(1, flat_indices - first).float()
         mapped.let_go(self.held)
-        return found
+        return values
 
     def blocks(self) -> Iterator[tuple[slice, Float[Tensor, "n edge"]]]:
         """Which edges, and their scores; all edges in turn."""
@@ -101,18 +101,18 @@ class EdgeValues:
 
     def columns(self, edges: Int[Tensor, " k"]) -> Float[Tensor, "n k"]:
         """Scores of some edges, by their numbers."""
-        flat, places = self.held.flatten(1), self.places[edges]
-        return flat[:, edges] if self.held.dim() == 2 else flat[:, places].float()
+        flat, flat_indices = self.held.flatten(1), self.places[edges]
+        return flat[:, edges] if self.held.dim() == 2 else flat[:, flat_indices].float()
 
     def resampled(self, *weights: Float[Tensor, "m n"]) -> list[Float[Tensor, "m edge"]]:
         """Weighted sums over the examples for several sets of weights, in one walk."""
         if self.in_one_block:
-            return [one.to(self._all.dtype) @ self._all for one in weights]
-        found = [torch.empty(len(one), len(self.places)) for one in weights]
+            return [w.to(self._all.dtype) @ self._all for w in weights]
+        totals = [torch.empty(len(w), len(self.places)) for w in weights]
         for edges, values in self.blocks():
-            for sums, one in zip(found, weights, strict=True):
-                sums[:, edges] = one.to(values.dtype) @ values
-        return found
+            for sums, set_weights in zip(totals, weights, strict=True):
+                sums[:, edges] = set_weights.to(values.dtype) @ values
+        return totals
 
     @cached_property
     def summary(self) -> Summary:

@@ -46,17 +46,17 @@ def ensemble(
     """
     config = config or EnsembleConfig()
     shares = _shares(members, weights, config)
-    values = torch.stack([_comparable(one, config.scale) for one in members])
+    values = torch.stack([_comparable(member, config.scale) for member in members])
     by_size = values.abs() * _along(shares, values)
     if config.reduction == "mean":
-        found = (values * _along(shares, values)).sum(dim=0)
+        combined = (values * _along(shares, values)).sum(dim=0)
     else:
-        place = by_size.argmax(dim=0) if config.reduction == "max" else by_size.argmin(dim=0)
-        found = values.gather(0, place[None])[0] * shares.to(values)[place]
-    made = _provenance(members, shares, config)
+        member_index = by_size.argmax(dim=0) if config.reduction == "max" else by_size.argmin(dim=0)
+        combined = values.gather(0, member_index[None])[0] * shares.to(values)[member_index]
+    provenance = _provenance(members, shares, config)
     if isinstance(members[0], EdgeScores):
-        return EdgeScores(found.float(), members[0].layout, METHOD, made)
-    return NodeScores(found.float(), members[0].layout, members[0].widths, METHOD, made)
+        return EdgeScores(combined.float(), members[0].layout, METHOD, provenance)
+    return NodeScores(combined.float(), members[0].layout, members[0].widths, METHOD, provenance)
 
 
 def _shares(
@@ -65,39 +65,47 @@ def _shares(
     if len(members) < 2:
         raise CircuitsError(f"an ensemble of {len(members)}; give two scores or more")
     first = members[0]
-    for place, one in enumerate(members[1:], start=2):
-        same = (one.layout, empty_like(one).level) == (first.layout, empty_like(first).level)
+    for number, member in enumerate(members[1:], start=2):
+        same = (member.layout, empty_like(member).level) == (first.layout, empty_like(first).level)
         if not same:
             raise CircuitsError(
-                f"member {place} is of {empty_like(one).level}s of {one.layout.summary}, and the "
-                f"first of {empty_like(first).level}s of {first.layout.summary}"
+                f"member {number} is of {empty_like(member).level}s of {member.layout.summary}, "
+                f"and the first of {empty_like(first).level}s of {first.layout.summary}"
             )
-    given = (
+    member_weights = (
         torch.ones(len(members))
         if weights is None
         else torch.tensor([*weights], dtype=torch.float64)
     )
-    if len(given) != len(members):
-        raise CircuitsError(f"{len(given)} weights for {len(members)} members; give one each")
-    if not (torch.isfinite(given).all() and (given >= 0).all() and given.any()):
-        raise CircuitsError(f"weights {given.tolist()}: each must be 0 or more, and one above 0")
-    if config.reduction == "min" and not (given > 0).all():
+    if len(member_weights) != len(members):
+        raise CircuitsError(
+            f"{len(member_weights)} weights for {len(members)} members; give one each"
+        )
+    if not (
+        torch.isfinite(member_weights).all()
+        and (member_weights >= 0).all()
+        and member_weights.any()
+    ):
+        raise CircuitsError(
+            f"weights {member_weights.tolist()}: each must be 0 or more, and one above 0"
+        )
+    if config.reduction == "min" and not (member_weights > 0).all():
         raise CircuitsError("the smallest of all scores takes weights above 0")
-    return given.double() / given.double().sum()
+    return member_weights.double() / member_weights.double().sum()
 
 
-def _comparable(one: AnyScores, scale: Scale) -> Values:
+def _comparable(scores: AnyScores, scale: Scale) -> Values:
     """In double, the impossible and what enters the model as they are: 0, or a node's score."""
-    values = (one.values if isinstance(one, NodeScores) else one.matrix).double()
-    places = empty_like(one).candidates
-    size = values.flatten()[places].abs()
+    values = (scores.values if isinstance(scores, NodeScores) else scores.matrix).double()
+    candidates = empty_like(scores).candidates
+    size = values.flatten()[candidates].abs()
     if not size.any():
-        raise CircuitsError(f"scores by {one.method} are all 0 and say nothing")
+        raise CircuitsError(f"scores by {scores.method} are all 0 and say nothing")
     if scale == "size":
         return values / size.mean()
     ranks = torch.zeros_like(values.flatten())
     order = torch.argsort(size, stable=True)
-    ranks[places[order]] = torch.linspace(0, 1, len(places), dtype=torch.float64)
+    ranks[candidates[order]] = torch.linspace(0, 1, len(candidates), dtype=torch.float64)
     return ranks.view(values.shape) * values.sign()
 
 
@@ -108,20 +116,24 @@ def _along(shares: Float[Tensor, " member"], values: Tensor) -> Tensor:
 def _provenance(
     members: Sequence[AnyScores], shares: Float[Tensor, " member"], config: EnsembleConfig
 ) -> Provenance:
-    made = [one.provenance for one in members]
+    provenances = [member.provenance for member in members]
     named = {
-        f"member_{place}": f"{one.method} x {share:.4g}"
-        for place, (one, share) in enumerate(zip(members, shares.tolist(), strict=True), start=1)
+        f"member_{number}": f"{member.method} x {share:.4g}"
+        for number, (member, share) in enumerate(
+            zip(members, shares.tolist(), strict=True), start=1
+        )
     }
-    first = made[0]
+    first = provenances[0]
     alike = {
         part: getattr(first, part)
         for part in ("metric", "model", "data", "task", "versions")
-        if all(getattr(one, part) == getattr(first, part) for one in made)
+        if all(getattr(p, part) == getattr(first, part) for p in provenances)
     }
-    known = [one.pairs for one in made if one.pairs is not None]
+    known_pairs = [p.pairs for p in provenances if p.pairs is not None]
     return Provenance(
         **alike,
         settings={"reduction": config.reduction, "scale": config.scale, **named},
-        pairs=tuple(dict.fromkeys(mark for pairs in known for mark in pairs)) if known else None,
+        pairs=tuple(dict.fromkeys(mark for pairs in known_pairs for mark in pairs))
+        if known_pairs
+        else None,
     )

@@ -48,23 +48,23 @@ class TaskPerformance(Record):
     @property
     def doubts(self) -> tuple[str, ...]:
         """Reasons to think that the model does not do the task; none is no proof that it does."""
-        found = []
+        reasons = []
         if not self.accuracy.low > self.chance:
-            found.append(
+            reasons.append(
                 f"accuracy {self.accuracy.value:.2f} "
                 f"{_interval(self.accuracy)} is not above chance ({self.chance:.2f})"
             )
         if not (self.difference.low > 0 or self.difference.high < 0):
-            found.append(
+            reasons.append(
                 f"{self.metric} on clean prompts is not told apart from corrupted ones (difference "
                 f"{self.difference.value:.3g} {_interval(self.difference)})"
             )
         elif self.difference.high < 0:
-            found.append(
+            reasons.append(
                 f"{self.metric} is lower on clean prompts than on corrupted ones (difference "
                 f"{self.difference.value:.3g} {_interval(self.difference)})"
             )
-        return tuple(found)
+        return tuple(reasons)
 
     def require_accuracy(self, accuracy: float) -> None:
         """Refuse a model whose accuracy on the clean prompts is lower.
@@ -84,13 +84,13 @@ class TaskPerformance(Record):
     def lines(self) -> list[str]:
         """What a user is told: the figures, then each doubt."""
         what = "right over wrong answer" if self.choice else "most likely token"
-        told = [
+        lines = [
             f"accuracy ({what}): clean {self.accuracy.value:.2f} {_interval(self.accuracy)}, "
             f"corrupted {self.corrupted_accuracy.value:.2f}, chance {self.chance:.2f}; "
             f"{self.metric}: clean {self.clean.value:.3f} {_interval(self.clean)}, corrupted "
             f"{self.corrupted.value:.3f} {_interval(self.corrupted)}, n = {self.n}"
         ]
-        return told + [f"warning: does the model do the task? {doubt}" for doubt in self.doubts]
+        return lines + [f"warning: does the model do the task? {doubt}" for doubt in self.doubts]
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,9 @@ class RankingChoice(Record):
     def taken(self) -> RankingTrial:
         """The trial of the ranking that was taken."""
         wanted = (self.ranking, self.positive_ratio)
-        return next(one for one in self.trials if (one.ranking, one.positive_ratio) == wanted)
+        return next(
+            trial for trial in self.trials if (trial.ranking, trial.positive_ratio) == wanted
+        )
 
     @property
     def reason(self) -> str:

@@ -165,11 +165,11 @@ class GraphFile:
         total = torch.zeros(layout.shape).index_add_(1, homes, matrix)
         if how.kv_reduction == "mean":
             total /= torch.bincount(homes)
-        made = ImportRecord(
+        record = ImportRecord(
             file=str(self.path), score_sign=how.score_sign, kv_reduction=how.kv_reduction
         )
         total *= _SIGNS[how.score_sign]
-        return EdgeScores(total, layout, "imported", Provenance(imported=made))
+        return EdgeScores(total, layout, "imported", Provenance(imported=record))
 
     def circuit(self, how: ImportOptions = AS_IN_FILE) -> Circuit:
         """The edges that are `in_graph`; those that the file does not mention are not.
@@ -183,11 +183,11 @@ class GraphFile:
         Raises:
             CircuitsError: where copies of an edge do not agree.
         """
-        kept = self._edges("in_graph")
-        require_agreement(self.path, self.wide, self.record, kept.bool())
+        in_graph = self._edges("in_graph")
+        require_agreement(self.path, self.wide, self.record, in_graph.bool())
         layout = self._narrow(how)
         homes = _homes(self.wide, layout)
-        count = torch.zeros(layout.shape).index_add_(1, homes, kept)
+        count = torch.zeros(layout.shape).index_add_(1, homes, in_graph)
         copies = torch.bincount(homes)
         if (split := (count > 0) & (count < copies)).any():
             row, column = split.nonzero()[0].tolist()
@@ -204,15 +204,15 @@ class GraphFile:
         """Scores of nodes, in the file's sign; nodes without one are left out."""
         if "edges" not in self.record:
             values = rows(self.record.get("nodes_scores"))
-            found = {} if values is None else dict(zip(self.wide.sources, values, strict=True))
+            scores = {} if values is None else dict(zip(self.wide.sources, values, strict=True))
         else:
             nodes = self.record["nodes"]
-            found = {
+            scores = {
                 name: node["score"]
                 for name, node in (nodes.items() if isinstance(nodes, dict) else ())
                 if isinstance(node, dict) and node.get("score") is not None and name != "logits"
             }
-        numbers = {name: self._number(name, value) for name, value in found.items()}
+        numbers = {name: self._number(name, value) for name, value in scores.items()}
         return {name: number for name, number in numbers.items() if not math.isnan(number)}
 
     def scores_of_nodes(self, how: ImportOptions = AS_IN_FILE) -> NodeScores:
@@ -227,17 +227,19 @@ class GraphFile:
         Raises:
             CircuitsError: where a source has none.
         """
-        found, layout = self.node_scores(), self._narrow(how)
+        scores, layout = self.node_scores(), self._narrow(how)
         values = torch.zeros(len(layout.sources))
         for row, name in enumerate(layout.sources):
-            if name not in found and row not in layout.roots:
+            if name not in scores and row not in layout.roots:
                 raise CircuitsError(
-                    f"{self.path}: node {name} has no score, where {len(found)} others have one"
+                    f"{self.path}: node {name} has no score, where {len(scores)} others have one"
                 )
-            values[row] = found.get(name, 0.0)
-        made = Provenance(imported=ImportRecord(file=str(self.path), score_sign=how.score_sign))
+            values[row] = scores.get(name, 0.0)
+        provenance = Provenance(
+            imported=ImportRecord(file=str(self.path), score_sign=how.score_sign)
+        )
         values *= _SIGNS[how.score_sign]
-        return NodeScores(values, layout, (1,) * len(values), "imported", made)
+        return NodeScores(values, layout, (1,) * len(values), "imported", provenance)
 
     def _narrow(self, how: ImportOptions) -> Layout:
         if how.kv_heads is None:
@@ -258,23 +260,23 @@ class GraphFile:
 
     def _by_place(self, key: Literal["score", "in_graph"]) -> Float[Tensor, "source reader"]:
         name = {"score": "edges_scores", "in_graph": "edges_in_graph"}[key]
-        found = self.record.get(name)
-        shape = tuple(found.shape) if isinstance(found, Tensor) else None
-        if not isinstance(found, Tensor) or shape != self.wide.shape:
+        matrix = self.record.get(name)
+        shape = tuple(matrix.shape) if isinstance(matrix, Tensor) else None
+        if not isinstance(matrix, Tensor) or shape != self.wide.shape:
             raise CircuitsError(
                 f"{self.path}: {name} should be {self.wide.shape}, sources x readers; it is {shape}"
             )
-        if key == "in_graph" and bool((off := (found != 0) & (found != 1)).any()):
-            value = found[off][0].item()
+        if key == "in_graph" and bool((off := (matrix != 0) & (matrix != 1)).any()):
+            value = matrix[off][0].item()
             raise CircuitsError(f"{self.path}: {name} holds {value}, which is not true or false")
-        return torch.where(self.wide.mask, found.float(), 0.0)
+        return torch.where(self.wide.mask, matrix.float(), 0.0)
 
     def _by_name(self, key: Literal["score", "in_graph"]) -> Float[Tensor, "source reader"]:
         edges = self._named_edges()
         matrix = torch.zeros(self.wide.shape)
         for name, edge in edges.items():
             try:
-                place = self.wide.edge(name)
+                index = self.wide.edge(name)
             except CircuitsError as error:
                 raise CircuitsError(f"{self.path}: {error}") from error
             value = edge.get(key) if isinstance(edge, dict) else None
@@ -282,11 +284,11 @@ class GraphFile:
                 raise CircuitsError(
                     f"{self.path}, edge {name}: {key} is missing or malformed ({edge!r})"
                 )
-            matrix[place] = self._number(f"edge {name}", value)
+            matrix[index] = self._number(f"edge {name}", value)
         require_nodes(self.path, self.wide, self.record)
         if key == "score" and len(edges) < self.wide.n_edges:
-            places = self.wide.mask.nonzero().tolist()
-            names = (self.wide.edge_name(row, column) for row, column in places)
+            indices = self.wide.mask.nonzero().tolist()
+            names = (self.wide.edge_name(row, column) for row, column in indices)
             missing = next(name for name in names if name not in edges)
             raise CircuitsError(f"{self.path}: edge {missing} has no score")
         return matrix
@@ -319,18 +321,18 @@ def write_graph(
     is read as one that has none.
     """
     path = Path(path)
-    given = [part.layout for part in (scores, circuit) if part is not None]
-    if not given or any(other != given[0] for other in given):
+    layouts = [part.layout for part in (scores, circuit) if part is not None]
+    if not layouts or any(other != layouts[0] for other in layouts):
         raise CircuitsError(f"{path}: give scores, a circuit, or both of one model")
-    wide = ungrouped(given[0])
+    wide = ungrouped(layouts[0])
     if wide != Layout(wide.n_layers, wide.n_heads, wide.n_heads, wide.parallel):
-        raise CircuitsError(f"{path}: EAP-IG's format has no place for this graph: {given[0]}")
-    values, kept = torch.zeros(wide.shape), torch.zeros(wide.shape, dtype=torch.bool)
+        raise CircuitsError(f"{path}: EAP-IG's format has no place for this graph: {layouts[0]}")
+    values, in_graph = torch.zeros(wide.shape), torch.zeros(wide.shape, dtype=torch.bool)
     if scores is not None:
         values = ungrouped_scores(scores).matrix
     if circuit is not None:
-        kept = ungrouped_circuit(circuit).mask
-    nodes = set(Circuit(wide, kept).nodes)
+        in_graph = ungrouped_circuit(circuit).mask
+    nodes = set(Circuit(wide, in_graph).nodes)
     cfg = {
         "n_layers": wide.n_layers,
         "n_heads": wide.n_heads,
@@ -342,7 +344,7 @@ def write_graph(
         for row, column in wide.mask.nonzero().tolist():
             edges[wide.edge_name(row, column)] = {
                 "score": float(values[row, column]),
-                "in_graph": bool(kept[row, column]),
+                "in_graph": bool(in_graph[row, column]),
             }
         # EAP-IG counts the logits in always.
         inside = {name: {"in_graph": name in nodes or name == "logits"} for name in wide.nodes}
@@ -353,7 +355,7 @@ def write_graph(
             "src_nodes": list(wide.sources),
             "dst_nodes": list(wide.readers),
             "edges_scores": values,
-            "edges_in_graph": kept,
+            "edges_in_graph": in_graph,
             "nodes_in_graph": torch.tensor([name in nodes for name in wide.sources]),
         }
         with atomic_path(path) as temporary:
@@ -393,8 +395,8 @@ def _read(path: Path) -> dict[str, object]:
     missing = [key for key in needed if not isinstance(record, dict) or key not in record]
     if missing:
         raise CircuitsError(f"{path}: not a graph file of EAP-IG; it has no {missing[0]!r}")
-    found: dict[str, object] = record
-    return found
+    content: dict[str, object] = record
+    return content
 
 
 def _whole(value: object) -> int | None:

@@ -217,8 +217,8 @@ class Layout:
         for attention in self.attentions:
             for port, columns in zip(PORTS, attention.columns, strict=True):
                 size = 1 if port == "q" else group
-                for place, column in enumerate(range(columns.start, columns.stop)):
-                    first = attention.rows.start + place * size
+                for head, column in enumerate(range(columns.start, columns.stop)):
+                    first = attention.rows.start + head * size
                     rows[column] = tuple(range(first, first + size))
         for mlp in self.mlps:
             rows[mlp.column] = (mlp.row,)
@@ -308,16 +308,17 @@ class Layout:
         """
         if isinstance(value, cls):
             return value
-        known = {field.name: field.type for field in fields(cls)}
+        field_types = {field.name: field.type for field in fields(cls)}
         if not isinstance(value, dict):
             raise CircuitsError(f"not a layout: {value!r}")
         for name, size in value.items():
-            if name not in known:
+            if name not in field_types:
                 raise CircuitsError(
-                    f"not a layout of this version: unknown {name!r} (known: {', '.join(known)})"
+                    f"not a layout of this version: unknown {name!r} (known: "
+                    f"{', '.join(field_types)})"
                 )
-            if type(size).__name__ != known[name]:
-                raise CircuitsError(f"not a layout: {name} is {size!r}, not {known[name]}")
+            if type(size).__name__ != field_types[name]:
+                raise CircuitsError(f"not a layout: {name} is {size!r}, not {field_types[name]}")
         try:
             return cls(**value)
         except TypeError as error:
@@ -360,9 +361,9 @@ class _Walk:
             before = range(start, len(self.sources))
             self._attention(before, before, layer, encoder=encoder)
             if self.streams and not encoder:
-                mine = range(start, len(self.sources))
-                other = range(self.streams[0].start, self.streams[0].stop)
-                self._attention(mine, other, layer, encoder=False, cross=True)
+                own_stream = range(start, len(self.sources))
+                encoder_stream = range(self.streams[0].start, self.streams[0].stop)
+                self._attention(own_stream, encoder_stream, layer, encoder=False, cross=True)
             sees = before if self.layout.parallel else range(start, len(self.sources))
             self.mlps.append(MLPPlace(len(self.sources), len(self.readers), layer, encoder))
             self._read([self.mlps[-1].name], sees)
@@ -379,12 +380,12 @@ class _Walk:
         first, row = len(self.readers), len(self.sources)
         ends = (first, first + heads, first + heads + kv_heads, first + heads + 2 * kv_heads)
         columns = (slice(*ends[:2]), slice(*ends[1:3]), slice(*ends[2:]))
-        place = AttentionPlace(slice(row, row + heads), columns, layer, encoder, cross)
-        self._read([f"{place.prefix}.h{head}<q>" for head in range(heads)], queries)
+        attention = AttentionPlace(slice(row, row + heads), columns, layer, encoder, cross)
+        self._read([f"{attention.prefix}.h{head}<q>" for head in range(heads)], queries)
         for port in "kv":
-            self._read([f"{place.prefix}.{kv}{head}<{port}>" for head in range(kv_heads)], keys)
-        self.sources += [f"{place.prefix}.h{head}" for head in range(heads)]
-        self.attentions.append(place)
+            self._read([f"{attention.prefix}.{kv}{head}<{port}>" for head in range(kv_heads)], keys)
+        self.sources += [f"{attention.prefix}.h{head}" for head in range(heads)]
+        self.attentions.append(attention)
 
     def _read(self, names: list[str], sees: range) -> None:
         self.readers += names

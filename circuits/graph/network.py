@@ -44,10 +44,10 @@ def network(
     """
     import networkx as nx
 
-    graph, places = nx.MultiDiGraph(), positions(layout)
+    graph, coordinates = nx.MultiDiGraph(), positions(layout)
     for node in (*layout.source_nodes, Node("logits", "logits", layout.n_layers)):
         if node.name in names:
-            x, y = places[node.name]
+            x, y = coordinates[node.name]
             graph.add_node(
                 node.name,
                 kind=node.kind,
@@ -105,7 +105,7 @@ def add_units(graph: nx.MultiDiGraph, units: Iterable[tuple[str, str, int, float
 
 def positions(layout: Layout) -> dict[str, tuple[float, float]]:
     """Where to draw each node: a row a layer's attention or MLP, upwards from the input."""
-    found: dict[str, tuple[float, float]] = {}
+    coordinates: dict[str, tuple[float, float]] = {}
     width = (layout.n_heads + 1) * _STEP_X
     rows: dict[tuple[bool, int | None, str, bool], int] = {}
     for node in (*layout.source_nodes, Node("logits", "logits")):
@@ -118,8 +118,8 @@ def positions(layout: Layout) -> dict[str, tuple[float, float]]:
         offset = -width if layout.n_encoder_layers and node.encoder else 0.0
         across = 0.0 if node.head is None else node.head - (layout.n_heads - 1) / 2
         x = offset + (1.0 if node.kind == "bias" else across) * _STEP_X
-        found[node.name] = (x, rows[row] * _STEP_Y)
-    return found
+        coordinates[node.name] = (x, rows[row] * _STEP_Y)
+    return coordinates
 
 
 def _given(**attributes: object) -> dict[str, object]:

@@ -123,8 +123,8 @@ class NodeCircuit(Shown):
         """
         import pandas as pd
 
-        kept = self.mask.nonzero().flatten().tolist()
-        scores = [math.nan if self.scores is None else float(self.scores[row]) for row in kept]
+        rows = self.mask.nonzero().flatten().tolist()
+        scores = [math.nan if self.scores is None else float(self.scores[row]) for row in rows]
         frame = pd.DataFrame({"name": self.names, "score": scores})
         return frame.sort_values("score", key=abs, ascending=False, ignore_index=True)
 
@@ -188,8 +188,8 @@ class NodeCircuit(Shown):
     def nodes(self) -> tuple[str, ...]:
         """Sources of which any unit is kept, in the model's order, and `logits`."""
         parts = self.mask.split(list(self.units.widths))
-        kept = zip(self.layout.sources, parts, strict=True)
-        return (*(name for name, part in kept if part.any()), "logits")
+        named_parts = zip(self.layout.sources, parts, strict=True)
+        return (*(name for name, part in named_parts if part.any()), "logits")
 
     def pruned(self) -> NodeCircuit:
         """Itself: every node reads what enters the model, and the logits read every node."""
@@ -212,23 +212,23 @@ class NodeCircuit(Shown):
         """The nodes kept, whole or in part, and every edge between them, as each reads all before
         it; the units kept of nodes that are apart, with their scores (`graph/network.py`).
         """
-        layout, kept, scores = self.layout, set(self.nodes), self.scores
+        layout, nodes, scores = self.layout, set(self.nodes), self.scores
         totals = {}
         if scores is not None:
             parts = scores.where(self.mask, 0.0).split(list(self.units.widths))
             totals = dict(zip(layout.sources, (float(part.sum()) for part in parts), strict=True))
-        graph = network(layout, kept, totals)
-        inside = [name in kept for name in layout.sources]
+        graph = network(layout, nodes, totals)
+        inside = [name in nodes for name in layout.sources]
         ends = [[row for row in rows if inside[row]] for rows in layout.feeds]
         read = [bool(ends[column] or column == layout.logits_column) for column in range(len(ends))]
         pairs = layout.mask.nonzero().tolist()
-        places = [(row, column) for row, column in pairs if inside[row] and read[column]]
-        add_edges(graph, layout, places, ends.__getitem__, None)
+        edges = [(row, column) for row, column in pairs if inside[row] and read[column]]
+        add_edges(graph, layout, edges, ends.__getitem__, None)
         kept_units = self.mask.nonzero().flatten().tolist()
         add_units(
             graph,
             self.units.parts(
-                (place, None if scores is None else float(scores[place])) for place in kept_units
+                (unit, None if scores is None else float(scores[unit])) for unit in kept_units
             ),
         )
         return graph
@@ -250,10 +250,10 @@ class NodeCircuit(Shown):
         Args:
             path: the file.
         """
-        kept, scores = self.mask.nonzero().flatten().tolist(), self.scores
+        indices, scores = self.mask.nonzero().flatten().tolist(), self.scores
         entries = (
-            UnitEntry(unit=name, score=None if scores is None else float(scores[place]))
-            for place, name in zip(kept, self.names, strict=True)
+            UnitEntry(unit=name, score=None if scores is None else float(scores[index]))
+            for index, name in zip(indices, self.names, strict=True)
         )
         NodeCircuitFile(
             layout=self.layout,
@@ -278,11 +278,11 @@ class NodeCircuit(Shown):
         file = NodeCircuitFile.load(path)
         with error_context(str(path)):
             units = Units(file.layout, file.widths)
-            found = once("unit", ((entry.unit, entry.score) for entry in file.units))
-            circuit = replace(cls.of(units, found), provenance=file.provenance)
-        if not found or None in found.values():
+            unit_scores = once("unit", ((entry.unit, entry.score) for entry in file.units))
+            circuit = replace(cls.of(units, unit_scores), provenance=file.provenance)
+        if not unit_scores or None in unit_scores.values():
             return circuit
         scores = torch.zeros(len(units))
-        for name, score in found.items():
+        for name, score in unit_scores.items():
             scores[units.find(name)] = score or 0.0
         return replace(circuit, scores=scores)

@@ -105,7 +105,7 @@ class NodeScores(Displayed):
             Names and scores, largest absolute value first.
         """
         order = torch.argsort(self.values.abs(), descending=True, stable=True)[:n]
-        return [(self.units.name(place), float(self.values[place])) for place in order.tolist()]
+        return [(self.units.name(index), float(self.values[index])) for index in order.tolist()]
 
     def to_networkx(self) -> nx.MultiDiGraph:
         """All nodes, and neurons where they were scored, with their scores; no edges but those from
@@ -114,7 +114,7 @@ class NodeScores(Displayed):
         totals = dict(zip(self.layout.sources, self.nodes.tolist(), strict=True))
         graph = network(self.layout, self.layout.nodes, totals)
         scores = self.values.tolist()
-        add_units(graph, self.units.parts((place, scores[place]) for place in range(len(scores))))
+        add_units(graph, self.units.parts((index, scores[index]) for index in range(len(scores))))
         return graph
 
     def noting(self, **parts: object) -> NodeScores:

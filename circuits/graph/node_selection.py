@@ -54,6 +54,6 @@ def select_nodes(scores: NodeScores, size: int, *, ranking: Ranking = "absolute"
     if not 0 <= size <= len(order):
         raise CircuitsError(f"{size} {scores.units.level}s asked for; this model has {len(order)}")
     selection = SelectionRecord(strategy="top-n", ranking=ranking, size=size)
-    made = selected(scores.method, scores.provenance, selection)
-    chosen = NodeCircuit.inputs_only(scores.units).with_only(order[:size])
-    return replace(chosen, scores=scores.values, provenance=made)
+    provenance = selected(scores.method, scores.provenance, selection)
+    circuit = NodeCircuit.inputs_only(scores.units).with_only(order[:size])
+    return replace(circuit, scores=scores.values, provenance=provenance)

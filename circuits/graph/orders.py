@@ -72,10 +72,10 @@ def edge_order(
     versions = (scores.matrix._version, 0 if each is None else each._version)
     key = (strategy, ranking, positive_ratio, join, *versions)
     most = scores.layout.n_edges if first is None else min(first, scores.layout.n_edges)
-    kept = scores.orders.get(key)
-    if kept is None or len(kept) < most:
-        kept = scores.orders[key] = _order(scores, strategy, ranking, positive_ratio, join, most)
-    return kept if len(kept) == most else kept[:most]
+    order = scores.orders.get(key)
+    if order is None or len(order) < most:
+        order = scores.orders[key] = _order(scores, strategy, ranking, positive_ratio, join, most)
+    return order if len(order) == most else order[:most]
 
 
 def _order(
@@ -140,19 +140,21 @@ def sign_stability(scores: EdgeScores, *, seed: int = 0) -> Matrix:
             "(--per-example)"
         )
     examples = len(scores.per_example)
-    places = torch.arange(examples) if scores.drawn is None else scores.drawn
-    n = len(places)
+    example_indices = torch.arange(examples) if scores.drawn is None else scores.drawn
+    n = len(example_indices)
     draws = torch.randint(n, (_RESAMPLES, n), generator=torch.Generator().manual_seed(seed))
     # How often each example is there: sums have the signs of means.
     weights = torch.zeros(_RESAMPLES, examples, dtype=torch.float64)
-    weights.scatter_add_(1, places[draws], torch.ones_like(draws, dtype=torch.float64))
-    whole = places.bincount(minlength=examples).double()
-    kept = []
+    weights.scatter_add_(1, example_indices[draws], torch.ones_like(draws, dtype=torch.float64))
+    full_weights = example_indices.bincount(minlength=examples).double()
+    stable_shares = []
     for _, block in columns(scores.per_example):
         for part in block.split(max(1, _CHUNK // _RESAMPLES), dim=1):
             values = part.double()
-            kept.append(((weights @ values).sign() == (whole @ values).sign()).double().mean(dim=0))
-    return torch.cat(kept).float().view(scores.layout.shape)
+            stable_shares.append(
+                ((weights @ values).sign() == (full_weights @ values).sign()).double().mean(dim=0)
+            )
+    return torch.cat(stable_shares).float().view(scores.layout.shape)
 
 
 def _sorted(layout: Layout, *keys: Matrix) -> Int[Tensor, " edge"]:
@@ -171,19 +173,19 @@ def _mixed(
     Of two orders that were cut at one length, so many: at each step no more of either are behind.
     """
     orders = (signed.tolist(), absolute.tolist())
-    at = [0, 0]
+    cursors = [0, 0]
     order: list[int] = []
     taken: set[int] = set()
-    chosen = 0
+    n_signed = 0
     for size in range(1, len(signed) + 1):
-        due = chosen < positive_ratio * size
-        places, start = orders[not due], at[not due]
-        while places[start] in taken:
+        due = n_signed < positive_ratio * size
+        queue, start = orders[not due], cursors[not due]
+        while queue[start] in taken:
             start += 1
-        at[not due] = start + 1
-        taken.add(places[start])
-        order.append(places[start])
-        chosen += due
+        cursors[not due] = start + 1
+        taken.add(queue[start])
+        order.append(queue[start])
+        n_signed += due
     return torch.tensor(order, dtype=torch.long)
 
 
@@ -215,10 +217,10 @@ def _whole_paths(worth: Matrix, layout: Layout, most: int) -> Int[Tensor, " edge
     weakest = torch.minimum(into, torch.from_numpy(onward)[None, :])
     fed, leading = set(layout.roots), {layout.logits_column}  # joined to input, joined to logits
     taken: dict[int, None] = {}
-    for place in _sorted(layout, weakest, worth).tolist():
-        if place in taken:
+    for index in _sorted(layout, weakest, worth).tolist():
+        if index in taken:
             continue
-        path = [divmod(place, columns)]
+        path = [divmod(index, columns)]
         while path[0][0] not in fed:
             path.insert(0, entry[path[0][0]])
         while path[-1][1] not in leading:

@@ -62,28 +62,28 @@ def other_precision(scores: Sequence[EdgeScores], names: Sequence[str]) -> str |
     Returns:
         Which model was in which, and that differences may come of it.
     """
-    models = [one.provenance.model for one in scores]
-    found = {
+    models = [s.provenance.model for s in scores]
+    precisions = {
         name: model.precision
         for name, model in zip(names, models, strict=True)
         if model is not None
     }
-    if len(set(found.values())) < 2:
+    if len(set(precisions.values())) < 2:
         return None
-    said = ", ".join(f"{name} in {precision}" for name, precision in found.items())
-    return f"models of other precision are compared: {said}; what differs may come of that alone"
+    text = ", ".join(f"{name} in {precision}" for name, precision in precisions.items())
+    return f"models of other precision are compared: {text}; what differs may come of that alone"
 
 
 def _require_one_way(first: EdgeScores, other: EdgeScores, both: str) -> None:
     """One metric, and one value of every setting of the method."""
-    one, two = (
+    ours, theirs = (
         {"metric": scores.provenance.metric, **scores.provenance.settings}
         for scores in (first, other)
     )
-    for key in sorted(one.keys() & two.keys() - set(_OF_COST)):
-        if None not in (one[key], two[key]) and one[key] != two[key]:
+    for key in sorted(ours.keys() & theirs.keys() - set(_OF_COST)):
+        if None not in (ours[key], theirs[key]) and ours[key] != theirs[key]:
             raise CircuitsError(
-                f"{both} were scored with different {key}, {one[key]} and {two[key]}; their "
+                f"{both} were scored with different {key}, {ours[key]} and {theirs[key]}; their "
                 f"scores differ for that alone, so score both with one"
             )
 

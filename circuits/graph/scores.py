@@ -72,11 +72,11 @@ class EdgeScores(Plotted):
 
     def _facts(self) -> dict[str, str]:
         data = self.provenance.data
-        kept = "their mean alone" if self.per_example is None else "each example's kept"
+        detail = "their mean alone" if self.per_example is None else "each example's kept"
         return {
             "edges": f"{self.layout.n_edges} of {self.layout.summary}",
             "method": self.method,
-            "examples": "unknown" if data is None else f"{data.n} of {data.task}, {kept}",
+            "examples": "unknown" if data is None else f"{data.n} of {data.task}, {detail}",
         }
 
     def to_frame(self) -> pd.DataFrame:
@@ -106,21 +106,21 @@ class EdgeScores(Plotted):
             Names and scores, largest absolute value first.
         """
         values = self.matrix.abs().masked_fill(~self.mask, -1.0).flatten()
-        places = torch.argsort(values, descending=True, stable=True)[: min(n, self.layout.n_edges)]
+        indices = torch.argsort(values, descending=True, stable=True)[: min(n, self.layout.n_edges)]
         width = self.layout.shape[1]
         return [
             (
-                self.layout.edge_name(place // width, place % width),
-                float(self.matrix.flatten()[place]),
+                self.layout.edge_name(index // width, index % width),
+                float(self.matrix.flatten()[index]),
             )
-            for place in places.tolist()
+            for index in indices.tolist()
         ]
 
     def to_networkx(self) -> nx.MultiDiGraph:
         """All nodes and edges of the model with their scores, as `graph/network.py` says."""
         graph = network(self.layout, self.layout.nodes)
-        places = self.mask.nonzero().tolist()
-        add_edges(graph, self.layout, places, self.layout.feeds.__getitem__, self.matrix)
+        edges = self.mask.nonzero().tolist()
+        add_edges(graph, self.layout, edges, self.layout.feeds.__getitem__, self.matrix)
         return graph
 
     def noting(self, **parts: object) -> EdgeScores:

@@ -52,7 +52,7 @@ def select(
         CircuitsError: for settings that do not go together, and a size that the model does not
             have.
     """
-    said: dict[str, tuple[str, ...]] = {}
+    inlets: dict[str, tuple[str, ...]] = {}
     require_known("strategy", strategy, (*ORDERS, "threshold"))
     require_known("ranking", ranking, RANKINGS)
     if strategy == "threshold":
@@ -70,7 +70,7 @@ def select(
             scores, strategy, ranking, positive_ratio=positive_ratio, join=True, first=size
         )
         mask = top_mask(order, scores.layout, size)
-        said = {} if ranking == "absolute" else _inlets(scores, mask, strategy)
+        inlets = {} if ranking == "absolute" else _inlets(scores, mask, strategy)
     selection = SelectionRecord(
         strategy=strategy,
         ranking=ranking,
@@ -78,7 +78,7 @@ def select(
         min_score=min_score,
         positive_ratio=positive_ratio,
         pruned=prune,
-        **said,
+        **inlets,
     )
     circuit = Circuit(
         scores.layout, mask, scores.matrix, selected(scores.method, scores.provenance, selection)
@@ -91,7 +91,7 @@ def _inlets(
 ) -> dict[str, tuple[str, ...]]:
     """Edges of negative score that the rest stands on: put in whatever their sign, or left out."""
     edges = needed(scores.matrix, scores.layout)
-    whole = strategy == "widest-path"
-    inside = (scores.layout.edge_name(*edge) for edge in edges if mask[edge] and whole)
+    whole_paths = strategy == "widest-path"
+    inside = (scores.layout.edge_name(*edge) for edge in edges if mask[edge] and whole_paths)
     outside = (scores.layout.edge_name(*edge) for edge in edges if not mask[edge])
     return {"joined": tuple(inside), "missing": tuple(outside)}

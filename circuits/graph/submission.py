@@ -84,9 +84,9 @@ class Cell(NamedTuple):
         task, _, model = name.rpartition("_")
         task = task.replace("_", "-")
         if model not in _ON.get(task, ()):
-            known = [cls(one, other).folder for one, models in _ON.items() for other in models]
+            folders = [cls(t, m).folder for t, models in _ON.items() for m in models]
             raise CircuitsError(
-                f"{name!r} is no task and model of MIB; they are: {', '.join(known)}"
+                f"{name!r} is no task and model of MIB; they are: {', '.join(folders)}"
             )
         return cls(task, model)
 
@@ -105,12 +105,12 @@ class Cell(NamedTuple):
         """
         data, model = made_from.data, made_from.model
         task = "" if data is None else data.task
-        given = () if made_from.task is None else made_from.task.options
+        task_options = () if made_from.task is None else made_from.task.options
         before = _DEFAULTS.get(task, "")
-        option = next((one for one in given if one.startswith(f"{before.partition('=')[0]}=")), "")
+        option = next((o for o in task_options if o.startswith(f"{before.partition('=')[0]}=")), "")
         its = _OF_TASKS.get((task, option if before and option else before))
         name = "" if model is None else model.name
-        theirs = next((one for one, names in MODELS.items() if name in names), None)
+        theirs = next((key for key, names in MODELS.items() if name in names), None)
         if its is None or theirs is None:
             raise CircuitsError(
                 f"scores of task {task or 'unknown'!r} and model {name or 'unknown'!r}, which are "
@@ -146,20 +146,20 @@ class CellFiles:
                 these is more than its share of the edges.
         """
         folder = Path(folder)
-        paths = sorted(one for one in folder.glob("*") if one.suffix in (".json", ".pt"))
+        paths = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".pt"))
         files = tuple(GraphFile.read(path) for path in paths)
-        found = cls(folder, files)
+        cell_files = cls(folder, files)
         if len(files) == 1:
             if not files[0].has_scores:
                 raise CircuitsError(f"{paths[0]}: its edges have no scores; one file needs them")
         elif len(files) == len(SHARES):
-            _require_small(folder, found.circuits())
+            _require_small(folder, cell_files.circuits())
         else:
             raise CircuitsError(
                 f"{folder}: {len(files)} .json and .pt files; MIB takes one with scores, or "
                 f"{len(SHARES)} circuits"
             )
-        return found
+        return cell_files
 
     def scores(self) -> EdgeScores | None:
         """The scores on the ungrouped graph; None where the folder holds circuits."""
@@ -239,10 +239,10 @@ def submission_faults(folder: str | Path) -> list[str]:
         A line for each fault; none where all is as it should be.
     """
     cells, faults = set(), []
-    for one in sorted(path for path in Path(folder).iterdir() if path.is_dir()):
+    for cell_folder in sorted(path for path in Path(folder).iterdir() if path.is_dir()):
         try:
-            cell = Cell.named(one.name)
-            CellFiles.read(one)
+            cell = Cell.named(cell_folder.name)
+            CellFiles.read(cell_folder)
         except CircuitsError as error:
             faults.append(str(error))
             continue
@@ -260,7 +260,7 @@ def _copies(layout: Layout) -> torch.Tensor:
     """By reader, how many edges MIB counts for one into it."""
     group = layout.n_heads // layout.n_kv_heads
     shared = [node.port in ("k", "v") for node in layout.reader_nodes]
-    return torch.tensor([group if one else 1 for one in shared])
+    return torch.tensor([group if is_kv else 1 for is_kv in shared])
 
 
 def _edges(circuit: Circuit) -> int:
@@ -269,10 +269,10 @@ def _edges(circuit: Circuit) -> int:
 
 def _require_small(folder: Path, circuits: Sequence[Circuit]) -> None:
     """Refuse circuits of which one is larger than its share of the edges."""
-    whole = ungrouped(circuits[0].layout).n_edges
+    n_edges = ungrouped(circuits[0].layout).n_edges
     for share, size in zip(SHARES, sorted(map(_edges, circuits)), strict=True):
-        if size > share * whole:
+        if size > share * n_edges:
             raise CircuitsError(
-                f"{folder}: no circuit of at most {share:.1%} of the {whole} edges is left for its "
-                f"place; the next has {size}, counted ungrouped"
+                f"{folder}: no circuit of at most {share:.1%} of the {n_edges} edges is left for "
+                f"its place; the next has {size}, counted ungrouped"
             )

@@ -69,11 +69,11 @@ class Units:
         self, scored: Iterable[tuple[int, float | None]]
     ) -> Iterator[tuple[str, str, int, float | None]]:
         """Name, node, number within it and score of each place that is a part of a node only."""
-        for place, score in scored:
-            row = bisect_right(self._ends, place)
+        for index, score in scored:
+            row = bisect_right(self._ends, index)
             if self.widths[row] > 1:
-                unit = place - self.of(row).start
-                yield self.name(place), self.layout.sources[row], unit, score
+                unit = index - self.of(row).start
+                yield self.name(index), self.layout.sources[row], unit, score
 
     def find(self, name: str) -> slice:
         """Where a source's units ("m3"), or one of them ("m3[17]"), stand."""
@@ -89,8 +89,8 @@ class Units:
             return units
         if int(match["unit"]) >= self.widths[row]:
             raise CircuitsError(f"{name!r}: {match['source']} has {self.widths[row]} units")
-        place = units.start + int(match["unit"])
-        return slice(place, place + 1)
+        index = units.start + int(match["unit"])
+        return slice(index, index + 1)
 
     @cached_property
     def roots(self) -> Bool[Tensor, " unit"]:
