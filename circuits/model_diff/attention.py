@@ -104,11 +104,13 @@ class Pattern:
     def log_probabilities(self, rows: slice) -> LogProbabilities:
         """Log of the attention of some queries."""
         least = torch.finfo(torch.float32).tiny
-        found = self.pattern[:, :, rows].float().clamp_min(least).log()
+        log_pattern = self.pattern[:, :, rows].float().clamp_min(least).log()
         if self.window is None:
-            return found
-        query, key = (torch.arange(size, device=found.device) for size in self.pattern.shape[2:])
-        return found.masked_fill_(query[rows, None] - key >= self.window, MASKED)
+            return log_pattern
+        query, key = (
+            torch.arange(size, device=log_pattern.device) for size in self.pattern.shape[2:]
+        )
+        return log_pattern.masked_fill_(query[rows, None] - key >= self.window, MASKED)
 
 
 def chunks(length: int, bytes_a_row: int, budget: int) -> Iterator[slice]:
@@ -139,5 +141,5 @@ def over_positions(
 ) -> Float[Tensor, " batch *rest"]:
     """Mean over the positions that are not padding."""
     where = mask.reshape(mask.shape[0], *[1] * (values.ndim - 2), mask.shape[1])
-    kept = torch.where(where, values.double(), 0.0).sum(dim=-1)
-    return kept / where.sum(dim=-1)
+    total = torch.where(where, values.double(), 0.0).sum(dim=-1)
+    return total / where.sum(dim=-1)

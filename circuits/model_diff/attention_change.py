@@ -73,12 +73,12 @@ def attention_changes(
     """
     options, resume = options or RunOptions(), resume or Pieces()
     means = partial(mean_estimates, n_resamples=n_resamples, seed=options.seed)
-    found = []
-    for place, name in enumerate(bases):
+    changes = []
+    for index, name in enumerate(bases):
         base = models[name]()
-        for other in (one for one in models if one not in bases[: place + 1]):
+        for other in (model for model in models if model not in bases[: index + 1]):
             kl = _divergences(models[other](), base, pairs, options, resume)
-            found.append(
+            changes.append(
                 AttentionChange(
                     model=other,
                     base=name,
@@ -86,7 +86,7 @@ def attention_changes(
                     kl_by_layer=means(kl.mean(dim=2)),
                 )
             )
-    return tuple(found)
+    return tuple(changes)
 
 
 def _divergences(

@@ -167,8 +167,8 @@ class ModelDiff(Plotted, Record):
         for head_type in self.head_types:
             if head_type.name == name:
                 return head_type
-        known = ", ".join(head_type.name for head_type in self.head_types)
-        raise CircuitsError(f"no head type {name!r} was measured; known: {known}")
+        names = ", ".join(head_type.name for head_type in self.head_types)
+        raise CircuitsError(f"no head type {name!r} was measured; known: {names}")
 
     def renamed(self, model: str, base: str) -> ModelDiff:
         """The same diff with other names of the two models, for words and figures.

@@ -291,15 +291,15 @@ class MassCollector:
     def state(self) -> dict[str, Tensor]:
         """All that was added, by name."""
         names = torch.tensor(list(json.dumps(self.names).encode()), dtype=torch.uint8)
-        kept = {f"{_PREFIX}{name}": tensor for name, tensor in self._kept.items()}
-        return {f"{_PREFIX}names": names, **kept}
+        tensors = {f"{_PREFIX}{name}": tensor for name, tensor in self._kept.items()}
+        return {f"{_PREFIX}names": names, **tensors}
 
     def restore(self, held: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave, if anything."""
-        kept = {k.removeprefix(_PREFIX): v for k, v in held.items() if k.startswith(_PREFIX)}
-        if kept:
-            self.names = tuple(json.loads(bytes(kept.pop("names").tolist())))
-            self._kept.update(kept)
+        tensors = {k.removeprefix(_PREFIX): v for k, v in held.items() if k.startswith(_PREFIX)}
+        if tensors:
+            self.names = tuple(json.loads(bytes(tensors.pop("names").tolist())))
+            self._kept.update(tensors)
 
     def masses(self) -> dict[str, HeadMasses]:
         """Of every head type that at least two texts have a query of."""

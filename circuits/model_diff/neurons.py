@@ -234,7 +234,7 @@ class NeuronSums:
         t = torch.where(still, 0.0, change.abs() / error)
         q = benjamini_hochberg(student_tail(t.flatten(), n - 1)).view_as(t)
         spread = (self._square.cpu() / n - mean_base.square()).clamp_min(0).sqrt()
-        whole = NeuronStatistics(
+        full_statistics = NeuronStatistics(
             mean,
             mean_base,
             change,
@@ -245,16 +245,20 @@ class NeuronSums:
             torch.zeros(0, 2, dtype=torch.float64),
         )
         # The test's bar on |t|, and the spread, stay where all documents put them.
-        bar = float(t[whole.changed].min()) if bool(whole.changed.any()) else math.inf
+        bar = (
+            float(t[full_statistics.changed].min())
+            if bool(full_statistics.changed.any())
+            else math.inf
+        )
         left_out = []
         for group in range(self.groups):
             rest = n - int(counts[group])
             x, y, moved, error = _statistics(sums.sum(dim=1) - sums[:, group], rest)
-            changed = (moved.abs() >= bar * error) & ~still if rest > 1 else whole.changed
+            changed = (moved.abs() >= bar * error) & ~still if rest > 1 else full_statistics.changed
             substantial = changed & (moved.abs() >= SUBSTANTIAL * spread)
             flipped = substantial & (x * y < 0)
             left_out.append(torch.stack([substantial.double().mean(), flipped.double().mean()]))
-        return replace(whole, left_out=torch.stack(left_out))
+        return replace(full_statistics, left_out=torch.stack(left_out))
 
 
 def _statistics(

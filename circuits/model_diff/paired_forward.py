@@ -66,8 +66,8 @@ def diff_batch(
             )
         for name, measured in (*heads.items(), *_states(tuned, original, batch.mask).items()):
             values[name].append(measured)
-        for kept, of_layer in zip(masses, mass, strict=True):
-            kept.append(of_layer)
+        for model_masses, of_layer in zip(masses, mass, strict=True):
+            model_masses.append(of_layer)
     return BatchDiff(
         keys,
         {name: torch.stack(by_layer, dim=1) for name, by_layer in values.items()},

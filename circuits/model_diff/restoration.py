@@ -88,16 +88,18 @@ def restore_neurons(
     if set(pairs.fingerprints) & set(choose_on.fingerprints):
         raise CircuitsError("pairs and choose_on share pairs; choose neurons on others than judge")
     judge = metric_for(pairs, metric)
-    found = diff_documents(model, base, choose_on, options=options, resume=resume).neurons
-    if found is None:
+    neuron_statistics = diff_documents(
+        model, base, choose_on, options=options, resume=resume
+    ).neurons
+    if neuron_statistics is None:
         raise CircuitsError(
             f"{model.name}: its MLPs have no neurons that can be seen (mixture of experts)"
         )
-    candidates = _most_changed(found, config.candidates)
+    candidates = _most_changed(neuron_statistics, config.candidates)
     trials = _Trials(BothModels(model, base), judge, options, resume)
     greedy = _greedy(trials, choose_on, candidates, config.greedy)
-    dice, controls = random.Random(options.seed), _matched(found, candidates)
-    kinds: list[tuple[SetKind, Places | None]] = [("alone", (one,)) for one in candidates]
+    dice, controls = random.Random(options.seed), _matched(neuron_statistics, candidates)
+    kinds: list[tuple[SetKind, Places | None]] = [("alone", (neuron,)) for neuron in candidates]
     kinds += [("top", candidates[:size]) for size in config.sizes]
     kinds += [("greedy", greedy[: size + 1]) for size in range(len(greedy))]
     kinds += [
@@ -109,7 +111,7 @@ def restore_neurons(
     kinds += [("control", controls[:size]) for size in config.sizes]
     kinds.append(("all", None))
 
-    measured = trials.metric_of(pairs, [one for _, one in kinds])
+    measured = trials.metric_of(pairs, [neuron_set for _, neuron_set in kinds])
     ours, theirs = measured[:, :2].mean(dim=0).tolist()
     if abs(ours - theirs) <= 1e-6 * max(abs(ours), abs(theirs), 1e-6):
         raise UndefinedMetricError(
@@ -132,28 +134,30 @@ def restore_neurons(
         sets=tuple(
             RestoredSet(
                 kind=kind,
-                size=found.change.numel() if places is None else len(places),
-                neurons=() if places is None else _names(places),
+                size=neuron_statistics.change.numel() if neuron_set is None else len(neuron_set),
+                neurons=() if neuron_set is None else _names(neuron_set),
                 undone=share,
             )
-            for (kind, places), share in zip(kinds, undone, strict=True)
+            for (kind, neuron_set), share in zip(kinds, undone, strict=True)
         ),
     )
 
 
-def _most_changed(found: NeuronStatistics, count: int) -> Places:
+def _most_changed(statistics: NeuronStatistics, count: int) -> Places:
     """The neurons of largest |change| in units of their spread, first those that changed."""
-    size = found.effect.abs()
-    order = (size + 2 * size.max() * found.changed).flatten().argsort(descending=True, stable=True)
-    width = found.effect.shape[1]
-    return tuple(divmod(int(place), width) for place in order[:count])
+    size = statistics.effect.abs()
+    order = (
+        (size + 2 * size.max() * statistics.changed).flatten().argsort(descending=True, stable=True)
+    )
+    width = statistics.effect.shape[1]
+    return tuple(divmod(int(index), width) for index in order[:count])
 
 
-def _matched(found: NeuronStatistics, candidates: Places) -> Places:
+def _matched(statistics: NeuronStatistics, candidates: Places) -> Places:
     """For each candidate another neuron of its layer with the nearest mean in the base."""
-    taken = torch.zeros_like(found.changed)
-    for place in candidates:
-        taken[place] = True
+    taken = torch.zeros_like(statistics.changed)
+    for candidate in candidates:
+        taken[candidate] = True
     of_layer, width = taken.sum(dim=1), taken.shape[1]
     if int(of_layer.max()) * 2 > width:
         layer = int(of_layer.argmax())
@@ -163,9 +167,9 @@ def _matched(found: NeuronStatistics, candidates: Places) -> Places:
         )
     matched = []
     for layer, neuron in candidates:
-        apart = (found.base[layer] - found.base[layer, neuron]).abs()
+        apart = (statistics.base[layer] - statistics.base[layer, neuron]).abs()
         unfit = apart.max() + 1
-        apart = apart + unfit * found.changed[layer]
+        apart = apart + unfit * statistics.changed[layer]
         apart[taken[layer]] = torch.inf
         nearest = int(apart.argmin())
         taken[layer, nearest] = True
@@ -175,22 +179,22 @@ def _matched(found: NeuronStatistics, candidates: Places) -> Places:
 
 def _drawn(candidates: Places, size: int, draws: int, dice: random.Random) -> list[Places]:
     """Random sets of so many candidates, no two alike."""
-    found: dict[Places, None] = {}
-    while len(found) < min(draws, math.comb(len(candidates), size)):
-        found[tuple(sorted(dice.sample(candidates, size)))] = None
-    return list(found)
+    neuron_sets: dict[Places, None] = {}
+    while len(neuron_sets) < min(draws, math.comb(len(candidates), size)):
+        neuron_sets[tuple(sorted(dice.sample(candidates, size)))] = None
+    return list(neuron_sets)
 
 
 def _greedy(trials: _Trials, pairs: PairSet, candidates: Places, steps: int) -> Places:
     """Candidates one after the other, whichever brings the metric nearest to the base's."""
-    chosen: Places = ()
+    greedy_set: Places = ()
     for _ in range(steps):
-        left = [one for one in candidates if one not in chosen]
-        means = trials.metric_of(pairs, [(*chosen, one) for one in left]).mean(dim=0)
+        left = [neuron for neuron in candidates if neuron not in greedy_set]
+        means = trials.metric_of(pairs, [(*greedy_set, neuron) for neuron in left]).mean(dim=0)
         tuned, original = means[:2]
         undone = (tuned - means[2:]) * (tuned - original).sign()
-        chosen = (*chosen, left[int(undone.argmax())])
-    return chosen
+        greedy_set = (*greedy_set, left[int(undone.argmax())])
+    return greedy_set
 
 
 def _shares(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
@@ -221,11 +225,11 @@ class _Trials:
             "models": [[each.fingerprint, str(each.hf.dtype)] for each in (both.model, both.base)],
             "pairs": pairs.fingerprint,
             "metric": self.judge.name,
-            "sets": [places and list(map(list, places)) for places in sets],
+            "sets": [neuron_set and list(map(list, neuron_set)) for neuron_set in sets],
             "batch size": size,
         }
         piece.restore(len(pairs), identity, {"values": values})
-        for batch, found in over_batches(
+        for batch, batch_values in over_batches(
             both,
             pairs,
             _Restored(tuple(sets), self.judge),
@@ -234,7 +238,7 @@ class _Trials:
             progress="neurons put back" if options.progress else None,
             engine=options.engine,
         ):
-            values[batch.index.cpu()] = found.double().cpu()
+            values[batch.index.cpu()] = batch_values.double().cpu()
             piece.keep(batch.index)
         return values
 
@@ -249,34 +253,34 @@ class _Restored:
     @torch.no_grad()
     def __call__(self, both: BothModels, batch: PairBatch) -> Float[Tensor, "batch column"]:
         model, base = both.model, both.base
-        kept: dict[int, Tensor] = {}
+        activations: dict[int, Tensor] = {}
         recording = Hooks()
         for layer, parts in enumerate(base.view.layers):
-            recording.before(parts.mlp.hidden, _keeping(kept, layer))
+            recording.before(parts.mlp.hidden, _keeping(activations, layer))
         original = base.logits(batch.clean, batch, recording)
         tuned = model.logits(batch.clean, batch)
         runs = [tuned, original.to(tuned.device)]
-        for places in self.sets:
+        for neuron_set in self.sets:
             hooks = Hooks()
             for layer, parts in enumerate(model.view.layers):
-                if edit := _putting_back(kept[layer], layer, places):
+                if edit := _putting_back(activations[layer], layer, neuron_set):
                     hooks.before(parts.mlp.hidden, edit)
             runs.append(model.logits(batch.clean, batch, hooks))
         return torch.stack([self.metric(logits, batch, tuned) for logits in runs], dim=1)
 
 
-def _keeping(kept: dict[int, Tensor], layer: int) -> Edit:
+def _keeping(activations: dict[int, Tensor], layer: int) -> Edit:
     def keep(x: Tensor) -> None:
-        kept[layer] = x
+        activations[layer] = x
 
     return keep
 
 
-def _putting_back(base: Tensor, layer: int, places: Places | None) -> Edit | None:
+def _putting_back(base: Tensor, layer: int, neuron_set: Places | None) -> Edit | None:
     """Puts the base's activations into a layer's neurons; None where it has none of the set."""
-    if places is None:
+    if neuron_set is None:
         return lambda x: base.to(x)
-    neurons = [neuron for at, neuron in places if at == layer]
+    neurons = [neuron for at, neuron in neuron_set if at == layer]
     if not neurons:
         return None
 
@@ -288,5 +292,5 @@ def _putting_back(base: Tensor, layer: int, places: Places | None) -> Edit | Non
     return put
 
 
-def _names(places: Places) -> tuple[str, ...]:
-    return tuple(f"m{layer}.n{neuron}" for layer, neuron in places)
+def _names(neurons: Places) -> tuple[str, ...]:
+    return tuple(f"m{layer}.n{neuron}" for layer, neuron in neurons)

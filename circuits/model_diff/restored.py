@@ -90,7 +90,7 @@ class Restoration(Displayed, ResultFile):
         Returns:
             The sets.
         """
-        return tuple(one for one in self.sets if one.kind == kind)
+        return tuple(s for s in self.sets if s.kind == kind)
 
     def undone(self, kind: SetKind, size: int) -> tuple[Estimate, ...]:
         """How much the sets of one kind and size undo.
@@ -105,11 +105,11 @@ class Restoration(Displayed, ResultFile):
         Raises:
             CircuitsError: where no set of that kind has that size.
         """
-        found = tuple(one.undone for one in self.of(kind) if one.size == size)
-        if not found:
-            known = ", ".join(str(one.size) for one in self.of(kind))
-            raise CircuitsError(f"no {kind} set of {size} neurons; sizes: {known or 'none'}")
-        return found
+        shares = tuple(s.undone for s in self.of(kind) if s.size == size)
+        if not shares:
+            sizes = ", ".join(str(s.size) for s in self.of(kind))
+            raise CircuitsError(f"no {kind} set of {size} neurons; sizes: {sizes or 'none'}")
+        return shares
 
     def to_frame(self) -> pd.DataFrame:
         """Every set, a row each.
@@ -121,12 +121,12 @@ class Restoration(Displayed, ResultFile):
 
         return pd.DataFrame(
             {
-                "kind": one.kind,
-                "size": one.size,
-                "neurons": " ".join(one.neurons),
-                "undone": one.undone.value,
-                "low": one.undone.low,
-                "high": one.undone.high,
+                "kind": restored.kind,
+                "size": restored.size,
+                "neurons": " ".join(restored.neurons),
+                "undone": restored.undone.value,
+                "low": restored.undone.low,
+                "high": restored.undone.high,
             }
-            for one in self.sets
+            for restored in self.sets
         )
