@@ -93,8 +93,8 @@ class AblatedRun:
     def tensors(self) -> Iterator[Tensor]:
         """All that it holds."""
         states = self.states
-        for held in (states.inputs, states.z, states.mlp, states.hidden):
-            yield from held.values()
+        for activations in (states.inputs, states.z, states.mlp, states.hidden):
+            yield from activations.values()
         yield from self.inputs.values()
         yield from self.values.values()
 
@@ -165,15 +165,15 @@ class MeanActivations:
         sums: list[Tensor] = []
         counts: list[Tensor] = []
 
-        for _, found in over_batches(
+        for _, batch_sums in over_batches(
             model, pairs, _Sums(neurons), batch_size=batch_size, engine=engine
         ):
-            for place, (total, count) in enumerate(found):
-                if place == len(sums):
+            for index, (total, count) in enumerate(batch_sums):
+                if index == len(sums):
                     sums.append(total.new_zeros(longest, *total.shape[1:], dtype=torch.float64))
                     counts.append(total.new_zeros(longest, dtype=torch.float64))
-                sums[place][: len(total)] += total
-                counts[place][: len(count)] += count
+                sums[index][: len(total)] += total
+                counts[index][: len(count)] += count
         means = []
         for total, count in zip(sums, counts, strict=True):
             shape = (-1, *[1] * (total.ndim - 1))
@@ -196,7 +196,7 @@ class MeanActivations:
 
     def learnable(self) -> MeanActivations:
         """Copies that ask for a gradient, as constants that are no means any more."""
-        return self._each("optimal", lambda one: one.clone().requires_grad_())
+        return self._each("optimal", lambda tensor: tensor.clone().requires_grad_())
 
     def detached(self) -> MeanActivations:
         """The same without gradients."""
@@ -259,12 +259,12 @@ class _Sums:
         with torch.no_grad():
             model.logits(batch.clean, batch, hooks)
         lengths = model.model_inputs(batch.clean, batch).lengths
-        found = []
+        sums = []
         for values, stream in _flat(states):
             inside = torch.arange(values.shape[1], device=values.device) < lengths[stream][:, None]
-            kept = values.float() * inside.view(*inside.shape, *[1] * (values.ndim - 2))
-            found.append((kept.sum(dim=0), inside.sum(dim=0)))
-        return found
+            masked = values.float() * inside.view(*inside.shape, *[1] * (values.ndim - 2))
+            sums.append((masked.sum(dim=0), inside.sum(dim=0)))
+        return sums
 
 
 def zeros(model: HookedModel, batch: PairBatch) -> SourceActivations:
@@ -276,7 +276,7 @@ def zeros(model: HookedModel, batch: PairBatch) -> SourceActivations:
     d_z = [a.output_weight.shape[1] for a in view.attentions]
     return SourceActivations(
         view,
-        {place: blank(*shape, view.d_model) for place, shape in enumerate(shapes)},
+        {stream: blank(*shape, view.d_model) for stream, shape in enumerate(shapes)},
         {
             index: blank(*shapes[stream], layout.n_heads, d_z[index])
             for index, stream in enumerate(owners[0])
@@ -303,7 +303,7 @@ def _flat(states: SourceActivations) -> list[tuple[Tensor, int]]:
     """All tensors of a run, with the stream that each belongs to."""
     attentions, mlps = _owners(states.view)
     return [
-        *((values, place) for place, values in sorted(states.inputs.items())),
+        *((values, stream) for stream, values in sorted(states.inputs.items())),
         *((states.z[index], stream) for index, stream in enumerate(attentions)),
         *((states.mlp[index], stream) for index, stream in enumerate(mlps)),
         *(
@@ -326,8 +326,8 @@ def _shapes(model: HookedModel, batch: PairBatch) -> list[tuple[int, int]]:
     """Batch and positions of each stream."""
     arguments = model.model_inputs(batch.clean, batch).arguments
     names = ("input_ids", "decoder_input_ids")
-    given = (arguments[name] for name in names if name in arguments)
-    return [(len(ids), ids.shape[1]) for ids in given if isinstance(ids, Tensor)]
+    input_ids = (arguments[name] for name in names if name in arguments)
+    return [(len(ids), ids.shape[1]) for ids in input_ids if isinstance(ids, Tensor)]
 
 
 Constants = Callable[[HookedModel, PairBatch], SourceActivations]

@@ -219,7 +219,7 @@ class _Run:
         differs = self._differing(keep, alive)
         attentions = [any(differs[layout.attention_columns(index)]) for index in range(n_layers)]
         mlps = [differs[layout.mlp_column(index)] for index in range(n_layers)]
-        parts = [one or other for one, other in zip(attentions, mlps, strict=True)]
+        parts = [a or m for a, m in zip(attentions, mlps, strict=True)]
         self.start = parts.index(True) if any(parts) else n_layers
         # What is left out is as in the settled run, for which one copy says it.
         self.idle: list[nn.Module] = []
@@ -245,15 +245,20 @@ class _Run:
                 self.idle += [mlp] if above and mlp is not None else []
                 self.live.mlp[index] = base.live.mlp[index]
         touched = lacks.any(dim=1).any(dim=0).tolist()
-        served = [one and other for one, other in zip(alive, runs, strict=True)]
-        self.touched = [one and other for one, other in zip(touched, served, strict=True)]
+        served = [is_alive and reruns for is_alive, reruns in zip(alive, runs, strict=True)]
+        self.touched = [
+            is_touched and is_served for is_touched, is_served in zip(touched, served, strict=True)
+        ]
         # Readers that take what the model computes.
-        self.untouched = [one and not other for one, other in zip(served, touched, strict=True)]
+        self.untouched = [
+            is_served and not is_touched
+            for is_served, is_touched in zip(served, touched, strict=True)
+        ]
         self.streams: dict[nn.Module, Stream] = {}
         # Each touched reader takes the shorter sum, which is also the exacter: an input that is
         # nothing but what replaces it comes out as that, not as a difference of large numbers.
         columns = [column for column, touched in enumerate(self.touched) if touched]
-        self.place = {column: place for place, column in enumerate(columns)}
+        self.place = {column: row for row, column in enumerate(columns)}
         keeps, lacks = (part[:, :, columns].permute(2, 0, 1) for part in (keep, lacks))
         self.adds = keeps.sum(dim=2) < lacks.sum(dim=2)  # reader, copy
         self.weights = torch.where(
@@ -357,18 +362,18 @@ class _Run:
         if norm is self.view.final:
             replaced = replaced[self.runner.answers]
             settled, live = self.base.sums_at_answers, self.sums_at_answers
-        places = [self.place[column] for column in columns]
-        weights = self.weights[places]
-        adds = self.adds[places].to(stream.device)
+        rows = [self.place[column] for column in columns]
+        weights = self.weights[rows]
+        adds = self.adds[rows].to(stream.device)
         inputs: Tensor = torch.where(
             adds[..., None, None], replaced.reshape(stream.shape[1:]), stream
         )
         stop = self.view.layout.visible(columns[0]).stop
         fixed = weights * ~self.fresh
-        for found in (
+        for part_sums in (
             settled.sums(columns, fixed[:, :, :stop]),
             live.sums(weights[:, :, live.rows], stop),
         ):
-            if found is not None:
-                inputs += found
+            if part_sums is not None:
+                inputs += part_sums
         return inputs

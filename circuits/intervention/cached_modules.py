@@ -43,8 +43,10 @@ class CachedModules:
         self, modules: Iterable[nn.Module], copies: int = 1
     ) -> AbstractContextManager[None]:
         """Inside the block these modules compute nothing; hooks on them still run."""
-        given = {one: _map_first(self._outputs[one], copies) for one in modules}
-        return replaced_forwards({one: partial(_give, output) for one, output in given.items()})
+        outputs = {module: _map_first(self._outputs[module], copies) for module in modules}
+        return replaced_forwards(
+            {module: partial(_give, output) for module, output in outputs.items()}
+        )
 
     def widest(self, modules: Sequence[nn.Module]) -> nn.Module | None:
         """The first before the last that gives just what the last does, nothing added to it."""

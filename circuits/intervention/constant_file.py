@@ -28,9 +28,9 @@ def save_constants(constants: MeanActivations, path: str | Path) -> Path:
     """
     path = Path(path)
     tensors = {
-        f"{part}.{place}": one.detach().cpu().contiguous()
+        f"{part}.{index}": tensor.detach().cpu().contiguous()
         for part in _PARTS
-        for place, one in enumerate(getattr(constants, part))
+        for index, tensor in enumerate(getattr(constants, part))
     }
     with atomic_path(path) as temporary:
         save_file(tensors, str(temporary), metadata={"ablation": constants.ablation})
@@ -52,16 +52,17 @@ def load_constants(path: str | Path) -> MeanActivations:
     try:
         with safe_open(str(path), framework="pt") as file:
             kind = (file.metadata() or {}).get("ablation")
-            held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CircuitsError(f"{path}: cannot be read as constants ({error})") from error
-    known = next((one for one in _KINDS if one == kind), None)
-    if known is None:
+    ablation = next((k for k in _KINDS if k == kind), None)
+    if ablation is None:
         raise CircuitsError(f"{path}: holds no constants; `circuits learn` writes them")
     parts = (
         tuple(
-            held[f"{part}.{place}"] for place in range(sum(n.startswith(f"{part}.") for n in held))
+            tensors[f"{part}.{index}"]
+            for index in range(sum(n.startswith(f"{part}.") for n in tensors))
         )
         for part in _PARTS
     )
-    return MeanActivations(known, *parts)
+    return MeanActivations(ablation, *parts)

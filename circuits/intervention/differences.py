@@ -42,20 +42,20 @@ class Differences:
         self.stream, self.index = stream, live.view.streams.index(stream)
         self.runs = (live, reference)
         self._heads: dict[Attention, Picked] = {}
-        places, vain = picks
-        made = set(used)
+        picker, vain = picks
+        computed = set(used)
         for event in stream.events:
             if isinstance(event, WritesHeads):
                 rows = event.attention.place.rows
-                heads = [head for head, row in enumerate(_span(rows)) if row in made]
+                heads = [head for head, row in enumerate(_span(rows)) if row in computed]
                 if not heads:
                     continue
                 if event.attention.n_heads - len(heads) <= vain:
                     heads = list(range(event.attention.n_heads))
-                    made.update(_span(rows))
-                self._heads[event.attention] = places.pick(heads)
-        self.rows = sorted(made)
-        self._place = {row: place for place, row in enumerate(self.rows)}
+                    computed.update(_span(rows))
+                self._heads[event.attention] = picker.pick(heads)
+        self.rows = sorted(computed)
+        self._place = {row: index for index, row in enumerate(self.rows)}
         self._written, self._passed = 0, -1
         # A run each where norms rescale what sources wrote, else the difference alone.
         self._values: Tensor | None = None

@@ -111,7 +111,7 @@ class CircuitRunner:
     def n_bytes(self) -> int:
         """What the runs that circuits share take."""
         runs = (self.clean, self.corrupted, *self._reference.tensors())
-        return sum(one.numel() * one.element_size() for one in runs)
+        return sum(tensor.numel() * tensor.element_size() for tensor in runs)
 
     def _require_neurons(self) -> None:
         """Neurons of the corrupted run, by one more of it, when the first circuit asks for them."""
@@ -147,20 +147,20 @@ class EdgeRun:
         self.view, self.reference = model.view, reference
         self.keep: npt.NDArray[np.bool_] = keep.numpy()
         self.live = SourceActivations(model.view)
-        kept, visible = self.keep.sum(axis=0), model.layout.mask.numpy().sum(axis=0)
-        state = np.where(kept == 0, CORRUPTED, np.where(kept == visible, ALONE, COMPUTED))
+        n_kept, visible = self.keep.sum(axis=0), model.layout.mask.numpy().sum(axis=0)
+        state = np.where(n_kept == 0, CORRUPTED, np.where(n_kept == visible, ALONE, COMPUTED))
         self.state: list[int] = state.tolist()
         self.idle = self._idle(by_corruption) if self.view.linear else set()
         self.heads: dict[ReadsHeads, list[HeadReaders]] = {}
         self.inputs: dict[Stream, ReaderInputs] = {}
-        places = Places(model.device)
+        picker = Places(model.device)
         for stream in self.view.streams:
-            self._serve(stream, places)
+            self._serve(stream, picker)
 
-    def _serve(self, stream: Stream, places: Places) -> None:
+    def _serve(self, stream: Stream, picker: Places) -> None:
         """Who is given what in a stream."""
         states = self.reference.states
-        picks = places, made_in_vain(states.inputs[self.view.streams.index(stream)])
+        picks = picker, made_in_vain(states.inputs[self.view.streams.index(stream)])
         readers: list[tuple[ReadsHeads | ReadsInput, int]] = []
         served: list[int] = []
         for event in stream.events:
@@ -170,9 +170,9 @@ class EdgeRun:
                 for module in event.modules:
                     values = self.reference.values[module]
                     args = event, module, self.state, values, picks, len(served)
-                    if (found := HeadReaders.of(*args)) is not None:
-                        self.heads[event].append(found)
-                        served += found.served
+                    if (head_readers := HeadReaders.of(*args)) is not None:
+                        self.heads[event].append(head_readers)
+                        served += head_readers.served
             elif isinstance(event, ReadsInput):
                 due = self.state[event.column] == COMPUTED and event.column not in self.idle
                 served += [event.column] if due else []
@@ -221,10 +221,10 @@ class EdgeRun:
     def _entering(self, inputs: ReaderInputs, event: ReadsInput, x: Tensor) -> Tensor:
         if self.state[event.column] == COMPUTED:
             return inputs.one(event).reshape(x.shape)
-        given = self.reference.inputs[event]
+        reference_input = self.reference.inputs[event]
         if event.norm is not None:
-            given = through(event.norm.module, given)
-        return given.reshape(x.shape)
+            reference_input = through(event.norm.module, reference_input)
+        return reference_input.reshape(x.shape)
 
 
 def _instead(value: Tensor, x: Tensor) -> Tensor:

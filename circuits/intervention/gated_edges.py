@@ -132,10 +132,10 @@ class _Inputs:
         self.heads[event] = []
         for module in event.modules:
             values = reference.values[module]
-            found = HeadReaders.of(event, module, state, values, picks, len(served))
-            assert found is not None
-            self.heads[event].append(found)
-            served += found.served
+            head_readers = HeadReaders.of(event, module, state, values, picks, len(served))
+            assert head_readers is not None
+            self.heads[event].append(head_readers)
+            served += head_readers.served
         self.columns[event] = served
 
     def plan(self) -> None:
@@ -163,10 +163,10 @@ class _Inputs:
         block, columns = self._blocks[event], self.columns[event]
         if block.parts is None:
             block.start = self._sums.written
-            each = [self.columns[one] for one in block.events]
-            whole = self._sums.of([column for some in each for column in some], 0)
+            each = [self.columns[e] for e in block.events]
+            block_sums = self._sums.of([column for some in each for column in some], 0)
             sizes = [len(some) for some in each]
-            block.parts = dict(zip(block.events, whole.split(sizes), strict=True))
+            block.parts = dict(zip(block.events, block_sums.split(sizes), strict=True))
         sums = block.parts.pop(event)
         if block.start < self._sums.written:
             sums = sums + self._sums.of(columns, block.start)

@@ -103,8 +103,10 @@ class _Sum(torch.autograd.Function):
         ctx.sums, ctx.columns, ctx.rows, ctx.nothing = sums, columns, rows, handed_on.new_zeros(())
         deltas = sums.deltas[rows]
         ctx.weights = sums.gates[rows][:, columns].T.to(deltas.dtype)
-        found: Tensor = (ctx.weights @ deltas.flatten(1)).view(len(columns), *deltas.shape[1:])
-        return found
+        weighted_sums: Tensor = (ctx.weights @ deltas.flatten(1)).view(
+            len(columns), *deltas.shape[1:]
+        )
+        return weighted_sums
 
     @staticmethod
     def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None, None, None]:

@@ -73,7 +73,7 @@ class HeadReaders:
         corrupted, served, alone = groups
         if len(alone) == len(slots):
             return None
-        places, vain = picks
+        picker, vain = picks
         if served and not alone and len(corrupted) <= vain:
             served = slots
         return cls(
@@ -82,8 +82,8 @@ class HeadReaders:
             event.modules[module][0][0].d_head,
             [*served.values()],
             range(start, start + len(served)),
-            places.pick([*served]) if served else None,
-            places.pick([*alone]) if alone else None,
+            picker.pick([*served]) if served else None,
+            picker.pick([*alone]) if alone else None,
             reference,
         )
 

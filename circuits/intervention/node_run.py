@@ -75,9 +75,9 @@ class NodeRun:
         reference = self.reference.states
         if any(attention.post is not None for attention in self.view.attentions):
             self.live.record(hooks)
-        for place, stream in enumerate(self.view.streams):
+        for stream_index, stream in enumerate(self.view.streams):
             if self.share[stream.rows.start] == "none":
-                hooks.before(stream.entry, partial(_instead, reference.inputs[place]))
+                hooks.before(stream.entry, partial(_instead, reference.inputs[stream_index]))
         for index, attention in enumerate(self.view.attentions):
             rows = attention.place.rows
             if {*self.share[rows]} == {"all"}:

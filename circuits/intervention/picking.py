@@ -41,8 +41,8 @@ class Places:
     def sent(self, index: int) -> Int[Tensor, " place"]:
         """The list of that number, on the device."""
         if self._sent is None:
-            flat = torch.tensor([place for places in self._lists for place in places])
-            self._sent = flat.to(self.device).split([len(places) for places in self._lists])
+            flat = torch.tensor([i for indices in self._lists for i in indices])
+            self._sent = flat.to(self.device).split([len(indices) for indices in self._lists])
         return self._sent[index]
 
 
@@ -59,13 +59,13 @@ class Picked:
         """What stands there."""
         if self._sent is None:
             return x.narrow(dim, self._first, self._n)
-        places, index = self._sent
-        return x.index_select(dim, places.sent(index))
+        picker, index = self._sent
+        return x.index_select(dim, picker.sent(index))
 
     def put(self, x: Tensor, dim: int, values: Tensor) -> None:
         """Write it, in place."""
         if self._sent is None:
             x.narrow(dim, self._first, self._n).copy_(values)
             return
-        places, index = self._sent
-        x.index_copy_(dim, places.sent(index), values)
+        picker, index = self._sent
+        x.index_copy_(dim, picker.sent(index), values)

@@ -124,29 +124,29 @@ class ReaderInputs:
 
     def _begun(self, block: list[_Section], deltas: Deltas) -> Inputs:
         """A block's inputs as far as these sources go."""
-        places, shape = slice(block[0].start, block[-1].stop), self._like.shape[-1:]
+        rows, shape = slice(block[0].start, block[-1].stop), self._like.shape[-1:]
         bases = [self.reference.inputs[section.event].reshape(-1, *shape) for section in block]
         for section in block:
             section.seen = len(deltas)
-        if len(block) == 1 and self._dense(self.keep[places, : len(deltas)]):
-            kept = self._kept[places, : len(deltas)]
-            whole = torch.addmm(bases[0].view(-1), kept, deltas.flatten(1))
-            return whole.view(-1, *bases[0].shape)
-        inputs = self._like.new_empty(places.stop - places.start, *bases[0].shape)
+        if len(block) == 1 and self._dense(self.keep[rows, : len(deltas)]):
+            weights = self._kept[rows, : len(deltas)]
+            dense_inputs = torch.addmm(bases[0].view(-1), weights, deltas.flatten(1))
+            return dense_inputs.view(-1, *bases[0].shape)
+        inputs = self._like.new_empty(rows.stop - rows.start, *bases[0].shape)
         for section, base in zip(block, bases, strict=True):
-            inputs[section.start - places.start : section.stop - places.start] = base
-        self._add(inputs, places, 0, deltas)
+            inputs[section.start - rows.start : section.stop - rows.start] = base
+        self._add(inputs, rows, 0, deltas)
         return inputs
 
-    def _add(self, inputs: Inputs, places: slice, start: int, deltas: Deltas) -> None:
+    def _add(self, inputs: Inputs, rows: slice, start: int, deltas: Deltas) -> None:
         """Add the kept edges from the sources from `start` on."""
-        at = places, slice(start, len(deltas))
+        at = rows, slice(start, len(deltas))
         edges = self.keep[at]
         if self._dense(edges):
             inputs.flatten(1).addmm_(self._kept[at], deltas[start:].flatten(1))
         elif edges.any():
-            for mine, place in np.argwhere(edges).tolist():
-                inputs[mine] += deltas[start + place]
+            for reader, source in np.argwhere(edges).tolist():
+                inputs[reader] += deltas[start + source]
 
     def _dense(self, edges: npt.NDArray[np.bool_]) -> bool:
         """Whether these are added by a product with all sources, kept or not."""

@@ -64,10 +64,10 @@ class SourceDifferences:
         for index in range(self._n_kept, n):
             self._difference(index, self._kept[index])
         self._n_kept = max(self._n_kept, n)
-        kept = self._kept[:n]
+        differences = self._kept[:n]
         spec = "ckr,rltd->cktd" if self.copies == 1 else "ckr,rktd->cktd"
-        found: Tensor = torch.einsum(spec, weights.to(kept), kept)
-        return found
+        reader_sums: Tensor = torch.einsum(spec, weights.to(differences), differences)
+        return reader_sums
 
     def _one_by_one(self, weights: Int8[Tensor, "reader copy source"]) -> Sums:
         total = None
@@ -120,11 +120,11 @@ class SettledSums:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        found = self._kept[key] = self._differences.sums(weights, n)
-        self._room -= _size(found)
+        reader_sums = self._kept[key] = self._differences.sums(weights, n)
+        self._room -= _size(reader_sums)
         while self._room < 0:
             self._room += _size(self._kept.popitem(last=False)[1])
-        return found
+        return reader_sums
 
 
 def _size(sums: Sums | None) -> int:

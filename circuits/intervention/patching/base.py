@@ -60,8 +60,8 @@ class ResumableRun:
             stack.enter_context(_arguments(model.hf, past_key_values=past, use_cache=True))
             self.logits: Float[Tensor, "read vocab"] = model.logits(tokens, batch, hooks)
         # Of every layer, keys and values: those that are alike and in one place are copied at once.
-        known = (x for layer in past.layers for x in _keys_and_values(layer))
-        alike = groupby(known, key=lambda x: (x.device, x.shape))
+        cached = (x for layer in past.layers for x in _keys_and_values(layer))
+        alike = groupby(cached, key=lambda x: (x.device, x.shape))
         self._past = [torch.stack([*group]) for _, group in alike]
         self._reads: list[int] = batch.position.tolist()
 
@@ -82,8 +82,8 @@ class ResumableRun:
             clean=batch.clean[:, at:],
             corrupted=batch.corrupted[:, at:],
         )
-        whole = len(alive) == len(self._reads)
-        if not whole:
+        all_alive = len(alive) == len(self._reads)
+        if not all_alive:
             rows = torch.tensor(alive, dtype=torch.long).to(batch.position.device)
             part = replace(
                 part,
@@ -94,11 +94,11 @@ class ResumableRun:
             )
         tokens = self.tokens[:, at:].repeat(copies, 1)
         with self._going_on(start, copies):
-            found = self.model.logits(tokens, part.repeat(copies), hooks)
-        found = found.view(copies, -1, found.shape[-1])
-        if whole:
-            return found
-        return self.logits.expand(copies, *self.logits.shape).index_copy(1, rows, found)
+            logits = self.model.logits(tokens, part.repeat(copies), hooks)
+        logits = logits.view(copies, -1, logits.shape[-1])
+        if all_alive:
+            return logits
+        return self.logits.expand(copies, *self.logits.shape).index_copy(1, rows, logits)
 
     def check_resumable(self) -> bool:
         """Whether going on from the middle without an edit gives the base run's logits."""
@@ -128,10 +128,10 @@ class ResumableRun:
         """The arguments by which the model knows of the positions before the start's."""
         each: list[Tensor] = []
         for several in self._past:
-            known = several[..., : start.position, :]
+            cached = several[..., : start.position, :]
             # A skipped layer's are only asked for their length.
-            skipped = min(max(2 * start.layer - len(each), 0), len(known))
-            each += [*known[:skipped], *known[skipped:].repeat(1, copies, 1, 1, 1)]
+            skipped = min(max(2 * start.layer - len(each), 0), len(cached))
+            each += [*cached[:skipped], *cached[skipped:].repeat(1, copies, 1, 1, 1)]
         past = DynamicCache()
         past.layers = [_filled(*pair) for pair in zip(each[::2], each[1::2], strict=True)]
         mask = self.batch.mask.long().repeat(copies, 1) if self.batch.padded else None
@@ -142,13 +142,13 @@ class ResumableRun:
 
 
 @contextmanager
-def _arguments(model: nn.Module, **given: object) -> Iterator[None]:
+def _arguments(model: nn.Module, **keywords: object) -> Iterator[None]:
     """Have a module called with these keyword arguments."""
 
     def add(
         _: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
     ) -> tuple[tuple[object, ...], dict[str, object]]:
-        return args, {**kwargs, **given}
+        return args, {**kwargs, **keywords}
 
     handle = model.register_forward_pre_hook(add, with_kwargs=True)
     try:

@@ -55,7 +55,7 @@ class SweepGrid:
         longest = max(len(pair) for pair in pairs)
         from_end = spec.align == "end"
         axes = ("layer", _kind(site), "position")
-        chosen = (
+        indices_by_axis = (
             _chosen("layer", spec.layers, range(len(model.view.layers))),
             _chosen(
                 site.unit or "unit",
@@ -67,11 +67,11 @@ class SweepGrid:
         wanted = spec.sweep or ("layer", axes[1] or "position")
         for axis in wanted:
             if axis not in axes:
-                known = ", ".join(name for name in axes if name)
-                raise CircuitsError(f"{site.name} cannot be swept by {axis!r}; it can by {known}")
+                names = ", ".join(name for name in axes if name)
+                raise CircuitsError(f"{site.name} cannot be swept by {axis!r}; it can by {names}")
         layers, units, positions = (
             tuple((value,) for value in values) if axis in wanted else (values,)
-            for axis, values in zip(axes, chosen, strict=True)
+            for axis, values in zip(axes, indices_by_axis, strict=True)
         )
         swept = tuple(index for index, axis in enumerate(axes) if axis in wanted)
         return cls(site, spec.direction, swept, layers, units, positions, from_end)
@@ -115,15 +115,15 @@ class SweepGrid:
         columns = torch.arange(longest, device=lengths.device)
         counted = columns - lengths if self.from_end else columns.expand(len(lengths), -1)
         named = torch.zeros(len(self.positions), 2 * longest, dtype=torch.bool)  # -longest first
-        for entry, places in zip(named, self.positions, strict=True):
-            entry[[place + longest for place in places if -longest <= place < longest]] = True
+        for entry, entry_positions in zip(named, self.positions, strict=True):
+            entry[[p + longest for p in entry_positions if -longest <= p < longest]] = True
         return named.to(lengths.device)[:, counted + longest] & batch.mask
 
     def units_of(self, width: int) -> Bool[Tensor, "entry unit"]:
         """For each entry of units, which of so many it stands for."""
         units = torch.zeros(len(self.units), width, dtype=torch.bool)
-        for entry, places in zip(units, self.units, strict=True):
-            entry[list(places)] = True
+        for entry, indices in zip(units, self.units, strict=True):
+            entry[list(indices)] = True
         return units
 
 
@@ -145,13 +145,13 @@ def _units(site: Site, spec: PatchSpec) -> tuple[int, ...] | None:
     return None if kind is None else asked[kind]
 
 
-def _chosen(what: str, wanted: Sequence[int] | None, known: range) -> tuple[int, ...]:
+def _chosen(what: str, wanted: Sequence[int] | None, valid: range) -> tuple[int, ...]:
     if wanted is None:
-        return tuple(known)
-    for one in wanted:
-        if one not in known:
+        return tuple(valid)
+    for index in wanted:
+        if index not in valid:
             raise CircuitsError(
-                f"no {what} {one}: {what}s go from {known.start} to {known.stop - 1} here"
+                f"no {what} {index}: {what}s go from {valid.start} to {valid.stop - 1} here"
             )
     if not wanted:
         raise CircuitsError(f"no {what} was chosen; leave them out to have all")

@@ -23,20 +23,20 @@ def position_labels(
 
 
 def _label(model: HookedModel, pairs: PairSet, position: int) -> str:
-    found = []
+    token_pairs = []
     for pair in pairs:
-        place = position + len(pair) if position < 0 else position
-        if 0 <= place < len(pair):
-            found.append(
+        index = position + len(pair) if position < 0 else position
+        if 0 <= index < len(pair):
+            token_pairs.append(
                 tuple(
-                    (*prompt, *pair.teacher_forced)[place]
+                    (*prompt, *pair.teacher_forced)[index]
                     for prompt in (pair.clean, pair.corrupted)
                 )
             )
-    if not found:
+    if not token_pairs:
         return _VARIES
-    words = [_text(model, token) for token in dict.fromkeys(found[0])]
-    return "/".join(words) + (_VARIES if len(set(found)) > 1 else "")
+    words = [_text(model, token) for token in dict.fromkeys(token_pairs[0])]
+    return "/".join(words) + (_VARIES if len(set(token_pairs)) > 1 else "")
 
 
 def _text(model: HookedModel, token: int) -> str:

@@ -59,11 +59,11 @@ class PairedRuns:
     @torch.no_grad()
     def donor(self, site: Site, side: Side, layers: Sequence[int]) -> dict[int, Value]:
         """What a kind of place holds in a run, by layer."""
-        held = self._donors.setdefault((site.name, side), {})
-        missing = [layer for layer in layers if layer not in held]
+        values = self._donors.setdefault((site.name, side), {})
+        missing = [layer for layer in layers if layer not in values]
         if missing:
-            held |= site.record(self.model, self.batch, self._tokens(side), missing)
-        return {layer: held[layer] for layer in layers}
+            values |= site.record(self.model, self.batch, self._tokens(side), missing)
+        return {layer: values[layer] for layer in layers}
 
     def _tokens(self, side: Side) -> Tensor:
         return self.batch.clean if side == "clean" else self.batch.corrupted

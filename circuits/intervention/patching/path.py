@@ -107,7 +107,7 @@ def path_patch(
     done = int(resume.done.sum())
     with RunsBar(title, examples=len(pairs), runs=values.shape[2], done=done) as bar:
         show = bar.within if options.engine is None else None
-        for batch, found in over_batches(
+        for batch, batch_values in over_batches(
             model,
             pairs,
             _Effects(edges, direction, freeze_mlps, judges, show),
@@ -115,18 +115,18 @@ def path_patch(
             done=resume.done,
             engine=options.engine,
         ):
-            values[:, batch.index.cpu()] = found.double().cpu()
+            values[:, batch.index.cpu()] = batch_values.double().cpu()
             resume.keep(batch.index)
             bar.finish(len(batch))
     labels = tuple("+".join(path) for path in names)
-    kept = {judge.name: found for judge, found in zip(judges, values, strict=True)}
+    by_metric = {judge.name: v for judge, v in zip(judges, values, strict=True)}
     return Patching(
         site="path",
         direction=direction,
         axes=(Axis("path", tuple(range(len(labels))), labels),),
-        values={name: found[:, 2:] for name, found in kept.items()},
-        clean={name: found[:, 0] for name, found in kept.items()},
-        corrupted={name: found[:, 1] for name, found in kept.items()},
+        values={name: v[:, 2:] for name, v in by_metric.items()},
+        clean={name: v[:, 0] for name, v in by_metric.items()},
+        corrupted={name: v[:, 1] for name, v in by_metric.items()},
         freeze_mlps=freeze_mlps,
         provenance=origin(model, pairs, options),
     )
@@ -154,8 +154,10 @@ class _Effects:
             if self.show is not None:
                 self.show(len(logits) * len(batch))
             logits.append(runs.logits(edges))
-        read = [[judge(one, batch, runs.clean) for one in logits] for judge in self.judges]
-        return torch.stack([torch.stack(one, dim=1) for one in read])
+        read = [
+            [judge(run_logits, batch, runs.clean) for run_logits in logits] for judge in self.judges
+        ]
+        return torch.stack([torch.stack(per_run, dim=1) for per_run in read])
 
 
 class _Paths:
@@ -219,9 +221,9 @@ class _Paths:
     def _give(self, hooks: Hooks, column: int, value: Value) -> None:
         """Step 2: have a receiver read this value."""
         point, unit = reader_hook_point(self.model.view, self.model.layout.reader_nodes[column])
-        chosen = torch.zeros(value.shape[:3], dtype=torch.bool, device=value.device)
-        chosen[:, :, unit] = True
-        point.hook(hooks, lambda x: point.written(x, chosen, value))
+        mask = torch.zeros(value.shape[:3], dtype=torch.bool, device=value.device)
+        mask[:, :, unit] = True
+        point.hook(hooks, lambda x: point.written(x, mask, value))
 
     def _record(
         self, tokens: Int[Tensor, "batch pos"]

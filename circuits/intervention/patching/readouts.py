@@ -39,9 +39,9 @@ def _readout(model: HookedModel, pairs: PairSet, name: str) -> Metric:
     if kind not in _KINDS:
         if name in METRICS:
             return metric_for(pairs, name)
-        known = ", ".join((*METRICS, *_KINDS))
+        names = ", ".join((*METRICS, *_KINDS))
         raise CircuitsError(
-            f"unknown metric {name!r}; known: {known}; the last three also of a token, "
+            f"unknown metric {name!r}; known: {names}; the last three also of a token, "
             "as in 'rank: Paris'"
         )
     token = _token(model, pairs, text, name) if colon else None
@@ -71,11 +71,11 @@ def _behind(tokenizer: PreTrainedTokenizerBase, text: str, pairs: PairSet, name:
     """The token of a text behind the prompts, where the answers stand; where it merges with their
     ends, the one that it is alone.
     """
-    found: set[tuple[int, ...]] = set()
+    encodings: set[tuple[int, ...]] = set()
     for pair in pairs:
         with suppress(CircuitsError):
-            found.add(following(tokenizer, pair.clean, text))
-    tokens = found.pop() if len(found) == 1 else ()
+            encodings.add(following(tokenizer, pair.clean, text))
+    tokens = encodings.pop() if len(encodings) == 1 else ()
     if len(tokens) != 1:
         alone = encode(tokenizer, text)
         tokens = alone if len(alone) == 1 or not tokens else tokens
@@ -90,8 +90,8 @@ def _behind(tokenizer: PreTrainedTokenizerBase, text: str, pairs: PairSet, name:
 
 def _probability(logits: Logits, tokens: Tokens) -> Float[Tensor, " read"]:
     """Probability of the tokens together."""
-    found = logits.softmax(dim=-1).gather(1, tokens.clamp(min=0))
-    return (found * (tokens >= 0)).sum(dim=1)
+    probabilities = logits.softmax(dim=-1).gather(1, tokens.clamp(min=0))
+    return (probabilities * (tokens >= 0)).sum(dim=1)
 
 
 def _logit(logits: Logits, tokens: Tokens) -> Float[Tensor, " read"]:
@@ -102,8 +102,8 @@ def _logit(logits: Logits, tokens: Tokens) -> Float[Tensor, " read"]:
 
 def _rank(logits: Logits, tokens: Tokens) -> Float[Tensor, " read"]:
     """How many tokens are more likely than the likeliest of these, plus one."""
-    found = logits.gather(1, tokens.clamp(min=0)).masked_fill(tokens < 0, -torch.inf)
-    best = found.amax(dim=1, keepdim=True)
+    answer_logits = logits.gather(1, tokens.clamp(min=0)).masked_fill(tokens < 0, -torch.inf)
+    best = answer_logits.amax(dim=1, keepdim=True)
     return (logits > best).sum(dim=1).to(logits.dtype) + 1
 
 

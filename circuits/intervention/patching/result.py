@@ -234,7 +234,7 @@ class Patching(Plotted, ResultFile):
             _ratio(part, self.clean[name], self.corrupted[name], weights)
             for part in values.flatten(1).split(width, dim=1)
         ]
-        value, low, high = (torch.cat(one).view(shape) for one in zip(*parts, strict=True))
+        value, low, high = (torch.cat(pieces).view(shape) for pieces in zip(*parts, strict=True))
         return Recovery(value, low, high, len(values), (~values.isnan()).sum(dim=0))
 
     def ranked(self, metric: str | None = None) -> list[int]:

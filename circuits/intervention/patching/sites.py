@@ -52,19 +52,19 @@ class HookPoint:
 
     def read(self, x: Tensor, rows: int) -> Value:
         """The site's value in a batch of so many rows (some modules see it flattened)."""
-        whole = x.reshape(rows, -1, x.shape[-1])
+        batched = x.reshape(rows, -1, x.shape[-1])
         if self.projection is not None:
-            return self.projection.heads(whole)
-        return whole.reshape(*whole.shape[:2], self.units, -1)
+            return self.projection.heads(batched)
+        return batched.reshape(*batched.shape[:2], self.units, -1)
 
     def written(self, x: Tensor, chosen: Chosen, value: Value) -> Tensor:
         """`x` with `value` where it is chosen; a new tensor."""
         new = torch.where(chosen[..., None], value, self.read(x, len(chosen)))
         if self.projection is None:
             return new.reshape(x.shape)
-        whole = x.reshape(*new.shape[:2], -1).clone()
-        self.projection.heads(whole).copy_(new)
-        return whole.reshape(x.shape)
+        output = x.reshape(*new.shape[:2], -1).clone()
+        self.projection.heads(output).copy_(new)
+        return output.reshape(x.shape)
 
 
 @dataclass(frozen=True)
@@ -91,17 +91,17 @@ class Site:
         layers: Sequence[int],
     ) -> dict[int, Value]:
         """The site's value in a run on `tokens`, by layer."""
-        found: dict[int, Value] = {}
+        by_layer: dict[int, Value] = {}
         hooks = Hooks()
 
         def keep(layer: int, point: HookPoint, x: Tensor) -> None:
-            found[layer] = point.read(x, len(tokens)).clone()
+            by_layer[layer] = point.read(x, len(tokens)).clone()
 
         for layer in layers:
             point = self.hook_point(model.view.layers[layer])
             point.hook(hooks, partial(keep, layer, point))
         model.logits(tokens, batch, hooks)
-        return found
+        return by_layer
 
     def attach(self, hooks: Hooks, layer: Layer, chosen: Chosen, donor: Value) -> None:
         """Have the chosen units and positions of a layer take the donor's value."""
@@ -159,7 +159,7 @@ class _Pattern(Site):
             patterns = model.hf.base_model(
                 input_ids=tokens, attention_mask=mask, use_cache=False, output_attentions=True
             ).attentions
-        found = {}
+        by_layer = {}
         for layer in layers:
             pattern = None if patterns is None else patterns[layer]
             if pattern is None or not _makes(pattern, v[layer], z[layer], batch.mask):
@@ -168,8 +168,8 @@ class _Pattern(Site):
                     "not what its heads' outputs are made with, so an edit of them would mean "
                     "nothing; use z, q or k"
                 )
-            found[layer] = rearrange(pattern, "batch head query key -> batch query head key")
-        return found
+            by_layer[layer] = rearrange(pattern, "batch head query key -> batch query head key")
+        return by_layer
 
     def attach(self, hooks: Hooks, layer: Layer, chosen: Chosen, donor: Value) -> None:
         """Set z to the donor's pattern times the values of this run."""
@@ -232,8 +232,10 @@ def _block_input(layer: Layer) -> HookPoint:
 
 
 def _projection(port: str, layer: Layer) -> HookPoint:
-    found = next(one for one in layer.attention.projections if one.port == port)
-    return HookPoint(found.module, before=False, units=found.n_heads, projection=found)
+    projection = next(p for p in layer.attention.projections if p.port == port)
+    return HookPoint(
+        projection.module, before=False, units=projection.n_heads, projection=projection
+    )
 
 
 def reader_hook_point(view: View, node: Node) -> tuple[HookPoint, int]:

@@ -102,7 +102,7 @@ def patch(
     title = f"patching {grid.site.name}" if options.progress else None
     done = int(resume.done.sum())
     with RunsBar(title, examples=len(pairs), runs=grid.shape.numel(), done=done) as bar:
-        for batch, found in over_batches(
+        for batch, batch_values in over_batches(
             model,
             pairs,
             _Sweeps(grid, judges, fit, bar.within if engine is None else None),
@@ -110,10 +110,10 @@ def patch(
             done=resume.done,
             engine=engine,
         ):
-            place = batch.index.cpu()
-            values[:, place], ends[:, :, place] = (each.cpu() for each in found)
+            examples = batch.index.cpu()
+            values[:, examples], ends[:, :, examples] = (each.cpu() for each in batch_values)
             bar.finish(len(batch))
-            resume.keep(place)
+            resume.keep(examples)
     axes = tuple(grid.axis(index, model, pairs) for index in grid.swept)
     shape = [len(axis.values) for axis in axes]
     names = [judge.name for judge in judges]
@@ -121,7 +121,7 @@ def patch(
         site=grid.site.name,
         direction=grid.direction,
         axes=axes,
-        values={name: found.reshape(-1, *shape) for name, found in zip(names, values, strict=True)},
+        values={name: v.reshape(-1, *shape) for name, v in zip(names, values, strict=True)},
         clean=dict(zip(names, ends[0], strict=True)),
         corrupted=dict(zip(names, ends[1], strict=True)),
         spec=grid.spec,
@@ -167,14 +167,16 @@ class BatchSweep:
         self.tokens = tokens
         denoise = grid.direction == "denoise"
         sides: tuple[Side, Side] = ("clean", "corrupted")
-        given, kept = sides if denoise else sides[::-1]
-        self.base, self.resumes = runs.base(kept)
+        donor_side, base_side = sides if denoise else sides[::-1]
+        self.base, self.resumes = runs.base(base_side)
         self.clean, corrupted = runs.logits("clean"), runs.logits("corrupted")
         used = sorted({layer for entry in grid.layers for layer in entry})
-        self.donor = runs.donor(grid.site, given, used)
+        self.donor = runs.donor(grid.site, donor_side, used)
         self.where = grid.where(self.batch)
         self.units = grid.units_of(self.donor[used[0]].shape[2]).to(self.where.device)
-        self.ends = torch.stack([self._read(one[None])[..., 0] for one in (self.clean, corrupted)])
+        self.ends = torch.stack(
+            [self._read(logits[None])[..., 0] for logits in (self.clean, corrupted)]
+        )
         unpatched = self.ends[int(denoise)]
         self.values = unpatched[..., None, None, None].repeat(1, 1, *grid.shape)
         self.known = torch.ones(grid.shape, dtype=torch.bool, device=self.where.device)
@@ -185,25 +187,25 @@ class BatchSweep:
         firsts = self._first_changes()
         cells = [
             (position, unit)
-            for position in sorted(firsts, key=lambda place: firsts[place])
+            for position in sorted(firsts, key=lambda p: firsts[p])
             for unit in range(len(self.grid.units))
         ]
-        places = torch.tensor(cells, dtype=torch.long).view(-1, 2).T.to(self.where.device)
+        cell_indices = torch.tensor(cells, dtype=torch.long).view(-1, 2).T.to(self.where.device)
         for entry, layers in enumerate(self.grid.layers):
             for first, part in self._passes(cells, firsts):
                 start = ResumePoint(0, 0)
                 if self.resumes:
                     layer = min(layers) + self.grid.site.offset
                     start = ResumePoint(layer, 0 if self.grid.site.whole else first)
-                position, unit = places[:, part]
-                chosen = self._chosen(position, unit)[..., start.position :, :]
+                position, unit = cell_indices[:, part]
+                patch_mask = self._chosen(position, unit)[..., start.position :, :]
                 hooks = Hooks()
                 for layer in layers:
-                    self._patch(hooks, layer, start, chosen)
-                read = self._read(self.base.run_from(start, len(chosen), hooks))
+                    self._patch(hooks, layer, start, patch_mask)
+                read = self._read(self.base.run_from(start, len(patch_mask), hooks))
                 self.values[:, :, entry, unit, position] = read
                 self.known[entry, unit, position] = True
-                yield len(chosen) * len(self.batch)
+                yield len(patch_mask) * len(self.batch)
         if _POSITION in self.grid.swept:
             absent = ~self.where.any(dim=2).T  # example, position
             self.values.masked_fill_(absent[None, :, None, None, :], torch.nan)
@@ -218,7 +220,7 @@ class BatchSweep:
         differs = self.batch.clean != self.batch.corrupted
         open_ = (differs.cumsum(dim=1) > 0) & (columns <= last[:, None])
         alive = (self.where & open_).any(dim=1).tolist()  # entry, column
-        return {place: row.index(True) for place, row in enumerate(alive) if any(row)}
+        return {entry: row.index(True) for entry, row in enumerate(alive) if any(row)}
 
     def _passes(self, cells: list[Cell], firsts: dict[int, int]) -> Iterator[tuple[int, slice]]:
         """Which cells are run together, with the first column that any of them can change."""
@@ -244,15 +246,15 @@ class BatchSweep:
         hooks: Hooks,
         layer: int,
         start: ResumePoint,
-        chosen: Bool[Tensor, "copy batch pos unit"],
+        patch_mask: Bool[Tensor, "copy batch pos unit"],
     ) -> None:
         """Edits of one layer: what is chosen takes the donor's value."""
         donor = self.donor[layer][:, start.position :]
         self.grid.site.attach(
             hooks,
             self.model.view.layers[layer],
-            chosen.flatten(0, 1),
-            donor.repeat(len(chosen), 1, 1, 1),
+            patch_mask.flatten(0, 1),
+            donor.repeat(len(patch_mask), 1, 1, 1),
         )
 
     def _read(self, logits: Logits) -> Float[Tensor, "metric batch copy"]:
