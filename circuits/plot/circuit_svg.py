@@ -32,26 +32,28 @@ def circuit_svg(circuit: AnyCircuit) -> str:
         An `<svg>` element that stands alone. Each edge and node names itself on hovering.
     """
     plot, height = circuit_graph(circuit), graph_height(circuit.layout)
-    place = _Places(plot, height)
+    coordinates = _Places(plot, height)
     shapes = plot["layout"]["shapes"]
     *nodes, handles = plot["data"]
-    named = iter(handles["customdata"])
+    edge_labels = iter(handles["customdata"])
     parts = [f'<rect width="{WIDTH}" height="{height}" {_paint(fill="$paper")}/>']
     for shape in shapes:
         if shape["type"] == "rect":
-            parts.append(_ground(shape, place))
+            parts.append(_ground(shape, coordinates))
         else:
-            name, score = next(named)
-            parts.append(_edge(shape, f"{name}, score {score}", place))
+            name, score = next(edge_labels)
+            parts.append(_edge(shape, f"{name}, score {score}", coordinates))
     axis = plot["layout"]["yaxis"]
     for value, text in zip(axis["tickvals"], axis["ticktext"], strict=True):
-        parts.append(_text(text, place.left - 8, place.y(value), 11, "$muted", anchor="end"))
+        parts.append(
+            _text(text, coordinates.left - 8, coordinates.y(value), 11, "$muted", anchor="end")
+        )
     for trace in nodes:
-        parts += _marks(trace, place)
-    said = f"A circuit of {count(len(circuit))} {circuit.level}s, from the input to the logits"
+        parts += _marks(trace, coordinates)
+    label = f"A circuit of {count(len(circuit))} {circuit.level}s, from the input to the logits"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="circuits-drawing" role="img" '
-        f'aria-label="{said}" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        f'aria-label="{label}" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         f"font-family='{FONT}'>\n<style>{_style()}</style>\n" + "\n".join(parts) + "\n</svg>\n"
     )
 
@@ -79,15 +81,15 @@ class _Places:
         return _PAIR.sub(lambda pair: f"{self.x(float(pair[1]))},{self.y(float(pair[2]))}", text)
 
 
-def _ground(shape: Plot, place: _Places) -> str:
-    x, y = place.x(shape["x0"]), place.y(shape["y1"])
-    width, height = place.x(shape["x1"]) - x, place.y(shape["y0"]) - y
+def _ground(shape: Plot, coordinates: _Places) -> str:
+    x, y = coordinates.x(shape["x0"]), coordinates.y(shape["y1"])
+    width, height = coordinates.x(shape["x1"]) - x, coordinates.y(shape["y0"]) - y
     paint = _paint(fill=shape["fillcolor"])
     return f'<rect x="{x}" y="{y}" width="{width:.1f}" height="{height:.1f}" {paint}/>'
 
 
-def _edge(shape: Plot, title: str, place: _Places) -> str:
-    path, line = place.path(shape["path"]), shape["line"]
+def _edge(shape: Plot, title: str, coordinates: _Places) -> str:
+    path, line = coordinates.path(shape["path"]), shape["line"]
     return (
         f'<g class="edge"><title>{title}</title>'
         f'<path d="{path}" fill="none" stroke-width="{line["width"]}" '
@@ -97,20 +99,24 @@ def _edge(shape: Plot, title: str, place: _Places) -> str:
     )
 
 
-def _marks(trace: Plot, place: _Places) -> list[str]:
+def _marks(trace: Plot, coordinates: _Places) -> list[str]:
     """The nodes of one kind, each with its name inside and what it says on hovering."""
     marker = trace["marker"]
     paint = _paint(fill=marker["color"], stroke=marker["line"]["color"])
     paint += f' stroke-width="{marker["line"]["width"]}"'
     texts = trace["text"] or [""] * len(trace["x"])
     font = trace["textfont"]
-    made = []
-    for x, y, text, said in zip(trace["x"], trace["y"], texts, trace["customdata"], strict=True):
-        shape = _shape(marker["symbol"], place.x(x), place.y(y), marker["size"] / 2)
-        word = _text(text, place.x(x), place.y(y), font["size"], font["color"]) if text else ""
-        title = re.sub(r"</?b>", "", said).replace("<br>", ": ")
-        made.append(f"<g><title>{title}</title><{shape} {paint}/>{word}</g>")
-    return made
+    marks = []
+    for x, y, text, hover in zip(trace["x"], trace["y"], texts, trace["customdata"], strict=True):
+        shape = _shape(marker["symbol"], coordinates.x(x), coordinates.y(y), marker["size"] / 2)
+        word = (
+            _text(text, coordinates.x(x), coordinates.y(y), font["size"], font["color"])
+            if text
+            else ""
+        )
+        title = re.sub(r"</?b>", "", hover).replace("<br>", ": ")
+        marks.append(f"<g><title>{title}</title><{shape} {paint}/>{word}</g>")
+    return marks
 
 
 def _shape(symbol: str, x: float, y: float, r: float) -> str:
@@ -138,21 +144,21 @@ def _text(
 def _paint(**colours: str) -> str:
     """Colours of the palette as attributes, `fill="$paper"`; `$faint/77` has an alpha."""
     classes, attributes = [], []
-    for what, named in colours.items():
-        name, _, alpha = named[1:].partition("/")
-        classes.append(f"{what}-{name}")
-        attributes.append(f'{what}="{LIGHT[name]}"')
+    for attribute, colour in colours.items():
+        name, _, alpha = colour[1:].partition("/")
+        classes.append(f"{attribute}-{name}")
+        attributes.append(f'{attribute}="{LIGHT[name]}"')
         if alpha:
-            attributes.append(f'{what}-opacity="{int(alpha, 16) / 255:.2f}"')
+            attributes.append(f'{attribute}-opacity="{int(alpha, 16) / 255:.2f}"')
     return f'class="{" ".join(classes)}" {" ".join(attributes)}'
 
 
 def _style() -> str:
     """Dark colours where the system asks for them, and an edge pointed at stands out."""
     dark = "".join(
-        f".circuits-drawing .{what}-{name}{{{what}:{DARK[name]}}}"
+        f".circuits-drawing .{attribute}-{name}{{{attribute}:{DARK[name]}}}"
         for name in COLOURS
-        for what in ("fill", "stroke")
+        for attribute in ("fill", "stroke")
     )
     return (
         ".circuits-drawing{max-width:100%;height:auto}"

@@ -115,8 +115,8 @@ def evaluation(result: Evaluation, *, dark: bool = False) -> Figure:
     """
     columns = balanced(list(result.order))
     plot = curves.faithfulness_curves(
-        {name: one.faithfulness for name, one in result.checkpoints.items()},
-        {name: one.circuit for name, one in result.checkpoints.items()},
+        {name: checkpoint.faithfulness for name, checkpoint in result.checkpoints.items()},
+        {name: checkpoint.circuit for name, checkpoint in result.checkpoints.items()},
         columns=columns,
     )
     height = curves.faithfulness_height(len(result.order), columns)
@@ -196,10 +196,12 @@ def similarity(evolution: Evolution, *, dark: bool = False) -> Figure:
     Returns:
         A plotly figure, a panel for each two checkpoints.
     """
-    shown = evolution.overview
-    columns = _columns(shown)
-    height = dots_height(len(shown), len(compared.SIMILARITIES), columns, 30)
-    plot = compared.similarity_dots({compared.title_of(one): one for one in shown}, columns)
+    comparisons = evolution.overview
+    columns = _columns(comparisons)
+    height = dots_height(len(comparisons), len(compared.SIMILARITIES), columns, 30)
+    plot = compared.similarity_dots(
+        {compared.title_of(comparison): comparison for comparison in comparisons}, columns
+    )
     return as_figure(plot, height=height, dark=dark)
 
 
@@ -213,10 +215,10 @@ def turnover(evolution: Evolution, *, dark: bool = False) -> Figure:
     Returns:
         A plotly figure, a panel for each two checkpoints.
     """
-    shown = evolution.overview
-    columns = _columns(shown)
-    height = compared.turnover_height(len(shown), columns)
-    return as_figure(compared.turnover_bars(shown, columns), height=height, dark=dark)
+    comparisons = evolution.overview
+    columns = _columns(comparisons)
+    height = compared.turnover_height(len(comparisons), columns)
+    return as_figure(compared.turnover_bars(comparisons, columns), height=height, dark=dark)
 
 
 def variance(evolution: Evolution, *, dark: bool = False) -> Figure:
@@ -229,10 +231,10 @@ def variance(evolution: Evolution, *, dark: bool = False) -> Figure:
     Returns:
         A plotly figure, a panel for each two checkpoints.
     """
-    shown = evolution.overview
-    columns = _columns(shown)
-    height = dots_height(len(shown), len(compared.VARIANCE), columns, 38)
-    return as_figure(compared.variance_dots(shown, columns), height=height, dark=dark)
+    comparisons = evolution.overview
+    columns = _columns(comparisons)
+    height = dots_height(len(comparisons), len(compared.VARIANCE), columns, 38)
+    return as_figure(compared.variance_dots(comparisons, columns), height=height, dark=dark)
 
 
 def inclusion(evolution: Evolution, *, dark: bool = False) -> Figure:
@@ -352,7 +354,7 @@ def lora_circuits(result: AdapterCircuits, *, dark: bool = False) -> Figure:
     Returns:
         A plotly figure, a panel for each model.
     """
-    panels = {one.model: one for one in result.overlaps}
+    panels = {overlap.model: overlap for overlap in result.overlaps}
     columns = balanced(list(panels))
     height = dots_height(len(panels), len(compared.SIMILARITIES), columns, 30)
     return as_figure(compared.similarity_dots(panels, columns), height=height, dark=dark)
@@ -373,5 +375,5 @@ def training(log: TrainingLog, *, checkpoints: tuple[int, ...] = (), dark: bool 
     return as_figure(training_curves(log, list(checkpoints)), height=340, dark=dark)
 
 
-def _columns(shown: tuple[Comparison, ...]) -> int:
-    return balanced([compared.title_of(comparison) for comparison in shown])
+def _columns(comparisons: tuple[Comparison, ...]) -> int:
+    return balanced([compared.title_of(comparison) for comparison in comparisons])

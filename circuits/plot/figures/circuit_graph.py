@@ -37,12 +37,12 @@ def drawn_lines(circuit: AnyCircuit, limit: int = DRAWN) -> list[Line]:
     if isinstance(circuit, NodeCircuit):
         return []
     layout = circuit.layout
-    places = circuit.mask.nonzero().tolist()
+    edge_indices = circuit.mask.nonzero().tolist()
     if circuit.scores is not None:
         values = circuit.scores
-        places.sort(key=lambda place: -abs(float(values[place[0], place[1]])))
+        edge_indices.sort(key=lambda index: -abs(float(values[index[0], index[1]])))
     lines = []
-    for row, column in reversed(places[:limit]):
+    for row, column in reversed(edge_indices[:limit]):
         score = None if circuit.scores is None else float(circuit.scores[row, column])
         targets = [layout.sources[target] for target in circuit.ends(column)] or ["logits"]
         lines += [
@@ -206,14 +206,14 @@ def _nodes(circuit: AnyCircuit, points: dict[str, tuple[float, float]]) -> list[
     traces = []
     for (kind, kept), names in groups.items():
         wide = kind in _ENDS
-        named = roomy or wide
+        labelled = roomy or wide
         traces.append(
             {
                 "type": "scatter",
-                "mode": "markers+text" if named else "markers",
+                "mode": "markers+text" if labelled else "markers",
                 "x": [points[name][0] for name in names],
                 "y": [points[name][1] for name in names],
-                "text": [_short(name) for name in names] if named else None,
+                "text": [_short(name) for name in names] if labelled else None,
                 "customdata": [words[name] for name in names],
                 "hovertemplate": "%{customdata}<extra></extra>",
                 "textfont": {
@@ -267,16 +267,16 @@ def _kept(circuit: NodeCircuit) -> dict[str, str]:
     widths = list(circuit.units.widths)
     scores: list[float] | list[None] = [None] * len(widths)
     if circuit.scores is not None:
-        held = circuit.scores.where(circuit.mask, 0.0)
-        scores = [float(part.sum()) for part in held.split(widths)]
-    said = {"logits": "<b>logits</b>"}
+        kept_scores = circuit.scores.where(circuit.mask, 0.0)
+        scores = [float(part.sum()) for part in kept_scores.split(widths)]
+    hovers = {"logits": "<b>logits</b>"}
     parts = zip(circuit.layout.sources, circuit.mask.split(widths), scores, strict=True)
     for name, part, score in parts:
         n = int(part.sum())
         of = f"{n} of {len(part)} units kept, " if len(part) > 1 else ""
         words = f"{of}score {general(score)}" if n else "not in the circuit"
-        said[name] = f"<b>{name}</b><br>{words}"
-    return said
+        hovers[name] = f"<b>{name}</b><br>{words}"
+    return hovers
 
 
 def _handles(middles: list[tuple[float, float, Line]]) -> Plot:

@@ -38,8 +38,8 @@ def similarity_dots(compared: Mapping[str, Comparison | Overlap], columns: int) 
     """
     between, within = [], []
     notes = []
-    for panel, one in enumerate(compared.values()):
-        for row, similarity in enumerate(_similarities(one)):
+    for panel, comparison in enumerate(compared.values()):
+        for row, similarity in enumerate(_similarities(comparison)):
             if math.isnan(similarity.between) or math.isnan(similarity.within):
                 notes.append((panel, row, "undefined"))
                 continue
@@ -67,11 +67,11 @@ def similarity_dots(compared: Mapping[str, Comparison | Overlap], columns: int) 
     )
 
 
-def _similarities(one: Comparison | Overlap) -> tuple[SimilarityEstimate, ...]:
+def _similarities(comparison: Comparison | Overlap) -> tuple[SimilarityEstimate, ...]:
     """In the order of `SIMILARITIES`."""
-    size = one.middle
-    whole = (one.spearman, one.weighted_jaccard)
-    return (*whole, size.edge_jaccard, size.weighted_jaccard, size.node_jaccard)
+    size = comparison.middle
+    overall = (comparison.spearman, comparison.weighted_jaccard)
+    return (*overall, size.edge_jaccard, size.weighted_jaccard, size.node_jaccard)
 
 
 def _end(value: float) -> float | None:
@@ -119,7 +119,7 @@ _BARS = (
 
 def turnover_bars(comparisons: Sequence[Comparison], columns: int) -> Plot:
     """Edges that were added or removed, by size of circuit; beside that with the labels swapped."""
-    titles = [title_of(one) for one in comparisons]
+    titles = [title_of(comparison) for comparison in comparisons]
     layout = panel_grid(
         titles,
         columns=columns,
@@ -128,7 +128,11 @@ def turnover_bars(comparisons: Sequence[Comparison], columns: int) -> Plot:
         yaxis={"title": {"text": "share of the edges"}, "range": [0, 1.02]},
         gap=0.04,
     )
-    data = [bar for panel, one in enumerate(comparisons) for bar in _bars(panel, one.sizes)]
+    data = [
+        bar
+        for panel, comparison in enumerate(comparisons)
+        for bar in _bars(panel, comparison.sizes)
+    ]
     layout["bargap"] = 0.3
     layout["bargroupgap"] = 0.06
     layout["legend"] = {"y": 1 + 26 / (turnover_height(len(titles), columns) - 110)}
@@ -161,8 +165,8 @@ def _bars(panel: int, sizes: Sequence[CircuitSimilarity]) -> Iterator[Plot]:
             bar["error_y"] = {
                 "type": "data",
                 "symmetric": False,
-                "array": compact([one.high - one.value for one in turnovers]),
-                "arrayminus": compact([one.value - one.low for one in turnovers]),
+                "array": compact([turnover.high - turnover.value for turnover in turnovers]),
+                "arrayminus": compact([turnover.value - turnover.low for turnover in turnovers]),
                 "color": "$control" if kind.swapped else "$ink",
                 "thickness": 1.2,
                 "width": 3,
@@ -179,8 +183,8 @@ def turnover_height(panels: int, columns: int) -> int:
 def variance_dots(comparisons: Sequence[Comparison], columns: int) -> Plot:
     """Shares of the variance of the score change, beside the shares under swapped labels."""
     shares, chance, notes = [], [], []
-    for panel, one in enumerate(comparisons):
-        split = one.variance
+    for panel, comparison in enumerate(comparisons):
+        split = comparison.variance
         for row, part in enumerate((split.source, split.reader, split.interaction)):
             permuted, share = part.permuted, part.estimate
             if not math.isnan(permuted.value):
@@ -190,7 +194,7 @@ def variance_dots(comparisons: Sequence[Comparison], columns: int) -> Plot:
             else:
                 shares.append(Dot(panel, row, share.value, share.low, share.high))
     return dot_panels(
-        [title_of(one) for one in comparisons],
+        [title_of(comparison) for comparison in comparisons],
         VARIANCE,
         [
             Series(

@@ -106,11 +106,13 @@ def dot_panels(
             "showgrid": True,
         },
     )
-    for place in range(len(panels)):
-        drawn = layout[f"xaxis{place + 1 if place else ''}"]
-        drawn["title"] = {"text": axis.title if isinstance(axis.title, str) else axis.title[place]}
-        if axis.span is None and (around := _one_value(series, place)):
-            drawn["range"] = around
+    for panel in range(len(panels)):
+        axis_layout = layout[f"xaxis{panel + 1 if panel else ''}"]
+        axis_layout["title"] = {
+            "text": axis.title if isinstance(axis.title, str) else axis.title[panel]
+        }
+        if axis.span is None and (around := _one_value(series, panel)):
+            axis_layout["range"] = around
     layout["shapes"] = [
         {
             "type": "line",
@@ -118,23 +120,23 @@ def dot_panels(
             "x1": value,
             "y0": 0,
             "y1": 1,
-            "xref": axes_of(place)["xaxis"],
-            "yref": axes_of(place)["yaxis"] + " domain",
+            "xref": axes_of(panel)["xaxis"],
+            "yref": axes_of(panel)["yaxis"] + " domain",
             "line": {"color": "$faint", "width": 1, "dash": "dash"},
             "layer": "below",
         }
-        for place in range(len(panels))
+        for panel in range(len(panels))
         for value in axis.references
     ]
-    for place, row, text in notes:
+    for panel, row, text in notes:
         layout["annotations"].append(
             {
                 "text": label(text),
                 "x": 0.98,
                 "xanchor": "right",
-                "xref": f"{axes_of(place)['xaxis']} domain",
+                "xref": f"{axes_of(panel)['xaxis']} domain",
                 "y": row,
-                "yref": axes_of(place)["yaxis"],
+                "yref": axes_of(panel)["yaxis"],
                 "font": {"size": 11, "color": "$muted"},
                 "bgcolor": "$paper",
             }
@@ -143,16 +145,16 @@ def dot_panels(
     layout["legend"] = {"y": 1 + 26 / height}
     layout["margin"] = {"t": 66 if len(series) > 1 else 34}
     data = [
-        _trace(one, place, rows, first=place == _first(one))
-        for one in series
-        for place in range(len(panels))
+        _trace(dot_series, panel, rows, first=panel == _first(dot_series))
+        for dot_series in series
+        for panel in range(len(panels))
     ]
     return {"data": data, "layout": layout}
 
 
 def _one_value(series: Sequence[Series], panel: int) -> list[Number] | None:
     """A range for a panel whose dots differ by rounding only, which plotly would stretch."""
-    dots = [dot for one in series for dot in one.dots if dot.panel == panel]
+    dots = [dot for dot_series in series for dot in dot_series.dots if dot.panel == panel]
     ends = [end for dot in dots for end in (dot.value, dot.low, dot.high) if end is not None]
     size = max(map(abs, ends), default=0)
     if not ends or max(ends) - min(ends) > _ROUNDING * size:

@@ -35,9 +35,9 @@ def effect_dots(effects: EdgeEffects) -> Plot:
     edges = effects.edges[:SHOWN]
     kinds: dict[bool, list[Dot]] = {True: [], False: []}
     for row, edge in enumerate(edges):
-        found = effects.means[row]
-        text = f"<b>{label(edge)}</b><br>effect {estimate(found)}"
-        kinds[found.excludes_zero].append(Dot(0, row, found.value, found.low, found.high, text))
+        effect = effects.means[row]
+        text = f"<b>{label(edge)}</b><br>effect {estimate(effect)}"
+        kinds[effect.excludes_zero].append(Dot(0, row, effect.value, effect.low, effect.high, text))
     series = [
         Series("interval excludes 0", "$positive", kinds[True], size=8),
         Series("interval holds 0", "$control", kinds[False], symbol="circle-open", size=8),
@@ -45,7 +45,7 @@ def effect_dots(effects: EdgeEffects) -> Plot:
     return dot_panels(
         [""],
         list(edges),
-        [each for each in series if each.dots],
+        [dot_series for dot_series in series if dot_series.dots],
         ValueAxis(f"fall in {effects.metric} when corrupted alone", references=(0,)),
         columns=1,
         pixels=_PIXELS,
@@ -100,7 +100,7 @@ def estimate_panels(effects: EdgeEffects, estimates: Sequence[EdgeScores]) -> Pl
             (False, "right sign, or effect not told from 0", "$positive", "circle"),
             (True, "wrong sign", "$negative", "diamond"),
         ):
-            chosen = [
+            indices = [
                 index
                 for index, (mean, guess) in enumerate(zip(means, guessed, strict=True))
                 if wrong_sign(mean, guess) is wrong
@@ -111,20 +111,20 @@ def estimate_panels(effects: EdgeEffects, estimates: Sequence[EdgeScores]) -> Pl
                     "mode": "markers",
                     "name": title,
                     "legendgroup": title,
-                    "showlegend": bool(chosen) and title not in in_legend,
-                    "x": compact([_root(means[index].value) for index in chosen]),
-                    "y": compact([_root(guessed[index]) for index in chosen]),
+                    "showlegend": bool(indices) and title not in in_legend,
+                    "x": compact([_root(means[index].value) for index in indices]),
+                    "y": compact([_root(guessed[index]) for index in indices]),
                     "customdata": [
                         f"<b>{label(effects.edges[index])}</b><br>measured "
                         f"{estimate(means[index])}<br>estimated {signed(guessed[index])}"
-                        for index in chosen
+                        for index in indices
                     ],
                     "hovertemplate": "%{customdata}<extra></extra>",
                     "marker": {"color": f"{colour}/b0", "size": 7, "symbol": symbol},
                     **axes,
                 }
             )
-            in_legend |= {title} if chosen else set()
+            in_legend |= {title} if indices else set()
         layout["annotations"] += [
             _named(
                 effects.edges[index], _root(means[index].value), _root(guessed[index]), reach, axes

@@ -57,25 +57,27 @@ def faithfulness_curves(
         yaxis={"title": {"text": "faithfulness f"}, "range": _span(found.values())},
     )
     data: list[Plot] = []
-    named: set[str] = set()
-    for place, (name, one) in enumerate(found.items()):
-        if isinstance(one, Undefined):
-            layout["annotations"].append(_undefined(place))
+    in_legend: set[str] = set()
+    for panel, (name, faithfulness) in enumerate(found.items()):
+        if isinstance(faithfulness, Undefined):
+            layout["annotations"].append(_undefined(panel))
             continue
         for ranking, (title, colour, symbol) in RANKINGS.items():
-            if ranking in one.curves:
-                first = title not in named
-                data += _line(one.curves[ranking], place, title, colour, symbol, first=first)
-                named.add(title)
-        star = _star((circuits or {}).get(name), place, first="star" not in named)
+            if ranking in faithfulness.curves:
+                first = title not in in_legend
+                data += _line(
+                    faithfulness.curves[ranking], panel, title, colour, symbol, first=first
+                )
+                in_legend.add(title)
+        star = _star((circuits or {}).get(name), panel, first="star" not in in_legend)
         if star:
-            named.add("star")
+            in_legend.add("star")
             data.append(star)
     layout["shapes"] = [
         {
             "type": "line",
-            "xref": f"{axes_of(place)['xaxis']} domain",
-            "yref": axes_of(place)["yaxis"],
+            "xref": f"{axes_of(panel)['xaxis']} domain",
+            "yref": axes_of(panel)["yaxis"],
             "x0": 0,
             "x1": 1,
             "y0": height,
@@ -83,7 +85,7 @@ def faithfulness_curves(
             "line": {"color": "$faint", "width": 1, "dash": "dash"},
             "layer": "below",
         }
-        for place in range(len(titles))
+        for panel in range(len(titles))
         for height in (0, 1)
     ]
     layout["legend"] = {"y": 1 + 26 / (faithfulness_height(len(titles), columns) - 110)}
@@ -92,10 +94,10 @@ def faithfulness_curves(
 
 
 def _line(
-    curve: Curve, place: int, title: str, colour: str, symbol: str, *, first: bool
+    curve: Curve, panel: int, title: str, colour: str, symbol: str, *, first: bool
 ) -> list[Plot]:
     x, signed_ranking = list(curve.fractions), curve.ranking == "signed"
-    axes = axes_of(place)
+    axes = axes_of(panel)
     shade = band(
         x,
         compact([point.low for point in curve.values]),
@@ -129,7 +131,7 @@ def _line(
     ]
 
 
-def _star(circuit: CircuitSummary | None, place: int, *, first: bool) -> Plot | None:
+def _star(circuit: CircuitSummary | None, panel: int, *, first: bool) -> Plot | None:
     if circuit is None or circuit.faithfulness is None:
         return None
     f = circuit.faithfulness
@@ -152,17 +154,21 @@ def _star(circuit: CircuitSummary | None, place: int, *, first: bool) -> Plot | 
             "color": "$markline",
             "line": {"color": "$paper", "width": 1},
         },
-        **axes_of(place),
+        **axes_of(panel),
     }
 
 
-def _level(found: Mapping[str, Faithfulness | Undefined]) -> Level:
-    defined = (one.level for one in found.values() if isinstance(one, Faithfulness))
+def _level(by_checkpoint: Mapping[str, Faithfulness | Undefined]) -> Level:
+    defined = (
+        faithfulness.level
+        for faithfulness in by_checkpoint.values()
+        if isinstance(faithfulness, Faithfulness)
+    )
     return next(defined, "edge")
 
 
-def _undefined(place: int) -> Plot:
-    axes = axes_of(place)
+def _undefined(panel: int) -> Plot:
+    axes = axes_of(panel)
     return {
         "text": "undefined: clean and corrupted<br>metric are equal",
         "x": 0.5,
@@ -184,18 +190,18 @@ def values_of(found: Iterable[Faithfulness | Undefined]) -> list[float]:
     """Every value of the curves and the ends of their intervals, as far as there are any."""
     return [
         number
-        for one in found
-        if isinstance(one, Faithfulness)
-        for curve in one.curves.values()
+        for faithfulness in found
+        if isinstance(faithfulness, Faithfulness)
+        for curve in faithfulness.curves.values()
         for value in curve.values
         for number in (value.low, value.high, value.value)
         if math.isfinite(number)
     ]
 
 
-def _span(found: Iterable[Faithfulness | Undefined]) -> list[float]:
+def _span(faithfulness: Iterable[Faithfulness | Undefined]) -> list[float]:
     """One range for all panels, within limits."""
-    values = values_of(found)
+    values = values_of(faithfulness)
     low, high = min([*values, 0.0]), max([*values, 1.0])
     margin = 0.06 * (min(high, HIGHEST) - max(low, LOWEST))
     return [max(low, LOWEST) - margin, min(high, HIGHEST) + margin]

@@ -20,7 +20,7 @@ def layer_lines(lines: Mapping[str, Estimates], title: str) -> Plot:
     """
     data: list[Plot] = []
     for index, (name, values) in enumerate(lines.items()):
-        colour, symbol = (each[index % len(each)] for each in (_COLOURS, _SYMBOLS))
+        colour, symbol = (cycle[index % len(cycle)] for cycle in (_COLOURS, _SYMBOLS))
         layers = [float(layer) for layer in range(len(values))]
         low, high = compact(values.low.tolist()), compact(values.high.tolist())
         data.append(band(layers, low, high, colour) | {"legendgroup": name})

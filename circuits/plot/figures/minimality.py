@@ -34,25 +34,26 @@ def minimality_dots(found: Minimality) -> Plot:
             "type": "scatter",
             "mode": "markers",
             "name": title,
-            "x": [place for place, kept in enumerate(certain) if kept is chosen],
-            "y": compact([drop.value for drop, kept in zip(values, certain, strict=True)
-                          if kept is chosen]),
+            "x": [rank for rank, excludes_zero in enumerate(certain) if excludes_zero is certainty],
+            "y": compact([drop.value for drop, excludes_zero in zip(values, certain, strict=True)
+                          if excludes_zero is certainty]),
             "customdata": [
                 f"<b>{label(name)}</b><br>drop in f: {estimate(drop, 4)}"
-                for name, drop, kept in zip(names, values, certain, strict=True)
-                if kept is chosen
+                for name, drop, excludes_zero in zip(names, values, certain, strict=True)
+                if excludes_zero is certainty
             ],
             "hovertemplate": "%{customdata}<extra></extra>",
             "marker": {
-                "color": "$positive" if chosen else "$paper",
+                "color": "$positive" if certainty else "$paper",
                 "size": 7,
                 "line": {"color": "$positive", "width": 1.4},
             },
             "error_y": _bars(
-                [drop for drop, kept in zip(values, certain, strict=True) if kept is chosen]
+                [drop for drop, excludes_zero in zip(values, certain, strict=True)
+                 if excludes_zero is certainty]
             ),
         }
-        for chosen, title in (
+        for certainty, title in (
             (True, "interval excludes 0"),
             (False, "interval holds 0"),
         )

@@ -38,9 +38,9 @@ def head_heatmaps(kl: Estimates, entropy_change: Estimates) -> Plot:
         "colorbar": {"x": 1.01, "len": 1, "nticks": 5, "title": {"text": "nats"}},
     }
     layout["margin"] = {"t": 34}
-    both: list[Plot] = []
+    traces: list[Plot] = []
     for number, values in (("", kl), ("2", entropy_change)):
-        both.append(
+        traces.append(
             {
                 "type": "heatmap",
                 "z": compact(values.value.tolist()),
@@ -55,12 +55,12 @@ def head_heatmaps(kl: Estimates, entropy_change: Estimates) -> Plot:
             }
         )
         if heads <= _NUMBERED:
-            both[-1] |= {
+            traces[-1] |= {
                 "text": [[signed(value, 2) for value in row] for row in values.value.tolist()],
                 "texttemplate": "%{text}",
                 "textfont": {"size": 10},
             }
-    both[0] |= {
+    traces[0] |= {
         "zmin": 0,
         "zmax": float(kl.value.max()) or 1.0,
         "colorbar": {
@@ -71,8 +71,8 @@ def head_heatmaps(kl: Estimates, entropy_change: Estimates) -> Plot:
             "title": {"text": "nats"},
         },
     }
-    both[1]["coloraxis"] = "coloraxis"
-    return {"data": both, "layout": layout}
+    traces[1]["coloraxis"] = "coloraxis"
+    return {"data": traces, "layout": layout}
 
 
 def _whole(count: int) -> Plot:

@@ -36,7 +36,7 @@ def neuron_dots(top: Sequence[NeuronChange]) -> Plot:
     return dot_panels(
         [""],
         [neuron.neuron for neuron in top],
-        [each for each in series if each.dots],
+        [dot_series for dot_series in series if dot_series.dots],
         ValueAxis("change of mean activation", references=(0,)),
         columns=1,
         pixels=_PIXELS,

@@ -37,10 +37,10 @@ def panel_grid(
     space = gap_pixels / height
     tall = (1 - space * (rows - 1)) / rows
     layout: Plot = {"annotations": []}
-    for place, title in enumerate(titles):
-        row, column = divmod(place, columns)
+    for panel, title in enumerate(titles):
+        row, column = divmod(panel, columns)
         left, top = column * (width + gap), 1 - row * (tall + space)
-        number = str(place + 1) if place else ""
+        number = str(panel + 1) if panel else ""
         first = column == 0 or not share_y
         layout[f"xaxis{number}"] = {
             **xaxis,

@@ -45,8 +45,8 @@ class Effect:
         share = found.recovery(metric)
         if found.direction == "denoise":
             return cls(share, "share of the gap recovered")
-        lost = Estimates(1 - share.value, 1 - share.high, 1 - share.low, share.n)
-        return cls(lost, "share of the gap lost")
+        lost_share = Estimates(1 - share.value, 1 - share.high, 1 - share.low, share.n)
+        return cls(lost_share, "share of the gap lost")
 
 
 def patching_height(found: Patching) -> int:
@@ -63,7 +63,7 @@ def patching_plot(found: Patching, metric: str) -> Plot:
     return _dots(found, metric, effect) if len(found.axes) == 1 else _heatmap(found, effect, metric)
 
 
-def _dots(found: Patching, metric: str, effect: Effect) -> Plot:
+def _dots(patching: Patching, metric: str, effect: Effect) -> Plot:
     dots = [
         Dot(0, row, estimate.value, _end(estimate.low), _end(estimate.high))
         for row, estimate in enumerate(effect.estimates)
@@ -71,7 +71,7 @@ def _dots(found: Patching, metric: str, effect: Effect) -> Plot:
     ]
     return dot_panels(
         [metric],
-        found.axes[0].labels,
+        patching.axes[0].labels,
         [Series(effect.words, "$positive", dots)],
         ValueAxis(effect.words, references=(0.0, 1.0) if effect.of_gap else (0.0,)),
         columns=1,
@@ -79,15 +79,15 @@ def _dots(found: Patching, metric: str, effect: Effect) -> Plot:
     )
 
 
-def _heatmap(found: Patching, effect: Effect, metric: str) -> Plot:
-    *outer, across = found.axes
+def _heatmap(patching: Patching, effect: Effect, metric: str) -> Plot:
+    *outer, across = patching.axes
     rows = _rows(tuple(outer))
     value = effect.estimates.value.reshape(len(rows), -1)
     largest = float(value.nan_to_num(0.0, posinf=0.0, neginf=0.0).abs().max()) or 1.0
     trace: Plot = {
         "type": "heatmap",
         "z": compact(value.tolist()),
-        "customdata": _hovers(found, effect, metric, rows),
+        "customdata": _hovers(patching, effect, metric, rows),
         "hovertemplate": "%{customdata}<extra></extra>",
         "coloraxis": "coloraxis",
         "hoverongaps": False,
@@ -96,7 +96,7 @@ def _heatmap(found: Patching, effect: Effect, metric: str) -> Plot:
     }
     if value.shape[1] <= _NUMBERED and len(rows) <= _NUMBERED:
         trace |= {
-            "text": [[signed(one, 2) for one in row] for row in value.tolist()],
+            "text": [[signed(cell, 2) for cell in row] for row in value.tolist()],
             "texttemplate": "%{text}",
             "textfont": {"size": 10},
         }
@@ -124,7 +124,7 @@ def _rows(axes: tuple[Axis, ...]) -> list[str]:
     """The labels of all axes but the last, side by side."""
     names = [""]
     for axis in axes:
-        names = [f"{name} {one}".strip() for name in names for one in axis.labels]
+        names = [f"{name} {axis_label}".strip() for name in names for axis_label in axis.labels]
     return names
 
 
@@ -154,15 +154,17 @@ def _ticks(names: list[str]) -> Plot:
     }
 
 
-def _hovers(found: Patching, effect: Effect, metric: str, rows: list[str]) -> list[list[str]]:
+def _hovers(patching: Patching, effect: Effect, metric: str, rows: list[str]) -> list[list[str]]:
     """Site, effect with its interval, and the metric itself."""
-    across = found.axes[-1]
+    across = patching.axes[-1]
     shape = (len(rows), len(across.values))
-    means = found.mean(metric).reshape(shape).tolist()
-    examples = (~found.values[metric].isnan()).sum(dim=0).reshape(shape).tolist()
-    shown = effect.estimates
-    value, low, high = (part.reshape(shape) for part in (shown.value, shown.low, shown.high))
-    cells = Estimates(value, low, high, shown.n)
+    means = patching.mean(metric).reshape(shape).tolist()
+    examples = (~patching.values[metric].isnan()).sum(dim=0).reshape(shape).tolist()
+    estimates = effect.estimates
+    value, low, high = (
+        part.reshape(shape) for part in (estimates.value, estimates.low, estimates.high)
+    )
+    cells = Estimates(value, low, high, estimates.n)
     texts = []
     for row, name in enumerate(rows):
         line = []
@@ -184,8 +186,8 @@ def _end(end: float) -> float | None:
     return end if math.isfinite(end) else None
 
 
-def _spread(ends: Float[Tensor, " example"], found: Patching) -> Tensor:
-    return ends.view(-1, *[1] * len(found.axes))
+def _spread(ends: Float[Tensor, " example"], patching: Patching) -> Tensor:
+    return ends.view(-1, *[1] * len(patching.axes))
 
 
 __all__ = ["Effect", "patching_height", "patching_plot"]

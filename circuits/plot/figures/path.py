@@ -18,9 +18,11 @@ _SHOWN = 4  # layers with a tab of their own
 def path_views(states: RepresentationTrajectory) -> dict[str, Plot]:
     """Plots by the name of their tab: some layers in space, the last one flat and as UMAP."""
     last = len(states.layers) - 1
-    shown = sorted({round(last * share / (_SHOWN - 1)) for share in range(_SHOWN)}, reverse=True)
+    shown_layers = sorted(
+        {round(last * share / (_SHOWN - 1)) for share in range(_SHOWN)}, reverse=True
+    )
     views = {}
-    for layer in shown:
+    for layer in shown_layers:
         trajectory = states.layers[layer]
         shares = enumerate(trajectory.variance, start=1)
         names = [f"PC{number} ({percent(share, 0)})" for number, share in shares]
@@ -69,11 +71,11 @@ def eye(path: Sequence[Sequence[float]]) -> dict[str, float]:
     points = np.array(path)
     apart = points[:, None] - points
     turns = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    places = np.stack([2 * np.cos(turns), 2 * np.sin(turns), np.full(24, 0.9)])
-    depth = apart @ (places / np.linalg.norm(places[:, 0]))
-    seen = np.square(apart).sum(axis=2, keepdims=True) - np.square(depth)
-    best = np.sqrt(seen.clip(min=0)).sum(axis=(0, 1)).round(6).argmax()
-    return dict(zip("xyz", places[:, best].round(3).tolist(), strict=True))
+    viewpoints = np.stack([2 * np.cos(turns), 2 * np.sin(turns), np.full(24, 0.9)])
+    depth = apart @ (viewpoints / np.linalg.norm(viewpoints[:, 0]))
+    visible = np.square(apart).sum(axis=2, keepdims=True) - np.square(depth)
+    best = np.sqrt(visible.clip(min=0)).sum(axis=(0, 1)).round(6).argmax()
+    return dict(zip("xyz", viewpoints[:, best].round(3).tolist(), strict=True))
 
 
 def flat(states: RepresentationTrajectory, projection: Projection, names: Sequence[str]) -> Plot:

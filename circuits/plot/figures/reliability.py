@@ -10,7 +10,7 @@ from circuits.plot.plotly_figure import Plot
 def jaccard_by_examples(found: Reliability) -> Plot:
     """A line, with a marker and its interval at the examples that the scores come from."""
     numbers, values = zip(*found.curve, strict=True)
-    measured = found.likeness
+    likeness = found.likeness
     data = [
         {
             "type": "scatter",
@@ -26,12 +26,12 @@ def jaccard_by_examples(found: Reliability) -> Plot:
             "mode": "markers",
             "name": "measured",
             "x": [found.n],
-            "y": compact([measured.value]),
+            "y": compact([likeness.value]),
             "error_y": {
                 "type": "data",
                 "symmetric": False,
-                "array": compact([measured.high - measured.value]),
-                "arrayminus": compact([measured.value - measured.low]),
+                "array": compact([likeness.high - likeness.value]),
+                "arrayminus": compact([likeness.value - likeness.low]),
                 "color": "$positive",
                 "thickness": 1.4,
                 "width": 4,

@@ -26,8 +26,11 @@ def score_heatmap(scores: EdgeScores, circuit: Circuit | None = None) -> Plot:
     sources = [label(name) for name in layout.sources]
     mask = layout.mask.tolist()
     z = [
-        [compact(value, 3) if there else None for value, there in zip(row, kept, strict=True)]
-        for row, kept in zip(scores.matrix.tolist(), mask, strict=True)
+        [
+            compact(value, 3) if possible else None
+            for value, possible in zip(row, row_mask, strict=True)
+        ]
+        for row, row_mask in zip(scores.matrix.tolist(), mask, strict=True)
     ]
     largest = float(scores.matrix.abs().max()) or 1.0
     data: list[Plot] = [
@@ -42,13 +45,13 @@ def score_heatmap(scores: EdgeScores, circuit: Circuit | None = None) -> Plot:
         }
     ]
     if circuit is not None and len(readers) <= DOTTED:
-        places = circuit.mask.nonzero().tolist()
+        edge_indices = circuit.mask.nonzero().tolist()
         data.append(
             {
                 "type": "scatter",
                 "mode": "markers",
-                "x": [readers[column] for _, column in places],
-                "y": [sources[row] for row, _ in places],
+                "x": [readers[column] for _, column in edge_indices],
+                "y": [sources[row] for row, _ in edge_indices],
                 "marker": {"size": 4, "color": "$ink", "line": {"color": "$paper", "width": 0.8}},
                 "hoverinfo": "skip",
             }
@@ -126,8 +129,8 @@ def _lines(layout: Layout) -> list[Plot]:
             (column, -0.5, column, high - 0.5, "$faint"),
         ]
         if wide <= DOTTED:
-            for place, _ in _ports(layout, layer)[:3]:
-                lines.append((place.stop - 0.5, -0.5, place.stop - 0.5, row, "$grid"))
+            for span, _ in _ports(layout, layer)[:3]:
+                lines.append((span.stop - 0.5, -0.5, span.stop - 0.5, row, "$grid"))
     return [
         {
             "type": "line",
@@ -161,13 +164,13 @@ def _reader_names(layout: Layout) -> list[Plot]:
         names.append(((start + layout.mlp_column(layer)) / 2, name, -18))
         if 4 * layout.n_layers <= _PORTED:
             names += [
-                ((place.start + place.stop - 1) / 2, letter, -3)
-                for place, letter in _ports(layout, layer)
+                ((span.start + span.stop - 1) / 2, letter, -3)
+                for span, letter in _ports(layout, layer)
             ]
     return [
         {
             "text": text,
-            "x": place,
+            "x": x,
             "y": 0,
             "yref": "paper",
             "yshift": shift,
@@ -175,5 +178,5 @@ def _reader_names(layout: Layout) -> list[Plot]:
             "xanchor": "left" if text == "logits" else "center",
             "font": {"size": 11, "color": "$muted"},
         }
-        for place, text, shift in names
+        for x, text, shift in names
     ]

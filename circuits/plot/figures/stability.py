@@ -17,21 +17,21 @@ def inclusion(found: Stability) -> Plot:
             "type": "scatter",
             "mode": "markers",
             "name": title,
-            "x": [place for place, (name, _) in enumerate(ordered) if (name in inside) is chosen],
-            "y": compact([share for name, share in ordered if (name in inside) is chosen]),
+            "x": [rank for rank, (name, _) in enumerate(ordered) if (name in inside) is in_circuit],
+            "y": compact([share for name, share in ordered if (name in inside) is in_circuit]),
             "customdata": [
                 f"<b>{label(name)}</b><br>in {percent(share)} of resamples"
                 for name, share in ordered
-                if (name in inside) is chosen
+                if (name in inside) is in_circuit
             ],
             "hovertemplate": "%{customdata}<extra></extra>",
             "marker": {
-                "color": "$positive" if chosen else "$paper",
+                "color": "$positive" if in_circuit else "$paper",
                 "size": 7,
                 "line": {"color": "$positive", "width": 1.4},
             },
         }
-        for chosen, title in ((True, "in the circuit"), (False, "not in it"))
+        for in_circuit, title in ((True, "in the circuit"), (False, "not in it"))
     ]
     return {
         "data": data,

@@ -61,12 +61,12 @@ def training_curves(log: TrainingLog, checkpoints: Sequence[int]) -> Plot:
             "x1": step,
             "y0": 0,
             "y1": 1,
-            "xref": axes_of(place)["xaxis"],
-            "yref": axes_of(place)["yaxis"] + " domain",
+            "xref": axes_of(subplot)["xaxis"],
+            "yref": axes_of(subplot)["yaxis"] + " domain",
             "line": {"color": "$faint", "width": 1, "dash": "dot"},
             "layer": "below",
         }
-        for place in range(2)
+        for subplot in range(2)
         for step in checkpoints
     ]
     layout["yaxis2"]["range"] = [0, 1.02]
@@ -87,16 +87,16 @@ def quality_curves(quality: Mapping[str, SummaryQuality]) -> Plot:
     names = list(quality)
     data = []
     for key, (title, colour, symbol) in MEASURES.items():
-        found: list[Estimate] = [getattr(one, key) for one in quality.values()]
+        estimates: list[Estimate] = [getattr(measures, key) for measures in quality.values()]
         data.append(
             {
                 "type": "scatter",
                 "mode": "lines+markers",
                 "name": title,
                 "x": [label(name) for name in names],
-                "y": compact([one.value for one in found]),
-                "error_y": _bars(found, colour),
-                "customdata": [estimate(one) for one in found],
+                "y": compact([point.value for point in estimates]),
+                "error_y": _bars(estimates, colour),
+                "customdata": [estimate(point) for point in estimates],
                 "line": {"color": colour, "width": 2},
                 "marker": {"color": colour, "size": 8, "symbol": symbol},
                 "hovertemplate": f"{title}, %{{x}}: %{{customdata}}<extra></extra>",
@@ -111,15 +111,15 @@ def quality_curves(quality: Mapping[str, SummaryQuality]) -> Plot:
     }
 
 
-def _bars(found: Sequence[Estimate], colour: str) -> Plot:
-    def away(one: Estimate, end: float) -> float:
-        return 0.0 if math.isnan(end) else abs(end - one.value)
+def _bars(estimates: Sequence[Estimate], colour: str) -> Plot:
+    def away(point: Estimate, end: float) -> float:
+        return 0.0 if math.isnan(end) else abs(end - point.value)
 
     return {
         "type": "data",
         "symmetric": False,
-        "array": compact([away(one, one.high) for one in found]),
-        "arrayminus": compact([away(one, one.low) for one in found]),
+        "array": compact([away(point, point.high) for point in estimates]),
+        "arrayminus": compact([away(point, point.low) for point in estimates]),
         "color": colour,
         "thickness": 1.2,
         "width": 0,

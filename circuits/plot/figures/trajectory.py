@@ -51,8 +51,8 @@ def trajectory_lines(
 ) -> Plot:
     """Values with intervals from checkpoint to checkpoint, one line for each name."""
     data = []
-    for place, line in enumerate(lines[:shown]):
-        colour = line.colour or _COLOURS[place % len(_COLOURS)]
+    for index, line in enumerate(lines[:shown]):
+        colour = line.colour or _COLOURS[index % len(_COLOURS)]
         name = label(line.name)
         values = [_UNDEFINED if value is None else value for value in line.values]
         data.append(
@@ -61,22 +61,22 @@ def trajectory_lines(
                 "mode": "lines+markers",
                 "name": name,
                 "x": _places(checkpoints, steps),
-                "y": compact([one.value for one in values]),
+                "y": compact([point.value for point in values]),
                 "line": {"color": colour, "width": 2},
-                "marker": {"color": colour, "size": 8, "symbol": _SYMBOLS[place % len(_SYMBOLS)]},
+                "marker": {"color": colour, "size": 8, "symbol": _SYMBOLS[index % len(_SYMBOLS)]},
                 "error_y": {
                     "type": "data",
                     "symmetric": False,
-                    "array": _lengths(one.high - one.value for one in values),
-                    "arrayminus": _lengths(one.value - one.low for one in values),
+                    "array": _lengths(point.high - point.value for point in values),
+                    "arrayminus": _lengths(point.value - point.low for point in values),
                     "color": colour,
                     "thickness": 1.2,
                     "width": 0,
                 },
                 "customdata": [
-                    f"{label(checkpoint)}: {general(one.value)} "
-                    f"[{general(one.low)}, {general(one.high)}]"
-                    for checkpoint, one in zip(checkpoints, values, strict=True)
+                    f"{label(checkpoint)}: {general(point.value)} "
+                    f"[{general(point.low)}, {general(point.high)}]"
+                    for checkpoint, point in zip(checkpoints, values, strict=True)
                 ],
                 "hovertemplate": f"<b>{name}</b><br>%{{customdata}}<extra></extra>",
             }
@@ -182,9 +182,9 @@ def cross_evaluation_matrix(found: CrossEvaluation) -> Plot:
     """f of every circuit in every model."""
     rows = found.rows
     circuits = [f"circuit of {name}" for name in found.circuits]
-    f = [[one.value for one in row.f] or [math.nan] * len(circuits) for row in rows]
+    f = [[cell.value for cell in row.f] or [math.nan] * len(circuits) for row in rows]
     texts = [
-        [estimate(one) for one in row.f] or [row.undefined or "undefined"] * len(circuits)
+        [estimate(cell) for cell in row.f] or [row.undefined or "undefined"] * len(circuits)
         for row in rows
     ]
     return {
@@ -228,7 +228,7 @@ def cross_evaluation_lines(found: CrossEvaluation) -> Plot:
         Line(f"the circuit of {first}", [found.f(name, first) for name in models], "$negative"),
         Line("a random circuit", [row.control for row in found.rows], "$control"),
     )
-    defined = [line for line in lines if any(one is not None for one in line.values)]
+    defined = [line for line in lines if any(value is not None for value in line.values)]
     plot = trajectory_lines(models, found.training_steps, defined, title="f, 1 = the whole model")
     plot["layout"]["yaxis"]["rangemode"] = "tozero"
     return plot
