@@ -60,8 +60,8 @@ class EdgeNumbers:
     def of_names(self, names: Iterable[str]) -> Int[Tensor, " some"]:
         """Numbers of edges by their names."""
         width = self.layout.shape[1]
-        places = [row * width + column for row, column in map(self.layout.edge, names)]
-        return self.of_flat(torch.tensor(places, dtype=torch.long))
+        flat_indices = [row * width + column for row, column in map(self.layout.edge, names)]
+        return self.of_flat(torch.tensor(flat_indices, dtype=torch.long))
 
 
 def layout_contents(layout: Layout) -> Json:
@@ -100,19 +100,19 @@ def checkpoint_contents(
     curves = None if evaluated is None else evaluated.curves
     strategy: Strategy = "widest-path" if curves is None else curves.strategy
     order = edge_order(scores, strategy, "absolute")
-    kept = None
+    circuit_edges = None
     if circuit is not None:
-        kept = numbers.of_flat(circuit.mask.flatten().nonzero().flatten()).sort().values
+        circuit_edges = numbers.of_flat(circuit.mask.flatten().nonzero().flatten()).sort().values
     stability = None if evaluated is None else evaluated.stability
-    made: Json = {
+    contents: Json = {
         "name": name,
         "method": scores.method,
         "metric": scores.provenance.metric,
         "scores": packed(scores.matrix.flatten()[numbers.flat]),
         "order": packed(numbers.of_flat(order)),
         "strategy": strategy,
-        "intervals": _intervals(scores, numbers, kept),
-        "circuit": None if kept is None else packed(kept),
+        "intervals": _intervals(scores, numbers, circuit_edges),
+        "circuit": None if circuit_edges is None else packed(circuit_edges),
         "circuit_f": _circuit_f(evaluated),
         "curve": None if curves is None else _curve(curves),
         "circuit_file": _circuit_file(scores),
@@ -120,11 +120,11 @@ def checkpoint_contents(
     if stability is not None and stability.level == "edge":
         frequencies = stability.frequencies
         shares = torch.tensor([*frequencies.values()], dtype=torch.float32)
-        made["inclusion"] = {
+        contents["inclusion"] = {
             "edges": packed(numbers.of_names(frequencies)),
             "share": packed(shares),
         }
-    return made
+    return contents
 
 
 def run_contents(run: RunFolder, title: str, subtitle: str) -> Json:
@@ -167,9 +167,9 @@ def run_contents(run: RunFolder, title: str, subtitle: str) -> Json:
         "layout": layout_contents(layout),
         "checkpoints": [
             checkpoint_contents(
-                name, one, circuit=circuits.get(name), evaluated=evaluated.get(name)
+                name, edge_scores, circuit=circuits.get(name), evaluated=evaluated.get(name)
             )
-            for name, one in scores.items()
+            for name, edge_scores in scores.items()
         ],
         "changes": (found(lambda: _changes(run)) or []) if len(run.order) > 1 else [],
         "example": found(lambda: _example(run)),
@@ -179,32 +179,32 @@ def run_contents(run: RunFolder, title: str, subtitle: str) -> Json:
 
 def packed(values: Tensor) -> str:
     """A tensor of numbers as base64: whole ones as uint32, others as float32."""
-    whole = not values.is_floating_point()
-    array = values.cpu().numpy().astype("<u4" if whole else "<f4")
+    integers = not values.is_floating_point()
+    array = values.cpu().numpy().astype("<u4" if integers else "<f4")
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
 
 
 def _intervals(
-    scores: EdgeScores, numbers: EdgeNumbers, kept: Int[Tensor, " kept"] | None
+    scores: EdgeScores, numbers: EdgeNumbers, circuit_edges: Int[Tensor, " kept"] | None
 ) -> Json | None:
     """95 % intervals of the edges that matter; None where single examples were not kept."""
-    each = scores.per_example
-    if each is None or len(each) < 2:
+    per_example = scores.per_example
+    if per_example is None or len(per_example) < 2:
         return None
     values = scores.matrix.flatten()[numbers.flat].abs()
     strongest = values.argsort(descending=True, stable=True)[:WITH_INTERVAL]
-    edges = strongest if kept is None else torch.cat([strongest, kept]).unique()
+    edges = strongest if circuit_edges is None else torch.cat([strongest, circuit_edges]).unique()
     rows, columns = (
         numbers.flat[edges].div(scores.layout.shape[1], rounding_mode="floor"),
         numbers.flat[edges] % scores.layout.shape[1],
     )
-    chosen: Float[Tensor, "example some"] = each[:, rows, columns]
-    found = mean_estimates(chosen)
+    edge_scores: Float[Tensor, "example some"] = per_example[:, rows, columns]
+    estimates = mean_estimates(edge_scores)
     return {
         "edges": packed(edges),
-        "low": packed(found.low),
-        "high": packed(found.high),
-        "n": len(each),
+        "low": packed(estimates.low),
+        "high": packed(estimates.high),
+        "n": len(per_example),
     }
 
 
@@ -231,7 +231,7 @@ def _circuit_f(evaluated: CheckpointEvaluation | None) -> Json | None:
 
 def _estimates(figures: Sequence[Estimate]) -> dict[str, list[float | None]]:
     """Figures and the ends of their intervals; None where there is none."""
-    sides = {name: [getattr(one, field) for one in figures] for name, field in _SIDES.items()}
+    sides = {name: [getattr(figure, field) for figure in figures] for name, field in _SIDES.items()}
     return {
         name: [value if math.isfinite(value) else None for value in some]
         for name, some in sides.items()
@@ -240,8 +240,8 @@ def _estimates(figures: Sequence[Estimate]) -> dict[str, list[float | None]]:
 
 def _circuit_file(scores: EdgeScores) -> Json:
     """The file of a circuit of these scores, without its edges, which the page puts in."""
-    made = scores.provenance
-    record = made.extended(method=scores.method, pairs=None, settings={}, performance=None)
+    provenance = scores.provenance
+    record = provenance.extended(method=scores.method, pairs=None, settings={}, performance=None)
     return CircuitFile(layout=scores.layout, edges=(), provenance=record).to_json()
 
 
@@ -251,11 +251,11 @@ def _changes(run: RunFolder) -> list[Json]:
     numbers = EdgeNumbers.of(evolution.layout)
     return [
         {
-            "before": one.before,
-            "after": one.after,
-            "edges": packed(numbers.of_names(one.edges.changed)),
+            "before": comparison.before,
+            "after": comparison.after,
+            "edges": packed(numbers.of_names(comparison.edges.changed)),
         }
-        for one in evolution.comparisons
+        for comparison in evolution.comparisons
     ]
 
 
@@ -267,7 +267,7 @@ def _example(run: RunFolder) -> Json:
         "clean": example.clean_prompt,
         "answer": example.answer,
         "corruptions": {
-            name: [[one.text, one.corrupted] for one in pieces]
+            name: [[piece.text, piece.corrupted] for piece in pieces]
             for name, pieces in example.corruptions.items()
         },
     }

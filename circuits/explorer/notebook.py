@@ -64,8 +64,8 @@ def explore(
     file = Path(path or _FILE)
     if file.suffix != ".html":
         raise CircuitsError(f"{file}: the explorer is written as .html")
-    written = write_page(contents, file)
-    sys.stdout.write(f"wrote {written.resolve()} (open it in a browser)\n")
+    page_file = write_page(contents, file)
+    sys.stdout.write(f"wrote {page_file.resolve()} (open it in a browser)\n")
     return None
 
 
@@ -97,7 +97,7 @@ def sharing_weights(model: HookedModel) -> HookedModel:
     if model.quantisation or getattr(model.hf, "hf_device_map", None):
         return model
     tensors = (*model.hf.parameters(), *model.hf.buffers())
-    twin = copy.deepcopy(model.hf, {id(one): one for one in tensors})
+    twin = copy.deepcopy(model.hf, {id(tensor): tensor for tensor in tensors})
     return HookedModel(
         twin, model.tokenizer, model.name, gguf=model.gguf, asked_tokenizer=model.asked_tokenizer
     )

@@ -25,25 +25,25 @@ _SERVER_ONLY = ("live.js",)
 
 def asset(name: str) -> str:
     """The text of one of the explorer's files."""
-    place = resources.files("circuits.explorer").joinpath("assets", *name.split("/"))
-    return place.read_text(encoding="utf-8")
+    resource = resources.files("circuits.explorer").joinpath("assets", *name.split("/"))
+    return resource.read_text(encoding="utf-8")
 
 
 @lru_cache(maxsize=1)
 def import_map() -> str:
     """The modules of a page without a server, as the content of an import map."""
-    found: dict[str, str] = {}
+    modules: dict[str, str] = {}
     waiting = ["main.js"]
     while waiting:
         name = waiting.pop()
-        if name in found or name in _SERVER_ONLY:
+        if name in modules or name in _SERVER_ONLY:
             continue
         text = asset(name)
         waiting += [match["name"] for match in _FROM.finditer(text)]
-        named = _FROM.sub(rf"\1\2{_PREFIX}\g<name>\2", text)
-        content = base64.b64encode(named.encode()).decode("ascii")
-        found[name] = f"data:text/javascript;charset=utf-8;base64,{content}"
-    return inline_json({"imports": {f"{_PREFIX}{name}": text for name, text in found.items()}})
+        rewritten = _FROM.sub(rf"\1\2{_PREFIX}\g<name>\2", text)
+        content = base64.b64encode(rewritten.encode()).decode("ascii")
+        modules[name] = f"data:text/javascript;charset=utf-8;base64,{content}"
+    return inline_json({"imports": {f"{_PREFIX}{name}": text for name, text in modules.items()}})
 
 
 def fragment(contents: Json, state: object = None) -> str:

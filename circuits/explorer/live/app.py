@@ -85,8 +85,8 @@ async def _take(desk: Desk, text: str, outbox: asyncio.Queue[str]) -> None:
     try:
         desk.ask(read(text))
     except CircuitsError as error:
-        known = re.match(r'\s*\{\s*"id"\s*:\s*(\d{1,15})\b', text)
-        number = int(known[1]) if known else None
+        match = re.match(r'\s*\{\s*"id"\s*:\s*(\d{1,15})\b', text)
+        number = int(match[1]) if match else None
         await outbox.put(json.dumps({"id": number, "what": "error", "said": str(error)}))
 
 
@@ -99,17 +99,17 @@ async def _send(socket: WebSocket, outbox: asyncio.Queue[str]) -> None:
 def _files() -> dict[str, str]:
     """The page's files by their names: no request ever names a path on the disk."""
     root = resources.files("circuits.explorer").joinpath("assets")
-    found = {"palette.css": css_variables(":root")}
+    files = {"palette.css": css_variables(":root")}
 
     def walk(folder: Traversable, prefix: str) -> None:
-        for one in folder.iterdir():
-            if one.is_dir():
-                walk(one, f"{prefix}{one.name}/")
-            elif one.name.rpartition(".")[2] in _TYPES:
-                found[f"{prefix}{one.name}"] = one.read_text(encoding="utf-8")
+        for entry in folder.iterdir():
+            if entry.is_dir():
+                walk(entry, f"{prefix}{entry.name}/")
+            elif entry.name.rpartition(".")[2] in _TYPES:
+                files[f"{prefix}{entry.name}"] = entry.read_text(encoding="utf-8")
 
     walk(root, "")
-    return found
+    return files
 
 
 def _file(files: dict[str, str], name: str) -> Response:

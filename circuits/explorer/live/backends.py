@@ -49,9 +49,9 @@ def backend_of(
             "example": None,
             "missing": ["There are no scores yet: run prompts, and score their edges."],
         }
-    known = contents["missing"]
-    assert isinstance(known, list)
-    contents["missing"] = [*known, *missing]
+    reasons = contents["missing"]
+    assert isinstance(reasons, list)
+    contents["missing"] = [*reasons, *missing]
     return Backend(
         contents,
         Worker(),

@@ -89,8 +89,8 @@ class Desk:
         """The window is closed: stop its work."""
         self.backend.worker.leave(self)
 
-    def _give(self, steps: Steps, urgency: int, told: Told) -> Job:
-        return self.backend.worker.give(Job(self, urgency, steps, told))
+    def _give(self, steps: Steps, urgency: int, tell: Told) -> Job:
+        return self.backend.worker.give(Job(self, urgency, steps, tell))
 
     def _teller(self, number: int) -> Told:
         def told(what: str, content: Json) -> None:
@@ -101,28 +101,28 @@ class Desk:
 
         return told
 
-    def _steps(self, asked: messages.Asked) -> tuple[Steps, int]:
-        match asked:
+    def _steps(self, request: messages.Asked) -> tuple[Steps, int]:
+        match request:
             case messages.Prompts():
-                typed = Typed(asked.clean, asked.corrupted, asked.correct, asked.incorrect)
+                typed = Typed(request.clean, request.corrupted, request.correct, request.incorrect)
                 return self._prompts(typed), CLICK
             case messages.TaskPrompts():
-                return self._task_prompts(asked.index), CLICK
+                return self._task_prompts(request.index), CLICK
             case messages.PatchSite():
-                return self._site(asked), CLICK
+                return self._site(request), CLICK
             case messages.PatchEdge():
-                return self._edge(asked), CLICK
+                return self._edge(request), CLICK
             case messages.AboutNode():
-                return self._node(asked.node), CLICK
+                return self._node(request.node), CLICK
             case messages.RunCircuit():
-                return self._circuit(asked.edges), WORK
+                return self._circuit(request.edges), WORK
             case messages.Sweep():
-                return self._sweep(asked), WORK
+                return self._sweep(request), WORK
             case messages.Score():
-                return self._score(asked), BACKGROUND
+                return self._score(request), BACKGROUND
             case messages.Page():
-                return self._page(asked), WORK
-        raise AssertionError(asked)
+                return self._page(request), WORK
+        raise AssertionError(request)
 
     @property
     def _model(self) -> HookedModel:
@@ -139,7 +139,7 @@ class Desk:
     def _prompts(self, typed: Typed) -> Steps:
         model = self._model
         yield {
-            name: [asdict(one) for one in texts_of(model, tokens_of(model, text))]
+            name: [asdict(token) for token in texts_of(model, tokens_of(model, text))]
             for name, text in (("clean", typed.clean), ("corrupted", typed.corrupted))
         }
         pairs = typed_pairs(model, typed.clean, typed.corrupted, typed.correct, typed.incorrect)
@@ -151,24 +151,27 @@ class Desk:
         if task is None:
             raise CircuitsError("there is no task here; give one with --task")
         yield {}
-        place = index % len(task.pairs)
-        return {**self._took(task.pairs[place : place + 1]), "index": place}
+        pair_index = index % len(task.pairs)
+        return {**self._took(task.pairs[pair_index : pair_index + 1]), "index": pair_index}
 
     def _took(self, pairs: PairSet) -> Json:
         """The pair is this window's from here on; what both runs say."""
         model, pair = self._model, LivePair(self._model, pairs)
         tops = {"clean": pair.tops(pair.clean), "corrupted": pair.tops(pair.corrupted)}
         self.pair = pair
-        (one,) = pairs.pairs
-        sides = {"clean": one.clean, "corrupted": one.corrupted}
-        answers = {"right": one.answer, "wrong": one.wrong}
+        (prompt_pair,) = pairs.pairs
+        sides = {"clean": prompt_pair.clean, "corrupted": prompt_pair.corrupted}
+        answers = {"right": prompt_pair.answer, "wrong": prompt_pair.wrong}
         return {
-            "source": None if one.source == SOURCE else one.source,
+            "source": None if prompt_pair.source == SOURCE else prompt_pair.source,
             "metric": pair.judge.name,
             "ends": list(pair.ends),
-            "tops": {side: [asdict(top) for top in found] for side, found in tops.items()},
+            "tops": {side: [asdict(top) for top in side_tops] for side, side_tops in tops.items()},
             **{
-                side: [asdict(token) for token in texts_of(model, (*tokens, *one.teacher_forced))]
+                side: [
+                    asdict(token)
+                    for token in texts_of(model, (*tokens, *prompt_pair.teacher_forced))
+                ]
                 for side, tokens in sides.items()
             },
             **{
@@ -184,21 +187,23 @@ class Desk:
                 yield {}
         return {}
 
-    def _site(self, asked: messages.PatchSite) -> Steps:
+    def _site(self, request: messages.PatchSite) -> Steps:
         yield {}
-        return asdict(self._ready.site(_spec(asked)))
+        return asdict(self._ready.site(_spec(request)))
 
-    def _edge(self, asked: messages.PatchEdge) -> Steps:
+    def _edge(self, request: messages.PatchEdge) -> Steps:
         yield {}
-        return asdict(self._ready.edge(asked.edge, asked.direction))
+        return asdict(self._ready.edge(request.edge, request.direction))
 
     def _node(self, name: str) -> Steps:
         yield {}
         return asdict(self._ready.node(name))
 
-    def _sweep(self, asked: messages.Sweep) -> Steps:
+    def _sweep(self, request: messages.Sweep) -> Steps:
         pair = self._ready
-        spec = PatchSpec(site=asked.site, direction=asked.direction, sweep=("layer", asked.by))
+        spec = PatchSpec(
+            site=request.site, direction=request.direction, sweep=("layer", request.by)
+        )
         sweep = pair.sweep(spec)
         clean, corrupted = pair.ends
         if pair.recovery(clean) is None:
@@ -208,15 +213,15 @@ class Desk:
             )
 
         def grid() -> Json:
-            axis = 2 if asked.by == "position" else 1
+            axis = 2 if request.by == "position" else 1
             values = sweep.values[0, 0].select(3 - axis, 0)
-            known = sweep.known.select(3 - axis, 0)
+            known_mask = sweep.known.select(3 - axis, 0)
             shares = (values - corrupted) / (clean - corrupted)
             return {
                 "recovery": [
-                    [round(share, 6) if there and not math.isnan(share) else None
-                     for share, there in zip(*rows, strict=True)]
-                    for rows in zip(shares.tolist(), known.tolist(), strict=True)
+                    [round(share, 6) if is_known and not math.isnan(share) else None
+                     for share, is_known in zip(*rows, strict=True)]
+                    for rows in zip(shares.tolist(), known_mask.tolist(), strict=True)
                 ]
             }  # fmt: skip
 
@@ -230,55 +235,57 @@ class Desk:
 
     def _circuit(self, edges: list[int]) -> Steps:
         circuit = circuit_of(self._model, edges)
-        found: Json = {"size": len(circuit)}
+        answer: Json = {"size": len(circuit)}
         yield {}
         if self.pair is not None:
             pair = self.pair
-            found["pair"] = {"metric": pair.judge.name, **asdict(pair.circuit(circuit.mask))}
-            yield found
+            answer["pair"] = {"metric": pair.judge.name, **asdict(pair.circuit(circuit.mask))}
+            yield answer
         if (task := self.backend.task) is not None:
-            for done, f in task.faithfulness(circuit):
+            for n_done, f in task.faithfulness(circuit):
                 if f is None:
-                    yield {"done": done, "of": len(task.pairs)}
+                    yield {"done": n_done, "of": len(task.pairs)}
                 else:
                     ends = {"low": _number(f.low), "high": _number(f.high)}
-                    found["task"] = {
+                    answer["task"] = {
                         "metric": task.judge.name, "n": f.n, "f": f.value, **ends
                     }  # fmt: skip
-        return found
+        return answer
 
-    def _score(self, asked: messages.Score) -> Steps:
+    def _score(self, request: messages.Score) -> Steps:
         model = self._model
-        if asked.of == "pair":
+        if request.of == "pair":
             pair = self._ready
-            name, given = "typed pair", (pair.pairs, [pair.batch], pair.judge)
+            name, inputs = "typed pair", (pair.pairs, [pair.batch], pair.judge)
         elif (task := self.backend.task) is not None:
-            name, given = f"{task.pairs.task}, here", (task.pairs, task.batches, task.judge)
+            name, inputs = f"{task.pairs.task}, here", (task.pairs, task.batches, task.judge)
         else:
             raise CircuitsError("there is no task here; give one with --task")
         yield {"done": 0.0}
-        work = scored(model, *given, asked.steps)
+        work = scored(model, *inputs, request.steps)
         while True:
             try:
                 yield {"done": next(work)}
             except StopIteration as ended:
                 return {"checkpoint": checkpoint_contents(name, ended.value)}
 
-    def _page(self, asked: messages.Page) -> Steps:
+    def _page(self, request: messages.Page) -> Steps:
         yield {}
-        shown = self.backend.contents
-        known = shown["checkpoints"]
-        assert isinstance(known, list)
-        return {"page": page({**shown, "checkpoints": [*known, *asked.added]}, asked.state)}
+        contents = self.backend.contents
+        checkpoints = contents["checkpoints"]
+        assert isinstance(checkpoints, list)
+        return {
+            "page": page({**contents, "checkpoints": [*checkpoints, *request.added]}, request.state)
+        }
 
 
-def _spec(asked: messages.PatchSite) -> PatchSpec:
+def _spec(request: messages.PatchSite) -> PatchSpec:
     return PatchSpec(
-        site=asked.site,
-        direction=asked.direction,
-        layers=(asked.layer,),
-        positions=None if asked.position is None else (asked.position,),
-        heads=None if asked.unit is None else (asked.unit,),
+        site=request.site,
+        direction=request.direction,
+        layers=(request.layer,),
+        positions=None if request.position is None else (request.position,),
+        heads=None if request.unit is None else (request.unit,),
     )
 
 

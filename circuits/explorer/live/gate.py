@@ -70,8 +70,8 @@ class Gate:
             return "asked from another page"
         if scope["path"].startswith(_PUBLIC):
             return None
-        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        if not secrets.compare_digest(given.encode(), self.token.encode()):
+        token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        if not secrets.compare_digest(token.encode(), self.token.encode()):
             return "the token is missing or wrong; open the address that `circuits explore` printed"
         return None
 

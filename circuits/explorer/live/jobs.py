@@ -66,7 +66,7 @@ class Worker:
             CircuitsError: where the window has too many waiting.
         """
         with self._changed:
-            if sum(one.window is job.window for one in self._jobs) >= self.most:
+            if sum(queued.window is job.window for queued in self._jobs) >= self.most:
                 raise CircuitsError(
                     f"{self.most} requests of this window are waiting; cancel some, or wait"
                 )
@@ -110,7 +110,10 @@ class Worker:
                     self._changed.wait()
                 if self._stopping and not self._jobs:
                     return
-                job = min(self._jobs, key=lambda one: (not one.cancelled, one.urgency, one.turn))
+                job = min(
+                    self._jobs,
+                    key=lambda queued: (not queued.cancelled, queued.urgency, queued.turn),
+                )
             over = self._step(job)
             with self._changed:
                 if over:
@@ -133,8 +136,8 @@ class Worker:
             return True
         except Exception as error:  # a window must learn of it, and the others go on
             _log.exception("a request of the explorer failed")
-            said = f"{type(error).__name__}: {error}"
-            self._tell(job, "error", {"said": said[:500]})
+            message = f"{type(error).__name__}: {error}"
+            self._tell(job, "error", {"said": message[:500]})
             return True
         self._tell(job, "step", so_far)
         return False

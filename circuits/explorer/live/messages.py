@@ -138,5 +138,5 @@ def read(text: str) -> Asked:
         return _ASKED.validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"]) or "the message"
-        raise InputError(f"{where}: {first['msg']}") from error
+        location = ".".join(str(step) for step in first["loc"]) or "the message"
+        raise InputError(f"{location}: {first['msg']}") from error

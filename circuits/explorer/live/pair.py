@@ -224,17 +224,17 @@ class LivePair:
     def site(self, spec: PatchSpec) -> Answered:
         """All places that a request names, patched at once."""
         base = self._patched(spec.direction)
-        seen = [base]
+        all_logits = [base]
 
         def keep(logits: Logits, _: PairBatch, __: Logits) -> Float[Tensor, " batch"]:
-            seen.append(logits)
+            all_logits.append(logits)
             return logits.new_zeros(1)
 
         sweep = self.sweep(replace(spec, sweep=("layer",)), Metric("kept", keep))
-        del seen[1:]  # the unpatched runs, which the sweep has read as well
+        del all_logits[1:]  # the unpatched runs, which the sweep has read as well
         for _ in sweep.run():
             pass
-        return self.answered(seen[-1], base)
+        return self.answered(all_logits[-1], base)
 
     def node(self, name: str) -> NodeSaid:
         """A head's attention on the clean prompt, and what a node does straight to the logits."""
@@ -253,15 +253,15 @@ class LivePair:
         plain = node.kind == "head" and not self.model.layout.n_encoder_layers
         if not plain or node.layer is None or node.head is None:
             return None
-        found = self.runs.donor(site_named("pattern"), "clean", [node.layer])[node.layer]
-        rows: list[list[float]] = found[0, :, node.head].float().tolist()
+        pattern = self.runs.donor(site_named("pattern"), "clean", [node.layer])[node.layer]
+        rows: list[list[float]] = pattern[0, :, node.head].float().tolist()
         return rows
 
 
 def circuit_of(model: HookedModel, edges: Sequence[int]) -> Circuit:
     """A circuit from the numbers that the page counts edges by."""
     numbers = EdgeNumbers.of(model.layout)
-    places = torch.tensor(edges, dtype=torch.long)
-    if len(places) and not 0 <= int(places.min()) <= int(places.max()) < len(numbers.flat):
+    indices = torch.tensor(edges, dtype=torch.long)
+    if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(numbers.flat):
         raise CircuitsError(f"this model has {len(numbers.flat)} edges, numbered from 0")
-    return Circuit.empty(model.layout).with_only(numbers.flat[places])
+    return Circuit.empty(model.layout).with_only(numbers.flat[indices])

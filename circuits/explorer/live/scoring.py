@@ -44,19 +44,19 @@ def scored(
     method = EAPIG(steps=steps)
     method.validate(model, pairs, metric)
     points = points_of(method.quadrature_rule)
-    each = torch.zeros(len(pairs), *model.layout.shape)
+    per_example = torch.zeros(len(pairs), *model.layout.shape)
     ends = torch.zeros(2, len(pairs), dtype=torch.float64)
-    done, of = 0, len(batches) * len(points)
+    n_done, of = 0, len(batches) * len(points)
     for batch in batches:
         passes, runs = path_ends(model, batch, metric)
-        place = batch.index.cpu()
-        ends[:, place] = torch.stack([passes.clean, passes.corrupted]).double().cpu()
+        rows = batch.index.cpu()
+        ends[:, rows] = torch.stack([passes.clean, passes.corrupted]).double().cpu()
         for point in points:
-            each[place] += integrated(passes, runs, [point]).float().cpu()
-            done += 1
-            yield done / of
+            per_example[rows] += integrated(passes, runs, [point]).float().cpu()
+            n_done += 1
+            yield n_done / of
     clean, corrupted = ends.mean(dim=1).tolist()
-    made = Provenance(
+    provenance = Provenance(
         settings={"steps": steps, "quadrature": method.quadrature},
         metric=metric.name,
         metric_clean=clean,
@@ -66,4 +66,4 @@ def scored(
         model=describe_model(model),
         versions=versions(),
     )
-    return EdgeScores(each.mean(dim=0), model.layout, method.name, made, each)
+    return EdgeScores(per_example.mean(dim=0), model.layout, method.name, provenance, per_example)

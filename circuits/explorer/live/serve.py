@@ -35,8 +35,8 @@ class Address:
     def url(self) -> str:
         """What to open in a browser."""
         host = "127.0.0.1" if self.host in _EVERYWHERE else self.host
-        shown = f"[{host}]" if ":" in host else host
-        return f"http://{shown}:{self.port}/?token={self.token}"
+        address = f"[{host}]" if ":" in host else host
+        return f"http://{address}:{self.port}/?token={self.token}"
 
 
 class ExplorerServer:
@@ -87,7 +87,7 @@ class ExplorerServer:
         port = self._socket.getsockname()[1]
         self.address = Address(host, port, secrets.token_urlsafe(24))
         names = {host, *(LOCAL[:2] if host in LOCAL else ())}
-        hosts = (f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in names)
+        hosts = (f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in names)
         gate = Gate(
             make_app(backend),
             self.address.token,

@@ -47,22 +47,22 @@ class TaskRuns:
             UndefinedMetricError: where the metric is the same on clean and corrupted prompts.
         """
         values = torch.zeros(len(self.pairs), 3, dtype=torch.float64)
-        done = 0
-        for place, batch in enumerate(self.batches):
-            values[batch.index.cpu()] = self._columns(place, batch, circuit).double().cpu()
-            done += len(batch)
-            if done < len(self.pairs):
-                yield done, None
+        n_done = 0
+        for index, batch in enumerate(self.batches):
+            values[batch.index.cpu()] = self._columns(index, batch, circuit).double().cpu()
+            n_done += len(batch)
+            if n_done < len(self.pairs):
+                yield n_done, None
         measured = Measured(self.judge.name, values[:, 0], values[:, 1], values[:, 2:])
         (f,) = estimates(measured.columns, faithfulness_from_means)
-        yield done, f
+        yield n_done, f
 
     def _columns(
-        self, place: int, batch: PairBatch, circuit: Circuit
+        self, index: int, batch: PairBatch, circuit: Circuit
     ) -> Float[Tensor, "batch column"]:
         """The metric of the clean, the corrupted and the circuit's run."""
-        if place not in self._runners:
-            self._runners[place] = CircuitRunner(self.model, batch)
-        runner = self._runners[place]
+        if index not in self._runners:
+            self._runners[index] = CircuitRunner(self.model, batch)
+        runner = self._runners[index]
         runs = (runner.clean, runner.corrupted, runner.logits(circuit))
-        return torch.stack([self.judge(one, batch, runner.clean) for one in runs], dim=1)
+        return torch.stack([self.judge(logits, batch, runner.clean) for logits in runs], dim=1)

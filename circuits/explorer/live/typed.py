@@ -100,7 +100,7 @@ def require_alignment(clean: Sequence[int], corrupted: Sequence[int]) -> None:
     if len(clean) == len(corrupted):
         return
     part = next(
-        (place for place, (a, b) in enumerate(zip(clean, corrupted, strict=False)) if a != b),
+        (position for position, (a, b) in enumerate(zip(clean, corrupted, strict=False)) if a != b),
         min(len(clean), len(corrupted)),
     )
     raise InputError(
