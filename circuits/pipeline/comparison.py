@@ -22,7 +22,7 @@ def compare_scores(run: RunContext) -> None:
     section = run.recipe.comparison
 
     def work(resume: Pieces) -> None:
-        found = compare(
+        evolution = compare(
             [run.scores(name) for name in run.checkpoints],
             names=list(run.checkpoints),
             sizes=section.sizes,
@@ -30,7 +30,7 @@ def compare_scores(run: RunContext) -> None:
             options=RunOptions(seed=run.recipe.seed),
             resume=resume,
         )
-        found.save(run.store.path("comparison.json"))
+        evolution.save(run.store.path("comparison.json"))
 
     run.store.stage_in_pieces(
         "comparison",
@@ -55,7 +55,7 @@ def cross_circuits(
     pairs = run.data.pairs("evaluate")[: section.cross_evaluation]
 
     def work(resume: Pieces) -> None:
-        found = cross_evaluate(
+        crossed = cross_evaluate(
             {name: partial(run.model, name) for name in names},
             {name: run.circuit(name) for name in names},
             pairs,
@@ -64,7 +64,7 @@ def cross_circuits(
             options=run.options(run.recipe.evaluation.batch_size),
             resume=resume,
         )
-        found.save(run.store.path(f"{file}.json"))
+        crossed.save(run.store.path(f"{file}.json"))
 
     run.store.stage_in_pieces(
         file,

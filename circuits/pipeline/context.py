@@ -50,12 +50,14 @@ class RunContext:
         section = self.recipe.lora
         if section is None or not section.circuits:
             return {}
-        found = LoraComparison.load(self.store.path("lora.json"))
-        seeds = found.seeds[: section.circuits]
+        comparison = LoraComparison.load(self.store.path("lora.json"))
+        seeds = comparison.seeds[: section.circuits]
         return {
-            f"{one.condition}-seed-{one.seed}": str(self.store.path("lora", one.adapter))
-            for one in found.runs
-            if one.seed in seeds and one.draw == 0
+            f"{lora_run.condition}-seed-{lora_run.seed}": str(
+                self.store.path("lora", lora_run.adapter)
+            )
+            for lora_run in comparison.runs
+            if lora_run.seed in seeds and lora_run.draw == 0
         }
 
     @property

@@ -54,16 +54,19 @@ class Data:
     def files(self) -> list[str]:
         """Fingerprints of the local files that the task reads, under any of its options."""
         options = [{}, *self.recipe.evaluation.variants.values()]
-        asked = [self.task(**changes) for changes in options]
-        files = {file for task in asked if isinstance(task, FileTask) for file in task.files}
+        variants = [self.task(**changes) for changes in options]
+        files = {file for task in variants if isinstance(task, FileTask) for file in task.files}
         return [fingerprint(file) for file in sorted(files)]
 
     @cached_property
     def base(self) -> list[str]:
         """What the base model, and another tokenizer, are: names, fingerprints of local places."""
-        named = [self.recipe.model, *([self.recipe.tokenizer] if self.recipe.tokenizer else [])]
-        places = [resolve(name)[0] for name in [*named, *bases(self.recipe.model)]]
-        return [*named, *(fingerprint(place) for place in places if Path(place).exists())]
+        names = [self.recipe.model, *([self.recipe.tokenizer] if self.recipe.tokenizer else [])]
+        locations = [resolve(name)[0] for name in [*names, *bases(self.recipe.model)]]
+        return [
+            *names,
+            *(fingerprint(location) for location in locations if Path(location).exists()),
+        ]
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -82,45 +85,45 @@ class Data:
 
         def work() -> dict[str, str]:
             self.require_examples()
-            made = {
+            pair_sets = {
                 "score": self.pairs_of("validation", recipe.pairs.score),
                 "evaluate": self.pairs_of("test", recipe.pairs.evaluate),
             }
             for corruption in recipe.evaluation.corruptions:
-                made[corruption] = self.pairs_of(
+                pair_sets[corruption] = self.pairs_of(
                     "test", recipe.pairs.evaluate, corruption=corruption
                 )
             anew: Callable[..., PairSet] = self.pairs_of  # options that the task alone knows
             for name, options in recipe.evaluation.variants.items():
-                made[name] = anew("test", recipe.pairs.evaluate, **options)
+                pair_sets[name] = anew("test", recipe.pairs.evaluate, **options)
             for kind in recipe.evaluation.perturbations:
-                made[kind] = perturb(
-                    made["evaluate"],
+                pair_sets[kind] = perturb(
+                    pair_sets["evaluate"],
                     kind,
                     self.tokenizer,
                     n_ctx=self.n_ctx,
                     seed=recipe.seed,
                 )
             if recipe.evaluation.other_examples:
-                made["other-examples"] = self.pairs_of(
+                pair_sets["other-examples"] = self.pairs_of(
                     "train", recipe.evaluation.other_examples, seed=recipe.seed + 1
                 )
-            prompts = [pair.clean for pair in made["score"]]
+            prompts = [pair.clean for pair in pair_sets["score"]]
             if missing := missing_begin(load_config(recipe.model), self.tokenizer, prompts):
                 say(str(missing))
             self.store.path("pairs").mkdir(exist_ok=True)
-            for name, pairs in made.items():
+            for name, pairs in pair_sets.items():
                 pairs.save(self.store.path("pairs", f"{name}.jsonl"))
             example_article(
                 self.task(),
                 self.tokenizer,
-                made["evaluate"],
-                {name: made[name] for name in recipe.evaluation.corruptions},
+                pair_sets["evaluate"],
+                {name: pair_sets[name] for name in recipe.evaluation.corruptions},
                 split="test",
                 seed=recipe.seed,
                 n_ctx=self.n_ctx,
             ).save(self.store.path("pairs", "example.json"))
-            return {name: pairs.fingerprint for name, pairs in made.items()}
+            return {name: pairs.fingerprint for name, pairs in pair_sets.items()}
 
         self.store.stage(
             "pairs",
@@ -142,9 +145,9 @@ class Data:
     @property
     def conditions(self) -> list[str]:
         """Pair sets for robustness, beside the evaluation set."""
-        asked = self.recipe.evaluation
-        other = ["other-examples"] if asked.other_examples else []
-        return [*asked.corruptions, *asked.variants, *asked.perturbations, *other]
+        evaluation = self.recipe.evaluation
+        other = ["other-examples"] if evaluation.other_examples else []
+        return [*evaluation.corruptions, *evaluation.variants, *evaluation.perturbations, *other]
 
     def pairs_of(
         self, split: Split, n: int, *, seed: int | None = None, **changes: object
@@ -175,11 +178,11 @@ class Data:
     def examples(self, split: Split, n: int) -> Sequence[TrainingExample]:
         """Training examples; `check` has refused tasks without any."""
         assert self.trainable is not None
-        made = self.trainable.examples(
+        examples = self.trainable.examples(
             self.tokenizer, n, split=split, seed=self.recipe.seed, n_ctx=self.n_ctx
         )
-        self._list_skipped(split, getattr(made, "skipped", ()))
-        return made
+        self._list_skipped(split, getattr(examples, "skipped", ()))
+        return examples
 
     def _list_skipped(self, split: str, skipped: Sequence[Skipped]) -> None:
         """Keep the rows that were left out in skipped.json, by split, and say it of new ones."""
@@ -187,9 +190,9 @@ class Data:
         if not skipped:
             return
         listed = _LISTED.validate_python(read_json(file)) if file.exists() else {}
-        known = listed.setdefault(split, [])
-        new = [row for row in skipped if asdict(row) not in known]
+        recorded = listed.setdefault(split, [])
+        new = [row for row in skipped if asdict(row) not in recorded]
         if new:
-            known += [asdict(row) for row in new]
+            recorded += [asdict(row) for row in new]
             write_json(file, listed)
             say(f"{split}: {described(new)}; skipped.json lists them")

@@ -40,13 +40,13 @@ def check_task(run: RunContext, name: str) -> None:
     section = run.recipe.attribution
 
     def work() -> dict[str, object]:
-        found = task_performance(
+        performance = task_performance(
             run.model(name),
             run.data.pairs("score"),
             metric=section.metric,
             options=run.options(section.batch_size),
         )
-        return found.model_dump(mode="json")
+        return performance.model_dump(mode="json")
 
     record = run.store.stage(
         f"performance/{name}",
@@ -54,13 +54,13 @@ def check_task(run: RunContext, name: str) -> None:
         work,
         after=["pairs", "checkpoints"],
     )
-    found = TaskPerformance.model_validate(record)
-    for line in found.lines():
+    performance = TaskPerformance.model_validate(record)
+    for line in performance.lines():
         _log.log(
             logging.WARNING if line.startswith("warning") else logging.INFO, "%s: %s", name, line
         )
     if section.require_accuracy is not None and name == run.last:
-        found.require_accuracy(section.require_accuracy)
+        performance.require_accuracy(section.require_accuracy)
 
 
 def score(run: RunContext, name: str, *, after: Sequence[str] = ("pairs", "checkpoints")) -> None:
@@ -69,7 +69,7 @@ def score(run: RunContext, name: str, *, after: Sequence[str] = ("pairs", "check
     after: the stages that made the pairs and the model.
     """
     section = run.recipe.attribution
-    chosen = attribution_of(run.recipe)
+    method = attribution_of(run.recipe)
 
     def work() -> None:
         so_far = run.store.path(".stages", f"scores-{name}.partial")
@@ -77,7 +77,7 @@ def score(run: RunContext, name: str, *, after: Sequence[str] = ("pairs", "check
             attribute(
                 run.model(name),
                 run.data.pairs("score"),
-                chosen,
+                method,
                 metric=section.metric,
                 options=replace(run.options(section.batch_size), recompute=section.recompute),
                 per_example=True,
@@ -96,7 +96,7 @@ def score(run: RunContext, name: str, *, after: Sequence[str] = ("pairs", "check
 def choose_circuit(run: RunContext, name: str) -> None:
     """The circuit that the recipe asks for."""
     section = run.recipe.circuit
-    asked = [plain(section), run.recipe.evaluation.ablation, run.recipe.seed]
+    identity = [plain(section), run.recipe.evaluation.ablation, run.recipe.seed]
 
     def work() -> None:
         scores = run.scores(name)
@@ -118,7 +118,7 @@ def choose_circuit(run: RunContext, name: str) -> None:
         f"circuits/{name}",
         plain(replace(section, choose=CircuitOptions.choose))
         if section.ranking != "auto"
-        else asked,
+        else identity,
         work,
         after=[f"scores/{name}"],
         files=[f"circuits/{name}.json"],
@@ -153,18 +153,18 @@ def evaluate_circuit(run: RunContext, name: str) -> None:
     config = narrowed(section, EvalConfig, metric=metric)
 
     def work(resume: Pieces) -> dict[str, object]:
-        found = evaluate(
+        evaluation = evaluate(
             run.model(name),
             run.scores(name),
             run.circuit(name),
             run.data.pairs("evaluate"),
             config=config,
-            conditions={one: run.data.pairs(one) for one in run.data.conditions},
+            conditions={condition: run.data.pairs(condition) for condition in run.data.conditions},
             options=run.options(section.batch_size),
             resume=resume,
         )
         null = None
-        if config.null_model is not None and found.curves is not None:
+        if config.null_model is not None and evaluation.curves is not None:
             null = null_model(
                 *(run.model(name), run.scores(name), run.circuit(name)),
                 *(run.data.pairs("score"), run.data.pairs("evaluate")),
@@ -172,7 +172,7 @@ def evaluate_circuit(run: RunContext, name: str) -> None:
                 options=run.options(section.batch_size),
                 resume=resume,
             )
-        return CheckpointEvaluation(**dict(found), null_model=null).model_dump(mode="json")
+        return CheckpointEvaluation(**dict(evaluation), null_model=null).model_dump(mode="json")
 
     run.store.stage_in_pieces(
         f"evaluation/{name}",
@@ -211,7 +211,7 @@ def patch_activations(run: RunContext) -> None:
     def work() -> None:
         so_far = run.store.path(".stages", "patching.partial")
         with PartialResults(so_far, replace=True) as resume:
-            found = patch(
+            patching = patch(
                 run.model(run.last),
                 run.data.pairs("evaluate")[: section.pairs],
                 narrowed(section, PatchSpec),
@@ -219,7 +219,7 @@ def patch_activations(run: RunContext) -> None:
                 options=run.options(section.batch_size),
                 resume=resume,
             )
-            found.save(run.store.path("patching.json"))
+            patching.save(run.store.path("patching.json"))
 
     run.store.stage(
         "patching",

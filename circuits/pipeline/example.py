@@ -35,8 +35,8 @@ def example_article(
         (article,) = task.annotate(tokenizer, 1, split=split, seed=seed, n_ctx=n_ctx)
         answer = article.summary
         sentences = tuple(
-            ExampleSentence(text=one.text, score=one.score, salient=one.salient)
-            for one in article.sentences
+            ExampleSentence(text=sentence.text, score=sentence.score, salient=sentence.salient)
+            for sentence in article.sentences
         )
     own = str(getattr(task, "corruption", "corrupted"))
     twins = {name: others[0] for name, others in {own: pairs, **conditions}.items()}
@@ -55,7 +55,7 @@ def example_article(
 
 def _segments(tokenizer: PreTrainedTokenizerBase, pair: PromptPair) -> tuple[Segment, ...]:
     """The corrupted prompt's text, cut where the corrupted spans begin and end."""
-    cuts = sorted({0, len(pair.clean), *(place for span in pair.spans for place in span)})
+    cuts = sorted({0, len(pair.clean), *(position for span in pair.spans for position in span)})
     return tuple(
         Segment(
             text=_behind(tokenizer, pair.corrupted, start, end),
@@ -67,7 +67,9 @@ def _segments(tokenizer: PreTrainedTokenizerBase, pair: PromptPair) -> tuple[Seg
 
 def _words(tokenizer: PreTrainedTokenizerBase, pair: PromptPair) -> tuple[Segment, ...]:
     """The corrupted prompt's text, cut where its words begin and cease to be the clean ones."""
-    clean, corrupted = (_text(tokenizer, one).split(" ") for one in (pair.clean, pair.corrupted))
+    clean, corrupted = (
+        _text(tokenizer, prompt).split(" ") for prompt in (pair.clean, pair.corrupted)
+    )
     changes = SequenceMatcher(None, clean, corrupted, False).get_opcodes()
     return tuple(
         Segment(text=" ".join(corrupted[start:end]) + " ", corrupted=kind != "equal")

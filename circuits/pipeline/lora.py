@@ -32,7 +32,7 @@ def compare_loras(run: RunContext) -> None:
 
     def work() -> None:
         number = section.validation
-        found = compare_lora_targets(
+        comparison = compare_lora_targets(
             run.recipe.model,
             ComparedExamples(
                 train=run.data.examples("train", section.examples),
@@ -45,8 +45,8 @@ def compare_loras(run: RunContext) -> None:
             device=run.recipe.device,
             options=run.options(),
         )
-        found = found.model_copy(update={"importance": tuple(importance.values())})
-        found.save(run.store.path("lora.json"))
+        comparison = comparison.model_copy(update={"importance": tuple(importance.values())})
+        comparison.save(run.store.path("lora.json"))
 
     diffed = [] if run.recipe.model_diff is None else ["model_diff"]
     run.store.stage(

@@ -178,11 +178,13 @@ class Recipe(ModelOptions):
             raise CircuitsError(
                 "`lora` needs `finetune` or `checkpoints`: it follows what they change"
             )
-        measured = [name for name in self.lora.conditions if name in get_args(LayerCriterion)]
-        if measured and self.model_diff is None:
+        measured_criteria = [
+            name for name in self.lora.conditions if name in get_args(LayerCriterion)
+        ]
+        if measured_criteria and self.model_diff is None:
             raise CircuitsError(
-                f"`lora.conditions` {measured[0]!r} needs `model_diff`, which measures it; leave "
-                "that condition out, or do not leave `model_diff` out"
+                f"`lora.conditions` {measured_criteria[0]!r} needs `model_diff`, which measures "
+                "it; leave that condition out, or do not leave `model_diff` out"
             )
 
     @property
@@ -193,8 +195,8 @@ class Recipe(ModelOptions):
     @property
     def task_options(self) -> dict[str, object]:
         """What the task is loaded with."""
-        given = {} if self.data is None else {"path": self.data}
-        return {**self.task.options, **given}
+        data_option = {} if self.data is None else {"path": self.data}
+        return {**self.task.options, **data_option}
 
     def to_yaml(self) -> str:
         """The recipe as resolved, without its engine."""
@@ -220,16 +222,16 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     overrides: "lora.steps=20", dotted keys with YAML values, applied before validation.
     """
-    text, place = _read(name)
+    text, source = _read(name)
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise CircuitsError(f"{place}: not YAML ({' '.join(str(error).split())})") from error
+        raise CircuitsError(f"{source}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
-        raise CircuitsError(f"{place}: not a recipe; expected keys such as name, model and task")
+        raise CircuitsError(f"{source}: not a recipe; expected keys such as name, model and task")
     for override in overrides:
         _override(values, override)
-    return parse(values, place)
+    return parse(values, source)
 
 
 def parse(values: Mapping[str, object], place: str) -> Recipe:

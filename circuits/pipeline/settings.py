@@ -26,12 +26,12 @@ RESERVED = ("score", "evaluate", "example", "other-examples")
 
 def check(recipe: Recipe) -> None:
     """Refuse before anything is written what would be refused an hour later."""
-    asked = recipe.task_options
-    task = tasks.load(recipe.task.name, **asked)
+    task_options = recipe.task_options
+    task = tasks.load(recipe.task.name, **task_options)
     for corruption in recipe.evaluation.corruptions:
-        tasks.load(recipe.task.name, **{**asked, "corruption": corruption})
+        tasks.load(recipe.task.name, **{**task_options, "corruption": corruption})
     for options in recipe.evaluation.variants.values():
-        tasks.load(recipe.task.name, **{**asked, **options})
+        tasks.load(recipe.task.name, **{**task_options, **options})
     if not isinstance(task, TrainableTask) and (recipe.finetune or recipe.lora):
         raise CircuitsError(
             f"task {recipe.task.name!r} has no training examples; leave out `finetune` and `lora`, "
@@ -66,11 +66,11 @@ def _check_metric(recipe: Recipe, task: Task) -> None:
             f"attribution.metric {name!r}: it needs wrong answers, and task {recipe.task.name!r} "
             f"has none with these options; use {task.metric}"
         )
-    chosen = attribution_of(recipe)
-    if not METRICS[name].differentiable and isinstance(chosen, GradientMethod):
+    attribution = attribution_of(recipe)
+    if not METRICS[name].differentiable and isinstance(attribution, GradientMethod):
         raise CircuitsError(
-            f"attribution.metric {name!r}: it has no gradient, which {chosen.name} scores by; use "
-            f"{task.metric}"
+            f"attribution.metric {name!r}: it has no gradient, which {attribution.name} scores by; "
+            f"use {task.metric}"
         )
 
 
@@ -128,24 +128,24 @@ def _check_model(recipe: Recipe) -> None:
 
 def _check_conditions(recipe: Recipe) -> None:
     """Each condition is a pair set of its own, kept in a file of its name."""
-    asked = recipe.evaluation
-    taken = set(RESERVED)
+    evaluation = recipe.evaluation
+    used_names = set(RESERVED)
     for section, names in (
-        ("corruptions", asked.corruptions),
-        ("variants", asked.variants),
-        ("perturbations", asked.perturbations),
+        ("corruptions", evaluation.corruptions),
+        ("variants", evaluation.variants),
+        ("perturbations", evaluation.perturbations),
     ):
         for name in names:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
                 raise CircuitsError(
                     f"evaluation.{section} {name!r}: a name of letters, digits, '-', '_' and '.'"
                 )
-            if name in taken:
+            if name in used_names:
                 raise CircuitsError(
                     f"evaluation.{section} {name!r}: a pair set of this name is there already; "
                     + ("choose another" if section == "variants" else "name it once")
                 )
-            taken.add(name)
+            used_names.add(name)
 
 
 def attribution_of(recipe: Recipe) -> Method:

@@ -102,11 +102,11 @@ class Store:
         self.keys[name] = key
         record = self.path(".stages", f"{name.replace('/', '-')}.json")
         if record.exists():
-            done = _Done.model_validate(read_json(record))
-            if done.key == key and all(self.path(file).exists() for file in files):
-                self.seconds[name] = done.seconds
+            stage_record = _Done.model_validate(read_json(record))
+            if stage_record.key == key and all(self.path(file).exists() for file in files):
+                self.seconds[name] = stage_record.seconds
                 _log.info("%s: done before", name)
-                self.results[name] = done.result
+                self.results[name] = stage_record.result
                 return self.results[name]
         _log.info("%s", name)
         began = time.perf_counter()
@@ -150,24 +150,27 @@ class Store:
 def _changed(file: Path, text: str) -> str:
     """The keys that two recipes differ in, with both values."""
     try:
-        was, now = (_flat(yaml.safe_load(one)) for one in (file.read_text(encoding="utf-8"), text))
+        was, now = (
+            _flat(yaml.safe_load(yaml_text))
+            for yaml_text in (file.read_text(encoding="utf-8"), text)
+        )
     except yaml.YAMLError:
         return "it cannot be read"
     keys = [key for key in sorted(was | now) if was.get(key) != now.get(key)]
     return abbreviated([f"{key} was {was.get(key)}, now {now.get(key)}" for key in keys])
 
 
-def _flat(value: object, place: str = "") -> dict[str, object]:
+def _flat(value: object, key_path: str = "") -> dict[str, object]:
     """Values by dotted keys, as `--set` names them."""
     if not isinstance(value, dict):
-        return {place: value}
+        return {key_path: value}
     flat: dict[str, object] = {}
     for key, inner in value.items():
-        flat |= _flat(inner, f"{place}.{key}" if place else str(key))
+        flat |= _flat(inner, f"{key_path}.{key}" if key_path else str(key))
     return flat
 
 
 def _foreign(folder: Path) -> bool:
     """Whether a folder without a recipe holds more than a run killed at its first file leaves."""
-    ours = {folder / LOCK, *leftovers(folder, _RECIPE)}
-    return folder.is_dir() and any(path not in ours for path in folder.iterdir())
+    own_files = {folder / LOCK, *leftovers(folder, _RECIPE)}
+    return folder.is_dir() and any(path not in own_files for path in folder.iterdir())

@@ -19,10 +19,10 @@ def make_checkpoints(run: RunContext) -> None:
     """Fine-tune the base, or take the checkpoints that are there."""
     section = run.recipe.finetune
     if section is None:
-        given = {
-            name: fingerprint(place) for name, place in run.checkpoints.items() if name != BASE
+        fingerprints = {
+            name: fingerprint(path) for name, path in run.checkpoints.items() if name != BASE
         }
-        run.store.stage("checkpoints", [run.data.base, given], lambda: None)
+        run.store.stage("checkpoints", [run.data.base, fingerprints], lambda: None)
         return
     folder = run.store.path("checkpoints")
     settings = finetune_settings(run.recipe)
