@@ -82,19 +82,19 @@ class AdapterCircuits(Plotted, ResultFile):
 
         return pd.DataFrame(
             {
-                "model": one.model,
-                "edges": one.middle.size,
-                "jaccard": one.middle.edge_jaccard.between,
-                "ceiling": one.middle.edge_jaccard.within,
-                "gap": one.middle.edge_jaccard.gap.value,
-                "gap_low": one.middle.edge_jaccard.gap.low,
-                "gap_high": one.middle.edge_jaccard.gap.high,
+                "model": overlap.model,
+                "edges": overlap.middle.size,
+                "jaccard": overlap.middle.edge_jaccard.between,
+                "ceiling": overlap.middle.edge_jaccard.within,
+                "gap": overlap.middle.edge_jaccard.gap.value,
+                "gap_low": overlap.middle.edge_jaccard.gap.low,
+                "gap_high": overlap.middle.edge_jaccard.gap.high,
                 "kl_to_base": float("nan")
-                if one.model == self.base
-                else self.attention_of(one.model, self.base).kl.value,
-                "kl_to_tuned": self.attention_of(one.model, self.tuned).kl.value,
+                if overlap.model == self.base
+                else self.attention_of(overlap.model, self.base).kl.value,
+                "kl_to_tuned": self.attention_of(overlap.model, self.tuned).kl.value,
             }
-            for one in self.overlaps
+            for overlap in self.overlaps
         )
 
     @property
@@ -102,7 +102,9 @@ class AdapterCircuits(Plotted, ResultFile):
         """Which of the base and the adapters have less of the fully fine-tuned model's circuit (of
         the middle size) than noise alone would leave them.
         """
-        return tuple(one.model for one in self.overlaps if one.middle.edge_jaccard.below_ceiling)
+        return tuple(
+            overlap.model for overlap in self.overlaps if overlap.middle.edge_jaccard.below_ceiling
+        )
 
     def overlap(self, model: str) -> Overlap:
         """The overlap of one model with the fully fine-tuned one.
@@ -116,11 +118,11 @@ class AdapterCircuits(Plotted, ResultFile):
         Raises:
             CircuitsError: for another name.
         """
-        for one in self.overlaps:
-            if one.model == model:
-                return one
-        known = ", ".join(one.model for one in self.overlaps)
-        raise CircuitsError(f"{model} was not held against {self.tuned}; known: {known}")
+        for overlap in self.overlaps:
+            if overlap.model == model:
+                return overlap
+        models = ", ".join(overlap.model for overlap in self.overlaps)
+        raise CircuitsError(f"{model} was not held against {self.tuned}; known: {models}")
 
     def attention_of(self, model: str, other: str) -> AttentionChange:
         """How far the attention of two models lies apart.
@@ -135,9 +137,9 @@ class AdapterCircuits(Plotted, ResultFile):
         Raises:
             CircuitsError: where the two were not set side by side.
         """
-        for one in self.attention:
-            if {one.model, one.base} == {model, other}:
-                return one
+        for change in self.attention:
+            if {change.model, change.base} == {model, other}:
+                return change
         raise CircuitsError(f"the attention of {model} and {other} was not compared")
 
 
@@ -179,7 +181,7 @@ def compare_adapter_circuits(
             f"scores of {', '.join(scores)} and models {', '.join(models)}: give both of {base}, "
             f"of {tuned}, and of one adapter or more"
         )
-    found = overlaps(scores, tuned, sizes=settings.sizes, options=options, resume=resume)
+    similarities = overlaps(scores, tuned, sizes=settings.sizes, options=options, resume=resume)
     data = scores[tuned].provenance.data
     assert data is not None  # `require_paired` has seen to it
     return AdapterCircuits(
@@ -192,7 +194,7 @@ def compare_adapter_circuits(
         n_resamples=settings.n_resamples,
         samples=DRAWN,
         seed=options.seed,
-        overlaps=found,
+        overlaps=similarities,
         attention=attention_changes(
             models,
             (base, tuned),

@@ -147,8 +147,11 @@ def training_pieces(
         for index in training_order(lengths, size, seed=seed, epoch=epoch)[position:]:
             targets = sum(len(examples[i].target) for i in index)
             for piece in share.of(index):
-                chosen = [examples[i] for i in piece]
-                yield Piece(collate(chosen) if chosen else _nothing(examples[index[0]]), targets)
+                batch_examples = [examples[i] for i in piece]
+                yield Piece(
+                    collate(batch_examples) if batch_examples else _nothing(examples[index[0]]),
+                    targets,
+                )
         epoch, position = epoch + 1, 0
 
 

@@ -66,11 +66,11 @@ def _target(
     if name in ("original-circuit", "original-standard"):
         edges = importance[EDGES]
         few = min(ORIGINAL_LAYERS, len(edges.values))
-        chosen = edges.largest(few) if name == "original-circuit" else None
+        layers = edges.largest(few) if name == "original-circuit" else None
         return LoraTarget(
             name,
-            chosen,
-            criterion=edges.criterion if chosen else "all layers",
+            layers,
+            criterion=edges.criterion if layers else "all layers",
             parts=ORIGINAL_PARTS,
             rank=ORIGINAL_RANK,
             learning_rate=ORIGINAL_RATE,
@@ -84,8 +84,8 @@ def _target(
 
 def _complement(edges: LayerImportance, k: int) -> LoraTarget:
     """The layers that the condition `circuit` leaves out."""
-    taken = LoraTarget.important("circuit", edges, k).layers or ()
-    layers = tuple(layer for layer in range(len(edges.values)) if layer not in taken)
+    circuit_layers = LoraTarget.important("circuit", edges, k).layers or ()
+    layers = tuple(layer for layer in range(len(edges.values)) if layer not in circuit_layers)
     if not layers:
         raise CircuitsError(
             f"condition 'complement': the circuit takes all {k} layers; give fewer layers"

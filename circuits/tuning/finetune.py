@@ -121,12 +121,12 @@ def finetune(
         "validation": fingerprint_examples(validation),
         "model": fingerprint_model(model),
     }
-    with ExitStack() as held:
-        held.enter_context(own_random_numbers())
-        held.enter_context(model_as_found(model))
+    with ExitStack() as stack:
+        stack.enter_context(own_random_numbers())
+        stack.enter_context(model_as_found(model))
         arguments = arguments_of(settings, model, Path(out))
         if arguments.should_save:
-            held.enter_context(TrainingFolder.held(out, identity))
+            stack.enter_context(TrainingFolder.held(out, identity))
         PartialState().wait_for_everyone()  # then the folder is claimed
         folder = TrainingFolder(Path(out))
         log = folder.read_log()

@@ -39,21 +39,21 @@ def generate(
     """
     plain = without_adapter(model)
     n_ctx = context_window(model.config) or _ENDLESS
-    found: list[tuple[int, ...]] = [()] * len(prompts)
+    continuations: list[tuple[int, ...]] = [()] * len(prompts)
     with evaluating(model), _plain_generation(plain):
         for index in by_length([len(prompt) for prompt in prompts], batch_size):
             going = {i: tuple(prompts[i]) for i in index}
             while going:
                 room = {i: n_ctx - len(text) for i, text in going.items()}
-                steps = min(max_new_tokens - len(found[next(iter(going))]), *room.values())
+                steps = min(max_new_tokens - len(continuations[next(iter(going))]), *room.values())
                 new = _decode(plain, list(going.values()), steps, stop)
                 for i, tokens in zip(list(going), new, strict=True):
-                    found[i] += tokens
+                    continuations[i] += tokens
                     going[i] += tokens
-                    done = len(tokens) < steps or len(found[i]) == max_new_tokens
-                    if done or len(going[i]) == n_ctx:
+                    ended = len(tokens) < steps or len(continuations[i]) == max_new_tokens
+                    if ended or len(going[i]) == n_ctx:
                         del going[i]
-    return found
+    return continuations
 
 
 def _decode(
@@ -63,7 +63,7 @@ def _decode(
     width = max(map(len, texts))
     tokens = [[*[_PADDING] * (width - len(text)), *text] for text in texts]
     mask = [[0] * (width - len(text)) + [1] * len(text) for text in texts]
-    made: Tensor = model.generate(  # type: ignore[operator]  # a mixin's, to mypy a tensor
+    generated: Tensor = model.generate(  # type: ignore[operator]  # a mixin's, to mypy a tensor
         torch.tensor(tokens, device=model.device),
         attention_mask=torch.tensor(mask, device=model.device),
         generation_config=GenerationConfig(
@@ -73,11 +73,11 @@ def _decode(
             pad_token_id=_PADDING,
         ),
     )
-    return [_until(row[width:], stop) for row in made.tolist()]
+    return [_until(row[width:], stop) for row in generated.tolist()]
 
 
 def _until(row: Sequence[int], stop: Collection[int]) -> tuple[int, ...]:
-    end = next((place for place, token in enumerate(row) if token in stop), len(row))
+    end = next((position for position, token in enumerate(row) if token in stop), len(row))
     return tuple(row[:end])
 
 

@@ -114,19 +114,25 @@ def compare_lora_targets(
             str(model_folder), examples, protocol, Path(out), as_device(device)
         )
         trials = comparison.trials(targets)
-        tried = comparison.done(lambda one: one.trial, trials, options, "learning rates")
-        rates = _choices(trials, tried)
-        runs = comparison.done(
-            lambda one: one.run, comparison.planned(targets, rates), options, "LoRA targets"
+        trial_results = comparison.done(
+            lambda worker: worker.trial, trials, options, "learning rates"
         )
-    order = {target.name: place for place, target in enumerate(targets)}
-    results = sorted(runs, key=lambda one: (order[one.run.condition], one.run.seed, one.run.draw))
+        rates = _choices(trials, trial_results)
+        runs = comparison.done(
+            lambda worker: worker.run, comparison.planned(targets, rates), options, "LoRA targets"
+        )
+    order = {target.name: index for index, target in enumerate(targets)}
+    results = sorted(
+        runs, key=lambda result: (order[result.run.condition], result.run.seed, result.run.draw)
+    )
     scores: dict[str, dict[int, list[SummaryScores]]] = {}
-    for one in results:
-        scores.setdefault(one.run.condition, {}).setdefault(one.run.seed, []).append(one.scores)
+    for result in results:
+        scores.setdefault(result.run.condition, {}).setdefault(result.run.seed, []).append(
+            result.scores
+        )
     return LoraComparison(
         targets=tuple(targets),
-        runs=tuple(one.run for one in results),
+        runs=tuple(result.run for result in results),
         base=comparison.base.means,
         budget=comparison.budget,
         steps=protocol.training.steps,
@@ -149,14 +155,14 @@ class _Planned:
     draw: int = 0
 
     def __str__(self) -> str:
-        drawn = f", draw {self.draw}" if self.draw else ""
-        return f"LoRA {self.target.name}, seed {self.seed}{drawn}"
+        suffix = f", draw {self.draw}" if self.draw else ""
+        return f"LoRA {self.target.name}, seed {self.seed}{suffix}"
 
     @property
     def folder(self) -> str:
         """Where a run is kept, in the comparison's folder."""
-        drawn = f"-draw-{self.draw}" if self.draw else ""
-        return f"{self.target.name}/seed-{self.seed}{drawn}"
+        suffix = f"-draw-{self.draw}" if self.draw else ""
+        return f"{self.target.name}/seed-{self.seed}{suffix}"
 
 
 class _Comparison:
@@ -235,11 +241,11 @@ class _Comparison:
     ) -> list[Result]:
         """What came of each piece of work, in order, by this process or an engine's workers."""
         engine = options.engine
-        one = self if engine is None else self.elsewhere(engine.device)
-        one.progress = options.progress and engine is None
-        done = done_in_order(work(one), todo, called=str, engine=engine)
+        worker = self if engine is None else self.elsewhere(engine.device)
+        worker.progress = options.progress and engine is None
+        results = done_in_order(work(worker), todo, called=str, engine=engine)
         hidden = not options.progress or not todo
-        return list(tqdm(done, what, len(todo), unit="run", disable=hidden))
+        return list(tqdm(results, what, len(todo), unit="run", disable=hidden))
 
     def trials(self, targets: Sequence[LoraTarget]) -> list[_Planned]:
         """Every learning rate of every condition without its own, with a seed that no run has."""
@@ -279,16 +285,17 @@ class _Comparison:
                 loss = math.nan
             trial = RateTrial(settings.learning_rate, loss)
             TrialResult(trial=trial, steps=steps, seed=what.seed).save(file)
-        found = TrialResult.load(file)
-        if (found.steps, found.seed) != (steps, what.seed):
+        trial_result = TrialResult.load(file)
+        if (trial_result.steps, trial_result.seed) != (steps, what.seed):
             raise CircuitsError(
-                f"{folder}: holds a trial of {found.steps} steps with seed {found.seed}, now "
-                f"{steps} with {what.seed}; choose another folder or remove it"
+                f"{folder}: holds a trial of {trial_result.steps} steps with seed "
+                f"{trial_result.seed}, now {steps} with {what.seed}; choose another folder or "
+                "remove it"
             )
-        kept = TrainingFolder(folder)
-        for step in kept.checkpoints:  # nobody asks for it
-            kept.drop_checkpoint(step)
-        return found
+        training_folder = TrainingFolder(folder)
+        for step in training_folder.checkpoints:  # nobody asks for it
+            training_folder.drop_checkpoint(step)
+        return trial_result
 
     def run(self, what: _Planned) -> RunResult:
         """Train and score one condition with one seed, or read what an earlier call found."""
@@ -315,8 +322,8 @@ class _Comparison:
                 draw=what.draw,
             )
             RunResult(run=run, scores=scores).save(file)
-        found = RunResult.load(file)
-        before = found.run
+        run_result = RunResult.load(file)
+        before = run_result.run
         if (before.ranks, before.learning_rate) != (ranks, settings.learning_rate):
             raise CircuitsError(
                 f"{folder}: holds condition {target.name!r} on layers {list(before.layers)} with "
@@ -324,7 +331,7 @@ class _Comparison:
                 f"now layers {list(layers)} at {settings.learning_rate:g}, or other ranks; choose "
                 "another folder or remove it"
             )
-        return found
+        return run_result
 
     def settings(self, what: _Planned) -> FinetuneSettings:
         """How a run is trained: what its condition says, then the rate that was tuned."""
@@ -365,12 +372,17 @@ class _Comparison:
 
 def _choices(trials: Sequence[_Planned], results: Sequence[TrialResult]) -> tuple[RateChoice, ...]:
     """The trials of each condition together."""
-    tried: dict[str, list[TrialResult]] = {}
+    by_condition: dict[str, list[TrialResult]] = {}
     for trial, result in zip(trials, results, strict=True):
-        tried.setdefault(trial.target.name, []).append(result)
+        by_condition.setdefault(trial.target.name, []).append(result)
     return tuple(
-        RateChoice(name, tuple(one.trial for one in found), found[0].steps, found[0].seed)
-        for name, found in tried.items()
+        RateChoice(
+            name,
+            tuple(trial_result.trial for trial_result in trial_results),
+            trial_results[0].steps,
+            trial_results[0].seed,
+        )
+        for name, trial_results in by_condition.items()
     )
 
 

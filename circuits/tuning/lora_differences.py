@@ -76,25 +76,30 @@ def differences(
         The differences in ROUGE-L and in held-out loss, in the order of the conditions.
     """
     seeds = list(next(iter(conditions.values())))
-    both = {**conditions, BASE: {seed: [base] for seed in seeds}}
-    rouge = {name: _means(runs, lambda one: one.rougeL) for name, runs in both.items()}
-    loss = {name: _means(runs, lambda one: one.targets.loss) for name, runs in both.items()}
+    with_base = {**conditions, BASE: {seed: [base] for seed in seeds}}
+    rouge = {
+        name: _means(runs, lambda run_scores: run_scores.rougeL) for name, runs in with_base.items()
+    }
+    loss = {
+        name: _means(runs, lambda run_scores: run_scores.targets.loss)
+        for name, runs in with_base.items()
+    }
     tokens = torch.tensor(base.targets.tokens, dtype=torch.float64)
-    found = []
-    for first, second in combinations(both, 2):
-        found.append(
+    rows = []
+    for first, second in combinations(with_base, 2):
+        rows.append(
             Difference(first, second, "ROUGE-L", crossed_mean(rouge[first] - rouge[second]))
         )
         apart = _by_token(loss[first] - loss[second], tokens)
-        found.append(Difference(first, second, "held-out loss", crossed_mean(apart)))
-    return tuple(found)
+        rows.append(Difference(first, second, "held-out loss", crossed_mean(apart)))
+    return tuple(rows)
 
 
 def _means(
     runs: ScoresBySeed, score: Callable[[SummaryScores], Sequence[float]]
 ) -> Float[Tensor, "seed example"]:
     """A score of every example, by seed; the mean over runs of one seed."""
-    rows = [[score(one) for one in of_seed] for of_seed in runs.values()]
+    rows = [[score(run_scores) for run_scores in of_seed] for of_seed in runs.values()]
     return torch.stack([torch.tensor(row, dtype=torch.float64).mean(dim=0) for row in rows])
 
 

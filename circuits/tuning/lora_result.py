@@ -96,13 +96,13 @@ class RateChoice:
     @property
     def rate(self) -> float:
         """The rate of the lowest loss, the smaller of equals."""
-        lost = [trial for trial in self.trials if math.isfinite(trial.loss)]
-        if not lost:
+        finite = [trial for trial in self.trials if math.isfinite(trial.loss)]
+        if not finite:
             raise CircuitsError(
                 f"condition {self.condition!r}: the loss is not finite at any learning rate of "
                 f"{[trial.rate for trial in self.trials]}; give lower ones"
             )
-        return min(lost, key=lambda trial: (trial.loss, trial.rate)).rate
+        return min(finite, key=lambda trial: (trial.loss, trial.rate)).rate
 
     @property
     def at_edge(self) -> bool:
@@ -228,9 +228,9 @@ class LoraComparison(Plotted, ResultFile):
         Raises:
             CircuitsError: where they were not compared.
         """
-        for one in self.differences:
-            if (one.first, one.second, one.score) == (first, second, score):
-                return one
+        for difference in self.differences:
+            if (difference.first, difference.second, difference.score) == (first, second, score):
+                return difference
         raise CircuitsError(f"no difference of {first!r} and {second!r}: name them in their order")
 
     def of(self, condition: str) -> tuple[LoraRun, ...]:

@@ -123,10 +123,10 @@ class LoraTarget:
                 raise CircuitsError(f"condition {self.name!r}: {self.draw} of {n_layers} layers")
             dice = random.Random(f"{self.name}/{seed}" + (f"/{draw}" if draw else ""))
             return tuple(sorted(dice.sample(range(n_layers), self.draw)))
-        chosen = tuple(range(n_layers)) if self.layers is None else tuple(sorted(set(self.layers)))
-        if chosen[-1] >= n_layers:
-            raise CircuitsError(f"condition {self.name!r}: layer {chosen[-1]} of {n_layers} layers")
-        return chosen
+        layers = tuple(range(n_layers)) if self.layers is None else tuple(sorted(set(self.layers)))
+        if layers[-1] >= n_layers:
+            raise CircuitsError(f"condition {self.name!r}: layer {layers[-1]} of {n_layers} layers")
+        return layers
 
     def ranks(
         self, projections: Projections, budget: int, seed: int, draw: int = 0

@@ -97,16 +97,22 @@ def score_targets(
         for index in by_length([fed_length(example) for example in examples], batch_size):
             batch = collate([examples[i] for i in index]).to(model.device)
             logits = target_logits(model, batch)
-            each = torch.stack(
+            token_scores = torch.stack(
                 [
                     cross_entropy(logits, batch.labels, reduction="none").double(),
                     (logits.argmax(-1) == batch.labels).double(),
                 ]
             )
-            sums = each.new_zeros(2, len(batch)).index_add_(1, batch.example_index, each).tolist()
+            sums = (
+                token_scores.new_zeros(2, len(batch))
+                .index_add_(1, batch.example_index, token_scores)
+                .tolist()
+            )
             for i, nats, hits in zip(index, *sums, strict=True):
                 loss[i], correct[i] = nats, int(hits)
-    return TargetScores(tuple(loss), tuple(correct), tuple(len(one.target) for one in examples))
+    return TargetScores(
+        tuple(loss), tuple(correct), tuple(len(example.target) for example in examples)
+    )
 
 
 @contextmanager

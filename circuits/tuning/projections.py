@@ -89,10 +89,10 @@ class Projections:
         for stack, layers in _stacks(model):
             if len(layers) != n_layers:
                 continue
-            found = [dict(_maps(layer)) for layer in layers]
-            if all(_has(PARTS, one) for one in found):
-                conv1d = any(isinstance(one, Conv1D) for one in layers[0].modules())
-                return cls(stack, tuple(found), conv1d, dora).only(parts)
+            layer_maps = [dict(_maps(layer)) for layer in layers]
+            if all(_has(PARTS, maps) for maps in layer_maps):
+                conv1d = any(isinstance(module, Conv1D) for module in layers[0].modules())
+                return cls(stack, tuple(layer_maps), conv1d, dora).only(parts)
         raise CircuitsError(
             f"{type(model).__name__}: found no list of {n_layers} layers that all have linear "
             f"projections of {', '.join(PARTS)}; write the peft.LoraConfig by hand"
@@ -100,10 +100,11 @@ class Projections:
 
     def only(self, parts: Collection[str]) -> Projections:
         """The maps of some parts."""
-        kept = (
-            {name: one for name, one in layer.items() if one.in_parts(parts)} for layer in self.maps
+        maps = (
+            {name: linear_map for name, linear_map in layer.items() if linear_map.in_parts(parts)}
+            for layer in self.maps
         )
-        return replace(self, maps=tuple(kept))
+        return replace(self, maps=tuple(maps))
 
     @property
     def n_layers(self) -> int:
@@ -118,9 +119,9 @@ class Projections:
     def of_layers(self, layers: Collection[int]) -> dict[str, LinearMap]:
         """The maps of some layers by their names in the model."""
         return {
-            f"{self.stack}.{layer}.{name}": one
+            f"{self.stack}.{layer}.{name}": linear_map
             for layer in layers
-            for name, one in self.maps[layer].items()
+            for name, linear_map in self.maps[layer].items()
         }
 
     def parameters(self, layers: Collection[int], rank: int) -> int:
@@ -129,13 +130,13 @@ class Projections:
 
     def count(self, ranks: Mapping[str, int]) -> int:
         """Trainable parameters of adapters of these ranks, by the maps' names in the model."""
-        known = self.all
-        return sum(known[name].parameters(rank, dora=self.dora) for name, rank in ranks.items())
+        maps = self.all
+        return sum(maps[name].parameters(rank, dora=self.dora) for name, rank in ranks.items())
 
     def matching_rank(self, layers: Collection[int], parameters: int) -> int:
         """The rank, at least 1, whose adapters on these layers come nearest to this many."""
-        one, two = self.parameters(layers, 1), self.parameters(layers, 2)
-        return max(1, round(1 + (parameters - one) / (two - one)))
+        rank_1, rank_2 = self.parameters(layers, 1), self.parameters(layers, 2)
+        return max(1, round(1 + (parameters - rank_1) / (rank_2 - rank_1)))
 
 
 def layers_of(ranks: Collection[str]) -> tuple[int, ...]:
@@ -147,8 +148,8 @@ def layers_of(ranks: Collection[str]) -> tuple[int, ...]:
     Returns:
         Layers.
     """
-    found = (re.search(r"\.(\d+)\.", name) for name in ranks)
-    return tuple(sorted({int(match[1]) for match in found if match}))
+    matches = (re.search(r"\.(\d+)\.", name) for name in ranks)
+    return tuple(sorted({int(match[1]) for match in matches if match}))
 
 
 def linear_maps(module: nn.Module) -> Iterator[tuple[str, nn.Linear | Conv1D]]:
@@ -168,7 +169,7 @@ def pattern_of(model: PreTrainedModel, stack: str) -> str:
         if isinstance(module, nn.ModuleList) and name != stack
     ]
     parts = stack.split(".")
-    ends = (".".join(parts[place:]) for place in reversed(range(len(parts))))
+    ends = (".".join(parts[start:]) for start in reversed(range(len(parts))))
     return next(
         (end for end in ends if not any(name.endswith(f".{end}") for name in others)), stack
     )
@@ -202,4 +203,4 @@ def _roles(name: str, inputs: int, outputs: int) -> tuple[MapRole, ...]:
 
 
 def _has(parts: Collection[AdapterPart], layer: Mapping[str, LinearMap]) -> bool:
-    return all(any(one.in_parts((part,)) for one in layer.values()) for part in parts)
+    return all(any(linear_map.in_parts((part,)) for linear_map in layer.values()) for part in parts)

@@ -40,10 +40,10 @@ def ranks_by_importance(
         raise CircuitsError(
             f"{importance.criterion}: no map that may get an adapter has any importance"
         )
-    wanted = _wanted(maps, shares, parameters)
-    ranks = {name: int(rank) for name, rank in wanted.items()}
+    ideal_ranks = _wanted(maps, shares, parameters)
+    ranks = {name: int(rank) for name, rank in ideal_ranks.items()}
     left = parameters - projections.count(ranks)
-    order = sorted(wanted, key=lambda name: ranks[name] - wanted[name])
+    order = sorted(ideal_ranks, key=lambda name: ranks[name] - ideal_ranks[name])
     for name in reversed(order):  # of DoRA, whose magnitudes are not in proportion
         if left >= 0:
             break
@@ -63,11 +63,11 @@ def _shares(projections: Projections, importance: MapImportance) -> dict[str, fl
     """The importance of each map, by its name in the model."""
     shares = {}
     for layer, maps in enumerate(projections.maps):
-        for name, one in maps.items():
+        for name, linear_map in maps.items():
             total = 0.0
-            for role in one.roles:
+            for role in linear_map.roles:
                 size = sum(other.parameters(1) for other in maps.values() if role in other.roles)
-                total += importance.of(layer, role) * one.parameters(1) / size
+                total += importance.of(layer, role) * linear_map.parameters(1) / size
             shares[f"{projections.stack}.{layer}.{name}"] = total
     return shares
 
@@ -76,7 +76,7 @@ def _wanted(
     maps: dict[str, LinearMap], shares: dict[str, float], parameters: int
 ) -> dict[str, float]:
     """Ranks before rounding: what a map cannot take goes to the others."""
-    wanted: dict[str, float] = {}
+    ideal_ranks: dict[str, float] = {}
     open_ = {name: share for name, share in shares.items() if share > 0}
     left = float(parameters)
     while open_:
@@ -88,7 +88,7 @@ def _wanted(
         ]
         for name in full or list(open_):
             share = open_[name]
-            wanted[name] = (
+            ideal_ranks[name] = (
                 float(_most(maps[name]))
                 if full
                 else left * share / total / maps[name].parameters(1)
@@ -98,13 +98,13 @@ def _wanted(
         for name in full:
             del open_[name]
             left -= maps[name].parameters(1) * _most(maps[name])
-    return wanted
+    return ideal_ranks
 
 
-def _step(one: LinearMap, rank: int, *, dora: bool) -> int:
+def _step(linear_map: LinearMap, rank: int, *, dora: bool) -> int:
     """What one more of rank costs."""
-    return one.parameters(rank + 1, dora=dora) - one.parameters(rank, dora=dora)
+    return linear_map.parameters(rank + 1, dora=dora) - linear_map.parameters(rank, dora=dora)
 
 
-def _most(one: LinearMap) -> int:
-    return min(one.inputs, one.outputs)
+def _most(linear_map: LinearMap) -> int:
+    return min(linear_map.inputs, linear_map.outputs)

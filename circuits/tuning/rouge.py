@@ -117,31 +117,31 @@ def evaluate_summaries(
     if max_new_tokens is not None and max_new_tokens < 1:
         raise CircuitsError(f"max_new_tokens {max_new_tokens}: it must be at least 1")
     reference = [_text(tokenizer, example.target) for example in examples]
-    chosen = [
+    tokenizations = [
         _words(example.source, text, words)
         for example, text in zip(examples, reference, strict=True)
     ]
-    if unicode := chosen.count("unicode"):
+    if unicode := tokenizations.count("unicode"):
         say(
             f"ROUGE counts words of any script for {unicode} of {len(examples)} references, which "
             "rouge-score alone does not see; such figures are not those of the literature"
         )
-    written = generate(
+    continuations = generate(
         model,
         [example.prompt for example in examples],
         max_new_tokens=max_new_tokens or longest,
         stop=_end_tokens(model, tokenizer, examples),
         batch_size=batch_size,
     )
-    generated = [_text(tokenizer, tokens) for tokens in written]
+    generated = [_text(tokenizer, tokens) for tokens in continuations]
     rouge = [
         score_text(*texts, stem=stem, words=words)
         for texts in zip(generated, reference, strict=True)
     ]
     return SummaryScores(
-        rouge1=tuple(one["rouge1"] for one in rouge),
-        rouge2=tuple(one["rouge2"] for one in rouge),
-        rougeL=tuple(one["rougeL"] for one in rouge),
+        rouge1=tuple(scores["rouge1"] for scores in rouge),
+        rouge2=tuple(scores["rouge2"] for scores in rouge),
+        rougeL=tuple(scores["rougeL"] for scores in rouge),
         exact_match=tuple(float(a == b) for a, b in zip(generated, reference, strict=True)),
         targets=score_targets(model, examples, batch_size=batch_size),
         generated=tuple(generated),

@@ -85,7 +85,7 @@ def lora_config(
     if isinstance(target, Mapping):
         names = _known(target, projections)
         [(rank, _)] = Counter(target.values()).most_common(1)
-        others = {name: one for name, one in target.items() if one != rank}
+        others = {name: map_rank for name, map_rank in target.items() if map_rank != rank}
     else:
         layers = list(_layers(target, projections.n_layers, k))
         names = sorted({name for layer in layers for name in projections.maps[layer]})
@@ -95,7 +95,9 @@ def lora_config(
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]  # any number will do, and JSON keeps it
         rank_pattern=others,
-        alpha_pattern={} if rslora else {name: round(SCALE * one) for name, one in others.items()},
+        alpha_pattern={}
+        if rslora
+        else {name: round(SCALE * map_rank) for name, map_rank in others.items()},
         lora_dropout=dropout,
         use_rslora=rslora,
         use_dora=dora,
@@ -146,25 +148,28 @@ def wrap(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     `model` is changed in place, also when the check fails. PEFT draws the initial weights from
     torch's global generator: seed it for a repeatable adapter.
     """
-    wanted = _wanted(model, config)
+    expected = _wanted(model, config)
     path = model.config.name_or_path or None
     commit = getattr(model.config, "_commit_hash", None)  # of a hub model; a folder has none
     with quiet_peft():
         wrapped = get_peft_model(model, config)
     wrapped.peft_config["default"].base_model_name_or_path = path
     wrapped.peft_config["default"].revision = commit
-    got = adapter_ranks(wrapped)
-    if got.keys() != wanted.keys():
-        missing, extra = sorted(wanted.keys() - got.keys()), sorted(got.keys() - wanted.keys())
+    adapted = adapter_ranks(wrapped)
+    if adapted.keys() != expected.keys():
+        missing, extra = (
+            sorted(expected.keys() - adapted.keys()),
+            sorted(adapted.keys() - expected.keys()),
+        )
         raise CircuitsError(
             "the adapter does not sit where the configuration says: "
             f"missing on {missing or 'none'}, unasked on {extra or 'none'}; "
             "make the configuration with lora_config"
         )
-    if other := [name for name in wanted if got[name] != wanted[name]]:
+    if other := [name for name in expected if adapted[name] != expected[name]]:
         raise CircuitsError(
-            f"the adapter on {other[0]} has rank {got[other[0]]}, and the configuration asks for "
-            f"{wanted[other[0]]}; make the configuration with lora_config"
+            f"the adapter on {other[0]} has rank {adapted[other[0]]}, and the configuration asks "
+            f"for {expected[other[0]]}; make the configuration with lora_config"
         )
     stray = [n for n, p in wrapped.named_parameters() if p.requires_grad and "lora_" not in n]
     if stray:
@@ -197,11 +202,11 @@ def _wanted(model: PreTrainedModel, config: LoraConfig) -> dict[str, int]:
     if targets is None or isinstance(targets, str):
         raise CircuitsError("target_modules must be a list of names; use lora_config")
     stack, ranks = Projections.of(model).stack, config.rank_pattern or {}
-    chosen = {layers} if isinstance(layers, int) else None if layers is None else set(layers)
-    wanted = {}
+    layer_set = {layers} if isinstance(layers, int) else None if layers is None else set(layers)
+    target_ranks = {}
     for name, _ in linear_maps(model):
         match = re.match(rf"{re.escape(stack)}\.(\d+)\.", name)
-        inside = chosen is None or (match is not None and int(match[1]) in chosen)
-        if inside and any(name == one or name.endswith(f".{one}") for one in targets):
-            wanted[name] = ranks.get(name, config.r)
-    return wanted
+        inside = layer_set is None or (match is not None and int(match[1]) in layer_set)
+        if inside and any(name == target or name.endswith(f".{target}") for target in targets):
+            target_ranks[name] = ranks.get(name, config.r)
+    return target_ranks

@@ -79,7 +79,7 @@ class TargetTrainer(Trainer):
         self.unread: list[Tensor] = []  # (loss, token accuracy) of each piece of the latest steps
         self.state_goes_to = str(arguments.output_dir)
         # Now, while they have their shapes: FSDP flattens them.
-        self.decayed = [name for name, each in model.named_parameters() if each.ndim > 1]
+        self.decayed = [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
         # Run again in the backward pass, or spread, the last layer must be the same both times.
         alone = arguments.world_size == 1 and not settings.gradient_checkpointing
         self.tail = last_layer_alone(without_adapter(model)) if alone else ()
@@ -100,15 +100,15 @@ class TargetTrainer(Trainer):
         state = self.folder.latest_state()
         if state is not None:
             self.log_so_far = TrainingLog.load(state / "training_log.json")
-        done = len(self.log_so_far.steps)
+        n_done = len(self.log_so_far.steps)
         self.began = time.perf_counter() - self.log_so_far.seconds
-        shown = progress and self.is_world_process_zero()
+        shows_progress = progress and self.is_world_process_zero()
         last = self.settings.steps
         with tqdm(
-            total=last, initial=done, desc="fine-tuning", unit="step", disable=not shown
+            total=last, initial=n_done, desc="fine-tuning", unit="step", disable=not shows_progress
         ) as self.bar:
             self.train(
-                resume_from_checkpoint=None if state is None else f"{state}/checkpoint-{done}"
+                resume_from_checkpoint=None if state is None else f"{state}/checkpoint-{n_done}"
             )
         self.note(finished=True)
         self.write_log()
@@ -130,14 +130,14 @@ class TargetTrainer(Trainer):
 
     def pieces(self) -> Iterator[dict[str, Piece]]:
         """From the step on that comes next."""
-        found = training_pieces(
+        pieces = training_pieces(
             self.data.examples,
             self.settings.batch_size,
             seed=self.settings.seed,
             start=self.state.global_step,
             share=Share(self.settings.accumulation, self.processes, self.args.process_index),
         )
-        return ({"piece": piece} for piece in found)
+        return ({"piece": piece} for piece in pieces)
 
     # The step
 
@@ -184,7 +184,7 @@ class TargetTrainer(Trainer):
         settings, changed = self.settings, optimizer or self.optimizer
         assert changed is not None
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            changed, lambda done: settings.rate(min(done + 1, settings.steps))
+            changed, lambda step: settings.rate(min(step + 1, settings.steps))
         )
         return self.lr_scheduler
 
@@ -222,10 +222,10 @@ class TargetTrainer(Trainer):
 
     def postfix(self) -> dict[str, str]:
         """The latest losses, for the progress bar."""
-        shown = {"loss": f"{self.log_so_far.steps[-1].loss:.3f}"}
+        losses = {"loss": f"{self.log_so_far.steps[-1].loss:.3f}"}
         if self.log_so_far.validation:
-            shown["validation"] = f"{self.log_so_far.validation[-1].loss:.3f}"
-        return shown
+            losses["validation"] = f"{self.log_so_far.validation[-1].loss:.3f}"
+        return losses
 
     @override
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -238,17 +238,19 @@ class TargetTrainer(Trainer):
         if 0 < step < settings.steps and self.exhausted():
             self.note(stopped_early=True)
             self.control.should_training_stop = True
-        found = {"eval_loss": loss, "eval_token_accuracy": accuracy}
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
-        return found
+        metrics = {"eval_loss": loss, "eval_token_accuracy": accuracy}
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
 
     def validation_figures(self) -> tuple[float, float]:
         """Loss and token accuracy; each process takes its share, all of equal number."""
         examples = self.data.validation or ()
         rank, processes = self.args.process_index, self.processes
         own = range(rank, rank + -(-len(examples) // processes) * processes, processes)
-        given = [examples[i % len(examples)] for i in own]
-        scores = score_targets(self.tuned, given, batch_size=self.settings.batch_size)
+        own_examples = [examples[i % len(examples)] for i in own]
+        scores = score_targets(self.tuned, own_examples, batch_size=self.settings.batch_size)
         real = sum(i < len(examples) for i in own)
         sums = [sum(column[:real]) for column in (scores.loss, scores.correct, scores.tokens)]
         if processes > 1:
@@ -279,11 +281,11 @@ class TargetTrainer(Trainer):
         best = settings.patience is not None and self.best_step == step
         self.read(step)
         if ends or best or step in settings.kept_steps:
-            with ExitStack() as whole:
+            with ExitStack() as stack:
                 checkpoint = self.folder.checkpoint(step)
-                own = whole.enter_context(checkpoint) if self.args.should_save else None
-                if (place := self.everywhere(own)) is not None:
-                    self.save_model(str(place), _internal_call=True)
+                own = stack.enter_context(checkpoint) if self.args.should_save else None
+                if (path := self.everywhere(own)) is not None:
+                    self.save_model(str(path), _internal_call=True)
         saves = not ends and step % settings.save_state_every == 0
         if saves:
             self.save_state()
@@ -293,8 +295,8 @@ class TargetTrainer(Trainer):
     def save_state(self) -> None:
         """Write all that the steps after this one depend on, then let go of what was before."""
         step, writes = self.state.global_step, self.args.should_save
-        with ExitStack() as whole:
-            own = whole.enter_context(self.folder.state(step)) if writes else None
+        with ExitStack() as stack:
+            own = stack.enter_context(self.folder.state(step)) if writes else None
             self.state_goes_to = str(self.everywhere(own))
             super()._save_checkpoint(self.tuned, None)
             if own is not None:
@@ -306,9 +308,9 @@ class TargetTrainer(Trainer):
 
     def everywhere(self, place: Path | None) -> Path | None:
         """What the first process gives, in all of them."""
-        found = [place]
-        broadcast_object_list(found)
-        return found[0]
+        shared = [place]
+        broadcast_object_list(shared)
+        return shared[0]
 
     @override
     def _get_output_dir(self, trial: Any) -> str:
@@ -330,10 +332,10 @@ class TargetTrainer(Trainer):
 
     def drop_surpassed(self, step: int, *, ends: bool) -> None:
         """Remove checkpoints that were best once: only when what comes after needs none of them."""
-        kept = {*self.settings.kept_steps, self.best_step}
-        for saved in self.folder.checkpoints:
-            if saved < step + (not ends) and saved not in kept:
-                self.folder.drop_checkpoint(saved)
+        kept_steps = {*self.settings.kept_steps, self.best_step}
+        for saved_step in self.folder.checkpoints:
+            if saved_step < step + (not ends) and saved_step not in kept_steps:
+                self.folder.drop_checkpoint(saved_step)
 
 
 class _Steps(IterableDataset[dict[str, Piece]]):

@@ -91,8 +91,8 @@ class TrainingFolder:
                 drop_folder(path)
 
     def _states(self) -> dict[int, Path]:
-        named = ((_STATE.fullmatch(path.name), path) for path in self.path.iterdir())
-        return {int(match[1]): path for match, path in named if match}
+        matches = ((_STATE.fullmatch(path.name), path) for path in self.path.iterdir())
+        return {int(match[1]): path for match, path in matches if match}
 
     @property
     def checkpoints(self) -> dict[int, Path]:
@@ -119,22 +119,22 @@ class TrainingFolder:
 def claim_folder(path: Path, identity: Mapping[str, object]) -> None:
     """Write `identity` to `run.json` in an unclaimed folder; refuse one claimed by other work."""
     file = path / "run.json"
-    wanted = json.loads(json.dumps(identity))
+    expected = json.loads(json.dumps(identity))
     if not file.exists():
         if saved_steps(path):
             raise CircuitsError(
                 f"{path}: holds checkpoints but no run.json, so nothing tells what made them; "
                 "choose another folder or remove them"
             )
-        write_json(file, wanted)
+        write_json(file, expected)
         return
-    found = read_json(file)
-    if not isinstance(found, dict):
+    recorded = read_json(file)
+    if not isinstance(recorded, dict):
         raise CircuitsError(f"{file}: not a run description; remove the folder")
     changed = [
-        f"{name} was {_short(found.get(name))}, now {_short(wanted.get(name))}"
-        for name in sorted(set(found) | set(wanted))
-        if found.get(name) != wanted.get(name)
+        f"{name} was {_short(recorded.get(name))}, now {_short(expected.get(name))}"
+        for name in sorted(set(recorded) | set(expected))
+        if recorded.get(name) != expected.get(name)
     ]
     if changed:
         raise CircuitsError(
@@ -166,8 +166,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     if isinstance(model, PeftModel):
         set_peft_model_state_dict(model, load_peft_weights(str(path), device="cpu"))
         return
-    saved = auto_class(load_config(path)).from_pretrained(str(path), dtype="auto")
-    model.load_state_dict(saved.state_dict())
+    saved_model = auto_class(load_config(path)).from_pretrained(str(path), dtype="auto")
+    model.load_state_dict(saved_model.state_dict())
 
 
 def fingerprint_examples(examples: Sequence[TrainingExample] | None) -> str | None:

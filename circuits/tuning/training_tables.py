@@ -58,7 +58,9 @@ def _write_events(log: TrainingLog, folder: Path) -> None:
         for entry in log.steps:
             for name in _COLUMNS:
                 writer.add_scalar(f"training/{name}", getattr(entry, name), entry.step)
-        for measured in log.validation:
+        for validation_entry in log.validation:
             for name in _VALIDATION:
-                writer.add_scalar(f"validation/{name}", getattr(measured, name), measured.step)
+                writer.add_scalar(
+                    f"validation/{name}", getattr(validation_entry, name), validation_entry.step
+                )
         writer.close()
