@@ -33,11 +33,11 @@ def looked_at(checks: tuple[Check, ...] = CHECKS) -> Iterator[tuple[str, Finding
     """
     for check in checks:
         try:
-            found = check.look()
+            finding = check.look()
         except Exception as error:
-            said = " ".join(str(error).split())
-            found = Finding("failed", f"{type(error).__name__}: {said}")
-        yield check.name, found
+            message = " ".join(str(error).split())
+            finding = Finding("failed", f"{type(error).__name__}: {message}")
+        yield check.name, finding
 
 
 def diagnose() -> Diagnosis:

@@ -44,13 +44,14 @@ class Diagnosis:
     @property
     def failed(self) -> tuple[str, ...]:
         """Names of the checks that failed."""
-        return tuple(name for name, one in self.findings.items() if one.status == "failed")
+        return tuple(name for name, finding in self.findings.items() if finding.status == "failed")
 
     def lines(self) -> list[str]:
         """A line a check, and one on all of them."""
         wide = max(map(len, self.findings), default=0)
         lines = [
-            f"{one.status:<6}  {name:<{wide}}  {one.said}" for name, one in self.findings.items()
+            f"{finding.status:<6}  {name:<{wide}}  {finding.said}"
+            for name, finding in self.findings.items()
         ]
         if not self.failed:
             return [*lines, "all is well"]

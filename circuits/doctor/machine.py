@@ -17,10 +17,10 @@ _LITTLE, _TOO_LITTLE = 10e9, 5e8  # bytes of disk
 
 def python() -> Finding:
     """Which Python, on which system."""
-    said = f"{platform.python_version()} ({sys.executable}), {platform.platform(terse=True)}"
+    text = f"{platform.python_version()} ({sys.executable}), {platform.platform(terse=True)}"
     if sys.version_info < _OLDEST:
-        return Finding("failed", f"{said}; {'.'.join(map(str, _OLDEST))} or newer is needed")
-    return Finding("ok", said)
+        return Finding("failed", f"{text}; {'.'.join(map(str, _OLDEST))} or newer is needed")
+    return Finding("ok", text)
 
 
 def device() -> Finding:
@@ -34,14 +34,14 @@ def device() -> Finding:
     if target.type == "cuda":
         return Finding("ok", f"cuda: {counted(torch.cuda.device_count(), 'GPU')}, {_gpus()}")
     threads = counted(torch.get_num_threads(), "thread")
-    said = f"{target.type}, {threads} of {counted(os.cpu_count() or 1, 'core')}"
+    text = f"{target.type}, {threads} of {counted(os.cpu_count() or 1, 'core')}"
     if target.type == "cpu" and torch.version.cuda is not None and shutil.which("nvidia-smi"):
         return Finding(
             "note",
-            f"{said}; torch was built for CUDA {torch.version.cuda} and sees no GPU: does "
+            f"{text}; torch was built for CUDA {torch.version.cuda} and sees no GPU: does "
             "nvidia-smi list one, and is the driver new enough?",
         )
-    return Finding("ok", said)
+    return Finding("ok", text)
 
 
 def memory() -> Finding:
@@ -51,12 +51,12 @@ def memory() -> Finding:
     from circuits.planning.device import available_memory, host_memory, total_memory
 
     free, total = host_memory("MemAvailable"), host_memory("MemTotal")
-    said = f"{as_memory(free)} of {as_memory(total)} free"
+    text = f"{as_memory(free)} of {as_memory(total)} free"
     target = as_device(None)
     if target.type == "cuda":
-        held = f"{as_memory(available_memory(target))} of {as_memory(total_memory(target))}"
-        said = f"GPU {held} free; host {said}"
-    return Finding("note" if free < 2e9 else "ok", said)
+        gpu = f"{as_memory(available_memory(target))} of {as_memory(total_memory(target))}"
+        text = f"GPU {gpu} free; host {text}"
+    return Finding("note" if free < 2e9 else "ok", text)
 
 
 def disk() -> Finding:
@@ -64,24 +64,24 @@ def disk() -> Finding:
     from circuits.format import memory as as_memory
     from circuits.models.gguf.sources import cache_folder
 
-    places = {"here": Path.cwd(), "hub cache": _hub_cache(), "model cache": cache_folder()}
-    said, least, closed = [], float("inf"), []
-    for name, place in places.items():
-        there = next(one for one in (place, *place.parents) if one.exists())
-        free = shutil.disk_usage(there).free
+    folders = {"here": Path.cwd(), "hub cache": _hub_cache(), "model cache": cache_folder()}
+    amounts, least, closed = [], float("inf"), []
+    for name, folder in folders.items():
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free = shutil.disk_usage(existing).free
         least = min(least, free)
-        said.append(f"{name} {as_memory(free)}")
+        amounts.append(f"{name} {as_memory(free)}")
         try:
-            with tempfile.TemporaryFile(dir=there):
+            with tempfile.TemporaryFile(dir=existing):
                 pass
         except OSError:
-            closed.append(f"{place} cannot be written to")
-    told = f"free: {', '.join(said)}"
+            closed.append(f"{folder} cannot be written to")
+    text = f"free: {', '.join(amounts)}"
     if closed:
-        return Finding("failed", f"{told}; {'; '.join(closed)}")
+        return Finding("failed", f"{text}; {'; '.join(closed)}")
     if least < _TOO_LITTLE:
-        return Finding("failed", f"{told}; scores and checkpoints will not fit")
-    return Finding("note" if least < _LITTLE else "ok", told)
+        return Finding("failed", f"{text}; scores and checkpoints will not fit")
+    return Finding("note" if least < _LITTLE else "ok", text)
 
 
 def hub() -> Finding:
@@ -91,11 +91,11 @@ def hub() -> Finding:
     from circuits.format import counted
 
     cache = _hub_cache()
-    kept = len([*cache.glob("models--*")]) if cache.is_dir() else 0
-    said = f"{counted(kept, 'model')} in {cache}"
+    n_models = len([*cache.glob("models--*")]) if cache.is_dir() else 0
+    text = f"{counted(n_models, 'model')} in {cache}"
     if constants.HF_HUB_OFFLINE:
-        return Finding("note", f"{said}; offline: HF_HUB_OFFLINE forbids downloads")
-    return Finding("ok", f"{said}; downloads are allowed (the network is not tried)")
+        return Finding("note", f"{text}; offline: HF_HUB_OFFLINE forbids downloads")
+    return Finding("ok", f"{text}; downloads are allowed (the network is not tried)")
 
 
 def _hub_cache() -> Path:

@@ -21,36 +21,41 @@ _TOLD = 3  # problems that are told; the others are counted
 
 def distribution_found() -> Finding:
     """This package: its version, its place, and whether PyPI's other `circuits` is here too."""
-    here = import_module("circuits")  # by name: it stands above this package
-    place = Path(str(here.__file__)).parent
-    said = f"{here.__version__} in {place}"
+    package = import_module("circuits")  # by name: it stands above this package
+    folder = Path(str(package.__file__)).parent
+    text = f"{package.__version__} in {folder}"
     if (other := _installed("circuits")) is not None:
         return Finding(
             "failed",
-            f"{said}; PyPI's circuits {other.version}, another package of the same import name, is "
+            f"{text}; PyPI's circuits {other.version}, another package of the same import name, is "
             f"installed too: pip uninstall circuits, then install {DISTRIBUTION} again",
         )
-    ours = _installed(DISTRIBUTION)
-    if ours is None:
-        return Finding("note", f"{said}; not installed (pip install -e . in the checkout does it)")
-    if ours.version != here.__version__:
+    own_distribution = _installed(DISTRIBUTION)
+    if own_distribution is None:
+        return Finding("note", f"{text}; not installed (pip install -e . in the checkout does it)")
+    if own_distribution.version != package.__version__:
         return Finding(
             "note",
-            f"{said}, but {DISTRIBUTION} {ours.version} is what pip knows of: install it again",
+            f"{text}, but {DISTRIBUTION} {own_distribution.version} is what pip knows of: install "
+            "it again",
         )
-    return Finding("ok", said)
+    return Finding("ok", text)
 
 
 def requirements() -> Finding:
     """What this package needs, and what that needs, is there in versions that go together."""
-    shown = ", ".join(f"{name} {found.version}" for name in _SHOWN if (found := _installed(name)))
+    versions = ", ".join(
+        f"{name} {package.version}" for name in _SHOWN if (package := _installed(name))
+    )
     if _installed(DISTRIBUTION) is None:
-        return Finding("note", f"{shown}; what is needed is known once {DISTRIBUTION} is installed")
+        return Finding(
+            "note", f"{versions}; what is needed is known once {DISTRIBUTION} is installed"
+        )
     if problems := sorted(set(conflicts(DISTRIBUTION))):
         more = len(problems) - _TOLD
-        told = "; ".join([*problems[:_TOLD], *([f"{more} more"] if more > 0 else [])])
-        return Finding("failed", f"{told} (pip install -U {DISTRIBUTION} mends most)")
-    return Finding("ok", f"{shown}; no conflicts")
+        listing = "; ".join([*problems[:_TOLD], *([f"{more} more"] if more > 0 else [])])
+        return Finding("failed", f"{listing} (pip install -U {DISTRIBUTION} mends most)")
+    return Finding("ok", f"{versions}; no conflicts")
 
 
 def conflicts(root: str) -> Iterator[str]:
@@ -70,36 +75,40 @@ def conflicts(root: str) -> Iterator[str]:
         if asking is None or (name, extras) in seen:
             continue
         seen.add((name, extras))
-        for needed in _needed(asking, extras):
-            found = _installed(needed.name)
-            if found is None:
-                yield f"{name} needs {needed.name}, which is not installed"
-            elif not needed.specifier.contains(found.version, prereleases=True):
-                wanted = f"{needed.name}{needed.specifier}"
-                yield f"{name} needs {wanted}, and {found.version} is installed"
+        for requirement in _needed(asking, extras):
+            package = _installed(requirement.name)
+            if package is None:
+                yield f"{name} needs {requirement.name}, which is not installed"
+            elif not requirement.specifier.contains(package.version, prereleases=True):
+                specification = f"{requirement.name}{requirement.specifier}"
+                yield f"{name} needs {specification}, and {package.version} is installed"
             else:
-                waiting.append((canonicalize_name(needed.name), frozenset(needed.extras)))
+                waiting.append((canonicalize_name(requirement.name), frozenset(requirement.extras)))
 
 
 def extras() -> Finding:
     """Optional parts, as pip names them in brackets."""
     from circuits.format import listed
 
-    ours = _installed(DISTRIBUTION)
-    if ours is None:
+    own_distribution = _installed(DISTRIBUTION)
+    if own_distribution is None:
         return Finding("note", f"known once {DISTRIBUTION} is installed")
-    here: list[str] = []
+    installed: list[str] = []
     absent: list[str] = []
-    for extra in ours.metadata.get_all("Provides-Extra") or ():
+    for extra in own_distribution.metadata.get_all("Provides-Extra") or ():
         if extra != _FOR_DEVELOPERS:
-            always = {str(one) for one in _needed(ours, frozenset())}
-            needed = [one for one in _needed(ours, frozenset([extra])) if str(one) not in always]
-            met = all(_installed(one.name) is not None for one in needed)
-            (here if met else absent).append(extra)
-    said = [f"here: {listed(here)}"] if here else []
+            always = {str(requirement) for requirement in _needed(own_distribution, frozenset())}
+            needs = [
+                requirement
+                for requirement in _needed(own_distribution, frozenset([extra]))
+                if str(requirement) not in always
+            ]
+            met = all(_installed(requirement.name) is not None for requirement in needs)
+            (installed if met else absent).append(extra)
+    parts = [f"here: {listed(installed)}"] if installed else []
     if absent:
-        said.append(f"not here: {listed(absent)} (pip install '{DISTRIBUTION}[{absent[0]}]')")
-    return Finding("ok", "; ".join(said))
+        parts.append(f"not here: {listed(absent)} (pip install '{DISTRIBUTION}[{absent[0]}]')")
+    return Finding("ok", "; ".join(parts))
 
 
 def models() -> Finding:
@@ -107,14 +116,14 @@ def models() -> Finding:
     from circuits.format import listed
     from circuits.models.gguf.sources import PACKAGED
 
-    here = [
+    installed = [
         name
         for name, packaged in PACKAGED.items()
         if all(find_spec(package) is not None for package in packaged.packages)
     ]
-    absent = [f"{name} ({PACKAGED[name].install})" for name in PACKAGED if name not in here]
-    said = listed(["newsroom-gpt2", *here])
-    return Finding("ok", f"{said}; not here: {'; '.join(absent)}" if absent else said)
+    absent = [f"{name} ({PACKAGED[name].install})" for name in PACKAGED if name not in installed]
+    available = listed(["newsroom-gpt2", *installed])
+    return Finding("ok", f"{available}; not here: {'; '.join(absent)}" if absent else available)
 
 
 def _installed(name: str) -> Distribution | None:
@@ -127,7 +136,7 @@ def _installed(name: str) -> Distribution | None:
 def _needed(asking: Distribution, extras: frozenset[str]) -> Iterator[Requirement]:
     """Requirements of a distribution with these extras, on this machine."""
     for text in asking.requires or ():
-        needed = Requirement(text)
-        marker = needed.marker
-        if marker is None or any(marker.evaluate({"extra": one}) for one in (extras or {""})):
-            yield needed
+        requirement = Requirement(text)
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in (extras or {""})):
+            yield requirement

@@ -32,26 +32,26 @@ def selftest() -> Finding:
     scores = attribute(model, pairs)
     layout = model.layout
     circuits = (Circuit.full(layout), Circuit.empty(layout), select(scores, size=_SIZE))
-    found = measure(model, pairs, circuits)
+    metrics = measure(model, pairs, circuits)
     gap = _CLEAN - _CORRUPTED
-    whole, none, kept = (float(value) for value in found.circuits.mean(dim=0))
+    full, empty, selected = (float(value) for value in metrics.circuits.mean(dim=0))
     figures = {
-        "the metric on clean prompts": (float(found.clean.mean()), _CLEAN),
-        "the metric on corrupted prompts": (float(found.corrupted.mean()), _CORRUPTED),
-        "the metric of all edges": (whole, _CLEAN),
-        "the metric of no edge": (none, _CORRUPTED),
+        "the metric on clean prompts": (float(metrics.clean.mean()), _CLEAN),
+        "the metric on corrupted prompts": (float(metrics.corrupted.mean()), _CORRUPTED),
+        "the metric of all edges": (full, _CLEAN),
+        "the metric of no edge": (empty, _CORRUPTED),
     }
-    for what, (value, expected) in figures.items():
+    for name, (value, expected) in figures.items():
         if abs(value - expected) > _CLOSE * abs(gap):
             return Finding(
                 "failed",
-                f"{what} is {value:.4f} and should be {expected:.4f}: torch or transformers "
+                f"{name} is {value:.4f} and should be {expected:.4f}: torch or transformers "
                 "compute otherwise here (constraints.txt names versions that are known to work)",
             )
     strongest = scores.top(1)[0][0]
     if strongest != _STRONGEST:
         return Finding("failed", f"the strongest edge is {strongest} and should be {_STRONGEST}")
-    share = (kept - none) / (whole - none)
+    share = (selected - empty) / (full - empty)
     return Finding(
         "ok",
         f"{count(layout.n_edges)} edges of newsroom-gpt2 scored, {_SIZE} of them keep {share:.0%} "
