@@ -42,12 +42,12 @@ def ablated_model(
         CircuitsError: for a circuit of edges or of another model, and means by position.
         UnsupportedError: where no weights of this architecture can say it.
     """
-    kept = _checked(model, circuit, means)
+    node_circuit = _checked(model, circuit, means)
     hf: PreTrainedModel = copy.deepcopy(model.hf)
     view = HookedModel(hf, None, model.name).view
     with torch.no_grad():
-        _leave_out_heads(view, kept, means)
-        _leave_out_mlps(view, kept, means)
+        _leave_out_heads(view, node_circuit, means)
+        _leave_out_mlps(view, node_circuit, means)
     return hf
 
 

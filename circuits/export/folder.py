@@ -109,7 +109,7 @@ def _difference(
     """The largest difference of logits, as a share of the largest logit."""
     batch = pairs.batch(list(range(min(_CHECKED, len(pairs))))).to(model.device)
     stand_in = constants("zero" if means is None else means, model, pairs)
-    wanted = CircuitRunner(model, batch, stand_in).logits(circuit)
+    expected = CircuitRunner(model, batch, stand_in).logits(circuit)
     with torch.no_grad():
-        got: Tensor = exported.logits(batch.clean, batch)
-    return float((got - wanted).abs().max() / wanted.abs().max())
+        actual: Tensor = exported.logits(batch.clean, batch)
+    return float((actual - expected).abs().max() / expected.abs().max())
