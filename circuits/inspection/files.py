@@ -37,22 +37,22 @@ def of_file(path: Path) -> Inspection | None:
 def result(path: Path, content: Mapping[str, object]) -> Inspection | None:
     """A result file; one that cannot be read is told with the reason."""
     kind, version = str(content.get("kind")), content.get("schema_version")
-    known = KINDS.get(kind)
-    if known is None:
+    result_kind = KINDS.get(kind)
+    if result_kind is None:
         return None
-    about = Inspection(path, known.what, kind, version if isinstance(version, int) else None)
+    about = Inspection(path, result_kind.what, kind, version if isinstance(version, int) else None)
     try:
-        found = known.load(path)
+        loaded = result_kind.load(path)
     except CircuitsError as error:
         return replace(about, problem=str(error).removeprefix(f"{path}: "))
-    return replace(about, model=model_of(found), task=task_of(found), facts=facts_of(found))
+    return replace(about, model=model_of(loaded), task=task_of(loaded), facts=facts_of(loaded))
 
 
 def _json(path: Path) -> Inspection | None:
     content = read_json(path)
     if isinstance(content, dict):
-        if found := result(path, content):
-            return found
+        if inspection := result(path, content):
+            return inspection
         if {"cfg", "nodes", "edges"} <= content.keys():
             edges = str(len(content["edges"]))
             return Inspection(
@@ -97,15 +97,15 @@ def _pairs(path: Path) -> Inspection | None:
         return None
     if not isinstance(header, dict) or not {"task", "split", "metric"} <= header.keys():
         return None
-    what = "prompt pairs"
+    description = "prompt pairs"
     try:
         pairs = PairSet.load(path)
     except CircuitsError as error:
-        return Inspection(path, what, task=str(header["task"]), problem=str(error))
+        return Inspection(path, description, task=str(header["task"]), problem=str(error))
     lengths = sorted(len(pair.clean) for pair in pairs)
     return Inspection(
         path,
-        what,
+        description,
         task=f"{pairs.task}, {pairs.split}, {counted(len(pairs), 'pair')}",
         facts={
             "metric": pairs.metric,
@@ -119,29 +119,31 @@ def _tensors(path: Path) -> Inspection | None:
     record = path.with_suffix(".json")
     if record.is_file():
         content = read_json(record)
-        found = result(record, content) if isinstance(content, dict) else None
-        if found is not None and "scores" in str(found.kind):
-            return replace(found, path=path)
+        inspection = result(record, content) if isinstance(content, dict) else None
+        if inspection is not None and "scores" in str(inspection.kind):
+            return replace(inspection, path=path)
     return None
 
 
 def _partial(path: Path) -> Inspection | None:
     """What work that was stopped has filled so far."""
-    what = "partial work; the same command goes on from it"
+    description = "partial work; the same command goes on from it"
     try:
         with safe_open(str(path), framework="pt") as file:
             work = json.loads((file.metadata() or {}).get("work", "{}"))
-            done = file.get_tensor("done") if "done" in file.keys() else None  # noqa: SIM118
+            done_mask = file.get_tensor("done") if "done" in file.keys() else None  # noqa: SIM118
     except SafetensorError as error:
-        return Inspection(path, what, problem=f"cannot be read ({error}); remove it")
+        return Inspection(path, description, problem=f"cannot be read ({error}); remove it")
     model, data = work.get("model"), work.get("data")
     facts = (
-        {} if done is None else {"done": f"{int(done.sum())} of {counted(len(done), 'example')}"}
+        {}
+        if done_mask is None
+        else {"done": f"{int(done_mask.sum())} of {counted(len(done_mask), 'example')}"}
     )
     facts |= {name: str(work[name]) for name in ("method", "metric") if work.get(name)}
     return Inspection(
         path,
-        what,
+        description,
         model=str(model["name"]) if isinstance(model, dict) else None,
         task=f"{data['task']}, {data['split']}" if isinstance(data, dict) else None,
         facts=facts,

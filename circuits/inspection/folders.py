@@ -26,8 +26,8 @@ def of_folder(folder: Path) -> Inspection | None:
         exported = files.of_file(record)
         return None if exported is None else replace(exported, path=folder)
     if (folder / "adapter_config.json").is_file():
-        found = files.adapter(folder / "adapter_config.json")
-        return replace(found, path=folder)
+        adapter = files.adapter(folder / "adapter_config.json")
+        return replace(adapter, path=folder)
     if (folder / "config.json").is_file() and any(
         next(folder.glob(pattern), None) for pattern in _WEIGHTS
     ):
@@ -36,8 +36,8 @@ def of_folder(folder: Path) -> Inspection | None:
     if not parts:
         return None
     alike = {part.what for part in parts}
-    what = f"{len(parts)} files: {alike.pop()}" if len(alike) == 1 else "a folder of results"
-    return Inspection(folder, what, parts=parts)
+    description = f"{len(parts)} files: {alike.pop()}" if len(alike) == 1 else "a folder of results"
+    return Inspection(folder, description, parts=parts)
 
 
 def _run(folder: Path) -> Inspection:
@@ -57,7 +57,7 @@ def _run(folder: Path) -> Inspection:
 
 
 def _pieces(folder: Path) -> Inspection:
-    pieces = [one for one in folder.iterdir() if one.suffix in (".json", ".safetensors")]
+    pieces = [path for path in folder.iterdir() if path.suffix in (".json", ".safetensors")]
     return Inspection(
         folder,
         "partial work; the same command goes on from it",
@@ -66,7 +66,7 @@ def _pieces(folder: Path) -> Inspection:
 
 
 def _training(folder: Path) -> Inspection:
-    steps = sorted(int(one.name[5:]) for one in folder.glob("step-*") if one.name[5:].isdigit())
+    steps = sorted(int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdigit())
     log = folder / "training_log.json"
     about = files.of_file(log) if log.is_file() else None
     return Inspection(
@@ -83,27 +83,29 @@ def _training(folder: Path) -> Inspection:
 
 def _model(folder: Path) -> Inspection:
     config = read_json(folder / "config.json")
-    named = config.get("architectures") or [None] if isinstance(config, dict) else [None]
+    architectures = config.get("architectures") or [None] if isinstance(config, dict) else [None]
     return Inspection(
         folder,
         "a model as Hugging Face keeps it",
-        facts={"architecture": str(named[0])} if named[0] else {},
+        facts={"architecture": str(architectures[0])} if architectures[0] else {},
     )
 
 
 def _parts(folder: Path) -> tuple[Inspection, ...]:
     """What of a folder was written here, and of the folders in it one further step down."""
-    found = []
-    for place in sorted(folder.iterdir()):
-        if place.name.startswith("."):
+    inspections = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
             continue
-        beside = place.with_suffix(".safetensors")
-        if place.suffix == ".json" and beside.is_file():
+        beside = path.with_suffix(".safetensors")
+        if path.suffix == ".json" and beside.is_file():
             continue  # the record of scores, which are named themselves
         try:
-            one = of_folder(place) if place.is_dir() else files.of_file(place)
+            inspection = of_folder(path) if path.is_dir() else files.of_file(path)
         except (CircuitsError, OSError) as error:
-            one = Inspection(place, "unreadable", problem=str(error).removeprefix(f"{place}: "))
-        if one is not None:
-            found.append(one)
-    return tuple(found)
+            inspection = Inspection(
+                path, "unreadable", problem=str(error).removeprefix(f"{path}: ")
+            )
+        if inspection is not None:
+            inspections.append(inspection)
+    return tuple(inspections)

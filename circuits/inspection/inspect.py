@@ -26,10 +26,10 @@ def inspect(path: str | Path) -> Inspection:
     path = Path(path)
     if not path.exists():
         raise CircuitsError(f"{path}: no such file or folder")
-    found = folders.of_folder(path) if path.is_dir() else files.of_file(path)
-    if found is None:
+    inspection = folders.of_folder(path) if path.is_dir() else files.of_file(path)
+    if inspection is None:
         raise CircuitsError(
             f"{path}: nothing that circuits writes; it knows its results, pairs, recipes, run "
             "folders, partial work, adapters and checkpoints"
         )
-    return found
+    return inspection

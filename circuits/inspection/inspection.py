@@ -52,15 +52,15 @@ class Inspection:
     @property
     def gist(self) -> str:
         """What matters most beside what it is, in brackets; nothing where nothing does."""
-        said = self.problem or next(iter(self.facts.items()), None)
-        if isinstance(said, tuple):
-            said = f"{said[0]}: {said[1]}"
-        return f" ({said})" if said else ""
+        fact = self.problem or next(iter(self.facts.items()), None)
+        if isinstance(fact, tuple):
+            fact = f"{fact[0]}: {fact[1]}"
+        return f" ({fact})" if fact else ""
 
     def lines(self) -> list[str]:
         """What there is to say, a line each."""
         version = "" if self.schema_version is None else f", schema version {self.schema_version}"
-        said = {
+        rows = {
             "kind": None if self.kind is None else f"{self.kind}{version}",
             "model": self.model,
             "task": self.task,
@@ -69,9 +69,9 @@ class Inspection:
             "size": _bytes(self.size),
             "problem": self.problem,
         }
-        wide = max(_WIDE, *map(len, said))
+        wide = max(_WIDE, *map(len, rows))
         lines = [f"{self.path}: {self.what}"]
-        lines += [f"  {name:<{wide}}  {value}" for name, value in said.items() if value]
+        lines += [f"  {name:<{wide}}  {value}" for name, value in rows.items() if value]
         return lines + [
             f"  {_within(part.path, self.path)}: {part.what}{part.gist}" for part in self.parts
         ]
@@ -94,9 +94,9 @@ class Inspection:
 
 
 def _bytes(size: int) -> str:
-    for unit, each in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= each:
-            return f"{size / each:.1f} {unit}"
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
     return f"{size} bytes"
 
 

@@ -78,16 +78,16 @@ _KINDS = (
     _plain("one prompt pair of a run, as text", ExampleFile),
     _plain("the machine and the versions of a run", Environment),
 )
-KINDS = {one.file.KIND: one for one in _KINDS}
+KINDS = {kind.file.KIND: kind for kind in _KINDS}
 
 
 def facts_of(found: object) -> dict[str, str]:
     """What is worth telling of a result, a few words each, by name."""
     if isinstance(found, Displayed):
         return {name: value for name, value in found.facts.items() if name != "model"}
-    for kind, told in _TOLD.items():
+    for kind, describe in _TOLD.items():
         if isinstance(found, kind):
-            return told(found)
+            return describe(found)
     return {}
 
 
@@ -106,69 +106,72 @@ def task_of(found: object) -> str | None:
     """The task that a result is about, where it says so."""
     if isinstance(found, ModelDiffs):
         return f"{found.task}, {found.split}"
-    made = found.circuit if isinstance(found, AblatedModel) else getattr(found, "provenance", None)
-    data = made.data if isinstance(made, Provenance) else getattr(found, "data", None)
+    origin = (
+        found.circuit if isinstance(found, AblatedModel) else getattr(found, "provenance", None)
+    )
+    data = origin.data if isinstance(origin, Provenance) else getattr(found, "data", None)
     if data is not None:
         return f"{data.task}, {data.split}, {counted(data.n, 'pair')}"
-    task: str | None = getattr(made, "task", None) if not isinstance(made, Provenance) else None
+    task: str | None = getattr(origin, "task", None) if not isinstance(origin, Provenance) else None
     return task
 
 
-def _search(found: Search) -> dict[str, str]:
+def _search(search: Search) -> dict[str, str]:
     return {
-        "circuit": f"{counted(len(found.edges), 'edge')} of {count(found.layout.n_edges)}",
-        "trials": count(len(found.history)),
-        "metric": f"{found.metric_circuit:.4g} (whole model {found.metric_model:.4g})",
+        "circuit": f"{counted(len(search.edges), 'edge')} of {count(search.layout.n_edges)}",
+        "trials": count(len(search.history)),
+        "metric": f"{search.metric_circuit:.4g} (whole model {search.metric_model:.4g})",
     }
 
 
-def _environment(found: Environment) -> dict[str, str]:
-    versions = found.versions
+def _environment(environment: Environment) -> dict[str, str]:
+    versions = environment.versions
     return {
         "versions": f"circuits {versions.circuits}, torch {versions.torch}, "
         f"transformers {versions.transformers}",
-        "device": found.device,
-        "took": f"{duration(sum(found.seconds.values()))} in {len(found.seconds)} stages",
+        "device": environment.device,
+        "took": f"{duration(sum(environment.seconds.values()))} in "
+        f"{len(environment.seconds)} stages",
     }
 
 
-def _training(found: TrainingLog) -> dict[str, str]:
-    last = f", loss {found.steps[-1].loss:.4g} at the last" if found.steps else ""
+def _training(log: TrainingLog) -> dict[str, str]:
+    last = f", loss {log.steps[-1].loss:.4g} at the last" if log.steps else ""
     return {
-        "steps": f"{len(found.steps)}{last}",
-        "state": "finished" if found.finished else "not finished; the same command goes on",
+        "steps": f"{len(log.steps)}{last}",
+        "state": "finished" if log.finished else "not finished; the same command goes on",
     }
 
 
 _TOLD: dict[type, Callable[..., dict[str, str]]] = {
     Search: _search,
-    StoppedSearch: lambda found: {"trials": f"{count(len(found.history))} so far"},
-    HeadPruning: lambda found: {
-        "heads": f"{len(found.heads)} kept of {len(found.history)} tried",
-        "metric": f"{found.metric_pruned:.4g} (whole model {found.metric_model:.4g})",
+    StoppedSearch: lambda search: {"trials": f"{count(len(search.history))} so far"},
+    HeadPruning: lambda pruning: {
+        "heads": f"{len(pruning.heads)} kept of {len(pruning.history)} tried",
+        "metric": f"{pruning.metric_pruned:.4g} (whole model {pruning.metric_model:.4g})",
     },
-    MaskRecord: lambda found: {
-        "gates": f"{count(found.config.size)} {found.level}s to stay of {found.start.method}'s",
-        "loss": f"{found.losses[0]:.4g} in the first epoch, {found.losses[-1]:.4g} in the last",
+    MaskRecord: lambda record: {
+        "gates": f"{count(record.config.size)} {record.level}s to stay of {record.start.method}'s",
+        "loss": f"{record.losses[0]:.4g} in the first epoch, {record.losses[-1]:.4g} in the last",
     },
-    EnsembleWeights: lambda found: {
+    EnsembleWeights: lambda ensemble: {
         "members": ", ".join(
             f"{name} {weight:.2f}"
-            for name, weight in zip(found.members, found.weights, strict=True)
+            for name, weight in zip(ensemble.members, ensemble.weights, strict=True)
         ),
-        "chosen on": f"{counted(found.n, 'pair')} ({found.split}), "
-        f"for circuits of {count(found.size)}",
+        "chosen on": f"{counted(ensemble.n, 'pair')} ({ensemble.split}), "
+        f"for circuits of {count(ensemble.size)}",
     },
     Environment: _environment,
-    AblatedModel: lambda found: {
-        "kept": f"{count(found.kept)} of {count(found.of)} {found.level}s, {found.ablation} for "
-        "the others",
-        "checked": f"logits within {found.difference:.1e} of the executor's",
+    AblatedModel: lambda exported: {
+        "kept": f"{count(exported.kept)} of {count(exported.of)} {exported.level}s, "
+        f"{exported.ablation} for the others",
+        "checked": f"logits within {exported.difference:.1e} of the executor's",
     },
     TrainingLog: _training,
-    ExampleFile: lambda found: {"title": found.title, "answer": found.answer},
-    RunResult: lambda found: {"condition": f"{found.run.condition}, seed {found.run.seed}"},
-    ModelDiffs: lambda found: {
-        "compared": "; ".join(f"{one.model} with {one.base}" for one in found.comparisons)
+    ExampleFile: lambda example: {"title": example.title, "answer": example.answer},
+    RunResult: lambda result: {"condition": f"{result.run.condition}, seed {result.run.seed}"},
+    ModelDiffs: lambda diffs: {
+        "compared": "; ".join(f"{diff.model} with {diff.base}" for diff in diffs.comparisons)
     },
 }
