@@ -50,14 +50,14 @@ class Within:
         return self.at_least <= value <= self.at_most and self.above < value < self.below
 
     def __str__(self) -> str:
-        said = {
+        bounds = {
             "at least": self.at_least,
             "above": self.above,
             "at most": self.at_most,
             "below": self.below,
         }
         return " and ".join(
-            f"{name} {bound:g}" for name, bound in said.items() if math.isfinite(bound)
+            f"{name} {bound:g}" for name, bound in bounds.items() if math.isfinite(bound)
         )
 
 
@@ -72,11 +72,11 @@ class Options:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        for name, (known, bounds) in _checks(type(self)).items():
-            given = getattr(self, name)
-            for value in given if isinstance(given, tuple) else (given,):
-                if known is not None and isinstance(value, str) and value not in known:
-                    raise CircuitsError(unknown(name, value, known))
+        for name, (words, bounds) in _checks(type(self)).items():
+            field_value = getattr(self, name)
+            for value in field_value if isinstance(field_value, tuple) else (field_value,):
+                if words is not None and isinstance(value, str) and value not in words:
+                    raise CircuitsError(unknown(name, value, words))
                 if bounds is not None and _is_number(value) and value not in bounds:
                     raise CircuitsError(f"{name} {value}: it must be {bounds}")
 
@@ -152,12 +152,12 @@ def sentence(kind: type[Options], name: str) -> str:
     Raises:
         TypeError: where the field has none.
     """
-    for one in kind.__mro__:
-        text = inspect.cleandoc(vars(one).get("__doc__") or "")
+    for owner in kind.__mro__:
+        text = inspect.cleandoc(vars(owner).get("__doc__") or "")
         _, _, section = text.partition("\nAttributes:\n")
-        found = re.search(rf"^    {name}: (.*(?:\n        .*)*)", section, re.MULTILINE)
-        if found is not None:
-            return " ".join(found[1].split())
+        match = re.search(rf"^    {name}: (.*(?:\n        .*)*)", section, re.MULTILINE)
+        if match is not None:
+            return " ".join(match[1].split())
     raise TypeError(f"{kind.__name__}.{name} has no sentence under Attributes")
 
 
@@ -220,32 +220,34 @@ def _refusal(errors: Sequence[ErrorDetails], kind: type[Options]) -> str:
     while len(parts) > 1 and (parts[-1] in ("int", "float") or parts[-1].startswith("literal[")):
         parts.pop()  # which part of a union refused it
     *parents, name = [str(part) for part in parts] or [""]
-    where, place = f"{'.'.join(parents)}: " if parents else "", ".".join(parts)
+    prefix, key_path = f"{'.'.join(parents)}: " if parents else "", ".".join(parts)
     if error["type"] == "literal_error":
-        known = tuple(re.findall(r"'([^']*)'", error["ctx"]["expected"]))
-        return where + unknown(name, error["input"], known)
+        allowed = tuple(re.findall(r"'([^']*)'", error["ctx"]["expected"]))
+        return prefix + unknown(name, error["input"], allowed)
     if error["type"] == "value_error":
-        return f"{place + ': ' if place else ''}{error['ctx']['error']}"
+        return f"{key_path + ': ' if key_path else ''}{error['ctx']['error']}"
     if error["type"] == "unexpected_keyword_argument":
-        return f"{place}: no such key{_known_keys(kind, parents)}"
-    said = _EXPECTED.get(error["type"].split("_")[0])
-    if said is None:
-        said = f"{error['msg'][0].lower()}{error['msg'][1:]}"
-        return f"{place}: {said}" if place else said
-    words = [one for one in errors[1:] if one["type"] == "literal_error"]
-    others = [one["ctx"]["expected"] for one in words if one["loc"][:-1] == error["loc"][:-1]]
+        return f"{key_path}: no such key{_known_keys(kind, parents)}"
+    expectation = _EXPECTED.get(error["type"].split("_")[0])
+    if expectation is None:
+        expectation = f"{error['msg'][0].lower()}{error['msg'][1:]}"
+        return f"{key_path}: {expectation}" if key_path else expectation
+    words = [detail for detail in errors[1:] if detail["type"] == "literal_error"]
+    others = [
+        detail["ctx"]["expected"] for detail in words if detail["loc"][:-1] == error["loc"][:-1]
+    ]
     if others:
-        said += f", or one of {others[0]}"
-    return f"{place} {error['input']!r}: {said}"
+        expectation += f", or one of {others[0]}"
+    return f"{key_path} {error['input']!r}: {expectation}"
 
 
 def _checks(kind: type[Options]) -> _Checks:
     """Words and bounds of the fields that have them."""
     if kind not in _checked:
-        found = {
+        checks = {
             name: (literals(hint) or None, _bounds(hint)) for name, hint in hints(kind).items()
         }
-        _checked[kind] = {name: both for name, both in found.items() if both != (None, None)}
+        _checked[kind] = {name: check for name, check in checks.items() if check != (None, None)}
     return _checked[kind]
 
 
@@ -254,7 +256,11 @@ def _known_keys(kind: type[Options], parents: list[str]) -> str:
     for name in parents:
         inner = hints(kind)[name]
         kinds = [inner, *get_args(inner)]
-        kind = next(one for one in kinds if isinstance(one, type) and issubclass(one, Options))
+        kind = next(
+            candidate
+            for candidate in kinds
+            if isinstance(candidate, type) and issubclass(candidate, Options)
+        )
     return f"; known: {', '.join(hints(kind))}"
 
 

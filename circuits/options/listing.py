@@ -63,13 +63,13 @@ def valid(hint: object) -> str:
     """
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        bounds = next((one for one in parts[1:] if isinstance(one, Within)), None)
+        bounds = next((part for part in parts[1:] if isinstance(part, Within)), None)
         return valid(parts[0]) if bounds is None else f"{valid(parts[0])}, {bounds}"
     if origin is Literal:
         return ", ".join(f"`{word}`" for word in parts)
     if origin in (Union, UnionType):
-        said = [valid(part) for part in parts if part is not type(None)]
-        return " or ".join(said) + (", or none" if type(None) in parts else "")
+        types = [valid(part) for part in parts if part is not type(None)]
+        return " or ".join(types) + (", or none" if type(None) in parts else "")
     if origin is tuple or origin is list:
         return f"a list; each {valid(parts[0])}"
     if origin is dict or (isinstance(origin, type) and issubclass(origin, Mapping)):

@@ -73,7 +73,7 @@ def memory_limits(text: str) -> dict[str, str]:
     """
     limits = {}
     for part in text.split(","):
-        name, _, size = (one.strip() for one in part.partition("="))
+        name, _, size = (side.strip() for side in part.partition("="))
         if not re.fullmatch(r"\d+|cpu|mps", name) or not re.fullmatch(_SIZE, size):
             raise CircuitsError(f"max_memory {part!r}: write device=size, as in 0=20GB,cpu=60GB")
         limits[name] = size

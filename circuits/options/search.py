@@ -68,8 +68,8 @@ class AcdcConfig(Options):
     @property
     def settings(self) -> dict[str, float | int | str]:
         """The settings that are not None, as a circuit's provenance holds them."""
-        named = {name: value for name, value in asdict(self).items() if value is not None}
-        return {**named, "tau": self.tau if math.isfinite(self.tau) else str(self.tau)}
+        settings = {name: value for name, value in asdict(self).items() if value is not None}
+        return {**settings, "tau": self.tau if math.isfinite(self.tau) else str(self.tau)}
 
     def keeps(self, before: float, after: float, model: float) -> bool:
         """Whether a removal changed the metric too much, so that what was removed is put back.

@@ -67,8 +67,8 @@ class TrainingOptions(Options):
         warmup = self.warmup_steps or 0
         if step <= warmup:
             return self.learning_rate * step / warmup
-        done = (step - 1 - warmup) / (self.steps - warmup)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        progress = (step - 1 - warmup) / (self.steps - warmup)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +110,8 @@ class CheckpointOptions(TrainingOptions):
     def kept_steps(self) -> frozenset[int]:
         """Steps after which a checkpoint stays, besides the last one and the best."""
         spaced, points = self.log_checkpoints or 0, range(self.log_checkpoints or 0)
-        found = {round(self.steps ** (point / max(1, spaced - 1))) for point in points}
-        return frozenset(found) | frozenset(self.checkpoint_steps)
+        steps = {round(self.steps ** (point / max(1, spaced - 1))) for point in points}
+        return frozenset(steps) | frozenset(self.checkpoint_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,5 +274,5 @@ class LoraProtocol(RateGrid):
         Returns:
             So often that all seeds together make at least `draws` runs of a random condition.
         """
-        place, seeds = self.seeds.index(seed), len(self.seeds)
-        return max(1, -(-(self.draws - place) // seeds)) if random else 1
+        seed_index, seeds = self.seeds.index(seed), len(self.seeds)
+        return max(1, -(-(self.draws - seed_index) // seeds)) if random else 1
