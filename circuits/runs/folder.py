@@ -67,26 +67,26 @@ class RunFolder:
     @cached_property
     def scores(self) -> dict[str, EdgeScores]:
         """Edge scores by checkpoint, in order, as far as they are there."""
-        found = {
+        scores = {
             name: EdgeScores.load(path)
             for name in self.order
             if (path := self.folder / "scores" / f"{name}.safetensors").is_file()
         }
-        if not found:
+        if not scores:
             raise MissingResultError("There are no score files under scores/.")
-        return found
+        return scores
 
     @cached_property
     def circuits(self) -> dict[str, Circuit]:
         """Circuits by checkpoint, in order, as far as they are there."""
-        found = {
+        circuits = {
             name: Circuit.load(path)
             for name in self.order
             if (path := self.folder / "circuits" / f"{name}.json").is_file()
         }
-        if not found:
+        if not circuits:
             raise MissingResultError("There are no circuits under circuits/.")
-        return found
+        return circuits
 
     @cached_property
     def comparison(self) -> Evolution:
