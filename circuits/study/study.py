@@ -183,7 +183,7 @@ class Study:
         circuit, scores = self.circuit, self.scores
         with self._step("evaluation") as step:
             pairs = self._take("evaluate", "test", n)
-            self._evaluation = found = evaluate(
+            self._evaluation = evaluation = evaluate(
                 self.model,
                 scores,
                 circuit,
@@ -191,8 +191,8 @@ class Study:
                 config=config or EvalConfig(stability=StabilityConfig()),
                 options=self.options,
             )
-            step.found, step.on = _judged(found), _on(pairs)
-        return found
+            step.found, step.on = _judged(evaluation), _on(pairs)
+        return evaluation
 
     def compare(self, other: HookedModel | str, *, name: str | None = None) -> Evolution:
         """Score another model on the same pairs, and say what differs.
@@ -213,18 +213,18 @@ class Study:
             name = name or loaded.name
             own = self.model.name if self.model.name != name else f"{name} (this study)"
             pairs = self.pairs["score"]
-            theirs = attribute(
+            other_scores = attribute(
                 loaded,
                 pairs,
                 method_of(scores.method, **scores.provenance.settings),
                 options=self.options,
                 per_example=True,
             )
-            found = compare([scores, theirs], names=[own, name], options=self.options)
-            self.comparisons[name] = found
-            step.name, step.found = f"beside {name}", found.facts["changed"]
+            evolution = compare([scores, other_scores], names=[own, name], options=self.options)
+            self.comparisons[name] = evolution
+            step.name, step.found = f"beside {name}", evolution.facts["changed"]
             step.on = _on(pairs)
-        return found
+        return evolution
 
     def summary(self) -> Summary:
         """What was done so far.
@@ -232,9 +232,9 @@ class Study:
         Returns:
             A table: `print` shows it in a frame, a notebook as a table.
         """
-        made = f"{self.model.name} on {self.task.name}, {self.model.layout.summary}"
+        title = f"{self.model.name} on {self.task.name}, {self.model.layout.summary}"
         rows = ((step.name, step.found, step.on, duration(step.seconds)) for step in self.steps)
-        return Summary(made, tuple(rows))
+        return Summary(title, tuple(rows))
 
     def _take(self, role: str, split: Split, n: int) -> PairSet:
         """Pairs for a role, of a split of its own."""
@@ -255,15 +255,15 @@ class Study:
         self, scores: EdgeScores, size: int | float, ranking: RankingOrAuto
     ) -> tuple[Circuit, str]:
         """The circuit, and which pairs the ranking was chosen on."""
-        asked = size if isinstance(size, int) else size_of_fraction(scores, size)
+        n_edges = size if isinstance(size, int) else size_of_fraction(scores, size)
         if ranking != "auto":
-            return select(scores, size=asked, ranking=ranking), ""
+            return select(scores, size=n_edges, ranking=ranking), ""
         others = self._take("choose", "validation", _CHOOSE)
-        trials = RankingTrials(asked)
+        trials = RankingTrials(n_edges)
         choice = choose_ranking(self.model, scores, others, trials, options=self.options)
-        chosen = choice.select(scores)
-        assert isinstance(chosen, Circuit)
-        return chosen, _on(others)
+        circuit = choice.select(scores)
+        assert isinstance(circuit, Circuit)
+        return circuit, _on(others)
 
     @contextmanager
     def _step(self, name: str) -> Iterator[Step]:
@@ -272,7 +272,9 @@ class Study:
         step = Step(name)
         yield step
         step.seconds = time.perf_counter() - began
-        self.steps = [one for one in self.steps if one.name != step.name] + [step]
+        self.steps = [
+            earlier_step for earlier_step in self.steps if earlier_step.name != step.name
+        ] + [step]
         on = f" ({step.on})" if step.on else ""
         self._say(f"{step.name}: {step.found}{on}, {duration(step.seconds)}")
 
@@ -287,9 +289,9 @@ def _made(value: T | None, advice: str) -> T:
     return value
 
 
-def _judged(found: CircuitEvaluation) -> str:
+def _judged(evaluation: CircuitEvaluation) -> str:
     """The verdict in a line."""
-    curves, circuit = found.curves, found.circuit
+    curves, circuit = evaluation.curves, evaluation.circuit
     if curves is None or circuit.faithfulness is None:
         return "faithfulness is undefined: clean and corrupted prompts give the same metric"
     random = curves.curves.get("random")
