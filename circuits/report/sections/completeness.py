@@ -124,5 +124,5 @@ def _drawn(completeness: Completeness) -> str:
 
 
 def _reach(series: list[Series]) -> float:
-    ends = [float(dot.high or 0.0) for dots in series for dot in dots.dots]
+    ends = [float(dot.high or 0.0) for dot_series in series for dot in dot_series.dots]
     return min(HIGHEST, max([0.2, *ends]) + 0.04)
