@@ -76,9 +76,13 @@ def ungrouped_twin(model: HookedModel) -> HookedModel:
         ) from error
     tokens = torch.arange(_PROBE, device=model.device)[None] % model.d_vocab
     with torch.no_grad():
-        ours, theirs = (one.hf(tokens).logits.float() for one in (model, twin))
+        grouped_logits, ungrouped_logits = (
+            hooked.hf(tokens).logits.float() for hooked in (model, twin)
+        )
     tolerance = max(_TOLERANCE, 4 * torch.finfo(model.hf.dtype).eps)
-    if float((ours - theirs).abs().max()) > tolerance * float(ours.abs().max()):
+    if float((grouped_logits - ungrouped_logits).abs().max()) > tolerance * float(
+        grouped_logits.abs().max()
+    ):
         raise CircuitsError(
             f"{model.name}: with a k and a v for every head it computes other logits; edges cannot "
             "be counted ungrouped in this architecture"
@@ -94,9 +98,9 @@ def _repeated(port: nn.Linear, heads: int, group: int) -> nn.Linear:
         wide = by_head.repeat_interleave(group, dim=0).flatten(0, 1)
         return nn.Parameter(wide, requires_grad=False)
 
-    made = nn.Linear(1, 1, bias=port.bias is not None, device="meta")
-    made.in_features, made.out_features = port.in_features, port.out_features * group
-    made.weight = copies(port.weight)
+    repeated = nn.Linear(1, 1, bias=port.bias is not None, device="meta")
+    repeated.in_features, repeated.out_features = port.in_features, port.out_features * group
+    repeated.weight = copies(port.weight)
     if port.bias is not None:
-        made.bias = copies(port.bias)
-    return made
+        repeated.bias = copies(port.bias)
+    return repeated
