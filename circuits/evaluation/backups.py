@@ -196,17 +196,17 @@ class _Bench:
                 for name, mask in self.nodes.items()
                 if name not in names and bool((mask & left).any())
             }
-            tried = sorted(estimated, key=lambda name: -estimated[name])[: config.n_candidates]
-            if not tried:
+            candidates = sorted(estimated, key=lambda name: -estimated[name])[: config.n_candidates]
+            if not candidates:
                 break
-            new = [name for name in tried if name not in alone]
-            sets = [(True, names), *((True, (*names, name)) for name in tried)]
+            new = [name for name in candidates if name not in alone]
+            sets = [(True, names), *((True, (*names, name)) for name in candidates)]
             sets += [(False, (name,)) for name in new]
             f = faithfulness_from_means(self.measure(pairs, sets).columns.mean(dim=0)).tolist()
             alone |= {
                 name: 1 - value for name, value in zip(new, f[len(f) - len(new) :], strict=True)
             }
-            drops = {name: f[0] - f[index] for index, name in enumerate(tried, start=1)}
+            drops = {name: f[0] - f[index] for index, name in enumerate(candidates, start=1)}
             growth = {
                 name: drop - alone[name]
                 for name, drop in drops.items()
@@ -244,7 +244,7 @@ class _Bench:
         if not isinstance(self.whole, NodeCircuit) and not self.model.view.linear:
             return dict.fromkeys(self.nodes, 0.0)
         gradient = self._gradient(pairs, mask.float()) * mask
-        return {name: float(gradient[taken].sum()) for name, taken in self.nodes.items()}
+        return {name: float(gradient[node_mask].sum()) for name, node_mask in self.nodes.items()}
 
     def _gradient(self, pairs: PairSet, gates: Float[Tensor, "*gate"]) -> Float[Tensor, "*gate"]:
         judge = metric_for(pairs, self.metric)

@@ -83,14 +83,14 @@ def clusters(scores: AnyScores, *, config: ClustersConfig | None = None, seed: i
         CircuitsError: where the scores do not hold enough single examples.
     """
     config = config or ClustersConfig()
-    each = scores.per_example
-    if each is None or len(each) < FEWEST:
+    per_example = scores.per_example
+    if per_example is None or len(per_example) < FEWEST:
         raise CircuitsError(
             f"groups of prompts need the scores of at least {FEWEST} examples one by one; score "
             "with per_example=True (--per-example)"
         )
-    each = each[: config.n_examples]
-    n = len(each)
+    per_example = per_example[: config.n_examples]
+    n = len(per_example)
     products = _products(scores, n)
     length = products.diagonal().clamp(min=0).sqrt()
     scale = torch.where(length > 0, 1 / length, 0.0)
@@ -100,32 +100,32 @@ def clusters(scores: AnyScores, *, config: ClustersConfig | None = None, seed: i
     clouds = torch.randn(config.n_clouds, n, len(spread), generator=draw, dtype=torch.float64)
     _, by_chance = _split(clouds * spread, draw)
     p = (1 + int((by_chance <= within).sum())) / (1 + config.n_clouds)
-    own = groups[0]
-    if int(own.sum()) * 2 > n:
-        own = 1 - own
+    labels = groups[0]
+    if int(labels.sum()) * 2 > n:
+        labels = 1 - labels
     return Clusters(
         level=empty_like(scores).level,
         within=float(within),
         expected=float(by_chance.mean()),
         p=p,
-        sizes=(n - int(own.sum()), int(own.sum())),
-        groups=tuple(own.tolist()),
-        telling=_telling(scores, own, scale),
+        sizes=(n - int(labels.sum()), int(labels.sum())),
+        groups=tuple(labels.tolist()),
+        telling=_telling(scores, labels, scale),
         n=n,
     )
 
 
 def _products(scores: AnyScores, n: int) -> Float[Tensor, "n n"]:
     """Inner products of the examples, block by block."""
-    each = scores.per_example
-    assert each is not None
+    per_example = scores.per_example
+    assert per_example is not None
     edge_mask = scores.mask.flatten() if isinstance(scores, EdgeScores) else None
     total = torch.zeros(n, n, dtype=torch.float64)
-    for part, values in mapped.columns(each):
-        some = values[:n].double()
+    for part, values in mapped.columns(per_example):
+        block = values[:n].double()
         if edge_mask is not None:
-            some = some * edge_mask[part]
-        total += some @ some.T
+            block = block * edge_mask[part]
+        total += block @ block.T
     return total
 
 
@@ -154,20 +154,20 @@ def _split(
     for _ in range(_STARTS):
         # Two means are two halves of a line: what counts is the axis that joins them.
         axis = centred[torch.arange(clouds), torch.randint(n, (clouds,), generator=draw)]
-        own = _cut(centred, axis, least)
+        labels = _cut(centred, axis, least)
         for _ in range(_ROUNDS):
-            again = _cut(centred, _between(centred, own), least)
-            if bool((again == own).all()):
+            new_labels = _cut(centred, _between(centred, labels), least)
+            if bool((new_labels == labels).all()):
                 break
-            own = again
-        sums = torch.einsum("cn,cna->ca", own.double(), centred)
-        second = own.sum(dim=1).double()
+            labels = new_labels
+        sums = torch.einsum("cn,cna->ca", labels.double(), centred)
+        second = labels.sum(dim=1).double()
         # Sums of either group are opposite, as the points are centred.
         apart = sums.square().sum(dim=1) * (1 / second + 1 / (n - second))
         within = torch.where(total > 0, 1 - apart / total, 1.0)
         better = within < best
         best = torch.where(better, within, best)
-        groups[better] = own[better]
+        groups[better] = labels[better]
     return groups, best
 
 
@@ -177,10 +177,10 @@ def _least(n: int) -> int:
 
 
 def _between(
-    points: Float[Tensor, "cloud n axis"], own: Int[Tensor, "cloud n"]
+    points: Float[Tensor, "cloud n axis"], labels: Int[Tensor, "cloud n"]
 ) -> Float[Tensor, "cloud axis"]:
-    sums = torch.einsum("cn,cna->ca", own.double(), points)
-    second = own.sum(dim=1, keepdim=True).double()
+    sums = torch.einsum("cn,cna->ca", labels.double(), points)
+    second = labels.sum(dim=1, keepdim=True).double()
     return sums / second + sums / (points.shape[1] - second)
 
 
@@ -196,22 +196,22 @@ def _cut(
     gain = sums.square() * (1 / first + 1 / (n - first))
     gain[:, : least - 1] = -1
     gain[:, n - least :] = -1
-    at = gain.argmax(dim=1, keepdim=True)
-    second = (torch.arange(n) > at).long()
+    split = gain.argmax(dim=1, keepdim=True)
+    second = (torch.arange(n) > split).long()
     return torch.zeros_like(order).scatter_(1, order, second)
 
 
 def _telling(
-    scores: AnyScores, own: Int[Tensor, " n"], scale: Float[Tensor, " n"]
+    scores: AnyScores, labels: Int[Tensor, " n"], scale: Float[Tensor, " n"]
 ) -> tuple[tuple[str, float, float], ...]:
     """Edges (nodes, neurons) whose mean scaled score differs most between the groups."""
-    each = scores.per_example
-    assert each is not None
-    n, nothing = len(own), empty_like(scores)
-    weights = torch.stack([(own == group).double() for group in (0, 1)])
+    per_example = scores.per_example
+    assert per_example is not None
+    n, nothing = len(labels), empty_like(scores)
+    weights = torch.stack([(labels == group).double() for group in (0, 1)])
     weights = weights / weights.sum(dim=1, keepdim=True) * scale
-    means = torch.zeros(2, each[0].numel(), dtype=torch.float64)
-    for part, values in mapped.columns(each):
+    means = torch.zeros(2, per_example[0].numel(), dtype=torch.float64)
+    for part, values in mapped.columns(per_example):
         means[:, part] = weights @ values[:n].double()
     candidates = nothing.candidates
     apart = (means[0] - means[1]).abs()[candidates]

@@ -186,14 +186,14 @@ class _Bench:
         widest = -1.0
         for _ in range(min(config.n_steps, max(1, len(self.components) - 1))):
             left = [name for name in self.components if name not in grown]
-            tried = [(*grown, name) for name in _drawn(left, config.n_candidates, draw)]
-            measured = self.measure(pairs, tried, [self.circuit])
+            trials = [(*grown, name) for name in _drawn(left, config.n_candidates, draw)]
+            measured = self.measure(pairs, trials, [self.circuit])
             f = faithfulness_from_means(measured.columns.mean(dim=0))
             f = rearrange(f, "(run tried) -> run tried", run=2)
             gap, index = (f[1] - f[0]).abs().max(dim=0)
             if float(gap) <= widest:
                 break
-            grown, widest = tried[int(index)], float(gap)
+            grown, widest = trials[int(index)], float(gap)
         return grown
 
     def _union(self, names: Sequence[str]) -> Mask:
@@ -211,8 +211,8 @@ def _distinct(names: Sequence[str], n_sets: int, draw: torch.Generator) -> list[
     most = max(1, len(names) // 2)
     subsets: dict[tuple[str, ...], None] = {}
     for size, wanted in Counter(torch.linspace(1, most, n_sets).round().int().tolist()).items():
-        there = len(subsets) + min(wanted, math.comb(len(names), size))
-        while len(subsets) < there:
+        n_target = len(subsets) + min(wanted, math.comb(len(names), size))
+        while len(subsets) < n_target:
             subsets[_drawn(names, size, draw)] = None
     return list(subsets)
 

@@ -34,9 +34,9 @@ def doubts(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
 
 
 def _accuracy(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
-    own = evaluation.robustness.get(OWN)
-    if own is not None and own.accuracy is not None:
-        right = own.accuracy
+    condition = evaluation.robustness.get(OWN)
+    if condition is not None and condition.accuracy is not None:
+        right = condition.accuracy
         yield (
             "accuracy",
             f"{right.circuit}; the model {right.model}, corrupted {_short(right.corrupted)}, a "
@@ -117,32 +117,32 @@ def _clusters(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
     groups = evaluation.clusters
     if groups is None:
         return
-    how = (
+    figures = (
         f"two groups leave {groups.within:.0%} of the variance within them, clouds with one "
         f"centre {groups.expected:.0%}, p = {groups.p:.3f}, {groups.n} examples"
     )
     if not groups.found:
-        yield "groups of prompts", f"more than one is not shown ({how})"
+        yield "groups of prompts", f"more than one is not shown ({figures})"
         return
     telling = ", ".join(name for name, *_ in groups.telling[:3])
     first, second = groups.sizes
-    yield "groups of prompts", f"two, of {first} and {second}, told by {telling} ({how})"
+    yield "groups of prompts", f"two, of {first} and {second}, told by {telling} ({figures})"
 
 
 def _tests(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
     tests = evaluation.tests
     if tests is None:
         return
-    same, rest = tests.equivalence, tests.independence
+    equivalence, independence = tests.equivalence, tests.independence
     yield (
         "test of equivalence",
-        f"{_verdict(same.rejected)}: above the model on {same.above} examples, below on "
-        f"{same.below}, p = {same.p:.3f}",
+        f"{_verdict(equivalence.rejected)}: above the model on {equivalence.above} examples, "
+        f"below on {equivalence.below}, p = {equivalence.p:.3f}",
     )
     yield (
         "test of independence",
-        f"{_verdict(rest.rejected)}: the model without the circuit keeps f {rest.rest:.3f}, "
-        f"p = {rest.p:.3f}",
+        f"{_verdict(independence.rejected)}: the model without the circuit keeps f "
+        f"{independence.rest:.3f}, p = {independence.p:.3f}",
     )
     lean = evaluation.minimality
     if isinstance(lean, Minimality) and lean.test is not None:

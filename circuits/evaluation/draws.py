@@ -23,19 +23,19 @@ _MEANS = 2**26  # numbers held at once
 
 def drawn(scores: AnyScores, draws: Sequence[Int[Tensor, " drawn"]]) -> Iterator[AnyScores]:
     """For each draw, the scores of the examples at these places, some perhaps several times."""
-    each = scores.per_example
-    assert each is not None
-    counts = torch.stack([draw.bincount(minlength=len(each)) for draw in draws]).double()
+    per_example = scores.per_example
+    assert per_example is not None
+    counts = torch.stack([draw.bincount(minlength=len(per_example)) for draw in draws]).double()
     weights = counts / counts.sum(dim=1, keepdim=True)
-    numbers = each[0].numel()
+    numbers = per_example[0].numel()
     chunk = max(1, _MEANS // numbers)
     for start in range(0, len(draws), chunk):
         part = weights[start : start + chunk]
         means = torch.empty(len(part), numbers)
-        for columns, values in mapped.columns(each):
+        for columns, values in mapped.columns(per_example):
             means[:, columns] = part @ values.double()
         for indices, mean in zip(draws[start : start + chunk], means, strict=True):
-            yield _with(scores, mean.view(each.shape[1:]), indices)
+            yield _with(scores, mean.view(per_example.shape[1:]), indices)
 
 
 def with_values(scores: AnyScores, values: Tensor) -> AnyScores:
@@ -46,9 +46,9 @@ def with_values(scores: AnyScores, values: Tensor) -> AnyScores:
 def _with(scores: AnyScores, values: Tensor, indices: Int[Tensor, " drawn"] | None) -> AnyScores:
     if isinstance(scores, NodeScores):
         return replace(scores, values=values, per_example=None, blocks=None)
-    each = None if indices is None else scores.per_example
+    per_example = None if indices is None else scores.per_example
     values = values * scores.mask
-    return replace(scores, matrix=values, per_example=each, blocks=None, drawn=indices)
+    return replace(scores, matrix=values, per_example=per_example, blocks=None, drawn=indices)
 
 
 def jaccard(a: Chosen, b: Chosen) -> float:

@@ -114,10 +114,10 @@ def choose_weights(
     options, config = options or RunOptions(), config or EnsembleConfig()
     for member in members:
         refuse_scored(member, pairs, "choose_weights: choose the weights")
-    tried = [(weights, ranking) for weights in _drawn(len(members), trials, config, options.seed)
+    grid = [(weights, ranking) for weights in _drawn(len(members), trials, config, options.seed)
              for ranking in _RANKINGS]  # fmt: skip
     lines = []
-    for weights, ranking in tried:
+    for weights, ranking in grid:
         scores = ensemble(members, weights, config)
         sizes = line_sizes(trials.size, len(empty_like(scores).candidates))
         lines.append(
@@ -133,7 +133,7 @@ def choose_weights(
         options=options,
         resume=None,
     )
-    weights, ranking = tried[judged.taken]
+    weights, ranking = grid[judged.taken]
     return EnsembleWeights(
         members=tuple(m.method for m in members),
         weights=weights,
@@ -148,7 +148,7 @@ def choose_weights(
         pairs=tuple(pairs.fingerprints),
         trials=tuple(
             WeightTrial(weights=weights, ranking=ranking, **vars(line))
-            for (weights, ranking), line in zip(tried, judged.lines, strict=True)
+            for (weights, ranking), line in zip(grid, judged.lines, strict=True)
         ),
     )
 

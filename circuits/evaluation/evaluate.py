@@ -137,34 +137,44 @@ def evaluate(
             faithfulness=curves,
             **dict(from_examples),
         )
-    own = _own(model, circuit, pairs, metric, shared)
+    judged = _own(model, circuit, pairs, metric, shared)
     robust = {
-        OWN: Condition.of(own, options.seed),
+        OWN: Condition.of(judged, options.seed),
         **robustness(model, circuit, conditions or {}, **shared),
     }
     summary = summary.model_copy(update={"faithfulness": robust[OWN].circuit})
     alive = summary.degenerate_reason is None
-    removed, sets = config.minimality, config.completeness
+    minimality_config, completeness_config = config.minimality, config.completeness
     minimal: Minimality | Undefined | None = None
     complete: Completeness | Undefined | None = None
     rival_circuits: Rivals | Undefined | None = None
     backup_nodes: Backups | Undefined | None = None
-    if alive and removed is not None:
+    if alive and minimality_config is not None:
         minimal = _or_reason(
-            lambda: minimality(model, circuit, pairs, config=removed, metric=metric, **shared)
+            lambda: minimality(
+                model, circuit, pairs, config=minimality_config, metric=metric, **shared
+            )
         )
-    if alive and sets is not None and components_inside(circuit, sets.level):
+    if (
+        alive
+        and completeness_config is not None
+        and components_inside(circuit, completeness_config.level)
+    ):
         complete = _or_reason(
-            lambda: completeness(model, circuit, pairs, config=sets, metric=metric, **shared)
+            lambda: completeness(
+                model, circuit, pairs, config=completeness_config, metric=metric, **shared
+            )
         )
-    avoided, sought = config.rivals, config.backups
-    if alive and avoided is not None:
+    rivals_config, backups_config = config.rivals, config.backups
+    if alive and rivals_config is not None:
         rival_circuits = _or_reason(
-            lambda: rivals(model, scores, circuit, pairs, config=avoided, metric=metric, **shared)
+            lambda: rivals(
+                model, scores, circuit, pairs, config=rivals_config, metric=metric, **shared
+            )
         )
-    if alive and sought is not None:
+    if alive and backups_config is not None:
         backup_nodes = _or_reason(
-            lambda: backups(model, circuit, pairs, config=sought, metric=metric, **shared)
+            lambda: backups(model, circuit, pairs, config=backups_config, metric=metric, **shared)
         )
     stood_in = {ablation: robust[OWN]} | by_ablation(
         *(model, circuit, pairs, [name for name in config.ablations if name != ablation]),
@@ -179,11 +189,11 @@ def evaluate(
         completeness=complete,
         robustness=robust,
         ablations={name: stood_in[name] for name in config.ablations},
-        worst=worst_examples(own, [pair.source for pair in pairs], seed=options.seed),
+        worst=worst_examples(judged, [pair.source for pair in pairs], seed=options.seed),
         tests=CircuitTests(
-            equivalence=equivalence_test(own.clean, own.circuits[:, 0]),
+            equivalence=equivalence_test(judged.clean, judged.circuits[:, 0]),
             independence=independence_test(
-                *(own.clean, own.circuits[:, _REST], own.corrupted), seed=options.seed
+                *(judged.clean, judged.circuits[:, _REST], judged.corrupted), seed=options.seed
             ),
         ),
         rivals=rival_circuits,
@@ -224,7 +234,7 @@ def _of_examples(
 
     Where single examples were not kept, the reliability is what the scoring said of its own size.
     """
-    selection, asked = circuit.provenance.selection, config.stability
+    selection, stability_config = circuit.provenance.selection, config.stability
     from_examples = _FromExamples(reliability=scores.provenance.reliability)
     n = 0 if scores.per_example is None else len(scores.per_example)
     if n >= FEWEST_GROUPED and config.clusters is not None:
@@ -233,18 +243,22 @@ def _of_examples(
     if n < 2 or selection is None or selection.size is None or selection.strategy == "threshold":
         return from_examples.model_dump(mode="json")
     size, prune = selection.size, selection.pruned
-    how: _Selection = {
+    selection_settings: _Selection = {
         "strategy": selection.strategy,
         "ranking": selection.ranking,
         "positive_ratio": selection.positive_ratio,
     }
-    if not torch.equal(select_size(scores, size, **how, prune=prune).mask, circuit.mask):
+    if not torch.equal(
+        select_size(scores, size, **selection_settings, prune=prune).mask, circuit.mask
+    ):
         return from_examples.model_dump(mode="json")  # it was chosen from others
-    if asked is not None:
-        n_resamples = asked.n_resamples
-        again = stability(scores, size=size, **how, prune=prune, n_resamples=n_resamples, seed=seed)
-        from_examples = from_examples.model_copy(update={"stability": again})
+    if stability_config is not None:
+        n_resamples = stability_config.n_resamples
+        stability_estimate = stability(
+            scores, size=size, **selection_settings, prune=prune, n_resamples=n_resamples, seed=seed
+        )
+        from_examples = from_examples.model_copy(update={"stability": stability_estimate})
     if n >= FEWEST and size:
-        anew = reliability(scores, size=size, **how, seed=seed)
-        from_examples = from_examples.model_copy(update={"reliability": anew})
+        reliability_estimate = reliability(scores, size=size, **selection_settings, seed=seed)
+        from_examples = from_examples.model_copy(update={"reliability": reliability_estimate})
     return from_examples.model_dump(mode="json")

@@ -311,8 +311,8 @@ def _accuracies(
 ) -> tuple[Estimate, ...]:
     """How often circuits are right at each fraction; several lines are averaged."""
     right = measured.right[:, [2 + index for index in circuits]]
-    each = reduce(right, "example (line point) -> point example", "mean", line=lines)
-    return tuple(share_right(row, seed) for row in each)
+    by_point = reduce(right, "example (line point) -> point example", "mean", line=lines)
+    return tuple(share_right(row, seed) for row in by_point)
 
 
 def curve_statistic(lines: int, axis: Float[Tensor, " point"]) -> Statistic:

@@ -96,7 +96,7 @@ def judge_lines(
     """
     every = len(lines[0][0].candidates)
     sizes, n = line_sizes(size, every), len(lines)
-    asked, axis = sizes.index(size), torch.tensor(sizes, dtype=torch.float64) / every
+    size_index, axis = sizes.index(size), torch.tensor(sizes, dtype=torch.float64) / every
     measured = measure(
         model,
         pairs,
@@ -107,19 +107,19 @@ def judge_lines(
         progress="choosing" if options.progress else None,
         resume=resume,
     )
-    figures = estimates(measured.columns, _statistic(n, asked, axis), seed=options.seed)
+    figures = estimates(measured.columns, _statistic(n, size_index, axis), seed=options.seed)
     judged = tuple(
         JudgedLine(
             f=figures[index],
             abs_gap=figures[n + index],
             area_abs_gap=figures[2 * n + index],
-            n_kept=len(line[asked]),
+            n_kept=len(line[size_index]),
         )
         for index, line in enumerate(lines)
     )
     differences = [figures[(3 + index) * n : (4 + index) * n] for index in range(n)]
-    taken, near = _decide(judged, differences)
-    return JudgedLines(measured.metric, judged, taken, near)
+    best, near = _decide(judged, differences)
+    return JudgedLines(measured.metric, judged, best, near)
 
 
 def refuse_scored(scores: AnyScores, pairs: PairSet, what: str) -> None:
@@ -154,20 +154,20 @@ def _decide(
         for index in range(len(lines))
         if index == lead or not differences[index][lead].low > 0
     ]
-    taken = min(near, key=lambda index: (lines[index].area_abs_gap.value, index))
-    return taken, tuple(index for index in near if index != taken)
+    best = min(near, key=lambda index: (lines[index].area_abs_gap.value, index))
+    return best, tuple(index for index in near if index != best)
 
 
-def _statistic(lines: int, asked: int, axis: Float[Tensor, " point"]) -> Statistic:
+def _statistic(lines: int, size_index: int, axis: Float[Tensor, " point"]) -> Statistic:
     """From metric means to each line's f, |1 - f| and area, then all differences of |1 - f|."""
 
     def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
         f = faithfulness_from_means(means)
         f = rearrange(f, "... (line point) -> ... line point", line=lines)
-        here = f[..., asked]
-        gap = (1 - here).abs()
+        f_at_size = f[..., size_index]
+        gap = (1 - f_at_size).abs()
         area = torch.trapezoid((1 - f).abs(), axis) if len(axis) > 1 else gap
         pairwise = (gap[..., :, None] - gap[..., None, :]).flatten(-2)
-        return torch.cat([here, gap, area, pairwise], dim=-1)
+        return torch.cat([f_at_size, gap, area, pairwise], dim=-1)
 
     return figures

@@ -111,7 +111,7 @@ def measure(
     column_of = {mask: column for column, mask in enumerate(distinct, start=2)}
     columns = [column_of[mask] for mask in masks]
     values = torch.zeros(len(pairs), 2, 2 + len(distinct), dtype=torch.float64)
-    there = torch.zeros(len(pairs), 2 + len(distinct), dtype=torch.bool)
+    measured = torch.zeros(len(pairs), 2 + len(distinct), dtype=torch.bool)
 
     piece = PartialResults() if resume is None else resume.tensors()
     if resume is not None:
@@ -125,14 +125,14 @@ def measure(
                 "pairs": pairs.fingerprint,
                 "batch size": batch_size,
             },
-            {"values": values, "there": there},
+            {"values": values, "there": measured},
         )
         if bool(piece.done.all()):
             return _measured(judge.name, values, columns)
     neurons = any(circuit.level == "neuron" for circuit in circuits)
     stand_in = constants(ablation, model, pairs, neurons=neurons, engine=options.engine)
-    here = resume is not None and options.engine is None
-    store = _Kept(values, there, piece) if here else None
+    in_process = resume is not None and options.engine is None
+    store = _Kept(values, measured, piece) if in_process else None
     with RunsBar(
         progress, examples=len(pairs), runs=values.shape[2], done=int(piece.done.sum())
     ) as bar:
@@ -157,8 +157,14 @@ def _measured(
     metric: str, values: Float[Tensor, "example 2 column"], columns: Sequence[int]
 ) -> Judged:
     """values: metric and whether it is right, clean, corrupted, then each distinct circuit."""
-    own, right = values.unbind(dim=1)
-    return Judged(metric, own[:, 0], own[:, 1], own[:, columns], right[:, [0, 1, *columns]])
+    metric_values, right = values.unbind(dim=1)
+    return Judged(
+        metric,
+        metric_values[:, 0],
+        metric_values[:, 1],
+        metric_values[:, columns],
+        right[:, [0, 1, *columns]],
+    )
 
 
 @dataclass(frozen=True)

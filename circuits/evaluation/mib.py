@@ -182,8 +182,8 @@ def mib_evaluation(
     )
     axis = torch.tensor(FRACTIONS, dtype=torch.float64)
     curves = {}
-    for place, name in enumerate(_RANKINGS):
-        columns = measured.of(range(place * len(FRACTIONS), (place + 1) * len(FRACTIONS)))
+    for index, name in enumerate(_RANKINGS):
+        columns = measured.of(range(index * len(FRACTIONS), (index + 1) * len(FRACTIONS)))
         *f, under, from_1, _ = estimates(columns, curve_statistic(1, axis), seed=options.seed)
         curves[name] = MIBCurve(
             edge_counts=counts[name],
@@ -191,7 +191,7 @@ def mib_evaluation(
             faithfulness=tuple(f),
             area_under=under,
             area_from_1=from_1,
-            average=sum(one.value for one in f) / len(f),
+            average=sum(point.value for point in f) / len(f),
         )
     return MIBEvaluation(
         model=model.name,

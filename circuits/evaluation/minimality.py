@@ -131,8 +131,8 @@ def minimality(
         raise CircuitsError(f"an empty circuit has no {level} to remove; select more edges")
     outside = components_outside(circuit, level, config.n_controls, seed=options.seed)
     masks = [circuit.mask]
-    masks += [circuit.mask & ~taken for taken in inside.values()]
-    masks += [circuit.mask | brought for brought in outside.values()]
+    masks += [circuit.mask & ~component for component in inside.values()]
+    masks += [circuit.mask | component for component in outside.values()]
     n_paths = min(config.n_controls, _PATHS) if level == "edge" else 0
     inflated = _inflated(circuit, n_paths, options.seed) if n_paths else []
     masks += [mask for mask_pair in inflated for mask in mask_pair]
@@ -148,19 +148,19 @@ def minimality(
     )
     sign = torch.tensor([1.0] * len(inside) + [-1.0] * len(outside), dtype=torch.float64)
 
-    own = range(1 + len(sign))
+    single_edits = range(1 + len(sign))
 
     def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
         f = faithfulness_from_means(means)
         return torch.cat([f[..., :1], (f[..., :1] - f[..., 1:]) * sign], dim=-1)
 
-    f_circuit, *changes = estimates(measured.of(own), figures, seed=options.seed)
+    f_circuit, *changes = estimates(measured.of(single_edits), figures, seed=options.seed)
     named_changes = list(zip([*inside, *outside], changes, strict=True))
     drops = dict(sorted(named_changes[: len(inside)], key=lambda item: -item[1].value))
     test = None
     if inflated:
-        beside = measured.of(range(len(own), measured.circuits.shape[1]))
-        f = faithfulness_from_means(beside.mean(dim=0)).view(-1, 2)
+        path_columns = measured.of(range(len(single_edits), measured.circuits.shape[1]))
+        f = faithfulness_from_means(path_columns.mean(dim=0)).view(-1, 2)
         test = _test(drops, (f[:, 0] - f[:, 1]).abs())
     return Minimality(
         level, f_circuit, drops, dict(named_changes[len(inside) :]), config.epsilon, test

@@ -117,15 +117,17 @@ def null_model(
             weights are quantised or on several devices.
     """
     config, options = config or EvalConfig(), options or RunOptions()
-    asked = config.null_model or NullModelConfig()
+    null_config = config.null_model or NullModelConfig()
     _require_same(scores, circuit, scored_on)
     null_runs = []
-    for draw in range(asked.draws):
-        null = scrambled(model, asked.weights, seed=options.seed + draw)
-        again = _circuit_in(null, scores, circuit, scored_on, options, resume)
-        null_runs.append((len(again), _judged(null, again, pairs, config, options, resume)))
-    own = _judged(model, circuit, pairs, config, options, resume)
-    sides = [own, *(judged for _, judged in null_runs)]
+    for draw in range(null_config.draws):
+        null = scrambled(model, null_config.weights, seed=options.seed + draw)
+        null_circuit = _circuit_in(null, scores, circuit, scored_on, options, resume)
+        null_runs.append(
+            (len(null_circuit), _judged(null, null_circuit, pairs, config, options, resume))
+        )
+    model_run = _judged(model, circuit, pairs, config, options, resume)
+    sides = [model_run, *(judged for _, judged in null_runs)]
     columns = torch.cat([side.columns for side in sides], dim=1)
     difference, *figures = estimates(columns, _figures(len(sides)), seed=options.seed)
     right = [share_right(side.right[:, 0], options.seed) for side in sides]
@@ -133,7 +135,9 @@ def null_model(
         NullDraw(size, figures[2 * index], figures[2 * index + 1], right[index])
         for index, (size, _) in enumerate(null_runs, start=1)
     ]
-    return NullModel(asked.weights, figures[0], figures[1], right[0], tuple(draws), difference)
+    return NullModel(
+        null_config.weights, figures[0], figures[1], right[0], tuple(draws), difference
+    )
 
 
 def _require_same(scores: AnyScores, circuit: AnyCircuit, scored_on: PairSet) -> None:
@@ -167,7 +171,7 @@ def _circuit_in(
     per_example = selection.strategy == "stable"
     if isinstance(scores, NodeScores):
         level: NodeLevel = "node" if scores.units.level == "node" else "neuron"
-        again: AnyScores = attribute_nodes(
+        null_scores: AnyScores = attribute_nodes(
             *(null, scored_on, scoring_method),
             level=level,
             metric=provenance.metric,
@@ -176,7 +180,7 @@ def _circuit_in(
             resume=piece,
         )
     else:
-        again = attribute(
+        null_scores = attribute(
             *(null, scored_on, scoring_method),
             metric=provenance.metric,
             options=options,
@@ -184,7 +188,7 @@ def _circuit_in(
             resume=piece,
         )
     return select_size(
-        again,
+        null_scores,
         selection.size,
         strategy=selection.strategy,
         ranking=selection.ranking,
@@ -218,8 +222,8 @@ def _figures(sides: int) -> Statistic:
     """The circuit's f less the mean of the others', then f of each side's circuit and control."""
 
     def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
-        each = rearrange(means, "... (side column) -> ... side column", side=sides)
-        f = faithfulness_from_means(each)
+        by_side = rearrange(means, "... (side column) -> ... side column", side=sides)
+        f = faithfulness_from_means(by_side)
         apart = f[..., 0, 0] - f[..., 1:, 0].mean(dim=-1)
         return torch.cat([apart[..., None], f.flatten(-2)], dim=-1)
 

@@ -185,8 +185,8 @@ def _typos(texts: _Texts, number: int, draw: random.Random) -> Places | None:
 def _misspelled(word: str, draw: random.Random) -> str:
     """Two neighbouring letters exchanged, the first left where it is."""
     first = len(word) - len(word.lstrip()) + 1
-    at = draw.randrange(first, len(word.rstrip()) - 1)
-    return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+    index = draw.randrange(first, len(word.rstrip()) - 1)
+    return word[:index] + word[index + 1] + word[index] + word[index + 2 :]
 
 
 def _longer(texts: _Texts, number: int, draw: random.Random) -> Places | None:
@@ -217,7 +217,7 @@ def _sentence_order(texts: _Texts, number: int, draw: random.Random) -> Places |
     order = list(range(len(later)))
     while order == sorted(order):
         draw.shuffle(order)
-    changed = _joined([*sentences[:1], *(later[at] for at in order), rest])
+    changed = _joined([*sentences[:1], *(later[index] for index in order), rest])
     return None if changed == texts.places(number) else changed
 
 

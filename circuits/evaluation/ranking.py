@@ -101,20 +101,20 @@ def choose_ranking(
         options=options,
         resume=resume,
     )
-    tried = tuple(
+    ranking_trials = tuple(
         RankingTrial(ranking=ranking, positive_ratio=positive_ratio, **vars(line))
         for (ranking, positive_ratio), line in zip(rankings, judged.lines, strict=True)
     )
-    taken = tried[judged.taken]
+    best = ranking_trials[judged.taken]
     return RankingChoice(
-        ranking=taken.ranking,
-        positive_ratio=taken.positive_ratio,
-        not_told_apart=tuple(tried[index].name for index in judged.near),
+        ranking=best.ranking,
+        positive_ratio=best.positive_ratio,
+        not_told_apart=tuple(ranking_trials[index].name for index in judged.near),
         size=trials.size,
         strategy=trials.strategy,
         metric=judged.metric,
         n=len(pairs),
         split=pairs.split,
         fingerprint=pairs.fingerprint,
-        trials=tried,
+        trials=ranking_trials,
     )

@@ -198,15 +198,15 @@ class _Halves:
                 means.append(mean.flatten()[sample.candidates])
                 half_scores = with_values(scores, mean.float()) if draws is None else next(draws)
                 circuits.append(choose(half_scores))
-            both = 1 / sizes[0] + 1 / sizes[1]
+            inverse_sizes = 1 / sizes[0] + 1 / sizes[1]
             split_values.append(
                 (
-                    2 / both,
+                    2 / inverse_sizes,
                     2
                     * float((circuits[0] & circuits[1]).sum())
                     / float(sum(map(torch.sum, circuits))),
                     float((means[0] - means[1]).abs().sum())
-                    * math.sqrt(1 / (blocks.examples * both)),
+                    * math.sqrt(1 / (blocks.examples * inverse_sizes)),
                     float(torch.stack(means).abs().sum()) / 2,
                 )
             )

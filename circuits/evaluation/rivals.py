@@ -128,7 +128,7 @@ def rivals(
         CircuitsError: where circuit and scores are of different models or levels.
     """
     config, options = config or RivalsConfig(), options or RunOptions()
-    others = [avoiding(scores, circuit, many * len(circuit)) for many in config.multiples]
+    others = [avoiding(scores, circuit, multiple * len(circuit)) for multiple in config.multiples]
     measured = measure(
         model,
         pairs,
@@ -143,8 +143,8 @@ def rivals(
     shares = [_shared_nodes(other, circuit) for other in others]
     n = len(others)
     rival_circuits = (
-        RivalCircuit(many, len(other), f, gap, shared)
-        for many, other, f, gap, shared in zip(
+        RivalCircuit(multiple, len(other), f, gap, shared)
+        for multiple, other, f, gap, shared in zip(
             config.multiples, others, figures[:n], figures[n:], shares, strict=True
         )
     )

@@ -86,8 +86,8 @@ def until_stable(
         if on_look is not None:
             on_look(estimate)
         least, most = (round(estimate.n * step) for step in _STEPS)
-        asked = most if estimate.needed is None else estimate.needed.value
-        return estimate.n if estimate.reached else min(max(asked, least, estimate.n + 1), most)
+        n_wanted = most if estimate.needed is None else estimate.needed.value
+        return estimate.n if estimate.reached else min(max(n_wanted, least, estimate.n + 1), most)
 
     return Growth(
         n_first,

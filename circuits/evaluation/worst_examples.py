@@ -90,9 +90,9 @@ def _estimate(measured: Measured, column: int, seed: int) -> Estimate:
         room = TENTH * counts.sum(dim=1, keepdim=True)
         room = room.ceil()
         before = counts.cumsum(dim=1) - counts
-        taken = (room - before).clamp(min=0).minimum(counts)
+        tail_counts = (room - before).clamp(min=0).minimum(counts)
         between = counts @ full_effect / counts.sum(dim=1)
-        return 1 - taken @ lost / room[:, 0] / between
+        return 1 - tail_counts @ lost / room[:, 0] / between
 
     value = float(tail(torch.ones(1, n, dtype=torch.float64)))
     if n == 1:
