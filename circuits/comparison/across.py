@@ -87,14 +87,14 @@ class CrossTasks(Displayed, ResultFile):
         import pandas as pd
 
         nothing = Estimate(math.nan, math.nan, math.nan, 0)
-        each = [
+        cells = [
             (row.name, name, row.f[index] if row.f else nothing)
             for row in self.rows
             for index, name in enumerate(self.circuits)
         ]
         return pd.DataFrame(
             {"pairs": pairs, "circuit": name, "f": f.value, "low": f.low, "high": f.high}
-            for pairs, name, f in each
+            for pairs, name, f in cells
         )
 
     def lines(self) -> list[str]:
@@ -146,24 +146,26 @@ def cross_tasks(
     if len({circuit.level for circuit in circuits.values()}) > 1:
         raise CircuitsError("circuits of edges, of nodes and of neurons are not compared")
     rows = []
-    for name, some in pairs.items():
-        own = names.index(name) if name in names else None
-        control = random_circuit(circuits[names[own or 0]], seed=options.seed)
-        judged = some.metric
+    for name, pair_set in pairs.items():
+        own_index = names.index(name) if name in names else None
+        control = random_circuit(circuits[names[own_index or 0]], seed=options.seed)
+        judged = pair_set.metric
         try:
             measured = measure(
                 model,
-                some,
+                pair_set,
                 [*circuits.values(), control],
                 ablation=ablation,
                 options=options,
                 progress=f"circuits on {name}" if options.progress else None,
             )
-            crossed = Crossed.of(measured, own, n_resamples=n_resamples, seed=options.seed)
+            crossed = Crossed.of(measured, own_index, n_resamples=n_resamples, seed=options.seed)
             judged = measured.metric
         except UndefinedMetricError as error:
             crossed = Crossed.without(error)
-        rows.append(TaskRow(name=name, data=describe_pairs(some), metric=judged, **vars(crossed)))
+        rows.append(
+            TaskRow(name=name, data=describe_pairs(pair_set), metric=judged, **vars(crossed))
+        )
     return CrossTasks(
         circuits=names,
         sizes=tuple(len(circuit) for circuit in circuits.values()),

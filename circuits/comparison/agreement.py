@@ -177,9 +177,9 @@ def _weighted(a: Snapshot, b: Snapshot) -> Float[Tensor, "m size"]:
     by_size = []
     for size in a.sizes:
         ours = a.strengths[:, :size]
-        both = torch.where(entry[:, :size] < size, theirs[:, :size], 0.0)
+        shared_strengths = torch.where(entry[:, :size] < size, theirs[:, :size], 0.0)
         sums = ours.sum(dim=1), b.strengths[:, :size].sum(dim=1)
-        by_size.append(weighted_jaccard_from_sums(ours, both, *sums))
+        by_size.append(weighted_jaccard_from_sums(ours, shared_strengths, *sums))
     return torch.stack(by_size, dim=1)
 
 
@@ -303,8 +303,10 @@ class _Engine:
                     for i, j in self.compared
                 ]
             )
-            own = [similarities(left, right) for left, right in zip(a, b, strict=True)]
-            within[:, part] = torch.stack([_mean(own[i], own[j]) for i, j in self.compared])
+            self_similarity = [similarities(left, right) for left, right in zip(a, b, strict=True)]
+            within[:, part] = torch.stack(
+                [_mean(self_similarity[i], self_similarity[j]) for i, j in self.compared]
+            )
         return between, within
 
     def permuted(self, signs: Float[Tensor, "m n"]) -> Float[Tensor, "pair m measure"]:
@@ -337,9 +339,9 @@ class _Engine:
         degrees = torch.full((len(self.compared), len(self.sizes), len(SIZED)), math.inf)
         of_nodes = [SIZED.index(name) for name in OF_NODES]
         for row, (i, j) in zip(degrees, self.compared, strict=True):
-            both = torch.cat([unsure[i], unsure[j]], dim=1)
-            squares = both.square().sum(dim=1)
-            members = torch.where(squares > 0, both.sum(dim=1).square() / squares, 1.0)
+            node_variances = torch.cat([unsure[i], unsure[j]], dim=1)
+            squares = node_variances.square().sum(dim=1)
+            members = torch.where(squares > 0, node_variances.sum(dim=1).square() / squares, 1.0)
             row[:, of_nodes] = 2 * members[:, None].float()
         unsized = degrees.new_full((len(degrees), len(WHOLE)), math.inf)
         return torch.cat([unsized, degrees.flatten(1)], dim=1)
@@ -379,9 +381,9 @@ class _Engine:
                 of_checkpoints += [values.resampled(*sets) for values in self.scores]
             for part in walked.split(size):
                 if not bool(piece.done[part].all()):
-                    own = part - walked[0]  # by places, which copies: nobody holds a whole walk
+                    offsets = part - walked[0]  # by places, which copies: nobody holds a whole walk
                     means = [
-                        [checkpoint_means[own] for checkpoint_means in side]
+                        [checkpoint_means[offsets] for checkpoint_means in side]
                         for side in zip(*of_checkpoints, strict=True)
                     ]
                     with piece.taking(part) if sums else nullcontext():

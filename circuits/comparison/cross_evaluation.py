@@ -193,7 +193,7 @@ def cross_evaluate(
     for name, model in models.items():
         loaded = model if isinstance(model, HookedModel) else model()
         _require_fit(name, loaded, circuits)
-        own = names.index(name) if name in names else None
+        own_index = names.index(name) if name in names else None
         try:
             measured = measure(
                 loaded,
@@ -204,7 +204,7 @@ def cross_evaluate(
                 progress=f"circuits in {name}" if options.progress else None,
                 resume=resume,
             )
-            crossed = Crossed.of(measured, own, n_resamples=n_resamples, seed=options.seed)
+            crossed = Crossed.of(measured, own_index, n_resamples=n_resamples, seed=options.seed)
             judged = measured.metric
         except UndefinedMetricError as error:
             crossed = Crossed.without(error)

@@ -64,14 +64,14 @@ class Crossed:
 
 
 def _with_losses(
-    own: int | None,
+    own_index: int | None,
 ) -> Callable[[Float[Tensor, "*resample column"]], Float[Tensor, "*resample k"]]:
     """f of each circuit and of the control, then how far each is behind the row's own circuit."""
 
     def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample k"]:
         f = faithfulness_from_means(means)
-        if own is None:
+        if own_index is None:
             return f
-        return torch.cat([f, f[..., own : own + 1] - f[..., :-1]], dim=-1)
+        return torch.cat([f, f[..., own_index : own_index + 1] - f[..., :-1]], dim=-1)
 
     return figures

@@ -77,10 +77,10 @@ def overlaps(
     options = options or RunOptions()
     layout, other_index = scores[other].layout, names.index(other)
     counts = circuit_sizes(sizes, layout)
-    beside = [number for number in range(len(names)) if number != other_index]
+    model_indices = [number for number in range(len(names)) if number != other_index]
     similarity = agreement(
         [EdgeValues.of(s) for s in scores.values()],
-        [(number, other_index) for number in beside],
+        [(number, other_index) for number in model_indices],
         sizes=counts,
         seed=options.seed + 1,
         progress=options.progress,
@@ -88,7 +88,7 @@ def overlaps(
     )
     return tuple(
         overlap_of((names[number], other), measures, counts, layout)
-        for number, measures in zip(beside, similarity, strict=True)
+        for number, measures in zip(model_indices, similarity, strict=True)
     )
 
 

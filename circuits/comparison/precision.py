@@ -69,7 +69,7 @@ def agreement_of(one: EdgeScores, other: EdgeScores) -> PrecisionAgreement:
         )
     values = [scores.matrix[scores.layout.mask].double() for scores in (one, other)]
     size = max(1, round(TOP * len(values[0])))
-    top = [set(each.abs().topk(size).indices.tolist()) for each in values]
+    top = [set(v.abs().topk(size).indices.tolist()) for v in values]
     n = min(0 if data is None else data.n for data in (one.provenance.data, other.provenance.data))
     return PrecisionAgreement(n, float(spearmanr(*values).statistic), len(top[0] & top[1]) / size)
 
@@ -125,9 +125,9 @@ def beside_unquantised(
             f"{line}; not compared with it unquantised, which needs {needed / 1e9:.1f} GB "
             f"where {free / 1e9:.1f} GB are free"
         )
-    some = pairs[:N_COMPARED]
+    sample = pairs[:N_COMPARED]
     both_scores = [
-        attribute(loaded, some, method, metric=metric, options=options, per_example=False)
+        attribute(loaded, sample, method, metric=metric, options=options, per_example=False)
         for loaded in (model, load())
     ]
     return (

@@ -80,8 +80,8 @@ class EdgeNodes:
         left, right = (self._of_sources_and_readers(entered) for entered in (a, b))
         # In both circuits: the later of the two entries. Both nodes: the later of those in turn.
         sources, readers = (torch.maximum(*sides) for sides in zip(left, right, strict=True))
-        both = torch.maximum(sources[:, :, None], readers[:, None, :])
-        return both.flatten(1)[:, self.positions]
+        entry = torch.maximum(sources[:, :, None], readers[:, None, :])
+        return entry.flatten(1)[:, self.positions]
 
     def _of_sources_and_readers(
         self, entered: Int[Tensor, "m node"]

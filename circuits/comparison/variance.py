@@ -200,9 +200,11 @@ def sums_of_squares(
     mean = torch.outer(total, total) / len(rows)
     source = (by_source / mask.sum(dim=1)) @ by_source.T - mean
     reader = (by_reader / mask.sum(dim=0)) @ by_reader.T - mean
-    both = sums @ _inverse(layout) @ sums.T - mean
+    joint = sums @ _inverse(layout) @ sums.T - mean
     centred = products - mean
-    return torch.stack([(source + both - reader) / 2, (reader + both - source) / 2, centred - both])
+    return torch.stack(
+        [(source + joint - reader) / 2, (reader + joint - source) / 2, centred - joint]
+    )
 
 
 @lru_cache(maxsize=1)
