@@ -137,10 +137,10 @@ class Reliability(Record):
         Returns:
             A line on the scores, and one on circuits.
         """
-        beside = "" if quadrature is None else f", of quadrature {quadrature:.1%}"
+        quadrature_text = "" if quadrature is None else f", of quadrature {quadrature:.1%}"
         return (
             f"reliability of the scores over {self.n} examples {self.scores}; error of sampling "
-            f"{_percent(self.sampling_error)}{beside}",
+            f"{_percent(self.sampling_error)}{quadrature_text}",
             f"circuits of {self.size} {self.level}s ({self.strategy}, {self.ranking}) from "
             f"{self.n} other examples would share {self.likeness} of them (Jaccard); {self.takes}",
         )

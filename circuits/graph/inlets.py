@@ -27,14 +27,14 @@ def entries(worth: Matrix, layout: Layout) -> tuple[Entries, Matrix]:
     path is that ends with each edge: as good as its weakest edge.
     """
     rows, columns = layout.shape
-    each = worth.numpy()  # what follows is many steps on few numbers, which torch is slow at
-    reached = np.full(rows, -np.inf, each.dtype)
+    values = worth.numpy()  # what follows is many steps on few numbers, which torch is slow at
+    reached = np.full(rows, -np.inf, values.dtype)
     reached[list(layout.roots)] = np.inf
-    into = np.full_like(each, -np.inf)
+    into = np.full_like(values, -np.inf)
     entry: Entries = {}
     for column in range(columns):
         seen = layout.rows_seen(column)
-        np.minimum(each[seen, column], reached[seen], out=into[seen, column])
+        np.minimum(values[seen, column], reached[seen], out=into[seen, column])
         fed = layout.feeds[column]
         if not fed:
             continue

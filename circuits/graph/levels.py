@@ -35,10 +35,12 @@ def load_scores(path: str | Path) -> AnyScores:
     """Read scores of edges, nodes or neurons: a file, or a folder that holds one of them."""
     path = Path(path)
     of_nodes = [f"{name}.safetensors" for name in FILES]
-    there = [name for name in ("scores.safetensors", *of_nodes) if (path / name).is_file()]
-    if len(there) > 1:
-        raise CircuitsError(f"{path}: it holds several kinds of scores; name {' or '.join(there)}")
-    if (there[0] if there else path.name) in of_nodes:
+    score_files = [name for name in ("scores.safetensors", *of_nodes) if (path / name).is_file()]
+    if len(score_files) > 1:
+        raise CircuitsError(
+            f"{path}: it holds several kinds of scores; name {' or '.join(score_files)}"
+        )
+    if (score_files[0] if score_files else path.name) in of_nodes:
         return NodeScores.load(path)
     return EdgeScores.load(path)
 

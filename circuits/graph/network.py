@@ -156,8 +156,8 @@ def _write_gexf(graph: nx.MultiDiGraph, path: Path) -> None:
 
     drawn = nx.MultiDiGraph()
     for name, values in graph.nodes.items():
-        at = {"x": values["x"], "y": values["y"], "z": 0.0}
-        drawn.add_node(name, **values, viz={"position": at})
+        position = {"x": values["x"], "y": values["y"], "z": 0.0}
+        drawn.add_node(name, **values, viz={"position": position})
     for source, target, key, values in graph.edges(keys=True, data=True):
         drawn.add_edge(source, target, key=key, **values, id=key)
     nx.write_gexf(drawn, path)
@@ -180,8 +180,8 @@ def _write_dot(graph: nx.MultiDiGraph, path: Path) -> None:
     """Graphviz; `neato -n` draws it at its positions. An edge's `key` is what networkx calls so."""
     lines = ["digraph {"]
     for name, values in graph.nodes.items():
-        at = f"{values['x']:g},{values['y']:g}!"
-        lines.append(f"  {_quoted(name)} [{_listed({**values, 'pos': at})}];")
+        position = f"{values['x']:g},{values['y']:g}!"
+        lines.append(f"  {_quoted(name)} [{_listed({**values, 'pos': position})}];")
     for source, target, key, values in graph.edges(keys=True, data=True):
         ends = f"{_quoted(source)} -> {_quoted(target)}"
         lines.append(f"  {ends} [{_listed({'key': key, **values})}];")

@@ -68,8 +68,8 @@ def edge_order(
     """
     require_known("strategy", strategy, ORDERS)
     require_ranking(ranking, positive_ratio)
-    each = scores.per_example
-    versions = (scores.matrix._version, 0 if each is None else each._version)
+    per_example = scores.per_example
+    versions = (scores.matrix._version, 0 if per_example is None else per_example._version)
     key = (strategy, ranking, positive_ratio, join, *versions)
     most = scores.layout.n_edges if first is None else min(first, scores.layout.n_edges)
     order = scores.orders.get(key)
@@ -200,10 +200,10 @@ def _whole_paths(worth: Matrix, layout: Layout, most: int) -> Int[Tensor, " edge
     """
     rows, columns = layout.shape
     entry, into = entries(worth, layout)
-    each = worth.numpy()  # what follows is many steps on few numbers, which torch is slow at
-    onward = np.full(columns, -np.inf, each.dtype)
+    values = worth.numpy()  # what follows is many steps on few numbers, which torch is slow at
+    onward = np.full(columns, -np.inf, values.dtype)
     onward[layout.logits_column] = np.inf
-    leads = np.full(rows, -np.inf, each.dtype)
+    leads = np.full(rows, -np.inf, values.dtype)
     by = np.full(rows, -1)
     leave: dict[int, tuple[int, int]] = {}  # reader: the edge that its best path begins with
     for column in reversed(range(columns)):
@@ -211,7 +211,7 @@ def _whole_paths(worth: Matrix, layout: Layout, most: int) -> Int[Tensor, " edge
             row = max(layout.feeds[column], key=leads.__getitem__)
             onward[column], leave[column] = leads[row], (row, int(by[row]))
         seen = layout.rows_seen(column)
-        through = np.minimum(each[seen, column], onward[column])
+        through = np.minimum(values[seen, column], onward[column])
         by[seen][through > leads[seen]] = column
         np.maximum(leads[seen], through, out=leads[seen])
     weakest = torch.minimum(into, torch.from_numpy(onward)[None, :])

@@ -74,7 +74,7 @@ def other_precision(scores: Sequence[EdgeScores], names: Sequence[str]) -> str |
     return f"models of other precision are compared: {text}; what differs may come of that alone"
 
 
-def _require_one_way(first: EdgeScores, other: EdgeScores, both: str) -> None:
+def _require_one_way(first: EdgeScores, other: EdgeScores, pair: str) -> None:
     """One metric, and one value of every setting of the method."""
     ours, theirs = (
         {"metric": scores.provenance.metric, **scores.provenance.settings}
@@ -83,7 +83,7 @@ def _require_one_way(first: EdgeScores, other: EdgeScores, both: str) -> None:
     for key in sorted(ours.keys() & theirs.keys() - set(_OF_COST)):
         if None not in (ours[key], theirs[key]) and ours[key] != theirs[key]:
             raise CircuitsError(
-                f"{both} were scored with different {key}, {ours[key]} and {theirs[key]}; their "
+                f"{pair} were scored with different {key}, {ours[key]} and {theirs[key]}; their "
                 f"scores differ for that alone, so score both with one"
             )
 

@@ -105,11 +105,11 @@ def read_scores(
             raise CircuitsError(f"{path}: {name} holds {part.get_dtype()}; scores are float32")
     tensors = {"scores": scores}
     if "per_example" in parts:
-        each, offset = place_of(path, "per_example")
-        if each[1:] != scores.shape:
+        shape, offset = place_of(path, "per_example")
+        if shape[1:] != scores.shape:
             raise CircuitsError(
-                f"{path}: per_example is {each}, where scores are {tuple(scores.shape)} and an "
+                f"{path}: per_example is {shape}, where scores are {tuple(scores.shape)} and an "
                 "example's are too"
             )
-        tensors["per_example"] = mapped(path, each, offset)
+        tensors["per_example"] = mapped(path, shape, offset)
     return path, tensors, record

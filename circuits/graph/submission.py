@@ -108,15 +108,15 @@ class Cell(NamedTuple):
         task_options = () if made_from.task is None else made_from.task.options
         before = _DEFAULTS.get(task, "")
         option = next((o for o in task_options if o.startswith(f"{before.partition('=')[0]}=")), "")
-        its = _OF_TASKS.get((task, option if before and option else before))
+        mib_task = _OF_TASKS.get((task, option if before and option else before))
         name = "" if model is None else model.name
-        theirs = next((key for key, names in MODELS.items() if name in names), None)
-        if its is None or theirs is None:
+        mib_model = next((key for key, names in MODELS.items() if name in names), None)
+        if mib_task is None or mib_model is None:
             raise CircuitsError(
                 f"scores of task {task or 'unknown'!r} and model {name or 'unknown'!r}, which are "
                 "none of MIB's table; name the folder with --cell, as in ioi_gpt2"
             )
-        return cls.named(cls(its, theirs).folder)
+        return cls.named(cls(mib_task, mib_model).folder)
 
 
 @dataclass(frozen=True)
