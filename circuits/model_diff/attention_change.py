@@ -99,7 +99,7 @@ def _divergences(
     size = options.batch_size or choose_batch_size(model, pairs, DIFF)
     piece = resume.tensors()
     identity = {
-        "attention of": [[each.fingerprint, str(each.hf.dtype)] for each in (model, base)],
+        "attention of": [[m.fingerprint, str(m.hf.dtype)] for m in (model, base)],
         "pairs": pairs.fingerprint,
         "batch size": size,
     }

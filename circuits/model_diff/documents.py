@@ -112,15 +112,15 @@ def diff_documents(
     resume = resume or Pieces()
     documents, piece = _Documents(len(pairs)), resume.tensors()
     if piece.path is not None:
-        same = {
-            "models": [[each.fingerprint, str(each.hf.dtype)] for each in (model, base)],
+        identity = {
+            "models": [[m.fingerprint, str(m.hf.dtype)] for m in (model, base)],
             "pairs": pairs.fingerprint,
             "key_positions": {
                 name: list(map(list, positions)) for name, positions in key_positions.items()
             },
             "batch size": batch_size,
         }
-        documents.restore(piece.held(len(pairs), same))
+        documents.restore(piece.held(len(pairs), identity))
 
     for batch, differences in over_batches(
         BothModels(model, base),
@@ -173,8 +173,8 @@ class _Documents:
         self._masses.restore(held)
         if self._neurons is not None and not self._neurons.restore(held):
             self._neurons = None
-        own = {name: tensor for name, tensor in held.items() if name.startswith("values.")}
-        self._values = {name.removeprefix("values."): tensor for name, tensor in own.items()}
+        values = {name: tensor for name, tensor in held.items() if name.startswith("values.")}
+        self._values = {name.removeprefix("values."): tensor for name, tensor in values.items()}
 
     def finish(self, induction: dict[str, HeadMasses]) -> DocumentDiffs:
         """The whole set; induction: head types that were measured on other texts."""
@@ -196,9 +196,9 @@ class _OfText:
         return diff_batch(both.model, both.base, batch, keys)
 
 
-def _of_repeated(both: BothModels, batch: PairBatch) -> BatchDiff:
+def _of_repeated(models: BothModels, batch: PairBatch) -> BatchDiff:
     """The work on a batch of random tokens that come twice."""
-    return diff_batch(both.model, both.base, batch, HeadTypeKeys.of_repeated(batch))
+    return diff_batch(models.model, models.base, batch, HeadTypeKeys.of_repeated(batch))
 
 
 def _induction(
@@ -224,8 +224,10 @@ def _induction(
     masses = MassCollector(SEQUENCES, "random sequences")
 
     if piece.path is not None:
-        both = [[each.fingerprint, str(each.hf.dtype)] for each in (model, base)]
-        masses.restore(piece.held(SEQUENCES, {"models": both, "pairs": pairs.fingerprint}))
+        model_identities = [[m.fingerprint, str(m.hf.dtype)] for m in (model, base)]
+        masses.restore(
+            piece.held(SEQUENCES, {"models": model_identities, "pairs": pairs.fingerprint})
+        )
     done = piece.done if len(piece.done) else None
     for batch, differences in over_batches(
         BothModels(model, base), pairs, _of_repeated, done=done, engine=options.engine
@@ -246,9 +248,9 @@ def require_same_shape(model: HookedModel, base: HookedModel) -> None:
     """
     other_tokens = model.d_vocab != base.d_vocab and not _share_tokens(model, base)
     shape, shape_base = (
-        f"{each.layout.summary}, {each.hf.config.get_text_config().hidden_size} wide"
-        + (f", {each.d_vocab} tokens" if other_tokens else "")
-        for each in (model, base)
+        f"{m.layout.summary}, {m.hf.config.get_text_config().hidden_size} wide"
+        + (f", {m.d_vocab} tokens" if other_tokens else "")
+        for m in (model, base)
     )
     if model.layout != base.layout or shape != shape_base:
         raise CircuitsError(
@@ -260,10 +262,10 @@ def require_same_shape(model: HookedModel, base: HookedModel) -> None:
 def _share_tokens(model: HookedModel, base: HookedModel) -> bool:
     """Whether the tokens that both models embed are the same ones, where it can be told."""
     try:
-        vocabularies = [each.tokenizer.get_vocab() for each in (model, base)]
+        vocabularies = [m.tokenizer.get_vocab() for m in (model, base)]
     except CircuitsError:
         return True  # ready token ids
     n = min(model.d_vocab, base.d_vocab)
     ids, ids_base = ({token: i for token, i in v.items() if i < n} for v in vocabularies)
-    same = all(ids_base.get(token, i) == i for token, i in ids.items())
-    return same and bool(ids.keys() & ids_base)
+    same_ids = all(ids_base.get(token, i) == i for token, i in ids.items())
+    return same_ids and bool(ids.keys() & ids_base)

@@ -106,14 +106,14 @@ class HeadTypeKeys:
         self, p: Float[Tensor, "batch head query key"], rows: slice
     ) -> Float[Tensor, "batch head"]:
         batch, query, weight = self.answer_positions
-        here = (query >= rows.start) & (query < rows.stop)
+        in_block = (query >= rows.start) & (query < rows.stop)
         total = p.new_zeros(p.shape[:2])
-        if here.any():
-            patterns = p[batch[here], :, query[here] - rows.start]  # answer head key
+        if in_block.any():
+            patterns = p[batch[in_block], :, query[in_block] - rows.start]  # answer head key
             mass = torch.einsum(
-                "rhk,rk->rh", patterns, self.answer_keys[here, : p.shape[-1]].float()
+                "rhk,rk->rh", patterns, self.answer_keys[in_block, : p.shape[-1]].float()
             )
-            total.index_add_(0, batch[here], mass * weight[here, None])
+            total.index_add_(0, batch[in_block], mass * weight[in_block, None])
         return total
 
     @classmethod
@@ -126,7 +126,7 @@ class HeadTypeKeys:
         for name, positions in key_positions.items():
             marks = torch.zeros(size, length, dtype=torch.bool)
             for row, index in enumerate(batch.index.tolist()):
-                marks[row, [at for at in positions[index] if at < length]] = True
+                marks[row, [p for p in positions[index] if p < length]] = True
             keys[name] = marks.to(device) & batch.mask
         queries = torch.stack(
             [(position > 0).expand(size, length)] * len(_OFFSETS)

@@ -254,12 +254,12 @@ def _group_sums(
     """Sums of the documents' mean states; `member` says which group each document is in."""
     total: Tensor | None = None
     if piece.path is not None:
-        same = {
+        identity = {
             "model": [model.fingerprint, str(model.hf.dtype)],
             "pairs": pairs.fingerprint,
             "batch size": options.batch_size,
         }
-        total = piece.held(len(pairs), same).get("total")
+        total = piece.held(len(pairs), identity).get("total")
 
     done = over_batches(
         model,

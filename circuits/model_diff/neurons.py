@@ -147,16 +147,16 @@ class NeuronStatistics:
         width = self.change.shape[1]
         neurons = []
         for index in order[:count].tolist():
-            at = divmod(index, width)
+            position = divmod(index, width)
             neurons.append(
                 NeuronChange(
-                    neuron=f"m{at[0]}.n{at[1]}",
-                    model=float(self.model[at]),
-                    base=float(self.base[at]),
-                    change=changes[at],
-                    effect=float(self.effect[at]),
-                    q=float(self.q[at]),
-                    flipped=bool(self.flipped[at]),
+                    neuron=f"m{position[0]}.n{position[1]}",
+                    model=float(self.model[position]),
+                    base=float(self.base[position]),
+                    change=changes[position],
+                    effect=float(self.effect[position]),
+                    q=float(self.q[position]),
+                    flipped=bool(self.flipped[position]),
                 )
             )
         return tuple(neurons)

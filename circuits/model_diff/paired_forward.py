@@ -52,8 +52,10 @@ def diff_batch(
 
     Raises CircuitsError where one model attends to what the other cannot see.
     """
-    runs = [run_layers(each, batch.clean, batch.mask) for each in (model, base)]
-    neurons = tuple([each.neurons for each in run if each.neurons is not None] for run in runs)
+    runs = [run_layers(m, batch.clean, batch.mask) for m in (model, base)]
+    neurons = tuple(
+        [layer_run.neurons for layer_run in run if layer_run.neurons is not None] for run in runs
+    )
     n_layers = len(runs[0])
     values: dict[str, list[Tensor]] = {name: [] for name in (*PER_HEAD, *PER_LAYER)}
     masses: tuple[list[Tensor], list[Tensor]] = ([], [])

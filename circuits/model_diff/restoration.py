@@ -217,12 +217,12 @@ class _Trials:
         self, pairs: PairSet, sets: Sequence[Places | None]
     ) -> Float[Tensor, "example column"]:
         """The metric of the fine-tuned model, of the base, and with each set put back."""
-        both, options = self.both, self.options
-        size = options.batch_size or choose_batch_size(both.model, pairs, DIFF)
+        models, options = self.both, self.options
+        size = options.batch_size or choose_batch_size(models.model, pairs, DIFF)
         values = torch.zeros(len(pairs), 2 + len(sets), dtype=torch.float64)
         piece = self.resume.tensors()
         identity = {
-            "models": [[each.fingerprint, str(each.hf.dtype)] for each in (both.model, both.base)],
+            "models": [[m.fingerprint, str(m.hf.dtype)] for m in (models.model, models.base)],
             "pairs": pairs.fingerprint,
             "metric": self.judge.name,
             "sets": [neuron_set and list(map(list, neuron_set)) for neuron_set in sets],
@@ -230,7 +230,7 @@ class _Trials:
         }
         piece.restore(len(pairs), identity, {"values": values})
         for batch, batch_values in over_batches(
-            both,
+            models,
             pairs,
             _Restored(tuple(sets), self.judge),
             batch_size=size,
@@ -280,7 +280,7 @@ def _putting_back(base: Tensor, layer: int, neuron_set: Places | None) -> Edit |
     """Puts the base's activations into a layer's neurons; None where it has none of the set."""
     if neuron_set is None:
         return lambda x: base.to(x)
-    neurons = [neuron for at, neuron in neuron_set if at == layer]
+    neurons = [neuron for set_layer, neuron in neuron_set if set_layer == layer]
     if not neurons:
         return None
 
