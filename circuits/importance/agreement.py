@@ -65,7 +65,7 @@ def compare_criteria(changes: Mapping[str, ResampledChanges], *, seed: int = 0) 
     n_layers = len(next(iter(changes.values())).values)
     n_critical = max(1, n_layers // 4)
     return CriticalLayers(
-        criteria=tuple(each.summary(name, n_critical) for name, each in changes.items()),
+        criteria=tuple(criterion.summary(name, n_critical) for name, criterion in changes.items()),
         agreement=tuple(
             _agreement(pair, changes[pair[0]], changes[pair[1]], seed)
             for pair in combinations(changes, 2)
