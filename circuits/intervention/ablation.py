@@ -61,8 +61,8 @@ class AblatedRun:
                     for module in event.modules:
                         hooks.after(module, partial(_keep, reference.values, module))
                 elif isinstance(event, ReadsInput):
-                    at = event.module if event.norm is None else event.norm.module
-                    hooks.before(at, partial(_keep, reference.inputs, event))
+                    hooked = event.module if event.norm is None else event.norm.module
+                    hooks.before(hooked, partial(_keep, reference.inputs, event))
         with torch.no_grad():
             logits = model.logits(batch.corrupted, batch, hooks, prefix)
         return reference, logits

@@ -171,10 +171,10 @@ class BatchedCircuitRunner:
         rows = range(self.model.layout.shape[0])
         sums = [
             SettledSums(
-                SourceDifferences(live, self.reference, rows, at=at, most=HELD_DIFFERENCES),
+                SourceDifferences(live, self.reference, rows, at=answers, most=HELD_DIFFERENCES),
                 self._kept_sums,
             )
-            for at in (None, self.answers)
+            for answers in (None, self.answers)
         ]
         return _Settled(mask, live, replay, *sums)
 
@@ -282,12 +282,12 @@ class _Run:
                 sources[list(rows)] = True
         return readers
 
-    def _live_sums(self, columns: list[int], at: Answers | None) -> SourceDifferences:
+    def _live_sums(self, columns: list[int], answers: Answers | None) -> SourceDifferences:
         """Sums of what some readers read of this run's own sources."""
         read = self.weights[[self.place[column] for column in columns]].flatten(0, 1).any(dim=0)
         rows = (read & self.fresh).nonzero().flatten().tolist()
         reference = self.runner.reference
-        return SourceDifferences(self.live, reference, rows, copies=self.copies, at=at)
+        return SourceDifferences(self.live, reference, rows, copies=self.copies, at=answers)
 
     def attach(self, hooks: Hooks) -> None:
         """Record the live sources and give the readers that lack an edge their own inputs."""
@@ -327,7 +327,7 @@ class _Run:
 
     def _projected(
         self,
-        at: nn.Module,
+        stream_entry: nn.Module,
         norm: Norm | None,
         parts: list[tuple[Projection, slice]],
         output: Float[Tensor, "computed pos feature"],
@@ -336,15 +336,17 @@ class _Run:
 
         Where it was not computed, heads that nothing reads are given zeros.
         """
-        shape = *self.streams[at].shape[:2], output.shape[-1]
+        shape = *self.streams[stream_entry].shape[:2], output.shape[-1]
         new = output.clone() if len(output) else output.new_zeros(shape)
         for projection, columns in parts:
             heads = [head for head, touched in enumerate(self.touched[columns]) if touched]
             if not heads:
                 continue
             readers = tuple(columns.start + head for head in heads)
-            stream = self.streams[at].view(self.copies, -1, self.streams[at].shape[-1])
-            inputs = self._inputs(readers, at, stream)
+            stream = self.streams[stream_entry].view(
+                self.copies, -1, self.streams[stream_entry].shape[-1]
+            )
+            inputs = self._inputs(readers, stream_entry, stream)
             # Not through the norm's hooks, which see the stream.
             normed: Tensor = inputs if norm is None else through(norm.module, inputs)
             value = torch.einsum("hctd,hdk->cthk", normed, projection.weight[heads])

@@ -163,9 +163,11 @@ class _Inputs:
         block, columns = self._blocks[event], self.columns[event]
         if block.parts is None:
             block.start = self._sums.written
-            each = [self.columns[e] for e in block.events]
-            block_sums = self._sums.of([column for some in each for column in some], 0)
-            sizes = [len(some) for some in each]
+            columns_by_event = [self.columns[e] for e in block.events]
+            block_sums = self._sums.of(
+                [column for event_columns in columns_by_event for column in event_columns], 0
+            )
+            sizes = [len(event_columns) for event_columns in columns_by_event]
             block.parts = dict(zip(block.events, block_sums.split(sizes), strict=True))
         sums = block.parts.pop(event)
         if block.start < self._sums.written:

@@ -105,8 +105,8 @@ class HeadReaders:
         """The reference's groups and those left alone; a new tensor."""
         new = self.reference.clone()
         if self.alone is not None:
-            own = self.alone.of(self._groups(output.view(new.shape)), -2)
-            self.alone.put(self._groups(new), -2, own)
+            alone_values = self.alone.of(self._groups(output.view(new.shape)), -2)
+            self.alone.put(self._groups(new), -2, alone_values)
         return new
 
     def _computed(self, inputs: GivesInputs, slots: Picked) -> Float[Tensor, "reader token d_head"]:

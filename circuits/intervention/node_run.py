@@ -118,7 +118,7 @@ def _instead(value: Tensor, x: Tensor) -> Tensor:
 
 def _mixed(kept: Shaped[Tensor, "*unit"], reference: Tensor, x: Tensor) -> Tensor:
     """`x` where a unit is kept, else the reference; by a gate, so much of the one and the other."""
-    own = x.reshape(reference.shape)
+    values = x.reshape(reference.shape)
     if kept.dtype == torch.bool:
-        return torch.where(kept, own, reference).reshape(x.shape)
-    return torch.lerp(reference, own, kept.to(own.dtype)).reshape(x.shape)
+        return torch.where(kept, values, reference).reshape(x.shape)
+    return torch.lerp(reference, values, kept.to(values.dtype)).reshape(x.shape)

@@ -62,13 +62,13 @@ class ReaderInputs:
         and what they are given.
         """
         deltas = self.differences.until(event)
-        at = places.start
-        while at < places.stop:
-            section = self._sections[at]
+        row = places.start
+        while row < places.stop:
+            section = self._sections[row]
             stop = min(places.stop, section.stop)
-            inputs = self._of(section, deltas)[at - section.start : stop - section.start]
-            yield slice(at - places.start, stop - places.start), inputs
-            at = stop
+            inputs = self._of(section, deltas)[row - section.start : stop - section.start]
+            yield slice(row - places.start, stop - places.start), inputs
+            row = stop
 
     def one(self, event: ReadsInput) -> Float[Tensor, "token d_model"]:
         """The input of an event's only reader, through the event's norm if any."""
@@ -140,10 +140,10 @@ class ReaderInputs:
 
     def _add(self, inputs: Inputs, rows: slice, start: int, deltas: Deltas) -> None:
         """Add the kept edges from the sources from `start` on."""
-        at = rows, slice(start, len(deltas))
-        edges = self.keep[at]
+        block = rows, slice(start, len(deltas))
+        edges = self.keep[block]
         if self._dense(edges):
-            inputs.flatten(1).addmm_(self._kept[at], deltas[start:].flatten(1))
+            inputs.flatten(1).addmm_(self._kept[block], deltas[start:].flatten(1))
         elif edges.any():
             for reader, source in np.argwhere(edges).tolist():
                 inputs[reader] += deltas[start + source]

@@ -73,14 +73,14 @@ class ResumableRun:
         hooks: edits of tensors with copies * batch rows, copy by copy, and the positions from the
             start's on. Reads before the start's position keep the base run's logits.
         """
-        batch, at = self.batch, start.position
-        alive = [row for row, position in enumerate(self._reads) if position >= at]
+        batch, first = self.batch, start.position
+        alive = [row for row, position in enumerate(self._reads) if position >= first]
         part = replace(
             batch,
-            position=batch.position - at,
-            mask=batch.mask[:, at:],
-            clean=batch.clean[:, at:],
-            corrupted=batch.corrupted[:, at:],
+            position=batch.position - first,
+            mask=batch.mask[:, first:],
+            clean=batch.clean[:, first:],
+            corrupted=batch.corrupted[:, first:],
         )
         all_alive = len(alive) == len(self._reads)
         if not all_alive:
@@ -92,7 +92,7 @@ class ResumableRun:
                 answer=part.answer[rows],
                 wrong=part.wrong[rows],
             )
-        tokens = self.tokens[:, at:].repeat(copies, 1)
+        tokens = self.tokens[:, first:].repeat(copies, 1)
         with self._going_on(start, copies):
             logits = self.model.logits(tokens, part.repeat(copies), hooks)
         logits = logits.view(copies, -1, logits.shape[-1])
@@ -126,14 +126,16 @@ class ResumableRun:
 
     def _memory(self, start: ResumePoint, copies: int) -> dict[str, object]:
         """The arguments by which the model knows of the positions before the start's."""
-        each: list[Tensor] = []
-        for several in self._past:
-            cached = several[..., : start.position, :]
+        keys_values: list[Tensor] = []
+        for stacked in self._past:
+            cached = stacked[..., : start.position, :]
             # A skipped layer's are only asked for their length.
-            skipped = min(max(2 * start.layer - len(each), 0), len(cached))
-            each += [*cached[:skipped], *cached[skipped:].repeat(1, copies, 1, 1, 1)]
+            skipped = min(max(2 * start.layer - len(keys_values), 0), len(cached))
+            keys_values += [*cached[:skipped], *cached[skipped:].repeat(1, copies, 1, 1, 1)]
         past = DynamicCache()
-        past.layers = [_filled(*pair) for pair in zip(each[::2], each[1::2], strict=True)]
+        past.layers = [
+            _filled(*pair) for pair in zip(keys_values[::2], keys_values[1::2], strict=True)
+        ]
         mask = self.batch.mask.long().repeat(copies, 1) if self.batch.padded else None
         return {"past_key_values": past, "use_cache": True, "attention_mask": mask}
 

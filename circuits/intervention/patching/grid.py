@@ -136,13 +136,13 @@ def _kind(site: Site) -> Literal["head", "neuron"] | None:
 
 def _units(site: Site, spec: PatchSpec) -> tuple[int, ...] | None:
     """The heads or neurons that are asked for; those that the site does not have are refused."""
-    asked = {"head": spec.heads, "neuron": spec.neurons}
+    units_by_kind = {"head": spec.heads, "neuron": spec.neurons}
     kind = _kind(site)
-    for name, units in asked.items():
+    for name, units in units_by_kind.items():
         if units is not None and name != kind:
             has = "whole vectors" if kind is None else f"{kind}s"
             raise CircuitsError(f"{site.name} has no {name}s to choose from: it has {has}")
-    return None if kind is None else asked[kind]
+    return None if kind is None else units_by_kind[kind]
 
 
 def _chosen(what: str, wanted: Sequence[int] | None, valid: range) -> tuple[int, ...]:

@@ -144,13 +144,13 @@ class Patching(Plotted, ResultFile):
         if not undefined:
             recovery = self.recovery(metric)
         order = list(range(means.numel())) if undefined else self.ranked(metric)
-        there = (~self.values[self._metric(metric)].isnan()).sum(dim=0).flatten()
+        n_examples = (~self.values[self._metric(metric)].isnan()).sum(dim=0).flatten()
         columns = {
             "recovery": recovery.value.flatten(),
             "low": recovery.low.flatten(),
             "high": recovery.high.flatten(),
             "value": means,
-            "examples": there,
+            "examples": n_examples,
         }
         rows = {name: column[order].tolist() for name, column in columns.items()}
         return pd.DataFrame({"site": [self.name(index) for index in order], **rows})
@@ -279,9 +279,9 @@ class Patching(Plotted, ResultFile):
             torch.tensor(index), tuple(len(axis.values) for axis in self.axes)
         )
         words = [] if self.site == "path" else [self.site]
-        for axis, at in zip(self.axes, along, strict=True):
-            number = f"{axis.values[int(at)]} " if axis.name == "position" else ""
-            words.append(f"{number}{axis.labels[int(at)]}")
+        for axis, i in zip(self.axes, along, strict=True):
+            number = f"{axis.values[int(i)]} " if axis.name == "position" else ""
+            words.append(f"{number}{axis.labels[int(i)]}")
         return ", ".join(words)
 
     def _metric(self, name: str | None) -> str:
@@ -301,11 +301,12 @@ def _ratio(
     weights: Float[Tensor, "resample n"],
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"], Float[Tensor, " k"]]:
     """Recovery of each column over the examples that have it, with its interval."""
-    there = ~values.isnan()
-    above = (values - corrupted[:, None]).where(there, 0.0)
-    below = (clean - corrupted)[:, None].where(there, 0.0)
+    defined = ~values.isnan()
+    above = (values - corrupted[:, None]).where(defined, 0.0)
+    below = (clean - corrupted)[:, None].where(defined, 0.0)
     clean, corrupted = (
-        end[:, None].where(there, 0.0).sum(dim=0) / there.sum(dim=0) for end in (clean, corrupted)
+        end[:, None].where(defined, 0.0).sum(dim=0) / defined.sum(dim=0)
+        for end in (clean, corrupted)
     )
     estimate = above.sum(dim=0) / below.sum(dim=0)
     estimate = estimate.masked_fill(_equal(clean, corrupted), torch.nan)

@@ -111,7 +111,7 @@ def patch(
             engine=engine,
         ):
             examples = batch.index.cpu()
-            values[:, examples], ends[:, :, examples] = (each.cpu() for each in batch_values)
+            values[:, examples], ends[:, :, examples] = (part.cpu() for part in batch_values)
             bar.finish(len(batch))
             resume.keep(examples)
     axes = tuple(grid.axis(index, model, pairs) for index in grid.swept)
