@@ -153,8 +153,8 @@ def prune_heads(
             data=describe_pairs(evaluate_on),
             searched_on=evaluate_on.shared(pairs.fingerprints),
             metrics={
-                name: _estimated(each, options.seed)
-                for name, each in zip(names, values, strict=True)
+                name: _estimated(metric_values, options.seed)
+                for name, metric_values in zip(names, values, strict=True)
             },
         )
     return HeadPruning(
@@ -246,7 +246,7 @@ class _Pruning:
         for batch, replay in self.batches:
             with replay.skipping(self.blocks[:first], len(off)):
                 logits = self.heads.logits(batch, off, first=first)
-            values = [self.metric(each, batch).double().sum().cpu() for each in logits]
+            values = [self.metric(run_logits, batch).double().sum().cpu() for run_logits in logits]
             totals += torch.stack(values)
         means: list[float] = (totals / self.n).tolist()
         return means
@@ -268,10 +268,10 @@ def _measured(
     """Each example's metrics of the whole model and of the pruned one."""
     heads.model.validate(pairs)
     values = torch.zeros(len(metrics), len(pairs), 2, dtype=torch.float64)
-    both = torch.stack([torch.zeros_like(off), off])
+    masks = torch.stack([torch.zeros_like(off), off])
 
     def work(_: HookedModel, batch: PairBatch) -> Float[Tensor, "metric batch 2"]:
-        full_logits, pruned_logits = heads.logits(batch, both)
+        full_logits, pruned_logits = heads.logits(batch, masks)
         return torch.stack(
             [
                 torch.stack(

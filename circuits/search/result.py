@@ -151,6 +151,6 @@ class Journal:
     def _differences(self, search: Search | StoppedSearch) -> list[str]:
         """What decides the outcome and is not the same; performance decides nothing."""
         before = search.provenance.extended(performance=self.provenance.performance)
-        was, now = dict(before), dict(self.provenance)
-        other = sorted(name for name in now if was[name] != now[name])
+        recorded, current = dict(before), dict(self.provenance)
+        other = sorted(name for name in current if recorded[name] != current[name])
         return (["settings"] if search.config != self.config else []) + other

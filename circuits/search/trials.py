@@ -47,8 +47,8 @@ class Trials:
                 progress="reference runs" if progress else None,
             )
         ]
-        self.full = self._mean([self._total(each, each.clean) for each in self.runners])
-        self.empty = self._mean([self._total(each, each.corrupted) for each in self.runners])
+        self.full = self._mean([self._total(r, r.clean) for r in self.runners])
+        self.empty = self._mean([self._total(r, r.corrupted) for r in self.runners])
 
     @property
     def layers_run(self) -> int:
@@ -83,7 +83,7 @@ class Trials:
             middle = len(keep) // 2
             return self._totals(runner, keep[:middle]) + self._totals(runner, keep[middle:])
         self.runs += len(keep)
-        return [self._total(runner, each) for each in logits]
+        return [self._total(runner, run_logits) for run_logits in logits]
 
     def _total(self, runner: BatchedCircuitRunner, logits: Tensor) -> float:
         batch: PairBatch = runner.batch
