@@ -59,17 +59,17 @@ def benchmark(
     use.echo_outputs(out / "mib.json", out / "results.json")
 
 
-def _read(found: Path) -> EdgeScores | tuple[Circuit, ...]:
+def _read(file: Path) -> EdgeScores | tuple[Circuit, ...]:
     from circuits.graph import EdgeScores
     from circuits.graph.interchange import GraphFile
     from circuits.graph.submission import CellFiles
 
-    if found.suffix == ".safetensors" or (found / "scores.safetensors").is_file():
-        return EdgeScores.load(found)
-    if found.is_dir():
-        files = CellFiles.read(found)
+    if file.suffix == ".safetensors" or (file / "scores.safetensors").is_file():
+        return EdgeScores.load(file)
+    if file.is_dir():
+        files = CellFiles.read(file)
         return files.scores() or files.circuits()
-    return GraphFile.read(found).scores()
+    return GraphFile.read(file).scores()
 
 
 def _show(result: MIBEvaluation) -> None:
@@ -77,11 +77,11 @@ def _show(result: MIBEvaluation) -> None:
         f"f on {result.n} pairs ({result.split}), {result.n_edges:,} edges counted ungrouped"
     )
     typer.echo(f"{'share':>6}  {'edges':>9}  {'f, signed':<22} {'edges':>9}  f, absolute")
-    both = zip(
+    rows = zip(
         *(result.fractions, result.signed.edge_counts, result.signed.faithfulness),
         *(result.absolute.edge_counts, result.absolute.faithfulness),
         strict=True,
     )
-    for share, edges, f, others, g in both:
-        typer.echo(f"{share:>6.1%}  {edges:>9,.0f}  {f!s:<22} {others:>9,.0f}  {g}")
+    for share, edges, f, absolute_edges, g in rows:
+        typer.echo(f"{share:>6.1%}  {edges:>9,.0f}  {f!s:<22} {absolute_edges:>9,.0f}  {g}")
     typer.echo(f"CPR {result.cpr}   CMD {result.cmd}")

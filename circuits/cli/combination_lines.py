@@ -30,17 +30,18 @@ def combination_lines(job: Job, found: Found, devices: Devices) -> Iterator[str]
     Yields:
         Lines.
     """
-    has = memory(devices.bytes_each)
+    available = memory(devices.bytes_each)
     for fit in found.fits:
         words = " ".join(flags(job, fit, devices))
-        cost = f"{memory(fit.bytes)} of {has}, about {duration(fit.seconds)}"
+        cost = f"{memory(fit.bytes)} of {available}, about {duration(fit.seconds)}"
         yield f"  {_CHANGES[fit.changes]}: {cost}: {words}"
     if found.nearest is not None:
-        near = found.nearest
+        nearest = found.nearest
         yield (
-            f"  nothing fits {has}: the nearest takes {memory(near.bytes)}, "
-            f"{memory(near.bytes - devices.bytes_each)} more "
-            f"({' '.join(flags(job, near, devices))}); shorter prompts or larger devices would help"
+            f"  nothing fits {available}: the nearest takes {memory(nearest.bytes)}, "
+            f"{memory(nearest.bytes - devices.bytes_each)} more "
+            f"({' '.join(flags(job, nearest, devices))}); shorter prompts or larger devices would "
+            "help"
         )
 
 

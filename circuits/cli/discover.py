@@ -132,14 +132,14 @@ def discover(
     if budget is not None and n is None and source.data is None:
         n = max(1, budget // PASSES_A_PAIR)
     growing, choosing = until_stable is not None, size is not None and ranking_name is None
-    enough = chosen_by.choose if choosing else 0
-    most = (max_n or MOST) + enough if growing else None
-    pairs = use.load_pairs(loaded, hooked, n, source.split, run.seed, most=most)
-    others = None
+    n_choose = chosen_by.choose if choosing else 0
+    limit = (max_n or MOST) + n_choose if growing else None
+    pairs = use.load_pairs(loaded, hooked, n, source.split, run.seed, most=limit)
+    choice_pairs = None
     if choosing and growing:  # thousands of pairs are not made twice
-        pairs, others = split_off(pairs, enough=enough)
+        pairs, choice_pairs = split_off(pairs, enough=n_choose)
     elif choosing:
-        pairs, others = with_others(loaded, hooked, pairs, run.seed, enough=enough)
+        pairs, choice_pairs = with_others(loaded, hooked, pairs, run.seed, enough=n_choose)
     if budget is not None:
         if budget < len(pairs):
             raise CircuitsError(
@@ -168,7 +168,7 @@ def discover(
         if size is not None:
             chooser = Chooser(
                 hooked,
-                others,
+                choice_pairs,
                 RankingTrials(size, strategy),
                 judged.metric,
                 options,
@@ -199,7 +199,7 @@ def discover(
         made_from = scores.provenance
         assert made_from.data is not None
         pairs = pairs[: made_from.data.n]
-        pick = ranking(scores)
+        picked = ranking(scores)
         reliable = None
         if how.method != "random" and len(pairs) >= FEWEST:
             with step("resampling"):
@@ -207,8 +207,8 @@ def discover(
                     scores,
                     size=size,
                     strategy=strategy if level == "edge" else None,
-                    ranking=pick.ranking,
-                    positive_ratio=pick.positive_ratio,
+                    ranking=picked.ranking,
+                    positive_ratio=picked.positive_ratio,
                     target=until_stable or TARGET,
                     seed=run.seed,
                 )
@@ -225,8 +225,8 @@ def discover(
         file = scores.save(out)
     outputs = [file, file.with_suffix(".json"), *use.write_skipped(out, pairs.skipped)]
     if size is not None and isinstance(scores, EdgeScores):
-        pick.say()
-        circuit = pick.select(scores, size, strategy)
+        picked.say()
+        circuit = picked.select(scores, size, strategy)
         show_inlets(circuit)
         circuit.save(out / "circuit.json")
         outputs.append(out / "circuit.json")

@@ -78,8 +78,8 @@ def ensemble(
     use.require_writable(out)
     members = [load_scores(path) for path in scores]
     if size is None:
-        beside = {"draws": draws, "strategy": strategy, "choose": choose, "split": split}
-        for name, value in {**beside, "metric": metric}.items():
+        selection_options = {"draws": draws, "strategy": strategy, "choose": choose, "split": split}
+        for name, value in {**selection_options, "metric": metric}.items():
             if value is not None:
                 raise CircuitsError(f"--{name} goes with --size")
         ensemble_scores = put_together(members, weight, how)
@@ -93,16 +93,16 @@ def ensemble(
     loaded = use.load_task(*recorded_task(None, use.DataOptions(), made_from))
     hooked = load_scored(*recorded_model(None, loading, made_from), scores[0], made_from)
     scored = {mark for member in members for mark in member.provenance.pairs or ()}
-    enough = choose or 16
+    n_choose = choose or 16
     pairs = use.load_pairs(
         loaded,
         hooked,
-        len(scored) + enough,
+        len(scored) + n_choose,
         split or use.split_of(made_from),
         run.seed,
     )
-    unseen = pairs.without(scored)[:enough]
-    if len(unseen) < min(LEAST, enough):
+    unseen = pairs.without(scored)[:n_choose]
+    if len(unseen) < min(LEAST, n_choose):
         raise CircuitsError(
             f"{len(unseen)} pairs are left that no member was made from; name another --split"
         )

@@ -137,24 +137,24 @@ def evaluate(
         split or use.unseen_split(loaded_scores.provenance, reads_file=source.data is not None),
         run.seed,
     )
-    others = None
+    choice_pairs = None
     if automatic:
         scored_on = loaded_scores.provenance.pairs or ()
-        pairs, others = with_others(
+        pairs, choice_pairs = with_others(
             loaded, hooked, pairs, run.seed, scored_on, enough=chosen_by.choose
         )
     use.warn_of_scored(loaded_scores.provenance, pairs)
     scored_pairs = scored_again(loaded, hooked, loaded_scores) if untaught else None
     _warn_of_few(pairs)
-    other = source_of_other_weights(hooked, loaded_scores.provenance)
-    if other is not None:
-        typer.echo(f"note: the scores were made from another model, {other}", err=True)
+    other_model = source_of_other_weights(hooked, loaded_scores.provenance)
+    if other_model is not None:
+        typer.echo(f"note: the scores were made from another model, {other_model}", err=True)
     options = use.running(run, quiet)
     with Pieces(out / PARTIAL) as resume:
         if automatic:
             trials = RankingTrials(size, strategy)
             chooser = Chooser(
-                hooked, others, trials, config.metric, options, config.ablation, resume
+                hooked, choice_pairs, trials, config.metric, options, config.ablation, resume
             )
             circuit = chooser.circuit(loaded_scores)
         show_inlets(circuit)
@@ -194,7 +194,7 @@ def evaluate(
                 )
             evaluated = evaluated.model_copy(update={"null_model": null})
         _show(evaluated, part.faithfulness, pairs, loaded_scores.provenance.metric)
-        _result(evaluated, hooked, loaded_scores, circuit, pairs, other).save(
+        _result(evaluated, hooked, loaded_scores, circuit, pairs, other_model).save(
             out / "evaluation.json"
         )
     page = write_report(out, name="evaluation.html", anchors=["evaluation"])
@@ -205,11 +205,11 @@ def _fitting(file: Path, scores: AnyScores) -> AnyCircuit:
     """A circuit of the same model and level as the scores, which the curve is of."""
     from circuits.graph.levels import empty_like, load_circuit
 
-    circuit, nothing = load_circuit(file), empty_like(scores)
-    if (circuit.layout, circuit.level) != (nothing.layout, nothing.level):
+    circuit, empty_circuit = load_circuit(file), empty_like(scores)
+    if (circuit.layout, circuit.level) != (empty_circuit.layout, empty_circuit.level):
         raise CircuitsError(
             f"{file}: a circuit of {circuit.level}s of {circuit.layout.summary}, where the scores "
-            f"are of {nothing.level}s of {nothing.layout.summary}"
+            f"are of {empty_circuit.level}s of {empty_circuit.layout.summary}"
         )
     return circuit
 
@@ -232,9 +232,9 @@ def _result(
     scores: AnyScores,
     circuit: AnyCircuit,
     pairs: PairSet,
-    other: str | None,
+    other_model: str | None,
 ) -> Evaluation:
-    """The content of evaluation.json. other: the model that the scores are of, if it is another."""
+    """The content of evaluation.json. other_model: what the scores are of, if it is another."""
     from circuits.evaluation import Evaluation, EvaluationProvenance, PairsUsed
     from circuits.provenance import describe_model
 
@@ -254,7 +254,7 @@ def _result(
             metric=scores.provenance.metric,
             strategy=None if selection is None else selection.strategy,
             model=describe_model(model),
-            scores_of_another_model=other,
+            scores_of_another_model=other_model,
         ),
     )
 

@@ -68,8 +68,8 @@ def explore(
     if opened is None and model is None:
         raise CircuitsError("name a run folder, or a model with --model")
     hooked, missing = _model(opened, model, loading)
-    pairs, more = _pairs(opened, hooked, task, source)
-    _serve(opened, hooked, pairs, (*missing, *more), host, port, allow_remote)
+    pairs, notes = _pairs(opened, hooked, task, source)
+    _serve(opened, hooked, pairs, (*missing, *notes), host, port, allow_remote)
 
 
 def _serve(
@@ -123,8 +123,10 @@ def _model(
             f"{source}: a model with {hooked.layout.summary}, where the run's scores are of one "
             f"with {scores.layout.summary}"
         )
-    if other := source_of_other_weights(hooked, scores.provenance):
-        return hooked, [f"The scores of {last} were made from {other}; {source} answers clicks."]
+    if other_model := source_of_other_weights(hooked, scores.provenance):
+        return hooked, [
+            f"The scores of {last} were made from {other_model}; {source} answers clicks."
+        ]
     return hooked, [f"Clicks are answered by {last}."] if len(run.scores) > 1 else []
 
 
@@ -142,8 +144,8 @@ def _pairs(
         return None, []
     if task is not None:
         loaded = use.load_task(task, data_options)
-        most = None if data_options.n else _PAIRS
-        return use.load_pairs(loaded, model, data_options.n, None, 0, most=most), []
+        limit = None if data_options.n else _PAIRS
+        return use.load_pairs(loaded, model, data_options.n, None, 0, most=limit), []
     if run is None:
         return None, ["No task was named (--task), so f is of the typed pair alone."]
     file = run.folder / "pairs" / "evaluate.jsonl"

@@ -57,22 +57,24 @@ def finetune(
     network, words = loaded_model.model, loaded_model.words
     n_ctx = context_window(network.config)
     draw = partial(loaded.examples, words, seed=run.seed, n_ctx=n_ctx)
-    taught, held_out = (
+    training_set, validation_set = (
         draw(training.examples, split="train"),
         draw(training.validation, split="validation"),
     )
-    left_out = [row for dataset in (taught, held_out) for row in getattr(dataset, "skipped", ())]
+    left_out = [
+        row for dataset in (training_set, validation_set) for row in getattr(dataset, "skipped", ())
+    ]
     if leads():
-        use.say_skipped(left_out, len(taught) + len(held_out))
-        prompts = [example.prompt for example in islice(taught, _LOOKED_AT)]
+        use.say_skipped(left_out, len(training_set) + len(validation_set))
+        prompts = [example.prompt for example in islice(training_set, _LOOKED_AT)]
         if missing := missing_begin(network.config, words, prompts):
             typer.echo(f"warning: {missing}", err=True)
     result = train(
         network,
-        taught,
+        training_set,
         out,
         settings=settings,
-        validation=held_out,
+        validation=validation_set,
         tokenizer=words,
         progress=not quiet,
     )

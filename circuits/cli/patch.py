@@ -119,7 +119,8 @@ def _say(patching: Patching, pairs: PairSet) -> None:
 
     for metric in patching.metrics:
         clean, corrupted = (
-            float(ends[metric].mean()) for ends in (patching.clean, patching.corrupted)
+            float(metric_values[metric].mean())
+            for metric_values in (patching.clean, patching.corrupted)
         )
         typer.echo(f"{metric} on {len(pairs)} pairs: clean {clean:.4f}, corrupted {corrupted:.4f}")
         line = doubt(patching, metric)

@@ -108,8 +108,10 @@ def plan(
     job = Job(shape, cost_of(job_name), steps, n or 100, bool(layers.recompute), model.quantize)
     plan_of_one = planned(config, job, overhead=devices.overhead)
     largest = largest_batch(config, job, devices.bytes_each - plan_of_one.held)
-    usual = _usual(job)  # training is asked for with so many, whether they fit or not
-    job = job.of(run.batch_size or (usual if job.cost.trains else max(1, min(usual, largest))))
+    usual_batch = _usual(job)  # training is asked for with so many, whether they fit or not
+    job = job.of(
+        run.batch_size or (usual_batch if job.cost.trains else max(1, min(usual_batch, largest)))
+    )
     job_plan = planned(config, job, overhead=devices.overhead)
     _show(model.model, job_plan, devices.bytes_each)
     measurable = devices.kind == "cpu" or torch.cuda.is_available()
@@ -159,8 +161,8 @@ def _devices(
     target = named_device(device)
     overhead = resident_bytes() if target.type == "cpu" else 0
     # This process holds the overhead already.
-    has = available_memory(target) + overhead if memory is None else parse_bytes(memory)
-    return target, Devices(1, has, target.type, overhead)
+    available = available_memory(target) + overhead if memory is None else parse_bytes(memory)
+    return target, Devices(1, available, target.type, overhead)
 
 
 def _measured(
@@ -209,7 +211,7 @@ def _usual(job: Job) -> int:
     return usual_batch_size(job.shape.length, job.n, job.shape.device, job.cost.tokens)
 
 
-def _show(model: str, job_plan: Plan, has: int) -> None:
+def _show(model: str, job_plan: Plan, available: int) -> None:
     from circuits.format import memory
 
     job, traced = job_plan.job, job_plan.traced
@@ -234,7 +236,9 @@ def _show(model: str, job_plan: Plan, has: int) -> None:
         rows.append(("Python and libraries, or CUDA itself", job_plan.overhead))
     for name, size in rows:
         typer.echo(f"{name:<40}{memory(size):>10}")
-    typer.echo(f"{'peak: ' + job_plan.fullest:<40}{memory(job_plan.total):>10} of {memory(has)}")
+    typer.echo(
+        f"{'peak: ' + job_plan.fullest:<40}{memory(job_plan.total):>10} of {memory(available)}"
+    )
 
 
 def _show_time(job_plan: Plan, rates: Rates) -> None:

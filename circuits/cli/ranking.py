@@ -47,7 +47,7 @@ def with_others(
     """
     avoided = {*pairs.fingerprints, *known}
     try:
-        more = task.pairs(
+        larger_set = task.pairs(
             model.tokenizer,
             n=len(pairs) + enough,
             split=cast("Split", pairs.split),
@@ -55,11 +55,11 @@ def with_others(
             n_ctx=model.n_ctx,
         )
     except CircuitsError:  # the split has no more
-        more = None
-    if more is not None:
-        others = more.without(avoided)[:enough]
-        if len(others) >= min(LEAST, enough):
-            return pairs, replace(more, pairs=others)
+        larger_set = None
+    if larger_set is not None:
+        choice_pairs = larger_set.without(avoided)[:enough]
+        if len(choice_pairs) >= min(LEAST, enough):
+            return pairs, replace(larger_set, pairs=choice_pairs)
     return split_off(pairs, known, enough=enough)
 
 

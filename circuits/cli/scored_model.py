@@ -24,9 +24,11 @@ def load_scored(
     from circuits.provenance import source_of_other_weights
 
     model = load_hooked(source, loading)
-    if other := source_of_other_weights(model, made_from):
+    if other_model := source_of_other_weights(model, made_from):
         origin = (
-            f"from other weights than {source} holds now" if other == source else f"from {other}"
+            f"from other weights than {source} holds now"
+            if other_model == source
+            else f"from {other_model}"
         )
         raise CircuitsError(
             f"{file}: these scores were made {origin}, and are used with the model {source}; give "

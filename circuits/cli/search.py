@@ -64,11 +64,11 @@ def search(
     method_options, other_options = (
         (of_acdc, of_pruning) if method == "acdc" else (of_pruning, of_acdc)
     )
-    strange = {*other_options.values} - {*method_options.values}
+    foreign_options = {*other_options.values} - {*method_options.values}
     if method == "acdc":
         evaluating = {"evaluate_n": evaluate_n, "evaluate_split": evaluate_split}
-        strange |= {name for name, value in evaluating.items() if value is not None}
-    for name in sorted(strange):
+        foreign_options |= {name for name, value in evaluating.items() if value is not None}
+    for name in sorted(foreign_options):
         raise CircuitsError(f"--{name.replace('_', '-')} is not an option of {method}")
     required = "tau" if method == "acdc" else "max_drop"
     if required not in method_options.values:
@@ -122,7 +122,7 @@ def _write_search(acdc_search: Search, performance: TaskPerformance, n: int, out
     typer.echo(
         f"{len(acdc_search.circuit)} of {acdc_search.layout.n_edges} edges stay, "
         f"{len(acdc_search.nodes)} heads and MLPs; {cost.decisions} {units} tried, {cost.untried} "
-        f"dropped untried"
+        "dropped untried"
     )
     typer.echo(
         f"{cost.runs} runs, {cost.layers_run} layers: {_compared(cost.saving)} than a whole "

@@ -85,7 +85,9 @@ def select(
     use.echo_outputs(out)
 
 
-def _show_other(scores: AnyScores, circuit: AnyCircuit, size: int, how: SelectionOptions) -> None:
+def _show_other(
+    scores: AnyScores, circuit: AnyCircuit, size: int, options: SelectionOptions
+) -> None:
     """How much the circuit shares with that of the other ranking; only pairs can tell which is
     right.
     """
@@ -94,9 +96,14 @@ def _show_other(scores: AnyScores, circuit: AnyCircuit, size: int, how: Selectio
     selection = circuit.provenance.selection
     signed = selection is not None and selection.ranking == "signed"
     ranking: Ranking = "absolute" if signed else "signed"
-    other = select_size(scores, size, strategy=how.strategy, ranking=ranking, prune=how.prune)
-    shared, either = ((circuit.mask & other.mask).sum(), (circuit.mask | other.mask).sum())
+    other_circuit = select_size(
+        scores, size, strategy=options.strategy, ranking=ranking, prune=options.prune
+    )
+    shared, union = (
+        (circuit.mask & other_circuit.mask).sum(),
+        (circuit.mask | other_circuit.mask).sum(),
+    )
     typer.echo(
-        f"by {ranking} score: {len(other)} {circuit.level}s, Jaccard {shared / either:.2f} with "
-        "these; `circuits evaluate` chooses between rankings on pairs of their own"
+        f"by {ranking} score: {len(other_circuit)} {circuit.level}s, Jaccard {shared / union:.2f} "
+        "with these; `circuits evaluate` chooses between rankings on pairs of their own"
     )

@@ -51,18 +51,22 @@ def submission(
         raise CircuitsError(f"{len(cell)} --cell for {len(scores)} folders of scores")
     if ranking is not None and strategy is None:
         raise CircuitsError("--ranking goes with --strategy; of scores MIB takes both rankings")
-    read = [EdgeScores.load(one) for one in scores]
-    cells = [Cell.of(one.provenance) for one in read] if cell is None else map(Cell.named, cell)
-    for place, found, its in zip(scores, read, cells, strict=True):
-        whose = found.provenance.model
-        if whose is None:
-            raise CircuitsError(f"{place}: the scores do not say their model")
+    read = [EdgeScores.load(path) for path in scores]
+    cells = (
+        [Cell.of(edge_scores.provenance) for edge_scores in read]
+        if cell is None
+        else map(Cell.named, cell)
+    )
+    for source, cell_scores, mib_cell in zip(scores, read, cells, strict=True):
+        model = cell_scores.provenance.model
+        if model is None:
+            raise CircuitsError(f"{source}: the scores do not say their model")
         files = write_cell(
-            out / its.folder,
-            found
+            out / mib_cell.folder,
+            cell_scores
             if strategy is None
-            else circuits_of_shares(found, strategy, ranking or "absolute"),
-            d_model=_width(whose.name),
+            else circuits_of_shares(cell_scores, strategy, ranking or "absolute"),
+            d_model=_width(model.name),
             suffix=".pt" if pt else ".json",
         )
         use.echo_outputs(*files)

@@ -65,7 +65,7 @@ def disk() -> Finding:
     from circuits.models.gguf.sources import cache_folder
 
     folders = {"here": Path.cwd(), "hub cache": _hub_cache(), "model cache": cache_folder()}
-    amounts, least, closed = [], float("inf"), []
+    amounts, least, unwritable = [], float("inf"), []
     for name, folder in folders.items():
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(existing).free
@@ -75,10 +75,10 @@ def disk() -> Finding:
             with tempfile.TemporaryFile(dir=existing):
                 pass
         except OSError:
-            closed.append(f"{folder} cannot be written to")
+            unwritable.append(f"{folder} cannot be written to")
     text = f"free: {', '.join(amounts)}"
-    if closed:
-        return Finding("failed", f"{text}; {'; '.join(closed)}")
+    if unwritable:
+        return Finding("failed", f"{text}; {'; '.join(unwritable)}")
     if least < _TOO_LITTLE:
         return Finding("failed", f"{text}; scores and checkpoints will not fit")
     return Finding("note" if least < _LITTLE else "ok", text)

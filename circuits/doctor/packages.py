@@ -24,11 +24,11 @@ def distribution_found() -> Finding:
     package = import_module("circuits")  # by name: it stands above this package
     folder = Path(str(package.__file__)).parent
     text = f"{package.__version__} in {folder}"
-    if (other := _installed("circuits")) is not None:
+    if (namesake := _installed("circuits")) is not None:
         return Finding(
             "failed",
-            f"{text}; PyPI's circuits {other.version}, another package of the same import name, is "
-            f"installed too: pip uninstall circuits, then install {DISTRIBUTION} again",
+            f"{text}; PyPI's circuits {namesake.version}, another package of the same import name, "
+            f"is installed too: pip uninstall circuits, then install {DISTRIBUTION} again",
         )
     own_distribution = _installed(DISTRIBUTION)
     if own_distribution is None:
@@ -52,8 +52,8 @@ def requirements() -> Finding:
             "note", f"{versions}; what is needed is known once {DISTRIBUTION} is installed"
         )
     if problems := sorted(set(conflicts(DISTRIBUTION))):
-        more = len(problems) - _TOLD
-        listing = "; ".join([*problems[:_TOLD], *([f"{more} more"] if more > 0 else [])])
+        n_more = len(problems) - _TOLD
+        listing = "; ".join([*problems[:_TOLD], *([f"{n_more} more"] if n_more > 0 else [])])
         return Finding("failed", f"{listing} (pip install -U {DISTRIBUTION} mends most)")
     return Finding("ok", f"{versions}; no conflicts")
 
@@ -71,11 +71,11 @@ def conflicts(root: str) -> Iterator[str]:
     seen = set()
     while waiting:
         name, extras = waiting.pop()
-        asking = _installed(name)
-        if asking is None or (name, extras) in seen:
+        dependent = _installed(name)
+        if dependent is None or (name, extras) in seen:
             continue
         seen.add((name, extras))
-        for requirement in _needed(asking, extras):
+        for requirement in _needed(dependent, extras):
             package = _installed(requirement.name)
             if package is None:
                 yield f"{name} needs {requirement.name}, which is not installed"
@@ -133,9 +133,9 @@ def _installed(name: str) -> Distribution | None:
         return None
 
 
-def _needed(asking: Distribution, extras: frozenset[str]) -> Iterator[Requirement]:
+def _needed(dependent: Distribution, extras: frozenset[str]) -> Iterator[Requirement]:
     """Requirements of a distribution with these extras, on this machine."""
-    for text in asking.requires or ():
+    for text in dependent.requires or ():
         requirement = Requirement(text)
         marker = requirement.marker
         if marker is None or any(marker.evaluate({"extra": extra}) for extra in (extras or {""})):

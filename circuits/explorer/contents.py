@@ -226,15 +226,15 @@ def _circuit_f(evaluated: CheckpointEvaluation | None) -> Json | None:
     f = None if evaluated is None else evaluated.circuit.faithfulness
     if f is None:
         return None
-    return {"n": f.n, **{name: some[0] for name, some in _estimates([f]).items()}}
+    return {"n": f.n, **{name: side_values[0] for name, side_values in _estimates([f]).items()}}
 
 
 def _estimates(figures: Sequence[Estimate]) -> dict[str, list[float | None]]:
     """Figures and the ends of their intervals; None where there is none."""
     sides = {name: [getattr(figure, field) for figure in figures] for name, field in _SIDES.items()}
     return {
-        name: [value if math.isfinite(value) else None for value in some]
-        for name, some in sides.items()
+        name: [value if math.isfinite(value) else None for value in side_values]
+        for name, side_values in sides.items()
     }
 
 

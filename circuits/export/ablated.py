@@ -68,8 +68,8 @@ def _checked(model: HookedModel, circuit: AnyCircuit, means: MeanActivations | N
         raise CircuitsError(
             f"{means.ablation}: weights know no positions; take the mean over all of them"
         )
-    if (how := quantisation(model.hf)) is not None:
-        raise UnsupportedError(f"{model.name}: its weights are quantised ({how}); load it plain")
+    if (scheme := quantisation(model.hf)) is not None:
+        raise UnsupportedError(f"{model.name}: its weights are quantised ({scheme}); load it plain")
     if not model.view.linear:
         raise UnsupportedError(f"{model.name}: its norms rescale the stream itself")
     return circuit

@@ -35,8 +35,8 @@ def of_folder(folder: Path) -> Inspection | None:
     parts = _parts(folder)
     if not parts:
         return None
-    alike = {part.what for part in parts}
-    description = f"{len(parts)} files: {alike.pop()}" if len(alike) == 1 else "a folder of results"
+    kinds = {part.what for part in parts}
+    description = f"{len(parts)} files: {kinds.pop()}" if len(kinds) == 1 else "a folder of results"
     return Inspection(folder, description, parts=parts)
 
 
@@ -97,8 +97,8 @@ def _parts(folder: Path) -> tuple[Inspection, ...]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
-        beside = path.with_suffix(".safetensors")
-        if path.suffix == ".json" and beside.is_file():
+        tensor_file = path.with_suffix(".safetensors")
+        if path.suffix == ".json" and tensor_file.is_file():
             continue  # the record of scores, which are named themselves
         try:
             inspection = of_folder(path) if path.is_dir() else files.of_file(path)

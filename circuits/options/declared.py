@@ -233,11 +233,11 @@ def _refusal(errors: Sequence[ErrorDetails], kind: type[Options]) -> str:
         expectation = f"{error['msg'][0].lower()}{error['msg'][1:]}"
         return f"{key_path}: {expectation}" if key_path else expectation
     words = [detail for detail in errors[1:] if detail["type"] == "literal_error"]
-    others = [
+    alternatives = [
         detail["ctx"]["expected"] for detail in words if detail["loc"][:-1] == error["loc"][:-1]
     ]
-    if others:
-        expectation += f", or one of {others[0]}"
+    if alternatives:
+        expectation += f", or one of {alternatives[0]}"
     return f"{key_path} {error['input']!r}: {expectation}"
 
 

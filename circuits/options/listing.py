@@ -44,11 +44,11 @@ def settings(kind: type[Options]) -> list[Setting]:
     Returns:
         Its fields in their order; a field of its base that has another type or default counts.
     """
-    own = vars(kind).get("__annotations__", {})
+    own_fields = vars(kind).get("__annotations__", {})
     return [
         Setting(field.name, _default(field), valid(hints(kind)[field.name]), _meaning(kind, field))
         for field in fields(kind)
-        if field.name in own
+        if field.name in own_fields
     ]
 
 

@@ -146,8 +146,13 @@ class Data:
     def conditions(self) -> list[str]:
         """Pair sets for robustness, beside the evaluation set."""
         evaluation = self.recipe.evaluation
-        other = ["other-examples"] if evaluation.other_examples else []
-        return [*evaluation.corruptions, *evaluation.variants, *evaluation.perturbations, *other]
+        other_examples = ["other-examples"] if evaluation.other_examples else []
+        return [
+            *evaluation.corruptions,
+            *evaluation.variants,
+            *evaluation.perturbations,
+            *other_examples,
+        ]
 
     def pairs_of(
         self, split: Split, n: int, *, seed: int | None = None, **changes: object

@@ -129,12 +129,12 @@ def _choose_ranking(run: RunContext, name: str, scores: EdgeScores, size: int) -
     """By the ranking that is most faithful on pairs of the scored split that were not scored on."""
     section, scored = run.recipe.circuit, run.data.pairs("score")
     try:
-        more = run.data.pairs_of("validation", len(scored) + section.choose)
-        others = more.without(scored.fingerprints)[: section.choose]
+        larger_set = run.data.pairs_of("validation", len(scored) + section.choose)
+        choice_pairs = larger_set.without(scored.fingerprints)[: section.choose]
         return choose_ranking(
             run.model(name),
             scores,
-            replace(more, pairs=others),
+            replace(larger_set, pairs=choice_pairs),
             RankingTrials(size, section.strategy),
             metric=run.recipe.attribution.metric,
             ablation=run.recipe.evaluation.ablation,

@@ -38,8 +38,8 @@ def example_article(
             ExampleSentence(text=sentence.text, score=sentence.score, salient=sentence.salient)
             for sentence in article.sentences
         )
-    own = str(getattr(task, "corruption", "corrupted"))
-    twins = {name: others[0] for name, others in {own: pairs, **conditions}.items()}
+    own_corruption = str(getattr(task, "corruption", "corrupted"))
+    twins = {name: pair_set[0] for name, pair_set in {own_corruption: pairs, **conditions}.items()}
     return ExampleFile(
         title=first.source,
         sentences=sentences,

@@ -39,13 +39,13 @@ def node_in_words(node: str) -> str:
 
 
 def _node(node: Node) -> str:
-    of = f"layer {node.layer}" + (" of the encoder" if node.encoder else "")
+    layer = f"layer {node.layer}" + (" of the encoder" if node.encoder else "")
     if node.kind == "head":
         attention = "cross-attention head" if node.cross else "head"
         shared = "KV " if ".kv" in node.name else ""
-        return f"{shared}{attention} {node.head} of {of}"
+        return f"{shared}{attention} {node.head} of {layer}"
     if node.kind == "mlp":
-        return f"the MLP of {of}"
+        return f"the MLP of {layer}"
     return {"input": "the input", "bias": "the biases", "logits": "the logits"}[node.kind] + (
         " of the encoder" if node.encoder else ""
     )

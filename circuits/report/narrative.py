@@ -65,8 +65,8 @@ def cross_evaluation(found: CrossEvaluation) -> str:
         "over examples."
     )
     rows = {row.model: row for row in found.rows if row.f}
-    own = {name: found.own(name) for name in rows}
-    reached = [f"{_estimate(f)} at {name}" for name, f in own.items() if f is not None]
+    own_f = {name: found.own(name) for name in rows}
+    reached = [f"{_estimate(f)} at {name}" for name, f in own_f.items() if f is not None]
     sentences = [text]
     if reached:
         sentences.append(f"In its own model each circuit reaches {', '.join(reached)}.")

@@ -20,12 +20,12 @@ def summary(diff: ModelDiff) -> str:
     names = f"{diff.model} and {diff.base}, {diff.n_documents} documents"
     if diff.identical:
         return f"{names}: no change in attention, hidden states or neurons."
-    most = int(diff.update_change.value.argmax())
+    block = int(diff.update_change.value.argmax())
     sentences = [
         f"{names}. Intervals are 95 %, over documents. {_attention(diff)}",
         "The hidden states after the last block have a cosine of "
-        f"{_figure(diff.cosine[diff.n_layers - 1])}; block {most}'s own update changed most, by "
-        f"{_figure(diff.update_change[most])} of its length.",
+        f"{_figure(diff.cosine[diff.n_layers - 1])}; block {block}'s own update changed most, by "
+        f"{_figure(diff.update_change[block])} of its length.",
         "" if diff.neurons is None else _neurons(diff.neurons),
         _head_types(diff.head_types),
         _layers(diff.critical_layers),

@@ -89,11 +89,11 @@ def doubt(found: Patching, metric: str) -> str | None:
     gap = found.gap(metric)
     if gap.n == 1 or gap.excludes_zero:
         return None
-    few = f"which n = {gap.n} examples cannot distinguish from 0"
+    caveat = f"which n = {gap.n} examples cannot distinguish from 0"
     return (
         f"recovery is a share of a gap that may be 0: {metric} differs by "
         f"{gap.value:.4g} [{gap.low:.4g}, {gap.high:.4g}] between clean and corrupted, "
-        + (few if gap.n < FEW else "so this model does not distinguish these prompts")
+        + (caveat if gap.n < FEW else "so this model does not distinguish these prompts")
     )
 
 

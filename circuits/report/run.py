@@ -17,8 +17,8 @@ class Run(RunFolder):
     def not_measured(self, question: str) -> MissingResultError:
         """Why the evaluation does not answer a question."""
         by_recipe = (self.folder / "recipe.yaml").is_file()
-        how = "the recipe leaves it out" if by_recipe else f"it was made without --{question}"
-        return MissingResultError(f"evaluation.json holds no {question}: {how}.")
+        reason = "the recipe leaves it out" if by_recipe else f"it was made without --{question}"
+        return MissingResultError(f"evaluation.json holds no {question}: {reason}.")
 
     @cached_property
     def nouns(self) -> TaskNouns:

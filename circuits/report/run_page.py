@@ -152,8 +152,8 @@ def _heading(run: Run) -> tuple[str, str]:
     if provenance is not None:
         strategy = f", strategy {provenance.strategy}" if provenance.strategy else ""
         facts.append(f"task {provenance.task}, scores by {provenance.method}{strategy}")
-        if other := provenance.scores_of_another_model:
-            facts.append(f"scores of another model, {other}")
+        if other_model := provenance.scores_of_another_model:
+            facts.append(f"scores of another model, {other_model}")
     try:
         layout = next(iter(run.scores.values())).layout
         facts.append(f"{layout.summary}, {count(layout.n_edges)} edges")

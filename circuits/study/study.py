@@ -163,8 +163,8 @@ class Study:
             self._circuit, step.on = self._select(self._scores, size, ranking)
             nodes = counted(len(self._circuit.nodes), "node")
             selection = self._circuit.provenance.selection
-            by = "" if selection is None else f", {selection.ranking} ranking"
-            step.found = f"{counted(len(self._circuit), 'edge')} between {nodes}{by}"
+            ranking_note = "" if selection is None else f", {selection.ranking} ranking"
+            step.found = f"{counted(len(self._circuit), 'edge')} between {nodes}{ranking_note}"
         return self._circuit
 
     def evaluate(self, n: int = 50, *, config: EvalConfig | None = None) -> CircuitEvaluation:
@@ -211,7 +211,7 @@ class Study:
         with self._step("comparison") as step:
             loaded = HookedModel.from_pretrained(other) if isinstance(other, str) else other
             name = name or loaded.name
-            own = self.model.name if self.model.name != name else f"{name} (this study)"
+            own_name = self.model.name if self.model.name != name else f"{name} (this study)"
             pairs = self.pairs["score"]
             other_scores = attribute(
                 loaded,
@@ -220,7 +220,9 @@ class Study:
                 options=self.options,
                 per_example=True,
             )
-            evolution = compare([scores, other_scores], names=[own, name], options=self.options)
+            evolution = compare(
+                [scores, other_scores], names=[own_name, name], options=self.options
+            )
             self.comparisons[name] = evolution
             step.name, step.found = f"beside {name}", evolution.facts["changed"]
             step.on = _on(pairs)
@@ -258,12 +260,12 @@ class Study:
         n_edges = size if isinstance(size, int) else size_of_fraction(scores, size)
         if ranking != "auto":
             return select(scores, size=n_edges, ranking=ranking), ""
-        others = self._take("choose", "validation", _CHOOSE)
+        choice_pairs = self._take("choose", "validation", _CHOOSE)
         trials = RankingTrials(n_edges)
-        choice = choose_ranking(self.model, scores, others, trials, options=self.options)
+        choice = choose_ranking(self.model, scores, choice_pairs, trials, options=self.options)
         circuit = choice.select(scores)
         assert isinstance(circuit, Circuit)
-        return circuit, _on(others)
+        return circuit, _on(choice_pairs)
 
     @contextmanager
     def _step(self, name: str) -> Iterator[Step]:
@@ -275,8 +277,8 @@ class Study:
         self.steps = [
             earlier_step for earlier_step in self.steps if earlier_step.name != step.name
         ] + [step]
-        on = f" ({step.on})" if step.on else ""
-        self._say(f"{step.name}: {step.found}{on}, {duration(step.seconds)}")
+        pairs_note = f" ({step.on})" if step.on else ""
+        self._say(f"{step.name}: {step.found}{pairs_note}, {duration(step.seconds)}")
 
     def _say(self, line: str) -> None:
         if not self._quiet:

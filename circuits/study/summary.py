@@ -64,6 +64,6 @@ class Summary(Displayed):
 
 def _wrapped(row: tuple[str, str, str, str]) -> list[tuple[str, str, str, str]]:
     """A row as one line or more, where what was found is long."""
-    name, finding, on, took = row
-    first, *more = textwrap.wrap(finding, _WIDEST) or [""]
-    return [(name, first, on, took), *(("", line, "", "") for line in more)]
+    name, finding, pairs, took = row
+    first, *other_lines = textwrap.wrap(finding, _WIDEST) or [""]
+    return [(name, first, pairs, took), *(("", line, "", "") for line in other_lines)]

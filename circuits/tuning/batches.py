@@ -119,8 +119,8 @@ class Share:
         """The pieces of a batch that this process runs, in order; one may be empty."""
         parts = self.pieces * self.processes
         cuts = [len(index) * part // parts for part in range(parts + 1)]
-        own = range(self.rank, parts, self.processes)
-        return [list(index[cuts[part] : cuts[part + 1]]) for part in own]
+        own_parts = range(self.rank, parts, self.processes)
+        return [list(index[cuts[part] : cuts[part + 1]]) for part in own_parts]
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,8 @@ def _target(
         return _complement(importance[EDGES], k)
     if name in ("original-circuit", "original-standard"):
         edges = importance[EDGES]
-        few = min(ORIGINAL_LAYERS, len(edges.values))
-        layers = edges.largest(few) if name == "original-circuit" else None
+        n_original = min(ORIGINAL_LAYERS, len(edges.values))
+        layers = edges.largest(n_original) if name == "original-circuit" else None
         return LoraTarget(
             name,
             layers,

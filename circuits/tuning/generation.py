@@ -84,9 +84,9 @@ def _until(row: Sequence[int], stop: Collection[int]) -> tuple[int, ...]:
 @contextmanager
 def _plain_generation(model: PreTrainedModel) -> Iterator[None]:
     """Without the checkpoint's own settings, which fill in whatever a call leaves open."""
-    own = model.generation_config
+    saved_config = model.generation_config
     model.generation_config = GenerationConfig()
     try:
         yield
     finally:
-        model.generation_config = own
+        model.generation_config = saved_config

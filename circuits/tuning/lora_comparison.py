@@ -226,11 +226,11 @@ class _Comparison:
 
     def elsewhere(self, device: str) -> _Comparison:
         """The same, for a process that may stand in another folder and computes on this device."""
-        other = copy.copy(self)
-        other.device, other.out = torch.device(device), self.out.absolute()
+        clone = copy.copy(self)
+        clone.device, clone.out = torch.device(device), self.out.absolute()
         if Path(self.model_folder).exists():
-            other.model_folder = str(Path(self.model_folder).absolute())
-        return other
+            clone.model_folder = str(Path(self.model_folder).absolute())
+        return clone
 
     def done(
         self,
@@ -345,8 +345,8 @@ class _Comparison:
 
     def ranks(self, what: _Planned) -> dict[str, int]:
         """The rank of every map that gets an adapter."""
-        own = self.projections.only(what.target.parts or self.protocol.parts)
-        return what.target.ranks(own, self.budget, what.seed, what.draw)
+        own_projections = self.projections.only(what.target.parts or self.protocol.parts)
+        return what.target.ranks(own_projections, self.budget, what.seed, what.draw)
 
     def trained(
         self, what: _Planned, settings: FinetuneSettings, folder: Path

@@ -90,8 +90,8 @@ def differences(
         rows.append(
             Difference(first, second, "ROUGE-L", crossed_mean(rouge[first] - rouge[second]))
         )
-        apart = _by_token(loss[first] - loss[second], tokens)
-        rows.append(Difference(first, second, "held-out loss", crossed_mean(apart)))
+        loss_difference = _by_token(loss[first] - loss[second], tokens)
+        rows.append(Difference(first, second, "held-out loss", crossed_mean(loss_difference)))
     return tuple(rows)
 
 
@@ -104,7 +104,7 @@ def _means(
 
 
 def _by_token(
-    apart: Float[Tensor, "seed example"], tokens: Float[Tensor, " example"]
+    difference: Float[Tensor, "seed example"], tokens: Float[Tensor, " example"]
 ) -> Float[Tensor, "seed example"]:
     """What each example adds to a difference in nats a target token, whose mean is that difference.
 
@@ -112,5 +112,5 @@ def _by_token(
     examples has another number: linearised, an example adds to the ratio what it has more nats than
     its tokens explain.
     """
-    ratio = apart.mean() / tokens.mean()
-    return ratio + (apart - ratio * tokens) / tokens.mean()
+    ratio = difference.mean() / tokens.mean()
+    return ratio + (difference - ratio * tokens) / tokens.mean()

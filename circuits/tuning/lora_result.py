@@ -199,8 +199,8 @@ class LoraComparison(Plotted, ResultFile):
         """
         names = [target.name for target in self.targets]
         runs = self.of("standard" if "standard" in names else names[0])
-        ends = [run.validation[-1].loss for run in runs if run.validation]
-        return statistics.fmean(ends) if ends else None
+        final_losses = [run.validation[-1].loss for run in runs if run.validation]
+        return statistics.fmean(final_losses) if final_losses else None
 
     def steps_to_goal(self, condition: str) -> tuple[int | None, ...]:
         """The steps after which each run of a condition came to `goal`.

@@ -147,12 +147,12 @@ class LoraTarget:
         """
         if self.full:
             return {}
-        own = projections if self.parts is None else projections.only(self.parts)
+        own_projections = projections if self.parts is None else projections.only(self.parts)
         if self.maps is not None:
-            return ranks_by_importance(own, self.maps, budget)
-        layers = self.choose(own.n_layers, seed, draw)
-        rank = own.matching_rank(layers, budget) if self.rank is None else self.rank
-        return dict.fromkeys(own.of_layers(layers), rank)
+            return ranks_by_importance(own_projections, self.maps, budget)
+        layers = self.choose(own_projections.n_layers, seed, draw)
+        rank = own_projections.matching_rank(layers, budget) if self.rank is None else self.rank
+        return dict.fromkeys(own_projections.of_layers(layers), rank)
 
 
 BASE = "none"

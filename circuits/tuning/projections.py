@@ -163,15 +163,16 @@ def pattern_of(model: PreTrainedModel, stack: str) -> str:
     """The end of a stack's name, as far as no other list of modules ends in it: PEFT would take a
     vision tower's `layers` for the language model's.
     """
-    others = [
+    other_names = [
         f".{name}"
         for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and name != stack
     ]
     parts = stack.split(".")
-    ends = (".".join(parts[start:]) for start in reversed(range(len(parts))))
+    suffixes = (".".join(parts[start:]) for start in reversed(range(len(parts))))
     return next(
-        (end for end in ends if not any(name.endswith(f".{end}") for name in others)), stack
+        (end for end in suffixes if not any(name.endswith(f".{end}") for name in other_names)),
+        stack,
     )
 
 

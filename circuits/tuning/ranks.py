@@ -66,7 +66,11 @@ def _shares(projections: Projections, importance: MapImportance) -> dict[str, fl
         for name, linear_map in maps.items():
             total = 0.0
             for role in linear_map.roles:
-                size = sum(other.parameters(1) for other in maps.values() if role in other.roles)
+                size = sum(
+                    other_map.parameters(1)
+                    for other_map in maps.values()
+                    if role in other_map.roles
+                )
                 total += importance.of(layer, role) * linear_map.parameters(1) / size
             shares[f"{projections.stack}.{layer}.{name}"] = total
     return shares

@@ -81,11 +81,11 @@ def lora_config(
     if isinstance(target, MapImportance):
         budget = projections.parameters(range(projections.n_layers), rank)
         target = ranks_by_importance(projections, target, budget)
-    layers, others = None, dict[str, int]()
+    layers, other_ranks = None, dict[str, int]()
     if isinstance(target, Mapping):
         names = _known(target, projections)
         [(rank, _)] = Counter(target.values()).most_common(1)
-        others = {name: map_rank for name, map_rank in target.items() if map_rank != rank}
+        other_ranks = {name: map_rank for name, map_rank in target.items() if map_rank != rank}
     else:
         layers = list(_layers(target, projections.n_layers, k))
         names = sorted({name for layer in layers for name in projections.maps[layer]})
@@ -94,10 +94,10 @@ def lora_config(
         task_type="CAUSAL_LM",
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]  # any number will do, and JSON keeps it
-        rank_pattern=others,
+        rank_pattern=other_ranks,
         alpha_pattern={}
         if rslora
-        else {name: round(SCALE * map_rank) for name, map_rank in others.items()},
+        else {name: round(SCALE * map_rank) for name, map_rank in other_ranks.items()},
         lora_dropout=dropout,
         use_rslora=rslora,
         use_dora=dora,
@@ -120,8 +120,8 @@ def _layers(
                 f"{target.criterion}: importance of {len(target.values)} layers for a model of "
                 f"{n_layers}"
             )
-        usual = max(1, min(n_layers // 2, target.positive))
-        return critical_layers(target, usual if k is None else k)
+        default_k = max(1, min(n_layers // 2, target.positive))
+        return critical_layers(target, default_k if k is None else k)
     layers = tuple(range(n_layers)) if target is None else tuple(sorted(set(target)))
     if not layers or not 0 <= layers[0] <= layers[-1] < n_layers:
         raise CircuitsError(f"layers {list(layers)}: the model has layers 0 to {n_layers - 1}")
@@ -166,10 +166,11 @@ def wrap(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
             f"missing on {missing or 'none'}, unasked on {extra or 'none'}; "
             "make the configuration with lora_config"
         )
-    if other := [name for name in expected if adapted[name] != expected[name]]:
+    if mismatched := [name for name in expected if adapted[name] != expected[name]]:
         raise CircuitsError(
-            f"the adapter on {other[0]} has rank {adapted[other[0]]}, and the configuration asks "
-            f"for {expected[other[0]]}; make the configuration with lora_config"
+            f"the adapter on {mismatched[0]} has rank {adapted[mismatched[0]]}, and the "
+            f"configuration asks for {expected[mismatched[0]]}; make the configuration with "
+            "lora_config"
         )
     stray = [n for n, p in wrapped.named_parameters() if p.requires_grad and "lora_" not in n]
     if stray:

@@ -81,8 +81,8 @@ class TargetTrainer(Trainer):
         # Now, while they have their shapes: FSDP flattens them.
         self.decayed = [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
         # Run again in the backward pass, or spread, the last layer must be the same both times.
-        alone = arguments.world_size == 1 and not settings.gradient_checkpointing
-        self.tail = last_layer_alone(without_adapter(model)) if alone else ()
+        splits_tail = arguments.world_size == 1 and not settings.gradient_checkpointing
+        self.tail = last_layer_alone(without_adapter(model)) if splits_tail else ()
         self.bar: tqdm[Any] = tqdm(disable=True)
         use_cache = getattr(model.config, "use_cache", None)
         super().__init__(
@@ -248,10 +248,10 @@ class TargetTrainer(Trainer):
         """Loss and token accuracy; each process takes its share, all of equal number."""
         examples = self.data.validation or ()
         rank, processes = self.args.process_index, self.processes
-        own = range(rank, rank + -(-len(examples) // processes) * processes, processes)
-        own_examples = [examples[i % len(examples)] for i in own]
+        own_indices = range(rank, rank + -(-len(examples) // processes) * processes, processes)
+        own_examples = [examples[i % len(examples)] for i in own_indices]
         scores = score_targets(self.tuned, own_examples, batch_size=self.settings.batch_size)
-        real = sum(i < len(examples) for i in own)
+        real = sum(i < len(examples) for i in own_indices)
         sums = [sum(column[:real]) for column in (scores.loss, scores.correct, scores.tokens)]
         if processes > 1:
             shared = torch.tensor(sums, dtype=torch.float64, device=self.args.device)
@@ -277,30 +277,30 @@ class TargetTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """After a step at which something may be due: its checkpoint, the state, the log."""
         step, settings = self.state.global_step, self.settings
-        ends = step == settings.steps or self.log_so_far.stopped_early
+        is_last = step == settings.steps or self.log_so_far.stopped_early
         best = settings.patience is not None and self.best_step == step
         self.read(step)
-        if ends or best or step in settings.kept_steps:
+        if is_last or best or step in settings.kept_steps:
             with ExitStack() as stack:
                 checkpoint = self.folder.checkpoint(step)
-                own = stack.enter_context(checkpoint) if self.args.should_save else None
-                if (path := self.everywhere(own)) is not None:
+                folder = stack.enter_context(checkpoint) if self.args.should_save else None
+                if (path := self.everywhere(folder)) is not None:
                     self.save_model(str(path), _internal_call=True)
-        saves = not ends and step % settings.save_state_every == 0
+        saves = not is_last and step % settings.save_state_every == 0
         if saves:
             self.save_state()
-        if (saves or ends) and settings.patience is not None and self.args.should_save:
-            self.drop_surpassed(step, ends=ends)
+        if (saves or is_last) and settings.patience is not None and self.args.should_save:
+            self.drop_surpassed(step, ends=is_last)
 
     def save_state(self) -> None:
         """Write all that the steps after this one depend on, then let go of what was before."""
         step, writes = self.state.global_step, self.args.should_save
         with ExitStack() as stack:
-            own = stack.enter_context(self.folder.state(step)) if writes else None
-            self.state_goes_to = str(self.everywhere(own))
+            state_folder = stack.enter_context(self.folder.state(step)) if writes else None
+            self.state_goes_to = str(self.everywhere(state_folder))
             super()._save_checkpoint(self.tuned, None)
-            if own is not None:
-                self.log_so_far.save(own / "training_log.json")
+            if state_folder is not None:
+                self.log_so_far.save(state_folder / "training_log.json")
             self.accelerator.wait_for_everyone()
         self.write_log()
         if writes:
@@ -376,12 +376,12 @@ class _Schedule(TrainerCallback):
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         trainer, settings, step = self.trainer, self.trainer.settings, state.global_step
-        ends = step == settings.steps
-        validates = ends or step % settings.validate_every == 0
+        is_last = step == settings.steps
+        validates = is_last or step % settings.validate_every == 0
         control.should_evaluate = validates and trainer.data.validation is not None
         control.should_save = (
             control.should_evaluate
-            or ends
+            or is_last
             or step in settings.kept_steps
             or step % settings.save_state_every == 0
         )

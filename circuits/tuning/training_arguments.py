@@ -25,8 +25,8 @@ class PlacedArguments(TrainingArguments):
     @property
     def device(self) -> torch.device:
         """Where batches go."""
-        own: torch.device = super().device
-        return own if self.place is None else self.place
+        default_device: torch.device = super().device
+        return default_device if self.place is None else self.place
 
     @property
     def n_gpu(self) -> int:

@@ -157,7 +157,7 @@ class Desk:
     def _took(self, pairs: PairSet) -> Json:
         """The pair is this window's from here on; what both runs say."""
         model, pair = self._model, LivePair(self._model, pairs)
-        tops = {"clean": pair.tops(pair.clean), "corrupted": pair.tops(pair.corrupted)}
+        top_tokens = {"clean": pair.tops(pair.clean), "corrupted": pair.tops(pair.corrupted)}
         self.pair = pair
         (prompt_pair,) = pairs.pairs
         sides = {"clean": prompt_pair.clean, "corrupted": prompt_pair.corrupted}
@@ -166,7 +166,9 @@ class Desk:
             "source": None if prompt_pair.source == SOURCE else prompt_pair.source,
             "metric": pair.judge.name,
             "ends": list(pair.ends),
-            "tops": {side: [asdict(top) for top in side_tops] for side, side_tops in tops.items()},
+            "tops": {
+                side: [asdict(top) for top in side_tops] for side, side_tops in top_tokens.items()
+            },
             **{
                 side: [
                     asdict(token)
@@ -175,7 +177,10 @@ class Desk:
                 for side, tokens in sides.items()
             },
             **{
-                side: [[asdict(token) for token in texts_of(model, some)] for some in sets]
+                side: [
+                    [asdict(token) for token in texts_of(model, answer_tokens)]
+                    for answer_tokens in sets
+                ]
                 for side, sets in answers.items()
             },
         }
@@ -246,9 +251,9 @@ class Desk:
                 if f is None:
                     yield {"done": n_done, "of": len(task.pairs)}
                 else:
-                    ends = {"low": _number(f.low), "high": _number(f.high)}
+                    interval = {"low": _number(f.low), "high": _number(f.high)}
                     answer["task"] = {
-                        "metric": task.judge.name, "n": f.n, "f": f.value, **ends
+                        "metric": task.judge.name, "n": f.n, "f": f.value, **interval
                     }  # fmt: skip
         return answer
 

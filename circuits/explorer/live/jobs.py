@@ -114,9 +114,9 @@ class Worker:
                     self._jobs,
                     key=lambda queued: (not queued.cancelled, queued.urgency, queued.turn),
                 )
-            over = self._step(job)
+            finished = self._step(job)
             with self._changed:
-                if over:
+                if finished:
                     self._jobs.remove(job)
                 else:
                     job.turn = next(self._turns)

@@ -45,17 +45,17 @@ def scored(
     method.validate(model, pairs, metric)
     points = points_of(method.quadrature_rule)
     per_example = torch.zeros(len(pairs), *model.layout.shape)
-    ends = torch.zeros(2, len(pairs), dtype=torch.float64)
-    n_done, of = 0, len(batches) * len(points)
+    run_metrics = torch.zeros(2, len(pairs), dtype=torch.float64)
+    n_done, n_total = 0, len(batches) * len(points)
     for batch in batches:
         passes, runs = path_ends(model, batch, metric)
         rows = batch.index.cpu()
-        ends[:, rows] = torch.stack([passes.clean, passes.corrupted]).double().cpu()
+        run_metrics[:, rows] = torch.stack([passes.clean, passes.corrupted]).double().cpu()
         for point in points:
             per_example[rows] += integrated(passes, runs, [point]).float().cpu()
             n_done += 1
-            yield n_done / of
-    clean, corrupted = ends.mean(dim=1).tolist()
+            yield n_done / n_total
+    clean, corrupted = run_metrics.mean(dim=1).tolist()
     provenance = Provenance(
         settings={"steps": steps, "quadrature": method.quadrature},
         metric=metric.name,

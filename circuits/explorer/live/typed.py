@@ -64,8 +64,8 @@ def typed_pairs(
     right = _answer(model, first, correct) or (likeliest(model, first),)
     wrong = _answer(model, first, incorrect)
     if not wrong and not correct:
-        other = likeliest(model, second)
-        wrong = () if other == right[0] else (other,)
+        likeliest_token = likeliest(model, second)
+        wrong = () if likeliest_token == right[0] else (likeliest_token,)
     if wrong and len(wrong) != len(right):
         raise InputError(
             f"the right answer has {len(right)} tokens and the wrong one {len(wrong)}; give as "

@@ -101,7 +101,7 @@ def circuit_graph(circuit: AnyCircuit) -> Plot:
         "layout": {
             "showlegend": False,
             "margin": {"l": 10, "r": 10, "t": 24, "b": 10},
-            "shapes": [*(_ground(*ends, wide) for ends in floors.values()), *shapes],
+            "shapes": [*(_ground(*floor, wide) for floor in floors.values()), *shapes],
             "xaxis": {"visible": False, "range": [-0.7, wide + 0.7], "fixedrange": True},
             "yaxis": {
                 "range": [-0.7, len(rows) - 0.3],
@@ -162,9 +162,9 @@ def _curve(
         side = 1 if x0 > _mlp_place(layout) / 2 else -1
         bow = side * min(0.85, 0.2 + 0.11 * (y1 - y0)) if y1 - y0 > 1 else 0.0
         rise = (y1 - y0) * 0.3
-    ends = (x0 + bow, y0 + rise, x1 + bow + 2 * shift, y1 - rise, x1 + shift, y1)
-    path = f"M{x0:.2f},{y0:.2f}C" + ",".join(f"{value:.2f}" for value in ends)
-    middle = (x0 + 3 * ends[0] + 3 * ends[2] + ends[4]) / 8
+    control_points = (x0 + bow, y0 + rise, x1 + bow + 2 * shift, y1 - rise, x1 + shift, y1)
+    path = f"M{x0:.2f},{y0:.2f}C" + ",".join(f"{value:.2f}" for value in control_points)
+    middle = (x0 + 3 * control_points[0] + 3 * control_points[2] + control_points[4]) / 8
     return path, (round(middle, 3), round((y0 + y1) / 2, 3))
 
 
@@ -273,8 +273,8 @@ def _kept(circuit: NodeCircuit) -> dict[str, str]:
     parts = zip(circuit.layout.sources, circuit.mask.split(widths), scores, strict=True)
     for name, part, score in parts:
         n = int(part.sum())
-        of = f"{n} of {len(part)} units kept, " if len(part) > 1 else ""
-        words = f"{of}score {general(score)}" if n else "not in the circuit"
+        units = f"{n} of {len(part)} units kept, " if len(part) > 1 else ""
+        words = f"{units}score {general(score)}" if n else "not in the circuit"
         hovers[name] = f"<b>{name}</b><br>{words}"
     return hovers
 

@@ -111,8 +111,8 @@ def dot_panels(
         axis_layout["title"] = {
             "text": axis.title if isinstance(axis.title, str) else axis.title[panel]
         }
-        if axis.span is None and (around := _one_value(series, panel)):
-            axis_layout["range"] = around
+        if axis.span is None and (axis_range := _one_value(series, panel)):
+            axis_layout["range"] = axis_range
     layout["shapes"] = [
         {
             "type": "line",
@@ -155,11 +155,11 @@ def dot_panels(
 def _one_value(series: Sequence[Series], panel: int) -> list[Number] | None:
     """A range for a panel whose dots differ by rounding only, which plotly would stretch."""
     dots = [dot for dot_series in series for dot in dot_series.dots if dot.panel == panel]
-    ends = [end for dot in dots for end in (dot.value, dot.low, dot.high) if end is not None]
-    size = max(map(abs, ends), default=0)
-    if not ends or max(ends) - min(ends) > _ROUNDING * size:
+    values = [end for dot in dots for end in (dot.value, dot.low, dot.high) if end is not None]
+    size = max(map(abs, values), default=0)
+    if not values or max(values) - min(values) > _ROUNDING * size:
         return None
-    return [min(ends) - 0.05 * (size or 1), max(ends) + 0.05 * (size or 1)]
+    return [min(values) - 0.05 * (size or 1), max(values) + 0.05 * (size or 1)]
 
 
 def _first(series: Series) -> int:

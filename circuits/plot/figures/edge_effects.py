@@ -59,8 +59,8 @@ def estimate_panels(effects: EdgeEffects, estimates: Sequence[EdgeScores]) -> Pl
     """
     means = [effects.means[index] for index in range(len(effects.edges))]
     guesses = [[scores[edge] for edge in effects.edges] for scores in estimates]
-    most = max(map(abs, chain((mean.value for mean in means), *guesses)))
-    reach = math.sqrt(most) * 1.08 or 1.0
+    largest = max(map(abs, chain((mean.value for mean in means), *guesses)))
+    reach = math.sqrt(largest) * 1.08 or 1.0
     marks = [mark for mark in _MARKS if 0.15 * reach <= math.sqrt(mark) <= reach]
     ticks = [*[-mark for mark in reversed(marks)], 0.0, *marks]
     axis: Plot = {

@@ -168,10 +168,10 @@ def _hovers(patching: Patching, effect: Effect, metric: str, rows: list[str]) ->
     texts = []
     for row, name in enumerate(rows):
         line = []
-        for column, other in enumerate(across.labels):
+        for column, column_label in enumerate(across.labels):
             position = f"{across.values[column]} " if across.name == "position" else ""
             cell = cells[row, column]
-            text = f"<b>{label(f'{name}, {position}{other}')}</b><br>{effect.words} "
+            text = f"<b>{label(f'{name}, {position}{column_label}')}</b><br>{effect.words} "
             text += signed(cell.value)
             if effect.of_gap and examples[row][column] > 1:
                 text += f" {interval(cell)}"
@@ -186,8 +186,8 @@ def _end(end: float) -> float | None:
     return end if math.isfinite(end) else None
 
 
-def _spread(ends: Float[Tensor, " example"], patching: Patching) -> Tensor:
-    return ends.view(-1, *[1] * len(patching.axes))
+def _spread(run_values: Float[Tensor, " example"], patching: Patching) -> Tensor:
+    return run_values.view(-1, *[1] * len(patching.axes))
 
 
 __all__ = ["Effect", "patching_height", "patching_plot"]

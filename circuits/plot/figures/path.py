@@ -69,11 +69,11 @@ def space(states: RepresentationTrajectory, projection: Projection, names: Seque
 def eye(path: Sequence[Sequence[float]]) -> dict[str, float]:
     """Where to look from: there the distances between checkpoints are hidden the least."""
     points = np.array(path)
-    apart = points[:, None] - points
+    offsets = points[:, None] - points
     turns = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     viewpoints = np.stack([2 * np.cos(turns), 2 * np.sin(turns), np.full(24, 0.9)])
-    depth = apart @ (viewpoints / np.linalg.norm(viewpoints[:, 0]))
-    visible = np.square(apart).sum(axis=2, keepdims=True) - np.square(depth)
+    depth = offsets @ (viewpoints / np.linalg.norm(viewpoints[:, 0]))
+    visible = np.square(offsets).sum(axis=2, keepdims=True) - np.square(depth)
     best = np.sqrt(visible.clip(min=0)).sum(axis=(0, 1)).round(6).argmax()
     return dict(zip("xyz", viewpoints[:, best].round(3).tolist(), strict=True))
 

@@ -34,9 +34,9 @@ def gaps(run: Run) -> Iterator[Block]:
     if not defined:
         return
     last = defined[list(defined)[-1]]
-    most = max(len(answer.random) for answer in defined.values())  # a small circuit has fewer
-    sets = [[*enumerate(answer.random), (most, answer.greedy)] for answer in defined.values()]
-    names = [f"random {index + 1}" for index in range(most)] + ["greedy"]
+    n_random = max(len(answer.random) for answer in defined.values())  # a small circuit has fewer
+    sets = [[*enumerate(answer.random), (n_random, answer.greedy)] for answer in defined.values()]
+    names = [f"random {index + 1}" for index in range(n_random)] + ["greedy"]
     columns = balanced(list(defined))
     series = [
         Series(
@@ -124,5 +124,5 @@ def _drawn(completeness: Completeness) -> str:
 
 
 def _reach(series: list[Series]) -> float:
-    ends = [float(dot.high or 0.0) for dot_series in series for dot in dot_series.dots]
-    return min(HIGHEST, max([0.2, *ends]) + 0.04)
+    highs = [float(dot.high or 0.0) for dot_series in series for dot in dot_series.dots]
+    return min(HIGHEST, max([0.2, *highs]) + 0.04)

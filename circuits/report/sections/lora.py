@@ -79,14 +79,14 @@ def differences(run: Run) -> Iterator[Block]:
         return
     pairs = len(comparison.differences) // 2
     seeds = len(comparison.seeds)
-    over = f"seeds and {run.nouns.example}s" if seeds > 1 else f"{run.nouns.example}s alone"
-    by = {
+    sample = f"seeds and {run.nouns.example}s" if seeds > 1 else f"{run.nouns.example}s alone"
+    by_conditions = {
         (difference.first, difference.second, difference.score): difference
         for difference in comparison.differences
     }
     yield Table(
         caption="The first condition less the second, run by run and example by example: mean with "
-        f'its 95 % interval over {over}. Not shown: the interval holds 0. "none" is the '
+        f'its 95 % interval over {sample}. Not shown: the interval holds 0. "none" is the '
         f"untrained base. Of {counted(pairs, 'comparison')} without any difference, about "
         f"{max(1, round(pairs / 20))} would be called better or worse by chance.",
         head=["comparison", "ROUGE-L", "", "held-out loss, nats", ""],
@@ -94,13 +94,13 @@ def differences(run: Run) -> Iterator[Block]:
             first: [
                 [
                     f"{first} against {second}",
-                    *_difference(by[first, second, "ROUGE-L"]),
-                    *_difference(by[first, second, "held-out loss"]),
+                    *_difference(by_conditions[first, second, "ROUGE-L"]),
+                    *_difference(by_conditions[first, second, "held-out loss"]),
                 ]
-                for condition, second, score in by
+                for condition, second, score in by_conditions
                 if condition == first and score == "ROUGE-L"
             ]
-            for first in dict.fromkeys(condition for condition, _, _ in by)
+            for first in dict.fromkeys(condition for condition, _, _ in by_conditions)
         },
         chosen=comparison.differences[0].first,
     )

@@ -32,7 +32,7 @@ def drops(run: Run) -> Iterator[Block]:
         return
     last = defined[list(defined)[-1]]
     level = last.level
-    most = max(len(minimality.drops) for minimality in defined.values())
+    n_drops = max(len(minimality.drops) for minimality in defined.values())
     yield Figure(
         caption=f"The drop in f when one {level} alone is removed from the circuit, with 95 % "
             f"intervals. Filled dots: the interval excludes 0 (each {level} by itself, without "
@@ -40,7 +40,7 @@ def drops(run: Run) -> Iterator[Block]:
             f"random {level} from outside is added alone. n = {count(last.faithfulness.n)} "
             "examples."
         + (f" Only the {SHOWN} {level}s with the largest |drop| are shown."
-           if most > SHOWN else ""),
+           if n_drops > SHOWN else ""),
         views={name: minimality_dots(minimality) for name, minimality in defined.items()},
         height=430,
         method=Method(

@@ -137,8 +137,8 @@ def _head_types(diff: ModelDiff) -> Table:
 def _heads(names: Sequence[str]) -> str:
     if not names:
         return "none"
-    rest = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+    n_more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {n_more} more" if n_more > 0 else "")
 
 
 def _neurons(diff: ModelDiff, neurons: NeuronChanges) -> Figure:
@@ -173,24 +173,24 @@ def _percent(fraction: Estimate) -> str:
 def _criteria(diff: ModelDiff) -> Iterator[Block]:
     criteria, depth = diff.critical_layers.criteria, diff.n_layers
     critical: list[Dot] = []
-    rest: list[Dot] = []
+    other_layers: list[Dot] = []
     for panel, changes in enumerate(criteria):
         for layer, change in enumerate(changes.values):
             dot = Dot(panel, depth - 1 - layer, change.value, change.low, change.high)
-            (critical if layer in changes.critical else rest).append(dot)
+            (critical if layer in changes.critical else other_layers).append(dot)
     n = count(diff.n_documents)
     edges = [changes for changes in criteria if changes.criterion == EDGES]
-    others = "".join(f" (edges: {count(changes.values.n)} examples)" for changes in edges)
+    edge_note = "".join(f" (edges: {count(changes.values.n)} examples)" for changes in edges)
     yield Figure(
         caption=f"How much each layer changed by each criterion, with 95 % intervals over {n} "
-        f"documents{others}. Filled dots are the quarter of the layers that changed most.",
+        f"documents{edge_note}. Filled dots are the quarter of the layers that changed most.",
         views={
             "": dot_panels(
                 [changes.criterion for changes in criteria],
                 [f"layer {layer}" for layer in reversed(range(depth))],
                 [
                     Series("critical by this criterion", "$negative", critical),
-                    Series("other layers", "$control", rest, filled=False),
+                    Series("other layers", "$control", other_layers, filled=False),
                 ],
                 ValueAxis(),
                 columns=len(criteria),
@@ -218,7 +218,7 @@ def _criteria(diff: ModelDiff) -> Iterator[Block]:
     ]
     yield Table(
         caption=f"Do the criteria rank the {depth} layers alike? Kendall's tau (1: the same "
-        f"order, 0: unrelated), with its interval over {n} documents{others}, and the "
+        f"order, 0: unrelated), with its interval over {n} documents{edge_note}, and the "
         "probability that random orders agree as well.",
         head=["criteria", "tau", "random orders"],
         views={"": rows},

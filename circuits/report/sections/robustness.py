@@ -50,11 +50,14 @@ def conditions(run: Run) -> Iterator[Block]:
             circuits.append(Dot.of(panel, row, condition.circuit))
             if condition.control is not None:
                 controls.append(Dot.of(panel, row, condition.control))
-    ends = [
+    axis_values = [
         value for dot in (*circuits, *controls) for value in (dot.value, dot.low, dot.high)
         if value is not None
     ]  # fmt: skip
-    span = (max(LOWEST, min([0.0, *ends]) - 0.08), min(HIGHEST, max([1.0, *ends]) + 0.08))
+    span = (
+        max(LOWEST, min([0.0, *axis_values]) - 0.08),
+        min(HIGHEST, max([1.0, *axis_values]) + 0.08),
+    )
     notes += [
         (*cell, f"circuit: {estimate(f, 1)}")
         for cell, f in values.items()
@@ -73,7 +76,7 @@ def conditions(run: Run) -> Iterator[Block]:
         caption="Blue: f of each checkpoint's circuit under other conditions (rows). Grey: a "
         "random circuit of its size. Intervals are 95 %, "
         f"n = {' to '.join(count(n) for n in (sizes[:1] + sizes[1:][-1:])) or '0'} examples. "
-        "The evaluation set uses the task's own corruption." + clipped(ends),
+        "The evaluation set uses the task's own corruption." + clipped(axis_values),
         views={
             "": dot_panels(
                 list(by_checkpoint),

@@ -175,7 +175,7 @@ def _minimality(run: Run) -> Finding:
     if isinstance(minimality, Undefined):
         raise MissingResultError(f"minimality is undefined: {minimality.undefined_reason}.")
     certain = sum(drop.excludes_zero for drop in minimality.drops.values())
-    name, most = max(minimality.drops.items(), key=lambda item: item[1].value)
+    name, largest_drop = max(minimality.drops.items(), key=lambda item: item[1].value)
     text = _say(
         "*{}* of the {} {}s of {} are redundant: f changes by less than {} when one of them is "
         "removed",
@@ -199,8 +199,8 @@ def _minimality(run: Run) -> Finding:
         minimality.level,
         minimality.level,
         name,
-        estimate(most),
-        count(most.n),
+        estimate(largest_drop),
+        count(largest_drop.n),
     )
 
 
@@ -209,7 +209,7 @@ def _robustness(run: Run) -> Finding:
     if not conditions:
         raise MissingResultError("robustness was not measured.")
     defined = {name: c for name, c in conditions.items() if c.circuit is not None}
-    apart = [
+    above_control = [
         name
         for name, condition in defined.items()
         if condition.circuit is not None
@@ -226,10 +226,10 @@ def _robustness(run: Run) -> Finding:
         text += _say(
             " It is better than a random circuit of its size, with intervals that do not "
             "overlap, in *{}* of {} conditions",
-            count(len(apart)),
+            count(len(above_control)),
             count(len(defined)),
         )
-        rest = [name for name in defined if name not in apart]
+        rest = [name for name in defined if name not in above_control]
         text += _say("; not under {}." if rest else ".", *([listed(rest, "or")] if rest else []))
     undefined = [name for name in conditions if name not in defined]
     if undefined:
@@ -332,18 +332,18 @@ def _lora(run: Run) -> Finding:
         "; ".join(f"{name} {_over_seeds(rouge[name])}" for name in order),
     )
     first = comparison.targets[0].name
-    apart = [
+    differences = [
         difference
         for difference in comparison.differences
         if difference.first == first and difference.score == "ROUGE-L"
     ]
-    if apart:
+    if differences:
         text += _say(
             " {} against each of the others: {}.",
             first,
             "; ".join(
                 f"{difference.second} {estimate(difference.value)}, {difference.found}"
-                for difference in apart
+                for difference in differences
             ),
         )
     loss = {target.name: comparison.spread(target.name, _loss) for target in comparison.targets}
