@@ -97,7 +97,7 @@ def compare(
     for (i, j), measures in zip(bar, similarity, strict=True):
         before, after = values[i], values[j]
 
-        def found(i: int = i, j: int = j) -> dict[str, Tensor]:
+        def compare_pair(i: int = i, j: int = j) -> dict[str, Tensor]:
             tables = {
                 "edges": edge_changes(values[i], values[j], weights),
                 "node_strengths": strength_changes(layout, strengths[i], strengths[j]),
@@ -113,7 +113,7 @@ def compare(
             "n_resamples": n_resamples,
             "seed": options.seed,
         }
-        tables, variance = from_tensors(rows, resume.once(identity, found))
+        tables, variance = from_tensors(rows, resume.once(identity, compare_pair))
         overlap = overlap_of((names[i], names[j]), measures, counts, layout)
         comparisons.append(
             Comparison(

@@ -103,7 +103,7 @@ def stability(
         raise CircuitsError(f"{n_resamples} resamples: at least 2 are needed")
     candidates = empty_like(scores).candidates
 
-    def chosen(sample_scores: AnyScores, strategy: Strategy | None = strategy) -> Chosen:
+    def select_mask(sample_scores: AnyScores, strategy: Strategy | None = strategy) -> Chosen:
         circuit = select_size(
             sample_scores,
             size,
@@ -115,24 +115,26 @@ def stability(
         return circuit.mask.flatten()[candidates]
 
     n = len(scores.per_example)
-    circuit = chosen(scores)
+    circuit = select_mask(scores)
     counts = (n * resample_weights(n, n_resamples, seed=seed)).round().long()
     share = torch.zeros(len(candidates), dtype=torch.float64)
     resampled = []
     for resample in drawn(scores, [torch.arange(n).repeat_interleave(row) for row in counts]):
-        mask = chosen(resample)
+        mask = select_mask(resample)
         share += mask
         resampled.append(jaccard(circuit, mask))
     share /= n_resamples
     draw = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(n, generator=draw) for _ in range(n_resamples)]
     sides = drawn(scores, [half for order in orders for half in order.tensor_split([n // 2])])
-    halves = [jaccard(chosen(half), chosen(next(sides))) for half in sides]
+    halves = [jaccard(select_mask(half), select_mask(next(sides))) for half in sides]
     # Random scores have no examples, so no sign is stabler than another: "stable" is "top-n" there.
     unguided = "top-n" if strategy == "stable" else strategy
     shape = scores.per_example.shape[1:]
     random = [
-        jaccard(circuit, chosen(with_values(scores, torch.rand(shape, generator=draw)), unguided))
+        jaccard(
+            circuit, select_mask(with_values(scores, torch.rand(shape, generator=draw)), unguided)
+        )
         for _ in range(n_resamples)
     ]
     names = [empty_like(scores).candidate_name(index) for index in candidates.tolist()]

@@ -41,13 +41,13 @@ def random_path(circuit: Circuit, draw: torch.Generator) -> list[tuple[int, int]
         for row in rows:
             readers.setdefault(row, []).append(column)
 
-    def one(of: Sequence[int]) -> int:
+    def pick(of: Sequence[int]) -> int:
         return of[int(torch.randint(len(of), (), generator=draw))]
 
     column, path = layout.logits_column, []
     while True:
-        row = one(list(layout.visible(column)))
+        row = pick(list(layout.visible(column)))
         path.append((row, column))
         if row in layout.roots:
             return path
-        column = one(readers[row])
+        column = pick(readers[row])
