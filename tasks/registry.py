@@ -35,6 +35,11 @@ _TASKS = {
         "GreaterThan",
         "a war from 1732 ends later (Hanna et al. 2023)",
     ),
+    "huggingface": _Entry(
+        "tasks.builtin.huggingface.task",
+        "HuggingFace",
+        "columns of any data set, of the hub or of a file, with corruptions made here",
+    ),
     "ioi": _Entry("tasks.builtin.ioi", "IOI", "indirect object identification (Wang et al. 2022)"),
     "mib-arc": _Entry(
         "tasks.builtin.mib.choices", "MIBARC", "MIB's ARC, easy or challenge, from a copy of it"

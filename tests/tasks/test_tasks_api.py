@@ -9,7 +9,7 @@ from tasks.errors import CircuitsError, InputError, TooFewError, error_context
 
 def test_the_known_tasks():
     assert tasks.names() == (
-        *("agreement", "capitals", "comparison", "greater-than", "ioi"),
+        *("agreement", "capitals", "comparison", "greater-than", "huggingface", "ioi"),
         *("mib-arc", "mib-arithmetic", "mib-ioi", "mib-mcqa", "name-copying", "newsroom"),
         *("summarization", "table", "transitive"),
     )

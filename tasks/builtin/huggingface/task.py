@@ -1,0 +1,350 @@
+"""The task `huggingface`: any data set, columns of it, and a corruption that is made here.
+
+A prompt and an answer are columns, or templates over columns (`tasks.templates`). The corrupted
+prompt is another column, or is made by one of
+
+- `entity`: the text of the column `part`, wherever it stands in the prompt, becomes that of another
+  row of the split (`entity.py`); that row's answer is the wrong one unless `wrong` says another;
+- `paraphrase`: another wording of the same (`paraphrase.py`), a control;
+- `negation`: the statement's contrary (`negation.py`);
+- `shuffle`: the tokens of the part, or of the whole prompt, in another order;
+- `mask`: these tokens become one filler.
+
+The checks are those that all pairs get: equally many tokens, prompts that differ, answers that are
+tokens where they stand behind the prompt, the context window; each refusal names file and row.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from transformers import PreTrainedTokenizerBase
+
+from tasks import splits
+from tasks.builtin.huggingface.entity import swapped
+from tasks.builtin.huggingface.negation import negations
+from tasks.builtin.huggingface.paraphrase import paraphrases
+from tasks.errors import CircuitsError, InputError, error_context
+from tasks.files import Row
+from tasks.generated import require_option
+from tasks.named_splits import Split
+from tasks.pairs import PairSet, PromptPair, TokenSet
+from tasks.peers import NoPeerError, Peers
+from tasks.skipping import Skipped, keep
+from tasks.sources import Source
+from tasks.templates import Template, is_template, require_gap
+from tasks.text import masking
+from tasks.text.framing import Framed, FramedTask, Framing
+from tasks.text.tokens import continuation, control_token, token_named, token_spans
+
+CORRUPTIONS = ("entity", "paraphrase", "negation", "shuffle", "mask", "column")
+_WORD = "the"  # what words are tokenised behind, to be counted
+_NEEDS = {"entity": "part", "paraphrase": "wordings", "column": "corrupted"}
+_GOES_WITH = {
+    "part": ("entity", "shuffle", "mask"),
+    "wordings": ("paraphrase",),
+    "corrupted": ("column",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingFace(FramedTask):
+    """Prompts and answers of any data set. The metric is the logit difference where there are wrong
+    answers, else the log-probability of the answer.
+
+    prompt: a column, or a template over columns ("The capital of {country} is").
+    answer: likewise (" {capital}"); a column's text gets a space before it.
+    wrong: the wrong answer, likewise; of entity swaps by default the other row's answer, of labels
+        all others.
+    labels: words for a column of whole numbers from 0, with | between: " bad| good".
+    path: a local file, a folder of files, or one that `datasets.save_to_disk` wrote.
+    dataset: an id of the hub, in place of a path.
+    config: one of the dataset's configurations, where it has several.
+    revision: of the hub's repository.
+    corruption: entity, paraphrase, negation, shuffle, mask, or column (a corrupted prompt that the
+        data set has).
+    part: the column whose text, where it stands in the prompt, is corrupted; of shuffle and mask by
+        default the whole prompt.
+    wordings: of paraphrase: texts that mean the same, with | between.
+    corrupted: of column: the column, or a template.
+    filler: of mask: one token, or a control token's name.
+    add_bos: auto (what the tokenizer puts before a text by itself), true or false.
+    chat: put the prompts into the tokenizer's chat template, and the answers behind its header.
+    skip: leave out rows that cannot be used, and list them (`PairSet.skipped`).
+    """
+
+    prompt: str
+    answer: str
+    wrong: str | None = None
+    labels: str | None = None
+    path: str | Path | None = None
+    dataset: str | None = None
+    config: str | None = None
+    revision: str | None = None
+    corruption: str = "entity"
+    part: str | None = None
+    wordings: str | None = None
+    corrupted: str | None = None
+    filler: str = " the"
+    add_bos: bool | str = "auto"
+    chat: bool = False
+    skip: bool = False
+
+    name: ClassVar[str] = "huggingface"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_option(self.name, "corruption", self.corruption, CORRUPTIONS)
+        if (needed := _NEEDS.get(self.corruption)) and getattr(self, needed) is None:
+            raise InputError(
+                f"{self.name}: corruption {self.corruption!r} needs the option {needed}"
+            )
+        for option, of in _GOES_WITH.items():
+            if getattr(self, option) is not None and self.corruption not in of:
+                raise InputError(f"{self.name}: {option} goes with corruption {' or '.join(of)}")
+        if self.wordings is not None and len({*self.wordings.split("|")} - {""}) < 2:
+            raise InputError(
+                f"{self.name}: wordings={self.wordings!r}: give two or more, as in a|b"
+            )
+        if self.labels is not None and len({*self.labels.split("|")} - {""}) < 2:
+            raise InputError(f"{self.name}: labels={self.labels!r}: give two or more, as in a|b")
+        _ = self._source  # a path that is not there is refused at once
+
+    @property
+    def metric(self) -> str:
+        """logit-difference where there are wrong answers, else answer-log-probability."""
+        return "logit-difference" if self._has_wrong else "answer-log-probability"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The local files that are read; none of the hub's."""
+        return self._source.files
+
+    def pairs(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        n: int | None = None,
+        *,
+        split: Split = "all",
+        seed: int = 0,
+        n_ctx: int | None = None,
+    ) -> PairSet:
+        """All rows in order, or `n` of them drawn by `seed`; of one split if asked."""
+        left_out: list[Skipped] = []
+        rows = self._source.rows(split, self._prompt_text, left_out if self.skip else None)
+        framing, where = self._framing(tokenizer), f"{self.name}, split {split!r}"
+        peers = None
+        if self.corruption == "entity":
+            peers = Peers(len(rows), lambda row: self._likeness(framing, rows[row]), seed)
+
+        def make(index: int) -> PromptPair:
+            found = self._found(framing, rows, index, peers, seed)
+            PairSet((found,)).validate(d_vocab=len(tokenizer), n_ctx=n_ctx)
+            return found
+
+        kept = keep(
+            splits.draw(len(rows), n, seed, where),
+            make,
+            n,
+            source=lambda index: rows[index].source,
+            where=where,
+            left_out=[*self._source.unread, *left_out],
+            skips=CircuitsError if self.skip else NoPeerError,
+        )
+        return PairSet(
+            tuple(kept), task=self.name, split=split, metric=self.metric, skipped=kept.skipped
+        )
+
+    @cached_property
+    def _source(self) -> Source:
+        return Source.of(
+            self.name, self.path, self.dataset, self.config, self.revision, skip=self.skip
+        )
+
+    @property
+    def _has_wrong(self) -> bool:
+        return self.wrong is not None or self.labels is not None or self.corruption == "entity"
+
+    # -- texts of a row
+
+    def _text(self, row: Row, option: str) -> str:
+        """What an option stands for: the filled template, or the column's text or number."""
+        asked = str(getattr(self, option))
+        if is_template(asked):
+            return Template(asked, option).filled(row)
+        value = row.cell(asked)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return str(value)
+        return row.text(asked)
+
+    def _prompt_text(self, row: Row) -> str:
+        return self._text(row, "prompt")
+
+    def _answer_texts(self, row: Row) -> tuple[str, tuple[str, ...]]:
+        """The right answer, and the wrong ones as far as the row alone has them."""
+        if self.labels is not None:
+            words = self.labels.split("|")
+            key = row.cell(self.answer)
+            if not isinstance(key, int) or isinstance(key, bool) or not 0 <= key < len(words):
+                raise InputError(
+                    f"{row.source}: column {self.answer!r} holds {key!r}, where the labels are "
+                    f"numbered from 0 to {len(words) - 1}"
+                )
+            others = tuple(word for place, word in enumerate(words) if place != key)
+            return words[key], others if self.wrong is None else (self._spaced(row, "wrong"),)
+        return self._spaced(row, "answer"), () if self.wrong is None else (
+            self._spaced(row, "wrong"),
+        )
+
+    def _spaced(self, row: Row, option: str) -> str:
+        """An answer as it follows the prompt: a template as written, a column after a space."""
+        text = self._text(row, option)
+        if not is_template(str(getattr(self, option))):
+            return f" {text.strip()}"
+        if not self.chat:
+            require_gap(self._prompt_text(row), text, row.source)
+        return text
+
+    # -- pairs
+
+    def _likeness(self, framing: Framing, row: Row) -> tuple[tuple[int, ...], str]:
+        """Entities of equally many tokens can be swapped; where the other row's answer is the wrong
+        one, those whose answers differ, in equally many tokens.
+        """
+        entity = self._text(row, "part").strip()
+        lengths = [len(continuation(framing.tokenizer, _WORD, f" {entity}"))]
+        answer, wrong = self._answer_texts(row)
+        if wrong:
+            return tuple(lengths), entity
+        return (*lengths, len(continuation(framing.tokenizer, _WORD, answer))), answer
+
+    def _found(
+        self, framing: Framing, rows: Sequence[Row], index: int, peers: Peers | None, seed: int
+    ) -> PromptPair:
+        """The first of the row's possible pairs whose prompts have equally many tokens."""
+        row, told = rows[index], ""
+        wrong = self._answer_texts(row)[1]
+        for clean, corrupted, instead in self._candidates(framing, rows, index, peers, seed):
+            if len(clean.ids) == len(corrupted) and clean.ids != corrupted:
+                return self._pair(framing, row, clean, corrupted, wrong or instead)
+            told = told or _mismatch(self.corruption, len(clean.ids), len(corrupted))
+        if peers is not None:
+            raise NoPeerError(
+                f"{row.source}: no other row of the split has a {self.part} of as many tokens, and "
+                "another answer of as many, that fits its prompt"
+            )
+        raise InputError(f"{row.source}: {told}")
+
+    def _candidates(
+        self, framing: Framing, rows: Sequence[Row], index: int, peers: Peers | None, seed: int
+    ) -> Iterator[tuple[Framed, tuple[int, ...], tuple[str, ...]]]:
+        """Clean prompt, corrupted tokens, and wrong answers that come with them."""
+        row = rows[index]
+        text = self._prompt_text(row)
+        if peers is not None:
+            entity, clean = self._text(row, "part").strip(), self._framed(framing, row, text)
+            swapped(text, entity, entity, row.source)  # refuses a prompt without it
+            for other in peers.of(index):
+                its = self._text(rows[other], "part").strip()
+                made = self._framed(framing, row, swapped(text, entity, its, row.source))
+                yield clean, made.ids, (self._answer_texts(rows[other])[0],)
+        elif self.corruption == "paraphrase":
+            clean = self._framed(framing, row, text)
+            for one in paraphrases(text, str(self.wordings).split("|"), row.source):
+                yield clean, self._framed(framing, row, one).ids, ()
+        elif self.corruption == "negation":
+            for one, negated in negations(text, row.source):
+                clean = self._framed(framing, row, one)
+                yield clean, self._framed(framing, row, negated).ids, ()
+        elif self.corruption == "column":
+            made = self._framed(framing, row, self._text(row, "corrupted"))
+            yield self._framed(framing, row, text), made.ids, ()
+        else:
+            yield self._by_tokens(framing, row, text, seed)
+
+    def _by_tokens(
+        self, framing: Framing, row: Row, text: str, seed: int
+    ) -> tuple[Framed, tuple[int, ...], tuple[str, ...]]:
+        """Shuffle or mask the tokens of the part."""
+        place = (0, len(text))
+        if self.part is not None:
+            part = self._text(row, "part").strip()
+            if (start := text.find(part)) < 0:
+                raise InputError(f"{row.source}: {part[:40]!r} does not stand in the prompt")
+            place = (start, start + len(part))
+        with error_context(row.source):
+            clean = framing.prompt(text, offsets=True)
+            (span,) = token_spans(clean.offsets, (place,))
+            if self.corruption == "mask":
+                filler = self._filler(framing.tokenizer)
+                return clean, masking.filler(clean.ids, span, filler), ()
+            draw = random.Random(f"{self.name} {seed} {text}")
+            return clean, masking.shuffle(clean.ids, span, draw), ()
+
+    def _filler(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        if (named := token_named(tokenizer, self.filler)) is not None:
+            return named
+        ids = continuation(tokenizer, _WORD, self.filler)
+        if len(ids) != 1:
+            raise InputError(f"the filler {self.filler!r} is {len(ids)} tokens; it must be one")
+        return ids[0]
+
+    def _framed(self, framing: Framing, row: Row, text: str) -> Framed:
+        with error_context(row.source):
+            if not self.chat and (found := control_token(framing.tokenizer, text)):
+                raise InputError(
+                    f"the control token {found[0]!r} is written in the prompt, at character "
+                    f"{found[1] + 1}; take it out, or leave the row out with skip"
+                )
+            return framing.prompt(text)
+
+    def _pair(
+        self,
+        framing: Framing,
+        row: Row,
+        clean: Framed,
+        corrupted: tuple[int, ...],
+        wrong: tuple[str, ...],
+    ) -> PromptPair:
+        answer, _ = self._answer_texts(row)
+        with error_context(row.source):
+            right = framing.answer(clean, answer)
+            others = [framing.answer(clean, one) for one in wrong]
+        sets: tuple[TokenSet, ...] = ()
+        if len(others) > 1:
+            if len(right) != 1 or any(len(one) != 1 for one in others):
+                raise InputError(
+                    f"{row.source}: of several labels each has to be one token behind the prompt; "
+                    f"they are {len(right)} and {', '.join(str(len(one)) for one in others)}"
+                )
+            sets = (tuple(dict.fromkeys(one[0] for one in others)),)
+        elif others:
+            (bad,) = others
+            sets = tuple((token,) for token in bad)
+            if len(bad) == len(right) > 1 and bad != right:
+                # " New York" and " New Delhi": where the two agree there is nothing to tell apart.
+                sets = tuple(
+                    () if one == good else (one,) for one, good in zip(bad, right, strict=True)
+                )
+        return PromptPair(
+            clean=clean.ids,
+            corrupted=corrupted,
+            answer=tuple((token,) for token in right),
+            wrong=sets,
+            spans=masking.differing(clean.ids, corrupted),
+            source=row.source,
+        )
+
+
+def _mismatch(corruption: str, clean: int, corrupted: int) -> str:
+    if clean == corrupted:
+        return f"the clean and the corrupted prompt ({corruption}) are identical"
+    return (
+        f"the clean prompt has {clean} tokens and the corrupted one ({corruption}) {corrupted}; "
+        "patching needs equal lengths, position by position"
+    )
