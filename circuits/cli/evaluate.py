@@ -13,6 +13,7 @@ from circuits.cli import options as use
 from circuits.cli.ranking import Chooser, show_inlets, with_others
 from circuits.cli.recorded import recorded_model, recorded_task, scored_again
 from circuits.cli.steps import step
+from circuits.cli.variants import variant_pairs
 from circuits.errors import CircuitsError
 from circuits.options.circuit import CircuitOptions
 from circuits.options.evaluation import (
@@ -74,6 +75,14 @@ def evaluate(
             help="Also score a model of shuffled weights, which takes as long as the scoring did.",
         ),
     ] = False,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant",
+            help="Also evaluate on pairs of the task made otherwise, as in corruption=swap, "
+            "seed=7, or template=2,corruption=swap; may be repeated.",
+        ),
+    ] = None,
     perturbed: PerturbationOptions,
     config: EvalConfig,
     run: use.Run,
@@ -130,13 +139,9 @@ def evaluate(
     task_name, source = recorded_task(task, source, loaded_scores.provenance, "--task")
     loaded = use.load_task(task_name, source)
     hooked = use.load_hooked(*recorded_model(model, loading, loaded_scores.provenance, "--model"))
-    pairs = use.load_pairs(
-        loaded,
-        hooked,
-        source.n,
-        split or use.unseen_split(loaded_scores.provenance, reads_file=source.data is not None),
-        run.seed,
-    )
+    unseen = split or use.unseen_split(loaded_scores.provenance, reads_file=source.data is not None)
+    pairs = use.load_pairs(loaded, hooked, source.n, unseen, run.seed)
+    variant_sets = variant_pairs(variant or (), task_name, source, hooked, unseen, run.seed)
     choice_pairs = None
     if automatic:
         scored_on = loaded_scores.provenance.pairs or ()
@@ -158,7 +163,7 @@ def evaluate(
             )
             circuit = chooser.circuit(loaded_scores)
         show_inlets(circuit)
-        conditions: dict[str, PairSet] = {
+        conditions: dict[str, PairSet] = variant_sets | {
             kind: perturb(pairs, kind, hooked.tokenizer, n_ctx=hooked.n_ctx, seed=run.seed)
             for kind in perturbed.perturbations
         }

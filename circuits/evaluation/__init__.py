@@ -35,6 +35,7 @@ from circuits.evaluation.results import (
 from circuits.evaluation.rivals import Rivals, avoiding, rivals
 from circuits.evaluation.robustness import Accuracy, Condition, by_ablation, robustness
 from circuits.evaluation.stability import Stability, stability
+from circuits.evaluation.stability_verdict import StabilityVerdict, stability_verdict
 from circuits.evaluation.task_performance import task_performance
 from circuits.evaluation.until_stable import until_stable
 from circuits.evaluation.worst_examples import WorstExamples, worst_examples
@@ -91,6 +92,7 @@ __all__ = [
     "RivalsConfig",
     "Stability",
     "StabilityConfig",
+    "StabilityVerdict",
     "SummaryQuality",
     "TaskPerformance",
     "Undefined",
@@ -119,6 +121,7 @@ __all__ = [
     "rivals",
     "robustness",
     "stability",
+    "stability_verdict",
     "task_performance",
     "tune_positive_ratio",
     "until_stable",

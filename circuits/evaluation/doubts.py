@@ -11,6 +11,7 @@ from circuits.evaluation.results import (
     CircuitEvaluation,
     Undefined,
 )
+from circuits.evaluation.stability_verdict import stability_verdict
 from circuits.statistics.estimate import Estimate
 
 
@@ -25,6 +26,7 @@ def doubts(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
     """
     yield from _accuracy(found)
     yield from _worst(found)
+    yield from _stable(found)
     yield from _rivals(found)
     if isinstance(found, CheckpointEvaluation):
         yield from _null_model(found)
@@ -54,6 +56,12 @@ def _worst(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
         f"{worst.worst} is kept of {worst.n_worst} (random {worst.control}); less than half of "
         f"{worst.below_half:.0%} of the examples; least of {row}: {share:.2f}",
     )
+
+
+def _stable(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
+    verdict = stability_verdict(evaluation)
+    if verdict is not None:
+        yield "stability elsewhere", str(verdict)
 
 
 def _rivals(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,8 @@ from runtime.test_resume import MEASURE, Stopped, stop_after
 
 from circuits.cli.app import app
 from circuits.cli.evaluate import _show_curve
+from circuits.cli.options import DataOptions
+from circuits.cli.variants import variant_pairs
 from circuits.errors import CircuitsError
 from circuits.evaluation import Curve, Estimate, Evaluation, Faithfulness
 from circuits.graph import Circuit, EdgeScores, Layout, select
@@ -69,6 +71,7 @@ def test_it_needs_the_scores_alone_and_takes_a_split_that_they_have_not_seen(dis
     done = circuits(
         *("evaluate", "--scores", discovered, "--out", tmp_path, "--device", "cpu", "--quiet"),
         *("--minimality", "--completeness", "--backups", "--null-model"),
+        *("--variant", "seed=7", "--variant", "control=refuse"),
     )
     assert done.returncode == 0 and not done.stderr, done.stderr
     assert "faithfulness f on 10 pairs (test), 95 % intervals" in done.stdout
@@ -86,9 +89,12 @@ def test_it_needs_the_scores_alone_and_takes_a_split_that_they_have_not_seen(dis
         "backups:",
         "test of minimality:",
         "under resampling",
+        "stability elsewhere: ",
+        "control=refuse: ",
     ):
         assert words in done.stdout, words
     written = Evaluation.load(tmp_path / "evaluation.json")
+    assert {*written.last.robustness} == {"evaluate", "seed=7", "control=refuse"}
     in_words = written.last.robustness["evaluate"].verdict
     assert f"\nin words: on 10 pairs (test) {in_words}\n" in done.stdout
     curves = written.last.curves
@@ -105,6 +111,20 @@ def test_it_needs_the_scores_alone_and_takes_a_split_that_they_have_not_seen(dis
     assert written.provenance.model.model_dump() == made and made["fingerprint"]
     assert written.provenance.scores_of_another_model is None
     assert "task table, scores by eap-ig, strategy widest-path" in page
+
+
+@pytest.mark.parametrize(
+    "variants, said",
+    [
+        (["swap"], "write key=value"),
+        (["seed=one"], "seed is a whole number"),
+        (["seed=1", "seed=1"], "named twice"),
+        (["nonsense=1"], "nonsense"),
+    ],
+)
+def test_a_variant_that_cannot_be_read_is_refused(rows, hooked, variants, said):
+    with pytest.raises(CircuitsError, match=said):
+        variant_pairs(variants, "table", DataOptions(data=rows), hooked("llama"), "test", 0)
 
 
 def test_a_note_says_that_the_scores_are_of_another_model_or_metric(discovered, tmp_path):

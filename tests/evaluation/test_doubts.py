@@ -406,6 +406,7 @@ def test_every_doubt_is_answered_in_a_line(known):
     assert list(lines) == [
         "accuracy",
         "worst tenth of the examples",
+        "stability elsewhere",
         "another circuit that shares nothing with it",
         "backups",
         "groups of prompts",
