@@ -44,10 +44,13 @@ def _prompts(record: Mapping[str, object]) -> list[object]:
 
 
 def _columns(prompt: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    for theirs, ours in _COLUMNS.items():
-        value = prompt.get(theirs)
-        if theirs in prompt and ours not in prompt and f"{ours}_idx" not in prompt:
-            yield (f"{ours}_idx" if _are_ids(theirs, value) else ours), _alone(theirs, value)
+    for prompt_key, column in _COLUMNS.items():
+        value = prompt.get(prompt_key)
+        if prompt_key in prompt and column not in prompt and f"{column}_idx" not in prompt:
+            yield (
+                (f"{column}_idx" if _are_ids(prompt_key, value) else column),
+                _alone(prompt_key, value),
+            )
 
 
 def _are_ids(column: str, value: object) -> bool:

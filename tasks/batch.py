@@ -51,13 +51,13 @@ class PairBatch:
             A batch of those alone.
         """
         answer_positions = chosen[self.example_index]
-        places = chosen.cumsum(dim=0) - 1
+        new_index = chosen.cumsum(dim=0) - 1
         return replace(
             self,
             clean=self.clean[chosen],
             corrupted=self.corrupted[chosen],
             mask=self.mask[chosen],
-            example_index=places[self.example_index[answer_positions]],
+            example_index=new_index[self.example_index[answer_positions]],
             position=self.position[answer_positions],
             answer=self.answer[answer_positions],
             wrong=self.wrong[answer_positions],

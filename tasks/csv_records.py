@@ -36,14 +36,14 @@ class CsvRecords:
         That is its first one, where each line after it is a record by itself: then an open quote
         has swallowed them. Else they may belong to it, and are passed over with it.
         """
-        last = self.line
-        for line in self.lines[start + 1 : last]:
+        last_line = self.line
+        for line in self.lines[start + 1 : last_line]:
             try:
                 (cells,) = csv.reader([line], delimiter=self.delimiter, strict=True)
             except (csv.Error, ValueError):
-                return last
+                return last_line
             if cells and (len(cells) != width or width == 1):
-                return last
+                return last_line
         self._begin(start + 1)
         return start + 1
 

@@ -43,9 +43,9 @@ def error_context(source: str) -> Iterator[None]:
         yield
     except CircuitsError as error:
         kind = type(error)
-        named = kind.__new__(kind, f"{source}: {error}")
-        vars(named).update(vars(error))
-        raise named from error
+        named_error = kind.__new__(kind, f"{source}: {error}")
+        vars(named_error).update(vars(error))
+        raise named_error from error
 
 
 def unrepeated(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
@@ -61,9 +61,9 @@ def unrepeated(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
         InputError: For a key that comes twice: Python would keep the last value and drop the
             others.
     """
-    made: dict[str, object] = {}
+    values: dict[str, object] = {}
     for key, value in pairs:
-        if key in made:
+        if key in values:
             raise InputError(f"the key {key!r} stands twice in one JSON object; keep one of them")
-        made[key] = value
-    return made
+        values[key] = value
+    return values

@@ -58,7 +58,7 @@ class Row:
     def require_no_column(self, column: str) -> None:
         """Refuse the one object of a file whose cell is a list of texts: the whole column."""
         value = self.values.get(column)
-        if self.alone and isinstance(value, list) and any(isinstance(one, str) for one in value):
+        if self.alone and isinstance(value, list) and any(isinstance(text, str) for text in value):
             raise InputError(
                 f"{self.source}: one object with its columns as lists, where a list of rows is "
                 "expected (of pandas: to_json(orient='records'))"
@@ -67,14 +67,14 @@ class Row:
     def cell(self, column: str) -> object:
         """The value in a column; it must be there."""
         if self.values.get(column) is None:
-            found = ", ".join(repr(name) for name in self.values) or "none"
+            columns = ", ".join(repr(name) for name in self.values) or "none"
             if self.alone and column not in self.values:
                 raise InputError(
                     f"{self.source}: one object, where a list of rows is expected, and no row "
-                    f"itself, as it has no {column!r}; its keys are: {found}"
+                    f"itself, as it has no {column!r}; its keys are: {columns}"
                 )
             raise InputError(
-                f"{self.source}: no value in column {column!r}; the row's columns are: {found}"
+                f"{self.source}: no value in column {column!r}; the row's columns are: {columns}"
             )
         return self.values[column]
 
@@ -127,10 +127,10 @@ def _kept(source: str, make: Callable[[], Row], left_out: LeftOut) -> Iterator[R
 
 def _saved(folder: Path) -> Iterator[Row]:
     by_split = saved.has_splits(folder)
-    for split, part in saved.load(folder).items():
-        for number, values in enumerate(part, start=1):
-            place, column = (f"{split} ", {"split": split}) if by_split else ("", {})
-            yield _row(f"{folder.name}, {place}row {number}", {**column, **values})
+    for split, rows in saved.load(folder).items():
+        for number, values in enumerate(rows, start=1):
+            prefix, column = (f"{split} ", {"split": split}) if by_split else ("", {})
+            yield _row(f"{folder.name}, {prefix}row {number}", {**column, **values})
 
 
 def _read(path: Path, left_out: LeftOut) -> Iterator[Row]:
@@ -150,11 +150,11 @@ def _objects(path: Path, left_out: LeftOut) -> Iterator[Row]:
     A line that is no JSON is named as such, or left out, only where the text is no row of JSON
     objects either.
     """
-    found = _read_objects(path, left_out)
-    if len(found) != 1 or left_out:
-        yield from found
+    rows = _read_objects(path, left_out)
+    if len(rows) != 1 or left_out:
+        yield from rows
         return
-    (row,) = found
+    (row,) = rows
     if autocircuit.is_prompts(row.values):
         for number, values in enumerate(autocircuit.rows(path.name, row.values), start=1):
             source = f"{path.name}, row {number}"
@@ -174,25 +174,25 @@ def _read_objects(path: Path, left_out: LeftOut) -> list[Row]:
     except _NoLineError as error:
         try:
             return _all_or_none(_json_stream(path, left_out), left_out)
-        except json.JSONDecodeError as whole:
+        except json.JSONDecodeError as stream_error:
             if left_out is not None and not _over_lines(path):
                 return list(_json_lines(path, left_out, any_line=True))
             if path.suffix.lower() == ".json" and error.first:
                 raise InputError(
-                    f"{path.name}, line {whole.lineno}: not JSON ({whole.msg} at column "
-                    f"{whole.colno})"
-                ) from whole
+                    f"{path.name}, line {stream_error.lineno}: not JSON ({stream_error.msg} at "
+                    f"column {stream_error.colno})"
+                ) from stream_error
             raise InputError(str(error)) from error
 
 
 def _all_or_none(rows: Iterator[Row], left_out: LeftOut) -> list[Row]:
     """All rows; where the text cannot be read in this way, nothing of it was left out either."""
-    before = len(left_out or ())
+    n_before = len(left_out or ())
     try:
         return list(rows)
     except (_NoLineError, json.JSONDecodeError):
         if left_out is not None:
-            del left_out[before:]
+            del left_out[n_before:]
         raise
 
 
@@ -248,18 +248,18 @@ def _over_lines(path: Path) -> bool:
 def _json_stream(path: Path, left_out: LeftOut) -> Iterator[Row]:
     """Objects that stand over several lines."""
     text = path.read_text(encoding="utf-8-sig")
-    line, counted, place = 1, 0, _after_space(text, 0)
-    while place < len(text):
-        line, counted = line + text.count("\n", counted, place), place
-        end = json.JSONDecoder().raw_decode(text, place)[1]
+    line, counted_to, position = 1, 0, _after_space(text, 0)
+    while position < len(text):
+        line, counted_to = line + text.count("\n", counted_to, position), position
+        end = json.JSONDecoder().raw_decode(text, position)[1]
         source = f"{path.name}, line {line}"
-        yield from _kept(source, partial(_line_row, source, text[place:end]), left_out)
-        place = _after_space(text, end)
+        yield from _kept(source, partial(_line_row, source, text[position:end]), left_out)
+        position = _after_space(text, end)
 
 
-def _after_space(text: str, place: int) -> int:
-    space = _SPACE.match(text, place)
-    return space.end() if space else place
+def _after_space(text: str, position: int) -> int:
+    space = _SPACE.match(text, position)
+    return space.end() if space else position
 
 
 def _json(path: Path, left_out: LeftOut) -> Iterator[Row]:
@@ -288,8 +288,10 @@ def _csv(path: Path, delimiter: str, left_out: LeftOut) -> Iterator[Row]:
         header, number = records.next() or [], 0
     except csv.Error as error:
         raise InputError(f"{path.name}, row 1: malformed CSV ({error})") from error
-    if twice := {name for name in header if name and header.count(name) > 1}:
-        raise InputError(f"{path.name}: two columns are named {min(twice)!r}; rename one of them")
+    if duplicates := {name for name in header if name and header.count(name) > 1}:
+        raise InputError(
+            f"{path.name}: two columns are named {min(duplicates)!r}; rename one of them"
+        )
     while not records.ended:
         start, source = records.line, f"{path.name}, row {number + 1}"
         try:
@@ -298,9 +300,13 @@ def _csv(path: Path, delimiter: str, left_out: LeftOut) -> Iterator[Row]:
             if left_out is None:
                 raise InputError(f"{source}: malformed CSV ({error})") from error
             number += 1
-            last = records.recover(start, len(header))
-            place = f"line {start + 1}" if last == start + 1 else f"lines {start + 1} to {last}"
-            left_out.append(Skipped(source, f"malformed CSV in {place} ({error})"))
+            last_line = records.recover(start, len(header))
+            line_range = (
+                f"line {start + 1}"
+                if last_line == start + 1
+                else f"lines {start + 1} to {last_line}"
+            )
+            left_out.append(Skipped(source, f"malformed CSV in {line_range} ({error})"))
             continue
         if not cells:  # a blank line
             continue
@@ -340,13 +346,13 @@ def _starts_with_bracket(path: Path) -> bool:
 def _holds_objects(value: object) -> bool:
     """Whether a cell is an object or a list with one in it, as no column's value is."""
     return isinstance(value, dict) or (
-        isinstance(value, list) and any(isinstance(part, dict) for part in value)
+        isinstance(value, list) and any(isinstance(element, dict) for element in value)
     )
 
 
 def _row(source: str, value: object) -> Row:
-    if why := repeated(value):
-        raise InputError(f"{source}: {why}") from why
+    if error := repeated(value):
+        raise InputError(f"{source}: {error}") from error
     if not isinstance(value, dict):
         raise InputError(
             f"{source}: {type(value).__name__} where an object with named columns is expected"

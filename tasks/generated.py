@@ -83,20 +83,20 @@ class Generated(FramedTask, ABC):
         require_split(self.name, split)
         make = self._maker(tokenizer, split)
         rng = random.Random(f"{self.name} {self.version} {split} {seed}")
-        made: dict[str, Prompts] = {}
+        by_clean: dict[str, Prompts] = {}
         idle = 0
-        while len(made) < n:
-            before = len(made)
+        while len(by_clean) < n:
+            n_before = len(by_clean)
             for prompts in make(rng):
-                made.setdefault(prompts.clean, prompts)
-            idle = idle + 1 if len(made) == before else 0
+                by_clean.setdefault(prompts.clean, prompts)
+            idle = idle + 1 if len(by_clean) == n_before else 0
             if idle == PATIENCE:
                 raise TooFewError(
                     f"{self.name}, split {split!r}: {n} different prompts are asked for, and "
-                    f"{len(made)} were found; ask for fewer",
-                    len(made),
+                    f"{len(by_clean)} were found; ask for fewer",
+                    len(by_clean),
                 )
-        return list(made.values())[:n]
+        return list(by_clean.values())[:n]
 
     def pairs(
         self,
@@ -109,7 +109,7 @@ class Generated(FramedTask, ABC):
     ) -> PairSet:
         """`n` pairs, no clean prompt twice; the spans are the positions that differ."""
         framing = self._framing(tokenizer)
-        made = PairSet(
+        pair_set = PairSet(
             tuple(
                 self._pair(framing, prompts, f"{self.name} {split} pair {number}")
                 for number, prompts in enumerate(self.prompts(tokenizer, n, split=split, seed=seed))
@@ -118,8 +118,8 @@ class Generated(FramedTask, ABC):
             split=split,
             metric=self.metric,
         )
-        made.validate(d_vocab=len(tokenizer), n_ctx=n_ctx)
-        return made
+        pair_set.validate(d_vocab=len(tokenizer), n_ctx=n_ctx)
+        return pair_set
 
     def _pair(self, framing: Framing, prompts: Prompts, source: str) -> PromptPair:
         with error_context(source):
@@ -130,7 +130,8 @@ class Generated(FramedTask, ABC):
         if len(wrong) == len(answer) > 1:
             # Where two names of several tokens agree there is nothing to tell apart.
             wrong = tuple(
-                () if bad == good else bad for good, bad in zip(answer, wrong, strict=True)
+                () if wrong_set == right_set else wrong_set
+                for right_set, wrong_set in zip(answer, wrong, strict=True)
             )
         return PromptPair(
             clean=clean,
@@ -142,26 +143,26 @@ class Generated(FramedTask, ABC):
         )
 
     def _as_answers(
-        self, tokenizer: PreTrainedTokenizerBase, listed: Sequence[str], least: int
+        self, tokenizer: PreTrainedTokenizerBase, candidates: Sequence[str], least: int
     ) -> list[str]:
         """The words that can be answers. Behind a chat's header a word may have other tokens than
         in a sentence: then those of one token, or, where several do, of equally many.
         """
         if not self.chat:
-            return list(listed)
+            return list(candidates)
         framing, groups = self._framing(tokenizer), defaultdict[int, list[str]](list)
         prompt = framing.prompt("the")
-        for word in listed:
+        for word in candidates:
             groups[len(framing.answer(prompt, f" {word}"))].append(word)
         if self.one_token:
             if len(groups[1]) < least:
                 raise CircuitsError(
-                    f"{self.name}: {len(groups[1])} of {len(listed)} answers are one token behind "
-                    f"the chat's header, and at least {least} are needed; leave out chat"
+                    f"{self.name}: {len(groups[1])} of {len(candidates)} answers are one token "
+                    f"behind the chat's header, and at least {least} are needed; leave out chat"
                 )
             return groups[1]
-        enough = (group for _, group in sorted(groups.items()) if len(group) >= least)
-        return next(enough, list(listed))
+        large_groups = (group for _, group in sorted(groups.items()) if len(group) >= least)
+        return next(large_groups, list(candidates))
 
     def _tokens(self, framing: Framing, prompt: Framed, answer: Answer) -> tuple[TokenSet, ...]:
         if not isinstance(answer, str):

@@ -42,16 +42,16 @@ def load_parts(
     """
     import datasets
 
-    place = hub_id or name
+    location = hub_id or name
     if hub_id is None and saved.is_saved(name):
         return saved.load(name, stream=stream)
-    if place.startswith((".", "/", "~")) and not Path(place).exists():
+    if location.startswith((".", "/", "~")) and not Path(location).exists():
         raise InputError(f"dataset {name!r}: no such folder")
     try:
-        loaded: Mapping[str, Any] = datasets.load_dataset(
-            place, config, revision=revision, **({"streaming": True} if stream else {})
+        dataset: Mapping[str, Any] = datasets.load_dataset(
+            location, config, revision=revision, **({"streaming": True} if stream else {})
         )
-        return loaded
+        return dataset
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         while isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__:
             error = error.__cause__  # which says no more than that there was one
@@ -60,14 +60,14 @@ def load_parts(
             raise InputError(
                 f"dataset {name!r}: {' '.join(lines[:2])}; name one with the option `config`"
             ) from error
-        if Path(place).exists():
+        if Path(location).exists():
             raise InputError(
                 f"dataset {name!r}: the local folder cannot be read ({lines[0]}); give one of its "
                 "files as `path`, where rows that cannot be read are named, or left out by `skip`"
             ) from error
-        bare = "" if "/" in place else "an id of the hub is written namespace/name; "
+        id_hint = "" if "/" in location else "an id of the hub is written namespace/name; "
         raise InputError(
-            f"dataset {name!r} cannot be loaded ({lines[0]}); {bare}{hint}Without a network, "
+            f"dataset {name!r} cannot be loaded ({lines[0]}); {id_hint}{hint}Without a network, "
             "download it first or give a local file as `path`"
         ) from error
 
@@ -105,8 +105,8 @@ def rows_of_split(name: str, loaded: Mapping[str, Any], split: Split) -> Sequenc
     """
     splits.check(split)
     require_split(name, loaded, split)
-    parts = [str(part) for part in loaded] if split == "all" else [split]
-    rows = _DatasetRows(name, tuple((part, loaded[part]) for part in parts))
+    split_names = [str(split_name) for split_name in loaded] if split == "all" else [split]
+    rows = _DatasetRows(name, tuple((split_name, loaded[split_name]) for split_name in split_names))
     if not rows:
         raise InputError(f"dataset {name!r}: split {split!r} has no rows")
     return rows
@@ -120,7 +120,7 @@ class _DatasetRows(Sequence[Row]):
     parts: tuple[tuple[str, saved.Rows], ...]
 
     def __len__(self) -> int:
-        return sum(len(part) for _, part in self.parts)
+        return sum(len(rows) for _, rows in self.parts)
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -129,8 +129,8 @@ class _DatasetRows(Sequence[Row]):
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        for split, part in self.parts:
-            if 0 <= index < len(part):
-                return Row(f"{self.name}, {split} row {index + 1}", part[index])
-            index -= len(part)
+        for split, rows in self.parts:
+            if 0 <= index < len(rows):
+                return Row(f"{self.name}, {split} row {index + 1}", rows[index])
+            index -= len(rows)
         raise IndexError(index)

@@ -32,15 +32,15 @@ class Repeated(dict[str, object]):
     def made(cls, pairs: list[tuple[str, object]]) -> dict[str, object]:
         """As `unrepeated`, without raising, so that the rows after it are read."""
         try:
-            found = unrepeated(pairs)
-            inner = next(filter(None, (repeated(value) for value in found.values())), None)
+            values = unrepeated(pairs)
+            inner = next(filter(None, (repeated(value) for value in values.values())), None)
         except CircuitsError as error:
-            found, inner = {}, error
+            values, inner = {}, error
         if inner is None:
-            return found
-        bad = cls(found)
-        bad.why = inner
-        return bad
+            return values
+        instance = cls(values)
+        instance.why = inner
+        return instance
 
 
 def repeated(value: object) -> CircuitsError | None:

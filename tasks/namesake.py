@@ -28,16 +28,16 @@ def refuse_namesake(site: Path) -> None:
     Raises:
         ImportError: With the place of the other package and what to do.
     """
-    ours = site / "circuits" / "__init__.py"
+    init_file = site / "circuits" / "__init__.py"
     spec = find_spec("circuits")
     origin = None if spec is None or spec.origin is None else Path(spec.origin)
-    if origin is None or origin.resolve() != ours.resolve():
+    if origin is None or origin.resolve() != init_file.resolve():
         raise ImportError(
-            f"`import circuits` gives {origin or 'no package'}, not {ours}, which `tasks` belongs "
-            f"to: another package has the name `circuits`; {_ADVICE}"
+            f"`import circuits` gives {origin or 'no package'}, not {init_file}, which `tasks` "
+            f"belongs to: another package has the name `circuits`; {_ADVICE}"
         )
     for record in site.glob("circuits-*info"):
         raise ImportError(
             f"{record.name} beside {DISTRIBUTION}: another package named `circuits` has its files "
-            f"in {ours.parent} too, and either overwrites the other's; {_ADVICE}"
+            f"in {init_file.parent} too, and either overwrites the other's; {_ADVICE}"
         )

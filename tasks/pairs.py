@@ -84,13 +84,15 @@ class PromptPair:
         if not self.answer or not all(self.answer):
             raise InputError(f"{self.source}: the answer has no tokens")
         for tokens in (self.clean, self.corrupted, *self.answer, *self.wrong):
-            if odd := [token for token in tokens if type(token) is not int]:
-                raise InputError(f"{self.source}: {odd[0]!r} is no token id; ids are whole numbers")
-        for tokens in (*self.answer, *self.wrong):
-            if repeated := [token for token in tokens if tokens.count(token) > 1]:
+            if non_integers := [token for token in tokens if type(token) is not int]:
                 raise InputError(
-                    f"{self.source}: token {repeated[0]} stands twice in an answer's set and would "
-                    "count twice; give it once"
+                    f"{self.source}: {non_integers[0]!r} is no token id; ids are whole numbers"
+                )
+        for tokens in (*self.answer, *self.wrong):
+            if duplicates := [token for token in tokens if tokens.count(token) > 1]:
+                raise InputError(
+                    f"{self.source}: token {duplicates[0]} stands twice in an answer's set and "
+                    "would count twice; give it once"
                 )
         if len(self.answer) > 1 and any(len(tokens) != 1 for tokens in self.answer):
             raise InputError(
@@ -190,8 +192,8 @@ class PairSet(Sequence[PromptPair]):
         Returns:
             The number of this set's pairs that have one of them.
         """
-        known = set(fingerprints)
-        return sum(one in known for one in self.fingerprints)
+        known_marks = set(fingerprints)
+        return sum(mark in known_marks for mark in self.fingerprints)
 
     def without(self, fingerprints: Iterable[str]) -> tuple[PromptPair, ...]:
         """The pairs that another set does not have.
@@ -202,9 +204,9 @@ class PairSet(Sequence[PromptPair]):
         Returns:
             The pairs that have none of them; there may be none.
         """
-        known = set(fingerprints)
+        known_marks = set(fingerprints)
         marks = zip(self.pairs, self.fingerprints, strict=True)
-        return tuple(pair for pair, mark in marks if mark not in known)
+        return tuple(pair for pair, mark in marks if mark not in known_marks)
 
     def validate(self, *, d_vocab: int, n_ctx: int | None, encoder_decoder: bool = False) -> None:
         """Refuse pairs that a model of this size cannot read.
@@ -218,19 +220,19 @@ class PairSet(Sequence[PromptPair]):
             InputError: for the first such pair, by its source.
         """
         for pair in self.pairs:
-            read = {"answer included": len(pair)}
+            lengths = {"answer included": len(pair)}
             if encoder_decoder:
-                read = {"the prompt": len(pair.clean), "the answer": len(pair.answer)}
-            for what, length in read.items():
+                lengths = {"the prompt": len(pair.clean), "the answer": len(pair.answer)}
+            for label, length in lengths.items():
                 if n_ctx is not None and length > n_ctx:
                     raise InputError(
-                        f"{pair.source}: {length} tokens ({what}), but the model's context window "
+                        f"{pair.source}: {length} tokens ({label}), but the model's context window "
                         f"holds {n_ctx}; shorten the text"
                     )
             if max(pair.tokens) >= d_vocab or min(pair.tokens) < 0:
-                bad = max(pair.tokens) if max(pair.tokens) >= d_vocab else min(pair.tokens)
+                token = max(pair.tokens) if max(pair.tokens) >= d_vocab else min(pair.tokens)
                 raise InputError(
-                    f"{pair.source}: token id {bad} is outside the model's vocabulary of "
+                    f"{pair.source}: token id {token} is outside the model's vocabulary of "
                     f"{d_vocab}; was it made by another tokenizer?"
                 )
 
@@ -265,27 +267,27 @@ class PairSet(Sequence[PromptPair]):
         Returns:
             The batch, on the CPU.
         """
-        chosen = [self.pairs[i] for i in index]
-        length = max(len(pair) for pair in chosen)
+        pairs = [self.pairs[i] for i in index]
+        length = max(len(pair) for pair in pairs)
         answer_positions = [
             (i, len(pair.clean) - 1 + step, pair.answer[step], (pair.wrong or empty)[step])
-            for i, pair in enumerate(chosen)
+            for i, pair in enumerate(pairs)
             for empty in [((),) * len(pair.answer)]
             for step in range(len(pair.answer))
         ]
         return PairBatch(
-            clean=_padded([(*pair.clean, *pair.teacher_forced) for pair in chosen], length, 0),
+            clean=_padded([(*pair.clean, *pair.teacher_forced) for pair in pairs], length, 0),
             corrupted=_padded(
-                [(*pair.corrupted, *pair.teacher_forced) for pair in chosen], length, 0
+                [(*pair.corrupted, *pair.teacher_forced) for pair in pairs], length, 0
             ),
-            mask=torch.tensor([[i < len(pair) for i in range(length)] for pair in chosen]),
-            example_index=torch.tensor([read[0] for read in answer_positions]),
-            position=torch.tensor([read[1] for read in answer_positions]),
-            answer=_padded([read[2] for read in answer_positions], None, -1),
-            wrong=_padded([read[3] for read in answer_positions], None, -1),
+            mask=torch.tensor([[i < len(pair) for i in range(length)] for pair in pairs]),
+            example_index=torch.tensor([entry[0] for entry in answer_positions]),
+            position=torch.tensor([entry[1] for entry in answer_positions]),
+            answer=_padded([entry[2] for entry in answer_positions], None, -1),
+            wrong=_padded([entry[3] for entry in answer_positions], None, -1),
             index=torch.tensor(index),
-            sources=tuple(pair.source for pair in chosen),
-            padded=any(len(pair) < length for pair in chosen),
+            sources=tuple(pair.source for pair in pairs),
+            padded=any(len(pair) < length for pair in pairs),
         )
 
     def save(self, path: str | Path) -> None:

@@ -45,7 +45,7 @@ class Peers:
                 continue
             self._groups[self._of[row][0]].append(row)
         self._place = {
-            row: place for group in self._groups.values() for place, row in enumerate(group)
+            row: position for group in self._groups.values() for position, row in enumerate(group)
         }
 
     def of(self, row: int) -> Iterator[int]:
@@ -59,13 +59,13 @@ class Peers:
         """
         if row not in self._of:
             return
-        shared, own = self._of[row]
-        group, place = self._groups[shared], self._place[row]
-        turned: Sequence[int] = [*group[place + 1 :], *group[:place]]
-        tried = 0
-        for other in turned:
-            if self._of[other][1] != own:
-                yield other
-                tried += 1
-                if tried == _TRIES:
+        common_key, distinct_key = self._of[row]
+        group, position = self._groups[common_key], self._place[row]
+        rotated: Sequence[int] = [*group[position + 1 :], *group[:position]]
+        n_tried = 0
+        for peer in rotated:
+            if self._of[peer][1] != distinct_key:
+                yield peer
+                n_tried += 1
+                if n_tried == _TRIES:
                     return

@@ -9,12 +9,12 @@ _FIRST_LINE = b"version https://git-lfs.github.com/spec/"
 
 def pointer_among(*files: Path) -> str | None:
     """What to say of the first file that is a Git LFS pointer; None where none is."""
-    for file in files:
-        if file.is_file():
-            with file.open("rb") as opened:
-                if opened.read(len(_FIRST_LINE)) == _FIRST_LINE:
+    for path in files:
+        if path.is_file():
+            with path.open("rb") as file:
+                if file.read(len(_FIRST_LINE)) == _FIRST_LINE:
                     return (
-                        f"{file.name} is a Git LFS pointer, not the file itself; fetch it with "
+                        f"{path.name} is a Git LFS pointer, not the file itself; fetch it with "
                         "`git lfs pull`"
                     )
     return None

@@ -38,12 +38,12 @@ def load(path: str | Path, *, stream: bool = False) -> Mapping[str, Any]:
     import pyarrow  # type: ignore[import-untyped]
 
     try:
-        loaded = datasets.load_from_disk(str(path))
+        dataset = datasets.load_from_disk(str(path))
     except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: the saved dataset cannot be read ({said})") from error
-    parts = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
-    return {name: part.to_iterable_dataset() for name, part in parts.items()} if stream else parts
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: the saved dataset cannot be read ({reason})") from error
+    splits = dict(dataset) if isinstance(dataset, datasets.DatasetDict) else {"train": dataset}
+    return {name: rows.to_iterable_dataset() for name, rows in splits.items()} if stream else splits
 
 
 def files(path: str | Path) -> tuple[Path, ...]:

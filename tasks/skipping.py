@@ -56,18 +56,18 @@ def usable(
     skips: the error after which to go on to the next row, to `n` that can be used; after any other,
         and None is all of them, the row is refused.
     """
-    made = 0
-    for place in places:
-        if made == n:
+    n_made = 0
+    for index in places:
+        if n_made == n:
             return
         try:
-            item = make(place)
+            item = make(index)
         except CircuitsError as error:
             if skips is None or not isinstance(error, skips):
                 raise
-            left_out.append(Skipped.of(source(place), error))
+            left_out.append(Skipped.of(source(index), error))
             continue
-        made += 1
+        n_made += 1
         yield item
 
 
@@ -77,9 +77,9 @@ def require_enough(made: int, n: int | None, left_out: Sequence[Skipped], where:
     where: what the rows are of, for the message.
     """
     if made < (1 if n is None else n):
-        asked = "" if n is None else f"{n} are asked for, and "
+        demand = "" if n is None else f"{n} are asked for, and "
         raise TooFewError(
-            f"{where}: {asked}{made} of {made + len(left_out)} rows can be used "
+            f"{where}: {demand}{made} of {made + len(left_out)} rows can be used "
             f"({described(left_out)})",
             made,
         )
@@ -96,9 +96,9 @@ def keep(
     skips: type[CircuitsError] | None,
 ) -> Kept[T]:
     """All of `usable`, as many as are asked for, with the rows that were left out."""
-    made = list(usable(places, make, n, source=source, left_out=left_out, skips=skips))
-    require_enough(len(made), n, left_out, where)
-    return Kept(made, left_out)
+    results = list(usable(places, make, n, source=source, left_out=left_out, skips=skips))
+    require_enough(len(results), n, left_out, where)
+    return Kept(results, left_out)
 
 
 def described(skipped: Sequence[Skipped]) -> str:
@@ -108,7 +108,7 @@ def described(skipped: Sequence[Skipped]) -> str:
         # The same reason of rows of other lengths, or of other words.
         kinds.setdefault(re.sub(r"\d+|'[^']*'", "", row.reason), []).append(row.reason)
     count = Counter({reasons[0]: len(reasons) for reasons in kinds.values()})
-    told = [f"{number} x {reason}" for reason, number in count.most_common(_REASONS)]
-    more = [f"{len(count) - _REASONS} more reasons"] if len(count) > _REASONS else []
+    most_common = [f"{number} x {reason}" for reason, number in count.most_common(_REASONS)]
+    remainder = [f"{len(count) - _REASONS} more reasons"] if len(count) > _REASONS else []
     rows = "row" if len(skipped) == 1 else "rows"
-    return f"{len(skipped)} {rows} left out: {'; '.join([*told, *more])}"
+    return f"{len(skipped)} {rows} left out: {'; '.join([*most_common, *remainder])}"

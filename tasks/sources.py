@@ -76,10 +76,10 @@ class Source:
     @property
     def files(self) -> tuple[Path, ...]:
         """The local files that are read; none of a dataset of the hub."""
-        place = Path(self.place)
-        if place.is_dir():
-            return tuple(sorted(one for one in place.rglob("*") if one.is_file()))
-        return (place,) if place.is_file() else ()
+        path = Path(self.place)
+        if path.is_dir():
+            return tuple(sorted(file for file in path.rglob("*") if file.is_file()))
+        return (path,) if path.is_file() else ()
 
     def rows(
         self, split: Split, text: Callable[[Row], str] | None, left_out: list[Skipped] | None = None
@@ -118,5 +118,5 @@ class Source:
 
     @cached_property
     def _parts(self) -> dict[str, saved.Rows]:
-        loaded = hub.load_parts(self.place, self.config, revision=self.revision)
-        return {str(name): rows for name, rows in loaded.items()}
+        dataset = hub.load_parts(self.place, self.config, revision=self.revision)
+        return {str(name): rows for name, rows in dataset.items()}

@@ -62,18 +62,18 @@ def choose(
     if split == "all":
         return rows
     named = any("split" in row.values for row in rows)
-    chosen = []
+    split_rows = []
     for row in rows:
         try:
-            its = of_row(row, text, named=named)
+            row_split = of_row(row, text, named=named)
         except CircuitsError as error:
             if left_out is None:
                 raise
             left_out.append(Skipped.of(row.source, error))
             continue
-        if its == split:
-            chosen.append(row)
-    return chosen
+        if row_split == split:
+            split_rows.append(row)
+    return split_rows
 
 
 def of_row(row: Row, text: Callable[[Row], str], *, named: bool | None = None) -> Split:
@@ -106,9 +106,9 @@ def check(split: object) -> Split:
     Raises:
         CircuitsError: for another value.
     """
-    for known in _SPLITS:
-        if known == split:
-            return known
+    for name in _SPLITS:
+        if name == split:
+            return name
     raise CircuitsError(f"unknown split {split!r}; it is one of: {', '.join(_SPLITS)}")
 
 

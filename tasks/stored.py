@@ -26,8 +26,8 @@ class StoredExamples(Sequence[TrainingExample]):
         self._ends, self._prompts, self._targets = array("q", [0]), array("l"), array("l")
         for example in examples:
             ids = array("i", (*example.prompt, *example.target))
-            written = self._file.write(ids.tobytes() + example.source.encode())
-            self._ends.append(self._ends[-1] + written)
+            n_bytes = self._file.write(ids.tobytes() + example.source.encode())
+            self._ends.append(self._ends[-1] + n_bytes)
             self._prompts.append(len(example.prompt))
             self._targets.append(len(example.target))
 
@@ -47,11 +47,11 @@ class StoredExamples(Sequence[TrainingExample]):
     def __getitem__(self, index: int | slice) -> TrainingExample | list[TrainingExample]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        start, end = self._ends[place], self._ends[place + 1]
+        position = range(len(self))[index]
+        start, end = self._ends[position], self._ends[position + 1]
         self._file.seek(start)
         record = self._file.read(end - start)
-        prompt, target = self._prompts[place], self._targets[place]
+        prompt, target = self._prompts[position], self._targets[position]
         ids = array("i")
         width = ids.itemsize * (prompt + target)
         ids.frombytes(record[:width])

@@ -97,10 +97,10 @@ class Table(FramedTask):
             return
         for row, has_wrong in zip(self._rows, wrong, strict=True):
             if has_wrong != wrong[0]:
-                here, there = ("a", "none") if has_wrong else ("no", "one")
+                row_has, first_has = ("a", "none") if has_wrong else ("no", "one")
                 raise InputError(
-                    f"{row.source}: {here} wrong answer, where {self._rows[0].source} has {there}; "
-                    "give one in all rows or in none"
+                    f"{row.source}: {row_has} wrong answer, where {self._rows[0].source} has "
+                    f"{first_has}; give one in all rows or in none"
                 )
 
     @property
@@ -138,7 +138,7 @@ class Table(FramedTask):
             PairSet((pair,)).validate(d_vocab=max(pair.tokens) + 1, n_ctx=n_ctx)
             return pair
 
-        kept = keep(
+        pairs = keep(
             splits.draw(len(rows), n, seed, where),
             make,
             n,
@@ -148,28 +148,28 @@ class Table(FramedTask):
             skips=CircuitsError if self.skip else NoPeerError,
         )
         return PairSet(
-            tuple(kept), task=self.name, split=split, metric=self.metric, skipped=kept.skipped
+            tuple(pairs), task=self.name, split=split, metric=self.metric, skipped=pairs.skipped
         )
 
     @cached_property
     def _templates(self) -> dict[str, Template]:
         """The cells that are made of templates; those of a peer where nothing else is given."""
-        given = {
+        templates = {
             name: Template(text, name)
             for name in ("clean", "corrupted", "correct", "incorrect")
             if is_template(text := getattr(self, name))
         }
         columns = {name for row in self._rows for name in row.values}
-        if "clean" in given and self.corrupted == "corrupted" and "corrupted" not in columns:
-            given["corrupted"] = given["clean"].of_peer("corrupted")
-        peered = any(one.needs_peer for one in given.values())
+        if "clean" in templates and self.corrupted == "corrupted" and "corrupted" not in columns:
+            templates["corrupted"] = templates["clean"].of_peer("corrupted")
+        peered = any(template.needs_peer for template in templates.values())
         if peered and self.incorrect is None and not columns & {"incorrect", "incorrect_idx"}:
-            answer = given.get("correct")
+            answer = templates.get("correct")
             if answer is None and (self.correct or "correct") in columns:
                 answer = Template(f"{{{self.correct or 'correct'}}}", "correct")
             if answer is not None:
-                given["incorrect"] = answer.of_peer("incorrect")
-        return given
+                templates["incorrect"] = answer.of_peer("incorrect")
+        return templates
 
     def _text(self, row: Row) -> str:
         """What of a row says which split it belongs to, where no column does."""
@@ -184,12 +184,14 @@ class Table(FramedTask):
 
     def _peers(self, framing: Framing, rows: Sequence[Row], seed: int) -> Peers | None:
         """Who can be whose peer; None where no template asks for one."""
-        if not any(one.needs_peer for one in self._templates.values()):
+        if not any(template.needs_peer for template in self._templates.values()):
             return None
-        own = {name: one for name, one in self._templates.items() if not one.needs_peer}
+        own_templates = {
+            name: template for name, template in self._templates.items() if not template.needs_peer
+        }
 
         def likeness(index: int) -> tuple[int, str]:
-            row = filled(rows[index], own)
+            row = filled(rows[index], own_templates)
             prompt = self._prompt(framing, row, self._column("clean"))
             return len(prompt.ids), str(row.cell(self._answer_column(row, "correct")))
 
@@ -199,20 +201,20 @@ class Table(FramedTask):
         self, framing: Framing, rows: Sequence[Row], index: int, peers: Peers
     ) -> PromptPair:
         """The pair of a row and of the first peer that serves."""
-        row, why = rows[index], ""
-        for other in peers.of(index):
+        row, reason = rows[index], ""
+        for peer in peers.of(index):
             try:
-                pair = self._pair(framing, filled(row, self._templates, rows[other]))
+                pair = self._pair(framing, filled(row, self._templates, rows[peer]))
             except CircuitsError as error:
-                why = why or str(error)
+                reason = reason or str(error)
                 continue
             if len(pair.clean) == len(pair.corrupted) and pair.clean != pair.corrupted:
-                place = rows[other].source.rpartition(", ")[2]
-                return replace(pair, source=f"{row.source} (peer {place})")
+                peer_row = rows[peer].source.rpartition(", ")[2]
+                return replace(pair, source=f"{row.source} (peer {peer_row})")
         clean = filled(row, {k: v for k, v in self._templates.items() if not v.needs_peer})
         n = len(self._prompt(framing, clean, self._column("clean")).ids)
         raise NoPeerError(
-            f"{row.source}: {why.removeprefix(row.source).lstrip(', :') or _NO_PEER.format(n)}"
+            f"{row.source}: {reason.removeprefix(row.source).lstrip(', :') or _NO_PEER.format(n)}"
         )
 
     @cached_property
@@ -245,14 +247,17 @@ class Table(FramedTask):
         answer = self._answer(framing, prompt, row, self._answer_column(row, "correct"))
         wrong: tuple[TokenSet, ...] = ()
         if _filled(row, *self._wrong_columns) != self._has_wrong:
-            here, there = ("no", "one") if self._has_wrong else ("a", "none")
-            raise InputError(f"{row.source}: {here} wrong answer, where most rows have {there}")
+            row_has, most_have = ("no", "one") if self._has_wrong else ("a", "none")
+            raise InputError(
+                f"{row.source}: {row_has} wrong answer, where most rows have {most_have}"
+            )
         if self._has_wrong:
             wrong = self._answer(framing, prompt, row, self._answer_column(row, "incorrect"))
         if len(wrong) == len(answer) > 1 and wrong != answer:
             # " New York" and " New Delhi": where the two agree there is nothing to tell apart.
             wrong = tuple(
-                () if bad == good else bad for good, bad in zip(answer, wrong, strict=True)
+                () if wrong_set == right_set else wrong_set
+                for right_set, wrong_set in zip(answer, wrong, strict=True)
             )
         return PromptPair(
             clean=clean,
@@ -283,8 +288,8 @@ class Table(FramedTask):
         """The cell of the right or of the wrong answer."""
         if option in self._templates:
             return option
-        named: str | None = getattr(self, option)
-        return named or _given(row, option)
+        column: str | None = getattr(self, option)
+        return column or _given(row, option)
 
     def _answer(
         self, framing: Framing, prompt: Framed, row: Row, column: str
@@ -319,14 +324,14 @@ class Table(FramedTask):
             raise InputError(f"{row.source}: the answer {text!r} in {column!r} is no token")
         return tokens
 
-    def _check_control(self, framing: Framing, text: str, before: int = 0) -> None:
-        """Refuse a control token in a text, `before` characters into its cell."""
+    def _check_control(self, framing: Framing, text: str, offset: int = 0) -> None:
+        """Refuse a control token in a text, `offset` characters into its cell."""
         if self.control != "refuse" or self.chat:  # a template refuses them itself
             return
-        if found := control_token(framing.tokenizer, text):
-            name, place = found
+        if token := control_token(framing.tokenizer, text):
+            name, position = token
             raise InputError(
-                f"the control token {name!r} is written at character {before + place + 1}; say "
+                f"the control token {name!r} is written at character {offset + position + 1}; say "
                 "what it is with the option control=token, or control=text for its characters"
             )
 
@@ -343,10 +348,11 @@ class Table(FramedTask):
 
 def _require_ids(pair: PromptPair, tokens: int) -> None:
     """Refuse ids that no model of the tokenizer has; the model itself knows its rows."""
-    if bad := [token for token in pair.tokens if not 0 <= token < tokens + _PADDING]:
+    if outliers := [token for token in pair.tokens if not 0 <= token < tokens + _PADDING]:
         raise InputError(
-            f"{pair.source}: token id {bad[0]} is outside the model's vocabulary: the tokenizer "
-            f"has {tokens} tokens, and a model few rows more; was it made by another tokenizer?"
+            f"{pair.source}: token id {outliers[0]} is outside the model's vocabulary: the "
+            f"tokenizer has {tokens} tokens, and a model few rows more; was it made by another "
+            "tokenizer?"
         )
 
 
@@ -385,10 +391,10 @@ def _filled(row: Row, *columns: str) -> bool:
 def _listed(value: object) -> object:
     """A cell whose text is a list, in JSON or Python, as that list; any other value as it is."""
     if isinstance(value, str) and value.lstrip().startswith("["):
-        for read in (json.loads, ast.literal_eval):
+        for parse in (json.loads, ast.literal_eval):
             try:
-                listed = read(value.strip())
+                parsed = parse(value.strip())
             except (ValueError, SyntaxError):
                 continue
-            return listed if isinstance(listed, list) else value
+            return parsed if isinstance(parsed, list) else value
     return value

@@ -63,11 +63,11 @@ class Template:
         Returns:
             A template whose columns are all the peer's.
         """
-        parts = (
+        pieces = (
             _doubled(text) + ("" if name is None else f"{{{_PEER}{name.removeprefix(_PEER)}}}")
             for text, name in self._parts
         )
-        return Template("".join(parts), option)
+        return Template("".join(pieces), option)
 
     def filled(self, row: Row, peer: Row | None = None) -> str:
         """The text of a row.
@@ -82,31 +82,31 @@ class Template:
         Raises:
             InputError: where a column has no value, or none that is text or a number.
         """
-        made = []
+        pieces = []
         for text, name in self._parts:
-            made.append(text)
+            pieces.append(text)
             if name is not None:
-                theirs = name.startswith(_PEER) and peer is not None
-                made.append(_cell(peer if theirs and peer else row, name.removeprefix(_PEER)))
-        return "".join(made)
+                from_peer = name.startswith(_PEER) and peer is not None
+                pieces.append(_cell(peer if from_peer and peer else row, name.removeprefix(_PEER)))
+        return "".join(pieces)
 
     @property
     def _parts(self) -> list[tuple[str, str | None]]:
         """Pieces of text, and the column behind each; None behind the last."""
         try:
-            parts = list(Formatter().parse(self.text))
+            fields = list(Formatter().parse(self.text))
         except ValueError as error:
             raise InputError(
                 f"{self.option}={self.text!r}: {error}; a column stands in braces, and a brace "
                 "that is meant is written twice"
             ) from error
-        for _, name, form, conversion in parts:
+        for _, name, form, conversion in fields:
             if name == "" or form or conversion:
                 raise InputError(
                     f"{self.option}={self.text!r}: a column's name alone stands in braces, as in "
                     "{question}"
                 )
-        return [(text, name) for text, name, _, _ in parts]
+        return [(text, name) for text, name, _, _ in fields]
 
 
 def filled(row: Row, templates: Mapping[str, Template], peer: Row | None = None) -> Row:
@@ -120,8 +120,8 @@ def filled(row: Row, templates: Mapping[str, Template], peer: Row | None = None)
     Returns:
         The row, which has these cells in place of its own of the same name.
     """
-    made = {name: template.filled(row, peer) for name, template in templates.items()}
-    return replace(row, values={**row.values, **made})
+    cells = {name: template.filled(row, peer) for name, template in templates.items()}
+    return replace(row, values={**row.values, **cells})
 
 
 def require_gap(prompt: str, answer: str, source: str) -> None:

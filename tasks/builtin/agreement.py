@@ -83,18 +83,20 @@ class Agreement(Generated):
         def make(rng: random.Random) -> tuple[Prompts]:
             template = rng.choice([text for kind in structures for text in TEMPLATES[kind]])
             subject, attractor, another = rng.sample(nouns, 3)
-            number, drawn = rng.randrange(2), rng.randrange(2)  # 1: plural
-            its = {"any": drawn, "same": number, "other": 1 - number}[self.attractor]
+            number, random_number = rng.randrange(2), rng.randrange(2)  # 1: plural
+            attractor_number = {"any": random_number, "same": number, "other": 1 - number}[
+                self.attractor
+            ]
             verb = rng.choice(verbs)
-            instead = subject if self.corruption == "number" else another
-            shared = {"attractor": attractor[its]}
+            replacement = subject if self.corruption == "number" else another
+            slots = {"attractor": attractor[attractor_number]}
             return (
                 Prompts(
-                    clean=template.format(subject=subject[number], **shared),
-                    corrupted=template.format(subject=instead[1 - number], **shared),
+                    clean=template.format(subject=subject[number], **slots),
+                    corrupted=template.format(subject=replacement[1 - number], **slots),
                     answer=f" {verb[number]}",
                     wrong=f" {verb[1 - number]}",
-                    names=(subject[number], attractor[its], instead[1 - number]),
+                    names=(subject[number], attractor[attractor_number], replacement[1 - number]),
                 ),
             )
 
@@ -102,27 +104,27 @@ class Agreement(Generated):
 
     def _verbs(self, tokenizer: PreTrainedTokenizerBase) -> list[tuple[str, str]]:
         """The verbs that are single tokens in both numbers."""
-        single = by_length(tokenizer, [form for verb in VERBS for form in verb]).get(1, {})
-        answers = set(self._as_answers(tokenizer, list(single), 1))
-        usable = [verb for verb in VERBS if answers.issuperset(verb)]
-        if not usable:
+        one_token = by_length(tokenizer, [form for verb in VERBS for form in verb]).get(1, {})
+        answers = set(self._as_answers(tokenizer, list(one_token), 1))
+        usable_verbs = [verb for verb in VERBS if answers.issuperset(verb)]
+        if not usable_verbs:
             raise CircuitsError(
                 "agreement: none of the verbs is, was and has is a single token of this tokenizer "
                 "in both numbers"
             )
-        return usable
+        return usable_verbs
 
 
 def _nouns(tokenizer: PreTrainedTokenizerBase, split: Split) -> list[tuple[str, str]]:
     """The nouns of the split that are single tokens in both numbers, singular and plural."""
-    listed = [(one, many) for one, many in map(str.split, words("countables"))]
-    mine = set(of_split([one for one, _ in listed], split))
-    nouns = [noun for noun in listed if noun[0] in mine]
-    single = by_length(tokenizer, [form for noun in nouns for form in noun]).get(1, {})
-    usable = [noun for noun in nouns if all(form in single for form in noun)]
-    if len(usable) < LEAST:
+    all_nouns = [(singular, plural) for singular, plural in map(str.split, words("countables"))]
+    split_singulars = set(of_split([singular for singular, _ in all_nouns], split))
+    nouns = [noun for noun in all_nouns if noun[0] in split_singulars]
+    one_token = by_length(tokenizer, [form for noun in nouns for form in noun]).get(1, {})
+    usable_nouns = [noun for noun in nouns if all(form in one_token for form in noun)]
+    if len(usable_nouns) < LEAST:
         raise CircuitsError(
-            f"agreement: of the nouns in the split {split!r}, {len(usable)} of {len(nouns)} are "
-            f"single tokens of this tokenizer in both numbers, and at least {LEAST} are needed"
+            f"agreement: of the nouns in the split {split!r}, {len(usable_nouns)} of {len(nouns)} "
+            f"are single tokens of this tokenizer in both numbers, and at least {LEAST} are needed"
         )
-    return usable
+    return usable_nouns

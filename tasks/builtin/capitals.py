@@ -58,24 +58,26 @@ class Capitals(Generated):
     name: ClassVar[str] = "capitals"
 
     def _maker(self, tokenizer: PreTrainedTokenizerBase, split: Split) -> Maker:
-        listed = dict(pair.split(":") for pair in words(f"capitals_{split}"))
-        cities = self._as_answers(tokenizer, list(listed.values()), 4)
-        what = f"capitals: of the capitals in the split {split!r}"
-        usable = set(single_tokens(tokenizer, cities, 4, what))
-        known = [country for country, city in listed.items() if city in usable]
-        what = f"capitals: of the countries in the split {split!r}"
-        countries = of_one_length(tokenizer, known, 4, what)
+        capital_of = dict(pair.split(":") for pair in words(f"capitals_{split}"))
+        cities = self._as_answers(tokenizer, list(capital_of.values()), 4)
+        pool = f"capitals: of the capitals in the split {split!r}"
+        usable_cities = set(single_tokens(tokenizer, cities, 4, pool))
+        usable_countries = [
+            country for country, city in capital_of.items() if city in usable_cities
+        ]
+        pool = f"capitals: of the countries in the split {split!r}"
+        countries = of_one_length(tokenizer, usable_countries, 4, pool)
 
         def make(rng: random.Random) -> tuple[Prompts]:
             text = rng.choice(OPENINGS) + rng.choice(TEMPLATES)
-            country, other = rng.sample(countries, 2)
+            country, other_country = rng.sample(countries, 2)
             return (
                 Prompts(
                     clean=text.format(country=country),
-                    corrupted=text.format(country=other),
-                    answer=f" {listed[country]}",
-                    wrong=f" {listed[other]}",
-                    names=(listed[country], listed[other], country, other),
+                    corrupted=text.format(country=other_country),
+                    answer=f" {capital_of[country]}",
+                    wrong=f" {capital_of[other_country]}",
+                    names=(capital_of[country], capital_of[other_country], country, other_country),
                 ),
             )
 

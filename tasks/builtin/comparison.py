@@ -69,19 +69,22 @@ class Comparison(Generated):
         require_option(self.name, "source", self.source, SOURCES)
 
     def _maker(self, tokenizer: PreTrainedTokenizerBase, split: Split) -> Maker:
-        first = {last: first for first, last in (name.split() for name in words("players"))}
+        first_names = {
+            surname: first_name
+            for first_name, surname in (name.split() for name in words("players"))
+        }
         if self.source == "original":
-            players = _original_and_peers(tokenizer, list(first))
+            players = _original_and_peers(tokenizer, list(first_names))
             numbers = [ORIGINAL_NUMBERS]
         else:
-            surnames = self._as_answers(tokenizer, list(first), 4)
+            surnames = self._as_answers(tokenizer, list(first_names), 4)
             players = of_one_length(tokenizer, surnames, 4, "comparison: of the surnames")
             numbers = _number_pairs(tokenizer, split)
 
         def make(rng: random.Random) -> Sequence[Prompts]:
-            loser, winner, *others = rng.sample(players, 4)
+            loser, winner, *other_players = rng.sample(players, 4)
             if self.source == "original":
-                loser, winner, *others = (*ORIGINAL_PLAYERS, *rng.sample(players[2:], 2))
+                loser, winner, *other_players = (*ORIGINAL_PLAYERS, *rng.sample(players[2:], 2))
             fewer, more = rng.choice(numbers)
             less_first = ((loser, fewer), (winner, more))
             orders = {"less-first": [less_first], "more-first": [less_first[::-1]]}
@@ -89,10 +92,10 @@ class Comparison(Generated):
             return [
                 Prompts(
                     clean=_text(*statements),
-                    corrupted=_text(*self._corrupted(*statements, others)),
+                    corrupted=_text(*self._corrupted(*statements, other_players)),
                     answer=f" {winner}",
                     wrong=f" {loser}",
-                    names=(winner, loser, first[winner], first[loser]),
+                    names=(winner, loser, first_names[winner], first_names[loser]),
                 )
                 for statements in orders[self.order]
             ]
@@ -100,18 +103,18 @@ class Comparison(Generated):
         return make
 
     def _corrupted(
-        self, first: Statement, second: Statement, others: Sequence[str]
+        self, first_statement: Statement, second_statement: Statement, other_players: Sequence[str]
     ) -> tuple[Statement, Statement]:
-        (name_1, titles_1), (name_2, titles_2) = first, second
+        (name_1, titles_1), (name_2, titles_2) = first_statement, second_statement
         return {
             "numbers": ((name_1, titles_2), (name_2, titles_1)),
             "names": ((name_2, titles_1), (name_1, titles_2)),
-            "players": ((others[0], titles_1), (others[1], titles_2)),
+            "players": ((other_players[0], titles_1), (other_players[1], titles_2)),
         }[self.corruption]
 
 
-def _text(first: Statement, second: Statement) -> str:
-    return TEMPLATE.format(*first, *second)
+def _text(first_statement: Statement, second_statement: Statement) -> str:
+    return TEMPLATE.format(*first_statement, *second_statement)
 
 
 def _original_and_peers(tokenizer: PreTrainedTokenizerBase, surnames: Sequence[str]) -> list[str]:

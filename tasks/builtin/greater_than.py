@@ -63,18 +63,18 @@ class GreaterThan(Generated):
             return _last_digit(tokenizer, events)
         years = _years(tokenizer)
         digits = _two_digits(tokenizer, years)
-        usable = {
+        usable_years = {
             century: [year for year in YEARS if year in tokens]
             for century, tokens in years.items()
             if CORRUPTED in tokens
         }
-        centuries = [century for century, found in usable.items() if found]
+        centuries = [century for century, century_years in usable_years.items() if century_years]
         if not centuries:
             raise _refusal(tokenizer)
 
         def make(rng: random.Random) -> tuple[Prompts]:
             event, century = rng.choice(events), rng.choice(centuries)
-            year = rng.choice(usable[century])
+            year = rng.choice(usable_years[century])
             return (
                 Prompts(
                     clean=TEMPLATE.format(event=event, century=century, year=year),
@@ -110,34 +110,34 @@ def _last_digit(tokenizer: PreTrainedTokenizerBase, events: Sequence[str]) -> Ma
 
 def _decades(tokenizer: PreTrainedTokenizerBase) -> dict[int, tuple[int, ...]]:
     """By decade, the tokens of the digits 0 to 9 behind it, where each is one of its own."""
-    found = {}
+    by_decade = {}
     for decade in range(CENTURIES[0] * 10, (CENTURIES[-1] + 1) * 10):
-        before = encode(tokenizer, f"{_BEFORE} {decade}")
+        decade_ids = encode(tokenizer, f"{_BEFORE} {decade}")
         texts = [f"{_BEFORE} {decade}{digit}" for digit in range(10)]
-        encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        if all(tuple(ids[:-1]) == before for ids in encoded):
-            digits = tuple(ids[-1] for ids in encoded)
+        years_ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        if all(tuple(ids[:-1]) == decade_ids for ids in years_ids):
+            digits = tuple(ids[-1] for ids in years_ids)
             if len(set(digits)) == len(digits):
-                found[decade] = digits
-    if not found:
+                by_decade[decade] = digits
+    if not by_decade:
         raise CircuitsError(
             "greater-than: this tokenizer does not write a year's last digit as a token of its own "
             f"({_written(tokenizer)}); use digits=2, or another task"
         )
-    return found
+    return by_decade
 
 
 def _years(tokenizer: PreTrainedTokenizerBase) -> dict[int, dict[int, int]]:
     """By century, the token of the last two digits of each year that ends in such a token."""
-    found: dict[int, dict[int, int]] = defaultdict(dict)
+    by_century: dict[int, dict[int, int]] = defaultdict(dict)
     for century in CENTURIES:
-        before = encode(tokenizer, f"{_BEFORE} {century}")
+        century_ids = encode(tokenizer, f"{_BEFORE} {century}")
         texts = [f"{_BEFORE} {century}{year:02d}" for year in range(100)]
-        encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        for year, ids in enumerate(encoded):
-            if tuple(ids[:-1]) == before:
-                found[century][year] = ids[-1]
-    return found
+        years_ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        for year, ids in enumerate(years_ids):
+            if tuple(ids[:-1]) == century_ids:
+                by_century[century][year] = ids[-1]
+    return by_century
 
 
 def _two_digits(
@@ -148,14 +148,16 @@ def _two_digits(
     00 is part of a larger token in every century of GPT-2's; standing alone it is the same token as
     it would be there, which the other numbers must show.
     """
-    after: dict[int, set[int]] = defaultdict(set)
+    after_century: dict[int, set[int]] = defaultdict(set)
     for tokens in years.values():
         for year, token in tokens.items():
-            after[year].add(token)
-    alone = [continuation(tokenizer, _ALONE, f"{year:02d}") for year in range(100)]
-    if after and all(tokens == {*alone[year]} for year, tokens in after.items()):
-        after.update({year: {*ids} for year, ids in enumerate(alone)})
-    digits = [token for year in range(100) for token in after[year]]
+            after_century[year].add(token)
+    alone_ids = [continuation(tokenizer, _ALONE, f"{year:02d}") for year in range(100)]
+    if after_century and all(
+        tokens == {*alone_ids[year]} for year, tokens in after_century.items()
+    ):
+        after_century.update({year: {*ids} for year, ids in enumerate(alone_ids)})
+    digits = [token for year in range(100) for token in after_century[year]]
     if len(digits) != 100 or len(set(digits)) != 100:
         raise _refusal(tokenizer)
     return tuple(digits)

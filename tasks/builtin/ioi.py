@@ -65,28 +65,30 @@ class IOI(Generated):
         require_option(self.name, "order", self.order, ORDERS)
 
     def _maker(self, tokenizer: PreTrainedTokenizerBase, split: Split) -> Maker:
-        mine = of_split(words("first_names"), split)
-        mine = self._as_answers(tokenizer, mine, 5)
-        names = single_tokens(tokenizer, mine, 5, f"ioi: of the names in the split {split!r}")
+        first_names = of_split(words("first_names"), split)
+        first_names = self._as_answers(tokenizer, first_names, 5)
+        names = single_tokens(
+            tokenizer, first_names, 5, f"ioi: of the names in the split {split!r}"
+        )
 
         def make(rng: random.Random) -> tuple[Prompts]:
             template = rng.choice(TEMPLATES)
-            things = {"place": rng.choice(words("places")), "object": rng.choice(words("objects"))}
-            io, s, *others = rng.sample(names, 5)
+            scene = {"place": rng.choice(words("places")), "object": rng.choice(words("objects"))}
+            io, s, *other_names = rng.sample(names, 5)
             order = rng.choice(("abba", "baba"))  # drawn even if given: the names stay the same
             order = order if self.order == "both" else self.order
-            one, two = (io, s) if order == "abba" else (s, io)
-            abc = dict(zip(("one", "two", "giver"), others, strict=True))
-            swapped = {"one": one, "two": two, "giver": io}
+            name_1, name_2 = (io, s) if order == "abba" else (s, io)
+            abc = dict(zip(("one", "two", "giver"), other_names, strict=True))
+            swapped = {"one": name_1, "two": name_2, "giver": io}
             return (
                 Prompts(
-                    clean=template.format(one=one, two=two, giver=s, **things),
+                    clean=template.format(one=name_1, two=name_2, giver=s, **scene),
                     corrupted=template.format(
-                        **(abc if self.corruption == "abc" else swapped), **things
+                        **(abc if self.corruption == "abc" else swapped), **scene
                     ),
                     answer=f" {io}",
                     wrong=f" {s}",
-                    names=(io, s, *others),
+                    names=(io, s, *other_names),
                 ),
             )
 

@@ -101,21 +101,21 @@ class NameCopying(Generated):
                     ("Jones", "Smith"),
                 )
             ]
-        mine = of_split(words("first_names"), split)
+        split_names = of_split(words("first_names"), split)
         first_names = of_one_length(
-            tokenizer, mine, 4, f"{self.name}: of the first names in the split {split!r}"
+            tokenizer, split_names, 4, f"{self.name}: of the first names in the split {split!r}"
         )
-        listed = self._as_answers(tokenizer, words("surnames"), 4)
-        surnames = of_one_length(tokenizer, listed, 4, f"{self.name}: of the surnames")
+        surname_words = self._as_answers(tokenizer, words("surnames"), 4)
+        surnames = of_one_length(tokenizer, surname_words, 4, f"{self.name}: of the surnames")
 
         def make(rng: random.Random) -> Sequence[Prompts]:
             distance = rng.randint(0, FARTHEST) if self.distance is None else self.distance
             introduction, fillers = rng.choice(INTRODUCTIONS), rng.sample(FILLERS, distance)
-            mention, first = rng.choice(MENTIONS), rng.sample(first_names, 2)
-            last = rng.sample(surnames, 2)
-            while set(first) & set(last):  # Scott Taylor, Taylor Scott
-                last = rng.sample(surnames, 2)
-            return [self._prompts(introduction, fillers, mention, first, last)]
+            mention, first_two = rng.choice(MENTIONS), rng.sample(first_names, 2)
+            last_two = rng.sample(surnames, 2)
+            while set(first_two) & set(last_two):  # Scott Taylor, Taylor Scott
+                last_two = rng.sample(surnames, 2)
+            return [self._prompts(introduction, fillers, mention, first_two, last_two)]
 
         return make
 
@@ -127,13 +127,17 @@ class NameCopying(Generated):
         first_names: Sequence[str],
         surnames: Sequence[str],
     ) -> Prompts:
-        (first, other_first), (last, other_last) = first_names, surnames
-        rest = " ".join([*fillers, mention.format(first)])
-        stranger = (first, other_last) if self.corruption == "surname" else (other_first, last)
+        (first_name, other_first_name), (surname, other_surname) = first_names, surnames
+        context = " ".join([*fillers, mention.format(first_name)])
+        stranger = (
+            (first_name, other_surname)
+            if self.corruption == "surname"
+            else (other_first_name, surname)
+        )
         return Prompts(
-            clean=f"{introduction.format(first, last)} {rest}",
-            corrupted=f"{introduction.format(*stranger)} {rest}",
-            answer=f" {last}",
-            wrong=f" {other_last}",
-            names=(last, other_last, first, other_first),
+            clean=f"{introduction.format(first_name, surname)} {context}",
+            corrupted=f"{introduction.format(*stranger)} {context}",
+            answer=f" {surname}",
+            wrong=f" {other_surname}",
+            names=(surname, other_surname, first_name, other_first_name),
         )

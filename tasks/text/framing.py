@@ -112,20 +112,23 @@ class Framing:
         control: read the control tokens that are written in the text as such.
         offsets: also say where each token stands; needs a fast tokenizer.
         """
-        whole, start = self._written(text) if self.chat else (text, 0)
+        full_text, start = self._written(text) if self.chat else (text, 0)
         control = control or self.chat
-        places: tuple[Span, ...] = ()
+        spans: tuple[Span, ...] = ()
         if offsets:
-            ids, places = encode_with_offsets(self.tokenizer, whole, control=control)
+            ids, spans = encode_with_offsets(self.tokenizer, full_text, control=control)
         else:
-            ids = encode(self.tokenizer, whole, control=control)
-        first = self._missing(ids)
+            ids = encode(self.tokenizer, full_text, control=control)
+        begin_ids = self._missing(ids)
         if begin and not self.chat:
-            first = begin
+            begin_ids = begin
         if offsets:
-            before = ((-start, -start),) * len(first)
-            places = (*before, *((one - start, other - start) for one, other in places))
-        return Framed((*first, *ids), len(first), whole, control, places)
+            begin_spans = ((-start, -start),) * len(begin_ids)
+            spans = (
+                *begin_spans,
+                *((token_start - start, token_end - start) for token_start, token_end in spans),
+            )
+        return Framed((*begin_ids, *ids), len(begin_ids), full_text, control, spans)
 
     def ids(self, given: Sequence[int]) -> Framed:
         """A prompt that is given as tokens: as it is, unless `add_bos` is True."""
@@ -133,13 +136,13 @@ class Framing:
             raise InputError(
                 "chat: the prompt is given as token ids, and a template takes text; give the text"
             )
-        first = self._missing(given) if self._forced else ()
-        return Framed((*first, *given), len(first), None)
+        begin_ids = self._missing(given) if self._forced else ()
+        return Framed((*begin_ids, *given), len(begin_ids), None)
 
     def begun(self, text: str) -> tuple[tuple[int, ...], str]:
         """The begin token that a text begins with, written out on purpose, and the rest."""
-        own = self.tokenizer.decode(list(added_begin(self.tokenizer)))
-        for name in (str(own), self.tokenizer.bos_token):
+        begin_text = self.tokenizer.decode(list(added_begin(self.tokenizer)))
+        for name in (str(begin_text), self.tokenizer.bos_token):
             if name and text.startswith(name):
                 return encode(self.tokenizer, name, control=True), text.removeprefix(name)
         return (), text
@@ -152,17 +155,17 @@ class Framing:
             text = lead + text.strip()
         if prompt.text is None:
             return following(self.tokenizer, prompt.ids, text, control=control)
-        before, whole = prompt.ids[prompt.added :], prompt.text + text
+        prompt_ids, full_text = prompt.ids[prompt.added :], prompt.text + text
         if self.chat and self.tokenizer.is_fast:
             # A model answers behind the header's own tokens, also where the line breaks at its end
             # would be split otherwise before a word.
-            ids, places = encode_with_offsets(self.tokenizer, whole, control=True)
-            starts = [start for start, _ in places]
-            first = bisect_left(starts, len(prompt.text))
-            if first and places[first - 1][1] <= len(prompt.text):
-                return ids[first:]
-        both = encode(self.tokenizer, whole, control=prompt.control)
-        return behind(before, both, prompt.text, text)
+            ids, spans = encode_with_offsets(self.tokenizer, full_text, control=True)
+            starts = [start for start, _ in spans]
+            first_index = bisect_left(starts, len(prompt.text))
+            if first_index and spans[first_index - 1][1] <= len(prompt.text):
+                return ids[first_index:]
+        joined_ids = encode(self.tokenizer, full_text, control=prompt.control)
+        return behind(prompt_ids, joined_ids, prompt.text, text)
 
     @cached_property
     def end(self) -> int | None:
@@ -184,19 +187,19 @@ class Framing:
         """A text in the template, and where its first character stands there."""
         self._refuse_control(text)
         head, tail = self._around
-        written = self._render([{"role": "user", "content": text}])
-        if written == head + text + tail:
-            return written, len(head)
-        if written == head + text.strip() + tail:
-            return written, len(head) - (len(text) - len(text.lstrip()))
+        rendered = self._render([{"role": "user", "content": text}])
+        if rendered == head + text + tail:
+            return rendered, len(head)
+        if rendered == head + text.strip() + tail:
+            return rendered, len(head) - (len(text) - len(text.lstrip()))
         raise InputError("chat: the template does not write this prompt as it stands")
 
     def _refuse_control(self, text: str) -> None:
-        found = self._control.search(text) if self._control else None
-        if found:
+        match = self._control.search(text) if self._control else None
+        if match:
             raise InputError(
-                f"chat: the control token {found[0]!r} is written in the text, at character "
-                f"{found.start() + 1}; take it out, or leave the row out"
+                f"chat: the control token {match[0]!r} is written in the text, at character "
+                f"{match.start() + 1}; take it out, or leave the row out"
             )
 
     @cached_property
@@ -206,9 +209,9 @@ class Framing:
     @cached_property
     def _around(self) -> tuple[str, str]:
         """What the template writes before and behind a user's message."""
-        written = self._render([{"role": "user", "content": _PROBE}])
-        head, found, tail = written.partition(_PROBE)
-        if not found or _PROBE in tail:
+        rendered = self._render([{"role": "user", "content": _PROBE}])
+        head, probe, tail = rendered.partition(_PROBE)
+        if not probe or _PROBE in tail:
             raise InputError("chat: the tokenizer's template does not write the prompt once")
         return head, tail
 
@@ -218,13 +221,13 @@ class Framing:
         it writes behind the answer.
         """
         head, tail = self._around
-        before = head + _PROBE + tail
+        prompt = head + _PROBE + tail
         messages = [{"role": "user", "content": _PROBE}, {"role": "assistant", "content": _REPLY}]
-        whole = self._render(messages, header=False)
-        lead, found, rest = whole.removeprefix(before).partition(_REPLY)
-        if not whole.startswith(before) or not found or lead.strip():
-            return "", rest
-        return lead, rest
+        rendered = self._render(messages, header=False)
+        lead, reply, ending = rendered.removeprefix(prompt).partition(_REPLY)
+        if not rendered.startswith(prompt) or not reply or lead.strip():
+            return "", ending
+        return lead, ending
 
     def _render(self, messages: list[dict[str, str]], *, header: bool = True) -> str:
         if not getattr(self.tokenizer, "chat_template", None):

@@ -26,25 +26,27 @@ def key_positions(tokenizer: PreTrainedTokenizerBase, pairs: PairSet) -> dict[st
     first token after a line break that is not blank, but the first paragraph's. What stands between
     two control tokens (a chat's header, a message) is a text of its own.
     """
-    found: dict[str, list[list[int]]] = {"sentence-initial": [], "paragraph-initial": []}
+    positions: dict[str, list[list[int]]] = {"sentence-initial": [], "paragraph-initial": []}
     control = control_ids(tokenizer)
     for pair in pairs:
-        for tokens in found.values():
+        for tokens in positions.values():
             tokens.append([])
         ids, start = (*pair.clean, *pair.teacher_forced), 0
         for is_control, group in groupby(ids, control.__contains__):
             run = tuple(group)
             if not is_control:
-                for name, places in _in_text(tokenizer, run).items():
-                    found[name][-1] += [start + place for place in places]
+                for name, run_positions in _in_text(tokenizer, run).items():
+                    positions[name][-1] += [start + position for position in run_positions]
             start += len(run)
-    return found
+    return positions
 
 
 def _in_text(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]) -> dict[str, list[int]]:
     text, offsets = _offsets(tokenizer, ids)
-    first, *sentences = [core(text, start, end)[0] for start, end in sentence_ranges(text)] or [0]
-    paragraphs = [match.end() for match in _PARAGRAPH.finditer(text) if match.end() > first]
+    first_start, *sentences = [
+        core(text, start, end)[0] for start, end in sentence_ranges(text)
+    ] or [0]
+    paragraphs = [match.end() for match in _PARAGRAPH.finditer(text) if match.end() > first_start]
     ends = [end for _, end in offsets]
     return {
         name: sorted({bisect_right(ends, character) for character in characters} - {0, len(ends)})
@@ -61,18 +63,18 @@ def _offsets(
     """The text of some tokens and where each stands in it."""
     text = str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
     if tokenizer.is_fast:
-        again: Encoding = encode_with_offsets(tokenizer, text)
-        if again.ids == ids:
-            return text, list(again.offsets)
+        encoding: Encoding = encode_with_offsets(tokenizer, text)
+        if encoding.ids == ids:
+            return text, list(encoding.offsets)
     # Tokens that the text would not be split into: piece by piece, as each decodes behind itself
     # (decoders of SentencePiece drop the space of a first token).
     pieces = []
     for token in ids:
-        once, twice = (
+        single, double = (
             str(tokenizer.decode([token] * times, clean_up_tokenization_spaces=False))
             for times in (1, 2)
         )
-        pieces.append(twice[len(once) :])
+        pieces.append(double[len(single) :])
     offsets, end = [], 0
     for piece in pieces:
         offsets.append((end, end + len(piece)))

@@ -53,14 +53,19 @@ def by_length(
     if not listed:
         return {}
     texts = [_CARRIER, *(f"{_CARRIER} {word}" for word in listed)]
-    before, *encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    carrier_ids, *all_ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     groups: dict[int, dict[str, tuple[int, ...]]] = defaultdict(dict)
-    seen = set()
-    for word, ids in zip(listed, encoded, strict=True):
-        tokens = tuple(ids[len(before) :])
+    seen_tokens = set()
+    for word, ids in zip(listed, all_ids, strict=True):
+        tokens = tuple(ids[len(carrier_ids) :])
         unknown = tokenizer.unk_token_id in tokens and tokenizer.unk_token_id is not None
-        if ids[: len(before)] == before and tokens and not unknown and tokens not in seen:
-            seen.add(tokens)
+        if (
+            ids[: len(carrier_ids)] == carrier_ids
+            and tokens
+            and not unknown
+            and tokens not in seen_tokens
+        ):
+            seen_tokens.add(tokens)
             groups[len(tokens)][word] = tokens
     return groups
 
@@ -70,18 +75,18 @@ def single_tokens(
 ) -> list[str]:
     """The words that are one token each after a space; fewer than `least` is an error."""
     groups = by_length(tokenizer, listed)
-    found = list(groups.get(1, ()))
-    if len(found) < least:
+    singles = list(groups.get(1, ()))
+    if len(singles) < least:
         longer = [word for length, group in sorted(groups.items()) if length > 1 for word in group]
         example = ""
         if longer:
             tokens = next(group[longer[0]] for group in groups.values() if longer[0] in group)
             example = f" ({longer[0]!r} is {tokenizer.convert_ids_to_tokens(list(tokens))})"
         raise CircuitsError(
-            f"{what}: {len(found)} of {len(listed)} are single tokens of this tokenizer after a "
+            f"{what}: {len(singles)} of {len(listed)} are single tokens of this tokenizer after a "
             f"space{example}, and at least {least} are needed"
         )
-    return found
+    return singles
 
 
 def of_one_length(

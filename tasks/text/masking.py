@@ -71,16 +71,17 @@ def shuffle(tokens: Sequence[int], span: Span, rng: random.Random) -> tuple[int,
         CircuitsError: for a span whose tokens are all the same.
     """
     start, end = _checked(tokens, span)
-    inside = list(tokens[start:end])
-    if len(set(inside)) < 2:
+    span_tokens = list(tokens[start:end])
+    if len(set(span_tokens)) < 2:
         raise CircuitsError(
             f"the span {start}-{end} has no other order, as its tokens are all the same; "
             "corrupt it with 'filler' or 'swap'"
         )
-    mixed = inside.copy()
-    while mixed == inside:  # two different tokens: each draw differs with probability >= 1/2
-        rng.shuffle(mixed)
-    return _replaced(tokens, span, mixed)
+    shuffled = span_tokens.copy()
+    # Two different tokens: each draw differs with probability >= 1/2.
+    while shuffled == span_tokens:
+        rng.shuffle(shuffled)
+    return _replaced(tokens, span, shuffled)
 
 
 def differing(clean: Sequence[int], corrupted: Sequence[int]) -> tuple[Span, ...]:
@@ -102,9 +103,9 @@ def differing(clean: Sequence[int], corrupted: Sequence[int]) -> tuple[Span, ...
     return tuple(spans)
 
 
-def _replaced(tokens: Sequence[int], span: Span, inside: Sequence[int]) -> tuple[int, ...]:
+def _replaced(tokens: Sequence[int], span: Span, replacement: Sequence[int]) -> tuple[int, ...]:
     start, end = span
-    return (*tokens[:start], *inside, *tokens[end:])
+    return (*tokens[:start], *replacement, *tokens[end:])
 
 
 def _checked(tokens: Sequence[int], span: Span) -> Span:

@@ -76,11 +76,11 @@ def chosen_words(reference: str, words: str = "auto") -> str:
             be 0.
     """
     require_words(words)
-    found = unicode_words(reference)
-    unseen = [word for word in found if not _SEEN.search(word)]
+    reference_words = unicode_words(reference)
+    unseen_words = [word for word in reference_words if not _SEEN.search(word)]
     if words == "auto":
-        return "unicode" if len(unseen) > _UNSEEN * len(found) else "ascii"
-    if words == "ascii" and found and len(unseen) == len(found):
+        return "unicode" if len(unseen_words) > _UNSEEN * len(reference_words) else "ascii"
+    if words == "ascii" and reference_words and len(unseen_words) == len(reference_words):
         raise CircuitsError(
             f"no word of {reference.strip()[:40]!r} has a letter a-z or a digit, which is all that "
             "rouge-score sees, so every ROUGE would be 0; make words with words=unicode"
@@ -105,11 +105,11 @@ def f_measures(
     Returns:
         Kind -> F1.
     """
-    chosen = chosen_words(reference, words)
+    word_kind = chosen_words(reference, words)
     if not unicode_words(reference):
-        same = float(bool(text.strip()) and text.strip() == reference.strip())
-        return dict.fromkeys(kinds, same)
-    scores = _scorer(kinds, chosen, stem).score(target=reference, prediction=text)
+        equality = float(bool(text.strip()) and text.strip() == reference.strip())
+        return dict.fromkeys(kinds, equality)
+    scores = _scorer(kinds, word_kind, stem).score(target=reference, prediction=text)
     return {kind: float(score.fmeasure) for kind, score in scores.items()}
 
 
@@ -134,8 +134,8 @@ def _tokenizer(stem: bool) -> Tokenizer:
 
     class Unicode(Tokenizer):  # type: ignore[misc]
         def tokenize(self, text: str) -> list[str]:
-            found = unicode_words(text)
-            return [_stemmed(stemmer, word) for word in found] if stem else found
+            tokens = unicode_words(text)
+            return [_stemmed(stemmer, word) for word in tokens] if stem else tokens
 
     return Unicode()
 

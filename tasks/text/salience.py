@@ -61,9 +61,9 @@ def annotate(article: str, summary: str, limit: int, words: str = "auto") -> tup
     ranges = [core(article, *span) for span in sentence_ranges(article)]
     texts = [article[start:end] for start, end in ranges]
     scores = [rouge(summary, text, words) for text in texts]
-    chosen = oracle(texts, summary, limit, words)
+    salient = oracle(texts, summary, limit, words)
     return tuple(
-        Sentence(text, start, end, score, index in chosen)
+        Sentence(text, start, end, score, index in salient)
         for index, (text, (start, end), score) in enumerate(zip(texts, ranges, scores, strict=True))
     )
 
@@ -80,20 +80,20 @@ def oracle(sentences: Sequence[str], summary: str, limit: int, words: str = "aut
     Returns:
         Indices.
     """
-    chosen: set[int] = set()
-    best = 0.0
-    while len(chosen) < limit:
+    salient: set[int] = set()
+    best_score = 0.0
+    while len(salient) < limit:
         gains = {
-            index: rouge(summary, " ".join(sentences[i] for i in sorted({*chosen, index})), words)
+            index: rouge(summary, " ".join(sentences[i] for i in sorted({*salient, index})), words)
             for index in range(len(sentences))
-            if index not in chosen
+            if index not in salient
         }
         index = max(gains, key=lambda i: gains[i], default=None)
-        if index is None or gains[index] <= best:
+        if index is None or gains[index] <= best_score:
             break
-        chosen.add(index)
-        best = gains[index]
-    return chosen
+        salient.add(index)
+        best_score = gains[index]
+    return salient
 
 
 def rouge(summary: str, text: str, words: str = "auto") -> float:

@@ -37,5 +37,5 @@ def sentence_ranges(text: str) -> tuple[tuple[int, int], ...]:
 
 def core(text: str, start: int, end: int) -> tuple[int, int]:
     """The range without its outer whitespace."""
-    inside = text[start:end]
-    return start + len(inside) - len(inside.lstrip()), start + len(inside.rstrip())
+    segment = text[start:end]
+    return start + len(segment) - len(segment.lstrip()), start + len(segment.rstrip())

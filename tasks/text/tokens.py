@@ -66,9 +66,10 @@ def encode_with_offsets(
             "token stands in the text; load the model's fast tokenizer (tokenizer.json)"
         )
     arguments = _arguments(tokenizer, text, control)
-    encoded = tokenizer(text, return_offsets_mapping=True, **arguments)
+    encoding = tokenizer(text, return_offsets_mapping=True, **arguments)
     return Encoding(
-        tuple(encoded["input_ids"]), tuple((start, end) for start, end in encoded["offset_mapping"])
+        tuple(encoding["input_ids"]),
+        tuple((start, end) for start, end in encoding["offset_mapping"]),
     )
 
 
@@ -87,8 +88,8 @@ def control_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | Non
     Returns:
         The pattern, or None.
     """
-    added = tokenizer.added_tokens_decoder.values()
-    names = {token.content for token in added if token.special and token.content}
+    added_tokens = tokenizer.added_tokens_decoder.values()
+    names = {token.content for token in added_tokens if token.special and token.content}
     if not names:
         return None
     return re.compile("|".join(map(re.escape, sorted(names, key=lambda name: (-len(name), name)))))
@@ -105,8 +106,8 @@ def control_token(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[str, i
         Token and character, or None.
     """
     pattern = control_pattern(tokenizer)
-    found = pattern.search(text) if pattern else None
-    return (found[0], found.start()) if found else None
+    match = pattern.search(text) if pattern else None
+    return (match[0], match.start()) if match else None
 
 
 def control_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
@@ -118,8 +119,10 @@ def control_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     Returns:
         The ids.
     """
-    added = tokenizer.added_tokens_decoder.items()
-    return {token for token, content in added if content.special} | set(tokenizer.all_special_ids)
+    added_tokens = tokenizer.added_tokens_decoder.items()
+    return {token for token, content in added_tokens if content.special} | set(
+        tokenizer.all_special_ids
+    )
 
 
 def added_begin(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
@@ -154,8 +157,8 @@ def beginning(tokenizer: PreTrainedTokenizerBase, *, or_end: bool = False) -> tu
     Raises:
         InputError: where there is no such token.
     """
-    if added := added_begin(tokenizer):
-        return added
+    if added_ids := added_begin(tokenizer):
+        return added_ids
     begin = tokenizer.bos_token_id
     if begin is None and or_end:
         begin = tokenizer.eos_token_id
@@ -234,10 +237,12 @@ def following(
     for tail in (ids, *(ids[-length:] for length in range(1, min(_TAIL, len(ids) - 1) + 1))):
         text = str(tokenizer.decode(list(tail), clean_up_tokenization_spaces=False))
         if encode(tokenizer, text, control=True) == tail:
-            both = encode(tokenizer, text + addition, control=True)
-            return behind(tail, both, text, addition)
-    before, both = (encode(tokenizer, one, control=control) for one in (_WORD, _WORD + addition))
-    return behind(before, both, _WORD, addition)
+            joined_ids = encode(tokenizer, text + addition, control=True)
+            return behind(tail, joined_ids, text, addition)
+    word_ids, joined_ids = (
+        encode(tokenizer, string, control=control) for string in (_WORD, _WORD + addition)
+    )
+    return behind(word_ids, joined_ids, _WORD, addition)
 
 
 def token_named(tokenizer: PreTrainedTokenizerBase, name: str) -> int | None:
@@ -250,8 +255,8 @@ def token_named(tokenizer: PreTrainedTokenizerBase, name: str) -> int | None:
     Returns:
         The id, or None.
     """
-    found = tokenizer.get_added_vocab().get(name)
-    return None if found is None else int(found)
+    token_id = tokenizer.get_added_vocab().get(name)
+    return None if token_id is None else int(token_id)
 
 
 def token_spans(offsets: Sequence[Span], ranges: Sequence[Span]) -> tuple[Span, ...]:
@@ -272,8 +277,8 @@ def token_spans(offsets: Sequence[Span], ranges: Sequence[Span]) -> tuple[Span, 
     for start, end in ranges:
         while token < len(offsets) and offsets[token][1] <= start:
             token += 1
-        first = token
+        first_token = token
         while token < len(offsets) and offsets[token][0] < end:
             token += 1
-        spans.append((first, token))
+        spans.append((first_token, token))
     return tuple(spans)

@@ -18,7 +18,7 @@ def turn_ranges(text: str) -> tuple[tuple[int, int], ...] | None:
     """
     lines = [match.start() for match in _LINE.finditer(text)]
     starts = [start for start in lines if _OPENING.match(text, start)]
-    few = len(starts) < max(_LEAST, _SHARE * len(lines))
-    if few or starts[0] != lines[0]:
+    too_few = len(starts) < max(_LEAST, _SHARE * len(lines))
+    if too_few or starts[0] != lines[0]:
         return None
     return tuple(zip([0, *starts[1:]], [*starts[1:], len(text)], strict=True))

@@ -22,8 +22,8 @@ def swapped(prompt: str, entity: str, other: str, source: str) -> str:
     Raises:
         InputError: where the entity does not stand in the prompt.
     """
-    whole = re.compile(rf"(?<!\w){re.escape(entity)}(?!\w)")
-    made, times = whole.subn(lambda _: other, prompt)
+    pattern = re.compile(rf"(?<!\w){re.escape(entity)}(?!\w)")
+    new_prompt, times = pattern.subn(lambda _: other, prompt)
     if not times:
         raise InputError(f"{source}: {entity!r} does not stand in the prompt {prompt[:60]!r}")
-    return made
+    return new_prompt

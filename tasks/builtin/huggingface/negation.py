@@ -38,12 +38,12 @@ def negations(prompt: str, source: str) -> Iterator[tuple[str, str]]:
         for word in NEUTRAL:
             yield prompt, _NEGATED.sub(rf"\1 {word}", prompt, count=1)
         return
-    found = _VERB.search(prompt)
-    if found is None:
+    verb = _VERB.search(prompt)
+    if verb is None:
         raise InputError(
             f"{source}: no auxiliary verb ({', '.join(_VERBS[:4])}, ...) stands in the prompt, "
             "behind which a negation could"
         )
-    before, behind = prompt[: found.end()], prompt[found.end() :]
+    head, tail = prompt[: verb.end()], prompt[verb.end() :]
     for word in NEUTRAL:
-        yield f"{before} {word}{behind}", f"{before} not{behind}"
+        yield f"{head} {word}{tail}", f"{head} not{tail}"

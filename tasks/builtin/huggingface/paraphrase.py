@@ -25,14 +25,14 @@ def paraphrases(prompt: str, wordings: Sequence[str], source: str) -> Iterator[s
     Raises:
         InputError: where none stands in the prompt.
     """
-    there = [one for one in wordings if _whole(one).search(prompt)]
-    if not there:
-        listed = ", ".join(map(repr, wordings))
-        raise InputError(f"{source}: none of the wordings {listed} stands in the prompt")
-    own = max(there, key=len)
-    place = wordings.index(own)
-    for other in (*wordings[place + 1 :], *wordings[:place]):
-        yield _whole(own).sub(other.replace("\\", r"\\"), prompt, count=1)
+    present = [text for text in wordings if _whole(text).search(prompt)]
+    if not present:
+        known_wordings = ", ".join(map(repr, wordings))
+        raise InputError(f"{source}: none of the wordings {known_wordings} stands in the prompt")
+    own_wording = max(present, key=len)
+    index = wordings.index(own_wording)
+    for wording in (*wordings[index + 1 :], *wordings[:index]):
+        yield _whole(own_wording).sub(wording.replace("\\", r"\\"), prompt, count=1)
 
 
 def _whole(wording: str) -> re.Pattern[str]:

@@ -104,9 +104,11 @@ class HuggingFace(FramedTask):
             raise InputError(
                 f"{self.name}: corruption {self.corruption!r} needs the option {needed}"
             )
-        for option, of in _GOES_WITH.items():
-            if getattr(self, option) is not None and self.corruption not in of:
-                raise InputError(f"{self.name}: {option} goes with corruption {' or '.join(of)}")
+        for option, corruptions in _GOES_WITH.items():
+            if getattr(self, option) is not None and self.corruption not in corruptions:
+                raise InputError(
+                    f"{self.name}: {option} goes with corruption {' or '.join(corruptions)}"
+                )
         if self.wordings is not None and len({*self.wordings.split("|")} - {""}) < 2:
             raise InputError(
                 f"{self.name}: wordings={self.wordings!r}: give two or more, as in a|b"
@@ -143,11 +145,11 @@ class HuggingFace(FramedTask):
             peers = Peers(len(rows), lambda row: self._likeness(framing, rows[row]), seed)
 
         def make(index: int) -> PromptPair:
-            found = self._found(framing, rows, index, peers, seed)
-            PairSet((found,)).validate(d_vocab=len(tokenizer), n_ctx=n_ctx)
-            return found
+            pair = self._found(framing, rows, index, peers, seed)
+            PairSet((pair,)).validate(d_vocab=len(tokenizer), n_ctx=n_ctx)
+            return pair
 
-        kept = keep(
+        pairs = keep(
             splits.draw(len(rows), n, seed, where),
             make,
             n,
@@ -157,7 +159,7 @@ class HuggingFace(FramedTask):
             skips=CircuitsError if self.skip else NoPeerError,
         )
         return PairSet(
-            tuple(kept), task=self.name, split=split, metric=self.metric, skipped=kept.skipped
+            tuple(pairs), task=self.name, split=split, metric=self.metric, skipped=pairs.skipped
         )
 
     @cached_property
@@ -174,13 +176,13 @@ class HuggingFace(FramedTask):
 
     def _text(self, row: Row, option: str) -> str:
         """What an option stands for: the filled template, or the column's text or number."""
-        asked = str(getattr(self, option))
-        if is_template(asked):
-            return Template(asked, option).filled(row)
-        value = row.cell(asked)
+        setting = str(getattr(self, option))
+        if is_template(setting):
+            return Template(setting, option).filled(row)
+        value = row.cell(setting)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return str(value)
-        return row.text(asked)
+        return row.text(setting)
 
     def _prompt_text(self, row: Row) -> str:
         return self._text(row, "prompt")
@@ -195,8 +197,8 @@ class HuggingFace(FramedTask):
                     f"{row.source}: column {self.answer!r} holds {key!r}, where the labels are "
                     f"numbered from 0 to {len(words) - 1}"
                 )
-            others = tuple(word for place, word in enumerate(words) if place != key)
-            return words[key], others if self.wrong is None else (self._spaced(row, "wrong"),)
+            wrong_labels = tuple(word for index, word in enumerate(words) if index != key)
+            return words[key], wrong_labels if self.wrong is None else (self._spaced(row, "wrong"),)
         return self._spaced(row, "answer"), () if self.wrong is None else (
             self._spaced(row, "wrong"),
         )
@@ -227,18 +229,20 @@ class HuggingFace(FramedTask):
         self, framing: Framing, rows: Sequence[Row], index: int, peers: Peers | None, seed: int
     ) -> PromptPair:
         """The first of the row's possible pairs whose prompts have equally many tokens."""
-        row, told = rows[index], ""
+        row, mismatch = rows[index], ""
         wrong = self._answer_texts(row)[1]
-        for clean, corrupted, instead in self._candidates(framing, rows, index, peers, seed):
+        for clean, corrupted, candidate_wrong in self._candidates(
+            framing, rows, index, peers, seed
+        ):
             if len(clean.ids) == len(corrupted) and clean.ids != corrupted:
-                return self._pair(framing, row, clean, corrupted, wrong or instead)
-            told = told or _mismatch(self.corruption, len(clean.ids), len(corrupted))
+                return self._pair(framing, row, clean, corrupted, wrong or candidate_wrong)
+            mismatch = mismatch or _mismatch(self.corruption, len(clean.ids), len(corrupted))
         if peers is not None:
             raise NoPeerError(
                 f"{row.source}: no other row of the split has a {self.part} of as many tokens, and "
                 "another answer of as many, that fits its prompt"
             )
-        raise InputError(f"{row.source}: {told}")
+        raise InputError(f"{row.source}: {mismatch}")
 
     def _candidates(
         self, framing: Framing, rows: Sequence[Row], index: int, peers: Peers | None, seed: int
@@ -249,21 +253,23 @@ class HuggingFace(FramedTask):
         if peers is not None:
             entity, clean = self._text(row, "part").strip(), self._framed(framing, row, text)
             swapped(text, entity, entity, row.source)  # refuses a prompt without it
-            for other in peers.of(index):
-                its = self._text(rows[other], "part").strip()
-                made = self._framed(framing, row, swapped(text, entity, its, row.source))
-                yield clean, made.ids, (self._answer_texts(rows[other])[0],)
+            for peer in peers.of(index):
+                peer_entity = self._text(rows[peer], "part").strip()
+                corrupted = self._framed(
+                    framing, row, swapped(text, entity, peer_entity, row.source)
+                )
+                yield clean, corrupted.ids, (self._answer_texts(rows[peer])[0],)
         elif self.corruption == "paraphrase":
             clean = self._framed(framing, row, text)
-            for one in paraphrases(text, str(self.wordings).split("|"), row.source):
-                yield clean, self._framed(framing, row, one).ids, ()
+            for prompt in paraphrases(text, str(self.wordings).split("|"), row.source):
+                yield clean, self._framed(framing, row, prompt).ids, ()
         elif self.corruption == "negation":
-            for one, negated in negations(text, row.source):
-                clean = self._framed(framing, row, one)
+            for prompt, negated in negations(text, row.source):
+                clean = self._framed(framing, row, prompt)
                 yield clean, self._framed(framing, row, negated).ids, ()
         elif self.corruption == "column":
-            made = self._framed(framing, row, self._text(row, "corrupted"))
-            yield self._framed(framing, row, text), made.ids, ()
+            corrupted = self._framed(framing, row, self._text(row, "corrupted"))
+            yield self._framed(framing, row, text), corrupted.ids, ()
         else:
             yield self._by_tokens(framing, row, text, seed)
 
@@ -271,15 +277,15 @@ class HuggingFace(FramedTask):
         self, framing: Framing, row: Row, text: str, seed: int
     ) -> tuple[Framed, tuple[int, ...], tuple[str, ...]]:
         """Shuffle or mask the tokens of the part."""
-        place = (0, len(text))
+        characters = (0, len(text))
         if self.part is not None:
             part = self._text(row, "part").strip()
             if (start := text.find(part)) < 0:
                 raise InputError(f"{row.source}: {part[:40]!r} does not stand in the prompt")
-            place = (start, start + len(part))
+            characters = (start, start + len(part))
         with error_context(row.source):
             clean = framing.prompt(text, offsets=True)
-            (span,) = token_spans(clean.offsets, (place,))
+            (span,) = token_spans(clean.offsets, (characters,))
             if self.corruption == "mask":
                 filler = self._filler(framing.tokenizer)
                 return clean, masking.filler(clean.ids, span, filler), ()
@@ -287,8 +293,8 @@ class HuggingFace(FramedTask):
             return clean, masking.shuffle(clean.ids, span, draw), ()
 
     def _filler(self, tokenizer: PreTrainedTokenizerBase) -> int:
-        if (named := token_named(tokenizer, self.filler)) is not None:
-            return named
+        if (token := token_named(tokenizer, self.filler)) is not None:
+            return token
         ids = continuation(tokenizer, _WORD, self.filler)
         if len(ids) != 1:
             raise InputError(f"the filler {self.filler!r} is {len(ids)} tokens; it must be one")
@@ -296,10 +302,10 @@ class HuggingFace(FramedTask):
 
     def _framed(self, framing: Framing, row: Row, text: str) -> Framed:
         with error_context(row.source):
-            if not self.chat and (found := control_token(framing.tokenizer, text)):
+            if not self.chat and (control := control_token(framing.tokenizer, text)):
                 raise InputError(
-                    f"the control token {found[0]!r} is written in the prompt, at character "
-                    f"{found[1] + 1}; take it out, or leave the row out with skip"
+                    f"the control token {control[0]!r} is written in the prompt, at character "
+                    f"{control[1] + 1}; take it out, or leave the row out with skip"
                 )
             return framing.prompt(text)
 
@@ -314,22 +320,23 @@ class HuggingFace(FramedTask):
         answer, _ = self._answer_texts(row)
         with error_context(row.source):
             right = framing.answer(clean, answer)
-            others = [framing.answer(clean, one) for one in wrong]
+            wrong_answers = [framing.answer(clean, text) for text in wrong]
         sets: tuple[TokenSet, ...] = ()
-        if len(others) > 1:
-            if len(right) != 1 or any(len(one) != 1 for one in others):
+        if len(wrong_answers) > 1:
+            if len(right) != 1 or any(len(ids) != 1 for ids in wrong_answers):
                 raise InputError(
                     f"{row.source}: of several labels each has to be one token behind the prompt; "
-                    f"they are {len(right)} and {', '.join(str(len(one)) for one in others)}"
+                    f"they are {len(right)} and {', '.join(str(len(ids)) for ids in wrong_answers)}"
                 )
-            sets = (tuple(dict.fromkeys(one[0] for one in others)),)
-        elif others:
-            (bad,) = others
-            sets = tuple((token,) for token in bad)
-            if len(bad) == len(right) > 1 and bad != right:
+            sets = (tuple(dict.fromkeys(ids[0] for ids in wrong_answers)),)
+        elif wrong_answers:
+            (wrong_ids,) = wrong_answers
+            sets = tuple((token,) for token in wrong_ids)
+            if len(wrong_ids) == len(right) > 1 and wrong_ids != right:
                 # " New York" and " New Delhi": where the two agree there is nothing to tell apart.
                 sets = tuple(
-                    () if one == good else (one,) for one, good in zip(bad, right, strict=True)
+                    () if wrong_id == right_id else (wrong_id,)
+                    for wrong_id, right_id in zip(wrong_ids, right, strict=True)
                 )
         return PromptPair(
             clean=clean.ids,

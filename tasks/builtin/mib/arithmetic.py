@@ -47,14 +47,16 @@ class MIBArithmetic(MIBTask):
         return f"mib-bench/{_SETS[self.operator]}"
 
     def _answers(self, row: Row, column: str, /) -> Answers:
-        found = row.values[column]
-        if found is None or (isinstance(found, Mapping) and found.get("prompt") is None):
+        counterfactual = row.values[column]
+        if counterfactual is None or (
+            isinstance(counterfactual, Mapping) and counterfactual.get("prompt") is None
+        ):
             raise NotTakenError(f"{row.source}: MIB's filter: it has no {column}")
         return Answers(word(row, "label"), word(row, f"{column}.label"))
 
     def _require_taken(
         self, tokenizer: PreTrainedTokenizerBase, row: Row, answers: Answers
     ) -> None:
-        if (its := text(row, "operator").strip()) != self.operator:
-            raise NotTakenError(f"{row.source}: its operator is {its!r}")
+        if (operator := text(row, "operator").strip()) != self.operator:
+            raise NotTakenError(f"{row.source}: its operator is {operator!r}")
         require_one_length(tokenizer, row, *answers, most=1)

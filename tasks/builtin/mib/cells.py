@@ -21,18 +21,18 @@ def cell(row: Row, name: str) -> object:
     Raises:
         InputError: where there is none, with what there is instead.
     """
-    first, *inner = name.split(".")
-    value = row.cell(first)
-    for at, key in enumerate(inner, start=1):
-        here = ".".join([first, *inner[: at - 1]])
+    column, *inner = name.split(".")
+    value = row.cell(column)
+    for depth, key in enumerate(inner, start=1):
+        outer_path = ".".join([column, *inner[: depth - 1]])
         if not isinstance(value, Mapping):
             raise InputError(
-                f"{row.source}: {here!r} holds {type(value).__name__}, not named values; is the "
-                "file a copy of MIB's data set?"
+                f"{row.source}: {outer_path!r} holds {type(value).__name__}, not named values; is "
+                "the file a copy of MIB's data set?"
             )
         if value.get(key) is None:
-            found = ", ".join(map(repr, value)) or "none"
-            raise InputError(f"{row.source}: no value {key!r} in {here!r}; it has: {found}")
+            keys = ", ".join(map(repr, value)) or "none"
+            raise InputError(f"{row.source}: no value {key!r} in {outer_path!r}; it has: {keys}")
         value = value[key]
     return value
 
@@ -52,8 +52,10 @@ def text(row: Row, name: str) -> str:
     """
     value = cell(row, name)
     if not isinstance(value, str) or not value.strip():
-        said = "is blank" if isinstance(value, str) else f"holds {type(value).__name__}, not text"
-        raise InputError(f"{row.source}: {name!r} {said}")
+        problem = (
+            "is blank" if isinstance(value, str) else f"holds {type(value).__name__}, not text"
+        )
+        raise InputError(f"{row.source}: {name!r} {problem}")
     return value
 
 
@@ -89,22 +91,24 @@ def right_label(row: Row, within: str = "") -> str:
     Raises:
         InputError: where the key points at no choice.
     """
-    before = f"{within}." if within else ""
-    choices, key = cell(row, f"{before}choices"), cell(row, f"{before}answerKey")
+    prefix = f"{within}." if within else ""
+    choices, key = cell(row, f"{prefix}choices"), cell(row, f"{prefix}answerKey")
     if isinstance(choices, Mapping):
         labels = choices.get("label")
     elif isinstance(choices, list):  # as newer versions of `datasets` write such columns
-        labels = [one.get("label") if isinstance(one, Mapping) else None for one in choices]
+        labels = [
+            choice.get("label") if isinstance(choice, Mapping) else None for choice in choices
+        ]
     else:
         labels = None
     if not isinstance(labels, list):
-        raise InputError(f"{row.source}: '{before}choices' holds no labels")
+        raise InputError(f"{row.source}: '{prefix}choices' holds no labels")
     if not isinstance(key, int) or isinstance(key, bool) or not 0 <= key < len(labels):
         raise InputError(
-            f"{row.source}: '{before}answerKey' is {key!r}, where there are {len(labels)} choices, "
+            f"{row.source}: '{prefix}answerKey' is {key!r}, where there are {len(labels)} choices, "
             "counted from 0"
         )
     label = labels[key]
     if isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
-        raise InputError(f"{row.source}: the right label of '{before}choices' is {label!r}")
+        raise InputError(f"{row.source}: the right label of '{prefix}choices' is {label!r}")
     return str(label)

@@ -35,8 +35,8 @@ class _Choices(MIBTask):
     usual: ClassVar[str] = "symbol"
 
     def _answers(self, row: Row, column: str, /) -> Answers:
-        before = " " if self.space else ""
-        return Answers(f"{before}{right_label(row)}", f"{before}{right_label(row, column)}")
+        prefix = " " if self.space else ""
+        return Answers(f"{prefix}{right_label(row)}", f"{prefix}{right_label(row, column)}")
 
     def _require_taken(
         self, tokenizer: PreTrainedTokenizerBase, row: Row, answers: Answers

@@ -33,8 +33,8 @@ class MIBIOI(MIBTask):
         return "mib-bench/ioi"
 
     def _answers(self, row: Row, _column: str, /) -> Answers:
-        named = ("metadata.indirect_object", "metadata.subject")
-        return Answers(*(f" {text(row, one)}" for one in named))
+        columns = ("metadata.indirect_object", "metadata.subject")
+        return Answers(*(f" {text(row, column)}" for column in columns))
 
     def _require_taken(
         self, tokenizer: PreTrainedTokenizerBase, row: Row, answers: Answers

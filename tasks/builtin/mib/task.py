@@ -135,7 +135,7 @@ class MIBTask(ABC):
             PairSet((pair,)).validate(d_vocab=len(tokenizer), n_ctx=n_ctx)
             return pair
 
-        kept = keep(
+        pairs = keep(
             splits.draw(len(rows), len(rows) if self.draw else None, seed, where),
             make,
             n,
@@ -145,7 +145,7 @@ class MIBTask(ABC):
             skips=CircuitsError if self.skip else NotTakenError,
         )
         return PairSet(
-            tuple(kept), task=self.name, split=split, metric=self.metric, skipped=kept.skipped
+            tuple(pairs), task=self.name, split=split, metric=self.metric, skipped=pairs.skipped
         )
 
     @cached_property
@@ -178,12 +178,16 @@ class MIBTask(ABC):
 
     def _column(self, row: Row) -> str:
         """The counterfactual's column."""
-        asked = self.counterfactual or self.usual
-        column = f"{asked.removesuffix(_ENDING)}{_ENDING}"
+        counterfactual = self.counterfactual or self.usual
+        column = f"{counterfactual.removesuffix(_ENDING)}{_ENDING}"
         if column not in row.values:
-            known = [name.removesuffix(_ENDING) for name in row.values if name.endswith(_ENDING)]
-            told = ", ".join(known) or "none; is it a row of MIB's data set?"
-            raise InputError(f"{row.source}: no counterfactual {asked!r}; the row has: {told}")
+            known_names = [
+                name.removesuffix(_ENDING) for name in row.values if name.endswith(_ENDING)
+            ]
+            names_text = ", ".join(known_names) or "none; is it a row of MIB's data set?"
+            raise InputError(
+                f"{row.source}: no counterfactual {counterfactual!r}; the row has: {names_text}"
+            )
         return column
 
 
@@ -201,11 +205,13 @@ def require_one_length(
     Raises:
         NotTakenError: where they differ, or there are more.
     """
-    lengths = [len(_alone(tokenizer, one, row)) for one in words]
+    lengths = [len(_alone(tokenizer, word, row)) for word in words]
     if len(set(lengths)) > 1 or (most is not None and max(lengths) > most):
-        told = ", ".join(f"{one!r} {length}" for one, length in zip(words, lengths, strict=True))
-        what = "one token each" if most == 1 else "equally many tokens"
-        raise NotTakenError(f"{row.source}: MIB's filter: answers of {what} ({told})")
+        lengths_text = ", ".join(
+            f"{word!r} {length}" for word, length in zip(words, lengths, strict=True)
+        )
+        condition = "one token each" if most == 1 else "equally many tokens"
+        raise NotTakenError(f"{row.source}: MIB's filter: answers of {condition} ({lengths_text})")
 
 
 def _alone(tokenizer: PreTrainedTokenizerBase, word: str, row: Row) -> tuple[int, ...]:

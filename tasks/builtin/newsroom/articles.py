@@ -104,8 +104,8 @@ class Words(TypedDict):
 def definition() -> Words:
     """The content of `words.json`: slot words, event templates, fillers."""
     text = files("tasks.builtin.newsroom").joinpath("words.json").read_text(encoding="utf-8")
-    loaded: Words = json.loads(text)
-    return loaded
+    content: Words = json.loads(text)
+    return content
 
 
 def slot_words() -> tuple[str, ...]:
@@ -173,30 +173,30 @@ class _Draw:
 def _story(rng: random.Random, split: Split) -> Story:
     content = definition()
     event = rng.choice(content["events"])
-    salient = [rng.choice(event["leads"])]
+    salient_templates = [rng.choice(event["leads"])]
     summary = event["summary"]
     if rng.random() < content["detail"]["share"]:
-        salient.append(rng.choice(content["detail"]["sentences"]))
+        salient_templates.append(rng.choice(content["detail"]["sentences"]))
         summary += content["detail"]["summary"]
     summary += "."
 
     draw = _Draw(rng, split)
-    clean, other = draw.facts(*salient), draw.facts(*salient)
+    clean_facts, other_facts = draw.facts(*salient_templates), draw.facts(*salient_templates)
     fillers = rng.sample(content["fillers"], rng.randint(*FILLERS))
-    before = rng.randint(0, len(fillers))
-    filled = [template.format(**draw.facts(template)) for template in fillers]
+    n_before = rng.randint(0, len(fillers))
+    filler_sentences = [template.format(**draw.facts(template)) for template in fillers]
 
     def article(facts: Mapping[str, str]) -> Article:
-        key = [template.format(**facts) for template in salient]
+        key = [template.format(**facts) for template in salient_templates]
         return Article(
             kind=event["kind"],
-            sentences=(*filled[:before], *key, *filled[before:]),
-            salient=tuple(range(before, before + len(key))),
+            sentences=(*filler_sentences[:n_before], *key, *filler_sentences[n_before:]),
+            salient=tuple(range(n_before, n_before + len(key))),
             summary=summary.format(**facts),
             facts=facts,
         )
 
-    return Story(article(clean), article(other))
+    return Story(article(clean_facts), article(other_facts))
 
 
 @cache

@@ -82,9 +82,9 @@ class Newsroom(FramedTask):
         pairs = tuple(
             self._pair(framing, story, source, rng, pool) for story, source in _told(n, split, seed)
         )
-        made = PairSet(pairs, task=self.name, split=split, metric=self.metric)
-        made.validate(d_vocab=len(tokenizer), n_ctx=n_ctx)
-        return made
+        pair_set = PairSet(pairs, task=self.name, split=split, metric=self.metric)
+        pair_set.validate(d_vocab=len(tokenizer), n_ctx=n_ctx)
+        return pair_set
 
     def examples(
         self,
@@ -96,7 +96,7 @@ class Newsroom(FramedTask):
         n_ctx: int | None = None,
     ) -> list[TrainingExample]:
         """`n` articles with their summaries; example i is the clean side of pair i."""
-        framing, made = self._framing(tokenizer), []
+        framing, examples = self._framing(tokenizer), []
         for story, source in _told(n, split, seed):
             prompt, _ = _prompt(framing, story.article)
             example = TrainingExample(prompt.ids, _target(framing, prompt, story.article), source)
@@ -106,8 +106,8 @@ class Newsroom(FramedTask):
                     f"{source}: {length} tokens (summary included), but the model's context "
                     f"window holds {n_ctx}"
                 )
-            made.append(example)
-        return made
+            examples.append(example)
+        return examples
 
     def annotate(
         self,
@@ -119,17 +119,17 @@ class Newsroom(FramedTask):
         n_ctx: int | None = None,  # noqa: ARG002 - other tasks leave out what exceeds it
     ) -> list[AnnotatedArticle]:
         """The articles of `pairs` (same `n`, `split`, `seed`), the salient sentences marked."""
-        made = []
+        articles = []
         for story, source in _told(n, split, seed):
             article = story.article
             sentences = tuple(
-                Sentence(text, *place, rouge(article.summary, text), index in article.salient)
-                for index, (text, place) in enumerate(
+                Sentence(text, *span, rouge(article.summary, text), index in article.salient)
+                for index, (text, span) in enumerate(
                     zip(article.sentences, article.ranges, strict=True)
                 )
             )
-            made.append(AnnotatedArticle(source, article.text, article.summary, sentences))
-        return made
+            articles.append(AnnotatedArticle(source, article.text, article.summary, sentences))
+        return articles
 
     def _pair(
         self,
@@ -152,9 +152,9 @@ class Newsroom(FramedTask):
                 corrupted = masking.filler(corrupted, span, _end_of_text(framing.tokenizer))
         elif self.corruption == "swap":
             for start, end in spans:
-                fitting = [s for s in pool if len(s) >= end - start and s != clean[start:end]]
-                shortest = min(map(len, fitting))
-                sentence = rng.choice([s for s in fitting if len(s) == shortest])
+                candidates = [s for s in pool if len(s) >= end - start and s != clean[start:end]]
+                shortest = min(map(len, candidates))
+                sentence = rng.choice([s for s in candidates if len(s) == shortest])
                 corrupted = masking.swap(corrupted, (start, end), sentence)
         else:
             for span in spans:
@@ -189,14 +189,16 @@ def _target(framing: Framing, prompt: Framed, article: Article) -> tuple[int, ..
     return (*framing.answer(prompt, f" {article.summary}"), end)
 
 
-def _wrong(right: tuple[int, ...], other: tuple[int, ...], source: str) -> tuple[TokenSet, ...]:
-    if len(right) != len(other):
+def _wrong(
+    right: tuple[int, ...], counterfactual: tuple[int, ...], source: str
+) -> tuple[TokenSet, ...]:
+    if len(right) != len(counterfactual):
         raise CircuitsError(
             f"{source}: the summary has {len(right)} tokens and the counterfactual one "
-            f"{len(other)}, as this tokenizer splits some slot words; use another corruption "
-            "(swap, shuffle, filler) or the newsroom tokenizer"
+            f"{len(counterfactual)}, as this tokenizer splits some slot words; use another "
+            "corruption (swap, shuffle, filler) or the newsroom tokenizer"
         )
-    return tuple(() if a == b else (b,) for a, b in zip(right, other, strict=True))
+    return tuple(() if a == b else (b,) for a, b in zip(right, counterfactual, strict=True))
 
 
 def _end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -207,9 +209,9 @@ def _end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def _sentences(tokenizer: PreTrainedTokenizerBase, split: Split) -> list[tuple[int, ...]]:
     """Sentences of other articles of the split, as token ids."""
-    made = []
+    sentences = []
     for story in islice(stories(split, seed="swap"), SWAP_POOL):
         ids, offsets = encode_with_offsets(tokenizer, story.article.text)
         ranges = token_spans(offsets, story.article.ranges)
-        made += [ids[start:end] for start, end in ranges]
-    return made
+        sentences += [ids[start:end] for start, end in ranges]
+    return sentences

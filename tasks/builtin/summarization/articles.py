@@ -77,8 +77,8 @@ def from_file(
     left_out: list[Skipped] | None = [] if skip else None
     rows = read_rows(path, left_out)
     article, summary = article_column(rows[0], article), summary_column(rows[0], summary)
-    chosen = splits.choose(rows, split, lambda row: row.text(article), left_out)
-    return Articles(chosen, article, summary, tuple(left_out or ()))
+    split_rows = splits.choose(rows, split, lambda row: row.text(article), left_out)
+    return Articles(split_rows, article, summary, tuple(left_out or ()))
 
 
 def from_dataset(
@@ -95,11 +95,11 @@ def from_dataset(
     splits. `config` is one of a dataset's configurations; a known dataset has one of its own.
     """
     splits.check(split)
-    known = known_dataset(name)
-    loaded = load_dataset(name, config)
-    rows = hub.rows_of_split(name, loaded, split)
-    if known is not None:
-        article, summary = article or known.article, summary or known.summary
+    entry = known_dataset(name)
+    dataset = load_dataset(name, config)
+    rows = hub.rows_of_split(name, dataset, split)
+    if entry is not None:
+        article, summary = article or entry.article, summary or entry.summary
     return Articles(rows, article_column(rows[0], article), summary_column(rows[0], summary))
 
 
@@ -126,7 +126,7 @@ def known_dataset(name: str) -> KnownDataset | None:
         return KNOWN_DATASETS[name]
     if Path(name).exists():
         return None
-    ids = {known.hub_id.lower(): known for known in KNOWN_DATASETS.values()}
+    ids = {entry.hub_id.lower(): entry for entry in KNOWN_DATASETS.values()}
     return ids.get(name.lower())
 
 
@@ -134,11 +134,11 @@ def load_dataset(name: str, config: str | None, *, stream: bool = False) -> Mapp
     """A dataset as split -> rows: known ones by their hub id, and a folder that `save_to_disk`
     wrote. stream: rows that come when they are gone through, without a number.
     """
-    known = known_dataset(name)
-    hub_id, own, revision = known[:3] if known else (None, None, None)
+    entry = known_dataset(name)
+    hub_id, known_config, revision = entry[:3] if entry else (None, None, None)
     return hub.load_parts(
         name,
-        config or own,
+        config or known_config,
         hub_id=hub_id,
         revision=revision,
         stream=stream,
@@ -146,11 +146,11 @@ def load_dataset(name: str, config: str | None, *, stream: bool = False) -> Mapp
     )
 
 
-def _column(row: Row, names: tuple[str, ...], what: str) -> str:
+def _column(row: Row, names: tuple[str, ...], kind: str) -> str:
     for name in names:
         if name in row.values:
             return name
     raise InputError(
         f"{row.source}: no column {' or '.join(map(repr, names))}; the row's columns are: "
-        f"{', '.join(map(repr, row.values)) or 'none'}; name the right one with `{what}_column`"
+        f"{', '.join(map(repr, row.values)) or 'none'}; name the right one with `{kind}_column`"
     )

@@ -17,24 +17,24 @@ def lend(donors: Iterable[Prompt], length: int, *, opening: bool) -> tuple[int, 
     Of all runs of sentences, the one that has to be cut the least. An opening sentence has no space
     before it, so it replaces an opening sentence only, unless there is no other.
     """
-    best: tuple[tuple[bool, int], tuple[int, ...]] | None = None
+    best_loan: tuple[tuple[bool, int], tuple[int, ...]] | None = None
     for donor in donors:
         for index, (start, _) in enumerate(donor.sentences):
-            rest = (end for _, end in donor.sentences[index:] if end - start >= length)
-            end = next(rest, None)
+            far_ends = (end for _, end in donor.sentences[index:] if end - start >= length)
+            end = next(far_ends, None)
             if end is None:
                 break
             cost = ((index == 0) != opening, end - start - length)
-            if best is None or cost < best[0]:
-                best = (cost, donor.ids[start : start + length])
+            if best_loan is None or cost < best_loan[0]:
+                best_loan = (cost, donor.ids[start : start + length])
             if cost == (False, 0):
-                return best[1]
-    if best is None:
+                return best_loan[1]
+    if best_loan is None:
         raise CircuitsError(
             f"no other article has {length} tokens to lend to a salient sentence; use the "
             "corruption 'filler' or 'shuffle', or give more articles"
         )
-    return best[1]
+    return best_loan[1]
 
 
 class Donors:
@@ -52,15 +52,15 @@ class Donors:
         """Up to ten articles after that place in the order, less those with the same text."""
         text = self._sample.article(place).text
         lenders = []
-        for other in self._sample.following(place):
+        for donor in self._sample.following(place):
             try:
-                lent = self._sample.article(other).text
+                donor_text = self._sample.article(donor).text
             except CircuitsError:
                 if not self._skip:
                     raise
                 continue
-            if lent != text:
-                if other not in self._made:
-                    self._made[other] = bare(self._tokenizer, lent)
-                lenders.append(self._made[other])
+            if donor_text != text:
+                if donor not in self._made:
+                    self._made[donor] = bare(self._tokenizer, donor_text)
+                lenders.append(self._made[donor])
         return lenders

@@ -60,6 +60,6 @@ def _sentences(article: str, offsets: Sequence[Span]) -> tuple[Span, ...]:
 
 def shorten(tokenizer: PreTrainedTokenizerBase, article: str, tokens: int) -> str:
     """The article without its last sentences, so that it has that many tokens less, or fewer."""
-    left = len(encode_with_offsets(tokenizer, article)[0]) - tokens
-    room = f"the {max(0, left)} tokens that the context window leaves for it beside the summary"
-    return truncate(tokenizer, article, left, room)
+    limit = len(encode_with_offsets(tokenizer, article)[0]) - tokens
+    room = f"the {max(0, limit)} tokens that the context window leaves for it beside the summary"
+    return truncate(tokenizer, article, limit, room)

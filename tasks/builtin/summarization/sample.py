@@ -68,8 +68,8 @@ class DrawnSample:
 
     def following(self, place: int) -> list[int]:
         """As of `Sample`."""
-        there = len(self.order)
-        return [(place + step) % there for step in range(1, min(SEARCHED + 1, there))]
+        n_rows = len(self.order)
+        return [(place + step) % n_rows for step in range(1, min(SEARCHED + 1, n_rows))]
 
 
 class StreamedSample:
@@ -87,12 +87,12 @@ class StreamedSample:
 
     def places(self) -> Iterator[int]:
         """As of `Sample`."""
-        for place in count():
-            if not self._reaches(place):
+        for index in count():
+            if not self._reaches(index):
                 return
-            yield place
-            if place > SEARCHED:
-                del self._held[place]
+            yield index
+            if index > SEARCHED:
+                del self._held[index]
 
     def article(self, place: int) -> Article:
         """As of `Sample`."""
@@ -107,17 +107,17 @@ class StreamedSample:
 
     def following(self, place: int) -> list[int]:
         """As of `Sample`."""
-        ahead = [one for one in range(place + 1, place + 1 + SEARCHED) if self._reaches(one)]
-        again = range(min(place, SEARCHED - len(ahead)))
-        return [*ahead, *again]
+        ahead = [index for index in range(place + 1, place + 1 + SEARCHED) if self._reaches(index)]
+        wrapped = range(min(place, SEARCHED - len(ahead)))
+        return [*ahead, *wrapped]
 
-    def _row(self, place: int) -> Row:
-        if not self._reaches(place):
+    def _row(self, index: int) -> Row:
+        if not self._reaches(index):
             raise InputError(f"the stream has {self._taken} rows")
-        return self._held[place]
+        return self._held[index]
 
-    def _reaches(self, place: int) -> bool:
-        while self._taken <= place:
+    def _reaches(self, index: int) -> bool:
+        while self._taken <= index:
             row = next(self._stream, None)
             if row is None:
                 return False

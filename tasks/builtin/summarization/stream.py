@@ -45,17 +45,17 @@ def stream_file(
         return
     splits.check(split)
     if path.suffix.lower() not in _BUILDERS:
-        known = ", ".join(_BUILDERS)
-        raise InputError(f"{path}: the ending {path.suffix!r} is not one of {known}")
+        endings = ", ".join(_BUILDERS)
+        raise InputError(f"{path}: the ending {path.suffix!r} is not one of {endings}")
     for row in _rows(path.name, "", _file(path), seed):
         try:
-            its = split if split == "all" else splits.of_row(row, _text(article))
+            row_split = split if split == "all" else splits.of_row(row, _text(article))
         except CircuitsError as error:
             if left_out is None:
                 raise
             left_out.append(Skipped.of(row.source, error))
             continue
-        if its == split:
+        if row_split == split:
             yield row
 
 
@@ -64,32 +64,32 @@ def stream_dataset(
 ) -> Iterator[Row]:
     """The rows of one split of a dataset, as `articles.from_dataset` names them."""
     splits.check(split)
-    parts = load_dataset(name, config, stream=True)
-    require_split(name, parts, split)
-    for part, rows in parts.items():
-        if split in ("all", part):
-            yield from _rows(name, f"{part} ", rows, seed)
+    dataset = load_dataset(name, config, stream=True)
+    require_split(name, dataset, split)
+    for split_name, rows in dataset.items():
+        if split in ("all", split_name):
+            yield from _rows(name, f"{split_name} ", rows, seed)
 
 
 def _text(column: str | None) -> Callable[[Row], str]:
     return lambda row: row.text(article_column(row, column))
 
 
-def _rows(name: str, part: str, rows: Any, seed: int | None) -> Iterator[Row]:
-    numbered = rows.map(lambda _, index: {_NUMBER: index + 1}, with_indices=True)
+def _rows(name: str, prefix: str, rows: Any, seed: int | None) -> Iterator[Row]:
+    numbered_rows = rows.map(lambda _, index: {_NUMBER: index + 1}, with_indices=True)
     if seed is not None:
-        numbered = numbered.shuffle(seed=seed, buffer_size=MIXED)
+        numbered_rows = numbered_rows.shuffle(seed=seed, buffer_size=MIXED)
     try:
-        for values in numbered:
+        for values in numbered_rows:
             number = values.pop(_NUMBER)
-            yield Row(f"{name}, {part}row {number}", values)
+            yield Row(f"{name}, {prefix}row {number}", values)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         if isinstance(error, CircuitsError):
             raise
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{name}: the stream cannot be read on ({said}); without stream=true, rows that cannot "
-            "be read are named, or left out by skip"
+            f"{name}: the stream cannot be read on ({reason}); without stream=true, rows that "
+            "cannot be read are named, or left out by skip"
         ) from error
 
 

@@ -134,13 +134,13 @@ class Summarization(FramedTask):
 
         `PromptPair.spans` are those sentences' tokens; outside them the prompts are equal.
         """
-        kept = self._kept_pairs(tokenizer, n, split, seed, n_ctx)
+        article_pairs = self._kept_pairs(tokenizer, n, split, seed, n_ctx)
         return PairSet(
-            tuple(pair for _, pair in kept),
+            tuple(pair for _, pair in article_pairs),
             task=self.name,
             split=split,
             metric=self.metric,
-            skipped=kept.skipped,
+            skipped=article_pairs.skipped,
         )
 
     def examples(
@@ -163,8 +163,8 @@ class Summarization(FramedTask):
         assert end is not None  # the end-of-text token, unless a template has another
         sample = self._sample(n, split, seed)
 
-        def make(place: int) -> TrainingExample:
-            article = sample.article(place)
+        def make(index: int) -> TrainingExample:
+            article = sample.article(index)
             with error_context(article.source):
                 article = self._truncated(framing, article, n_ctx)
                 framed = framing.prompt(article.text + self.prompt)
@@ -178,9 +178,9 @@ class Summarization(FramedTask):
         if not self.stream:
             return self._kept(sample, make, n, split)
         left_out, skips = sample.left_out, CircuitsError if self.skip else None
-        places, source = sample.places(), sample.source
-        made = usable(places, make, n, source=source, left_out=left_out, skips=skips)
-        stored = StoredExamples(made)
+        indices, source = sample.places(), sample.source
+        examples = usable(indices, make, n, source=source, left_out=left_out, skips=skips)
+        stored = StoredExamples(examples)
         require_enough(len(stored), n, left_out, self._where(split))
         stored.skipped = tuple(left_out)
         return stored
@@ -198,14 +198,14 @@ class Summarization(FramedTask):
         the corrupted ones marked.
         """
         if self.skip:
-            kept = self._kept_pairs(tokenizer, n, split, seed, n_ctx)
-            return [self._annotated(article) for article, _ in kept]
-        framing, sample, made = self._framing(tokenizer), self._sample(n, split, seed), []
-        for place in islice(sample.places(), n):
-            article = sample.article(place)
+            article_pairs = self._kept_pairs(tokenizer, n, split, seed, n_ctx)
+            return [self._annotated(article) for article, _ in article_pairs]
+        framing, sample, articles = self._framing(tokenizer), self._sample(n, split, seed), []
+        for index in islice(sample.places(), n):
+            article = sample.article(index)
             with error_context(article.source):
-                made.append(self._annotated(self._truncated(framing, article, n_ctx)))
-        return made
+                articles.append(self._annotated(self._truncated(framing, article, n_ctx)))
+        return articles
 
     def _annotated(self, article: Article) -> AnnotatedArticle:
         sentences = annotate(article.text, article.summary, self.salient, self.words)
@@ -228,9 +228,9 @@ class Summarization(FramedTask):
         if self.skip and self.corruption == "filler":
             self._filler(tokenizer)  # where it is none, no row is at fault
 
-        def make(place: int) -> tuple[Article, PromptPair]:
-            article = sample.article(place)
-            lenders = donors.after(place) if donors else []
+        def make(index: int) -> tuple[Article, PromptPair]:
+            article = sample.article(index)
+            lenders = donors.after(index) if donors else []
             with error_context(article.source):
                 article = self._truncated(framing, article, n_ctx)
                 framed, prompt = make_prompt(framing, article.text, self.prompt)
@@ -299,29 +299,29 @@ class Summarization(FramedTask):
         else:
             for span in spans:
                 opening = span == prompt.sentences[0]
-                lent = lend(lenders, span[1] - span[0], opening=opening)
-                tokens = masking.swap(tokens, span, lent)
+                loan = lend(lenders, span[1] - span[0], opening=opening)
+                tokens = masking.swap(tokens, span, loan)
         return tokens
 
     def _truncated(self, framing: Framing, article: Article, n_ctx: int | None) -> Article:
         """The article, cut where it is longer than asked for, or where the summary has no room."""
-        text, most = article.text, self.max_article_tokens
-        if most is not None:
-            text = truncate(framing.tokenizer, text, most, f"max_article_tokens={most}")
+        text, limit = article.text, self.max_article_tokens
+        if limit is not None:
+            text = truncate(framing.tokenizer, text, limit, f"max_article_tokens={limit}")
         while self.fit and n_ctx is not None:
             framed = framing.prompt(text + self.prompt)
             summary = self._summary(framing, framed, article)[: self.max_summary_tokens]
             # The last token of what follows is not fed: of an example, the end-of-text token.
-            over = len(framed.ids) + len(summary) - n_ctx
-            if over <= 0:
+            excess = len(framed.ids) + len(summary) - n_ctx
+            if excess <= 0:
                 break
-            text = shorten(framing.tokenizer, text, over)
+            text = shorten(framing.tokenizer, text, excess)
         return replace(article, text=text)
 
     def _framing(self, tokenizer: PreTrainedTokenizerBase) -> Framing:
-        if found := control_token(tokenizer, self.prompt):
+        if control := control_token(tokenizer, self.prompt):
             raise CircuitsError(
-                f"prompt={self.prompt!r}: the control token {found[0]!r} would be read as text; "
+                f"prompt={self.prompt!r}: the control token {control[0]!r} would be read as text; "
                 "for a chat template use chat=true"
             )
         return super()._framing(tokenizer)
@@ -331,9 +331,9 @@ class Summarization(FramedTask):
         return framing.answer(prompt, " " + article.summary)
 
     def _filler(self, tokenizer: PreTrainedTokenizerBase) -> int:
-        named = token_named(tokenizer, self.filler)
-        if named is not None:
-            return named
+        token = token_named(tokenizer, self.filler)
+        if token is not None:
+            return token
         ids = continuation(tokenizer, "a", self.filler)
         if len(ids) != 1:
             raise CircuitsError(
@@ -359,17 +359,19 @@ class Summarization(FramedTask):
     def _streamed(self, n: int | None, split: Split, seed: int) -> Sample:
         """The same from a stream, mixed by `seed` unless all are taken."""
         splits.check_number(n)
-        mixed = None if n is None else seed
+        shuffle_seed = None if n is None else seed
         left_out: list[Skipped] = []
         columns = (self.article_column, self.summary_column)
         if self.dataset is None:
-            kept = left_out if self.skip else None
-            rows = stream_file(str(self.path), split, columns[0], seed=mixed, left_out=kept)
+            file_left_out = left_out if self.skip else None
+            rows = stream_file(
+                str(self.path), split, columns[0], seed=shuffle_seed, left_out=file_left_out
+            )
         else:
-            rows = stream_dataset(self.dataset, split, config=self.config, seed=mixed)
-            known = known_dataset(self.dataset)
-            if known is not None:
-                columns = (columns[0] or known.article, columns[1] or known.summary)
+            rows = stream_dataset(self.dataset, split, config=self.config, seed=shuffle_seed)
+            entry = known_dataset(self.dataset)
+            if entry is not None:
+                columns = (columns[0] or entry.article, columns[1] or entry.summary)
         return StreamedSample(rows, columns, left_out)
 
     def _where(self, split: Split) -> str:

@@ -118,22 +118,22 @@ class Transitive(Generated):
         n_ctx: int | None = None,
     ) -> list[TrainingExample]:
         """The clean prompts of `pairs` with their answers; of `train`, the `fraction` of `n`."""
-        kept = max(1, round(self.fraction * n)) if split == "train" and n > 0 else n
-        made = []
-        for pair in self.pairs(tokenizer, kept, split=split, seed=seed, n_ctx=n_ctx):
+        n_pairs = max(1, round(self.fraction * n)) if split == "train" and n > 0 else n
+        examples = []
+        for pair in self.pairs(tokenizer, n_pairs, split=split, seed=seed, n_ctx=n_ctx):
             text = (*pair.clean, pair.answer[0][0])
             start = 1 if self.loss == "text" else len(pair.clean)
-            made.append(TrainingExample(text[:start], text[start:], pair.source))
-        return made
+            examples.append(TrainingExample(text[:start], text[start:], pair.source))
+        return examples
 
     @cached_property
     def _nouns(self) -> tuple[str, ...]:
         return read_nouns(self.nouns)
 
     def _maker(self, tokenizer: PreTrainedTokenizerBase, split: Split) -> Maker:
-        what = f"transitive: of the nouns {str(self.nouns)!r} in the split {split!r}"
-        mine = self._as_answers(tokenizer, of_split(self._nouns, split), 4)
-        nouns = single_tokens(tokenizer, mine, 4, what)
+        pool = f"transitive: of the nouns {str(self.nouns)!r} in the split {split!r}"
+        split_nouns = self._as_answers(tokenizer, of_split(self._nouns, split), 4)
+        nouns = single_tokens(tokenizer, split_nouns, 4, pool)
 
         def make(rng: random.Random) -> tuple[Prompts]:
             template = rng.choice(TEMPLATES)  # drawn even if given: the nouns stay the same
