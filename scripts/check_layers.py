@@ -39,14 +39,14 @@ def documents(n: int, seed: int) -> dict[str, Estimates]:
     kl = scale[:, None] * torch.randn(n, LAYERS, HEADS, generator=draw).div(2).exp()
     update = scale * torch.randn(n, LAYERS, generator=draw).div(2).exp()
     normal = torch.randn(6, n, LAYERS, HEADS, generator=draw)
-    moved = torch.arange(HEADS) % 2 * 0.3 * scale[:, None]
-    entropy = moved + normal[0] / (normal[1:].square().mean(dim=0)).sqrt()
+    shift = torch.arange(HEADS) % 2 * 0.3 * scale[:, None]
+    entropy = shift + normal[0] / (normal[1:].square().mean(dim=0)).sqrt()
     nothing = torch.zeros_like(update)
-    before = torch.zeros_like(entropy)
-    found = DocumentDiffs(
+    entropy_base = torch.zeros_like(entropy)
+    diffs = DocumentDiffs(
         kl,
         entropy,
-        before,
+        entropy_base,
         cosine=nothing,
         activation=nothing,
         activation_base=nothing,
@@ -55,8 +55,8 @@ def documents(n: int, seed: int) -> dict[str, Estimates]:
         head_masses={},
         neurons=None,
     )
-    changes = layer_changes(found, n_resamples=1, seed=0)
-    return {name: each.values for name, each in changes.items()}
+    changes = layer_changes(diffs, n_resamples=1, seed=0)
+    return {name: change.values for name, change in changes.items()}
 
 
 def edges_of(population: Population) -> Sample:
@@ -95,14 +95,17 @@ def main() -> None:
         samples = {"real scores": edges_of(real(options.scores))}
     for name, sample in samples.items():
         for n in options.examples:
-            found = coverage(
+            covered = coverage(
                 (
-                    {key: (one.low, one.high, one.value) for key, one in sample(n, seed).items()}
+                    {
+                        key: (estimate.low, estimate.high, estimate.value)
+                        for key, estimate in sample(n, seed).items()
+                    }
                     for seed in range(options.repeats)
                 ),
                 of_its_own_mean=True,
             )
-            for key, (share, width) in found.items():
+            for key, (share, width) in covered.items():
                 print(f"{name:22}{key:14} n = {n:<4} {share:.3f} ({width:.2f})", flush=True)
 
 

@@ -42,8 +42,8 @@ def sample(n: int, seed: int) -> EdgeScores:
     means = torch.randn(LAYOUT.shape, generator=truth) * torch.randn(LAYOUT.shape, generator=truth)
     draw = torch.Generator().manual_seed(100 + seed)
     noise = torch.randn(n, *LAYOUT.shape, generator=draw)
-    each = (means + (1.5 * means.abs() ** 0.7 + 0.1) * noise) * LAYOUT.mask
-    return EdgeScores(each.mean(0), LAYOUT, "simulated", Provenance(), each)
+    example_scores = (means + (1.5 * means.abs() ** 0.7 + 0.1) * noise) * LAYOUT.mask
+    return EdgeScores(example_scores.mean(0), LAYOUT, "simulated", Provenance(), example_scores)
 
 
 def met(n: int, strategy: Strategy, ranking: Ranking) -> float:
@@ -57,15 +57,17 @@ def met(n: int, strategy: Strategy, ranking: Ranking) -> float:
 
 def stopped(seed: int, strategy: Strategy, ranking: Ranking) -> int | None:
     """Examples at which `until_stable` ends; None where it would take more than there are."""
-    whole = sample(MOST, seed).per_example
-    assert whole is not None
+    all_scores = sample(MOST, seed).per_example
+    assert all_scores is not None
     growth = until_stable(size=SIZE, strategy=strategy, ranking=ranking)
     n = growth.first
     while n <= MOST:
-        part = EdgeScores(whole[:n].mean(0), LAYOUT, "simulated", Provenance(), whole[:n])
-        if (asked := growth.more(part)) <= n:
+        prefix_scores = EdgeScores(
+            all_scores[:n].mean(0), LAYOUT, "simulated", Provenance(), all_scores[:n]
+        )
+        if (n_next := growth.more(prefix_scores)) <= n:
             return n
-        n = asked
+        n = n_next
     return None
 
 
@@ -74,13 +76,13 @@ def stops(repeats: int, strategy: Strategy, ranking: Ranking) -> str:
     curve = torch.tensor([met(n, strategy, ranking) for n in NUMBERS])
     axis = torch.tensor(NUMBERS).log()
     ends = [stopped(seed, strategy, ranking) for seed in range(repeats)]
-    reached = torch.tensor([n for n in ends if n is not None], dtype=torch.float)
-    right = torch.bucketize(reached.log(), axis).clamp(1, len(axis) - 1)
-    part = (reached.log() - axis[right - 1]) / (axis[right] - axis[right - 1])
-    alike = curve[right - 1].lerp(curve[right], part)
+    n_reached = torch.tensor([n for n in ends if n is not None], dtype=torch.float)
+    right = torch.bucketize(n_reached.log(), axis).clamp(1, len(axis) - 1)
+    weight = (n_reached.log() - axis[right - 1]) / (axis[right] - axis[right - 1])
+    alike = curve[right - 1].lerp(curve[right], weight)
     return (
-        f"| {strategy}, {ranking} | {len(reached)} of {repeats} | {reached.mean():.0f} "
-        f"[{reached.min():.0f}, {reached.max():.0f}] | {alike.mean():.3f} | {alike.min():.2f} "
+        f"| {strategy}, {ranking} | {len(n_reached)} of {repeats} | {n_reached.mean():.0f} "
+        f"[{n_reached.min():.0f}, {n_reached.max():.0f}] | {alike.mean():.3f} | {alike.min():.2f} "
         f"| {(alike < 0.75).float().mean():.2f} |"
     )
 
@@ -96,16 +98,20 @@ def main() -> None:
     for strategy, ranking in WAYS:
         for n in options.examples:
             truth = met(n, strategy, ranking)
-            found = [
+            estimates = [
                 reliability(sample(n, seed), size=SIZE, strategy=strategy, ranking=ranking)
                 for seed in range(options.repeats)
             ]
-            said = [one.likeness.value for one in found]
-            holds = mean(one.likeness.low <= truth <= one.likeness.high for one in found)
-            needed = round(median(one.needed.value for one in found if one.needed))
+            likenesses = [estimate.likeness.value for estimate in estimates]
+            holds = mean(
+                estimate.likeness.low <= truth <= estimate.likeness.high for estimate in estimates
+            )
+            needed = round(
+                median(estimate.needed.value for estimate in estimates if estimate.needed)
+            )
             print(
                 f"| {strategy}, {ranking} | {n} | {truth:.3f} |"
-                f" {mean(said):.3f} ({stdev(said):.3f}) "
+                f" {mean(likenesses):.3f} ({stdev(likenesses):.3f}) "
                 f"| {holds:.2f} | {needed} | {met(needed, strategy, ranking):.3f} |",
                 flush=True,
             )

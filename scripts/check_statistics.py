@@ -92,8 +92,8 @@ def other_intervals(
 def true_shares(population: Population) -> Float[Tensor, " part"]:
     """Of the variance of the true change."""
     change = (population.after - population.before)[None]
-    parts = sums_of_squares(population.layout, [(slice(None), change)])[:, 0, 0]
-    return parts / parts.sum()
+    squares = sums_of_squares(population.layout, [(slice(None), change)])[:, 0, 0]
+    return squares / squares.sum()
 
 
 def means_and_nodes(population: Population, n: int, seed: int) -> Found:
@@ -104,28 +104,38 @@ def means_and_nodes(population: Population, n: int, seed: int) -> Found:
     truth = population.after - population.before
     edges = truth.abs() > 0
     change, truth = (after - before)[:, edges], truth[edges]
-    found: Found = {}
+    intervals: Found = {}
     low, high, _ = mean_inference(change, weights)
-    found["edge: change"] = (low, high, truth)
+    intervals["edge: change"] = (low, high, truth)
     for name, (low, high) in other_intervals(change, weights):
-        found[f"  (by {name})"] = (low, high, truth)
+        intervals[f"  (by {name})"] = (low, high, truth)
     ends = population.before, population.after
     totals, sizes = (
-        [by_source(of(side)[None], layout)[0] for side in ends] for of in (torch.clone, torch.abs)
+        [by_source(transform(side)[None], layout)[0] for side in ends]
+        for transform in (torch.clone, torch.abs)
     )
     low, high, _ = mean_inference(by_source(after - before, layout), weights)
-    found["node: change of total"] = (low, high, totals[1] - totals[0])
-    sides = [EdgeValues(layout, side) for side in (before, after)]
-    one, other = (Strengths.of(side) for side in sides)
-    nodes = strength_changes(layout, one, other)
-    found["node: change of strength"] = (nodes.change.low, nodes.change.high, sizes[1] - sizes[0])
-    found["node: strength"] = (*jackknife_interval(other.value, other.left_out), sizes[1])
-    split = decompose_variance(*sides, permutations=100, seed=seed)
+    intervals["node: change of total"] = (low, high, totals[1] - totals[0])
+    checkpoints = [EdgeValues(layout, side) for side in (before, after)]
+    strengths_before, strengths_after = (Strengths.of(side) for side in checkpoints)
+    nodes = strength_changes(layout, strengths_before, strengths_after)
+    intervals["node: change of strength"] = (
+        nodes.change.low,
+        nodes.change.high,
+        sizes[1] - sizes[0],
+    )
+    intervals["node: strength"] = (
+        *jackknife_interval(strengths_after.value, strengths_after.left_out),
+        sizes[1],
+    )
+    split = decompose_variance(*checkpoints, permutations=100, seed=seed)
     for name, share in zip(PARTS, true_shares(population), strict=True):
-        part = getattr(split, name).estimate
-        if math.isfinite(part.value):  # where a change stands out
-            found[f"variance: {name} share"] = _columns(part.low, part.high, float(share))
-    return found
+        estimate = getattr(split, name).estimate
+        if math.isfinite(estimate.value):  # where a change stands out
+            intervals[f"variance: {name} share"] = _columns(
+                estimate.low, estimate.high, float(share)
+            )
+    return intervals
 
 
 def similarity(population: Population, n: int, seed: int) -> Found:
@@ -134,11 +144,11 @@ def similarity(population: Population, n: int, seed: int) -> Found:
     pair = [EdgeValues(layout, side.float()) for side in population.sample(n, generator(seed))]
     (measures,) = agreement(pair, [(0, 1)], sizes=sizes_of(population), seed=seed)
     names = [*WHOLE, *(f"{name} at {share:.0%}" for share in SIZES for name in SIZED)]
-    found: Found = {}
-    for name, one, *truth in zip(names, measures, *own_means(population, n), strict=True):
-        found[name] = _columns(one.estimate.low, one.estimate.high, float(truth[0]))
-        found[f"{name}: gap"] = _columns(one.gap.low, one.gap.high, float(truth[1]))
-    return found
+    intervals: Found = {}
+    for name, measure, *truth in zip(names, measures, *own_means(population, n), strict=True):
+        intervals[name] = _columns(measure.estimate.low, measure.estimate.high, float(truth[0]))
+        intervals[f"{name}: gap"] = _columns(measure.gap.low, measure.gap.high, float(truth[1]))
+    return intervals
 
 
 def sizes_of(population: Population) -> tuple[int, ...]:
@@ -153,20 +163,24 @@ def own_means(
     """Mean similarity and mean gap over samples of n; NaN where most are one value."""
     nodes, sizes = EdgeNodes.of(population.layout), sizes_of(population)
     equal = torch.full((DRAWN_SPLITS, n), 1 / n, dtype=torch.float64)
-    drawn: list[Tensor] = []  # each: whole and halves, checkpoint, split, edge
+    samples: list[Tensor] = []  # each: whole and halves, checkpoint, split, edge
     for seed in range(DRAWS):
         halves = half_weights(equal, random_halves(n, DRAWN_SPLITS, seed=seed))
         pair = population.sample(n, generator(10**6 + seed))
-        drawn.append(
+        samples.append(
             torch.stack([torch.stack([w.double() @ x for x in pair]) for w in (equal, *halves)])
         )
-    whole, one, other = (
+    full_sample, first_half, second_half = (
         [Snapshot(side.flatten(0, 1).float(), sizes, nodes) for side in part]
-        for part in torch.stack(drawn, dim=2)
+        for part in torch.stack(samples, dim=2)
     )
-    value = similarities(*whole)
-    between = torch.stack([similarities(one[0], other[1]), similarities(one[1], other[0])])
-    within = torch.stack([similarities(one[0], other[0]), similarities(one[1], other[1])])
+    value = similarities(*full_sample)
+    between = torch.stack(
+        [similarities(first_half[0], second_half[1]), similarities(first_half[1], second_half[0])]
+    )
+    within = torch.stack(
+        [similarities(first_half[0], second_half[0]), similarities(first_half[1], second_half[1])]
+    )
     gap = between.nanmean(dim=0) - within.nanmean(dim=0)
     gap = gap.unflatten(0, (DRAWS, DRAWN_SPLITS)).nanmean(dim=1)
     return _mean_of_many(value), _mean_of_many(gap)
@@ -175,8 +189,8 @@ def own_means(
 def _mean_of_many(values: Float[Tensor, "sample k"]) -> Float[Tensor, " k"]:
     """Mean of each column; NaN where more than half of it is one value."""
     usual = values.nanmedian(dim=0).values
-    one = ((values - usual).abs() <= 1e-9).double().mean(dim=0) > 0.5
-    return torch.where(one, math.nan, values.nanmean(dim=0))
+    is_constant = ((values - usual).abs() <= 1e-9).double().mean(dim=0) > 0.5
+    return torch.where(is_constant, math.nan, values.nanmean(dim=0))
 
 
 def _columns(low: float, high: float, truth: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -190,24 +204,24 @@ def coverage(samples: Iterator[Found], *, of_its_own_mean: bool) -> dict[str, tu
     Width: in units of a right interval, 3.92 times the root mean square error of the middle.
     NaN where half of the samples or more have no truth, or one value.
     """
-    kept = defaultdict(list)
-    for found in samples:
-        for name, columns in found.items():
-            kept[name].append(torch.stack([column.double() for column in columns]))
+    columns_of = defaultdict(list)
+    for intervals in samples:
+        for name, columns in intervals.items():
+            columns_of[name].append(torch.stack([column.double() for column in columns]))
     result = {}
-    for name, rows in kept.items():
+    for name, rows in columns_of.items():
         low, high, truth = torch.stack(rows, dim=1)  # each: sample, k
         if of_its_own_mean:
             truth = _mean_of_many(truth).expand_as(truth)
-        known = low.isfinite() & high.isfinite() & truth.isfinite()
-        if known.double().mean() < 0.5:
+        finite = low.isfinite() & high.isfinite() & truth.isfinite()
+        if finite.double().mean() < 0.5:
             result[name] = (math.nan, math.nan)
             continue
-        inside = ((low <= truth + 1e-9) & (truth - 1e-9 <= high))[known].double().mean()
-        error = torch.where(known, (low + high) / 2 - truth, math.nan)
+        covered = ((low <= truth + 1e-9) & (truth - 1e-9 <= high))[finite].double().mean()
+        error = torch.where(finite, (low + high) / 2 - truth, math.nan)
         right = 3.92 * error.square().nanmean(dim=0).sqrt()
-        width = (torch.where(known, high - low, math.nan).nanmean(dim=0) / right)[right > 0]
-        result[name] = (float(inside), float(width.nanmedian()) if len(width) else math.nan)
+        width = (torch.where(finite, high - low, math.nan).nanmean(dim=0) / right)[right > 0]
+        result[name] = (float(covered), float(width.nanmedian()) if len(width) else math.nan)
     return result
 
 
@@ -218,20 +232,20 @@ def discoveries(
 
     changed: the share of edges given a change of up to 1.5 standard deviations of its difference.
     """
-    some, rates = [], []
+    any_false, rates = [], []
     for seed in range(repeats):
         draw = generator(seed)
         before, after = population.sample(n, draw)
-        moved = torch.rand(before.shape[1], generator=draw) < changed
+        is_changed = torch.rand(before.shape[1], generator=draw) < changed
         size = torch.rand(before.shape[1], generator=draw, dtype=torch.float64) * 1.5
         change = after - before
-        change += moved * size * change.std(dim=0)
+        change += is_changed * size * change.std(dim=0)
         p = mean_inference(change, resample_weights(n, RESAMPLES, seed=seed))[2]
-        found = benjamini_hochberg(p) <= FALSE
-        false = int((found & ~moved).sum())
-        some.append(false > 0)
-        rates.append(false / max(1, int(found.sum())))
-    return sum(some) / repeats, sum(rates) / repeats
+        discovered = benjamini_hochberg(p) <= FALSE
+        false = int((discovered & ~is_changed).sum())
+        any_false.append(false > 0)
+        rates.append(false / max(1, int(discovered.sum())))
+    return sum(any_false) / repeats, sum(rates) / repeats
 
 
 def without_the_largest(pool: Float[Tensor, "example edge"], n: int, repeats: int) -> float:
@@ -241,19 +255,19 @@ def without_the_largest(pool: Float[Tensor, "example edge"], n: int, repeats: in
     """
     residuals = pool - pool.mean(dim=0)
     largest = residuals.abs().argmax(dim=0)
-    missed: list[bool] = []
+    without_largest: list[bool] = []
     for seed in range(repeats):
-        drawn = torch.randint(len(pool), (n,), generator=generator(seed))  # as `real` draws
-        p = mean_inference(residuals[drawn], resample_weights(n, RESAMPLES, seed=seed))[2]
-        found = (benjamini_hochberg(p) <= FALSE).nonzero().flatten()
-        missed += [bool((drawn != largest[edge]).all()) for edge in found]
-    return sum(missed) / max(1, len(missed))
+        indices = torch.randint(len(pool), (n,), generator=generator(seed))  # as `real` draws
+        p = mean_inference(residuals[indices], resample_weights(n, RESAMPLES, seed=seed))[2]
+        discovered = (benjamini_hochberg(p) <= FALSE).nonzero().flatten()
+        without_largest += [bool((indices != largest[edge]).all()) for edge in discovered]
+    return sum(without_largest) / max(1, len(without_largest))
 
 
 def false_alarms(population: Population, n: int, repeats: int) -> dict[str, float]:
     """How often something is found where no mean changed, by everything that may find it."""
     layout = population.layout
-    found: dict[str, float] = defaultdict(float)
+    counts: dict[str, float] = defaultdict(float)
     for seed in range(repeats):
         before, after = (EdgeValues(layout, side) for side in population.sample(n, generator(seed)))
         weights = resample_weights(n, RESAMPLES, seed=seed)
@@ -267,8 +281,8 @@ def false_alarms(population: Population, n: int, repeats: int) -> dict[str, floa
             "variance: p <= .05": split.p <= FALSE,
         }
         for name, alarm in (alarms | {"any of these": any(alarms.values())}).items():
-            found[name] += alarm
-    return {name: count / repeats for name, count in found.items()}
+            counts[name] += alarm
+    return {name: count / repeats for name, count in counts.items()}
 
 
 def gaps_apart(population: Population, n: int, repeats: int) -> dict[str, float]:
@@ -283,26 +297,26 @@ def gaps_apart(population: Population, n: int, repeats: int) -> dict[str, float]
 
 def report_coverage(populations: Sequence[Population], counts: Sequence[int], repeats: int) -> None:
     """Print a row for every statistic, a column for every number of examples."""
-    each = max(1, repeats // len(populations))
-    noise = math.sqrt(ASKED * (1 - ASKED) / (each * len(populations)))
+    n_samples = max(1, repeats // len(populations))
+    noise = math.sqrt(ASKED * (1 - ASKED) / (n_samples * len(populations)))
     print(f"\n{populations[0].name}: coverage of 95 % intervals (width beside a right one's)")
     print(f"standard error of a share: {noise:.3f}; ! marks those outside .93-.97 by two of them")
     columns = []
     for n in counts:
-        found: dict[str, tuple[float, float]] = {}
-        for of in (means_and_nodes, similarity):
-            bar = tqdm(populations, desc=f"{of.__name__}, n = {n}", leave=False)
+        covered: dict[str, tuple[float, float]] = {}
+        for statistic in (means_and_nodes, similarity):
+            bar = tqdm(populations, desc=f"{statistic.__name__}, n = {n}", leave=False)
             samples = (
-                of(population, n, place * each + seed)
-                for place, population in enumerate(bar)
-                for seed in range(each)
+                statistic(population, n, index * n_samples + seed)
+                for index, population in enumerate(bar)
+                for seed in range(n_samples)
             )
-            found |= coverage(samples, of_its_own_mean=False)
-        columns.append(found)
+            covered |= coverage(samples, of_its_own_mean=False)
+        columns.append(covered)
     print(f"{'':34}" + "".join(f"{f'n = {n}':>16}" for n in counts))
     for name in dict.fromkeys(name for column in columns for name in column):
         figures = [column.get(name, (math.nan, math.nan)) for column in columns]
-        print(f"{name:34}" + "".join(f"{_shown(*one, 2 * noise):>16}" for one in figures))
+        print(f"{name:34}" + "".join(f"{_shown(*figure, 2 * noise):>16}" for figure in figures))
 
 
 def _shown(share: float, width: float, reach: float) -> str:
@@ -324,8 +338,10 @@ def report_discoveries(population: Population, counts: Sequence[int], repeats: i
         figures = [discoveries(nulls, n, repeats, changed) for n in counts]
         print(f"{name:34}" + "".join(f"{f'{a:.3f}, {b:.3f}':>16}" for a, b in figures))
     if population.pool is not None:
-        missed = [without_the_largest(population.pool, n, repeats) for n in counts]
-        print(f"{'- without the largest example':34}" + "".join(f"{one:16.3f}" for one in missed))
+        shares = [without_the_largest(population.pool, n, repeats) for n in counts]
+        print(
+            f"{'- without the largest example':34}" + "".join(f"{share:16.3f}" for share in shares)
+        )
     for name, nulls in (
         ("no change at all", unchanged(population)),
         ("no mean changed, shapes did", centred(population)),
@@ -333,11 +349,11 @@ def report_discoveries(population: Population, counts: Sequence[int], repeats: i
         print(f"\n{population.name}, {name}: how often something is found")
         alarms = [false_alarms(nulls, n, repeats) for n in counts]
         for row in alarms[0]:
-            print(f"{row:34}" + "".join(f"{one[row]:16.3f}" for one in alarms))
+            print(f"{row:34}" + "".join(f"{rates[row]:16.3f}" for rates in alarms))
     print(f"\n{population.name}, no change at all: gaps whose interval leaves out 0")
     apart = [gaps_apart(unchanged(population), n, repeats // 3) for n in counts]
     for row in apart[0]:
-        print(f"{row:34}" + "".join(f"{one[row]:16.3f}" for one in apart))
+        print(f"{row:34}" + "".join(f"{rates[row]:16.3f}" for rates in apart))
 
 
 def main() -> None:

@@ -28,9 +28,9 @@ def small(folder: Path, steps: int, tuning_steps: int, seed: int) -> str:
     """Train it, unless it is there; the folder of the last checkpoint."""
     names = {name for player in words("players") for name in player.split()}
     names |= {*words("first_names"), *words("surnames")}
-    begun = [ORIGINAL.format(name, "Jones") for name in words("first_names")]
+    sentences = [ORIGINAL.format(name, "Jones") for name in words("first_names")]
     tokenizer = word_tokenizer(
-        [*sorted(names), *NUMBERS], [TEMPLATE, *INTRODUCTIONS, *FILLERS, *MENTIONS, *begun]
+        [*sorted(names), *NUMBERS], [TEMPLATE, *INTRODUCTIONS, *FILLERS, *MENTIONS, *sentences]
     )
 
     documents = {repeated(sorted(names)): 0.7, lambda rng: "".join(introduced(rng)): 0.3}

@@ -64,40 +64,40 @@ def axes(below: str, beside: str, ticks: Sequence[tuple[float, str]]) -> list[st
     """Two axes with their names; y runs from 0 to 1."""
     x0, y0 = place(0, 0)
     x1, y1 = place(1, 1)
-    parts = [f'<path d="M{x0:.0f} {y1:.0f}V{y0:.0f}H{x1:.0f}" fill="none" stroke="#777"/>']
-    parts += [text(place(at, 0)[0], y0 + 18, said, at="middle") for at, said in ticks]
-    parts += [text(x0 - 8, place(0, at)[1] + 4, f"{at:g}", at="end") for at in (0, 0.5, 1)]
-    parts.append(text((x0 + x1) / 2, y0 + 38, below, at="middle"))
-    parts.append(text(x0 - 40, TOP - 8, beside))
-    return parts
+    elements = [f'<path d="M{x0:.0f} {y1:.0f}V{y0:.0f}H{x1:.0f}" fill="none" stroke="#777"/>']
+    elements += [text(place(tick, 0)[0], y0 + 18, label, at="middle") for tick, label in ticks]
+    elements += [text(x0 - 8, place(0, tick)[1] + 4, f"{tick:g}", at="end") for tick in (0, 0.5, 1)]
+    elements.append(text((x0 + x1) / 2, y0 + 38, below, at="middle"))
+    elements.append(text(x0 - 40, TOP - 8, beside))
+    return elements
 
 
 def lines(shown: Sequence[Line]) -> list[str]:
     """Lines with their names."""
-    parts = []
-    for name, colour, points, named in shown:
+    elements = []
+    for name, colour, points, label_index in shown:
         path = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in points)
-        parts.append(
+        elements.append(
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2.5"/>'
         )
-        x, y = place(*points[named])
-        parts.append(text(x + 8, y + 4, name, colour=colour))
-    return parts
+        x, y = place(*points[label_index])
+        elements.append(text(x + 8, y + 4, name, colour=colour))
+    return elements
 
 
 def faithfulness(curve: circuits.Faithfulness) -> str:
     """f by the share of edges that is kept, beside a random ranking."""
     ticks = [(_log_share(share), f"{100 * share:g} %") for share in (0.001, 0.01, 0.1, 1.0)]
-    shown = []
-    for name, colour, said, named in (
+    drawn_lines = []
+    for name, colour, label, label_index in (
         ("absolute", BLUE, "by score", -1),
         ("random", GREY, "random edges", -2),
     ):
-        values = [one.value for one in curve.curves[name].values]
+        values = [estimate.value for estimate in curve.curves[name].values]
         points = [*zip(map(_log_share, curve.fractions), values, strict=True)]
-        shown.append((said, colour, points, named))
-    parts = axes("share of edges kept", "faithfulness f", ticks) + lines(shown)
-    return drawing(parts, "Faithfulness by circuit size, beside random edges")
+        drawn_lines.append((label, colour, points, label_index))
+    elements = axes("share of edges kept", "faithfulness f", ticks) + lines(drawn_lines)
+    return drawing(elements, "Faithfulness by circuit size, beside random edges")
 
 
 def likeness(few: circuits.Reliability) -> str:
@@ -105,13 +105,13 @@ def likeness(few: circuits.Reliability) -> str:
     points = [(math.log2(n / 16) / 6, value) for n, value in few.curve]
     ticks = [(math.log2(n / 16) / 6, f"{n:,}") for n, _ in few.curve]
     goal = place(0, few.target)[1]
-    parts = axes("examples scored", "Jaccard index of two circuits", ticks)
-    parts.append(
+    elements = axes("examples scored", "Jaccard index of two circuits", ticks)
+    elements.append(
         f'<path d="M{LEFT} {goal:.0f}H{WIDTH - RIGHT}" stroke="{ORANGE}" stroke-dasharray="4 4"/>'
     )
-    parts.append(text(WIDTH - RIGHT + 8, goal + 14, f"goal {few.target:g}", colour=ORANGE))
+    elements.append(text(WIDTH - RIGHT + 8, goal + 14, f"goal {few.target:g}", colour=ORANGE))
     return drawing(
-        parts + lines([("likeness", BLUE, points, -1)]), "Likeness by number of examples"
+        elements + lines([("likeness", BLUE, points, -1)]), "Likeness by number of examples"
     )
 
 
@@ -119,17 +119,17 @@ def layers(circuit: circuits.Circuit) -> str:
     """How much of the circuit lies in each layer."""
     shares = importance_from_circuit(circuit).values
     largest = max(shares)
-    parts = axes("layer", "importance, of the largest", [])
+    elements = axes("layer", "importance, of the largest", [])
     x0, x1 = place(0, 0)[0], place(1, 0)[0]
     step = (x1 - x0) / len(shares)
     for layer, share in enumerate(shares):
         x, y = x0 + layer * step, place(0, share / largest)[1]
-        parts.append(
+        elements.append(
             f'<rect x="{x + step * 0.2:.0f}" y="{y:.0f}" width="{step * 0.6:.0f}" '
             f'height="{place(0, 0)[1] - y:.0f}" fill="{BLUE}"/>'
         )
-        parts.append(text(x + step / 2, place(0, 0)[1] + 18, str(layer), at="middle"))
-    return drawing(parts, "Importance of each layer")
+        elements.append(text(x + step / 2, place(0, 0)[1] + 18, str(layer), at="middle"))
+    return drawing(elements, "Importance of each layer")
 
 
 def _log_share(share: float) -> float:
@@ -144,14 +144,14 @@ def main() -> None:
     model = circuits.HookedModel.from_pretrained("newsroom-gpt2")
     task = tasks.load("newsroom")
     scores = circuits.attribute(model, task.pairs(model.tokenizer, n=64, split="train"))
-    unseen = task.pairs(model.tokenizer, n=40, split="test")
+    test_pairs = task.pairs(model.tokenizer, n=40, split="test")
     few = circuits.reliability(scores, size=48)
-    drawn = {
-        "faithfulness": faithfulness(circuits.faithfulness(model, scores, unseen)),
+    figures = {
+        "faithfulness": faithfulness(circuits.faithfulness(model, scores, test_pairs)),
         "likeness": likeness(few),
         "layers": layers(circuits.select(scores, size=48)),
     }
-    for name, figure in drawn.items():
+    for name, figure in figures.items():
         write_text(FOLDER / f"{name}.svg", figure)
 
 

@@ -19,15 +19,15 @@ def layers() -> list[list[str]]:
     """Packages by layer, the top one first; those of one layer do not import one another."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = settings["tool"]["importlinter"]["contracts"]
-    (ours,) = (one for one in contracts if one["type"] == "layers")
-    return [[name.strip() for name in layer.split("|")] for layer in ours["layers"]]
+    (contract,) = (entry for entry in contracts if entry["type"] == "layers")
+    return [[name.strip() for name in layer.split("|")] for layer in contract["layers"]]
 
 
 def figure() -> str:
     """The drawing: a row for each layer with what its packages are for, and one for `tasks`."""
     rows = layers()
     height = ROW * (len(rows) + 2) + 20
-    parts = [
+    elements = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
         'aria-label="The packages in layers; imports go down" font-family="sans-serif" '
         'font-size="12" fill="#333">',
@@ -36,26 +36,30 @@ def figure() -> str:
             10 + ROW * len(rows), 2 + ROW * len(rows)
         ),
     ]
-    for place, row in enumerate(rows):
-        parts += _row(place, row, " ".join(_said(f"circuits.{name}") for name in row))
-    parts += _row(len(rows) + 0.6, ["tasks"], _said("tasks") + " Imports nothing of circuits.")
-    return "\n".join([*parts, "</svg>\n"])
+    for index, row in enumerate(rows):
+        elements += _row(index, row, " ".join(_said(f"circuits.{name}") for name in row))
+    elements += _row(len(rows) + 0.6, ["tasks"], _said("tasks") + " Imports nothing of circuits.")
+    return "\n".join([*elements, "</svg>\n"])
 
 
-def _row(place: float, names: list[str], said: str) -> list[str]:
-    top = 10 + place * ROW
-    parts, width = [], (NAMES - 6 * (len(names) - 1)) / len(names)
+def _row(position: float, names: list[str], summary: str) -> list[str]:
+    top = 10 + position * ROW
+    elements, width = [], (NAMES - 6 * (len(names) - 1)) / len(names)
     for number, name in enumerate(names):
-        left = 36 + number * (width + 6)
-        middle = left + width / 2
-        parts += [
-            f'<rect x="{left:.0f}" y="{top:.0f}" width="{width:.0f}" height="{ROW - 6}" rx="4" '
+        x = 36 + number * (width + 6)
+        middle = x + width / 2
+        elements += [
+            f'<rect x="{x:.0f}" y="{top:.0f}" width="{width:.0f}" height="{ROW - 6}" rx="4" '
             'fill="#fff" stroke="#2c6aa5"/>',
             f'<text x="{middle:.0f}" y="{top + 16:.0f}" text-anchor="middle">{name}</text>',
         ]
-    short = said if len(said) < 78 else said[:76].rpartition(" ")[0] + " \N{HORIZONTAL ELLIPSIS}"
+    short = (
+        summary
+        if len(summary) < 78
+        else summary[:76].rpartition(" ")[0] + " \N{HORIZONTAL ELLIPSIS}"
+    )
     plain = short.replace("&", "&amp;").replace("<", "&lt;")
-    return [*parts, f'<text x="{NAMES + 50}" y="{top + 16:.0f}" fill="#666">{plain}</text>']
+    return [*elements, f'<text x="{NAMES + 50}" y="{top + 16:.0f}" fill="#666">{plain}</text>']
 
 
 def _said(module: str) -> str:

@@ -67,9 +67,9 @@ def main() -> None:
             resources = {"metadata": {"path": folder}}
             NotebookClient(notebook, timeout=600, resources=resources).execute()
         cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-        held = [[one for one in map(shown, cell.outputs) if one] for cell in cells]
+        outputs = [[output for output in map(shown, cell.outputs) if output] for cell in cells]
         code = notebook_pages.fingerprint(cell.source for cell in cells)
-        write_json(notebook_pages.OUTPUTS / f"{path.stem}.json", {"code": code, "cells": held})
+        write_json(notebook_pages.OUTPUTS / f"{path.stem}.json", {"code": code, "cells": outputs})
 
 
 if __name__ == "__main__":

@@ -53,18 +53,20 @@ def simulated(name: str, together: float, size: int = 4, seed: int = 0) -> Popul
 
     def noise(n: int, draw: torch.Generator) -> Float[Tensor, "n edge"]:
         def factor() -> Float[Tensor, "n edge"]:
-            own = torch.randn(n, edges, generator=draw, dtype=torch.float64)
+            own_noise = torch.randn(n, edges, generator=draw, dtype=torch.float64)
             of_source = torch.randn(n, layout.shape[0], generator=draw, dtype=torch.float64)
-            return 0.8 * own + 0.6 * of_source[:, rows]
+            return 0.8 * own_noise + 0.6 * of_source[:, rows]
 
         difference = factor()
         gradient = together * difference + math.sqrt(1 - together**2) * factor()
         return (difference * gradient - together) / math.sqrt(1 + together**2)
 
     def sample(n: int, draw: torch.Generator) -> Pair:
-        shared, *own = (noise(n, draw) for _ in range(3))
-        first, second = (spread * (shared + one) / math.sqrt(2) for one in own)
-        return before + first, after + second
+        shared_noise, *own_noises = (noise(n, draw) for _ in range(3))
+        noise_before, noise_after = (
+            spread * (shared_noise + own_noise) / math.sqrt(2) for own_noise in own_noises
+        )
+        return before + noise_before, after + noise_after
 
     return Population(name, layout, before, after, sample)
 
@@ -73,15 +75,15 @@ def real(files: Sequence[str]) -> Population:
     """The examples of two score files as the population."""
     scores = [EdgeScores.load(file) for file in files]
     values = []
-    for file, one in zip(files, scores, strict=True):
-        if one.per_example is None:
+    for file, checkpoint in zip(files, scores, strict=True):
+        if checkpoint.per_example is None:
             raise SystemExit(f"{file}: its scores were kept as a mean only")
-        values.append(one.per_example[:, one.mask].double())
+        values.append(checkpoint.per_example[:, checkpoint.mask].double())
     before, after = values
 
     def sample(n: int, draw: torch.Generator) -> Pair:
-        drawn = torch.randint(len(before), (n,), generator=draw)
-        return before[drawn], after[drawn]
+        indices = torch.randint(len(before), (n,), generator=draw)
+        return before[indices], after[indices]
 
     means = before.mean(dim=0), after.mean(dim=0)
     return Population("real scores", scores[0].layout, *means, sample, after - before)

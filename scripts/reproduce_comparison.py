@@ -92,11 +92,11 @@ def questions(corruption: str) -> tuple[Question, ...]:
         *(
             Question(
                 f"comparison {order}",
-                f"Who has won more titles, {what} number first",
+                f"Who has won more titles, {size} number first",
                 "comparison",
                 {"order": order, "corruption": corruption},
             )
-            for order, what in (("less-first", "smaller"), ("more-first", "larger"))
+            for order, size in (("less-first", "smaller"), ("more-first", "larger"))
         ),
         Question(
             "name-copying",
@@ -124,55 +124,57 @@ def main() -> None:
         "questions": {},
     }
     name = arguments.model or f"a small GPT-2, seed {arguments.seed}"
-    parts = [f"# Patching two numbers and a name: {name}\n"]
+    sections = [f"# Patching two numbers and a name: {name}\n"]
     pages = []
     for question in questions(arguments.corruption):
-        parts.append(f"## {question.title}\n")
-        asked: dict[str, dict[str, Any]] = {}
-        record["questions"][question.name] = asked
+        sections.append(f"## {question.title}\n")
+        results: dict[str, dict[str, Any]] = {}
+        record["questions"][question.name] = results
         for kind in ("original", "generated"):
             try:
                 prompts, pairs = drawn(model, question, kind, arguments.pairs, arguments.seed)
             except CircuitsError as error:  # the tokenizer cannot put this question
-                asked[kind] = {"refused": str(error)}
-                parts.append(f"### The {kind} pairs\n\nNot asked: {error}\n")
+                results[kind] = {"refused": str(error)}
+                sections.append(f"### The {kind} pairs\n\nNot asked: {error}\n")
                 continue
-            found: dict[str, Any] = {"data": describe_pairs(pairs).model_dump(mode="json")}
-            asked[kind] = found
-            parts.append(heading(kind, prompts, pairs))
+            figures: dict[str, Any] = {"data": describe_pairs(pairs).model_dump(mode="json")}
+            results[kind] = figures
+            sections.append(heading(kind, prompts, pairs))
             if kind == "original":
-                found["top"] = top_tokens(model, pairs[0])
-                found["names"] = names_of(model, prompts[0], pairs[0])
-                parts += [top_table(found["top"]), names_table(found["names"])]
-            found["baseline"] = {
+                figures["top"] = top_tokens(model, pairs[0])
+                figures["names"] = names_of(model, prompts[0], pairs[0])
+                sections += [top_table(figures["top"]), names_table(figures["names"])]
+            figures["baseline"] = {
                 side: baseline(model, pairs, BASELINE, side) for side in ("clean", "corrupted")
             }
             if question.control is not None:
-                corruption, what = question.control
-                other = replace(question, options={**question.options, "corruption": corruption})
-                _, cut = drawn(model, other, kind, arguments.pairs, arguments.seed)
-                found["baseline"][what] = baseline(model, cut, BASELINE, "corrupted")
-            parts.append(baseline_table(found["baseline"]))
+                corruption, label = question.control
+                control_question = replace(
+                    question, options={**question.options, "corruption": corruption}
+                )
+                _, cut = drawn(model, control_question, kind, arguments.pairs, arguments.seed)
+                figures["baseline"][label] = baseline(model, cut, BASELINE, "corrupted")
+            sections.append(baseline_table(figures["baseline"]))
             stem = f"{question.name} {kind}"
             sweeps = swept(model, prompts, pairs, out / "sweeps" / stem)
-            found["sweeps"] = {key: summary(sweep) for key, sweep in sweeps.items()}
-            parts.append(sweeps_table(sweeps))
+            figures["sweeps"] = {key: summary(sweep) for key, sweep in sweeps.items()}
+            sections.append(sweeps_table(sweeps))
             pages.append(out / f"{stem.replace(' ', '-')}.html")
-            about = f"{name} · {kind} · n = {len(pairs)}"
-            write_patchings(sweeps, pages[-1], question.title, about)
-    publish(out, parts, record, *pages)
+            subtitle = f"{name} · {kind} · n = {len(pairs)}"
+            write_patchings(sweeps, pages[-1], question.title, subtitle)
+    publish(out, sections, record, *pages)
 
 
 def parsed() -> argparse.Namespace:
     """The arguments."""
-    made = parser(__doc__, "runs/comparison", pairs=100, steps=1500)
-    made.add_argument(
+    argument_parser = parser(__doc__, "runs/comparison", pairs=100, steps=1500)
+    argument_parser.add_argument(
         "--tuning-steps", type=int, default=6000, help="of the small GPT-2's fine-tuning"
     )
-    made.add_argument(
+    argument_parser.add_argument(
         "--corruption", default=CORRUPTIONS[0], choices=CORRUPTIONS, help="of the comparison"
     )
-    return made.parse_args()
+    return argument_parser.parse_args()
 
 
 # -- questions
@@ -183,34 +185,34 @@ def drawn(
 ) -> tuple[list[Prompts], PairSet]:
     """Prompts and pairs of one template, so that a position means the same in each."""
     task = question.load(kind)
-    one = kind == "original"
-    count = 1 if one else n * (DRAWN if question.task == "name-copying" else 1)
+    is_original = kind == "original"
+    count = 1 if is_original else n * (DRAWN if question.task == "name-copying" else 1)
     prompts = task.prompts(model.tokenizer, count, split="test", seed=seed)
     pairs = task.pairs(model.tokenizer, count, split="test", seed=seed, n_ctx=model.n_ctx)
     templates: dict[str, list[int]] = defaultdict(list)
-    for place, text in enumerate(prompts):
-        templates[_without(text.clean, text.names)].append(place)
-    chosen = max(templates.values(), key=len)[:n]
-    kept = tuple(pairs[place] for place in chosen)
-    return [prompts[place] for place in chosen], replace(pairs, pairs=kept)
+    for number, text in enumerate(prompts):
+        templates[_without(text.clean, text.names)].append(number)
+    indices = max(templates.values(), key=len)[:n]
+    selected = tuple(pairs[index] for index in indices)
+    return [prompts[index] for index in indices], replace(pairs, pairs=selected)
 
 
 def _without(text: str, names: Sequence[str]) -> str:
     """The text without the names and numbers that fill its template."""
-    kept = (word.strip(".,:?") for word in text.split())
-    return " ".join("_" if word in names or word.isdigit() else word for word in kept)
+    words = (word.strip(".,:?") for word in text.split())
+    return " ".join("_" if word in names or word.isdigit() else word for word in words)
 
 
 @torch.no_grad()
 def top_tokens(model: HookedModel, pair: PromptPair) -> dict[str, list[tuple[str, float]]]:
     """Tokens and probabilities, the most likely first, after the clean and the corrupted prompt."""
     batch = PairSet((pair,)).batch([0]).to(model.device)
-    found: dict[str, list[tuple[str, float]]] = {}
+    likeliest: dict[str, list[tuple[str, float]]] = {}
     for side in ("clean", "corrupted"):
         likely = model.logits(getattr(batch, side), batch)[0].softmax(dim=-1).topk(TOP)
         texts = [str(model.tokenizer.decode([token])) for token in likely.indices.tolist()]
-        found[side] = list(zip(texts, likely.values.tolist(), strict=True))
-    return found
+        likeliest[side] = list(zip(texts, likely.values.tolist(), strict=True))
+    return likeliest
 
 
 @torch.no_grad()
@@ -222,16 +224,16 @@ def names_of(model: HookedModel, prompts: Prompts, pair: PromptPair) -> list[dic
     rows = []
     for name in prompts.names:
         tokens = continuation(model.tokenizer, prompts.clean, f" {name}")
-        asked = replace(pair, answer=tuple((token,) for token in tokens), wrong=())
-        batch = PairSet((asked,)).batch([0]).to(model.device)
+        name_pair = replace(pair, answer=tuple((token,) for token in tokens), wrong=())
+        batch = PairSet((name_pair,)).batch([0]).to(model.device)
         row: dict[str, Any] = {"name": name, "tokens": len(tokens)}
         for side in ("clean", "corrupted"):
             logits = model.logits(getattr(batch, side), batch).log_softmax(dim=-1)
-            given = logits.gather(1, batch.answer)[:, 0]
+            log_probs = logits.gather(1, batch.answer)[:, 0]
             row[side] = {
-                "probability": float(given.sum().exp()),
-                "log_probability": float(given.sum()),
-                "rank": int((logits[0] > given[0]).sum()) + 1,
+                "probability": float(log_probs.sum().exp()),
+                "log_probability": float(log_probs.sum()),
+                "rank": int((logits[0] > log_probs[0]).sum()) + 1,
             }
         rows.append(row)
     return rows
@@ -243,19 +245,19 @@ def swept(
     """Every site in both directions, by title; a sweep that is there is not run again."""
     metrics = [MAIN, "probability"]
     if len(pairs) == 1:
-        single = [
+        one_token_names = [
             name
             for name in prompts[0].names
             if len(continuation(model.tokenizer, prompts[0].clean, f" {name}")) == 1
         ]
-        metrics = [MAIN, *(f"probability: {name}" for name in single)]
-    found = {}
-    for site, what in SITES.items():
+        metrics = [MAIN, *(f"probability: {name}" for name in one_token_names)]
+    sweeps = {}
+    for site, description in SITES.items():
         for direction, verb in DIRECTIONS.items():
             path = stem.with_name(f"{stem.name} {site} {direction}.json")
-            title = f"{what[0].upper()}{what[1:]}: what is {verb} ({direction})"
-            found[title] = kept(model, pairs, site, direction, metrics, path)
-    return found
+            title = f"{description[0].upper()}{description[1:]}: what is {verb} ({direction})"
+            sweeps[title] = kept(model, pairs, site, direction, metrics, path)
+    return sweeps
 
 
 def kept(
@@ -268,23 +270,23 @@ def kept(
 ) -> Patching:
     """A sweep from its file, or run and written there."""
     if path.exists():
-        found = Patching.load(path)
-        origin = found.provenance
+        sweep = Patching.load(path)
+        origin = sweep.provenance
         if (origin.data, origin.model) != (describe_pairs(pairs), describe_model(model)):
             raise CircuitsError(
                 f"{path}: belongs to another model or other pairs; write to another place, or "
                 "delete it"
             )
-        return found
-    found = patch(
+        return sweep
+    sweep = patch(
         model,
         pairs,
         PatchSpec(site, direction=direction),
         metrics=metrics,
         options=RunOptions(progress=True),
     )
-    found.save(path)
-    return found
+    sweep.save(path)
+    return sweep
 
 
 def summary(found: Patching) -> dict[str, Any]:
@@ -308,25 +310,25 @@ def _plain(values: Any) -> Any:
 
 def heading(kind: str, prompts: Sequence[Prompts], pairs: PairSet) -> str:
     """What is asked."""
-    first = prompts[0]
+    example = prompts[0]
     title = "The original's pair" if kind == "original" else f"{len(pairs)} generated test pairs"
     return (
-        f"### {title}\n\n- clean: {first.clean}\n- corrupted: {first.corrupted}\n"
-        f"- answer: {str(first.answer).strip()}, not {str(first.wrong).strip()}\n"
+        f"### {title}\n\n- clean: {example.clean}\n- corrupted: {example.corrupted}\n"
+        f"- answer: {str(example.answer).strip()}, not {str(example.wrong).strip()}\n"
     )
 
 
 def baseline_table(found: dict[str, dict[str, Interval]]) -> str:
     """Question 1."""
-    rows = [[side, *map(told, by.values())] for side, by in found.items()]
+    rows = [[side, *map(told, intervals.values())] for side, intervals in found.items()]
     return table(["prompt", *BASELINE], rows)
 
 
 def top_table(found: dict[str, list[tuple[str, float]]]) -> str:
     """Question 2."""
     rows = [
-        [str(place), *(cell for text, p in pair for cell in (f"`{text}`", f"{p:.4f}"))]
-        for place, pair in enumerate(zip(*found.values(), strict=True), start=1)
+        [str(rank), *(cell for text, p in pair for cell in (f"`{text}`", f"{p:.4f}"))]
+        for rank, pair in enumerate(zip(*found.values(), strict=True), start=1)
     ]
     return table(["", "clean", "probability", "corrupted", "probability"], rows)
 
@@ -341,9 +343,14 @@ def names_table(found: list[dict[str, Any]]) -> str:
             gap = row[side]["log_probability"] - found[0][side]["log_probability"]
             cells += [f"{row[side]['probability']:.2g}", str(row[side]["rank"]), f"{gap:+.2f}"]
         rows.append(cells)
-    head = [f"{what}, {side}" for side in sides for what in ("probability", "rank", "logit - its")]
+    head = [
+        f"{quantity}, {side}"
+        for side in sides
+        for quantity in ("probability", "rank", "logit - its")
+    ]
     return table(
-        ["name", "tokens", *(part.replace("its", f"{found[0]['name']}'s") for part in head)], rows
+        ["name", "tokens", *(column.replace("its", f"{found[0]['name']}'s") for column in head)],
+        rows,
     )
 
 
@@ -354,16 +361,16 @@ def sweeps_table(found: dict[str, Patching]) -> str:
         if (reason := sweep.undefined(MAIN)) is not None:
             rows.append([sweep.site, sweep.direction, str(reason), "", ""])
             continue
-        shown = Effect.of(sweep, MAIN).estimates
-        value, low, high = (part.flatten() for part in (shown.value, shown.low, shown.high))
-        best = [
-            f"{sweep.name(place).partition(', ')[2]}: {value[place]:.2f}"
-            + (f" [{low[place]:.2f}, {high[place]:.2f}]" if sweep.n > 1 else "")
-            for place in sweep.ranked(MAIN)[:3]
+        effect = Effect.of(sweep, MAIN).estimates
+        value, low, high = (tensor.flatten() for tensor in (effect.value, effect.low, effect.high))
+        strongest = [
+            f"{sweep.name(index).partition(', ')[2]}: {value[index]:.2f}"
+            + (f" [{low[index]:.2f}, {high[index]:.2f}]" if sweep.n > 1 else "")
+            for index in sweep.ranked(MAIN)[:3]
         ]
-        rows.append([sweep.site, f"{sweep.direction}: {DIRECTIONS[sweep.direction]}", *best])
-    first = next(iter(found.values()))
-    gap = float(first.clean[MAIN].mean() - first.corrupted[MAIN].mean())
+        rows.append([sweep.site, f"{sweep.direction}: {DIRECTIONS[sweep.direction]}", *strongest])
+    any_sweep = next(iter(found.values()))
+    gap = float(any_sweep.clean[MAIN].mean() - any_sweep.corrupted[MAIN].mean())
     return f"Patching, as shares of a gap of {gap:.2f} in logit difference:\n\n" + table(
         ["site", "direction", "most", "second", "third"], rows
     )

@@ -54,9 +54,18 @@ def quality(found: RunFolder) -> Iterator[str]:
         [
             [
                 name,
-                *map(estimate, (one.rouge1, one.rouge2, one.rougeL, one.loss, one.token_accuracy)),
+                *map(
+                    estimate,
+                    (
+                        scores.rouge1,
+                        scores.rouge2,
+                        scores.rougeL,
+                        scores.loss,
+                        scores.token_accuracy,
+                    ),
+                ),
             ]
-            for name, one in found.evaluation.quality.items()
+            for name, scores in found.evaluation.quality.items()
         ],
     )
 
@@ -65,16 +74,16 @@ def circuits(found: RunFolder) -> Iterator[str]:
     """The circuit of each checkpoint, and how far it holds."""
     yield "## 2. Circuits\n"
     rows = []
-    for name, one in found.evaluation.checkpoints.items():
-        circuit, again = one.circuit, one.stability
+    for name, checkpoint in found.evaluation.checkpoints.items():
+        circuit, stability = checkpoint.circuit, checkpoint.stability
         rows.append(
             [
                 name,
                 f"{count(circuit.size)} ({percent(circuit.fraction)})",
                 count(circuit.n_nodes),
                 estimate(circuit.faithfulness),
-                "not asked" if again is None else estimate(again.resample_jaccard),
-                "not asked" if again is None else estimate(again.control),
+                "not asked" if stability is None else estimate(stability.resample_jaccard),
+                "not asked" if stability is None else estimate(stability.control),
             ]
         )
     head = ["checkpoint", "edges", "nodes", "f", "edges shared by resamples", "by random circuits"]
@@ -86,16 +95,16 @@ def changes(found: RunFolder) -> Iterator[str]:
     evolution = found.comparison
     yield f"## 3. What changed ({count(evolution.n)} examples)\n"
     rows = []
-    for one in evolution.comparisons:
-        size = one.middle
+    for change in evolution.comparisons:
+        size = change.middle
         rows.append(
             [
-                f"{one.before} to {one.after}",
+                f"{change.before} to {change.after}",
                 f"{signed(size.edge_jaccard.between)} / {signed(size.edge_jaccard.within)}",
                 estimate(size.edge_jaccard.gap),
                 f"{estimate(size.rewired_share.estimate)} / {signed(size.rewired_share.within)}",
-                f"{count(len(one.edges.changed))} of {count(one.edges.tested)}",
-                f"{count(len(one.node_totals.changed))} of {count(one.node_totals.tested)}",
+                f"{count(len(change.edges.changed))} of {count(change.edges.tested)}",
+                f"{count(len(change.node_totals.changed))} of {count(change.node_totals.tested)}",
             ]
         )
     yield table(
@@ -127,7 +136,8 @@ def inside(found: RunFolder) -> Iterator[str]:
             "\n"
         )
     rows = [
-        [one.criterion, ", ".join(map(str, one.critical))] for one in diff.critical_layers.criteria
+        [criterion.criterion, ", ".join(map(str, criterion.critical))]
+        for criterion in diff.critical_layers.criteria
     ]
     yield table(["criterion", "layers that changed most"], rows)
 
@@ -136,31 +146,31 @@ def attention(found: RunFolder) -> Iterator[str]:
     """KL of attention for the pairs of base, fine-tuned and LoRA."""
     yield "### Attention of base, fine-tuned and LoRA\n"
     beside = found.lora_circuits
-    rows = [[f"{one.model} from {one.base}", estimate(one.kl, 4)] for one in beside.attention]
+    rows = [[f"{diff.model} from {diff.base}", estimate(diff.kl, 4)] for diff in beside.attention]
     yield table(["models", "KL, nats"], rows)
     yield "### Does an adapter build the same circuit?\n"
     yield table(
         ["model", f"edges shared with {beside.tuned} / within one", "difference"],
         [
             [
-                one.model,
-                f"{signed(one.middle.edge_jaccard.between)} / "
-                f"{signed(one.middle.edge_jaccard.within)}",
-                estimate(one.middle.edge_jaccard.gap),
+                overlap.model,
+                f"{signed(overlap.middle.edge_jaccard.between)} / "
+                f"{signed(overlap.middle.edge_jaccard.within)}",
+                estimate(overlap.middle.edge_jaccard.gap),
             ]
-            for one in beside.overlaps
+            for overlap in beside.overlaps
         ],
     )
 
 
 def neurons(found: RunFolder) -> Iterator[str]:
     """What putting neurons back undoes."""
-    back = found.restoration
-    yield f"### Neurons that get the activations of {back.base} ({back.metric})\n"
+    restoration = found.restoration
+    yield f"### Neurons that get the activations of {restoration.base} ({restoration.metric})\n"
     rows = [
-        [one.kind, count(one.size), estimate(one.undone)]
-        for one in back.sets
-        if one.kind not in ("alone", "random")
+        [neuron_set.kind, count(neuron_set.size), estimate(neuron_set.undone)]
+        for neuron_set in restoration.sets
+        if neuron_set.kind not in ("alone", "random")
     ]
     yield table(["chosen", "neurons", "share of the change undone"], rows)
 
@@ -173,7 +183,9 @@ def loras(found: RunFolder) -> Iterator[str]:
     for target in compared.targets:
         rouge = compared.spread(target.name, lambda means: means.rougeL)
         loss = compared.spread(target.name, lambda means: means.loss)
-        layers = dict.fromkeys(", ".join(map(str, one.layers)) for one in compared.of(target.name))
+        layers = dict.fromkeys(
+            ", ".join(map(str, lora_run.layers)) for lora_run in compared.of(target.name)
+        )
         rows.append(
             [
                 target.name,
@@ -184,12 +196,14 @@ def loras(found: RunFolder) -> Iterator[str]:
             ]
         )
     yield table(["condition", "layers", "parameters", "ROUGE-L", "held-out loss"], rows)
-    yield from (f"- {one.score}: {one.verdict}" for one in compared.differences)
+    yield from (
+        f"- {difference.score}: {difference.verdict}" for difference in compared.differences
+    )
 
 
 def _over_runs(spread: Spread) -> str:
-    several = "" if math.isnan(spread.sd) else f" ({signed(spread.low)} to {signed(spread.high)})"
-    return signed(spread.mean) + several
+    run_range = "" if math.isnan(spread.sd) else f" ({signed(spread.low)} to {signed(spread.high)})"
+    return signed(spread.mean) + run_range
 
 
 PARTS: tuple[Callable[[RunFolder], Iterator[str]], ...] = (
@@ -205,13 +219,13 @@ PARTS: tuple[Callable[[RunFolder], Iterator[str]], ...] = (
 
 def tables(found: RunFolder) -> str:
     """All tables as Markdown; what the run was not asked for is a line that says so."""
-    said = []
-    for part in PARTS:
+    lines = []
+    for section in PARTS:
         try:
-            said += list(part(found))
+            lines += list(section(found))
         except MissingResultError as missing:
-            said.append(f"({part.__name__}: {missing})\n")
-    return "\n".join(said) + "\n"
+            lines.append(f"({section.__name__}: {missing})\n")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -223,11 +237,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/summarization"))
     parser.add_argument("--set", action="append", default=[], help="as for circuits run")
     parser.add_argument("--run", type=Path, help="a finished run: nothing is run")
-    given = parser.parse_args()
-    folder: Path = given.run or given.out
-    if given.run is None:
+    options = parser.parse_args()
+    folder: Path = options.run or options.out
+    if options.run is None:
         silence_libraries()
-        run(load_recipe(given.recipe, [*STUDY, *given.set]), folder)
+        run(load_recipe(options.recipe, [*STUDY, *options.set]), folder)
     text = tables(open_run(folder))
     write_text(folder / "tables.md", text)
     print(text)

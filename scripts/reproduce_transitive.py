@@ -76,26 +76,35 @@ def main() -> None:
     task = tasks.load("transitive", corruption=arguments.corruption)
     tokenizer = models["base"].tokenizer
     draw = {"seed": arguments.seed, "n_ctx": models["base"].n_ctx}
-    searched = task.pairs(tokenizer, arguments.search_pairs, split="validation", **draw)
-    judged = task.pairs(tokenizer, arguments.pairs, split="test", **draw)
+    search_pairs = task.pairs(tokenizer, arguments.search_pairs, split="validation", **draw)
+    test_pairs = task.pairs(tokenizer, arguments.pairs, split="test", **draw)
     tuned_models = {name: model for name, model in models.items() if name != "base"}
 
     record: dict[str, Any] = {
         "settings": {key: str(value) for key, value in vars(arguments).items()},
-        "search_pairs": len(searched),
-        "pairs": len(judged),
+        "search_pairs": len(search_pairs),
+        "pairs": len(test_pairs),
     }
     title = arguments.model or f"a small GPT-2, seed {arguments.seed}"
-    parts = [f"# The transitive property problem: {title}\n"]
+    sections = [f"# The transitive property problem: {title}\n"]
     cut = tasks.load("transitive", corruption="unlink")
     unlinked = cut.pairs(tokenizer, arguments.pairs, split="test", **draw)
-    for name, pairs, side in (("baseline", judged, "clean"), ("unlinked", unlinked, "corrupted")):
+    for name, pairs, side in (
+        ("baseline", test_pairs, "clean"),
+        ("unlinked", unlinked, "corrupted"),
+    ):
         record[name] = {key: baseline(model, pairs, METRICS, side) for key, model in models.items()}
-    parts.append(baseline_table("Baseline", record["baseline"], len(judged)))
-    parts.append(baseline_table("The link cut: c does not follow", record["unlinked"], len(judged)))
-    found = {
+    sections.append(baseline_table("Baseline", record["baseline"], len(test_pairs)))
+    sections.append(
+        baseline_table("The link cut: c does not follow", record["unlinked"], len(test_pairs))
+    )
+    searches = {
         (name, metric, threshold): searched_nodes(
-            model, searched, metric, threshold, out / "searches" / f"{name} {metric} {threshold}"
+            model,
+            search_pairs,
+            metric,
+            threshold,
+            out / "searches" / f"{name} {metric} {threshold}",
         )
         for name, model in tuned_models.items()
         for metric in METRICS
@@ -103,45 +112,59 @@ def main() -> None:
     }
     record["acdc"] = [
         {"model": name, "metric": metric, "threshold": threshold, **summary(search)}
-        for (name, metric, threshold), search in found.items()
+        for (name, metric, threshold), search in searches.items()
     ]
-    parts.append(acdc_table(found, len(searched)))
-    chosen = {
-        name: found[name, "logit-difference", arguments.threshold].circuit for name in tuned_models
+    sections.append(acdc_table(searches, len(search_pairs)))
+    circuits_by_name = {
+        name: searches[name, "logit-difference", arguments.threshold].circuit
+        for name in tuned_models
     }
-    crossed = cross_evaluate(tuned_models, chosen, judged, metric="logit-difference")
+    crossed = cross_evaluate(tuned_models, circuits_by_name, test_pairs, metric="logit-difference")
     record["cross_evaluation"] = crossed.to_json()
-    control = {name: controls(models[name], chosen[name], judged) for name in chosen}
+    control = {
+        name: controls(models[name], circuits_by_name[name], test_pairs)
+        for name in circuits_by_name
+    }
     record["random_nodes"] = control
-    parts.append(
-        cross_evaluation_table(crossed, control, chosen, tuned_models, judged, arguments.threshold)
+    sections.append(
+        cross_evaluation_table(
+            crossed, control, circuits_by_name, tuned_models, test_pairs, arguments.threshold
+        )
     )
     diffs = {
-        name: diff_models(model, models["base"], judged[: arguments.head_type_pairs])
+        name: diff_models(model, models["base"], test_pairs[: arguments.head_type_pairs])
         for name, model in tuned_models.items()
     }
-    record["head_types"] = head_types_of(diffs, chosen)
-    parts.append(head_type_tables(record["head_types"]))
-    publish(out, parts, record)
+    record["head_types"] = head_types_of(diffs, circuits_by_name)
+    sections.append(head_type_tables(record["head_types"]))
+    publish(out, sections, record)
 
 
 def parsed() -> argparse.Namespace:
     """The arguments."""
-    made = parser(__doc__, "runs/transitive", pairs=1000, steps=2000)
-    made.add_argument("--examples", type=int, default=2000, help="training examples, 100 %%")
-    made.add_argument("--epochs", type=int, default=5, help="over each share of them")
-    made.add_argument("--learning-rate", type=float, default=1e-3, help="the highest")
-    made.add_argument("--search-pairs", type=int, default=200, help="validation pairs for ACDC")
-    made.add_argument("--head-type-pairs", type=int, default=60, help="test pairs for head types")
-    made.add_argument(
+    argument_parser = parser(__doc__, "runs/transitive", pairs=1000, steps=2000)
+    argument_parser.add_argument(
+        "--examples", type=int, default=2000, help="training examples, 100 %%"
+    )
+    argument_parser.add_argument("--epochs", type=int, default=5, help="over each share of them")
+    argument_parser.add_argument("--learning-rate", type=float, default=1e-3, help="the highest")
+    argument_parser.add_argument(
+        "--search-pairs", type=int, default=200, help="validation pairs for ACDC"
+    )
+    argument_parser.add_argument(
+        "--head-type-pairs", type=int, default=60, help="test pairs for head types"
+    )
+    argument_parser.add_argument(
         "--threshold",
         type=float,
         default=0.05,
         choices=THRESHOLDS,
         help="of the crossed circuits",
     )
-    made.add_argument("--corruption", default="exchange", help="exchange, replace or unlink")
-    return made.parse_args()
+    argument_parser.add_argument(
+        "--corruption", default="exchange", help="exchange, replace or unlink"
+    )
+    return argument_parser.parse_args()
 
 
 # -- models
@@ -196,11 +219,11 @@ def accuracy(model: HookedModel, pairs: PairSet, circuits: list[Circuit]) -> lis
 
     def work(hooked: HookedModel, batch: PairBatch) -> Tensor:
         executor = CircuitRunner(hooked, batch)
-        hits = [KNOWN["accuracy"](executor.logits(each), batch).sum() for each in circuits]
+        hits = [KNOWN["accuracy"](executor.logits(circuit), batch).sum() for circuit in circuits]
         return torch.stack(hits).double().cpu()
 
-    for _, found in over_batches(model, pairs, work):
-        totals += found
+    for _, n_right in over_batches(model, pairs, work):
+        totals += n_right
     return [float(total) / len(pairs) for total in totals]
 
 
@@ -209,15 +232,15 @@ def controls(model: HookedModel, circuit: Circuit, pairs: PairSet) -> list[float
     layout = circuit.layout
     free = [row for row in range(layout.shape[0]) if row not in layout.roots]
     count = int(circuit.mask[free].any(dim=1).sum())
-    drawn = {}
+    random_circuits = {}
     for draw in range(CONTROLS):
         rows = [*layout.roots, *random.Random(f"nodes {draw}").sample(free, count)]
         mask = torch.zeros_like(layout.mask)
         mask[rows] = layout.mask[rows]
-        drawn[f"random {draw}"] = Circuit(layout, mask).pruned()
-    crossed = cross_evaluate({"model": model}, drawn, pairs, metric="logit-difference")
-    found = [crossed.f("model", name) for name in drawn]
-    return [None if f is None else f.value for f in found]
+        random_circuits[f"random {draw}"] = Circuit(layout, mask).pruned()
+    crossed = cross_evaluate({"model": model}, random_circuits, pairs, metric="logit-difference")
+    estimates = [crossed.f("model", name) for name in random_circuits]
+    return [None if f is None else f.value for f in estimates]
 
 
 def searched_nodes(
@@ -226,9 +249,9 @@ def searched_nodes(
     """ACDC over nodes; a finished search is not run again."""
     file = path.with_name(f"{path.name}.json")
     config = AcdcConfig(tau, relative_to="current", level="node")
-    found = acdc(model, pairs, config, metric=metric, resume=file)
-    found.save(file)
-    return found
+    search = acdc(model, pairs, config, metric=metric, resume=file)
+    search.save(file)
+    return search
 
 
 def summary(search: Search) -> dict[str, Any]:
@@ -246,11 +269,11 @@ def head_types_of(diffs: dict[str, ModelDiff], circuits: dict[str, Circuit]) -> 
     """Per model: heads of each type, and which of them stay in the model's circuit."""
     record: dict[str, Any] = {}
     for name, diff in diffs.items():
-        kept = set(circuits[name].nodes)
+        circuit_nodes = set(circuits[name].nodes)
         record[name] = {
             head_type.name: {
                 "heads": list(head_type.heads),
-                "kept": [head for head in head_type.heads if head in kept],
+                "kept": [head for head in head_type.heads if head in circuit_nodes],
                 "mass": {
                     f"a{layer}.h{head}": float(value)
                     for layer, row in enumerate(head_type.model.value)
@@ -268,7 +291,7 @@ def head_types_of(diffs: dict[str, ModelDiff], circuits: dict[str, Circuit]) -> 
 
 def baseline_table(title: str, found: dict[str, dict[str, Interval]], n: int) -> str:
     """Question 1."""
-    rows = [[name, *map(told, by.values())] for name, by in found.items()]
+    rows = [[name, *map(told, intervals.values())] for name, intervals in found.items()]
     return f"## {title}, {n} test pairs\n\n" + table(["model", *METRICS], rows)
 
 
@@ -303,20 +326,22 @@ def cross_evaluation_table(
     for name, model in models.items():
         hits = accuracy(model, pairs, list(circuits.values()))
         cells = []
-        for place, other in enumerate(names):
-            f = crossed.f(name, other)
-            cells.append(f"{'undefined' if f is None else f}, accuracy {hits[place]:.2f}")
-        drawn = [f for f in control[name] if f is not None]
-        mean = sum(drawn) / len(drawn) if drawn else None
+        for index, circuit_name in enumerate(names):
+            f = crossed.f(name, circuit_name)
+            cells.append(f"{'undefined' if f is None else f}, accuracy {hits[index]:.2f}")
+        control_f = [f for f in control[name] if f is not None]
+        mean = sum(control_f) / len(control_f) if control_f else None
         cells.append(
-            "undefined" if mean is None else f"{mean:.3f}, {min(drawn):.3f} to {max(drawn):.3f}"
+            "undefined"
+            if mean is None
+            else f"{mean:.3f}, {min(control_f):.3f} to {max(control_f):.3f}"
         )
         rows.append([name, *cells])
-    last = f"as many random nodes: mean, range of {CONTROLS}"
+    last_column = f"as many random nodes: mean, range of {CONTROLS}"
     return (
         f"## Circuits by logit difference at {threshold:.0%}, run on each other model: "
         f"faithfulness, {len(pairs)} test pairs\n\n"
-        + table(["model", *(f"circuit of {name}" for name in names), last], rows)
+        + table(["model", *(f"circuit of {name}" for name in names), last_column], rows)
         + f"\n{narrative.cross_evaluation(crossed)}\n"
     )
 
@@ -325,18 +350,25 @@ def head_type_tables(record: dict[str, Any]) -> str:
     """Questions 4 and 5."""
     rows = []
     for name, roles in record.items():
-        found = roles.get("answer", {"heads": [], "mass": {}, "chance": float("nan")})
-        best = sorted(found["mass"].items(), key=lambda item: -item[1])[:4]
-        told = ", ".join(f"{head} {mass:.2f}" for head, mass in best)
-        rows.append([name, ", ".join(found["heads"]) or "none", told, f"{found['chance']:.2f}"])
+        answer_role = roles.get("answer", {"heads": [], "mass": {}, "chance": float("nan")})
+        top_heads = sorted(answer_role["mass"].items(), key=lambda item: -item[1])[:4]
+        top_text = ", ".join(f"{head} {mass:.2f}" for head, mass in top_heads)
+        rows.append(
+            [
+                name,
+                ", ".join(answer_role["heads"]) or "none",
+                top_text,
+                f"{answer_role['chance']:.2f}",
+            ]
+        )
     attending = table(["model", "heads with the role", "most of their attention", "chance"], rows)
-    every = list(dict.fromkeys(role for roles in record.values() for role in roles))
+    all_roles = list(dict.fromkeys(role for roles in record.values() for role in roles))
     counts = [
         [
             name,
             *(
                 f"{len(roles[r]['kept'])} of {len(roles[r]['heads'])}" if r in roles else "-"
-                for r in every
+                for r in all_roles
             ),
         ]
         for name, roles in record.items()
@@ -344,7 +376,7 @@ def head_type_tables(record: dict[str, Any]) -> str:
     return (
         f"## Heads attending to the answer's token\n\n{attending}\n"
         "## Roles: heads that stay in the circuit, of all heads with the role\n\n"
-        + table(["model", *every], counts)
+        + table(["model", *all_roles], counts)
     )
 
 

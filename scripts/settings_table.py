@@ -38,35 +38,37 @@ says.
 
 def page() -> str:
     """The document."""
-    parts = [_HEAD]
+    sections = [_HEAD]
     for module in _modules():
         kinds = [*_declared(module)]
         if any(settings(kind) for kind in kinds):
             title = (inspect.getdoc(module) or "").partition("\n\n")[0].rstrip(".")
-            parts.append(f"## {' '.join(title.split())}\n")
-            parts += [_section(kind) for kind in kinds]
-    return "\n".join(parts)
+            sections.append(f"## {' '.join(title.split())}\n")
+            sections += [_section(kind) for kind in kinds]
+    return "\n".join(sections)
 
 
 def _modules() -> Iterator[ModuleType]:
-    names = [one.name for one in pkgutil.iter_modules(circuits.options.__path__)]
-    for name in [*(f"circuits.options.{one}" for one in names), *_MORE]:
+    names = [module.name for module in pkgutil.iter_modules(circuits.options.__path__)]
+    for name in [*(f"circuits.options.{short}" for short in names), *_MORE]:
         yield importlib.import_module(name)
 
 
 def _declared(module: ModuleType) -> Iterator[type[Options]]:
     """The dataclasses of a module, in the order that it declares them."""
     for kind in vars(module).values():
-        ours = isinstance(kind, type) and issubclass(kind, Options) and kind is not Options
-        if ours and kind.__module__ == module.__name__:
+        is_options = isinstance(kind, type) and issubclass(kind, Options) and kind is not Options
+        if is_options and kind.__module__ == module.__name__:
             yield kind
 
 
 def _section(kind: type[Options]) -> str:
-    said = " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
+    summary = " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
     bases = [base.__name__ for base in kind.__bases__ if base is not Options]
-    more = f" Also the settings of {' and '.join(f'`{base}`' for base in bases)}." if bases else ""
-    lines = [f"### `{kind.__name__}`\n", f"{said}{more}\n"]
+    base_note = (
+        f" Also the settings of {' and '.join(f'`{base}`' for base in bases)}." if bases else ""
+    )
+    lines = [f"### `{kind.__name__}`\n", f"{summary}{base_note}\n"]
     rows = settings(kind)
     if rows:
         lines += ["| setting | default | valid | meaning |", "|---|---|---|---|"]

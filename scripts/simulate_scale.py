@@ -89,15 +89,15 @@ def simulated(
         The cost.
     """
     free = [loading] * workers
-    taken: list[float] = []  # when the driver was done with each batch
-    now = loading
+    taken_at: list[float] = []  # when the driver was done with each batch
+    driver_time = loading
     for batch in range(batches):
-        first = min(range(workers), key=free.__getitem__)
-        given = taken[batch - AHEAD * workers] if batch >= AHEAD * workers else loading
-        free[first] = max(free[first], given) + a_batch
-        now = max(now, free[first]) + taking
-        taken.append(now)
-    return Cost(checkpoints * now, batches * taking / now)
+        worker = min(range(workers), key=free.__getitem__)
+        sent_at = taken_at[batch - AHEAD * workers] if batch >= AHEAD * workers else loading
+        free[worker] = max(free[worker], sent_at) + a_batch
+        driver_time = max(driver_time, free[worker]) + taking
+        taken_at.append(driver_time)
+    return Cost(checkpoints * driver_time, batches * taking / driver_time)
 
 
 def sent(shape: tuple[int, int], batch: int, *, by_workers: bool) -> BatchSums:
@@ -118,17 +118,17 @@ def sent(shape: tuple[int, int], batch: int, *, by_workers: bool) -> BatchSums:
 def driver_takes(found: BatchSums, shape: tuple[int, int]) -> tuple[float, int]:
     """Seconds of this machine over one batch, without the network and the disk; and its bytes."""
     total, doubt = (torch.zeros(shape, dtype=torch.float64) for _ in range(2))
-    content, taken = packed(found), []
+    content, durations = packed(found), []
     for _ in range(4):
-        began = time.process_time()
-        held = unpacked(content)
-        assert isinstance(held, BatchSums) and held.doubt is not None
-        held.add_to(total)
-        doubt[..., held.doubt.columns] += held.doubt.total
-        for row in () if held.scores is None else held.scores:
+        start = time.process_time()
+        sums = unpacked(content)
+        assert isinstance(sums, BatchSums) and sums.doubt is not None
+        sums.add_to(total)
+        doubt[..., sums.doubt.columns] += sums.doubt.total
+        for row in () if sums.scores is None else sums.scores:
             zlib.crc32(memoryview(row.numpy()).cast("B"))
-        taken.append(time.process_time() - began)
-    return min(taken[1:]), len(content)
+        durations.append(time.process_time() - start)
+    return min(durations[1:]), len(content)
 
 
 def main() -> None:
@@ -146,8 +146,8 @@ def main() -> None:
     print("| model | GPUs | hours | GPU hours | driver busy | limit |")
     print("|---|---|---|---|---|---|")
     for model in MODELS:
-        found = sent(model.layout.shape, options.batch, by_workers=not options.no_disk)
-        seconds, size = driver_takes(found, model.layout.shape)
+        batch_sums = sent(model.layout.shape, options.batch, by_workers=not options.no_disk)
+        seconds, size = driver_takes(batch_sums, model.layout.shape)
         taking = seconds + size / options.network
         if options.no_disk:
             taking += options.batch * model.matrix / options.disk
@@ -160,12 +160,12 @@ def main() -> None:
             loading = machines * model.weights / options.disk
             a_batch = options.batch * model.seconds
             cost = simulated(workers, batches, a_batch, taking, loading, options.checkpoints)
-            parts = {
+            resource_seconds = {
                 "workers": a_batch * batches / workers,
                 "driver": taking * batches,
                 "disk": loading + options.pairs * model.matrix / options.disk,
             }
-            limit = max(parts, key=parts.__getitem__)
+            limit = max(resource_seconds, key=resource_seconds.__getitem__)
             hours = cost.seconds / 3600
             row = (model.name, gpus, f"{hours:.1f}", f"{hours * gpus:.0f}", f"{cost.driver:.0%}")
             print("| " + " | ".join(map(str, row)) + f" | {limit} |", flush=True)

@@ -50,12 +50,12 @@ def train(
 
     documents: what draws a document of each kind, and its share of the rows.
     """
-    made = {**asdict(settings), "vocabulary": len(tokenizer)}
+    record = {**asdict(settings), "vocabulary": len(tokenizer)}
     if out.exists():
-        found = read_json(out / _RECORD)
-        if found != made:
+        saved = read_json(out / _RECORD)
+        if saved != record:
             raise CircuitsError(
-                f"{out}: a model trained with {found}, and {made} is asked for; write to another "
+                f"{out}: a model trained with {saved}, and {record} is asked for; write to another "
                 "place, or delete it"
             )
         return
@@ -91,7 +91,7 @@ def train(
         folder.mkdir()
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        write_json(folder / _RECORD, made)
+        write_json(folder / _RECORD, record)
 
 
 def word_tokenizer(words: Sequence[str], sentences: Sequence[str]) -> PreTrainedTokenizerFast:
@@ -114,7 +114,7 @@ def repeated(words: Sequence[str]) -> Document:
     """Lists of random words, repeated as they are."""
 
     def draw(rng: random.Random) -> str:
-        drawn = rng.choices(words, k=rng.randint(3, 12))
-        return "".join(f" {word}" for word in drawn * 3)
+        sample = rng.choices(words, k=rng.randint(3, 12))
+        return "".join(f" {word}" for word in sample * 3)
 
     return draw

@@ -30,17 +30,23 @@ class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpF
 
 def parser(description: str | None, out: str, *, pairs: int, steps: int) -> argparse.ArgumentParser:
     """The options that every study takes."""
-    made = argparse.ArgumentParser(description=description, formatter_class=_Help)
-    made.add_argument(
+    argument_parser = argparse.ArgumentParser(description=description, formatter_class=_Help)
+    argument_parser.add_argument(
         "--model", help="hub id, local folder or PEFT folder; a small GPT-2 is trained unless told"
     )
-    made.add_argument("--out", type=Path, default=Path(out), help="folder to write into")
-    made.add_argument("--pairs", type=int, default=pairs, help="test pairs that figures are on")
-    made.add_argument("--steps", type=int, default=steps, help="of the small GPT-2's training")
-    made.add_argument("--device", help="cpu, cuda, ...; the first accelerator unless told")
-    made.add_argument("--threads", type=int, default=2, help="of the CPU")
-    made.add_argument("--seed", type=int, default=0, help="of training and of the pairs")
-    return made
+    argument_parser.add_argument("--out", type=Path, default=Path(out), help="folder to write into")
+    argument_parser.add_argument(
+        "--pairs", type=int, default=pairs, help="test pairs that figures are on"
+    )
+    argument_parser.add_argument(
+        "--steps", type=int, default=steps, help="of the small GPT-2's training"
+    )
+    argument_parser.add_argument(
+        "--device", help="cpu, cuda, ...; the first accelerator unless told"
+    )
+    argument_parser.add_argument("--threads", type=int, default=2, help="of the CPU")
+    argument_parser.add_argument("--seed", type=int, default=0, help="of training and of the pairs")
+    return argument_parser
 
 
 def baseline(
@@ -54,12 +60,15 @@ def baseline(
             logits = hooked.logits(getattr(batch, side), batch)
         return torch.stack([METRICS[metric](logits, batch) for metric in metrics], dim=1)
 
-    for batch, found in over_batches(model, pairs, work):
-        values[batch.index.cpu()] = found.double().cpu()
+    for batch, batch_values in over_batches(model, pairs, work):
+        values[batch.index.cpu()] = batch_values.double().cpu()
     if len(pairs) == 1:
         return {m: [value] * 3 for m, value in zip(metrics, values[0].tolist(), strict=True)}
-    kept = estimates(values, lambda means: means)
-    return {m: [one.value, one.low, one.high] for m, one in zip(metrics, kept, strict=True)}
+    intervals = estimates(values, lambda means: means)
+    return {
+        m: [estimate.value, estimate.low, estimate.high]
+        for m, estimate in zip(metrics, intervals, strict=True)
+    }
 
 
 def told(interval: Interval) -> str:

@@ -41,10 +41,10 @@ def main() -> None:
     parser.add_argument("--reference", type=int, default=300, help="pairs of the reference")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    model = HookedModel.from_pretrained(given.model, device=given.device)
-    rows = [compared(model, named, given) for named in given.task]
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    model = HookedModel.from_pretrained(options.model, device=options.device)
+    rows = [compared(model, task_spec, options) for task_spec in options.task]
     heads = (
         "task",
         "5 midpoints",
@@ -60,9 +60,9 @@ def main() -> None:
 def compared(model: HookedModel, named: str, given: argparse.Namespace) -> tuple[str, ...]:
     """A row of the table."""
     name, _, options = named.partition(":")
-    task = tasks.load(name, **dict(one.split("=", 1) for one in options.split(",") if one))
-    many, few = given.passes // POINTS, given.passes // MIDPOINTS
-    n = given.reference + given.sets * many
+    task = tasks.load(name, **dict(option.split("=", 1) for option in options.split(",") if option))
+    n_staggered, n_midpoint = given.passes // POINTS, given.passes // MIDPOINTS
+    n = given.reference + given.sets * n_staggered
     pairs = task.pairs(model.tokenizer, n, split="train", seed=0, n_ctx=model.n_ctx)
     middle = given.reference // 2
     halves = [
@@ -70,22 +70,27 @@ def compared(model: HookedModel, named: str, given: argparse.Namespace) -> tuple
         for start in (0, middle)
     ]
     truth = (halves[0] + halves[1]) / 2
-    own = float((halves[0] - halves[1]).abs().sum() / 2 / truth.abs().sum())
-    print(f"{named}: reference {own:.3f}", flush=True)
+    reference_error = float((halves[0] - halves[1]).abs().sum() / 2 / truth.abs().sum())
+    print(f"{named}: reference {reference_error:.3f}", flush=True)
     errors = []
-    for start in range(2 * middle, 2 * middle + given.sets * many, many):
-        of_set = pairs[start : start + many]
+    for start in range(2 * middle, 2 * middle + given.sets * n_staggered, n_staggered):
+        set_pairs = pairs[start : start + n_staggered]
         ways = (
-            scored(model, of_set[:few], MIDPOINTS, "midpoint"),
-            scored(model, of_set, POINTS, STAGGERED),
+            scored(model, set_pairs[:n_midpoint], MIDPOINTS, "midpoint"),
+            scored(model, set_pairs, POINTS, STAGGERED),
         )
         errors.append([float((way - truth).abs().sum() / truth.abs().sum()) for way in ways])
         print(f"{named}: {errors[-1][0]:.3f} {errors[-1][1]:.3f}", flush=True)
-    logs = [math.log(many / few) for few, many in errors]
-    without = [
-        math.log((many**2 - own**2) / (few**2 - own**2)) / 2
-        for few, many in errors
-        if own < min(few, many)
+    logs = [
+        math.log(staggered_error / midpoint_error) for midpoint_error, staggered_error in errors
+    ]
+    corrected_logs = [
+        math.log(
+            (staggered_error**2 - reference_error**2) / (midpoint_error**2 - reference_error**2)
+        )
+        / 2
+        for midpoint_error, staggered_error in errors
+        if reference_error < min(midpoint_error, staggered_error)
     ]
     default, budget = (mean(column) for column in zip(*errors, strict=True))
     return (
@@ -94,8 +99,10 @@ def compared(model: HookedModel, named: str, given: argparse.Namespace) -> tuple
         f"{budget:.1%}",
         interval(logs),
         f"{sum(log < 0 for log in logs)} of {len(logs)}",
-        f"{own:.1%}",
-        interval(without) if len(without) == len(errors) else "more --reference needed",
+        f"{reference_error:.1%}",
+        interval(corrected_logs)
+        if len(corrected_logs) == len(errors)
+        else "more --reference needed",
     )
 
 

@@ -58,9 +58,9 @@ CURVE = ("CPR", "CMD", "1 % signed", "1 % absolute", "2 % signed", "2 % absolute
 
 def effects(model: HookedModel, pairs: PairSet, kind: str) -> np.ndarray[Any, Any]:
     """How much the metric falls, layer by layer, and head by head within."""
-    found = patch(model, pairs, SITES[kind])
-    name = found.metrics[0]
-    fall = found.clean[name].mean() - found.values[name].mean(dim=0)
+    patching = patch(model, pairs, SITES[kind])
+    name = patching.metrics[0]
+    fall = patching.clean[name].mean() - patching.values[name].mean(dim=0)
     return fall.flatten().numpy()
 
 
@@ -68,18 +68,18 @@ def compared(scores: np.ndarray[Any, Any], exact: np.ndarray[Any, Any]) -> list[
     """The columns of the table."""
     order = np.argsort(-np.abs(exact))
     sizes = np.abs(exact)[order]
-    large = order[: int(np.searchsorted(np.cumsum(sizes), MOST * sizes.sum())) + 1]
-    weight = np.abs(exact[large])
-    right = np.sign(scores[large]) == np.sign(exact[large])
-    whole = np.abs(exact).sum()
-    rest = np.arange(len(exact)) != np.abs(scores - exact).argmax()
+    large_nodes = order[: int(np.searchsorted(np.cumsum(sizes), MOST * sizes.sum())) + 1]
+    weight = np.abs(exact[large_nodes])
+    right = np.sign(scores[large_nodes]) == np.sign(exact[large_nodes])
+    total = np.abs(exact).sum()
+    not_worst = np.arange(len(exact)) != np.abs(scores - exact).argmax()
     return [
         float(pearsonr(scores, exact).statistic),
-        float(pearsonr(scores[rest], exact[rest]).statistic),
+        float(pearsonr(scores[not_worst], exact[not_worst]).statistic),
         float(spearmanr(scores, exact).statistic),
         float((weight * right).sum() / weight.sum()),
-        float(np.abs(scores).sum() / whole),
-        float(np.abs(scores - exact).sum() / whole),
+        float(np.abs(scores).sum() / total),
+        float(np.abs(scores - exact).sum() / total),
     ]
 
 
@@ -89,13 +89,18 @@ def circuit_rows(model: HookedModel, pairs: PairSet, judged: PairSet) -> list[li
     for name, (method, settings) in METHODS.items():
         scores = attribute(model, pairs, method, **settings)
         curve = CurveConfig(fractions=FRACTIONS, n_random=0)
-        found = faithfulness(model, scores, judged, curve=curve)
-        at = [
-            found.curves[ranking].at(share)
+        measured = faithfulness(model, scores, judged, curve=curve)
+        at_shares = [
+            measured.curves[ranking].at(share)
             for share in (0.01, 0.02)
             for ranking in ("signed", "absolute")
         ]
-        rows.append([name, *(f"{one.value:.2f}" for one in (found.cpr, found.cmd, *at))])
+        rows.append(
+            [
+                name,
+                *(f"{estimate.value:.2f}" for estimate in (measured.cpr, measured.cmd, *at_shares)),
+            ]
+        )
     return rows
 
 
@@ -109,31 +114,31 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--judge", type=int, default=0, help="pairs to judge circuits on; 0: none")
     parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    options = {} if given.corruption is None else {"corruption": given.corruption}
-    for source in given.models:
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    options = {} if arguments.corruption is None else {"corruption": arguments.corruption}
+    for source in arguments.models:
         model = HookedModel.from_pretrained(source, device="cpu")
-        for seed in given.seeds:
-            task = tasks.load(given.task, **options)
-            pairs = task.pairs(model.tokenizer, n=given.n, split="train", seed=seed)
+        for seed in arguments.seeds:
+            task = tasks.load(arguments.task, **options)
+            pairs = task.pairs(model.tokenizer, n=arguments.n, split="train", seed=seed)
             exact = {kind: effects(model, pairs, kind) for kind in SITES}
             rows: dict[str, list[list[str]]] = {kind: [] for kind in SITES}
             for name, (method, settings) in METHODS.items():
                 scores = attribute_nodes(model, pairs, method, **settings)
-                places = {"heads": "head", "MLPs": "mlp"}
-                for kind, part in places.items():
-                    chosen = [node.kind == part for node in model.layout.source_nodes]
-                    values = scores.values.numpy()[chosen]
+                node_kinds = {"heads": "head", "MLPs": "mlp"}
+                for kind, node_kind in node_kinds.items():
+                    is_kind = [node.kind == node_kind for node in model.layout.source_nodes]
+                    values = scores.values.numpy()[is_kind]
                     figures = compared(values, exact[kind])
                     rows[kind].append([name, *(f"{figure:.2f}" for figure in figures)])
             for kind in SITES:
-                print(f"\n{source}, seed {seed}, {len(exact[kind])} {kind}, n = {given.n}\n")
+                print(f"\n{source}, seed {seed}, {len(exact[kind])} {kind}, n = {arguments.n}\n")
                 print(table(["method", *COLUMNS], rows[kind]), flush=True)
-            if given.judge:
-                judged = task.pairs(model.tokenizer, n=given.judge, split="test", seed=seed)
-                print(f"\n{source}, seed {seed}, circuits of edges, n = {given.judge}\n")
-                print(table(["method", *CURVE], circuit_rows(model, pairs, judged)), flush=True)
+            if arguments.judge:
+                test_pairs = task.pairs(model.tokenizer, n=arguments.judge, split="test", seed=seed)
+                print(f"\n{source}, seed {seed}, circuits of edges, n = {arguments.judge}\n")
+                print(table(["method", *CURVE], circuit_rows(model, pairs, test_pairs)), flush=True)
 
 
 if __name__ == "__main__":

@@ -37,16 +37,18 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[])
-    given = parser.parse_args()
+    options = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
-    recipe = load_recipe(given.run / "recipe.yaml", [f"lora.{one}" for one in given.set])
+    recipe = load_recipe(
+        options.run / "recipe.yaml", [f"lora.{setting}" for setting in options.set]
+    )
     section = recipe.lora
     if section is None:
-        raise SystemExit(f"{given.run}: its recipe has no section lora")
-    run = open_run(given.run)
+        raise SystemExit(f"{options.run}: its recipe has no section lora")
+    run = open_run(options.run)
     circuit = run.circuits[run.first_last[1]]
     diffs = None if recipe.model_diff is None else run.model_diff
-    found = compare_lora_targets(
+    comparison = compare_lora_targets(
         recipe.model,
         ComparedExamples(
             train=examples(recipe, "train", section.examples),
@@ -55,11 +57,11 @@ def main() -> None:
         ),
         conditions_of(section, importance_of(diffs, circuit), circuit),
         protocol_of(recipe, words="auto"),
-        given.out,
+        options.out,
         device=recipe.device,
     )
-    found.save(given.out / "lora.json")
-    show(found)
+    comparison.save(options.out / "lora.json")
+    show(comparison)
 
 
 def examples(recipe: Recipe, split: Split, number: int) -> list[TrainingExample]:
@@ -79,7 +81,7 @@ def show(found: LoraComparison) -> None:
     for target in found.targets:
         runs = found.of(target.name)
         layers = dict.fromkeys(", ".join(map(str, run.layers)) for run in runs)
-        edge = any(one.at_edge for one in found.rates if one.condition == target.name)
+        edge = any(rate.at_edge for rate in found.rates if rate.condition == target.name)
         cells = [
             " / ".join(layers),
             f"{found.parameters(target.name):,.0f}",
@@ -89,11 +91,11 @@ def show(found: LoraComparison) -> None:
             signed(fmean(run.gap for run in runs)),
             f"{fmean(run.seconds for run in runs):.1f}",
         ]
-        reached = found.steps_to_goal(target.name)
-        steps = ", ".join("-" if one is None else str(one) for one in reached)
+        goal_steps = found.steps_to_goal(target.name)
+        steps = ", ".join("-" if n is None else str(n) for n in goal_steps)
         print(f"| {target.name} | {' | '.join(cells)} | {steps} |")
-    for one in found.differences:
-        print(f"{one.score}: {one.verdict}")
+    for difference in found.differences:
+        print(f"{difference.score}: {difference.verdict}")
 
 
 if __name__ == "__main__":

@@ -50,37 +50,41 @@ def main() -> None:
     parser.add_argument("--objective", choices=["kl-divergence", "metric"], default="kl-divergence")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--no-control", action="store_true", help="leave out the random start")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    model = HookedModel.from_pretrained(given.model)
-    options = {} if given.corruption is None else {"corruption": given.corruption}
-    task = tasks.load(given.task, **options)
-    pairs = task.pairs(model.tokenizer, n=given.n, split="validation")
-    unseen = task.pairs(model.tokenizer, n=given.judge, split="test")
-    assert not unseen.shared(pairs.fingerprints)
-    began = time.process_time()
+    model = HookedModel.from_pretrained(arguments.model)
+    options = {} if arguments.corruption is None else {"corruption": arguments.corruption}
+    task = tasks.load(arguments.task, **options)
+    pairs = task.pairs(model.tokenizer, n=arguments.n, split="validation")
+    test_pairs = task.pairs(model.tokenizer, n=arguments.judge, split="test")
+    assert not test_pairs.shared(pairs.fingerprints)
+    start = time.process_time()
     scores = circuits.attribute(model, pairs, "eap-ig", steps=5)
-    unit = time.process_time() - began
+    unit = time.process_time() - start
     random = circuits.attribute(model, pairs, "random")
     print(f"{model.layout.n_edges} edges; EAP-IG of {len(pairs)} pairs: {unit:.1f} s of CPU time")
-    for size in given.sizes:
+    for size in arguments.sizes:
         config = MaskConfig(
             size,
-            epochs=given.epochs,
-            pairs_per_step=given.pairs_per_step,
-            objective=given.objective,
+            epochs=arguments.epochs,
+            pairs_per_step=arguments.pairs_per_step,
+            objective=arguments.objective,
         )
-        print(f"\n{size} edges, {len(unseen)} unseen pairs\n")
+        print(f"\n{size} edges, {len(test_pairs)} unseen pairs\n")
         print(
             "| | kept | f | 1 - f | KL | accuracy (model's) | time |\n|---|---|---|---|---|---|---|"
         )
         for ranking in ("absolute", "signed"):
             circuit = circuits.select(scores, size=size, ranking=ranking)
-            _show(model, unseen, Row(f"EAP-IG, {ranking}", circuit, 1.0))
-        starts = [(f"mask, seed {seed}", scores, seed) for seed in given.seeds]
-        starts += [] if given.no_control else [("mask from random scores", random, given.seeds[0])]
+            _show(model, test_pairs, Row(f"EAP-IG, {ranking}", circuit, 1.0))
+        starts = [(f"mask, seed {seed}", scores, seed) for seed in arguments.seeds]
+        starts += (
+            []
+            if arguments.no_control
+            else [("mask from random scores", random, arguments.seeds[0])]
+        )
         for name, begin, seed in starts:
-            _show(model, unseen, _learned(name, begin, seed, model, pairs, config, unit))
+            _show(model, test_pairs, _learned(name, begin, seed, model, pairs, config, unit))
 
 
 def _learned(
@@ -92,18 +96,18 @@ def _learned(
     config: MaskConfig,
     unit: float,
 ) -> Row:
-    began = time.process_time()
-    found = learn_mask(model, begin, pairs, config, options=RunOptions(seed=seed)).circuit
-    assert isinstance(found, Circuit)
-    return Row(name, found, (time.process_time() - began) / unit)
+    start = time.process_time()
+    circuit = learn_mask(model, begin, pairs, config, options=RunOptions(seed=seed)).circuit
+    assert isinstance(circuit, Circuit)
+    return Row(name, circuit, (time.process_time() - start) / unit)
 
 
 def _show(model: HookedModel, pairs: PairSet, row: Row) -> None:
-    own, kl, accuracy = (
+    default, kl, accuracy = (
         measure(model, pairs, [row.circuit], metric=name)
         for name in (None, "kl-divergence", "accuracy")
     )
-    (f,) = estimates(own.columns, faithfulness_from_means, seed=0)
+    (f,) = estimates(default.columns, faithfulness_from_means, seed=0)
     right, models = float(accuracy.circuits.mean()), float(accuracy.clean.mean())
     print(
         f"| {row.name} | {len(row.circuit)} | {f} | {abs(1 - f.value):.3f} | "

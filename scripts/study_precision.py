@@ -52,8 +52,8 @@ class Cell:
     plain: Estimate
 
     def __str__(self) -> str:
-        found = (signed(self.rank, 3), signed(self.top, 2), estimate(self.own, 2))
-        return " | ".join([*found, estimate(self.plain, 2)])
+        columns = (signed(self.rank, 3), signed(self.top, 2), estimate(self.own, 2))
+        return " | ".join([*columns, estimate(self.plain, 2)])
 
 
 @dataclass
@@ -81,9 +81,9 @@ class Study:
         pairs = tasks.load("ioi").pairs(model.tokenizer, n=2 * self.n_score, split="train")
         half = slice(self.n_score, None) if row == "other pairs" else slice(self.n_score)
         options = RunOptions(batch_size=self.batch_size)
-        found = attribute(model, pairs[half], "eap-ig", options=options, per_example=False)
-        found.save(folder)
-        return found
+        scores = attribute(model, pairs[half], "eap-ig", options=options, per_example=False)
+        scores.save(folder)
+        return scores
 
     def faithful(self, model: HookedModel, scores: EdgeScores) -> Estimate:
         """f of the circuit of 1 % of the edges, by absolute scores."""
@@ -109,9 +109,9 @@ class Study:
         alike = agreement_of(scores, reference)
         in_plain = self.faithful(plain, scores)
         own = in_plain if model is plain else self.faithful(model, scores)
-        made = Cell(alike.rank, alike.top, own, in_plain)
-        write_json(file, kind.dump_python(made, mode="json"))
-        return made
+        cell = Cell(alike.rank, alike.top, own, in_plain)
+        write_json(file, kind.dump_python(cell, mode="json"))
+        return cell
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -124,14 +124,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("runs/precision"))
     parser.add_argument("--threads", type=int, default=1)
-    given = parser.parse_args(arguments)
-    torch.set_num_threads(given.threads)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
     transformers.utils.logging.disable_progress_bar()
     print("| model | weights | rank | top 1 % | f, itself | f, in float32 |")
     print("|---|---|---|---|---|---|")
-    for name in given.models:
-        study = Study(name, given.out, given.score, given.judge, given.batch_size)
-        for row in given.rows:
+    for name in options.models:
+        study = Study(name, options.out, options.score, options.judge, options.batch_size)
+        for row in options.rows:
             print(f"| {name} | {row} | {study.cell(row)} |", flush=True)
 
 

@@ -112,19 +112,19 @@ def key_value(n: int, draw: torch.Generator) -> Tensor:
     """Four keys with their values, a separator, the keys in another order with their values."""
     keys, values = distinct(n, 4, KEYS, draw), distinct(n, 4, VALUES, draw)
     order = distinct(n, 4, (0, 4), draw)
-    again = torch.stack([keys.gather(1, order), values.gather(1, order)], dim=2)
+    queries = torch.stack([keys.gather(1, order), values.gather(1, order)], dim=2)
     body = torch.stack([keys, values], dim=2).flatten(1)
-    return torch.cat([body, torch.full((n, 1), SEPARATOR), again.flatten(1)], dim=1)
+    return torch.cat([body, torch.full((n, 1), SEPARATOR), queries.flatten(1)], dim=1)
 
 
 def ioi(n: int, draw: torch.Generator) -> Tensor:
     """Two names among filler, one of them again, then the other."""
     names, filler = distinct(n, 2, NAMES, draw), torch.randint(30, 60, (n, 8), generator=draw)
-    which = torch.randint(2, (n, 1), generator=draw)
-    subject, other = names.gather(1, which), names.gather(1, 1 - which)
-    gap, gave = torch.full((n, 1), SEPARATOR), torch.full((n, 1), GAVE)
-    parts = [filler[:, :3], names[:, :1], gap, names[:, 1:], filler[:, 3:7], subject]
-    return torch.cat([*parts, filler[:, 7:], gave, other], dim=1)
+    subject_index = torch.randint(2, (n, 1), generator=draw)
+    subject, other_name = names.gather(1, subject_index), names.gather(1, 1 - subject_index)
+    gap, verb = torch.full((n, 1), SEPARATOR), torch.full((n, 1), GAVE)
+    pieces = [filler[:, :3], names[:, :1], gap, names[:, 1:], filler[:, 3:7], subject]
+    return torch.cat([*pieces, filler[:, 7:], verb, other_name], dim=1)
 
 
 TASKS: dict[str, tuple[Callable[[int, torch.Generator], Tensor], Callable[[int], slice]]] = {
@@ -140,30 +140,32 @@ def pair(task: str, draw: torch.Generator) -> PromptPair:
     ids = TASKS[task][0](1, draw)[0].tolist()
 
     def fresh(low: int, high: int) -> int:
-        drawn: list[int] = torch.randint(low, high, (99,), generator=draw).tolist()
-        return next(token for token in drawn if token not in ids)
+        tokens: list[int] = torch.randint(low, high, (99,), generator=draw).tolist()
+        return next(token for token in tokens if token not in ids)
 
     if task == "ioi":
         clean, right, wrong = ids[:-1], ids[-1], ids[10]
-        at, instead = 10, right
+        position, replacement = 10, right
     else:
-        half, at = len(ids) // 2, int(torch.randint(1, 4, (1,), generator=draw))
-        at, end = (at, half + at) if task == "induction" else (2 * at + 1, 10)
-        right = ids[at]
-        wrong = instead = fresh(4 if task == "induction" else VALUES[0], VALUES[1])
-        clean = ids[:end] if task == "induction" else [*ids[:9], ids[at - 1]]
-    corrupted = [*clean[:at], instead, *clean[at + 1 :]]
+        half, position = len(ids) // 2, int(torch.randint(1, 4, (1,), generator=draw))
+        position, end = (
+            (position, half + position) if task == "induction" else (2 * position + 1, 10)
+        )
+        right = ids[position]
+        wrong = replacement = fresh(4 if task == "induction" else VALUES[0], VALUES[1])
+        clean = ids[:end] if task == "induction" else [*ids[:9], ids[position - 1]]
+    corrupted = [*clean[:position], replacement, *clean[position + 1 :]]
     return PromptPair(tuple(clean), tuple(corrupted), ((right,),), ((wrong,),))
 
 
 def trained(shape: str, task: str, folder: Path) -> HookedModel:
     """A small model that has learnt the task."""
-    place = folder / f"{shape}-{task}"
-    if not place.exists():
+    path = folder / f"{shape}-{task}"
+    if not path.exists():
         torch.manual_seed(0)
         model = transformers.AutoModelForCausalLM.from_config(SHAPES[shape]())
         draw = torch.Generator().manual_seed(0)
-        texts, asked = TASKS[task]
+        texts, positions_of = TASKS[task]
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01
         )
@@ -171,16 +173,16 @@ def trained(shape: str, task: str, folder: Path) -> HookedModel:
             for group in optimizer.param_groups:
                 group["lr"] = RATE * min(1, (step + 1) / WARMUP) * (1 - step / STEPS)
             ids = texts(BATCH, draw)
-            where = asked(ids.shape[1])
-            logits, target = model(ids[:, :-1]).logits[:, where], ids[:, 1:][:, where]
+            positions = positions_of(ids.shape[1])
+            logits, target = model(ids[:, :-1]).logits[:, positions], ids[:, 1:][:, positions]
             loss = cross_entropy(logits.flatten(0, 1), target.flatten())
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             bar.set_postfix(right=f"{float((logits.argmax(-1) == target).float().mean()):.2f}")
-        model.save_pretrained(place)
-    return HookedModel.from_pretrained(place, device="cpu")
+        model.save_pretrained(path)
+    return HookedModel.from_pretrained(path, device="cpu")
 
 
 @dataclass
@@ -200,26 +202,27 @@ class Subject:
 
     def scores(self, points: Rule) -> Tensor:
         """Scores (example, edge) by a rule, in float64."""
-        found = [self.at(node) for node in points.nodes]
+        samples = [self.at(node) for node in points.nodes]
         weights = torch.tensor(points.weights, dtype=torch.float64)[:, None]
         if points.calibrated:
             metric, slope = (
-                torch.cat([getattr(one, name) for one in found]) for name in ("metric", "slope")
+                torch.cat([getattr(point, name) for point in samples])
+                for name in ("metric", "slope")
             )
-            ends = (found[0].corrupted, found[0].clean)
+            ends = (samples[0].corrupted, samples[0].clean)
             weights = calibrated_weights(points, metric, slope, *ends)
         total = torch.zeros(len(self.pairs), self.model.layout.n_edges, dtype=torch.float64)
-        for one, weight in zip(found, weights, strict=True):
-            assert one.whole is not None
-            total += weight[:, None] * one.whole[:, self.model.layout.mask].double()
+        for sample, weight in zip(samples, weights, strict=True):
+            assert sample.whole is not None
+            total += weight[:, None] * sample.whole[:, self.model.layout.mask].double()
         return total
 
     def at(self, node: float) -> PathSamples:
         """One point's scores, metric and slope."""
         key = round(node, 12)
         if key not in self.known:
-            single = Rule((node,), (1.0,))
-            self.known[key] = edge_samples(self.model, self.batch, self.metric, single)
+            one_point = Rule((node,), (1.0,))
+            self.known[key] = edge_samples(self.model, self.batch, self.metric, one_point)
         return self.known[key]
 
     @cached_property
@@ -240,11 +243,11 @@ def relative(found: Tensor, exact: Tensor) -> float:
 def asked(source: str, names: list[str], n: int) -> Iterator[Subject]:
     """A model on tasks, each NAME[:KEY=VALUE[,KEY=VALUE]]."""
     model = HookedModel.from_pretrained(source, device="cpu")
-    for named in names:
-        name, _, options = named.partition(":")
-        given = dict(option.split("=", 1) for option in options.split(",") if option)
-        pairs = tasks.load(name, **given).pairs(model.tokenizer, n=n, split="test", seed=0)
-        yield Subject(f"{Path(source).name} {named}", model, pairs)
+    for spec in names:
+        name, _, options = spec.partition(":")
+        settings = dict(option.split("=", 1) for option in options.split(",") if option)
+        pairs = tasks.load(name, **settings).pairs(model.tokenizer, n=n, split="test", seed=0)
+        yield Subject(f"{Path(source).name} {spec}", model, pairs)
 
 
 def subjects(checkpoints: list[Path], folder: Path) -> Iterator[Subject]:
@@ -270,13 +273,13 @@ def subjects(checkpoints: list[Path], folder: Path) -> Iterator[Subject]:
 def by_rule(subject: Subject) -> list[str]:
     """Error of each rule at some steps, and the steps from which it is below 1 %."""
     cells, counts = [], subject.counts
-    named = SHOWN if counts == COUNTS else counts
+    shown_counts = SHOWN if counts == COUNTS else counts
     for name in RULES:
         errors = {steps: subject.error(subject.scores(rule(name, steps))) for steps in counts}
         above = [steps for steps in counts if errors[steps] > TARGET]
-        enough = next((steps for steps in counts if steps > max(above, default=0)), None)
-        shown = " / ".join(f"{100 * errors[steps]:.2f}" for steps in named)
-        cells.append(f"{shown} (**{enough or f'> {counts[-1]}'}**)")
+        n_enough = next((steps for steps in counts if steps > max(above, default=0)), None)
+        percents = " / ".join(f"{100 * errors[steps]:.2f}" for steps in shown_counts)
+        cells.append(f"{percents} (**{n_enough or f'> {counts[-1]}'}**)")
     return cells
 
 
@@ -285,10 +288,10 @@ def by_estimate(subject: Subject) -> list[str]:
     cells = []
     for name in RULES:
         for steps in (5, 10):
-            asked_for = (subject.model, subject.batch, subject.metric, rule(name, steps))
-            found = edge_samples(*asked_for).scores()
-            doubt, mean = found.doubt.mean(dim=0)[None], found.scores.mean(dim=0)[None]
-            estimate = float(relative_l1(doubt, mean, found.stands_for))
+            arguments = (subject.model, subject.batch, subject.metric, rule(name, steps))
+            path_scores = edge_samples(*arguments).scores()
+            doubt, mean = path_scores.doubt.mean(dim=0)[None], path_scores.scores.mean(dim=0)[None]
+            estimate = float(relative_l1(doubt, mean, path_scores.stands_for))
             true = subject.error(subject.scores(rule(name, steps)))
             cells.append(f"{100 * estimate:.2f} : {100 * true:.2f}")
     return cells
@@ -299,13 +302,13 @@ def by_tolerance(subject: Subject) -> list[str]:
     cells = []
     for tolerance in (0.05, 0.02, 0.01):
         auto = method("eap-ig", steps="auto", tolerance=tolerance)
-        found = auto.scores(subject.model, subject.batch, subject.metric)
-        assert isinstance(found, PathScores)
-        scores = found.scores[:, subject.model.layout.mask].double()
+        path_scores = auto.scores(subject.model, subject.batch, subject.metric)
+        assert isinstance(path_scores, PathScores)
+        scores = path_scores.scores[:, subject.model.layout.mask].double()
         worst = max(map(relative, scores, subject.exact))
         cells.append(
-            f"{float(found.gradients.double().mean()):.1f} | {100 * subject.error(scores):.2f} | "
-            f"{100 * worst:.2f}"
+            f"{float(path_scores.gradients.double().mean()):.1f} | "
+            f"{100 * subject.error(scores):.2f} | {100 * worst:.2f}"
         )
     return cells
 
@@ -338,9 +341,11 @@ def main() -> None:
         studied = subjects(arguments.checkpoint, arguments.models)
     for subject in studied:
         subject.reference, subject.counts = arguments.reference, tuple(arguments.counts)
-        sure = subject.error(subject.scores(midpoint(arguments.reference // 3)))
+        reference_error = subject.error(subject.scores(midpoint(arguments.reference // 3)))
         edges = subject.model.layout.n_edges
-        print(f"{subject.name}: {edges} edges; reference known to {sure:.0e}", flush=True)
+        print(
+            f"{subject.name}: {edges} edges; reference known to {reference_error:.0e}", flush=True
+        )
         for table, row in (
             ("rules", by_rule(subject)),
             ("estimate", by_estimate(subject)),
@@ -349,10 +354,10 @@ def main() -> None:
             line = f"| {subject.name} | {' | '.join(row)} |"
             tables[table].append(line)
             print(line, flush=True)
-    asked_for = tuple(arguments.counts)
-    shown = " / ".join(map(str, SHOWN if asked_for == COUNTS else asked_for))
+    counts = tuple(arguments.counts)
+    counts_text = " / ".join(map(str, SHOWN if counts == COUNTS else counts))
     for table, header in (
-        ("rules", [f"{name}: % at {shown} (steps for 1 %)" for name in RULES]),
+        ("rules", [f"{name}: % at {counts_text} (steps for 1 %)" for name in RULES]),
         ("estimate", [f"{name} {steps}" for name in RULES for steps in (5, 10)]),
         ("auto", ["5 %: gradients | mean | worst", "2 %: ... ||", "1 %: ... ||"]),
     ):

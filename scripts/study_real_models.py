@@ -93,25 +93,25 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/real-models"))
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     record: dict[str, dict[str, Any]] = {}
-    for source in given.models:
+    for source in options.models:
         model = None
-        for name in given.tasks:
-            file = given.out / source / f"{name}.json"
+        for name in options.tasks:
+            file = options.out / source / f"{name}.json"
             if not file.exists():
-                model = model or HookedModel.from_pretrained(source, device=given.device)
-                write_json(file, cell(model, QUESTIONS[name], given, file.with_suffix("")))
+                model = model or HookedModel.from_pretrained(source, device=options.device)
+                write_json(file, cell(model, QUESTIONS[name], options, file.with_suffix("")))
             record.setdefault(source, {})[name] = read_json(file)
             print(f"{source} {name}: done", flush=True)
     agreements = [
         row
         for source in record
         if {"ioi-abc", "ioi-swap"} <= record[source].keys()
-        for row in [agreement(given.out / source)]
+        for row in [agreement(options.out / source)]
     ]
-    publish(given.out, [*tables(record), *agreed(agreements)], record)
+    publish(options.out, [*tables(record), *agreed(agreements)], record)
 
 
 def cell(
@@ -123,41 +123,41 @@ def cell(
     def pairs(split: Any, n: int) -> PairSet:
         return task.pairs(model.tokenizer, n=n, split=split, seed=0, n_ctx=model.n_ctx)
 
-    scored, judged = pairs("train", given.score), pairs("test", given.judge)
-    others = pairs("validation", CHOOSE)
-    made = {
-        "EAP-IG": attribute(model, scored, "eap-ig", steps=given.steps, per_example=True),
-        "EAP": attribute(model, scored, "eap"),
+    train_pairs, test_pairs = pairs("train", given.score), pairs("test", given.judge)
+    validation_pairs = pairs("validation", CHOOSE)
+    scores_by_method = {
+        "EAP-IG": attribute(model, train_pairs, "eap-ig", steps=given.steps, per_example=True),
+        "EAP": attribute(model, train_pairs, "eap"),
     }
-    five = attribute(model, scored, "eap-ig", steps=5)
+    five = attribute(model, train_pairs, "eap-ig", steps=5)
     assert five.provenance.error is not None
-    reference = made["EAP-IG"].matrix
-    made["EAP-IG"].save(scores_in, "eap-ig")
+    reference = scores_by_method["EAP-IG"].matrix
+    scores_by_method["EAP-IG"].save(scores_in, "eap-ig")
     size = max(1, round(SHARE * model.layout.n_edges))
     return {
         "edges": model.layout.n_edges,
-        "performance": task_performance(model, scored).model_dump(mode="json"),
+        "performance": task_performance(model, train_pairs).model_dump(mode="json"),
         "five_midpoints_off": float((five.matrix - reference).abs().sum() / reference.abs().sum()),
         "estimated_off": five.provenance.error.estimate,
-        "defaults": defaults(model, five, others, judged),
+        "defaults": defaults(model, five, validation_pairs, test_pairs),
         "curves": {
             name: _as_json(
                 faithfulness(
                     model,
                     scores,
-                    judged,
+                    test_pairs,
                     curve=CurveConfig(
                         fractions=FRACTIONS,
                         n_random=given.controls if name == "EAP-IG" else 0,
                     ),
                 )
             )
-            for name, scores in made.items()
+            for name, scores in scores_by_method.items()
         },
         "stability": _as_json(
-            stability(made["EAP-IG"], size=size, ranking="signed", n_resamples=100)
+            stability(scores_by_method["EAP-IG"], size=size, ranking="signed", n_resamples=100)
         ),
-        "where": where(made["EAP-IG"]),
+        "where": where(scores_by_method["EAP-IG"]),
     }
 
 
@@ -165,18 +165,18 @@ def defaults(
     model: HookedModel, scores: EdgeScores, others: PairSet, judged: PairSet
 ) -> dict[str, dict[str, Any]]:
     """f of circuits by the default ranking, and which that is."""
-    made = {}
+    by_share = {}
     for share in DEFAULTS:
         size = round(share * scores.layout.n_edges)
         choice = choose_ranking(model, scores, others, RankingTrials(size))
         measured = measure(model, judged, [choice.select(scores)])
-        made[str(share)] = {
+        by_share[str(share)] = {
             "ranking": choice.ranking,
             "positive_ratio": choice.positive_ratio,
             "f": _as_json(estimates(measured.columns, faithfulness_from_means)[0]),
-            "tried": [one.model_dump(mode="json") for one in choice.trials],
+            "tried": [trial.model_dump(mode="json") for trial in choice.trials],
         }
-    return made
+    return by_share
 
 
 def where(scores: EdgeScores) -> dict[str, float]:
@@ -186,19 +186,19 @@ def where(scores: EdgeScores) -> dict[str, float]:
     names = {"input": "input", "mlp": "MLPs", "head": "heads"}
     for node, value in zip(scores.layout.source_nodes, by_source.tolist(), strict=True):
         totals[names.get(node.kind, "input")] += value
-    whole = sum(totals.values())
-    return {name: value / whole for name, value in totals.items()}
+    total = sum(totals.values())
+    return {name: value / total for name, value in totals.items()}
 
 
 def agreement(folder: Path) -> dict[str, Any]:
     """What circuits of 1 % of the edges share between the two corruptions of indirect objects."""
-    both = [
+    score_pair = [
         EdgeScores.load(folder / name / "eap-ig.safetensors") for name in ("ioi-abc", "ioi-swap")
     ]
-    size = max(1, round(SHARE * both[0].layout.n_edges))
-    chosen = [select(one, size=size, ranking="signed", prune=False).mask for one in both]
-    shared = (chosen[0] & chosen[1]).sum() / (chosen[0] | chosen[1]).sum()
-    return {"model": folder.name, "jaccard": float(shared)}
+    size = max(1, round(SHARE * score_pair[0].layout.n_edges))
+    masks = [select(scores, size=size, ranking="signed", prune=False).mask for scores in score_pair]
+    jaccard = (masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum()
+    return {"model": folder.name, "jaccard": float(jaccard)}
 
 
 # -- tables
@@ -206,7 +206,11 @@ def agreement(folder: Path) -> dict[str, Any]:
 
 def tables(record: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Does it do the task; how faithful; how stable; where."""
-    cells = [(source, name, one) for source, of in record.items() for name, one in of.items()]
+    cells = [
+        (source, name, figures)
+        for source, by_task in record.items()
+        for name, figures in by_task.items()
+    ]
     return [
         table(
             (
@@ -219,7 +223,7 @@ def tables(record: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 "5 midpoints off",
                 "said",
             ),
-            [(source, name, *_doing(one)) for source, name, one in cells],
+            [(source, name, *_doing(figures)) for source, name, figures in cells],
         ),
         table(
             (
@@ -227,18 +231,18 @@ def tables(record: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 *("f >= .8, signed", "f >= .8, absolute", "f at 1 %, signed", "f at 1 %, absolute"),
             ),
             [
-                (source, name, scores, *_faithful(curve, one))
-                for source, name, one in cells
-                for scores, curve in one["curves"].items()
+                (source, name, scores, *_faithful(curve, figures))
+                for source, name, figures in cells
+                for scores, curve in figures["curves"].items()
             ],
         ),
         table(
             ("model", "task", *(f"{share:.0%}: {what}" for share in DEFAULTS for what in WHAT)),
-            [(source, name, *_by_default(one)) for source, name, one in cells],
+            [(source, name, *_by_default(figures)) for source, name, figures in cells],
         ),
         table(
             ("model", "task", "halves share", "resamples share", "random", *KINDS),
-            [(source, name, *_stable(one)) for source, name, one in cells],
+            [(source, name, *_stable(figures)) for source, name, figures in cells],
         ),
     ]
 
@@ -251,20 +255,20 @@ def agreed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [table(("model", "edges shared by abc and swap, of the first 1 %"), body)]
 
 
-def _doing(one: Mapping[str, Any]) -> tuple[str, ...]:
-    found = one["performance"]
+def _doing(figures: Mapping[str, Any]) -> tuple[str, ...]:
+    performance = figures["performance"]
     return (
-        _told(found["accuracy"]),
-        f"{found['chance']:.2f}",
-        _told(found["clean"]),
-        _told(found["corrupted"]),
-        f"{one['five_midpoints_off']:.1%}",
-        f"{one['estimated_off']:.1%}",
+        _told(performance["accuracy"]),
+        f"{performance['chance']:.2f}",
+        _told(performance["clean"]),
+        _told(performance["corrupted"]),
+        f"{figures['five_midpoints_off']:.1%}",
+        f"{figures['estimated_off']:.1%}",
     )
 
 
-def _faithful(curve: Mapping[str, Any], one: Mapping[str, Any]) -> tuple[str, ...]:
-    random = one["curves"]["EAP-IG"]["curves"]["random"]["area_f"]
+def _faithful(curve: Mapping[str, Any], figures: Mapping[str, Any]) -> tuple[str, ...]:
+    random = figures["curves"]["EAP-IG"]["curves"]["random"]["area_f"]
     return (
         _told(curve["curves"]["signed"]["area_f"]),
         _told(curve["curves"]["absolute"]["area_abs_gap"]),
@@ -277,37 +281,37 @@ def _faithful(curve: Mapping[str, Any], one: Mapping[str, Any]) -> tuple[str, ..
     )
 
 
-def _by_default(one: Mapping[str, Any]) -> list[str]:
+def _by_default(figures: Mapping[str, Any]) -> list[str]:
     row = []
     for share in DEFAULTS:
-        found = one["defaults"][str(share)]
-        mix = "" if found["positive_ratio"] is None else f" {found['positive_ratio']:g}"
-        row += [f"{found['ranking']}{mix}", _told(found["f"])]
+        default = figures["defaults"][str(share)]
+        mix = "" if default["positive_ratio"] is None else f" {default['positive_ratio']:g}"
+        row += [f"{default['ranking']}{mix}", _told(default["f"])]
     return row
 
 
 def _smallest(curve: Mapping[str, Any], ranking: str) -> str:
     """The smallest measured share of the edges that keeps f >= .8, from there on."""
-    found = None
+    smallest = None
     for share, value in zip(curve["fractions"], curve["curves"][ranking]["values"], strict=True):
         if value["value"] < KEPT:
-            found = None
-        elif found is None:
-            found = share
-    return "-" if found is None else f"{found:.1%}"
+            smallest = None
+        elif smallest is None:
+            smallest = share
+    return "-" if smallest is None else f"{smallest:.1%}"
 
 
-def _stable(one: Mapping[str, Any]) -> tuple[str, ...]:
-    found = one["stability"]
+def _stable(figures: Mapping[str, Any]) -> tuple[str, ...]:
+    shares = figures["stability"]
     return (
-        *(_told(found[name]) for name in ("split_half_jaccard", "resample_jaccard", "control")),
-        *(f"{one['where'][kind]:.2f}" for kind in KINDS),
+        *(_told(shares[name]) for name in ("split_half_jaccard", "resample_jaccard", "control")),
+        *(f"{figures['where'][kind]:.2f}" for kind in KINDS),
     )
 
 
-def _as_json(found: Faithfulness | Stability | Estimate) -> Any:
+def _as_json(result: Faithfulness | Stability | Estimate) -> Any:
     """The fields of a result as JSON values."""
-    return TypeAdapter(type(found)).dump_python(found, mode="json")
+    return TypeAdapter(type(result)).dump_python(result, mode="json")
 
 
 def _told(estimate: Mapping[str, Any]) -> str:

@@ -74,23 +74,23 @@ def main() -> None:
     parser.add_argument("--judge", type=int, default=100, help="examples to judge circuits on")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="also write the figures as JSON here")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     draws = (
-        newsroom(given.checkpoint, given.score, given.judge, given.seeds)
-        if given.study == "newsroom"
-        else names(given.score, given.judge, given.seeds)
+        newsroom(options.checkpoint, options.score, options.judge, options.seeds)
+        if options.study == "newsroom"
+        else names(options.score, options.judge, options.seeds)
     )
-    parts = []
+    seed_values = []
     for seed, (model, scored, chosen_on, judged_on) in enumerate(draws):
         scores = attribute(model, scored, "eap-ig", steps=5, per_example=True)
         orders, mixes = all_orders(model, scores, chosen_on)
         print(f"seed {seed}: mix {json.dumps(mixes)}", flush=True)
-        parts.append(run(model, orders, judged_on))
-    found = judged(torch.stack(parts), list(orders))
-    show(found, model, given)
-    if given.out:
-        write_json(given.out, found)
+        seed_values.append(run(model, orders, judged_on))
+    figures = judged(torch.stack(seed_values), list(orders))
+    show(figures, model, options)
+    if options.out:
+        write_json(options.out, figures)
 
 
 def all_orders(
@@ -147,20 +147,23 @@ def judged(values: Float[Tensor, "seed example column"], rules: list[str]) -> Ju
             torch.trapezoid(f, axis),
             torch.trapezoid((1 - f).abs(), axis),
             torch.trapezoid(f, log) / (log[-1] - log[0]),
-            *(f[..., place] for place in early),
+            *(f[..., index] for index in early),
         ]
         of_rules = torch.stack(areas, dim=-1).mean(dim=-3)
         plain = of_rules[..., base, list(range(len(base)))][..., None, :]
         return torch.cat([of_rules, of_rules - plain], dim=-2).flatten(-2)
 
-    found = estimates(values.transpose(0, 1).flatten(1), figures)
-    rows = [found[start : start + len(FIGURES)] for start in range(0, len(found), len(FIGURES))]
+    all_estimates = estimates(values.transpose(0, 1).flatten(1), figures)
+    rows = [
+        all_estimates[start : start + len(FIGURES)]
+        for start in range(0, len(all_estimates), len(FIGURES))
+    ]
     return {
         strategy: {
-            "figures": dict(zip(FIGURES, map(str, rows[place]), strict=True)),
-            "against top-n": dict(zip(FIGURES, map(str, rows[len(rules) + place]), strict=True)),
+            "figures": dict(zip(FIGURES, map(str, rows[row]), strict=True)),
+            "against top-n": dict(zip(FIGURES, map(str, rows[len(rules) + row]), strict=True)),
         }
-        for place, strategy in enumerate(rules)
+        for row, strategy in enumerate(rules)
     }
 
 
@@ -170,10 +173,13 @@ def show(found: Judged, model: HookedModel, given: argparse.Namespace) -> None:
         f"\n{given.study}: {model.name}, {model.layout.n_edges} edges; {given.seeds} seeds, "
         f"{given.score} examples to score on, {given.judge} to judge on"
     )
-    for part in ("figures", "against top-n"):
-        print(f"\n{part:<20}" + "".join(f"{figure:<24}" for figure in FIGURES))
-        for strategy, one in found.items():
-            print(f"{strategy:<20}" + "".join(f"{one[part][figure]:<24}" for figure in FIGURES))
+    for section in ("figures", "against top-n"):
+        print(f"\n{section:<20}" + "".join(f"{figure:<24}" for figure in FIGURES))
+        for strategy, rule_figures in found.items():
+            print(
+                f"{strategy:<20}"
+                + "".join(f"{rule_figures[section][figure]:<24}" for figure in FIGURES)
+            )
 
 
 # -- the newsroom
@@ -258,12 +264,12 @@ def trained(seed: int) -> transformers.GPT2LMHeadModel:
     while right < 0.999 and steps < 3000:
         batch = PairSet(tuple(one_pair(draw, "row") for _ in range(96))).batch(list(range(96)))
         logits = model(batch.clean, attention_mask=batch.mask.long()).logits
-        read = logits[batch.example_index, batch.position]
-        loss = torch.nn.functional.cross_entropy(read, batch.answer[:, 0])
+        answer_logits = logits[batch.example_index, batch.position]
+        loss = torch.nn.functional.cross_entropy(answer_logits, batch.answer[:, 0])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        hit = (read.argmax(-1) == batch.answer[:, 0]).float().mean()
+        hit = (answer_logits.argmax(-1) == batch.answer[:, 0]).float().mean()
         right, steps = 0.98 * right + 0.02 * float(hit), steps + 1
     print(f"seed {seed}: trained {steps} steps, right in {right:.4f} of the last cases")
     return model

@@ -111,11 +111,11 @@ def train_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         model_max_length=CONTEXT,
     )
     wrapped.save_pretrained(folder)
-    loaded = AutoTokenizer.from_pretrained(folder)
-    split = [word for word in slot_words() if len(loaded(f" {word}")["input_ids"]) != 1]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    split = [word for word in slot_words() if len(tokenizer(f" {word}")["input_ids"]) != 1]
     assert not split, f"not one token each: {split}"
-    assert isinstance(loaded, PreTrainedTokenizerFast)
-    return loaded
+    assert isinstance(tokenizer, PreTrainedTokenizerFast)
+    return tokenizer
 
 
 def template_words() -> set[str]:
@@ -123,8 +123,13 @@ def template_words() -> set[str]:
     content = definition()
     texts = [*content["fillers"], *content["followups"], *content["detail"]["sentences"]]
     texts += [content["detail"]["summary"], content["tag"], "Invited Present"]
-    for each in content["events"]:
-        texts += [*each["leads"], each["summary"], each["followup"], each["section"]]
+    for event_words in content["events"]:
+        texts += [
+            *event_words["leads"],
+            event_words["summary"],
+            event_words["followup"],
+            event_words["section"],
+        ]
     return set(re.findall(r"[A-Za-z]+", re.sub(r"{\w+}", " ", " ".join(texts))))
 
 
@@ -143,11 +148,11 @@ def documents(rng: random.Random, seed: int) -> Iterator[str]:
 def followed(rng: random.Random, article: Article) -> str:
     """The article with two or three sentences about its main person, somewhere after the lead."""
     content = definition()
-    chosen = [event(article)["followup"], *rng.sample(content["followups"], rng.randint(1, 2))]
+    templates = [event(article)["followup"], *rng.sample(content["followups"], rng.randint(1, 2))]
     sentences = list(article.sentences)
-    for template in chosen:
-        place = rng.randint(article.salient[-1] + 1, len(sentences))
-        sentences.insert(place, template.format(**article.facts))
+    for template in templates:
+        index = rng.randint(article.salient[-1] + 1, len(sentences))
+        sentences.insert(index, template.format(**article.facts))
     return " ".join(sentences)
 
 
@@ -158,15 +163,17 @@ def tag(article: Article) -> str:
 
 def event(article: Article) -> EventWords:
     """The definition of the event that the article reports."""
-    return next(each for each in definition()["events"] if each["kind"] == article.kind)
+    return next(
+        event_words for event_words in definition()["events"] if event_words["kind"] == article.kind
+    )
 
 
 def roll_call(rng: random.Random) -> str:
     """Names, then the same names in another order: the last name follows from the first."""
     people = [" ".join(pair) for pair in rng.sample(name_pairs("train"), rng.randint(3, 8))]
-    again = [*people, *people] if rng.random() < 0.5 else [*people]
-    rng.shuffle(again)
-    return f"Invited: {', '.join(people)}. Present: {', '.join(again)}."
+    present = [*people, *people] if rng.random() < 0.5 else [*people]
+    rng.shuffle(present)
+    return f"Invited: {', '.join(people)}. Present: {', '.join(present)}."
 
 
 def word_list(rng: random.Random) -> str:
@@ -239,7 +246,7 @@ def fit(
         """Warm-up, then a cosine to zero."""
         return min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
-    schedules = [torch.optim.lr_scheduler.LambdaLR(each, share) for each in optimizers]
+    schedules = [torch.optim.lr_scheduler.LambdaLR(opt, share) for opt in optimizers]
     curve: list[dict[str, int | float]] = []
     recent: list[float] = []
     progress = tqdm(batches, total=steps, desc="training", unit="step")

@@ -43,16 +43,16 @@ def masks(search: Search, sample: int) -> list[Tensor]:
     """What some of the search's trials ran, spread evenly over it."""
     layout = search.circuit.layout
     mask = layout.mask.clone()
-    places = set(torch.linspace(0, len(search.history) - 1, sample).long().tolist())
-    found = []
-    for place, step in enumerate(search.history):
+    indices = set(torch.linspace(0, len(search.history) - 1, sample).long().tolist())
+    trials = []
+    for index, step in enumerate(search.history):
         trial = mask.clone()
         trial[layout.edge(step.name)] = False
-        if place in places:
-            found.append(trial)
+        if index in indices:
+            trials.append(trial)
         if not step.kept:
             mask = trial
-    return found
+    return trials
 
 
 def runs(model: HookedModel, batch: PairBatch, trials: list[Tensor]) -> tuple[float, float]:
@@ -72,19 +72,19 @@ def searches(n: int, sample: int) -> None:
     model = HookedModel.from_pretrained("newsroom-gpt2", device="cpu")
     pairs = tasks.load("newsroom").pairs(model.tokenizer, n, split="validation")
     for threshold in THRESHOLDS:
-        began = time.perf_counter()
+        start = time.perf_counter()
         search = acdc(
             model,
             pairs,
             AcdcConfig(threshold, relative_to="current"),
             options=RunOptions(batch_size=len(pairs)),
         )
-        took = time.perf_counter() - began
+        duration = time.perf_counter() - start
         batch = pairs.batch(list(range(len(pairs))))
         executor, plain = runs(model, batch, masks(search, sample))
         edges = model.layout.n_edges
         sides = {
-            "search": took,
+            "search": duration,
             "trials": executor * search.cost.decisions,
             "edges": executor * edges,
             "forwards": plain * edges,
@@ -101,7 +101,9 @@ def searches(n: int, sample: int) -> None:
                     "cost": search.cost.model_dump(),
                     "layers_saved": round(search.cost.saving, 2),
                     "seconds": {side: round(value, 2) for side, value in sides.items()},
-                    "times_faster": {side: round(value / took, 2) for side, value in sides.items()},
+                    "times_faster": {
+                        side: round(value / duration, 2) for side, value in sides.items()
+                    },
                 }
             ),
             flush=True,
@@ -113,28 +115,28 @@ def single_trials(n: int, sample: int) -> None:
     torch.manual_seed(0)
     model = HookedModel(GPT2LMHeadModel(GPT2Config()), None, "GPT-2-small shape, random weights")
     layout, draw = model.layout, torch.Generator().manual_seed(0)
-    made = []
+    pairs = []
     for _ in range(n):
         clean = torch.randint(50_000, (LENGTH,), generator=draw).tolist()
         corrupted = [*clean]
         corrupted[LENGTH // 3] = 50_000
-        made.append(PromptPair(tuple(clean), tuple(corrupted), ((1,),), ((2,),)))
-    batch = PairSet(tuple(made)).batch(list(range(n)))
+        pairs.append(PromptPair(tuple(clean), tuple(corrupted), ((1,),), ((2,),)))
+    batch = PairSet(tuple(pairs)).batch(list(range(n)))
     stacked = BatchedCircuitRunner(model, batch)
-    width, took, trials = 4, 0.0, []
+    width, duration, trials = 4, 0.0, []
     # Readers in proportion to their edges, so that the mean is over a search's trials.
-    places = layout.mask.T.nonzero()
-    for place in torch.linspace(0, len(places) - 1, max(1, sample // width)).long().tolist():
-        column = int(places[place, 0])
+    entries = layout.mask.T.nonzero()
+    for index in torch.linspace(0, len(entries) - 1, max(1, sample // width)).long().tolist():
+        column = int(entries[index, 0])
         mask = layout.mask & (torch.rand(layout.shape, generator=draw) < 0.1)
         mask[:, : column + 1] = layout.mask[:, : column + 1]
         rows = torch.randperm(int(layout.mask[:, column].sum()), generator=draw)[:width]
         group = mask.repeat(len(rows), 1, 1)
         group[torch.arange(len(rows)), rows, column] = False
-        took += seconds(partial(stacked.logits, group))
+        duration += seconds(partial(stacked.logits, group))
         trials += list(group)
     executor, plain = runs(model, batch, trials)
-    trial = took / len(trials)
+    trial = duration / len(trials)
     print(
         json.dumps(
             {

@@ -44,8 +44,8 @@ def searched(model: HookedModel, pairs: PairSet, circuit: Tensor) -> dict[str, o
     """Seconds of a trial, and of a whole search."""
     layout, draw = model.layout, torch.Generator().manual_seed(0)
     trials = Trials(model, pairs, circuits.metrics.metric_for(pairs, "kl-divergence"))
-    read = circuit.any(dim=1)
-    alive = torch.tensor([not rows or bool(read[list(rows)].any()) for rows in layout.feeds])
+    is_read = circuit.any(dim=1)
+    alive = torch.tensor([not rows or bool(is_read[list(rows)].any()) for rows in layout.feeds])
     counts = layout.mask.sum(dim=0) * alive
     shares = counts.cumsum(dim=0) / counts.sum()
     total, seconds = 0.0, []
@@ -95,12 +95,12 @@ def main() -> None:
     record: dict[str, object] = {"model": options.model, "pairs": options.pairs}
     record["acdc"] = searched(model, pairs, circuit)
     if not options.no_heads:
-        began = time.process_time()
-        found = prune_heads(model, pairs, HeadPruningConfig(0.02, "zero"), options=RunOptions())
+        start = time.process_time()
+        pruning = prune_heads(model, pairs, HeadPruningConfig(0.02, "zero"), options=RunOptions())
         record["head_pruning"] = {
-            "heads": len(found.history),
-            "kept": len(found.heads),
-            "minutes": round((time.process_time() - began) / 60, 1),
+            "heads": len(pruning.history),
+            "kept": len(pruning.heads),
+            "minutes": round((time.process_time() - start) / 60, 1),
         }
     print(json.dumps(record))
 

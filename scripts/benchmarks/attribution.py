@@ -89,14 +89,14 @@ def random_model(options: argparse.Namespace) -> HookedModel:
 def pairs(n: int, length: int, shared: int, device: torch.device | str = "cpu") -> PairBatch:
     """Random prompts that differ in a tenth of their tokens, behind the shared positions."""
     draw = torch.Generator().manual_seed(0)
-    made = []
+    examples = []
     for _ in range(n):
         clean = torch.randint(VOCABULARY, (length,), generator=draw).tolist()
         corrupted = list(clean)
         end = shared + max(1, length // 10)
         corrupted[shared:end] = torch.randint(VOCABULARY, (end - shared,), generator=draw).tolist()
-        made.append(PromptPair(tuple(clean), tuple(corrupted), ((1,),), ((2,),)))
-    return next(PairSet(tuple(made), metric="logit-difference").batches(n)).to(device)
+        examples.append(PromptPair(tuple(clean), tuple(corrupted), ((1,),), ((2,),)))
+    return next(PairSet(tuple(examples), metric="logit-difference").batches(n)).to(device)
 
 
 def floor(model: HookedModel, batch: PairBatch, steps: int = STEPS) -> None:
@@ -161,18 +161,18 @@ ORACLES = ("split-hook", "published")
 
 def parsed_shape(text: str) -> tuple[int, int, int]:
     """Prompts, tokens and shared tokens from "2x128" or "2x128+42"."""
-    prompts, _, rest = text.partition("x")
-    length, _, shared = rest.partition("+")
+    prompts, _, lengths = text.partition("x")
+    length, _, shared = lengths.partition("+")
     return int(prompts), int(length), int(shared or 0)
 
 
 def seconds(work: Callable[[], object]) -> float:
     """How long the work takes, until an accelerator has done it."""
-    began = time.perf_counter()
+    start = time.perf_counter()
     work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def high_water() -> int:
@@ -198,12 +198,12 @@ def peak_memory(model: HookedModel, side: str, shape: tuple[int, int, int]) -> f
     Of CUDA, what this process allocates; of the CPU, what a process of its own holds, with Python.
     """
     batch = pairs(*shape, model.device)
-    most = allocated(model.device, lambda: SIDES[side](model, batch))
-    if most is not None:
-        return most / 2**30
+    peak = allocated(model.device, lambda: SIDES[side](model, batch))
+    if peak is not None:
+        return peak / 2**30
     command = [sys.executable, *sys.argv, "--only", side, *map(str, shape)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return int(done.stdout) / 2**20
+    process = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(process.stdout) / 2**20
 
 
 def compare(model: HookedModel, shape: tuple[int, int, int], repeats: int) -> dict[str, object]:
@@ -213,19 +213,20 @@ def compare(model: HookedModel, shape: tuple[int, int, int], repeats: int) -> di
     if shape[1:] != (128, 0) or model.hf.config.model_type != "gpt2":
         for oracle in ORACLES:
             del sides[oracle]
-    found: dict[str, list[float]] = {side: [] for side in sides}
+    durations: dict[str, list[float]] = {side: [] for side in sides}
     for repeat in range(repeats + 1):
         for side, work in sides.items():
             if side in ORACLES and repeat != repeats:
                 continue
-            taken = seconds(partial(work, model, batch))
+            duration = seconds(partial(work, model, batch))
             if repeat:  # the first round warms up
-                found[side].append(taken)
+                durations[side].append(duration)
     ratios = {
         side: statistics.median(
-            other / base for other, base in zip(times, found["floor"][-len(times) :], strict=True)
+            side_time / base
+            for side_time, base in zip(times, durations["floor"][-len(times) :], strict=True)
         )
-        for side, times in found.items()
+        for side, times in durations.items()
     }
     memory = {side: peak_memory(model, side, shape) for side in sides}
     return {
@@ -236,7 +237,7 @@ def compare(model: HookedModel, shape: tuple[int, int, int], repeats: int) -> di
         "shared": shape[2],
         "steps": {"floor": STEPS, "engine": STEPS, "accurate": ACCURATE},
         "threads": torch.get_num_threads(),
-        "seconds": {side: round(statistics.median(found[side]), 3) for side in sides},
+        "seconds": {side: round(statistics.median(durations[side]), 3) for side in sides},
         "time_ratio": {side: round(ratio, 3) for side, ratio in ratios.items()},
         "peak_gigabytes": {side: round(value, 2) for side, value in memory.items()},
         "memory_ratio": {side: round(memory[side] / memory["floor"], 3) for side in sides},
@@ -250,11 +251,11 @@ def cost(model: HookedModel) -> dict[str, dict[str, list[float]]]:
     def lines(settings: list[tuple[PairBatch, int]]) -> dict[str, list[float]]:
         for work in works.values():  # warms up
             work(model, *settings[0])
-        found: dict[str, list[float]] = {name: [] for name in works}
+        durations: dict[str, list[float]] = {name: [] for name in works}
         for setting in settings:
             for name, work in works.items():
-                found[name].append(round(seconds(partial(work, model, *setting)), 3))
-        return found
+                durations[name].append(round(seconds(partial(work, model, *setting)), 3))
+        return durations
 
     return {
         "tokens": lines([(pairs(1, length, 0, model.device), STEPS) for length in LENGTHS]),
@@ -269,13 +270,13 @@ def draw_cost(found: dict[str, dict[str, list[float]]], path: Path) -> None:
 
     titles = (f"1 prompt, {STEPS} steps", "1 prompt of 256 tokens")
     figure = make_subplots(rows=1, cols=2, subplot_titles=titles)
-    for place, ((axis, lines), x) in enumerate(
+    for column, ((axis, lines), x) in enumerate(
         zip(found.items(), (LENGTHS, POINTS), strict=True), start=1
     ):
         for (name, line), look in zip(lines.items(), LOOKS, strict=True):
-            shown = go.Scatter(x=x, y=line, name=name, showlegend=place == 1, **look)
-            figure.add_trace(shown, 1, place)
-        figure.update_xaxes(title_text=axis, rangemode="tozero", row=1, col=place)
+            trace = go.Scatter(x=x, y=line, name=name, showlegend=column == 1, **look)
+            figure.add_trace(trace, 1, column)
+        figure.update_xaxes(title_text=axis, rangemode="tozero", row=1, col=column)
     figure.update_yaxes(title_text="seconds", rangemode="tozero")
     figure.update_layout(
         template="plotly_white", height=380, margin={"l": 60, "r": 20, "t": 80, "b": 60}
@@ -307,12 +308,12 @@ def main() -> None:
         SIDES[side](model, pairs(n, length, shared, model.device))
         print(high_water())
     elif arguments.plot:
-        found = cost(model)
-        draw_cost(found, arguments.plot)
-        print(json.dumps(found))
+        costs = cost(model)
+        draw_cost(costs, arguments.plot)
+        print(json.dumps(costs))
     else:
-        for wanted in arguments.shapes:
-            ratios = compare(model, wanted, arguments.repeats)
+        for prompt_shape in arguments.shapes:
+            ratios = compare(model, prompt_shape, arguments.repeats)
             print(json.dumps(ratios), flush=True)
 
 

@@ -47,16 +47,16 @@ def write(folder: Path, layout: Layout, number: int, examples: int) -> None:
     """The scores of one checkpoint, with no more than one example in memory."""
     base = torch.randn(layout.shape, generator=torch.Generator().manual_seed(0)).pow_(3)
     draw = torch.Generator().manual_seed(1 + number)
-    moved = torch.rand(layout.shape, generator=draw) < 0.1
-    base += number * moved * torch.randn(layout.shape, generator=draw)
+    moved_edges = torch.rand(layout.shape, generator=draw) < 0.1
+    base += number * moved_edges * torch.randn(layout.shape, generator=draw)
     base *= layout.mask
     rows = ExampleRows(folder / f"{number}.rows", examples, layout.shape)
     rows.open(torch.zeros(examples, dtype=torch.bool))
     total = torch.zeros(layout.shape, dtype=torch.float64)
-    for place in range(examples):
+    for example in range(examples):
         row = base * (1 + torch.randn(layout.shape, generator=draw))
         total += row
-        rows.put(torch.tensor([place]), row[None])
+        rows.put(torch.tensor([example]), row[None])
     data = DataRecord(task="none", n=examples, split="test", fingerprint="none")
     mean = (total / examples).float()
     scores = EdgeScores(mean, layout, "eap-ig", Provenance(data=data), rows.first(examples))
@@ -68,51 +68,51 @@ def in_memory(scores: EdgeScores) -> EdgeValues:
     """All values of the possible edges, read at once."""
     assert scores.per_example is not None
     values = EdgeValues(scores.layout, scores.per_example)
-    held = torch.empty(len(values), len(values.places))
-    for edges, part in values.blocks():
-        held[:, edges] = part
-    return EdgeValues(scores.layout, held)
+    all_values = torch.empty(len(values), len(values.places))
+    for edges, block in values.blocks():
+        all_values[:, edges] = block
+    return EdgeValues(scores.layout, all_values)
 
 
 def resampled(values: list[EdgeValues], n_resamples: int) -> None:
     """The mean scores of all samples that `compare` takes, as many at a time as it does."""
     n = len(values[0])
     equal = torch.full((1, n), 1 / n, dtype=torch.float64)
-    parts = subset_weights(n, module.SUBSETS, seed=0)
+    subsets = subset_weights(n, module.SUBSETS, seed=0)
     halves = random_halves(n, module.SPLITS, seed=0)
     gaps = module.GAP_SUBSETS * module.GAP_SPLITS
     larger = subset_weights(n, gaps, share=module.GAP_SHARE, seed=0)
     of_gaps = random_halves(n, gaps, seed=0)
     swaps = subset_weights(n, module.PERMUTATIONS, seed=0)
     sets = [
-        *([equal], [parts], [parts], half_weights(equal.expand(len(halves), -1), halves)),
+        *([equal], [subsets], [subsets], half_weights(equal.expand(len(halves), -1), halves)),
         *(half_weights(larger, of_gaps), [swaps, swaps]),
         [resample_weights(n, n_resamples, seed=0)],
     ]
     for weights in sets:
         walk = max(1, module._MEANS // (len(values[0].places) * len(values) * len(weights)))
-        for part in torch.arange(len(weights[0])).split(walk):
-            for one in values:
-                one.resampled(*(side[part] for side in weights))
+        for block in torch.arange(len(weights[0])).split(walk):
+            for edge_values in values:
+                edge_values.resampled(*(tensor[block] for tensor in weights))
 
 
 def run(side: str, folder: Path, n_resamples: int) -> dict[str, float | str]:
     """One side, in this process."""
     files = sorted(folder.glob("*.safetensors"))
-    began = time.process_time()
+    start = time.process_time()
     scores = [EdgeScores.load(file) for file in files]
     if side == "memory":
         mock.patch.object(EdgeValues, "of", staticmethod(in_memory)).start()
     if side == "resampling":
-        values = [EdgeValues.of(one) for one in scores]
-        for one in values:
-            _ = one.summary
+        values = [EdgeValues.of(checkpoint) for checkpoint in scores]
+        for edge_values in values:
+            _ = edge_values.summary
         resampled(values, n_resamples)
     else:
         compare(scores, n_resamples=n_resamples).save(folder / f"{side}.json")
     return {
         "side": side,
-        "cpu_s": round(time.process_time() - began, 1),
+        "cpu_s": round(time.process_time() - start, 1),
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
     }
 
@@ -140,20 +140,20 @@ def main() -> None:
     layout = Layout(arguments.layers, arguments.heads, arguments.kv_heads)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
-        began = time.process_time()
+        start = time.process_time()
         for number in range(arguments.checkpoints):
             write(folder, layout, number, arguments.examples)
         size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-        took = {"write_s": round(time.process_time() - began, 1)}
-        print(json.dumps({"layout": layout.shape, "gib": round(size / 2**30, 2), **took}))
+        timing = {"write_s": round(time.process_time() - start, 1)}
+        print(json.dumps({"layout": layout.shape, "gib": round(size / 2**30, 2), **timing}))
         for side in arguments.sides:
             settings = ["--samples", arguments.samples, "--resamples", arguments.resamples]
             command = [sys.executable, __file__, "--side", side, "--folder", folder, *settings]
-            subprocess.run([str(part) for part in command], check=True)
-        found = [folder / f"{side}.json" for side in ("files", "memory")]
-        if all(file.exists() for file in found):
-            first, second = (file.read_bytes() for file in found)
-            print(json.dumps({"same_bytes": first == second}))
+            subprocess.run([str(argument) for argument in command], check=True)
+        files = [folder / f"{side}.json" for side in ("files", "memory")]
+        if all(file.exists() for file in files):
+            from_files, from_memory = (file.read_bytes() for file in files)
+            print(json.dumps({"same_bytes": from_files == from_memory}))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class Row:
 
 def loaded(row: Row) -> HookedModel:
     """The row's model, as the verbs load it; of plan.py's shapes with random weights."""
-    dtype, kind = as_dtype(row.dtype), next((known for known in KINDS if known == row.kept), None)
+    dtype, kind = as_dtype(row.dtype), next((name for name in KINDS if name == row.kept), None)
     if row.model not in MODELS:
         weights = WeightLoading(quantize=kind)
         return HookedModel.from_pretrained(
@@ -75,22 +75,24 @@ def measure(row: Row) -> dict[str, object]:
     else:
         torch.cuda.reset_peak_memory_stats()
     method.scores(model, batch, METRICS["logit-difference"], recompute=row.recompute)
-    taken = high_water() * 1024 if row.device == "cpu" else torch.cuda.max_memory_allocated()
+    measured = high_water() * 1024 if row.device == "cpu" else torch.cuda.max_memory_allocated()
     shape = Shape(row.batch, row.length, dtype=as_dtype(row.dtype), device=model.device.type)
-    kind = next((known for known in KINDS if known == row.kept), None)
+    kind = next((name for name in KINDS if name == row.kept), None)
     job = Job(shape, cost_of("eap-ig"), row.steps, row.batch, row.recompute, kind)
-    made = plan(model.hf.config, job, overhead=overhead)
+    estimate = plan(model.hf.config, job, overhead=overhead)
     # Of CUDA what tensors take is known, not what the allocator holds for them.
-    told = (
-        made.total if row.device == "cpu" else made.held + sum(made.phases[made.fullest].values())
+    predicted = (
+        estimate.total
+        if row.device == "cpu"
+        else estimate.held + sum(estimate.phases[estimate.fullest].values())
     )
-    found = {"predicted": told, "measured": taken}
-    parts = {**made.lasting, **made.phases[made.fullest], "overhead": overhead}
+    totals = {"predicted": predicted, "measured": measured}
+    parts = {**estimate.lasting, **estimate.phases[estimate.fullest], "overhead": overhead}
     return {
         **asdict(row),
-        **{f"{name}_megabytes": round(size / 1e6) for name, size in found.items()},
-        "off": round(told / taken - 1, 3),
-        "fullest": made.fullest,
+        **{f"{name}_megabytes": round(size / 1e6) for name, size in totals.items()},
+        "off": round(predicted / measured - 1, 3),
+        "fullest": estimate.fullest,
         "parts": {name: round(size / 1e6) for name, size in parts.items()},
     }
 
@@ -112,15 +114,15 @@ def main() -> None:
     if arguments.only:
         print(json.dumps(measure(Row(**json.loads(arguments.only)))))
         return
-    for model, shape, dtype, kept, recompute in itertools.product(
+    for model, shape, dtype, precision, recompute in itertools.product(
         arguments.models, arguments.shapes, arguments.dtypes, arguments.kept, arguments.recompute
     ):
-        settings = (dtype, kept, bool(recompute), arguments.steps, arguments.device)
+        settings = (dtype, precision, bool(recompute), arguments.steps, arguments.device)
         row = Row(model, shape[0], shape[1], *settings)
         command = [sys.executable, __file__, "--threads", str(arguments.threads)]
         command += ["--only", json.dumps(asdict(row))]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        print(done.stdout.strip().splitlines()[-1], flush=True)
+        process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        print(process.stdout.strip().splitlines()[-1], flush=True)
 
 
 if __name__ == "__main__":

@@ -43,15 +43,15 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4, help="of gpt2-shape")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    for name in given.models:
-        model = loaded(name, given.layers)
-        for shape in given.shapes:
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    for name in options.models:
+        model = loaded(name, options.layers)
+        for shape in options.shapes:
             n, length = map(int, shape.split("x"))
             batch = pairs(n, length, 0)
             seconds: dict[str, list[float]] = {side: [] for side in SIDES}
-            for turn in range(given.repeats + 1):
+            for turn in range(options.repeats + 1):
                 for side in SIDES:
                     start = time.process_time()
                     method(side).scores(model, batch, METRICS["logit-difference"])
@@ -59,7 +59,8 @@ def main() -> None:
                         seconds[side].append(time.process_time() - start)
             ratios = {
                 side: statistics.median(
-                    mine / eap for mine, eap in zip(seconds[side], seconds["eap"], strict=True)
+                    side_time / eap
+                    for side_time, eap in zip(seconds[side], seconds["eap"], strict=True)
                 )
                 for side in SIDES[1:]
             }

@@ -34,14 +34,14 @@ def main() -> None:
     parser.add_argument("--task", default="ioi")
     parser.add_argument("--n", type=int, default=16, help="pairs, which make one batch")
     parser.add_argument("--threads", type=int, default=1)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    model = HookedModel.from_pretrained(given.model, device="cpu")
-    pairs = tasks.load(given.task).pairs(
-        model.tokenizer, given.n, split="validation", seed=0, n_ctx=model.n_ctx
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    model = HookedModel.from_pretrained(options.model, device="cpu")
+    pairs = tasks.load(options.task).pairs(
+        model.tokenizer, options.n, split="validation", seed=0, n_ctx=model.n_ctx
     )
-    batch = pairs.batch(list(range(given.n)))
-    scored, drawn = (attribute(model, pairs, method) for method in ("eap", "random"))
+    batch = pairs.batch(list(range(options.n)))
+    eap_scores, random_scores = (attribute(model, pairs, method) for method in ("eap", "random"))
 
     def plain() -> None:
         with torch.no_grad():
@@ -50,26 +50,29 @@ def main() -> None:
     plain()
     ends = [ratio(partial(CircuitRunner, model, batch), plain) for _ in range(3)]
     runner = CircuitRunner(model, batch)
-    found = {}
+    curves = {}
     orders: dict[str, tuple[EdgeScores, Ranking]] = {
-        "absolute": (scored, "absolute"),
-        "signed": (scored, "signed"),
-        "random": (drawn, "absolute"),
+        "absolute": (eap_scores, "absolute"),
+        "signed": (eap_scores, "signed"),
+        "random": (random_scores, "absolute"),
     }
     for name, (scores, ranking) in orders.items():
         n_edges = scores.layout.n_edges
         sizes = [max(1, int(fraction * n_edges)) for fraction in FRACTIONS]
         circuits = [select(scores, size=size, ranking=ranking) for size in sizes]
-        each = [ratio(partial(runner.logits, circuit), plain) for circuit in circuits]
-        found[name] = {"whole": round(sum(each), 1), "each": [round(one, 2) for one in each]}
+        ratios = [ratio(partial(runner.logits, circuit), plain) for circuit in circuits]
+        curves[name] = {
+            "whole": round(sum(ratios), 1),
+            "each": [round(value, 2) for value in ratios],
+        }
     print(
         json.dumps(
             {
-                "model": given.model,
+                "model": options.model,
                 "tokens": list(batch.clean.shape),
-                "threads": given.threads,
+                "threads": options.threads,
                 "clean and corrupted": round(statistics.median(ends), 2),
-                "passes": found,
+                "passes": curves,
             }
         )
     )
@@ -77,15 +80,15 @@ def main() -> None:
 
 def ratio(work: Callable[[], object], plain: Callable[[], object]) -> float:
     """CPU time of some work over that of a plain pass just before it."""
-    floor, taken = (seconds(side) for side in (plain, work))
-    return taken / floor
+    floor, duration = (seconds(side) for side in (plain, work))
+    return duration / floor
 
 
 def seconds(work: Callable[[], object]) -> float:
     """CPU time."""
-    began = time.process_time()
+    start = time.process_time()
     work()
-    return time.process_time() - began
+    return time.process_time() - start
 
 
 if __name__ == "__main__":

@@ -29,23 +29,23 @@ from tasks.pairs import PairSet, PromptPair
 def documents(n: int, length: int) -> PairSet:
     """Random text; the corrupted side is never read."""
     draw = torch.Generator().manual_seed(0)
-    made = []
+    pairs = []
     for _ in range(n):
         clean = torch.randint(50_000, (length,), generator=draw).tolist()
-        made.append(PromptPair(tuple(clean), (*clean[:-1], clean[-1] ^ 1), ((clean[0],),)))
-    return PairSet(tuple(made))
+        pairs.append(PromptPair(tuple(clean), (*clean[:-1], clean[-1] ^ 1), ((clean[0],),)))
+    return PairSet(tuple(pairs))
 
 
 def models() -> tuple[HookedModel, HookedModel]:
     """A base and a slightly moved copy of it."""
     torch.manual_seed(0)
     base = GPT2LMHeadModel(GPT2Config())
-    moved = GPT2LMHeadModel(GPT2Config())
-    moved.load_state_dict(base.state_dict())
+    perturbed = GPT2LMHeadModel(GPT2Config())
+    perturbed.load_state_dict(base.state_dict())
     with torch.no_grad():
-        for parameter in moved.parameters():
+        for parameter in perturbed.parameters():
             parameter.add_(0.002 * torch.randn_like(parameter))
-    return HookedModel(moved, None, "moved"), HookedModel(base, None, "base")
+    return HookedModel(perturbed, None, "moved"), HookedModel(base, None, "base")
 
 
 def forwards(both: tuple[HookedModel, HookedModel], pairs: PairSet, attention: str) -> None:
@@ -64,8 +64,8 @@ def forwards(both: tuple[HookedModel, HookedModel], pairs: PairSet, attention: s
 
 def ratios(taken: dict[str, float]) -> dict[str, float]:
     """The diff's time against each floor's."""
-    ours = taken["diff"]
-    return {name: round(ours / value, 3) for name, value in taken.items() if name != "diff"}
+    diff_time = taken["diff"]
+    return {name: round(diff_time / value, 3) for name, value in taken.items() if name != "diff"}
 
 
 def main() -> None:
@@ -77,12 +77,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    both = models()
+    model_pair = models()
     size = arguments.documents // arguments.parts
     sides: dict[str, Callable[[PairSet], object]] = {
-        "diff": lambda part: diff_models(*both, part).model_dump(mode="json"),
-        "sdpa": lambda part: forwards(both, part, "sdpa"),
-        "eager": lambda part: forwards(both, part, "eager"),
+        "diff": lambda part: diff_models(*model_pair, part).model_dump(mode="json"),
+        "sdpa": lambda part: forwards(model_pair, part, "sdpa"),
+        "eager": lambda part: forwards(model_pair, part, "eager"),
     }
     clock, cpu = dict.fromkeys(sides, 0.0), dict.fromkeys(sides, 0.0)
     pairs = documents(size * arguments.parts, arguments.length)
@@ -91,10 +91,10 @@ def main() -> None:
     for turn in range(arguments.parts):
         part = pairs[turn * size : (turn + 1) * size]
         for name, side in sides.items():
-            began = time.perf_counter(), time.process_time()
+            start = time.perf_counter(), time.process_time()
             side(part)
-            clock[name] += time.perf_counter() - began[0]
-            cpu[name] += time.process_time() - began[1]
+            clock[name] += time.perf_counter() - start[0]
+            cpu[name] += time.process_time() - start[1]
     print(
         json.dumps(
             {

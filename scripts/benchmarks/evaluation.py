@@ -71,11 +71,11 @@ def main() -> None:
     for repeat in range(arguments.repeats + 1):
         for side, (work, passes) in sides.items():
             floor = seconds(partial(plain, model, batch, passes))
-            taken = seconds(work)
+            duration = seconds(work)
             if repeat:  # the first round warms up
-                ratios[side].append(taken / floor)
-    found = {side: round(statistics.median(values), 3) for side, values in ratios.items()}
-    print(json.dumps({"shape": "2 x 128", "threads": arguments.threads, "time_ratio": found}))
+                ratios[side].append(duration / floor)
+    medians = {side: round(statistics.median(values), 3) for side, values in ratios.items()}
+    print(json.dumps({"shape": "2 x 128", "threads": arguments.threads, "time_ratio": medians}))
 
 
 if __name__ == "__main__":

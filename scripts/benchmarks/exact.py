@@ -40,31 +40,33 @@ def main() -> None:
     pairs = tasks.load(options.task).pairs(model.tokenizer, n=options.n, split="test")
     metric, layout = metric_for(pairs, None), model.layout
     batch = next(pairs.batches(options.n)).to(model.device)
-    places = [(row, column) for row, column in layout.mask.nonzero().tolist()]
-    together, alone = BatchedCircuitRunner(model, batch, alike=False), CircuitRunner(model, batch)
-    clean = metric(alone.clean, batch, alone.clean)
-    passes = list(edges_together(together, places))
+    edges = [(row, column) for row, column in layout.mask.nonzero().tolist()]
+    together, runner = BatchedCircuitRunner(model, batch, alike=False), CircuitRunner(model, batch)
+    clean = metric(runner.clean, batch, runner.clean)
+    passes = list(edges_together(together, edges))
     step = max(1, round(1 / options.share))
     seconds, counts, largest, apart = [0.0, 0.0], [0, 0], 0.0, 0.0
-    for chosen in passes[step // 2 :: step]:
-        cut = [places[index] for index in chosen]
-        began = time.process_time()
+    for indices in passes[step // 2 :: step]:
+        cut = [edges[index] for index in indices]
+        start = time.process_time()
         effects = torch.zeros(len(batch), len(cut))
-        for some, found in single_edge_effects(together, metric, cut):
-            effects[:, some] = found
+        for columns, values in single_edge_effects(together, metric, cut):
+            effects[:, columns] = values
         middle = time.process_time()
-        few = range(0, len(cut), max(1, len(cut) // ALONE))
-        for place in few:
+        sampled = range(0, len(cut), max(1, len(cut) // ALONE))
+        for edge_index in sampled:
             keep = layout.mask.clone()
-            keep[cut[place]] = False
-            fall = clean - metric(alone.logits(Circuit(layout, keep)), batch, alone.clean)
+            keep[cut[edge_index]] = False
+            fall = clean - metric(runner.logits(Circuit(layout, keep)), batch, runner.clean)
             largest = max(largest, float(fall.abs().max()))
-            apart = max(apart, float((fall - effects[:, place]).abs().max()))
-        seconds[0] += middle - began
+            apart = max(apart, float((fall - effects[:, edge_index]).abs().max()))
+        seconds[0] += middle - start
         seconds[1] += time.process_time() - middle
         counts[0] += len(cut)
-        counts[1] += len(few)
-    whole = [layout.n_edges * taken / n for taken, n in zip(seconds, counts, strict=True)]
+        counts[1] += len(sampled)
+    full_seconds = [
+        layout.n_edges * elapsed / n for elapsed, n in zip(seconds, counts, strict=True)
+    ]
     record = {
         "model": options.model,
         "pairs": options.n,
@@ -72,8 +74,11 @@ def main() -> None:
         "edges": layout.n_edges,
         "side_by_side": together.width,
         "edges_cut": counts,
-        "minutes": {"side by side": round(whole[0] / 60, 1), "each": round(whole[1] / 60, 1)},
-        "ratio": round(whole[1] / whole[0], 2),
+        "minutes": {
+            "side by side": round(full_seconds[0] / 60, 1),
+            "each": round(full_seconds[1] / 60, 1),
+        },
+        "ratio": round(full_seconds[1] / full_seconds[0], 2),
         "apart": apart / largest,
     }
     print(json.dumps(record))

@@ -72,24 +72,29 @@ def main() -> None:
     parser.add_argument("--task", default="ioi")
     parser.add_argument("--windows", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    if asked.part == "browser":
+    if options.part == "browser":
         browser()
-    elif asked.part == "clicks":
-        clicks(asked.model, asked.task)
+    elif options.part == "clicks":
+        clicks(options.model, options.task)
     else:
-        asyncio.run(load(asked.model, asked.task, asked.windows, asked.seconds))
+        asyncio.run(load(options.model, options.task, options.windows, options.seconds))
 
 
 def contents_of(layout: Layout) -> Json:
     """Two checkpoints of heavy-tailed random scores."""
     draw = torch.Generator().manual_seed(0)
-    made = []
+    checkpoints = []
     for name in ("before", "after"):
         values = torch.randn(layout.shape, generator=draw).pow(3) * layout.mask
-        made.append(checkpoint_contents(name, EdgeScores(values, layout, "eap-ig")))
-    return {"title": "", "layout": layout_contents(layout), "checkpoints": made, "missing": []}
+        checkpoints.append(checkpoint_contents(name, EdgeScores(values, layout, "eap-ig")))
+    return {
+        "title": "",
+        "layout": layout_contents(layout),
+        "checkpoints": checkpoints,
+        "missing": [],
+    }
 
 
 def browser() -> None:
@@ -98,35 +103,35 @@ def browser() -> None:
 
     path = shutil.which("chromium") or sys.exit("no chromium")
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
-        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         for name, layout in LAYOUTS.items():
             file = write_page(contents_of(layout), Path(folder) / "page.html")
-            page = opened.new_page(viewport={"width": 1300, "height": 900})
+            page = chromium.new_page(viewport={"width": 1300, "height": 900})
             page.goto(file.as_uri())
             page.wait_for_selector("#explorer[data-ready=true]", state="attached")
-            loaded = page.evaluate("() => new Promise((d) => requestAnimationFrame("
+            load_ms = page.evaluate("() => new Promise((d) => requestAnimationFrame("
                                    "() => setTimeout(() => d(performance.now()))))")  # fmt: skip
-            whole = page.evaluate(_FILTER, {"by": "threshold", "threshold": 0})
+            all_edges_ms = page.evaluate(_FILTER, {"by": "threshold", "threshold": 0})
             text = page.evaluate(_FILTER, {"text": "m1->"})
-            other = page.evaluate(_FILTER, {"other": 0, "text": ""})
+            difference_ms = page.evaluate(_FILTER, {"other": 0, "text": ""})
             page.evaluate(_FILTER, {"other": None})
             frames = frames_of(page)
             print(
                 f"{name}: {layout.n_edges} edges, page {file.stat().st_size / 2**20:.2f} MiB, "
-                f"open and drawn in {loaded:.0f} ms; all edges {whole:.0f} ms, filtered by name "
-                f"{text:.0f} ms, difference {other:.0f} ms; {frames['drawn']} lines: "
+                f"open and drawn in {load_ms:.0f} ms; all edges {all_edges_ms:.0f} ms, filtered by "
+                f"name {text:.0f} ms, difference {difference_ms:.0f} ms; {frames['drawn']} lines: "
                 f"{frames['fps']:.0f} frames/s, 95 % of them within {frames['slow']:.1f} ms"
             )
             page.close()
-        opened.close()
+        chromium.close()
 
 
 def frames_of(page: Page) -> dict[str, float]:
     """Frames a second while the drawing of 500 edges is dragged and zoomed by the mouse."""
     page.evaluate(_FILTER, {"by": "size", "size": 500})
-    place = page.locator(".stage").bounding_box()
-    assert place is not None
-    x, y = place["x"] + 20, place["y"] + 20
+    box = page.locator(".stage").bounding_box()
+    assert box is not None
+    x, y = box["x"] + 20, box["y"] + 20
     page.mouse.move(x, y)
     page.evaluate(_FRAMES)
     page.mouse.down()
@@ -140,8 +145,8 @@ def frames_of(page: Page) -> dict[str, float]:
         page.mouse.wheel(0, 40 if turn % 10 < 5 else -40)
     page.evaluate("() => { window.moved = true; }")
     page.wait_for_function("() => window.frames?.fps")
-    found: dict[str, float] = page.evaluate("() => window.frames")
-    return found
+    rates: dict[str, float] = page.evaluate("() => window.frames")
+    return rates
 
 
 def clicks(source: str, task: str) -> None:
@@ -152,7 +157,7 @@ def clicks(source: str, task: str) -> None:
     for _ in pair.prepare():
         pass
     batch = pair.batch
-    middle, last = model.layout.n_layers // 2, batch.clean.shape[1] - 1
+    middle, last_position = model.layout.n_layers // 2, batch.clean.shape[1] - 1
     start = int((batch.clean != batch.corrupted)[0].nonzero()[0])
 
     @torch.no_grad()
@@ -161,16 +166,16 @@ def clicks(source: str, task: str) -> None:
 
     for name, act in {
         "resid_pre, layer 0, first difference": lambda: pair.site(_one("resid_pre", 0, start)),
-        "resid_pre, middle": lambda: pair.site(_one("resid_pre", middle, last)),
-        "mlp_out, middle": lambda: pair.site(_one("mlp_out", middle, last)),
+        "resid_pre, middle": lambda: pair.site(_one("resid_pre", middle, last_position)),
+        "mlp_out, middle": lambda: pair.site(_one("mlp_out", middle, last_position)),
         "edge input->m0, corrupted": lambda: pair.edge("input->m0", "noise"),
         "edge input->m0, restored": lambda: pair.edge("input->m0", "denoise"),
         "edge m0->logits, corrupted": lambda: pair.edge("m0->logits", "noise"),
     }.items():
-        mine, own = in_turns(act, forward, 15)
+        live_time, plain_time = in_turns(act, forward, 15)
         print(
-            f"{name}: {1000 * mine:.1f} ms, a forward pass {1000 * own:.1f} ms; beyond 1.5 passes "
-            f"{1000 * (mine - 1.5 * own):.1f} ms (at most 50)"
+            f"{name}: {1000 * live_time:.1f} ms, a forward pass {1000 * plain_time:.1f} ms; beyond "
+            f"1.5 passes {1000 * (live_time - 1.5 * plain_time):.1f} ms (at most 50)"
         )
     layers = tuple(range(0, model.layout.n_layers, 6))
     spec = PatchSpec("resid_pre", "denoise", sweep=("layer", "position"), layers=layers)
@@ -179,10 +184,10 @@ def clicks(source: str, task: str) -> None:
         for _ in LivePair(model, pairs).sweep(spec).run():
             pass
 
-    mine, own = in_turns(here, lambda: patch(model, pairs, spec), 3)
+    live_time, plain_time = in_turns(here, lambda: patch(model, pairs, spec), 3)
     print(
-        f"sweep of {len(layers)} layers x positions: {mine:.2f} s, circuits.patch {own:.2f} s, "
-        f"{mine / own:.2f}x"
+        f"sweep of {len(layers)} layers x positions: {live_time:.2f} s, circuits.patch "
+        f"{plain_time:.2f} s, {live_time / plain_time:.2f}x"
     )
 
 
@@ -196,10 +201,10 @@ def in_turns(
     """Median CPU seconds of two sides, run in turns."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds + 1):
-        for act, kept in zip((mine, other), times, strict=True):
-            began = time.process_time()
+        for act, durations in zip((mine, other), times, strict=True):
+            start = time.process_time()
             act()
-            kept.append(time.process_time() - began)
+            durations.append(time.process_time() - start)
     return statistics.median(times[0][1:]), statistics.median(times[1][1:])
 
 
@@ -213,11 +218,11 @@ async def load(source: str, task: str, windows: int, seconds: float) -> None:
     until = time.monotonic() + seconds
     memory: list[float] = []
     watch = asyncio.create_task(watched(memory, until))
-    found = await asyncio.gather(*(window(url, place, until) for place in range(windows)))
+    results = await asyncio.gather(*(window(url, index, until) for index in range(windows)))
     await watch
     server.stop()
-    times = sorted(one for times, _ in found for one in times)
-    errors = sum(wrong for _, wrong in found)
+    times = sorted(duration for times, _ in results for duration in times)
+    errors = sum(wrong for _, wrong in results)
     third = max(1, len(memory) // 3)
     print(
         f"{windows} windows, {seconds:.0f} s: {len(times)} answers, {errors} errors; a click took "
@@ -251,9 +256,9 @@ async def window(url: str, place: int, until: float) -> tuple[list[float], int]:
                 {"do": "edge", "edge": "m0->logits", "direction": "noise"},
                 {"do": "site", "site": "resid_pre", "direction": "denoise", "layer": 1},
             ):
-                began = time.monotonic()
+                start = time.monotonic()
                 errors += not await ask(**request)
-                times.append(time.monotonic() - began)
+                times.append(time.monotonic() - start)
     return times, errors
 
 

@@ -54,14 +54,14 @@ def examples_of(model: str, data: str | None, n: int) -> Sequence[TrainingExampl
 
 def collated(examples: Sequence[TrainingExample]) -> dict[str, torch.Tensor]:
     """Right-padded, with labels on the targets, as a collator of the library makes it."""
-    width = max(len(one.prompt) + len(one.target) for one in examples)
+    width = max(len(sample.prompt) + len(sample.target) for sample in examples)
     rows: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": [], "labels": []}
-    for one in examples:
-        length = len(one.prompt) + len(one.target)
-        rest = width - length
-        rows["input_ids"].append([*one.prompt, *one.target, *[0] * rest])
-        rows["attention_mask"].append([1] * length + [0] * rest)
-        rows["labels"].append([-100] * len(one.prompt) + [*one.target] + [-100] * rest)
+    for example in examples:
+        length = len(example.prompt) + len(example.target)
+        padding = width - length
+        rows["input_ids"].append([*example.prompt, *example.target, *[0] * padding])
+        rows["attention_mask"].append([1] * length + [0] * padding)
+        rows["labels"].append([-100] * len(example.prompt) + [*example.target] + [-100] * padding)
     return {name: torch.tensor(values) for name, values in rows.items()}
 
 
@@ -84,9 +84,9 @@ def plainly(
         use_cpu=True,
     )
     trainer = Trainer(model, arguments, collated, list(examples))
-    found = trainer.train()
+    output = trainer.train()
     trainer.save_model()
-    return float(found.training_loss)
+    return float(output.training_loss)
 
 
 def main() -> None:
@@ -103,22 +103,22 @@ def main() -> None:
     steps, size = arguments.steps, arguments.batch_size
     examples = examples_of(arguments.model, arguments.data, steps * size)
     settings = FinetuneSettings(steps=steps, batch_size=size, learning_rate=2e-4)
-    taken: dict[str, list[float]] = {"ours": [], "plain": []}
+    durations: dict[str, list[float]] = {"ours": [], "plain": []}
     losses: dict[str, float] = {}
     for _ in range(arguments.repeats):
-        for side in taken:
+        for side in durations:
             model = adapted(arguments.model)
             with tempfile.TemporaryDirectory() as folder:
-                began = time.process_time()
+                start = time.process_time()
                 if side == "ours":
                     run = finetune(model, examples, folder, settings=settings, progress=False)
-                    losses[side] = sum(one.loss for one in run.log.steps) / steps
+                    losses[side] = sum(step.loss for step in run.log.steps) / steps
                 else:
                     losses[side] = plainly(model, examples, settings, Path(folder))
-                taken[side].append(round(time.process_time() - began, 2))
-    seconds = {side: min(each) for side, each in taken.items()}
+                durations[side].append(round(time.process_time() - start, 2))
+    seconds = {side: min(times) for side, times in durations.items()}
     ratio = round(seconds["ours"] / seconds["plain"], 3)
-    print(json.dumps({"seconds": taken, "ratio": ratio, "mean loss": losses}))
+    print(json.dumps({"seconds": durations, "ratio": ratio, "mean loss": losses}))
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def score_line(
         "floor": partial(floor, model, batch),
         "engine": partial(engine, model, batch),
     }
-    found = in_turn(sides, repeats)
+    durations = in_turn(sides, repeats)
     bytes_of = {name: allocated(model.device, work) for name, work in sides.items()}
     job = Job(
         Shape(n, length, dtype=as_dtype(part.dtype), device=model.device.type),
@@ -92,9 +92,10 @@ def score_line(
         STEPS,
         n,
     )
-    made = plan(model.hf.config, job)
+    estimate = plan(model.hf.config, job)
     ratio = statistics.median(
-        mine / base for mine, base in zip(found["engine"], found["floor"], strict=True)
+        engine_time / base
+        for engine_time, base in zip(durations["engine"], durations["floor"], strict=True)
     )
     line: dict[str, Any] = {
         "what": "eap-ig",
@@ -102,16 +103,16 @@ def score_line(
         "dtype": part.dtype,
         "shape": f"{n} x {length}",
         "steps": STEPS,
-        "seconds": {name: round(statistics.median(taken), 4) for name, taken in found.items()},
+        "seconds": {name: round(statistics.median(times), 4) for name, times in durations.items()},
         "time_ratio": round(ratio, 3),
-        "planned_seconds": round(made.seconds(rates), 4),
-        "planned_bytes": made.total - made.overhead,
+        "planned_seconds": round(estimate.seconds(rates), 4),
+        "planned_bytes": estimate.total - estimate.overhead,
         "met": {"time": ratio <= TIME},
     }
-    least, most = bytes_of["floor"], bytes_of["engine"]
-    if least is not None and most is not None:
+    floor_bytes, engine_bytes = bytes_of["floor"], bytes_of["engine"]
+    if floor_bytes is not None and engine_bytes is not None:
         line["bytes"] = bytes_of
-        line["memory_ratio"] = round(most / least, 3)
+        line["memory_ratio"] = round(engine_bytes / floor_bytes, 3)
         line["met"]["memory"] = line["memory_ratio"] <= MEMORY
     return line
 
@@ -127,10 +128,11 @@ def circuit_line(model: HookedModel, n: int, length: int, repeats: int) -> dict[
             "plain": partial(plain, model, batch),
             "circuit": partial(executor.logits, circuit),
         }
-        found = in_turn(sides, repeats)
+        durations = in_turn(sides, repeats)
         ratios[f"{share:.1%}"] = round(
             statistics.median(
-                mine / base for mine, base in zip(found["circuit"], found["plain"], strict=True)
+                circuit_time / base
+                for circuit_time, base in zip(durations["circuit"], durations["plain"], strict=True)
             ),
             3,
         )
@@ -144,13 +146,13 @@ def circuit_line(model: HookedModel, n: int, length: int, repeats: int) -> dict[
 
 def in_turn(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Seconds of each side, alternately; the first round warms up and does not count."""
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    durations: dict[str, list[float]] = {name: [] for name in sides}
     for repeat in range(repeats + 1):
         for name, work in sides.items():
-            taken = seconds(work)
+            duration = seconds(work)
             if repeat:
-                found[name].append(taken)
-    return found
+                durations[name].append(duration)
+    return durations
 
 
 def card(device: torch.device) -> str:
@@ -162,11 +164,11 @@ def measure(
     parts: list[Part], options: argparse.Namespace, keep: Callable[[dict[str, Any]], None]
 ) -> list[str]:
     """Every line in turn, each kept at once; returns the names of those that time ran out for."""
-    began, left_out = time.perf_counter(), []
+    start, left_out = time.perf_counter(), []
 
     def late(name: str) -> bool:
-        left = options.budget - (time.perf_counter() - began)
-        if left < (LINE if options.device != "cpu" else 0):
+        remaining = options.budget - (time.perf_counter() - start)
+        if remaining < (LINE if options.device != "cpu" else 0):
             left_out.append(name)
             return True
         return False
@@ -174,10 +176,10 @@ def measure(
     for part in parts:
         if late(part.model):
             continue
-        wanted = argparse.Namespace(
+        model_options = argparse.Namespace(
             model=part.model, layers=part.layers, device=options.device, dtype=part.dtype
         )
-        model = random_model(wanted)
+        model = random_model(model_options)
         sizes = Sizes.of(model.hf.config)
         for n, length in part.shapes:
             name = f"{part.model} {n} x {length}"

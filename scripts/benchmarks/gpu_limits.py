@@ -47,31 +47,37 @@ def exact_line(options: argparse.Namespace) -> dict[str, Any]:
     `spread` is a model whose layers accelerate puts onto the card as far as half of its
     weights, and the rest into the processor's memory (`device_map="auto"`).
     """
-    wanted = argparse.Namespace(model="gpt2", layers=options.layers, device="cpu", dtype="float32")
-    model = random_model(wanted)
+    model_options = argparse.Namespace(
+        model="gpt2", layers=options.layers, device="cpu", dtype="float32"
+    )
+    model = random_model(model_options)
     batch = pairs(2, options.length, 0)
-    right = scored(model, batch)
-    size = sum(one.numel() * one.element_size() for one in model.hf.parameters())
+    reference = scored(model, batch)
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.hf.parameters())
     with tempfile.TemporaryDirectory() as folder:
         model.hf.save_pretrained(folder)
-        here = HookedModel.from_pretrained(folder, device=options.device)
-        found = scored(here, batch.to(here.device))
-        again = scored(here, batch.to(here.device))
+        device_model = HookedModel.from_pretrained(folder, device=options.device)
+        scores = scored(device_model, batch.to(device_model.device))
+        repeated_scores = scored(device_model, batch.to(device_model.device))
         line: dict[str, Any] = {
             "what": "scores on the card beside the processor's, apart of the largest",
             "model": model.name,
             "shape": f"2 x {options.length}",
-            "alone": apart(found, right),
-            "recomputed": apart(scored(here, batch.to(here.device), recompute=True), right),
-            "same bytes twice": bool(torch.equal(found, again)),
+            "alone": apart(scores, reference),
+            "recomputed": apart(
+                scored(device_model, batch.to(device_model.device), recompute=True), reference
+            ),
+            "same bytes twice": bool(torch.equal(scores, repeated_scores)),
         }
         if options.device != "cpu":
             limits = {"0": f"{size // 2 // 10**6}MB", "cpu": "16GB"}
             weights = WeightLoading(device_map="auto", max_memory=limits)
             spread = HookedModel.from_pretrained(folder, weights=weights)
-            places = sorted({str(one) for one in getattr(spread.hf, "hf_device_map", {}).values()})
-            line["spread over"] = places
-            line["spread"] = apart(scored(spread, batch.to(spread.device)), right)
+            devices = sorted(
+                {str(device) for device in getattr(spread.hf, "hf_device_map", {}).values()}
+            )
+            line["spread over"] = devices
+            line["spread"] = apart(scored(spread, batch.to(spread.device)), reference)
     return line
 
 
@@ -83,19 +89,19 @@ def size_line(
     recompute: bool,
 ) -> dict[str, Any]:
     """The most memory that EAP-IG takes of one long prompt, the weights kept in some way."""
-    wanted = argparse.Namespace(
+    model_options = argparse.Namespace(
         model=options.big, layers=options.layers, device=options.device, dtype=options.dtype
     )
-    hf = random_model(wanted).hf
+    hf = random_model(model_options).hf
     if kind is not None:
         quantise(hf, kind)
     model = HookedModel(hf, None, f"{options.big} shape, random weights")
     batch = pairs(1, options.long, 0, model.device)
     dtype = as_dtype(options.dtype)
     shape = Shape(1, options.long, dtype=dtype, device=model.device.type)
-    made = plan(model.hf.config, Job(shape, cost_of("eap-ig"), STEPS, 1, recompute, kind))
+    estimate = plan(model.hf.config, Job(shape, cost_of("eap-ig"), STEPS, 1, recompute, kind))
     scored(model, batch, recompute=recompute)  # warms up
-    most = allocated(model.device, lambda: scored(model, batch, recompute=recompute))
+    peak = allocated(model.device, lambda: scored(model, batch, recompute=recompute))
     line: dict[str, Any] = {
         "what": "memory of eap-ig",
         "model": model.name,
@@ -103,10 +109,10 @@ def size_line(
         "recompute": recompute,
         "shape": f"1 x {options.long}",
         "seconds": round(seconds(lambda: scored(model, batch, recompute=recompute)), 2),
-        "planned_bytes": made.total - made.overhead,
-        "bytes": most,
+        "planned_bytes": estimate.total - estimate.overhead,
+        "bytes": peak,
     }
-    if most is not None and limit is not None:
+    if peak is not None and limit is not None:
         line["limit"] = limit * GIGABYTE
-        line["met"] = {"memory": most <= limit * GIGABYTE}
+        line["met"] = {"memory": peak <= limit * GIGABYTE}
     return line

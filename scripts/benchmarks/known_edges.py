@@ -57,29 +57,33 @@ class Cell:
 def cell(one: KnownModel, pairs: PairSet, name: str, interference: float, resamples: int) -> Cell:
     """Score the model's edges and compare their ranking with what is known."""
     mask = one.model.layout.mask
-    inside = one.circuit.mask[mask]
+    in_circuit = one.circuit.mask[mask]
     try:
         if name == "random":
-            made = [method(name, seed=seed) for seed in range(SEEDS)]
-            drawn = [circuits.attribute(one.model, pairs[:1], each).matrix[mask] for each in made]
-            values = known.sizes(torch.stack(drawn))
+            scorers = [method(name, seed=seed) for seed in range(SEEDS)]
+            random_scores = [
+                circuits.attribute(one.model, pairs[:1], scorer).matrix[mask] for scorer in scorers
+            ]
+            values = known.sizes(torch.stack(random_scores))
         else:
-            chosen = method(name, force=True) if name == "exact" else method(name)
-            scores = circuits.attribute(one.model, pairs, chosen, per_example=True)
+            scoring_method = method(name, force=True) if name == "exact" else method(name)
+            scores = circuits.attribute(one.model, pairs, scoring_method, per_example=True)
             assert scores.per_example is not None
             weights = resample_weights(len(pairs), resamples, seed=0)
-            single = scores.per_example[:, mask].double()
-            values = known.sizes(torch.cat([single.mean(dim=0)[None], weights @ single]))
+            example_scores = scores.per_example[:, mask].double()
+            values = known.sizes(
+                torch.cat([example_scores.mean(dim=0)[None], weights @ example_scores])
+            )
     except CircuitsError as error:
         return Cell(one.name, name, interference, refused=str(error))
-    found = known.auroc(values, inside).double()
-    first = known.found_first(values, inside).double()
-    low, high = found.quantile(torch.tensor(OUTSIDE, dtype=torch.float64)).tolist()
+    auroc = known.auroc(values, in_circuit).double()
+    first_share = known.found_first(values, in_circuit).double()
+    low, high = auroc.quantile(torch.tensor(OUTSIDE, dtype=torch.float64)).tolist()
     if name == "random":
         return Cell(
-            one.name, name, interference, float(found.mean()), low, high, float(first.mean())
+            one.name, name, interference, float(auroc.mean()), low, high, float(first_share.mean())
         )
-    return Cell(one.name, name, interference, float(found[0]), low, high, float(first[0]))
+    return Cell(one.name, name, interference, float(auroc[0]), low, high, float(first_share[0]))
 
 
 def over_models(values: Sequence[float], resamples: int) -> str:
@@ -99,26 +103,29 @@ def short(value: float) -> str:
 
 def table(cells: Sequence[Cell], resamples: int) -> str:
     """One Markdown table: a row for each model, a column for each method."""
-    methods = list(dict.fromkeys(one.method for one in cells))
-    models = list(dict.fromkeys(one.model for one in cells))
-    at = {(one.model, one.method): one for one in cells}
+    methods = list(dict.fromkeys(entry.method for entry in cells))
+    models = list(dict.fromkeys(entry.model for entry in cells))
+    cell_at = {(entry.model, entry.method): entry for entry in cells}
     lines = [f"| | {' | '.join(methods)} |", "|---|" + "---|" * len(methods)]
     for model in models:
-        row = [told(at[model, name]) for name in methods]
+        row = [told(cell_at[model, name]) for name in methods]
         lines.append(f"| {model} | {' | '.join(row)} |")
     columns = [
-        [at[model, name] for model in models if not at[model, name].refused] for name in methods
+        [cell_at[model, name] for model in models if not cell_at[model, name].refused]
+        for name in methods
     ]
     means = [
-        over_models([one.auroc for one in column], resamples) if column else ""
+        over_models([entry.auroc for entry in column], resamples) if column else ""
         for column in columns
     ]
     firsts = [
-        over_models([one.found for one in column], resamples) if column else ""
+        over_models([entry.found for entry in column], resamples) if column else ""
         for column in columns
     ]
     lines += [f"| **mean** | {' | '.join(means)} |", f"| **found first** | {' | '.join(firsts)} |"]
-    reasons = {f"{one.method} on {one.model}: {one.refused}" for one in cells if one.refused}
+    reasons = {
+        f"{entry.method} on {entry.model}: {entry.refused}" for entry in cells if entry.refused
+    }
     return "\n".join([*lines, *(["", *sorted(reasons)] if reasons else [])])
 
 
@@ -141,26 +148,29 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     cells: list[Cell] = []
-    parts: list[str] = []
-    for interference in given.interference:
-        here: list[Cell] = []
-        for model in given.models:
-            one = known.load(model, interference=interference)
-            pairs = one.pairs(given.n)
-            here += [
-                cell(one, pairs, name, interference, given.resamples) for name in given.methods
+    sections: list[str] = []
+    for interference in options.interference:
+        table_cells: list[Cell] = []
+        for model in options.models:
+            known_model = known.load(model, interference=interference)
+            pairs = known_model.pairs(options.n)
+            table_cells += [
+                cell(known_model, pairs, name, interference, options.resamples)
+                for name in options.methods
             ]
-        cells += here
-        parts.append(f"interference {interference:g}\n\n{table(here, given.resamples)}\n")
-    print("\n".join(parts))
-    if given.out:
-        given.out.mkdir(parents=True, exist_ok=True)
-        (given.out / "known-edges.md").write_text("\n".join(parts), encoding="utf-8")
-        rows = [asdict(one) for one in cells]
-        (given.out / "known-edges.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        cells += table_cells
+        sections.append(
+            f"interference {interference:g}\n\n{table(table_cells, options.resamples)}\n"
+        )
+    print("\n".join(sections))
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "known-edges.md").write_text("\n".join(sections), encoding="utf-8")
+        rows = [asdict(entry) for entry in cells]
+        (options.out / "known-edges.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

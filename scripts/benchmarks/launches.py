@@ -72,10 +72,10 @@ def patching_line(model: HookedModel, _: PairBatch) -> Iterator[tuple[str, Work]
     draw = torch.Generator().manual_seed(0)
     clean, corrupted = torch.randint(25_000, (2, 2, PATCHED), generator=draw)
     prompts = zip(clean.tolist(), (corrupted + 25_000).tolist(), strict=True)
-    made = tuple(PromptPair(tuple(a), tuple(b), ((1,),), ((2,),)) for a, b in prompts)
+    prompt_pairs = tuple(PromptPair(tuple(a), tuple(b), ((1,),), ((2,),)) for a, b in prompts)
     assert model.fingerprint  # taken once a model, and not counted
-    chosen = PairSet(made, metric="logit-difference")
-    yield "patching, layer x position", partial(patch, model, chosen, PatchSpec())
+    pair_set = PairSet(prompt_pairs, metric="logit-difference")
+    yield "patching, layer x position", partial(patch, model, pair_set, PatchSpec())
 
 
 def search_line(model: HookedModel, _: PairBatch) -> Iterator[tuple[str, Work]]:
@@ -117,11 +117,11 @@ def count(model: HookedModel, work: Work) -> tuple[Any, int]:
     passes = []
     handle = model.hf.register_forward_hook(lambda *_: passes.append(1))
     try:
-        with beside_tests("counted").counted(model.device) as found:
+        with beside_tests("counted").counted(model.device) as counts:
             work()
     finally:
         handle.remove()
-    return found, len(passes)
+    return counts, len(passes)
 
 
 def main() -> None:
@@ -134,30 +134,30 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     hf = GPT2LMHeadModel(GPT2Config(n_layer=arguments.layers))
-    there = beside_tests("elsewhere").elsewhere() if arguments.device is None else nullcontext()
-    with there as pretended:
+    context = beside_tests("elsewhere").elsewhere() if arguments.device is None else nullcontext()
+    with context as pretended:
         device = pretended or torch.device(arguments.device)
         model = HookedModel(hf.to(device), None, "GPT-2-small shape")  # type: ignore[arg-type]
         batch = pairs(2, 128, 0, device)
         base, _ = count(model, partial(plain, model, batch))
 
         def show(name: str, work: Work) -> int:
-            found, passes = count(model, work)
-            line: dict[str, object] = {"what": name, "launches": found.launches}
-            line |= {"waits": found.waits, "sent": found.sent, "passes": passes}
-            line["of_plain"] = round(found.launches / base.launches, 2)
+            counts, passes = count(model, work)
+            line: dict[str, object] = {"what": name, "launches": counts.launches}
+            line |= {"waits": counts.waits, "sent": counts.sent, "passes": passes}
+            line["of_plain"] = round(counts.launches / base.launches, 2)
             if name.startswith("eap-ig"):
-                line["of_floor"] = round(found.launches / least[0], 2)
+                line["of_floor"] = round(counts.launches / least[0], 2)
             if arguments.kinds:
-                line["kinds"] = dict(found.kinds.most_common(arguments.kinds))
+                line["kinds"] = dict(counts.kinds.most_common(arguments.kinds))
             print(json.dumps(line), flush=True)
-            launches: int = found.launches
+            launches: int = counts.launches
             return launches
 
         show("plain forward pass", partial(plain, model, batch))
-        for wanted in arguments.lines:
+        for line_name in arguments.lines:
             least = []
-            for name, work in LINES[wanted](model, batch):
+            for name, work in LINES[line_name](model, batch):
                 least.append(show(name, work))
 
 

@@ -83,21 +83,21 @@ def shortened(source: str, share: int) -> PreTrainedModel:
     model = load_model(source, device="cpu")[0]
     layers = model.base_model.layers
     assert isinstance(layers, nn.ModuleList)
-    kept = layers[: len(layers) // share]
-    model.base_model.layers = kept
-    model.config.num_hidden_layers = len(kept)
+    first_layers = layers[: len(layers) // share]
+    model.base_model.layers = first_layers
+    model.config.num_hidden_layers = len(first_layers)
     return model
 
 
 def shortest(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Processor seconds of each side, taking turns."""
-    taken: dict[str, list[float]] = {name: [] for name in sides}
+    durations: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, side in sides.items():
-            began = time.process_time()
+            start = time.process_time()
             side()
-            taken[name].append(time.process_time() - began)
-    return {name: round(min(each), 3) for name, each in taken.items()}
+            durations[name].append(time.process_time() - start)
+    return {name: round(min(times), 3) for name, times in durations.items()}
 
 
 def checks(hf: PreTrainedModel, repeats: int, base: str | None) -> dict[str, float]:
@@ -113,9 +113,9 @@ def checks(hf: PreTrainedModel, repeats: int, base: str | None) -> dict[str, flo
     if base is not None:
         spec = importlib.util.spec_from_file_location("other_selfcheck", base)
         assert spec is not None and spec.loader is not None
-        other = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(other)
-        sides["other"] = lambda: other.check_view(model)
+        other_module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(other_module)
+        sides["other"] = lambda: other_module.check_view(model)
     return shortest({**sides, "forward": forward}, repeats)
 
 
@@ -126,8 +126,10 @@ def phases(model: str) -> dict[str, float]:
     )
     marks = json.loads(run.stdout.splitlines()[-1])
     names = list(marks)
-    parts = {now: round(marks[now] - marks[before], 2) for before, now in pairwise(names)}
-    return {"torch": round(marks["start"], 2), **parts, "all": round(marks[names[-1]], 2)}
+    durations = {
+        current: round(marks[current] - marks[previous], 2) for previous, current in pairwise(names)
+    }
+    return {"torch": round(marks["start"], 2), **durations, "all": round(marks[names[-1]], 2)}
 
 
 def main() -> None:

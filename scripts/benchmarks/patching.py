@@ -82,13 +82,13 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"naive": [], "sweep": []}
     error = 0.0
     for _ in range(arguments.repeats):
-        began = time.perf_counter()
+        start = time.perf_counter()
         expected = naive(model, prompts)
         middle = time.perf_counter()
-        found = patch(model, prompts).values[METRIC.name]
-        seconds["naive"].append(middle - began)
+        values = patch(model, prompts).values[METRIC.name]
+        seconds["naive"].append(middle - start)
         seconds["sweep"].append(time.perf_counter() - middle)
-        error = max(error, float((found - expected).abs().max() / expected.abs().max()))
+        error = max(error, float((values - expected).abs().max() / expected.abs().max()))
     ratios = [a / b for a, b in zip(seconds["sweep"], seconds["naive"], strict=True)]
     print(
         json.dumps(

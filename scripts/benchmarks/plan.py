@@ -88,21 +88,21 @@ def job_of(
     model, metric = HookedModel(network, None, method), METRICS["logit-difference"]
     if method == "evaluate":
         scores = EdgeScores(torch.randn(model.layout.shape) * model.layout.mask, model.layout, "")
-        wanted = pair_set(batch)
+        examples = pair_set(batch)
         options = RunOptions(batch_size=len(batch))
-        return lambda: faithfulness(model, scores, wanted, options=options)
+        return lambda: faithfulness(model, scores, examples, options=options)
     if method == "diff":
-        other = HookedModel(AutoModelForCausalLM.from_config(network.config), None, "other")
-        return lambda: diff_batch(model, other, batch, HeadTypeKeys.of_text(batch, {}))
-    chosen = attribution_method(method, steps=STEPS.get(method))
-    return lambda: chosen.scores(model, batch, metric)
+        other_model = HookedModel(AutoModelForCausalLM.from_config(network.config), None, "other")
+        return lambda: diff_batch(model, other_model, batch, HeadTypeKeys.of_text(batch, {}))
+    scorer = attribution_method(method, steps=STEPS.get(method))
+    return lambda: scorer.scores(model, batch, metric)
 
 
 def pair_set(batch: PairBatch) -> PairSet:
     """The batch as pairs."""
     rows = zip(batch.clean.tolist(), batch.corrupted.tolist(), strict=True)
-    made = (PromptPair(tuple(a), tuple(b), ((1,),), ((2,),)) for a, b in rows)
-    return PairSet(tuple(made), metric="logit-difference")
+    examples = (PromptPair(tuple(a), tuple(b), ((1,),), ((2,),)) for a, b in rows)
+    return PairSet(tuple(examples), metric="logit-difference")
 
 
 def training(method: str, network: PreTrainedModel, shape: Shape) -> Callable[[], object]:
@@ -115,8 +115,8 @@ def training(method: str, network: PreTrainedModel, shape: Shape) -> Callable[[]
     )
 
     def work() -> None:
-        with tempfile.TemporaryDirectory() as out:
-            finetune(model, examples, out, settings=settings, progress=False)
+        with tempfile.TemporaryDirectory() as folder:
+            finetune(model, examples, folder, settings=settings, progress=False)
 
     return work
 
@@ -132,30 +132,32 @@ def measure(
     shape = Shape(n, length, TARGET if trains else 1, shared=shared_length(batch))
     work = job_of(method, AutoModelForCausalLM.from_config(MODELS[name]), batch, shape)
     work()
-    peak, taken = high_water() * 1024, []
+    peak, durations = high_water() * 1024, []
     for _ in range(repeats):
-        began = clock()
+        start = clock()
         work()
-        taken.append(clock() - began)
-    made = plan(MODELS[name], Job(shape, cost_of(method), STEPS.get(method), n), overhead=overhead)
+        durations.append(clock() - start)
+    estimate = plan(
+        MODELS[name], Job(shape, cost_of(method), STEPS.get(method), n), overhead=overhead
+    )
     row = {
         "model": name,
         "method": method,
         "shape": f"{n} x {length}",
-        "shared": made.job.shape.shared,
-        "predicted_gigabytes": round(made.total / 1e9, 3),
+        "shared": estimate.job.shape.shared,
+        "predicted_gigabytes": round(estimate.total / 1e9, 3),
         "measured_gigabytes": round(peak / 1e9, 3),
-        "memory_off": round(made.total / peak - 1, 3),
+        "memory_off": round(estimate.total / peak - 1, 3),
     }
-    if not taken:
+    if not durations:
         return row
-    rates = measure_rates(made.sizes, length, torch.device("cpu"), torch.float32, clock)
-    predicted = made.seconds(rates)
+    rates = measure_rates(estimate.sizes, length, torch.device("cpu"), torch.float32, clock)
+    predicted = estimate.seconds(rates)
     return {
         **row,
         "predicted_seconds": round(predicted, 2),
-        "measured_seconds": round(min(taken), 2),
-        "time_off": round(predicted / min(taken) - 1, 3),
+        "measured_seconds": round(min(durations), 2),
+        "time_off": round(predicted / min(durations) - 1, 3),
         "gigaflops": [round(rates.matmul / 1e9, 1), round(rates.attention / 1e9, 1)],
         "gigabytes_a_second": round(rates.moved / 1e9, 1),
     }
@@ -190,8 +192,8 @@ def main() -> None:
         command = [sys.executable, __file__, "--here", "--models", model, "--methods", method]
         command += ["--shapes", shape, "--shared", str(arguments.shared)]
         command += ["--repeats", str(arguments.repeats), "--threads", str(arguments.threads)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        print(done.stdout.strip(), flush=True)
+        process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        print(process.stdout.strip(), flush=True)
 
 
 if __name__ == "__main__":

@@ -81,9 +81,9 @@ def published(clean: Tensor, corrupted: Tensor, *, frozen: bool) -> Callable[[],
 
 def seconds(work: Callable[[], object]) -> float:
     """How long the work takes."""
-    began = time.perf_counter()
+    start = time.perf_counter()
     work()
-    return round(time.perf_counter() - began, 2)
+    return round(time.perf_counter() - start, 2)
 
 
 def main() -> None:
@@ -105,11 +105,11 @@ def main() -> None:
         "frozen": published(clean, corrupted, frozen=True),
     }
     works["floor"]()
-    found: dict[str, list[float]] = {name: [] for name in works}
+    durations: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(arguments.repeats):
         for name, work in works.items():
-            found[name].append(seconds(work))
-    print(json.dumps({"shape": f"{PROMPTS} x {LENGTH}", "steps": STEPS, "seconds": found}))
+            durations[name].append(seconds(work))
+    print(json.dumps({"shape": f"{PROMPTS} x {LENGTH}", "steps": STEPS, "seconds": durations}))
 
 
 if __name__ == "__main__":

@@ -52,26 +52,26 @@ class Side:
     def memory(self, *, recompute: bool) -> dict[str, float]:
         """Megabytes: what one batch takes above the loaded model, in all, and what is planned."""
         Path("/proc/self/clear_refs").write_text("5")  # forget the mark that loading left
-        loaded = resident_bytes()
+        loaded_bytes = resident_bytes()
         self.scores(recompute=recompute)
         peak = high_water() * 1024
         shape = Shape(self.shape[0], self.shape[1], shared=self.shape[2])
         job = Job(shape, cost_of("eap-ig"), int(self.method.steps), 1, recompute)
         planned = plan(self.config, job, overhead=self.overhead).total
-        found = {"above": peak - loaded, "in all": peak, "predicted": planned}
-        return {part: round(size / 1e6) for part, size in found.items()}
+        totals = {"above": peak - loaded_bytes, "in all": peak, "predicted": planned}
+        return {name: round(size / 1e6) for name, size in totals.items()}
 
     def seconds(self, repeats: int) -> tuple[dict[str, float], float]:
         """CPU seconds of both sides, and how far scores are apart, of the largest."""
-        taken: dict[str, list[float]] = {side: [] for side in SIDES}
+        durations: dict[str, list[float]] = {side: [] for side in SIDES}
         scores = {}
         for _ in range(repeats):
             for side, recompute in SIDES.items():
-                began = time.process_time()
+                start = time.process_time()
                 scores[side] = self.scores(recompute=recompute)
-                taken[side].append(time.process_time() - began)
+                durations[side].append(time.process_time() - start)
         off = (scores["with"] - scores["without"]).abs().max() / scores["without"].abs().max()
-        return {side: round(min(times), 2) for side, times in taken.items()}, float(off)
+        return {side: round(min(times), 2) for side, times in durations.items()}, float(off)
 
 
 def main() -> None:
@@ -88,8 +88,8 @@ def main() -> None:
     if arguments.only:
         name, side, *numbers = arguments.only
         n, length, shared = map(int, numbers)
-        made = Side(name, (n, length, shared), arguments.steps)
-        print(json.dumps(made.memory(recompute=SIDES[side])))
+        benchmark = Side(name, (n, length, shared), arguments.steps)
+        print(json.dumps(benchmark.memory(recompute=SIDES[side])))
         return
     for name in arguments.models:
         for shape in arguments.shapes:
@@ -99,9 +99,9 @@ def main() -> None:
             above = {}
             for side in SIDES:
                 run = [*command, side, *map(str, shape)]
-                done = subprocess.run(run, check=True, stdout=subprocess.PIPE, text=True)
-                row[f"megabytes {side}"] = found = json.loads(done.stdout)
-                above[side] = found["above"]
+                process = subprocess.run(run, check=True, stdout=subprocess.PIPE, text=True)
+                row[f"megabytes {side}"] = megabytes = json.loads(process.stdout)
+                above[side] = megabytes["above"]
             row["memory_ratio"] = round(above["with"] / above["without"], 3)
             if arguments.repeats:
                 seconds, off = Side(name, shape, arguments.steps).seconds(arguments.repeats)

@@ -52,13 +52,13 @@ class Run:
 def seconds(model: HookedModel, pairs: PairSet, workers: int, options: argparse.Namespace) -> Run:
     """Start-up and scoring with so many workers, and the scores."""
     engine = RayEngine(workers=workers)
-    began = time.perf_counter()
+    start = time.perf_counter()
     scored(model, pairs[: workers * options.batch], engine, 1, options.batch)
     ready = time.perf_counter()
-    found = scored(model, pairs, engine, options.steps, options.batch)
-    done = time.perf_counter()
+    scores = scored(model, pairs, engine, options.steps, options.batch)
+    end = time.perf_counter()
     close_engine(engine)
-    return Run(ready - began, done - ready, found.matrix)
+    return Run(ready - start, end - ready, scores.matrix)
 
 
 def peak() -> float:
@@ -69,9 +69,9 @@ def peak() -> float:
 def driver_memory(model: HookedModel, pairs: PairSet, options: argparse.Namespace) -> list[float]:
     """After few examples, and after many."""
     engine, peaks = RayEngine(workers=options.workers), []
-    for part, times in ((pairs[: max(1, len(pairs) // 8)], 1), (pairs, 4)):
+    for subset, times in ((pairs[: max(1, len(pairs) // 8)], 1), (pairs, 4)):
         for _ in range(times):
-            scored(model, part, engine, 1, options.batch)
+            scored(model, subset, engine, 1, options.batch)
         peaks.append(round(peak(), 1))
     close_engine(engine)
     return peaks
@@ -92,14 +92,14 @@ def main() -> None:
     model = HookedModel.from_pretrained(options.model, device="cpu")
     pairs = tasks.load(options.task).pairs(model.tokenizer, n=options.pairs, split="train")
     memory = driver_memory(model, pairs, options)
-    began = time.perf_counter()
-    here = scored(model, pairs, None, options.steps, options.batch)
-    in_process = time.perf_counter() - began
+    start = time.perf_counter()
+    local_scores = scored(model, pairs, None, options.steps, options.batch)
+    in_process = time.perf_counter() - start
     sides: dict[int, list[Run]] = {1: [], options.workers: []}
     for _ in range(options.repeats):
         for workers, runs in sides.items():
             runs.append(seconds(model, pairs, workers, options))
-    found = {
+    medians = {
         workers: {
             "start": round(statistics.median(run.start for run in runs), 2),
             "scoring": round(statistics.median(run.scoring for run in runs), 2),
@@ -107,20 +107,20 @@ def main() -> None:
         for workers, runs in sides.items()
     }
     ratios = [
-        one.scoring / many.scoring
-        for one, many in zip(sides[1], sides[options.workers], strict=True)
+        single.scoring / parallel.scoring
+        for single, parallel in zip(sides[1], sides[options.workers], strict=True)
     ]
     record = {
         "model": options.model,
         "pairs": len(pairs),
         "cores": os.cpu_count(),
         "in_process": round(in_process, 2),
-        "workers": found,
+        "workers": medians,
         "ratio": round(statistics.median(ratios), 3),
         "ratios": [round(ratio, 3) for ratio in ratios],
         "peak_mb": memory,
         "same_bytes": all(
-            torch.equal(run.mean, here.matrix) for runs in sides.values() for run in runs
+            torch.equal(run.mean, local_scores.matrix) for runs in sides.values() for run in runs
         ),
     }
     print(json.dumps(record))

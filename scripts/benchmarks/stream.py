@@ -27,12 +27,14 @@ from tasks.task import TrainableTask
 def write_articles(path: Path, number: int, words: int) -> None:
     """Articles of made-up words, one JSON object or CSV row each, with a summary of ten words."""
     dice = random.Random(0)
-    known = ["".join(dice.choices("abcdefgilmnorstu", k=dice.randint(2, 9))) for _ in range(5000)]
+    vocabulary = [
+        "".join(dice.choices("abcdefgilmnorstu", k=dice.randint(2, 9))) for _ in range(5000)
+    ]
     with path.open("w", encoding="utf-8") as file:
         if path.suffix == ".csv":
             file.write("article,summary\n")
         for _ in range(number):
-            text = dice.choices(known, k=words)
+            text = dice.choices(vocabulary, k=words)
             article = ". ".join(" ".join(text[i : i + 20]) for i in range(0, words, 20)) + "."
             summary = " ".join(text[:10])
             if path.suffix == ".csv":
@@ -67,33 +69,33 @@ def main() -> None:
         )
         assert isinstance(task, TrainableTask)
         task.examples(tokenizer, 2, split="all")  # libraries are loaded
-        before, marks = held(), []
-        real, made = TrainingExample.__post_init__, 0
+        held_before, marks = held(), []
+        real, n_made = TrainingExample.__post_init__, 0
 
         def counted(example: TrainingExample) -> None:
-            nonlocal made
+            nonlocal n_made
             real(example)
-            made += 1
-            if made % max(1, number // 10) == 0:
-                marks.append(round(held() - before, 1))
+            n_made += 1
+            if n_made % max(1, number // 10) == 0:
+                marks.append(round(held() - held_before, 1))
 
         setattr(TrainingExample, "__post_init__", counted)  # noqa: B010 - no method to mypy
-        began = time.process_time()
+        start = time.process_time()
         examples = task.examples(tokenizer, number, split="all")
-        making = time.process_time() - began
+        making_seconds = time.process_time() - start
         making_marks, marks = marks, []
-        began = time.process_time()
-        tokens = sum(len(one.prompt) + len(one.target) for one in examples)
-        reading = time.process_time() - began
-        found = {
+        start = time.process_time()
+        tokens = sum(len(example.prompt) + len(example.target) for example in examples)
+        reading_seconds = time.process_time() - start
+        figures = {
             "articles": len(examples),
             "file MB": round(path.stat().st_size / 2**20),
             "tokens": tokens,
             "MB while making": making_marks,
-            "MB while reading": marks or [round(held() - before, 1)],
-            "seconds": {"making": round(making, 1), "reading": round(reading, 1)},
+            "MB while reading": marks or [round(held() - held_before, 1)],
+            "seconds": {"making": round(making_seconds, 1), "reading": round(reading_seconds, 1)},
         }
-        print(json.dumps(found))
+        print(json.dumps(figures))
 
 
 if __name__ == "__main__":

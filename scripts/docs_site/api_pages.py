@@ -27,24 +27,24 @@ def pages() -> dict[str, str]:
     Returns:
         Markdown by path among the site's sources, the index first.
     """
-    named = _names()
-    made = {f"{FOLDER}/index.md": _index(named)}
-    for package, names in named.items():
-        made[f"{FOLDER}/{_short(package)}.md"] = _page(package, names)
-    return made
+    names_of = _names()
+    contents = {f"{FOLDER}/index.md": _index(names_of)}
+    for package, names in names_of.items():
+        contents[f"{FOLDER}/{_short(package)}.md"] = _page(package, names)
+    return contents
 
 
 def _names() -> dict[str, list[str]]:
     """Public names by package, in the order of the alphabet."""
-    found: dict[str, set[str]] = {"circuits": set(), "tasks": set(tasks.__all__)}
+    names_of: dict[str, set[str]] = {"circuits": set(), "tasks": set(tasks.__all__)}
     for module in pkgutil.iter_modules(circuits.__path__, "circuits."):
         if module.ispkg and _short(module.name) not in _HIDDEN:
-            listed = getattr(importlib.import_module(module.name), "__all__", ())
-            found[module.name] = set(listed) - set(circuits.__all__)
+            exported = getattr(importlib.import_module(module.name), "__all__", ())
+            names_of[module.name] = set(exported) - set(circuits.__all__)
     for name in set(circuits.__all__) - _BARE:
         home = circuits._HOME_OF.get(name, "circuits")
-        found[".".join(home.split(".")[:2])].add(name)
-    return {package: sorted(names, key=str.lower) for package, names in found.items() if names}
+        names_of[".".join(home.split(".")[:2])].add(name)
+    return {package: sorted(names, key=str.lower) for package, names in names_of.items() if names}
 
 
 def _short(package: str) -> str:
@@ -64,7 +64,7 @@ def _page(package: str, names: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _index(named: dict[str, list[str]]) -> str:
+def _index(names_of: dict[str, list[str]]) -> str:
     lines = [
         "# Python",
         "",
@@ -74,11 +74,11 @@ def _index(named: dict[str, list[str]]) -> str:
         "| package | what it is for | names |",
         "|---|---|---|",
     ]
-    for package, names in named.items():
-        said = _summary(importlib.import_module(package)).replace("|", "\\|")
+    for package, names in names_of.items():
+        summary = _summary(importlib.import_module(package)).replace("|", "\\|")
         page = f"{_short(package)}.md"
         links = ", ".join(f"[`{name}`]({page}#{_home(package, name)})" for name in names)
-        lines.append(f"| [`{package}`]({_short(package)}.md) | {said} | {links} |")
+        lines.append(f"| [`{package}`]({_short(package)}.md) | {summary} | {links} |")
     return "\n".join([*lines, ""])
 
 

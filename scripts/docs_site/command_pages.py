@@ -29,23 +29,25 @@ def page() -> str:
     for name, verb in group.commands.items():
         lines += [f"## circuits {name}", "", *_told(inspect.cleandoc(verb.help or "")), ""]
         context = typer.Context(verb, info_name=name)
-        records = (one.get_help_record(context) for one in verb.get_params(context))
+        records = (parameter.get_help_record(context) for parameter in verb.get_params(context))
         lines += ["| flag | meaning |", "|---|---|"]
-        lines += [f"| `{_cell(flag)}` | {_cell(said)} |" for flag, said in filter(None, records)]
+        lines += [
+            f"| `{_cell(flag)}` | {_cell(meaning)} |" for flag, meaning in filter(None, records)
+        ]
         lines.append("")
     return "\n".join(lines)
 
 
 def _told(help_text: str) -> list[str]:
     """Paragraphs of a help text, with examples as code."""
-    told = []
+    lines = []
     for paragraph in help_text.split("\n\n"):
-        said, mark, example = paragraph.partition("Example: ")
-        if said.strip():
-            told += [said.replace("<", "&lt;").strip(), ""]
+        prose, mark, example = paragraph.partition("Example: ")
+        if prose.strip():
+            lines += [prose.replace("<", "&lt;").strip(), ""]
         if mark:
-            told += ["```", " ".join(example.split()), "```", ""]
-    return told
+            lines += ["```", " ".join(example.split()), "```", ""]
+    return lines
 
 
 def _cell(text: str) -> str:

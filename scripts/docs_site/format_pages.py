@@ -42,11 +42,11 @@ def pages() -> dict[str, str]:
     Returns:
         Contents by path among the site's sources.
     """
-    made = {PAGE: _page()}
+    contents = {PAGE: _page()}
     for name, kind in sorted(KINDS.items()):
         schema = kind.file.model_json_schema()
-        made[f"reference/schemas/{name}.json"] = json.dumps(schema, indent=1) + "\n"
-    return made
+        contents[f"reference/schemas/{name}.json"] = json.dumps(schema, indent=1) + "\n"
+    return contents
 
 
 def _page() -> str:
@@ -60,8 +60,8 @@ def _page() -> str:
     for name, kind in sorted(KINDS.items()):
         lines += _section(f"## {name} {{ #{name} }}", kind.file)
     lines += ["## Parts", "", "What the files above are made of.", ""]
-    for part in _parts(KINDS):
-        lines += _section(f"### {part.__name__} {{ #{part.__name__} }}", part)
+    for record in _parts(KINDS):
+        lines += _section(f"### {record.__name__} {{ #{record.__name__} }}", record)
     return "\n".join(lines)
 
 
@@ -89,30 +89,30 @@ def _fields(kind: type) -> dict[str, object]:
     if issubclass(kind, BaseModel):
         return {name: hints[name] for name in kind.model_fields}
     if dataclasses.is_dataclass(kind):
-        return {one.name: hints[one.name] for one in dataclasses.fields(kind)}
+        return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
     return {}
 
 
 def _parts(kinds: Mapping[str, Kind]) -> list[type]:
     """Every class that a file holds, itself or within another, by name."""
     files: list[type] = [kind.file for kind in kinds.values()]
-    found: dict[type, None] = {}
-    left = list(files)
-    while left:
-        for hint in _fields(left.pop()).values():
-            for part in _classes(hint):
-                if part not in found:
-                    found[part] = None
-                    left.append(part)
-    return sorted(found.keys() - set(files), key=lambda part: part.__name__.lower())
+    records: dict[type, None] = {}
+    pending = list(files)
+    while pending:
+        for hint in _fields(pending.pop()).values():
+            for record in _classes(hint):
+                if record not in records:
+                    records[record] = None
+                    pending.append(record)
+    return sorted(records.keys() - set(files), key=lambda kind: kind.__name__.lower())
 
 
 def _classes(hint: object) -> Iterator[type]:
     """The records in a type."""
     if isinstance(hint, type) and not get_args(hint) and _is_record(hint):
         yield hint
-    for part in get_args(hint):
-        yield from _classes(part)
+    for argument in get_args(hint):
+        yield from _classes(argument)
 
 
 def _is_record(kind: type) -> bool:
@@ -128,25 +128,25 @@ def in_words(hint: object) -> str:
     Returns:
         Words, with links to the parts that are named.
     """
-    origin, parts = get_origin(hint), get_args(hint)
+    origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return in_words(parts[0])
+        return in_words(arguments[0])
     if origin is Literal:
-        return ", ".join(f"`{part}`" for part in parts)
+        return ", ".join(f"`{argument}`" for argument in arguments)
     if origin in (Union, UnionType):
-        return " or ".join(in_words(part) for part in parts)
+        return " or ".join(in_words(argument) for argument in arguments)
     if isinstance(hint, type) and issubclass(hint, AbstractArray):
         return f"numbers by {hint.dim_str.strip() or 'nothing: one'}"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        return f"names, for each {in_words(parts[1])}"
+        return f"names, for each {in_words(arguments[1])}"
     if origin in (tuple, list, frozenset, set):
-        if origin is tuple and Ellipsis not in parts:
-            return "list of " + " and ".join(in_words(part) for part in parts)
-        return f"list of {in_words(parts[0])}"
+        if origin is tuple and Ellipsis not in arguments:
+            return "list of " + " and ".join(in_words(argument) for argument in arguments)
+        return f"list of {in_words(arguments[0])}"
     if isinstance(hint, type) and _is_record(hint):
         return f"[{hint.__name__}](#{hint.__name__})"
-    known = next((words for kind, words in _WORDS.items() if kind is hint), None)
-    return known or f"{getattr(hint, '__name__', hint)}"
+    wording = next((words for kind, words in _WORDS.items() if kind is hint), None)
+    return wording or f"{getattr(hint, '__name__', hint)}"
 
 
 def meanings_of(text: str, names: Mapping[str, object]) -> dict[str, str]:
@@ -163,8 +163,8 @@ def meanings_of(text: str, names: Mapping[str, object]) -> dict[str, str]:
     word = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
     heads = [*re.finditer(rf"(?<![\w.])((?:{word})(?:, (?:{word}))*): ", body)]
     ends = [*(head.start() for head in heads), len(body)][1:]
-    said: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     for head, end in zip(heads, ends, strict=True):
         for name in head[1].split(", "):
-            said.setdefault(name, body[head.end() : end].strip().rstrip("."))
-    return said
+            meanings.setdefault(name, body[head.end() : end].strip().rstrip("."))
+    return meanings

@@ -45,21 +45,21 @@ def faults(site: Path) -> list[str]:
         page loads from elsewhere.
     """
     pages = {path.relative_to(site).as_posix(): _read(path) for path in site.rglob("*.html")}
-    found = []
+    problems = []
     for name, page in sorted(pages.items()):
         if name == "404.html":  # served at any depth, so its links begin at the site's root
             continue
-        found += [
+        problems += [
             f"{name}: loads {aim}, which is not of this site"
             for aim in page.loaded
             if _is_elsewhere(aim) and not aim.startswith("data:")
         ]
-        found += [
-            f"{name}: {aim}: {why}"
+        problems += [
+            f"{name}: {aim}: {reason}"
             for aim in sorted({*page.links, *page.loaded})
-            if not _is_elsewhere(aim) and (why := _fault(site, pages, name, aim))
+            if not _is_elsewhere(aim) and (reason := _fault(site, pages, name, aim))
         ]
-    return found
+    return problems
 
 
 def _read(path: Path) -> _Page:

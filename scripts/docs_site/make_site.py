@@ -36,17 +36,17 @@ def write_sources(folder: Path) -> None:
     import command_pages
     import format_pages
 
-    made = source_pages.contents(source_pages.places())
-    written = {
+    contents = source_pages.contents(source_pages.places())
+    text_pages = {
         **api_pages.pages(),
         **format_pages.pages(),
         command_pages.PAGE: command_pages.page(),
     }
-    made.update({name: text.encode() for name, text in written.items()})
-    made[FIGURES] = plotly.offline.get_plotlyjs().encode()
+    contents.update({name: text.encode() for name, text in text_pages.items()})
+    contents[FIGURES] = plotly.offline.get_plotlyjs().encode()
     if folder.exists():
         drop_folder(folder)
-    for name, content in made.items():
+    for name, content in contents.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -63,17 +63,17 @@ def menu_faults(sources: Path, configuration: Path) -> list[str]:
         A line for each.
     """
     menu = yaml.safe_load(configuration.read_text(encoding="utf-8"))["nav"]
-    listed = {*_leaves(menu)}
+    in_menu = {*_leaves(menu)}
     pages = {path.relative_to(sources).as_posix() for path in sources.rglob("*.md")}
-    return [f"{name}: not in the menu of {configuration.name}" for name in sorted(pages - listed)]
+    return [f"{name}: not in the menu of {configuration.name}" for name in sorted(pages - in_menu)]
 
 
 def _leaves(menu: object) -> Iterator[str]:
     if isinstance(menu, str):
         yield menu
     elif isinstance(menu, list | dict):
-        for part in menu.values() if isinstance(menu, dict) else menu:
-            yield from _leaves(part)
+        for entry in menu.values() if isinstance(menu, dict) else menu:
+            yield from _leaves(entry)
 
 
 def main() -> None:
@@ -83,11 +83,11 @@ def main() -> None:
     write_sources(SOURCES)
     wrong = menu_faults(SOURCES, CONFIGURATION)
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
-    built = subprocess.run(command, cwd=source_pages.ROOT, check=False)
+    process = subprocess.run(command, cwd=source_pages.ROOT, check=False)
     wrong += link_check.faults(SITE)
     for line in wrong:
         print(line, file=sys.stderr)
-    raise SystemExit(built.returncode or int(bool(wrong)))
+    raise SystemExit(process.returncode or int(bool(wrong)))
 
 
 if __name__ == "__main__":

@@ -39,18 +39,18 @@ def as_markdown(path: Path, outputs: Path = OUTPUTS) -> str:
     """
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    held = iter(_kept(outputs / f"{path.stem}.json", code))
-    parts = []
+    cell_outputs = iter(_kept(outputs / f"{path.stem}.json", code))
+    sections = []
     for cell in cells:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            parts.append(text)
+            sections.append(text)
         else:
-            parts += [f"```python\n{text}\n```", *map(_shown, next(held))]
-    if any("figure-of-output" in part for part in parts):
-        parts.append(_DRAW.format(library=FIGURES))
-    title, _, rest = parts[0].partition("\n")
-    return "\n\n".join([title, rest.strip(), *parts[1:], _HOW.format(name=path.name)]) + "\n"
+            sections += [f"```python\n{text}\n```", *map(_shown, next(cell_outputs))]
+    if any("figure-of-output" in section for section in sections):
+        sections.append(_DRAW.format(library=FIGURES))
+    title, _, body = sections[0].partition("\n")
+    return "\n\n".join([title, body.strip(), *sections[1:], _HOW.format(name=path.name)]) + "\n"
 
 
 def fingerprint(code: Iterable[str]) -> str:
@@ -68,9 +68,9 @@ def fingerprint(code: Iterable[str]) -> str:
 def _kept(path: Path, code: list[str]) -> list[list[Mapping[str, object]]]:
     """What each code cell shows; nothing where that is not known of this code."""
     if path.is_file():
-        held = json.loads(path.read_text(encoding="utf-8"))
-        if held["code"] == fingerprint(code):
-            cells: list[list[Mapping[str, object]]] = held["cells"]
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["code"] == fingerprint(code):
+            cells: list[list[Mapping[str, object]]] = record["cells"]
             return cells
     return [[] for _ in code]
 

@@ -29,7 +29,7 @@ def places(root: Path = ROOT) -> dict[str, str]:
     Returns:
         Its path in the repository, and its path among the site's sources.
     """
-    found = {
+    targets = {
         "README.md": "index.md",
         "CHANGELOG.md": "changelog.md",
         "CONTRIBUTING.md": "contributing.md",
@@ -37,12 +37,12 @@ def places(root: Path = ROOT) -> dict[str, str]:
     }
     for path in sorted((root / "docs").rglob("*")):
         if path.is_file():
-            found[_name(root, path)] = _name(root / "docs", path)
+            targets[_name(root, path)] = _name(root / "docs", path)
     for path in sorted((root / "notebooks").glob("*.ipynb")):
-        found[_name(root, path)] = f"tutorials/{path.stem}.md"
+        targets[_name(root, path)] = f"tutorials/{path.stem}.md"
     for path in sorted((root / "tasks" / "builtin").glob("*/README.md")):
-        found[_name(root, path)] = f"tasks/{path.parent.name}.md"
-    return found
+        targets[_name(root, path)] = f"tasks/{path.parent.name}.md"
+    return targets
 
 
 def contents(where: Mapping[str, str], root: Path = ROOT) -> dict[str, bytes]:
@@ -55,19 +55,19 @@ def contents(where: Mapping[str, str], root: Path = ROOT) -> dict[str, bytes]:
     Returns:
         Contents by path among the site's sources; of a notebook also the notebook itself.
     """
-    made: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     for source, target in where.items():
         path = root / source
         if path.suffix == ".ipynb":
-            made[str(PurePosixPath(target).with_suffix(".ipynb"))] = path.read_bytes()
+            files[str(PurePosixPath(target).with_suffix(".ipynb"))] = path.read_bytes()
             text = as_markdown(path)
         elif path.suffix == ".md":
             text = path.read_text(encoding="utf-8")
         else:
-            made[target] = path.read_bytes()
+            files[target] = path.read_bytes()
             continue
-        made[target] = with_site_links(text, source, where).encode()
-    return made
+        files[target] = with_site_links(text, source, where).encode()
+    return files
 
 
 def with_site_links(text: str, source: str, where: Mapping[str, str]) -> str:
@@ -81,7 +81,7 @@ def with_site_links(text: str, source: str, where: Mapping[str, str]) -> str:
     Returns:
         The text. A link to a file that the site lacks is its label alone; code is left alone.
     """
-    here = posixpath.dirname(where[source])
+    folder = posixpath.dirname(where[source])
 
     def replaced(link: re.Match[str]) -> str:
         mark, label, aim = link.groups()
@@ -91,10 +91,12 @@ def with_site_links(text: str, source: str, where: Mapping[str, str]) -> str:
         target = where.get(posixpath.normpath(posixpath.join(posixpath.dirname(source), path)))
         if target is None:
             return str(label)
-        return f"{mark}[{label}]({posixpath.relpath(target, here or '.')}{hash_}{anchor})"
+        return f"{mark}[{label}]({posixpath.relpath(target, folder or '.')}{hash_}{anchor})"
 
-    parts = _FENCE.split(text)
-    return "".join(part if part.startswith("```") else _LINK.sub(replaced, part) for part in parts)
+    pieces = _FENCE.split(text)
+    return "".join(
+        piece if piece.startswith("```") else _LINK.sub(replaced, piece) for piece in pieces
+    )
 
 
 def _name(root: Path, path: Path) -> str:
