@@ -41,16 +41,16 @@ def documents(n: int, seed: int) -> dict[str, Estimates]:
     normal = torch.randn(6, n, LAYERS, HEADS, generator=draw)
     shift = torch.arange(HEADS) % 2 * 0.3 * scale[:, None]
     entropy = shift + normal[0] / (normal[1:].square().mean(dim=0)).sqrt()
-    nothing = torch.zeros_like(update)
+    zeros = torch.zeros_like(update)
     entropy_base = torch.zeros_like(entropy)
     diffs = DocumentDiffs(
         kl,
         entropy,
         entropy_base,
-        cosine=nothing,
-        activation=nothing,
-        activation_base=nothing,
-        stream_change=nothing,
+        cosine=zeros,
+        activation=zeros,
+        activation_base=zeros,
+        stream_change=zeros,
         update_change=update,
         head_masses={},
         neurons=None,
@@ -64,14 +64,18 @@ def edges_of(population: Population) -> Sample:
     layout = population.layout
 
     def sample(n: int, seed: int) -> dict[str, Estimates]:
-        sides = []
+        checkpoints = []
         for values in population.sample(n, generator(seed)):
             scores = torch.zeros(n, *layout.shape)
             scores[:, layout.mask] = values.float()
             data = DataRecord(task="simulated", split="all", n=n, fingerprint="simulated")
-            made_from = Provenance(data=data)
-            sides.append(EdgeScores(scores.mean(dim=0), layout, "simulated", made_from, scores))
-        return {"edges": edge_change(sides[1], sides[0], n_resamples=1, seed=seed).values}
+            provenance = Provenance(data=data)
+            checkpoints.append(
+                EdgeScores(scores.mean(dim=0), layout, "simulated", provenance, scores)
+            )
+        return {
+            "edges": edge_change(checkpoints[1], checkpoints[0], n_resamples=1, seed=seed).values
+        }
 
     return sample
 
@@ -83,13 +87,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=300, help="samples of each population")
     parser.add_argument("--examples", type=int, nargs="+", default=COUNTS)
     options = parser.parse_args()
-    symmetric, skewed = (simulated(name, skew, LAYERS) for name, skew in
+    symmetric_population, skewed_population = (simulated(name, skew, LAYERS) for name, skew in
                          (("symmetric", 0.0), ("skewed", 0.4)))  # fmt: skip
     samples: dict[str, Sample] = {
         "documents": documents,
-        "symmetric": edges_of(symmetric),
-        "skewed": edges_of(skewed),
-        "symmetric, no change": edges_of(unchanged(symmetric)),
+        "symmetric": edges_of(symmetric_population),
+        "skewed": edges_of(skewed_population),
+        "symmetric, no change": edges_of(unchanged(symmetric_population)),
     }
     if options.scores:
         samples = {"real scores": edges_of(real(options.scores))}

@@ -59,13 +59,13 @@ def stopped(seed: int, strategy: Strategy, ranking: Ranking) -> int | None:
     """Examples at which `until_stable` ends; None where it would take more than there are."""
     all_scores = sample(MOST, seed).per_example
     assert all_scores is not None
-    growth = until_stable(size=SIZE, strategy=strategy, ranking=ranking)
-    n = growth.first
+    stopping_rule = until_stable(size=SIZE, strategy=strategy, ranking=ranking)
+    n = stopping_rule.first
     while n <= MOST:
         prefix_scores = EdgeScores(
             all_scores[:n].mean(0), LAYOUT, "simulated", Provenance(), all_scores[:n]
         )
-        if (n_next := growth.more(prefix_scores)) <= n:
+        if (n_next := stopping_rule.more(prefix_scores)) <= n:
             return n
         n = n_next
     return None
@@ -79,11 +79,11 @@ def stops(repeats: int, strategy: Strategy, ranking: Ranking) -> str:
     n_reached = torch.tensor([n for n in ends if n is not None], dtype=torch.float)
     right = torch.bucketize(n_reached.log(), axis).clamp(1, len(axis) - 1)
     weight = (n_reached.log() - axis[right - 1]) / (axis[right] - axis[right - 1])
-    alike = curve[right - 1].lerp(curve[right], weight)
+    likenesses = curve[right - 1].lerp(curve[right], weight)
     return (
         f"| {strategy}, {ranking} | {len(n_reached)} of {repeats} | {n_reached.mean():.0f} "
-        f"[{n_reached.min():.0f}, {n_reached.max():.0f}] | {alike.mean():.3f} | {alike.min():.2f} "
-        f"| {(alike < 0.75).float().mean():.2f} |"
+        f"[{n_reached.min():.0f}, {n_reached.max():.0f}] | {likenesses.mean():.3f} | "
+        f"{likenesses.min():.2f} | {(likenesses < 0.75).float().mean():.2f} |"
     )
 
 
@@ -103,16 +103,16 @@ def main() -> None:
                 for seed in range(options.repeats)
             ]
             likenesses = [estimate.likeness.value for estimate in estimates]
-            holds = mean(
+            coverage = mean(
                 estimate.likeness.low <= truth <= estimate.likeness.high for estimate in estimates
             )
-            needed = round(
+            n_needed = round(
                 median(estimate.needed.value for estimate in estimates if estimate.needed)
             )
             print(
                 f"| {strategy}, {ranking} | {n} | {truth:.3f} |"
                 f" {mean(likenesses):.3f} ({stdev(likenesses):.3f}) "
-                f"| {holds:.2f} | {needed} | {met(needed, strategy, ranking):.3f} |",
+                f"| {coverage:.2f} | {n_needed} | {met(n_needed, strategy, ranking):.3f} |",
                 flush=True,
             )
     print("\n| rule, ranking | reached | stopped at | met there | least | under .75 |")

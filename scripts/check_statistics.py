@@ -85,8 +85,8 @@ def other_intervals(
     yield "BCa", (mean + low, mean + high)
     low, high = shift.quantile(ends, dim=0)
     yield "percentile", (mean + low, mean + high)
-    reach = student_quantile(0.95, n - 1) * spread / math.sqrt(n - 1)
-    yield "Student's t", (mean - reach, mean + reach)
+    half_width = student_quantile(0.95, n - 1) * spread / math.sqrt(n - 1)
+    yield "Student's t", (mean - half_width, mean + half_width)
 
 
 def true_shares(population: Population) -> Float[Tensor, " part"]:
@@ -188,8 +188,8 @@ def own_means(
 
 def _mean_of_many(values: Float[Tensor, "sample k"]) -> Float[Tensor, " k"]:
     """Mean of each column; NaN where more than half of it is one value."""
-    usual = values.nanmedian(dim=0).values
-    is_constant = ((values - usual).abs() <= 1e-9).double().mean(dim=0) > 0.5
+    median = values.nanmedian(dim=0).values
+    is_constant = ((values - median).abs() <= 1e-9).double().mean(dim=0) > 0.5
     return torch.where(is_constant, math.nan, values.nanmean(dim=0))
 
 
@@ -219,8 +219,10 @@ def coverage(samples: Iterator[Found], *, of_its_own_mean: bool) -> dict[str, tu
             continue
         covered = ((low <= truth + 1e-9) & (truth - 1e-9 <= high))[finite].double().mean()
         error = torch.where(finite, (low + high) / 2 - truth, math.nan)
-        right = 3.92 * error.square().nanmean(dim=0).sqrt()
-        width = (torch.where(finite, high - low, math.nan).nanmean(dim=0) / right)[right > 0]
+        right_width = 3.92 * error.square().nanmean(dim=0).sqrt()
+        width = (torch.where(finite, high - low, math.nan).nanmean(dim=0) / right_width)[
+            right_width > 0
+        ]
         result[name] = (float(covered), float(width.nanmedian()) if len(width) else math.nan)
     return result
 
@@ -287,12 +289,12 @@ def false_alarms(population: Population, n: int, repeats: int) -> dict[str, floa
 
 def gaps_apart(population: Population, n: int, repeats: int) -> dict[str, float]:
     """How often the interval of a gap leaves out 0, where there is nothing but noise."""
-    apart: dict[str, list[float]] = defaultdict(list)
+    intervals_off: dict[str, list[float]] = defaultdict(list)
     for seed in range(repeats):
         for name, (low, high, _) in similarity(population, n, seed).items():
             if name.endswith("gap"):
-                apart[name].append(float((low > 0) | (high < 0)))
-    return {name: sum(rows) / len(rows) for name, rows in apart.items()}
+                intervals_off[name].append(float((low > 0) | (high < 0)))
+    return {name: sum(rows) / len(rows) for name, rows in intervals_off.items()}
 
 
 def report_coverage(populations: Sequence[Population], counts: Sequence[int], repeats: int) -> None:
@@ -319,11 +321,11 @@ def report_coverage(populations: Sequence[Population], counts: Sequence[int], re
         print(f"{name:34}" + "".join(f"{_shown(*figure, 2 * noise):>16}" for figure in figures))
 
 
-def _shown(share: float, width: float, reach: float) -> str:
+def _shown(share: float, width: float, tolerance: float) -> str:
     if math.isnan(share):
         return "-"
-    off = not WITHIN[0] - reach <= share <= WITHIN[1] + reach
-    return f"{'! ' if off else ''}{share:.3f} ({width:.2f})"
+    is_outside = not WITHIN[0] - tolerance <= share <= WITHIN[1] + tolerance
+    return f"{'! ' if is_outside else ''}{share:.3f} ({width:.2f})"
 
 
 def report_discoveries(population: Population, counts: Sequence[int], repeats: int) -> None:
@@ -351,9 +353,9 @@ def report_discoveries(population: Population, counts: Sequence[int], repeats: i
         for row in alarms[0]:
             print(f"{row:34}" + "".join(f"{rates[row]:16.3f}" for rates in alarms))
     print(f"\n{population.name}, no change at all: gaps whose interval leaves out 0")
-    apart = [gaps_apart(unchanged(population), n, repeats // 3) for n in counts]
-    for row in apart[0]:
-        print(f"{row:34}" + "".join(f"{rates[row]:16.3f}" for rates in apart))
+    gap_rates = [gaps_apart(unchanged(population), n, repeats // 3) for n in counts]
+    for row in gap_rates[0]:
+        print(f"{row:34}" + "".join(f"{rates[row]:16.3f}" for rates in gap_rates))
 
 
 def main() -> None:

@@ -145,10 +145,10 @@ def main() -> None:
     task = tasks.load("newsroom")
     scores = circuits.attribute(model, task.pairs(model.tokenizer, n=64, split="train"))
     test_pairs = task.pairs(model.tokenizer, n=40, split="test")
-    few = circuits.reliability(scores, size=48)
+    estimate = circuits.reliability(scores, size=48)
     figures = {
         "faithfulness": faithfulness(circuits.faithfulness(model, scores, test_pairs)),
-        "likeness": likeness(few),
+        "likeness": likeness(estimate),
         "layers": layers(circuits.select(scores, size=48)),
     }
     for name, figure in figures.items():

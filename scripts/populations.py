@@ -54,8 +54,8 @@ def simulated(name: str, together: float, size: int = 4, seed: int = 0) -> Popul
     def noise(n: int, draw: torch.Generator) -> Float[Tensor, "n edge"]:
         def factor() -> Float[Tensor, "n edge"]:
             own_noise = torch.randn(n, edges, generator=draw, dtype=torch.float64)
-            of_source = torch.randn(n, layout.shape[0], generator=draw, dtype=torch.float64)
-            return 0.8 * own_noise + 0.6 * of_source[:, rows]
+            source_noise = torch.randn(n, layout.shape[0], generator=draw, dtype=torch.float64)
+            return 0.8 * own_noise + 0.6 * source_noise[:, rows]
 
         difference = factor()
         gradient = together * difference + math.sqrt(1 - together**2) * factor()
@@ -91,22 +91,22 @@ def real(files: Sequence[str]) -> Population:
 
 def centred(population: Population) -> Population:
     """The same noise, and no mean that changes: shapes may."""
-    middle, change = population.before, population.after - population.before
+    mean_scores, change = population.before, population.after - population.before
 
     def sample(n: int, draw: torch.Generator) -> Pair:
         before, after = population.sample(n, draw)
         return before, after - change
 
-    return Population(population.name, population.layout, middle, middle, sample)
+    return Population(population.name, population.layout, mean_scores, mean_scores, sample)
 
 
 def unchanged(population: Population) -> Population:
     """No change at all: which checkpoint is which is drawn by example."""
-    middle = (population.before + population.after) / 2
+    mean_scores = (population.before + population.after) / 2
 
     def sample(n: int, draw: torch.Generator) -> Pair:
         before, after = population.sample(n, draw)
         swap = torch.randint(2, (n, 1), generator=draw).bool()
         return torch.where(swap, after, before), torch.where(swap, before, after)
 
-    return Population(population.name, population.layout, middle, middle, sample)
+    return Population(population.name, population.layout, mean_scores, mean_scores, sample)

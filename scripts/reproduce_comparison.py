@@ -152,8 +152,10 @@ def main() -> None:
                 control_question = replace(
                     question, options={**question.options, "corruption": corruption}
                 )
-                _, cut = drawn(model, control_question, kind, arguments.pairs, arguments.seed)
-                figures["baseline"][label] = baseline(model, cut, BASELINE, "corrupted")
+                _, control_pairs = drawn(
+                    model, control_question, kind, arguments.pairs, arguments.seed
+                )
+                figures["baseline"][label] = baseline(model, control_pairs, BASELINE, "corrupted")
             sections.append(baseline_table(figures["baseline"]))
             stem = f"{question.name} {kind}"
             sweeps = swept(model, prompts, pairs, out / "sweeps" / stem)

@@ -145,12 +145,14 @@ def inside(found: RunFolder) -> Iterator[str]:
 def attention(found: RunFolder) -> Iterator[str]:
     """KL of attention for the pairs of base, fine-tuned and LoRA."""
     yield "### Attention of base, fine-tuned and LoRA\n"
-    beside = found.lora_circuits
-    rows = [[f"{diff.model} from {diff.base}", estimate(diff.kl, 4)] for diff in beside.attention]
+    comparison = found.lora_circuits
+    rows = [
+        [f"{diff.model} from {diff.base}", estimate(diff.kl, 4)] for diff in comparison.attention
+    ]
     yield table(["models", "KL, nats"], rows)
     yield "### Does an adapter build the same circuit?\n"
     yield table(
-        ["model", f"edges shared with {beside.tuned} / within one", "difference"],
+        ["model", f"edges shared with {comparison.tuned} / within one", "difference"],
         [
             [
                 overlap.model,
@@ -158,7 +160,7 @@ def attention(found: RunFolder) -> Iterator[str]:
                 f"{signed(overlap.middle.edge_jaccard.within)}",
                 estimate(overlap.middle.edge_jaccard.gap),
             ]
-            for overlap in beside.overlaps
+            for overlap in comparison.overlaps
         ],
     )
 
@@ -177,27 +179,29 @@ def neurons(found: RunFolder) -> Iterator[str]:
 
 def loras(found: RunFolder) -> Iterator[str]:
     """The conditions, and every difference in words."""
-    compared = found.lora
-    yield f"## 5. LoRAs ({count(compared.steps)} steps, {counted(len(compared.seeds), 'seed')})\n"
+    comparison = found.lora
+    yield (
+        f"## 5. LoRAs ({count(comparison.steps)} steps, {counted(len(comparison.seeds), 'seed')})\n"
+    )
     rows = []
-    for target in compared.targets:
-        rouge = compared.spread(target.name, lambda means: means.rougeL)
-        loss = compared.spread(target.name, lambda means: means.loss)
+    for target in comparison.targets:
+        rouge = comparison.spread(target.name, lambda means: means.rougeL)
+        loss = comparison.spread(target.name, lambda means: means.loss)
         layers = dict.fromkeys(
-            ", ".join(map(str, lora_run.layers)) for lora_run in compared.of(target.name)
+            ", ".join(map(str, lora_run.layers)) for lora_run in comparison.of(target.name)
         )
         rows.append(
             [
                 target.name,
                 " / ".join(layers),
-                count(compared.parameters(target.name)),
+                count(comparison.parameters(target.name)),
                 _over_runs(rouge),
                 _over_runs(loss),
             ]
         )
     yield table(["condition", "layers", "parameters", "ROUGE-L", "held-out loss"], rows)
     yield from (
-        f"- {difference.score}: {difference.verdict}" for difference in compared.differences
+        f"- {difference.score}: {difference.verdict}" for difference in comparison.differences
     )
 
 

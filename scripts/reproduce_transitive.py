@@ -87,11 +87,11 @@ def main() -> None:
     }
     title = arguments.model or f"a small GPT-2, seed {arguments.seed}"
     sections = [f"# The transitive property problem: {title}\n"]
-    cut = tasks.load("transitive", corruption="unlink")
-    unlinked = cut.pairs(tokenizer, arguments.pairs, split="test", **draw)
+    unlink_task = tasks.load("transitive", corruption="unlink")
+    unlinked_pairs = unlink_task.pairs(tokenizer, arguments.pairs, split="test", **draw)
     for name, pairs, side in (
         ("baseline", test_pairs, "clean"),
-        ("unlinked", unlinked, "corrupted"),
+        ("unlinked", unlinked_pairs, "corrupted"),
     ):
         record[name] = {key: baseline(model, pairs, METRICS, side) for key, model in models.items()}
     sections.append(baseline_table("Baseline", record["baseline"], len(test_pairs)))
@@ -230,11 +230,11 @@ def accuracy(model: HookedModel, pairs: PairSet, circuits: list[Circuit]) -> lis
 def controls(model: HookedModel, circuit: Circuit, pairs: PairSet) -> list[float | None]:
     """f of circuits of as many random heads and MLPs as the given one has."""
     layout = circuit.layout
-    free = [row for row in range(layout.shape[0]) if row not in layout.roots]
-    count = int(circuit.mask[free].any(dim=1).sum())
+    node_rows = [row for row in range(layout.shape[0]) if row not in layout.roots]
+    count = int(circuit.mask[node_rows].any(dim=1).sum())
     random_circuits = {}
     for draw in range(CONTROLS):
-        rows = [*layout.roots, *random.Random(f"nodes {draw}").sample(free, count)]
+        rows = [*layout.roots, *random.Random(f"nodes {draw}").sample(node_rows, count)]
         mask = torch.zeros_like(layout.mask)
         mask[rows] = layout.mask[rows]
         random_circuits[f"random {draw}"] = Circuit(layout, mask).pruned()
@@ -361,7 +361,7 @@ def head_type_tables(record: dict[str, Any]) -> str:
                 f"{answer_role['chance']:.2f}",
             ]
         )
-    attending = table(["model", "heads with the role", "most of their attention", "chance"], rows)
+    role_table = table(["model", "heads with the role", "most of their attention", "chance"], rows)
     all_roles = list(dict.fromkeys(role for roles in record.values() for role in roles))
     counts = [
         [
@@ -374,7 +374,7 @@ def head_type_tables(record: dict[str, Any]) -> str:
         for name, roles in record.items()
     ]
     return (
-        f"## Heads attending to the answer's token\n\n{attending}\n"
+        f"## Heads attending to the answer's token\n\n{role_table}\n"
         "## Roles: heads that stay in the circuit, of all heads with the role\n\n"
         + table(["model", *all_roles], counts)
     )

@@ -50,7 +50,7 @@ def page() -> str:
 
 def _modules() -> Iterator[ModuleType]:
     names = [module.name for module in pkgutil.iter_modules(circuits.options.__path__)]
-    for name in [*(f"circuits.options.{short}" for short in names), *_MORE]:
+    for name in [*(f"circuits.options.{module_name}" for module_name in names), *_MORE]:
         yield importlib.import_module(name)
 
 

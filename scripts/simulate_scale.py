@@ -88,14 +88,14 @@ def simulated(
     Returns:
         The cost.
     """
-    free = [loading] * workers
+    free_at = [loading] * workers
     taken_at: list[float] = []  # when the driver was done with each batch
     driver_time = loading
     for batch in range(batches):
-        worker = min(range(workers), key=free.__getitem__)
+        worker = min(range(workers), key=free_at.__getitem__)
         sent_at = taken_at[batch - AHEAD * workers] if batch >= AHEAD * workers else loading
-        free[worker] = max(free[worker], sent_at) + a_batch
-        driver_time = max(driver_time, free[worker]) + taking
+        free_at[worker] = max(free_at[worker], sent_at) + a_batch
+        driver_time = max(driver_time, free_at[worker]) + taking
         taken_at.append(driver_time)
     return Cost(checkpoints * driver_time, batches * taking / driver_time)
 

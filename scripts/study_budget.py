@@ -75,11 +75,13 @@ def compared(model: HookedModel, named: str, given: argparse.Namespace) -> tuple
     errors = []
     for start in range(2 * middle, 2 * middle + given.sets * n_staggered, n_staggered):
         set_pairs = pairs[start : start + n_staggered]
-        ways = (
+        estimates = (
             scored(model, set_pairs[:n_midpoint], MIDPOINTS, "midpoint"),
             scored(model, set_pairs, POINTS, STAGGERED),
         )
-        errors.append([float((way - truth).abs().sum() / truth.abs().sum()) for way in ways])
+        errors.append(
+            [float((estimate - truth).abs().sum() / truth.abs().sum()) for estimate in estimates]
+        )
         print(f"{named}: {errors[-1][0]:.3f} {errors[-1][1]:.3f}", flush=True)
     logs = [
         math.log(staggered_error / midpoint_error) for midpoint_error, staggered_error in errors
@@ -108,9 +110,9 @@ def compared(model: HookedModel, named: str, given: argparse.Namespace) -> tuple
 
 def interval(logs: list[float]) -> str:
     """A ratio from its logarithms in each set, with its interval."""
-    reach = student_quantile(LEVEL, len(logs) - 1) * stdev(logs) / math.sqrt(len(logs))
-    middle, low, high = (math.exp(mean(logs) + way * reach) for way in (0, -1, 1))
-    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+    half_width = student_quantile(LEVEL, len(logs) - 1) * stdev(logs) / math.sqrt(len(logs))
+    centre, low, high = (math.exp(mean(logs) + sign * half_width) for sign in (0, -1, 1))
+    return f"{centre:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def scored(model: HookedModel, pairs: PairSet, steps: int, quadrature: str) -> torch.Tensor:

@@ -60,8 +60,8 @@ def effects(model: HookedModel, pairs: PairSet, kind: str) -> np.ndarray[Any, An
     """How much the metric falls, layer by layer, and head by head within."""
     patching = patch(model, pairs, SITES[kind])
     name = patching.metrics[0]
-    fall = patching.clean[name].mean() - patching.values[name].mean(dim=0)
-    return fall.flatten().numpy()
+    drop = patching.clean[name].mean() - patching.values[name].mean(dim=0)
+    return drop.flatten().numpy()
 
 
 def compared(scores: np.ndarray[Any, Any], exact: np.ndarray[Any, Any]) -> list[float]:
@@ -70,14 +70,14 @@ def compared(scores: np.ndarray[Any, Any], exact: np.ndarray[Any, Any]) -> list[
     sizes = np.abs(exact)[order]
     large_nodes = order[: int(np.searchsorted(np.cumsum(sizes), MOST * sizes.sum())) + 1]
     weight = np.abs(exact[large_nodes])
-    right = np.sign(scores[large_nodes]) == np.sign(exact[large_nodes])
+    same_sign = np.sign(scores[large_nodes]) == np.sign(exact[large_nodes])
     total = np.abs(exact).sum()
     not_worst = np.arange(len(exact)) != np.abs(scores - exact).argmax()
     return [
         float(pearsonr(scores, exact).statistic),
         float(pearsonr(scores[not_worst], exact[not_worst]).statistic),
         float(spearmanr(scores, exact).statistic),
-        float((weight * right).sum() / weight.sum()),
+        float((weight * same_sign).sum() / weight.sum()),
         float(np.abs(scores).sum() / total),
         float(np.abs(scores - exact).sum() / total),
     ]
@@ -122,7 +122,7 @@ def main() -> None:
         for seed in arguments.seeds:
             task = tasks.load(arguments.task, **options)
             pairs = task.pairs(model.tokenizer, n=arguments.n, split="train", seed=seed)
-            exact = {kind: effects(model, pairs, kind) for kind in SITES}
+            exact_effects = {kind: effects(model, pairs, kind) for kind in SITES}
             rows: dict[str, list[list[str]]] = {kind: [] for kind in SITES}
             for name, (method, settings) in METHODS.items():
                 scores = attribute_nodes(model, pairs, method, **settings)
@@ -130,10 +130,13 @@ def main() -> None:
                 for kind, node_kind in node_kinds.items():
                     is_kind = [node.kind == node_kind for node in model.layout.source_nodes]
                     values = scores.values.numpy()[is_kind]
-                    figures = compared(values, exact[kind])
+                    figures = compared(values, exact_effects[kind])
                     rows[kind].append([name, *(f"{figure:.2f}" for figure in figures)])
             for kind in SITES:
-                print(f"\n{source}, seed {seed}, {len(exact[kind])} {kind}, n = {arguments.n}\n")
+                print(
+                    f"\n{source}, seed {seed}, {len(exact_effects[kind])} {kind}, "
+                    f"n = {arguments.n}\n"
+                )
                 print(table(["method", *COLUMNS], rows[kind]), flush=True)
             if arguments.judge:
                 test_pairs = task.pairs(model.tokenizer, n=arguments.judge, split="test", seed=seed)

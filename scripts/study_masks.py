@@ -60,9 +60,12 @@ def main() -> None:
     assert not test_pairs.shared(pairs.fingerprints)
     start = time.process_time()
     scores = circuits.attribute(model, pairs, "eap-ig", steps=5)
-    unit = time.process_time() - start
+    scoring_time = time.process_time() - start
     random = circuits.attribute(model, pairs, "random")
-    print(f"{model.layout.n_edges} edges; EAP-IG of {len(pairs)} pairs: {unit:.1f} s of CPU time")
+    print(
+        f"{model.layout.n_edges} edges; EAP-IG of {len(pairs)} pairs: {scoring_time:.1f} s "
+        "of CPU time"
+    )
     for size in arguments.sizes:
         config = MaskConfig(
             size,
@@ -83,23 +86,27 @@ def main() -> None:
             if arguments.no_control
             else [("mask from random scores", random, arguments.seeds[0])]
         )
-        for name, begin, seed in starts:
-            _show(model, test_pairs, _learned(name, begin, seed, model, pairs, config, unit))
+        for name, start_scores, seed in starts:
+            _show(
+                model,
+                test_pairs,
+                _learned(name, start_scores, seed, model, pairs, config, scoring_time),
+            )
 
 
 def _learned(
     name: str,
-    begin: EdgeScores,
+    start_scores: EdgeScores,
     seed: int,
     model: HookedModel,
     pairs: PairSet,
     config: MaskConfig,
-    unit: float,
+    scoring_time: float,
 ) -> Row:
     start = time.process_time()
-    circuit = learn_mask(model, begin, pairs, config, options=RunOptions(seed=seed)).circuit
+    circuit = learn_mask(model, start_scores, pairs, config, options=RunOptions(seed=seed)).circuit
     assert isinstance(circuit, Circuit)
-    return Row(name, circuit, (time.process_time() - start) / unit)
+    return Row(name, circuit, (time.process_time() - start) / scoring_time)
 
 
 def _show(model: HookedModel, pairs: PairSet, row: Row) -> None:
@@ -108,10 +115,11 @@ def _show(model: HookedModel, pairs: PairSet, row: Row) -> None:
         for name in (None, "kl-divergence", "accuracy")
     )
     (f,) = estimates(default.columns, faithfulness_from_means, seed=0)
-    right, models = float(accuracy.circuits.mean()), float(accuracy.clean.mean())
+    circuit_accuracy, model_accuracy = float(accuracy.circuits.mean()), float(accuracy.clean.mean())
     print(
         f"| {row.name} | {len(row.circuit)} | {f} | {abs(1 - f.value):.3f} | "
-        f"{-float(kl.circuits.mean()):.3f} | {right:.2f} ({models:.2f}) | {row.cost:.1f} |",
+        f"{-float(kl.circuits.mean()):.3f} | {circuit_accuracy:.2f} ({model_accuracy:.2f}) | "
+        f"{row.cost:.1f} |",
         flush=True,
     )
 

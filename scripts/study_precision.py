@@ -106,10 +106,10 @@ class Study:
         reference = self.scores("float32", plain)
         model = plain if row in ("float32", "other pairs") else self.loaded(row)
         scores = self.scores(row, model)
-        alike = agreement_of(scores, reference)
-        in_plain = self.faithful(plain, scores)
-        own = in_plain if model is plain else self.faithful(model, scores)
-        cell = Cell(alike.rank, alike.top, own, in_plain)
+        score_agreement = agreement_of(scores, reference)
+        plain_f = self.faithful(plain, scores)
+        own_f = plain_f if model is plain else self.faithful(model, scores)
+        cell = Cell(score_agreement.rank, score_agreement.top, own_f, plain_f)
         write_json(file, kind.dump_python(cell, mode="json"))
         return cell
 

@@ -276,8 +276,8 @@ def by_rule(subject: Subject) -> list[str]:
     shown_counts = SHOWN if counts == COUNTS else counts
     for name in RULES:
         errors = {steps: subject.error(subject.scores(rule(name, steps))) for steps in counts}
-        above = [steps for steps in counts if errors[steps] > TARGET]
-        n_enough = next((steps for steps in counts if steps > max(above, default=0)), None)
+        failing_counts = [steps for steps in counts if errors[steps] > TARGET]
+        n_enough = next((steps for steps in counts if steps > max(failing_counts, default=0)), None)
         percents = " / ".join(f"{100 * errors[steps]:.2f}" for steps in shown_counts)
         cells.append(f"{percents} (**{n_enough or f'> {counts[-1]}'}**)")
     return cells
@@ -292,8 +292,8 @@ def by_estimate(subject: Subject) -> list[str]:
             path_scores = edge_samples(*arguments).scores()
             doubt, mean = path_scores.doubt.mean(dim=0)[None], path_scores.scores.mean(dim=0)[None]
             estimate = float(relative_l1(doubt, mean, path_scores.stands_for))
-            true = subject.error(subject.scores(rule(name, steps)))
-            cells.append(f"{100 * estimate:.2f} : {100 * true:.2f}")
+            true_error = subject.error(subject.scores(rule(name, steps)))
+            cells.append(f"{100 * estimate:.2f} : {100 * true_error:.2f}")
     return cells
 
 
@@ -301,14 +301,14 @@ def by_tolerance(subject: Subject) -> list[str]:
     """What steps="auto" spends and reaches: gradients, error of the mean, of the worst example."""
     cells = []
     for tolerance in (0.05, 0.02, 0.01):
-        auto = method("eap-ig", steps="auto", tolerance=tolerance)
-        path_scores = auto.scores(subject.model, subject.batch, subject.metric)
+        scorer = method("eap-ig", steps="auto", tolerance=tolerance)
+        path_scores = scorer.scores(subject.model, subject.batch, subject.metric)
         assert isinstance(path_scores, PathScores)
         scores = path_scores.scores[:, subject.model.layout.mask].double()
-        worst = max(map(relative, scores, subject.exact))
+        worst_error = max(map(relative, scores, subject.exact))
         cells.append(
             f"{float(path_scores.gradients.double().mean()):.1f} | "
-            f"{100 * subject.error(scores):.2f} | {100 * worst:.2f}"
+            f"{100 * subject.error(scores):.2f} | {100 * worst_error:.2f}"
         )
     return cells
 
@@ -336,10 +336,10 @@ def main() -> None:
     transformers.utils.logging.disable_progress_bar()
     tables: dict[str, list[str]] = {"rules": [], "estimate": [], "auto": []}
     if arguments.model:
-        studied = asked(arguments.model, arguments.task, arguments.n)
+        studied_subjects = asked(arguments.model, arguments.task, arguments.n)
     else:
-        studied = subjects(arguments.checkpoint, arguments.models)
-    for subject in studied:
+        studied_subjects = subjects(arguments.checkpoint, arguments.models)
+    for subject in studied_subjects:
         subject.reference, subject.counts = arguments.reference, tuple(arguments.counts)
         reference_error = subject.error(subject.scores(midpoint(arguments.reference // 3)))
         edges = subject.model.layout.n_edges

@@ -129,17 +129,19 @@ def cell(
         "EAP-IG": attribute(model, train_pairs, "eap-ig", steps=given.steps, per_example=True),
         "EAP": attribute(model, train_pairs, "eap"),
     }
-    five = attribute(model, train_pairs, "eap-ig", steps=5)
-    assert five.provenance.error is not None
+    five_midpoints = attribute(model, train_pairs, "eap-ig", steps=5)
+    assert five_midpoints.provenance.error is not None
     reference = scores_by_method["EAP-IG"].matrix
     scores_by_method["EAP-IG"].save(scores_in, "eap-ig")
     size = max(1, round(SHARE * model.layout.n_edges))
     return {
         "edges": model.layout.n_edges,
         "performance": task_performance(model, train_pairs).model_dump(mode="json"),
-        "five_midpoints_off": float((five.matrix - reference).abs().sum() / reference.abs().sum()),
-        "estimated_off": five.provenance.error.estimate,
-        "defaults": defaults(model, five, validation_pairs, test_pairs),
+        "five_midpoints_off": float(
+            (five_midpoints.matrix - reference).abs().sum() / reference.abs().sum()
+        ),
+        "estimated_off": five_midpoints.provenance.error.estimate,
+        "defaults": defaults(model, five_midpoints, validation_pairs, test_pairs),
         "curves": {
             name: _as_json(
                 faithfulness(
@@ -237,7 +239,7 @@ def tables(record: Mapping[str, Mapping[str, Any]]) -> list[str]:
             ],
         ),
         table(
-            ("model", "task", *(f"{share:.0%}: {what}" for share in DEFAULTS for what in WHAT)),
+            ("model", "task", *(f"{share:.0%}: {column}" for share in DEFAULTS for column in WHAT)),
             [(source, name, *_by_default(figures)) for source, name, figures in cells],
         ),
         table(

@@ -82,11 +82,11 @@ def main() -> None:
         else names(options.score, options.judge, options.seeds)
     )
     seed_values = []
-    for seed, (model, scored, chosen_on, judged_on) in enumerate(draws):
-        scores = attribute(model, scored, "eap-ig", steps=5, per_example=True)
-        orders, mixes = all_orders(model, scores, chosen_on)
+    for seed, (model, score_pairs, choice_pairs, judge_pairs) in enumerate(draws):
+        scores = attribute(model, score_pairs, "eap-ig", steps=5, per_example=True)
+        orders, mixes = all_orders(model, scores, choice_pairs)
         print(f"seed {seed}: mix {json.dumps(mixes)}", flush=True)
-        seed_values.append(run(model, orders, judged_on))
+        seed_values.append(run(model, orders, judge_pairs))
     figures = judged(torch.stack(seed_values), list(orders))
     show(figures, model, options)
     if options.out:
@@ -135,7 +135,7 @@ def judged(values: Float[Tensor, "seed example column"], rules: list[str]) -> Ju
     """
     seeds, _, columns = values.shape
     axis = torch.tensor(FRACTIONS, dtype=torch.float64)
-    early = [FRACTIONS.index(share) for share in (0.01, 0.02, 0.05)]
+    small_indices = [FRACTIONS.index(share) for share in (0.01, 0.02, 0.05)]
     base = [rules.index(f"top-n, {ranking}") for ranking in JUDGED_BY.values()]
 
     def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
@@ -147,11 +147,11 @@ def judged(values: Float[Tensor, "seed example column"], rules: list[str]) -> Ju
             torch.trapezoid(f, axis),
             torch.trapezoid((1 - f).abs(), axis),
             torch.trapezoid(f, log) / (log[-1] - log[0]),
-            *(f[..., index] for index in early),
+            *(f[..., index] for index in small_indices),
         ]
-        of_rules = torch.stack(areas, dim=-1).mean(dim=-3)
-        plain = of_rules[..., base, list(range(len(base)))][..., None, :]
-        return torch.cat([of_rules, of_rules - plain], dim=-2).flatten(-2)
+        rule_areas = torch.stack(areas, dim=-1).mean(dim=-3)
+        plain = rule_areas[..., base, list(range(len(base)))][..., None, :]
+        return torch.cat([rule_areas, rule_areas - plain], dim=-2).flatten(-2)
 
     all_estimates = estimates(values.transpose(0, 1).flatten(1), figures)
     rows = [
@@ -260,8 +260,8 @@ def trained(seed: int) -> transformers.GPT2LMHeadModel:
     )  # fmt: skip
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
     draw = random.Random(f"names training {seed}")
-    right, steps = 0.0, 0
-    while right < 0.999 and steps < 3000:
+    mean_accuracy, steps = 0.0, 0
+    while mean_accuracy < 0.999 and steps < 3000:
         batch = PairSet(tuple(one_pair(draw, "row") for _ in range(96))).batch(list(range(96)))
         logits = model(batch.clean, attention_mask=batch.mask.long()).logits
         answer_logits = logits[batch.example_index, batch.position]
@@ -269,9 +269,9 @@ def trained(seed: int) -> transformers.GPT2LMHeadModel:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        hit = (answer_logits.argmax(-1) == batch.answer[:, 0]).float().mean()
-        right, steps = 0.98 * right + 0.02 * float(hit), steps + 1
-    print(f"seed {seed}: trained {steps} steps, right in {right:.4f} of the last cases")
+        accuracy = (answer_logits.argmax(-1) == batch.answer[:, 0]).float().mean()
+        mean_accuracy, steps = 0.98 * mean_accuracy + 0.02 * float(accuracy), steps + 1
+    print(f"seed {seed}: trained {steps} steps, right in {mean_accuracy:.4f} of the last cases")
     return model
 
 

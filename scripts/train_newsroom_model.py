@@ -103,14 +103,14 @@ def train_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         )
         if all(len(bpe.encode(f" {word}").ids) == 1 for word in words):
             break
-    wrapped = PreTrainedTokenizerFast(
+    fast_tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe._tokenizer,
         bos_token=END,
         eos_token=END,
         pad_token=END,
         model_max_length=CONTEXT,
     )
-    wrapped.save_pretrained(folder)
+    fast_tokenizer.save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     split = [word for word in slot_words() if len(tokenizer(f" {word}")["input_ids"]) != 1]
     assert not split, f"not one token each: {split}"

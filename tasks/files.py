@@ -206,7 +206,7 @@ class _NoLineError(Exception):
 
 def _json_lines(path: Path, left_out: LeftOut, *, any_line: bool = False) -> Iterator[Row]:
     """An object a line. any_line: whether a line that is no JSON may be left out too."""
-    first = True
+    is_first = True
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
@@ -216,9 +216,9 @@ def _json_lines(path: Path, left_out: LeftOut, *, any_line: bool = False) -> Ite
                 except json.JSONDecodeError as error:
                     reason = f"not JSON ({error.msg} at column {error.colno})"
                     if not any_line or left_out is None:
-                        raise _NoLineError(f"{source}: {reason}", first=first) from error
+                        raise _NoLineError(f"{source}: {reason}", first=is_first) from error
                     left_out.append(Skipped(source, reason))
-                first = False
+                is_first = False
 
 
 def _line_row(source: str, line: str) -> Row:

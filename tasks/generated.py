@@ -84,13 +84,13 @@ class Generated(FramedTask, ABC):
         make = self._maker(tokenizer, split)
         rng = random.Random(f"{self.name} {self.version} {split} {seed}")
         by_clean: dict[str, Prompts] = {}
-        idle = 0
+        n_idle = 0
         while len(by_clean) < n:
             n_before = len(by_clean)
             for prompts in make(rng):
                 by_clean.setdefault(prompts.clean, prompts)
-            idle = idle + 1 if len(by_clean) == n_before else 0
-            if idle == PATIENCE:
+            n_idle = n_idle + 1 if len(by_clean) == n_before else 0
+            if n_idle == PATIENCE:
                 raise TooFewError(
                     f"{self.name}, split {split!r}: {n} different prompts are asked for, and "
                     f"{len(by_clean)} were found; ask for fewer",
@@ -126,18 +126,18 @@ class Generated(FramedTask, ABC):
             prompt = framing.prompt(prompts.clean)
             clean, corrupted = prompt.ids, framing.prompt(prompts.corrupted).ids
             answer = self._tokens(framing, prompt, prompts.answer)
-            wrong = self._tokens(framing, prompt, prompts.wrong)
-        if len(wrong) == len(answer) > 1:
+            wrong_sets = self._tokens(framing, prompt, prompts.wrong)
+        if len(wrong_sets) == len(answer) > 1:
             # Where two names of several tokens agree there is nothing to tell apart.
-            wrong = tuple(
+            wrong_sets = tuple(
                 () if wrong_set == right_set else wrong_set
-                for right_set, wrong_set in zip(answer, wrong, strict=True)
+                for right_set, wrong_set in zip(answer, wrong_sets, strict=True)
             )
         return PromptPair(
             clean=clean,
             corrupted=corrupted,
             answer=answer,
-            wrong=wrong,
+            wrong=wrong_sets,
             spans=differing(clean, corrupted) if len(clean) == len(corrupted) else (),
             source=source,
         )

@@ -103,10 +103,11 @@ class PromptPair:
                 f"{self.source}: the answer has {len(self.answer)} positions and the wrong "
                 f"answer {len(self.wrong)}"
             )
-        for tokens, wrong in zip(self.answer, self.wrong, strict=False):
-            if set(tokens) & set(wrong):
+        for tokens, wrong_set in zip(self.answer, self.wrong, strict=False):
+            if set(tokens) & set(wrong_set):
                 raise InputError(
-                    f"{self.source}: token {min(set(tokens) & set(wrong))} is both right and wrong"
+                    f"{self.source}: token {min(set(tokens) & set(wrong_set))} is both right and "
+                    "wrong"
                 )
         for start, end in self.spans:
             if not 0 <= start < end <= len(self.clean):
@@ -132,8 +133,8 @@ class PromptPair:
     @property
     def tokens(self) -> set[int]:
         """Every token id that the pair mentions."""
-        sets = (*self.answer, *self.wrong)
-        return {*self.clean, *self.corrupted, *(token for tokens in sets for token in tokens)}
+        token_sets = (*self.answer, *self.wrong)
+        return {*self.clean, *self.corrupted, *(token for tokens in token_sets for token in tokens)}
 
 
 @dataclass(frozen=True)

@@ -141,15 +141,15 @@ def meanings(name: str) -> dict[str, str]:
     Raises:
         CircuitsError: for an unknown name.
     """
-    found: dict[str, str] = {}
-    made = _class(_entry(name))
-    assert isinstance(made, type)
-    for one in inspect.getmro(made):
-        text = inspect.cleandoc(vars(one).get("__doc__") or "")
-        for said in re.finditer(r"^(\w+(?:, \w+)*): (.*(?:\n    .*)*)", text, re.MULTILINE):
-            for option in said[1].split(", "):
-                found.setdefault(option, " ".join(said[2].split()))
-    return {option: found[option] for option in options(name)}
+    texts: dict[str, str] = {}
+    task_class = _class(_entry(name))
+    assert isinstance(task_class, type)
+    for base in inspect.getmro(task_class):
+        text = inspect.cleandoc(vars(base).get("__doc__") or "")
+        for match in re.finditer(r"^(\w+(?:, \w+)*): (.*(?:\n    .*)*)", text, re.MULTILINE):
+            for option in match[1].split(", "):
+                texts.setdefault(option, " ".join(match[2].split()))
+    return {option: texts[option] for option in options(name)}
 
 
 def _signature(name: str) -> Mapping[str, inspect.Parameter]:
@@ -157,8 +157,8 @@ def _signature(name: str) -> Mapping[str, inspect.Parameter]:
 
 
 def _class(entry: _Entry) -> Callable[..., Task]:
-    made: Callable[..., Task] = getattr(importlib.import_module(entry.module), entry.cls)
-    return made
+    task_class: Callable[..., Task] = getattr(importlib.import_module(entry.module), entry.cls)
+    return task_class
 
 
 def load(name: str, **given: object) -> Task:
@@ -174,13 +174,13 @@ def load(name: str, **given: object) -> Task:
     Raises:
         CircuitsError: for an unknown name or option, and where a required option is missing.
     """
-    known = options(name)
+    defaults = options(name)
     for option in given:
-        if option not in known:
+        if option not in defaults:
             raise CircuitsError(
-                f"task {name!r} has no option {option!r}; it takes: {', '.join(known) or 'none'}"
+                f"task {name!r} has no option {option!r}; it takes: {', '.join(defaults) or 'none'}"
             )
-    for option, default in known.items():
+    for option, default in defaults.items():
         if default is inspect.Parameter.empty and option not in given:
             raise CircuitsError(f"task {name!r} needs the option {option!r}")
     return _class(_entry(name))(**given)

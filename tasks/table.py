@@ -245,25 +245,25 @@ class Table(FramedTask):
         clean, corrupted = prompt.ids, self._prompt(framing, row, self._column("corrupted")).ids
         self._refuse_years(row)
         answer = self._answer(framing, prompt, row, self._answer_column(row, "correct"))
-        wrong: tuple[TokenSet, ...] = ()
+        wrong_sets: tuple[TokenSet, ...] = ()
         if _filled(row, *self._wrong_columns) != self._has_wrong:
             row_has, most_have = ("no", "one") if self._has_wrong else ("a", "none")
             raise InputError(
                 f"{row.source}: {row_has} wrong answer, where most rows have {most_have}"
             )
         if self._has_wrong:
-            wrong = self._answer(framing, prompt, row, self._answer_column(row, "incorrect"))
-        if len(wrong) == len(answer) > 1 and wrong != answer:
+            wrong_sets = self._answer(framing, prompt, row, self._answer_column(row, "incorrect"))
+        if len(wrong_sets) == len(answer) > 1 and wrong_sets != answer:
             # " New York" and " New Delhi": where the two agree there is nothing to tell apart.
-            wrong = tuple(
+            wrong_sets = tuple(
                 () if wrong_set == right_set else wrong_set
-                for right_set, wrong_set in zip(answer, wrong, strict=True)
+                for right_set, wrong_set in zip(answer, wrong_sets, strict=True)
             )
         return PromptPair(
             clean=clean,
             corrupted=corrupted,
             answer=answer,
-            wrong=wrong,
+            wrong=wrong_sets,
             spans=differing(clean, corrupted) if len(clean) == len(corrupted) else (),
             source=row.source,
         )
@@ -280,9 +280,9 @@ class Table(FramedTask):
         with error_context(f"{row.source}: column {column!r}"):
             if isinstance(value, list):
                 return framing.ids(ids)
-            begin, text = framing.begun(value)
+            begin_ids, text = framing.begun(value)
             self._check_control(framing, text, len(value) - len(text))
-            return framing.prompt(text, begin=begin, control=self.control == "token")
+            return framing.prompt(text, begin=begin_ids, control=self.control == "token")
 
     def _answer_column(self, row: Row, option: str) -> str:
         """The cell of the right or of the wrong answer."""

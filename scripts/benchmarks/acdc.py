@@ -58,13 +58,13 @@ def masks(search: Search, sample: int) -> list[Tensor]:
 def runs(model: HookedModel, batch: PairBatch, trials: list[Tensor]) -> tuple[float, float]:
     """Mean seconds of an executor run and of a plain pass, alternately."""
     executor = CircuitRunner(model, batch)
-    on_circuit, plain = 0.0, 0.0
+    circuit_time, plain_time = 0.0, 0.0
     with torch.no_grad():
         for trial in trials:
             circuit = Circuit(model.layout, trial)
-            on_circuit += seconds(partial(executor.logits, circuit))
-            plain += seconds(lambda: model.logits(batch.clean, batch))
-    return on_circuit / len(trials), plain / len(trials)
+            circuit_time += seconds(partial(executor.logits, circuit))
+            plain_time += seconds(lambda: model.logits(batch.clean, batch))
+    return circuit_time / len(trials), plain_time / len(trials)
 
 
 def searches(n: int, sample: int) -> None:

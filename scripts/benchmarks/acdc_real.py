@@ -56,11 +56,11 @@ def searched(model: HookedModel, pairs: PairSet, circuit: Tensor) -> dict[str, o
         marks = [time.process_time()]
         trials.settle(mask)
         for turn in range(2):  # what all trials of a reader share is made in the first
-            keep = mask.repeat(trials.width, 1, 1)
+            kept_edges = mask.repeat(trials.width, 1, 1)
             for copy, row in enumerate(open_edges[turn * trials.width :][: trials.width]):
-                keep[copy, row, column] = False
+                kept_edges[copy, row, column] = False
             marks.append(time.process_time())
-            trials(list(keep))
+            trials(list(kept_edges))
         marks.append(time.process_time())
         settling, first, steady = (after - before for before, after in pairwise(marks))
         seconds.append(round(steady / trials.width, 3))

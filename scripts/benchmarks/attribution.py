@@ -125,8 +125,8 @@ def engine(
     recompute: bool = False,
 ) -> BatchScores:
     """EAP-IG with a fixed number of steps."""
-    how = EAPIG(steps=steps, quadrature=quadrature)
-    return how.scores(model, batch, METRICS["logit-difference"], recompute=recompute)
+    method = EAPIG(steps=steps, quadrature=quadrature)
+    return method.scores(model, batch, METRICS["logit-difference"], recompute=recompute)
 
 
 def split_hook(model: HookedModel, batch: PairBatch, *, frozen: bool = True) -> None:
@@ -273,8 +273,8 @@ def draw_cost(found: dict[str, dict[str, list[float]]], path: Path) -> None:
     for column, ((axis, lines), x) in enumerate(
         zip(found.items(), (LENGTHS, POINTS), strict=True), start=1
     ):
-        for (name, line), look in zip(lines.items(), LOOKS, strict=True):
-            trace = go.Scatter(x=x, y=line, name=name, showlegend=column == 1, **look)
+        for (name, line), style in zip(lines.items(), LOOKS, strict=True):
+            trace = go.Scatter(x=x, y=line, name=name, showlegend=column == 1, **style)
             figure.add_trace(trace, 1, column)
         figure.update_xaxes(title_text=axis, rangemode="tozero", row=1, col=column)
     figure.update_yaxes(title_text="seconds", rangemode="tozero")

@@ -81,17 +81,17 @@ def resampled(values: list[EdgeValues], n_resamples: int) -> None:
     subsets = subset_weights(n, module.SUBSETS, seed=0)
     halves = random_halves(n, module.SPLITS, seed=0)
     gaps = module.GAP_SUBSETS * module.GAP_SPLITS
-    larger = subset_weights(n, gaps, share=module.GAP_SHARE, seed=0)
-    of_gaps = random_halves(n, gaps, seed=0)
-    swaps = subset_weights(n, module.PERMUTATIONS, seed=0)
-    sets = [
+    gap_weights = subset_weights(n, gaps, share=module.GAP_SHARE, seed=0)
+    gap_halves = random_halves(n, gaps, seed=0)
+    swap_weights = subset_weights(n, module.PERMUTATIONS, seed=0)
+    weight_sets = [
         *([equal], [subsets], [subsets], half_weights(equal.expand(len(halves), -1), halves)),
-        *(half_weights(larger, of_gaps), [swaps, swaps]),
+        *(half_weights(gap_weights, gap_halves), [swap_weights, swap_weights]),
         [resample_weights(n, n_resamples, seed=0)],
     ]
-    for weights in sets:
-        walk = max(1, module._MEANS // (len(values[0].places) * len(values) * len(weights)))
-        for block in torch.arange(len(weights[0])).split(walk):
+    for weights in weight_sets:
+        block_size = max(1, module._MEANS // (len(values[0].places) * len(values) * len(weights)))
+        for block in torch.arange(len(weights[0])).split(block_size):
             for edge_values in values:
                 edge_values.resampled(*(tensor[block] for tensor in weights))
 

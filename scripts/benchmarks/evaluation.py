@@ -33,8 +33,8 @@ SHARES = (0.001, 0.01, 0.1, 0.5, 0.99, 1.0)
 def random_circuit(layout: Layout, share: float) -> Circuit:
     """A share of all edges, drawn at random."""
     draw = torch.rand(layout.shape, generator=torch.Generator().manual_seed(0))
-    cut = draw[layout.mask].quantile(share) if share < 1 else torch.tensor(2.0)
-    return Circuit(layout, (draw <= cut) & layout.mask)
+    threshold = draw[layout.mask].quantile(share) if share < 1 else torch.tensor(2.0)
+    return Circuit(layout, (draw <= threshold) & layout.mask)
 
 
 def plain(model: HookedModel, batch: PairBatch, passes: int = 1) -> None:

@@ -45,24 +45,24 @@ def main() -> None:
     clean = metric(runner.clean, batch, runner.clean)
     passes = list(edges_together(together, edges))
     step = max(1, round(1 / options.share))
-    seconds, counts, largest, apart = [0.0, 0.0], [0, 0], 0.0, 0.0
+    seconds, counts, largest_drop, largest_gap = [0.0, 0.0], [0, 0], 0.0, 0.0
     for indices in passes[step // 2 :: step]:
-        cut = [edges[index] for index in indices]
+        cut_edges = [edges[index] for index in indices]
         start = time.process_time()
-        effects = torch.zeros(len(batch), len(cut))
-        for columns, values in single_edge_effects(together, metric, cut):
+        effects = torch.zeros(len(batch), len(cut_edges))
+        for columns, values in single_edge_effects(together, metric, cut_edges):
             effects[:, columns] = values
         middle = time.process_time()
-        sampled = range(0, len(cut), max(1, len(cut) // ALONE))
+        sampled = range(0, len(cut_edges), max(1, len(cut_edges) // ALONE))
         for edge_index in sampled:
-            keep = layout.mask.clone()
-            keep[cut[edge_index]] = False
-            fall = clean - metric(runner.logits(Circuit(layout, keep)), batch, runner.clean)
-            largest = max(largest, float(fall.abs().max()))
-            apart = max(apart, float((fall - effects[:, edge_index]).abs().max()))
+            kept_edges = layout.mask.clone()
+            kept_edges[cut_edges[edge_index]] = False
+            drop = clean - metric(runner.logits(Circuit(layout, kept_edges)), batch, runner.clean)
+            largest_drop = max(largest_drop, float(drop.abs().max()))
+            largest_gap = max(largest_gap, float((drop - effects[:, edge_index]).abs().max()))
         seconds[0] += middle - start
         seconds[1] += time.process_time() - middle
-        counts[0] += len(cut)
+        counts[0] += len(cut_edges)
         counts[1] += len(sampled)
     full_seconds = [
         layout.n_edges * elapsed / n for elapsed, n in zip(seconds, counts, strict=True)
@@ -79,7 +79,7 @@ def main() -> None:
             "each": round(full_seconds[1] / 60, 1),
         },
         "ratio": round(full_seconds[1] / full_seconds[0], 2),
-        "apart": apart / largest,
+        "apart": largest_gap / largest_drop,
     }
     print(json.dumps(record))
 

@@ -222,7 +222,7 @@ async def load(source: str, task: str, windows: int, seconds: float) -> None:
     await watch
     server.stop()
     times = sorted(duration for times, _ in results for duration in times)
-    errors = sum(wrong for _, wrong in results)
+    errors = sum(n_errors for _, n_errors in results)
     third = max(1, len(memory) // 3)
     print(
         f"{windows} windows, {seconds:.0f} s: {len(times)} answers, {errors} errors; a click took "

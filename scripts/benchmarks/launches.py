@@ -80,13 +80,13 @@ def patching_line(model: HookedModel, _: PairBatch) -> Iterator[tuple[str, Work]
 
 def search_line(model: HookedModel, _: PairBatch) -> Iterator[tuple[str, Work]]:
     """What a trial of ACDC is: circuits that lack a few edges, side by side."""
-    short = pairs(1, PATCHED, 0, model.device)
-    runner = BatchedCircuitRunner(model, short)
-    keep = model.layout.mask.repeat(COPIES, 1, 1)
+    batch_of_one = pairs(1, PATCHED, 0, model.device)
+    runner = BatchedCircuitRunner(model, batch_of_one)
+    kept_edges = model.layout.mask.repeat(COPIES, 1, 1)
     edges = model.layout.mask.nonzero().tolist()
     for copy, (row, column) in enumerate(edges[:: len(edges) // COPIES][:COPIES]):
-        keep[copy, row, column] = False
-    yield f"search, {COPIES} circuits", partial(runner.logits, keep)
+        kept_edges[copy, row, column] = False
+    yield f"search, {COPIES} circuits", partial(runner.logits, kept_edges)
 
 
 def scores_line(model: HookedModel, batch: PairBatch) -> Iterator[tuple[str, Work]]:
@@ -135,8 +135,8 @@ def main() -> None:
     torch.manual_seed(0)
     hf = GPT2LMHeadModel(GPT2Config(n_layer=arguments.layers))
     context = beside_tests("elsewhere").elsewhere() if arguments.device is None else nullcontext()
-    with context as pretended:
-        device = pretended or torch.device(arguments.device)
+    with context as fake_device:
+        device = fake_device or torch.device(arguments.device)
         model = HookedModel(hf.to(device), None, "GPT-2-small shape")  # type: ignore[arg-type]
         batch = pairs(2, 128, 0, device)
         base, _ = count(model, partial(plain, model, batch))

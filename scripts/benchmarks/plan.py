@@ -128,8 +128,8 @@ def measure(
     torch.manual_seed(0)
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     overhead = resident_bytes()
-    batch, trains = pairs(n, length, shared), method in ("finetune", "lora")
-    shape = Shape(n, length, TARGET if trains else 1, shared=shared_length(batch))
+    batch, is_training = pairs(n, length, shared), method in ("finetune", "lora")
+    shape = Shape(n, length, TARGET if is_training else 1, shared=shared_length(batch))
     work = job_of(method, AutoModelForCausalLM.from_config(MODELS[name]), batch, shape)
     work()
     peak, durations = high_water() * 1024, []

@@ -70,8 +70,8 @@ class Side:
                 start = time.process_time()
                 scores[side] = self.scores(recompute=recompute)
                 durations[side].append(time.process_time() - start)
-        off = (scores["with"] - scores["without"]).abs().max() / scores["without"].abs().max()
-        return {side: round(min(times), 2) for side, times in durations.items()}, float(off)
+        gap = (scores["with"] - scores["without"]).abs().max() / scores["without"].abs().max()
+        return {side: round(min(times), 2) for side, times in durations.items()}, float(gap)
 
 
 def main() -> None:
@@ -96,17 +96,17 @@ def main() -> None:
             row: dict[str, object] = {"model": name, "shape": "{} x {}".format(*shape[:2])}
             command = [sys.executable, __file__, "--steps", str(arguments.steps)]
             command += ["--threads", str(arguments.threads), "--only", name]
-            above = {}
+            megabytes_above = {}
             for side in SIDES:
                 run = [*command, side, *map(str, shape)]
                 process = subprocess.run(run, check=True, stdout=subprocess.PIPE, text=True)
                 row[f"megabytes {side}"] = megabytes = json.loads(process.stdout)
-                above[side] = megabytes["above"]
-            row["memory_ratio"] = round(above["with"] / above["without"], 3)
+                megabytes_above[side] = megabytes["above"]
+            row["memory_ratio"] = round(megabytes_above["with"] / megabytes_above["without"], 3)
             if arguments.repeats:
-                seconds, off = Side(name, shape, arguments.steps).seconds(arguments.repeats)
+                seconds, gap = Side(name, shape, arguments.steps).seconds(arguments.repeats)
                 ratio = round(seconds["with"] / seconds["without"], 3)
-                row |= {"seconds": seconds, "time_ratio": ratio, "scores_apart": off}
+                row |= {"seconds": seconds, "time_ratio": ratio, "scores_apart": gap}
             print(json.dumps(row), flush=True)
 
 

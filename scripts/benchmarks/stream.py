@@ -70,11 +70,11 @@ def main() -> None:
         assert isinstance(task, TrainableTask)
         task.examples(tokenizer, 2, split="all")  # libraries are loaded
         held_before, marks = held(), []
-        real, n_made = TrainingExample.__post_init__, 0
+        post_init, n_made = TrainingExample.__post_init__, 0
 
         def counted(example: TrainingExample) -> None:
             nonlocal n_made
-            real(example)
+            post_init(example)
             n_made += 1
             if n_made % max(1, number // 10) == 0:
                 marks.append(round(held() - held_before, 1))

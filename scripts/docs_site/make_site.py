@@ -81,13 +81,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.parse_args()
     write_sources(SOURCES)
-    wrong = menu_faults(SOURCES, CONFIGURATION)
+    faults = menu_faults(SOURCES, CONFIGURATION)
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
     process = subprocess.run(command, cwd=source_pages.ROOT, check=False)
-    wrong += link_check.faults(SITE)
-    for line in wrong:
+    faults += link_check.faults(SITE)
+    for line in faults:
         print(line, file=sys.stderr)
-    raise SystemExit(process.returncode or int(bool(wrong)))
+    raise SystemExit(process.returncode or int(bool(faults)))
 
 
 if __name__ == "__main__":

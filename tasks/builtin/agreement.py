@@ -82,13 +82,13 @@ class Agreement(Generated):
 
         def make(rng: random.Random) -> tuple[Prompts]:
             template = rng.choice([text for kind in structures for text in TEMPLATES[kind]])
-            subject, attractor, another = rng.sample(nouns, 3)
+            subject, attractor, other_subject = rng.sample(nouns, 3)
             number, random_number = rng.randrange(2), rng.randrange(2)  # 1: plural
             attractor_number = {"any": random_number, "same": number, "other": 1 - number}[
                 self.attractor
             ]
             verb = rng.choice(verbs)
-            replacement = subject if self.corruption == "number" else another
+            replacement = subject if self.corruption == "number" else other_subject
             slots = {"attractor": attractor[attractor_number]}
             return (
                 Prompts(

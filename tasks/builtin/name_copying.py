@@ -129,14 +129,14 @@ class NameCopying(Generated):
     ) -> Prompts:
         (first_name, other_first_name), (surname, other_surname) = first_names, surnames
         context = " ".join([*fillers, mention.format(first_name)])
-        stranger = (
+        other_person = (
             (first_name, other_surname)
             if self.corruption == "surname"
             else (other_first_name, surname)
         )
         return Prompts(
             clean=f"{introduction.format(first_name, surname)} {context}",
-            corrupted=f"{introduction.format(*stranger)} {context}",
+            corrupted=f"{introduction.format(*other_person)} {context}",
             answer=f" {surname}",
             wrong=f" {other_surname}",
             names=(surname, other_surname, first_name, other_first_name),

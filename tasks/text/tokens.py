@@ -159,12 +159,12 @@ def beginning(tokenizer: PreTrainedTokenizerBase, *, or_end: bool = False) -> tu
     """
     if added_ids := added_begin(tokenizer):
         return added_ids
-    begin = tokenizer.bos_token_id
-    if begin is None and or_end:
-        begin = tokenizer.eos_token_id
-    if begin is None:
+    begin_id = tokenizer.bos_token_id
+    if begin_id is None and or_end:
+        begin_id = tokenizer.eos_token_id
+    if begin_id is None:
         raise InputError("add_bos: the tokenizer has no beginning-of-text token")
-    return (int(begin),)
+    return (int(begin_id),)
 
 
 def continuation(tokenizer: PreTrainedTokenizerBase, text: str, addition: str) -> tuple[int, ...]:

@@ -25,11 +25,11 @@ def paraphrases(prompt: str, wordings: Sequence[str], source: str) -> Iterator[s
     Raises:
         InputError: where none stands in the prompt.
     """
-    present = [text for text in wordings if _whole(text).search(prompt)]
-    if not present:
+    present_wordings = [text for text in wordings if _whole(text).search(prompt)]
+    if not present_wordings:
         known_wordings = ", ".join(map(repr, wordings))
         raise InputError(f"{source}: none of the wordings {known_wordings} stands in the prompt")
-    own_wording = max(present, key=len)
+    own_wording = max(present_wordings, key=len)
     index = wordings.index(own_wording)
     for wording in (*wordings[index + 1 :], *wordings[:index]):
         yield _whole(own_wording).sub(wording.replace("\\", r"\\"), prompt, count=1)

@@ -100,9 +100,9 @@ class HuggingFace(FramedTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_option(self.name, "corruption", self.corruption, CORRUPTIONS)
-        if (needed := _NEEDS.get(self.corruption)) and getattr(self, needed) is None:
+        if (option_needed := _NEEDS.get(self.corruption)) and getattr(self, option_needed) is None:
             raise InputError(
-                f"{self.name}: corruption {self.corruption!r} needs the option {needed}"
+                f"{self.name}: corruption {self.corruption!r} needs the option {option_needed}"
             )
         for option, corruptions in _GOES_WITH.items():
             if getattr(self, option) is not None and self.corruption not in corruptions:
@@ -220,8 +220,8 @@ class HuggingFace(FramedTask):
         """
         entity = self._text(row, "part").strip()
         lengths = [len(continuation(framing.tokenizer, _WORD, f" {entity}"))]
-        answer, wrong = self._answer_texts(row)
-        if wrong:
+        answer, wrong_texts = self._answer_texts(row)
+        if wrong_texts:
             return tuple(lengths), entity
         return (*lengths, len(continuation(framing.tokenizer, _WORD, answer))), answer
 
@@ -230,12 +230,12 @@ class HuggingFace(FramedTask):
     ) -> PromptPair:
         """The first of the row's possible pairs whose prompts have equally many tokens."""
         row, mismatch = rows[index], ""
-        wrong = self._answer_texts(row)[1]
+        wrong_texts = self._answer_texts(row)[1]
         for clean, corrupted, candidate_wrong in self._candidates(
             framing, rows, index, peers, seed
         ):
             if len(clean.ids) == len(corrupted) and clean.ids != corrupted:
-                return self._pair(framing, row, clean, corrupted, wrong or candidate_wrong)
+                return self._pair(framing, row, clean, corrupted, wrong_texts or candidate_wrong)
             mismatch = mismatch or _mismatch(self.corruption, len(clean.ids), len(corrupted))
         if peers is not None:
             raise NoPeerError(
@@ -315,34 +315,35 @@ class HuggingFace(FramedTask):
         row: Row,
         clean: Framed,
         corrupted: tuple[int, ...],
-        wrong: tuple[str, ...],
+        wrong_texts: tuple[str, ...],
     ) -> PromptPair:
         answer, _ = self._answer_texts(row)
         with error_context(row.source):
-            right = framing.answer(clean, answer)
-            wrong_answers = [framing.answer(clean, text) for text in wrong]
-        sets: tuple[TokenSet, ...] = ()
+            right_ids = framing.answer(clean, answer)
+            wrong_answers = [framing.answer(clean, text) for text in wrong_texts]
+        wrong_sets: tuple[TokenSet, ...] = ()
         if len(wrong_answers) > 1:
-            if len(right) != 1 or any(len(ids) != 1 for ids in wrong_answers):
+            if len(right_ids) != 1 or any(len(ids) != 1 for ids in wrong_answers):
                 raise InputError(
                     f"{row.source}: of several labels each has to be one token behind the prompt; "
-                    f"they are {len(right)} and {', '.join(str(len(ids)) for ids in wrong_answers)}"
+                    f"they are {len(right_ids)} and "
+                    f"{', '.join(str(len(ids)) for ids in wrong_answers)}"
                 )
-            sets = (tuple(dict.fromkeys(ids[0] for ids in wrong_answers)),)
+            wrong_sets = (tuple(dict.fromkeys(ids[0] for ids in wrong_answers)),)
         elif wrong_answers:
             (wrong_ids,) = wrong_answers
-            sets = tuple((token,) for token in wrong_ids)
-            if len(wrong_ids) == len(right) > 1 and wrong_ids != right:
+            wrong_sets = tuple((token,) for token in wrong_ids)
+            if len(wrong_ids) == len(right_ids) > 1 and wrong_ids != right_ids:
                 # " New York" and " New Delhi": where the two agree there is nothing to tell apart.
-                sets = tuple(
+                wrong_sets = tuple(
                     () if wrong_id == right_id else (wrong_id,)
-                    for wrong_id, right_id in zip(wrong_ids, right, strict=True)
+                    for wrong_id, right_id in zip(wrong_ids, right_ids, strict=True)
                 )
         return PromptPair(
             clean=clean.ids,
             corrupted=corrupted,
-            answer=tuple((token,) for token in right),
-            wrong=sets,
+            answer=tuple((token,) for token in right_ids),
+            wrong=wrong_sets,
             spans=masking.differing(clean.ids, corrupted),
             source=row.source,
         )

@@ -159,8 +159,8 @@ class MIBTask(ABC):
         column = self._column(row)
         answers = self._answers(row, column)
         self._require_taken(framing.tokenizer, row, answers)
-        (right, *_), (wrong, *_) = (_alone(framing.tokenizer, word, row) for word in answers)
-        if right == wrong:
+        (right_id, *_), (wrong_id, *_) = (_alone(framing.tokenizer, word, row) for word in answers)
+        if right_id == wrong_id:
             raise NotTakenError(
                 f"{row.source}: the right and the wrong answer begin with one token "
                 f"({answers.right!r}, {answers.wrong!r})"
@@ -170,8 +170,8 @@ class MIBTask(ABC):
         return PromptPair(
             clean=clean,
             corrupted=corrupted,
-            answer=((right,),),
-            wrong=((wrong,),),
+            answer=((right_id,),),
+            wrong=((wrong_id,),),
             spans=differing(clean, corrupted) if len(clean) == len(corrupted) else (),
             source=row.source,
         )

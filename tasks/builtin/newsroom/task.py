@@ -141,12 +141,12 @@ class Newsroom(FramedTask):
     ) -> PromptPair:
         prompt, spans = _prompt(framing, story.article)
         target = _target(framing, prompt, story.article)
-        wrong: tuple[TokenSet, ...] = ()
+        wrong_sets: tuple[TokenSet, ...] = ()
         clean = corrupted = prompt.ids
         if self.corruption == "counterfactual":
             twin, _ = _prompt(framing, story.twin)
             corrupted = twin.ids
-            wrong = _wrong(target, _target(framing, twin, story.twin), source)
+            wrong_sets = _wrong(target, _target(framing, twin, story.twin), source)
         elif self.corruption == "filler":
             for span in spans:
                 corrupted = masking.filler(corrupted, span, _end_of_text(framing.tokenizer))
@@ -163,7 +163,7 @@ class Newsroom(FramedTask):
             clean=clean,
             corrupted=corrupted,
             answer=tuple((token,) for token in target),
-            wrong=wrong,
+            wrong=wrong_sets,
             spans=spans,
             source=source,
         )
@@ -190,15 +190,15 @@ def _target(framing: Framing, prompt: Framed, article: Article) -> tuple[int, ..
 
 
 def _wrong(
-    right: tuple[int, ...], counterfactual: tuple[int, ...], source: str
+    right_ids: tuple[int, ...], counterfactual_ids: tuple[int, ...], source: str
 ) -> tuple[TokenSet, ...]:
-    if len(right) != len(counterfactual):
+    if len(right_ids) != len(counterfactual_ids):
         raise CircuitsError(
-            f"{source}: the summary has {len(right)} tokens and the counterfactual one "
-            f"{len(counterfactual)}, as this tokenizer splits some slot words; use another "
+            f"{source}: the summary has {len(right_ids)} tokens and the counterfactual one "
+            f"{len(counterfactual_ids)}, as this tokenizer splits some slot words; use another "
             "corruption (swap, shuffle, filler) or the newsroom tokenizer"
         )
-    return tuple(() if a == b else (b,) for a, b in zip(right, counterfactual, strict=True))
+    return tuple(() if a == b else (b,) for a, b in zip(right_ids, counterfactual_ids, strict=True))
 
 
 def _end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:

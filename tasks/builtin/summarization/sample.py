@@ -107,9 +107,11 @@ class StreamedSample:
 
     def following(self, place: int) -> list[int]:
         """As of `Sample`."""
-        ahead = [index for index in range(place + 1, place + 1 + SEARCHED) if self._reaches(index)]
-        wrapped = range(min(place, SEARCHED - len(ahead)))
-        return [*ahead, *wrapped]
+        indices_ahead = [
+            index for index in range(place + 1, place + 1 + SEARCHED) if self._reaches(index)
+        ]
+        indices_behind = range(min(place, SEARCHED - len(indices_ahead)))
+        return [*indices_ahead, *indices_behind]
 
     def _row(self, index: int) -> Row:
         if not self._reaches(index):
