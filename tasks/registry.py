@@ -30,15 +30,24 @@ _TASKS = {
         "Comparison",
         "who has won more titles, Ronaldo or Messi, and others",
     ),
+    "docstring": _Entry(
+        "tasks.builtin.docstring", "Docstring", "the next argument in a Python docstring"
+    ),
     "greater-than": _Entry(
         "tasks.builtin.greater_than",
         "GreaterThan",
         "a war from 1732 ends later (Hanna et al. 2023)",
     ),
+    "hypernymy": _Entry(
+        "tasks.builtin.hypernymy", "Hypernymy", "apples, pears and other fruits: things and kinds"
+    ),
     "huggingface": _Entry(
         "tasks.builtin.huggingface.task",
         "HuggingFace",
         "columns of any data set, of the hub or of a file, with corruptions made here",
+    ),
+    "induction": _Entry(
+        "tasks.builtin.induction", "Induction", "a word is followed by what followed it before"
     ),
     "ioi": _Entry("tasks.builtin.ioi", "IOI", "indirect object identification (Wang et al. 2022)"),
     "mib-arc": _Entry(
@@ -63,6 +72,7 @@ _TASKS = {
     "newsroom": _Entry(
         "tasks.builtin.newsroom", "Newsroom", "synthetic news articles for the embedded model"
     ),
+    "pronoun": _Entry("tasks.builtin.pronoun", "Pronoun", "so Mary is a good cook, isn't she"),
     "summarization": _Entry(
         "tasks.builtin.summarization",
         "Summarization",

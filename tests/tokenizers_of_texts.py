@@ -31,10 +31,11 @@ def of_words():
     listed += [form for noun in words("countables") for form in noun.split()]
     for split in ("train", "validation", "test"):
         listed += [name for pair in words(f"capitals_{split}") for name in pair.split(":")]
-    listed += ["is", "are", "was", "were", "has", "have"]
+    listed += [word for pair in words("kinds") for word in pair.split(":")]
+    listed += ["he", "she", "is", "are", "was", "were", "has", "have"]
     digits = [f"{number:02d}" for number in range(100)]
     # Merged earliest: the centuries, so that " 1732" is " 17" and "32".
     centuries = [f" {century}" for century in range(10, 21)] * 200
     numbers = [f" {number}" for number in range(10)] + [f" {number}" for number in digits]
     texts = [f" {word}" for word in (*read_nouns("own"), *listed)]
-    return byte_pairs_of([*centuries, *digits * 20, *numbers * 10, *texts * 2], 5000)
+    return byte_pairs_of([*centuries, *digits * 20, *numbers * 10, *texts * 2], 5400)

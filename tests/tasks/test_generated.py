@@ -30,6 +30,10 @@ OPTIONS = [
         for c, s, a in [("number", "both", "any"), ("noun", "clause", "other")]
     ),
     ("capitals", {}),
+    *(("docstring", {"corruption": c}) for c in ("exchange", "random")),
+    ("hypernymy", {}),
+    *(("induction", {"corruption": c}) for c in ("successor", "cue")),
+    ("pronoun", {}),
 ]
 every = pytest.mark.parametrize(
     ("name", "options"),

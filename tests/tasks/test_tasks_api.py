@@ -9,9 +9,9 @@ from tasks.errors import CircuitsError, InputError, TooFewError, error_context
 
 def test_the_known_tasks():
     assert tasks.names() == (
-        *("agreement", "capitals", "comparison", "greater-than", "huggingface", "ioi"),
-        *("mib-arc", "mib-arithmetic", "mib-ioi", "mib-mcqa", "name-copying", "newsroom"),
-        *("summarization", "table", "transitive"),
+        *("agreement", "capitals", "comparison", "docstring", "greater-than", "huggingface"),
+        *("hypernymy", "induction", "ioi", "mib-arc", "mib-arithmetic", "mib-ioi", "mib-mcqa"),
+        *("name-copying", "newsroom", "pronoun", "summarization", "table", "transitive"),
     )
     for name in tasks.names():
         assert tasks.describe(name)
@@ -21,7 +21,7 @@ def test_the_known_tasks():
 
 @pytest.mark.parametrize("ask", [tasks.load, tasks.options, tasks.describe])
 def test_an_unknown_task_lists_the_known(ask):
-    message = "unknown task 'ioy'; the known tasks are: agreement, capitals, comparison, gre"
+    message = "unknown task 'ioy'; the known tasks are: agreement, capitals, comparison, doc"
     with pytest.raises(CircuitsError, match=message):
         ask("ioy")
 

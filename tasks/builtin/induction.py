@@ -1,0 +1,76 @@
+"""Induction: a word that stood before another is followed by it again (Olsson et al. 2022).
+
+A list of different nouns, and one of them again: behind "river chair stone river" comes "chair".
+The list means nothing, so that nothing but the copy tells the answer.
+
+Corruptions:
+- `successor`: another noun follows the first mention; it is the wrong answer. One word differs.
+- `cue`: another noun is mentioned the second time, whose own successor is the wrong answer.
+
+Splits share no noun.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import ClassVar
+
+from transformers import PreTrainedTokenizerBase
+
+from tasks.errors import CircuitsError
+from tasks.generated import Generated, Maker, Prompts, require_option
+from tasks.named_splits import Split
+from tasks.text.lexicon import of_split, single_tokens, words
+
+CORRUPTIONS = ("successor", "cue")
+LEAST, MOST = 4, 14
+
+
+@dataclass(frozen=True)
+class Induction(Generated):
+    """Induction: the answer is the noun that followed the cue before, the wrong answer another of
+    the list or instead of it; nouns are single tokens.
+
+    corruption: successor (another noun follows the cue's first mention), or cue (another noun is
+        the cue).
+    length: nouns in the list, from 4 to 14; the cue comes behind them.
+    """
+
+    corruption: str = "successor"
+    length: int = 10
+
+    name: ClassVar[str] = "induction"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_option(self.name, "corruption", self.corruption, CORRUPTIONS)
+        if not LEAST <= self.length <= MOST:
+            raise CircuitsError(f"induction: length={self.length}; it is from {LEAST} to {MOST}")
+
+    def _maker(self, tokenizer: PreTrainedTokenizerBase, split: Split) -> Maker:
+        listed = of_split([noun.split()[0] for noun in words("countables")], split)
+        listed = self._as_answers(tokenizer, listed, self.length + 1)
+        what = f"induction: of the nouns in the split {split!r}"
+        nouns = single_tokens(tokenizer, listed, self.length + 1, what)
+
+        def make(rng: random.Random) -> tuple[Prompts]:
+            *row, other = rng.sample(nouns, self.length + 1)
+            place, elsewhere = rng.sample(range(self.length - 1), 2)
+            cue, right = row[place], row[place + 1]
+            changed, again = [*row], cue
+            if self.corruption == "successor":
+                changed[place + 1] = wrong = other
+            else:
+                again, wrong = row[elsewhere], row[elsewhere + 1]
+            return (
+                Prompts(
+                    clean=f"The list: {' '.join([*row, cue])}",
+                    corrupted=f"The list: {' '.join([*changed, again])}",
+                    answer=f" {right}",
+                    wrong=f" {wrong}",
+                    names=(right, wrong, cue),
+                ),
+            )
+
+        return make
