@@ -50,31 +50,37 @@ class Docstring(Generated):
         require_option(self.name, "corruption", self.corruption, CORRUPTIONS)
 
     def _maker(self, tokenizer: PreTrainedTokenizerBase, split: Split) -> Maker:
-        listed = of_split([noun.split()[0] for noun in words("countables")], split)
-        listed = self._as_answers(tokenizer, listed, _LEAST)
-        what = f"docstring: of the nouns in the split {split!r}"
-        nouns = single_tokens(tokenizer, listed, _LEAST, what)
+        split_nouns = of_split([noun.split()[0] for noun in words("countables")], split)
+        split_nouns = self._as_answers(tokenizer, split_nouns, _LEAST)
+        pool = f"docstring: of the nouns in the split {split!r}"
+        nouns = single_tokens(tokenizer, split_nouns, _LEAST, pool)
 
         def make(rng: random.Random) -> tuple[Prompts]:
-            drawn = rng.sample(nouns, _LEAST)
-            (one, two, three, last), others, about = drawn[:4], drawn[4:8], drawn[8:]
-            changed = [one, two, last, three] if self.corruption == "exchange" else others
-            shared = {
+            sampled_nouns = rng.sample(nouns, _LEAST)
+            (first, second, third, last), other_arguments, description_words = (
+                sampled_nouns[:4],
+                sampled_nouns[4:8],
+                sampled_nouns[8:],
+            )
+            corrupted_arguments = (
+                [first, second, last, third] if self.corruption == "exchange" else other_arguments
+            )
+            slots = {
                 "verb": rng.choice(VERBS),
-                "said": " ".join(about[:2]),
-                "about": " ".join(about[2:4]),
-                "beside": " ".join(about[4:]),
-                "one": one,
-                "two": two,
+                "said": " ".join(description_words[:2]),
+                "about": " ".join(description_words[2:4]),
+                "beside": " ".join(description_words[4:]),
+                "one": first,
+                "two": second,
             }
-            clean = TEMPLATE.format(arguments=", ".join((one, two, three, last)), **shared)
+            clean = TEMPLATE.format(arguments=", ".join((first, second, third, last)), **slots)
             return (
                 Prompts(
                     clean=clean,
-                    corrupted=TEMPLATE.format(arguments=", ".join(changed), **shared),
-                    answer=f" {three}",
+                    corrupted=TEMPLATE.format(arguments=", ".join(corrupted_arguments), **slots),
+                    answer=f" {third}",
                     wrong=f" {last}",
-                    names=(three, last, one, two),
+                    names=(third, last, first, second),
                 ),
             )
 

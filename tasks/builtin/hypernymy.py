@@ -45,35 +45,42 @@ class Hypernymy(Generated):
     name: ClassVar[str] = "hypernymy"
 
     def _maker(self, tokenizer: PreTrainedTokenizerBase, split: Split) -> Maker:
-        listed = dict(pair.split(":") for pair in words("kinds"))
-        kinds = self._as_answers(tokenizer, sorted({*listed.values()}), _LEAST)
-        known = {*single_tokens(tokenizer, kinds, _LEAST, "hypernymy: of the kinds")}
-        things = single_tokens(tokenizer, list(listed), 2 * _LEAST, "hypernymy: of the things")
+        kind_of = dict(pair.split(":") for pair in words("kinds"))
+        kinds = self._as_answers(tokenizer, sorted({*kind_of.values()}), _LEAST)
+        usable_answers = {*single_tokens(tokenizer, kinds, _LEAST, "hypernymy: of the kinds")}
+        things = single_tokens(tokenizer, list(kind_of), 2 * _LEAST, "hypernymy: of the things")
         members: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for one in things:
-            for two in things:
-                both = f"{min(one, two)} {max(one, two)}"
-                if one != two and listed[one] == listed[two] and splits.part(both) == split:
-                    members[listed[one]].append((one, two))
-        usable = [kind for kind in members if kind in known]
-        if len(usable) < _LEAST:
+        for thing in things:
+            for other_thing in things:
+                thing_pair = f"{min(thing, other_thing)} {max(thing, other_thing)}"
+                if (
+                    thing != other_thing
+                    and kind_of[thing] == kind_of[other_thing]
+                    and splits.part(thing_pair) == split
+                ):
+                    members[kind_of[thing]].append((thing, other_thing))
+        usable_kinds = [kind for kind in members if kind in usable_answers]
+        if len(usable_kinds) < _LEAST:
             raise CircuitsError(
-                f"hypernymy: {len(usable)} of {len(kinds)} kinds have things of one token in the "
-                f"split {split!r}, and at least {_LEAST} are needed"
+                f"hypernymy: {len(usable_kinds)} of {len(kinds)} kinds have things of one token in "
+                f"the split {split!r}, and at least {_LEAST} are needed"
             )
 
         def make(rng: random.Random) -> tuple[Prompts]:
-            text, (kind, other) = rng.choice(TEMPLATES), rng.sample(usable, 2)
-            while frozenset((kind, other)) in _WITHIN:
-                kind, other = rng.sample(usable, 2)
-            (one, two), (three, four) = rng.choice(members[kind]), rng.choice(members[other])
+            text, (kind, other_kind) = rng.choice(TEMPLATES), rng.sample(usable_kinds, 2)
+            while frozenset((kind, other_kind)) in _WITHIN:
+                kind, other_kind = rng.sample(usable_kinds, 2)
+            (thing_1, thing_2), (other_thing_1, other_thing_2) = (
+                rng.choice(members[kind]),
+                rng.choice(members[other_kind]),
+            )
             return (
                 Prompts(
-                    clean=text.format(one=one, two=two),
-                    corrupted=text.format(one=three, two=four),
+                    clean=text.format(one=thing_1, two=thing_2),
+                    corrupted=text.format(one=other_thing_1, two=other_thing_2),
                     answer=f" {kind}",
-                    wrong=f" {other}",
-                    names=(kind, other, one, two, three, four),
+                    wrong=f" {other_kind}",
+                    names=(kind, other_kind, thing_1, thing_2, other_thing_1, other_thing_2),
                 ),
             )
 

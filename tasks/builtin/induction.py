@@ -49,24 +49,24 @@ class Induction(Generated):
             raise CircuitsError(f"induction: length={self.length}; it is from {LEAST} to {MOST}")
 
     def _maker(self, tokenizer: PreTrainedTokenizerBase, split: Split) -> Maker:
-        listed = of_split([noun.split()[0] for noun in words("countables")], split)
-        listed = self._as_answers(tokenizer, listed, self.length + 1)
-        what = f"induction: of the nouns in the split {split!r}"
-        nouns = single_tokens(tokenizer, listed, self.length + 1, what)
+        split_nouns = of_split([noun.split()[0] for noun in words("countables")], split)
+        split_nouns = self._as_answers(tokenizer, split_nouns, self.length + 1)
+        pool = f"induction: of the nouns in the split {split!r}"
+        nouns = single_tokens(tokenizer, split_nouns, self.length + 1, pool)
 
         def make(rng: random.Random) -> tuple[Prompts]:
-            *row, other = rng.sample(nouns, self.length + 1)
-            place, elsewhere = rng.sample(range(self.length - 1), 2)
-            cue, right = row[place], row[place + 1]
-            changed, again = [*row], cue
+            *noun_list, other_noun = rng.sample(nouns, self.length + 1)
+            index, other_index = rng.sample(range(self.length - 1), 2)
+            cue, right = noun_list[index], noun_list[index + 1]
+            corrupted_list, corrupted_cue = [*noun_list], cue
             if self.corruption == "successor":
-                changed[place + 1] = wrong = other
+                corrupted_list[index + 1] = wrong = other_noun
             else:
-                again, wrong = row[elsewhere], row[elsewhere + 1]
+                corrupted_cue, wrong = noun_list[other_index], noun_list[other_index + 1]
             return (
                 Prompts(
-                    clean=f"The list: {' '.join([*row, cue])}",
-                    corrupted=f"The list: {' '.join([*changed, again])}",
+                    clean=f"The list: {' '.join([*noun_list, cue])}",
+                    corrupted=f"The list: {' '.join([*corrupted_list, corrupted_cue])}",
                     answer=f" {right}",
                     wrong=f" {wrong}",
                     names=(right, wrong, cue),

@@ -57,14 +57,14 @@ class Pronoun(Generated):
         def make(rng: random.Random) -> tuple[Prompts]:
             text, work = rng.choice(TEMPLATES), rng.choice(WORKS)
             gender = rng.randrange(2)
-            one, other = rng.choice(names[gender]), rng.choice(names[1 - gender])
+            person, other_person = rng.choice(names[gender]), rng.choice(names[1 - gender])
             return (
                 Prompts(
-                    clean=text.format(name=one, work=work),
-                    corrupted=text.format(name=other, work=work),
+                    clean=text.format(name=person, work=work),
+                    corrupted=text.format(name=other_person, work=work),
                     answer=f" {PRONOUNS[gender]}",
                     wrong=f" {PRONOUNS[1 - gender]}",
-                    names=(one, other),
+                    names=(person, other_person),
                 ),
             )
 
