@@ -27,7 +27,7 @@ SMALL = [
     "pairs.score=8",
     "pairs.evaluate=4",
     "evaluation={corruptions: [], other_examples: 0, minimality: null, completeness: null, "
-    "stability: null, quality: {n_examples: 2}}",
+    "stability: null, rivals: null, clusters: null, ablations: [], quality: {n_examples: 2}}",
     "comparison={sizes: [0.1], n_resamples: 100, cross_evaluation: null}",
     "model_diff=null",
     "lora=null",

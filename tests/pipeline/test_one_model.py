@@ -59,7 +59,8 @@ def test_without_pairs_to_choose_it_on_the_ranking_is_absolute(tmp_path, monkeyp
         return made(data, split, n, **changes)
 
     monkeypatch.setattr(Data, "pairs_of", few)
-    run(load_recipe("quickstart", [*ONE_MODEL, "patching=null"]), tmp_path, progress=False)
+    least = ("patching=null", *(f"evaluation.{part}=null" for part in ("null_model", "stability")))
+    run(load_recipe("quickstart", [*ONE_MODEL, *least]), tmp_path, progress=False)
     selection = Circuit.load(tmp_path / "circuits" / "base.json").provenance.selection
     assert selection.ranking == "absolute" and selection.choice is None
     assert "the ranking is absolute, for none can be chosen: rows.csv: 10 rows" in caplog.text
