@@ -8,6 +8,7 @@ import torch
 
 from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
+from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
 from circuits.models import HookedModel
 from tasks.pairs import PromptPair
@@ -19,7 +20,7 @@ FIRST, SECOND = 1, 4
 SHIFT = 3
 
 
-def adding_up(interference: float) -> KnownModel:
+def adding_up(setting: Setting) -> KnownModel:
     """Write the model.
 
     a1.h0 copies the letter at the second place as the answer, a little quieter. a0.h3 copies the
@@ -27,7 +28,7 @@ def adding_up(interference: float) -> KnownModel:
     is enough to say the letter; the logit is their sum.
 
     Args:
-        interference: of the parts that are not used, as `load` says.
+        setting: interference and sharpness.
 
     Returns:
         The model with its edges.
@@ -50,7 +51,7 @@ def adding_up(interference: float) -> KnownModel:
         model.always(layer, head, torch.tensor([SHARP]))
     model.neurons(1, say["shifted"], -0.25, say["out"].roll(SHIFT, 0))
     model.unembedding[:LETTERS] = LOUD * say["out"]
-    model.fill(interference)
+    model.fill(setting)
     return KnownModel(
         "adding-up",
         "says a letter by two mechanisms whose logits add up, each of them enough",

@@ -8,6 +8,7 @@ import torch
 
 from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
+from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
 from circuits.models import HookedModel
 from tasks.pairs import PromptPair
@@ -18,7 +19,7 @@ PLAIN, CUE, SPARE = 0, LETTERS, 2 * LETTERS
 START, ASK = 3 * LETTERS, 3 * LETTERS + 1
 
 
-def backup(interference: float) -> KnownModel:
+def backup(setting: Setting) -> KnownModel:
     """Write the model.
 
     a0.h0 copies the letter with the cue, and looks at the start, which says nothing, where there is
@@ -26,7 +27,7 @@ def backup(interference: float) -> KnownModel:
     already there. When what leads a0.h0 to its letter is corrupted, a1.h2 says the same letter.
 
     Args:
-        interference: of the parts that are not used, as `load` says.
+        setting: interference and sharpness.
 
     Returns:
         The model with its edges.
@@ -51,7 +52,7 @@ def backup(interference: float) -> KnownModel:
     )  # fmt: skip
     model.always(1, 2, torch.tensor([0.0, SHARP]))
     model.unembedding[:LETTERS] = LOUD * say["out"]
-    model.fill(interference)
+    model.fill(setting)
     return KnownModel(
         "backup",
         "copies a letter; a backup head copies it from elsewhere if the first head is silent",

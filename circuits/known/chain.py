@@ -6,6 +6,7 @@ import random
 
 from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
+from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
 from circuits.models import HookedModel
 from tasks.pairs import PromptPair
@@ -13,7 +14,7 @@ from tasks.pairs import PromptPair
 LETTERS, LENGTH = 12, 10
 
 
-def chain(interference: float) -> KnownModel:
+def chain(setting: Setting) -> KnownModel:
     """Write the model: "... A x B ... A" is followed by B.
 
     a0.h0 says of each place which letter stood before; a1.h1 looks one place back and copies what
@@ -21,7 +22,7 @@ def chain(interference: float) -> KnownModel:
     has the last letter two places back (key composition) and copies the letter there.
 
     Args:
-        interference: of the parts that are not used, as `load` says.
+        setting: interference and sharpness.
 
     Returns:
         The model with its edges.
@@ -41,7 +42,7 @@ def chain(interference: float) -> KnownModel:
         value=say["letter"], output=say["out"],
     )  # fmt: skip
     model.unembedding[:] = LOUD * say["out"]
-    model.fill(interference)
+    model.fill(setting)
     return KnownModel(
         "chain",
         "finds what stood two places behind a letter: heads composed by value, then by key",

@@ -8,6 +8,7 @@ import torch
 
 from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
+from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
 from circuits.models import HookedModel
 from tasks.pairs import PromptPair
@@ -17,14 +18,14 @@ RIGHT = 0
 ASK = LETTERS + MARKS
 
 
-def copying(interference: float) -> KnownModel:
+def copying(setting: Setting) -> KnownModel:
     """Write the model.
 
     a0.h1 looks one place back and says which mark stood there; a1.h2 looks for the right one and
     copies the letter that it stood before.
 
     Args:
-        interference: of the parts that are not used, as `load` says.
+        setting: interference and sharpness.
 
     Returns:
         The model with its edges.
@@ -46,7 +47,7 @@ def copying(interference: float) -> KnownModel:
     )  # fmt: skip
     model.always(1, 2, torch.tensor([SHARP]))
     model.unembedding[:LETTERS] = LOUD * say["out"]
-    model.fill(interference)
+    model.fill(setting)
     return KnownModel(
         "copying",
         "copies the letter behind one kind of mark, among letters behind other marks",

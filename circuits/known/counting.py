@@ -8,6 +8,7 @@ import torch
 
 from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
+from circuits.known.setting import Setting
 from circuits.known.writer import LOUD
 from circuits.models import HookedModel
 from tasks.pairs import PromptPair
@@ -17,7 +18,7 @@ COUNTED = 0
 START, ASK = LETTERS + MOST + 1, LETTERS + MOST + 2
 
 
-def counting(interference: float) -> KnownModel:
+def counting(setting: Setting) -> KnownModel:
     """Write the model.
 
     a0.h0 attends to all places alike, so that it says the share of the counted letter; m0 turns the
@@ -25,7 +26,7 @@ def counting(interference: float) -> KnownModel:
     flat: gradients at the two ends of the path see nothing.
 
     Args:
-        interference: of the parts that are not used, as `load` says.
+        setting: interference and sharpness.
 
     Returns:
         The model with its edges.
@@ -46,7 +47,7 @@ def counting(interference: float) -> KnownModel:
     model.steps(0, say["share"].expand(MOST, -1), numbers - 0.75, 0.5, change)
     model.neurons(0, torch.zeros_like(say["share"]), 1.0, say["out"][:1])
     model.unembedding[LETTERS : LETTERS + MOST + 1] = LOUD * say["out"]
-    model.fill(interference)
+    model.fill(setting)
     return KnownModel(
         "counting",
         "counts one letter: a head averages, an MLP turns the average into a number",

@@ -8,6 +8,7 @@ import torch
 
 from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
+from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
 from circuits.models import HookedModel
 from tasks.pairs import PromptPair
@@ -24,11 +25,11 @@ _BITS = {
 }
 
 
-def and_gate(interference: float) -> KnownModel:
+def and_gate(setting: Setting) -> KnownModel:
     """Write the model: m0 says yes where left bit + right bit - 1 is above 0.
 
     Args:
-        interference: of the parts that are not used, as `load` says.
+        setting: interference and sharpness.
 
     Returns:
         The model with its edges.
@@ -36,7 +37,7 @@ def and_gate(interference: float) -> KnownModel:
     model = _two_bits()
     say = model.spaces
     model.neurons(0, say["left"] + say["right"], -1.0, say["out"][1:])
-    model.fill(interference)
+    model.fill(setting)
     return KnownModel(
         "and-gate",
         "says yes where two bits are both 1: an MLP neuron with a threshold",
@@ -46,11 +47,11 @@ def and_gate(interference: float) -> KnownModel:
     )
 
 
-def or_gate(interference: float) -> KnownModel:
+def or_gate(setting: Setting) -> KnownModel:
     """Write the model: m0 says yes at one bit, and no louder at two.
 
     Args:
-        interference: of the parts that are not used, as `load` says.
+        setting: interference and sharpness.
 
     Returns:
         The model with its edges.
@@ -58,7 +59,7 @@ def or_gate(interference: float) -> KnownModel:
     model = _two_bits()
     say = model.spaces
     model.steps(0, say["left"] + say["right"], torch.tensor([-0.25]), 1.0, say["out"][1:])
-    model.fill(interference)
+    model.fill(setting)
     one = frozenset({"input->a0.h1<v>"}), frozenset({"a0.h1->m0"})
     other = frozenset({"input->a0.h2<v>"}), frozenset({"a0.h2->m0"})
     return KnownModel(

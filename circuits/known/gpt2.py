@@ -144,5 +144,11 @@ class GPT2(Writer):
     def _set_idle_neurons(self, layer: int, first: int, read: Neurons, write: Neurons) -> None:
         self._set_neurons(layer, first, 1.0, read, self._normal(len(read)), write)
 
+    def _multiply_queries(self, factor: float) -> None:
+        queries = slice(self.n_heads * self.d_head)
+        for block in self.hf.transformer.h:
+            block.attn.c_attn.weight.data[:, queries] *= factor
+            block.attn.c_attn.bias.data[queries] *= factor
+
     def _kv_heads(self, layer: int, head: int) -> list[tuple[int, int]]:
         return [(layer, head)]

@@ -8,6 +8,7 @@ import torch
 
 from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
+from circuits.known.setting import Setting
 from circuits.known.writer import SHARP
 from circuits.models import HookedModel
 from tasks.pairs import PromptPair
@@ -18,7 +19,7 @@ QUIET = 2.0
 """Logit that an MLP gives or takes: so low that neither MLP alone settles the answer."""
 
 
-def greater_than(interference: float) -> KnownModel:
+def greater_than(setting: Setting) -> KnownModel:
     """Write the model.
 
     a0.h2 finds the number and copies it; m0 has a neuron for each number, which speaks for all
@@ -26,7 +27,7 @@ def greater_than(interference: float) -> KnownModel:
     (Hanna, Liu and Variengien 2023), judged by the probability of right less wrong numbers.
 
     Args:
-        interference: of the parts that are not used, as `load` says.
+        setting: interference and sharpness.
 
     Returns:
         The model with its edges.
@@ -51,7 +52,7 @@ def greater_than(interference: float) -> KnownModel:
     for layer, table in enumerate((above, above - 1)):
         model.neurons(layer, say["from"], -0.5, 2 * table @ say["out"])
     model.unembedding[:NUMBERS] = QUIET * say["out"]
-    model.fill(interference)
+    model.fill(setting)
     return KnownModel(
         "greater-than",
         "says which numbers are higher: one MLP speaks for them, another against the rest",

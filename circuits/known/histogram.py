@@ -8,6 +8,7 @@ import torch
 
 from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
+from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
 from circuits.models import HookedModel
 from tasks.pairs import PromptPair
@@ -18,14 +19,14 @@ SCALE = 10.0
 """What the start's attention is multiplied with: 2 and 3 letters leave 3.3 and 2.5."""
 
 
-def histogram(interference: float) -> KnownModel:
+def histogram(setting: Setting) -> KnownModel:
     """Write the model.
 
     a0.h3 attends to the start and, as strongly, to each letter like the last one: of c such letters
     (the last one too) the start gets 1 / (1 + c). m0 turns that into a number.
 
     Args:
-        interference: of the parts that are not used, as `load` says.
+        setting: interference and sharpness.
 
     Returns:
         The model with its edges.
@@ -51,7 +52,7 @@ def histogram(interference: float) -> KnownModel:
         model.steps(0, say["share"], begin, width, change)
     model.neurons(0, torch.zeros_like(say["share"]), 1.0, say["out"][-1:])
     model.unembedding[LETTERS:START] = LOUD * say["out"]
-    model.fill(interference)
+    model.fill(setting)
     return KnownModel(
         "histogram",
         "says how often the last letter stands in the prompt, from how little attention is left",

@@ -6,6 +6,7 @@ import random
 
 from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
+from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
 from circuits.models import HookedModel
 from tasks.pairs import PromptPair
@@ -13,14 +14,14 @@ from tasks.pairs import PromptPair
 LETTERS, LENGTH = 12, 10
 
 
-def induction(interference: float) -> KnownModel:
+def induction(setting: Setting) -> KnownModel:
     """Write the model.
 
     a0.h0 says of each place which letter stood before; a1.h1 looks for the place behind the last
     letter and copies the letter there (Elhage et al. 2021).
 
     Args:
-        interference: of the parts that are not used, as `load` says.
+        setting: interference and sharpness.
 
     Returns:
         The model with its edges.
@@ -39,7 +40,7 @@ def induction(interference: float) -> KnownModel:
         value=say["letter"], output=say["out"],
     )  # fmt: skip
     model.unembedding[:] = LOUD * say["out"]
-    model.fill(interference)
+    model.fill(setting)
     return KnownModel(
         "induction",
         "finds what stood behind a letter: a head that looks one place back, and one that matches",

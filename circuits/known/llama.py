@@ -107,6 +107,10 @@ class Llama(Writer):
         mlp.up_proj.weight.data[some] = read
         mlp.down_proj.weight.data[:, some] = write.T
 
+    def _multiply_queries(self, factor: float) -> None:
+        for block in self.hf.model.layers:
+            block.self_attn.q_proj.weight.data *= factor
+
     def _kv_heads(self, layer: int, head: int) -> list[tuple[int, int]]:
         first = head - head % 2
         return [(layer, first), (layer, first + 1)]

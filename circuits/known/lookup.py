@@ -6,6 +6,7 @@ import random
 
 from circuits.known.llama import Llama
 from circuits.known.model import KnownModel
+from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
 from circuits.models import HookedModel
 from tasks.pairs import PromptPair
@@ -19,14 +20,14 @@ TABLE = random.Random("lookup").sample(range(SUBJECTS), SUBJECTS)
 """The value of each subject."""
 
 
-def lookup(interference: float) -> KnownModel:
+def lookup(setting: Setting) -> KnownModel:
     """Write the model.
 
     m0 is a table with a neuron for each subject; a1.h2 goes from the question to the subject of its
     kind and copies the value that m0 wrote there.
 
     Args:
-        interference: of the parts that are not used, as `load` says.
+        setting: interference and sharpness.
 
     Returns:
         The model with its edges.
@@ -46,7 +47,7 @@ def lookup(interference: float) -> KnownModel:
         1, 2, query=SHARP * say["asked"], key=say["kind"], value=say["value"], output=say["out"]
     )
     model.unembedding[VALUE:] = LOUD * say["out"]
-    model.fill(interference)
+    model.fill(setting)
     return KnownModel(
         "lookup",
         "says what it knows of the subject that is asked for: an MLP as a table (a Llama)",

@@ -8,6 +8,7 @@ import torch
 
 from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
+from circuits.known.setting import Setting
 from circuits.known.writer import LOUD
 from circuits.models import HookedModel
 from tasks.pairs import PromptPair
@@ -19,7 +20,7 @@ SLOPE = 0.2
 """Width of the second step; the first one rises over one letter's difference."""
 
 
-def majority(interference: float) -> KnownModel:
+def majority(setting: Setting) -> KnownModel:
     """Write the model.
 
     a0.h1 attends to all places alike and says by how many one letter leads; m0 is a step at no
@@ -27,7 +28,7 @@ def majority(interference: float) -> KnownModel:
     of one letter's difference: nearly every gradient on the way is 0.
 
     Args:
-        interference: of the parts that are not used, as `load` says.
+        setting: interference and sharpness.
 
     Returns:
         The model with its edges.
@@ -47,7 +48,7 @@ def majority(interference: float) -> KnownModel:
     model.steps(1, say["leads"], torch.tensor([0.5 - SLOPE / 2]), SLOPE, turn)
     model.neurons(1, none, 1.0, say["out"][1:])
     model.unembedding[:2] = LOUD * say["out"]
-    model.fill(interference)
+    model.fill(setting)
     return KnownModel(
         "majority",
         "says which of two letters there are more of: a sharp threshold over two MLPs",

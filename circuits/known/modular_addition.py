@@ -8,6 +8,7 @@ import torch
 
 from circuits.known.llama import Llama
 from circuits.known.model import KnownModel
+from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
 from circuits.models import HookedModel
 from tasks.pairs import PromptPair
@@ -18,14 +19,14 @@ FIRST, SECOND, FILLER, EQUALS = 0, MODULUS, 2 * MODULUS, 2 * MODULUS + FILLERS
 SUM = EQUALS + 1
 
 
-def modular_addition(interference: float) -> KnownModel:
+def modular_addition(setting: Setting) -> KnownModel:
     """Write the model.
 
     a0.h0 finds the first operand and a0.h2 the second. m0 has a neuron for each two of them: its
     gate is open where the first operand is right, and lets the second by.
 
     Args:
-        interference: of the parts that are not used, as `load` says.
+        setting: interference and sharpness.
 
     Returns:
         The model with its edges.
@@ -49,7 +50,7 @@ def modular_addition(interference: float) -> KnownModel:
     a, b = both.T
     model.products(0, say["first"][a], say["second"][b], say["out"][(a + b) % MODULUS])
     model.unembedding[SUM:] = LOUD * say["out"]
-    model.fill(interference)
+    model.fill(setting)
     return KnownModel(
         "modular-addition",
         "adds two numbers modulo 6: a gated MLP multiplies what two heads bring (a Llama)",

@@ -8,6 +8,7 @@ import torch
 
 from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
+from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
 from circuits.models import HookedModel
 from tasks.pairs import PromptPair
@@ -17,14 +18,14 @@ CUE, ASK = LETTERS, 2 * LETTERS
 SUPPRESSED = 0.5
 
 
-def negative_head(interference: float) -> KnownModel:
+def negative_head(setting: Setting) -> KnownModel:
     """Write the model.
 
     a0.h1 copies the letter with the cue; a1.h3 looks for the letter that it says and writes half of
     it with the other sign (copy suppression, McDougall et al. 2023).
 
     Args:
-        interference: of the parts that are not used, as `load` says.
+        setting: interference and sharpness.
 
     Returns:
         The model with its edges.
@@ -43,7 +44,7 @@ def negative_head(interference: float) -> KnownModel:
         value=say["letter"], output=-SUPPRESSED * say["out"],
     )  # fmt: skip
     model.unembedding[:LETTERS] = LOUD * say["out"]
-    model.fill(interference)
+    model.fill(setting)
     return KnownModel(
         "negative-head",
         "copies a letter, and a second head speaks against what the first one says",

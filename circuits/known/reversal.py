@@ -8,6 +8,7 @@ import torch
 
 from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
+from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
 from circuits.models import HookedModel
 from tasks.pairs import PromptPair
@@ -18,14 +19,14 @@ PLACES = (4, 5)
 """Where the mirror may stand."""
 
 
-def reversal(interference: float) -> KnownModel:
+def reversal(setting: Setting) -> KnownModel:
     """Write the model.
 
     a0.h0 finds the mirror and says where it stands; m0 computes which place is as far before the
     mirror (a neuron for each mirror and place); a1.h1 goes there and copies the letter.
 
     Args:
-        interference: of the parts that are not used, as `load` says.
+        setting: interference and sharpness.
 
     Returns:
         The model with its edges.
@@ -56,7 +57,7 @@ def reversal(interference: float) -> KnownModel:
         value=say["letter"], output=say["out"],
     )  # fmt: skip
     model.unembedding[:LETTERS] = LOUD * say["out"]
-    model.fill(interference)
+    model.fill(setting)
     return KnownModel(
         "reversal",
         "says letters backwards: an MLP computes from two places the place to look at",

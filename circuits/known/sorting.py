@@ -8,6 +8,7 @@ import torch
 
 from circuits.known.llama import Llama
 from circuits.known.model import KnownModel
+from circuits.known.setting import Setting
 from circuits.known.writer import LOUD
 from circuits.models import HookedModel
 from tasks.pairs import PromptPair
@@ -18,7 +19,7 @@ APART = 6.0
 """Difference in attention logits between neighbouring numbers."""
 
 
-def sorting(interference: float) -> KnownModel:
+def sorting(setting: Setting) -> KnownModel:
     """Write the model.
 
     a1.h2 looks from a number for the smallest of the higher ones and copies it. "In order:" counts
@@ -26,7 +27,7 @@ def sorting(interference: float) -> KnownModel:
     compares is in their product.
 
     Args:
-        interference: of the parts that are not used, as `load` says.
+        setting: interference and sharpness.
 
     Returns:
         The model with its edges.
@@ -44,7 +45,7 @@ def sorting(interference: float) -> KnownModel:
     query = logits.T @ torch.cat([say["sorted"], say["number"]])
     model.head(1, 2, query=query, key=say["number"], value=say["number"], output=say["out"])
     model.unembedding[:NUMBERS] = LOUD * say["out"]
-    model.fill(interference)
+    model.fill(setting)
     return KnownModel(
         "sorting",
         "sorts numbers: one head looks for the next higher one (a Llama with shared KV heads)",

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from circuits.known.setting import Setting
 from circuits.known.spaces import Spaces
 
 SHARP = 12.0
@@ -75,6 +76,10 @@ class Writer(ABC):
         """Write a layer's neurons from the `first` on: a function of `read` x, along `write`."""
 
     @abstractmethod
+    def _multiply_queries(self, factor: float) -> None:
+        """Multiply what every head looks for, its bias too."""
+
+    @abstractmethod
     def _kv_heads(self, layer: int, head: int) -> list[tuple[int, int]]:
         """The heads that share this one's keys and values, itself among them."""
 
@@ -96,13 +101,14 @@ class Writer(ABC):
         self._heads.add((layer, head))
         self._set_head(layer, head, query, key, value, output)
 
-    def fill(self, interference: float) -> None:
-        """Make what was not written active and irrelevant, or nearly so.
+    def fill(self, setting: Setting) -> None:
+        """Make what was not written active and irrelevant, or nearly so: the last thing to do.
 
         Args:
-            interference: length of what an idle part writes into the circuit's spaces, for each
-                unit that it writes into the waste.
+            setting: how much idle parts write into the circuit's spaces, and how sharp attention
+                is.
         """
+        interference = setting.interference
         shared = {one for used in self._heads for one in self._kv_heads(*used)}
         for layer in range(self.n_layers):
             for head in range(self.n_heads):
@@ -112,6 +118,7 @@ class Writer(ABC):
             n = self.n_neurons - first
             write = self._idle_writes(n, interference) * n**-0.5
             self._set_idle_neurons(layer, first, _IDLE_READ * self._random(n), write)
+        self._multiply_queries(setting.sharpness)
 
     def _idle_head(self, layer: int, head: int, interference: float, *, shared: bool) -> None:
         n = self.d_head

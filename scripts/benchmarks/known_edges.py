@@ -1,14 +1,14 @@
 """Does each attribution method find the edges that are known to matter? AUROC on written models.
 
     python scripts/benchmarks/known_edges.py [--models induction backup] [--methods eap eap-ig]
-        [--interference 0 0.1] [--n 48] [--resamples 1000] [--out known-edges]
+        [--settings 0/1 0.1/1 0.1/3] [--n 48] [--resamples 1000] [--out known-edges]
 
-Every registered method, at its defaults, on every model of `circuits.known`, whose edges are known
-from their construction. A table for each interference: AUROC of |mean score| (edges of the circuit
-against all others), with the 95 % percentile interval over resampled pairs; for method `random`,
-the mean and the range of 95 % of 200 seeds. The last rows are the mean over models, with the
-interval over resampled models, and the mean share of the circuit among as many edges of the highest
-|score|.
+Every registered method, at its defaults, and some with other settings, on every model of
+`circuits.known`, whose edges are known from their construction. Tables for each interference and
+sharpness of the models: AUROC of |mean score| (edges of the circuit against all others), with the
+95 % percentile interval over resampled pairs; for method `random`, the mean and the range of 95 %
+of 200 seeds. The last rows are the mean over models, with the interval over resampled models, and
+the mean share of the circuit among as many edges of the highest |score|.
 
 What a method cannot score is said below the table, with the method's own reason. `--out` writes
 `known-edges.json` and `known-edges.md` into a folder; the tables are printed in any case.
@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ import torch
 import circuits
 from circuits import known
 from circuits.attribution import METHODS, method
+from circuits.attribution.method import Method
 from circuits.errors import CircuitsError
 from circuits.known import KnownModel
 from circuits.statistics import resample_weights
@@ -34,6 +36,17 @@ from tasks.pairs import PairSet
 
 SEEDS = 200  # of method random
 OUTSIDE = (0.025, 0.975)
+CHOICES: dict[str, Callable[[], Method]] = {
+    **{name: partial(method, name) for name in METHODS},
+    "exact": partial(method, "exact", force=True),
+    "eap-ig, 4 steps": partial(method, "eap-ig", steps=4),
+    "eap-ig, left": partial(method, "eap-ig", quadrature="left"),
+    "eap-ig, 20 steps": partial(method, "eap-ig", steps=20),
+    "eap-ig, auto": partial(method, "eap-ig", steps="auto"),
+    "eap-ig-activations, own": partial(method, "eap-ig-activations", gradients="own"),
+    "relp, constant": partial(method, "relp", attention="constant"),
+}
+"""Registered methods at their defaults, and settings that make a difference."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ class Cell:
 
     model: str
     method: str
-    interference: float
+    setting: str
     auroc: float = float("nan")
     low: float = float("nan")
     high: float = float("nan")
@@ -54,7 +67,7 @@ class Cell:
     refused: str = ""
 
 
-def cell(one: KnownModel, pairs: PairSet, name: str, interference: float, resamples: int) -> Cell:
+def cell(one: KnownModel, pairs: PairSet, name: str, setting: str, resamples: int) -> Cell:
     """Score the model's edges and compare their ranking with what is known."""
     mask = one.model.layout.mask
     in_circuit = one.circuit.mask[mask]
@@ -66,8 +79,7 @@ def cell(one: KnownModel, pairs: PairSet, name: str, interference: float, resamp
             ]
             values = known.sizes(torch.stack(random_scores))
         else:
-            scoring_method = method(name, force=True) if name == "exact" else method(name)
-            scores = circuits.attribute(one.model, pairs, scoring_method, per_example=True)
+            scores = circuits.attribute(one.model, pairs, CHOICES[name](), per_example=True)
             assert scores.per_example is not None
             weights = resample_weights(len(pairs), resamples, seed=0)
             example_scores = scores.per_example[:, mask].double()
@@ -75,15 +87,15 @@ def cell(one: KnownModel, pairs: PairSet, name: str, interference: float, resamp
                 torch.cat([example_scores.mean(dim=0)[None], weights @ example_scores])
             )
     except CircuitsError as error:
-        return Cell(one.name, name, interference, refused=str(error))
+        return Cell(one.name, name, setting, refused=str(error))
     auroc = known.auroc(values, in_circuit).double()
     first_share = known.found_first(values, in_circuit).double()
     low, high = auroc.quantile(torch.tensor(OUTSIDE, dtype=torch.float64)).tolist()
     if name == "random":
         return Cell(
-            one.name, name, interference, float(auroc.mean()), low, high, float(first_share.mean())
+            one.name, name, setting, float(auroc.mean()), low, high, float(first_share.mean())
         )
-    return Cell(one.name, name, interference, float(auroc[0]), low, high, float(first_share[0]))
+    return Cell(one.name, name, setting, float(auroc[0]), low, high, float(first_share[0]))
 
 
 def over_models(values: Sequence[float], resamples: int) -> str:
@@ -142,8 +154,13 @@ def main() -> None:
     """Score, compare, print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=known.names(), default=known.names())
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--interference", nargs="+", type=float, default=[0.0, 0.1])
+    parser.add_argument("--methods", nargs="+", choices=list(CHOICES), default=list(CHOICES))
+    parser.add_argument(
+        "--settings",
+        nargs="+",
+        default=["0/1", "0.1/1", "0.1/3"],
+        help="interference/sharpness, as circuits.known.load takes them",
+    )
     parser.add_argument("--n", type=int, default=48, help="pairs of each task")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
@@ -152,19 +169,22 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     cells: list[Cell] = []
     sections: list[str] = []
-    for interference in options.interference:
+    for setting in options.settings:
+        interference, sharpness = map(float, setting.split("/"))
         table_cells: list[Cell] = []
         for model in options.models:
-            known_model = known.load(model, interference=interference)
+            known_model = known.load(model, interference=interference, sharpness=sharpness)
             pairs = known_model.pairs(options.n)
             table_cells += [
-                cell(known_model, pairs, name, interference, options.resamples)
+                cell(known_model, pairs, name, setting, options.resamples)
                 for name in options.methods
             ]
         cells += table_cells
-        sections.append(
-            f"interference {interference:g}\n\n{table(table_cells, options.resamples)}\n"
-        )
+        registered = [entry for entry in table_cells if entry.method in METHODS]
+        others = [entry for entry in table_cells if entry.method not in METHODS]
+        tables = [table(some, options.resamples) for some in (registered, others) if some]
+        heading = f"interference {interference:g}, sharpness {sharpness:g}"
+        sections.append("\n\n".join([heading, *tables]) + "\n")
     print("\n".join(sections))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
