@@ -1,6 +1,8 @@
 """Models written for a circuit: they do their task, by the edges that they are said to have."""
 
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 import scipy.stats
@@ -43,6 +45,16 @@ def measured(request):
 
 def test_there_are_many_of_both_architectures():
     assert len(known.names()) >= 12 and len(set(known.names())) == len(known.names())
+
+
+def test_the_page_tells_of_each_with_its_number_of_edges(measured):
+    one = measured[0]
+    page = (Path(__file__).parents[2] / "docs" / "known-edges.md").read_text(encoding="utf-8")
+    (row,) = re.findall(
+        rf"^\| {one.name} \| ([^|]*) \| (\d+)(?:, (\d+) hidden)?[^|]*\|$", page, re.M
+    )
+    assert row[0].removesuffix(" (Llama)") in one.description.replace(" (a Llama)", "")
+    assert int(row[1]) == len(one.edges) and int(row[2] or 0) == len(one.hidden)
 
 
 def test_the_task_is_solved(measured):
