@@ -88,15 +88,19 @@ class Agreement(Generated):
                 self.attractor
             ]
             verb = rng.choice(verbs)
-            replacement = subject if self.corruption == "number" else other_subject
+            corrupted_subject = subject if self.corruption == "number" else other_subject
             slots = {"attractor": attractor[attractor_number]}
             return (
                 Prompts(
                     clean=template.format(subject=subject[number], **slots),
-                    corrupted=template.format(subject=replacement[1 - number], **slots),
+                    corrupted=template.format(subject=corrupted_subject[1 - number], **slots),
                     answer=f" {verb[number]}",
                     wrong=f" {verb[1 - number]}",
-                    names=(subject[number], attractor[attractor_number], replacement[1 - number]),
+                    names=(
+                        subject[number],
+                        attractor[attractor_number],
+                        corrupted_subject[1 - number],
+                    ),
                 ),
             )
 
