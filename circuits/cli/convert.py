@@ -145,7 +145,8 @@ def _write(
     source: Path, out: Path, model: str | None, d_model: int | None, circuit: Path | None
 ) -> None:
     from circuits.graph import Circuit, EdgeScores
-    from circuits.graph.interchange import ungrouped_share, write_graph
+    from circuits.graph.interchange import write_graph
+    from circuits.graph.ungrouped import ungrouped_share
 
     is_circuit = source.suffix == ".json"
     scores = None if is_circuit else EdgeScores.load(source)

@@ -34,8 +34,8 @@ from circuits.errors import CircuitsError
 from circuits.evaluation.faithfulness import FRACTIONS, curve_statistic
 from circuits.evaluation.measure import measure
 from circuits.graph import Circuit, EdgeScores
-from circuits.graph.interchange import ungrouped, ungrouped_circuit, ungrouped_scores
 from circuits.graph.orders import edge_order
+from circuits.graph.ungrouped import ungrouped, ungrouped_circuit, ungrouped_scores
 from circuits.models import HookedModel
 from circuits.models.ungrouped import ungrouped_twin
 from circuits.options.choices import Ranking

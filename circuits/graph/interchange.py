@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Literal, SupportsFloat, SupportsIndex
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from circuits.errors import CircuitsError
@@ -49,58 +49,18 @@ from circuits.graph.layout import Layout
 from circuits.graph.node_scores import NodeScores
 from circuits.graph.provenance import ImportRecord, Provenance
 from circuits.graph.scores import EdgeScores
+from circuits.graph.ungrouped import (
+    reader_homes,
+    ungrouped,
+    ungrouped_circuit,
+    ungrouped_scores,
+)
 from circuits.options.choices import ScoreSign
 from circuits.options.exchange import ImportOptions
 from circuits.runtime.files import atomic_path, read_json, write_json
 
 AS_IN_FILE = ImportOptions()
 _SIGNS: dict[ScoreSign, float] = {"loss": 1.0, "metric": -1.0}
-_SHARES = "information-flow"  # the method whose scores are shares of what a reader reads
-
-
-def ungrouped(layout: Layout) -> Layout:
-    """The same graph with a k and a v reader per query head, as MIB counts edges."""
-    return replace(layout, n_kv_heads=layout.n_heads)
-
-
-def ungrouped_share(circuit: Circuit) -> float:
-    """Edges kept as a share of all edges, both counted ungrouped: MIB's percentage."""
-    wide = ungrouped_circuit(circuit)
-    return len(wide) / wide.layout.n_edges
-
-
-def ungrouped_scores(scores: EdgeScores) -> EdgeScores:
-    """Scores on the ungrouped graph, where each copy of a reader has its share (as in a file).
-
-    Args:
-        scores: of a model whose query heads share keys and values, or of any other.
-
-    Returns:
-        Scores of every edge as MIB counts them; the sum over copies is the edge's own score.
-    """
-    layout, wide = scores.layout, ungrouped(scores.layout)
-    if wide == layout:
-        return scores
-    homes = _homes(wide, layout)
-    imported = scores.provenance.imported
-    averaged = imported is not None and imported.kv_reduction == "mean"
-    undivided = scores.method == _SHARES or averaged
-    values = (scores.matrix if undivided else scores.matrix / torch.bincount(homes))[:, homes]
-    return EdgeScores(values, wide, scores.method, scores.provenance)
-
-
-def ungrouped_circuit(circuit: Circuit) -> Circuit:
-    """A circuit on the ungrouped graph: an edge becomes all of its copies.
-
-    Args:
-        circuit: of any graph.
-
-    Returns:
-        The circuit as MIB counts its edges.
-    """
-    wide = ungrouped(circuit.layout)
-    homes = _homes(wide, circuit.layout)
-    return Circuit(wide, circuit.mask[:, homes], None, circuit.provenance)
 
 
 @dataclass(frozen=True)
@@ -161,7 +121,7 @@ class GraphFile:
             whose = "; its scores are of nodes" if self.node_scores() else ""
             raise CircuitsError(f"{self.path}: the scores of its edges are all zero{whose}")
         layout = self._narrow(how)
-        homes = _homes(self.wide, layout)
+        homes = reader_homes(self.wide, layout)
         total = torch.zeros(layout.shape).index_add_(1, homes, matrix)
         if how.kv_reduction == "mean":
             total /= torch.bincount(homes)
@@ -186,7 +146,7 @@ class GraphFile:
         in_graph = self._edges("in_graph")
         require_agreement(self.path, self.wide, self.record, in_graph.bool())
         layout = self._narrow(how)
-        homes = _homes(self.wide, layout)
+        homes = reader_homes(self.wide, layout)
         count = torch.zeros(layout.shape).index_add_(1, homes, in_graph)
         copies = torch.bincount(homes)
         if (split := (count > 0) & (count < copies)).any():
@@ -363,21 +323,6 @@ def write_graph(
     else:
         raise CircuitsError(f"{path}: write a .json or a .pt")
     return path
-
-
-def _homes(wide: Layout, layout: Layout) -> Int[Tensor, " wide_reader"]:
-    """For each reader of the ungrouped graph, the column of the reader it is a copy of."""
-    group = layout.n_heads // layout.n_kv_heads
-    columns = []
-    for node in wide.reader_nodes:
-        if node.layer is None:
-            columns.append(layout.logits_column)
-        elif node.head is None or node.port is None:
-            columns.append(layout.mlp_column(node.layer))
-        else:
-            head = node.head if node.port == "q" else node.head // group
-            columns.append(layout.port_columns(node.layer, node.port).start + head)
-    return torch.tensor(columns)
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -18,16 +18,12 @@ import torch
 
 from circuits.errors import CircuitsError
 from circuits.graph.circuit import Circuit
-from circuits.graph.interchange import (
-    GraphFile,
-    ungrouped,
-    ungrouped_circuit,
-    write_graph,
-)
+from circuits.graph.interchange import GraphFile, write_graph
 from circuits.graph.layout import Layout
 from circuits.graph.orders import edge_order
 from circuits.graph.provenance import Provenance
 from circuits.graph.scores import EdgeScores
+from circuits.graph.ungrouped import ungrouped, ungrouped_circuit
 from circuits.options.choices import Ranking, Strategy
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)

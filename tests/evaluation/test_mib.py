@@ -14,7 +14,8 @@ from circuits.errors import CircuitsError
 from circuits.evaluation import MIBEvaluation, mib_evaluation
 from circuits.evaluation.mib import weighted_edge_count
 from circuits.graph import Circuit, EdgeScores, Layout
-from circuits.graph.interchange import GraphFile, ungrouped, ungrouped_scores, write_graph
+from circuits.graph.interchange import GraphFile, write_graph
+from circuits.graph.ungrouped import ungrouped, ungrouped_scores
 from circuits.metrics import METRICS
 from circuits.models import HookedModel
 from circuits.models.ungrouped import ungrouped_twin

@@ -11,12 +11,8 @@ from transformers import LlamaForCausalLM
 from circuits.attribution import attribute
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, EdgeScores, Layout, select
-from circuits.graph.interchange import (
-    GraphFile,
-    ungrouped,
-    ungrouped_share,
-    write_graph,
-)
+from circuits.graph.interchange import GraphFile, write_graph
+from circuits.graph.ungrouped import ungrouped, ungrouped_share
 from circuits.models import HookedModel
 from circuits.options.exchange import ImportOptions
 

@@ -7,7 +7,6 @@ import torch
 
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, EdgeScores, Layout, Provenance
-from circuits.graph.interchange import ungrouped, ungrouped_circuit, ungrouped_scores
 from circuits.graph.provenance import DataRecord, ModelRecord, TaskRecord
 from circuits.graph.submission import (
     SHARES,
@@ -17,6 +16,7 @@ from circuits.graph.submission import (
     submission_faults,
     write_cell,
 )
+from circuits.graph.ungrouped import ungrouped, ungrouped_circuit, ungrouped_scores
 
 LAYOUT = Layout(4, 4, 2)
 
