@@ -213,8 +213,8 @@ class Subject:
             weights = calibrated_weights(points, metric, slope, *ends)
         total = torch.zeros(len(self.pairs), self.model.layout.n_edges, dtype=torch.float64)
         for sample, weight in zip(samples, weights, strict=True):
-            assert sample.whole is not None
-            total += weight[:, None] * sample.whole[:, self.model.layout.mask].double()
+            assert sample.full_scores is not None
+            total += weight[:, None] * sample.full_scores[:, self.model.layout.mask].double()
         return total
 
     def at(self, node: float) -> PathSamples:

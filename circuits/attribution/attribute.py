@@ -64,7 +64,7 @@ def attribute(
     scoring_method = resolve(method, settings)
     scoring = Scoring.of(model, pairs, scoring_method, metric, options, per_example, resume)
 
-    def made(dataset_scores: DatasetScores) -> EdgeScores:
+    def to_scores(dataset_scores: DatasetScores) -> EdgeScores:
         return EdgeScores(
             dataset_scores.mean,
             model.layout,
@@ -75,7 +75,7 @@ def attribute(
         )
 
     work = _Scores(scoring_method, scoring.metric, scoring.options.progress, scoring.recompute)
-    return made(score_dataset(scoring, "edges", work, model.layout.shape, made))
+    return to_scores(score_dataset(scoring, "edges", work, model.layout.shape, to_scores))
 
 
 @dataclass(frozen=True)

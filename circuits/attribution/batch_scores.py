@@ -80,8 +80,8 @@ class PathSamples:
 
     metric, slope: the metric at each point, and its derivative along the path. values: the scores
     by each point's gradient alone, in `columns` of the score's last dimension; each stands for so
-    many (`stands_for`). whole: all scores by the rule's own weights; None for a calibrated rule,
-    whose `values` have all columns.
+    many (`stands_for`). full_scores: all scores by the rule's own weights; None for a calibrated
+    rule, whose `values` have all columns.
     """
 
     rule: Rule
@@ -92,7 +92,7 @@ class PathSamples:
     values: Float[Tensor, "point batch ... some"]
     columns: Int[Tensor, " some"]
     stands_for: Float[Tensor, " column"]
-    whole: Float[Tensor, "batch ... column"] | None
+    full_scores: Float[Tensor, "batch ... column"] | None
 
     def scores(self) -> PathScores:
         """The scores, and how far they are from those by calibrated weights."""
@@ -100,10 +100,10 @@ class PathSamples:
         weights = calibrated_weights(self.rule, *observations).to(self.values)
         own = weights.new_tensor(self.rule.weights)[:, None].expand_as(weights)
         doubt = self._weighted(weights - own)
-        if self.whole is None:
+        if self.full_scores is None:
             scores = self._weighted(weights)
         else:
-            scores = self.whole
+            scores = self.full_scores
             doubt = torch.zeros_like(scores).index_copy_(-1, self.columns, doubt)
         count = torch.full_like(self.clean, len(self.slope), dtype=torch.int64)
         return PathScores(scores, self.clean, self.corrupted, doubt, self.stands_for, count)
@@ -111,18 +111,18 @@ class PathSamples:
     def _weighted(self, weights: Float[Tensor, "point batch"]) -> Float[Tensor, "batch ... some"]:
         return torch.einsum("kb,kb...->b...", weights, self.values)
 
-    def select(self, chosen: Tensor) -> PathSamples:
+    def select(self, examples: Tensor) -> PathSamples:
         """The samples of some examples (a mask over the batch)."""
         return PathSamples(
             self.rule,
-            self.clean[chosen],
-            self.corrupted[chosen],
-            self.metric[:, chosen],
-            self.slope[:, chosen],
-            self.values[:, chosen],
+            self.clean[examples],
+            self.corrupted[examples],
+            self.metric[:, examples],
+            self.slope[:, examples],
+            self.values[:, examples],
             self.columns,
             self.stands_for,
-            None if self.whole is None else self.whole[chosen],
+            None if self.full_scores is None else self.full_scores[examples],
         )
 
     def joined(self, more: PathSamples, rule: Rule) -> PathSamples:

@@ -53,16 +53,16 @@ class BatchSums:
     doubt: Doubt | None
 
     @classmethod
-    def of(cls, found: BatchScores) -> BatchSums:
+    def of(cls, batch_scores: BatchScores) -> BatchSums:
         """Of scores that are kept by whoever takes them in."""
         doubt = None
-        if isinstance(found, PathScores):
-            columns = found.stands_for.nonzero()[:, 0]
-            path = torch.stack([found.error, found.gradients]).detach().cpu()
-            total = _sum(found.doubt.index_select(-1, columns).cpu())
-            doubt = Doubt(total, columns.cpu(), found.stands_for.cpu(), path)
-        ends = torch.stack([found.clean, found.corrupted]).detach().cpu()
-        return cls(found.scores.cpu(), None, None, ends, doubt)
+        if isinstance(batch_scores, PathScores):
+            columns = batch_scores.stands_for.nonzero()[:, 0]
+            path = torch.stack([batch_scores.error, batch_scores.gradients]).detach().cpu()
+            total = _sum(batch_scores.doubt.index_select(-1, columns).cpu())
+            doubt = Doubt(total, columns.cpu(), batch_scores.stands_for.cpu(), path)
+        ends = torch.stack([batch_scores.clean, batch_scores.corrupted]).detach().cpu()
+        return cls(batch_scores.scores.cpu(), None, None, ends, doubt)
 
     def add_to(self, total: Float[Tensor, "*unit"]) -> None:
         """Add the sum over the examples to a sum in float64."""

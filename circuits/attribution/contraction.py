@@ -46,7 +46,7 @@ class _Round:
 class Contraction:
     """One stream's sources against some of its readers, as often as these have something new.
 
-    What is of single passes is met for several of them at once, the `held` ones.
+    What is of single passes is met for several of them at once, `n_passes` of them.
     """
 
     def __init__(
@@ -60,18 +60,18 @@ class Contraction:
         room: int,
         *,
         norms: bool,
-        held: int = 1,
+        n_passes: int = 1,
     ) -> None:
         """lengths: of each example, positions that are no padding. direct: readers whose G meets
         the sources. room: bytes for it. norms: whether all readers' norms do, with the c of each
-        pass. held: passes at once, at most.
+        pass. n_passes: passes at once, at most.
         """
         self.view, self.device, self.dtype = model.view, gradients.device, model.hf.dtype
         self.stream, self.runs, self.gradients = stream, runs, gradients
-        self.rounds = _rounds(stream, direct, READERS_AT_ONCE // held, norms=norms)
+        self.rounds = _rounds(stream, direct, READERS_AT_ONCE // n_passes, norms=norms)
         self.examples, rows = len(lengths), len(stream) * len(runs)
-        readers = held * max((_width(round_.direct) for round_ in self.rounds), default=0)
-        normed = held * max((len(round_.normed) for round_ in self.rounds), default=0)
+        readers = n_passes * max((_width(round_.direct) for round_ in self.rounds), default=0)
+        normed = n_passes * max((len(round_.normed) for round_ in self.rounds), default=0)
         # What norms saw is stacked, and what they put out stands beside it.
         position = 4 * self.view.d_model * (rows + readers + 2 * normed)
         self.blocks = list(blocks(lengths, max(1, room // position)))
@@ -91,7 +91,7 @@ class Contraction:
             start = end
         return count, slots.to(self.device)
 
-    def add_to(self, scores: Float[Tensor, "held batch source reader"]) -> None:
+    def add_to(self, scores: Float[Tensor, "n_passes batch source reader"]) -> None:
         """Add the scores of the edges from the stream's sources to these readers."""
         if not self.rounds:
             return
@@ -144,7 +144,7 @@ class Contraction:
         buffers: _Buffers,
         events: Sequence[Reads],
         n_passes: int,
-    ) -> Float[Tensor, "held batch source reader"]:
+    ) -> Float[Tensor, "n_passes batch source reader"]:
         """What the sources wrote in the direction of each reader's gradient."""
         width, start = _width(events), 0
         widened = _within(buffers.readers, width, n_passes, *delta.shape[1:])
@@ -164,7 +164,7 @@ class Contraction:
 
     def _by_norms(
         self,
-        total: Float[Tensor, "held batch source reader"],
+        total: Float[Tensor, "n_passes batch source reader"],
         delta: Float[Tensor, "source batch pos d_model"],
         block: Block,
         events: Sequence[tuple[ReadsHeads, Norm]],
@@ -181,7 +181,7 @@ class Contraction:
                 torch.stack([seen[norm].x[block] for seen in saw for _, norm in behind])
             )
             along = torch.einsum("ubpd,nbpd->bpun", delta, xhat).unflatten(3, (n_passes, -1))
-            spans = [self.gradients.places[event] for event, _ in behind]
+            spans = [self.gradients.c_slices[event] for event, _ in behind]
             columns = slice(spans[0].start, spans[-1].stop)
             by_norm = c[..., columns].unflatten(-1, (len(behind), width))
             part = torch.einsum("bpukn,kbpnr->kbunr", along, by_norm).flatten(3)

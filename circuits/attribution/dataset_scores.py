@@ -165,7 +165,7 @@ def score_dataset(
     what: str,
     work: Work,
     shape: tuple[int, ...],
-    made: Callable[[DatasetScores], AnyScores],
+    to_scores: Callable[[DatasetScores], AnyScores],
 ) -> DatasetScores:
     """Score pairs, batch by batch: all of them, or the first ones, as many as `growth` says.
 
@@ -174,7 +174,7 @@ def score_dataset(
         what: a name for it, on the progress bar.
         work: the scores of a batch by a model; it can be pickled.
         shape: of one example's scores.
-        made: scores as others know them, for `growth`.
+        to_scores: scores as others know them, for `growth`.
     """
     model, pairs, growth = scoring.model, scoring.pairs, scoring.growth
     method, metric, resume = scoring.method, scoring.metric, scoring.resume
@@ -225,7 +225,7 @@ def score_dataset(
         return sums.gathered(end, made_from.extended(data=describe_pairs(taken), pairs=pairs_taken))
 
     end = 0
-    for start, end in _parts(parts, len(pairs), growth, lambda end: made(so_far(end))):
+    for start, end in _parts(parts, len(pairs), growth, lambda end: to_scores(so_far(end))):
         _take(
             model,
             pairs[start:end],
@@ -339,29 +339,29 @@ class _Sums:
         n = self.ends.shape[1]
         return block_of(n, min(COUNT, n))
 
-    def keep(self, place: Int[Tensor, " batch"], found: BatchSums) -> None:
+    def keep(self, indices: Int[Tensor, " batch"], batch_sums: BatchSums) -> None:
         """See that these examples' rows are in the file, where there is one."""
         if self.rows is None:
             return
-        if found.checks is not None:
-            self.rows.took(place, found.checks)
-        elif found.scores is not None:
-            self.rows.put(place, found.scores)
+        if batch_sums.checks is not None:
+            self.rows.take_in(indices, batch_sums.checks)
+        elif batch_sums.scores is not None:
+            self.rows.put(indices, batch_sums.scores)
 
-    def add(self, place: Int[Tensor, " batch"], found: BatchSums) -> None:
+    def add(self, indices: Int[Tensor, " batch"], batch_sums: BatchSums) -> None:
         """Take in the scores of these examples."""
-        found.add_to(self.total)
-        self.ends[:, place] = found.ends
-        if found.doubt is not None:
-            self.path[:, place] = found.doubt.path
-            self.doubt[..., found.doubt.columns] += found.doubt.total
-            self.stands_for.copy_(found.doubt.stands_for)
-        if (scores := found.scores) is None:
+        batch_sums.add_to(self.total)
+        self.ends[:, indices] = batch_sums.ends
+        if batch_sums.doubt is not None:
+            self.path[:, indices] = batch_sums.doubt.path
+            self.doubt[..., batch_sums.doubt.columns] += batch_sums.doubt.total
+            self.stands_for.copy_(batch_sums.doubt.stands_for)
+        if (scores := batch_sums.scores) is None:
             return
         if len(self.kept):
-            self.kept[place] = scores
+            self.kept[indices] = scores
         elif len(self.sums):
-            self.sums.index_add_(0, self.blocks[place], scores)
+            self.sums.index_add_(0, self.blocks[indices], scores)
 
     def gathered(self, n: int, made_from: Provenance) -> DatasetScores:
         """The scores of the first `n` examples, which are those taken in so far."""

@@ -19,7 +19,7 @@ import torch
 from tqdm.auto import tqdm
 
 from circuits.attribution.batch_scores import BatchScores
-from circuits.attribution.single_edges import Place, single_edge_effects
+from circuits.attribution.single_edges import EdgeIndex, single_edge_effects
 from circuits.errors import CircuitsError
 from circuits.intervention.batched_runner import BatchedCircuitRunner
 from circuits.metrics import Metric
@@ -63,7 +63,7 @@ class Exact:
         layout = model.layout
         runner = BatchedCircuitRunner(model, batch, alike=False)
         scores = torch.zeros(len(batch), *layout.shape, device=model.device)
-        edges: list[Place] = [(row, column) for row, column in layout.mask.nonzero().tolist()]
+        edges: list[EdgeIndex] = [(row, column) for row, column in layout.mask.nonzero().tolist()]
         with tqdm(
             total=len(edges),
             desc="corrupting edges",

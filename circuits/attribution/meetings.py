@@ -66,7 +66,7 @@ class Meetings:
                     direct,
                     room,
                     norms=norms,
-                    held=n_passes,
+                    n_passes=n_passes,
                 )
                 for stream, extents in zip(model.view.streams, lengths, strict=True)
             ]
@@ -109,6 +109,6 @@ class Meetings:
             contraction.add_to(self._total)
         return self._total[0]
 
-    def _none(self, n_passes: int) -> Float[Tensor, "held batch source reader"]:
+    def _none(self, n_passes: int) -> Float[Tensor, "n_passes batch source reader"]:
         shape, batch = self._passes.model.view.layout.shape, self._passes.batch
         return torch.zeros(n_passes, len(batch), *shape, device=batch.clean.device)

@@ -96,7 +96,7 @@ def attribute_nodes(
     if level == "neuron":
         units = Units(model.layout, model.view.widths)
 
-    def made(dataset_scores: DatasetScores) -> NodeScores:
+    def to_scores(dataset_scores: DatasetScores) -> NodeScores:
         return NodeScores(
             dataset_scores.mean,
             model.layout,
@@ -108,7 +108,7 @@ def attribute_nodes(
         )
 
     work = _Scores(scoring_method, scoring.metric, level, scoring.recompute)
-    return made(score_dataset(scoring, f"{level}s", work, (len(units),), made))
+    return to_scores(score_dataset(scoring, f"{level}s", work, (len(units),), to_scores))
 
 
 @dataclass(frozen=True)

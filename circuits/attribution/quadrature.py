@@ -129,17 +129,17 @@ def rule(quadrature: Quadrature, steps: int) -> Rule:
     return RULES[quadrature](steps)
 
 
-def staggered(steps: int, places: Int[Tensor, " batch"]) -> Rule:
+def staggered(steps: int, indices: Int[Tensor, " batch"]) -> Rule:
     """k / m and a shift below 1 / m of each example's own, equal weights.
 
     Over examples the shifts fill the interval evenly (multiples of the golden ratio), so that what
     a few nodes miss of one example's path averages out over many: mean scores have no error of
     quadrature but what sampling has. A single example's scores do.
 
-    places: of the examples in their set; the shift of each depends on nothing else.
+    indices: of the examples in their set; the shift of each depends on nothing else.
     """
     golden = (math.sqrt(5) - 1) / 2
-    shifts = torch.remainder((places.double() + 0.5) * golden, 1.0) / steps
+    shifts = torch.remainder((indices.double() + 0.5) * golden, 1.0) / steps
     return Rule(tuple(k / steps for k in range(steps)), (1 / steps,) * steps, shifts=shifts.float())
 
 

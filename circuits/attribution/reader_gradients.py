@@ -30,31 +30,31 @@ class ReaderGradients:
 
     projected: G of each attention's readers of a stream. wide: the gradient at the stream of each
     MLP's and the logits' reader. c: of each stream, for the rank-one correction, times d_model;
-    `places` has each attention's readers in it. normed: what every norm in front of projections
-    saw. c and normed are of each pass by itself, in `held` places that are used in turn.
+    `c_slices` has each attention's readers in it. normed: what every norm in front of projections
+    saw. c and normed are of each pass by itself, in `n_passes` slots that are used in turn.
     single: readers whose gradients, too, are of each pass by itself, unweighted; all others' are
     summed over passes, in one place. frozen: whether norms' scales are constants, so that there is
     no c.
     """
 
-    projected: dict[ReadsHeads, Float[Tensor, "held batch pos port d_head"]]
-    wide: dict[ReadsInput, Float[Tensor, "held batch pos d_model"]]
-    c: dict[Stream, Float[Tensor, "held batch pos reader"]]
+    projected: dict[ReadsHeads, Float[Tensor, "n_passes batch pos port d_head"]]
+    wide: dict[ReadsInput, Float[Tensor, "n_passes batch pos d_model"]]
+    c: dict[Stream, Float[Tensor, "n_passes batch pos reader"]]
 
     def __init__(
         self,
         view: View,
         like: list[Float[Tensor, "batch _ d_model"]],
         single: Set[Reads] = frozenset(),
-        held: int = 1,
+        n_passes: int = 1,
         *,
         frozen: bool = False,
     ) -> None:
         """like: what enters the streams."""
         self.view, self.device, self.single, self.frozen = view, like[0].device, single, frozen
         self.projected, self.wide, self.c = {}, {}, {}
-        self.places: dict[ReadsHeads, slice] = {}
-        self.normed: list[dict[Norm, _Normed]] = [{} for _ in range(held)]
+        self.c_slices: dict[ReadsHeads, slice] = {}
+        self.normed: list[dict[Norm, _Normed]] = [{} for _ in range(n_passes)]
         self._scales: dict[ReadsHeads, Tensor] = {}
         norms: dict[Norm, None] = {}
         self._origins: dict[Projection, Tensor | None] = {}
@@ -62,7 +62,7 @@ class ReaderGradients:
             batch, length, width = inputs.shape
             room, corrected = partial(torch.zeros, device=inputs.device), 0
             for event in stream.events:
-                each = held if event in single else 1
+                each = n_passes if event in single else 1
                 if isinstance(event, ReadsInput):
                     self.wide[event] = room(each, batch, length, width)
                 elif isinstance(event, ReadsHeads):
@@ -72,10 +72,10 @@ class ReaderGradients:
                         for parts in event.joined.values():
                             for projection, _ in parts:
                                 self._origins[projection] = _at_zero(projection, event.norm)
-                        self.places[event] = slice(corrected, corrected + ports)
+                        self.c_slices[event] = slice(corrected, corrected + ports)
                         corrected += ports
                         norms.setdefault(event.norm)
-            self.c[stream] = room(held, batch, length, corrected)
+            self.c[stream] = room(n_passes, batch, length, corrected)
         self.norms = tuple(norms)
 
     def clear(self) -> None:
@@ -87,26 +87,26 @@ class ReaderGradients:
         for event in self.single:
             (self.wide[event] if isinstance(event, ReadsInput) else self.projected[event]).zero_()
 
-    def record(self, hooks: Hooks, weight: float, place: int) -> None:
+    def record(self, hooks: Hooks, weight: float, slot: int) -> None:
         """Take one point of the path, by the backward pass of the run that `hooks` serve.
 
-        place: of those held, where to keep what is of this pass by itself.
+        slot: of the `n_passes`, where to keep what is of this pass by itself.
         """
         self._scales.clear()
         for norm in self.norms:
-            hooks.before(norm.module, partial(self._normalised, place, norm), in_graph=True)
+            hooks.before(norm.module, partial(self._normalised, slot, norm), in_graph=True)
         for stream in self.view.streams:
-            c = self.c[stream][place]
+            c = self.c[stream][slot]
             for event in stream.events:
-                own, at = (1.0, place) if event in self.single else (weight, 0)
+                own, at = (1.0, slot) if event in self.single else (weight, 0)
                 if isinstance(event, ReadsHeads):
                     into = (self.projected[event][at], c)
-                    seen = self.normed[place]
+                    seen = self.normed[slot]
                     for module, parts in event.joined.items():
                         watch = self._projected(event, parts, into, seen, own)
                         hooks.after(module, watch, in_graph=True)
                 elif isinstance(event, ReadsInput):
-                    branch = self._branch(event, self.wide[event][at], self.normed[place], own)
+                    branch = self._branch(event, self.wide[event][at], self.normed[slot], own)
                     hooks.before(event.module, branch, in_graph=True)
 
     def _normalised(self, index: int, norm: Norm, x: Tensor) -> None:
@@ -149,7 +149,7 @@ class ReaderGradients:
                     above = projection.heads(value).float()
                     if (origin := self._origins[projection]) is not None:
                         above = above - origin
-                    start = self.places[event].start
+                    start = self.c_slices[event].start
                     c_of_part = c[..., start + heads.start : start + heads.stop]
                     torch.mul((above * g).sum(dim=-1), scale, out=c_of_part)
 

@@ -76,13 +76,13 @@ def method(name: str, **settings: object) -> Method:
     return instance
 
 
-def resolve(chosen: str | Method, settings: Mapping[str, object]) -> Method:
+def resolve(method_or_name: str | Method, settings: Mapping[str, object]) -> Method:
     """A method from its name and hyper-parameters, or from itself."""
-    if isinstance(chosen, str):
-        return method(chosen, **settings)
+    if isinstance(method_or_name, str):
+        return method(method_or_name, **settings)
     if settings:
         raise CircuitsError("hyper-parameters belong in the method object that was given")
-    return chosen
+    return method_or_name
 
 
 def cost_of(name: str) -> CostModel:

@@ -27,44 +27,44 @@ from circuits.intervention.batched_runner import BatchedCircuitRunner
 from circuits.metrics import Metric
 from circuits.runtime.limits import readers_side_by_side
 
-Place = tuple[int, int]
+EdgeIndex = tuple[int, int]
 
 
 def single_edge_effects(
-    runner: BatchedCircuitRunner, metric: Metric, places: Sequence[Place]
+    runner: BatchedCircuitRunner, metric: Metric, edges: Sequence[EdgeIndex]
 ) -> Iterator[tuple[list[int], Float[Tensor, "batch some"]]]:
     """The effect of each of some edges on every example.
 
     Args:
         runner: of the batch, with nothing settled.
         metric: any; it need not have a gradient.
-        places: row and column of each edge.
+        edges: row and column of each edge.
 
     Yields:
-        Which of `places`, and their effects; each place once, in no order that matters.
+        Which of `edges`, and their effects; each edge once, in no order that matters.
     """
     layout, batch = runner.model.layout, runner.batch
     clean = metric(runner.clean, batch, runner.clean)
-    for indices in edges_together(runner, places):
+    for indices in edges_together(runner, edges):
         keep = layout.mask.repeat(len(indices), 1, 1)
         for copy, index in enumerate(indices):
-            keep[copy][places[index]] = False
+            keep[copy][edges[index]] = False
         metrics = [metric(logits, batch, runner.clean) for logits in runner.logits(keep)]
         yield indices, clean[:, None] - torch.stack(metrics, dim=1)
 
 
-def edges_together(runner: BatchedCircuitRunner, places: Sequence[Place]) -> Iterator[list[int]]:
+def edges_together(runner: BatchedCircuitRunner, edges: Sequence[EdgeIndex]) -> Iterator[list[int]]:
     """Edges to be run together: as many as are worth it, of few readers that read one place."""
     view, batch = runner.view, runner.batch
     position = view.d_model * runner.model.hf.dtype.itemsize
     stream = runner.width * batch.clean.numel() * position
     readers = readers_side_by_side(stream, batch.clean.device.type)
-    order = sorted(range(len(places)), key=lambda index: (places[index][1], places[index][0]))
-    for _, group in groupby(order, key=lambda index: _where(view.layout, places[index][1])):
+    order = sorted(range(len(edges)), key=lambda index: (edges[index][1], edges[index][0]))
+    for _, group in groupby(order, key=lambda index: _where(view.layout, edges[index][1])):
         indices: list[int] = []
         columns: set[int] = set()
         for index in group:
-            column = places[index][1]
+            column = edges[index][1]
             new = len(columns | {column}) > readers
             if len(indices) == runner.width or new:
                 yield indices

@@ -107,7 +107,7 @@ def plan(
     shape = replace(shape, dtype=as_dtype(model.dtype), device=devices.kind)
     job = Job(shape, cost_of(job_name), steps, n or 100, bool(layers.recompute), model.quantize)
     plan_of_one = planned(config, job, overhead=devices.overhead)
-    largest = largest_batch(config, job, devices.bytes_each - plan_of_one.held)
+    largest = largest_batch(config, job, devices.bytes_each - plan_of_one.fixed_bytes)
     usual_batch = _usual(job)  # training is asked for with so many, whether they fit or not
     job = job.of(
         run.batch_size or (usual_batch if job.cost.trains else max(1, min(usual_batch, largest)))

@@ -120,7 +120,7 @@ def diff_documents(
             },
             "batch size": batch_size,
         }
-        documents.restore(piece.held(len(pairs), identity))
+        documents.restore(piece.load(len(pairs), identity))
 
     for batch, differences in over_batches(
         BothModels(model, base),
@@ -226,7 +226,7 @@ def _induction(
     if piece.path is not None:
         model_identities = [[m.fingerprint, str(m.hf.dtype)] for m in (model, base)]
         masses.restore(
-            piece.held(SEQUENCES, {"models": model_identities, "pairs": pairs.fingerprint})
+            piece.load(SEQUENCES, {"models": model_identities, "pairs": pairs.fingerprint})
         )
     done = piece.done if len(piece.done) else None
     for batch, differences in over_batches(

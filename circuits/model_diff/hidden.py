@@ -259,7 +259,7 @@ def _group_sums(
             "pairs": pairs.fingerprint,
             "batch size": options.batch_size,
         }
-        total = piece.held(len(pairs), identity).get("total")
+        total = piece.load(len(pairs), identity).get("total")
 
     done = over_batches(
         model,

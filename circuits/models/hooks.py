@@ -61,17 +61,17 @@ class Hooks:
         self.before(module, lambda x: x[:0])
         self.after(module, make)
 
-    def for_part(self, place: int, parts: int) -> Hooks:
+    def for_part(self, part_index: int, parts: int) -> Hooks:
         """Hooks that run with these and see one part of a batch; they edit nothing.
 
         Args:
-            place: which of the equal parts, from 0.
+            part_index: which of the equal parts, from 0.
             parts: how many parts there are.
 
         Returns:
             Hooks to add recordings to; they need no `with` of their own.
         """
-        return _Part(self, place, parts)
+        return _Part(self, part_index, parts)
 
     def __enter__(self) -> Hooks:
         for module, is_before, edit in self._wanted:
@@ -94,9 +94,9 @@ class Hooks:
 
 
 class _Part(Hooks):
-    def __init__(self, hooks: Hooks, place: int, parts: int) -> None:
+    def __init__(self, hooks: Hooks, part_index: int, parts: int) -> None:
         super().__init__()
-        self._hooks, self._place, self._parts = hooks, place, parts
+        self._hooks, self._part_index, self._parts = hooks, part_index, parts
 
     def before(self, module: nn.Module, edit: Edit, *, in_graph: bool = False) -> None:
         self._hooks.before(module, self._see(edit), in_graph=in_graph)
@@ -107,7 +107,7 @@ class _Part(Hooks):
     def _see(self, edit: Edit) -> Edit:
         def see(x: Tensor) -> None:
             edit(
-                x.chunk(self._parts)[self._place]
+                x.chunk(self._parts)[self._part_index]
             )  # rows are examples, or all their positions (OPT)
 
         return see

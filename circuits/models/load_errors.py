@@ -70,14 +70,14 @@ def unfetched(folder: Path) -> str | None:
     return pointer_among(*sorted(folder.iterdir())) if folder.is_dir() else None
 
 
-def wrapper(wanted: Collection[str], found: Collection[str]) -> str | None:
+def wrapper(wanted: Collection[str], names: Collection[str]) -> str | None:
     """The prefix of a wrapper that a checkpoint was saved from: with it, all that is wanted is
     there; None where that is not so.
 
     `torch.compile` puts `_orig_mod.` before each name, `DistributedDataParallel` `module.`.
     """
     for prefix in _WRAPPERS:
-        if wanted and all(f"{prefix}{name}" in found for name in wanted):
+        if wanted and all(f"{prefix}{name}" in names for name in wanted):
             return prefix
     return None
 

@@ -38,11 +38,11 @@ class Running:
         self.silent: list[WritesHeads | WritesMLP] = []
         self._entered: Tensor | None = None
         self._sum: Tensor | None = None
-        self._place = 0
+        self._event_index = 0
 
-    def before(self, place: int, norm: Norm | None) -> Float[Tensor, "batch pos d_model"]:
-        """What a reader that is the event at this place is given, through the norm if any."""
-        total = self._before(place)
+    def before(self, event_index: int, norm: Norm | None) -> Float[Tensor, "batch pos d_model"]:
+        """What a reader that is the event of this index is given, through the norm if any."""
+        total = self._before(event_index)
         if norm is None:
             return total
         total = norm.normalise(total) * norm.weight.float()
@@ -50,12 +50,12 @@ class Running:
 
     def _before(self, event_index: int) -> Float[Tensor, "batch pos d_model"]:
         entered, total = self.states.inputs[self.index], self._sum
-        if total is None or entered is not self._entered or event_index < self._place:
+        if total is None or entered is not self._entered or event_index < self._event_index:
             total = entered.float()
-            self._entered, self._place, self.silent = entered, 0, []
-        for event in self.stream.events[self._place : event_index]:
+            self._entered, self._event_index, self.silent = entered, 0, []
+        for event in self.stream.events[self._event_index : event_index]:
             total = self._past(event, total)
-        self._place, self._sum = event_index, total
+        self._event_index, self._sum = event_index, total
         return total
 
     def _past(self, event: Event, total: Tensor) -> Float[Tensor, "batch pos d_model"]:

@@ -55,7 +55,7 @@ class Engine:
         return min(AUDITED, self.sizes.layout.n_layers)
 
     @property
-    def held(self) -> int:
+    def n_passes(self) -> int:
         """Passes that meet the sources together."""
         if self.recompute:
             return 1
@@ -72,9 +72,9 @@ class Engine:
         vectors = PASS_VECTORS * self.sizes.layout.n_layers * self.shape.tokens
         return vectors * self.sizes.d_model * self.shape.dtype.itemsize
 
-    def kept(self) -> dict[str, int]:
+    def lasting(self) -> dict[str, int]:
         """What is kept from the first step to the end."""
-        sizes, shape, n_passes = self.sizes, self.shape, self.held
+        sizes, shape, n_passes = self.sizes, self.shape, self.n_passes
         layers, d, tokens = sizes.layout.n_layers, sizes.d_model, shape.tokens
         sources, readers = sizes.layout.shape
         item, matrix = shape.dtype.itemsize, shape.batch * sources * readers
@@ -100,7 +100,7 @@ class Engine:
     def meeting(self) -> dict[str, int]:
         """What sources against readers needs on top: of a few passes, or of all, whichever more."""
         audited = self.audited * (self.sizes.ports + 1) + 1
-        ways = (self._meeting(audited, self.held, self.sizes.layout.n_layers), self._of_all())
+        ways = (self._meeting(audited, self.n_passes, self.sizes.layout.n_layers), self._of_all())
         return max(ways, key=lambda parts: sum(parts.values()))
 
     def _of_all(self) -> dict[str, int]:

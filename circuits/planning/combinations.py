@@ -247,8 +247,8 @@ class _Search:
 def _on(case: Case, spread: Spread, copies: int, device: int) -> int:
     """Bytes of weights, passes and buffers on one of the devices that a model is spread over."""
     step, cost = case.traced.step, case.job.cost
-    kept_bytes = step.kept * spread.layers[device] // sum(spread.layers)
-    here = replace(case.traced, step=replace(step, peak=step.peak - step.kept + kept_bytes))
+    kept_bytes = step.saved * spread.layers[device] // sum(spread.layers)
+    here = replace(case.traced, step=replace(step, peak=step.peak - step.saved + kept_bytes))
     phases = cost.phases(replace(case, traced=here))
     ours = cost.phases(replace(case, traced=replace(here, forward=Pass(), step=Pass())))
     working = max(

@@ -24,7 +24,7 @@ def path_phases(case: Case) -> Phases:
     """Of methods that average gradients along a path."""
     sizes, shape, job = case.sizes, case.job.shape, case.job
     engine = buffers.Engine(sizes, shape, job.passes, case.traced.weights, job.recompute)
-    engine_bytes = engine.kept()
+    engine_bytes = engine.lasting()
     return {
         "clean and corrupted runs": {
             "source outputs": 2 * buffers.source_bytes(sizes, shape),

@@ -90,10 +90,10 @@ class Workload:
 class Pass(Workload):
     """One pass over a batch, and the memory that it takes beside the weights.
 
-    kept: bytes that live at the end of the forward pass. peak: most bytes alive at a time.
+    saved: bytes that live at the end of the forward pass. peak: most bytes alive at a time.
     """
 
-    kept: int = 0
+    saved: int = 0
     peak: int = 0
 
 

@@ -45,7 +45,7 @@ class Plan:
         return max(self.phases, key=lambda phase: sum(self.phases[phase].values()))
 
     @property
-    def held(self) -> int:
+    def fixed_bytes(self) -> int:
         """Bytes that no other batch size changes."""
         return sum(self.lasting.values()) + self.overhead
 
@@ -57,7 +57,7 @@ class Plan:
     @property
     def total(self) -> int:
         """All bytes that the process holds at its peak."""
-        return self.held + self.working
+        return self.fixed_bytes + self.working
 
     def seconds(self, rates: Rates) -> float:
         """Time for all pairs, all batches full and as long as the longest; or for all training.

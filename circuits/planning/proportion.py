@@ -22,8 +22,8 @@ class Proportion:
     """
 
     sizes: Sizes
-    one: TracedPasses
-    most: TracedPasses
+    one_pair: TracedPasses
+    most_pairs: TracedPasses
     batch: int
 
     @classmethod
@@ -62,8 +62,8 @@ class Proportion:
         """
         batch = job.shape.batch
         if batch == 1:
-            return Case(job, self.sizes, self.one)
-        single, most, ends = self.one, self.most, (1, self.batch)
+            return Case(job, self.sizes, self.one_pair)
+        single, most, ends = self.one_pair, self.most_pairs, (1, self.batch)
         traced = replace(
             single,
             forward=_between(single.forward, most.forward, batch, ends),

@@ -57,22 +57,22 @@ class ExampleRows:
         if not self._new:
             self._require(done)
 
-    def put(self, places: Int[Tensor, " batch"], rows: Float[Tensor, "batch ..."]) -> None:
+    def put(self, indices: Int[Tensor, " batch"], rows: Float[Tensor, "batch ..."]) -> None:
         """Write the rows of some examples.
 
         Args:
-            places: of the examples.
+            indices: of the examples.
             rows: theirs, on the CPU.
 
         Raises:
             CircuitsError: where the disk takes no more.
         """
         self._begin()
-        for index, row in zip(places.tolist(), rows, strict=True):
+        for index, row in zip(indices.tolist(), rows, strict=True):
             self.checks[index] = write_row(self._handle, self.path, index, row)
 
     def shared(self) -> SharedRows:
-        """The file for other processes to write rows to; `took` takes them in.
+        """The file for other processes to write rows to; `take_in` takes them in.
 
         Returns:
             What they are to be told.
@@ -84,22 +84,22 @@ class ExampleRows:
         self._begin()
         return SharedRows(self.path.absolute(), self._word)
 
-    def took(self, places: Int[Tensor, " batch"], checks: Int[Tensor, " batch"]) -> None:
+    def take_in(self, indices: Int[Tensor, " batch"], checks: Int[Tensor, " batch"]) -> None:
         """Take in rows that another process wrote. Of the first ones it is looked whether they are
         there: a disk may show a file on two machines, and not what the other one writes to it.
 
         Args:
-            places: of the examples.
+            indices: of the examples.
             checks: what `SharedRows.put` gave.
 
         Raises:
             CircuitsError: where a row is not as it was written.
         """
-        self.checks[places] = checks
+        self.checks[indices] = checks
         if self._looks:
             self._looks -= 1
             size = self._bytes
-            for index, check in zip(places.tolist(), checks.tolist(), strict=True):
+            for index, check in zip(indices.tolist(), checks.tolist(), strict=True):
                 if zlib.crc32(os.pread(self._handle, size, index * size)) != check:
                     raise CircuitsError(
                         f"{self.path}: what a worker wrote to it does not show here; write to a "

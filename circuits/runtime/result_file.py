@@ -119,15 +119,15 @@ class ResultFile(Record):
         return cls.from_json(content, str(path))
 
     @classmethod
-    def from_json(cls: type[R], content: dict[str, object], place: str) -> R:
-        """The object of a file's content; `place` names the file in errors."""
+    def from_json(cls: type[R], content: dict[str, object], source: str) -> R:
+        """The object of a file's content; `source` names the file in errors."""
         kind, version = content.get("kind"), content.get("schema_version")
         if kind != cls.KIND:
             description = f"a file of kind {kind}" if kind else "a file that names no kind"
-            raise CircuitsError(f"{place}: {description}, where {cls.KIND} is read; make it anew")
+            raise CircuitsError(f"{source}: {description}, where {cls.KIND} is read; make it anew")
         if version != cls.SCHEMA_VERSION:
             raise CircuitsError(
-                f"{place}: schema version {version}; this version of circuits reads "
+                f"{source}: schema version {version}; this version of circuits reads "
                 f"{cls.SCHEMA_VERSION}. Make the file anew, or read it with the version that wrote "
                 "it"
             )
@@ -135,7 +135,7 @@ class ResultFile(Record):
         try:
             return cls.model_validate_json(json.dumps(inner))
         except ValidationError as error:
-            raise CircuitsError(f"{place}: {_reason(error)}") from error
+            raise CircuitsError(f"{source}: {_reason(error)}") from error
 
 
 def _reason(error: ValidationError) -> str:

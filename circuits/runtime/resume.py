@@ -90,7 +90,7 @@ class PartialResults:
         """
         if rows is not None:
             tensors = {**tensors, "checks": rows.checks}
-        saved = self.held(n, identity)
+        saved = self.load(n, identity)
         if saved:
             for name, tensor in tensors.items():
                 tensor.copy_(saved[name])
@@ -99,7 +99,7 @@ class PartialResults:
             self._rows = rows
         self.hold(tensors)
 
-    def held(self, n: int, identity: Mapping[str, object]) -> dict[str, Tensor]:
+    def load(self, n: int, identity: Mapping[str, object]) -> dict[str, Tensor]:
         """What the file holds of the same work, for tensors that come with the first batch.
 
         Args:
@@ -293,7 +293,7 @@ class Pieces:
             CircuitsError: where the folder holds other work.
         """
         piece = self.tensors()
-        tensors = piece.held(1, identity)
+        tensors = piece.load(1, identity)
         if not tensors:
             tensors = work()
             piece.hold(tensors)

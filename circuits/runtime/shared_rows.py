@@ -34,12 +34,12 @@ class SharedRows:
     word: str
 
     def put(
-        self, places: Int[Tensor, " batch"], rows: Float[Tensor, "batch ..."]
+        self, indices: Int[Tensor, " batch"], rows: Float[Tensor, "batch ..."]
     ) -> Int[Tensor, " batch"] | None:
         """Write the rows of some examples, and return when they are on the disk.
 
         Args:
-            places: of the examples.
+            indices: of the examples.
             rows: theirs, on the CPU.
 
         Returns:
@@ -57,7 +57,7 @@ class SharedRows:
                 return None
             checks = [
                 write_row(handle, self.path, index, row)
-                for index, row in zip(places.tolist(), rows, strict=True)
+                for index, row in zip(indices.tolist(), rows, strict=True)
             ]
             os.fsync(handle)
         finally:
@@ -70,13 +70,13 @@ def word_beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.word")
 
 
-def write_row(handle: int, path: Path, place: int, row: Tensor) -> int:
-    """Write one example's row at its place, and give its CRC-32.
+def write_row(handle: int, path: Path, index: int, row: Tensor) -> int:
+    """Write one example's row at its index, and give its CRC-32.
 
     Args:
         handle: of the open file.
         path: of the file, for what is said when the disk takes no more.
-        place: of the example.
+        index: of the example.
         row: float32, on the CPU.
 
     Raises:
@@ -86,7 +86,7 @@ def write_row(handle: int, path: Path, place: int, row: Tensor) -> int:
     written = 0
     try:
         while written < len(content):
-            at = place * len(content) + written
+            at = index * len(content) + written
             written += os.pwrite(handle, content[written:], at)
     except OSError as error:
         raise CircuitsError(

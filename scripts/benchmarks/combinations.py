@@ -84,7 +84,7 @@ def measure(row: Row) -> dict[str, object]:
     predicted = (
         estimate.total
         if row.device == "cpu"
-        else estimate.held + sum(estimate.phases[estimate.fullest].values())
+        else estimate.fixed_bytes + sum(estimate.phases[estimate.fullest].values())
     )
     totals = {"predicted": predicted, "measured": measured}
     parts = {**estimate.lasting, **estimate.phases[estimate.fullest], "overhead": overhead}

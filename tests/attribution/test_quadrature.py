@@ -199,7 +199,7 @@ def test_estimate_is_the_move_to_calibrated_weights(name, quadrature, hooked, ra
         )
         ends = (float(samples[0].corrupted[row]), float(samples[0].clean[row]))
         weights = torch.tensor(calibrated(points, *known, ends))
-        values = torch.stack([sample.whole[row] for sample in samples]).double()
+        values = torch.stack([sample.full_scores[row] for sample in samples]).double()
         own.append(torch.einsum("k,kuv->uv", torch.tensor(points.weights).double(), values))
         moved.append(torch.einsum("k,kuv->uv", weights, values))
     found = circuits.attribute(model, pairs, steps=5, quadrature=quadrature, per_example=True)

@@ -59,7 +59,7 @@ def on_each(made, spread, copies):
         for parts in made.phases.values():
             size = sum(parts[name] for name in parts if device == 0 or name in passes)
             if "forward and backward pass" in parts:
-                elsewhere = made.traced.step.kept * (layers - spread.layers[device]) / layers
+                elsewhere = made.traced.step.saved * (layers - spread.layers[device]) / layers
                 size -= math.floor(elsewhere)
             fullest = max(fullest, size)
         yield copies * weights + with_slack(fullest, "cuda")

@@ -89,7 +89,7 @@ def test_rates_are_work_over_the_shortest_time():
 
 
 def test_seconds_of_a_pass():
-    cost = Pass(matmul=100, attention=20, moved=3, launches=7, kept=0, peak=0)
+    cost = Pass(matmul=100, attention=20, moved=3, launches=7, saved=0, peak=0)
     assert Rates(10.0, 5.0, 3.0, launch=2.0).seconds(cost) == 10 + 4 + 1
     assert Rates(10.0, 5.0, 3.0, launch=3.0).seconds(cost) == 7 * 3
     assert cost * 2 == Workload(200, 40, 6, 14)

@@ -54,7 +54,7 @@ def test_kept_is_what_autograd_keeps(name, padded):
     mask = torch.ones_like(tokens)
     mask[1, 40:] = 0
     real = saved_bytes(model, tokens, mask if padded else None)
-    found = count_passes(CONFIGS[name](), Shape(3, 48, padded=padded)).step.kept
+    found = count_passes(CONFIGS[name](), Shape(3, 48, padded=padded)).step.saved
     assert real > 100_000
     assert found == pytest.approx(real, rel=0.1)
 
@@ -74,7 +74,7 @@ def test_operations_and_weights_by_hand(dtype):
     assert traced.parameters == make_model("gpt2").num_parameters()
     buffers = sum(buffer.nbytes for buffer in make_model("gpt2").buffers())
     assert traced.weights == traced.parameters * dtype.itemsize + buffers
-    assert traced.forward.kept < traced.forward.peak < traced.step.kept < traced.step.peak
+    assert traced.forward.saved < traced.forward.peak < traced.step.saved < traced.step.peak
 
 
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
@@ -108,10 +108,10 @@ def test_costs_grow_as_they_should():
     config = CONFIGS["llama"]()
     one, two = (count_passes(config, Shape(batch, 32)).step for batch in (1, 2))
     assert two.matmul == 2 * one.matmul and two.attention == 2 * one.attention
-    assert 1.9 * one.kept < two.kept < 2 * one.kept
+    assert 1.9 * one.saved < two.saved < 2 * one.saved
     long = count_passes(config, Shape(1, 64)).step
     assert long.attention == 4 * one.attention and long.matmul < 2 * one.matmul
-    assert long.kept < 2.1 * one.kept  # no attention pattern is kept
+    assert long.saved < 2.1 * one.saved  # no attention pattern is kept
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
@@ -123,12 +123,12 @@ def test_a_shared_start_is_run_once(name):
     assert split.forward.matmul - unembedding == (whole.forward.matmul - unembedding) / 3
     assert split.prefix.matmul - unembedding == (whole.forward.matmul - unembedding) * 2 / 3
     assert split.forward.attention == whole.forward.attention / 3
-    assert whole.step.kept / 3 < split.step.kept < whole.step.kept
+    assert whole.step.saved / 3 < split.step.saved < whole.step.saved
 
 
 def test_float32_on_cuda_keeps_the_pattern_of_grouped_heads_only():
     def kept(name, **device):
-        return count_passes(CONFIGS[name](), Shape(2, 64, **device)).step.kept
+        return count_passes(CONFIGS[name](), Shape(2, 64, **device)).step.saved
 
     patterns = 3 * 2 * 4 * 64**2 * 4
     assert kept("llama", device="cuda") > kept("llama") + 0.9 * patterns
@@ -172,11 +172,11 @@ def dropping(share):
 def test_dropout_in_training_keeps_the_pattern_on_a_cpu():
     on, off = (dropping(p) for p in (0.1, 0.0))
     shape, patterns = Shape(2, 64), 3 * 2 * 4 * 64**2 * 4
-    kept = [count_passes(config, shape, trains="weights").step.kept for config in (on, off)]
+    kept = [count_passes(config, shape, trains="weights").step.saved for config in (on, off)]
     assert kept[0] > kept[1] + 2 * patterns
     on_cuda = replace(shape, device="cuda")
-    assert count_passes(on, on_cuda, trains="weights").step.kept < kept[0] - 2 * patterns
-    assert count_passes(on, shape).step.kept == count_passes(off, shape).step.kept
+    assert count_passes(on, on_cuda, trains="weights").step.saved < kept[0] - 2 * patterns
+    assert count_passes(on, shape).step.saved == count_passes(off, shape).step.saved
 
 
 def test_counter_sees_births_and_deaths():

@@ -60,7 +60,7 @@ def allocated(model, work):
 def beside_the_weights(config, job):
     made = plan(config, job)
     return (
-        made.held
+        made.fixed_bytes
         - made.job.cost.models * made.traced.weights
         + sum(made.phases[made.fullest].values())
     )
@@ -188,7 +188,7 @@ def test_within_a_quarter_of_what_comparing_two_models_allocates(wide, random_pa
     real = allocated(model.hf, lambda: diff_batch(model, model, batch, keys))
     assert beside_the_weights(config, job_of(Shape(2, 96), "diff")) == pytest.approx(real, rel=0.25)
     one, two = (plan(config, job_of(Shape(2, 96), name)) for name in ("random", "diff"))
-    assert two.lasting == {"weights": 2 * one.held}
+    assert two.lasting == {"weights": 2 * one.fixed_bytes}
 
 
 @pytest.mark.parametrize("name", ["finetune", "lora"])

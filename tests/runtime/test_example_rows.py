@@ -188,7 +188,7 @@ def test_another_process_writes_its_rows_where_it_sees_the_file(tmp_path):
         there = pickle.loads(pickle.dumps(rows.shared()))
         for places in ([3, 1], [0, 2]):
             place = torch.tensor(places)
-            rows.took(place, there.put(place, ROWS[place]))
+            rows.take_in(place, there.put(place, ROWS[place]))
             resume.keep(place)
         assert torch.equal(rows.first(4), ROWS) and there.path.is_absolute()
         resume.write()
@@ -223,7 +223,7 @@ def test_what_does_not_show_here_is_refused(tmp_path):
     rows = ExampleRows(tmp_path / "rows", 4, SHAPE)
     rows.shared()
     with pytest.raises(CircuitsError, match="does not show here; write to a disk that all workers"):
-        rows.took(torch.tensor([2]), torch.tensor([7]))
+        rows.take_in(torch.tensor([2]), torch.tensor([7]))
     rows.close(remove=True)
 
 

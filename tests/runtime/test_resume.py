@@ -255,7 +255,7 @@ def test_trajectories_of_hidden_states_go_on_too(hooked, random_pairs, tmp_path)
 def test_sums_that_hold_half_a_batch_are_not_kept(tmp_path):
     resume, total = PartialResults(tmp_path / NAME), torch.zeros(1)
     with pytest.raises(Stopped), resume:
-        resume.held(2, {})
+        resume.load(2, {})
         with resume.taking(torch.tensor([0])):
             total += 1
             resume.hold({"total": total})
@@ -264,7 +264,7 @@ def test_sums_that_hold_half_a_batch_are_not_kept(tmp_path):
             total += 5
             raise Stopped
     again = PartialResults(tmp_path / NAME)
-    assert again.held(2, {})["total"].tolist() == [1.0]
+    assert again.load(2, {})["total"].tolist() == [1.0]
     assert again.done.tolist() == [True, False]
 
 

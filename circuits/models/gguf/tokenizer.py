@@ -76,12 +76,12 @@ class _Words:
         self.tokens: list[str] = self.entries("tokens", str)
         self.types: list[int] = self.entries("token_type", int, [_NORMAL] * len(self.tokens))
         self.tokens = [token or f"[EMPTY_{token_id}]" for token_id, token in enumerate(self.tokens)]
-        self.places = {token: token_id for token_id, token in enumerate(self.tokens)}
-        if len(self.places) != len(self.tokens):
+        self.token_ids = {token: token_id for token_id, token in enumerate(self.tokens)}
+        if len(self.token_ids) != len(self.tokens):
             twice = [
                 token
                 for token_id, token in enumerate(self.tokens)
-                if self.places[token] != token_id
+                if self.token_ids[token] != token_id
             ]
             raise CircuitsError(
                 f"{file.path}: tokens stand twice in the vocabulary: {abbreviated(twice)}"
@@ -116,10 +116,10 @@ class _Words:
     def of_type(self, *types: int) -> list[int]:
         return [token_id for token_id, token_type in enumerate(self.types) if token_type in types]
 
-    def added(self, place: int) -> AddedToken:
+    def added(self, token_id: int) -> AddedToken:
         """Found in the text as it is written, before anything else is."""
-        special = self.types[place] != _USER_DEFINED
-        return AddedToken(self.tokens[place], special=special, normalized=False)
+        special = self.types[token_id] != _USER_DEFINED
+        return AddedToken(self.tokens[token_id], special=special, normalized=False)
 
 
 def _rule(words: _Words) -> Rule:
@@ -170,7 +170,7 @@ def _sentencepiece(words: _Words) -> Tokenizer:
 
 def _made(words: _Words, merges: list[tuple[str, str]], **settings: object) -> Tokenizer:
     try:
-        return Tokenizer(models.BPE(vocab=words.places, merges=merges, **settings))
+        return Tokenizer(models.BPE(vocab=words.token_ids, merges=merges, **settings))
     except Exception as error:  # what tokenizers raises has no type of its own
         raise CircuitsError(
             f"{words.file.path}: its merges and vocabulary do not fit ({first_sentence(error)})"
