@@ -92,7 +92,7 @@ def attribute_nodes(
             f"{', '.join(node_methods())}"
         )
     scoring = Scoring.of(model, pairs, scoring_method, metric, options, per_example, resume)
-    units = Units.whole(model.layout)
+    units = Units.of_nodes(model.layout)
     if level == "neuron":
         units = Units(model.layout, model.view.widths)
 

@@ -364,7 +364,7 @@ class _Engine:
 
         filled: what they fill. sums: whether it adds them up, so that half a chunk spoils it.
         """
-        samples, edges = len(weights[0]), len(self.scores[0].places)
+        samples, edges = len(weights[0]), len(self.scores[0].flat_indices)
         piece = self.resume.tensors()
         piece.restore(samples, {**self.identity, "drawn": digest(*weights)}, filled)
         size = max(1, _CHUNK // edges)

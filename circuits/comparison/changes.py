@@ -213,7 +213,7 @@ class Strengths:
     def of(cls, values: EdgeValues) -> Strengths:
         """From per-example scores."""
         count, layout = len(values), values.layout
-        total, rows = values.summary.total, values.places // layout.shape[1]
+        total, rows = values.summary.total, values.flat_indices // layout.shape[1]
         left_out = torch.zeros(count, layout.shape[0], dtype=torch.float64)
         for edges, part in values.blocks():
             others = (total[edges] - part).div_(count - 1).abs_()

@@ -31,7 +31,7 @@ def to_tensors(tables: Mapping[str, Changes], variance: VarianceDecomposition) -
 
 
 def from_tensors(
-    names: Mapping[str, tuple[str, ...]], held: Mapping[str, Tensor]
+    names: Mapping[str, tuple[str, ...]], tensors: Mapping[str, Tensor]
 ) -> tuple[dict[str, Changes], VarianceDecomposition]:
     """The tables and the variance decomposition that `to_tensors` was given.
 
@@ -39,14 +39,14 @@ def from_tensors(
     """
     tables = {}
     for name, rows in names.items():
-        n = int(held[f"{name}.n"])
-        before, after, p, q = (held[f"{name}.{column}"] for column in _COLUMNS)
-        value, low, high = (held[f"{name}.change.{end}"] for end in _BOUNDS)
+        n = int(tensors[f"{name}.n"])
+        before, after, p, q = (tensors[f"{name}.{column}"] for column in _COLUMNS)
+        value, low, high = (tensors[f"{name}.change.{end}"] for end in _BOUNDS)
         change = Estimates(value, low, high, n)
         tables[name] = Changes(rows, before, after, change, p, q, len(rows))
     source, reader, interaction = (
-        VarianceShare.of(row, n) for row in held["variance.parts"].tolist()
+        VarianceShare.of(row, n) for row in tensors["variance.parts"].tolist()
     )
     return tables, VarianceDecomposition(
-        source, reader, interaction, *held["variance.whole"].tolist()
+        source, reader, interaction, *tensors["variance.whole"].tolist()
     )

@@ -49,12 +49,12 @@ class PrecisionAgreement:
         )
 
 
-def agreement_of(one: EdgeScores, other: EdgeScores) -> PrecisionAgreement:
+def agreement_of(first: EdgeScores, second: EdgeScores) -> PrecisionAgreement:
     """Compare the mean scores of two precisions of a model.
 
     Args:
-        one: scores in one precision.
-        other: in another, of the same examples, or of others to see what those do.
+        first: scores in one precision.
+        second: in another, of the same examples, or of others to see what those do.
 
     Returns:
         How alike they are.
@@ -62,15 +62,17 @@ def agreement_of(one: EdgeScores, other: EdgeScores) -> PrecisionAgreement:
     Raises:
         CircuitsError: for models of other graphs.
     """
-    if one.layout != other.layout:
+    if first.layout != second.layout:
         raise CircuitsError(
-            f"scores of a model with {one.layout.summary} and of one with {other.layout.summary} "
-            "are not of one model in two precisions"
+            f"scores of a model with {first.layout.summary} and of one with "
+            f"{second.layout.summary} are not of one model in two precisions"
         )
-    values = [scores.matrix[scores.layout.mask].double() for scores in (one, other)]
+    values = [scores.matrix[scores.layout.mask].double() for scores in (first, second)]
     size = max(1, round(TOP * len(values[0])))
     top = [set(v.abs().topk(size).indices.tolist()) for v in values]
-    n = min(0 if data is None else data.n for data in (one.provenance.data, other.provenance.data))
+    n = min(
+        0 if data is None else data.n for data in (first.provenance.data, second.provenance.data)
+    )
     return PrecisionAgreement(n, float(spearmanr(*values).statistic), len(top[0] & top[1]) / size)
 
 

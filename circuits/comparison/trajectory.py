@@ -131,7 +131,7 @@ def _inclusion_frequency(
     values: EdgeValues, weights: Float[Tensor, "resample n"], size: int
 ) -> Float[Tensor, " edge"]:
     """How often each edge makes the circuit of so many edges, among resamples of the examples."""
-    edges = len(values.places)
+    edges = len(values.flat_indices)
     included = torch.zeros(edges, dtype=torch.float64)
     at_once = max(1, _CHUNK // edges)
     walk = at_once if values.in_one_block else max(at_once, _MEANS // edges)

@@ -125,7 +125,7 @@ def backups(
             f"backups are looked for by gradients, and {judge.name} has none; name another metric"
         )
     search, report = search_and_report(pairs, config.n_pairs, "backups need")
-    full_circuit = circuit.whole()
+    full_circuit = circuit.with_all()
     nodes = components_inside(full_circuit, "node")
     bench = _Bench(
         model, full_circuit, nodes, knocked_out(circuit), judge.name, ablation, options, resume
@@ -153,11 +153,12 @@ def backups(
 class _Bench:
     """Runs of the whole model without nodes, and without the circuit.
 
-    whole: all that there is. nodes: what each takes with it. out: what goes with the circuit.
+    full_circuit: all that there is. nodes: what each takes with it. out: what goes with
+        the circuit.
     """
 
     model: HookedModel
-    whole: AnyCircuit
+    full_circuit: AnyCircuit
     nodes: dict[str, Mask]
     out: Mask
     metric: str
@@ -175,7 +176,7 @@ class _Bench:
         return measure(
             self.model,
             pairs,
-            [replace(self.whole, mask=self._left(*knockout)) for knockout in sets],
+            [replace(self.full_circuit, mask=self._left(*knockout)) for knockout in sets],
             metric=self.metric,
             ablation=self.ablation,
             options=self.options,
@@ -185,7 +186,7 @@ class _Bench:
 
     def search(self, pairs: PairSet, config: BackupsConfig) -> tuple[str, ...]:
         """One backup after the other, for as long as the cost of its removal grew."""
-        at_first = self._costs(pairs, self.whole.mask)
+        at_first = self._costs(pairs, self.full_circuit.mask)
         names: tuple[str, ...] = ()
         alone: dict[str, float] = {}
         for _ in range(config.n_steps):
@@ -232,7 +233,11 @@ class _Bench:
         ]
 
     def _left(self, without_circuit: bool, names: Sequence[str]) -> Mask:
-        mask = self.whole.mask & ~self.out if without_circuit else self.whole.mask.clone()
+        mask = (
+            self.full_circuit.mask & ~self.out
+            if without_circuit
+            else self.full_circuit.mask.clone()
+        )
         for name in names:
             mask &= ~self.nodes[name]
         return mask
@@ -241,15 +246,15 @@ class _Bench:
         """By how much the metric would fall without each node, to first order, where `mask` is
         kept; 0 where gates are not to be had, so that all candidates are alike.
         """
-        if not isinstance(self.whole, NodeCircuit) and not self.model.view.linear:
+        if not isinstance(self.full_circuit, NodeCircuit) and not self.model.view.linear:
             return dict.fromkeys(self.nodes, 0.0)
         gradient = self._gradient(pairs, mask.float()) * mask
         return {name: float(gradient[node_mask].sum()) for name, node_mask in self.nodes.items()}
 
     def _gradient(self, pairs: PairSet, gates: Float[Tensor, "*gate"]) -> Float[Tensor, "*gate"]:
         judge = metric_for(pairs, self.metric)
-        units = self.whole.units if isinstance(self.whole, NodeCircuit) else None
-        neurons = self.whole.level == "neuron"
+        units = self.full_circuit.units if isinstance(self.full_circuit, NodeCircuit) else None
+        neurons = self.full_circuit.level == "neuron"
         stand_in = constants(self.ablation, self.model, pairs, neurons=neurons)
 
         def work(model: HookedModel, batch: PairBatch) -> Float[Tensor, "*gate"]:

@@ -63,7 +63,7 @@ class Clusters:
     n: int
 
     @property
-    def found(self) -> bool:
+    def has_groups(self) -> bool:
         """Whether more than one group is shown, at the 5 % level."""
         return self.p <= LEVEL
 

@@ -160,7 +160,7 @@ class _Bench:
         """The whole model without each set, then each circuit without each set."""
         variants = [
             replace(circuit, mask=circuit.mask & ~self._union(names))
-            for circuit in (self.circuit.whole(), *circuits)
+            for circuit in (self.circuit.with_all(), *circuits)
             for names in sets
         ]
         return measure(

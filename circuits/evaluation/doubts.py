@@ -15,24 +15,24 @@ from circuits.evaluation.stability_verdict import stability_verdict
 from circuits.statistics.estimate import Estimate
 
 
-def doubts(found: CircuitEvaluation) -> Iterator[tuple[str, str]]:
+def doubts(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
     """The questions that were asked.
 
     Args:
-        found: an evaluation.
+        evaluation: an evaluation.
 
     Yields:
         What is asked, in a few words, and the answer with its control.
     """
-    yield from _accuracy(found)
-    yield from _worst(found)
-    yield from _stable(found)
-    yield from _rivals(found)
-    if isinstance(found, CheckpointEvaluation):
-        yield from _null_model(found)
-    yield from _backups(found)
-    yield from _clusters(found)
-    yield from _tests(found)
+    yield from _accuracy(evaluation)
+    yield from _worst(evaluation)
+    yield from _stable(evaluation)
+    yield from _rivals(evaluation)
+    if isinstance(evaluation, CheckpointEvaluation):
+        yield from _null_model(evaluation)
+    yield from _backups(evaluation)
+    yield from _clusters(evaluation)
+    yield from _tests(evaluation)
 
 
 def _accuracy(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
@@ -129,7 +129,7 @@ def _clusters(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
         f"two groups leave {groups.within:.0%} of the variance within them, clouds with one "
         f"centre {groups.expected:.0%}, p = {groups.p:.3f}, {groups.n} examples"
     )
-    if not groups.found:
+    if not groups.has_groups:
         yield "groups of prompts", f"more than one is not shown ({figures})"
         return
     telling = ", ".join(name for name, *_ in groups.telling[:3])

@@ -206,7 +206,7 @@ def _own(
     model: HookedModel, circuit: AnyCircuit, pairs: PairSet, metric: str | None, shared: _Shared
 ) -> Judged:
     """Of the circuit, a random one, and the whole model without the circuit (`_REST`)."""
-    full_circuit, options = circuit.whole(), shared["options"]
+    full_circuit, options = circuit.with_all(), shared["options"]
     rest = replace(full_circuit, mask=full_circuit.mask & ~knocked_out(circuit))
     return measure(
         model,

@@ -35,7 +35,7 @@ _ROLE = 4  # tokens of a role's name and the line break behind it, at most
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Position:
     """One position of both prompts. fixed: the prompts differ here, or are said to."""
 
     clean: int
@@ -43,7 +43,7 @@ class _Place:
     fixed: bool
 
 
-Places = list[_Place]
+Positions = list[_Position]
 
 
 def perturb(
@@ -70,7 +70,7 @@ def perturb(
         changed = PERTURBATIONS[kind](texts, number, draw)
         if changed is None:
             continue
-        positions = full_texts.places(number)
+        positions = full_texts.positions(number)
         pair = _pair(pairs[number], [*positions[:start], *changed, *positions[end:]], kind)
         if n_ctx is None or len(pair) <= n_ctx:
             new_pairs.append(pair)
@@ -113,59 +113,62 @@ def _cut(pair: PromptPair, start: int, end: int) -> PromptPair:
 
 
 class _Texts:
-    """The pairs as places and sentences, and what tokens say."""
+    """The pairs as positions and sentences, and what tokens say."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, pairs: PairSet) -> None:
         self.tokenizer, self.pairs = tokenizer, pairs
-        self._said: dict[int, str] = {}
+        self._texts: dict[int, str] = {}
 
-    def places(self, number: int) -> Places:
+    def positions(self, number: int) -> Positions:
         pair = self.pairs[number]
         in_spans = {position for start, end in pair.spans for position in range(start, end)}
         return [
-            _Place(a, b, a != b or position in in_spans)
+            _Position(a, b, a != b or position in in_spans)
             for position, (a, b) in enumerate(zip(pair.clean, pair.corrupted, strict=True))
         ]
 
-    def sentences(self, number: int) -> tuple[list[Places], Places]:
+    def sentences(self, number: int) -> tuple[list[Positions], Positions]:
         """The sentences, and what follows the last."""
-        sentences: list[Places] = [[]]
-        for position in self.places(number):
+        sentences: list[Positions] = [[]]
+        for position in self.positions(number):
             sentences[-1].append(position)
             if self._ends(position.clean) and self._ends(position.corrupted):
                 sentences.append([])
         return sentences[:-1], sentences[-1]
 
-    def said(self, token: int) -> str:
+    def text_of(self, token: int) -> str:
         """A token's text behind another: SentencePiece's decoders drop a first token's space."""
-        if token not in self._said:
+        if token not in self._texts:
             once, twice = (
                 str(self.tokenizer.decode([token] * times, clean_up_tokenization_spaces=False))
                 for times in (1, 2)
             )
-            self._said[token] = twice[len(once) :]
-        return self._said[token]
+            self._texts[token] = twice[len(once) :]
+        return self._texts[token]
 
     def _ends(self, token: int) -> bool:
-        return self.said(token).rstrip().endswith(ENDS)
+        return self.text_of(token).rstrip().endswith(ENDS)
 
     def spelled(self, before: int, text: str) -> list[int] | None:
         """Tokens of a text that follows a token; None where the two would merge."""
-        for first in (self.said(before), self.said(before).lstrip()):  # some prepend the space
+        for first in (
+            self.text_of(before),
+            self.text_of(before).lstrip(),
+        ):  # some prepend the space
             ids = self.tokenizer(first + text, add_special_tokens=False)["input_ids"]
             if ids[:1] == [before]:
                 return list(ids[1:])
         return None
 
 
-def _typos(texts: _Texts, number: int, draw: random.Random) -> Places | None:
+def _typos(texts: _Texts, number: int, draw: random.Random) -> Positions | None:
     """Neither the answers nor words that differ anywhere are touched: the task hangs on them."""
-    positions, pair = texts.places(number), texts.pairs[number]
+    positions, pair = texts.positions(number), texts.pairs[number]
     protected = {token for tokens in (*pair.answer, *pair.wrong) for token in tokens}
     protected |= {token for p in positions if p.fixed for token in (p.clean, p.corrupted)}
     new: dict[int, list[int]] = {}
     for index in range(1, len(positions)):
-        token, word = positions[index].clean, texts.said(positions[index].clean)
+        token, word = positions[index].clean, texts.text_of(positions[index].clean)
         if positions[index].fixed or token in protected or len(word.strip()) < LETTERS:
             continue
         if word.strip().isalpha() and not positions[index - 1].fixed:
@@ -175,10 +178,10 @@ def _typos(texts: _Texts, number: int, draw: random.Random) -> Places | None:
     if not new:
         return None
     typo_indices = draw.sample(sorted(new), max(1, round(RATE * len(new))))
-    changed: Places = []
+    changed: Positions = []
     for index, position in enumerate(positions):
         ids = new[index] if index in typo_indices else None
-        changed += [position] if ids is None else [_Place(token, token, False) for token in ids]
+        changed += [position] if ids is None else [_Position(token, token, False) for token in ids]
     return changed
 
 
@@ -189,7 +192,7 @@ def _misspelled(word: str, draw: random.Random) -> str:
     return word[:index] + word[index + 1] + word[index] + word[index + 2 :]
 
 
-def _longer(texts: _Texts, number: int, draw: random.Random) -> Places | None:
+def _longer(texts: _Texts, number: int, draw: random.Random) -> Positions | None:
     sentences, rest = texts.sentences(number)
     others = [other for other in range(len(texts.pairs)) if other != number]
     for other in draw.sample(others, len(others)):
@@ -200,7 +203,7 @@ def _longer(texts: _Texts, number: int, draw: random.Random) -> Places | None:
     return None
 
 
-def _shorter(texts: _Texts, number: int, draw: random.Random) -> Places | None:
+def _shorter(texts: _Texts, number: int, draw: random.Random) -> Positions | None:
     sentences, rest = texts.sentences(number)
     shared = [index for index, sentence in enumerate(sentences) if index and _is_shared(sentence)]
     if not shared:
@@ -209,7 +212,7 @@ def _shorter(texts: _Texts, number: int, draw: random.Random) -> Places | None:
     return _joined([*sentences[:out], *sentences[out + 1 :], rest])
 
 
-def _sentence_order(texts: _Texts, number: int, draw: random.Random) -> Places | None:
+def _sentence_order(texts: _Texts, number: int, draw: random.Random) -> Positions | None:
     sentences, rest = texts.sentences(number)
     later = sentences[1:]
     if len(later) < 2:
@@ -218,18 +221,18 @@ def _sentence_order(texts: _Texts, number: int, draw: random.Random) -> Places |
     while order == sorted(order):
         draw.shuffle(order)
     changed = _joined([*sentences[:1], *(later[index] for index in order), rest])
-    return None if changed == texts.places(number) else changed
+    return None if changed == texts.positions(number) else changed
 
 
-def _is_shared(sentence: Sequence[_Place]) -> bool:
+def _is_shared(sentence: Sequence[_Position]) -> bool:
     return not any(position.fixed for position in sentence)
 
 
-def _joined(parts: Sequence[Places]) -> Places:
+def _joined(parts: Sequence[Positions]) -> Positions:
     return [position for part in parts for position in part]
 
 
-def _pair(pair: PromptPair, positions: Places, kind: str) -> PromptPair:
+def _pair(pair: PromptPair, positions: Positions, kind: str) -> PromptPair:
     """The pair with these positions; its spans where the fixed ones stand now."""
     ends = [0]
     runs = []
@@ -246,7 +249,7 @@ def _pair(pair: PromptPair, positions: Places, kind: str) -> PromptPair:
     )
 
 
-PERTURBATIONS: dict[str, Callable[[_Texts, int, random.Random], Places | None]] = {
+PERTURBATIONS: dict[str, Callable[[_Texts, int, random.Random], Positions | None]] = {
     "typos": _typos,
     "longer": _longer,
     "shorter": _shorter,

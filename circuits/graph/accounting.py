@@ -85,14 +85,14 @@ def account(path: Path, wide: Layout, record: Mapping[str, object]) -> None:
 
 
 def require_agreement(
-    path: Path, wide: Layout, record: Mapping[str, object], kept: Bool[Tensor, "source reader"]
+    path: Path, wide: Layout, record: Mapping[str, object], in_graph: Bool[Tensor, "source reader"]
 ) -> None:
     """Refuse a circuit whose nodes or neurons say otherwise than its edges.
 
-    kept: the edges that are `in_graph`.
+    in_graph: the edges that are `in_graph`.
     """
-    leaves, entered = kept.any(dim=1), torch.zeros(wide.shape[0], dtype=torch.bool)
-    for column in kept.any(dim=0).nonzero().flatten().tolist():
+    leaves, entered = in_graph.any(dim=1), torch.zeros(wide.shape[0], dtype=torch.bool)
+    for column in in_graph.any(dim=0).nonzero().flatten().tolist():
         entered[list(wide.feeds[column])] = True
     entered[list(wide.roots)] = True
     if "nodes_in_graph" in record:

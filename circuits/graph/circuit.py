@@ -168,31 +168,31 @@ class Circuit(Shown):
         """Flat matrix places of all that a circuit of this model can be made of."""
         return self.layout.mask.flatten().nonzero().flatten()
 
-    def with_only(self, places: Int[Tensor, " chosen"]) -> Circuit:
+    def with_only(self, indices: Int[Tensor, " chosen"]) -> Circuit:
         """A circuit of the same layout with other edges.
 
         Args:
-            places: indices among `candidates`.
+            indices: indices among `candidates`.
 
         Returns:
             The circuit of these edges alone.
         """
         mask = torch.zeros_like(self.mask)
-        mask.view(-1)[places] = True
+        mask.view(-1)[indices] = True
         return replace(self, mask=mask, scores=None, provenance=Provenance())
 
-    def candidate_name(self, place: int) -> str:
+    def candidate_name(self, index: int) -> str:
         """The name of an edge.
 
         Args:
-            place: one of `candidates`.
+            index: one of `candidates`.
 
         Returns:
             Its name.
         """
-        return self.layout.edge_name(*divmod(place, self.layout.shape[1]))
+        return self.layout.edge_name(*divmod(index, self.layout.shape[1]))
 
-    def whole(self) -> Circuit:
+    def with_all(self) -> Circuit:
         """All that there is: the model itself."""
         return self.with_only(self.candidates)
 

@@ -47,11 +47,12 @@ class Summary:
 class EdgeValues:
     """Scores of single examples, over the possible edges in matrix order.
 
-    held: (n, source, reader), in memory or in a file; or (n, edge), the possible edges alone.
+    per_example: (n, source, reader), in memory or in a file; or (n, edge), the possible edges
+        alone.
     """
 
     layout: Layout
-    held: Float[Tensor, "n ..."]
+    per_example: Float[Tensor, "n ..."]
 
     @classmethod
     def of(cls, scores: EdgeScores) -> EdgeValues:
@@ -60,10 +61,10 @@ class EdgeValues:
         return cls(scores.layout, scores.per_example)
 
     def __len__(self) -> int:
-        return len(self.held)
+        return len(self.per_example)
 
     @cached_property
-    def places(self) -> Int[Tensor, " edge"]:
+    def flat_indices(self) -> Int[Tensor, " edge"]:
         """Where the edges stand in the flattened matrix."""
         return self.layout.mask.flatten().nonzero().flatten()
 
@@ -74,41 +75,41 @@ class EdgeValues:
     @property
     def in_one_block(self) -> bool:
         """Whether all are few enough to be looked at, and kept in memory, at once."""
-        return len(self.places) <= mapped.BLOCK // len(self)
+        return len(self.flat_indices) <= mapped.BLOCK // len(self)
 
     @cached_property
     def _all(self) -> Float[Tensor, "n edge"]:
-        return self._at(slice(0, len(self.places)))
+        return self._at(slice(0, len(self.flat_indices)))
 
     def _at(self, edges: slice) -> Float[Tensor, "n edge"]:
-        if self.held.dim() == 2:
-            return self.held[:, edges]
-        flat_indices = self.places[edges]
+        if self.per_example.dim() == 2:
+            return self.per_example[:, edges]
+        flat_indices = self.flat_indices[edges]
         first = int(flat_indices[0])
-        near = self.held.flatten(1)[:, first : int(flat_indices[-1]) + 1]
+        near = self.per_example.flatten(1)[:, first : int(flat_indices[-1]) + 1]
         values = near.index_select(1, flat_indices - first).float()
-        mapped.let_go(self.held)
+        mapped.let_go(self.per_example)
         return values
 
     def blocks(self) -> Iterator[tuple[slice, Float[Tensor, "n edge"]]]:
         """Which edges, and their scores; all edges in turn."""
         if self.in_one_block:
-            yield slice(0, len(self.places)), self._all
+            yield slice(0, len(self.flat_indices)), self._all
             return
-        for start in range(0, len(self.places), self._width):
-            edges = slice(start, min(start + self._width, len(self.places)))
+        for start in range(0, len(self.flat_indices), self._width):
+            edges = slice(start, min(start + self._width, len(self.flat_indices)))
             yield edges, self._at(edges)
 
     def columns(self, edges: Int[Tensor, " k"]) -> Float[Tensor, "n k"]:
         """Scores of some edges, by their numbers."""
-        flat, flat_indices = self.held.flatten(1), self.places[edges]
-        return flat[:, edges] if self.held.dim() == 2 else flat[:, flat_indices].float()
+        flat, flat_indices = self.per_example.flatten(1), self.flat_indices[edges]
+        return flat[:, edges] if self.per_example.dim() == 2 else flat[:, flat_indices].float()
 
     def resampled(self, *weights: Float[Tensor, "m n"]) -> list[Float[Tensor, "m edge"]]:
         """Weighted sums over the examples for several sets of weights, in one walk."""
         if self.in_one_block:
             return [w.to(self._all.dtype) @ self._all for w in weights]
-        totals = [torch.empty(len(w), len(self.places)) for w in weights]
+        totals = [torch.empty(len(w), len(self.flat_indices)) for w in weights]
         for edges, values in self.blocks():
             for sums, set_weights in zip(totals, weights, strict=True):
                 sums[:, edges] = set_weights.to(values.dtype) @ values
@@ -137,7 +138,7 @@ class EdgeValues:
     def by_source(self) -> Float[Tensor, "n source"]:
         """Sum over each source's outgoing edges, float64."""
         totals = torch.zeros(len(self), self.layout.shape[0], dtype=torch.float64)
-        rows = self.places // self.layout.shape[1]
+        rows = self.flat_indices // self.layout.shape[1]
         for edges, values in self.blocks():
             totals.index_add_(1, rows[edges], values.double())
         return totals

@@ -63,14 +63,14 @@ def network(
 def add_edges(
     graph: nx.MultiDiGraph,
     layout: Layout,
-    places: Iterable[Sequence[int]],
+    edges: Iterable[Sequence[int]],
     ends: Callable[[int], Iterable[int]],
     scores: Float[Tensor, "source reader"] | None,
 ) -> None:
     """Add edges by row and column; `ends` gives the rows of the sources that one into a column
     reaches (none for the logits).
     """
-    for row, column in places:
+    for row, column in edges:
         reader = layout.reader_nodes[column]
         port = f"<{reader.port}>" if reader.port else ""
         source = layout.sources[row]

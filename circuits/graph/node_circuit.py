@@ -102,7 +102,7 @@ class NodeCircuit(Shown):
         Raises:
             CircuitsError: for an unknown name.
         """
-        units = Units.whole(units) if isinstance(units, Layout) else units
+        units = Units.of_nodes(units) if isinstance(units, Layout) else units
         mask = torch.zeros(len(units), dtype=torch.bool)
         for name in names:
             mask[units.find(name)] = True
@@ -151,31 +151,31 @@ class NodeCircuit(Shown):
         """Places of all that a circuit of this model can be made of."""
         return (~self.units.roots).nonzero().flatten()
 
-    def with_only(self, places: Int[Tensor, " chosen"]) -> NodeCircuit:
+    def with_only(self, indices: Int[Tensor, " chosen"]) -> NodeCircuit:
         """A circuit of other units, and what enters the model.
 
         Args:
-            places: indices among `candidates`.
+            indices: indices among `candidates`.
 
         Returns:
             The circuit of these alone.
         """
         mask = self.units.roots.clone()
-        mask[places] = True
+        mask[indices] = True
         return replace(self, mask=mask, scores=None, provenance=Provenance())
 
-    def candidate_name(self, place: int) -> str:
+    def candidate_name(self, index: int) -> str:
         """The name of a unit.
 
         Args:
-            place: one of `candidates`.
+            index: one of `candidates`.
 
         Returns:
             Its name.
         """
-        return self.units.name(place)
+        return self.units.name(index)
 
-    def whole(self) -> NodeCircuit:
+    def with_all(self) -> NodeCircuit:
         """All that there is: the model itself."""
         return self.with_only(self.candidates)
 

@@ -168,7 +168,7 @@ class CellFiles:
 
 def write_cell(
     folder: str | Path,
-    found: EdgeScores | Sequence[Circuit],
+    scores_or_circuits: EdgeScores | Sequence[Circuit],
     *,
     d_model: int,
     suffix: str = ".json",
@@ -177,7 +177,7 @@ def write_cell(
 
     Args:
         folder: called `Cell.folder`.
-        found: scores, or nine circuits.
+        scores_or_circuits: scores, or nine circuits.
         d_model: the model's width.
         suffix: .json or .pt.
 
@@ -188,19 +188,21 @@ def write_cell(
         CircuitsError: where there are not nine circuits, or one is more than its share.
     """
     folder = Path(folder)
-    if not isinstance(found, EdgeScores):
-        if len(found) != len(SHARES):
-            raise CircuitsError(f"{folder}: {len(found)} circuits; MIB takes {len(SHARES)}")
-        _require_small(folder, found)
+    if not isinstance(scores_or_circuits, EdgeScores):
+        if len(scores_or_circuits) != len(SHARES):
+            raise CircuitsError(
+                f"{folder}: {len(scores_or_circuits)} circuits; MIB takes {len(SHARES)}"
+            )
+        _require_small(folder, scores_or_circuits)
     folder.mkdir(parents=True, exist_ok=True)
     for old in (*folder.glob("*.json"), *folder.glob("*.pt")):
         old.unlink()
-    if isinstance(found, EdgeScores):
+    if isinstance(scores_or_circuits, EdgeScores):
         path = folder / f"importances{suffix}"
-        return [write_graph(path, d_model=d_model, scores=found)]
+        return [write_graph(path, d_model=d_model, scores=scores_or_circuits)]
     return [
         write_graph(folder / f"circuit_{100 * share:g}{suffix}", d_model=d_model, circuit=circuit)
-        for share, circuit in zip(SHARES, sorted(found, key=_edges), strict=True)
+        for share, circuit in zip(SHARES, sorted(scores_or_circuits, key=_edges), strict=True)
     ]
 
 

@@ -43,7 +43,7 @@ class Units:
             )
 
     @classmethod
-    def whole(cls, layout: Layout) -> Units:
+    def of_nodes(cls, layout: Layout) -> Units:
         """Every node one unit."""
         return cls(layout, (1,) * len(layout.sources))
 
@@ -59,11 +59,11 @@ class Units:
         """Where the units of a source stand."""
         return slice(self._ends[row] - self.widths[row], self._ends[row])
 
-    def name(self, place: int) -> str:
-        """The name of the unit at a place."""
-        row = bisect_right(self._ends, place)
+    def name(self, index: int) -> str:
+        """The name of a unit by its index."""
+        row = bisect_right(self._ends, index)
         source, start = self.layout.sources[row], self.of(row).start
-        return source if self.widths[row] == 1 else f"{source}[{place - start}]"
+        return source if self.widths[row] == 1 else f"{source}[{index - start}]"
 
     def parts(
         self, scored: Iterable[tuple[int, float | None]]

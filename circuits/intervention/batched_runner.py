@@ -118,7 +118,7 @@ class BatchedCircuitRunner:
             for event, stream in reference.inputs.items()
         }
         self.answers = self._rest.example_index, self._rest.position
-        self.whole = self.settled = self._settled(model.layout.mask, live, replay)
+        self.full = self.settled = self._settled(model.layout.mask, live, replay)
         if constants is not None:
             corrupted = self.logits(torch.zeros(1, *model.layout.shape, dtype=torch.bool))[0]
             self.layers_run = 0
@@ -148,10 +148,10 @@ class BatchedCircuitRunner:
         """
         if not self.view.sequential:
             return
-        self.settled = self.whole
-        if torch.equal(mask, self.whole.mask):
+        self.settled = self.full
+        if torch.equal(mask, self.full.mask):
             return
-        run, replay = _Run(self, self.whole, mask[None]), self.whole.replay.copy()
+        run, replay = _Run(self, self.full, mask[None]), self.full.replay.copy()
         with replay.recording():
             self._logits(run)
         self.settled = self._settled(mask.clone(), run.live, replay)
@@ -258,7 +258,7 @@ class _Run:
         # Each touched reader takes the shorter sum, which is also the exacter: an input that is
         # nothing but what replaces it comes out as that, not as a difference of large numbers.
         columns = [column for column, touched in enumerate(self.touched) if touched]
-        self.place = {column: row for row, column in enumerate(columns)}
+        self.row_of = {column: row for row, column in enumerate(columns)}
         keeps, lacks = (part[:, :, columns].permute(2, 0, 1) for part in (keep, lacks))
         self.adds = keeps.sum(dim=2) < lacks.sum(dim=2)  # reader, copy
         self.weights = torch.where(
@@ -284,7 +284,7 @@ class _Run:
 
     def _live_sums(self, columns: list[int], answers: Answers | None) -> SourceDifferences:
         """Sums of what some readers read of this run's own sources."""
-        read = self.weights[[self.place[column] for column in columns]].flatten(0, 1).any(dim=0)
+        read = self.weights[[self.row_of[column] for column in columns]].flatten(0, 1).any(dim=0)
         rows = (read & self.fresh).nonzero().flatten().tolist()
         reference = self.runner.reference
         return SourceDifferences(self.live, reference, rows, copies=self.copies, at=answers)
@@ -364,7 +364,7 @@ class _Run:
         if norm is self.view.final:
             replaced = replaced[self.runner.answers]
             settled, live = self.base.sums_at_answers, self.sums_at_answers
-        rows = [self.place[column] for column in columns]
+        rows = [self.row_of[column] for column in columns]
         weights = self.weights[rows]
         adds = self.adds[rows].to(stream.device)
         inputs: Tensor = torch.where(

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.intervention.picking import Picked, Places
+from circuits.intervention.picking import IndexLists, Picked
 from circuits.models import SourceActivations
 from circuits.models.view import (
     Attention,
@@ -36,7 +36,7 @@ class Differences:
         live: SourceActivations,
         reference: SourceActivations,
         used: Collection[int],
-        picks: tuple[Places, int],
+        picks: tuple[IndexLists, int],
     ) -> None:
         """used: rows of the stream. picks: the run's, and how many heads may be made in vain."""
         self.stream, self.index = stream, live.view.streams.index(stream)

@@ -35,7 +35,7 @@ from circuits.intervention.ablation import AblatedRun, Constants
 from circuits.intervention.differences import Differences
 from circuits.intervention.head_readers import ALONE, COMPUTED, CORRUPTED, HeadReaders
 from circuits.intervention.node_run import NodeRun
-from circuits.intervention.picking import Places, made_in_vain
+from circuits.intervention.picking import IndexLists, made_in_vain
 from circuits.intervention.reader_inputs import ReaderInputs
 from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
@@ -153,11 +153,11 @@ class EdgeRun:
         self.idle = self._idle(by_corruption) if self.view.linear else set()
         self.heads: dict[ReadsHeads, list[HeadReaders]] = {}
         self.inputs: dict[Stream, ReaderInputs] = {}
-        picker = Places(model.device)
+        picker = IndexLists(model.device)
         for stream in self.view.streams:
             self._serve(stream, picker)
 
-    def _serve(self, stream: Stream, picker: Places) -> None:
+    def _serve(self, stream: Stream, picker: IndexLists) -> None:
         """Who is given what in a stream."""
         states = self.reference.states
         picks = picker, made_in_vain(states.inputs[self.view.streams.index(stream)])
@@ -212,7 +212,7 @@ class EdgeRun:
                 if isinstance(event, ReadsHeads):
                     for readers in self.heads[event]:
                         put = hooks.replace if readers.alone is None else hooks.after
-                        put(readers.module, partial(readers.given, inputs))
+                        put(readers.module, partial(readers.circuit_output, inputs))
                 elif isinstance(event, ReadsInput) and event.column in self.idle:
                     hooks.before(event.module, lambda x: x[:0])
                 elif isinstance(event, ReadsInput) and self.state[event.column] != ALONE:
@@ -220,7 +220,7 @@ class EdgeRun:
 
     def _entering(self, inputs: ReaderInputs, event: ReadsInput, x: Tensor) -> Tensor:
         if self.state[event.column] == COMPUTED:
-            return inputs.one(event).reshape(x.shape)
+            return inputs.of_single(event).reshape(x.shape)
         reference_input = self.reference.inputs[event]
         if event.norm is not None:
             reference_input = through(event.norm.module, reference_input)

@@ -23,7 +23,7 @@ from circuits.errors import CircuitsError
 from circuits.intervention.ablation import AblatedRun
 from circuits.intervention.gated_sums import GatedSums
 from circuits.intervention.head_readers import COMPUTED, HeadReaders
-from circuits.intervention.picking import Places, made_in_vain
+from circuits.intervention.picking import IndexLists, made_in_vain
 from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
 from circuits.models.placement import through
@@ -62,7 +62,7 @@ class GatedEdges:
         self.gradient = torch.zeros_like(gates, dtype=torch.float32)
         self._mask, self._streams = mask, []
         self._live = SourceActivations(view, attached=True)
-        picks = Places(model.device), made_in_vain(reference.states.inputs[0])
+        picks = IndexLists(model.device), made_in_vain(reference.states.inputs[0])
         for index, stream in enumerate(view.streams):
             rows = stream.rows
             sums = GatedSums(gates[rows], self.gradient[rows], reference.states.inputs[index])
@@ -82,7 +82,7 @@ class GatedEdges:
             for event in stream.events:
                 if isinstance(event, ReadsHeads):
                     for readers in inputs.heads[event]:
-                        hooks.replace(readers.module, partial(readers.given, inputs))
+                        hooks.replace(readers.module, partial(readers.circuit_output, inputs))
                 elif isinstance(event, ReadsInput):
                     hooks.before(event.module, partial(_entering, inputs, event))
 
@@ -125,7 +125,9 @@ class _Inputs:
         self._constants: Tensor | None = None  # what all sources so far give, and biases
         self._made: tuple[Reads, Inputs] | None = None
 
-    def serve(self, event: ReadsHeads, reference: AblatedRun, picks: tuple[Places, int]) -> None:
+    def serve(
+        self, event: ReadsHeads, reference: AblatedRun, picks: tuple[IndexLists, int]
+    ) -> None:
         """Note the readers of an attention."""
         state = [COMPUTED] * self._sums.gates.shape[1]
         served: list[int] = []
@@ -148,13 +150,13 @@ class _Inputs:
             count += len(columns)
             self._blocks[event] = block
 
-    def of(self, event: Reads, places: range) -> Iterator[tuple[slice, Inputs]]:
+    def of(self, event: Reads, rows: range) -> Iterator[tuple[slice, Inputs]]:
         """Inputs of some readers of an event, through its norm if any."""
         if self._made is None or self._made[0] is not event:
             self._made = event, self._input(event)
-        yield slice(0, len(places)), self._made[1][places.start : places.stop]
+        yield slice(0, len(rows)), self._made[1][rows.start : rows.stop]
 
-    def one(self, event: ReadsInput) -> Float[Tensor, "token d_model"]:
+    def of_single(self, event: ReadsInput) -> Float[Tensor, "token d_model"]:
         """The input of an event's only reader."""
         return self._input(event)[0]
 
@@ -203,4 +205,4 @@ class _Inputs:
 
 
 def _entering(inputs: _Inputs, event: ReadsInput, x: Tensor) -> Tensor:
-    return inputs.one(event).reshape(x.shape)
+    return inputs.of_single(event).reshape(x.shape)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from circuits.intervention.picking import Picked, Places
+from circuits.intervention.picking import IndexLists, Picked
 from circuits.models.placement import held
 from circuits.models.view import ReadsHeads, input_major
 
@@ -28,9 +28,9 @@ class GivesInputs(Protocol):
     """Who makes what the readers of a stream are given."""
 
     def of(
-        self, event: ReadsHeads, places: range
+        self, event: ReadsHeads, rows: range
     ) -> Iterator[tuple[slice, Float[Tensor, "reader token d_model"]]]:
-        """Inputs of readers of one event, through its norm if any, in parts: which of `places`,
+        """Inputs of readers of one event, through its norm if any, in parts: which of `rows`,
         and what they are given.
         """
 
@@ -40,7 +40,7 @@ class HeadReaders:
     """Readers of one module.
 
     served: columns of those that are given inputs of their own, in the order of their features.
-    places: where these stand among the stream's served readers. slots: their groups of features,
+    rows: where these stand among the stream's served readers. slots: their groups of features,
     and `alone` those of readers that are left alone; None for no group at all.
     """
 
@@ -48,7 +48,7 @@ class HeadReaders:
     module: nn.Module
     d_head: int
     served: list[int]
-    places: range
+    rows: range
     slots: Picked | None
     alone: Picked | None
     reference: Float[Tensor, "batch pos feature"]
@@ -60,7 +60,7 @@ class HeadReaders:
         module: nn.Module,
         state: Sequence[int],
         reference: Float[Tensor, "batch pos feature"],
-        picks: tuple[Places, int],
+        picks: tuple[IndexLists, int],
         start: int,
     ) -> HeadReaders | None:
         """Those of a module, from what each reader of the model is given; None if all are left
@@ -87,7 +87,9 @@ class HeadReaders:
             reference,
         )
 
-    def given(self, inputs: GivesInputs, output: Tensor) -> Float[Tensor, "batch pos feature"]:
+    def circuit_output(
+        self, inputs: GivesInputs, output: Tensor
+    ) -> Float[Tensor, "batch pos feature"]:
         """The module's output on the circuit.
 
         output: its own; no rows if no reader is left alone.
@@ -115,7 +117,7 @@ class HeadReaders:
         if bias is not None:
             bias = slots.of(self._groups(bias), 0)[:, None]
         parts = []
-        for part, x in inputs.of(self.event, self.places):
+        for part, x in inputs.of(self.event, self.rows):
             w = weight[part]
             parts.append(torch.bmm(x, w) if bias is None else torch.baddbmm(bias[part], x, w))
         return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -42,9 +42,9 @@ class NodeRun:
         model: HookedModel,
         reference: AblatedRun,
         units: Units,
-        kept: Shaped[Tensor, " unit"],
+        gates: Shaped[Tensor, " unit"],
     ) -> None:
-        """kept: which units are, or a gate for each: those of what enters the model are 1."""
+        """gates: which units are kept, or a gate for each: those of what enters the model are 1."""
         self.view, self.reference = model.view, reference
         widths = units.widths
         if units.level == "neuron" and widths != self.view.widths:
@@ -53,16 +53,16 @@ class NodeRun:
                 f"a circuit with {widths[row]} units of {units.layout.sources[row]} cannot run "
                 f"on a model with {self.view.widths[row]}"
             )
-        gates = kept.dtype != torch.bool
-        self.live = SourceActivations(self.view, attached=gates)
-        self.units, self.kept = units, kept.to(model.device)
+        has_gates = gates.dtype != torch.bool
+        self.live = SourceActivations(self.view, attached=has_gates)
+        self.units, self.gates = units, gates.to(model.device)
         self.share = ["part"] * len(widths)
-        if gates:
+        if has_gates:
             for row in units.layout.roots:
                 self.share[row] = "all"
         else:
             starts = np.cumsum((0, *widths[:-1]))
-            numbers = np.add.reduceat(kept.numpy(), starts, dtype=int)
+            numbers = np.add.reduceat(gates.numpy(), starts, dtype=int)
             shares = zip(numbers.tolist(), widths, strict=True)
             self.share = ["none" if not n else "all" if n == of else "part" for n, of in shares]
         self.needs_neurons = any(
@@ -83,19 +83,19 @@ class NodeRun:
             if {*self.share[rows]} == {"all"}:
                 continue
             first, last = self.units.of(rows.start), self.units.of(rows.stop - 1)
-            kept = self.kept[first.start : last.stop].view(attention.n_heads, -1)
+            gates = self.gates[first.start : last.stop].view(attention.n_heads, -1)
             if attention.post is None:
-                hooks.before(attention.output, partial(_mixed, kept, reference.z[index]))
+                hooks.before(attention.output, partial(_mixed, gates, reference.z[index]))
             else:
-                written = partial(self._written, attention, index, kept)
+                written = partial(self._written, attention, index, gates)
                 hooks.after(attention.post.module, written)
         for index, mlp in enumerate(self.view.mlps):
             row = mlp.place.row
-            kept = self.kept[self.units.of(row)]
-            if self.share[row] == "part" and len(kept) == 1:
-                hooks.after(mlp.output, partial(_mixed, kept, reference.mlp[index]))
+            gates = self.gates[self.units.of(row)]
+            if self.share[row] == "part" and len(gates) == 1:
+                hooks.after(mlp.output, partial(_mixed, gates, reference.mlp[index]))
             elif self.share[row] == "part":
-                hooks.before(mlp.hidden, partial(_mixed, kept, reference.hidden[index]))
+                hooks.before(mlp.hidden, partial(_mixed, gates, reference.hidden[index]))
             elif self.share[row] == "none":
                 hooks.after(mlp.output, partial(_instead, reference.mlp[index]))
 
@@ -103,12 +103,12 @@ class NodeRun:
         self,
         attention: Attention,
         index: int,
-        kept: Shaped[Tensor, "head _"],
+        gates: Shaped[Tensor, "head _"],
         written: Float[Tensor, "batch pos d_model"],
     ) -> Float[Tensor, "batch pos d_model"]:
         """What the heads write behind a norm, by z over the sigma of each run."""
         live = self.live.z[index]
-        z = _mixed(kept, self.reference.states.z[index], live)
+        z = _mixed(gates, self.reference.states.z[index], live)
         return (z.flatten(2) @ attention.output_weight.flatten(0, 1)).to(written.dtype)
 
 
@@ -116,9 +116,9 @@ def _instead(value: Tensor, x: Tensor) -> Tensor:
     return value.reshape(x.shape)
 
 
-def _mixed(kept: Shaped[Tensor, "*unit"], reference: Tensor, x: Tensor) -> Tensor:
+def _mixed(gates: Shaped[Tensor, "*unit"], reference: Tensor, x: Tensor) -> Tensor:
     """`x` where a unit is kept, else the reference; by a gate, so much of the one and the other."""
     values = x.reshape(reference.shape)
-    if kept.dtype == torch.bool:
-        return torch.where(kept, values, reference).reshape(x.shape)
-    return torch.lerp(reference, values, kept.to(values.dtype)).reshape(x.shape)
+    if gates.dtype == torch.bool:
+        return torch.where(gates, values, reference).reshape(x.shape)
+    return torch.lerp(reference, values, gates.to(values.dtype)).reshape(x.shape)

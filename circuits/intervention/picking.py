@@ -1,4 +1,4 @@
-"""Some of the things along an axis of a tensor, by places that are sent to its device at once.
+"""Some of the things along an axis of a tensor, by indices that are sent to its device at once.
 
 What an accelerator is told one list at a time costs more than what it then does.
 """
@@ -22,23 +22,23 @@ def made_in_vain(stream: Tensor) -> int:
     return room // (stream.numel() * stream.element_size())
 
 
-class Places:
-    """Lists of places that a run needs on its device: gathered first, then sent as one."""
+class IndexLists:
+    """Lists of indices that a run needs on its device: gathered first, then sent as one."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._lists: list[Sequence[int]] = []
-        self._sent: Sequence[Int[Tensor, " place"]] | None = None
+        self._sent: Sequence[Int[Tensor, " index"]] | None = None
 
-    def pick(self, places: Sequence[int]) -> Picked:
+    def pick(self, indices: Sequence[int]) -> Picked:
         """Note a list; none can be noted any more once the first of them was asked for."""
         assert self._sent is None
-        if places[-1] - places[0] == len(places) - 1:
-            return Picked(places, None)
-        self._lists.append(places)
-        return Picked(places, (self, len(self._lists) - 1))
+        if indices[-1] - indices[0] == len(indices) - 1:
+            return Picked(indices, None)
+        self._lists.append(indices)
+        return Picked(indices, (self, len(self._lists) - 1))
 
-    def sent(self, index: int) -> Int[Tensor, " place"]:
+    def sent(self, index: int) -> Int[Tensor, " index"]:
         """The list of that number, on the device."""
         if self._sent is None:
             flat = torch.tensor([i for indices in self._lists for i in indices])
@@ -47,10 +47,10 @@ class Places:
 
 
 class Picked:
-    """Rising places along an axis; where they stand side by side, taking them copies nothing."""
+    """Rising indices along an axis; where they stand side by side, taking them copies nothing."""
 
-    def __init__(self, places: Sequence[int], sent: tuple[Places, int] | None) -> None:
-        self._first, self._n, self._sent = places[0], len(places), sent
+    def __init__(self, indices: Sequence[int], sent: tuple[IndexLists, int] | None) -> None:
+        self._first, self._n, self._sent = indices[0], len(indices), sent
 
     def __len__(self) -> int:
         return self._n

@@ -57,20 +57,20 @@ class ReaderInputs:
         self._block: tuple[int, Inputs] | None = None  # place of its first reader
         self._normed: tuple[_Section, Inputs] | None = None
 
-    def of(self, event: Reads, places: range) -> Iterator[tuple[slice, Inputs]]:
-        """Inputs of readers of one event, through its norm if any, in parts: which of `places`,
+    def of(self, event: Reads, rows: range) -> Iterator[tuple[slice, Inputs]]:
+        """Inputs of readers of one event, through its norm if any, in parts: which of `rows`,
         and what they are given.
         """
         deltas = self.differences.until(event)
-        row = places.start
-        while row < places.stop:
+        row = rows.start
+        while row < rows.stop:
             section = self._sections[row]
-            stop = min(places.stop, section.stop)
+            stop = min(rows.stop, section.stop)
             inputs = self._of(section, deltas)[row - section.start : stop - section.start]
-            yield slice(row - places.start, stop - places.start), inputs
+            yield slice(row - rows.start, stop - rows.start), inputs
             row = stop
 
-    def one(self, event: ReadsInput) -> Float[Tensor, "token d_model"]:
+    def of_single(self, event: ReadsInput) -> Float[Tensor, "token d_model"]:
         """The input of an event's only reader, through the event's norm if any."""
         deltas = self.differences.until(event)
         return self._of(self._only[event], deltas)[0]

@@ -166,14 +166,14 @@ class _Documents:
         values = {f"values.{name}": tensor for name, tensor in self._values.items()}
         return {**values, **self._masses.state(), **neurons}
 
-    def restore(self, held: dict[str, Tensor]) -> None:
+    def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` gave, if anything."""
-        if not held:
+        if not state:
             return
-        self._masses.restore(held)
-        if self._neurons is not None and not self._neurons.restore(held):
+        self._masses.restore(state)
+        if self._neurons is not None and not self._neurons.restore(state):
             self._neurons = None
-        values = {name: tensor for name, tensor in held.items() if name.startswith("values.")}
+        values = {name: tensor for name, tensor in state.items() if name.startswith("values.")}
         self._values = {name.removeprefix("values."): tensor for name, tensor in values.items()}
 
     def finish(self, induction: dict[str, HeadMasses]) -> DocumentDiffs:

@@ -294,9 +294,9 @@ class MassCollector:
         tensors = {f"{_PREFIX}{name}": tensor for name, tensor in self._kept.items()}
         return {f"{_PREFIX}names": names, **tensors}
 
-    def restore(self, held: Mapping[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave, if anything."""
-        tensors = {k.removeprefix(_PREFIX): v for k, v in held.items() if k.startswith(_PREFIX)}
+        tensors = {k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)}
         if tensors:
             self.names = tuple(json.loads(bytes(tensors.pop("names").tolist())))
             self._kept.update(tensors)

@@ -217,9 +217,9 @@ class NeuronSums:
             return {}
         return {"neurons.sums": self._sums, "neurons.square": self._square}
 
-    def restore(self, held: Mapping[str, Tensor]) -> bool:
+    def restore(self, state: Mapping[str, Tensor]) -> bool:
         """Go on from what `state` gave; says whether there was anything."""
-        self._sums, self._square = held.get("neurons.sums"), held.get("neurons.square")
+        self._sums, self._square = state.get("neurons.sums"), state.get("neurons.square")
         return self._sums is not None
 
     def statistics(self) -> NeuronStatistics:

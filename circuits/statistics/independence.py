@@ -17,8 +17,8 @@ _TIE = 1e-9  # of the statistic: values that differ by rounding only
 
 
 def independence_p(
-    one: Float[Tensor, " n"],
-    other: Float[Tensor, " n"],
+    x: Float[Tensor, " n"],
+    y: Float[Tensor, " n"],
     *,
     permutations: int,
     draw: torch.Generator,
@@ -26,8 +26,8 @@ def independence_p(
     """The p-value of independence.
 
     Args:
-        one: a figure of each example; of more than 512 the first are looked at.
-        other: another, in the same order.
+        x: a figure of each example; of more than 512 the first are looked at.
+        y: another, in the same order.
         permutations: orders of the examples to compare with.
         draw: their source.
 
@@ -35,7 +35,7 @@ def independence_p(
         The share of orders, the given one counted, in which the two depend on each other at least
         as much; 1 where either is the same for all examples.
     """
-    left, right = (_kernel(side[:_MOST].double()) for side in (one, other))
+    left, right = (_kernel(side[:_MOST].double()) for side in (x, y))
     if left is None or right is None:
         return 1.0
     n = len(left)

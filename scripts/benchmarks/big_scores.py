@@ -68,7 +68,7 @@ def in_memory(scores: EdgeScores) -> EdgeValues:
     """All values of the possible edges, read at once."""
     assert scores.per_example is not None
     values = EdgeValues(scores.layout, scores.per_example)
-    all_values = torch.empty(len(values), len(values.places))
+    all_values = torch.empty(len(values), len(values.flat_indices))
     for edges, block in values.blocks():
         all_values[:, edges] = block
     return EdgeValues(scores.layout, all_values)
@@ -90,7 +90,7 @@ def resampled(values: list[EdgeValues], n_resamples: int) -> None:
         [resample_weights(n, n_resamples, seed=0)],
     ]
     for weights in weight_sets:
-        block_size = max(1, module._MEANS // (len(values[0].places) * len(values) * len(weights)))
+        block_size = max(1, module._MEANS // (len(values[0].flat_indices) * len(values) * len(weights)))
         for block in torch.arange(len(weights[0])).split(block_size):
             for edge_values in values:
                 edge_values.resampled(*(tensor[block] for tensor in weights))

@@ -61,7 +61,7 @@ def main() -> None:
     for share in SHARES:
         circuit = random_circuit(model.layout, share)
         sides[f"{share:.1%}"] = (partial(executor.logits, circuit), 1)
-    for units in (Units.whole(model.layout), Units(model.layout, model.view.widths)):
+    for units in (Units.of_nodes(model.layout), Units(model.layout, model.view.widths)):
         half = torch.rand(len(units), generator=torch.Generator().manual_seed(0)) < 0.5
         sides[f"50.0% of {units.level}s"] = (
             partial(executor.logits, NodeCircuit(units, half | units.roots)),

@@ -60,7 +60,7 @@ def circuits_line(model: HookedModel, batch: PairBatch) -> Iterator[tuple[str, W
 def nodes_line(model: HookedModel, batch: PairBatch) -> Iterator[tuple[str, Work]]:
     """Half of the nodes and of the neurons; the neurons' reference run is not counted."""
     runner = CircuitRunner(model, batch)
-    for units in (Units.whole(model.layout), Units(model.layout, model.view.widths)):
+    for units in (Units.of_nodes(model.layout), Units(model.layout, model.view.widths)):
         half = torch.rand(len(units), generator=torch.Generator().manual_seed(0)) < 0.5
         circuit = NodeCircuit(units, half | units.roots)
         runner.logits(circuit)

@@ -22,7 +22,7 @@ def planted(layout, make_scores, kinds, noise=0.5, n=24, seed=0):
 def test_two_kinds_of_prompts_are_told_apart_and_one_is_not_cut(layout, make_scores):
     scores, own = planted(layout, make_scores, 2)
     found = clusters(scores)
-    assert found.found and found.p == pytest.approx(1 / 100) and found.within < found.expected
+    assert found.has_groups and found.p == pytest.approx(1 / 100) and found.within < found.expected
     groups = torch.tensor(found.groups)
     assert groups.equal(own) or groups.equal(1 - own)
     assert found.sizes == (12, 12) and len(found.telling) == 5
@@ -33,10 +33,10 @@ def test_two_kinds_of_prompts_are_told_apart_and_one_is_not_cut(layout, make_sco
         [float(column[groups == group].mean()) for group in (0, 1)], rel=1e-5
     )
     one, _ = planted(layout, make_scores, 1)
-    assert not clusters(one).found
+    assert not clusters(one).has_groups
     outlier = one.per_example.clone()
     outlier[3] = 700 * torch.randn(layout.shape, generator=generator(9))
-    assert not clusters(make_scores(layout, outlier)).found, "one outlying example is no group"
+    assert not clusters(make_scores(layout, outlier)).has_groups, "one outlying example is no group"
 
 
 def test_the_split_is_the_best_of_all(layout, make_scores):
@@ -63,5 +63,5 @@ def test_one_cloud_is_cut_as_rarely_as_the_level_says(layout, make_scores):
         scores, _ = planted(layout, make_scores, 1, noise=2.0, n=20, seed=seed)
         values = scores.per_example.sign() * scores.per_example.abs() ** 1.5
         scores = make_scores(layout, values)
-        hits += clusters(scores, config=ClustersConfig(n_clouds=39), seed=seed).found
+        hits += clusters(scores, config=ClustersConfig(n_clouds=39), seed=seed).has_groups
     assert hits <= 10

@@ -90,7 +90,7 @@ def test_the_greedy_set_is_the_widest_that_it_tried(scored):
     every = len(nodes)
     deep = CompletenessConfig(n_sets=6, n_steps=every, n_candidates=every)
     found = completeness(model, circuit, twice, config=deep)
-    sides = (circuit, circuit.whole())
+    sides = (circuit, circuit.with_all())
     variants = [replace(one, mask=one.mask & ~out) for one in sides for out in nodes.values()]
     kept, whole = faithfulness_from_means(measure(model, pairs, variants).columns.mean(dim=0)).view(
         2, every
@@ -151,8 +151,8 @@ def test_what_enters_either_stream_is_not_knocked_out(bias):
     layout = Layout(1, 2, 2, n_encoder_layers=1, bias=bias)
     components = {node.name for node in layout.source_nodes if node.kind in ("head", "mlp")}
     assert len(components) == len(layout.sources) - (4 if bias else 2)
-    edges, nodes = Circuit.full(layout), NodeCircuit.inputs_only(Units.whole(layout))
-    for full, empty in ((edges, Circuit.empty(layout)), (nodes.whole(), nodes)):
+    edges, nodes = Circuit.full(layout), NodeCircuit.inputs_only(Units.of_nodes(layout))
+    for full, empty in ((edges, Circuit.empty(layout)), (nodes.with_all(), nodes)):
         assert set(components_inside(full, "node")) == components
         assert set(components_outside(empty, "node", 99, seed=0)) == components
 

@@ -262,7 +262,7 @@ def test_the_three_kinds_of_corruption_are_more_than_one_group(known):
     """q, k and v each carry a third of the pairs."""
     _, scores, *_ = known
     found = clusters(scores)
-    assert found.found and {name for name, *_ in found.telling} <= set(known[2].edges)
+    assert found.has_groups and {name for name, *_ in found.telling} <= set(known[2].edges)
     with pytest.raises(circuits.CircuitsError, match="at least 8 examples"):
         clusters(replace(scores, per_example=scores.per_example[:7]))
 

@@ -251,7 +251,7 @@ def test_our_own_circuits_of_a_later_version(ours, change, message):
 
 
 def test_our_own_node_circuits_of_a_later_version(ours):
-    circuit = NodeCircuit.of(Units.whole(LAYOUT), ["input", "m0"])
+    circuit = NodeCircuit.of(Units.of_nodes(LAYOUT), ["input", "m0"])
     assert "unknown key 'heads'" in ours(circuit, lambda r: r.update(heads=[]))
     assert "units.1: unknown key 'part'" in ours(circuit, lambda r: r["units"][1].update(part=2))
     assert "unit m0 stands twice" in ours(circuit, lambda r: r["units"].append({"unit": "m0"}))

@@ -23,7 +23,7 @@ PARTS = Units(LAYOUT, (1, 2, 2, 3, 2, 2, 3))
 
 
 def scores(units=None, seed=0):
-    units = units or Units.whole(LAYOUT)
+    units = units or Units.of_nodes(LAYOUT)
     values = torch.randn(len(units), generator=torch.Generator().manual_seed(seed))
     return NodeScores(values, LAYOUT, units.widths, "planted")
 
@@ -36,7 +36,7 @@ def test_what_a_circuit_says_of_itself():
     assert (len(units), units.fraction, units.level) == (3, 3 / 14, "neuron")
     assert units.names == ("input", "m0[1]", "a1.h1[0]", "a1.h1[1]")
     assert units.nodes == nodes.nodes and units.pruned() is units
-    assert units.whole().fraction == 1 and len(units.whole()) == 14
+    assert units.with_all().fraction == 1 and len(units.with_all()) == 14
     assert NodeCircuit.inputs_only(PARTS).nodes == ("input", "logits")
     assert len(NodeCircuit.inputs_only(PARTS)) == 0 and len(NodeCircuit.of(PARTS, ["input"])) == 0
 
@@ -50,7 +50,7 @@ def test_edges_of_a_node_circuit():
         NodeCircuit.of(PARTS, ["m0[1]"]).edges()
 
 
-@pytest.mark.parametrize("units", [Units.whole(LAYOUT), PARTS])
+@pytest.mark.parametrize("units", [Units.of_nodes(LAYOUT), PARTS])
 def test_selection_takes_the_best_and_the_input_for_nothing(units):
     found = scores(units)
     total = len(units) - 1
@@ -67,11 +67,11 @@ def test_selection_takes_the_best_and_the_input_for_nothing(units):
 
 
 def test_two_streams_and_constants_enter_a_model():
-    both = NodeCircuit.inputs_only(Units.whole(Layout(1, 2, 2, n_encoder_layers=1, bias=True)))
+    both = NodeCircuit.inputs_only(Units.of_nodes(Layout(1, 2, 2, n_encoder_layers=1, bias=True)))
     assert both.names == ("enc.input", "enc.bias", "input", "bias")
 
 
-@pytest.mark.parametrize("units", [Units.whole(LAYOUT), PARTS])
+@pytest.mark.parametrize("units", [Units.of_nodes(LAYOUT), PARTS])
 def test_round_trip(units, tmp_path):
     circuit = select_nodes(scores(units), 3)
     circuit.save(tmp_path / "c.json")
@@ -94,7 +94,7 @@ def test_levels_agree_on_sizes_and_orders():
     for found in (edges, scores(), scores(PARTS)):
         nothing, order = empty_like(found), order_of(found, "top-n", "signed")
         assert len(nothing) == 0 and sorted(order.tolist()) == nothing.candidates.tolist()
-        assert torch.equal(nothing.with_only(order).mask, nothing.whole().mask)
+        assert torch.equal(nothing.with_only(order).mask, nothing.with_all().mask)
         chosen = select_size(found, 3, strategy="top-n", ranking="signed")
         assert torch.equal(chosen.pruned().mask, nothing.with_only(order[:3]).pruned().mask)
         assert nothing.candidate_name(int(order[0])) in dict(found.top(len(order) + 1))
@@ -113,7 +113,7 @@ def test_refusals():
     with pytest.raises(CircuitsError, match="is for edges ranked by a mix"):
         select_size(scores(), 2, positive_ratio=0.5)
     with pytest.raises(CircuitsError, match="a circuit of 2 units for sources of 7"):
-        NodeCircuit(Units.whole(LAYOUT), torch.ones(2, dtype=torch.bool))
+        NodeCircuit(Units.of_nodes(LAYOUT), torch.ones(2, dtype=torch.bool))
     with pytest.raises(CircuitsError, match=r"'m0\[3\]': m0 has 3 units"):
         NodeCircuit.of(PARTS, ["m0[3]"])
 

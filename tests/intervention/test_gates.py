@@ -60,7 +60,7 @@ def test_unit_gradients_equal_the_oracle(name, level, hooked, random_pairs):
     model = hooked(name)
     batch = next(random_pairs(n=2, answers=3).batches(2))
     widths = model.view.widths
-    units = Units.whole(model.layout) if level == "node" else Units(model.layout, widths)
+    units = Units.of_nodes(model.layout) if level == "node" else Units(model.layout, widths)
     gates = drawn(len(units))
     runner = GatedRunner(model, batch)
     found, gradient = runner.gradient(gates, judged(batch), units=units)
@@ -82,7 +82,7 @@ def test_gates_of_0_and_1_are_a_circuit(ablation, hooked, random_pairs):
     seen = []
     runner.gradient(mask.float(), lambda logits: seen.append(logits.detach()) or logits.sum(dim=1))
     close(seen[0], slow.logits(Circuit(model.layout, mask)))
-    units = Units.whole(model.layout)
+    units = Units.of_nodes(model.layout)
     kept = (drawn(len(units)) > 0.5) | units.roots
     runner.gradient(
         kept.float(), lambda logits: seen.append(logits.detach()) or logits.sum(dim=1), units=units

@@ -64,7 +64,7 @@ def test_random_circuits_equal_the_oracle(name, level, hooked, random_pairs):
     model = hooked(name)
     batch = next(random_pairs(n=2, answers=3).batches(2))
     executor, oracle = CircuitRunner(model, batch), Oracle(model, batch)
-    units = neurons_of(model) if level == "neuron" else Units.whole(model.layout)
+    units = neurons_of(model) if level == "neuron" else Units.of_nodes(model.layout)
     for seed, share in enumerate([0.02, 0.2, 0.5, 0.8, 0.98]):
         circuit = random_units(units, seed, share)
         found = executor.logits(circuit)
@@ -77,9 +77,9 @@ def test_random_circuits_equal_the_oracle(name, level, hooked, random_pairs):
 def test_everything_is_clean_and_nothing_is_corrupted(name, level, hooked, random_pairs):
     model = hooked(name)
     executor = CircuitRunner(model, next(random_pairs(n=3).batches(3)))
-    units = neurons_of(model) if level == "neuron" else Units.whole(model.layout)
+    units = neurons_of(model) if level == "neuron" else Units.of_nodes(model.layout)
     assert float((executor.clean - executor.corrupted).abs().max()) > 1e-2
-    close(executor.logits(NodeCircuit.of(units, []).whole()), executor.clean)
+    close(executor.logits(NodeCircuit.of(units, []).with_all()), executor.clean)
     close(executor.logits(NodeCircuit.of(units, [])), executor.corrupted)
     without_input = NodeCircuit(units, ~units.roots)
     close(executor.logits(without_input), executor.corrupted)
@@ -90,7 +90,7 @@ def test_nodes_are_all_edges_that_leave_them(name, hooked, random_pairs):
     model = hooked(name)
     executor = CircuitRunner(model, next(random_pairs(n=2).batches(2)))
     for seed in range(4):
-        circuit = random_units(Units.whole(model.layout), seed)
+        circuit = random_units(Units.of_nodes(model.layout), seed)
         close(executor.logits(circuit), executor.logits(circuit.edges()))
 
 
@@ -101,7 +101,7 @@ def test_constants_stand_in_for_nodes_as_for_edges(name, ablation, hooked, rando
     executor = CircuitRunner(model, pairs.batch([0, 1, 2]), constants(ablation, model, pairs))
     for seed in range(3):
         entered = ablation == "zero"  # or nothing is left in a model without biases
-        circuit = random_units(Units.whole(model.layout), seed, entered=entered)
+        circuit = random_units(Units.of_nodes(model.layout), seed, entered=entered)
         found = executor.logits(circuit)
         close(found, executor.logits(circuit.edges()))
         assert float((found - executor.clean).abs().max()) > 1e-2
@@ -112,7 +112,7 @@ def test_all_or_none_of_a_nodes_units_are_the_node(name, hooked, random_pairs):
     model = hooked(name)
     executor = CircuitRunner(model, next(random_pairs(n=2).batches(2)))
     for seed in range(3):
-        nodes = random_units(Units.whole(model.layout), seed)
+        nodes = random_units(Units.of_nodes(model.layout), seed)
         spread = [bit.expand(n) for bit, n in zip(nodes.mask, model.view.widths, strict=True)]
         units = NodeCircuit(neurons_of(model), torch.cat(spread))
         close(executor.logits(units), executor.logits(nodes))
@@ -179,7 +179,7 @@ def test_a_circuit_costs_one_pass_and_neurons_one_more_a_batch(hooked, random_pa
         type(model), "logits", lambda *given, **rest: passes.append(1) or whole(*given, **rest)
     )
     counts = []
-    for units in (Units.whole(model.layout), neurons_of(model), neurons_of(model)):
+    for units in (Units.of_nodes(model.layout), neurons_of(model), neurons_of(model)):
         executor.logits(random_units(units, 0))
         counts.append(len(passes))
     assert counts == [1, 3, 4]
@@ -200,5 +200,5 @@ def test_refusals(hooked, random_pairs):
         CircuitsError, match=r"take them by MeanActivations.of\(..., neurons=True\)"
     ):
         by_means.logits(random_units(neurons_of(model), 0))
-    some = random_units(Units.whole(model.layout), 0)
+    some = random_units(Units.of_nodes(model.layout), 0)
     close(by_means.logits(some), by_means.logits(some.edges()))

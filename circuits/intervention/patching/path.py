@@ -223,7 +223,7 @@ class _Paths:
         point, unit = reader_hook_point(self.model.view, self.model.layout.reader_nodes[column])
         mask = torch.zeros(value.shape[:3], dtype=torch.bool, device=value.device)
         mask[:, :, unit] = True
-        point.hook(hooks, lambda x: point.written(x, mask, value))
+        point.hook(hooks, lambda x: point.with_value(x, mask, value))
 
     def _record(
         self, tokens: Int[Tensor, "batch pos"]

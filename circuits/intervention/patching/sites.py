@@ -34,7 +34,7 @@ from circuits.options.choices import SiteName
 from tasks.pairs import PairBatch
 
 Value = Float[Tensor, "batch pos unit width"]
-Chosen = Bool[Tensor, "batch pos unit"]
+PatchMask = Bool[Tensor, "batch pos unit"]
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class HookPoint:
             return self.projection.heads(batched)
         return batched.reshape(*batched.shape[:2], self.units, -1)
 
-    def written(self, x: Tensor, chosen: Chosen, value: Value) -> Tensor:
-        """`x` with `value` where it is chosen; a new tensor."""
-        new = torch.where(chosen[..., None], value, self.read(x, len(chosen)))
+    def with_value(self, x: Tensor, mask: PatchMask, value: Value) -> Tensor:
+        """`x` with `value` where the mask is true; a new tensor."""
+        new = torch.where(mask[..., None], value, self.read(x, len(mask)))
         if self.projection is None:
             return new.reshape(x.shape)
         output = x.reshape(*new.shape[:2], -1).clone()
@@ -73,7 +73,8 @@ class Site:
 
     unit: what its units are called; None for whole vectors. hook_point: where it is, in a layer.
     offset: layers between the site's own and the first one that it can change.
-    whole: setting it needs the run's earlier positions, so the run cannot start at a later one.
+    needs_earlier: setting it needs the run's earlier positions, so the run cannot start at a
+        later one.
     """
 
     name: SiteName
@@ -81,7 +82,7 @@ class Site:
     hook_point: Callable[[Layer], HookPoint]
     unit: str | None = None
     offset: int = 0
-    whole: bool = False
+    needs_earlier: bool = False
 
     def record(
         self,
@@ -103,10 +104,10 @@ class Site:
         model.logits(tokens, batch, hooks)
         return by_layer
 
-    def attach(self, hooks: Hooks, layer: Layer, chosen: Chosen, donor: Value) -> None:
+    def attach(self, hooks: Hooks, layer: Layer, mask: PatchMask, donor: Value) -> None:
         """Have the chosen units and positions of a layer take the donor's value."""
         point = self.hook_point(layer)
-        point.hook(hooks, lambda x: point.written(x, chosen, donor))
+        point.hook(hooks, lambda x: point.with_value(x, mask, donor))
 
 
 class _Middle(Site):
@@ -129,16 +130,16 @@ class _Middle(Site):
         added = super().record(model, batch, tokens, layers)
         return {layer: before[layer] + added[layer] for layer in layers}
 
-    def attach(self, hooks: Hooks, layer: Layer, chosen: Chosen, donor: Value) -> None:
+    def attach(self, hooks: Hooks, layer: Layer, mask: PatchMask, donor: Value) -> None:
         """Set the attention output to what makes up the difference."""
         point, entering = self.hook_point(layer), _block_input(layer)
         stream: list[Value] = []
 
         def keep(x: Tensor) -> None:
-            stream[:] = [entering.read(x, len(chosen))]
+            stream[:] = [entering.read(x, len(mask))]
 
         entering.hook(hooks, keep)
-        point.hook(hooks, lambda x: point.written(x, chosen, donor - stream[0]))
+        point.hook(hooks, lambda x: point.with_value(x, mask, donor - stream[0]))
 
 
 class _Pattern(Site):
@@ -171,20 +172,20 @@ class _Pattern(Site):
             by_layer[layer] = rearrange(pattern, "batch head query key -> batch query head key")
         return by_layer
 
-    def attach(self, hooks: Hooks, layer: Layer, chosen: Chosen, donor: Value) -> None:
+    def attach(self, hooks: Hooks, layer: Layer, mask: PatchMask, donor: Value) -> None:
         """Set z to the donor's pattern times the values of this run."""
         point, values = self.hook_point(layer), _projection("v", layer)
         live: list[Value] = []
 
         def keep(x: Tensor) -> None:
-            live[:] = [values.read(x, len(chosen))]
+            live[:] = [values.read(x, len(mask))]
 
         values.hook(hooks, keep)
         point.hook(
             hooks,
-            lambda x: point.written(
+            lambda x: point.with_value(
                 x,
-                chosen,
+                mask,
                 _mixed(rearrange(donor, "batch query head key -> batch head query key"), live[0]),
             ),
         )
@@ -296,7 +297,7 @@ SITES: dict[str, Site] = {
         Site("q", "each head's query, before rotation", partial(_projection, "q"), "head"),
         Site("k", "each KV head's key, before rotation", partial(_projection, "k"), "KV head"),
         Site("v", "each KV head's value", partial(_projection, "v"), "KV head"),
-        _Pattern("pattern", "each head's attention weights", _z, "head", whole=True),
+        _Pattern("pattern", "each head's attention weights", _z, "head", needs_earlier=True),
         Site("neuron", "the MLP's hidden activations", _neurons, "neuron"),
     )
 }

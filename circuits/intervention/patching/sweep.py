@@ -196,7 +196,7 @@ class BatchSweep:
                 start = ResumePoint(0, 0)
                 if self.resumes:
                     layer = min(layers) + self.grid.site.offset
-                    start = ResumePoint(layer, 0 if self.grid.site.whole else first)
+                    start = ResumePoint(layer, 0 if self.grid.site.needs_earlier else first)
                 position, unit = cell_indices[:, part]
                 patch_mask = self._chosen(position, unit)[..., start.position :, :]
                 hooks = Hooks()
