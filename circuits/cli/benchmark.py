@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def benchmark(
     *,
-    found: Annotated[
+    scores: Annotated[
         Path,
         typer.Argument(
             help="A folder of edge scores, a graph file of EAP-IG or MIB, or a folder of a "
@@ -43,7 +43,7 @@ def benchmark(
     from circuits.runtime.files import write_json
 
     use.require_writable(out)
-    edges = _read(found)
+    edges = _read(scores)
     loaded = use.load_task(source.task, source)
     hooked = use.load_hooked(model.model, model)
     pairs = use.load_pairs(loaded, hooked, source.n, source.split, run.seed)
@@ -53,7 +53,7 @@ def benchmark(
     result = mib_evaluation(hooked, edges, pairs, metric=judged.metric, options=options)
     _show(result)
     result.save(out / "mib.json")
-    method = found.stem if found.suffix else found.name
+    method = scores.stem if scores.suffix else scores.name
     in_form = {"model_id": hooked.name, "scores": {source.task: result.in_mibs_form()}}
     write_json(out / "results.json", {"method_name": method, "results": [in_form]})
     use.echo_outputs(out / "mib.json", out / "results.json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from circuits.format import duration, memory
-from circuits.planning import Change, Devices, Fit, Found, Job
+from circuits.planning import Change, Devices, Fit, FitSearch, Job
 
 _VERBS = {"evaluate": "evaluate", "mask": "learn", "diff": "diff", "finetune": "finetune"}
 _LORA = ("run", "RECIPE")  # adapters are trained by recipes alone
@@ -19,24 +19,24 @@ _CHANGES: dict[Change, str] = {
 }
 
 
-def combination_lines(job: Job, found: Found, devices: Devices) -> Iterator[str]:
+def combination_lines(job: Job, search: FitSearch, devices: Devices) -> Iterator[str]:
     """What was found, the least change first; or by how much nothing fits.
 
     Args:
         job: what is done.
-        found: by `planning.combinations`.
+        search: by `planning.combinations`.
         devices: what it was found for.
 
     Yields:
         Lines.
     """
     available = memory(devices.bytes_each)
-    for fit in found.fits:
+    for fit in search.fits:
         words = " ".join(flags(job, fit, devices))
         cost = f"{memory(fit.bytes)} of {available}, about {duration(fit.seconds)}"
         yield f"  {_CHANGES[fit.changes]}: {cost}: {words}"
-    if found.nearest is not None:
-        nearest = found.nearest
+    if search.nearest is not None:
+        nearest = search.nearest
         yield (
             f"  nothing fits {available}: the nearest takes {memory(nearest.bytes)}, "
             f"{memory(nearest.bytes - devices.bytes_each)} more "

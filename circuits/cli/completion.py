@@ -18,11 +18,11 @@ import circuits
 _MODELS = ("newsroom-gpt2", "smollm2-135m", "gemma3-270m")
 
 
-def offering(known: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+def offering(list_words: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
     """What Typer asks for the words that go on from what is typed so far."""
 
     def complete(incomplete: str) -> list[str]:
-        return [word for word in known() if word.startswith(incomplete)]
+        return [word for word in list_words() if word.startswith(incomplete)]
 
     return complete
 

@@ -49,7 +49,7 @@ def evaluate(
         Split | None, typer.Option(help="Part of the examples (default: one not scored on).")
     ] = None,
     chosen_by: CircuitOptions,
-    given: Annotated[
+    circuit_file: Annotated[
         Path | None,
         typer.Option(
             "--circuit", help="A circuit's file to look at closely, in place of --fraction."
@@ -119,9 +119,9 @@ def evaluate(
     run = replace(run, engine=use.engine_of(engine))
     use.require_writable(out)
     loaded_scores = load_scores(scores)
-    automatic = given is None and chosen_by.ranking == "auto"
+    automatic = circuit_file is None and chosen_by.ranking == "auto"
     strategy, size = chosen_by.strategy, 0
-    if given is None:
+    if circuit_file is None:
         size = size_of_fraction(loaded_scores, chosen_by.fraction)
         circuit = select_size(
             loaded_scores,
@@ -135,7 +135,7 @@ def evaluate(
             raise CircuitsError(
                 "--circuit is chosen already; --strategy and --ranking do not go with it"
             )
-        circuit = _fitting(given, loaded_scores)
+        circuit = _fitting(circuit_file, loaded_scores)
     task_name, source = recorded_task(task, source, loaded_scores.provenance, "--task")
     loaded = use.load_task(task_name, source)
     hooked = use.load_hooked(*recorded_model(model, loading, loaded_scores.provenance, "--model"))

@@ -87,13 +87,13 @@ def running(run: RunOptions, quiet: bool) -> RunOptions:
     return replace(run, progress=not quiet)
 
 
-def engine_of(asked: Given[EngineOptions]) -> RayEngine | None:
+def engine_of(flags: Given[EngineOptions]) -> RayEngine | None:
     """The engine that was asked for; its other flags are refused without --engine."""
-    options = asked.make()
+    options = flags.make()
     if options.engine is not None:
         return narrowed(options, RayEngine)
-    if asked.values:
-        flag = next(iter(asked.values)).replace("_", "-")
+    if flags.values:
+        flag = next(iter(flags.values)).replace("_", "-")
         raise CircuitsError(f"--{flag} is about workers; it goes with --engine ray")
     return None
 
@@ -187,12 +187,12 @@ def unseen_split(made_from: Provenance, *, reads_file: bool | None = None) -> Sp
     return "validation" if split == "test" else "test"
 
 
-def say_skipped(skipped: Sequence[Skipped], kept: int) -> None:
+def say_skipped(skipped: Sequence[Skipped], n_kept: int) -> None:
     """Say how many rows were kept and how many left out, and why."""
     from tasks.skipping import described
 
     if skipped:
-        typer.echo(f"warning: {kept} rows kept, {described(skipped)}", err=True)
+        typer.echo(f"warning: {n_kept} rows kept, {described(skipped)}", err=True)
 
 
 def write_skipped(out: Path, skipped: Sequence[Skipped]) -> list[Path]:

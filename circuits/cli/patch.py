@@ -24,7 +24,7 @@ def patch(
     *,
     model: ModelOptions,
     source: use.TaskOptions,
-    asked: Given[PatchSpec],
+    flags: Given[PatchSpec],
     path: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,14 +68,14 @@ def patch(
     run = replace(run, engine=use.engine_of(engine))
     use.require_writable(out)
     loaded = use.load_task(source.task, source)
-    if path and {*asked.values} - {"direction", "align"}:
+    if path and {*flags.values} - {"direction", "align"}:
         raise CircuitsError(
             "--path takes no --site, --sweep, --layers, --positions, --heads or --neurons"
         )
     if freeze_mlps is not None and not path:
         raise CircuitsError("--freeze-mlps is about paths; name one with --path")
     spec = PatchSpec(direction="noise") if path else PatchSpec()
-    spec = asked.make(direction=asked.values.get("direction", spec.direction))
+    spec = flags.make(direction=flags.values.get("direction", spec.direction))
     hooked = use.load_hooked(model.model, model)
     pairs = use.load_pairs(loaded, hooked, source.n, source.split, run.seed)
     performance = use.check_task(

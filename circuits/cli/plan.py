@@ -60,7 +60,7 @@ def plan(
         str | None,
         typer.Option("--memory", help="What the device has, as 24GB (default: measured)."),
     ] = None,
-    named: Annotated[
+    device_spec: Annotated[
         str | None,
         typer.Option(
             "--devices",
@@ -96,7 +96,7 @@ def plan(
     from circuits.planning import plan as planned
 
     use.silence_libraries()
-    n, (target, devices) = source.n, _devices(named, has, model.device)
+    n, (target, devices) = source.n, _devices(device_spec, has, model.device)
     config = load_config(model.model)
     if task is not None and length is None:
         shape, n = _measured(task, model.tokenizer or model.model, config, source, run.seed)
@@ -127,9 +127,9 @@ def plan(
         typer.echo(f"fits {target}{room}")
         if measurable:
             _show_time(job_plan, rates(shape.dtype))
-        elif named is None:
+        elif device_spec is None:
             typer.echo(f"time not told: no {target} here to measure")
-        if named is None:
+        if device_spec is None:
             return
     else:
         typer.echo(f"does not fit: {job_plan.total / devices.bytes_each:.2f} x what {target} has")
@@ -137,10 +137,10 @@ def plan(
         config, job, devices, rates, batch=run.batch_size, recompute=layers.recompute
     )
     guess = "" if measurable else "; times are a guess, no such device is here to measure"
-    typer.echo(f"the cheapest settings on {named or target}{guess}:")
+    typer.echo(f"the cheapest settings on {device_spec or target}{guess}:")
     for line in combination_lines(job, fitting, devices):
         typer.echo(line)
-    if named is None or not fitting.fits:
+    if device_spec is None or not fitting.fits:
         raise typer.Exit(1)
 
 

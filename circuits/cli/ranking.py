@@ -33,7 +33,7 @@ def with_others(
     model: HookedModel,
     pairs: PairSet,
     seed: int,
-    known: Iterable[str] = (),
+    fingerprints: Iterable[str] = (),
     *,
     enough: int = CircuitOptions.choose,
 ) -> tuple[PairSet, PairSet | None]:
@@ -43,9 +43,9 @@ def with_others(
     quarter of them is split off, or none where that would be fewer than LEAST.
 
     enough: pairs to choose it on, as many as are asked for.
-    known: fingerprints of pairs that will not do for the choice.
+    fingerprints: fingerprints of pairs that will not do for the choice.
     """
-    avoided = {*pairs.fingerprints, *known}
+    avoided = {*pairs.fingerprints, *fingerprints}
     try:
         larger_set = task.pairs(
             model.tokenizer,
@@ -60,19 +60,19 @@ def with_others(
         choice_pairs = larger_set.without(avoided)[:enough]
         if len(choice_pairs) >= min(LEAST, enough):
             return pairs, replace(larger_set, pairs=choice_pairs)
-    return split_off(pairs, known, enough=enough)
+    return split_off(pairs, fingerprints, enough=enough)
 
 
 def split_off(
-    pairs: PairSet, known: Iterable[str] = (), *, enough: int
+    pairs: PairSet, fingerprints: Iterable[str] = (), *, enough: int
 ) -> tuple[PairSet, PairSet | None]:
     """The last pairs, at most a quarter of all, to choose a ranking on; None for fewer than LEAST.
 
     enough: as many as are asked for.
-    known: fingerprints of pairs that will not do for the choice.
+    fingerprints: fingerprints of pairs that will not do for the choice.
     """
     count = min(enough, len(pairs) // 4)
-    if count < LEAST or {*pairs.fingerprints[-count:]} & {*known}:
+    if count < LEAST or {*pairs.fingerprints[-count:]} & {*fingerprints}:
         return pairs, None
     return pairs[:-count], pairs[-count:]
 
@@ -162,18 +162,18 @@ class Ranking:
 
     def __init__(
         self,
-        named: RankingName | None,
+        ranking: RankingName | None,
         positive_ratio: float | None,
         pieces: Pieces,
         chooser: Chooser | None,
     ) -> None:
-        """named: None where it is to be chosen.
+        """ranking: None where it is to be chosen.
 
         chooser: None where nothing is chosen, and circuits are by absolute score.
         """
         self._taken = Picked("absolute", None) if chooser is None else None
-        if named is not None:
-            self._taken = Picked(named, positive_ratio)
+        if ranking is not None:
+            self._taken = Picked(ranking, positive_ratio)
         self._pieces, self._chooser = pieces, chooser
 
     def __call__(self, scores: AnyScores) -> Picked:
@@ -201,9 +201,11 @@ class Ranking:
         return picked.ranking, picked.positive_ratio
 
 
-def say_look(found: Reliability) -> None:
+def say_look(reliability: Reliability) -> None:
     """Say what one look of `--until-stable` finds."""
-    typer.echo(f"{found.n} pairs: others would share {found.likeness} ({found.ranking})")
+    typer.echo(
+        f"{reliability.n} pairs: others would share {reliability.likeness} ({reliability.ranking})"
+    )
 
 
 def _picked(outcome: Mapping[str, object]) -> Picked:

@@ -22,11 +22,11 @@ _DISCOVERED = "scores of `circuits discover`"
 
 
 def recorded_task(
-    given: str | None, source: DataOptions, made_from: Provenance, option: str = _DISCOVERED
+    task_name: str | None, source: DataOptions, made_from: Provenance, option: str = _DISCOVERED
 ) -> tuple[str, DataOptions]:
     """The task and where its examples come from: as asked for, or as the scores say."""
-    if given:
-        return given, source
+    if task_name:
+        return task_name, source
     name = _known(None if made_from.data is None else made_from.data.task, option)
     recorded = made_from.task
     if recorded is None:
@@ -39,12 +39,12 @@ def recorded_task(
 
 
 def recorded_model(
-    given: str | None, loading: LoadOptions, made_from: Provenance, option: str = _DISCOVERED
+    model_name: str | None, loading: LoadOptions, made_from: Provenance, option: str = _DISCOVERED
 ) -> tuple[str, LoadOptions]:
     """The model and how to load it: as asked for, or as the scores say; their tokenizer too."""
     recorded = made_from.model
     tokenizer = loading.tokenizer or (None if recorded is None else recorded.tokenizer)
-    name = given or _known(None if recorded is None else recorded.name, option)
+    name = model_name or _known(None if recorded is None else recorded.name, option)
     return name, replace(loading, tokenizer=tokenizer)
 
 

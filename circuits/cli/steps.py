@@ -15,14 +15,14 @@ _done: list[tuple[str, float]] = []
 
 
 @contextmanager
-def step(what: str) -> Iterator[None]:
+def step(action: str) -> Iterator[None]:
     """A step of a verb.
 
-    what: what is done, as in "loading gpt2".
+    action: what is done, as in "loading gpt2".
     """
     began = time.perf_counter()
     yield
-    _done.append((what, time.perf_counter() - began))
+    _done.append((action, time.perf_counter() - began))
 
 
 @contextmanager

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 
-def unique_suffixes(places: Sequence[str | Path]) -> list[str]:
+def unique_suffixes(paths: Sequence[str | Path]) -> list[str]:
     """The shortest ends of paths (or hub ids) that tell different ones apart.
 
     What all end in is left out: a/base/scores and a/step-9/scores are base and step-9.
     """
-    backwards = [PurePath(os.path.normpath(path)).parts[::-1] for path in places]
+    backwards = [PurePath(os.path.normpath(path)).parts[::-1] for path in paths]
     distinct = set(backwards)
     start = 0
     if len(distinct) > 1:

@@ -51,11 +51,11 @@ class EdgeNumbers:
         columns, rows = layout.mask.T.nonzero(as_tuple=True)
         return cls(layout, rows * layout.shape[1] + columns)
 
-    def of_flat(self, places: Int[Tensor, " some"]) -> Int[Tensor, " some"]:
-        """Numbers of edges by their flat places."""
+    def of_flat(self, flat_indices: Int[Tensor, " some"]) -> Int[Tensor, " some"]:
+        """Numbers of edges by their flat indices."""
         number = torch.full((self.layout.mask.numel(),), -1)
         number[self.flat] = torch.arange(len(self.flat))
-        return number[places]
+        return number[flat_indices]
 
     def of_names(self, names: Iterable[str]) -> Int[Tensor, " some"]:
         """Numbers of edges by their names."""

@@ -81,35 +81,35 @@ _KINDS = (
 KINDS = {kind.file.KIND: kind for kind in _KINDS}
 
 
-def facts_of(found: object) -> dict[str, str]:
+def facts_of(result: object) -> dict[str, str]:
     """What is worth telling of a result, a few words each, by name."""
-    if isinstance(found, Displayed):
-        return {name: value for name, value in found.facts.items() if name != "model"}
+    if isinstance(result, Displayed):
+        return {name: value for name, value in result.facts.items() if name != "model"}
     for kind, describe in _TOLD.items():
-        if isinstance(found, kind):
-            return describe(found)
+        if isinstance(result, kind):
+            return describe(result)
     return {}
 
 
-def model_of(found: object) -> str | None:
+def model_of(result: object) -> str | None:
     """The model that a result is about, where it says so."""
-    if isinstance(found, ModelDiffs):
-        return ", ".join(found.models)
-    if isinstance(found, AblatedModel):
-        model: ModelRecord | None = found.model
+    if isinstance(result, ModelDiffs):
+        return ", ".join(result.models)
+    if isinstance(result, AblatedModel):
+        model: ModelRecord | None = result.model
     else:
-        model = getattr(getattr(found, "provenance", None), "model", None)
+        model = getattr(getattr(result, "provenance", None), "model", None)
     return None if model is None else f"{model.name} ({model.architecture}, {model.precision})"
 
 
-def task_of(found: object) -> str | None:
+def task_of(result: object) -> str | None:
     """The task that a result is about, where it says so."""
-    if isinstance(found, ModelDiffs):
-        return f"{found.task}, {found.split}"
+    if isinstance(result, ModelDiffs):
+        return f"{result.task}, {result.split}"
     origin = (
-        found.circuit if isinstance(found, AblatedModel) else getattr(found, "provenance", None)
+        result.circuit if isinstance(result, AblatedModel) else getattr(result, "provenance", None)
     )
-    data = origin.data if isinstance(origin, Provenance) else getattr(found, "data", None)
+    data = origin.data if isinstance(origin, Provenance) else getattr(result, "data", None)
     if data is not None:
         return f"{data.task}, {data.split}, {counted(data.n, 'pair')}"
     task: str | None = getattr(origin, "task", None) if not isinstance(origin, Provenance) else None

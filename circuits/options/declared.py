@@ -81,33 +81,33 @@ class Options:
                     raise CircuitsError(f"{name} {value}: it must be {bounds}")
 
 
-def unknown(name: str, value: object, known: tuple[str, ...]) -> str:
-    """The line on a value that is none of those known.
+def unknown(name: str, value: object, choices: tuple[str, ...]) -> str:
+    """The line on a value that is none of the choices.
 
     Args:
         name: of the field.
         value: what was given.
-        known: what it can be.
+        choices: what it can be.
 
     Returns:
         The line.
     """
-    return f"unknown {name} {value!r}; known: {', '.join(known)}"
+    return f"unknown {name} {value!r}; known: {', '.join(choices)}"
 
 
-def require_known(name: str, value: object, known: tuple[str, ...]) -> None:
-    """Refuse a value that is none of those known, for functions that take one without a dataclass.
+def require_known(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is none of the choices, for functions that take one without a dataclass.
 
     Args:
         name: of the argument.
         value: what was given.
-        known: what it can be, as `get_args` of its Literal gives it.
+        choices: what it can be, as `get_args` of its Literal gives it.
 
     Raises:
-        CircuitsError: for another value; it names the known ones.
+        CircuitsError: for another value; it names the choices.
     """
-    if value not in known:
-        raise CircuitsError(unknown(name, value, known))
+    if value not in choices:
+        raise CircuitsError(unknown(name, value, choices))
 
 
 def hints(kind: type[Options]) -> dict[str, object]:
@@ -161,13 +161,13 @@ def sentence(kind: type[Options], name: str) -> str:
     raise TypeError(f"{kind.__name__}.{name} has no sentence under Attributes")
 
 
-def options_from(kind: type[T], values: Mapping[str, object], place: str = "") -> T:
+def options_from(kind: type[T], values: Mapping[str, object], source: str = "") -> T:
     """Typed options from values of a file or a command line, which no type checker has seen.
 
     Args:
         kind: a dataclass of options.
         values: its fields, by name.
-        place: where the values are from; errors begin with it.
+        source: where the values are from; errors begin with it.
 
     Returns:
         The options.
@@ -181,7 +181,7 @@ def options_from(kind: type[T], values: Mapping[str, object], place: str = "") -
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         line = _refusal(error.errors(), kind)
-        raise CircuitsError(f"{place}: {line}" if place else line) from error
+        raise CircuitsError(f"{source}: {line}" if source else line) from error
 
 
 def narrowed(options: Options, kind: type[T], **more: object) -> T:

@@ -234,9 +234,9 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return parse(values, source)
 
 
-def parse(values: Mapping[str, object], place: str) -> Recipe:
-    """A recipe from plain values; errors begin with `place`."""
-    return options_from(Recipe, values, place)
+def parse(values: Mapping[str, object], source: str) -> Recipe:
+    """A recipe from plain values; errors begin with `source`."""
+    return options_from(Recipe, values, source)
 
 
 def _read(name: str | Path) -> tuple[str, str]:

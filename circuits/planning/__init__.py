@@ -1,6 +1,6 @@
 """Memory and time of a job, from a model's configuration alone."""
 
-from circuits.planning.combinations import Change, Combination, Fit, Found, combinations
+from circuits.planning.combinations import Change, Combination, Fit, FitSearch, combinations
 from circuits.planning.costs import JOBS
 from circuits.planning.device import (
     Rates,
@@ -23,7 +23,7 @@ __all__ = [
     "CostModel",
     "Devices",
     "Fit",
-    "Found",
+    "FitSearch",
     "Job",
     "Plan",
     "Rates",

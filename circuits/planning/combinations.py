@@ -89,7 +89,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Found:
+class FitSearch:
     """fits: the best combination for each change with which the job fits, the least change first.
 
     nearest: where none fits, the combination that misses by least.
@@ -107,7 +107,7 @@ def combinations(
     *,
     batch: int | None = None,
     recompute: bool | None = None,
-) -> Found:
+) -> FitSearch:
     """Find the cheapest combinations of settings with which a job fits its devices.
 
     Args:
@@ -136,7 +136,7 @@ def combinations(
                 fits.append(best)
                 break
     nearest = None if fits else min(misses, key=lambda fit: fit.bytes)
-    return Found(tuple(fits), nearest)
+    return FitSearch(tuple(fits), nearest)
 
 
 def _variants(job: Job) -> Iterator[tuple[Change, list[Job]]]:

@@ -24,72 +24,74 @@ def evolution(result: Evolution) -> str:
     return " ".join([text, *(_step(step) for step in result.steps_between)])
 
 
-def comparison(found: Comparison) -> str:
+def comparison(comparison: Comparison) -> str:
     """What changed, how similar the circuits are, and whether nodes or edges changed."""
-    if found.identical:
+    if comparison.identical:
         return (
-            f"{found.before} and {found.after}: no change. Every edge has the same score on every "
-            "example."
+            f"{comparison.before} and {comparison.after}: no change. Every edge has the same score "
+            "on every example."
         )
-    if not found.changed:
+    if not comparison.changed:
         return (
-            f"{found.before} and {found.after}: no change beyond noise. None of "
-            f"{found.edges.tested} edges and of {found.node_totals.tested} nodes' totals and "
-            "strengths changed at a false discovery rate of 5 %, and the change as a whole is "
-            f"{_as_by_chance(found)}."
+            f"{comparison.before} and {comparison.after}: no change beyond noise. None of "
+            f"{comparison.edges.tested} edges and of {comparison.node_totals.tested} nodes' totals "
+            "and strengths changed at a false discovery rate of 5 %, and the change as a whole is "
+            f"{_as_by_chance(comparison)}."
         )
-    size = found.middle
+    size = comparison.middle
     sentences = [
-        f"From {found.before} to {found.after}, {counted(found.edges, 'edges')}, "
-        f"{counted(found.node_totals, 'node totals')} and "
-        f"{counted(found.node_strengths, 'node strengths')} changed at a false discovery rate of "
-        "5 %.",
-        _largest(found),
-        "" if found.variance.significant else f"As a whole the change is {_as_by_chance(found)}.",
+        f"From {comparison.before} to {comparison.after}, {counted(comparison.edges, 'edges')}, "
+        f"{counted(comparison.node_totals, 'node totals')} and "
+        f"{counted(comparison.node_strengths, 'node strengths')} changed at a false discovery "
+        "rate of 5 %.",
+        _largest(comparison),
+        ""
+        if comparison.variance.significant
+        else f"As a whole the change is {_as_by_chance(comparison)}.",
         f"Circuits of {size.size} edges ({size.fraction:.1%} of all) share "
         f"{_estimate(size.edge_jaccard.estimate)} of their edges and "
         f"{_estimate(size.node_jaccard.estimate)} of their nodes (Jaccard); the rank correlation "
-        f"of all edges is {_estimate(found.spearman.estimate)}.",
+        f"of all edges is {_estimate(comparison.spearman.estimate)}.",
         _beside_ceiling(size.edge_jaccard),
         _turnover(size),
-        _variance(found),
+        _variance(comparison),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def cross_evaluation(found: CrossEvaluation) -> str:
+def cross_evaluation(evaluation: CrossEvaluation) -> str:
     """How faithful each checkpoint's circuit is in itself, and in the first and the last model."""
     text = (
-        f"f is the share of the {found.metric} that a circuit alone recovers, on {found.n} "
-        "examples that are the same for every model. Intervals are 95 % bootstrap intervals "
-        "over examples."
+        f"f is the share of the {evaluation.metric} that a circuit alone recovers, on "
+        f"{evaluation.n} examples that are the same for every model. Intervals are 95 % bootstrap "
+        "intervals over examples."
     )
-    rows = {row.model: row for row in found.rows if row.f}
-    own_f = {name: found.own(name) for name in rows}
+    rows = {row.model: row for row in evaluation.rows if row.f}
+    own_f = {name: evaluation.own(name) for name in rows}
     reached = [f"{_estimate(f)} at {name}" for name, f in own_f.items() if f is not None]
     sentences = [text]
     if reached:
         sentences.append(f"In its own model each circuit reaches {', '.join(reached)}.")
-    first, last = found.circuits[0], found.circuits[-1]
+    first, last = evaluation.circuits[0], evaluation.circuits[-1]
     if first != last:
         sentences += [
-            _in_another_model(rows[model], found, circuit)
+            _in_another_model(rows[model], evaluation, circuit)
             for circuit, model in ((last, first), (first, last))
             if model in rows
         ]
-    sentences += [f"At {row.model} f is undefined." for row in found.rows if row.undefined]
+    sentences += [f"At {row.model} f is undefined." for row in evaluation.rows if row.undefined]
     return " ".join(sentences)
 
 
-def counted(changes: Changes, what: str, written: Callable[[int], str] = str) -> str:
+def counted(changes: Changes, noun: str, format_number: Callable[[int], str] = str) -> str:
     """How many changed, of how many, and in which direction.
 
-    written: how a number is written; a page sets thin spaces, which not every terminal can print.
+    format_number: a page sets thin spaces between digits, which not every terminal can print.
     """
     changed, tested, risen, fallen = map(
-        written, (len(changes.changed), changes.tested, changes.risen, changes.fallen)
+        format_number, (len(changes.changed), changes.tested, changes.risen, changes.fallen)
     )
-    return f"{changed} of {tested} {what} ({risen} rose, {fallen} fell)"
+    return f"{changed} of {tested} {noun} ({risen} rose, {fallen} fell)"
 
 
 def verdict(similarity: SimilarityEstimate) -> str:

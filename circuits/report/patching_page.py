@@ -26,67 +26,69 @@ _PATHS = {
 }
 
 
-def write_patching(found: Patching, path: str | Path, title: str, subtitle: str = "") -> None:
+def write_patching(patching: Patching, path: str | Path, title: str, subtitle: str = "") -> None:
     """Write a sweep as HTML: the unpatched runs, the figure, the sites that matter most."""
-    write_patchings({"What each patch does": found}, path, title, subtitle)
+    write_patchings({"What each patch does": patching}, path, title, subtitle)
 
 
 def write_patchings(
-    found: Mapping[str, Patching], path: str | Path, title: str, subtitle: str = ""
+    patchings: Mapping[str, Patching], path: str | Path, title: str, subtitle: str = ""
 ) -> None:
     """Write several sweeps as one page, a section each, by the section's title."""
     chapters = [
         (Section(f"patching-{number}", name, ()), list(blocks(patching)))
-        for number, (name, patching) in enumerate(found.items(), start=1)
+        for number, (name, patching) in enumerate(patchings.items(), start=1)
     ]
     write_text(path, document(title, subtitle, chapters))
 
 
-def blocks(found: Patching) -> Iterator[Block]:
+def blocks(patching: Patching) -> Iterator[Block]:
     """The unpatched runs, the figure, and the sites that matter most."""
-    yield StatCards([_tile(found, metric) for metric in found.metrics])
-    for metric in found.metrics:
-        if line := doubt(found, metric):
+    yield StatCards([_tile(patching, metric) for metric in patching.metrics])
+    for metric in patching.metrics:
+        if line := doubt(patching, metric):
             yield Note(f"{line}.")
     yield Figure(
-        caption=f"{_about(found)}, n = {count(found.n)}. 0 means as without the patch. "
+        caption=f"{_about(patching)}, n = {count(patching.n)}. 0 means as without the patch. "
         + (
             "1 means as in the other run. Hover for 95 % intervals over examples."
-            if any(found.undefined(metric) is None for metric in found.metrics)
+            if any(patching.undefined(metric) is None for metric in patching.metrics)
             else ""
         ),
-        views={metric: patching_plot(found, metric) for metric in found.metrics},
-        height=patching_height(found),
-        chosen=found.metrics[0],
+        views={metric: patching_plot(patching, metric) for metric in patching.metrics},
+        height=patching_height(patching),
+        chosen=patching.metrics[0],
         method=Method(
             steps=(
-                _SWEEP if found.freeze_mlps is None else _PATHS[found.freeze_mlps],
+                _SWEEP if patching.freeze_mlps is None else _PATHS[patching.freeze_mlps],
                 *_STEPS,
             ),
             formula="recovery = (patched - corrupted) / (clean - corrupted), lost = 1 - recovery",
-            settings=_settings(found),
+            settings=_settings(patching),
             source=_SOURCE,
         ),
     )
     views = {
-        metric: _rows(found, metric) for metric in found.metrics if not found.undefined(metric)
+        metric: _rows(patching, metric)
+        for metric in patching.metrics
+        if not patching.undefined(metric)
     }
     if views:
         yield Table(
             caption=f"The {_TOP} patches that matter most, with 95 % intervals over examples."
             if len(next(iter(views.values()))) == _TOP
             else "All patches, with 95 % intervals over examples.",
-            head=("", _SHARES[found.direction], "interval", "metric", "n"),
+            head=("", _SHARES[patching.direction], "interval", "metric", "n"),
             views=views,
             chosen=next(iter(views)),
         )
 
 
-def doubt(found: Patching, metric: str) -> str | None:
+def doubt(patching: Patching, metric: str) -> str | None:
     """Why a metric has no recovery, or one that says little; None where neither is so."""
-    if (error := found.undefined(metric)) is not None:
+    if (error := patching.undefined(metric)) is not None:
         return str(error)
-    gap = found.gap(metric)
+    gap = patching.gap(metric)
     if gap.n == 1 or gap.excludes_zero:
         return None
     caveat = f"which n = {gap.n} examples cannot distinguish from 0"

@@ -237,7 +237,7 @@ class _Comparison:
         work: Callable[[_Comparison], Callable[[_Planned], Result]],
         todo: Sequence[_Planned],
         options: RunOptions,
-        what: str,
+        title: str,
     ) -> list[Result]:
         """What came of each piece of work, in order, by this process or an engine's workers."""
         engine = options.engine
@@ -245,7 +245,7 @@ class _Comparison:
         worker.progress = options.progress and engine is None
         results = done_in_order(work(worker), todo, called=str, engine=engine)
         hidden = not options.progress or not todo
-        return list(tqdm(results, what, len(todo), unit="run", disable=hidden))
+        return list(tqdm(results, title, len(todo), unit="run", disable=hidden))
 
     def trials(self, targets: Sequence[LoraTarget]) -> list[_Planned]:
         """Every learning rate of every condition without its own, with a seed that no run has."""
@@ -269,27 +269,27 @@ class _Comparison:
             for draw in range(self.protocol.draws_of(seed, random=target.draw is not None))
         ]
 
-    def trial(self, what: _Planned) -> TrialResult:
+    def trial(self, planned: _Planned) -> TrialResult:
         """How good one learning rate is for one condition."""
-        folder = self.out / what.target.name / f"rate-{what.rate:g}"
-        settings = self.settings(what)
+        folder = self.out / planned.target.name / f"rate-{planned.rate:g}"
+        settings = self.settings(planned)
         steps = self.protocol.tuning_steps or settings.steps
         file = folder / "result.json"
         if not file.exists():
             warmup = min(settings.warmup_steps or 0, steps)
             settings = replace(settings, steps=steps, warmup_steps=warmup, validate_every=steps)
             try:
-                _, result = self.trained(what, settings, folder)
+                _, result = self.trained(planned, settings, folder)
                 loss = result.log.validation[-1].loss
             except DivergedError:
                 loss = math.nan
             trial = RateTrial(settings.learning_rate, loss)
-            TrialResult(trial=trial, steps=steps, seed=what.seed).save(file)
+            TrialResult(trial=trial, steps=steps, seed=planned.seed).save(file)
         trial_result = TrialResult.load(file)
-        if (trial_result.steps, trial_result.seed) != (steps, what.seed):
+        if (trial_result.steps, trial_result.seed) != (steps, planned.seed):
             raise CircuitsError(
                 f"{folder}: holds a trial of {trial_result.steps} steps with seed "
-                f"{trial_result.seed}, now {steps} with {what.seed}; choose another folder or "
+                f"{trial_result.seed}, now {steps} with {planned.seed}; choose another folder or "
                 "remove it"
             )
         training_folder = TrainingFolder(folder)
@@ -297,19 +297,19 @@ class _Comparison:
             training_folder.drop_checkpoint(step)
         return trial_result
 
-    def run(self, what: _Planned) -> RunResult:
+    def run(self, planned: _Planned) -> RunResult:
         """Train and score one condition with one seed, or read what an earlier call found."""
-        target, folder = what.target, self.out / what.folder
-        settings, ranks = self.settings(what), self.ranks(what)
+        target, folder = planned.target, self.out / planned.folder
+        settings, ranks = self.settings(planned), self.ranks(planned)
         layers = layers_of(ranks) or tuple(range(self.projections.n_layers))
         file = folder / "result.json"
         if not file.exists():
-            model, result = self.trained(what, settings, folder)
+            model, result = self.trained(planned, settings, folder)
             scores = self.score(model)
             fitted = score_targets(model, self.examples.train[: len(self.examples.held_out)])
             run = LoraRun(
                 condition=target.name,
-                seed=what.seed,
+                seed=planned.seed,
                 layers=layers,
                 ranks=adapter_ranks(model),
                 parameters=trainable_parameters(model),
@@ -319,7 +319,7 @@ class _Comparison:
                 fitted=fitted.mean_loss,
                 adapter=str(result.last.relative_to(self.out)),
                 validation=result.log.validation,
-                draw=what.draw,
+                draw=planned.draw,
             )
             RunResult(run=run, scores=scores).save(file)
         run_result = RunResult.load(file)
@@ -333,32 +333,32 @@ class _Comparison:
             )
         return run_result
 
-    def settings(self, what: _Planned) -> FinetuneSettings:
+    def settings(self, planned: _Planned) -> FinetuneSettings:
         """How a run is trained: what its condition says, then the rate that was tuned."""
-        training, target = self.protocol.training, what.target
+        training, target = self.protocol.training, planned.target
         return replace(
             training,
-            seed=what.seed,
-            learning_rate=target.learning_rate or what.rate or training.learning_rate,
+            seed=planned.seed,
+            learning_rate=target.learning_rate or planned.rate or training.learning_rate,
             batch_size=target.batch_size or training.batch_size,
         )
 
-    def ranks(self, what: _Planned) -> dict[str, int]:
+    def ranks(self, planned: _Planned) -> dict[str, int]:
         """The rank of every map that gets an adapter."""
-        own_projections = self.projections.only(what.target.parts or self.protocol.parts)
-        return what.target.ranks(own_projections, self.budget, what.seed, what.draw)
+        own_projections = self.projections.only(planned.target.parts or self.protocol.parts)
+        return planned.target.ranks(own_projections, self.budget, planned.seed, planned.draw)
 
     def trained(
-        self, what: _Planned, settings: FinetuneSettings, folder: Path
+        self, planned: _Planned, settings: FinetuneSettings, folder: Path
     ) -> tuple[TunedModel, FinetuneResult]:
         """The base with its adapter, or whole, after training."""
         model: TunedModel
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(what.seed)  # PEFT draws the adapter's first weights
+            torch.manual_seed(planned.seed)  # PEFT draws the adapter's first weights
             model = base = self.load().model
-            if not what.target.full:
+            if not planned.target.full:
                 adapter = asdict(self.protocol.adapter)
-                model = wrap(base, lora_config(self.ranks(what), base, **adapter))
+                model = wrap(base, lora_config(self.ranks(planned), base, **adapter))
         result = finetune(
             model,
             self.examples.train,

@@ -290,7 +290,7 @@ class TargetTrainer(Trainer):
         if saves:
             self.save_state()
         if (saves or is_last) and settings.patience is not None and self.args.should_save:
-            self.drop_surpassed(step, ends=is_last)
+            self.drop_surpassed(step, is_last=is_last)
 
     def save_state(self) -> None:
         """Write all that the steps after this one depend on, then let go of what was before."""
@@ -306,9 +306,9 @@ class TargetTrainer(Trainer):
         if writes:
             self.folder.drop_states(before=step)
 
-    def everywhere(self, place: Path | None) -> Path | None:
+    def everywhere(self, path: Path | None) -> Path | None:
         """What the first process gives, in all of them."""
-        shared = [place]
+        shared = [path]
         broadcast_object_list(shared)
         return shared[0]
 
@@ -330,11 +330,11 @@ class TargetTrainer(Trainer):
         else:
             load_weights(self.tuned, resume_from_checkpoint)
 
-    def drop_surpassed(self, step: int, *, ends: bool) -> None:
+    def drop_surpassed(self, step: int, *, is_last: bool) -> None:
         """Remove checkpoints that were best once: only when what comes after needs none of them."""
         kept_steps = {*self.settings.kept_steps, self.best_step}
         for saved_step in self.folder.checkpoints:
-            if saved_step < step + (not ends) and saved_step not in kept_steps:
+            if saved_step < step + (not is_last) and saved_step not in kept_steps:
                 self.folder.drop_checkpoint(saved_step)
 
 

@@ -90,7 +90,9 @@ def resampled(values: list[EdgeValues], n_resamples: int) -> None:
         [resample_weights(n, n_resamples, seed=0)],
     ]
     for weights in weight_sets:
-        block_size = max(1, module._MEANS // (len(values[0].flat_indices) * len(values) * len(weights)))
+        block_size = max(
+            1, module._MEANS // (len(values[0].flat_indices) * len(values) * len(weights))
+        )
         for block in torch.arange(len(weights[0])).split(block_size):
             for edge_values in values:
                 edge_values.resampled(*(tensor[block] for tensor in weights))

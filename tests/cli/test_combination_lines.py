@@ -12,7 +12,7 @@ from circuits.cli.app import app
 from circuits.cli.combination_lines import combination_lines, flags
 from circuits.options.engine import RayEngine
 from circuits.options.model import LoadOptions
-from circuits.planning import JOBS, Combination, Devices, Fit, Found, Shape
+from circuits.planning import JOBS, Combination, Devices, Fit, FitSearch, Shape
 from circuits.planning.spread import Spread
 
 VERBS = typer.main.get_command(app).commands
@@ -87,13 +87,13 @@ def test_a_line_says_what_changes_and_what_it_takes():
         Fit("nothing", PLAIN, 900_000_000, 90.0),
         Fit("nf4", replace(PLAIN, quantize="nf4"), 12_340_000_000, 7200.0),
     )
-    assert [*combination_lines(job, Found(fits), ONE)] == [
+    assert [*combination_lines(job, FitSearch(fits), ONE)] == [
         "  nothing changes but last digits: 900 MB of 1,000 MB, about 90.0 s: discover "
         "--batch-size 4",
         "  weights of 4 bits: scores of another model: 12.34 GB of 1,000 MB, about 2.0 h: discover "
         "--quantize nf4 --batch-size 4",
     ]
-    near = Found((), replace(fits[0], bytes=1_250_000_000))
+    near = FitSearch((), replace(fits[0], bytes=1_250_000_000))
     assert [*combination_lines(job, near, ONE)] == [
         "  nothing fits 1,000 MB: the nearest takes 1,250 MB, 250 MB more (discover --batch-size "
         "4); shorter prompts or larger devices would help"

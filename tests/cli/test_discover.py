@@ -134,10 +134,10 @@ def test_pairs_are_split_off_where_a_file_has_no_more(tmp_path, tokenizer, model
     assert (len(kept), len(others)) == (27, 9)
     assert not kept.shared(others.fingerprints) and others.shared(pairs.fingerprints) == 9
     some = task.pairs(tokenizer, n=12)
-    kept, others = with_others(task, model, some, 0, known=pairs.fingerprints[:3])
+    kept, others = with_others(task, model, some, 0, fingerprints=pairs.fingerprints[:3])
     assert kept is some and 12 < len(others) <= 16 and not others.shared(some.fingerprints)
     assert not others.shared(pairs.fingerprints[:3])
-    assert with_others(task, model, pairs[:20], 0, known=pairs.fingerprints)[1] is None
+    assert with_others(task, model, pairs[:20], 0, fingerprints=pairs.fingerprints)[1] is None
 
 
 @pytest.mark.exhaustive

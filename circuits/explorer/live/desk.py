@@ -68,21 +68,21 @@ class Desk:
     pair: LivePair | None = None
     _jobs: dict[int, Job] = field(default_factory=dict)
 
-    def ask(self, asked: messages.Asked) -> None:
+    def ask(self, request: messages.Asked) -> None:
         """Put a request into the queue, or cancel one.
 
         Raises:
             CircuitsError: where too much of this window is waiting.
         """
-        if isinstance(asked, messages.Cancel):
-            job = self._jobs.pop(asked.of, None)
+        if isinstance(request, messages.Cancel):
+            job = self._jobs.pop(request.of, None)
             if job is not None:
                 self.backend.worker.cancel(job)
-                self.told(asked.of, "cancelled", {})
+                self.told(request.of, "cancelled", {})
             return
-        steps, urgency = self._steps(asked)
-        self._jobs[asked.id] = self._give(steps, urgency, self._teller(asked.id))
-        if isinstance(asked, messages.Prompts | messages.TaskPrompts):
+        steps, urgency = self._steps(request)
+        self._jobs[request.id] = self._give(steps, urgency, self._teller(request.id))
+        if isinstance(request, messages.Prompts | messages.TaskPrompts):
             self._give(self._prepare(), WORK, lambda _, __: None)
 
     def leave(self) -> None:

@@ -34,13 +34,13 @@ class Dot:
 
 @dataclass(frozen=True)
 class Series:
-    """Dots of one kind. place: offset within the row, down to -0.5 and up to 0.5."""
+    """Dots of one kind. offset: within the row, down to -0.5 and up to 0.5."""
 
     name: str
     colour: str
     dots: Sequence[Dot]
     symbol: str = "circle"
-    place: Number = 0.0
+    offset: Number = 0.0
     size: int = 9
     width: Number = 1.8
     filled: bool = True
@@ -175,7 +175,7 @@ def _trace(series: Series, panel: int, rows: Sequence[str], *, first: bool) -> P
         "legendgroup": series.name,
         "showlegend": first and bool(dots),
         "x": compact([dot.value for dot in dots]),
-        "y": [dot.row + series.place for dot in dots],
+        "y": [dot.row + series.offset for dot in dots],
         "customdata": [_hover(series, rows[dot.row], dot) for dot in dots],
         "hovertemplate": "%{customdata}<extra></extra>",
         "marker": {

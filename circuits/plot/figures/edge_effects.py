@@ -150,9 +150,9 @@ def _named(edge: str, x: float, y: float, reach: float, axes: dict[str, str]) ->
     }
 
 
-def wrong_sign(measured: Estimate, guess: float) -> bool:
+def wrong_sign(effect: Estimate, guess: float) -> bool:
     """Whether an estimate says the opposite of an effect that is told from 0."""
-    return measured.excludes_zero and measured.value * guess < 0
+    return effect.excludes_zero and effect.value * guess < 0
 
 
 def farthest(means: Sequence[Estimate], guessed: Sequence[float]) -> list[int]:

@@ -27,7 +27,7 @@ def faithfulness_height(panels: int, columns: int) -> int:
 
 
 def faithfulness_curves(
-    found: Mapping[str, Faithfulness | Undefined],
+    curves: Mapping[str, Faithfulness | Undefined],
     circuits: Mapping[str, CircuitSummary] | None = None,
     *,
     columns: int = 3,
@@ -35,30 +35,30 @@ def faithfulness_curves(
     """f with 95 % bands over the fraction of edges kept, a panel for each checkpoint.
 
     Args:
-        found: curves by checkpoint, or why they are undefined.
+        curves: by checkpoint, or why they are undefined.
         circuits: by checkpoint; each is a star in its panel.
         columns: panels side by side.
 
     Returns:
         The figure, for plotly.
     """
-    titles = list(found)
+    titles = list(curves)
     layout = panel_grid(
         titles,
         columns=columns,
         height=faithfulness_height(len(titles), columns) - 110,
         xaxis={
             "type": "log",
-            "title": {"text": f"fraction of {_level(found)}s kept"},
+            "title": {"text": f"fraction of {_level(curves)}s kept"},
             "tickvals": [0.001, 0.01, 0.1, 1],
             "ticktext": ["0.1 %", "1 %", "10 %", "100 %"],
             "range": [-3.1, 0.1],
         },
-        yaxis={"title": {"text": "faithfulness f"}, "range": _span(found.values())},
+        yaxis={"title": {"text": "faithfulness f"}, "range": _span(curves.values())},
     )
     data: list[Plot] = []
     in_legend: set[str] = set()
-    for panel, (name, faithfulness) in enumerate(found.items()):
+    for panel, (name, faithfulness) in enumerate(curves.items()):
         if isinstance(faithfulness, Undefined):
             layout["annotations"].append(_undefined(panel))
             continue
@@ -186,11 +186,11 @@ def clipped(values: Iterable[float]) -> str:
     return f" The axis ends at {signed(LOWEST, 1)} and {signed(HIGHEST, 1)}; some lie beyond."
 
 
-def values_of(found: Iterable[Faithfulness | Undefined]) -> list[float]:
+def values_of(curves: Iterable[Faithfulness | Undefined]) -> list[float]:
     """Every value of the curves and the ends of their intervals, as far as there are any."""
     return [
         number
-        for faithfulness in found
+        for faithfulness in curves
         if isinstance(faithfulness, Faithfulness)
         for curve in faithfulness.curves.values()
         for value in curve.values

@@ -29,14 +29,14 @@ SCORES = (
 )
 
 
-def lora_dots(found: LoraComparison) -> Plot:
+def lora_dots(comparison: LoraComparison) -> Plot:
     """Every seed's score as a small dot, the mean of a condition as a bar."""
-    names = [target.name for target in found.targets]
+    names = [target.name for target in comparison.targets]
     runs, means = [], []
     for panel, score in enumerate(SCORES):
         for row, name in enumerate(names):
-            means.append(Dot(panel, row, found.spread(name, score.of).mean))
-        for run in found.runs:
+            means.append(Dot(panel, row, comparison.spread(name, score.of).mean))
+        for run in comparison.runs:
             value = score.of(run.scores)
             runs.append(
                 Dot(
@@ -62,14 +62,14 @@ def lora_dots(found: LoraComparison) -> Plot:
     )
 
 
-def layer_choice(found: LoraComparison) -> Plot:
+def layer_choice(comparison: LoraComparison) -> Plot:
     """Which layers each condition adapted, and each criterion's importance of every layer."""
-    adapted = max(layer for run in found.runs for layer in run.layers) + 1
-    n_layers = max([adapted, *(len(importance.values) for importance in found.importance)])
+    adapted = max(layer for run in comparison.runs for layer in run.layers) + 1
+    n_layers = max([adapted, *(len(importance.values) for importance in comparison.importance)])
     layout = panel_grid(
         ["Share of seeds in which a condition adapts a layer", "Importance, share of its sum"],
         columns=2,
-        height=layers_height(found) - 100,
+        height=layers_height(comparison) - 100,
         gap=0.22,
         share_y=False,
         xaxis={
@@ -82,19 +82,19 @@ def layer_choice(found: LoraComparison) -> Plot:
         yaxis={"showgrid": False, "ticks": "", "autorange": "reversed", "type": "category"},
     )
     touched = []
-    for target in found.targets:
-        runs = found.of(target.name)
+    for target in comparison.targets:
+        runs = comparison.of(target.name)
         touched.append(
             [sum(layer in run.layers for run in runs) / len(runs) for layer in range(n_layers)]
         )
     shares = [
         [value / (sum(importance.values) or 1.0) for value in importance.values]
-        for importance in found.importance
+        for importance in comparison.importance
     ]
     data = []
     for number, rows, cells in (
-        ("", [label(target.name) for target in found.targets], touched),
-        ("2", [label(importance.criterion) for importance in found.importance], shares),
+        ("", [label(target.name) for target in comparison.targets], touched),
+        ("2", [label(importance.criterion) for importance in comparison.importance], shares),
     ):
         data.append(
             {
@@ -118,6 +118,6 @@ def layer_choice(found: LoraComparison) -> Plot:
     return {"data": data, "layout": layout}
 
 
-def layers_height(found: LoraComparison) -> int:
+def layers_height(comparison: LoraComparison) -> int:
     """Pixels that `layer_choice` needs."""
-    return 100 + 34 * max(len(found.targets), len(found.importance), 3)
+    return 100 + 34 * max(len(comparison.targets), len(comparison.importance), 3)

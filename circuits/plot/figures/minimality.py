@@ -15,16 +15,16 @@ SHOWN = 48
 """Edges shown; of more, those of the largest |drop|, still in order."""
 
 
-def minimality_dots(found: Minimality) -> Plot:
+def minimality_dots(minimality: Minimality) -> Plot:
     """Drops in f from the largest, before the band of the control: random edges added alone.
 
     Args:
-        found: whose drops need not be sorted.
+        minimality: whose drops need not be sorted.
 
     Returns:
         The figure, for plotly.
     """
-    drops = sorted(found.drops.items(), key=lambda item: -abs(item[1].value))[:SHOWN]
+    drops = sorted(minimality.drops.items(), key=lambda item: -abs(item[1].value))[:SHOWN]
     drops.sort(key=lambda item: -item[1].value)
     names = [name for name, _ in drops]
     values = [drop for _, drop in drops]
@@ -58,12 +58,14 @@ def minimality_dots(found: Minimality) -> Plot:
             (False, "interval holds 0"),
         )
     ]  # fmt: skip
-    control = [change.value for change in found.control.values()]
+    control = [change.value for change in minimality.control.values()]
     shapes: list[Plot] = []
     if control:
         low, high = np.quantile(control, [0.025, 0.975]).tolist()
         shapes.append(_across(low, high, "$control/40"))
-        data.append(_legend_only(f"random {found.level}s added alone, central 95 %", "$control/60"))
+        data.append(
+            _legend_only(f"random {minimality.level}s added alone, central 95 %", "$control/60")
+        )
     return {
         "data": data,
         "layout": {

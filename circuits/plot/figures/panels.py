@@ -78,9 +78,9 @@ def balanced(titles: Sequence[str], most: int = 4) -> int:
     return max(1, -(-len(titles) // rows))
 
 
-def axes_of(place: int) -> dict[str, str]:
+def axes_of(index: int) -> dict[str, str]:
     """The axis references of a panel's traces."""
-    number = str(place + 1) if place else ""
+    number = str(index + 1) if index else ""
     return {"xaxis": f"x{number}", "yaxis": f"y{number}"}
 
 

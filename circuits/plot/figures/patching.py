@@ -35,32 +35,36 @@ class Effect:
     of_gap: bool = True
 
     @classmethod
-    def of(cls, found: Patching, metric: str) -> Effect:
+    def of(cls, patching: Patching, metric: str) -> Effect:
         """Share of the gap that a patch closes, or the metric's change where there is no gap."""
-        if found.undefined(metric):
-            unpatched = found.corrupted if found.direction == "denoise" else found.clean
-            change = (found.values[metric] - _spread(unpatched[metric], found)).nanmean(dim=0)
+        if patching.undefined(metric):
+            unpatched = patching.corrupted if patching.direction == "denoise" else patching.clean
+            change = (patching.values[metric] - _spread(unpatched[metric], patching)).nanmean(dim=0)
             none = torch.full_like(change, math.nan)
-            return cls(Estimates(change, none, none, found.n), f"change of {metric}", False)
-        share = found.recovery(metric)
-        if found.direction == "denoise":
+            return cls(Estimates(change, none, none, patching.n), f"change of {metric}", False)
+        share = patching.recovery(metric)
+        if patching.direction == "denoise":
             return cls(share, "share of the gap recovered")
         lost_share = Estimates(1 - share.value, 1 - share.high, 1 - share.low, share.n)
         return cls(lost_share, "share of the gap lost")
 
 
-def patching_height(found: Patching) -> int:
+def patching_height(patching: Patching) -> int:
     """Pixels that the figure needs."""
-    if len(found.axes) == 1:
-        return dots_height(1, len(found.axes[0].values), 1, _DOTS)
-    rows = _size(found.axes[:-1])
+    if len(patching.axes) == 1:
+        return dots_height(1, len(patching.axes[0].values), 1, _DOTS)
+    rows = _size(patching.axes[:-1])
     return 170 + max(150, rows * max(3, min(34, 620 // rows)))
 
 
-def patching_plot(found: Patching, metric: str) -> Plot:
+def patching_plot(patching: Patching, metric: str) -> Plot:
     """The effect of every patch on a metric."""
-    effect = Effect.of(found, metric)
-    return _dots(found, metric, effect) if len(found.axes) == 1 else _heatmap(found, effect, metric)
+    effect = Effect.of(patching, metric)
+    return (
+        _dots(patching, metric, effect)
+        if len(patching.axes) == 1
+        else _heatmap(patching, effect, metric)
+    )
 
 
 def _dots(patching: Patching, metric: str, effect: Effect) -> Plot:

@@ -7,10 +7,10 @@ from circuits.format import compact
 from circuits.plot.plotly_figure import Plot
 
 
-def jaccard_by_examples(found: Reliability) -> Plot:
+def jaccard_by_examples(reliability: Reliability) -> Plot:
     """A line, with a marker and its interval at the examples that the scores come from."""
-    numbers, values = zip(*found.curve, strict=True)
-    likeness = found.likeness
+    numbers, values = zip(*reliability.curve, strict=True)
+    likeness = reliability.likeness
     data = [
         {
             "type": "scatter",
@@ -25,7 +25,7 @@ def jaccard_by_examples(found: Reliability) -> Plot:
             "type": "scatter",
             "mode": "markers",
             "name": "measured",
-            "x": [found.n],
+            "x": [reliability.n],
             "y": compact([likeness.value]),
             "error_y": {
                 "type": "data",
@@ -45,8 +45,8 @@ def jaccard_by_examples(found: Reliability) -> Plot:
         "xref": "x domain",
         "x0": 0,
         "x1": 1,
-        "y0": found.target,
-        "y1": found.target,
+        "y0": reliability.target,
+        "y1": reliability.target,
         "line": {"color": "$muted", "width": 1, "dash": "dash"},  # a grid line may lie there
     }
     return {

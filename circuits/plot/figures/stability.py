@@ -8,10 +8,10 @@ from circuits.plot.figures.panels import label
 from circuits.plot.plotly_figure import Plot
 
 
-def inclusion(found: Stability) -> Plot:
+def inclusion(stability: Stability) -> Plot:
     """Edges (nodes, neurons) from the most to the least often selected."""
-    ordered = sorted(found.frequencies.items(), key=lambda item: (-item[1], item[0]))
-    inside = set(found.circuit)
+    ordered = sorted(stability.frequencies.items(), key=lambda item: (-item[1], item[0]))
+    inside = set(stability.circuit)
     data = [
         {
             "type": "scatter",
@@ -42,14 +42,14 @@ def inclusion(found: Stability) -> Plot:
                     "xref": "x domain",
                     "x0": 0,
                     "x1": 1,
-                    "y0": found.chance,
-                    "y1": found.chance,
+                    "y0": stability.chance,
+                    "y1": stability.chance,
                     "line": {"color": "$faint", "width": 1, "dash": "dash"},
                     "layer": "below",
                 }
             ],
             "xaxis": {
-                "title": {"text": f"{found.level}s, most often selected first"},
+                "title": {"text": f"{stability.level}s, most often selected first"},
                 "showgrid": False,
             },
             "yaxis": {

@@ -47,11 +47,11 @@ def trajectory_lines(
     lines: Sequence[Line],
     *,
     title: str,
-    shown: int = 8,
+    max_lines: int = 8,
 ) -> Plot:
     """Values with intervals from checkpoint to checkpoint, one line for each name."""
     data = []
-    for index, line in enumerate(lines[:shown]):
+    for index, line in enumerate(lines[:max_lines]):
         colour = line.colour or _COLOURS[index % len(_COLOURS)]
         name = label(line.name)
         values = [_UNDEFINED if value is None else value for value in line.values]
@@ -178,10 +178,10 @@ def raster_height(trajectory: Trajectory) -> int:
     return 70 + 17 * min(_AT_MOST, len(trajectory.inclusions))
 
 
-def cross_evaluation_matrix(found: CrossEvaluation) -> Plot:
+def cross_evaluation_matrix(evaluation: CrossEvaluation) -> Plot:
     """f of every circuit in every model."""
-    rows = found.rows
-    circuits = [f"circuit of {name}" for name in found.circuits]
+    rows = evaluation.rows
+    circuits = [f"circuit of {name}" for name in evaluation.circuits]
     f = [[cell.value for cell in row.f] or [math.nan] * len(circuits) for row in rows]
     texts = [
         [estimate(cell) for cell in row.f] or [row.undefined or "undefined"] * len(circuits)
@@ -213,23 +213,27 @@ def cross_evaluation_matrix(found: CrossEvaluation) -> Plot:
     }
 
 
-def matrix_height(found: CrossEvaluation) -> int:
+def matrix_height(evaluation: CrossEvaluation) -> int:
     """Pixels that the matrix needs."""
-    return 70 + 46 * len(found.rows)
+    return 70 + 46 * len(evaluation.rows)
 
 
-def cross_evaluation_lines(found: CrossEvaluation) -> Plot:
+def cross_evaluation_lines(evaluation: CrossEvaluation) -> Plot:
     """Faithfulness by training step: of each model's own circuit, and of the last and the first."""
-    models = found.models
-    first, last = found.circuits[0], found.circuits[-1]
+    models = evaluation.models
+    first, last = evaluation.circuits[0], evaluation.circuits[-1]
     lines = (
-        Line("its own circuit", [found.own(name) for name in models], "$positive"),
-        Line(f"the circuit of {last}", [found.f(name, last) for name in models], "$green"),
-        Line(f"the circuit of {first}", [found.f(name, first) for name in models], "$negative"),
-        Line("a random circuit", [row.control for row in found.rows], "$control"),
+        Line("its own circuit", [evaluation.own(name) for name in models], "$positive"),
+        Line(f"the circuit of {last}", [evaluation.f(name, last) for name in models], "$green"),
+        Line(
+            f"the circuit of {first}", [evaluation.f(name, first) for name in models], "$negative"
+        ),
+        Line("a random circuit", [row.control for row in evaluation.rows], "$control"),
     )
     defined = [line for line in lines if any(value is not None for value in line.values)]
-    plot = trajectory_lines(models, found.training_steps, defined, title="f, 1 = the whole model")
+    plot = trajectory_lines(
+        models, evaluation.training_steps, defined, title="f, 1 = the whole model"
+    )
     plot["layout"]["yaxis"]["rangemode"] = "tozero"
     return plot
 

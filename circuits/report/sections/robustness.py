@@ -83,7 +83,7 @@ def conditions(run: Run) -> Iterator[Block]:
                 [_CONDITIONS.get(row, row) for row in rows],
                 [
                     Series("random circuit (control)", "$control", controls, "diamond", 0.16, 7),
-                    Series("circuit", "$positive", circuits, place=-0.12),
+                    Series("circuit", "$positive", circuits, offset=-0.12),
                 ],
                 ValueAxis("faithfulness f", references=(0, 1), span=span),
                 columns=columns,
